@@ -1,0 +1,150 @@
+//! A build and its parts as they stand: one execution for one event.
+
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::Diagnostic;
+use crate::digest::Digest;
+use crate::event::{Claim, Event};
+use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageNumber, StepNumber};
+use crate::outcome::{Exit, Reason};
+use crate::pipeline::Pipeline;
+use crate::plan::StepPlan;
+use crate::status::Status;
+use crate::time::Timestamp;
+
+/// One execution for one event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    pub id: BuildId,
+    /// Per repository, from 1. None while nobody knows whether there is a pipeline file at the commit.
+    pub number: Option<u64>,
+    pub event: Event,
+    /// What told us of the event.
+    pub delivery: Option<DeliveryId>,
+    /// The build this one repeats.
+    pub restarts: Option<BuildId>,
+    pub status: Status,
+    /// Why it waits, was skipped, declined or could not be run.
+    pub reason: Option<Reason>,
+    /// What git knows of the commit; none before the source is fetched.
+    pub head: Option<Head>,
+    /// The pipeline file and what is wrong with it.
+    pub file: Option<PipelineFile>,
+    pub phase: Phase,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// How far a build has come: which worker takes it next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Source, pipeline, admit and plan are still to come.
+    Prepare,
+    /// Its stages are stored and have a life of their own.
+    Run,
+    /// Nothing more will happen.
+    Over,
+}
+
+/// The commit as git tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub sha: Sha,
+    /// Whole message, lossy where it is no UTF-8.
+    pub message: String,
+    pub author: Claim,
+}
+
+/// The exact bytes that were read, and every problem with them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineFile {
+    /// Path in the repository.
+    pub path: String,
+    pub text: String,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// One pipeline being executed in a build, with its own workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    pub build: BuildId,
+    pub number: StageNumber,
+    /// The pipeline as admitted (patches applied).
+    pub pipeline: Pipeline,
+    pub status: Status,
+    pub reason: Option<Reason>,
+    /// What `pipeline.admit` decided.
+    pub decision: Option<DecisionId>,
+    pub steps: Vec<Step>,
+    /// What a person still has to say, where `status` is blocked.
+    #[serde(default)]
+    pub approvals: Vec<PendingApproval>,
+    /// A person asked for its end.
+    #[serde(default)]
+    pub cancel_requested: Option<CancelRequest>,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// Who wants a stage stopped, and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRequest {
+    pub by: String,
+    pub at: Timestamp,
+}
+
+/// A person's word that is missing. Bound to a digest: a changed subject needs a new one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingApproval {
+    pub decision: DecisionId,
+    /// Digest of what is to be approved.
+    pub subject: Digest,
+    /// What it is, in words: `the pipeline`, `step "deploy"`.
+    pub what: String,
+    pub requirements: Vec<crate::policy::ApprovalRequirement>,
+    /// Who has already said yes.
+    pub approved_by: Vec<Approver>,
+}
+
+/// A person who said yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approver {
+    /// `admin` for the instance's admin token; a stable id otherwise.
+    pub id: String,
+    pub at: Timestamp,
+}
+
+/// One step of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub number: StepNumber,
+    pub name: String,
+    pub status: Status,
+    pub reason: Option<Reason>,
+    /// The plan of the current round and what allowed it; none until its turn or where it is skipped.
+    pub round: Option<Round>,
+    pub attempt: u16,
+    /// Exits of the current round.
+    #[serde(default)]
+    pub exits: Vec<Exit>,
+    /// What a step type said at its end.
+    #[serde(default)]
+    pub findings: Vec<crate::policy::Finding>,
+    /// The log lacks something: why.
+    #[serde(default)]
+    pub log_incomplete: Option<String>,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// One plan of a step, with the decision that admitted it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Round {
+    /// From 0; at most 31.
+    pub number: u16,
+    pub plan: StepPlan,
+    pub decision: DecisionId,
+}

@@ -1,0 +1,1 @@
+//! The variables that every step gets: one table.

@@ -1,0 +1,1 @@
+//! What Gogs sends: the eight payloads, typed, and how they become events.

@@ -1,0 +1,1 @@
+//! The order of steps: who may start, who is skipped, who is waited for.

@@ -1,0 +1,1 @@
+//! What to do about an event: build it, or ignore it with a reason.

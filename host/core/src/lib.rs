@@ -1,0 +1,37 @@
+//! What Beespace decides. No I/O, no clock, no async, no randomness: time, ids and randomness come in as arguments.
+//!
+//! The modules stand in the order of the way a push takes (`host/ARCHITECTURE.md` draws it):
+//!
+//! | stage | here |
+//! |---|---|
+//! | verify | [`verify`] |
+//! | event | [`gogs`] (what Gogs sends), [`event`] (what happened, in our form), [`intake`] (what to do about it) |
+//! | pipeline | [`pipeline`], [`diagnostic`] |
+//! | admit | [`policy`], [`floor`] |
+//! | plan | [`plan`], [`environment`], [`graph`] |
+//! | log | [`mask`] |
+//! | outcome | [`outcome`], [`status`], [`build`] |
+//! | notify | [`notice`] |
+//!
+//! [`ids`], [`time`] and [`digest`] are the small change that all of them pay with.
+
+pub mod digest;
+pub mod ids;
+pub mod time;
+
+pub mod build;
+pub mod diagnostic;
+pub mod environment;
+pub mod event;
+pub mod floor;
+pub mod gogs;
+pub mod graph;
+pub mod intake;
+pub mod mask;
+pub mod notice;
+pub mod outcome;
+pub mod pipeline;
+pub mod plan;
+pub mod policy;
+pub mod status;
+pub mod verify;

@@ -1,0 +1,1 @@
+//! Secrets out of output, across the borders of chunks.

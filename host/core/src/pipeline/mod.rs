@@ -1,0 +1,184 @@
+//! The pipeline file in its normal form, `beespace.pipeline/v1`: what the reader and converters produce, policies judge and
+//! plans are made from.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Document;
+use crate::event::EventKind;
+use crate::status::Status;
+
+/// Name of the schema of the normal form.
+pub const SCHEMA: &str = "beespace.pipeline/v1";
+
+/// One pipeline: a definition, never a run of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pipeline {
+    /// Text for people; `default` where the file gives none.
+    pub name: String,
+    /// None: holds for the default events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+    /// For every step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, EnvValue>,
+    /// Of the whole stage; the instance's default where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "seconds")]
+    pub timeout: Option<Duration>,
+    #[serde(default)]
+    pub clone: CloneOptions,
+    pub steps: Vec<Step>,
+}
+
+/// How the sources come into the workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneOptions {
+    /// False: the workspace starts empty.
+    pub enabled: bool,
+    /// Commits of history; 0 is all of it.
+    pub depth: u32,
+}
+
+impl Default for CloneOptions {
+    fn default() -> Self {
+        Self { enabled: true, depth: 50 }
+    }
+}
+
+/// The smallest unit of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Unique among its siblings; text for people.
+    pub name: String,
+    pub action: Action,
+    /// Wins over the pipeline's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, EnvValue>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+    /// Names of the steps that must be over first; already filled in with the step before where the file was silent.
+    pub needs: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "seconds")]
+    pub timeout: Option<Duration>,
+    #[serde(default)]
+    pub failure: OnFailure,
+}
+
+/// What a step does: exactly one of `image:` and `uses:`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Action {
+    /// A container described in the file.
+    Image(ImageAction),
+    /// A step type: a plugin makes the plan.
+    Uses(UsesAction),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageAction {
+    pub image: String,
+    /// Lines of one script; none: the image's own command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsesAction {
+    /// The name under which the instance offers the step type.
+    pub plugin: String,
+    /// The `with:` block as JSON; `{}` where there is none.
+    pub with: serde_json::Value,
+}
+
+/// What a failed step does to the rest of its stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Steps without `status` in their `when` are skipped; the stage fails.
+    #[default]
+    Fail,
+    /// Shown, but does not count.
+    Ignore,
+    /// Running siblings are killed.
+    Cancel,
+}
+
+/// A value in `env`: text, or a secret by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnvValue {
+    Text(String),
+    FromSecret(String),
+}
+
+/// Alternatives; one that holds is enough.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct When(pub Vec<Conditions>);
+
+/// All that are given must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Conditions {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Choice<EventKind>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<Choice<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paths: Option<Choice<String>>,
+    /// Only in a step: which ends of the steps it needs let it run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Choice<Status>>,
+}
+
+/// `include` must match where it is not empty; `exclude` wins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice<T> {
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<T>,
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<T>,
+}
+
+impl Pipeline {
+    /// The document that policies judge.
+    #[must_use]
+    pub fn document(&self) -> Document {
+        Document::new(SCHEMA, &serde_json::to_value(self).unwrap_or_default())
+    }
+
+    /// Names of all secrets that the pipeline or a step asks for.
+    pub fn secret_names(&self) -> impl Iterator<Item = &str> {
+        let envs = std::iter::once(&self.env).chain(self.steps.iter().map(|step| &step.env));
+        envs.flat_map(BTreeMap::values).filter_map(|value| match value {
+            EnvValue::FromSecret(name) => Some(name.as_str()),
+            EnvValue::Text(_) => None,
+        })
+    }
+}
+
+/// Durations travel as whole seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "the signature that serde's `with` asks for")]
+    pub(super) fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(duration) => serializer.serialize_u64(duration.as_secs()),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_secs))
+    }
+}

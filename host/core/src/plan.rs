@@ -1,0 +1,148 @@
+//! The resolved work of a step, `beespace.step-plan/v1`: everything an engine needs, nothing of Docker in it.
+//!
+//! The same shape whether the pipeline file describes the container or a step type planned it, so that policies see both alike.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Digest, Document};
+
+/// Name of the schema.
+pub const SCHEMA: &str = "beespace.step-plan/v1";
+
+/// Where the sources lie in every container, and its working directory where it names none.
+pub const WORKSPACE: &str = "/workspace";
+
+/// What a step is going to do in one round. A plan without containers finishes at once.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StepPlan {
+    /// The step's name in the pipeline.
+    pub step: String,
+    /// The step type that made the plan; none for an `image:` step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<String>,
+    pub containers: Vec<Container>,
+    /// Text for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub summary: String,
+    /// The step type's own memory, handed back to it after the round: base64, at most 64 KiB decoded.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub state: String,
+}
+
+impl StepPlan {
+    /// The document that policies judge.
+    #[must_use]
+    pub fn document(&self) -> Document {
+        Document::new(SCHEMA, &serde_json::to_value(self).unwrap_or_default())
+    }
+
+    /// What an approval binds to.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.document().digest()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Unique inside the plan. An `image:` step has one, named `step`.
+    pub id: String,
+    pub image: String,
+    /// None: the image's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// None: the image's own command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Vec<String>>,
+    /// Shell text put in place as a file and run with `sh -e`; excludes `entrypoint` and `args`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
+    /// What the user or the step type set. `CI` and `BEESPACE_*` join when the container is made ([`crate::environment`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretMount>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub network: Network,
+    /// Ids of the plan that must have exited with 0 before this one starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
+    /// Runs beside the others and is stopped when they are done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub service: bool,
+}
+
+/// A secret by name; its value meets the plan only in the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretMount {
+    pub secret: String,
+    pub target: SecretTarget,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretTarget {
+    Env(String),
+    File(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    pub source: MountSource,
+    pub path: String,
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountSource {
+    /// The stage's workspace.
+    Workspace,
+    /// A cache by key, with keys to fall back on.
+    Cache { key: String, restore_keys: Vec<String> },
+    /// A file set of an earlier container of the same step.
+    Volume(String),
+}
+
+/// Caps; where none is given the instance's default holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+    /// Whole seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u32>,
+}
+
+impl Limits {
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout_seconds.map(|seconds| Duration::from_secs(seconds.into()))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    None,
+    EgressAllowList,
+    /// The stage's own network.
+    #[default]
+    BuildDefault,
+}

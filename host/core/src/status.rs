@@ -1,0 +1,113 @@
+//! How things stand: one word for steps, stages and builds.
+
+use serde::{Deserialize, Serialize};
+
+/// The word that people see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Waits; the reason is beside it.
+    Pending,
+    /// Waits for a person's word.
+    Blocked,
+    Running,
+    Success,
+    /// The user's own program said no.
+    Failure,
+    /// A policy or a person said no before anything ran.
+    Declined,
+    /// It could not be run: the cause says why and what to do.
+    Error,
+    /// Someone stopped it.
+    Killed,
+    Skipped,
+}
+
+impl Status {
+    pub const ALL: [Self; 9] = [
+        Self::Pending,
+        Self::Blocked,
+        Self::Running,
+        Self::Success,
+        Self::Failure,
+        Self::Declined,
+        Self::Error,
+        Self::Killed,
+        Self::Skipped,
+    ];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Blocked => "blocked",
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Declined => "declined",
+            Self::Error => "error",
+            Self::Killed => "killed",
+            Self::Skipped => "skipped",
+        }
+    }
+
+    /// Nothing more will happen.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        !matches!(self, Self::Pending | Self::Blocked | Self::Running)
+    }
+
+    /// Which word shows when several parts meet: what still waits or runs first, then the worst.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Blocked => 0,
+            Self::Running => 1,
+            Self::Pending => 2,
+            Self::Error => 3,
+            Self::Killed => 4,
+            Self::Failure => 5,
+            Self::Declined => 6,
+            Self::Success => 7,
+            Self::Skipped => 8,
+        }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The status of the whole from those of its counting parts, in any order. Nothing to run at all is `skipped`.
+#[must_use]
+pub fn fold(parts: impl IntoIterator<Item = Status>) -> Status {
+    parts.into_iter().min_by_key(|status| status.rank()).unwrap_or(Status::Skipped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fold_does_not_depend_on_order() {
+        for a in Status::ALL {
+            for b in Status::ALL {
+                for c in Status::ALL {
+                    assert_eq!(fold([a, b, c]), fold([c, a, b]));
+                    assert_eq!(fold([fold([a, b]), c]), fold([a, fold([b, c])]));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn unfinished_shows_before_finished_and_worst_wins() {
+        assert_eq!(fold([Status::Success, Status::Running, Status::Error]), Status::Running);
+        assert_eq!(fold([Status::Pending, Status::Running]), Status::Running);
+        assert_eq!(fold([Status::Blocked, Status::Running]), Status::Blocked);
+        assert_eq!(fold([Status::Success, Status::Skipped]), Status::Success);
+        assert_eq!(fold([Status::Failure, Status::Killed]), Status::Killed);
+        assert_eq!(fold([]), Status::Skipped);
+    }
+}

@@ -1,0 +1,1 @@
+//! Asks policies and keeps what was decided.

@@ -1,0 +1,1 @@
+//! The composition root: what lives long, and who knows whom.

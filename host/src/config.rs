@@ -1,0 +1,1 @@
+//! `beespace.toml`, the environment, and where each value came from.

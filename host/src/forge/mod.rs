@@ -1,0 +1,1 @@
+//! Gogs' API: repositories, permissions, hooks.

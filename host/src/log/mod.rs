@@ -1,0 +1,1 @@
+//! Output of steps: framed files with an index, and live followers.

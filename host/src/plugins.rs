@@ -1,0 +1,1 @@
+//! The plugins this instance has, bound as the configuration says.

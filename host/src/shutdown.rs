@@ -1,0 +1,1 @@
+//! Stop intake, drain or hand over, close.

@@ -1,0 +1,1 @@
+//! One bare mirror per repository, and every question about a commit.

@@ -1,0 +1,1 @@
+//! Gogs' POST: cap, key, signature, durable, 202.

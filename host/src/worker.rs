@@ -1,0 +1,1 @@
+//! Takes rows that wait, one fair turn at a time.

@@ -1,0 +1,1 @@
+//! The world that Beespace is tested in.
