@@ -36,7 +36,7 @@ pub fn verify(body: Vec<u8>, secret: &[u8], signature: Option<&str>) -> Option<V
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret).ok()?;
     mac.update(&body);
     let matches = mac.verify_slice(&claimed).is_ok();
-    (matches && well_formed && !secret.is_empty()).then(|| Verified(body))
+    (matches && well_formed && !secret.is_empty()).then_some(Verified(body))
 }
 
 #[cfg(test)]
