@@ -13,11 +13,12 @@
 //! | outcome | [`outcome`], [`status`], [`build`] |
 //! | notify | [`notice`] |
 //!
-//! [`ids`], [`time`] and [`digest`] are the small change that all of them pay with.
+//! [`ids`], [`time`], [`units`] and [`digest`] are the small change that all of them pay with.
 
 pub mod digest;
 pub mod ids;
 pub mod time;
+pub mod units;
 
 pub mod build;
 pub mod diagnostic;
