@@ -6,6 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::status::Status;
 
+/// Where a piece of a step's output came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    Stdout,
+    Stderr,
+    /// Said by the host, not by the program: progress of a pull, why a step ended.
+    Host,
+}
+
 /// How one container ended. Only [`ExitCause::Exited`] says something about the user's program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
