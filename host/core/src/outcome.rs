@@ -70,16 +70,6 @@ impl ExitCause {
     }
 }
 
-/// Where a line of a step's log came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stream {
-    Stdout,
-    Stderr,
-    /// Beespace itself: the pull of an image, a limit that was reached.
-    Host,
-}
-
 /// Something that stands beside a status: what happened and what to do, in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
