@@ -1,1 +1,4 @@
-fn main() {}
+//! Everything that is tested through the outside of the crates, in one binary.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that meets the unexpected has failed")]
+
+mod config;

@@ -76,7 +76,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
 /// Writes a size exactly, in the largest unit that divides it.
 #[must_use]
 pub fn show_size(bytes: u64) -> String {
-    let unit = SIZES.iter().find(|(_, factor)| bytes >= *factor && bytes % factor == 0);
+    let unit = SIZES.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
     unit.map_or_else(|| format!("{bytes}B"), |(unit, factor)| format!("{}{unit}", bytes / factor))
 }
 

@@ -1,1 +1,0 @@
-//! `beespace.toml`, the environment, and where each value came from.

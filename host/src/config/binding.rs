@@ -1,0 +1,278 @@
+//! `[[policy]]`, `[[step]]`, `[[notifier]]`: plugins bound by the file, with what they were granted.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use beespace_core::digest::Digest;
+use beespace_core::policy::{Mode, Point};
+use toml::de::DeValue;
+
+use super::reader::{Node, Section};
+use super::value::{Kind, Value};
+
+/// A plugin bound under a name.
+#[derive(Debug, Clone)]
+pub struct PluginBinding {
+    /// Unique among bindings of its kind; people see it.
+    pub name: String,
+    pub source: PluginSource,
+    /// What the component must be, where the file pins it.
+    pub sha256: Option<Digest>,
+    /// JSON for the plugin; `{}` where the file has none.
+    pub settings: serde_json::Value,
+}
+
+/// Where the component is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PluginSource {
+    /// A bundled or installed one.
+    Named(String),
+    /// A file, already relative to the right directory.
+    File(PathBuf),
+}
+
+/// A policy and how much its word counts.
+#[derive(Debug, Clone)]
+pub struct PolicyBinding {
+    pub plugin: PluginBinding,
+    pub mode: Mode,
+    /// The paths its patches may touch, by point: RFC 6901 pointers in which `*` stands for one part.
+    pub mutate: BTreeMap<Point, Vec<String>>,
+}
+
+/// A notifier and what it may reach.
+#[derive(Debug, Clone)]
+pub struct NotifierBinding {
+    pub plugin: PluginBinding,
+    pub grants: Grants,
+}
+
+/// What an administrator lets a plugin do beyond computing.
+#[derive(Debug, Clone, Default)]
+pub struct Grants {
+    pub hosts: Vec<HostGrant>,
+    /// Secrets of the instance that it may use by name.
+    pub secrets: Vec<String>,
+}
+
+/// One place that a plugin may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostGrant {
+    /// Scheme, host and port; nothing after them.
+    pub url: url::Url,
+    pub addresses: AddressClass,
+}
+
+/// Which addresses the host's name may stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AddressClass {
+    #[default]
+    Public,
+    /// Networks of one's own (10/8, 192.168/16, fc00::/7, …).
+    Private,
+    Loopback,
+}
+
+impl Value for Mode {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "`enforce`, `warn` or `shadow`";
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "enforce" => Some(Self::Enforce),
+            "warn" => Some(Self::Warn),
+            "shadow" => Some(Self::Shadow),
+            _ => None,
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Warn => "warn",
+            Self::Shadow => "shadow",
+        }
+        .to_owned()
+    }
+}
+
+impl Value for Digest {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "64 hex digits, the SHA-256 of the component";
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+    fn show(&self) -> String {
+        self.hex()
+    }
+}
+
+impl PluginBinding {
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Option<Self> {
+        let name = section.required::<String>("name", "images");
+        let plugin = section.required::<String>("plugin", "policy-images");
+        let sha256 = section.optional("sha256");
+        let settings = read_settings(section);
+        Some(Self { name: name?, source: source(section, plugin?), sha256, settings })
+    }
+}
+
+impl PolicyBinding {
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Option<Self> {
+        let plugin = PluginBinding::read(section);
+        let mode = section.value("mode", Mode::default());
+        let mutate = read_mutate(section);
+        Some(Self { plugin: plugin?, mode, mutate })
+    }
+}
+
+impl NotifierBinding {
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Option<Self> {
+        let plugin = PluginBinding::read(section);
+        let grants = read_grants(section);
+        Some(Self { plugin: plugin?, grants })
+    }
+}
+
+/// A word is a name, anything that looks like a path is one.
+fn source(section: &Section<'_, '_>, plugin: String) -> PluginSource {
+    let is_wasm = std::path::Path::new(&plugin).extension().is_some_and(|extension| extension == "wasm");
+    if plugin.contains('/') || is_wasm { PluginSource::File(section.base().join(plugin)) } else { PluginSource::Named(plugin) }
+}
+
+fn read_settings(section: &mut Section<'_, '_>) -> serde_json::Value {
+    let empty = || serde_json::Value::Object(serde_json::Map::new());
+    let Some(node) = section.take("settings") else { return empty() };
+    let range = node.span();
+    if !matches!(node.get_ref(), DeValue::Table(_)) {
+        section.wrong("settings", &range, "expected a table such as { url = \"…\" }");
+        return empty();
+    }
+    match json(node.get_ref()) {
+        Ok(settings) => {
+            let origin = section.origin(&range);
+            section.note("settings", settings.to_string(), origin);
+            settings
+        }
+        Err(message) => {
+            section.wrong("settings", &range, message);
+            empty()
+        }
+    }
+}
+
+fn read_mutate(section: &mut Section<'_, '_>) -> BTreeMap<Point, Vec<String>> {
+    let mut all = BTreeMap::new();
+    let Some(node) = section.take("mutate") else { return all };
+    let range = node.span();
+    let DeValue::Table(table) = node.get_ref() else {
+        section.wrong("mutate", &range, "expected a table such as { \"step.admit\" = [\"/containers/*/image\"] }");
+        return all;
+    };
+    for (key, paths) in table {
+        let point = [Point::PipelineAdmit, Point::StepAdmit].into_iter().find(|point| point.as_str() == key.get_ref());
+        let Some(point) = point else {
+            section.wrong("mutate", &key.span(), "expected `pipeline.admit` or `step.admit`");
+            continue;
+        };
+        let Some(paths) = texts(section, "mutate", paths) else { continue };
+        if paths.iter().all(|path| path.starts_with('/')) {
+            all.insert(point, paths);
+        } else {
+            section.wrong("mutate", &range, "expected paths that begin with `/`");
+        }
+    }
+    let shown: Vec<String> = all.iter().map(|(point, paths)| format!("{}: {}", point.as_str(), paths.join(", "))).collect();
+    let origin = section.origin(&range);
+    section.note("mutate", shown.join("; "), origin);
+    all
+}
+
+fn read_grants(section: &mut Section<'_, '_>) -> Grants {
+    let mut grants = Grants::default();
+    let Some(node) = section.take("grants") else { return grants };
+    let range = node.span();
+    let DeValue::Table(table) = node.get_ref() else {
+        section.wrong("grants", &range, "expected a table such as { hosts = [\"https://hooks.example.org\"] }");
+        return grants;
+    };
+    for (key, value) in table {
+        match key.get_ref().as_ref() {
+            "hosts" => grants.hosts = read_hosts(section, value),
+            "secrets" => grants.secrets = texts(section, "grants.secrets", value).unwrap_or_default(),
+            _ => section.wrong("grants", &key.span(), "expected `hosts` or `secrets`"),
+        }
+    }
+    let hosts: Vec<&str> = grants.hosts.iter().map(|grant| grant.url.as_str()).collect();
+    let origin = section.origin(&range);
+    section.note("grants", format!("hosts: {}; secrets: {}", hosts.join(", "), grants.secrets.join(", ")), origin);
+    grants
+}
+
+fn read_hosts(section: &mut Section<'_, '_>, node: &Node<'_>) -> Vec<HostGrant> {
+    let DeValue::Array(items) = node.get_ref() else {
+        section.wrong("grants.hosts", &node.span(), "expected a list");
+        return Vec::new();
+    };
+    let mut hosts = Vec::new();
+    for item in items {
+        match host(item.get_ref()) {
+            Some(host) => hosts.push(host),
+            None => section.wrong(
+                "grants.hosts",
+                &item.span(),
+                "expected \"https://HOST\" or { url = \"http://HOST:PORT\", addresses = \"public\" | \"private\" | \"loopback\" }",
+            ),
+        }
+    }
+    hosts
+}
+
+fn host(value: &DeValue<'_>) -> Option<HostGrant> {
+    let (url, addresses) = match value {
+        DeValue::String(url) => (url.as_ref(), AddressClass::Public),
+        DeValue::Table(table) => {
+            let text = |key: &str| table.get(key).and_then(|node| node.get_ref().as_str());
+            let addresses = match text("addresses") {
+                Some("public") => AddressClass::Public,
+                Some("private") => AddressClass::Private,
+                Some("loopback") => AddressClass::Loopback,
+                Some(_) => return None,
+                None if table.contains_key("addresses") => return None,
+                None => AddressClass::Public,
+            };
+            if table.keys().any(|key| !matches!(key.get_ref().as_ref(), "url" | "addresses")) {
+                return None;
+            }
+            (text("url")?, addresses)
+        }
+        _ => return None,
+    };
+    let url = <url::Url as Value>::parse(url)?;
+    (url.path() == "/").then_some(HostGrant { url, addresses })
+}
+
+fn texts(section: &mut Section<'_, '_>, key: &str, node: &Node<'_>) -> Option<Vec<String>> {
+    let items = match node.get_ref() {
+        DeValue::Array(items) => items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect(),
+        _ => None,
+    };
+    if items.is_none() {
+        section.wrong(key, &node.span(), "expected a list of texts");
+    }
+    items
+}
+
+/// TOML to JSON. Dates have no place in settings, numbers must survive the way.
+fn json(value: &DeValue<'_>) -> Result<serde_json::Value, &'static str> {
+    Ok(match value {
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).map_err(|_| "number too large")?.into(),
+        DeValue::Float(number) => number.as_str().parse::<f64>().ok().filter(|n| n.is_finite()).ok_or("not a number")?.into(),
+        DeValue::Boolean(flag) => (*flag).into(),
+        DeValue::Datetime(_) => return Err("write dates as texts"),
+        DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect::<Result<Vec<_>, _>>()?.into(),
+        DeValue::Table(table) => {
+            let pairs = table.iter().map(|(key, item)| Ok((key.get_ref().to_string(), json(item.get_ref())?)));
+            serde_json::Value::Object(pairs.collect::<Result<_, &'static str>>()?)
+        }
+    })
+}

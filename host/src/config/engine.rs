@@ -1,0 +1,52 @@
+//! `[engine]`: what runs the containers.
+
+use std::num::NonZeroU16;
+
+use super::reader::Section;
+use super::value::{Kind, Value};
+
+/// Which engine runs plans, and how many stages at once.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    pub kind: EngineKind,
+    /// Address of the engine's API: `unix:///var/run/docker.sock`, `tcp://10.0.0.7:2375`.
+    pub host: String,
+    /// Stages at once; the rest wait.
+    pub capacity: NonZeroU16,
+}
+
+/// The engines there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    Docker,
+    /// Runs nothing and obeys a few variables: for tests and for trying policies.
+    Dummy,
+}
+
+impl Value for EngineKind {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "`docker` or `dummy`";
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "docker" => Some(Self::Docker),
+            "dummy" => Some(Self::Dummy),
+            _ => None,
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            Self::Docker => "docker".to_owned(),
+            Self::Dummy => "dummy".to_owned(),
+        }
+    }
+}
+
+impl EngineConfig {
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
+        Self {
+            kind: section.value("kind", EngineKind::Docker),
+            host: section.value("host", "unix:///var/run/docker.sock".to_owned()),
+            capacity: section.value("capacity", NonZeroU16::MIN.saturating_add(1)),
+        }
+    }
+}

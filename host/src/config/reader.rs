@@ -1,0 +1,342 @@
+//! Walks the file beside the environment: each key is named once, where it is read, with its default.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use beespace_core::diagnostic::{Diagnostic, Span};
+use secrecy::SecretString;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::value::{Kind, Value};
+
+const PREFIX: &str = "BEESPACE_";
+
+/// Which layer a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Built in.
+    Default,
+    /// The file, with the line.
+    File { line: u32 },
+    /// The environment variable of this name.
+    Env(String),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { line } => write!(f, "file, line {line}"),
+            Self::Env(name) => write!(f, "env {name}"),
+        }
+    }
+}
+
+/// One key as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// `server.listen`, `policy.images.mode`.
+    pub key: String,
+    /// As it may be shown: secrets are not in it.
+    pub value: String,
+    pub origin: Origin,
+}
+
+/// A value of the file with its place in it.
+pub(super) type Node<'t> = Spanned<DeValue<'t>>;
+
+/// The whole walk: what is there, what was asked for, what was wrong.
+pub(super) struct Reader<'t> {
+    text: &'t str,
+    file: String,
+    base: PathBuf,
+    root: DeTable<'t>,
+    env: BTreeMap<String, String>,
+    known_sections: Vec<&'static str>,
+    known_env: BTreeSet<String>,
+    problems: Vec<Diagnostic>,
+    entries: Vec<Entry>,
+}
+
+impl<'t> Reader<'t> {
+    pub(super) fn new(
+        text: &'t str,
+        path: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let file = path.map_or_else(|| "beespace.toml".to_owned(), |path| path.display().to_string());
+        let root = DeTable::parse(text).map_err(|error| {
+            let span = error.span().map(|range| span_of(text, &range));
+            let message = error.message().to_owned();
+            vec![Diagnostic { code: "toml".to_owned(), message, file: file.clone(), span, help: None }]
+        })?;
+        // Only names with `__` are keys; BEESPACE_SERVER and the like belong to the command line.
+        let env = env.into_iter().filter(|(name, _)| name.starts_with(PREFIX) && name.contains("__")).collect();
+        let base = path.and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
+        Ok(Self {
+            text,
+            file,
+            base,
+            root: root.into_inner(),
+            env,
+            known_sections: Vec::new(),
+            known_env: BTreeSet::new(),
+            problems: Vec::new(),
+            entries: Vec::new(),
+        })
+    }
+
+    /// A `[section]`, which the environment can add to.
+    pub(super) fn section(&mut self, name: &'static str) -> Section<'_, 't> {
+        self.known_sections.push(name);
+        let table = match self.root.remove(name).map(Spanned::into_inner) {
+            Some(DeValue::Table(table)) => table,
+            Some(_) => {
+                self.problem("wrong-type", format!("`{name}` is a section"), None, Some(format!("write [{name}]")));
+                DeTable::new()
+            }
+            None => DeTable::new(),
+        };
+        Section { reader: self, name: name.to_owned(), place: None, env: true, table, known: Vec::new() }
+    }
+
+    /// All `[[name]]` tables. They have no place in the environment.
+    pub(super) fn list<T>(&mut self, name: &'static str, read: impl Fn(&mut Section<'_, 't>) -> Option<T>) -> Vec<T> {
+        self.known_sections.push(name);
+        let items = match self.root.remove(name).map(Spanned::into_inner) {
+            Some(DeValue::Array(items)) => items.into_iter().collect(),
+            Some(_) => {
+                self.problem("wrong-type", format!("`{name}` is a list"), None, Some(format!("write [[{name}]]")));
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        let mut all = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            let place = span_of(self.text, &item.span());
+            let DeValue::Table(table) = item.into_inner() else { continue };
+            let name = match table.get("name").map(Spanned::get_ref) {
+                Some(DeValue::String(text)) => format!("{name}.{text}"),
+                _ => format!("{name}.{}", index + 1),
+            };
+            let mut section = Section { reader: self, name, place: Some(place), env: false, table, known: Vec::new() };
+            all.extend(read(&mut section));
+        }
+        all
+    }
+
+    /// Names of bindings tell them apart in decisions and pages, so each may stand once.
+    pub(super) fn refuse_repetition(&mut self, kind: &str, names: &[&String]) {
+        for (index, name) in names.iter().enumerate() {
+            if names.iter().take(index).any(|other| other == name) {
+                let help = Some("give each its own name".to_owned());
+                self.problem("repeated-name", format!("two [[{kind}]] are named `{name}`"), None, help);
+            }
+        }
+    }
+
+    /// The entries, once every problem is known.
+    pub(super) fn finish(mut self) -> Result<Vec<Entry>, Vec<Diagnostic>> {
+        let rest: Vec<_> = self.root.keys().map(|key| (key.get_ref().to_string(), key.span())).collect();
+        for (key, range) in rest {
+            let help = did_you_mean(&key, self.known_sections.iter().copied());
+            let span = Some(span_of(self.text, &range));
+            self.problem("unknown-section", format!("unknown section `{key}`"), span, Some(help));
+        }
+        let unknown: Vec<String> = self.env.keys().filter(|name| !self.known_env.contains(*name)).cloned().collect();
+        for name in unknown {
+            let help = did_you_mean(&name, self.known_env.iter().map(String::as_str));
+            self.problems.push(env_problem(&name, "unknown-key", "is no key of the configuration".to_owned(), Some(help)));
+        }
+        self.problems.sort_by_key(|problem| problem.span.map(|span| (span.line, span.column)));
+        if self.problems.is_empty() { Ok(self.entries) } else { Err(self.problems) }
+    }
+
+    fn problem(&mut self, code: &str, message: String, span: Option<Span>, help: Option<String>) {
+        self.problems.push(Diagnostic { code: code.to_owned(), message, file: self.file.clone(), span, help });
+    }
+}
+
+/// One table. Dropping it reports the keys that nobody asked for.
+pub(super) struct Section<'r, 't> {
+    reader: &'r mut Reader<'t>,
+    name: String,
+    place: Option<Span>,
+    env: bool,
+    table: DeTable<'t>,
+    known: Vec<&'static str>,
+}
+
+impl<'t> Section<'_, 't> {
+    /// The value of a key, or `default`.
+    pub(super) fn value<V: Value>(&mut self, key: &'static str, default: V) -> V {
+        if let Some((value, origin)) = self.find::<V>(key) {
+            self.note(key, value.show(), origin);
+            return value;
+        }
+        self.note(key, default.show(), Origin::Default);
+        default
+    }
+
+    /// The value of a key that may be left out.
+    pub(super) fn optional<V: Value>(&mut self, key: &'static str) -> Option<V> {
+        let (value, origin) = self.find::<V>(key)?;
+        self.note(key, value.show(), origin);
+        Some(value)
+    }
+
+    /// The value of a key that must be there.
+    pub(super) fn required<V: Value>(&mut self, key: &'static str, example: &str) -> Option<V> {
+        let written = self.is_written(key);
+        let value = self.optional(key);
+        if value.is_none() && !written {
+            self.missing(key, &format!("for example: {key} = {example:?}"));
+        }
+        value
+    }
+
+    /// A secret: `key` itself, or a file named by `key_file`.
+    pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretString> {
+        let direct = self.find::<SecretString>(key);
+        let file = self.find::<PathBuf>(file_key);
+        let (value, origin) = match (direct, file) {
+            (direct, Some((path, origin))) if direct.is_none() || matches!(origin, Origin::Env(_)) => {
+                (self.read_secret(file_key, &path, &origin)?, origin)
+            }
+            (direct, _) => direct?,
+        };
+        self.note(key, value.show(), origin);
+        Some(value)
+    }
+
+    /// Whether a key stands in the file or the environment, right or wrong.
+    pub(super) fn is_written(&self, key: &str) -> bool {
+        self.table.contains_key(key) || (self.env && self.reader.env.contains_key(&self.env_name(key)))
+    }
+
+    /// Says that a key is missing.
+    pub(super) fn missing(&mut self, key: &str, help: &str) {
+        let message = format!("`{}.{key}` is missing", self.name);
+        let help = if self.env { format!("{help}, or set {}", self.env_name(key)) } else { help.to_owned() };
+        self.reader.problem("missing-key", message, self.place, Some(help));
+    }
+
+    /// Takes a key that is no scalar; the caller reads it and says what is wrong with it.
+    pub(super) fn take(&mut self, key: &'static str) -> Option<Node<'t>> {
+        self.known.push(key);
+        self.table.remove(key)
+    }
+
+    /// Says what is wrong with a key of this table.
+    pub(super) fn wrong(&mut self, key: &str, range: &Range<usize>, message: &str) {
+        let span = span_of(self.reader.text, range);
+        self.reader.problem("wrong-value", format!("`{}.{key}`: {message}", self.name), Some(span), None);
+    }
+
+    /// Remembers how a key stands, for `config show`.
+    pub(super) fn note(&mut self, key: &str, value: String, origin: Origin) {
+        self.reader.entries.push(Entry { key: format!("{}.{key}", self.name), value, origin });
+    }
+
+    /// The origin of something at this place of the file.
+    pub(super) fn origin(&self, range: &Range<usize>) -> Origin {
+        Origin::File { line: span_of(self.reader.text, range).line }
+    }
+
+    /// The directory that relative paths of the file start from.
+    pub(super) fn base(&self) -> PathBuf {
+        self.reader.base.clone()
+    }
+
+    fn env_name(&self, key: &str) -> String {
+        format!("{PREFIX}{}__{}", self.name, key).to_uppercase()
+    }
+
+    fn find<V: Value>(&mut self, key: &'static str) -> Option<(V, Origin)> {
+        let from_file = self.take(key);
+        if self.env {
+            let name = self.env_name(key);
+            self.reader.known_env.insert(name.clone());
+            if let Some(text) = self.reader.env.get(&name) {
+                if let Some(value) = V::parse(text) {
+                    return Some((value, Origin::Env(name)));
+                }
+                let problem = env_problem(&name, "wrong-value", format!("expected {}", V::EXPECTED), None);
+                self.reader.problems.push(problem);
+                return None;
+            }
+        }
+        let node = from_file?;
+        let range = node.span();
+        let (kind, text) = scalar(node.get_ref());
+        if kind != Some(V::KIND) {
+            self.wrong(key, &range, &format!("expected {}: {}", V::KIND.as_str(), V::EXPECTED));
+            return None;
+        }
+        let Some(value) = V::parse(&text) else {
+            self.wrong(key, &range, &format!("expected {}", V::EXPECTED));
+            return None;
+        };
+        Some((value, self.origin(&range)))
+    }
+
+    fn read_secret(&mut self, key: &str, path: &Path, origin: &Origin) -> Option<SecretString> {
+        let path = if matches!(origin, Origin::Env(_)) { path.to_owned() } else { self.reader.base.join(path) };
+        let value = std::fs::read_to_string(&path);
+        let problem = match value.as_deref().map(str::trim) {
+            Ok("") => "is empty".to_owned(),
+            Ok(text) => return Some(SecretString::from(text.to_owned())),
+            Err(error) => format!("cannot be read: {error}"),
+        };
+        let message = format!("`{}.{key}`: {} {problem}", self.name, path.display());
+        self.reader.problem("unreadable", message, None, Some("one line, readable by the user that runs the server".into()));
+        None
+    }
+}
+
+impl Drop for Section<'_, '_> {
+    fn drop(&mut self) {
+        let rest: Vec<_> = self.table.keys().map(|key| (key.get_ref().to_string(), key.span())).collect();
+        for (key, range) in rest {
+            let help = did_you_mean(&key, self.known.iter().copied());
+            let span = Some(span_of(self.reader.text, &range));
+            self.reader.problem("unknown-key", format!("unknown key `{key}` in `{}`", self.name), span, Some(help));
+        }
+    }
+}
+
+fn env_problem(name: &str, code: &str, message: String, help: Option<String>) -> Diagnostic {
+    Diagnostic { code: code.to_owned(), message, file: format!("env {name}"), span: None, help }
+}
+
+fn scalar(value: &DeValue<'_>) -> (Option<Kind>, String) {
+    match value {
+        DeValue::String(text) => (Some(Kind::Text), text.to_string()),
+        DeValue::Integer(number) if number.radix() == 10 => (Some(Kind::Integer), number.as_str().to_owned()),
+        DeValue::Boolean(flag) => (Some(Kind::Boolean), flag.to_string()),
+        _ => (None, String::new()),
+    }
+}
+
+/// Where a range of bytes lies, in lines and characters from 1.
+pub(super) fn span_of(text: &str, range: &Range<usize>) -> Span {
+    let place = |offset: usize| {
+        let before = text.get(..offset).unwrap_or(text);
+        let line = before.matches('\n').count();
+        let column = before.rsplit('\n').next().map_or(0, |tail| tail.chars().count());
+        (u32::try_from(line).unwrap_or(u32::MAX).saturating_add(1), u32::try_from(column).unwrap_or(u32::MAX).saturating_add(1))
+    };
+    let ((line, column), (end_line, end_column)) = (place(range.start), place(range.end));
+    Span { line, column, end_line, end_column }
+}
+
+fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.collect();
+    let near = known.iter().map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate)).min();
+    match near {
+        Some((distance, candidate)) if distance <= 1 + word.chars().count() / 4 => format!("did you mean `{candidate}`?"),
+        _ => format!("known here: {}", known.join(", ")),
+    }
+}

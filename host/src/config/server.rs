@@ -1,0 +1,40 @@
+//! `[server]`: where it listens and how people reach it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use url::Url;
+
+use super::reader::Section;
+
+/// Where the server listens and what its address is for others.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    pub listen: SocketAddr,
+    /// How people reach it: links, cookies and the check of origins go by it.
+    pub public_url: Url,
+    /// How Gogs reaches it, where that is another address.
+    pub hook_url: Option<Url>,
+    /// Reading needs no sign-in.
+    pub open: bool,
+}
+
+impl ServerConfig {
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Option<Self> {
+        let listen = section.value("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)));
+        let default = Url::parse(&format!("http://{listen}/")).ok()?;
+        let public_url = section.value("public_url", default);
+        Some(Self { listen, public_url, hook_url: section.optional("hook_url"), open: section.value("open", false) })
+    }
+
+    /// Where Gogs sends its hooks.
+    #[must_use]
+    pub fn hook_base(&self) -> &Url {
+        self.hook_url.as_ref().unwrap_or(&self.public_url)
+    }
+
+    /// Whether browsers reach it encrypted: decides what cookies look like.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.public_url.scheme() == "https"
+    }
+}

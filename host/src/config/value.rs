@@ -1,0 +1,143 @@
+//! Single values: what each type accepts, and how it is shown.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use beespace_core::units;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+/// Which kind of TOML value a key wants. The environment has only text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Integer,
+    Boolean,
+}
+
+impl Kind {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "a text",
+            Self::Integer => "a whole number",
+            Self::Boolean => "true or false",
+        }
+    }
+}
+
+/// A value that is written as one scalar.
+pub(super) trait Value: Sized {
+    const KIND: Kind;
+    /// What is accepted, for messages: `HOST:PORT`.
+    const EXPECTED: &'static str;
+    fn parse(text: &str) -> Option<Self>;
+    fn show(&self) -> String;
+}
+
+impl Value for String {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "a text that is not empty";
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
+impl Value for bool {
+    const KIND: Kind = Kind::Boolean;
+    const EXPECTED: &'static str = "true or false";
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for NonZeroU16 {
+    const KIND: Kind = Kind::Integer;
+    const EXPECTED: &'static str = "a whole number from 1 to 65535";
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for PathBuf {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "a path";
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self::from(text))
+    }
+    fn show(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+impl Value for SocketAddr {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "ADDRESS:PORT such as `127.0.0.1:8000` or `[::]:8000`";
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Url {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "an address with http:// or https://, without user, query and fragment";
+    fn parse(text: &str) -> Option<Self> {
+        let url = Self::parse(text).ok()?;
+        let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+        (matches!(url.scheme(), "http" | "https") && url.has_host() && plain).then_some(url)
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Duration {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = units::DURATION_EXPECTED;
+    fn parse(text: &str) -> Option<Self> {
+        units::parse_duration(text)
+    }
+    fn show(&self) -> String {
+        units::show_duration(*self)
+    }
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size(pub(super) u64);
+
+impl Value for Size {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = units::SIZE_EXPECTED;
+    fn parse(text: &str) -> Option<Self> {
+        units::parse_size(text).map(Self)
+    }
+    fn show(&self) -> String {
+        units::show_size(self.0)
+    }
+}
+
+impl Value for SecretString {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "a text that is not empty";
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self::from(text.to_owned()))
+    }
+    /// Never the value: only that there is one.
+    fn show(&self) -> String {
+        format!("(secret, {} characters)", self.expose_secret().chars().count())
+    }
+}

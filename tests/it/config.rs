@@ -1,0 +1,147 @@
+//! `beespace.toml`, the environment, and what is said when something is wrong.
+
+use beespace::config::{AddressClass, Config, EngineKind, Origin, PluginSource};
+use beespace_core::policy::{Mode, Point};
+use secrecy::ExposeSecret as _;
+
+const SMALL: &str = "[gogs]\nurl = \"http://gogs.local:3000\"\ntoken = \"t0ken\"\n";
+
+fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn problems(text: &str, pairs: &[(&str, &str)]) -> Vec<String> {
+    Config::read(text, None, env(pairs)).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_small_file_is_enough() {
+    let config = Config::read(SMALL, None, env(&[])).unwrap().config;
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!(config.server.public_url.as_str(), "http://127.0.0.1:8000/");
+    assert!(!config.server.open);
+    assert_eq!(config.engine.kind, EngineKind::Docker);
+    assert_eq!(config.engine.capacity.get(), 2);
+    assert_eq!(config.limits.log_bytes, 1 << 30);
+}
+
+#[test]
+fn the_file_of_the_design_is_understood() {
+    let text = r#"
+[server]
+listen = "127.0.0.1:8000"
+public_url = "https://ci.example.org"
+hook_url = "http://10.0.0.5:8000"
+open = true
+[data]
+dir = "/srv/beespace"
+[gogs]
+url = "http://gogs.local:3000"
+token = "t"
+[engine]
+kind = "dummy"
+capacity = 4
+[limits]
+stage_timeout = "1h30m"
+step_memory = "512MiB"
+step_pids = 64
+log_bytes = "1MiB"
+free_disk = "2GB"
+[[policy]]
+name = "images"
+plugin = "policy-images"
+mode = "warn"
+settings = { registries = ["registry.example"], depth = 3 }
+mutate = { "step.admit" = ["/containers/*/image"] }
+[[step]]
+name = "check"
+plugin = "./step-check.wasm"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000001"
+[[notifier]]
+name = "hook"
+plugin = "notify-webhook"
+settings = { url = "https://hooks.example.org/x" }
+grants = { hosts = ["https://hooks.example.org", { url = "http://127.0.0.1:9000", addresses = "loopback" }], secrets = ["hook-key"] }
+"#;
+    let config = Config::read(text, Some("/etc/beespace/beespace.toml".into()), env(&[])).unwrap().config;
+    let [policy] = &*config.policies else { panic!("one policy") };
+    assert_eq!(policy.mode, Mode::Warn);
+    assert_eq!(policy.plugin.settings.to_string(), r#"{"depth":3,"registries":["registry.example"]}"#);
+    assert_eq!(policy.mutate[&Point::StepAdmit], ["/containers/*/image"]);
+    assert_eq!(config.steps[0].source, PluginSource::File("/etc/beespace/./step-check.wasm".into()));
+    assert_eq!(config.notifiers[0].grants.hosts[1].addresses, AddressClass::Loopback);
+    assert_eq!(config.notifiers[0].grants.secrets, ["hook-key"]);
+}
+
+#[test]
+fn the_environment_wins_and_is_remembered() {
+    let loaded = Config::read(SMALL, None, env(&[("BEESPACE_SERVER__LISTEN", "[::1]:9000"), ("BEESPACE_SERVER", "x")])).unwrap();
+    assert_eq!(loaded.config.server.listen.to_string(), "[::1]:9000");
+    let origin = |key: &str| loaded.entries.iter().find(|entry| entry.key == key).unwrap().origin.clone();
+    assert_eq!(origin("server.listen"), Origin::Env("BEESPACE_SERVER__LISTEN".to_owned()));
+    assert_eq!(origin("gogs.url"), Origin::File { line: 2 });
+    assert_eq!(origin("engine.kind"), Origin::Default);
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_place() {
+    let text = "[server]\nlisten = \"nowhere\"\nopne = true\n[engin]\nkind = 1\n[gogs]\nurl = \"ftp://x\"\ntoken = \"t\"\n[limits]\nfree_disk = 5\n";
+    let told = problems(text, &[("BEESPACE_SERVER__LISTENN", "x"), ("BEESPACE_ENGINE__CAPACITY", "0")]);
+    for expected in [
+        "beespace.toml:2:10: `server.listen`: expected ADDRESS:PORT",
+        "beespace.toml:3:1: unknown key `opne` in `server` (did you mean `open`?)",
+        "beespace.toml:4:2: unknown section `engin` (did you mean `engine`?)",
+        "beespace.toml:7:7: `gogs.url`: expected an address",
+        "beespace.toml:10:13: `limits.free_disk`: expected a text: a size",
+        "env BEESPACE_SERVER__LISTENN: is no key of the configuration (did you mean `BEESPACE_SERVER__LISTEN`?)",
+        "env BEESPACE_ENGINE__CAPACITY: expected a whole number from 1 to 65535",
+    ] {
+        assert!(told.iter().any(|line| line.starts_with(expected)), "{expected}\n{told:#?}");
+    }
+}
+
+#[test]
+fn what_is_missing_says_how_to_give_it() {
+    let told = problems("", &[]);
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told[0].contains("`gogs.url` is missing (for example: url = \"http://gogs.local:3000\", or set BEESPACE_GOGS__URL)"), "{told:#?}");
+    assert!(told[1].contains("`gogs.token` is missing"), "{told:#?}");
+}
+
+#[test]
+fn bindings_are_checked_like_everything_else() {
+    let text = format!(
+        "{SMALL}[[policy]]\nname = \"a\"\nplugin = \"p\"\nmode = \"strict\"\nmutate = {{ \"build.admit\" = [] }}\n[[policy]]\nname = \"a\"\nplugin = \"p\"\n[[notifier]]\nname = \"n\"\ngrants = {{ hosts = [\"https://x.example/path\"] }}\n"
+    );
+    let told = problems(&text, &[]).join("\n");
+    for expected in [
+        ":7:8: `policy.a.mode`: expected `enforce`, `warn` or `shadow`",
+        "`policy.a.mutate`: expected `pipeline.admit` or `step.admit`",
+        "two [[policy]] are named `a`",
+        "`notifier.n.plugin` is missing",
+        "`notifier.n.grants.hosts`: expected \"https://HOST\"",
+    ] {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
+}
+
+#[test]
+fn secrets_come_from_files_and_are_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    std::fs::write(&path, "from-a-file\n").unwrap();
+    let file = path.display().to_string();
+    let loaded = Config::read(SMALL, None, env(&[("BEESPACE_GOGS__TOKEN_FILE", &file)])).unwrap();
+    assert_eq!(loaded.config.gogs.token.expose_secret(), "from-a-file");
+    assert!(!format!("{loaded:?}").contains("from-a-file"));
+    assert!(!loaded.entries.iter().any(|entry| entry.value.contains("from-a-file")));
+
+    let told = problems("[gogs]\nurl = \"http://g\"\ntoken_file = \"/nowhere/token\"\n", &[]);
+    assert!(told[0].contains("/nowhere/token cannot be read"), "{told:#?}");
+}
+
+#[test]
+fn a_file_that_is_no_toml_says_where() {
+    let told = problems("[server]\nlisten = \n", &[]);
+    assert!(told[0].starts_with("beespace.toml:2:"), "{told:#?}");
+}
