@@ -7,7 +7,7 @@
 //! | verify | [`verify`] |
 //! | event | [`gogs`] (what Gogs sends), [`event`] (what happened, in our form), [`intake`] (what to do about it) |
 //! | pipeline | [`pipeline`], [`diagnostic`] |
-//! | admit | [`policy`], [`floor`] |
+//! | admit | [`policy`], [`context`], [`floor`] |
 //! | plan | [`plan`], [`environment`], [`graph`] |
 //! | log | [`mask`] |
 //! | outcome | [`outcome`], [`status`], [`build`] |
@@ -21,6 +21,7 @@ pub mod time;
 pub mod units;
 
 pub mod build;
+pub mod context;
 pub mod diagnostic;
 pub mod environment;
 pub mod event;

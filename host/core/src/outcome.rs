@@ -117,3 +117,23 @@ impl std::fmt::Display for Reason {
         Ok(())
     }
 }
+
+/// What a step type wants after a round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Directive {
+    /// Another round; its plan passes `step.admit` again.
+    Run(crate::plan::StepPlan),
+    Done(Conclusion),
+}
+
+/// How a step type ends its step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conclusion {
+    /// `success`, `failure` or `skipped`.
+    pub status: Status,
+    /// What later steps may read.
+    pub outputs: serde_json::Map<String, serde_json::Value>,
+    pub findings: Vec<crate::policy::Finding>,
+    /// Text for people.
+    pub message: String,
+}
