@@ -1,1 +1,392 @@
-//! Secrets out of output, across the borders of chunks.
+//! Takes secrets out of a stream of bytes before anything stores or shows it.
+//!
+//! A mask protects against accidents, not against a step that wants to leak: whoever may run a program with a secret can send it
+//! away in a form that nobody looks for. What is looked for: the value, its lines, and the usual encodings of both
+//! ([`forms`](forms::forms)).
+//!
+//! **What is hidden** is the union of all matches, overlapping ones included, and each run of hidden bytes becomes one [`MASK`].
+//! (Leftmost-longest replacement, which the field uses, shows the tail of `bcd` where `abc` and `bcd` overlap in `abcd`.) So the
+//! output is a function of the bytes alone: however the stream is cut into chunks, it comes out the same.
+//!
+//! **What is held back** between chunks is exactly the longest end of the stream that could still become a secret; for most texts
+//! that is nothing, so a prompt without a newline shows at once.
+
+mod forms;
+mod weak;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use aho_corasick::automaton::{Automaton as _, StateID};
+use aho_corasick::nfa::contiguous::NFA;
+use aho_corasick::{Anchored, MatchKind};
+
+pub use weak::{Weak, weak};
+
+/// What stands where a secret was. Its length says nothing about the secret's.
+pub const MASK: &str = "********";
+
+/// A value, or a line of one, with fewer bytes than this is not looked for: it would hide half of every log.
+pub const MIN_LENGTH: usize = 4;
+
+/// The longest value that can be masked.
+pub const MAX_LENGTH: usize = 64 * 1024;
+
+/// All forms of all secrets of one step, in bytes; bounds the memory of the automaton.
+const MAX_FORMS: usize = 8 * 1024 * 1024;
+
+/// Why no masker can be made. The step must not run then: its log would be shown as it comes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CannotMask {
+    /// One value is longer than [`MAX_LENGTH`].
+    #[error(
+        "a secret of {0} bytes is too long to be kept out of logs: the limit is {MAX_LENGTH} bytes; store a key to it instead"
+    )]
+    TooLong(usize),
+    /// Together they have too many forms.
+    #[error("the secrets of this step are too many to be kept out of its log: give it only those that it needs")]
+    TooMany,
+}
+
+/// The secrets of one step or stage, ready to be looked for. Cheap to clone. `Debug` shows none of them.
+#[derive(Clone, Default)]
+pub struct Secrets(Option<Arc<Patterns>>);
+
+struct Patterns {
+    automaton: NFA,
+    start: StateID,
+    /// How many bytes of a pattern have been seen when the automaton is in this state.
+    depths: HashMap<u32, usize>,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Secrets(********)" } else { "Secrets(none)" })
+    }
+}
+
+impl Secrets {
+    /// Nothing to hide.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Everything in `values` and its forms. Values shorter than [`MIN_LENGTH`] are left out ([`weak`] tells their owner).
+    ///
+    /// # Errors
+    /// [`CannotMask`] when a value or all of them together are too large.
+    pub fn new<V: AsRef<[u8]>>(values: impl IntoIterator<Item = V>) -> Result<Self, CannotMask> {
+        let mut all = std::collections::BTreeSet::new();
+        for value in values {
+            let value = value.as_ref();
+            if value.len() > MAX_LENGTH {
+                return Err(CannotMask::TooLong(value.len()));
+            }
+            all.extend(forms::forms(value));
+        }
+        if all.iter().map(Vec::len).sum::<usize>() > MAX_FORMS {
+            return Err(CannotMask::TooMany);
+        }
+        if all.is_empty() {
+            return Ok(Self(None));
+        }
+        Patterns::new(&all.into_iter().collect::<Vec<_>>()).map(|patterns| Self(Some(Arc::new(patterns))))
+    }
+
+    /// A whole text without secrets: for error messages and what else does not stream.
+    #[must_use]
+    pub fn mask(&self, text: &str) -> String {
+        let mut masker = Masker::new(self);
+        let mut out = Vec::with_capacity(text.len());
+        masker.push(text.as_bytes(), &mut out);
+        masker.finish(&mut out);
+        // Some forms hold part of a character only where a secret itself is not UTF-8.
+        String::from_utf8_lossy(&out).into_owned()
+    }
+}
+
+impl Patterns {
+    fn new(forms: &[Vec<u8>]) -> Result<Self, CannotMask> {
+        // `Standard` reports every match that ends at a byte; the other kinds drop those that overlap.
+        let automaton = NFA::builder().match_kind(MatchKind::Standard).build(forms).map_err(|_| CannotMask::TooMany)?;
+        let start = automaton.start_state(Anchored::No).map_err(|_| CannotMask::TooMany)?;
+        let mut depths = HashMap::new();
+        for form in forms {
+            let mut state = start;
+            for (index, byte) in form.iter().enumerate() {
+                state = automaton.next_state(Anchored::No, state, *byte);
+                depths.insert(state.as_u32(), index + 1);
+            }
+        }
+        Ok(Self { automaton, start, depths })
+    }
+
+    /// The length of the longest pattern that ends in this state.
+    fn longest(&self, state: StateID) -> usize {
+        (0..self.automaton.match_len(state))
+            .map(|index| self.automaton.pattern_len(self.automaton.match_pattern(state, index)))
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn depth(&self, state: StateID) -> usize {
+        self.depths.get(&state.as_u32()).copied().unwrap_or(0)
+    }
+}
+
+/// Masks one stream. Chunks go in, masked bytes come out; memory is one chunk and the longest pattern.
+pub struct Masker {
+    patterns: Option<(Arc<Patterns>, StateID)>,
+    /// The end of the stream that is not out yet.
+    held: Vec<u8>,
+    /// What of `held` is secret: disjoint, in order, never touching each other.
+    hidden: Vec<(usize, usize)>,
+    /// The last byte that went out was a hidden one.
+    masking: bool,
+}
+
+impl fmt::Debug for Masker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Masker").field("held", &self.held.len()).finish_non_exhaustive()
+    }
+}
+
+impl Masker {
+    /// At the beginning of a stream.
+    #[must_use]
+    pub fn new(secrets: &Secrets) -> Self {
+        Self::resume(secrets, 0)
+    }
+
+    /// In the middle of a stream, at the first byte that an earlier masker had not given out; `covered` is what it told then
+    /// ([`Masker::covered`]).
+    #[must_use]
+    pub fn resume(secrets: &Secrets, covered: usize) -> Self {
+        Self {
+            patterns: secrets.0.as_ref().map(|patterns| (Arc::clone(patterns), patterns.start)),
+            held: Vec::new(),
+            hidden: if covered > 0 { vec![(0, covered)] } else { Vec::new() },
+            masking: covered > 0,
+        }
+    }
+
+    /// Takes a chunk and appends to `out` everything that is decided.
+    pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
+        let Some((patterns, mut state)) = self.patterns.take() else {
+            out.extend_from_slice(chunk);
+            return;
+        };
+        let before = self.held.len();
+        self.held.extend_from_slice(chunk);
+        for (index, byte) in chunk.iter().enumerate() {
+            state = patterns.automaton.next_state(Anchored::No, state, *byte);
+            if patterns.automaton.is_match(state) {
+                let end = before + index + 1;
+                self.hide(end.saturating_sub(patterns.longest(state)), end);
+            }
+        }
+        let decided = self.held.len().saturating_sub(patterns.depth(state));
+        self.patterns = Some((patterns, state));
+        self.release(decided, out);
+    }
+
+    /// The stream is over: what was held back goes out.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        self.release(self.held.len(), out);
+        self.hidden.clear();
+        self.masking = false;
+        if let Some((patterns, state)) = &mut self.patterns {
+            *state = patterns.start;
+        }
+    }
+
+    /// How many of the bytes taken are not out yet.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// How many bytes from the first one held on are known to belong to a secret whose mask is already out.
+    #[must_use]
+    pub fn covered(&self) -> usize {
+        match self.hidden.first() {
+            Some((0, end)) if self.masking => *end,
+            _ => 0,
+        }
+    }
+
+    fn hide(&mut self, mut start: usize, end: usize) {
+        while let Some((last_start, last_end)) = self.hidden.last().copied() {
+            if last_end < start {
+                break;
+            }
+            start = start.min(last_start);
+            self.hidden.pop();
+        }
+        self.hidden.push((start, end));
+    }
+
+    fn release(&mut self, decided: usize, out: &mut Vec<u8>) {
+        let mut at = 0;
+        let mut rest = Vec::new();
+        for (start, end) in std::mem::take(&mut self.hidden) {
+            if start < decided {
+                self.show(at, start, out);
+                if !self.masking {
+                    out.extend_from_slice(MASK.as_bytes());
+                    self.masking = true;
+                }
+                at = end.min(decided);
+            }
+            if end > decided {
+                rest.push((start.saturating_sub(decided), end - decided));
+            }
+        }
+        self.show(at, decided, out);
+        self.hidden = rest;
+        self.held.drain(..decided);
+    }
+
+    fn show(&mut self, start: usize, end: usize, out: &mut Vec<u8>) {
+        if let Some(plain) = self.held.get(start..end).filter(|plain| !plain.is_empty()) {
+            out.extend_from_slice(plain);
+            self.masking = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn masked(secrets: &Secrets, chunks: &[&[u8]]) -> String {
+        let mut masker = Masker::new(secrets);
+        let mut out = Vec::new();
+        for chunk in chunks {
+            masker.push(chunk, &mut out);
+        }
+        masker.finish(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_cut_and_every_byte_alone_give_the_same_and_no_leak() {
+        use base64::Engine as _;
+        let values = ["hunter2-hunter2", "p&ss \"wörd\"/<x>", "line one\nline two is longer\n{\n}\n", "aXbXaXbX"];
+        let secrets = Secrets::new(values).unwrap();
+        let mut text = b"begin hunter2-hunter hunter2-hunter2hunter2-hunter2-hunter2 end\n".to_vec();
+        for value in values {
+            let forms: Vec<_> = forms::forms(value.as_bytes()).into_iter().collect();
+            text.extend(forms.join(&b" | "[..]));
+        }
+        text.extend(base64::engine::general_purpose::STANDARD.encode("user:hunter2-hunter2").bytes());
+        text.extend(b"\nend aXbXaXbXaXbXaXb aXb\n");
+        let whole = masked(&secrets, &[&text]);
+        let alone: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(masked(&secrets, &alone), whole);
+        for value in values {
+            for form in forms::forms(value.as_bytes()) {
+                assert!(!whole.as_bytes().windows(form.len()).any(|window| window == form), "{whole}");
+            }
+        }
+        assert!(whole.starts_with("begin hunter2-hunter ******** end\n"), "{whole}");
+        assert!(whole.ends_with("\nend ********aXb aXb\n"), "{whole}");
+        for cut in 0..=text.len() {
+            assert_eq!(masked(&secrets, &[&text[..cut], &text[cut..]]), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn overlapping_secrets_hide_all_their_bytes() {
+        let secrets = Secrets::new(["abcd", "cdef", "efgh"]).unwrap();
+        assert_eq!(secrets.mask("xabcdefghx abcd cdef bcde"), "x********x ******** ******** bcde");
+    }
+
+    #[test]
+    fn only_a_beginning_of_a_secret_is_held_back() {
+        let secrets = Secrets::new(["correct horse"]).unwrap();
+        let (mut masker, mut out) = (Masker::new(&secrets), Vec::new());
+        masker.push(b"continue? [y/N] ", &mut out);
+        assert_eq!(out, b"continue? [y/N] ");
+        masker.push(b"say corr", &mut out);
+        assert_eq!((out.as_slice(), masker.held()), (&b"continue? [y/N] say "[..], 4));
+        masker.push(b"al\n", &mut out);
+        assert_eq!(out, b"continue? [y/N] say corral\n");
+    }
+
+    #[test]
+    fn braces_of_a_json_secret_stay_visible() {
+        let secrets = Secrets::new(["{\n  \"key\": \"topsecretvalue\",\n  \"on\": true\n}\n"]).unwrap();
+        assert_eq!(secrets.mask("fn main() {\n}\n"), "fn main() {\n}\n");
+        assert_eq!(secrets.mask("  \"key\": \"topsecretvalue\",\n"), "  ********\n");
+    }
+
+    #[test]
+    fn traces_of_the_shell_are_masked() {
+        let secrets = Secrets::new(["it's secret"]).unwrap();
+        assert_eq!(secrets.mask(r"+ echo 'it'\''s secret'"), "+ echo '********'");
+        assert_eq!(secrets.mask(r#"+ echo 'it'"'"'s secret'"#), "+ echo '********'");
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        let secrets = Secrets::new(["topsecret"]).unwrap();
+        let mut masker = Masker::new(&secrets);
+        masker.push(b"topse", &mut Vec::new());
+        assert!(!format!("{secrets:?} {masker:?}").contains("tops"));
+    }
+
+    #[test]
+    fn what_cannot_be_masked_is_refused() {
+        assert_eq!(Secrets::new([vec![b'x'; MAX_LENGTH + 1]]).unwrap_err(), CannotMask::TooLong(MAX_LENGTH + 1));
+        assert!(Secrets::new(["", "abc"]).unwrap().0.is_none());
+    }
+
+    proptest! {
+        /// A small alphabet makes overlaps, prefixes of each other and near misses the rule.
+        #[test]
+        fn any_stream_in_any_cuts_equals_its_definition_and_resumes_anywhere(
+            values in prop::collection::vec("[ab]{4,7}", 1..4),
+            text in "[abc]{0,60}",
+            cuts in prop::collection::vec(0usize..61, 0..6),
+            stop in 0usize..61,
+        ) {
+            let secrets = Secrets::new(&values).unwrap();
+            let mut hidden = vec![false; text.len()];
+            for value in &values {
+                for start in 0..text.len() {
+                    if text[start..].starts_with(value.as_str()) {
+                        hidden[start..start + value.len()].fill(true);
+                    }
+                }
+            }
+            let mut expected = String::new();
+            for (index, byte) in text.chars().enumerate() {
+                if !hidden[index] {
+                    expected.push(byte);
+                } else if index == 0 || !hidden[index - 1] {
+                    expected.push_str(MASK);
+                }
+            }
+
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &text.as_bytes()[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(masked(&secrets, &chunks), expected.clone());
+
+            let stop = stop.min(text.len());
+            let (mut first, mut out) = (Masker::new(&secrets), Vec::new());
+            first.push(&text.as_bytes()[..stop], &mut out);
+            let mut second = Masker::resume(&secrets, first.covered());
+            second.push(&text.as_bytes()[stop - first.held()..], &mut out);
+            second.finish(&mut out);
+            // A mask may stand twice where a secret ends exactly at the stop and the next one begins there.
+            let out = String::from_utf8(out).unwrap().replace("****************", MASK);
+            prop_assert_eq!(out, expected);
+        }
+    }
+}
