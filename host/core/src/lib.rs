@@ -11,7 +11,7 @@
 //! | plan | [`plan`], [`environment`], [`graph`] |
 //! | log | [`mask`] |
 //! | outcome | [`outcome`], [`status`], [`build`] |
-//! | notify | [`notice`] |
+//! | notify | [`notice`]; [`run_event`] tells everybody else |
 //!
 //! [`ids`], [`time`], [`units`] and [`digest`] are the small change that all of them pay with.
 
@@ -35,5 +35,6 @@ pub mod outcome;
 pub mod pipeline;
 pub mod plan;
 pub mod policy;
+pub mod run_event;
 pub mod status;
 pub mod verify;

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::build::{Build, Stage};
 use crate::digest::Document;
 use crate::ids::{BuildId, NoticeId};
+use crate::outcome::Reason;
 use crate::time::Timestamp;
 
 /// Name of the schema of a notice's subject.
@@ -71,4 +73,52 @@ pub struct Receipt {
     pub external_id: String,
     pub url: Option<String>,
     pub state: Vec<u8>,
+}
+
+/// The subject of a notice: what happened, in `beespace.notice/v1`. Addresses are not in it; the host adds them when it sends.
+#[must_use]
+pub fn document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Document {
+    let event = &build.event;
+    let stages: Vec<_> = stages
+        .iter()
+        .map(|stage| {
+            let steps: Vec<_> = stage
+                .steps
+                .iter()
+                .map(|step| serde_json::json!({ "name": step.name, "status": step.status, "reason": text(step.reason.as_ref()) }))
+                .collect();
+            serde_json::json!({
+                "number": stage.number,
+                "name": stage.pipeline.name,
+                "status": stage.status,
+                "reason": text(stage.reason.as_ref()),
+                "steps": steps,
+            })
+        })
+        .collect();
+    let subject = serde_json::json!({
+        "kind": kind,
+        "build": {
+            "id": build.id,
+            "number": build.number,
+            "status": build.status,
+            "reason": text(build.reason.as_ref()),
+            "created_at_ms": build.created_at,
+            "started_at_ms": build.started_at,
+            "finished_at_ms": build.finished_at,
+            "stages": stages,
+        },
+        "repository": { "id": event.repository.id, "owner": event.repository.name.owner(), "name": event.repository.name.name() },
+        "event": event.kind(),
+        "ref": event.git_ref(),
+        "sha": event.sha(),
+        "message": build.head.as_ref().map(|head| head.message.as_str()),
+        "author": build.head.as_ref().map(|head| &head.author),
+        "actor": { "id": event.sender.stable_id(), "name": event.sender.login },
+    });
+    Document::new(SCHEMA, &subject)
+}
+
+fn text(reason: Option<&Reason>) -> Option<String> {
+    reason.map(ToString::to_string)
 }

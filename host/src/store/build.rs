@@ -1,0 +1,415 @@
+//! Builds and their stages. Whatever changes a stage goes through [`Write::change_stage`], which keeps the build's word true and, in
+//! the transaction that ends a build, fills the outbox: a build is over exactly once.
+
+use std::sync::Arc;
+
+use beespace_core::build::{Build, Phase, Stage};
+use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, StageId, StageNumber};
+use beespace_core::notice::NoticeKind;
+use beespace_core::outcome::Reason;
+use beespace_core::policy::Decision;
+use beespace_core::run_event::RunEvent;
+use beespace_core::status::{Status, fold};
+use beespace_core::time::Timestamp;
+
+use super::delivery::{Deliveries, Fate};
+use super::tables::{
+    BUILD, BUILD_NUMBER, BUILD_OF_REPOSITORY, BUILD_OF_STATUS, DELIVERY, Key, STAGE, last_id,
+};
+use super::transaction::{Order, Read, Rows, Write};
+use super::{Queue, Store, StoreError, row};
+
+/// Names of the notifier bindings that hear of what happens.
+pub type Notifiers = Arc<[String]>;
+
+/// What preparing a build came to.
+#[derive(Debug, Clone)]
+pub enum Prepared {
+    /// It has stages; those that may run are queued.
+    Stages { build: Box<Build>, stages: Vec<Stage>, decisions: Vec<Decision> },
+    /// It ends without any, and gets its number: invalid file, nothing to run, source not to be had.
+    Over { build: Box<Build>, decisions: Vec<Decision> },
+    /// There is nothing to build: it was never one. The delivery shows why.
+    Ignored(Reason),
+}
+
+fn build_key(id: BuildId) -> Key {
+    Key::new().id(id.0)
+}
+
+fn stage_key(id: StageId) -> Key {
+    build_key(id.build).u16(id.stage.0)
+}
+
+fn status_key(status: Status, id: BuildId) -> Key {
+    let place = Status::ALL.iter().position(|other| *other == status).unwrap_or_default();
+    Key::new().byte(u8::try_from(place).unwrap_or(u8::MAX)).id(id.0)
+}
+
+/// Reads a stage's id back from a queue's key.
+#[must_use]
+pub fn stage_id_of_key(key: &[u8]) -> Option<StageId> {
+    let (build, stage) = key.split_at_checked(16)?;
+    Some(StageId {
+        build: BuildId(uuid::Uuid::from_slice(build).ok()?),
+        stage: StageNumber(u16::from_be_bytes(stage.try_into().ok()?)),
+    })
+}
+
+/// The queue's key of a stage.
+#[must_use]
+pub fn key_of_stage(id: StageId) -> Vec<u8> {
+    stage_key(id).as_slice().to_vec()
+}
+
+/// What both kinds of transaction can tell of builds.
+pub trait Builds: Rows + Sized {
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    fn build(&self, id: BuildId) -> Result<Option<Build>, StoreError> {
+        self.row(BUILD, "build", build_key(id).as_slice())
+    }
+
+    /// Stages of a build, in the order of the file.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    fn stages(&self, build: BuildId) -> Result<Vec<Stage>, StoreError> {
+        let mut stages = Vec::new();
+        self.walk(STAGE, build_key(build).as_slice(), None, Order::OldestFirst, &mut |_, value| {
+            stages.push(row::decode("stage", value)?);
+            Ok(true)
+        })?;
+        Ok(stages)
+    }
+
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    fn stage(&self, id: StageId) -> Result<Option<Stage>, StoreError> {
+        self.row(STAGE, "stage", stage_key(id).as_slice())
+    }
+}
+
+impl Builds for Read {}
+impl Builds for Write<'_> {}
+
+/// Which builds a list shows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BuildFilter {
+    pub repository: Option<RepositoryId>,
+    /// Without a repository: walks the index. With one: filters.
+    pub status: Option<Status>,
+    /// The last id of the page before.
+    pub after: Option<BuildId>,
+}
+
+impl Read {
+    /// Builds, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn builds(&self, filter: BuildFilter, limit: usize) -> Result<Vec<Build>, StoreError> {
+        let (table, prefix) = match (filter.repository, filter.status) {
+            (Some(repository), _) => (BUILD_OF_REPOSITORY, Key::new().u64(repository.0)),
+            (None, Some(status)) => {
+                let key = status_key(status, BuildId(uuid::Uuid::nil()));
+                (BUILD_OF_STATUS, Key::new().bytes(key.as_slice().get(..1).unwrap_or_default()))
+            }
+            (None, None) => (BUILD, Key::new()),
+        };
+        let after = filter.after.map(|id| prefix.clone().id(id.0));
+        let mut builds = Vec::new();
+        let walk = &mut |key: &[u8], _: &[u8]| {
+            let build = last_id(key).map_or(Ok(None), |id| self.build(BuildId(id)))?;
+            builds.extend(build.filter(|build| filter.status.is_none_or(|status| build.status == status)));
+            Ok(builds.len() < limit)
+        };
+        self.walk(table, prefix.as_slice(), after.as_ref().map(Key::as_slice), Order::NewestFirst, walk)?;
+        Ok(builds)
+    }
+
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn build_by_number(&self, repository: RepositoryId, number: u64) -> Result<Option<Build>, StoreError> {
+        let id = self.bytes(BUILD_NUMBER, Key::new().u64(repository.0).u64(number).as_slice())?;
+        id.and_then(|bytes| last_id(&bytes)).map_or(Ok(None), |id| self.build(BuildId(id)))
+    }
+}
+
+impl Write<'_> {
+    pub(super) fn put_build(&self, build: &Build) -> Result<(), StoreError> {
+        let repository = build.event.repository.id;
+        let old = self.build(build.id)?;
+        if let Some(old) = &old {
+            self.remove(BUILD_OF_STATUS, status_key(old.status, build.id).as_slice())?;
+        }
+        self.put_bytes(BUILD_OF_STATUS, status_key(build.status, build.id).as_slice(), &[])?;
+        self.put_bytes(BUILD_OF_REPOSITORY, Key::new().u64(repository.0).id(build.id.0).as_slice(), &[])?;
+        if let Some(number) = build.number {
+            self.put_bytes(BUILD_NUMBER, Key::new().u64(repository.0).u64(number).as_slice(), build.id.0.as_bytes())?;
+        }
+        self.put(BUILD, "build", build_key(build.id).as_slice(), build)?;
+        if old.is_none_or(|old| old.status != build.status || old.reason != build.reason || old.phase != build.phase) {
+            self.announce(RunEvent::BuildChanged { repository, build: build.id, status: build.status });
+        }
+        Ok(())
+    }
+
+    /// A build that nobody has prepared yet.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub fn put_new_build(&self, build: &Build) -> Result<(), StoreError> {
+        self.put_build(build)?;
+        self.enqueue(Queue::Prepare, build.id.0.as_bytes(), build.created_at)
+    }
+
+    fn forget_build(&self, build: &Build, reason: &Reason) -> Result<(), StoreError> {
+        let repository = build.event.repository.id;
+        self.remove(BUILD, build_key(build.id).as_slice())?;
+        self.remove(BUILD_OF_STATUS, status_key(build.status, build.id).as_slice())?;
+        self.remove(BUILD_OF_REPOSITORY, Key::new().u64(repository.0).id(build.id.0).as_slice())?;
+        if let Some(mut delivery) = build.delivery.map_or(Ok(None), |id| self.delivery(id))? {
+            delivery.fate = Fate::Ignored(reason.clone());
+            self.put(DELIVERY, "delivery", delivery.id.0.as_bytes(), &delivery)?;
+            self.announce(RunEvent::DeliverySettled { repository, delivery: delivery.id });
+        }
+        Ok(())
+    }
+
+    fn put_stage(&self, stage: &Stage) -> Result<(), StoreError> {
+        let id = StageId { build: stage.build, stage: stage.number };
+        self.put(STAGE, "stage", stage_key(id).as_slice(), stage)
+    }
+
+    /// Ends what preparing began.
+    fn prepared(&self, id: BuildId, prepared: &Prepared, notifiers: &Notifiers, now: Timestamp) -> Result<(), StoreError> {
+        let current = self.build(id)?.ok_or(StoreError::NotFound("build"))?;
+        if current.phase != Phase::Prepare {
+            // Someone ended it meanwhile.
+            return self.dequeue(Queue::Prepare, id.0.as_bytes());
+        }
+        let (build, stages, decisions) = match prepared {
+            Prepared::Stages { build, stages, decisions } => (build, stages.as_slice(), decisions.as_slice()),
+            Prepared::Over { build, decisions } => (build, [].as_slice(), decisions.as_slice()),
+            Prepared::Ignored(reason) => {
+                self.forget_build(&current, reason)?;
+                return self.dequeue(Queue::Prepare, id.0.as_bytes());
+            }
+        };
+        let mut build = Build::clone(build);
+        if build.number.is_none() {
+            build.number = Some(self.next_number(build.event.repository.id)?);
+        }
+        build.phase = Phase::Run;
+        for decision in decisions {
+            self.put_decision(decision)?;
+        }
+        for stage in stages {
+            self.put_stage(stage)?;
+            if stage.status == Status::Pending {
+                self.enqueue(Queue::Run, &key_of_stage(StageId { build: id, stage: stage.number }), now)?;
+            }
+        }
+        self.dequeue(Queue::Prepare, id.0.as_bytes())?;
+        self.put_build(&build)?;
+        if stages.is_empty() {
+            return self.finish_build(build, &[], notifiers, now);
+        }
+        if stages.iter().any(|stage| stage.status == Status::Blocked) {
+            self.notify(NoticeKind::ApprovalRequested, &build, stages, notifiers, now)?;
+        }
+        self.refresh_build(id, notifiers, now)
+    }
+
+    /// Folds the stages' words into the build's, and ends it where all are over.
+    fn refresh_build(&self, id: BuildId, notifiers: &Notifiers, now: Timestamp) -> Result<(), StoreError> {
+        let mut build = self.build(id)?.ok_or(StoreError::NotFound("build"))?;
+        let stages = self.stages(id)?;
+        build.status = fold(stages.iter().map(|stage| stage.status));
+        build.started_at = stages.iter().filter_map(|stage| stage.started_at).min();
+        if !build.status.is_over() {
+            build.reason = stages.iter().find(|stage| stage.status == build.status).and_then(|stage| stage.reason.clone());
+            return self.put_build(&build);
+        }
+        build.reason = stages.iter().find(|stage| stage.status == build.status).and_then(|stage| stage.reason.clone());
+        self.finish_build(build, &stages, notifiers, now)
+    }
+
+    fn finish_build(&self, mut build: Build, stages: &[Stage], notifiers: &Notifiers, now: Timestamp) -> Result<(), StoreError> {
+        if self.build(build.id)?.is_some_and(|stored| stored.phase == Phase::Over) {
+            return Ok(());
+        }
+        build.phase = Phase::Over;
+        build.finished_at = Some(now);
+        self.put_build(&build)?;
+        self.notify(NoticeKind::BuildFinished, &build, stages, notifiers, now)?;
+        self.announce(RunEvent::BuildFinished {
+            repository: build.event.repository.id,
+            build: build.id,
+            status: build.status,
+        });
+        Ok(())
+    }
+
+    /// Changes one stage and all that follows from it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] from `change`.
+    pub fn change_stage(
+        &self,
+        id: StageId,
+        notifiers: &Notifiers,
+        now: Timestamp,
+        change: impl Fn(&mut Stage) -> Result<(), StoreError>,
+    ) -> Result<Stage, StoreError> {
+        let old = self.stage(id)?.ok_or(StoreError::NotFound("stage"))?;
+        let mut stage = old.clone();
+        change(&mut stage)?;
+        if stage == old {
+            return Ok(stage);
+        }
+        if stage.status.is_over() && stage.finished_at.is_none() {
+            stage.finished_at = Some(now);
+        }
+        self.put_stage(&stage)?;
+        self.announce_changes(id, &old, &stage);
+        if stage.status != old.status || stage.reason != old.reason || stage.started_at != old.started_at {
+            self.requeue(id, &old, &stage, now)?;
+            self.refresh_build(id.build, notifiers, now)?;
+            if stage.status == Status::Blocked && old.status != Status::Blocked {
+                let build = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?;
+                self.notify(NoticeKind::ApprovalRequested, &build, &self.stages(id.build)?, notifiers, now)?;
+            }
+        }
+        Ok(stage)
+    }
+
+    fn requeue(&self, id: StageId, old: &Stage, stage: &Stage, now: Timestamp) -> Result<(), StoreError> {
+        let key = key_of_stage(id);
+        match stage.status {
+            Status::Pending if old.status == Status::Blocked => self.enqueue(Queue::Run, &key, now),
+            status if status.is_over() || status == Status::Blocked => self.dequeue(Queue::Run, &key),
+            _ => Ok(()),
+        }
+    }
+
+    fn announce_changes(&self, id: StageId, old: &Stage, stage: &Stage) {
+        if old.status != stage.status || old.reason != stage.reason {
+            self.announce(RunEvent::StageChanged { stage: id, status: stage.status });
+        }
+        for step in &stage.steps {
+            let before = old.steps.iter().find(|other| other.number == step.number);
+            if before.is_none_or(|before| before.status != step.status || before.reason != step.reason) {
+                let step_id = beespace_core::ids::StepId {
+                    build: id.build,
+                    stage: id.stage,
+                    step: step.number,
+                    attempt: step.attempt,
+                };
+                self.announce(RunEvent::StepChanged { step: step_id, status: step.status });
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Ends preparing: stages, decisions, number and queue rows in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub async fn store_prepared(
+        &self,
+        id: BuildId,
+        prepared: Prepared,
+        notifiers: Notifiers,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |write| write.prepared(id, &prepared, &notifiers, now)).await
+    }
+
+    /// Says why a build that is not prepared yet still waits.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub async fn explain_wait(&self, id: BuildId, reason: Reason) -> Result<(), StoreError> {
+        self.write(move |write| {
+            let Some(mut build) = write.build(id)? else { return Ok(()) };
+            if build.phase == Phase::Prepare {
+                build.reason = Some(reason.clone());
+                write.put_build(&build)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes one stage and all that follows from it, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError`] where the store cannot be written.
+    pub async fn change_stage(
+        &self,
+        id: StageId,
+        notifiers: Notifiers,
+        now: Timestamp,
+        change: impl Fn(&mut Stage) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<Stage, StoreError> {
+        self.write(move |write| write.change_stage(id, &notifiers, now, &change)).await
+    }
+
+    /// Ends a build that has no stages yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where it is over already or has stages: those are stopped one by one.
+    pub async fn end_unprepared(
+        &self,
+        id: BuildId,
+        status: Status,
+        reason: Reason,
+        notifiers: Notifiers,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |write| {
+            let mut build = write.build(id)?.ok_or(StoreError::NotFound("build"))?;
+            if build.phase != Phase::Prepare {
+                return Err(StoreError::Conflict(format!("it is {} already", build.status)));
+            }
+            build.status = status;
+            build.reason = Some(reason.clone());
+            write.prepared(id, &Prepared::Over { build: Box::new(build), decisions: Vec::new() }, &notifiers, now)
+        })
+        .await
+    }
+
+    /// Builds the same event once more.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] while the first still waits or runs.
+    pub async fn restart_build(&self, id: BuildId, new: BuildId, now: Timestamp) -> Result<Build, StoreError> {
+        self.write(move |write| {
+            let old = write.build(id)?.ok_or(StoreError::NotFound("build"))?;
+            if old.phase != Phase::Over {
+                return Err(StoreError::Conflict(format!("it is {}; cancel it first", old.status)));
+            }
+            let build = Build {
+                id: new,
+                number: None,
+                restarts: Some(id),
+                status: Status::Pending,
+                reason: Some(Reason::new("waiting-for-source", "waits for its source")),
+                head: None,
+                file: None,
+                phase: Phase::Prepare,
+                created_at: now,
+                started_at: None,
+                finished_at: None,
+                delivery: None::<DeliveryId>,
+                event: old.event,
+            };
+            write.put_new_build(&build)?;
+            Ok(build)
+        })
+        .await
+    }
+}

@@ -1,0 +1,259 @@
+//! Deliveries: what Gogs sent, kept as it was signed, and what came of it.
+
+use beespace_core::build::{Build, Phase};
+use beespace_core::digest::Digest;
+use beespace_core::event::Event;
+use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, Sha};
+use beespace_core::outcome::Reason;
+use beespace_core::run_event::RunEvent;
+use beespace_core::status::Status;
+use beespace_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::repository::Repositories;
+use super::tables::{DELIVERY, DELIVERY_BODY, DELIVERY_OF_REPOSITORY, DELIVERY_SEEN, Key, last_id};
+use super::transaction::{Order, Read, Rows, Write};
+use super::{Queue, Store, StoreError};
+
+/// One webhook POST. Its body lies apart, so that a list of deliveries stays small.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    pub id: DeliveryId,
+    /// The hook's repository.
+    pub repository: RepositoryId,
+    /// `X-Gogs-Delivery`. Not signed: a name, no proof.
+    pub forge_id: String,
+    /// `X-Gogs-Event`. Not signed either.
+    pub event: String,
+    /// Of the signed JSON.
+    pub sha256: Digest,
+    pub bytes: u64,
+    pub received_at: Timestamp,
+    pub fate: Fate,
+}
+
+/// What came of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    Waiting,
+    Built(BuildId),
+    Ignored(Reason),
+    /// Given up: our own trouble, or a body we cannot read. Sending it again in Gogs, or `delivery replay`, tries again.
+    Dead(Reason),
+}
+
+/// What the webhook hands over once the signature was checked.
+#[derive(Debug, Clone)]
+pub struct NewDelivery {
+    pub id: DeliveryId,
+    pub repository: RepositoryId,
+    pub forge_id: String,
+    pub event: String,
+    pub body: Vec<u8>,
+    pub received_at: Timestamp,
+}
+
+/// Whether a delivery is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    New(DeliveryId),
+    /// The same came before; this is the first one's id.
+    Duplicate(DeliveryId),
+}
+
+/// What to do about a delivery, decided by core.
+#[derive(Debug, Clone)]
+pub enum Settlement {
+    Build { id: BuildId, event: Box<Event> },
+    Ignore { reason: Reason, forget: Option<String> },
+    Bury(Reason),
+}
+
+fn key(id: DeliveryId) -> Key {
+    Key::new().id(id.0)
+}
+
+fn seen_keys(delivery: &Delivery) -> [Key; 2] {
+    let of = |kind: u8| Key::new().u64(delivery.repository.0).byte(kind);
+    [of(0).text(&delivery.forge_id), of(1).bytes(&delivery.sha256.0)]
+}
+
+/// What both kinds of transaction can tell of deliveries.
+pub trait Deliveries: Rows + Sized {
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        self.row(DELIVERY, "delivery", key(id).as_slice())
+    }
+
+    /// The signed JSON.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    fn delivery_body(&self, id: DeliveryId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.bytes(DELIVERY_BODY, key(id).as_slice())
+    }
+}
+
+impl Deliveries for Read {}
+impl Deliveries for Write<'_> {}
+
+impl Read {
+    /// Deliveries, newest first; of one repository where one is named. `after` is the last id of the page before.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn deliveries(
+        &self,
+        repository: Option<RepositoryId>,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let (table, prefix) = match repository {
+            Some(repository) => (DELIVERY_OF_REPOSITORY, Key::new().u64(repository.0)),
+            None => (DELIVERY, Key::new()),
+        };
+        let after = after.map(|id| prefix.clone().id(id.0));
+        let keys = self.keys(table, prefix.as_slice(), after.as_ref().map(Key::as_slice), Order::NewestFirst, limit)?;
+        let ids = keys.iter().filter_map(|key| last_id(key)).map(DeliveryId);
+        ids.filter_map(|id| self.delivery(id).transpose()).collect()
+    }
+}
+
+impl Write<'_> {
+    fn put_delivery(&self, delivery: &Delivery) -> Result<(), StoreError> {
+        self.put(DELIVERY, "delivery", key(delivery.id).as_slice(), delivery)
+    }
+
+    fn first_of(&self, delivery: &Delivery) -> Result<Option<Delivery>, StoreError> {
+        for seen in seen_keys(delivery) {
+            if let Some(id) = self.bytes(DELIVERY_SEEN, seen.as_slice())?.and_then(|bytes| last_id(&bytes)) {
+                return self.delivery(DeliveryId(id));
+            }
+        }
+        Ok(None)
+    }
+
+    fn settle(&self, mut delivery: Delivery, settlement: &Settlement, now: Timestamp) -> Result<(), StoreError> {
+        delivery.fate = match settlement {
+            Settlement::Build { id, event } => {
+                self.begin_build(*id, event, delivery.id, now)?;
+                Fate::Built(*id)
+            }
+            Settlement::Ignore { reason, forget } => {
+                if let Some(git_ref) = forget {
+                    self.record_ref(delivery.repository, git_ref, None)?;
+                }
+                Fate::Ignored(reason.clone())
+            }
+            Settlement::Bury(reason) => {
+                self.bury(Queue::Delivery, delivery.id.0.as_bytes(), reason)?;
+                Fate::Dead(reason.clone())
+            }
+        };
+        self.dequeue(Queue::Delivery, delivery.id.0.as_bytes())?;
+        self.announce(RunEvent::DeliverySettled { repository: delivery.repository, delivery: delivery.id });
+        self.put_delivery(&delivery)
+    }
+
+    fn begin_build(&self, id: BuildId, event: &Event, delivery: DeliveryId, now: Timestamp) -> Result<(), StoreError> {
+        self.refresh_repository(&event.repository)?;
+        self.record_ref(event.repository.id, &event.git_ref(), Some(event.sha()))?;
+        self.put_new_build(&Build {
+            id,
+            number: None,
+            event: event.clone(),
+            delivery: Some(delivery),
+            restarts: None,
+            status: Status::Pending,
+            reason: Some(Reason::new("waiting-for-source", "waits for its source")),
+            head: None,
+            file: None,
+            phase: Phase::Prepare,
+            created_at: now,
+            started_at: None,
+            finished_at: None,
+        })
+    }
+}
+
+impl Store {
+    /// Makes a delivery durable. The same one again (by Gogs' id or by its signed JSON) adds nothing; where the first ended as a
+    /// dead letter it goes again.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written: Gogs must be told, so that a person can send it again.
+    pub async fn accept_delivery(&self, new: NewDelivery) -> Result<Accepted, StoreError> {
+        let delivery = Delivery {
+            id: new.id,
+            repository: new.repository,
+            forge_id: new.forge_id,
+            event: new.event,
+            sha256: Digest::of(&new.body),
+            bytes: u64::try_from(new.body.len()).unwrap_or(u64::MAX),
+            received_at: new.received_at,
+            fate: Fate::Waiting,
+        };
+        self.write(move |write| {
+            if let Some(first) = write.first_of(&delivery)? {
+                if matches!(first.fate, Fate::Dead(_)) {
+                    write.put_delivery(&Delivery { fate: Fate::Waiting, ..first.clone() })?;
+                    write.enqueue(Queue::Delivery, first.id.0.as_bytes(), delivery.received_at)?;
+                }
+                return Ok(Accepted::Duplicate(first.id));
+            }
+            let id = delivery.id.0.as_bytes();
+            write.put_delivery(&delivery)?;
+            write.put_bytes(DELIVERY_BODY, id, &new.body)?;
+            write.put_bytes(DELIVERY_OF_REPOSITORY, Key::new().u64(delivery.repository.0).bytes(id).as_slice(), &[])?;
+            for seen in seen_keys(&delivery) {
+                write.put_bytes(DELIVERY_SEEN, seen.as_slice(), id)?;
+            }
+            write.enqueue(Queue::Delivery, id, delivery.received_at)?;
+            write.announce(RunEvent::DeliveryStored { repository: delivery.repository, delivery: delivery.id });
+            Ok(Accepted::New(delivery.id))
+        })
+        .await
+    }
+
+    /// Ends a delivery's wait: with its build, or with the reason why there is none. `decide` is told what the ref recorded last,
+    /// in the transaction that records the new commit, so that one push is built once however often it is told of.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub async fn settle_delivery(
+        &self,
+        id: DeliveryId,
+        git_ref: Option<String>,
+        now: Timestamp,
+        decide: impl Fn(Option<&Sha>) -> Settlement + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.write(move |write| {
+            let delivery = write.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?;
+            if delivery.fate != Fate::Waiting {
+                return Ok(());
+            }
+            let last = git_ref.as_deref().map_or(Ok(None), |git_ref| write.last_seen(delivery.repository, git_ref))?;
+            let settlement = decide(last.as_ref());
+            write.settle(delivery, &settlement, now)
+        })
+        .await
+    }
+
+    /// Lets a delivery that was ignored or given up go its way again.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where it has a build already.
+    pub async fn replay_delivery(&self, id: DeliveryId, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |write| {
+            let delivery = write.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?;
+            if let Fate::Built(_) = delivery.fate {
+                return Err(StoreError::Conflict("it has a build already; restart that with `beespace build restart`".to_owned()));
+            }
+            write.put_delivery(&Delivery { fate: Fate::Waiting, ..delivery })?;
+            write.enqueue(Queue::Delivery, id.0.as_bytes(), now)
+        })
+        .await
+    }
+}

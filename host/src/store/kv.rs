@@ -1,0 +1,133 @@
+//! Small durable state of plugins, apart for each plugin and binding, with compare-and-swap, expiry and a quota.
+
+use beespace_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::tables::{KV, Key};
+use super::transaction::{Order, Read, Rows, Write};
+use super::{Store, StoreError, row};
+
+/// Bytes of keys and values that one binding may hold.
+pub const QUOTA_BYTES: usize = 1 << 20;
+/// Keys that one binding may hold.
+pub const QUOTA_KEYS: usize = 1_000;
+
+/// A value of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub value: Vec<u8>,
+    /// Counts up with every change; starts at 1.
+    pub revision: u64,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What came of a put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    Stored(u64),
+    /// The entry is not at the revision that was expected.
+    LostRace,
+    QuotaExceeded,
+}
+
+fn prefix(plugin: &str, binding: &str) -> Key {
+    Key::new().text(plugin).text(binding)
+}
+
+/// What both kinds of transaction can tell of plugins' values.
+pub trait Values: Rows + Sized {
+    /// The entry, unless it has expired.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    fn kv(&self, plugin: &str, binding: &str, key: &str, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        let entry: Option<Entry> = self.row(KV, "kv", prefix(plugin, binding).text(key).as_slice())?;
+        Ok(entry.filter(|entry| entry.expires_at.is_none_or(|at| now < at)))
+    }
+}
+
+impl Values for Read {}
+impl Values for Write<'_> {}
+
+impl Read {
+    /// Keys that start with `start`, sorted, beyond `after`.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn kv_keys(
+        &self,
+        plugin: &str,
+        binding: &str,
+        start: &str,
+        after: Option<&str>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let own = prefix(plugin, binding);
+        let from = own.clone().bytes(start.as_bytes());
+        let after = after.map(|key| own.clone().text(key));
+        let mut keys = Vec::new();
+        self.walk(KV, from.as_slice(), after.as_ref().map(Key::as_slice), Order::OldestFirst, &mut |key, value| {
+            let entry: Entry = row::decode("kv", value)?;
+            if entry.expires_at.is_none_or(|at| now < at) {
+                let name = key.get(own.as_slice().len()..key.len() - 1).unwrap_or_default();
+                keys.push(String::from_utf8_lossy(name).into_owned());
+            }
+            Ok(keys.len() < limit)
+        })?;
+        Ok(keys)
+    }
+}
+
+impl Write<'_> {
+    fn kv_usage(&self, plugin: &str, binding: &str, except: &[u8]) -> Result<(usize, usize), StoreError> {
+        let (mut keys, mut bytes) = (0, 0);
+        self.walk(KV, prefix(plugin, binding).as_slice(), None, Order::OldestFirst, &mut |key, value| {
+            if key != except {
+                keys += 1;
+                bytes += key.len() + value.len();
+            }
+            Ok(true)
+        })?;
+        Ok((keys, bytes))
+    }
+}
+
+impl Store {
+    /// `expected`: none — unconditional; 0 — must not exist; n — must be at that revision.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub async fn kv_put(
+        &self,
+        plugin: String,
+        binding: String,
+        key: String,
+        entry: (Vec<u8>, Option<Timestamp>),
+        expected: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Put, StoreError> {
+        self.write(move |write| {
+            let current = write.kv(&plugin, &binding, &key, now)?.map_or(0, |entry| entry.revision);
+            if expected.is_some_and(|expected| expected != current) {
+                return Ok(Put::LostRace);
+            }
+            let place = prefix(&plugin, &binding).text(&key);
+            let (keys, bytes) = write.kv_usage(&plugin, &binding, place.as_slice())?;
+            let (value, expires_at) = entry.clone();
+            if keys + 1 > QUOTA_KEYS || bytes + place.as_slice().len() + value.len() > QUOTA_BYTES {
+                return Ok(Put::QuotaExceeded);
+            }
+            let revision = current + 1;
+            write.put(KV, "kv", place.as_slice(), &Entry { value, revision, expires_at })?;
+            Ok(Put::Stored(revision))
+        })
+        .await
+    }
+
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub async fn kv_delete(&self, plugin: String, binding: String, key: String) -> Result<(), StoreError> {
+        self.write(move |write| write.remove(KV, prefix(&plugin, &binding).text(&key).as_slice()).map(drop)).await
+    }
+}

@@ -1,0 +1,79 @@
+//! Browser sessions: only a hash of the token is kept, so a stolen row signs nobody in.
+
+use beespace_core::digest::Digest;
+use beespace_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::tables::{META, SESSION};
+use super::transaction::{Order, Read, Rows, Write};
+use super::{Store, StoreError, row};
+
+/// A signed-in browser.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Today always `admin`.
+    pub who: String,
+    pub created_at: Timestamp,
+    pub last_seen_at: Timestamp,
+}
+
+impl Read {
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn session(&self, token: Digest) -> Result<Option<Session>, StoreError> {
+        self.row(SESSION, "session", &token.0)
+    }
+}
+
+impl Write<'_> {
+    /// The instance's id, made at first start: labels of containers carry it.
+    fn instance_id(&self) -> Result<uuid::Uuid, StoreError> {
+        if let Some(id) = self.row(META, "meta", b"instance")? {
+            return Ok(id);
+        }
+        let id = uuid::Uuid::now_v7();
+        self.put(META, "meta", b"instance", &id)?;
+        Ok(id)
+    }
+}
+
+impl Store {
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub async fn put_session(&self, token: Digest, session: Session) -> Result<(), StoreError> {
+        self.write(move |write| write.put(SESSION, "session", &token.0, &session)).await
+    }
+
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub async fn remove_session(&self, token: Digest) -> Result<(), StoreError> {
+        self.write(move |write| write.remove(SESSION, &token.0).map(drop)).await
+    }
+
+    /// Removes sessions that nobody used since `idle` or that began before `oldest`.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub async fn expire_sessions(&self, idle: Timestamp, oldest: Timestamp) -> Result<(), StoreError> {
+        self.write(move |write| {
+            let mut old = Vec::new();
+            write.walk(SESSION, &[], None, Order::OldestFirst, &mut |key, value| {
+                let session: Session = row::decode("session", value)?;
+                if session.last_seen_at < idle || session.created_at < oldest {
+                    old.push(key.to_vec());
+                }
+                Ok(true)
+            })?;
+            old.iter().try_for_each(|key| write.remove(SESSION, key).map(drop))
+        })
+        .await
+    }
+
+    /// The instance's id, made at first start.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub async fn instance_id(&self) -> Result<uuid::Uuid, StoreError> {
+        self.write(|write| write.instance_id()).await
+    }
+}

@@ -1,0 +1,226 @@
+//! Reading and writing rows. The families add their own methods to [`Read`] and [`Write`], so that a transaction may touch several.
+
+use std::cell::{Cell, RefCell};
+
+use beespace_core::run_event::RunEvent;
+use redb::{ReadableDatabase as _, ReadableTable as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::tables::{ALL, Table};
+use super::{Queue, StoreError, row};
+
+pub(super) fn unavailable(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+/// One consistent view.
+pub struct Read(redb::ReadTransaction);
+
+impl std::fmt::Debug for Read {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Read")
+    }
+}
+
+/// One change, durable when the call that made it returns.
+pub struct Write<'t> {
+    transaction: &'t redb::WriteTransaction,
+    pub(super) events: RefCell<Vec<RunEvent>>,
+    pub(super) woken: Cell<[bool; Queue::COUNT]>,
+}
+
+impl std::fmt::Debug for Write<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Write")
+    }
+}
+
+/// Which way a range is walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    OldestFirst,
+    NewestFirst,
+}
+
+/// What both kinds of transaction can do.
+pub trait Rows {
+    /// The value under `key`.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the file or the row cannot be read.
+    fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Keys and values whose key starts with `prefix`, beyond `after` in the order asked for, while `take` says so.
+    ///
+    /// # Errors
+    /// As [`Rows::bytes`].
+    fn walk(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        order: Order,
+        take: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError>;
+
+    /// The row under `key`.
+    ///
+    /// # Errors
+    /// As [`Rows::bytes`].
+    fn row<T: DeserializeOwned>(&self, table: Table, name: &'static str, key: &[u8]) -> Result<Option<T>, StoreError>
+    where
+        Self: Sized,
+    {
+        self.bytes(table, key)?.map(|bytes| row::decode(name, &bytes)).transpose()
+    }
+
+    /// At most `limit` keys under `prefix`.
+    ///
+    /// # Errors
+    /// As [`Rows::bytes`].
+    fn keys(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError>
+    where
+        Self: Sized,
+    {
+        let mut keys = Vec::new();
+        if limit > 0 {
+            self.walk(table, prefix, after, order, &mut |key, _| {
+                keys.push(key.to_vec());
+                Ok(keys.len() < limit)
+            })?;
+        }
+        Ok(keys)
+    }
+}
+
+/// The smallest key that does not start with `prefix`; none where there is no such key.
+fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return Some(end);
+        }
+    }
+    None
+}
+
+fn walk_table(
+    table: &impl redb::ReadableTable<&'static [u8], &'static [u8]>,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+    order: Order,
+    take: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+) -> Result<(), StoreError> {
+    use std::ops::Bound;
+    let end = after_prefix(prefix);
+    let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    let range: (Bound<&[u8]>, Bound<&[u8]>) = match (order, after) {
+        (Order::OldestFirst, Some(after)) => (Bound::Excluded(after), upper),
+        (Order::NewestFirst, Some(after)) => (Bound::Included(prefix), Bound::Excluded(after)),
+        (_, None) => (Bound::Included(prefix), upper),
+    };
+    let mut range = table.range::<&[u8]>(range).map_err(unavailable)?;
+    loop {
+        let entry = match order {
+            Order::OldestFirst => range.next(),
+            Order::NewestFirst => range.next_back(),
+        };
+        let Some(entry) = entry else { return Ok(()) };
+        let (key, value) = entry.map_err(unavailable)?;
+        if !take(key.value(), value.value())? {
+            return Ok(());
+        }
+    }
+}
+
+impl Read {
+    pub(super) fn begin(database: &redb::Database) -> Result<Self, StoreError> {
+        database.begin_read().map(Self).map_err(unavailable)
+    }
+}
+
+impl Rows for Read {
+    fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let table = self.0.open_table(table).map_err(unavailable)?;
+        Ok(table.get(key).map_err(unavailable)?.map(|value| value.value().to_vec()))
+    }
+
+    fn walk(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        order: Order,
+        take: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        walk_table(&self.0.open_table(table).map_err(unavailable)?, prefix, after, order, take)
+    }
+}
+
+impl Rows for Write<'_> {
+    fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let table = self.transaction.open_table(table).map_err(unavailable)?;
+        Ok(table.get(key).map_err(unavailable)?.map(|value| value.value().to_vec()))
+    }
+
+    fn walk(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        order: Order,
+        take: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        walk_table(&self.transaction.open_table(table).map_err(unavailable)?, prefix, after, order, take)
+    }
+}
+
+impl<'t> Write<'t> {
+    pub(super) fn new(transaction: &'t redb::WriteTransaction) -> Self {
+        Self { transaction, events: RefCell::default(), woken: Cell::default() }
+    }
+
+    pub(super) fn make_tables(&self) -> Result<(), StoreError> {
+        for table in ALL {
+            self.transaction.open_table(*table).map_err(unavailable)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_bytes(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.transaction.open_table(table).map_err(unavailable)?.insert(key, value).map_err(unavailable)?;
+        Ok(())
+    }
+
+    pub(super) fn put<T: Serialize>(&self, table: Table, name: &'static str, key: &[u8], value: &T) -> Result<(), StoreError> {
+        self.put_bytes(table, key, &row::encode(name, value)?)
+    }
+
+    /// Says whether there was one.
+    pub(super) fn remove(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.transaction.open_table(table).map_err(unavailable)?.remove(key).map_err(unavailable)?.is_some())
+    }
+
+    /// Tells watchers once the change is durable.
+    pub(super) fn announce(&self, event: RunEvent) {
+        self.events.borrow_mut().push(event);
+    }
+
+    /// Wakes the workers of `queue` once the change is durable.
+    pub(super) fn wake(&self, queue: Queue) {
+        let mut woken = self.woken.get();
+        if let Some(flag) = woken.get_mut(queue as usize) {
+            *flag = true;
+        }
+        self.woken.set(woken);
+    }
+}
