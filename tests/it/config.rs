@@ -104,7 +104,10 @@ fn every_problem_is_told_at_once_with_its_place() {
 fn what_is_missing_says_how_to_give_it() {
     let told = problems("", &[]);
     assert_eq!(told.len(), 2, "{told:#?}");
-    assert!(told[0].contains("`gogs.url` is missing (for example: url = \"http://gogs.local:3000\", or set BEESPACE_GOGS__URL)"), "{told:#?}");
+    assert!(
+        told[0].contains("`gogs.url` is missing (for example: url = \"http://gogs.local:3000\", or set BEESPACE_GOGS__URL)"),
+        "{told:#?}"
+    );
     assert!(told[1].contains("`gogs.token` is missing"), "{told:#?}");
 }
 

@@ -10,12 +10,35 @@ use crate::status::Status;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum RunEvent {
-    DeliveryStored { repository: RepositoryId, delivery: DeliveryId },
-    DeliverySettled { repository: RepositoryId, delivery: DeliveryId },
-    BuildChanged { repository: RepositoryId, build: BuildId, status: Status },
-    StageChanged { stage: StageId, status: Status },
-    StepChanged { step: StepId, status: Status },
+    DeliveryStored {
+        repository: RepositoryId,
+        delivery: DeliveryId,
+    },
+    DeliverySettled {
+        repository: RepositoryId,
+        delivery: DeliveryId,
+    },
+    BuildChanged {
+        repository: RepositoryId,
+        build: BuildId,
+        status: Status,
+    },
+    StageChanged {
+        stage: StageId,
+        status: Status,
+    },
+    StepChanged {
+        step: StepId,
+        status: Status,
+    },
     /// Exactly once a build.
-    BuildFinished { repository: RepositoryId, build: BuildId, status: Status },
-    NoticeChanged { notice: NoticeId, state: NoticeState },
+    BuildFinished {
+        repository: RepositoryId,
+        build: BuildId,
+        status: Status,
+    },
+    NoticeChanged {
+        notice: NoticeId,
+        state: NoticeState,
+    },
 }

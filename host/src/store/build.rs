@@ -13,9 +13,7 @@ use beespace_core::status::{Status, fold};
 use beespace_core::time::Timestamp;
 
 use super::delivery::{Deliveries, Fate};
-use super::tables::{
-    BUILD, BUILD_NUMBER, BUILD_OF_REPOSITORY, BUILD_OF_STATUS, DELIVERY, Key, STAGE, last_id,
-};
+use super::tables::{BUILD, BUILD_NUMBER, BUILD_OF_REPOSITORY, BUILD_OF_STATUS, DELIVERY, Key, STAGE, last_id};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Queue, Store, StoreError, row};
 
@@ -244,11 +242,7 @@ impl Write<'_> {
         build.finished_at = Some(now);
         self.put_build(&build)?;
         self.notify(NoticeKind::BuildFinished, &build, stages, notifiers, now)?;
-        self.announce(RunEvent::BuildFinished {
-            repository: build.event.repository.id,
-            build: build.id,
-            status: build.status,
-        });
+        self.announce(RunEvent::BuildFinished { repository: build.event.repository.id, build: build.id, status: build.status });
         Ok(())
     }
 
@@ -301,12 +295,8 @@ impl Write<'_> {
         for step in &stage.steps {
             let before = old.steps.iter().find(|other| other.number == step.number);
             if before.is_none_or(|before| before.status != step.status || before.reason != step.reason) {
-                let step_id = beespace_core::ids::StepId {
-                    build: id.build,
-                    stage: id.stage,
-                    step: step.number,
-                    attempt: step.attempt,
-                };
+                let step_id =
+                    beespace_core::ids::StepId { build: id.build, stage: id.stage, step: step.number, attempt: step.attempt };
                 self.announce(RunEvent::StepChanged { step: step_id, status: step.status });
             }
         }

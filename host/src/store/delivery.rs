@@ -249,7 +249,9 @@ impl Store {
         self.write(move |write| {
             let delivery = write.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?;
             if let Fate::Built(_) = delivery.fate {
-                return Err(StoreError::Conflict("it has a build already; restart that with `beespace build restart`".to_owned()));
+                return Err(StoreError::Conflict(
+                    "it has a build already; restart that with `beespace build restart`".to_owned(),
+                ));
             }
             write.put_delivery(&Delivery { fate: Fate::Waiting, ..delivery })?;
             write.enqueue(Queue::Delivery, id.0.as_bytes(), now)

@@ -61,7 +61,10 @@ pub enum StoreError {
 pub enum Health {
     Open,
     /// Being reopened; the reason and how often it was tried.
-    Failing { reason: String, attempts: u32 },
+    Failing {
+        reason: String,
+        attempts: u32,
+    },
 }
 
 /// A handle on the store; clones share it.

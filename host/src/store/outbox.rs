@@ -41,12 +41,7 @@ impl Read {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
-    pub fn notices(
-        &self,
-        state: Option<NoticeState>,
-        after: Option<NoticeId>,
-        limit: usize,
-    ) -> Result<Vec<Notice>, StoreError> {
+    pub fn notices(&self, state: Option<NoticeState>, after: Option<NoticeId>, limit: usize) -> Result<Vec<Notice>, StoreError> {
         let mut notices = Vec::new();
         let after = after.map(|id| *id.0.as_bytes());
         self.walk(NOTICE, &[], after.as_ref().map(<[u8; 16]>::as_slice), Order::NewestFirst, &mut |key, _| {
@@ -73,7 +68,8 @@ impl Write<'_> {
         for binding in notifiers.iter() {
             let id = NoticeId(uuid::Uuid::now_v7());
             let sequence = self.next_sequence(binding, &thread)?;
-            let key = Digest::of_parts([build.id.0.as_bytes(), kind.as_str().as_bytes(), &sequence.to_be_bytes(), binding.as_bytes()]);
+            let key =
+                Digest::of_parts([build.id.0.as_bytes(), kind.as_str().as_bytes(), &sequence.to_be_bytes(), binding.as_bytes()]);
             let notice = Notice {
                 id,
                 kind,

@@ -43,6 +43,9 @@ pub enum Order {
     NewestFirst,
 }
 
+/// Sees a key and its value; says whether it wants more.
+pub type Take<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>;
+
 /// What both kinds of transaction can do.
 pub trait Rows {
     /// The value under `key`.
@@ -55,14 +58,7 @@ pub trait Rows {
     ///
     /// # Errors
     /// As [`Rows::bytes`].
-    fn walk(
-        &self,
-        table: Table,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        order: Order,
-        take: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError>;
+    fn walk(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, order: Order, take: Take<'_>) -> Result<(), StoreError>;
 
     /// The row under `key`.
     ///
@@ -118,7 +114,7 @@ fn walk_table(
     prefix: &[u8],
     after: Option<&[u8]>,
     order: Order,
-    take: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+    take: Take<'_>,
 ) -> Result<(), StoreError> {
     use std::ops::Bound;
     let end = after_prefix(prefix);
@@ -154,14 +150,7 @@ impl Rows for Read {
         Ok(table.get(key).map_err(unavailable)?.map(|value| value.value().to_vec()))
     }
 
-    fn walk(
-        &self,
-        table: Table,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        order: Order,
-        take: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError> {
+    fn walk(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, order: Order, take: Take<'_>) -> Result<(), StoreError> {
         walk_table(&self.0.open_table(table).map_err(unavailable)?, prefix, after, order, take)
     }
 }
@@ -172,14 +161,7 @@ impl Rows for Write<'_> {
         Ok(table.get(key).map_err(unavailable)?.map(|value| value.value().to_vec()))
     }
 
-    fn walk(
-        &self,
-        table: Table,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        order: Order,
-        take: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError> {
+    fn walk(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, order: Order, take: Take<'_>) -> Result<(), StoreError> {
         walk_table(&self.transaction.open_table(table).map_err(unavailable)?, prefix, after, order, take)
     }
 }
