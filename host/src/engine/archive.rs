@@ -1,0 +1,92 @@
+//! A directory as the tar that fills a workspace.
+
+use std::fs::Metadata;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tar::{Builder, EntryType, Header};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::TarStream;
+
+/// Bytes a piece of the stream.
+const CHUNK: usize = 256 * 1024;
+/// Pieces on their way at once: what packing may be ahead of the engine.
+const AHEAD: usize = 4;
+
+/// Packs `directory`, with all that is under it, on a thread of its own. Entries belong to root and are open to every user (the user of a
+/// container is its image's choice); symbolic links stay what they are and are never followed; what is neither file, directory nor link is left out.
+#[must_use]
+pub fn pack(directory: PathBuf) -> TarStream {
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let mut pieces = Pieces { sender: sender.clone(), piece: Vec::with_capacity(CHUNK) };
+        let packed = write(&directory, &mut pieces).and_then(|()| pieces.flush());
+        if let Err(error) = packed {
+            // The reader is gone where this fails, and wants no error either.
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    ReceiverStream::new(receiver).boxed()
+}
+
+fn write(directory: &Path, to: &mut impl Write) -> io::Result<()> {
+    let mut tar = Builder::new(to);
+    let mut waiting = vec![PathBuf::new()];
+    while let Some(relative) = waiting.pop() {
+        let path = directory.join(&relative);
+        let metadata = std::fs::symlink_metadata(&path)?;
+        let name = Path::new(".").join(&relative);
+        if metadata.is_dir() {
+            tar.append_data(&mut header(&metadata, EntryType::Directory, 0), name, io::empty())?;
+            for entry in std::fs::read_dir(&path)? {
+                waiting.push(relative.join(entry?.file_name()));
+            }
+        } else if metadata.is_symlink() {
+            tar.append_link(&mut header(&metadata, EntryType::Symlink, 0), name, std::fs::read_link(&path)?)?;
+        } else if metadata.is_file() {
+            let file = std::fs::File::open(&path)?;
+            tar.append_data(&mut header(&metadata, EntryType::Regular, metadata.len()), name, file)?;
+        }
+    }
+    tar.finish()
+}
+
+fn header(metadata: &Metadata, kind: EntryType, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
+    let executable = metadata.is_dir() || metadata.permissions().mode() & 0o100 != 0;
+    header.set_mode(if executable { 0o777 } else { 0o666 });
+    header
+}
+
+struct Pieces {
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    piece: Vec<u8>,
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.piece.extend_from_slice(bytes);
+        if self.piece.len() >= CHUNK {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(CHUNK));
+        self.sender.blocking_send(Ok(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}

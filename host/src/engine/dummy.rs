@@ -1,0 +1,209 @@
+//! An engine without containers: obeys the environment of a step, so that cancel, timeout, crash and retry are plain, fast tests.
+//!
+//! | variable | effect |
+//! |---|---|
+//! | `OUTPUT` | written to stdout first, with a newline |
+//! | `SLEEP` | then this long (`200ms`, `3s`, `1m`) nothing happens |
+//! | `OOM` | ends as a program does that the memory limit killed |
+//! | `EXIT_CODE` | ends with this code; 0 where it is absent |
+//! | `FAIL_START` | the container cannot be started; its text is the reason |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use beespace_core::ids::{StageId, StepId};
+use beespace_core::outcome::{Exit, ExitCause, Stream};
+use beespace_core::plan::{Container, StepPlan};
+use beespace_core::policy::Approved;
+use beespace_core::units::parse_duration;
+use futures::StreamExt as _;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, EngineError, EngineInfo, Launch, Output, OutputSender, Stored, TarStream, now};
+
+/// The engine of tests. What it ran is forgotten with the process, as containers of a machine that died would be.
+#[derive(Debug, Default)]
+pub struct Dummy {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stages: BTreeMap<StageId, CancellationToken>,
+    exits: BTreeMap<Key, Exit>,
+    ran: Vec<StepId>,
+}
+
+/// A container: its step and its id in the plan.
+type Key = (StepId, String);
+
+impl Dummy {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The steps of which a container was started, in that order.
+    #[must_use]
+    pub fn ran(&self) -> Vec<StepId> {
+        self.state().ran.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock; and if something did, the maps are still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened(&self, stage: StageId) -> Result<CancellationToken, EngineError> {
+        self.state().stages.get(&stage).cloned().ok_or(EngineError::NotOpen(stage))
+    }
+}
+
+#[async_trait]
+impl Engine for Dummy {
+    fn kind(&self) -> &'static str {
+        "dummy"
+    }
+
+    async fn check(&self) -> Result<EngineInfo, EngineError> {
+        Ok(EngineInfo {
+            kind: self.kind().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            api: String::new(),
+            platform: String::new(),
+            warnings: vec!["the dummy engine runs nothing: steps obey SLEEP, EXIT_CODE, OOM and FAIL_START only".to_owned()],
+        })
+    }
+
+    async fn open(&self, stage: StageId) -> Result<(), EngineError> {
+        self.state().stages.entry(stage).or_default();
+        Ok(())
+    }
+
+    async fn fill(&self, stage: StageId, mut tar: TarStream) -> Result<(), EngineError> {
+        self.opened(stage)?;
+        while let Some(piece) = tar.next().await {
+            piece?;
+        }
+        Ok(())
+    }
+
+    async fn prepare(&self, _plan: &Approved<StepPlan>, _output: &OutputSender) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn run(&self, launch: Launch, output: OutputSender, cancel: CancellationToken) -> Result<Exit, EngineError> {
+        let destroyed = self.opened(launch.step.stage_id())?;
+        let container = launch.container()?;
+        let key = (launch.step, container.id.clone());
+        if let Some(exit) = self.state().exits.get(&key) {
+            return Ok(exit.clone());
+        }
+        let began = Instant::now();
+        let mut exit = Exit { container: container.id.clone(), ..lost() };
+        (exit.cause, exit.code, exit.message) = self.play(&launch, container, &output, &cancel, &destroyed).await;
+        exit.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if !destroyed.is_cancelled() {
+            self.state().exits.insert(key, exit.clone());
+        }
+        Ok(exit)
+    }
+
+    async fn adopt(
+        &self,
+        launch: Launch,
+        _stored: Stored,
+        _output: OutputSender,
+        _cancel: CancellationToken,
+    ) -> Result<Exit, EngineError> {
+        let known = self.state().exits.get(&(launch.step, launch.container.clone())).cloned();
+        Ok(known.unwrap_or_else(|| Exit { container: launch.container, ..lost() }))
+    }
+
+    async fn release(&self, step: StepId) -> Result<(), EngineError> {
+        self.state().exits.retain(|(of, _), _| *of != step);
+        Ok(())
+    }
+
+    async fn destroy(&self, stage: StageId) -> Result<(), EngineError> {
+        let mut state = self.state();
+        state.exits.retain(|(step, _), _| step.stage_id() != stage);
+        if let Some(token) = state.stages.remove(&stage) {
+            token.cancel();
+        }
+        Ok(())
+    }
+
+    async fn inventory(&self) -> Result<Vec<StageId>, EngineError> {
+        let stages: BTreeSet<StageId> = self.state().stages.keys().copied().collect();
+        Ok(stages.into_iter().collect())
+    }
+}
+
+type End = (ExitCause, Option<i32>, String);
+
+impl Dummy {
+    async fn play(
+        &self,
+        launch: &Launch,
+        container: &Container,
+        output: &OutputSender,
+        cancel: &CancellationToken,
+        destroyed: &CancellationToken,
+    ) -> End {
+        let wish = |name: &str| container.env.get(name).or_else(|| launch.env.get(name)).map(String::as_str);
+        if cancel.is_cancelled() {
+            return (ExitCause::Cancelled, None, "cancelled before it started".to_owned());
+        }
+        if let Some(reason) = wish("FAIL_START") {
+            return (ExitCause::StartFailed, None, reason.to_owned());
+        }
+        self.state().ran.push(launch.step);
+        let told = async {
+            if let Some(text) = wish("OUTPUT") {
+                let bytes = format!("{text}\n").into();
+                let _ = output.send(Output { stream: Stream::Stdout, at: now(), bytes }).await;
+            }
+            tokio::time::sleep(wish("SLEEP").and_then(duration).unwrap_or_default()).await;
+        };
+        let timeout = async {
+            match launch.timeout() {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = destroyed.cancelled() => (ExitCause::Lost, None, lost().message),
+            () = cancel.cancelled() => (ExitCause::Cancelled, Some(143), "cancelled".to_owned()),
+            () = timeout => (ExitCause::TimedOut, Some(143), "timed out".to_owned()),
+            () = told => {
+                if wish("OOM").is_some() {
+                    return (ExitCause::OutOfMemory, Some(137), "killed: out of memory".to_owned());
+                }
+                (ExitCause::Exited, Some(wish("EXIT_CODE").and_then(|code| code.parse().ok()).unwrap_or(0)), String::new())
+            }
+        }
+    }
+}
+
+fn lost() -> Exit {
+    Exit {
+        container: String::new(),
+        cause: ExitCause::Lost,
+        code: None,
+        message: "nobody saw how it ended: its container is gone".to_owned(),
+        duration_ms: 0,
+    }
+}
+
+/// As everywhere, and milliseconds besides, for tests that are in a hurry.
+fn duration(text: &str) -> Option<Duration> {
+    match text.strip_suffix("ms") {
+        Some(number) => number.parse().ok().map(Duration::from_millis),
+        None => parse_duration(text),
+    }
+}
