@@ -1,1 +1,205 @@
-//! Takes rows that wait, one fair turn at a time.
+//! Takes rows that wait, a fair turn for each repository, and never the same row twice at once. Woken by the commit that queues a
+//! row, never by polling.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use beespace_core::outcome::Reason;
+use beespace_core::time::Timestamp;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::queue::{self, Taken};
+use crate::store::{Queue, Store, StoreError, Waiting};
+
+/// The longest sleep: a worker that has not looked for longer than a few of these is stuck, and `/readyz` says so.
+const BEAT: Duration = Duration::from_secs(10);
+
+/// How working on a row did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// Our own trouble: counts as an attempt, then backs off.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+    /// Something outside is awaited: counts nothing. The row itself says what for.
+    #[error("waits until {}", until.0)]
+    Wait { until: Timestamp },
+    /// The server stops: the row stays as it is, for the next process.
+    #[error("handed over")]
+    HandedOver,
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a worker does with the rows of its queue.
+pub struct Duties {
+    /// Takes the row to its end; it must leave the queue by that.
+    pub work: Box<dyn Fn(Vec<u8>) -> Work<Result<(), Trouble>> + Send + Sync>,
+    /// The attempts are used up: ends the row as something people see.
+    pub bury: Box<dyn Fn(Vec<u8>, Reason) -> Work<Result<(), StoreError>> + Send + Sync>,
+    /// Whose turn the row takes; rows of one number share turns.
+    pub turn_of: Box<dyn Fn(&[u8]) -> u64 + Send + Sync>,
+    /// The row could be taken but for the bound on what runs at once.
+    pub crowded_out: Box<dyn Fn(Vec<u8>) -> Work<()> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Duties {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Duties")
+    }
+}
+
+/// One queue's worker.
+#[derive(Debug)]
+pub struct Worker {
+    pub store: Store,
+    pub queue: Queue,
+    /// Rows worked on at once.
+    pub parallel: usize,
+    pub duties: Duties,
+    /// Milliseconds since the epoch when it looked last.
+    pub beat: Arc<AtomicU64>,
+    pub now: fn() -> Timestamp,
+}
+
+impl Worker {
+    /// Works until `stopping`, then waits for the rows in hand.
+    pub async fn serve(self, stopping: CancellationToken) {
+        let worker = Arc::new(self);
+        let mut in_hand = HashSet::new();
+        let mut turns = Turns::default();
+        let mut tasks: JoinSet<Vec<u8>> = JoinSet::new();
+        while !stopping.is_cancelled() {
+            worker.beat.store((worker.now)().0, Ordering::Relaxed);
+            let pause = worker.take_due(&mut in_hand, &mut turns, &mut tasks).await;
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = worker.store.woken(worker.queue) => {}
+                Some(done) = tasks.join_next(), if !tasks.is_empty() => { done.map(|id| in_hand.remove(&id)).ok(); }
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// Starts what is due and fits; says how long nothing will be due.
+    async fn take_due(
+        self: &Arc<Self>,
+        in_hand: &mut HashSet<Vec<u8>>,
+        turns: &mut Turns,
+        tasks: &mut JoinSet<Vec<u8>>,
+    ) -> Duration {
+        let now = (self.now)();
+        let waiting = match self.store.read().and_then(|read| read.waiting(self.queue)) {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                tracing::warn!(%error, queue = ?self.queue, "the queue cannot be read");
+                return Duration::from_secs(1);
+            }
+        };
+        let next = waiting.iter().map(|(_, row)| row.not_before).filter(|at| *at > now).min();
+        let due = waiting.into_iter().filter(|(id, row)| row.not_before <= now && !in_hand.contains(id));
+        let mut due: Vec<(u64, Vec<u8>, Waiting)> = due.map(|(id, row)| ((self.duties.turn_of)(&id), id, row)).collect();
+        while !due.is_empty() && in_hand.len() < self.parallel {
+            let (_, id, _) = due.remove(turns.next(&due));
+            in_hand.insert(id.clone());
+            tasks.spawn(Arc::clone(self).work_on(id));
+        }
+        for (_, id, _) in due {
+            (self.duties.crowded_out)(id).await;
+        }
+        next.map_or(BEAT, |at| at.since(now).min(BEAT))
+    }
+
+    /// One attempt at a row; gives its id back.
+    async fn work_on(self: Arc<Self>, id: Vec<u8>) -> Vec<u8> {
+        if let Err(error) = self.attempt(&id).await {
+            tracing::error!(%error, queue = ?self.queue, "a row could not be settled; it stays in the queue");
+            // The store itself is in trouble: without a pause the row would be taken again at once.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        id
+    }
+
+    async fn attempt(&self, id: &[u8]) -> Result<(), StoreError> {
+        let attempt = match self.store.take(self.queue, id.to_vec()).await? {
+            Taken::Gone => return Ok(()),
+            Taken::Exhausted => return self.give_up(id).await,
+            Taken::Attempt(attempt) => attempt,
+        };
+        let work = tokio::spawn((self.duties.work)(id.to_vec()));
+        let outcome = work.await.unwrap_or_else(|panic| Err(Trouble::Failed(anyhow::anyhow!("it panicked: {panic}"))));
+        let now = (self.now)();
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Trouble::HandedOver) => self.store.put_off(self.queue, id.to_vec(), now, None, false).await,
+            Err(Trouble::Wait { until }) => self.store.put_off(self.queue, id.to_vec(), until, None, false).await,
+            Err(Trouble::Failed(error)) => {
+                tracing::warn!(queue = ?self.queue, attempt, error = format!("{error:#}"), "an attempt failed");
+                if attempt >= queue::MAX_ATTEMPTS {
+                    let text = format!("{error:#}");
+                    self.store.put_off(self.queue, id.to_vec(), now, Some(text), true).await?;
+                    return self.give_up(id).await;
+                }
+                let until = now + queue::backoff(attempt);
+                self.store.put_off(self.queue, id.to_vec(), until, Some(format!("{error:#}")), true).await
+            }
+        }
+    }
+
+    async fn give_up(&self, id: &[u8]) -> Result<(), StoreError> {
+        let waiting = self.store.read()?.waiting(self.queue)?;
+        let last = waiting.into_iter().find(|(other, _)| other == id).and_then(|(_, row)| row.last_error);
+        let last = last.unwrap_or_else(|| "the server ended while it worked on it".to_owned());
+        let message = format!("given up after {} attempts: {last}", queue::MAX_ATTEMPTS);
+        (self.duties.bury)(id.to_vec(), Reason::new("dead-letter", message)).await
+    }
+}
+
+/// Who was served how long ago.
+#[derive(Debug, Default)]
+struct Turns {
+    served: HashMap<u64, u64>,
+    count: u64,
+}
+
+impl Turns {
+    /// The place in `due` of the oldest row whose repository has waited longest for a turn.
+    fn next(&mut self, due: &[(u64, Vec<u8>, Waiting)]) -> usize {
+        let key = |(place, (whose, ..)): &(usize, &(u64, Vec<u8>, Waiting))| {
+            (self.served.get(whose).copied().unwrap_or_default(), *place)
+        };
+        let chosen = due.iter().enumerate().min_by_key(key).map(|(place, (whose, ..))| (place, *whose));
+        let (place, whose) = chosen.unwrap_or_default();
+        self.count += 1;
+        self.served.insert(whose, self.count);
+        place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_with_many_rows_leaves_turns_to_others() {
+        let row = || Waiting { attempts: 0, not_before: Timestamp(0), last_error: None };
+        let mut due: Vec<_> = [1, 1, 1, 2, 3].into_iter().map(|whose| (whose, vec![], row())).collect();
+        let mut turns = Turns::default();
+        let mut order = Vec::new();
+        while !due.is_empty() {
+            order.push(due.remove(turns.next(&due)).0);
+        }
+        assert_eq!(order, [1, 2, 3, 1, 1]);
+    }
+}
