@@ -2,3 +2,5 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that meets the unexpected has failed")]
 
 mod config;
+mod store;
+mod tidy;

@@ -1,0 +1,279 @@
+//! The real store on a real disk.
+
+use std::sync::Arc;
+
+use beespace::store::build::{BuildFilter, Builds as _, Notifiers, Prepared, key_of_stage};
+use beespace::store::delivery::{Accepted, Deliveries as _, Fate, NewDelivery, Settlement};
+use beespace::store::queue::{MAX_ATTEMPTS, Taken};
+use beespace::store::repository::{Repositories as _, Repository};
+use beespace::store::{Queue, Store, StoreError};
+use beespace_core::build::{Build, Phase, Stage};
+use beespace_core::event::{Actor, Cause, Event, Push};
+use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, RepositoryName, Sha, StageId, StageNumber};
+use beespace_core::notice::NoticeKind;
+use beespace_core::outcome::Reason;
+use beespace_core::pipeline::{CloneOptions, Pipeline};
+use beespace_core::status::Status;
+use beespace_core::time::Timestamp;
+
+const NOW: Timestamp = Timestamp(1_000_000);
+const REPOSITORY: RepositoryId = RepositoryId(7);
+
+struct World {
+    store: Store,
+    folder: tempfile::TempDir,
+}
+
+async fn world() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
+    let repository = Repository {
+        id: REPOSITORY,
+        name: RepositoryName::new("acme", "app").unwrap(),
+        default_branch: "main".to_owned(),
+        is_private: false,
+        html_url: String::new(),
+        hook: None,
+        previous_hook: None,
+        last_number: 0,
+        enabled_at: NOW,
+    };
+    store.change_repository(REPOSITORY, move |_| Ok(repository.clone())).await.unwrap();
+    World { store, folder }
+}
+
+fn push(after: &str) -> Event {
+    Event {
+        repository: beespace_core::event::Repository {
+            id: REPOSITORY,
+            name: RepositoryName::new("acme", "app").unwrap(),
+            default_branch: "main".to_owned(),
+            is_private: false,
+            html_url: String::new(),
+        },
+        sender: Actor { id: 1, login: "ada".to_owned() },
+        cause: Cause::Push(Push {
+            branch: "main".to_owned(),
+            before: None,
+            after: Sha::new(&after.repeat(40)).unwrap(),
+            commits: vec![],
+            compare_url: None,
+        }),
+    }
+}
+
+fn delivery(forge_id: &str, body: &str) -> NewDelivery {
+    NewDelivery {
+        id: DeliveryId(uuid::Uuid::now_v7()),
+        repository: REPOSITORY,
+        forge_id: forge_id.to_owned(),
+        event: "push".to_owned(),
+        body: body.as_bytes().to_vec(),
+        received_at: NOW,
+    }
+}
+
+fn stage(build: BuildId, status: Status) -> Stage {
+    let pipeline = Pipeline {
+        name: "default".to_owned(),
+        when: None,
+        env: Default::default(),
+        timeout: None,
+        clone: CloneOptions::default(),
+        steps: vec![],
+    };
+    Stage {
+        build,
+        number: StageNumber(1),
+        pipeline,
+        status,
+        reason: None,
+        decision: None,
+        steps: vec![],
+        approvals: vec![],
+        cancel_requested: None,
+        created_at: NOW,
+        started_at: None,
+        finished_at: None,
+    }
+}
+
+async fn build_of(world: &World, forge_id: &str, after: &'static str) -> BuildId {
+    let accepted = world.store.accept_delivery(delivery(forge_id, after)).await.unwrap();
+    let Accepted::New(id) = accepted else { panic!("{accepted:?}") };
+    let build = BuildId(uuid::Uuid::now_v7());
+    let decide = move |_: Option<&Sha>| Settlement::Build { id: build, event: Box::new(push(after)) };
+    world.store.settle_delivery(id, Some("refs/heads/main".to_owned()), NOW, decide).await.unwrap();
+    build
+}
+
+async fn with_stage(world: &World, build: BuildId, status: Status, notifiers: Notifiers) {
+    let row = world.store.read().unwrap().build(build).unwrap().unwrap();
+    let prepared = Prepared::Stages { build: Box::new(row), stages: vec![stage(build, status)], decisions: vec![] };
+    world.store.store_prepared(build, prepared, notifiers, NOW).await.unwrap();
+}
+
+fn notifiers() -> Notifiers {
+    Arc::from(["hook".to_owned()])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_delivery_is_kept_once() {
+    let world = world().await;
+    let Accepted::New(first) = world.store.accept_delivery(delivery("a", "x")).await.unwrap() else { panic!() };
+    for again in [delivery("a", "other"), delivery("b", "x")] {
+        assert_eq!(world.store.accept_delivery(again).await.unwrap(), Accepted::Duplicate(first));
+    }
+    assert_eq!(world.store.read().unwrap().deliveries(None, None, 10).unwrap().len(), 1);
+    assert_eq!(world.store.read().unwrap().waiting(Queue::Delivery).unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_copies_at_once_are_one_delivery() {
+    let world = world().await;
+    let copies = (0..100).map(|_| world.store.accept_delivery(delivery("a", "x")));
+    let accepted = futures::future::join_all(copies).await;
+    assert_eq!(accepted.iter().filter(|one| matches!(one, Ok(Accepted::New(_)))).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_goes_again_when_it_is_sent_again() {
+    let world = world().await;
+    let Accepted::New(id) = world.store.accept_delivery(delivery("a", "x")).await.unwrap() else { panic!() };
+    let bury = |_: Option<&Sha>| Settlement::Bury(Reason::new("malformed", "no repository in it"));
+    world.store.settle_delivery(id, None, NOW, bury).await.unwrap();
+    assert!(matches!(world.store.read().unwrap().delivery(id).unwrap().unwrap().fate, Fate::Dead(_)));
+    assert_eq!(world.store.accept_delivery(delivery("a", "x")).await.unwrap(), Accepted::Duplicate(id));
+    assert_eq!(world.store.read().unwrap().delivery(id).unwrap().unwrap().fate, Fate::Waiting);
+    assert_eq!(world.store.read().unwrap().waiting(Queue::Delivery).unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ref_remembers_what_it_recorded_last() {
+    let world = world().await;
+    build_of(&world, "a", "1").await;
+    let read = world.store.read().unwrap();
+    assert_eq!(read.last_seen(REPOSITORY, "refs/heads/main").unwrap(), Sha::new(&"1".repeat(40)).ok());
+    assert_eq!(read.waiting(Queue::Prepare).unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_ends_exactly_once_and_fills_the_outbox() {
+    let world = world().await;
+    let build = build_of(&world, "a", "1").await;
+    with_stage(&world, build, Status::Pending, notifiers()).await;
+    let id = StageId { build, stage: StageNumber(1) };
+    assert_eq!(world.store.read().unwrap().waiting(Queue::Run).unwrap()[0].0, key_of_stage(id));
+    for status in [Status::Running, Status::Success, Status::Failure] {
+        let end = move |stage: &mut Stage| {
+            stage.status = status;
+            Ok(())
+        };
+        world.store.change_stage(id, notifiers(), NOW, end).await.unwrap();
+    }
+    let read = world.store.read().unwrap();
+    let row: Build = read.build(build).unwrap().unwrap();
+    assert_eq!((row.phase, row.number, row.finished_at), (Phase::Over, Some(1), Some(NOW)));
+    let notices = read.notices(None, None, 10).unwrap();
+    assert_eq!(notices.iter().map(|notice| notice.kind).collect::<Vec<_>>(), [NoticeKind::BuildFinished]);
+    assert_eq!(read.waiting(Queue::Notice).unwrap().len(), 1);
+    assert!(read.waiting(Queue::Run).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_stage_waits_outside_the_queue_and_asks_for_approval() {
+    let world = world().await;
+    let build = build_of(&world, "a", "1").await;
+    with_stage(&world, build, Status::Blocked, notifiers()).await;
+    let read = world.store.read().unwrap();
+    assert!(read.waiting(Queue::Run).unwrap().is_empty());
+    assert_eq!(read.build(build).unwrap().unwrap().status, Status::Blocked);
+    assert_eq!(read.notices(None, None, 10).unwrap()[0].kind, NoticeKind::ApprovalRequested);
+    let id = StageId { build, stage: StageNumber(1) };
+    let release = |stage: &mut Stage| {
+        stage.status = Status::Pending;
+        Ok(())
+    };
+    world.store.change_stage(id, notifiers(), NOW, release).await.unwrap();
+    assert_eq!(world.store.read().unwrap().waiting(Queue::Run).unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_without_a_pipeline_file_leaves_no_build() {
+    let world = world().await;
+    let build = build_of(&world, "a", "1").await;
+    let ignored = Prepared::Ignored(Reason::new("no-pipeline-file", "no pipeline file at 1111111"));
+    world.store.store_prepared(build, ignored, notifiers(), NOW).await.unwrap();
+    let read = world.store.read().unwrap();
+    assert!(read.builds(BuildFilter::default(), 10).unwrap().is_empty());
+    assert!(
+        matches!(&read.deliveries(None, None, 1).unwrap()[0].fate, Fate::Ignored(reason) if reason.code == "no-pipeline-file")
+    );
+    assert!(read.notices(None, None, 10).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_have_no_gaps_and_builds_are_found_by_them() {
+    let world = world().await;
+    for (forge_id, after) in [("a", "1"), ("b", "2"), ("c", "3")] {
+        let build = build_of(&world, forge_id, after).await;
+        with_stage(&world, build, Status::Pending, notifiers()).await;
+    }
+    let read = world.store.read().unwrap();
+    for number in 1..=3 {
+        assert_eq!(read.build_by_number(REPOSITORY, number).unwrap().unwrap().number, Some(number));
+    }
+    let newest = read.builds(BuildFilter { repository: Some(REPOSITORY), ..BuildFilter::default() }, 2).unwrap();
+    assert_eq!(newest.iter().map(|build| build.number.unwrap()).collect::<Vec<_>>(), [3, 2]);
+    let rest = BuildFilter { repository: Some(REPOSITORY), after: Some(newest[1].id), status: None };
+    assert_eq!(read.builds(rest, 10).unwrap()[0].number, Some(1));
+    let pending = BuildFilter { status: Some(Status::Pending), ..BuildFilter::default() };
+    assert_eq!(read.builds(pending, 10).unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_are_counted_before_the_work_begins() {
+    let world = world().await;
+    let Accepted::New(id) = world.store.accept_delivery(delivery("a", "x")).await.unwrap() else { panic!() };
+    let key = id.0.as_bytes().to_vec();
+    for attempt in 1..=MAX_ATTEMPTS {
+        assert_eq!(world.store.take(Queue::Delivery, key.clone()).await.unwrap(), Taken::Attempt(attempt));
+    }
+    assert_eq!(world.store.take(Queue::Delivery, key).await.unwrap(), Taken::Exhausted);
+    assert_eq!(world.store.take(Queue::Delivery, vec![0; 16]).await.unwrap(), Taken::Gone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_is_there_after_the_file_is_opened_again() {
+    let World { store, folder } = world().await;
+    store.accept_delivery(delivery("a", "x")).await.unwrap();
+    let instance = store.instance_id().await.unwrap();
+    drop(store);
+    let path = folder.path().join("beespace.redb");
+    let store = loop {
+        // The writing thread lets go of the file as soon as it sees that nobody is left.
+        match Store::open(&path) {
+            Ok(store) => break store,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!(store.instance_id().await.unwrap(), instance);
+    assert_eq!(store.read().unwrap().waiting(Queue::Delivery).unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_fails_leaves_its_neighbours_alone() {
+    let world = world().await;
+    let good = (0..20).map(|n| {
+        let store = world.store.clone();
+        async move { store.accept_delivery(delivery(&format!("d{n}"), &format!("body {n}"))).await.map(drop) }
+    });
+    let bad = (0..20).map(|_| {
+        let store = world.store.clone();
+        async move { store.write(|_| Err::<(), _>(StoreError::Conflict("no".to_owned()))).await }
+    });
+    let (good, bad) = tokio::join!(futures::future::join_all(good), futures::future::join_all(bad));
+    assert!(good.iter().all(Result::is_ok), "{good:?}");
+    assert!(bad.iter().all(Result::is_err));
+    assert_eq!(world.store.read().unwrap().deliveries(None, None, 100).unwrap().len(), 20);
+}

@@ -1,0 +1,237 @@
+//! The rules of the house that a compiler does not check.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Lines of a file that are not tests.
+const FILE_LINES: usize = 400;
+const FUNCTION_LINES: usize = 60;
+const FLOW_FUNCTION_LINES: usize = 40;
+const MAIN_LINES: usize = 60;
+
+/// What core may depend on: nothing that does I/O, keeps time or runs things.
+const CORE_DEPENDENCIES: &[&str] = &[
+    "aho-corasick",
+    "base64",
+    "globset",
+    "granit-parser",
+    "hex",
+    "hmac",
+    "percent-encoding",
+    "serde",
+    "serde_json",
+    "sha2",
+    "strsim",
+    "thiserror",
+    "uuid",
+    "zeroize",
+];
+
+/// Words that say nothing about what a module holds.
+const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "helper", "common", "misc", "manager", "service", "handler"];
+
+/// What lies at the top, besides dot-files.
+const TOP: &[&str] = &[
+    "CHANGELOG.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "clippy.toml",
+    "deny.toml",
+    "examples",
+    "host",
+    "plugins",
+    "rustfmt.toml",
+    "tests",
+    "wit",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn files_under(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !matches!(name.as_str(), "target" | ".git" | "node_modules") {
+                files_under(&path, into);
+            }
+        } else {
+            into.push(path);
+        }
+    }
+}
+
+fn rust_sources() -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    for folder in ["host", "plugins", "tests"] {
+        files_under(&root().join(folder), &mut files);
+    }
+    let sources = files.into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    sources
+        .map(|file| {
+            let name = file.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+            let text = std::fs::read_to_string(&file).unwrap();
+            (name, text)
+        })
+        .collect()
+}
+
+/// The part of a file before its unit tests, which stand last.
+fn without_tests(text: &str) -> &str {
+    text.split("\n#[cfg(test)]\nmod tests").next().unwrap()
+}
+
+fn is_product(name: &str) -> bool {
+    name.starts_with("host/") && !name.contains("/tests/") && !name.contains("/benches/")
+}
+
+#[test]
+fn files_stay_small() {
+    let too_long: Vec<_> = rust_sources()
+        .into_iter()
+        .filter(|(name, _)| is_product(name) || name.starts_with("plugins/"))
+        .map(|(name, text)| (without_tests(&text).lines().count(), name))
+        .filter(|(lines, name)| *lines > if name == "host/src/main.rs" { MAIN_LINES } else { FILE_LINES })
+        .collect();
+    assert!(too_long.is_empty(), "over the budget of {FILE_LINES} lines ({MAIN_LINES} for main.rs): {too_long:#?}");
+}
+
+#[test]
+fn functions_stay_small() {
+    let mut too_long = Vec::new();
+    for (name, text) in rust_sources().into_iter().filter(|(name, _)| is_product(name)) {
+        let budget = if name == "host/src/flow.rs" { FLOW_FUNCTION_LINES } else { FUNCTION_LINES };
+        for (function, lines) in functions(without_tests(&text)) {
+            if lines > budget {
+                too_long.push(format!("{name}: {function} has {lines} lines, the budget is {budget}"));
+            }
+        }
+    }
+    assert!(too_long.is_empty(), "{too_long:#?}");
+}
+
+/// Functions with their lengths. rustfmt puts a function's closing brace at the indentation of its first line.
+fn functions(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let trimmed = line.trim_start();
+        let words: Vec<&str> = trimmed.split_whitespace().take_while(|word| !word.contains('(')).collect();
+        let is_function = trimmed.starts_with("fn ") || words.contains(&"fn");
+        if !is_function || trimmed.starts_with("//") {
+            continue;
+        }
+        let indent = line.len() - trimmed.len();
+        let close = format!("{}}}", " ".repeat(indent));
+        let body = lines.iter().skip(start).position(|line| line.ends_with('{') || line.ends_with(';'));
+        let Some(body) = body.filter(|body| lines[start + body].ends_with('{')) else { continue };
+        if let Some(length) = lines.iter().skip(start + body).position(|line| *line == close) {
+            let name = trimmed.split("fn ").nth(1).and_then(|rest| rest.split(['(', '<']).next()).unwrap_or("?");
+            found.push((name.to_owned(), body + length + 1));
+        }
+    }
+    found
+}
+
+#[test]
+fn modules_are_named_after_what_they_hold() {
+    let empty: Vec<_> = rust_sources()
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| {
+            Path::new(name).components().any(|part| {
+                let part = part.as_os_str().to_string_lossy();
+                EMPTY_NAMES.contains(&part.trim_end_matches(".rs"))
+            })
+        })
+        .collect();
+    assert!(empty.is_empty(), "{empty:#?}");
+}
+
+#[test]
+fn core_depends_on_nothing_that_acts() {
+    let manifest = std::fs::read_to_string(root().join("host/core/Cargo.toml")).unwrap();
+    let dependencies = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
+    let names: BTreeSet<&str> =
+        dependencies.lines().filter_map(|line| line.split(['.', ' ', '=']).next()).filter(|name| !name.is_empty()).collect();
+    let allowed: BTreeSet<&str> = CORE_DEPENDENCIES.iter().copied().collect();
+    let more: Vec<_> = names.difference(&allowed).collect();
+    assert!(more.is_empty(), "beespace-core must not depend on {more:?}");
+    for (name, text) in rust_sources().into_iter().filter(|(name, _)| name.starts_with("host/core/src/")) {
+        for word in ["std::fs", "std::net", "std::process", "std::thread", "SystemTime::now", "Instant::now"] {
+            assert!(!without_tests(&text).contains(word), "{name} uses {word}: core decides, the shell does");
+        }
+    }
+}
+
+#[test]
+fn one_crate_names_wasmtime() {
+    for (name, text) in
+        rust_sources().into_iter().filter(|(name, _)| name.starts_with("host/") && !name.starts_with("host/wasm/"))
+    {
+        let uses = without_tests(&text).lines().any(|line| line.contains("wasmtime::") || line.contains("wasmtime_wasi"));
+        assert!(!uses, "{name} names wasmtime; only host/wasm may");
+    }
+}
+
+#[test]
+fn every_path_in_the_map_exists() {
+    let map = std::fs::read_to_string(root().join("host/ARCHITECTURE.md")).unwrap();
+    let mut missing = Vec::new();
+    for path in map.split('`').skip(1).step_by(2).filter(|word| is_path(word)) {
+        let candidates = [root().join(path), root().join("host").join(path), root().join("host/src").join(path)];
+        if !candidates.iter().any(|candidate| candidate.exists()) {
+            missing.push(path.to_owned());
+        }
+    }
+    assert!(missing.is_empty(), "host/ARCHITECTURE.md names what is not there: {missing:#?}");
+}
+
+fn is_path(word: &str) -> bool {
+    let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+    plain
+        && (word.ends_with(".rs")
+            || word.ends_with(".md")
+            || word.ends_with(".toml")
+            || (word.contains('/') && word.ends_with('/')))
+        && !word.starts_with('/')
+        && !word.starts_with('.')
+}
+
+#[test]
+fn nothing_else_lies_at_the_top() {
+    let mut more = Vec::new();
+    for entry in std::fs::read_dir(root()).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && !TOP.contains(&name.as_str()) && !matches!(name.as_str(), "target" | "node_modules") {
+            more.push(name);
+        }
+    }
+    assert!(more.is_empty(), "{more:?}");
+}
+
+/// Folders of test data and what must name each file or folder in them.
+const FIXTURES: &[&str] = &["tests/fixtures", "tests/guests"];
+
+#[test]
+fn every_fixture_and_every_guest_is_used() {
+    let mut sources: String = rust_sources().into_iter().map(|(_, text)| text).collect();
+    for script in ["tests/run", "plugins/build", "plugins/Cargo.toml"] {
+        sources.push_str(&std::fs::read_to_string(root().join(script)).unwrap_or_default());
+    }
+    let mut orphans = Vec::new();
+    for folder in FIXTURES.iter().map(|folder| root().join(folder)).filter(|folder| folder.is_dir()) {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+            let stem = name.split('.').next().unwrap().to_owned();
+            if !sources.contains(&name) && !sources.contains(&format!("\"{stem}\"")) && !sources.contains(&format!("/{stem}")) {
+                orphans.push(name);
+            }
+        }
+    }
+    assert!(orphans.is_empty(), "no test uses {orphans:?}");
+}
