@@ -1,0 +1,156 @@
+//! A log's two files: opening, mending what a crash left, adding a frame.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::LogError;
+use super::frame::Header;
+
+/// A log and its index, open.
+#[derive(Debug)]
+pub(super) struct Files {
+    path: PathBuf,
+    log: File,
+    index: File,
+}
+
+impl Files {
+    /// Opens what is there; `None` where there is no log.
+    pub(super) fn open(path: &Path) -> Result<Option<Self>, LogError> {
+        match File::open(path) {
+            Ok(_) => Self::create(path).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("opened", path)(error)),
+        }
+    }
+
+    /// Opens, and makes what is missing, readable by the owner alone.
+    pub(super) fn create(path: &Path) -> Result<Self, LogError> {
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).map_err(failed("opened", dir))?;
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let index_path = index_path(path);
+        Ok(Self {
+            path: path.to_owned(),
+            log: options.open(path).map_err(failed("opened", path))?,
+            index: options.open(&index_path).map_err(failed("opened", &index_path))?,
+        })
+    }
+
+    /// How many frames the index tells of.
+    pub(super) fn frames(&self) -> Result<u64, LogError> {
+        let len = self.index.metadata().map_err(failed("read", &self.path))?.len();
+        Ok(len / Header::LEN as u64)
+    }
+
+    /// The header of a frame. `None` behind the last one (or where its entry is not whole yet).
+    pub(super) fn header(&self, frame: u64) -> Result<Option<Header>, LogError> {
+        let mut bytes = [0; Header::LEN];
+        match self.index.read_exact_at(&mut bytes, frame * Header::LEN as u64) {
+            Ok(()) => Ok(Header::decode(&bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(failed("read", &self.path)(error)),
+        }
+    }
+
+    /// The header of the last whole frame.
+    pub(super) fn last(&self) -> Result<Option<Header>, LogError> {
+        let mut frames = self.frames()?;
+        while let Some(frame) = frames.checked_sub(1) {
+            if let Some(header) = self.header(frame)? {
+                return Ok(Some(header));
+            }
+            frames = frame;
+        }
+        Ok(None)
+    }
+
+    /// The body of a frame, as it lies on disk.
+    pub(super) fn body(&self, header: &Header) -> Result<Vec<u8>, LogError> {
+        let mut body = vec![0; header.body_len as usize];
+        let at = header.offset + Header::LEN as u64;
+        self.log.read_exact_at(&mut body, at).map_err(failed("read", &self.path))?;
+        Ok(body)
+    }
+
+    pub(super) fn damaged(&self, header: &Header) -> LogError {
+        LogError::Damaged {
+            path: self.path.clone(),
+            detail: format!(
+                "the frame at byte {}, from line {} on, does not match its checksum",
+                header.offset,
+                header.lines_before + 1
+            ),
+        }
+    }
+
+    /// Adds a frame: first to the log, then to the index, so that the index never tells of what is not there.
+    pub(super) fn append(&self, frame: u64, header: &Header, body: &[u8]) -> Result<(), LogError> {
+        let encoded = header.encode();
+        self.log.write_all_at(&[&encoded, body].concat(), header.offset).map_err(failed("written", &self.path))?;
+        self.index.write_all_at(&encoded, frame * Header::LEN as u64).map_err(failed("written", &self.path))
+    }
+
+    /// Everything is on the disk itself when this returns; with `is_whole` the names of the files, too.
+    pub(super) fn sync(&self, is_whole: bool) -> Result<(), LogError> {
+        self.log.sync_data().map_err(failed("written", &self.path))?;
+        if is_whole {
+            self.index.sync_data().map_err(failed("written", &self.path))?;
+            if let Some(dir) = self.path.parent() {
+                File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("written", dir))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does the index reach exactly the end of the log?
+    pub(super) fn is_consistent(&self) -> Result<bool, LogError> {
+        let log_len = self.log.metadata().map_err(failed("read", &self.path))?.len();
+        let index_len = self.index.metadata().map_err(failed("read", &self.path))?.len();
+        let end = self.last()?.map_or(0, |last| last.end_offset());
+        Ok(log_len == end && index_len == self.frames()? * Header::LEN as u64)
+    }
+
+    /// Walks the log from its beginning, cuts it after the last frame that is whole, and makes the index say the same. Returns how
+    /// many frames there are and the last one's header. Only for the one who may write.
+    pub(super) fn mend(&self) -> Result<(u64, Option<Header>), LogError> {
+        let (mut frames, mut last, mut end) = (0, None, 0);
+        while let Some(header) = self.frame_at(end)? {
+            if self.header(frames)? != Some(header) {
+                self.index.write_all_at(&header.encode(), frames * Header::LEN as u64).map_err(failed("written", &self.path))?;
+            }
+            (frames, last, end) = (frames + 1, Some(header), header.end_offset());
+        }
+        self.log.set_len(end).map_err(failed("written", &self.path))?;
+        self.index.set_len(frames * Header::LEN as u64).map_err(failed("written", &self.path))?;
+        Ok((frames, last))
+    }
+
+    /// The frame that begins at this byte, if it is whole.
+    fn frame_at(&self, offset: u64) -> Result<Option<Header>, LogError> {
+        let mut bytes = [0; Header::LEN];
+        let whole = self.log.read_exact_at(&mut bytes, offset).map(|()| Header::decode(&bytes));
+        let header = match whole {
+            Ok(Some(header)) if header.offset == offset => header,
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(failed("read", &self.path)(error)),
+        };
+        let log_len = self.log.metadata().map_err(failed("read", &self.path))?.len();
+        Ok((header.end_offset() <= log_len && header.matches(&self.body(&header)?)).then_some(header))
+    }
+}
+
+fn index_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".index");
+    name.into()
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LogError {
+    let path = path.to_owned();
+    move |source| LogError::Io { action, path, source }
+}

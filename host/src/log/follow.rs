@@ -1,0 +1,165 @@
+//! Following a log: piece by piece from a position on, to its end, however long that takes.
+
+use std::collections::VecDeque;
+
+use beespace_core::outcome::Stream;
+use beespace_core::time::Timestamp;
+use bytes::Bytes;
+use futures::stream::{self, Stream as Flow};
+use tokio::sync::watch;
+
+use super::file::Files;
+use super::frame::flag;
+use super::read::{LogReader, first_frame, records};
+use super::write::end;
+use super::{LogEnd, LogError, Progress};
+
+/// What a follower gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogEvent {
+    Piece(LogPiece),
+    /// Nothing comes after this.
+    End(LogEnd),
+}
+
+/// A line, or a part of one that was printed piece by piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPiece {
+    /// Who has this piece goes on after it by this number: pieces are counted from 1 and never change.
+    pub position: u64,
+    /// The line it belongs to, from 1.
+    pub line: u64,
+    pub stream: Stream,
+    pub at: Timestamp,
+    /// It is the first piece of its line.
+    pub begins: bool,
+    /// It is the last one.
+    pub ends: bool,
+    /// With `begins`: the line goes on with an earlier one that was cut.
+    pub continues: bool,
+    /// Masked, as the program printed it, without the newline.
+    pub text: Bytes,
+}
+
+struct Follower {
+    reader: LogReader,
+    progress: watch::Receiver<Progress>,
+    position: u64,
+    ready: VecDeque<LogPiece>,
+    end: Option<LogEnd>,
+    is_over: bool,
+}
+
+impl LogReader {
+    /// Every piece after `position` (0: all), those to come included, then the end. Reads one frame at a time from the file and
+    /// waits, where there is no more, for the writer to tell that there is.
+    pub fn follow(&self, position: u64) -> impl Flow<Item = Result<LogEvent, LogError>> + Send + use<> {
+        let follower = Follower {
+            progress: self.shared.feed.progress.subscribe(),
+            reader: self.clone(),
+            position,
+            ready: VecDeque::new(),
+            end: None,
+            is_over: false,
+        };
+        stream::unfold(follower, |mut follower| async move {
+            let event = follower.next().await.transpose()?;
+            follower.is_over |= event.is_err();
+            Some((event, follower))
+        })
+    }
+
+    /// Where to follow from to get the line `line` from its first piece on.
+    ///
+    /// # Errors
+    /// The disk's, or damage.
+    pub async fn position_before(&self, line: u64) -> Result<u64, LogError> {
+        self.with(move |files| position_before(files, line)).await
+    }
+}
+
+impl Follower {
+    async fn next(&mut self) -> Result<Option<LogEvent>, LogError> {
+        loop {
+            if self.is_over {
+                return Ok(None);
+            }
+            if let Some(piece) = self.ready.pop_front() {
+                self.position = piece.position;
+                return Ok(Some(LogEvent::Piece(piece)));
+            }
+            if let Some(end) = self.end {
+                self.is_over = true;
+                return Ok(Some(LogEvent::End(end)));
+            }
+            // Marked as seen before looking: what is written while we look wakes us again.
+            self.progress.borrow_and_update();
+            let position = self.position;
+            let found = self.reader.with(move |files| look(files, position)).await?;
+            (self.ready, self.end) = (found.pieces, found.end);
+            if found.is_all && self.end.is_none() && self.progress.changed().await.is_err() {
+                self.is_over = true;
+            }
+        }
+    }
+}
+
+struct Found {
+    pieces: VecDeque<LogPiece>,
+    /// There are no more.
+    is_all: bool,
+    end: Option<LogEnd>,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self { pieces: VecDeque::new(), is_all: true, end: None }
+    }
+}
+
+/// The pieces of the frame that holds the one after `position`.
+fn look(files: &Files, position: u64) -> Result<Found, LogError> {
+    let frame = first_frame(files, |header| header.records_after() > position)?;
+    let Some(header) = files.header(frame)? else {
+        let last = files.last()?;
+        // More may have come between the two looks.
+        let is_all = last.is_none_or(|last| last.records_after() <= position);
+        let end = last.filter(|last| is_all && last.has(flag::FINISHED)).as_ref().map(end);
+        return Ok(Found { is_all, end, ..Found::default() });
+    };
+    let (mut line, mut at) = (header.lines_before, header.records_before);
+    let mut pieces = VecDeque::new();
+    for record in records(files, &header)? {
+        line += u64::from(record.begins);
+        at += 1;
+        if at > position {
+            pieces.push_back(LogPiece {
+                position: at,
+                line,
+                stream: record.stream,
+                at: record.at,
+                begins: record.begins,
+                ends: record.ends,
+                continues: record.continues,
+                text: record.text,
+            });
+        }
+    }
+    Ok(Found { pieces, is_all: false, end: None })
+}
+
+fn position_before(files: &Files, line: u64) -> Result<u64, LogError> {
+    let frame = first_frame(files, |header| header.lines_after() >= line)?;
+    let Some(header) = files.header(frame)? else {
+        return Ok(files.last()?.map_or(0, |last| last.records_after()));
+    };
+    let (mut number, mut position) = (header.lines_before, header.records_before);
+    for record in records(files, &header)? {
+        number += u64::from(record.begins);
+        if number >= line {
+            break;
+        }
+        position += 1;
+    }
+    Ok(position)
+}

@@ -1,0 +1,266 @@
+//! The one who writes a log: a thread of its own, fed through a bounded queue.
+//!
+//! A thread and not a task, because masking, compressing and writing all block; and one for each log, so that a slow disk write of
+//! one step does not delay another's. There are as many as there are steps running.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use beespace_core::ids::StepId;
+use beespace_core::mask::Secrets;
+use beespace_core::outcome::Stream;
+use beespace_core::time::Timestamp;
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::file::Files;
+use super::frame::{Header, flag};
+use super::lines::Lines;
+use super::{Feed, LogEnd, LogError, Progress, Stored};
+
+/// Bytes that may wait for the thread. When it is full, the container waits: nothing is lost, and memory stays flat.
+const QUEUE: u32 = 1024 * 1024;
+
+/// Text is in the file, and with followers, after this long at the latest.
+const SHOW_AFTER: Duration = Duration::from_millis(150);
+
+/// And safe from a power cut after this long.
+const SYNC_AFTER: Duration = Duration::from_secs(2);
+
+/// Writes one log. Dropped without [`finish`](Self::finish), it leaves a log that a later writer goes on with.
+#[derive(Debug)]
+pub struct LogWriter {
+    queue: Sender<Order>,
+    room: Arc<Semaphore>,
+    feed: Arc<Feed>,
+    trouble: Arc<OnceLock<String>>,
+}
+
+enum Order {
+    Write { stream: Stream, at: Timestamp, bytes: Bytes, _room: OwnedSemaphorePermit },
+    Flush { done: oneshot::Sender<()> },
+    Finish { at: Timestamp, incomplete: Option<String>, done: oneshot::Sender<LogEnd> },
+}
+
+impl LogWriter {
+    /// Blocks. Use [`LogStore::writer`](super::LogStore::writer).
+    pub(super) fn open(step: StepId, path: PathBuf, feed: Arc<Feed>, secrets: &Secrets, limit: u64) -> Result<Self, LogError> {
+        let lease = Lease::take(step, feed)?;
+        let files = Files::create(&path)?;
+        let (frames, last) = files.mend()?;
+        if last.is_some_and(|last| last.has(flag::FINISHED)) {
+            return Err(LogError::Finished(step));
+        }
+        let (queue, orders) = channel();
+        let trouble = Arc::new(OnceLock::new());
+        let feed = Arc::clone(&lease.0);
+        let mut scribe = Scribe {
+            lines: Lines::after(last.as_ref(), secrets, limit),
+            files,
+            frames,
+            lease,
+            trouble: Arc::clone(&trouble),
+            unsynced_since: None,
+        };
+        scribe.tell(last.as_ref());
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || scribe.run(&orders)).map_err(|source| LogError::Io {
+            action: "opened",
+            path,
+            source,
+        })?;
+        Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE as usize)), feed, trouble })
+    }
+
+    /// Takes what a stream of the container, or the host, said at a time. Waits while the disk is behind.
+    ///
+    /// # Errors
+    /// [`LogError::Stopped`] when an earlier write failed.
+    pub async fn write(&self, stream: Stream, at: Timestamp, bytes: impl Into<Bytes>) -> Result<(), LogError> {
+        let mut rest: Bytes = bytes.into();
+        while !rest.is_empty() {
+            self.check()?;
+            let bytes = rest.split_to(rest.len().min(QUEUE as usize));
+            let need = u32::try_from(bytes.len()).unwrap_or(QUEUE);
+            let room = Arc::clone(&self.room).acquire_many_owned(need).await.map_err(|_| self.stopped())?;
+            self.queue.send(Order::Write { stream, at, bytes, _room: room }).map_err(|_| self.stopped())?;
+        }
+        Ok(())
+    }
+
+    /// Says one line as the host.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn say(&self, at: Timestamp, line: &str) -> Result<(), LogError> {
+        self.write(Stream::Host, at, format!("{line}\n")).await
+    }
+
+    /// How much of the container's output is on disk, before masking. After a restart the engine skips exactly this.
+    #[must_use]
+    pub fn stored(&self) -> Stored {
+        self.feed.progress.borrow().stored
+    }
+
+    /// Everything taken so far can be read when this returns.
+    ///
+    /// # Errors
+    /// [`LogError::Stopped`] when a write failed.
+    pub async fn flush(&self) -> Result<(), LogError> {
+        let (done, wait) = oneshot::channel();
+        self.queue.send(Order::Flush { done }).map_err(|_| self.stopped())?;
+        wait.await.map_err(|_| self.stopped())
+    }
+
+    /// The streams are over: everything taken, held-back bytes included, is on disk and synced when this returns. `incomplete` says
+    /// what is missing, where something is.
+    ///
+    /// # Errors
+    /// [`LogError::Stopped`] when a write failed.
+    pub async fn finish(self, at: Timestamp, incomplete: Option<String>) -> Result<LogEnd, LogError> {
+        let (done, wait) = oneshot::channel();
+        self.queue.send(Order::Finish { at, incomplete, done }).map_err(|_| self.stopped())?;
+        wait.await.map_err(|_| self.stopped())
+    }
+
+    fn check(&self) -> Result<(), LogError> {
+        if self.trouble.get().is_some() { Err(self.stopped()) } else { Ok(()) }
+    }
+
+    fn stopped(&self) -> LogError {
+        LogError::Stopped(self.trouble.get().cloned().unwrap_or_else(|| "its thread is gone".to_owned()))
+    }
+}
+
+/// The right to write, given back when dropped.
+#[derive(Debug)]
+struct Lease(Arc<Feed>);
+
+impl Lease {
+    fn take(step: StepId, feed: Arc<Feed>) -> Result<Self, LogError> {
+        let mut is_written = feed.is_written.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *is_written, true) {
+            return Err(LogError::Busy(step));
+        }
+        drop(is_written);
+        Ok(Self(feed))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        *self.0.is_written.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+}
+
+/// The thread's side.
+struct Scribe {
+    lines: Lines,
+    files: Files,
+    frames: u64,
+    lease: Lease,
+    trouble: Arc<OnceLock<String>>,
+    unsynced_since: Option<Instant>,
+}
+
+impl Scribe {
+    fn run(mut self, orders: &Receiver<Order>) {
+        if let Err(error) = self.serve(orders) {
+            tracing::error!(%error, "a log stopped growing");
+            let _ = self.trouble.set(error.to_string());
+            // Orders that wait are dropped with the queue: who waits for an answer learns of the trouble.
+        }
+    }
+
+    fn serve(&mut self, orders: &Receiver<Order>) -> Result<(), LogError> {
+        let mut show_by = None;
+        loop {
+            let deadline = [show_by, self.unsynced_since.map(|since| since + SYNC_AFTER)].into_iter().flatten().min();
+            let order = match deadline {
+                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(deadline) => orders.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+            };
+            match order {
+                Ok(Order::Write { stream, at, bytes, .. }) => self.take(stream, at, &bytes)?,
+                Ok(Order::Flush { done }) => {
+                    self.write_frame()?;
+                    let _ = done.send(());
+                }
+                Ok(Order::Finish { at, incomplete, done }) => {
+                    let end = self.finish(at, incomplete.as_deref())?;
+                    let _ = done.send(end);
+                    return Ok(());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.write_frame()?;
+                    return self.files.sync(true);
+                }
+            }
+            show_by = self.keep_up(show_by)?;
+        }
+    }
+
+    /// Writes and syncs what is due; returns by when the next text is to be shown.
+    fn keep_up(&mut self, show_by: Option<Instant>) -> Result<Option<Instant>, LogError> {
+        let now = Instant::now();
+        if show_by.is_some_and(|by| by <= now) {
+            self.write_frame()?;
+        }
+        if self.unsynced_since.is_some_and(|since| since + SYNC_AFTER <= now) {
+            self.write_frame()?;
+            self.files.sync(false)?;
+            self.unsynced_since = None;
+        }
+        if self.lines.is_dirty() {
+            self.unsynced_since.get_or_insert(now);
+        }
+        // Dropped bytes alone are noted at the next sync: a frame for each moment of a flood would be a flood itself.
+        Ok(self.lines.has_text().then(|| show_by.filter(|by| *by > now).unwrap_or(now + SHOW_AFTER)))
+    }
+
+    fn take(&mut self, stream: Stream, at: Timestamp, bytes: &[u8]) -> Result<(), LogError> {
+        let Self { lines, files, frames, lease, unsynced_since, .. } = self;
+        lines.take(stream, at, bytes, |lines| {
+            unsynced_since.get_or_insert_with(Instant::now);
+            append(lines, files, frames, &lease.0)
+        })
+    }
+
+    fn write_frame(&mut self) -> Result<(), LogError> {
+        if !self.lines.is_dirty() {
+            return Ok(());
+        }
+        self.unsynced_since.get_or_insert_with(Instant::now);
+        append(&mut self.lines, &self.files, &mut self.frames, &self.lease.0)
+    }
+
+    fn finish(&mut self, at: Timestamp, incomplete: Option<&str>) -> Result<LogEnd, LogError> {
+        self.lines.finish(at, incomplete);
+        append(&mut self.lines, &self.files, &mut self.frames, &self.lease.0)?;
+        self.files.sync(true)?;
+        Ok(self.files.last()?.as_ref().map(end).unwrap_or_default())
+    }
+
+    fn tell(&mut self, last: Option<&Header>) {
+        let stored = last.map(stored).unwrap_or_default();
+        self.lease.0.progress.send_replace(Progress { frames: self.frames, stored });
+    }
+}
+
+fn append(lines: &mut Lines, files: &Files, frames: &mut u64, feed: &Feed) -> Result<(), LogError> {
+    let (header, body) = lines.seal().map_err(|error| LogError::Stopped(format!("a frame cannot be packed: {error}")))?;
+    files.append(*frames, &header, &body)?;
+    *frames += 1;
+    feed.progress.send_replace(Progress { frames: *frames, stored: stored(&header) });
+    Ok(())
+}
+
+fn stored(header: &Header) -> Stored {
+    Stored { stdout: header.stdout.stored, stderr: header.stderr.stored }
+}
+
+pub(super) fn end(header: &Header) -> LogEnd {
+    LogEnd { is_incomplete: header.has(flag::INCOMPLETE), dropped: header.dropped }
+}
