@@ -8,7 +8,7 @@
 //! | event | [`gogs`] (what Gogs sends), [`event`] (what happened, in our form), [`intake`] (what to do about it) |
 //! | pipeline | [`pipeline`], [`diagnostic`] |
 //! | admit | [`policy`], [`context`], [`floor`] |
-//! | plan | [`plan`], [`environment`], [`graph`] |
+//! | plan | [`plan`], [`image`], [`environment`], [`graph`] |
 //! | log | [`mask`] |
 //! | outcome | [`outcome`], [`status`], [`build`] |
 //! | notify | [`notice`]; [`run_event`] tells everybody else |
@@ -28,6 +28,7 @@ pub mod event;
 pub mod floor;
 pub mod gogs;
 pub mod graph;
+pub mod image;
 pub mod intake;
 pub mod mask;
 pub mod notice;

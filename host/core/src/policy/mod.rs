@@ -1,8 +1,17 @@
 //! Policies: what they say ([`Verdict`]), what the host makes of it ([`Decision`]), and the proof that it did ([`Approved`]).
+//!
+//! [`chain`] asks them in their order and applies their [`patch`]es, [`decide`] makes one ruling of what they said, [`approval`]
+//! gathers people's words where they want some.
+
+pub mod approval;
+pub mod chain;
+pub mod decide;
+pub mod patch;
+pub mod pointer;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Document};
 use crate::ids::{DecisionId, StageId};
 use crate::time::Timestamp;
 
@@ -239,19 +248,24 @@ pub enum NotApproved {
 
 /// Something a decision can be about.
 pub trait Subject {
+    /// What policies get to see.
+    fn subject_document(&self) -> Document;
+
     /// Digest of its document.
-    fn subject_digest(&self) -> Digest;
+    fn subject_digest(&self) -> Digest {
+        self.subject_document().digest()
+    }
 }
 
 impl Subject for crate::pipeline::Pipeline {
-    fn subject_digest(&self) -> Digest {
-        self.document().digest()
+    fn subject_document(&self) -> Document {
+        self.document()
     }
 }
 
 impl Subject for crate::plan::StepPlan {
-    fn subject_digest(&self) -> Digest {
-        self.digest()
+    fn subject_document(&self) -> Document {
+        self.document()
     }
 }
 

@@ -1,0 +1,63 @@
+//! Ids and `needs` of a plan's containers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Findings;
+use crate::plan::StepPlan;
+
+pub(super) fn check(plan: &StepPlan, findings: &mut Findings) {
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for (place, container) in plan.containers.iter().enumerate() {
+        let id = container.id.as_str();
+        if !is_id(id) {
+            let message = format!("{id:?} is no container id");
+            let remedy = "Use 1 to 63 lower-case letters, digits and `-`, beginning with a letter or digit";
+            findings.add("container-id", format!("/containers/{place}/id"), message, remedy);
+        }
+        if places.insert(id, place).is_some() {
+            let message = format!("Two containers have the id {id:?}");
+            findings.add("container-id", format!("/containers/{place}/id"), message, "Give each container an id of its own");
+        }
+    }
+    let mut all_known = true;
+    for (place, container) in plan.containers.iter().enumerate() {
+        for (number, need) in container.needs.iter().enumerate().filter(|(_, need)| !places.contains_key(need.as_str())) {
+            all_known = false;
+            let message = format!("Container {:?} needs {need:?}, which is not in the plan", container.id);
+            findings.add(
+                "unknown-need",
+                format!("/containers/{place}/needs/{number}"),
+                message,
+                "Name the id of another container",
+            );
+        }
+    }
+    if all_known && let Some(place) = first_in_cycle(plan, &places) {
+        let id = plan.containers.get(place).map_or("", |container| &container.id);
+        let message = format!("Container {id:?} waits for itself through `needs`");
+        findings.add("cycle", format!("/containers/{place}/needs"), message, "Take one of the `needs` on the way back out");
+    }
+}
+
+/// Ids end up in the names and labels of containers.
+fn is_id(id: &str) -> bool {
+    (1..=63).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !id.starts_with('-')
+}
+
+/// Takes away whatever needs nothing that is left; what remains at the end waits for itself.
+fn first_in_cycle(plan: &StepPlan, places: &BTreeMap<&str, usize>) -> Option<usize> {
+    let mut left: BTreeSet<usize> = (0..plan.containers.len()).collect();
+    loop {
+        let is_waiting = |place: &usize| {
+            let needs = plan.containers.get(*place).map_or(&[][..], |container| &container.needs);
+            needs.iter().filter_map(|need| places.get(need.as_str())).any(|need| left.contains(need))
+        };
+        let waiting: BTreeSet<usize> = left.iter().copied().filter(is_waiting).collect();
+        if waiting.len() == left.len() {
+            return waiting.first().copied();
+        }
+        left = waiting;
+    }
+}

@@ -1,0 +1,267 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::plan::StepPlan;
+use crate::policy::{Obligation, Severity};
+
+fn plan() -> StepPlan {
+    serde_json::from_value(json!({ "step": "test", "containers": [{ "id": "step", "image": "rust:1" }] })).unwrap()
+}
+
+fn binding(policy: &str, mode: Mode, mutable: &[&str]) -> Binding {
+    let mutable = mutable.iter().map(|grant| grant.parse().unwrap()).collect();
+    Binding { policy: policy.to_owned(), component: Digest::of("c"), settings: Digest::of("s"), mode, mutable }
+}
+
+fn says(outcome: VerdictOutcome) -> Verdict {
+    Verdict { outcome, ..Verdict::default() }
+}
+
+fn sets(path: &str, value: Value) -> Verdict {
+    let patch = PatchOp { op: PatchKind::Add, path: path.to_owned(), value: Some(value) };
+    Verdict { patches: vec![patch], ..says(VerdictOutcome::Allow) }
+}
+
+fn trouble() -> EvaluationError {
+    EvaluationError { class: ErrorClass::Trap, message: "it trapped".to_owned() }
+}
+
+/// Runs the chain with `answer`, which gets the policy's name and the image that it sees.
+fn run(
+    bindings: &[Binding],
+    answer: impl Fn(&str, &str) -> Result<Verdict, EvaluationError>,
+) -> (Settled<StepPlan>, Vec<String>) {
+    let mut asked = Vec::new();
+    let mut chain = Chain::new(plan(), bindings.to_vec(), |plan| floor::judge(plan, &floor::Bounds::default()));
+    while let Some(question) = chain.next_question() {
+        let seen: StepPlan = serde_json::from_str(&question.document.json).unwrap();
+        let name = bindings[question.binding].policy.clone();
+        let image = seen.containers[0].image.clone();
+        let result = answer(&name, &image);
+        asked.push(format!("{name} {image}"));
+        chain.answer(result, Duration::from_micros(10));
+    }
+    (chain.settle(), asked)
+}
+
+fn error_of(settled: &Settled<StepPlan>, policy: &str) -> EvaluationError {
+    settled.evaluations.iter().find(|evaluation| evaluation.policy == policy).unwrap().result.clone().unwrap_err()
+}
+
+const IMAGE: &str = "/containers/*/image";
+
+#[test]
+fn mutators_go_first_see_each_other_and_are_asked_again() {
+    let bindings = [
+        binding("judge", Mode::Enforce, &[]),
+        binding("one", Mode::Enforce, &[IMAGE]),
+        binding("two", Mode::Enforce, &["/containers/*/env"]),
+    ];
+    let (settled, asked) = run(&bindings, |name, _| {
+        Ok(match name {
+            "one" => sets("/containers/0/image", json!("rust:2")),
+            "two" => sets("/containers/0/env", json!({"A": "b"})),
+            _ => says(VerdictOutcome::Abstain),
+        })
+    });
+    assert_eq!(asked, ["one rust:1", "two rust:2", "one rust:2", "two rust:2", "judge rust:2"]);
+    assert_eq!(settled.ruling, Ruling::Allowed);
+    assert_eq!(settled.subject.containers[0].image, "rust:2");
+    assert_ne!(settled.before, settled.subject.digest());
+    let names: Vec<&str> = settled.evaluations.iter().map(|evaluation| evaluation.policy.as_str()).collect();
+    assert_eq!(names, [floor::NAME, "judge", "one", "two"]);
+    assert_eq!(settled.evaluations[2].applied.len(), 1);
+    assert_eq!(settled.evaluations[2].duration_us, 20);
+}
+
+#[test]
+fn mutators_that_change_nothing_are_asked_once() {
+    let (settled, asked) =
+        run(&[binding("one", Mode::Enforce, &[IMAGE])], |_, _| Ok(sets("/containers/0/image", json!("rust:1"))));
+    assert_eq!(asked.len(), 1);
+    assert_eq!(settled.before, settled.subject.digest());
+}
+
+#[test]
+fn what_a_mutator_denies_counts_on_the_final_document() {
+    let bindings = [binding("strict", Mode::Enforce, &[IMAGE]), binding("pin", Mode::Enforce, &[IMAGE])];
+    let (settled, _) = run(&bindings, |name, image| {
+        Ok(match (name, image) {
+            ("pin", _) => sets("/containers/0/image", json!("rust:2")),
+            (_, "rust:2") => says(VerdictOutcome::Allow),
+            _ => says(VerdictOutcome::Deny),
+        })
+    });
+    assert_eq!(settled.ruling, Ruling::Allowed);
+}
+
+#[test]
+fn mutators_that_never_agree_are_both_named() {
+    let bindings = [binding("one", Mode::Enforce, &[IMAGE]), binding("two", Mode::Enforce, &[IMAGE])];
+    let (settled, _) =
+        run(&bindings, |name, _| Ok(sets("/containers/0/image", json!(if name == "one" { "rust:2" } else { "rust:3" }))));
+    let error = error_of(&settled, "one");
+    assert_eq!(error.class, ErrorClass::Conflict);
+    assert_eq!(error.message, "\"one\" and \"two\" do not agree on `/containers/0/image`: each changes it again after the other");
+    assert!(matches!(settled.ruling, Ruling::Denied { .. }));
+}
+
+#[test]
+fn a_mutator_that_never_rests_is_named_alone() {
+    let (settled, _) =
+        run(&[binding("one", Mode::Enforce, &[IMAGE])], |_, image| Ok(sets("/containers/0/image", json!(format!("{image}x")))));
+    let error = error_of(&settled, "one");
+    assert_eq!(
+        (error.class, error.message.as_str()),
+        (ErrorClass::Conflict, "\"one\" changes `/containers/0/image` again every time it is asked")
+    );
+}
+
+#[test]
+fn patches_that_may_not_be_are_denials_that_name_the_policy() {
+    for (grants, patch) in [
+        (&[][..], sets("/containers/0/image", json!("x"))),
+        (&[IMAGE][..], sets("/containers/0/env", json!({"A": "b"}))),
+        (&[IMAGE][..], sets("/containers/1/image", json!("x"))),
+        (&[IMAGE][..], sets("/containers/0/image", json!(7))),
+        (&["/containers"][..], sets("/containers/0/privileged", json!(true))),
+    ] {
+        let (settled, _) = run(&[binding("bad", Mode::Enforce, grants)], |_, _| Ok(patch.clone()));
+        assert_eq!(error_of(&settled, "bad").class, ErrorClass::Patch, "{patch:?}");
+        let Ruling::Denied { by } = settled.ruling else { panic!("{patch:?}") };
+        assert_eq!(by[0].policy, "bad");
+        assert!(by[0].finding.message.contains("bad") && by[0].finding.message.contains("patch"), "{}", by[0].finding.message);
+        assert_eq!(settled.subject, plan());
+    }
+}
+
+#[test]
+fn the_floor_stands_in_front_of_policies_and_behind_their_patches() {
+    let mut broken = plan();
+    broken.containers[0].image = "Not An Image".to_owned();
+    let chain =
+        Chain::new(broken, vec![binding("one", Mode::Enforce, &[])], |plan| floor::judge(plan, &floor::Bounds::default()));
+    assert!(chain.next_question().is_none());
+    let settled = chain.settle();
+    let Ruling::Denied { by } = &settled.ruling else { panic!() };
+    assert_eq!((by.len(), by[0].policy.as_str(), settled.evaluations.len()), (1, floor::NAME, 1));
+
+    let (settled, _) =
+        run(&[binding("one", Mode::Enforce, &[IMAGE])], |_, _| Ok(sets("/containers/0/image", json!("Not An Image"))));
+    let Ruling::Denied { by } = &settled.ruling else { panic!() };
+    assert_eq!(by[0].policy, floor::NAME);
+    assert_eq!(settled.evaluations.len(), 2);
+}
+
+#[test]
+fn a_condition_that_nobody_can_meet_is_a_denial() {
+    for mandatory in [true, false] {
+        let obligation = Obligation { id: "acme.watch".to_owned(), params: String::new(), mandatory };
+        let verdict = Verdict { obligations: vec![obligation], ..says(VerdictOutcome::Allow) };
+        let (settled, _) = run(&[binding("one", Mode::Enforce, &[])], |_, _| Ok(verdict.clone()));
+        assert_eq!(settled.ruling == Ruling::Allowed, !mandatory);
+    }
+}
+
+#[test]
+fn trouble_in_the_first_round_is_not_forgotten_in_the_second() {
+    let bindings = [binding("shaky", Mode::Enforce, &[IMAGE]), binding("pin", Mode::Enforce, &[IMAGE])];
+    let (settled, _) = run(&bindings, |name, image| match (name, image) {
+        ("pin", _) => Ok(sets("/containers/0/image", json!("rust:2"))),
+        (_, "rust:1") => Err(trouble()),
+        _ => Ok(says(VerdictOutcome::Allow)),
+    });
+    assert_eq!(error_of(&settled, "shaky").class, ErrorClass::Trap);
+    assert!(matches!(settled.ruling, Ruling::Denied { .. }));
+}
+
+#[test]
+fn a_host_that_stops_half_way_has_denied() {
+    let chain = Chain::new(plan(), vec![binding("one", Mode::Enforce, &[])], |_| says(VerdictOutcome::Allow));
+    assert!(matches!(chain.settle().ruling, Ruling::Denied { .. }));
+}
+
+#[test]
+fn approval_is_asked_for_even_without_details_and_names_the_policy() {
+    let (settled, _) = run(&[binding("careful", Mode::Enforce, &[])], |_, _| Ok(says(VerdictOutcome::RequireApproval)));
+    let Ruling::NeedsApproval { requirements } = settled.ruling else { panic!() };
+    assert_eq!((requirements[0].policy.as_str(), requirements[0].min_approvers), ("careful", 1));
+}
+
+#[test]
+fn a_denial_has_words_even_where_the_policy_found_none() {
+    let (settled, _) = run(&[binding("mute", Mode::Enforce, &[])], |_, _| Ok(says(VerdictOutcome::Deny)));
+    let Ruling::Denied { by } = settled.ruling else { panic!() };
+    assert!(by[0].finding.message.contains("mute") && by[0].finding.severity > Severity::Info);
+}
+
+fn any_answer() -> impl Strategy<Value = Result<Verdict, EvaluationError>> {
+    prop_oneof![
+        Just(Ok(says(VerdictOutcome::Abstain))),
+        Just(Ok(says(VerdictOutcome::Allow))),
+        Just(Ok(says(VerdictOutcome::RequireApproval))),
+        Just(Ok(says(VerdictOutcome::Deny))),
+        Just(Ok(sets("/containers/0/image", json!("rust:2")))),
+        Just(Err(trouble())),
+    ]
+}
+
+fn any_binding() -> impl Strategy<Value = (Mode, bool, Result<Verdict, EvaluationError>)> {
+    (prop_oneof![Just(Mode::Enforce), Just(Mode::Warn), Just(Mode::Shadow)], any::<bool>(), any_answer())
+}
+
+/// Each binding answers alike whenever it is asked.
+fn settle(parts: &[(Mode, bool, Result<Verdict, EvaluationError>)]) -> Settled<StepPlan> {
+    let name = |place: usize| format!("p{place}");
+    let bindings: Vec<Binding> = parts
+        .iter()
+        .enumerate()
+        .map(|(place, part)| binding(&name(place), part.0, if part.1 { &[IMAGE] } else { &[] }))
+        .collect();
+    run(&bindings, |policy, _| parts[policy[1..].parse::<usize>().unwrap()].2.clone()).0
+}
+
+/// A ruling without the names and the order in it.
+fn kind(ruling: &Ruling) -> (&'static str, usize) {
+    match ruling {
+        Ruling::Allowed => ("allowed", 0),
+        Ruling::NeedsApproval { requirements } => ("approval", requirements.len()),
+        Ruling::Denied { by } => ("denied", by.len()),
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_validators_never_changes_the_ruling(parts in prop::collection::vec(any_binding(), 0..6), turn in 0usize..6) {
+        let parts: Vec<_> = parts.into_iter().map(|(mode, _, answer)| (mode, false, answer)).collect();
+        let mut turned = parts.clone();
+        turned.rotate_left(turn.min(parts.len()));
+        prop_assert_eq!(kind(&settle(&parts).ruling), kind(&settle(&turned).ruling));
+        turned.reverse();
+        prop_assert_eq!(kind(&settle(&parts).ruling), kind(&settle(&turned).ruling));
+    }
+
+    #[test]
+    fn policies_that_do_not_enforce_change_neither_plan_nor_ruling(parts in prop::collection::vec(any_binding(), 0..6)) {
+        let enforcing: Vec<_> = parts.iter().filter(|(mode, ..)| *mode == Mode::Enforce).cloned().collect();
+        let (all, only) = (settle(&parts), settle(&enforcing));
+        prop_assert_eq!(kind(&all.ruling), kind(&only.ruling));
+        prop_assert_eq!(all.subject, only.subject);
+        for evaluation in all.evaluations.iter().filter(|evaluation| evaluation.mode != Mode::Enforce) {
+            prop_assert!(evaluation.applied.is_empty());
+        }
+    }
+
+    #[test]
+    fn trouble_in_an_enforcing_policy_is_never_a_yes(parts in prop::collection::vec(any_binding(), 1..6)) {
+        let has_trouble = parts.iter().any(|(mode, _, answer)| *mode == Mode::Enforce && answer.is_err());
+        let settled = settle(&parts);
+        if has_trouble {
+            prop_assert_eq!(kind(&settled.ruling).0, "denied");
+        }
+        if settled.ruling == Ruling::Allowed {
+            prop_assert!(settled.evaluations.iter().filter(|e| e.mode == Mode::Enforce).all(|e| e.result.is_ok()));
+        }
+    }
+}
