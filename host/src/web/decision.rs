@@ -1,0 +1,139 @@
+//! What policies said, as the page of a build shows it.
+
+use std::time::Duration;
+
+use beespace_core::build::PipelineFile;
+use beespace_core::policy::{Decision, Evaluation, Finding, Mode, PatchKind, PatchOp, Ruling, VerdictOutcome};
+
+use super::file::line_of;
+use super::html;
+
+/// One decision of the host.
+#[derive(Debug, Clone)]
+pub struct DecisionView {
+    pub id: String,
+    pub subject: String,
+    /// `The pipeline`, `Step "test"`.
+    pub what: String,
+    pub point: &'static str,
+    pub ruling: &'static str,
+    /// Colour.
+    pub tone: &'static str,
+    /// Unfolded at once: it is why something does not run.
+    pub open: bool,
+    pub verdicts: Vec<VerdictView>,
+}
+
+/// One policy's part in it.
+#[derive(Debug, Clone)]
+pub struct VerdictView {
+    pub policy: String,
+    /// Where it is not enforcing.
+    pub mode: Option<&'static str>,
+    pub outcome: &'static str,
+    pub tone: &'static str,
+    pub took: String,
+    pub findings: Vec<FindingView>,
+    /// What it changed, in words.
+    pub patches: Vec<String>,
+}
+
+/// One statement of a policy.
+#[derive(Debug, Clone)]
+pub struct FindingView {
+    pub message: String,
+    pub rule: String,
+    pub remedy: Option<String>,
+    /// The line of the pipeline file that it means.
+    pub line: Option<usize>,
+}
+
+impl DecisionView {
+    #[must_use]
+    pub fn new(decision: &Decision, file: Option<&PipelineFile>) -> Self {
+        let (ruling, tone) = match &decision.ruling {
+            Ruling::Allowed => ("allowed", "success"),
+            Ruling::NeedsApproval { .. } => ("needs approval", "blocked"),
+            Ruling::Denied { .. } => ("denied", "declined"),
+        };
+        Self {
+            id: decision.id.to_string(),
+            subject: decision.subject.to_string(),
+            what: decision.step.as_ref().map_or_else(|| "The pipeline".to_owned(), |step| format!("Step {step:?}")),
+            point: decision.point.as_str(),
+            ruling,
+            tone,
+            open: matches!(decision.ruling, Ruling::Denied { .. }),
+            verdicts: decision.evaluations.iter().map(|part| VerdictView::new(part, decision, file)).collect(),
+        }
+    }
+}
+
+impl VerdictView {
+    fn new(evaluation: &Evaluation, decision: &Decision, file: Option<&PipelineFile>) -> Self {
+        let mode = match evaluation.mode {
+            Mode::Enforce => None,
+            Mode::Warn => Some("warn"),
+            Mode::Shadow => Some("shadow"),
+        };
+        let place = |finding: &Finding| {
+            let text = &file?.text;
+            line_of(text, decision.step.as_deref(), finding.pointer.as_deref())
+        };
+        let (outcome, tone, findings) = match &evaluation.result {
+            Ok(verdict) => {
+                let (outcome, tone) = match verdict.outcome {
+                    VerdictOutcome::Abstain => ("abstains", "skipped"),
+                    VerdictOutcome::Allow => ("allows", "success"),
+                    VerdictOutcome::RequireApproval => ("asks", "blocked"),
+                    VerdictOutcome::Deny => ("denies", "declined"),
+                };
+                let findings = verdict.findings.iter().map(|finding| FindingView::new(finding, place(finding))).collect();
+                (outcome, tone, findings)
+            }
+            Err(error) => {
+                let rule = serde_json::to_value(error.class).ok().and_then(|value| value.as_str().map(str::to_owned));
+                let finding = FindingView {
+                    message: error.message.clone(),
+                    rule: rule.unwrap_or_default(),
+                    remedy: Some("an administrator has to look at this policy; until then it denies".to_owned()),
+                    line: None,
+                };
+                ("broke", "error", vec![finding])
+            }
+        };
+        Self {
+            policy: evaluation.policy.clone(),
+            mode,
+            outcome,
+            tone,
+            took: microseconds(evaluation.duration_us),
+            findings,
+            patches: evaluation.applied.iter().map(patch).collect(),
+        }
+    }
+}
+
+impl FindingView {
+    fn new(finding: &Finding, line: Option<usize>) -> Self {
+        Self { message: finding.message.clone(), rule: finding.rule_id.clone(), remedy: finding.remedy.clone(), line }
+    }
+}
+
+fn microseconds(count: u64) -> String {
+    match count {
+        0..=999 => format!("{count} µs"),
+        1_000..=999_999 => format!("{}.{} ms", count / 1_000, count % 1_000 / 100),
+        _ => html::took(Duration::from_micros(count)),
+    }
+}
+
+fn patch(patch: &PatchOp) -> String {
+    let value = patch.value.as_ref().map(ToString::to_string).unwrap_or_default();
+    match patch.op {
+        PatchKind::Add => format!("added {} = {value}", patch.path),
+        PatchKind::Replace => format!("changed {} to {value}", patch.path),
+        PatchKind::Remove => format!("removed {}", patch.path),
+        PatchKind::Test => format!("relied on {} = {value}", patch.path),
+    }
+}

@@ -1,0 +1,108 @@
+//! One build in a list.
+
+use beespace_core::build::Build;
+use beespace_core::event::Cause;
+use beespace_core::status::Status;
+use beespace_core::time::Timestamp;
+
+use super::html::{self, Html, Word};
+use crate::address;
+
+/// A build as lists show it.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub status: Word,
+    pub href: String,
+    pub title: String,
+    pub place: String,
+    pub branch: String,
+    pub sha: String,
+    pub actor: String,
+    pub why: Option<String>,
+    pub took: String,
+    pub at: Html,
+}
+
+/// A choice above a list.
+#[derive(Debug, Clone)]
+pub struct Chip {
+    pub href: String,
+    pub label: &'static str,
+    pub current: bool,
+}
+
+/// The first line of the commit's message, where anybody knows it.
+#[must_use]
+pub fn title(build: &Build) -> String {
+    let delivered = match &build.event.cause {
+        Cause::Push(push) => push.head_commit().map(|commit| commit.message.as_str()),
+    };
+    let message = build.head.as_ref().map(|head| head.message.as_str()).or(delivered);
+    let line = message.and_then(|message| message.lines().map(str::trim).find(|line| !line.is_empty()));
+    line.map_or_else(|| format!("{} to {}", build.event.kind(), branch(build)), str::to_owned)
+}
+
+/// The branch, or the whole ref where there is none.
+#[must_use]
+pub fn branch(build: &Build) -> String {
+    build.event.branch().map_or_else(|| build.event.git_ref(), str::to_owned)
+}
+
+/// `acme/app #12`; without a number while nobody knows whether there is a pipeline file.
+#[must_use]
+pub fn place(build: &Build) -> String {
+    let name = &build.event.repository.name;
+    build.number.map_or_else(|| name.to_string(), |number| format!("{name} #{number}"))
+}
+
+/// The build's page; its repository's while it has no number.
+#[must_use]
+pub fn href(build: &Build) -> String {
+    let name = &build.event.repository.name;
+    build.number.map_or_else(|| address::repository(name), |number| address::build(name, number))
+}
+
+impl Row {
+    #[must_use]
+    pub fn new(build: &Build, now: Timestamp) -> Self {
+        let tells_why = !matches!(build.status, Status::Success | Status::Running);
+        Self {
+            status: Word(build.status),
+            href: href(build),
+            title: title(build),
+            place: place(build),
+            branch: branch(build),
+            sha: build.event.sha().short().to_owned(),
+            actor: build.event.sender.login.clone(),
+            why: build.reason.as_ref().filter(|_| tells_why).map(|reason| reason.message.clone()),
+            took: html::span(build.started_at, build.finished_at, now),
+            at: html::time(build.created_at, now),
+        }
+    }
+}
+
+/// The choices above a list of builds.
+#[must_use]
+pub fn chips(base: &str, chosen: Option<Status>) -> Vec<Chip> {
+    let choices = [
+        ("All", None),
+        ("Running", Some(Status::Running)),
+        ("Waiting", Some(Status::Pending)),
+        ("Blocked", Some(Status::Blocked)),
+        ("Failed", Some(Status::Failure)),
+        ("Declined", Some(Status::Declined)),
+    ];
+    let chip = |(label, status): (&'static str, Option<Status>)| Chip {
+        href: status.map_or_else(|| base.to_owned(), |status| format!("{base}?status={status}")),
+        label,
+        current: status == chosen,
+    };
+    choices.into_iter().map(chip).collect()
+}
+
+/// Where the next page of a list is.
+#[must_use]
+pub fn older(base: &str, chosen: Option<Status>, after: &str) -> String {
+    let status = chosen.map_or_else(String::new, |status| format!("status={status}&"));
+    format!("{base}?{status}after={}", address::encode(after))
+}

@@ -1,0 +1,115 @@
+//! Stages and steps, as the page of a build shows them.
+
+use beespace_core::build::{Build, PendingApproval, Stage, Step};
+use beespace_core::time::Timestamp;
+
+use super::html::{self, Html, Word};
+use super::row;
+use crate::address;
+
+/// One stage.
+#[derive(Debug, Clone)]
+pub struct StageView {
+    pub name: String,
+    pub status: Word,
+    pub took: String,
+    pub why: Option<String>,
+    pub steps: Vec<StepView>,
+}
+
+/// One step of it.
+#[derive(Debug, Clone)]
+pub struct StepView {
+    pub name: String,
+    pub href: String,
+    pub status: Word,
+    pub took: String,
+    /// Its reason, what its containers said of their ends, and what a step type found.
+    pub why: Vec<String>,
+    /// Where in the stage's time it ran.
+    pub bar: Option<Bar>,
+    /// The last lines of the log of the first step that failed.
+    pub excerpt: Vec<Html>,
+}
+
+/// Part of a line of 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bar {
+    pub from: u64,
+    pub width: u64,
+}
+
+/// What a person is asked for.
+#[derive(Debug, Clone)]
+pub struct ApprovalView {
+    pub stage: String,
+    pub subject: String,
+    pub what: String,
+    pub asks: Vec<String>,
+}
+
+impl StageView {
+    #[must_use]
+    pub fn new(build: &Build, stage: &Stage, now: Timestamp) -> Self {
+        Self {
+            name: stage.pipeline.name.clone(),
+            status: Word(stage.status),
+            took: html::span(stage.started_at, stage.finished_at, now),
+            why: stage.reason.as_ref().map(ToString::to_string),
+            steps: stage.steps.iter().map(|step| StepView::new(build, stage, step, now)).collect(),
+        }
+    }
+}
+
+impl StepView {
+    fn new(build: &Build, stage: &Stage, step: &Step, now: Timestamp) -> Self {
+        let name = &build.event.repository.name;
+        let href = build.number.map_or_else(|| row::href(build), |number| address::step(name, number, stage.number, step.number));
+        let ends = step.exits.iter().filter(|exit| !exit.message.is_empty()).map(|exit| exit.message.clone());
+        let findings = step.findings.iter().map(|finding| match &finding.remedy {
+            Some(remedy) => format!("{}: {remedy}", finding.message),
+            None => finding.message.clone(),
+        });
+        let mut why: Vec<String> = step.reason.iter().map(ToString::to_string).collect();
+        for line in ends.chain(findings).chain(step.log_incomplete.clone()) {
+            if !why.iter().any(|known| known.contains(&line)) {
+                why.push(line);
+            }
+        }
+        Self {
+            name: step.name.clone(),
+            href,
+            status: Word(step.status),
+            took: html::span(step.started_at, step.finished_at, now),
+            why,
+            bar: bar(stage, step, now),
+            excerpt: Vec::new(),
+        }
+    }
+}
+
+impl ApprovalView {
+    #[must_use]
+    pub fn new(stage: &Stage, approval: &PendingApproval) -> Self {
+        let asks = approval.requirements.iter().map(|asked| {
+            let who = if asked.groups.is_empty() { "anyone who may approve".to_owned() } else { asked.groups.join(" or ") };
+            let others = if asked.forbid_author { ", not whoever caused the build" } else { "" };
+            let missing = asked.min_approvers.max(1);
+            format!("{}: {} ({missing} of {who}{others})", asked.policy, asked.reason)
+        });
+        let mut what = approval.what.clone();
+        if let Some(first) = what.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        Self { stage: stage.number.to_string(), subject: approval.subject.to_string(), what, asks: asks.collect() }
+    }
+}
+
+fn bar(stage: &Stage, step: &Step, now: Timestamp) -> Option<Bar> {
+    let (stage_start, start) = (stage.started_at?, step.started_at?);
+    let whole = stage.finished_at.unwrap_or(now).since(stage_start).as_millis().max(1);
+    let part = |duration: std::time::Duration| u64::try_from(duration.as_millis() * 100 / whole).unwrap_or(100).min(100);
+    let from = part(start.since(stage_start)).min(98);
+    let width = part(step.finished_at.unwrap_or(now).since(start)).clamp(2, 100 - from);
+    Some(Bar { from, width })
+}
