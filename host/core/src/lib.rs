@@ -10,7 +10,7 @@
 //! | admit | [`policy`], [`context`], [`floor`] |
 //! | plan | [`plan`], [`image`], [`environment`], [`graph`] |
 //! | log | [`mask`] |
-//! | outcome | [`outcome`], [`status`], [`build`] |
+//! | outcome | [`outcome`], [`status`], [`build`], [`intervention`] |
 //! | notify | [`notice`]; [`run_event`] tells everybody else |
 //!
 //! [`ids`], [`time`], [`units`] and [`digest`] are the small change that all of them pay with.
@@ -30,6 +30,7 @@ pub mod gogs;
 pub mod graph;
 pub mod image;
 pub mod intake;
+pub mod intervention;
 pub mod mask;
 pub mod notice;
 pub mod outcome;
