@@ -1,1 +1,71 @@
+//! Hosts Beespace's WebAssembly components. The only crate that names wasmtime, in three rings:
+//!
+//! | ring | here |
+//! |---|---|
+//! | every setting of the runtime | [`engine`] (configuration, pool, the ticker without which no guest runs) |
+//! | generated | `bindings` (what `bindgen!` makes of `wit/`, nothing else) |
+//! | meaning | the rest, below |
+//!
+//! The way of a plugin: bytes → [`manifest`] (read, not run) → `load` (compiled off the async threads or taken from `aot`,
+//! linked with exactly what [`grant`] allows by `link`, tried under the limits it will have, its settings checked) → a typed front
+//! door, one for each kind: [`Policy`], [`StepType`], [`Notifier`], [`Converter`].
+//!
+//! The way of a call: front door → `call` (a place to run, a task and a store of its own, an end by the clock) → the guest, which
+//! may call what `offer` holds, and reach the outside through `egress` → `convert` (counted, cut, cleaned, checked) → an
+//! [`Answer`] with one [`PluginError`] of one class for whatever went wrong, and a [`CallReport`].
+//!
+//! ```no_run
+//! # async fn example(component: Vec<u8>, request: beespace_wasm::PolicyRequest) -> Result<(), Box<dyn std::error::Error>> {
+//! use beespace_wasm::{BindingSpec, Host, HostOptions, Limits};
+//!
+//! let host = Host::new(HostOptions::default())?;
+//! let settings = serde_json::json!({ "registries": ["docker.io"] });
+//! let policy = host.load_policy(component, BindingSpec::new("images", settings, Limits::policy())).await?;
+//! let verdict = policy.evaluate(request).await.result?;
+//! # Ok(()) }
+//! ```
 
+mod aot;
+mod bindings;
+mod call;
+mod convert;
+mod converter;
+mod egress;
+mod engine;
+mod error;
+pub mod grant;
+mod limits;
+mod link;
+mod load;
+mod load_error;
+pub mod manifest;
+mod notifier;
+mod offer;
+mod plugin;
+mod policy;
+mod problem;
+mod state;
+mod step_type;
+mod text;
+
+pub use aot::CacheOptions;
+pub use call::Answer;
+pub use converter::{ConvertError, Converted, Converter, PIPELINES_SCHEMA, SourceFile};
+pub use engine::TICK;
+pub use error::PluginError;
+pub use grant::{AddressClass, EgressRule, EgressScheme, Grants};
+pub use limits::Limits;
+pub use load::{BindingSpec, Host, HostError, HostOptions};
+pub use load_error::{LoadError, LoadFailure};
+pub use manifest::{Kind, Manifest, ManifestError};
+pub use notifier::{NoticeInput, Notifier, SendError};
+pub use offer::Pending;
+pub use offer::kv::{KvEntry, KvError, KvPut, KvStore};
+pub use offer::log::{LogLevel, LogLine};
+pub use offer::secrets::{SecretSource, SecretValue};
+pub use offer::source::{SourceEntry, SourceError, SourceFiles, SourceKind};
+pub use plugin::Plugin;
+pub use policy::{Policy, PolicyRequest};
+pub use problem::Problem;
+pub use state::CallReport;
+pub use step_type::{PlanError, RoundEnd, StepInput, StepType};

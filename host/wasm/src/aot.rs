@@ -1,0 +1,152 @@
+//! Compiled components on disk, so that a start takes milliseconds and not seconds.
+//!
+//! Compiled code is machine code that we run unchecked. So it never comes from outside, lies in a directory that only we can
+//! enter, and carries an HMAC under a key of ours over exactly the bytes that are loaded. What does not match is deleted and
+//! compiled again.
+
+use std::hash::{Hash as _, Hasher};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use beespace_core::digest::Digest;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+use zeroize::Zeroizing;
+
+const TAG: usize = 32;
+
+/// Where compiled components are kept, and the key that vouches for them.
+#[derive(Clone)]
+pub struct CacheOptions {
+    /// Made with mode 0700 where it is missing.
+    pub dir: PathBuf,
+    /// At least 32 secret bytes, kept with the server's other secrets.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for CacheOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CacheOptions").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+/// The open cache.
+#[derive(Debug)]
+pub(crate) struct AotCache {
+    options: CacheOptions,
+    /// Of the engine's settings and version: another engine's files have other names.
+    compatibility: Digest,
+}
+
+impl AotCache {
+    pub(crate) fn open(options: CacheOptions, engine: &Engine) -> Result<Self, String> {
+        if options.key.len() < TAG {
+            return Err(format!("the key of the plugin cache has {} bytes; it needs at least {TAG}", options.key.len()));
+        }
+        let dir = options.dir.display();
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&options.dir)
+            .map_err(|error| format!("the plugin cache {dir} cannot be made: {error}"))?;
+        let metadata = std::fs::metadata(&options.dir).map_err(|error| format!("the plugin cache {dir}: {error}"))?;
+        if metadata.mode() & 0o077 != 0 || metadata.uid() != own_uid() {
+            return Err(format!(
+                "the plugin cache {dir} must belong to the server's user and be closed to others, because it holds machine code: \
+                 chown it and `chmod 700 {dir}`"
+            ));
+        }
+        let mut hash = StableHasher(Sha256::new());
+        engine.precompile_compatibility_hash().hash(&mut hash);
+        Ok(Self { compatibility: Digest(hash.0.finalize().into()), options })
+    }
+
+    /// The compiled component, where an intact one is kept.
+    pub(crate) fn load(&self, engine: &Engine, component: Digest) -> Option<Component> {
+        let path = self.path(component);
+        let bytes = std::fs::read(&path).ok()?;
+        match self.verified(component, &bytes).and_then(|code| deserialize(engine, code)) {
+            Some(component) => Some(component),
+            None => {
+                tracing::warn!(path = %path.display(), "a compiled plugin was damaged; it is compiled again");
+                let _ = std::fs::remove_file(&path);
+                None
+            }
+        }
+    }
+
+    /// Keeps a compiled component. That it cannot be kept is no reason not to run it.
+    pub(crate) fn store(&self, digest: Digest, component: &Component) {
+        let stored = component
+            .serialize()
+            .map_err(|error| std::io::Error::other(format!("{error:#}")))
+            .and_then(|code| self.write(digest, &code));
+        if let Err(error) = stored {
+            tracing::warn!(dir = %self.options.dir.display(), "a compiled plugin could not be kept: {error}");
+        }
+    }
+
+    fn write(&self, digest: Digest, code: &[u8]) -> std::io::Result<()> {
+        let path = self.path(digest);
+        let mut random = [0; 8];
+        getrandom::fill(&mut random)?;
+        let unfinished = path.with_extension(format!("{}.part", hex::encode(random)));
+        let written = self.write_file(&unfinished, digest, code).and_then(|()| std::fs::rename(&unfinished, &path));
+        if written.is_err() {
+            let _ = std::fs::remove_file(&unfinished);
+        }
+        written?;
+        std::fs::File::open(&self.options.dir)?.sync_all()
+    }
+
+    fn write_file(&self, path: &Path, digest: Digest, code: &[u8]) -> std::io::Result<()> {
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let tag = self.mac(digest, code).map_err(std::io::Error::other)?.finalize().into_bytes();
+        file.write_all(&tag)?;
+        file.write_all(code)?;
+        file.sync_all()
+    }
+
+    fn path(&self, component: Digest) -> PathBuf {
+        self.options.dir.join(format!("{}.{}.cwasm", component.hex(), self.compatibility.hex()))
+    }
+
+    fn verified<'a>(&self, component: Digest, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let (tag, code) = bytes.split_at_checked(TAG)?;
+        self.mac(component, code).ok()?.verify_slice(tag).ok()?;
+        Some(code)
+    }
+
+    fn mac(&self, component: Digest, code: &[u8]) -> Result<Hmac<Sha256>, hmac::digest::InvalidLength> {
+        let mac = Hmac::<Sha256>::new_from_slice(&self.options.key)?;
+        Ok(mac.chain_update(component.0).chain_update(self.compatibility.0).chain_update(code))
+    }
+}
+
+#[expect(unsafe_code, reason = "the bytes carry our own MAC, and are checked where they lie in memory, not on disk")]
+fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
+    // SAFETY: `code` is what `Component::serialize` returned, because only we know the key of the MAC that covers it.
+    unsafe { Component::deserialize(engine, code) }.ok()
+}
+
+#[expect(unsafe_code, reason = "std has no way to ask for the effective user")]
+fn own_uid() -> u32 {
+    // SAFETY: geteuid has no arguments and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// `std`'s own hashers may change with the compiler; a name on disk must not.
+struct StableHasher(Sha256);
+
+impl Hasher for StableHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,106 @@
+//! One call: a place to run, a fresh store, a task of its own, an end by the clock, and one error with a class.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use beespace_core::policy::ErrorClass;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::Store;
+
+use crate::engine::TickingEngine;
+use crate::error::{PluginError, classify, over_total_time};
+use crate::state::{CallReport, State};
+
+/// How long a call waits for a free place before it is `busy`.
+const QUEUE_TIME: Duration = Duration::from_secs(2);
+
+/// What comes back from a call.
+#[derive(Debug, Clone)]
+pub struct Answer<T, E = PluginError> {
+    pub result: Result<T, E>,
+    pub report: CallReport,
+}
+
+impl<T, E> Answer<T, E> {
+    pub(crate) fn failed(error: E) -> Self {
+        Self { result: Err(error), report: CallReport::default() }
+    }
+
+    pub(crate) fn and_then<U, F>(self, convert: impl FnOnce(Result<T, E>) -> Result<U, F>) -> Answer<U, F> {
+        Answer { result: convert(self.result), report: self.report }
+    }
+}
+
+/// The body of a call, borrowing its store.
+pub(crate) type Body<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
+
+/// Engine and places: everything a call needs that outlives it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sandbox {
+    engine: TickingEngine,
+    places: Arc<Semaphore>,
+}
+
+impl Sandbox {
+    pub(crate) fn new(engine: TickingEngine, places: usize) -> Self {
+        Self { engine, places: Arc::new(Semaphore::new(places)) }
+    }
+
+    pub(crate) fn engine(&self) -> &TickingEngine {
+        &self.engine
+    }
+
+    /// Runs `body` in a fresh store. A panic of ours or of wasmtime's ends this call and nothing else. Where the caller stops
+    /// waiting, the call goes on to its end in the background, which its budgets bound.
+    pub(crate) async fn call<T, F>(&self, who: &Arc<str>, state: State, body: F) -> Answer<T>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut Store<State>) -> Body<'a, T> + Send + 'static,
+    {
+        let Ok(Ok(place)) = tokio::time::timeout(QUEUE_TIME, self.places.clone().acquire_owned()).await else {
+            let waited = QUEUE_TIME.as_secs();
+            return Answer::failed(PluginError::new(ErrorClass::Busy, format!("{who} found no free place for {waited} s")));
+        };
+        let task = tokio::spawn(in_store(self.engine.clone(), who.clone(), state, place, body));
+        match task.await {
+            Ok(answer) => answer,
+            Err(panicked) => {
+                let mut error = PluginError::new(ErrorClass::Internal, format!("{who} met a fault of ours"));
+                error.detail = Some(panicked.to_string());
+                tracing::error!(plugin = %who, "a call panicked: {panicked}");
+                Answer::failed(error)
+            }
+        }
+    }
+}
+
+async fn in_store<T, F>(engine: TickingEngine, who: Arc<str>, state: State, place: OwnedSemaphorePermit, body: F) -> Answer<T>
+where
+    F: for<'a> FnOnce(&'a mut Store<State>) -> Body<'a, T>,
+{
+    let limits = state.limits.clone();
+    let started = Instant::now();
+    let mut store = match state.into_store(&engine) {
+        Ok(store) => store,
+        Err(error) => return Answer::failed(classify(&who, &limits, &error)),
+    };
+    let result = match tokio::time::timeout(limits.total_time, body(&mut store)).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(classify(&who, &limits, &error)),
+        Err(_) => Err(PluginError::new(ErrorClass::Timeout, format!("{who} {}", over_total_time(&limits)))),
+    };
+    let report = CallReport::of(store.data_mut(), started);
+    // Never used again, whatever happened. The place is free only when its memory is.
+    drop(store);
+    drop(place);
+    report_failure(&who, &result);
+    Answer { result, report }
+}
+
+fn report_failure<T>(who: &str, result: &Result<T, PluginError>) {
+    if let Err(error) = result {
+        tracing::warn!(plugin = who, class = ?error.class, detail = error.detail.as_deref(), "{}", error.message);
+    }
+}

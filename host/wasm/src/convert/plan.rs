@@ -1,0 +1,200 @@
+//! WIT → domain: the plans of step types. A plan is refused here when it is no plan; what it may do is for the floor and policies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use beespace_core::outcome::{Conclusion, Directive};
+use beespace_core::plan::{Container, Limits, Mount, MountSource, Network, SecretMount, SecretTarget, StepPlan};
+use beespace_core::policy::ErrorClass;
+use beespace_core::status::Status;
+
+use super::outward::Reader;
+use crate::bindings::step::beespace::plugin::exec_types;
+use crate::bindings::step::exports::beespace::plugin::step;
+use crate::error::PluginError;
+use crate::text::clean;
+
+const MAX_CONTAINERS: usize = 64;
+/// Names, variables, mounts and the like of one container.
+const MAX_PARTS: usize = 256;
+const MAX_STATE: usize = 64 << 10;
+
+/// The step a plan belongs to.
+pub(crate) struct Planned<'a> {
+    pub(crate) step: &'a str,
+    pub(crate) uses: &'a str,
+}
+
+impl Reader<'_> {
+    pub(crate) fn directive(&mut self, planned: &Planned<'_>, directive: step::Directive) -> Result<Directive, PluginError> {
+        match directive {
+            step::Directive::Run(plan) => self.plan(planned, plan).map(Directive::Run),
+            step::Directive::Done(outcome) => self.conclusion(outcome).map(Directive::Done),
+        }
+    }
+
+    fn conclusion(&mut self, outcome: step::Outcome) -> Result<Conclusion, PluginError> {
+        self.take(outcome.outputs.len())?;
+        let outputs = if outcome.outputs.is_empty() { "{}" } else { &outcome.outputs };
+        Ok(Conclusion {
+            status: match outcome.status {
+                step::ResultStatus::Success => Status::Success,
+                step::ResultStatus::Failure => Status::Failure,
+                step::ResultStatus::Skipped => Status::Skipped,
+            },
+            outputs: serde_json::from_str(outputs).map_err(|_| self.malformed("outputs that are no JSON object"))?,
+            findings: self.findings(outcome.findings)?,
+            message: self.sentence(&outcome.message)?,
+        })
+    }
+
+    pub(crate) fn plan(&mut self, planned: &Planned<'_>, plan: exec_types::Plan) -> Result<StepPlan, PluginError> {
+        self.count("containers", plan.containers.len(), MAX_CONTAINERS)?;
+        if plan.state.len() > MAX_STATE {
+            let message = format!("{} wants to keep {} bytes of state, at most {MAX_STATE} are", self.who, plan.state.len());
+            return Err(PluginError::new(ErrorClass::OutputTooLarge, message));
+        }
+        if !plan.artifacts.is_empty() {
+            let message = format!("{} keeps artifacts, which this server does not do yet", self.who);
+            return Err(PluginError::new(ErrorClass::Incompatible, message));
+        }
+        let containers = plan.containers.into_iter().map(|container| self.container(container));
+        let plan = StepPlan {
+            step: planned.step.to_owned(),
+            uses: Some(planned.uses.to_owned()),
+            containers: containers.collect::<Result<_, _>>()?,
+            summary: self.sentence(&plan.summary)?,
+            state: base64::prelude::BASE64_STANDARD.encode(plan.state),
+        };
+        self.check_graph(&plan)?;
+        Ok(plan)
+    }
+
+    /// Ids are unique, and what is needed exists earlier in the list: so there is no cycle either.
+    fn check_graph(&self, plan: &StepPlan) -> Result<(), PluginError> {
+        let mut seen = BTreeSet::new();
+        for container in &plan.containers {
+            if let Some(unknown) = container.needs.iter().find(|needed| !seen.contains(needed.as_str())) {
+                let id = &container.id;
+                let unknown = clean(unknown, 100);
+                return Err(
+                    self.malformed(format_args!("container {id:?} that needs {unknown:?}, which does not stand before it"))
+                );
+            }
+            if !seen.insert(container.id.as_str()) {
+                return Err(self.malformed(format_args!("two containers of the name {:?}", container.id)));
+            }
+        }
+        Ok(())
+    }
+
+    fn container(&mut self, container: exec_types::Container) -> Result<Container, PluginError> {
+        if container.script.is_some() && (container.entrypoint.is_some() || container.args.is_some()) {
+            return Err(self.malformed("a container with a script beside an entrypoint or arguments"));
+        }
+        self.count("variables", container.env.len(), MAX_PARTS)?;
+        self.count("secrets", container.secrets.len(), MAX_PARTS)?;
+        self.count("mounts", container.mounts.len(), MAX_PARTS)?;
+        Ok(Container {
+            id: self.word("container id", container.id)?,
+            image: self.image(container.image)?,
+            entrypoint: container.entrypoint.map(|words| self.texts(words)).transpose()?,
+            args: container.args.map(|words| self.texts(words)).transpose()?,
+            script: container.script.map(|script| self.text(script)).transpose()?,
+            env: self.env(container.env)?,
+            secrets: container.secrets.into_iter().map(|secret| self.secret(secret)).collect::<Result<_, _>>()?,
+            workdir: container.workdir.map(|path| self.path(path)).transpose()?,
+            user: container.user.map(|user| self.word("user", user)).transpose()?,
+            mounts: container.mounts.into_iter().map(|mount| self.mount(mount)).collect::<Result<_, _>>()?,
+            limits: Limits {
+                cpu_millis: container.limits.cpu_millis,
+                memory_bytes: container.limits.memory_bytes,
+                pids: container.limits.pids,
+                timeout_seconds: container.limits.timeout_seconds,
+            },
+            network: match container.network {
+                exec_types::Network::None => Network::None,
+                exec_types::Network::EgressAllowList => Network::EgressAllowList,
+                exec_types::Network::BuildDefault => Network::BuildDefault,
+            },
+            needs: self.texts(container.needs)?,
+            service: container.service,
+        })
+    }
+
+    fn env(&mut self, env: Vec<(String, String)>) -> Result<BTreeMap<String, String>, PluginError> {
+        env.into_iter().map(|(name, value)| Ok((self.variable(name)?, self.text(value)?))).collect()
+    }
+
+    fn secret(&mut self, mount: exec_types::SecretMount) -> Result<SecretMount, PluginError> {
+        Ok(SecretMount {
+            secret: self.word("secret name", mount.secret)?,
+            target: match mount.target {
+                exec_types::SecretTarget::Env(name) => SecretTarget::Env(self.variable(name)?),
+                exec_types::SecretTarget::File(path) => SecretTarget::File(self.path(path)?),
+            },
+        })
+    }
+
+    fn mount(&mut self, mount: exec_types::Mount) -> Result<Mount, PluginError> {
+        Ok(Mount {
+            source: match mount.source {
+                exec_types::MountSource::Workspace => MountSource::Workspace,
+                exec_types::MountSource::Cache(cache) => {
+                    MountSource::Cache { key: self.text(cache.key)?, restore_keys: self.texts(cache.restore_keys)? }
+                }
+                exec_types::MountSource::Volume(container) => MountSource::Volume(self.word("volume", container)?),
+            },
+            path: self.path(mount.path)?,
+            read_only: mount.read_only,
+        })
+    }
+
+    /// Text that no program reads further than a zero byte, so there must be none.
+    fn text(&mut self, text: String) -> Result<String, PluginError> {
+        self.take(text.len())?;
+        if text.contains('\0') { Err(self.malformed("a text with a zero byte")) } else { Ok(text) }
+    }
+
+    fn texts(&mut self, texts: Vec<String>) -> Result<Vec<String>, PluginError> {
+        self.count("words", texts.len(), MAX_PARTS)?;
+        texts.into_iter().map(|text| self.text(text)).collect()
+    }
+
+    /// `[A-Za-z0-9_.:-]`, 1 to 100 of them.
+    fn word(&mut self, what: &str, word: String) -> Result<String, PluginError> {
+        self.take(word.len())?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b':');
+        if (1..=100).contains(&word.len()) && word.bytes().all(plain) {
+            return Ok(word);
+        }
+        Err(self.malformed(format_args!("the {what} {:?}, which is not 1 to 100 of A-Z, a-z, 0-9, `_.:-`", clean(&word, 100))))
+    }
+
+    fn variable(&mut self, name: String) -> Result<String, PluginError> {
+        self.take(name.len())?;
+        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if (1..=256).contains(&name.len()) && plain && !name.starts_with(|first: char| first.is_ascii_digit()) {
+            return Ok(name);
+        }
+        Err(self.malformed(format_args!("{:?}, which is no name of a variable", clean(&name, 100))))
+    }
+
+    fn image(&mut self, image: String) -> Result<String, PluginError> {
+        self.take(image.len())?;
+        if (1..=512).contains(&image.len()) && image.bytes().all(|b| b.is_ascii_graphic()) && !image.starts_with('-') {
+            return Ok(image);
+        }
+        Err(self.malformed(format_args!("{:?}, which is no image", clean(&image, 100))))
+    }
+
+    /// An absolute path that stays where it says.
+    fn path(&mut self, path: String) -> Result<String, PluginError> {
+        self.take(path.len())?;
+        let stays = path.split('/').all(|part| part != "..") && !path.chars().any(char::is_control);
+        if path.starts_with('/') && path.len() <= 4 << 10 && stays {
+            return Ok(path);
+        }
+        Err(self.malformed(format_args!("{:?}, which is no absolute path without `..`", clean(&path, 100))))
+    }
+}

@@ -1,0 +1,159 @@
+//! The connection itself: to a checked address, with a certificate for the name, and with an end.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Body, Frame, Incoming};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep};
+use wasmtime_wasi_http::io::TokioIo;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::{Destination, Driver, Sent};
+use crate::grant::EgressScheme;
+
+/// Bytes of an answer's body.
+const MAX_ANSWER: usize = 1 << 20;
+/// Bytes of a request's body.
+const MAX_REQUEST: usize = 4 << 20;
+/// How long the next piece of an answer's body may take.
+const FRAME_TIME: Duration = Duration::from_secs(5);
+
+/// How we speak TLS: the machine's own certificates, a company's among them, read when they are needed first.
+#[derive(Default)]
+pub(crate) struct Tls(OnceLock<Option<Arc<rustls::ClientConfig>>>);
+
+impl Tls {
+    fn config(&self) -> Result<Arc<rustls::ClientConfig>, Error> {
+        self.0
+            .get_or_init(|| client_config().map_err(|error| tracing::error!("TLS cannot be used: {error}")).ok())
+            .clone()
+            .ok_or_else(|| Error::InternalError(Some("the certificates of this machine could not be read".to_owned())))
+    }
+}
+
+fn client_config() -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_platform_verifier()?
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// A plain or an encrypted stream.
+trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Stream for T {}
+
+/// An open connection.
+pub(super) struct Opened(Box<dyn Stream>);
+
+/// Connects to one of `addresses`, which were checked; the name is for the certificate only.
+pub(super) async fn open(addresses: &[SocketAddr], destination: &Destination, tls: &Tls) -> Result<Opened, Error> {
+    let stream = TcpStream::connect(addresses).await.map_err(Error::Connect)?;
+    match destination.scheme {
+        EgressScheme::Http => Ok(Opened(Box::new(stream))),
+        EgressScheme::Https => {
+            let name = rustls::pki_types::ServerName::try_from(destination.host.clone());
+            let name = name.map_err(|_| Error::HttpRequestUriInvalid)?;
+            let connector = tokio_rustls::TlsConnector::from(tls.config()?);
+            Ok(Opened(Box::new(connector.connect(name, stream).await.map_err(tls_error)?)))
+        }
+    }
+}
+
+fn tls_error(error: std::io::Error) -> Error {
+    let rustls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match rustls {
+        Some(rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
+        _ => Error::Tls(error),
+    }
+}
+
+/// Sends the request and waits for the head of the answer. The driver that comes with it moves the rest, and keeps the place.
+pub(super) async fn exchange(
+    opened: Opened,
+    request: Request<WasiBody>,
+    place: OwnedSemaphorePermit,
+    frame_time: Option<Duration>,
+) -> Sent {
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(64 << 10)
+        .max_headers(64)
+        .handshake(TokioIo::new(opened.0))
+        .await?;
+    let request = origin_form(request)?;
+    let mut connection = Box::pin(connection);
+    let mut closed = None;
+    let answer = {
+        let mut answer = std::pin::pin!(sender.send_request(request));
+        loop {
+            tokio::select! {
+                answer = &mut answer => break answer?,
+                ended = &mut connection, if closed.is_none() => closed = Some(ended),
+            }
+        }
+    };
+    let frame_time = frame_time.unwrap_or(FRAME_TIME).min(FRAME_TIME);
+    let answer = answer.map(|body| TimedBody::new(body, frame_time).boxed_unsync());
+    let driver: Driver = Box::new(async move {
+        let ended = match closed {
+            Some(ended) => ended,
+            None => connection.await,
+        };
+        drop(place);
+        ended.map_err(Error::from)
+    });
+    Ok((answer, driver))
+}
+
+/// An origin server wants `/path?query` in the first line; the name goes in `Host`, which is already there.
+fn origin_form(request: Request<WasiBody>) -> Result<Request<WasiBody>, Error> {
+    let (mut head, body) = request.into_parts();
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    head.uri = target.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
+    let body = Limited::new(body, MAX_REQUEST).map_err(|_| Error::HttpRequestBodySize(None));
+    Ok(Request::from_parts(head, body.boxed_unsync()))
+}
+
+/// An answer's body with a size and a time for each of its frames.
+struct TimedBody {
+    body: Limited<Incoming>,
+    frame_time: Duration,
+    late: Pin<Box<Sleep>>,
+}
+
+impl TimedBody {
+    fn new(body: Incoming, frame_time: Duration) -> Self {
+        Self { body: Limited::new(body, MAX_ANSWER), frame_time, late: Box::pin(tokio::time::sleep(frame_time)) }
+    }
+}
+
+impl Body for TimedBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            let next = Instant::now() + self.frame_time;
+            self.late.as_mut().reset(next);
+            return Poll::Ready(frame.map(|frame| frame.map_err(body_error)));
+        }
+        self.late.as_mut().poll(context).map(|()| Some(Err(Error::ConnectionReadTimeout)))
+    }
+}
+
+fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    match error.downcast::<hyper::Error>() {
+        Ok(error) => Error::Hyper(*error),
+        Err(_) => Error::HttpResponseBodySize(u64::try_from(MAX_ANSWER).ok()),
+    }
+}

@@ -1,0 +1,102 @@
+//! Capability by link: which imports a binding may have, and a linker that holds those and no others.
+
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
+use wasmtime_wasi::p2::bindings::{clocks::monotonic_clock, io};
+
+use crate::bindings::{notifier::beespace::plugin as notifier, shared, step::beespace::plugin as step};
+use crate::grant::Grants;
+use crate::load_error::LoadFailure;
+use crate::manifest::Kind;
+use crate::state::State;
+use crate::text;
+
+type Own = HasSelf<State>;
+type Table = HasSelf<ResourceTable>;
+
+/// Whether a plugin of this kind may import `import`, with these grants.
+///
+/// # Errors
+/// [`LoadFailure`] with the interface named.
+pub(crate) fn check_import(kind: Kind, grants: &Grants, import: &str) -> Result<(), LoadFailure> {
+    let interface = import.split('@').next().unwrap_or(import);
+    let granted = match (kind, interface) {
+        (_, "beespace:plugin/types" | "beespace:plugin/log" | "beespace:plugin/config") => true,
+        (Kind::Step, "beespace:plugin/exec-types" | "beespace:plugin/source" | "beespace:plugin/artifacts") => true,
+        (Kind::Notifier, "beespace:plugin/kv") => grants.kv,
+        (Kind::Notifier, "beespace:plugin/secrets") => !grants.secrets.is_empty(),
+        (Kind::Notifier, "beespace:plugin/secrets-reveal") => grants.secrets_reveal,
+        (Kind::Notifier, "wasi:http/types" | "wasi:http/outgoing-handler") => !grants.egress.is_empty(),
+        (Kind::Notifier, "wasi:io/error" | "wasi:io/poll" | "wasi:io/streams" | "wasi:clocks/monotonic-clock") => {
+            !grants.egress.is_empty()
+        }
+        _ => return Err(never(kind, interface, import)),
+    };
+    if granted { Ok(()) } else { Err(LoadFailure::NotGranted { import: text::clean(import, 200), grant: grant_for(interface) }) }
+}
+
+/// The key of the configuration that would grant an interface.
+fn grant_for(interface: &str) -> &'static str {
+    match interface {
+        "beespace:plugin/kv" => "kv = true",
+        "beespace:plugin/secrets" => "secrets = [\"NAME\"]",
+        "beespace:plugin/secrets-reveal" => "secrets_reveal = true",
+        _ => "egress = [\"https://HOST\"]",
+    }
+}
+
+fn never(kind: Kind, interface: &str, import: &str) -> LoadFailure {
+    let import = text::clean(import, 200);
+    if interface.starts_with("wasi:") {
+        LoadFailure::Wasi { import, kind }
+    } else if interface.starts_with("beespace:plugin/") {
+        LoadFailure::NotForKind { import, kind }
+    } else {
+        LoadFailure::Incompatible(format!("it imports {import}, which this server does not know"))
+    }
+}
+
+/// A linker with exactly what `kind` and `grants` allow. Interfaces of types are always there: they give nothing.
+pub(crate) fn linker(engine: &wasmtime::Engine, kind: Kind, grants: &Grants) -> wasmtime::Result<Linker<State>> {
+    let mut linker = pure_linker(engine)?;
+    shared::config::add_to_linker::<_, Own>(&mut linker, |state| state)?;
+    match kind {
+        Kind::Policy | Kind::Converter => {}
+        Kind::Step => {
+            step::exec_types::add_to_linker::<_, Own>(&mut linker, |state| state)?;
+            step::source::add_to_linker::<_, Own>(&mut linker, |state| state)?;
+            step::artifacts::add_to_linker::<_, Own>(&mut linker, |state| state)?;
+        }
+        Kind::Notifier => add_for_notifier(&mut linker, grants)?,
+    }
+    Ok(linker)
+}
+
+/// A linker for checking settings: the log, and nothing that could make the answer depend on anything.
+pub(crate) fn pure_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    shared::types::add_to_linker::<_, Own>(&mut linker, |state| state)?;
+    shared::log::add_to_linker::<_, Own>(&mut linker, |state| state)?;
+    Ok(linker)
+}
+
+fn add_for_notifier(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Result<()> {
+    if grants.kv {
+        notifier::kv::add_to_linker::<_, Own>(linker, |state| state)?;
+    }
+    if !grants.secrets.is_empty() {
+        notifier::secrets::add_to_linker::<_, Own>(linker, |state| state)?;
+    }
+    if grants.secrets_reveal {
+        notifier::secrets_reveal::add_to_linker::<_, Own>(linker, |state| state)?;
+    }
+    if !grants.egress.is_empty() {
+        // Interface by interface: wasmtime's own bundle would add wall clock, randomness and standard output.
+        io::error::add_to_linker::<_, Table>(linker, |state| &mut state.table)?;
+        io::poll::add_to_linker::<_, Table>(linker, |state| &mut state.table)?;
+        io::streams::add_to_linker::<_, Table>(linker, |state| &mut state.table)?;
+        monotonic_clock::add_to_linker::<_, WasiClocks>(linker, State::clocks)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,268 @@
+//! From bytes to a plugin that may be called: everything that can be known before the first call is checked here.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use beespace_core::digest::{Digest, canonical};
+use tokio::sync::Mutex;
+use wasmtime::Engine;
+use wasmtime::component::{Component, InstancePre};
+
+use crate::aot::{AotCache, CacheOptions};
+use crate::bindings::lifecycle::AnyPluginPre;
+use crate::call::Sandbox;
+use crate::egress::{Outbound, Tls};
+use crate::engine::TickingEngine;
+use crate::grant::Grants;
+use crate::limits::Limits;
+use crate::link;
+use crate::load_error::{LoadError, LoadFailure};
+use crate::manifest::{Kind, Manifest};
+use crate::offer::kv::KvStore;
+use crate::offer::secrets::SecretSource;
+use crate::plugin::{Bound, Plugin};
+use crate::problem::{self, Schema};
+use crate::state::Capabilities;
+use crate::text;
+
+/// How the host of all plugins is set up.
+#[derive(Debug, Clone)]
+pub struct HostOptions {
+    /// Where compiled components are kept; none: each start compiles.
+    pub cache: Option<CacheOptions>,
+    /// Bytes of a component at most.
+    pub max_component_bytes: usize,
+    /// Calls under way at a time; more wait for a short time, and are `busy` after that.
+    pub max_running: u32,
+    /// Addresses of ours that no plugin may send to: the server itself, engines, stores.
+    pub own_addresses: Vec<SocketAddr>,
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        Self { cache: None, max_component_bytes: 4 << 20, max_running: 32, own_addresses: Vec::new() }
+    }
+}
+
+/// A place for a plugin, as the configuration describes it.
+#[derive(Clone)]
+pub struct BindingSpec {
+    /// Unique on the instance; in every message.
+    pub name: String,
+    pub settings: serde_json::Value,
+    pub grants: Grants,
+    pub limits: Limits,
+    /// Needed where `grants.kv` holds.
+    pub kv: Option<Arc<dyn KvStore>>,
+    /// Needed where `grants.secrets` names any.
+    pub secrets: Option<Arc<dyn SecretSource>>,
+}
+
+impl BindingSpec {
+    /// A binding without grants.
+    #[must_use]
+    pub fn new(name: impl Into<String>, settings: serde_json::Value, limits: Limits) -> Self {
+        Self { name: name.into(), settings, grants: Grants::default(), limits, kv: None, secrets: None }
+    }
+}
+
+impl std::fmt::Debug for BindingSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BindingSpec").field("name", &self.name).field("grants", &self.grants).finish_non_exhaustive()
+    }
+}
+
+/// Why no plugin can be run at all.
+#[derive(Debug, thiserror::Error)]
+#[error("plugins cannot be run: {0}")]
+pub struct HostError(String);
+
+/// Loads plugins. One a process: its engine, its places to run and its cache are shared by all that it loads. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Host(Arc<Shared>);
+
+struct Shared {
+    sandbox: Sandbox,
+    cache: Option<AotCache>,
+    max_component_bytes: usize,
+    own_addresses: Arc<[SocketAddr]>,
+    tls: Arc<Tls>,
+    /// Compiling costs all cores for a while: one at a time.
+    compiling: Mutex<()>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("cache", &self.cache).finish_non_exhaustive()
+    }
+}
+
+/// A component that links; what is left is whether it exports what its kind must.
+pub(crate) struct Prepared {
+    pub(crate) plugin: Plugin,
+    pub(crate) pre: InstancePre<crate::state::State>,
+    component: Component,
+    settings: serde_json::Value,
+    limits: Limits,
+    capabilities: Capabilities,
+}
+
+impl Host {
+    /// Starts the engine and opens the cache.
+    ///
+    /// # Errors
+    /// [`HostError`]: the machine gives no memory or thread for it, or the cache is not ours alone.
+    pub fn new(options: HostOptions) -> Result<Self, HostError> {
+        let engine = TickingEngine::start(options.max_running).map_err(|error| HostError(format!("{error:#}")))?;
+        let open = |cache| AotCache::open(cache, engine.get());
+        let cache = options.cache.map(open).transpose().map_err(HostError)?;
+        let places = usize::try_from(options.max_running).unwrap_or(usize::MAX);
+        Ok(Self(Arc::new(Shared {
+            cache,
+            sandbox: Sandbox::new(engine, places),
+            max_component_bytes: options.max_component_bytes,
+            own_addresses: options.own_addresses.into(),
+            tls: Arc::default(),
+            compiling: Mutex::new(()),
+        })))
+    }
+
+    /// Everything up to the exports: read, compile, link.
+    pub(crate) async fn prepare(&self, bytes: Vec<u8>, kind: Kind, spec: &BindingSpec) -> Result<Prepared, LoadFailure> {
+        let manifest = self.inspect(&bytes, kind)?;
+        let digest = Digest::of(&bytes);
+        let component = self.compile(digest, bytes).await?;
+        let engine = self.0.sandbox.engine().get();
+        let imports: Vec<String> = component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect();
+        for import in &imports {
+            link::check_import(kind, &spec.grants, import)?;
+        }
+        let linker = link::linker(engine, kind, &spec.grants).map_err(internal)?;
+        let pre = linker.instantiate_pre(&component).map_err(incompatible)?;
+        let plugin = Plugin {
+            kind,
+            binding: spec.name.clone(),
+            who: format!("{kind} {:?} ({} {})", spec.name, manifest.name, manifest.version).into(),
+            component: digest,
+            settings: Digest::of_json(&spec.settings),
+            imports: imports.iter().map(|import| text::clean(import, 200)).collect(),
+            manifest,
+        };
+        let capabilities = self.capabilities(&plugin.who, spec)?;
+        let (settings, limits) = (spec.settings.clone(), spec.limits.clone());
+        Ok(Prepared { plugin, pre, component, settings, limits, capabilities })
+    }
+
+    /// What can be told from the bytes alone.
+    fn inspect(&self, bytes: &[u8], kind: Kind) -> Result<Manifest, LoadFailure> {
+        if Engine::detect_precompiled(bytes).is_some() {
+            return Err(LoadFailure::Precompiled);
+        }
+        let cap = self.0.max_component_bytes;
+        if bytes.len() > cap {
+            return Err(LoadFailure::TooLarge { bytes: bytes.len(), cap });
+        }
+        let manifest = Manifest::of_component(bytes)?;
+        if manifest.kind != kind {
+            return Err(LoadFailure::OtherKind { is: manifest.kind, wanted: kind });
+        }
+        Ok(manifest)
+    }
+
+    async fn compile(&self, digest: Digest, bytes: Vec<u8>) -> Result<Component, LoadFailure> {
+        let shared = self.0.clone();
+        let _one_at_a_time = self.0.compiling.lock().await;
+        let compiled = tokio::task::spawn_blocking(move || {
+            let engine = shared.sandbox.engine().get();
+            if let Some(component) = shared.cache.as_ref().and_then(|cache| cache.load(engine, digest)) {
+                return Ok(component);
+            }
+            let component = Component::from_binary(engine, &bytes)?;
+            if let Some(cache) = &shared.cache {
+                cache.store(digest, &component);
+            }
+            Ok::<_, wasmtime::Error>(component)
+        });
+        match compiled.await {
+            Ok(compiled) => compiled.map_err(|error| LoadFailure::Compile(text::clean(&format!("{error:#}"), 1 << 10))),
+            Err(panicked) => Err(LoadFailure::Compile(format!("the compiler stopped ({panicked})"))),
+        }
+    }
+
+    fn capabilities(&self, who: &Arc<str>, spec: &BindingSpec) -> Result<Capabilities, LoadFailure> {
+        let grants = &spec.grants;
+        let missing = |what| LoadFailure::Internal(format!("{what} are granted, but this server gave it none to use"));
+        let kv = match (grants.kv, &spec.kv) {
+            (false, _) => None,
+            (true, Some(store)) => Some((spec.name.as_str().into(), store.clone())),
+            (true, None) => return Err(missing("key-value pairs")),
+        };
+        let secrets = match (grants.secrets.is_empty(), &spec.secrets) {
+            (true, _) => None,
+            (false, Some(source)) => Some((Arc::<BTreeSet<String>>::new(grants.secrets.clone()), source.clone())),
+            (false, None) => return Err(missing("secrets")),
+        };
+        let outbound = (!grants.egress.is_empty()).then(|| {
+            let shared = &self.0;
+            Arc::new(Outbound::new(who.clone(), grants.egress.clone(), shared.own_addresses.clone(), shared.tls.clone()))
+        });
+        Ok(Capabilities { kv, secrets, outbound, source: None })
+    }
+
+    /// The last checks, which run code of the plugin, under the limits that it will have.
+    pub(crate) async fn finish(&self, prepared: Prepared) -> Result<Bound, LoadFailure> {
+        check_schema(&prepared.plugin.manifest, &prepared.settings)?;
+        let bound = Bound {
+            sandbox: self.0.sandbox.clone(),
+            settings: canonical(&prepared.settings).into(),
+            plugin: Arc::new(prepared.plugin),
+            limits: prepared.limits,
+            capabilities: prepared.capabilities,
+        };
+        let pre = prepared.pre;
+        let tried = bound.call(None, move |store| Box::pin(async move { pre.instantiate_async(store).await.map(drop) })).await;
+        tried.result.map_err(LoadFailure::Trial)?;
+        self.validate_settings(&bound, &prepared.component).await?;
+        Ok(bound)
+    }
+
+    /// Lets the plugin itself look at its settings, with nothing linked but the log.
+    async fn validate_settings(&self, bound: &Bound, component: &Component) -> Result<(), LoadFailure> {
+        let mut linker = link::pure_linker(self.0.sandbox.engine().get()).map_err(internal)?;
+        linker.define_unknown_imports_as_traps(component).map_err(incompatible)?;
+        let pre = linker.instantiate_pre(component).and_then(AnyPluginPre::new).map_err(incompatible)?;
+        let settings = bound.settings.clone();
+        let checked = bound.call(None, move |store| {
+            Box::pin(async move {
+                let plugin = pre.instantiate_async(&mut *store).await?;
+                plugin.beespace_plugin_lifecycle().call_validate_config(&mut *store, &settings).await
+            })
+        });
+        match checked.await.result.map_err(LoadFailure::Trial)? {
+            Ok(()) => Ok(()),
+            Err(diagnostics) => Err(LoadFailure::Settings(problem::of_diagnostics(diagnostics))),
+        }
+    }
+}
+
+/// Names the binding in a failure.
+pub(crate) fn named(spec_name: &str) -> impl Fn(LoadFailure) -> LoadError {
+    move |failure| LoadError { binding: spec_name.to_owned(), failure }
+}
+
+fn check_schema(manifest: &Manifest, settings: &serde_json::Value) -> Result<(), LoadFailure> {
+    let Some(schema) = &manifest.config_schema else {
+        return Ok(());
+    };
+    let problems = Schema::new(schema).map_err(LoadFailure::Schema)?.problems(settings);
+    if problems.is_empty() { Ok(()) } else { Err(LoadFailure::Settings(problems)) }
+}
+
+pub(crate) fn incompatible(error: wasmtime::Error) -> LoadFailure {
+    LoadFailure::Incompatible(text::clean(&format!("{error:#}"), 1 << 10))
+}
+
+fn internal(error: wasmtime::Error) -> LoadFailure {
+    LoadFailure::Internal(format!("{error:#}"))
+}
