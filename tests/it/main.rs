@@ -2,5 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that meets the unexpected has failed")]
 
 mod config;
+mod log;
+mod mask;
+mod seal;
 mod store;
 mod tidy;

@@ -114,18 +114,26 @@ impl Files {
         Ok(log_len == end && index_len == self.frames()? * Header::LEN as u64)
     }
 
-    /// Walks the log from its beginning, cuts it after the last frame that is whole, and makes the index say the same. Returns how
-    /// many frames there are and the last one's header. Only for the one who may write.
-    pub(super) fn mend(&self) -> Result<(u64, Option<Header>), LogError> {
+    /// Walks the log from its beginning to the last frame that is whole, and makes the index say the same. Returns how many frames
+    /// there are and the last one's header. Not while somebody else may write.
+    pub(super) fn index_anew(&self) -> Result<(u64, Option<Header>), LogError> {
         let (mut frames, mut last, mut end) = (0, None, 0);
         while let Some(header) = self.frame_at(end)? {
             if self.header(frames)? != Some(header) {
-                self.index.write_all_at(&header.encode(), frames * Header::LEN as u64).map_err(failed("written", &self.path))?;
+                let at = frames * Header::LEN as u64;
+                self.index.write_all_at(&header.encode(), at).map_err(failed("written", &self.path))?;
             }
             (frames, last, end) = (frames + 1, Some(header), header.end_offset());
         }
-        self.log.set_len(end).map_err(failed("written", &self.path))?;
         self.index.set_len(frames * Header::LEN as u64).map_err(failed("written", &self.path))?;
+        Ok((frames, last))
+    }
+
+    /// The same, and cuts the log after that frame. Only for the one who goes on writing there.
+    pub(super) fn mend(&self) -> Result<(u64, Option<Header>), LogError> {
+        let (frames, last) = self.index_anew()?;
+        let end = last.map_or(0, |last| last.end_offset());
+        self.log.set_len(end).map_err(failed("written", &self.path))?;
         Ok((frames, last))
     }
 

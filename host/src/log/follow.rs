@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::file::Files;
 use super::frame::flag;
-use super::read::{LogReader, first_frame, records};
+use super::read::{LogReader, first_frame, position_before, records};
 use super::write::end;
 use super::{LogEnd, LogError, Progress};
 
@@ -146,20 +146,4 @@ fn look(files: &Files, position: u64) -> Result<Found, LogError> {
         }
     }
     Ok(Found { pieces, is_all: false, end: None })
-}
-
-fn position_before(files: &Files, line: u64) -> Result<u64, LogError> {
-    let frame = first_frame(files, |header| header.lines_after() >= line)?;
-    let Some(header) = files.header(frame)? else {
-        return Ok(files.last()?.map_or(0, |last| last.records_after()));
-    };
-    let (mut number, mut position) = (header.lines_before, header.records_before);
-    for record in records(files, &header)? {
-        number += u64::from(record.begins);
-        if number >= line {
-            break;
-        }
-        position += 1;
-    }
-    Ok(position)
 }

@@ -145,7 +145,7 @@ impl LogReader {
 }
 
 impl Shared {
-    /// The files, mended first where a crash left an index that does not fit and nobody writes.
+    /// The files; the index is made anew first where a crash left one that does not fit, and nobody writes.
     fn files(&self) -> Result<Option<&Files>, LogError> {
         if let Some(files) = self.files.get() {
             return Ok(Some(files));
@@ -153,7 +153,7 @@ impl Shared {
         let Some(files) = Files::open(&self.path)? else { return Ok(None) };
         let is_written = self.feed.is_written.lock().unwrap_or_else(PoisonError::into_inner);
         if !*is_written && !files.is_consistent()? {
-            files.mend()?;
+            files.index_anew()?;
         }
         drop(is_written);
         Ok(Some(self.files.get_or_init(|| files)))
@@ -175,31 +175,46 @@ pub(super) fn records(files: &Files, header: &Header) -> Result<Vec<Record>, Log
 }
 
 fn page(files: &Files, from: u64, count: usize) -> Result<LogPage, LogError> {
-    let mut frame = first_frame(files, |header| header.lines_after() >= from)?;
-    let (mut page, mut size) = (LogPage::default(), 0);
-    let mut was_last = false;
+    let last = from.saturating_add(count as u64) - 1;
+    let mut page = LogPage { lines: Vec::new(), position: position_before(files, from)? };
+    let (mut frame, mut size) = (first_frame(files, |header| header.lines_after() >= from)?, 0);
     while let Some(header) = files.header(frame)? {
-        let (mut number, mut position) = (header.lines_before, header.records_before);
+        // A line that is complete needs no look at the frame behind it, which may be damaged.
+        if header.lines_before > last || (header.lines_before == last && !header.has(flag::OPEN_BEFORE)) {
+            break;
+        }
+        let mut number = header.lines_before;
         for record in records(files, &header)? {
             number += u64::from(record.begins);
-            if number > from.saturating_add(count as u64 - u64::from(count > 0)) || (record.begins && size >= PAGE) || count == 0
-            {
-                was_last = true;
-                break;
+            if number > last || (record.begins && size >= PAGE) {
+                return Ok(page);
             }
-            position += 1;
             if number >= from {
+                page.position += 1;
                 size += record.text.len();
                 extend(&mut page.lines, number, record);
             }
         }
-        page.position = position;
-        if was_last {
-            break;
-        }
         frame += 1;
     }
     Ok(page)
+}
+
+/// How many pieces come before the first one of this line.
+pub(super) fn position_before(files: &Files, line: u64) -> Result<u64, LogError> {
+    let frame = first_frame(files, |header| header.lines_after() >= line)?;
+    let Some(header) = files.header(frame)? else {
+        return Ok(files.last()?.map_or(0, |last| last.records_after()));
+    };
+    let (mut number, mut position) = (header.lines_before, header.records_before);
+    for record in records(files, &header)? {
+        number += u64::from(record.begins);
+        if number >= line {
+            break;
+        }
+        position += 1;
+    }
+    Ok(position)
 }
 
 fn extend(lines: &mut Vec<LogLine>, number: u64, record: Record) {

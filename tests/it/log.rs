@@ -1,0 +1,362 @@
+//! The log of a step: written, cut, resumed, read and followed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use beespace::log::{LogEnd, LogError, LogEvent, LogPiece, LogReader, LogStore, LogWriter};
+use beespace_core::ids::{BuildId, StageNumber, StepId, StepNumber};
+use beespace_core::mask::Secrets;
+use beespace_core::outcome::Stream;
+use beespace_core::time::Timestamp;
+use futures::{StreamExt as _, TryStreamExt as _};
+
+pub(crate) const STEP: StepId =
+    StepId { build: BuildId(uuid::Uuid::from_u128(7)), stage: StageNumber(1), step: StepNumber(2), attempt: 1 };
+
+/// A log in a directory of its own.
+struct Case {
+    dir: tempfile::TempDir,
+    store: LogStore,
+}
+
+impl Case {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LogStore::new(dir.path());
+        Self { dir, store }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join(STEP.build.to_string()).join("1").join("2.1")
+    }
+
+    fn index(&self) -> PathBuf {
+        self.path().with_file_name("2.1.index")
+    }
+
+    async fn writer(&self) -> LogWriter {
+        self.store.writer(STEP, Secrets::none(), u64::MAX).await.unwrap()
+    }
+
+    fn reader(&self) -> LogReader {
+        self.store.reader(STEP)
+    }
+}
+
+/// The whole plain text.
+pub(crate) async fn text(reader: &LogReader) -> String {
+    let parts: Vec<_> = reader.text(0, u64::MAX).try_collect().await.unwrap();
+    String::from_utf8(parts.concat()).unwrap()
+}
+
+/// Opens a log for writing again, once its last writer is gone.
+pub(crate) async fn reopen(store: &LogStore, secrets: &Secrets) -> LogWriter {
+    loop {
+        match store.writer(STEP, secrets.clone(), u64::MAX).await {
+            Err(LogError::Busy(_)) => tokio::task::yield_now().await,
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
+async fn out(writer: &LogWriter, at: u64, text: &str) {
+    writer.write(Stream::Stdout, Timestamp(at), text.to_owned()).await.unwrap();
+}
+
+async fn err(writer: &LogWriter, at: u64, text: &str) {
+    writer.write(Stream::Stderr, Timestamp(at), text.to_owned()).await.unwrap();
+}
+
+async fn pieces(reader: &LogReader, after: u64) -> Vec<LogPiece> {
+    let events: Vec<LogEvent> = reader.follow(after).try_collect().await.unwrap();
+    events.into_iter().filter_map(|event| if let LogEvent::Piece(piece) = event { Some(piece) } else { None }).collect()
+}
+
+#[tokio::test]
+async fn lines_keep_their_stream_and_time() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    writer.say(Timestamp(5), "pulled alpine").await.unwrap();
+    out(&writer, 10, "one\ntwo\n").await;
+    err(&writer, 11, "oops\n").await;
+    out(&writer, 12, "no newline").await;
+    let end = writer.finish(Timestamp(13), None).await.unwrap();
+    assert_eq!(end, LogEnd { is_incomplete: false, dropped: 0 });
+
+    let page = case.reader().lines(1, 100).await.unwrap();
+    let lines: Vec<_> = page
+        .lines
+        .iter()
+        .map(|line| (line.number, line.stream, line.at.0, String::from_utf8_lossy(&line.text).into_owned()))
+        .collect();
+    let expected = [
+        (1, Stream::Host, 5, "pulled alpine"),
+        (2, Stream::Stdout, 10, "one"),
+        (3, Stream::Stdout, 10, "two"),
+        (4, Stream::Stderr, 11, "oops"),
+        (5, Stream::Stdout, 12, "no newline"),
+    ];
+    assert_eq!(lines, expected.map(|(number, stream, at, text)| (number, stream, at, text.to_owned())));
+    assert_eq!(text(&case.reader()).await, "pulled alpine\none\ntwo\noops\nno newline");
+    assert_eq!(case.reader().started_at().await.unwrap(), Some(Timestamp(5)));
+}
+
+#[tokio::test]
+async fn a_line_shows_before_its_end_and_goes_on_without_repeating() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    let mut events = Box::pin(case.reader().follow(0));
+    out(&writer, 1, "compiling ... ").await;
+    // No newline, no flush: it comes by itself.
+    let LogEvent::Piece(first) = events.next().await.unwrap().unwrap() else { panic!("no piece") };
+    assert_eq!((&first.text[..], first.begins, first.ends, first.line), (&b"compiling ... "[..], true, false, 1));
+    out(&writer, 2, "done\nnext\n").await;
+    let LogEvent::Piece(second) = events.next().await.unwrap().unwrap() else { panic!("no piece") };
+    assert_eq!((&second.text[..], second.begins, second.ends, second.line), (&b"done"[..], false, true, 1));
+    writer.finish(Timestamp(3), None).await.unwrap();
+    assert_eq!(text(&case.reader()).await, "compiling ... done\nnext\n");
+    assert_eq!(case.reader().lines(1, 1).await.unwrap().lines[0].text, b"compiling ... done");
+}
+
+#[tokio::test]
+async fn a_line_that_another_stream_interrupts_goes_on_as_one_that_continues() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    out(&writer, 1, "half").await;
+    writer.flush().await.unwrap();
+    err(&writer, 2, "warning\n").await;
+    writer.flush().await.unwrap();
+    out(&writer, 3, " and half\n").await;
+    err(&writer, 4, "end").await;
+    writer.flush().await.unwrap();
+    out(&writer, 5, "x\n").await;
+    writer.flush().await.unwrap();
+    err(&writer, 6, "\n").await;
+    writer.finish(Timestamp(7), None).await.unwrap();
+    assert_eq!(text(&case.reader()).await, "half\nwarning\n and half\nend\nx\n");
+    let continues: Vec<bool> = case.reader().lines(1, 9).await.unwrap().lines.iter().map(|line| line.continues).collect();
+    assert_eq!(continues, [false, false, true, false, false]);
+}
+
+#[tokio::test]
+async fn characters_are_not_cut_by_a_pause() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    let mut rest = "größer 😀\n".as_bytes();
+    while let Some((byte, tail)) = rest.split_first() {
+        writer.write(Stream::Stdout, Timestamp(1), vec![*byte]).await.unwrap();
+        writer.flush().await.unwrap();
+        rest = tail;
+    }
+    writer.finish(Timestamp(2), None).await.unwrap();
+    for piece in pieces(&case.reader(), 0).await {
+        assert!(std::str::from_utf8(&piece.text).is_ok(), "{piece:?}");
+    }
+    assert_eq!(text(&case.reader()).await, "größer 😀\n");
+}
+
+#[tokio::test]
+async fn whole_range_and_tail_agree_across_many_frames() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    let whole: String = (1..=20_000).map(|n| format!("line {n} {}\n", "x".repeat(n % 50))).collect();
+    for chunk in whole.as_bytes().chunks(7_001) {
+        writer.write(Stream::Stdout, Timestamp(1), chunk.to_vec()).await.unwrap();
+    }
+    writer.finish(Timestamp(2), None).await.unwrap();
+    let reader = case.reader();
+    assert_eq!(text(&reader).await, whole);
+    assert_eq!(reader.text_len().await.unwrap(), whole.len() as u64);
+    assert_eq!(reader.line_count().await.unwrap(), 20_000);
+
+    let starts: Vec<usize> = std::iter::once(0).chain(whole.match_indices('\n').map(|(at, _)| at + 1)).collect();
+    for line in [1, 2, 999, 7_777, 20_000, 20_001] {
+        assert_eq!(reader.text_offset(line).await.unwrap(), starts[usize::try_from(line).unwrap() - 1] as u64, "line {line}");
+    }
+    for (from, to) in [(0, 1), (65_530, 65_540), (100_000, 400_000), (whole.len() - 5, whole.len() + 5)] {
+        let parts: Vec<_> = reader.text(from as u64, to as u64).try_collect().await.unwrap();
+        assert_eq!(parts.concat(), whole.as_bytes()[from..to.min(whole.len())], "{from}..{to}");
+    }
+    let tail = reader.tail(3).await.unwrap();
+    assert_eq!(tail.lines.iter().map(|line| line.number).collect::<Vec<_>>(), [19_998, 19_999, 20_000]);
+    let middle = reader.lines(9_999, 2).await.unwrap();
+    assert_eq!(middle.lines.iter().map(|line| line.number).collect::<Vec<_>>(), [9_999, 10_000]);
+    assert_eq!(pieces(&reader, middle.position).await[0].line, 10_001);
+    assert!(reader.lines(20_001, 5).await.unwrap().lines.is_empty());
+    assert!(reader.lines(1, 0).await.unwrap().lines.is_empty());
+}
+
+#[tokio::test]
+async fn every_position_resumes_exactly() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    for n in 0..40 {
+        out(&writer, n, &format!("{n} begins, ")).await;
+        if n % 3 == 0 {
+            writer.flush().await.unwrap();
+        }
+        out(&writer, n, "ends\n").await;
+        if n % 5 == 0 {
+            err(&writer, n, "said\n").await;
+        }
+    }
+    writer.finish(Timestamp(99), None).await.unwrap();
+    let all = pieces(&case.reader(), 0).await;
+    assert!(all.iter().enumerate().all(|(index, piece)| piece.position == index as u64 + 1));
+    for after in 0..=all.len() {
+        assert_eq!(pieces(&case.reader(), after as u64).await, all[after..], "after {after}");
+    }
+    for line in 1..=case.reader().line_count().await.unwrap() {
+        let position = case.reader().position_before(line).await.unwrap();
+        let next = pieces(&case.reader(), position).await.remove(0);
+        assert!(next.line == line && next.begins, "{next:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_cut_anywhere_opens_at_its_last_good_frame_and_goes_on() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    let mut lens = BTreeMap::from([(0, (String::new(), 0))]);
+    let mut all = String::new();
+    for n in 0..6 {
+        let line = format!("line {n}: {}\n", "abc".repeat(n));
+        out(&writer, 1, &line).await;
+        writer.flush().await.unwrap();
+        all.push_str(&line);
+        lens.insert(std::fs::metadata(case.path()).unwrap().len(), (all.clone(), all.len() as u64));
+    }
+    drop(writer);
+    drop(reopen(&case.store, &Secrets::none()).await);
+    let (log, index) = (std::fs::read(case.path()).unwrap(), std::fs::read(case.index()).unwrap());
+    for cut in 0..=log.len() {
+        let other = Case::new();
+        std::fs::create_dir_all(other.path().parent().unwrap()).unwrap();
+        std::fs::write(other.path(), &log[..cut]).unwrap();
+        std::fs::write(other.index(), &index[..index.len() * (cut % 3) / 2]).unwrap();
+        let (expected, stored) = &lens.range(..=cut as u64).next_back().unwrap().1;
+        assert_eq!(&text(&other.reader()).await, expected, "cut at {cut}");
+        let writer = other.writer().await;
+        assert_eq!(writer.stored().stdout, *stored, "cut at {cut}");
+        out(&writer, 2, &all[expected.len()..]).await;
+        writer.finish(Timestamp(3), None).await.unwrap();
+        assert_eq!(text(&other.reader()).await, all, "cut at {cut}");
+    }
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_is_said_and_what_stands_before_is_read() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    out(&writer, 1, "first\n").await;
+    writer.flush().await.unwrap();
+    let first = std::fs::metadata(case.path()).unwrap().len();
+    out(&writer, 1, "second\n").await;
+    writer.finish(Timestamp(2), None).await.unwrap();
+    let mut log = std::fs::read(case.path()).unwrap();
+    let body = usize::try_from(first).unwrap() * 2 - 10;
+    log[body] ^= 1;
+    std::fs::write(case.path(), log).unwrap();
+    let reader = case.reader();
+    assert_eq!(reader.lines(1, 1).await.unwrap().lines[0].text, b"first");
+    let error = reader.lines(1, 2).await.unwrap_err();
+    assert!(error.to_string().contains("from line 2 on"), "{error}");
+    assert!(!error.public().contains(&case.dir.path().display().to_string()));
+}
+
+#[tokio::test]
+async fn over_the_limit_bytes_are_counted_and_the_log_says_so_once() {
+    let case = Case::new();
+    let writer = case.store.writer(STEP, Secrets::none(), 10_000).await.unwrap();
+    for _ in 0..100 {
+        out(&writer, 1, &format!("{}\n", "y".repeat(999))).await;
+    }
+    writer.say(Timestamp(2), "the step ended with 0").await.unwrap();
+    let end = writer.finish(Timestamp(3), None).await.unwrap();
+    assert_eq!(end, LogEnd { is_incomplete: true, dropped: 90_000 });
+    let text = text(&case.reader()).await;
+    assert_eq!(text.matches("the limit of 10000 bytes for a log is reached").count(), 1);
+    assert!(text.ends_with("the step ended with 0\n90000 bytes came after the limit and were not kept\n"), "{text}");
+    assert_eq!(case.reader().end().await.unwrap(), Some(end));
+}
+
+#[tokio::test]
+async fn a_very_long_line_is_cut_and_loses_nothing() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    let line = "ä".repeat(100_000);
+    out(&writer, 1, &format!("{line}\nshort\n")).await;
+    writer.finish(Timestamp(2), None).await.unwrap();
+    let lines = case.reader().lines(1, 10).await.unwrap().lines;
+    assert_eq!(lines.len(), 5);
+    assert!(lines.iter().all(|line| line.text.len() <= beespace::log::MAX_LINE && std::str::from_utf8(&line.text).is_ok()));
+    assert_eq!(lines.iter().map(|line| line.continues).collect::<Vec<_>>(), [false, true, true, true, false]);
+    let joined: Vec<u8> = lines[..4].iter().flat_map(|line| line.text.clone()).collect();
+    assert_eq!(joined, line.as_bytes());
+}
+
+#[tokio::test]
+async fn a_slow_reader_delays_nobody_and_misses_nothing() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    out(&writer, 1, "first\n").await;
+    let mut slow = Box::pin(case.reader().follow(0));
+    slow.next().await.unwrap().unwrap();
+    let quick = tokio::spawn({
+        let reader = case.reader();
+        async move { pieces(&reader, 0).await.len() }
+    });
+    for n in 0..200 {
+        out(&writer, n, &"some line that is printed again and again\n".repeat(100)).await;
+    }
+    // The slow one has not moved since the first line; writer and quick reader are through all the same.
+    tokio::time::timeout(Duration::from_secs(20), writer.finish(Timestamp(2), None)).await.unwrap().unwrap();
+    assert!(quick.await.unwrap() >= 20_001);
+    let rest: Vec<LogEvent> = slow.try_collect().await.unwrap();
+    assert!(rest.len() >= 20_001 && matches!(rest.last(), Some(LogEvent::End(_))));
+}
+
+#[tokio::test]
+async fn a_follower_may_come_before_the_log_and_over_a_restart() {
+    let case = Case::new();
+    let follower = tokio::spawn({
+        let reader = case.reader();
+        async move { pieces(&reader, 0).await.into_iter().map(|piece| piece.text).collect::<Vec<_>>() }
+    });
+    let writer = case.writer().await;
+    out(&writer, 1, "before\n").await;
+    drop(writer);
+    let writer = reopen(&case.store, &Secrets::none()).await;
+    assert_eq!(writer.stored().stdout, 7);
+    out(&writer, 2, "after\n").await;
+    writer.finish(Timestamp(3), None).await.unwrap();
+    assert_eq!(follower.await.unwrap(), ["before", "after"]);
+}
+
+#[tokio::test]
+async fn a_log_has_one_writer_and_one_end() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    assert!(matches!(case.store.writer(STEP, Secrets::none(), 1).await, Err(LogError::Busy(_))));
+    writer.finish(Timestamp(1), None).await.unwrap();
+    loop {
+        match case.store.writer(STEP, Secrets::none(), 1).await {
+            Err(LogError::Busy(_)) => tokio::task::yield_now().await,
+            other => {
+                assert!(matches!(other, Err(LogError::Finished(_))));
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_files_are_the_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let case = Case::new();
+    case.writer().await.finish(Timestamp(1), None).await.unwrap();
+    for path in [case.path(), case.index()] {
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

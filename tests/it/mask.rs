@@ -1,0 +1,64 @@
+//! What a step prints never shows a secret: through the writer, the file, the reader and the follower.
+
+use beespace::log::LogStore;
+use beespace_core::mask::Secrets;
+use beespace_core::outcome::Stream;
+use beespace_core::time::Timestamp;
+
+use crate::log::{STEP, text};
+
+const CANARY: &str = "canary-3f9a71c2/secret";
+
+#[tokio::test]
+async fn a_secret_printed_in_any_pieces_is_in_no_file_and_no_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LogStore::new(dir.path());
+    let printed = format!("start {CANARY} then {CANARY}{CANARY}\nand alone\n{CANARY}\n");
+    for cut in 1..printed.len() {
+        let step = beespace_core::ids::StepId { attempt: u16::try_from(cut).unwrap(), ..STEP };
+        let writer = store.writer(step, Secrets::new([CANARY]).unwrap(), u64::MAX).await.unwrap();
+        writer.write(Stream::Stdout, Timestamp(1), printed[..cut].to_owned()).await.unwrap();
+        // Makes a frame right in the middle, as a pause of the program does.
+        writer.flush().await.unwrap();
+        writer.write(Stream::Stdout, Timestamp(2), printed[cut..].to_owned()).await.unwrap();
+        writer.finish(Timestamp(3), None).await.unwrap();
+        assert_eq!(text(&store.reader(step)).await, "start ******** then ********\nand alone\n********\n", "cut at {cut}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_a_restart_cuts_does_not_show() {
+    let printed = format!("a {CANARY}{CANARY} b {CANARY}\n");
+    let secrets = Secrets::new([CANARY, "secretcanary-3f9a"]).unwrap();
+    for cut in 1..printed.len() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LogStore::new(dir.path());
+        let first = store.writer(STEP, secrets.clone(), u64::MAX).await.unwrap();
+        first.write(Stream::Stdout, Timestamp(1), printed[..cut].to_owned()).await.unwrap();
+        first.flush().await.unwrap();
+        drop(first);
+
+        let second = crate::log::reopen(&store, &secrets).await;
+        let stored = usize::try_from(second.stored().stdout).unwrap();
+        second.write(Stream::Stdout, Timestamp(2), printed[stored..].to_owned()).await.unwrap();
+        second.finish(Timestamp(3), None).await.unwrap();
+        let text = text(&store.reader(STEP)).await;
+        assert!(text.starts_with("a ********") && text.ends_with(" b ********\n"), "cut at {cut}: {text}");
+        for start in 0..CANARY.len() - 3 {
+            assert!(!text.contains(&CANARY[start..start + 4]), "cut at {cut}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn lines_of_the_host_are_masked_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LogStore::new(dir.path());
+    let writer = store.writer(STEP, Secrets::new([CANARY]).unwrap(), u64::MAX).await.unwrap();
+    writer.say(Timestamp(1), &format!("pull of https://user:{CANARY}@registry.example failed")).await.unwrap();
+    writer.finish(Timestamp(2), Some(format!("the engine said {CANARY}"))).await.unwrap();
+    assert_eq!(
+        text(&store.reader(STEP)).await,
+        "pull of https://user:********@registry.example failed\nthis log is incomplete: the engine said ********\n"
+    );
+}

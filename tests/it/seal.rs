@@ -1,0 +1,104 @@
+//! Secrets at rest: the key file, the seal, its place.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use beespace::seal::{Key, SealError, Sealed};
+
+#[test]
+fn a_sealed_value_opens_in_its_place_and_in_no_other() {
+    let key = Key::from_bytes([7; 32]);
+    let sealed = key.seal("secret/repository/1/TOKEN", b"topsecret").unwrap();
+    assert_eq!(key.open("secret/repository/1/TOKEN", &sealed).unwrap().as_slice(), b"topsecret");
+    for place in ["secret/repository/2/TOKEN", "secret/instance/TOKEN", "secret/repository/1/TOKEN2", ""] {
+        let error = key.open(place, &sealed).unwrap_err();
+        assert!(matches!(error, SealError::Broken { .. }), "{place}: {error}");
+    }
+}
+
+#[test]
+fn any_flipped_bit_of_a_seal_is_refused() {
+    let key = Key::from_bytes([7; 32]);
+    let sealed = serde_json::to_value(key.seal("place", b"x").unwrap()).unwrap();
+    let bytes: Vec<u8> = serde_json::from_value(sealed).unwrap();
+    for bit in 0..bytes.len() * 8 {
+        let mut changed = bytes.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        let changed: Sealed = serde_json::from_value(serde_json::json!(changed)).unwrap();
+        assert!(key.open("place", &changed).is_err(), "bit {bit}");
+    }
+    for len in 0..bytes.len() {
+        let cut: Sealed = serde_json::from_value(serde_json::json!(bytes[..len])).unwrap();
+        assert!(key.open("place", &cut).is_err(), "cut to {len}");
+    }
+}
+
+#[test]
+fn the_same_value_never_looks_the_same() {
+    let key = Key::from_bytes([7; 32]);
+    assert_ne!(key.seal("place", b"x").unwrap(), key.seal("place", b"x").unwrap());
+}
+
+#[test]
+fn another_key_is_named_in_the_error() {
+    let (old, new) = (Key::from_bytes([1; 32]), Key::from_bytes([2; 32]));
+    let error = new.open("secret/instance/TOKEN", &old.seal("secret/instance/TOKEN", b"x").unwrap()).unwrap_err().to_string();
+    for part in
+        [old.id().to_string(), new.id().to_string(), "secret/instance/TOKEN".to_owned(), "put back that key file".to_owned()]
+    {
+        assert!(error.contains(&part), "{error}");
+    }
+}
+
+#[test]
+fn the_key_file_is_made_once_and_only_for_its_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    let keys: Vec<Key> = std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| Key::load_or_create(&path).unwrap())).collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    });
+    assert!(keys.iter().all(|key| key.id() == keys[0].id()));
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    assert_eq!(Key::load_or_create(&path).unwrap().id(), keys[0].id());
+}
+
+#[test]
+fn a_key_file_open_to_others_or_spoiled_is_refused_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    Key::load_or_create(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = Key::load_or_create(&path).unwrap_err().to_string();
+    assert!(error.contains("mode 644") && error.contains("chmod 600"), "{error}");
+
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    for text in ["", "beespace-key-1:", "beespace-key-1:AAAA", "hello"] {
+        std::fs::write(&path, text).unwrap();
+        assert!(matches!(Key::load_or_create(&path), Err(SealError::NoKey { .. })), "{text:?}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    }
+}
+
+#[test]
+fn keys_for_other_uses_are_unlike() {
+    let key = Key::from_bytes([7; 32]);
+    assert_eq!(key.derive("aot cache 1"), key.derive("aot cache 1"));
+    assert_ne!(key.derive("aot cache 1"), key.derive("session 1"));
+    assert_ne!(*key.derive("aot cache 1"), [7; 32]);
+}
+
+#[test]
+fn nothing_of_a_key_or_a_value_is_shown() {
+    let key = Key::from_bytes(*b"thisisthekeythisisthekeythisisth");
+    let shown = format!("{key:?} {:?}", key.seal("place", b"topsecret").unwrap());
+    assert_eq!(shown, format!("Key({}) Sealed({} bytes)", key.id(), 1 + 8 + 24 + 9 + 16));
+}
+
+#[test]
+fn dumps_of_memory_are_off() {
+    beespace::seal::forbid_core_dumps().unwrap();
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+}
