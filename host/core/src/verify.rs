@@ -2,7 +2,10 @@
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 
-/// A value that came from bytes whose signature was checked. The one way to make one is [`verify`].
+use crate::digest::Digest;
+
+/// A value that came from bytes whose signature was checked. The ways to one are [`verify`], and [`restore`] for bytes that were
+/// stored after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified<T>(T);
 
@@ -39,6 +42,12 @@ pub fn verify(body: Vec<u8>, secret: &[u8], signature: Option<&str>) -> Option<V
     (matches && well_formed && !secret.is_empty()).then_some(Verified(body))
 }
 
+/// Bytes read back from the store are still the verified ones where their digest is the one recorded when the signature was checked.
+#[must_use]
+pub fn restore(body: Vec<u8>, recorded: Digest) -> Option<Verified<Vec<u8>>> {
+    (Digest::of(&body) == recorded).then_some(Verified(body))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +73,13 @@ mod tests {
             other[bit / 8] ^= 1 << (bit % 8);
             assert!(verify(other, b"s3cret", Some(&good)).is_none());
         }
+    }
+
+    #[test]
+    fn stored_bytes_stay_verified_only_while_they_are_the_same() {
+        let body = b"x".to_vec();
+        assert!(restore(body.clone(), Digest::of(&body)).is_some());
+        assert!(restore(b"y".to_vec(), Digest::of(&body)).is_none());
     }
 
     #[test]
