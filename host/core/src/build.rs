@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::event::{Claim, Event};
 use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageNumber, StepNumber};
 use crate::outcome::{Exit, Reason};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Spans};
 use crate::plan::StepPlan;
 use crate::status::Status;
 use crate::time::Timestamp;
@@ -64,6 +64,9 @@ pub struct PipelineFile {
     pub path: String,
     pub text: String,
     pub diagnostics: Vec<Diagnostic>,
+    /// Where each part of the normal form was written, so that a finding about a part is shown at its line.
+    #[serde(default)]
+    pub spans: Spans,
 }
 
 /// One pipeline being executed in a build, with its own workspace.

@@ -1,6 +1,18 @@
 //! The pipeline file in its normal form, `beespace.pipeline/v1`: what the reader and converters produce, policies judge and
 //! plans are made from.
 
+mod condition;
+mod env;
+mod fields;
+mod needs;
+mod problems;
+mod read;
+mod spans;
+mod step;
+pub mod when;
+mod words;
+mod yaml;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,6 +21,11 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Document;
 use crate::event::EventKind;
 use crate::status::Status;
+
+pub use self::read::{DEFAULT_NAME, Located, read};
+pub use self::spans::Spans;
+pub use self::step::MAX_STEPS;
+pub use self::yaml::{MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_TEXT};
 
 /// Name of the schema of the normal form.
 pub const SCHEMA: &str = "beespace.pipeline/v1";
@@ -79,7 +96,7 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageAction {
     pub image: String,
-    /// Lines of one script; none: the image's own command.
+    /// One script, entry by entry (an entry may have several lines); none: the image's own command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,7 +150,7 @@ pub struct Conditions {
     pub branch: Option<Choice<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paths: Option<Choice<String>>,
-    /// Only in a step: which ends of the steps it needs let it run.
+    /// Only in a step: `success` (nothing that counts has failed so far) and `failure` (something has).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Choice<Status>>,
 }

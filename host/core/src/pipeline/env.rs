@@ -1,0 +1,89 @@
+//! `env`: variables, each text or a secret by name.
+
+use std::collections::BTreeMap;
+
+use super::EnvValue;
+use super::fields::Reader;
+use super::problems::quote;
+use super::spans::Place;
+use super::words::SECRET;
+use super::yaml::{Entry, Node, Value};
+
+/// Longest name of a secret.
+const MAX_SECRET_NAME: usize = 100;
+
+impl Reader {
+    pub(super) fn env(&mut self, entry: &Entry, place: &Place) -> BTreeMap<String, EnvValue> {
+        let mut env = BTreeMap::new();
+        let node = &entry.value;
+        let Value::Map(variables) = &node.value else {
+            let message = format!("expected `env` to be a map of names to values, found {}", node.kind());
+            self.problems.add_with_help("wrong-type", node.span, message, "write `NAME: value`, one a line");
+            return env;
+        };
+        let place = place.child("env");
+        place.note(&mut self.spans, node.span);
+        for variable in variables {
+            self.check_variable_name(variable);
+            if let Some(value) = self.env_value(&variable.value) {
+                place.child(&variable.key).note(&mut self.spans, variable.value.span);
+                env.insert(variable.key.clone(), value);
+            }
+        }
+        env
+    }
+
+    fn check_variable_name(&mut self, variable: &Entry) {
+        let (name, span) = (variable.key.as_str(), variable.key_span);
+        if name == "CI" || name.starts_with("BEESPACE_") || name == "BEESPACE" {
+            let message = format!("{} is set by Beespace, so that steps can rely on it", quote(name));
+            self.problems.add_with_help("reserved-name", span, message, "take another name");
+        } else if !is_identifier(name) {
+            let message = format!("{} is no name of a variable", quote(name));
+            let help = "names are letters, digits and `_`, and do not begin with a digit: a shell can read no other";
+            self.problems.add_with_help("bad-value", span, message, help);
+        }
+    }
+
+    fn env_value(&mut self, node: &Node) -> Option<EnvValue> {
+        match &node.value {
+            Value::Scalar(scalar) => Some(EnvValue::Text(scalar.text.clone())),
+            Value::Map(_) => {
+                let fields = self.fields(node, "", &SECRET)?;
+                let Some(secret) = fields.get("from_secret") else {
+                    self.problems.add("missing-key", node.span, "expected `from_secret` here");
+                    return None;
+                };
+                self.secret_name(&secret.value).map(EnvValue::FromSecret)
+            }
+            Value::Null => {
+                let message = "expected the value of a variable, found nothing";
+                self.problems.add_with_help("wrong-type", node.span, message, "write `\"\"` for an empty one");
+                None
+            }
+            Value::List(_) => {
+                self.wrong_type(node, "the value of a variable to be text or `{ from_secret: NAME }`");
+                None
+            }
+        }
+    }
+
+    fn secret_name(&mut self, node: &Node) -> Option<String> {
+        let name = self.text(node, "`from_secret` to be the name of a secret")?;
+        let is_good =
+            name.len() <= MAX_SECRET_NAME && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+        if !is_good {
+            let message = format!("{} is no name of a secret", quote(&name));
+            let help = "names are at most 100 letters, digits, `_`, `-` and `.`";
+            self.problems.add_with_help("bad-value", node.span, message, help);
+        }
+        is_good.then_some(name)
+    }
+}
+
+/// A name that a POSIX shell can read as `$NAME`.
+fn is_identifier(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}

@@ -1,0 +1,165 @@
+//! Parts of the tree as the types they should be; what is not is noted as a problem.
+
+use super::problems::{Problems, did_you_mean, list, quote};
+use super::spans::{Place, Spans};
+use super::words::{Foreign, Words};
+use super::yaml::{Entry, Node, Scalar, Value};
+use crate::diagnostic::Span;
+
+/// Makes the normal form out of the tree. Its methods return `None` after they have noted a problem.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) problems: Problems,
+    pub(super) spans: Spans,
+}
+
+/// The entries of a map whose keys have been checked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fields<'n>(&'n [Entry]);
+
+impl<'n> Fields<'n> {
+    pub(super) fn get(self, key: &str) -> Option<&'n Entry> {
+        self.0.iter().find(|entry| entry.key == key)
+    }
+}
+
+impl Reader {
+    /// The entries of a map in which only `words` may stand.
+    pub(super) fn fields<'n>(&mut self, node: &'n Node, expected: &str, words: &Words) -> Option<Fields<'n>> {
+        let Value::Map(entries) = &node.value else {
+            self.wrong_type(node, expected);
+            return None;
+        };
+        for entry in entries {
+            self.check_key(entry, words);
+        }
+        Some(Fields(entries))
+    }
+
+    fn check_key(&mut self, entry: &Entry, words: &Words) {
+        let (key, span) = (entry.key.as_str(), entry.key_span);
+        if words.known.contains(&key) {
+            return;
+        }
+        let shown = quote(key);
+        if words.later.contains(&key) {
+            let message = format!("{shown} {} is not possible yet", words.place);
+            self.problems.add_with_help("not-yet", span, message, "leave it out until a later version knows it");
+        } else if let Some(foreign) = words.foreign.iter().find(|foreign| foreign.word == key) {
+            self.foreign_word(span, foreign);
+        } else {
+            let message = format!("unknown key {shown} {}", words.place);
+            let help = match did_you_mean(key, words.known.iter().chain(words.later).copied()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("known here: {}", words.known.join(", ")),
+            };
+            self.problems.add_with_help("unknown-key", span, message, help);
+        }
+    }
+
+    pub(super) fn foreign_word(&mut self, span: Span, foreign: &Foreign) {
+        let whose = if foreign.of == "another server" { "another server's".to_owned() } else { format!("{}'s", foreign.of) };
+        let message = format!("{} is {whose} word", quote(foreign.word));
+        self.problems.add_with_help("foreign-word", span, message, foreign.advice);
+    }
+
+    /// Text, which is any scalar as it is spelled. Blank text is a problem.
+    pub(super) fn text(&mut self, node: &Node, expected: &str) -> Option<String> {
+        match &node.value {
+            Value::Scalar(scalar) if !scalar.text.trim().is_empty() => Some(scalar.text.clone()),
+            _ => {
+                self.wrong_type(node, expected);
+                None
+            }
+        }
+    }
+
+    /// Text, or a list of texts; not empty.
+    pub(super) fn texts<'n>(&mut self, node: &'n Node, expected: &str) -> Option<Vec<(&'n Node, String)>> {
+        let items = match &node.value {
+            Value::List(items) if !items.is_empty() => items.as_slice(),
+            Value::Scalar(_) => std::slice::from_ref(node),
+            _ => {
+                self.wrong_type(node, expected);
+                return None;
+            }
+        };
+        let texts: Vec<_> = items.iter().map(|item| Some((item, self.text(item, expected)?))).collect();
+        texts.into_iter().collect()
+    }
+
+    /// A list of texts; empty only where `may_be_empty`. Each is noted under `place`.
+    pub(super) fn text_list(&mut self, node: &Node, expected: &str, place: &Place) -> Option<Vec<String>> {
+        let texts = self.texts(node, expected)?;
+        place.note(&mut self.spans, node.span);
+        Some(self.noted(texts, place))
+    }
+
+    /// The texts alone, each noted under `place` by its index.
+    pub(super) fn noted(&mut self, texts: Vec<(&Node, String)>, place: &Place) -> Vec<String> {
+        let mut all = Vec::with_capacity(texts.len());
+        for (index, (node, text)) in texts.into_iter().enumerate() {
+            place.child(index).note(&mut self.spans, node.span);
+            all.push(text);
+        }
+        all
+    }
+
+    /// One of a few words.
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        span: Span,
+        text: &str,
+        key: &str,
+        words: &[(&str, T)],
+        foreign: &[Foreign],
+    ) -> Option<T> {
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*value);
+        }
+        if let Some(foreign) = foreign.iter().find(|foreign| foreign.word == text) {
+            self.foreign_word(span, foreign);
+            return None;
+        }
+        let quoted: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+        let message = format!("expected `{key}` to be {}, found {}", list(&quoted, "or"), quote(text));
+        match did_you_mean(text, words.iter().map(|(word, _)| *word)) {
+            Some(meant) => self.problems.add_with_help("bad-value", span, message, format!("did you mean `{meant}`?")),
+            None => self.problems.add("bad-value", span, message),
+        }
+        None
+    }
+
+    /// Says what was expected and what is there.
+    pub(super) fn wrong_type(&mut self, node: &Node, expected: &str) {
+        let found = match &node.value {
+            Value::Scalar(Scalar { text, .. }) if text.trim().is_empty() => "empty text".to_owned(),
+            Value::Scalar(Scalar { text, .. }) => quote(text),
+            Value::List(items) if items.is_empty() => "an empty list".to_owned(),
+            _ => node.kind().to_owned(),
+        };
+        self.problems.add("wrong-type", node.span, format!("expected {expected}, found {found}"));
+    }
+
+    /// A duration above zero.
+    pub(super) fn duration(&mut self, entry: &Entry, place: &Place) -> Option<std::time::Duration> {
+        let expected = format!("`{}` to be {}", entry.key, crate::units::DURATION_EXPECTED);
+        let text = self.text(&entry.value, &expected)?;
+        place.child(&entry.key).note(&mut self.spans, entry.value.span);
+        let span = entry.value.span;
+        match crate::units::parse_duration(&text) {
+            Some(duration) if !duration.is_zero() => return Some(duration),
+            Some(_) => self.problems.add("bad-value", span, format!("`{}` must be longer than nothing", entry.key)),
+            None => {
+                let message = format!("expected {expected}, found {}", quote(&text));
+                if text.bytes().all(|b| b.is_ascii_digit()) {
+                    let help = format!("say the unit: `{text}m` are minutes, `{text}s` seconds");
+                    self.problems.add_with_help("bad-value", span, message, help);
+                } else {
+                    self.problems.add("bad-value", span, message);
+                }
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,113 @@
+//! `needs` of steps: who waits for whom, as a graph without cycles.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Step;
+use super::fields::Reader;
+use super::problems::{did_you_mean, quote};
+use super::step::Draft;
+use crate::diagnostic::Span;
+
+impl Reader {
+    /// The steps with their needs filled in: what the file says, or else the step before. Names must be unique and known, and
+    /// nobody may wait for himself, however long the way. Where a step is missing (`is_complete` is false) nobody is blamed for
+    /// naming it.
+    pub(super) fn connect(&mut self, drafts: Vec<Draft>, is_complete: bool) -> Vec<Step> {
+        self.check_unique(&drafts);
+        let names: BTreeSet<String> = drafts.iter().map(|draft| draft.step.name.clone()).collect();
+        let mut spans: BTreeMap<String, Span> = BTreeMap::new();
+        let mut silent = BTreeSet::new();
+        let mut steps: Vec<Step> = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let mut step = draft.step;
+            if let Some(needs) = draft.needs {
+                for (need, span) in needs {
+                    if is_complete && !names.contains(&need) {
+                        self.unknown_step(&need, span, &names);
+                    } else if step.needs.contains(&need) {
+                        self.problems.add("duplicate-name", span, format!("{} is needed twice", quote(&need)));
+                    } else {
+                        step.needs.push(need);
+                    }
+                }
+            } else {
+                silent.insert(step.name.clone());
+                step.needs.extend(steps.last().map(|before| before.name.clone()));
+            }
+            spans.insert(step.name.clone(), draft.name_span);
+            steps.push(step);
+        }
+        if is_complete {
+            self.check_cycles(&steps, &spans, &silent);
+        }
+        steps
+    }
+
+    fn check_unique(&mut self, drafts: &[Draft]) {
+        let mut first: BTreeMap<&str, Span> = BTreeMap::new();
+        for draft in drafts {
+            let name = draft.step.name.as_str();
+            if let Some(span) = first.get(name) {
+                let message = format!("a step named {} is already in line {}", quote(name), span.line);
+                self.problems.add_with_help("duplicate-name", draft.name_span, message, "names are unique in a pipeline");
+            } else {
+                first.insert(name, draft.name_span);
+            }
+        }
+    }
+
+    fn unknown_step(&mut self, need: &str, span: Span, names: &BTreeSet<String>) {
+        let message = format!("no step is named {}", quote(need));
+        let help = match did_you_mean(need, names.iter().map(String::as_str)) {
+            Some(meant) => format!("did you mean {}?", quote(meant)),
+            None => "`needs` names steps of the same pipeline".to_owned(),
+        };
+        self.problems.add_with_help("unknown-step", span, message, help);
+    }
+
+    fn check_cycles(&mut self, steps: &[Step], spans: &BTreeMap<String, Span>, silent: &BTreeSet<String>) {
+        let mut waits: BTreeMap<&str, Vec<&str>> =
+            steps.iter().map(|step| (step.name.as_str(), step.needs.iter().map(String::as_str).collect())).collect();
+        while let Some(cycle) = next_cycle(&mut waits, steps) {
+            let way: Vec<String> = cycle.iter().chain(cycle.first()).map(|name| quote(name)).collect();
+            let span = cycle.first().and_then(|name| spans.get(*name)).copied();
+            let message = format!("these steps wait for each other: {}", way.join(" needs "));
+            let help = match cycle.iter().find(|name| silent.contains(**name)) {
+                Some(name) => format!("{} has no `needs` and so waits for the step before it; give it `needs: []`", quote(name)),
+                None => "take one of the `needs` away".to_owned(),
+            };
+            self.problems.add_with_help("cycle", span, message, help);
+            for name in cycle {
+                waits.remove(name);
+            }
+        }
+    }
+}
+
+/// A cycle among those that still wait, beginning with its first step in the file. Whoever waits for nobody (any more) is taken
+/// out on the way.
+fn next_cycle<'s>(waits: &mut BTreeMap<&'s str, Vec<&'s str>>, steps: &'s [Step]) -> Option<Vec<&'s str>> {
+    loop {
+        let done: Vec<&str> =
+            waits.iter().filter(|(_, needs)| !needs.iter().any(|need| waits.contains_key(need))).map(|(name, _)| *name).collect();
+        if done.is_empty() {
+            break;
+        }
+        for name in done {
+            waits.remove(name);
+        }
+    }
+    let mut way: Vec<&str> = vec![steps.iter().map(|step| step.name.as_str()).find(|name| waits.contains_key(name))?];
+    // Everybody who is left waits for somebody who is left, so the way must come back to itself.
+    loop {
+        let next = way.last().and_then(|last| waits.get(last)?.iter().copied().find(|need| waits.contains_key(need)))?;
+        if let Some(start) = way.iter().position(|name| *name == next) {
+            let mut cycle = way.split_off(start);
+            let order = |name: &str| steps.iter().position(|step| step.name == name);
+            let first = (0..cycle.len()).min_by_key(|index| cycle.get(*index).and_then(|name| order(name)))?;
+            cycle.rotate_left(first);
+            return Some(cycle);
+        }
+        way.push(next);
+    }
+}

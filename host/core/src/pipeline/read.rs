@@ -1,0 +1,165 @@
+//! The reader: bytes of a file in, the normal form or every problem at once out.
+
+use super::condition::Scope;
+use super::fields::Reader;
+use super::problems::{Problems, quote};
+use super::spans::{Place, Spans};
+use super::step::first_key;
+use super::words::{CLONE, PIPELINE};
+use super::yaml::{self, Node, Scalar, Value};
+use super::{CloneOptions, Pipeline};
+use crate::diagnostic::{Diagnostic, Span};
+
+/// The name of a pipeline whose file gives none.
+pub const DEFAULT_NAME: &str = "default";
+
+/// A pipeline and where each part of it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    pub pipeline: Pipeline,
+    pub spans: Spans,
+}
+
+/// Reads a pipeline file. `file` is its path, for the messages.
+///
+/// # Errors
+/// Every problem of the file at once, in the order of lines.
+pub fn read(file: &str, bytes: &[u8]) -> Result<Located, Vec<Diagnostic>> {
+    let mut problems = Problems::new(file);
+    let root = text(bytes, &mut problems).and_then(|text| yaml::parse(text, &mut problems));
+    let mut reader = Reader { problems, spans: Spans::default() };
+    let pipeline = match root {
+        Some(root) => reader.pipeline(&root),
+        None => {
+            if reader.problems.is_empty() {
+                reader.problems.add_with_help("missing-key", None, "the file is empty", "a pipeline has at least `steps`");
+            }
+            None
+        }
+    };
+    match pipeline {
+        Some(pipeline) if reader.problems.is_empty() => Ok(Located { pipeline, spans: reader.spans }),
+        _ => Err(reader.problems.into_diagnostics()),
+    }
+}
+
+fn text<'a>(bytes: &'a [u8], problems: &mut Problems) -> Option<&'a str> {
+    if bytes.len() > yaml::MAX_BYTES {
+        let message = format!("the file has {} bytes, and a pipeline file may have 256 KiB", bytes.len());
+        problems.add_with_help("too-large", None, message, "move long scripts into files of the repository");
+        return None;
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            let before = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+            let (line, column) = (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX));
+            let span = Span { line, column, end_line: line, end_column: column };
+            problems.add_with_help("not-utf8", span, "this is no UTF-8", "save the file as UTF-8");
+            None
+        }
+    }
+}
+
+impl Reader {
+    fn pipeline(&mut self, root: &Node) -> Option<Pipeline> {
+        let entries = match &root.value {
+            Value::Map(entries) => entries,
+            _ => {
+                self.wrong_type(root, "a pipeline to be a map with `steps`");
+                return None;
+            }
+        };
+        let is_meant = |key: &str| !key.starts_with("x-");
+        let own =
+            Node { span: root.span, value: Value::Map(entries.iter().filter(|entry| is_meant(&entry.key)).cloned().collect()) };
+        self.check_scalars(&own);
+        let fields = self.fields(&own, "a pipeline", &PIPELINE)?;
+        let place = Place::root();
+        place.note(&mut self.spans, first_key(root));
+        let name = fields.get("name").and_then(|entry| self.name(entry, &place));
+        let steps = match fields.get("steps") {
+            Some(entry) => {
+                let (drafts, is_complete) = self.drafts(entry, &place);
+                self.connect(drafts, is_complete)
+            }
+            None => {
+                let span = first_key(root);
+                self.problems.add_with_help("missing-key", span, "a pipeline without `steps`", "list what is to be run");
+                Vec::new()
+            }
+        };
+        Some(Pipeline {
+            name: name.unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+            when: fields.get("when").and_then(|entry| self.when(entry, Scope::Pipeline, &place)),
+            env: fields.get("env").map(|entry| self.env(entry, &place)).unwrap_or_default(),
+            timeout: fields.get("timeout").and_then(|entry| self.duration(entry, &place)),
+            clone: fields.get("clone").map(|entry| self.clone_options(&entry.value, &place)).unwrap_or_default(),
+            steps,
+        })
+    }
+
+    fn clone_options(&mut self, node: &Node, place: &Place) -> CloneOptions {
+        const EXPECTED: &str = "`clone` to be `false` or a map such as `{ depth: 50 }`";
+        let mut options = CloneOptions::default();
+        let place = place.child("clone");
+        place.note(&mut self.spans, node.span);
+        match &node.value {
+            Value::Scalar(Scalar { text, is_plain: true }) if text == "false" => options.enabled = false,
+            Value::Scalar(Scalar { text, is_plain: true }) if text == "true" => {}
+            Value::Map(_) => {
+                let depth = self.fields(node, EXPECTED, &CLONE).and_then(|fields| fields.get("depth"));
+                if let Some(depth) = depth {
+                    place.child("depth").note(&mut self.spans, depth.value.span);
+                    options.depth = self.depth(&depth.value).unwrap_or(options.depth);
+                }
+            }
+            _ => self.wrong_type(node, EXPECTED),
+        }
+        options
+    }
+
+    fn depth(&mut self, node: &Node) -> Option<u32> {
+        const EXPECTED: &str = "`depth` to be a number of commits, 0 for all of them";
+        let text = self.text(node, EXPECTED)?;
+        let depth = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        if depth.is_none() {
+            self.wrong_type(node, EXPECTED);
+        }
+        depth
+    }
+
+    /// What no text of the file may hold, wherever it stands.
+    fn check_scalars(&mut self, node: &Node) {
+        match &node.value {
+            Value::Null => {}
+            Value::Scalar(scalar) => self.check_scalar(&scalar.text, node.span),
+            Value::List(items) => items.iter().for_each(|item| self.check_scalars(item)),
+            Value::Map(entries) => {
+                for entry in entries {
+                    self.check_scalar(&entry.key, entry.key_span);
+                    self.check_scalars(&entry.value);
+                }
+            }
+        }
+    }
+
+    fn check_scalar(&mut self, text: &str, span: Span) {
+        if let Some(start) = text.find("${{") {
+            let rest = text.get(start..).unwrap_or_default();
+            let shown = rest.split_inclusive("}}").next().unwrap_or(rest);
+            let message = format!("{} is a substitution, and those are not possible yet", quote(shown));
+            self.problems.add_with_help(
+                "not-yet",
+                span,
+                message,
+                "in `run`, use the variables that every step gets: `$BEESPACE_BRANCH`",
+            );
+        }
+        if text.contains('\0') {
+            self.problems.add("bad-value", span, "text with a NUL byte: no program can be given that");
+        }
+    }
+}

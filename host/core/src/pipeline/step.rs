@@ -1,0 +1,262 @@
+//! `steps`: each an `image:` with what runs in it, or a step type under `uses:`.
+
+use serde_json::Value as Json;
+
+use super::condition::Scope;
+use super::fields::{Fields, Reader};
+use super::problems::{is_unprintable, quote};
+use super::spans::Place;
+use super::words::{FOREIGN_FAILURES, STEP};
+use super::yaml::{Entry, Node, Value};
+use super::{Action, ImageAction, OnFailure, Step, UsesAction};
+use crate::diagnostic::Span;
+
+/// Most steps of a build.
+pub const MAX_STEPS: usize = 500;
+/// Longest name, in characters.
+const MAX_NAME: usize = 100;
+/// Longest reference of an image, as the distribution specification has it (255 for the name, 128 for the tag, a digest).
+const MAX_IMAGE: usize = 512;
+
+/// A step as it was read, before anybody looked whom it needs.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) step: Step,
+    pub(super) name_span: Span,
+    /// What the file says about `needs`, if anything.
+    pub(super) needs: Option<Vec<(String, Span)>>,
+}
+
+impl Reader {
+    /// The steps, and whether all that the file holds could be made out.
+    pub(super) fn drafts(&mut self, entry: &Entry, place: &Place) -> (Vec<Draft>, bool) {
+        let node = &entry.value;
+        let items = match &node.value {
+            Value::List(items) if !items.is_empty() => items.as_slice(),
+            Value::Map(_) => {
+                let message = "expected `steps` to be a list, found a map";
+                let help = "steps by key are Woodpecker's form; here it is `- name: …`, one a step";
+                self.problems.add_with_help("wrong-type", node.span, message, help);
+                return (Vec::new(), false);
+            }
+            _ => {
+                self.wrong_type(node, "`steps` to be a list of steps");
+                return (Vec::new(), false);
+            }
+        };
+        if items.len() > MAX_STEPS {
+            let message = format!("{} steps, and a build may have {MAX_STEPS}", items.len());
+            self.problems.add("too-large", entry.key_span, message);
+            return (Vec::new(), false);
+        }
+        let place = place.child("steps");
+        place.note(&mut self.spans, node.span);
+        let drafts: Vec<Draft> =
+            items.iter().enumerate().filter_map(|(index, item)| self.draft(item, &place.child(index))).collect();
+        let is_complete = drafts.len() == items.len();
+        (drafts, is_complete)
+    }
+
+    fn draft(&mut self, node: &Node, place: &Place) -> Option<Draft> {
+        place.note(&mut self.spans, node.span);
+        let fields = self.fields(node, "a step to be a map with `name` and `image` or `uses`", &STEP)?;
+        let name = fields.get("name").and_then(|entry| self.name(entry, place));
+        if fields.get("name").is_none() {
+            let span = first_key(node);
+            self.problems.add_with_help(
+                "missing-key",
+                span,
+                "a step without `name`",
+                "give it one: people look for it in the log",
+            );
+        }
+        let step = Step {
+            name: name.unwrap_or_default(),
+            action: self.action(node, fields, place).unwrap_or_else(nothing),
+            env: fields.get("env").map(|entry| self.env(entry, place)).unwrap_or_default(),
+            when: fields.get("when").and_then(|entry| self.when(entry, Scope::Step, place)),
+            needs: Vec::new(),
+            timeout: fields.get("timeout").and_then(|entry| self.duration(entry, place)),
+            failure: fields.get("failure").and_then(|entry| self.failure(entry, place)).unwrap_or_default(),
+        };
+        let needs = fields.get("needs").map(|entry| self.needs(entry, place));
+        let name_span = fields.get("name").map_or(node.span, |entry| entry.value.span);
+        (!step.name.is_empty()).then_some(Draft { step, name_span, needs })
+    }
+
+    /// The name of a pipeline or step: text for people.
+    pub(super) fn name(&mut self, entry: &Entry, place: &Place) -> Option<String> {
+        let name = self.text(&entry.value, "`name` to be text")?;
+        let span = entry.value.span;
+        place.child("name").note(&mut self.spans, span);
+        if name.chars().count() > MAX_NAME {
+            self.problems.add("bad-value", span, format!("a name is longer than {MAX_NAME} characters"));
+        } else if name.chars().any(is_unprintable) {
+            self.problems.add("bad-value", span, format!("the name {} holds control characters", quote(&name)));
+        } else {
+            return Some(name);
+        }
+        None
+    }
+
+    fn needs(&mut self, entry: &Entry, place: &Place) -> Vec<(String, Span)> {
+        let place = place.child("needs");
+        place.note(&mut self.spans, entry.value.span);
+        if matches!(&entry.value.value, Value::List(items) if items.is_empty()) {
+            return Vec::new();
+        }
+        let texts = self.texts(&entry.value, "`needs` to be a list of names of steps").unwrap_or_default();
+        let spans: Vec<Span> = texts.iter().map(|(node, _)| node.span).collect();
+        self.noted(texts, &place).into_iter().zip(spans).collect()
+    }
+
+    fn failure(&mut self, entry: &Entry, place: &Place) -> Option<OnFailure> {
+        let words = [("fail", OnFailure::Fail), ("ignore", OnFailure::Ignore), ("cancel", OnFailure::Cancel)];
+        let text = self.text(&entry.value, "`failure` to be `fail`, `ignore` or `cancel`")?;
+        place.child("failure").note(&mut self.spans, entry.value.span);
+        self.word(entry.value.span, &text, "failure", &words, FOREIGN_FAILURES)
+    }
+
+    fn action(&mut self, node: &Node, fields: Fields<'_>, place: &Place) -> Option<Action> {
+        let place = place.child("action");
+        match (fields.get("image"), fields.get("uses")) {
+            (Some(image), None) => {
+                place.note(&mut self.spans, image.value.span);
+                if let Some(with) = fields.get("with") {
+                    let message = "`with` is for steps with `uses`, and this one has `image`";
+                    self.problems.add_with_help("conflict", with.key_span, message, "give a container its settings in `env`");
+                }
+                self.image_action(image, fields, &place).map(Action::Image)
+            }
+            (None, Some(uses)) => {
+                place.note(&mut self.spans, uses.value.span);
+                for key in ["run", "entrypoint", "args", "workdir"] {
+                    if let Some(entry) = fields.get(key) {
+                        let message = format!("`{key}` is for steps with `image`, and this one has `uses`");
+                        self.problems.add("conflict", entry.key_span, message);
+                    }
+                }
+                self.uses_action(uses, fields, &place).map(Action::Uses)
+            }
+            (Some(_), Some(uses)) => {
+                let message = "a step has `image` or `uses`, and this one has both";
+                self.problems.add_with_help("conflict", uses.key_span, message, "make two steps of it");
+                None
+            }
+            (None, None) => {
+                let message = "a step without `image` and without `uses`: there is nothing to run";
+                let help = "name the image of a container, for example `image: debian:13`";
+                self.problems.add_with_help("missing-key", first_key(node), message, help);
+                None
+            }
+        }
+    }
+
+    fn image_action(&mut self, image: &Entry, fields: Fields<'_>, place: &Place) -> Option<ImageAction> {
+        place.child("image").note(&mut self.spans, image.value.span);
+        let reference = self.text(&image.value, "`image` to be the name of an image").and_then(|text| self.image(image, text));
+        let run = fields.get("run").and_then(|entry| {
+            let expected = "`run` to be the lines of a script";
+            self.text_list(&entry.value, expected, &place.child("run"))
+        });
+        for key in ["entrypoint", "args"] {
+            if let (Some(_), Some(entry)) = (fields.get("run"), fields.get(key)) {
+                let message = format!("`run` and `{key}` do not go together: a script brings its own shell");
+                self.problems.add_with_help("conflict", entry.key_span, message, format!("leave out `run` or `{key}`"));
+            }
+        }
+        let mut words = |key: &str| {
+            let entry = fields.get(key)?;
+            if matches!(&entry.value.value, Value::List(items) if items.is_empty()) {
+                return Some(Vec::new());
+            }
+            self.text_list(&entry.value, &format!("`{key}` to be a list of words"), &place.child(key))
+        };
+        let (entrypoint, args) = (words("entrypoint"), words("args"));
+        let workdir = fields.get("workdir").and_then(|entry| {
+            place.child("workdir").note(&mut self.spans, entry.value.span);
+            self.text(&entry.value, "`workdir` to be a directory in the container")
+        });
+        Some(ImageAction { image: reference?, run, entrypoint, args, workdir })
+    }
+
+    fn image(&mut self, entry: &Entry, reference: String) -> Option<String> {
+        let is_word = reference.len() <= MAX_IMAGE
+            && !reference.starts_with('-')
+            && reference.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | '$' | '\\'));
+        if !is_word {
+            let message = format!("{} is no name of an image", quote(&reference));
+            self.problems.add_with_help(
+                "bad-value",
+                entry.value.span,
+                message,
+                "for example `debian:13` or `ghcr.io/acme/tool:1.2`",
+            );
+        }
+        is_word.then_some(reference)
+    }
+
+    fn uses_action(&mut self, uses: &Entry, fields: Fields<'_>, place: &Place) -> Option<UsesAction> {
+        place.child("plugin").note(&mut self.spans, uses.value.span);
+        let plugin = self.text(&uses.value, "`uses` to be the name of a step type")?;
+        if plugin.len() > MAX_NAME || !plugin.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+            let message = format!("{} is no name of a step type", quote(&plugin));
+            let help = "names are letters, digits, `-`, `_` and `.`; the admin of the instance binds them to plugins";
+            self.problems.add_with_help("bad-value", uses.value.span, message, help);
+            return None;
+        }
+        let with = match fields.get("with") {
+            None => Json::Object(serde_json::Map::new()),
+            Some(entry) if matches!(entry.value.value, Value::Map(_)) => self.json(&entry.value, &place.child("with")),
+            Some(entry) => {
+                self.wrong_type(&entry.value, "`with` to be a map of settings");
+                return None;
+            }
+        };
+        Some(UsesAction { plugin, with })
+    }
+
+    /// Settings as JSON. `true`, `false`, nothing and whole numbers are what they look like; everything else is text as it is
+    /// spelled, `1.10` included: a version is more often meant than a number, and a plugin can read a number out of text.
+    fn json(&mut self, node: &Node, place: &Place) -> Json {
+        place.note(&mut self.spans, node.span);
+        match &node.value {
+            Value::Null => Json::Null,
+            Value::Scalar(scalar) if scalar.is_plain => plain_json(&scalar.text),
+            Value::Scalar(scalar) => Json::String(scalar.text.clone()),
+            Value::List(items) => {
+                Json::Array(items.iter().enumerate().map(|(index, item)| self.json(item, &place.child(index))).collect())
+            }
+            Value::Map(entries) => Json::Object(
+                entries.iter().map(|entry| (entry.key.clone(), self.json(&entry.value, &place.child(&entry.key)))).collect(),
+            ),
+        }
+    }
+}
+
+/// Whole numbers up to this are exact in every JSON reader (RFC 8259, section 6).
+const MAX_EXACT: i64 = (1 << 53) - 1;
+
+fn plain_json(text: &str) -> Json {
+    match text {
+        "true" => Json::Bool(true),
+        "false" => Json::Bool(false),
+        text => match text.parse::<i64>() {
+            Ok(number) if number.to_string() == text && number.abs() <= MAX_EXACT => Json::from(number),
+            _ => Json::String(text.to_owned()),
+        },
+    }
+}
+
+/// Where a map begins, for what is missing in it.
+pub(super) fn first_key(node: &Node) -> Span {
+    match &node.value {
+        Value::Map(entries) => entries.first().map_or(node.span, |entry| entry.key_span),
+        _ => node.span,
+    }
+}
+
+/// Stands where a problem has been noted; never leaves the reader.
+fn nothing() -> Action {
+    Action::Image(ImageAction { image: String::new(), run: None, entrypoint: None, args: None, workdir: None })
+}

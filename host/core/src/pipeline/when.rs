@@ -1,0 +1,230 @@
+//! Whether a `when` holds, and if not, why: part by part, in words.
+
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Serialize};
+
+use super::problems::{list, quote};
+use super::{Choice, Conditions, When};
+use crate::event::EventKind;
+use crate::outcome::Reason;
+use crate::status::Status;
+
+/// Events for which a pipeline runs whose `when` names none.
+pub const DEFAULT_EVENTS: [EventKind; 4] = [EventKind::Push, EventKind::Tag, EventKind::PullRequest, EventKind::Manual];
+
+/// What conditions are held against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    pub event: EventKind,
+    /// Short name; for a pull request its target. None for an event without one (a tag).
+    pub branch: Option<String>,
+    pub changed: ChangedPaths,
+}
+
+/// Paths that the event changed, relative to the root of the repository, as git tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangedPaths {
+    /// All of them.
+    Known(Vec<String>),
+    /// Nobody can say; why, as the end of a sentence: `the new branch has no commit in common with main`. Every `paths` holds.
+    Unknown(String),
+}
+
+/// Whether a pipeline runs.
+///
+/// # Errors
+/// Why not. What holds may come with remarks: that a condition was not really checked.
+pub fn pipeline_holds(when: Option<&When>, facts: &Facts) -> Result<Vec<Reason>, Reason> {
+    let all_of = |conditions: &Conditions| {
+        let event = match &conditions.event {
+            Some(choice) => event(choice, facts),
+            None if DEFAULT_EVENTS.contains(&facts.event) => Ok(()),
+            None => Err(Reason::new(
+                "event",
+                format!("event is {}, and without `event` a pipeline runs for {}", facts.event, list(&DEFAULT_EVENTS, "and")),
+            )),
+        };
+        collect(event, conditions, facts)
+    };
+    any_of(when, all_of)
+}
+
+/// Whether a step runs whose turn it is. `failed` are the steps that have failed so far and count; their names go into the reason.
+///
+/// An alternative without `status` wants that nothing has failed.
+///
+/// # Errors
+/// Why not.
+pub fn step_holds(when: Option<&When>, facts: &Facts, failed: &[&str]) -> Result<Vec<Reason>, Reason> {
+    let all_of = |conditions: &Conditions| {
+        let event = conditions.event.as_ref().map_or(Ok(()), |choice| event(choice, facts));
+        let mut parts = collect(event, conditions, facts);
+        if let Err(reason) = status(conditions.status.as_ref(), failed) {
+            parts.failed.push(reason);
+        }
+        parts
+    };
+    any_of(when, all_of)
+}
+
+/// Whether the step would run even after a failure. Asked of running steps when a sibling's `failure: cancel` ends the others.
+#[must_use]
+pub fn tolerates_failure(when: Option<&When>) -> bool {
+    let tolerates = |conditions: &Conditions| status(conditions.status.as_ref(), &["a sibling"]).is_ok();
+    when.is_some_and(|When(alternatives)| alternatives.iter().any(tolerates))
+}
+
+/// What one alternative says.
+#[derive(Default)]
+struct Parts {
+    failed: Vec<Reason>,
+    remarks: Vec<Reason>,
+}
+
+fn collect(event: Result<(), Reason>, conditions: &Conditions, facts: &Facts) -> Parts {
+    let mut parts = Parts { failed: event.err().into_iter().collect(), remarks: Vec::new() };
+    if let Some(choice) = &conditions.branch
+        && let Err(reason) = branch(choice, facts.branch.as_deref())
+    {
+        parts.failed.push(reason);
+    }
+    if let Some(choice) = &conditions.paths {
+        match paths(choice, &facts.changed) {
+            Ok(remark) => parts.remarks.extend(remark),
+            Err(reason) => parts.failed.push(reason),
+        }
+    }
+    parts
+}
+
+fn any_of(when: Option<&When>, all_of: impl Fn(&Conditions) -> Parts) -> Result<Vec<Reason>, Reason> {
+    let silent = [Conditions::default()];
+    let alternatives = when.map_or(silent.as_slice(), |When(alternatives)| alternatives.as_slice());
+    let mut refusals = Vec::with_capacity(alternatives.len());
+    for conditions in alternatives {
+        let parts = all_of(conditions);
+        if parts.failed.is_empty() {
+            return Ok(parts.remarks);
+        }
+        refusals.push(parts.failed);
+    }
+    Err(refusal(refusals, when.is_some()))
+}
+
+/// One tree out of the refusals of all alternatives. One alternative needs no level of its own, one reason no tree.
+fn refusal(mut refusals: Vec<Vec<Reason>>, is_written: bool) -> Reason {
+    if refusals.len() == 1 {
+        let mut only = refusals.pop().unwrap_or_default();
+        if only.len() == 1 && !is_written {
+            return only.remove(0);
+        }
+        return only.into_iter().fold(Reason::new("when", "its `when` does not hold"), Reason::part);
+    }
+    let alternative = |parts: Vec<Reason>, number: usize| {
+        parts.into_iter().fold(Reason::new("alternative", format!("alternative {number}")), Reason::part)
+    };
+    let numbered = refusals.into_iter().zip(1..).map(|(parts, number)| alternative(parts, number));
+    numbered.fold(Reason::new("when", "no alternative of its `when` holds"), Reason::part)
+}
+
+fn event(choice: &Choice<EventKind>, facts: &Facts) -> Result<(), Reason> {
+    let kind = facts.event;
+    if choice.exclude.contains(&kind) {
+        Err(Reason::new("event", format!("event is {kind}, which is excluded")))
+    } else if !choice.include.is_empty() && !choice.include.contains(&kind) {
+        Err(Reason::new("event", format!("event is {kind}, wanted {}", list(&choice.include, "or"))))
+    } else {
+        Ok(())
+    }
+}
+
+fn branch(choice: &Choice<String>, branch: Option<&str>) -> Result<(), Reason> {
+    let Some(branch) = branch else {
+        return Err(Reason::new("branch", format!("the event has no branch, wanted {}", wanted(choice))));
+    };
+    if let Some(pattern) = matching(&choice.exclude, branch) {
+        Err(Reason::new("branch", format!("branch is {}, excluded by {}", quote(branch), quote(pattern))))
+    } else if !choice.include.is_empty() && matching(&choice.include, branch).is_none() {
+        Err(Reason::new("branch", format!("branch is {}, wanted {}", quote(branch), wanted(choice))))
+    } else {
+        Ok(())
+    }
+}
+
+fn paths(choice: &Choice<String>, changed: &ChangedPaths) -> Result<Option<Reason>, Reason> {
+    let paths = match changed {
+        ChangedPaths::Known(paths) => paths,
+        ChangedPaths::Unknown(why) => {
+            let message = format!("`paths` was not checked, because the changed paths are not known: {why}");
+            return Ok(Some(Reason::new("paths-unknown", message)));
+        }
+    };
+    let (include, exclude) = (set(&choice.include), set(&choice.exclude));
+    let is_included = |path: &&String| choice.include.is_empty() || include.is_match(path);
+    let included = paths.iter().filter(is_included);
+    let mut matched = 0_usize;
+    for path in included {
+        if !exclude.is_match(path) {
+            return Ok(None);
+        }
+        matched += 1;
+    }
+    let message = match (paths.as_slice(), matched) {
+        ([], _) => "no path has changed".to_owned(),
+        ([path], 0) => format!("the one changed path {} is not among {}", quote(path), wanted(choice)),
+        (all, 0) => format!("none of the {} changed paths is among {}", all.len(), wanted(choice)),
+        (_, _) => format!("every changed path that was wanted is excluded by {}", patterns(&choice.exclude)),
+    };
+    Err(Reason::new("paths", message))
+}
+
+fn status(choice: Option<&Choice<Status>>, failed: &[&str]) -> Result<(), Reason> {
+    let so_far = if failed.is_empty() { Status::Success } else { Status::Failure };
+    let holds = match choice {
+        None => so_far == Status::Success,
+        Some(Choice { include, exclude }) => !exclude.contains(&so_far) && (include.is_empty() || include.contains(&so_far)),
+    };
+    if holds {
+        return Ok(());
+    }
+    let message = if failed.is_empty() {
+        "nothing has failed".to_owned()
+    } else {
+        let names: Vec<String> = failed.iter().take(3).map(|name| quote(name)).collect();
+        let more = failed.len().saturating_sub(names.len());
+        let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{others} did not succeed", list(&names, "and"))
+    };
+    let code = if failed.is_empty() { "nothing-failed" } else { "earlier-failure" };
+    Err(Reason::new(code, message))
+}
+
+/// What a choice asks for, in words.
+fn wanted(choice: &Choice<String>) -> String {
+    if choice.include.is_empty() { "any".to_owned() } else { patterns(&choice.include) }
+}
+
+fn patterns(patterns: &[String]) -> String {
+    let quoted: Vec<String> = patterns.iter().map(|pattern| quote(pattern)).collect();
+    list(&quoted, "or")
+}
+
+/// The first pattern that fits.
+fn matching<'p>(patterns: &'p [String], text: &str) -> Option<&'p str> {
+    patterns.iter().find(|glob| pattern(glob).is_ok_and(|glob| glob.compile_matcher().is_match(text))).map(String::as_str)
+}
+
+/// All patterns at once. The reader has refused those that are none, so none is left out here.
+fn set(patterns: &[String]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    patterns.iter().filter_map(|glob| pattern(glob).ok()).for_each(|glob| {
+        set.add(glob);
+    });
+    set.build().unwrap_or_default()
+}
+
+/// A glob: `*` and `?` stop at `/`, `**` does not.
+pub(super) fn pattern(text: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build()
+}

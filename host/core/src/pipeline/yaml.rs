@@ -1,0 +1,349 @@
+//! YAML as a tree in which everything knows its place: made from a parser's events within a budget, before anybody asks what
+//! the keys mean.
+//!
+//! Scalars keep the spelling of the file (`1.10` stays `1.10`, `no` stays `no`). Aliases are expanded and merge keys (`<<`)
+//! merged here, duplicate keys told here.
+
+use std::collections::{HashMap, HashSet};
+
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
+
+use super::problems::{Problems, quote};
+use crate::diagnostic::Span;
+
+/// Bytes of a file.
+pub const MAX_BYTES: usize = 256 * 1024;
+/// Lists and maps inside each other, aliases expanded.
+pub const MAX_DEPTH: usize = 32;
+/// Scalars, lists and maps, aliases expanded; a key counts too.
+pub const MAX_NODES: usize = 10_000;
+/// Bytes of all scalars, aliases expanded.
+pub const MAX_TEXT: usize = 1024 * 1024;
+/// Bytes of one key.
+const MAX_KEY: usize = 256;
+
+/// A scalar, list or map, and where it was written. The root of an expanded alias stands at the alias, its parts where they are.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) span: Span,
+    pub(super) value: Value,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    /// Nothing: an empty place, `~` or `null`, unquoted.
+    Null,
+    Scalar(Scalar),
+    List(Vec<Node>),
+    /// In the order of the file, keys unique.
+    Map(Vec<Entry>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Scalar {
+    pub(super) text: String,
+    /// Unquoted, so that `true` and `3` may mean more than text.
+    pub(super) is_plain: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) key_span: Span,
+    pub(super) value: Node,
+}
+
+impl Node {
+    /// What kind of thing this is, for messages: `a list`.
+    pub(super) fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Null => "nothing",
+            Value::Scalar(_) => "text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+}
+
+/// Reads the one document of `text`. `None` where there is none or a problem ended the reading; further problems may have been
+/// noted with a tree, too.
+pub(super) fn parse(text: &str, problems: &mut Problems) -> Option<Node> {
+    let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
+    let parser = Parser::new_from_str_with_options(text, options);
+    let mut tree = Tree { parser, problems, anchors: HashMap::new(), nodes: 0, bytes: 0 };
+    match tree.document() {
+        Ok(root) => root,
+        Err(Stop::Told) => None,
+        Err(Stop::Syntax(error)) => {
+            let (message, help) = explain(&error);
+            let span = point(*error.marker());
+            match help {
+                Some(help) => problems.add_with_help("yaml", span, message, help),
+                None => problems.add("yaml", span, message),
+            }
+            None
+        }
+    }
+}
+
+/// Why reading ended early.
+enum Stop {
+    /// The parser could not go on.
+    Syntax(ScanError),
+    /// The problem is already noted.
+    Told,
+}
+
+/// An anchored node and what a copy of it costs.
+struct Anchored {
+    node: Node,
+    nodes: usize,
+    bytes: usize,
+    height: usize,
+}
+
+struct Tree<'a, 'p> {
+    parser: Parser<'a, StrInput<'a>>,
+    problems: &'p mut Problems,
+    /// Finished anchors by the parser's id; `None` while one is being read.
+    anchors: HashMap<usize, Option<Anchored>>,
+    nodes: usize,
+    bytes: usize,
+}
+
+type Read<'a> = (Event<'a>, Span);
+
+impl<'a> Tree<'a, '_> {
+    fn document(&mut self) -> Result<Option<Node>, Stop> {
+        let mut root = None;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamEnd => return Ok(root),
+                Event::DocumentStart(..) if root.is_some() => {
+                    let message = "a second document begins here, and several pipelines in one file are not possible yet";
+                    self.problems.add_with_help("not-yet", span, message, "keep one pipeline in the file");
+                    return Err(Stop::Told);
+                }
+                event if event.is_node() => root = Some(self.node((event, span), 1)?.0),
+                _ => {}
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<Read<'a>, Stop> {
+        match self.parser.next_event() {
+            Some(Ok((event, span))) => Ok((event, range(&span))),
+            Some(Err(error)) => Err(Stop::Syntax(error)),
+            None => Ok((Event::StreamEnd, Span { line: 1, column: 1, end_line: 1, end_column: 1 })),
+        }
+    }
+
+    /// The node that begins with this event, and its height.
+    fn node(&mut self, (event, span): Read<'a>, depth: usize) -> Result<(Node, usize), Stop> {
+        if depth > MAX_DEPTH {
+            return Err(self.too_deep(span));
+        }
+        self.count(span, 1, 0)?;
+        self.check_tag(event.tag(), span);
+        let before = (self.nodes, self.bytes);
+        let anchor = event.anchor_id().filter(|id| *id != 0);
+        if let Some(id) = anchor {
+            self.anchors.insert(id, None);
+        }
+        let (node, height) = match event {
+            Event::Alias(id) => return self.alias(id, span, depth),
+            Event::UnresolvedAlias(name) => {
+                self.problems.add("yaml", span, format!("{} names no anchor above", quote(&format!("*{name}"))));
+                (Node { span, value: Value::Null }, 1)
+            }
+            Event::Scalar(text, style, _, tag) => {
+                self.count(span, 0, text.len())?;
+                (Node { span, value: scalar(text.into_owned(), style, tag.is_some()) }, 1)
+            }
+            Event::SequenceStart(..) => self.list(span, depth)?,
+            Event::MappingStart(..) => self.map(span, depth)?,
+            _ => (Node { span, value: Value::Null }, 1),
+        };
+        if let Some(id) = anchor {
+            let (nodes, bytes) = (self.nodes - before.0 + 1, self.bytes - before.1);
+            self.anchors.insert(id, Some(Anchored { node: node.clone(), nodes, bytes, height }));
+        }
+        Ok((node, height))
+    }
+
+    fn list(&mut self, start: Span, depth: usize) -> Result<(Node, usize), Stop> {
+        let (mut items, mut height, mut span) = (Vec::new(), 0, start);
+        loop {
+            let (event, at) = self.next()?;
+            if matches!(event, Event::SequenceEnd) {
+                let span = closed(span, at);
+                return Ok((Node { span, value: Value::List(items) }, height + 1));
+            }
+            let (item, item_height) = self.node((event, at), depth + 1)?;
+            height = height.max(item_height);
+            span = through(span, item.span);
+            items.push(item);
+        }
+    }
+
+    fn map(&mut self, start: Span, depth: usize) -> Result<(Node, usize), Stop> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut seen: HashMap<String, Span> = HashMap::new();
+        let mut merges = Vec::new();
+        let (mut height, mut span) = (0, start);
+        loop {
+            let (event, at) = self.next()?;
+            if matches!(event, Event::MappingEnd) {
+                span = closed(span, at);
+                break;
+            }
+            let is_merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<");
+            let (key, _) = self.node((event, at), depth + 1)?;
+            let following = self.next()?;
+            let (value, value_height) = self.node(following, depth + 1)?;
+            height = height.max(value_height);
+            span = through(span, value.span);
+            if is_merge {
+                merges.push(value);
+            } else if let Some(key_text) = self.key(&key) {
+                if let Some(first) = seen.get(&key_text) {
+                    let message = format!("{} is here twice; the first is in line {}", quote(&key_text), first.line);
+                    self.problems.add_with_help("duplicate-key", key.span, message, "keep one of them");
+                } else {
+                    seen.insert(key_text.clone(), key.span);
+                    entries.push(Entry { key: key_text, key_span: key.span, value });
+                }
+            }
+        }
+        self.merge(&mut entries, merges);
+        Ok((Node { span, value: Value::Map(entries) }, height + 1))
+    }
+
+    /// A key is short text.
+    fn key(&mut self, node: &Node) -> Option<String> {
+        match &node.value {
+            Value::Scalar(scalar) if scalar.text.len() <= MAX_KEY => return Some(scalar.text.clone()),
+            Value::Scalar(_) => {
+                self.problems.add("too-large", node.span, format!("a key is longer than {MAX_KEY} bytes"));
+            }
+            _ => self.problems.add("wrong-type", node.span, format!("expected a key, found {}", node.kind())),
+        }
+        None
+    }
+
+    /// `<<`: a map, or a list of maps, whose entries stand in for those that are missing; the earlier map wins.
+    fn merge(&mut self, entries: &mut Vec<Entry>, merges: Vec<Node>) {
+        let mut present: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
+        let maps = merges.into_iter().flat_map(|node| match node.value {
+            Value::List(items) => items,
+            _ => vec![node],
+        });
+        for node in maps {
+            match node.value {
+                Value::Map(merged) => entries.extend(merged.into_iter().filter(|entry| present.insert(entry.key.clone()))),
+                _ => self.problems.add("wrong-type", node.span, format!("`<<` merges maps, found {}", node.kind())),
+            }
+        }
+    }
+
+    fn alias(&mut self, id: usize, span: Span, depth: usize) -> Result<(Node, usize), Stop> {
+        let Some(Some(anchored)) = self.anchors.get(&id) else {
+            self.problems.add("yaml", span, "an anchor is used inside itself");
+            return Err(Stop::Told);
+        };
+        let (nodes, bytes, height) = (anchored.nodes, anchored.bytes, anchored.height);
+        if depth + height - 1 > MAX_DEPTH {
+            return Err(self.too_deep(span));
+        }
+        // Counted before it is copied: this is what stops a bomb.
+        self.count(span, nodes - 1, bytes)?;
+        match self.anchors.get(&id) {
+            Some(Some(anchored)) => Ok((Node { span, value: anchored.node.value.clone() }, height)),
+            _ => Err(Stop::Told),
+        }
+    }
+
+    /// Takes from the budget.
+    fn count(&mut self, span: Span, nodes: usize, bytes: usize) -> Result<(), Stop> {
+        self.nodes += nodes;
+        self.bytes += bytes;
+        if self.nodes > MAX_NODES {
+            let message = format!("the file holds more than {MAX_NODES} values (aliases count as often as they are used)");
+            self.problems.add("too-large", span, message);
+            return Err(Stop::Told);
+        }
+        if self.bytes > MAX_TEXT {
+            self.problems.add("too-large", span, "the file holds more than 1 MiB of text once its aliases are expanded");
+            return Err(Stop::Told);
+        }
+        Ok(())
+    }
+
+    fn too_deep(&mut self, span: Span) -> Stop {
+        self.problems.add("too-large", span, format!("lists and maps are nested deeper than {MAX_DEPTH}"));
+        Stop::Told
+    }
+
+    /// Tags make objects elsewhere; here they are mostly a `!` that lacks its quotes.
+    fn check_tag(&mut self, tag: Option<&Tag>, span: Span) {
+        const CORE: [&str; 7] = ["str", "int", "float", "bool", "null", "seq", "map"];
+        let Some(tag) = tag else { return };
+        if !CORE.iter().any(|core| tag.is_yaml_core_schema_tag(core)) {
+            let written = quote(&tag.original());
+            let message = format!("{written} is a YAML tag, and tags mean nothing here");
+            self.problems.add_with_help("yaml", span, message, "put it in quotes if text is meant");
+        }
+    }
+}
+
+fn scalar(text: String, style: ScalarStyle, is_tagged: bool) -> Value {
+    let is_plain = style == ScalarStyle::Plain && !is_tagged;
+    if is_plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL") {
+        Value::Null
+    } else {
+        Value::Scalar(Scalar { text, is_plain })
+    }
+}
+
+/// Words for what the parser could not read; for the common mistakes better ones than its own.
+fn explain(error: &ScanError) -> (String, Option<&'static str>) {
+    let quote_it = "put the text in quotes";
+    match error.kind() {
+        ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation | ErrorKind::TabNotAllowed => {
+            ("a tab in the indentation".to_owned(), Some("YAML is indented with spaces"))
+        }
+        ErrorKind::UnclosedQuotedScalar => ("a quote that is opened here is never closed".to_owned(), None),
+        ErrorKind::UnclosedFlowCollection { open } => (format!("`{open}` is opened here and never closed"), None),
+        ErrorKind::UnexpectedCharacter { character } => {
+            (format!("{} cannot begin a value", quote(&character.to_string())), Some(quote_it))
+        }
+        ErrorKind::RecursionLimitExceeded => (format!("lists and maps are nested deeper than {MAX_DEPTH}"), None),
+        _ => (format!("this is no YAML: {}", error.info()), None),
+    }
+}
+
+fn range(span: &granit_parser::Span) -> Span {
+    let (start, end) = (point(span.start), point(span.end));
+    Span { end_line: end.line, end_column: end.column, ..start }
+}
+
+fn point(marker: Marker) -> Span {
+    let line = u32::try_from(marker.line()).unwrap_or(u32::MAX).max(1);
+    let column = u32::try_from(marker.col()).unwrap_or(u32::MAX).saturating_add(1);
+    Span { line, column, end_line: line, end_column: column }
+}
+
+/// `span`, grown to the end of `part` where that is behind its start (a part of an alias may stand above it).
+fn through(span: Span, part: Span) -> Span {
+    if (part.end_line, part.end_column) > (span.end_line, span.end_column) {
+        Span { end_line: part.end_line, end_column: part.end_column, ..span }
+    } else {
+        span
+    }
+}
+
+/// `span` up to the closing bracket, where there is one: blocks end with an event that has no width.
+fn closed(span: Span, end: Span) -> Span {
+    if (end.line, end.column) == (end.end_line, end.end_column) { span } else { through(span, end) }
+}
