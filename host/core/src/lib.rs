@@ -38,5 +38,6 @@ pub mod pipeline;
 pub mod plan;
 pub mod policy;
 pub mod run_event;
+pub mod script;
 pub mod status;
 pub mod verify;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::status::Status;
+use crate::units::show_duration;
 
 /// Where a piece of a step's output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,7 +25,7 @@ pub struct Exit {
     pub cause: ExitCause,
     /// What the program returned; none where it never ran or nobody saw its end.
     pub code: Option<i32>,
-    /// Text for people (`no such image registry.example/tool:3`); empty for `exited`.
+    /// Text for people (`no such image registry.example/tool:3`); mostly empty for `exited`.
     pub message: String,
     pub duration_ms: u64,
 }
@@ -67,6 +68,69 @@ impl ExitCause {
             Self::TimedOut | Self::Cancelled => Status::Killed,
             Self::ImageFailed | Self::StartFailed | Self::Lost => Status::Error,
         }
+    }
+}
+
+/// What an engine saw of a container that was started.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observation {
+    pub code: Option<i32>,
+    /// The memory limit killed a process of it; not always the one that counts.
+    pub out_of_memory: bool,
+    /// Why the host stopped it, where it did.
+    pub stopped: Option<Stopped>,
+    /// What the engine says besides.
+    pub trouble: String,
+    pub duration_ms: u64,
+}
+
+/// Why the host stopped a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    Cancelled,
+    /// After this long.
+    TimedOut(Duration),
+}
+
+impl Exit {
+    /// A container that was never started.
+    #[must_use]
+    pub fn unstarted(container: &str, cause: ExitCause, message: impl Into<String>) -> Self {
+        Self { container: container.to_owned(), cause, code: None, message: message.into(), duration_ms: 0 }
+    }
+
+    /// A container of which nothing is left.
+    #[must_use]
+    pub fn lost(container: &str) -> Self {
+        Self::unstarted(container, ExitCause::Lost, "nobody saw how it ended: its container is gone")
+    }
+
+    /// Reads what was seen. What the host did comes first: a program that is told to stop ends with whatever code it likes.
+    #[must_use]
+    pub fn observed(container: &str, seen: Observation) -> Self {
+        let succeeded = seen.code == Some(0);
+        let (cause, message) = match seen.stopped {
+            Some(Stopped::Cancelled) => (ExitCause::Cancelled, "it was cancelled".to_owned()),
+            Some(Stopped::TimedOut(after)) => (ExitCause::TimedOut, format!("it took longer than {}", show_duration(after))),
+            None if seen.out_of_memory && !succeeded => {
+                (ExitCause::OutOfMemory, "it needed more memory than it may have, and was killed".to_owned())
+            }
+            None if seen.out_of_memory => {
+                (ExitCause::Exited, "one of its processes needed more memory than it may have, and was killed".to_owned())
+            }
+            None if seen.code.is_none() => (ExitCause::Lost, "nobody saw how it ended".to_owned()),
+            // Not by us and not by its own limit: the engine, another process of the container, or a machine short of memory.
+            None if seen.code == Some(137) => {
+                (ExitCause::Exited, "something killed it (exit code 137), possibly for want of memory".to_owned())
+            }
+            None => (ExitCause::Exited, String::new()),
+        };
+        let message = match (message.is_empty(), seen.trouble.is_empty()) {
+            (_, true) => message,
+            (true, false) => seen.trouble,
+            (false, false) => format!("{message}: {}", seen.trouble),
+        };
+        Self { container: container.to_owned(), cause, code: seen.code, message, duration_ms: seen.duration_ms }
     }
 }
 
@@ -136,4 +200,39 @@ pub struct Conclusion {
     pub findings: Vec<crate::policy::Finding>,
     /// Text for people.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(seen: Observation) -> (ExitCause, Status) {
+        let exit = Exit::observed("step", seen);
+        (exit.cause, exit.cause.status(exit.code))
+    }
+
+    #[test]
+    fn an_end_is_named_by_its_cause() {
+        let code = |code| Observation { code: Some(code), ..Observation::default() };
+        assert_eq!(end(code(0)), (ExitCause::Exited, Status::Success));
+        assert_eq!(end(code(3)), (ExitCause::Exited, Status::Failure));
+        assert_eq!(end(Observation::default()), (ExitCause::Lost, Status::Error));
+        let oom = Observation { out_of_memory: true, ..code(137) };
+        assert_eq!(end(oom), (ExitCause::OutOfMemory, Status::Failure));
+    }
+
+    #[test]
+    fn a_killed_child_does_not_fail_a_program_that_succeeded() {
+        let seen = Observation { code: Some(0), out_of_memory: true, ..Observation::default() };
+        let exit = Exit::observed("step", seen);
+        assert!(exit.is_success());
+        assert!(exit.message.contains("memory"));
+    }
+
+    #[test]
+    fn what_the_host_did_counts_more_than_the_code() {
+        let seen = |stopped| Observation { code: Some(0), out_of_memory: true, stopped: Some(stopped), ..Observation::default() };
+        assert_eq!(end(seen(Stopped::Cancelled)), (ExitCause::Cancelled, Status::Killed));
+        assert_eq!(end(seen(Stopped::TimedOut(Duration::from_secs(90)))), (ExitCause::TimedOut, Status::Killed));
+    }
 }
