@@ -1,11 +1,25 @@
 //! What every call of a plugin gets to know of the build it is about: the small, stable envelope around a document.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::build::Build;
-use crate::event::{Actor, Claim, EventKind};
+use crate::digest::Document;
+use crate::event::{Actor, Cause, Claim, EventKind};
 use crate::ids::{RepositoryName, Sha};
 use crate::time::Timestamp;
+
+/// Name of the schema of what happened.
+pub const EVENT_SCHEMA: &str = "beespace.event/v1";
+
+/// Commits that the document of an event lists.
+const MAX_COMMITS: usize = 50;
+
+/// Changed paths that it lists.
+const MAX_PATHS: usize = 1_000;
+
+/// Characters of each message in it.
+const MAX_MESSAGE: usize = 8_192;
 
 /// How far the source of a change is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -66,5 +80,101 @@ impl Context {
             now,
             labels: Vec::new(),
         }
+    }
+}
+
+/// What happened, for policies and step types: the same at every point. `paths` are those that git found changed, none where that is
+/// not known. Lists are cut, with the true counts and `truncated` beside them.
+#[must_use]
+pub fn event_document(build: &Build, paths: Option<&[String]>) -> Document {
+    let event = &build.event;
+    let commits = commits(build);
+    let message = build.head.as_ref().map_or("", |head| &head.message);
+    let value = json!({
+        "event": event.kind(),
+        "git_ref": event.git_ref(),
+        "branch": event.branch(),
+        "before": event.before(),
+        "commit": build.head.as_ref().map_or_else(|| event.sha(), |head| &head.sha),
+        "title": cut(message.lines().next().unwrap_or("")),
+        "message": cut(message),
+        "commits": commits.iter().take(MAX_COMMITS).collect::<Vec<_>>(),
+        "commit_count": commits.len(),
+        "paths": paths.map(|paths| paths.iter().take(MAX_PATHS).collect::<Vec<_>>()),
+        "path_count": paths.map(<[String]>::len),
+        "truncated": commits.len() > MAX_COMMITS || paths.is_some_and(|paths| paths.len() > MAX_PATHS),
+    });
+    Document::new(EVENT_SCHEMA, &value)
+}
+
+/// Those that the delivery lists, newest first, behind the built one where it is not among them.
+fn commits(build: &Build) -> Vec<serde_json::Value> {
+    let Cause::Push(push) = &build.event.cause;
+    let shown = |sha: &Sha, message: &str, author: &Claim| json!({ "sha": sha, "message": cut(message), "author": author });
+    let head = build.head.as_ref().filter(|head| push.commits.iter().all(|commit| commit.sha != head.sha));
+    let head = head.map(|head| shown(&head.sha, &head.message, &head.author));
+    head.into_iter().chain(push.commits.iter().map(|commit| shown(&commit.sha, &commit.message, &commit.author))).collect()
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_MESSAGE).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::{Head, Phase};
+    use crate::event::{Commit, Event, Push, Repository};
+    use crate::ids::{BuildId, RepositoryId};
+    use crate::status::Status;
+
+    fn sha(digit: &str) -> Sha {
+        Sha::new(&digit.repeat(40)).unwrap()
+    }
+
+    fn claim() -> Claim {
+        Claim { name: "Ann".to_owned(), email: "ann@example.org".to_owned() }
+    }
+
+    fn build(commits: usize) -> Build {
+        let commit = Commit { sha: sha("b"), message: "older".to_owned(), author: claim() };
+        let push =
+            Push { branch: "main".to_owned(), before: None, after: sha("a"), commits: vec![commit; commits], compare_url: None };
+        let name = RepositoryName::new("acme", "app").unwrap();
+        let default_branch = "main".to_owned();
+        let repository = Repository { id: RepositoryId(1), name, default_branch, is_private: false, html_url: String::new() };
+        let sender = Actor { id: 7, login: "ann".to_owned() };
+        Build {
+            id: BuildId(uuid::Uuid::nil()),
+            number: Some(1),
+            event: Event { repository, sender, cause: Cause::Push(push) },
+            delivery: None,
+            restarts: None,
+            status: Status::Running,
+            reason: None,
+            head: Some(Head { sha: sha("a"), message: "fix: it\n\nmore".to_owned(), author: claim() }),
+            file: None,
+            phase: Phase::Prepare,
+            created_at: Timestamp(0),
+            started_at: None,
+            finished_at: None,
+        }
+    }
+
+    #[test]
+    fn the_built_commit_is_told_even_where_the_delivery_does_not_list_it() {
+        let document = event_document(&build(1), Some(&["src/a.rs".to_owned()]));
+        let value: serde_json::Value = serde_json::from_str(&document.json).unwrap();
+        assert_eq!(value["title"], "fix: it");
+        assert_eq!(value["commits"][0]["sha"], "a".repeat(40));
+        assert_eq!((&value["commit_count"], &value["path_count"], &value["truncated"]), (&json!(2), &json!(1), &json!(false)));
+    }
+
+    #[test]
+    fn long_lists_are_cut_and_say_so() {
+        let document = event_document(&build(200), None);
+        let value: serde_json::Value = serde_json::from_str(&document.json).unwrap();
+        assert_eq!(value["commits"].as_array().map(Vec::len), Some(50));
+        assert_eq!((&value["commit_count"], &value["paths"], &value["truncated"]), (&json!(201), &json!(null), &json!(true)));
     }
 }
