@@ -5,7 +5,7 @@
 //! | stage | here |
 //! |---|---|
 //! | verify | [`verify`] |
-//! | event | [`gogs`] (what Gogs sends), [`event`] (what happened, in our form), [`intake`] (what to do about it) |
+//! | event | [`gogs`] (what Gogs sends), [`event`] (what happened, in our form), [`git_ref`], [`intake`] (what to do about it) |
 //! | pipeline | [`pipeline`], [`diagnostic`] |
 //! | admit | [`policy`], [`context`], [`floor`] |
 //! | plan | [`plan`], [`image`], [`environment`], [`graph`] |
@@ -26,6 +26,7 @@ pub mod diagnostic;
 pub mod environment;
 pub mod event;
 pub mod floor;
+pub mod git_ref;
 pub mod gogs;
 pub mod graph;
 pub mod image;

@@ -20,6 +20,11 @@ impl<T> Verified<T> {
         Verified(f(self.0))
     }
 
+    /// What was read from the value is as verified as the value.
+    pub(crate) fn derive<U>(&self, value: U) -> Verified<U> {
+        Verified(value)
+    }
+
     /// Gives the value away.
     pub fn into_inner(self) -> T {
         self.0

@@ -3,7 +3,8 @@
 use beespace_core::build::{Build, Phase};
 use beespace_core::digest::Digest;
 use beespace_core::event::Event;
-use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, Sha};
+use beespace_core::ids::{BuildId, DeliveryId, RepositoryId};
+use beespace_core::intake::LastSeenRef;
 use beespace_core::outcome::Reason;
 use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
@@ -159,7 +160,7 @@ impl Write<'_> {
 
     fn begin_build(&self, id: BuildId, event: &Event, delivery: DeliveryId, now: Timestamp) -> Result<(), StoreError> {
         self.refresh_repository(&event.repository)?;
-        self.record_ref(event.repository.id, &event.git_ref(), Some(event.sha()))?;
+        self.record_ref(event.repository.id, &event.git_ref(), Some(&LastSeenRef::of(event)))?;
         self.put_new_build(&Build {
             id,
             number: None,
@@ -227,7 +228,7 @@ impl Store {
         id: DeliveryId,
         git_ref: Option<String>,
         now: Timestamp,
-        decide: impl Fn(Option<&Sha>) -> Settlement + Send + 'static,
+        decide: impl Fn(Option<&LastSeenRef>) -> Settlement + Send + 'static,
     ) -> Result<(), StoreError> {
         self.write(move |write| {
             let delivery = write.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?;

@@ -2,7 +2,8 @@
 
 use beespace_core::digest::Digest;
 use beespace_core::event;
-use beespace_core::ids::{RepositoryId, RepositoryName, Sha};
+use beespace_core::ids::{RepositoryId, RepositoryName};
+use beespace_core::intake::LastSeenRef;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -71,11 +72,11 @@ pub trait Repositories: Rows + Sized {
         id.and_then(|bytes| decode_id(&bytes)).map_or(Ok(None), |id| self.repository(id))
     }
 
-    /// The commit that the ref recorded last.
+    /// What the ref recorded last.
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
-    fn last_seen(&self, id: RepositoryId, git_ref: &str) -> Result<Option<Sha>, StoreError> {
+    fn last_seen(&self, id: RepositoryId, git_ref: &str) -> Result<Option<LastSeenRef>, StoreError> {
         self.row(LAST_SEEN_REF, "last_seen_ref", ref_key(id, git_ref).as_slice())
     }
 }
@@ -149,10 +150,10 @@ impl Write<'_> {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
-    pub fn record_ref(&self, id: RepositoryId, git_ref: &str, sha: Option<&Sha>) -> Result<(), StoreError> {
+    pub fn record_ref(&self, id: RepositoryId, git_ref: &str, seen: Option<&LastSeenRef>) -> Result<(), StoreError> {
         let key = ref_key(id, git_ref);
-        match sha {
-            Some(sha) => self.put(LAST_SEEN_REF, "last_seen_ref", key.as_slice(), sha),
+        match seen {
+            Some(seen) => self.put(LAST_SEEN_REF, "last_seen_ref", key.as_slice(), seen),
             None => self.remove(LAST_SEEN_REF, key.as_slice()).map(drop),
         }
     }

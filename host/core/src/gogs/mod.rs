@@ -1,1 +1,149 @@
-//! What Gogs sends: the eight payloads, typed, and how they become events.
+//! What Gogs sends: the eight payloads, typed, one file each.
+//!
+//! The shapes are those of Gogs 0.11.91 to 0.15 (`internal/route/api/v1/types`, before 0.15 go-gogs-client), which differ in no
+//! field. Unknown fields are ignored; a list may be `null` (0.12 and later send that for an empty one); what Beespace needs must be
+//! there. Nothing here is text to trust: Gogs sanitises some names for HTML and passes the rest as people typed it.
+
+mod comment;
+mod create;
+mod delete;
+mod fork;
+mod issue;
+mod object;
+mod pull_request;
+mod push;
+mod release;
+mod repository;
+mod user;
+
+use serde::{Deserialize, Deserializer};
+
+pub use comment::{Comment, CommentAction, IssueComment};
+pub use create::{Create, RefType};
+pub use delete::Delete;
+pub use fork::Fork;
+pub use issue::{Changes, From, Issue, IssueAction, IssuePullRequest, Issues, Label, Milestone};
+pub use pull_request::{PullRequest, PullRequestAction, PullRequestEvent};
+pub use push::{Commit, CommitUser, Push};
+pub use release::{Release, ReleaseAction, ReleaseEvent};
+pub use repository::{Permissions, Repository};
+pub use user::User;
+
+use crate::ids::RepositoryId;
+use crate::outcome::Reason;
+use crate::verify::Verified;
+
+/// Names of the events that Gogs has, as its hooks and the header `X-Gogs-Event` spell them.
+pub const EVENTS: [&str; 8] = ["create", "delete", "fork", "push", "issues", "issue_comment", "pull_request", "release"];
+
+/// What a delivery tells, still in Gogs' own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happening {
+    Push(Box<Push>),
+    BranchCreated(Box<Create>),
+    TagCreated(Box<Create>),
+    /// A branch or a tag is gone.
+    Deleted(Box<Delete>),
+    Forked(Box<Fork>),
+    Issue(Box<Issues>),
+    IssueComment(Box<IssueComment>),
+    PullRequest(Box<PullRequestEvent>),
+    Release(Box<ReleaseEvent>),
+}
+
+impl Happening {
+    /// The repository it is about: of a fork the one that was forked, of a pull request the one that is to take it.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        match self {
+            Self::Push(push) => &push.repository,
+            Self::BranchCreated(create) | Self::TagCreated(create) => &create.repository,
+            Self::Deleted(delete) => &delete.repository,
+            Self::Forked(fork) => &fork.repository,
+            Self::Issue(issues) => &issues.repository,
+            Self::IssueComment(comment) => &comment.repository,
+            Self::PullRequest(event) => &event.repository,
+            Self::Release(event) => &event.repository,
+        }
+    }
+
+    /// The numeric id of [`Happening::repository`].
+    #[must_use]
+    pub fn repository_id(&self) -> RepositoryId {
+        RepositoryId(self.repository().id)
+    }
+
+    /// Who did it, vouched for by Gogs.
+    #[must_use]
+    pub fn sender(&self) -> &User {
+        match self {
+            Self::Push(push) => &push.sender,
+            Self::BranchCreated(create) | Self::TagCreated(create) => &create.sender,
+            Self::Deleted(delete) => &delete.sender,
+            Self::Forked(fork) => &fork.sender,
+            Self::Issue(issues) => &issues.sender,
+            Self::IssueComment(comment) => &comment.sender,
+            Self::PullRequest(event) => &event.sender,
+            Self::Release(event) => &event.sender,
+        }
+    }
+}
+
+/// The body was signed, and yet it is not what Gogs sends under this name. Kept with the delivery.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Malformed {
+    /// What is wrong, where, and what to do.
+    pub reason: Reason,
+}
+
+/// Reads a signed body by the name in `X-Gogs-Event`. The header itself is not signed: what a payload lacks for the name it came
+/// under is an error, and a payload that fits another name as well does no more than that name could.
+///
+/// # Errors
+/// [`Malformed`] where the event is none of [`EVENTS`], the body is no JSON, or it lacks what Beespace needs.
+pub fn parse(event: &str, body: &Verified<Vec<u8>>) -> Result<Verified<Happening>, Malformed> {
+    let json = body.get().as_slice();
+    let happening = match event {
+        "push" => Happening::Push(read(event, json)?),
+        "create" => created(read(event, json)?),
+        "delete" => Happening::Deleted(read(event, json)?),
+        "fork" => Happening::Forked(read(event, json)?),
+        "issues" => Happening::Issue(read(event, json)?),
+        "issue_comment" => Happening::IssueComment(read(event, json)?),
+        "pull_request" => Happening::PullRequest(read(event, json)?),
+        "release" => Happening::Release(read(event, json)?),
+        unknown => return Err(unknown_event(unknown)),
+    };
+    Ok(body.derive(happening))
+}
+
+fn created(create: Box<Create>) -> Happening {
+    match create.ref_type {
+        RefType::Branch => Happening::BranchCreated(create),
+        RefType::Tag => Happening::TagCreated(create),
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(event: &str, json: &'a [u8]) -> Result<Box<T>, Malformed> {
+    serde_json::from_slice(json).map(Box::new).map_err(|error| Malformed {
+        reason: Reason::new("malformed-payload", format!("the body is no `{event}` payload of Gogs: {error}"))
+            .help("if this Gogs is newer than Beespace, report it; otherwise see what stands between Gogs and Beespace"),
+    })
+}
+
+fn unknown_event(event: &str) -> Malformed {
+    let shown: String = event.chars().take(40).collect();
+    Malformed {
+        reason: Reason::new("unknown-event", format!("{shown:?} is no event of Gogs; it has {}", EVENTS.join(", ")))
+            .help("the hook should point from Gogs to here without anything between that changes headers"),
+    }
+}
+
+/// Takes `null` for the default: Gogs writes empty lists and missing objects so.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

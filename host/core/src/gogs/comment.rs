@@ -1,0 +1,42 @@
+use serde::Deserialize;
+
+use super::{Changes, Issue, Repository, User, or_default};
+
+/// `issue_comment`: somebody said something under an issue or a pull request.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct IssueComment {
+    pub action: CommentAction,
+    pub issue: Issue,
+    pub comment: Comment,
+    #[serde(default)]
+    pub changes: Option<Changes>,
+    pub repository: Repository,
+    pub sender: User,
+}
+
+/// What happened to the comment.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommentAction {
+    Created,
+    Edited,
+    Deleted,
+    /// One that a newer Gogs has.
+    #[serde(untagged)]
+    Other(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Comment {
+    pub id: u64,
+    #[serde(default, deserialize_with = "or_default")]
+    pub html_url: String,
+    #[serde(default)]
+    pub user: Option<User>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub body: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub created_at: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub updated_at: String,
+}

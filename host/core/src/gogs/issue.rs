@@ -1,0 +1,121 @@
+use serde::Deserialize;
+
+use super::{Repository, User, or_default};
+
+/// `issues`: something about an issue changed. Old `Fixes #1` in the history of a new branch sends closed and reopened again.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Issues {
+    pub action: IssueAction,
+    pub number: u64,
+    pub issue: Issue,
+    #[serde(default)]
+    pub changes: Option<Changes>,
+    pub repository: Repository,
+    pub sender: User,
+}
+
+/// What changed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IssueAction {
+    Opened,
+    Closed,
+    Reopened,
+    Edited,
+    Assigned,
+    Unassigned,
+    LabelUpdated,
+    LabelCleared,
+    Milestoned,
+    Demilestoned,
+    /// One that a newer Gogs has.
+    #[serde(untagged)]
+    Other(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Issue {
+    pub id: u64,
+    pub number: u64,
+    #[serde(default)]
+    pub user: Option<User>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub title: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub body: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub labels: Vec<Label>,
+    #[serde(default)]
+    pub milestone: Option<Milestone>,
+    #[serde(default)]
+    pub assignee: Option<User>,
+    /// `open` or `closed`.
+    #[serde(default, deserialize_with = "or_default")]
+    pub state: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub comments: u64,
+    #[serde(default, deserialize_with = "or_default")]
+    pub created_at: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub updated_at: String,
+    /// There where the issue is a pull request.
+    #[serde(default)]
+    pub pull_request: Option<IssuePullRequest>,
+}
+
+/// What an issue says of the pull request it is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct IssuePullRequest {
+    #[serde(default, deserialize_with = "or_default")]
+    pub merged: bool,
+    #[serde(default)]
+    pub merged_at: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Label {
+    pub id: u64,
+    #[serde(default, deserialize_with = "or_default")]
+    pub name: String,
+    /// Six hex digits without `#`.
+    #[serde(default, deserialize_with = "or_default")]
+    pub color: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub url: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Milestone {
+    pub id: u64,
+    #[serde(default, deserialize_with = "or_default")]
+    pub title: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub description: String,
+    /// `open` or `closed`.
+    #[serde(default, deserialize_with = "or_default")]
+    pub state: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub open_issues: i64,
+    #[serde(default, deserialize_with = "or_default")]
+    pub closed_issues: i64,
+    #[serde(default)]
+    pub closed_at: Option<String>,
+    #[serde(default)]
+    pub due_on: Option<String>,
+}
+
+/// What an edit replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+pub struct Changes {
+    #[serde(default)]
+    pub title: Option<From>,
+    #[serde(default)]
+    pub body: Option<From>,
+}
+
+/// The text before the edit.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct From {
+    #[serde(default, deserialize_with = "or_default")]
+    pub from: String,
+}
