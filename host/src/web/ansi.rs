@@ -1,0 +1,284 @@
+//! Terminal output as HTML: colours and links of programs, and nothing else of what a terminal would do.
+//!
+//! What a line prints is hostile until shown otherwise. Kept are SGR (colours, weight), `\r`, backspace and the erasing and placing
+//! *within a line* that progress bars use, and links (OSC 8) to `http` and `https`. Every other sequence (titles, clipboards, cursor
+//! movement, private strings) is dropped whole; controls of the direction of text and other characters that hide something are
+//! shown by their number; concealed text is shown. Everything is escaped, styles are classes (see [`css`]), so a page's policy needs
+//! no `unsafe-inline`. Colours go on over lines as programs expect; links and cut sequences end with their line.
+
+mod cells;
+mod colour;
+
+use anstyle_parse::{DefaultCharAccumulator, Params, Parser, Perform};
+use cells::Cells;
+pub use colour::css;
+use colour::{Style, apply};
+
+/// One stream's way through a log, line by line, in pieces of any size.
+#[derive(Debug, Clone, Default)]
+pub struct Ansi {
+    parser: Parser<DefaultCharAccumulator>,
+    screen: Screen,
+    /// The beginning of a character whose rest is in the next piece.
+    partial: Vec<u8>,
+}
+
+/// What the sequences act on.
+#[derive(Debug, Clone, Default)]
+struct Screen {
+    style: Style,
+    cells: Cells,
+}
+
+impl Ansi {
+    /// Adds a piece of the current line.
+    pub fn feed(&mut self, text: &[u8]) {
+        let joined = [std::mem::take(&mut self.partial), text.to_vec()].concat();
+        let mut rest = joined.as_slice();
+        while !rest.is_empty() {
+            let (valid, bad) = match std::str::from_utf8(rest) {
+                Ok(_) => (rest.len(), None),
+                Err(error) => (error.valid_up_to(), error.error_len()),
+            };
+            let (text, after) = rest.split_at(valid);
+            self.advance(text);
+            let Some(bad) = bad else {
+                self.partial = after.to_vec();
+                return;
+            };
+            self.advance("\u{fffd}".as_bytes());
+            rest = after.get(bad..).unwrap_or_default();
+        }
+    }
+
+    fn advance(&mut self, text: &[u8]) {
+        for byte in text {
+            self.parser.advance(&mut self.screen, *byte);
+        }
+    }
+
+    /// The current line as it looks now.
+    #[must_use]
+    pub fn html(&self) -> String {
+        self.screen.cells.html()
+    }
+
+    /// How many characters the current line shows.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.screen.cells.len()
+    }
+
+    /// The next line begins; colours stay.
+    pub fn end_line(&mut self) {
+        self.parser = Parser::default();
+        self.partial.clear();
+        self.screen.cells = Cells::default();
+    }
+
+    /// A whole line.
+    #[must_use]
+    pub fn line(&mut self, text: &[u8]) -> String {
+        self.feed(text);
+        let html = self.html();
+        self.end_line();
+        html
+    }
+}
+
+impl Perform for Screen {
+    fn print(&mut self, character: char) {
+        // U+0080 to U+009F are terminal controls in another dress.
+        if !character.is_control() {
+            self.cells.put(character, self.style);
+        }
+    }
+
+    fn execute(&mut self, byte: u8) {
+        match byte {
+            b'\t' => self.cells.put('\t', self.style),
+            b'\r' => self.cells.go_to(0),
+            0x08 => self.cells.go_back(),
+            _ => {}
+        }
+    }
+
+    fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], ignore: bool, action: u8) {
+        if ignore || !intermediates.is_empty() {
+            return;
+        }
+        let first = params.iter().next().and_then(|param| param.first()).copied().unwrap_or(0);
+        match action {
+            b'm' => apply(&mut self.style, params),
+            b'K' => self.cells.erase(first),
+            b'G' => self.cells.go_to(usize::from(first.saturating_sub(1))),
+            _ => {}
+        }
+    }
+
+    fn osc_dispatch(&mut self, params: &[&[u8]], _bell_terminated: bool) {
+        if let [b"8", _, address @ ..] = params {
+            self.cells.link(&address.join(&b';'));
+        }
+    }
+}
+
+/// Text with everything escaped that means something in HTML, in content and in quoted attributes.
+pub(crate) fn escape(character: char, out: &mut String) {
+    match character {
+        '&' => out.push_str("&amp;"),
+        '<' => out.push_str("&lt;"),
+        '>' => out.push_str("&gt;"),
+        '"' => out.push_str("&quot;"),
+        '\'' => out.push_str("&#39;"),
+        _ => out.push(character),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn html(text: &str) -> String {
+        Ansi::default().line(text.as_bytes())
+    }
+
+    #[test]
+    fn colours_become_classes() {
+        assert_eq!(html("\x1b[31mred\x1b[0m plain"), r#"<span class="a-f1">red</span> plain"#);
+        assert_eq!(
+            html("\x1b[1;92;44mx\x1b[22my"),
+            r#"<span class="a-f10 a-b4 a-bold">x</span><span class="a-f10 a-b4">y</span>"#
+        );
+        assert_eq!(html("\x1b[38;5;208mx"), r#"<span class="a-f208">x</span>"#);
+        assert_eq!(html("\x1b[38;2;255;0;0mx"), r#"<span class="a-f196">x</span>"#);
+        assert_eq!(html("\x1b[48:2::8:8:8mx"), r#"<span class="a-b232">x</span>"#);
+        assert_eq!(html("\x1b[7mx\x1b[27;31;7my"), r#"<span class="a-inverse">x</span><span class="a-f1 a-inverse">y</span>"#);
+        assert_eq!(html("\x1b[58;5;1;4:3mx"), r#"<span class="a-underline">x</span>"#);
+        assert_eq!(html("\x1b[38;5mx\x1b[38;9my\x1b[999mz"), "xyz");
+        assert_eq!(html("\x1b[8mhidden"), "hidden");
+    }
+
+    #[test]
+    fn progress_bars_show_their_last_state() {
+        assert_eq!(html("10%\r20%\r100%"), "100%");
+        assert_eq!(html("downloading\r\x1b[Kdone"), "done");
+        assert_eq!(html("long text\rshort"), "shorttext");
+        assert_eq!(html("abc\x1b[2K\x1b[1Gx"), "x");
+        assert_eq!(html("ab\x08c\r\n".trim_end_matches('\n')), "ac");
+        assert_eq!(html("abc\x1b[2G\x1b[1Kx"), " xc");
+    }
+
+    #[test]
+    fn colours_go_on_over_lines_and_links_do_not() {
+        let mut ansi = Ansi::default();
+        assert_eq!(ansi.line(b"\x1b[32mok"), r#"<span class="a-f2">ok</span>"#);
+        assert_eq!(
+            ansi.line(b"\x1b]8;;https://a.example/\x1b\\still"),
+            format!(
+                r#"<a href="https://a.example/" title="https://a.example/" rel="noopener noreferrer nofollow" target="_blank">{}</a>"#,
+                r#"<span class="a-f2">still</span>"#
+            )
+        );
+        assert_eq!(ansi.line(b"\x1b[mend \x1b]0;a title that never ends"), "end ");
+        assert_eq!(ansi.line(b"next"), "next");
+    }
+
+    #[test]
+    fn links_lead_to_the_web_only() {
+        assert!(html("\x1b]8;id=1;https://x.example/?a=1;b=<2>&c\x07go\x1b]8;;\x07!").starts_with(
+            r#"<a href="https://x.example/?a=1;b=%3C2%3E&amp;c" title="https://x.example/?a=1;b=%3C2%3E&amp;c" rel="#
+        ));
+        for address in [
+            "javascript:alert(1)",
+            "JaVaScRiPt:alert(1)",
+            "data:text/html,x",
+            "file:///etc/passwd",
+            "//x",
+            "/x",
+            "vbscript:x",
+            " javascript:x",
+            "ssh://x",
+        ] {
+            assert_eq!(html(&format!("\x1b]8;;{address}\x07go\x1b]8;;\x07")), "go", "{address}");
+        }
+    }
+
+    #[test]
+    fn hostile_sequences_do_nothing() {
+        for (text, expected) in [
+            ("\x1b]52;c;cm0gLXJmIC8=\x07x", "x"),
+            ("\x1b]0;title\x07x", "x"),
+            ("\x1b[2J\x1b[H\x1b[1;1Hx\x1b[5A", "x"),
+            ("a\x1bP1$r0m\x1b\\b", "ab"),
+            ("a\x1b_payload\x1b\\b\x1b^pm\x1b\\c\x1bXsos\x1b\\d", "abcd"),
+            ("\x1b[?1049h\x1b[6n\x1b[c\x1bcx", "x"),
+            ("\u{9b}31mx\u{90}y", "31mxy"),
+            ("\x1b[31", ""),
+            ("\x1b[3\x1b[32mx", r#"<span class="a-f2">x</span>"#),
+            ("<script>alert('&\"')</script>", "&lt;script&gt;alert(&#39;&amp;&quot;&#39;)&lt;/script&gt;"),
+            ("a\u{202e}b", "a<span class=\"a-shown\" title=\"a character that hides or turns text\">U+202E</span>b"),
+            ("a\0\x07\x0b\x7fb", "ab"),
+        ] {
+            assert_eq!(html(text), expected, "{text:?}");
+        }
+        assert_eq!(html(&format!("\x1b[{}m!", "1;".repeat(10_000))), "!");
+        assert_eq!(html("\x1b[99999999999999999999Gx"), "x");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_show_as_such() {
+        assert_eq!(Ansi::default().line(b"a\xffb"), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn a_long_link_with_many_colours_does_not_blow_up() {
+        let address = format!("https://x.example/{}", "y".repeat(1_500));
+        let line = format!("\x1b]8;;{address}\x07{}", "\x1b[31mx\x1b[32my".repeat(5_000));
+        assert!(html(&line).len() < line.len() * 12);
+    }
+
+    /// Every tag that opens is one of ours and closes, in order.
+    fn is_well_formed(html: &str) -> bool {
+        let mut open = Vec::new();
+        let mut rest = html;
+        while let Some(at) = rest.find('<') {
+            let Some(end) = rest[at..].find('>') else { return false };
+            let tag = &rest[at + 1..at + end];
+            match tag {
+                "/span" | "/a" => {
+                    if open.pop() != Some(&tag[1..]) {
+                        return false;
+                    }
+                }
+                _ if tag.starts_with("span class=\"a-") => open.push("span"),
+                _ if tag.starts_with("a href=\"http") => open.push("a"),
+                _ => return false,
+            }
+            rest = &rest[at + end + 1..];
+        }
+        open.is_empty() && !html.contains("<script") && !html.chars().any(|character| character.is_control() && character != '\t')
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_pieces_give_well_formed_html(
+            parts in prop::collection::vec(prop_oneof![
+                any::<Vec<u8>>(),
+                "[\x1b\\[\\]0-9;:mKG8\x07\\\\<>&\"'a\r\x08\u{9b}\u{202e}]{0,20}".prop_map(String::into_bytes),
+                Just(b"\x1b]8;;https://x.example/\x07".to_vec()),
+                Just(b"\x1b[38;2;1;2;3m<script>".to_vec()),
+            ], 0..8),
+        ) {
+            let whole: Vec<u8> = parts.concat();
+            let mut pieces = Ansi::default();
+            for part in &parts {
+                pieces.feed(part);
+            }
+            let html = Ansi::default().line(&whole);
+            prop_assert_eq!(&pieces.html(), &html);
+            prop_assert!(is_well_formed(&html), "{}", html);
+        }
+    }
+}
