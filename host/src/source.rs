@@ -1,1 +1,0 @@
-//! One bare mirror per repository, and every question about a commit.

@@ -1,0 +1,79 @@
+//! A working tree of its own for a stage: on its way from the mirror into a workspace.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
+
+use beespace_core::git_ref::{self, BRANCHES};
+use beespace_core::ids::Sha;
+use tempfile::TempDir;
+use url::Url;
+
+use super::git::{Call, Reach};
+use super::{Mirror, SourceError};
+
+/// A large working tree on a slow disk.
+const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// What to check out.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckoutRequest<'a> {
+    /// Pinned before.
+    pub sha: &'a Sha,
+    /// The branch that the working tree stands on; a short name.
+    pub branch: &'a str,
+    /// Commits of history; none for all of it.
+    pub depth: Option<NonZeroU32>,
+    /// What `origin` shall be. It has no credentials in it.
+    pub origin: &'a Url,
+}
+
+/// A directory with a working tree and its `.git`. It is removed when this is dropped.
+#[derive(Debug)]
+pub struct Checkout {
+    directory: TempDir,
+}
+
+impl Checkout {
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+impl Mirror {
+    /// Makes the working tree in a new directory under `scratch`. It has objects of its own: a hard link into the mirror would let
+    /// a container write there.
+    ///
+    /// # Errors
+    /// [`SourceError::TimedOut`], or trouble with the disk or the mirror.
+    pub async fn checkout(&self, request: CheckoutRequest<'_>, scratch: &Path) -> Result<Checkout, SourceError> {
+        let trouble = |error: std::io::Error| SourceError::Trouble(format!("no scratch directory: {error}"));
+        tokio::fs::create_dir_all(scratch).await.map_err(trouble)?;
+        let directory = tempfile::Builder::new().prefix("checkout-").tempdir_in(scratch).map_err(trouble)?;
+        let checkout = Checkout { directory };
+        let branch = format!("{BRANCHES}{}", request.branch);
+        let branch = if git_ref::is_well_formed(&branch) { branch } else { format!("{BRANCHES}build") };
+        let tree = checkout.path();
+        self.git.must(tree, Call::new(["init", "--quiet", "--template=", "--initial-branch=build"])).await?;
+        self.copy_history(request, &branch, tree).await?;
+        self.git.must(tree, Call::new(["update-ref", "--end-of-options", &branch, request.sha.as_str()])).await?;
+        self.git.must(tree, Call::new(["symbolic-ref", "HEAD", &branch])).await?;
+        let reset = Call::new(["reset", "--quiet", "--hard", "--end-of-options", request.sha.as_str()]);
+        self.git.must(tree, reset.timeout(CHECKOUT_TIMEOUT)).await?;
+        self.git.must(tree, Call::new(["config", "remote.origin.url", request.origin.as_str()])).await?;
+        self.git.must(tree, Call::new(["config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"])).await?;
+        Ok(checkout)
+    }
+
+    async fn copy_history(&self, request: CheckoutRequest<'_>, branch: &str, tree: &Path) -> Result<(), SourceError> {
+        let mirror = Url::from_file_path(&self.directory)
+            .map_err(|()| SourceError::Trouble("the data directory is no absolute path".to_owned()))?;
+        let remote = branch.replacen(BRANCHES, "refs/remotes/origin/", 1);
+        let mut arguments =
+            vec!["fetch".to_owned(), "--quiet".to_owned(), "--no-tags".to_owned(), "--no-write-fetch-head".to_owned()];
+        arguments.extend(request.depth.map(|depth| format!("--depth={depth}")));
+        arguments.extend(["--end-of-options".to_owned(), mirror.to_string(), format!("+{}:{remote}", request.sha)]);
+        self.git.must(tree, Call::new(arguments).reach(Reach::Disk).timeout(CHECKOUT_TIMEOUT)).await.map(drop)
+    }
+}

@@ -1,0 +1,119 @@
+//! What went wrong with a source, and whether waiting helps.
+
+use std::time::Duration;
+
+use beespace_core::outcome::Reason;
+
+/// Why a question about a commit has no answer now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// Gogs does not answer, or answers with trouble of its own.
+    #[error("Gogs cannot be reached: {0}")]
+    ForgeAway(String),
+    /// Gogs does not take the token any more.
+    #[error("Gogs refused the token: {0}")]
+    AuthRefused(String),
+    /// Gogs knows no such repository, or hides it from the token's user.
+    #[error("Gogs shows no such repository: {0}")]
+    RepositoryGone(String),
+    /// It took too long.
+    #[error("{what} took longer than {} s", after.as_secs())]
+    TimedOut { what: String, after: Duration },
+    /// There is more than may be read at once.
+    #[error("larger than {limit} bytes")]
+    TooLarge { limit: u64 },
+    /// Nothing is there under this path.
+    #[error("no such file")]
+    NotFound,
+    /// Something is there that is no file: its content is not to be taken for one.
+    #[error("it is a {kind}, not a file")]
+    NotAFile { kind: &'static str },
+    /// A glob that cannot be read.
+    #[error("{0}")]
+    Glob(String),
+    /// Our own trouble: no git, a full disk, a damaged mirror.
+    #[error("{0}")]
+    Trouble(String),
+}
+
+impl SourceError {
+    /// Whether the same may work later without anything being changed here: what it waits for is outside, so attempts do not count.
+    #[must_use]
+    pub fn waits_for_forge(&self) -> bool {
+        matches!(self, Self::ForgeAway(_) | Self::AuthRefused(_) | Self::RepositoryGone(_) | Self::TimedOut { .. })
+    }
+
+    /// For people: what happened and what to do.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        let (code, help) = match self {
+            Self::ForgeAway(_) | Self::TimedOut { .. } => {
+                ("waiting-for-gogs", "it goes on by itself once Gogs answers; `beespace doctor` shows what it tried")
+            }
+            Self::AuthRefused(_) => ("token-refused", "make a new token in Gogs and put it into `gogs.token_file`"),
+            Self::RepositoryGone(_) => {
+                ("repository-gone", "if it was renamed, push once more; otherwise give the token's user access in Gogs")
+            }
+            Self::TooLarge { .. } => ("source-too-large", "make it smaller"),
+            Self::NotFound => ("no-such-file", "look at its path, upper and lower case included"),
+            Self::NotAFile { .. } => ("not-a-file", "commit a file of its own in its place"),
+            Self::Glob(_) => ("invalid-glob", "look at its brackets"),
+            Self::Trouble(_) => ("source-trouble", "the server's log says more; it needs git, and room under its data directory"),
+        };
+        Reason::new(code, self.to_string()).help(help)
+    }
+
+    /// Reads git's words (`LC_ALL=C`) about a fetch that failed.
+    pub(super) fn of_fetch(stderr: &str) -> Self {
+        let has = |words: &[&str]| words.iter().any(|word| stderr.contains(word));
+        let said = last_words(stderr);
+        if has(&["Authentication failed", "could not read Username", "returned error: 401", "returned error: 403"]) {
+            Self::AuthRefused(said)
+        } else if has(&["' not found", "returned error: 404"]) {
+            Self::RepositoryGone(said)
+        } else if has(&[
+            "unable to access",
+            "Connection",
+            "connection",
+            "timed out",
+            "early EOF",
+            "hung up",
+            "RPC failed",
+            "protocol error",
+        ]) {
+            Self::ForgeAway(said)
+        } else {
+            Self::Trouble(said)
+        }
+    }
+}
+
+/// The line that tells most, short, and without what a terminal would obey.
+fn last_words(stderr: &str) -> String {
+    let line = stderr.lines().find(|line| line.starts_with("fatal: ")).or_else(|| stderr.lines().last()).unwrap_or_default();
+    let line = line.strip_prefix("fatal: ").unwrap_or(line);
+    line.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gits_words_are_understood() {
+        let of = |text: &str| SourceError::of_fetch(text);
+        assert!(matches!(of("fatal: Authentication failed for 'http://x/'"), SourceError::AuthRefused(_)));
+        assert!(matches!(
+            of("fatal: could not read Username for 'http://x': terminal prompts disabled"),
+            SourceError::AuthRefused(_)
+        ));
+        assert!(matches!(of("remote: x\nfatal: repository 'http://x/' not found"), SourceError::RepositoryGone(_)));
+        let away = "fatal: unable to access 'http://x/': Failed to connect to x port 1: Connection refused";
+        assert!(matches!(of(away), SourceError::ForgeAway(_)));
+        assert!(matches!(
+            of("fatal: unable to access 'http://x/': The requested URL returned error: 502"),
+            SourceError::ForgeAway(_)
+        ));
+        assert!(matches!(of("error: cannot lock ref"), SourceError::Trouble(_)));
+    }
+}

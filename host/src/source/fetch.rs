@@ -1,0 +1,145 @@
+//! Gets what the forge has, and pins the commit of a build.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use beespace_core::build::Head;
+use beespace_core::event::Claim;
+use beespace_core::ids::Sha;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use super::git::{Call, Reach};
+use super::{Mirror, SourceError};
+
+/// A first fetch of a large repository through a slow line.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// Where commits of builds are kept from being collected when their branch goes another way.
+const PINS: &str = "refs/beespace/builds";
+
+/// Who asks the forge.
+#[derive(Debug, Clone)]
+pub struct Access {
+    token: SecretString,
+}
+
+impl Access {
+    #[must_use]
+    pub fn token(token: SecretString) -> Self {
+        Self { token }
+    }
+
+    /// The token as user name: every version of Gogs takes that; as password only those since 0.13.
+    fn header(&self) -> SecretString {
+        let pair = format!("{}:x-oauth-basic", self.token.expose_secret());
+        format!("Basic {}", STANDARD.encode(pair)).into()
+    }
+}
+
+/// Whether the commit of a build is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pin {
+    /// It is, and stays.
+    Found,
+    /// The ref went on and its old commit is gone.
+    MovedOn { newer: Sha },
+    /// Neither the commit nor its ref is there.
+    Missing,
+}
+
+impl Mirror {
+    /// Makes the mirror's branches those of the forge. Everything is fetched, because Gogs gives no commit that is not the tip of a
+    /// ref, and because questions about a new branch need the default branch too.
+    ///
+    /// # Errors
+    /// [`SourceError::ForgeAway`], [`SourceError::AuthRefused`], [`SourceError::RepositoryGone`], or our own trouble.
+    pub async fn fetch(&self, url: &Url, access: &Access) -> Result<(), SourceError> {
+        let _guard = self.lock.lock().await;
+        self.make().await?;
+        let arguments = [
+            "fetch",
+            "--quiet",
+            "--prune",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-recurse-submodules",
+            "--end-of-options",
+            url.as_str(),
+            "+refs/heads/*:refs/heads/*",
+        ];
+        let call = Call::new(arguments).reach(Reach::Forge).authorization(access.header()).timeout(FETCH_TIMEOUT);
+        let ran = self.git.run(&self.directory, call).await?;
+        if ran.code == Some(0) { Ok(()) } else { Err(SourceError::of_fetch(&ran.stderr)) }
+    }
+
+    /// Whether `sha` is here; if it is, it stays, whatever becomes of `git_ref`.
+    ///
+    /// # Errors
+    /// [`SourceError`] where the mirror cannot be read.
+    pub async fn pin(&self, sha: &Sha, git_ref: &str) -> Result<Pin, SourceError> {
+        if !self.is_made() {
+            return Ok(Pin::Missing);
+        }
+        if self.has_commit(sha).await? {
+            let pin = format!("{PINS}/{sha}");
+            self.git.must(&self.directory, Call::new(["update-ref", "--end-of-options", &pin, sha.as_str()])).await?;
+            return Ok(Pin::Found);
+        }
+        Ok(self.tip(git_ref).await?.map_or(Pin::Missing, |newer| Pin::MovedOn { newer }))
+    }
+
+    /// What git knows of a commit.
+    ///
+    /// # Errors
+    /// [`SourceError`] where the commit is not here.
+    pub async fn head(&self, sha: &Sha) -> Result<Head, SourceError> {
+        let format = "--format=tformat:%an%x00%ae%x00%B";
+        let arguments = ["show", "--no-patch", "--no-notes", "--encoding=UTF-8", format, "--end-of-options", sha.as_str()];
+        let told = self.git.must(&self.directory, Call::new(arguments).cap(8 * 1024 * 1024)).await?;
+        let told = String::from_utf8_lossy(&told);
+        let mut parts = told.splitn(3, '\0');
+        let mut part = || parts.next().unwrap_or_default().to_owned();
+        let author = Claim { name: part(), email: part() };
+        Ok(Head { sha: sha.clone(), message: part().trim_end_matches('\n').to_owned(), author })
+    }
+
+    /// Where a ref stands in the mirror.
+    ///
+    /// # Errors
+    /// [`SourceError`] where the mirror cannot be read.
+    pub async fn tip(&self, git_ref: &str) -> Result<Option<Sha>, SourceError> {
+        if !beespace_core::git_ref::is_well_formed(git_ref) {
+            return Ok(None);
+        }
+        let call = Call::new(["show-ref", "--verify", "--hash", "--end-of-options", git_ref]);
+        let ran = self.git.run(&self.directory, call).await?;
+        Ok(Sha::new(String::from_utf8_lossy(&ran.stdout).trim()).ok())
+    }
+
+    pub(super) async fn has_commit(&self, sha: &Sha) -> Result<bool, SourceError> {
+        let ran = self.git.run(&self.directory, Call::new(["cat-file", "-t", sha.as_str()])).await?;
+        Ok(ran.code == Some(0) && ran.stdout == b"commit\n")
+    }
+
+    pub(super) fn is_made(&self) -> bool {
+        self.directory.join("HEAD").is_file()
+    }
+
+    /// Makes the empty mirror beside its place and moves it there whole, so that a crash leaves none that is half made.
+    async fn make(&self) -> Result<(), SourceError> {
+        if self.is_made() {
+            return Ok(());
+        }
+        let trouble = |error: std::io::Error| SourceError::Trouble(format!("the mirror cannot be made: {error}"));
+        let new = self.directory.with_extension("new");
+        if tokio::fs::try_exists(&new).await.map_err(trouble)? {
+            tokio::fs::remove_dir_all(&new).await.map_err(trouble)?;
+        }
+        tokio::fs::create_dir_all(&new).await.map_err(trouble)?;
+        self.git.must(&new, Call::new(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"])).await?;
+        // In the mirror's own file: git does not hand our configuration to the program that serves a fetch from this disk.
+        self.git.must(&new, Call::new(["config", "uploadpack.allowAnySHA1InWant", "true"])).await?;
+        tokio::fs::rename(&new, &self.directory).await.map_err(trouble)
+    }
+}

@@ -1,0 +1,205 @@
+//! How git is called.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::Command;
+
+use super::{SourceError, absolute};
+
+/// What git may say on stderr before the rest is dropped.
+const STDERR_CAP: u64 = 64 * 1024;
+
+/// The machine's git, with nothing of the machine's configuration.
+#[derive(Debug, Clone)]
+pub(super) struct Git {
+    home: PathBuf,
+    ca_file: Option<PathBuf>,
+}
+
+/// What one call may reach.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reach {
+    /// Objects and refs that lie here.
+    Nothing,
+    /// Another repository on this disk.
+    Disk,
+    /// The forge.
+    Forge,
+}
+
+impl Reach {
+    fn protocols(self) -> &'static str {
+        match self {
+            Self::Nothing => "none",
+            Self::Disk => "file",
+            Self::Forge => "http:https",
+        }
+    }
+}
+
+/// One call of git.
+#[derive(Debug)]
+pub(super) struct Call {
+    arguments: Vec<OsString>,
+    reach: Reach,
+    authorization: Option<SecretString>,
+    timeout: Duration,
+    /// Bytes of stdout that are too many.
+    cap: u64,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(super) struct Ran {
+    pub(super) code: Option<i32>,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: String,
+}
+
+impl Call {
+    /// `arguments` as they stand: there is no shell.
+    pub(super) fn new<I: Into<OsString>>(arguments: impl IntoIterator<Item = I>) -> Self {
+        Self {
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            reach: Reach::Nothing,
+            authorization: None,
+            timeout: Duration::from_secs(60),
+            cap: 1024 * 1024,
+        }
+    }
+
+    pub(super) fn reach(self, reach: Reach) -> Self {
+        Self { reach, ..self }
+    }
+
+    /// The value of the `Authorization` header. It goes through the environment: a command line can be read by every user.
+    pub(super) fn authorization(self, header: SecretString) -> Self {
+        Self { authorization: Some(header), ..self }
+    }
+
+    pub(super) fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    pub(super) fn cap(self, cap: u64) -> Self {
+        Self { cap, ..self }
+    }
+}
+
+impl Git {
+    pub(super) fn new(home: PathBuf, ca_file: Option<PathBuf>) -> Self {
+        Self { home: absolute(home), ca_file: ca_file.map(absolute) }
+    }
+
+    /// Runs git in `directory`, a bare repository or a working tree.
+    pub(super) async fn run(&self, directory: &Path, call: Call) -> Result<Ran, SourceError> {
+        let what = call.arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut command = self.command(directory, &call);
+        let mut child = command.spawn().map_err(|error| SourceError::Trouble(format!("git cannot be started: {error}")))?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let finished = tokio::time::timeout(call.timeout, async {
+            // A child that says too much is not waited for, for it would block on a full pipe: it is killed as it is dropped.
+            let (stdout, stderr) = tokio::try_join!(read_to_cap(stdout, call.cap), read_and_drop(stderr, STDERR_CAP))?;
+            Ok::<_, std::io::Error>((child.wait().await?, stdout, stderr))
+        });
+        match finished.await {
+            Err(_) => Err(SourceError::TimedOut { what: format!("git {what}"), after: call.timeout }),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::FileTooLarge => Err(SourceError::TooLarge { limit: call.cap }),
+            Ok(Err(error)) => Err(SourceError::Trouble(format!("git {what}: {error}"))),
+            Ok(Ok((status, stdout, stderr))) => {
+                Ok(Ran { code: status.code(), stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() })
+            }
+        }
+    }
+
+    /// As [`Git::run`], where anything but success is our own trouble.
+    pub(super) async fn must(&self, directory: &Path, call: Call) -> Result<Vec<u8>, SourceError> {
+        let what = call.arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
+        let ran = self.run(directory, call).await?;
+        match ran.code {
+            Some(0) => Ok(ran.stdout),
+            code => Err(SourceError::Trouble(format!("git {what} ended with {code:?}: {}", ran.stderr.trim()))),
+        }
+    }
+
+    fn command(&self, directory: &Path, call: &Call) -> Command {
+        let mut command = Command::new("git");
+        command.args(&call.arguments).current_dir(directory);
+        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command.envs([
+            ("HOME", self.home.as_os_str()),
+            ("LC_ALL", OsStr::new("C")),
+            ("GIT_CONFIG_NOSYSTEM", OsStr::new("1")),
+            ("GIT_CONFIG_GLOBAL", OsStr::new("/dev/null")),
+            ("GIT_ATTR_NOSYSTEM", OsStr::new("1")),
+            ("GIT_TERMINAL_PROMPT", OsStr::new("0")),
+            ("GIT_ASKPASS", OsStr::new("false")),
+            ("SSH_ASKPASS", OsStr::new("false")),
+            ("GIT_SSH_COMMAND", OsStr::new("false")),
+            ("GIT_ALLOW_PROTOCOL", OsStr::new(call.reach.protocols())),
+            ("GIT_LITERAL_PATHSPECS", OsStr::new("1")),
+            ("GIT_NO_REPLACE_OBJECTS", OsStr::new("1")),
+            ("GIT_LFS_SKIP_SMUDGE", OsStr::new("1")),
+            ("GIT_CEILING_DIRECTORIES", directory.parent().unwrap_or(directory).as_os_str()),
+        ]);
+        let configuration = self.configuration(call);
+        command.env("GIT_CONFIG_COUNT", configuration.len().to_string());
+        for (index, (key, value)) in configuration.iter().enumerate() {
+            command.env(format!("GIT_CONFIG_KEY_{index}"), key);
+            command.env(format!("GIT_CONFIG_VALUE_{index}"), value);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    fn configuration(&self, call: &Call) -> Vec<(&'static str, OsString)> {
+        let mut all: Vec<(&'static str, OsString)> = [
+            ("core.hooksPath", "/dev/null"),
+            ("core.fsmonitor", "false"),
+            ("core.protectHFS", "true"),
+            ("core.protectNTFS", "true"),
+            ("credential.helper", ""),
+            ("gc.autoDetach", "false"),
+            ("maintenance.autoDetach", "false"),
+            ("http.followRedirects", "false"),
+            ("http.lowSpeedLimit", "1000"),
+            ("http.lowSpeedTime", "30"),
+            ("advice.detachedHead", "false"),
+        ]
+        .map(|(key, value)| (key, OsString::from(value)))
+        .into();
+        if let Some(file) = &self.ca_file {
+            all.push(("http.sslCAInfo", file.into()));
+            all.push(("http.sslCAPath", "/etc/ssl/certs".into()));
+        }
+        if let Some(header) = &call.authorization {
+            all.push(("http.extraHeader", format!("Authorization: {}", header.expose_secret()).into()));
+        }
+        all
+    }
+}
+
+async fn read_to_cap(from: Option<impl AsyncRead + Unpin>, cap: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(from) = from {
+        from.take(cap.saturating_add(1)).read_to_end(&mut bytes).await?;
+    }
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > cap {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+async fn read_and_drop(from: Option<impl AsyncRead + Unpin>, cap: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(mut from) = from {
+        (&mut from).take(cap).read_to_end(&mut bytes).await?;
+        tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
+    }
+    Ok(bytes)
+}
