@@ -1,0 +1,82 @@
+//! A step without a container: forbidden, required and oversized files, and the messages of the pushed commits.
+//!
+//! Its plan is empty, so it ends in the round it begins in. A pipeline says in `with` what to check; the keys are in `manifest.json`.
+
+mod check;
+mod push;
+mod rules;
+#[path = "../../../host/core/src/units.rs"]
+#[expect(
+    unreachable_pub,
+    dead_code,
+    reason = "the host's own reading of sizes, so that `5MiB` means one thing everywhere; durations are not needed"
+)]
+mod units;
+
+#[allow(clippy::all, reason = "generated")]
+mod bindings {
+    wit_bindgen::generate!({ path: "../../wit", world: "step-plugin" });
+}
+
+use bindings::beespace::plugin::exec_types::Plan;
+use bindings::beespace::plugin::source::{self, SourceError};
+use bindings::beespace::plugin::types::{Diagnostic, Severity};
+use bindings::exports::beespace::plugin::lifecycle;
+use bindings::exports::beespace::plugin::step::{self, Directive, Event, Input, Outcome, ResultStatus};
+use check::File;
+use rules::Rules;
+
+struct Plugin;
+
+impl lifecycle::Guest for Plugin {
+    /// All that is to say about the instance's settings is in the schema: there are none.
+    fn validate_config(_config: String) -> Result<(), Vec<Diagnostic>> {
+        Ok(())
+    }
+}
+
+impl step::Guest for Plugin {
+    fn make_plan(input: Input) -> Result<Plan, Vec<Diagnostic>> {
+        let rules = Rules::read(&input.params).map_err(|problem| {
+            let (pointer, message) = problem;
+            vec![Diagnostic { severity: Severity::High, message, pointer: Some(pointer), file: None, line: None, column: None }]
+        })?;
+        Ok(Plan { containers: Vec::new(), artifacts: Vec::new(), summary: rules.summary(), state: Vec::new() })
+    }
+
+    fn react(input: Input, _state: Vec<u8>, event: Event) -> Result<Directive, String> {
+        if matches!(event, Event::Cancelled) {
+            return Ok(Directive::Done(ended(ResultStatus::Skipped, "Cancelled before anything was checked".to_owned())));
+        }
+        let rules = Rules::read(&input.params).map_err(|(pointer, message)| format!("`with{pointer}`: {message}"))?;
+        let commits = push::commits(&input.event.json)?;
+        let problems = check::problems(&rules, &commits, list)?;
+        let status = if problems.is_empty() { ResultStatus::Success } else { ResultStatus::Failure };
+        let message = check::message(problems.len());
+        let outputs = serde_json::json!({ "problems": problems.len() }).to_string();
+        Ok(Directive::Done(Outcome { outputs, findings: check::findings(problems), ..ended(status, message) }))
+    }
+}
+
+fn ended(status: ResultStatus, message: String) -> Outcome {
+    Outcome { status, outputs: "{}".to_owned(), findings: Vec::new(), message }
+}
+
+/// Everything in the commit that matches, page by page.
+fn list(glob: &str) -> Result<Vec<File>, String> {
+    let mut files = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = source::list_paths(glob, after.as_deref()).map_err(|error| match error {
+            SourceError::Unavailable(why) => format!("the files of the commit cannot be had: {why}"),
+            SourceError::TooLarge => format!("{glob:?} is too long, or matches too much"),
+            SourceError::NotFound | SourceError::Denied => format!("the files that match {glob:?} may not be listed"),
+        })?;
+        let Some(last) = page.last() else { return Ok(files) };
+        after = Some(last.path.clone());
+        files.extend(page.into_iter().map(|entry| File { path: entry.path, size: entry.size }));
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+bindings::export!(Plugin with_types_in bindings);
