@@ -18,6 +18,11 @@ pub(super) struct Reader {
 pub(super) struct Fields<'n>(&'n [Entry]);
 
 impl<'n> Fields<'n> {
+    /// Whether a key of the map looks like a slip for `word`, which therefore is not missing but misspelled.
+    pub(super) fn has_slip_for(self, word: &str) -> bool {
+        self.0.iter().any(|entry| did_you_mean(&entry.key, [word]).is_some())
+    }
+
     pub(super) fn get(self, key: &str) -> Option<&'n Entry> {
         self.0.iter().find(|entry| entry.key == key)
     }
@@ -132,9 +137,13 @@ impl Reader {
 
     /// Says what was expected and what is there.
     pub(super) fn wrong_type(&mut self, node: &Node, expected: &str) {
+        if self.problems.is_known_at(node.span) {
+            return;
+        }
         let found = match &node.value {
             Value::Scalar(Scalar { text, .. }) if text.trim().is_empty() => "empty text".to_owned(),
-            Value::Scalar(Scalar { text, .. }) => quote(text),
+            Value::Scalar(Scalar { text, is_plain: true }) => quote(text),
+            Value::Scalar(Scalar { text, is_plain: false }) => format!("the text {}", quote(text)),
             Value::List(items) if items.is_empty() => "an empty list".to_owned(),
             _ => node.kind().to_owned(),
         };

@@ -10,10 +10,10 @@ use crate::diagnostic::Span;
 
 impl Reader {
     /// The steps with their needs filled in: what the file says, or else the step before. Names must be unique and known, and
-    /// nobody may wait for himself, however long the way. Where a step is missing (`is_complete` is false) nobody is blamed for
-    /// naming it.
+    /// nobody may wait for himself, however long the way. Where a step is missing (`is_complete` is false) or
+    /// has another's name, nobody is blamed for naming it.
     pub(super) fn connect(&mut self, drafts: Vec<Draft>, is_complete: bool) -> Vec<Step> {
-        self.check_unique(&drafts);
+        let is_complete = self.check_unique(&drafts) && is_complete;
         let names: BTreeSet<String> = drafts.iter().map(|draft| draft.step.name.clone()).collect();
         let mut spans: BTreeMap<String, Span> = BTreeMap::new();
         let mut silent = BTreeSet::new();
@@ -43,7 +43,7 @@ impl Reader {
         steps
     }
 
-    fn check_unique(&mut self, drafts: &[Draft]) {
+    fn check_unique(&mut self, drafts: &[Draft]) -> bool {
         let mut first: BTreeMap<&str, Span> = BTreeMap::new();
         for draft in drafts {
             let name = draft.step.name.as_str();
@@ -54,6 +54,7 @@ impl Reader {
                 first.insert(name, draft.name_span);
             }
         }
+        first.len() == drafts.len()
     }
 
     fn unknown_step(&mut self, need: &str, span: Span, names: &BTreeSet<String>) {

@@ -32,6 +32,12 @@ impl Problems {
         self.found.is_empty()
     }
 
+    /// Whether something is already known to be wrong with the very text at `span`, so that a second complaint would only echo.
+    pub(super) fn is_known_at(&self, span: Span) -> bool {
+        let first = Found { span: Some(span), message: String::new(), code: "", help: None };
+        self.found.range(first..).next().is_some_and(|found| found.span == Some(span))
+    }
+
     /// Notes a problem; `span` is none where the whole file is meant.
     pub(super) fn add(&mut self, code: &'static str, span: impl Into<Option<Span>>, message: impl Into<String>) {
         self.insert(code, span.into(), message.into(), None);
@@ -109,12 +115,13 @@ pub(super) fn list<T: std::fmt::Display>(words: &[T], last: &str) -> String {
     text
 }
 
-/// The known word that `word` was probably meant to be.
+/// The known word that `word` was probably meant to be: a slip of the keyboard or so for every three letters.
 pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    const CLOSE: f64 = 0.75;
+    const SHORTEST: usize = 3;
     let word = word.to_lowercase();
-    let rated = known.into_iter().map(|known| (strsim::normalized_damerau_levenshtein(&word, &known.to_lowercase()), known));
-    rated.filter(|(similarity, _)| *similarity >= CLOSE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
+    let slips = (word.chars().count() / SHORTEST).min(3);
+    let rated = known.into_iter().map(|known| (strsim::damerau_levenshtein(&word, &known.to_lowercase()), known));
+    rated.filter(|(distance, _)| *distance <= slips).min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
 
 #[cfg(test)]
@@ -138,7 +145,9 @@ mod tests {
     fn only_close_words_are_suggested() {
         assert_eq!(did_you_mean("stpes", ["name", "steps"]), Some("steps"));
         assert_eq!(did_you_mean("Steps", ["name", "steps"]), Some("steps"));
+        assert_eq!(did_you_mean("tga", ["tag", "push"]), Some("tag"));
         assert_eq!(did_you_mean("banana", ["name", "steps"]), None);
+        assert_eq!(did_you_mean("as", ["args"]), None);
     }
 
     #[test]

@@ -86,8 +86,10 @@ impl Reader {
                 self.connect(drafts, is_complete)
             }
             None => {
-                let span = first_key(root);
-                self.problems.add_with_help("missing-key", span, "a pipeline without `steps`", "list what is to be run");
+                if !fields.has_slip_for("steps") {
+                    let message = "a pipeline without `steps`";
+                    self.problems.add_with_help("missing-key", first_key(root), message, "list what is to be run");
+                }
                 Vec::new()
             }
         };

@@ -61,7 +61,7 @@ impl Reader {
         place.note(&mut self.spans, node.span);
         let fields = self.fields(node, "a step to be a map with `name` and `image` or `uses`", &STEP)?;
         let name = fields.get("name").and_then(|entry| self.name(entry, place));
-        if fields.get("name").is_none() {
+        if fields.get("name").is_none() && !fields.has_slip_for("name") {
             let span = first_key(node);
             self.problems.add_with_help(
                 "missing-key",
@@ -143,6 +143,7 @@ impl Reader {
                 self.problems.add_with_help("conflict", uses.key_span, message, "make two steps of it");
                 None
             }
+            (None, None) if fields.has_slip_for("image") || fields.has_slip_for("uses") => None,
             (None, None) => {
                 let message = "a step without `image` and without `uses`: there is nothing to run";
                 let help = "name the image of a container, for example `image: debian:13`";
@@ -184,7 +185,7 @@ impl Reader {
         let is_word = reference.len() <= MAX_IMAGE
             && !reference.starts_with('-')
             && reference.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | '$' | '\\'));
-        if !is_word {
+        if !is_word && !self.problems.is_known_at(entry.value.span) {
             let message = format!("{} is no name of an image", quote(&reference));
             self.problems.add_with_help(
                 "bad-value",

@@ -318,6 +318,16 @@ fn explain(error: &ScanError) -> (String, Option<&'static str>) {
         ErrorKind::UnexpectedCharacter { character } => {
             (format!("{} cannot begin a value", quote(&character.to_string())), Some(quote_it))
         }
+        ErrorKind::MappingValueNotAllowed => (
+            "a `:` that makes no sense here".to_owned(),
+            Some("text that contains `: ` needs quotes; check the indentation, too"),
+        ),
+        ErrorKind::InvalidColonPlacement | ErrorKind::ExpectedFlowSequenceSeparator | ErrorKind::ExpectedFlowMappingSeparator => {
+            ("a list in `[ ]` or a map in `{ }` is not closed before this".to_owned(), None)
+        }
+        ErrorKind::ExpectedBlockSequenceEntry | ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => {
+            ("the indentation does not fit the lines above".to_owned(), Some("what belongs together begins in the same column"))
+        }
         ErrorKind::RecursionLimitExceeded => (format!("lists and maps are nested deeper than {MAX_DEPTH}"), None),
         _ => (format!("this is no YAML: {}", error.info()), None),
     }

@@ -1,0 +1,132 @@
+//! The pipeline file, case by case: each folder of `tests/fixtures/pipeline` is one.
+//!
+//! | file | what |
+//! |---|---|
+//! | `pipeline.yml` | the file |
+//! | `event.json` | facts, where the case is about `when`; `failed` are names of steps that have failed so far |
+//! | `expected.json` | a file without problems: its normal form, and with facts what runs |
+//! | `expected.txt` | one with problems: all of them |
+//! | `spans.txt` | optional: where each part of the normal form was written |
+//!
+//! `UPDATE=1 cargo test -p beespace-core --test pipeline` writes what is expected; look at the difference before you commit it.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected has failed")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use beespace_core::outcome::Reason;
+use beespace_core::pipeline::when::{Facts, pipeline_holds, step_holds};
+use beespace_core::pipeline::{Located, read};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+const ALLOWED: [&str; 5] = ["pipeline.yml", "event.json", "expected.json", "expected.txt", "spans.txt"];
+
+#[derive(Deserialize)]
+struct Given {
+    #[serde(flatten)]
+    facts: Facts,
+    #[serde(default)]
+    failed: Vec<String>,
+}
+
+fn cases() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/pipeline");
+    let mut cases: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.sort();
+    cases
+}
+
+#[test]
+fn every_case_reads_as_expected() {
+    let update = std::env::var_os("UPDATE").is_some();
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let name = case.file_name().unwrap().to_string_lossy().into_owned();
+        let text = fs::read(case.join("pipeline.yml")).unwrap_or_else(|error| panic!("{name}: pipeline.yml: {error}"));
+        let given = fs::read(case.join("event.json")).ok();
+        let given: Option<Given> = given.map(|json| serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{name}: {e}")));
+        let (file, other, actual) = match read("pipeline.yml", &text) {
+            Ok(located) => {
+                if case.join("spans.txt").exists() {
+                    compare(&case.join("spans.txt"), &spans(&located), update, &mut wrong);
+                }
+                ("expected.json", "expected.txt", normal_form(&located, given.as_ref()))
+            }
+            Err(diagnostics) => {
+                let lines = diagnostics.iter().map(|diagnostic| format!("[{}] {diagnostic}\n", diagnostic.code));
+                ("expected.txt", "expected.json", lines.collect())
+            }
+        };
+        compare(&case.join(file), &actual, update, &mut wrong);
+        if case.join(other).exists() {
+            wrong.push(format!("{name}: {other} is there, but the result belongs into {file}:\n{actual}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong (UPDATE=1 to accept):\n\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_file_of_a_case_is_used() {
+    let cases = cases();
+    let is_error = |case: &&PathBuf| case.join("expected.txt").exists();
+    let errors = cases.iter().filter(is_error).count();
+    assert!(cases.len() >= 60 && errors * 3 >= cases.len(), "{errors} of {} cases are errors", cases.len());
+    for case in cases {
+        assert!(case.is_dir(), "{} is no folder of a case", case.display());
+        for entry in fs::read_dir(&case).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(ALLOWED.contains(&name.as_str()), "{}/{name} is not read by any test", case.display());
+        }
+        let is_unused = case.join("event.json").exists() && case.join("expected.txt").exists();
+        assert!(!is_unused, "{}: an invalid file has no use for event.json", case.display());
+    }
+}
+
+fn compare(file: &Path, actual: &str, update: bool, wrong: &mut Vec<String>) {
+    let expected = fs::read_to_string(file).unwrap_or_default();
+    if expected == actual {
+        return;
+    }
+    if update {
+        fs::write(file, actual).unwrap();
+    } else {
+        let case = file.parent().unwrap().file_name().unwrap().to_string_lossy();
+        let name = file.file_name().unwrap().to_string_lossy();
+        wrong.push(format!("{case}/{name}\n--- expected\n{expected}\n--- actual\n{actual}"));
+    }
+}
+
+fn normal_form(located: &Located, given: Option<&Given>) -> String {
+    let mut expected = BTreeMap::from([("pipeline", serde_json::to_value(&located.pipeline).unwrap())]);
+    if let Some(given) = given {
+        let failed: Vec<&str> = given.failed.iter().map(String::as_str).collect();
+        let mut runs = serde_json::Map::new();
+        runs.insert("(pipeline)".to_owned(), answer(pipeline_holds(located.pipeline.when.as_ref(), &given.facts)));
+        for step in &located.pipeline.steps {
+            runs.insert(step.name.clone(), answer(step_holds(step.when.as_ref(), &given.facts, &failed)));
+        }
+        expected.insert("runs", Value::Object(runs));
+    }
+    let mut text = serde_json::to_string_pretty(&expected).unwrap();
+    text.push('\n');
+    text
+}
+
+fn answer(result: Result<Vec<Reason>, Reason>) -> Value {
+    match result {
+        Ok(remarks) if remarks.is_empty() => json!(true),
+        Ok(remarks) => json!(remarks.iter().map(|remark| format!("runs: {remark}")).collect::<Vec<_>>()),
+        Err(reason) => json!(format!("no: {reason}")),
+    }
+}
+
+fn spans(located: &Located) -> String {
+    let mut text = String::new();
+    for (pointer, span) in located.spans.iter() {
+        writeln!(text, "{}:{}-{}:{} {pointer}", span.line, span.column, span.end_line, span.end_column).unwrap();
+    }
+    text
+}
