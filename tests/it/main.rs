@@ -2,8 +2,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that meets the unexpected has failed")]
 
 mod config;
+mod guests;
 mod log;
 mod mask;
 mod seal;
 mod store;
 mod tidy;
+mod wasm_egress;
+mod wasm_hostile;
+mod wasm_load;
+mod wit;

@@ -20,6 +20,8 @@ use crate::offer::source::SourceFiles;
 
 /// Bytes that one element of a table takes.
 const TABLE_ELEMENT: usize = 16;
+/// Elements of one table; the pool has room for no more.
+const TABLE_ELEMENTS: usize = 20_000;
 
 /// What the host functions of a call work on.
 pub(crate) struct State {
@@ -78,6 +80,9 @@ impl ResourceLimiter for MemoryBudget {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > TABLE_ELEMENTS {
+            return Err(OverBudget::Memory.into());
+        }
         self.grow(desired.saturating_sub(current).saturating_mul(TABLE_ELEMENT))
     }
 

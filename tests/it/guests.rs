@@ -1,0 +1,120 @@
+//! Makes components of the guests in `tests/guests`, and of the interface itself.
+//!
+//! A guest is a core module in the text format: it shows the canonical ABI byte by byte, so it can misbehave in ways that no
+//! binding generator would let through.
+
+use std::path::{Path, PathBuf};
+
+use beespace_core::context::{Context, Trust};
+use beespace_core::event::{Actor, EventKind};
+use beespace_core::ids::Sha;
+use beespace_core::time::Timestamp;
+use beespace_wasm::{BindingSpec, Host, HostOptions, Limits, LoadError, Policy};
+use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
+use wit_parser::{ManglingAndAbi, Resolve, WorldId};
+
+pub(crate) fn wit_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit")
+}
+
+/// The interface as it stands, and one of its worlds. `also` adds a package of the test's own.
+pub(crate) fn world(name: &str, also: Option<&str>) -> (Resolve, WorldId) {
+    let mut resolve = Resolve::default();
+    let (mut package, _) = resolve.push_path(wit_folder()).unwrap();
+    if let Some(text) = also {
+        package = resolve.push_str("test.wit", text).unwrap();
+    }
+    let world = resolve.select_world(&[package], Some(name)).unwrap();
+    (resolve, world)
+}
+
+/// A core module made into a component of a world, with a manifest.
+pub(crate) fn componentize(module: &[u8], resolve: &Resolve, world: WorldId, manifest: &str) -> Vec<u8> {
+    let mut module = module.to_vec();
+    embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8).unwrap();
+    let mut encoder = ComponentEncoder::default().validate(true).module(&module).unwrap();
+    with_manifest(encoder.encode().unwrap(), manifest)
+}
+
+/// Appends the custom section in which the manifest lies.
+pub(crate) fn with_manifest(mut component: Vec<u8>, manifest: &str) -> Vec<u8> {
+    let name = beespace_wasm::manifest::SECTION;
+    let mut body = leb128(name.len());
+    body.extend(name.as_bytes());
+    body.extend(manifest.as_bytes());
+    component.push(0);
+    component.extend(leb128(body.len()));
+    component.extend(body);
+    component
+}
+
+fn leb128(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let byte = u8::try_from(value & 0x7f).unwrap();
+        value >>= 7;
+        if value == 0 {
+            bytes.push(byte);
+            return bytes;
+        }
+        bytes.push(byte | 0x80);
+    }
+}
+
+/// A manifest with nothing but what it must say.
+pub(crate) fn manifest(kind: &str) -> String {
+    format!(r#"{{"name": "guest", "version": "0.0.1", "kind": "{kind}"}}"#)
+}
+
+/// A component in which every function is `unreachable`.
+pub(crate) fn dummy(world_name: &str, also: Option<&str>, kind: &str) -> Vec<u8> {
+    let (resolve, world) = world(world_name, also);
+    let module = dummy_module(&resolve, world, ManglingAndAbi::Standard32);
+    componentize(&module, &resolve, world, &manifest(kind))
+}
+
+/// The text of a guest.
+pub(crate) fn guest_text(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests").join(format!("{name}.wat"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A policy from `tests/guests/policy.wat`, with parts of it replaced: `(";; evaluate", "unreachable")`.
+pub(crate) fn policy_guest(parts: &[(&str, &str)]) -> Vec<u8> {
+    let mut text = guest_text("policy");
+    for (mark, code) in parts {
+        assert!(text.contains(mark), "policy.wat has no {mark:?}");
+        text = text.replace(mark, code);
+    }
+    let module = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"));
+    let (resolve, world) = world("policy-plugin", None);
+    componentize(&module, &resolve, world, &manifest("policy"))
+}
+
+/// A host without a cache.
+pub(crate) fn host() -> Host {
+    Host::new(HostOptions { max_running: 8, ..HostOptions::default() }).unwrap()
+}
+
+/// Loads a policy with no settings.
+pub(crate) async fn load_policy(host: &Host, component: Vec<u8>) -> Result<Policy, LoadError> {
+    host.load_policy(component, BindingSpec::new("tried", serde_json::json!({}), Limits::policy())).await
+}
+
+/// The envelope of every call in these tests.
+pub(crate) fn context() -> Context {
+    Context {
+        invocation_id: "call-1".to_owned(),
+        event: EventKind::Push,
+        repository: "acme/app".parse().unwrap(),
+        git_ref: "refs/heads/main".to_owned(),
+        sha: Sha::new(&"ab".repeat(20)).unwrap(),
+        pull_request: None,
+        build_number: Some(7),
+        actor: Actor { id: 42, login: "ada".to_owned() },
+        author: None,
+        trust: Trust::Trusted,
+        now: Timestamp(1),
+        labels: Vec::new(),
+    }
+}

@@ -1,0 +1,218 @@
+//! Guests that mean harm, or are only broken. Each ends as exactly one error of its class, and the host goes on.
+
+use std::time::{Duration, Instant};
+
+use beespace_core::digest::Document;
+use beespace_core::policy::{ErrorClass, Point, VerdictOutcome};
+use beespace_wasm::{Answer, LoadFailure, PolicyRequest};
+
+use crate::guests::{self, context, policy_guest};
+
+fn request() -> PolicyRequest {
+    PolicyRequest {
+        point: Point::PipelineAdmit,
+        context: context(),
+        event: Document::new("beespace.event/v1", &serde_json::json!({})),
+        subject: Document::new("beespace.pipeline/v1", &serde_json::json!({"steps": []})),
+        previous: None,
+    }
+}
+
+/// What a policy with this code in its `evaluate` answers.
+async fn evaluate(code: &str) -> Answer<beespace_core::policy::Verdict> {
+    let host = guests::host();
+    let policy = guests::load_policy(&host, policy_guest(&[(";; evaluate", code)])).await.unwrap();
+    let answer = policy.evaluate(request()).await;
+    // Whatever it did, the next call of a decent one is as good as ever.
+    let decent = guests::load_policy(&host, policy_guest(&[])).await.unwrap();
+    assert_eq!(decent.evaluate(request()).await.result.unwrap().outcome, VerdictOutcome::Allow);
+    answer
+}
+
+async fn class_of(code: &str) -> (ErrorClass, String) {
+    let error = evaluate(code).await.result.unwrap_err();
+    assert!(error.message.starts_with(r#"policy "tried" (guest 0.0.1) "#), "{}", error.message);
+    (error.class, error.message)
+}
+
+const SAY: &str = "(call $emit (i32.const 2) (i32.const 1024) (i32.const 17) (i32.const 0) (i32.const 0))";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decent_policy_allows_and_its_log_is_kept() {
+    let answer = evaluate(SAY).await;
+    assert_eq!(answer.result.unwrap().outcome, VerdictOutcome::Allow);
+    assert_eq!(answer.report.log.len(), 1);
+    assert_eq!(answer.report.log[0].message, "said by the guest");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_loop_ends_with_its_budget_named() {
+    let started = Instant::now();
+    let (class, message) = class_of("(loop $again (br $again))").await;
+    assert_eq!(class, ErrorClass::Timeout);
+    assert!(message.contains("100 ms"), "{message}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endless_loops_leave_room_for_others() {
+    let host = guests::host();
+    let endless = guests::load_policy(&host, policy_guest(&[(";; evaluate", "(loop $again (br $again))")])).await.unwrap();
+    let decent = guests::load_policy(&host, policy_guest(&[])).await.unwrap();
+    let spinning: Vec<_> = (0..4)
+        .map(|_| {
+            let endless = endless.clone();
+            tokio::spawn(async move { endless.evaluate(request()).await })
+        })
+        .collect();
+    assert!(decent.evaluate(request()).await.result.is_ok());
+    for one in spinning {
+        assert_eq!(one.await.unwrap().result.unwrap_err().class, ErrorClass::Timeout);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deep_recursion_ends_as_a_full_stack() {
+    assert_eq!(class_of("(drop (call $recurse (i64.const 0)))").await.0, ErrorClass::StackOverflow);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_memory_bomb_meets_its_budget() {
+    let (class, message) = class_of("(loop $more (drop (memory.grow (i32.const 16))) (br $more))").await;
+    assert_eq!(class, ErrorClass::Memory);
+    assert!(message.contains("33554432 bytes"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_bomb_meets_the_same_budget() {
+    let code = "(loop $more (drop (table.grow $table (ref.null func) (i32.const 5000))) (br $more))";
+    assert_eq!(class_of(code).await.0, ErrorClass::Memory);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_is_a_trap() {
+    assert_eq!(class_of("unreachable").await.0, ErrorClass::Trap);
+    assert_eq!(class_of("(drop (i32.div_u (i32.const 1) (i32.const 0)))").await.0, ErrorClass::Trap);
+    assert_eq!(class_of("(drop (i32.load (i32.const 0x7fffffff)))").await.0, ErrorClass::Trap);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_long_a_log_is_cut_and_counted() {
+    let code = format!(
+        "(local $i i32) (loop $more {SAY} (br_if $more (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 300))))"
+    );
+    let answer = evaluate_with_local(&code).await;
+    assert!(answer.result.is_ok());
+    assert_eq!((answer.report.log.len(), answer.report.log_dropped), (256, 44));
+}
+
+/// A local of the function must stand first in it.
+async fn evaluate_with_local(code: &str) -> Answer<beespace_core::policy::Verdict> {
+    let host = guests::host();
+    let head = "#evaluate\") (param i32) (result i32)";
+    let code = code.replacen("(local $i i32)", "", 1);
+    let guest = policy_guest(&[(";; evaluate", code.as_str()), (head, &format!("{head} (local $i i32)"))]);
+    guests::load_policy(&host, guest).await.unwrap().evaluate(request()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_flood_ends_the_call() {
+    assert_eq!(class_of(&format!("(loop $more {SAY} (br $more))")).await.0, ErrorClass::LogBudget);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_moves_the_cursor_is_not_in_the_log() {
+    let code = format!(r#"(i64.store (i32.const 1024) (i64.const 0x1b5b324a1b5b3141)) {SAY}"#);
+    let line = evaluate(&code).await.report.log.remove(0);
+    assert!(!line.message.contains('\u{1b}'), "{line:?}");
+}
+
+/// `err` with the text at this place.
+fn says_err(at: u32, length: u32) -> String {
+    format!(
+        "(i32.store8 (i32.const 256) (i32.const 1)) (i32.store (i32.const 260) (i32.const {at})) \
+         (i32.store (i32.const 264) (i32.const {length}))"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_cannot_decide_is_quoted() {
+    let (class, message) = class_of(&says_err(1024, 17)).await;
+    assert_eq!(class, ErrorClass::PluginError);
+    assert!(message.ends_with("said by the guest"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_huge_answer_is_not_read() {
+    let grown = format!("(drop (memory.grow (i32.const 100))) {}", says_err(0, 6 << 20));
+    assert_eq!(class_of(&grown).await.0, ErrorClass::OutputTooLarge);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_findings_than_anyone_reads_are_refused() {
+    // A list of 300 findings at 131072: bytes of zero are findings with empty texts.
+    let code = "(i32.store (i32.const 264) (i32.const 131072)) (i32.store (i32.const 268) (i32.const 300))";
+    let (class, message) = class_of(code).await;
+    assert_eq!(class, ErrorClass::OutputTooLarge);
+    assert!(message.contains("300 findings"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_the_interface_is_malformed() {
+    let bad_utf8 = format!("(i32.store (i32.const 1024) (i32.const 0xfffefdfc)) {}", says_err(1024, 4));
+    for code in [
+        bad_utf8.as_str(),
+        // a text outside of the memory
+        &says_err(0x7fff_0000, 100),
+        // an outcome that does not exist
+        "(i32.store8 (i32.const 260) (i32.const 77))",
+    ] {
+        let (class, message) = class_of(code).await;
+        assert_eq!(class, ErrorClass::Malformed, "{message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_huge_question_is_not_asked() {
+    let policy = guests::load_policy(&guests::host(), policy_guest(&[])).await.unwrap();
+    let subject = Document { schema: "x".to_owned(), json: "x".repeat(5 << 20) };
+    let error = policy.evaluate(PolicyRequest { subject, ..request() }).await.result.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Internal);
+}
+
+/// The error with which a guest fails when it is tried.
+async fn tried(parts: &[(&str, &str)]) -> (ErrorClass, String) {
+    match guests::load_policy(&guests::host(), policy_guest(parts)).await.unwrap_err().failure {
+        LoadFailure::Trial(error) => (error.class, error.message),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_start_function_is_found_at_load() {
+    let start = "(func $start (loop $again (br $again))) (start $start)";
+    assert_eq!(tried(&[(";; start", start)]).await.0, ErrorClass::Timeout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_function_that_crashes_is_found_at_load() {
+    assert_eq!(tried(&[(";; start", "(func $start unreachable) (start $start)")]).await.0, ErrorClass::Trap);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_check_of_settings_ends() {
+    assert_eq!(tried(&[(";; validate", "(loop $again (br $again))")]).await.0, ErrorClass::Timeout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_of_settings_may_use_nothing_but_the_log() {
+    let (class, message) = tried(&[(";; validate", "(call $settings (i32.const 768))")]).await;
+    assert_eq!(class, ErrorClass::Capability);
+    assert!(message.contains("beespace:plugin/config@0.1.0"), "{message}");
+    assert!(guests::load_policy(&guests::host(), policy_guest(&[(";; validate", SAY)])).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_memory_than_the_budget_at_the_start_is_found_at_load() {
+    assert_eq!(tried(&[("(memory (export \"memory\") 17)", "(memory (export \"memory\") 1000)")]).await.0, ErrorClass::Memory);
+}

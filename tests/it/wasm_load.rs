@@ -1,0 +1,209 @@
+//! What is found out about a plugin before it is called for the first time.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::{Arc, Mutex};
+
+use beespace_wasm::{
+    BindingSpec, CacheOptions, Grants, Host, HostOptions, KvEntry, KvError, KvPut, KvStore, Limits, LoadFailure, ManifestError,
+    Pending,
+};
+
+use crate::guests::{self, dummy, policy_guest, with_manifest};
+
+/// A store of key-value pairs that forgets.
+#[derive(Default)]
+pub(crate) struct Memory(Mutex<BTreeMap<String, KvEntry>>);
+
+impl KvStore for Memory {
+    fn get<'a>(&'a self, namespace: &'a str, key: &'a str) -> Pending<'a, Result<Option<KvEntry>, KvError>> {
+        Box::pin(async move { Ok(self.0.lock().unwrap().get(&format!("{namespace}/{key}")).cloned()) })
+    }
+
+    fn put<'a>(&'a self, namespace: &'a str, key: &'a str, put: KvPut) -> Pending<'a, Result<Option<u64>, KvError>> {
+        Box::pin(async move {
+            let mut entries = self.0.lock().unwrap();
+            let name = format!("{namespace}/{key}");
+            let revision = entries.get(&name).map_or(0, |entry| entry.revision);
+            if put.expected.is_some_and(|expected| expected != revision) {
+                return Ok(None);
+            }
+            entries.insert(name, KvEntry { value: put.value, revision: revision + 1 });
+            Ok(Some(revision + 1))
+        })
+    }
+
+    fn delete<'a>(&'a self, namespace: &'a str, key: &'a str) -> Pending<'a, Result<(), KvError>> {
+        Box::pin(async move {
+            self.0.lock().unwrap().remove(&format!("{namespace}/{key}"));
+            Ok(())
+        })
+    }
+
+    fn list_keys<'a>(
+        &'a self,
+        namespace: &'a str,
+        prefix: &'a str,
+        _after: Option<&'a str>,
+    ) -> Pending<'a, Result<Vec<String>, KvError>> {
+        let begin = format!("{namespace}/{prefix}");
+        Box::pin(async move { Ok(self.0.lock().unwrap().keys().filter(|key| key.starts_with(&begin)).cloned().collect()) })
+    }
+}
+
+async fn failure(component: Vec<u8>) -> LoadFailure {
+    guests::load_policy(&guests::host(), component).await.unwrap_err().failure
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_core_module_is_told_to_become_a_component() {
+    let module = wat::parse_str("(module)").unwrap();
+    assert!(matches!(failure(module).await, LoadFailure::Manifest(ManifestError::CoreModule)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_component_is_refused() {
+    assert!(matches!(failure(b"hello".to_vec()).await, LoadFailure::Manifest(ManifestError::NotWasm)));
+    let empty = b"\0asm\x0d\0\x01\0".to_vec();
+    assert!(matches!(failure(empty.clone()).await, LoadFailure::Manifest(ManifestError::Missing)));
+    let mut broken = with_manifest(empty, &guests::manifest("policy"));
+    broken.extend([11, 1, 99]);
+    assert!(matches!(failure(broken).await, LoadFailure::Compile(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_of_another_kind_is_refused() {
+    let is = dummy("step-plugin", None, "step");
+    assert!(matches!(failure(is).await, LoadFailure::OtherKind { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_large_a_component_is_not_compiled() {
+    let host = Host::new(HostOptions { max_component_bytes: 1000, max_running: 1, ..HostOptions::default() }).unwrap();
+    let failure = guests::load_policy(&host, policy_guest(&[])).await.unwrap_err().failure;
+    assert!(matches!(failure, LoadFailure::TooLarge { cap: 1000, .. }), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_wants_what_no_policy_gets_is_refused_by_name() {
+    let world = |import: &str| {
+        format!(
+            "package test:guest; world greedy {{ import {import}; export beespace:plugin/lifecycle@0.1.0; \
+             export beespace:plugin/policy@0.1.0; }}"
+        )
+    };
+    let kv = failure(dummy("greedy", Some(&world("beespace:plugin/kv@0.1.0")), "policy")).await;
+    assert!(matches!(&kv, LoadFailure::NotForKind { import, .. } if import == "beespace:plugin/kv@0.1.0"), "{kv}");
+    for import in ["wasi:http/outgoing-handler@0.2.12", "wasi:clocks/wall-clock@0.2.12", "wasi:random/random@0.2.12"] {
+        let wasi = failure(dummy("greedy", Some(&world(import)), "policy")).await;
+        assert!(matches!(&wasi, LoadFailure::Wasi { .. }), "{wasi}");
+        assert!(wasi.to_string().contains("wasm32-unknown-unknown"), "{wasi}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notifier_gets_nothing_that_its_binding_was_not_granted() {
+    let host = guests::host();
+    let load = async |grants: Grants| {
+        let (kv, secrets) = (Arc::new(Memory::default()), Arc::new(NoSecrets));
+        let spec = BindingSpec::new("hook", serde_json::json!({}), Limits::notifier());
+        let spec = BindingSpec { grants, kv: Some(kv), secrets: Some(secrets), ..spec };
+        host.load_notifier(dummy("notifier-plugin", None, "notifier"), spec).await.unwrap_err()
+    };
+    let all = Grants {
+        egress: vec![beespace_wasm::EgressRule::parse("https://a.example", beespace_wasm::AddressClass::Public).unwrap()],
+        secrets: ["token".to_owned()].into(),
+        secrets_reveal: true,
+        kv: true,
+    };
+    for (grants, wanted) in [
+        (Grants { egress: Vec::new(), ..all.clone() }, "wasi:"),
+        (Grants { secrets: [].into(), ..all.clone() }, "beespace:plugin/secrets@"),
+        (Grants { secrets_reveal: false, ..all.clone() }, "beespace:plugin/secrets-reveal@"),
+        (Grants { kv: false, ..all.clone() }, "beespace:plugin/kv@"),
+    ] {
+        let error = load(grants).await;
+        assert!(matches!(&error.failure, LoadFailure::NotGranted { import, .. } if import.starts_with(wanted)), "{error}");
+        assert!(error.to_string().starts_with(r#"plugin "hook": it wants "#), "{error}");
+    }
+    assert!(matches!(load(all).await.failure, LoadFailure::Trial(_)));
+}
+
+struct NoSecrets;
+
+impl beespace_wasm::SecretSource for NoSecrets {
+    fn secret(&self, _name: &str) -> Result<Option<beespace_wasm::SecretValue>, String> {
+        Ok(None)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_are_checked_against_the_schema_before_anything_runs() {
+    let manifest = r#"{"name": "guest", "version": "0.0.1", "kind": "policy", "config_schema": {
+        "type": "object", "required": ["registries"], "additionalProperties": false,
+        "properties": {"registries": {"type": "array", "items": {"type": "string"}}}}}"#;
+    let (resolve, world) = guests::world("policy-plugin", None);
+    let module = wat::parse_str(guests::guest_text("policy")).unwrap();
+    let component = guests::componentize(&module, &resolve, world, manifest);
+    let host = guests::host();
+    let load = async |settings| {
+        let spec = BindingSpec::new("images", settings, Limits::policy());
+        host.load_policy(component.clone(), spec).await
+    };
+    let error = load(serde_json::json!({"registries": [1], "registry": "x"})).await.unwrap_err();
+    let LoadFailure::Settings(problems) = &error.failure else { panic!("{error}") };
+    assert_eq!(problems.len(), 2, "{error}");
+    assert!(error.to_string().contains("/registries/0"), "{error}");
+    let policy = load(serde_json::json!({"registries": []})).await.unwrap();
+    let plugin = policy.plugin();
+    assert_eq!(plugin.manifest.name, "guest");
+    assert!(plugin.imports.contains(&"beespace:plugin/config@0.1.0".to_owned()), "{:?}", plugin.imports);
+    assert_eq!(plugin.component, beespace_core::digest::Digest::of(&component));
+}
+
+fn cached(dir: &std::path::Path) -> Host {
+    let cache = CacheOptions { dir: dir.to_owned(), key: vec![7; 32].into() };
+    Host::new(HostOptions { cache: Some(cache), max_running: 2, ..HostOptions::default() }).unwrap()
+}
+
+fn only_file(dir: &std::path::Path) -> std::path::PathBuf {
+    let files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    files[0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_compiled_plugin_is_compiled_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("aot");
+    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    let file = only_file(&dir);
+    let intact = std::fs::read(&file).unwrap();
+    for damage in [0, 40, intact.len() / 2, intact.len() - 1] {
+        let mut bytes = intact.clone();
+        bytes[damage] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+        assert!(std::fs::read(only_file(&dir)).unwrap()[32..] == intact[32..], "compiled again after damage at {damage}");
+    }
+    std::fs::write(&file, b"").unwrap();
+    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compiled_plugin_from_outside_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("aot");
+    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    let compiled = std::fs::read(only_file(&dir)).unwrap()[32..].to_vec();
+    assert!(matches!(failure(compiled).await, LoadFailure::Precompiled));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_others_can_enter_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let cache = CacheOptions { dir: folder.path().to_owned(), key: vec![7; 32].into() };
+    let error = Host::new(HostOptions { cache: Some(cache), ..HostOptions::default() }).unwrap_err();
+    assert!(error.to_string().contains("chmod 700"), "{error}");
+}
