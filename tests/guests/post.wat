@@ -45,8 +45,8 @@
   ;; result<receipt, send-error> at 256: ok, with the digits as its id
   (func $ok (param $n i32) (result i32)
     (call $digits (local.get $n))
-    (i32.store (i32.const 260) (i32.const 1200))
-    (i32.store (i32.const 264) (i32.const 3))
+    (i32.store (i32.const 264) (i32.const 1200))
+    (i32.store (i32.const 268) (i32.const 3))
     (i32.const 256))
 
   ;; err(permanent(digits))

@@ -169,11 +169,11 @@ async fn what_no_rule_names_is_not_reached() {
 async fn a_name_that_leads_into_this_machine_is_not_followed() {
     let receiver = Receiver::start(OK).await;
     let port = receiver.address.port();
-    for name in ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]"] {
+    for (name, bound_to) in [("localhost", "localhost"), ("127.0.0.1", "127.0.0.1"), ("[::ffff:127.0.0.1]", "::ffff:127.0.0.1")] {
         let rule = format!("http://{name}:{port}");
         let target = format!("{name}:{port}");
         for class in [AddressClass::Public, AddressClass::Private] {
-            let refused = Try { class, ..Try::new(&target, &rule) }.send().await.unwrap_err();
+            let refused = Try { class, bound_to, ..Try::new(&target, &rule) }.send().await.unwrap_err();
             assert_eq!(refused, "destination-IP-prohibited", "{name}, {class:?}");
         }
     }
@@ -183,7 +183,8 @@ async fn a_name_that_leads_into_this_machine_is_not_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_metadata_service_of_a_cloud_is_out_of_reach_for_every_class() {
     for class in [AddressClass::Public, AddressClass::Private, AddressClass::Loopback] {
-        let refused = Try { class, ..Try::new("169.254.169.254", "http://169.254.169.254") }.send().await.unwrap_err();
+        let refused = Try { class, bound_to: "169.254.169.254", ..Try::new("169.254.169.254", "http://169.254.169.254") };
+        let refused = refused.send().await.unwrap_err();
         assert_eq!(refused, "destination-IP-prohibited");
     }
 }
@@ -220,10 +221,18 @@ async fn a_redirect_is_handed_to_the_guest_and_not_followed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_a_trusted_certificate_is_not_spoken_to() {
-    // It speaks no TLS at all; the handshake must fail, not fall back.
-    let receiver = Receiver::start("HTTP/1.1 200 OK\r\n\r\n").await;
-    let rule = format!("https://{}", receiver.address);
-    let target = Try { target: format!("s{}", receiver.address), ..Try::new("", &rule) };
-    let refused = target.send().await.unwrap_err();
-    assert!(refused.starts_with("TLS-") || refused == "internal-error", "{refused}");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = tokio::spawn(async move {
+        // It speaks no TLS at all; the handshake must fail, not fall back.
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said).await;
+        String::from_utf8_lossy(&said).into_owned()
+    });
+    let rule = format!("https://{address}");
+    let target = Try { target: format!("s{address}"), ..Try::new("", &rule) };
+    assert_eq!(target.send().await.unwrap_err(), "TLS-protocol-error");
+    assert!(!asked.await.unwrap().contains("s3cret"));
 }
