@@ -9,7 +9,7 @@
 //! | `spans.txt` | optional: where each part of the normal form was written |
 //!
 //! `UPDATE=1 cargo test -p beespace-core --test pipeline` writes what is expected; look at the difference before you commit it.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected has failed")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -2,6 +2,7 @@
 
 use beespace_core::git_ref::BRANCHES;
 use beespace_core::ids::Sha;
+use beespace_core::pipeline::when::ChangedPaths;
 
 use super::git::Call;
 use super::{Mirror, SourceError};
@@ -18,15 +19,6 @@ pub struct Push<'a> {
     /// Short names.
     pub branch: &'a str,
     pub default_branch: &'a str,
-}
-
-/// What changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ChangedPaths {
-    /// All paths that were added, changed or removed (a renamed file counts with both its names), lossy where they are no UTF-8.
-    Known(Vec<String>),
-    /// Nobody can tell; why.
-    Unknown(String),
 }
 
 impl Mirror {

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use beespace_core::ids::RepositoryId;
 
-pub use changes::{ChangedPaths, Push};
+pub use changes::Push;
 pub use checkout::{Checkout, CheckoutRequest};
 pub use error::SourceError;
 pub use fetch::{Access, Pin};

@@ -21,11 +21,11 @@ pub struct Facts {
     pub changed: ChangedPaths,
 }
 
-/// Paths that the event changed, relative to the root of the repository, as git tells it.
+/// Paths that the event changed, relative to the root of the repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangedPaths {
-    /// All of them.
+    /// All that were added, changed or removed (a renamed file counts with both its names), lossy where they are no UTF-8.
     Known(Vec<String>),
     /// Nobody can say; why, as the end of a sentence: `the new branch has no commit in common with main`. Every `paths` holds.
     Unknown(String),
