@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub mod archive;
+pub mod docker;
 pub mod dummy;
 mod error;
 
@@ -202,6 +203,9 @@ impl Launch {
         own.into_iter().chain(self.timeout).min()
     }
 }
+
+/// The program that holds a stage's network (`host/gate`), for the architecture of this host.
+pub const GATE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/beespace-gate"));
 
 /// The clock of this machine.
 fn now() -> Timestamp {

@@ -1,0 +1,112 @@
+//! The line to the engine: made when it is first needed, and no call on it without its own limit of time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::{API_DEFAULT_VERSION, Docker};
+use tokio::sync::OnceCell;
+
+use crate::engine::EngineError;
+
+/// For calls that an engine answers from its own books.
+pub(super) const QUICK: Duration = Duration::from_secs(30);
+/// For starting and removing containers, networks and volumes: they wait for kernel and disk.
+pub(super) const SLOW: Duration = Duration::from_secs(120);
+/// For moving a workspace.
+pub(super) const TRANSFER: Duration = Duration::from_secs(30 * 60);
+/// bollard's own limit, above all of ours: a call that is longer in the making is cut off by ours, which says what it was.
+const LIBRARY_SECONDS: u64 = 60 * 60;
+/// The oldest API we know to work: Docker 20.10.
+const OLDEST: (usize, usize) = (1, 41);
+
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    host: Arc<str>,
+    docker: Arc<OnceCell<Docker>>,
+}
+
+impl Client {
+    pub(super) fn new(host: &str) -> Result<Self, EngineError> {
+        if !host.starts_with("unix://") && !host.starts_with("tcp://") && !host.starts_with("http://") {
+            return Err(EngineError::Address { host: host.to_owned() });
+        }
+        Ok(Self { host: host.into(), docker: Arc::default() })
+    }
+
+    /// The engine, with the version of the API that both sides speak. An engine that is down now is asked again next time.
+    pub(super) async fn api(&self) -> Result<&Docker, EngineError> {
+        self.docker.get_or_try_init(|| self.connect()).await
+    }
+
+    async fn connect(&self) -> Result<Docker, EngineError> {
+        let connected = if self.host.starts_with("unix://") {
+            Docker::connect_with_socket(&self.host, LIBRARY_SECONDS, API_DEFAULT_VERSION)
+        } else {
+            Docker::connect_with_http(&self.host, LIBRARY_SECONDS, API_DEFAULT_VERSION)
+        };
+        let docker = connected.map_err(|error| self.explain("connect", error))?;
+        let docker = self.call("version", QUICK, docker.negotiate_version()).await?;
+        let version = docker.client_version();
+        if (version.major_version, version.minor_version) < OLDEST {
+            return Err(EngineError::TooOld { api: version.to_string(), wanted: "1.41 (Docker 20.10)" });
+        }
+        Ok(docker)
+    }
+
+    /// Waits for an answer, but not for ever.
+    pub(super) async fn call<T>(
+        &self,
+        call: &'static str,
+        after: Duration,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, EngineError> {
+        match tokio::time::timeout(after, answer).await {
+            Ok(answer) => answer.map_err(|error| self.explain(call, error)),
+            Err(_) => Err(EngineError::TimedOut { call, after }),
+        }
+    }
+
+    pub(super) fn explain(&self, call: &'static str, error: Error) -> EngineError {
+        match error {
+            Error::DockerResponseServerError { status_code, message } => {
+                EngineError::Refused { call, status: status_code, message }
+            }
+            // Said in the middle of a stream whose headers were fine.
+            Error::DockerStreamError { error } => EngineError::Refused { call, status: 500, message: error },
+            Error::RequestTimeoutError => EngineError::TimedOut { call, after: Duration::from_secs(LIBRARY_SECONDS) },
+            Error::IOError { .. }
+            | Error::HyperResponseError { .. }
+            | Error::HyperLegacyError { .. }
+            | Error::SocketNotFoundError(_) => EngineError::Unreachable { host: self.host.to_string(), cause: innermost(&error) },
+            other => EngineError::Nonsense { call, cause: other.to_string() },
+        }
+    }
+}
+
+/// The cause that says most: of "client error: tcp connect error: Connection refused" the last part.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// What is not there any more needs no removing.
+pub(super) fn absent_is_fine(result: Result<(), EngineError>) -> Result<(), EngineError> {
+    match result {
+        Err(EngineError::Refused { status: 404, .. }) => Ok(()),
+        other => other,
+    }
+}
+
+/// `Some` where the engine knows it.
+pub(super) fn found<T>(result: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(EngineError::Refused { status: 404, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,131 @@
+//! From a container of a plan to the body of Docker's `create`. Everything is listed here that a container can get; a plan has no way to ask for more.
+
+use std::collections::BTreeMap;
+
+use beespace_core::plan::{Container, MountSource, Network, WORKSPACE};
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountVolumeOptions};
+
+use super::DockerOptions;
+use super::names::Labels;
+use super::parcel::{Parcels, is_mountable};
+use super::stage::volume;
+use crate::engine::Launch;
+
+/// Given back after all are dropped: what package managers, `su`, `chown` and databases in images need, and nothing that reaches beyond the
+/// container.
+const CAPABILITIES: [&str; 8] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL", "NET_BIND_SERVICE"];
+
+/// What `create` needs to know besides the plan.
+pub(super) struct Surroundings<'a> {
+    pub(super) options: &'a DockerOptions,
+    /// The stage's name: its holder and its workspace.
+    pub(super) stage: &'a str,
+    /// The container's name; its parcels' names begin with it.
+    pub(super) name: &'a str,
+    pub(super) labels: Labels,
+    pub(super) init: bool,
+}
+
+impl Surroundings<'_> {
+    /// The volume of the parcel at a place.
+    pub(super) fn parcel(&self, place: usize) -> String {
+        format!("{}-files-{place}", self.name)
+    }
+
+    pub(super) fn parcel_mounts(&self, parcels: &Parcels) -> Vec<Mount> {
+        let directories = parcels.directories.keys().enumerate();
+        directories.map(|(place, directory)| volume(&self.parcel(place), directory, true)).collect()
+    }
+
+    /// The body of `create`. `Err` is a sentence for people: the container cannot be started.
+    pub(super) fn body(self, launch: &Launch, container: &Container, parcels: Parcels) -> Result<ContainerCreateBody, String> {
+        let mut mounts = workspace_mounts(self.stage, container)?;
+        mounts.extend(self.parcel_mounts(&parcels));
+        for mount in &mut mounts {
+            // The image's own files at that place stay where they are.
+            mount.volume_options = Some(MountVolumeOptions { no_copy: Some(true), ..Default::default() });
+        }
+        let network = match container.network {
+            Network::BuildDefault => format!("container:{}", self.stage),
+            Network::None => "none".to_owned(),
+            Network::EgressAllowList => return Err("an allow-list for its network is not possible yet".to_owned()),
+        };
+        let memory = whole(container.limits.memory_bytes.unwrap_or(self.options.memory));
+        Ok(ContainerCreateBody {
+            image: Some(container.image.clone()),
+            env: Some(environment(launch, container, parcels.env)),
+            entrypoint: parcels.command.clone().or_else(|| container.entrypoint.clone()),
+            cmd: if parcels.command.is_some() { None } else { container.args.clone() },
+            working_dir: Some(workdir(container)),
+            user: container.user.clone(),
+            labels: Some(self.labels),
+            host_config: Some(HostConfig {
+                mounts: Some(mounts),
+                network_mode: Some(network),
+                memory: Some(memory),
+                // The same as `memory`: no swap.
+                memory_swap: Some(memory),
+                pids_limit: Some(container.limits.pids.unwrap_or(self.options.pids).into()),
+                nano_cpus: container.limits.cpu_millis.map(|millis| i64::from(millis) * 1_000_000),
+                cap_drop: Some(vec!["ALL".to_owned()]),
+                cap_add: Some(CAPABILITIES.map(str::to_owned).to_vec()),
+                security_opt: Some(vec!["no-new-privileges".to_owned()]),
+                init: Some(self.init),
+                log_config: Some(log_file(self.options.log_bytes)),
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+    }
+}
+
+/// The engine's own copy of the output, in one file that is never rotated away under us. Not `local`, which loses the end of what is followed,
+/// and not `none`, which can block a container for good.
+fn log_file(bytes: u64) -> HostConfigLogConfig {
+    // Twice: JSON writes some bytes as six.
+    let size = bytes.saturating_mul(2).max(1 << 20);
+    HostConfigLogConfig {
+        typ: Some("json-file".to_owned()),
+        config: Some([("max-size".to_owned(), size.to_string()), ("max-file".to_owned(), "1".to_owned())].into()),
+    }
+}
+
+fn workspace_mounts(stage: &str, container: &Container) -> Result<Vec<Mount>, String> {
+    let mut mounts = BTreeMap::from([(WORKSPACE, false)]);
+    for mount in &container.mounts {
+        match mount.source {
+            MountSource::Workspace => {}
+            MountSource::Cache { .. } => return Err(format!("caches are not possible yet ({})", mount.path)),
+            MountSource::Volume(_) => return Err(format!("file sets of other containers are not possible yet ({})", mount.path)),
+        }
+        if !is_mountable(&mount.path) {
+            return Err(format!("nothing can be mounted at {:?}", mount.path));
+        }
+        mounts.insert(&mount.path, mount.read_only);
+    }
+    Ok(mounts.into_iter().map(|(path, read_only)| volume(stage, path, read_only)).collect())
+}
+
+fn workdir(container: &Container) -> String {
+    match container.workdir.as_deref() {
+        None => WORKSPACE.to_owned(),
+        Some(absolute) if absolute.starts_with('/') => absolute.to_owned(),
+        Some(relative) => format!("{WORKSPACE}/{relative}"),
+    }
+}
+
+fn environment(launch: &Launch, container: &Container, secrets: BTreeMap<String, String>) -> Vec<String> {
+    // The files of the workspace belong to root and the image's user may be another: without this git refuses to work there.
+    let git = [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")];
+    let mut env: BTreeMap<String, String> = launch.env.clone();
+    env.extend(container.env.clone());
+    if !env.contains_key("GIT_CONFIG_COUNT") {
+        env.extend(git.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+    env.extend(secrets);
+    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn whole(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

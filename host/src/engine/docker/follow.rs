@@ -1,0 +1,310 @@
+//! A running container: its output, its end, and ending it.
+//!
+//! Three things go on at once, none of which is trusted for the others: output flows, the engine is asked whether the container still runs, and
+//! cancel and timeout are waited for. That the output ends does not mean that the container did (it also ends when the engine is
+//! restarted), and that the container ended does not mean that all output has come.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use beespace_core::outcome::{Exit, Observation, Stopped, Stream};
+use beespace_core::time::Timestamp;
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::models::ContainerState;
+use bollard::query_parameters::{KillContainerOptionsBuilder, LogsOptionsBuilder, WaitContainerOptionsBuilder};
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Docker;
+use super::client::QUICK;
+use crate::engine::{EngineError, Output, OutputSender, Stored, now};
+
+/// What of a container's output may come after its end, and how long a blocked reader is waited for after a kill.
+const TAIL: Duration = Duration::from_secs(2);
+/// A wait for the end is asked anew this often, in case its answer got lost.
+const WAIT: Duration = Duration::from_secs(60);
+/// How long an engine may be away (a restart of it takes a second) before we give up on a container that may well run on.
+const PATIENCE: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_millis(500);
+/// From KILL to giving up.
+const KILLED: Duration = Duration::from_secs(30);
+
+/// Output as the engine hands it over.
+pub(super) type Frames<'a> = BoxStream<'a, Result<Output, Error>>;
+
+/// The container that is followed.
+#[derive(Debug)]
+pub(super) struct Subject<'a> {
+    pub(super) name: &'a str,
+    /// Its id in the plan.
+    pub(super) container: &'a str,
+    pub(super) began: Timestamp,
+    pub(super) timeout: Option<Duration>,
+}
+
+impl Docker {
+    /// Follows a started container to its end. `sent` is what the receiver has already.
+    pub(super) async fn follow(
+        &self,
+        subject: &Subject<'_>,
+        source: Frames<'_>,
+        sent: Stored,
+        output: &OutputSender,
+        cancel: &CancellationToken,
+    ) -> Result<Exit, EngineError> {
+        let pump =
+            Pump { docker: self, name: subject.name, output, ended: CancellationToken::new(), hurry: CancellationToken::new() };
+        let mut flowing = pin!(pump.run(source, sent));
+        let mut end = pin!(self.until_ended(subject.name));
+        let mut stop = pin!(why_stop(subject, cancel));
+        let mut stopping = pin!(self.stop(subject.name));
+        let (mut flown, mut stopped) = (false, None);
+        let state = loop {
+            tokio::select! {
+                state = &mut end => break state?,
+                () = &mut flowing, if !flown => flown = true,
+                why = &mut stop, if stopped.is_none() => stopped = Some(why),
+                error = &mut stopping, if stopped.is_some() => return Err(error),
+            }
+        };
+        pump.ended.cancel();
+        if stopped.is_some() || state.is_none() {
+            pump.hurry.cancel();
+        }
+        if !flown {
+            tokio::select! {
+                () = &mut flowing => {}
+                () = cancel.cancelled() => {
+                    pump.hurry.cancel();
+                    flowing.await;
+                }
+            }
+        }
+        Ok(state.map_or_else(|| Exit::lost(subject.container), |state| observed(subject, &state, stopped)))
+    }
+
+    /// The state of a container that does not run any more; `None` where it is gone.
+    async fn until_ended(&self, name: &str) -> Result<Option<ContainerState>, EngineError> {
+        let api = self.client.api().await?;
+        let mut away_since: Option<Instant> = None;
+        loop {
+            // Asked after the start and not with it: `next-exit` can miss the end of a fast container, and then waits for ever.
+            let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
+            let answered = timeout(WAIT, pin!(api.wait_container(name, Some(options))).next()).await;
+            match self.state(name).await {
+                Ok(Some(state)) if state.running == Some(true) => {
+                    away_since = None;
+                    // An answer that was no answer: not asked again in a tight circle.
+                    if answered.is_ok() {
+                        sleep(RETRY).await;
+                    }
+                }
+                Ok(state) => return Ok(state),
+                Err(error) => {
+                    if away_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                        return Err(error);
+                    }
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// TERM, and KILL for what does not heed it. Is dropped when the container ends; returns where it does not.
+    async fn stop(&self, name: &str) -> EngineError {
+        // An error here is one of a container that has just ended, or of an engine that is away: the wait for the end tells.
+        let _ = self.kill(name, "SIGTERM").await;
+        sleep(self.options.grace).await;
+        let _ = self.kill(name, "SIGKILL").await;
+        sleep(KILLED).await;
+        EngineError::Unkillable { container: name.to_owned(), after: KILLED }
+    }
+
+    async fn kill(&self, name: &str, signal: &str) -> Result<(), EngineError> {
+        let api = self.client.api().await?;
+        let options = KillContainerOptionsBuilder::new().signal(signal).build();
+        self.client.call("kill a container", QUICK, api.kill_container(name, Some(options))).await
+    }
+
+    /// The engine's own copy of the output, from the beginning, without what the receiver has. Bytes that are no UTF-8 are not what they were in it, so
+    /// behind those the seam may be off by a few.
+    pub(super) async fn reread(&self, name: &str, sent: Stored) -> Result<Frames<'_>, EngineError> {
+        let api = self.client.api().await?;
+        let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).timestamps(true).build();
+        let mut skip = sent;
+        let frames = api.logs(name, Some(options)).filter_map(move |frame| {
+            let wanted = match frame {
+                Ok(frame) => stamped(frame).and_then(|output| unsent(output, &mut skip)).map(Ok),
+                Err(error) => Some(Err(error)),
+            };
+            std::future::ready(wanted)
+        });
+        Ok(frames.boxed())
+    }
+}
+
+/// What is read as it comes.
+pub(super) fn live<'a>(frames: impl futures::Stream<Item = Result<LogOutput, Error>> + Send + 'a) -> Frames<'a> {
+    frames.map(|frame| frame.map(|frame| output(frame, now()))).boxed()
+}
+
+fn output(frame: LogOutput, at: Timestamp) -> Output {
+    let (stream, bytes) = match frame {
+        LogOutput::StdErr { message } => (Stream::Stderr, message),
+        // No terminal is ever asked for and no input sent, so the others do not come.
+        LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => {
+            (Stream::Stdout, message)
+        }
+    };
+    Output { stream, at, bytes }
+}
+
+/// Takes off the time that the engine has put in front.
+fn stamped(frame: LogOutput) -> Option<Output> {
+    let mut output = output(frame, now());
+    let space = output.bytes.iter().position(|byte| *byte == b' ')?;
+    let stamp = output.bytes.split_to(space);
+    let _ = output.bytes.split_to(1);
+    output.at = std::str::from_utf8(&stamp).ok().and_then(instant).unwrap_or(output.at);
+    Some(output)
+}
+
+/// What of a piece the receiver does not have yet.
+fn unsent(mut output: Output, skip: &mut Stored) -> Option<Output> {
+    let left = if output.stream == Stream::Stderr { &mut skip.stderr } else { &mut skip.stdout };
+    let known = usize::try_from(*left).unwrap_or(usize::MAX).min(output.bytes.len());
+    *left -= known as u64;
+    let _ = output.bytes.split_to(known);
+    (!output.bytes.is_empty()).then_some(output)
+}
+
+/// A point in time as the engine writes it.
+pub(super) fn instant(text: &str) -> Option<Timestamp> {
+    let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
+    // The year 1 stands for "not yet".
+    u64::try_from(time.timestamp_millis()).ok().filter(|millis| *millis > 0).map(Timestamp)
+}
+
+async fn why_stop(subject: &Subject<'_>, cancel: &CancellationToken) -> Stopped {
+    let deadline = async {
+        match subject.timeout {
+            Some(timeout) => {
+                sleep(timeout.saturating_sub(now().since(subject.began))).await;
+                timeout
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = cancel.cancelled() => Stopped::Cancelled,
+        after = deadline => Stopped::TimedOut(after),
+    }
+}
+
+fn observed(subject: &Subject<'_>, state: &ContainerState, stopped: Option<Stopped>) -> Exit {
+    let time = |text: &Option<String>| text.as_deref().and_then(instant);
+    let duration = match (time(&state.started_at), time(&state.finished_at)) {
+        (Some(began), Some(ended)) => ended.since(began),
+        _ => now().since(subject.began),
+    };
+    let seen = Observation {
+        code: state.exit_code.and_then(|code| i32::try_from(code).ok()),
+        out_of_memory: state.oom_killed == Some(true),
+        stopped,
+        trouble: state.error.clone().unwrap_or_default(),
+        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+    };
+    Exit::observed(subject.container, seen)
+}
+
+/// Carries output from the engine to the receiver.
+struct Pump<'a> {
+    docker: &'a Docker,
+    name: &'a str,
+    output: &'a OutputSender,
+    /// The container has ended: what comes now comes soon.
+    ended: CancellationToken,
+    /// It was killed or is gone: a receiver that does not read has had its time.
+    hurry: CancellationToken,
+}
+
+impl Pump<'_> {
+    async fn run(&self, mut source: Frames<'_>, mut sent: Stored) {
+        loop {
+            self.carry(&mut source, &mut sent).await;
+            if timeout(TAIL, self.ended.cancelled()).await.is_ok() {
+                return;
+            }
+            // The engine has hung up on a container that runs on.
+            source = loop {
+                match self.docker.reread(self.name, sent).await {
+                    Ok(source) => break source,
+                    Err(_) => sleep(RETRY).await,
+                }
+            };
+        }
+    }
+
+    /// To the end of the stream, or of patience.
+    async fn carry(&self, source: &mut Frames<'_>, sent: &mut Stored) {
+        loop {
+            let quiet = async {
+                self.ended.cancelled().await;
+                sleep(TAIL).await;
+            };
+            let piece = tokio::select! {
+                biased;
+                piece = source.next() => piece,
+                () = quiet => return,
+            };
+            let Some(Ok(piece)) = piece else { return };
+            let (stream, length) = (piece.stream, piece.bytes.len() as u64);
+            if !self.hand_over(piece).await {
+                return;
+            }
+            *(if stream == Stream::Stderr { &mut sent.stderr } else { &mut sent.stdout }) += length;
+        }
+    }
+
+    /// False where the receiver did not take it in the time that was left.
+    async fn hand_over(&self, piece: Output) -> bool {
+        let late = async {
+            self.hurry.cancelled().await;
+            sleep(TAIL).await;
+        };
+        tokio::select! {
+            biased;
+            // A receiver that is gone wants nothing more, and the program is not to wait for it.
+            _ = self.output.send(piece) => true,
+            () = late => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn what_is_stored_is_not_sent_again() {
+        let mut skip = Stored { stdout: 4, stderr: 0 };
+        let piece = |stream, text: &str| Output { stream, at: Timestamp(0), bytes: Bytes::copy_from_slice(text.as_bytes()) };
+        assert_eq!(unsent(piece(Stream::Stdout, "abc"), &mut skip), None);
+        assert_eq!(unsent(piece(Stream::Stderr, "x"), &mut skip), Some(piece(Stream::Stderr, "x")));
+        assert_eq!(unsent(piece(Stream::Stdout, "def"), &mut skip), Some(piece(Stream::Stdout, "ef")));
+        assert_eq!(unsent(piece(Stream::Stdout, "g"), &mut skip), Some(piece(Stream::Stdout, "g")));
+    }
+
+    #[test]
+    fn the_engines_time_is_taken_off() {
+        let message = Bytes::from_static(b"2026-11-25T01:40:00.123456789Z a b\n");
+        let output = stamped(LogOutput::StdOut { message }).unwrap();
+        assert_eq!((output.at, &*output.bytes), (Timestamp(1_795_570_800_123), &b"a b\n"[..]));
+        assert_eq!(instant("0001-01-01T00:00:00Z"), None);
+    }
+}

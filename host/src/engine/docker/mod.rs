@@ -1,0 +1,136 @@
+//! Docker, and what speaks its API.
+//!
+//! A stage is a bridge network, a *holder* (a container of the gate's image that owns the network namespace), and a volume, the workspace. A
+//! step's container joins the holder's namespace, which starts in less than half the time that a network of its own would take.
+//!
+//! # What `docker inspect` shows
+//!
+//! Plain variables, images, commands and labels. The script, and every secret of a step that has one, are files in a volume that this one container
+//! mounts read-only ([`parcel`]): neither is shown. The exception are secrets as variables of a container *without* a script
+//! (`entrypoint` and `args`): nothing of ours runs in it that could read a file, so they are in its environment, which `docker inspect` shows to
+//! whoever may use the engine. Either way a value lies on the engine's disk until the step is released.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use beespace_core::ids::{StageId, StepId};
+use beespace_core::outcome::Exit;
+use beespace_core::plan::StepPlan;
+use beespace_core::policy::Approved;
+use tokio::sync::{OnceCell, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, EngineError, EngineInfo, Launch, OutputSender, Stored, TarStream};
+use client::Client;
+use names::Names;
+
+mod about;
+mod client;
+mod create;
+mod follow;
+mod image;
+mod names;
+mod parcel;
+mod run;
+mod stage;
+
+/// What an instance lays down for its engine.
+#[derive(Debug, Clone)]
+pub struct DockerOptions {
+    /// `unix:///var/run/docker.sock` or `tcp://HOST:PORT`.
+    pub host: String,
+    /// Tells this instance's things from everybody else's: 1 to 32 lower-case letters and digits, the same for the life of the store.
+    pub instance: String,
+    /// Bytes a container may use where its plan says nothing. Swap comes not on top.
+    pub memory: u64,
+    /// Processes a container may have where its plan says nothing.
+    pub pids: u32,
+    /// Bytes of output that the engine keeps a container, for taking it up after a crash. More than a log may have.
+    pub log_bytes: u64,
+    /// From TERM to KILL.
+    pub grace: Duration,
+}
+
+/// One Docker engine.
+#[derive(Debug)]
+pub struct Docker {
+    client: Client,
+    names: Names,
+    options: DockerOptions,
+    /// Beyond two starts a core an engine only gets slower.
+    starts: Semaphore,
+    /// Whether the engine can put an init process into a container; asked once.
+    init: OnceCell<bool>,
+}
+
+impl Docker {
+    /// Does not call the engine yet: a server starts while its engine is down.
+    ///
+    /// # Errors
+    /// [`EngineError::Address`] and [`EngineError::Instance`].
+    pub fn new(options: DockerOptions) -> Result<Self, EngineError> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Self {
+            client: Client::new(&options.host)?,
+            names: Names::new(&options.instance)?,
+            options,
+            starts: Semaphore::new(2 * cores),
+            init: OnceCell::new(),
+        })
+    }
+}
+
+#[async_trait]
+impl Engine for Docker {
+    fn kind(&self) -> &'static str {
+        "docker"
+    }
+
+    async fn check(&self) -> Result<EngineInfo, EngineError> {
+        self.about().await
+    }
+
+    async fn open(&self, stage: StageId) -> Result<(), EngineError> {
+        self.open_stage(stage).await
+    }
+
+    async fn fill(&self, stage: StageId, tar: TarStream) -> Result<(), EngineError> {
+        self.fill_workspace(stage, tar).await
+    }
+
+    async fn prepare(&self, plan: &Approved<StepPlan>, output: &OutputSender) -> Result<(), EngineError> {
+        for container in &plan.get().containers {
+            if !self.has_image(&container.image).await? {
+                // One that is missing is told of when its turn comes.
+                let _ = self.pull(&container.image, output).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn run(&self, launch: Launch, output: OutputSender, cancel: CancellationToken) -> Result<Exit, EngineError> {
+        self.run_container(&launch, &output, &cancel).await
+    }
+
+    async fn adopt(
+        &self,
+        launch: Launch,
+        stored: Stored,
+        output: OutputSender,
+        cancel: CancellationToken,
+    ) -> Result<Exit, EngineError> {
+        self.adopt_container(&launch, stored, &output, &cancel).await
+    }
+
+    async fn release(&self, step: StepId) -> Result<(), EngineError> {
+        self.sweep(&self.names.step_labels(step)).await
+    }
+
+    async fn destroy(&self, stage: StageId) -> Result<(), EngineError> {
+        self.sweep(&self.names.stage_labels(stage)).await
+    }
+
+    async fn inventory(&self) -> Result<Vec<StageId>, EngineError> {
+        self.stages().await
+    }
+}

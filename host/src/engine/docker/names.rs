@@ -1,0 +1,109 @@
+//! What we call things in the engine, and how we find them again. Names follow from ids alone, so that whoever comes after a crash
+//! looks where the one before has put things.
+
+use std::collections::HashMap;
+
+use beespace_core::ids::{BuildId, StageId, StageNumber, StepId};
+
+use crate::engine::EngineError;
+
+/// On everything that we make.
+const INSTANCE: &str = "beespace.instance";
+/// On everything of a stage: its id as text.
+const STAGE: &str = "beespace.stage";
+const BUILD: &str = "beespace.build";
+/// On everything of a step: the id of the attempt as text.
+const STEP: &str = "beespace.step";
+const ATTEMPT: &str = "beespace.attempt";
+const CONTAINER: &str = "beespace.container";
+/// Unix milliseconds after which nobody wants the container any more.
+const DEADLINE: &str = "beespace.deadline";
+
+pub(super) type Labels = HashMap<String, String>;
+
+/// The names of one instance.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    instance: String,
+}
+
+impl Names {
+    pub(super) fn new(instance: &str) -> Result<Self, EngineError> {
+        let fits =
+            (1..=32).contains(&instance.len()) && instance.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        if fits { Ok(Self { instance: instance.to_owned() }) } else { Err(EngineError::Instance(instance.to_owned())) }
+    }
+
+    /// The stage's network, its holder and its workspace: three kinds of things, one name.
+    pub(super) fn stage(&self, stage: StageId) -> String {
+        format!("beespace-{}-{stage}", self.instance)
+    }
+
+    /// A container of a plan, by its place there: its id is text that a stranger chose.
+    pub(super) fn container(&self, step: StepId, place: usize) -> String {
+        format!("beespace-{}-{step}-{place}", self.instance)
+    }
+
+    /// The gate's image, by what is in it.
+    pub(super) fn gate_image(&self, digest: &str) -> String {
+        format!("beespace-gate:{}-{digest}", self.instance)
+    }
+
+    pub(super) fn instance_labels(&self) -> Labels {
+        labels([(INSTANCE, self.instance.clone())])
+    }
+
+    pub(super) fn stage_labels(&self, stage: StageId) -> Labels {
+        let mut all = self.instance_labels();
+        all.extend(labels([(BUILD, stage.build.to_string()), (STAGE, stage.to_string())]));
+        all
+    }
+
+    pub(super) fn step_labels(&self, step: StepId) -> Labels {
+        let mut all = self.stage_labels(step.stage_id());
+        all.extend(labels([(STEP, step.to_string()), (ATTEMPT, step.attempt.to_string())]));
+        all
+    }
+
+    pub(super) fn container_labels(&self, step: StepId, container: &str, deadline: Option<u64>) -> Labels {
+        let mut all = self.step_labels(step);
+        all.extend(labels([(CONTAINER, container.to_owned())]));
+        all.extend(deadline.map(|at| (DEADLINE.to_owned(), at.to_string())));
+        all
+    }
+}
+
+fn labels<const N: usize>(pairs: [(&str, String); N]) -> Labels {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// What carries all of `labels`.
+pub(super) fn filter(labels: &Labels) -> HashMap<String, Vec<String>> {
+    HashMap::from([("label".to_owned(), labels.iter().map(|(key, value)| format!("{key}={value}")).collect())])
+}
+
+/// The stage that something belongs to.
+pub(super) fn stage_of(labels: &Labels) -> Option<StageId> {
+    let (build, stage) = labels.get(STAGE)?.rsplit_once('.')?;
+    Some(StageId { build: build.parse::<BuildId>().ok()?, stage: StageNumber(stage.parse().ok()?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_read_back_from_its_labels() {
+        let names = Names::new("a1").unwrap();
+        let stage = StageId { build: BuildId(uuid::Uuid::from_u128(7)), stage: StageNumber(2) };
+        assert_eq!(stage_of(&names.stage_labels(stage)), Some(stage));
+        assert_eq!(stage_of(&names.instance_labels()), None);
+    }
+
+    #[test]
+    fn an_instance_is_a_short_plain_word() {
+        for text in ["", "A", "a-b", "a b", "ä", &"a".repeat(33)] {
+            assert!(Names::new(text).is_err(), "{text:?}");
+        }
+    }
+}

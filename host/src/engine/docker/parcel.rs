@@ -1,0 +1,164 @@
+//! What the host hands to a container as files: its script and its secrets. Each directory is a volume of its own that only this container mounts,
+//! read-only, and that goes when the step is released.
+
+use std::collections::BTreeMap;
+
+use beespace_core::plan::{Container, SecretTarget};
+use beespace_core::script::{is_variable, quote};
+use secrecy::{ExposeSecret as _, SecretString};
+use tar::{Builder, EntryType, Header};
+
+/// Where the host puts what is its own. No plan can mount anything here.
+pub(super) const HOST_DIRECTORY: &str = "/.beespace";
+
+/// The files of one directory.
+#[derive(Default)]
+pub(super) struct Parcel {
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+/// Parcels by their directory, and what of the secrets could not become one.
+#[derive(Default)]
+pub(super) struct Parcels {
+    pub(super) directories: BTreeMap<String, Parcel>,
+    /// Secrets that are variables of the container itself.
+    pub(super) env: BTreeMap<String, String>,
+    /// The command that runs the script, where there is one.
+    pub(super) command: Option<Vec<String>>,
+}
+
+impl Parcels {
+    /// Packs a container's script and secrets. `Err` is a sentence for people: the container cannot be started.
+    pub(super) fn pack(container: &Container, secrets: &BTreeMap<String, SecretString>) -> Result<Self, String> {
+        let mut parcels = Self::default();
+        let mut exports = String::new();
+        for mount in &container.secrets {
+            let value = secrets.get(&mount.secret).ok_or_else(|| format!("the secret {:?} was not given to it", mount.secret))?;
+            let value = value.expose_secret();
+            match &mount.target {
+                SecretTarget::File(path) => parcels.put(path, value.as_bytes().to_vec())?,
+                SecretTarget::Env(name) if value.contains('\0') => {
+                    return Err(format!("the secret {:?} holds a NUL byte, which no variable can ({name})", mount.secret));
+                }
+                SecretTarget::Env(name) if container.script.is_some() => {
+                    if !is_variable(name) {
+                        return Err(format!("{name:?} is no name of a variable: expected letters, digits and `_`"));
+                    }
+                    exports.push_str(&format!("export {name}={}\n", quote(value)));
+                }
+                SecretTarget::Env(name) => {
+                    parcels.env.insert(name.clone(), value.to_owned());
+                }
+            }
+        }
+        if let Some(script) = &container.script {
+            parcels.put(&format!("{HOST_DIRECTORY}/script"), script.as_bytes().to_vec())?;
+            let mut command = vec!["/bin/sh".to_owned(), "-e".to_owned(), format!("{HOST_DIRECTORY}/script")];
+            if !exports.is_empty() {
+                parcels.put(&format!("{HOST_DIRECTORY}/secrets"), exports.into_bytes())?;
+                let load = format!(". {HOST_DIRECTORY}/secrets && exec {}", command.join(" "));
+                command = vec!["/bin/sh".to_owned(), "-c".to_owned(), load];
+            }
+            parcels.command = Some(command);
+        }
+        Ok(parcels)
+    }
+
+    fn put(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), String> {
+        let unfit = || format!("{path:?} is no place for a file: expected an absolute path outside of the system's directories");
+        let (directory, name) = path.rsplit_once('/').ok_or_else(unfit)?;
+        if name.is_empty() || name == "." || name == ".." || (directory != HOST_DIRECTORY && !is_mountable(directory)) {
+            return Err(unfit());
+        }
+        self.directories.entry(directory.to_owned()).or_default().files.insert(name.to_owned(), bytes);
+        Ok(())
+    }
+
+    /// All of them in one tar, as paths from the root.
+    pub(super) fn tar(&self) -> std::io::Result<Vec<u8>> {
+        let mut tar = Builder::new(Vec::new());
+        for (directory, parcel) in &self.directories {
+            for (name, bytes) in &parcel.files {
+                let mut header = Header::new_gnu();
+                header.set_entry_type(EntryType::Regular);
+                header.set_size(bytes.len() as u64);
+                // Readable for whatever user the image runs as; nobody else has the volume.
+                header.set_mode(0o444);
+                tar.append_data(&mut header, format!("{}/{name}", directory.trim_start_matches('/')), bytes.as_slice())?;
+            }
+        }
+        tar.into_inner()
+    }
+}
+
+/// Whether a volume may cover a directory: one that hides the image's programs or the kernel's files would make the container another one
+/// than policies have seen.
+pub(super) fn is_mountable(path: &str) -> bool {
+    let Some(inner) = path.strip_prefix('/') else { return false };
+    let mut parts = inner.split('/');
+    let clean = inner.split('/').all(|part| !part.is_empty() && part != "." && part != "..") && !path.contains(['\0', ':']);
+    let first = parts.next().unwrap_or_default();
+    let whole = parts.next().is_none();
+    let system = matches!(first, "proc" | "sys" | "dev" | "bin" | "sbin" | "lib" | "lib32" | "lib64" | "boot" | ".beespace");
+    let covering = whole && matches!(first, "usr" | "etc" | "run" | "var");
+    let programs =
+        ["/usr/bin", "/usr/sbin", "/usr/lib", "/usr/local/bin", "/usr/local/sbin"].iter().any(|dir| path.starts_with(dir));
+    clean && !system && !covering && !programs
+}
+
+#[cfg(test)]
+mod tests {
+    use beespace_core::plan::SecretMount;
+
+    use super::*;
+
+    fn container(script: Option<&str>, target: SecretTarget) -> Container {
+        let mut container: Container = serde_json::from_value(serde_json::json!({ "id": "step", "image": "x" })).unwrap();
+        container.script = script.map(str::to_owned);
+        container.secrets = vec![SecretMount { secret: "s".to_owned(), target }];
+        container
+    }
+
+    fn secrets() -> BTreeMap<String, SecretString> {
+        BTreeMap::from([("s".to_owned(), SecretString::from("it's"))])
+    }
+
+    #[test]
+    fn secrets_of_a_script_are_not_in_its_environment() {
+        let parcels = Parcels::pack(&container(Some("true"), SecretTarget::Env("A".to_owned())), &secrets()).unwrap();
+        assert!(parcels.env.is_empty());
+        let files = &parcels.directories[HOST_DIRECTORY].files;
+        assert_eq!(files["secrets"], b"export A='it'\\''s'\n");
+        assert_eq!(files["script"], b"true");
+    }
+
+    #[test]
+    fn a_secret_that_was_not_given_refuses_the_start() {
+        let error = Parcels::pack(&container(None, SecretTarget::Env("A".to_owned())), &BTreeMap::new()).err().unwrap();
+        assert_eq!(error, "the secret \"s\" was not given to it");
+    }
+
+    #[test]
+    fn files_never_cover_what_is_the_systems() {
+        for path in [
+            "/etc/x",
+            "/x",
+            "x",
+            "/run/../etc/x",
+            "/bin/x",
+            "/usr/bin/x",
+            "/proc/1/x",
+            "/.beespace/x/y",
+            "/run/s/..",
+            "/run/s/",
+            "/a:b/c",
+        ] {
+            let packed = Parcels::pack(&container(None, SecretTarget::File(path.to_owned())), &secrets());
+            assert!(packed.is_err(), "{path}");
+        }
+        for path in ["/run/secrets/x", "/etc/app/key", "/workspace/.key/x", "/root/.ssh/id"] {
+            let packed = Parcels::pack(&container(None, SecretTarget::File(path.to_owned())), &secrets());
+            assert!(packed.is_ok(), "{path}");
+        }
+    }
+}

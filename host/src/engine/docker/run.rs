@@ -1,0 +1,231 @@
+//! One container of a plan, from nothing to its end.
+
+use beespace_core::outcome::{Exit, ExitCause};
+use bollard::models::{ContainerState, ContainerStateStatusEnum};
+use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, StartContainerOptions};
+use futures::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::Docker;
+use super::client::{QUICK, SLOW};
+use super::create::Surroundings;
+use super::follow::{Subject, instant, live};
+use super::image::Missing;
+use super::parcel::Parcels;
+use crate::engine::{EngineError, Launch, OutputSender, Stored, now};
+
+/// How far a container has come when its turn begins.
+enum Made {
+    Ready,
+    /// There is no container, and why.
+    Refused(Exit),
+    /// An earlier call, here or before a restart, has started it.
+    Started(ContainerState),
+}
+
+impl Docker {
+    pub(super) async fn run_container(
+        &self,
+        launch: &Launch,
+        output: &OutputSender,
+        cancel: &CancellationToken,
+    ) -> Result<Exit, EngineError> {
+        let name = self.name(launch)?;
+        let made = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Made::Refused(cancelled(launch)),
+            made = self.make(launch, &name, output) => made?,
+        };
+        match made {
+            Made::Ready => self.start(launch, &name, output, cancel).await,
+            Made::Started(state) => self.take_up(launch, &name, &state, Stored::default(), output, cancel).await,
+            Made::Refused(exit) => {
+                self.remove_container(&name).await?;
+                Ok(exit)
+            }
+        }
+    }
+
+    pub(super) async fn adopt_container(
+        &self,
+        launch: &Launch,
+        stored: Stored,
+        output: &OutputSender,
+        cancel: &CancellationToken,
+    ) -> Result<Exit, EngineError> {
+        let name = self.name(launch)?;
+        match self.state(&name).await? {
+            None => Ok(Exit::lost(&launch.container)),
+            Some(state) if is_unstarted(&state) => self.run_container(launch, output, cancel).await,
+            Some(state) => self.take_up(launch, &name, &state, stored, output, cancel).await,
+        }
+    }
+
+    fn name(&self, launch: &Launch) -> Result<String, EngineError> {
+        let container = launch.container()?;
+        let place = launch.plan.get().containers.iter().position(|other| other.id == container.id);
+        Ok(self.names.container(launch.step, place.unwrap_or_default()))
+    }
+
+    async fn make(&self, launch: &Launch, name: &str, output: &OutputSender) -> Result<Made, EngineError> {
+        let container = launch.container()?;
+        let stage = launch.step.stage_id();
+        self.require_open(stage).await?;
+        match self.state(name).await? {
+            Some(state) if !is_unstarted(&state) => return Ok(Made::Started(state)),
+            // Made before a crash, perhaps of another environment: made anew.
+            Some(_) => self.remove_container(name).await?,
+            None => {}
+        }
+        let refused = |text: String| Ok(Made::Refused(Exit::unstarted(&container.id, ExitCause::StartFailed, text)));
+        let parcels = match Parcels::pack(container, &launch.secrets) {
+            Ok(parcels) => parcels,
+            Err(text) => return refused(text),
+        };
+        let deadline = launch.timeout().map(|timeout| (now() + timeout).0);
+        let stage_name = self.names.stage(stage);
+        let surroundings = Surroundings {
+            options: &self.options,
+            stage: &stage_name,
+            name,
+            labels: self.names.container_labels(launch.step, &container.id, deadline),
+            init: self.init_works().await?,
+        };
+        self.send_parcels(launch, &surroundings, &parcels).await?;
+        match surroundings.body(launch, container, parcels) {
+            Ok(body) => self.create(&container.id, name, body, output).await,
+            Err(text) => refused(text),
+        }
+    }
+
+    async fn send_parcels(&self, launch: &Launch, surroundings: &Surroundings<'_>, parcels: &Parcels) -> Result<(), EngineError> {
+        if parcels.directories.is_empty() {
+            return Ok(());
+        }
+        let labels = self.names.step_labels(launch.step);
+        for place in 0..parcels.directories.len() {
+            self.make_volume(&surroundings.parcel(place), &labels).await?;
+        }
+        let mut mounts = surroundings.parcel_mounts(parcels);
+        for mount in &mut mounts {
+            mount.read_only = Some(false);
+        }
+        let tar = futures::stream::iter([Ok(parcels.tar()?.into())]).boxed();
+        self.upload(&format!("{}-fill", surroundings.name), labels, mounts, "/", tar).await
+    }
+
+    /// Asks for the container, and pulls its image where that is absent.
+    async fn create(
+        &self,
+        id: &str,
+        name: &str,
+        body: bollard::models::ContainerCreateBody,
+        output: &OutputSender,
+    ) -> Result<Made, EngineError> {
+        let api = self.client.api().await?;
+        let image = body.image.clone().unwrap_or_default();
+        let mut pulled = false;
+        loop {
+            let options = CreateContainerOptionsBuilder::new().name(name).build();
+            let created = self.client.call("make a container", SLOW, api.create_container(Some(options), body.clone())).await;
+            let (cause, text) = match created {
+                Ok(_) => return Ok(Made::Ready),
+                Err(EngineError::Refused { status: 404, message, .. }) if !pulled && names_image(&message) => {
+                    pulled = true;
+                    match self.pull(&image, output).await? {
+                        Ok(()) => continue,
+                        Err(Missing(text)) => (ExitCause::ImageFailed, text),
+                    }
+                }
+                Err(EngineError::Refused { status: 400, message, .. }) if message.contains("invalid reference format") => {
+                    (ExitCause::ImageFailed, format!("{image:?} is no name of an image"))
+                }
+                Err(EngineError::Refused { status: 400, message, .. }) => (ExitCause::StartFailed, message),
+                Err(error) => return Err(error),
+            };
+            return Ok(Made::Refused(Exit::unstarted(id, cause, text)));
+        }
+    }
+
+    async fn start(
+        &self,
+        launch: &Launch,
+        name: &str,
+        output: &OutputSender,
+        cancel: &CancellationToken,
+    ) -> Result<Exit, EngineError> {
+        let api = self.client.api().await?;
+        // Before the start, so that no byte is missed; without `logs`, which would send some twice.
+        let options = AttachContainerOptionsBuilder::new().stdout(true).stderr(true).stream(true).logs(false).build();
+        let attached = self.client.call("attach to a container", QUICK, api.attach_container(name, Some(options))).await?;
+        let started = {
+            let turn = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(cancelled(launch)),
+                turn = self.starts.acquire() => turn,
+            };
+            let started =
+                self.client.call("start a container", SLOW, api.start_container(name, None::<StartContainerOptions>)).await;
+            drop(turn);
+            started
+        };
+        match started {
+            Ok(()) => {}
+            Err(EngineError::Refused { message, .. }) => {
+                return Ok(Exit::unstarted(&launch.container, ExitCause::StartFailed, start_error(&message)));
+            }
+            Err(error) => return Err(error),
+        }
+        let subject = Subject { name, container: &launch.container, began: now(), timeout: launch.timeout() };
+        self.follow(&subject, live(attached.output), Stored::default(), output, cancel).await
+    }
+
+    /// Follows a container that was started earlier, by the engine's own copy of its output.
+    async fn take_up(
+        &self,
+        launch: &Launch,
+        name: &str,
+        state: &ContainerState,
+        stored: Stored,
+        output: &OutputSender,
+        cancel: &CancellationToken,
+    ) -> Result<Exit, EngineError> {
+        let began = state.started_at.as_deref().and_then(instant).unwrap_or_else(now);
+        let subject = Subject { name, container: &launch.container, began, timeout: launch.timeout() };
+        let source = self.reread(name, stored).await?;
+        self.follow(&subject, source, stored, output, cancel).await
+    }
+}
+
+fn cancelled(launch: &Launch) -> Exit {
+    Exit::unstarted(&launch.container, ExitCause::Cancelled, "it was cancelled before it started")
+}
+
+fn is_unstarted(state: &ContainerState) -> bool {
+    state.status == Some(ContainerStateStatusEnum::CREATED)
+}
+
+/// The same status says that an image is missing and that a container is.
+fn names_image(message: &str) -> bool {
+    message.to_ascii_lowercase().contains("no such image")
+}
+
+/// The part of the engine's sentence that speaks of the command.
+fn start_error(message: &str) -> String {
+    let text = message.trim().trim_end_matches(": unknown");
+    let text = text.find("exec: ").and_then(|at| text.get(at..)).unwrap_or(text);
+    let hint = if text.contains("/bin/sh") { " (the image has no shell, which `run` needs)" } else { "" };
+    format!("the container could not be started: {text}{hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_error_speaks_of_the_command() {
+        let docker = "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: \
+                      \"nope\": executable file not found in $PATH: unknown";
+        assert_eq!(start_error(docker), "the container could not be started: exec: \"nope\": executable file not found in $PATH");
+    }
+}
