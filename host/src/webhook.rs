@@ -1,1 +1,230 @@
-//! Gogs' POST: cap, key, signature, durable, 202.
+//! Gogs' POST: cap, key, signature, durable, 202. Nothing of a body is looked at before its signature, and nothing but storing it
+//! happens before the answer: Gogs delivers one hook after the other for its whole instance, and waits for each.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use beespace_core::digest::Digest;
+use beespace_core::ids::{DeliveryId, RepositoryId};
+use beespace_core::time::Timestamp;
+use beespace_core::verify::{Verified, verify};
+use http_body_util::{BodyExt as _, Limited};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::seal::{self, SealError, Sealed};
+use crate::store::delivery::{Accepted, NewDelivery};
+use crate::store::{Store, StoreError};
+
+/// The route, in the words of the router.
+pub const ROUTE: &str = "/-/hook/{key}";
+/// What comes before a key in a hook's address.
+pub const PREFIX: &str = "/-/hook/";
+
+/// Gogs does not cut the pushes of merges: they can be long.
+const BODY_CAP: usize = 10 * 1024 * 1024;
+/// Gogs itself gives up after 15 s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// An id of ours is longer than that only if it is not Gogs'.
+const FORGE_ID_CAP: usize = 100;
+
+/// What the route needs.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    store: Store,
+    seal: seal::Key,
+    /// Stands in for the secret of a hook that does not exist, so that the answer takes the same work.
+    nobody: Sealed,
+    counts: Counts,
+    now: fn() -> Timestamp,
+}
+
+/// How deliveries were answered.
+#[derive(Debug, Clone, Default)]
+pub struct Counts(Family<Labels, Counter>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    answer: Answer,
+}
+
+/// How a delivery was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Answer {
+    Accepted,
+    /// The same was stored before.
+    Duplicate,
+    /// Unknown key, no signature, or a wrong one: nobody outside learns which.
+    Refused,
+    TooLarge,
+    /// The body did not come, or not in time.
+    Broken,
+    /// It could not be stored: a person can send it again from Gogs.
+    NotStored,
+}
+
+impl Counts {
+    /// How many were answered so.
+    #[must_use]
+    pub fn of(&self, answer: Answer) -> u64 {
+        self.0.get_or_create(&Labels { answer }).get()
+    }
+
+    /// Adds the family to what `/metrics` shows.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("webhook_deliveries", "Webhook deliveries by how they were answered", self.0.clone());
+    }
+}
+
+impl Answer {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Accepted | Self::Duplicate => StatusCode::ACCEPTED,
+            Self::Refused => StatusCode::UNAUTHORIZED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Broken => StatusCode::REQUEST_TIMEOUT,
+            Self::NotStored => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Gogs shows it beside the delivery.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted\n",
+            Self::Duplicate => "known already\n",
+            Self::Refused => "refused: this hook's address or its secret is wrong; `beespace repo repair` makes both anew\n",
+            Self::TooLarge => "refused: larger than 10 MiB\n",
+            Self::Broken => "refused: the body did not arrive whole\n",
+            Self::NotStored => "could not be stored; send it again when `/readyz` of Beespace says ready\n",
+        }
+    }
+}
+
+/// Name under which the secret of the hook with this key is sealed.
+#[must_use]
+pub fn secret_place(repository: RepositoryId, key: Digest) -> String {
+    format!("hook/{repository}/{}", key.hex())
+}
+
+/// What the store knows a hook's key by. The key itself is in Gogs alone.
+#[must_use]
+pub fn key_digest(key: &str) -> Digest {
+    Digest::of(key)
+}
+
+impl Webhook {
+    /// # Errors
+    /// [`SealError`] where the system has no random bytes.
+    pub fn new(store: Store, seal: seal::Key, counts: Counts, now: fn() -> Timestamp) -> Result<Self, SealError> {
+        let mut secret = Zeroizing::new([0_u8; 32]);
+        getrandom::fill(secret.as_mut_slice()).map_err(|error| SealError::NoRandom(error.to_string()))?;
+        let nobody = seal.seal(&secret_place(RepositoryId(0), key_digest("")), secret.as_slice())?;
+        Ok(Self { store, seal, nobody, counts, now })
+    }
+
+    /// The one route, ready to be merged into the server's.
+    pub fn router(self) -> Router {
+        Router::new().route(ROUTE, post(receive)).with_state(self)
+    }
+
+    async fn answer(&self, key: &str, headers: &HeaderMap, body: Body) -> Answer {
+        let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_CAP).collect()).await {
+            Ok(Ok(body)) => Vec::from(body.to_bytes()),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return Answer::TooLarge,
+            Ok(Err(_)) | Err(_) => return Answer::Broken,
+        };
+        match self.check(key, headers, body) {
+            Ok(Some((repository, body))) => self.store(repository, headers, body).await,
+            Ok(None) => Answer::Refused,
+            Err(error) => {
+                tracing::error!(%error, "a delivery could not be checked");
+                Answer::NotStored
+            }
+        }
+    }
+
+    /// Finds the hook, and proves the body with its secret. The same work for a key that nobody has.
+    fn check(
+        &self,
+        key: &str,
+        headers: &HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<Option<(RepositoryId, Verified<Vec<u8>>)>, StoreError> {
+        let digest = key_digest(key);
+        let hook = self.store.read()?.hook_by_key(digest, (self.now)())?;
+        let known = hook.as_ref().map(|(repository, hook)| (secret_place(*repository, digest), &hook.secret));
+        let (place, secret) = known.unwrap_or_else(|| (secret_place(RepositoryId(0), key_digest("")), &self.nobody));
+        let secret = self.seal.open(&place, secret).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let verified = verify(signed_part(headers, body), &secret, text(headers, "x-gogs-signature"));
+        Ok(hook.map(|(repository, _)| repository).zip(verified))
+    }
+
+    async fn store(&self, repository: RepositoryId, headers: &HeaderMap, body: Verified<Vec<u8>>) -> Answer {
+        let body = body.into_inner();
+        // Neither header is signed. Without an id of Gogs' the body is told again by its digest alone.
+        let forge_id = text(headers, "x-gogs-delivery").filter(|id| (1..=FORGE_ID_CAP).contains(&id.len()));
+        let delivery = NewDelivery {
+            id: DeliveryId(Uuid::now_v7()),
+            repository,
+            forge_id: forge_id.map_or_else(|| Digest::of(&body).hex(), str::to_owned),
+            event: text(headers, "x-gogs-event").unwrap_or_default().chars().take(FORGE_ID_CAP).collect(),
+            body,
+            received_at: (self.now)(),
+        };
+        match self.store.accept_delivery(delivery).await {
+            Ok(Accepted::New(id)) => {
+                tracing::info!(%repository, delivery = %id, "delivery accepted");
+                Answer::Accepted
+            }
+            Ok(Accepted::Duplicate(id)) => {
+                tracing::info!(%repository, delivery = %id, "delivery known already");
+                Answer::Duplicate
+            }
+            Err(error) => {
+                tracing::error!(%repository, %error, "a delivery could not be stored");
+                Answer::NotStored
+            }
+        }
+    }
+}
+
+async fn receive(
+    State(webhook): State<Webhook>,
+    key: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    // What is not even text is a key that nobody has.
+    let key = key.map_or_else(|_| String::new(), |Path(key)| key);
+    let answer = webhook.answer(&key, &headers, body).await;
+    webhook.counts.0.get_or_create(&Labels { answer }).inc();
+    (answer.status(), answer.text()).into_response()
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The bytes that Gogs signed: of a form the decoded `payload`, otherwise the body (`internal/database/webhook.go`).
+fn signed_part(headers: &HeaderMap, body: Vec<u8>) -> Vec<u8> {
+    let content_type = text(headers, CONTENT_TYPE.as_str()).unwrap_or_default();
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return body;
+    }
+    url::form_urlencoded::parse(&body)
+        .find(|(name, _)| name == "payload")
+        .map(|(_, value)| value.into_owned().into_bytes())
+        .unwrap_or_default()
+}

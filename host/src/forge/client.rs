@@ -1,0 +1,190 @@
+//! One request to Gogs: address, token, limits, and what the answer means.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beespace_core::ids::RepositoryName;
+use reqwest::{Certificate, Client, Method, Response, StatusCode, header};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use super::ForgeError;
+use crate::source::Access;
+
+/// Gogs starts git for much of what it is asked, and limits nobody: we limit ourselves.
+const AT_ONCE: usize = 4;
+/// A list of all branches or hooks is far below.
+const ANSWER_CAP: usize = 8 * 1024 * 1024;
+
+/// A client of the one Gogs that this server belongs to. Clones share their connections and their limit.
+#[derive(Debug, Clone)]
+pub struct Forge {
+    base: Url,
+    token: SecretString,
+    http: Client,
+    turns: Arc<Semaphore>,
+}
+
+/// What a request is for: `repository acme/app`, and in the words of its refusal `add a hook to acme/app`.
+pub(super) struct Purpose {
+    pub(super) subject: String,
+    pub(super) action: String,
+}
+
+impl Forge {
+    /// `base`: Gogs' address, with the path it lives under. `ca_file`: certificates to trust beside those of the system.
+    ///
+    /// # Errors
+    /// [`ForgeError::Setup`] where the certificates cannot be read.
+    pub fn new(base: Url, token: SecretString, ca_file: Option<&Path>) -> Result<Self, ForgeError> {
+        // The first one to ask decides for the process; a second asking changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .user_agent(concat!("beespace/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(30));
+        let client = match ca_file {
+            Some(path) => client.tls_certs_merge(certificates(path)?),
+            None => client,
+        };
+        let http = client.build().map_err(|error| ForgeError::Setup(format!("no client for Gogs: {error}")))?;
+        Ok(Self { base, token, http, turns: Arc::new(Semaphore::new(AT_ONCE)) })
+    }
+
+    /// Where git finds a repository. Not from any payload: those say what they like.
+    #[must_use]
+    pub fn clone_url(&self, name: &RepositoryName) -> Url {
+        self.at(&[name.owner(), &format!("{}.git", name.name())])
+    }
+
+    /// What git shows there.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        Access::token(self.token.clone())
+    }
+
+    /// Gogs' address as configured.
+    #[must_use]
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &[&str], purpose: Purpose) -> Result<T, ForgeError> {
+        let body = self.send(Method::GET, path, None, purpose).await?;
+        decode(&body)
+    }
+
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &serde_json::Value,
+        purpose: Purpose,
+    ) -> Result<T, ForgeError> {
+        let body = self.send(Method::POST, path, Some(body), purpose).await?;
+        decode(&body)
+    }
+
+    pub(super) async fn delete(&self, path: &[&str], purpose: Purpose) -> Result<(), ForgeError> {
+        self.send(Method::DELETE, path, None, purpose).await.map(drop)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&serde_json::Value>,
+        purpose: Purpose,
+    ) -> Result<Vec<u8>, ForgeError> {
+        let closed = |_| ForgeError::Setup("the client was closed".to_owned());
+        let _turn = self.turns.acquire().await.map_err(closed)?;
+        let path: Vec<&str> = ["api", "v1"].into_iter().chain(path.iter().copied()).collect();
+        let mut token = header::HeaderValue::from_str(&format!("token {}", self.token.expose_secret()))
+            .map_err(|_| ForgeError::Setup("the token holds characters that no token has".to_owned()))?;
+        token.set_sensitive(true);
+        let request = self.http.request(method, self.at(&path)).header(header::AUTHORIZATION, token);
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let response = request.send().await.map_err(away)?;
+        read(response, purpose).await
+    }
+
+    /// Each part is one segment, whatever is in it.
+    fn at(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url.set_query(None);
+        url.set_fragment(None);
+        url
+    }
+}
+
+async fn read(mut response: Response, purpose: Purpose) -> Result<Vec<u8>, ForgeError> {
+    let status = response.status();
+    let is_json = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.starts_with("application/json"));
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(away)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > ANSWER_CAP {
+            return Err(ForgeError::NotTheApi(format!("longer than {ANSWER_CAP} bytes")));
+        }
+    }
+    match status {
+        StatusCode::UNAUTHORIZED => Err(ForgeError::Unauthorized),
+        StatusCode::FORBIDDEN => Err(ForgeError::Forbidden(purpose.action)),
+        StatusCode::NOT_FOUND => Err(ForgeError::NotFound(purpose.subject)),
+        status if status.is_redirection() => Err(ForgeError::Redirected),
+        status if status.is_server_error() => Err(ForgeError::Away(format!("it answers with {status}"))),
+        status if !status.is_success() => {
+            Err(ForgeError::Refused { what: purpose.action, status: status.as_u16(), message: message(&body) })
+        }
+        // A user who is prohibited from signing in gets a page with 200 on every route.
+        _ if !is_json && !body.is_empty() => Err(ForgeError::NotTheApi(format!("{status} with a page"))),
+        _ => Ok(body),
+    }
+}
+
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ForgeError> {
+    serde_json::from_slice(body).map_err(|error| ForgeError::NotTheApi(error.to_string()))
+}
+
+/// What Gogs says in `{"message": …}`, short.
+fn message(body: &[u8]) -> String {
+    let told = serde_json::from_slice::<serde_json::Value>(body).ok();
+    let told = told.as_ref().and_then(|told| told.get("message")).and_then(serde_json::Value::as_str);
+    told.unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+fn away(error: reqwest::Error) -> ForgeError {
+    let error = error.without_url();
+    let mut text = if error.is_timeout() { "no answer in time".to_owned() } else { error.to_string() };
+    // The outer error says that sending failed; the innermost says why.
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    ForgeError::Away(text)
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate>, ForgeError> {
+    let unreadable = |error: &dyn std::fmt::Display| ForgeError::Setup(format!("{} cannot be read: {error}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| unreadable(&error))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| unreadable(&error))?;
+    if certificates.is_empty() {
+        return Err(ForgeError::Setup(format!("{} holds no certificate", path.display())));
+    }
+    Ok(certificates)
+}
