@@ -1,1 +1,3 @@
 //! The JSON API: every route on one page.
+
+pub mod log;

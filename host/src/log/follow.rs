@@ -48,12 +48,23 @@ struct Follower {
     ready: VecDeque<LogPiece>,
     end: Option<LogEnd>,
     is_over: bool,
+    /// Wait for what is not there yet?
+    waits: bool,
 }
 
 impl LogReader {
     /// Every piece after `position` (0: all), those to come included, then the end. Reads one frame at a time from the file and
     /// waits, where there is no more, for the writer to tell that there is.
     pub fn follow(&self, position: u64) -> impl Flow<Item = Result<LogEvent, LogError>> + Send + use<> {
+        self.events(position, true)
+    }
+
+    /// The same, without waiting: every piece after `position` that is there now, and the end where there is one.
+    pub fn rest(&self, position: u64) -> impl Flow<Item = Result<LogEvent, LogError>> + Send + use<> {
+        self.events(position, false)
+    }
+
+    fn events(&self, position: u64, waits: bool) -> impl Flow<Item = Result<LogEvent, LogError>> + Send + use<> {
         let follower = Follower {
             progress: self.shared.feed.progress.subscribe(),
             reader: self.clone(),
@@ -61,12 +72,39 @@ impl LogReader {
             ready: VecDeque::new(),
             end: None,
             is_over: false,
+            waits,
         };
         stream::unfold(follower, |mut follower| async move {
             let event = follower.next().await.transpose()?;
             follower.is_over |= event.is_err();
             Some((event, follower))
         })
+    }
+
+    /// How many pieces there are.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn piece_count(&self) -> Result<u64, LogError> {
+        self.with(|files| Ok(files.last()?.map_or(0, |last| last.records_after()))).await
+    }
+
+    /// A position shortly before `position` from which lines can be painted: no later than the beginning of the line that the next
+    /// piece belongs to.
+    ///
+    /// # Errors
+    /// The disk's, or damage.
+    pub async fn frame_start(&self, position: u64) -> Result<u64, LogError> {
+        self.with(move |files| {
+            let frame = first_frame(files, |header| header.records_after() > position)?;
+            let header = match files.header(frame)? {
+                Some(header) => Some(header),
+                None => files.last()?,
+            };
+            let Some(header) = header else { return Ok(0) };
+            if header.has(flag::OPEN_BEFORE) { position_before(files, header.lines_before) } else { Ok(header.records_before) }
+        })
+        .await
     }
 
     /// Where to follow from to get the line `line` from its first piece on.
@@ -97,8 +135,8 @@ impl Follower {
             let position = self.position;
             let found = self.reader.with(move |files| look(files, position)).await?;
             (self.ready, self.end) = (found.pieces, found.end);
-            if found.is_all && self.end.is_none() && self.progress.changed().await.is_err() {
-                self.is_over = true;
+            if found.is_all && self.end.is_none() {
+                self.is_over = !self.waits || self.progress.changed().await.is_err();
             }
         }
     }

@@ -63,6 +63,12 @@ impl Ansi {
         self.screen.cells.html()
     }
 
+    /// The same without colours.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.screen.cells.text()
+    }
+
     /// How many characters the current line shows.
     #[must_use]
     pub fn width(&self) -> usize {
@@ -123,8 +129,8 @@ impl Perform for Screen {
     }
 }
 
-/// Text with everything escaped that means something in HTML, in content and in quoted attributes.
-pub(crate) fn escape(character: char, out: &mut String) {
+/// One character, safe between tags and in quoted attributes.
+pub(super) fn escape(character: char, out: &mut String) {
     match character {
         '&' => out.push_str("&amp;"),
         '<' => out.push_str("&lt;"),

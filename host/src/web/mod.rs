@@ -1,3 +1,4 @@
 //! Pages.
 
 pub mod ansi;
+pub mod lines;

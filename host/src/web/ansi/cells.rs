@@ -78,6 +78,10 @@ impl Cells {
         }
     }
 
+    pub(super) fn text(&self) -> String {
+        self.cells.iter().map(|cell| cell.character).collect()
+    }
+
     pub(super) fn html(&self) -> String {
         let mut html = String::with_capacity(self.cells.len() + 32);
         for linked in self.cells.chunk_by(|a, b| a.link == b.link) {
@@ -97,12 +101,11 @@ impl Cells {
 }
 
 fn open_link(address: &str, html: &mut String) {
-    html.push_str("<a href=\"");
-    address.chars().for_each(|character| escape(character, html));
-    // The text of a link can lie about where it leads; this does not.
-    html.push_str("\" title=\"");
-    address.chars().for_each(|character| escape(character, html));
-    html.push_str("\" rel=\"noopener noreferrer nofollow\" target=\"_blank\">");
+    let mut escaped = String::with_capacity(address.len());
+    address.chars().for_each(|character| escape(character, &mut escaped));
+    // The text of a link can lie about where it leads; its title does not.
+    let _ = write!(html, "<a href=\"{escaped}\" title=\"{escaped}\"");
+    html.push_str(" rel=\"noopener noreferrer nofollow\" target=\"_blank\">");
 }
 
 fn write_styled(cells: &[Cell], html: &mut String) {

@@ -1,0 +1,383 @@
+//! A step's log over HTTP: whole, a range, the end of it, and as it grows.
+//!
+//! Who calls has found the step and asked whether this person may read it.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use beespace_core::outcome::Stream;
+use beespace_core::time::Timestamp;
+use futures::stream::{self, Stream as Flow, StreamExt as _};
+use serde::{Deserialize, Serialize};
+
+use crate::log::{LogEnd, LogError, LogEvent, LogLine, LogPiece, LogReader};
+use crate::web::lines::Rows;
+
+/// Lines in one answer as JSON or HTML. The plain text has no such limit.
+const PAGE: usize = 5_000;
+
+/// So often something goes over an idle stream: less than the patience of proxies.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What of a log is asked for, and in which form.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct LogQuery {
+    /// The first line, from 1.
+    pub from: Option<u64>,
+    /// How many lines from there (`json` and `html`: at most 5,000).
+    pub lines: Option<usize>,
+    /// The last so many lines instead.
+    pub tail: Option<usize>,
+    #[serde(default)]
+    pub format: LogFormat,
+    /// Save as a file instead of showing.
+    #[serde(default)]
+    pub download: bool,
+    /// Live only: go on after the piece of this number. `Last-Event-ID` counts before it.
+    pub after: Option<u64>,
+}
+
+/// How lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// As the program printed it, masked.
+    #[default]
+    Text,
+    /// With number, stream and time of each line.
+    Json,
+    /// Rows for a page, coloured.
+    Html,
+}
+
+/// Lines as JSON.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct LogLines {
+    pub lines: Vec<LogLineBody>,
+    /// Give this as `after` to the live log to go on without a gap.
+    pub position: u64,
+    /// Lines there are, in all.
+    pub line_count: u64,
+    /// None while the log may grow.
+    pub end: Option<LogEndBody>,
+}
+
+/// A line, or live a piece of one.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct LogLineBody {
+    /// From 1. A piece of a line that was sent in part has the same number.
+    pub line: u64,
+    /// `stdout`, `stderr` or `host`.
+    #[schema(value_type = String)]
+    pub stream: Stream,
+    /// Milliseconds since 1970 of the line's first byte.
+    #[schema(value_type = u64)]
+    pub at_ms: Timestamp,
+    pub text: String,
+    /// First piece of its line.
+    pub begins: bool,
+    /// Last piece of its line.
+    pub ends: bool,
+    /// The line goes on with an earlier one that was cut, by its length or by another stream.
+    pub continues: bool,
+}
+
+/// How a log ended.
+#[derive(Debug, Clone, Copy, Serialize, utoipa::ToSchema)]
+pub struct LogEndBody {
+    pub incomplete: bool,
+    /// Bytes that came after the limit.
+    pub dropped_bytes: u64,
+}
+
+impl From<LogEnd> for LogEndBody {
+    fn from(end: LogEnd) -> Self {
+        Self { incomplete: end.is_incomplete, dropped_bytes: end.dropped }
+    }
+}
+
+impl From<LogLine> for LogLineBody {
+    fn from(line: LogLine) -> Self {
+        let text = String::from_utf8_lossy(&line.text).into_owned();
+        let LogLine { number, stream, at, continues, .. } = line;
+        Self { line: number, stream, at_ms: at, text, begins: true, ends: true, continues }
+    }
+}
+
+impl From<&LogPiece> for LogLineBody {
+    fn from(piece: &LogPiece) -> Self {
+        let text = String::from_utf8_lossy(&piece.text).into_owned();
+        let LogPiece { line, stream, at, begins, ends, continues, .. } = *piece;
+        Self { line, stream, at_ms: at, text, begins, ends, continues }
+    }
+}
+
+/// `GET …/log`: the whole log, some lines of it, or bytes (`Range`). `name` is what a downloaded file is called, `page` the address
+/// that line links in HTML lead to.
+///
+/// # Errors
+/// The disk's, or damage.
+pub async fn log_text(
+    reader: &LogReader,
+    name: &str,
+    page: &str,
+    query: &LogQuery,
+    headers: &HeaderMap,
+) -> Result<Response, LogError> {
+    match query.format {
+        LogFormat::Text => plain(reader, name, query, headers).await,
+        LogFormat::Json => {
+            let (found, line_count) = asked_lines(reader, query).await?;
+            let end = reader.end().await?.map(LogEndBody::from);
+            let lines = found.lines.into_iter().map(LogLineBody::from).collect();
+            Ok(Json(LogLines { lines, position: found.position, line_count, end }).into_response())
+        }
+        LogFormat::Html => {
+            let mut rows = Rows::new(page, reader.started_at().await?);
+            let (found, _) = asked_lines(reader, query).await?;
+            let html: String = found.lines.iter().map(|line| rows.line(line).html).collect();
+            let position = HeaderValue::from(found.position);
+            let mut response = axum::response::Html(html).into_response();
+            response.headers_mut().insert(HeaderName::from_static("beespace-log-position"), position);
+            Ok(response)
+        }
+    }
+}
+
+async fn asked_lines(reader: &LogReader, query: &LogQuery) -> Result<(crate::log::LogPage, u64), LogError> {
+    let all = reader.line_count().await?;
+    let found = match query.tail {
+        Some(tail) => reader.tail(tail.min(PAGE)).await?,
+        None => reader.lines(query.from.unwrap_or(1), query.lines.unwrap_or(PAGE).min(PAGE)).await?,
+    };
+    Ok((found, all))
+}
+
+async fn plain(reader: &LogReader, name: &str, query: &LogQuery, headers: &HeaderMap) -> Result<Response, LogError> {
+    let len = reader.text_len().await?;
+    let (from, to) = asked_text(reader, query, len).await?;
+    let is_whole = (from, to) == (0, len);
+    let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok()).filter(|_| is_whole);
+    let (status, from, to) = match range.map_or(Range::Whole, |range| Range::parse(range, len)) {
+        Range::Whole => (StatusCode::OK, from, to),
+        Range::Part(from, to) => (StatusCode::PARTIAL_CONTENT, from, to),
+        Range::Outside => {
+            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, format!("bytes */{len}"))]).into_response());
+        }
+    };
+    let mut response = Body::from_stream(reader.text(from, to)).into_response();
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(to - from));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if is_whole {
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    }
+    if status == StatusCode::PARTIAL_CONTENT {
+        insert(headers, header::CONTENT_RANGE, &format!("bytes {from}-{}/{len}", to.saturating_sub(1)));
+    }
+    if query.download {
+        // Only what needs no quoting: a step's name is the user's.
+        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect();
+        insert(headers, header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{name}.log\""));
+    }
+    Ok(response)
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// Which bytes of the plain text are asked for.
+async fn asked_text(reader: &LogReader, query: &LogQuery, len: u64) -> Result<(u64, u64), LogError> {
+    let first = match (query.tail, query.from) {
+        (Some(tail), _) => reader.line_count().await?.saturating_sub(tail as u64) + 1,
+        (None, Some(from)) => from.max(1),
+        (None, None) => 1,
+    };
+    let from = if first == 1 { 0 } else { reader.text_offset(first).await?.min(len) };
+    let to = match query.lines.filter(|_| query.tail.is_none()) {
+        Some(lines) => reader.text_offset(first.saturating_add(lines as u64)).await?.clamp(from, len),
+        None => len,
+    };
+    Ok((from, to))
+}
+
+/// What a `Range` header (RFC 9110 section 14) asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Range {
+    /// No range, or one we need not understand: several at once, another unit.
+    Whole,
+    /// From byte to byte, the last one not included.
+    Part(u64, u64),
+    Outside,
+}
+
+impl Range {
+    fn parse(header: &str, len: u64) -> Self {
+        let Some((first, last)) = header.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+            return Self::Whole;
+        };
+        let (from, to) = match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
+            (Ok(first), Ok(last)) if first <= last => (first, last.saturating_add(1).min(len)),
+            (Ok(first), Err(_)) if last.trim().is_empty() => (first, len),
+            (Err(_), Ok(last)) if first.trim().is_empty() => (len.saturating_sub(last), len),
+            _ => return Self::Whole,
+        };
+        if from < to { Self::Part(from, to) } else { Self::Outside }
+    }
+}
+
+/// `GET …/log/stream`: every piece of every line from a position on, as it comes, then `end`.
+///
+/// Events: `line` with a [`LogLineBody`], or with `format=html` a `row` `{line, html}` that takes the place of an earlier row of the
+/// same line; then one `end` with a [`LogEndBody`]. Their `id` is the position: a client that comes again with it as `Last-Event-ID`
+/// misses nothing and gets nothing twice. Where it has everything already and the log is over, the answer is 204: that is what makes
+/// a browser's `EventSource` stop coming again.
+///
+/// `over` completes when the step is over by its status: the stream then ends even where the step never had a log.
+///
+/// # Errors
+/// The disk's, before the stream begins; later the stream ends with an event `trouble`.
+pub async fn log_stream(
+    reader: LogReader,
+    page: &str,
+    query: &LogQuery,
+    headers: &HeaderMap,
+    over: impl Future<Output = ()> + Send + 'static,
+) -> Result<Response, LogError> {
+    let last_id = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|value| value.trim().parse().ok());
+    let position = match (last_id, query.after, query.from, query.tail) {
+        (Some(position), ..) | (None, Some(position), ..) => position,
+        (None, None, Some(line), _) => reader.position_before(line).await?,
+        (None, None, None, Some(tail)) => {
+            reader.position_before((reader.line_count().await?.saturating_sub(tail as u64)) + 1).await?
+        }
+        (None, None, None, None) => 0,
+    };
+    if last_id.is_some() && reader.end().await?.is_some() && reader.piece_count().await? <= position {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let events = match query.format {
+        LogFormat::Html => {
+            let rows = Rows::new(page, reader.started_at().await?);
+            // Rows need the beginning of their line, and the colours before it; what the client has is not sent again.
+            let start = reader.frame_start(position).await?;
+            follow(reader, start, over).filter_map(painter(rows, position)).left_stream()
+        }
+        LogFormat::Text | LogFormat::Json => follow(reader, position, over).map(|event| line_event(&event)).right_stream(),
+    };
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    let mut response = Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(keep_alive).into_response();
+    // Proxies that gather answers would turn a live log into one at the end.
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+type Followed = Result<LogEvent, LogError>;
+
+/// Follows until the log's end, or until the step is over: then what is there is read to its end.
+fn follow(
+    reader: LogReader,
+    position: u64,
+    over: impl Future<Output = ()> + Send + 'static,
+) -> impl Flow<Item = Followed> + Send {
+    enum Way<F, L, R> {
+        Live(LogReader, F, L),
+        Rest(R),
+        Over,
+    }
+    let live = Box::pin(reader.follow(position));
+    stream::unfold((Way::Live(reader, Box::pin(over), live), position), |(way, position)| async move {
+        let mut rest = match way {
+            Way::Live(reader, mut over, mut live) => {
+                tokio::select! {
+                    biased;
+                    event = live.next() => {
+                        let event = event?;
+                        let position = if let Ok(LogEvent::Piece(piece)) = &event { piece.position } else { position };
+                        return Some((event, (Way::Live(reader, over, live), position)));
+                    }
+                    () = &mut over => Box::pin(reader.rest(position)),
+                }
+            }
+            Way::Rest(rest) => rest,
+            Way::Over => return None,
+        };
+        match rest.next().await {
+            Some(event) => Some((event, (Way::Rest(rest), position))),
+            // The step is over and its log has no end: its writer is gone.
+            None => Some((Ok(LogEvent::End(LogEnd { is_incomplete: true, dropped: 0 })), (Way::Over, position))),
+        }
+    })
+}
+
+fn line_event(event: &Followed) -> Event {
+    match event {
+        Ok(LogEvent::Piece(piece)) => data("line", &LogLineBody::from(piece)).id(piece.position.to_string()),
+        Ok(LogEvent::End(end)) => data("end", &LogEndBody::from(*end)),
+        Err(error) => trouble(error),
+    }
+}
+
+fn painter(mut rows: Rows, known: u64) -> impl FnMut(Followed) -> std::future::Ready<Option<Event>> + Send {
+    move |event| {
+        std::future::ready(match &event {
+            Ok(LogEvent::Piece(piece)) => {
+                let row = rows.piece(piece).filter(|_| piece.position > known);
+                row.map(|row| {
+                    data("row", &serde_json::json!({"line": row.line, "html": row.html})).id(piece.position.to_string())
+                })
+            }
+            _ => Some(line_event(&event)),
+        })
+    }
+}
+
+fn trouble(error: &LogError) -> Event {
+    tracing::error!(%error, "a log cannot be followed");
+    data("trouble", &serde_json::json!({"detail": error.public()}))
+}
+
+fn data(name: &str, value: &impl Serialize) -> Event {
+    // Serialising these cannot fail; were it to, an event without data does no harm.
+    Event::default().event(name).json_data(value).unwrap_or_else(|_| Event::default().event(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_http_says() {
+        for (header, expected) in [
+            ("bytes=0-0", Range::Part(0, 1)),
+            ("bytes=10-", Range::Part(10, 100)),
+            ("bytes=-10", Range::Part(90, 100)),
+            ("bytes=-1000", Range::Part(0, 100)),
+            ("bytes=90-1000", Range::Part(90, 100)),
+            ("bytes=100-", Range::Outside),
+            ("bytes=-0", Range::Outside),
+            ("bytes=5-4", Range::Whole),
+            ("bytes=0-1,4-5", Range::Whole),
+            ("lines=0-1", Range::Whole),
+            ("bytes=a-b", Range::Whole),
+            ("bytes=-", Range::Whole),
+        ] {
+            assert_eq!(Range::parse(header, 100), expected, "{header}");
+        }
+        assert_eq!(Range::parse("bytes=0-", 0), Range::Outside);
+    }
+}

@@ -1,0 +1,210 @@
+//! Lines of a log as rows of a page.
+
+use std::fmt::Write as _;
+
+use beespace_core::outcome::Stream;
+use beespace_core::time::Timestamp;
+
+use super::ansi::{Ansi, escape};
+use crate::log::{LogLine, LogPiece};
+
+/// A line that is not over is painted again each time it grows up to this width, then each time it has grown by an eighth: else a
+/// program that prints a dot at a time has its line sent thousands of times.
+const PAINT_ALWAYS: usize = 2_000;
+
+/// Makes rows of lines in order. Each stream keeps its own colours.
+#[derive(Debug)]
+pub struct Rows {
+    /// Address of the page with the log; the number of a line links to itself there.
+    href: String,
+    started_at: Option<Timestamp>,
+    stdout: Ansi,
+    stderr: Ansi,
+    host: Ansi,
+    growing: Option<Growing>,
+}
+
+/// The line whose pieces are coming.
+#[derive(Debug)]
+struct Growing {
+    line: u64,
+    stream: Stream,
+    at: Timestamp,
+    painted: usize,
+}
+
+/// A row of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The line it shows, from 1. A later row of the same line takes its place.
+    pub line: u64,
+    /// Markup, everything from outside escaped.
+    pub html: String,
+}
+
+impl Rows {
+    /// Rows of a log that began at `started_at`, on the page `href`.
+    #[must_use]
+    pub fn new(href: &str, started_at: Option<Timestamp>) -> Self {
+        let mut escaped = String::with_capacity(href.len());
+        href.chars().for_each(|character| escape(character, &mut escaped));
+        Self { href: escaped, started_at, stdout: Ansi::default(), stderr: Ansi::default(), host: Ansi::default(), growing: None }
+    }
+
+    /// A line that is there as a whole.
+    #[must_use]
+    pub fn line(&mut self, line: &LogLine) -> Row {
+        self.ansi(line.stream).feed(&line.text);
+        let row = self.row(line.number, line.stream, line.at);
+        self.ansi(line.stream).end_line();
+        row
+    }
+
+    /// A piece of a line, in the order in which they come. `None` where the row that is there is good enough for now.
+    pub fn piece(&mut self, piece: &LogPiece) -> Option<Row> {
+        let mut growing = self.begin(piece);
+        self.ansi(piece.stream).feed(&piece.text);
+        let width = self.ansi(piece.stream).width();
+        let is_due = width <= PAINT_ALWAYS || width > growing.painted + growing.painted / 8;
+        let row = (piece.ends || is_due).then(|| self.row(growing.line, growing.stream, growing.at));
+        if row.is_some() {
+            growing.painted = width;
+        }
+        if piece.ends {
+            self.ansi(piece.stream).end_line();
+        } else {
+            self.growing = Some(growing);
+        }
+        row
+    }
+
+    fn begin(&mut self, piece: &LogPiece) -> Growing {
+        match self.growing.take() {
+            Some(growing) if growing.line == piece.line => return growing,
+            // Another stream came in between: that line is over as it is.
+            Some(cut) => self.ansi(cut.stream).end_line(),
+            None => {}
+        }
+        Growing { line: piece.line, stream: piece.stream, at: piece.at, painted: 0 }
+    }
+
+    fn ansi(&mut self, stream: Stream) -> &mut Ansi {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+            Stream::Host => &mut self.host,
+        }
+    }
+
+    fn row(&mut self, line: u64, stream: Stream, at: Timestamp) -> Row {
+        let started_at = *self.started_at.get_or_insert(at);
+        let ansi = self.ansi(stream);
+        let text = ansi.text();
+        let (html, mut class) = (ansi.html(), String::from("l"));
+        class.push_str(match stream {
+            Stream::Stdout => "",
+            Stream::Stderr => " stderr",
+            Stream::Host => " host",
+        });
+        if stream != Stream::Host && text.starts_with("+ ") {
+            class.push_str(" trace");
+        } else if is_error(&text) {
+            class.push_str(" bad");
+        }
+        let (href, since) = (&self.href, since(started_at, at));
+        let mut row = String::with_capacity(html.len() + 96);
+        let _ = write!(
+            row,
+            "<div class=\"{class}\" id=\"L{line}\"><a href=\"{href}#L{line}\">{line}</a><time>{since}</time><span>{html}</span></div>"
+        );
+        Row { line, html: row }
+    }
+}
+
+/// Does this line tell of a failure, in the words of compilers, test runners, shells and languages? A guess for the eye: a page
+/// brings the first such line into view.
+#[must_use]
+pub fn is_error(text: &str) -> bool {
+    const ANYWHERE: &[&str] =
+        &["panicked at", "Traceback (most recent call last)", "npm ERR!", "Exception in thread", "Segmentation fault"];
+    const WORDS: &[&str] = &["error", "Error", "ERROR", "fatal", "FATAL"];
+    const BEGINNINGS: &[&str] = &["FAIL", "--- FAIL", "not ok ", "E   ", "FAILED"];
+    let text = text.trim_start();
+    let after = |word: &&str| {
+        text.match_indices(*word).any(|(at, _)| text.get(at + word.len()..).is_some_and(|rest| rest.starts_with([':', '['])))
+    };
+    BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+        || ANYWHERE.iter().any(|part| text.contains(part))
+        || WORDS.iter().any(after)
+        || text.ends_with("... FAILED")
+}
+
+/// `7.3s`, `2m 7.3s`: what HTML takes as a duration.
+fn since(start: Timestamp, at: Timestamp) -> String {
+    let tenths = at.since(start).as_millis() / 100;
+    let (minutes, seconds, tenths) = (tenths / 600, tenths / 10 % 60, tenths % 10);
+    if minutes == 0 { format!("{seconds}.{tenths}s") } else { format!("{minutes}m {seconds}.{tenths}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn piece(line: u64, begins: bool, ends: bool, stream: Stream, text: &str) -> LogPiece {
+        let text = Bytes::copy_from_slice(text.as_bytes());
+        LogPiece { position: 1, line, stream, at: Timestamp(61_250), begins, ends, continues: false, text }
+    }
+
+    #[test]
+    fn a_row_has_number_time_and_text() {
+        let mut rows = Rows::new("/o/r/1/a&b", Some(Timestamp(1_000)));
+        let line =
+            LogLine { number: 3, stream: Stream::Stderr, at: Timestamp(68_300), continues: false, text: b"error: <no>".to_vec() };
+        assert_eq!(
+            rows.line(&line).html,
+            "<div class=\"l stderr bad\" id=\"L3\"><a href=\"/o/r/1/a&amp;b#L3\">3</a><time>1m 7.3s</time><span>error: &lt;no&gt;</span></div>"
+        );
+    }
+
+    #[test]
+    fn a_growing_line_is_painted_anew_and_keeps_its_colours() {
+        let mut rows = Rows::new("", None);
+        let first = rows.piece(&piece(1, true, false, Stream::Stdout, "\x1b[31m10%")).unwrap();
+        assert!(first.html.contains("<span class=\"a-f1\">10%</span>"));
+        // A piece that ends inside of a sequence, then an interruption.
+        let second = rows.piece(&piece(1, false, false, Stream::Stdout, "\r20%\x1b[3")).unwrap();
+        assert!(second.line == 1 && second.html.contains("<span class=\"a-f1\">20%</span>"));
+        assert!(rows.piece(&piece(2, true, true, Stream::Stderr, "warn")).unwrap().html.contains("<span>warn</span>"));
+        let third = rows.piece(&piece(3, true, true, Stream::Stdout, "2mrest")).unwrap();
+        assert!(third.html.contains("<span><span class=\"a-f1\">2mrest</span></span>"), "{}", third.html);
+    }
+
+    #[test]
+    fn a_line_of_dots_is_not_sent_for_each_dot() {
+        let mut rows = Rows::new("", None);
+        let sent: usize = (0..20_000)
+            .filter_map(|n| rows.piece(&piece(1, n == 0, n == 19_999, Stream::Stdout, ".")))
+            .map(|row| row.html.len())
+            .sum();
+        assert!(sent < 4_000_000, "{sent}");
+    }
+
+    #[test]
+    fn errors_are_seen() {
+        for text in [
+            "error: no",
+            "src/a.c:3: error: no",
+            "error[E0308]: mismatched",
+            "FAIL: x",
+            "test a ... FAILED",
+            "TypeError: x",
+            "fatal: not a git",
+        ] {
+            assert!(is_error(text), "{text}");
+        }
+        for text in ["0 errors", "no error", "errors: 0", "terror", "+ run --fail", "ok"] {
+            assert!(!is_error(text), "{text}");
+        }
+    }
+}
