@@ -1,12 +1,17 @@
-//! Builds the gate (`host/gate`) for the architecture of the host, and embeds it.
-//!
-//! By the compiler itself and not as a dependency: Cargo has no stable way to build another package's program static and small.
+//! Puts into the binary what it carries with it: the gate (`host/gate`), and with the feature `bundled` the components of `plugins/`.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    gate()?;
+    plugins()
+}
+
+/// Built by the compiler itself and not as a dependency: Cargo has no stable way to build another package's program static and small.
+fn gate() -> Result<(), Box<dyn Error>> {
     let source = "gate/src/main.rs";
     println!("cargo::rerun-if-changed={source}");
     println!("cargo::rerun-if-changed=build.rs");
@@ -35,4 +40,42 @@ fn main() -> Result<(), Box<dyn Error>> {
     rustc.arg("-o").arg(PathBuf::from(variable("OUT_DIR")?).join("beespace-gate"));
     let status = rustc.status()?;
     if status.success() { Ok(()) } else { Err(format!("the gate does not compile: {status}").into()) }
+}
+
+/// Writes the list that `src/plugins/bundled.rs` includes: what `plugins/build` has put into `target/plugins`.
+fn plugins() -> Result<(), Box<dyn Error>> {
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("Cargo did not set OUT_DIR")?).join("bundled.rs");
+    let mut list = String::from("pub const BUNDLED: &[(&str, &[u8])] = &[\n");
+    if std::env::var_os("CARGO_FEATURE_BUNDLED").is_some() {
+        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins");
+        // It must be there to be watched: Cargo runs this script every time for a path that is not.
+        std::fs::create_dir_all(&built)?;
+        println!("cargo::rerun-if-changed={}", built.display());
+        for name in plugin_names()? {
+            let component = built.join(format!("{name}.wasm"));
+            if component.exists() {
+                writeln!(list, "    ({name:?}, include_bytes!({component:?})),")?;
+            } else if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+                return Err(format!("{name} is not built: run `plugins/build` first").into());
+            } else {
+                // A developer who works on something else needs no WebAssembly toolchain.
+                println!("cargo::warning={name} is not built and not bundled: run `plugins/build`");
+            }
+        }
+    }
+    list.push_str("];\n");
+    Ok(std::fs::write(out, list)?)
+}
+
+/// Every folder of `plugins/` with a manifest is one.
+fn plugin_names() -> Result<Vec<String>, Box<dyn Error>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir("../plugins")? {
+        let entry = entry?;
+        if entry.path().join("manifest.json").exists() {
+            names.push(entry.file_name().into_string().map_err(|name| format!("{} is no plugin's name", name.display()))?);
+        }
+    }
+    names.sort();
+    Ok(names)
 }
