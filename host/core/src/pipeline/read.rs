@@ -45,7 +45,7 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Located, Vec<Diagnostic>> {
 
 fn text<'a>(bytes: &'a [u8], problems: &mut Problems) -> Option<&'a str> {
     if bytes.len() > yaml::MAX_BYTES {
-        let message = format!("the file has {} bytes, and a pipeline file may have 256 KiB", bytes.len());
+        let message = "the file is larger than 256 KiB";
         problems.add_with_help("too-large", None, message, "move long scripts into files of the repository");
         return None;
     }
