@@ -4,6 +4,7 @@
 mod config;
 mod guests;
 mod log;
+mod log_http;
 mod mask;
 mod seal;
 mod store;
