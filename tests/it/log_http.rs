@@ -91,6 +91,8 @@ impl Events {
 
 impl Case {
     async fn new() -> Self {
+        // The client wants one before it makes its first connection, be it without TLS. Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let store = LogStore::new(dir.path());
         let (over, is_over) = watch::channel(false);

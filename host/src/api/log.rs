@@ -317,7 +317,8 @@ fn follow(
             Way::Over => return None,
         };
         match rest.next().await {
-            Some(event) => Some((event, (Way::Rest(rest), position))),
+            Some(Ok(piece @ LogEvent::Piece(_))) => Some((Ok(piece), (Way::Rest(rest), position))),
+            Some(last) => Some((last, (Way::Over, position))),
             // The step is over and its log has no end: its writer is gone.
             None => Some((Ok(LogEvent::End(LogEnd { is_incomplete: true, dropped: 0 })), (Way::Over, position))),
         }

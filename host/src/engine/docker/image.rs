@@ -85,7 +85,10 @@ impl Docker {
         loop {
             match tokio::time::timeout(SILENCE, steps.next()).await {
                 Err(_) => {
-                    return Ok(Err(Missing(format!("the pull of {image} got stuck: no progress for {}", show_duration(SILENCE)))));
+                    return Ok(Err(Missing(format!(
+                        "the pull of {image} got stuck: no progress for {}",
+                        show_duration(SILENCE)
+                    ))));
                 }
                 Ok(None) => break,
                 Ok(Some(Ok(step))) => progress.take(&step),
