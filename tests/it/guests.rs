@@ -6,10 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use beespace_core::context::{Context, Trust};
+use beespace_core::digest::Document;
 use beespace_core::event::{Actor, EventKind};
 use beespace_core::ids::Sha;
 use beespace_core::time::Timestamp;
-use beespace_wasm::{BindingSpec, Host, HostOptions, Limits, LoadError, Policy};
+use beespace_wasm::{BindingSpec, Host, HostOptions, Limits, LoadError, NoticeInput, Policy};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{ManglingAndAbi, Resolve, WorldId};
 
@@ -89,6 +90,27 @@ pub(crate) fn policy_guest(parts: &[(&str, &str)]) -> Vec<u8> {
     let module = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"));
     let (resolve, world) = world("policy-plugin", None);
     componentize(&module, &resolve, world, &manifest("policy"))
+}
+
+/// A notifier from `tests/guests`.
+pub(crate) fn notifier_guest(name: &str) -> Vec<u8> {
+    let module = wat::parse_str(guest_text(name)).unwrap_or_else(|error| panic!("{error}"));
+    let (resolve, world) = world("notifier-plugin", None);
+    componentize(&module, &resolve, world, &manifest("notifier"))
+}
+
+/// A notice like any other.
+pub(crate) fn notice() -> NoticeInput {
+    NoticeInput {
+        idempotency_key: "once".to_owned(),
+        attempt: 1,
+        thread: "build".to_owned(),
+        sequence: 1,
+        context: context(),
+        subject: Document::new("beespace.notice/v1", &serde_json::json!({})),
+        previous: None,
+        links: Vec::new(),
+    }
 }
 
 /// A host without a cache.

@@ -12,4 +12,5 @@ mod tidy;
 mod wasm_egress;
 mod wasm_hostile;
 mod wasm_load;
+mod wasm_notifier;
 mod wit;

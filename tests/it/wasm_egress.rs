@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use beespace_core::digest::Document;
 use beespace_wasm::{
-    AddressClass, BindingSpec, EgressRule, Grants, Host, HostOptions, Limits, NoticeInput, SecretSource, SecretValue, SendError,
+    AddressClass, BindingSpec, EgressRule, Grants, Host, HostOptions, Limits, SecretSource, SecretValue, SendError,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -59,12 +58,6 @@ impl SecretSource for Token {
     }
 }
 
-fn post_guest() -> Vec<u8> {
-    let module = wat::parse_str(guests::guest_text("post")).unwrap();
-    let (resolve, world) = guests::world("notifier-plugin", None);
-    guests::componentize(&module, &resolve, world, &guests::manifest("notifier"))
-}
-
 struct Try<'a> {
     /// As `tests/guests/post.wat` wants it: `h127.0.0.1:80`.
     target: String,
@@ -94,18 +87,8 @@ impl<'a> Try<'a> {
             secrets: Some(Arc::new(Token(self.bound_to))),
             ..BindingSpec::new("hook", settings, Limits::notifier())
         };
-        let notifier = host.load_notifier(post_guest(), spec).await.unwrap();
-        let notice = NoticeInput {
-            idempotency_key: "once".to_owned(),
-            attempt: 1,
-            thread: "build".to_owned(),
-            sequence: 1,
-            context: guests::context(),
-            subject: Document::new("beespace.notice/v1", &serde_json::json!({})),
-            previous: None,
-            links: Vec::new(),
-        };
-        match notifier.send(notice).await.result {
+        let notifier = host.load_notifier(guests::notifier_guest("post"), spec).await.unwrap();
+        match notifier.send(guests::notice()).await.result {
             Ok(receipt) => Ok(receipt.external_id),
             Err(SendError::Permanent(code)) => Err(error_code(&code)),
             Err(other) => panic!("{other:?}"),

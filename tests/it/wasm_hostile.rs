@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use beespace_core::digest::Document;
 use beespace_core::policy::{ErrorClass, Point, VerdictOutcome};
-use beespace_wasm::{Answer, LoadFailure, PolicyRequest};
+use beespace_wasm::{Answer, BindingSpec, Host, HostOptions, Limits, LoadFailure, PolicyRequest};
 
 use crate::guests::{self, context, policy_guest};
 
@@ -215,4 +215,23 @@ async fn a_check_of_settings_may_use_nothing_but_the_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_memory_than_the_budget_at_the_start_is_found_at_load() {
     assert_eq!(tried(&[("(memory (export \"memory\") 17)", "(memory (export \"memory\") 1000)")]).await.0, ErrorClass::Memory);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_host_is_busy_and_says_so() {
+    let host = Host::new(HostOptions { max_running: 1, ..HostOptions::default() }).unwrap();
+    let long = Duration::from_secs(20);
+    let limits = Limits { guest_time: long, total_time: long, ..Limits::policy() };
+    let endless = policy_guest(&[(";; evaluate", "(loop $again (br $again))")]);
+    let endless = host.load_policy(endless, BindingSpec::new("endless", serde_json::json!({}), limits)).await.unwrap();
+    let decent = guests::load_policy(&host, policy_guest(&[])).await.unwrap();
+    let spinning = tokio::spawn(async move { endless.evaluate(request()).await });
+    // It has the only place once another is refused.
+    let error = loop {
+        if let Err(error) = decent.evaluate(request()).await.result {
+            break error;
+        }
+    };
+    assert_eq!(error.class, ErrorClass::Busy);
+    spinning.abort();
 }

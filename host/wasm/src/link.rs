@@ -32,16 +32,15 @@ pub(crate) fn check_import(kind: Kind, grants: &Grants, import: &str) -> Result<
         }
         _ => return Err(never(kind, interface, import)),
     };
-    if granted { Ok(()) } else { Err(LoadFailure::NotGranted { import: text::clean(import, 200), grant: grant_for(interface) }) }
+    if granted { Ok(()) } else { Err(LoadFailure::NotGranted { import: text::clean(import, 200), help: grant_for(interface) }) }
 }
 
-/// The key of the configuration that would grant an interface.
+/// What would grant an interface.
 fn grant_for(interface: &str) -> &'static str {
     match interface {
-        "beespace:plugin/kv" => "kv = true",
-        "beespace:plugin/secrets" => "secrets = [\"NAME\"]",
-        "beespace:plugin/secrets-reveal" => "secrets_reveal = true",
-        _ => "egress = [\"https://HOST\"]",
+        "beespace:plugin/secrets" => "if it may, add `secrets = [\"NAME\"]` to its grants",
+        "beespace:plugin/kv" | "beespace:plugin/secrets-reveal" => "the configuration has no word for that grant yet",
+        _ => "if it may, add `hosts = [\"https://HOST\"]` to its grants",
     }
 }
 

@@ -26,8 +26,8 @@ pub enum LoadFailure {
     OtherKind { is: Kind, wanted: Kind },
     #[error("it does not compile: {0}")]
     Compile(String),
-    #[error("it wants {import}, which was not granted to this binding; if it may, add `{grant}` to its grants")]
-    NotGranted { import: String, grant: &'static str },
+    #[error("it wants {import}, which was not granted to this binding; {help}")]
+    NotGranted { import: String, help: &'static str },
     #[error("it wants {import}, which no {kind} is given")]
     NotForKind { import: String, kind: Kind },
     #[error(

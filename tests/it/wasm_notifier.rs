@@ -1,0 +1,73 @@
+//! What notifiers are given: memory, secrets, and an end when something of ours does not answer.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beespace_core::policy::ErrorClass;
+use beespace_wasm::{AddressClass, BindingSpec, EgressRule, Grants, Limits, Notifier, SecretSource, SecretValue, SendError};
+use hmac::{KeyInit as _, Mac as _};
+
+use crate::guests;
+use crate::wasm_load::Memory;
+
+const VALUE: &[u8] = b"s3cret-value";
+
+struct Token;
+
+impl SecretSource for Token {
+    fn secret(&self, _name: &str) -> Result<Option<SecretValue>, String> {
+        Ok(Some(SecretValue { value: VALUE.to_vec().into(), hosts: vec!["127.0.0.1".to_owned()] }))
+    }
+}
+
+async fn keeper(secrets: Arc<dyn SecretSource>) -> Notifier {
+    let grants = Grants { secrets: BTreeSet::from(["token".to_owned()]), secrets_reveal: true, kv: true, egress: Vec::new() };
+    let spec = BindingSpec::new("hook", serde_json::json!({}), Limits::notifier());
+    let spec = BindingSpec { grants, kv: Some(Arc::new(Memory::default())), secrets: Some(secrets), ..spec };
+    guests::host().load_notifier(guests::notifier_guest("keep"), spec).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notifier_remembers_and_signs_and_its_log_shows_no_secret() {
+    let answer = keeper(Arc::new(Token)).await.send(guests::notice()).await;
+    let receipt = answer.result.unwrap();
+    let signature = hmac::Hmac::<sha2::Sha256>::new_from_slice(VALUE).unwrap().chain_update("seen").finalize().into_bytes();
+    assert_eq!(receipt.state, signature.to_vec());
+    assert_eq!(answer.report.log[0].message, "***");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_ours_fails_one_call_and_nothing_else() {
+    struct Faulty;
+    impl SecretSource for Faulty {
+        fn secret(&self, name: &str) -> Result<Option<SecretValue>, String> {
+            panic!("no {name} today")
+        }
+    }
+    let error = keeper(Arc::new(Faulty)).await.send(guests::notice()).await.result.unwrap_err();
+    assert!(matches!(&error, SendError::Unknown(error) if error.class == ErrorClass::Internal), "{error:?}");
+    assert!(keeper(Arc::new(Token)).await.send(guests::notice()).await.result.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_never_answers_holds_nobody() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let grants = Grants {
+        egress: vec![EgressRule::parse(&format!("http://{address}"), AddressClass::Loopback).unwrap()],
+        secrets: BTreeSet::from(["token".to_owned()]),
+        ..Grants::default()
+    };
+    let limits = Limits { total_time: Duration::from_millis(300), ..Limits::notifier() };
+    let spec = BindingSpec::new("hook", serde_json::Value::String(format!("h{address}")), limits);
+    let spec = BindingSpec { grants, secrets: Some(Arc::new(Token)), ..spec };
+    let notifier = guests::host().load_notifier(guests::notifier_guest("post"), spec).await.unwrap();
+    match notifier.send(guests::notice()).await.result.unwrap_err() {
+        SendError::Unknown(error) => {
+            assert_eq!(error.class, ErrorClass::Timeout);
+            assert!(error.message.contains("300 ms, waiting included"), "{}", error.message);
+        }
+        other => panic!("{other:?}"),
+    }
+}
