@@ -1,1 +1,3 @@
 //! The world that Beespace is tested in.
+
+pub mod gogs;
