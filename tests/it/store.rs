@@ -10,6 +10,7 @@ use beespace::store::{Queue, Store, StoreError};
 use beespace_core::build::{Build, Phase, Stage};
 use beespace_core::event::{Actor, Cause, Event, Push};
 use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, RepositoryName, Sha, StageId, StageNumber};
+use beespace_core::intake::LastSeenRef;
 use beespace_core::notice::NoticeKind;
 use beespace_core::outcome::Reason;
 use beespace_core::pipeline::{CloneOptions, Pipeline};
@@ -102,7 +103,7 @@ async fn build_of(world: &World, forge_id: &str, after: &'static str) -> BuildId
     let accepted = world.store.accept_delivery(delivery(forge_id, after)).await.unwrap();
     let Accepted::New(id) = accepted else { panic!("{accepted:?}") };
     let build = BuildId(uuid::Uuid::now_v7());
-    let decide = move |_: Option<&Sha>| Settlement::Build { id: build, event: Box::new(push(after)) };
+    let decide = move |_: Option<&LastSeenRef>| Settlement::Build { id: build, event: Box::new(push(after)) };
     world.store.settle_delivery(id, Some("refs/heads/main".to_owned()), NOW, decide).await.unwrap();
     build
 }
@@ -140,7 +141,7 @@ async fn a_hundred_copies_at_once_are_one_delivery() {
 async fn a_dead_letter_goes_again_when_it_is_sent_again() {
     let world = world().await;
     let Accepted::New(id) = world.store.accept_delivery(delivery("a", "x")).await.unwrap() else { panic!() };
-    let bury = |_: Option<&Sha>| Settlement::Bury(Reason::new("malformed", "no repository in it"));
+    let bury = |_: Option<&LastSeenRef>| Settlement::Bury(Reason::new("malformed", "no repository in it"));
     world.store.settle_delivery(id, None, NOW, bury).await.unwrap();
     assert!(matches!(world.store.read().unwrap().delivery(id).unwrap().unwrap().fate, Fate::Dead(_)));
     assert_eq!(world.store.accept_delivery(delivery("a", "x")).await.unwrap(), Accepted::Duplicate(id));
@@ -153,7 +154,7 @@ async fn the_ref_remembers_what_it_recorded_last() {
     let world = world().await;
     build_of(&world, "a", "1").await;
     let read = world.store.read().unwrap();
-    assert_eq!(read.last_seen(REPOSITORY, "refs/heads/main").unwrap(), Sha::new(&"1".repeat(40)).ok());
+    assert_eq!(read.last_seen(REPOSITORY, "refs/heads/main").unwrap().map(|seen| seen.after), Sha::new(&"1".repeat(40)).ok());
     assert_eq!(read.waiting(Queue::Prepare).unwrap().len(), 1);
 }
 
