@@ -159,3 +159,294 @@ pub fn stage_status(nodes: &[Node<'_>]) -> Status {
 pub fn status_so_far(nodes: &[Node<'_>]) -> Status {
     if nodes.iter().any(Node::counts_as_failed) { Status::Failure } else { Status::Success }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::EventKind;
+    use crate::pipeline::when::ChangedPaths;
+    use crate::pipeline::{Choice, Conditions};
+
+    /// A step of a made-up stage: what the file says, how it will end, how it stands.
+    #[derive(Debug, Clone)]
+    struct Made {
+        name: String,
+        needs: Vec<String>,
+        when: Option<When>,
+        failure: OnFailure,
+        end: Status,
+        status: Status,
+        reason: Option<Reason>,
+        starts: usize,
+    }
+
+    impl Made {
+        fn new(name: &str, needs: &[&str], end: Status) -> Self {
+            Self {
+                name: name.to_owned(),
+                needs: needs.iter().map(|need| (*need).to_owned()).collect(),
+                when: None,
+                failure: OnFailure::Fail,
+                end,
+                status: Status::Pending,
+                reason: None,
+                starts: 0,
+            }
+        }
+
+        fn when(self, include: &[Status]) -> Self {
+            let status = Some(Choice { include: include.to_vec(), exclude: Vec::new() });
+            Self { when: Some(When(vec![Conditions { status, ..Conditions::default() }])), ..self }
+        }
+
+        fn failure(self, failure: OnFailure) -> Self {
+            Self { failure, ..self }
+        }
+
+        fn is_open(&self) -> bool {
+            !self.status.is_over()
+        }
+    }
+
+    fn look(steps: &[Made]) -> Vec<Node<'_>> {
+        let numbered = steps.iter().zip(1..);
+        numbered
+            .map(|(step, number)| Node {
+                number: StepNumber(number),
+                name: &step.name,
+                needs: &step.needs,
+                when: step.when.as_ref(),
+                failure: step.failure,
+                status: step.status,
+                reason: step.reason.as_ref().map(|reason| reason.code.as_str()),
+            })
+            .collect()
+    }
+
+    fn push() -> Facts {
+        Facts { event: EventKind::Push, branch: Some("main".to_owned()), changed: ChangedPaths::Known(Vec::new()) }
+    }
+
+    /// Does what a runner does with moves.
+    fn make(steps: &mut [Made], moves: &[Move]) {
+        for moved in moves {
+            let step = &mut steps[usize::from(moved.step().0) - 1];
+            match moved {
+                Move::Start(..) => {
+                    step.starts += 1;
+                    step.status = Status::Running;
+                }
+                Move::Skip(_, reason) => (step.status, step.reason) = (Status::Skipped, Some(reason.clone())),
+                Move::Cancel(_, reason) => (step.status, step.reason) = (Status::Killed, Some(reason.clone())),
+                Move::Wait(..) => {}
+            }
+        }
+    }
+
+    /// Moves until nothing moves, and lets the steps that run end one by one; `pick` says which.
+    fn run(steps: &mut [Made], mut pick: impl FnMut(usize) -> usize) {
+        loop {
+            loop {
+                let moves = next(&look(steps), &push());
+                make(steps, &moves);
+                if moves.iter().all(|moved| matches!(moved, Move::Wait(..))) {
+                    break;
+                }
+            }
+            let running: Vec<usize> = (0..steps.len()).filter(|index| steps[*index].status == Status::Running).collect();
+            if running.is_empty() {
+                break;
+            }
+            let step = &mut steps[running[pick(running.len()) % running.len()]];
+            step.status = step.end;
+        }
+    }
+
+    fn ends(steps: &[Made]) -> Vec<Status> {
+        steps.iter().map(|step| step.status).collect()
+    }
+
+    #[test]
+    fn steps_wait_for_what_they_need_and_say_so() {
+        let mut steps = vec![
+            Made::new("build", &[], Status::Success),
+            Made::new("test", &["build"], Status::Success),
+            Made::new("lint", &[], Status::Success),
+            Made::new("pack", &["test", "lint"], Status::Success),
+        ];
+        let moves = next(&look(&steps), &push());
+        assert!(matches!(moves[0], Move::Start(StepNumber(1), _)) && matches!(moves[2], Move::Start(StepNumber(3), _)));
+        assert_eq!(moves[1], Move::Wait(StepNumber(2), Reason::new("needs", "waits for build")));
+        assert_eq!(moves[3], Move::Wait(StepNumber(4), Reason::new("needs", "waits for test, lint")));
+        run(&mut steps, |_| 0);
+        assert_eq!(ends(&steps), [Status::Success; 4]);
+        assert_eq!(stage_status(&look(&steps)), Status::Success);
+    }
+
+    #[test]
+    fn after_a_failure_only_those_run_that_ask_for_it() {
+        let mut steps = vec![
+            Made::new("build", &[], Status::Error),
+            Made::new("test", &["build"], Status::Success),
+            Made::new("chat", &["test"], Status::Success).when(&[Status::Success, Status::Failure]),
+            Made::new("mourn", &["test"], Status::Success).when(&[Status::Failure]),
+        ];
+        run(&mut steps, |_| 0);
+        assert_eq!(ends(&steps), [Status::Error, Status::Skipped, Status::Success, Status::Success]);
+        assert_eq!(steps[1].reason.as_ref().map(ToString::to_string).as_deref(), Some("`build` did not succeed"));
+        assert_eq!(stage_status(&look(&steps)), Status::Error);
+        assert_eq!(status_so_far(&look(&steps)), Status::Failure);
+    }
+
+    #[test]
+    fn without_a_failure_nobody_mourns() {
+        let mut steps = vec![
+            Made::new("build", &[], Status::Success),
+            Made::new("mourn", &["build"], Status::Success).when(&[Status::Failure]),
+        ];
+        run(&mut steps, |_| 0);
+        assert_eq!(ends(&steps), [Status::Success, Status::Skipped]);
+        assert_eq!(stage_status(&look(&steps)), Status::Success);
+    }
+
+    #[test]
+    fn an_ignored_failure_counts_for_nothing() {
+        let mut steps = vec![
+            Made::new("flaky", &[], Status::Failure).failure(OnFailure::Ignore),
+            Made::new("test", &["flaky"], Status::Success),
+        ];
+        run(&mut steps, |_| 0);
+        assert_eq!(ends(&steps), [Status::Failure, Status::Success]);
+        assert_eq!(stage_status(&look(&steps)), Status::Success);
+        assert_eq!(stage_status(&look(&steps[..1])), Status::Success);
+    }
+
+    #[test]
+    fn a_failure_that_cancels_kills_its_siblings_and_spares_the_mourners() {
+        let mut steps = vec![
+            Made::new("fast", &[], Status::Failure).failure(OnFailure::Cancel),
+            Made::new("slow", &[], Status::Success),
+            Made::new("report", &[], Status::Success).when(&[Status::Success, Status::Failure]),
+            Made::new("later", &["slow"], Status::Success),
+            Made::new("chat", &["later"], Status::Success).when(&[Status::Failure]),
+        ];
+        run(&mut steps, |_| 0);
+        let expected = [Status::Failure, Status::Killed, Status::Success, Status::Skipped, Status::Success];
+        assert_eq!(ends(&steps), expected);
+        assert_eq!(stage_status(&look(&steps)), Status::Failure, "what the sibling killed does not count");
+    }
+
+    #[test]
+    fn who_needs_a_skipped_step_runs_as_if_it_did_not() {
+        let mut only_tags = Made::new("tag", &[], Status::Success);
+        let event = Some(Choice { include: vec![EventKind::Tag], exclude: Vec::new() });
+        only_tags.when = Some(When(vec![Conditions { event, ..Conditions::default() }]));
+        let mut steps = vec![only_tags, Made::new("test", &["tag"], Status::Success)];
+        run(&mut steps, |_| 0);
+        assert_eq!(ends(&steps), [Status::Skipped, Status::Success]);
+    }
+
+    #[test]
+    fn everybody_waits_for_the_clone_and_nobody_runs_without_it() {
+        let steps = [Made::new("clone", &[], Status::Success), Made::new("mourn", &[], Status::Success).when(&[Status::Failure])];
+        let mut nodes = look(&steps);
+        nodes.insert(0, Node { number: StepNumber::CLONE, status: Status::Running, ..nodes[0].clone() });
+        assert_eq!(nodes[1].name, "clone", "a step of the user's may have that name");
+        let waits = |number| Move::Wait(StepNumber(number), Reason::new("needs", "waits for clone"));
+        assert_eq!(next(&nodes, &push()), [waits(1), waits(2)]);
+        nodes[0].status = Status::Error;
+        let moves = next(&nodes, &push());
+        assert!(
+            matches!(moves[0], Move::Skip(StepNumber(1), _)) && matches!(moves[1], Move::Start(StepNumber(2), _)),
+            "{moves:?}"
+        );
+    }
+
+    #[test]
+    fn a_clone_alone_is_no_success_of_the_stage() {
+        let steps = [Made::new("a", &[], Status::Success)];
+        let mut nodes = look(&steps);
+        nodes[0].status = Status::Skipped;
+        nodes.push(Node { number: StepNumber::CLONE, status: Status::Success, ..nodes[0].clone() });
+        assert_eq!(stage_status(&nodes), Status::Skipped);
+        nodes[1].status = Status::Error;
+        assert_eq!(stage_status(&nodes), Status::Error);
+    }
+
+    /// Stages whose steps need only earlier ones in a shuffled order: every graph without a cycle, later steps included.
+    fn stages() -> impl Strategy<Value = Vec<Made>> {
+        let ends =
+            [Status::Success, Status::Success, Status::Success, Status::Failure, Status::Error, Status::Killed, Status::Declined];
+        let failures = [OnFailure::Fail, OnFailure::Fail, OnFailure::Ignore, OnFailure::Cancel];
+        let whens: [&[Status]; 5] = [&[], &[], &[Status::Success], &[Status::Failure], &[Status::Success, Status::Failure]];
+        let step =
+            (any::<u16>(), proptest::sample::select(ends.to_vec()), proptest::sample::select(failures.to_vec()), 0..whens.len());
+        (proptest::collection::vec(step, 1..9), any::<u64>()).prop_map(move |(drawn, shuffle)| {
+            let count = drawn.len();
+            let mut order: Vec<usize> = (0..count).collect();
+            order.sort_by_key(|index| shuffle.rotate_left(u32::try_from(*index * 7).unwrap()));
+            let mut steps: Vec<Made> = Vec::new();
+            for (index, (needs, end, failure, when)) in drawn.into_iter().enumerate() {
+                let place = order.iter().position(|other| *other == index).unwrap();
+                let earlier = order[..place].iter().filter(|other| needs >> **other & 1 == 1);
+                let names: Vec<String> = earlier.map(|other| format!("s{other}")).collect();
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                let step = Made::new(&format!("s{index}"), &names, end).failure(failure);
+                steps.push(if whens[when].is_empty() { step } else { step.when(whens[when]) });
+            }
+            steps
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_schedule_ends_and_keeps_the_order(stage in stages(), picks in proptest::collection::vec(any::<usize>(), 64)) {
+            let mut steps = stage;
+            let mut picks = picks.into_iter();
+            for _ in 0..64 {
+                let before = steps.clone();
+                let moves = next(&look(&steps), &push());
+                let failed = before.iter().any(|step| status_so_far(&look(std::slice::from_ref(step))) == Status::Failure);
+                for moved in moves.iter().filter(|moved| matches!(moved, Move::Start(..))) {
+                    let step = &before[usize::from(moved.step().0) - 1];
+                    let open = before.iter().filter(|other| step.needs.contains(&other.name) && other.is_open()).count();
+                    prop_assert_eq!(open, 0, "started before its needs");
+                    prop_assert!(!failed || when::tolerates_failure(step.when.as_ref()), "started after a failure");
+                }
+                make(&mut steps, &moves);
+                if moves.iter().all(|moved| matches!(moved, Move::Wait(..))) {
+                    let running: Vec<usize> = (0..steps.len()).filter(|index| steps[*index].status == Status::Running).collect();
+                    let Some(last) = running.len().checked_sub(1) else { break };
+                    let step = &mut steps[running[picks.next().unwrap_or(0) % (last + 1)]];
+                    step.status = step.end;
+                }
+            }
+            prop_assert!(steps.iter().all(|step| !step.is_open() && step.starts <= 1), "{steps:?}");
+            let nodes = look(&steps);
+            prop_assert!(next(&nodes, &push()).is_empty());
+            prop_assert!(stage_status(&nodes).is_over());
+            let is_good = matches!(stage_status(&nodes), Status::Success | Status::Skipped);
+            prop_assert_eq!(is_good, status_so_far(&nodes) == Status::Success);
+        }
+
+        #[test]
+        fn a_cancellation_reaches_everybody(stage in stages(), rounds in 0..6_usize) {
+            let mut steps = stage;
+            for _ in 0..rounds {
+                let moves = next(&look(&steps), &push());
+                make(&mut steps, &moves);
+                if let Some(step) = steps.iter_mut().find(|step| step.status == Status::Running) {
+                    step.status = step.end;
+                }
+            }
+            let was_open = steps.iter().any(Made::is_open);
+            let moves = cancel_all(&look(&steps), &Reason::new(CANCELLED, "cancelled by maya"));
+            make(&mut steps, &moves);
+            prop_assert!(steps.iter().all(|step| !step.is_open()));
+            prop_assert!(next(&look(&steps), &push()).is_empty());
+            prop_assert!(was_open || moves.is_empty());
+        }
+    }
+}

@@ -228,3 +228,94 @@ fn set(patterns: &[String]) -> GlobSet {
 pub(super) fn pattern(text: &str) -> Result<Glob, globset::Error> {
     GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn facts(branch: &str, paths: &[String]) -> Facts {
+        Facts { event: EventKind::Push, branch: Some(branch.to_owned()), changed: ChangedPaths::Known(paths.to_vec()) }
+    }
+
+    fn choice<T>(include: Vec<T>, exclude: Vec<T>) -> Option<Choice<T>> {
+        Some(Choice { include, exclude })
+    }
+
+    fn on_branch(include: Vec<String>, exclude: Vec<String>, branch: &str) -> bool {
+        let when = When(vec![Conditions { branch: choice(include, exclude), ..Conditions::default() }]);
+        pipeline_holds(Some(&when), &facts(branch, &[])).is_ok()
+    }
+
+    /// Names without a character that means something in a glob.
+    const NAME: &str = "[a-z0-9._-]{1,8}";
+
+    proptest! {
+        #[test]
+        fn a_plain_name_fits_itself_and_nothing_else(name in NAME, other in NAME) {
+            prop_assert!(on_branch(vec![name.clone()], vec![], &name));
+            prop_assert_eq!(on_branch(vec![name.clone()], vec![], &other), name == other);
+        }
+
+        #[test]
+        fn a_star_stops_at_a_slash_and_two_do_not(head in NAME, tail in NAME, leaf in NAME) {
+            let (flat, deep) = (format!("{head}/{tail}"), format!("{head}/{tail}/{leaf}"));
+            let (star, stars) = (format!("{head}/*"), format!("{head}/**"));
+            prop_assert!(on_branch(vec![star.clone()], vec![], &flat));
+            prop_assert!(!on_branch(vec![star], vec![], &deep));
+            prop_assert!(on_branch(vec![stars.clone()], vec![], &flat));
+            prop_assert!(on_branch(vec![stars], vec![], &deep));
+        }
+
+        #[test]
+        fn exclude_wins(name in NAME, include in proptest::collection::vec(NAME, 0..4)) {
+            prop_assert!(!on_branch(include, vec![name.clone()], &name));
+            prop_assert!(!on_branch(vec![name.clone()], vec!["**".to_owned()], &name));
+        }
+
+        #[test]
+        fn no_text_makes_a_pattern_panic(glob in "\\PC{0,30}", text in "\\PC{0,30}") {
+            if pattern(&glob).is_ok() {
+                on_branch(vec![glob], vec![], &text);
+            }
+        }
+
+        #[test]
+        fn paths_hold_when_one_path_does(paths in proptest::collection::vec("(src|docs)/[a-z]{1,3}", 0..6)) {
+            let when = When(vec![Conditions {
+                paths: choice(vec!["**".to_owned()], vec!["docs/**".to_owned()]),
+                ..Conditions::default()
+            }]);
+            let expected = paths.iter().any(|path| path.starts_with("src/"));
+            prop_assert_eq!(pipeline_holds(Some(&when), &facts("main", &paths)).is_ok(), expected);
+        }
+
+        #[test]
+        fn more_alternatives_never_make_it_stricter(
+            branches in proptest::collection::vec("[ab]", 1..4),
+            more in "[ab]",
+            branch in "[ab]",
+            fails in any::<bool>(),
+        ) {
+            let alternative = |branch: &String| Conditions { branch: choice(vec![branch.clone()], vec![]), ..Conditions::default() };
+            let mut when = When(branches.iter().map(alternative).collect());
+            let failed: &[&str] = if fails { &["x"] } else { &[] };
+            let before = step_holds(Some(&when), &facts(&branch, &[]), failed).is_ok();
+            when.0.push(alternative(&more));
+            let after = step_holds(Some(&when), &facts(&branch, &[]), failed).is_ok();
+            prop_assert!(!before || after);
+        }
+    }
+
+    #[test]
+    fn what_tolerates_a_failure_says_so_in_its_status() {
+        let with = |include: Vec<Status>, exclude: Vec<Status>| {
+            When(vec![Conditions { status: choice(include, exclude), ..Conditions::default() }])
+        };
+        assert!(!tolerates_failure(None));
+        assert!(!tolerates_failure(Some(&with(vec![Status::Success], vec![]))));
+        assert!(tolerates_failure(Some(&with(vec![Status::Success, Status::Failure], vec![]))));
+        assert!(tolerates_failure(Some(&with(vec![], vec![Status::Success]))));
+    }
+}

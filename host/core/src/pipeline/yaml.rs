@@ -77,9 +77,10 @@ pub(super) fn parse(text: &str, problems: &mut Problems) -> Option<Node> {
         Err(Stop::Syntax(error)) => {
             let (message, help) = explain(&error);
             let span = point(*error.marker());
+            let code = if *error.kind() == ErrorKind::RecursionLimitExceeded { "too-large" } else { "yaml" };
             match help {
-                Some(help) => problems.add_with_help("yaml", span, message, help),
-                None => problems.add("yaml", span, message),
+                Some(help) => problems.add_with_help(code, span, message, help),
+                None => problems.add(code, span, message),
             }
             None
         }
@@ -315,6 +316,10 @@ fn explain(error: &ScanError) -> (String, Option<&'static str>) {
         }
         ErrorKind::UnclosedQuotedScalar => ("a quote that is opened here is never closed".to_owned(), None),
         ErrorKind::UnclosedFlowCollection { open } => (format!("`{open}` is opened here and never closed"), None),
+        ErrorKind::UnexpectedCharacter { character } if character.is_control() => (
+            format!("the control character {}", quote(&character.to_string())),
+            Some("write it as an escape in double quotes: `\"\\x07\"`"),
+        ),
         ErrorKind::UnexpectedCharacter { character } => {
             (format!("{} cannot begin a value", quote(&character.to_string())), Some(quote_it))
         }
