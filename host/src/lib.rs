@@ -1,5 +1,7 @@
 //! Does what [`beespace_core`] decides. Start reading at [`flow`]: it is the way of a push, in one page.
 
+pub mod access;
+pub mod address;
 pub mod admit;
 pub mod api;
 pub mod app;
@@ -8,11 +10,15 @@ pub mod config;
 pub mod engine;
 pub mod flow;
 pub mod forge;
+pub mod front;
+pub mod guard;
+pub mod intervention;
 pub mod log;
 pub mod notify;
 pub mod plugins;
 pub mod run;
 pub mod seal;
+pub mod session;
 pub mod shutdown;
 pub mod source;
 pub mod store;

@@ -3,6 +3,7 @@
 use crate::build::{Approver, CancelRequest, PendingApproval, Stage};
 use crate::digest::Digest;
 use crate::outcome::Reason;
+use crate::policy::approval;
 use crate::status::Status;
 use crate::time::Timestamp;
 
@@ -13,43 +14,22 @@ pub enum Refused {
     NotBlocked(Status),
     #[error("{0} is not what waits for a word now: it has changed, or was decided already")]
     OtherSubject(Digest),
-    #[error("{0} has approved it already; someone else's word is missing")]
-    Twice(String),
+    #[error(transparent)]
+    Word(#[from] approval::Refused),
     #[error("it is {0} already")]
     Over(Status),
 }
 
-impl PendingApproval {
-    /// Whether enough people have said yes, for every policy that asked. Groups are not known here yet: whoever may approve
-    /// counts as one approver of any group.
-    #[must_use]
-    pub fn is_satisfied(&self) -> bool {
-        let wanted = self.requirements.iter().map(|asked| asked.min_approvers.max(1)).max().unwrap_or(1);
-        u32::try_from(self.approved_by.len()).unwrap_or(u32::MAX) >= wanted
-    }
-}
-
-impl Stage {
-    /// The digest that people have approved in full for this subject, where they have.
-    #[must_use]
-    pub fn approved(&self, subject: Digest) -> Option<Digest> {
-        self.approvals.iter().find(|approval| approval.subject == subject && approval.is_satisfied()).map(|found| found.subject)
-    }
-}
-
 /// Adds a person's yes to exactly `subject`, or to what waits where none is named. With the last word that was missing the
-/// stage may run.
+/// stage may run. `caused_by` is the stable id of who caused the build.
 ///
 /// # Errors
 /// [`Refused`], and nothing changes.
-pub fn approve(stage: &mut Stage, subject: Option<Digest>, by: Approver) -> Result<(), Refused> {
-    let who = by.id.clone();
-    let approval = waiting(stage, subject)?;
-    if approval.approved_by.iter().any(|approver| approver.id == who) {
-        return Err(Refused::Twice(who));
-    }
-    approval.approved_by.push(by);
-    if stage.approvals.iter().all(PendingApproval::is_satisfied) {
+pub fn approve(stage: &mut Stage, subject: Option<Digest>, by: Approver, caused_by: &str) -> Result<(), Refused> {
+    let (who, now) = (by.id.clone(), by.at);
+    let pending = waiting(stage, subject, caused_by, now)?;
+    approval::approve(pending, subject.unwrap_or(pending.subject), by, caused_by)?;
+    if stage.approvals.iter().all(|pending| approval::missing(pending, caused_by, now).is_empty()) {
         stage.status = Status::Pending;
         stage.reason = Some(Reason::new("approved", format!("approved by {who}, waits for its turn")));
         for step in stage.steps.iter_mut().filter(|step| step.status == Status::Blocked) {
@@ -65,7 +45,8 @@ pub fn approve(stage: &mut Stage, subject: Option<Digest>, by: Approver) -> Resu
 /// # Errors
 /// [`Refused`], and nothing changes.
 pub fn decline(stage: &mut Stage, subject: Option<Digest>, by: &str, why: Option<&str>, now: Timestamp) -> Result<(), Refused> {
-    waiting(stage, subject)?;
+    // Everybody's no counts, that of whoever caused the build too.
+    waiting(stage, subject, "", now)?;
     let message = match why {
         Some(why) => format!("declined by {by}: {why}"),
         None => format!("declined by {by}"),
@@ -94,16 +75,21 @@ pub fn cancel(stage: &mut Stage, by: &str, now: Timestamp) -> Result<(), Refused
     Ok(())
 }
 
-fn waiting(stage: &mut Stage, subject: Option<Digest>) -> Result<&mut PendingApproval, Refused> {
-    if stage.status != Status::Blocked {
-        return Err(Refused::NotBlocked(stage.status));
-    }
-    let open = |approval: &&mut PendingApproval| match subject {
-        Some(subject) => approval.subject == subject,
-        None => !approval.is_satisfied(),
-    };
+fn waiting<'s>(
+    stage: &'s mut Stage,
+    subject: Option<Digest>,
+    caused_by: &str,
+    now: Timestamp,
+) -> Result<&'s mut PendingApproval, Refused> {
     let status = stage.status;
-    stage.approvals.iter_mut().find(open).ok_or(subject.map_or(Refused::NotBlocked(status), Refused::OtherSubject))
+    if status != Status::Blocked {
+        return Err(Refused::NotBlocked(status));
+    }
+    let is_meant = |pending: &&mut PendingApproval| match subject {
+        Some(subject) => pending.subject == subject,
+        None => !approval::missing(pending, caused_by, now).is_empty(),
+    };
+    stage.approvals.iter_mut().find(is_meant).ok_or(subject.map_or(Refused::NotBlocked(status), Refused::OtherSubject))
 }
 
 fn end(stage: &mut Stage, status: Status, reason: &Reason, now: Timestamp) {
@@ -189,19 +175,17 @@ mod tests {
     fn an_approval_is_for_exactly_one_digest() {
         let mut waiting = stage(Status::Blocked, 1);
         let other = Digest::of("another plan");
-        assert_eq!(approve(&mut waiting, Some(other), person("admin")), Err(Refused::OtherSubject(other)));
-        assert_eq!(approve(&mut waiting, Some(Digest::of("plan")), person("admin")), Ok(()));
+        assert_eq!(approve(&mut waiting, Some(other), person("admin"), "gogs:1"), Err(Refused::OtherSubject(other)));
+        assert_eq!(approve(&mut waiting, Some(Digest::of("plan")), person("admin"), "gogs:1"), Ok(()));
         assert_eq!(waiting.status, Status::Pending);
-        assert_eq!(waiting.approved(Digest::of("plan")), Some(Digest::of("plan")));
-        assert_eq!(waiting.approved(other), None);
     }
 
     #[test]
     fn one_person_is_not_two() {
         let mut waiting = stage(Status::Blocked, 2);
-        approve(&mut waiting, None, person("admin")).unwrap();
+        approve(&mut waiting, None, person("admin"), "gogs:1").unwrap();
         assert_eq!(waiting.status, Status::Blocked, "another word is missing");
-        assert_eq!(approve(&mut waiting, None, person("admin")), Err(Refused::Twice("admin".to_owned())));
+        assert_eq!(approve(&mut waiting, None, person("admin"), "gogs:1"), Err(Refused::Word(approval::Refused::Again)));
     }
 
     #[test]

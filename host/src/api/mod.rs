@@ -1,3 +1,93 @@
-//! The JSON API: every route on one page.
+//! The API, `/api/v1`: the same nouns as the pages and the command line. The document at `/api/openapi.json` is made from the routes.
+//!
+//! | file | noun |
+//! |---|---|
+//! | [`build`], [`decision`] | builds and what policies decided about them |
+//! | [`delivery`], [`notice`] | what came in, what went out |
+//! | [`secret`] | secrets, write-only |
+//! | [`event`] | what changes, live |
+//! | [`step`], [`log`] | a step's log: finding it, and the forms it has |
+//! | [`health`] | how the server does |
+//! | [`body`], [`page`], [`problem`] | shapes that they share |
 
+pub mod body;
+pub mod build;
+pub mod decision;
+pub mod delivery;
+pub mod event;
+pub mod health;
 pub mod log;
+pub mod notice;
+pub mod page;
+pub mod problem;
+pub mod secret;
+pub mod step;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::front::Front;
+use crate::{guard, web};
+
+/// The longest body that the API takes.
+const BODY_LIMIT: usize = 1024 * 1024;
+
+#[derive(OpenApi)]
+#[openapi(info(title = "Beespace", description = "The CI server for Gogs. Errors are application/problem+json (RFC 9457)."))]
+struct Document;
+
+fn nouns() -> OpenApiRouter<Arc<Front>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(health::user))
+        .routes(routes!(event::stream))
+        .routes(routes!(build::list))
+        .routes(routes!(build::list_of_repository))
+        .routes(routes!(build::show))
+        .routes(routes!(build::decisions))
+        .routes(routes!(build::restart))
+        .routes(routes!(build::cancel))
+        .routes(routes!(build::approve))
+        .routes(routes!(build::decline))
+        .routes(routes!(step::log))
+        .routes(routes!(step::log_stream))
+        .routes(routes!(secret::list_of_instance))
+        .routes(routes!(secret::set_of_instance, secret::remove_of_instance))
+        .routes(routes!(secret::list_of_repository))
+        .routes(routes!(secret::set_of_repository, secret::remove_of_repository))
+        .routes(routes!(delivery::list))
+        .routes(routes!(delivery::show))
+        .routes(routes!(delivery::replay))
+        .routes(routes!(notice::list))
+        .routes(routes!(notice::show))
+        .routes(routes!(notice::replay))
+}
+
+/// The OpenAPI document.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    nouns().split_for_parts().1
+}
+
+/// Pages, API and health, behind the one guard. `hooks` is the webhook's router: it joins here so that its route stands in the same
+/// table of access.
+pub fn router(front: &Arc<Front>, hooks: Router<Arc<Front>>) -> Router {
+    let (nouns, document) = nouns().split_for_parts();
+    let openapi = move || std::future::ready(Json(document.clone()));
+    nouns
+        .route("/api/openapi.json", get(openapi))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/version", get(health::version))
+        .route("/metrics", get(health::metrics))
+        .merge(web::router())
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .merge(hooks)
+        .layer(middleware::from_fn_with_state(Arc::clone(front), guard::guard))
+        .with_state(Arc::clone(front))
+}

@@ -1,10 +1,13 @@
 //! What surrounds every page.
 
+use axum::http::{HeaderMap, Uri};
 use beespace_core::status::Status;
 
 use super::assets;
 use super::html::{Html, icon};
 use crate::address;
+use crate::front::Front;
+use crate::session::{self, Principal};
 
 /// The frame of a page, filled from the request.
 #[derive(Debug, Clone, Default)]
@@ -78,5 +81,22 @@ impl Layout {
     #[must_use]
     pub fn login(&self) -> String {
         address::login(&self.path)
+    }
+}
+
+/// The frame for whoever is asking for `uri`.
+#[must_use]
+pub fn of(front: &Front, principal: &Principal, uri: &Uri, headers: &HeaderMap) -> Layout {
+    Layout {
+        may_read: front.config.server.open || principal.is_admin(),
+        is_admin: principal.is_admin(),
+        csrf: principal.csrf().to_owned(),
+        theme: match session::cookie(headers, "theme") {
+            Some("dark") => Some("dark"),
+            Some("light") => Some("light"),
+            _ => None,
+        },
+        path: uri.path_and_query().map_or_else(|| "/".to_owned(), |path| path.as_str().to_owned()),
+        ..Layout::default()
     }
 }

@@ -1,4 +1,97 @@
-//! Pages.
+//! Pages: rendered here, useful without script, better with it.
+//!
+//! | file | shows |
+//! |---|---|
+//! | [`builds`] | all builds, an owner's |
+//! | [`repository`] | a repository's builds, and deliveries that became none |
+//! | [`build`] | a build: reasons first, then stages, decisions, the pipeline file |
+//! | [`step`] | a step's log |
+//! | [`inbox`] | deliveries and notices |
+//! | [`login`] | sign-in and sign-out |
+//! | [`action`] | what buttons do |
+//! | [`error`] | what went wrong |
+//!
+//! The rest are the parts they are made of.
 
+pub mod action;
 pub mod ansi;
+pub mod assets;
+pub mod build;
+pub mod builds;
+pub mod callout;
+pub mod decision;
+pub mod error;
+pub mod file;
+pub mod html;
+pub mod inbox;
+pub mod layout;
 pub mod lines;
+pub mod login;
+pub mod repository;
+pub mod row;
+pub mod stage;
+pub mod step;
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Router;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use beespace_core::ids::RepositoryName;
+use beespace_core::status::Status;
+use serde::Deserialize;
+
+use crate::api::problem::Problem;
+use crate::front::Front;
+
+/// All pages.
+pub fn router() -> Router<Arc<Front>> {
+    Router::new()
+        .route("/", get(builds::all))
+        .route("/{owner}", get(builds::of_owner))
+        .route("/{owner}/{name}", get(repository::show))
+        .route("/{owner}/{name}/{number}", get(build::show))
+        .route("/{owner}/{name}/{number}/{stage}/{step}", get(step::show))
+        .route("/{owner}/{name}/{number}/restart", post(action::restart))
+        .route("/{owner}/{name}/{number}/cancel", post(action::cancel))
+        .route("/{owner}/{name}/{number}/approve", post(action::approve))
+        .route("/{owner}/{name}/{number}/decline", post(action::decline))
+        .route("/-/login", get(login::form).post(login::sign_in))
+        .route("/-/logout", post(login::sign_out))
+        .route("/-/assets/{file}", get(assets::serve))
+        .route("/-/deliveries", get(inbox::deliveries))
+        .route("/-/deliveries/{id}/replay", post(action::replay_delivery))
+        .route("/-/notices", get(inbox::notices))
+        .route("/-/notices/{id}/replay", post(action::replay_notice))
+}
+
+/// How many rows a page shows.
+const ROWS: usize = 50;
+
+/// Which part of a list a page shows.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct ListQuery {
+    status: Option<String>,
+    after: Option<String>,
+}
+
+impl ListQuery {
+    fn status(&self) -> Option<Status> {
+        Status::ALL.into_iter().find(|status| Some(status.as_str()) == self.status.as_deref())
+    }
+
+    /// The last id of the page before. A broken one begins anew: the address was typed by hand.
+    fn after(&self) -> Option<uuid::Uuid> {
+        self.after.as_deref().and_then(|text| text.parse().ok())
+    }
+}
+
+fn render(page: &impl Template) -> Result<Response, Problem> {
+    let html = page.render().map_err(|error| Problem::internal(&error))?;
+    Ok(Html(html).into_response())
+}
+
+fn repository_name(owner: &str, name: &str) -> Result<RepositoryName, Problem> {
+    RepositoryName::new(owner, name).map_err(|_| Problem::not_found("repository"))
+}

@@ -1,0 +1,208 @@
+//! What travels as JSON: the shapes of the API, the same for the server that writes them and the command line that reads them.
+//! Points in time are RFC 3339 in UTC.
+
+use beespace_core::build::{Build, Stage, Step};
+use beespace_core::outcome::{self, Exit};
+use beespace_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::web::html::rfc3339;
+use crate::web::row;
+
+/// Words beside a status: what happened, why, what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reason {
+    /// Stable, for searching.
+    pub code: String,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(no_recursion)]
+    pub parts: Vec<Self>,
+}
+
+impl From<&outcome::Reason> for Reason {
+    fn from(reason: &outcome::Reason) -> Self {
+        Self {
+            code: reason.code.clone(),
+            message: reason.message.clone(),
+            help: reason.help.clone(),
+            parts: reason.parts.iter().map(Self::from).collect(),
+        }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)?;
+        for (index, part) in self.parts.iter().enumerate() {
+            write!(f, "{}{part}", if index == 0 { ": " } else { "; " })?;
+        }
+        self.help.iter().try_for_each(|help| write!(f, " ({help})"))
+    }
+}
+
+/// One execution for one event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BuildBody {
+    pub id: String,
+    /// `owner/name`.
+    pub repository: String,
+    /// None while nobody knows whether there is a pipeline file at the commit.
+    pub number: Option<u64>,
+    pub status: String,
+    pub reason: Option<Reason>,
+    pub event: String,
+    pub branch: Option<String>,
+    pub sha: String,
+    /// First line of the commit's message.
+    pub title: String,
+    /// Who caused it, vouched for by Gogs.
+    pub actor: String,
+    /// What the commit says of its author: a claim.
+    pub author: Option<String>,
+    /// The build that this one repeats.
+    pub restarts: Option<String>,
+    pub created_at: String,
+    pub started_at: Option<String>,
+    pub finished_at: Option<String>,
+    /// The page, as a path on this server.
+    pub href: String,
+    /// Only where one build is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageBody>,
+    /// What is wrong with the pipeline file; only where one build is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<String>,
+}
+
+/// One pipeline being executed in a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StageBody {
+    pub number: u16,
+    pub name: String,
+    pub status: String,
+    pub reason: Option<Reason>,
+    pub steps: Vec<StepBody>,
+    /// Words of people that are missing.
+    pub approvals: Vec<ApprovalBody>,
+    pub started_at: Option<String>,
+    pub finished_at: Option<String>,
+}
+
+/// One step of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StepBody {
+    /// 0 is the host's own clone.
+    pub number: u16,
+    pub name: String,
+    pub status: String,
+    pub reason: Option<Reason>,
+    pub attempt: u16,
+    /// Of the last container that ended.
+    pub exit_code: Option<i32>,
+    pub started_at: Option<String>,
+    pub finished_at: Option<String>,
+}
+
+/// What a person is asked to approve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ApprovalBody {
+    /// Digest of exactly what would run.
+    pub subject: String,
+    pub what: String,
+    pub reasons: Vec<String>,
+    pub approved_by: Vec<String>,
+}
+
+/// A request to approve or decline.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct WordBody {
+    /// The stage's number; the only blocked one where none is given.
+    #[serde(default)]
+    pub stage: Option<u16>,
+    /// The digest that is approved; what waits now where none is given.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// Said to those who wait.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Text for a point in time that may not have come yet.
+#[must_use]
+pub fn when(at: Option<Timestamp>) -> Option<String> {
+    at.map(rfc3339)
+}
+
+impl BuildBody {
+    /// As a list shows it.
+    #[must_use]
+    pub fn new(build: &Build) -> Self {
+        Self {
+            id: build.id.to_string(),
+            repository: build.event.repository.name.to_string(),
+            number: build.number,
+            status: build.status.to_string(),
+            reason: build.reason.as_ref().map(Reason::from),
+            event: build.event.kind().to_string(),
+            branch: build.event.branch().map(str::to_owned),
+            sha: build.event.sha().to_string(),
+            title: row::title(build),
+            actor: build.event.sender.login.clone(),
+            author: build.head.as_ref().map(|head| head.author.name.clone()),
+            restarts: build.restarts.map(|id| id.to_string()),
+            created_at: rfc3339(build.created_at),
+            started_at: when(build.started_at),
+            finished_at: when(build.finished_at),
+            href: row::href(build),
+            stages: Vec::new(),
+            diagnostics: Vec::new(),
+        }
+    }
+
+    /// With its stages.
+    #[must_use]
+    pub fn whole(build: &Build, stages: &[Stage]) -> Self {
+        let diagnostics = build.file.iter().flat_map(|file| &file.diagnostics).map(ToString::to_string).collect();
+        Self { stages: stages.iter().map(StageBody::new).collect(), diagnostics, ..Self::new(build) }
+    }
+}
+
+impl StageBody {
+    fn new(stage: &Stage) -> Self {
+        let approvals = stage.approvals.iter().map(|approval| ApprovalBody {
+            subject: approval.subject.to_string(),
+            what: approval.what.clone(),
+            reasons: approval.requirements.iter().map(|asked| format!("{}: {}", asked.policy, asked.reason)).collect(),
+            approved_by: approval.approved_by.iter().map(|approver| approver.id.clone()).collect(),
+        });
+        Self {
+            number: stage.number.0,
+            name: stage.pipeline.name.clone(),
+            status: stage.status.to_string(),
+            reason: stage.reason.as_ref().map(Reason::from),
+            steps: stage.steps.iter().map(StepBody::new).collect(),
+            approvals: approvals.collect(),
+            started_at: when(stage.started_at),
+            finished_at: when(stage.finished_at),
+        }
+    }
+}
+
+impl StepBody {
+    fn new(step: &Step) -> Self {
+        Self {
+            number: step.number.0,
+            name: step.name.clone(),
+            status: step.status.to_string(),
+            reason: step.reason.as_ref().map(Reason::from),
+            attempt: step.attempt,
+            exit_code: step.exits.last().and_then(|exit: &Exit| exit.code),
+            started_at: when(step.started_at),
+            finished_at: when(step.finished_at),
+        }
+    }
+}

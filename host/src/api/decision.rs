@@ -1,0 +1,109 @@
+//! Decisions, as JSON.
+
+use beespace_core::policy::{Decision, Evaluation, Finding, Ruling};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::web::html::rfc3339;
+
+/// What the host made of all verdicts about one subject.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DecisionBody {
+    pub id: String,
+    /// `pipeline.admit`, `step.admit`.
+    pub point: String,
+    pub stage: u16,
+    pub step: Option<String>,
+    /// Digest of what was asked about, before patches.
+    pub subject_before: String,
+    /// Digest of what was decided on.
+    pub subject: String,
+    /// `allowed`, `needs_approval`, `denied`.
+    pub ruling: String,
+    /// Why, each with its policy's name.
+    pub reasons: Vec<String>,
+    pub evaluations: Vec<EvaluationBody>,
+    pub decided_at: String,
+}
+
+/// One policy's part in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct EvaluationBody {
+    pub policy: String,
+    pub component: Option<String>,
+    pub settings: Option<String>,
+    /// `enforce`, `warn`, `shadow`.
+    pub mode: serde_json::Value,
+    /// `abstain`, `allow`, `require_approval`, `deny`; none where the policy broke.
+    pub outcome: Option<serde_json::Value>,
+    /// Why there is no verdict.
+    pub error: Option<String>,
+    pub findings: Vec<FindingBody>,
+    /// RFC 6902 operations that were applied.
+    pub applied: serde_json::Value,
+    pub duration_us: u64,
+}
+
+/// One statement about the subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FindingBody {
+    pub rule: String,
+    pub message: String,
+    pub pointer: Option<String>,
+    pub remedy: Option<String>,
+}
+
+impl DecisionBody {
+    #[must_use]
+    pub fn new(decision: &Decision) -> Self {
+        let (ruling, reasons) = match &decision.ruling {
+            Ruling::Allowed => ("allowed", Vec::new()),
+            Ruling::NeedsApproval { requirements } => {
+                ("needs_approval", requirements.iter().map(|asked| format!("{}: {}", asked.policy, asked.reason)).collect())
+            }
+            Ruling::Denied { by } => {
+                ("denied", by.iter().map(|denial| format!("{}: {}", denial.policy, denial.finding.message)).collect())
+            }
+        };
+        Self {
+            id: decision.id.to_string(),
+            point: decision.point.as_str().to_owned(),
+            stage: decision.stage.stage.0,
+            step: decision.step.clone(),
+            subject_before: decision.subject_before.to_string(),
+            subject: decision.subject.to_string(),
+            ruling: ruling.to_owned(),
+            reasons,
+            evaluations: decision.evaluations.iter().map(EvaluationBody::new).collect(),
+            decided_at: rfc3339(decision.decided_at),
+        }
+    }
+}
+
+impl EvaluationBody {
+    fn new(evaluation: &Evaluation) -> Self {
+        let verdict = evaluation.result.as_ref().ok();
+        Self {
+            policy: evaluation.policy.clone(),
+            component: evaluation.component.map(|digest| digest.to_string()),
+            settings: evaluation.settings.map(|digest| digest.to_string()),
+            mode: serde_json::to_value(evaluation.mode).unwrap_or_default(),
+            outcome: verdict.map(|verdict| serde_json::to_value(verdict.outcome).unwrap_or_default()),
+            error: evaluation.result.as_ref().err().map(|error| error.message.clone()),
+            findings: verdict.map(|verdict| verdict.findings.iter().map(FindingBody::new).collect()).unwrap_or_default(),
+            applied: serde_json::to_value(&evaluation.applied).unwrap_or_default(),
+            duration_us: evaluation.duration_us,
+        }
+    }
+}
+
+impl FindingBody {
+    fn new(finding: &Finding) -> Self {
+        Self {
+            rule: finding.rule_id.clone(),
+            message: finding.message.clone(),
+            pointer: finding.pointer.clone(),
+            remedy: finding.remedy.clone(),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Deliveries: what Gogs sent and what came of it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use beespace_core::ids::DeliveryId;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::page::{ListParams, Page};
+use super::problem::Problem;
+use crate::front::Front;
+use crate::store::Read;
+use crate::store::delivery::{Deliveries as _, Delivery, Fate};
+use crate::store::repository::Repositories as _;
+use crate::web::html::rfc3339;
+use crate::web::inbox::fate;
+
+/// One webhook POST.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeliveryBody {
+    pub id: String,
+    /// `owner/name`, or the number of a repository that is not enabled any more.
+    pub repository: String,
+    /// The id that Gogs shows. It is not signed: a name, no proof.
+    pub forge_id: String,
+    pub event: String,
+    pub sha256: String,
+    pub bytes: u64,
+    pub received_at: String,
+    /// `waiting`, `built`, `ignored`, `given up`.
+    pub fate: String,
+    /// Why it has no build.
+    pub reason: Option<String>,
+    pub build: Option<String>,
+    /// What Gogs sent; only where one delivery is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<serde_json::Value>,
+}
+
+impl DeliveryBody {
+    fn new(read: &Read, delivery: &Delivery) -> Self {
+        let repository = read.repository(delivery.repository).ok().flatten();
+        let (word, _, reason) = fate(&delivery.fate);
+        Self {
+            id: delivery.id.to_string(),
+            repository: repository.map_or_else(|| delivery.repository.to_string(), |repository| repository.name.to_string()),
+            forge_id: delivery.forge_id.clone(),
+            event: delivery.event.clone(),
+            sha256: delivery.sha256.hex(),
+            bytes: delivery.bytes,
+            received_at: rfc3339(delivery.received_at),
+            fate: word.to_owned(),
+            reason,
+            build: match delivery.fate {
+                Fate::Built(id) => Some(id.to_string()),
+                _ => None,
+            },
+            payload: None,
+        }
+    }
+}
+
+fn id_of(text: &str) -> Result<DeliveryId, Problem> {
+    text.parse().map_err(|_| Problem::not_found("delivery"))
+}
+
+/// All deliveries, newest first
+#[utoipa::path(get, path = "/api/v1/deliveries", tag = "delivery", params(ListParams),
+    responses((status = OK, body = Vec<DeliveryBody>)))]
+pub(super) async fn list(
+    State(front): State<Arc<Front>>,
+    Query(params): Query<ListParams>,
+) -> Result<Page<DeliveryBody>, Problem> {
+    let read = front.store.read()?;
+    let all = read.deliveries(None, params.after()?.map(DeliveryId), params.limit() + 1)?;
+    let body = |delivery: &Delivery| DeliveryBody::new(&read, delivery);
+    Ok(Page::cut(all, &params, "/api/v1/deliveries", |delivery| delivery.id.to_string(), body))
+}
+
+/// One delivery with what Gogs sent
+#[utoipa::path(get, path = "/api/v1/deliveries/{id}", tag = "delivery", params(("id" = String, Path)),
+    responses((status = OK, body = DeliveryBody), (status = NOT_FOUND, body = Problem)))]
+pub(super) async fn show(State(front): State<Arc<Front>>, Path(id): Path<String>) -> Result<Json<DeliveryBody>, Problem> {
+    let read = front.store.read()?;
+    let delivery = read.delivery(id_of(&id)?)?.ok_or_else(|| Problem::not_found("delivery"))?;
+    let payload = read.delivery_body(delivery.id)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    Ok(Json(DeliveryBody { payload, ..DeliveryBody::new(&read, &delivery) }))
+}
+
+/// Let a delivery that has no build go its way again
+#[utoipa::path(post, path = "/api/v1/deliveries/{id}/replay", tag = "delivery", params(("id" = String, Path)),
+    responses((status = OK, body = DeliveryBody), (status = CONFLICT, body = Problem)))]
+pub(super) async fn replay(State(front): State<Arc<Front>>, Path(id): Path<String>) -> Result<Json<DeliveryBody>, Problem> {
+    let id = id_of(&id)?;
+    front.store.replay_delivery(id, front.now()).await?;
+    let read = front.store.read()?;
+    let delivery = read.delivery(id)?.ok_or_else(|| Problem::not_found("delivery"))?;
+    Ok(Json(DeliveryBody::new(&read, &delivery)))
+}

@@ -1,0 +1,96 @@
+//! What changes, live: `text/event-stream`.
+//!
+//! Events carry ids and words, never content; who needs more asks for it. They are not kept: whoever comes back with a
+//! `Last-Event-ID`, or was too slow, first gets `resync`, which means "read again what you show".
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::Sse;
+use axum::response::sse::{Event, KeepAlive};
+use beespace_core::ids::{BuildId, RepositoryId, RepositoryName};
+use beespace_core::run_event::RunEvent;
+use futures::Stream;
+use futures::stream::{self, StreamExt as _};
+use serde::Deserialize;
+use tokio_stream::wrappers::BroadcastStream;
+use utoipa::IntoParams;
+
+use super::problem::Problem;
+use crate::front::Front;
+use crate::store::build::Builds as _;
+use crate::store::repository::Repositories as _;
+
+/// Which changes are wanted.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct EventParams {
+    /// Only those of this build (its id).
+    build: Option<String>,
+    /// Only those of this repository (`owner/name`).
+    repository: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    build: Option<BuildId>,
+    repository: Option<RepositoryId>,
+}
+
+/// Changes from now on
+#[utoipa::path(get, path = "/api/v1/events", tag = "event", params(EventParams),
+    responses((status = OK, content_type = "text/event-stream", body = String), (status = NOT_FOUND, body = Problem)))]
+pub(super) async fn stream(
+    State(front): State<Arc<Front>>,
+    Query(params): Query<EventParams>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Problem> {
+    let wanted = wanted(&front, &params)?;
+    let changes = BroadcastStream::new(front.store.watch());
+    let missed = headers.contains_key("last-event-id").then(|| Ok(resync()));
+    let events = changes.enumerate().filter_map(move |(index, change)| {
+        let event = match change {
+            Ok(change) if concerns(&front, wanted, change) => {
+                Event::default().event("change").id(index.to_string()).json_data(change).ok()
+            }
+            Ok(_) => None,
+            Err(_) => Some(resync()),
+        };
+        std::future::ready(event.map(Ok))
+    });
+    let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
+    Ok(Sse::new(stream::iter(missed).chain(events)).keep_alive(keep_alive))
+}
+
+fn resync() -> Event {
+    Event::default().event("resync").data("{}")
+}
+
+fn wanted(front: &Front, params: &EventParams) -> Result<Wanted, Problem> {
+    let build = params.build.as_deref().map(str::parse).transpose().map_err(|_| Problem::not_found("build"))?;
+    let Some(name) = &params.repository else { return Ok(Wanted { build, repository: None }) };
+    let name: RepositoryName = name.parse().map_err(|_| Problem::not_found("repository"))?;
+    let repository = front.store.read()?.repository_by_name(&name)?.ok_or_else(|| Problem::not_found("repository"))?;
+    Ok(Wanted { build, repository: Some(repository.id) })
+}
+
+fn concerns(front: &Front, wanted: Wanted, change: RunEvent) -> bool {
+    let (build, repository) = match change {
+        RunEvent::DeliveryStored { repository, .. } | RunEvent::DeliverySettled { repository, .. } => (None, Some(repository)),
+        RunEvent::BuildChanged { repository, build, .. } | RunEvent::BuildFinished { repository, build, .. } => {
+            (Some(build), Some(repository))
+        }
+        RunEvent::StageChanged { stage, .. } => (Some(stage.build), None),
+        RunEvent::StepChanged { step, .. } => (Some(step.build), None),
+        RunEvent::NoticeChanged { .. } => (None, None),
+    };
+    let is_build = wanted.build.is_none_or(|id| build == Some(id));
+    is_build && wanted.repository.is_none_or(|id| repository.or_else(|| build.and_then(|build| owner(front, build))) == Some(id))
+}
+
+fn owner(front: &Front, build: BuildId) -> Option<RepositoryId> {
+    front.store.read().ok()?.build(build).ok()?.map(|build| build.event.repository.id)
+}

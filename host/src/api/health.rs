@@ -1,0 +1,75 @@
+//! How the server does: for whoever starts it, watches it or signs in.
+
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::front::Front;
+use crate::session::Principal;
+use crate::store::Health;
+
+/// Who a token or a session belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UserBody {
+    /// `admin`, or `anonymous` where the request proves nothing.
+    pub id: String,
+    pub is_admin: bool,
+}
+
+/// Who I am to this server
+#[utoipa::path(get, path = "/api/v1/user", tag = "user", responses((status = OK, body = UserBody)))]
+pub(super) async fn user(Extension(principal): Extension<Principal>) -> Json<UserBody> {
+    Json(UserBody { id: principal.id().to_owned(), is_admin: principal.is_admin() })
+}
+
+/// The process lives.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ReadyQuery {
+    verbose: Option<String>,
+}
+
+/// Whether it can do its work; `?verbose` tells an administrator each part.
+pub(super) async fn readyz(
+    State(front): State<Arc<Front>>,
+    Extension(principal): Extension<Principal>,
+    Query(query): Query<ReadyQuery>,
+) -> Response {
+    let store = match front.store.health() {
+        Health::Open => Ok("open".to_owned()),
+        Health::Failing { reason, attempts } => Err(format!("{reason}; reopened {attempts} times so far")),
+    };
+    let parts = [("store", store)];
+    let is_ready = parts.iter().all(|(_, state)| state.is_ok());
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut text = if is_ready { "ready\n".to_owned() } else { "not ready\n".to_owned() };
+    for (part, state) in &parts {
+        match state {
+            Ok(detail) if query.verbose.is_some() && principal.is_admin() => text.push_str(&format!("[+] {part}: {detail}\n")),
+            Err(detail) if principal.is_admin() => text.push_str(&format!("[-] {part}: {detail}\n")),
+            Ok(_) if query.verbose.is_some() => text.push_str(&format!("[+] {part}\n")),
+            Err(_) => text.push_str(&format!("[-] {part}\n")),
+            Ok(_) => {}
+        }
+    }
+    (status, text).into_response()
+}
+
+/// Which version runs.
+pub(super) async fn version() -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "name": "beespace", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// Prometheus' figures.
+pub(super) async fn metrics(State(front): State<Arc<Front>>) -> Response {
+    let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    (content_type, front.metrics.text()).into_response()
+}

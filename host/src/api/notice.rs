@@ -1,0 +1,101 @@
+//! Notices: what people were told, through whom, and whether it arrived.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use beespace_core::ids::NoticeId;
+use beespace_core::notice::{Notice, NoticeState};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::body::when;
+use super::page::{ListParams, Page};
+use super::problem::Problem;
+use crate::front::Front;
+use crate::intervention;
+use crate::store::outbox::Notices as _;
+use crate::web::html::rfc3339;
+
+/// One notice for one notifier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NoticeBody {
+    pub id: String,
+    /// `build.finished`, `approval.requested`.
+    pub kind: String,
+    pub build: String,
+    /// The binding that sends it.
+    pub notifier: String,
+    /// `pending`, `sent`, `dead`, `suspended`.
+    pub state: String,
+    pub attempts: u32,
+    pub last_error: Option<String>,
+    pub idempotency_key: String,
+    pub created_at: String,
+    pub next_attempt_at: Option<String>,
+    pub finished_at: Option<String>,
+    /// What is told; only where one notice is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<serde_json::Value>,
+}
+
+const STATES: [(&str, NoticeState); 4] = [
+    ("pending", NoticeState::Pending),
+    ("sent", NoticeState::Sent),
+    ("dead", NoticeState::Dead),
+    ("suspended", NoticeState::Suspended),
+];
+
+impl NoticeBody {
+    fn new(notice: &Notice) -> Self {
+        let state = STATES.iter().find(|(_, state)| *state == notice.state).map_or("", |(word, _)| word);
+        Self {
+            id: notice.id.to_string(),
+            kind: notice.kind.as_str().to_owned(),
+            build: notice.build.to_string(),
+            notifier: notice.binding.clone(),
+            state: state.to_owned(),
+            attempts: notice.attempts,
+            last_error: notice.last_error.clone(),
+            idempotency_key: notice.idempotency_key.clone(),
+            created_at: rfc3339(notice.created_at),
+            next_attempt_at: (notice.state == NoticeState::Pending).then(|| rfc3339(notice.next_attempt_at)),
+            finished_at: when(notice.finished_at),
+            subject: None,
+        }
+    }
+}
+
+fn id_of(text: &str) -> Result<NoticeId, Problem> {
+    text.parse().map_err(|_| Problem::not_found("notice"))
+}
+
+fn state_of(params: &ListParams) -> Result<Option<NoticeState>, Problem> {
+    let find = |text: &str| STATES.iter().find(|(word, _)| *word == text).map(|(_, state)| *state);
+    let parse = |text: &str| find(text).ok_or_else(|| Problem::bad_request(format!("{text:?} is no state of a notice.")));
+    params.status.as_deref().map(parse).transpose()
+}
+
+/// All notices, newest first
+#[utoipa::path(get, path = "/api/v1/notices", tag = "notice", params(ListParams),
+    responses((status = OK, body = Vec<NoticeBody>)))]
+pub(super) async fn list(State(front): State<Arc<Front>>, Query(params): Query<ListParams>) -> Result<Page<NoticeBody>, Problem> {
+    let all = front.store.read()?.notices(state_of(&params)?, params.after()?.map(NoticeId), params.limit() + 1)?;
+    Ok(Page::cut(all, &params, "/api/v1/notices", |notice| notice.id.to_string(), NoticeBody::new))
+}
+
+/// One notice with what it tells
+#[utoipa::path(get, path = "/api/v1/notices/{id}", tag = "notice", params(("id" = String, Path)),
+    responses((status = OK, body = NoticeBody), (status = NOT_FOUND, body = Problem)))]
+pub(super) async fn show(State(front): State<Arc<Front>>, Path(id): Path<String>) -> Result<Json<NoticeBody>, Problem> {
+    let notice = front.store.read()?.notice(id_of(&id)?)?.ok_or_else(|| Problem::not_found("notice"))?;
+    let subject = serde_json::from_str(&notice.subject.json).ok();
+    Ok(Json(NoticeBody { subject, ..NoticeBody::new(&notice) }))
+}
+
+/// Send a notice that was given up once more
+#[utoipa::path(post, path = "/api/v1/notices/{id}/replay", tag = "notice", params(("id" = String, Path)),
+    responses((status = OK, body = NoticeBody), (status = CONFLICT, body = Problem)))]
+pub(super) async fn replay(State(front): State<Arc<Front>>, Path(id): Path<String>) -> Result<Json<NoticeBody>, Problem> {
+    Ok(Json(NoticeBody::new(&intervention::replay_notice(&front, id_of(&id)?).await?)))
+}

@@ -1,0 +1,140 @@
+//! Secrets: set, listed by name, removed; never shown.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use beespace_core::ids::RepositoryName;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use zeroize::Zeroize as _;
+
+use super::problem::Problem;
+use crate::front::Front;
+use crate::store::repository::Repositories as _;
+use crate::store::sealed::{Secret, SecretScope};
+use crate::web::html::rfc3339;
+
+/// A secret's name, and when its value was set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretBody {
+    pub name: String,
+    pub changed_at: String,
+}
+
+/// A new value. Its `Debug` does not tell it, and it does not stay in memory.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct SecretValue {
+    pub value: String,
+}
+
+impl Drop for SecretValue {
+    fn drop(&mut self) {
+        self.value.zeroize();
+    }
+}
+
+impl std::fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretValue")
+    }
+}
+
+/// The longest value.
+const MOST: usize = 64 * 1024;
+
+/// What a secret may be called: what a pipeline file can name.
+#[must_use]
+pub fn is_secret_name(name: &str) -> bool {
+    (1..=100).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+}
+
+fn scope(front: &Front, owner: &str, name: &str) -> Result<SecretScope, Problem> {
+    let name = RepositoryName::new(owner, name).map_err(|_| Problem::not_found("repository"))?;
+    let repository = front.store.read()?.repository_by_name(&name)?.ok_or_else(|| Problem::not_found("repository"))?;
+    Ok(SecretScope::Repository(repository.id))
+}
+
+fn list(front: &Front, scope: SecretScope) -> Result<Json<Vec<SecretBody>>, Problem> {
+    let secrets = front.store.read()?.secrets(scope)?;
+    let body = |secret: &Secret| SecretBody { name: secret.name.clone(), changed_at: rfc3339(secret.changed_at) };
+    Ok(Json(secrets.iter().map(body).collect()))
+}
+
+async fn set(front: &Front, scope: SecretScope, name: String, value: &str) -> Result<StatusCode, Problem> {
+    if !is_secret_name(&name) {
+        return Err(Problem::bad_request("A secret's name has 1 to 100 letters, digits, `_`, `-` and `.`."));
+    }
+    if value.is_empty() || value.len() > MOST {
+        return Err(Problem::bad_request("A secret's value has 1 byte to 64 KiB."));
+    }
+    let sealed = front.key.seal(&scope.place(&name), value.as_bytes()).map_err(|error| Problem::internal(&error))?;
+    front.store.set_secret(Secret { scope, name, value: sealed, changed_at: front.now() }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn remove(front: &Front, scope: SecretScope, name: String) -> Result<StatusCode, Problem> {
+    if front.store.remove_secret(scope, name).await? { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found("secret")) }
+}
+
+/// Secrets of the instance
+#[utoipa::path(get, path = "/api/v1/secrets", tag = "secret", responses((status = OK, body = Vec<SecretBody>)))]
+pub(super) async fn list_of_instance(State(front): State<Arc<Front>>) -> Result<Json<Vec<SecretBody>>, Problem> {
+    list(&front, SecretScope::Instance)
+}
+
+/// Set a secret of the instance
+#[utoipa::path(put, path = "/api/v1/secrets/{secret}", tag = "secret", params(("secret" = String, Path)),
+    request_body = SecretValue, responses((status = NO_CONTENT), (status = BAD_REQUEST, body = Problem)))]
+pub(super) async fn set_of_instance(
+    State(front): State<Arc<Front>>,
+    Path(secret): Path<String>,
+    Json(body): Json<SecretValue>,
+) -> Result<StatusCode, Problem> {
+    set(&front, SecretScope::Instance, secret, &body.value).await
+}
+
+/// Remove a secret of the instance
+#[utoipa::path(delete, path = "/api/v1/secrets/{secret}", tag = "secret", params(("secret" = String, Path)),
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem)))]
+pub(super) async fn remove_of_instance(
+    State(front): State<Arc<Front>>,
+    Path(secret): Path<String>,
+) -> Result<StatusCode, Problem> {
+    remove(&front, SecretScope::Instance, secret).await
+}
+
+/// Secrets of a repository
+#[utoipa::path(get, path = "/api/v1/repositories/{owner}/{name}/secrets", tag = "secret",
+    params(("owner" = String, Path), ("name" = String, Path)),
+    responses((status = OK, body = Vec<SecretBody>), (status = NOT_FOUND, body = Problem)))]
+pub(super) async fn list_of_repository(
+    State(front): State<Arc<Front>>,
+    Path((owner, name)): Path<(String, String)>,
+) -> Result<Json<Vec<SecretBody>>, Problem> {
+    list(&front, scope(&front, &owner, &name)?)
+}
+
+/// Set a secret of a repository
+#[utoipa::path(put, path = "/api/v1/repositories/{owner}/{name}/secrets/{secret}", tag = "secret",
+    params(("owner" = String, Path), ("name" = String, Path), ("secret" = String, Path)),
+    request_body = SecretValue, responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem)))]
+pub(super) async fn set_of_repository(
+    State(front): State<Arc<Front>>,
+    Path((owner, name, secret)): Path<(String, String, String)>,
+    Json(body): Json<SecretValue>,
+) -> Result<StatusCode, Problem> {
+    set(&front, scope(&front, &owner, &name)?, secret, &body.value).await
+}
+
+/// Remove a secret of a repository
+#[utoipa::path(delete, path = "/api/v1/repositories/{owner}/{name}/secrets/{secret}", tag = "secret",
+    params(("owner" = String, Path), ("name" = String, Path), ("secret" = String, Path)),
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem)))]
+pub(super) async fn remove_of_repository(
+    State(front): State<Arc<Front>>,
+    Path((owner, name, secret)): Path<(String, String, String)>,
+) -> Result<StatusCode, Problem> {
+    remove(&front, scope(&front, &owner, &name)?, secret).await
+}

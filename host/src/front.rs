@@ -1,0 +1,46 @@
+//! What pages and API work with: the parts of the running server that people may touch.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use beespace_core::digest::Digest;
+use beespace_core::time::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use subtle::ConstantTimeEq as _;
+
+use crate::config::Config;
+use crate::log::LogStore;
+use crate::seal::Key;
+use crate::store::Store;
+use crate::store::build::Notifiers;
+use crate::telemetry::Metrics;
+
+/// The state of every handler of pages and API.
+#[derive(Debug, Clone)]
+pub struct Front {
+    pub config: Arc<Config>,
+    pub store: Store,
+    pub logs: LogStore,
+    pub key: Arc<Key>,
+    /// Bindings that hear of what people do to builds.
+    pub notifiers: Notifiers,
+    pub metrics: Metrics,
+    /// Whoever has it may do everything.
+    pub admin_token: SecretString,
+}
+
+impl Front {
+    /// Compares in constant time; both sides are hashed first, so that not even lengths show.
+    #[must_use]
+    pub fn is_admin_token(&self, token: &str) -> bool {
+        let expected = Digest::of(self.admin_token.expose_secret());
+        Digest::of(token).0.ct_eq(&expected.0).into()
+    }
+
+    /// The present, as rows and pages write it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}

@@ -1,0 +1,115 @@
+//! What people do to builds and notices, by a button or by the API: the effects of [`beespace_core::intervention`].
+
+use beespace_core::build::{Approver, Build, Stage};
+use beespace_core::digest::Digest;
+use beespace_core::ids::{BuildId, NoticeId, StageId};
+use beespace_core::intervention;
+use beespace_core::notice::{Notice, NoticeState};
+use beespace_core::outcome::Reason;
+use beespace_core::status::Status;
+
+use crate::api::body::WordBody;
+use crate::api::problem::Problem;
+use crate::front::Front;
+use crate::store::StoreError;
+use crate::store::build::Builds as _;
+use crate::store::outbox::Notices as _;
+
+/// A person's answer to what waits for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    Approve,
+    Decline,
+}
+
+/// Builds the same event once more.
+///
+/// # Errors
+/// [`Problem`]: conflict while the build is not over.
+pub async fn restart(front: &Front, build: &Build) -> Result<Build, Problem> {
+    Ok(front.store.restart_build(build.id, BuildId(uuid::Uuid::now_v7()), front.now()).await?)
+}
+
+/// Stops a build: what waits ends at once, what runs is asked to.
+///
+/// # Errors
+/// [`Problem`]: conflict where the build is over.
+pub async fn cancel(front: &Front, build: &Build, who: &'static str) -> Result<(), Problem> {
+    let stages = front.store.read()?.stages(build.id)?;
+    let now = front.now();
+    if stages.is_empty() {
+        let reason = Reason::new("cancelled", format!("cancelled by {who}"));
+        return Ok(front.store.end_unprepared(build.id, Status::Killed, reason, front.notifiers.clone(), now).await?);
+    }
+    let open: Vec<StageId> = stages.iter().filter(|stage| !stage.status.is_over()).map(id_of).collect();
+    if open.is_empty() {
+        return Err(Problem::conflict(format!("The build is {} already.", build.status)));
+    }
+    for id in open {
+        let change = move |stage: &mut Stage| match intervention::cancel(stage, who, now) {
+            // It ended between our look and our word: nothing is left to stop.
+            Ok(()) | Err(intervention::Refused::Over(_)) => Ok(()),
+            Err(refused) => Err(StoreError::Conflict(refused.to_string())),
+        };
+        front.store.change_stage(id, front.notifiers.clone(), now, change).await?;
+    }
+    Ok(())
+}
+
+/// Says yes or no to what waits for a person's word.
+///
+/// # Errors
+/// [`Problem`]: conflict where nothing waits, something else waits, or the word does not count.
+pub async fn answer(front: &Front, build: &Build, answer: Answer, word: WordBody, who: &'static str) -> Result<Stage, Problem> {
+    let subject = word.subject.as_deref().map(str::parse::<Digest>).transpose();
+    let subject = subject.map_err(|error| Problem::bad_request(error.to_string()))?;
+    let stages = front.store.read()?.stages(build.id)?;
+    let blocked: Vec<StageId> = stages.iter().filter(|stage| stage.status == Status::Blocked).map(id_of).collect();
+    let id = match (word.stage, blocked.as_slice()) {
+        (Some(number), _) => {
+            stages.iter().map(id_of).find(|id| id.stage.0 == number).ok_or_else(|| Problem::not_found("stage"))?
+        }
+        (None, [only]) => *only,
+        (None, []) => return Err(Problem::conflict(format!("Nothing waits for a word; the build is {}.", build.status))),
+        (None, _) => return Err(Problem::bad_request("Several stages wait for a word; say which.")),
+    };
+    let (now, caused_by) = (front.now(), build.event.sender.stable_id());
+    let why = word.reason.filter(|reason| !reason.trim().is_empty());
+    let change = move |stage: &mut Stage| {
+        let changed = match answer {
+            Answer::Approve => intervention::approve(stage, subject, Approver { id: who.to_owned(), at: now }, &caused_by),
+            Answer::Decline => intervention::decline(stage, subject, who, why.as_deref(), now),
+        };
+        changed.map_err(|refused| StoreError::Conflict(sentence(&refused.to_string())))
+    };
+    Ok(front.store.change_stage(id, front.notifiers.clone(), now, change).await?)
+}
+
+/// Sends a notice that was given up, or whose notifier has been mended, once more.
+///
+/// # Errors
+/// [`Problem`]: not found, or conflict where it is on its way or has arrived.
+pub async fn replay_notice(front: &Front, id: NoticeId) -> Result<Notice, Problem> {
+    let notice = front.store.read()?.notice(id)?.ok_or_else(|| Problem::not_found("notice"))?;
+    if !matches!(notice.state, NoticeState::Dead | NoticeState::Suspended) {
+        return Err(Problem::conflict("Only a notice that was given up or suspended can be sent again."));
+    }
+    let now = front.now();
+    let change = move |notice: &mut Notice| {
+        notice.state = NoticeState::Pending;
+        (notice.attempts, notice.unknown_outcomes) = (0, 0);
+        notice.next_attempt_at = now;
+        notice.finished_at = None;
+    };
+    Ok(front.store.change_notice(id, None, change).await?)
+}
+
+fn id_of(stage: &Stage) -> StageId {
+    StageId { build: stage.build, stage: stage.number }
+}
+
+/// Text of core begins small and ends open, to stand inside a sentence.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), chars.as_str()))
+}

@@ -1,0 +1,170 @@
+//! A build: why it stands as it does, its stages, what policies decided, its pipeline file.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use beespace_core::build::{Build, Stage};
+use beespace_core::ids::StepId;
+use beespace_core::policy::{Decision, Ruling};
+use beespace_core::status::Status;
+use beespace_core::time::Timestamp;
+
+use super::callout::Callout;
+use super::decision::DecisionView;
+use super::file::File;
+use super::html::{self, Html, Word};
+use super::layout::Layout;
+use super::repository::web_url;
+use super::stage::{ApprovalView, StageView};
+use super::{render, repository_name, row, step};
+use crate::address;
+use crate::api::problem::Problem;
+use crate::front::Front;
+use crate::store::Read;
+use crate::store::build::Builds as _;
+use crate::store::repository::Repositories as _;
+
+/// How many lines of the first failure stand on the page.
+const EXCERPT: u64 = 30;
+
+/// Everything that the page tells.
+#[derive(Template, Debug)]
+#[template(path = "build.html")]
+pub struct BuildPage {
+    layout: Layout,
+    owner: String,
+    owner_href: String,
+    repository_href: String,
+    name: String,
+    number: String,
+    href: String,
+    title: String,
+    status: Word,
+    sha: String,
+    commit_url: Option<String>,
+    branch: String,
+    actor: String,
+    author: Option<String>,
+    at: Html,
+    took: String,
+    restarts: Option<(String, String)>,
+    may_cancel: bool,
+    may_restart: bool,
+    callouts: Vec<Callout>,
+    approvals: Vec<ApprovalView>,
+    stages: Vec<StageView>,
+    decisions: Vec<DecisionView>,
+    file: Option<File>,
+}
+
+/// The build that an address names.
+pub(crate) fn find(read: &Read, owner: &str, name: &str, number: &str) -> Result<Build, Problem> {
+    let name = repository_name(owner, name)?;
+    let number = number.parse().map_err(|_| Problem::not_found("build"))?;
+    let repository = read.repository_by_name(&name)?.ok_or_else(|| Problem::not_found("repository"))?;
+    read.build_by_number(repository.id, number)?.ok_or_else(|| Problem::not_found("build"))
+}
+
+pub(super) async fn show(
+    State(front): State<Arc<Front>>,
+    Extension(layout): Extension<Layout>,
+    Path((owner, name, number)): Path<(String, String, String)>,
+) -> Result<Response, Problem> {
+    let read = front.store.read()?;
+    let build = find(&read, &owner, &name, &number)?;
+    let stages = read.stages(build.id)?;
+    let decisions = read.decisions(build.id)?;
+    let restarts = build.restarts.map_or(Ok(None), |id| read.build(id))?;
+    drop(read);
+    let mut page = BuildPage::new(layout, &build, &stages, &decisions, front.now());
+    page.restarts = restarts.map(|old| (row::href(&old), row::place(&old)));
+    page.add_excerpt(&front, &build, &stages).await?;
+    render(&page)
+}
+
+impl BuildPage {
+    /// The page of this build at `now`, without a log's excerpt.
+    #[must_use]
+    pub fn new(layout: Layout, build: &Build, stages: &[Stage], decisions: &[Decision], now: Timestamp) -> Self {
+        let repository = &build.event.repository.name;
+        let number = build.number.map_or_else(String::new, |number| number.to_string());
+        let title = row::title(build);
+        let mut layout = layout.titled(format!("{} · {} {number}", title, build.status)).at("builds").showing(build.status);
+        if !build.status.is_over() {
+            layout = layout.live(format!("/api/v1/events?build={}", build.id));
+        }
+        let pending = stages.iter().flat_map(|stage| stage.approvals.iter().map(move |approval| (stage, approval)));
+        let pending = pending.filter(|(stage, _)| stage.status == Status::Blocked);
+        Self {
+            layout,
+            owner: repository.owner().to_owned(),
+            owner_href: address::owner(repository.owner()),
+            repository_href: address::repository(repository),
+            name: repository.name().to_owned(),
+            href: row::href(build),
+            number,
+            title,
+            status: Word(build.status),
+            sha: build.event.sha().short().to_owned(),
+            commit_url: web_url(&format!("{}/commit/{}", build.event.repository.html_url, build.event.sha())),
+            branch: row::branch(build),
+            actor: build.event.sender.login.clone(),
+            author: build.head.as_ref().map(|head| head.author.name.clone()).filter(|name| *name != build.event.sender.login),
+            at: html::time(build.started_at.unwrap_or(build.created_at), now),
+            took: Some(html::span(build.started_at, build.finished_at, now))
+                .filter(|text| !text.is_empty())
+                .unwrap_or("–".into()),
+            restarts: None,
+            may_cancel: !build.status.is_over(),
+            may_restart: build.status.is_over(),
+            callouts: callouts(build, decisions),
+            approvals: pending.map(|(stage, approval)| ApprovalView::new(stage, approval)).collect(),
+            stages: stages.iter().map(|stage| StageView::new(build, stage, now)).collect(),
+            decisions: decisions.iter().map(|decision| DecisionView::new(decision, build.file.as_ref())).collect(),
+            file: build.file.as_ref().map(|file| File::new(file, decisions)),
+        }
+    }
+
+    /// Puts the end of the first failed step's log under it.
+    async fn add_excerpt(&mut self, front: &Front, build: &Build, stages: &[Stage]) -> Result<(), Problem> {
+        for (stage, view) in stages.iter().zip(&mut self.stages) {
+            let failed = |status: Status| matches!(status, Status::Failure | Status::Error | Status::Killed);
+            let Some(index) = stage.steps.iter().position(|step| failed(step.status)) else { continue };
+            let (Some(found), Some(view)) = (stage.steps.get(index), view.steps.get_mut(index)) else { continue };
+            let id = StepId { build: build.id, stage: stage.number, step: found.number, attempt: found.attempt };
+            view.excerpt = step::last_lines(front, id, EXCERPT, &view.href).await?;
+            return Ok(());
+        }
+        Ok(())
+    }
+}
+
+/// What a person must know first: the build's own reason, then each denial.
+fn callouts(build: &Build, decisions: &[Decision]) -> Vec<Callout> {
+    let mut callouts = Vec::new();
+    let denials = decisions.iter().filter_map(|decision| match &decision.ruling {
+        Ruling::Denied { by } => Some(by),
+        _ => None,
+    });
+    for denial in denials.flatten() {
+        let reason = beespace_core::outcome::Reason {
+            code: denial.finding.rule_id.clone(),
+            message: denial.finding.message.clone(),
+            help: denial.finding.remedy.clone(),
+            parts: Vec::new(),
+        };
+        let callout = Callout {
+            title: format!("Policy {:?} said no, nothing ran", denial.policy),
+            ..Callout::new("", Status::Declined, &reason)
+        };
+        callouts.push(callout);
+    }
+    let speaks = !matches!(build.status, Status::Success | Status::Running | Status::Blocked);
+    if let Some(reason) = build.reason.as_ref().filter(|_| speaks && callouts.is_empty()) {
+        callouts.push(Callout::new("This build", build.status, reason));
+    }
+    callouts
+}

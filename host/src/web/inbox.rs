@@ -1,0 +1,149 @@
+//! What came in from Gogs and what goes out to people, each with its fate: deliveries and notices.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use beespace_core::ids::{DeliveryId, NoticeId};
+use beespace_core::notice::{Notice, NoticeState};
+use beespace_core::time::Timestamp;
+
+use super::html::{self, Html};
+use super::layout::Layout;
+use super::{ListQuery, ROWS, render, row};
+use crate::address;
+use crate::api::problem::Problem;
+use crate::front::Front;
+use crate::store::build::Builds as _;
+use crate::store::delivery::{Delivery, Fate};
+use crate::store::repository::Repositories as _;
+use crate::store::{Read, StoreError};
+
+#[derive(Template)]
+#[template(path = "deliveries.html")]
+struct DeliveriesPage {
+    layout: Layout,
+    rows: Vec<DeliveryRow>,
+    older: Option<String>,
+}
+
+struct DeliveryRow {
+    id: String,
+    repository: String,
+    href: Option<String>,
+    event: String,
+    forge_id: String,
+    fate: &'static str,
+    tone: &'static str,
+    why: Option<String>,
+    at: Html,
+    may_replay: bool,
+}
+
+#[derive(Template)]
+#[template(path = "notices.html")]
+struct NoticesPage {
+    layout: Layout,
+    rows: Vec<NoticeRow>,
+    older: Option<String>,
+}
+
+struct NoticeRow {
+    id: String,
+    kind: &'static str,
+    href: Option<String>,
+    binding: String,
+    attempts: String,
+    state: &'static str,
+    tone: &'static str,
+    why: Option<String>,
+    at: Html,
+    may_replay: bool,
+}
+
+pub(super) async fn deliveries(
+    State(front): State<Arc<Front>>,
+    Extension(layout): Extension<Layout>,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Problem> {
+    let read = front.store.read()?;
+    let mut all = read.deliveries(None, query.after().map(DeliveryId), ROWS + 1)?;
+    let has_more = all.len() > ROWS;
+    all.truncate(ROWS);
+    let older = all.last().filter(|_| has_more).map(|last| row::older("/-/deliveries", None, &last.id.to_string()));
+    let now = front.now();
+    let rows = all.iter().map(|delivery| delivery_row(&read, delivery, now)).collect::<Result<_, _>>()?;
+    render(&DeliveriesPage { layout: layout.titled("Deliveries").at("deliveries").live("/api/v1/events"), rows, older })
+}
+
+/// The word for a fate, its colour, and the reason where there is one.
+#[must_use]
+pub fn fate(fate: &Fate) -> (&'static str, &'static str, Option<String>) {
+    match fate {
+        Fate::Waiting => ("waiting", "pending", None),
+        Fate::Built(_) => ("built", "success", None),
+        Fate::Ignored(reason) => ("ignored", "skipped", Some(reason.to_string())),
+        Fate::Dead(reason) => ("given up", "failure", Some(reason.to_string())),
+    }
+}
+
+fn delivery_row(read: &Read, delivery: &Delivery, now: Timestamp) -> Result<DeliveryRow, StoreError> {
+    let repository = read.repository(delivery.repository)?;
+    let (word, tone, why) = fate(&delivery.fate);
+    let build = match delivery.fate {
+        Fate::Built(id) => read.build(id)?,
+        _ => None,
+    };
+    let name = repository.as_ref().map(|repository| &repository.name);
+    Ok(DeliveryRow {
+        id: delivery.id.to_string(),
+        repository: name.map_or_else(|| format!("repository {}", delivery.repository), ToString::to_string),
+        href: build.as_ref().map(row::href).or_else(|| name.map(address::repository)),
+        event: delivery.event.clone(),
+        forge_id: delivery.forge_id.clone(),
+        fate: word,
+        tone,
+        why,
+        at: html::time(delivery.received_at, now),
+        may_replay: matches!(delivery.fate, Fate::Ignored(_) | Fate::Dead(_)),
+    })
+}
+
+pub(super) async fn notices(
+    State(front): State<Arc<Front>>,
+    Extension(layout): Extension<Layout>,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Problem> {
+    let read = front.store.read()?;
+    let mut all = read.notices(None, query.after().map(NoticeId), ROWS + 1)?;
+    let has_more = all.len() > ROWS;
+    all.truncate(ROWS);
+    let older = all.last().filter(|_| has_more).map(|last| row::older("/-/notices", None, &last.id.to_string()));
+    let now = front.now();
+    let rows = all.iter().map(|notice| notice_row(&read, notice, now)).collect::<Result<_, _>>()?;
+    render(&NoticesPage { layout: layout.titled("Notices").at("notices").live("/api/v1/events"), rows, older })
+}
+
+fn notice_row(read: &Read, notice: &Notice, now: Timestamp) -> Result<NoticeRow, StoreError> {
+    let (state, tone) = match notice.state {
+        NoticeState::Pending => ("pending", "pending"),
+        NoticeState::Sent => ("sent", "success"),
+        NoticeState::Dead => ("given up", "failure"),
+        NoticeState::Suspended => ("suspended", "blocked"),
+    };
+    let build = read.build(notice.build)?;
+    Ok(NoticeRow {
+        id: notice.id.to_string(),
+        kind: notice.kind.as_str(),
+        href: build.as_ref().map(row::href),
+        binding: notice.binding.clone(),
+        attempts: format!("{} attempt{}", notice.attempts, if notice.attempts == 1 { "" } else { "s" }),
+        state,
+        tone,
+        why: notice.last_error.clone().filter(|_| notice.state != NoticeState::Sent),
+        at: html::time(notice.created_at, now),
+        may_replay: matches!(notice.state, NoticeState::Dead | NoticeState::Suspended),
+    })
+}
