@@ -1,5 +1,7 @@
 //! Pipeline files that mean harm, and text that means nothing: the reader answers, within its budget, and never panics.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected has failed")]
+
 use beespace_core::diagnostic::Diagnostic;
 use beespace_core::pipeline::{Located, MAX_BYTES, read};
 use proptest::prelude::*;
@@ -172,7 +174,8 @@ fn many_keys_and_many_merges_stay_within_the_budget() {
 #[test]
 fn long_keys_do_not_multiply_in_the_map_of_places() {
     let key = "k".repeat(250);
-    let deep = format!("{}{}{}", format!("{{{key}: ").repeat(25), format!("[{}]", vec!["1"; 4_000].join(",")), "}".repeat(25));
+    let (open, close) = (format!("{{{key}: ").repeat(25), "}".repeat(25));
+    let deep = format!("{open}[{}]{close}", vec!["1"; 4_000].join(","));
     let text = format!("steps: [{{name: a, uses: b, with: {deep}}}]\n");
     let located = read("f", text.as_bytes()).unwrap();
     let bytes: usize = located.spans.iter().map(|(pointer, _)| pointer.len()).sum();
