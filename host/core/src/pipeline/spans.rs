@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Span;
+use crate::ids::StepNumber;
 
 /// Places by RFC 6901 pointer into the normal form: `/steps/0/action/image`.
 ///
@@ -23,6 +24,27 @@ impl Spans {
                 return Some(*span);
             }
             pointer = pointer.rsplit_once('/')?.0;
+        }
+    }
+
+    /// The place of what became a part of a step's plan: `pointer` goes into the document that `step.admit` judges
+    /// ([`crate::plan::SCHEMA`]). What the file does not say itself is found at the step, or at its `uses`.
+    #[must_use]
+    pub fn find_in_plan(&self, step: StepNumber, pointer: &str) -> Option<Span> {
+        let own = format!("/steps/{}", step.0.checked_sub(1)?);
+        // What stands before the part is `containers` and an index.
+        let mut parts = pointer.trim_start_matches('/').splitn(4, '/').skip(2);
+        let (part, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        match part {
+            "image" | "entrypoint" | "args" | "workdir" => self.find(&format!("{own}/action/{part}/{name}")),
+            "script" => self.find(&format!("{own}/action/run")),
+            "env" => {
+                let exact = [format!("{own}/env/{name}"), format!("/env/{name}")];
+                exact.iter().find_map(|pointer| self.0.get(pointer).copied()).or_else(|| self.find(&own))
+            }
+            "secrets" => self.find(&format!("{own}/env")),
+            "limits" => self.find(&format!("{own}/timeout")),
+            _ => self.find(&own),
         }
     }
 
@@ -78,6 +100,21 @@ mod tests {
         assert_eq!(spans.find("/steps/1"), None);
         Place::root().note(&mut spans, at(1));
         assert_eq!(spans.find("/steps/1"), Some(at(1)));
+    }
+
+    #[test]
+    fn a_part_of_a_plan_is_found_where_the_file_says_it() {
+        let text = "env: {ALL: x}\nsteps:\n  - name: a\n    image: x\n    run: y\n    env: {OWN: z}\n  - name: b\n    uses: c\n";
+        let spans = crate::pipeline::read("f", text.as_bytes()).unwrap().spans;
+        let line = |step, pointer| spans.find_in_plan(StepNumber(step), pointer).map(|span| span.line);
+        assert_eq!(line(1, "/containers/0/image"), Some(4));
+        assert_eq!(line(1, "/containers/0/script"), Some(5));
+        assert_eq!(line(1, "/containers/0/env/OWN"), Some(6));
+        assert_eq!(line(1, "/containers/0/env/ALL"), Some(1));
+        assert_eq!(line(1, "/containers/0/limits/memory_bytes"), Some(3));
+        assert_eq!(line(1, "/containers"), Some(3));
+        assert_eq!(line(2, "/containers/3/image"), Some(8));
+        assert_eq!(line(0, "/containers/0/image"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::problems::{list, quote};
 use super::{Choice, Conditions, When};
-use crate::event::EventKind;
+use crate::event::{Event, EventKind};
 use crate::outcome::Reason;
 use crate::status::Status;
 
@@ -19,6 +19,14 @@ pub struct Facts {
     /// Short name; for a pull request its target. None for an event without one (a tag).
     pub branch: Option<String>,
     pub changed: ChangedPaths,
+}
+
+impl Facts {
+    /// The facts of an event.
+    #[must_use]
+    pub fn of_event(event: &Event, changed: ChangedPaths) -> Self {
+        Self { event: event.kind(), branch: event.branch().map(ToOwned::to_owned), changed }
+    }
 }
 
 /// Paths that the event changed, relative to the root of the repository.
