@@ -1,45 +1,40 @@
-//! `practice-gogs`: a Gogs to try Beespace with, where there is none.
+//! `practice-gogs`: the practice Gogs as a program of its own, to try Beespace with.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::Result;
-use beespace_tests::gogs::{Options, PracticeGogs};
+use beespace_tests::gogs::{ADMIN, PracticeGogs, Settings};
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
-/// A practice Gogs: API, git over HTTP and signed hooks, as Gogs 0.14.3 does them. It keeps nothing when it ends.
+/// A Gogs to practise with: API, git over HTTP and signed webhooks, without a database. When it answers it prints one line of JSON
+/// with `url`, `token` and `owner`. It ends on Ctrl-C and forgets everything.
 #[derive(Debug, Parser)]
-#[command(name = "practice-gogs", version)]
-struct Arguments {
-    /// Where it listens; port 0 takes a free one.
+#[command(name = "practice-gogs")]
+struct Options {
+    /// Where to listen; port 0 lets the system choose one.
     #[arg(long, default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
-    /// Where its repositories lie; a temporary directory otherwise.
+    /// A folder of its own for the repositories, empty or not there yet.
     #[arg(long)]
-    folder: Option<PathBuf>,
-    /// Login of its administrator.
-    #[arg(long, default_value = "root1")]
-    admin: String,
-    /// The administrator's token, 40 hex digits; a random one otherwise.
+    dir: PathBuf,
+    /// The admin's token, 40 lower-case hex digits; random where it is not given.
     #[arg(long)]
     token: Option<String>,
-    /// Repositories to begin with: OWNER/NAME.
-    #[arg(long = "repo")]
-    repos: Vec<String>,
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    let options = Options { listen: arguments.listen, folder: arguments.folder, admin: arguments.admin, token: arguments.token };
-    let gogs = PracticeGogs::start_with(options).await?;
-    for repo in &arguments.repos {
-        let (owner, name) = repo.split_once('/').ok_or_else(|| anyhow::anyhow!("{repo:?} is not OWNER/NAME"))?;
-        gogs.create_repo(owner, name).await;
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let mut terminated = signal(SignalKind::terminate())?;
+    let settings = Settings { listen: options.listen, dir: Some(options.dir), token: options.token, ..Settings::default() };
+    let gogs = PracticeGogs::start_with(settings).await?;
+    let ready = serde_json::json!({ "url": gogs.url(), "token": gogs.token(), "owner": ADMIN });
+    writeln!(std::io::stdout(), "{ready}")?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminated.recv() => {}
     }
-    // Two lines for the program that started it.
-    println!("url={}", gogs.url());
-    println!("token={}", gogs.token());
-    tokio::signal::ctrl_c().await?;
     Ok(())
 }

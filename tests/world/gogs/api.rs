@@ -1,200 +1,184 @@
-//! `/api/v1/…`: the routes that Beespace uses, and a few for people with curl.
+//! Gogs' REST API, as far as a CI server uses it (`internal/route/api/v1/api.go`).
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{Html, IntoResponse as _, Response};
-use axum::routing::{delete, get, post};
-use axum::{Json, Router};
-use serde_json::{Value, json};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, patch};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use super::state::{Hook, Level, Mood, Repo};
-use super::{Inner, payload};
+use super::answer::{Answer, Refusal, json};
+use super::caller::{Caller, SignedIn};
+use super::commit::{CommitObject, Dated, Reader};
+use super::git;
+use super::hook::{CreateHook, EditHook};
+use super::instance::{Instance, now};
+use super::repository::{Access, Repository};
+use super::user::User;
 
-type Shared = State<Arc<Inner>>;
-type Answer = Result<Response, StatusCode>;
+type Gogs = State<Arc<Instance>>;
+type OwnerName = Path<(String, String)>;
 
-/// What `events` may hold; other words are dropped without a word.
-const EVENTS: [&str; 8] = ["create", "delete", "fork", "push", "issues", "issue_comment", "pull_request", "release"];
-
-pub(super) fn router(inner: Arc<Inner>) -> Router {
+pub(super) fn routes() -> Router<Arc<Instance>> {
     Router::new()
-        .route("/user", get(user))
-        .route("/user/repos", get(repositories).post(create_repository))
-        .route("/repos/{owner}/{name}", get(repository))
-        .route("/repos/{owner}/{name}/hooks", get(hooks).post(create_hook))
-        // There is no GET of one hook: Gogs answers with its page for 404.
-        .route("/repos/{owner}/{name}/hooks/{id}", delete(delete_hook).patch(edit_hook))
-        .route("/repos/{owner}/{name}/branches", get(branches))
-        .route("/admin/users", post(create_user))
-        .fallback(|| async { (StatusCode::NOT_FOUND, Html("<!DOCTYPE html><title>Page Not Found - Gogs</title>")) })
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&inner), behave))
-        .with_state(inner)
+        .route("/healthcheck", get(async || "* Database connection: OK\n"))
+        .route("/api/v1/user", get(show_user))
+        .route("/api/v1/user/repos", get(list_own_repositories).post(create_repository))
+        .route("/api/v1/repos/{owner}/{name}", get(show_repository))
+        .route("/api/v1/repos/{owner}/{name}/hooks", get(list_hooks).post(create_hook))
+        // No GET of one hook: Gogs has none and answers 404, not 405.
+        .route(
+            "/api/v1/repos/{owner}/{name}/hooks/{id}",
+            patch(edit_hook).delete(delete_hook).get(async || StatusCode::NOT_FOUND),
+        )
+        .route("/api/v1/repos/{owner}/{name}/branches", get(list_branches))
+        .route("/api/v1/repos/{owner}/{name}/branches/{*branch}", get(show_branch))
 }
 
-async fn behave(State(inner): Shared, request: Request, next: Next) -> Response {
-    let mood = inner.state().mood;
-    match mood {
-        Mood::Well | Mood::HooksStalled => next.run(request).await,
-        Mood::Away => StatusCode::BAD_GATEWAY.into_response(),
-        Mood::TokenDead => StatusCode::UNAUTHORIZED.into_response(),
-        Mood::LoginProhibited => Html("<!DOCTYPE html><title>Prohibit Login - Gogs</title>").into_response(),
-        Mood::Redirecting => (StatusCode::FOUND, [(header::LOCATION, "http://127.0.0.1:9/elsewhere")]).into_response(),
+async fn show_user(State(gogs): Gogs, SignedIn(user): SignedIn) -> Answer {
+    json(StatusCode::OK, &user.object(&gogs.base))
+}
+
+/// The caller's own and those shared with him; a public repository of somebody else is not among them.
+async fn list_own_repositories(State(gogs): Gogs, SignedIn(user): SignedIn) -> Answer {
+    let concerns = |it: &Repository| it.access(Some(&user)) == Access::Admin || it.readers.contains(&user.id);
+    let repositories = gogs.look(|state| state.repositories.iter().filter(|it| concerns(it)).cloned().collect::<Vec<_>>());
+    let objects: Vec<_> = repositories.iter().map(|it| it.object_for(&gogs.base, it.access(Some(&user)))).collect();
+    json(StatusCode::OK, &objects)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CreateRepository {
+    name: String,
+    description: String,
+    private: bool,
+}
+
+async fn create_repository(State(gogs): Gogs, SignedIn(user): SignedIn, headers: HeaderMap, body: Bytes) -> Answer {
+    let wanted: CreateRepository = read(&headers, &body)?;
+    let made = gogs.create_repository(&user.name, &wanted.name, wanted.private, &wanted.description).await;
+    made.map_err(|error| Refusal::Unprocessable(error.to_string())).and_then(|made| json(StatusCode::CREATED, &made))
+}
+
+/// Public ones are shown to anybody, with what he may do: the only place where Gogs tells that reliably.
+async fn show_repository(State(gogs): Gogs, Caller(caller): Caller, Path((owner, name)): OwnerName) -> Answer {
+    let (repository, access) = gogs.readable(&owner, &name, caller.as_ref()).ok_or(Refusal::NotFound)?;
+    json(StatusCode::OK, &repository.object_for(&gogs.base, access))
+}
+
+/// Hooks are for a repository's admins: readers get 403, strangers 404.
+fn administered(gogs: &Instance, owner: &str, name: &str, user: &User) -> Result<Repository, Refusal> {
+    match gogs.readable(owner, name, Some(user)) {
+        Some((repository, Access::Admin)) => Ok(repository),
+        Some(_) => Err(Refusal::Forbidden),
+        None => Err(Refusal::NotFound),
     }
 }
 
-/// Exactly `token` and 40 digits: `Token`, `Bearer` and Basic are 401.
-fn who(inner: &Inner, headers: &HeaderMap) -> Result<u64, StatusCode> {
-    let told = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = told.and_then(|told| told.strip_prefix("token ")).ok_or(StatusCode::UNAUTHORIZED)?;
-    inner.state().tokens.get(token).copied().ok_or(StatusCode::UNAUTHORIZED)
-}
-
-/// 404 for those who may not know, 403 for those who may not do; both without a body.
-fn allowed(inner: &Inner, headers: &HeaderMap, owner: &str, name: &str, needs: Level) -> Result<(Repo, Level), StatusCode> {
-    let user = who(inner, headers)?;
-    let state = inner.state();
-    let repo = state.repository(owner, name).ok_or(StatusCode::NOT_FOUND)?;
-    let level = state.level(user, repo).ok_or(StatusCode::NOT_FOUND)?;
-    if level < needs { Err(StatusCode::FORBIDDEN) } else { Ok((repo.clone(), level)) }
-}
-
-async fn user(State(inner): Shared, headers: HeaderMap) -> Answer {
-    let id = who(&inner, &headers)?;
-    let state = inner.state();
-    let user = state.users.get(&id).ok_or(StatusCode::UNAUTHORIZED)?;
-    Ok(Json(payload::user(&state, user)).into_response())
-}
-
-async fn repositories(State(inner): Shared, headers: HeaderMap) -> Answer {
-    let id = who(&inner, &headers)?;
-    let state = inner.state();
-    let all = state.repositories.values().filter_map(|repo| {
-        let level = state.level(id, repo).filter(|level| *level > Level::Read)?;
-        Some(payload::repository(&state, repo, Some(level)))
-    });
-    Ok(Json(Value::Array(all.collect())).into_response())
-}
-
-async fn create_repository(State(inner): Shared, headers: HeaderMap, Json(told): Json<Value>) -> Answer {
-    let id = who(&inner, &headers)?;
-    let owner = inner.state().users.get(&id).map(|user| user.login.clone()).ok_or(StatusCode::UNAUTHORIZED)?;
-    let name = told["name"].as_str().unwrap_or_default();
-    if name.is_empty() || inner.state().repository(&owner, name).is_some() {
-        return Ok(refused("repository already exists or has no name"));
-    }
-    let repo = inner.state().add_repository(&owner, name);
-    inner.make_bare(&repo).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    let state = inner.state();
-    Ok((StatusCode::CREATED, Json(payload::repository(&state, &repo, Some(Level::Admin)))).into_response())
-}
-
-async fn create_user(State(inner): Shared, headers: HeaderMap, Json(told): Json<Value>) -> Answer {
-    let id = who(&inner, &headers)?;
-    let mut state = inner.state();
-    if !state.users.get(&id).is_some_and(|user| user.is_admin) {
-        return Err(StatusCode::FORBIDDEN);
-    }
-    let login = told["username"].as_str().filter(|login| !login.is_empty()).ok_or(StatusCode::UNPROCESSABLE_ENTITY)?;
-    let made = state.add_user(login, false);
-    let user = state.users.get(&made).ok_or(StatusCode::INTERNAL_SERVER_ERROR)?;
-    Ok((StatusCode::CREATED, Json(payload::user(&state, user))).into_response())
-}
-
-async fn repository(State(inner): Shared, headers: HeaderMap, Path((owner, name)): Path<(String, String)>) -> Answer {
-    let (repo, level) = allowed(&inner, &headers, &owner, &name, Level::Read)?;
-    let state = inner.state();
-    Ok(Json(payload::repository(&state, &repo, Some(level))).into_response())
-}
-
-async fn branches(State(inner): Shared, headers: HeaderMap, Path((owner, name)): Path<(String, String)>) -> Answer {
-    let (repo, _) = allowed(&inner, &headers, &owner, &name, Level::Read)?;
-    let refs = inner.refs(repo.id).await;
-    let branches = refs.iter().filter_map(|(name, sha)| {
-        let name = name.strip_prefix("refs/heads/")?;
-        Some(json!({ "name": name, "commit": { "id": sha } }))
-    });
-    Ok(Json(Value::Array(branches.collect())).into_response())
-}
-
-async fn hooks(State(inner): Shared, headers: HeaderMap, Path((owner, name)): Path<(String, String)>) -> Answer {
-    let (repo, _) = allowed(&inner, &headers, &owner, &name, Level::Admin)?;
-    let state = inner.state();
-    let hooks = state.hooks.values().filter(|hook| hook.repository == repo.id).map(payload::hook);
-    Ok(Json(Value::Array(hooks.collect())).into_response())
+async fn list_hooks(State(gogs): Gogs, SignedIn(user): SignedIn, Path((owner, name)): OwnerName) -> Answer {
+    let repository = administered(&gogs, &owner, &name, &user)?;
+    let hooks =
+        gogs.look(|state| state.hooks.iter().filter(|hook| hook.repository == repository.id).cloned().collect::<Vec<_>>());
+    json(StatusCode::OK, &hooks.iter().map(super::hook::Hook::object).collect::<Vec<_>>())
 }
 
 async fn create_hook(
-    State(inner): Shared,
+    State(gogs): Gogs,
+    SignedIn(user): SignedIn,
+    Path((owner, name)): OwnerName,
     headers: HeaderMap,
-    Path((owner, name)): Path<(String, String)>,
-    Json(told): Json<Value>,
+    body: Bytes,
 ) -> Answer {
-    let (repo, _) = allowed(&inner, &headers, &owner, &name, Level::Admin)?;
-    let config = |key: &str| told["config"][key].as_str().unwrap_or_default().to_owned();
-    if told["type"] != "gogs" {
-        return Ok(refused("Invalid hook type"));
-    }
-    if config("url").is_empty() || config("content_type").is_empty() {
-        return Ok(refused("Missing config option"));
-    }
-    if !matches!(config("content_type").as_str(), "json" | "form") {
-        return Ok(refused("Invalid content type"));
-    }
-    let mut state = inner.state();
-    let hook = Hook {
-        id: state.id(),
-        repository: repo.id,
-        kind: "gogs".to_owned(),
-        url: config("url"),
-        content_type: config("content_type"),
-        secret: config("secret"),
-        events: events(&told["events"]),
-        active: told["active"].as_bool().unwrap_or(false),
-    };
-    let answer = payload::hook(&hook);
-    state.hooks.insert(hook.id, hook);
-    Ok((StatusCode::CREATED, Json(answer)).into_response())
+    let repository = administered(&gogs, &owner, &name, &user)?;
+    let wanted: CreateHook = read(&headers, &body)?;
+    let hook = gogs.change(|state| {
+        let hook = wanted.accept(state.hooks_made + 1, repository.id, now()).map_err(Refusal::Unprocessable)?;
+        state.hooks_made += 1;
+        state.hooks.push(hook.clone());
+        Ok::<_, Refusal>(hook)
+    })?;
+    json(StatusCode::CREATED, &hook.created_object())
 }
 
 async fn edit_hook(
-    State(inner): Shared,
-    headers: HeaderMap,
+    State(gogs): Gogs,
+    SignedIn(user): SignedIn,
     Path((owner, name, id)): Path<(String, String, u64)>,
-    Json(told): Json<Value>,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Answer {
-    let (repo, _) = allowed(&inner, &headers, &owner, &name, Level::Admin)?;
-    let mut state = inner.state();
-    let hook = state.hooks.get_mut(&id).filter(|hook| hook.repository == repo.id).ok_or(StatusCode::NOT_FOUND)?;
-    // The secret is ignored, in every version of Gogs.
-    if let Some(url) = told["config"]["url"].as_str() {
-        url.clone_into(&mut hook.url);
-    }
-    hook.events = events(&told["events"]);
-    hook.active = told["active"].as_bool().unwrap_or(hook.active);
-    Ok(Json(payload::hook(hook)).into_response())
+    let repository = administered(&gogs, &owner, &name, &user)?;
+    let wanted: EditHook = read(&headers, &body)?;
+    let object = gogs.change(|state| {
+        let hook =
+            state.hooks.iter_mut().find(|hook| hook.id == id && hook.repository == repository.id).ok_or(Refusal::NotFound)?;
+        wanted.apply(hook, now()).map_err(Refusal::Unprocessable)?;
+        Ok::<_, Refusal>(hook.object())
+    })?;
+    json(StatusCode::OK, &object)
 }
 
-/// 204 also for an id that nobody has.
-async fn delete_hook(State(inner): Shared, headers: HeaderMap, Path((owner, name, id)): Path<(String, String, u64)>) -> Answer {
-    let (repo, _) = allowed(&inner, &headers, &owner, &name, Level::Admin)?;
-    let mut state = inner.state();
-    if state.hooks.get(&id).is_some_and(|hook| hook.repository == repo.id) {
-        state.hooks.remove(&id);
-    }
+/// 204 whether or not there was such a hook.
+async fn delete_hook(
+    State(gogs): Gogs,
+    SignedIn(user): SignedIn,
+    Path((owner, name, id)): Path<(String, String, u64)>,
+) -> Answer {
+    let repository = administered(&gogs, &owner, &name, &user)?;
+    gogs.change(|state| state.hooks.retain(|hook| hook.id != id || hook.repository != repository.id));
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-fn events(told: &Value) -> Vec<String> {
-    match told.as_array() {
-        None => vec!["push".to_owned()],
-        Some(told) => told.iter().filter_map(Value::as_str).filter(|event| EVENTS.contains(event)).map(str::to_owned).collect(),
+/// A body counts only with the right content type; without it every field is missing.
+fn read<T: DeserializeOwned + Default>(headers: &HeaderMap, body: &[u8]) -> Result<T, Refusal> {
+    let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    if !is_json {
+        return Ok(T::default());
     }
+    serde_json::from_slice(body).map_err(|error| Refusal::Unprocessable(error.to_string()))
 }
 
-fn refused(message: &str) -> Response {
-    let body = json!({ "message": message, "url": "https://github.com/gogs/docs-api" });
-    (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
+#[derive(Debug, serde::Serialize)]
+struct BranchObject {
+    name: String,
+    commit: CommitObject,
+}
+
+async fn list_branches(State(gogs): Gogs, SignedIn(user): SignedIn, Path((owner, name)): OwnerName) -> Answer {
+    let (repository, _) = gogs.readable(&owner, &name, Some(&user)).ok_or(Refusal::NotFound)?;
+    let mut branches = Vec::new();
+    for name in git::refs(&gogs.home, &repository.path).await?.into_keys() {
+        if let Some(branch) = name.strip_prefix("refs/heads/") {
+            branches.push(branch_object(&gogs, &repository, branch).await?);
+        }
+    }
+    json(StatusCode::OK, &branches)
+}
+
+async fn show_branch(
+    State(gogs): Gogs,
+    SignedIn(user): SignedIn,
+    Path((owner, name, branch)): Path<(String, String, String)>,
+) -> Result<Response, Refusal> {
+    let (repository, _) = gogs.readable(&owner, &name, Some(&user)).ok_or(Refusal::NotFound)?;
+    let refs = git::refs(&gogs.home, &repository.path).await?;
+    if !refs.contains_key(&format!("refs/heads/{branch}")) {
+        return Err(Refusal::NotFound);
+    }
+    json(StatusCode::OK, &branch_object(&gogs, &repository, &branch).await?)
+}
+
+/// The commit of a branch has no address and no files, and its time is the author's, not the committer's.
+async fn branch_object(gogs: &Instance, repository: &Repository, branch: &str) -> anyhow::Result<BranchObject> {
+    let users = gogs.look(|state| state.users.clone());
+    let reader = Reader { home: &gogs.home, repository: &repository.path, html_url: "", users: &users };
+    let head = reader.log(&format!("refs/heads/{branch}"), 1).await?.pop();
+    let Dated { commit, authored } = head.ok_or_else(|| anyhow::anyhow!("{branch} holds no commit"))?;
+    let commit = CommitObject { url: "Not implemented".to_owned(), timestamp: authored, ..commit };
+    Ok(BranchObject { name: branch.to_owned(), commit })
 }

@@ -1,139 +1,150 @@
-//! The queue of hook tasks, the request, the signature.
+//! Signed deliveries: how one is made, and the one task that sends them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Context as _;
+use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+use serde::{Serialize, Serializer};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use url::Url;
 
-use super::Inner;
-use super::payload;
-use super::state::Mood;
+use super::hook::{ContentType, Hook};
+use super::instance::Instance;
 
-/// `DELIVER_TIMEOUT`.
-const TIMEOUT: Duration = Duration::from_secs(15);
+/// What Go's `url.QueryEscape` escapes; a space becomes a plus.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b' ');
 
-/// One row of `hook_task`: address, body and signature as they were when the event happened.
-#[derive(Debug, Clone)]
-pub struct Task {
+/// One event on its way to one hook. Body, signature and address are those of the moment it was made: a redelivery repeats them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Delivery {
     pub uuid: String,
-    pub repository: u64,
+    /// `owner/name`.
+    pub repository: String,
     pub hook: u64,
+    pub event: &'static str,
     pub url: String,
-    pub content_type: String,
-    pub event: String,
-    /// The signed JSON.
+    /// Names as sent, in the order sent.
+    #[serde(skip)]
+    pub headers: Vec<(&'static str, String)>,
+    /// The JSON that was signed.
+    #[serde(rename = "payload", serialize_with = "as_json")]
     pub json: String,
-    /// Empty for a hook without a secret.
-    pub signature: String,
-    /// How often it was sent.
-    pub sent: u32,
-    /// What came back last: the status, or why there was none. None while it waits.
-    pub answer: Option<Result<u16, String>>,
+    #[serde(skip)]
+    pub body: Bytes,
+    /// What became of it, each time it was sent. Gogs itself never sends one again.
+    pub attempts: Vec<Attempt>,
 }
 
-impl Inner {
-    /// Queues a task for every active hook of the repository that wants the event.
-    pub(super) fn tell(&self, repository: u64, event: &str, payload: &Value) {
-        let json = payload::text(payload);
-        let mut state = self.state();
-        let hooks: Vec<_> = state
-            .hooks
-            .values()
-            .filter(|hook| hook.repository == repository && hook.active && hook.events.iter().any(|wanted| wanted == event))
-            .cloned()
-            .collect();
-        for hook in hooks {
-            let task = Task {
-                uuid: uuid::Uuid::now_v7().to_string(),
-                repository,
-                hook: hook.id,
-                url: hook.url,
-                content_type: hook.content_type,
-                event: event.to_owned(),
-                signature: if hook.secret.is_empty() { String::new() } else { sign(&json, &hook.secret) },
-                json: json.clone(),
-                sent: 0,
-                answer: None,
-            };
-            let _ = self.queue.send(task.uuid.clone());
-            state.tasks.push(task);
-        }
+/// How sending ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// The receiver's answer.
+    pub status: Option<u16>,
+    /// Why there was none.
+    pub error: Option<String>,
+}
+
+fn as_json<S: Serializer>(json: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serde_json::from_str::<serde_json::Value>(json).map_err(serde::ser::Error::custom)?.serialize(serializer)
+}
+
+impl Delivery {
+    pub(super) fn new(uuid: String, hook: &Hook, repository: String, event: &'static str, json: &str) -> Self {
+        let (content_type, body) = match hook.content_type {
+            ContentType::Json => ("application/json", json.to_owned()),
+            ContentType::Form => {
+                let escaped = percent_encoding::utf8_percent_encode(json, QUERY).to_string().replace(' ', "+");
+                ("application/x-www-form-urlencoded", format!("payload={escaped}"))
+            }
+        };
+        let headers = vec![
+            ("Host", Url::parse(&hook.url).map(|url| authority(&url)).unwrap_or_default()),
+            ("User-Agent", "GogsServer".to_owned()),
+            ("Content-Length", body.len().to_string()),
+            ("Content-Type", content_type.to_owned()),
+            ("X-Github-Delivery", uuid.clone()),
+            ("X-Github-Event", event.to_owned()),
+            ("X-Gogs-Delivery", uuid.clone()),
+            ("X-Gogs-Event", event.to_owned()),
+            ("X-Gogs-Signature", signature(&hook.secret, json)),
+            ("Accept-Encoding", "gzip".to_owned()),
+        ];
+        let (url, json) = (hook.url.clone(), json.to_owned());
+        Self { uuid, repository, hook: hook.id, event, url, headers, json, body: body.into(), attempts: Vec::new() }
     }
 
-    pub(super) fn redeliver(&self, uuid: &str) {
-        if let Some(task) = self.state().tasks.iter_mut().find(|task| task.uuid == uuid) {
-            task.answer = None;
-            let _ = self.queue.send(task.uuid.clone());
-        }
+    /// The answer to the last attempt, where there was one.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.attempts.last().and_then(|attempt| attempt.status)
+    }
+
+    /// The payload, parsed.
+    ///
+    /// # Errors
+    /// Never for a delivery of the practice Gogs: it writes JSON.
+    pub fn payload(&self) -> serde_json::Result<serde_json::Value> {
+        serde_json::from_str(&self.json)
     }
 }
 
-/// Lower-case hex of HMAC-SHA256 over the JSON.
-#[must_use]
-pub fn sign(json: &str, secret: &str) -> String {
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap_or_else(|_| panic!("HMAC takes any key"));
+/// Lower-case hex over the JSON whatever the content type. A hook without a secret sends the header empty.
+fn signature(secret: &str, json: &str) -> String {
+    if secret.is_empty() {
+        return String::new();
+    }
+    let Ok(mut mac) = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
     mac.update(json.as_bytes());
     hex::encode(mac.finalize().into_bytes())
 }
 
-/// One goroutine of Gogs does it for the whole instance: a slow receiver holds up everybody.
-pub(super) async fn deliver_hooks(inner: Arc<Inner>, mut waiting: mpsc::UnboundedReceiver<String>) {
-    while let Some(uuid) = waiting.recv().await {
-        while inner.state().mood == Mood::HooksStalled {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let Some(task) = inner.state().tasks.iter().find(|task| task.uuid == uuid).cloned() else { continue };
-        let answer = match tokio::time::timeout(TIMEOUT, send(&task)).await {
-            Ok(answer) => answer.map_err(|error| format!("{error:#}")),
-            Err(_) => Err("i/o timeout".to_owned()),
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Sends what is queued, one after the other for the whole instance: a slow receiver keeps all others waiting, as in Gogs.
+pub(super) async fn deliver_all(instance: Arc<Instance>, mut queue: mpsc::UnboundedReceiver<String>, timeout: Duration) {
+    while let Some(uuid) = queue.recv().await {
+        let Some(delivery) = instance.look(|state| state.deliveries.iter().find(|it| it.uuid == uuid).cloned()) else { continue };
+        let answer = tokio::time::timeout(timeout, send(&delivery)).await;
+        let attempt = match answer {
+            Ok(Ok(status)) => Attempt { status: Some(status), error: None },
+            Ok(Err(error)) => Attempt { status: None, error: Some(format!("{error:#}")) },
+            Err(_) => Attempt { status: None, error: Some(format!("no answer within {} s", timeout.as_secs_f32())) },
         };
-        if let Some(task) = inner.state().tasks.iter_mut().find(|task| task.uuid == uuid) {
-            task.sent += 1;
-            task.answer = Some(answer);
-        }
-        inner.delivered.notify_waiters();
+        instance.change(|state| {
+            if let Some(delivery) = state.deliveries.iter_mut().find(|it| it.uuid == uuid) {
+                delivery.attempts.push(attempt);
+            }
+        });
     }
 }
 
-/// The request byte by byte, so that its headers are those that were recorded.
-async fn send(task: &Task) -> Result<u16> {
-    let url = Url::parse(&task.url)?;
-    let host = url.host_str().context("no host")?;
-    let port = url.port_or_known_default().context("no port")?;
-    let (kind, body) = match task.content_type.as_str() {
-        "form" => {
-            let form = url::form_urlencoded::Serializer::new(String::new()).append_pair("payload", &task.json).finish();
-            ("application/x-www-form-urlencoded", form)
-        }
-        _ => ("application/json", task.json.clone()),
-    };
+/// Redirects are not followed, as since Gogs 0.14.3: their status is the answer.
+async fn send(delivery: &Delivery) -> anyhow::Result<u16> {
+    let url = Url::parse(&delivery.url).context("the hook's address cannot be read")?;
+    anyhow::ensure!(url.scheme() == "http", "the practice Gogs delivers over http only, not to {url}");
+    let port = url.port_or_known_default().context("the hook's address has no port")?;
+    let stream = TcpStream::connect((url.host_str().unwrap_or_default(), port)).await.context("connecting")?;
+    let mut client = hyper::client::conn::http1::Builder::new();
+    let (mut sender, connection) = client.title_case_headers(true).handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
     let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    let head = format!(
-        "POST {target} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: GogsServer\r\nContent-Length: {length}\r\n\
-         Content-Type: {kind}\r\nX-Github-Delivery: {uuid}\r\nX-Github-Event: {event}\r\nX-Gogs-Delivery: {uuid}\r\n\
-         X-Gogs-Event: {event}\r\nX-Gogs-Signature: {signature}\r\nAccept-Encoding: gzip\r\n\r\n",
-        length = body.len(),
-        uuid = task.uuid,
-        event = task.event,
-        signature = task.signature,
-    );
-    let mut stream = TcpStream::connect((host, port)).await?;
-    stream.write_all(head.as_bytes()).await?;
-    // A receiver that answers before it has read everything closes early; its answer counts.
-    let _ = stream.write_all(body.as_bytes()).await;
-    let mut answer = Vec::new();
-    while !answer.windows(2).any(|pair| pair == b"\r\n") {
-        let mut piece = [0; 1024];
-        let length = stream.read(&mut piece).await?;
-        anyhow::ensure!(length > 0, "the connection was closed without an answer");
-        answer.extend_from_slice(piece.get(..length).unwrap_or_default());
+    let mut request = hyper::Request::post(target);
+    for (name, value) in &delivery.headers {
+        request = request.header(*name, value);
     }
-    let line = String::from_utf8_lossy(&answer);
-    line.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no HTTP status")
+    let response = sender.send_request(request.body(Full::new(delivery.body.clone()))?).await?;
+    let status = response.status().as_u16();
+    // Gogs keeps the body; reading it to its end is part of the 15 seconds.
+    response.into_body().collect().await?;
+    connection.abort();
+    Ok(status)
 }

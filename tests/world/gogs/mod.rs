@@ -1,252 +1,381 @@
-//! A practice Gogs: speaks Gogs' API (the routes that Beespace uses), git over HTTP, and signed hooks as they were recorded from
-//! Gogs 0.14.3, quirks included. Hooks go out one after the other for the whole instance and are never retried.
+//! A practice Gogs: the real thing's API, git over HTTP and signed webhooks as recorded from Gogs 0.14.3, quirks included, in one
+//! process without a database. It listens on loopback and forgets everything when it ends.
 //!
-//! | file | holds |
+//! Three people: `ada` administers everything, `bob` reads everything, `eve` sees only what is public.
+//!
+//! | what | where |
 //! |---|---|
-//! | [`state`] | users, repositories, hooks, tasks: what Gogs keeps in its database |
-//! | `api` | `/api/v1/…` |
-//! | `git_http` | git's smart protocol, through git's own CGI program |
-//! | `push` | what a push changed, and the hooks that tell of it |
-//! | `payload` | the JSON of those hooks |
-//! | [`delivery`] | the queue, the request, the signature |
-//! | `web` | the two buttons beside a hook, and a page about a repository |
-//! | `working_copy` | pushes files as a developer would |
+//! | REST API | `api`, `answer`, `caller` |
+//! | git over HTTP | `smart_http`, `git` |
+//! | from moved refs to payloads | `pushed`, `commit`, `payload`, `go_json` |
+//! | signed and serial sending | `delivery` |
+//! | handles for whoever practises | [`PracticeGogs`], `practice` |
 
+mod answer;
 mod api;
-pub mod delivery;
-mod git_http;
+mod caller;
+mod commit;
+mod delivery;
+mod git;
+mod go_json;
+mod hook;
+mod inbox;
+mod instance;
 mod payload;
-mod push;
-pub mod state;
-mod web;
+mod practice;
+mod pushed;
+mod repository;
+mod smart_http;
+mod user;
 mod working_copy;
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use tokio::sync::{Notify, mpsc};
+use anyhow::Context as _;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use url::Url;
 
-use delivery::Task;
-use state::State;
-pub use state::{Level, Mood, Repo};
+pub use delivery::{Attempt, Delivery};
+pub use inbox::Received;
+pub use instance::Switches;
+pub use repository::{Permissions, RepositoryObject};
+pub use user::UserObject;
+pub use working_copy::WorkingCopy;
 
-/// A running practice Gogs. It ends when this is dropped.
+use instance::{Instance, random_hex};
+use user::User;
+
+/// Who administers the practice Gogs and owns what is created without an owner.
+pub const ADMIN: &str = "ada";
+
+/// How to start one.
+#[derive(Debug)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    /// Empty or not there yet; a temporary one where there is none.
+    pub dir: Option<PathBuf>,
+    /// `ada`'s token, 40 lower-case hex digits; random where there is none.
+    pub token: Option<String>,
+    /// How long a receiver may take.
+    pub delivery_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { listen: (Ipv4Addr::LOCALHOST, 0).into(), dir: None, token: None, delivery_timeout: Duration::from_secs(15) }
+    }
+}
+
+/// A running practice Gogs. Dropping it ends it.
 #[derive(Debug)]
 pub struct PracticeGogs {
-    inner: Arc<Inner>,
+    instance: Arc<Instance>,
     token: String,
-    tasks: Vec<JoinHandle<()>>,
-    /// Kept for its end: the repositories lie in it.
-    _folder: Option<tempfile::TempDir>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    root: PathBuf,
-    address: SocketAddr,
-    state: Mutex<State>,
-    queue: mpsc::UnboundedSender<String>,
-    /// A delivery has ended.
-    delivered: Notify,
-    /// Pushes are taken one after the other, so that each sees what it changed.
-    pushing: tokio::sync::Mutex<()>,
-}
-
-/// Where and how to start.
-#[derive(Debug, Clone)]
-pub struct Options {
-    pub listen: SocketAddr,
-    /// None: a temporary directory.
-    pub folder: Option<PathBuf>,
-    /// Login of the site's administrator, who owns the token.
-    pub admin: String,
-    /// None: a random one.
-    pub token: Option<String>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), folder: None, admin: "root1".to_owned(), token: None }
-    }
+    dir: PathBuf,
+    copies: Mutex<BTreeMap<String, WorkingCopy>>,
+    stop: CancellationToken,
+    deliverer: JoinHandle<()>,
+    _temporary: Option<TempDir>,
 }
 
 impl PracticeGogs {
-    /// Starts one on a free port of the loopback interface.
-    pub async fn start() -> Self {
-        Self::start_with(Options::default()).await.unwrap_or_else(|error| panic!("the practice Gogs does not start: {error:#}"))
-    }
-
-    /// Starts one.
+    /// Starts one on a port of the system's choice.
     ///
     /// # Errors
-    /// Where the address is taken or the directory cannot be made.
-    pub async fn start_with(options: Options) -> Result<Self> {
-        let folder = if options.folder.is_none() { Some(tempfile::tempdir()?) } else { None };
-        let root = options.folder.or_else(|| folder.as_ref().map(|folder| folder.path().to_owned())).unwrap_or_default();
-        std::fs::create_dir_all(root.join("repositories"))?;
-        std::fs::create_dir_all(root.join("home"))?;
-        let listener =
-            tokio::net::TcpListener::bind(options.listen).await.with_context(|| format!("{} is taken", options.listen))?;
-        let address = listener.local_addr()?;
-        let mut state = State::new(format!("http://{address}"));
-        let admin = state.add_user(&options.admin, true);
-        let token = options.token.unwrap_or_else(state::random_token);
-        state.tokens.insert(token.clone(), admin);
-        let (queue, waiting) = mpsc::unbounded_channel();
-        let inner = Arc::new(Inner {
-            root,
-            address,
-            state: Mutex::new(state),
-            queue,
-            delivered: Notify::new(),
-            pushing: tokio::sync::Mutex::new(()),
-        });
-        let app = web::router(Arc::clone(&inner));
-        let server = tokio::spawn(async move {
-            let _ = axum::serve(listener, app).await;
-        });
-        let deliverer = tokio::spawn(delivery::deliver_hooks(Arc::clone(&inner), waiting));
-        Ok(Self { inner, token, tasks: vec![server, deliverer], _folder: folder })
+    /// See [`PracticeGogs::start_with`].
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(Settings::default()).await
     }
 
-    /// Its address, without a slash at the end.
+    /// Starts one; it answers when this returns.
+    ///
+    /// # Errors
+    /// Where it cannot listen there, the folder is in use, or the token is none.
+    pub async fn start_with(settings: Settings) -> anyhow::Result<Self> {
+        let temporary = if settings.dir.is_none() { Some(tempfile::tempdir()?) } else { None };
+        let dir = settings.dir.or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned())).context("no folder")?;
+        take_folder(&dir)?;
+        let token = settings.token.map_or_else(random_hex::<20>, Ok)?;
+        anyhow::ensure!(is_token(&token), "a token of Gogs is 40 lower-case hex digits");
+        let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("listening on {}", settings.listen))?;
+        let base = format!("http://{}", listener.local_addr()?);
+        let (queue, queued) = mpsc::unbounded_channel();
+        let instance = Arc::new(Instance::new(base, &dir, people(token.clone())?, queue)?);
+        let stop = CancellationToken::new();
+        let server = axum::serve(listener, routes(&instance)).with_graceful_shutdown(stop.clone().cancelled_owned());
+        tokio::spawn(server.into_future());
+        let deliverer = tokio::spawn(delivery::deliver_all(Arc::clone(&instance), queued, settings.delivery_timeout));
+        Ok(Self { instance, token, dir, copies: Mutex::default(), stop, deliverer, _temporary: temporary })
+    }
+
+    /// Where it is, without a slash at the end.
     #[must_use]
-    pub fn url(&self) -> String {
-        format!("http://{}", self.inner.address)
+    pub fn url(&self) -> &str {
+        &self.instance.base
     }
 
-    /// The administrator's token.
+    /// `ada`'s token.
     #[must_use]
-    pub fn token(&self) -> String {
-        self.token.clone()
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
-    /// Makes an empty repository; the owner is made where there is none.
-    pub async fn create_repo(&self, owner: &str, name: &str) -> Repo {
-        let repo = self.inner.state().add_repository(owner, name);
-        self.inner.make_bare(&repo).await.unwrap_or_else(|error| panic!("no repository {owner}/{name}: {error:#}"));
-        repo
+    /// The token of `ada`, `bob` or `eve`.
+    ///
+    /// # Errors
+    /// Where there is nobody of this name, or it is an organisation.
+    pub fn token_of(&self, name: &str) -> anyhow::Result<String> {
+        let token =
+            self.instance.look(|state| state.users.iter().find(|user| user.name == name).and_then(|user| user.token.clone()));
+        token.with_context(|| format!("{name} has no token"))
     }
 
-    /// Another user, with a token of their own.
-    pub fn create_user(&self, login: &str) -> String {
-        let mut state = self.inner.state();
-        let user = state.add_user(login, false);
-        let token = state::random_token();
-        state.tokens.insert(token.clone(), user);
-        token
+    /// Makes an empty public repository, `owner/name`, or `name` of `ada`. An unknown owner becomes an organisation.
+    ///
+    /// # Errors
+    /// Where it exists, or the name cannot be one.
+    pub async fn create_repository(&self, name: &str) -> anyhow::Result<RepositoryObject> {
+        let (owner, name) = owner_and_name(name);
+        self.instance.create_repository(owner, name, false, "").await
     }
 
-    /// Lets a user do something in a repository.
-    pub fn allow(&self, repo: &Repo, login: &str, level: Level) {
-        let mut state = self.inner.state();
-        let user = state.add_user(login, false);
-        state.levels.insert((repo.id, user), level);
+    /// As [`PracticeGogs::create_repository`], but private: `eve` does not see it.
+    ///
+    /// # Errors
+    /// Where it exists, or the name cannot be one.
+    pub async fn create_private_repository(&self, name: &str) -> anyhow::Result<RepositoryObject> {
+        let (owner, name) = owner_and_name(name);
+        self.instance.create_repository(owner, name, true, "").await
     }
 
-    /// Renames a repository: its id stays, its old name is gone.
-    pub fn rename(&self, repo: &Repo, name: &str) -> Repo {
-        self.inner.state().rename(repo.id, name)
+    /// Commits the files onto a branch (a new one starts at the default branch) and pushes. Returns the commit's id.
+    ///
+    /// # Errors
+    /// Where git fails.
+    pub async fn push(&self, repository: &str, branch: &str, files: &[(&str, &str)], message: &str) -> anyhow::Result<String> {
+        let mut copies = self.copies.lock().await;
+        let copy = self.copy(&mut copies, repository).await?;
+        copy.stand_on(branch).await?;
+        let sha = copy.commit(files, message).await?;
+        copy.git(&["push", "--quiet", "origin", &format!("HEAD:refs/heads/{branch}")]).await?;
+        Ok(sha)
     }
 
-    /// How it behaves from now on.
-    pub fn behave(&self, mood: Mood) {
-        self.inner.state().mood = mood;
+    /// Replaces the branch's last commit by another one. Returns the new commit's id.
+    ///
+    /// # Errors
+    /// Where the branch has no commit before its last one, or git fails.
+    pub async fn force_push(
+        &self,
+        repository: &str,
+        branch: &str,
+        files: &[(&str, &str)],
+        message: &str,
+    ) -> anyhow::Result<String> {
+        let mut copies = self.copies.lock().await;
+        let copy = self.copy(&mut copies, repository).await?;
+        copy.stand_on(branch).await?;
+        copy.git(&["reset", "--quiet", "--hard", "HEAD~1"]).await?;
+        let sha = copy.commit(files, message).await?;
+        copy.git(&["push", "--quiet", "--force", "origin", &format!("HEAD:refs/heads/{branch}")]).await?;
+        Ok(sha)
     }
 
-    /// Takes a token back.
-    pub fn revoke(&self, token: &str) {
-        self.inner.state().tokens.remove(token);
+    /// Deletes a branch.
+    ///
+    /// # Errors
+    /// Where there is none, or git fails.
+    pub async fn delete_branch(&self, repository: &str, branch: &str) -> anyhow::Result<()> {
+        let mut copies = self.copies.lock().await;
+        let copy = self.copy(&mut copies, repository).await?;
+        copy.git(&["push", "--quiet", "origin", "--delete", &format!("refs/heads/{branch}")]).await.map(drop)
     }
 
-    /// All hook tasks so far, oldest first.
-    #[must_use]
-    pub fn deliveries(&self) -> Vec<Task> {
-        self.inner.state().tasks.clone()
+    /// Tags the head of a branch; a message makes the tag an annotated one. Returns what the tag's ref holds.
+    ///
+    /// # Errors
+    /// Where git fails.
+    pub async fn tag(&self, repository: &str, branch: &str, tag: &str, message: Option<&str>) -> anyhow::Result<String> {
+        let mut copies = self.copies.lock().await;
+        let copy = self.copy(&mut copies, repository).await?;
+        copy.stand_on(branch).await?;
+        match message {
+            Some(message) => copy.git(&["tag", "--force", "--annotate", "--message", message, "--", tag]).await?,
+            None => copy.git(&["tag", "--force", "--", tag]).await?,
+        };
+        copy.git(&["push", "--quiet", "--force", "origin", &format!("refs/tags/{tag}")]).await?;
+        copy.git(&["rev-parse", &format!("refs/tags/{tag}")]).await
     }
 
-    /// Waits until every task has been sent, and returns them.
-    pub async fn settled(&self) -> Vec<Task> {
-        loop {
-            let changed = self.inner.delivered.notified();
-            let tasks = self.deliveries();
-            if tasks.iter().all(|task| task.answer.is_some()) {
-                return tasks;
-            }
-            changed.await;
+    /// A clone of one's own, for what the functions above do not do. It pushes as `ada`.
+    ///
+    /// # Errors
+    /// Where git fails.
+    pub async fn clone_repository(&self, repository: &str) -> anyhow::Result<WorkingCopy> {
+        let folder = self.dir.join("copies").join(random_hex::<8>()?);
+        let home = self.instance.home.clone();
+        WorkingCopy::open(folder, home, &self.clone_url(repository, &self.token)?, &self.instance.hand).await
+    }
+
+    /// Where git finds a repository, with a token as user name.
+    ///
+    /// # Errors
+    /// Where the names make no address.
+    pub fn clone_url(&self, repository: &str, token: &str) -> anyhow::Result<String> {
+        let (owner, name) = owner_and_name(repository);
+        let mut url = Url::parse(&format!("{}/{owner}/{name}.git", self.url()))?;
+        anyhow::ensure!(url.set_username(token).is_ok(), "{url} takes no user name");
+        Ok(url.into())
+    }
+
+    async fn copy<'a>(
+        &self,
+        copies: &'a mut BTreeMap<String, WorkingCopy>,
+        repository: &str,
+    ) -> anyhow::Result<&'a mut WorkingCopy> {
+        if !copies.contains_key(repository) {
+            copies.insert(repository.to_owned(), self.clone_repository(repository).await?);
         }
+        copies.get_mut(repository).context("the working copy was just put there")
     }
 
-    /// A person's click on "Redelivery": the same id, body and signature once more.
-    pub fn redeliver(&self, uuid: &str) {
-        self.inner.redeliver(uuid);
-    }
-
-    /// A person's click on "Test delivery" of every hook of the repository.
-    pub async fn test_delivery(&self, repo: &Repo) {
-        self.inner.test_delivery(repo.id).await;
-    }
-
-    /// Tells the hooks of a repository something that only the web interface of a Gogs can cause (`pull_request`, `release`, …).
-    pub fn tell(&self, repo: &Repo, event: &str, payload: &serde_json::Value) {
-        self.inner.tell(repo.id, event, payload);
-    }
-
-    /// A working copy of a repository, for its administrator.
+    /// Every delivery made so far, oldest first.
     #[must_use]
-    pub fn working_copy(&self, repo: &Repo) -> working_copy::WorkingCopy {
-        working_copy::WorkingCopy::new(&self.url(), &self.token, repo)
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        self.instance.look(|state| state.deliveries.clone())
     }
 
-    /// Commits the files on a branch and pushes it. Returns the commit.
-    pub async fn push(&self, repo: &Repo, branch: &str, files: &[(&str, &str)], message: &str) -> String {
-        let copy = self.working_copy(repo);
-        copy.open(branch).await;
-        copy.write(files);
-        copy.commit(message).await;
-        copy.push(&[&format!("+HEAD:refs/heads/{branch}")]).await;
-        copy.git(&["rev-parse", "HEAD"]).await
+    /// Waits until `fact` holds of the deliveries, and returns them.
+    ///
+    /// # Errors
+    /// After half a minute.
+    pub async fn deliveries_when(&self, what: &str, fact: impl Fn(&[Delivery]) -> bool) -> anyhow::Result<Vec<Delivery>> {
+        self.instance.when(what, |state| fact(&state.deliveries).then(|| state.deliveries.clone())).await
     }
 
-    /// Where the bare repository lies.
+    /// Waits until every delivery made so far was sent and answered, or was given up, and returns all.
+    ///
+    /// # Errors
+    /// After half a minute.
+    pub async fn delivered(&self) -> anyhow::Result<Vec<Delivery>> {
+        self.deliveries_when("every delivery to be sent", |deliveries| deliveries.iter().all(|it| !it.attempts.is_empty())).await
+    }
+
+    /// Sends a delivery again: same id, body and signature, as the button in Gogs does.
+    ///
+    /// # Errors
+    /// Where there is no such delivery.
+    pub fn redeliver(&self, uuid: &str) -> anyhow::Result<()> {
+        self.instance.redeliver(uuid)
+    }
+
+    /// The button "Test delivery" of a hook's page. Returns the delivery's id.
+    ///
+    /// # Errors
+    /// Where there is no such hook.
+    pub async fn test_hook(&self, id: u64) -> anyhow::Result<String> {
+        self.instance.test_hook(id).await
+    }
+
+    /// How it misbehaves now.
     #[must_use]
-    pub fn bare(&self, repo: &Repo) -> PathBuf {
-        self.inner.bare(repo.id)
+    pub fn switches(&self) -> Switches {
+        self.instance.look(|state| state.switches)
+    }
+
+    /// Everything is answered with 503 from now on, or no longer. Its own pushes still go through and are told of.
+    pub fn set_away(&self, away: bool) {
+        self.instance.change(|state| state.switches.away = away);
+    }
+
+    /// No token is accepted from now on, or all are again.
+    pub fn set_token_dead(&self, dead: bool) {
+        self.instance.change(|state| state.switches.token_dead = dead);
+    }
+
+    /// Everything is answered this much later from now on.
+    pub fn set_slow(&self, delay: Duration) {
+        self.instance.change(|state| state.switches.slow_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// Where notifications can be sent to.
+    #[must_use]
+    pub fn inbox_url(&self, name: &str) -> String {
+        format!("{}/practice/inbox/{name}", self.url())
+    }
+
+    /// What arrived in an inbox, oldest first.
+    #[must_use]
+    pub fn inbox(&self, name: &str) -> Vec<Received> {
+        self.instance.look(|state| state.inboxes.get(name).map(|inbox| inbox.received.clone()).unwrap_or_default())
+    }
+
+    /// Waits until at least `count` notifications arrived, and returns all.
+    ///
+    /// # Errors
+    /// After half a minute.
+    pub async fn inbox_with(&self, name: &str, count: usize) -> anyhow::Result<Vec<Received>> {
+        let what = format!("{count} notifications in {name}");
+        let fact = |state: &instance::State| {
+            state.inboxes.get(name).filter(|it| it.received.len() >= count).map(|it| it.received.clone())
+        };
+        self.instance.when(&what, fact).await
+    }
+
+    /// What an inbox answers with from now on.
+    pub fn set_inbox_status(&self, name: &str, status: u16) {
+        self.instance.change(|state| state.inboxes.entry(name.to_owned()).or_default().status = status);
     }
 }
 
 impl Drop for PracticeGogs {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.stop.cancel();
+        self.deliverer.abort();
     }
 }
 
-impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn routes(instance: &Arc<Instance>) -> axum::Router {
+    let routes = api::routes().merge(smart_http::routes()).merge(practice::routes());
+    routes.layer(axum::middleware::from_fn_with_state(Arc::clone(instance), practice::misbehave)).with_state(Arc::clone(instance))
+}
 
-    fn bare(&self, repository: u64) -> PathBuf {
-        self.root.join("repositories").join(format!("{repository}.git"))
-    }
+fn take_folder(dir: &std::path::Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    let in_use = std::fs::read_dir(dir)?.next().is_some();
+    anyhow::ensure!(
+        !in_use,
+        "{} is not empty: the practice Gogs takes up nothing old, give it a folder of its own",
+        dir.display()
+    );
+    std::fs::create_dir(dir.join("home"))?;
+    Ok(())
+}
 
-    async fn make_bare(&self, repo: &Repo) -> Result<()> {
-        let bare = self.bare(repo.id);
-        std::fs::create_dir_all(&bare)?;
-        self.git(&bare, &["init", "--quiet", "--bare", "--template=", &format!("--initial-branch={}", repo.default_branch)])
-            .await?;
-        Ok(())
-    }
+fn people(token: String) -> anyhow::Result<Vec<User>> {
+    let person = |id: u64, name: &str, token: String| User {
+        id,
+        name: name.to_owned(),
+        email: format!("{name}@example.com"),
+        token: Some(token),
+        is_admin: name == ADMIN,
+    };
+    Ok(vec![person(1, ADMIN, token), person(2, "bob", random_hex::<20>()?), person(3, "eve", random_hex::<20>()?)])
+}
 
-    /// Runs git with nothing of this machine's configuration.
-    async fn git(&self, directory: &Path, arguments: &[&str]) -> Result<String> {
-        let output = working_copy::command(directory, &self.root.join("home")).args(arguments).output().await?;
-        anyhow::ensure!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
+fn is_token(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// What is named without an owner is the admin's.
+fn owner_and_name(name: &str) -> (&str, &str) {
+    name.split_once('/').unwrap_or((ADMIN, name))
 }

@@ -1,96 +1,77 @@
-//! The JSON of hooks and of the API, in the order of keys that Gogs 0.14.3 writes.
+//! The payloads of the three events a push makes, fields in Gogs' order.
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::state::{Hook, Level, Repo, State, User};
+use super::commit::{CommitObject, Signature, YEAR_ONE, ZERO};
+use super::repository::RepositoryObject;
+use super::user::UserObject;
 
-/// No commit.
-pub(super) const ZERO: &str = "0000000000000000000000000000000000000000";
-
-pub(super) fn user(state: &State, user: &User) -> Value {
-    json!({
-        "id": user.id,
-        "username": user.login,
-        "login": user.login,
-        "full_name": "",
-        "email": format!("{}@example.com", user.login),
-        "avatar_url": format!("{}/avatars/{}", state.url, user.id),
-    })
+#[derive(Debug, Serialize)]
+pub(super) struct Push {
+    #[serde(rename = "ref")]
+    pub(super) name: String,
+    pub(super) before: String,
+    pub(super) after: String,
+    pub(super) compare_url: String,
+    pub(super) commits: Vec<CommitObject>,
+    pub(super) repository: RepositoryObject,
+    pub(super) pusher: UserObject,
+    pub(super) sender: UserObject,
 }
 
-pub(super) fn user_by_login(state: &State, login: &str) -> Value {
-    state.user(login).map_or(Value::Null, |found| user(state, found))
+#[derive(Debug, Serialize)]
+pub(super) struct Create {
+    #[serde(rename = "ref")]
+    pub(super) name: String,
+    pub(super) ref_type: &'static str,
+    /// Empty for a branch; for a tag what the ref holds, which for an annotated tag is the tag object, not the commit.
+    pub(super) sha: String,
+    pub(super) default_branch: String,
+    pub(super) repository: RepositoryObject,
+    pub(super) sender: UserObject,
 }
 
-/// A repository; with what somebody may do in it in answers of the API alone.
-pub(super) fn repository(state: &State, repo: &Repo, level: Option<Level>) -> Value {
-    let page = format!("{}/{}/{}", state.url, repo.owner, repo.name);
-    let now = now();
-    let mut value = json!({
-        "id": repo.id,
-        "owner": user_by_login(state, &repo.owner),
-        "name": repo.name,
-        "full_name": format!("{}/{}", repo.owner, repo.name),
-        "description": "",
-        "private": repo.is_private,
-        "fork": false,
-        "parent": null,
-        "empty": false,
-        "mirror": false,
-        "size": 24576,
-        "html_url": page,
-        "ssh_url": format!("git@127.0.0.1:{}/{}.git", repo.owner, repo.name),
-        "clone_url": format!("{page}.git"),
-        "website": "",
-        "stars_count": 0,
-        "forks_count": 0,
-        "watchers_count": 1,
-        "open_issues_count": 0,
-        "default_branch": repo.default_branch,
-        "created_at": now,
-        "updated_at": now,
-    });
-    if let Some(level) = level {
-        value["permissions"] = json!({ "admin": level >= Level::Admin, "push": level >= Level::Write, "pull": true });
+#[derive(Debug, Serialize)]
+pub(super) struct Delete {
+    #[serde(rename = "ref")]
+    pub(super) name: String,
+    pub(super) ref_type: &'static str,
+    pub(super) pusher_type: &'static str,
+    pub(super) repository: RepositoryObject,
+    pub(super) sender: UserObject,
+}
+
+impl Push {
+    /// What the test button sends: the default branch's head with `before == after`, or a commit of nobody where there is none.
+    pub(super) fn test(head: Option<CommitObject>, repository: RepositoryObject, sender: UserObject) -> Self {
+        let commit = match head {
+            Some(head) => CommitObject { timestamp: YEAR_ONE.to_owned(), ..head },
+            None => fake_commit(&repository),
+        };
+        Self {
+            name: format!("refs/heads/{}", repository.default_branch),
+            before: commit.id.clone(),
+            after: commit.id.clone(),
+            compare_url: String::new(),
+            commits: vec![commit],
+            repository,
+            pusher: sender.clone(),
+            sender,
+        }
     }
-    value
 }
 
-/// A hook as the API tells of it: without its secret.
-pub(super) fn hook(hook: &Hook) -> Value {
-    json!({
-        "id": hook.id,
-        "type": hook.kind,
-        "config": { "url": hook.url, "content_type": hook.content_type },
-        "events": hook.events,
-        "active": hook.active,
-        "updated_at": "0001-01-01T00:00:00Z",
-        "created_at": "0001-01-01T00:00:00Z",
-    })
-}
-
-/// As Go's `json.MarshalIndent` with two spaces writes it: `<`, `>` and `&` escaped.
-pub(super) fn text(payload: &Value) -> String {
-    let text = serde_json::to_string_pretty(payload).unwrap_or_default();
-    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
-}
-
-/// The commit of the test button in an empty repository.
-pub(super) fn fake_commit(page: &str) -> Value {
-    let ghost = json!({ "name": "Ghost", "email": "", "username": "Ghost" });
-    json!({
-        "id": ZERO,
-        "message": "This is a fake commit",
-        "url": format!("{page}/commit/{ZERO}"),
-        "author": ghost,
-        "committer": ghost,
-        "added": null,
-        "removed": null,
-        "modified": null,
-        "timestamp": "0001-01-01T00:00:00Z",
-    })
-}
-
-fn now() -> String {
-    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+fn fake_commit(repository: &RepositoryObject) -> CommitObject {
+    let ghost = Signature { name: "Ghost".to_owned(), email: String::new(), username: "Ghost".to_owned() };
+    CommitObject {
+        id: ZERO.to_owned(),
+        message: "This is a fake commit".to_owned(),
+        url: format!("{}/commit/{ZERO}", repository.html_url),
+        author: ghost.clone(),
+        committer: ghost,
+        added: None,
+        removed: None,
+        modified: None,
+        timestamp: YEAR_ONE.to_owned(),
+    }
 }

@@ -1,91 +1,90 @@
-//! Pushes files as a developer would, with this machine's git.
+//! A clone in which commits are made and pushed from, over HTTP like anybody's.
 
-use std::path::Path;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
 
-use super::state::Repo;
+use tokio::process::Command;
 
-/// A clone in a temporary directory.
+use super::caller::HAND;
+use super::git;
+
+/// The first commit's time; every further one is a second later, so that the same commits have the same ids in every run.
+const FIRST_COMMIT_AT: u64 = 1_767_225_600;
+
+/// A clone of one repository with the admin's credentials. What it pushes is spared by the switches.
 #[derive(Debug)]
 pub struct WorkingCopy {
-    folder: tempfile::TempDir,
-    remote: String,
-}
-
-/// git with nothing of this machine's configuration.
-pub(super) fn command(directory: &Path, home: &Path) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new("git");
-    command.current_dir(directory).env_clear();
-    command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-    command
-        .env("HOME", home)
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_TERMINAL_PROMPT", "0");
-    for who in ["AUTHOR", "COMMITTER"] {
-        command.env(format!("GIT_{who}_NAME"), "Ada Lovelace").env(format!("GIT_{who}_EMAIL"), "ada@example.com");
-    }
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    command
+    path: PathBuf,
+    home: PathBuf,
+    commits: u64,
 }
 
 impl WorkingCopy {
-    pub(super) fn new(url: &str, token: &str, repo: &Repo) -> Self {
-        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no temporary directory: {error}"));
-        let remote =
-            format!("{}/{}/{}.git", url.replacen("://", &format!("://{token}:x-oauth-basic@"), 1), repo.owner, repo.name);
-        Self { folder, remote }
+    /// An empty repository at `path` whose remote `origin` is `url`, which carries the credentials.
+    pub(super) async fn open(path: PathBuf, home: PathBuf, url: &str, hand: &str) -> anyhow::Result<Self> {
+        git::output(git::command(&home).args(["init", "--quiet", "--template=", "--initial-branch", "nothing-yet"]).arg(&path))
+            .await?;
+        let copy = Self { path, home, commits: 0 };
+        copy.git(&["remote", "add", "origin", url]).await?;
+        copy.git(&["config", "http.extraHeader", &format!("{HAND}: {hand}")]).await?;
+        Ok(copy)
     }
 
+    /// Where it lies.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.path
     }
 
-    /// Runs git there and returns what it said, without the line's end.
+    /// Runs git in it and returns what it printed, without the last line's end.
     ///
-    /// # Panics
-    /// Where git does not succeed.
-    pub async fn git(&self, arguments: &[&str]) -> String {
-        let output = command(self.path(), self.path()).args(arguments).output().await;
-        let output = output.unwrap_or_else(|error| panic!("git cannot be started: {error}"));
-        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    /// # Errors
+    /// Where git fails; the text holds what it said.
+    pub async fn git(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        git::line(self.command().args(arguments)).await
     }
 
-    /// Stands on the branch as the forge has it; on a new one, that begins where the default branch stands, where it has none.
-    pub async fn open(&self, branch: &str) {
-        self.git(&["init", "--quiet", "--template=", "--initial-branch=work"]).await;
-        self.git(&["fetch", "--quiet", &self.remote, "+refs/heads/*:refs/remotes/origin/*"]).await;
-        let known = self.git(&["for-each-ref", "--format=%(refname)", "refs/remotes/origin/"]).await;
-        let own = format!("refs/remotes/origin/{branch}");
-        let start = [own.as_str(), "refs/remotes/origin/master", "refs/remotes/origin/main"];
-        if let Some(start) = start.into_iter().find(|start| known.lines().any(|line| line == *start)) {
-            self.git(&["reset", "--quiet", "--hard", start]).await;
+    fn command(&self) -> Command {
+        let mut command = git::command(&self.home);
+        let date = format!("{} +0000", FIRST_COMMIT_AT + self.commits);
+        command.current_dir(&self.path);
+        for (variable, value) in [("NAME", "Ada Lovelace"), ("EMAIL", "ada@example.com"), ("DATE", &date)] {
+            command.env(format!("GIT_AUTHOR_{variable}"), value).env(format!("GIT_COMMITTER_{variable}"), value);
         }
+        command
     }
 
-    /// # Panics
-    /// Where a file cannot be written.
-    pub fn write(&self, files: &[(&str, &str)]) {
-        for (name, text) in files {
-            let path = self.path().join(name);
-            let folder = path.parent().unwrap_or_else(|| self.path());
-            let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, text));
-            written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    /// Stands on `branch` as the remote has it; a new branch starts at the remote's default one, or from nothing.
+    ///
+    /// # Errors
+    /// Where git fails.
+    pub async fn stand_on(&mut self, branch: &str) -> anyhow::Result<()> {
+        self.git(&["fetch", "--quiet", "--prune", "origin", "+refs/heads/*:refs/remotes/origin/*"]).await?;
+        let remote = format!("refs/remotes/origin/{branch}");
+        if self.git(&["rev-parse", "--verify", "--quiet", &remote]).await.is_ok() {
+            self.git(&["checkout", "--quiet", "--force", "--no-track", "-B", branch, &remote]).await?;
+        } else if self.git(&["remote", "set-head", "origin", "--auto"]).await.is_ok() {
+            self.git(&["checkout", "--quiet", "--force", "--no-track", "-B", branch, "refs/remotes/origin/HEAD"]).await?;
+        } else {
+            self.git(&["symbolic-ref", "HEAD", &format!("refs/heads/{branch}")]).await?;
         }
+        Ok(())
     }
 
-    /// Commits everything, also where nothing changed.
-    pub async fn commit(&self, message: &str) -> String {
-        self.git(&["add", "--all"]).await;
-        self.git(&["commit", "--quiet", "--allow-empty", "--message", message]).await;
+    /// Writes the files and commits everything that changed, also where nothing did. Returns the commit's id.
+    ///
+    /// # Errors
+    /// Where a file cannot be written or git fails.
+    pub async fn commit(&mut self, files: &[(&str, &str)], message: &str) -> anyhow::Result<String> {
+        for (name, content) in files {
+            let path = self.path.join(name);
+            if let Some(folder) = path.parent() {
+                tokio::fs::create_dir_all(folder).await?;
+            }
+            tokio::fs::write(&path, content).await?;
+        }
+        self.git(&["add", "--all"]).await?;
+        self.git(&["commit", "--quiet", "--allow-empty", "--no-verify", "--message", message]).await?;
+        self.commits += 1;
         self.git(&["rev-parse", "HEAD"]).await
-    }
-
-    /// Pushes these refspecs.
-    pub async fn push(&self, refspecs: &[&str]) {
-        let arguments: Vec<&str> = ["push", "--quiet", &self.remote].into_iter().chain(refspecs.iter().copied()).collect();
-        self.git(&arguments).await;
     }
 }

@@ -1,0 +1,26 @@
+//! JSON as Go's `encoding/json` writes it, byte for byte: signatures are over these bytes.
+
+use serde::Serialize;
+
+/// `json.MarshalIndent(value, "", "  ")`, as webhook payloads are written.
+pub(super) fn indented(value: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(value).map(|json| html_escaped(&json))
+}
+
+/// `json.Marshal(value)`, as the API answers.
+pub(super) fn compact(value: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string(value).map(|json| html_escaped(&json))
+}
+
+/// Go escapes what HTML or JavaScript could take for markup. Outside strings JSON has none of these characters, so that the whole
+/// text can be escaped at once.
+fn html_escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => escaped.push_str(&format!("\\u{:04x}", u32::from(character))),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
