@@ -1,0 +1,34 @@
+//! A converter written in Rust, through the host: `tests/guests/converter-min`.
+
+use beespace_core::pipeline::Pipeline;
+use beespace_wasm::{BindingSpec, ConvertError, Converter, Limits, PIPELINES_SCHEMA, SourceFile};
+use serde_json::json;
+
+use crate::{guests, plugins};
+
+async fn converter() -> Converter {
+    let spec = BindingSpec::new("min", json!({}), Limits::converter());
+    guests::host().load_converter(plugins::component("guests/converter-min"), spec).await.unwrap()
+}
+
+fn file(text: &str) -> Vec<SourceFile> {
+    vec![SourceFile { path: ".min".to_owned(), content: text.as_bytes().to_vec() }]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_converter_knows_its_files_and_makes_pipelines_of_them() {
+    let converter = converter().await;
+    assert_eq!(converter.detect(vec!["README.md".to_owned()]).await.result.unwrap(), 0);
+    assert_eq!(converter.detect(vec![".min".to_owned()]).await.result.unwrap(), 100);
+    let converted = converter.convert(guests::context(), file("rust:1: cargo test\n")).await.result.unwrap();
+    assert_eq!(converted.pipelines.schema, PIPELINES_SCHEMA);
+    let pipelines: Vec<Pipeline> = serde_json::from_str(&converted.pipelines.json).unwrap();
+    assert_eq!(pipelines[0].steps.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_converter_does_not_understand_it_shows_with_its_line() {
+    let failed = converter().await.convert(guests::context(), file("rust: a\nwhat\n")).await.result.unwrap_err();
+    let ConvertError::Files(problems) = failed else { panic!("{failed}") };
+    assert_eq!(problems[0].to_string(), ".min:2:1: expected `image: command`");
+}

@@ -1,0 +1,169 @@
+//! `notify-webhook` against a receiver that checks what it gets the way a stranger's would.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse as _;
+use base64::Engine as _;
+use beespace_core::digest::Document;
+use beespace_core::notice::{Receipt, SCHEMA};
+use beespace_wasm::{
+    AddressClass, BindingSpec, EgressRule, Grants, Limits, NoticeInput, Notifier, SecretSource, SecretValue, SendError,
+};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::{Value, json};
+
+use crate::{guests, plugins};
+
+const SECRET: &[u8] = b"a secret that only the host knows";
+
+/// One request as it arrived.
+#[derive(Clone)]
+struct Request {
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+/// A server on loopback that answers alike and keeps what it was sent.
+struct Receiver {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Receiver {
+    async fn start(status: u16, header: Option<(&'static str, &'static str)>, text: &'static str) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::<Mutex<Vec<Request>>>::default();
+        let keep = requests.clone();
+        let answer = move |headers: HeaderMap, body: String| async move {
+            let header_text = |value: &axum::http::HeaderValue| value.to_str().unwrap().to_owned();
+            let headers = headers.iter().map(|(name, value)| (name.to_string(), header_text(value))).collect();
+            keep.lock().unwrap().push(Request { headers, body });
+            (StatusCode::from_u16(status).unwrap(), header.map(|pair| [pair]).unwrap_or([("x-none", "")]), text).into_response()
+        };
+        let router = Router::new().route("/hook", axum::routing::post(answer));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, requests }
+    }
+
+    fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+/// The secret `hook-key`, good for nothing but signing: it is bound to no host.
+struct HookKey;
+
+impl SecretSource for HookKey {
+    fn secret(&self, name: &str) -> Result<Option<SecretValue>, String> {
+        Ok((name == "hook-key").then(|| SecretValue { value: SECRET.to_vec().into(), hosts: Vec::new() }))
+    }
+}
+
+async fn notifier(address: SocketAddr, secret: &str, granted: &str) -> Notifier {
+    let settings = json!({ "url": format!("http://{address}/hook"), "secret": secret });
+    let rule = EgressRule::parse(&format!("http://{granted}"), AddressClass::Loopback).unwrap();
+    let grants = Grants { egress: vec![rule], secrets: [secret.to_owned()].into(), ..Grants::default() };
+    let spec = BindingSpec { grants, secrets: Some(Arc::new(HookKey)), ..BindingSpec::new("hook", settings, Limits::notifier()) };
+    guests::host().load_notifier(plugins::component("plugins/notify-webhook"), spec).await.unwrap()
+}
+
+fn notice() -> NoticeInput {
+    NoticeInput {
+        idempotency_key: "0123abcd".to_owned(),
+        attempt: 1,
+        thread: "build/7".to_owned(),
+        sequence: 1,
+        context: guests::context(),
+        // Larger than one write of a body.
+        subject: Document::new(SCHEMA, &json!({ "kind": "build.finished", "status": "failure", "message": "é".repeat(9_000) })),
+        previous: None,
+        links: vec![("build".to_owned(), "https://ci.example.org/acme/app/7".to_owned())],
+    }
+}
+
+async fn send(receiver: &Receiver) -> Result<Receipt, SendError> {
+    notifier(receiver.address, "hook-key", &receiver.address.to_string()).await.send(notice()).await.result
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_arrives_whole_and_its_signature_verifies() {
+    let receiver = Receiver::start(202, None, "").await;
+    let receipt = send(&receiver).await.unwrap();
+    assert_eq!(receipt.external_id, "0123abcd");
+    let requests = receiver.requests();
+    let [Request { headers, body }] = requests.as_slice() else { panic!("{} requests", requests.len()) };
+    let header = |name: &str| headers.get(name).map_or("", String::as_str);
+    assert_eq!(header("content-type"), "application/cloudevents+json; charset=utf-8");
+    assert_eq!((header("idempotency-key"), header("webhook-id")), ("0123abcd", "0123abcd"));
+
+    let signed = format!("{}.{}.{body}", header("webhook-id"), header("webhook-timestamp"));
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET).unwrap();
+    mac.update(signed.as_bytes());
+    let signature = base64::prelude::BASE64_STANDARD.decode(header("webhook-signature").strip_prefix("v1,").unwrap()).unwrap();
+    mac.verify_slice(&signature).unwrap();
+
+    let event: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(event["specversion"], "1.0");
+    assert_eq!(event["type"], "beespace.build.finished");
+    assert_eq!(event["source"], "/acme/app");
+    assert_eq!(event["subject"], "build/7");
+    assert_eq!(event["data"]["links"]["build"], "https://ci.example.org/acme/app/7");
+    assert_eq!(event["data"]["message"].as_str().map(str::len), Some(18_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_is_busy_gets_it_again_when_it_asks_to() {
+    let receiver = Receiver::start(503, Some(("retry-after", "7")), "down for\nmaintenance").await;
+    let error = send(&receiver).await.unwrap_err();
+    let SendError::Retry { after, reason } = &error else { panic!("{error}") };
+    assert_eq!(*after, Some(Duration::from_secs(7)));
+    assert_eq!(*reason, format!("http://{} answered 503: down for maintenance", receiver.address));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_is_not_there_is_tried_again() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = notifier(address, "hook-key", &address.to_string()).await.send(notice()).await.result.unwrap_err();
+    assert!(matches!(error, SendError::Retry { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_administrator_must_mend_suspends_and_is_never_followed() {
+    let elsewhere = Receiver::start(200, None, "").await;
+    let place: &'static str = format!("http://{}/hook", elsewhere.address).leak();
+    for (status, header) in [(401, None), (404, None), (307, Some(("location", place)))] {
+        let receiver = Receiver::start(status, header, "").await;
+        let error = send(&receiver).await.unwrap_err();
+        assert!(matches!(error, SendError::Misconfigured(_)), "{status}: {error:?}");
+    }
+    assert!(elsewhere.requests().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_receiver_refuses_for_good_is_not_sent_again() {
+    let receiver = Receiver::start(422, None, "what is this").await;
+    let error = send(&receiver).await.unwrap_err();
+    assert!(matches!(&error, SendError::Permanent(words) if words.ends_with("answered 422: what is this")), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grants_that_do_not_fit_the_settings_say_so_and_nothing_is_sent() {
+    let receiver = Receiver::start(200, None, "").await;
+    let other_host = notifier(receiver.address, "hook-key", "127.0.0.1:1").await.send(notice()).await.result.unwrap_err();
+    assert!(matches!(&other_host, SendError::Misconfigured(words) if words.contains("grants.hosts")), "{other_host:?}");
+    let no_secret =
+        notifier(receiver.address, "other", &receiver.address.to_string()).await.send(notice()).await.result.unwrap_err();
+    assert!(
+        matches!(&no_secret, SendError::Misconfigured(words) if words.contains("beespace secret set other")),
+        "{no_secret:?}"
+    );
+    assert!(receiver.requests().is_empty());
+}
