@@ -33,6 +33,14 @@ pub fn build(name: &RepositoryName, number: u64) -> String {
     format!("{}/{number}", repository(name))
 }
 
+/// Where people outside look at a build; the repository's page while it has no number.
+#[must_use]
+pub fn build_url(public_url: &url::Url, build: &beespace_core::build::Build) -> String {
+    let name = &build.event.repository.name;
+    let path = build.number.map_or_else(|| repository(name), |number| self::build(name, number));
+    format!("{}{path}", public_url.as_str().trim_end_matches('/'))
+}
+
 /// The page of a step's log.
 #[must_use]
 pub fn step(name: &RepositoryName, number: u64, stage: StageNumber, step: StepNumber) -> String {

@@ -1,1 +1,109 @@
 //! The composition root: what lives long, and who knows whom.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use beespace_core::build::Build;
+use beespace_core::ids::BuildId;
+use beespace_core::time::Timestamp;
+use beespace_wasm::{CacheOptions, Host, HostOptions};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use crate::config::{Config, EngineKind};
+use crate::engine::Engine;
+use crate::engine::dummy::Dummy;
+use crate::forge::Gogs;
+use crate::log::LogStore;
+use crate::plugins::Plugins;
+use crate::run::Running;
+use crate::seal::Key;
+use crate::source::Mirrors;
+use crate::store::build::Builds as _;
+use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
+use crate::workers::Beats;
+
+/// Everything that lives as long as the server.
+#[derive(Debug)]
+pub struct App {
+    pub config: Config,
+    pub store: Store,
+    pub key: Arc<Key>,
+    pub gogs: Gogs,
+    pub mirrors: Mirrors,
+    pub plugins: Plugins,
+    pub engine: Arc<dyn Engine>,
+    pub logs: LogStore,
+    /// Stages in hand, so that a person can stop one.
+    pub running: Running,
+    pub metrics: Metrics,
+    pub beats: Beats,
+    pub stopping: CancellationToken,
+}
+
+impl App {
+    /// Opens and loads everything. What fails here stops the start, with a text that says what to do.
+    ///
+    /// # Errors
+    /// The first thing that cannot be had.
+    pub async fn open(config: Config) -> anyhow::Result<Arc<Self>> {
+        let dir = config.data.dir.clone();
+        make_private(&dir).with_context(|| format!("the data directory {} cannot be used", dir.display()))?;
+        let key = Arc::new(Key::load_or_create(&config.data.key_path())?);
+        let store = Store::open(&dir.join("beespace.redb"))?;
+        let instance = store.instance_id().await?;
+        let engine = open_engine(&config, instance)?;
+        let cache = CacheOptions { dir: dir.join("aot"), key: Zeroizing::new(key.derive("aot").to_vec()) };
+        let host =
+            Host::new(HostOptions { cache: Some(cache), own_addresses: vec![config.server.listen], ..HostOptions::default() })?;
+        let plugins = Plugins::load(&config, &host, &store, &key).await.map_err(|bad| {
+            let all: Vec<String> = bad.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("plugins cannot be loaded:\n  {}", all.join("\n  "))
+        })?;
+        Ok(Arc::new(Self {
+            gogs: Gogs::new(&config.gogs)?,
+            mirrors: Mirrors::new(dir.join("mirrors"), dir.join("home"), config.gogs.ca_file.clone()),
+            logs: LogStore::new(dir.join("logs")),
+            running: Running::default(),
+            metrics: Metrics::default(),
+            beats: Beats::default(),
+            stopping: CancellationToken::new(),
+            config,
+            store,
+            key,
+            plugins,
+            engine,
+        }))
+    }
+
+    /// The build's row.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub fn build(&self, id: BuildId) -> Result<Build, StoreError> {
+        self.store.read()?.build(id)?.ok_or(StoreError::NotFound("build"))
+    }
+}
+
+fn open_engine(config: &Config, instance: uuid::Uuid) -> anyhow::Result<Arc<dyn Engine>> {
+    Ok(match config.engine.kind {
+        EngineKind::Docker => anyhow::bail!("{instance}"),
+        EngineKind::Dummy => Arc::new(Dummy::new()),
+    })
+}
+
+/// The directory exists and belongs to the server alone.
+fn make_private(dir: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+}
+
+/// The wall clock, read here and nowhere else.
+#[must_use]
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

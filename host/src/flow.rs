@@ -1,1 +1,77 @@
-//! The way of a push.
+//! The way of a push, as `ARCHITECTURE.md` draws it. Each function takes a row from one `│stored│` bar to the next; the worker of
+//! its queue calls it again until the row is through.
+//!
+//! The first bar is in [`crate::webhook`]: verify, store, 202.
+
+use std::sync::Arc;
+
+use beespace_core::gogs;
+use beespace_core::ids::{BuildId, DeliveryId, NoticeId, StageId};
+use beespace_core::intake::{self, Intake};
+use beespace_core::outcome::Reason;
+use beespace_core::verify;
+
+use crate::app::{App, now};
+use crate::resolve::{Resolved, resolve};
+use crate::store::StoreError;
+use crate::store::build::Prepared;
+use crate::store::delivery::{Deliveries as _, Settlement};
+use crate::worker::Trouble;
+use crate::{notify, prepare, run};
+
+/// `│delivery stored│ ─▶ event ─▶ │build stored│`
+///
+/// # Errors
+/// The store's. A body that cannot be read is no error: the delivery ends as a dead letter with the reason.
+pub async fn settle_delivery(app: &App, id: DeliveryId) -> Result<(), Trouble> {
+    let read = app.store.read()?;
+    let delivery = read.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?;
+    let body = read.delivery_body(id)?.and_then(|body| verify::restore(body, delivery.sha256));
+    let happening = match body {
+        Some(body) => gogs::parse(&delivery.event, &body).map_err(|malformed| malformed.reason),
+        None => Err(Reason::new("damaged", "the stored body is not the one that was signed")),
+    };
+    let git_ref = happening.as_ref().ok().and_then(intake::git_ref);
+    let build = BuildId(uuid::Uuid::now_v7());
+    let settled = app.store.settle_delivery(id, git_ref, now(), move |last| match &happening {
+        Err(reason) => Settlement::Bury(reason.clone()),
+        Ok(happening) => match intake::decide(happening, delivery.repository, last) {
+            Intake::Build(event) => Settlement::Build { id: build, event },
+            Intake::Ignored { reason, forget } => Settlement::Ignore { reason, forget },
+        },
+    });
+    Ok(settled.await?)
+}
+
+/// `│build stored│ ─▶ source ─▶ pipeline ─▶ admit ─▶ plan ─▶ admit ─▶ │stages stored│`
+///
+/// # Errors
+/// [`Trouble::Wait`] while Gogs cannot give the commit.
+pub async fn prepare_build(app: &App, id: BuildId) -> Result<(), Trouble> {
+    let mut build = app.build(id)?;
+    let prepared = match resolve(app, &build).await? {
+        Resolved::Ignored(reason) => Prepared::Ignored(reason),
+        Resolved::Over(status, reason) => prepare::over(build, status, reason),
+        Resolved::Commit(commit) => {
+            build.head = Some(commit.head.clone());
+            prepare::stages(app, build, &commit).await?
+        }
+    };
+    Ok(app.store.store_prepared(id, prepared, app.plugins.notifier_names(), now()).await?)
+}
+
+/// `│stages stored│ ─▶ run ─▶ log ─▶ outcome ─▶ │outbox stored│`
+///
+/// # Errors
+/// [`Trouble::HandedOver`] when the server stops.
+pub async fn run_stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
+    run::stage(app, id).await
+}
+
+/// `│outbox stored│ ─▶ notify`
+///
+/// # Errors
+/// [`Trouble::Wait`] until the next attempt.
+pub async fn send_notice(app: &App, id: NoticeId) -> Result<(), Trouble> {
+    notify::send(app, id).await
+}

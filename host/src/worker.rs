@@ -41,16 +41,23 @@ impl From<StoreError> for Trouble {
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// What is done with the row of this id.
+pub type Duty<T> = Box<dyn Fn(Vec<u8>) -> Work<T> + Send + Sync>;
+/// The same, with the reason why it is done.
+pub type DutyWithReason<T> = Box<dyn Fn(Vec<u8>, Reason) -> Work<T> + Send + Sync>;
+/// Whose turn the row of this id takes.
+pub type TurnOf = Box<dyn Fn(&[u8]) -> u64 + Send + Sync>;
+
 /// What a worker does with the rows of its queue.
 pub struct Duties {
     /// Takes the row to its end; it must leave the queue by that.
-    pub work: Box<dyn Fn(Vec<u8>) -> Work<Result<(), Trouble>> + Send + Sync>,
+    pub work: Duty<Result<(), Trouble>>,
     /// The attempts are used up: ends the row as something people see.
-    pub bury: Box<dyn Fn(Vec<u8>, Reason) -> Work<Result<(), StoreError>> + Send + Sync>,
+    pub bury: DutyWithReason<Result<(), StoreError>>,
     /// Whose turn the row takes; rows of one number share turns.
-    pub turn_of: Box<dyn Fn(&[u8]) -> u64 + Send + Sync>,
+    pub turn_of: TurnOf,
     /// The row could be taken but for the bound on what runs at once.
-    pub crowded_out: Box<dyn Fn(Vec<u8>) -> Work<()> + Send + Sync>,
+    pub crowded_out: Duty<()>,
 }
 
 impl std::fmt::Debug for Duties {

@@ -36,6 +36,28 @@ impl Exit {
         self.cause == ExitCause::Exited && self.code == Some(0)
     }
 
+    /// Why the step did not end well, for people; none where it did.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        let named = |code: &str, fallback: &str| {
+            Some(Reason::new(code, if self.message.is_empty() { fallback.to_owned() } else { self.message.clone() }))
+        };
+        match (self.cause, self.code) {
+            (ExitCause::Exited, Some(0)) => None,
+            (ExitCause::Exited, Some(code)) => named("exit-code", &format!("the program returned {code}")),
+            (ExitCause::Exited, None) => named("exit-code", "the program ended, nobody knows how"),
+            (ExitCause::TimedOut, _) => named("step-timeout", "the step ran into its time limit")
+                .map(|reason| reason.help("raise `timeout` of the step, or find what it waits for")),
+            (ExitCause::OutOfMemory, _) => named("out-of-memory", "the program needed more memory than it may have")
+                .map(|reason| reason.help("let it use less, or ask for a higher `[limits] step_memory`")),
+            (ExitCause::Cancelled, _) => named("cancelled", "it was stopped"),
+            (ExitCause::ImageFailed, _) => named("image-failed", "the image is not to be had"),
+            (ExitCause::StartFailed, _) => named("start-failed", "the container could not be started"),
+            (ExitCause::Lost, _) => named("lost", "nobody saw how the container ended")
+                .map(|reason| reason.help("restart the build; the engine or the server went away while it ran")),
+        }
+    }
+
     #[must_use]
     pub fn duration(&self) -> Duration {
         Duration::from_millis(self.duration_ms)

@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Document};
+use crate::pipeline::{EnvValue, ImageAction, Pipeline, Step};
+use crate::script::script;
 
 /// Name of the schema.
 pub const SCHEMA: &str = "beespace.step-plan/v1";
@@ -44,6 +46,46 @@ impl StepPlan {
     pub fn digest(&self) -> Digest {
         self.document().digest()
     }
+}
+
+/// The id of the one container of an `image:` step.
+pub const IMAGE_CONTAINER: &str = "step";
+
+/// The plan of an `image:` step: one container, in which the step's variables win over the pipeline's.
+#[must_use]
+pub fn of_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -> StepPlan {
+    let merged: BTreeMap<&String, &EnvValue> = pipeline.env.iter().chain(&step.env).collect();
+    let (mut env, mut secrets) = (BTreeMap::new(), Vec::new());
+    for (name, value) in merged {
+        match value {
+            EnvValue::Text(text) => {
+                env.insert(name.clone(), text.clone());
+            }
+            EnvValue::FromSecret(secret) => {
+                secrets.push(SecretMount { secret: secret.clone(), target: SecretTarget::Env(name.clone()) });
+            }
+        }
+    }
+    let container = Container {
+        id: IMAGE_CONTAINER.to_owned(),
+        image: action.image.clone(),
+        entrypoint: action.entrypoint.clone(),
+        args: action.args.clone(),
+        script: action.run.as_deref().map(script),
+        env,
+        secrets,
+        workdir: action.workdir.clone(),
+        user: None,
+        mounts: Vec::new(),
+        limits: Limits {
+            timeout_seconds: step.timeout.map(|timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX)),
+            ..Limits::default()
+        },
+        network: Network::default(),
+        needs: Vec::new(),
+        service: false,
+    };
+    StepPlan { step: step.name.clone(), containers: vec![container], ..StepPlan::default() }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -53,6 +53,27 @@ impl Read {
     }
 }
 
+impl Read {
+    /// An earlier notice of the same binding and thread that is still on its way.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn earlier_of_thread(&self, notice: &Notice) -> Result<Option<Notice>, StoreError> {
+        let waiting = self.waiting(Queue::Notice)?;
+        let ids = waiting.iter().filter_map(|(key, _)| last_id(key)).map(NoticeId);
+        for id in ids.filter(|id| *id != notice.id) {
+            let other = self.notice(id)?;
+            let is_before = |other: &Notice| {
+                other.binding == notice.binding && other.thread == notice.thread && other.sequence < notice.sequence
+            };
+            if let Some(other) = other.filter(is_before) {
+                return Ok(Some(other));
+            }
+        }
+        Ok(None)
+    }
+}
+
 impl Write<'_> {
     /// Writes one notice for each binding.
     pub(super) fn notify(

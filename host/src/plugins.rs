@@ -1,1 +1,0 @@
-//! The plugins this instance has, bound as the configuration says.

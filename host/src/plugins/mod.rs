@@ -1,0 +1,176 @@
+//! The plugins this instance has, bound as the configuration says. All are loaded, tried and their settings checked before the
+//! server is ready: a plugin that does not load stops the start, because a policy that is not there cannot deny.
+
+mod bundled;
+mod offer;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use beespace_core::digest::Digest;
+use beespace_core::policy::chain::Binding;
+use beespace_core::policy::pointer::PathGrant;
+use beespace_core::policy::{Mode, Point};
+use beespace_wasm::{AddressClass, BindingSpec, EgressRule, Grants, Host, Limits, Notifier, Plugin, Policy, StepType};
+
+pub use bundled::{BUNDLED, bundled};
+
+use crate::config::{self, Config, NotifierBinding, PluginBinding, PluginSource, PolicyBinding};
+use crate::seal::Key;
+use crate::store::Store;
+
+/// Everything that was bound, ready to be called.
+#[derive(Debug, Default)]
+pub struct Plugins {
+    /// In the order of the configuration, which is the order in which they are asked.
+    pub policies: Vec<BoundPolicy>,
+    pub step_types: BTreeMap<String, StepType>,
+    pub notifiers: BTreeMap<String, Notifier>,
+}
+
+/// A policy and how much its word counts.
+#[derive(Debug)]
+pub struct BoundPolicy {
+    pub policy: Policy,
+    pub mode: Mode,
+    pub mutable: BTreeMap<Point, Vec<PathGrant>>,
+}
+
+/// A binding that cannot be used: which, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("[[{section}]] {name:?}: {why}")]
+pub struct BadBinding {
+    pub section: &'static str,
+    pub name: String,
+    pub why: String,
+}
+
+impl Plugins {
+    /// Loads every binding of the configuration.
+    ///
+    /// # Errors
+    /// Every binding that cannot be used, never only the first.
+    pub async fn load(config: &Config, host: &Host, store: &Store, key: &Arc<Key>) -> Result<Self, Vec<BadBinding>> {
+        let mut plugins = Self::default();
+        let mut bad = Vec::new();
+        for binding in &config.policies {
+            match load_policy(host, binding).await {
+                Ok(policy) => plugins.policies.push(policy),
+                Err(why) => bad.push(bad_binding("policy", &binding.plugin, why)),
+            }
+        }
+        for binding in &config.steps {
+            match load_step_type(host, binding).await {
+                Ok(step_type) => drop(plugins.step_types.insert(binding.name.clone(), step_type)),
+                Err(why) => bad.push(bad_binding("step", binding, why)),
+            }
+        }
+        for binding in &config.notifiers {
+            match load_notifier(host, binding, store, key).await {
+                Ok(notifier) => drop(plugins.notifiers.insert(binding.plugin.name.clone(), notifier)),
+                Err(why) => bad.push(bad_binding("notifier", &binding.plugin, why)),
+            }
+        }
+        if bad.is_empty() { Ok(plugins) } else { Err(bad) }
+    }
+
+    /// The policies that are asked at `point`, as the chain of decisions wants them.
+    #[must_use]
+    pub fn at(&self, point: Point) -> Vec<(&BoundPolicy, Binding)> {
+        let asked = self.policies.iter().filter(|bound| bound.policy.wants(point));
+        asked.map(|bound| (bound, bound.binding(point))).collect()
+    }
+
+    /// Names of the notifier bindings, for the outbox.
+    #[must_use]
+    pub fn notifier_names(&self) -> Arc<[String]> {
+        self.notifiers.keys().cloned().collect()
+    }
+
+    /// Every plugin that is bound, for pages and `doctor`.
+    pub fn all(&self) -> impl Iterator<Item = &Plugin> {
+        let policies = self.policies.iter().map(|bound| bound.policy.plugin());
+        policies.chain(self.step_types.values().map(StepType::plugin)).chain(self.notifiers.values().map(Notifier::plugin))
+    }
+}
+
+impl BoundPolicy {
+    fn binding(&self, point: Point) -> Binding {
+        let plugin = self.policy.plugin();
+        Binding {
+            policy: plugin.binding.clone(),
+            component: plugin.component,
+            settings: plugin.settings,
+            mode: self.mode,
+            mutable: self.mutable.get(&point).cloned().unwrap_or_default(),
+        }
+    }
+}
+
+fn bad_binding(section: &'static str, binding: &PluginBinding, why: String) -> BadBinding {
+    BadBinding { section, name: binding.name.clone(), why }
+}
+
+async fn load_policy(host: &Host, binding: &PolicyBinding) -> Result<BoundPolicy, String> {
+    let mut mutable = BTreeMap::new();
+    for (point, paths) in &binding.mutate {
+        let grants: Result<Vec<PathGrant>, _> = paths.iter().map(|path| path.parse()).collect();
+        mutable.insert(*point, grants.map_err(|error| format!("`mutate`: {error}"))?);
+    }
+    let spec = BindingSpec::new(&binding.plugin.name, binding.plugin.settings.clone(), Limits::policy());
+    let policy = host.load_policy(component(&binding.plugin).await?, spec).await.map_err(failure)?;
+    Ok(BoundPolicy { policy, mode: binding.mode, mutable })
+}
+
+async fn load_step_type(host: &Host, binding: &PluginBinding) -> Result<StepType, String> {
+    let spec = BindingSpec::new(&binding.name, binding.settings.clone(), Limits::step_type());
+    host.load_step_type(component(binding).await?, spec).await.map_err(failure)
+}
+
+async fn load_notifier(host: &Host, binding: &NotifierBinding, store: &Store, key: &Arc<Key>) -> Result<Notifier, String> {
+    let egress = binding.grants.hosts.iter().map(egress_rule).collect::<Result<Vec<_>, _>>()?;
+    let hosts = egress.iter().map(|rule| rule.host.clone()).collect();
+    let mut spec = BindingSpec::new(&binding.plugin.name, binding.plugin.settings.clone(), Limits::notifier());
+    spec.secrets = Some(Arc::new(offer::InstanceSecrets { store: store.clone(), key: Arc::clone(key), hosts }));
+    spec.kv = Some(Arc::new(offer::StoredValues { store: store.clone() }));
+    spec.grants = Grants { egress, secrets: binding.grants.secrets.iter().cloned().collect(), secrets_reveal: false, kv: true };
+    host.load_notifier(component(&binding.plugin).await?, spec).await.map_err(failure)
+}
+
+fn egress_rule(grant: &config::HostGrant) -> Result<EgressRule, String> {
+    let class = match grant.addresses {
+        config::AddressClass::Public => AddressClass::Public,
+        config::AddressClass::Private => AddressClass::Private,
+        config::AddressClass::Loopback => AddressClass::Loopback,
+    };
+    EgressRule::parse(grant.url.as_str().trim_end_matches('/'), class).map_err(|error| format!("`grants.hosts`: {error}"))
+}
+
+fn failure(error: beespace_wasm::LoadError) -> String {
+    error.failure.to_string()
+}
+
+/// The bytes of the component; where the configuration pins a digest they have it.
+async fn component(binding: &PluginBinding) -> Result<Vec<u8>, String> {
+    let bytes = match &binding.source {
+        PluginSource::Named(name) => bundled(name).map(<[u8]>::to_vec).ok_or_else(|| unknown(name))?,
+        PluginSource::File(path) => {
+            tokio::fs::read(path).await.map_err(|error| format!("{} cannot be read: {error}", path.display()))?
+        }
+    };
+    let digest = Digest::of(&bytes);
+    match binding.sha256 {
+        Some(pinned) if pinned != digest => Err(format!(
+            "the component is {digest}, but `sha256` pins {pinned}; check where it came from before you change the pin"
+        )),
+        _ => Ok(bytes),
+    }
+}
+
+fn unknown(name: &str) -> String {
+    let names: Vec<&str> = BUNDLED.iter().map(|(name, _)| *name).collect();
+    if names.is_empty() {
+        return format!("there is no plugin {name:?}: this binary was built without bundled plugins; give a path to a file");
+    }
+    format!("there is no plugin {name:?}; bundled are {}; a file needs a path with a `/` in it", names.join(", "))
+}

@@ -1,0 +1,310 @@
+//! Makes stages of a build: pipeline, admit, plan, admit. Nothing of it touches the engine.
+
+use beespace_core::build::{Build, PendingApproval, PipelineFile, Round, Stage, Step};
+use beespace_core::context::{Context, event_document};
+use beespace_core::digest::Document;
+use beespace_core::floor::Bounds;
+use beespace_core::ids::{StageId, StageNumber, StepNumber};
+use beespace_core::outcome::Reason;
+use beespace_core::pipeline::when::{self, ChangedPaths, Facts};
+use beespace_core::pipeline::{self, Action, EnvValue, Pipeline};
+use beespace_core::plan::{self, Limits, StepPlan};
+use beespace_core::policy::{Decision, Ruling};
+use beespace_core::status::Status;
+use beespace_wasm::{PlanError, StepInput};
+
+use crate::admit::{self, Matter};
+use crate::app::{App, now};
+use crate::resolve::{self, Commit, CommitFiles};
+use crate::store::StoreError;
+use crate::store::build::Prepared;
+
+/// The one stage of a build, while a file holds one pipeline.
+const FIRST: StageNumber = StageNumber(1);
+
+/// Reads the pipeline file of a commit and makes its stages, or says why there are none.
+pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prepared, crate::worker::Trouble> {
+    let Some(file) = resolve::pipeline_file(commit).await? else {
+        let message = format!("no pipeline file at {}", commit.head.sha.short());
+        return Ok(Prepared::Ignored(
+            Reason::new("no-pipeline-file", message).help("add a `.beespace.yml` to the root of the repository"),
+        ));
+    };
+    let file = match file {
+        Ok(file) => file,
+        Err(reason) => return Ok(over(build, Status::Error, reason)),
+    };
+    let read = pipeline::read(&file.path, &file.bytes);
+    let text = String::from_utf8_lossy(&file.bytes).into_owned();
+    let located = match read {
+        Ok(located) => located,
+        Err(diagnostics) => {
+            let count = diagnostics.len();
+            build.file = Some(PipelineFile { path: file.path.clone(), text, diagnostics, spans: Default::default() });
+            return Ok(over(build, Status::Error, invalid(&file.path, count)));
+        }
+    };
+    build.file = Some(PipelineFile { path: file.path, text, diagnostics: Vec::new(), spans: located.spans });
+    let facts =
+        Facts { event: build.event.kind(), branch: build.event.branch().map(str::to_owned), changed: commit.changed.clone() };
+    if let Err(reason) = when::pipeline_holds(located.pipeline.when.as_ref(), &facts) {
+        return Ok(over(build, Status::Skipped, Reason::new("when", "its `when` does not hold").part(reason)));
+    }
+    Ok(stage(app, build, located.pipeline, &facts).await)
+}
+
+fn invalid(path: &str, count: usize) -> Reason {
+    let problems = if count == 1 { "a problem".to_owned() } else { format!("{count} problems") };
+    Reason::new("invalid-file", format!("{path} has {problems}")).help("`beespace lint` says the same before you push")
+}
+
+/// The build ends without a stage.
+pub fn over(mut build: Build, status: Status, reason: Reason) -> Prepared {
+    build.status = status;
+    build.reason = Some(reason);
+    Prepared::Over { build: Box::new(build), decisions: Vec::new() }
+}
+
+/// Asks policies about the pipeline, plans its steps, asks about each plan.
+async fn stage(app: &App, build: Build, pipeline: Pipeline, facts: &Facts) -> Prepared {
+    let event = event_of(&build, facts);
+    let id = StageId { build: build.id, stage: FIRST };
+    let matter = Matter { build: &build, stage: id, event: &event };
+    let (decision, pipeline) = admit::pipeline(app, matter, pipeline).await;
+    let mut making = Making::new(&build, pipeline, decision);
+    if making.is_open() {
+        for index in 0..making.stage.pipeline.steps.len() {
+            let Some(step) = making.stage.pipeline.steps.get(index).cloned() else { break };
+            match plan_of(app, &build, &making.stage, &step, facts).await {
+                Ok(plan) => {
+                    let (decision, plan) = admit::step(app, matter, plan, bounds(app, &making.stage.pipeline, &step)).await;
+                    making.step_decided(index, plan, decision);
+                }
+                Err(reason) => making.step_impossible(index, reason),
+            }
+        }
+    }
+    let (stage, decisions) = making.end();
+    Prepared::Stages { build: Box::new(build), stages: vec![stage], decisions }
+}
+
+/// A stage on its way: what was decided so far, and whether that leaves it anything to do.
+struct Making {
+    stage: Stage,
+    decisions: Vec<Decision>,
+}
+
+impl Making {
+    fn new(build: &Build, pipeline: Pipeline, decision: Decision) -> Self {
+        let steps = pipeline.steps.iter().zip(1..).map(|(step, number)| new_step(StepNumber(number), step.name.clone()));
+        let steps = std::iter::once(new_step(StepNumber::CLONE, "clone".to_owned())).chain(steps).collect();
+        let stage = Stage {
+            build: build.id,
+            number: FIRST,
+            pipeline,
+            status: Status::Pending,
+            reason: None,
+            decision: Some(decision.id),
+            steps,
+            approvals: Vec::new(),
+            cancel_requested: None,
+            created_at: now(),
+            started_at: None,
+            finished_at: None,
+        };
+        let mut making = Self { stage, decisions: Vec::new() };
+        making.decided("the pipeline", decision);
+        making
+    }
+
+    /// Whether there is still something to plan: a denied pipeline is not.
+    fn is_open(&self) -> bool {
+        !self.stage.status.is_over()
+    }
+
+    fn decided(&mut self, what: &str, decision: Decision) {
+        match &decision.ruling {
+            Ruling::Allowed => {}
+            Ruling::Denied { by } => {
+                let parts = by.iter().map(|denial| denial_reason(&denial.policy, &denial.finding));
+                let reason = parts.fold(Reason::new("denied", format!("policies deny {what}")), Reason::part);
+                self.stage.status = Status::Declined;
+                self.stage.reason.get_or_insert(reason);
+            }
+            Ruling::NeedsApproval { requirements } => self.stage.approvals.push(PendingApproval {
+                decision: decision.id,
+                subject: decision.subject,
+                what: what.to_owned(),
+                requirements: requirements.clone(),
+                approved_by: Vec::new(),
+            }),
+        }
+        self.decisions.push(decision);
+    }
+
+    fn step_decided(&mut self, index: usize, plan: StepPlan, decision: Decision) {
+        let id = decision.id;
+        self.decided(&format!("step \"{}\"", plan.step), decision);
+        if let Some(step) = self.stage.steps.get_mut(index + 1) {
+            step.round = Some(Round { number: 0, plan, decision: id });
+        }
+    }
+
+    fn step_impossible(&mut self, index: usize, reason: Reason) {
+        if let Some(step) = self.stage.steps.get_mut(index + 1) {
+            step.status = Status::Error;
+            step.reason = Some(reason.clone());
+        }
+        if self.stage.status != Status::Declined {
+            self.stage.status = Status::Error;
+            self.stage.reason.get_or_insert(reason);
+        }
+    }
+
+    fn end(mut self) -> (Stage, Vec<Decision>) {
+        if self.stage.status.is_over() {
+            self.stage.finished_at = Some(now());
+            for step in self.stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
+                step.status = Status::Skipped;
+                step.reason.clone_from(&self.stage.reason);
+            }
+        } else if !self.stage.approvals.is_empty() {
+            let whats: Vec<&str> = self.stage.approvals.iter().map(|approval| approval.what.as_str()).collect();
+            let asked = self.stage.approvals.iter().flat_map(|approval| &approval.requirements);
+            let parts = asked.map(|asked| Reason::new("approval", format!("{}: {}", asked.policy, asked.reason)));
+            let reason = Reason::new("approval", format!("waits for approval of {}", whats.join(", ")));
+            self.stage.status = Status::Blocked;
+            self.stage.reason = Some(parts.fold(reason, Reason::part));
+        } else {
+            self.stage.reason = Some(Reason::new("capacity", "waits for its turn"));
+        }
+        (self.stage, self.decisions)
+    }
+}
+
+fn denial_reason(policy: &str, finding: &beespace_core::policy::Finding) -> Reason {
+    let reason = Reason::new(&finding.rule_id, format!("{policy}: {}", finding.message));
+    match &finding.remedy {
+        Some(remedy) => reason.help(remedy.clone()),
+        None => reason,
+    }
+}
+
+fn new_step(number: StepNumber, name: String) -> Step {
+    Step {
+        number,
+        name,
+        status: Status::Pending,
+        reason: None,
+        round: None,
+        attempt: 1,
+        exits: Vec::new(),
+        findings: Vec::new(),
+        log_incomplete: None,
+        started_at: None,
+        finished_at: None,
+    }
+}
+
+/// What a step is going to do: described by the file, or planned by its step type.
+async fn plan_of(app: &App, build: &Build, stage: &Stage, step: &pipeline::Step, facts: &Facts) -> Result<StepPlan, Reason> {
+    let action = match &step.action {
+        Action::Image(action) => return Ok(plan::of_image_step(&stage.pipeline, step, action)),
+        Action::Uses(action) => action,
+    };
+    let Some(step_type) = app.plugins.step_types.get(&action.plugin) else { return Err(unknown_step_type(app, &action.plugin)) };
+    let problems = step_type.check_params(&action.with);
+    if !problems.is_empty() {
+        let reason = Reason::new("invalid-settings", format!("`with` of step \"{}\" is not right", step.name));
+        return Err(problems.iter().fold(reason, |reason, problem| reason.part(Reason::new("with", problem.to_string()))));
+    }
+    let input = step_input(app, build, stage, &step.name, facts).map_err(|error| Reason::new("internal", error.to_string()))?;
+    let mut plan = step_type.make_plan(input).await.result.map_err(|error| plan_error(&action.plugin, &error))?;
+    plan.step.clone_from(&step.name);
+    plan.uses = Some(action.plugin.clone());
+    Ok(plan)
+}
+
+fn unknown_step_type(app: &App, name: &str) -> Reason {
+    let known: Vec<&str> = app.plugins.step_types.keys().map(String::as_str).collect();
+    let help = if known.is_empty() {
+        "this instance offers none: an administrator binds them as `[[step]]` in beespace.toml".to_owned()
+    } else {
+        format!("this instance offers {}", known.join(", "))
+    };
+    Reason::new("unknown-step-type", format!("there is no step type {name:?}")).help(help)
+}
+
+fn plan_error(name: &str, error: &PlanError) -> Reason {
+    Reason::new("no-plan", format!("{name} made no plan: {error}"))
+}
+
+/// What a step type is asked with.
+///
+/// # Errors
+/// The store's.
+pub fn step_input(app: &App, build: &Build, stage: &Stage, step: &str, facts: &Facts) -> Result<StepInput, StoreError> {
+    let written = stage.pipeline.steps.iter().find(|written| written.name == step);
+    let params = written.map_or(serde_json::Value::Null, |written| match &written.action {
+        Action::Uses(action) => action.with.clone(),
+        Action::Image(_) => serde_json::Value::Null,
+    });
+    let secrets = written.map(|written| secrets_of(&stage.pipeline, written)).unwrap_or_default();
+    let head = build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha);
+    Ok(StepInput {
+        step: step.to_owned(),
+        context: Context::of_build(build, uuid::Uuid::now_v7().to_string(), now()),
+        event: event_of(build, facts),
+        params,
+        upstream: Vec::new(),
+        secret_names: secrets.into_iter().collect(),
+        source: CommitFiles::of(app, build.event.repository.id, head.clone()),
+    })
+}
+
+/// One more round of a step type, before policies.
+pub async fn admit_round(app: &App, build: &Build, stage: &Stage, mut plan: StepPlan, facts: &Facts) -> (Decision, StepPlan) {
+    let event = event_of(build, facts);
+    let matter = Matter { build, stage: StageId { build: build.id, stage: stage.number }, event: &event };
+    let written = stage.pipeline.steps.iter().find(|written| written.name == plan.step);
+    if let Some(Action::Uses(action)) = written.map(|written| &written.action) {
+        plan.uses = Some(action.plugin.clone());
+    }
+    let bounds = written.map_or_else(Bounds::default, |written| bounds(app, &stage.pipeline, written));
+    admit::step(app, matter, plan, bounds).await
+}
+
+fn secrets_of(pipeline: &Pipeline, step: &pipeline::Step) -> std::collections::BTreeSet<String> {
+    let values = pipeline.env.values().chain(step.env.values());
+    values
+        .filter_map(|value| match value {
+            EnvValue::FromSecret(name) => Some(name.clone()),
+            EnvValue::Text(_) => None,
+        })
+        .collect()
+}
+
+fn bounds(app: &App, pipeline: &Pipeline, step: &pipeline::Step) -> Bounds {
+    let limits = &app.config.limits;
+    Bounds {
+        limits: Limits {
+            memory_bytes: Some(limits.step_memory),
+            pids: Some(u32::from(limits.step_pids.get())),
+            ..Limits::default()
+        },
+        secrets: secrets_of(pipeline, step),
+    }
+}
+
+fn event_of(build: &Build, facts: &Facts) -> Document {
+    match &facts.changed {
+        ChangedPaths::Known(paths) => event_document(build, Some(paths)),
+        ChangedPaths::Unknown(_) => event_document(build, None),
+    }
+}
+
+/// What conditions of steps are held against. Asked of the mirror again: the same commit gives the same answer.
+pub async fn facts(app: &App, build: &Build) -> Facts {
+    let changed = resolve::changed_paths(app, build).await;
+    Facts { event: build.event.kind(), branch: build.event.branch().map(str::to_owned), changed }
+}

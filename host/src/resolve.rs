@@ -1,0 +1,232 @@
+//! The commit of a build: fetched into the mirror, pinned, and asked about. What only Gogs can mend is waited for.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beespace_core::build::{Build, Head};
+use beespace_core::event::Cause;
+use beespace_core::ids::{RepositoryId, Sha};
+use beespace_core::intake;
+use beespace_core::outcome::Reason;
+use beespace_core::pipeline::when::ChangedPaths;
+use beespace_core::status::Status;
+use beespace_wasm::{Pending, SourceEntry, SourceFiles, SourceKind};
+use url::Url;
+
+use crate::app::{App, now};
+use crate::source::{self, Access, Checkout, CheckoutRequest, EntryKind, Mirror, Pin, SourceError};
+use crate::store::queue::backoff;
+use crate::worker::Trouble;
+
+/// Where a pipeline file may lie.
+pub const PIPELINE_FILE: &str = ".beespace.yml";
+/// Bytes of it at most (rule 8 of the pipeline file).
+const PIPELINE_FILE_BYTES: u64 = 256 << 10;
+/// How long a build waits for Gogs before it is given up.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// A commit that is here to stay.
+#[derive(Debug)]
+pub struct Commit {
+    pub head: Head,
+    pub changed: ChangedPaths,
+    mirror: Mirror,
+}
+
+/// What became of looking for it.
+#[derive(Debug)]
+pub enum Resolved {
+    Commit(Box<Commit>),
+    /// The build ends here.
+    Over(Status, Reason),
+    /// It asked not to be built.
+    Ignored(Reason),
+}
+
+/// A file as it was read, or why what lies there cannot be read.
+#[derive(Debug)]
+pub struct File {
+    pub path: String,
+    pub bytes: Vec<u8>,
+}
+
+/// Finds the build's commit.
+///
+/// # Errors
+/// [`Trouble::Wait`] while Gogs cannot give it; the build shows why.
+pub async fn resolve(app: &App, build: &Build) -> Result<Resolved, Trouble> {
+    let mirror = app.mirrors.of(build.event.repository.id);
+    match find(app, build, &mirror).await {
+        Ok(resolved) => Ok(resolved),
+        Err(error) if error.waits_for_forge() => wait_or_give_up(app, build, &error).await,
+        Err(error) => Err(Trouble::Failed(error.into())),
+    }
+}
+
+async fn find(app: &App, build: &Build, mirror: &Mirror) -> Result<Resolved, SourceError> {
+    let (sha, git_ref) = (build.event.sha(), build.event.git_ref());
+    let fetched = mirror.fetch(&clone_url(app, build), &Access::token(app.config.gogs.token.clone())).await;
+    let pin = match mirror.pin(sha, &git_ref).await {
+        // A commit that is here already is built while Gogs is away.
+        Ok(Pin::Found) => Pin::Found,
+        other => {
+            fetched?;
+            other?
+        }
+    };
+    match pin {
+        Pin::Found => {}
+        Pin::MovedOn { newer } => return Ok(Resolved::Over(Status::Skipped, moved_on(&git_ref, sha, &newer))),
+        Pin::Missing => return Err(SourceError::ForgeAway(format!("it does not give {} yet", sha.short()))),
+    }
+    let head = mirror.head(sha).await?;
+    // A person who restarts a build wants it, whatever the message says.
+    if let Some(word) = intake::skip_word(&head.message).filter(|_| build.restarts.is_none()) {
+        return Ok(Resolved::Ignored(intake::skip_reason(word)));
+    }
+    let changed = changed_in(mirror, build).await;
+    Ok(Resolved::Commit(Box::new(Commit { head, changed, mirror: mirror.clone() })))
+}
+
+fn moved_on(git_ref: &str, sha: &Sha, newer: &Sha) -> Reason {
+    let message =
+        format!("{git_ref} moved on to {} before {} could be fetched, and Gogs gives it no more", newer.short(), sha.short());
+    Reason::new("moved-on", message)
+}
+
+/// Shows the reason on the build and says when to try again; after a day the build ends.
+async fn wait_or_give_up(app: &App, build: &Build, error: &SourceError) -> Result<Resolved, Trouble> {
+    let waited = now().since(build.created_at);
+    if waited > PATIENCE {
+        return Ok(Resolved::Over(Status::Error, error.reason()));
+    }
+    // As old a wait, as long a pause: 1 s at first, 10 minutes at most.
+    let attempt = (waited.as_secs().max(1).ilog2() / 2 + 1).min(6);
+    let pause = backoff(attempt);
+    let mut reason = error.reason();
+    reason.message = format!("{}; next try in {} s", reason.message, pause.as_secs());
+    app.store.explain_wait(build.id, reason).await?;
+    Err(Trouble::Wait { until: now() + pause })
+}
+
+/// Where git finds the repository: the configured Gogs, never an address from a payload.
+#[must_use]
+pub fn clone_url(app: &App, build: &Build) -> Url {
+    let mut url = app.config.gogs.url.clone();
+    let name = &build.event.repository.name;
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().push(name.owner()).push(&format!("{}.git", name.name()));
+    }
+    url
+}
+
+/// The pipeline file of the commit; none where there is none, a reason where something else lies there.
+///
+/// # Errors
+/// Trouble with the mirror.
+pub async fn pipeline_file(commit: &Commit) -> Result<Option<Result<File, Reason>>, Trouble> {
+    match commit.mirror.read_file(&commit.head.sha, PIPELINE_FILE, PIPELINE_FILE_BYTES).await {
+        Ok(read) => Ok(Some(Ok(File { path: PIPELINE_FILE.to_owned(), bytes: read.bytes }))),
+        Err(SourceError::NotFound) => Ok(None),
+        Err(error @ (SourceError::NotAFile { .. } | SourceError::TooLarge { .. })) => {
+            let mut reason = error.reason();
+            reason.message = format!("{PIPELINE_FILE}: {}", reason.message);
+            Ok(Some(Err(reason)))
+        }
+        Err(error) => Err(Trouble::Failed(error.into())),
+    }
+}
+
+/// The paths that the build's event changed.
+pub async fn changed_paths(app: &App, build: &Build) -> ChangedPaths {
+    changed_in(&app.mirrors.of(build.event.repository.id), build).await
+}
+
+async fn changed_in(mirror: &Mirror, build: &Build) -> ChangedPaths {
+    let Cause::Push(push) = &build.event.cause;
+    let push = source::Push {
+        before: push.before.as_ref(),
+        after: &push.after,
+        branch: &push.branch,
+        default_branch: &build.event.repository.default_branch,
+    };
+    match mirror.changed_paths(push).await {
+        Ok(changed) => changed,
+        Err(error) => ChangedPaths::Unknown(error.to_string()),
+    }
+}
+
+/// A working tree of the commit, for the workspace of a stage.
+///
+/// # Errors
+/// In words, for the log and the page.
+pub async fn checkout(app: &App, build: &Build, sha: &Sha, depth: u32) -> Result<Checkout, Reason> {
+    let origin = clone_url(app, build);
+    let branch = build.event.branch().unwrap_or(&build.event.repository.default_branch);
+    let request = CheckoutRequest { sha, branch, depth: NonZeroU32::new(depth), origin: &origin };
+    let scratch = app.config.data.dir.join("scratch");
+    app.mirrors.of(build.event.repository.id).checkout(request, &scratch).await.map_err(|error| error.reason())
+}
+
+/// The files of a commit, for step types.
+#[derive(Debug)]
+pub struct CommitFiles {
+    mirror: Mirror,
+    sha: Sha,
+}
+
+impl CommitFiles {
+    #[must_use]
+    pub fn of(app: &App, repository: RepositoryId, sha: Sha) -> Arc<Self> {
+        Arc::new(Self { mirror: app.mirrors.of(repository), sha })
+    }
+}
+
+/// Bytes of a file that a step type may read.
+const STEP_FILE_BYTES: u64 = 16 << 20;
+/// Entries of one page.
+const PAGE: usize = 1_000;
+
+impl SourceFiles for CommitFiles {
+    fn list_paths<'a>(
+        &'a self,
+        glob: &'a str,
+        after: Option<&'a str>,
+    ) -> Pending<'a, Result<Vec<SourceEntry>, beespace_wasm::SourceError>> {
+        Box::pin(async move {
+            let entries = self.mirror.list_paths(&self.sha, glob, after, PAGE).await.map_err(for_guest)?;
+            Ok(entries.into_iter().filter_map(entry).collect())
+        })
+    }
+
+    fn read<'a>(&'a self, path: &'a str, offset: u64, length: u32) -> Pending<'a, Result<Vec<u8>, beespace_wasm::SourceError>> {
+        Box::pin(async move {
+            let file = self.mirror.read_file(&self.sha, path, STEP_FILE_BYTES).await.map_err(for_guest)?;
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(file.bytes.len());
+            let end = start.saturating_add(length as usize).min(file.bytes.len());
+            Ok(file.bytes.get(start..end).unwrap_or_default().to_vec())
+        })
+    }
+}
+
+/// A directory is none of the files.
+fn entry(entry: source::Entry) -> Option<SourceEntry> {
+    let kind = match entry.kind {
+        EntryKind::File => SourceKind::File,
+        EntryKind::Executable => SourceKind::Executable,
+        EntryKind::Symlink => SourceKind::Symlink,
+        EntryKind::Submodule => SourceKind::Submodule,
+        EntryKind::Directory => return None,
+    };
+    Some(SourceEntry { path: entry.path, kind, size: entry.size })
+}
+
+fn for_guest(error: SourceError) -> beespace_wasm::SourceError {
+    match error {
+        SourceError::NotFound => beespace_wasm::SourceError::NotFound,
+        SourceError::NotAFile { .. } => beespace_wasm::SourceError::Denied,
+        SourceError::TooLarge { .. } => beespace_wasm::SourceError::TooLarge,
+        other => beespace_wasm::SourceError::Unavailable(other.to_string()),
+    }
+}

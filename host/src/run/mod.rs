@@ -1,0 +1,301 @@
+//! Runs a stage: the sources into its workspace, then its steps as a graph. Every change is a row before it is acted on, so that
+//! another process can take the stage up wherever this one ends.
+
+mod running;
+mod secrets;
+mod step;
+mod workspace;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use beespace_core::build::{Build, Stage, Step};
+use beespace_core::graph::{self, Move};
+use beespace_core::ids::{StageId, StepId, StepNumber};
+use beespace_core::outcome::Reason;
+use beespace_core::pipeline::when::Facts;
+use beespace_core::status::Status;
+use beespace_core::{mask, time::Timestamp};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use running::{InHand, Running};
+
+use crate::app::{App, now};
+use crate::store::Queue;
+use crate::store::StoreError;
+use crate::store::build::{Builds as _, key_of_stage};
+use crate::worker::Trouble;
+use secrets::StageSecrets;
+
+/// One stage in hand.
+struct StageRun {
+    app: Arc<App>,
+    id: StageId,
+    build: Build,
+    facts: Facts,
+    secrets: StageSecrets,
+    mask: mask::Secrets,
+}
+
+/// Takes a stage from wherever it stands to its end.
+///
+/// # Errors
+/// [`Trouble::HandedOver`] when the server stops: its containers run on.
+pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
+    let in_hand = app.running.enter(id);
+    let Some(stage) = begin(app, id).await? else { return Ok(()) };
+    if stage.cancel_requested.is_some() {
+        in_hand.cancel.cancel();
+    }
+    let run = match StageRun::open(app, &stage).await {
+        Ok(run) => Arc::new(run),
+        Err(reason) => return end_with(app, id, Status::Error, reason).await,
+    };
+    let driven = tokio::select! {
+        driven = drive(&run, &stage, &in_hand.cancel) => driven,
+        () = app.stopping.cancelled() => return Err(Trouble::HandedOver),
+    };
+    driven?;
+    run.finish(&in_hand).await?;
+    // What is left over is found by its labels at the next start.
+    if let Err(error) = app.engine.destroy(id).await {
+        tracing::warn!(stage = %id, %error, "a stage's containers, network or workspace could not be removed");
+    }
+    Ok(())
+}
+
+/// Marks the stage as running; none where it is over or waits for a person.
+async fn begin(app: &App, id: StageId) -> Result<Option<Stage>, StoreError> {
+    let at = now();
+    let mark = move |stage: &mut Stage| {
+        if stage.status == Status::Pending {
+            stage.status = Status::Running;
+            stage.reason = None;
+            stage.started_at.get_or_insert(at);
+        }
+        Ok(())
+    };
+    let stage = app.store.change_stage(id, app.plugins.notifier_names(), at, mark).await?;
+    if stage.status != Status::Running {
+        app.store.write(move |write| write.dequeue(Queue::Run, &key_of_stage(id))).await?;
+        return Ok(None);
+    }
+    Ok(Some(stage))
+}
+
+async fn end_with(app: &App, id: StageId, status: Status, reason: Reason) -> Result<(), Trouble> {
+    let end = move |stage: &mut Stage| {
+        stage.status = status;
+        stage.reason = Some(reason.clone());
+        for step in stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
+            step.status = Status::Skipped;
+            step.reason = Some(reason.clone());
+        }
+        Ok(())
+    };
+    app.store.change_stage(id, app.plugins.notifier_names(), now(), end).await?;
+    Ok(())
+}
+
+/// Moves steps until none moves any more.
+async fn drive(run: &Arc<StageRun>, stage: &Stage, cancel: &CancellationToken) -> Result<(), Trouble> {
+    let mut hands = Hands::default();
+    for step in stage.steps.iter().filter(|step| step.status == Status::Running) {
+        hands.take(run, step.number, step::Begin::Again);
+    }
+    let left = run.time_left(stage);
+    let deadline = tokio::time::sleep(left);
+    tokio::pin!(deadline);
+    let mut stopped = false;
+    loop {
+        let stage = run.stage()?;
+        if !stopped {
+            run.make_moves(&stage, &mut hands).await?;
+        }
+        if hands.tasks.is_empty() {
+            return Ok(());
+        }
+        let stop = tokio::select! {
+            Some(ended) = hands.tasks.join_next() => {
+                ended.context("a step's task failed")??;
+                None
+            }
+            () = cancel.cancelled(), if !stopped => Some(run.cancel_reason()?),
+            () = &mut deadline, if !stopped => Some(timeout_reason(left)),
+        };
+        if let Some(reason) = stop {
+            stopped = true;
+            run.stop_all(&reason, &hands).await?;
+        }
+    }
+}
+
+fn timeout_reason(left: Duration) -> Reason {
+    Reason::new(
+        "stage-timeout",
+        format!("the stage ran into its time limit ({} s were left when it started or was taken up)", left.as_secs()),
+    )
+    .help("raise `timeout` in the pipeline file, or `[limits] stage_timeout` of the instance")
+}
+
+/// The steps that are being run now.
+#[derive(Default)]
+struct Hands {
+    tasks: JoinSet<anyhow::Result<()>>,
+    cancels: HashMap<StepNumber, CancellationToken>,
+}
+
+impl Hands {
+    fn take(&mut self, run: &Arc<StageRun>, number: StepNumber, begin: step::Begin) {
+        let cancel = CancellationToken::new();
+        self.cancels.insert(number, cancel.clone());
+        self.tasks.spawn(step::run(Arc::clone(run), number, begin, cancel));
+    }
+
+    fn cancel(&self, number: StepNumber) {
+        if let Some(cancel) = self.cancels.get(&number) {
+            cancel.cancel();
+        }
+    }
+}
+
+impl StageRun {
+    async fn open(app: &Arc<App>, stage: &Stage) -> Result<Self, Reason> {
+        let trouble = |error: StoreError| Reason::new("store", error.to_string());
+        let build = app.build(stage.build).map_err(trouble)?;
+        let plans = stage.steps.iter().filter_map(|step| step.round.as_ref());
+        let planned = plans.flat_map(|round| &round.plan.containers).flat_map(|container| &container.secrets);
+        let mut names: BTreeSet<String> = planned.map(|mount| mount.secret.clone()).collect();
+        names.extend(stage.pipeline.secret_names().map(str::to_owned));
+        let secrets = StageSecrets::open(app, &build, &names)?;
+        let facts = crate::prepare::facts(app, &build).await;
+        let id = StageId { build: stage.build, stage: stage.number };
+        Ok(Self { app: Arc::clone(app), id, facts, mask: secrets.mask()?, secrets, build })
+    }
+
+    fn stage(&self) -> Result<Stage, StoreError> {
+        self.app.store.read()?.stage(self.id)?.ok_or(StoreError::NotFound("stage"))
+    }
+
+    fn step_id(&self, step: &Step) -> StepId {
+        StepId { build: self.id.build, stage: self.id.stage, step: step.number, attempt: step.attempt }
+    }
+
+    async fn change(&self, change: impl Fn(&mut Stage) + Send + 'static) -> Result<Stage, StoreError> {
+        let change = move |stage: &mut Stage| {
+            change(stage);
+            Ok(())
+        };
+        self.app.store.change_stage(self.id, self.app.plugins.notifier_names(), now(), change).await
+    }
+
+    async fn change_step(&self, number: StepNumber, change: impl Fn(&mut Step) + Send + 'static) -> Result<Stage, StoreError> {
+        self.change(move |stage| stage.steps.iter_mut().filter(|step| step.number == number).for_each(&change)).await
+    }
+
+    fn time_left(&self, stage: &Stage) -> Duration {
+        let limit = stage.pipeline.timeout.unwrap_or(self.app.config.limits.stage_timeout);
+        let spent = stage.started_at.map_or(Duration::ZERO, |started: Timestamp| now().since(started));
+        limit.saturating_sub(spent)
+    }
+
+    /// Carries out what the graph says. A move that changes a row may make another one possible, so it is asked until nothing new
+    /// comes.
+    async fn make_moves(self: &Arc<Self>, stage: &Stage, hands: &mut Hands) -> Result<(), Trouble> {
+        let mut stage = stage.clone();
+        loop {
+            let moves = graph::next(&graph::nodes(&stage), &self.facts);
+            let moves: Vec<Move> = moves.into_iter().filter(|one| is_new(&stage, one)).collect();
+            if moves.is_empty() {
+                return Ok(());
+            }
+            for one in &moves {
+                if let Move::Cancel(number, _) = one {
+                    hands.cancel(*number);
+                }
+            }
+            let at = now();
+            let noted = moves.clone();
+            stage = self.change(move |stage| noted.iter().for_each(|one| note(stage, one, at))).await?;
+            for one in moves {
+                if let Move::Start(number, _) = one {
+                    hands.take(self, number, step::Begin::Fresh);
+                }
+            }
+        }
+    }
+
+    fn cancel_reason(&self) -> Result<Reason, StoreError> {
+        let by = self.stage()?.cancel_requested.map_or_else(|| "someone".to_owned(), |request| request.by);
+        Ok(Reason::new(graph::CANCELLED, format!("cancelled by {by}")))
+    }
+
+    /// Ends every step that is not over: those that run are stopped, those that wait never start.
+    async fn stop_all(&self, reason: &Reason, hands: &Hands) -> Result<(), StoreError> {
+        let stage = self.stage()?;
+        let moves = graph::cancel_all(&graph::nodes(&stage), reason);
+        for one in &moves {
+            hands.cancel(one.step());
+        }
+        let at = now();
+        let reason = reason.clone();
+        self.change(move |stage| {
+            moves.iter().for_each(|one| note(stage, one, at));
+            stage.reason = Some(reason.clone());
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// All steps are over: so is the stage.
+    async fn finish(&self, in_hand: &InHand) -> Result<(), StoreError> {
+        let cancelled = in_hand.cancel.is_cancelled();
+        self.change(move |stage| {
+            stage.status = match graph::stage_status(&graph::nodes(stage)) {
+                // Everything was over when the wish to stop it came.
+                status if cancelled && status == Status::Skipped => Status::Killed,
+                status => status,
+            };
+            if stage.reason.is_none() {
+                stage.reason = stage.steps.iter().find(|step| step.status == stage.status).and_then(|step| step.reason.clone());
+            }
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// Whether carrying the move out would change anything.
+fn is_new(stage: &Stage, one: &Move) -> bool {
+    let Some(step) = stage.steps.iter().find(|step| step.number == one.step()) else { return false };
+    match one {
+        Move::Start(..) | Move::Skip(..) => step.status == Status::Pending,
+        Move::Cancel(_, reason) | Move::Wait(_, reason) => step.reason.as_ref() != Some(reason),
+    }
+}
+
+/// Writes a move down. A step that runs is only marked: how it ends is told by whoever runs it.
+fn note(stage: &mut Stage, one: &Move, at: Timestamp) {
+    let Some(step) = stage.steps.iter_mut().find(|step| step.number == one.step()) else { return };
+    match one {
+        Move::Start(..) => {
+            step.status = Status::Running;
+            step.reason = None;
+            step.started_at = Some(at);
+        }
+        Move::Skip(_, reason) => {
+            step.status = Status::Skipped;
+            step.reason = Some(reason.clone());
+        }
+        Move::Cancel(_, reason) => {
+            step.reason = Some(reason.clone());
+            if step.status == Status::Pending {
+                step.status = Status::Killed;
+            }
+        }
+        Move::Wait(_, reason) => step.reason = Some(reason.clone()),
+    }
+}

@@ -1,0 +1,339 @@
+//! One step: its rounds, the containers of each, and one log for all of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use beespace_core::build::{Round, Stage, Step};
+use beespace_core::environment::{self, Given};
+use beespace_core::graph;
+use beespace_core::ids::StepNumber;
+use beespace_core::outcome::{Conclusion, Directive, Exit, ExitCause, Reason, Stream};
+use beespace_core::plan::{Container, StepPlan};
+use beespace_core::policy::{Approved, approval};
+use beespace_core::status::Status;
+use beespace_wasm::RoundEnd;
+use secrecy::SecretString;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{StageRun, workspace};
+use crate::app::now;
+use crate::engine::{EngineError, Launch, Output, Stored};
+use crate::log::LogWriter;
+use crate::prepare;
+use crate::store::decision::Decisions as _;
+
+/// Rounds of a step type at most.
+const MAX_ROUNDS: u16 = 32;
+
+/// Pieces of output on their way from the engine to the log.
+const OUTPUT_QUEUE: usize = 64;
+
+/// How long an engine may be away before its containers count as lost.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Whether a step starts, or is taken up where another process left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    Fresh,
+    Again,
+}
+
+/// How a step ended.
+struct End {
+    status: Status,
+    reason: Option<Reason>,
+    conclusion: Option<Conclusion>,
+}
+
+impl End {
+    fn new(status: Status, reason: Option<Reason>) -> Self {
+        Self { status, reason, conclusion: None }
+    }
+
+    fn error(reason: Reason) -> Self {
+        Self::new(Status::Error, Some(reason))
+    }
+}
+
+/// Runs a step to its end and writes it down.
+pub(super) async fn run(run: Arc<StageRun>, number: StepNumber, begin: Begin, cancel: CancellationToken) -> anyhow::Result<()> {
+    let stage = run.stage()?;
+    let step = stage.steps.iter().find(|step| step.number == number).context("the step is not in its stage")?.clone();
+    if number == StepNumber::CLONE {
+        let (status, reason) = workspace::fill(&run, &step).await?;
+        return end(&run, number, End::new(status, reason), None).await;
+    }
+    let log = run.app.logs.writer(run.step_id(&step), run.mask.clone(), run.app.config.limits.log_bytes).await?;
+    let step_run = StepRun { run: Arc::clone(&run), stage, step, log, cancel };
+    let ended = step_run.rounds(begin).await?;
+    if let Some(reason) = &ended.reason {
+        step_run.log.say(now(), &reason.to_string()).await?;
+    }
+    let log_end = step_run.log.finish(now(), None).await?;
+    let incomplete = (log_end.dropped > 0).then(|| format!("{} bytes beyond the limit of the log were dropped", log_end.dropped));
+    end(&run, number, ended, incomplete).await?;
+    run.app.engine.release(run.step_id(&step_run.step)).await.or_else(|error| {
+        tracing::warn!(%error, "a step's containers could not be removed; its stage's end does it");
+        Ok(())
+    })
+}
+
+async fn end(run: &StageRun, number: StepNumber, end: End, incomplete: Option<String>) -> anyhow::Result<()> {
+    let at = now();
+    run.change_step(number, move |step| {
+        step.status = end.status;
+        // A step that was stopped keeps the reason why someone stopped it.
+        if !(end.status == Status::Killed && step.reason.is_some()) {
+            step.reason.clone_from(&end.reason);
+        }
+        if let Some(conclusion) = &end.conclusion {
+            step.findings.clone_from(&conclusion.findings);
+        }
+        step.log_incomplete.clone_from(&incomplete);
+        step.finished_at = Some(at);
+    })
+    .await?;
+    run.app.metrics.step_ended(number);
+    Ok(())
+}
+
+/// A step in hand.
+struct StepRun {
+    run: Arc<StageRun>,
+    stage: Stage,
+    step: Step,
+    log: LogWriter,
+    cancel: CancellationToken,
+}
+
+impl StepRun {
+    async fn rounds(&self, mut begin: Begin) -> anyhow::Result<End> {
+        let Some(mut round) = self.step.round.clone() else {
+            return Ok(End::error(
+                Reason::new("no-plan", "the step has no plan").help("this is a mistake of the server: please report it"),
+            ));
+        };
+        loop {
+            let approved = match self.approved(&round)? {
+                Ok(approved) => Arc::new(approved),
+                Err(reason) => return Ok(End::error(reason)),
+            };
+            let exits = match self.containers(&approved, begin).await? {
+                Ok(exits) => exits,
+                Err(reason) => return Ok(End::error(reason)),
+            };
+            let Some(uses) = &round.plan.uses else { return Ok(end_of_image_step(&exits)) };
+            match self.react(uses, &round.plan, exits).await? {
+                Next::Round(plan) if round.number + 1 < MAX_ROUNDS => round = self.store_round(round.number + 1, plan).await?,
+                Next::Round(_) => {
+                    let message = format!("the step type asked for more than {MAX_ROUNDS} rounds");
+                    return Ok(End::error(Reason::new("too-many-rounds", message)));
+                }
+                Next::End(end) => return Ok(end),
+            }
+            begin = Begin::Fresh;
+        }
+    }
+
+    /// The proof that the round may run, from what is stored.
+    fn approved(&self, round: &Round) -> anyhow::Result<Result<Approved<StepPlan>, Reason>> {
+        let decision = self.run.app.store.read()?.decision(round.decision)?.context("the decision about the plan is gone")?;
+        let caused_by = self.run.build.event.sender.stable_id();
+        let pending = self.stage.approvals.iter().find(|pending| pending.decision == decision.id);
+        let approved = pending.and_then(|pending| approval::approved_digest(pending, &caused_by, now()));
+        Ok(Approved::new(round.plan.clone(), &decision, approved)
+            .map_err(|error| Reason::new("not-approved", format!("the plan may not run: {error}"))))
+    }
+
+    /// Runs the containers of a plan in the order of their needs.
+    async fn containers(&self, plan: &Arc<Approved<StepPlan>>, begin: Begin) -> anyhow::Result<Result<Vec<Exit>, Reason>> {
+        let secrets = match self.run.secrets.of_plan(plan.get()) {
+            Ok(secrets) => secrets,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
+        let env = self.environment()?;
+        let containers = self.container_graph(plan, begin, &env, &secrets, sender);
+        let (exits, written) = tokio::join!(containers, self.write_log(receiver));
+        written?;
+        Ok(exits)
+    }
+
+    async fn container_graph(
+        &self,
+        plan: &Arc<Approved<StepPlan>>,
+        begin: Begin,
+        env: &BTreeMap<String, String>,
+        secrets: &BTreeMap<String, SecretString>,
+        output: mpsc::Sender<Output>,
+    ) -> Result<Vec<Exit>, Reason> {
+        let services = CancellationToken::new();
+        let mut waiting: Vec<&Container> = plan.get().containers.iter().collect();
+        let mut exits: HashMap<String, Exit> = HashMap::new();
+        let mut tasks = JoinSet::new();
+        loop {
+            let (ready, rest): (Vec<&Container>, Vec<&Container>) =
+                waiting.into_iter().partition(|container| container.needs.iter().all(|need| exits.contains_key(need)));
+            waiting = rest;
+            for container in ready {
+                if container.needs.iter().any(|need| !exits.get(need).is_some_and(Exit::is_success)) {
+                    let message = "a container that it needs did not end well";
+                    exits.insert(container.id.clone(), Exit::unstarted(&container.id, ExitCause::Cancelled, message));
+                    continue;
+                }
+                let launch = Launch {
+                    step: self.run.step_id(&self.step),
+                    container: container.id.clone(),
+                    plan: Arc::clone(plan),
+                    env: env.clone(),
+                    secrets: secrets.clone(),
+                    timeout: None,
+                };
+                let cancel = if container.service { services.child_token() } else { self.cancel.child_token() };
+                let run = Arc::clone(&self.run);
+                tasks.spawn(run_container(run, launch, begin, self.stored(), output.clone(), cancel));
+            }
+            let working = plan.get().containers.iter().any(|one| !one.service && !exits.contains_key(&one.id));
+            if !working || self.cancel.is_cancelled() {
+                services.cancel();
+            }
+            match tasks.join_next().await {
+                None if waiting.is_empty() => break,
+                // What still waits needs something that was never there; the floor refuses such plans.
+                None => return Err(Reason::new("plan-order", "containers of the plan wait for each other")),
+                Some(ended) => {
+                    let exit = ended.map_err(|error| Reason::new("internal", error.to_string()))??;
+                    exits.insert(exit.container.clone(), exit);
+                }
+            }
+        }
+        Ok(plan.get().containers.iter().filter_map(|container| exits.remove(&container.id)).collect())
+    }
+
+    fn stored(&self) -> Stored {
+        let stored = self.log.stored();
+        Stored { stdout: stored.stdout, stderr: stored.stderr }
+    }
+
+    async fn write_log(&self, mut output: mpsc::Receiver<Output>) -> anyhow::Result<()> {
+        while let Some(piece) = output.recv().await {
+            self.log.write(piece.stream, piece.at, piece.bytes).await?;
+        }
+        Ok(())
+    }
+
+    fn environment(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let stage = self.run.stage()?;
+        let so_far = graph::status_so_far(&graph::nodes(&stage));
+        let build_url = crate::address::build_url(&self.run.app.config.server.public_url, &self.run.build);
+        Ok(environment::variables(&Given {
+            build: &self.run.build,
+            stage: &stage,
+            step: &self.step,
+            so_far,
+            build_url: &build_url,
+        }))
+    }
+
+    async fn react(&self, uses: &str, plan: &StepPlan, exits: Vec<Exit>) -> anyhow::Result<Next> {
+        let Some(step_type) = self.run.app.plugins.step_types.get(uses) else {
+            return Ok(Next::End(End::error(Reason::new(
+                "unknown-step-type",
+                format!("there is no step type {uses:?} here any more"),
+            ))));
+        };
+        let input = prepare::step_input(&self.run.app, &self.run.build, &self.stage, &self.step.name, &self.run.facts)?;
+        let end = if self.cancel.is_cancelled() { RoundEnd::Cancelled } else { RoundEnd::Exited(exits) };
+        let answer = step_type.react(input, plan, end).await;
+        for line in &answer.report.log {
+            self.log.write(Stream::Host, now(), format!("{}: {}\n", uses, line.message)).await?;
+        }
+        Ok(match answer.result {
+            Ok(Directive::Run(plan)) => Next::Round(plan),
+            Ok(Directive::Done(conclusion)) => Next::End(self.conclude(conclusion).await?),
+            Err(error) => Next::End(End::error(Reason::new("step-type", error.to_string()))),
+        })
+    }
+
+    /// Tells the reader of the log what the step type found.
+    async fn conclude(&self, conclusion: Conclusion) -> anyhow::Result<End> {
+        for finding in &conclusion.findings {
+            let remedy = finding.remedy.as_deref().map_or(String::new(), |remedy| format!(" ({remedy})"));
+            self.log.say(now(), &format!("{}: {}{remedy}", finding.rule_id, finding.message)).await?;
+        }
+        let reason = (!conclusion.message.is_empty()).then(|| Reason::new("step-type", conclusion.message.clone()));
+        Ok(End { status: conclusion.status, reason, conclusion: Some(conclusion) })
+    }
+
+    /// A further round passes policies as the first one did, before it is stored.
+    async fn store_round(&self, number: u16, plan: StepPlan) -> anyhow::Result<Round> {
+        let (decision, plan) = prepare::admit_round(&self.run.app, &self.run.build, &self.stage, plan, &self.run.facts).await;
+        let round = Round { number, plan, decision: decision.id };
+        let (id, stored, step_number) = (self.run.id, round.clone(), self.step.number);
+        let notifiers = self.run.app.plugins.notifier_names();
+        let at = now();
+        self.run
+            .app
+            .store
+            .write(move |write| {
+                write.put_decision(&decision)?;
+                write.change_stage(id, &notifiers, at, |stage| {
+                    for step in stage.steps.iter_mut().filter(|step| step.number == step_number) {
+                        step.round = Some(stored.clone());
+                    }
+                    Ok(())
+                })
+            })
+            .await?;
+        Ok(round)
+    }
+}
+
+/// What comes after a round.
+enum Next {
+    Round(StepPlan),
+    End(End),
+}
+
+/// An `image:` step ends as its container did.
+fn end_of_image_step(exits: &[Exit]) -> End {
+    let Some(exit) = exits.iter().find(|exit| !exit.is_success()).or(exits.first()) else {
+        return End::new(Status::Success, None);
+    };
+    let status = exit.cause.status(exit.code);
+    End::new(status, exit.reason())
+}
+
+/// One container to its end. While the engine does not answer, it is asked again: the container may well run on.
+async fn run_container(
+    run: Arc<StageRun>,
+    launch: Launch,
+    begin: Begin,
+    stored: Stored,
+    output: mpsc::Sender<Output>,
+    cancel: CancellationToken,
+) -> Result<Exit, Reason> {
+    let engine = &run.app.engine;
+    let mut error = match begin {
+        Begin::Fresh => engine.run(launch.clone(), output.clone(), cancel.clone()).await,
+        Begin::Again => engine.adopt(launch.clone(), stored, output.clone(), cancel.clone()).await,
+    };
+    let give_up = tokio::time::Instant::now() + ENGINE_PATIENCE;
+    let mut pause = Duration::from_secs(1);
+    loop {
+        match error {
+            Ok(exit) => return Ok(exit),
+            Err(trouble) if trouble.is_passing() && tokio::time::Instant::now() < give_up => {
+                tracing::warn!(step = %launch.step, error = %trouble, "the engine is in trouble; asking again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(15));
+                error = engine.adopt(launch.clone(), stored, output.clone(), cancel.clone()).await;
+            }
+            Err(trouble) => return Err(EngineError::reason(&trouble)),
+        }
+    }
+}

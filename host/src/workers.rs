@@ -1,0 +1,216 @@
+//! The four workers, one for each queue, and how each ends a row that cannot be saved.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use beespace_core::build::Stage;
+use beespace_core::ids::{BuildId, DeliveryId, NoticeId, StageId};
+use beespace_core::notice::NoticeState;
+use beespace_core::outcome::Reason;
+use beespace_core::status::Status;
+use tokio::task::JoinSet;
+
+use crate::app::{App, now};
+use crate::flow;
+use crate::store::build::{Builds as _, stage_id_of_key};
+use crate::store::delivery::{Deliveries as _, Settlement};
+use crate::store::outbox::Notices as _;
+use crate::store::{Queue, StoreError};
+use crate::worker::{Duties, Trouble, Worker};
+
+/// Builds prepared at once: mostly waiting for Gogs and git.
+const PREPARED_AT_ONCE: usize = 8;
+/// Notices sent at once: mostly waiting for others.
+const SENT_AT_ONCE: usize = 8;
+/// A worker that has not looked for this long is stuck.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// When each worker looked last.
+#[derive(Debug, Clone, Default)]
+pub struct Beats([Arc<AtomicU64>; Queue::COUNT]);
+
+impl Beats {
+    fn of(&self, queue: Queue) -> Arc<AtomicU64> {
+        self.0.get(queue as usize).cloned().unwrap_or_default()
+    }
+
+    /// Whether every worker has looked at its queue lately.
+    #[must_use]
+    pub fn are_regular(&self) -> bool {
+        let at = now();
+        self.0.iter().all(|beat| {
+            let last = beat.load(Ordering::Relaxed);
+            at.0.saturating_sub(last) < u64::try_from(STUCK.as_millis()).unwrap_or(u64::MAX)
+        })
+    }
+}
+
+/// Starts all of them; they end when the server stops.
+pub fn start(app: &Arc<App>) -> JoinSet<()> {
+    let capacity = usize::from(app.config.engine.capacity.get());
+    let mut workers = JoinSet::new();
+    for (queue, parallel, duties) in [
+        (Queue::Delivery, 1, delivery_duties(app)),
+        (Queue::Prepare, PREPARED_AT_ONCE, prepare_duties(app)),
+        (Queue::Run, capacity, run_duties(app)),
+        (Queue::Notice, SENT_AT_ONCE, notice_duties(app)),
+    ] {
+        let beat = app.beats.of(queue);
+        beat.store(now().0, Ordering::Relaxed);
+        let worker = Worker { store: app.store.clone(), queue, parallel, duties, beat, now };
+        workers.spawn(worker.serve(app.stopping.clone()));
+    }
+    workers
+}
+
+fn uuid(key: &[u8]) -> uuid::Uuid {
+    uuid::Uuid::from_slice(key).unwrap_or_default()
+}
+
+fn unreadable_key() -> Trouble {
+    Trouble::Failed(anyhow::anyhow!("the queue's key cannot be read"))
+}
+
+/// Ties a function of the app to the shape that a worker wants.
+macro_rules! duty {
+    ($app:expr, |$held:ident, $($arg:ident),+| $body:expr) => {{
+        let $held = Arc::clone($app);
+        Box::new(move |$($arg),+| {
+            let $held = Arc::clone(&$held);
+            Box::pin(async move { $body })
+        })
+    }};
+}
+
+fn delivery_duties(app: &Arc<App>) -> Duties {
+    let turns = Arc::clone(app);
+    Duties {
+        work: duty!(app, |app, key| flow::settle_delivery(&app, DeliveryId(uuid(&key))).await),
+        bury: duty!(app, |app, key, reason| {
+            let bury = move |_: Option<&beespace_core::intake::LastSeenRef>| Settlement::Bury(reason.clone());
+            app.store.settle_delivery(DeliveryId(uuid(&key)), None, now(), bury).await
+        }),
+        turn_of: Box::new(move |key| {
+            let delivery = turns.store.read().and_then(|read| read.delivery(DeliveryId(uuid(key))));
+            delivery.ok().flatten().map_or(0, |delivery| delivery.repository.0)
+        }),
+        crowded_out: Box::new(|_| Box::pin(async {})),
+    }
+}
+
+fn prepare_duties(app: &Arc<App>) -> Duties {
+    let turns = Arc::clone(app);
+    Duties {
+        work: duty!(app, |app, key| flow::prepare_build(&app, BuildId(uuid(&key))).await),
+        bury: duty!(app, |app, key, reason| {
+            let names = app.plugins.notifier_names();
+            app.store.end_unprepared(BuildId(uuid(&key)), Status::Error, reason, names, now()).await
+        }),
+        turn_of: Box::new(move |key| turn_of_build(&turns, BuildId(uuid(key)))),
+        crowded_out: Box::new(|_| Box::pin(async {})),
+    }
+}
+
+fn turn_of_build(app: &App, id: BuildId) -> u64 {
+    let build = app.store.read().and_then(|read| read.build(id));
+    build.ok().flatten().map_or(0, |build| build.event.repository.id.0)
+}
+
+fn run_duties(app: &Arc<App>) -> Duties {
+    let turns = Arc::clone(app);
+    Duties {
+        work: duty!(app, |app, key| {
+            let id = stage_id_of_key(&key).ok_or_else(unreadable_key)?;
+            flow::run_stage(&app, id).await
+        }),
+        bury: duty!(app, |app, key, reason| match stage_id_of_key(&key) {
+            Some(id) => bury_stage(&app, id, reason).await,
+            None => Ok(()),
+        }),
+        turn_of: Box::new(move |key| stage_id_of_key(key).map_or(0, |id| turn_of_build(&turns, id.build))),
+        crowded_out: duty!(app, |app, key| {
+            if let Some(id) = stage_id_of_key(&key) {
+                explain_capacity(&app, id).await;
+            }
+        }),
+    }
+}
+
+async fn bury_stage(app: &App, id: StageId, reason: Reason) -> Result<(), StoreError> {
+    let end = move |stage: &mut Stage| {
+        stage.status = Status::Error;
+        stage.reason = Some(reason.clone());
+        for step in stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
+            step.status = if step.status == Status::Running { Status::Error } else { Status::Skipped };
+            step.reason = Some(reason.clone());
+        }
+        Ok(())
+    };
+    app.store.change_stage(id, app.plugins.notifier_names(), now(), end).await?;
+    if let Err(error) = app.engine.destroy(id).await {
+        tracing::warn!(stage = %id, %error, "what is left of a given-up stage could not be removed");
+    }
+    Ok(())
+}
+
+/// Shows on the stage why it waits though it could run.
+async fn explain_capacity(app: &App, id: StageId) {
+    let capacity = app.config.engine.capacity;
+    let reason = Reason::new("capacity", format!("waits for its turn: {capacity} stages may run at once, and as many do"));
+    let explain = move |stage: &mut Stage| {
+        if stage.status == Status::Pending {
+            stage.reason = Some(reason.clone());
+        }
+        Ok(())
+    };
+    if let Err(error) = app.store.change_stage(id, app.plugins.notifier_names(), now(), explain).await {
+        tracing::warn!(stage = %id, %error, "the reason of a wait could not be stored");
+    }
+}
+
+fn notice_duties(app: &Arc<App>) -> Duties {
+    let turns = Arc::clone(app);
+    Duties {
+        work: duty!(app, |app, key| flow::send_notice(&app, NoticeId(uuid(&key))).await),
+        bury: duty!(app, |app, key, reason| {
+            let at = now();
+            let bury = move |notice: &mut beespace_core::notice::Notice| {
+                notice.state = NoticeState::Dead;
+                notice.last_error = Some(reason.to_string());
+                notice.finished_at = Some(at);
+            };
+            app.store.change_notice(NoticeId(uuid(&key)), None, bury).await.map(drop)
+        }),
+        turn_of: Box::new(move |key| {
+            let notice = turns.store.read().and_then(|read| read.notice(NoticeId(uuid(key))));
+            notice.ok().flatten().map_or(0, |notice| turn_of_build(&turns, notice.build))
+        }),
+        crowded_out: Box::new(|_| Box::pin(async {})),
+    }
+}
+
+/// What a process before this one left in the engine and nobody will take up again is removed.
+///
+/// # Errors
+/// The store's; the engine's trouble is logged, and met again when a stage wants to run.
+pub async fn sweep(app: &App) -> Result<(), StoreError> {
+    let left = match app.engine.inventory().await {
+        Ok(left) => left,
+        Err(error) => {
+            tracing::warn!(%error, "the engine cannot be asked what is left over");
+            return Ok(());
+        }
+    };
+    for id in left {
+        let stage = app.store.read()?.stage(id)?;
+        if stage.is_some_and(|stage| stage.status == Status::Running) {
+            continue;
+        }
+        tracing::info!(stage = %id, "removing what an earlier run left behind");
+        if let Err(error) = app.engine.destroy(id).await {
+            tracing::warn!(stage = %id, %error, "it could not be removed");
+        }
+    }
+    Ok(())
+}
