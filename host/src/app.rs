@@ -1,7 +1,7 @@
 //! The composition root: what lives long, and who knows whom.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use beespace_core::build::Build;
@@ -13,8 +13,9 @@ use zeroize::Zeroizing;
 
 use crate::config::{Config, EngineKind};
 use crate::engine::Engine;
+use crate::engine::docker::{Docker, DockerOptions};
 use crate::engine::dummy::Dummy;
-use crate::forge::Gogs;
+use crate::forge::Forge;
 use crate::log::LogStore;
 use crate::plugins::Plugins;
 use crate::run::Running;
@@ -31,7 +32,7 @@ pub struct App {
     pub config: Config,
     pub store: Store,
     pub key: Arc<Key>,
-    pub gogs: Gogs,
+    pub forge: Forge,
     pub mirrors: Mirrors,
     pub plugins: Plugins,
     pub engine: Arc<dyn Engine>,
@@ -63,7 +64,7 @@ impl App {
             anyhow::anyhow!("plugins cannot be loaded:\n  {}", all.join("\n  "))
         })?;
         Ok(Arc::new(Self {
-            gogs: Gogs::new(&config.gogs)?,
+            forge: Forge::new(config.gogs.url.clone(), config.gogs.token.clone(), config.gogs.ca_file.as_deref())?,
             mirrors: Mirrors::new(dir.join("mirrors"), dir.join("home"), config.gogs.ca_file.clone()),
             logs: LogStore::new(dir.join("logs")),
             running: Running::default(),
@@ -89,9 +90,24 @@ impl App {
 
 fn open_engine(config: &Config, instance: uuid::Uuid) -> anyhow::Result<Arc<dyn Engine>> {
     Ok(match config.engine.kind {
-        EngineKind::Docker => anyhow::bail!("{instance}"),
+        EngineKind::Docker => Arc::new(Docker::new(docker_options(config, instance))?),
         EngineKind::Dummy => Arc::new(Dummy::new()),
     })
+}
+
+/// From TERM to KILL: what Docker itself gives.
+const GRACE: Duration = Duration::from_secs(10);
+
+fn docker_options(config: &Config, instance: uuid::Uuid) -> DockerOptions {
+    DockerOptions {
+        host: config.engine.host.clone(),
+        instance: instance.as_simple().to_string(),
+        memory: config.limits.step_memory,
+        pids: u32::from(config.limits.step_pids.get()),
+        // Each line has some bytes of the engine's own around it in its copy.
+        log_bytes: config.limits.log_bytes.saturating_mul(2),
+        grace: GRACE,
+    }
 }
 
 /// The directory exists and belongs to the server alone.

@@ -12,10 +12,9 @@ use beespace_core::outcome::Reason;
 use beespace_core::pipeline::when::ChangedPaths;
 use beespace_core::status::Status;
 use beespace_wasm::{Pending, SourceEntry, SourceFiles, SourceKind};
-use url::Url;
 
 use crate::app::{App, now};
-use crate::source::{self, Access, Checkout, CheckoutRequest, EntryKind, Mirror, Pin, SourceError};
+use crate::source::{self, Checkout, CheckoutRequest, EntryKind, Mirror, Pin, SourceError};
 use crate::store::queue::backoff;
 use crate::worker::Trouble;
 
@@ -66,7 +65,7 @@ pub async fn resolve(app: &App, build: &Build) -> Result<Resolved, Trouble> {
 
 async fn find(app: &App, build: &Build, mirror: &Mirror) -> Result<Resolved, SourceError> {
     let (sha, git_ref) = (build.event.sha(), build.event.git_ref());
-    let fetched = mirror.fetch(&clone_url(app, build), &Access::token(app.config.gogs.token.clone())).await;
+    let fetched = mirror.fetch(&app.forge.clone_url(&build.event.repository.name), &app.forge.access()).await;
     let pin = match mirror.pin(sha, &git_ref).await {
         // A commit that is here already is built while Gogs is away.
         Ok(Pin::Found) => Pin::Found,
@@ -110,17 +109,6 @@ async fn wait_or_give_up(app: &App, build: &Build, error: &SourceError) -> Resul
     Err(Trouble::Wait { until: now() + pause })
 }
 
-/// Where git finds the repository: the configured Gogs, never an address from a payload.
-#[must_use]
-pub fn clone_url(app: &App, build: &Build) -> Url {
-    let mut url = app.config.gogs.url.clone();
-    let name = &build.event.repository.name;
-    if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().push(name.owner()).push(&format!("{}.git", name.name()));
-    }
-    url
-}
-
 /// The pipeline file of the commit; none where there is none, a reason where something else lies there.
 ///
 /// # Errors
@@ -162,7 +150,7 @@ async fn changed_in(mirror: &Mirror, build: &Build) -> ChangedPaths {
 /// # Errors
 /// In words, for the log and the page.
 pub async fn checkout(app: &App, build: &Build, sha: &Sha, depth: u32) -> Result<Checkout, Reason> {
-    let origin = clone_url(app, build);
+    let origin = app.forge.clone_url(&build.event.repository.name);
     let branch = build.event.branch().unwrap_or(&build.event.repository.default_branch);
     let request = CheckoutRequest { sha, branch, depth: NonZeroU32::new(depth), origin: &origin };
     let scratch = app.config.data.dir.join("scratch");
