@@ -61,8 +61,12 @@ async fn decide<T: Subject + Serialize + DeserializeOwned>(
         let started = Instant::now();
         let answer = bound.policy.evaluate(request).await;
         let took = started.elapsed();
-        app.metrics.policy_evaluated(&bound.policy.plugin().binding, &answer.result, took);
+        app.metrics.evaluated(bound.mode.as_str(), verdict_word(&answer.result), took);
         chain.answer(answer.result.map_err(Into::into), took);
     }
     chain.settle().record(id, point, matter.stage, step, now())
+}
+
+fn verdict_word<E>(result: &Result<Verdict, E>) -> &'static str {
+    result.as_ref().map_or("error", |verdict| verdict.outcome.as_str())
 }

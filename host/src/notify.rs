@@ -91,7 +91,7 @@ async fn settle(
         notice.finished_at = Some(at);
     });
     let settled = settled.await?;
-    app.metrics.notice_settled(&settled);
+    app.metrics.notice(settled.state.as_str());
     // The next one of the thread may go now.
     app.store.wake(Queue::Notice);
     Ok(())

@@ -8,7 +8,10 @@ use beespace_core::build::Stage;
 use beespace_core::ids::{BuildId, DeliveryId, NoticeId, StageId};
 use beespace_core::notice::NoticeState;
 use beespace_core::outcome::Reason;
+use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
+use beespace_core::time::Timestamp;
+use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
 use crate::app::{App, now};
@@ -61,7 +64,46 @@ pub fn start(app: &Arc<App>) -> JoinSet<()> {
         let worker = Worker { store: app.store.clone(), queue, parallel, duties, beat, now };
         workers.spawn(worker.serve(app.stopping.clone()));
     }
+    workers.spawn(measure(Arc::clone(app)));
     workers
+}
+
+/// Turns what happened into figures.
+async fn measure(app: Arc<App>) {
+    let mut events = app.store.watch();
+    loop {
+        let event = tokio::select! {
+            () = app.stopping.cancelled() => return,
+            event = events.recv() => event,
+        };
+        match event {
+            Ok(event) => count(&app, event),
+            // Figures may miss what came faster than they were counted; rows miss nothing.
+            Err(broadcast::error::RecvError::Lagged(missed)) => tracing::warn!(missed, "changes were not counted"),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+fn count(app: &App, event: RunEvent) {
+    let took = |from: Option<Timestamp>, to: Option<Timestamp>| from.zip(to).map(|(from, to)| to.since(from));
+    match event {
+        RunEvent::BuildFinished { build, .. } => {
+            if let Ok(build) = app.build(build) {
+                let took = took(build.started_at, build.finished_at).unwrap_or_default();
+                app.metrics.build_ended(build.event.kind(), build.status, took);
+            }
+        }
+        RunEvent::StepChanged { step, status } if status.is_over() => {
+            let stage = app.store.read().and_then(|read| read.stage(step.stage_id()));
+            let steps = stage.ok().flatten().map(|stage| stage.steps).unwrap_or_default();
+            let step = steps.iter().find(|one| one.number == step.step);
+            if let Some(took) = step.and_then(|step| took(step.started_at, step.finished_at)) {
+                app.metrics.step_ended(took);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn uuid(key: &[u8]) -> uuid::Uuid {

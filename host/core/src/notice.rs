@@ -67,6 +67,18 @@ pub enum NoticeState {
     Suspended,
 }
 
+impl NoticeState {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Sent => "sent",
+            Self::Dead => "dead",
+            Self::Suspended => "suspended",
+        }
+    }
+}
+
 /// What a notifier returned for a thread, so that it can edit in place of adding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {

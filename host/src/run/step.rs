@@ -97,7 +97,6 @@ async fn end(run: &StageRun, number: StepNumber, end: End, incomplete: Option<St
         step.finished_at = Some(at);
     })
     .await?;
-    run.app.metrics.step_ended(number);
     Ok(())
 }
 
