@@ -154,11 +154,7 @@ async fn the_ref_remembers_what_it_recorded_last() {
     let world = world().await;
     build_of(&world, "a", "1").await;
     let read = world.store.read().unwrap();
-<<<<<<< HEAD
-    assert_eq!(read.last_seen(REPOSITORY, "refs/heads/main").unwrap().map(|seen| seen.after), Sha::new(&"1".repeat(40)).ok());
-=======
     assert_eq!(read.last_seen(REPOSITORY, "refs/heads/main").unwrap(), Some(LastSeenRef::of(&push("1"))));
->>>>>>> 5f65f73 ([flow] the way of a push: settle, resolve, prepare, admit, run, notify)
     assert_eq!(read.waiting(Queue::Prepare).unwrap().len(), 1);
 }
 
