@@ -198,3 +198,98 @@ impl Reader<'_> {
         Err(self.malformed(format_args!("{:?}, which is no absolute path without `..`", clean(&path, 100))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(id: &str) -> exec_types::Container {
+        exec_types::Container {
+            id: id.to_owned(),
+            image: "rust:1.95".to_owned(),
+            entrypoint: None,
+            args: None,
+            script: Some("cargo test".to_owned()),
+            env: vec![("A".to_owned(), "b".to_owned())],
+            workdir: None,
+            user: None,
+            mounts: vec![mount("/workspace")],
+            secrets: Vec::new(),
+            limits: exec_types::Limits { cpu_millis: None, memory_bytes: Some(1 << 30), pids: None, timeout_seconds: None },
+            network: exec_types::Network::BuildDefault,
+            needs: Vec::new(),
+            service: false,
+        }
+    }
+
+    fn mount(path: &str) -> exec_types::Mount {
+        exec_types::Mount { source: exec_types::MountSource::Workspace, path: path.to_owned(), read_only: false }
+    }
+
+    fn read(containers: Vec<exec_types::Container>) -> Result<StepPlan, PluginError> {
+        let plan = exec_types::Plan { containers, artifacts: Vec::new(), summary: "tests".to_owned(), state: b"state".to_vec() };
+        Reader::new("step \"x\"", 1 << 20).plan(&Planned { step: "test", uses: "cargo" }, plan)
+    }
+
+    #[test]
+    fn a_plan_keeps_what_it_says() {
+        let needing = exec_types::Container { needs: vec!["a".to_owned()], ..container("b") };
+        let plan = read(vec![container("a"), needing]).unwrap();
+        assert_eq!((plan.step.as_str(), plan.uses.as_deref(), plan.state.as_str()), ("test", Some("cargo"), "c3RhdGU="));
+        let first = &plan.containers[0];
+        assert_eq!((first.image.as_str(), first.script.as_deref()), ("rust:1.95", Some("cargo test")));
+        assert_eq!(first.limits.memory_bytes, Some(1 << 30));
+        assert_eq!(plan.containers[1].needs, ["a"]);
+    }
+
+    #[test]
+    fn what_is_no_plan_is_refused() {
+        let change = |change: &dyn Fn(&mut exec_types::Container)| {
+            let mut one = container("a");
+            change(&mut one);
+            vec![one]
+        };
+        let wrong: &[(&str, Vec<exec_types::Container>)] = &[
+            ("a name twice", vec![container("a"), container("a")]),
+            ("a need that is not there", change(&|one| one.needs = vec!["b".to_owned()])),
+            ("a need of its own", change(&|one| one.needs = vec!["a".to_owned()])),
+            ("an odd id", change(&|one| one.id = "../a".to_owned())),
+            ("an image that is an option", change(&|one| one.image = "--privileged".to_owned())),
+            ("an image with a line break", change(&|one| one.image = "a\nb".to_owned())),
+            ("a script beside arguments", change(&|one| one.args = Some(Vec::new()))),
+            ("a zero byte", change(&|one| one.script = Some("a\0b".to_owned()))),
+            ("a variable with =", change(&|one| one.env = vec![("A=B".to_owned(), String::new())])),
+            ("a variable that is a number", change(&|one| one.env = vec![("1A".to_owned(), String::new())])),
+            ("a path that climbs", change(&|one| one.mounts = vec![mount("/workspace/../etc")])),
+            ("a path from somewhere", change(&|one| one.workdir = Some("src".to_owned()))),
+        ];
+        for (what, containers) in wrong {
+            assert_eq!(read(containers.clone()).unwrap_err().class, ErrorClass::Malformed, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_is_refused() {
+        let many = (0..65).map(|number| container(&format!("c{number}"))).collect();
+        assert_eq!(read(many).unwrap_err().class, ErrorClass::OutputTooLarge);
+        let long = exec_types::Container { script: Some("x".repeat(2 << 20)), ..container("a") };
+        assert_eq!(read(vec![long]).unwrap_err().class, ErrorClass::OutputTooLarge);
+    }
+
+    #[test]
+    fn an_end_needs_an_object_for_its_outputs() {
+        let end = |outputs: &str| {
+            let outcome = step::Outcome {
+                status: step::ResultStatus::Skipped,
+                outputs: outputs.to_owned(),
+                findings: Vec::new(),
+                message: "nothing\u{202e} to do".to_owned(),
+            };
+            Reader::new("step \"x\"", 1 << 20).conclusion(outcome)
+        };
+        assert!(end("[]").is_err());
+        let conclusion = end(r#"{"a": 1}"#).unwrap();
+        assert_eq!((conclusion.status, conclusion.message.as_str()), (Status::Skipped, "nothing to do"));
+        assert!(end("").unwrap().outputs.is_empty());
+    }
+}

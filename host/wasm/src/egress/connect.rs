@@ -157,3 +157,48 @@ fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
         Err(_) => Error::HttpResponseBodySize(u64::try_from(MAX_ANSWER).ok()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// The body of what a server answers with `answer`; the server then says no more, and does not hang up.
+    async fn body_of(answer: Vec<u8>) -> Result<usize, Error> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.write_all(&answer).await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        let stream = TcpStream::connect(address).await.unwrap();
+        let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let place = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();
+        let request = Request::get("http://there/").body(body).unwrap();
+        let time = Some(Duration::from_millis(200));
+        let (answer, driver) = exchange(Opened(Box::new(stream)), request, place, time).await.unwrap();
+        let driver = tokio::spawn(Pin::from(driver));
+        let read = answer.into_body().collect().await.map(|body| body.to_bytes().len());
+        driver.abort();
+        server.abort();
+        read
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_to_its_end_and_no_further_than_its_cap() {
+        let answer = |length: usize| {
+            let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").into_bytes();
+            answer.resize(answer.len() + length, b'x');
+            answer
+        };
+        assert_eq!(body_of(answer(MAX_ANSWER)).await.unwrap(), MAX_ANSWER);
+        assert!(matches!(body_of(answer(MAX_ANSWER + 1)).await, Err(Error::HttpResponseBodySize(_))));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stops_coming_is_given_up() {
+        let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun".to_vec();
+        assert!(matches!(body_of(begun).await, Err(Error::ConnectionReadTimeout)));
+    }
+}
