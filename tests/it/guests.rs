@@ -94,7 +94,12 @@ pub(crate) fn policy_guest(parts: &[(&str, &str)]) -> Vec<u8> {
 
 /// A notifier from `tests/guests`.
 pub(crate) fn notifier_guest(name: &str) -> Vec<u8> {
-    let module = wat::parse_str(guest_text(name)).unwrap_or_else(|error| panic!("{error}"));
+    notifier_of(&guest_text(name))
+}
+
+/// A notifier from a text.
+pub(crate) fn notifier_of(text: &str) -> Vec<u8> {
+    let module = wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"));
     let (resolve, world) = world("notifier-plugin", None);
     componentize(&module, &resolve, world, &manifest("notifier"))
 }

@@ -161,6 +161,40 @@ async fn settings_are_checked_against_the_schema_before_anything_runs() {
     assert_eq!(plugin.component, beespace_core::digest::Digest::of(&component));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_is_not_followed_to_the_outside() {
+    let (resolve, world) = guests::world("policy-plugin", None);
+    let module = wat::parse_str(guests::guest_text("policy")).unwrap();
+    for outside in ["file:///etc/passwd", "http://127.0.0.1:1/schema"] {
+        let manifest =
+            format!(r#"{{"name": "guest", "version": "0.0.1", "kind": "policy", "config_schema": {{"$ref": "{outside}"}}}}"#);
+        let failure = failure(guests::componentize(&module, &resolve, world, &manifest)).await;
+        assert!(matches!(failure, LoadFailure::Schema(_)), "{failure}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_of_a_newer_interface_is_told_what_is_missing() {
+    let newer = "package test:guest; \
+        world newer { import beespace:plugin/log@0.9.0; export beespace:plugin/lifecycle@0.1.0; \
+        export beespace:plugin/policy@0.1.0; } \
+        package beespace:plugin@0.9.0 { interface log { flush: func(); } }";
+    let failure = failure(dummy("newer", Some(newer), "policy")).await;
+    let LoadFailure::Incompatible(why) = &failure else { panic!("{failure}") };
+    assert!(why.contains("beespace:plugin/log@0.9.0"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_other_engines_and_crashes_left_is_cleared_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("aot");
+    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    std::fs::write(dir.join("00.11.cwasm"), b"old").unwrap();
+    std::fs::write(dir.join("00.11.0123.part"), b"half").unwrap();
+    cached(&dir);
+    only_file(&dir);
+}
+
 fn cached(dir: &std::path::Path) -> Host {
     let cache = CacheOptions { dir: dir.to_owned(), key: vec![7; 32].into() };
     Host::new(HostOptions { cache: Some(cache), max_running: 2, ..HostOptions::default() }).unwrap()

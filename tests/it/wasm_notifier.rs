@@ -22,10 +22,14 @@ impl SecretSource for Token {
 }
 
 async fn keeper(secrets: Arc<dyn SecretSource>) -> Notifier {
+    load_keeper(guests::notifier_guest("keep"), secrets).await
+}
+
+async fn load_keeper(component: Vec<u8>, secrets: Arc<dyn SecretSource>) -> Notifier {
     let grants = Grants { secrets: BTreeSet::from(["token".to_owned()]), secrets_reveal: true, kv: true, egress: Vec::new() };
     let spec = BindingSpec::new("hook", serde_json::json!({}), Limits::notifier());
     let spec = BindingSpec { grants, kv: Some(Arc::new(Memory::default())), secrets: Some(secrets), ..spec };
-    guests::host().load_notifier(guests::notifier_guest("keep"), spec).await.unwrap()
+    guests::host().load_notifier(component, spec).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,6 +39,18 @@ async fn a_notifier_remembers_and_signs_and_its_log_shows_no_secret() {
     let signature = hmac::Hmac::<sha2::Sha256>::new_from_slice(VALUE).unwrap().chain_update("seen").finalize().into_bytes();
     assert_eq!(receipt.state, signature.to_vec());
     assert_eq!(answer.report.log[0].message, "***");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handles_without_end_meet_their_budget() {
+    let first = "(call $put-first)\n    (if";
+    let text = guests::guest_text("keep");
+    assert!(text.contains(first));
+    let leak = "(loop $more (call $open (i32.const 1040) (i32.const 5) (i32.const 440)) (br $more))";
+    let component = guests::notifier_of(&text.replacen(first, &format!("{leak} {first}"), 1));
+    let error = load_keeper(component, Arc::new(Token)).await.send(guests::notice()).await.result.unwrap_err();
+    assert!(matches!(&error, SendError::Unknown(error) if error.class == ErrorClass::Memory), "{error:?}");
+    assert!(error.to_string().contains("1000 open handles"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

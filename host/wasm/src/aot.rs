@@ -61,7 +61,21 @@ impl AotCache {
         }
         let mut hash = StableHasher(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hash);
-        Ok(Self { compatibility: Digest(hash.0.finalize().into()), options })
+        let cache = Self { compatibility: Digest(hash.0.finalize().into()), options };
+        cache.remove_leftovers();
+        Ok(cache)
+    }
+
+    /// Files of other engines, which nobody will load again, and those that a crash left unfinished. That one stays is no harm.
+    fn remove_leftovers(&self) {
+        let ending = format!(".{}.cwasm", self.compatibility.hex());
+        for entry in std::fs::read_dir(&self.options.dir).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if (name.ends_with(".cwasm") && !name.ends_with(&ending)) || name.ends_with(".part") {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// The compiled component, where an intact one is kept.

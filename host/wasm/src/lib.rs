@@ -2,7 +2,7 @@
 //!
 //! | ring | here |
 //! |---|---|
-//! | every setting of the runtime | [`engine`] (configuration, pool, the ticker without which no guest runs) |
+//! | every setting of the runtime | `engine` (configuration, pool, the ticker without which no guest runs) |
 //! | generated | `bindings` (what `bindgen!` makes of `wit/`, nothing else) |
 //! | meaning | the rest, below |
 //!
