@@ -129,18 +129,6 @@ impl Perform for Screen {
     }
 }
 
-/// One character, safe between tags and in quoted attributes.
-pub(super) fn escape(character: char, out: &mut String) {
-    match character {
-        '&' => out.push_str("&amp;"),
-        '<' => out.push_str("&lt;"),
-        '>' => out.push_str("&gt;"),
-        '"' => out.push_str("&quot;"),
-        '\'' => out.push_str("&#39;"),
-        _ => out.push(character),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use beespace_core::outcome::Stream;
 use beespace_core::time::Timestamp;
 
-use super::ansi::{Ansi, escape};
+use super::ansi::Ansi;
+use super::html::escape;
 use crate::log::{LogLine, LogPiece};
 
 /// A line that is not over is painted again each time it grows up to this width, then each time it has grown by an eighth: else a
@@ -46,9 +47,14 @@ impl Rows {
     /// Rows of a log that began at `started_at`, on the page `href`.
     #[must_use]
     pub fn new(href: &str, started_at: Option<Timestamp>) -> Self {
-        let mut escaped = String::with_capacity(href.len());
-        href.chars().for_each(|character| escape(character, &mut escaped));
-        Self { href: escaped, started_at, stdout: Ansi::default(), stderr: Ansi::default(), host: Ansi::default(), growing: None }
+        Self {
+            href: escape(href),
+            started_at,
+            stdout: Ansi::default(),
+            stderr: Ansi::default(),
+            host: Ansi::default(),
+            growing: None,
+        }
     }
 
     /// A line that is there as a whole.

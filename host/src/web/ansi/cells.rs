@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use url::Url;
 
 use super::colour::Style;
-use super::escape;
+use crate::web::html::{escape, escape_char};
 
 /// Longer addresses are not links.
 const MAX_ADDRESS: usize = 2048;
@@ -101,8 +101,7 @@ impl Cells {
 }
 
 fn open_link(address: &str, html: &mut String) {
-    let mut escaped = String::with_capacity(address.len());
-    address.chars().for_each(|character| escape(character, &mut escaped));
+    let escaped = escape(address);
     // The text of a link can lie about where it leads; its title does not.
     let _ = write!(html, "<a href=\"{escaped}\" title=\"{escaped}\"");
     html.push_str(" rel=\"noopener noreferrer nofollow\" target=\"_blank\">");
@@ -118,7 +117,7 @@ fn write_styled(cells: &[Cell], html: &mut String) {
             let number = u32::from(cell.character);
             let _ = write!(html, "<span class=\"a-shown\" title=\"a character that hides or turns text\">U+{number:04X}</span>");
         } else {
-            escape(cell.character, html);
+            escape_char(cell.character, html);
         }
     }
     if style != Style::default() {
