@@ -7,6 +7,8 @@ mod container;
 mod mount;
 mod order;
 
+pub use mount::is_mountable;
+
 use std::collections::BTreeSet;
 
 use crate::plan::{Container, Limits, StepPlan};

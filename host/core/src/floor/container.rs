@@ -77,13 +77,23 @@ fn variables(site: &Site<'_>, findings: &mut Findings) {
     for (number, mount) in container.secrets.iter().enumerate() {
         let SecretTarget::Env(name) = &mount.target else { continue };
         let pointer = site.at(&format!("secrets/{number}/target"));
-        variable_name(name, &pointer, findings);
+        if is_identifier(name) {
+            variable_name(name, &pointer, findings);
+        } else {
+            let message = format!("{name:?} is no name of a variable for a secret");
+            findings.add("variable-name", pointer.clone(), message, "Use letters, digits and `_`, not beginning with a digit");
+        }
         let is_again = container.secrets.iter().take(number).any(|earlier| earlier.target == mount.target);
         if container.env.contains_key(name) || is_again {
             let message = format!("The variable {name:?} is set twice, once by a secret");
             findings.add("variable-twice", pointer, message, "Give the secret a variable of its own");
         }
     }
+}
+
+/// What a shell takes: secrets may reach a script by `export`.
+fn is_identifier(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())
 }
 
 fn variable_name(name: &str, pointer: &str, findings: &mut Findings) {

@@ -5,11 +5,27 @@ use std::collections::BTreeSet;
 use super::{Bounds, Findings, Site};
 use crate::plan::{MountSource, SecretTarget};
 
-/// Directories of the kernel, and our own: nothing is put over or into them.
-const RESERVED: [&str; 4] = ["/proc", "/sys", "/dev", "/.beespace"];
+/// The kernel's directories, our own, and those of programs: nothing is put over or into them. A container whose programs are hidden
+/// is another one than policies have seen.
+const RESERVED: [&str; 14] = [
+    "/proc",
+    "/sys",
+    "/dev",
+    "/boot",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/usr/bin",
+    "/usr/sbin",
+    "/usr/lib",
+    "/usr/local/bin",
+    "/.beespace",
+];
 
-/// Directories that a container does not work without: nothing is put over them, though into them is fine.
-const SYSTEM: [&str; 9] = ["/bin", "/boot", "/etc", "/lib", "/lib64", "/run", "/sbin", "/usr", "/var"];
+/// Directories that a container does not work without: nothing is put over them, though a directory in them may be.
+const SYSTEM: [&str; 5] = ["/", "/etc", "/run", "/usr", "/var"];
 
 pub(super) fn check(site: &Site<'_>, bounds: &Bounds, findings: &mut Findings) {
     let mut taken = BTreeSet::new();
@@ -34,24 +50,34 @@ pub(super) fn check(site: &Site<'_>, bounds: &Bounds, findings: &mut Findings) {
             findings.add("secret-not-passed", format!("{pointer}/secret"), message, remedy);
         }
         if let SecretTarget::File(target) = &mount.target {
-            path(target, &format!("{pointer}/target"), &mut taken, findings);
+            file(target, &format!("{pointer}/target"), &mut taken, findings);
         }
     }
 }
 
+/// Whether a volume may lie at `path` in a container.
+#[must_use]
+pub fn is_mountable(path: &str) -> bool {
+    let is_reserved = SYSTEM.contains(&path) || RESERVED.iter().any(|reserved| is_within(path, reserved));
+    // Engines write mounts as `source:path:options`.
+    is_plain_absolute(path) && !path.contains(':') && !is_reserved
+}
+
 fn path<'a>(path: &'a str, pointer: &str, taken: &mut BTreeSet<&'a str>, findings: &mut Findings) {
-    let problem = if !is_plain_absolute(path) {
-        Some("is not an absolute path without `.`, `..`, empty parts and control characters")
-    } else if path == "/" || SYSTEM.contains(&path) || RESERVED.iter().any(|reserved| is_within(path, reserved)) {
-        Some("belongs to the system")
-    } else if !taken.insert(path) {
-        Some("is used twice")
-    } else {
-        None
-    };
-    if let Some(problem) = problem {
+    let problem =
+        if is_mountable(path) { "is used twice" } else { "belongs to the system, or is no absolute path without `.` and `..`" };
+    if !is_mountable(path) || !taken.insert(path) {
         let message = format!("{path:?}, where the plan mounts something, {problem}");
         findings.add("mount-path", pointer.to_owned(), message, "Choose another path, such as /cache or /workspace");
+    }
+}
+
+/// A file comes with its directory, so that must be one where something may lie.
+fn file<'a>(file: &'a str, pointer: &str, taken: &mut BTreeSet<&'a str>, findings: &mut Findings) {
+    let directory = file.rsplit_once('/').map_or("", |(directory, _)| directory);
+    if !is_plain_absolute(file) || !is_mountable(directory) || !taken.insert(file) {
+        let message = format!("{file:?} is no place for a secret: its directory belongs to the system, or it is used twice");
+        findings.add("mount-path", pointer.to_owned(), message, "Choose a directory of its own, as in /secrets/token");
     }
 }
 

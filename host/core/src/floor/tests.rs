@@ -62,6 +62,11 @@ fn mounts_stay_away_from_the_system() {
         "/etc",
         "/.beespace/run",
         "/usr",
+        "/usr/bin",
+        "/usr/local/bin/x",
+        "/bin",
+        "/lib64/x",
+        "/w:ro",
         "/a\nb",
     ] {
         assert_eq!(
@@ -103,7 +108,10 @@ fn a_plan_gets_only_the_secrets_that_its_step_was_passed() {
         for (secret, target) in [("other", "A"), ("token", "B"), ("token", "C"), ("token", "C"), ("token", "BEESPACE_X")] {
             c.secrets.push(SecretMount { secret: secret.to_owned(), target: SecretTarget::Env(target.to_owned()) });
         }
-        c.secrets.push(SecretMount { secret: "token".to_owned(), target: SecretTarget::File("/etc".to_owned()) });
+        for target in ["/etc", "/etc/passwd", "token", "/usr/bin/git", "/secrets/token"] {
+            c.secrets.push(SecretMount { secret: "token".to_owned(), target: SecretTarget::File(target.to_owned()) });
+        }
+        c.secrets.push(SecretMount { secret: "token".to_owned(), target: SecretTarget::Env("A;id".to_owned()) });
     });
     assert_eq!(
         rules,
@@ -111,8 +119,12 @@ fn a_plan_gets_only_the_secrets_that_its_step_was_passed() {
             "variable-twice /containers/0/secrets/1/target",
             "variable-twice /containers/0/secrets/3/target",
             "variable-name /containers/0/secrets/4/target",
+            "variable-name /containers/0/secrets/10/target",
             "secret-not-passed /containers/0/secrets/0/secret",
-            "mount-path /containers/0/secrets/5/target"
+            "mount-path /containers/0/secrets/5/target",
+            "mount-path /containers/0/secrets/6/target",
+            "mount-path /containers/0/secrets/7/target",
+            "mount-path /containers/0/secrets/8/target"
         ]
     );
 }
