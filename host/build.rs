@@ -45,7 +45,8 @@ fn gate() -> Result<(), Box<dyn Error>> {
 /// Writes the list that `src/plugins/bundled.rs` includes: what `plugins/build` has put into `target/plugins`.
 fn plugins() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("Cargo did not set OUT_DIR")?).join("bundled.rs");
-    let mut list = String::from("pub const BUNDLED: &[(&str, &[u8])] = &[\n");
+    let mut list =
+        String::from("/// Every bundled plugin: its name and its component.\npub const BUNDLED: &[(&str, &[u8])] = &[\n");
     if std::env::var_os("CARGO_FEATURE_BUNDLED").is_some() {
         let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins");
         // It must be there to be watched: Cargo runs this script every time for a path that is not.

@@ -186,7 +186,7 @@ async fn step_check_sees_every_file_of_a_large_repository() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_shipped_plugin_describes_itself() {
+async fn every_shipped_plugin_is_bundled_and_describes_itself() {
     let folders = std::fs::read_dir(root().join("plugins")).unwrap().map(|entry| entry.unwrap().path());
     let names: Vec<String> = folders
         .filter(|folder| folder.join("manifest.json").exists())
@@ -194,7 +194,9 @@ async fn every_shipped_plugin_describes_itself() {
         .collect();
     assert!(names.len() >= 3, "{names:?}");
     for name in names {
-        let manifest = beespace_wasm::Manifest::of_component(&component(&format!("plugins/{name}"))).unwrap();
+        let bytes = component(&format!("plugins/{name}"));
+        assert_eq!(beespace::plugins::bundled(&name), Some(bytes.as_slice()), "{name} is not in the binary as it was built");
+        let manifest = beespace_wasm::Manifest::of_component(&bytes).unwrap();
         assert_eq!(manifest.name, name);
         assert!(!manifest.description.is_empty(), "{name} has no description");
         for schema in [manifest.config_schema, manifest.params_schema].into_iter().flatten() {
