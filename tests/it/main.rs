@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that meets the unexpected has failed")]
 
 mod config;
+mod engine_bench;
+mod engine_contract;
 mod guests;
 mod log;
 mod log_http;

@@ -1,0 +1,143 @@
+//! One open stage on some engine, and programs that do the same on every engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beespace::engine::dummy::Dummy;
+use beespace::engine::{Engine, EngineError, Launch, Output, Stored};
+use beespace_core::ids::{BuildId, DecisionId, StageId, StageNumber, StepId, StepNumber};
+use beespace_core::outcome::{Exit, Stream};
+use beespace_core::plan::{Container, StepPlan};
+use beespace_core::policy::{Approved, Decision, Point, Ruling};
+use beespace_core::time::Timestamp;
+use beespace_tests::docker;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub(crate) struct Bench {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) image: String,
+    pub(crate) stage: StageId,
+}
+
+/// Any time that no test reaches unless something hangs.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+impl Bench {
+    pub(crate) async fn dummy() -> Self {
+        Self::on(Arc::new(Dummy::new()), "any".to_owned()).await
+    }
+
+    pub(crate) async fn docker() -> Self {
+        Self::on(Arc::new(docker::engine().await.unwrap()), docker::image().await.unwrap()).await
+    }
+
+    pub(crate) async fn on(engine: Arc<dyn Engine>, image: String) -> Self {
+        let stage = StageId { build: BuildId(Uuid::now_v7()), stage: StageNumber(1) };
+        engine.open(stage).await.unwrap();
+        Self { engine, image, stage }
+    }
+
+    pub(crate) fn step(&self, number: u16) -> StepId {
+        StepId { build: self.stage.build, stage: self.stage.stage, step: StepNumber(number), attempt: 1 }
+    }
+
+    /// A container that obeys `OUTPUT`, `SLEEP`, `OOM`, `EXIT_CODE` and `FAIL_START`, on the dummy and in a shell alike.
+    pub(crate) fn obedient(&self, wishes: &[(&str, &str)]) -> Container {
+        let mut container = self.shell(
+            "[ -z \"$OUTPUT\" ] || echo \"$OUTPUT\"\n[ -z \"$SLEEP\" ] || sleep \"${SLEEP%s}\"\n[ -z \"$OOM\" ] || tail /dev/zero\nexit \"${EXIT_CODE:-0}\"",
+        );
+        container.env = wishes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        container.limits.memory_bytes = Some(32 << 20);
+        if container.env.contains_key("FAIL_START") {
+            container.script = None;
+            container.entrypoint = Some(vec!["/no/such/program".to_owned()]);
+        }
+        container
+    }
+
+    /// A container that runs a script.
+    pub(crate) fn shell(&self, script: &str) -> Container {
+        let mut container: Container = serde_json::from_value(serde_json::json!({ "id": "step", "image": self.image })).unwrap();
+        container.script = Some(script.to_owned());
+        container
+    }
+
+    pub(crate) fn launch(&self, step: u16, container: Container) -> Launch {
+        Launch {
+            step: self.step(step),
+            container: container.id.clone(),
+            plan: Arc::new(approved(container, self.stage)),
+            env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            timeout: Some(LONG),
+        }
+    }
+
+    /// Runs to the end and gathers the output.
+    pub(crate) async fn run(&self, launch: Launch) -> (Exit, Gathered) {
+        let (sender, receiver) = mpsc::channel(8);
+        let run = self.engine.run(launch, sender, CancellationToken::new());
+        let (exit, gathered) = tokio::join!(run, gather(receiver));
+        (exit.unwrap(), gathered)
+    }
+
+    pub(crate) async fn shell_says(&self, step: u16, script: &str) -> String {
+        let (exit, gathered) = self.run(self.launch(step, self.shell(script))).await;
+        assert!(exit.is_success(), "{exit:?}: {gathered:?}");
+        gathered.stdout
+    }
+
+    pub(crate) async fn adopt(&self, launch: Launch, stored: Stored) -> Result<(Exit, Gathered), EngineError> {
+        let (sender, receiver) = mpsc::channel(8);
+        let adopt = self.engine.adopt(launch, stored, sender, CancellationToken::new());
+        let (exit, gathered) = tokio::join!(adopt, gather(receiver));
+        Ok((exit?, gathered))
+    }
+
+    pub(crate) async fn destroy(self) {
+        self.engine.destroy(self.stage).await.unwrap();
+        assert_eq!(self.engine.inventory().await.unwrap(), []);
+    }
+}
+
+/// Output by stream, and all in the order in which it came.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Gathered {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) host: String,
+}
+
+pub(crate) async fn gather(mut receiver: mpsc::Receiver<Output>) -> Gathered {
+    let mut bytes: [Vec<u8>; 3] = Default::default();
+    while let Some(output) = receiver.recv().await {
+        bytes[match output.stream {
+            Stream::Stdout => 0,
+            Stream::Stderr => 1,
+            Stream::Host => 2,
+        }]
+        .extend_from_slice(&output.bytes);
+    }
+    let [stdout, stderr, host] = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Gathered { stdout, stderr, host }
+}
+
+/// A plan of one container, as a chain without policies lets it through.
+pub(crate) fn approved(container: Container, stage: StageId) -> Approved<StepPlan> {
+    let plan = StepPlan { step: "test".to_owned(), containers: vec![container], ..StepPlan::default() };
+    let decision = Decision {
+        id: DecisionId(Uuid::now_v7()),
+        point: Point::StepAdmit,
+        stage,
+        step: Some(plan.step.clone()),
+        subject_before: plan.digest(),
+        subject: plan.digest(),
+        evaluations: Vec::new(),
+        ruling: Ruling::Allowed,
+        decided_at: Timestamp(0),
+    };
+    Approved::new(plan, &decision, None).unwrap()
+}

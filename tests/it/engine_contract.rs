@@ -1,0 +1,267 @@
+//! The written contract of `Engine`, held against every engine.
+
+use std::time::Duration;
+
+use beespace::engine::{EngineError, Stored};
+use beespace_core::outcome::ExitCause;
+use beespace_core::status::Status;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine_bench::{Bench, LONG, gather};
+
+macro_rules! every_engine_keeps {
+    ($($sentence:ident),+ $(,)?) => {
+        mod dummy {
+            $(#[tokio::test]
+            async fn $sentence() {
+                super::$sentence(crate::engine_bench::Bench::dummy().await).await;
+            })+
+        }
+        mod docker {
+            $(#[tokio::test]
+            async fn $sentence() {
+                super::$sentence(crate::engine_bench::Bench::docker().await).await;
+            })+
+        }
+    };
+}
+
+every_engine_keeps!(
+    a_container_runs_to_its_end,
+    an_exit_code_is_told_truly,
+    out_of_memory_is_named,
+    a_container_that_cannot_start_says_why,
+    cancel_ends_a_running_container,
+    cancel_before_the_start_runs_nothing,
+    a_timeout_ends_a_container,
+    the_plans_own_limit_holds_too,
+    nothing_runs_in_a_stage_that_is_not_open,
+    open_and_destroy_may_come_twice,
+    destroy_ends_what_runs,
+    an_exit_can_be_asked_for_until_release,
+    a_container_runs_once_however_often_it_is_asked_for,
+    what_is_not_there_is_lost,
+    a_failing_archive_fails_the_fill,
+    a_receiver_that_is_gone_stops_nothing,
+    a_receiver_that_never_reads_does_not_hold_up_a_cancel,
+    an_unknown_container_is_our_own_mistake,
+    preparing_twice_is_fine,
+    the_inventory_lists_what_exists,
+    an_engine_tells_who_it_is,
+);
+
+async fn a_container_runs_to_its_end(bench: Bench) {
+    let (exit, output) = bench.run(bench.launch(1, bench.obedient(&[("OUTPUT", "hello")]))).await;
+    assert_eq!((exit.cause, exit.code, exit.message.as_str()), (ExitCause::Exited, Some(0), ""));
+    assert_eq!(exit.container, "step");
+    assert_eq!(output.stdout, "hello\n");
+    bench.destroy().await;
+}
+
+async fn an_exit_code_is_told_truly(bench: Bench) {
+    for (step, code) in [1, 7, 125, 126, 127, 255].into_iter().enumerate() {
+        let wish = code.to_string();
+        let (exit, _) = bench.run(bench.launch(u16::try_from(step).unwrap(), bench.obedient(&[("EXIT_CODE", &wish)]))).await;
+        assert_eq!((exit.cause, exit.code), (ExitCause::Exited, Some(code)));
+    }
+    bench.destroy().await;
+}
+
+async fn out_of_memory_is_named(bench: Bench) {
+    let (exit, _) = bench.run(bench.launch(1, bench.obedient(&[("OOM", "yes")]))).await;
+    assert_eq!((exit.cause, exit.cause.status(exit.code)), (ExitCause::OutOfMemory, Status::Failure), "{exit:?}");
+    assert!(exit.message.contains("memory"), "{}", exit.message);
+    bench.destroy().await;
+}
+
+async fn a_container_that_cannot_start_says_why(bench: Bench) {
+    let (exit, _) = bench.run(bench.launch(1, bench.obedient(&[("FAIL_START", "no such program")]))).await;
+    assert_eq!((exit.cause, exit.code), (ExitCause::StartFailed, None));
+    assert!(exit.message.contains("no such"), "{}", exit.message);
+    bench.destroy().await;
+}
+
+async fn cancel_ends_a_running_container(bench: Bench) {
+    let cancel = CancellationToken::new();
+    let (sender, mut receiver) = mpsc::channel(8);
+    let launch = bench.launch(1, bench.obedient(&[("OUTPUT", "up"), ("SLEEP", "1000s")]));
+    let run = bench.engine.run(launch, sender, cancel.clone());
+    let cancelled = async {
+        assert_eq!(receiver.recv().await.unwrap().bytes, "up\n");
+        cancel.cancel();
+    };
+    let (exit, ()) = tokio::time::timeout(LONG, async { tokio::join!(run, cancelled) }).await.unwrap();
+    let exit = exit.unwrap();
+    assert_eq!((exit.cause, exit.cause.status(exit.code)), (ExitCause::Cancelled, Status::Killed));
+    bench.destroy().await;
+}
+
+async fn cancel_before_the_start_runs_nothing(bench: Bench) {
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let (sender, receiver) = mpsc::channel(8);
+    let launch = bench.launch(1, bench.obedient(&[("OUTPUT", "never")]));
+    let exit = bench.engine.run(launch.clone(), sender, cancel).await.unwrap();
+    assert_eq!((exit.cause, exit.code), (ExitCause::Cancelled, None));
+    assert_eq!(gather(receiver).await.stdout, "");
+    let (adopted, _) = bench.adopt(launch, Stored::default()).await.unwrap();
+    assert_eq!(adopted.cause, ExitCause::Lost);
+    bench.destroy().await;
+}
+
+async fn a_timeout_ends_a_container(bench: Bench) {
+    let mut launch = bench.launch(1, bench.obedient(&[("SLEEP", "1000s")]));
+    launch.timeout = Some(Duration::from_millis(300));
+    let (exit, _) = bench.run(launch).await;
+    assert_eq!((exit.cause, exit.cause.status(exit.code)), (ExitCause::TimedOut, Status::Killed));
+    bench.destroy().await;
+}
+
+async fn the_plans_own_limit_holds_too(bench: Bench) {
+    let mut container = bench.obedient(&[("SLEEP", "1000s")]);
+    container.limits.timeout_seconds = Some(1);
+    let (exit, _) = bench.run(bench.launch(1, container)).await;
+    assert_eq!(exit.cause, ExitCause::TimedOut);
+    bench.destroy().await;
+}
+
+async fn nothing_runs_in_a_stage_that_is_not_open(bench: Bench) {
+    bench.engine.destroy(bench.stage).await.unwrap();
+    let (sender, _receiver) = mpsc::channel(8);
+    let run = bench.engine.run(bench.launch(1, bench.obedient(&[])), sender, CancellationToken::new()).await;
+    assert!(matches!(run, Err(EngineError::NotOpen(stage)) if stage == bench.stage), "{run:?}");
+    let fill = bench.engine.fill(bench.stage, futures::stream::empty().boxed()).await;
+    assert!(matches!(fill, Err(EngineError::NotOpen(_))), "{fill:?}");
+    bench.destroy().await;
+}
+
+async fn open_and_destroy_may_come_twice(bench: Bench) {
+    bench.engine.open(bench.stage).await.unwrap();
+    let (exit, _) = bench.run(bench.launch(1, bench.obedient(&[]))).await;
+    assert!(exit.is_success());
+    bench.engine.destroy(bench.stage).await.unwrap();
+    bench.engine.destroy(bench.stage).await.unwrap();
+    bench.engine.open(bench.stage).await.unwrap();
+    bench.destroy().await;
+}
+
+async fn destroy_ends_what_runs(bench: Bench) {
+    let (sender, mut receiver) = mpsc::channel(8);
+    let launch = bench.launch(1, bench.obedient(&[("OUTPUT", "up"), ("SLEEP", "1000s")]));
+    let run = bench.engine.run(launch, sender, CancellationToken::new());
+    let destroyed = async {
+        receiver.recv().await.unwrap();
+        bench.engine.destroy(bench.stage).await.unwrap();
+    };
+    let (exit, ()) = tokio::time::timeout(LONG, async { tokio::join!(run, destroyed) }).await.unwrap();
+    assert!(!exit.unwrap().is_success());
+    bench.destroy().await;
+}
+
+async fn an_exit_can_be_asked_for_until_release(bench: Bench) {
+    let launch = bench.launch(1, bench.obedient(&[("OUTPUT", "abc"), ("EXIT_CODE", "3")]));
+    let (exit, _) = bench.run(launch.clone()).await;
+    let (again, output) = bench.adopt(launch.clone(), Stored { stdout: 4, stderr: 0 }).await.unwrap();
+    assert_eq!(again, exit);
+    assert_eq!(output.stdout, "", "it was stored already");
+    for _ in 0..2 {
+        bench.engine.release(launch.step).await.unwrap();
+    }
+    let (gone, _) = bench.adopt(launch, Stored::default()).await.unwrap();
+    assert_eq!(gone.cause, ExitCause::Lost);
+    bench.destroy().await;
+}
+
+async fn a_container_runs_once_however_often_it_is_asked_for(bench: Bench) {
+    let launch = bench.launch(1, bench.obedient(&[("SLEEP", "0.1s"), ("EXIT_CODE", "4")]));
+    let (first, _) = bench.run(launch.clone()).await;
+    let (second, _) = bench.run(launch).await;
+    assert_eq!(first, second);
+    bench.destroy().await;
+}
+
+async fn what_is_not_there_is_lost(bench: Bench) {
+    let (exit, _) = bench.adopt(bench.launch(1, bench.obedient(&[])), Stored::default()).await.unwrap();
+    assert_eq!((exit.cause, exit.cause.status(exit.code)), (ExitCause::Lost, Status::Error));
+    bench.destroy().await;
+}
+
+async fn a_failing_archive_fails_the_fill(bench: Bench) {
+    let pieces = [Ok(Bytes::from(vec![0; 512])), Err(std::io::Error::other("the disk fell out"))];
+    let filled = bench.engine.fill(bench.stage, futures::stream::iter(pieces).boxed()).await;
+    let error = filled.unwrap_err();
+    assert!(matches!(error, EngineError::Archive(_)), "{error:?}");
+    assert!(error.to_string().contains("the disk fell out"), "{error}");
+    bench.destroy().await;
+}
+
+async fn a_receiver_that_is_gone_stops_nothing(bench: Bench) {
+    let (sender, receiver) = mpsc::channel(1);
+    drop(receiver);
+    let launch = bench.launch(1, bench.obedient(&[("OUTPUT", "into the void"), ("EXIT_CODE", "2")]));
+    let exit = bench.engine.run(launch, sender, CancellationToken::new()).await.unwrap();
+    assert_eq!((exit.cause, exit.code), (ExitCause::Exited, Some(2)));
+    bench.destroy().await;
+}
+
+async fn a_receiver_that_never_reads_does_not_hold_up_a_cancel(bench: Bench) {
+    let (sender, receiver) = mpsc::channel(1);
+    // The one place is taken, so that all output of the program is stuck.
+    let taken = beespace::engine::Output {
+        stream: beespace_core::outcome::Stream::Host,
+        at: beespace_core::time::Timestamp(0),
+        bytes: Bytes::new(),
+    };
+    sender.send(taken).await.unwrap();
+    let cancel = CancellationToken::new();
+    let launch = bench.launch(1, bench.obedient(&[("OUTPUT", "stuck"), ("SLEEP", "1000s")]));
+    let run = bench.engine.run(launch, sender, cancel.clone());
+    let cancelled = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        cancel.cancel();
+    };
+    let (exit, ()) = tokio::time::timeout(LONG, async { tokio::join!(run, cancelled) }).await.unwrap();
+    assert_eq!(exit.unwrap().cause, ExitCause::Cancelled);
+    drop(receiver);
+    bench.destroy().await;
+}
+
+async fn an_unknown_container_is_our_own_mistake(bench: Bench) {
+    let mut launch = bench.launch(1, bench.obedient(&[]));
+    launch.container = "other".to_owned();
+    let (sender, _receiver) = mpsc::channel(8);
+    let run = bench.engine.run(launch, sender, CancellationToken::new()).await;
+    assert!(matches!(run, Err(EngineError::NoSuchContainer { .. })), "{run:?}");
+    bench.destroy().await;
+}
+
+async fn preparing_twice_is_fine(bench: Bench) {
+    let (sender, receiver) = mpsc::channel(8);
+    let launch = bench.launch(1, bench.obedient(&[]));
+    for _ in 0..2 {
+        bench.engine.prepare(&launch.plan, &sender).await.unwrap();
+    }
+    drop(sender);
+    assert_eq!(gather(receiver).await.host, "", "nothing was absent");
+    bench.destroy().await;
+}
+
+async fn the_inventory_lists_what_exists(bench: Bench) {
+    let mut second = bench.stage;
+    second.stage.0 += 1;
+    bench.engine.open(second).await.unwrap();
+    assert_eq!(bench.engine.inventory().await.unwrap(), [bench.stage, second]);
+    bench.engine.destroy(second).await.unwrap();
+    assert_eq!(bench.engine.inventory().await.unwrap(), [bench.stage]);
+    bench.destroy().await;
+}
+
+async fn an_engine_tells_who_it_is(bench: Bench) {
+    let info = bench.engine.check().await.unwrap();
+    assert_eq!(info.kind, bench.engine.kind());
+    assert!(!info.version.is_empty());
+    bench.destroy().await;
+}

@@ -1,0 +1,151 @@
+//! A real engine, and images that need no network.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use beespace::engine::docker::{Docker, DockerOptions};
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use bollard::{API_DEFAULT_VERSION, body_full};
+use futures::StreamExt as _;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::OnceCell;
+
+/// Where the engine of the tests answers.
+pub const HOST: &str = "unix:///var/run/docker.sock";
+
+/// Starts an engine where none answers. A test that needs one fails without it; it is never left out.
+///
+/// # Errors
+/// What `tests/engine` says.
+pub fn start() -> Result<()> {
+    static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
+    let started = STARTED.get_or_init(|| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("engine");
+        let output = Command::new(script).output().map_err(|error| error.to_string())?;
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    });
+    started.clone().map_err(anyhow::Error::msg)
+}
+
+/// The engine's API itself, to look at what an engine of ours has made.
+///
+/// # Errors
+/// It does not answer.
+pub async fn api() -> Result<bollard::Docker> {
+    start()?;
+    Ok(bollard::Docker::connect_with_socket(HOST, 60, API_DEFAULT_VERSION)?.negotiate_version().await?)
+}
+
+/// An engine of an instance of its own, so that tests beside each other do not see each other's things.
+///
+/// # Errors
+/// No engine to be had.
+pub async fn engine() -> Result<Docker> {
+    engine_at(HOST).await
+}
+
+/// The same at another address.
+///
+/// # Errors
+/// No engine to be had.
+pub async fn engine_at(host: &str) -> Result<Docker> {
+    start()?;
+    let mut random = [0_u8; 6];
+    getrandom::fill(&mut random)?;
+    Ok(Docker::new(options(host, &hex::encode(random)))?)
+}
+
+/// What tests ask of an engine.
+#[must_use]
+pub fn options(host: &str, instance: &str) -> DockerOptions {
+    DockerOptions {
+        host: host.to_owned(),
+        instance: instance.to_owned(),
+        memory: 256 << 20,
+        pids: 128,
+        log_bytes: 64 << 20,
+        grace: Duration::from_secs(1),
+    }
+}
+
+/// An image with a shell, the usual programs and git, made of what is installed here. Its tag follows from its content, so that
+/// it is made once a machine.
+///
+/// # Errors
+/// Something is not installed, or the engine refuses.
+pub async fn image() -> Result<String> {
+    static IMAGE: OnceCell<String> = OnceCell::const_new();
+    IMAGE.get_or_try_init(import).await.cloned()
+}
+
+async fn import() -> Result<String> {
+    let api = api().await?;
+    let layer = tokio::task::spawn_blocking(layer).await??;
+    let digest = hex::encode(Sha256::digest(&layer));
+    let tag = digest.get(..12).unwrap_or(&digest).to_owned();
+    let name = format!("beespace-test:{tag}");
+    if api.inspect_image(&name).await.is_ok() {
+        return Ok(name);
+    }
+    let options = CreateImageOptionsBuilder::new().from_src("-").repo("beespace-test").tag(&tag).build();
+    let mut steps = std::pin::pin!(api.create_image(Some(options), Some(body_full(layer.into())), None));
+    while let Some(step) = steps.next().await {
+        step?;
+    }
+    Ok(name)
+}
+
+/// The files of the image as a tar.
+fn layer() -> Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let busybox = std::fs::read("/bin/busybox").context("busybox-static is not installed")?;
+    put(&mut tar, "bin/busybox", 0o755, &busybox)?;
+    let applets = String::from_utf8(Command::new("/bin/busybox").arg("--list").output()?.stdout)?;
+    for applet in applets.lines().filter(|applet| *applet != "busybox") {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        header.set_mode(0o777);
+        tar.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
+    }
+    put(&mut tar, "etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\n")?;
+    put(&mut tar, "etc/group", 0o644, b"root:x:0:\nuser:x:1000:\n")?;
+    directory(&mut tar, "tmp/", 0o1777)?;
+    directory(&mut tar, "root/", 0o700)?;
+    for file in with_libraries(Path::new("/usr/bin/git"))? {
+        let inside = file.strip_prefix("/")?.to_string_lossy().into_owned();
+        put(&mut tar, &inside, 0o755, &std::fs::read(&file)?)?;
+    }
+    Ok(tar.into_inner()?)
+}
+
+/// A program and what its loader will look for.
+fn with_libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
+    let output = Command::new("ldd").arg(program).output()?;
+    if !output.status.success() {
+        bail!("ldd cannot read {}", program.display());
+    }
+    let text = String::from_utf8(output.stdout)?;
+    let paths = text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from);
+    Ok(paths.chain([program.to_owned()]).collect())
+}
+
+fn put(tar: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, bytes: &[u8]) -> Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_size(bytes.len() as u64);
+    header.set_mode(mode);
+    Ok(tar.append_data(&mut header, path, bytes)?)
+}
+
+fn directory(tar: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32) -> Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_size(0);
+    header.set_mode(mode);
+    Ok(tar.append_data(&mut header, path, std::io::empty())?)
+}
