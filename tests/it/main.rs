@@ -4,6 +4,7 @@
 mod config;
 mod engine_bench;
 mod engine_contract;
+mod engine_docker;
 mod guests;
 mod log;
 mod log_http;

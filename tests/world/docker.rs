@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
+use beespace::engine::Engine as _;
 use beespace::engine::docker::{Docker, DockerOptions};
+use beespace_core::ids::StageId;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, body_full};
 use futures::StreamExt as _;
@@ -40,23 +42,35 @@ pub async fn api() -> Result<bollard::Docker> {
     Ok(bollard::Docker::connect_with_socket(HOST, 60, API_DEFAULT_VERSION)?.negotiate_version().await?)
 }
 
-/// An engine of an instance of its own, so that tests beside each other do not see each other's things.
+/// The engine that tests share. They differ by their stages; what an earlier run has left behind is removed first.
 ///
 /// # Errors
 /// No engine to be had.
-pub async fn engine() -> Result<Docker> {
-    engine_at(HOST).await
+pub async fn engine() -> Result<Arc<Docker>> {
+    static ENGINE: OnceCell<Arc<Docker>> = OnceCell::const_new();
+    let shared = ENGINE.get_or_try_init(|| async {
+        start()?;
+        let engine = Docker::new(options(HOST, &instance()))?;
+        for stage in engine.inventory().await?.into_iter().filter(is_old) {
+            engine.destroy(stage).await?;
+        }
+        anyhow::Ok(Arc::new(engine))
+    });
+    shared.await.cloned()
 }
 
-/// The same at another address.
-///
-/// # Errors
-/// No engine to be had.
-pub async fn engine_at(host: &str) -> Result<Docker> {
-    start()?;
-    let mut random = [0_u8; 6];
-    getrandom::fill(&mut random)?;
-    Ok(Docker::new(options(host, &hex::encode(random)))?)
+/// The same for every run of this checkout, so that images are made once.
+#[must_use]
+pub fn instance() -> String {
+    let digest = hex::encode(Sha256::digest(env!("CARGO_MANIFEST_DIR")));
+    format!("test{}", digest.get(..12).unwrap_or(&digest))
+}
+
+/// Of a run that is over, however it ended.
+fn is_old(stage: &StageId) -> bool {
+    let Some(made) = stage.build.0.get_timestamp() else { return true };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    now.saturating_sub(made.to_unix().0) > 15 * 60
 }
 
 /// What tests ask of an engine.

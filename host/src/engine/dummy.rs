@@ -103,10 +103,11 @@ impl Engine for Dummy {
             return Ok(exit.clone());
         }
         let began = Instant::now();
-        let mut exit = Exit { container: container.id.clone(), ..lost() };
+        let mut exit = Exit::lost(&container.id);
         (exit.cause, exit.code, exit.message) = self.play(&launch, container, &output, &cancel, &destroyed).await;
         exit.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if !destroyed.is_cancelled() {
+        let never_ran = exit.cause == ExitCause::Cancelled && exit.code.is_none();
+        if !destroyed.is_cancelled() && !never_ran {
             self.state().exits.insert(key, exit.clone());
         }
         Ok(exit)
@@ -120,7 +121,7 @@ impl Engine for Dummy {
         _cancel: CancellationToken,
     ) -> Result<Exit, EngineError> {
         let known = self.state().exits.get(&(launch.step, launch.container.clone())).cloned();
-        Ok(known.unwrap_or_else(|| Exit { container: launch.container, ..lost() }))
+        Ok(known.unwrap_or_else(|| Exit::lost(&launch.container)))
     }
 
     async fn release(&self, step: StepId) -> Result<(), EngineError> {
@@ -177,7 +178,7 @@ impl Dummy {
         };
         tokio::select! {
             biased;
-            () = destroyed.cancelled() => (ExitCause::Lost, None, lost().message),
+            () = destroyed.cancelled() => (ExitCause::Lost, None, Exit::lost("").message),
             () = cancel.cancelled() => (ExitCause::Cancelled, Some(143), "cancelled".to_owned()),
             () = timeout => (ExitCause::TimedOut, Some(143), "timed out".to_owned()),
             () = told => {
@@ -187,16 +188,6 @@ impl Dummy {
                 (ExitCause::Exited, Some(wish("EXIT_CODE").and_then(|code| code.parse().ok()).unwrap_or(0)), String::new())
             }
         }
-    }
-}
-
-fn lost() -> Exit {
-    Exit {
-        container: String::new(),
-        cause: ExitCause::Lost,
-        code: None,
-        message: "nobody saw how it ended: its container is gone".to_owned(),
-        duration_ms: 0,
     }
 }
 

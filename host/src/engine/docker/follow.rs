@@ -7,7 +7,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use beespace_core::outcome::{Exit, Observation, Stopped, Stream};
+use beespace_core::outcome::{Exit, ExitCause, Observation, Stopped, Stream};
 use beespace_core::time::Timestamp;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Docker;
 use super::client::QUICK;
+use super::run::start_error;
 use crate::engine::{EngineError, Output, OutputSender, Stored, now};
 
 /// What of a container's output may come after its end, and how long a blocked reader is waited for after a kill.
@@ -83,7 +84,25 @@ impl Docker {
                 }
             }
         }
-        Ok(state.map_or_else(|| Exit::lost(subject.container), |state| observed(subject, &state, stopped)))
+        let Some(state) = state else { return Ok(Exit::lost(subject.container)) };
+        if stopped.is_none()
+            && matches!(state.exit_code, Some(126 | 127))
+            && let Some(text) = self.init_error(subject.name).await?
+        {
+            return Ok(Exit::unstarted(subject.container, ExitCause::StartFailed, text));
+        }
+        Ok(observed(subject, &state, stopped))
+    }
+
+    /// What the init process said where it could not start the command: the engine has started *it*, and knows of no error.
+    async fn init_error(&self, name: &str) -> Result<Option<String>, EngineError> {
+        let api = self.client.api().await?;
+        let options = LogsOptionsBuilder::new().stderr(true).tail("1").build();
+        let mut lines = pin!(api.logs(name, Some(options)));
+        let last = self.client.call("read a log", QUICK, async { lines.next().await.transpose() }).await?;
+        let line = last.map(|line| line.to_string()).unwrap_or_default();
+        let error = line.strip_prefix("[FATAL tini (").and_then(|rest| rest.split_once(")] "));
+        Ok(error.map(|(_, text)| start_error(text)))
     }
 
     /// The state of a container that does not run any more; `None` where it is gone.

@@ -211,7 +211,7 @@ fn names_image(message: &str) -> bool {
 }
 
 /// The part of the engine's sentence that speaks of the command.
-fn start_error(message: &str) -> String {
+pub(super) fn start_error(message: &str) -> String {
     let text = message.trim().trim_end_matches(": unknown");
     let text = text.find("exec: ").and_then(|at| text.get(at..)).unwrap_or(text);
     let hint = if text.contains("/bin/sh") { " (the image has no shell, which `run` needs)" } else { "" };

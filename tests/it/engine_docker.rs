@@ -1,0 +1,337 @@
+//! What only a real engine can show.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use beespace::engine::docker::Docker;
+use beespace::engine::{Engine, EngineError, Stored, archive};
+use beespace_core::outcome::ExitCause;
+use beespace_core::plan::{Container, Network, SecretMount, SecretTarget};
+use beespace_tests::docker;
+use bollard::query_parameters::{
+    InspectContainerOptions, ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+};
+use secrecy::SecretString;
+use tokio::net::{TcpListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine_bench::{Bench, LONG, gather};
+
+const CANARY: &str = "c4nary-'\"$(x)`\\ of\ntwo lines";
+
+#[tokio::test]
+async fn output_arrives_whole_in_order_and_by_stream() {
+    let bench = Bench::docker().await;
+    let script = "seq 1 40000\nseq 1 20000 >&2\nprintf 'no newline'";
+    let (exit, output) = bench.run(bench.launch(1, bench.shell(script))).await;
+    assert!(exit.is_success());
+    let lines = |to: u32| (1..=to).map(|n| format!("{n}\n")).collect::<String>();
+    assert!(output.stdout == lines(40_000) + "no newline", "{} bytes", output.stdout.len());
+    assert!(output.stderr == lines(20_000), "{} bytes", output.stderr.len());
+    bench.destroy().await;
+}
+
+#[tokio::test]
+async fn trace_and_output_are_in_one_order() {
+    let bench = Bench::docker().await;
+    let run = ["echo one".to_owned(), "cat <<EOF\ntwo $((1+2))\nEOF".to_owned(), "false || echo status $?".to_owned()];
+    let text = bench.shell_says(1, &beespace_core::script::script(&run)).await;
+    let expected = "+ echo one\none\n+ cat <<EOF\n> two $((1+2))\n> EOF\ntwo 3\n+ false || echo status $?\nstatus 1\n";
+    assert_eq!(text, expected);
+    bench.destroy().await;
+}
+
+#[tokio::test]
+async fn a_failing_line_ends_the_script_and_stdin_is_closed() {
+    let bench = Bench::docker().await;
+    let run = ["cat".to_owned(), "echo before".to_owned(), "(exit 9)".to_owned(), "echo after".to_owned()];
+    let (exit, output) = bench.run(bench.launch(1, bench.shell(&beespace_core::script::script(&run)))).await;
+    assert_eq!((exit.cause, exit.code), (ExitCause::Exited, Some(9)));
+    assert!(output.stdout.contains("\nbefore\n") && !output.stdout.contains("after"), "{}", output.stdout);
+    bench.destroy().await;
+}
+
+/// A repository with a file, a program, a link out of it, and a name that looks like an option.
+fn checkout(folder: &Path) {
+    let git = |args: &[&str]| {
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"];
+        let output = Command::new("git").current_dir(folder).args(identity).args(args).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    git(&["init", "--quiet", "--initial-branch=main"]);
+    std::fs::create_dir(folder.join("src")).unwrap();
+    std::fs::write(folder.join("src/--file"), "text\n").unwrap();
+    std::fs::write(folder.join("run.sh"), "#!/bin/sh\necho ran\n").unwrap();
+    std::fs::set_permissions(folder.join("run.sh"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", folder.join("link")).unwrap();
+    git(&["add", "--all"]);
+    git(&["commit", "--quiet", "--message", "first"]);
+}
+
+#[tokio::test]
+async fn the_workspace_is_usable_by_any_user_and_git_does_not_complain() {
+    let bench = Bench::docker().await;
+    let folder = tempfile::tempdir().unwrap();
+    checkout(folder.path());
+    bench.engine.fill(bench.stage, archive::pack(folder.path().to_owned())).await.unwrap();
+    let script = "pwd; ./run.sh; cat src/--file; readlink link; git status --porcelain; git log --format=%s; \
+                  echo more >>src/--file; mkdir new; echo x >new/x; git commit -q --allow-empty -m second 2>/dev/null || echo no identity";
+    let mut container = bench.shell(script);
+    container.user = Some("1000:1000".to_owned());
+    let (exit, output) = bench.run(bench.launch(1, container)).await;
+    assert!(exit.is_success(), "{exit:?} {output:?}");
+    assert_eq!(output.stdout, "/workspace\nran\ntext\n/etc/passwd\nfirst\nno identity\n", "{}", output.stderr);
+    let seen = bench.shell_says(2, "cat src/--file new/x; stat -c %a /workspace").await;
+    assert_eq!(seen, "text\nmore\nx\n777\n", "the next step sees what the one before has left");
+    bench.destroy().await;
+}
+
+#[tokio::test]
+async fn a_workspace_without_sources_is_empty_and_writable() {
+    let bench = Bench::docker().await;
+    let mut container = bench.shell("ls -A | wc -l; touch mine && ls");
+    container.user = Some("1000".to_owned());
+    let (exit, output) = bench.run(bench.launch(1, container)).await;
+    assert!(exit.is_success(), "{output:?}");
+    assert_eq!(output.stdout, "0\nmine\n");
+    bench.destroy().await;
+}
+
+fn with_secret(container: &mut Container, target: SecretTarget) -> BTreeMap<String, SecretString> {
+    container.secrets = vec![SecretMount { secret: "canary".to_owned(), target }];
+    BTreeMap::from([("canary".to_owned(), SecretString::from(CANARY))])
+}
+
+#[tokio::test]
+async fn secrets_reach_the_script_and_not_docker_inspect() {
+    let bench = Bench::docker().await;
+    let mut container =
+        bench.shell("[ \"$(printf '%s' \"$KEY\" | wc -c)\" = 29 ]; printf '%s' \"$KEY\"; cat /run/secrets/key; echo $$ >&2");
+    container.user = Some("1000".to_owned());
+    let secrets = with_secret(&mut container, SecretTarget::Env("KEY".to_owned()));
+    container
+        .secrets
+        .push(SecretMount { secret: "canary".to_owned(), target: SecretTarget::File("/run/secrets/key".to_owned()) });
+    let mut launch = bench.launch(1, container);
+    launch.secrets = secrets;
+    let expected = launch.secrets["canary"].clone();
+    let (exit, output) = bench.run(launch.clone()).await;
+    assert!(exit.is_success(), "{exit:?} {output:?}");
+    assert_eq!(output.stdout, format!("{}{}", secrecy::ExposeSecret::expose_secret(&expected), CANARY));
+
+    let name = format!("beespace-{}-{}-0", docker::instance(), launch.step);
+    let inspected = docker::api().await.unwrap().inspect_container(&name, None::<InspectContainerOptions>).await.unwrap();
+    let text = serde_json::to_string(&inspected).unwrap();
+    assert!(!text.contains("c4nary"), "{text}");
+    let other = bench.shell_says(2, "echo \"[$KEY]\"; ls -A /.beespace; ls /run/secrets 2>/dev/null || true").await;
+    assert_eq!(other, "[]\nscript\n", "another step sees nothing of it");
+    bench.destroy().await;
+}
+
+#[tokio::test]
+async fn a_secret_of_a_container_without_script_is_a_plain_variable() {
+    let bench = Bench::docker().await;
+    let mut container = bench.shell("");
+    container.script = None;
+    container.args = Some(["/bin/sh", "-c", "printf %s \"$KEY\""].map(str::to_owned).to_vec());
+    let secrets = with_secret(&mut container, SecretTarget::Env("KEY".to_owned()));
+    let mut launch = bench.launch(1, container);
+    launch.secrets = secrets;
+    let (exit, output) = bench.run(launch).await;
+    assert!(exit.is_success());
+    assert_eq!(output.stdout, CANARY);
+    bench.destroy().await;
+}
+
+#[tokio::test]
+async fn containers_are_hardened() {
+    let bench = Bench::docker().await;
+    let script = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'; ls /var/run/docker.sock 2>/dev/null; \
+                  cat /proc/1/comm; (mount -t tmpfs x /tmp || mknod /tmp/x b 8 0 || unshare -r true) 2>/dev/null && echo escaped; true";
+    let seen = bench.shell_says(1, script).await;
+    // CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID NET_BIND_SERVICE
+    assert_eq!(seen, "CapEff:00000000000004fb\nCapBnd:00000000000004fb\nNoNewPrivs:1\nSeccomp:2\ndocker-init\n");
+    let bomb = "i=0; while [ $i -lt 400 ]; do sleep 5 & i=$((i+1)); done; wait";
+    let (exit, output) = bench.run(bench.launch(2, bench.shell(bomb))).await;
+    assert!(!exit.is_success() && output.stderr.contains("fork"), "{exit:?} {}", output.stderr);
+    bench.destroy().await;
+}
+
+#[tokio::test]
+async fn a_stage_has_a_network_of_its_own() {
+    let (bench, other) = tokio::join!(Bench::docker(), Bench::docker());
+    let mut server = bench.launch(1, bench.shell("echo hello from here | nc -l -p 8080"));
+    server.timeout = Some(LONG);
+    let client = "i=0; until nc -w 1 127.0.0.1 8080 </dev/null; do i=$((i+1)); [ $i -lt 50 ]; sleep 0.2; done";
+    let ((exit, _), text) = tokio::join!(bench.run(server), bench.shell_says(2, client));
+    assert!(exit.is_success());
+    assert_eq!(text, "hello from here\n");
+    let address = |bench: &Bench| {
+        let launch = bench.launch(3, bench.shell("ip -4 -o addr show eth0 | awk '{print $4}'"));
+        let (engine, launch) = (Arc::clone(&bench.engine), launch);
+        async move {
+            let (sender, receiver) = mpsc::channel(8);
+            let (exit, text) = tokio::join!(engine.run(launch, sender, CancellationToken::new()), gather(receiver));
+            assert!(exit.unwrap().is_success());
+            text.stdout
+        }
+    };
+    let (ours, theirs) = tokio::join!(address(&bench), address(&other));
+    let network = |address: &str| address.rsplit_once('.').map(|(network, _)| network.to_owned());
+    assert!(network(&ours).is_some() && network(&ours) != network(&theirs), "{ours} {theirs}");
+    let mut alone = bench.shell("ls /sys/class/net");
+    alone.network = Network::None;
+    let (exit, output) = bench.run(bench.launch(4, alone)).await;
+    assert!(exit.is_success() && !output.stdout.contains("eth0"), "{output:?}");
+    tokio::join!(bench.destroy(), other.destroy());
+}
+
+#[tokio::test]
+async fn an_image_that_is_not_to_be_had_is_a_clear_error() {
+    let bench = Bench::docker().await;
+    for (image, said) in [("127.0.0.1:1/acme/tool:3", "could not be pulled"), ("Not An Image", "is no name of an image")] {
+        let mut container = bench.shell("true");
+        container.image = image.to_owned();
+        let (exit, output) = bench.run(bench.launch(1, container)).await;
+        assert_eq!((exit.cause, exit.code), (ExitCause::ImageFailed, None), "{exit:?}");
+        assert!(exit.message.contains(image) && exit.message.contains(said), "{}", exit.message);
+        assert_eq!(output.host.is_empty(), image.contains(' '), "{}", output.host);
+    }
+    bench.destroy().await;
+}
+
+#[tokio::test]
+async fn what_a_plan_may_not_have_yet_is_said_and_not_left_out() {
+    let bench = Bench::docker().await;
+    let mut container = bench.shell("true");
+    container.network = Network::EgressAllowList;
+    let (exit, _) = bench.run(bench.launch(1, container)).await;
+    assert_eq!(exit.cause, ExitCause::StartFailed);
+    assert!(exit.message.contains("not possible yet"), "{}", exit.message);
+    bench.destroy().await;
+}
+
+#[tokio::test]
+async fn restart_adopts_a_running_container_and_repeats_no_byte() {
+    let bench = Bench::docker().await;
+    let script = "i=1; while [ $i -le 30 ]; do echo out $i; echo err $i >&2; sleep 0.1; i=$((i+1)); done; exit 7";
+    let launch = bench.launch(1, bench.shell(script));
+    let (sender, mut receiver) = mpsc::channel(8);
+    let (engine, first) = (Arc::clone(&bench.engine), launch.clone());
+    let running = tokio::spawn(async move { engine.run(first, sender, CancellationToken::new()).await });
+    let mut before = String::new();
+    let mut stored = Stored::default();
+    while before.lines().count() < 12 {
+        let piece = receiver.recv().await.unwrap();
+        match piece.stream {
+            beespace_core::outcome::Stream::Stderr => stored.stderr += piece.bytes.len() as u64,
+            _ => {
+                stored.stdout += piece.bytes.len() as u64;
+                before += &String::from_utf8(piece.bytes.to_vec()).unwrap();
+            }
+        }
+    }
+    // As `kill -9` of the server would: nobody says goodbye.
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+
+    let again = Bench { engine: Arc::new(Docker::new(docker::options(docker::HOST, &docker::instance())).unwrap()), ..bench };
+    let (exit, after) = again.adopt(launch, stored).await.unwrap();
+    assert_eq!((exit.cause, exit.code), (ExitCause::Exited, Some(7)));
+    let whole = |word: &str| (1..=30).map(|n| format!("{word} {n}\n")).collect::<String>();
+    assert_eq!(before + &after.stdout, whole("out"));
+    assert_eq!(after.stderr, whole("err")[usize::try_from(stored.stderr).unwrap()..]);
+    again.destroy().await;
+}
+
+#[tokio::test]
+async fn a_program_that_ignores_term_is_killed() {
+    let bench = Bench::docker().await;
+    let mut launch = bench.launch(1, bench.shell("trap '' TERM; while :; do sleep 0.1; done"));
+    launch.timeout = Some(Duration::from_secs(1));
+    let began = Instant::now();
+    let (exit, _) = bench.run(launch).await;
+    assert_eq!((exit.cause, exit.code), (ExitCause::TimedOut, Some(137)));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    bench.destroy().await;
+}
+
+#[tokio::test]
+async fn many_containers_at_once_all_end() {
+    let bench = Bench::docker().await;
+    let runs = (1..=12_u16).map(|step| bench.run(bench.launch(step, bench.shell("exit 1"))));
+    for (exit, output) in futures::future::join_all(runs).await {
+        assert_eq!((exit.cause, exit.code), (ExitCause::Exited, Some(1)), "{exit:?} {output:?}");
+    }
+    bench.destroy().await;
+}
+
+#[tokio::test]
+async fn a_slow_receiver_loses_nothing() {
+    let bench = Bench::docker().await;
+    let (sender, mut receiver) = mpsc::channel(1);
+    let launch = bench.launch(1, bench.shell("head -c 3000000 /dev/zero | tr '\\0' x"));
+    let read = async {
+        let mut bytes = 0;
+        while let Some(piece) = receiver.recv().await {
+            bytes += piece.bytes.len();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bytes
+    };
+    let (exit, bytes) = tokio::join!(bench.engine.run(launch, sender, CancellationToken::new()), read);
+    assert!(exit.unwrap().is_success());
+    assert_eq!(bytes, 3_000_000);
+    bench.destroy().await;
+}
+
+#[tokio::test]
+async fn destroy_leaves_nothing_behind() {
+    let bench = Bench::docker().await;
+    let mut container = bench.shell("true");
+    container.secrets = Vec::new();
+    let _ = bench.run(bench.launch(1, container)).await;
+    let stage = bench.stage;
+    bench.destroy().await;
+    let api = docker::api().await.unwrap();
+    let filters = HashMap::from([("label".to_owned(), vec![format!("beespace.stage={stage}")])]);
+    let containers =
+        api.list_containers(Some(ListContainersOptionsBuilder::new().all(true).filters(&filters).build())).await.unwrap();
+    let volumes = api.list_volumes(Some(ListVolumesOptionsBuilder::new().filters(&filters).build())).await.unwrap();
+    let networks = api.list_networks(Some(ListNetworksOptionsBuilder::new().filters(&filters).build())).await.unwrap();
+    assert_eq!((containers.len(), volumes.volumes.unwrap_or_default().len(), networks.len()), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn an_engine_behind_tcp_is_the_same() {
+    docker::start().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut outside, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut inside = UnixStream::connect(docker::HOST.trim_start_matches("unix://")).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+            });
+        }
+    });
+    let engine = Docker::new(docker::options(&format!("tcp://{address}"), &docker::instance())).unwrap();
+    let bench = Bench::on(Arc::new(engine), docker::image().await.unwrap()).await;
+    assert_eq!(bench.shell_says(1, "echo over tcp").await, "over tcp\n");
+    bench.destroy().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_is_away_is_told_with_its_address_and_a_way_out() {
+    let engine = Docker::new(docker::options("unix:///nowhere/docker.sock", "a")).unwrap();
+    let error = engine.check().await.unwrap_err();
+    assert!(matches!(error, EngineError::Unreachable { .. }), "{error:?}");
+    assert!(error.is_passing());
+    let reason = error.reason();
+    assert!(reason.message.contains("unix:///nowhere/docker.sock") && reason.help.is_some(), "{reason}");
+    assert!(matches!(Docker::new(docker::options("ssh://x", "a")), Err(EngineError::Address { .. })));
+}
