@@ -80,7 +80,7 @@ async fn out_of_memory_is_named(bench: Bench) {
 async fn a_container_that_cannot_start_says_why(bench: Bench) {
     let (exit, _) = bench.run(bench.launch(1, bench.obedient(&[("FAIL_START", "no such program")]))).await;
     assert_eq!((exit.cause, exit.code), (ExitCause::StartFailed, None));
-    assert!(exit.message.contains("no such"), "{}", exit.message);
+    assert!(exit.message.to_lowercase().contains("no such"), "{}", exit.message);
     bench.destroy().await;
 }
 

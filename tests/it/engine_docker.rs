@@ -109,8 +109,7 @@ fn with_secret(container: &mut Container, target: SecretTarget) -> BTreeMap<Stri
 #[tokio::test]
 async fn secrets_reach_the_script_and_not_docker_inspect() {
     let bench = Bench::docker().await;
-    let mut container =
-        bench.shell("[ \"$(printf '%s' \"$KEY\" | wc -c)\" = 29 ]; printf '%s' \"$KEY\"; cat /run/secrets/key; echo $$ >&2");
+    let mut container = bench.shell("printf '%s' \"$KEY\"; cat /run/secrets/key; echo $$ >&2");
     container.user = Some("1000".to_owned());
     let secrets = with_secret(&mut container, SecretTarget::Env("KEY".to_owned()));
     container
@@ -150,7 +149,7 @@ async fn a_secret_of_a_container_without_script_is_a_plain_variable() {
 #[tokio::test]
 async fn containers_are_hardened() {
     let bench = Bench::docker().await;
-    let script = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'; ls /var/run/docker.sock 2>/dev/null; \
+    let script = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'; ls /var/run/docker.sock 2>/dev/null || true; \
                   cat /proc/1/comm; (mount -t tmpfs x /tmp || mknod /tmp/x b 8 0 || unshare -r true) 2>/dev/null && echo escaped; true";
     let seen = bench.shell_says(1, script).await;
     // CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID NET_BIND_SERVICE
@@ -273,7 +272,7 @@ async fn many_containers_at_once_all_end() {
 #[tokio::test]
 async fn a_slow_receiver_loses_nothing() {
     let bench = Bench::docker().await;
-    let (sender, mut receiver) = mpsc::channel(1);
+    let (sender, mut receiver) = mpsc::channel::<beespace::engine::Output>(1);
     let launch = bench.launch(1, bench.shell("head -c 3000000 /dev/zero | tr '\\0' x"));
     let read = async {
         let mut bytes = 0;
@@ -292,8 +291,7 @@ async fn a_slow_receiver_loses_nothing() {
 #[tokio::test]
 async fn destroy_leaves_nothing_behind() {
     let bench = Bench::docker().await;
-    let mut container = bench.shell("true");
-    container.secrets = Vec::new();
+    let container = bench.shell("true");
     let _ = bench.run(bench.launch(1, container)).await;
     let stage = bench.stage;
     bench.destroy().await;
