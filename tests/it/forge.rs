@@ -1,0 +1,161 @@
+//! The client of Gogs' API, against the practice Gogs.
+
+use beespace::forge::{EnableError, Enabler, Forge, ForgeError};
+use beespace::seal::Key;
+use beespace::store::Store;
+use beespace::store::repository::Repositories as _;
+use beespace_core::ids::{RepositoryId, RepositoryName};
+use beespace_core::time::Timestamp;
+use beespace_tests::gogs::{Level, Mood, PracticeGogs, Repo};
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+struct World {
+    gogs: PracticeGogs,
+    repo: Repo,
+    enabler: Enabler,
+    _folder: tempfile::TempDir,
+}
+
+fn app() -> RepositoryName {
+    RepositoryName::new("acme", "app").unwrap()
+}
+
+fn forge(gogs: &PracticeGogs, token: &str) -> Forge {
+    Forge::new(gogs.url().parse().unwrap(), token.to_owned().into(), None).unwrap()
+}
+
+async fn world() -> World {
+    let gogs = PracticeGogs::start().await;
+    let repo = gogs.create_repo("acme", "app").await;
+    let folder = tempfile::tempdir().unwrap();
+    let enabler = Enabler {
+        forge: forge(&gogs, &gogs.token()),
+        store: Store::open(&folder.path().join("beespace.redb")).unwrap(),
+        seal: Key::from_bytes([7; 32]),
+        hook_base: "http://127.0.0.1:1/base/".parse().unwrap(),
+    };
+    World { gogs, repo, enabler, _folder: folder }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_the_token_is_and_what_it_may_do() {
+    let world = world().await;
+    assert_eq!(world.enabler.forge.user().await.unwrap().username, "root1");
+    let told = world.enabler.forge.repository(&app()).await.unwrap();
+    assert_eq!(told.id, world.repo.id);
+    assert!(told.permissions.unwrap().admin);
+    let reader = forge(&world.gogs, &world.gogs.create_user("reader"));
+    let may = reader.repository(&app()).await.unwrap().permissions.unwrap();
+    assert!(may.pull && !may.push && !may.admin);
+    let none = world.enabler.forge.repository(&RepositoryName::new("acme", "none").unwrap()).await.unwrap_err();
+    assert_eq!(none, ForgeError::NotFound("repository acme/none".to_owned()));
+    assert_eq!(world.enabler.forge.clone_url(&app()).as_str(), format!("{}/acme/app.git", world.gogs.url()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enabling_makes_one_hook_for_everything_and_doing_it_again_changes_nothing() {
+    let world = world().await;
+    let enabled = world.enabler.enable(&app(), NOW).await.unwrap();
+    let hooks = world.enabler.forge.hooks(&app()).await.unwrap();
+    assert_eq!(hooks.len(), 1);
+    assert!(hooks[0].fires_for_all());
+    assert!(hooks[0].config.url.starts_with("http://127.0.0.1:1/base/-/hook/"), "{}", hooks[0].config.url);
+    assert_eq!(hooks[0].config.content_type, "json");
+    assert_eq!(enabled.hook.as_ref().unwrap().forge_id, hooks[0].id);
+    assert_eq!(
+        enabled.hook.as_ref().unwrap().key,
+        beespace::webhook::key_digest(hooks[0].config.url.rsplit('/').next().unwrap())
+    );
+    let again = world.enabler.enable(&app(), NOW).await.unwrap();
+    assert_eq!(again.hook.unwrap().key, enabled.hook.unwrap().key);
+    assert_eq!(world.enabler.forge.hooks(&app()).await.unwrap(), hooks);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enabling_mends_a_hook_that_was_removed_or_changed_in_gogs() {
+    let world = world().await;
+    let first = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
+    world.enabler.forge.delete_hook(&app(), first.forge_id).await.unwrap();
+    let second = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
+    assert_ne!(first.key, second.key);
+    assert_eq!(world.enabler.forge.hooks(&app()).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_leaves_one_new_hook_and_the_old_pair_for_a_day() {
+    let world = world().await;
+    assert!(matches!(world.enabler.repair(&app(), NOW).await, Err(EnableError::NotEnabled(_))));
+    let first = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
+    let others = "http://127.0.0.1:1/elsewhere".parse().unwrap();
+    world.enabler.forge.create_hook(&app(), &others, &"x".to_owned().into()).await.unwrap();
+    let repaired = world.enabler.repair(&app(), NOW).await.unwrap();
+    let hooks = world.enabler.forge.hooks(&app()).await.unwrap();
+    assert_eq!(hooks.len(), 2, "ours and the one of somebody else");
+    assert!(hooks.iter().any(|hook| hook.id == repaired.hook.as_ref().unwrap().forge_id));
+    let read = world.enabler.store.read().unwrap();
+    let day = 24 * 60 * 60 * 1000;
+    assert!(read.hook_by_key(first.key, Timestamp(NOW.0 + day - 1)).unwrap().is_some());
+    assert!(read.hook_by_key(first.key, Timestamp(NOW.0 + day)).unwrap().is_none());
+    assert!(read.hook_by_key(repaired.hook.unwrap().key, Timestamp(NOW.0 + day)).unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disabling_removes_the_hook_and_keeps_the_repository() {
+    let world = world().await;
+    world.enabler.enable(&app(), NOW).await.unwrap();
+    world.enabler.disable(&app()).await.unwrap();
+    assert!(world.enabler.forge.hooks(&app()).await.unwrap().is_empty());
+    let kept = world.enabler.store.read().unwrap().repository(RepositoryId(world.repo.id)).unwrap().unwrap();
+    assert!(kept.hook.is_none() && kept.previous_hook.is_none());
+    assert!(matches!(world.enabler.disable(&app()).await, Err(EnableError::NotEnabled(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_no_administrator_enables_nothing() {
+    let world = world().await;
+    let token = world.gogs.create_user("writer");
+    world.gogs.allow(&world.repo, "writer", Level::Write);
+    let enabler = Enabler { forge: forge(&world.gogs, &token), ..world.enabler.clone() };
+    let error = enabler.enable(&app(), NOW).await.unwrap_err();
+    assert!(matches!(error, EnableError::NotAdmin(_)), "{error}");
+    assert!(error.reason().help.is_some());
+    assert_eq!(enabler.forge.hooks(&app()).await.unwrap_err(), ForgeError::Forbidden("list the hooks of acme/app".to_owned()));
+    assert!(world.enabler.store.read().unwrap().repositories().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_trouble_has_its_name_and_its_cure_and_shows_no_token() {
+    let world = world().await;
+    let token = world.gogs.token();
+    let forge = &world.enabler.forge;
+    for (mood, code) in [
+        (Mood::Away, "waiting-for-gogs"),
+        (Mood::TokenDead, "token-refused"),
+        (Mood::LoginProhibited, "not-the-api"),
+        (Mood::Redirecting, "gogs-redirects"),
+    ] {
+        world.gogs.behave(mood);
+        let error = forge.user().await.unwrap_err();
+        let reason = error.reason();
+        assert_eq!(reason.code, code, "{mood:?}");
+        assert!(reason.help.is_some());
+        assert!(!format!("{error:?} {reason} {forge:?}").contains(&token));
+    }
+    let nowhere = Forge::new("http://127.0.0.1:1".parse().unwrap(), token.into(), None).unwrap();
+    let error = nowhere.user().await.unwrap_err();
+    assert!(error.is_away() && error.to_string().contains("refused"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_gogs_does_not_make_leaves_nothing_behind() {
+    let world = world().await;
+    let first = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
+    // An address that Gogs refuses: the rest of the way works.
+    let broken = Enabler { hook_base: "data:x".parse().unwrap(), ..world.enabler.clone() };
+    world.gogs.revoke(&world.gogs.token());
+    assert!(broken.repair(&app(), NOW).await.is_err());
+    let kept = world.enabler.store.read().unwrap().repository(RepositoryId(world.repo.id)).unwrap().unwrap();
+    assert_eq!(kept.hook.unwrap().key, first.key);
+    assert!(kept.previous_hook.is_none());
+}

@@ -1,0 +1,284 @@
+//! Mirrors of a practice Gogs, with a stranger's names and files in them.
+
+use std::num::NonZeroU32;
+
+use beespace::source::{Access, CheckoutRequest, EntryKind, Mirror, Mirrors, Pin, Push, SourceError};
+use beespace_core::ids::{RepositoryId, Sha};
+use beespace_core::pipeline::when::ChangedPaths;
+use beespace_tests::gogs::{Mood, PracticeGogs, Repo};
+use url::Url;
+
+struct World {
+    gogs: PracticeGogs,
+    repo: Repo,
+    mirror: Mirror,
+    folder: tempfile::TempDir,
+}
+
+async fn world() -> World {
+    let gogs = PracticeGogs::start().await;
+    let repo = gogs.create_repo("acme", "app").await;
+    let folder = tempfile::tempdir().unwrap();
+    let mirror = mirrors(&folder).of(RepositoryId(repo.id));
+    World { gogs, repo, mirror, folder }
+}
+
+fn mirrors(folder: &tempfile::TempDir) -> Mirrors {
+    Mirrors::new(folder.path().join("mirrors"), folder.path().join("home"), None)
+}
+
+impl World {
+    fn url(&self) -> Url {
+        format!("{}/acme/app.git", self.gogs.url()).parse().unwrap()
+    }
+
+    async fn fetch(&self) -> Result<(), SourceError> {
+        self.mirror.fetch(&self.url(), &Access::token(self.gogs.token().into())).await
+    }
+
+    async fn push(&self, branch: &str, files: &[(&str, &str)]) -> Sha {
+        Sha::new(&self.gogs.push(&self.repo, branch, files, "a change\n\nwith a body").await).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pushed_commit_is_fetched_pinned_and_known() {
+    let world = world().await;
+    let sha = world.push("master", &[("a.txt", "one\n"), ("sub/b.sh", "two")]).await;
+    assert_eq!(world.mirror.pin(&sha, "refs/heads/master").await.unwrap(), Pin::Missing);
+    world.fetch().await.unwrap();
+    assert_eq!(world.mirror.pin(&sha, "refs/heads/master").await.unwrap(), Pin::Found);
+    let head = world.mirror.head(&sha).await.unwrap();
+    assert_eq!((head.message.as_str(), head.author.name.as_str()), ("a change\n\nwith a body", "Ada Lovelace"));
+    assert_eq!(world.mirror.read_file(&sha, "a.txt", 100).await.unwrap().bytes, b"one\n");
+    assert_eq!(world.mirror.read_file(&sha, "a.txt", 3).await.unwrap_err(), SourceError::TooLarge { limit: 3 });
+    let listed = world.mirror.list_paths(&sha, "**", None, 10).await.unwrap();
+    assert_eq!(listed.iter().map(|entry| entry.path.as_str()).collect::<Vec<_>>(), ["a.txt", "sub/b.sh"]);
+    assert_eq!(world.mirror.list_paths(&sha, "*", Some("a.txt"), 10).await.unwrap(), []);
+    assert!(matches!(world.mirror.list_paths(&sha, "[", None, 10).await.unwrap_err(), SourceError::Glob(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_commit_survives_a_force_push_and_an_unseen_one_is_named_with_its_successor() {
+    let world = world().await;
+    let base = world.push("master", &[("a", "1")]).await;
+    let first = world.push("topic", &[("a", "2")]).await;
+    world.fetch().await.unwrap();
+    world.mirror.pin(&first, "refs/heads/topic").await.unwrap();
+    let copy = world.gogs.working_copy(&world.repo);
+    copy.open("topic").await;
+    let unseen = Sha::new(&copy.commit("never fetched").await).unwrap();
+    copy.push(&["+HEAD:refs/heads/topic"]).await;
+    copy.git(&["reset", "--quiet", "--hard", base.as_str()]).await;
+    let newer = Sha::new(&copy.commit("the branch goes another way").await).unwrap();
+    copy.push(&["+HEAD:refs/heads/topic"]).await;
+    world.fetch().await.unwrap();
+    assert_eq!(world.mirror.pin(&first, "refs/heads/topic").await.unwrap(), Pin::Found);
+    assert_eq!(world.mirror.pin(&unseen, "refs/heads/topic").await.unwrap(), Pin::MovedOn { newer });
+    copy.push(&[":refs/heads/topic"]).await;
+    world.fetch().await.unwrap();
+    assert_eq!(world.mirror.pin(&unseen, "refs/heads/topic").await.unwrap(), Pin::Missing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_names_of_branches_do_nothing_but_name() {
+    let world = world().await;
+    let base = world.push("master", &[("a", "1")]).await;
+    let copy = world.gogs.working_copy(&world.repo);
+    copy.open("master").await;
+    let proof = world.folder.path().join("proof");
+    let lookalike = base.to_string();
+    let shell = format!("--upload-pack=touch${{IFS}}{}", proof.display());
+    for name in [shell.as_str(), "--exec=id", "$(id)", "a'b\"c;d&e|f", lookalike.as_str(), "ünïcode-分支"] {
+        let sha = Sha::new(&copy.commit(&format!("for {name}")).await).unwrap();
+        copy.push(&[&format!("HEAD:refs/heads/{name}")]).await;
+        world.fetch().await.unwrap();
+        let git_ref = format!("refs/heads/{name}");
+        assert_eq!(world.mirror.tip(&git_ref).await.unwrap().as_ref(), Some(&sha), "{name}");
+        assert_eq!(world.mirror.pin(&sha, &git_ref).await.unwrap(), Pin::Found);
+        let push = Push { before: None, after: &sha, branch: name, default_branch: "master" };
+        assert_eq!(world.mirror.changed_paths(push).await.unwrap(), ChangedPaths::Known(vec![]));
+        let request = CheckoutRequest { sha: &sha, branch: name, depth: None, origin: &world.url() };
+        let checkout = world.mirror.checkout(request, &world.folder.path().join("scratch")).await.unwrap();
+        assert_eq!(std::fs::read_to_string(checkout.path().join("a")).unwrap(), "1");
+    }
+    assert!(!proof.exists(), "a name was run");
+    // The commit is meant where a branch is named like it.
+    assert_eq!(world.mirror.head(&base).await.unwrap().sha, base);
+    assert_eq!(world.mirror.head(&base).await.unwrap().message, "a change\n\nwith a body");
+    for git_ref in ["master", "--help", "refs/heads/a b", "refs/heads/a\nb", "refs/heads/../x"] {
+        assert_eq!(world.mirror.tip(git_ref).await.unwrap(), None, "{git_ref:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_a_directory_and_a_submodule_are_no_files() {
+    let world = world().await;
+    world.push("master", &[("dir/file", "x")]).await;
+    let copy = world.gogs.working_copy(&world.repo);
+    copy.open("master").await;
+    std::os::unix::fs::symlink("/etc/passwd", copy.path().join(".beespace.yml")).unwrap();
+    std::os::unix::fs::symlink("dir", copy.path().join("link")).unwrap();
+    let odd = ["with space", "new\nline", "quo\"te", "-dash", ":(glob)**", "日本語"];
+    copy.write(&odd.map(|name| (name, "odd")));
+    let module = "160000,1111111111111111111111111111111111111111,module";
+    copy.git(&["add", "--all"]).await;
+    copy.git(&["update-index", "--add", "--cacheinfo", module]).await;
+    copy.git(&["commit", "--quiet", "--message", "odd"]).await;
+    copy.push(&["HEAD:refs/heads/master"]).await;
+    world.fetch().await.unwrap();
+    let sha = Sha::new(&copy.git(&["rev-parse", "HEAD"]).await).unwrap();
+    for (path, kind) in [(".beespace.yml", "symbolic link"), ("dir", "directory"), ("module", "submodule")] {
+        assert_eq!(world.mirror.read_file(&sha, path, 1000).await.unwrap_err(), SourceError::NotAFile { kind }, "{path}");
+    }
+    for path in ["", "/etc/passwd", "../x", "dir/../dir/file", "dir/", "link/file", "missing", "*", "dir//file", "a\0b"] {
+        assert_eq!(world.mirror.read_file(&sha, path, 1000).await.unwrap_err(), SourceError::NotFound, "{path:?}");
+    }
+    for path in odd {
+        assert_eq!(world.mirror.read_file(&sha, path, 1000).await.unwrap().bytes, b"odd", "{path:?}");
+    }
+    let all = world.mirror.list_paths(&sha, "**", None, 100).await.unwrap();
+    let kind = |path: &str| all.iter().find(|entry| entry.path == path).map(|entry| entry.kind);
+    assert_eq!(kind("link"), Some(EntryKind::Symlink));
+    assert_eq!(kind("module"), Some(EntryKind::Submodule));
+    assert_eq!(kind("new\nline"), Some(EntryKind::File));
+    let checkout = CheckoutRequest { sha: &sha, branch: "master", depth: NonZeroU32::new(1), origin: &world.url() };
+    let checkout = world.mirror.checkout(checkout, &world.folder.path().join("scratch")).await.unwrap();
+    assert!(std::fs::symlink_metadata(checkout.path().join("link")).unwrap().is_symlink());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn git_tells_what_a_push_changed() {
+    let world = world().await;
+    let first = world.push("master", &[("a", "1"), ("b", "1"), ("with space", "1")]).await;
+    let copy = world.gogs.working_copy(&world.repo);
+    copy.open("master").await;
+    copy.git(&["mv", "a", "renamed"]).await;
+    copy.write(&[("with space", "2"), ("new\nline", "1")]);
+    let second = Sha::new(&copy.commit("changes").await).unwrap();
+    copy.push(&["HEAD:refs/heads/master", "HEAD:refs/heads/same"]).await;
+    let topic = world.push("topic", &[("t", "1")]).await;
+    copy.git(&["checkout", "--quiet", "--orphan", "alone"]).await;
+    let alone = Sha::new(&copy.commit("alone").await).unwrap();
+    copy.push(&["HEAD:refs/heads/alone"]).await;
+    world.fetch().await.unwrap();
+    let lost = Sha::new(&"1".repeat(40)).unwrap();
+    let changed = async |before: Option<&Sha>, after: &Sha, branch: &str| {
+        world.mirror.changed_paths(Push { before, after, branch, default_branch: "master" }).await.unwrap()
+    };
+    let known = |paths: &[&str]| ChangedPaths::Known(paths.iter().map(|path| (*path).to_owned()).collect());
+    assert_eq!(changed(Some(&first), &second, "master").await, known(&["a", "new\nline", "renamed", "with space"]));
+    assert_eq!(changed(None, &topic, "topic").await, known(&["t"]));
+    assert_eq!(changed(Some(&lost), &topic, "topic").await, known(&["t"]));
+    assert_eq!(changed(None, &second, "same").await, known(&[]));
+    for (before, after, branch, why) in [
+        (None, &first, "master", "the branch is new, and it is the default branch"),
+        (Some(&lost), &second, "master", "1111111 is not there any more, and it is the default branch"),
+        (None, &alone, "alone", "the branch is new, and it has no commit in common with the default branch"),
+    ] {
+        assert_eq!(changed(before, after, branch).await, ChangedPaths::Unknown(why.to_owned()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkout_has_a_history_of_its_own_and_no_credentials() {
+    let world = world().await;
+    for text in ["1", "2", "3", "4"] {
+        world.push("feature/x", &[("a", text)]).await;
+    }
+    world.fetch().await.unwrap();
+    let sha = world.mirror.tip("refs/heads/feature/x").await.unwrap().unwrap();
+    let scratch = world.folder.path().join("scratch");
+    let request = CheckoutRequest { sha: &sha, branch: "feature/x", depth: NonZeroU32::new(2), origin: &world.url() };
+    let checkout = world.mirror.checkout(request, &scratch).await.unwrap();
+    let git = async |arguments: &[&str]| {
+        let output = tokio::process::Command::new("git").current_dir(checkout.path()).args(arguments).output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(git(&["rev-parse", "HEAD"]).await, sha.to_string());
+    assert_eq!(git(&["rev-parse", "--abbrev-ref", "HEAD"]).await, "feature/x");
+    assert_eq!(git(&["rev-list", "--count", "HEAD"]).await, "2");
+    assert_eq!(git(&["status", "--porcelain"]).await, "");
+    assert_eq!(git(&["remote", "get-url", "origin"]).await, world.url().to_string());
+    assert!(!std::fs::read_to_string(checkout.path().join(".git/config")).unwrap().contains(&world.gogs.token()));
+    assert!(hard_links(checkout.path()).is_empty(), "{:?}", hard_links(checkout.path()));
+    let path = checkout.path().to_owned();
+    drop(checkout);
+    assert!(!path.exists());
+}
+
+fn hard_links(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = std::fs::symlink_metadata(&path).unwrap();
+        if metadata.is_dir() {
+            found.extend(hard_links(&path));
+        } else if metadata.nlink() > 1 {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_with_the_forge_says_which_and_shows_no_token() {
+    let world = world().await;
+    world.push("master", &[("a", "1")]).await;
+    let token = world.gogs.token();
+    world.gogs.behave(Mood::Away);
+    let away = world.fetch().await.unwrap_err();
+    assert!(matches!(away, SourceError::ForgeAway(_)), "{away:?}");
+    world.gogs.behave(Mood::TokenDead);
+    let dead = world.fetch().await.unwrap_err();
+    assert!(matches!(dead, SourceError::AuthRefused(_)), "{dead:?}");
+    world.gogs.behave(Mood::Well);
+    let access = Access::token(token.clone().into());
+    let missing: Url = format!("{}/acme/none.git", world.gogs.url()).parse().unwrap();
+    let gone = world.mirror.fetch(&missing, &access).await.unwrap_err();
+    assert!(matches!(gone, SourceError::RepositoryGone(_)), "{gone:?}");
+    let nobody: Url = "http://127.0.0.1:1/acme/app.git".parse().unwrap();
+    let refused = world.mirror.fetch(&nobody, &access).await.unwrap_err();
+    assert!(matches!(refused, SourceError::ForgeAway(_)), "{refused:?}");
+    for error in [away, dead, gone, refused] {
+        assert!(error.waits_for_forge());
+        assert!(error.reason().help.is_some());
+        assert!(!format!("{error:?}{}{access:?}", error.reason()).contains(&token));
+    }
+    for url in ["file:///etc", "ssh://127.0.0.1/x", "ext::sh -c id"] {
+        let Ok(url) = url.parse::<Url>() else { continue };
+        assert!(world.mirror.fetch(&url, &access).await.is_err(), "{url}");
+    }
+    world.fetch().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_fetch_one_mirror() {
+    let world = world().await;
+    let sha = world.push("master", &[("a", "1")]).await;
+    let same = mirrors(&world.folder);
+    let fetches = (0..6).map(|_| {
+        let (mirror, url, token) = (same.of(RepositoryId(world.repo.id)), world.url(), world.gogs.token());
+        tokio::spawn(async move { mirror.fetch(&url, &Access::token(token.into())).await })
+    });
+    for fetch in fetches.collect::<Vec<_>>() {
+        fetch.await.unwrap().unwrap();
+    }
+    assert_eq!(world.mirror.pin(&sha, "refs/heads/master").await.unwrap(), Pin::Found);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_became_a_directory_of_branches_is_fetched() {
+    let world = world().await;
+    world.push("a", &[("a", "1")]).await;
+    world.fetch().await.unwrap();
+    let copy = world.gogs.working_copy(&world.repo);
+    copy.open("a").await;
+    copy.push(&[":refs/heads/a"]).await;
+    copy.push(&["HEAD:refs/heads/a/b"]).await;
+    world.fetch().await.unwrap();
+    assert_eq!(world.mirror.tip("refs/heads/a").await.unwrap(), None);
+    assert!(world.mirror.tip("refs/heads/a/b").await.unwrap().is_some());
+}

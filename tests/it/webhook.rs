@@ -1,0 +1,216 @@
+//! The route that Gogs posts to, over HTTP, with a store behind it.
+
+use beespace::seal::Key;
+use beespace::store::delivery::{Deliveries as _, Fate, Settlement};
+use beespace::store::repository::{Hook, Repository};
+use beespace::store::{Queue, Store};
+use beespace::webhook::{Answer, Counts, Webhook, key_digest, secret_place};
+use beespace_core::ids::{DeliveryId, RepositoryId, RepositoryName};
+use beespace_core::outcome::Reason;
+use beespace_core::time::Timestamp;
+use beespace_tests::gogs::delivery::sign;
+use reqwest::StatusCode;
+
+use crate::gogs::{Recorded, SECRET, recorded};
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+const OLD_KEY: &str = "fedcba9876543210fedcba9876543210";
+const REPOSITORY: RepositoryId = RepositoryId(1);
+const NOW: Timestamp = Timestamp(1_000_000);
+
+struct World {
+    store: Store,
+    counts: Counts,
+    url: String,
+    client: reqwest::Client,
+    _folder: tempfile::TempDir,
+}
+
+async fn world() -> World {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
+    let seal = Key::from_bytes([7; 32]);
+    let hook = |key: &str, secret: &[u8]| Hook {
+        key: key_digest(key),
+        secret: seal.seal(&secret_place(REPOSITORY, key_digest(key)), secret).unwrap(),
+        forge_id: 1,
+        created_at: NOW,
+    };
+    let repository = Repository {
+        id: REPOSITORY,
+        name: RepositoryName::new("acme", "app").unwrap(),
+        default_branch: "master".to_owned(),
+        is_private: false,
+        html_url: String::new(),
+        hook: Some(hook(KEY, SECRET)),
+        previous_hook: Some((hook(OLD_KEY, b"old"), Timestamp(NOW.0 + 1))),
+        last_number: 0,
+        enabled_at: NOW,
+    };
+    store.change_repository(REPOSITORY, move |_| Ok(repository.clone())).await.unwrap();
+    let counts = Counts::default();
+    let webhook = Webhook::new(store.clone(), seal, counts.clone(), || NOW).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/-/hook/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, webhook.router()).await });
+    World { store, counts, url, client: reqwest::Client::new(), _folder: folder }
+}
+
+impl World {
+    async fn post(&self, key: &str, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> (StatusCode, String) {
+        let mut request = self.client.post(format!("{}{key}", self.url)).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        (response.status(), response.text().await.unwrap())
+    }
+
+    async fn replay(&self, key: &str, delivery: &Recorded) -> (StatusCode, String) {
+        let body = if delivery.is_form() {
+            url::form_urlencoded::Serializer::new(String::new()).append_pair("payload", &delivery.raw_json).finish()
+        } else {
+            delivery.raw_json.clone()
+        };
+        let not_ours = ["host", "content-length", "accept-encoding", "user-agent"];
+        let headers: Vec<(&str, &str)> = delivery
+            .headers
+            .iter()
+            .filter(|(name, _)| !not_ours.contains(&name.to_lowercase().as_str()))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        self.post(key, &headers, body).await
+    }
+
+    /// A small push, signed with `secret`, under Gogs' id `id`.
+    async fn small(&self, key: &str, id: &str, secret: &str, body: &str) -> StatusCode {
+        let signature = sign(body, secret);
+        let headers = [("X-Gogs-Event", "push"), ("X-Gogs-Delivery", id), ("X-Gogs-Signature", signature.as_str())];
+        self.post(key, &headers, body.to_owned()).await.0
+    }
+
+    fn stored(&self) -> usize {
+        self.store.read().unwrap().deliveries(None, None, 1000).unwrap().len()
+    }
+
+    fn waiting(&self) -> usize {
+        self.store.read().unwrap().waiting(Queue::Delivery).unwrap().len()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_recorded_delivery_is_answered_and_stored_as_it_was_signed() {
+    let world = world().await;
+    let mut kept = std::collections::HashSet::new();
+    for delivery in recorded() {
+        let (status, _) = world.replay(KEY, &delivery).await;
+        let expected = if delivery.raw_json_verified { StatusCode::ACCEPTED } else { StatusCode::UNAUTHORIZED };
+        assert_eq!(status, expected, "{} {:?}", delivery.path, delivery.header("x-gogs-event"));
+        if delivery.raw_json_verified {
+            kept.insert(delivery.raw_json.clone());
+        }
+    }
+    assert!(recorded().iter().any(Recorded::is_form), "both content types were recorded");
+    let read = world.store.read().unwrap();
+    let all = read.deliveries(None, None, 1000).unwrap();
+    for delivery in &all {
+        let body = read.delivery_body(delivery.id).unwrap().unwrap();
+        assert!(kept.remove(std::str::from_utf8(&body).unwrap()), "stored once, and as it was signed");
+    }
+    assert_eq!(world.waiting(), all.len());
+    assert_eq!(world.counts.of(Answer::Refused), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_wrong_the_refusal_is_the_same_and_nothing_is_stored() {
+    let world = world().await;
+    let good = sign("{}", "s3cret");
+    let mut wrong = good.clone().into_bytes();
+    wrong[0] = if wrong[0] == b'0' { b'1' } else { b'0' };
+    let wrong = String::from_utf8(wrong).unwrap();
+    let unknown = KEY.replace('0', "1");
+    let cases: [(&str, Option<&str>, &str); 8] = [
+        (KEY, None, "{}"),
+        (KEY, Some(""), "{}"),
+        (KEY, Some("zz"), "{}"),
+        (KEY, Some(&good[..62]), "{}"),
+        (KEY, Some(&wrong), "{}"),
+        (KEY, Some(&good), "{ }"),
+        (&unknown, Some(&good), "{}"),
+        ("%ff%00", Some(&good), "{}"),
+    ];
+    let mut answers = std::collections::HashSet::new();
+    for (key, signature, body) in cases {
+        let headers: Vec<_> = signature.iter().map(|signature| ("X-Gogs-Signature", *signature)).collect();
+        answers.insert(world.post(key, &headers, body).await);
+    }
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    assert_eq!(answers.into_iter().next().unwrap().0, StatusCode::UNAUTHORIZED);
+    assert_eq!(world.stored(), 0);
+    assert_eq!(world.counts.of(Answer::Refused), 8);
+    assert_eq!(world.small(KEY, "a", "s3cret", "{}").await, StatusCode::ACCEPTED, "it was the right signature");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_over_the_cap_is_refused_while_it_is_read() {
+    let world = world().await;
+    let long = "x".repeat(10 * 1024 * 1024 + 1);
+    assert_eq!(world.small(KEY, "a", "s3cret", &long).await, StatusCode::PAYLOAD_TOO_LARGE);
+    let just = "x".repeat(10 * 1024 * 1024);
+    assert_eq!(world.small(KEY, "b", "s3cret", &just).await, StatusCode::ACCEPTED);
+    assert_eq!((world.counts.of(Answer::TooLarge), world.stored()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_delivery_adds_nothing_by_id_or_by_content() {
+    let world = world().await;
+    assert_eq!(world.small(KEY, "a", "s3cret", "{\"a\":1}").await, StatusCode::ACCEPTED);
+    assert_eq!(world.small(KEY, "a", "s3cret", "{\"a\":1}").await, StatusCode::ACCEPTED);
+    assert_eq!(world.small(KEY, "b", "s3cret", "{\"a\":1}").await, StatusCode::ACCEPTED, "an organisation's hook tells it too");
+    assert_eq!(world.small(KEY, "a", "s3cret", "{\"a\":2}").await, StatusCode::ACCEPTED);
+    assert_eq!(world.stored(), 1);
+    assert_eq!(world.counts.of(Answer::Duplicate), 3);
+    assert_eq!(world.small(KEY, "c", "s3cret", "{\"a\":3}").await, StatusCode::ACCEPTED);
+    assert_eq!(world.stored(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_is_sent_again_goes_again() {
+    let world = world().await;
+    world.small(KEY, "a", "s3cret", "{}").await;
+    let id: DeliveryId = world.store.read().unwrap().deliveries(None, None, 1).unwrap()[0].id;
+    let bury = |_: Option<&beespace_core::intake::LastSeenRef>| Settlement::Bury(Reason::new("malformed-payload", "no push"));
+    world.store.settle_delivery(id, None, NOW, bury).await.unwrap();
+    assert_eq!(world.waiting(), 0);
+    assert_eq!(world.small(KEY, "a", "s3cret", "{}").await, StatusCode::ACCEPTED);
+    assert_eq!((world.stored(), world.waiting()), (1, 1));
+    assert_eq!(world.store.read().unwrap().delivery(id).unwrap().unwrap().fate, Fate::Waiting);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pair_before_a_repair_is_good_with_its_own_secret_alone() {
+    let world = world().await;
+    assert_eq!(world.small(OLD_KEY, "a", "old", "{\"a\":1}").await, StatusCode::ACCEPTED);
+    assert_eq!(world.small(OLD_KEY, "b", "s3cret", "{\"a\":2}").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(world.small(KEY, "c", "old", "{\"a\":3}").await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_without_a_payload_is_refused() {
+    let world = world().await;
+    let signature = sign("payload={}", "s3cret");
+    let headers = [("Content-Type", "application/x-www-form-urlencoded"), ("X-Gogs-Signature", signature.as_str())];
+    assert_eq!(world.post(KEY, &headers, "payload={}").await.0, StatusCode::UNAUTHORIZED, "the value is signed, not the body");
+    assert_eq!(world.post(KEY, &headers, "other=1").await.0, StatusCode::UNAUTHORIZED);
+    let value = sign("{}", "s3cret");
+    let headers = [("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"), ("X-Gogs-Signature", value.as_str())];
+    assert_eq!(world.post(KEY, &headers, "payload=%7B%7D").await.0, StatusCode::ACCEPTED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_methods_are_not_the_hook() {
+    let world = world().await;
+    let status = world.client.get(format!("{}{KEY}", world.url)).send().await.unwrap().status();
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+}
