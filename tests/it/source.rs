@@ -86,7 +86,8 @@ async fn hostile_names_of_branches_do_nothing_but_name() {
     let base = world.push("master", &[("a", "1")]).await;
     let copy = world.gogs.working_copy(&world.repo);
     copy.open("master").await;
-    let proof = world.folder.path().join("proof");
+    // No part of a ref may begin with a dot, as the names of temporary directories do.
+    let proof = std::env::temp_dir().join(format!("beespace-proof-{}", std::process::id()));
     let lookalike = base.to_string();
     let shell = format!("--upload-pack=touch${{IFS}}{}", proof.display());
     for name in [shell.as_str(), "--exec=id", "$(id)", "a'b\"c;d&e|f", lookalike.as_str(), "ünïcode-分支"] {

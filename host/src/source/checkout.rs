@@ -59,8 +59,8 @@ impl Mirror {
         self.copy_history(request, &branch, tree).await?;
         self.git.must(tree, Call::new(["update-ref", "--end-of-options", &branch, request.sha.as_str()])).await?;
         self.git.must(tree, Call::new(["symbolic-ref", "HEAD", &branch])).await?;
-        let reset = Call::new(["reset", "--quiet", "--hard", "--end-of-options", request.sha.as_str()]);
-        self.git.must(tree, reset.timeout(CHECKOUT_TIMEOUT)).await?;
+        // HEAD is the commit already, so none is named (and git 2.39 takes no `--end-of-options` here).
+        self.git.must(tree, Call::new(["reset", "--quiet", "--hard"]).timeout(CHECKOUT_TIMEOUT)).await?;
         self.git.must(tree, Call::new(["config", "remote.origin.url", request.origin.as_str()])).await?;
         self.git.must(tree, Call::new(["config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"])).await?;
         Ok(checkout)
