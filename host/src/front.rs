@@ -9,6 +9,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
 use crate::config::Config;
+use crate::engine::Engine;
+use crate::forge::Enabler;
 use crate::log::LogStore;
 use crate::seal::Key;
 use crate::store::Store;
@@ -24,6 +26,9 @@ pub struct Front {
     pub key: Arc<Key>,
     /// Bindings that hear of what people do to builds.
     pub notifiers: Notifiers,
+    /// Makes and removes hooks; knows Gogs.
+    pub enabler: Enabler,
+    pub engine: Arc<dyn Engine>,
     pub metrics: Metrics,
     /// Whoever has it may do everything.
     pub admin_token: SecretString,

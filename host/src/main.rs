@@ -1,1 +1,7 @@
-fn main() {}
+//! The program. What it does stands in [`beespace::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    beespace::cli::main()
+}

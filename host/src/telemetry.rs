@@ -15,6 +15,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
+use crate::webhook;
+
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LogFormat {
@@ -46,7 +48,8 @@ pub struct Metrics {
     builds: Family<Labels<2>, Counter>,
     build_seconds: Histogram,
     step_seconds: Histogram,
-    deliveries: Family<Labels<1>, Counter>,
+    /// How webhooks were answered: counted where they are.
+    pub deliveries: webhook::Counts,
     evaluations: Family<Labels<2>, Counter>,
     evaluation_seconds: Histogram,
     notices: Family<Labels<1>, Counter>,
@@ -64,7 +67,7 @@ impl Default for Metrics {
             builds: Family::default(),
             build_seconds: long(),
             step_seconds: long(),
-            deliveries: Family::default(),
+            deliveries: webhook::Counts::default(),
             evaluations: Family::default(),
             evaluation_seconds: short(),
             notices: Family::default(),
@@ -76,7 +79,7 @@ impl Default for Metrics {
         let seconds = Unit::Seconds;
         registry.register_with_unit("build_duration", "From start to end of a build", seconds, metrics.build_seconds.clone());
         registry.register_with_unit("step_duration", "From start to end of a step", Unit::Seconds, metrics.step_seconds.clone());
-        registry.register("webhook_deliveries", "Deliveries by what came of them", metrics.deliveries.clone());
+        metrics.deliveries.register(&mut registry);
         registry.register("policy_evaluations", "Policies asked", metrics.evaluations.clone());
         let evaluation = metrics.evaluation_seconds.clone();
         registry.register_with_unit("policy_evaluation", "Time a policy took", Unit::Seconds, evaluation);
@@ -97,11 +100,6 @@ impl Metrics {
     /// A step ended that had begun.
     pub fn step_ended(&self, took: Duration) {
         self.step_seconds.observe(took.as_secs_f64());
-    }
-
-    /// A delivery came: `accepted`, `duplicate`, `refused`, `too_large`, `unavailable`.
-    pub fn delivery(&self, result: &'static str) {
-        self.deliveries.get_or_create(&[("result", result)]).inc();
     }
 
     /// A policy was asked: mode and outcome, as in the decision.
@@ -146,7 +144,6 @@ mod tests {
     fn figures_have_the_names_of_the_field() {
         let metrics = Metrics::default();
         metrics.build_ended(EventKind::Push, Status::Success, Duration::from_secs(3));
-        metrics.delivery("accepted");
         metrics.evaluated("enforce", "deny", Duration::from_micros(80));
         metrics.logged(12);
         let text = metrics.text();
@@ -154,7 +151,6 @@ mod tests {
             "beespace_build_info{version=",
             "beespace_builds_total{event=\"push\",result=\"success\"} 1",
             "beespace_build_duration_seconds_count 1",
-            "beespace_webhook_deliveries_total{result=\"accepted\"} 1",
             "beespace_policy_evaluations_total{mode=\"enforce\",verdict=\"deny\"} 1",
             "beespace_log_bytes_total 12",
             "# EOF",

@@ -3,6 +3,7 @@
 //! | file | noun |
 //! |---|---|
 //! | [`build`], [`decision`] | builds and what policies decided about them |
+//! | [`repository`], [`doctor`] | which repositories build, and what is wrong where one does not |
 //! | [`delivery`], [`notice`] | what came in, what went out |
 //! | [`secret`] | secrets, write-only |
 //! | [`event`] | what changes, live |
@@ -14,12 +15,14 @@ pub mod body;
 pub mod build;
 pub mod decision;
 pub mod delivery;
+pub mod doctor;
 pub mod event;
 pub mod health;
 pub mod log;
 pub mod notice;
 pub mod page;
 pub mod problem;
+pub mod repository;
 pub mod secret;
 pub mod step;
 
@@ -46,6 +49,10 @@ fn nouns() -> OpenApiRouter<Arc<Front>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(health::user))
         .routes(routes!(event::stream))
+        .routes(routes!(repository::list, repository::enable))
+        .routes(routes!(repository::show, repository::disable))
+        .routes(routes!(repository::repair))
+        .routes(routes!(doctor::examine))
         .routes(routes!(build::list))
         .routes(routes!(build::list_of_repository))
         .routes(routes!(build::show))
@@ -76,7 +83,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
 
 /// Pages, API and health, behind the one guard. `hooks` is the webhook's router: it joins here so that its route stands in the same
 /// table of access.
-pub fn router(front: &Arc<Front>, hooks: Router<Arc<Front>>) -> Router {
+pub fn router(front: &Arc<Front>, hooks: Router) -> Router {
     let (nouns, document) = nouns().split_for_parts();
     let openapi = move || std::future::ready(Json(document.clone()));
     nouns
@@ -87,7 +94,7 @@ pub fn router(front: &Arc<Front>, hooks: Router<Arc<Front>>) -> Router {
         .route("/metrics", get(health::metrics))
         .merge(web::router())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(Arc::clone(front))
         .merge(hooks)
         .layer(middleware::from_fn_with_state(Arc::clone(front), guard::guard))
-        .with_state(Arc::clone(front))
 }

@@ -1,0 +1,225 @@
+//! `beespace build`: look at builds, and act on them.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use beespace_core::status::Status;
+use clap::Subcommand;
+
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::output::Output;
+use super::table::printable;
+use super::{Context, put, say, table};
+use crate::address::{API, api_build, api_repository};
+use crate::api::body::{BuildBody, StageBody, StepBody, WordBody};
+
+/// How often a build that is followed is looked at between two steps.
+const LOOK: Duration = Duration::from_millis(300);
+
+#[derive(Debug, Subcommand)]
+pub enum BuildCommand {
+    /// Builds, newest first; of one repository with --repo
+    List {
+        #[arg(long)]
+        status: Option<String>,
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// One build: why it stands as it does, its stages and steps
+    Show { number: u64 },
+    /// The logs of a build, or of one step
+    Log {
+        number: u64,
+        /// The step, by name or number; all where none is given
+        step: Option<String>,
+        /// Stay until the build is over
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Build the same event once more
+    Restart { number: u64 },
+    /// Stop a build
+    Cancel { number: u64 },
+    /// Say yes to what waits for a person's word
+    Approve(WordArgs),
+    /// Say no to what waits for a person's word
+    Decline(WordArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct WordArgs {
+    number: u64,
+    /// The stage, where several wait
+    #[arg(long)]
+    stage: Option<u16>,
+    /// The digest you have looked at; where something else waits by now, nothing happens
+    #[arg(long, value_name = "SHA256")]
+    subject: Option<String>,
+    /// Said to those who wait
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+/// # Errors
+/// [`Failure`], to be said and exited with.
+pub async fn run(context: &Context, command: BuildCommand) -> Result<Exit, Failure> {
+    let client = context.client()?;
+    match command {
+        BuildCommand::List { status, limit } => list(context, &client, status, limit).await,
+        BuildCommand::Show { number } => {
+            let build: BuildBody = client.get(&path(context, number)?).await?;
+            show(context, &client, &build)
+        }
+        BuildCommand::Log { number, step, follow } => log(&client, &path(context, number)?, step.as_deref(), follow).await,
+        BuildCommand::Restart { number } => {
+            act(context, &client, number, "restart", &WordBody::default(), "builds once more").await
+        }
+        BuildCommand::Cancel { number } => {
+            act(context, &client, number, "cancel", &WordBody::default(), "is being stopped").await
+        }
+        BuildCommand::Approve(args) => word(context, &client, args, "approve", "is approved").await,
+        BuildCommand::Decline(args) => word(context, &client, args, "decline", "is declined").await,
+    }
+}
+
+fn path(context: &Context, number: u64) -> Result<String, Failure> {
+    Ok(api_build(&context.target.repository()?, number))
+}
+
+async fn list(context: &Context, client: &Client, status: Option<String>, limit: usize) -> Result<Exit, Failure> {
+    let base = match &context.target.repo {
+        Some(name) => format!("{}/builds", api_repository(name)),
+        None => format!("{API}/builds"),
+    };
+    let status = status.map_or_else(String::new, |status| format!("&status={}", crate::address::encode(&status)));
+    let builds: Vec<BuildBody> = client.get(&format!("{base}?limit={limit}{status}")).await?;
+    table::list(context.output, &builds, ["build", "status", "branch", "commit", "by", "title"], |build| {
+        let number = build.number.map_or_else(String::new, |number| format!(" #{number}"));
+        [
+            format!("{}{number}", build.repository),
+            build.status.clone(),
+            build.branch.clone().unwrap_or_default(),
+            build.sha.get(..7).unwrap_or_default().to_owned(),
+            build.actor.clone(),
+            build.title.clone(),
+        ]
+    })?;
+    Ok(Exit::Ok)
+}
+
+fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, Failure> {
+    if context.output == Output::Json {
+        table::one(build)?;
+        return Ok(exit_of(&build.status));
+    }
+    let number = build.number.map_or_else(String::new, |number| format!(" #{number}"));
+    put(&format!("{}{number}  {}  {}", build.repository, build.status, printable(&build.title)))?;
+    put(&format!("{} by {}  {}", build.sha.get(..7).unwrap_or_default(), printable(&build.actor), client.page(&build.href)))?;
+    for text in build.reason.iter().map(ToString::to_string).chain(build.diagnostics.iter().cloned()) {
+        put(&format!("  {}", printable(&text)))?;
+    }
+    for stage in &build.stages {
+        put(&format!("\n{}  {}{}", printable(&stage.name), stage.status, why(stage.reason.as_ref())))?;
+        for approval in &stage.approvals {
+            put(&format!("  {} waits for a word: {}", approval.what, printable(&approval.reasons.join("; "))))?;
+            put(&format!("    {}", approval.subject))?;
+        }
+        for step in &stage.steps {
+            put(&format!("  {:>2}  {:<8}  {}{}", step.number, step.status, printable(&step.name), why(step.reason.as_ref())))?;
+        }
+    }
+    Ok(exit_of(&build.status))
+}
+
+fn why(reason: Option<&crate::api::body::Reason>) -> String {
+    reason.map_or_else(String::new, |reason| format!("  {}", printable(&reason.to_string())))
+}
+
+/// A build that did not succeed makes the command fail, so that scripts can go by it.
+fn exit_of(status: &str) -> Exit {
+    match status {
+        "failure" | "error" | "killed" => Exit::Failed,
+        "declined" => Exit::Refused,
+        _ => Exit::Ok,
+    }
+}
+
+fn is_over(status: &str) -> bool {
+    Status::ALL.into_iter().any(|known| known.as_str() == status && known.is_over())
+}
+
+async fn log(client: &Client, path: &str, wanted: Option<&str>, follow: bool) -> Result<Exit, Failure> {
+    let mut written: Vec<(u16, u16, usize)> = Vec::new();
+    loop {
+        let build: BuildBody = client.get(path).await?;
+        let found = build.stages.iter().flat_map(|stage| stage.steps.iter().map(move |step| (stage, step)));
+        let steps: Vec<_> = found.filter(|(_, step)| wanted.is_none_or(|wanted| is_meant(step, wanted))).collect();
+        if let Some(wanted) = wanted.filter(|_| steps.is_empty() && !(follow && build.stages.is_empty())) {
+            return Err(Failure::new(Exit::NotFound, format!("no step {wanted:?} in this build")));
+        }
+        for (stage, step) in &steps {
+            add(client, path, stage, step, steps.len() > 1, &mut written).await?;
+        }
+        let is_done = is_over(&build.status) || (wanted.is_some() && steps.iter().all(|(_, step)| is_over(&step.status)));
+        if is_done || !follow {
+            if follow {
+                say(&format!("{} is {}{}", build.repository, build.status, why(build.reason.as_ref())));
+            }
+            return Ok(if follow { exit_of(&build.status) } else { Exit::Ok });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn is_meant(step: &StepBody, wanted: &str) -> bool {
+    step.name == wanted || wanted.parse() == Ok(step.number)
+}
+
+/// Writes what a step has printed since the last look.
+async fn add(
+    client: &Client,
+    path: &str,
+    stage: &StageBody,
+    step: &StepBody,
+    titled: bool,
+    written: &mut Vec<(u16, u16, usize)>,
+) -> Result<(), Failure> {
+    let known = written.iter().position(|(of, number, _)| (*of, *number) == (stage.number, step.number));
+    let skip = known.and_then(|index| written.get(index)).map_or(0, |(_, _, bytes)| *bytes);
+    let mut passed = 0;
+    let log = format!("{path}/stages/{}/steps/{}/log", stage.number, step.number);
+    let mut stdout = std::io::stdout().lock();
+    client
+        .stream(&log, |chunk| {
+            let fresh = chunk.get(skip.saturating_sub(passed)..).unwrap_or_default();
+            if titled && passed <= skip && !fresh.is_empty() {
+                say(&format!("── {} · {}", printable(&stage.name), printable(&step.name)));
+            }
+            passed += chunk.len();
+            Ok(stdout.write_all(fresh)?)
+        })
+        .await?;
+    stdout.flush()?;
+    let entry = (stage.number, step.number, passed.max(skip));
+    match known.and_then(|index| written.get_mut(index)) {
+        Some(place) => *place = entry,
+        None => written.push(entry),
+    }
+    Ok(())
+}
+
+async fn word(context: &Context, client: &Client, args: WordArgs, verb: &str, says: &str) -> Result<Exit, Failure> {
+    let body = WordBody { stage: args.stage, subject: args.subject, reason: args.reason };
+    act(context, client, args.number, verb, &body, says).await
+}
+
+async fn act(context: &Context, client: &Client, number: u64, verb: &str, body: &WordBody, says: &str) -> Result<Exit, Failure> {
+    let build: BuildBody = client.post(&format!("{}/{verb}", path(context, number)?), body).await?;
+    if context.output == Output::Json {
+        table::one(&build)?;
+    } else {
+        say(&format!("{} #{number} {says}: {}", build.repository, client.page(&build.href)));
+    }
+    Ok(Exit::Ok)
+}

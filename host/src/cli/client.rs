@@ -1,0 +1,106 @@
+//! Talking to a server: its API and nothing else.
+
+use futures::StreamExt as _;
+use reqwest::{Method, Response};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::exit::{Exit, Failure};
+use super::target::Server;
+use crate::api::problem::Problem;
+
+/// A server's API.
+#[derive(Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    url: Url,
+    token: Option<SecretString>,
+}
+
+impl Client {
+    /// # Errors
+    /// [`Failure`] where no client can be made.
+    pub fn new(server: Server) -> Result<Self, Failure> {
+        // An earlier call in this process has set the same provider: that is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build();
+        let http = http.map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
+        Ok(Self { http, url: server.url, token: server.token })
+    }
+
+    /// The address of a path of the server, for people.
+    #[must_use]
+    pub fn page(&self, path: &str) -> String {
+        self.url.join(path).map_or_else(|_| path.to_owned(), |url| url.to_string())
+    }
+
+    /// # Errors
+    /// [`Failure`]: the server's problem, or that it does not answer.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.read(self.send(Method::GET, path, None::<&()>).await?).await
+    }
+
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.read(self.send(Method::POST, path, Some(body)).await?).await
+    }
+
+    /// Does what answers nothing.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn change(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<(), Failure> {
+        self.send(method, path, body).await.map(drop)
+    }
+
+    /// Hands over each chunk of a long answer as it comes.
+    ///
+    /// # Errors
+    /// As [`Client::get`]; what `take` returns.
+    pub async fn stream(&self, path: &str, mut take: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+        let mut chunks = self.send(Method::GET, path, None::<&()>).await?.bytes_stream();
+        while let Some(chunk) = chunks.next().await {
+            take(&chunk.map_err(|error| self.unreachable(&error))?)?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<Response, Failure> {
+        let url = self.url.join(path).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        let mut request = self.http.request(method, url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose_secret());
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        match response.json::<Problem>().await {
+            Ok(problem) => Err(problem.into()),
+            Err(_) => Err(Failure::new(Exit::Unreachable, format!("{} answered {status}: that is no Beespace", self.url))),
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, Failure> {
+        let text = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        serde_json::from_slice(&text).map_err(|error| {
+            Failure::new(Exit::Bug, format!("{} answered what this version does not understand: {error}", self.url))
+                .help("use a command line of the server's version")
+        })
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(next) = cause.source() {
+            cause = next;
+        }
+        Failure::new(Exit::Unreachable, format!("{} does not answer: {cause}", self.url))
+    }
+}

@@ -1,0 +1,72 @@
+//! `beespace login`: remember a server and its admin token, readable by this user alone.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+
+use url::Url;
+
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::say;
+use super::target::{Login, Server, login_path};
+use crate::address::API;
+use crate::api::health::UserBody;
+
+#[derive(Debug, clap::Args)]
+pub struct LoginArgs {
+    /// The server's address
+    pub url: Url,
+}
+
+/// Asks the server whether the token is right before it is kept.
+///
+/// # Errors
+/// [`Failure`], to be said and exited with.
+pub async fn run(args: LoginArgs) -> Result<Exit, Failure> {
+    let token = if io::stdin().is_terminal() { ask("admin token: ")? } else { first_line()? };
+    let server = Server { url: args.url.clone(), token: Some(token.clone().into()) };
+    let user: UserBody = Client::new(server)?.get(&format!("{API}/user")).await?;
+    if !user.is_admin {
+        let help = "the file admin.token in the server's data directory holds it";
+        return Err(Failure::new(Exit::Auth, format!("this is not the admin token of {}", args.url)).help(help));
+    }
+    keep(&Login { server: args.url.to_string(), token })?;
+    say(&format!("signed in to {} as {}", args.url, user.id));
+    Ok(Exit::Ok)
+}
+
+fn keep(login: &Login) -> Result<(), Failure> {
+    let path = login_path().ok_or_else(|| Failure::new(Exit::Usage, "neither XDG_CONFIG_HOME nor HOME is set"))?;
+    if let Some(dir) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    let text = serde_json::to_vec_pretty(login).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
+    // A file of its own that takes the old one's place: it is never there half written, nor with other rights.
+    let fresh = path.with_extension("new");
+    if fresh.exists() {
+        std::fs::remove_file(&fresh)?;
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?.write_all(&text)?;
+    Ok(std::fs::rename(&fresh, &path)?)
+}
+
+fn first_line() -> Result<String, Failure> {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(line.trim().to_owned())
+}
+
+/// Asks a person for something that nobody looking over their shoulder shall read.
+///
+/// # Errors
+/// Where the terminal cannot be used.
+pub fn ask(prompt: &str) -> Result<String, Failure> {
+    let set_echo = |on: &str| std::process::Command::new("stty").arg(on).status();
+    write!(io::stderr(), "{prompt}")?;
+    set_echo("-echo")?;
+    let line = first_line();
+    set_echo("echo")?;
+    writeln!(io::stderr())?;
+    line
+}

@@ -1,0 +1,54 @@
+//! `beespace notice`: what people were told, and whether it arrived.
+
+use clap::Subcommand;
+
+use super::exit::{Exit, Failure};
+use super::{Context, say, table};
+use crate::address::{API, encode};
+use crate::api::notice::NoticeBody;
+
+#[derive(Debug, Subcommand)]
+pub enum NoticeCommand {
+    /// Notices, newest first
+    List {
+        /// pending, sent, dead or suspended
+        #[arg(long)]
+        state: Option<String>,
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// One notice, with what it tells
+    Show { id: String },
+    /// Send a notice that was given up once more
+    Replay { id: String },
+}
+
+/// # Errors
+/// [`Failure`], to be said and exited with.
+pub async fn run(context: &Context, command: NoticeCommand) -> Result<Exit, Failure> {
+    let client = context.client()?;
+    match command {
+        NoticeCommand::List { state, limit } => {
+            let state = state.map_or_else(String::new, |state| format!("&status={}", encode(&state)));
+            let all: Vec<NoticeBody> = client.get(&format!("{API}/notices?limit={limit}{state}")).await?;
+            table::list(context.output, &all, ["id", "kind", "notifier", "state", "attempts", "error"], |body| {
+                [
+                    body.id.clone(),
+                    body.kind.clone(),
+                    body.notifier.clone(),
+                    body.state.clone(),
+                    body.attempts.to_string(),
+                    body.last_error.clone().unwrap_or_default(),
+                ]
+            })?;
+        }
+        NoticeCommand::Show { id } => {
+            table::one(&client.get::<NoticeBody>(&format!("{API}/notices/{}", encode(&id))).await?)?;
+        }
+        NoticeCommand::Replay { id } => {
+            let body: NoticeBody = client.post(&format!("{API}/notices/{}/replay", encode(&id)), &()).await?;
+            say(&format!("notice {} goes out again through {}", body.id, body.notifier));
+        }
+    }
+    Ok(Exit::Ok)
+}
