@@ -15,6 +15,7 @@ pub mod notice;
 pub mod output;
 pub mod repo;
 pub mod secret;
+pub mod server;
 pub mod table;
 pub mod target;
 
@@ -41,6 +42,8 @@ const AFTER_HELP: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 configuration o
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the server
+    Server(server::ServerArgs),
     /// Remember a server and its admin token
     Login(login::LoginArgs),
     /// Repositories that build here
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Server(args) => return server::run(&args),
         Command::Config { command } => return config::run(&command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "beespace", &mut io::stdout());
@@ -139,7 +143,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
             Command::Notice(Remote { context, command }) => notice::run(&context, command).await,
             Command::Secret(Remote { context, command }) => secret::run(&context, command).await,
             Command::Doctor(context) => doctor::run(&context).await,
-            Command::Lint(_) | Command::Config { .. } | Command::Completions { .. } => Ok(Exit::Ok),
+            Command::Server(_) | Command::Lint(_) | Command::Config { .. } | Command::Completions { .. } => Ok(Exit::Ok),
         }
     })
 }
