@@ -6,13 +6,13 @@ use beespace::store::Store;
 use beespace::store::repository::Repositories as _;
 use beespace_core::ids::{RepositoryId, RepositoryName};
 use beespace_core::time::Timestamp;
-use beespace_tests::gogs::{Level, Mood, PracticeGogs, Repo};
+use beespace_tests::gogs::{Access, PracticeGogs, RepositoryObject, Switches};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 
 struct World {
     gogs: PracticeGogs,
-    repo: Repo,
+    repo: RepositoryObject,
     enabler: Enabler,
     _folder: tempfile::TempDir,
 }
@@ -26,11 +26,11 @@ fn forge(gogs: &PracticeGogs, token: &str) -> Forge {
 }
 
 async fn world() -> World {
-    let gogs = PracticeGogs::start().await;
-    let repo = gogs.create_repo("acme", "app").await;
+    let gogs = PracticeGogs::start().await.unwrap();
+    let repo = gogs.create_repository("acme/app").await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let enabler = Enabler {
-        forge: forge(&gogs, &gogs.token()),
+        forge: forge(&gogs, gogs.token()),
         store: Store::open(&folder.path().join("beespace.redb")).unwrap(),
         seal: Key::from_bytes([7; 32]),
         hook_base: "http://127.0.0.1:1/base/".parse().unwrap(),
@@ -41,11 +41,11 @@ async fn world() -> World {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_the_token_is_and_what_it_may_do() {
     let world = world().await;
-    assert_eq!(world.enabler.forge.user().await.unwrap().username, "root1");
+    assert_eq!(world.enabler.forge.user().await.unwrap().username, "ada");
     let told = world.enabler.forge.repository(&app()).await.unwrap();
     assert_eq!(told.id, world.repo.id);
     assert!(told.permissions.unwrap().admin);
-    let reader = forge(&world.gogs, &world.gogs.create_user("reader"));
+    let reader = forge(&world.gogs, &world.gogs.create_user("reader").unwrap());
     let may = reader.repository(&app()).await.unwrap().permissions.unwrap();
     assert!(may.pull && !may.push && !may.admin);
     let none = world.enabler.forge.repository(&RepositoryName::new("acme", "none").unwrap()).await.unwrap_err();
@@ -114,8 +114,8 @@ async fn disabling_removes_the_hook_and_keeps_the_repository() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_no_administrator_enables_nothing() {
     let world = world().await;
-    let token = world.gogs.create_user("writer");
-    world.gogs.allow(&world.repo, "writer", Level::Write);
+    let token = world.gogs.create_user("writer").unwrap();
+    world.gogs.allow("acme/app", "writer", Access::Write).unwrap();
     let enabler = Enabler { forge: forge(&world.gogs, &token), ..world.enabler.clone() };
     let error = enabler.enable(&app(), NOW).await.unwrap_err();
     assert!(matches!(error, EnableError::NotAdmin(_)), "{error}");
@@ -129,20 +129,20 @@ async fn each_trouble_has_its_name_and_its_cure_and_shows_no_token() {
     let world = world().await;
     let token = world.gogs.token();
     let forge = &world.enabler.forge;
-    for (mood, code) in [
-        (Mood::Away, "waiting-for-gogs"),
-        (Mood::TokenDead, "token-refused"),
-        (Mood::LoginProhibited, "not-the-api"),
-        (Mood::Redirecting, "gogs-redirects"),
+    for (switches, code) in [
+        (Switches { away: true, ..Switches::default() }, "waiting-for-gogs"),
+        (Switches { token_dead: true, ..Switches::default() }, "token-refused"),
+        (Switches { login_prohibited: true, ..Switches::default() }, "not-the-api"),
+        (Switches { redirecting: true, ..Switches::default() }, "gogs-redirects"),
     ] {
-        world.gogs.behave(mood);
+        world.gogs.set_switches(switches);
         let error = forge.user().await.unwrap_err();
         let reason = error.reason();
-        assert_eq!(reason.code, code, "{mood:?}");
+        assert_eq!(reason.code, code, "{switches:?}");
         assert!(reason.help.is_some());
-        assert!(!format!("{error:?} {reason} {forge:?}").contains(&token));
+        assert!(!format!("{error:?} {reason} {forge:?}").contains(token));
     }
-    let nowhere = Forge::new("http://127.0.0.1:1".parse().unwrap(), token.into(), None).unwrap();
+    let nowhere = Forge::new("http://127.0.0.1:1".parse().unwrap(), token.to_owned().into(), None).unwrap();
     let error = nowhere.user().await.unwrap_err();
     assert!(error.is_away() && error.to_string().contains("refused"), "{error}");
 }
@@ -153,7 +153,7 @@ async fn a_hook_that_gogs_does_not_make_leaves_nothing_behind() {
     let first = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
     // An address that Gogs refuses: the rest of the way works.
     let broken = Enabler { hook_base: "data:x".parse().unwrap(), ..world.enabler.clone() };
-    world.gogs.revoke(&world.gogs.token());
+    world.gogs.set_token_dead(true);
     assert!(broken.repair(&app(), NOW).await.is_err());
     let kept = world.enabler.store.read().unwrap().repository(RepositoryId(world.repo.id)).unwrap().unwrap();
     assert_eq!(kept.hook.unwrap().key, first.key);

@@ -5,19 +5,19 @@ use std::num::NonZeroU32;
 use beespace::source::{Access, CheckoutRequest, EntryKind, Mirror, Mirrors, Pin, Push, SourceError};
 use beespace_core::ids::{RepositoryId, Sha};
 use beespace_core::pipeline::when::ChangedPaths;
-use beespace_tests::gogs::{Mood, PracticeGogs, Repo};
+use beespace_tests::gogs::{PracticeGogs, RepositoryObject};
 use url::Url;
 
 struct World {
     gogs: PracticeGogs,
-    repo: Repo,
+    repo: RepositoryObject,
     mirror: Mirror,
     folder: tempfile::TempDir,
 }
 
 async fn world() -> World {
-    let gogs = PracticeGogs::start().await;
-    let repo = gogs.create_repo("acme", "app").await;
+    let gogs = PracticeGogs::start().await.unwrap();
+    let repo = gogs.create_repository("acme/app").await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mirror = mirrors(&folder).of(RepositoryId(repo.id));
     World { gogs, repo, mirror, folder }
@@ -33,11 +33,11 @@ impl World {
     }
 
     async fn fetch(&self) -> Result<(), SourceError> {
-        self.mirror.fetch(&self.url(), &Access::token(self.gogs.token().into())).await
+        self.mirror.fetch(&self.url(), &Access::token(self.gogs.token().to_owned().into())).await
     }
 
     async fn push(&self, branch: &str, files: &[(&str, &str)]) -> Sha {
-        Sha::new(&self.gogs.push(&self.repo, branch, files, "a change\n\nwith a body").await).unwrap()
+        Sha::new(&self.gogs.push("acme/app", branch, files, "a change\n\nwith a body").await.unwrap()).unwrap()
     }
 }
 
@@ -65,17 +65,17 @@ async fn a_pinned_commit_survives_a_force_push_and_an_unseen_one_is_named_with_i
     let first = world.push("topic", &[("a", "2")]).await;
     world.fetch().await.unwrap();
     world.mirror.pin(&first, "refs/heads/topic").await.unwrap();
-    let copy = world.gogs.working_copy(&world.repo);
-    copy.open("topic").await;
-    let unseen = Sha::new(&copy.commit("never fetched").await).unwrap();
-    copy.push(&["+HEAD:refs/heads/topic"]).await;
-    copy.git(&["reset", "--quiet", "--hard", base.as_str()]).await;
-    let newer = Sha::new(&copy.commit("the branch goes another way").await).unwrap();
-    copy.push(&["+HEAD:refs/heads/topic"]).await;
+    let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
+    copy.stand_on("topic").await.unwrap();
+    let unseen = Sha::new(&copy.commit(&[], "never fetched").await.unwrap()).unwrap();
+    copy.push(&["+HEAD:refs/heads/topic"]).await.unwrap();
+    copy.git(&["reset", "--quiet", "--hard", base.as_str()]).await.unwrap();
+    let newer = Sha::new(&copy.commit(&[], "the branch goes another way").await.unwrap()).unwrap();
+    copy.push(&["+HEAD:refs/heads/topic"]).await.unwrap();
     world.fetch().await.unwrap();
     assert_eq!(world.mirror.pin(&first, "refs/heads/topic").await.unwrap(), Pin::Found);
     assert_eq!(world.mirror.pin(&unseen, "refs/heads/topic").await.unwrap(), Pin::MovedOn { newer });
-    copy.push(&[":refs/heads/topic"]).await;
+    copy.push(&[":refs/heads/topic"]).await.unwrap();
     world.fetch().await.unwrap();
     assert_eq!(world.mirror.pin(&unseen, "refs/heads/topic").await.unwrap(), Pin::Missing);
 }
@@ -84,15 +84,15 @@ async fn a_pinned_commit_survives_a_force_push_and_an_unseen_one_is_named_with_i
 async fn hostile_names_of_branches_do_nothing_but_name() {
     let world = world().await;
     let base = world.push("master", &[("a", "1")]).await;
-    let copy = world.gogs.working_copy(&world.repo);
-    copy.open("master").await;
+    let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
+    copy.stand_on("master").await.unwrap();
     // No part of a ref may begin with a dot, as the names of temporary directories do.
     let proof = std::env::temp_dir().join(format!("beespace-proof-{}", std::process::id()));
     let lookalike = base.to_string();
     let shell = format!("--upload-pack=touch${{IFS}}{}", proof.display());
     for name in [shell.as_str(), "--exec=id", "$(id)", "a'b\"c;d&e|f", lookalike.as_str(), "ünïcode-分支"] {
-        let sha = Sha::new(&copy.commit(&format!("for {name}")).await).unwrap();
-        copy.push(&[&format!("HEAD:refs/heads/{name}")]).await;
+        let sha = Sha::new(&copy.commit(&[], &format!("for {name}")).await.unwrap()).unwrap();
+        copy.push(&[&format!("HEAD:refs/heads/{name}")]).await.unwrap();
         world.fetch().await.unwrap();
         let git_ref = format!("refs/heads/{name}");
         assert_eq!(world.mirror.tip(&git_ref).await.unwrap().as_ref(), Some(&sha), "{name}");
@@ -116,19 +116,19 @@ async fn hostile_names_of_branches_do_nothing_but_name() {
 async fn a_link_a_directory_and_a_submodule_are_no_files() {
     let world = world().await;
     world.push("master", &[("dir/file", "x")]).await;
-    let copy = world.gogs.working_copy(&world.repo);
-    copy.open("master").await;
+    let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
+    copy.stand_on("master").await.unwrap();
     std::os::unix::fs::symlink("/etc/passwd", copy.path().join(".beespace.yml")).unwrap();
     std::os::unix::fs::symlink("dir", copy.path().join("link")).unwrap();
     let odd = ["with space", "new\nline", "quo\"te", "-dash", ":(glob)**", "日本語"];
-    copy.write(&odd.map(|name| (name, "odd")));
+    copy.write(&odd.map(|name| (name, "odd"))).unwrap();
     let module = "160000,1111111111111111111111111111111111111111,module";
-    copy.git(&["add", "--all"]).await;
-    copy.git(&["update-index", "--add", "--cacheinfo", module]).await;
-    copy.git(&["commit", "--quiet", "--message", "odd"]).await;
-    copy.push(&["HEAD:refs/heads/master"]).await;
+    copy.git(&["add", "--all"]).await.unwrap();
+    copy.git(&["update-index", "--add", "--cacheinfo", module]).await.unwrap();
+    copy.git(&["commit", "--quiet", "--message", "odd"]).await.unwrap();
+    copy.push(&["HEAD:refs/heads/master"]).await.unwrap();
     world.fetch().await.unwrap();
-    let sha = Sha::new(&copy.git(&["rev-parse", "HEAD"]).await).unwrap();
+    let sha = Sha::new(&copy.git(&["rev-parse", "HEAD"]).await.unwrap()).unwrap();
     for (path, kind) in [(".beespace.yml", "symbolic link"), ("dir", "directory"), ("module", "submodule")] {
         assert_eq!(world.mirror.read_file(&sha, path, 1000).await.unwrap_err(), SourceError::NotAFile { kind }, "{path}");
     }
@@ -152,16 +152,16 @@ async fn a_link_a_directory_and_a_submodule_are_no_files() {
 async fn git_tells_what_a_push_changed() {
     let world = world().await;
     let first = world.push("master", &[("a", "1"), ("b", "1"), ("with space", "1")]).await;
-    let copy = world.gogs.working_copy(&world.repo);
-    copy.open("master").await;
-    copy.git(&["mv", "a", "renamed"]).await;
-    copy.write(&[("with space", "2"), ("new\nline", "1")]);
-    let second = Sha::new(&copy.commit("changes").await).unwrap();
-    copy.push(&["HEAD:refs/heads/master", "HEAD:refs/heads/same"]).await;
+    let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
+    copy.stand_on("master").await.unwrap();
+    copy.git(&["mv", "a", "renamed"]).await.unwrap();
+    copy.write(&[("with space", "2"), ("new\nline", "1")]).unwrap();
+    let second = Sha::new(&copy.commit(&[], "changes").await.unwrap()).unwrap();
+    copy.push(&["HEAD:refs/heads/master", "HEAD:refs/heads/same"]).await.unwrap();
     let topic = world.push("topic", &[("t", "1")]).await;
-    copy.git(&["checkout", "--quiet", "--orphan", "alone"]).await;
-    let alone = Sha::new(&copy.commit("alone").await).unwrap();
-    copy.push(&["HEAD:refs/heads/alone"]).await;
+    copy.git(&["checkout", "--quiet", "--orphan", "alone"]).await.unwrap();
+    let alone = Sha::new(&copy.commit(&[], "alone").await.unwrap()).unwrap();
+    copy.push(&["HEAD:refs/heads/alone"]).await.unwrap();
     world.fetch().await.unwrap();
     let lost = Sha::new(&"1".repeat(40)).unwrap();
     let changed = async |before: Option<&Sha>, after: &Sha, branch: &str| {
@@ -202,7 +202,7 @@ async fn a_checkout_has_a_history_of_its_own_and_no_credentials() {
     assert_eq!(git(&["rev-list", "--count", "HEAD"]).await, "2");
     assert_eq!(git(&["status", "--porcelain"]).await, "");
     assert_eq!(git(&["remote", "get-url", "origin"]).await, world.url().to_string());
-    assert!(!std::fs::read_to_string(checkout.path().join(".git/config")).unwrap().contains(&world.gogs.token()));
+    assert!(!std::fs::read_to_string(checkout.path().join(".git/config")).unwrap().contains(world.gogs.token()));
     assert!(hard_links(checkout.path()).is_empty(), "{:?}", hard_links(checkout.path()));
     let path = checkout.path().to_owned();
     drop(checkout);
@@ -229,14 +229,15 @@ async fn trouble_with_the_forge_says_which_and_shows_no_token() {
     let world = world().await;
     world.push("master", &[("a", "1")]).await;
     let token = world.gogs.token();
-    world.gogs.behave(Mood::Away);
+    world.gogs.set_away(true);
     let away = world.fetch().await.unwrap_err();
     assert!(matches!(away, SourceError::ForgeAway(_)), "{away:?}");
-    world.gogs.behave(Mood::TokenDead);
+    world.gogs.set_away(false);
+    world.gogs.set_token_dead(true);
     let dead = world.fetch().await.unwrap_err();
     assert!(matches!(dead, SourceError::AuthRefused(_)), "{dead:?}");
-    world.gogs.behave(Mood::Well);
-    let access = Access::token(token.clone().into());
+    world.gogs.set_token_dead(false);
+    let access = Access::token(token.to_owned().into());
     let missing: Url = format!("{}/acme/none.git", world.gogs.url()).parse().unwrap();
     let gone = world.mirror.fetch(&missing, &access).await.unwrap_err();
     assert!(matches!(gone, SourceError::RepositoryGone(_)), "{gone:?}");
@@ -246,7 +247,7 @@ async fn trouble_with_the_forge_says_which_and_shows_no_token() {
     for error in [away, dead, gone, refused] {
         assert!(error.waits_for_forge());
         assert!(error.reason().help.is_some());
-        assert!(!format!("{error:?}{}{access:?}", error.reason()).contains(&token));
+        assert!(!format!("{error:?}{}{access:?}", error.reason()).contains(token));
     }
     for url in ["file:///etc", "ssh://127.0.0.1/x", "ext::sh -c id"] {
         let Ok(url) = url.parse::<Url>() else { continue };
@@ -261,7 +262,7 @@ async fn many_at_once_fetch_one_mirror() {
     let sha = world.push("master", &[("a", "1")]).await;
     let same = mirrors(&world.folder);
     let fetches = (0..6).map(|_| {
-        let (mirror, url, token) = (same.of(RepositoryId(world.repo.id)), world.url(), world.gogs.token());
+        let (mirror, url, token) = (same.of(RepositoryId(world.repo.id)), world.url(), world.gogs.token().to_owned());
         tokio::spawn(async move { mirror.fetch(&url, &Access::token(token.into())).await })
     });
     for fetch in fetches.collect::<Vec<_>>() {
@@ -275,10 +276,10 @@ async fn a_branch_that_became_a_directory_of_branches_is_fetched() {
     let world = world().await;
     world.push("a", &[("a", "1")]).await;
     world.fetch().await.unwrap();
-    let copy = world.gogs.working_copy(&world.repo);
-    copy.open("a").await;
-    copy.push(&[":refs/heads/a"]).await;
-    copy.push(&["HEAD:refs/heads/a/b"]).await;
+    let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
+    copy.stand_on("a").await.unwrap();
+    copy.push(&[":refs/heads/a"]).await.unwrap();
+    copy.push(&["HEAD:refs/heads/a/b"]).await.unwrap();
     world.fetch().await.unwrap();
     assert_eq!(world.mirror.tip("refs/heads/a").await.unwrap(), None);
     assert!(world.mirror.tip("refs/heads/a/b").await.unwrap().is_some());

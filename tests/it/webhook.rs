@@ -8,7 +8,7 @@ use beespace::webhook::{Answer, Counts, Webhook, key_digest, secret_place};
 use beespace_core::ids::{DeliveryId, RepositoryId, RepositoryName};
 use beespace_core::outcome::Reason;
 use beespace_core::time::Timestamp;
-use beespace_tests::gogs::delivery::sign;
+use beespace_tests::gogs::sign;
 use reqwest::StatusCode;
 
 use crate::gogs::{Recorded, SECRET, recorded};

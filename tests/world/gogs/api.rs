@@ -45,7 +45,7 @@ async fn show_user(State(gogs): Gogs, SignedIn(user): SignedIn) -> Answer {
 
 /// The caller's own and those shared with him; a public repository of somebody else is not among them.
 async fn list_own_repositories(State(gogs): Gogs, SignedIn(user): SignedIn) -> Answer {
-    let concerns = |it: &Repository| it.access(Some(&user)) == Access::Admin || it.readers.contains(&user.id);
+    let concerns = |it: &Repository| it.access(Some(&user)) == Access::Admin || it.granted.contains_key(&user.id);
     let repositories = gogs.look(|state| state.repositories.iter().filter(|it| concerns(it)).cloned().collect::<Vec<_>>());
     let objects: Vec<_> = repositories.iter().map(|it| it.object_for(&gogs.base, it.access(Some(&user)))).collect();
     json(StatusCode::OK, &objects)
@@ -97,8 +97,7 @@ async fn create_hook(
     let repository = administered(&gogs, &owner, &name, &user)?;
     let wanted: CreateHook = read(&headers, &body)?;
     let hook = gogs.change(|state| {
-        let hook = wanted.accept(state.hooks_made + 1, repository.id, now()).map_err(Refusal::Unprocessable)?;
-        state.hooks_made += 1;
+        let hook = wanted.accept(state.next_id(), repository.id, now()).map_err(Refusal::Unprocessable)?;
         state.hooks.push(hook.clone());
         Ok::<_, Refusal>(hook)
     })?;

@@ -27,7 +27,7 @@ pub struct Delivery {
     /// `owner/name`.
     pub repository: String,
     pub hook: u64,
-    pub event: &'static str,
+    pub event: String,
     pub url: String,
     /// Names as sent, in the order sent.
     #[serde(skip)]
@@ -55,7 +55,7 @@ fn as_json<S: Serializer>(json: &str, serializer: S) -> Result<S::Ok, S::Error> 
 }
 
 impl Delivery {
-    pub(super) fn new(uuid: String, hook: &Hook, repository: String, event: &'static str, json: &str) -> Self {
+    pub(super) fn new(uuid: String, hook: &Hook, repository: String, event: &str, json: &str) -> Self {
         let (content_type, body) = match hook.content_type {
             ContentType::Json => ("application/json", json.to_owned()),
             ContentType::Form => {
@@ -72,11 +72,22 @@ impl Delivery {
             ("X-Github-Event", event.to_owned()),
             ("X-Gogs-Delivery", uuid.clone()),
             ("X-Gogs-Event", event.to_owned()),
-            ("X-Gogs-Signature", signature(&hook.secret, json)),
+            // A hook without a secret sends the header empty.
+            ("X-Gogs-Signature", if hook.secret.is_empty() { String::new() } else { sign(json, &hook.secret) }),
             ("Accept-Encoding", "gzip".to_owned()),
         ];
         let (url, json) = (hook.url.clone(), json.to_owned());
-        Self { uuid, repository, hook: hook.id, event, url, headers, json, body: body.into(), attempts: Vec::new() }
+        Self {
+            uuid,
+            repository,
+            hook: hook.id,
+            event: event.to_owned(),
+            url,
+            headers,
+            json,
+            body: body.into(),
+            attempts: Vec::new(),
+        }
     }
 
     /// The answer to the last attempt, where there was one.
@@ -94,11 +105,10 @@ impl Delivery {
     }
 }
 
-/// Lower-case hex over the JSON whatever the content type. A hook without a secret sends the header empty.
-fn signature(secret: &str, json: &str) -> String {
-    if secret.is_empty() {
-        return String::new();
-    }
+/// Gogs' signature: lower-case hex of HMAC-SHA256 over the JSON, whatever the content type.
+#[must_use]
+pub fn sign(json: &str, secret: &str) -> String {
+    // HMAC takes a key of any length.
     let Ok(mut mac) = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
     mac.update(json.as_bytes());
     hex::encode(mac.finalize().into_bytes())
@@ -112,6 +122,7 @@ fn authority(url: &Url) -> String {
 /// Sends what is queued, one after the other for the whole instance: a slow receiver keeps all others waiting, as in Gogs.
 pub(super) async fn deliver_all(instance: Arc<Instance>, mut queue: mpsc::UnboundedReceiver<String>, timeout: Duration) {
     while let Some(uuid) = queue.recv().await {
+        instance.until(|state| (!state.switches.hooks_stalled).then_some(())).await;
         let Some(delivery) = instance.look(|state| state.deliveries.iter().find(|it| it.uuid == uuid).cloned()) else { continue };
         let answer = tokio::time::timeout(timeout, send(&delivery)).await;
         let attempt = match answer {

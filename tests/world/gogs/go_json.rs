@@ -24,3 +24,21 @@ fn html_escaped(json: &str) -> String {
     }
     escaped
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_recorded_payload_is_written_back_byte_for_byte() {
+        for name in ["deliveries-v0.11.91.jsonl", "deliveries-v0.14.3.jsonl"] {
+            let path = format!("{}/fixtures/gogs/{name}", env!("CARGO_MANIFEST_DIR"));
+            for (number, line) in std::fs::read_to_string(path).unwrap().lines().enumerate() {
+                let record: serde_json::Value = serde_json::from_str(line).unwrap();
+                let raw = record["raw_json"].as_str().unwrap();
+                let payload: serde_json::Value = serde_json::from_str(raw).unwrap();
+                assert_eq!(indented(&payload).unwrap(), raw, "{name}:{}", number + 1);
+            }
+        }
+    }
+}

@@ -25,8 +25,7 @@ pub(super) struct State {
     pub(super) users: Vec<User>,
     pub(super) repositories: Vec<Repository>,
     pub(super) hooks: Vec<Hook>,
-    /// Ids are never given twice.
-    pub(super) hooks_made: u64,
+    ids: u64,
     pub(super) deliveries: Vec<Delivery>,
     pub(super) inboxes: BTreeMap<String, Inbox>,
     pub(super) switches: Switches,
@@ -42,6 +41,26 @@ pub struct Switches {
     pub token_dead: bool,
     /// Everything is answered this much later.
     pub slow_ms: u64,
+    /// The API answers with a page and 200, as to somebody who is prohibited from signing in.
+    pub login_prohibited: bool,
+    /// The API answers with a redirect to a page.
+    pub redirecting: bool,
+    /// Deliveries wait; they go out when this is taken back.
+    pub hooks_stalled: bool,
+}
+
+impl State {
+    /// One counter for everything: an id that is taken for another kind's finds nothing.
+    pub(super) fn next_id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    /// Makes somebody who may sign in with the token.
+    pub(super) fn add_person(&mut self, name: &str, token: String, is_admin: bool) {
+        let (id, email) = (self.next_id(), format!("{name}@example.com"));
+        self.users.push(User { id, name: name.to_owned(), email, token: Some(token), is_admin });
+    }
 }
 
 #[derive(Debug)]
@@ -60,18 +79,13 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    pub(super) fn new(
-        base: String,
-        dir: &std::path::Path,
-        users: Vec<User>,
-        queue: mpsc::UnboundedSender<String>,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn new(base: String, dir: &std::path::Path, queue: mpsc::UnboundedSender<String>) -> anyhow::Result<Self> {
         Ok(Self {
             base,
             root: dir.join("repositories"),
             home: dir.join("home"),
             hand: random_hex::<20>()?,
-            state: Mutex::new(State { users, ..State::default() }),
+            state: Mutex::default(),
             changed: watch::Sender::new(()),
             queue,
         })
@@ -93,20 +107,24 @@ impl Instance {
     }
 
     /// Waits until `fact` finds what it looks for.
+    pub(super) async fn until<T>(&self, fact: impl Fn(&State) -> Option<T>) -> T {
+        let mut changes = self.changed.subscribe();
+        loop {
+            if let Some(found) = self.look(&fact) {
+                return found;
+            }
+            // The sender lives as long as `self`: this ends with a change only.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// As [`Instance::until`], but not for ever.
     ///
     /// # Errors
     /// After half a minute, naming what was waited for.
     pub(super) async fn when<T>(&self, what: &str, fact: impl Fn(&State) -> Option<T>) -> anyhow::Result<T> {
-        let mut changes = self.changed.subscribe();
-        let wait = async {
-            loop {
-                if let Some(found) = self.look(&fact) {
-                    return Ok(found);
-                }
-                changes.changed().await?;
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait).await.with_context(|| format!("waited {} s for {what}", PATIENCE.as_secs()))?
+        let found = tokio::time::timeout(PATIENCE, self.until(fact)).await;
+        found.with_context(|| format!("waited {} s for {what}", PATIENCE.as_secs()))
     }
 
     pub(super) fn user_with_token(&self, token: &str) -> Option<User> {
@@ -150,12 +168,12 @@ impl Instance {
             let owner = owner_named(state, owner);
             let now = now();
             let repository = Repository {
-                id: state.repositories.len() as u64 + 1,
+                id: state.next_id(),
                 owner,
                 name: name.to_owned(),
                 description: description.to_owned(),
                 private,
-                readers: state.users.iter().filter(|user| user.name == "bob").map(|user| user.id).collect(),
+                granted: state.users.iter().filter(|user| user.name == "bob").map(|user| (user.id, Access::Read)).collect(),
                 empty: true,
                 default_branch: FIRST_BRANCH.to_owned(),
                 created_at: now.clone(),
@@ -170,7 +188,7 @@ impl Instance {
     }
 
     /// Makes a delivery for every hook of the repository that wants the event, and queues it.
-    pub(super) fn announce(&self, repository: &Repository, event: &'static str, payload: &impl Serialize) -> anyhow::Result<()> {
+    pub(super) fn announce(&self, repository: &Repository, event: &str, payload: &impl Serialize) -> anyhow::Result<()> {
         let json = super::go_json::indented(payload)?;
         let hooks = self.look(|state| state.hooks.clone());
         for hook in hooks.iter().filter(|hook| hook.repository == repository.id && hook.wants(event)) {
@@ -228,7 +246,7 @@ fn owner_named(state: &mut State, name: &str) -> User {
     if let Some(user) = state.users.iter().find(|user| user.name.eq_ignore_ascii_case(name)) {
         return user.clone();
     }
-    let id = state.users.len() as u64 + 1;
+    let id = state.next_id();
     let organisation = User { id, name: name.to_owned(), email: String::new(), token: None, is_admin: false };
     state.users.push(organisation.clone());
     organisation

@@ -9,6 +9,7 @@
 //! | git over HTTP | `smart_http`, `git` |
 //! | from moved refs to payloads | `pushed`, `commit`, `payload`, `go_json` |
 //! | signed and serial sending | `delivery` |
+//! | pages to click on | `pages` |
 //! | handles for whoever practises | [`PracticeGogs`], `practice` |
 
 mod answer;
@@ -21,6 +22,7 @@ mod go_json;
 mod hook;
 mod inbox;
 mod instance;
+mod pages;
 mod payload;
 mod practice;
 mod pushed;
@@ -43,15 +45,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-pub use delivery::{Attempt, Delivery};
+pub use delivery::{Attempt, Delivery, sign};
 pub use inbox::Received;
 pub use instance::Switches;
-pub use repository::{Permissions, RepositoryObject};
+pub use repository::{Access, Permissions, RepositoryObject};
 pub use user::UserObject;
 pub use working_copy::WorkingCopy;
 
 use instance::{Instance, random_hex};
-use user::User;
 
 /// Who administers the practice Gogs and owns what is created without an owner.
 pub const ADMIN: &str = "ada";
@@ -108,7 +109,13 @@ impl PracticeGogs {
         let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("listening on {}", settings.listen))?;
         let base = format!("http://{}", listener.local_addr()?);
         let (queue, queued) = mpsc::unbounded_channel();
-        let instance = Arc::new(Instance::new(base, &dir, people(token.clone())?, queue)?);
+        let instance = Arc::new(Instance::new(base, &dir, queue)?);
+        let (bob, eve) = (random_hex::<20>()?, random_hex::<20>()?);
+        instance.change(|state| {
+            state.add_person(ADMIN, token.clone(), true);
+            state.add_person("bob", bob, false);
+            state.add_person("eve", eve, false);
+        });
         let stop = CancellationToken::new();
         let server = axum::serve(listener, routes(&instance)).with_graceful_shutdown(stop.clone().cancelled_owned());
         tokio::spawn(server.into_future());
@@ -136,6 +143,63 @@ impl PracticeGogs {
         let token =
             self.instance.look(|state| state.users.iter().find(|user| user.name == name).and_then(|user| user.token.clone()));
         token.with_context(|| format!("{name} has no token"))
+    }
+
+    /// Makes another person and returns the token.
+    ///
+    /// # Errors
+    /// Where the name is taken.
+    pub fn create_user(&self, name: &str) -> anyhow::Result<String> {
+        let token = random_hex::<20>()?;
+        self.instance.change(|state| {
+            anyhow::ensure!(!state.users.iter().any(|user| user.name.eq_ignore_ascii_case(name)), "there is a {name} already");
+            state.add_person(name, token.clone(), false);
+            Ok(token)
+        })
+    }
+
+    /// Lets somebody do something in a repository.
+    ///
+    /// # Errors
+    /// Where either is unknown.
+    pub fn allow(&self, repository: &str, user: &str, access: Access) -> anyhow::Result<()> {
+        let (owner, name) = owner_and_name(repository);
+        let id = self.instance.repository(owner, name).with_context(|| format!("there is no {repository}"))?.id;
+        self.instance.change(|state| {
+            let user = state
+                .users
+                .iter()
+                .find(|it| it.name == user)
+                .map(|user| user.id)
+                .with_context(|| format!("there is no {user}"))?;
+            let repository = state.repositories.iter_mut().find(|it| it.id == id).context("it was just there")?;
+            repository.granted.insert(user, access);
+            Ok(())
+        })
+    }
+
+    /// Gives a repository another name: its id stays, the old name is gone, and Gogs tells nobody.
+    ///
+    /// # Errors
+    /// Where it is unknown.
+    pub fn rename(&self, repository: &str, new_name: &str) -> anyhow::Result<()> {
+        let (owner, name) = owner_and_name(repository);
+        let id = self.instance.repository(owner, name).with_context(|| format!("there is no {repository}"))?.id;
+        self.instance.change(|state| {
+            let repository = state.repositories.iter_mut().find(|it| it.id == id).context("it was just there")?;
+            new_name.clone_into(&mut repository.name);
+            Ok(())
+        })
+    }
+
+    /// Tells a repository's hooks something that only a person at a real Gogs can cause: `pull_request`, `release`, ….
+    ///
+    /// # Errors
+    /// Where the repository is unknown.
+    pub fn tell(&self, repository: &str, event: &str, payload: &serde_json::Value) -> anyhow::Result<()> {
+        let (owner, name) = owner_and_name(repository);
+        let repository = self.instance.repository(owner, name).with_context(|| format!("there is no {repository}"))?;
+        self.instance.announce(&repository, event, payload)
     }
 
     /// Makes an empty public repository, `owner/name`, or `name` of `ada`. An unknown owner becomes an organisation.
@@ -306,6 +370,11 @@ impl PracticeGogs {
         self.instance.change(|state| state.switches.slow_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
     }
 
+    /// Every way to misbehave at once.
+    pub fn set_switches(&self, switches: Switches) {
+        self.instance.change(|state| state.switches = switches);
+    }
+
     /// Where notifications can be sent to.
     #[must_use]
     pub fn inbox_url(&self, name: &str) -> String {
@@ -344,7 +413,7 @@ impl Drop for PracticeGogs {
 }
 
 fn routes(instance: &Arc<Instance>) -> axum::Router {
-    let routes = api::routes().merge(smart_http::routes()).merge(practice::routes());
+    let routes = api::routes().merge(smart_http::routes()).merge(practice::routes()).merge(pages::routes());
     routes.layer(axum::middleware::from_fn_with_state(Arc::clone(instance), practice::misbehave)).with_state(Arc::clone(instance))
 }
 
@@ -358,17 +427,6 @@ fn take_folder(dir: &std::path::Path) -> anyhow::Result<()> {
     );
     std::fs::create_dir(dir.join("home"))?;
     Ok(())
-}
-
-fn people(token: String) -> anyhow::Result<Vec<User>> {
-    let person = |id: u64, name: &str, token: String| User {
-        id,
-        name: name.to_owned(),
-        email: format!("{name}@example.com"),
-        token: Some(token),
-        is_admin: name == ADMIN,
-    };
-    Ok(vec![person(1, ADMIN, token), person(2, "bob", random_hex::<20>()?), person(3, "eve", random_hex::<20>()?)])
 }
 
 fn is_token(text: &str) -> bool {

@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Json, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use tokio::time::{Duration, sleep};
@@ -48,6 +48,14 @@ pub(super) async fn misbehave(State(gogs): Gogs, request: Request, next: Next) -
         }
         if switches.away {
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
+    }
+    if request.uri().path().starts_with("/api/") && !spared {
+        if switches.login_prohibited {
+            return Html("<!DOCTYPE html><title>Prohibit Login - Gogs</title>").into_response();
+        }
+        if switches.redirecting {
+            return Redirect::to("/user/login").into_response();
         }
     }
     next.run(request).await

@@ -1,5 +1,6 @@
 //! A repository, and how Gogs shows it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,11 +11,12 @@ use super::user::{User, UserObject};
 /// Gogs calls a repository's first branch so until another one is pushed first.
 pub(super) const FIRST_BRANCH: &str = "master";
 
-/// What a caller may do, weakest first. Writers who are not admins are not needed in practice.
+/// What a caller may do, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Access {
+pub enum Access {
     None,
     Read,
+    Write,
     Admin,
 }
 
@@ -25,8 +27,8 @@ pub(super) struct Repository {
     pub(super) name: String,
     pub(super) description: String,
     pub(super) private: bool,
-    /// Users who may read it though it is private.
-    pub(super) readers: Vec<u64>,
+    /// What users may do beyond what everybody may.
+    pub(super) granted: BTreeMap<u64, Access>,
     pub(super) empty: bool,
     pub(super) default_branch: String,
     pub(super) created_at: String,
@@ -83,11 +85,11 @@ impl Repository {
 
     /// What `user` (nobody for an anonymous caller) may do here.
     pub(super) fn access(&self, user: Option<&User>) -> Access {
+        let everybody = if self.private { Access::None } else { Access::Read };
         match user {
             Some(user) if user.is_admin || user.id == self.owner.id => Access::Admin,
-            Some(user) if !self.private || self.readers.contains(&user.id) => Access::Read,
-            None if !self.private => Access::Read,
-            _ => Access::None,
+            Some(user) => self.granted.get(&user.id).copied().map_or(everybody, |granted| granted.max(everybody)),
+            None => everybody,
         }
     }
 
@@ -124,8 +126,9 @@ impl Repository {
 
     /// As the API shows it to somebody with `access`.
     pub(super) fn object_for(&self, base: &str, access: Access) -> RepositoryObject {
-        let admin = access == Access::Admin;
-        RepositoryObject { permissions: Some(Permissions { admin, push: admin, pull: true }), ..self.object(base) }
+        let permissions =
+            Permissions { admin: access >= Access::Admin, push: access >= Access::Write, pull: access >= Access::Read };
+        RepositoryObject { permissions: Some(permissions), ..self.object(base) }
     }
 }
 

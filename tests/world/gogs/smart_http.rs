@@ -62,7 +62,7 @@ async fn serve(
     let Some(repository) = gogs.repository(&owner, name.strip_suffix(".git").unwrap_or(&name)) else {
         return Err(Refusal::NotFound);
     };
-    let needed = if request.is_push() { Access::Admin } else { Access::Read };
+    let needed = if request.is_push() { Access::Write } else { Access::Read };
     match user {
         Some(user) if repository.access(Some(&user)) < needed => {
             Ok((StatusCode::FORBIDDEN, "User permission denied\n").into_response())

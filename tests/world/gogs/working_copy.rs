@@ -70,18 +70,35 @@ impl WorkingCopy {
         Ok(())
     }
 
+    /// Writes files, and the folders they lie in.
+    ///
+    /// # Errors
+    /// Where one cannot be written.
+    pub fn write(&self, files: &[(&str, &str)]) -> anyhow::Result<()> {
+        for (name, content) in files {
+            let path = self.path.join(name);
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            std::fs::write(&path, content)?;
+        }
+        Ok(())
+    }
+
+    /// Pushes refspecs, with force: what is on the way is meant to go.
+    ///
+    /// # Errors
+    /// Where git fails.
+    pub async fn push(&self, refspecs: &[&str]) -> anyhow::Result<()> {
+        git::output(self.command().args(["push", "--quiet", "--force", "origin"]).args(refspecs)).await.map(drop)
+    }
+
     /// Writes the files and commits everything that changed, also where nothing did. Returns the commit's id.
     ///
     /// # Errors
     /// Where a file cannot be written or git fails.
     pub async fn commit(&mut self, files: &[(&str, &str)], message: &str) -> anyhow::Result<String> {
-        for (name, content) in files {
-            let path = self.path.join(name);
-            if let Some(folder) = path.parent() {
-                tokio::fs::create_dir_all(folder).await?;
-            }
-            tokio::fs::write(&path, content).await?;
-        }
+        self.write(files)?;
         self.git(&["add", "--all"]).await?;
         self.git(&["commit", "--quiet", "--allow-empty", "--no-verify", "--message", message]).await?;
         self.commits += 1;
