@@ -17,7 +17,7 @@ struct World {
 
 async fn world() -> World {
     let gogs = PracticeGogs::start().await.unwrap();
-    let repo = gogs.create_repository("acme/app").await.unwrap();
+    let repo = gogs.create_private_repository("acme/app").await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mirror = mirrors(&folder).of(RepositoryId(repo.id));
     World { gogs, repo, mirror, folder }
@@ -274,6 +274,8 @@ async fn many_at_once_fetch_one_mirror() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_branch_that_became_a_directory_of_branches_is_fetched() {
     let world = world().await;
+    // The default branch, which the first one becomes, cannot be deleted.
+    world.push("master", &[("a", "1")]).await;
     world.push("a", &[("a", "1")]).await;
     world.fetch().await.unwrap();
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
