@@ -18,7 +18,6 @@ use crate::engine::dummy::Dummy;
 use crate::forge::Forge;
 use crate::log::LogStore;
 use crate::plugins::Plugins;
-use crate::run::Running;
 use crate::seal::Key;
 use crate::source::Mirrors;
 use crate::store::build::Builds as _;
@@ -37,8 +36,6 @@ pub struct App {
     pub plugins: Plugins,
     pub engine: Arc<dyn Engine>,
     pub logs: LogStore,
-    /// Stages in hand, so that a person can stop one.
-    pub running: Running,
     pub metrics: Metrics,
     pub beats: Beats,
     pub stopping: CancellationToken,
@@ -67,7 +64,6 @@ impl App {
             forge: Forge::new(config.gogs.url.clone(), config.gogs.token.clone(), config.gogs.ca_file.as_deref())?,
             mirrors: Mirrors::new(dir.join("mirrors"), dir.join("home"), config.gogs.ca_file.clone()),
             logs: LogStore::new(dir.join("logs")),
-            running: Running::default(),
             metrics: Metrics::default(),
             beats: Beats::default(),
             stopping: CancellationToken::new(),

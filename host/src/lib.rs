@@ -20,6 +20,7 @@ pub mod prepare;
 pub mod resolve;
 pub mod run;
 pub mod seal;
+pub mod server;
 pub mod session;
 pub mod shutdown;
 pub mod source;

@@ -123,6 +123,9 @@ pub fn key_digest(key: &str) -> Digest {
     Digest::of(key)
 }
 
+/// The hook's repository, and the body that its secret signed.
+type Proven = (RepositoryId, Verified<Vec<u8>>);
+
 impl Webhook {
     /// # Errors
     /// [`SealError`] where the system has no random bytes.
@@ -134,7 +137,7 @@ impl Webhook {
     }
 
     /// The one route, ready to be merged into the server's.
-    pub fn router(self) -> Router {
+    pub fn router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         Router::new().route(ROUTE, post(receive)).with_state(self)
     }
 
@@ -160,7 +163,7 @@ impl Webhook {
         key: &str,
         headers: &HeaderMap,
         body: Vec<u8>,
-    ) -> Result<Option<(RepositoryId, Verified<Vec<u8>>)>, StoreError> {
+    ) -> Result<Option<Proven>, StoreError> {
         let digest = key_digest(key);
         let hook = self.store.read()?.hook_by_key(digest, (self.now)())?;
         let known = hook.as_ref().map(|(repository, hook)| (secret_place(*repository, digest), &hook.secret));

@@ -1,7 +1,6 @@
 //! Runs a stage: the sources into its workspace, then its steps as a graph. Every change is a row before it is acted on, so that
 //! another process can take the stage up wherever this one ends.
 
-mod running;
 mod secrets;
 mod step;
 mod workspace;
@@ -16,12 +15,12 @@ use beespace_core::graph::{self, Move};
 use beespace_core::ids::{StageId, StepId, StepNumber};
 use beespace_core::outcome::Reason;
 use beespace_core::pipeline::when::Facts;
+use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
 use beespace_core::{mask, time::Timestamp};
+use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-pub use running::{InHand, Running};
 
 use crate::app::{App, now};
 use crate::store::Queue;
@@ -45,21 +44,19 @@ struct StageRun {
 /// # Errors
 /// [`Trouble::HandedOver`] when the server stops: its containers run on.
 pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
-    let in_hand = app.running.enter(id);
+    // From before the first look at the row, so that no wish to stop is missed.
+    let wishes = app.store.watch();
     let Some(stage) = begin(app, id).await? else { return Ok(()) };
-    if stage.cancel_requested.is_some() {
-        in_hand.cancel.cancel();
-    }
     let run = match StageRun::open(app, &stage).await {
         Ok(run) => Arc::new(run),
         Err(reason) => return end_with(app, id, Status::Error, reason).await,
     };
     let driven = tokio::select! {
-        driven = drive(&run, &stage, &in_hand.cancel) => driven,
+        driven = drive(&run, &stage, wishes) => driven,
         () = app.stopping.cancelled() => return Err(Trouble::HandedOver),
     };
     driven?;
-    run.finish(&in_hand).await?;
+    run.finish().await?;
     // What is left over is found by its labels at the next start.
     if let Err(error) = app.engine.destroy(id).await {
         tracing::warn!(stage = %id, %error, "a stage's containers, network or workspace could not be removed");
@@ -101,7 +98,7 @@ async fn end_with(app: &App, id: StageId, status: Status, reason: Reason) -> Res
 }
 
 /// Moves steps until none moves any more.
-async fn drive(run: &Arc<StageRun>, stage: &Stage, cancel: &CancellationToken) -> Result<(), Trouble> {
+async fn drive(run: &Arc<StageRun>, stage: &Stage, mut wishes: broadcast::Receiver<RunEvent>) -> Result<(), Trouble> {
     let mut hands = Hands::default();
     for step in stage.steps.iter().filter(|step| step.status == Status::Running) {
         hands.take(run, step.number, step::Begin::Again);
@@ -123,7 +120,7 @@ async fn drive(run: &Arc<StageRun>, stage: &Stage, cancel: &CancellationToken) -
                 ended.context("a step's task failed")??;
                 None
             }
-            () = cancel.cancelled(), if !stopped => Some(run.cancel_reason()?),
+            reason = run.wish_to_stop(&mut wishes), if !stopped => Some(reason?),
             () = &mut deadline, if !stopped => Some(timeout_reason(left)),
         };
         if let Some(reason) = stop {
@@ -228,9 +225,22 @@ impl StageRun {
         }
     }
 
-    fn cancel_reason(&self) -> Result<Reason, StoreError> {
-        let by = self.stage()?.cancel_requested.map_or_else(|| "someone".to_owned(), |request| request.by);
-        Ok(Reason::new(graph::CANCELLED, format!("cancelled by {by}")))
+    /// Resolves when a person wants the stage to stop: the row says so.
+    async fn wish_to_stop(&self, wishes: &mut broadcast::Receiver<RunEvent>) -> Result<Reason, StoreError> {
+        loop {
+            if let Some(request) = self.stage()?.cancel_requested {
+                return Ok(Reason::new(graph::CANCELLED, format!("cancelled by {}", request.by)));
+            }
+            loop {
+                match wishes.recv().await {
+                    Ok(RunEvent::StageChanged { stage, .. }) if stage == self.id => break,
+                    Ok(_) => {}
+                    // Too many changes came meanwhile; one of them may have been about this stage.
+                    Err(broadcast::error::RecvError::Lagged(_)) => break,
+                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        }
     }
 
     /// Ends every step that is not over: those that run are stopped, those that wait never start.
@@ -251,12 +261,11 @@ impl StageRun {
     }
 
     /// All steps are over: so is the stage.
-    async fn finish(&self, in_hand: &InHand) -> Result<(), StoreError> {
-        let cancelled = in_hand.cancel.is_cancelled();
+    async fn finish(&self) -> Result<(), StoreError> {
         self.change(move |stage| {
             stage.status = match graph::stage_status(&graph::nodes(stage)) {
                 // Everything was over when the wish to stop it came.
-                status if cancelled && status == Status::Skipped => Status::Killed,
+                Status::Skipped if stage.cancel_requested.is_some() => Status::Killed,
                 status => status,
             };
             if stage.reason.is_none() {

@@ -1,0 +1,82 @@
+//! The running server: what lives long, started in order and stopped in the opposite one.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+
+use crate::app::{App, now};
+use crate::config::Config;
+use crate::forge::Enabler;
+use crate::front::Front;
+use crate::webhook::{Counts, Webhook};
+use crate::{api, seal, shutdown, workers};
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps the server from starting, in words that say what to do.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    seal::forbid_core_dumps().context("core dumps cannot be switched off")?;
+    let listen = config.server.listen;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}: is another server there?"))?;
+    let app = App::open(config).await?;
+    let router = router(&app)?;
+    workers::sweep(&app).await?;
+    let mut workers = workers::start(&app);
+    let signals = tokio::spawn(shutdown::on_signal(app.stopping.clone()));
+    tracing::info!(listen = %listener.local_addr()?, public_url = %app.config.server.public_url, "Beespace is ready");
+    let stopping = app.stopping.clone();
+    axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned()).await?;
+    let drained = tokio::time::timeout(shutdown::DRAIN, async { while workers.join_next().await.is_some() {} });
+    if drained.await.is_err() {
+        tracing::warn!("what is still in hand is left to the next start");
+    }
+    signals.abort();
+    Ok(())
+}
+
+/// Everything the server answers to.
+///
+/// # Errors
+/// The admin token or the webhook's stand-in secret cannot be made.
+pub fn router(app: &Arc<App>) -> anyhow::Result<Router> {
+    let counts = Counts::default();
+    let hooks = Webhook::new(app.store.clone(), seal::Key::clone(&app.key), counts, now)?;
+    let front = Arc::new(Front {
+        config: Arc::new(app.config.clone()),
+        store: app.store.clone(),
+        logs: app.logs.clone(),
+        key: Arc::clone(&app.key),
+        notifiers: app.plugins.notifier_names(),
+        enabler: Enabler {
+            forge: app.forge.clone(),
+            store: app.store.clone(),
+            seal: seal::Key::clone(&app.key),
+            hook_base: app.config.server.hook_base().clone(),
+        },
+        engine: Arc::clone(&app.engine),
+        metrics: app.metrics.clone(),
+        admin_token: admin_token(&app.config.data.admin_token_path())?,
+    });
+    Ok(api::router(&front, hooks.router()))
+}
+
+/// Reads the admin token, or makes one at the first start, readable by the server's user alone.
+fn admin_token(path: &Path) -> anyhow::Result<SecretString> {
+    if let Ok(text) = std::fs::read_to_string(path) {
+        return Ok(text.trim().to_owned().into());
+    }
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness for the admin token: {error}"))?;
+    let token = format!("bee_{}", hex::encode(random));
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| writeln!(file, "{token}")).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(token.into())
+}
