@@ -27,18 +27,31 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let listen = config.server.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}: is another server there?"))?;
     let app = App::open(config).await?;
+    let signals = tokio::spawn(shutdown::on_signal(app.stopping.clone()));
+    run(app, listener).await?;
+    signals.abort();
+    Ok(())
+}
+
+/// Works and answers until `app.stopping`.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
     let router = router(&app)?;
     workers::sweep(&app).await?;
     let mut workers = workers::start(&app);
-    let signals = tokio::spawn(shutdown::on_signal(app.stopping.clone()));
     tracing::info!(listen = %listener.local_addr()?, public_url = %app.config.server.public_url, "Beespace is ready");
-    let stopping = app.stopping.clone();
-    axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned()).await?;
+    let served = axum::serve(listener, router).with_graceful_shutdown(app.stopping.clone().cancelled_owned());
+    tokio::select! {
+        served = served => served?,
+        // Followers of logs stay as long as they are let; they come back to the next process by themselves.
+        () = async { app.stopping.cancelled().await; tokio::time::sleep(shutdown::GOODBYE).await; } => {}
+    }
     let drained = tokio::time::timeout(shutdown::DRAIN, async { while workers.join_next().await.is_some() {} });
     if drained.await.is_err() {
         tracing::warn!("what is still in hand is left to the next start");
     }
-    signals.abort();
     Ok(())
 }
 

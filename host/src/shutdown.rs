@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 /// How long workers get to come to a point where they can be handed over.
 pub const DRAIN: Duration = Duration::from_secs(10);
 
+/// How long requests that are being answered get.
+pub const GOODBYE: Duration = Duration::from_secs(2);
+
 /// Cancels `stopping` on SIGTERM or SIGINT.
 ///
 /// # Errors

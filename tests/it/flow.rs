@@ -1,0 +1,232 @@
+//! The way of a push, from Gogs to the notice, with the engine that keeps its contract without containers.
+
+use beespace::store::build::Builds as _;
+use beespace::store::delivery::Fate;
+use beespace::store::outbox::Notices as _;
+use beespace_core::build::Build;
+use beespace_core::notice::NoticeState;
+use beespace_core::status::Status;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::gogs::PracticeGogs;
+
+const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
+const REPO: &str = "ada/hive";
+
+const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n    env: { OUTPUT: \"cells filled\" }\n";
+
+async fn world(extra: &str) -> (PracticeGogs, Beespace) {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let beespace = Beespace::start(&gogs, &format!("{DUMMY}{extra}")).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    (gogs, beespace)
+}
+
+async fn push(gogs: &PracticeGogs, pipeline: &str, message: &str) -> String {
+    gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], message).await.unwrap()
+}
+
+fn reason(build: &Build) -> String {
+    build.reason.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_builds_and_its_log_is_kept() {
+    let (gogs, beespace) = world("").await;
+    let sha = push(&gogs, ONE_STEP, "Fill cells").await;
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Success, "{build:#?}");
+    let head = build.head.as_ref().unwrap();
+    assert_eq!((head.sha.as_str(), head.message.trim()), (sha.as_str(), "Fill cells"));
+    assert_eq!(build.event.sender.login, "ada");
+    let log = beespace.log(&build, "build").await.unwrap();
+    assert!(log.iter().any(|line| line == "cells filled"), "{log:#?}");
+    assert!(beespace.log(&build, "clone").await.unwrap().iter().any(|line| line.contains("sources are in place")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn denied_build_runs_nothing() {
+    let policy = "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/acme/*\"] }\n";
+    let (gogs, beespace) = world(policy).await;
+    push(&gogs, ONE_STEP, "Use busybox").await;
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Declined);
+    assert!(reason(&build).contains("images: "), "{}", reason(&build));
+    let stage = beespace.stage(&build).unwrap();
+    assert!(stage.steps.iter().all(|step| step.started_at.is_none() && step.status == Status::Skipped), "{stage:#?}");
+    assert!(stage.started_at.is_none());
+    let decisions = beespace.app.store.read().unwrap().decisions(build.id).unwrap();
+    assert!(decisions.iter().any(|decision| decision.evaluations.iter().any(|one| one.policy == "images")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_push_builds_exactly_once_however_often_it_is_told() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, ONE_STEP, "Fill cells").await;
+    beespace.finished(REPO, 1).await.unwrap();
+    let told = gogs.delivered().await.unwrap();
+    for delivery in told.iter().chain(&told) {
+        gogs.redeliver(&delivery.uuid).unwrap();
+    }
+    gogs.delivered().await.unwrap();
+    push(&gogs, "steps:\n  - name: other\n    image: busybox\n", "Another push").await;
+    beespace.finished(REPO, 2).await.unwrap();
+    assert_eq!(beespace.builds().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_step_skips_what_follows_and_fails_the_build() {
+    let (gogs, beespace) = world("").await;
+    let pipeline = "steps:\n  - name: bad\n    image: busybox\n    env: { EXIT_CODE: 3 }\n  - name: after\n    image: busybox\n  \
+                    - name: always\n    image: busybox\n    when: { status: [success, failure] }\n";
+    push(&gogs, pipeline, "Fail").await;
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Failure, "{build:#?}");
+    assert_eq!(beespace.step(&build, "bad").unwrap().status, Status::Failure);
+    let after = beespace.step(&build, "after").unwrap();
+    assert_eq!(after.status, Status::Skipped);
+    assert!(after.reason.unwrap().to_string().contains("bad"));
+    assert_eq!(beespace.step(&build, "always").unwrap().status, Status::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_file_is_an_error_with_every_problem() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, "steps:\n  - name: a\n    imag: busybox\n  - name: b\n    image: busybox\n    commands: [x]\n", "Typos").await;
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Error);
+    let file = build.file.unwrap();
+    assert!(file.diagnostics.len() >= 2, "{:#?}", file.diagnostics);
+    assert!(file.diagnostics.iter().all(|problem| problem.span.is_some()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_without_a_file_is_ignored_and_says_so() {
+    let (gogs, beespace) = world("").await;
+    gogs.push(REPO, "main", &[("README.md", "# Hive")], "No pipeline").await.unwrap();
+    let fate = beespace
+        .when("the fate of the push", async || {
+            let deliveries = beespace.app.store.read()?.deliveries(None, None, 10)?;
+            Ok(deliveries.into_iter().find(|one| one.event == "push").map(|one| one.fate).filter(|fate| !matches!(fate, Fate::Waiting | Fate::Built(_))))
+        })
+        .await
+        .unwrap();
+    assert!(matches!(&fate, Fate::Ignored(reason) if reason.message.starts_with("no pipeline file at ")), "{fate:?}");
+    assert!(beespace.builds().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_when_that_does_not_hold_is_told_part_by_part() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, &format!("when: {{ branch: release }}\n{ONE_STEP}"), "Elsewhere").await;
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Skipped);
+    assert!(reason(&build).contains("release"), "{}", reason(&build));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_waits_for_gogs_says_so_and_goes_on() {
+    let (gogs, beespace) = world("").await;
+    gogs.set_token_dead(true);
+    push(&gogs, ONE_STEP, "While the token is dead").await;
+    let waiting = beespace
+        .when("a build that waits", async || {
+            let builds = beespace.builds()?;
+            Ok(builds.into_iter().find(|build| build.reason.as_ref().is_some_and(|reason| reason.code == "token-refused")))
+        })
+        .await
+        .unwrap();
+    assert_eq!((waiting.status, waiting.number), (Status::Pending, None));
+    gogs.set_token_dead(false);
+    assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_nobody_set_is_an_error_that_tells_what_to_do() {
+    let (gogs, beespace) = world("").await;
+    let pipeline = "steps:\n  - name: use\n    image: busybox\n    env: { TOKEN: { from_secret: registry_token } }\n";
+    push(&gogs, pipeline, "Use a secret").await;
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Error);
+    assert!(reason(&build).contains("beespace secret set registry_token"), "{}", reason(&build));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_type_judges_the_commit_without_a_container() {
+    let (gogs, beespace) = world("[[step]]\nname = \"check\"\nplugin = \"step-check\"\n").await;
+    let pipeline = "steps:\n  - name: files\n    uses: check\n    with: { require: [LICENSE] }\n";
+    push(&gogs, pipeline, "No licence").await;
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Failure, "{build:#?}");
+    let step = beespace.step(&build, "files").unwrap();
+    assert!(step.findings.iter().any(|finding| finding.message.contains("LICENSE")), "{step:#?}");
+    gogs.push(REPO, "main", &[("LICENSE", "Apache-2.0")], "Add a licence").await.unwrap();
+    assert_eq!(beespace.finished(REPO, 2).await.unwrap().status, Status::Success);
+}
+
+fn notifier(gogs: &PracticeGogs) -> String {
+    format!(
+        "[[notifier]]\nname = \"inbox\"\nplugin = \"notify-webhook\"\nsettings = {{ url = \"{}\", secret = \"inbox-key\" }}\n\
+         grants = {{ hosts = [{{ url = \"{}\", addresses = \"loopback\" }}], secrets = [\"inbox-key\"] }}\n",
+        gogs.inbox_url("team"),
+        gogs.url()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_build_is_told_once_and_signed() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let beespace = Beespace::start(&gogs, &format!("{DUMMY}{}", notifier(&gogs))).await.unwrap();
+    beespace.set_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    push(&gogs, ONE_STEP, "Fill cells").await;
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    let received = gogs.inbox_with("team", 1).await.unwrap();
+    assert!(received[0].body.contains("build.finished"), "{}", received[0].body);
+    assert!(received[0].headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("webhook-signature")));
+    let notice = beespace
+        .when("the notice to be settled", async || {
+            let notices = beespace.app.store.read()?.notices(Some(NoticeState::Sent), None, 10)?;
+            Ok(notices.into_iter().next())
+        })
+        .await
+        .unwrap();
+    assert_eq!((notice.build, notice.attempts), (build.id, 1));
+    assert!(beespace.app.store.read().unwrap().notice(notice.id).unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_notifier_delays_no_build() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    gogs.set_inbox_status("team", 503);
+    let beespace = Beespace::start(&gogs, &format!("{DUMMY}{}", notifier(&gogs))).await.unwrap();
+    beespace.set_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    for number in 1..=3 {
+        push(&gogs, &format!("name: p{number}\n{ONE_STEP}"), "Again").await;
+        assert_eq!(beespace.finished(REPO, number).await.unwrap().status, Status::Success);
+    }
+    let waiting = beespace.app.store.read().unwrap().notices(Some(NoticeState::Pending), None, 10).unwrap();
+    assert_eq!(waiting.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_in_the_middle_loses_no_build_and_repeats_none() {
+    let (gogs, beespace) = world("").await;
+    let pipeline = "steps:\n  - name: long\n    image: busybox\n    env: { SLEEP: 60s }\n";
+    push(&gogs, pipeline, "Take long").await;
+    let running = beespace.build_when(REPO, 1, |build| build.status == Status::Running).await.unwrap();
+    beespace
+        .when("the step to run", async || Ok(beespace.step(&running, "long").ok().filter(|step| step.status == Status::Running)))
+        .await
+        .unwrap();
+    let beespace = beespace.restart().await.unwrap();
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    // The dummy forgets its containers with the process, as those of a machine that died would be: nobody saw their end.
+    assert_eq!(build.status, Status::Error, "{build:#?}");
+    assert_eq!(build.id, running.id);
+    assert_eq!(beespace.builds().unwrap().len(), 1);
+    assert_eq!(beespace.step(&build, "long").unwrap().reason.unwrap().code, "lost");
+}

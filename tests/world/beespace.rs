@@ -1,0 +1,192 @@
+//! A whole Beespace in the test's process, on a port and in a directory of its own, in front of a practice Gogs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use beespace::app::{App, now};
+use beespace::config::Config;
+use beespace::forge::Enabler;
+use beespace::server;
+use beespace::store::build::{BuildFilter, Builds as _};
+use beespace::store::repository::Repositories as _;
+use beespace::store::sealed::{Secret, SecretScope};
+use beespace_core::build::{Build, Stage, Step};
+use beespace_core::ids::{RepositoryName, StepId};
+use beespace_core::run_event::RunEvent;
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+
+use crate::gogs::PracticeGogs;
+
+/// How long a fact may be waited for. Only a failing test takes as long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running Beespace.
+#[derive(Debug)]
+pub struct Beespace {
+    pub app: Arc<App>,
+    /// Where it answers, without a slash at the end.
+    pub url: String,
+    task: JoinHandle<anyhow::Result<()>>,
+    folder: tempfile::TempDir,
+    extra: String,
+    gogs: (String, String),
+}
+
+impl Beespace {
+    /// Starts one for `gogs`. `extra` is added to its configuration, which must name an engine.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub async fn start(gogs: &PracticeGogs, extra: &str) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let address = (gogs.url().to_owned(), gogs.token().to_owned());
+        let (app, url, task) = run(&folder, &address, extra).await?;
+        Ok(Self { app, url, task, folder, extra: extra.to_owned(), gogs: address })
+    }
+
+    /// Stops it, as SIGTERM does, and starts it again on the same data. Its port is another one.
+    ///
+    /// # Errors
+    /// What keeps it from stopping or starting.
+    pub async fn restart(self) -> anyhow::Result<Self> {
+        let Self { app, task, folder, extra, gogs, .. } = self;
+        app.stopping.cancel();
+        task.await??;
+        drop(app);
+        let (app, url, task) = run(&folder, &gogs, &extra).await?;
+        Ok(Self { app, url, task, folder, extra, gogs })
+    }
+
+    /// Lets pushes to a repository build.
+    ///
+    /// # Errors
+    /// Gogs says no.
+    pub async fn enable(&self, name: &str) -> anyhow::Result<()> {
+        let enabler = Enabler {
+            forge: self.app.forge.clone(),
+            store: self.app.store.clone(),
+            seal: beespace::seal::Key::clone(&self.app.key),
+            hook_base: self.url.parse()?,
+        };
+        enabler.enable(&name.parse()?, now()).await?;
+        Ok(())
+    }
+
+    /// Sets a secret of the instance.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn set_secret(&self, name: &str, value: &str) -> anyhow::Result<()> {
+        let scope = SecretScope::Instance;
+        let value = self.app.key.seal(&scope.place(name), value.as_bytes())?;
+        Ok(self.app.store.set_secret(Secret { scope, name: name.to_owned(), value, changed_at: now() }).await?)
+    }
+
+    /// Waits until `look` finds what it looks for. It is asked after every change.
+    ///
+    /// # Errors
+    /// It never does; `what` is named.
+    pub async fn when<T>(&self, what: &str, look: impl AsyncFn() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+        let mut changes: broadcast::Receiver<RunEvent> = self.app.store.watch();
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(found) = look().await? {
+                    return anyhow::Ok(found);
+                }
+                // What is looked for may lie outside the store, too: then the next look is due after a moment.
+                let _ = tokio::time::timeout(Duration::from_millis(50), changes.recv()).await;
+            }
+        });
+        match found.await {
+            Ok(found) => found,
+            Err(_) => bail!("waited in vain for {what}; builds: {:#?}", self.builds()?),
+        }
+    }
+
+    /// Waits for a build that is as wanted.
+    ///
+    /// # Errors
+    /// It never is.
+    pub async fn build_when(&self, name: &str, number: u64, wanted: impl Fn(&Build) -> bool) -> anyhow::Result<Build> {
+        self.when(&format!("{name}#{number}"), async || Ok(self.build(name, number)?.filter(&wanted))).await
+    }
+
+    /// Waits for the end of a build.
+    ///
+    /// # Errors
+    /// It never ends.
+    pub async fn finished(&self, name: &str, number: u64) -> anyhow::Result<Build> {
+        self.build_when(name, number, |build| build.finished_at.is_some()).await
+    }
+
+    /// # Errors
+    /// The store's.
+    pub fn build(&self, name: &str, number: u64) -> anyhow::Result<Option<Build>> {
+        let read = self.app.store.read()?;
+        let Some(repository) = read.repository_by_name(&name.parse::<RepositoryName>()?)? else { return Ok(None) };
+        Ok(read.build_by_number(repository.id, number)?)
+    }
+
+    /// All builds, newest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn builds(&self) -> anyhow::Result<Vec<Build>> {
+        Ok(self.app.store.read()?.builds(BuildFilter::default(), usize::MAX)?)
+    }
+
+    /// The one stage of a build.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn stage(&self, build: &Build) -> anyhow::Result<Stage> {
+        self.app.store.read()?.stages(build.id)?.into_iter().next().context("the build has no stage")
+    }
+
+    /// A step by name.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn step(&self, build: &Build, name: &str) -> anyhow::Result<Step> {
+        self.stage(build)?.steps.into_iter().find(|step| step.name == name).with_context(|| format!("no step {name:?}"))
+    }
+
+    /// The lines of a step's log.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn log(&self, build: &Build, step: &str) -> anyhow::Result<Vec<String>> {
+        let stage = self.stage(build)?;
+        let step = self.step(build, step)?;
+        let id = StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt };
+        let page = self.app.logs.reader(id).lines(1, 10_000).await?;
+        Ok(page.lines.into_iter().map(|line| String::from_utf8_lossy(&line.text).into_owned()).collect())
+    }
+}
+
+impl Drop for Beespace {
+    fn drop(&mut self) {
+        self.app.stopping.cancel();
+    }
+}
+
+async fn run(
+    folder: &tempfile::TempDir,
+    (gogs, token): &(String, String),
+    extra: &str,
+) -> anyhow::Result<(Arc<App>, String, JoinHandle<anyhow::Result<()>>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let text = format!(
+        "[server]\nlisten = \"{address}\"\nopen = true\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"{gogs}\"\n{extra}\n",
+        folder.path().join("data").display()
+    );
+    let env = [("BEESPACE_GOGS__TOKEN".to_owned(), token.clone())];
+    let loaded = Config::read(&text, None, env).map_err(|problems| anyhow::anyhow!("{problems:#?}"))?;
+    let app = App::open(loaded.config).await?;
+    let task = tokio::spawn(server::run(Arc::clone(&app), listener));
+    Ok((app, format!("http://{address}"), task))
+}
