@@ -17,6 +17,7 @@ use beespace_core::run_event::RunEvent;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
+use tokio_util::sync::DropGuard;
 
 use crate::gogs::PracticeGogs;
 
@@ -30,6 +31,8 @@ pub struct Beespace {
     /// Where it answers, without a slash at the end.
     pub url: String,
     task: JoinHandle<anyhow::Result<()>>,
+    /// Ends it when the test ends.
+    stop: DropGuard,
     folder: tempfile::TempDir,
     extra: String,
     gogs: (String, String),
@@ -44,7 +47,7 @@ impl Beespace {
         let folder = tempfile::tempdir()?;
         let address = (gogs.url().to_owned(), gogs.token().to_owned());
         let (app, url, task) = run(&folder, &address, extra).await?;
-        Ok(Self { app, url, task, folder, extra: extra.to_owned(), gogs: address })
+        Ok(Self { stop: app.stopping.clone().drop_guard(), app, url, task, folder, extra: extra.to_owned(), gogs: address })
     }
 
     /// Stops it, as SIGTERM does, and starts it again on the same data. Its port is another one.
@@ -52,12 +55,12 @@ impl Beespace {
     /// # Errors
     /// What keeps it from stopping or starting.
     pub async fn restart(self) -> anyhow::Result<Self> {
-        let Self { app, task, folder, extra, gogs, .. } = self;
-        app.stopping.cancel();
+        let Self { app, task, stop, folder, extra, gogs, .. } = self;
+        drop(stop);
         task.await??;
         drop(app);
         let (app, url, task) = run(&folder, &gogs, &extra).await?;
-        Ok(Self { app, url, task, folder, extra, gogs })
+        Ok(Self { stop: app.stopping.clone().drop_guard(), app, url, task, folder, extra, gogs })
     }
 
     /// Lets pushes to a repository build.
@@ -164,12 +167,6 @@ impl Beespace {
         let id = StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt };
         let page = self.app.logs.reader(id).lines(1, 10_000).await?;
         Ok(page.lines.into_iter().map(|line| String::from_utf8_lossy(&line.text).into_owned()).collect())
-    }
-}
-
-impl Drop for Beespace {
-    fn drop(&mut self) {
-        self.app.stopping.cancel();
     }
 }
 

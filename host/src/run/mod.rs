@@ -301,7 +301,8 @@ fn note(stage: &mut Stage, one: &Move, at: Timestamp) {
         }
         Move::Cancel(_, reason) => {
             step.reason = Some(reason.clone());
-            if step.status == Status::Pending {
+            // One that runs is told to stop, and says itself how it ended.
+            if step.status != Status::Running {
                 step.status = Status::Killed;
             }
         }
