@@ -15,7 +15,8 @@ use crate::app::{App, now};
 use crate::config::Config;
 use crate::forge::Enabler;
 use crate::front::Front;
-use crate::webhook::{Counts, Webhook};
+use crate::web::login::is_unsafe_transport;
+use crate::webhook::Webhook;
 use crate::{api, seal, shutdown, workers};
 
 /// Serves until SIGTERM or SIGINT.
@@ -23,9 +24,14 @@ use crate::{api, seal, shutdown, workers};
 /// # Errors
 /// What keeps the server from starting, in words that say what to do.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
+    if is_unsafe_transport(&config.server) {
+        let url = &config.server.public_url;
+        tracing::warn!(%url, "people reach it unencrypted: whoever listens on the way can read tokens");
+    }
     seal::forbid_core_dumps().context("core dumps cannot be switched off")?;
     let listen = config.server.listen;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}: is another server there?"))?;
+    let listener =
+        TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}: is another server there?"))?;
     let app = App::open(config).await?;
     let signals = tokio::spawn(shutdown::on_signal(app.stopping.clone()));
     run(app, listener).await?;
@@ -60,8 +66,7 @@ pub async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
 /// # Errors
 /// The admin token or the webhook's stand-in secret cannot be made.
 pub fn router(app: &Arc<App>) -> anyhow::Result<Router> {
-    let counts = Counts::default();
-    let hooks = Webhook::new(app.store.clone(), seal::Key::clone(&app.key), counts, now)?;
+    let hooks = Webhook::new(app.store.clone(), seal::Key::clone(&app.key), app.metrics.deliveries.clone(), now)?;
     let front = Arc::new(Front {
         config: Arc::new(app.config.clone()),
         store: app.store.clone(),
@@ -81,15 +86,18 @@ pub fn router(app: &Arc<App>) -> anyhow::Result<Router> {
     Ok(api::router(&front, hooks.router()))
 }
 
-/// Reads the admin token, or makes one at the first start, readable by the server's user alone.
+/// The token in the data directory, made at the first start: 256 random bits that the server's own user can read.
 fn admin_token(path: &Path) -> anyhow::Result<SecretString> {
-    if let Ok(text) = std::fs::read_to_string(path) {
-        return Ok(text.trim().to_owned().into());
+    if !path.exists() {
+        let mut bytes = [0_u8; 32];
+        getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system has no random bytes: {error}"))?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let mut file = file.with_context(|| format!("{} cannot be made", path.display()))?;
+        writeln!(file, "bee_{}", hex::encode(bytes))?;
+        file.sync_all()?;
     }
-    let mut random = [0; 32];
-    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness for the admin token: {error}"))?;
-    let token = format!("bee_{}", hex::encode(random));
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| writeln!(file, "{token}")).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(token.into())
+    let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let token = text.trim();
+    anyhow::ensure!(token.len() >= 32, "{} holds no token of at least 32 characters; remove it to get a new one", path.display());
+    Ok(SecretString::from(token.to_owned()))
 }

@@ -158,12 +158,7 @@ impl Webhook {
     }
 
     /// Finds the hook, and proves the body with its secret. The same work for a key that nobody has.
-    fn check(
-        &self,
-        key: &str,
-        headers: &HeaderMap,
-        body: Vec<u8>,
-    ) -> Result<Option<Proven>, StoreError> {
+    fn check(&self, key: &str, headers: &HeaderMap, body: Vec<u8>) -> Result<Option<Proven>, StoreError> {
         let digest = key_digest(key);
         let hook = self.store.read()?.hook_by_key(digest, (self.now)())?;
         let known = hook.as_ref().map(|(repository, hook)| (secret_place(*repository, digest), &hook.secret));

@@ -230,7 +230,7 @@ async fn restart_adopts_a_running_container_and_repeats_no_byte() {
             beespace_core::outcome::Stream::Stderr => stored.stderr += piece.bytes.len() as u64,
             _ => {
                 stored.stdout += piece.bytes.len() as u64;
-                before += &String::from_utf8(piece.bytes.to_vec()).unwrap();
+                before += std::str::from_utf8(&piece.bytes).unwrap();
             }
         }
     }

@@ -1,6 +1,5 @@
 //! The way of a push, from Gogs to the notice, with the engine that keeps its contract without containers.
 
-use beespace::store::build::Builds as _;
 use beespace::store::delivery::Fate;
 use beespace::store::outbox::Notices as _;
 use beespace_core::build::Build;
@@ -46,7 +45,8 @@ async fn a_push_builds_and_its_log_is_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn denied_build_runs_nothing() {
-    let policy = "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/acme/*\"] }\n";
+    let policy =
+        "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/acme/*\"] }\n";
     let (gogs, beespace) = world(policy).await;
     push(&gogs, ONE_STEP, "Use busybox").await;
     let build = beespace.finished(REPO, 1).await.unwrap();
@@ -107,7 +107,11 @@ async fn a_commit_without_a_file_is_ignored_and_says_so() {
     let fate = beespace
         .when("the fate of the push", async || {
             let deliveries = beespace.app.store.read()?.deliveries(None, None, 10)?;
-            Ok(deliveries.into_iter().find(|one| one.event == "push").map(|one| one.fate).filter(|fate| !matches!(fate, Fate::Waiting | Fate::Built(_))))
+            Ok(deliveries
+                .into_iter()
+                .find(|one| one.event == "push")
+                .map(|one| one.fate)
+                .filter(|fate| !matches!(fate, Fate::Waiting | Fate::Built(_))))
         })
         .await
         .unwrap();

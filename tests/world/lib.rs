@@ -1,4 +1,5 @@
 //! The world that Beespace is tested in.
 
+pub mod beespace;
 pub mod docker;
 pub mod gogs;
