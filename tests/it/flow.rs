@@ -131,17 +131,17 @@ async fn a_when_that_does_not_hold_is_told_part_by_part() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_waits_for_gogs_says_so_and_goes_on() {
     let (gogs, beespace) = world("").await;
-    gogs.set_token_dead(true);
-    push(&gogs, ONE_STEP, "While the token is dead").await;
+    gogs.set_away(true);
+    push(&gogs, ONE_STEP, "While Gogs is away").await;
     let waiting = beespace
         .when("a build that waits", async || {
             let builds = beespace.builds()?;
-            Ok(builds.into_iter().find(|build| build.reason.as_ref().is_some_and(|reason| reason.code == "token-refused")))
+            Ok(builds.into_iter().find(|build| build.reason.as_ref().is_some_and(|reason| reason.code == "waiting-for-gogs")))
         })
         .await
         .unwrap();
     assert_eq!((waiting.status, waiting.number), (Status::Pending, None));
-    gogs.set_token_dead(false);
+    gogs.set_away(false);
     assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
 }
 
