@@ -166,7 +166,7 @@ impl Making {
             self.stage.finished_at = Some(now());
             for step in self.stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
                 step.status = Status::Skipped;
-                step.reason.clone_from(&self.stage.reason);
+                step.reason = Some(Reason::new("not-run", format!("nothing of the stage ran: it is {}", self.stage.status)));
             }
         } else if !self.stage.approvals.is_empty() {
             let whats: Vec<&str> = self.stage.approvals.iter().map(|approval| approval.what.as_str()).collect();

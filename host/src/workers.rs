@@ -16,9 +16,10 @@ use tokio::task::JoinSet;
 
 use crate::app::{App, now};
 use crate::flow;
-use crate::store::build::{Builds as _, stage_id_of_key};
+use crate::store::build::Builds as _;
 use crate::store::delivery::{Deliveries as _, Settlement};
 use crate::store::outbox::Notices as _;
+use crate::store::stage::stage_id_of_key;
 use crate::store::{Queue, StoreError};
 use crate::worker::{Duties, Trouble, Worker};
 

@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, now};
 use crate::store::Queue;
 use crate::store::StoreError;
-use crate::store::build::{Builds as _, key_of_stage};
+use crate::store::build::Builds as _;
+use crate::store::stage::key_of_stage;
 use crate::worker::Trouble;
 use secrets::StageSecrets;
 

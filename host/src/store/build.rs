@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use beespace_core::build::{Build, Phase, Stage};
-use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, StageId, StageNumber};
+use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, StageId};
 use beespace_core::notice::NoticeKind;
 use beespace_core::outcome::Reason;
 use beespace_core::policy::Decision;
@@ -13,6 +13,7 @@ use beespace_core::status::{Status, fold};
 use beespace_core::time::Timestamp;
 
 use super::delivery::{Deliveries, Fate};
+use super::stage::key_of_stage;
 use super::tables::{BUILD, BUILD_NUMBER, BUILD_OF_REPOSITORY, BUILD_OF_STATUS, DELIVERY, Key, STAGE, last_id};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Queue, Store, StoreError, row};
@@ -35,29 +36,13 @@ fn build_key(id: BuildId) -> Key {
     Key::new().id(id.0)
 }
 
-fn stage_key(id: StageId) -> Key {
+pub(super) fn stage_key(id: StageId) -> Key {
     build_key(id.build).u16(id.stage.0)
 }
 
 fn status_key(status: Status, id: BuildId) -> Key {
     let place = Status::ALL.iter().position(|other| *other == status).unwrap_or_default();
     Key::new().byte(u8::try_from(place).unwrap_or(u8::MAX)).id(id.0)
-}
-
-/// Reads a stage's id back from a queue's key.
-#[must_use]
-pub fn stage_id_of_key(key: &[u8]) -> Option<StageId> {
-    let (build, stage) = key.split_at_checked(16)?;
-    Some(StageId {
-        build: BuildId(uuid::Uuid::from_slice(build).ok()?),
-        stage: StageNumber(u16::from_be_bytes(stage.try_into().ok()?)),
-    })
-}
-
-/// The queue's key of a stage.
-#[must_use]
-pub fn key_of_stage(id: StageId) -> Vec<u8> {
-    stage_key(id).as_slice().to_vec()
 }
 
 /// What both kinds of transaction can tell of builds.
@@ -175,7 +160,7 @@ impl Write<'_> {
         Ok(())
     }
 
-    fn put_stage(&self, stage: &Stage) -> Result<(), StoreError> {
+    pub(super) fn put_stage(&self, stage: &Stage) -> Result<(), StoreError> {
         let id = StageId { build: stage.build, stage: stage.number };
         self.put(STAGE, "stage", stage_key(id).as_slice(), stage)
     }
@@ -221,7 +206,7 @@ impl Write<'_> {
     }
 
     /// Folds the stages' words into the build's, and ends it where all are over.
-    fn refresh_build(&self, id: BuildId, notifiers: &Notifiers, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn refresh_build(&self, id: BuildId, notifiers: &Notifiers, now: Timestamp) -> Result<(), StoreError> {
         let mut build = self.build(id)?.ok_or(StoreError::NotFound("build"))?;
         let stages = self.stages(id)?;
         build.status = fold(stages.iter().map(|stage| stage.status));
@@ -244,62 +229,6 @@ impl Write<'_> {
         self.notify(NoticeKind::BuildFinished, &build, stages, notifiers, now)?;
         self.announce(RunEvent::BuildFinished { repository: build.event.repository.id, build: build.id, status: build.status });
         Ok(())
-    }
-
-    /// Changes one stage and all that follows from it.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] from `change`.
-    pub fn change_stage(
-        &self,
-        id: StageId,
-        notifiers: &Notifiers,
-        now: Timestamp,
-        change: impl Fn(&mut Stage) -> Result<(), StoreError>,
-    ) -> Result<Stage, StoreError> {
-        let old = self.stage(id)?.ok_or(StoreError::NotFound("stage"))?;
-        let mut stage = old.clone();
-        change(&mut stage)?;
-        if stage == old {
-            return Ok(stage);
-        }
-        if stage.status.is_over() && stage.finished_at.is_none() {
-            stage.finished_at = Some(now);
-        }
-        self.put_stage(&stage)?;
-        self.announce_changes(id, &old, &stage);
-        if stage.status != old.status || stage.reason != old.reason || stage.started_at != old.started_at {
-            self.requeue(id, &old, &stage, now)?;
-            self.refresh_build(id.build, notifiers, now)?;
-            if stage.status == Status::Blocked && old.status != Status::Blocked {
-                let build = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?;
-                self.notify(NoticeKind::ApprovalRequested, &build, &self.stages(id.build)?, notifiers, now)?;
-            }
-        }
-        Ok(stage)
-    }
-
-    fn requeue(&self, id: StageId, old: &Stage, stage: &Stage, now: Timestamp) -> Result<(), StoreError> {
-        let key = key_of_stage(id);
-        match stage.status {
-            Status::Pending if old.status == Status::Blocked => self.enqueue(Queue::Run, &key, now),
-            status if status.is_over() || status == Status::Blocked => self.dequeue(Queue::Run, &key),
-            _ => Ok(()),
-        }
-    }
-
-    fn announce_changes(&self, id: StageId, old: &Stage, stage: &Stage) {
-        if old.status != stage.status || old.reason != stage.reason {
-            self.announce(RunEvent::StageChanged { stage: id, status: stage.status });
-        }
-        for step in &stage.steps {
-            let before = old.steps.iter().find(|other| other.number == step.number);
-            if before.is_none_or(|before| before.status != step.status || before.reason != step.reason) {
-                let step_id =
-                    beespace_core::ids::StepId { build: id.build, stage: id.stage, step: step.number, attempt: step.attempt };
-                self.announce(RunEvent::StepChanged { step: step_id, status: step.status });
-            }
-        }
     }
 }
 
@@ -332,20 +261,6 @@ impl Store {
             Ok(())
         })
         .await
-    }
-
-    /// Changes one stage and all that follows from it, in one transaction.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError`] where the store cannot be written.
-    pub async fn change_stage(
-        &self,
-        id: StageId,
-        notifiers: Notifiers,
-        now: Timestamp,
-        change: impl Fn(&mut Stage) -> Result<(), StoreError> + Send + 'static,
-    ) -> Result<Stage, StoreError> {
-        self.write(move |write| write.change_stage(id, &notifiers, now, &change)).await
     }
 
     /// Ends a build that has no stages yet.

@@ -22,6 +22,7 @@ pub mod repository;
 pub mod row;
 pub mod sealed;
 pub mod session;
+pub mod stage;
 pub mod tables;
 pub mod transaction;
 pub mod writer;

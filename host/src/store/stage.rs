@@ -1,0 +1,101 @@
+//! Stages as they change. Whatever changes one goes through [`Write::change_stage`], which keeps its queue row and its build's word true.
+
+use beespace_core::build::Stage;
+use beespace_core::ids::{BuildId, StageId, StageNumber, StepId};
+use beespace_core::notice::NoticeKind;
+use beespace_core::run_event::RunEvent;
+use beespace_core::status::Status;
+use beespace_core::time::Timestamp;
+
+use super::build::{Builds as _, Notifiers, stage_key};
+use super::transaction::Write;
+use super::{Queue, Store, StoreError};
+
+/// Reads a stage's id back from a queue's key.
+#[must_use]
+pub fn stage_id_of_key(key: &[u8]) -> Option<StageId> {
+    let (build, stage) = key.split_at_checked(16)?;
+    Some(StageId {
+        build: BuildId(uuid::Uuid::from_slice(build).ok()?),
+        stage: StageNumber(u16::from_be_bytes(stage.try_into().ok()?)),
+    })
+}
+
+/// The queue's key of a stage.
+#[must_use]
+pub fn key_of_stage(id: StageId) -> Vec<u8> {
+    stage_key(id).as_slice().to_vec()
+}
+
+impl Write<'_> {
+    /// Changes one stage and all that follows from it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] from `change`.
+    pub fn change_stage(
+        &self,
+        id: StageId,
+        notifiers: &Notifiers,
+        now: Timestamp,
+        change: impl Fn(&mut Stage) -> Result<(), StoreError>,
+    ) -> Result<Stage, StoreError> {
+        let old = self.stage(id)?.ok_or(StoreError::NotFound("stage"))?;
+        let mut stage = old.clone();
+        change(&mut stage)?;
+        if stage == old {
+            return Ok(stage);
+        }
+        if stage.status.is_over() && stage.finished_at.is_none() {
+            stage.finished_at = Some(now);
+        }
+        self.put_stage(&stage)?;
+        self.announce_changes(id, &old, &stage);
+        if stage.status != old.status || stage.reason != old.reason || stage.started_at != old.started_at {
+            self.requeue(id, &old, &stage, now)?;
+            self.refresh_build(id.build, notifiers, now)?;
+            if stage.status == Status::Blocked && old.status != Status::Blocked {
+                let build = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?;
+                self.notify(NoticeKind::ApprovalRequested, &build, &self.stages(id.build)?, notifiers, now)?;
+            }
+        }
+        Ok(stage)
+    }
+
+    fn requeue(&self, id: StageId, old: &Stage, stage: &Stage, now: Timestamp) -> Result<(), StoreError> {
+        let key = key_of_stage(id);
+        match stage.status {
+            Status::Pending if old.status == Status::Blocked => self.enqueue(Queue::Run, &key, now),
+            status if status.is_over() || status == Status::Blocked => self.dequeue(Queue::Run, &key),
+            _ => Ok(()),
+        }
+    }
+
+    fn announce_changes(&self, id: StageId, old: &Stage, stage: &Stage) {
+        if old.status != stage.status || old.reason != stage.reason {
+            self.announce(RunEvent::StageChanged { stage: id, status: stage.status });
+        }
+        for step in &stage.steps {
+            let before = old.steps.iter().find(|other| other.number == step.number);
+            if before.is_none_or(|before| before.status != step.status || before.reason != step.reason) {
+                let step_id = StepId { build: id.build, stage: id.stage, step: step.number, attempt: step.attempt };
+                self.announce(RunEvent::StepChanged { step: step_id, status: step.status });
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Changes one stage and all that follows from it, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError`] where the store cannot be written.
+    pub async fn change_stage(
+        &self,
+        id: StageId,
+        notifiers: Notifiers,
+        now: Timestamp,
+        change: impl Fn(&mut Stage) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<Stage, StoreError> {
+        self.write(move |write| write.change_stage(id, &notifiers, now, &change)).await
+    }
+}
