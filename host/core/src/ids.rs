@@ -28,7 +28,7 @@ macro_rules! uuid_ids {
 }
 
 uuid_ids! {
-    /// One delivery as we stored it. Not the id that Gogs gave it: that one is not signed (see [`crate::event::Delivery`]).
+    /// One delivery as we stored it. Not the id that Gogs gave it: that one is not signed .
     DeliveryId,
     /// One build. People say `owner/name#number`; rows, paths and labels use this.
     BuildId,

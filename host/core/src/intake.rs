@@ -48,7 +48,7 @@ pub fn git_ref(happening: &Verified<Happening>) -> Option<String> {
 }
 
 /// Decides. `hook`: the repository whose hook was called; a body that names another one is never built. `last`: what the ref
-/// ([`git_ref`]) recorded last.
+/// ([`git_ref()`]) recorded last.
 #[must_use]
 pub fn decide(happening: &Verified<Happening>, hook: RepositoryId, last: Option<&LastSeenRef>) -> Intake {
     let happening = happening.get();

@@ -2,7 +2,7 @@
 //!
 //! A mask protects against accidents, not against a step that wants to leak: whoever may run a program with a secret can send it
 //! away in a form that nobody looks for. What is looked for: the value, its lines, and the usual encodings of both
-//! ([`forms`](forms::forms)).
+//! (`mask/forms.rs`).
 //!
 //! **What is hidden** is the union of all matches, overlapping ones included, and each run of hidden bytes becomes one [`MASK`].
 //! (Leftmost-longest replacement, which the field uses, shows the tail of `bcd` where `abc` and `bcd` overlap in `abcd`.) So the
@@ -73,7 +73,7 @@ impl Secrets {
         Self(None)
     }
 
-    /// Everything in `values` and its forms. Values shorter than [`MIN_LENGTH`] are left out ([`weak`] tells their owner).
+    /// Everything in `values` and its forms. Values shorter than [`MIN_LENGTH`] are left out ([`weak()`] tells their owner).
     ///
     /// # Errors
     /// [`CannotMask`] when a value or all of them together are too large.
