@@ -17,6 +17,7 @@ pub mod log;
 pub mod notify;
 pub mod plugins;
 pub mod prepare;
+pub mod readmit;
 pub mod resolve;
 pub mod run;
 pub mod seal;

@@ -50,7 +50,8 @@ pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prep
     if let Err(reason) = when::pipeline_holds(located.pipeline.when.as_ref(), &facts) {
         return Ok(over(build, Status::Skipped, Reason::new("when", "its `when` does not hold").part(reason)));
     }
-    Ok(stage(app, build, located.pipeline, &facts).await)
+    let (stage, decisions) = stage(app, &build, located.pipeline, &facts).await;
+    Ok(Prepared::Stages { build: Box::new(build), stages: vec![stage], decisions })
 }
 
 fn invalid(path: &str, count: usize) -> Reason {
@@ -66,16 +67,16 @@ pub fn over(mut build: Build, status: Status, reason: Reason) -> Prepared {
 }
 
 /// Asks policies about the pipeline, plans its steps, asks about each plan.
-async fn stage(app: &App, build: Build, pipeline: Pipeline, facts: &Facts) -> Prepared {
-    let event = event_of(&build, facts);
+pub(crate) async fn stage(app: &App, build: &Build, pipeline: Pipeline, facts: &Facts) -> (Stage, Vec<Decision>) {
+    let event = event_of(build, facts);
     let id = StageId { build: build.id, stage: FIRST };
-    let matter = Matter { build: &build, stage: id, event: &event };
+    let matter = Matter { build, stage: id, event: &event };
     let (decision, pipeline) = admit::pipeline(app, matter, pipeline).await;
-    let mut making = Making::new(&build, pipeline, decision);
+    let mut making = Making::new(build, pipeline, decision);
     if making.is_open() {
         for index in 0..making.stage.pipeline.steps.len() {
             let Some(step) = making.stage.pipeline.steps.get(index).cloned() else { break };
-            match plan_of(app, &build, &making.stage, &step, facts).await {
+            match plan_of(app, build, &making.stage, &step, facts).await {
                 Ok(plan) => {
                     let (decision, plan) = admit::step(app, matter, plan, bounds(app, &making.stage.pipeline, &step)).await;
                     making.step_decided(index, plan, decision);
@@ -84,8 +85,7 @@ async fn stage(app: &App, build: Build, pipeline: Pipeline, facts: &Facts) -> Pr
             }
         }
     }
-    let (stage, decisions) = making.end();
-    Prepared::Stages { build: Box::new(build), stages: vec![stage], decisions }
+    making.end()
 }
 
 /// A stage on its way: what was decided so far, and whether that leaves it anything to do.

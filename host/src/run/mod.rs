@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, now};
+use crate::readmit;
 use crate::store::Queue;
 use crate::store::StoreError;
 use crate::store::build::Builds as _;
@@ -47,6 +48,7 @@ struct StageRun {
 pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
     // From before the first look at the row, so that no wish to stop is missed.
     let wishes = app.store.watch();
+    readmit::where_due(app, id).await?;
     let Some(stage) = begin(app, id).await? else { return Ok(()) };
     let run = match StageRun::open(app, &stage).await {
         Ok(run) => Arc::new(run),
