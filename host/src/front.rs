@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use beespace_core::digest::Digest;
 use beespace_core::time::Timestamp;
+use beespace_wasm::Plugin;
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
@@ -16,6 +17,7 @@ use crate::seal::Key;
 use crate::store::Store;
 use crate::store::build::Notifiers;
 use crate::telemetry::Metrics;
+use crate::workers::Beats;
 
 /// The state of every handler of pages and API.
 #[derive(Debug, Clone)]
@@ -29,6 +31,10 @@ pub struct Front {
     /// Makes and removes hooks; knows Gogs.
     pub enabler: Enabler,
     pub engine: Arc<dyn Engine>,
+    /// Every plugin that is bound; all of them are loaded, or the server would not have started.
+    pub plugins: Arc<[Plugin]>,
+    /// When each worker looked last.
+    pub beats: Beats,
     pub metrics: Metrics,
     /// Whoever has it may do everything.
     pub admin_token: SecretString,

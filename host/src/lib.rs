@@ -7,6 +7,7 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod disk;
 pub mod engine;
 pub mod flow;
 pub mod forge;

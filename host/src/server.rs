@@ -80,6 +80,8 @@ pub fn router(app: &Arc<App>) -> anyhow::Result<Router> {
             hook_base: app.config.server.hook_base().clone(),
         },
         engine: Arc::clone(&app.engine),
+        plugins: app.plugins.all().cloned().collect(),
+        beats: app.beats.clone(),
         metrics: app.metrics.clone(),
         admin_token: admin_token(&app.config.data.admin_token_path())?,
     });

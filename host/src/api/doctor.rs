@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use beespace_wasm::Plugin;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::problem::Problem;
+use crate::disk;
 use crate::front::Front;
 use crate::store::repository::Repository;
 
@@ -36,10 +38,18 @@ impl Finding {
 /// Look at everything that must be right for a push to become a build
 #[utoipa::path(get, path = "/api/v1/doctor", tag = "doctor", responses((status = OK, body = Vec<Finding>)))]
 pub(super) async fn examine(State(front): State<Arc<Front>>) -> Result<Json<Vec<Finding>>, Problem> {
-    let mut findings = vec![gogs(&front).await, engine(&front).await];
-    for repository in front.store.read()?.repositories()?.iter().filter(|repository| repository.hook.is_some()) {
+    let read = front.store.read()?;
+    let enabled: Vec<Repository> = read.repositories()?.into_iter().filter(|repository| repository.hook.is_some()).collect();
+    let has_deliveries = !read.deliveries(None, None, 1)?.is_empty();
+    let mut findings = vec![gogs(&front).await];
+    findings.extend(engine(&front).await);
+    findings.push(disk(&front));
+    findings.extend(front.plugins.iter().map(plugin));
+    for repository in &enabled {
+        findings.push(rights(&front, repository).await);
         findings.push(hook(&front, repository).await);
     }
+    findings.push(deliveries(&front, has_deliveries, enabled.len()));
     Ok(Json(findings))
 }
 
@@ -55,10 +65,70 @@ async fn gogs(front: &Front) -> Finding {
     }
 }
 
-async fn engine(front: &Front) -> Finding {
+/// Whether it answers, then each of its warnings: none of them keeps a build from running.
+async fn engine(front: &Front) -> Vec<Finding> {
     match front.engine.check().await {
-        Ok(_) => Finding::good("engine", format!("{} answers at {}", front.engine.kind(), front.config.engine.host)),
-        Err(error) => Finding::bad("engine", error.to_string(), Some("see `engine.host` in beespace.toml".to_owned())),
+        Ok(info) => {
+            let detail = format!("{} {} answers at {}", info.kind, info.version, front.config.engine.host);
+            let warnings = info.warnings.into_iter().map(|warning| Finding::good("engine (to consider)", warning));
+            std::iter::once(Finding::good("engine", detail)).chain(warnings).collect()
+        }
+        Err(error) => {
+            let help =
+                "see that it runs, that `engine.host` in beespace.toml is its address, and that the server's user may use it";
+            vec![Finding::bad("engine", error.to_string(), Some(help.to_owned()))]
+        }
+    }
+}
+
+fn disk(front: &Front) -> Finding {
+    match disk::room(&front.config) {
+        Ok(free) => Finding::good("disk", format!("{} has {} MiB free", front.config.data.dir.display(), free >> 20)),
+        Err(reason) => Finding::bad("disk", reason.message, reason.help),
+    }
+}
+
+fn plugin(plugin: &Plugin) -> Finding {
+    let detail = format!("{} {} is loaded, {}", plugin.manifest.name, plugin.manifest.version, plugin.component);
+    Finding::good(format!("plugin {}", plugin.binding), detail)
+}
+
+/// What the token's user may do in the repository.
+async fn rights(front: &Front, repository: &Repository) -> Finding {
+    let part = format!("rights in {}", repository.name);
+    match front.enabler.forge.repository(&repository.name).await {
+        Ok(told) if told.permissions.is_some_and(|permissions| permissions.admin) => {
+            Finding::good(part, "the token's user is an administrator of it")
+        }
+        Ok(_) => {
+            let help = "add the user in Gogs as a collaborator with the right `admin`";
+            Finding::bad(
+                part,
+                "the token's user is no administrator of it, and hooks cannot be seen or made",
+                Some(help.to_owned()),
+            )
+        }
+        Err(error) => {
+            let reason = error.reason();
+            Finding::bad(part, reason.message, reason.help)
+        }
+    }
+}
+
+/// Gogs keeps to itself why it did not send, so this names the two reasons there are.
+fn deliveries(front: &Front, has_some: bool, enabled: usize) -> Finding {
+    match (has_some, enabled) {
+        (true, _) => Finding::good("deliveries", "Gogs reaches this server"),
+        (false, 0) => Finding::bad("deliveries", "no repository is enabled", Some("beespace repo enable OWNER/NAME".to_owned())),
+        (false, _) => {
+            let base = &front.enabler.hook_base;
+            let host = base.host_str().unwrap_or_default();
+            let help = format!(
+                "push something; if nothing comes, see that Gogs reaches {base} (`server.hook_url`), and let Gogs call it: \
+                 `LOCAL_NETWORK_ALLOWLIST = {host}` in the section `[security]` of Gogs' app.ini, without which it calls no local address"
+            );
+            Finding::bad("deliveries", "none has ever arrived", Some(help))
+        }
     }
 }
 
@@ -70,6 +140,7 @@ async fn hook(front: &Front, repository: &Repository) -> Finding {
         Ok(hooks) => match hooks.iter().find(|hook| Some(hook.id) == id) {
             None => Finding::bad(part, "is not in Gogs any more", cure()),
             Some(hook) if !front.enabler.points_here(&hook.config.url) => Finding::bad(part, "points to another address", cure()),
+            Some(hook) if !hook.active => Finding::bad(part, "is switched off in Gogs", cure()),
             Some(hook) if !hook.fires_for_all() => Finding::bad(part, "does not fire for every event", cure()),
             Some(_) => Finding::good(part, "stands in Gogs and points here"),
         },

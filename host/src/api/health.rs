@@ -1,6 +1,7 @@
 //! How the server does: for whoever starts it, watches it or signs in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -9,6 +10,7 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::disk;
 use crate::front::Front;
 use crate::session::Principal;
 use crate::store::Health;
@@ -37,17 +39,19 @@ pub(super) struct ReadyQuery {
     verbose: Option<String>,
 }
 
+/// Longer than this the engine does not answer.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Whether it can do its work; `?verbose` tells an administrator each part.
+///
+/// Deliveries are taken while the store is open, whatever else is amiss: what is ready decides who is called, and Gogs calls only
+/// once. Whoever routes requests by a probe asks `/healthz`.
 pub(super) async fn readyz(
     State(front): State<Arc<Front>>,
     Extension(principal): Extension<Principal>,
     Query(query): Query<ReadyQuery>,
 ) -> Response {
-    let store = match front.store.health() {
-        Health::Open => Ok("open".to_owned()),
-        Health::Failing { reason, attempts } => Err(format!("{reason}; reopened {attempts} times so far")),
-    };
-    let parts = [("store", store)];
+    let parts = parts(&front).await;
     let is_ready = parts.iter().all(|(_, state)| state.is_ok());
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut text = if is_ready { "ready\n".to_owned() } else { "not ready\n".to_owned() };
@@ -61,6 +65,27 @@ pub(super) async fn readyz(
         }
     }
     (status, text).into_response()
+}
+
+/// What it needs for its work, each with how it does.
+async fn parts(front: &Front) -> [(&'static str, Result<String, String>); 5] {
+    let store = match front.store.health() {
+        Health::Open => Ok("open".to_owned()),
+        Health::Failing { reason, attempts } => Err(format!("{reason}; reopened {attempts} times so far")),
+    };
+    let workers = if front.beats.are_regular() {
+        Ok("all look at their queues".to_owned())
+    } else {
+        Err("one has not looked at its queue for a minute; a restart takes up what it holds".to_owned())
+    };
+    let engine = match tokio::time::timeout(ENGINE_PATIENCE, front.engine.check()).await {
+        Ok(Ok(info)) => Ok(format!("{} {}", info.kind, info.version)),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", ENGINE_PATIENCE.as_secs())),
+    };
+    let plugins = Ok(format!("{} loaded", front.plugins.len()));
+    let room = disk::room(&front.config).map(|free| format!("{} MiB free", free >> 20)).map_err(|reason| reason.to_string());
+    [("store", store), ("workers", workers), ("engine", engine), ("plugins", plugins), ("disk", room)]
 }
 
 /// Which version runs.

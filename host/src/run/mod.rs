@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, now};
+use crate::disk;
 use crate::readmit;
 use crate::store::Queue;
 use crate::store::StoreError;
@@ -44,10 +45,11 @@ struct StageRun {
 /// Takes a stage from wherever it stands to its end.
 ///
 /// # Errors
-/// [`Trouble::HandedOver`] when the server stops: its containers run on.
+/// [`Trouble::HandedOver`] when the server stops: its containers run on. [`Trouble::Wait`] while the disk is too full to start.
 pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
     // From before the first look at the row, so that no wish to stop is missed.
     let wishes = app.store.watch();
+    wait_for_room(app, id).await?;
     readmit::where_due(app, id).await?;
     let Some(stage) = begin(app, id).await? else { return Ok(()) };
     let run = match StageRun::open(app, &stage).await {
@@ -65,6 +67,27 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
         tracing::warn!(stage = %id, %error, "a stage's containers, network or workspace could not be removed");
     }
     Ok(())
+}
+
+/// Between two looks at a disk that is too full.
+const ROOM_AGAIN: Duration = Duration::from_secs(15);
+
+/// A stage that has not started waits for room on the disk and says so; one that runs goes on.
+async fn wait_for_room(app: &App, id: StageId) -> Result<(), Trouble> {
+    let stage = app.store.read()?.stage(id)?;
+    if stage.is_none_or(|stage| stage.status != Status::Pending) {
+        return Ok(());
+    }
+    let Err(reason) = disk::room(&app.config) else { return Ok(()) };
+    let at = now();
+    let explain = move |stage: &mut Stage| {
+        if stage.status == Status::Pending {
+            stage.reason = Some(reason.clone());
+        }
+        Ok(())
+    };
+    app.store.change_stage(id, app.plugins.notifier_names(), at, explain).await?;
+    Err(Trouble::Wait { until: at + ROOM_AGAIN })
 }
 
 /// Marks the stage as running; none where it is over or waits for a person.
