@@ -201,6 +201,11 @@ async fn bury_stage(app: &App, id: StageId, reason: Reason) -> Result<(), StoreE
 async fn explain_capacity(app: &App, id: StageId) {
     let capacity = app.config.engine.capacity;
     let reason = Reason::new("capacity", format!("waits for its turn: {capacity} stages may run at once, and as many do"));
+    let stage = app.store.read().and_then(|read| read.stage(id));
+    // Said once: the worker asks at every look, and a write is a turn of the disk.
+    if stage.is_ok_and(|stage| stage.is_some_and(|stage| stage.reason.as_ref() == Some(&reason))) {
+        return;
+    }
     let explain = move |stage: &mut Stage| {
         if stage.status == Status::Pending {
             stage.reason = Some(reason.clone());
