@@ -113,14 +113,14 @@ impl Metrics {
         self.notices.get_or_create(&[("result", result)]).inc();
     }
 
-    /// Text of a step was kept.
+    /// Output of a step came in.
     pub fn logged(&self, bytes: u64) {
         self.log_bytes.inc_by(bytes);
     }
 
     /// So many rows wait in a queue.
     pub fn waiting(&self, queue: &'static str, count: usize) {
-        self.queue.get_or_create(&[("state", queue)]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.queue.get_or_create(&[("queue", queue)]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// All figures, as OpenMetrics text.

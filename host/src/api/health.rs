@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::disk;
 use crate::front::Front;
+use crate::store::Queue;
 use crate::session::Principal;
 use crate::store::Health;
 
@@ -95,6 +96,12 @@ pub(super) async fn version() -> Json<serde_json::Value> {
 
 /// Prometheus' figures.
 pub(super) async fn metrics(State(front): State<Arc<Front>>) -> Response {
+    // Counted when somebody asks: the rows are the truth, a counter beside them could only differ.
+    if let Ok(read) = front.store.read() {
+        for queue in Queue::ALL {
+            front.metrics.waiting(queue.as_str(), read.waiting(queue).map_or(0, |rows| rows.len()));
+        }
+    }
     let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
     (content_type, front.metrics.text()).into_response()
 }

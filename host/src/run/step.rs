@@ -220,6 +220,7 @@ impl StepRun {
 
     async fn write_log(&self, mut output: mpsc::Receiver<Output>) -> anyhow::Result<()> {
         while let Some(piece) = output.recv().await {
+            self.run.app.metrics.logged(u64::try_from(piece.bytes.len()).unwrap_or_default());
             self.log.write(piece.stream, piece.at, piece.bytes).await?;
         }
         Ok(())

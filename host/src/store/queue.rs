@@ -28,7 +28,19 @@ pub enum Queue {
 }
 
 impl Queue {
-    pub const COUNT: usize = 4;
+    pub const ALL: [Self; 4] = [Self::Delivery, Self::Prepare, Self::Run, Self::Notice];
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The word in figures.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivery => "delivery",
+            Self::Prepare => "prepare",
+            Self::Run => "run",
+            Self::Notice => "notice",
+        }
+    }
 
     fn key(self, id: &[u8]) -> Key {
         Key::new().byte(self as u8).bytes(id)
