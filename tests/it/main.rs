@@ -5,6 +5,7 @@ mod config;
 mod engine_bench;
 mod engine_contract;
 mod engine_docker;
+mod examples;
 mod flow;
 mod forge;
 mod gogs;

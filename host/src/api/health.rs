@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 
 use crate::disk;
 use crate::front::Front;
-use crate::store::Queue;
 use crate::session::Principal;
 use crate::store::Health;
+use crate::store::Queue;
 
 /// Who a token or a session belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
