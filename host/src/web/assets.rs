@@ -1,22 +1,48 @@
 //! Style, script and icons, in the binary. Their names carry a hash of their content, so browsers may keep them for ever.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use rust_embed::{EmbeddedFile, RustEmbed};
+use rust_embed::RustEmbed;
+use sha2::{Digest as _, Sha256};
+
+use super::ansi;
 
 #[derive(RustEmbed)]
 #[folder = "assets/"]
 struct Assets;
 
-fn tag(file: &EmbeddedFile) -> String {
-    hex::encode(file.metadata.sha256_hash().get(..6).unwrap_or_default())
+/// The style sheet: what is written by hand, then a rule for each class of a terminal's colours.
+static STYLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut style = Assets::get(STYLE_NAME).map(|file| file.data.into_owned()).unwrap_or_default();
+    style.extend(ansi::css().into_bytes());
+    style
+});
+const STYLE_NAME: &str = "app.css";
+
+fn content(name: &str) -> Option<Cow<'static, [u8]>> {
+    if name == STYLE_NAME { Some(Cow::Borrowed(&STYLE)) } else { Assets::get(name).map(|file| file.data) }
+}
+
+fn tag(name: &str) -> Option<String> {
+    static STYLE_TAG: LazyLock<String> = LazyLock::new(|| short(&Sha256::digest(&*STYLE)));
+    if name == STYLE_NAME {
+        return Some(STYLE_TAG.clone());
+    }
+    Assets::get(name).map(|file| short(&file.metadata.sha256_hash()))
+}
+
+fn short(digest: &[u8]) -> String {
+    hex::encode(digest.get(..6).unwrap_or_default())
 }
 
 /// The address of an asset: `app.css` becomes `/-/assets/app.1f2e3d4c5b6a.css`.
 #[must_use]
 pub fn address(name: &str) -> String {
-    let tag = Assets::get(name).map(|file| tag(&file)).unwrap_or_default();
+    let tag = tag(name).unwrap_or_default();
     match name.rsplit_once('.') {
         Some((stem, extension)) => format!("/-/assets/{stem}.{tag}.{extension}"),
         None => format!("/-/assets/{name}.{tag}"),
@@ -41,9 +67,9 @@ pub(super) async fn serve(Path(file): Path<String>) -> Response {
     let Some(name) = name.filter(|name| address(name) == format!("/-/assets/{file}")) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let Some(content) = Assets::get(&name) else { return StatusCode::NOT_FOUND.into_response() };
+    let Some(content) = content(&name) else { return StatusCode::NOT_FOUND.into_response() };
     let headers = [(header::CONTENT_TYPE, content_type(&name)), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];
-    (headers, content.data).into_response()
+    (headers, content).into_response()
 }
 
 #[cfg(test)]
@@ -54,5 +80,13 @@ mod tests {
     fn names_of_assets_carry_their_content() {
         let css = address("app.css");
         assert!(css.starts_with("/-/assets/app.") && css.ends_with(".css") && css.len() == "/-/assets/app.".len() + 16, "{css}");
+    }
+
+    #[test]
+    fn the_style_sheet_has_the_colours_of_logs_once() {
+        let style = String::from_utf8(content(STYLE_NAME).unwrap().into_owned()).unwrap();
+        for rule in [".card {", "--ansi-15:", ".a-bold{", ".a-f15{", ".a-b255{"] {
+            assert_eq!(style.matches(rule).count(), 1, "{rule}");
+        }
     }
 }

@@ -123,8 +123,8 @@ impl BuildPage {
             callouts: callouts(build, decisions),
             approvals: pending.map(|(stage, approval)| ApprovalView::new(stage, approval)).collect(),
             stages: stages.iter().map(|stage| StageView::new(build, stage, now)).collect(),
-            decisions: decisions.iter().map(|decision| DecisionView::new(decision, build.file.as_ref())).collect(),
-            file: build.file.as_ref().map(|file| File::new(file, decisions)),
+            decisions: decisions.iter().map(|decision| DecisionView::new(decision, build.file.as_ref(), stages)).collect(),
+            file: build.file.as_ref().map(|file| File::new(file, stages, decisions)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use beespace_core::build::PipelineFile;
+use beespace_core::build::{PipelineFile, Stage};
 use beespace_core::policy::{Decision, Evaluation, Finding, Mode, PatchKind, PatchOp, Ruling, VerdictOutcome};
 
 use super::file::line_of;
@@ -50,7 +50,8 @@ pub struct FindingView {
 
 impl DecisionView {
     #[must_use]
-    pub fn new(decision: &Decision, file: Option<&PipelineFile>) -> Self {
+    pub fn new(decision: &Decision, file: Option<&PipelineFile>, stages: &[Stage]) -> Self {
+        let place = |finding: &Finding| line_of(file?, stages, decision, finding);
         let (ruling, tone) = match &decision.ruling {
             Ruling::Allowed => ("allowed", "success"),
             Ruling::NeedsApproval { .. } => ("needs approval", "blocked"),
@@ -64,21 +65,17 @@ impl DecisionView {
             ruling,
             tone,
             open: matches!(decision.ruling, Ruling::Denied { .. }),
-            verdicts: decision.evaluations.iter().map(|part| VerdictView::new(part, decision, file)).collect(),
+            verdicts: decision.evaluations.iter().map(|part| VerdictView::new(part, place)).collect(),
         }
     }
 }
 
 impl VerdictView {
-    fn new(evaluation: &Evaluation, decision: &Decision, file: Option<&PipelineFile>) -> Self {
+    fn new(evaluation: &Evaluation, place: impl Fn(&Finding) -> Option<usize>) -> Self {
         let mode = match evaluation.mode {
             Mode::Enforce => None,
             Mode::Warn => Some("warn"),
             Mode::Shadow => Some("shadow"),
-        };
-        let place = |finding: &Finding| {
-            let text = &file?.text;
-            line_of(text, decision.step.as_deref(), finding.pointer.as_deref())
         };
         let (outcome, tone, findings) = match &evaluation.result {
             Ok(verdict) => {

@@ -1,6 +1,7 @@
 //! The pipeline file with, beside its lines, what is wrong with it and what policies found.
 
-use beespace_core::build::PipelineFile;
+use beespace_core::build::{PipelineFile, Stage};
+use beespace_core::ids::StepNumber;
 use beespace_core::policy::{Decision, Finding, Severity};
 
 /// The file as the page shows it.
@@ -36,7 +37,7 @@ pub struct Note {
 
 impl File {
     #[must_use]
-    pub fn new(file: &PipelineFile, decisions: &[Decision]) -> Self {
+    pub fn new(file: &PipelineFile, stages: &[Stage], decisions: &[Decision]) -> Self {
         let text_lines = file.text.lines().enumerate();
         let mut lines: Vec<Line> = text_lines
             .map(|(index, text)| Line { number: index + 1, text: text.to_owned(), tone: None, notes: Vec::new() })
@@ -59,7 +60,7 @@ impl File {
             put(line, Note { tone: "error", text: problem.message.clone(), help: problem.help.clone() });
         }
         for (decision, finding) in findings(decisions) {
-            if let Some(line) = line_of(&file.text, decision.step.as_deref(), finding.pointer.as_deref()) {
+            if let Some(line) = line_of(file, stages, decision, finding) {
                 let text = format!("{} ({})", finding.message, finding.rule_id);
                 put(Some(line), Note { tone: tone(finding.severity), text, help: finding.remedy.clone() });
             }
@@ -88,66 +89,18 @@ pub fn tone(severity: Severity) -> &'static str {
     }
 }
 
-/// The line that a finding means: that of the key its pointer ends with, inside the step where it names one. A finding about
-/// a plan points into the plan and not into the file, so names are what both have in common; where there is none, the step's
-/// first line; without a step, none.
+/// The line that a finding means. A finding about a step points into its plan, one about the pipeline into the pipeline; where each
+/// part of either was written is kept with the file.
 #[must_use]
-pub fn line_of(text: &str, step: Option<&str>, pointer: Option<&str>) -> Option<usize> {
-    let from_pointer = pointer.and_then(|pointer| pointer.strip_prefix("/steps/")?.split('/').next()?.parse::<usize>().ok());
-    let lines: Vec<&str> = text.lines().collect();
-    let starts = step_starts(&lines);
-    let start = match (step, from_pointer) {
-        (Some(step), _) => starts.iter().copied().find(|start| step_name(&lines, *start, &starts) == Some(step))?,
-        (None, Some(index)) => *starts.get(index)?,
-        (None, None) => return None,
-    };
-    let end = starts.iter().copied().find(|other| *other > start).unwrap_or(lines.len());
-    let words = pointer.unwrap_or_default().rsplit('/').filter(|part| part.parse::<usize>().is_err() && !part.is_empty());
-    let body = lines.get(start..end)?;
-    for word in words {
-        if let Some(offset) = body.iter().position(|line| key_of(line) == Some(word)) {
-            return Some(start + offset + 1);
+pub fn line_of(file: &PipelineFile, stages: &[Stage], decision: &Decision, finding: &Finding) -> Option<usize> {
+    let pointer = finding.pointer.as_deref();
+    let span = match &decision.step {
+        Some(name) => {
+            let stage = stages.iter().find(|stage| stage.number == decision.stage.stage)?;
+            let step = stage.steps.iter().find(|step| step.name == *name && step.number != StepNumber::CLONE)?;
+            file.spans.find_in_plan(step.number, pointer.unwrap_or_default())?
         }
-    }
-    Some(start + 1)
-}
-
-/// Lines (from 0) on which items of `steps:` begin.
-fn step_starts(lines: &[&str]) -> Vec<usize> {
-    let Some(steps) = lines.iter().position(|line| line.trim_end() == "steps:") else { return Vec::new() };
-    let items = lines.iter().enumerate().skip(steps + 1).filter(|(_, line)| line.trim_start().starts_with("- "));
-    let items: Vec<(usize, usize)> = items.map(|(index, line)| (index, line.len() - line.trim_start().len())).collect();
-    let Some(indent) = items.first().map(|(_, indent)| *indent) else { return Vec::new() };
-    items.into_iter().filter(|(_, other)| *other == indent).map(|(index, _)| index).collect()
-}
-
-fn step_name<'t>(lines: &[&'t str], start: usize, starts: &[usize]) -> Option<&'t str> {
-    let end = starts.iter().copied().find(|other| *other > start).unwrap_or(lines.len());
-    let line = lines.get(start..end)?.iter().find(|line| key_of(line) == Some("name"))?;
-    let value = line.split_once(':')?.1.trim();
-    Some(value.trim_matches(['"', '\'']))
-}
-
-fn key_of(line: &str) -> Option<&str> {
-    let line = line.trim_start();
-    let line = line.strip_prefix("- ").unwrap_or(line).trim_start();
-    line.split_once(':').map(|(key, _)| key.trim_matches(['"', '\'']))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TEXT: &str = "name: test\nsteps:\n  - name: build\n    image: rust:1\n    run:\n      - cargo build\n  - image: \"alpine\"\n    name: \"say hi\"\n    run: echo\n";
-
-    #[test]
-    fn findings_stand_beside_the_line_they_mean() {
-        assert_eq!(line_of(TEXT, Some("build"), Some("/containers/0/image")), Some(4));
-        assert_eq!(line_of(TEXT, Some("say hi"), Some("/containers/0/image")), Some(7));
-        assert_eq!(line_of(TEXT, Some("say hi"), None), Some(7));
-        assert_eq!(line_of(TEXT, None, Some("/steps/1/action/run")), Some(9));
-        assert_eq!(line_of(TEXT, None, Some("/steps/0/action/image")), Some(4));
-        assert_eq!(line_of(TEXT, Some("other"), None), None);
-        assert_eq!(line_of("", None, Some("/steps/3")), None);
-    }
+        None => file.spans.find(pointer?)?,
+    };
+    usize::try_from(span.line).ok()
 }

@@ -55,6 +55,19 @@ pub(super) fn escape_char(c: char, out: &mut String) {
     }
 }
 
+/// One line of a stranger's text as people may safely see it: what would hide or turn text is shown by a sign of its own.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let sign = |c: char| match c {
+        '\u{0}'..='\u{1f}' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
+        '\u{7f}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
+            '\u{fffd}'
+        }
+        c => c,
+    };
+    text.chars().map(sign).collect()
+}
+
 /// The drawing of an icon, 24 by 24. Unknown names draw nothing.
 fn paths(name: &str) -> &'static str {
     match name {
@@ -186,6 +199,11 @@ mod tests {
         assert_eq!(took(Duration::from_millis(450)), "0.4 s");
         assert_eq!(took(Duration::from_secs(185)), "3 min 05 s");
         assert_eq!(took(Duration::from_secs(7_800)), "2 h 10 min");
+    }
+
+    #[test]
+    fn what_hides_or_turns_text_is_seen() {
+        assert_eq!(visible("a\u{1b}[31m\u{7}b\u{202e}c"), "a␛[31m␇b\u{fffd}c");
     }
 
     #[test]

@@ -39,13 +39,13 @@ pub fn title(build: &Build) -> String {
     };
     let message = build.head.as_ref().map(|head| head.message.as_str()).or(delivered);
     let line = message.and_then(|message| message.lines().map(str::trim).find(|line| !line.is_empty()));
-    line.map_or_else(|| format!("{} to {}", build.event.kind(), branch(build)), str::to_owned)
+    line.map_or_else(|| format!("{} to {}", build.event.kind(), branch(build)), html::visible)
 }
 
 /// The branch, or the whole ref where there is none.
 #[must_use]
 pub fn branch(build: &Build) -> String {
-    build.event.branch().map_or_else(|| build.event.git_ref(), str::to_owned)
+    build.event.branch().map_or_else(|| html::visible(&build.event.git_ref()), html::visible)
 }
 
 /// `acme/app #12`; without a number while nobody knows whether there is a pipeline file.

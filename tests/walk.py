@@ -1,0 +1,420 @@
+"""Walks through Beespace's pages in chromium and checks what a person would see. Started by tests/browser.
+
+The browser is driven through chromedriver's HTTP interface (WebDriver, W3C), so that Python's own library is all it takes.
+"""
+
+import base64
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+BIN = os.environ["BEESPACE_BIN"]
+IMAGE = os.environ["BEESPACE_IMAGE"]
+PICTURES = sys.argv[1]
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+
+# What strangers may write into a push.
+HOSTILE_BRANCH = "x<script>document.title='owned'</script>"
+HOSTILE_MESSAGE = "Fill <script>document.title='owned'</script> \x1b[31mred\x1b]0;owned\x07"
+
+GREEN = """name: hive
+steps:
+  - name: check
+    uses: check
+    with: { require: ["README.md"] }
+  - name: build
+    image: %s
+    run:
+      - printf '\\033[1;32m   Compiling\\033[0m hive v0.1.0\\n\\033[33mwarning\\033[0m cell 7 is \\033[4mempty\\033[0m\\n'
+      - for cell in 1 2 3; do echo "cell $cell filled"; sleep 0.4; done
+      - printf '\\033[38;5;208mhoney\\033[0m \\033[44;97m 100%%%% \\033[0m <b>not bold</b>\\n'
+  - name: test
+    image: %s
+    run: test -f README.md && echo "all cells hold"
+""" % (IMAGE, IMAGE)
+DENIED = GREEN.replace(IMAGE, "docker.io/library/alpine:latest", 1)
+INVALID = GREEN.replace("    run: test", "    rnu: test")
+FAILING = GREEN.replace('run: test -f README.md && echo "all cells hold"', "run: |\n      echo 'error: cell 3 leaks' >&2\n      exit 3")
+
+
+class Failed(Exception):
+    """Something is not as it should be."""
+
+
+def expect(condition, what):
+    if not condition:
+        raise Failed(what)
+
+
+def wait(what, probe, seconds=20):
+    """Polls until `probe` gives something."""
+    end = time.monotonic() + seconds
+    while True:
+        found = probe()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise Failed(f"waited {seconds} s in vain for {what}")
+        time.sleep(0.05)
+
+
+def fetch(url, data=None, method=None, headers=None):
+    body = None if data is None else json.dumps(data).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json", **(headers or {})}, method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return answer.read().decode()
+
+
+class World:
+    """A practice Gogs and a server, with their files in a folder of their own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.started = []
+
+    def path(self, *parts):
+        return os.path.join(self.folder, *parts)
+
+    def spawn(self, *command, log):
+        out = open(self.path(log), "wb")
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+        self.started.append(process)
+        return process
+
+    def read_log(self, name, pattern, process):
+        def probe():
+            with open(self.path(name), encoding="utf-8", errors="replace") as log:
+                text = log.read()
+            expect(process.poll() is None, f"{name}: the program ended\n{text[-2000:]}")
+            return re.search(pattern, text)
+        return wait(f"{pattern!r} in {name}", probe)
+
+    def start(self):
+        gogs = self.spawn(f"{BIN}/practice-gogs", "--listen", "127.0.0.1:0", "--dir", self.path("gogs"), log="gogs.log")
+        ready = json.loads(self.read_log("gogs.log", r"\{.*\}", gogs).group())
+        self.gogs, self.token, self.repo = ready["url"].rstrip("/"), ready["token"], f"{ready['owner']}/hive"
+        fetch(f"{self.gogs}/practice/repos", {"name": self.repo})
+        self.url = f"http://127.0.0.1:{free_port()}"
+        with open(self.path("gogs.token"), "w", encoding="utf-8") as file:
+            file.write(self.token)
+        with open(self.path("beespace.toml"), "w", encoding="utf-8") as file:
+            file.write(f"""
+[server]
+listen = "{self.url.removeprefix("http://")}"
+open = true
+[data]
+dir = "{self.path("data")}"
+[gogs]
+url = "{self.gogs}"
+token_file = "{self.path("gogs.token")}"
+[[policy]]
+name = "images"
+plugin = "policy-images"
+settings = {{ repositories = ["docker.io/beespace-practice/*"] }}
+[[step]]
+name = "check"
+plugin = "step-check"
+[[notifier]]
+name = "inbox"
+plugin = "notify-webhook"
+settings = {{ url = "{self.gogs}/practice/inbox/browser", secret = "inbox-key" }}
+grants = {{ hosts = [{{ url = "{self.gogs}", addresses = "loopback" }}], secrets = ["inbox-key"] }}
+""")
+        server = self.spawn(f"{BIN}/beespace", "server", "--config", self.path("beespace.toml"), log="server.log")
+
+        def is_ready():
+            expect(server.poll() is None, "the server ended: " + open(self.path("server.log"), encoding="utf-8").read()[-2000:])
+            try:
+                return fetch(f"{self.url}/readyz")
+            except (urllib.error.URLError, ConnectionError):
+                return None
+        wait("the server", is_ready)
+        self.admin = open(self.path("data", "admin.token"), encoding="utf-8").read().strip()
+        self.beespace("secret", "set", "inbox-key", "--instance", text=secrets.token_hex(32))
+        self.beespace("repo", "enable", self.repo)
+        os.mkdir(self.path("work"))
+        self.git("init", "--quiet")
+        with open(self.path("work", "README.md"), "w", encoding="utf-8") as file:
+            file.write("# Hive\n")
+
+    def beespace(self, *arguments, text=None, must=True):
+        environment = {**os.environ, "BEESPACE_SERVER": self.url, "BEESPACE_TOKEN": self.admin}
+        command = [f"{BIN}/beespace", *arguments]
+        return subprocess.run(command, input=text, text=True, check=must, env=environment, stdout=subprocess.PIPE, timeout=20).stdout
+
+    def git(self, *arguments):
+        who = ["-c", "user.name=Ada Bee", "-c", "user.email=ada@example.org"]
+        subprocess.run(["git", "-C", self.path("work"), *who, *arguments], check=True, timeout=20)
+
+    def push(self, pipeline, message, branch="main"):
+        with open(self.path("work", ".beespace.yml"), "w", encoding="utf-8") as file:
+            file.write(pipeline)
+        self.git("add", ".")
+        self.git("commit", "--quiet", "--allow-empty", "-m", message)
+        remote = self.gogs.replace("://", f"://{self.token}:x-oauth-basic@")
+        self.git("push", "--quiet", "--force", f"{remote}/{self.repo}.git", f"HEAD:refs/heads/{branch}")
+
+    def status(self, number):
+        try:
+            return json.loads(fetch(f"{self.url}/api/v1/repositories/{self.repo}/builds/{number}"))["status"]
+        except urllib.error.HTTPError:
+            return None
+
+    def build(self, number, status):
+        """Waits for a build's end, which must be this one."""
+        over = {"success", "failure", "declined", "error", "killed", "skipped"}
+        found = wait(f"the end of build {number}", lambda: over & {self.status(number)}, 30)
+        if found != {status}:
+            raise Failed(f"build {number} is {found.pop()}, not {status}:\n{self.beespace('build', 'show', str(number), '--repo', self.repo, must=False)}")
+
+    def stop(self):
+        for process in reversed(self.started):
+            process.send_signal(signal.SIGTERM)
+        for process in reversed(self.started):
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def free_port():
+    import socket
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Browser:
+    """A window of chromium."""
+
+    def __init__(self, world):
+        driver = world.spawn("chromedriver", "--port=0", log="chromedriver.log")
+        port = world.read_log("chromedriver.log", r"successfully on port (\d+)", driver).group(1)
+        self.world = world
+        self.base = f"http://127.0.0.1:{port}/session"
+        arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+                     "--disable-component-update", "--disable-sync", f"--user-data-dir={world.path('profile')}",
+                     "--window-size=1200,760", "--disable-dev-shm-usage"]
+        wanted = {"browserName": "chrome", "goog:loggingPrefs": {"browser": "ALL"}, "goog:chromeOptions": {"args": arguments}}
+        answer = self.call("POST", "", {"capabilities": {"alwaysMatch": wanted}})
+        self.base += "/" + answer["sessionId"]
+
+    def call(self, method, path, data=None):
+        try:
+            return json.loads(fetch(self.base + path, data, method))["value"]
+        except urllib.error.HTTPError as error:
+            problem = json.loads(error.read())["value"]
+            raise Failed(f"{path}: {problem['error']}: {problem['message'].splitlines()[0]}") from error
+
+    def cdp(self, command, **parameters):
+        return self.call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def open(self, path):
+        self.call("POST", "/url", {"url": self.world.url + path})
+
+    def js(self, script):
+        return self.call("POST", "/execute/sync", {"script": script, "args": []})
+
+    def text(self):
+        return self.element("body", "/text", "GET")
+
+    def find(self, selector, using="css selector"):
+        return self.call("POST", "/element", {"using": using, "value": selector})[ELEMENT]
+
+    def element(self, selector, action, method="POST", data=None, using="css selector"):
+        return self.call(method, f"/element/{self.find(selector, using)}{action}", {} if data is None and method == "POST" else data)
+
+    def click(self, selector):
+        self.element(selector, "/click")
+
+    def click_link(self, text):
+        self.element(text, "/click", using="partial link text")
+
+    def type(self, selector, text):
+        self.element(selector, "/value", data={"text": text})
+
+    def press(self, key):
+        keys = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
+        self.call("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": keys}]})
+
+    def address(self):
+        return self.call("GET", "/url").removeprefix(self.world.url)
+
+    def see(self, *texts):
+        """Every one of these is on the page, soon."""
+        for text in texts:
+            wait(f"{text!r} on {self.address()}", lambda text=text: text in self.text(), 15)
+
+    def complaints(self):
+        """What the browser wrote to its console: errors, and what the page's policy forbade."""
+        return [entry["message"] for entry in self.call("POST", "/se/log", {"type": "browser"}) if entry["level"] == "SEVERE"]
+
+    def dark(self, on):
+        features = [{"name": "prefers-color-scheme", "value": "dark" if on else "light"}]
+        self.cdp("Emulation.setEmulatedMedia", features=features)
+
+    def narrow(self, on):
+        if on:
+            self.cdp("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1, mobile=True)
+        else:
+            self.cdp("Emulation.clearDeviceMetricsOverride")
+
+    def picture(self, name, whole=True):
+        image = self.cdp("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
+        with open(os.path.join(PICTURES, f"{name}.png"), "wb") as file:
+            file.write(base64.b64decode(image))
+
+
+def builds_of_all_kinds(world):
+    """1 green, 2 denied, 3 with an invalid file, 4 failed, 5 with hostile names."""
+    world.push(GREEN, "Fill three cells")
+    world.build(1, "success")
+    world.push(DENIED, "Use another image")
+    world.build(2, "declined")
+    world.push(INVALID, "Misspell a key")
+    world.build(3, "error")
+    world.push(FAILING, "Poke a hole into cell 3")
+    world.build(4, "failure")
+    world.push(GREEN, HOSTILE_MESSAGE, HOSTILE_BRANCH)
+    world.build(5, "success")
+
+
+def walk_to_a_log(browser, world):
+    browser.open("/")
+    browser.see("Fill three cells", "Use another image", world.repo)
+    browser.click_link("Fill three cells")
+    browser.see("success", "Ada Bee", "check", "build", "test")
+    browser.click(".step:nth-child(3) a.name")
+    browser.see("cell 2 filled", "<b>not bold</b>", "Ended with exit code 0")
+    colour = browser.js("return getComputedStyle(document.querySelector('.a-f208')).color")
+    expect(colour == "rgb(255, 135, 0)", f"colour 208 of the log is {colour}")
+    number = browser.js("return [...document.querySelectorAll('#log .l')].find(l => l.textContent.includes('cell 2 filled')).id")
+    browser.click(f"#{number} > a")
+    expect(browser.address().endswith(f"#{number}"), f"the line's link leads to {browser.address()}")
+    expect(browser.js("return document.querySelector('.l:target')?.textContent.includes('cell 2 filled')"), "the line is not marked")
+
+
+def see_reasons(browser, world):
+    browser.open(f"/{world.repo}/2")
+    browser.see("declined", "docker.io/library/alpine", "nothing ran")
+    line = DENIED.splitlines().index("    image: docker.io/library/alpine:latest") + 1
+    expect(browser.js(f"return document.querySelector('#F{line}.marked + .note')?.textContent"), f"no remark under line {line}")
+    expect(browser.js("return document.querySelector('.callout .help')?.textContent"), "the denial says no remedy")
+    browser.open(f"/{world.repo}/3")
+    browser.see("rnu", "run")
+    browser.open(f"/{world.repo}/4")
+    browser.see("failure", "error: cell 3 leaks")
+    browser.open(f"/{world.repo}/5")
+    browser.see("<script>document.title='owned'</script>")
+    title = browser.js("return document.title")
+    expect(title.startswith("Fill <script>"), f"the title is {title!r}")
+
+
+def sign_in(browser, world):
+    browser.open(f"/{world.repo}/1")
+    browser.click_link("Sign in")
+    browser.type("#token", "wrong")
+    browser.click("main button.primary")
+    browser.see("This is not the admin token")
+    browser.complaints()  # The answer 401 is one, and meant.
+    browser.type("#token", world.admin)
+    browser.click("main button.primary")
+    wait("the page from before", lambda: browser.address() == f"/{world.repo}/1")
+    browser.see("Sign out", "Restart")
+
+
+def restart(browser, world):
+    browser.press("?")
+    browser.see("next, previous error in a log")
+    browser.press("\ue00c")
+    browser.click("form[action$='/restart'] button")
+    wait("the new build", lambda: browser.address() == f"/{world.repo}/6")
+    browser.js("window.stayed = true")
+    wait("a green build", lambda: browser.js("return document.querySelector('.facts .pill')?.textContent") == "success")
+    expect(browser.js("return window.stayed"), "the page was loaded anew")
+    icon = browser.js("return document.querySelector('link[rel=icon]').href")
+    expect("icon-success" in icon, f"the tab still shows {icon}")
+
+
+def pages(world):
+    """Every page, with what stands on it also without script."""
+    build = f"/{world.repo}"
+    return {
+        "builds": ("/", "Fill three cells"),
+        "owner": (f"/{world.repo.split('/')[0]}", "Fill three cells"),
+        "repository": (build, "Poke a hole"),
+        "build-green": (f"{build}/1", "Fill three cells"),
+        "build-denied": (f"{build}/2", "nothing ran"),
+        "build-invalid": (f"{build}/3", "rnu"),
+        "build-failed": (f"{build}/4", "error: cell 3 leaks"),
+        "build-hostile": (f"{build}/5", "<script>"),
+        "log": (f"{build}/1/1/2", "cell 2 filled"),
+        "log-failed": (f"{build}/4/1/3", "error: cell 3 leaks"),
+        "login": ("/-/login", "Admin token"),
+        "deliveries": ("/-/deliveries", "built"),
+        "notices": ("/-/notices", "inbox"),
+        "not-found": ("/no/such/9", "404"),
+    }
+
+
+def look_at_all(browser, world):
+    for dress, dark, narrow in [("light", False, False), ("dark", True, False), ("narrow", False, True)]:
+        browser.dark(dark)
+        browser.narrow(narrow)
+        for name, (path, _) in pages(world).items():
+            browser.open(path)
+            wide = browser.js("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            expect(wide <= 0, f"{path} is {wide} px wider than the window ({dress})")
+            browser.picture(f"{name}-{dress}")
+            unmeant = [text for text in browser.complaints() if name != "not-found" or "404" not in text]
+            expect(not unmeant, f"the console of {path}: {unmeant}")
+    browser.dark(False)
+    browser.narrow(False)
+
+
+def without_script(browser, world):
+    browser.cdp("Emulation.setScriptExecutionDisabled", value=True)
+    for path, text in pages(world).values():
+        browser.open(path)
+        browser.see(text)
+    browser.cdp("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def main():
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="beespace-browser.", ignore_cleanup_errors=True) as folder:
+        world = World(folder)
+        browser = None
+        try:
+            world.start()
+            builds_of_all_kinds(world)
+            browser = Browser(world)
+            for part in (walk_to_a_log, see_reasons, sign_in, restart):
+                part(browser, world)
+                expect(not (said := browser.complaints()), f"{part.__name__}: the console says {said}")
+                print(f"{part.__name__}: {time.monotonic() - begin:.1f} s")
+            browser.open(f"/{world.repo}/2")
+            browser.picture("readme", whole=False)
+            look_at_all(browser, world)
+            without_script(browser, world)
+            print(f"browser: all of it, {time.monotonic() - begin:.1f} s; pictures in {PICTURES}")
+        except (Failed, subprocess.SubprocessError, OSError) as problem:
+            if browser:
+                browser.picture("problem")
+            sys.exit(f"tests/browser: {problem}")
+        finally:
+            if browser:
+                browser.call("DELETE", "")
+            world.stop()
+
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("tests/browser: not done within its time"))
+main()
