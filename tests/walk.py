@@ -202,7 +202,7 @@ class Browser:
         self.base = f"http://127.0.0.1:{port}/session"
         arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
                      "--disable-component-update", "--disable-sync", f"--user-data-dir={world.path('profile')}",
-                     "--window-size=1200,760", "--disable-dev-shm-usage"]
+                     "--window-size=1200,760", "--disable-dev-shm-usage", "--hide-scrollbars"]
         wanted = {"browserName": "chrome", "goog:loggingPrefs": {"browser": "ALL"}, "goog:chromeOptions": {"args": arguments}}
         answer = self.call("POST", "", {"capabilities": {"alwaysMatch": wanted}})
         self.base += "/" + answer["sessionId"]
@@ -293,7 +293,7 @@ def walk_to_a_log(browser, world):
     browser.click_link("Fill three cells")
     browser.see("success", "Ada Bee", "check", "build", "test")
     browser.click(".step:nth-child(3) a.name")
-    browser.see("cell 2 filled", "<b>not bold</b>", "Ended with exit code 0")
+    browser.see("cell 2 filled", "<b>not bold</b>", "Succeeded")
     colour = browser.js("return getComputedStyle(document.querySelector('.a-f208')).color")
     expect(colour == "rgb(255, 135, 0)", f"colour 208 of the log is {colour}")
     number = browser.js("return [...document.querySelectorAll('#log .l')].find(l => l.textContent.includes('cell 2 filled')).id")
@@ -416,5 +416,6 @@ def main():
             world.stop()
 
 
-signal.signal(signal.SIGTERM, lambda *_: sys.exit("tests/browser: not done within its time"))
-main()
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("tests/browser: not done within its time"))
+    main()

@@ -124,6 +124,7 @@ function nextError(step) {
 function startLog() {
   const log = find("#log");
   if (!log) return;
+  find(".rail [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   showTimes(localStorage.getItem("times") === "1");
   markRange(true);
   log.addEventListener("click", (event) => {

@@ -120,7 +120,7 @@ impl BuildPage {
             restarts: None,
             may_cancel: !build.status.is_over(),
             may_restart: build.status.is_over(),
-            callouts: callouts(build, decisions),
+            callouts: callouts(build, stages, decisions),
             approvals: pending.map(|(stage, approval)| ApprovalView::new(stage, approval)).collect(),
             stages: stages.iter().map(|stage| StageView::new(build, stage, now)).collect(),
             decisions: decisions.iter().map(|decision| DecisionView::new(decision, build.file.as_ref(), stages)).collect(),
@@ -143,7 +143,7 @@ impl BuildPage {
 }
 
 /// What a person must know first: the build's own reason, then each denial.
-fn callouts(build: &Build, decisions: &[Decision]) -> Vec<Callout> {
+fn callouts(build: &Build, stages: &[Stage], decisions: &[Decision]) -> Vec<Callout> {
     let mut callouts = Vec::new();
     let denials = decisions.iter().filter_map(|decision| match &decision.ruling {
         Ruling::Denied { by } => Some(by),
@@ -164,7 +164,9 @@ fn callouts(build: &Build, decisions: &[Decision]) -> Vec<Callout> {
     }
     let speaks = !matches!(build.status, Status::Success | Status::Running | Status::Blocked);
     if let Some(reason) = build.reason.as_ref().filter(|_| speaks && callouts.is_empty()) {
-        callouts.push(Callout::new("This build", build.status, reason));
+        let failed = stages.iter().flat_map(|stage| &stage.steps).find(|step| step.status == build.status);
+        let who = failed.map_or_else(|| "This build".to_owned(), |step| format!("Step {:?}", step.name));
+        callouts.push(Callout::new(&who, build.status, reason));
     }
     callouts
 }

@@ -122,7 +122,7 @@ pub fn history(newest: &[Build], now: Timestamp) -> Vec<HistoryBar> {
             href: row::href(build),
             title: format!("{} {}: {}", row::place(build), build.status, row::title(build)),
             status: build.status.as_str(),
-            x: (BARS - newest.len().min(BARS) + index) * 20 + 2,
+            x: index * 20 + 2,
             y: 48 - height,
             height,
         }

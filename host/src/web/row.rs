@@ -2,6 +2,7 @@
 
 use beespace_core::build::Build;
 use beespace_core::event::Cause;
+use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 
@@ -74,11 +75,16 @@ impl Row {
             branch: branch(build),
             sha: build.event.sha().short().to_owned(),
             actor: build.event.sender.login.clone(),
-            why: build.reason.as_ref().filter(|_| tells_why).map(|reason| reason.message.clone()),
+            why: build.reason.as_ref().filter(|_| tells_why).map(why),
             took: html::span(build.started_at, build.finished_at, now),
             at: html::time(build.created_at, now),
         }
     }
+}
+
+/// A reason in one line: its first part says more than what sums the parts up.
+fn why(reason: &Reason) -> String {
+    reason.parts.first().map_or_else(|| reason.message.clone(), ToString::to_string)
 }
 
 /// The choices above a list of builds.

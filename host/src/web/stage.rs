@@ -1,6 +1,8 @@
 //! Stages and steps, as the page of a build shows them.
 
 use beespace_core::build::{Build, PendingApproval, Stage, Step};
+use beespace_core::outcome::Reason;
+use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 
 use super::html::{self, Html, Word};
@@ -55,10 +57,15 @@ impl StageView {
             name: stage.pipeline.name.clone(),
             status: Word(stage.status),
             took: html::span(stage.started_at, stage.finished_at, now),
-            why: stage.reason.as_ref().map(ToString::to_string),
+            why: stage.reason.as_ref().filter(|reason| !is_said_above(build, reason)).map(ToString::to_string),
             steps: stage.steps.iter().map(|step| StepView::new(build, stage, step, now)).collect(),
         }
     }
+}
+
+/// The page begins with the build's reason; it is not said again in the stage that it comes from.
+fn is_said_above(build: &Build, reason: &Reason) -> bool {
+    build.reason.as_ref().is_some_and(|above| above.message == reason.message)
 }
 
 impl StepView {
@@ -70,7 +77,9 @@ impl StepView {
             Some(remedy) => format!("{}: {remedy}", finding.message),
             None => finding.message.clone(),
         });
-        let mut why: Vec<String> = step.reason.iter().map(ToString::to_string).collect();
+        // Where nothing of the stage may run, its own reason is enough.
+        let own = step.reason.iter().filter(|_| stage.status != Status::Declined);
+        let mut why: Vec<String> = own.map(ToString::to_string).collect();
         for line in ends.chain(findings).chain(step.log_incomplete.clone()) {
             if !why.iter().any(|known| known.contains(&line)) {
                 why.push(line);
