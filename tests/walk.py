@@ -334,11 +334,13 @@ def sign_in(browser, world):
 def restart(browser, world):
     browser.press("?")
     browser.see("next, previous error in a log")
-    browser.press("\ue00c")
+    browser.press("\ue00c")  # Escape
     browser.click("form[action$='/restart'] button")
-    wait("the new build", lambda: browser.address() == f"/{world.repo}/6")
+    wait("the repository's page", lambda: browser.address() == f"/{world.repo}")
     browser.js("window.stayed = true")
-    wait("a green build", lambda: browser.js("return document.querySelector('.facts .pill')?.textContent") == "success")
+    row = f"document.querySelector('a.name[href=\"/{world.repo}/6\"]')?.closest('.row').querySelector('.pill').textContent"
+    wait("the new build to run", lambda: browser.js(f"return {row}") in ("pending", "running"))
+    wait("a green build", lambda: browser.js(f"return {row}") == "success")
     expect(browser.js("return window.stayed"), "the page was loaded anew")
     icon = browser.js("return document.querySelector('link[rel=icon]').href")
     expect("icon-success" in icon, f"the tab still shows {icon}")

@@ -55,14 +55,13 @@ pub(super) fn escape_char(c: char, out: &mut String) {
     }
 }
 
-/// One line of a stranger's text as people may safely see it: what would hide or turn text is shown by a sign of its own.
+/// One line of a stranger's text as people may safely see it: what would hide or turn text is shown as U+FFFD.
 #[must_use]
 pub fn visible(text: &str) -> String {
     let sign = |c: char| match c {
-        '\u{0}'..='\u{1f}' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
-        '\u{7f}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
-            '\u{fffd}'
-        }
+        '\t' => ' ',
+        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => char::REPLACEMENT_CHARACTER,
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
         c => c,
     };
     text.chars().map(sign).collect()
@@ -203,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_hides_or_turns_text_is_seen() {
-        assert_eq!(visible("a\u{1b}[31m\u{7}b\u{202e}c"), "a␛[31m␇b\u{fffd}c");
+        assert_eq!(visible("a\u{1b}[31m\u{7}b\u{202e}c"), "a\u{fffd}[31m\u{fffd}b\u{fffd}c");
     }
 
     #[test]
