@@ -375,6 +375,8 @@ def look_at_all(browser, world):
             browser.open(path)
             wide = browser.js("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
             expect(wide <= 0, f"{path} is {wide} px wider than the window ({dress})")
+            high = browser.js("const top = document.querySelector('.top'); return top.scrollHeight - top.clientHeight")
+            expect(high <= 0, f"what is at the top of {path} does not fit there ({dress})")
             browser.picture(f"{name}-{dress}")
             unmeant = [text for text in browser.complaints() if name != "not-found" or "404" not in text]
             expect(not unmeant, f"the console of {path}: {unmeant}")
@@ -404,6 +406,7 @@ def main():
                 expect(not (said := browser.complaints()), f"{part.__name__}: the console says {said}")
                 print(f"{part.__name__}: {time.monotonic() - begin:.1f} s")
             browser.open(f"/{world.repo}/2")
+            browser.cdp("Emulation.setDeviceMetricsOverride", width=1200, height=760, deviceScaleFactor=1, mobile=False)
             browser.picture("readme", whole=False)
             look_at_all(browser, world)
             without_script(browser, world)

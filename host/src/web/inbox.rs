@@ -53,7 +53,8 @@ struct NoticesPage {
 struct NoticeRow {
     id: String,
     kind: &'static str,
-    href: Option<String>,
+    /// Where the build is, and what it is called.
+    build: Option<(String, String)>,
     binding: String,
     attempts: String,
     state: &'static str,
@@ -137,7 +138,7 @@ fn notice_row(read: &Read, notice: &Notice, now: Timestamp) -> Result<NoticeRow,
     Ok(NoticeRow {
         id: notice.id.to_string(),
         kind: notice.kind.as_str(),
-        href: build.as_ref().map(row::href),
+        build: build.as_ref().map(|build| (row::href(build), row::place(build))),
         binding: notice.binding.clone(),
         attempts: format!("{} attempt{}", notice.attempts, if notice.attempts == 1 { "" } else { "s" }),
         state,
