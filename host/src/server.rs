@@ -67,7 +67,15 @@ pub async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
 /// The admin token or the webhook's stand-in secret cannot be made.
 pub fn router(app: &Arc<App>) -> anyhow::Result<Router> {
     let hooks = Webhook::new(app.store.clone(), seal::Key::clone(&app.key), app.metrics.deliveries.clone(), now)?;
-    let front = Arc::new(Front {
+    Ok(api::router(&front(app)?, hooks.router()))
+}
+
+/// What pages and API work with.
+///
+/// # Errors
+/// The admin token cannot be made.
+pub fn front(app: &Arc<App>) -> anyhow::Result<Arc<Front>> {
+    Ok(Arc::new(Front {
         config: Arc::new(app.config.clone()),
         store: app.store.clone(),
         logs: app.logs.clone(),
@@ -84,8 +92,7 @@ pub fn router(app: &Arc<App>) -> anyhow::Result<Router> {
         beats: app.beats.clone(),
         metrics: app.metrics.clone(),
         admin_token: admin_token(&app.config.data.admin_token_path())?,
-    });
-    Ok(api::router(&front, hooks.router()))
+    }))
 }
 
 /// The token in the data directory, made at the first start: 256 random bits that the server's own user can read.

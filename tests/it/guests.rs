@@ -145,3 +145,15 @@ pub(crate) fn context() -> Context {
         labels: Vec::new(),
     }
 }
+
+/// A policy that wants one person's word for every pipeline.
+pub(crate) fn approval_guest() -> Vec<u8> {
+    // The outcome, then one requirement at 2048: no groups, one person, the reason at 1024.
+    let answer = "(i32.store8 (i32.const 260) (i32.const 2)) (i32.store (i32.const 280) (i32.const 2048)) \
+                  (i32.store (i32.const 284) (i32.const 1)) (i32.store (i32.const 2056) (i32.const 1)) \
+                  (i32.store (i32.const 2080) (i32.const 1024)) (i32.store (i32.const 2084) (i32.const 17))";
+    let module = wat::parse_str(guest_text("policy").replace(";; evaluate", answer)).unwrap_or_else(|error| panic!("{error}"));
+    let (resolve, world) = world("policy-plugin", None);
+    let manifest = r#"{"name": "asks", "version": "0.0.1", "kind": "policy", "points": ["pipeline.admit"]}"#;
+    componentize(&module, &resolve, world, manifest)
+}

@@ -1,6 +1,9 @@
 //! Everything that is tested through the outside of the crates, in one binary.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that meets the unexpected has failed")]
 
+mod access;
+mod api;
+mod cli;
 mod config;
 mod engine_bench;
 mod engine_contract;
@@ -13,6 +16,7 @@ mod guests;
 mod log;
 mod log_http;
 mod mask;
+mod pages;
 mod plugins;
 mod plugins_converter;
 mod plugins_webhook;

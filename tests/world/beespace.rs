@@ -19,6 +19,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
 
+use crate::client::Client;
 use crate::gogs::PracticeGogs;
 
 /// How long a fact may be waited for. Only a failing test takes as long.
@@ -34,6 +35,14 @@ pub struct Beespace {
     /// Ends it when the test ends.
     stop: DropGuard,
     folder: tempfile::TempDir,
+    settings: Settings,
+}
+
+/// What it is told, so that a restart can tell it again.
+#[derive(Debug)]
+struct Settings {
+    /// Of `[server]`, beside where it listens.
+    server: String,
     extra: String,
     gogs: (String, String),
 }
@@ -44,10 +53,41 @@ impl Beespace {
     /// # Errors
     /// What keeps it from starting.
     pub async fn start(gogs: &PracticeGogs, extra: &str) -> anyhow::Result<Self> {
+        Self::start_with(gogs, "open = true", extra).await
+    }
+
+    /// The same with other lines in its `[server]`; without any, reading needs a sign-in.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub async fn start_with(gogs: &PracticeGogs, server: &str, extra: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let address = (gogs.url().to_owned(), gogs.token().to_owned());
-        let (app, url, task) = run(&folder, &address, extra).await?;
-        Ok(Self { stop: app.stopping.clone().drop_guard(), app, url, task, folder, extra: extra.to_owned(), gogs: address })
+        let gogs = (gogs.url().to_owned(), gogs.token().to_owned());
+        let settings = Settings { server: server.to_owned(), extra: extra.to_owned(), gogs };
+        let (app, url, task) = run(&folder, &settings).await?;
+        Ok(Self { stop: app.stopping.clone().drop_guard(), app, url, task, folder, settings })
+    }
+
+    /// The token of who may do everything.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn admin_token(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.app.config.data.admin_token_path())?.trim().to_owned())
+    }
+
+    /// A client that brings nothing.
+    #[must_use]
+    pub fn anonymous(&self) -> Client {
+        Client::new(&self.url)
+    }
+
+    /// A client that brings the admin token.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn admin(&self) -> anyhow::Result<Client> {
+        Ok(self.anonymous().with_token(&self.admin_token()?))
     }
 
     /// Stops it, as SIGTERM does, and starts it again on the same data. Its port is another one.
@@ -55,12 +95,12 @@ impl Beespace {
     /// # Errors
     /// What keeps it from stopping or starting.
     pub async fn restart(self) -> anyhow::Result<Self> {
-        let Self { app, task, stop, folder, extra, gogs, .. } = self;
+        let Self { app, task, stop, folder, settings, .. } = self;
         drop(stop);
         task.await??;
         drop(app);
-        let (app, url, task) = run(&folder, &gogs, &extra).await?;
-        Ok(Self { stop: app.stopping.clone().drop_guard(), app, url, task, folder, extra, gogs })
+        let (app, url, task) = run(&folder, &settings).await?;
+        Ok(Self { stop: app.stopping.clone().drop_guard(), app, url, task, folder, settings })
     }
 
     /// Lets pushes to a repository build.
@@ -172,18 +212,21 @@ impl Beespace {
 
 async fn run(
     folder: &tempfile::TempDir,
-    (gogs, token): &(String, String),
-    extra: &str,
+    settings: &Settings,
 ) -> anyhow::Result<(Arc<App>, String, JoinHandle<anyhow::Result<()>>)> {
+    let Settings { server, extra, gogs: (gogs, token) } = settings;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let text = format!(
-        "[server]\nlisten = \"{address}\"\nopen = true\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"{gogs}\"\n{extra}\n",
+        "[server]\nlisten = \"{address}\"\n{server}\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"{gogs}\"\n{extra}\n",
         folder.path().join("data").display()
     );
     let env = [("BEESPACE_GOGS__TOKEN".to_owned(), token.clone())];
     let loaded = Config::read(&text, None, env).map_err(|problems| anyhow::anyhow!("{problems:#?}"))?;
     let app = App::open(loaded.config).await?;
     let task = tokio::spawn(server::run(Arc::clone(&app), listener));
-    Ok((app, format!("http://{address}"), task))
+    let url = format!("http://{address}");
+    // The listener holds the request until there is someone to answer it.
+    Client::new(&url).get("/healthz").await.context("the server did not start")?;
+    Ok((app, url, task))
 }

@@ -1,5 +1,6 @@
 //! The world that Beespace is tested in.
 
 pub mod beespace;
+pub mod client;
 pub mod docker;
 pub mod gogs;

@@ -1,0 +1,233 @@
+//! Who may call what: every row of the table, asked by everyone.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use axum::Router;
+use axum::routing::get;
+use beespace::access::{Access, RULES, Rule};
+use beespace::{api, server};
+use beespace_core::digest::Digest;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::client::{Answer, Client};
+use beespace_tests::gogs::PracticeGogs;
+use reqwest::{Method, StatusCode, header};
+
+const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
+
+async fn world(server: &str) -> (PracticeGogs, Beespace) {
+    let gogs = PracticeGogs::start().await.unwrap();
+    let beespace = Beespace::start_with(&gogs, server, DUMMY).await.unwrap();
+    (gogs, beespace)
+}
+
+/// A path of a route with something in each of its holes.
+fn filled(path: &str) -> String {
+    let id = uuid::Uuid::nil().to_string();
+    let holes = [("{key}", "0"), ("{owner}", "ada"), ("{name}", "hive"), ("{number}", "1"), ("{stage}", "1"), ("{step}", "1")];
+    let path = holes.iter().fold(path.to_owned(), |path, (hole, word)| path.replace(hole, word));
+    path.replace("{id}", &id).replace("{secret}", "token").replace("{file}", "none.css")
+}
+
+fn is_page(rule: &Rule) -> bool {
+    !rule.path.starts_with("/api/") && !matches!(rule.path, "/healthz" | "/readyz" | "/version" | "/metrics" | "/-/hook/{key}")
+}
+
+async fn ask(client: &Client, beespace: &Beespace, rule: &Rule, csrf: &str) -> Answer {
+    let request = client.request(rule.method.clone(), &filled(rule.path));
+    let request = if rule.method.is_safe() { request } else { request.header(header::ORIGIN, &beespace.url) };
+    let request = match (rule.method.is_safe(), is_page(rule)) {
+        (true, _) => request,
+        (false, true) => request.form(&[("csrf", csrf)]),
+        (false, false) => request.json(&serde_json::json!({})),
+    };
+    client.head_of(request).await.unwrap()
+}
+
+fn is_refused(answer: &Answer) -> bool {
+    let signs_in = answer.header("location").starts_with("/-/login");
+    signs_in || matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+/// A sign-in form without a token is told so by the form itself, and what Gogs sends proves itself.
+fn judges_itself(rule: &Rule) -> bool {
+    rule.access == Access::Hook || (rule.method == Method::POST && rule.path == "/-/login")
+}
+
+async fn walk(client: &Client, beespace: &Beespace, csrf: &str, may: impl Fn(&Rule) -> bool) {
+    for rule in RULES.iter().filter(|rule| !judges_itself(rule)) {
+        let answer = ask(client, beespace, rule, csrf).await;
+        assert_eq!(!is_refused(&answer), may(rule), "{} {}: {answer:?}", rule.method, rule.path);
+        assert_ne!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{} {}", rule.method, rule.path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_in_particular_reads_nothing_of_a_closed_server() {
+    let (_gogs, beespace) = world("").await;
+    let nobody = beespace.anonymous();
+    walk(&nobody, &beespace, "", |rule| rule.access == Access::Anonymous).await;
+    for rule in RULES.iter().filter(|rule| matches!(rule.access, Access::Reader | Access::Admin)) {
+        let answer = ask(&nobody, &beespace, rule, "").await;
+        let is_led_to_the_form = is_page(rule) && rule.method == Method::GET;
+        let expected = if is_led_to_the_form { StatusCode::SEE_OTHER } else { StatusCode::UNAUTHORIZED };
+        assert_eq!(answer.status, expected, "{} {}", rule.method, rule.path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_reads_an_open_server_and_nobody_changes_it() {
+    let (_gogs, beespace) = world("open = true").await;
+    walk(&beespace.anonymous(), &beespace, "", |rule| matches!(rule.access, Access::Anonymous | Access::Reader)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_admin_token_opens_everything_but_the_forms_of_pages() {
+    let (_gogs, beespace) = world("").await;
+    let admin = beespace.admin().unwrap();
+    // A form belongs to a session, whose proof it carries; programs use the API.
+    let may = |rule: &Rule| !(is_page(rule) && rule.access == Access::Admin && rule.method == Method::POST);
+    walk(&admin, &beespace, "", may).await;
+    let wrong = beespace.anonymous().with_token("bee_0000000000000000000000000000000000000000");
+    walk(&wrong, &beespace, "", |rule| rule.access == Access::Anonymous).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_may_do_all_that_the_token_may_until_it_is_ended() {
+    let (_gogs, beespace) = world("").await;
+    let session = beespace.anonymous().signed_in(&beespace.admin_token().unwrap()).await.unwrap();
+    let csrf = csrf(session.cookie().unwrap());
+    for rule in RULES.iter().filter(|rule| !judges_itself(rule) && rule.path != "/-/logout") {
+        let answer = ask(&session, &beespace, rule, &csrf).await;
+        assert!(!is_refused(&answer), "{} {}: {answer:?}", rule.method, rule.path);
+    }
+    let ended = session.form("/-/logout", &[("csrf", &csrf)]).await.unwrap();
+    assert_eq!(ended.status, StatusCode::SEE_OTHER);
+    assert!(ended.header("set-cookie").contains("Max-Age=0"), "{ended:?}");
+    assert_eq!(session.get("/api/v1/doctor").await.unwrap().status, StatusCode::UNAUTHORIZED);
+}
+
+/// The proof that the forms of a session carry; a page with a form shows it to the session alone.
+fn csrf(cookie: &str) -> String {
+    let (_, token) = cookie.split_once('=').unwrap();
+    Digest::of_parts([b"beespace form".as_slice(), token.as_bytes()]).hex()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_page_changes_nothing_with_the_cookie_of_a_session() {
+    let (_gogs, beespace) = world("").await;
+    let session = beespace.anonymous().signed_in(&beespace.admin_token().unwrap()).await.unwrap();
+    for (name, value) in [
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("x-nothing", "at all"),
+    ] {
+        for path in ["/api/v1/repositories", "/ada/hive/1/restart", "/-/logout"] {
+            let request =
+                session.request(Method::POST, path).header(name, value).json(&serde_json::json!({ "name": "ada/hive" }));
+            let answer = session.send(request).await.unwrap();
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} with {name}: {value}: {answer:?}");
+        }
+    }
+    let without_proof = session.form("/ada/hive/1/restart", &[]).await.unwrap();
+    assert_eq!(without_proof.status, StatusCode::FORBIDDEN);
+    assert_eq!(session.get("/api/v1/doctor").await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cookie_stays_out_of_reach_of_scripts_and_of_other_hosts() {
+    let (_gogs, plain) = world("").await;
+    let (_gogs, safe) = world("public_url = \"https://ci.example.org\"").await;
+    for (beespace, name, is_secure) in [(plain, "beespace=", false), (safe, "__Host-beespace=", true)] {
+        let token = beespace.admin_token().unwrap();
+        let answer = beespace.anonymous().form("/-/login", &[("token", &token)]).await.unwrap();
+        let cookie = answer.header("set-cookie");
+        assert!(cookie.starts_with(name), "{cookie}");
+        for attribute in ["; Path=/", "; HttpOnly", "; SameSite=Lax"] {
+            assert!(cookie.contains(attribute), "{cookie}");
+        }
+        assert_eq!(cookie.contains("; Secure"), is_secure, "{cookie}");
+        assert!(!cookie.contains("Domain"), "{cookie}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sign_in_leads_nowhere_else() {
+    let (_gogs, beespace) = world("").await;
+    let token = beespace.admin_token().unwrap();
+    let nobody = beespace.anonymous();
+    for next in ["//evil", "/\\evil", "https:evil", "https://evil", "/a\r\nSet-Cookie: a=b", "\t//evil", ""] {
+        let answer = nobody.form("/-/login", &[("token", &token), ("next", next)]).await.unwrap();
+        assert_eq!((answer.status, answer.header("location")), (StatusCode::SEE_OTHER, "/"), "{next:?}");
+        assert_eq!(answer.headers.get_all("set-cookie").iter().count(), 1);
+    }
+    let answer = nobody.form("/-/login", &[("token", &token), ("next", "/ada/hive?x=1")]).await.unwrap();
+    assert_eq!(answer.header("location"), "/ada/hive?x=1");
+    let wrong = nobody.form("/-/login", &[("token", "guess"), ("next", "//evil")]).await.unwrap();
+    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+    assert!(!wrong.body.contains("//evil") && wrong.header("set-cookie").is_empty());
+    let led = nobody.get("/ada/hive?status=failure").await.unwrap();
+    assert_eq!(led.header("location"), "/-/login?next=%2Fada%2Fhive%3Fstatus%3Dfailure");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_keeps_of_a_session_lets_nobody_in() {
+    let (_gogs, beespace) = world("").await;
+    let token = beespace.admin_token().unwrap();
+    let cookie = beespace.anonymous().form("/-/login", &[("token", &token)]).await.unwrap().header("set-cookie").to_owned();
+    let value = cookie.split(';').next().unwrap().split_once('=').unwrap().1.to_owned();
+    let kept = Digest::of(&value);
+    assert!(beespace.app.store.read().unwrap().session(kept).unwrap().is_some());
+    for stolen in [kept.hex(), kept.to_string(), hex::encode(kept.0)] {
+        let thief = beespace.anonymous().with_cookie(&format!("beespace={stolen}"));
+        assert_eq!(thief.get("/api/v1/doctor").await.unwrap().status, StatusCode::UNAUTHORIZED, "{stolen}");
+    }
+    let file = std::fs::read(beespace.app.config.data.dir.join("beespace.redb")).unwrap();
+    for secret in [&value, &token] {
+        assert!(!file.windows(secret.len()).any(|bytes| bytes == secret.as_bytes()));
+    }
+}
+
+/// What `.route("PATH", get(..).post(..))` in a source file registers.
+fn registered(source: &str) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src").join(source)).unwrap();
+    let routes = text.split(".route(").skip(1).flat_map(|call| {
+        // The next call, or the end of the chain, ends this one.
+        let call = call.split(['\n', ';']).next().unwrap();
+        let (path, methods) = call.split_once(',').unwrap();
+        let path = path.trim().trim_matches('"').to_owned();
+        let methods = ["get", "post", "put", "delete", "patch"].into_iter().filter(move |m| methods.contains(&format!("{m}(")));
+        methods.map(move |method| (method.to_uppercase(), path.clone())).collect::<Vec<_>>()
+    });
+    routes.collect()
+}
+
+#[test]
+fn every_row_is_a_route_and_every_route_has_a_row() {
+    let rows: BTreeSet<(String, String)> = RULES.iter().map(|rule| (rule.method.to_string(), rule.path.to_owned())).collect();
+    let mut routes: BTreeSet<(String, String)> = registered("web/mod.rs").into_iter().chain(registered("api/mod.rs")).collect();
+    routes.insert(("POST".to_owned(), format!("{}{{key}}", beespace::webhook::PREFIX)));
+    let document = serde_json::to_value(api::document()).unwrap();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        routes.extend(methods.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));
+    }
+    assert_eq!(rows, routes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_without_a_row_answers_nobody() {
+    let (_gogs, beespace) = world("open = true").await;
+    let forgotten = Router::new().route("/api/v1/forgotten", get(|| async { "told" }));
+    let router = api::router(&server::front(&beespace.app).unwrap(), forgotten);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+    for client in [Client::new(&url), Client::new(&url).with_token(&beespace.admin_token().unwrap())] {
+        let answer = client.get("/api/v1/forgotten").await.unwrap();
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{answer:?}");
+        assert!(!answer.body.contains("told"));
+    }
+    serving.abort();
+}

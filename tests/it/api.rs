@@ -1,0 +1,295 @@
+//! What programs do with a server: its API from the outside, with the engine that keeps its contract without containers.
+
+use beespace_core::digest::Digest;
+use beespace_core::status::Status;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::client::{Answer, Client};
+use beespace_tests::gogs::PracticeGogs;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
+const REPO: &str = "ada/hive";
+const BUILDS: &str = "/api/v1/repositories/ada/hive/builds";
+const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n    env: { OUTPUT: \"cells filled\" }\n";
+const LONG: &str = "steps:\n  - name: long\n    image: busybox\n    env: { SLEEP: 60s }\n";
+
+struct World {
+    gogs: PracticeGogs,
+    beespace: Beespace,
+    admin: Client,
+}
+
+impl World {
+    async fn start(extra: impl Fn(&PracticeGogs) -> String) -> Self {
+        let gogs = PracticeGogs::start().await.unwrap();
+        gogs.create_repository(REPO).await.unwrap();
+        let beespace = Beespace::start_with(&gogs, "", &format!("{DUMMY}{}", extra(&gogs))).await.unwrap();
+        beespace.set_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
+        beespace.enable(REPO).await.unwrap();
+        let admin = beespace.admin().unwrap();
+        Self { gogs, beespace, admin }
+    }
+
+    async fn push(&self, pipeline: &str) {
+        self.gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], "Fill cells").await.unwrap();
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let answer = self.admin.get(path).await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
+        answer.json().unwrap()
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.admin.post(path, &body).await.unwrap()
+    }
+
+    /// Waits until an answer of the API is as wanted.
+    async fn when(&self, what: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.beespace.when(what, async || Ok(Some(self.admin.get(path).await?.json()?).filter(&wanted))).await.unwrap()
+    }
+}
+
+fn no_more(_: &PracticeGogs) -> String {
+    String::new()
+}
+
+fn notifier(gogs: &PracticeGogs) -> String {
+    format!(
+        "[[notifier]]\nname = \"inbox\"\nplugin = \"notify-webhook\"\nsettings = {{ url = \"{}\", secret = \"inbox-key\" }}\n\
+         grants = {{ hosts = [{{ url = \"{}\", addresses = \"loopback\" }}], secrets = [\"inbox-key\"] }}\n",
+        gogs.inbox_url("team"),
+        gogs.url()
+    )
+}
+
+fn must_be_problem(answer: &Answer, status: StatusCode) {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.header("content-type"), "application/problem+json");
+    let body = answer.json().unwrap();
+    assert_eq!(body["status"], status.as_u16());
+    assert_eq!(body["request_id"], answer.header("x-request-id"));
+    for text in ["title", "detail", "code"] {
+        assert!(!body[text].as_str().unwrap().is_empty(), "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_done_is_a_problem_with_the_id_of_its_request() {
+    let world = World::start(no_more).await;
+    let nobody = world.beespace.anonymous();
+    must_be_problem(&nobody.get("/api/v1/builds").await.unwrap(), StatusCode::UNAUTHORIZED);
+    let foreign = world.admin.request(Method::POST, "/api/v1/repositories").header("sec-fetch-site", "cross-site");
+    must_be_problem(&world.admin.send(foreign.json(&json!({}))).await.unwrap(), StatusCode::FORBIDDEN);
+    for path in ["/api/v1/nothing", "/api/v1/repositories/ada/none", &format!("{BUILDS}/7"), "/api/v1/deliveries/7"] {
+        must_be_problem(&world.admin.get(path).await.unwrap(), StatusCode::NOT_FOUND);
+    }
+    for path in ["/api/v1/builds?status=odd", "/api/v1/builds?after=odd", "/api/v1/notices?status=odd"] {
+        must_be_problem(&world.admin.get(path).await.unwrap(), StatusCode::BAD_REQUEST);
+    }
+    must_be_problem(&world.post("/api/v1/repositories", json!({ "name": "no slash" })).await, StatusCode::BAD_REQUEST);
+    world.push(LONG).await;
+    world.beespace.build_when(REPO, 1, |build| build.status == Status::Running).await.unwrap();
+    must_be_problem(&world.post(&format!("{BUILDS}/1/restart"), json!({})).await, StatusCode::CONFLICT);
+    must_be_problem(&world.post(&format!("{BUILDS}/1/approve"), json!({})).await, StatusCode::CONFLICT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_is_listed_shown_and_built_once_more() {
+    let world = World::start(no_more).await;
+    world.push(ONE_STEP).await;
+    world.beespace.finished(REPO, 1).await.unwrap();
+    let shown = world.get(&format!("{BUILDS}/1")).await;
+    assert_eq!((&shown["status"], &shown["title"]), (&json!("success"), &json!("Fill cells")));
+    assert_eq!(shown["stages"][0]["steps"][1]["name"], "build");
+    for list in ["/api/v1/builds", BUILDS, "/api/v1/builds?status=success"] {
+        assert_eq!(world.get(list).await[0]["id"], shown["id"], "{list}");
+    }
+    assert_eq!(world.get("/api/v1/builds?status=failure").await, json!([]));
+    let again = world.post(&format!("{BUILDS}/1/restart"), json!({})).await;
+    assert_eq!(again.json().unwrap()["restarts"], shown["id"], "{again:?}");
+    assert_eq!(world.beespace.finished(REPO, 2).await.unwrap().status, Status::Success);
+    let first = world.admin.get(&format!("{BUILDS}?limit=1")).await.unwrap();
+    assert_eq!(first.json().unwrap()[0]["number"], 2);
+    let next = first.header("link").trim_start_matches('<').split('>').next().unwrap().to_owned();
+    assert_eq!(world.get(&next).await[0]["number"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_build_stops_and_says_who_stopped_it() {
+    let world = World::start(no_more).await;
+    world.push(LONG).await;
+    let running = |build: &Value| build["stages"][0]["steps"][1]["status"] == "running";
+    world.when("the step to run", &format!("{BUILDS}/1"), running).await;
+    assert_eq!(world.post(&format!("{BUILDS}/1/cancel"), json!({})).await.status, StatusCode::OK);
+    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Killed, "{build:#?}");
+    let shown = world.get(&format!("{BUILDS}/1")).await;
+    assert_eq!(shown["stages"][0]["reason"]["message"], "cancelled by admin", "{shown:#}");
+    assert_eq!(shown["stages"][0]["steps"][1]["status"], "killed");
+    must_be_problem(&world.post(&format!("{BUILDS}/1/cancel"), json!({})).await, StatusCode::CONFLICT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_a_word_waits_for_exactly_that_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("asks.wasm");
+    let guest = crate::guests::approval_guest();
+    std::fs::write(&path, &guest).unwrap();
+    let policy =
+        format!("[[policy]]\nname = \"asks\"\nplugin = \"{}\"\nsha256 = \"{}\"\n", path.display(), Digest::of(&guest).hex());
+    let world = World::start(|gogs| format!("{policy}{}", notifier(gogs))).await;
+    for number in [1, 2] {
+        world.push(&format!("name: p{number}\n{ONE_STEP}")).await;
+        world.beespace.build_when(REPO, number, |build| build.status == Status::Blocked).await.unwrap();
+    }
+    let told = world.gogs.inbox_with("team", 2).await.unwrap();
+    assert!(told.iter().all(|notice| notice.body.contains("approval.requested")), "{told:?}");
+    let waiting = world.get(&format!("{BUILDS}/1")).await["stages"][0]["approvals"][0].clone();
+    assert_eq!(waiting["reasons"][0], "asks: said by the guest");
+
+    let other = world.get(&format!("{BUILDS}/2")).await["stages"][0]["approvals"][0]["subject"].clone();
+    assert_ne!(other, waiting["subject"]);
+    let wrong = world.post(&format!("{BUILDS}/1/approve"), json!({ "subject": other })).await;
+    must_be_problem(&wrong, StatusCode::CONFLICT);
+    must_be_problem(&world.post(&format!("{BUILDS}/1/approve"), json!({ "subject": "odd" })).await, StatusCode::BAD_REQUEST);
+    let right = world.post(&format!("{BUILDS}/1/approve"), json!({ "subject": waiting["subject"] })).await;
+    assert_eq!(right.status, StatusCode::OK, "{right:?}");
+    assert_eq!(world.beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
+
+    let no = world.post(&format!("{BUILDS}/2/decline"), json!({ "reason": "not on a Friday" })).await;
+    assert_eq!(no.status, StatusCode::OK, "{no:?}");
+    let declined = world.beespace.finished(REPO, 2).await.unwrap();
+    assert_eq!(declined.status, Status::Declined);
+    assert!(world.get(&format!("{BUILDS}/2")).await.to_string().contains("not on a Friday"));
+    assert!(world.beespace.step(&declined, "build").unwrap().started_at.is_none());
+    assert!(world.get(&format!("{BUILDS}/1/decisions")).await.to_string().contains("asks"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_that_was_given_up_is_sent_once_more() {
+    let world = World::start(notifier).await;
+    world.gogs.set_inbox_status("team", 400);
+    world.push(ONE_STEP).await;
+    world.beespace.finished(REPO, 1).await.unwrap();
+    let dead = world.when("a dead letter", "/api/v1/notices?status=dead", |all| all[0].is_object()).await[0].clone();
+    assert!(dead["last_error"].as_str().unwrap().contains("400"), "{dead}");
+    let path = format!("/api/v1/notices/{}", dead["id"].as_str().unwrap());
+    assert_eq!(world.get(&path).await["subject"]["kind"], "build.finished");
+    world.gogs.set_inbox_status("team", 200);
+    assert_eq!(world.post(&format!("{path}/replay"), json!({})).await.status, StatusCode::OK);
+    let sent = world.when("it to be sent", &path, |notice| notice["state"] == "sent").await;
+    assert_eq!(sent["idempotency_key"], dead["idempotency_key"]);
+    must_be_problem(&world.post(&format!("{path}/replay"), json!({})).await, StatusCode::CONFLICT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_is_shown_and_one_with_a_build_is_not_replayed() {
+    let world = World::start(no_more).await;
+    world.push(ONE_STEP).await;
+    world.beespace.finished(REPO, 1).await.unwrap();
+    let all = world.get("/api/v1/deliveries").await;
+    let push = all.as_array().unwrap().iter().find(|one| one["event"] == "push").unwrap();
+    assert_eq!((&push["fate"], &push["repository"]), (&json!("built"), &json!(REPO)), "{push}");
+    let path = format!("/api/v1/deliveries/{}", push["id"].as_str().unwrap());
+    assert_eq!(world.get(&path).await["payload"]["ref"], "refs/heads/main");
+    must_be_problem(&world.post(&format!("{path}/replay"), json!({})).await, StatusCode::CONFLICT);
+    assert_eq!(world.beespace.builds().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_goes_in_and_never_comes_out() {
+    const CANARY: &str = "canary-7f3a9c51e0d2";
+    let world = World::start(no_more).await;
+    let path = "/api/v1/repositories/ada/hive/secrets";
+    let set = world.admin.call(Method::PUT, &format!("{path}/token"), &json!({ "value": CANARY })).await.unwrap();
+    assert_eq!(set.status, StatusCode::NO_CONTENT, "{set:?}");
+    assert_eq!(world.get(path).await[0]["name"], "token");
+    let bad = world.admin.call(Method::PUT, &format!("{path}/a%20b"), &json!({ "value": CANARY })).await.unwrap();
+    must_be_problem(&bad, StatusCode::BAD_REQUEST);
+    world.push("steps:\n  - name: tell\n    image: busybox\n    env: { OUTPUT: { from_secret: token } }\n").await;
+    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Success, "{build:#?}");
+    let log = world.beespace.log(&build, "tell").await.unwrap();
+    assert!(log.iter().any(|line| line.contains("********")), "{log:#?}");
+    let page = "/ada/hive/1";
+    for path in [path, BUILDS, &format!("{BUILDS}/1"), &format!("{BUILDS}/1/decisions"), "/api/v1/deliveries", page] {
+        let answer = world.admin.get(path).await.unwrap();
+        assert!(answer.status.is_success() && !answer.body.contains(CANARY), "{path}: {answer:?}");
+    }
+    for path in [&format!("{BUILDS}/1/stages/1/steps/1/log"), &format!("{page}/1/1")] {
+        let answer = world.admin.get(path).await.unwrap();
+        assert!(answer.body.contains("********") && !answer.body.contains(CANARY), "{path}: {answer:?}");
+    }
+    let mut looked_at = 0;
+    let mut folders = vec![world.beespace.app.config.data.dir.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+                continue;
+            }
+            let bytes = std::fs::read(entry.path()).unwrap();
+            assert!(!bytes.windows(CANARY.len()).any(|part| part == CANARY.as_bytes()), "{:?}", entry.path());
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 3);
+    let removed = world.admin.call(Method::DELETE, &format!("{path}/token"), &json!({})).await.unwrap();
+    assert_eq!(removed.status, StatusCode::NO_CONTENT);
+    assert_eq!(world.get(path).await, json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_starts_no_stage_and_everyone_is_told() {
+    let world = World::start(|_| "[limits]\nfree_disk = \"8000000GiB\"\n".to_owned()).await;
+    world.push(ONE_STEP).await;
+    let waits = |build: &Value| build["stages"][0]["reason"]["code"] == "disk-full";
+    let build = world.when("the stage to wait for room", &format!("{BUILDS}/1"), waits).await;
+    assert_eq!(build["stages"][0]["status"], "pending");
+    let ready = world.admin.get("/readyz?verbose").await.unwrap();
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(ready.body.contains("[-] disk: ") && ready.body.contains("[+] store: open"), "{}", ready.body);
+    let page = world.admin.get("/ada/hive/1").await.unwrap().body;
+    assert!(page.contains("no stage starts"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_ready_tells_each_part_and_a_stranger_no_detail() {
+    let world = World::start(no_more).await;
+    let told = world.admin.get("/readyz?verbose").await.unwrap();
+    assert_eq!(told.status, StatusCode::OK, "{told:?}");
+    let stranger = world.beespace.anonymous().get("/readyz?verbose").await.unwrap().body;
+    for part in ["store", "workers", "engine", "plugins", "disk"] {
+        assert!(told.body.contains(&format!("[+] {part}: ")), "{}", told.body);
+        assert!(stranger.contains(&format!("[+] {part}\n")), "{stranger}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_finds_what_is_wrong_and_says_what_helps() {
+    let world = World::start(notifier).await;
+    let find = |all: &Value, part: &str| {
+        let found = all.as_array().unwrap().iter().find(|one| one["part"] == part).cloned();
+        found.unwrap_or_else(|| panic!("no {part} in {all:#}"))
+    };
+    let all = world.get("/api/v1/doctor").await;
+    for part in ["gogs", "engine", "disk", "plugin inbox", "rights in ada/hive"] {
+        assert_eq!(find(&all, part)["is_good"], true, "{all:#}");
+    }
+    assert!(find(&all, "plugin inbox")["detail"].as_str().unwrap().contains("sha256:"));
+    let silent = find(&all, "deliveries");
+    assert!(silent["help"].as_str().unwrap().contains("LOCAL_NETWORK_ALLOWLIST"), "{silent}");
+    world.push(ONE_STEP).await;
+    world.beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(find(&world.get("/api/v1/doctor").await, "deliveries")["is_good"], true);
+    let id = world.beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap()[0].id;
+    world.beespace.app.forge.delete_hook(&REPO.parse().unwrap(), id).await.unwrap();
+    let hook = find(&world.get("/api/v1/doctor").await, "hook of ada/hive");
+    assert_eq!(hook["help"], "beespace repo repair ada/hive", "{hook}");
+    world.gogs.set_token_dead(true);
+    let gogs = find(&world.get("/api/v1/doctor").await, "gogs");
+    assert_eq!(gogs["is_good"], false);
+    assert!(gogs["help"].as_str().unwrap().contains("new token"), "{gogs}");
+}

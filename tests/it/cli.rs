@@ -1,0 +1,186 @@
+//! The command line against a running server: what it says, and how it ends.
+
+use std::process::{Output, Stdio};
+
+use beespace_core::status::Status;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::gogs::PracticeGogs;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
+const REPO: &str = "ada/hive";
+const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n    env: { OUTPUT: \"cells filled\" }\n";
+
+/// A shell of someone who holds the admin token.
+struct Shell {
+    home: tempfile::TempDir,
+    server: String,
+    token: String,
+}
+
+/// How a command ended, and what it wrote.
+#[derive(Debug)]
+struct Ended {
+    code: i32,
+    data: String,
+    words: String,
+}
+
+impl Ended {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl Shell {
+    fn new(server: &str, token: &str) -> Self {
+        Self { home: tempfile::tempdir().unwrap(), server: server.to_owned(), token: token.to_owned() }
+    }
+
+    async fn run(&self, line: &str) -> Ended {
+        self.fed(line, "").await
+    }
+
+    async fn fed(&self, line: &str, input: &str) -> Ended {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_beespace-under-test"));
+        command.args(line.split(' ')).current_dir(self.home.path()).kill_on_drop(true);
+        command.env("HOME", self.home.path()).env("XDG_CONFIG_HOME", self.home.path());
+        command.env("BEESPACE_SERVER", &self.server).env("BEESPACE_TOKEN", &self.token);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // One that reads nothing may be gone by now.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        let Output { status, stdout, stderr } = child.wait_with_output().await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Ended { code: status.code().unwrap(), data: text(stdout), words: text(stderr) }
+    }
+}
+
+async fn world() -> (PracticeGogs, Beespace, Shell) {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let beespace = Beespace::start_with(&gogs, "", DUMMY).await.unwrap();
+    let shell = Shell::new(&beespace.url, &beespace.admin_token().unwrap());
+    (gogs, beespace, shell)
+}
+
+async fn push(gogs: &PracticeGogs, pipeline: &str) {
+    gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], "Fill cells").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_is_enabled_repaired_and_disabled() {
+    let (_gogs, beespace, shell) = world().await;
+    for (line, code, word) in [
+        ("repo repair ada/hive", 4, "not enabled"),
+        ("repo enable ada/none", 5, ""),
+        ("repo enable ada/hive", 0, "ada/hive"),
+        ("repo list", 0, "enabled"),
+        ("repo repair ada/hive", 0, "ada/hive"),
+        ("repo disable ada/hive", 0, "ada/hive"),
+        ("repo list", 0, "disabled"),
+        ("repo enable", 2, "--repo"),
+    ] {
+        let ended = shell.run(line).await;
+        let is_refused = matches!(code, 4 | 5) && matches!(ended.code, 4 | 5);
+        assert!(ended.code == code || is_refused, "{line}: {ended:?}");
+        assert!(format!("{}{}", ended.data, ended.words).contains(word), "{line}: {ended:?}");
+    }
+    assert!(beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_is_listed_shown_read_restarted_and_cancelled() {
+    let (gogs, beespace, shell) = world().await;
+    beespace.enable(REPO).await.unwrap();
+    push(&gogs, ONE_STEP).await;
+    beespace.finished(REPO, 1).await.unwrap();
+    let listed = shell.run("build list --repo ada/hive").await;
+    assert!(listed.code == 0 && listed.data.contains("success"), "{listed:?}");
+    let shown = shell.run("build show 1 --repo ada/hive --output json").await;
+    assert_eq!(shown.json()["title"], "Fill cells");
+    let log = shell.run("build log 1 build --repo ada/hive").await;
+    assert!(log.code == 0 && log.data.contains("cells filled"), "{log:?}");
+    let restarted = shell.run("build restart 1 --repo ada/hive").await;
+    assert_eq!(restarted.code, 0, "{restarted:?}");
+    beespace.finished(REPO, 2).await.unwrap();
+    assert_eq!(shell.run("build cancel 1 --repo ada/hive").await.code, 5);
+    assert_eq!(shell.run("build show 9 --repo ada/hive").await.code, 4);
+    push(&gogs, "steps:\n  - name: long\n    image: busybox\n    env: { SLEEP: 60s }\n").await;
+    beespace.build_when(REPO, 3, |build| build.status == Status::Running).await.unwrap();
+    assert_eq!(shell.run("build cancel 3 --repo ada/hive").await.code, 0);
+    assert_eq!(beespace.finished(REPO, 3).await.unwrap().status, Status::Killed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_and_notices_are_told() {
+    let (gogs, beespace, shell) = world().await;
+    beespace.enable(REPO).await.unwrap();
+    push(&gogs, ONE_STEP).await;
+    beespace.finished(REPO, 1).await.unwrap();
+    let listed = shell.run("delivery list --output json").await.json();
+    let push = listed.as_array().unwrap().iter().find(|one| one["event"] == "push").unwrap().clone();
+    let id = push["id"].as_str().unwrap();
+    assert!(shell.run(&format!("delivery show {id}")).await.data.contains("refs/heads/main"));
+    assert_eq!(shell.run(&format!("delivery replay {id}")).await.code, 5);
+    assert_eq!(shell.run("notice list --output json").await.json(), serde_json::json!([]));
+    assert_eq!(shell.run("notice show 7").await.code, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_read_from_standard_input_and_not_shown() {
+    let (_gogs, beespace, shell) = world().await;
+    beespace.enable(REPO).await.unwrap();
+    let set = shell.fed("secret set token --repo ada/hive", "canary-4711\n").await;
+    assert_eq!(set.code, 0, "{set:?}");
+    let listed = shell.run("secret list --repo ada/hive").await;
+    assert!(listed.data.contains("token") && !listed.data.contains("canary"), "{listed:?}");
+    assert_eq!(shell.run("secret remove token --repo ada/hive").await.code, 0);
+    assert_eq!(shell.run("secret remove token --repo ada/hive").await.code, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_ends_with_failure_while_something_is_wrong() {
+    let (gogs, beespace, shell) = world().await;
+    let silent = shell.run("doctor").await;
+    assert_eq!(silent.code, 1, "{silent:?}");
+    assert!(silent.data.contains("beespace repo enable"), "{silent:?}");
+    beespace.enable(REPO).await.unwrap();
+    push(&gogs, ONE_STEP).await;
+    beespace.finished(REPO, 1).await.unwrap();
+    let well = shell.run("doctor").await;
+    assert_eq!(well.code, 0, "{well:?}");
+    gogs.set_away(true);
+    let away = shell.run("doctor").await;
+    assert!(away.code == 1 && away.data.contains("gogs.url"), "{away:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_known_or_not_there_is_told_apart() {
+    let (_gogs, beespace, _shell) = world().await;
+    let stranger = Shell::new(&beespace.url, "bee_wrong");
+    assert_eq!(stranger.run("build list").await.code, 6);
+    // A port that was free a moment ago: nobody listens there.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let away = Shell::new(&format!("http://{free}"), "bee_any").run("build list").await;
+    assert_eq!(away.code, 7, "{away:?}");
+    assert_eq!(stranger.run("build nonsense").await.code, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_checked_without_a_server() {
+    let shell = Shell::new("http://127.0.0.1:9", "bee_any");
+    let write = |name: &str, text: &str| std::fs::write(shell.home.path().join(name), text).unwrap();
+    write("good.yml", ONE_STEP);
+    write("bad.yml", "steps:\n  - name: a\n    imag: busybox\n");
+    assert_eq!(shell.run("lint good.yml").await.code, 0);
+    let bad = shell.run("lint bad.yml").await;
+    assert!(bad.code == 3 && bad.data.contains("image"), "{bad:?}");
+    assert_eq!(shell.run("lint none.yml").await.code, 4);
+    write("bad.toml", "[server]\nlisen = \"127.0.0.1:1\"\n[gogs]\nurl = \"http://gogs.local\"\ntoken = \"x\"\n");
+    let config = shell.run("config check --config bad.toml").await;
+    assert!(config.code == 3 && config.words.contains("listen"), "{config:?}");
+}

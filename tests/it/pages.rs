@@ -1,0 +1,103 @@
+//! Pages as a browser gets them: what they say they are, and that nothing a stranger writes becomes part of them.
+
+use beespace_tests::beespace::Beespace;
+use beespace_tests::client::Answer;
+use beespace_tests::gogs::PracticeGogs;
+use reqwest::{Method, StatusCode};
+
+const REPO: &str = "ada/hive";
+const HOSTILE: &str =
+    "steps:\n  - name: build\n    image: busybox\n    env: { OUTPUT: \"<b>bold</b> <script>alert(1)</script>\" }\n";
+
+async fn world() -> (PracticeGogs, Beespace) {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    (gogs, beespace)
+}
+
+fn must_be_hardened(answer: &Answer) {
+    let csp = answer.header("content-security-policy");
+    for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"] {
+        assert!(csp.contains(part), "{csp}");
+    }
+    assert!(!csp.contains("unsafe"), "{csp}");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    assert_eq!(answer.header("referrer-policy"), "same-origin");
+    assert_eq!(answer.header("x-frame-options"), "DENY");
+    assert!(!answer.header("x-request-id").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_is_html_that_browsers_are_told_to_guard() {
+    let (gogs, beespace) = world().await;
+    gogs.push(REPO, "main", &[(".beespace.yml", HOSTILE)], "Fill cells").await.unwrap();
+    beespace.finished(REPO, 1).await.unwrap();
+    let session = beespace.anonymous().signed_in(&beespace.admin_token().unwrap()).await.unwrap();
+    for path in [
+        "/",
+        "/ada",
+        "/ada/hive",
+        "/ada/hive/1",
+        "/ada/hive/1/1/1",
+        "/-/login",
+        "/-/deliveries",
+        "/-/notices",
+        "/?status=failure",
+    ] {
+        let answer = session.get(path).await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
+        assert_eq!(answer.header("content-type"), "text/html; charset=utf-8", "{path}");
+        assert_eq!(answer.header("cache-control"), "no-store", "{path}");
+        must_be_hardened(&answer);
+        let head = session.send(session.request(Method::HEAD, path)).await.unwrap();
+        assert_eq!((head.status, head.body.as_str()), (StatusCode::OK, ""), "{path}");
+        must_be_hardened(&head);
+    }
+    let wrong = session.send(session.request(Method::DELETE, "/ada/hive").header("origin", &beespace.url)).await.unwrap();
+    assert_eq!(wrong.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_write_is_text_on_every_page() {
+    let (gogs, beespace) = world().await;
+    let branch = "\"><script>alert(1)</script>";
+    let message = "<img src=x onerror=alert(1)> \u{1b}[31mred\u{1b}[0m & \"quoted\" 'text'";
+    gogs.push(REPO, branch, &[(".beespace.yml", HOSTILE)], message).await.unwrap();
+    beespace.finished(REPO, 1).await.unwrap();
+    for path in ["/", "/ada", "/ada/hive", "/ada/hive/1", "/ada/hive/1/1/1"] {
+        let page = beespace.anonymous().get(path).await.unwrap();
+        assert_eq!(page.status, StatusCode::OK, "{path}");
+        for markup in ["<script>alert", "<img src=x", "<b>bold"] {
+            assert!(!page.body.contains(markup), "{path} has {markup}: {}", page.body);
+        }
+        assert!(!page.body.contains('\u{1b}'), "{path}");
+    }
+    let step = beespace.anonymous().get("/ada/hive/1/1/1").await.unwrap().body;
+    assert!(step.contains("&lt;b&gt;bold") || step.contains("&#60;b&#62;bold"), "{step}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_a_page_with_the_id_of_its_request() {
+    let (_gogs, beespace) = world().await;
+    for path in ["/ada/none", "/ada/hive/77", "/ada/hive/odd", "/ada/hive/1/2/3", "/ada/hive/1/2/3/4/5"] {
+        let answer = beespace.anonymous().get(path).await.unwrap();
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+        assert!(answer.body.contains(answer.header("x-request-id")), "{path}: {}", answer.body);
+        must_be_hardened(&answer);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn assets_are_typed_and_kept_by_browsers() {
+    let (_gogs, beespace) = world().await;
+    let page = beespace.anonymous().get("/").await.unwrap().body;
+    let links: Vec<&str> = page.split('"').filter(|text| text.starts_with("/-/assets/")).collect();
+    assert!(!links.is_empty(), "{page}");
+    for link in links {
+        let answer = beespace.anonymous().get(link).await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK, "{link}");
+        assert!(!answer.header("content-type").is_empty() && answer.header("cache-control") != "no-store", "{link}: {answer:?}");
+    }
+}
