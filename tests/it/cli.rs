@@ -76,7 +76,7 @@ async fn a_repository_is_enabled_repaired_and_disabled() {
     let (_gogs, beespace, shell) = world().await;
     for (line, code, word) in [
         ("repo repair ada/hive", 4, "not enabled"),
-        ("repo enable ada/none", 5, ""),
+        ("repo enable ada/none", 4, "ada/none"),
         ("repo enable ada/hive", 0, "ada/hive"),
         ("repo list", 0, "enabled"),
         ("repo repair ada/hive", 0, "ada/hive"),

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use crate::address;
-use crate::forge::EnableError;
+use crate::forge::{EnableError, ForgeError};
 use crate::front::Front;
 use crate::store::repository::{Repositories as _, Repository};
 use crate::web::html::rfc3339;
@@ -60,6 +60,7 @@ impl From<EnableError> for Problem {
             EnableError::Seal(error) => return Self::internal(&error),
             EnableError::NotEnabled(_) => StatusCode::NOT_FOUND,
             EnableError::NotAdmin(_) | EnableError::Name(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            EnableError::Forge(ForgeError::NotFound(_)) => StatusCode::NOT_FOUND,
             EnableError::Forge(_) => StatusCode::BAD_GATEWAY,
         };
         let problem = Self::new(status, &reason.code, reason.message);

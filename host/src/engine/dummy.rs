@@ -15,10 +15,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use beespace_core::ids::{StageId, StepId};
 use beespace_core::outcome::{Exit, ExitCause, Stream};
-use beespace_core::plan::{Container, StepPlan};
+use beespace_core::plan::{Container, SecretTarget, StepPlan};
 use beespace_core::policy::Approved;
 use beespace_core::units::parse_duration;
 use futures::StreamExt as _;
+use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -146,6 +147,12 @@ impl Engine for Dummy {
 
 type End = (ExitCause, Option<i32>, String);
 
+/// A variable whose value is a secret's, as a container would see it.
+fn secret_env<'l>(launch: &'l Launch, container: &Container, name: &str) -> Option<&'l str> {
+    let mounts = container.secrets.iter().filter(|mount| matches!(&mount.target, SecretTarget::Env(env) if env == name));
+    mounts.filter_map(|mount| launch.secrets.get(&mount.secret)).map(ExposeSecret::expose_secret).next()
+}
+
 impl Dummy {
     async fn play(
         &self,
@@ -155,7 +162,10 @@ impl Dummy {
         cancel: &CancellationToken,
         destroyed: &CancellationToken,
     ) -> End {
-        let wish = |name: &str| container.env.get(name).or_else(|| launch.env.get(name)).map(String::as_str);
+        let wish = |name: &str| {
+            let plain = container.env.get(name).or_else(|| launch.env.get(name)).map(String::as_str);
+            secret_env(launch, container, name).or(plain)
+        };
         if cancel.is_cancelled() {
             return (ExitCause::Cancelled, None, "cancelled before it started".to_owned());
         }
