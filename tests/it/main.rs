@@ -10,6 +10,7 @@ mod engine_contract;
 mod engine_docker;
 mod examples;
 mod flow;
+mod flow_docker;
 mod forge;
 mod gogs;
 mod guests;

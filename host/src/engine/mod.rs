@@ -102,7 +102,8 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// Takes up a container that an earlier `run` (before a restart of the server, or of the engine) may have started. `stored` says
     /// how much of its output is safe; what came after is sent again, as exactly as the engine's own copy allows. One that runs is followed,
     /// one that ended is told of, one that was made and never started is run now, and one that is not there is
-    /// [`beespace_core::outcome::ExitCause::Lost`].
+    /// [`beespace_core::outcome::ExitCause::Lost`]: an engine does not know whether it ever was. The caller may: where not a byte of its output
+    /// is stored it was never made, and `run` is the next call, which runs it unless the stage is not open any more.
     ///
     /// # Errors
     /// The engine's trouble.

@@ -1,6 +1,8 @@
 //! Runs a stage: the sources into its workspace, then its steps as a graph. Every change is a row before it is acted on, so that
 //! another process can take the stage up wherever this one ends.
 
+mod container;
+mod journal;
 mod secrets;
 mod step;
 mod workspace;
@@ -56,11 +58,7 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
         Ok(run) => Arc::new(run),
         Err(reason) => return end_with(app, id, Status::Error, reason).await,
     };
-    let driven = tokio::select! {
-        driven = drive(&run, &stage, wishes) => driven,
-        () = app.stopping.cancelled() => return Err(Trouble::HandedOver),
-    };
-    driven?;
+    drive(&run, &stage, wishes).await?;
     run.finish().await?;
     // What is left over is found by its labels at the next start.
     if let Err(error) = app.engine.destroy(id).await {
@@ -148,6 +146,11 @@ async fn drive(run: &Arc<StageRun>, stage: &Stage, mut wishes: broadcast::Receiv
             }
             reason = run.wish_to_stop(&mut wishes), if !stopped => Some(reason?),
             () = &mut deadline, if !stopped => Some(timeout_reason(left)),
+            () = run.app.stopping.cancelled() => {
+                // Waited for, so that nobody writes to the logs any more when the next process does. The containers run on.
+                hands.tasks.shutdown().await;
+                return Err(Trouble::HandedOver);
+            }
         };
         if let Some(reason) = stop {
             stopped = true;

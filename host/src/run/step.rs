@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use beespace_core::build::{Round, Stage, Step};
@@ -19,10 +18,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::container::ContainerRun;
+use super::journal::Journal;
 use super::{StageRun, workspace};
 use crate::app::now;
-use crate::engine::{EngineError, Launch, Output, Stored};
-use crate::log::LogWriter;
+use crate::engine::{Launch, Output, Stored};
 use crate::prepare;
 use crate::store::decision::Decisions as _;
 
@@ -30,10 +30,7 @@ use crate::store::decision::Decisions as _;
 const MAX_ROUNDS: u16 = 32;
 
 /// Pieces of output on their way from the engine to the log.
-const OUTPUT_QUEUE: usize = 64;
-
-/// How long an engine may be away before its containers count as lost.
-const ENGINE_PATIENCE: Duration = Duration::from_secs(300);
+pub(super) const OUTPUT_QUEUE: usize = 64;
 
 /// Whether a step starts, or is taken up where another process left it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,17 +61,17 @@ pub(super) async fn run(run: Arc<StageRun>, number: StepNumber, begin: Begin, ca
     let stage = run.stage()?;
     let step = stage.steps.iter().find(|step| step.number == number).context("the step is not in its stage")?.clone();
     if number == StepNumber::CLONE {
-        let (status, reason) = workspace::fill(&run, &step).await?;
+        let (status, reason) = workspace::fill(&run, &step, &cancel).await?;
         return end(&run, number, End::new(status, reason), None).await;
     }
-    let log = run.app.logs.writer(run.step_id(&step), run.mask.clone(), run.app.config.limits.log_bytes).await?;
+    let log = Journal::open(&run, &step).await?;
     let step_run = StepRun { run: Arc::clone(&run), stage, step, log, cancel };
     let ended = step_run.rounds(begin).await?;
     if let Some(reason) = &ended.reason {
-        step_run.log.say(now(), &reason.to_string()).await?;
+        step_run.log.say(&reason.to_string()).await?;
     }
-    let log_end = step_run.log.finish(now(), None).await?;
-    let incomplete = (log_end.dropped > 0).then(|| format!("{} bytes beyond the limit of the log were dropped", log_end.dropped));
+    let dropped = step_run.log.finish().await?.map_or(0, |log| log.dropped);
+    let incomplete = (dropped > 0).then(|| format!("{dropped} bytes beyond the limit of the log were dropped"));
     end(&run, number, ended, incomplete).await?;
     run.app.engine.release(run.step_id(&step_run.step)).await.or_else(|error| {
         tracing::warn!(%error, "a step's containers could not be removed; its stage's end does it");
@@ -105,7 +102,7 @@ struct StepRun {
     run: Arc<StageRun>,
     stage: Stage,
     step: Step,
-    log: LogWriter,
+    log: Journal,
     cancel: CancellationToken,
 }
 
@@ -121,13 +118,20 @@ impl StepRun {
                 Ok(approved) => Arc::new(approved),
                 Err(reason) => return Ok(End::error(reason)),
             };
-            let exits = match self.containers(&approved, begin).await? {
+            let exits = match self.exits(&round, &approved, begin).await? {
                 Ok(exits) => exits,
                 Err(reason) => return Ok(End::error(reason)),
             };
             let Some(uses) = &round.plan.uses else { return Ok(end_of_image_step(&exits)) };
             match self.react(uses, &round.plan, exits).await? {
-                Next::Round(plan) if round.number + 1 < MAX_ROUNDS => round = self.store_round(round.number + 1, plan).await?,
+                Next::Round(plan) if round.number + 1 < MAX_ROUNDS => {
+                    // Before the next round is stored: its containers are called as this one's are, and those must not be taken for them.
+                    let released = self.run.app.engine.release(self.run.step_id(&self.step)).await;
+                    if let Err(error) = released {
+                        return Ok(End::error(error.reason()));
+                    }
+                    round = self.store_round(round.number + 1, plan).await?;
+                }
                 Next::Round(_) => {
                     let message = format!("the step type asked for more than {MAX_ROUNDS} rounds");
                     return Ok(End::error(Reason::new("too-many-rounds", message)));
@@ -136,6 +140,38 @@ impl StepRun {
             }
             begin = Begin::Fresh;
         }
+    }
+
+    /// How the containers of a round ended: told by the row where an earlier process has stored it, else by running them.
+    async fn exits(
+        &self,
+        round: &Round,
+        approved: &Arc<Approved<StepPlan>>,
+        begin: Begin,
+    ) -> anyhow::Result<Result<Vec<Exit>, Reason>> {
+        if begin == Begin::Again && !self.step.exits.is_empty() {
+            return Ok(Ok(self.step.exits.clone()));
+        }
+        if self.log.is_finished() && !round.plan.containers.is_empty() {
+            // The end was told already and not stored: nothing may run after it.
+            return Ok(
+                Err(Reason::new("lost", "the server ended before it stored how the step ended").help("restart the build")),
+            );
+        }
+        let exits = match self.containers(approved, begin, self.stored(round)).await? {
+            Ok(exits) => exits,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let stored = exits.clone();
+        self.run.change_step(self.step.number, move |step| step.exits.clone_from(&stored)).await?;
+        Ok(Ok(exits))
+    }
+
+    /// How much of the output of a round's container the log has. The log counts for the whole step: with several containers or rounds it is not
+    /// known whose bytes those were. Then output is told twice rather than not at all.
+    fn stored(&self, round: &Round) -> Stored {
+        let is_only = round.number == 0 && round.plan.containers.len() == 1;
+        if is_only { self.log.stored() } else { Stored::default() }
     }
 
     /// The proof that the round may run, from what is stored.
@@ -149,14 +185,19 @@ impl StepRun {
     }
 
     /// Runs the containers of a plan in the order of their needs.
-    async fn containers(&self, plan: &Arc<Approved<StepPlan>>, begin: Begin) -> anyhow::Result<Result<Vec<Exit>, Reason>> {
+    async fn containers(
+        &self,
+        plan: &Arc<Approved<StepPlan>>,
+        begin: Begin,
+        stored: Stored,
+    ) -> anyhow::Result<Result<Vec<Exit>, Reason>> {
         let secrets = match self.run.secrets.of_plan(plan.get()) {
             Ok(secrets) => secrets,
             Err(reason) => return Ok(Err(reason)),
         };
         let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
         let env = self.environment()?;
-        let containers = self.container_graph(plan, begin, &env, &secrets, sender);
+        let containers = self.container_graph(plan, (begin, stored), &env, &secrets, sender);
         let (exits, written) = tokio::join!(containers, self.write_log(receiver));
         written?;
         Ok(exits)
@@ -165,7 +206,7 @@ impl StepRun {
     async fn container_graph(
         &self,
         plan: &Arc<Approved<StepPlan>>,
-        begin: Begin,
+        (begin, stored): (Begin, Stored),
         env: &BTreeMap<String, String>,
         secrets: &BTreeMap<String, SecretString>,
         output: mpsc::Sender<Output>,
@@ -193,8 +234,8 @@ impl StepRun {
                     timeout: None,
                 };
                 let cancel = if container.service { services.child_token() } else { self.cancel.child_token() };
-                let run = Arc::clone(&self.run);
-                tasks.spawn(run_container(run, launch, begin, self.stored(), output.clone(), cancel));
+                let (run, output) = (Arc::clone(&self.run), output.clone());
+                tasks.spawn(ContainerRun { run, launch, stored, output, cancel }.to_its_end(begin));
             }
             let working = plan.get().containers.iter().any(|one| !one.service && !exits.contains_key(&one.id));
             if !working || self.cancel.is_cancelled() {
@@ -211,11 +252,6 @@ impl StepRun {
             }
         }
         Ok(plan.get().containers.iter().filter_map(|container| exits.remove(&container.id)).collect())
-    }
-
-    fn stored(&self) -> Stored {
-        let stored = self.log.stored();
-        Stored { stdout: stored.stdout, stderr: stored.stderr }
     }
 
     async fn write_log(&self, mut output: mpsc::Receiver<Output>) -> anyhow::Result<()> {
@@ -250,7 +286,7 @@ impl StepRun {
         let end = if self.cancel.is_cancelled() { RoundEnd::Cancelled } else { RoundEnd::Exited(exits) };
         let answer = step_type.react(input, plan, end).await;
         for line in &answer.report.log {
-            self.log.write(Stream::Host, now(), format!("{}: {}\n", uses, line.message)).await?;
+            self.log.write(Stream::Host, now(), format!("{}: {}\n", uses, line.message).into()).await?;
         }
         Ok(match answer.result {
             Ok(Directive::Run(plan)) => Next::Round(plan),
@@ -263,7 +299,7 @@ impl StepRun {
     async fn conclude(&self, conclusion: Conclusion) -> anyhow::Result<End> {
         for finding in &conclusion.findings {
             let remedy = finding.remedy.as_deref().map_or(String::new(), |remedy| format!(" ({remedy})"));
-            self.log.say(now(), &format!("{}: {}{remedy}", finding.rule_id, finding.message)).await?;
+            self.log.say(&format!("{}: {}{remedy}", finding.rule_id, finding.message)).await?;
         }
         let reason = (!conclusion.message.is_empty()).then(|| Reason::new("step-type", conclusion.message.clone()));
         Ok(End { status: conclusion.status, reason, conclusion: Some(conclusion) })
@@ -284,6 +320,7 @@ impl StepRun {
                 write.change_stage(id, &notifiers, at, |stage| {
                     for step in stage.steps.iter_mut().filter(|step| step.number == step_number) {
                         step.round = Some(stored.clone());
+                        step.exits.clear();
                     }
                     Ok(())
                 })
@@ -306,34 +343,4 @@ fn end_of_image_step(exits: &[Exit]) -> End {
     };
     let status = exit.cause.status(exit.code);
     End::new(status, exit.reason())
-}
-
-/// One container to its end. While the engine does not answer, it is asked again: the container may well run on.
-async fn run_container(
-    run: Arc<StageRun>,
-    launch: Launch,
-    begin: Begin,
-    stored: Stored,
-    output: mpsc::Sender<Output>,
-    cancel: CancellationToken,
-) -> Result<Exit, Reason> {
-    let engine = &run.app.engine;
-    let mut error = match begin {
-        Begin::Fresh => engine.run(launch.clone(), output.clone(), cancel.clone()).await,
-        Begin::Again => engine.adopt(launch.clone(), stored, output.clone(), cancel.clone()).await,
-    };
-    let give_up = tokio::time::Instant::now() + ENGINE_PATIENCE;
-    let mut pause = Duration::from_secs(1);
-    loop {
-        match error {
-            Ok(exit) => return Ok(exit),
-            Err(trouble) if trouble.is_passing() && tokio::time::Instant::now() < give_up => {
-                tracing::warn!(step = %launch.step, error = %trouble, "the engine is in trouble; asking again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(15));
-                error = engine.adopt(launch.clone(), stored, output.clone(), cancel.clone()).await;
-            }
-            Err(trouble) => return Err(EngineError::reason(&trouble)),
-        }
-    }
 }

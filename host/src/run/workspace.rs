@@ -3,30 +3,37 @@
 use beespace_core::build::Step;
 use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
+use tokio_util::sync::CancellationToken;
 
 use super::StageRun;
-use crate::app::now;
+use super::journal::Journal;
 use crate::engine::archive;
 
 /// Makes the stage's room and fills it. Done again after a crash it begins anew: nothing of the user has run before it is through.
-pub(super) async fn fill(run: &StageRun, step: &Step) -> anyhow::Result<(Status, Option<Reason>)> {
-    let log = run.app.logs.writer(run.step_id(step), run.mask.clone(), run.app.config.limits.log_bytes).await?;
-    let filled = fill_and_tell(run, &log).await;
-    if let Err(reason) = &filled {
-        log.say(now(), &reason.to_string()).await?;
+pub(super) async fn fill(run: &StageRun, step: &Step, cancel: &CancellationToken) -> anyhow::Result<(Status, Option<Reason>)> {
+    let log = Journal::open(run, step).await?;
+    let filled = tokio::select! {
+        filled = fill_and_tell(run, &log) => Some(filled),
+        () = cancel.cancelled() => None,
+    };
+    match &filled {
+        Some(Ok(())) => {}
+        Some(Err(reason)) => log.say(&reason.to_string()).await?,
+        None => log.say("It was stopped before the sources were in place.").await?,
     }
-    log.finish(now(), None).await?;
+    log.finish().await?;
     Ok(match filled {
-        Ok(()) => (Status::Success, None),
-        Err(reason) => (Status::Error, Some(reason)),
+        Some(Ok(())) => (Status::Success, None),
+        Some(Err(reason)) => (Status::Error, Some(reason)),
+        None => (Status::Killed, Some(Reason::new("cancelled", "it was stopped"))),
     })
 }
 
-async fn fill_and_tell(run: &StageRun, log: &crate::log::LogWriter) -> Result<(), Reason> {
+async fn fill_and_tell(run: &StageRun, log: &Journal) -> Result<(), Reason> {
     let engine = &run.app.engine;
     let stage = run.stage().map_err(|error| Reason::new("store", error.to_string()))?;
     let build = &run.build;
-    let tell = async |line: String| log.say(now(), &line).await.map_err(|error| Reason::new("log", error.to_string()));
+    let tell = async |line: String| log.say(&line).await.map_err(|error| Reason::new("log", error.to_string()));
     engine.destroy(run.id).await.map_err(|error| error.reason())?;
     engine.open(run.id).await.map_err(|error| error.reason())?;
     let options = &stage.pipeline.clone;

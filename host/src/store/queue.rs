@@ -109,6 +109,16 @@ impl Write<'_> {
         self.row(QUEUE, "queue", queue.key(id).as_slice())
     }
 
+    /// The work on a row has come further: the attempts before this one are forgiven.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub fn forgive(&self, queue: Queue, id: &[u8]) -> Result<(), StoreError> {
+        let Some(mut waiting) = self.waiting_row(queue, id)? else { return Ok(()) };
+        waiting.attempts = waiting.attempts.min(1);
+        self.put(QUEUE, "queue", queue.key(id).as_slice(), &waiting)
+    }
+
     /// Gives the row up: it leaves the queue and shows as a dead letter.
     ///
     /// # Errors

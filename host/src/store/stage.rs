@@ -50,6 +50,11 @@ impl Write<'_> {
         }
         self.put_stage(&stage)?;
         self.announce_changes(id, &old, &stage);
+        let ended = |stage: &Stage| stage.steps.iter().filter(|step| step.status.is_over()).count();
+        // Many restarts of the server must not bury a stage that gets on between them.
+        if ended(&stage) > ended(&old) {
+            self.forgive(Queue::Run, &key_of_stage(id))?;
+        }
         if stage.status != old.status || stage.reason != old.reason || stage.started_at != old.started_at {
             self.requeue(id, &old, &stage, now)?;
             self.refresh_build(id.build, notifiers, now)?;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use beespace_core::floor::is_mountable;
 use beespace_core::plan::{Container, MountSource, Network, WORKSPACE};
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountVolumeOptions};
 
 use super::DockerOptions;
 use super::names::Labels;
-use super::parcel::{Parcels, is_mountable};
+use super::parcel::Parcels;
 use super::stage::volume;
 use crate::engine::Launch;
 

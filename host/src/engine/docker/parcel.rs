@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use beespace_core::floor::is_mountable;
 use beespace_core::plan::{Container, SecretTarget};
 use beespace_core::script::{is_variable, quote};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -89,21 +90,6 @@ impl Parcels {
         }
         tar.into_inner()
     }
-}
-
-/// Whether a volume may cover a directory: one that hides the image's programs or the kernel's files would make the container another one
-/// than policies have seen.
-pub(super) fn is_mountable(path: &str) -> bool {
-    let Some(inner) = path.strip_prefix('/') else { return false };
-    let mut parts = inner.split('/');
-    let clean = inner.split('/').all(|part| !part.is_empty() && part != "." && part != "..") && !path.contains(['\0', ':']);
-    let first = parts.next().unwrap_or_default();
-    let whole = parts.next().is_none();
-    let system = matches!(first, "proc" | "sys" | "dev" | "bin" | "sbin" | "lib" | "lib32" | "lib64" | "boot" | ".beespace");
-    let covering = whole && matches!(first, "usr" | "etc" | "run" | "var");
-    let programs =
-        ["/usr/bin", "/usr/sbin", "/usr/lib", "/usr/local/bin", "/usr/local/sbin"].iter().any(|dir| path.starts_with(dir));
-    clean && !system && !covering && !programs
 }
 
 #[cfg(test)]

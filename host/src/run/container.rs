@@ -1,0 +1,89 @@
+//! One container to its end, whatever becomes of the engine meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use beespace_core::outcome::{Exit, ExitCause, Reason, Stream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::StageRun;
+use super::step::{Begin, OUTPUT_QUEUE};
+use crate::engine::{EngineError, Launch, Output, Stored};
+
+/// How long an engine may be away before its containers count as lost.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(300);
+
+/// A container that is being brought to its end.
+pub(super) struct ContainerRun {
+    pub(super) run: Arc<StageRun>,
+    pub(super) launch: Launch,
+    /// How much of its output the log has.
+    pub(super) stored: Stored,
+    pub(super) output: mpsc::Sender<Output>,
+    pub(super) cancel: CancellationToken,
+}
+
+impl ContainerRun {
+    /// Runs it, or takes it up. While the engine does not answer, it is asked again: the container may well run on.
+    pub(super) async fn to_its_end(mut self, begin: Begin) -> Result<Exit, Reason> {
+        let mut answer = match begin {
+            Begin::Fresh => self.start().await,
+            Begin::Again => self.take_up().await,
+        };
+        let give_up = Instant::now() + ENGINE_PATIENCE;
+        let mut pause = Duration::from_secs(1);
+        loop {
+            match answer {
+                Ok(exit) => return Ok(exit),
+                Err(trouble) if trouble.is_passing() && Instant::now() < give_up => {
+                    tracing::warn!(step = %self.launch.step, error = %trouble, "the engine is in trouble; asking again");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(15));
+                    answer = self.take_up().await;
+                }
+                Err(trouble) => return Err(trouble.reason()),
+            }
+        }
+    }
+
+    async fn start(&mut self) -> Result<Exit, EngineError> {
+        let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
+        let started = self.run.app.engine.run(self.launch.clone(), sender, self.cancel.clone());
+        let (exit, ()) = tokio::join!(started, carry(receiver, &self.output, &mut self.stored));
+        exit
+    }
+
+    /// Asks what became of it. One that is not there and of which the log has not a byte was never made: nobody removes a container of a step
+    /// whose exits are not stored, so its turn is now. The engine's own rule (at most one start an attempt) holds for that call, too. With output
+    /// in the log it did run, and is lost: running it again could do twice what is to be done once.
+    async fn take_up(&mut self) -> Result<Exit, EngineError> {
+        let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
+        let adopted = self.run.app.engine.adopt(self.launch.clone(), self.stored, sender, self.cancel.clone());
+        let (exit, ()) = tokio::join!(adopted, carry(receiver, &self.output, &mut self.stored));
+        let exit = exit?;
+        if exit.cause != ExitCause::Lost || self.stored != Stored::default() {
+            return Ok(exit);
+        }
+        match self.start().await {
+            // The whole stage is gone, and whatever ran in it.
+            Err(EngineError::NotOpen(_)) => Ok(exit),
+            other => other,
+        }
+    }
+}
+
+/// Hands output on and counts it: what was handed on is not asked for again.
+async fn carry(mut from: mpsc::Receiver<Output>, to: &mpsc::Sender<Output>, stored: &mut Stored) {
+    while let Some(piece) = from.recv().await {
+        let length = piece.bytes.len() as u64;
+        match piece.stream {
+            Stream::Stdout => stored.stdout += length,
+            Stream::Stderr => stored.stderr += length,
+            Stream::Host => {}
+        }
+        // A reader who is gone has its reasons; the container goes on.
+        let _ = to.send(piece).await;
+    }
+}

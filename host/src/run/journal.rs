@@ -1,0 +1,68 @@
+//! A step's log as its runner sees it: one that may be finished already.
+
+use std::time::Duration;
+
+use beespace_core::build::Step;
+use beespace_core::outcome::Stream;
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use super::StageRun;
+use crate::app::now;
+use crate::engine::Stored;
+use crate::log::{LogEnd, LogError, LogWriter};
+
+/// How long a writer that was let go of may take for its last frame.
+const HANDOVER: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(20);
+
+/// The log of a step in hand. Where a server ended after it finished the log and before it stored the step's end, the log is finished:
+/// everything was said then, and saying it again says nothing.
+#[derive(Debug)]
+pub(super) struct Journal(Option<LogWriter>);
+
+impl Journal {
+    pub(super) async fn open(run: &StageRun, step: &Step) -> Result<Self, LogError> {
+        let give_up = Instant::now() + HANDOVER;
+        loop {
+            match run.app.logs.writer(run.step_id(step), run.mask.clone(), run.app.config.limits.log_bytes).await {
+                Ok(writer) => return Ok(Self(Some(writer))),
+                Err(LogError::Finished(_)) => return Ok(Self(None)),
+                // An earlier attempt at the stage was dropped, and its writer still writes what it took.
+                Err(LogError::Busy(_)) if Instant::now() < give_up => sleep(RETRY).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether everything was said before.
+    pub(super) fn is_finished(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// How much of the containers' output is on disk.
+    pub(super) fn stored(&self) -> Stored {
+        let stored = self.0.as_ref().map(LogWriter::stored).unwrap_or_default();
+        Stored { stdout: stored.stdout, stderr: stored.stderr }
+    }
+
+    pub(super) async fn write(&self, stream: Stream, at: beespace_core::time::Timestamp, bytes: Bytes) -> Result<(), LogError> {
+        match &self.0 {
+            Some(writer) => writer.write(stream, at, bytes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Says one line as the host.
+    pub(super) async fn say(&self, line: &str) -> Result<(), LogError> {
+        self.write(Stream::Host, now(), format!("{line}\n").into()).await
+    }
+
+    /// What is missing from the log in the end; nothing is said of one that was finished before.
+    pub(super) async fn finish(self) -> Result<Option<LogEnd>, LogError> {
+        match self.0 {
+            Some(writer) => writer.finish(now(), None).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The way of a push with a real engine: what containers see, how they end, what is left of them.
+
+use std::time::{Duration, Instant};
+
+use beespace_core::build::{Build, CancelRequest, Stage, Step};
+use beespace_core::ids::StageId;
+use beespace_core::outcome::ExitCause;
+use beespace_core::status::Status;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::docker;
+use beespace_tests::gogs::PracticeGogs;
+use serde_json::{Value, json};
+
+const REPO: &str = "ada/hive";
+
+struct World {
+    gogs: PracticeGogs,
+    beespace: Beespace,
+    image: String,
+}
+
+impl World {
+    async fn new(extra: &str) -> Self {
+        let image = docker::image().await.unwrap();
+        let gogs = PracticeGogs::start().await.unwrap();
+        gogs.create_repository(REPO).await.unwrap();
+        let beespace = Beespace::start(&gogs, &format!("[engine]\nkind = \"docker\"\n{extra}")).await.unwrap();
+        beespace.enable(REPO).await.unwrap();
+        Self { gogs, beespace, image }
+    }
+
+    /// Pushes a pipeline; a step without an image gets the tests' own. JSON is YAML, too.
+    async fn push(&self, mut pipeline: Value) {
+        for step in pipeline["steps"].as_array_mut().unwrap() {
+            if step.get("image").is_none() && step.get("uses").is_none() {
+                step["image"] = json!(self.image);
+            }
+        }
+        self.gogs.push(REPO, "main", &[(".beespace.yml", &pipeline.to_string())], "Change the hive").await.unwrap();
+    }
+
+    async fn build(&self, pipeline: Value) -> Build {
+        self.push(pipeline).await;
+        let number = u64::try_from(self.beespace.builds().unwrap().iter().filter(|build| build.number.is_some()).count());
+        self.beespace.finished(REPO, number.unwrap().max(1)).await.unwrap()
+    }
+
+    async fn running(&self, step: &str) -> Build {
+        running(&self.beespace, step).await
+    }
+
+    fn step(&self, build: &Build, name: &str) -> Step {
+        self.beespace.step(build, name).unwrap()
+    }
+
+    /// What a step said, without the trace of its script.
+    async fn log(&self, build: &Build, step: &str) -> Vec<String> {
+        self.beespace.log(build, step).await.unwrap().into_iter().filter(|line| !line.starts_with("+ ")).collect()
+    }
+
+    async fn cancel(&self, build: &Build) {
+        let stage = self.beespace.stage(build).unwrap();
+        let app = &self.beespace.app;
+        let at = beespace::app::now();
+        let ask = move |stage: &mut Stage| {
+            stage.cancel_requested = Some(CancelRequest { by: "ada".to_owned(), at });
+            stage.reason = Some(beespace_core::outcome::Reason::new("cancelled", "cancelled by ada"));
+            Ok(())
+        };
+        let id = StageId { build: build.id, stage: stage.number };
+        app.store.change_stage(id, app.plugins.notifier_names(), at, ask).await.unwrap();
+    }
+
+    /// Nothing of this instance is in the engine any more.
+    async fn is_clean(&self) {
+        is_clean(&self.beespace).await;
+    }
+}
+
+async fn running(beespace: &Beespace, step: &str) -> Build {
+    let look = async || {
+        let Some(build) = beespace.build(REPO, 1)? else { return Ok(None) };
+        let step = beespace.step(&build, step).ok();
+        Ok(step.filter(|step| step.status == Status::Running).map(|_| build))
+    };
+    beespace.when("the step to run", look).await.unwrap()
+}
+
+async fn is_clean(beespace: &Beespace) {
+    let look = async || Ok(beespace.app.engine.inventory().await?.is_empty().then_some(()));
+    beespace.when("an engine without leftovers", look).await.unwrap();
+}
+
+fn reason(step: &Step) -> String {
+    step.reason.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_have_the_sources_and_any_user_can_write_there() {
+    let world = World::new("").await;
+    world.gogs.push(REPO, "main", &[("README.md", "# Hive\n")], "First").await.unwrap();
+    let look =
+        "git log --format=%s; echo \"dirty: [$(git status --porcelain)]\"; echo made > by-root; echo $BEESPACE_BUILD_NUMBER";
+    let write = "echo made > by-user; cat by-root README.md; id -u";
+    let pipeline = json!({ "clone": { "depth": 1 }, "steps": [
+        { "name": "look", "run": look },
+        { "name": "write", "run": format!("su user -c '{write}'") },
+    ] });
+    let build = world.build(pipeline).await;
+    let (looked, wrote) = (world.log(&build, "look").await, world.log(&build, "write").await);
+    assert_eq!(build.status, Status::Success, "{looked:#?} {wrote:#?} {build:#?}");
+    assert_eq!(looked, ["Change the hive", "dirty: []", "1"]);
+    assert_eq!(wrote, ["made", "# Hive", "1000"].map(String::from));
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_end_is_named_by_its_cause() {
+    let world = World::new("[limits]\nstep_memory = \"32MiB\"\n").await;
+    let free = json!([]);
+    let build = world
+        .build(json!({ "steps": [
+            { "name": "three", "run": "exit 3", "needs": free, "failure": "ignore" },
+            { "name": "hungry", "run": "tail -c 200000000 /dev/zero", "needs": free },
+            { "name": "absent", "image": "localhost:1/no/such:1", "run": "true", "needs": free },
+            { "name": "slow", "run": "sleep 60", "needs": free, "timeout": "1s" },
+        ] }))
+        .await;
+    let three = world.step(&build, "three");
+    assert_eq!((three.status, &*reason(&three)), (Status::Failure, "the program returned 3"));
+    assert_eq!((three.exits[0].cause, three.exits[0].code), (ExitCause::Exited, Some(3)));
+    let hungry = world.step(&build, "hungry");
+    assert_eq!((hungry.status, hungry.reason.as_ref().unwrap().code.as_str()), (Status::Failure, "out-of-memory"));
+    let absent = world.step(&build, "absent");
+    assert_eq!((absent.status, absent.reason.as_ref().unwrap().code.as_str()), (Status::Error, "image-failed"));
+    assert!(reason(&absent).contains("localhost:1/no/such:1"), "{}", reason(&absent));
+    let slow = world.step(&build, "slow");
+    assert_eq!((slow.status, slow.reason.as_ref().unwrap().code.as_str()), (Status::Killed, "step-timeout"));
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_that_takes_too_long_is_stopped_with_the_reason() {
+    let world = World::new("").await;
+    let build = world.build(json!({ "timeout": "3s", "steps": [{ "name": "slow", "run": "sleep 60" }] })).await;
+    assert_eq!(build.status, Status::Killed, "{build:#?}");
+    assert_eq!(world.step(&build, "slow").reason.unwrap().code, "stage-timeout");
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_stage_ends_soon_and_leaves_nothing() {
+    let world = World::new("").await;
+    world.push(json!({ "steps": [{ "name": "slow", "run": "echo on; sleep 60" }, { "name": "after", "run": "true" }] })).await;
+    let build = world.running("slow").await;
+    let began = Instant::now();
+    world.cancel(&build).await;
+    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert_eq!(build.status, Status::Killed);
+    assert!(reason(&world.step(&build, "slow")).contains("ada"));
+    assert_ne!(world.step(&build, "after").status, Status::Success);
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_keep_their_order_and_secrets_stay_hidden() {
+    let world = World::new("").await;
+    world.beespace.set_secret("token", "nectar-and-pollen").await.unwrap();
+    let script = "echo out; sleep 0.3; echo err >&2; sleep 0.3; echo \"got $TOKEN\"; sleep 2";
+    let env = json!({ "TOKEN": { "from_secret": "token" } });
+    world.push(json!({ "steps": [{ "name": "use", "env": env, "run": script }] })).await;
+    let build = world.running("use").await;
+    let api = docker::api().await.unwrap();
+    let name = world
+        .beespace
+        .when("the container", async || {
+            let listed = api.list_containers(None::<bollard::query_parameters::ListContainersOptions>).await?;
+            let label = |labels: &std::collections::HashMap<String, String>| {
+                labels.get("beespace.build") == Some(&build.id.to_string()) && labels.contains_key("beespace.step")
+            };
+            Ok(listed.into_iter().find(|one| one.labels.as_ref().is_some_and(label)).and_then(|one| one.id))
+        })
+        .await
+        .unwrap();
+    let seen = api.inspect_container(&name, None::<bollard::query_parameters::InspectContainerOptions>).await.unwrap();
+    assert!(!serde_json::to_string(&seen).unwrap().contains("nectar-and-pollen"));
+    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let log = world.log(&build, "use").await;
+    assert_eq!(build.status, Status::Success, "{log:#?}");
+    assert_eq!(log[..2], ["out", "err"]);
+    assert!(log[2].starts_with("got ") && !log[2].contains("nectar"), "{log:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_without_needs_overlap_and_a_failure_can_cancel_them() {
+    let world = World::new("").await;
+    let meet = |me: &str, other: &str| format!("touch {me}; until [ -e {other} ]; do sleep 0.1; done");
+    let build = world
+        .build(json!({ "steps": [
+            { "name": "a", "needs": [], "run": meet("a", "b") },
+            { "name": "b", "needs": [], "run": meet("b", "a") },
+            { "name": "fails", "needs": ["a", "b"], "failure": "cancel", "run": "until [ -e on ]; do sleep 0.1; done; exit 1" },
+            { "name": "long", "needs": ["a", "b"], "run": "touch on; sleep 60" },
+        ] }))
+        .await;
+    assert_eq!(build.status, Status::Failure, "{build:#?}");
+    assert_eq!((world.step(&build, "a").status, world.step(&build, "b").status), (Status::Success, Status::Success));
+    let long = world.step(&build, "long");
+    assert_eq!((long.status, long.reason.unwrap().code.as_str()), (Status::Killed, "cancelled-by-sibling"));
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_plan_makes_nothing_and_pulls_nothing() {
+    let policy =
+        "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/acme/*\"] }\n";
+    let world = World::new(policy).await;
+    let build = world.build(json!({ "steps": [{ "name": "pull", "image": "localhost:1/no/such:1", "run": "true" }] })).await;
+    assert_eq!(build.status, Status::Declined);
+    let step = world.step(&build, "pull");
+    assert_eq!((step.status, step.started_at, step.exits.len()), (Status::Skipped, None, 0));
+    assert!(world.log(&build, "pull").await.is_empty());
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_outlives_the_server_and_its_log_has_every_line_once() {
+    let World { gogs, beespace, image } = World::new("").await;
+    let script = "n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo $n; sleep 0.1; done; exit 7";
+    let pipeline = json!({ "steps": [{ "name": "count", "image": image, "run": script }] }).to_string();
+    gogs.push(REPO, "main", &[(".beespace.yml", &pipeline)], "Count").await.unwrap();
+    let build = running(&beespace, "count").await;
+    let mut beespace = beespace;
+    for lines in [5, 25] {
+        let look = async || Ok((beespace.log(&build, "count").await?.len() >= lines).then_some(()));
+        beespace.when("lines", look).await.unwrap();
+        beespace = beespace.restart().await.unwrap();
+    }
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    let log = beespace.log(&build, "count").await.unwrap();
+    let numbers: Vec<u32> = log.iter().filter_map(|line| line.parse().ok()).collect();
+    assert_eq!(numbers, (1..=60).collect::<Vec<u32>>(), "{log:#?}");
+    let step = beespace.step(&build, "count").unwrap();
+    assert_eq!((step.status, step.exits[0].code), (Status::Failure, Some(7)));
+    assert_eq!(beespace.builds().unwrap().len(), 1);
+    is_clean(&beespace).await;
+}
