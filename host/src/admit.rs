@@ -14,7 +14,8 @@ use beespace_wasm::PolicyRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::app::{App, now};
+use crate::app::App;
+use crate::clock::now;
 
 /// What a decision is made about, besides its subject.
 #[derive(Debug, Clone, Copy)]

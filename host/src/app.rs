@@ -1,12 +1,11 @@
 //! The composition root: what lives long, and who knows whom.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use beespace_core::build::Build;
 use beespace_core::ids::BuildId;
-use beespace_core::time::Timestamp;
 use beespace_wasm::{CacheOptions, Host, HostOptions};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -23,7 +22,7 @@ use crate::source::Mirrors;
 use crate::store::build::Builds as _;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
-use crate::workers::Beats;
+use crate::worker::Beats;
 
 /// Everything that lives as long as the server.
 #[derive(Debug)]
@@ -111,11 +110,4 @@ fn make_private(dir: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
-}
-
-/// The wall clock, read here and nowhere else.
-#[must_use]
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

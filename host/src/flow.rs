@@ -11,7 +11,8 @@ use beespace_core::intake::{self, Intake};
 use beespace_core::outcome::Reason;
 use beespace_core::verify;
 
-use crate::app::{App, now};
+use crate::app::App;
+use crate::clock::now;
 use crate::resolve::{Resolved, resolve};
 use crate::store::StoreError;
 use crate::store::build::Prepared;

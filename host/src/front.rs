@@ -1,7 +1,6 @@
 //! What pages and API work with: the parts of the running server that people may touch.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use beespace_core::digest::Digest;
 use beespace_core::time::Timestamp;
@@ -9,6 +8,7 @@ use beespace_wasm::Plugin;
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
+use crate::clock;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::forge::Enabler;
@@ -17,7 +17,7 @@ use crate::seal::Key;
 use crate::store::Store;
 use crate::store::build::Notifiers;
 use crate::telemetry::Metrics;
-use crate::workers::Beats;
+use crate::worker::Beats;
 
 /// The state of every handler of pages and API.
 #[derive(Debug, Clone)]
@@ -51,7 +51,6 @@ impl Front {
     /// The present, as rows and pages write it.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        clock::now()
     }
 }

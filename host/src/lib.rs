@@ -6,6 +6,7 @@ pub mod admit;
 pub mod api;
 pub mod app;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod engine;

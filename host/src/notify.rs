@@ -9,7 +9,8 @@ use beespace_core::time::Timestamp;
 use beespace_wasm::{NoticeInput, SendError};
 
 use crate::address;
-use crate::app::{App, now};
+use crate::app::App;
+use crate::clock::now;
 use crate::store::outbox::Notices as _;
 use crate::store::queue::backoff;
 use crate::store::{Queue, StoreError};

@@ -14,7 +14,8 @@ use beespace_core::status::Status;
 use beespace_wasm::{PlanError, StepInput};
 
 use crate::admit::{self, Matter};
-use crate::app::{App, now};
+use crate::app::App;
+use crate::clock::now;
 use crate::resolve::{self, Commit, CommitFiles};
 use crate::store::StoreError;
 use crate::store::build::Prepared;

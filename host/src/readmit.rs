@@ -11,7 +11,8 @@ use beespace_core::pipeline;
 use beespace_core::policy::Decision;
 use beespace_core::status::Status;
 
-use crate::app::{App, now};
+use crate::app::App;
+use crate::clock::now;
 use crate::prepare;
 use crate::store::StoreError;
 use crate::store::build::Builds as _;

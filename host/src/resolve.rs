@@ -13,7 +13,8 @@ use beespace_core::pipeline::when::ChangedPaths;
 use beespace_core::status::Status;
 use beespace_wasm::{Pending, SourceEntry, SourceFiles, SourceKind};
 
-use crate::app::{App, now};
+use crate::app::App;
+use crate::clock::now;
 use crate::source::{self, Checkout, CheckoutRequest, EntryKind, Mirror, Pin, SourceError};
 use crate::store::queue::backoff;
 use crate::worker::Trouble;

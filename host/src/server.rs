@@ -11,7 +11,8 @@ use axum::Router;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 
-use crate::app::{App, now};
+use crate::app::App;
+use crate::clock::now;
 use crate::config::Config;
 use crate::forge::Enabler;
 use crate::front::Front;

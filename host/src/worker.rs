@@ -13,11 +13,35 @@ use beespace_core::time::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
 use crate::store::queue::{self, Taken};
 use crate::store::{Queue, Store, StoreError, Waiting};
 
 /// The longest sleep: a worker that has not looked for longer than a few of these is stuck, and `/readyz` says so.
 const BEAT: Duration = Duration::from_secs(10);
+
+/// A worker that has not looked for this long is stuck.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// When each worker looked last.
+#[derive(Debug, Clone, Default)]
+pub struct Beats([Arc<AtomicU64>; Queue::COUNT]);
+
+impl Beats {
+    pub(crate) fn of(&self, queue: Queue) -> Arc<AtomicU64> {
+        self.0.get(queue as usize).cloned().unwrap_or_default()
+    }
+
+    /// Whether every worker has looked at its queue lately.
+    #[must_use]
+    pub fn are_regular(&self) -> bool {
+        let at = clock::now();
+        self.0.iter().all(|beat| {
+            let last = beat.load(Ordering::Relaxed);
+            at.0.saturating_sub(last) < u64::try_from(STUCK.as_millis()).unwrap_or(u64::MAX)
+        })
+    }
+}
 
 /// How working on a row did not come to its end.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,7 @@
 //! The four workers, one for each queue, and how each ends a row that cannot be saved.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use beespace_core::build::Stage;
 use beespace_core::ids::{BuildId, DeliveryId, NoticeId, StageId};
@@ -14,7 +13,8 @@ use beespace_core::time::Timestamp;
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
-use crate::app::{App, now};
+use crate::app::App;
+use crate::clock::now;
 use crate::flow;
 use crate::store::build::Builds as _;
 use crate::store::delivery::{Deliveries as _, Settlement};
@@ -27,28 +27,6 @@ use crate::worker::{Duties, Trouble, Worker};
 const PREPARED_AT_ONCE: usize = 8;
 /// Notices sent at once: mostly waiting for others.
 const SENT_AT_ONCE: usize = 8;
-/// A worker that has not looked for this long is stuck.
-const STUCK: Duration = Duration::from_secs(60);
-
-/// When each worker looked last.
-#[derive(Debug, Clone, Default)]
-pub struct Beats([Arc<AtomicU64>; Queue::COUNT]);
-
-impl Beats {
-    fn of(&self, queue: Queue) -> Arc<AtomicU64> {
-        self.0.get(queue as usize).cloned().unwrap_or_default()
-    }
-
-    /// Whether every worker has looked at its queue lately.
-    #[must_use]
-    pub fn are_regular(&self) -> bool {
-        let at = now();
-        self.0.iter().all(|beat| {
-            let last = beat.load(Ordering::Relaxed);
-            at.0.saturating_sub(last) < u64::try_from(STUCK.as_millis()).unwrap_or(u64::MAX)
-        })
-    }
-}
 
 /// Starts all of them; they end when the server stops.
 pub fn start(app: &Arc<App>) -> JoinSet<()> {

@@ -61,7 +61,7 @@ impl World {
     async fn cancel(&self, build: &Build) {
         let stage = self.beespace.stage(build).unwrap();
         let app = &self.beespace.app;
-        let at = beespace::app::now();
+        let at = beespace::clock::now();
         let ask = move |stage: &mut Stage| {
             stage.cancel_requested = Some(CancelRequest { by: "ada".to_owned(), at });
             stage.reason = Some(beespace_core::outcome::Reason::new("cancelled", "cancelled by ada"));

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use beespace::app::{App, now};
+use beespace::app::App;
+use beespace::clock::now;
 use beespace::config::Config;
 use beespace::forge::Enabler;
 use beespace::server;

@@ -19,6 +19,8 @@ use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::now;
+
 pub mod archive;
 pub mod docker;
 pub mod dummy;
@@ -207,12 +209,6 @@ impl Launch {
 
 /// The program that holds a stage's network (`host/gate`), for the architecture of this host.
 pub const GATE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/beespace-gate"));
-
-/// The clock of this machine.
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
 
 /// Says something to the reader of the log, in the host's name.
 async fn say(output: &OutputSender, text: impl Into<String>) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use beespace_core::time::Timestamp;
 use beespace_wasm::{KvEntry, KvError, KvPut, KvStore, Pending, SecretSource, SecretValue};
 
-use crate::app::now;
+use crate::clock::now;
 use crate::seal::Key;
 use crate::store::kv::{Put, Values as _};
 use crate::store::sealed::{SecretScope, Secrets as _};

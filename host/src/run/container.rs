@@ -27,7 +27,7 @@ pub(super) struct ContainerRun {
 
 impl ContainerRun {
     /// Runs it, or takes it up. While the engine does not answer, it is asked again: the container may well run on.
-    pub(super) async fn to_its_end(mut self, begin: Begin) -> Result<Exit, Reason> {
+    pub(super) async fn until_exit(mut self, begin: Begin) -> Result<Exit, Reason> {
         let mut answer = match begin {
             Begin::Fresh => self.start().await,
             Begin::Again => self.take_up().await,

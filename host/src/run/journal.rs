@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::StageRun;
-use crate::app::now;
+use crate::clock::now;
 use crate::engine::Stored;
 use crate::log::{LogEnd, LogError, LogWriter};
 

@@ -24,7 +24,8 @@ use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, now};
+use crate::app::App;
+use crate::clock::now;
 use crate::disk;
 use crate::readmit;
 use crate::store::Queue;

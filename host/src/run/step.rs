@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::container::ContainerRun;
 use super::journal::Journal;
 use super::{StageRun, workspace};
-use crate::app::now;
+use crate::clock::now;
 use crate::engine::{Launch, Output, Stored};
 use crate::prepare;
 use crate::store::decision::Decisions as _;
@@ -235,7 +235,7 @@ impl StepRun {
                 };
                 let cancel = if container.service { services.child_token() } else { self.cancel.child_token() };
                 let (run, output) = (Arc::clone(&self.run), output.clone());
-                tasks.spawn(ContainerRun { run, launch, stored, output, cancel }.to_its_end(begin));
+                tasks.spawn(ContainerRun { run, launch, stored, output, cancel }.until_exit(begin));
             }
             let working = plan.get().containers.iter().any(|one| !one.service && !exits.contains_key(&one.id));
             if !working || self.cancel.is_cancelled() {
