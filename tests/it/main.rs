@@ -5,6 +5,7 @@ mod access;
 mod api;
 mod cli;
 mod config;
+mod crash;
 mod engine_bench;
 mod engine_contract;
 mod engine_docker;

@@ -42,6 +42,8 @@ impl Client {
     /// One that brings nothing; `base` is where the server answers, without a slash at the end.
     #[must_use]
     pub fn new(base: &str) -> Self {
+        // An earlier call in this process has set the same provider: that is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         // These options build everywhere, and with the defaults the first call would tell.
         let http = reqwest::Client::builder().redirect(redirect::Policy::none()).no_proxy().build().unwrap_or_default();
         Self { http, base: base.to_owned(), token: None, cookie: None }
