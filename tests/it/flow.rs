@@ -1,9 +1,14 @@
 //! The way of a push, from Gogs to the notice, with the engine that keeps its contract without containers.
 
+use beespace::clock::now;
+use beespace::store::StoreError;
 use beespace::store::delivery::Fate;
 use beespace::store::outbox::Notices as _;
-use beespace_core::build::Build;
+use beespace_core::build::{Approver, Build, Stage};
+use beespace_core::ids::{StageId, StageNumber};
+use beespace_core::intervention;
 use beespace_core::notice::NoticeState;
+use beespace_core::policy::approval::ADMIN;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::PracticeGogs;
@@ -233,4 +238,42 @@ async fn a_restart_in_the_middle_loses_no_build_and_repeats_none() {
     assert_eq!(build.id, running.id);
     assert_eq!(beespace.builds().unwrap().len(), 1);
     assert_eq!(beespace.step(&build, "long").unwrap().reason.unwrap().code, "lost");
+}
+
+fn asking(folder: &tempfile::TempDir, name: &str) -> String {
+    let path = folder.path().join("asks.wasm");
+    std::fs::write(&path, crate::guests::approval_guest()).unwrap();
+    format!("[[policy]]\nname = \"{name}\"\nplugin = \"{}\"\n", path.display())
+}
+
+async fn approve(beespace: &Beespace, build: &Build) {
+    let id = StageId { build: build.id, stage: StageNumber(1) };
+    let yes = |stage: &mut Stage| {
+        let approver = Approver { id: ADMIN.to_owned(), at: now() };
+        intervention::approve(stage, None, approver, "gogs:1").map_err(|refused| StoreError::Conflict(refused.to_string()))
+    };
+    beespace.app.store.change_stage(id, beespace.app.plugins.notifier_names(), now(), yes).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_lapses_when_a_policy_changes_while_it_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gogs, beespace) = world(&asking(&folder, "asks")).await;
+    push(&gogs, ONE_STEP, "Ask first").await;
+    let blocked = beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    let first = beespace.stage(&blocked).unwrap().approvals[0].decision;
+    let beespace = beespace.restart_with(&format!("{DUMMY}{}", asking(&folder, "asks-more"))).await.unwrap();
+    approve(&beespace, &blocked).await;
+    let again = beespace
+        .when("a new question", async || {
+            let stage = beespace.stage(&blocked)?;
+            Ok(stage.approvals.first().filter(|approval| approval.decision != first).cloned())
+        })
+        .await
+        .unwrap();
+    assert_eq!((again.requirements[0].policy.as_str(), again.approved_by.len()), ("asks-more", 0));
+    let waiting = beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    assert!(beespace.step(&waiting, "build").unwrap().started_at.is_none(), "nothing ran on the word that lapsed");
+    approve(&beespace, &waiting).await;
+    assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
 }

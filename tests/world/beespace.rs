@@ -96,7 +96,17 @@ impl Beespace {
     /// # Errors
     /// What keeps it from stopping or starting.
     pub async fn restart(self) -> anyhow::Result<Self> {
-        let Self { app, task, stop, folder, settings, .. } = self;
+        let extra = self.settings.extra.clone();
+        self.restart_with(&extra).await
+    }
+
+    /// The same with another configuration.
+    ///
+    /// # Errors
+    /// What keeps it from stopping or starting.
+    pub async fn restart_with(self, extra: &str) -> anyhow::Result<Self> {
+        let Self { app, task, stop, folder, mut settings, .. } = self;
+        extra.clone_into(&mut settings.extra);
         drop(stop);
         task.await??;
         drop(app);
