@@ -246,3 +246,26 @@ async fn a_container_outlives_the_server_and_its_log_has_every_line_once() {
     assert_eq!(beespace.builds().unwrap().len(), 1);
     is_clean(&beespace).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_held_the_network_comes_back_after_a_reboot() {
+    let world = World::new("").await;
+    let steps = json!([{ "name": "wait", "run": "echo on; sleep 2" }, { "name": "after", "run": "cat .beespace.yml" }]);
+    world.push(json!({ "steps": steps })).await;
+    let build = world.running("wait").await;
+    let World { beespace, .. } = world;
+    beespace
+        .when("the first line", async || Ok(beespace.log(&build, "wait").await?.iter().any(|line| line == "on").then_some(())))
+        .await
+        .unwrap();
+    let api = docker::api().await.unwrap();
+    let stage = StageId { build: build.id, stage: beespace.stage(&build).unwrap().number };
+    let instance = beespace.app.store.instance_id().await.unwrap().as_simple().to_string();
+    api.kill_container(&format!("beespace-{instance}-{stage}"), None::<bollard::query_parameters::KillContainerOptions>)
+        .await
+        .unwrap();
+    let beespace = beespace.restart().await.unwrap();
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Success, "{:#?}", beespace.stage(&build));
+    is_clean(&beespace).await;
+}

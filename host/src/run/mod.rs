@@ -59,6 +59,7 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
         Ok(run) => Arc::new(run),
         Err(reason) => return end_with(app, id, Status::Error, reason).await,
     };
+    reopen(app, id, &stage).await;
     drive(&run, &stage, wishes).await?;
     run.finish().await?;
     // What is left over is found by its labels at the next start.
@@ -87,6 +88,18 @@ async fn wait_for_room(app: &App, id: StageId) -> Result<(), Trouble> {
     };
     app.store.change_stage(id, app.plugins.notifier_names(), at, explain).await?;
     Err(Trouble::Wait { until: at + ROOM_AGAIN })
+}
+
+/// A stage that is taken up gets its network back: a reboot, or an engine that was restarted, has stopped what held it. Only where
+/// something of it is still there: a workspace that was removed must not come back empty.
+async fn reopen(app: &App, id: StageId, stage: &Stage) {
+    let is_filled = stage.steps.iter().any(|step| step.number == StepNumber::CLONE && step.status == Status::Success);
+    if !is_filled || !app.engine.inventory().await.is_ok_and(|known| known.contains(&id)) {
+        return;
+    }
+    if let Err(error) = app.engine.open(id).await {
+        tracing::warn!(stage = %id, %error, "the stage's network could not be brought back; its steps will say so");
+    }
 }
 
 /// Marks the stage as running; none where it is over or waits for a person.
