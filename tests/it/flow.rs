@@ -277,3 +277,22 @@ async fn an_approval_lapses_when_a_policy_changes_while_it_is_waited_for() {
     approve(&beespace, &waiting).await;
     assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_is_away_is_told_and_deliveries_are_taken() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let away = "[engine]\nkind = \"docker\"\nhost = \"unix:///nonexistent/docker.sock\"\n";
+    let beespace = Beespace::start(&gogs, away).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    let ready = beespace.anonymous().get("/readyz?verbose").await.unwrap();
+    assert_eq!(ready.status.as_u16(), 503, "{ready:?}");
+    assert!(ready.body.contains("engine"), "{ready:?}");
+    push(&gogs, ONE_STEP, "Nobody can run it").await;
+    let told = gogs.delivered().await.unwrap();
+    assert!(told.iter().all(|delivery| delivery.status() == Some(202)), "{told:?}");
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Error);
+    assert!(reason(&build).contains("does not answer"), "{}", reason(&build));
+    assert!(beespace.step(&build, "build").unwrap().started_at.is_none());
+}
