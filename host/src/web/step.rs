@@ -155,9 +155,9 @@ fn end(step: &Step, is_empty: bool) -> Option<String> {
     match (step.status, code) {
         (Status::Pending | Status::Blocked, _) => Some("Has not begun".to_owned()),
         (Status::Running, _) => is_empty.then(|| "Nothing printed so far".to_owned()),
+        (Status::Success, _) => Some(if is_empty { "Printed nothing" } else { "Succeeded" }.to_owned()),
         (_, Some(code)) => Some(format!("Ended with exit code {code}")),
         (_, None) if is_empty => Some("Printed nothing".to_owned()),
-        (Status::Success, None) => Some("Succeeded".to_owned()),
         (_, None) => None,
     }
 }
