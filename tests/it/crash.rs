@@ -30,7 +30,7 @@ impl Server {
     fn new(gogs: &PracticeGogs) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // The port stays the same across kills: Gogs' hook names it.
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = free_address();
         let data = folder.path().join("data");
         let (gogs_url, token) = (gogs.url(), gogs.token());
         std::fs::write(folder.path().join("token"), token).unwrap();
@@ -72,6 +72,13 @@ impl Server {
         let Ok(answer) = self.admin().get(&format!("{BUILDS}?limit=100")).await else { return Vec::new() };
         answer.json().unwrap_or_default().as_array().cloned().unwrap_or_default()
     }
+}
+
+/// A port below those that the system gives to whoever asks for any: it stays free while the server is down.
+fn free_address() -> std::net::SocketAddr {
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    let bind = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok();
+    (first..first + 1_000).find_map(bind).unwrap()
 }
 
 async fn wait(what: &str, fact: impl AsyncFn() -> bool) {
