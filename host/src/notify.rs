@@ -130,19 +130,3 @@ fn next_attempt(now: Timestamp, attempt: u32, wish: Option<Duration>) -> Timesta
     let share = f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX);
     now + pause.mul_f64(0.5 + share / 2.0)
 }
-
-/// Gives a notice up, or a suspended one another chance: a person asked for it.
-///
-/// # Errors
-/// [`StoreError::NotFound`].
-pub async fn replay(app: &App, id: NoticeId) -> Result<Notice, StoreError> {
-    let at = now();
-    app.store
-        .change_notice(id, None, move |notice| {
-            notice.state = NoticeState::Pending;
-            notice.unknown_outcomes = 0;
-            notice.next_attempt_at = at;
-            notice.finished_at = None;
-        })
-        .await
-}

@@ -148,10 +148,7 @@ impl Write<'_> {
                 }
                 Fate::Ignored(reason.clone())
             }
-            Settlement::Bury(reason) => {
-                self.bury(Queue::Delivery, delivery.id.0.as_bytes(), reason)?;
-                Fate::Dead(reason.clone())
-            }
+            Settlement::Bury(reason) => Fate::Dead(reason.clone()),
         };
         self.dequeue(Queue::Delivery, delivery.id.0.as_bytes())?;
         self.announce(RunEvent::DeliverySettled { repository: delivery.repository, delivery: delivery.id });

@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use beespace_core::outcome::Reason;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::tables::{DEAD, Key, QUEUE};
+use super::tables::{Key, QUEUE};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Store, StoreError, row};
 
@@ -70,14 +69,6 @@ impl Read {
         })?;
         Ok(waiting)
     }
-
-    /// Why the row was given up, where it was.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the store cannot be read.
-    pub fn dead_letter(&self, queue: Queue, id: &[u8]) -> Result<Option<Reason>, StoreError> {
-        self.row(DEAD, "dead", queue.key(id).as_slice())
-    }
 }
 
 impl Write<'_> {
@@ -86,7 +77,6 @@ impl Write<'_> {
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
     pub fn enqueue(&self, queue: Queue, id: &[u8], not_before: Timestamp) -> Result<(), StoreError> {
-        self.remove(DEAD, queue.key(id).as_slice())?;
         self.put_waiting(queue, id, &Waiting { attempts: 0, not_before, last_error: None })
     }
 
@@ -117,15 +107,6 @@ impl Write<'_> {
         let Some(mut waiting) = self.waiting_row(queue, id)? else { return Ok(()) };
         waiting.attempts = waiting.attempts.min(1);
         self.put(QUEUE, "queue", queue.key(id).as_slice(), &waiting)
-    }
-
-    /// Gives the row up: it leaves the queue and shows as a dead letter.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the store cannot be written.
-    pub fn bury(&self, queue: Queue, id: &[u8], reason: &Reason) -> Result<(), StoreError> {
-        self.dequeue(queue, id)?;
-        self.put(DEAD, "dead", queue.key(id).as_slice(), reason)
     }
 }
 

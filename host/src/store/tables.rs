@@ -60,8 +60,6 @@ tables! {
     SESSION = "session",
     /// queue, id → attempts and when next.
     QUEUE = "queue",
-    /// queue, id → why it was given up.
-    DEAD = "dead",
 }
 
 /// Puts parts of a key one after the other. Texts are ended by a zero byte, which no text of ours contains.
