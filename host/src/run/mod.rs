@@ -115,7 +115,12 @@ async fn begin(app: &App, id: StageId) -> Result<Option<Stage>, StoreError> {
     };
     let stage = app.store.change_stage(id, app.plugins.notifier_names(), at, mark).await?;
     if stage.status != Status::Running {
-        app.store.write(move |write| write.dequeue(Queue::Run, &key_of_stage(id))).await?;
+        // Looked at again in the transaction: a person may have released the stage since, and that row must stay.
+        let leave = app.store.write(move |write| match write.stage(id)? {
+            Some(stage) if matches!(stage.status, Status::Pending | Status::Running) => Ok(()),
+            _ => write.dequeue(Queue::Run, &key_of_stage(id)),
+        });
+        leave.await?;
         return Ok(None);
     }
     Ok(Some(stage))
