@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beespace::engine::dummy::Dummy;
-use beespace::engine::{Engine, EngineError, Launch, Output, Stored};
+use beespace::engine::{Engine, EngineError, Launch, Output};
 use beespace_core::ids::{BuildId, DecisionId, StageId, StageNumber, StepId, StepNumber};
-use beespace_core::outcome::{Exit, Stream};
+use beespace_core::outcome::{Exit, Stored, Stream};
 use beespace_core::plan::{Container, StepPlan};
 use beespace_core::policy::{Approved, Decision, Point, Ruling};
 use beespace_core::time::Timestamp;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use beespace::engine::{EngineError, Stored};
-use beespace_core::outcome::ExitCause;
+use beespace::engine::EngineError;
+use beespace_core::outcome::{ExitCause, Stored};
 use beespace_core::status::Status;
 use bytes::Bytes;
 use futures::StreamExt as _;

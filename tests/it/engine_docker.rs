@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use beespace::engine::docker::Docker;
-use beespace::engine::{Engine, EngineError, Stored, archive};
-use beespace_core::outcome::ExitCause;
+use beespace::engine::{Engine, EngineError, archive};
+use beespace_core::outcome::{ExitCause, Stored};
 use beespace_core::plan::{Container, Network, SecretMount, SecretTarget};
 use beespace_tests::docker;
 use bollard::query_parameters::{

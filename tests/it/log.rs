@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use beespace::log::{LogEnd, LogError, LogEvent, LogPiece, LogReader, LogStore, LogWriter};
+use beespace::log::{LogEnd, LogError, LogEvent, LogPiece, LogReader, LogStore, LogWriter, Source};
 use beespace_core::ids::{BuildId, StageNumber, StepId, StepNumber};
 use beespace_core::mask::Secrets;
 use beespace_core::outcome::Stream;
@@ -139,6 +139,45 @@ async fn a_line_that_another_stream_interrupts_goes_on_as_one_that_continues() {
     assert_eq!(continues, [false, false, true, false, false]);
 }
 
+/// What the container at this place of a round says on stdout.
+async fn said(writer: &LogWriter, (round, container): (u16, u16), text: &str) {
+    writer.write(Source::new(round, container, Stream::Stdout), Timestamp(1), text.to_owned()).await.unwrap();
+}
+
+#[tokio::test]
+async fn containers_that_speak_at_once_do_not_tear_each_others_lines() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    said(&writer, (0, 0), "the service is ").await;
+    said(&writer, (0, 1), "the tests ").await;
+    said(&writer, (0, 0), "ready\n").await;
+    said(&writer, (0, 1), "pass\n").await;
+    said(&writer, (0, 0), "bye").await;
+    said(&writer, (1, 0), "the next round\n").await;
+    writer.finish(Timestamp(2), None).await.unwrap();
+    assert_eq!(text(&case.reader()).await, "the service is ready\nthe tests pass\nbye\nthe next round\n");
+}
+
+#[tokio::test]
+async fn a_log_that_is_taken_up_knows_of_each_container_how_far_it_came() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    said(&writer, (0, 0), "of an earlier round").await;
+    said(&writer, (1, 0), "one\ntwo").await;
+    said(&writer, (1, 2), "three\n").await;
+    writer.flush().await.unwrap();
+    drop(writer);
+    let writer = reopen(&case.store, &Secrets::none()).await;
+    let stored = [(0, 0), (1, 0), (1, 1), (1, 2)].map(|(round, container)| writer.stored(round, container).stdout);
+    assert_eq!(stored, [0, 7, 0, 6]);
+    said(&writer, (1, 2), "six\n").await;
+    said(&writer, (1, 0), " and a half\n").await;
+    writer.finish(Timestamp(3), None).await.unwrap();
+    assert_eq!(text(&case.reader()).await, "of an earlier round\none\nthree\ntwo\nsix\n and a half\n");
+    let last = case.reader().lines(6, 1).await.unwrap().lines.remove(0);
+    assert!(last.continues, "{last:?}");
+}
+
 #[tokio::test]
 async fn characters_are_not_cut_by_a_pause() {
     let case = Case::new();
@@ -240,7 +279,7 @@ async fn a_file_cut_anywhere_opens_at_its_last_good_frame_and_goes_on() {
         let (expected, stored) = &lens.range(..=cut as u64).next_back().unwrap().1;
         assert_eq!(&text(&other.reader()).await, expected, "cut at {cut}");
         let writer = other.writer().await;
-        assert_eq!(writer.stored().stdout, *stored, "cut at {cut}");
+        assert_eq!(writer.stored(0, 0).stdout, *stored, "cut at {cut}");
         out(&writer, 2, &all[expected.len()..]).await;
         writer.finish(Timestamp(3), None).await.unwrap();
         assert_eq!(text(&other.reader()).await, all, "cut at {cut}");
@@ -330,7 +369,7 @@ async fn a_follower_may_come_before_the_log_and_over_a_restart() {
     out(&writer, 1, "before\n").await;
     drop(writer);
     let writer = reopen(&case.store, &Secrets::none()).await;
-    assert_eq!(writer.stored().stdout, 7);
+    assert_eq!(writer.stored(0, 0).stdout, 7);
     out(&writer, 2, "after\n").await;
     writer.finish(Timestamp(3), None).await.unwrap();
     assert_eq!(follower.await.unwrap(), ["before", "after"]);

@@ -1,6 +1,6 @@
 //! What a step prints never shows a secret: through the writer, the file, the reader and the follower.
 
-use beespace::log::LogStore;
+use beespace::log::{LogStore, Source};
 use beespace_core::mask::Secrets;
 use beespace_core::outcome::Stream;
 use beespace_core::time::Timestamp;
@@ -27,6 +27,21 @@ async fn a_secret_printed_in_any_pieces_is_in_no_file_and_no_answer() {
 }
 
 #[tokio::test]
+async fn a_secret_in_whose_middle_another_container_speaks_does_not_show() {
+    for cut in 1..CANARY.len() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LogStore::new(dir.path());
+        let writer = store.writer(STEP, Secrets::new([CANARY]).unwrap(), u64::MAX).await.unwrap();
+        let service = Source::new(0, 1, Stream::Stdout);
+        writer.write(Stream::Stdout, Timestamp(1), CANARY[..cut].to_owned()).await.unwrap();
+        writer.write(service, Timestamp(1), "accepting connections\n").await.unwrap();
+        writer.write(Stream::Stdout, Timestamp(1), format!("{}\n", &CANARY[cut..])).await.unwrap();
+        writer.finish(Timestamp(2), None).await.unwrap();
+        assert_eq!(text(&store.reader(STEP)).await, "accepting connections\n********\n", "cut at {cut}");
+    }
+}
+
+#[tokio::test]
 async fn a_secret_that_a_restart_cuts_does_not_show() {
     let printed = format!("a {CANARY}{CANARY} b {CANARY}\n");
     let secrets = Secrets::new([CANARY, "secretcanary-3f9a"]).unwrap();
@@ -39,7 +54,7 @@ async fn a_secret_that_a_restart_cuts_does_not_show() {
         drop(first);
 
         let second = crate::log::reopen(&store, &secrets).await;
-        let stored = usize::try_from(second.stored().stdout).unwrap();
+        let stored = usize::try_from(second.stored(0, 0).stdout).unwrap();
         second.write(Stream::Stdout, Timestamp(2), printed[stored..].to_owned()).await.unwrap();
         second.finish(Timestamp(3), None).await.unwrap();
         let text = text(&store.reader(STEP)).await;

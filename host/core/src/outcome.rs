@@ -17,6 +17,13 @@ pub enum Stream {
     Host,
 }
 
+/// How many bytes of a container's output are kept, before masking, of each stream. Who follows the container again begins after them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stored {
+    pub stdout: u64,
+    pub stderr: u64,
+}
+
 /// How one container ended. Only [`ExitCause::Exited`] says something about the user's program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use beespace_core::ids::{StageId, StepId};
-use beespace_core::outcome::{Exit, ExitCause, Stream};
+use beespace_core::outcome::{Exit, ExitCause, Stored, Stream};
 use beespace_core::plan::{Container, SecretTarget, StepPlan};
 use beespace_core::policy::Approved;
 use beespace_core::units::parse_duration;
@@ -23,7 +23,7 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, EngineError, EngineInfo, Launch, Output, OutputSender, Stored, TarStream, now};
+use super::{Engine, EngineError, EngineInfo, Launch, Output, OutputSender, TarStream, now};
 
 /// The engine of tests. What it ran is forgotten with the process, as containers of a machine that died would be.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use beespace_core::ids::{StageId, StepId};
-use beespace_core::outcome::{Exit, Stream};
+use beespace_core::outcome::{Exit, Stored, Stream};
 use beespace_core::plan::{Container, StepPlan};
 use beespace_core::policy::Approved;
 use beespace_core::time::Timestamp;
@@ -165,13 +165,6 @@ pub struct Output {
 
 /// Where output goes. Bounded: see the contract.
 pub type OutputSender = mpsc::Sender<Output>;
-
-/// How many bytes of a container's output are already stored, a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stored {
-    pub stdout: u64,
-    pub stderr: u64,
-}
 
 /// One container of an approved plan and what it needs besides.
 #[derive(Debug, Clone)]

@@ -1,10 +1,12 @@
 //! The frame that is being filled: pieces of lines, not on disk yet.
 
-use beespace_core::outcome::Stream;
+use std::collections::BTreeSet;
+
 use beespace_core::time::Timestamp;
 use bytes::Bytes;
 
-use super::frame::{Header, Record, flag, stream_code};
+use super::frame::{Header, Record, flag};
+use super::source::{Place, Source};
 
 /// A frame that holds this much is written.
 const FULL: usize = 64 * 1024;
@@ -16,31 +18,30 @@ pub(super) struct Draft {
     header: Header,
     raw: Vec<u8>,
     /// Whose line is open.
-    open: Option<Stream>,
-    /// [`flag::STDOUT_CUT`] and its like: whose next line goes on with a line that was cut.
-    cut: u32,
+    open: Option<Source>,
+    /// Whose next line goes on with a line that was cut.
+    cut: BTreeSet<Source>,
 }
 
 impl Draft {
     /// Goes on after the last frame of a log.
-    pub(super) fn after(last: Option<&Header>) -> Self {
-        let Some(last) = last else { return Self::default() };
-        let open = last.open_stream();
-        Self {
-            header: Header {
-                flags: (last.flags & flag::LIMITED) | if open.is_some() { flag::OPEN_BEFORE } else { 0 },
-                offset: last.end_offset(),
-                records_before: last.records_after(),
-                lines_before: last.lines_after(),
-                text_before: last.text_after(),
-                stdout: last.stdout,
-                stderr: last.stderr,
-                dropped: last.dropped,
-                ..Header::default()
-            },
-            raw: Vec::new(),
-            open,
-            cut: last.flags & (flag::STDOUT_CUT | flag::STDERR_CUT | flag::HOST_CUT),
+    pub(super) fn after(last: Option<&Header>, places: &[Place]) -> Self {
+        let of = |what: fn(&Place) -> bool| places.iter().filter(move |place| what(place)).map(|place| place.source);
+        let (open, cut) = (of(|place| place.is_open).next(), of(|place| place.is_cut).collect());
+        Self { header: last.map(Self::header_after).unwrap_or_default(), raw: Vec::new(), open, cut }
+    }
+
+    /// What the next frame's header begins with.
+    fn header_after(last: &Header) -> Header {
+        let open_before = if last.has(flag::OPEN_AFTER) { flag::OPEN_BEFORE } else { 0 };
+        Header {
+            flags: (last.flags & flag::LIMITED) | open_before,
+            offset: last.end_offset(),
+            records_before: last.records_after(),
+            lines_before: last.lines_after(),
+            text_before: last.text_after(),
+            dropped: last.dropped,
+            ..Header::default()
         }
     }
 
@@ -57,17 +58,17 @@ impl Draft {
         self.header.text_after()
     }
 
-    /// Adds a piece of a line. Another stream's line that is still open is cut: its rest will be a line of its own.
-    pub(super) fn add(&mut self, stream: Stream, at: Timestamp, text: &[u8], ends: bool) {
-        let begins = self.open != Some(stream);
-        let continues = begins && self.cut & cut_flag(stream) != 0;
-        self.cut &= !cut_flag(stream);
+    /// Adds a piece of a line. Another one's line that is still open is cut: its rest will be a line of its own.
+    pub(super) fn add(&mut self, source: Source, at: Timestamp, text: &[u8], ends: bool) {
+        let begins = self.open != Some(source);
+        let continues = begins && self.cut.contains(&source);
+        self.cut.remove(&source);
         if continues && ends && text.is_empty() {
             return;
         }
         if begins {
             if let Some(other) = self.open.take() {
-                self.cut |= cut_flag(other);
+                self.cut.insert(other);
                 self.header.text_len += 1;
             }
             self.header.lines += 1;
@@ -75,16 +76,24 @@ impl Draft {
         if self.header.records == 0 {
             self.header.at_ms = at.0;
         }
-        let record = Record { stream, at, begins, ends, continues, text: Bytes::copy_from_slice(text) };
+        let record = Record { stream: source.stream(), at, begins, ends, continues, text: Bytes::copy_from_slice(text) };
         record.encode(Timestamp(self.header.at_ms), &mut self.raw);
         self.header.records += 1;
         self.header.text_len += u32::try_from(text.len()).unwrap_or(u32::MAX) + u32::from(ends);
-        self.open = (!ends).then_some(stream);
+        self.open = (!ends).then_some(source);
     }
 
     /// The line that just ended was cut for its length.
-    pub(super) fn mark_cut(&mut self, stream: Stream) {
-        self.cut |= cut_flag(stream);
+    pub(super) fn mark_cut(&mut self, source: Source) {
+        self.cut.insert(source);
+    }
+
+    /// Nothing comes from this one any more: its line ends where it is.
+    pub(super) fn end(&mut self, source: Source, at: Timestamp) {
+        if self.open == Some(source) {
+            self.add(source, at, &[], true);
+        }
+        self.cut.remove(&source);
     }
 
     /// What the frame says beside its records.
@@ -92,23 +101,18 @@ impl Draft {
         &mut self.header
     }
 
-    /// Header and body, ready to be written; `self` becomes the next, empty frame.
-    pub(super) fn seal(&mut self) -> std::io::Result<(Header, Vec<u8>)> {
+    /// Header and body, ready to be written; `self` becomes the next, empty frame. `places` say where everyone is; how their lines stand is
+    /// filled in here.
+    pub(super) fn seal(&mut self, mut places: Vec<Place>) -> std::io::Result<(Header, Vec<u8>)> {
+        for place in &mut places {
+            place.is_open = self.open == Some(place.source);
+            place.is_cut = self.cut.contains(&place.source);
+        }
         let mut header = self.header;
-        header.open = self.open.map_or(0, |stream| u32::from(stream_code(stream)) + 1);
-        header.flags |= self.cut;
-        let body = header.pack(&self.raw)?;
-        let mut raw = std::mem::take(&mut self.raw);
-        raw.clear();
-        *self = Self { raw, ..Self::after(Some(&header)) };
+        header.flags |= if self.open.is_some() { flag::OPEN_AFTER } else { 0 };
+        let body = header.pack(&places, &self.raw)?;
+        self.header = Self::header_after(&header);
+        self.raw.clear();
         Ok((header, body))
-    }
-}
-
-fn cut_flag(stream: Stream) -> u32 {
-    match stream {
-        Stream::Stdout => flag::STDOUT_CUT,
-        Stream::Stderr => flag::STDERR_CUT,
-        Stream::Host => flag::HOST_CUT,
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::LogError;
 use super::frame::Header;
+use super::source::Place;
 
 /// A log and its index, open.
 #[derive(Debug)]
@@ -74,6 +75,11 @@ impl Files {
         let at = header.offset + Header::LEN as u64;
         self.log.read_exact_at(&mut body, at).map_err(failed("read", &self.path))?;
         Ok(body)
+    }
+
+    /// Where everyone who speaks stands after a frame.
+    pub(super) fn places(&self, header: &Header) -> Result<Vec<Place>, LogError> {
+        header.places(&self.body(header)?).ok_or_else(|| self.damaged(header))
     }
 
     pub(super) fn damaged(&self, header: &Header) -> LogError {

@@ -12,7 +12,7 @@ use super::file::Files;
 use super::frame::flag;
 use super::read::{LogReader, first_frame, position_before, records};
 use super::write::end;
-use super::{LogEnd, LogError, Progress};
+use super::{LogEnd, LogError};
 
 /// What a follower gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct LogPiece {
 
 struct Follower {
     reader: LogReader,
-    progress: watch::Receiver<Progress>,
+    frames: watch::Receiver<u64>,
     position: u64,
     ready: VecDeque<LogPiece>,
     end: Option<LogEnd>,
@@ -66,7 +66,7 @@ impl LogReader {
 
     fn events(&self, position: u64, waits: bool) -> impl Flow<Item = Result<LogEvent, LogError>> + Send + use<> {
         let follower = Follower {
-            progress: self.shared.feed.progress.subscribe(),
+            frames: self.shared.feed.frames.subscribe(),
             reader: self.clone(),
             position,
             ready: VecDeque::new(),
@@ -131,12 +131,12 @@ impl Follower {
                 return Ok(Some(LogEvent::End(end)));
             }
             // Marked as seen before looking: what is written while we look wakes us again.
-            self.progress.borrow_and_update();
+            self.frames.borrow_and_update();
             let position = self.position;
             let found = self.reader.with(move |files| look(files, position)).await?;
             (self.ready, self.end) = (found.pieces, found.end);
             if found.is_all && self.end.is_none() {
-                self.is_over = !self.waits || self.progress.changed().await.is_err();
+                self.is_over = !self.waits || self.frames.changed().await.is_err();
             }
         }
     }

@@ -2,12 +2,15 @@
 //!
 //! A log file is frames one after the other. A frame is a header of [`Header::LEN`] bytes (little endian, in the order of the
 //! fields of [`Header`]) and the body: one zstd frame of records. A record is one piece of a line: flags, milliseconds after the
-//! header's time, length, text. The header ends with checksums of the body and of itself.
+//! header's time, length, text; before the records the body has the [`Place`]s of those who speak. The header ends with checksums of the
+//! body and of itself.
 
 use beespace_core::outcome::Stream;
 use beespace_core::time::Timestamp;
 use bytes::Bytes;
 use sha2::Digest as _;
+
+use super::source::Place;
 
 /// `BLG` and the version of this layout.
 const MAGIC: [u8; 4] = *b"BLG\x01";
@@ -30,20 +33,8 @@ pub(super) mod flag {
     pub(in crate::log) const LIMITED: u32 = 1 << 2;
     /// The line before the first record has no end yet.
     pub(in crate::log) const OPEN_BEFORE: u32 = 1 << 3;
-    /// The next line of stdout goes on with one that was cut.
-    pub(in crate::log) const STDOUT_CUT: u32 = 1 << 4;
-    /// The same for stderr and the host.
-    pub(in crate::log) const STDERR_CUT: u32 = 1 << 5;
-    pub(in crate::log) const HOST_CUT: u32 = 1 << 6;
-}
-
-/// One stream's place at the end of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Place {
-    /// Bytes of the stream that this and earlier frames account for.
-    pub(super) stored: u64,
-    /// How many of the next bytes belong to a secret whose mask is already here.
-    pub(super) covered: u64,
+    /// A line is open after the last record.
+    pub(in crate::log) const OPEN_AFTER: u32 = 1 << 4;
 }
 
 /// All that is to be known of a frame without its body.
@@ -65,17 +56,15 @@ pub(super) struct Header {
     pub(super) text_before: u64,
     /// Time of the first record.
     pub(super) at_ms: u64,
-    pub(super) stdout: Place,
-    pub(super) stderr: Place,
     /// Bytes dropped after the limit, so far.
     pub(super) dropped: u64,
-    /// The stream whose line is open after the last record: 0 none, else [`stream_code`] + 1.
-    pub(super) open: u32,
+    /// How many places the body begins with.
+    pub(super) places: u32,
     pub(super) body_sum: u64,
 }
 
 impl Header {
-    pub(super) const LEN: usize = 4 + 6 * 4 + 5 * 8 + 4 * 8 + 8 + 4 + 8 + 8;
+    pub(super) const LEN: usize = 4 + 6 * 4 + 6 * 8 + 4 + 8 + 8;
 
     pub(super) fn end_offset(&self) -> u64 {
         self.offset + Self::LEN as u64 + u64::from(self.body_len)
@@ -97,10 +86,6 @@ impl Header {
         self.flags & flag != 0
     }
 
-    pub(super) fn open_stream(&self) -> Option<Stream> {
-        self.open.checked_sub(1).and_then(|code| u8::try_from(code).ok()).and_then(stream_of)
-    }
-
     fn words(&self) -> [u32; 6] {
         [self.flags, self.body_len, self.raw_len, self.records, self.lines, self.text_len]
     }
@@ -109,12 +94,9 @@ impl Header {
         let mut out = Vec::with_capacity(Self::LEN);
         out.extend(MAGIC);
         self.words().iter().for_each(|word| out.extend(word.to_le_bytes()));
-        let Place { stored: stdout, covered: stdout_covered } = self.stdout;
-        let Place { stored: stderr, covered: stderr_covered } = self.stderr;
-        let before = [self.offset, self.records_before, self.lines_before, self.text_before, self.at_ms];
-        let places = [stdout, stdout_covered, stderr, stderr_covered, self.dropped];
-        before.iter().chain(&places).for_each(|word| out.extend(word.to_le_bytes()));
-        out.extend(self.open.to_le_bytes());
+        let long = [self.offset, self.records_before, self.lines_before, self.text_before, self.at_ms, self.dropped];
+        long.iter().for_each(|word| out.extend(word.to_le_bytes()));
+        out.extend(self.places.to_le_bytes());
         out.extend(self.body_sum.to_le_bytes());
         out.extend(checksum(&out).to_le_bytes());
         out
@@ -139,18 +121,20 @@ impl Header {
             lines_before: take_u64(&mut rest)?,
             text_before: take_u64(&mut rest)?,
             at_ms: take_u64(&mut rest)?,
-            stdout: Place { stored: take_u64(&mut rest)?, covered: take_u64(&mut rest)? },
-            stderr: Place { stored: take_u64(&mut rest)?, covered: take_u64(&mut rest)? },
             dropped: take_u64(&mut rest)?,
-            open: take_u32(&mut rest)?,
+            places: take_u32(&mut rest)?,
             body_sum: take_u64(&mut rest)?,
         };
         (usize::try_from(header.raw_len).ok()? <= MAX_RAW && usize::try_from(header.body_len).ok()? <= MAX_RAW).then_some(header)
     }
 
-    /// Packs records into a body and notes it here.
-    pub(super) fn pack(&mut self, raw: &[u8]) -> std::io::Result<Vec<u8>> {
-        let body = if raw.is_empty() { Vec::new() } else { zstd::bulk::compress(raw, 1)? };
+    /// Packs places and records into a body and notes it here.
+    pub(super) fn pack(&mut self, places: &[Place], records: &[u8]) -> std::io::Result<Vec<u8>> {
+        let mut raw = Vec::with_capacity(places.len() * Place::LEN + records.len());
+        places.iter().for_each(|place| place.encode(&mut raw));
+        raw.extend_from_slice(records);
+        let body = if raw.is_empty() { Vec::new() } else { zstd::bulk::compress(&raw, 1)? };
+        self.places = u32::try_from(places.len()).map_err(std::io::Error::other)?;
         self.raw_len = u32::try_from(raw.len()).map_err(std::io::Error::other)?;
         self.body_len = u32::try_from(body.len()).map_err(std::io::Error::other)?;
         self.body_sum = checksum(&body);
@@ -162,15 +146,33 @@ impl Header {
         body.len() == self.body_len as usize && checksum(body) == self.body_sum
     }
 
-    /// The records of this frame. `None` where the body is damaged.
-    pub(super) fn unpack(&self, body: &[u8]) -> Option<Vec<Record>> {
+    /// Where everyone stands after this frame. `None` where the body is damaged.
+    pub(super) fn places(&self, body: &[u8]) -> Option<Vec<Place>> {
+        let raw = self.raw(body)?;
+        raw.get(..self.places_len())?.chunks(Place::LEN).map(Place::decode).collect()
+    }
+
+    fn places_len(&self) -> usize {
+        (self.places as usize).saturating_mul(Place::LEN)
+    }
+
+    fn raw(&self, body: &[u8]) -> Option<Bytes> {
         if !self.matches(body) {
             return None;
         }
         if body.is_empty() {
-            return Some(Vec::new());
+            return Some(Bytes::new());
         }
-        let raw = Bytes::from(zstd::bulk::decompress(body, self.raw_len as usize).ok()?);
+        zstd::bulk::decompress(body, self.raw_len as usize).ok().map(Bytes::from)
+    }
+
+    /// The records of this frame. `None` where the body is damaged.
+    pub(super) fn records(&self, body: &[u8]) -> Option<Vec<Record>> {
+        let mut raw = self.raw(body)?;
+        if raw.len() < self.places_len() {
+            return None;
+        }
+        let raw = raw.split_off(self.places_len());
         let mut records = Vec::with_capacity((self.records as usize).min(raw.len() / RECORD));
         let mut at = 0;
         while at < raw.len() {
@@ -218,7 +220,7 @@ impl Record {
     }
 }
 
-pub(super) fn stream_code(stream: Stream) -> u8 {
+fn stream_code(stream: Stream) -> u8 {
     match stream {
         Stream::Stdout => 0,
         Stream::Stderr => 1,
@@ -261,7 +263,10 @@ fn take_u64(rest: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::source::Source;
     use super::*;
+
+    const PLACE: Place = Place { source: Source::HOST, stored: 7, covered: 3, is_open: false, is_cut: true };
 
     fn sample() -> (Header, Vec<u8>) {
         let record = Record {
@@ -274,8 +279,8 @@ mod tests {
         };
         let mut raw = Vec::new();
         record.encode(Timestamp(1_000), &mut raw);
-        let mut header = Header { records: 1, lines: 1, text_len: 16, at_ms: 1_000, open: 2, ..Header::default() };
-        let body = header.pack(&raw).unwrap();
+        let mut header = Header { records: 1, lines: 1, text_len: 16, at_ms: 1_000, ..Header::default() };
+        let body = header.pack(&[PLACE], &raw).unwrap();
         (header, body)
     }
 
@@ -285,12 +290,12 @@ mod tests {
         let encoded = header.encode();
         assert_eq!(encoded.len(), Header::LEN);
         assert_eq!(Header::decode(&encoded), Some(header));
-        let records = header.unpack(&body).unwrap();
+        assert_eq!(header.places(&body), Some(vec![PLACE]));
+        let records = header.records(&body).unwrap();
         assert_eq!(
             (records[0].stream, records[0].at, &records[0].text[..]),
             (Stream::Stderr, Timestamp(1_007), &b"warning: unused"[..])
         );
-        assert_eq!(header.open_stream(), Some(Stream::Stderr));
     }
 
     #[test]
@@ -305,7 +310,7 @@ mod tests {
         for bit in 0..body.len() * 8 {
             let mut bytes = body.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(header.unpack(&bytes), None);
+            assert_eq!(header.records(&bytes), None);
         }
     }
 }

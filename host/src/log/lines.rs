@@ -1,12 +1,14 @@
 //! From the bytes of a container to pieces of lines: masked, cut at newlines, within limits.
 
+use std::collections::BTreeMap;
+
 use beespace_core::mask::{Masker, Secrets};
-use beespace_core::outcome::Stream;
 use beespace_core::time::Timestamp;
 
 use super::MAX_LINE;
 use super::draft::Draft;
-use super::frame::{Header, Place, flag};
+use super::frame::{Header, flag};
+use super::source::{Place, Source};
 
 /// How much goes through the mask at a time. Frames are sealed between such pieces, so none grows far over its size.
 const PIECE: usize = 16 * 1024;
@@ -15,20 +17,20 @@ const PIECE: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Lines {
     draft: Draft,
-    stdout: Flow,
-    stderr: Flow,
-    host: Flow,
+    /// Everyone who speaks in the round that goes on, and the host.
+    flows: BTreeMap<Source, Flow>,
+    secrets: Secrets,
     limit: u64,
     /// Something happened that is not in a frame yet.
     is_dirty: bool,
 }
 
-/// One stream on its way.
+/// What one says, on its way.
 #[derive(Debug)]
 struct Flow {
-    stream: Stream,
+    source: Source,
     masker: Masker,
-    /// Bytes taken from the stream, those of earlier servers included.
+    /// Bytes taken, those of earlier servers included.
     taken: u64,
     /// Masked, not in a frame yet: a line waits here for its end.
     pending: Vec<u8>,
@@ -38,36 +40,34 @@ struct Flow {
 }
 
 impl Lines {
-    /// Goes on after the last frame of a log.
-    pub(super) fn after(last: Option<&Header>, secrets: &Secrets, limit: u64) -> Self {
-        let (stdout, stderr) = last.map_or_else(Default::default, |last| (last.stdout, last.stderr));
+    /// Goes on after the last frame of a log, from the places that it tells.
+    pub(super) fn after(last: Option<&Header>, places: &[Place], secrets: &Secrets, limit: u64) -> Self {
         Self {
-            draft: Draft::after(last),
-            stdout: Flow::resume(Stream::Stdout, secrets, stdout),
-            stderr: Flow::resume(Stream::Stderr, secrets, stderr),
-            host: Flow::resume(Stream::Host, secrets, Place::default()),
+            draft: Draft::after(last, places),
+            flows: places.iter().map(|place| (place.source, Flow::resume(place, secrets))).collect(),
+            secrets: secrets.clone(),
             limit,
             is_dirty: false,
         }
     }
 
-    /// Takes what a stream said. `write` gets each frame that became full.
+    /// Takes what someone said. `write` gets each frame that became full.
     pub(super) fn take<E>(
         &mut self,
-        stream: Stream,
+        source: Source,
         at: Timestamp,
         bytes: &[u8],
         mut write: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
         for piece in bytes.chunks(PIECE) {
             self.is_dirty = true;
-            if stream != Stream::Host && self.is_limited() {
-                self.drop_bytes(stream, piece.len());
+            if !source.is_host() && self.is_limited() {
+                self.drop_bytes(source, at, piece.len());
                 continue;
             }
-            let (flow, draft) = self.flow(stream);
+            let (flow, draft) = self.flow(source, at);
             flow.take(at, piece, draft);
-            if stream != Stream::Host && self.draft.text_len() >= self.limit {
+            if !source.is_host() && self.draft.text_len() >= self.limit {
                 self.reach_limit(at);
             }
             if self.draft.is_full() {
@@ -77,25 +77,17 @@ impl Lines {
         Ok(())
     }
 
-    /// Puts everything that may be shown into the frame, whole lines or not, and notes how far the streams are.
+    /// Puts everything that may be shown into the frame, whole lines or not, and notes how far everyone is.
     pub(super) fn seal(&mut self) -> std::io::Result<(Header, Vec<u8>)> {
-        for stream in [Stream::Stdout, Stream::Stderr, Stream::Host] {
-            let (flow, draft) = self.flow(stream);
-            flow.flush(draft);
-        }
-        let (stdout, stderr) = (self.stdout.place(), self.stderr.place());
-        let header = self.draft.header();
-        (header.stdout, header.stderr) = (stdout, stderr);
+        self.flows.values_mut().for_each(|flow| flow.flush(&mut self.draft));
+        let places = self.flows.values().map(Flow::place).collect();
         self.is_dirty = false;
-        self.draft.seal()
+        self.draft.seal(places)
     }
 
-    /// The streams are over; `incomplete` says what is missing from them. Seal once more after this.
+    /// Nobody says anything any more; `incomplete` says what is missing. Seal once more after this.
     pub(super) fn finish(&mut self, at: Timestamp, incomplete: Option<&str>) {
-        for stream in [Stream::Stdout, Stream::Stderr, Stream::Host] {
-            let (flow, draft) = self.flow(stream);
-            flow.finish(at, draft);
-        }
+        self.flows.values_mut().for_each(|flow| flow.finish(at, &mut self.draft));
         let dropped = self.draft.header().dropped;
         if dropped > 0 {
             self.say(at, &format!("{dropped} bytes came after the limit and were not kept"));
@@ -108,7 +100,7 @@ impl Lines {
 
     /// There is text that a reader waits for.
     pub(super) fn has_text(&self) -> bool {
-        !self.draft.is_empty() || [&self.stdout, &self.stderr, &self.host].into_iter().any(|flow| !flow.pending.is_empty())
+        !self.draft.is_empty() || self.flows.values().any(|flow| !flow.pending.is_empty())
     }
 
     /// Something is to be noted, be it that bytes were dropped.
@@ -121,41 +113,60 @@ impl Lines {
     }
 
     fn reach_limit(&mut self, at: Timestamp) {
-        for flow in [&mut self.stdout, &mut self.stderr] {
-            flow.flush(&mut self.draft);
-        }
+        let containers = self.flows.iter_mut().filter(|(source, _)| !source.is_host());
+        containers.for_each(|(_, flow)| flow.flush(&mut self.draft));
         self.draft.header().flags |= flag::LIMITED;
         self.say(at, &format!("the limit of {} bytes for a log is reached: what follows is counted, not kept", self.limit));
     }
 
-    fn drop_bytes(&mut self, stream: Stream, count: usize) {
-        let flow = if stream == Stream::Stderr { &mut self.stderr } else { &mut self.stdout };
+    fn drop_bytes(&mut self, source: Source, at: Timestamp, count: usize) {
+        let (flow, draft) = self.flow(source, at);
         // What the masker and the line held when the limit came is dropped with the rest.
         let count = count as u64 + flow.abandon();
         flow.taken += count;
-        self.draft.header().dropped += count;
+        draft.header().dropped += count;
     }
 
     fn say(&mut self, at: Timestamp, text: &str) {
-        let (host, draft) = self.flow(Stream::Host);
+        let (host, draft) = self.flow(Source::HOST, at);
         host.take(at, format!("{text}\n").as_bytes(), draft);
     }
 
-    fn flow(&mut self, stream: Stream) -> (&mut Flow, &mut Draft) {
-        let flow = match stream {
-            Stream::Stdout => &mut self.stdout,
-            Stream::Stderr => &mut self.stderr,
-            Stream::Host => &mut self.host,
-        };
+    fn flow(&mut self, source: Source, at: Timestamp) -> (&mut Flow, &mut Draft) {
+        if !self.flows.contains_key(&source) {
+            self.end_before(source, at);
+        }
+        let flow = self.flows.entry(source).or_insert_with(|| Flow::new(source, &self.secrets));
         (flow, &mut self.draft)
+    }
+
+    /// Whoever spoke in an earlier round is through: nobody asks any more how far they came.
+    fn end_before(&mut self, source: Source, at: Timestamp) {
+        if source.is_host() {
+            return;
+        }
+        let draft = &mut self.draft;
+        self.flows.retain(|other, flow| {
+            let is_over = other.round < source.round;
+            if is_over {
+                flow.finish(at, draft);
+                draft.end(*other, at);
+            }
+            !is_over
+        });
     }
 }
 
 impl Flow {
-    fn resume(stream: Stream, secrets: &Secrets, place: Place) -> Self {
+    fn new(source: Source, secrets: &Secrets) -> Self {
+        let place = Place { source, stored: 0, covered: 0, is_open: false, is_cut: false };
+        Self::resume(&place, secrets)
+    }
+
+    fn resume(place: &Place, secrets: &Secrets) -> Self {
         let covered = usize::try_from(place.covered).unwrap_or(usize::MAX);
         Self {
-            stream,
+            source: place.source,
             masker: Masker::resume(secrets, covered),
             taken: place.stored,
             pending: Vec::new(),
@@ -179,7 +190,7 @@ impl Flow {
                 let (now, later) = text.split_at(room - partial_character(text.get(..room).unwrap_or(text)));
                 self.add(at, now);
                 self.end_piece(at, true, draft);
-                draft.mark_cut(self.stream);
+                draft.mark_cut(self.source);
                 text = later;
             }
             self.add(at, text);
@@ -200,7 +211,7 @@ impl Flow {
     /// What waits becomes a piece of its line, perhaps the last.
     fn end_piece(&mut self, at: Timestamp, ends: bool, draft: &mut Draft) {
         let at = if self.pending.is_empty() { at } else { self.pending_since };
-        draft.add(self.stream, at, &self.pending, ends);
+        draft.add(self.source, at, &self.pending, ends);
         self.pending.clear();
         if ends {
             self.line_len = 0;
@@ -225,10 +236,15 @@ impl Flow {
         }
     }
 
-    /// How far the stream is on disk once the flushed frame is.
+    /// How far this one is on disk once the flushed frame is.
     fn place(&self) -> Place {
+        let place = Place { source: self.source, stored: 0, covered: 0, is_open: false, is_cut: false };
+        if self.source.is_host() {
+            // After a restart the host says something else: nothing of it goes on.
+            return place;
+        }
         let waiting = self.masker.held() + self.kept_back();
-        Place { stored: self.taken.saturating_sub(waiting as u64), covered: self.masker.covered() as u64 }
+        Place { stored: self.taken.saturating_sub(waiting as u64), covered: self.masker.covered() as u64, ..place }
     }
 
     /// Bytes at the end of what waits that are the beginning of a character. None while a mask goes over the next bytes: the

@@ -1,7 +1,7 @@
 //! What steps print, kept and shown: masked, framed, compressed, followed while it grows.
 //!
 //! One file for each attempt at a step, `{build}/{stage}/{step}.{attempt}`, written by nobody but its [`LogWriter`]: frames of
-//! about 64 KiB, compressed, each with checksums, numbers of lines and how much of the container's output it accounts for
+//! about 64 KiB, compressed, each with checksums, numbers of lines and how much of each container's output it accounts for
 //! ([`frame`]). A file that was cut anywhere opens at its last good frame. Beside it lies `….index`, the headers of the frames in
 //! a row: it can be made again from the file at any time, and lets a reader find a line or a byte with a few small reads.
 //!
@@ -13,6 +13,7 @@ mod follow;
 mod frame;
 mod lines;
 mod read;
+mod source;
 mod write;
 
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 
 pub use follow::{LogEvent, LogPiece};
 pub use read::{LogLine, LogPage, LogReader};
+pub use source::Source;
 pub use write::LogWriter;
 
 /// A line longer than this goes on as another one.
@@ -81,13 +83,6 @@ impl LogError {
     }
 }
 
-/// How many bytes of a container's output are accounted for on disk, before masking. After a restart the engine skips as many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stored {
-    pub stdout: u64,
-    pub stderr: u64,
-}
-
 /// How a log ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogEnd {
@@ -97,18 +92,11 @@ pub struct LogEnd {
     pub dropped: u64,
 }
 
-/// What followers wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Progress {
-    /// Frames on disk, counted by this process only: any change means "look again".
-    frames: u64,
-    stored: Stored,
-}
-
 /// The tie between the writer of one log and those who follow it. It lives as long as any of them.
 #[derive(Debug)]
 struct Feed {
-    progress: watch::Sender<Progress>,
+    /// Frames on disk: any change means "look again".
+    frames: watch::Sender<u64>,
     /// Held while somebody may change the files: by the writer for its whole life, by a reader that makes the index anew.
     is_written: Mutex<bool>,
 }
@@ -148,7 +136,7 @@ impl LogStore {
             return feed;
         }
         feeds.retain(|_, feed| feed.strong_count() > 0);
-        let feed = Arc::new(Feed { progress: watch::Sender::default(), is_written: Mutex::new(false) });
+        let feed = Arc::new(Feed { frames: watch::Sender::default(), is_written: Mutex::new(false) });
         feeds.insert(step, Arc::downgrade(&feed));
         feed
     }

@@ -171,7 +171,7 @@ pub(super) fn first_frame(files: &Files, is_there: impl Fn(&Header) -> bool) -> 
 }
 
 pub(super) fn records(files: &Files, header: &Header) -> Result<Vec<Record>, LogError> {
-    header.unpack(&files.body(header)?).ok_or_else(|| files.damaged(header))
+    header.records(&files.body(header)?).ok_or_else(|| files.damaged(header))
 }
 
 fn page(files: &Files, from: u64, count: usize) -> Result<LogPage, LogError> {

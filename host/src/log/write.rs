@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use beespace_core::ids::StepId;
 use beespace_core::mask::Secrets;
-use beespace_core::outcome::Stream;
+use beespace_core::outcome::{Stored, Stream};
 use beespace_core::time::Timestamp;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -18,13 +18,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::file::Files;
 use super::frame::{Header, flag};
 use super::lines::Lines;
-use super::{Feed, LogEnd, LogError, Progress, Stored};
+use super::source::{Place, Source};
+use super::{Feed, LogEnd, LogError};
 
 /// Bytes that may wait for the thread. When it is full, the container waits: nothing is lost, and memory stays flat.
 const QUEUE: u32 = 1024 * 1024;
 
-/// Text is in the file, and with followers, after this long at the latest.
-const SHOW_AFTER: Duration = Duration::from_millis(150);
+/// Text is in the file, and with followers, after this long at the latest: what comes in one go is shown in one go.
+const SHOW_AFTER: Duration = Duration::from_millis(10);
+
+/// A program that goes on printing is shown this often.
+const SHOW_EVERY: Duration = Duration::from_millis(75);
 
 /// And safe from a power cut after this long.
 const SYNC_AFTER: Duration = Duration::from_secs(2);
@@ -34,12 +38,13 @@ const SYNC_AFTER: Duration = Duration::from_secs(2);
 pub struct LogWriter {
     queue: Sender<Order>,
     room: Arc<Semaphore>,
-    feed: Arc<Feed>,
+    /// Where everyone stood when the log was opened.
+    places: Vec<Place>,
     trouble: Arc<OnceLock<String>>,
 }
 
 enum Order {
-    Write { stream: Stream, at: Timestamp, bytes: Bytes, _room: OwnedSemaphorePermit },
+    Write { source: Source, at: Timestamp, bytes: Bytes, _room: OwnedSemaphorePermit },
     Flush { done: oneshot::Sender<()> },
     Finish { at: Timestamp, incomplete: Option<String>, done: oneshot::Sender<LogEnd> },
 }
@@ -53,38 +58,40 @@ impl LogWriter {
         if last.is_some_and(|last| last.has(flag::FINISHED)) {
             return Err(LogError::Finished(step));
         }
+        let places = last.as_ref().map(|last| files.places(last)).transpose()?.unwrap_or_default();
         let (queue, orders) = channel();
         let trouble = Arc::new(OnceLock::new());
-        let feed = Arc::clone(&lease.0);
-        let mut scribe = Scribe {
-            lines: Lines::after(last.as_ref(), secrets, limit),
+        lease.0.frames.send_replace(frames);
+        let scribe = Scribe {
+            lines: Lines::after(last.as_ref(), &places, secrets, limit),
             files,
             frames,
             lease,
             trouble: Arc::clone(&trouble),
+            shown_at: None,
             unsynced_since: None,
         };
-        scribe.tell(last.as_ref());
         std::thread::Builder::new().name("log".to_owned()).spawn(move || scribe.run(&orders)).map_err(|source| LogError::Io {
             action: "opened",
             path,
             source,
         })?;
-        Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE as usize)), feed, trouble })
+        Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE as usize)), places, trouble })
     }
 
-    /// Takes what a stream of the container, or the host, said at a time. Waits while the disk is behind.
+    /// Takes what a container, or the host, said at a time. Waits while the disk is behind.
     ///
     /// # Errors
     /// [`LogError::Stopped`] when an earlier write failed.
-    pub async fn write(&self, stream: Stream, at: Timestamp, bytes: impl Into<Bytes>) -> Result<(), LogError> {
+    pub async fn write(&self, source: impl Into<Source>, at: Timestamp, bytes: impl Into<Bytes>) -> Result<(), LogError> {
+        let source = source.into();
         let mut rest: Bytes = bytes.into();
         while !rest.is_empty() {
             self.check()?;
             let bytes = rest.split_to(rest.len().min(QUEUE as usize));
             let need = u32::try_from(bytes.len()).unwrap_or(QUEUE);
             let room = Arc::clone(&self.room).acquire_many_owned(need).await.map_err(|_| self.stopped())?;
-            self.queue.send(Order::Write { stream, at, bytes, _room: room }).map_err(|_| self.stopped())?;
+            self.queue.send(Order::Write { source, at, bytes, _room: room }).map_err(|_| self.stopped())?;
         }
         Ok(())
     }
@@ -94,13 +101,17 @@ impl LogWriter {
     /// # Errors
     /// As [`write`](Self::write).
     pub async fn say(&self, at: Timestamp, line: &str) -> Result<(), LogError> {
-        self.write(Stream::Host, at, format!("{line}\n")).await
+        self.write(Source::HOST, at, format!("{line}\n")).await
     }
 
-    /// How much of the container's output is on disk, before masking. After a restart the engine skips exactly this.
+    /// How much of a container's output an earlier writer has put on disk, before masking. After a restart the engine skips exactly this.
     #[must_use]
-    pub fn stored(&self) -> Stored {
-        self.feed.progress.borrow().stored
+    pub fn stored(&self, round: u16, container: u16) -> Stored {
+        let of = |stream| {
+            let source = Source::new(round, container, stream);
+            self.places.iter().find(|place| place.source == source).map_or(0, |place| place.stored)
+        };
+        Stored { stdout: of(Stream::Stdout), stderr: of(Stream::Stderr) }
     }
 
     /// Everything taken so far can be read when this returns.
@@ -161,6 +172,8 @@ struct Scribe {
     frames: u64,
     lease: Lease,
     trouble: Arc<OnceLock<String>>,
+    /// When the last frame was written.
+    shown_at: Option<Instant>,
     unsynced_since: Option<Instant>,
 }
 
@@ -182,7 +195,7 @@ impl Scribe {
                 Some(deadline) => orders.recv_timeout(deadline.saturating_duration_since(Instant::now())),
             };
             match order {
-                Ok(Order::Write { stream, at, bytes, .. }) => self.take(stream, at, &bytes)?,
+                Ok(Order::Write { source, at, bytes, .. }) => self.take(source, at, &bytes)?,
                 Ok(Order::Flush { done }) => {
                     self.write_frame()?;
                     let _ = done.send(());
@@ -217,13 +230,17 @@ impl Scribe {
             self.unsynced_since.get_or_insert(now);
         }
         // Dropped bytes alone are noted at the next sync: a frame for each moment of a flood would be a flood itself.
-        Ok(self.lines.has_text().then(|| show_by.filter(|by| *by > now).unwrap_or(now + SHOW_AFTER)))
+        let soon = now + SHOW_AFTER;
+        let next = self.shown_at.map_or(soon, |shown| soon.max(shown + SHOW_EVERY));
+        Ok(self.lines.has_text().then(|| show_by.filter(|by| *by > now).unwrap_or(next)))
     }
 
-    fn take(&mut self, stream: Stream, at: Timestamp, bytes: &[u8]) -> Result<(), LogError> {
-        let Self { lines, files, frames, lease, unsynced_since, .. } = self;
-        lines.take(stream, at, bytes, |lines| {
-            unsynced_since.get_or_insert_with(Instant::now);
+    fn take(&mut self, source: Source, at: Timestamp, bytes: &[u8]) -> Result<(), LogError> {
+        let Self { lines, files, frames, lease, shown_at, unsynced_since, .. } = self;
+        lines.take(source, at, bytes, |lines| {
+            let now = Instant::now();
+            *shown_at = Some(now);
+            unsynced_since.get_or_insert(now);
             append(lines, files, frames, &lease.0)
         })
     }
@@ -232,7 +249,9 @@ impl Scribe {
         if !self.lines.is_dirty() {
             return Ok(());
         }
-        self.unsynced_since.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        self.shown_at = Some(now);
+        self.unsynced_since.get_or_insert(now);
         append(&mut self.lines, &self.files, &mut self.frames, &self.lease.0)
     }
 
@@ -242,23 +261,14 @@ impl Scribe {
         self.files.sync(true)?;
         Ok(self.files.last()?.as_ref().map(end).unwrap_or_default())
     }
-
-    fn tell(&mut self, last: Option<&Header>) {
-        let stored = last.map(stored).unwrap_or_default();
-        self.lease.0.progress.send_replace(Progress { frames: self.frames, stored });
-    }
 }
 
 fn append(lines: &mut Lines, files: &Files, frames: &mut u64, feed: &Feed) -> Result<(), LogError> {
     let (header, body) = lines.seal().map_err(|error| LogError::Stopped(format!("a frame cannot be packed: {error}")))?;
     files.append(*frames, &header, &body)?;
     *frames += 1;
-    feed.progress.send_replace(Progress { frames: *frames, stored: stored(&header) });
+    feed.frames.send_replace(*frames);
     Ok(())
-}
-
-fn stored(header: &Header) -> Stored {
-    Stored { stdout: header.stdout.stored, stderr: header.stderr.stored }
 }
 
 pub(super) fn end(header: &Header) -> LogEnd {

@@ -3,26 +3,39 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use beespace_core::outcome::{Exit, ExitCause, Reason, Stream};
+use beespace_core::outcome::{Exit, ExitCause, Reason, Stored, Stream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::StageRun;
-use super::step::{Begin, OUTPUT_QUEUE};
-use crate::engine::{EngineError, Launch, Output, Stored};
+use super::round::OUTPUT_QUEUE;
+use super::step::Begin;
+use crate::engine::{EngineError, Launch, Output};
+use crate::log::Source;
 
 /// How long an engine may be away before its containers count as lost.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(300);
+
+/// A piece of output, and who said it.
+pub(super) type Said = (Source, Output);
 
 /// A container that is being brought to its end.
 pub(super) struct ContainerRun {
     pub(super) run: Arc<StageRun>,
     pub(super) launch: Launch,
+    pub(super) speaker: Speaker,
     /// How much of its output the log has.
     pub(super) stored: Stored,
-    pub(super) output: mpsc::Sender<Output>,
+    pub(super) output: mpsc::Sender<Said>,
     pub(super) cancel: CancellationToken,
+}
+
+/// Whose output it is: the round, and the container's place in the round's plan.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Speaker {
+    pub(super) round: u16,
+    pub(super) container: u16,
 }
 
 impl ContainerRun {
@@ -51,7 +64,7 @@ impl ContainerRun {
     async fn start(&mut self) -> Result<Exit, EngineError> {
         let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
         let started = self.run.app.engine.run(self.launch.clone(), sender, self.cancel.clone());
-        let (exit, ()) = tokio::join!(started, carry(receiver, &self.output, &mut self.stored));
+        let (exit, ()) = tokio::join!(started, carry(receiver, (self.speaker, &self.output), &mut self.stored));
         exit
     }
 
@@ -61,7 +74,7 @@ impl ContainerRun {
     async fn take_up(&mut self) -> Result<Exit, EngineError> {
         let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
         let adopted = self.run.app.engine.adopt(self.launch.clone(), self.stored, sender, self.cancel.clone());
-        let (exit, ()) = tokio::join!(adopted, carry(receiver, &self.output, &mut self.stored));
+        let (exit, ()) = tokio::join!(adopted, carry(receiver, (self.speaker, &self.output), &mut self.stored));
         let exit = exit?;
         if exit.cause != ExitCause::Lost || self.stored != Stored::default() {
             return Ok(exit);
@@ -75,7 +88,7 @@ impl ContainerRun {
 }
 
 /// Hands output on and counts it: what was handed on is not asked for again.
-async fn carry(mut from: mpsc::Receiver<Output>, to: &mpsc::Sender<Output>, stored: &mut Stored) {
+async fn carry(mut from: mpsc::Receiver<Output>, (speaker, to): (Speaker, &mpsc::Sender<Said>), stored: &mut Stored) {
     while let Some(piece) = from.recv().await {
         let length = piece.bytes.len() as u64;
         match piece.stream {
@@ -84,6 +97,6 @@ async fn carry(mut from: mpsc::Receiver<Output>, to: &mpsc::Sender<Output>, stor
             Stream::Host => {}
         }
         // A reader who is gone has its reasons; the container goes on.
-        let _ = to.send(piece).await;
+        let _ = to.send((Source::new(speaker.round, speaker.container, piece.stream), piece)).await;
     }
 }

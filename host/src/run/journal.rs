@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use beespace_core::build::Step;
-use beespace_core::outcome::Stream;
+use beespace_core::outcome::Stored;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::StageRun;
 use crate::clock::now;
-use crate::engine::Stored;
-use crate::log::{LogEnd, LogError, LogWriter};
+use crate::log::{LogEnd, LogError, LogWriter, Source};
 
 /// How long a writer that was let go of may take for its last frame.
 const HANDOVER: Duration = Duration::from_secs(10);
@@ -40,22 +39,21 @@ impl Journal {
         self.0.is_none()
     }
 
-    /// How much of the containers' output is on disk.
-    pub(super) fn stored(&self) -> Stored {
-        let stored = self.0.as_ref().map(LogWriter::stored).unwrap_or_default();
-        Stored { stdout: stored.stdout, stderr: stored.stderr }
+    /// How much of a container's output an earlier process has put on disk.
+    pub(super) fn stored(&self, round: u16, container: u16) -> Stored {
+        self.0.as_ref().map(|writer| writer.stored(round, container)).unwrap_or_default()
     }
 
-    pub(super) async fn write(&self, stream: Stream, at: beespace_core::time::Timestamp, bytes: Bytes) -> Result<(), LogError> {
+    pub(super) async fn write(&self, source: Source, at: beespace_core::time::Timestamp, bytes: Bytes) -> Result<(), LogError> {
         match &self.0 {
-            Some(writer) => writer.write(stream, at, bytes).await,
+            Some(writer) => writer.write(source, at, bytes).await,
             None => Ok(()),
         }
     }
 
     /// Says one line as the host.
     pub(super) async fn say(&self, line: &str) -> Result<(), LogError> {
-        self.write(Stream::Host, now(), format!("{line}\n").into()).await
+        self.write(Source::HOST, now(), format!("{line}\n").into()).await
     }
 
     /// What is missing from the log in the end; nothing is said of one that was finished before.

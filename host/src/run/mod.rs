@@ -3,6 +3,7 @@
 
 mod container;
 mod journal;
+mod round;
 mod secrets;
 mod step;
 mod workspace;

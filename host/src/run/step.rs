@@ -1,6 +1,6 @@
-//! One step: its rounds, the containers of each, and one log for all of it.
+//! One step: its rounds, and one log for all of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -8,29 +8,23 @@ use beespace_core::build::{Round, Stage, Step};
 use beespace_core::environment::{self, Given};
 use beespace_core::graph;
 use beespace_core::ids::StepNumber;
-use beespace_core::outcome::{Conclusion, Directive, Exit, ExitCause, Reason, Stream};
-use beespace_core::plan::{Container, StepPlan};
+use beespace_core::outcome::{Conclusion, Directive, Exit, Reason};
+use beespace_core::plan::StepPlan;
 use beespace_core::policy::{Approved, approval};
 use beespace_core::status::Status;
 use beespace_wasm::RoundEnd;
-use secrecy::SecretString;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::container::ContainerRun;
 use super::journal::Journal;
+use super::round::RoundRun;
 use super::{StageRun, workspace};
 use crate::clock::now;
-use crate::engine::{Launch, Output, Stored};
+use crate::log::Source;
 use crate::prepare;
 use crate::store::decision::Decisions as _;
 
 /// Rounds of a step type at most.
 const MAX_ROUNDS: u16 = 32;
-
-/// Pieces of output on their way from the engine to the log.
-pub(super) const OUTPUT_QUEUE: usize = 64;
 
 /// Whether a step starts, or is taken up where another process left it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,20 +152,13 @@ impl StepRun {
                 Err(Reason::new("lost", "the server ended before it stored how the step ended").help("restart the build")),
             );
         }
-        let exits = match self.containers(approved, begin, self.stored(round)).await? {
+        let exits = match self.run_round(round.number, approved, begin).await? {
             Ok(exits) => exits,
             Err(reason) => return Ok(Err(reason)),
         };
         let stored = exits.clone();
         self.run.change_step(self.step.number, move |step| step.exits.clone_from(&stored)).await?;
         Ok(Ok(exits))
-    }
-
-    /// How much of the output of a round's container the log has. The log counts for the whole step: with several containers or rounds it is not
-    /// known whose bytes those were. Then output is told twice rather than not at all.
-    fn stored(&self, round: &Round) -> Stored {
-        let is_only = round.number == 0 && round.plan.containers.len() == 1;
-        if is_only { self.log.stored() } else { Stored::default() }
     }
 
     /// The proof that the round may run, from what is stored.
@@ -184,82 +171,19 @@ impl StepRun {
             .map_err(|error| Reason::new("not-approved", format!("the plan may not run: {error}"))))
     }
 
-    /// Runs the containers of a plan in the order of their needs.
-    async fn containers(
+    /// Runs the containers of a round.
+    async fn run_round(
         &self,
+        number: u16,
         plan: &Arc<Approved<StepPlan>>,
         begin: Begin,
-        stored: Stored,
     ) -> anyhow::Result<Result<Vec<Exit>, Reason>> {
         let secrets = match self.run.secrets.of_plan(plan.get()) {
             Ok(secrets) => secrets,
             Err(reason) => return Ok(Err(reason)),
         };
-        let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
-        let env = self.environment()?;
-        let containers = self.container_graph(plan, (begin, stored), &env, &secrets, sender);
-        let (exits, written) = tokio::join!(containers, self.write_log(receiver));
-        written?;
-        Ok(exits)
-    }
-
-    async fn container_graph(
-        &self,
-        plan: &Arc<Approved<StepPlan>>,
-        (begin, stored): (Begin, Stored),
-        env: &BTreeMap<String, String>,
-        secrets: &BTreeMap<String, SecretString>,
-        output: mpsc::Sender<Output>,
-    ) -> Result<Vec<Exit>, Reason> {
-        let services = CancellationToken::new();
-        let mut waiting: Vec<&Container> = plan.get().containers.iter().collect();
-        let mut exits: HashMap<String, Exit> = HashMap::new();
-        let mut tasks = JoinSet::new();
-        loop {
-            let (ready, rest): (Vec<&Container>, Vec<&Container>) =
-                waiting.into_iter().partition(|container| container.needs.iter().all(|need| exits.contains_key(need)));
-            waiting = rest;
-            for container in ready {
-                if container.needs.iter().any(|need| !exits.get(need).is_some_and(Exit::is_success)) {
-                    let message = "a container that it needs did not end well";
-                    exits.insert(container.id.clone(), Exit::unstarted(&container.id, ExitCause::Cancelled, message));
-                    continue;
-                }
-                let launch = Launch {
-                    step: self.run.step_id(&self.step),
-                    container: container.id.clone(),
-                    plan: Arc::clone(plan),
-                    env: env.clone(),
-                    secrets: secrets.clone(),
-                    timeout: None,
-                };
-                let cancel = if container.service { services.child_token() } else { self.cancel.child_token() };
-                let (run, output) = (Arc::clone(&self.run), output.clone());
-                tasks.spawn(ContainerRun { run, launch, stored, output, cancel }.until_exit(begin));
-            }
-            let working = plan.get().containers.iter().any(|one| !one.service && !exits.contains_key(&one.id));
-            if !working || self.cancel.is_cancelled() {
-                services.cancel();
-            }
-            match tasks.join_next().await {
-                None if waiting.is_empty() => break,
-                // What still waits needs something that was never there; the floor refuses such plans.
-                None => return Err(Reason::new("plan-order", "containers of the plan wait for each other")),
-                Some(ended) => {
-                    let exit = ended.map_err(|error| Reason::new("internal", error.to_string()))??;
-                    exits.insert(exit.container.clone(), exit);
-                }
-            }
-        }
-        Ok(plan.get().containers.iter().filter_map(|container| exits.remove(&container.id)).collect())
-    }
-
-    async fn write_log(&self, mut output: mpsc::Receiver<Output>) -> anyhow::Result<()> {
-        while let Some(piece) = output.recv().await {
-            self.run.app.metrics.logged(u64::try_from(piece.bytes.len()).unwrap_or_default());
-            self.log.write(piece.stream, piece.at, piece.bytes).await?;
-        }
-        Ok(())
+        let (step, env) = (self.run.step_id(&self.step), self.environment()?);
+        RoundRun { run: &self.run, step, number, begin, plan, env, secrets, log: &self.log, cancel: &self.cancel }.exits().await
     }
 
     fn environment(&self) -> anyhow::Result<BTreeMap<String, String>> {
@@ -286,7 +210,7 @@ impl StepRun {
         let end = if self.cancel.is_cancelled() { RoundEnd::Cancelled } else { RoundEnd::Exited(exits) };
         let answer = step_type.react(input, plan, end).await;
         for line in &answer.report.log {
-            self.log.write(Stream::Host, now(), format!("{}: {}\n", uses, line.message).into()).await?;
+            self.log.write(Source::HOST, now(), format!("{}: {}\n", uses, line.message).into()).await?;
         }
         Ok(match answer.result {
             Ok(Directive::Run(plan)) => Next::Round(plan),

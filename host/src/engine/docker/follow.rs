@@ -7,7 +7,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use beespace_core::outcome::{Exit, ExitCause, Observation, Stopped, Stream};
+use beespace_core::outcome::{Exit, ExitCause, Observation, Stopped, Stored, Stream};
 use beespace_core::time::Timestamp;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::Docker;
 use super::client::QUICK;
 use super::run::start_error;
-use crate::engine::{EngineError, Output, OutputSender, Stored, now};
+use crate::engine::{EngineError, Output, OutputSender, now};
 
 /// What of a container's output may come after its end, and how long a blocked reader is waited for after a kill.
 const TAIL: Duration = Duration::from_secs(2);

@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use beespace_core::ids::{StageId, StepId};
-use beespace_core::outcome::Exit;
+use beespace_core::outcome::{Exit, Stored};
 use beespace_core::plan::StepPlan;
 use beespace_core::policy::Approved;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, EngineError, EngineInfo, Launch, OutputSender, Stored, TarStream};
+use super::{Engine, EngineError, EngineInfo, Launch, OutputSender, TarStream};
 use client::Client;
 use names::Names;
 

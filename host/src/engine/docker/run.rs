@@ -1,6 +1,6 @@
 //! One container of a plan, from nothing to its end.
 
-use beespace_core::outcome::{Exit, ExitCause};
+use beespace_core::outcome::{Exit, ExitCause, Stored};
 use bollard::models::{ContainerState, ContainerStateStatusEnum};
 use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, StartContainerOptions};
 use futures::StreamExt as _;
@@ -12,7 +12,7 @@ use super::create::Surroundings;
 use super::follow::{Subject, instant, live};
 use super::image::Missing;
 use super::parcel::Parcels;
-use crate::engine::{EngineError, Launch, OutputSender, Stored, now};
+use crate::engine::{EngineError, Launch, OutputSender, now};
 
 /// How far a container has come when its turn begins.
 enum Made {
