@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use beespace_core::gogs;
 use beespace_core::ids::{BuildId, DeliveryId, NoticeId, StageId};
-use beespace_core::intake::{self, Intake};
+use beespace_core::intake::{self, Intake, Telling};
 use beespace_core::outcome::Reason;
 use beespace_core::verify;
 
@@ -33,10 +33,11 @@ pub async fn settle_delivery(app: &App, id: DeliveryId) -> Result<(), Trouble> {
         None => Err(Reason::new("damaged", "the stored body is not the one that was signed")),
     };
     let git_ref = happening.as_ref().ok().and_then(intake::git_ref);
+    let telling = if delivery.is_repeat { Telling::Again } else { Telling::First };
     let build = BuildId(uuid::Uuid::now_v7());
     let settled = app.store.settle_delivery(id, git_ref, now(), move |last| match &happening {
         Err(reason) => Settlement::Bury(reason.clone()),
-        Ok(happening) => match intake::decide(happening, delivery.repository, last) {
+        Ok(happening) => match intake::decide(happening, delivery.repository, telling, last) {
             Intake::Build(event) => Settlement::Build { id: build, event },
             Intake::Ignored { reason, forget } => Settlement::Ignore { reason, forget },
         },

@@ -116,6 +116,25 @@ async fn a_build_is_listed_shown_read_restarted_and_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_followed_build_is_written_once_under_one_heading_a_step() {
+    let (gogs, beespace, shell) = world().await;
+    beespace.enable(REPO).await.unwrap();
+    // Longer than it takes to look once more.
+    let step =
+        |name: &str| format!("  - name: {name}\n    image: busybox\n    env: {{ OUTPUT: \"{name} filled\", SLEEP: 700ms }}\n");
+    push(&gogs, &format!("steps:\n{}{}", step("one"), step("two"))).await;
+    beespace.build_when(REPO, 1, |_| true).await.unwrap();
+    let followed = shell.run("build log 1 --follow --repo ada/hive").await;
+    assert_eq!(followed.code, 0, "{followed:?}");
+    for (text, word) in [(&followed.data, "one filled"), (&followed.data, "two filled"), (&followed.words, "default · two")] {
+        assert_eq!(text.matches(word).count(), 1, "{word}: {followed:?}");
+    }
+    assert!(followed.words.ends_with("ada/hive #1: success\n"), "{followed:?}");
+    let missing = shell.run("build log 1 three --repo ada/hive").await;
+    assert!(missing.code == 4 && missing.words.contains("1 one, 2 two"), "{missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deliveries_and_notices_are_told() {
     let (gogs, beespace, shell) = world().await;
     beespace.enable(REPO).await.unwrap();
@@ -124,6 +143,7 @@ async fn deliveries_and_notices_are_told() {
     let listed = shell.run("delivery list --output json").await.json();
     let push = listed.as_array().unwrap().iter().find(|one| one["event"] == "push").unwrap().clone();
     let id = push["id"].as_str().unwrap();
+    assert!(shell.run("delivery list").await.data.contains("ada/hive #1"), "a delivery names its build");
     assert!(shell.run(&format!("delivery show {id}")).await.data.contains("refs/heads/main"));
     assert_eq!(shell.run(&format!("delivery replay {id}")).await.code, 5);
     assert_eq!(shell.run("notice list --output json").await.json(), serde_json::json!([]));

@@ -79,6 +79,28 @@ async fn one_push_builds_exactly_once_however_often_it_is_told() {
     assert_eq!(beespace.builds().unwrap().len(), 2);
 }
 
+/// Gogs' payloads have times in whole seconds, so what follows makes the same JSON more than once.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_push_of_one_second_builds_though_gogs_tells_two_of_them_in_the_same_words() {
+    let (gogs, beespace) = world("").await;
+    let one = push(&gogs, ONE_STEP, "One").await;
+    let two = push(&gogs, ONE_STEP, "Two").await;
+    let copy = gogs.clone_repository(REPO).await.unwrap();
+    copy.git(&["fetch", "--quiet", "origin"]).await.unwrap();
+    for _ in 0..3 {
+        copy.push(&[&format!("+{one}:refs/heads/main")]).await.unwrap();
+        copy.push(&[&format!("{two}:refs/heads/main")]).await.unwrap();
+    }
+    for _ in 0..3 {
+        copy.push(&[&format!("{one}:refs/heads/passing")]).await.unwrap();
+        copy.push(&[":refs/heads/passing"]).await.unwrap();
+    }
+    beespace.finished(REPO, 11).await.unwrap();
+    gogs.delivered().await.unwrap();
+    let built: Vec<String> = beespace.builds().unwrap().iter().map(|build| build.event.sha().to_string()).collect();
+    assert_eq!(built.len(), 11, "{built:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_step_skips_what_follows_and_fails_the_build() {
     let (gogs, beespace) = world("").await;

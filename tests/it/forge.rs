@@ -108,7 +108,23 @@ async fn disabling_removes_the_hook_and_keeps_the_repository() {
     assert!(world.enabler.forge.hooks(&app()).await.unwrap().is_empty());
     let kept = world.enabler.store.read().unwrap().repository(RepositoryId(world.repo.id)).unwrap().unwrap();
     assert!(kept.hook.is_none() && kept.previous_hook.is_none());
-    assert!(matches!(world.enabler.disable(&app()).await, Err(EnableError::NotEnabled(_))));
+    let never = "acme/other".parse().unwrap();
+    assert!(matches!(world.enabler.disable(&never).await, Err(EnableError::NotEnabled(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_is_disabled_while_gogs_is_away_and_its_hook_is_removed_later() {
+    let world = world().await;
+    world.enabler.enable(&app(), NOW).await.unwrap();
+    world.gogs.set_away(true);
+    let error = world.enabler.disable(&app()).await.unwrap_err();
+    assert!(matches!(error, EnableError::HookLeft { .. }), "{error}");
+    assert!(error.to_string().contains("acme/app builds here no more"), "{error}");
+    let kept = world.enabler.store.read().unwrap().repository(RepositoryId(world.repo.id)).unwrap().unwrap();
+    assert!(kept.hook.is_none());
+    world.gogs.set_away(false);
+    world.enabler.disable(&app()).await.unwrap();
+    assert!(world.enabler.forge.hooks(&app()).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

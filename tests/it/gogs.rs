@@ -5,7 +5,7 @@ use std::path::Path;
 
 use beespace_core::event::Cause;
 use beespace_core::gogs::{Happening, parse};
-use beespace_core::intake::{Intake, decide};
+use beespace_core::intake::{Intake, Telling, decide};
 use beespace_core::verify::{Verified, verify};
 use serde::Deserialize;
 
@@ -88,7 +88,7 @@ fn every_delivery_becomes_an_event_or_a_reason() {
     let mut fates: BTreeMap<String, usize> = BTreeMap::new();
     for delivery in signed() {
         let happening = delivery.happening();
-        let fate = match decide(&happening, happening.get().repository_id(), None) {
+        let fate = match decide(&happening, happening.get().repository_id(), Telling::First, None) {
             Intake::Build(event) => {
                 let Cause::Push(push) = &event.cause;
                 assert!(!event.sha().is_zero() && !push.branch.is_empty());
@@ -109,7 +109,8 @@ fn every_delivery_becomes_an_event_or_a_reason() {
 fn no_delivery_is_built_for_the_hook_of_another_repository() {
     for delivery in signed() {
         let happening = delivery.happening();
-        let Intake::Ignored { reason, .. } = decide(&happening, beespace_core::ids::RepositoryId(999), None) else {
+        let Intake::Ignored { reason, .. } = decide(&happening, beespace_core::ids::RepositoryId(999), Telling::First, None)
+        else {
             panic!("built: {}", delivery.raw_json)
         };
         assert_eq!(reason.code, "other-repository");

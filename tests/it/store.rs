@@ -1,6 +1,7 @@
 //! The real store on a real disk.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use beespace::store::build::{BuildFilter, Builds as _, Notifiers, Prepared};
 use beespace::store::delivery::{Accepted, Deliveries as _, Fate, NewDelivery, Settlement};
@@ -123,11 +124,26 @@ fn notifiers() -> Notifiers {
 async fn the_same_delivery_is_kept_once() {
     let world = world().await;
     let Accepted::New(first) = world.store.accept_delivery(delivery("a", "x")).await.unwrap() else { panic!() };
-    for again in [delivery("a", "other"), delivery("b", "x")] {
+    let late = NewDelivery { received_at: NOW + Duration::from_secs(301), ..delivery("b", "x") };
+    for again in [delivery("a", "x"), delivery("a", "other"), late] {
         assert_eq!(world.store.accept_delivery(again).await.unwrap(), Accepted::Duplicate(first));
     }
     assert_eq!(world.store.read().unwrap().deliveries(None, None, 10).unwrap().len(), 1);
     assert_eq!(world.store.read().unwrap().waiting(Queue::Delivery).unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_json_under_another_id_is_kept_as_a_repeat_for_a_while_and_not_without_end() {
+    let world = world().await;
+    let Accepted::New(first) = world.store.accept_delivery(delivery("a", "x")).await.unwrap() else { panic!() };
+    for number in 0..32 {
+        let repeat = NewDelivery { received_at: NOW + Duration::from_secs(number), ..delivery(&format!("b{number}"), "x") };
+        let Accepted::New(id) = world.store.accept_delivery(repeat).await.unwrap() else { panic!("repeat {number} is lost") };
+        assert!(world.store.read().unwrap().delivery(id).unwrap().unwrap().is_repeat);
+        assert_eq!(world.store.read().unwrap().delivery_body(id).unwrap().unwrap(), b"x");
+    }
+    assert_eq!(world.store.accept_delivery(delivery("c", "x")).await.unwrap(), Accepted::Duplicate(first));
+    assert!(!world.store.read().unwrap().delivery(first).unwrap().unwrap().is_repeat);
 }
 
 #[tokio::test(flavor = "multi_thread")]

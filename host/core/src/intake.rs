@@ -28,6 +28,15 @@ impl LastSeenRef {
     }
 }
 
+/// Whether the very same JSON has come before, under another id of Gogs'.
+///
+/// Gogs tells times in whole seconds: a branch that is moved there, back and there again within one makes the same JSON twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Telling {
+    First,
+    Again,
+}
+
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intake {
@@ -50,7 +59,7 @@ pub fn git_ref(happening: &Verified<Happening>) -> Option<String> {
 /// Decides. `hook`: the repository whose hook was called; a body that names another one is never built. `last`: what the ref
 /// ([`git_ref()`]) recorded last.
 #[must_use]
-pub fn decide(happening: &Verified<Happening>, hook: RepositoryId, last: Option<&LastSeenRef>) -> Intake {
+pub fn decide(happening: &Verified<Happening>, hook: RepositoryId, telling: Telling, last: Option<&LastSeenRef>) -> Intake {
     let happening = happening.get();
     let told = happening.repository_id();
     if told != hook {
@@ -61,7 +70,7 @@ pub fn decide(happening: &Verified<Happening>, hook: RepositoryId, last: Option<
         );
     }
     match happening {
-        Happening::Push(push) => decide_push(push, last)
+        Happening::Push(push) => decide_push(push, telling, last)
             .unwrap_or_else(|reason| Intake::Ignored { forget: is_deletion(push).then(|| push.git_ref.clone()), reason }),
         Happening::Deleted(delete) => Intake::Ignored {
             reason: Reason::new(
@@ -71,7 +80,8 @@ pub fn decide(happening: &Verified<Happening>, hook: RepositoryId, last: Option<
             forget: Some(delete.git_ref()),
         },
         Happening::BranchCreated(create) => {
-            ignore("branch-created", format!("branch {} is new; the push that follows is built", shown(&create.name)), None)
+            // Gogs calls every ref outside refs/tags/ a branch, so this promises no build.
+            ignore("branch-created", format!("{} is new; its push comes as a delivery of its own", shown(&create.name)), None)
         }
         Happening::TagCreated(create) => not_yet("tag", format!("tag {} was pushed", shown(&create.name)), "tags"),
         Happening::Release(event) => {
@@ -85,7 +95,8 @@ pub fn decide(happening: &Verified<Happening>, hook: RepositoryId, last: Option<
         }
         Happening::Issue(issues) => ignore("issue", format!("issue {} changed: nothing to build", issues.number), None),
         Happening::IssueComment(comment) => {
-            ignore("issue-comment", format!("a comment on {}: nothing to build", comment.issue.number), None)
+            let of = if comment.issue.pull_request.is_some() { "pull request" } else { "issue" };
+            ignore("issue-comment", format!("a comment on {of} {}: nothing to build", comment.issue.number), None)
         }
     }
 }
@@ -104,14 +115,14 @@ pub fn skip_reason(word: &str) -> Reason {
     Reason::new("skip-word", format!("the commit's message says {word}")).help("start a build by hand if you want one after all")
 }
 
-fn decide_push(push: &gogs::Push, last: Option<&LastSeenRef>) -> Result<Intake, Reason> {
+fn decide_push(push: &gogs::Push, telling: Telling, last: Option<&LastSeenRef>) -> Result<Intake, Reason> {
     let after = after_of(push)?;
     let git_ref = branch_ref(push)?;
     if push.before.as_ref() == Some(after) {
         return Err(test_delivery());
     }
     let event = event_of(push, &git_ref, after)?;
-    if last.is_some_and(|last| *last == LastSeenRef::of(&event)) {
+    if is_known(&event, telling, last) {
         let branch = shown(git_ref.strip_prefix(BRANCHES).unwrap_or(&git_ref));
         return Err(Reason::new("same-push", format!("this push of {branch} to {} is known already", after.short()))
             .help("`beespace build restart` builds it once more"));
@@ -121,6 +132,15 @@ fn decide_push(push: &gogs::Push, last: Option<&LastSeenRef>) -> Result<Intake, 
         return Err(skip_reason(word));
     }
     Ok(Intake::Build(Box::new(event)))
+}
+
+/// Whether an event tells of a push that was recorded already.
+fn is_known(event: &Event, telling: Telling, last: Option<&LastSeenRef>) -> bool {
+    match telling {
+        Telling::First => last.is_some_and(|last| *last == LastSeenRef::of(event)),
+        // What does not begin where the ref was left is a second hook, or somebody who sends again what he overheard.
+        Telling::Again => last.map(|last| &last.after) != event.before(),
+    }
 }
 
 /// A push that ends a ref. Gogs sends `delete` in its place; other senders of this shape do not.

@@ -12,10 +12,12 @@ use super::page::{ListParams, Page};
 use super::problem::Problem;
 use crate::front::Front;
 use crate::store::Read;
+use crate::store::build::Builds as _;
 use crate::store::delivery::{Deliveries as _, Delivery, Fate};
 use crate::store::repository::Repositories as _;
 use crate::web::html::rfc3339;
 use crate::web::inbox::fate;
+use crate::web::row;
 
 /// One webhook POST.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -34,6 +36,9 @@ pub struct DeliveryBody {
     /// Why it has no build.
     pub reason: Option<String>,
     pub build: Option<String>,
+    /// The build as people call it, `acme/app #12`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// What Gogs sent; only where one delivery is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<serde_json::Value>,
@@ -43,6 +48,10 @@ impl DeliveryBody {
     fn new(read: &Read, delivery: &Delivery) -> Self {
         let repository = read.repository(delivery.repository).ok().flatten();
         let (word, _, reason) = fate(&delivery.fate);
+        let build = match delivery.fate {
+            Fate::Built(id) => Some(id),
+            _ => None,
+        };
         Self {
             id: delivery.id.to_string(),
             repository: repository.map_or_else(|| delivery.repository.to_string(), |repository| repository.name.to_string()),
@@ -53,10 +62,8 @@ impl DeliveryBody {
             received_at: rfc3339(delivery.received_at),
             fate: word.to_owned(),
             reason,
-            build: match delivery.fate {
-                Fate::Built(id) => Some(id.to_string()),
-                _ => None,
-            },
+            build: build.map(|id| id.to_string()),
+            place: build.and_then(|id| read.build(id).ok().flatten()).map(|build| row::place(&build)),
             payload: None,
         }
     }

@@ -61,7 +61,7 @@ impl From<EnableError> for Problem {
             EnableError::NotEnabled(_) => StatusCode::NOT_FOUND,
             EnableError::NotAdmin(_) | EnableError::Name(_) => StatusCode::UNPROCESSABLE_ENTITY,
             EnableError::Forge(ForgeError::NotFound(_)) => StatusCode::NOT_FOUND,
-            EnableError::Forge(_) => StatusCode::BAD_GATEWAY,
+            EnableError::Forge(_) | EnableError::HookLeft { .. } => StatusCode::BAD_GATEWAY,
         };
         let problem = Self::new(status, &reason.code, reason.message);
         Self { help: reason.help, ..problem }

@@ -1,21 +1,14 @@
 //! `beespace build`: look at builds, and act on them.
 
-use std::io::Write as _;
-use std::time::Duration;
-
-use beespace_core::status::Status;
 use clap::Subcommand;
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::table::printable;
-use super::{Context, put, say, table};
+use super::{Context, log, put, say, table};
 use crate::address::{API, api_build, api_repository};
-use crate::api::body::{BuildBody, StageBody, StepBody, WordBody};
-
-/// How often a build that is followed is looked at between two steps.
-const LOOK: Duration = Duration::from_millis(300);
+use crate::api::body::{BuildBody, WordBody};
 
 #[derive(Debug, Subcommand)]
 pub enum BuildCommand {
@@ -71,7 +64,7 @@ pub async fn run(context: &Context, command: BuildCommand) -> Result<Exit, Failu
             let build: BuildBody = client.get(&path(context, number)?).await?;
             show(context, &client, &build)
         }
-        BuildCommand::Log { number, step, follow } => log(&client, &path(context, number)?, step.as_deref(), follow).await,
+        BuildCommand::Log { number, step, follow } => log::run(&client, &path(context, number)?, step.as_deref(), follow).await,
         BuildCommand::Restart { number } => {
             act(context, &client, number, "restart", &WordBody::default(), "builds once more").await
         }
@@ -132,81 +125,18 @@ fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, F
     Ok(exit_of(&build.status))
 }
 
-fn why(reason: Option<&crate::api::body::Reason>) -> String {
+/// A reason at the end of a line; nothing where there is none.
+pub(super) fn why(reason: Option<&crate::api::body::Reason>) -> String {
     reason.map_or_else(String::new, |reason| format!("  {}", printable(&reason.to_string())))
 }
 
 /// A build that did not succeed makes the command fail, so that scripts can go by it.
-fn exit_of(status: &str) -> Exit {
+pub(super) fn exit_of(status: &str) -> Exit {
     match status {
         "failure" | "error" | "killed" => Exit::Failed,
         "declined" => Exit::Refused,
         _ => Exit::Ok,
     }
-}
-
-fn is_over(status: &str) -> bool {
-    Status::ALL.into_iter().any(|known| known.as_str() == status && known.is_over())
-}
-
-async fn log(client: &Client, path: &str, wanted: Option<&str>, follow: bool) -> Result<Exit, Failure> {
-    let mut written: Vec<(u16, u16, usize)> = Vec::new();
-    loop {
-        let build: BuildBody = client.get(path).await?;
-        let found = build.stages.iter().flat_map(|stage| stage.steps.iter().map(move |step| (stage, step)));
-        let steps: Vec<_> = found.filter(|(_, step)| wanted.is_none_or(|wanted| is_meant(step, wanted))).collect();
-        if let Some(wanted) = wanted.filter(|_| steps.is_empty() && !(follow && build.stages.is_empty())) {
-            return Err(Failure::new(Exit::NotFound, format!("no step {wanted:?} in this build")));
-        }
-        for (stage, step) in &steps {
-            add(client, path, stage, step, steps.len() > 1, &mut written).await?;
-        }
-        let is_done = is_over(&build.status) || (wanted.is_some() && steps.iter().all(|(_, step)| is_over(&step.status)));
-        if is_done || !follow {
-            if follow {
-                say(&format!("{} is {}{}", build.repository, build.status, why(build.reason.as_ref())));
-            }
-            return Ok(if follow { exit_of(&build.status) } else { Exit::Ok });
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-fn is_meant(step: &StepBody, wanted: &str) -> bool {
-    step.name == wanted || wanted.parse() == Ok(step.number)
-}
-
-/// Writes what a step has printed since the last look.
-async fn add(
-    client: &Client,
-    path: &str,
-    stage: &StageBody,
-    step: &StepBody,
-    titled: bool,
-    written: &mut Vec<(u16, u16, usize)>,
-) -> Result<(), Failure> {
-    let known = written.iter().position(|(of, number, _)| (*of, *number) == (stage.number, step.number));
-    let skip = known.and_then(|index| written.get(index)).map_or(0, |(_, _, bytes)| *bytes);
-    let mut passed = 0;
-    let log = format!("{path}/stages/{}/steps/{}/log", stage.number, step.number);
-    let mut stdout = std::io::stdout().lock();
-    client
-        .stream(&log, |chunk| {
-            let fresh = chunk.get(skip.saturating_sub(passed)..).unwrap_or_default();
-            if titled && passed <= skip && !fresh.is_empty() {
-                say(&format!("── {} · {}", printable(&stage.name), printable(&step.name)));
-            }
-            passed += chunk.len();
-            Ok(stdout.write_all(fresh)?)
-        })
-        .await?;
-    stdout.flush()?;
-    let entry = (stage.number, step.number, passed.max(skip));
-    match known.and_then(|index| written.get_mut(index)) {
-        Some(place) => *place = entry,
-        None => written.push(entry),
-    }
-    Ok(())
 }
 
 async fn word(context: &Context, client: &Client, args: WordArgs, verb: &str, says: &str) -> Result<Exit, Failure> {

@@ -1,7 +1,7 @@
 //! Talking to a server: its API and nothing else.
 
 use futures::StreamExt as _;
-use reqwest::{Method, Response};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -56,12 +56,25 @@ impl Client {
         self.send(method, path, body).await.map(drop)
     }
 
-    /// Hands over each chunk of a long answer as it comes.
+    /// Hands over a long answer as it comes, without its first `skip` bytes; nothing where there are no more yet.
     ///
     /// # Errors
     /// As [`Client::get`]; what `take` returns.
-    pub async fn stream(&self, path: &str, mut take: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
-        let mut chunks = self.send(Method::GET, path, None::<&()>).await?.bytes_stream();
+    pub async fn bytes_from(
+        &self,
+        path: &str,
+        skip: u64,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut request = self.request(Method::GET, path)?;
+        if skip > 0 {
+            request = request.header(header::RANGE, format!("bytes={skip}-"));
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Ok(());
+        }
+        let mut chunks = self.checked(response).await?.bytes_stream();
         while let Some(chunk) = chunks.next().await {
             take(&chunk.map_err(|error| self.unreachable(&error))?)?;
         }
@@ -69,15 +82,24 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<Response, Failure> {
+        let request = self.request(method, path)?;
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        self.checked(request.send().await.map_err(|error| self.unreachable(&error))?).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Failure> {
         let url = self.url.join(path).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-        let mut request = self.http.request(method, url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose_secret());
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let request = self.http.request(method, url);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        })
+    }
+
+    async fn checked(&self, response: Response) -> Result<Response, Failure> {
         if response.status().is_success() {
             return Ok(response);
         }

@@ -27,14 +27,14 @@ pub async fn run(context: &Context, command: DeliveryCommand) -> Result<Exit, Fa
     match command {
         DeliveryCommand::List { limit } => {
             let all: Vec<DeliveryBody> = client.get(&format!("{API}/deliveries?limit={limit}")).await?;
-            table::list(context.output, &all, ["id", "repository", "event", "received", "fate", "reason"], |body| {
+            table::list(context.output, &all, ["id", "repository", "event", "received", "fate", "build or reason"], |body| {
                 [
                     body.id.clone(),
                     body.repository.clone(),
                     body.event.clone(),
                     body.received_at.clone(),
                     body.fate.clone(),
-                    body.reason.clone().unwrap_or_default(),
+                    body.place.clone().or_else(|| body.reason.clone()).unwrap_or_default(),
                 ]
             })?;
         }

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod excerpt;
 pub mod exit;
 pub mod lint;
+pub mod log;
 pub mod login;
 pub mod notice;
 pub mod output;

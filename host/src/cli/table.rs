@@ -19,8 +19,22 @@ pub fn list<T: Serialize, const N: usize>(
     if output == Output::Json {
         return one(&items);
     }
-    let rows: Vec<[String; N]> = items.iter().map(|item| row(item).map(|cell| printable(&cell))).collect();
+    let rows: Vec<[String; N]> = items.iter().map(|item| fitting(row(item).map(|cell| printable(&cell)))).collect();
     put(&aligned(header.map(str::to_uppercase), &rows))
+}
+
+/// A name of strangers, a branch above all, may be longer than a terminal is wide.
+const WIDEST: usize = 48;
+
+/// What is too wide is cut, but for the last column: nothing stands after that.
+fn fitting<const N: usize>(mut row: [String; N]) -> [String; N] {
+    for cell in row.iter_mut().take(N.saturating_sub(1)) {
+        if let Some((end, _)) = cell.char_indices().nth(WIDEST - 1).filter(|_| cell.chars().count() > WIDEST) {
+            cell.truncate(end);
+            cell.push('…');
+        }
+    }
+    row
 }
 
 /// Columns as wide as their widest cell, two spaces apart; nothing after the last.
@@ -62,5 +76,13 @@ mod tests {
         let rows = [["acme/app".to_owned(), printable("a\u{1b}[31mb")], ["x".to_owned(), "y".to_owned()]];
         let text = aligned(["NAME".to_owned(), "TITLE".to_owned()], &rows);
         assert_eq!(text, "NAME      TITLE\nacme/app  a\u{fffd}[31mb\nx         y");
+    }
+
+    #[test]
+    fn a_name_too_long_for_a_terminal_is_cut_and_the_last_column_is_not() {
+        let long = "ü".repeat(200);
+        let [branch, exact, title] = fitting([long.clone(), "x".repeat(48), long.clone()]);
+        assert_eq!(branch, format!("{}…", "ü".repeat(47)));
+        assert_eq!((exact.len(), title), (48, long));
     }
 }

@@ -41,6 +41,9 @@ pub enum EnableError {
     /// Gogs lets administrators of a repository alone see and make its hooks.
     #[error("the token's user is no administrator of {0}")]
     NotAdmin(RepositoryName),
+    /// Gogs did not take the hook away; here it is good for nothing any more.
+    #[error("{name} builds here no more, but its hook may be left in Gogs: {cause}")]
+    HookLeft { name: RepositoryName, cause: ForgeError },
     /// Nothing to repair or disable.
     #[error("{0} is not enabled")]
     NotEnabled(RepositoryName),
@@ -61,6 +64,8 @@ impl EnableError {
             Self::Seal(error) => Reason::new("seal-trouble", error.to_string()),
             Self::NotAdmin(_) => Reason::new("token-rights", self.to_string())
                 .help("add the user in Gogs as a collaborator with the right `admin`"),
+            Self::HookLeft { name, .. } => Reason::new("hook-left", self.to_string())
+                .help(format!("`beespace repo disable {name}` once more, when Gogs gives in, removes it")),
             Self::NotEnabled(name) => {
                 Reason::new("not-enabled", self.to_string()).help(format!("`beespace repo enable {name}` enables it"))
             }
@@ -107,16 +112,17 @@ impl Enabler {
     }
 
     /// Removes the hooks in Gogs and forgets their secrets. Builds stay. Where Gogs does not answer, or has no such repository any
-    /// more, the repository is disabled here all the same, and the error tells what is left in Gogs.
+    /// more, the repository is disabled here all the same; doing it again removes what was left in Gogs.
     ///
     /// # Errors
-    /// [`EnableError::NotEnabled`]; [`EnableError::Forge`] where hooks may be left in Gogs.
+    /// [`EnableError::NotEnabled`] where it never was; [`EnableError::HookLeft`] where hooks may be left in Gogs.
     pub async fn disable(&self, name: &RepositoryName) -> Result<Repository, EnableError> {
-        let known = self.store.read()?.repository_by_name(name)?.filter(|known| known.hook.is_some());
+        let known = self.store.read()?.repository_by_name(name)?;
         let known = known.ok_or_else(|| EnableError::NotEnabled(name.clone()))?;
         let forge_id = known.hook.as_ref().map(|hook| hook.forge_id);
         let disabled = self.set(known.id, |known| Ok(Repository { hook: None, previous_hook: None, ..known })).await?;
-        self.remove_others(name, forge_id, None).await?;
+        let left = |cause| EnableError::HookLeft { name: name.clone(), cause };
+        self.remove_others(name, forge_id, None).await.map_err(left)?;
         Ok(disabled)
     }
 

@@ -1,5 +1,7 @@
 //! Deliveries: what Gogs sent, kept as it was signed, and what came of it.
 
+use std::time::Duration;
+
 use beespace_core::build::{Build, Phase};
 use beespace_core::digest::Digest;
 use beespace_core::event::Event;
@@ -31,6 +33,12 @@ pub struct Delivery {
     pub bytes: u64,
     pub received_at: Timestamp,
     pub fate: Fate,
+    /// The same JSON had come before, under another id of Gogs'.
+    #[serde(default)]
+    pub is_repeat: bool,
+    /// How many such repeats of this one were kept.
+    #[serde(default)]
+    pub repeats: u8,
 }
 
 /// What came of a delivery.
@@ -55,6 +63,12 @@ pub struct NewDelivery {
     pub received_at: Timestamp,
 }
 
+/// For how long the same JSON under another id may be another push: Gogs sends one delivery after the other, so that two of one second
+/// can come minutes apart. Later it can only be an old one that somebody sends again.
+const REPEAT_WITHIN: Duration = Duration::from_secs(300);
+/// More of the same than git pushes in a second: whoever sends more does not fill the disk with them.
+const MOST_REPEATS: u8 = 32;
+
 /// Whether a delivery is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
@@ -78,6 +92,14 @@ fn key(id: DeliveryId) -> Key {
 fn seen_keys(delivery: &Delivery) -> [Key; 2] {
     let of = |kind: u8| Key::new().u64(delivery.repository.0).byte(kind);
     [of(0).text(&delivery.forge_id), of(1).bytes(&delivery.sha256.0)]
+}
+
+/// Whether a delivery with the content of `first` may tell of another push all the same.
+fn may_be_another(first: &Delivery, delivery: &Delivery) -> bool {
+    first.forge_id != delivery.forge_id
+        && first.sha256 == delivery.sha256
+        && delivery.received_at <= first.received_at + REPEAT_WITHIN
+        && first.repeats < MOST_REPEATS
 }
 
 /// What both kinds of transaction can tell of deliveries.
@@ -125,6 +147,22 @@ impl Read {
 impl Write<'_> {
     fn put_delivery(&self, delivery: &Delivery) -> Result<(), StoreError> {
         self.put(DELIVERY, "delivery", key(delivery.id).as_slice(), delivery)
+    }
+
+    fn add_delivery(&self, delivery: &Delivery, body: &[u8]) -> Result<Accepted, StoreError> {
+        let id = delivery.id.0.as_bytes();
+        self.put_delivery(delivery)?;
+        self.put_bytes(DELIVERY_BODY, id, body)?;
+        self.put_bytes(DELIVERY_OF_REPOSITORY, Key::new().u64(delivery.repository.0).bytes(id).as_slice(), &[])?;
+        let [by_id, by_content] = seen_keys(delivery);
+        self.put_bytes(DELIVERY_SEEN, by_id.as_slice(), id)?;
+        // The first of its content stays the first: from it the time for repeats is counted.
+        if !delivery.is_repeat {
+            self.put_bytes(DELIVERY_SEEN, by_content.as_slice(), id)?;
+        }
+        self.enqueue(Queue::Delivery, id, delivery.received_at)?;
+        self.announce(RunEvent::DeliveryStored { repository: delivery.repository, delivery: delivery.id });
+        Ok(Accepted::New(delivery.id))
     }
 
     fn first_of(&self, delivery: &Delivery) -> Result<Option<Delivery>, StoreError> {
@@ -177,8 +215,8 @@ impl Write<'_> {
 }
 
 impl Store {
-    /// Makes a delivery durable. The same one again (by Gogs' id or by its signed JSON) adds nothing; where the first ended as a
-    /// dead letter it goes again.
+    /// Makes a delivery durable. The same one again adds nothing; where the first ended as a dead letter it goes again. The same is
+    /// what has Gogs' id of one that is here, and what has the JSON of one that came long before.
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written: Gogs must be told, so that a person can send it again.
@@ -192,25 +230,21 @@ impl Store {
             bytes: u64::try_from(new.body.len()).unwrap_or(u64::MAX),
             received_at: new.received_at,
             fate: Fate::Waiting,
+            is_repeat: false,
+            repeats: 0,
         };
-        self.write(move |write| {
-            if let Some(first) = write.first_of(&delivery)? {
-                if matches!(first.fate, Fate::Dead(_)) {
-                    write.put_delivery(&Delivery { fate: Fate::Waiting, ..first.clone() })?;
-                    write.enqueue(Queue::Delivery, first.id.0.as_bytes(), delivery.received_at)?;
-                }
-                return Ok(Accepted::Duplicate(first.id));
+        self.write(move |write| match write.first_of(&delivery)? {
+            None => write.add_delivery(&delivery, &new.body),
+            Some(first) if matches!(first.fate, Fate::Dead(_)) => {
+                write.put_delivery(&Delivery { fate: Fate::Waiting, ..first.clone() })?;
+                write.enqueue(Queue::Delivery, first.id.0.as_bytes(), delivery.received_at)?;
+                Ok(Accepted::Duplicate(first.id))
             }
-            let id = delivery.id.0.as_bytes();
-            write.put_delivery(&delivery)?;
-            write.put_bytes(DELIVERY_BODY, id, &new.body)?;
-            write.put_bytes(DELIVERY_OF_REPOSITORY, Key::new().u64(delivery.repository.0).bytes(id).as_slice(), &[])?;
-            for seen in seen_keys(&delivery) {
-                write.put_bytes(DELIVERY_SEEN, seen.as_slice(), id)?;
+            Some(first) if may_be_another(&first, &delivery) => {
+                write.put_delivery(&Delivery { repeats: first.repeats.saturating_add(1), ..first })?;
+                write.add_delivery(&Delivery { is_repeat: true, ..delivery.clone() }, &new.body)
             }
-            write.enqueue(Queue::Delivery, id, delivery.received_at)?;
-            write.announce(RunEvent::DeliveryStored { repository: delivery.repository, delivery: delivery.id });
-            Ok(Accepted::New(delivery.id))
+            Some(first) => Ok(Accepted::Duplicate(first.id)),
         })
         .await
     }

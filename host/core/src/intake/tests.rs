@@ -38,14 +38,14 @@ fn seen(before: Option<&str>, after: &str) -> LastSeenRef {
 }
 
 fn built(payload: &Value, last: Option<&LastSeenRef>) -> Event {
-    match decide(&happening("push", payload), HOOK, last) {
+    match decide(&happening("push", payload), HOOK, Telling::First, last) {
         Intake::Build(event) => *event,
         Intake::Ignored { reason, .. } => panic!("ignored: {reason}"),
     }
 }
 
 fn ignored(event: &str, payload: &Value, last: Option<&LastSeenRef>) -> (String, String, Option<String>) {
-    match decide(&happening(event, payload), HOOK, last) {
+    match decide(&happening(event, payload), HOOK, Telling::First, last) {
         Intake::Build(event) => panic!("built: {event:?}"),
         Intake::Ignored { reason, forget } => (reason.code.clone(), reason.to_string(), forget),
     }
@@ -129,6 +129,21 @@ fn one_push_is_built_once_and_a_force_push_back_and_forth_again() {
     built(&payload, Some(&seen(Some(ZERO), NEW)));
     built(&payload, Some(&seen(None, NEW)));
     assert_eq!(git_ref(&happening("push", &payload)).as_deref(), Some("refs/heads/main"));
+}
+
+#[test]
+fn the_same_json_again_is_another_push_only_where_the_branch_was_left_there() {
+    let again = |payload: &Value, last: Option<&LastSeenRef>| {
+        matches!(decide(&happening("push", payload), HOOK, Telling::Again, last), Intake::Build(_))
+    };
+    let there = push("refs/heads/main", OLD, NEW);
+    assert!(again(&there, Some(&seen(Some(NEW), OLD))), "there, back and there again within a second");
+    assert!(!again(&there, Some(&seen(Some(OLD), NEW))), "a second hook");
+    assert!(!again(&there, Some(&seen(Some(NEW), &"3".repeat(40)))), "the branch has gone on: an old delivery, sent again");
+    assert!(!again(&there, None));
+    let new = push("refs/heads/main", ZERO, NEW);
+    assert!(again(&new, None), "made, deleted and made again within a second");
+    assert!(!again(&new, Some(&seen(None, NEW))), "a second hook");
 }
 
 #[test]

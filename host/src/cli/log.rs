@@ -1,0 +1,112 @@
+//! `beespace build log`: what the steps of a build print, as it stands or as it grows.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::Duration;
+
+use beespace_core::status::Status;
+
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::table::printable;
+use super::{build, say};
+use crate::api::body::{BuildBody, StageBody, StepBody};
+
+/// How often a build that is followed is looked at.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// The numbers of a stage and of one of its steps.
+type Place = (u16, u16);
+
+/// What of a build has been written so far.
+#[derive(Debug, Default)]
+struct Written {
+    bytes: BTreeMap<Place, u64>,
+    /// Steps that were over before their log was read: nothing is added to those.
+    whole: Vec<Place>,
+    /// Whose output came last.
+    last: Option<Place>,
+}
+
+/// Writes the logs of a build, or of the `wanted` step; stays with `follow` until that is over.
+///
+/// # Errors
+/// [`Failure`] where there is no such step, or the server does not give the log.
+pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follow: bool) -> Result<Exit, Failure> {
+    let mut written = Written::default();
+    loop {
+        let build: BuildBody = client.get(path).await?;
+        let found = build.stages.iter().flat_map(|stage| stage.steps.iter().map(move |step| (stage, step)));
+        let steps: Vec<_> = found.filter(|(_, step)| wanted.is_none_or(|wanted| is_meant(step, wanted))).collect();
+        if let Some(wanted) = wanted.filter(|_| steps.is_empty() && !(follow && build.stages.is_empty())) {
+            return Err(no_such_step(&build, wanted));
+        }
+        for (stage, step) in &steps {
+            written.add(client, path, stage, step, steps.len() > 1).await?;
+        }
+        let is_done = is_over(&build.status) || (wanted.is_some() && steps.iter().all(|(_, step)| is_over(&step.status)));
+        if is_done && follow {
+            let number = build.number.map_or_else(String::new, |number| format!(" #{number}"));
+            say(&format!("{}{number}: {}{}", build.repository, build.status, build::why(build.reason.as_ref())));
+            return Ok(build::exit_of(&build.status));
+        }
+        if !follow {
+            return Ok(Exit::Ok);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn no_such_step(build: &BuildBody, wanted: &str) -> Failure {
+    let names: Vec<String> = build
+        .stages
+        .iter()
+        .flat_map(|stage| &stage.steps)
+        .map(|step| format!("{} {}", step.number, printable(&step.name)))
+        .collect();
+    let help = if names.is_empty() { "it has no steps".to_owned() } else { format!("it has {}", names.join(", ")) };
+    Failure::new(Exit::NotFound, format!("no step {wanted:?} in this build")).help(help)
+}
+
+fn is_over(status: &str) -> bool {
+    Status::ALL.into_iter().any(|known| known.as_str() == status && known.is_over())
+}
+
+fn is_meant(step: &StepBody, wanted: &str) -> bool {
+    step.name == wanted || wanted.parse() == Ok(step.number)
+}
+
+impl Written {
+    /// Writes what a step has printed since the last look.
+    async fn add(
+        &mut self,
+        client: &Client,
+        path: &str,
+        stage: &StageBody,
+        step: &StepBody,
+        titled: bool,
+    ) -> Result<(), Failure> {
+        let place = (stage.number, step.number);
+        if self.whole.contains(&place) {
+            return Ok(());
+        }
+        let known = self.bytes.entry(place).or_default();
+        let log = format!("{path}/stages/{}/steps/{}/log", stage.number, step.number);
+        let mut stdout = std::io::stdout().lock();
+        client
+            .bytes_from(&log, *known, |chunk| {
+                if titled && self.last != Some(place) && !chunk.is_empty() {
+                    say(&format!("── {} · {}", printable(&stage.name), printable(&step.name)));
+                    self.last = Some(place);
+                }
+                *known += chunk.len() as u64;
+                Ok(stdout.write_all(chunk)?)
+            })
+            .await?;
+        stdout.flush()?;
+        if is_over(&step.status) {
+            self.whole.push(place);
+        }
+        Ok(())
+    }
+}
