@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use axum::extract::Path;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use rust_embed::RustEmbed;
 use sha2::{Digest as _, Sha256};
 
 use super::ansi;
+use crate::api::problem::Problem;
 
 #[derive(RustEmbed)]
 #[folder = "assets/"]
@@ -59,17 +60,17 @@ fn content_type(name: &str) -> &'static str {
 }
 
 /// Serves an asset under exactly the name that [`address`] gives.
-pub(super) async fn serve(Path(file): Path<String>) -> Response {
+pub(super) async fn serve(Path(file): Path<String>) -> Result<Response, Problem> {
     let name = file.rsplit_once('.').and_then(|(rest, extension)| {
         let (stem, _) = rest.rsplit_once('.')?;
         Some(format!("{stem}.{extension}"))
     });
     let Some(name) = name.filter(|name| address(name) == format!("/-/assets/{file}")) else {
-        return StatusCode::NOT_FOUND.into_response();
+        return Err(Problem::not_found("file").help("It may be of another version: load the page again."));
     };
-    let Some(content) = content(&name) else { return StatusCode::NOT_FOUND.into_response() };
+    let content = content(&name).ok_or_else(|| Problem::not_found("file"))?;
     let headers = [(header::CONTENT_TYPE, content_type(&name)), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];
-    (headers, content).into_response()
+    Ok((headers, content).into_response())
 }
 
 #[cfg(test)]
