@@ -2,20 +2,23 @@
 
 use std::time::Instant;
 
+use beespace_core::build::{Build, Stage};
 use beespace_core::context::Context;
 use beespace_core::digest::Document;
-use beespace_core::ids::{DecisionId, StageId};
+use beespace_core::floor;
+use beespace_core::ids::{DecisionId, StageId, StageNumber};
 use beespace_core::pipeline::Pipeline;
 use beespace_core::plan::StepPlan;
 use beespace_core::policy::chain::Chain;
 use beespace_core::policy::{Decision, Point, Subject, Verdict, VerdictOutcome};
-use beespace_core::{build::Build, floor};
 use beespace_wasm::PolicyRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
 use crate::clock::now;
+use crate::store::StoreError;
+use crate::store::build::Builds as _;
 
 /// What a decision is made about, besides its subject.
 #[derive(Debug, Clone, Copy)]
@@ -24,19 +27,41 @@ pub struct Matter<'a> {
     pub stage: StageId,
     /// `beespace.event/v1`.
     pub event: &'a Document,
+    /// The stage as the branch's last build ran it.
+    pub previous: Option<&'a Stage>,
+}
+
+/// The stage at this place in the last build of the same branch that ran. A build that policies or people declined never counts:
+/// nothing becomes right by having been tried before.
+#[must_use]
+pub fn previous(app: &App, build: &Build, number: StageNumber) -> Option<Stage> {
+    let branch = build.event.branch()?;
+    let find = || {
+        let read = app.store.read()?;
+        let last = read.last_run(build.event.repository.id, branch)?;
+        last.map_or(Ok(None), |last| read.stage(StageId { build: last, stage: number }))
+    };
+    // A policy that is told of none decides as about a first build.
+    find().unwrap_or_else(|error: StoreError| {
+        tracing::warn!(%error, build = %build.id, "policies are not told of the build before");
+        None
+    })
 }
 
 /// `pipeline.admit`: the pipeline, patched where policies may, and what was decided.
 pub async fn pipeline(app: &App, matter: Matter<'_>, pipeline: Pipeline) -> (Decision, Pipeline) {
     // Whatever a pipeline asks for ends up in plans, and in front of those stands the floor.
     let allow = |_: &Pipeline| Verdict { outcome: VerdictOutcome::Allow, ..Verdict::default() };
-    decide(app, matter, Point::PipelineAdmit, None, pipeline, allow).await
+    let before = matter.previous.map(|stage| stage.pipeline.document());
+    decide(app, matter, Point::PipelineAdmit, None, (before, pipeline), allow).await
 }
 
 /// `step.admit`: one plan of one round.
 pub async fn step(app: &App, matter: Matter<'_>, plan: StepPlan, bounds: floor::Bounds) -> (Decision, StepPlan) {
     let name = plan.step.clone();
-    decide(app, matter, Point::StepAdmit, Some(name), plan, move |plan| floor::judge(plan, &bounds)).await
+    let step = matter.previous.and_then(|stage| stage.steps.iter().find(|step| step.name == name));
+    let before = step.and_then(|step| step.round.as_ref()).map(|round| round.plan.document());
+    decide(app, matter, Point::StepAdmit, Some(name), (before, plan), move |plan| floor::judge(plan, &bounds)).await
 }
 
 async fn decide<T: Subject + Serialize + DeserializeOwned>(
@@ -44,7 +69,7 @@ async fn decide<T: Subject + Serialize + DeserializeOwned>(
     matter: Matter<'_>,
     point: Point,
     step: Option<String>,
-    subject: T,
+    (previous, subject): (Option<Document>, T),
     floor: impl Fn(&T) -> Verdict + Send + Sync + 'static,
 ) -> (Decision, T) {
     let id = DecisionId(uuid::Uuid::now_v7());
@@ -57,7 +82,7 @@ async fn decide<T: Subject + Serialize + DeserializeOwned>(
             context: Context::of_build(matter.build, id.to_string(), now()),
             event: matter.event.clone(),
             subject: question.document.clone(),
-            previous: None,
+            previous: previous.clone(),
         };
         let started = Instant::now();
         let answer = bound.policy.evaluate(request).await;

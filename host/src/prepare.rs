@@ -71,7 +71,8 @@ pub fn over(mut build: Build, status: Status, reason: Reason) -> Prepared {
 pub(crate) async fn stage(app: &App, build: &Build, pipeline: Pipeline, facts: &Facts) -> (Stage, Vec<Decision>) {
     let event = event_of(build, facts);
     let id = StageId { build: build.id, stage: FIRST };
-    let matter = Matter { build, stage: id, event: &event };
+    let previous = admit::previous(app, build, FIRST);
+    let matter = Matter { build, stage: id, event: &event, previous: previous.as_ref() };
     let (decision, pipeline) = admit::pipeline(app, matter, pipeline).await;
     let mut making = Making::new(build, pipeline, decision);
     if making.is_open() {
@@ -266,7 +267,9 @@ pub fn step_input(app: &App, build: &Build, stage: &Stage, step: &str, facts: &F
 /// One more round of a step type, before policies.
 pub async fn admit_round(app: &App, build: &Build, stage: &Stage, mut plan: StepPlan, facts: &Facts) -> (Decision, StepPlan) {
     let event = event_of(build, facts);
-    let matter = Matter { build, stage: StageId { build: build.id, stage: stage.number }, event: &event };
+    let id = StageId { build: build.id, stage: stage.number };
+    let previous = admit::previous(app, build, stage.number);
+    let matter = Matter { build, stage: id, event: &event, previous: previous.as_ref() };
     let written = stage.pipeline.steps.iter().find(|written| written.name == plan.step);
     if let Some(Action::Uses(action)) = written.map(|written| &written.action) {
         plan.uses = Some(action.plugin.clone());

@@ -59,6 +59,9 @@ pub async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
     if drained.await.is_err() {
         tracing::warn!("what is still in hand is left to the next start");
     }
+    workers.shutdown().await;
+    // Connections that nobody ended hold the store, too: it is closed, not only let go of.
+    app.store.close().await;
     Ok(())
 }
 
@@ -90,6 +93,7 @@ pub fn front(app: &Arc<App>) -> anyhow::Result<Arc<Front>> {
         },
         engine: Arc::clone(&app.engine),
         plugins: app.plugins.all().cloned().collect(),
+        host: app.host.clone(),
         beats: app.beats.clone(),
         metrics: app.metrics.clone(),
         admin_token: admin_token(&app.config.data.admin_token_path())?,

@@ -19,10 +19,11 @@ use http_body_util::{BodyExt as _, Limited};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::api::problem::Problem;
 use crate::seal::{self, SealError, Sealed};
 use crate::store::delivery::{Accepted, NewDelivery};
 use crate::store::{Store, StoreError};
@@ -50,9 +51,13 @@ pub struct Webhook {
     now: fn() -> Timestamp,
 }
 
-/// How deliveries were answered.
+/// How deliveries were answered, and the work that was done to know it.
 #[derive(Debug, Clone, Default)]
-pub struct Counts(Family<Labels, Counter>);
+pub struct Counts {
+    answers: Family<Labels, Counter>,
+    signatures: Counter,
+    signed_bytes: Counter,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -78,35 +83,59 @@ impl Counts {
     /// How many were answered so.
     #[must_use]
     pub fn of(&self, answer: Answer) -> u64 {
-        self.0.get_or_create(&Labels { answer }).get()
+        self.answers.get_or_create(&Labels { answer }).get()
     }
 
-    /// Adds the family to what `/metrics` shows.
+    /// How many signatures were computed, and over how many bytes.
+    #[must_use]
+    pub fn work(&self) -> (u64, u64) {
+        (self.signatures.get(), self.signed_bytes.get())
+    }
+
+    /// Adds the families to what `/metrics` shows.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("webhook_deliveries", "Webhook deliveries by how they were answered", self.0.clone());
+        registry.register("webhook_deliveries", "Webhook deliveries by how they were answered", self.answers.clone());
+        registry.register("webhook_signatures", "Signatures computed, of whatever hook", self.signatures.clone());
+        let bytes = self.signed_bytes.clone();
+        registry.register_with_unit("webhook_signed", "Bytes that signatures were computed over", Unit::Bytes, bytes);
+    }
+
+    fn verify(&self, body: Vec<u8>, secret: &[u8], signature: Option<&str>) -> Option<Verified<Vec<u8>>> {
+        self.signatures.inc();
+        self.signed_bytes.inc_by(u64::try_from(body.len()).unwrap_or(u64::MAX));
+        verify(body, secret, signature)
     }
 }
 
 impl Answer {
-    fn status(self) -> StatusCode {
-        match self {
-            Self::Accepted | Self::Duplicate => StatusCode::ACCEPTED,
-            Self::Refused => StatusCode::UNAUTHORIZED,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Broken => StatusCode::REQUEST_TIMEOUT,
-            Self::NotStored => StatusCode::SERVICE_UNAVAILABLE,
+    /// Gogs shows it beside the delivery, so a person reads it there.
+    fn respond(self) -> Response {
+        let (status, code, detail) = match self {
+            Self::Accepted => return (StatusCode::ACCEPTED, "accepted\n").into_response(),
+            Self::Duplicate => return (StatusCode::ACCEPTED, "known already\n").into_response(),
+            Self::Refused => (StatusCode::UNAUTHORIZED, "refused", "This hook's address or its secret is wrong."),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The delivery is larger than 10 MiB."),
+            Self::Broken => (StatusCode::REQUEST_TIMEOUT, "broken-body", "The delivery did not arrive whole."),
+            Self::NotStored => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "store-unavailable",
+                "Beespace cannot store anything now; the delivery is not kept.",
+            ),
+        };
+        let problem = Problem::new(status, code, detail);
+        match self.help() {
+            Some(help) => problem.help(help).json(),
+            None => problem.json(),
         }
     }
 
-    /// Gogs shows it beside the delivery.
-    fn text(self) -> &'static str {
+    fn help(self) -> Option<&'static str> {
         match self {
-            Self::Accepted => "accepted\n",
-            Self::Duplicate => "known already\n",
-            Self::Refused => "refused: this hook's address or its secret is wrong; `beespace repo repair` makes both anew\n",
-            Self::TooLarge => "refused: larger than 10 MiB\n",
-            Self::Broken => "refused: the body did not arrive whole\n",
-            Self::NotStored => "could not be stored; send it again when `/readyz` of Beespace says ready\n",
+            Self::Refused => Some("`beespace repo repair` makes both anew."),
+            Self::Broken => Some("Redeliver it from the hook's page in Gogs."),
+            // Gogs tries nothing again by itself.
+            Self::NotStored => Some("Redeliver it from the hook's page in Gogs once `/readyz` of Beespace says ready."),
+            Self::Accepted | Self::Duplicate | Self::TooLarge => None,
         }
     }
 }
@@ -130,7 +159,8 @@ impl Webhook {
     /// # Errors
     /// [`SealError`] where the system has no random bytes.
     pub fn new(store: Store, seal: seal::Key, counts: Counts, now: fn() -> Timestamp) -> Result<Self, SealError> {
-        let mut secret = Zeroizing::new([0_u8; 32]);
+        // As long as the secret of a hook in hex: opening it is the same work.
+        let mut secret = Zeroizing::new([0_u8; 64]);
         getrandom::fill(secret.as_mut_slice()).map_err(|error| SealError::NoRandom(error.to_string()))?;
         let nobody = seal.seal(&secret_place(RepositoryId(0), key_digest("")), secret.as_slice())?;
         Ok(Self { store, seal, nobody, counts, now })
@@ -164,7 +194,7 @@ impl Webhook {
         let known = hook.as_ref().map(|(repository, hook)| (secret_place(*repository, digest), &hook.secret));
         let (place, secret) = known.unwrap_or_else(|| (secret_place(RepositoryId(0), key_digest("")), &self.nobody));
         let secret = self.seal.open(&place, secret).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let verified = verify(signed_part(headers, body), &secret, text(headers, "x-gogs-signature"));
+        let verified = self.counts.verify(signed_part(headers, body), &secret, text(headers, "x-gogs-signature"));
         Ok(hook.map(|(repository, _)| repository).zip(verified))
     }
 
@@ -206,8 +236,8 @@ async fn receive(
     // What is not even text is a key that nobody has.
     let key = key.map_or_else(|_| String::new(), |Path(key)| key);
     let answer = webhook.answer(&key, &headers, body).await;
-    webhook.counts.0.get_or_create(&Labels { answer }).inc();
-    (answer.status(), answer.text()).into_response()
+    webhook.counts.answers.get_or_create(&Labels { answer }).inc();
+    answer.respond()
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -12,6 +12,7 @@ use beespace_core::policy::approval::ADMIN;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::PracticeGogs;
+use reqwest::Method;
 
 const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
 const REPO: &str = "ada/hive";
@@ -260,6 +261,18 @@ async fn a_restart_in_the_middle_loses_no_build_and_repeats_none() {
     assert_eq!(build.id, running.id);
     assert_eq!(beespace.builds().unwrap().len(), 1);
     assert_eq!(beespace.step(&build, "long").unwrap().reason.unwrap().code, "lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_waits_for_nobody_who_still_listens() {
+    let (_gogs, beespace) = world("").await;
+    let listener = beespace.anonymous();
+    let events = listener.request(Method::GET, "/api/v1/events").send().await.unwrap();
+    // A view of the store from before, as a handler may hold one that never ends.
+    let view = beespace.app.store.read().unwrap();
+    let beespace = beespace.restart().await.unwrap();
+    assert_eq!(beespace.builds().unwrap(), []);
+    drop((view, events));
 }
 
 fn asking(folder: &tempfile::TempDir, name: &str) -> String {

@@ -152,8 +152,13 @@ pub(crate) fn approval_guest() -> Vec<u8> {
     let answer = "(i32.store8 (i32.const 260) (i32.const 2)) (i32.store (i32.const 280) (i32.const 2048)) \
                   (i32.store (i32.const 284) (i32.const 1)) (i32.store (i32.const 2056) (i32.const 1)) \
                   (i32.store (i32.const 2080) (i32.const 1024)) (i32.store (i32.const 2084) (i32.const 17))";
-    let module = wat::parse_str(guest_text("policy").replace(";; evaluate", answer)).unwrap_or_else(|error| panic!("{error}"));
+    policy_at("asks", "pipeline.admit", answer)
+}
+
+/// A policy for one point, with this code in its `evaluate`.
+pub(crate) fn policy_at(name: &str, point: &str, code: &str) -> Vec<u8> {
+    let module = wat::parse_str(guest_text("policy").replace(";; evaluate", code)).unwrap_or_else(|error| panic!("{error}"));
     let (resolve, world) = world("policy-plugin", None);
-    let manifest = r#"{"name": "asks", "version": "0.0.1", "kind": "policy", "points": ["pipeline.admit"]}"#;
-    componentize(&module, &resolve, world, manifest)
+    let manifest = format!(r#"{{"name": "{name}", "version": "0.0.1", "kind": "policy", "points": ["{point}"]}}"#);
+    componentize(&module, &resolve, world, &manifest)
 }

@@ -266,15 +266,13 @@ async fn what_was_committed_is_there_after_the_file_is_opened_again() {
     let World { store, folder } = world().await;
     store.accept_delivery(delivery("a", "x")).await.unwrap();
     let instance = store.instance_id().await.unwrap();
-    drop(store);
-    let path = folder.path().join("beespace.redb");
-    let store = loop {
-        // The writing thread lets go of the file as soon as it sees that nobody is left.
-        match Store::open(&path) {
-            Ok(store) => break store,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
+    let (clone, read) = (store.clone(), store.read().unwrap());
+    store.close().await;
+    assert!(matches!(clone.read(), Err(StoreError::Unavailable(_))), "it is closed for everyone");
+    assert!(matches!(clone.accept_delivery(delivery("b", "y")).await, Err(StoreError::Unavailable(_))));
+    clone.close().await;
+    let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
+    drop(read);
     assert_eq!(store.instance_id().await.unwrap(), instance);
     assert_eq!(store.read().unwrap().waiting(Queue::Delivery).unwrap().len(), 1);
 }

@@ -8,7 +8,8 @@ use beespace::webhook::{Answer, Counts, Webhook, key_digest, secret_place};
 use beespace_core::ids::{DeliveryId, RepositoryId, RepositoryName};
 use beespace_core::outcome::Reason;
 use beespace_core::time::Timestamp;
-use beespace_tests::gogs::sign;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::gogs::{PracticeGogs, sign};
 use reqwest::StatusCode;
 
 use crate::gogs::{Recorded, SECRET, recorded};
@@ -155,6 +156,68 @@ async fn whatever_is_wrong_the_refusal_is_the_same_and_nothing_is_stored() {
     assert_eq!(world.stored(), 0);
     assert_eq!(world.counts.of(Answer::Refused), 8);
     assert_eq!(world.small(KEY, "a", "s3cret", "{}").await, StatusCode::ACCEPTED, "it was the right signature");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_takes_the_same_work_over_the_same_bytes() {
+    let world = world().await;
+    let body = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
+    let wrong = "0".repeat(64);
+    let right = sign(&body, "s3cret");
+    let unknown = KEY.replace('0', "1");
+    let mut times = Vec::new();
+    for (what, key, signature) in [
+        ("no signature", KEY, None),
+        ("bad hex", KEY, Some("zz")),
+        ("wrong signature", KEY, Some(wrong.as_str())),
+        ("unknown key", unknown.as_str(), Some(right.as_str())),
+        ("right signature", KEY, Some(right.as_str())),
+    ] {
+        let headers: Vec<_> = signature.iter().map(|signature| ("X-Gogs-Signature", *signature)).collect();
+        let before = world.counts.work();
+        let started = std::time::Instant::now();
+        world.post(key, &headers, body.clone()).await;
+        times.push((what, started.elapsed()));
+        let (signatures, bytes) = world.counts.work();
+        let done = (signatures - before.0, bytes - before.1);
+        assert_eq!(done, (1, u64::try_from(body.len()).unwrap()), "{what}");
+    }
+    println!("{times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_a_whole_server_tells_nothing_but_that_it_is_one() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository("acme/app").await.unwrap();
+    let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
+    beespace.enable("acme/app").await.unwrap();
+    gogs.push("acme/app", "main", &[("README.md", "# App")], "Begin").await.unwrap();
+    let told = gogs.delivered().await.unwrap().pop().unwrap();
+    let stored = || beespace.app.store.read().unwrap().deliveries(None, None, 1000).unwrap().len();
+    let before = stored();
+    let path = told.url.strip_prefix(&beespace.url).unwrap();
+    let other = format!("{}{}", beespace::webhook::PREFIX, "0".repeat(32));
+    let (right, wrong) = (sign(&told.json, "another secret"), "0".repeat(64));
+    let mut answers = std::collections::HashSet::new();
+    for (path, signature) in
+        [(other.as_str(), Some(right.as_str())), (path, None), (path, Some("zz")), (path, Some(wrong.as_str()))]
+    {
+        let caller = beespace.anonymous();
+        let request = caller.request(reqwest::Method::POST, path).body(told.body.clone());
+        let request = signature.into_iter().fold(request, |request, signature| request.header("X-Gogs-Signature", signature));
+        let answer = caller.send(request).await.unwrap();
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(answer.json().unwrap()["code"], "refused");
+        // A request's id is its own, and time goes on.
+        let headers = answer.headers.iter().filter(|(name, _)| !["date", "x-request-id"].contains(&name.as_str()));
+        let headers: Vec<_> = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
+        answers.insert((answer.body, headers));
+    }
+    assert_eq!(answers.len(), 1, "{answers:#?}");
+    assert_eq!(stored(), before);
+    let figures = beespace.admin().unwrap().get("/metrics").await.unwrap().body;
+    let (refused, work) = ("beespace_webhook_deliveries_total{answer=\"Refused\"} 4\n", "beespace_webhook_signed_bytes_total ");
+    assert!(figures.contains(refused) && figures.contains(work), "{figures}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -110,7 +110,7 @@ impl Beespace {
         drop(stop);
         task.await??;
         drop(app);
-        let (app, url, task) = run_when_free(&folder, &settings).await?;
+        let (app, url, task) = run(&folder, &settings).await?;
         Ok(Self { stop: app.stopping.clone().drop_guard(), app, url, task, folder, settings })
     }
 
@@ -218,22 +218,6 @@ impl Beespace {
         let id = StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt };
         let page = self.app.logs.reader(id).lines(1, 10_000).await?;
         Ok(page.lines.into_iter().map(|line| String::from_utf8_lossy(&line.text).into_owned()).collect())
-    }
-}
-
-/// The store of the one before is let go of by a thread and by tasks of their own, a moment after the server has ended.
-async fn run_when_free(
-    folder: &tempfile::TempDir,
-    settings: &Settings,
-) -> anyhow::Result<(Arc<App>, String, JoinHandle<anyhow::Result<()>>)> {
-    let give_up = std::time::Instant::now() + Duration::from_secs(10);
-    loop {
-        match run(folder, settings).await {
-            Err(error) if format!("{error:#}").contains("already open") && std::time::Instant::now() < give_up => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            other => return other,
-        }
     }
 }
 

@@ -4,3 +4,4 @@ pub mod beespace;
 pub mod client;
 pub mod docker;
 pub mod gogs;
+pub mod process;

@@ -14,7 +14,7 @@ use beespace_core::time::Timestamp;
 
 use super::delivery::{Deliveries, Fate};
 use super::stage::key_of_stage;
-use super::tables::{BUILD, BUILD_NUMBER, BUILD_OF_REPOSITORY, BUILD_OF_STATUS, DELIVERY, Key, STAGE, last_id};
+use super::tables::{BUILD, BUILD_NUMBER, BUILD_OF_REPOSITORY, BUILD_OF_STATUS, DELIVERY, Key, LAST_RUN, STAGE, last_id};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Queue, Store, StoreError, row};
 
@@ -43,6 +43,10 @@ pub(super) fn stage_key(id: StageId) -> Key {
 fn status_key(status: Status, id: BuildId) -> Key {
     let place = Status::ALL.iter().position(|other| *other == status).unwrap_or_default();
     Key::new().byte(u8::try_from(place).unwrap_or(u8::MAX)).id(id.0)
+}
+
+fn run_key(repository: RepositoryId, branch: &str) -> Key {
+    Key::new().u64(repository.0).text(branch)
 }
 
 /// What both kinds of transaction can tell of builds.
@@ -109,6 +113,15 @@ impl Read {
         };
         self.walk(table, prefix.as_slice(), after.as_ref().map(Key::as_slice), Order::NewestFirst, walk)?;
         Ok(builds)
+    }
+
+    /// The last build of a branch that ran and is over.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn last_run(&self, repository: RepositoryId, branch: &str) -> Result<Option<BuildId>, StoreError> {
+        let id = self.bytes(LAST_RUN, run_key(repository, branch).as_slice())?;
+        Ok(id.and_then(|bytes| last_id(&bytes)).map(BuildId))
     }
 
     /// # Errors
@@ -226,9 +239,22 @@ impl Write<'_> {
         build.phase = Phase::Over;
         build.finished_at = Some(now);
         self.put_build(&build)?;
+        self.record_run(&build, stages)?;
         self.notify(NoticeKind::BuildFinished, &build, stages, notifiers, now)?;
         self.announce(RunEvent::BuildFinished { repository: build.event.repository.id, build: build.id, status: build.status });
         Ok(())
+    }
+}
+
+impl Write<'_> {
+    /// Remembers the build as its branch's last where something of it ran.
+    fn record_run(&self, build: &Build, stages: &[Stage]) -> Result<(), StoreError> {
+        match build.event.branch() {
+            Some(branch) if stages.iter().any(|stage| stage.started_at.is_some()) => {
+                self.put_bytes(LAST_RUN, run_key(build.event.repository.id, branch).as_slice(), build.id.0.as_bytes())
+            }
+            _ => Ok(()),
+        }
     }
 }
 

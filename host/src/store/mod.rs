@@ -101,7 +101,7 @@ impl Store {
     /// [`StoreError::Unavailable`] while the store is being reopened.
     pub fn read(&self) -> Result<Read, StoreError> {
         let guard = self.database.load();
-        let database = guard.as_ref().ok_or_else(|| StoreError::Unavailable("it is being reopened".to_owned()))?;
+        let database = guard.as_ref().ok_or_else(|| StoreError::Unavailable("it is closed, or being reopened".to_owned()))?;
         Read::begin(database)
     }
 
@@ -116,6 +116,11 @@ impl Store {
         F: Fn(&Write<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         self.writer.run(change).await
+    }
+
+    /// Closes the file; returns when another process may open it. What is asked of any clone afterwards is refused.
+    pub async fn close(&self) {
+        self.writer.close().await;
     }
 
     /// All changes from now on.

@@ -104,7 +104,8 @@ impl Read {
     /// [`StoreError`] where the store cannot be read.
     pub fn hook_by_key(&self, key: Digest, now: Timestamp) -> Result<Option<(RepositoryId, Hook)>, StoreError> {
         let id = self.bytes(HOOK, &key.0)?.and_then(|bytes| decode_id(&bytes));
-        let Some(repository) = id.map_or(Ok(None), |id| self.repository(id))? else { return Ok(None) };
+        // Gogs counts from 1: there is no such row, but it is looked for like any other.
+        let Some(repository) = self.repository(id.unwrap_or(RepositoryId(0)))? else { return Ok(None) };
         let previous = repository.previous_hook.filter(|(_, until)| now < *until).map(|(hook, _)| hook);
         let hook = repository.hook.into_iter().chain(previous).find(|hook| hook.key == key);
         Ok(hook.map(|hook| (repository.id, hook)))

@@ -40,6 +40,8 @@ tables! {
     BUILD_OF_REPOSITORY = "build_of_repository",
     /// status, build id.
     BUILD_OF_STATUS = "build_of_status",
+    /// repository id, branch → the last build of it that ran to an end.
+    LAST_RUN = "last_run",
     /// build id, stage number → row.
     STAGE = "stage",
     /// decision id → row.
@@ -60,6 +62,8 @@ tables! {
     SESSION = "session",
     /// queue, id → attempts and when next.
     QUEUE = "queue",
+    /// Nothing, but while a file that failed is tried.
+    PROBE = "probe",
 }
 
 /// Puts parts of a key one after the other. Texts are ended by a zero byte, which no text of ours contains.

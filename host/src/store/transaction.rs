@@ -28,6 +28,8 @@ pub struct Write<'t> {
     transaction: &'t redb::WriteTransaction,
     pub(super) events: RefCell<Vec<RunEvent>>,
     pub(super) woken: Cell<[bool; Queue::COUNT]>,
+    /// Bytes of the values put so far.
+    pub(super) bytes: Cell<usize>,
 }
 
 impl std::fmt::Debug for Write<'_> {
@@ -168,7 +170,7 @@ impl Rows for Write<'_> {
 
 impl<'t> Write<'t> {
     pub(super) fn new(transaction: &'t redb::WriteTransaction) -> Self {
-        Self { transaction, events: RefCell::default(), woken: Cell::default() }
+        Self { transaction, events: RefCell::default(), woken: Cell::default(), bytes: Cell::default() }
     }
 
     pub(super) fn make_tables(&self) -> Result<(), StoreError> {
@@ -179,6 +181,7 @@ impl<'t> Write<'t> {
     }
 
     pub(super) fn put_bytes(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.bytes.set(self.bytes.get().saturating_add(value.len()));
         self.transaction.open_table(table).map_err(unavailable)?.insert(key, value).map_err(unavailable)?;
         Ok(())
     }

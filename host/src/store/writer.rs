@@ -4,33 +4,47 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use beespace_core::run_event::RunEvent;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 
+use super::tables::PROBE;
 use super::transaction::{Write, unavailable};
 use super::{Health, Queue, StoreError};
 
 /// Changes in one commit at most: bounds how long the first of them waits.
 const GROUP: usize = 256;
 
+/// Bytes that a file which failed must take again before it counts as open, at most.
+const PROBE_CAP: usize = 16 << 20;
+
+/// The longest pause between two attempts to open the file again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
 /// Pages that redb keeps in memory. Its default of 1 GiB would be most of a small server.
 const CACHE_BYTES: usize = 16 << 20;
 
-type Job = Box<dyn FnMut(&Write<'_>) -> bool + Send>;
+type Job = Box<dyn FnMut(&Write<'_>) -> Result<(), StoreError> + Send>;
 
 /// A change and the way back to who asked for it.
 struct Request {
-    /// Runs the change, keeps its result, says whether it may be committed.
+    /// Runs the change and keeps its result; an error says why it may not be committed.
     run: Job,
     /// Tells the caller: `Ok` after the commit, the reason where it failed.
     answer: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
 }
 
+/// What the thread is asked.
+enum Message {
+    Change(Request),
+    /// Let go of the file, and say so.
+    Close(oneshot::Sender<()>),
+}
+
 #[derive(Clone)]
-pub(super) struct Writer(mpsc::SyncSender<Request>);
+pub(super) struct Writer(mpsc::SyncSender<Message>);
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -54,9 +68,9 @@ impl Writer {
         wakes: Arc<[Notify; Queue::COUNT]>,
         health: watch::Sender<Health>,
     ) -> Result<Self, StoreError> {
-        let (sender, requests) = mpsc::sync_channel(GROUP);
-        let thread = Thread { path, database, events, wakes, health };
-        std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.serve(&requests)).map_err(unavailable)?;
+        let (sender, messages) = mpsc::sync_channel(GROUP);
+        let thread = Thread { path, database, events, wakes, health, messages, closing: Vec::new() };
+        std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.serve()).map_err(unavailable)?;
         Ok(Self(sender))
     }
 
@@ -66,14 +80,27 @@ impl Writer {
         F: Fn(&Write<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, result) = oneshot::channel();
-        let request = request(change, move |outcome| drop(reply.send(outcome)));
+        self.send(Message::Change(request(change, move |outcome| drop(reply.send(outcome))))).await?;
+        result.await.map_err(|_| closed())?
+    }
+
+    async fn send(&self, message: Message) -> Result<(), StoreError> {
         let sender = self.0.clone();
         // A full channel is back-pressure; waiting for it must not hold up other tasks.
-        if let Err(mpsc::TrySendError::Full(request)) = sender.try_send(request) {
-            let sent = tokio::task::spawn_blocking(move || sender.send(request)).await;
+        if let Err(mpsc::TrySendError::Full(message)) = sender.try_send(message) {
+            let sent = tokio::task::spawn_blocking(move || sender.send(message)).await;
             sent.map_err(unavailable)?.map_err(|_| closed())?;
         }
-        result.await.map_err(|_| closed())?
+        Ok(())
+    }
+
+    /// Returns when the file is closed.
+    pub(super) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.send(Message::Close(done)).await.is_ok() {
+            // An error says that the thread has ended already, and with it its hold on the file.
+            let _ = closed.await;
+        }
     }
 
     pub(super) fn run_blocking<T, F>(&self, change: F) -> Result<T, StoreError>
@@ -82,13 +109,18 @@ impl Writer {
         F: Fn(&Write<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, result) = mpsc::channel();
-        self.0.send(request(change, move |outcome| drop(reply.send(outcome)))).map_err(|_| closed())?;
+        let message = Message::Change(request(change, move |outcome| drop(reply.send(outcome))));
+        self.0.send(message).map_err(|_| closed())?;
         result.recv().map_err(|_| closed())?
     }
 }
 
 fn closed() -> StoreError {
-    StoreError::Unavailable("the writing thread has ended".to_owned())
+    StoreError::Unavailable("it is closed".to_owned())
+}
+
+fn reopening() -> StoreError {
+    StoreError::Unavailable("it is being reopened".to_owned())
 }
 
 /// Ties a change, its result and the answer together, so that the thread handles changes of every type alike.
@@ -104,9 +136,9 @@ where
         // A panic in one change must not take the thread, and with it the server, along.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| change(write)));
         let outcome = outcome.unwrap_or_else(|_| Err(StoreError::Conflict("the change panicked".to_owned())));
-        let good = outcome.is_ok();
+        let refused = outcome.as_ref().map(drop).map_err(StoreError::clone);
         *result.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(outcome);
-        good
+        refused
     };
     let answer = move |committed: Result<(), StoreError>| {
         let outcome = kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take().unwrap_or_else(|| Err(closed()));
@@ -121,43 +153,71 @@ struct Thread {
     events: broadcast::Sender<RunEvent>,
     wakes: Arc<[Notify; Queue::COUNT]>,
     health: watch::Sender<Health>,
+    messages: mpsc::Receiver<Message>,
+    /// Whoever waits for the file to be closed; the thread ends when somebody does.
+    closing: Vec<oneshot::Sender<()>>,
 }
 
 impl Thread {
-    fn serve(self, requests: &mpsc::Receiver<Request>) {
-        while let Ok(first) = requests.recv() {
-            let mut group = vec![first];
-            group.extend(requests.try_iter().take(GROUP - 1));
+    fn serve(mut self) {
+        while self.closing.is_empty() {
+            let Ok(first) = self.messages.recv() else { break };
+            let group = self.gather(first);
             self.commit(group);
+        }
+        self.let_go();
+        let closing = std::mem::take(&mut self.closing);
+        // From here on nobody is taken in who would not be answered.
+        drop(self);
+        for done in closing {
+            // An error says that nobody waits any more.
+            let _ = done.send(());
         }
     }
 
+    /// The change that came first and those that wait behind it.
+    fn gather(&mut self, first: Message) -> Vec<Request> {
+        let mut group = Vec::new();
+        for message in std::iter::once(first).chain(self.messages.try_iter().take(GROUP - 1)) {
+            match message {
+                Message::Change(request) => group.push(request),
+                Message::Close(done) => self.closing.push(done),
+            }
+        }
+        group
+    }
+
     /// One commit for the whole group; where a change of it fails, one commit each, so that no change suffers from another.
-    fn commit(&self, mut group: Vec<Request>) {
+    fn commit(&mut self, mut group: Vec<Request>) {
+        if group.is_empty() {
+            return;
+        }
         match self.commit_once(&mut group) {
             Ok(true) => group.into_iter().for_each(|request| (request.answer)(Ok(()))),
             Ok(false) if group.len() > 1 => group.into_iter().for_each(|request| self.commit(vec![request])),
             Ok(false) => group.into_iter().for_each(|request| (request.answer)(Ok(()))),
-            Err(error) => {
+            Err(Failed { error, bytes }) => {
                 group.into_iter().for_each(|request| (request.answer)(Err(error.clone())));
-                self.reopen(&error);
+                self.reopen(error, bytes);
             }
         }
     }
 
     /// Says whether every change of the group agreed to be committed.
-    fn commit_once(&self, group: &mut [Request]) -> Result<bool, StoreError> {
-        let database = self.database.load_full().ok_or_else(|| StoreError::Unavailable("it is being reopened".to_owned()))?;
-        let mut transaction = database.begin_write().map_err(unavailable)?;
-        transaction.set_quick_repair(true);
+    fn commit_once(&self, group: &mut [Request]) -> Result<bool, Failed> {
+        let database = self.database.load_full().ok_or_else(|| Failed { error: reopening(), bytes: 0 })?;
+        let mut transaction = begin_write(&database).map_err(|error| Failed { error, bytes: 0 })?;
         let write = Write::new(&transaction);
-        let good = group.iter_mut().all(|request| (request.run)(&write));
-        let (events, woken) = (write.events.take(), write.woken.get());
-        if !good {
-            transaction.abort().map_err(unavailable)?;
-            return Ok(false);
+        let refused = group.iter_mut().try_for_each(|request| (request.run)(&write));
+        let (events, woken, bytes) = (write.events.take(), write.woken.get(), write.bytes.get());
+        let failed = |error: redb::Error| Failed { error: unavailable(error), bytes };
+        if let Err(error) = refused {
+            transaction.abort().map_err(|error| failed(error.into()))?;
+            // A change may refuse itself; a file that cannot grow is the file's trouble, and everybody's.
+            return if matches!(error, StoreError::Unavailable(_)) { Err(Failed { error, bytes }) } else { Ok(false) };
         }
-        transaction.commit().map_err(unavailable)?;
+        transaction.set_quick_repair(true);
+        transaction.commit().map_err(|error| failed(error.into()))?;
         for event in events {
             // An error says that nobody watches.
             let _ = self.events.send(event);
@@ -168,13 +228,14 @@ impl Thread {
         Ok(true)
     }
 
-    fn reopen(&self, error: &StoreError) {
+    /// Opens the file again, with growing pauses, until it takes `bytes` as it did not before. What is asked meanwhile is refused.
+    fn reopen(&mut self, mut error: StoreError, bytes: usize) {
         tracing::error!(%error, "the store failed; deliveries are refused until it is open again");
-        self.database.store(None);
         let mut pause = Duration::from_millis(100);
         for attempts in 1.. {
             self.health.send_replace(Health::Failing { reason: error.to_string(), attempts });
-            match open_database(&self.path) {
+            self.let_go();
+            error = match open_database(&self.path).and_then(|database| prove(&database, bytes).map(|()| database)) {
                 Ok(database) => {
                     self.database.store(Some(Arc::new(database)));
                     self.health.send_replace(Health::Open);
@@ -182,15 +243,61 @@ impl Thread {
                     tracing::info!(attempts, "the store is open again");
                     return;
                 }
-                Err(error) => tracing::warn!(%error, attempts, "the store cannot be opened yet"),
+                Err(error) => error,
+            };
+            tracing::warn!(%error, attempts, "the store cannot be used yet");
+            self.refuse_for(pause);
+            if !self.closing.is_empty() {
+                return;
             }
-            pause_thread(pause);
-            pause = (pause * 2).min(Duration::from_secs(10));
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Answers whoever asks with a no, for as long as `pause` or until the file is to be closed.
+    fn refuse_for(&mut self, pause: Duration) {
+        let end = Instant::now() + pause;
+        while self.closing.is_empty() {
+            let Ok(message) = self.messages.recv_timeout(end.saturating_duration_since(Instant::now())) else { return };
+            let group = self.gather(message);
+            group.into_iter().for_each(|request| (request.answer)(Err(reopening())));
+        }
+    }
+
+    /// Closes the file. Whoever begins to read at this moment holds it a moment longer.
+    fn let_go(&self) {
+        let mut held = self.database.swap(None);
+        while let Some(database) = held {
+            held = Arc::try_unwrap(database).map(drop).err();
+            std::thread::yield_now();
         }
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this thread has nothing else to do while the file cannot be opened")]
-fn pause_thread(pause: Duration) {
-    std::thread::sleep(pause);
+/// A commit that the disk did not take.
+struct Failed {
+    error: StoreError,
+    /// How much it wrote.
+    bytes: usize,
+}
+
+fn begin_write(database: &redb::Database) -> Result<redb::WriteTransaction, StoreError> {
+    database.begin_write().map_err(unavailable)
+}
+
+/// Whether the file takes `bytes`. Opening one needs no room: without this a full disk would look well after every failure.
+fn prove(database: &redb::Database, bytes: usize) -> Result<(), StoreError> {
+    let ballast = vec![0; bytes.min(PROBE_CAP)];
+    for is_full in [true, false] {
+        let mut transaction = begin_write(database)?;
+        transaction.set_quick_repair(true);
+        let write = Write::new(&transaction);
+        if is_full {
+            write.put_bytes(PROBE, &[], &ballast)?
+        } else {
+            write.remove(PROBE, &[]).map(drop)?
+        }
+        transaction.commit().map_err(unavailable)?;
+    }
+    Ok(())
 }

@@ -1,0 +1,87 @@
+//! What policies are told of the build before, through a guest that says it aloud.
+
+use std::path::Path;
+
+use beespace_core::build::Build;
+use beespace_core::policy::Point;
+use beespace_core::status::Status;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::gogs::PracticeGogs;
+use wit_parser::{SizeAlign, TypeDefKind};
+
+use crate::guests;
+
+const REPO: &str = "ada/hive";
+
+/// Where `previous` lies in the request that a policy is called with.
+fn place_of_previous() -> usize {
+    let (resolve, _) = guests::world("policy-plugin", None);
+    let mut sizes = SizeAlign::default();
+    sizes.fill(&resolve);
+    let is_asked = |name: &Option<String>| name.as_deref() == Some("request");
+    let fields = resolve.types.iter().find_map(|(_, of)| match &of.kind {
+        TypeDefKind::Record(record) if is_asked(&of.name) && record.fields.iter().any(|field| field.name == "previous") => {
+            Some(&record.fields)
+        }
+        _ => None,
+    });
+    let fields = fields.unwrap();
+    let place = fields.iter().position(|field| field.name == "previous").unwrap();
+    sizes.field_offsets(fields.iter().map(|field| &field.ty))[place].0.size_wasm32()
+}
+
+/// A policy that gives up with the text of `previous` as its reason, where there is one.
+fn talker(folder: &Path, name: &str, point: Point) -> String {
+    let at = place_of_previous();
+    let read = |offset: usize| format!("(i32.load (i32.add (local.get 0) (i32.const {})))", at + offset);
+    let code = format!(
+        "(if (i32.load8_u (i32.add (local.get 0) (i32.const {at}))) (then (i32.store8 (i32.const 256) (i32.const 1)) \
+         (i32.store (i32.const 260) {}) (i32.store (i32.const 264) {})))",
+        read(12),
+        read(16)
+    );
+    let path = folder.join(format!("{name}.wasm"));
+    std::fs::write(&path, guests::policy_at(name, point.as_str(), &code)).unwrap();
+    format!("[[policy]]\nname = \"{name}\"\nplugin = \"{}\"\nmode = \"warn\"\n", path.display())
+}
+
+/// What the policy `name` said of a build; nothing where it was told of none before, or not asked.
+fn said(beespace: &Beespace, build: &Build, name: &str) -> Option<String> {
+    let decisions = beespace.app.store.read().unwrap().decisions(build.id).unwrap();
+    let one = decisions.iter().flat_map(|decision| &decision.evaluations).find(|one| one.policy == name)?;
+    one.result.as_ref().err().map(|error| error.message.clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_are_told_what_the_last_build_of_the_branch_ran_and_never_what_was_declined() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pipeline, step) =
+        (talker(folder.path(), "pipelines", Point::PipelineAdmit), talker(folder.path(), "steps", Point::StepAdmit));
+    let images =
+        "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/library/*\"] }\n";
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let beespace = Beespace::start(&gogs, &format!("[engine]\nkind = \"dummy\"\n{pipeline}{step}{images}")).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    let mut builds = Vec::new();
+    for (number, branch, image, status) in [
+        (1, "main", "busybox:first", Status::Success),
+        (2, "main", "evil/image:second", Status::Declined),
+        (3, "main", "busybox:third", Status::Success),
+        (4, "other", "busybox:fourth", Status::Success),
+        (5, "main", "busybox:fifth", Status::Success),
+    ] {
+        let text = format!("name: p{number}\nsteps:\n  - name: build\n    image: {image}\n");
+        gogs.push(REPO, branch, &[(".beespace.yml", &text)], "Fill cells").await.unwrap();
+        let build = beespace.finished(REPO, number).await.unwrap();
+        assert_eq!(build.status, status, "{build:#?}");
+        builds.push(build);
+    }
+    for name in ["pipelines", "steps"] {
+        let told: Vec<Option<String>> = builds.iter().map(|build| said(&beespace, build, name)).collect();
+        assert_eq!((&told[0], &told[3]), (&None, &None), "the first of a branch has none before it");
+        for (build, before) in [(2, "busybox:first"), (4, "busybox:third")] {
+            assert!(told[build].as_ref().is_some_and(|text| text.contains(before)), "{name} of {build}: {told:#?}");
+        }
+    }
+}

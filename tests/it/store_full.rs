@@ -1,0 +1,87 @@
+//! A store that the disk says no to: nothing is taken that cannot be kept, everybody is told, and it goes on when there is room.
+
+use beespace_tests::client::{Answer, Client};
+use beespace_tests::gogs::{Delivery, PracticeGogs};
+use beespace_tests::process::Process;
+use redb::ReadableTableMetadata as _;
+use reqwest::{Method, StatusCode};
+use rustix::process::{Pid, Resource, Rlimit};
+use serde_json::json;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_beespace-under-test");
+const REPO: &str = "ada/hive";
+const BUILDS: &str = "/api/v1/repositories/ada/hive/builds";
+const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n";
+
+/// Lets no file of the process grow beyond `bytes`, or as far as this process may let them. Writing beyond fails as on a full disk,
+/// and takes no rights to bring about.
+fn limit_files(server: &Process, bytes: Option<u64>) {
+    let ours = rustix::process::getrlimit(Resource::Fsize);
+    let limit = Rlimit { current: bytes.or(ours.current), maximum: ours.maximum };
+    rustix::process::prlimit(Pid::from_raw(server.id().unwrap()), Resource::Fsize, limit).unwrap();
+}
+
+/// Sends what Gogs sent, once more, and keeps the answer's words.
+async fn send(server: &Process, delivery: &Delivery) -> Answer {
+    let client = Client::new(&server.url);
+    let mut request = client.request(Method::POST, delivery.url.strip_prefix(&server.url).unwrap());
+    for (name, value) in delivery.headers.iter().filter(|(name, _)| !["Host", "Content-Length", "Accept-Encoding"].contains(name))
+    {
+        request = request.header(*name, value);
+    }
+    client.send(request.body(delivery.body.clone())).await.unwrap()
+}
+
+async fn ready(admin: &Client) -> anyhow::Result<Answer> {
+    admin.get("/readyz").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_stored_is_refused_and_builds_once_when_it_is_sent_again() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"dummy\"\n", &[]).await.unwrap();
+    let admin = server.admin().unwrap();
+    let enabled = admin.post("/api/v1/repositories", &json!({ "name": REPO })).await.unwrap();
+    assert!(enabled.status.is_success(), "{enabled:?}");
+    assert_eq!(ready(&admin).await.unwrap().status, StatusCode::OK);
+
+    // Less than the file has: not even a page of it can be written again.
+    limit_files(&server, Some(4096));
+    gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
+    let told = gogs.delivered().await.unwrap();
+    assert_eq!(told.iter().map(Delivery::status).collect::<Vec<_>>(), [Some(503); 2], "the branch and its push");
+    let refused = send(&server, told.last().unwrap()).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.header("content-type"), "application/problem+json");
+    assert!(refused.json().unwrap()["help"].as_str().unwrap().starts_with("Redeliver it"), "{refused:?}");
+    let not_ready = ready(&admin).await.unwrap();
+    assert_eq!(not_ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(not_ready.body.contains("[-] store: the store is not available: "), "{}", not_ready.body);
+    let figures = admin.get("/metrics").await.unwrap().body;
+    let expected = format!("beespace_webhook_deliveries_total{{answer=\"NotStored\"}} {}\n", told.len() + 1);
+    assert!(figures.contains(&expected), "{figures}");
+
+    limit_files(&server, None);
+    let is_ready = async || Ok(ready(&admin).await?.status.is_success().then_some(()));
+    server.when("the store to be open again", is_ready).await.unwrap();
+    for attempts in [2, 3] {
+        for delivery in &told {
+            gogs.redeliver(&delivery.uuid).unwrap();
+        }
+        let again = |all: &[Delivery]| all.iter().all(|delivery| delivery.attempts.len() == attempts);
+        let told = gogs.deliveries_when("all to be sent again", again).await.unwrap();
+        assert_eq!(told.iter().map(Delivery::status).collect::<Vec<_>>(), [Some(202); 2]);
+        let over =
+            async || Ok(Some(admin.get(&format!("{BUILDS}/1")).await?.json()?).filter(|build| build["finished_at"].is_string()));
+        assert_eq!(server.when("the end of the build", over).await.unwrap()["status"], "success");
+    }
+    assert_eq!(admin.get(BUILDS).await.unwrap().json().unwrap().as_array().unwrap().len(), 1);
+
+    let left = server.stop().await.unwrap();
+    let mut database = redb::Database::open(left.path().join("data/beespace.redb")).unwrap();
+    assert!(database.check_integrity().unwrap(), "the file is as it should be");
+    let probe = redb::TableDefinition::<&[u8], &[u8]>::new("probe");
+    let read = redb::ReadableDatabase::begin_read(&database).unwrap();
+    assert_eq!(read.open_table(probe).unwrap().len().unwrap(), 0, "what it was tried with is gone");
+}

@@ -1,0 +1,130 @@
+//! A Beespace in a process of its own: for what only a whole process has, its environment and the limits it lives under.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, Command};
+
+use crate::client::Client;
+use crate::gogs::PracticeGogs;
+
+/// How long a fact may be waited for. Only a failing test takes as long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server; it is killed when it is dropped.
+#[derive(Debug)]
+pub struct Process {
+    /// Where it answers, without a slash at the end.
+    pub url: String,
+    child: Child,
+    folder: tempfile::TempDir,
+    log: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts `program`, the command line, as a server for `gogs`. `extra` is added to its configuration, which must name an engine.
+    ///
+    /// # Errors
+    /// It does not come up; the error has its log.
+    pub async fn start(program: &str, gogs: &PracticeGogs, extra: &str, env: &[(&str, &Path)]) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let address = free_address().context("no port is free")?;
+        let data = folder.path().join("data");
+        let text = format!(
+            "[server]\nlisten = \"{address}\"\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"{}\"\n{extra}\n",
+            data.display(),
+            gogs.url()
+        );
+        let config = folder.path().join("beespace.toml");
+        std::fs::write(&config, text)?;
+        // A write beyond the limit of a file's size shall fail, as on a full disk, and not end the process.
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", program, "server", "--config"]).arg(config);
+        command.env("BEESPACE_GOGS__TOKEN", gogs.token()).envs(env.iter().copied());
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let log = Arc::default();
+        if let Some(mut said) = child.stderr.take() {
+            let log = Arc::clone(&log);
+            tokio::spawn(async move {
+                let mut piece = vec![0; 4096];
+                while let Ok(length @ 1..) = said.read(&mut piece).await {
+                    let piece = String::from_utf8_lossy(piece.get(..length).unwrap_or_default()).into_owned();
+                    lock(&log).push_str(&piece);
+                }
+            });
+        }
+        let process = Self { url: format!("http://{address}"), child, folder, log };
+        let client = Client::new(&process.url);
+        process.when("it to answer", async || Ok(client.get("/healthz").await.ok())).await?;
+        Ok(process)
+    }
+
+    /// Its process's number.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn id(&self) -> anyhow::Result<i32> {
+        Ok(self.child.id().context("it has ended")?.try_into()?)
+    }
+
+    /// Its data directory.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A client that brings the admin token.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn admin(&self) -> anyhow::Result<Client> {
+        let token = std::fs::read_to_string(self.data().join("admin.token"))?;
+        Ok(Client::new(&self.url).with_token(token.trim()))
+    }
+
+    /// Waits until `look` finds what it looks for.
+    ///
+    /// # Errors
+    /// It never does; `what` is named, with the server's log.
+    pub async fn when<T>(&self, what: &str, look: impl AsyncFn() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(found) = look().await? {
+                    return anyhow::Ok(found);
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        found.await.unwrap_or_else(|_| anyhow::bail!("waited in vain for {what}; its log:\n{}", lock(&self.log)))
+    }
+
+    /// Stops it as SIGTERM does; returns what it leaves on the disk.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub async fn stop(mut self) -> anyhow::Result<tempfile::TempDir> {
+        let id = rustix::process::Pid::from_raw(self.id()?).context("no process has the number 0")?;
+        rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await??;
+        anyhow::ensure!(status.success(), "it ended with {status}; its log:\n{}", lock(&self.log));
+        Ok(self.folder)
+    }
+}
+
+fn lock(log: &Mutex<String>) -> std::sync::MutexGuard<'_, String> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A port below those that the system gives to whoever asks for any, each time another one.
+fn free_address() -> Option<SocketAddr> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + u16::try_from(std::process::id() % 8_000).ok()?;
+    let bind = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok();
+    (0..1_000).find_map(|_| bind(first + NEXT.fetch_add(1, Ordering::Relaxed) % 1_000))
+}
