@@ -33,6 +33,8 @@ pub struct App {
     pub forge: Forge,
     pub mirrors: Mirrors,
     pub plugins: Plugins,
+    /// What the plugins run in.
+    pub host: Host,
     pub engine: Arc<dyn Engine>,
     pub logs: LogStore,
     pub metrics: Metrics,
@@ -70,6 +72,7 @@ impl App {
             store,
             key,
             plugins,
+            host,
             engine,
         }))
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use beespace_core::digest::Digest;
 use beespace_core::time::Timestamp;
-use beespace_wasm::Plugin;
+use beespace_wasm::{Host, Plugin};
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
@@ -33,7 +33,9 @@ pub struct Front {
     pub engine: Arc<dyn Engine>,
     /// Every plugin that is bound; all of them are loaded, or the server would not have started.
     pub plugins: Arc<[Plugin]>,
-    /// When each worker looked last.
+    /// What the plugins run in.
+    pub host: Host,
+    /// How the workers do.
     pub beats: Beats,
     pub metrics: Metrics,
     /// Whoever has it may do everything.

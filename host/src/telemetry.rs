@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use beespace_core::event::EventKind;
 use beespace_core::status::Status;
+use beespace_wasm::Places;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -55,6 +56,8 @@ pub struct Metrics {
     notices: Family<Labels<1>, Counter>,
     log_bytes: Counter,
     queue: Family<Labels<1>, Gauge>,
+    in_hand: Family<Labels<1>, Gauge>,
+    places: Family<Labels<1>, Gauge>,
 }
 
 impl Default for Metrics {
@@ -73,6 +76,8 @@ impl Default for Metrics {
             notices: Family::default(),
             log_bytes: Counter::default(),
             queue: Family::default(),
+            in_hand: Family::default(),
+            places: Family::default(),
         };
         registry.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("builds", "Builds that ended", metrics.builds.clone());
@@ -85,7 +90,9 @@ impl Default for Metrics {
         registry.register_with_unit("policy_evaluation", "Time a policy took", Unit::Seconds, evaluation);
         registry.register("notices", "Notices by what came of them", metrics.notices.clone());
         registry.register_with_unit("log", "Text of steps kept", Unit::Bytes, metrics.log_bytes.clone());
-        registry.register("queue_length", "Rows that wait for a worker", metrics.queue.clone());
+        registry.register("queue_length", "Rows that wait for a worker or are in its hands", metrics.queue.clone());
+        registry.register("queue_in_hand", "Rows that a worker is working on", metrics.in_hand.clone());
+        registry.register("plugin_places", "Places for calls of plugins", metrics.places.clone());
         Self { registry: Arc::new(registry), ..metrics }
     }
 }
@@ -118,9 +125,20 @@ impl Metrics {
         self.log_bytes.inc_by(bytes);
     }
 
-    /// So many rows wait in a queue.
+    /// So many rows are in a queue.
     pub fn waiting(&self, queue: &'static str, count: usize) {
-        self.queue.get_or_create(&[("queue", queue)]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        set(&self.queue, [("queue", queue)], count);
+    }
+
+    /// So many rows of a queue are worked on.
+    pub fn in_hand(&self, queue: &'static str, count: usize) {
+        set(&self.in_hand, [("queue", queue)], count);
+    }
+
+    /// So busy are the plugins.
+    pub fn places(&self, places: Places) {
+        set(&self.places, [("state", "taken")], places.taken);
+        set(&self.places, [("state", "free")], places.all.saturating_sub(places.taken));
     }
 
     /// All figures, as OpenMetrics text.
@@ -134,6 +152,10 @@ impl Metrics {
         }
         text
     }
+}
+
+fn set(family: &Family<Labels<1>, Gauge>, labels: Labels<1>, count: usize) {
+    family.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use beespace_core::outcome::Reason;
@@ -13,7 +13,6 @@ use beespace_core::time::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock;
 use crate::store::queue::{self, Taken};
 use crate::store::{Queue, Store, StoreError, Waiting};
 
@@ -23,23 +22,47 @@ const BEAT: Duration = Duration::from_secs(10);
 /// A worker that has not looked for this long is stuck.
 const STUCK: Duration = Duration::from_secs(60);
 
-/// When each worker looked last.
+/// How one worker does.
+#[derive(Debug, Default)]
+pub struct Beat {
+    /// Milliseconds since the epoch when it looked at its queue last.
+    looked_at: AtomicU64,
+    in_hand: AtomicUsize,
+}
+
+impl Beat {
+    /// The worker looks at its queue.
+    pub fn look(&self, now: Timestamp) {
+        self.looked_at.store(now.0, Ordering::Relaxed);
+    }
+
+    fn hold(&self, rows: usize) {
+        self.in_hand.store(rows, Ordering::Relaxed);
+    }
+
+    /// Rows that are worked on.
+    #[must_use]
+    pub fn in_hand(&self) -> usize {
+        self.in_hand.load(Ordering::Relaxed)
+    }
+}
+
+/// How the workers do.
 #[derive(Debug, Clone, Default)]
-pub struct Beats([Arc<AtomicU64>; Queue::COUNT]);
+pub struct Beats([Arc<Beat>; Queue::COUNT]);
 
 impl Beats {
-    pub(crate) fn of(&self, queue: Queue) -> Arc<AtomicU64> {
+    /// The beat of one queue's worker.
+    #[must_use]
+    pub fn of(&self, queue: Queue) -> Arc<Beat> {
         self.0.get(queue as usize).cloned().unwrap_or_default()
     }
 
-    /// Whether every worker has looked at its queue lately.
+    /// Queues whose worker has not looked lately.
     #[must_use]
-    pub fn are_regular(&self) -> bool {
-        let at = clock::now();
-        self.0.iter().all(|beat| {
-            let last = beat.load(Ordering::Relaxed);
-            at.0.saturating_sub(last) < u64::try_from(STUCK.as_millis()).unwrap_or(u64::MAX)
-        })
+    pub fn stuck(&self, now: Timestamp) -> Vec<Queue> {
+        let is_late = |queue: &Queue| now.since(Timestamp(self.of(*queue).looked_at.load(Ordering::Relaxed))) >= STUCK;
+        Queue::ALL.into_iter().filter(is_late).collect()
     }
 }
 
@@ -98,8 +121,7 @@ pub struct Worker {
     /// Rows worked on at once.
     pub parallel: usize,
     pub duties: Duties,
-    /// Milliseconds since the epoch when it looked last.
-    pub beat: Arc<AtomicU64>,
+    pub beat: Arc<Beat>,
     pub now: fn() -> Timestamp,
 }
 
@@ -111,8 +133,9 @@ impl Worker {
         let mut turns = Turns::default();
         let mut tasks: JoinSet<Vec<u8>> = JoinSet::new();
         while !stopping.is_cancelled() {
-            worker.beat.store((worker.now)().0, Ordering::Relaxed);
+            worker.beat.look((worker.now)());
             let pause = worker.take_due(&mut in_hand, &mut turns, &mut tasks).await;
+            worker.beat.hold(in_hand.len());
             tokio::select! {
                 () = stopping.cancelled() => {}
                 () = worker.store.woken(worker.queue) => {}

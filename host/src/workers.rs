@@ -1,7 +1,6 @@
 //! The four workers, one for each queue, and how each ends a row that cannot be saved.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use beespace_core::build::Stage;
 use beespace_core::ids::{BuildId, DeliveryId, NoticeId, StageId};
@@ -39,7 +38,7 @@ pub fn start(app: &Arc<App>) -> JoinSet<()> {
         (Queue::Notice, SENT_AT_ONCE, notice_duties(app)),
     ] {
         let beat = app.beats.of(queue);
-        beat.store(now().0, Ordering::Relaxed);
+        beat.look(now());
         let worker = Worker { store: app.store.clone(), queue, parallel, duties, beat, now };
         workers.spawn(worker.serve(app.stopping.clone()));
     }

@@ -8,7 +8,7 @@ use beespace_wasm::{Answer, BindingSpec, Host, HostOptions, Limits, LoadFailure,
 
 use crate::guests::{self, context, policy_guest};
 
-fn request() -> PolicyRequest {
+pub(crate) fn request() -> PolicyRequest {
     PolicyRequest {
         point: Point::PipelineAdmit,
         context: context(),

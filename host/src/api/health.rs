@@ -74,10 +74,11 @@ async fn parts(front: &Front) -> [(&'static str, Result<String, String>); 5] {
         Health::Open => Ok("open".to_owned()),
         Health::Failing { reason, attempts } => Err(format!("{reason}; reopened {attempts} times so far")),
     };
-    let workers = if front.beats.are_regular() {
+    let stuck: Vec<&str> = front.beats.stuck(front.now()).into_iter().map(Queue::as_str).collect();
+    let workers = if stuck.is_empty() {
         Ok("all look at their queues".to_owned())
     } else {
-        Err("one has not looked at its queue for a minute; a restart takes up what it holds".to_owned())
+        Err(format!("{}: not looked at for a minute; a restart takes up what is in hand", stuck.join(", ")))
     };
     let engine = match tokio::time::timeout(ENGINE_PATIENCE, front.engine.check()).await {
         Ok(Ok(info)) => Ok(format!("{} {}", info.kind, info.version)),
@@ -102,6 +103,10 @@ pub(super) async fn metrics(State(front): State<Arc<Front>>) -> Response {
             front.metrics.waiting(queue.as_str(), read.waiting(queue).map_or(0, |rows| rows.len()));
         }
     }
+    for queue in Queue::ALL {
+        front.metrics.in_hand(queue.as_str(), front.beats.of(queue).in_hand());
+    }
+    front.metrics.places(front.host.places());
     let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
     (content_type, front.metrics.text()).into_response()
 }

@@ -36,16 +36,28 @@ impl<T, E> Answer<T, E> {
 /// The body of a call, borrowing its store.
 pub(crate) type Body<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
 
+/// How busy the plugins are: a call that finds no place waits for one, and is refused as `busy` after a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Places {
+    pub taken: usize,
+    pub all: usize,
+}
+
 /// Engine and places: everything a call needs that outlives it.
 #[derive(Clone, Debug)]
 pub(crate) struct Sandbox {
     engine: TickingEngine,
     places: Arc<Semaphore>,
+    all: usize,
 }
 
 impl Sandbox {
     pub(crate) fn new(engine: TickingEngine, places: usize) -> Self {
-        Self { engine, places: Arc::new(Semaphore::new(places)) }
+        Self { engine, places: Arc::new(Semaphore::new(places)), all: places }
+    }
+
+    pub(crate) fn places(&self) -> Places {
+        Places { taken: self.all.saturating_sub(self.places.available_permits()), all: self.all }
     }
 
     pub(crate) fn engine(&self) -> &TickingEngine {

@@ -49,7 +49,7 @@ mod step_type;
 mod text;
 
 pub use aot::CacheOptions;
-pub use call::Answer;
+pub use call::{Answer, Places};
 pub use converter::{ConvertError, Converted, Converter, PIPELINES_SCHEMA, SourceFile};
 pub use engine::TICK;
 pub use error::PluginError;

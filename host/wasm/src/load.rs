@@ -11,7 +11,7 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::aot::{AotCache, CacheOptions};
 use crate::bindings::lifecycle::AnyPluginPre;
-use crate::call::Sandbox;
+use crate::call::{Places, Sandbox};
 use crate::egress::{Outbound, Tls};
 use crate::engine::TickingEngine;
 use crate::grant::Grants;
@@ -126,6 +126,12 @@ impl Host {
             tls: Arc::default(),
             compiling: Mutex::new(()),
         })))
+    }
+
+    /// How many calls run now, and how many may.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        self.0.sandbox.places()
     }
 
     /// Everything up to the exports: read, compile, link.

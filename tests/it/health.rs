@@ -1,0 +1,137 @@
+//! What the server says of itself: whether it can do its work, and in figures how busy it is.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+
+use beespace::clock::now;
+use beespace::front::Front;
+use beespace::store::{Queue, Store};
+use beespace::worker::{Beats, Duties, Worker};
+use beespace::{api, server};
+use beespace_core::status::Status;
+use beespace_core::time::Timestamp;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::client::Client;
+use beespace_tests::gogs::PracticeGogs;
+use beespace_wasm::{Host, HostOptions};
+use reqwest::StatusCode;
+use tokio_util::sync::CancellationToken;
+
+use crate::guests;
+
+const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
+const REPO: &str = "ada/hive";
+
+/// How many milliseconds the clock of the stuck worker is behind.
+static BEHIND: AtomicU64 = AtomicU64::new(61_000);
+
+fn a_minute_ago() -> Timestamp {
+    Timestamp(now().0 - BEHIND.load(Ordering::Relaxed))
+}
+
+/// A worker of a queue, with the clock it goes by; `turn` is asked about every row that waits.
+fn worker(store: &Store, beats: &Beats, queue: Queue, now: fn() -> Timestamp, turn: impl Fn() + Send + Sync + 'static) -> Worker {
+    let duties = Duties {
+        work: Box::new(|_| Box::pin(async { Ok(()) })),
+        bury: Box::new(|_, _| Box::pin(async { Ok(()) })),
+        turn_of: Box::new(move |_| {
+            turn();
+            0
+        }),
+        crowded_out: Box::new(|_| Box::pin(async {})),
+    };
+    Worker { store: store.clone(), queue, parallel: 1, duties, beat: beats.of(queue), now }
+}
+
+/// The pages of a server whose workers are those of `beats`.
+async fn served(beespace: &Beespace, beats: &Beats) -> Client {
+    let front = Front { beats: beats.clone(), ..Front::clone(&server::front(&beespace.app).unwrap()) };
+    let router = api::router(&Arc::new(front), axum::Router::new());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Client::new(&url).with_token(&beespace.admin_token().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_stuck_is_named_until_it_looks_again() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    let beespace = Beespace::start(&gogs, DUMMY).await.unwrap();
+    let beats = Beats::default();
+    let client = served(&beespace, &beats).await;
+    let told = client.get("/readyz").await.unwrap();
+    assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(
+        told.body.contains("[-] workers: delivery, prepare, run, notice: not looked at for a minute; a restart"),
+        "{}",
+        told.body
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
+    store.write(|write| write.enqueue(Queue::Run, b"a stage", Timestamp(0))).await.unwrap();
+    let stopping = CancellationToken::new();
+    let _stop = stopping.clone().drop_guard();
+    for queue in [Queue::Delivery, Queue::Prepare, Queue::Notice] {
+        tokio::spawn(worker(&store, &beats, queue, now, || ()).serve(stopping.clone()));
+    }
+    let ((tell, is_stuck), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
+    let released = Mutex::new(released);
+    let stuck = worker(&store, &beats, Queue::Run, a_minute_ago, move || {
+        tell.send(()).unwrap();
+        // Until it is let go, and from then on not at all.
+        let _ = tokio::task::block_in_place(|| released.lock().unwrap().recv());
+    });
+    tokio::spawn(stuck.serve(stopping.clone()));
+    tokio::task::block_in_place(|| is_stuck.recv()).unwrap();
+    let one = "[-] workers: run: not looked at for a minute; a restart takes up what is in hand\n";
+    let names_one = async || Ok(client.get("/readyz").await?.body.contains(one).then_some(()));
+    beespace.when("the one that is stuck to be named", names_one).await.unwrap();
+
+    BEHIND.store(0, Ordering::Relaxed);
+    drop(release);
+    let is_ready = async || {
+        store.wake(Queue::Run);
+        Ok(client.get("/readyz").await?.status.is_success().then_some(()))
+    };
+    beespace.when("all to look again", is_ready).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_and_places_of_plugins_are_told_in_figures() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let beespace = Beespace::start(&gogs, &format!("{DUMMY}capacity = 1\n")).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    for branch in ["one", "two"] {
+        let long = "steps:\n  - name: long\n    image: busybox\n    env: { SLEEP: 60s }\n";
+        gogs.push(REPO, branch, &[(".beespace.yml", long)], "Wait").await.unwrap();
+    }
+    beespace.build_when(REPO, 1, |build| build.status == Status::Running).await.unwrap();
+    beespace.build_when(REPO, 2, |build| build.status == Status::Pending).await.unwrap();
+    let admin = beespace.admin().unwrap();
+    let figures = admin.get("/metrics").await.unwrap().body;
+    for line in [
+        "beespace_queue_length{queue=\"run\"} 2\n",
+        "beespace_queue_in_hand{queue=\"run\"} 1\n",
+        "beespace_queue_in_hand{queue=\"notice\"} 0\n",
+        "beespace_plugin_places{state=\"taken\"} 0\n",
+        "beespace_plugin_places{state=\"free\"} ",
+    ] {
+        assert!(figures.contains(line), "{line}\n{figures}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_a_plugin_takes_a_place_and_gives_it_back() {
+    let host = Host::new(HostOptions { max_running: 2, ..HostOptions::default() }).unwrap();
+    let endless = guests::load_policy(&host, guests::policy_guest(&[(";; evaluate", "(loop (br 0))")])).await.unwrap();
+    assert_eq!((host.places().taken, host.places().all), (0, 2));
+    let call = tokio::spawn(async move { endless.evaluate(crate::wasm_hostile::request()).await });
+    while host.places().taken == 0 && !call.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(host.places().taken, 1);
+    assert!(call.await.unwrap().result.is_err(), "its time is over");
+    assert_eq!(host.places().taken, 0);
+}
