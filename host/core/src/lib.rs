@@ -13,12 +13,13 @@
 //! | outcome | [`outcome`], [`status`], [`build`], [`intervention`] |
 //! | notify | [`notice`]; [`run_event`] tells everybody else |
 //!
-//! [`ids`], [`time`], [`units`] and [`digest`] are the small change that all of them pay with.
+//! [`ids`], [`time`], [`units`], [`digest`] and [`visible`] are the small change that all of them pay with.
 
 pub mod digest;
 pub mod ids;
 pub mod time;
 pub mod units;
+pub mod visible;
 
 pub mod build;
 pub mod context;

@@ -1,11 +1,11 @@
 //! `beespace build`: look at builds, and act on them.
 
+use beespace_core::visible;
 use clap::Subcommand;
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::table::printable;
 use super::{Context, log, put, say, table};
 use crate::address::{API, api_build, api_repository};
 use crate::api::body::{BuildBody, WordBody};
@@ -107,19 +107,19 @@ fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, F
         return Ok(exit_of(&build.status));
     }
     let number = build.number.map_or_else(String::new, |number| format!(" #{number}"));
-    put(&format!("{}{number}  {}  {}", build.repository, build.status, printable(&build.title)))?;
-    put(&format!("{} by {}  {}", build.sha.get(..7).unwrap_or_default(), printable(&build.actor), client.page(&build.href)))?;
+    put(&format!("{}{number}  {}  {}", build.repository, build.status, visible::line(&build.title)))?;
+    put(&format!("{} by {}  {}", build.sha.get(..7).unwrap_or_default(), visible::line(&build.actor), client.page(&build.href)))?;
     for text in build.reason.iter().map(ToString::to_string).chain(build.diagnostics.iter().cloned()) {
-        put(&format!("  {}", printable(&text)))?;
+        put(&format!("  {}", visible::line(&text)))?;
     }
     for stage in &build.stages {
-        put(&format!("\n{}  {}{}", printable(&stage.name), stage.status, why(stage.reason.as_ref())))?;
+        put(&format!("\n{}  {}{}", visible::line(&stage.name), stage.status, why(stage.reason.as_ref())))?;
         for approval in &stage.approvals {
-            put(&format!("  {} waits for a word: {}", approval.what, printable(&approval.reasons.join("; "))))?;
+            put(&format!("  {} waits for a word: {}", approval.what, visible::line(&approval.reasons.join("; "))))?;
             put(&format!("    {}", approval.subject))?;
         }
         for step in &stage.steps {
-            put(&format!("  {:>2}  {:<8}  {}{}", step.number, step.status, printable(&step.name), why(step.reason.as_ref())))?;
+            put(&format!("  {:>2}  {:<8}  {}{}", step.number, step.status, visible::line(&step.name), why(step.reason.as_ref())))?;
         }
     }
     Ok(exit_of(&build.status))
@@ -127,7 +127,7 @@ fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, F
 
 /// A reason at the end of a line; nothing where there is none.
 pub(super) fn why(reason: Option<&crate::api::body::Reason>) -> String {
-    reason.map_or_else(String::new, |reason| format!("  {}", printable(&reason.to_string())))
+    reason.map_or_else(String::new, |reason| format!("  {}", visible::line(&reason.to_string())))
 }
 
 /// A build that did not succeed makes the command fail, so that scripts can go by it.

@@ -1,5 +1,7 @@
 //! `beespace doctor`: everything that must be right for a push to become a build, each finding with its cure.
 
+use beespace_core::visible;
+
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::{Context, put, table};
@@ -15,9 +17,9 @@ pub async fn run(context: &Context) -> Result<Exit, Failure> {
     } else {
         for finding in &findings {
             let mark = if finding.is_good { "good" } else { "BAD " };
-            put(&format!("{mark}  {}: {}", finding.part, table::printable(&finding.detail)))?;
+            put(&format!("{mark}  {}: {}", finding.part, visible::line(&finding.detail)))?;
             if let Some(help) = &finding.help {
-                put(&format!("      → {help}"))?;
+                put(&format!("      → {}", visible::line(help)))?;
             }
         }
     }

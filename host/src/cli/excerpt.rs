@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use beespace_core::diagnostic::{Diagnostic, Span};
+use beespace_core::visible;
 
 /// Characters of a line that are shown.
 const WIDTH: usize = 100;
@@ -57,7 +58,7 @@ struct Excerpt {
 
 impl Excerpt {
     fn of(line: &str, span: Span) -> Self {
-        let characters: Vec<char> = line.chars().map(printable).collect();
+        let characters: Vec<char> = line.chars().map(visible::sign).collect();
         let start = index(span.column).unwrap_or(0).min(characters.len());
         let end = if span.end_line == span.line { index(span.end_column).unwrap_or(start) } else { characters.len() };
         let from = start.saturating_sub(WIDTH / 2);
@@ -70,16 +71,6 @@ impl Excerpt {
         } else {
             Self { shown: format!("…{shown}"), indent: start - from + 1, width }
         }
-    }
-}
-
-/// A file may hold anything; a terminal must not act on it. One character stands for one, so that columns stay true.
-fn printable(character: char) -> char {
-    match character {
-        '\t' => ' ',
-        character if character.is_control() => '\u{fffd}',
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        character => character,
     }
 }
 

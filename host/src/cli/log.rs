@@ -1,14 +1,15 @@
 //! `beespace build log`: what the steps of a build print, as it stands or as it grows.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use beespace_core::status::Status;
+use beespace_core::visible;
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
-use super::table::printable;
+use super::terminal::Tamed;
 use super::{build, say};
 use crate::api::body::{BuildBody, StageBody, StepBody};
 
@@ -62,7 +63,7 @@ fn no_such_step(build: &BuildBody, wanted: &str) -> Failure {
         .stages
         .iter()
         .flat_map(|stage| &stage.steps)
-        .map(|step| format!("{} {}", step.number, printable(&step.name)))
+        .map(|step| format!("{} {}", step.number, visible::line(&step.name)))
         .collect();
     let help = if names.is_empty() { "it has no steps".to_owned() } else { format!("it has {}", names.join(", ")) };
     Failure::new(Exit::NotFound, format!("no step {wanted:?} in this build")).help(help)
@@ -92,17 +93,24 @@ impl Written {
         }
         let known = self.bytes.entry(place).or_default();
         let log = format!("{path}/stages/{}/steps/{}/log", stage.number, step.number);
-        let mut stdout = std::io::stdout().lock();
+        // A file or a program gets every byte; a terminal would obey some.
+        let mut tamed = io::stdout().is_terminal().then(Tamed::default);
+        let mut stdout = io::stdout().lock();
         client
             .bytes_from(&log, *known, |chunk| {
                 if titled && self.last != Some(place) && !chunk.is_empty() {
-                    say(&format!("── {} · {}", printable(&stage.name), printable(&step.name)));
+                    say(&format!("── {} · {}", visible::line(&stage.name), visible::line(&step.name)));
                     self.last = Some(place);
                 }
                 *known += chunk.len() as u64;
-                Ok(stdout.write_all(chunk)?)
+                match &mut tamed {
+                    Some(tamed) => stdout.write_all(tamed.pass(chunk).as_bytes())?,
+                    None => stdout.write_all(chunk)?,
+                }
+                Ok(())
             })
             .await?;
+        stdout.write_all(tamed.as_mut().map_or("", Tamed::end).as_bytes())?;
         stdout.flush()?;
         if is_over(&step.status) {
             self.whole.push(place);

@@ -19,10 +19,12 @@ pub mod secret;
 pub mod server;
 pub mod table;
 pub mod target;
+pub mod terminal;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use beespace_core::visible;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use client::Client;
@@ -149,16 +151,16 @@ fn run(command: Command) -> Result<Exit, Failure> {
     })
 }
 
-/// Words, on stderr.
+/// Words, on stderr. Whatever strangers have put into them does not steer the terminal.
 fn say(text: &str) {
     // Who closed stderr does not want to know.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", visible::lines(text));
 }
 
-/// Data, on stdout.
+/// Data for people, on stdout: it steers no terminal either.
 ///
 /// # Errors
 /// Where stdout is closed.
 fn put(text: &str) -> Result<(), Failure> {
-    Ok(writeln!(io::stdout(), "{text}")?)
+    Ok(writeln!(io::stdout(), "{}", visible::lines(text))?)
 }

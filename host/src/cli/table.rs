@@ -1,5 +1,8 @@
 //! Data as a table for people, or as JSON for programs.
 
+use std::fmt::Write as _;
+
+use beespace_core::visible;
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
@@ -19,7 +22,7 @@ pub fn list<T: Serialize, const N: usize>(
     if output == Output::Json {
         return one(&items);
     }
-    let rows: Vec<[String; N]> = items.iter().map(|item| fitting(row(item).map(|cell| printable(&cell)))).collect();
+    let rows: Vec<[String; N]> = items.iter().map(|item| fitting(row(item).map(|cell| visible::line(&cell)))).collect();
     put(&aligned(header.map(str::to_uppercase), &rows))
 }
 
@@ -58,13 +61,25 @@ fn aligned<const N: usize>(header: [String; N], rows: &[[String; N]]) -> String 
 /// # Errors
 /// Where stdout is closed.
 pub fn one(item: &impl Serialize) -> Result<(), Failure> {
-    put(&serde_json::to_string_pretty(item).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?)
+    put(&json(item).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?)
 }
 
-/// Text of strangers must not steer the terminal.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+/// Programs get every character, but no terminal obeys one: those that hide something are escaped, which JSON allows everywhere in a
+/// string, and outside of strings there are none.
+fn json(item: &impl Serialize) -> serde_json::Result<String> {
+    let text = serde_json::to_string_pretty(item)?;
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character != '\n' && visible::hides(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing into a String does not fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(character);
+        }
+    }
+    Ok(shown)
 }
 
 #[cfg(test)]
@@ -73,7 +88,7 @@ mod tests {
 
     #[test]
     fn columns_stand_below_each_other_and_text_of_strangers_steers_nothing() {
-        let rows = [["acme/app".to_owned(), printable("a\u{1b}[31mb")], ["x".to_owned(), "y".to_owned()]];
+        let rows = [["acme/app".to_owned(), visible::line("a\u{1b}[31mb")], ["x".to_owned(), "y".to_owned()]];
         let text = aligned(["NAME".to_owned(), "TITLE".to_owned()], &rows);
         assert_eq!(text, "NAME      TITLE\nacme/app  a\u{fffd}[31mb\nx         y");
     }
@@ -84,5 +99,13 @@ mod tests {
         let [branch, exact, title] = fitting([long.clone(), "x".repeat(48), long.clone()]);
         assert_eq!(branch, format!("{}…", "ü".repeat(47)));
         assert_eq!((exact.len(), title), (48, long));
+    }
+
+    #[test]
+    fn programs_get_every_character_and_a_terminal_obeys_none() {
+        let hostile = ["\u{1b}]52;c;x\u{7}", "\u{9b}31m", "a\u{202e}b\u{e0041}", "a\nb ä"];
+        let text = json(&hostile).unwrap();
+        assert!(!text.chars().any(|character| character != '\n' && visible::hides(character)), "{text:?}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), hostile);
     }
 }

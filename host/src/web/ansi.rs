@@ -8,19 +8,19 @@
 
 mod cells;
 mod colour;
+mod feed;
 
-use anstyle_parse::{DefaultCharAccumulator, Params, Parser, Perform};
+use anstyle_parse::{Params, Perform};
 use cells::Cells;
 pub use colour::css;
 use colour::{Style, apply};
+pub use feed::Feed;
 
 /// One stream's way through a log, line by line, in pieces of any size.
 #[derive(Debug, Clone, Default)]
 pub struct Ansi {
-    parser: Parser<DefaultCharAccumulator>,
+    feed: Feed,
     screen: Screen,
-    /// The beginning of a character whose rest is in the next piece.
-    partial: Vec<u8>,
 }
 
 /// What the sequences act on.
@@ -33,28 +33,7 @@ struct Screen {
 impl Ansi {
     /// Adds a piece of the current line.
     pub fn feed(&mut self, text: &[u8]) {
-        let joined = [std::mem::take(&mut self.partial), text.to_vec()].concat();
-        let mut rest = joined.as_slice();
-        while !rest.is_empty() {
-            let (valid, bad) = match std::str::from_utf8(rest) {
-                Ok(_) => (rest.len(), None),
-                Err(error) => (error.valid_up_to(), error.error_len()),
-            };
-            let (text, after) = rest.split_at(valid);
-            self.advance(text);
-            let Some(bad) = bad else {
-                self.partial = after.to_vec();
-                return;
-            };
-            self.advance("\u{fffd}".as_bytes());
-            rest = after.get(bad..).unwrap_or_default();
-        }
-    }
-
-    fn advance(&mut self, text: &[u8]) {
-        for byte in text {
-            self.parser.advance(&mut self.screen, *byte);
-        }
+        self.feed.feed(text, &mut self.screen);
     }
 
     /// The current line as it looks now.
@@ -77,8 +56,7 @@ impl Ansi {
 
     /// The next line begins; colours stay.
     pub fn end_line(&mut self) {
-        self.parser = Parser::default();
-        self.partial.clear();
+        self.feed.cut();
         self.screen.cells = Cells::default();
     }
 

@@ -55,18 +55,6 @@ pub(super) fn escape_char(c: char, out: &mut String) {
     }
 }
 
-/// One line of a stranger's text as people may safely see it: what would hide or turn text is shown as U+FFFD.
-#[must_use]
-pub fn visible(text: &str) -> String {
-    let sign = |c: char| match c {
-        '\t' => ' ',
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => char::REPLACEMENT_CHARACTER,
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
-        c => c,
-    };
-    text.chars().map(sign).collect()
-}
-
 /// The drawing of an icon, 24 by 24. Unknown names draw nothing.
 fn paths(name: &str) -> &'static str {
     match name {
@@ -198,11 +186,6 @@ mod tests {
         assert_eq!(took(Duration::from_millis(450)), "0.4 s");
         assert_eq!(took(Duration::from_secs(185)), "3 min 05 s");
         assert_eq!(took(Duration::from_secs(7_800)), "2 h 10 min");
-    }
-
-    #[test]
-    fn what_hides_or_turns_text_is_seen() {
-        assert_eq!(visible("a\u{1b}[31m\u{7}b\u{202e}c"), "a\u{fffd}[31m\u{fffd}b\u{fffd}c");
     }
 
     #[test]

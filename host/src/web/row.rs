@@ -5,6 +5,7 @@ use beespace_core::event::Cause;
 use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
+use beespace_core::visible;
 
 use super::html::{self, Html, Word};
 use crate::address;
@@ -40,13 +41,13 @@ pub fn title(build: &Build) -> String {
     };
     let message = build.head.as_ref().map(|head| head.message.as_str()).or(delivered);
     let line = message.and_then(|message| message.lines().map(str::trim).find(|line| !line.is_empty()));
-    line.map_or_else(|| format!("{} to {}", build.event.kind(), branch(build)), html::visible)
+    line.map_or_else(|| format!("{} to {}", build.event.kind(), branch(build)), visible::line)
 }
 
 /// The branch, or the whole ref where there is none.
 #[must_use]
 pub fn branch(build: &Build) -> String {
-    build.event.branch().map_or_else(|| html::visible(&build.event.git_ref()), html::visible)
+    build.event.branch().map_or_else(|| visible::line(&build.event.git_ref()), visible::line)
 }
 
 /// `acme/app #12`; without a number while nobody knows whether there is a pipeline file.

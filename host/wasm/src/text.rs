@@ -1,12 +1,14 @@
 //! Text from a plugin is a stranger's text: it must not move a cursor, reorder a line or fill a disk.
 
+use beespace_core::visible;
+
 /// `text` in one line, without control, bidirectional and zero-width characters, cut to `cap` bytes with an ellipsis.
 pub(crate) fn clean(text: &str, cap: usize) -> String {
     let mut kept = String::with_capacity(text.len().min(cap));
     for character in text.chars() {
         let character = match character {
             '\n' | '\r' | '\t' => ' ',
-            other if is_hidden(other) => continue,
+            other if visible::hides(other) => continue,
             other => other,
         };
         if kept.len() + character.len_utf8() > cap {
@@ -16,14 +18,6 @@ pub(crate) fn clean(text: &str, cap: usize) -> String {
         kept.push(character);
     }
     kept
-}
-
-/// Characters that change how a line looks without being seen.
-fn is_hidden(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::diagnostic::{Diagnostic, Span};
+use crate::visible;
 
 /// Most problems that are told at once. Nobody reads more, and a build's row has to hold them.
 const MAX: usize = 100;
@@ -88,17 +89,12 @@ pub(super) fn quote(text: &str) -> String {
             break;
         }
         match character {
-            character if is_unprintable(character) => quoted.extend(character.escape_unicode()),
+            character if visible::hides(character) => quoted.extend(character.escape_unicode()),
             character => quoted.push(character),
         }
     }
     quoted.push('`');
     quoted
-}
-
-/// Control characters, and those that turn the direction of the text around them (Trojan Source, CVE-2021-42574).
-pub(super) fn is_unprintable(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Words in a sentence: `a, b or c`.

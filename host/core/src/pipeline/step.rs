@@ -4,12 +4,13 @@ use serde_json::Value as Json;
 
 use super::condition::Scope;
 use super::fields::{Fields, Reader};
-use super::problems::{is_unprintable, quote};
+use super::problems::quote;
 use super::spans::Place;
 use super::words::{FOREIGN_FAILURES, STEP};
 use super::yaml::{Entry, Node, Value};
 use super::{Action, ImageAction, OnFailure, Step, UsesAction};
 use crate::diagnostic::Span;
+use crate::visible;
 
 /// Most steps of a build.
 pub const MAX_STEPS: usize = 500;
@@ -91,7 +92,7 @@ impl Reader {
         place.child("name").note(&mut self.spans, span);
         if name.chars().count() > MAX_NAME {
             self.problems.add("bad-value", span, format!("a name is longer than {MAX_NAME} characters"));
-        } else if name.chars().any(is_unprintable) {
+        } else if name.chars().any(visible::hides) {
             self.problems.add("bad-value", span, format!("the name {} holds control characters", quote(&name)));
         } else {
             return Some(name);

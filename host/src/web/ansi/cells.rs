@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use beespace_core::visible;
 use url::Url;
 
 use super::colour::Style;
@@ -125,8 +126,7 @@ fn write_styled(cells: &[Cell], html: &mut String) {
     }
 }
 
-/// Controls of direction ("Trojan Source", CVE-2021-42574), breaks that are no newlines, and what has no width.
+/// A program's own output is shown as it is, joiners of scripts and emoji included: they hide nothing.
 fn hides(character: char) -> bool {
-    matches!(character,
-        '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    !matches!(character, '\t' | '\u{200c}' | '\u{200d}') && visible::hides(character)
 }

@@ -1,0 +1,146 @@
+//! A log on a terminal: text, colours and `\r` pass, and nothing else of what a terminal would do. A program in a container could
+//! otherwise fill the clipboard, name the window, or write over what others have said.
+
+use std::fmt::Write as _;
+
+use anstyle_parse::{Params, Perform};
+use beespace_core::visible;
+
+use crate::web::ansi::Feed;
+
+/// One log's way to a terminal, in pieces of any size.
+#[derive(Debug, Default)]
+pub struct Tamed {
+    feed: Feed,
+    passed: Passed,
+}
+
+#[derive(Debug, Default)]
+struct Passed {
+    text: String,
+    /// Colours of the program are on.
+    is_styled: bool,
+}
+
+impl Tamed {
+    /// What of the next piece may be written.
+    #[must_use]
+    pub fn pass(&mut self, piece: &[u8]) -> String {
+        for line in piece.split_inclusive(|byte| *byte == b'\n') {
+            let text = line.strip_suffix(b"\n").unwrap_or(line);
+            self.feed.feed(text, &mut self.passed);
+            if text.len() < line.len() {
+                // A sequence that is not over ends here: else it would swallow all that follows.
+                self.feed.cut();
+                self.passed.text.push('\n');
+            }
+        }
+        std::mem::take(&mut self.passed.text)
+    }
+
+    /// What has to be written before somebody else writes: colours end.
+    #[must_use]
+    pub fn end(&mut self) -> &'static str {
+        if std::mem::take(&mut self.passed.is_styled) { "\u{1b}[m" } else { "" }
+    }
+}
+
+impl Perform for Passed {
+    fn print(&mut self, character: char) {
+        self.text.push(visible::sign(character));
+    }
+
+    fn execute(&mut self, byte: u8) {
+        if matches!(byte, b'\t' | b'\r') {
+            self.text.push(char::from(byte));
+        }
+    }
+
+    fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], ignore: bool, action: u8) {
+        if action != b'm' || ignore || !intermediates.is_empty() || conceals(params) {
+            return;
+        }
+        let params: Vec<String> =
+            params.iter().map(|parts| parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(":")).collect();
+        self.is_styled = true;
+        // Writing into a String does not fail.
+        let _ = write!(self.text, "\u{1b}[{}m", params.join(";"));
+    }
+}
+
+/// Whether it makes text invisible (SGR 8). A number after 38, 48 or 58 is a colour's.
+fn conceals(params: &Params) -> bool {
+    let mut params = params.iter();
+    while let Some(param) = params.next() {
+        match param {
+            [8, ..] => return true,
+            [38 | 48 | 58] => {
+                let numbers = match params.next() {
+                    Some([5]) => 1,
+                    Some([2]) => 3,
+                    _ => 0,
+                };
+                params.by_ref().take(numbers).for_each(drop);
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn passed(text: &str) -> String {
+        Tamed::default().pass(text.as_bytes())
+    }
+
+    #[test]
+    fn colours_pass_and_end_with_their_log() {
+        let mut log = Tamed::default();
+        assert_eq!(log.pass(b"\x1b[1;38;5;8mred\x1b[48:2::1:2:3m\r\n\tx"), "\u{1b}[1;38;5;8mred\u{1b}[48:2:0:1:2:3m\r\n\tx");
+        assert_eq!((log.end(), log.end()), ("\u{1b}[m", ""));
+    }
+
+    #[test]
+    fn what_steers_a_terminal_does_not_pass() {
+        for (text, expected) in [
+            ("\x1b]52;c;cm0gLXJmIC8=\x07x", "x"),
+            ("\x1b]0;title\x1b\\x", "x"),
+            ("\x1b]8;;https://x.example/\x07go\x1b]8;;\x07", "go"),
+            ("\x1b[2J\x1b[H\x1b[5A\x1b[?1049h\x1b[6n\x1b[cx", "x"),
+            ("\x1bcx\x1bP1$r0m\x1b\\y\x1b_apc\x1b\\z", "xyz"),
+            ("a\x07\x08\x0b\0b", "ab"),
+            ("\x1b[8mseen\x1b[38;5;8;8mtoo", "seentoo"),
+            ("a\u{9b}31mb\u{202e}c\u{200b}d", "a\u{fffd}31mb\u{fffd}c\u{fffd}d"),
+            ("\x1b]0;a title that never ends\nnext", "\nnext"),
+        ] {
+            assert_eq!(passed(text), expected, "{text:?}");
+        }
+        assert_eq!(Tamed::default().pass(b"a\xffb"), "a\u{fffd}b");
+    }
+
+    proptest! {
+        #[test]
+        fn however_it_is_cut_only_colours_pass(
+            parts in prop::collection::vec(prop_oneof![
+                any::<Vec<u8>>(),
+                "[\x1b\\[\\]0-9;:mKH\x07\\\\a\r\n\x08\u{9b}\u{202e}]{0,20}".prop_map(String::into_bytes),
+            ], 0..8),
+        ) {
+            let mut pieces = Tamed::default();
+            let out: String = parts.iter().map(|part| pieces.pass(part)).collect();
+            prop_assert_eq!(&out, &Tamed::default().pass(&parts.concat()));
+            for (index, part) in out.split('\u{1b}').enumerate() {
+                let rest = if index == 0 { part } else {
+                    let (sgr, rest) = part.split_once('m').unwrap();
+                    prop_assert!(sgr.starts_with('[') && sgr[1..].chars().all(|c| c.is_ascii_digit() || ";:".contains(c)), "{:?}", part);
+                    rest
+                };
+                prop_assert!(!rest.chars().any(|c| visible::hides(c) && !"\n\r\t".contains(c)), "{:?}", part);
+            }
+        }
+    }
+}
