@@ -1,5 +1,6 @@
 //! Pages as a browser gets them: what they say they are, and that nothing a stranger writes becomes part of them.
 
+use beespace_core::visible;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::client::Answer;
 use beespace_tests::gogs::PracticeGogs;
@@ -63,8 +64,9 @@ async fn every_page_is_html_that_browsers_are_told_to_guard() {
 async fn what_strangers_write_is_text_on_every_page() {
     let (gogs, beespace) = world().await;
     let branch = "\"><script>alert(1)</script>";
-    let message = "<img src=x onerror=alert(1)> \u{1b}[31mred\u{1b}[0m & \"quoted\" 'text'";
-    gogs.push(REPO, branch, &[(".beespace.yml", HOSTILE)], message).await.unwrap();
+    let message = "<img src=x onerror=alert(1)> \u{1b}[31mred\u{1b}[0m & \"quoted\" 'text' \u{202e}turned\u{200b}";
+    let pipeline = format!("{HOSTILE}# run the \u{2067}release\u{2066} only\u{200b}\n");
+    gogs.push(REPO, branch, &[(".beespace.yml", &pipeline)], message).await.unwrap();
     beespace.finished(REPO, 1).await.unwrap();
     for path in ["/", "/ada", "/ada/hive", "/ada/hive/1", "/ada/hive/1/1/1"] {
         let page = beespace.anonymous().get(path).await.unwrap();
@@ -72,8 +74,11 @@ async fn what_strangers_write_is_text_on_every_page() {
         for markup in ["<script>alert", "<img src=x", "<b>bold"] {
             assert!(!page.body.contains(markup), "{path} has {markup}: {}", page.body);
         }
-        assert!(!page.body.contains('\u{1b}'), "{path}");
+        let hidden: Vec<char> = page.body.chars().filter(|c| visible::hides(*c) && !matches!(c, '\n' | '\t')).collect();
+        assert!(hidden.is_empty(), "{path} hides {hidden:?}");
     }
+    let build = beespace.anonymous().get("/ada/hive/1").await.unwrap().body;
+    assert!(build.contains("run the \u{fffd}release\u{fffd} only\u{fffd}"), "{build}");
     let step = beespace.anonymous().get("/ada/hive/1/1/1").await.unwrap().body;
     assert!(step.contains("&lt;b&gt;bold") || step.contains("&#60;b&#62;bold"), "{step}");
 }

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
 
 use super::layout::Layout;
+use super::text_of;
 use crate::api::problem::Problem;
 
 #[derive(Template)]
@@ -24,7 +25,7 @@ pub fn page(layout: Layout, problem: &Problem) -> Response {
         detail: &problem.detail,
         help: problem.help.as_deref(),
     };
-    match page.render() {
+    match text_of(&page) {
         Ok(html) => (problem.status_code(), Html(html)).into_response(),
         Err(error) => {
             tracing::error!(%error, "the page of an error cannot be rendered");

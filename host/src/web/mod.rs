@@ -40,6 +40,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use beespace_core::ids::RepositoryName;
 use beespace_core::status::Status;
+use beespace_core::visible;
 use serde::Deserialize;
 
 use crate::api::problem::Problem;
@@ -88,8 +89,14 @@ impl ListQuery {
 }
 
 fn render(page: &impl Template) -> Result<Response, Problem> {
-    let html = page.render().map_err(|error| Problem::internal(&error))?;
+    let html = text_of(page).map_err(|error| Problem::internal(&error))?;
     Ok(Html(html).into_response())
+}
+
+/// The text of a page. Escaping keeps strangers' text from becoming markup; this keeps it from hiding or turning itself, on every
+/// page and wherever on it: people approve what they read there.
+fn text_of(page: &impl Template) -> askama::Result<String> {
+    page.render().map(|html| visible::lines(&html))
 }
 
 fn repository_name(owner: &str, name: &str) -> Result<RepositoryName, Problem> {
