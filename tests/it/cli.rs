@@ -1,12 +1,15 @@
 //! The command line against a running server: what it says, and how it ends.
 
 use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::PracticeGogs;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
@@ -132,6 +135,68 @@ async fn a_followed_build_is_written_once_under_one_heading_a_step() {
     assert!(followed.words.ends_with("ada/hive #1: success\n"), "{followed:?}");
     let missing = shell.run("build log 1 three --repo ada/hive").await;
     assert!(missing.code == 4 && missing.words.contains("1 one, 2 two"), "{missing:?}");
+}
+
+/// Stands between a command and a server, and counts.
+#[derive(Debug, Default)]
+struct Wire {
+    /// Answers to how many questions for a log have passed.
+    looks: AtomicUsize,
+    /// Bytes of all answers.
+    bytes: AtomicUsize,
+}
+
+impl Wire {
+    async fn to(server: &str) -> (Arc<Self>, String) {
+        let server = server.trim_start_matches("http://").to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let wire = Arc::new(Self::default());
+        let counted = Arc::clone(&wire);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let (counted, mut far) = (Arc::clone(&counted), TcpStream::connect(&server).await.unwrap());
+                tokio::spawn(async move {
+                    let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+                    loop {
+                        tokio::select! {
+                            Ok(read @ 1..) = near.read(&mut asked) => {
+                                let is_look = asked[..read].windows(5).any(|part| part == b"/log ");
+                                counted.looks.fetch_add(usize::from(is_look), Relaxed);
+                                far.write_all(&asked[..read]).await.unwrap();
+                            }
+                            Ok(read @ 1..) = far.read(&mut answered) => {
+                                counted.bytes.fetch_add(read, Relaxed);
+                                near.write_all(&answered[..read]).await.unwrap();
+                            }
+                            else => return,
+                        }
+                    }
+                });
+            }
+        });
+        (wire, url)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_followed_log_comes_over_the_wire_once() {
+    const LONG: usize = 100_000;
+    let (gogs, beespace, shell) = world().await;
+    beespace.enable(REPO).await.unwrap();
+    let (text, step) = ("Q".repeat(LONG), "  - name: long\n    image: busybox\n    env: { SLEEP: 60s, OUTPUT: ");
+    push(&gogs, &format!("steps:\n{step}{text} }}\n")).await;
+    beespace.build_when(REPO, 1, |build| build.status == Status::Running).await.unwrap();
+    let (wire, url) = Wire::to(&beespace.url).await;
+    let follower = Shell::new(&url, &shell.token);
+    let following = tokio::spawn(async move { follower.run("build log 1 long --follow --repo ada/hive").await });
+    let looked_often = async || Ok((wire.looks.load(Relaxed) >= 8).then_some(()));
+    beespace.when("eight looks at the log", looked_often).await.unwrap();
+    assert_eq!(shell.run("build cancel 1 --repo ada/hive").await.code, 0);
+    let followed = following.await.unwrap();
+    assert_eq!(followed.data.matches('Q').count(), LONG, "{}", followed.words);
+    let bytes = wire.bytes.load(Relaxed);
+    assert!(bytes < 2 * LONG, "{bytes} bytes for a log of {LONG}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

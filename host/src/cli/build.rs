@@ -119,7 +119,13 @@ fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, F
             put(&format!("    {}", approval.subject))?;
         }
         for step in &stage.steps {
-            put(&format!("  {:>2}  {:<8}  {}{}", step.number, step.status, visible::line(&step.name), why(step.reason.as_ref())))?;
+            put(&format!(
+                "  {:>2}  {:<8}  {}{}",
+                step.number,
+                step.status,
+                visible::line(&step.name),
+                why(step.reason.as_ref())
+            ))?;
         }
     }
     Ok(exit_of(&build.status))

@@ -16,17 +16,25 @@ use crate::api::body::{BuildBody, StageBody, StepBody};
 /// How often a build that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// The numbers of a stage and of one of its steps.
-type Place = (u16, u16);
+/// The numbers of a stage and of one of its steps, and which attempt at it this is: each has a log of its own.
+type Place = (u16, u16, u16);
 
 /// What of a build has been written so far.
 #[derive(Debug, Default)]
 struct Written {
-    bytes: BTreeMap<Place, u64>,
-    /// Steps that were over before their log was read: nothing is added to those.
-    whole: Vec<Place>,
+    logs: BTreeMap<Place, Part>,
     /// Whose output came last.
     last: Option<Place>,
+}
+
+/// What of one log has been written.
+#[derive(Debug, Default)]
+struct Part {
+    bytes: u64,
+    /// The step was over before its log was read: nothing is added to it.
+    is_whole: bool,
+    /// A file or a program gets every byte; a terminal would obey some.
+    tamed: Option<Tamed>,
 }
 
 /// Writes the logs of a build, or of the `wanted` step; stays with `follow` until that is over.
@@ -87,34 +95,32 @@ impl Written {
         step: &StepBody,
         titled: bool,
     ) -> Result<(), Failure> {
-        let place = (stage.number, step.number);
-        if self.whole.contains(&place) {
+        let place = (stage.number, step.number, step.attempt);
+        let fresh = || Part { tamed: io::stdout().is_terminal().then(Tamed::default), ..Part::default() };
+        let part = self.logs.entry(place).or_insert_with(fresh);
+        if part.is_whole {
             return Ok(());
         }
-        let known = self.bytes.entry(place).or_default();
         let log = format!("{path}/stages/{}/steps/{}/log", stage.number, step.number);
-        // A file or a program gets every byte; a terminal would obey some.
-        let mut tamed = io::stdout().is_terminal().then(Tamed::default);
         let mut stdout = io::stdout().lock();
         client
-            .bytes_from(&log, *known, |chunk| {
+            .bytes_from(&log, part.bytes, |chunk| {
                 if titled && self.last != Some(place) && !chunk.is_empty() {
                     say(&format!("── {} · {}", visible::line(&stage.name), visible::line(&step.name)));
                     self.last = Some(place);
                 }
-                *known += chunk.len() as u64;
-                match &mut tamed {
+                part.bytes += chunk.len() as u64;
+                match &mut part.tamed {
                     Some(tamed) => stdout.write_all(tamed.pass(chunk).as_bytes())?,
                     None => stdout.write_all(chunk)?,
                 }
                 Ok(())
             })
             .await?;
-        stdout.write_all(tamed.as_mut().map_or("", Tamed::end).as_bytes())?;
+        // Others write next: the program's colours stop, and go on with its next output.
+        stdout.write_all(part.tamed.as_mut().map_or("", Tamed::pause).as_bytes())?;
         stdout.flush()?;
-        if is_over(&step.status) {
-            self.whole.push(place);
-        }
+        part.is_whole = is_over(&step.status);
         Ok(())
     }
 }

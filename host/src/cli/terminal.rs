@@ -1,12 +1,16 @@
 //! A log on a terminal: text, colours and `\r` pass, and nothing else of what a terminal would do. A program in a container could
 //! otherwise fill the clipboard, name the window, or write over what others have said.
 
-use std::fmt::Write as _;
-
 use anstyle_parse::{Params, Perform};
 use beespace_core::visible;
 
 use crate::web::ansi::Feed;
+
+/// Switches everything off.
+const RESET: &str = "\u{1b}[m";
+
+/// Of a program that never switches its colours off no more than so many bytes of them are kept for after a pause.
+const LONGEST_STYLE: usize = 1_024;
 
 /// One log's way to a terminal, in pieces of any size.
 #[derive(Debug, Default)]
@@ -18,8 +22,10 @@ pub struct Tamed {
 #[derive(Debug, Default)]
 struct Passed {
     text: String,
-    /// Colours of the program are on.
-    is_styled: bool,
+    /// The sequences since the last that switched everything off: what the program's next text looks like.
+    style: String,
+    /// They are to be written again before that.
+    is_paused: bool,
 }
 
 impl Tamed {
@@ -32,27 +38,36 @@ impl Tamed {
             if text.len() < line.len() {
                 // A sequence that is not over ends here: else it would swallow all that follows.
                 self.feed.cut();
-                self.passed.text.push('\n');
+                self.passed.put('\n');
             }
         }
         std::mem::take(&mut self.passed.text)
     }
 
-    /// What has to be written before somebody else writes: colours end.
+    /// What has to be written before somebody else writes: the program's colours stop until its next text.
     #[must_use]
-    pub fn end(&mut self) -> &'static str {
-        if std::mem::take(&mut self.passed.is_styled) { "\u{1b}[m" } else { "" }
+    pub fn pause(&mut self) -> &'static str {
+        if self.passed.style.is_empty() || std::mem::replace(&mut self.passed.is_paused, true) { "" } else { RESET }
+    }
+}
+
+impl Passed {
+    fn put(&mut self, character: char) {
+        if std::mem::take(&mut self.is_paused) {
+            self.text.push_str(&self.style);
+        }
+        self.text.push(character);
     }
 }
 
 impl Perform for Passed {
     fn print(&mut self, character: char) {
-        self.text.push(visible::sign(character));
+        self.put(visible::sign(character));
     }
 
     fn execute(&mut self, byte: u8) {
         if matches!(byte, b'\t' | b'\r') {
-            self.text.push(char::from(byte));
+            self.put(char::from(byte));
         }
     }
 
@@ -62,9 +77,16 @@ impl Perform for Passed {
         }
         let params: Vec<String> =
             params.iter().map(|parts| parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(":")).collect();
-        self.is_styled = true;
-        // Writing into a String does not fail.
-        let _ = write!(self.text, "\u{1b}[{}m", params.join(";"));
+        let sequence = format!("\u{1b}[{}m", params.join(";"));
+        if params.last().is_some_and(|last| last == "0") || self.style.len() > LONGEST_STYLE {
+            self.style.clear();
+        }
+        if params.iter().any(|param| param != "0") {
+            self.style.push_str(&sequence);
+        }
+        if !self.is_paused {
+            self.text.push_str(&sequence);
+        }
     }
 }
 
@@ -98,10 +120,12 @@ mod tests {
     }
 
     #[test]
-    fn colours_pass_and_end_with_their_log() {
+    fn colours_pass_and_stop_while_others_write() {
         let mut log = Tamed::default();
         assert_eq!(log.pass(b"\x1b[1;38;5;8mred\x1b[48:2::1:2:3m\r\n\tx"), "\u{1b}[1;38;5;8mred\u{1b}[48:2:0:1:2:3m\r\n\tx");
-        assert_eq!((log.end(), log.end()), ("\u{1b}[m", ""));
+        assert_eq!((log.pause(), log.pause()), ("\u{1b}[m", ""));
+        assert_eq!(log.pass(b"y\x1b[0m"), "\u{1b}[1;38;5;8m\u{1b}[48:2:0:1:2:3my\u{1b}[0m");
+        assert_eq!(log.pause(), "");
     }
 
     #[test]
