@@ -12,11 +12,13 @@ use beespace_core::outcome::Reason;
 use beespace_core::pipeline::when::ChangedPaths;
 use beespace_core::status::Status;
 use beespace_wasm::{Pending, SourceEntry, SourceFiles, SourceKind};
+use url::Url;
 
 use crate::app::App;
 use crate::clock::now;
 use crate::source::{self, Checkout, CheckoutRequest, EntryKind, Mirror, Pin, SourceError};
 use crate::store::queue::backoff;
+use crate::store::repository::Repositories as _;
 use crate::worker::Trouble;
 
 /// Where a pipeline file may lie.
@@ -66,7 +68,7 @@ pub async fn resolve(app: &App, build: &Build) -> Result<Resolved, Trouble> {
 
 async fn find(app: &App, build: &Build, mirror: &Mirror) -> Result<Resolved, SourceError> {
     let (sha, git_ref) = (build.event.sha(), build.event.git_ref());
-    let fetched = mirror.fetch(&app.forge.clone_url(&build.event.repository.name), &app.forge.access()).await;
+    let fetched = mirror.fetch(&clone_url(app, build), &app.forge.access()).await;
     let pin = match mirror.pin(sha, &git_ref).await {
         // A commit that is here already is built while Gogs is away.
         Ok(Pin::Found) => Pin::Found,
@@ -87,6 +89,13 @@ async fn find(app: &App, build: &Build, mirror: &Mirror) -> Result<Resolved, Sou
     }
     let changed = changed_in(mirror, build).await;
     Ok(Resolved::Commit(Box::new(Commit { head, changed, mirror: mirror.clone() })))
+}
+
+/// Where git finds the build's repository by its present name: it may be called otherwise since the event, and Gogs knows no old names.
+fn clone_url(app: &App, build: &Build) -> Url {
+    let told = &build.event.repository;
+    let known = app.store.read().and_then(|read| read.repository(told.id)).ok().flatten();
+    app.forge.clone_url(known.as_ref().map_or(&told.name, |known| &known.name))
 }
 
 fn moved_on(git_ref: &str, sha: &Sha, newer: &Sha) -> Reason {
@@ -151,7 +160,7 @@ async fn changed_in(mirror: &Mirror, build: &Build) -> ChangedPaths {
 /// # Errors
 /// In words, for the log and the page.
 pub async fn checkout(app: &App, build: &Build, sha: &Sha, depth: u32) -> Result<Checkout, Reason> {
-    let origin = app.forge.clone_url(&build.event.repository.name);
+    let origin = clone_url(app, build);
     let branch = build.event.branch().unwrap_or(&build.event.repository.default_branch);
     let request = CheckoutRequest { sha, branch, depth: NonZeroU32::new(depth), origin: &origin };
     let scratch = app.config.data.dir.join("scratch");

@@ -174,6 +174,27 @@ async fn a_build_waits_for_gogs_says_so_and_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_waits_while_its_repository_is_renamed_finds_it_under_the_new_name() {
+    let (gogs, beespace) = world("").await;
+    gogs.set_away(true);
+    push(&gogs, ONE_STEP, "Fill cells").await;
+    let first = beespace.when("the first build", async || Ok(beespace.builds()?.pop())).await.unwrap();
+    gogs.rename(REPO, "comb").unwrap();
+    gogs.set_away(false);
+    // Gogs tells of the new name with the next push.
+    gogs.push("ada/comb", "main", &[("README.md", "# Comb")], "Rename").await.unwrap();
+    beespace.finished("ada/comb", 2).await.unwrap();
+    let build = beespace
+        .when("the first build's end", async || {
+            Ok(beespace.builds()?.into_iter().find(|build| build.id == first.id && build.status.is_over()))
+        })
+        .await
+        .unwrap();
+    assert_eq!(build.status, Status::Success, "{build:#?}");
+    assert_eq!(beespace.build(REPO, build.number.unwrap()).unwrap().unwrap().id, first.id, "the old address leads to it, too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_nobody_set_is_an_error_that_tells_what_to_do() {
     let (gogs, beespace) = world("").await;
     let pipeline = "steps:\n  - name: use\n    image: busybox\n    env: { TOKEN: { from_secret: registry_token } }\n";

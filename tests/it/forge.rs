@@ -140,6 +140,22 @@ async fn who_is_no_administrator_enables_nothing() {
     assert!(world.enabler.store.read().unwrap().repositories().unwrap().is_empty());
 }
 
+/// Gogs answers them as strangers, with 404 or without permissions, and says nothing of the token.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_token_is_told_from_a_repository_that_is_hidden_or_not_ours() {
+    let world = world().await;
+    world.gogs.create_private_repository("acme/vault").await.unwrap();
+    for (name, alive) in [("acme/vault", None), ("acme/app", None), ("acme/none", Some("acme/none"))] {
+        let name = name.parse().unwrap();
+        let forge = forge(&world.gogs, world.gogs.token());
+        world.gogs.set_token_dead(false);
+        let known = forge.repository(&name).await.err();
+        assert_eq!(known, alive.map(|name| ForgeError::NotFound(format!("repository {name}"))));
+        world.gogs.set_token_dead(true);
+        assert_eq!(forge.repository(&name).await.unwrap_err(), ForgeError::Unauthorized, "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_trouble_has_its_name_and_its_cure_and_shows_no_token() {
     let world = world().await;

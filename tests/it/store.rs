@@ -27,10 +27,8 @@ struct World {
     folder: tempfile::TempDir,
 }
 
-async fn world() -> World {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
-    let repository = Repository {
+fn repository() -> Repository {
+    Repository {
         id: REPOSITORY,
         name: RepositoryName::new("acme", "app").unwrap(),
         default_branch: "main".to_owned(),
@@ -40,8 +38,13 @@ async fn world() -> World {
         previous_hook: None,
         last_number: 0,
         enabled_at: NOW,
-    };
-    store.change_repository(REPOSITORY, move |_| Ok(repository.clone())).await.unwrap();
+    }
+}
+
+async fn world() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
+    store.change_repository(REPOSITORY, |_| Ok(repository())).await.unwrap();
     World { store, folder }
 }
 
@@ -173,6 +176,29 @@ async fn the_ref_remembers_what_it_recorded_last() {
     let read = world.store.read().unwrap();
     assert_eq!(read.last_seen(REPOSITORY, "refs/heads/main").unwrap(), Some(LastSeenRef::of(&push("1"))));
     assert_eq!(read.waiting(Queue::Prepare).unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_leads_to_the_repository_that_had_it_last() {
+    let world = world().await;
+    let name = |name: &str| RepositoryName::new("acme", name).unwrap();
+    let found = |called: &str| world.store.read().unwrap().repository_by_name(&name(called)).unwrap().map(|found| found.id);
+    let call = async |id: RepositoryId, called: &str| {
+        let called = name(called);
+        let change = move |known: Option<Repository>| {
+            let known = known.unwrap_or_else(|| Repository { id, ..repository() });
+            Ok(Repository { name: called.clone(), ..known })
+        };
+        world.store.change_repository(id, change).await.unwrap();
+    };
+    let other = RepositoryId(8);
+    call(REPOSITORY, "product").await;
+    assert_eq!((found("app"), found("product")), (Some(REPOSITORY), Some(REPOSITORY)), "addresses from before stay good");
+    call(other, "app").await;
+    call(REPOSITORY, "product").await;
+    assert_eq!((found("app"), found("product")), (Some(other), Some(REPOSITORY)));
+    call(REPOSITORY, "thing").await;
+    assert_eq!((found("app"), found("thing")), (Some(other), Some(REPOSITORY)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,7 +94,8 @@ impl Enabler {
         if let Some(known) = known.filter(|known| known.hook.is_some())
             && self.stands(&known, name).await?
         {
-            return Ok(known);
+            let name = name_of(&told)?;
+            return Ok(self.set(known.id, move |known| Ok(Repository { name: name.clone(), ..known })).await?);
         }
         self.renew(&told, now).await
     }
@@ -128,8 +129,7 @@ impl Enabler {
 
     /// The row first: a delivery may come before Gogs has answered, and the row must know its secret by then.
     async fn renew(&self, told: &gogs::Repository, now: Timestamp) -> Result<Repository, EnableError> {
-        let owner = told.owner.as_ref().map_or("", |owner| owner.username.as_str());
-        let name = RepositoryName::new(owner, &told.name)?;
+        let name = name_of(told)?;
         let id = RepositoryId(told.id);
         let Pair { url, secret, hook } = self.pair(id, now)?;
         let before = self.store.read()?.repository(id)?;
@@ -212,6 +212,11 @@ impl Enabler {
         let hook = Hook { key: digest, secret: sealed, forge_id: 0, created_at: now };
         Ok(Pair { url: self.hook_url(key.expose_secret()), secret, hook })
     }
+}
+
+fn name_of(told: &gogs::Repository) -> Result<RepositoryName, EnableError> {
+    let owner = told.owner.as_ref().map_or("", |owner| owner.username.as_str());
+    Ok(RepositoryName::new(owner, &told.name)?)
 }
 
 fn fresh(told: &gogs::Repository, name: RepositoryName, now: Timestamp) -> Repository {

@@ -45,7 +45,7 @@ impl ForgeError {
             Self::Away(_) => ("waiting-for-gogs", "see that Gogs runs and that `gogs.url` is its address as seen from here"),
             Self::Unauthorized => (
                 "token-refused",
-                "make a new token in Gogs (Your Settings, Applications) and put it into the file of `gogs.token_file`",
+                "make a new token in Gogs (Your Settings, Applications), put it into the file of `gogs.token_file`, and restart the server",
             ),
             Self::Forbidden(_) => ("token-rights", "make the token's user an administrator of the repository in Gogs"),
             Self::NotFound(_) => ("not-in-gogs", "look at the name; a private repository must be shared with the token's user"),

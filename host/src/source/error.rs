@@ -11,8 +11,8 @@ pub enum SourceError {
     #[error("Gogs cannot be reached: {0}")]
     ForgeAway(String),
     /// Gogs does not take the token any more.
-    #[error("Gogs refused the token: {0}")]
-    AuthRefused(String),
+    #[error("Gogs does not take the token")]
+    AuthRefused,
     /// Gogs knows no such repository, or hides it from the token's user.
     #[error("Gogs shows no such repository: {0}")]
     RepositoryGone(String),
@@ -40,7 +40,7 @@ impl SourceError {
     /// Whether the same may work later without anything being changed here: what it waits for is outside, so attempts do not count.
     #[must_use]
     pub fn waits_for_forge(&self) -> bool {
-        matches!(self, Self::ForgeAway(_) | Self::AuthRefused(_) | Self::RepositoryGone(_) | Self::TimedOut { .. })
+        matches!(self, Self::ForgeAway(_) | Self::AuthRefused | Self::RepositoryGone(_) | Self::TimedOut { .. })
     }
 
     /// For people: what happened and what to do.
@@ -50,7 +50,10 @@ impl SourceError {
             Self::ForgeAway(_) | Self::TimedOut { .. } => {
                 ("waiting-for-gogs", "it goes on by itself once Gogs answers; `beespace doctor` shows what it tried")
             }
-            Self::AuthRefused(_) => ("token-refused", "make a new token in Gogs and put it into `gogs.token_file`"),
+            Self::AuthRefused => (
+                "token-refused",
+                "make a new token in Gogs (Your Settings, Applications), put it into the file of `gogs.token_file`, and restart the server",
+            ),
             Self::RepositoryGone(_) => {
                 ("repository-gone", "if it was renamed, push once more; otherwise give the token's user access in Gogs")
             }
@@ -68,7 +71,8 @@ impl SourceError {
         let has = |words: &[&str]| words.iter().any(|word| stderr.contains(word));
         let said = last_words(stderr);
         if has(&["Authentication failed", "could not read Username", "returned error: 401", "returned error: 403"]) {
-            Self::AuthRefused(said)
+            // git tells of prompts and of users that nobody asked it for.
+            Self::AuthRefused
         } else if has(&["' not found", "returned error: 404"]) {
             Self::RepositoryGone(said)
         } else if has(&[
@@ -102,10 +106,10 @@ mod tests {
     #[test]
     fn gits_words_are_understood() {
         let of = |text: &str| SourceError::of_fetch(text);
-        assert!(matches!(of("fatal: Authentication failed for 'http://x/'"), SourceError::AuthRefused(_)));
+        assert!(matches!(of("fatal: Authentication failed for 'http://x/'"), SourceError::AuthRefused));
         assert!(matches!(
             of("fatal: could not read Username for 'http://x': terminal prompts disabled"),
-            SourceError::AuthRefused(_)
+            SourceError::AuthRefused
         ));
         assert!(matches!(of("remote: x\nfatal: repository 'http://x/' not found"), SourceError::RepositoryGone(_)));
         let away = "fatal: unable to access 'http://x/': Failed to connect to x port 1: Connection refused";

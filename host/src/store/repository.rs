@@ -63,7 +63,8 @@ pub trait Repositories: Rows + Sized {
         self.row(REPOSITORY, "repository", id_key(id).as_slice())
     }
 
-    /// By the name people say; upper and lower case are one, as in Gogs.
+    /// By the name people say; upper and lower case are one, as in Gogs. A name that it had before leads to it, too, until another one
+    /// is called so: addresses that people have kept stay good.
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
@@ -119,18 +120,19 @@ impl Write<'_> {
     /// [`StoreError`] where the store cannot be written.
     pub fn put_repository(&self, repository: &Repository) -> Result<(), StoreError> {
         let key = id_key(repository.id);
-        if let Some(old) = self.repository(repository.id)? {
+        let old = self.repository(repository.id)?;
+        if let Some(old) = &old {
             for hook in old.hook.iter().chain(old.previous_hook.iter().map(|(hook, _)| hook)) {
                 self.remove(HOOK, &hook.key.0)?;
-            }
-            if old.name != repository.name {
-                self.remove(REPOSITORY_NAME, name_key(&old.name).as_slice())?;
             }
         }
         for hook in repository.hook.iter().chain(repository.previous_hook.iter().map(|(hook, _)| hook)) {
             self.put_bytes(HOOK, &hook.key.0, key.as_slice())?;
         }
-        self.put_bytes(REPOSITORY_NAME, name_key(&repository.name).as_slice(), key.as_slice())?;
+        // One that keeps its name does not take it back from another one that is called so now.
+        if old.is_none_or(|old| old.name != repository.name) {
+            self.put_bytes(REPOSITORY_NAME, name_key(&repository.name).as_slice(), key.as_slice())?;
+        }
         self.put(REPOSITORY, "repository", key.as_slice(), repository)
     }
 
