@@ -22,6 +22,13 @@ pub enum Answer {
     Decline,
 }
 
+/// To what exactly. A no ends the stage, whatever of it waits.
+#[derive(Debug, Clone, Copy)]
+enum Said {
+    Yes(Digest),
+    No(Option<Digest>),
+}
+
 /// Builds the same event once more.
 ///
 /// # Errors
@@ -75,14 +82,25 @@ pub async fn answer(front: &Front, build: &Build, answer: Answer, word: WordBody
     };
     let (now, caused_by) = (front.now(), build.event.sender.stable_id());
     let why = word.reason.filter(|reason| !reason.trim().is_empty());
+    let said = match (answer, subject) {
+        (Answer::Approve, None) => return Err(approves_nothing()),
+        (Answer::Approve, Some(subject)) => Said::Yes(subject),
+        (Answer::Decline, subject) => Said::No(subject),
+    };
     let change = move |stage: &mut Stage| {
-        let changed = match answer {
-            Answer::Approve => intervention::approve(stage, subject, Approver { id: who.to_owned(), at: now }, &caused_by),
-            Answer::Decline => intervention::decline(stage, subject, who, why.as_deref(), now),
+        let by = Approver { id: who.to_owned(), at: now };
+        let changed = match said {
+            Said::Yes(subject) => intervention::approve(stage, subject, by, why.as_deref(), &caused_by),
+            Said::No(subject) => intervention::decline(stage, subject, who, why.as_deref(), now),
         };
         changed.map_err(|refused| StoreError::Conflict(sentence(&refused.to_string())))
     };
     Ok(front.store.change_stage(id, front.notifiers.clone(), now, change).await?)
+}
+
+fn approves_nothing() -> Problem {
+    let detail = "An approval is for exactly one thing, and the digest of what you approve is missing.";
+    Problem::bad_request(detail).help("Look at the build: each of its approvals has it as `subject`.")
 }
 
 /// Sends a notice that was given up, or whose notifier has been mended, once more.

@@ -5,6 +5,7 @@ use beespace_core::context::{Context, event_document};
 use beespace_core::digest::Document;
 use beespace_core::floor::Bounds;
 use beespace_core::ids::{StageId, StageNumber, StepNumber};
+use beespace_core::intervention;
 use beespace_core::outcome::Reason;
 use beespace_core::pipeline::when::{self, ChangedPaths, Facts};
 use beespace_core::pipeline::{self, Action, EnvValue, Pipeline};
@@ -171,12 +172,9 @@ impl Making {
                 step.reason = Some(Reason::new("not-run", format!("nothing of the stage ran: it is {}", self.stage.status)));
             }
         } else if !self.stage.approvals.is_empty() {
-            let whats: Vec<&str> = self.stage.approvals.iter().map(|approval| approval.what.as_str()).collect();
-            let asked = self.stage.approvals.iter().flat_map(|approval| &approval.requirements);
-            let parts = asked.map(|asked| Reason::new("approval", format!("{}: {}", asked.policy, asked.reason)));
-            let reason = Reason::new("approval", format!("waits for approval of {}", whats.join(", ")));
             self.stage.status = Status::Blocked;
-            self.stage.reason = Some(parts.fold(reason, Reason::part));
+            // Nobody has said anything yet, so it does not matter whose word would not count.
+            self.stage.reason = Some(intervention::waits_for(&self.stage, "", now()));
         } else {
             self.stage.reason = Some(Reason::new("capacity", "waits for its turn"));
         }

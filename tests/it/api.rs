@@ -131,14 +131,47 @@ async fn a_cancelled_build_stops_and_says_who_stopped_it() {
     must_be_problem(&world.post(&format!("{BUILDS}/1/cancel"), json!({})).await, StatusCode::CONFLICT);
 }
 
+/// A policy that wants the words of so many people.
+fn asking(folder: &tempfile::TempDir, people: u32) -> String {
+    let path = folder.path().join("asks.wasm");
+    let guest = crate::guests::approval_guest(people);
+    std::fs::write(&path, &guest).unwrap();
+    format!("[[policy]]\nname = \"asks\"\nplugin = \"{}\"\nsha256 = \"{}\"\n", path.display(), Digest::of(&guest).hex())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_person_of_two_is_not_enough_and_everyone_reads_whose_word_is_missing() {
+    const TWO: &str = "2 more people (asked for by \"asks\": said by the guest)";
+    const ONE: &str = "one more person (asked for by \"asks\": said by the guest)";
+    let folder = tempfile::tempdir().unwrap();
+    let policy = asking(&folder, 2);
+    let world = World::start(|_| policy.clone()).await;
+    world.push(ONE_STEP).await;
+    let blocked = world.beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    assert!(blocked.reason.unwrap().to_string().contains(TWO));
+    let waiting = world.get(&format!("{BUILDS}/1")).await["stages"][0]["approvals"][0].clone();
+    assert_eq!((&waiting["missing"], &waiting["runs"]), (&json!([TWO]), &json!(["build: image busybox"])), "{waiting:#}");
+    let first = world.post(&format!("{BUILDS}/1/approve"), json!({ "subject": waiting["subject"] })).await;
+    let first = first.json().unwrap();
+    assert_eq!((&first["status"], &first["stages"][0]["approvals"][0]["missing"]), (&json!("blocked"), &json!([ONE])));
+    let reason = first["reason"].to_string();
+    assert!(reason.contains("so far: admin") && reason.contains("one more person"), "{reason}");
+    let page = world.admin.get("/ada/hive/1").await.unwrap().body;
+    for words in ["Missing: one more person", "Approved by admin", "build: image busybox"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    must_be_problem(
+        &world.post(&format!("{BUILDS}/1/approve"), json!({ "subject": waiting["subject"] })).await,
+        StatusCode::CONFLICT,
+    );
+    let no = world.post(&format!("{BUILDS}/1/decline"), json!({})).await;
+    assert_eq!(no.status, StatusCode::OK, "a no needs no digest: {no:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_needs_a_word_waits_for_exactly_that_word() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("asks.wasm");
-    let guest = crate::guests::approval_guest();
-    std::fs::write(&path, &guest).unwrap();
-    let policy =
-        format!("[[policy]]\nname = \"asks\"\nplugin = \"{}\"\nsha256 = \"{}\"\n", path.display(), Digest::of(&guest).hex());
+    let policy = asking(&folder, 1);
     let world = World::start(|gogs| format!("{policy}{}", notifier(gogs))).await;
     for number in [1, 2] {
         world.push(&format!("name: p{number}\n{ONE_STEP}")).await;
@@ -153,7 +186,9 @@ async fn what_needs_a_word_waits_for_exactly_that_word() {
     assert_ne!(other, waiting["subject"]);
     let wrong = world.post(&format!("{BUILDS}/1/approve"), json!({ "subject": other })).await;
     must_be_problem(&wrong, StatusCode::CONFLICT);
-    must_be_problem(&world.post(&format!("{BUILDS}/1/approve"), json!({ "subject": "odd" })).await, StatusCode::BAD_REQUEST);
+    for nothing_exact in [json!({ "subject": "odd" }), json!({}), json!({ "stage": 1 })] {
+        must_be_problem(&world.post(&format!("{BUILDS}/1/approve"), nothing_exact).await, StatusCode::BAD_REQUEST);
+    }
     let right = world.post(&format!("{BUILDS}/1/approve"), json!({ "subject": waiting["subject"] })).await;
     assert_eq!(right.status, StatusCode::OK, "{right:?}");
     assert_eq!(world.beespace.finished(REPO, 1).await.unwrap().status, Status::Success);

@@ -63,9 +63,13 @@ impl Shell {
 }
 
 async fn world() -> (PracticeGogs, Beespace, Shell) {
+    world_with("").await
+}
+
+async fn world_with(extra: &str) -> (PracticeGogs, Beespace, Shell) {
     let gogs = PracticeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
-    let beespace = Beespace::start_with(&gogs, "", DUMMY).await.unwrap();
+    let beespace = Beespace::start_with(&gogs, "", &format!("{DUMMY}{extra}")).await.unwrap();
     let shell = Shell::new(&beespace.url, &beespace.admin_token().unwrap());
     (gogs, beespace, shell)
 }
@@ -135,6 +139,33 @@ async fn a_followed_build_is_written_once_under_one_heading_a_step() {
     assert!(followed.words.ends_with("ada/hive #1: success\n"), "{followed:?}");
     let missing = shell.run("build log 1 three --repo ada/hive").await;
     assert!(missing.code == 4 && missing.words.contains("1 one, 2 two"), "{missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_is_shown_and_given_to_one_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("asks.wasm");
+    std::fs::write(&path, crate::guests::approval_guest(2)).unwrap();
+    let (gogs, beespace, shell) = world_with(&format!("[[policy]]\nname = \"asks\"\nplugin = \"{}\"\n", path.display())).await;
+    beespace.enable(REPO).await.unwrap();
+    push(&gogs, ONE_STEP).await;
+    let build = beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    let subject = beespace.stage(&build).unwrap().approvals[0].subject.to_string();
+    let unasked = shell.run("build approve 1 --repo ada/hive").await;
+    assert_eq!(unasked.code, 2, "{unasked:?}");
+    for shown in ["ada/hive #1", "Fill cells", build.event.sha().as_str(), "build: image busybox", &subject] {
+        assert!(unasked.words.contains(shown), "{shown}: {}", unasked.words);
+    }
+    assert!(beespace.stage(&build).unwrap().approvals[0].approved_by.is_empty(), "nobody has said yes");
+    let other = shell.run("build approve 1 --subject sha256:00 --repo ada/hive").await;
+    assert!(other.code == 5 && other.words.contains(&subject), "{other:?}");
+    let given = shell.run(&format!("build approve 1 --subject {subject} --repo ada/hive")).await;
+    assert_eq!(given.code, 0, "{given:?}");
+    assert!(given.words.contains("ada/hive #1 still needs one more person"), "{given:?}");
+    let declined = shell.run("build decline 1 --reason enough --repo ada/hive").await;
+    assert_eq!(declined.code, 0, "{declined:?}");
+    let late = shell.run("build approve 1 --repo ada/hive").await;
+    assert!(late.code == 5 && late.words.contains("nothing waits"), "{late:?}");
 }
 
 /// Stands between a command and a server, and counts.

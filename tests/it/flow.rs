@@ -298,7 +298,7 @@ async fn a_restart_waits_for_nobody_who_still_listens() {
 
 fn asking(folder: &tempfile::TempDir, name: &str) -> String {
     let path = folder.path().join("asks.wasm");
-    std::fs::write(&path, crate::guests::approval_guest()).unwrap();
+    std::fs::write(&path, crate::guests::approval_guest(1)).unwrap();
     format!("[[policy]]\nname = \"{name}\"\nplugin = \"{}\"\n", path.display())
 }
 
@@ -306,7 +306,9 @@ async fn approve(beespace: &Beespace, build: &Build) {
     let id = StageId { build: build.id, stage: StageNumber(1) };
     let yes = |stage: &mut Stage| {
         let approver = Approver { id: ADMIN.to_owned(), at: now() };
-        intervention::approve(stage, None, approver, "gogs:1").map_err(|refused| StoreError::Conflict(refused.to_string()))
+        let subject = stage.approvals[0].subject;
+        intervention::approve(stage, subject, approver, None, "gogs:1")
+            .map_err(|refused| StoreError::Conflict(refused.to_string()))
     };
     beespace.app.store.change_stage(id, beespace.app.plugins.notifier_names(), now(), yes).await.unwrap();
 }

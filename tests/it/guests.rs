@@ -146,13 +146,15 @@ pub(crate) fn context() -> Context {
     }
 }
 
-/// A policy that wants one person's word for every pipeline.
-pub(crate) fn approval_guest() -> Vec<u8> {
-    // The outcome, then one requirement at 2048: no groups, one person, the reason at 1024.
-    let answer = "(i32.store8 (i32.const 260) (i32.const 2)) (i32.store (i32.const 280) (i32.const 2048)) \
-                  (i32.store (i32.const 284) (i32.const 1)) (i32.store (i32.const 2056) (i32.const 1)) \
-                  (i32.store (i32.const 2080) (i32.const 1024)) (i32.store (i32.const 2084) (i32.const 17))";
-    policy_at("asks", "pipeline.admit", answer)
+/// A policy that wants the words of so many people for every pipeline.
+pub(crate) fn approval_guest(people: u32) -> Vec<u8> {
+    // The outcome, then one requirement at 2048: no groups, so many people, the reason at 1024.
+    let answer = format!(
+        "(i32.store8 (i32.const 260) (i32.const 2)) (i32.store (i32.const 280) (i32.const 2048)) \
+         (i32.store (i32.const 284) (i32.const 1)) (i32.store (i32.const 2056) (i32.const {people})) \
+         (i32.store (i32.const 2080) (i32.const 1024)) (i32.store (i32.const 2084) (i32.const 17))"
+    );
+    policy_at("asks", "pipeline.admit", &answer)
 }
 
 /// A policy for one point, with this code in its `evaluate`.

@@ -20,24 +20,43 @@ pub enum Refused {
     Over(Status),
 }
 
-/// Adds a person's yes to exactly `subject`, or to what waits where none is named. With the last word that was missing the
-/// stage may run. `caused_by` is the stable id of who caused the build.
+/// Adds a person's yes to exactly `subject`. With the last word that was missing the stage may run; before, its reason says whose
+/// is. `why` is said to those who wait. `caused_by` is the stable id of who caused the build.
 ///
 /// # Errors
 /// [`Refused`], and nothing changes.
-pub fn approve(stage: &mut Stage, subject: Option<Digest>, by: Approver, caused_by: &str) -> Result<(), Refused> {
+pub fn approve(stage: &mut Stage, subject: Digest, by: Approver, why: Option<&str>, caused_by: &str) -> Result<(), Refused> {
     let (who, now) = (by.id.clone(), by.at);
-    let pending = waiting(stage, subject, caused_by, now)?;
-    approval::approve(pending, subject.unwrap_or(pending.subject), by, caused_by)?;
-    if stage.approvals.iter().all(|pending| approval::missing(pending, caused_by, now).is_empty()) {
-        stage.status = Status::Pending;
-        stage.reason = Some(Reason::new("approved", format!("approved by {who}, waits for its turn")));
-        for step in stage.steps.iter_mut().filter(|step| step.status == Status::Blocked) {
-            step.status = Status::Pending;
-            step.reason = None;
-        }
+    approval::approve(waiting(stage, Some(subject))?, subject, by, caused_by)?;
+    if stage.approvals.iter().any(|pending| !approval::missing(pending, caused_by, now).is_empty()) {
+        stage.reason = Some(waits_for(stage, caused_by, now));
+        return Ok(());
+    }
+    stage.status = Status::Pending;
+    let why = why.map_or_else(String::new, |why| format!(": {why}"));
+    stage.reason = Some(Reason::new("approved", format!("approved by {who}{why}; waits for its turn")));
+    for step in stage.steps.iter_mut().filter(|step| step.status == Status::Blocked) {
+        step.status = Status::Pending;
+        step.reason = None;
     }
     Ok(())
+}
+
+/// Why a stage is blocked: what waits for people's words, and whose are missing.
+#[must_use]
+pub fn waits_for(stage: &Stage, caused_by: &str, now: Timestamp) -> Reason {
+    let missing = |pending: &PendingApproval| approval::missing(pending, caused_by, now);
+    let open: Vec<&PendingApproval> = stage.approvals.iter().filter(|pending| !missing(pending).is_empty()).collect();
+    let whats: Vec<&str> = open.iter().map(|pending| pending.what.as_str()).collect();
+    let mut message = format!("waits for approval of {}", whats.join(", "));
+    let mut given: Vec<&str> = stage.approvals.iter().flat_map(|pending| &pending.approved_by).map(|by| by.id.as_str()).collect();
+    given.sort_unstable();
+    given.dedup();
+    if !given.is_empty() {
+        message = format!("{message} (so far: {})", given.join(", "));
+    }
+    let parts = open.iter().flat_map(|pending| missing(pending)).map(|word| Reason::new("approval", format!("needs {word}")));
+    parts.fold(Reason::new("approval", message), Reason::part)
 }
 
 /// Says no: the stage ends declined, and nothing of it that has not run will.
@@ -46,7 +65,7 @@ pub fn approve(stage: &mut Stage, subject: Option<Digest>, by: Approver, caused_
 /// [`Refused`], and nothing changes.
 pub fn decline(stage: &mut Stage, subject: Option<Digest>, by: &str, why: Option<&str>, now: Timestamp) -> Result<(), Refused> {
     // Everybody's no counts, that of whoever caused the build too.
-    waiting(stage, subject, "", now)?;
+    waiting(stage, subject)?;
     let message = match why {
         Some(why) => format!("declined by {by}: {why}"),
         None => format!("declined by {by}"),
@@ -75,20 +94,12 @@ pub fn cancel(stage: &mut Stage, by: &str, now: Timestamp) -> Result<(), Refused
     Ok(())
 }
 
-fn waiting<'s>(
-    stage: &'s mut Stage,
-    subject: Option<Digest>,
-    caused_by: &str,
-    now: Timestamp,
-) -> Result<&'s mut PendingApproval, Refused> {
+fn waiting(stage: &mut Stage, subject: Option<Digest>) -> Result<&mut PendingApproval, Refused> {
     let status = stage.status;
     if status != Status::Blocked {
         return Err(Refused::NotBlocked(status));
     }
-    let is_meant = |pending: &&mut PendingApproval| match subject {
-        Some(subject) => pending.subject == subject,
-        None => !approval::missing(pending, caused_by, now).is_empty(),
-    };
+    let is_meant = |pending: &&mut PendingApproval| subject.is_none_or(|subject| pending.subject == subject);
     stage.approvals.iter_mut().find(is_meant).ok_or(subject.map_or(Refused::NotBlocked(status), Refused::OtherSubject))
 }
 
@@ -171,21 +182,35 @@ mod tests {
         Approver { id: id.to_owned(), at: NOW }
     }
 
+    fn plan() -> Digest {
+        Digest::of("plan")
+    }
+
     #[test]
     fn an_approval_is_for_exactly_one_digest() {
         let mut waiting = stage(Status::Blocked, 1);
         let other = Digest::of("another plan");
-        assert_eq!(approve(&mut waiting, Some(other), person("admin"), "gogs:1"), Err(Refused::OtherSubject(other)));
-        assert_eq!(approve(&mut waiting, Some(Digest::of("plan")), person("admin"), "gogs:1"), Ok(()));
+        assert_eq!(approve(&mut waiting, other, person("admin"), None, "gogs:1"), Err(Refused::OtherSubject(other)));
+        assert_eq!(approve(&mut waiting, plan(), person("admin"), Some("seen"), "gogs:1"), Ok(()));
         assert_eq!(waiting.status, Status::Pending);
+        assert_eq!(waiting.reason.unwrap().message, "approved by admin: seen; waits for its turn");
     }
 
     #[test]
-    fn one_person_is_not_two() {
+    fn one_person_is_not_two_and_the_stage_says_whose_word_is_missing() {
         let mut waiting = stage(Status::Blocked, 2);
-        approve(&mut waiting, None, person("admin"), "gogs:1").unwrap();
+        assert_eq!(
+            waits_for(&waiting, "gogs:1", NOW).to_string(),
+            "waits for approval of step \"deploy\": needs 2 more people of ops (asked for by \"deploy\": production)"
+        );
+        approve(&mut waiting, plan(), person("admin"), None, "gogs:1").unwrap();
         assert_eq!(waiting.status, Status::Blocked, "another word is missing");
-        assert_eq!(approve(&mut waiting, None, person("admin"), "gogs:1"), Err(Refused::Word(approval::Refused::Again)));
+        assert_eq!(
+            waiting.reason.as_ref().unwrap().to_string(),
+            "waits for approval of step \"deploy\" (so far: admin): needs one more person of ops (asked for by \"deploy\": production)"
+        );
+        let again = approve(&mut waiting, plan(), person("admin"), None, "gogs:1");
+        assert_eq!(again, Err(Refused::Word(approval::Refused::Again)));
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! What travels as JSON: the shapes of the API, the same for the server that writes them and the command line that reads them.
 //! Points in time are RFC 3339 in UTC.
 
-use beespace_core::build::{Build, Stage, Step};
+use beespace_core::build::{Build, PendingApproval, Stage, Step};
 use beespace_core::outcome::{self, Exit};
+use beespace_core::policy::approval;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::web::html::rfc3339;
-use crate::web::row;
+use crate::web::{plan, row};
 
 /// Words beside a status: what happened, why, what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -113,8 +114,12 @@ pub struct ApprovalBody {
     /// Digest of exactly what would run.
     pub subject: String,
     pub what: String,
+    /// What would run, in words, line by line.
+    pub runs: Vec<String>,
     pub reasons: Vec<String>,
     pub approved_by: Vec<String>,
+    /// Whose words are missing; none where it is approved and something else of the stage waits.
+    pub missing: Vec<String>,
 }
 
 /// A request to approve or decline.
@@ -123,7 +128,7 @@ pub struct WordBody {
     /// The stage's number; the only blocked one where none is given.
     #[serde(default)]
     pub stage: Option<u16>,
-    /// The digest that is approved; what waits now where none is given.
+    /// The digest that is approved: an approval without one is refused. A no needs none.
     #[serde(default)]
     pub subject: Option<String>,
     /// Said to those who wait.
@@ -165,20 +170,17 @@ impl BuildBody {
 
     /// With its stages.
     #[must_use]
-    pub fn whole(build: &Build, stages: &[Stage]) -> Self {
+    pub fn whole(build: &Build, stages: &[Stage], now: Timestamp) -> Self {
         let diagnostics = build.file.iter().flat_map(|file| &file.diagnostics).map(ToString::to_string).collect();
-        Self { stages: stages.iter().map(StageBody::new).collect(), diagnostics, ..Self::new(build) }
+        let caused_by = build.event.sender.stable_id();
+        let stages = stages.iter().map(|stage| StageBody::new(stage, &caused_by, now)).collect();
+        Self { stages, diagnostics, ..Self::new(build) }
     }
 }
 
 impl StageBody {
-    fn new(stage: &Stage) -> Self {
-        let approvals = stage.approvals.iter().map(|approval| ApprovalBody {
-            subject: approval.subject.to_string(),
-            what: approval.what.clone(),
-            reasons: approval.requirements.iter().map(|asked| format!("{}: {}", asked.policy, asked.reason)).collect(),
-            approved_by: approval.approved_by.iter().map(|approver| approver.id.clone()).collect(),
-        });
+    fn new(stage: &Stage, caused_by: &str, now: Timestamp) -> Self {
+        let approvals = stage.approvals.iter().map(|approval| ApprovalBody::new(stage, approval, caused_by, now));
         Self {
             number: stage.number.0,
             name: stage.pipeline.name.clone(),
@@ -188,6 +190,21 @@ impl StageBody {
             approvals: approvals.collect(),
             started_at: when(stage.started_at),
             finished_at: when(stage.finished_at),
+        }
+    }
+}
+
+impl ApprovalBody {
+    /// `caused_by` is the stable id of who caused the build: some approvals do not count from them.
+    #[must_use]
+    pub fn new(stage: &Stage, approval: &PendingApproval, caused_by: &str, now: Timestamp) -> Self {
+        Self {
+            subject: approval.subject.to_string(),
+            what: approval.what.clone(),
+            runs: plan::runs(stage, approval),
+            reasons: approval.requirements.iter().map(|asked| format!("{}: {}", asked.policy, asked.reason)).collect(),
+            approved_by: approval.approved_by.iter().map(|approver| approver.id.clone()).collect(),
+            missing: approval::missing(approval, caused_by, now).iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -136,5 +136,5 @@ fn build_at(front: &Front, Path((owner, name, number)): &BuildPath) -> Result<Bu
 fn whole(front: &Front, id: BuildId) -> Result<BuildBody, Problem> {
     let read = front.store.read()?;
     let build = read.build(id)?.ok_or_else(|| Problem::not_found("build"))?;
-    Ok(BuildBody::whole(&build, &read.stages(id)?))
+    Ok(BuildBody::whole(&build, &read.stages(id)?, front.now()))
 }

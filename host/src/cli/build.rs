@@ -6,6 +6,7 @@ use clap::Subcommand;
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
+use super::word::{self, WordArgs};
 use super::{Context, log, put, say, table};
 use crate::address::{API, api_build, api_repository};
 use crate::api::body::{BuildBody, WordBody};
@@ -40,20 +41,6 @@ pub enum BuildCommand {
     Decline(WordArgs),
 }
 
-#[derive(Debug, clap::Args)]
-pub struct WordArgs {
-    number: u64,
-    /// The stage, where several wait
-    #[arg(long)]
-    stage: Option<u16>,
-    /// The digest you have looked at; where something else waits by now, nothing happens
-    #[arg(long, value_name = "SHA256")]
-    subject: Option<String>,
-    /// Said to those who wait
-    #[arg(long)]
-    reason: Option<String>,
-}
-
 /// # Errors
 /// [`Failure`], to be said and exited with.
 pub async fn run(context: &Context, command: BuildCommand) -> Result<Exit, Failure> {
@@ -71,12 +58,12 @@ pub async fn run(context: &Context, command: BuildCommand) -> Result<Exit, Failu
         BuildCommand::Cancel { number } => {
             act(context, &client, number, "cancel", &WordBody::default(), "is being stopped").await
         }
-        BuildCommand::Approve(args) => word(context, &client, args, "approve", "is approved").await,
-        BuildCommand::Decline(args) => word(context, &client, args, "decline", "is declined").await,
+        BuildCommand::Approve(args) => word::approve(context, &client, args).await,
+        BuildCommand::Decline(args) => word::decline(context, &client, args).await,
     }
 }
 
-fn path(context: &Context, number: u64) -> Result<String, Failure> {
+pub(super) fn path(context: &Context, number: u64) -> Result<String, Failure> {
     Ok(api_build(&context.target.repository()?, number))
 }
 
@@ -88,9 +75,8 @@ async fn list(context: &Context, client: &Client, status: Option<String>, limit:
     let status = status.map_or_else(String::new, |status| format!("&status={}", crate::address::encode(&status)));
     let builds: Vec<BuildBody> = client.get(&format!("{base}?limit={limit}{status}")).await?;
     table::list(context.output, &builds, ["build", "status", "branch", "commit", "by", "title"], |build| {
-        let number = build.number.map_or_else(String::new, |number| format!(" #{number}"));
         [
-            format!("{}{number}", build.repository),
+            place(build),
             build.status.clone(),
             build.branch.clone().unwrap_or_default(),
             build.sha.get(..7).unwrap_or_default().to_owned(),
@@ -106,8 +92,7 @@ fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, F
         table::one(build)?;
         return Ok(exit_of(&build.status));
     }
-    let number = build.number.map_or_else(String::new, |number| format!(" #{number}"));
-    put(&format!("{}{number}  {}  {}", build.repository, build.status, visible::line(&build.title)))?;
+    put(&format!("{}  {}  {}", place(build), build.status, visible::line(&build.title)))?;
     put(&format!("{} by {}  {}", build.sha.get(..7).unwrap_or_default(), visible::line(&build.actor), client.page(&build.href)))?;
     for text in build.reason.iter().map(ToString::to_string).chain(build.diagnostics.iter().cloned()) {
         put(&format!("  {}", visible::line(&text)))?;
@@ -115,8 +100,17 @@ fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, F
     for stage in &build.stages {
         put(&format!("\n{}  {}{}", visible::line(&stage.name), stage.status, why(stage.reason.as_ref())))?;
         for approval in &stage.approvals {
-            put(&format!("  {} waits for a word: {}", approval.what, visible::line(&approval.reasons.join("; "))))?;
-            put(&format!("    {}", approval.subject))?;
+            if approval.missing.is_empty() {
+                continue;
+            }
+            put(&format!(
+                "  {} waits for a word: {}",
+                visible::line(&approval.what),
+                visible::line(&approval.missing.join("; "))
+            ))?;
+            for line in approval.runs.iter().chain([&approval.subject]) {
+                put(&format!("    {}", visible::line(line)))?;
+            }
         }
         for step in &stage.steps {
             put(&format!(
@@ -129,6 +123,11 @@ fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, F
         }
     }
     Ok(exit_of(&build.status))
+}
+
+/// `acme/app #12`; without a number while nobody knows whether there is a pipeline file.
+pub(super) fn place(build: &BuildBody) -> String {
+    build.number.map_or_else(|| build.repository.clone(), |number| format!("{} #{number}", build.repository))
 }
 
 /// A reason at the end of a line; nothing where there is none.
@@ -145,17 +144,19 @@ pub(super) fn exit_of(status: &str) -> Exit {
     }
 }
 
-async fn word(context: &Context, client: &Client, args: WordArgs, verb: &str, says: &str) -> Result<Exit, Failure> {
-    let body = WordBody { stage: args.stage, subject: args.subject, reason: args.reason };
-    act(context, client, args.number, verb, &body, says).await
-}
-
-async fn act(context: &Context, client: &Client, number: u64, verb: &str, body: &WordBody, says: &str) -> Result<Exit, Failure> {
+pub(super) async fn act(
+    context: &Context,
+    client: &Client,
+    number: u64,
+    verb: &str,
+    body: &WordBody,
+    says: &str,
+) -> Result<Exit, Failure> {
     let build: BuildBody = client.post(&format!("{}/{verb}", path(context, number)?), body).await?;
     if context.output == Output::Json {
         table::one(&build)?;
     } else {
-        say(&format!("{} #{number} {says}: {}", build.repository, client.page(&build.href)));
+        say(&format!("{} {says}: {}", place(&build), client.page(&build.href)));
     }
     Ok(Exit::Ok)
 }

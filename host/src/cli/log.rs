@@ -55,8 +55,7 @@ pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follo
         }
         let is_done = is_over(&build.status) || (wanted.is_some() && steps.iter().all(|(_, step)| is_over(&step.status)));
         if is_done && follow {
-            let number = build.number.map_or_else(String::new, |number| format!(" #{number}"));
-            say(&format!("{}{number}: {}{}", build.repository, build.status, build::why(build.reason.as_ref())));
+            say(&format!("{}: {}{}", build::place(&build), build.status, build::why(build.reason.as_ref())));
             return Ok(build::exit_of(&build.status));
         }
         if !follow {

@@ -51,7 +51,8 @@ fn keep(login: &Login) -> Result<(), Failure> {
     Ok(std::fs::rename(&fresh, &path)?)
 }
 
-fn first_line() -> Result<String, Failure> {
+/// One line of stdin, without what surrounds it.
+pub(super) fn first_line() -> Result<String, Failure> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     Ok(line.trim().to_owned())

@@ -20,6 +20,7 @@ pub mod server;
 pub mod table;
 pub mod target;
 pub mod terminal;
+pub mod word;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

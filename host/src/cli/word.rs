@@ -77,7 +77,9 @@ fn is_meant(args: &WordArgs, stage: &StageBody, approval: &ApprovalBody) -> bool
 fn nothing_waits(build: &BuildBody, args: &WordArgs) -> Failure {
     let others: Vec<String> = waiting(build).map(|(_, approval)| format!("{} {}", approval.what, approval.subject)).collect();
     let message = match &args.subject {
-        Some(subject) if !others.is_empty() => format!("{subject} is not what waits for a word now: it has changed, or was decided"),
+        Some(subject) if !others.is_empty() => {
+            format!("{subject} is not what waits for a word now: it has changed, or was decided")
+        }
         _ => format!("nothing waits for a word; the build is {}", build.status),
     };
     let failure = Failure::new(Exit::Refused, message);
@@ -92,7 +94,8 @@ fn show(client: &Client, build: &BuildBody, stage: &StageBody, approval: &Approv
     for line in &approval.runs {
         say(&format!("    {}", visible::line(line)));
     }
-    let given = Some(approval.approved_by.join(", ")).filter(|names| !names.is_empty()).map(|names| format!("approved by {names}"));
+    let given =
+        Some(approval.approved_by.join(", ")).filter(|names| !names.is_empty()).map(|names| format!("approved by {names}"));
     for line in approval.reasons.iter().chain(&given) {
         say(&format!("  {}", visible::line(line)));
     }

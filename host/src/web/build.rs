@@ -121,7 +121,7 @@ impl BuildPage {
             may_cancel: !build.status.is_over(),
             may_restart: build.status.is_over(),
             callouts: callouts(build, stages, decisions),
-            approvals: pending.map(|(stage, approval)| ApprovalView::new(stage, approval)).collect(),
+            approvals: pending.filter_map(|(stage, approval)| ApprovalView::new(build, stage, approval, now)).collect(),
             stages: stages.iter().map(|stage| StageView::new(build, stage, now)).collect(),
             decisions: decisions.iter().map(|decision| DecisionView::new(decision, build.file.as_ref(), stages)).collect(),
             file: build.file.as_ref().map(|file| File::new(file, stages, decisions)),

@@ -27,6 +27,7 @@ pub mod inbox;
 pub mod layout;
 pub mod lines;
 pub mod login;
+pub mod plan;
 pub mod repository;
 pub mod row;
 pub mod stage;

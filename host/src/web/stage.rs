@@ -8,6 +8,7 @@ use beespace_core::time::Timestamp;
 use super::html::{self, Html, Word};
 use super::row;
 use crate::address;
+use crate::api::body::ApprovalBody;
 
 /// One stage.
 #[derive(Debug, Clone)]
@@ -47,7 +48,10 @@ pub struct ApprovalView {
     pub stage: String,
     pub subject: String,
     pub what: String,
+    pub runs: Vec<String>,
     pub asks: Vec<String>,
+    /// Whose words are missing, and who has given theirs.
+    pub words: Vec<String>,
 }
 
 impl StageView {
@@ -98,19 +102,21 @@ impl StepView {
 }
 
 impl ApprovalView {
+    /// None where it has every word that was asked for.
     #[must_use]
-    pub fn new(stage: &Stage, approval: &PendingApproval) -> Self {
-        let asks = approval.requirements.iter().map(|asked| {
-            let who = if asked.groups.is_empty() { "anyone who may approve".to_owned() } else { asked.groups.join(" or ") };
-            let others = if asked.forbid_author { ", not whoever caused the build" } else { "" };
-            let missing = asked.min_approvers.max(1);
-            format!("{}: {} ({missing} of {who}{others})", asked.policy, asked.reason)
-        });
-        let mut what = approval.what.clone();
+    pub fn new(build: &Build, stage: &Stage, approval: &PendingApproval, now: Timestamp) -> Option<Self> {
+        let body = ApprovalBody::new(stage, approval, &build.event.sender.stable_id(), now);
+        if body.missing.is_empty() {
+            return None;
+        }
+        let mut what = body.what;
         if let Some(first) = what.get_mut(..1) {
             first.make_ascii_uppercase();
         }
-        Self { stage: stage.number.to_string(), subject: approval.subject.to_string(), what, asks: asks.collect() }
+        let given =
+            Some(body.approved_by).filter(|given| !given.is_empty()).map(|given| format!("Approved by {}", given.join(", ")));
+        let words = body.missing.iter().map(|word| format!("Missing: {word}")).chain(given).collect();
+        Some(Self { stage: stage.number.to_string(), subject: body.subject, what, runs: body.runs, asks: body.reasons, words })
     }
 }
 

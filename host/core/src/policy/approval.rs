@@ -37,6 +37,8 @@ pub struct MissingWord {
     pub count: u32,
     /// Whoever caused the build does not count.
     pub forbid_author: bool,
+    /// Why the binding asks.
+    pub reason: String,
 }
 
 impl std::fmt::Display for MissingWord {
@@ -49,9 +51,9 @@ impl std::fmt::Display for MissingWord {
             write!(f, " of {}", self.groups.join(" or "))?;
         }
         if self.forbid_author {
-            f.write_str(" other than who caused the build")?;
+            f.write_str(" other than whoever caused the build")?;
         }
-        write!(f, " (asked for by {:?})", self.policy)
+        write!(f, " (asked for by {:?}: {})", self.policy, self.reason)
     }
 }
 
@@ -92,6 +94,7 @@ pub fn missing(pending: &PendingApproval, caused_by: &str, now: Timestamp) -> Ve
             groups: requirement.groups.clone(),
             count,
             forbid_author: requirement.forbid_author,
+            reason: requirement.reason.clone(),
         })
     };
     pending.requirements.iter().filter_map(missing_of).collect()
@@ -169,7 +172,10 @@ mod tests {
         approve(&mut pending, Digest::of("plan"), says(ADMIN, 0), "gogs:7").unwrap();
         assert_eq!(approved_digest(&pending, "gogs:7", Timestamp(0)), None);
         let words: Vec<String> = missing(&pending, "gogs:7", Timestamp(0)).iter().map(ToString::to_string).collect();
-        assert_eq!(words, ["one more person of release other than who caused the build (asked for by \"deploys\")"]);
+        assert_eq!(
+            words,
+            ["one more person of release other than whoever caused the build (asked for by \"deploys\": it goes to production)"]
+        );
         assert_eq!(approve(&mut pending, Digest::of("plan"), says(ADMIN, 1), "gogs:7"), Err(Refused::Again));
     }
 
