@@ -1,9 +1,9 @@
 //! The way of a push, from Gogs to the notice, with the engine that keeps its contract without containers.
 
 use beespace::clock::now;
-use beespace::store::StoreError;
 use beespace::store::delivery::Fate;
 use beespace::store::outbox::Notices as _;
+use beespace::store::{Queue, StoreError};
 use beespace_core::build::{Approver, Build, Stage};
 use beespace_core::ids::{StageId, StageNumber};
 use beespace_core::intervention;
@@ -294,6 +294,27 @@ async fn a_restart_waits_for_nobody_who_still_listens() {
     let beespace = beespace.restart().await.unwrap();
     assert_eq!(beespace.builds().unwrap(), []);
     drop((view, events));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_that_gets_on_is_not_given_up_for_the_deaths_of_the_server() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, "steps:\n  - name: long\n    image: busybox\n    env: { SLEEP: 60s }\n", "Take your time").await;
+    let build = beespace.build_when(REPO, 1, |build| build.status == Status::Running).await.unwrap();
+    let store = &beespace.app.store;
+    let attempts = || -> anyhow::Result<_> { Ok(store.read()?.waiting(Queue::Run)?.first().map(|(_, row)| row.attempts)) };
+    let (key, _) = store.read().unwrap().waiting(Queue::Run).unwrap().remove(0);
+    for _ in 0..3 {
+        store.take(Queue::Run, key.clone()).await.unwrap();
+    }
+    assert_eq!(attempts().unwrap(), Some(4));
+    beespace.when("the attempts forgiven", async || Ok(attempts()?.filter(|attempts| *attempts == 1))).await.unwrap();
+    let stop = |stage: &mut Stage| {
+        intervention::cancel(stage, ADMIN, now()).map_err(|refused| StoreError::Conflict(refused.to_string()))
+    };
+    let id = StageId { build: build.id, stage: StageNumber(1) };
+    store.change_stage(id, beespace.app.plugins.notifier_names(), now(), stop).await.unwrap();
+    beespace.finished(REPO, 1).await.unwrap();
 }
 
 fn asking(folder: &tempfile::TempDir, name: &str) -> String {

@@ -9,6 +9,7 @@ mod step;
 mod workspace;
 
 use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use beespace_core::status::Status;
 use beespace_core::{mask, time::Timestamp};
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -61,7 +63,10 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
         Err(reason) => return end_with(app, id, Status::Error, reason).await,
     };
     reopen(app, id, &stage).await;
-    drive(&run, &stage, wishes).await?;
+    tokio::select! {
+        driven = drive(&run, &stage, wishes) => driven?,
+        never = prove(app, id) => match never {},
+    }
     run.finish().await?;
     // What is left over is found by its labels at the next start.
     if let Err(error) = app.engine.destroy(id).await {
@@ -72,6 +77,18 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
 
 /// Between two looks at a disk that is too full.
 const ROOM_AGAIN: Duration = Duration::from_secs(15);
+
+/// A stage that was in hand for this long is not what ends the server. Its time limit bounds how often that can be said of it.
+const PROVEN_AFTER: Duration = Duration::from_secs(10);
+
+/// Sees to it that a stage which was only in hand while the server died of something else is not given up for that.
+async fn prove(app: &App, id: StageId) -> Infallible {
+    sleep(PROVEN_AFTER).await;
+    if let Err(error) = app.store.write(move |write| write.forgive(Queue::Run, &key_of_stage(id))).await {
+        tracing::warn!(stage = %id, %error, "that the stage gets on could not be noted");
+    }
+    std::future::pending().await
+}
 
 /// A stage that has not started waits for room on the disk and says so; one that runs goes on.
 async fn wait_for_room(app: &App, id: StageId) -> Result<(), Trouble> {
@@ -148,7 +165,7 @@ async fn drive(run: &Arc<StageRun>, stage: &Stage, mut wishes: broadcast::Receiv
         hands.take(run, step.number, step::Begin::Again);
     }
     let left = run.time_left(stage);
-    let deadline = tokio::time::sleep(left);
+    let deadline = sleep(left);
     tokio::pin!(deadline);
     let mut stopped = false;
     loop {

@@ -30,6 +30,8 @@ const WAIT: Duration = Duration::from_secs(60);
 /// How long an engine may be away (a restart of it takes a second) before we give up on a container that may well run on.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(500);
+/// What a program returns that KILL has ended.
+const KILLED_CODE: i64 = 128 + 9;
 /// From KILL to giving up.
 const KILLED: Duration = Duration::from_secs(30);
 
@@ -84,7 +86,10 @@ impl Docker {
                 }
             }
         }
-        let Some(state) = state else { return Ok(Exit::lost(subject.container)) };
+        let Some(mut state) = state else { return Ok(Exit::lost(subject.container)) };
+        if stopped.is_none() && may_be_out_of_memory(&state) {
+            state = self.with_late_news(subject.name, state).await;
+        }
         if stopped.is_none()
             && matches!(state.exit_code, Some(126 | 127))
             && let Some(text) = self.init_error(subject.name).await?
@@ -130,6 +135,21 @@ impl Docker {
                 }
             }
         }
+    }
+
+    /// The engine learns of a memory limit that killed a container apart from the container's end, and sometimes after it.
+    async fn with_late_news(&self, name: &str, mut state: ContainerState) -> ContainerState {
+        for _ in 0..4 {
+            sleep(RETRY).await;
+            match self.state(name).await {
+                Ok(Some(news)) => state = news,
+                _ => break,
+            }
+            if !may_be_out_of_memory(&state) {
+                break;
+            }
+        }
+        state
     }
 
     /// TERM, and KILL for what does not heed it. Is dropped when the container ends; returns where it does not.
@@ -221,6 +241,11 @@ async fn why_stop(subject: &Subject<'_>, cancel: &CancellationToken) -> Stopped 
         () = cancel.cancelled() => Stopped::Cancelled,
         after = deadline => Stopped::TimedOut(after),
     }
+}
+
+/// It was killed, and the engine does not say that memory was the reason.
+fn may_be_out_of_memory(state: &ContainerState) -> bool {
+    state.exit_code == Some(KILLED_CODE) && state.oom_killed != Some(true)
 }
 
 fn observed(subject: &Subject<'_>, state: &ContainerState, stopped: Option<Stopped>) -> Exit {
