@@ -5,6 +5,7 @@ pub mod address;
 pub mod admit;
 pub mod api;
 pub mod app;
+pub mod change;
 pub mod cli;
 pub mod clock;
 pub mod config;

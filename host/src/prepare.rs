@@ -1,13 +1,12 @@
 //! Makes stages of a build: pipeline, admit, plan, admit. Nothing of it touches the engine.
 
 use beespace_core::build::{Build, PendingApproval, PipelineFile, Round, Stage, Step};
-use beespace_core::context::{Context, event_document};
-use beespace_core::digest::Document;
+use beespace_core::context::Context;
 use beespace_core::floor::Bounds;
 use beespace_core::ids::{StageId, StageNumber, StepNumber};
 use beespace_core::intervention;
 use beespace_core::outcome::Reason;
-use beespace_core::pipeline::when::{self, ChangedPaths, Facts};
+use beespace_core::pipeline::when;
 use beespace_core::pipeline::{self, Action, EnvValue, Pipeline};
 use beespace_core::plan::{self, Limits, StepPlan};
 use beespace_core::policy::{Decision, Ruling};
@@ -16,9 +15,9 @@ use beespace_wasm::{PlanError, StepInput};
 
 use crate::admit::{self, Matter};
 use crate::app::App;
+use crate::change::Change;
 use crate::clock::now;
 use crate::resolve::{self, Commit, CommitFiles};
-use crate::store::StoreError;
 use crate::store::build::Prepared;
 
 /// The one stage of a build, while a file holds one pipeline.
@@ -47,12 +46,15 @@ pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prep
         }
     };
     build.file = Some(PipelineFile { path: file.path, text, diagnostics: Vec::new(), spans: located.spans });
-    let facts =
-        Facts { event: build.event.kind(), branch: build.event.branch().map(str::to_owned), changed: commit.changed.clone() };
-    if let Err(reason) = when::pipeline_holds(located.pipeline.when.as_ref(), &facts) {
-        return Ok(over(build, Status::Skipped, Reason::new("when", "its `when` does not hold").part(reason)));
-    }
-    let (stage, decisions) = stage(app, &build, located.pipeline, &facts).await;
+    let change = Change::of(app, &build).await;
+    let remarks = match when::pipeline_holds(located.pipeline.when.as_ref(), &change.facts) {
+        Ok(remarks) => remarks,
+        Err(reason) => {
+            return Ok(over(build, Status::Skipped, Reason::new("when", "its `when` does not hold").part(reason)));
+        }
+    };
+    let (stage, decisions) = stage(app, &build, located.pipeline, &change).await;
+    let stage = Stage { remarks, ..stage };
     Ok(Prepared::Stages { build: Box::new(build), stages: vec![stage], decisions })
 }
 
@@ -69,17 +71,16 @@ pub fn over(mut build: Build, status: Status, reason: Reason) -> Prepared {
 }
 
 /// Asks policies about the pipeline, plans its steps, asks about each plan.
-pub(crate) async fn stage(app: &App, build: &Build, pipeline: Pipeline, facts: &Facts) -> (Stage, Vec<Decision>) {
-    let event = event_of(build, facts);
+pub(crate) async fn stage(app: &App, build: &Build, pipeline: Pipeline, change: &Change) -> (Stage, Vec<Decision>) {
     let id = StageId { build: build.id, stage: FIRST };
     let previous = admit::previous(app, build, FIRST);
-    let matter = Matter { build, stage: id, event: &event, previous: previous.as_ref() };
+    let matter = Matter { build, stage: id, event: &change.event, previous: previous.as_ref() };
     let (decision, pipeline) = admit::pipeline(app, matter, pipeline).await;
     let mut making = Making::new(build, pipeline, decision);
     if making.is_open() {
         for index in 0..making.stage.pipeline.steps.len() {
             let Some(step) = making.stage.pipeline.steps.get(index).cloned() else { break };
-            match plan_of(app, build, &making.stage, &step, facts).await {
+            match plan_of(app, build, &making.stage, &step, change).await {
                 Ok(plan) => {
                     let (decision, plan) = admit::step(app, matter, plan, bounds(app, &making.stage.pipeline, &step)).await;
                     making.step_decided(index, plan, decision);
@@ -107,6 +108,7 @@ impl Making {
             pipeline,
             status: Status::Pending,
             reason: None,
+            remarks: Vec::new(),
             decision: Some(decision.id),
             steps,
             approvals: Vec::new(),
@@ -196,6 +198,7 @@ fn new_step(number: StepNumber, name: String) -> Step {
         name,
         status: Status::Pending,
         reason: None,
+        remarks: Vec::new(),
         round: None,
         attempt: 1,
         exits: Vec::new(),
@@ -207,7 +210,7 @@ fn new_step(number: StepNumber, name: String) -> Step {
 }
 
 /// What a step is going to do: described by the file, or planned by its step type.
-async fn plan_of(app: &App, build: &Build, stage: &Stage, step: &pipeline::Step, facts: &Facts) -> Result<StepPlan, Reason> {
+async fn plan_of(app: &App, build: &Build, stage: &Stage, step: &pipeline::Step, change: &Change) -> Result<StepPlan, Reason> {
     let action = match &step.action {
         Action::Image(action) => return Ok(plan::of_image_step(&stage.pipeline, step, action)),
         Action::Uses(action) => action,
@@ -218,7 +221,7 @@ async fn plan_of(app: &App, build: &Build, stage: &Stage, step: &pipeline::Step,
         let reason = Reason::new("invalid-settings", format!("`with` of step \"{}\" is not right", step.name));
         return Err(problems.iter().fold(reason, |reason, problem| reason.part(Reason::new("with", problem.to_string()))));
     }
-    let input = step_input(app, build, stage, &step.name, facts).map_err(|error| Reason::new("internal", error.to_string()))?;
+    let input = step_input(app, build, stage, &step.name, change);
     let mut plan = step_type.make_plan(input).await.result.map_err(|error| plan_error(&action.plugin, &error))?;
     plan.step.clone_from(&step.name);
     plan.uses = Some(action.plugin.clone());
@@ -240,10 +243,7 @@ fn plan_error(name: &str, error: &PlanError) -> Reason {
 }
 
 /// What a step type is asked with.
-///
-/// # Errors
-/// The store's.
-pub fn step_input(app: &App, build: &Build, stage: &Stage, step: &str, facts: &Facts) -> Result<StepInput, StoreError> {
+pub fn step_input(app: &App, build: &Build, stage: &Stage, step: &str, change: &Change) -> StepInput {
     let written = stage.pipeline.steps.iter().find(|written| written.name == step);
     let params = written.map_or(serde_json::Value::Null, |written| match &written.action {
         Action::Uses(action) => action.with.clone(),
@@ -251,23 +251,22 @@ pub fn step_input(app: &App, build: &Build, stage: &Stage, step: &str, facts: &F
     });
     let secrets = written.map(|written| secrets_of(&stage.pipeline, written)).unwrap_or_default();
     let head = build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha);
-    Ok(StepInput {
+    StepInput {
         step: step.to_owned(),
         context: Context::of_build(build, uuid::Uuid::now_v7().to_string(), now()),
-        event: event_of(build, facts),
+        event: change.event.clone(),
         params,
         upstream: Vec::new(),
         secret_names: secrets.into_iter().collect(),
         source: CommitFiles::of(app, build.event.repository.id, head.clone()),
-    })
+    }
 }
 
 /// One more round of a step type, before policies.
-pub async fn admit_round(app: &App, build: &Build, stage: &Stage, mut plan: StepPlan, facts: &Facts) -> (Decision, StepPlan) {
-    let event = event_of(build, facts);
+pub async fn admit_round(app: &App, build: &Build, stage: &Stage, mut plan: StepPlan, change: &Change) -> (Decision, StepPlan) {
     let id = StageId { build: build.id, stage: stage.number };
     let previous = admit::previous(app, build, stage.number);
-    let matter = Matter { build, stage: id, event: &event, previous: previous.as_ref() };
+    let matter = Matter { build, stage: id, event: &change.event, previous: previous.as_ref() };
     let written = stage.pipeline.steps.iter().find(|written| written.name == plan.step);
     if let Some(Action::Uses(action)) = written.map(|written| &written.action) {
         plan.uses = Some(action.plugin.clone());
@@ -296,17 +295,4 @@ fn bounds(app: &App, pipeline: &Pipeline, step: &pipeline::Step) -> Bounds {
         },
         secrets: secrets_of(pipeline, step),
     }
-}
-
-fn event_of(build: &Build, facts: &Facts) -> Document {
-    match &facts.changed {
-        ChangedPaths::Known(paths) => event_document(build, Some(paths)),
-        ChangedPaths::Unknown(_) => event_document(build, None),
-    }
-}
-
-/// What conditions of steps are held against. Asked of the mirror again: the same commit gives the same answer.
-pub async fn facts(app: &App, build: &Build) -> Facts {
-    let changed = resolve::changed_paths(app, build).await;
-    Facts { event: build.event.kind(), branch: build.event.branch().map(str::to_owned), changed }
 }

@@ -12,6 +12,7 @@ use beespace_core::policy::Decision;
 use beespace_core::status::Status;
 
 use crate::app::App;
+use crate::change::Change;
 use crate::clock::now;
 use crate::prepare;
 use crate::store::StoreError;
@@ -33,14 +34,17 @@ pub async fn where_due(app: &App, id: StageId) -> Result<(), Trouble> {
     // It was read without a problem when the stage was made.
     let Ok(located) = pipeline::read(&file.path, file.text.as_bytes()) else { return Ok(()) };
     tracing::info!(stage = %id, "policies have changed since it was approved: they are asked again");
-    let facts = prepare::facts(app, &build).await;
-    let (again, decisions) = prepare::stage(app, &build, located.pipeline, &facts).await;
+    let change = Change::of(app, &build).await;
+    let (again, decisions) = prepare::stage(app, &build, located.pipeline, &change).await;
     let notifiers = app.plugins.notifier_names();
-    let again = Stage { created_at: stage.created_at, ..again };
+    let again = Stage { created_at: stage.created_at, remarks: stage.remarks, ..again };
     let stored = app.store.write(move |write| {
         decisions.iter().try_for_each(|decision| write.put_decision(decision))?;
         write.change_stage(id, &notifiers, now(), |stage| {
-            *stage = again.clone();
+            // A person may have stopped it while the policies were asked.
+            if stage.status == Status::Pending && stage.cancel_requested.is_none() {
+                *stage = again.clone();
+            }
             Ok(())
         })
     });

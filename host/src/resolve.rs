@@ -4,12 +4,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beespace_core::build::{Build, Head};
+use beespace_core::build::{Base, Build, Head};
 use beespace_core::event::Cause;
 use beespace_core::ids::{RepositoryId, Sha};
 use beespace_core::intake;
 use beespace_core::outcome::Reason;
-use beespace_core::pipeline::when::ChangedPaths;
 use beespace_core::status::Status;
 use beespace_wasm::{Pending, SourceEntry, SourceFiles, SourceKind};
 use url::Url;
@@ -32,7 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub struct Commit {
     pub head: Head,
-    pub changed: ChangedPaths,
     mirror: Mirror,
 }
 
@@ -82,13 +80,13 @@ async fn find(app: &App, build: &Build, mirror: &Mirror) -> Result<Resolved, Sou
         Pin::MovedOn { newer } => return Ok(Resolved::Over(Status::Skipped, moved_on(&git_ref, sha, &newer))),
         Pin::Missing => return Err(SourceError::ForgeAway(format!("it does not give {} yet", sha.short()))),
     }
-    let head = mirror.head(sha).await?;
+    let (message, author) = mirror.message(sha).await?;
     // A person who restarts a build wants it, whatever the message says.
-    if let Some(word) = intake::skip_word(&head.message).filter(|_| build.restarts.is_none()) {
+    if let Some(word) = intake::skip_word(&message).filter(|_| build.restarts.is_none()) {
         return Ok(Resolved::Ignored(intake::skip_reason(word)));
     }
-    let changed = changed_in(mirror, build).await;
-    Ok(Resolved::Commit(Box::new(Commit { head, changed, mirror: mirror.clone() })))
+    let head = Head { sha: sha.clone(), message, author, base: base(mirror, build).await? };
+    Ok(Resolved::Commit(Box::new(Commit { head, mirror: mirror.clone() })))
 }
 
 /// Where git finds the build's repository by its present name: it may be called otherwise since the event, and Gogs knows no old names.
@@ -136,12 +134,7 @@ pub async fn pipeline_file(commit: &Commit) -> Result<Option<Result<File, Reason
     }
 }
 
-/// The paths that the build's event changed.
-pub async fn changed_paths(app: &App, build: &Build) -> ChangedPaths {
-    changed_in(&app.mirrors.of(build.event.repository.id), build).await
-}
-
-async fn changed_in(mirror: &Mirror, build: &Build) -> ChangedPaths {
+async fn base(mirror: &Mirror, build: &Build) -> Result<Base, SourceError> {
     let Cause::Push(push) = &build.event.cause;
     let push = source::Push {
         before: push.before.as_ref(),
@@ -149,10 +142,7 @@ async fn changed_in(mirror: &Mirror, build: &Build) -> ChangedPaths {
         branch: &push.branch,
         default_branch: &build.event.repository.default_branch,
     };
-    match mirror.changed_paths(push).await {
-        Ok(changed) => changed,
-        Err(error) => ChangedPaths::Unknown(error.to_string()),
-    }
+    mirror.base(push).await
 }
 
 /// A working tree of the commit, for the workspace of a stage.

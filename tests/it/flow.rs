@@ -358,6 +358,57 @@ async fn an_approval_lapses_when_a_policy_changes_while_it_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_stands_that_comes_while_policies_are_asked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gogs, beespace) = world(&asking(&folder, "asks")).await;
+    push(&gogs, ONE_STEP, "Ask first").await;
+    let blocked = beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    // Each takes its whole time, so that there is a while between the first answer and the last.
+    let slow = folder.path().join("slow.wasm");
+    std::fs::write(&slow, crate::guests::policy_guest(&[(";; evaluate", "(loop $again (br $again))")])).unwrap();
+    let slow = |number| format!("[[policy]]\nname = \"slow-{number}\"\nplugin = \"{}\"\nmode = \"shadow\"\n", slow.display());
+    let policies: String = (0..10).map(slow).collect();
+    let beespace = beespace.restart_with(&format!("{DUMMY}{policies}{}", asking(&folder, "asks-more"))).await.unwrap();
+    approve(&beespace, &blocked).await;
+    beespace
+        .when("the first policy's answer", async || {
+            Ok(beespace.admin()?.get("/metrics").await?.body.contains("mode=\"shadow\"").then_some(()))
+        })
+        .await
+        .unwrap();
+    let id = StageId { build: blocked.id, stage: StageNumber(1) };
+    let stop = |stage: &mut Stage| {
+        intervention::cancel(stage, ADMIN, now()).map_err(|refused| StoreError::Conflict(refused.to_string()))
+    };
+    beespace.app.store.change_stage(id, beespace.app.plugins.notifier_names(), now(), stop).await.unwrap();
+    let decided = beespace.app.store.read().unwrap().decisions(blocked.id).unwrap().len();
+    beespace
+        .when("the last policy's answer", async || {
+            Ok((beespace.app.store.read()?.decisions(blocked.id)?.len() > decided).then_some(()))
+        })
+        .await
+        .unwrap();
+    assert_eq!(beespace.build(REPO, 1).unwrap().unwrap().status, Status::Killed);
+    assert_eq!(beespace.stage(&blocked).unwrap().status, Status::Killed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_that_cannot_be_checked_holds_and_says_so() {
+    let (gogs, beespace) = world("").await;
+    let pipeline = "steps:\n  - name: build\n    image: busybox\n    when: { paths: [\"nowhere/**\"] }\n";
+    push(&gogs, pipeline, "The branch is new").await;
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    let step = beespace.step(&build, "build").unwrap();
+    assert_eq!(step.status, Status::Success);
+    assert!(step.remarks[0].to_string().contains("the branch is new, and it is the default branch"), "{:?}", step.remarks);
+    let page = beespace.admin().unwrap().get("/ada/hive/1").await.unwrap();
+    assert!(page.body.contains("the branch is new, and it is the default branch"), "{}", page.body);
+    push(&gogs, pipeline, "Now git knows").await;
+    let build = beespace.finished(REPO, 2).await.unwrap();
+    assert_eq!(beespace.step(&build, "build").unwrap().status, Status::Skipped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_away_is_told_and_deliveries_are_taken() {
     let gogs = PracticeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use beespace::source::{Access, CheckoutRequest, EntryKind, Mirror, Mirrors, Pin, Push, SourceError};
+use beespace_core::build::Base;
 use beespace_core::ids::{RepositoryId, Sha};
 use beespace_core::pipeline::when::ChangedPaths;
 use beespace_tests::gogs::{PracticeGogs, RepositoryObject};
@@ -48,8 +49,8 @@ async fn a_pushed_commit_is_fetched_pinned_and_known() {
     assert_eq!(world.mirror.pin(&sha, "refs/heads/master").await.unwrap(), Pin::Missing);
     world.fetch().await.unwrap();
     assert_eq!(world.mirror.pin(&sha, "refs/heads/master").await.unwrap(), Pin::Found);
-    let head = world.mirror.head(&sha).await.unwrap();
-    assert_eq!((head.message.as_str(), head.author.name.as_str()), ("a change\n\nwith a body", "Ada Lovelace"));
+    let (message, author) = world.mirror.message(&sha).await.unwrap();
+    assert_eq!((message.as_str(), author.name.as_str()), ("a change\n\nwith a body", "Ada Lovelace"));
     assert_eq!(world.mirror.read_file(&sha, "a.txt", 100).await.unwrap().bytes, b"one\n");
     assert_eq!(world.mirror.read_file(&sha, "a.txt", 3).await.unwrap_err(), SourceError::TooLarge { limit: 3 });
     let listed = world.mirror.list_paths(&sha, "**", None, 10).await.unwrap();
@@ -98,15 +99,15 @@ async fn hostile_names_of_branches_do_nothing_but_name() {
         assert_eq!(world.mirror.tip(&git_ref).await.unwrap().as_ref(), Some(&sha), "{name}");
         assert_eq!(world.mirror.pin(&sha, &git_ref).await.unwrap(), Pin::Found);
         let push = Push { before: None, after: &sha, branch: name, default_branch: "master" };
-        assert_eq!(world.mirror.changed_paths(push).await.unwrap(), ChangedPaths::Known(vec![]));
+        assert_eq!(world.mirror.base(push).await.unwrap(), Base::Commit(base.clone()));
+        assert_eq!(world.mirror.changed_paths(&base, &sha).await.unwrap(), ChangedPaths::Known(vec![]));
         let request = CheckoutRequest { sha: &sha, branch: name, depth: None, origin: &world.url() };
         let checkout = world.mirror.checkout(request, &world.folder.path().join("scratch")).await.unwrap();
         assert_eq!(std::fs::read_to_string(checkout.path().join("a")).unwrap(), "1");
     }
     assert!(!proof.exists(), "a name was run");
     // The commit is meant where a branch is named like it.
-    assert_eq!(world.mirror.head(&base).await.unwrap().sha, base);
-    assert_eq!(world.mirror.head(&base).await.unwrap().message, "a change\n\nwith a body");
+    assert_eq!(world.mirror.message(&base).await.unwrap().0, "a change\n\nwith a body");
     for git_ref in ["master", "--help", "refs/heads/a b", "refs/heads/a\nb", "refs/heads/../x"] {
         assert_eq!(world.mirror.tip(git_ref).await.unwrap(), None, "{git_ref:?}");
     }
@@ -164,8 +165,14 @@ async fn git_tells_what_a_push_changed() {
     copy.push(&["HEAD:refs/heads/alone"]).await.unwrap();
     world.fetch().await.unwrap();
     let lost = Sha::new(&"1".repeat(40)).unwrap();
-    let changed = async |before: Option<&Sha>, after: &Sha, branch: &str| {
-        world.mirror.changed_paths(Push { before, after, branch, default_branch: "master" }).await.unwrap()
+    let changed = async |before: Option<&Sha>, after: &Sha, branch: &str| match world
+        .mirror
+        .base(Push { before, after, branch, default_branch: "master" })
+        .await
+        .unwrap()
+    {
+        Base::Commit(base) => world.mirror.changed_paths(&base, after).await.unwrap(),
+        Base::Unknown(why) => ChangedPaths::Unknown(why),
     };
     let known = |paths: &[&str]| ChangedPaths::Known(paths.iter().map(|path| (*path).to_owned()).collect());
     assert_eq!(changed(Some(&first), &second, "master").await, known(&["a", "new\nline", "renamed", "with space"]));
@@ -179,6 +186,34 @@ async fn git_tells_what_a_push_changed() {
     ] {
         assert_eq!(changed(before, after, branch).await, ChangedPaths::Unknown(why.to_owned()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn git_tells_the_commits_of_a_push_however_many_and_after_a_forced_one() {
+    let world = world().await;
+    let first = world.push("master", &[("a", "0")]).await;
+    let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
+    copy.stand_on("master").await.unwrap();
+    let mut shas = Vec::new();
+    for number in 1..=60 {
+        shas.push(Sha::new(&copy.commit(&[], &format!("commit {number}\n\nwith a\nbody")).await.unwrap()).unwrap());
+    }
+    copy.push(&["HEAD:refs/heads/master"]).await.unwrap();
+    copy.git(&["reset", "--quiet", "--hard", first.as_str()]).await.unwrap();
+    let other = Sha::new(&copy.commit(&[], "another way").await.unwrap()).unwrap();
+    copy.push(&["--force", "HEAD:refs/heads/master", &format!("{}:refs/heads/kept", shas[59])]).await.unwrap();
+    world.fetch().await.unwrap();
+    let commits = async |base: Option<&Sha>, after: &Sha| {
+        let (commits, count) = world.mirror.commits(base, after, 50).await.unwrap();
+        (commits.iter().map(|commit| commit.message.clone()).collect::<Vec<_>>(), count)
+    };
+    let (messages, count) = commits(Some(&first), &shas[59]).await;
+    assert_eq!((messages.len(), count), (50, 60));
+    assert_eq!(messages[0], "commit 60\n\nwith a\nbody");
+    assert_eq!(messages[49], "commit 11\n\nwith a\nbody");
+    assert_eq!(commits(Some(&shas[59]), &other).await, (vec!["another way".to_owned()], 1));
+    assert_eq!(commits(None, &shas[5]).await.1, 7);
+    assert_eq!(commits(Some(&other), &first).await, (vec![], 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

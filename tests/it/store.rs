@@ -94,6 +94,7 @@ fn stage(build: BuildId, status: Status) -> Stage {
         pipeline,
         status,
         reason: None,
+        remarks: vec![],
         decision: None,
         steps: vec![],
         approvals: vec![],
@@ -208,12 +209,17 @@ async fn a_build_ends_exactly_once_and_fills_the_outbox() {
     with_stage(&world, build, Status::Pending, notifiers()).await;
     let id = StageId { build, stage: StageNumber(1) };
     assert_eq!(world.store.read().unwrap().waiting(Queue::Run).unwrap()[0].0, key_of_stage(id));
-    for status in [Status::Running, Status::Success, Status::Failure] {
-        let end = move |stage: &mut Stage| {
+    let change = async |status| {
+        let change = move |stage: &mut Stage| {
             stage.status = status;
             Ok(())
         };
-        world.store.change_stage(id, notifiers(), NOW, end).await.unwrap();
+        world.store.change_stage(id, notifiers(), NOW, change).await
+    };
+    change(Status::Running).await.unwrap();
+    change(Status::Success).await.unwrap();
+    for status in [Status::Failure, Status::Pending] {
+        assert!(matches!(change(status).await, Err(StoreError::Conflict(_))), "{status}");
     }
     let read = world.store.read().unwrap();
     let row: Build = read.build(build).unwrap().unwrap();

@@ -55,6 +55,17 @@ pub struct Head {
     /// Whole message, lossy where it is no UTF-8.
     pub message: String,
     pub author: Claim,
+    pub base: Base,
+}
+
+/// What the change of a build is told against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Base {
+    /// Where the branch stood before the push; for a new branch, where it left the default branch then.
+    Commit(Sha),
+    /// There is none; why, as the end of a sentence: `the branch is new, and it is the default branch`.
+    Unknown(String),
 }
 
 /// The exact bytes that were read, and every problem with them.
@@ -78,6 +89,9 @@ pub struct Stage {
     pub pipeline: Pipeline,
     pub status: Status,
     pub reason: Option<Reason>,
+    /// What of its `when` could not be checked, and holds for that.
+    #[serde(default)]
+    pub remarks: Vec<Reason>,
     /// What `pipeline.admit` decided.
     pub decision: Option<DecisionId>,
     pub steps: Vec<Step>,
@@ -127,6 +141,9 @@ pub struct Step {
     pub name: String,
     pub status: Status,
     pub reason: Option<Reason>,
+    /// What of its `when` could not be checked, and holds for that.
+    #[serde(default)]
+    pub remarks: Vec<Reason>,
     /// The plan of the current round and what allowed it; none until its turn or where it is skipped.
     pub round: Option<Round>,
     pub attempt: u16,

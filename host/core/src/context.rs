@@ -5,15 +5,16 @@ use serde_json::json;
 
 use crate::build::Build;
 use crate::digest::Document;
-use crate::event::{Actor, Cause, Claim, EventKind};
+use crate::event::{Actor, Claim, Commit, EventKind};
 use crate::ids::{RepositoryName, Sha};
+use crate::pipeline::when::ChangedPaths;
 use crate::time::Timestamp;
 
 /// Name of the schema of what happened.
 pub const EVENT_SCHEMA: &str = "beespace.event/v1";
 
 /// Commits that the document of an event lists.
-const MAX_COMMITS: usize = 50;
+pub const MAX_COMMITS: usize = 50;
 
 /// Changed paths that it lists.
 const MAX_PATHS: usize = 1_000;
@@ -83,12 +84,17 @@ impl Context {
     }
 }
 
-/// What happened, for policies and step types: the same at every point. `paths` are those that git found changed, none where that is
-/// not known. Lists are cut, with the true counts and `truncated` beside them.
+/// What happened, for policies and step types: the same at every point. Commits and paths are those that git tells, newest first, none where
+/// it cannot. Lists are cut, with the true counts and `truncated` beside them.
 #[must_use]
-pub fn event_document(build: &Build, paths: Option<&[String]>) -> Document {
+pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit], commit_count: Option<u64>) -> Document {
     let event = &build.event;
-    let commits = commits(build);
+    let paths = match changed {
+        ChangedPaths::Known(paths) => Some(paths),
+        ChangedPaths::Unknown(_) => None,
+    };
+    let told: Vec<_> = commits.iter().take(MAX_COMMITS).map(shown).collect();
+    let all_told = commit_count == u64::try_from(told.len()).ok();
     let message = build.head.as_ref().map_or("", |head| &head.message);
     let value = json!({
         "event": event.kind(),
@@ -98,22 +104,17 @@ pub fn event_document(build: &Build, paths: Option<&[String]>) -> Document {
         "commit": build.head.as_ref().map_or_else(|| event.sha(), |head| &head.sha),
         "title": cut(message.lines().next().unwrap_or("")),
         "message": cut(message),
-        "commits": commits.iter().take(MAX_COMMITS).collect::<Vec<_>>(),
-        "commit_count": commits.len(),
+        "commits": told,
+        "commit_count": commit_count,
         "paths": paths.map(|paths| paths.iter().take(MAX_PATHS).collect::<Vec<_>>()),
-        "path_count": paths.map(<[String]>::len),
-        "truncated": commits.len() > MAX_COMMITS || paths.is_some_and(|paths| paths.len() > MAX_PATHS),
+        "path_count": paths.map(Vec::len),
+        "truncated": !all_told || paths.is_some_and(|paths| paths.len() > MAX_PATHS),
     });
     Document::new(EVENT_SCHEMA, &value)
 }
 
-/// Those that the delivery lists, newest first, behind the built one where it is not among them.
-fn commits(build: &Build) -> Vec<serde_json::Value> {
-    let Cause::Push(push) = &build.event.cause;
-    let shown = |sha: &Sha, message: &str, author: &Claim| json!({ "sha": sha, "message": cut(message), "author": author });
-    let head = build.head.as_ref().filter(|head| push.commits.iter().all(|commit| commit.sha != head.sha));
-    let head = head.map(|head| shown(&head.sha, &head.message, &head.author));
-    head.into_iter().chain(push.commits.iter().map(|commit| shown(&commit.sha, &commit.message, &commit.author))).collect()
+fn shown(commit: &Commit) -> serde_json::Value {
+    json!({ "sha": commit.sha, "message": cut(&commit.message), "author": commit.author })
 }
 
 fn cut(text: &str) -> String {
@@ -123,8 +124,8 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::{Head, Phase};
-    use crate::event::{Commit, Event, Push, Repository};
+    use crate::build::{Base, Head, Phase};
+    use crate::event::{Cause, Event, Push, Repository};
     use crate::ids::{BuildId, RepositoryId};
     use crate::status::Status;
 
@@ -136,10 +137,8 @@ mod tests {
         Claim { name: "Ann".to_owned(), email: "ann@example.org".to_owned() }
     }
 
-    fn build(commits: usize) -> Build {
-        let commit = Commit { sha: sha("b"), message: "older".to_owned(), author: claim() };
-        let push =
-            Push { branch: "main".to_owned(), before: None, after: sha("a"), commits: vec![commit; commits], compare_url: None };
+    fn build() -> Build {
+        let push = Push { branch: "main".to_owned(), before: None, after: sha("a"), commits: Vec::new(), compare_url: None };
         let name = RepositoryName::new("acme", "app").unwrap();
         let default_branch = "main".to_owned();
         let repository = Repository { id: RepositoryId(1), name, default_branch, is_private: false, html_url: String::new() };
@@ -152,7 +151,12 @@ mod tests {
             restarts: None,
             status: Status::Running,
             reason: None,
-            head: Some(Head { sha: sha("a"), message: "fix: it\n\nmore".to_owned(), author: claim() }),
+            head: Some(Head {
+                sha: sha("a"),
+                message: "fix: it\n\nmore".to_owned(),
+                author: claim(),
+                base: Base::Commit(sha("c")),
+            }),
             file: None,
             phase: Phase::Prepare,
             created_at: Timestamp(0),
@@ -161,19 +165,30 @@ mod tests {
         }
     }
 
+    fn commits(count: usize) -> Vec<Commit> {
+        vec![Commit { sha: sha("b"), message: "older".to_owned(), author: claim() }; count]
+    }
+
+    fn told(document: &Document) -> serde_json::Value {
+        serde_json::from_str(&document.json).unwrap()
+    }
+
     #[test]
-    fn the_built_commit_is_told_even_where_the_delivery_does_not_list_it() {
-        let document = event_document(&build(1), Some(&["src/a.rs".to_owned()]));
-        let value: serde_json::Value = serde_json::from_str(&document.json).unwrap();
-        assert_eq!(value["title"], "fix: it");
-        assert_eq!(value["commits"][0]["sha"], "a".repeat(40));
+    fn what_git_tells_is_what_plugins_see() {
+        let changed = ChangedPaths::Known(vec!["src/a.rs".to_owned()]);
+        let value = told(&event_document(&build(), &changed, &commits(2), Some(2)));
+        assert_eq!((&value["title"], &value["commit"]), (&json!("fix: it"), &json!("a".repeat(40))));
+        assert_eq!(value["commits"][1]["sha"], "b".repeat(40));
         assert_eq!((&value["commit_count"], &value["path_count"], &value["truncated"]), (&json!(2), &json!(1), &json!(false)));
     }
 
     #[test]
     fn long_lists_are_cut_and_say_so() {
-        let document = event_document(&build(200), None);
-        let value: serde_json::Value = serde_json::from_str(&document.json).unwrap();
+        let paths = ChangedPaths::Known(vec!["a".to_owned(); 1_001]);
+        let value = told(&event_document(&build(), &paths, &commits(1), Some(1)));
+        assert_eq!((&value["path_count"], &value["truncated"]), (&json!(1_001), &json!(true)));
+        let unknown = ChangedPaths::Unknown("the branch is new".to_owned());
+        let value = told(&event_document(&build(), &unknown, &commits(50), Some(201)));
         assert_eq!(value["commits"].as_array().map(Vec::len), Some(50));
         assert_eq!((&value["commit_count"], &value["paths"], &value["truncated"]), (&json!(201), &json!(null), &json!(true)));
     }

@@ -141,6 +141,7 @@ mod tests {
             name: format!("s{number}"),
             status,
             reason: None,
+            remarks: Vec::new(),
             round: None,
             attempt: 1,
             exits: Vec::new(),
@@ -162,6 +163,7 @@ mod tests {
             },
             status,
             reason: None,
+            remarks: Vec::new(),
             decision: None,
             steps: vec![step(1, status), step(2, Status::Pending)],
             approvals: vec![PendingApproval {

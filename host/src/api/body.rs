@@ -86,6 +86,8 @@ pub struct StageBody {
     pub name: String,
     pub status: String,
     pub reason: Option<Reason>,
+    /// What of its `when` could not be checked, and holds for that.
+    pub remarks: Vec<Reason>,
     pub steps: Vec<StepBody>,
     /// Words of people that are missing.
     pub approvals: Vec<ApprovalBody>,
@@ -101,6 +103,8 @@ pub struct StepBody {
     pub name: String,
     pub status: String,
     pub reason: Option<Reason>,
+    /// What of its `when` could not be checked, and holds for that.
+    pub remarks: Vec<Reason>,
     pub attempt: u16,
     /// Of the last container that ended.
     pub exit_code: Option<i32>,
@@ -186,6 +190,7 @@ impl StageBody {
             name: stage.pipeline.name.clone(),
             status: stage.status.to_string(),
             reason: stage.reason.as_ref().map(Reason::from),
+            remarks: stage.remarks.iter().map(Reason::from).collect(),
             steps: stage.steps.iter().map(StepBody::new).collect(),
             approvals: approvals.collect(),
             started_at: when(stage.started_at),
@@ -216,6 +221,7 @@ impl StepBody {
             name: step.name.clone(),
             status: step.status.to_string(),
             reason: step.reason.as_ref().map(Reason::from),
+            remarks: step.remarks.iter().map(Reason::from).collect(),
             attempt: step.attempt,
             exit_code: step.exits.last().and_then(|exit: &Exit| exit.code),
             started_at: when(step.started_at),

@@ -18,7 +18,6 @@ use beespace_core::build::{Build, Stage, Step};
 use beespace_core::graph::{self, Move};
 use beespace_core::ids::{StageId, StepId, StepNumber};
 use beespace_core::outcome::Reason;
-use beespace_core::pipeline::when::Facts;
 use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
 use beespace_core::{mask, time::Timestamp};
@@ -28,6 +27,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::change::Change;
 use crate::clock::now;
 use crate::disk;
 use crate::readmit;
@@ -43,7 +43,7 @@ struct StageRun {
     app: Arc<App>,
     id: StageId,
     build: Build,
-    facts: Facts,
+    change: Change,
     secrets: StageSecrets,
     mask: mask::Secrets,
 }
@@ -234,9 +234,9 @@ impl StageRun {
         let mut names: BTreeSet<String> = planned.map(|mount| mount.secret.clone()).collect();
         names.extend(stage.pipeline.secret_names().map(str::to_owned));
         let secrets = StageSecrets::open(app, &build, &names)?;
-        let facts = crate::prepare::facts(app, &build).await;
+        let change = Change::of(app, &build).await;
         let id = StageId { build: stage.build, stage: stage.number };
-        Ok(Self { app: Arc::clone(app), id, facts, mask: secrets.mask()?, secrets, build })
+        Ok(Self { app: Arc::clone(app), id, change, mask: secrets.mask()?, secrets, build })
     }
 
     fn stage(&self) -> Result<Stage, StoreError> {
@@ -270,7 +270,7 @@ impl StageRun {
     async fn make_moves(self: &Arc<Self>, stage: &Stage, hands: &mut Hands) -> Result<(), Trouble> {
         let mut stage = stage.clone();
         loop {
-            let moves = graph::next(&graph::nodes(&stage), &self.facts);
+            let moves = graph::next(&graph::nodes(&stage), &self.change.facts);
             let moves: Vec<Move> = moves.into_iter().filter(|one| is_new(&stage, one)).collect();
             if moves.is_empty() {
                 return Ok(());
@@ -356,9 +356,10 @@ fn is_new(stage: &Stage, one: &Move) -> bool {
 fn note(stage: &mut Stage, one: &Move, at: Timestamp) {
     let Some(step) = stage.steps.iter_mut().find(|step| step.number == one.step()) else { return };
     match one {
-        Move::Start(..) => {
+        Move::Start(_, remarks) => {
             step.status = Status::Running;
             step.reason = None;
+            step.remarks.clone_from(remarks);
             step.started_at = Some(at);
         }
         Move::Skip(_, reason) => {

@@ -206,7 +206,7 @@ impl StepRun {
                 format!("there is no step type {uses:?} here any more"),
             ))));
         };
-        let input = prepare::step_input(&self.run.app, &self.run.build, &self.stage, &self.step.name, &self.run.facts)?;
+        let input = prepare::step_input(&self.run.app, &self.run.build, &self.stage, &self.step.name, &self.run.change);
         let end = if self.cancel.is_cancelled() { RoundEnd::Cancelled } else { RoundEnd::Exited(exits) };
         let answer = step_type.react(input, plan, end).await;
         for line in &answer.report.log {
@@ -231,7 +231,7 @@ impl StepRun {
 
     /// A further round passes policies as the first one did, before it is stored.
     async fn store_round(&self, number: u16, plan: StepPlan) -> anyhow::Result<Round> {
-        let (decision, plan) = prepare::admit_round(&self.run.app, &self.run.build, &self.stage, plan, &self.run.facts).await;
+        let (decision, plan) = prepare::admit_round(&self.run.app, &self.run.build, &self.stage, plan, &self.run.change).await;
         let round = Round { number, plan, decision: decision.id };
         let (id, stored, step_number) = (self.run.id, round.clone(), self.step.number);
         let notifiers = self.run.app.plugins.notifier_names();

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use beespace_core::build::Head;
 use beespace_core::event::Claim;
 use beespace_core::ids::Sha;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -82,18 +81,23 @@ impl Mirror {
             return Ok(Pin::Missing);
         }
         if self.has_commit(sha).await? {
-            let pin = format!("{PINS}/{sha}");
-            self.git.must(&self.directory, Call::new(["update-ref", "--end-of-options", &pin, sha.as_str()])).await?;
+            self.keep(sha).await?;
             return Ok(Pin::Found);
         }
         Ok(self.tip(git_ref).await?.map_or(Pin::Missing, |newer| Pin::MovedOn { newer }))
     }
 
-    /// What git knows of a commit.
+    /// Keeps a commit from being collected.
+    pub(super) async fn keep(&self, sha: &Sha) -> Result<(), SourceError> {
+        let pin = format!("{PINS}/{sha}");
+        self.git.must(&self.directory, Call::new(["update-ref", "--end-of-options", &pin, sha.as_str()])).await.map(drop)
+    }
+
+    /// What git knows of a commit: its message and who it says wrote it.
     ///
     /// # Errors
     /// [`SourceError`] where the commit is not here.
-    pub async fn head(&self, sha: &Sha) -> Result<Head, SourceError> {
+    pub async fn message(&self, sha: &Sha) -> Result<(String, Claim), SourceError> {
         let format = "--format=tformat:%an%x00%ae%x00%B";
         let arguments = ["show", "--no-patch", "--no-notes", "--encoding=UTF-8", format, "--end-of-options", sha.as_str()];
         let told = self.git.must(&self.directory, Call::new(arguments).cap(8 * 1024 * 1024)).await?;
@@ -101,7 +105,7 @@ impl Mirror {
         let mut parts = told.splitn(3, '\0');
         let mut part = || parts.next().unwrap_or_default().to_owned();
         let author = Claim { name: part(), email: part() };
-        Ok(Head { sha: sha.clone(), message: part().trim_end_matches('\n').to_owned(), author })
+        Ok((part().trim_end_matches('\n').to_owned(), author))
     }
 
     /// Where a ref stands in the mirror.

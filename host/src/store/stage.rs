@@ -31,7 +31,7 @@ impl Write<'_> {
     /// Changes one stage and all that follows from it.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] from `change`.
+    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] from `change`, or where it would change the word of a stage that is over.
     pub fn change_stage(
         &self,
         id: StageId,
@@ -44,6 +44,9 @@ impl Write<'_> {
         change(&mut stage)?;
         if stage == old {
             return Ok(stage);
+        }
+        if old.status.is_over() && stage.status != old.status {
+            return Err(StoreError::Conflict(format!("the stage is over: {}", old.status)));
         }
         if stage.status.is_over() && stage.finished_at.is_none() {
             stage.finished_at = Some(now);

@@ -16,7 +16,8 @@ pub struct StageView {
     pub name: String,
     pub status: Word,
     pub took: String,
-    pub why: Option<String>,
+    /// Its reason, and what of its `when` could not be checked.
+    pub why: Vec<String>,
     pub steps: Vec<StepView>,
 }
 
@@ -61,7 +62,13 @@ impl StageView {
             name: stage.pipeline.name.clone(),
             status: Word(stage.status),
             took: html::span(stage.started_at, stage.finished_at, now),
-            why: stage.reason.as_ref().filter(|reason| !is_said_above(build, reason)).map(ToString::to_string),
+            why: stage
+                .reason
+                .iter()
+                .filter(|reason| !is_said_above(build, reason))
+                .chain(&stage.remarks)
+                .map(ToString::to_string)
+                .collect(),
             steps: stage.steps.iter().map(|step| StepView::new(build, stage, step, now)).collect(),
         }
     }
@@ -83,7 +90,7 @@ impl StepView {
         });
         // Where nothing of the stage may run, its own reason is enough.
         let own = step.reason.iter().filter(|_| stage.status != Status::Declined);
-        let mut why: Vec<String> = own.map(ToString::to_string).collect();
+        let mut why: Vec<String> = own.chain(&step.remarks).map(ToString::to_string).collect();
         for line in ends.chain(findings).chain(step.log_incomplete.clone()) {
             if !why.iter().any(|known| known.contains(&line)) {
                 why.push(line);
