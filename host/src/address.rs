@@ -1,6 +1,10 @@
 //! Every path of ours, built in one place and percent-encoded once.
 
-use beespace_core::ids::{RepositoryName, StageNumber, StepNumber};
+use std::fmt;
+use std::str::FromStr;
+
+use beespace_core::build::Build;
+use beespace_core::ids::{BuildId, RepositoryName, StageNumber, StepNumber};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Everything but what RFC 3986 calls unreserved.
@@ -27,24 +31,59 @@ pub fn repository(name: &RepositoryName) -> String {
     format!("/{}/{}", encode(name.owner()), encode(name.name()))
 }
 
-/// A build's page.
-#[must_use]
-pub fn build(name: &RepositoryName, number: u64) -> String {
-    format!("{}/{number}", repository(name))
+/// How an address names a build: by its number, or by its id while it has none. The id is good for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildKey {
+    Number(u64),
+    Id(BuildId),
 }
 
-/// Where people outside look at a build; the repository's page while it has no number.
+impl BuildKey {
+    #[must_use]
+    pub fn of(build: &Build) -> Self {
+        build.number.map_or(Self::Id(build.id), Self::Number)
+    }
+}
+
+impl fmt::Display for BuildKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Id(id) => id.fmt(f),
+        }
+    }
+}
+
+/// Why a text names no build.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no build: expected its number, or its id")]
+pub struct InvalidBuildKey(String);
+
+impl FromStr for BuildKey {
+    type Err = InvalidBuildKey;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id = || text.parse().map(Self::Id).map_err(|_| InvalidBuildKey(text.to_owned()));
+        text.parse().map(Self::Number).or_else(|_| id())
+    }
+}
+
+/// A build's page.
 #[must_use]
-pub fn build_url(public_url: &url::Url, build: &beespace_core::build::Build) -> String {
-    let name = &build.event.repository.name;
-    let path = build.number.map_or_else(|| repository(name), |number| self::build(name, number));
+pub fn build(name: &RepositoryName, key: BuildKey) -> String {
+    format!("{}/{key}", repository(name))
+}
+
+/// Where people outside look at a build.
+#[must_use]
+pub fn build_url(public_url: &url::Url, build: &Build) -> String {
+    let path = self::build(&build.event.repository.name, BuildKey::of(build));
     format!("{}{path}", public_url.as_str().trim_end_matches('/'))
 }
 
 /// The page of a step's log.
 #[must_use]
-pub fn step(name: &RepositoryName, number: u64, stage: StageNumber, step: StepNumber) -> String {
-    format!("{}/{stage}/{step}", build(name, number))
+pub fn step(name: &RepositoryName, key: BuildKey, stage: StageNumber, step: StepNumber) -> String {
+    format!("{}/{stage}/{step}", build(name, key))
 }
 
 /// A repository in the API.
@@ -55,14 +94,14 @@ pub fn api_repository(name: &RepositoryName) -> String {
 
 /// A build in the API.
 #[must_use]
-pub fn api_build(name: &RepositoryName, number: u64) -> String {
-    format!("{}/builds/{number}", api_repository(name))
+pub fn api_build(name: &RepositoryName, key: BuildKey) -> String {
+    format!("{}/builds/{key}", api_repository(name))
 }
 
 /// A step's log in the API.
 #[must_use]
-pub fn api_log(name: &RepositoryName, number: u64, stage: StageNumber, step: StepNumber) -> String {
-    format!("{}/stages/{stage}/steps/{step}/log", api_build(name, number))
+pub fn api_log(name: &RepositoryName, key: BuildKey, stage: StageNumber, step: StepNumber) -> String {
+    format!("{}/stages/{stage}/steps/{step}/log", api_build(name, key))
 }
 
 /// Where sign-in leads back to `path`.
@@ -94,9 +133,19 @@ mod tests {
     }
 
     #[test]
+    fn a_build_is_named_by_number_or_id() {
+        for text in ["7", "0198c0de-0000-7000-8000-000000000001"] {
+            assert_eq!(text.parse::<BuildKey>().unwrap().to_string(), text);
+        }
+        for odd in ["", "-1", "seven", "0198c0de"] {
+            assert!(odd.parse::<BuildKey>().is_err(), "{odd}");
+        }
+    }
+
+    #[test]
     fn paths_are_encoded_once() {
         let name = RepositoryName::new("acme", "app.js").unwrap();
-        assert_eq!(step(&name, 7, StageNumber(1), StepNumber(2)), "/acme/app.js/7/1/2");
+        assert_eq!(step(&name, BuildKey::Number(7), StageNumber(1), StepNumber(2)), "/acme/app.js/7/1/2");
         assert_eq!(login("/a/b?c=d"), "/-/login?next=%2Fa%2Fb%3Fc%3Dd");
     }
 }

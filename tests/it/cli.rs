@@ -4,6 +4,7 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use beespace_core::build::Build;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::PracticeGogs;
@@ -139,6 +140,45 @@ async fn a_followed_build_is_written_once_under_one_heading_a_step() {
     assert!(followed.words.ends_with("ada/hive #1: success\n"), "{followed:?}");
     let missing = shell.run("build log 1 three --repo ada/hive").await;
     assert!(missing.code == 4 && missing.words.contains("1 one, 2 two"), "{missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_waits_for_gogs_is_opened_and_cancelled() {
+    let (gogs, beespace, shell) = world().await;
+    beespace.enable(REPO).await.unwrap();
+    gogs.set_away(true);
+    for (index, way) in ["command", "page"].into_iter().enumerate() {
+        push(&gogs, &format!("# {way}\n{ONE_STEP}")).await;
+        let waiting =
+            |build: &&Build| build.number.is_none() && build.reason.as_ref().is_some_and(|why| why.code == "waiting-for-gogs");
+        let look = async || Ok(beespace.builds()?.iter().find(waiting).cloned());
+        let build = beespace.when("a build that waits", look).await.unwrap();
+        let href = format!("/{REPO}/{}", build.id);
+        let session = beespace.anonymous().signed_in(&shell.token).await.unwrap();
+        let rows = session.get("/").await.unwrap().body;
+        assert!(rows.contains(&format!("href=\"{href}\"")), "{rows}");
+        let page = session.get(&href).await.unwrap().body;
+        assert!(page.contains("Gogs cannot be reached") && page.contains(&format!("action=\"{href}/cancel\"")), "{page}");
+        if way == "command" {
+            assert!(shell.run("build list").await.data.contains(&build.id.to_string()));
+            let shown = shell.run(&format!("build show {} --repo {REPO}", build.id)).await;
+            assert!(shown.code == 0 && shown.data.contains("Gogs cannot be reached"), "{shown:?}");
+            assert_eq!(shell.run(&format!("build cancel {} --repo {REPO}", build.id)).await.code, 0);
+        } else {
+            let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+            let sent = session.form(&format!("{href}/cancel"), &[("csrf", csrf)]).await.unwrap();
+            assert_eq!(sent.status, reqwest::StatusCode::SEE_OTHER, "{sent:?}");
+        }
+        let number = u64::try_from(index).unwrap() + 1;
+        let ended = beespace.finished(REPO, number).await.unwrap();
+        assert_eq!((ended.id, ended.status), (build.id, Status::Killed));
+        assert!(session.get(&href).await.unwrap().status.is_success(), "the address from before stays good");
+    }
+    gogs.set_away(false);
+    gogs.create_repository("ada/comb").await.unwrap();
+    beespace.enable("ada/comb").await.unwrap();
+    let id = beespace.builds().unwrap()[0].id;
+    assert_eq!(shell.run(&format!("build show {id} --repo ada/comb")).await.code, 4, "it is of another repository");
 }
 
 #[tokio::test(flavor = "multi_thread")]

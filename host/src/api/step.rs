@@ -11,7 +11,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::log::{self, LogQuery};
 use super::problem::Problem;
-use crate::address;
+use crate::address::{self, BuildKey};
 use crate::front::Front;
 use crate::store::build::Builds as _;
 use crate::web::build::find;
@@ -35,14 +35,14 @@ fn step_at(front: &Front, Path((owner, name, number, stage, step)): &StepPath) -
     let repository = &build.event.repository.name;
     Ok(Found {
         id: StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt },
-        page: address::step(repository, build.number.unwrap_or_default(), stage.number, step.number),
+        page: address::step(repository, BuildKey::of(&build), stage.number, step.number),
         name: format!("{}-{}-{number}-{}", repository.owner(), repository.name(), step.name),
     })
 }
 
 /// A step's log: whole, a range of it, or its end
 #[utoipa::path(get, path = "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log", tag = "log",
-    params(("owner" = String, Path), ("name" = String, Path), ("number" = u64, Path), ("stage" = u16, Path), ("step" = u16, Path),
+    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path, description = "The build's number, or its id"), ("stage" = u16, Path), ("step" = u16, Path),
         LogQuery),
     responses((status = OK, content_type = "text/plain", body = String), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn log(
@@ -57,7 +57,7 @@ pub(super) async fn log(
 
 /// A step's log as it grows
 #[utoipa::path(get, path = "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log/stream", tag = "log",
-    params(("owner" = String, Path), ("name" = String, Path), ("number" = u64, Path), ("stage" = u16, Path), ("step" = u16, Path),
+    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path, description = "The build's number, or its id"), ("stage" = u16, Path), ("step" = u16, Path),
         LogQuery),
     responses((status = OK, content_type = "text/event-stream", body = String), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn log_stream(

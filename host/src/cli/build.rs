@@ -8,7 +8,7 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::word::{self, WordArgs};
 use super::{Context, log, put, say, table};
-use crate::address::{API, api_build, api_repository};
+use crate::address::{API, BuildKey, api_build, api_repository};
 use crate::api::body::{BuildBody, WordBody};
 
 #[derive(Debug, Subcommand)]
@@ -21,10 +21,14 @@ pub enum BuildCommand {
         limit: usize,
     },
     /// One build: why it stands as it does, its stages and steps
-    Show { number: u64 },
+    Show {
+        /// Its number, or its id
+        build: BuildKey,
+    },
     /// The logs of a build, or of one step
     Log {
-        number: u64,
+        /// Its number, or its id
+        build: BuildKey,
         /// The step, by name or number; all where none is given
         step: Option<String>,
         /// Stay until the build is over
@@ -32,9 +36,15 @@ pub enum BuildCommand {
         follow: bool,
     },
     /// Build the same event once more
-    Restart { number: u64 },
+    Restart {
+        /// Its number, or its id
+        build: BuildKey,
+    },
     /// Stop a build
-    Cancel { number: u64 },
+    Cancel {
+        /// Its number, or its id
+        build: BuildKey,
+    },
     /// Say yes to what waits for a person's word
     Approve(WordArgs),
     /// Say no to what waits for a person's word
@@ -47,24 +57,22 @@ pub async fn run(context: &Context, command: BuildCommand) -> Result<Exit, Failu
     let client = context.client()?;
     match command {
         BuildCommand::List { status, limit } => list(context, &client, status, limit).await,
-        BuildCommand::Show { number } => {
-            let build: BuildBody = client.get(&path(context, number)?).await?;
+        BuildCommand::Show { build } => {
+            let build: BuildBody = client.get(&path(context, build)?).await?;
             show(context, &client, &build)
         }
-        BuildCommand::Log { number, step, follow } => log::run(&client, &path(context, number)?, step.as_deref(), follow).await,
-        BuildCommand::Restart { number } => {
-            act(context, &client, number, "restart", &WordBody::default(), "builds once more").await
+        BuildCommand::Log { build, step, follow } => log::run(&client, &path(context, build)?, step.as_deref(), follow).await,
+        BuildCommand::Restart { build } => {
+            act(context, &client, build, "restart", &WordBody::default(), "builds once more").await
         }
-        BuildCommand::Cancel { number } => {
-            act(context, &client, number, "cancel", &WordBody::default(), "is being stopped").await
-        }
+        BuildCommand::Cancel { build } => act(context, &client, build, "cancel", &WordBody::default(), "is being stopped").await,
         BuildCommand::Approve(args) => word::approve(context, &client, args).await,
         BuildCommand::Decline(args) => word::decline(context, &client, args).await,
     }
 }
 
-pub(super) fn path(context: &Context, number: u64) -> Result<String, Failure> {
-    Ok(api_build(&context.target.repository()?, number))
+pub(super) fn path(context: &Context, build: BuildKey) -> Result<String, Failure> {
+    Ok(api_build(&context.target.repository()?, build))
 }
 
 async fn list(context: &Context, client: &Client, status: Option<String>, limit: usize) -> Result<Exit, Failure> {
@@ -74,9 +82,10 @@ async fn list(context: &Context, client: &Client, status: Option<String>, limit:
     };
     let status = status.map_or_else(String::new, |status| format!("&status={}", crate::address::encode(&status)));
     let builds: Vec<BuildBody> = client.get(&format!("{base}?limit={limit}{status}")).await?;
-    table::list(context.output, &builds, ["build", "status", "branch", "commit", "by", "title"], |build| {
+    table::list(context.output, &builds, ["repository", "build", "status", "branch", "commit", "by", "title"], |build| {
         [
-            place(build),
+            build.repository.clone(),
+            build.number.map_or_else(|| build.id.clone(), |number| number.to_string()),
             build.status.clone(),
             build.branch.clone().unwrap_or_default(),
             build.sha.get(..7).unwrap_or_default().to_owned(),
@@ -125,9 +134,12 @@ fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, F
     Ok(exit_of(&build.status))
 }
 
-/// `acme/app #12`; without a number while nobody knows whether there is a pipeline file.
+/// `acme/app #12`; with its id while nobody knows whether there is a pipeline file, and it has no number.
 pub(super) fn place(build: &BuildBody) -> String {
-    build.number.map_or_else(|| build.repository.clone(), |number| format!("{} #{number}", build.repository))
+    match build.number {
+        Some(number) => format!("{} #{number}", build.repository),
+        None => format!("{} {}", build.repository, build.id),
+    }
 }
 
 /// A reason at the end of a line; nothing where there is none.
@@ -147,12 +159,12 @@ pub(super) fn exit_of(status: &str) -> Exit {
 pub(super) async fn act(
     context: &Context,
     client: &Client,
-    number: u64,
+    build: BuildKey,
     verb: &str,
     body: &WordBody,
     says: &str,
 ) -> Result<Exit, Failure> {
-    let build: BuildBody = client.post(&format!("{}/{verb}", path(context, number)?), body).await?;
+    let build: BuildBody = client.post(&format!("{}/{verb}", path(context, build)?), body).await?;
     if context.output == Output::Json {
         table::one(&build)?;
     } else {

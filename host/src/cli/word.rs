@@ -8,11 +8,13 @@ use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::{Context, build, login, say, table};
+use crate::address::BuildKey;
 use crate::api::body::{ApprovalBody, BuildBody, StageBody, WordBody};
 
 #[derive(Debug, clap::Args)]
 pub struct WordArgs {
-    number: u64,
+    /// Its number, or its id
+    build: BuildKey,
     /// The stage, where several wait
     #[arg(long)]
     stage: Option<u16>,
@@ -29,7 +31,7 @@ pub struct WordArgs {
 /// # Errors
 /// [`Failure`] where nothing waits, the person does not say yes, or the server does not take it.
 pub(super) async fn approve(context: &Context, client: &Client, args: WordArgs) -> Result<Exit, Failure> {
-    let path = build::path(context, args.number)?;
+    let path = build::path(context, args.build)?;
     let mut now: BuildBody = client.get(&path).await?;
     let shown = now.clone();
     let waiting: Vec<_> = waiting(&shown).filter(|(stage, approval)| is_meant(&args, stage, approval)).collect();
@@ -59,7 +61,7 @@ pub(super) async fn approve(context: &Context, client: &Client, args: WordArgs) 
 /// [`Failure`] where nothing waits, or the server does not take it.
 pub(super) async fn decline(context: &Context, client: &Client, args: WordArgs) -> Result<Exit, Failure> {
     let word = WordBody { stage: args.stage, subject: args.subject, reason: args.reason };
-    build::act(context, client, args.number, "decline", &word, "is declined").await
+    build::act(context, client, args.build, "decline", &word, "is declined").await
 }
 
 /// What of a build waits for words, with its stage.

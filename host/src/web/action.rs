@@ -53,7 +53,7 @@ pub(super) async fn restart(
     form.check(&principal)?;
     let old = build::find(&front.store.read()?, &owner, &name, &number)?;
     intervention::restart(&front, &old).await?;
-    // The new build has no number before its source is fetched; the repository's page shows it at once.
+    // There it stands above the one that it repeats.
     Ok(Redirect::to(&address::repository(&old.event.repository.name)))
 }
 

@@ -20,7 +20,7 @@ use super::layout::Layout;
 use super::repository::web_url;
 use super::stage::{ApprovalView, StageView};
 use super::{render, repository_name, row, step};
-use crate::address;
+use crate::address::{self, BuildKey};
 use crate::api::problem::Problem;
 use crate::front::Front;
 use crate::store::Read;
@@ -61,11 +61,15 @@ pub struct BuildPage {
 }
 
 /// The build that an address names.
-pub(crate) fn find(read: &Read, owner: &str, name: &str, number: &str) -> Result<Build, Problem> {
+pub(crate) fn find(read: &Read, owner: &str, name: &str, key: &str) -> Result<Build, Problem> {
     let name = repository_name(owner, name)?;
-    let number = number.parse().map_err(|_| Problem::not_found("build"))?;
+    let key = key.parse().map_err(|_| Problem::not_found("build"))?;
     let repository = read.repository_by_name(&name)?.ok_or_else(|| Problem::not_found("repository"))?;
-    read.build_by_number(repository.id, number)?.ok_or_else(|| Problem::not_found("build"))
+    let found = match key {
+        BuildKey::Number(number) => read.build_by_number(repository.id, number)?,
+        BuildKey::Id(id) => read.build(id)?.filter(|build| build.event.repository.id == repository.id),
+    };
+    found.ok_or_else(|| Problem::not_found("build"))
 }
 
 pub(super) async fn show(
@@ -90,7 +94,7 @@ impl BuildPage {
     #[must_use]
     pub fn new(layout: Layout, build: &Build, stages: &[Stage], decisions: &[Decision], now: Timestamp) -> Self {
         let repository = &build.event.repository.name;
-        let number = build.number.map_or_else(String::new, |number| number.to_string());
+        let number = row::number(build);
         let title = row::title(build);
         let mut layout = layout.titled(format!("{} · {} {number}", title, build.status)).at("builds").showing(build.status);
         if !build.status.is_over() {

@@ -8,7 +8,7 @@ use beespace_core::time::Timestamp;
 use beespace_core::visible;
 
 use super::html::{self, Html, Word};
-use crate::address;
+use crate::address::{self, BuildKey};
 
 /// A build as lists show it.
 #[derive(Debug, Clone)]
@@ -57,11 +57,16 @@ pub fn place(build: &Build) -> String {
     build.number.map_or_else(|| name.to_string(), |number| format!("{name} #{number}"))
 }
 
-/// The build's page; its repository's while it has no number.
+/// The build's number, where it has one by now.
+#[must_use]
+pub fn number(build: &Build) -> String {
+    build.number.map_or_else(|| "no number yet".to_owned(), |number| number.to_string())
+}
+
+/// The build's page.
 #[must_use]
 pub fn href(build: &Build) -> String {
-    let name = &build.event.repository.name;
-    build.number.map_or_else(|| address::repository(name), |number| address::build(name, number))
+    address::build(&build.event.repository.name, BuildKey::of(build))
 }
 
 impl Row {

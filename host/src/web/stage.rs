@@ -6,8 +6,7 @@ use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 
 use super::html::{self, Html, Word};
-use super::row;
-use crate::address;
+use crate::address::{self, BuildKey};
 use crate::api::body::ApprovalBody;
 
 /// One stage.
@@ -82,7 +81,7 @@ fn is_said_above(build: &Build, reason: &Reason) -> bool {
 impl StepView {
     fn new(build: &Build, stage: &Stage, step: &Step, now: Timestamp) -> Self {
         let name = &build.event.repository.name;
-        let href = build.number.map_or_else(|| row::href(build), |number| address::step(name, number, stage.number, step.number));
+        let href = address::step(name, BuildKey::of(build), stage.number, step.number);
         let ends = step.exits.iter().filter(|exit| !exit.message.is_empty()).map(|exit| exit.message.clone());
         let findings = step.findings.iter().map(|finding| match &finding.remedy {
             Some(remedy) => format!("{}: {remedy}", finding.message),

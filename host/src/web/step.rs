@@ -16,8 +16,8 @@ use super::callout::Callout;
 use super::html::{Html, Word};
 use super::layout::Layout;
 use super::lines::{Rows, is_error};
-use super::{build, render};
-use crate::address;
+use super::{build, render, row};
+use crate::address::{self, BuildKey};
 use crate::api::problem::Problem;
 use crate::front::Front;
 use crate::log::LogError;
@@ -103,11 +103,11 @@ fn page(
     (from, count): (u64, u64),
 ) -> StepPage {
     let name = &build.event.repository.name;
-    let number = build.number.unwrap_or_default();
-    let href = |step: StepNumber| address::step(name, number, stage.number, step);
-    let log = address::api_log(name, number, stage.number, step.number);
+    let key = BuildKey::of(build);
+    let href = |step: StepNumber| address::step(name, key, stage.number, step);
+    let log = address::api_log(name, key, stage.number, step.number);
     let is_live = !step.status.is_over();
-    let mut layout = layout.titled(format!("{} · {} · {name} {number}", step.name, step.status)).at("builds");
+    let mut layout = layout.titled(format!("{} · {} · {name} {key}", step.name, step.status)).at("builds");
     layout = layout.showing(step.status).live(format!("/api/v1/events?build={}", build.id));
     if !is_live {
         layout.live = None;
@@ -119,8 +119,8 @@ fn page(
         owner_href: address::owner(name.owner()),
         repository_href: address::repository(name),
         name: name.name().to_owned(),
-        number: number.to_string(),
-        build_href: address::build(name, number),
+        number: row::number(build),
+        build_href: address::build(name, key),
         stage: stage.pipeline.name.clone(),
         step: step.name.clone(),
         status: Word(step.status),
