@@ -1,6 +1,7 @@
 //! What programs do with a server: its API from the outside, with the engine that keeps its contract without containers.
 
 use beespace_core::digest::Digest;
+use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::client::{Answer, Client};
@@ -231,6 +232,44 @@ async fn a_delivery_is_shown_and_one_with_a_build_is_not_replayed() {
     assert_eq!(world.get(&path).await["payload"]["ref"], "refs/heads/main");
     must_be_problem(&world.post(&format!("{path}/replay"), json!({})).await, StatusCode::CONFLICT);
     assert_eq!(world.beespace.builds().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_nobody_could_read_goes_its_way_again() {
+    let world = World::start(no_more).await;
+    world.gogs.tell(REPO, "push", &json!({ "ref": 7 })).unwrap();
+    let given_up = |all: &Value| all[0]["fate"] == "given up";
+    let dead = world.when("it to be given up", "/api/v1/deliveries", given_up).await[0].clone();
+    let path = format!("/api/v1/deliveries/{}", dead["id"].as_str().unwrap());
+    let mut changes = world.beespace.app.store.watch();
+    let replayed = world.post(&format!("{path}/replay"), json!({})).await;
+    assert_eq!(replayed.status, StatusCode::OK, "{replayed:?}");
+    let told = async {
+        while !matches!(changes.recv().await.unwrap(), RunEvent::DeliverySettled { delivery, .. } if dead["id"] == delivery.to_string())
+        {
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), told).await.unwrap();
+    assert_eq!(world.get(&path).await["fate"], "given up", "it is as unreadable as before");
+    assert_eq!(world.gogs.deliveries().len(), 1, "nothing was asked of Gogs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_to_live_changes_is_told_to_read_again() {
+    let world = World::start(no_more).await;
+    for (last, begins) in [(Some("7"), true), (Some("from another server"), true), (None, false)] {
+        let request = world.admin.request(Method::GET, "/api/v1/events");
+        let request = last.into_iter().fold(request, |request, last| request.header("last-event-id", last));
+        let mut events = request.send().await.unwrap();
+        assert_eq!(events.headers()["content-type"], "text/event-stream");
+        // Whoever was not told to begin anew hears of this first.
+        let push = format!("name: p{}\n{ONE_STEP}", last.unwrap_or("none").len());
+        world.push(&push).await;
+        let first = events.chunk().await.unwrap().unwrap();
+        let first = String::from_utf8_lossy(&first);
+        assert_eq!(first.starts_with("event: resync\ndata: {}\n\n"), begins, "{last:?}: {first}");
+        assert!(begins || first.starts_with("event: change\n"), "{first}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,6 +56,10 @@ async fn every_page_is_html_that_browsers_are_told_to_guard() {
         assert_eq!((head.status, head.body.as_str()), (StatusCode::OK, ""), "{path}");
         must_be_hardened(&head);
     }
+    let asset = session.get("/-/assets/app.000000000000.css").await.unwrap();
+    assert_eq!((asset.status, asset.header("cache-control")), (StatusCode::NOT_FOUND, "no-store"));
+    assert!(asset.body.contains("There is no such file here.") && asset.body.contains("load the page again"), "{asset:?}");
+    must_be_hardened(&asset);
     let wrong = session.send(session.request(Method::DELETE, "/ada/hive").header("origin", &beespace.url)).await.unwrap();
     assert_eq!(wrong.status, StatusCode::METHOD_NOT_ALLOWED);
 }

@@ -16,9 +16,12 @@ use crate::web::{plan, row};
 pub struct Reason {
     /// Stable, for searching.
     pub code: String,
+    /// One sentence for people.
     pub message: String,
+    /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// What it follows from, each with its own parts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(no_recursion)]
     pub parts: Vec<Self>,
@@ -48,15 +51,21 @@ impl std::fmt::Display for Reason {
 /// One execution for one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BuildBody {
+    /// Sorts by time: an UUID of version 7.
     pub id: String,
     /// `owner/name`.
     pub repository: String,
     /// None while nobody knows whether there is a pipeline file at the commit.
     pub number: Option<u64>,
+    /// `pending`, `running`, `blocked`, `success`, `failure`, `error`, `killed`, `declined`, `skipped`.
     pub status: String,
+    /// Why it has this status, where there is more to say.
     pub reason: Option<Reason>,
+    /// `push`.
     pub event: String,
+    /// Without `refs/heads/`.
     pub branch: Option<String>,
+    /// The commit.
     pub sha: String,
     /// First line of the commit's message.
     pub title: String,
@@ -66,8 +75,11 @@ pub struct BuildBody {
     pub author: Option<String>,
     /// The build that this one repeats.
     pub restarts: Option<String>,
+    /// When its delivery was settled. RFC 3339, in UTC.
     pub created_at: String,
+    /// When its first stage began. RFC 3339, in UTC.
     pub started_at: Option<String>,
+    /// When it was over. RFC 3339, in UTC.
     pub finished_at: Option<String>,
     /// The page, as a path on this server.
     pub href: String,
@@ -82,16 +94,23 @@ pub struct BuildBody {
 /// One pipeline being executed in a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StageBody {
+    /// From 1.
     pub number: u16,
+    /// As the pipeline file names it.
     pub name: String,
+    /// As of a build.
     pub status: String,
+    /// Why it has this status, where there is more to say.
     pub reason: Option<Reason>,
     /// What of its `when` could not be checked, and holds for that.
     pub remarks: Vec<Reason>,
+    /// In the order of the file, the clone first.
     pub steps: Vec<StepBody>,
     /// Words of people that are missing.
     pub approvals: Vec<ApprovalBody>,
+    /// When its first step began. RFC 3339, in UTC.
     pub started_at: Option<String>,
+    /// When it was over. RFC 3339, in UTC.
     pub finished_at: Option<String>,
 }
 
@@ -100,15 +119,21 @@ pub struct StageBody {
 pub struct StepBody {
     /// 0 is the host's own clone.
     pub number: u16,
+    /// As the pipeline file names it.
     pub name: String,
+    /// As of a build.
     pub status: String,
+    /// Why it has this status, where there is more to say.
     pub reason: Option<Reason>,
     /// What of its `when` could not be checked, and holds for that.
     pub remarks: Vec<Reason>,
+    /// From 1; each has a log of its own.
     pub attempt: u16,
     /// Of the last container that ended.
     pub exit_code: Option<i32>,
+    /// When its first container began. RFC 3339, in UTC.
     pub started_at: Option<String>,
+    /// When it was over. RFC 3339, in UTC.
     pub finished_at: Option<String>,
 }
 
@@ -117,10 +142,13 @@ pub struct StepBody {
 pub struct ApprovalBody {
     /// Digest of exactly what would run.
     pub subject: String,
+    /// The pipeline or a step, in words.
     pub what: String,
     /// What would run, in words, line by line.
     pub runs: Vec<String>,
+    /// Who asks for it and why, each with its policy's name.
     pub reasons: Vec<String>,
+    /// Whose word is there already.
     pub approved_by: Vec<String>,
     /// Whose words are missing; none where it is approved and something else of the stage waits.
     pub missing: Vec<String>,

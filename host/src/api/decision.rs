@@ -9,10 +9,13 @@ use crate::web::html::rfc3339;
 /// What the host made of all verdicts about one subject.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DecisionBody {
+    /// Sorts by time: an UUID of version 7.
     pub id: String,
     /// `pipeline.admit`, `step.admit`.
     pub point: String,
+    /// The stage's number.
     pub stage: u16,
+    /// The step's name; none at `pipeline.admit`.
     pub step: Option<String>,
     /// Digest of what was asked about, before patches.
     pub subject_before: String,
@@ -22,15 +25,20 @@ pub struct DecisionBody {
     pub ruling: String,
     /// Why, each with its policy's name.
     pub reasons: Vec<String>,
+    /// Every policy that was asked, in order.
     pub evaluations: Vec<EvaluationBody>,
+    /// RFC 3339, in UTC.
     pub decided_at: String,
 }
 
 /// One policy's part in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EvaluationBody {
+    /// Name of the binding; `built-in floor` for the host's own.
     pub policy: String,
+    /// Digest of the component; none for the floor.
     pub component: Option<String>,
+    /// Digest of its settings; none for the floor.
     pub settings: Option<String>,
     /// `enforce`, `warn`, `shadow`.
     pub mode: serde_json::Value,
@@ -38,18 +46,24 @@ pub struct EvaluationBody {
     pub outcome: Option<serde_json::Value>,
     /// Why there is no verdict.
     pub error: Option<String>,
+    /// What it has to say.
     pub findings: Vec<FindingBody>,
     /// RFC 6902 operations that were applied.
     pub applied: serde_json::Value,
+    /// How long it took, in microseconds.
     pub duration_us: u64,
 }
 
 /// One statement about the subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FindingBody {
+    /// The policy's own name for the rule; stable, for searching.
     pub rule: String,
+    /// One sentence for people.
     pub message: String,
+    /// Where in the subject, as a JSON pointer.
     pub pointer: Option<String>,
+    /// What to change.
     pub remedy: Option<String>,
 }
 

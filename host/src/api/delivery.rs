@@ -22,19 +22,25 @@ use crate::web::row;
 /// One webhook POST.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeliveryBody {
+    /// Sorts by time: an UUID of version 7.
     pub id: String,
     /// `owner/name`, or the number of a repository that is not enabled any more.
     pub repository: String,
     /// The id that Gogs shows. It is not signed: a name, no proof.
     pub forge_id: String,
+    /// What Gogs calls it: `push`, `create`, …. Not signed.
     pub event: String,
+    /// Digest of the signed JSON.
     pub sha256: String,
+    /// Length of the signed JSON.
     pub bytes: u64,
+    /// RFC 3339, in UTC.
     pub received_at: String,
     /// `waiting`, `built`, `ignored`, `given up`.
     pub fate: String,
     /// Why it has no build.
     pub reason: Option<String>,
+    /// The build it became.
     pub build: Option<String>,
     /// The build as people call it, `acme/app #12`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

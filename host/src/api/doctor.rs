@@ -18,6 +18,7 @@ use crate::store::repository::Repository;
 pub struct Finding {
     /// `gogs`, `engine`, `hook of acme/app`.
     pub part: String,
+    /// Whether nothing needs to be done.
     pub is_good: bool,
     /// What was found.
     pub detail: String,

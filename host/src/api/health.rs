@@ -21,6 +21,7 @@ use crate::store::Queue;
 pub struct UserBody {
     /// `admin`, or `anonymous` where the request proves nothing.
     pub id: String,
+    /// Whether everything may be changed.
     pub is_admin: bool,
 }
 

@@ -35,6 +35,7 @@ pub struct LogQuery {
     pub lines: Option<usize>,
     /// The last so many lines instead.
     pub tail: Option<usize>,
+    /// How lines are written; `text` where none is given.
     #[serde(default)]
     pub format: LogFormat,
     /// Save as a file instead of showing.

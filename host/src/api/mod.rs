@@ -10,6 +10,7 @@
 //! | [`step`], [`log`] | a step's log: finding it, and the forms it has |
 //! | [`health`] | how the server does |
 //! | [`body`], [`page`], [`problem`] | shapes that they share |
+//! | [`openapi`] | what the document says beside the routes |
 
 pub mod body;
 pub mod build;
@@ -20,6 +21,7 @@ pub mod event;
 pub mod health;
 pub mod log;
 pub mod notice;
+mod openapi;
 pub mod page;
 pub mod problem;
 pub mod repository;
@@ -42,7 +44,10 @@ use crate::{guard, web};
 const BODY_LIMIT: usize = 1024 * 1024;
 
 #[derive(OpenApi)]
-#[openapi(info(title = "Beespace", description = "The CI server for Gogs. Errors are application/problem+json (RFC 9457)."))]
+#[openapi(
+    info(title = "Beespace", description = "The CI server for Gogs. Errors are application/problem+json (RFC 9457)."),
+    components(schemas(log::LogFormat))
+)]
 struct Document;
 
 fn nouns() -> OpenApiRouter<Arc<Front>> {
@@ -78,13 +83,16 @@ fn nouns() -> OpenApiRouter<Arc<Front>> {
 /// The OpenAPI document.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    nouns().split_for_parts().1
+    let mut document = nouns().split_for_parts().1;
+    openapi::complete(&mut document);
+    document
 }
 
 /// Pages, API and health, behind the one guard. `hooks` is the webhook's router: it joins here so that its route stands in the same
 /// table of access.
 pub fn router(front: &Arc<Front>, hooks: Router) -> Router {
-    let (nouns, document) = nouns().split_for_parts();
+    let (nouns, _) = nouns().split_for_parts();
+    let document = document();
     let openapi = move || std::future::ready(Json(document.clone()));
     nouns
         .route("/api/openapi.json", get(openapi))

@@ -20,19 +20,27 @@ use crate::web::html::rfc3339;
 /// One notice for one notifier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NoticeBody {
+    /// Sorts by time: an UUID of version 7.
     pub id: String,
     /// `build.finished`, `approval.requested`.
     pub kind: String,
+    /// The build it tells of.
     pub build: String,
     /// The binding that sends it.
     pub notifier: String,
     /// `pending`, `sent`, `dead`, `suspended`.
     pub state: String,
+    /// How often it was tried.
     pub attempts: u32,
+    /// What went wrong at the last attempt.
     pub last_error: Option<String>,
+    /// The same at every attempt, so that a receiver knows it again.
     pub idempotency_key: String,
+    /// RFC 3339, in UTC.
     pub created_at: String,
+    /// When it is tried next; none where it is not. RFC 3339, in UTC.
     pub next_attempt_at: Option<String>,
+    /// When it was sent or given up. RFC 3339, in UTC.
     pub finished_at: Option<String>,
     /// What is told; only where one notice is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -19,6 +19,7 @@ pub struct Problem {
     pub kind: Kind,
     /// The status in words.
     pub title: String,
+    /// The status in figures.
     pub status: u16,
     /// What happened and why, one or two sentences.
     pub detail: String,

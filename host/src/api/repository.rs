@@ -23,9 +23,13 @@ pub struct RepositoryBody {
     pub id: u64,
     /// `owner/name`.
     pub name: String,
+    /// Whether its pushes build.
     pub is_enabled: bool,
+    /// Whether Gogs shows it to its members alone.
     pub is_private: bool,
+    /// Without `refs/heads/`.
     pub default_branch: String,
+    /// When it was enabled first. RFC 3339, in UTC.
     pub enabled_at: String,
     /// The page, as a path on this server.
     pub href: String,

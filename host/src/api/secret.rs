@@ -19,13 +19,16 @@ use crate::web::html::rfc3339;
 /// A secret's name, and when its value was set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SecretBody {
+    /// What pipeline files call it.
     pub name: String,
+    /// When it was set last. RFC 3339, in UTC.
     pub changed_at: String,
 }
 
 /// A new value. Its `Debug` does not tell it, and it does not stay in memory.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct SecretValue {
+    /// At most 64 KiB.
     pub value: String,
 }
 

@@ -55,6 +55,12 @@ pub(crate) fn of_failure(failure: Failure) -> SendError {
             "the host of `url` stands for an address that is not granted: grant it with `addresses = \"private\"` or `\"loopback\"`".to_owned(),
         ),
         Failure::Http(ErrorCode::HttpRequestUriInvalid) => SendError::Misconfigured("the `url` in the settings is not valid".to_owned()),
+        Failure::Http(ErrorCode::TlsCertificateError) => SendError::Retry(RetryHint {
+            after_ms: None,
+            reason: "the certificate of the host of `url` is not trusted on Beespace's machine, or is for another name: nothing was sent; \
+                     renew it there, or let the machine trust its issuer (`update-ca-certificates`) and restart Beespace"
+                .to_owned(),
+        }),
         Failure::Http(other) => SendError::Retry(RetryHint { after_ms: None, reason: format!("the request failed: {other}") }),
     }
 }
