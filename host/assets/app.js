@@ -57,7 +57,7 @@ async function refresh() {
   old.replaceChildren(...fresh.childNodes);
   if (focused) all("a[href]", old).find((link) => link.getAttribute("href") === focused)?.focus({ preventScroll: true });
   scrollTo(0, position);
-  if (log && freshLog && !freshLog.hasAttribute("data-running")) finishLog(freshLog);
+  if (log && freshLog?.hasAttribute("data-over")) finishLog(freshLog);
   if (!fresh.dataset.live) changes?.close();
 }
 const live = find("main")?.dataset.live;
@@ -109,6 +109,12 @@ function markRange(scroll) {
   for (const line of all(".l.chosen")) line.classList.remove("chosen");
   const range = chosenRange();
   if (!range) return;
+  // A line that is not on the page is in another part of the log.
+  const from = String(Math.max(1, range[0] - 100));
+  if (find("#log .l") && !document.getElementById(`L${range[0]}`) && new URLSearchParams(location.search).get("from") !== from) {
+    location.replace(`?from=${from}${location.hash}`);
+    return;
+  }
   for (let number = range[0]; number <= range[1]; number++) document.getElementById(`L${number}`)?.classList.add("chosen");
   if (scroll) document.getElementById(`L${range[0]}`)?.scrollIntoView({ block: "center" });
 }
@@ -128,11 +134,15 @@ function startLog() {
   showTimes(localStorage.getItem("times") === "1");
   markRange(true);
   log.addEventListener("click", (event) => {
-    const number = event.target.closest(".l > a")?.parentElement.id.slice(1);
-    const first = chosenRange()?.[0];
-    if (!number || !event.shiftKey || !first) return;
+    const link = event.target.closest(".l > a");
+    if (!link || event.ctrlKey || event.metaKey) return;
+    // The address is the line's own, and the page with it stays as it is.
     event.preventDefault();
-    history.replaceState(null, "", `#L${Math.min(first, number)}-L${Math.max(first, number)}`);
+    const number = Number(link.parentElement.id.slice(1));
+    const other = (event.shiftKey && chosenRange()?.[0]) || number;
+    const [first, last] = [Math.min(number, other), Math.max(number, other)];
+    const { search } = find("a", document.getElementById(`L${first}`) ?? link.parentElement);
+    history.replaceState(null, "", `${search}#L${first}${first === last ? "" : `-L${last}`}`);
     markRange(false);
   });
   if (!chosenRange() && log.dataset.firstError) document.getElementById(`L${log.dataset.firstError}`)?.scrollIntoView({ block: "center" });

@@ -219,7 +219,7 @@ async fn json_and_rows_carry_number_stream_and_time() {
     assert_eq!(rows.headers()["beespace-log-position"], "2");
     assert_eq!(
         rows.text().await.unwrap(),
-        "<div class=\"l stderr bad\" id=\"L2\"><a href=\"/o/r/1/tests#L2\">2</a><time>1.5s</time>\
+        "<div class=\"l stderr bad\" id=\"L2\"><a href=\"/o/r/1/tests?from=1#L2\">2</a><time>1.5s</time>\
          <span><span class=\"a-f1\">error: &lt;bad&gt;</span></span></div>"
     );
 }

@@ -110,3 +110,48 @@ async fn assets_are_typed_and_kept_by_browsers() {
         assert!(!answer.header("content-type").is_empty() && answer.header("cache-control") != "no-store", "{link}: {answer:?}");
     }
 }
+
+/// The lines of a log on a page, by number.
+fn lines_of(page: &str) -> Vec<u64> {
+    page.split("id=\"L").skip(1).map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_of_a_long_log_has_an_address_and_the_first_error_is_in_view() {
+    let (gogs, beespace) = world().await;
+    let text: Vec<String> = (1..=5_000)
+        .map(|line| if matches!(line, 700 | 4_900) { format!("error: in {line}") } else { format!("fine {line}") })
+        .collect();
+    let pipeline =
+        format!("steps:\n  - name: long\n    image: busybox\n    env: {{ EXIT_CODE: 1, OUTPUT: \"{}\" }}\n", text.join("\\n"));
+    gogs.push(REPO, "main", &[(".beespace.yml", &pipeline)], "Fill cells").await.unwrap();
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, beespace_core::status::Status::Failure, "{:?}", build.reason);
+    let all = beespace.log(&build, "long").await.unwrap();
+    let first = u64::try_from(all.iter().position(|line| line == "error: in 700").unwrap()).unwrap() + 1;
+    let count = u64::try_from(all.len()).unwrap();
+    let get = async |query: &str| beespace.anonymous().get(&format!("/ada/hive/1/1/1{query}")).await.unwrap().body;
+
+    let page = get("").await;
+    assert!(page.contains(&format!("data-first-error=\"{first}\"")), "the whole log is looked through");
+    assert!(lines_of(&page).contains(&first), "the first error is on the page");
+    let mut seen = Vec::new();
+    let mut query = "?from=1".to_owned();
+    loop {
+        let page = get(&query).await;
+        seen.extend(lines_of(&page));
+        let Some(later) = page.split("<a href=\"").find(|rest| rest.contains(">Later lines<") && rest.starts_with("?from="))
+        else {
+            break;
+        };
+        later.split('"').next().unwrap().clone_into(&mut query);
+    }
+    assert_eq!(seen, (1..=count).collect::<Vec<_>>(), "each line once, to the end");
+    for line in [1, first, 2_500, count] {
+        let link = get(&format!("?from={line}")).await;
+        let link = link.split(&format!("id=\"L{line}\"><a href=\"")).nth(1).unwrap().split('"').next().unwrap().to_owned();
+        let (query, fragment) = link.split_once('#').unwrap();
+        assert_eq!(fragment, format!("L{line}"));
+        assert!(lines_of(&get(query).await).contains(&line), "{link} leads to its line");
+    }
+}

@@ -106,6 +106,26 @@ impl LogReader {
         self.lines(all.saturating_sub(count as u64) + 1, count).await
     }
 
+    /// The number of the first line that is as wanted, in the first `most` bytes of text.
+    ///
+    /// # Errors
+    /// The disk's, or damage.
+    pub async fn first_line(&self, most: usize, is_wanted: fn(&LogLine) -> bool) -> Result<Option<u64>, LogError> {
+        self.with(move |files| {
+            let (mut next, mut read) = (1, 0);
+            while read < most {
+                let part = page(files, next, usize::MAX)?;
+                if let Some(line) = part.lines.iter().find(|line| is_wanted(line)) {
+                    return Ok(Some(line.number));
+                }
+                let Some(last) = part.lines.last() else { break };
+                (next, read) = (last.number + 1, read + part.lines.iter().map(|line| line.text.len() + 1).sum::<usize>());
+            }
+            Ok(None)
+        })
+        .await
+    }
+
     /// Where in the plain text the line begins (the text's length, where there is no such line).
     ///
     /// # Errors

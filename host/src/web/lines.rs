@@ -7,16 +7,19 @@ use beespace_core::time::Timestamp;
 
 use super::ansi::Ansi;
 use super::html::escape;
-use crate::log::{LogLine, LogPiece};
+use crate::log::{LogError, LogLine, LogPiece, LogReader};
 
 /// A line that is not over is painted again each time it grows up to this width, then each time it has grown by an eighth: else a
 /// program that prints a dot at a time has its line sent thousands of times.
 const PAINT_ALWAYS: usize = 2_000;
 
+/// Lines before the one that an address means, in the window that the address opens.
+const CONTEXT: u64 = 100;
+
 /// Makes rows of lines in order. Each stream keeps its own colours.
 #[derive(Debug)]
 pub struct Rows {
-    /// Address of the page with the log; the number of a line links to itself there.
+    /// Address of the page with the log; the number of a line links to itself there, in a window that holds it however long the log is.
     href: String,
     started_at: Option<Timestamp>,
     stdout: Ansi,
@@ -112,19 +115,54 @@ impl Rows {
             Stream::Stderr => " stderr",
             Stream::Host => " host",
         });
-        if stream != Stream::Host && text.starts_with("+ ") {
+        if is_trace(stream, &text) {
             class.push_str(" trace");
         } else if is_error(&text) {
             class.push_str(" bad");
         }
-        let (href, since) = (&self.href, since(started_at, at));
+        let (href, since, from) = (&self.href, since(started_at, at), window_of(line));
         let mut row = String::with_capacity(html.len() + 96);
         let _ = write!(
             row,
-            "<div class=\"{class}\" id=\"L{line}\"><a href=\"{href}#L{line}\">{line}</a><time>{since}</time><span>{html}</span></div>"
+            "<div class=\"{class}\" id=\"L{line}\"><a href=\"{href}?from={from}#L{line}\">{line}</a><time>{since}</time><span>{html}</span></div>"
         );
         Row { line, html: row }
     }
+}
+
+/// The first line of the window in which a line is shown with what comes before it.
+#[must_use]
+pub fn window_of(line: u64) -> u64 {
+    line.saturating_sub(CONTEXT).max(1)
+}
+
+fn is_trace(stream: Stream, text: &str) -> bool {
+    stream != Stream::Host && text.starts_with("+ ")
+}
+
+fn is_failure(stream: Stream, text: &str) -> bool {
+    !is_trace(stream, text) && is_error(text)
+}
+
+/// Text of a log that is looked through for its first failure; more would keep the page waiting.
+const LOOKED_THROUGH: usize = 32 << 20;
+
+/// The first line that tells of a failure.
+///
+/// # Errors
+/// The disk's, or damage.
+pub async fn first_failure(reader: &LogReader) -> Result<Option<u64>, LogError> {
+    reader.first_line(LOOKED_THROUGH, tells_of_failure).await
+}
+
+fn tells_of_failure(line: &LogLine) -> bool {
+    // Most lines are plain, and taking a line apart takes much longer than looking at it.
+    if line.text.iter().any(|byte| *byte < b' ' && *byte != b'\t') {
+        let mut ansi = Ansi::default();
+        ansi.feed(&line.text);
+        return is_failure(line.stream, &ansi.text());
+    }
+    is_failure(line.stream, &String::from_utf8_lossy(&line.text))
 }
 
 /// Does this line tell of a failure, in the words of compilers, test runners, shells and languages? A guess for the eye: a page
@@ -169,7 +207,7 @@ mod tests {
             LogLine { number: 3, stream: Stream::Stderr, at: Timestamp(68_300), continues: false, text: b"error: <no>".to_vec() };
         assert_eq!(
             rows.line(&line).html,
-            "<div class=\"l stderr bad\" id=\"L3\"><a href=\"/o/r/1/a&amp;b#L3\">3</a><time>1m 7.3s</time><span>error: &lt;no&gt;</span></div>"
+            "<div class=\"l stderr bad\" id=\"L3\"><a href=\"/o/r/1/a&amp;b?from=1#L3\">3</a><time>1m 7.3s</time><span>error: &lt;no&gt;</span></div>"
         );
     }
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::callout::Callout;
 use super::html::{Html, Word};
 use super::layout::Layout;
-use super::lines::{Rows, is_error};
+use super::lines::{Rows, first_failure, window_of};
 use super::{build, render, row};
 use crate::address::{self, BuildKey};
 use crate::api::problem::Problem;
@@ -48,8 +48,10 @@ struct StepPage {
     raw_href: String,
     stream_href: String,
     is_live: bool,
+    is_over: bool,
     first_error: Option<u64>,
     earlier: Option<String>,
+    later: Option<String>,
     lines: Vec<Html>,
     end: Option<String>,
 }
@@ -88,31 +90,60 @@ pub(super) async fn show(
     drop(read);
     let step = stage.steps.iter().find(|other| other.number == StepNumber(step)).ok_or_else(|| Problem::not_found("step"))?;
     let id = StepId { build: found.id, stage: stage.number, step: step.number, attempt: step.attempt };
-    let count = front.logs.reader(id).line_count().await?;
-    let from = query.from.unwrap_or_else(|| count.saturating_sub(WINDOW - 1)).max(1);
-    let window = window(&front, id, from, WINDOW, "").await?;
-    render(&page(layout, &found, &stage, step, &window, (from, count)))
+    let log = LogView::new(&front, id, step.status, query.from).await?;
+    render(&page(layout, &found, &stage, step, &log))
 }
 
-fn page(
-    layout: Layout,
-    build: &Build,
-    stage: &Stage,
-    step: &Step,
-    (lines, position): &(Vec<Line>, u64),
-    (from, count): (u64, u64),
-) -> StepPage {
+/// What of a log is on the page.
+struct LogView {
+    /// Lines there are, in all.
+    count: u64,
+    from: u64,
+    lines: Vec<Line>,
+    /// Where to follow it from.
+    position: u64,
+    /// What comes is added.
+    is_live: bool,
+    first_error: Option<u64>,
+}
+
+impl LogView {
+    /// From the line that is asked for; else the end, or what led to the first failure where that is before.
+    async fn new(front: &Front, id: StepId, status: Status, asked: Option<u64>) -> Result<Self, Problem> {
+        let reader = front.logs.reader(id);
+        let count = reader.line_count().await?;
+        let has_failed = matches!(status, Status::Failure | Status::Error | Status::Killed);
+        // Damage somewhere in a log takes away a mark, not the page.
+        let first_error = if has_failed { first_failure(&reader).await.unwrap_or_default() } else { None };
+        let end = count.saturating_sub(WINDOW - 1).max(1);
+        let from = asked.unwrap_or_else(|| first_error.map_or(end, |line| end.min(window_of(line)))).max(1);
+        let (lines, position) = window(front, id, from, WINDOW, "").await?;
+        let is_end = lines.last().is_none_or(|line| line.number >= count);
+        // An old part of a log that grows stays as it is: the end may be a million lines away.
+        let is_live = !status.is_over() && (asked.is_none() || is_end);
+        Ok(Self { count, from, lines, position, is_live, first_error })
+    }
+
+    fn earlier(&self) -> Option<String> {
+        (self.from > 1).then(|| format!("?from={}", self.from.saturating_sub(WINDOW).max(1)))
+    }
+
+    fn later(&self) -> Option<String> {
+        let last = self.lines.last().map(|line| line.number).filter(|last| *last < self.count && !self.is_live)?;
+        Some(format!("?from={}", last + 1))
+    }
+}
+
+fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogView) -> StepPage {
     let name = &build.event.repository.name;
     let key = BuildKey::of(build);
     let href = |step: StepNumber| address::step(name, key, stage.number, step);
     let log = address::api_log(name, key, stage.number, step.number);
-    let is_live = !step.status.is_over();
     let mut layout = layout.titled(format!("{} · {} · {name} {key}", step.name, step.status)).at("builds");
     layout = layout.showing(step.status).live(format!("/api/v1/events?build={}", build.id));
-    if !is_live {
+    if step.status.is_over() {
         layout.live = None;
     }
-    let has_failed = matches!(step.status, Status::Failure | Status::Error | Status::Killed);
     StepPage {
         layout,
         owner: name.owner().to_owned(),
@@ -136,14 +167,16 @@ fn page(
             })
             .collect(),
         image: step.round.as_ref().and_then(|round| round.plan.containers.first()).map(|c: &Container| c.image.clone()),
-        count: format!("{count} line{}", if count == 1 { "" } else { "s" }),
+        count: format!("{} line{}", view.count, if view.count == 1 { "" } else { "s" }),
         raw_href: log.clone(),
-        stream_href: format!("{log}/stream?format=html&after={position}"),
-        is_live,
-        first_error: has_failed.then(|| lines.iter().find(|line| line.is_bad).map(|line| line.number)).flatten(),
-        earlier: (from > 1).then(|| format!("?from={}", from.saturating_sub(WINDOW).max(1))),
-        end: end(step, lines.is_empty()),
-        lines: lines.iter().map(|line| line.html.clone()).collect(),
+        stream_href: format!("{log}/stream?format=html&after={}", view.position),
+        is_live: view.is_live,
+        is_over: step.status.is_over(),
+        first_error: view.first_error,
+        earlier: view.earlier(),
+        later: view.later(),
+        end: end(step, view.lines.is_empty()),
+        lines: view.lines.iter().map(|line| line.html.clone()).collect(),
     }
 }
 
@@ -165,7 +198,6 @@ fn end(step: &Step, is_empty: bool) -> Option<String> {
 /// A row of a log.
 struct Line {
     number: u64,
-    is_bad: bool,
     html: Html,
 }
 
@@ -183,9 +215,6 @@ async fn window(front: &Front, id: StepId, from: u64, count: u64, href: &str) ->
     let wanted = usize::try_from(count.saturating_add(from - lead)).unwrap_or(usize::MAX);
     let page = reader.lines(lead, wanted).await?;
     let mut rows = Rows::new(href, reader.started_at().await?);
-    let lines = page.lines.iter().map(|line| {
-        let is_bad = is_error(&String::from_utf8_lossy(&line.text));
-        Line { number: line.number, is_bad, html: Html::trusted(rows.line(line).html) }
-    });
+    let lines = page.lines.iter().map(|line| Line { number: line.number, html: Html::trusted(rows.line(line).html) });
     Ok((lines.filter(|line| line.number >= from).collect(), page.position))
 }
