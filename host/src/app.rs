@@ -16,6 +16,7 @@ use crate::engine::docker::{Docker, DockerOptions};
 use crate::engine::dummy::Dummy;
 use crate::forge::Forge;
 use crate::log::LogStore;
+use crate::notify;
 use crate::plugins::Plugins;
 use crate::seal::Key;
 use crate::source::Mirrors;
@@ -55,8 +56,7 @@ impl App {
         let instance = store.instance_id().await?;
         let engine = open_engine(&config, instance)?;
         let cache = CacheOptions { dir: dir.join("aot"), key: Zeroizing::new(key.derive("aot").to_vec()) };
-        let host =
-            Host::new(HostOptions { cache: Some(cache), own_addresses: vec![config.server.listen], ..HostOptions::default() })?;
+        let host = Host::new(host_options(&config, cache))?;
         let plugins = Plugins::load(&config, &host, &store, &key).await.map_err(|bad| {
             let all: Vec<String> = bad.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("plugins cannot be loaded:\n  {}", all.join("\n  "))
@@ -84,6 +84,14 @@ impl App {
     pub fn build(&self, id: BuildId) -> Result<Build, StoreError> {
         self.store.read()?.build(id)?.ok_or(StoreError::NotFound("build"))
     }
+}
+
+fn host_options(config: &Config, cache: CacheOptions) -> HostOptions {
+    let usual = HostOptions::default();
+    // Calls of notifiers wait for others. They come on top, so that a policy finds a place while all of them hang.
+    let sending = u32::try_from(notify::places(config.notifiers.len())).unwrap_or(u32::MAX);
+    let max_running = usual.max_running.saturating_add(sending);
+    HostOptions { cache: Some(cache), own_addresses: vec![config.server.listen], max_running, ..usual }
 }
 
 fn open_engine(config: &Config, instance: uuid::Uuid) -> anyhow::Result<Arc<dyn Engine>> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use beespace_core::gogs;
-use beespace_core::ids::{BuildId, DeliveryId, NoticeId, StageId};
+use beespace_core::ids::{BuildId, DeliveryId, StageId};
 use beespace_core::intake::{self, Intake, Telling};
 use beespace_core::outcome::Reason;
 use beespace_core::verify;
@@ -17,6 +17,7 @@ use crate::resolve::{Resolved, resolve};
 use crate::store::StoreError;
 use crate::store::build::Prepared;
 use crate::store::delivery::{Deliveries as _, Settlement};
+use crate::store::outbox::Thread;
 use crate::worker::Trouble;
 use crate::{notify, prepare, run};
 
@@ -74,6 +75,6 @@ pub async fn run_stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
 ///
 /// # Errors
 /// [`Trouble::Wait`] until the next attempt.
-pub async fn send_notice(app: &App, id: NoticeId) -> Result<(), Trouble> {
-    notify::send(app, id).await
+pub async fn send_notice(app: &App, thread: Thread) -> Result<(), Trouble> {
+    notify::send(app, &thread).await
 }

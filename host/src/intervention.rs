@@ -4,7 +4,7 @@ use beespace_core::build::{Approver, Build, Stage};
 use beespace_core::digest::Digest;
 use beespace_core::ids::{BuildId, NoticeId, StageId};
 use beespace_core::intervention;
-use beespace_core::notice::{Notice, NoticeState};
+use beespace_core::notice::Notice;
 use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
 
@@ -13,7 +13,6 @@ use crate::api::problem::Problem;
 use crate::front::Front;
 use crate::store::StoreError;
 use crate::store::build::Builds as _;
-use crate::store::outbox::Notices as _;
 
 /// A person's answer to what waits for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,18 +107,7 @@ fn approves_nothing() -> Problem {
 /// # Errors
 /// [`Problem`]: not found, or conflict where it is on its way or has arrived.
 pub async fn replay_notice(front: &Front, id: NoticeId) -> Result<Notice, Problem> {
-    let notice = front.store.read()?.notice(id)?.ok_or_else(|| Problem::not_found("notice"))?;
-    if !matches!(notice.state, NoticeState::Dead | NoticeState::Suspended) {
-        return Err(Problem::conflict("Only a notice that was given up or suspended can be sent again."));
-    }
-    let now = front.now();
-    let change = move |notice: &mut Notice| {
-        notice.state = NoticeState::Pending;
-        (notice.attempts, notice.unknown_outcomes) = (0, 0);
-        notice.next_attempt_at = now;
-        notice.finished_at = None;
-    };
-    Ok(front.store.change_notice(id, None, change).await?)
+    Ok(front.store.replay_notice(id, front.now()).await?)
 }
 
 fn id_of(stage: &Stage) -> StageId {

@@ -1,65 +1,91 @@
-//! Sends what the outbox holds: at least once, in order within a thread, never in the way of a build.
-
-use std::time::Duration;
+//! Sends what the outbox holds: at least once, in order within a thread, never in the way of a build or of another notifier.
 
 use beespace_core::context::Context;
-use beespace_core::ids::NoticeId;
-use beespace_core::notice::{Notice, NoticeState, Receipt};
-use beespace_core::time::Timestamp;
+use beespace_core::notice::{Attempt, MAX_UNKNOWN, Notice, NoticeState, Receipt};
+use beespace_core::outcome::Reason;
+use beespace_core::policy::ErrorClass;
 use beespace_wasm::{NoticeInput, SendError};
 
 use crate::address;
 use crate::app::App;
 use crate::clock::now;
-use crate::store::outbox::Notices as _;
-use crate::store::queue::backoff;
+use crate::store::outbox::{Held, Notices as _, Thread};
 use crate::store::{Queue, StoreError};
 use crate::worker::Trouble;
 
-/// Attempts whose outcome nobody knows (trap, timeout, crash) before a notice is given up.
-const MAX_UNKNOWN: u32 = 5;
-/// How long a notice is tried at all.
-const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Notices of one binding that are under way at once. A receiver that hangs takes these places and no other's.
+pub const SENT_AT_ONCE: usize = 4;
 
-/// One attempt at a notice.
+/// Places to send from: each binding has its own.
+#[must_use]
+pub fn places(bindings: usize) -> usize {
+    // Notices of a binding that is gone need one, too.
+    SENT_AT_ONCE * (bindings + 1)
+}
+
+/// One attempt at the first notice of a thread.
 ///
 /// # Errors
 /// [`Trouble::Wait`] until the next attempt.
-pub async fn send(app: &App, id: NoticeId) -> Result<(), Trouble> {
-    let read = app.store.read()?;
-    let notice = read.notice(id)?.ok_or(StoreError::NotFound("notice"))?;
-    if notice.state != NoticeState::Pending {
-        return Ok(app.store.write(move |write| write.dequeue(Queue::Notice, id.0.as_bytes())).await?);
-    }
-    if let Some(before) = read.earlier_of_thread(&notice)? {
-        // It wakes this queue when it is through.
-        return Err(Trouble::Wait { until: before.next_attempt_at.max(now()) + Duration::from_secs(1) });
-    }
-    let Some(notifier) = app.plugins.notifiers.get(&notice.binding) else {
-        let message = format!("there is no notifier binding {:?} any more", notice.binding);
-        settle(app, &notice, NoticeState::Suspended, Some(message), None).await?;
-        return Ok(());
+pub async fn send(app: &App, thread: &Thread) -> Result<(), Trouble> {
+    let first = app.store.read()?.first_of_thread(thread)?;
+    let Some(notice) = first.filter(|first| first.state == NoticeState::Pending) else {
+        // Somebody settled it between our look and this one.
+        let key = thread.key();
+        return Ok(app.store.write(move |write| write.dequeue(Queue::Notice, &key)).await?);
     };
-    let notice = begin_attempt(app, &notice).await?;
-    let input = input(app, &notice)?;
-    drop(read);
-    match notifier.send(input).await.result {
-        Ok(receipt) => Ok(settle(app, &notice, NoticeState::Sent, None, Some(receipt)).await?),
-        Err(SendError::Permanent(message)) => Ok(settle(app, &notice, NoticeState::Dead, Some(message), None).await?),
-        Err(SendError::Misconfigured(message)) => Ok(settle(app, &notice, NoticeState::Suspended, Some(message), None).await?),
-        Err(SendError::Retry { after, reason }) => again(app, &notice, after, reason, false).await,
-        Err(SendError::Unknown(error)) => again(app, &notice, None, error.to_string(), true).await,
+    if notice.is_used_up() {
+        let last = notice.last_error.as_deref().unwrap_or("the server ended while it was sent");
+        let reason = Reason::new("dead-letter", format!("given up: nobody knows what came of {MAX_UNKNOWN} attempts; {last}"));
+        return Ok(give_up(app, thread.clone(), reason).await?);
     }
+    let (attempt, receipt) = attempt(app, &notice).await?;
+    let concluded = app.store.conclude_notice(notice.id, (attempt, receipt), now(), jitter()).await?;
+    if concluded.state == NoticeState::Pending {
+        return Err(Trouble::Wait { until: concluded.next_attempt_at });
+    }
+    app.metrics.notice(concluded.state.as_str());
+    Ok(())
 }
 
-/// Counts the attempt before it begins, so that a crash in the middle is counted as an unknown outcome.
-async fn begin_attempt(app: &App, notice: &Notice) -> Result<Notice, StoreError> {
-    app.store
-        .change_notice(notice.id, None, |notice| {
-            notice.attempts += 1;
-            notice.unknown_outcomes += 1;
-        })
-        .await
+/// The first notice of a thread is not tried any more; people see why and can replay it.
+///
+/// # Errors
+/// The store's.
+pub async fn give_up(app: &App, thread: Thread, reason: Reason) -> Result<(), StoreError> {
+    let buried = app.store.bury_notice(thread, reason.to_string(), now()).await?;
+    buried.iter().for_each(|notice| app.metrics.notice(notice.state.as_str()));
+    Ok(())
+}
+
+/// For people: nothing goes through a binding, why, and what to do.
+#[must_use]
+pub fn held_reason(binding: &str, held: &Held) -> Reason {
+    Reason::new("notifier-suspended", format!("nothing goes through notifier {binding:?}: {}", held.why)).help(
+        "mend it, in beespace.toml or at the receiver; then replay one of its notices, or restart the server, and all of them go on in \
+         order",
+    )
+}
+
+/// Calls the notifier once.
+async fn attempt(app: &App, notice: &Notice) -> Result<(Attempt, Option<Receipt>), StoreError> {
+    let Some(notifier) = app.plugins.notifiers.get(&notice.binding) else {
+        let message = format!("there is no notifier {:?} in the configuration any more", notice.binding);
+        return Ok((Attempt::Misconfigured(message), None));
+    };
+    let begun = app.store.begin_notice(notice.id).await?;
+    let attempt = match notifier.send(input(app, &begun)?).await.result {
+        Ok(receipt) => return Ok((Attempt::Sent, Some(receipt))),
+        Err(SendError::Retry { after, reason: why }) => Attempt::Retry { after, why },
+        Err(SendError::Permanent(why)) => Attempt::Permanent(why),
+        Err(SendError::Misconfigured(why)) => Attempt::Misconfigured(why),
+        // It was not called at all.
+        Err(SendError::Unknown(error)) if error.class == ErrorClass::Busy => {
+            Attempt::Retry { after: None, why: error.to_string() }
+        }
+        Err(SendError::Unknown(error)) => Attempt::Unknown(error.to_string()),
+    };
+    Ok((attempt, None))
 }
 
 fn input(app: &App, notice: &Notice) -> Result<NoticeInput, StoreError> {
@@ -77,56 +103,9 @@ fn input(app: &App, notice: &Notice) -> Result<NoticeInput, StoreError> {
     })
 }
 
-async fn settle(
-    app: &App,
-    notice: &Notice,
-    state: NoticeState,
-    error: Option<String>,
-    receipt: Option<Receipt>,
-) -> Result<(), StoreError> {
-    let at = now();
-    let settled = app.store.change_notice(notice.id, receipt, move |notice| {
-        notice.state = state;
-        notice.last_error.clone_from(&error);
-        notice.unknown_outcomes = notice.unknown_outcomes.saturating_sub(u32::from(state == NoticeState::Sent));
-        notice.finished_at = Some(at);
-    });
-    let settled = settled.await?;
-    app.metrics.notice(settled.state.as_str());
-    // The next one of the thread may go now.
-    app.store.wake(Queue::Notice);
-    Ok(())
-}
-
-/// Puts it off with growing pauses, or gives it up.
-async fn again(app: &App, notice: &Notice, after: Option<Duration>, why: String, unknown: bool) -> Result<(), Trouble> {
-    let given_up = if unknown { notice.unknown_outcomes >= MAX_UNKNOWN } else { now().since(notice.created_at) > MAX_AGE };
-    if given_up {
-        return Ok(settle(app, notice, NoticeState::Dead, Some(why), None).await?);
-    }
-    let until = next_attempt(now(), notice.attempts, after);
-    app.store
-        .change_notice(notice.id, None, move |notice| {
-            notice.last_error = Some(why.clone());
-            notice.next_attempt_at = until;
-            if !unknown {
-                notice.unknown_outcomes = notice.unknown_outcomes.saturating_sub(1);
-            }
-        })
-        .await?;
-    Err(Trouble::Wait { until })
-}
-
-/// Exponential, with full jitter over its upper half so that a service that comes back is not met by everything at once; a
-/// notifier's own wish holds within a second and an hour.
-fn next_attempt(now: Timestamp, attempt: u32, wish: Option<Duration>) -> Timestamp {
-    let pause = match wish {
-        Some(wish) => wish.clamp(Duration::from_secs(1), Duration::from_secs(3600)),
-        None => backoff(attempt),
-    };
+/// From 0 to 1. Without randomness there is none, which is only a nuisance.
+fn jitter() -> f64 {
     let mut random = [0; 2];
-    // Without randomness there is no jitter, which is only a nuisance.
     let _ = getrandom::fill(&mut random);
-    let share = f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX);
-    now + pause.mul_f64(0.5 + share / 2.0)
+    f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX)
 }

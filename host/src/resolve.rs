@@ -16,7 +16,6 @@ use url::Url;
 use crate::app::App;
 use crate::clock::now;
 use crate::source::{self, Checkout, CheckoutRequest, EntryKind, Mirror, Pin, SourceError};
-use crate::store::queue::backoff;
 use crate::store::repository::Repositories as _;
 use crate::worker::Trouble;
 
@@ -110,7 +109,7 @@ async fn wait_or_give_up(app: &App, build: &Build, error: &SourceError) -> Resul
     }
     // As old a wait, as long a pause: 1 s at first, 10 minutes at most.
     let attempt = (waited.as_secs().max(1).ilog2() / 2 + 1).min(6);
-    let pause = backoff(attempt);
+    let pause = beespace_core::time::backoff(attempt);
     let mut reason = error.reason();
     reason.message = format!("{}; next try in {} s", reason.message, pause.as_secs());
     app.store.explain_wait(build.id, reason).await?;

@@ -47,6 +47,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 pub async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
     let router = router(&app)?;
     workers::sweep(&app).await?;
+    // A start reads the configuration anew: what was wrong with a notifier may be mended.
+    app.store.release_bindings(now()).await?;
     let mut workers = workers::start(&app);
     tracing::info!(listen = %listener.local_addr()?, public_url = %app.config.server.public_url, "Beespace is ready");
     let served = axum::serve(listener, router).with_graceful_shutdown(app.stopping.clone().cancelled_owned());

@@ -1,7 +1,7 @@
 //! Takes rows that wait, a fair turn for each repository, and never the same row twice at once. Woken by the commit that queues a
 //! row, never by polling.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use beespace_core::outcome::Reason;
-use beespace_core::time::Timestamp;
+use beespace_core::time::{Timestamp, backoff};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -120,6 +120,8 @@ pub struct Worker {
     pub queue: Queue,
     /// Rows worked on at once.
     pub parallel: usize,
+    /// Of them, rows of one turn: where this is less, nobody who is slow has all the places.
+    pub parallel_of_turn: usize,
     pub duties: Duties,
     pub beat: Arc<Beat>,
     pub now: fn() -> Timestamp,
@@ -129,7 +131,7 @@ impl Worker {
     /// Works until `stopping`, then waits for the rows in hand.
     pub async fn serve(self, stopping: CancellationToken) {
         let worker = Arc::new(self);
-        let mut in_hand = HashSet::new();
+        let mut in_hand = HashMap::new();
         let mut turns = Turns::default();
         let mut tasks: JoinSet<Vec<u8>> = JoinSet::new();
         while !stopping.is_cancelled() {
@@ -149,7 +151,7 @@ impl Worker {
     /// Starts what is due and fits; says how long nothing will be due.
     async fn take_due(
         self: &Arc<Self>,
-        in_hand: &mut HashSet<Vec<u8>>,
+        in_hand: &mut HashMap<Vec<u8>, u64>,
         turns: &mut Turns,
         tasks: &mut JoinSet<Vec<u8>>,
     ) -> Duration {
@@ -162,11 +164,15 @@ impl Worker {
             }
         };
         let next = waiting.iter().map(|(_, row)| row.not_before).filter(|at| *at > now).min();
-        let due = waiting.into_iter().filter(|(id, row)| row.not_before <= now && !in_hand.contains(id));
+        let due = waiting.into_iter().filter(|(id, row)| row.not_before <= now && !in_hand.contains_key(id));
         let mut due: Vec<(u64, Vec<u8>, Waiting)> = due.map(|(id, row)| ((self.duties.turn_of)(&id), id, row)).collect();
-        while !due.is_empty() && in_hand.len() < self.parallel {
-            let (_, id, _) = due.remove(turns.next(&due));
-            in_hand.insert(id.clone());
+        while in_hand.len() < self.parallel {
+            due.retain(|(whose, ..)| in_hand.values().filter(|other| *other == whose).count() < self.parallel_of_turn);
+            if due.is_empty() {
+                break;
+            }
+            let (whose, id, _) = due.remove(turns.next(&due));
+            in_hand.insert(id.clone(), whose);
             tasks.spawn(Arc::clone(self).work_on(id));
         }
         for (_, id, _) in due {
@@ -205,7 +211,7 @@ impl Worker {
                     self.store.put_off(self.queue, id.to_vec(), now, Some(text), true).await?;
                     return self.give_up(id).await;
                 }
-                let until = now + queue::backoff(attempt);
+                let until = now + backoff(attempt);
                 self.store.put_off(self.queue, id.to_vec(), until, Some(format!("{error:#}")), true).await
             }
         }

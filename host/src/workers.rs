@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use beespace_core::build::Stage;
-use beespace_core::ids::{BuildId, DeliveryId, NoticeId, StageId};
-use beespace_core::notice::NoticeState;
+use beespace_core::ids::{BuildId, DeliveryId, StageId};
 use beespace_core::outcome::Reason;
 use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
@@ -14,32 +13,31 @@ use tokio::task::JoinSet;
 
 use crate::app::App;
 use crate::clock::now;
-use crate::flow;
 use crate::store::build::Builds as _;
 use crate::store::delivery::{Deliveries as _, Settlement};
-use crate::store::outbox::Notices as _;
+use crate::store::outbox::Thread;
 use crate::store::stage::stage_id_of_key;
 use crate::store::{Queue, StoreError};
 use crate::worker::{Duties, Trouble, Worker};
+use crate::{flow, notify};
 
 /// Builds prepared at once: mostly waiting for Gogs and git.
 const PREPARED_AT_ONCE: usize = 8;
-/// Notices sent at once: mostly waiting for others.
-const SENT_AT_ONCE: usize = 8;
 
 /// Starts all of them; they end when the server stops.
 pub fn start(app: &Arc<App>) -> JoinSet<()> {
     let capacity = usize::from(app.config.engine.capacity.get());
     let mut workers = JoinSet::new();
-    for (queue, parallel, duties) in [
-        (Queue::Delivery, 1, delivery_duties(app)),
-        (Queue::Prepare, PREPARED_AT_ONCE, prepare_duties(app)),
-        (Queue::Run, capacity, run_duties(app)),
-        (Queue::Notice, SENT_AT_ONCE, notice_duties(app)),
+    let sent_at_once = notify::places(app.plugins.notifiers.len());
+    for (queue, parallel, parallel_of_turn, duties) in [
+        (Queue::Delivery, 1, 1, delivery_duties(app)),
+        (Queue::Prepare, PREPARED_AT_ONCE, PREPARED_AT_ONCE, prepare_duties(app)),
+        (Queue::Run, capacity, capacity, run_duties(app)),
+        (Queue::Notice, sent_at_once, notify::SENT_AT_ONCE, notice_duties(app)),
     ] {
         let beat = app.beats.of(queue);
         beat.look(now());
-        let worker = Worker { store: app.store.clone(), queue, parallel, duties, beat, now };
+        let worker = Worker { store: app.store.clone(), queue, parallel, parallel_of_turn, duties, beat, now };
         workers.spawn(worker.serve(app.stopping.clone()));
     }
     workers.spawn(measure(Arc::clone(app)));
@@ -197,19 +195,19 @@ async fn explain_capacity(app: &App, id: StageId) {
 fn notice_duties(app: &Arc<App>) -> Duties {
     let turns = Arc::clone(app);
     Duties {
-        work: duty!(app, |app, key| flow::send_notice(&app, NoticeId(uuid(&key))).await),
-        bury: duty!(app, |app, key, reason| {
-            let at = now();
-            let bury = move |notice: &mut beespace_core::notice::Notice| {
-                notice.state = NoticeState::Dead;
-                notice.last_error = Some(reason.to_string());
-                notice.finished_at = Some(at);
-            };
-            app.store.change_notice(NoticeId(uuid(&key)), None, bury).await.map(drop)
+        work: duty!(app, |app, key| match Thread::of_key(&key) {
+            Some(thread) => flow::send_notice(&app, thread).await,
+            None => Err(unreadable_key()),
         }),
+        bury: duty!(app, |app, key, reason| match Thread::of_key(&key) {
+            Some(thread) => notify::give_up(&app, thread, reason).await,
+            None => app.store.write(move |write| write.dequeue(Queue::Notice, &key)).await,
+        }),
+        // A turn for each binding, whose receiver may be slow, and not for each repository, which is not to blame.
         turn_of: Box::new(move |key| {
-            let notice = turns.store.read().and_then(|read| read.notice(NoticeId(uuid(key))));
-            notice.ok().flatten().map_or(0, |notice| turn_of_build(&turns, notice.build))
+            let thread = Thread::of_key(key);
+            let place = thread.and_then(|thread| turns.plugins.notifiers.keys().position(|name| *name == thread.binding));
+            place.and_then(|place| u64::try_from(place).ok()).unwrap_or(u64::MAX)
         }),
         crowded_out: Box::new(|_| Box::pin(async {})),
     }

@@ -27,7 +27,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(gogs: &PracticeGogs) -> Self {
+    fn new(gogs: &PracticeGogs, settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // The port stays the same across kills: Gogs' hook names it.
         let address = free_address();
@@ -36,7 +36,7 @@ impl Server {
         std::fs::write(folder.path().join("token"), token).unwrap();
         let config = format!(
             "[server]\nlisten = \"{address}\"\nopen = true\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"{gogs_url}\"\n\
-             token_file = \"{}\"\n[engine]\nkind = \"docker\"\n",
+             token_file = \"{}\"\n{settings}\n",
             data.display(),
             folder.path().join("token").display()
         );
@@ -117,7 +117,7 @@ async fn killed_anywhere_every_push_builds_exactly_once_and_nothing_is_left() {
     let image = docker::image().await.unwrap();
     let gogs = PracticeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
-    let mut server = Server::new(&gogs);
+    let mut server = Server::new(&gogs, "[engine]\nkind = \"docker\"");
     server.start().await;
     let enabled = server.admin().post("/api/v1/repositories", &json!({ "name": REPO })).await.unwrap();
     assert!(enabled.status.is_success(), "{enabled:?}");
@@ -152,4 +152,38 @@ async fn killed_anywhere_every_push_builds_exactly_once_and_nothing_is_left() {
         let id = build["id"].as_str().unwrap().to_owned();
         wait("an engine without leftovers", async || left_over(&id).await.is_empty()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_that_ends_the_server_is_given_up_after_five_attempts() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let deadly = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = format!("http://{}", deadly.local_addr().unwrap());
+    let notifier = crate::notify::webhook("deadly", &format!("{host}/hook"), &host);
+    let mut server = Server::new(&gogs, &format!("[engine]\nkind = \"dummy\"\n{notifier}"));
+    server.start().await;
+    let secret = server
+        .admin()
+        .call(reqwest::Method::PUT, "/api/v1/secrets/key", &json!({ "value": "a-key-for-the-receiver" }))
+        .await
+        .unwrap();
+    assert!(secret.status.is_success(), "{secret:?}");
+    let enabled = server.admin().post("/api/v1/repositories", &json!({ "name": REPO })).await.unwrap();
+    assert!(enabled.status.is_success(), "{enabled:?}");
+    let pipeline = "steps:\n  - name: build\n    image: busybox\n";
+    gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], "Fill cells").await.unwrap();
+    for attempt in 1..=5 {
+        let arrives = tokio::time::timeout(PATIENCE, deadly.accept());
+        let connection = arrives.await.unwrap_or_else(|_| panic!("attempt {attempt} never came")).unwrap();
+        server.kill().await;
+        drop(connection);
+        server.start().await;
+    }
+    wait("the end of the notice", async || {
+        let Ok(answer) = server.admin().get("/api/v1/notices").await else { return false };
+        let notice = answer.json().unwrap_or_default()[0].clone();
+        notice["state"] == "dead" && notice["attempts"] == 5
+    })
+    .await;
 }

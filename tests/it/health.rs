@@ -40,7 +40,7 @@ fn worker(store: &Store, beats: &Beats, queue: Queue, now: fn() -> Timestamp, tu
         }),
         crowded_out: Box::new(|_| Box::pin(async {})),
     };
-    Worker { store: store.clone(), queue, parallel: 1, duties, beat: beats.of(queue), now }
+    Worker { store: store.clone(), queue, parallel: 1, parallel_of_turn: 1, duties, beat: beats.of(queue), now }
 }
 
 /// The pages of a server whose workers are those of `beats`.

@@ -19,11 +19,11 @@ use beespace_core::pipeline::{CloneOptions, Pipeline};
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 
-const NOW: Timestamp = Timestamp(1_000_000);
+pub const NOW: Timestamp = Timestamp(1_000_000);
 const REPOSITORY: RepositoryId = RepositoryId(7);
 
-struct World {
-    store: Store,
+pub struct World {
+    pub store: Store,
     folder: tempfile::TempDir,
 }
 
@@ -41,7 +41,7 @@ fn repository() -> Repository {
     }
 }
 
-async fn world() -> World {
+pub async fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
     store.change_repository(REPOSITORY, |_| Ok(repository())).await.unwrap();
@@ -105,7 +105,7 @@ fn stage(build: BuildId, status: Status) -> Stage {
     }
 }
 
-async fn build_of(world: &World, forge_id: &str, after: &'static str) -> BuildId {
+pub async fn build_of(world: &World, forge_id: &str, after: &'static str) -> BuildId {
     let accepted = world.store.accept_delivery(delivery(forge_id, after)).await.unwrap();
     let Accepted::New(id) = accepted else { panic!("{accepted:?}") };
     let build = BuildId(uuid::Uuid::now_v7());
@@ -114,7 +114,7 @@ async fn build_of(world: &World, forge_id: &str, after: &'static str) -> BuildId
     build
 }
 
-async fn with_stage(world: &World, build: BuildId, status: Status, notifiers: Notifiers) {
+pub async fn with_stage(world: &World, build: BuildId, status: Status, notifiers: Notifiers) {
     let row = world.store.read().unwrap().build(build).unwrap().unwrap();
     let prepared = Prepared::Stages { build: Box::new(row), stages: vec![stage(build, status)], decisions: vec![] };
     world.store.store_prepared(build, prepared, notifiers, NOW).await.unwrap();

@@ -1,12 +1,21 @@
 //! A fact for people, `beespace.notice/v1`, on its way to a notifier.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::build::{Build, Stage};
 use crate::digest::Document;
 use crate::ids::{BuildId, NoticeId};
 use crate::outcome::Reason;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, backoff};
+
+/// Attempts whose outcome nobody knows (trap, timeout, crash) before a notice is given up.
+pub const MAX_UNKNOWN: u32 = 5;
+/// How long a notice is tried at all.
+pub const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+/// A notifier's wish for the next attempt counts no less than this.
+const SHORTEST_WISH: Duration = Duration::from_secs(1);
 
 /// Name of the schema of a notice's subject.
 pub const SCHEMA: &str = "beespace.notice/v1";
@@ -45,6 +54,8 @@ pub struct Notice {
     pub idempotency_key: String,
     pub subject: Document,
     pub state: NoticeState,
+    /// Since when it is tried: its beginning, or the last time that a person or a start let it go again.
+    pub tried_since: Timestamp,
     /// Attempts begun.
     pub attempts: u32,
     /// Attempts whose outcome nobody knows (trap, timeout, crash).
@@ -63,8 +74,83 @@ pub enum NoticeState {
     Sent,
     /// Given up; a person can replay it.
     Dead,
-    /// The binding is misconfigured; waits until it is mended and replayed.
+    /// Its binding is misconfigured; waits in its place of the thread until the binding is let go again.
     Suspended,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attempt {
+    Sent,
+    /// Surely not delivered; not to be tried again before `after`, where it is given.
+    Retry {
+        after: Option<Duration>,
+        why: String,
+    },
+    /// Never to be tried again.
+    Permanent(String),
+    /// Nothing that the binding sends would arrive.
+    Misconfigured(String),
+    /// It may have arrived.
+    Unknown(String),
+}
+
+impl Notice {
+    /// Counts an attempt before it begins. Until its outcome is told it is one that nobody knows, so that an attempt which ends the
+    /// process is counted, too.
+    pub fn begin(&mut self) {
+        self.attempts += 1;
+        self.unknown_outcomes += 1;
+    }
+
+    /// Whether one more attempt would be one too many whose outcome nobody knows.
+    #[must_use]
+    pub fn is_used_up(&self) -> bool {
+        self.unknown_outcomes >= MAX_UNKNOWN
+    }
+
+    /// Takes note of what came of the attempt that [`Notice::begin`] counted. `jitter`, from 0 to 1, spreads the next ones, so that
+    /// a service that comes back is not met by everything at once.
+    pub fn conclude(&mut self, attempt: Attempt, now: Timestamp, jitter: f64) {
+        if !matches!(attempt, Attempt::Unknown(_)) {
+            self.unknown_outcomes = self.unknown_outcomes.saturating_sub(1);
+        }
+        let is_old = now.since(self.tried_since) > MAX_AGE;
+        let (state, wish, why) = match attempt {
+            Attempt::Sent => (NoticeState::Sent, None, None),
+            Attempt::Permanent(why) => (NoticeState::Dead, None, Some(why)),
+            Attempt::Misconfigured(why) => (NoticeState::Suspended, None, Some(why)),
+            Attempt::Retry { why, .. } if is_old => (NoticeState::Dead, None, Some(why)),
+            Attempt::Unknown(why) if self.is_used_up() => (NoticeState::Dead, None, Some(why)),
+            Attempt::Retry { after, why } => (NoticeState::Pending, after, Some(why)),
+            Attempt::Unknown(why) => (NoticeState::Pending, None, Some(why)),
+        };
+        self.state = state;
+        self.last_error = why;
+        match state {
+            NoticeState::Pending => self.next_attempt_at = now + pause(self.attempts, wish, jitter),
+            NoticeState::Sent | NoticeState::Dead => self.finished_at = Some(now),
+            NoticeState::Suspended => {}
+        }
+    }
+
+    /// Puts it on its way as if for the first time.
+    pub fn start_over(&mut self, now: Timestamp) {
+        self.state = NoticeState::Pending;
+        (self.attempts, self.unknown_outcomes) = (0, 0);
+        (self.tried_since, self.next_attempt_at) = (now, now);
+        self.finished_at = None;
+    }
+}
+
+/// Our own pause is shortened by up to half of it. A notifier's wish is a promise that somebody gave for it (`Retry-After`): it is
+/// kept, and only ever lengthened, by up to a quarter.
+fn pause(attempt: u32, wish: Option<Duration>, jitter: f64) -> Duration {
+    let jitter = jitter.clamp(0.0, 1.0);
+    match wish {
+        Some(wish) => wish.clamp(SHORTEST_WISH, MAX_AGE).mul_f64(1.0 + jitter / 4.0),
+        None => backoff(attempt).mul_f64(0.5 + jitter / 2.0),
+    }
 }
 
 impl NoticeState {
@@ -133,4 +219,81 @@ pub fn document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Document {
 
 fn text(reason: Option<&Reason>) -> Option<String> {
     reason.map(ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn notice() -> Notice {
+        Notice {
+            id: NoticeId(uuid::Uuid::nil()),
+            kind: NoticeKind::BuildFinished,
+            build: BuildId(uuid::Uuid::nil()),
+            binding: "hook".to_owned(),
+            thread: "build/7".to_owned(),
+            sequence: 1,
+            idempotency_key: "0123".to_owned(),
+            subject: Document::new(SCHEMA, &serde_json::Value::Null),
+            state: NoticeState::Pending,
+            tried_since: NOW,
+            attempts: 0,
+            unknown_outcomes: 0,
+            last_error: None,
+            next_attempt_at: NOW,
+            created_at: NOW,
+            finished_at: None,
+        }
+    }
+
+    fn busy(after: Option<Duration>) -> Attempt {
+        Attempt::Retry { after, why: "busy".to_owned() }
+    }
+
+    #[test]
+    fn a_wish_is_never_undercut() {
+        let minute = Duration::from_secs(60);
+        for jitter in [0.0, 0.5, 1.0] {
+            let mut notice = notice();
+            notice.begin();
+            notice.conclude(busy(Some(minute)), NOW, jitter);
+            assert_eq!(notice.state, NoticeState::Pending);
+            let pause = notice.next_attempt_at.since(NOW);
+            assert!(pause >= minute && pause <= minute.mul_f64(1.25), "{pause:?}");
+        }
+    }
+
+    #[test]
+    fn pauses_grow_are_spread_and_end() {
+        for (attempt, longest) in [(1, 1), (2, 4), (3, 16), (4, 64), (5, 256), (6, 600), (60, 600)] {
+            let longest = Duration::from_secs(longest);
+            assert_eq!(pause(attempt, None, 1.0), longest, "attempt {attempt}");
+            assert_eq!(pause(attempt, None, 0.0), longest / 2, "attempt {attempt}");
+        }
+        let mut old = notice();
+        old.begin();
+        old.conclude(busy(None), NOW + MAX_AGE + Duration::from_secs(1), 0.0);
+        assert_eq!((old.state, old.last_error.as_deref()), (NoticeState::Dead, Some("busy")));
+    }
+
+    #[test]
+    fn the_fifth_outcome_that_nobody_knows_is_the_last() {
+        let mut notice = notice();
+        for attempt in 1..=MAX_UNKNOWN {
+            assert!(!notice.is_used_up(), "before attempt {attempt}");
+            notice.begin();
+            // One that is known in between changes nothing.
+            notice.conclude(busy(None), NOW, 0.0);
+            notice.begin();
+            notice.conclude(Attempt::Unknown("it trapped".to_owned()), NOW, 0.0);
+        }
+        assert_eq!(notice.state, NoticeState::Dead);
+        let mut crashed = self::notice();
+        (0..MAX_UNKNOWN).for_each(|_| crashed.begin());
+        assert!(crashed.is_used_up(), "attempts that ended the process count as well");
+        crashed.start_over(NOW);
+        assert!(!crashed.is_used_up());
+    }
 }

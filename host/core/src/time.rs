@@ -23,3 +23,9 @@ impl std::ops::Add<Duration> for Timestamp {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 }
+
+/// The pause after the n-th failed attempt: 1 s, 4 s, 16 s, … at most 10 min.
+#[must_use]
+pub fn backoff(attempt: u32) -> Duration {
+    Duration::from_secs(4_u64.saturating_pow(attempt.saturating_sub(1))).min(Duration::from_secs(600))
+}

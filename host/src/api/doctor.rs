@@ -11,6 +11,8 @@ use utoipa::ToSchema;
 use super::problem::Problem;
 use crate::disk;
 use crate::front::Front;
+use crate::notify;
+use crate::store::outbox::{Held, Notices as _};
 use crate::store::repository::Repository;
 
 /// One thing that was looked at.
@@ -46,6 +48,8 @@ pub(super) async fn examine(State(front): State<Arc<Front>>) -> Result<Json<Vec<
     findings.extend(engine(&front).await);
     findings.push(disk(&front));
     findings.extend(front.plugins.iter().map(plugin));
+    let held = read.held_bindings()?;
+    findings.extend(held.iter().filter(|(binding, _)| front.notifiers.contains(binding)).map(notifier));
     for repository in &enabled {
         findings.push(rights(&front, repository).await);
         findings.push(hook(&front, repository).await);
@@ -92,6 +96,12 @@ fn disk(front: &Front) -> Finding {
 fn plugin(plugin: &Plugin) -> Finding {
     let detail = format!("{} {} is loaded, {}", plugin.manifest.name, plugin.manifest.version, plugin.component);
     Finding::good(format!("plugin {}", plugin.binding), detail)
+}
+
+/// One that is bound, and through which nothing goes.
+fn notifier((binding, held): &(String, Held)) -> Finding {
+    let reason = notify::held_reason(binding, held);
+    Finding::bad(format!("notifier {binding}"), reason.message, reason.help)
 }
 
 /// What the token's user may do in the repository.

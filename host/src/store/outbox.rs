@@ -1,19 +1,69 @@
 //! Notices on their way. Written in the transaction of what they tell of; sent at least once, in order within a thread.
+//!
+//! A thread is what one binding says of one build. Its notices stand in line ([`NOTICE_OF_THREAD`]); what waits in the queue is the
+//! thread, for the first of its line. The transaction that settles a notice takes it out of the line and lets the next one step
+//! forward. A binding that is misconfigured is **held**: what it has to say keeps its place, outside the queue, until a start or a
+//! person lets it go again.
 
 use beespace_core::build::{Build, Stage};
 use beespace_core::digest::Digest;
 use beespace_core::ids::NoticeId;
-use beespace_core::notice::{self, Notice, NoticeKind, NoticeState, Receipt};
+use beespace_core::notice::{self, Attempt, Notice, NoticeKind, NoticeState, Receipt};
 use beespace_core::run_event::RunEvent;
 use beespace_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::build::Notifiers;
-use super::tables::{Key, NOTICE, NOTICE_SEQUENCE, RECEIPT, last_id};
+use super::tables::{BINDING_HELD, Key, NOTICE, NOTICE_OF_THREAD, NOTICE_SEQUENCE, RECEIPT, last_id};
 use super::transaction::{Order, Read, Rows, Write};
-use super::{Queue, Store, StoreError};
+use super::{Queue, Store, StoreError, row};
+
+/// Notices that go one at a time, in order: one binding's word on one build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thread {
+    pub binding: String,
+    pub name: String,
+}
+
+impl Thread {
+    /// The thread that a notice belongs to.
+    #[must_use]
+    pub fn of(notice: &Notice) -> Self {
+        Self { binding: notice.binding.clone(), name: notice.thread.clone() }
+    }
+
+    /// The thread that waits under this key of [`Queue::Notice`]; none where the key is not one of ours.
+    #[must_use]
+    pub fn of_key(key: &[u8]) -> Option<Self> {
+        let mut texts = key.split(|byte| *byte == 0).map(|text| String::from_utf8(text.to_vec()).ok());
+        let (binding, name, end) = (texts.next()??, texts.next()??, texts.next()??);
+        (end.is_empty() && texts.next().is_none()).then_some(Self { binding, name })
+    }
+
+    /// Its key in [`Queue::Notice`].
+    #[must_use]
+    pub fn key(&self) -> Vec<u8> {
+        thread_key(&self.binding, &self.name).as_slice().to_vec()
+    }
+}
+
+/// Why nothing goes through a binding, and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub why: String,
+    pub since: Timestamp,
+}
 
 fn thread_key(binding: &str, thread: &str) -> Key {
     Key::new().text(binding).text(thread)
+}
+
+fn place_key(notice: &Notice) -> Key {
+    thread_key(&notice.binding, &notice.thread).u64(notice.sequence)
+}
+
+fn binding_key(binding: &str) -> Key {
+    Key::new().text(binding)
 }
 
 /// What both kinds of transaction can tell of notices.
@@ -31,10 +81,51 @@ pub trait Notices: Rows + Sized {
     fn receipt(&self, binding: &str, thread: &str) -> Result<Option<Receipt>, StoreError> {
         self.row(RECEIPT, "receipt", thread_key(binding, thread).as_slice())
     }
+
+    /// The notice whose turn it is in a thread.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    fn first_of_thread(&self, thread: &Thread) -> Result<Option<Notice>, StoreError> {
+        let first = in_line(self, &thread_key(&thread.binding, &thread.name), 1)?;
+        first.first().map_or(Ok(None), |id| self.notice(*id))
+    }
+
+    /// Why nothing goes through a binding; none: it is free.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    fn held(&self, binding: &str) -> Result<Option<Held>, StoreError> {
+        self.row(BINDING_HELD, "binding_held", binding_key(binding).as_slice())
+    }
+
+    /// Every binding that is held.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    fn held_bindings(&self) -> Result<Vec<(String, Held)>, StoreError> {
+        let mut held = Vec::new();
+        self.walk(BINDING_HELD, &[], None, Order::OldestFirst, &mut |key, value| {
+            let name = String::from_utf8_lossy(key.strip_suffix(&[0]).unwrap_or(key)).into_owned();
+            held.push((name, row::decode("binding_held", value)?));
+            Ok(true)
+        })?;
+        Ok(held)
+    }
 }
 
 impl Notices for Read {}
 impl Notices for Write<'_> {}
+
+/// Notices that stand in line under `prefix`, by thread and place.
+fn in_line(rows: &impl Rows, prefix: &Key, limit: usize) -> Result<Vec<NoticeId>, StoreError> {
+    let mut ids = Vec::new();
+    rows.walk(NOTICE_OF_THREAD, prefix.as_slice(), None, Order::OldestFirst, &mut |_, id| {
+        ids.extend(last_id(id).map(NoticeId));
+        Ok(ids.len() < limit)
+    })?;
+    Ok(ids)
+}
 
 impl Read {
     /// Notices, newest first; `after` is the last id of the page before.
@@ -53,27 +144,6 @@ impl Read {
     }
 }
 
-impl Read {
-    /// An earlier notice of the same binding and thread that is still on its way.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the store cannot be read.
-    pub fn earlier_of_thread(&self, notice: &Notice) -> Result<Option<Notice>, StoreError> {
-        let waiting = self.waiting(Queue::Notice)?;
-        let ids = waiting.iter().filter_map(|(key, _)| last_id(key)).map(NoticeId);
-        for id in ids.filter(|id| *id != notice.id) {
-            let other = self.notice(id)?;
-            let is_before = |other: &Notice| {
-                other.binding == notice.binding && other.thread == notice.thread && other.sequence < notice.sequence
-            };
-            if let Some(other) = other.filter(is_before) {
-                return Ok(Some(other));
-            }
-        }
-        Ok(None)
-    }
-}
-
 impl Write<'_> {
     /// Writes one notice for each binding.
     pub(super) fn notify(
@@ -85,22 +155,23 @@ impl Write<'_> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let subject = notice::document(kind, build, stages);
-        let thread = format!("build/{}", build.id);
+        let name = format!("build/{}", build.id);
         for binding in notifiers.iter() {
-            let id = NoticeId(uuid::Uuid::now_v7());
-            let sequence = self.next_sequence(binding, &thread)?;
+            let thread = Thread { binding: binding.clone(), name: name.clone() };
+            let sequence = self.next_sequence(&thread)?;
             let key =
                 Digest::of_parts([build.id.0.as_bytes(), kind.as_str().as_bytes(), &sequence.to_be_bytes(), binding.as_bytes()]);
-            let notice = Notice {
-                id,
+            let mut notice = Notice {
+                id: NoticeId(uuid::Uuid::now_v7()),
                 kind,
                 build: build.id,
-                binding: binding.clone(),
-                thread: thread.clone(),
+                binding: thread.binding.clone(),
+                thread: thread.name.clone(),
                 sequence,
                 idempotency_key: key.hex(),
                 subject: subject.clone(),
                 state: NoticeState::Pending,
+                tried_since: now,
                 attempts: 0,
                 unknown_outcomes: 0,
                 last_error: None,
@@ -108,17 +179,25 @@ impl Write<'_> {
                 created_at: now,
                 finished_at: None,
             };
+            if let Some(held) = self.held(binding)? {
+                suspend(&mut notice, &held.why);
+            }
+            let is_first = self.first_of_thread(&thread)?.is_none();
             self.put_notice(&notice)?;
-            self.enqueue(Queue::Notice, id.0.as_bytes(), now)?;
+            self.stand_in_line(&notice)?;
+            // The row of a thread that waits already keeps its time and its count.
+            if is_first {
+                self.step_forward(&thread)?;
+            }
         }
         Ok(())
     }
 
-    fn next_sequence(&self, binding: &str, thread: &str) -> Result<u64, StoreError> {
-        let key = thread_key(binding, thread);
-        let last: Option<u64> = self.row(NOTICE_SEQUENCE, "notice_sequence", key.as_slice())?;
+    fn next_sequence(&self, thread: &Thread) -> Result<u64, StoreError> {
+        let key = thread.key();
+        let last: Option<u64> = self.row(NOTICE_SEQUENCE, "notice_sequence", &key)?;
         let next = last.unwrap_or_default() + 1;
-        self.put(NOTICE_SEQUENCE, "notice_sequence", key.as_slice(), &next)?;
+        self.put(NOTICE_SEQUENCE, "notice_sequence", &key, &next)?;
         Ok(next)
     }
 
@@ -126,31 +205,173 @@ impl Write<'_> {
         self.announce(RunEvent::NoticeChanged { notice: notice.id, state: notice.state });
         self.put(NOTICE, "notice", notice.id.0.as_bytes(), notice)
     }
+
+    fn stand_in_line(&self, notice: &Notice) -> Result<(), StoreError> {
+        self.put_bytes(NOTICE_OF_THREAD, place_key(notice).as_slice(), notice.id.0.as_bytes())
+    }
+
+    /// Queues the thread for the first of its line, or takes it out of the queue where nobody may go.
+    fn step_forward(&self, thread: &Thread) -> Result<(), StoreError> {
+        match self.first_of_thread(thread)?.filter(|first| first.state == NoticeState::Pending) {
+            Some(first) => self.enqueue(Queue::Notice, &thread.key(), first.next_attempt_at),
+            None => self.dequeue(Queue::Notice, &thread.key()),
+        }
+    }
+
+    /// The notice leaves its line, and the next one may go at once.
+    fn leave_line(&self, notice: &Notice) -> Result<(), StoreError> {
+        self.remove(NOTICE_OF_THREAD, place_key(notice).as_slice())?;
+        self.step_forward(&Thread::of(notice))
+    }
+
+    /// Writes what a notice has become by an attempt, with all that follows from it for its thread and its binding.
+    fn settle_notice(&self, mut notice: Notice, now: Timestamp) -> Result<Notice, StoreError> {
+        if notice.state == NoticeState::Pending
+            && let Some(held) = self.held(&notice.binding)?
+        {
+            // The binding was held while this one was under way.
+            suspend(&mut notice, &held.why);
+        }
+        self.put_notice(&notice)?;
+        match notice.state {
+            // The worker puts the thread off to the next attempt.
+            NoticeState::Pending => {}
+            NoticeState::Sent | NoticeState::Dead => self.leave_line(&notice)?,
+            NoticeState::Suspended => self.hold(&notice, now)?,
+        }
+        Ok(notice)
+    }
+
+    /// Nothing goes through the binding of `notice` from now on, for the reason that it met.
+    fn hold(&self, notice: &Notice, now: Timestamp) -> Result<(), StoreError> {
+        let key = binding_key(&notice.binding);
+        let held = match self.held(&notice.binding)? {
+            Some(held) => held,
+            None => Held { why: notice.last_error.clone().unwrap_or_default(), since: now },
+        };
+        self.put(BINDING_HELD, "binding_held", key.as_slice(), &held)?;
+        for mut waiting in self.waiting_of_binding(&notice.binding)? {
+            if waiting.state == NoticeState::Pending {
+                suspend(&mut waiting, &held.why);
+                self.put_notice(&waiting)?;
+            }
+            self.dequeue(Queue::Notice, &Thread::of(&waiting).key())?;
+        }
+        Ok(())
+    }
+
+    /// Lets a held binding go again: what stands in its lines begins anew, in order.
+    fn release(&self, binding: &str, now: Timestamp) -> Result<(), StoreError> {
+        if !self.remove(BINDING_HELD, binding_key(binding).as_slice())? {
+            return Ok(());
+        }
+        for mut waiting in self.waiting_of_binding(binding)? {
+            if waiting.state == NoticeState::Suspended {
+                waiting.start_over(now);
+                self.put_notice(&waiting)?;
+            }
+            self.step_forward(&Thread::of(&waiting))?;
+        }
+        Ok(())
+    }
+
+    fn waiting_of_binding(&self, binding: &str) -> Result<Vec<Notice>, StoreError> {
+        let ids = in_line(self, &binding_key(binding), usize::MAX)?;
+        ids.into_iter().filter_map(|id| self.notice(id).transpose()).collect()
+    }
+}
+
+/// Keeps a notice back because of its binding.
+fn suspend(notice: &mut Notice, why: &str) {
+    notice.state = NoticeState::Suspended;
+    notice.last_error = Some(format!("its notifier is suspended: {why}"));
 }
 
 impl Store {
-    /// Changes a notice; one that is no longer pending leaves the queue, one that became pending joins it.
+    /// Counts an attempt before it begins. The count of the queue stays as it is.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError`] where the store cannot be written.
-    pub async fn change_notice(
+    pub async fn begin_notice(&self, id: NoticeId) -> Result<Notice, StoreError> {
+        self.write(move |write| {
+            let mut notice = write.notice(id)?.ok_or(StoreError::NotFound("notice"))?;
+            notice.begin();
+            write.put_notice(&notice)?;
+            Ok(notice)
+        })
+        .await
+    }
+
+    /// Writes what came of an attempt. A notice that is settled by it makes place for the next of its thread in the same
+    /// transaction; one that finds its binding misconfigured holds all that the binding has to say.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError`] where the store cannot be written.
+    pub async fn conclude_notice(
         &self,
         id: NoticeId,
-        receipt: Option<Receipt>,
-        change: impl Fn(&mut Notice) + Send + 'static,
+        (attempt, receipt): (Attempt, Option<Receipt>),
+        now: Timestamp,
+        jitter: f64,
     ) -> Result<Notice, StoreError> {
         self.write(move |write| {
             let mut notice = write.notice(id)?.ok_or(StoreError::NotFound("notice"))?;
-            change(&mut notice);
-            write.put_notice(&notice)?;
+            notice.conclude(attempt.clone(), now, jitter);
             if let Some(receipt) = &receipt {
-                write.put(RECEIPT, "receipt", thread_key(&notice.binding, &notice.thread).as_slice(), receipt)?;
+                write.put(RECEIPT, "receipt", &Thread::of(&notice).key(), receipt)?;
             }
-            match notice.state {
-                NoticeState::Pending => write.enqueue(Queue::Notice, id.0.as_bytes(), notice.next_attempt_at)?,
-                _ => write.dequeue(Queue::Notice, id.0.as_bytes())?,
+            write.settle_notice(notice, now)
+        })
+        .await
+    }
+
+    /// Gives up the first notice of a thread, and lets the next one go. A thread without any leaves the queue.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub async fn bury_notice(&self, thread: Thread, why: String, now: Timestamp) -> Result<Option<Notice>, StoreError> {
+        self.write(move |write| {
+            let Some(mut notice) = write.first_of_thread(&thread)? else {
+                write.dequeue(Queue::Notice, &thread.key())?;
+                return Ok(None);
+            };
+            notice.state = NoticeState::Dead;
+            notice.last_error = Some(why.clone());
+            notice.finished_at = Some(now);
+            write.settle_notice(notice, now).map(Some)
+        })
+        .await
+    }
+
+    /// Sends a notice again that was given up, or kept back. A binding that was held is let go by it: who replays has mended it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] where the notice is on its way or has arrived.
+    pub async fn replay_notice(&self, id: NoticeId, now: Timestamp) -> Result<Notice, StoreError> {
+        self.write(move |write| {
+            let mut notice = write.notice(id)?.ok_or(StoreError::NotFound("notice"))?;
+            if !matches!(notice.state, NoticeState::Dead | NoticeState::Suspended) {
+                let text = "Only a notice that was given up or suspended can be sent again.";
+                return Err(StoreError::Conflict(text.to_owned()));
             }
+            notice.start_over(now);
+            write.put_notice(&notice)?;
+            write.stand_in_line(&notice)?;
+            write.release(&notice.binding, now)?;
+            write.step_forward(&Thread::of(&notice))?;
             Ok(notice)
+        })
+        .await
+    }
+
+    /// Lets every held binding go again.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub async fn release_bindings(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |write| {
+            let held = write.held_bindings()?;
+            held.into_iter().try_for_each(|(binding, _)| write.release(&binding, now))
         })
         .await
     }

@@ -1,8 +1,6 @@
 //! Rows that wait for a worker. Taking one counts an attempt before the work begins, so that a row which kills the server is
 //! counted too; after the fifth it ends as a dead letter that people see and can replay.
 
-use std::time::Duration;
-
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -162,10 +160,4 @@ impl Store {
         })
         .await
     }
-}
-
-/// The pause after the n-th failed attempt: 1 s, 4 s, 16 s, … at most 10 min.
-#[must_use]
-pub fn backoff(attempt: u32) -> Duration {
-    Duration::from_secs(4_u64.saturating_pow(attempt.saturating_sub(1))).min(Duration::from_secs(600))
 }

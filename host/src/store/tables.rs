@@ -50,6 +50,10 @@ tables! {
     DECISION_OF_BUILD = "decision_of_build",
     /// notice id → row.
     NOTICE = "notice",
+    /// binding, thread, sequence → notice id: those that are not settled, in line.
+    NOTICE_OF_THREAD = "notice_of_thread",
+    /// binding → why nothing goes through it.
+    BINDING_HELD = "binding_held",
     /// binding, thread → what the notifier returned last.
     RECEIPT = "receipt",
     /// binding, thread → the last sequence number given.

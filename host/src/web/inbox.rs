@@ -10,14 +10,17 @@ use beespace_core::ids::{DeliveryId, NoticeId};
 use beespace_core::notice::{Notice, NoticeState};
 use beespace_core::time::Timestamp;
 
+use super::callout::Callout;
 use super::html::{self, Html};
 use super::layout::Layout;
 use super::{ListQuery, ROWS, render, row};
 use crate::address;
 use crate::api::problem::Problem;
 use crate::front::Front;
+use crate::notify;
 use crate::store::build::Builds as _;
 use crate::store::delivery::{Delivery, Fate};
+use crate::store::outbox::{Held, Notices as _};
 use crate::store::repository::Repositories as _;
 use crate::store::{Read, StoreError};
 
@@ -46,6 +49,8 @@ struct DeliveryRow {
 #[template(path = "notices.html")]
 struct NoticesPage {
     layout: Layout,
+    /// Notifiers that are suspended.
+    callouts: Vec<Callout>,
     rows: Vec<NoticeRow>,
     older: Option<String>,
 }
@@ -124,7 +129,20 @@ pub(super) async fn notices(
     let older = all.last().filter(|_| has_more).map(|last| row::older("/-/notices", None, &last.id.to_string()));
     let now = front.now();
     let rows = all.iter().map(|notice| notice_row(&read, notice, now)).collect::<Result<_, _>>()?;
-    render(&NoticesPage { layout: layout.titled("Notices").at("notices").live("/api/v1/events"), rows, older })
+    let callouts = read.held_bindings()?.iter().map(|(binding, held)| suspended(binding, held)).collect();
+    render(&NoticesPage { layout: layout.titled("Notices").at("notices").live("/api/v1/events"), callouts, rows, older })
+}
+
+fn suspended(binding: &str, held: &Held) -> Callout {
+    let reason = notify::held_reason(binding, held);
+    Callout {
+        status: "blocked",
+        icon: html::icon("blocked"),
+        title: "A notifier is suspended".to_owned(),
+        message: reason.message,
+        parts: Vec::new(),
+        help: reason.help,
+    }
 }
 
 fn notice_row(read: &Read, notice: &Notice, now: Timestamp) -> Result<NoticeRow, StoreError> {

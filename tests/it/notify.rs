@@ -1,0 +1,142 @@
+//! Notifiers whose receiver hangs, is misconfigured, or brings the server down.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use beespace_core::notice::{Notice, NoticeState};
+use beespace_core::status::Status;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::gogs::PracticeGogs;
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+const REPO: &str = "ada/hive";
+const ENGINE: &str = "[engine]\nkind = \"dummy\"\n";
+
+/// A notifier that posts to `url`, of the server at `host`.
+pub fn webhook(name: &str, url: &str, host: &str) -> String {
+    format!(
+        "[[notifier]]\nname = \"{name}\"\nplugin = \"notify-webhook\"\nsettings = {{ url = \"{url}\", secret = \"key\" }}\n\
+         grants = {{ hosts = [{{ url = \"{host}\", addresses = \"loopback\" }}], secrets = [\"key\"] }}\n"
+    )
+}
+
+async fn world(gogs: &PracticeGogs, notifiers: &str) -> Beespace {
+    gogs.create_repository(REPO).await.unwrap();
+    let beespace = Beespace::start(gogs, &format!("{ENGINE}{notifiers}")).await.unwrap();
+    beespace.set_secret("key", "a-key-for-the-receiver").await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    beespace
+}
+
+async fn build(gogs: &PracticeGogs, beespace: &Beespace, number: u64) {
+    let file = format!("name: p{number}\nsteps:\n  - name: build\n    image: busybox\n");
+    gogs.push(REPO, "main", &[(".beespace.yml", &file)], "Fill cells").await.unwrap();
+    assert_eq!(beespace.finished(REPO, number).await.unwrap().status, Status::Success);
+}
+
+/// Oldest first.
+fn notices(beespace: &Beespace, binding: &str) -> anyhow::Result<Vec<Notice>> {
+    let mut notices = beespace.app.store.read()?.notices(None, None, 1_000)?;
+    notices.retain(|notice| notice.binding == binding);
+    notices.reverse();
+    Ok(notices)
+}
+
+/// Takes connections and never says a word. Tells its address, and how many it had at once at most.
+async fn silent() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (open, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let told = most.clone();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let open = open.clone();
+            tokio::spawn(async move {
+                // Ends where the other side gives up.
+                let _ = tokio::io::copy(&mut connection, &mut tokio::io::sink()).await;
+                open.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    (address, told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_hangs_takes_no_places_of_others() {
+    const BUILDS: usize = 12;
+    let (hangs, most) = silent().await;
+    let gogs = PracticeGogs::start().await.unwrap();
+    let notifiers = [webhook("hangs", &format!("{hangs}/hook"), &hangs), webhook("inbox", &gogs.inbox_url("team"), gogs.url())];
+    let beespace = world(&gogs, &notifiers.concat()).await;
+    for number in 1..=BUILDS {
+        build(&gogs, &beespace, number.try_into().unwrap()).await;
+    }
+    let sent = beespace.when("every notice of the other", async || {
+        let inbox = notices(&beespace, "inbox")?;
+        Ok(inbox.iter().all(|notice| notice.state == NoticeState::Sent).then_some(inbox))
+    });
+    assert_eq!(sent.await.unwrap().len(), BUILDS);
+    let hanging = notices(&beespace, "hangs").unwrap();
+    assert_eq!(hanging.iter().filter(|notice| notice.state == NoticeState::Pending).count(), BUILDS);
+    assert_eq!(most.load(Ordering::SeqCst), beespace::notify::SENT_AT_ONCE, "the silent one has its own places, and no more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_misconfigured_notifier_is_suspended_says_so_and_goes_on_in_order_once_mended() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.set_inbox_status("team", 401);
+    let beespace = world(&gogs, &webhook("inbox", &gogs.inbox_url("team"), gogs.url())).await;
+    build(&gogs, &beespace, 1).await;
+    let suspended = beespace.when("the first notice to be suspended", async || {
+        Ok(notices(&beespace, "inbox")?.into_iter().next().filter(|notice| notice.state == NoticeState::Suspended))
+    });
+    let first = suspended.await.unwrap();
+    for number in 2..=3 {
+        build(&gogs, &beespace, number).await;
+    }
+    let all = notices(&beespace, "inbox").unwrap();
+    assert!(all.iter().all(|notice| notice.state == NoticeState::Suspended), "{all:#?}");
+    assert_eq!(gogs.inbox("team").len(), 1, "one refusal is enough to know");
+
+    let admin = beespace.admin().unwrap();
+    let findings = admin.get("/api/v1/doctor").await.unwrap().json().unwrap();
+    let finding = findings.as_array().unwrap().iter().find(|finding| finding["part"] == "notifier inbox").unwrap();
+    assert_eq!(finding["is_good"], Value::Bool(false));
+    assert!(finding["detail"].as_str().unwrap().contains("401"), "{finding}");
+    let session = beespace.anonymous().signed_in(&beespace.admin_token().unwrap()).await.unwrap();
+    let page = session.get("/-/notices").await.unwrap().body;
+    assert!(page.contains("A notifier is suspended") && page.contains("401"), "{page}");
+
+    gogs.set_inbox_status("team", 200);
+    let replayed = admin.post(&format!("/api/v1/notices/{}/replay", first.id), &serde_json::json!({})).await.unwrap();
+    assert!(replayed.status.is_success(), "{replayed:?}");
+    gogs.inbox_with("team", 4).await.unwrap();
+    beespace
+        .when("all to be sent", async || {
+            let all = notices(&beespace, "inbox")?;
+            Ok(all.iter().all(|notice| notice.state == NoticeState::Sent).then_some(()))
+        })
+        .await
+        .unwrap();
+    assert!(!session.get("/-/notices").await.unwrap().body.contains("A notifier is suspended"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_notifier_is_tried_again_by_a_start() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.set_inbox_status("team", 404);
+    let beespace = world(&gogs, &webhook("inbox", &gogs.inbox_url("team"), gogs.url())).await;
+    build(&gogs, &beespace, 1).await;
+    beespace
+        .when("the notice to be suspended", async || {
+            Ok(notices(&beespace, "inbox")?.iter().any(|notice| notice.state == NoticeState::Suspended).then_some(()))
+        })
+        .await
+        .unwrap();
+    let moved = webhook("inbox", &gogs.inbox_url("other"), gogs.url());
+    let beespace = beespace.restart_with(&format!("{ENGINE}{moved}")).await.unwrap();
+    assert_eq!(gogs.inbox_with("other", 1).await.unwrap().len(), 1);
+    drop(beespace);
+}

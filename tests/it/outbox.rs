@@ -1,0 +1,137 @@
+//! Notices in the store: their order in a thread, their count, and bindings that are held.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use beespace::store::build::Notifiers;
+use beespace::store::outbox::{Notices as _, Thread};
+use beespace::store::queue::{MAX_ATTEMPTS, Taken};
+use beespace::store::{Queue, Store};
+use beespace_core::build::Stage;
+use beespace_core::ids::{StageId, StageNumber};
+use beespace_core::notice::{Attempt, Notice, NoticeKind, NoticeState};
+use beespace_core::status::Status;
+use beespace_core::time::Timestamp;
+
+use crate::store::{self, NOW, World};
+
+/// A build that asked for approval and has ended: two notices in one thread of each notifier.
+async fn told_twice(world: &World, delivery: &str, commit: &'static str, notifiers: &Notifiers) {
+    let build = store::build_of(world, delivery, commit).await;
+    store::with_stage(world, build, Status::Blocked, notifiers.clone()).await;
+    let end = |stage: &mut Stage| {
+        stage.status = Status::Declined;
+        Ok(())
+    };
+    world.store.change_stage(StageId { build, stage: StageNumber(1) }, notifiers.clone(), NOW, end).await.unwrap();
+}
+
+fn notifiers(names: &[&str]) -> Notifiers {
+    names.iter().map(|name| (*name).to_owned()).collect::<Arc<[String]>>()
+}
+
+/// What waits for a worker, the longest first: threads, each with the notice whose turn it is.
+fn queued(store: &Store) -> Vec<(Thread, Notice, Timestamp)> {
+    let read = store.read().unwrap();
+    let waiting = read.waiting(Queue::Notice).unwrap().into_iter().map(|(key, row)| {
+        let thread = Thread::of_key(&key).unwrap();
+        let first = read.first_of_thread(&thread).unwrap().unwrap();
+        (thread, first, row.not_before)
+    });
+    waiting.collect()
+}
+
+fn states(store: &Store, binding: &str) -> Vec<NoticeState> {
+    let mut notices = store.read().unwrap().notices(None, None, 100).unwrap();
+    notices.retain(|notice| notice.binding == binding);
+    notices.iter().rev().map(|notice| notice.state).collect()
+}
+
+async fn conclude(store: &Store, notice: &Notice, attempt: Attempt) -> Notice {
+    store.begin_notice(notice.id).await.unwrap();
+    store.conclude_notice(notice.id, (attempt, None), NOW, 0.0).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_waits_once_and_its_notices_go_in_order() {
+    let world = store::world().await;
+    told_twice(&world, "a", "1", &notifiers(&["hook"])).await;
+    let [(thread, first, _)] = queued(&world.store).try_into().unwrap();
+    assert_eq!((first.kind, first.sequence), (NoticeKind::ApprovalRequested, 1));
+
+    let busy = Attempt::Retry { after: Some(Duration::from_secs(60)), why: "busy".to_owned() };
+    let put_off = conclude(&world.store, &first, busy).await;
+    world.store.put_off(Queue::Notice, thread.key(), put_off.next_attempt_at, None, false).await.unwrap();
+    let [(_, still, not_before)] = queued(&world.store).try_into().unwrap();
+    assert_eq!((still.id, not_before), (first.id, put_off.next_attempt_at), "who comes after does not overtake");
+
+    conclude(&world.store, &first, Attempt::Sent).await;
+    let [(_, second, not_before)] = queued(&world.store).try_into().unwrap();
+    assert_eq!((second.kind, second.sequence), (NoticeKind::BuildFinished, 2));
+    assert!(not_before <= NOW, "it need not wait for anything: {not_before:?}");
+    conclude(&world.store, &second, Attempt::Permanent("what is this".to_owned())).await;
+    assert!(queued(&world.store).is_empty());
+    assert_eq!(states(&world.store, "hook"), [NoticeState::Sent, NoticeState::Dead]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_that_end_the_process_are_counted_until_none_is_left() {
+    let world = store::world().await;
+    told_twice(&world, "a", "1", &notifiers(&["hook"])).await;
+    let [(thread, first, _)] = queued(&world.store).try_into().unwrap();
+    for attempt in 1..=MAX_ATTEMPTS {
+        assert_eq!(world.store.take(Queue::Notice, thread.key()).await.unwrap(), Taken::Attempt(attempt));
+        world.store.begin_notice(first.id).await.unwrap();
+    }
+    assert_eq!(world.store.take(Queue::Notice, thread.key()).await.unwrap(), Taken::Exhausted);
+    assert!(world.store.read().unwrap().notice(first.id).unwrap().unwrap().is_used_up());
+    world.store.bury_notice(thread.clone(), "it kills".to_owned(), NOW).await.unwrap();
+    let [(_, next, _)] = queued(&world.store).try_into().unwrap();
+    assert_eq!(next.sequence, 2, "the next of the thread is not held up by it");
+    assert_eq!(world.store.take(Queue::Notice, thread.key()).await.unwrap(), Taken::Attempt(1), "and has a count of its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_misconfigured_binding_is_held_and_no_other_until_a_notice_is_replayed() {
+    let world = store::world().await;
+    let both = notifiers(&["broken", "hook"]);
+    told_twice(&world, "a", "1", &both).await;
+    told_twice(&world, "b", "2", &both).await;
+    let all = queued(&world.store);
+    let (_, first, _) = all.iter().find(|(thread, ..)| thread.binding == "broken").unwrap();
+    let under_way = &all.iter().rfind(|(thread, ..)| thread.binding == "broken").unwrap().1;
+    world.store.begin_notice(under_way.id).await.unwrap();
+    conclude(&world.store, first, Attempt::Misconfigured("401".to_owned())).await;
+    assert_eq!(states(&world.store, "broken"), [NoticeState::Suspended; 4]);
+    assert_eq!(states(&world.store, "hook"), [NoticeState::Pending; 4]);
+
+    // What was under way when the binding was held does not come back into the queue.
+    let busy = Attempt::Retry { after: None, why: "busy".to_owned() };
+    let concluded = world.store.conclude_notice(under_way.id, (busy, None), NOW, 0.0).await.unwrap();
+    assert_eq!(concluded.state, NoticeState::Suspended);
+    told_twice(&world, "c", "3", &both).await;
+    assert_eq!(states(&world.store, "broken"), [NoticeState::Suspended; 6]);
+    assert!(queued(&world.store).iter().all(|(thread, ..)| thread.binding == "hook"));
+    let held = world.store.read().unwrap().held_bindings().unwrap();
+    assert_eq!(held.iter().map(|(name, held)| (name.as_str(), held.why.as_str())).collect::<Vec<_>>(), [("broken", "401")]);
+
+    world.store.replay_notice(under_way.id, NOW).await.unwrap();
+    assert_eq!(states(&world.store, "broken"), [NoticeState::Pending; 6]);
+    let firsts = queued(&world.store).into_iter().filter(|(thread, ..)| thread.binding == "broken");
+    assert_eq!(firsts.map(|(_, first, _)| first.sequence).collect::<Vec<_>>(), [1, 1, 1]);
+    assert!(world.store.read().unwrap().held_bindings().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_its_way_or_has_arrived_cannot_be_replayed_and_what_was_given_up_goes_first() {
+    let world = store::world().await;
+    told_twice(&world, "a", "1", &notifiers(&["hook"])).await;
+    let [(_, first, _)] = queued(&world.store).try_into().unwrap();
+    assert!(world.store.replay_notice(first.id, NOW).await.is_err());
+    conclude(&world.store, &first, Attempt::Permanent("no".to_owned())).await;
+    world.store.replay_notice(first.id, NOW).await.unwrap();
+    let [(_, again, _)] = queued(&world.store).try_into().unwrap();
+    assert_eq!((again.id, again.attempts), (first.id, 0));
+    conclude(&world.store, &again, Attempt::Sent).await;
+    assert!(world.store.replay_notice(first.id, NOW).await.is_err());
+}
