@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::clock;
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, Recent};
 use crate::forge::Enabler;
 use crate::log::LogStore;
 use crate::seal::Key;
@@ -31,6 +31,8 @@ pub struct Front {
     /// Makes and removes hooks; knows Gogs.
     pub enabler: Enabler,
     pub engine: Arc<dyn Engine>,
+    /// What it said of itself last.
+    pub engine_said: Recent,
     /// Every plugin that is bound; all of them are loaded, or the server would not have started.
     pub plugins: Arc<[Plugin]>,
     /// What the plugins run in.

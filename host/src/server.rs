@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use crate::app::App;
 use crate::clock::now;
 use crate::config::Config;
+use crate::engine::Recent;
 use crate::forge::Enabler;
 use crate::front::Front;
 use crate::web::login::is_unsafe_transport;
@@ -94,6 +95,7 @@ pub fn front(app: &Arc<App>) -> anyhow::Result<Arc<Front>> {
             hook_base: app.config.server.hook_base().clone(),
         },
         engine: Arc::clone(&app.engine),
+        engine_said: Recent::default(),
         plugins: app.plugins.all().cloned().collect(),
         host: app.host.clone(),
         beats: app.beats.clone(),

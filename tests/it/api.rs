@@ -367,3 +367,32 @@ async fn doctor_finds_what_is_wrong_and_says_what_helps() {
     assert_eq!(gogs["is_good"], false);
     assert!(gogs["help"].as_str().unwrap().contains("new token"), "{gogs}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_administrators_hear_of_deliveries_and_notices() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let beespace = Beespace::start(&gogs, &format!("{DUMMY}{}", notifier(&gogs))).await.unwrap();
+    beespace.set_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    let admin = beespace.admin().unwrap();
+    let listening = |client: &Client| client.request(Method::GET, "/api/v1/events").send();
+    let (mut theirs, mut ours) = (listening(&beespace.anonymous()).await.unwrap(), listening(&admin).await.unwrap());
+    gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
+    beespace.finished(REPO, 1).await.unwrap();
+    let (mut told, mut heard) = (String::new(), String::new());
+    while !told.contains("notice_changed") {
+        told.push_str(&String::from_utf8_lossy(&ours.chunk().await.unwrap().unwrap()));
+    }
+    assert!(told.contains("delivery_stored") && told.contains("delivery_settled"), "{told}");
+    // Whatever was told before the second build has been told by now.
+    gogs.push(REPO, "main", &[(".beespace.yml", &format!("name: again\n{ONE_STEP}"))], "Fill more").await.unwrap();
+    let second = beespace.build_when(REPO, 2, |_| true).await.unwrap().id.to_string();
+    while !heard.contains(&second) {
+        heard.push_str(&String::from_utf8_lossy(&theirs.chunk().await.unwrap().unwrap()));
+    }
+    assert!(heard.contains("build_finished") && heard.contains("event: resync"), "{heard}");
+    for secret in ["delivery", "notice"] {
+        assert!(!heard.contains(secret), "{secret}: {heard}");
+    }
+}

@@ -50,7 +50,7 @@ pub(super) async fn list_of_repository(
 
 /// One build with its stages and steps
 #[utoipa::path(get, path = "/api/v1/repositories/{owner}/{name}/builds/{number}", tag = "build",
-    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path, description = "The build's number, or its id")),
+    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path)),
     responses((status = OK, body = BuildBody), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn show(State(front): State<Arc<Front>>, path: BuildPath) -> Result<Json<BuildBody>, Problem> {
     let build = build_at(&front, &path)?;
@@ -59,7 +59,7 @@ pub(super) async fn show(State(front): State<Arc<Front>>, path: BuildPath) -> Re
 
 /// What policies decided about a build
 #[utoipa::path(get, path = "/api/v1/repositories/{owner}/{name}/builds/{number}/decisions", tag = "build",
-    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path, description = "The build's number, or its id")),
+    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path)),
     responses((status = OK, body = Vec<DecisionBody>), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn decisions(State(front): State<Arc<Front>>, path: BuildPath) -> Result<Json<Vec<DecisionBody>>, Problem> {
     let build = build_at(&front, &path)?;
@@ -69,7 +69,7 @@ pub(super) async fn decisions(State(front): State<Arc<Front>>, path: BuildPath) 
 
 /// Build the same event once more
 #[utoipa::path(post, path = "/api/v1/repositories/{owner}/{name}/builds/{number}/restart", tag = "build",
-    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path, description = "The build's number, or its id")),
+    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path)),
     responses((status = OK, body = BuildBody), (status = CONFLICT, body = Problem)))]
 pub(super) async fn restart(State(front): State<Arc<Front>>, path: BuildPath) -> Result<Json<BuildBody>, Problem> {
     let build = build_at(&front, &path)?;
@@ -79,7 +79,7 @@ pub(super) async fn restart(State(front): State<Arc<Front>>, path: BuildPath) ->
 
 /// Stop a build
 #[utoipa::path(post, path = "/api/v1/repositories/{owner}/{name}/builds/{number}/cancel", tag = "build",
-    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path, description = "The build's number, or its id")),
+    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path)),
     responses((status = OK, body = BuildBody), (status = CONFLICT, body = Problem)))]
 pub(super) async fn cancel(
     State(front): State<Arc<Front>>,
@@ -93,7 +93,7 @@ pub(super) async fn cancel(
 
 /// Say yes to what waits for a person's word
 #[utoipa::path(post, path = "/api/v1/repositories/{owner}/{name}/builds/{number}/approve", tag = "build",
-    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path, description = "The build's number, or its id")), request_body = WordBody,
+    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path)), request_body = WordBody,
     responses((status = OK, body = BuildBody), (status = CONFLICT, body = Problem)))]
 pub(super) async fn approve(
     state: State<Arc<Front>>,
@@ -106,7 +106,7 @@ pub(super) async fn approve(
 
 /// Say no to what waits for a person's word
 #[utoipa::path(post, path = "/api/v1/repositories/{owner}/{name}/builds/{number}/decline", tag = "build",
-    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path, description = "The build's number, or its id")), request_body = WordBody,
+    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path)), request_body = WordBody,
     responses((status = OK, body = BuildBody), (status = CONFLICT, body = Problem)))]
 pub(super) async fn decline(
     state: State<Arc<Front>>,

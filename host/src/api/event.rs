@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Sse;
@@ -21,6 +22,7 @@ use utoipa::IntoParams;
 
 use super::problem::Problem;
 use crate::front::Front;
+use crate::session::Principal;
 use crate::store::build::Builds as _;
 use crate::store::repository::Repositories as _;
 
@@ -36,6 +38,8 @@ pub struct EventParams {
 
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
+    /// Deliveries and notices, too: both are for administrators alone.
+    all: bool,
     build: Option<BuildId>,
     repository: Option<RepositoryId>,
 }
@@ -45,17 +49,20 @@ struct Wanted {
     responses((status = OK, content_type = "text/event-stream", body = String), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn stream(
     State(front): State<Arc<Front>>,
+    Extension(principal): Extension<Principal>,
     Query(params): Query<EventParams>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Problem> {
-    let wanted = wanted(&front, &params)?;
+    let wanted = wanted(&front, &params, &principal)?;
     let changes = BroadcastStream::new(front.store.watch());
     let missed = headers.contains_key("last-event-id").then(|| Ok(resync()));
     let events = changes.enumerate().filter_map(move |(index, change)| {
         let event = match change {
-            Ok(change) if concerns(&front, wanted, change) => {
-                Event::default().event("change").id(index.to_string()).json_data(change).ok()
-            }
+            Ok(change) if concerns(&front, wanted, change) => match told(wanted, change) {
+                Told::Change => Event::default().event("change").id(index.to_string()).json_data(change).ok(),
+                Told::Resync => Some(resync()),
+                Told::Nothing => None,
+            },
             Ok(_) => None,
             Err(_) => Some(resync()),
         };
@@ -65,16 +72,34 @@ pub(super) async fn stream(
     Ok(Sse::new(stream::iter(missed).chain(events)).keep_alive(keep_alive))
 }
 
+/// What a caller hears of a change.
+enum Told {
+    Change,
+    Resync,
+    Nothing,
+}
+
+fn told(wanted: Wanted, change: RunEvent) -> Told {
+    match change {
+        _ if wanted.all => Told::Change,
+        // A build may be gone with it, and the repository's page says why: whoever shows either reads it again.
+        RunEvent::DeliverySettled { .. } => Told::Resync,
+        RunEvent::DeliveryStored { .. } | RunEvent::NoticeChanged { .. } => Told::Nothing,
+        _ => Told::Change,
+    }
+}
+
 fn resync() -> Event {
     Event::default().event("resync").data("{}")
 }
 
-fn wanted(front: &Front, params: &EventParams) -> Result<Wanted, Problem> {
+fn wanted(front: &Front, params: &EventParams, principal: &Principal) -> Result<Wanted, Problem> {
+    let all = principal.is_admin();
     let build = params.build.as_deref().map(str::parse).transpose().map_err(|_| Problem::not_found("build"))?;
-    let Some(name) = &params.repository else { return Ok(Wanted { build, repository: None }) };
+    let Some(name) = &params.repository else { return Ok(Wanted { all, build, repository: None }) };
     let name: RepositoryName = name.parse().map_err(|_| Problem::not_found("repository"))?;
     let repository = front.store.read()?.repository_by_name(&name)?.ok_or_else(|| Problem::not_found("repository"))?;
-    Ok(Wanted { build, repository: Some(repository.id) })
+    Ok(Wanted { all, build, repository: Some(repository.id) })
 }
 
 fn concerns(front: &Front, wanted: Wanted, change: RunEvent) -> bool {

@@ -1,7 +1,6 @@
 //! How the server does: for whoever starts it, watches it or signs in.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -41,9 +40,6 @@ pub(super) struct ReadyQuery {
     verbose: Option<String>,
 }
 
-/// Longer than this the engine does not answer.
-const ENGINE_PATIENCE: Duration = Duration::from_secs(5);
-
 /// Whether it can do its work; `?verbose` tells an administrator each part.
 ///
 /// Deliveries are taken while the store is open, whatever else is amiss: what is ready decides who is called, and Gogs calls only
@@ -81,11 +77,7 @@ async fn parts(front: &Front) -> [(&'static str, Result<String, String>); 5] {
     } else {
         Err(format!("{}: not looked at for a minute; a restart takes up what is in hand", stuck.join(", ")))
     };
-    let engine = match tokio::time::timeout(ENGINE_PATIENCE, front.engine.check()).await {
-        Ok(Ok(info)) => Ok(format!("{} {}", info.kind, info.version)),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", ENGINE_PATIENCE.as_secs())),
-    };
+    let engine = front.engine_said.get(front.engine.check()).await;
     let plugins = Ok(format!("{} loaded", front.plugins.len()));
     let room = disk::room(&front.config).map(|free| format!("{} MiB free", free >> 20)).map_err(|reason| reason.to_string());
     [("store", store), ("workers", workers), ("engine", engine), ("plugins", plugins), ("disk", room)]

@@ -12,7 +12,7 @@ use crate::access::{self, Access};
 const HOLES: [(&str, &str); 7] = [
     ("owner", "Whose repository it is: a user or an organisation of Gogs."),
     ("name", "The repository's name."),
-    ("number", "The build's number in its repository."),
+    ("number", "The build's number in its repository, or its id."),
     ("stage", "The stage's number in its build, from 1."),
     ("step", "The step's number in its stage; 0 is the host's own clone."),
     ("id", "As a list of its kind gives it."),

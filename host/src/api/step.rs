@@ -42,7 +42,7 @@ fn step_at(front: &Front, Path((owner, name, number, stage, step)): &StepPath) -
 
 /// A step's log: whole, a range of it, or its end
 #[utoipa::path(get, path = "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log", tag = "log",
-    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path, description = "The build's number, or its id"), ("stage" = u16, Path), ("step" = u16, Path),
+    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path), ("stage" = u16, Path), ("step" = u16, Path),
         LogQuery),
     responses((status = OK, content_type = "text/plain", body = String), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn log(
@@ -57,7 +57,7 @@ pub(super) async fn log(
 
 /// A step's log as it grows
 #[utoipa::path(get, path = "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log/stream", tag = "log",
-    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path, description = "The build's number, or its id"), ("stage" = u16, Path), ("step" = u16, Path),
+    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path), ("stage" = u16, Path), ("step" = u16, Path),
         LogQuery),
     responses((status = OK, content_type = "text/event-stream", body = String), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn log_stream(

@@ -25,8 +25,10 @@ pub mod archive;
 pub mod docker;
 pub mod dummy;
 mod error;
+mod recent;
 
 pub use error::EngineError;
+pub use recent::Recent;
 
 /// A place where stages run.
 ///
