@@ -62,6 +62,11 @@ name = "hook"
 plugin = "notify-webhook"
 settings = { url = "https://hooks.example.org/x" }
 grants = { hosts = ["https://hooks.example.org", { url = "http://127.0.0.1:9000", addresses = "loopback" }], secrets = ["hook-key"] }
+[[notifier]]
+name = "chat"
+plugin = "notify-webhook"
+settings = { url = "https://chat.example.org/x" }
+grants = { kv = true }
 "#;
     let config = Config::read(text, Some("/etc/beespace/beespace.toml".into()), env(&[])).unwrap().config;
     let [policy] = &*config.policies else { panic!("one policy") };
@@ -71,6 +76,7 @@ grants = { hosts = ["https://hooks.example.org", { url = "http://127.0.0.1:9000"
     assert_eq!(config.steps[0].source, PluginSource::File("/etc/beespace/./step-check.wasm".into()));
     assert_eq!(config.notifiers[0].grants.hosts[1].addresses, AddressClass::Loopback);
     assert_eq!(config.notifiers[0].grants.secrets, ["hook-key"]);
+    assert_eq!(config.notifiers.iter().map(|one| one.grants.kv).collect::<Vec<_>>(), [false, true]);
 }
 
 #[test]

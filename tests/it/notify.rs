@@ -140,3 +140,22 @@ async fn a_suspended_notifier_is_tried_again_by_a_start() {
     assert_eq!(gogs.inbox_with("other", 1).await.unwrap().len(), 1);
     drop(beespace);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notifier_keeps_a_memory_only_where_the_configuration_says_so() {
+    let world = "package test:guest; world keeper { import beespace:plugin/kv@0.1.0; export beespace:plugin/lifecycle@0.1.0; \
+                 export beespace:plugin/notifier@0.1.0; }";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keeper.wasm");
+    std::fs::write(&path, crate::guests::dummy("keeper", Some(world), "notifier")).unwrap();
+    let gogs = PracticeGogs::start().await.unwrap();
+    let start = async |grants: &str| {
+        let notifier = format!("[[notifier]]\nname = \"keeper\"\nplugin = \"{}\"\n{grants}", path.display());
+        format!("{:#}", Beespace::start(&gogs, &format!("{ENGINE}{notifier}")).await.unwrap_err())
+    };
+    let denied = start("").await;
+    assert!(denied.contains("it wants beespace:plugin/kv") && denied.contains("add `kv = true` to its grants"), "{denied}");
+    // A dummy traps as soon as it is called, so it was linked.
+    let granted = start("grants = { kv = true }\n").await;
+    assert!(!granted.contains("beespace:plugin/kv") && granted.contains("keeper"), "{granted}");
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use beespace::store::build::{BuildFilter, Builds as _, Notifiers, Prepared};
 use beespace::store::delivery::{Accepted, Deliveries as _, Fate, NewDelivery, Settlement};
+use beespace::store::kv;
 use beespace::store::queue::{MAX_ATTEMPTS, Taken};
 use beespace::store::repository::{Repositories as _, Repository};
 use beespace::store::stage::key_of_stage;
@@ -324,4 +325,24 @@ async fn a_change_that_fails_leaves_its_neighbours_alone() {
     assert!(good.iter().all(Result::is_ok), "{good:?}");
     assert!(bad.iter().all(Result::is_err));
     assert_eq!(world.store.read().unwrap().deliveries(None, None, 100).unwrap().len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_plugin_let_expire_takes_no_room() {
+    let world = world().await;
+    let put = async |key: String, value: Vec<u8>, expires_at: Option<Timestamp>, at: Timestamp| {
+        world.store.kv_put("notifier".to_owned(), "hook".to_owned(), key, (value, expires_at), None, at).await.unwrap()
+    };
+    let soon = NOW + std::time::Duration::from_secs(1);
+    let half = kv::QUOTA_BYTES / 2;
+    assert_eq!(put("stays".to_owned(), vec![7; 10], None, NOW).await, kv::Put::Stored(1));
+    assert_eq!(put("goes".to_owned(), vec![0; half], Some(soon), NOW).await, kv::Put::Stored(1));
+    assert_eq!(put("next".to_owned(), vec![0; half], None, NOW).await, kv::Put::QuotaExceeded);
+    assert_eq!(put("next".to_owned(), vec![0; half], None, soon).await, kv::Put::Stored(1));
+    let read = world.store.read().unwrap();
+    let keys = |at| read.kv_keys("notifier", "hook", "", None, at, 10).unwrap();
+    assert_eq!(
+        (keys(soon), keys(NOW)),
+        (vec!["next".to_owned(), "stays".to_owned()], vec!["next".to_owned(), "stays".to_owned()])
+    );
 }

@@ -53,6 +53,8 @@ pub struct Grants {
     pub hosts: Vec<HostGrant>,
     /// Secrets of the instance that it may use by name.
     pub secrets: Vec<String>,
+    /// It may keep a small durable memory of its own.
+    pub kv: bool,
 }
 
 /// One place that a plugin may call.
@@ -198,12 +200,20 @@ fn read_grants(section: &mut Section<'_, '_>) -> Grants {
         match key.get_ref().as_ref() {
             "hosts" => grants.hosts = read_hosts(section, value),
             "secrets" => grants.secrets = texts(section, "grants.secrets", value).unwrap_or_default(),
-            _ => section.wrong("grants", &key.span(), "expected `hosts` or `secrets`"),
+            "kv" => match value.get_ref() {
+                DeValue::Boolean(kv) => grants.kv = *kv,
+                _ => section.wrong("grants.kv", &value.span(), "expected true or false"),
+            },
+            _ => section.wrong("grants", &key.span(), "expected `hosts`, `secrets` or `kv`"),
         }
     }
     let hosts: Vec<&str> = grants.hosts.iter().map(|grant| grant.url.as_str()).collect();
     let origin = section.origin(&range);
-    section.note("grants", format!("hosts: {}; secrets: {}", hosts.join(", "), grants.secrets.join(", ")), origin);
+    section.note(
+        "grants",
+        format!("hosts: {}; secrets: {}; kv: {}", hosts.join(", "), grants.secrets.join(", "), grants.kv),
+        origin,
+    );
     grants
 }
 

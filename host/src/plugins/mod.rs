@@ -133,7 +133,8 @@ async fn load_notifier(host: &Host, binding: &NotifierBinding, store: &Store, ke
     let mut spec = BindingSpec::new(&binding.plugin.name, binding.plugin.settings.clone(), Limits::notifier());
     spec.secrets = Some(Arc::new(offer::InstanceSecrets { store: store.clone(), key: Arc::clone(key), hosts }));
     spec.kv = Some(Arc::new(offer::StoredValues { store: store.clone() }));
-    spec.grants = Grants { egress, secrets: binding.grants.secrets.iter().cloned().collect(), secrets_reveal: false, kv: true };
+    let secrets = binding.grants.secrets.iter().cloned().collect();
+    spec.grants = Grants { egress, secrets, secrets_reveal: false, kv: binding.grants.kv };
     host.load_notifier(component(&binding.plugin).await?, spec).await.map_err(failure)
 }
 

@@ -21,6 +21,13 @@ pub struct Entry {
     pub expires_at: Option<Timestamp>,
 }
 
+impl Entry {
+    /// Whether it has not expired.
+    fn holds(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|at| now < at)
+    }
+}
+
 /// What came of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
@@ -42,7 +49,7 @@ pub trait Values: Rows + Sized {
     /// [`StoreError`] where the store cannot be read.
     fn kv(&self, plugin: &str, binding: &str, key: &str, now: Timestamp) -> Result<Option<Entry>, StoreError> {
         let entry: Option<Entry> = self.row(KV, "kv", prefix(plugin, binding).text(key).as_slice())?;
-        Ok(entry.filter(|entry| entry.expires_at.is_none_or(|at| now < at)))
+        Ok(entry.filter(|entry| entry.holds(now)))
     }
 }
 
@@ -69,7 +76,7 @@ impl Read {
         let mut keys = Vec::new();
         self.walk(KV, from.as_slice(), after.as_ref().map(Key::as_slice), Order::OldestFirst, &mut |key, value| {
             let entry: Entry = row::decode("kv", value)?;
-            if entry.expires_at.is_none_or(|at| now < at) {
+            if entry.holds(now) {
                 let name = key.get(own.as_slice().len()..key.len() - 1).unwrap_or_default();
                 keys.push(String::from_utf8_lossy(name).into_owned());
             }
@@ -80,6 +87,19 @@ impl Read {
 }
 
 impl Write<'_> {
+    /// Expired values count against no quota: they go before the next one comes.
+    fn kv_expire(&self, plugin: &str, binding: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut expired = Vec::new();
+        self.walk(KV, prefix(plugin, binding).as_slice(), None, Order::OldestFirst, &mut |key, value| {
+            let entry: Entry = row::decode("kv", value)?;
+            if !entry.holds(now) {
+                expired.push(key.to_vec());
+            }
+            Ok(true)
+        })?;
+        expired.iter().try_for_each(|key| self.remove(KV, key).map(drop))
+    }
+
     fn kv_usage(&self, plugin: &str, binding: &str, except: &[u8]) -> Result<(usize, usize), StoreError> {
         let (mut keys, mut bytes) = (0, 0);
         self.walk(KV, prefix(plugin, binding).as_slice(), None, Order::OldestFirst, &mut |key, value| {
@@ -113,6 +133,7 @@ impl Store {
                 return Ok(Put::LostRace);
             }
             let place = prefix(&plugin, &binding).text(&key);
+            write.kv_expire(&plugin, &binding, now)?;
             let (keys, bytes) = write.kv_usage(&plugin, &binding, place.as_slice())?;
             let (value, expires_at) = entry.clone();
             if keys + 1 > QUOTA_KEYS || bytes + place.as_slice().len() + value.len() > QUOTA_BYTES {

@@ -39,7 +39,8 @@ pub(crate) fn check_import(kind: Kind, grants: &Grants, import: &str) -> Result<
 fn grant_for(interface: &str) -> &'static str {
     match interface {
         "beespace:plugin/secrets" => "if it may, add `secrets = [\"NAME\"]` to its grants",
-        "beespace:plugin/kv" | "beespace:plugin/secrets-reveal" => "the configuration has no word for that grant yet",
+        "beespace:plugin/kv" => "if it may keep a memory of its own, add `kv = true` to its grants",
+        "beespace:plugin/secrets-reveal" => "the configuration has no word for that grant yet",
         _ => "if it may, add `hosts = [\"https://HOST\"]` to its grants",
     }
 }
