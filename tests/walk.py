@@ -346,6 +346,17 @@ def restart(browser, world):
     expect("icon-success" in icon, f"the tab still shows {icon}")
 
 
+def follow(browser, world):
+    """A log that is looked at while it grows: its number of lines grows with it."""
+    world.beespace("build", "restart", "1", "--repo", world.repo)
+    wait("build 7 to run", lambda: world.status(7) not in (None, "pending"))
+    browser.open(f"/{world.repo}/7/1/2")
+    browser.see("cell 3 filled", "not bold")
+    rows, count = browser.js("return [document.querySelectorAll('#log .l').length, document.querySelector('#count').textContent]")
+    expect(count == f"{rows} lines", f"{rows} lines are shown, and {count!r} said")
+    world.build(7, "success")
+
+
 def pages(world):
     """Every page, with what stands on it also without script."""
     build = f"/{world.repo}"
@@ -361,7 +372,7 @@ def pages(world):
         "log": (f"{build}/1/1/2", "cell 2 filled"),
         "log-failed": (f"{build}/4/1/3", "error: cell 3 leaks"),
         "login": ("/-/login", "Admin token"),
-        "deliveries": ("/-/deliveries", "built"),
+        "deliveries": ("/-/deliveries", f"{world.repo} #5"),
         "notices": ("/-/notices", "inbox"),
         "not-found": ("/no/such/9", "404"),
     }
@@ -401,7 +412,7 @@ def main():
             world.start()
             builds_of_all_kinds(world)
             browser = Browser(world)
-            for part in (walk_to_a_log, see_reasons, sign_in, restart):
+            for part in (walk_to_a_log, see_reasons, sign_in, restart, follow):
                 part(browser, world)
                 expect(not (said := browser.complaints()), f"{part.__name__}: the console says {said}")
                 print(f"{part.__name__}: {time.monotonic() - begin:.1f} s")

@@ -81,7 +81,10 @@ function addRow(log, { line, html }) {
   part.innerHTML = html;
   const known = document.getElementById(`L${line}`);
   if (known) known.replaceWith(part.content);
-  else log.insertBefore(part.content, find(":scope > .end:last-child", log));
+  else {
+    log.insertBefore(part.content, find(":scope > .end:last-child", log));
+    find("#count").textContent = `${line} line${line === 1 ? "" : "s"}`;
+  }
   if (following) followSoon();
 }
 let frame = 0;

@@ -43,6 +43,20 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
+/// A sentence of ours for a page: what stands between backticks, which terminals show as they are, is code.
+#[must_use]
+pub fn prose(text: &str) -> Html {
+    let pieces: Vec<&str> = text.split('`').collect();
+    // An even number of pieces means a backtick without its other half.
+    if pieces.len().is_multiple_of(2) {
+        return Html(escape(text));
+    }
+    let markup = |(index, piece): (usize, &&str)| {
+        if index % 2 == 0 { escape(piece) } else { format!("<code>{}</code>", escape(piece)) }
+    };
+    Html(pieces.iter().enumerate().map(markup).collect())
+}
+
 /// The same for one character.
 pub(super) fn escape_char(c: char, out: &mut String) {
     match c {
@@ -186,6 +200,12 @@ mod tests {
         assert_eq!(took(Duration::from_millis(450)), "0.4 s");
         assert_eq!(took(Duration::from_secs(185)), "3 min 05 s");
         assert_eq!(took(Duration::from_secs(7_800)), "2 h 10 min");
+    }
+
+    #[test]
+    fn backticks_in_pairs_are_code_and_nothing_in_them_is_markup() {
+        assert_eq!(prose("run `a <b>`, then `c`").to_string(), "run <code>a &lt;b&gt;</code>, then <code>c</code>");
+        assert_eq!(prose("a ` alone & `x`").to_string(), "a ` alone &amp; `x`");
     }
 
     #[test]

@@ -34,7 +34,8 @@ struct DeliveriesPage {
 
 struct DeliveryRow {
     id: String,
-    repository: String,
+    /// Its build, or its repository.
+    place: String,
     href: Option<String>,
     event: String,
     forge_id: String,
@@ -105,7 +106,11 @@ fn delivery_row(read: &Read, delivery: &Delivery, now: Timestamp) -> Result<Deli
     let name = repository.as_ref().map(|repository| &repository.name);
     Ok(DeliveryRow {
         id: delivery.id.to_string(),
-        repository: name.map_or_else(|| format!("repository {}", delivery.repository), ToString::to_string),
+        place: match (&build, name) {
+            (Some(build), _) => row::place(build),
+            (None, Some(name)) => name.to_string(),
+            (None, None) => format!("repository {}", delivery.repository),
+        },
         href: build.as_ref().map(row::href).or_else(|| name.map(address::repository)),
         event: delivery.event.clone(),
         forge_id: delivery.forge_id.clone(),

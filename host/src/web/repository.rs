@@ -41,6 +41,7 @@ struct RepositoryPage {
     chips: Vec<Chip>,
     rows: Vec<Row>,
     older: Option<String>,
+    has_deliveries: bool,
     ignored: Vec<IgnoredView>,
 }
 
@@ -91,6 +92,7 @@ pub(super) async fn show(
         chips: row::chips(&base, query.status()),
         rows: builds.iter().map(|build| Row::new(build, now)).collect(),
         older: last.map(|id| row::older(&base, query.status(), &id)),
+        has_deliveries: !deliveries.is_empty(),
         ignored: deliveries.iter().filter_map(|delivery| ignored(delivery, now)).take(IGNORED).collect(),
     })
 }
