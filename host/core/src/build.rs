@@ -55,6 +55,7 @@ pub struct Head {
     /// Whole message, lossy where it is no UTF-8.
     pub message: String,
     pub author: Claim,
+    #[serde(default)]
     pub base: Base,
 }
 
@@ -66,6 +67,13 @@ pub enum Base {
     Commit(Sha),
     /// There is none; why, as the end of a sentence: `the branch is new, and it is the default branch`.
     Unknown(String),
+}
+
+/// Of rows that were written before it was kept.
+impl Default for Base {
+    fn default() -> Self {
+        Self::Unknown("the build is older than this record".to_owned())
+    }
 }
 
 /// The exact bytes that were read, and every problem with them.
