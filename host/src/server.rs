@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::clock::now;
 use crate::config::Config;
 use crate::engine::Recent;
-use crate::forge::Enabler;
+use crate::forge::{Enabler, HookTurns};
 use crate::front::Front;
 use crate::web::login::is_unsafe_transport;
 use crate::webhook::Webhook;
@@ -93,6 +93,7 @@ pub fn front(app: &Arc<App>) -> anyhow::Result<Arc<Front>> {
             store: app.store.clone(),
             seal: seal::Key::clone(&app.key),
             hook_base: app.config.server.hook_base().clone(),
+            turns: HookTurns::default(),
         },
         engine: Arc::clone(&app.engine),
         engine_said: Recent::default(),

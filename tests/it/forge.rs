@@ -1,6 +1,6 @@
 //! The client of Gogs' API, against the practice Gogs.
 
-use beespace::forge::{EnableError, Enabler, Forge, ForgeError};
+use beespace::forge::{EnableError, Enabler, Forge, ForgeError, HookTurns};
 use beespace::seal::Key;
 use beespace::store::Store;
 use beespace::store::repository::Repositories as _;
@@ -34,6 +34,7 @@ async fn world() -> World {
         store: Store::open(&folder.path().join("beespace.redb")).unwrap(),
         seal: Key::from_bytes([7; 32]),
         hook_base: "http://127.0.0.1:1/base/".parse().unwrap(),
+        turns: HookTurns::default(),
     };
     World { gogs, repo, enabler, _folder: folder }
 }
@@ -101,13 +102,48 @@ async fn a_repair_leaves_one_new_hook_and_the_old_pair_for_a_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_repairs_in_a_day_leave_every_pair_that_gogs_may_still_carry() {
+    let world = world().await;
+    let first = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
+    let hour = 60 * 60 * 1000;
+    let second = world.enabler.repair(&app(), Timestamp(NOW.0 + hour)).await.unwrap().hook.unwrap();
+    let third = world.enabler.repair(&app(), Timestamp(NOW.0 + 2 * hour)).await.unwrap();
+    let read = world.enabler.store.read().unwrap();
+    let good = |hours: u64| {
+        let at = Timestamp(NOW.0 + hours * hour);
+        [first.key, second.key, third.hook.as_ref().unwrap().key].map(|key| read.hook_by_key(key, at).unwrap().is_some())
+    };
+    assert_eq!([good(3), good(25), good(26)], [[true, true, true], [false, true, true], [false, false, true]]);
+    let later = world.enabler.repair(&app(), Timestamp(NOW.0 + 30 * hour)).await.unwrap();
+    assert_eq!(later.previous_hooks.len(), 1, "what is good no more is forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repairs_at_once_leave_the_hook_that_the_row_knows() {
+    let world = world().await;
+    world.enabler.enable(&app(), NOW).await.unwrap();
+    let name = app();
+    let at_once = (0..6).map(|number| {
+        let (enabler, name) = (world.enabler.clone(), name.clone());
+        async move { if number == 3 { enabler.enable(&name, NOW).await } else { enabler.repair(&name, NOW).await } }
+    });
+    for done in futures::future::join_all(at_once).await {
+        done.unwrap();
+    }
+    let hooks = world.enabler.forge.hooks(&name).await.unwrap();
+    let known = world.enabler.store.read().unwrap().repository(RepositoryId(world.repo.id)).unwrap().unwrap().hook.unwrap();
+    assert_eq!(hooks.iter().map(|hook| hook.id).collect::<Vec<_>>(), [known.forge_id]);
+    assert_eq!(beespace::webhook::key_digest(hooks[0].config.url.rsplit('/').next().unwrap()), known.key);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn disabling_removes_the_hook_and_keeps_the_repository() {
     let world = world().await;
     world.enabler.enable(&app(), NOW).await.unwrap();
     world.enabler.disable(&app()).await.unwrap();
     assert!(world.enabler.forge.hooks(&app()).await.unwrap().is_empty());
     let kept = world.enabler.store.read().unwrap().repository(RepositoryId(world.repo.id)).unwrap().unwrap();
-    assert!(kept.hook.is_none() && kept.previous_hook.is_none());
+    assert!(kept.hook.is_none() && kept.previous_hooks.is_empty());
     let never = "acme/other".parse().unwrap();
     assert!(matches!(world.enabler.disable(&never).await, Err(EnableError::NotEnabled(_))));
 }
@@ -189,5 +225,5 @@ async fn a_hook_that_gogs_does_not_make_leaves_nothing_behind() {
     assert!(broken.repair(&app(), NOW).await.is_err());
     let kept = world.enabler.store.read().unwrap().repository(RepositoryId(world.repo.id)).unwrap().unwrap();
     assert_eq!(kept.hook.unwrap().key, first.key);
-    assert!(kept.previous_hook.is_none());
+    assert!(kept.previous_hooks.is_empty());
 }

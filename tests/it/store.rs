@@ -36,7 +36,7 @@ fn repository() -> Repository {
         is_private: false,
         html_url: String::new(),
         hook: None,
-        previous_hook: None,
+        previous_hooks: Vec::new(),
         last_number: 0,
         enabled_at: NOW,
     }

@@ -45,7 +45,7 @@ async fn world() -> World {
         is_private: false,
         html_url: String::new(),
         hook: Some(hook(KEY, SECRET)),
-        previous_hook: Some((hook(OLD_KEY, b"old"), Timestamp(NOW.0 + 1))),
+        previous_hooks: vec![(hook(OLD_KEY, b"old"), Timestamp(NOW.0 + 1))],
         last_number: 0,
         enabled_at: NOW,
     };

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use beespace::app::App;
 use beespace::clock::now;
 use beespace::config::Config;
-use beespace::forge::Enabler;
+use beespace::forge::{Enabler, HookTurns};
 use beespace::server;
 use beespace::store::build::{BuildFilter, Builds as _};
 use beespace::store::repository::Repositories as _;
@@ -124,6 +124,7 @@ impl Beespace {
             store: self.app.store.clone(),
             seal: beespace::seal::Key::clone(&self.app.key),
             hook_base: self.url.parse()?,
+            turns: HookTurns::default(),
         };
         enabler.enable(&name.parse()?, now()).await?;
         Ok(())

@@ -1,5 +1,7 @@
 //! How a repository begins and ceases to build here.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use beespace_core::gogs;
@@ -16,7 +18,7 @@ use crate::store::repository::{Hook, Repositories as _, Repository};
 use crate::store::{Store, StoreError};
 use crate::webhook::{PREFIX, key_digest, secret_place};
 
-/// How long the pair before a repair stays good: Gogs' queued deliveries carry it.
+/// How long a pair stays good after a repair: Gogs' queued deliveries carry it.
 const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Makes hooks, here and in Gogs.
@@ -27,6 +29,20 @@ pub struct Enabler {
     pub seal: seal::Key,
     /// Where Gogs reaches this server.
     pub hook_base: Url,
+    /// Shared by all clones.
+    pub turns: HookTurns,
+}
+
+/// One change at a time to the hooks of a repository: each removes what it did not make, so two at once would remove each
+/// other's.
+#[derive(Debug, Clone, Default)]
+pub struct HookTurns(Arc<Mutex<HashMap<RepositoryId, Arc<tokio::sync::Mutex<()>>>>>);
+
+impl HookTurns {
+    async fn wait_for(&self, id: RepositoryId) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
+        turn.lock_owned().await
+    }
 }
 
 /// Why a repository was not enabled, repaired or disabled.
@@ -90,6 +106,7 @@ impl Enabler {
     pub async fn enable(&self, name: &RepositoryName, now: Timestamp) -> Result<Repository, EnableError> {
         let told = self.forge.repository(name).await?;
         self.must_be_admin(&told, name)?;
+        let _turn = self.turns.wait_for(RepositoryId(told.id)).await;
         let known = self.store.read()?.repository(RepositoryId(told.id))?;
         if let Some(known) = known.filter(|known| known.hook.is_some())
             && self.stands(&known, name).await?
@@ -100,13 +117,14 @@ impl Enabler {
         self.renew(&told, now).await
     }
 
-    /// Makes a new key and a new secret, and removes every other hook that points here. The old pair stays good for a day.
+    /// Makes a new key and a new secret, and removes every other hook that points here. Every pair before it stays good for a day.
     ///
     /// # Errors
     /// [`EnableError::NotEnabled`] where there is nothing to repair; others as they come.
     pub async fn repair(&self, name: &RepositoryName, now: Timestamp) -> Result<Repository, EnableError> {
         let told = self.forge.repository(name).await?;
         self.must_be_admin(&told, name)?;
+        let _turn = self.turns.wait_for(RepositoryId(told.id)).await;
         let known = self.store.read()?.repository(RepositoryId(told.id))?;
         known.filter(|known| known.hook.is_some()).ok_or_else(|| EnableError::NotEnabled(name.clone()))?;
         self.renew(&told, now).await
@@ -119,15 +137,17 @@ impl Enabler {
     /// [`EnableError::NotEnabled`] where it never was; [`EnableError::HookLeft`] where hooks may be left in Gogs.
     pub async fn disable(&self, name: &RepositoryName) -> Result<Repository, EnableError> {
         let known = self.store.read()?.repository_by_name(name)?;
-        let known = known.ok_or_else(|| EnableError::NotEnabled(name.clone()))?;
-        let forge_id = known.hook.as_ref().map(|hook| hook.forge_id);
-        let disabled = self.set(known.id, |known| Ok(Repository { hook: None, previous_hook: None, ..known })).await?;
+        let id = known.ok_or_else(|| EnableError::NotEnabled(name.clone()))?.id;
+        let _turn = self.turns.wait_for(id).await;
+        let known = self.store.read()?.repository(id)?;
+        let forge_id = known.and_then(|known| known.hook).map(|hook| hook.forge_id);
+        let disabled = self.set(id, |known| Ok(Repository { hook: None, previous_hooks: Vec::new(), ..known })).await?;
         let left = |cause| EnableError::HookLeft { name: name.clone(), cause };
         self.remove_others(name, forge_id, None).await.map_err(left)?;
         Ok(disabled)
     }
 
-    /// The row first: a delivery may come before Gogs has answered, and the row must know its secret by then.
+    /// In the repository's turn. The row first: a delivery may come before Gogs has answered, and the row must know its secret by then.
     async fn renew(&self, told: &gogs::Repository, now: Timestamp) -> Result<Repository, EnableError> {
         let name = name_of(told)?;
         let id = RepositoryId(told.id);
@@ -137,16 +157,19 @@ impl Enabler {
         let (key, begun) = (hook.key, before.clone());
         let row = move |known: Option<Repository>| {
             let known = known.unwrap_or_else(|| fresh.clone());
-            let previous_hook = known.hook.clone().map(|old| (old, now + GRACE)).or_else(|| known.previous_hook.clone());
-            Ok(Repository { hook: Some(hook.clone()), previous_hook, name: fresh.name.clone(), ..known })
+            let mut previous_hooks = known.previous_hooks.clone();
+            previous_hooks.retain(|(_, until)| now < *until);
+            previous_hooks.extend(known.hook.clone().map(|old| (old, now + GRACE)));
+            Ok(Repository { hook: Some(hook.clone()), previous_hooks, name: fresh.name.clone(), ..known })
         };
         self.store.change_repository(id, row).await?;
         let made = match self.forge.create_hook(&name, &url, &secret).await {
             Ok(made) => made,
             Err(error) => {
                 let undone = move |known| {
-                    let (hook, previous_hook) = begun.clone().map_or((None, None), |begun| (begun.hook, begun.previous_hook));
-                    Ok(Repository { hook, previous_hook, ..known })
+                    let (hook, previous_hooks) =
+                        begun.clone().map(|begun| (begun.hook, begun.previous_hooks)).unwrap_or_default();
+                    Ok(Repository { hook, previous_hooks, ..known })
                 };
                 self.set(id, undone).await?;
                 return Err(error.into());
@@ -227,7 +250,7 @@ fn fresh(told: &gogs::Repository, name: RepositoryName, now: Timestamp) -> Repos
         is_private: told.private,
         html_url: told.html_url.clone(),
         hook: None,
-        previous_hook: None,
+        previous_hooks: Vec::new(),
         last_number: 0,
         enabled_at: now,
     }

@@ -15,6 +15,6 @@ mod hook;
 mod repository;
 
 pub use client::Forge;
-pub use enable::{EnableError, Enabler};
+pub use enable::{EnableError, Enabler, HookTurns};
 pub use error::ForgeError;
 pub use hook::{Hook, HookConfig};

@@ -22,8 +22,9 @@ pub struct Repository {
     pub html_url: String,
     /// None: disabled; its builds stay.
     pub hook: Option<Hook>,
-    /// The pair before the last repair, still good until then: Gogs' queued tasks carry it.
-    pub previous_hook: Option<(Hook, Timestamp)>,
+    /// Pairs from before a repair, each still good until then: Gogs' queued tasks carry them.
+    #[serde(default)]
+    pub previous_hooks: Vec<(Hook, Timestamp)>,
     pub last_number: u64,
     pub enabled_at: Timestamp,
 }
@@ -107,7 +108,7 @@ impl Read {
         let id = self.bytes(HOOK, &key.0)?.and_then(|bytes| decode_id(&bytes));
         // Gogs counts from 1: there is no such row, but it is looked for like any other.
         let Some(repository) = self.repository(id.unwrap_or(RepositoryId(0)))? else { return Ok(None) };
-        let previous = repository.previous_hook.filter(|(_, until)| now < *until).map(|(hook, _)| hook);
+        let previous = repository.previous_hooks.into_iter().filter(|(_, until)| now < *until).map(|(hook, _)| hook);
         let hook = repository.hook.into_iter().chain(previous).find(|hook| hook.key == key);
         Ok(hook.map(|hook| (repository.id, hook)))
     }
@@ -122,11 +123,11 @@ impl Write<'_> {
         let key = id_key(repository.id);
         let old = self.repository(repository.id)?;
         if let Some(old) = &old {
-            for hook in old.hook.iter().chain(old.previous_hook.iter().map(|(hook, _)| hook)) {
+            for hook in old.hook.iter().chain(old.previous_hooks.iter().map(|(hook, _)| hook)) {
                 self.remove(HOOK, &hook.key.0)?;
             }
         }
-        for hook in repository.hook.iter().chain(repository.previous_hook.iter().map(|(hook, _)| hook)) {
+        for hook in repository.hook.iter().chain(repository.previous_hooks.iter().map(|(hook, _)| hook)) {
             self.put_bytes(HOOK, &hook.key.0, key.as_slice())?;
         }
         // One that keeps its name does not take it back from another one that is called so now.
