@@ -112,8 +112,9 @@ fn is_from_here(front: &Front, headers: &HeaderMap) -> bool {
 }
 
 fn harden(headers: &mut HeaderMap, id: &str) {
+    // What a handler gives away as a file of strangers is held tighter than a page.
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(CSP));
     let fixed = [
-        (header::CONTENT_SECURITY_POLICY, CSP),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "same-origin"),
         (header::X_FRAME_OPTIONS, "DENY"),

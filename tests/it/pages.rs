@@ -60,6 +60,11 @@ async fn every_page_is_html_that_browsers_are_told_to_guard() {
     assert_eq!((asset.status, asset.header("cache-control")), (StatusCode::NOT_FOUND, "no-store"));
     assert!(asset.body.contains("There is no such file here.") && asset.body.contains("load the page again"), "{asset:?}");
     must_be_hardened(&asset);
+    for query in ["", "?tail=1", "?download=true"] {
+        let log = session.get(&format!("/api/v1/repositories/ada/hive/builds/1/stages/1/steps/1/log{query}")).await.unwrap();
+        assert_eq!(log.header("content-security-policy"), "default-src 'none'; sandbox", "{query}");
+        assert_eq!((log.header("x-content-type-options"), log.header("x-frame-options")), ("nosniff", "DENY"), "{query}");
+    }
     let wrong = session.send(session.request(Method::DELETE, "/ada/hive").header("origin", &beespace.url)).await.unwrap();
     assert_eq!(wrong.status, StatusCode::METHOD_NOT_ALLOWED);
 }
