@@ -356,7 +356,9 @@ async fn a_secret_is_read_from_standard_input_and_not_shown() {
     let (_gogs, beespace, shell) = world().await;
     beespace.enable(REPO).await.unwrap();
     let set = shell.fed("secret set token --repo ada/hive", "canary-4711\n").await;
-    assert_eq!(set.code, 0, "{set:?}");
+    assert_eq!((set.code, set.words.contains("warning")), (0, true), "eleven characters: {set:?}");
+    let short = shell.fed("secret set pin --repo ada/hive", "abc\n").await;
+    assert!(short.code == 2 && short.words.contains("NOT masked"), "{short:?}");
     let listed = shell.run("secret list --repo ada/hive").await;
     assert!(listed.data.contains("token") && !listed.data.contains("canary"), "{listed:?}");
     assert_eq!(shell.run("secret remove token --repo ada/hive").await.code, 0);

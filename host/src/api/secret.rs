@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use beespace_core::ids::RepositoryName;
+use beespace_core::mask::{Weak, weak};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroize as _;
@@ -23,6 +24,17 @@ pub struct SecretBody {
     pub name: String,
     /// When it was set last. RFC 3339, in UTC.
     pub changed_at: String,
+}
+
+/// A secret whose value was set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SetBody {
+    /// What a pipeline file names it by.
+    pub name: String,
+    /// When its value was set.
+    pub changed_at: String,
+    /// Why its mask in logs protects it badly; none where it does well.
+    pub weakness: Option<String>,
 }
 
 /// A new value. Its `Debug` does not tell it, and it does not stay in memory.
@@ -65,16 +77,26 @@ fn list(front: &Front, scope: SecretScope) -> Result<Json<Vec<SecretBody>>, Prob
     Ok(Json(secrets.iter().map(body).collect()))
 }
 
-async fn set(front: &Front, scope: SecretScope, name: String, value: &str) -> Result<StatusCode, Problem> {
+async fn set(front: &Front, scope: SecretScope, name: String, value: &str) -> Result<Json<SetBody>, Problem> {
     if !is_secret_name(&name) {
         return Err(Problem::bad_request("A secret's name has 1 to 100 letters, digits, `_`, `-` and `.`."));
     }
     if value.is_empty() || value.len() > MOST {
         return Err(Problem::bad_request("A secret's value has 1 byte to 64 KiB."));
     }
+    if value.contains('\0') {
+        let help = "Encode it, as base64 for one, and let the step decode it.";
+        return Err(Problem::bad_request("A secret's value holds no NUL byte: no environment can carry one.").help(help));
+    }
+    let weakness = weak(value.as_bytes());
+    if let Some(unmasked @ Weak::NotMasked) = weakness {
+        let help = "What everybody may read is no secret: write it into `env` as it is.";
+        return Err(Problem::bad_request(format!("The value is not kept: {unmasked}.")).help(help));
+    }
+    let changed_at = front.now();
     let sealed = front.key.seal(&scope.place(&name), value.as_bytes()).map_err(|error| Problem::internal(&error))?;
-    front.store.set_secret(Secret { scope, name, value: sealed, changed_at: front.now() }).await?;
-    Ok(StatusCode::NO_CONTENT)
+    front.store.set_secret(Secret { scope, name: name.clone(), value: sealed, changed_at }).await?;
+    Ok(Json(SetBody { name, changed_at: rfc3339(changed_at), weakness: weakness.map(|weakness| weakness.to_string()) }))
 }
 
 async fn remove(front: &Front, scope: SecretScope, name: String) -> Result<StatusCode, Problem> {
@@ -89,12 +111,12 @@ pub(super) async fn list_of_instance(State(front): State<Arc<Front>>) -> Result<
 
 /// Set a secret of the instance
 #[utoipa::path(put, path = "/api/v1/secrets/{secret}", tag = "secret", params(("secret" = String, Path)),
-    request_body = SecretValue, responses((status = NO_CONTENT), (status = BAD_REQUEST, body = Problem)))]
+    request_body = SecretValue, responses((status = OK, body = SetBody), (status = BAD_REQUEST, body = Problem)))]
 pub(super) async fn set_of_instance(
     State(front): State<Arc<Front>>,
     Path(secret): Path<String>,
     Json(body): Json<SecretValue>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Json<SetBody>, Problem> {
     set(&front, SecretScope::Instance, secret, &body.value).await
 }
 
@@ -122,12 +144,12 @@ pub(super) async fn list_of_repository(
 /// Set a secret of a repository
 #[utoipa::path(put, path = "/api/v1/repositories/{owner}/{name}/secrets/{secret}", tag = "secret",
     params(("owner" = String, Path), ("name" = String, Path), ("secret" = String, Path)),
-    request_body = SecretValue, responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem)))]
+    request_body = SecretValue, responses((status = OK, body = SetBody), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn set_of_repository(
     State(front): State<Arc<Front>>,
     Path((owner, name, secret)): Path<(String, String, String)>,
     Json(body): Json<SecretValue>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Json<SetBody>, Problem> {
     set(&front, scope(&front, &owner, &name)?, secret, &body.value).await
 }
 

@@ -48,6 +48,12 @@ impl Client {
         self.read(self.send(Method::POST, path, Some(body)).await?).await
     }
 
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.read(self.send(Method::PUT, path, Some(body)).await?).await
+    }
+
     /// Does what answers nothing.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use reqwest::Method;
 use super::exit::{Exit, Failure};
 use super::{Context, login, say, table};
 use crate::address::{API, api_repository, encode};
-use crate::api::secret::{SecretBody, SecretValue};
+use crate::api::secret::{SecretBody, SecretValue, SetBody};
 
 #[derive(Debug, clap::Args)]
 pub struct Scope {
@@ -54,8 +54,11 @@ pub async fn run(context: &Context, command: SecretCommand) -> Result<Exit, Fail
         }
         SecretCommand::Set { name, scope, file } => {
             let body = SecretValue { value: value(file)? };
-            client.change(Method::PUT, &format!("{}/{}", base(context, &scope)?, encode(&name)), Some(&body)).await?;
+            let set: SetBody = client.put(&format!("{}/{}", base(context, &scope)?, encode(&name)), &body).await?;
             say(&format!("secret {name} is set"));
+            if let Some(weakness) = set.weakness {
+                say(&format!("warning: {weakness}"));
+            }
         }
         SecretCommand::Remove { name, scope } => {
             let path = format!("{}/{}", base(context, &scope)?, encode(&name));
