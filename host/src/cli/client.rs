@@ -1,5 +1,7 @@
 //! Talking to a server: its API and nothing else.
 
+use std::time::Duration;
+
 use futures::StreamExt as _;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -10,6 +12,11 @@ use url::Url;
 use super::exit::{Exit, Failure};
 use super::target::Server;
 use crate::api::problem::Problem;
+
+/// So long a connection may take to come about.
+const CONNECTING: Duration = Duration::from_secs(10);
+/// So long a server may say nothing at all. It may have to ask Gogs, which takes its time; of a long answer each piece starts anew.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A server's API.
 #[derive(Debug)]
@@ -23,9 +30,14 @@ impl Client {
     /// # Errors
     /// [`Failure`] where no client can be made.
     pub fn new(server: Server) -> Result<Self, Failure> {
+        Self::with_patience(server, PATIENCE)
+    }
+
+    fn with_patience(server: Server, silence: Duration) -> Result<Self, Failure> {
         // An earlier call in this process has set the same provider: that is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build();
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let http = http.connect_timeout(silence.min(CONNECTING)).read_timeout(silence).build();
         let http = http.map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
         Ok(Self { http, url: server.url, token: server.token })
     }
@@ -130,5 +142,22 @@ impl Client {
             cause = next;
         }
         Failure::new(Exit::Unreachable, format!("{} does not answer: {cause}", self.url))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
+        // It takes connections, as the system does for it, and nobody answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", silent.local_addr().unwrap()).parse().unwrap();
+        let client = Client::with_patience(Server { url, token: None }, Duration::from_millis(100)).unwrap();
+        let failure = client.get::<()>("/api/v1/user").await.unwrap_err();
+        assert_eq!(failure.exit, Exit::Unreachable, "{failure}");
+        let failure = client.bytes_from("/log", 0, |_| Ok(())).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::Unreachable, "{failure}");
     }
 }

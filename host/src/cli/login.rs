@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 
+use secrecy::SecretString;
 use url::Url;
 
 use super::client::Client;
@@ -24,8 +25,8 @@ pub struct LoginArgs {
 /// # Errors
 /// [`Failure`], to be said and exited with.
 pub async fn run(args: LoginArgs) -> Result<Exit, Failure> {
-    let token = if io::stdin().is_terminal() { ask("admin token: ")? } else { first_line()? };
-    let server = Server { url: args.url.clone(), token: Some(token.clone().into()) };
+    let token = SecretString::from(if io::stdin().is_terminal() { ask("admin token: ")? } else { first_line()? });
+    let server = Server { url: args.url.clone(), token: Some(token.clone()) };
     let user: UserBody = Client::new(server)?.get(&format!("{API}/user")).await?;
     if !user.is_admin {
         let help = "the file admin.token in the server's data directory holds it";

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use beespace_core::ids::RepositoryName;
-use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
 use super::exit::{Exit, Failure};
@@ -29,7 +29,13 @@ pub struct Target {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Login {
     pub server: String,
-    pub token: String,
+    #[serde(serialize_with = "told")]
+    pub token: SecretString,
+}
+
+/// The file that only its owner reads is the one place where the token stands as it is.
+fn told<S: Serializer>(token: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(token.expose_secret())
 }
 
 /// A server and the token for it.
@@ -60,12 +66,12 @@ impl Target {
         let given = std::env::var("BEESPACE_TOKEN").ok().map(SecretString::from);
         let login = login();
         if let Some(url) = self.server.clone() {
-            let known = login.filter(|login| login.server == url.as_str()).map(|login| SecretString::from(login.token));
+            let known = login.filter(|login| login.server == url.as_str()).map(|login| login.token);
             let token = given.or(known).or_else(|| self.local().filter(|local| local.url == url).and_then(|local| local.token));
             return Ok(Server { url, token });
         }
         if let Some((login, url)) = login.and_then(|login| Url::parse(&login.server).ok().map(|url| (login, url))) {
-            return Ok(Server { url, token: given.or(Some(login.token.into())) });
+            return Ok(Server { url, token: given.or(Some(login.token)) });
         }
         self.local().ok_or_else(|| {
             let help = "beespace login URL, or --server URL, or run it on the server's machine with --config FILE";
@@ -107,6 +113,14 @@ fn remote_name(remote: &str) -> Option<RepositoryName> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_login_is_kept_whole_and_shows_no_token() {
+        let login = Login { server: "http://b.example/".to_owned(), token: "bee_canary".to_owned().into() };
+        assert!(!format!("{login:?}").contains("canary"));
+        let kept: Login = serde_json::from_str(&serde_json::to_string(&login).unwrap()).unwrap();
+        assert_eq!((kept.server, kept.token.expose_secret()), (login.server, "bee_canary"));
+    }
 
     #[test]
     fn remotes_name_their_repository() {
