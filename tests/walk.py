@@ -299,7 +299,7 @@ def walk_to_a_log(browser, world):
     number = browser.js("return [...document.querySelectorAll('#log .l')].find(l => l.textContent.includes('cell 2 filled')).id")
     browser.click(f"#{number} > a")
     expect(browser.address().endswith(f"#{number}"), f"the line's link leads to {browser.address()}")
-    expect(browser.js("return document.querySelector('.l:target')?.textContent.includes('cell 2 filled')"), "the line is not marked")
+    expect(browser.js("return document.querySelector('.l.chosen')?.textContent.includes('cell 2 filled')"), "the line is not marked")
 
 
 def see_reasons(browser, world):
