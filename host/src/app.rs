@@ -51,8 +51,9 @@ impl App {
     pub async fn open(config: Config) -> anyhow::Result<Arc<Self>> {
         let dir = config.data.dir.clone();
         make_private(&dir).with_context(|| format!("the data directory {} cannot be used", dir.display()))?;
-        let key = Arc::new(Key::load_or_create(&config.data.key_path())?);
         let store = Store::open(&dir.join("beespace.redb"))?;
+        let key = Arc::new(Key::load_or_create(&config.data.key_path(), store.read()?.key_id()?)?);
+        store.put_key_id(key.id()).await?;
         let instance = store.instance_id().await?;
         let engine = open_engine(&config, instance)?;
         let cache = CacheOptions { dir: dir.join("aot"), key: Zeroizing::new(key.derive("aot").to_vec()) };

@@ -32,7 +32,7 @@ pub struct Key {
 }
 
 /// Tells keys apart without telling anything of them.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyId([u8; ID_LEN]);
 
 /// A sealed value: version, id of the key, nonce, ciphertext.
@@ -58,6 +58,16 @@ pub enum SealError {
     )]
     NoKey { path: PathBuf },
     #[error(
+        "the key file {path} is missing, and with it the key {wanted} that opens all secrets and hooks of this store: put it back from \
+         your backup (`data.key_file` says where it lies); where it is lost for good, move the store away too, and begin anew"
+    )]
+    Missing { path: PathBuf, wanted: KeyId },
+    #[error(
+        "the key file {path} holds the key {have}, but the secrets and hooks of this store are sealed with {wanted}: put back the \
+         file that belongs to this store (`data.key_file` says where it lies)"
+    )]
+    Replaced { path: PathBuf, wanted: KeyId, have: KeyId },
+    #[error(
         "{place} was sealed with the key {with}, this server has the key {have}: put back that key file, or set the value again"
     )]
     OtherKey { place: String, with: KeyId, have: KeyId },
@@ -68,15 +78,23 @@ pub enum SealError {
 }
 
 impl Key {
-    /// Reads the key file, or makes it, 0600, where there is none: at the first start.
+    /// Reads the key file. Where no key is `known` yet, which is at the first start, it makes the file, 0600; otherwise it must be
+    /// there and hold that key: another one would open nothing that is in the store.
     ///
     /// # Errors
-    /// [`SealError`] when it cannot be read or made, is open to others, or holds something else. It is never replaced.
-    pub fn load_or_create(path: &Path) -> Result<Self, SealError> {
-        match std::fs::File::open(path) {
-            Ok(file) => Self::read(path, file),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::create(path),
-            Err(source) => Err(SealError::Io { action: "read", path: path.to_owned(), source }),
+    /// [`SealError`] when it cannot be read or made, is missing, is open to others, or holds something else. It is never replaced.
+    pub fn load_or_create(path: &Path, known: Option<KeyId>) -> Result<Self, SealError> {
+        let key = match (std::fs::File::open(path), known) {
+            (Ok(file), _) => Self::read(path, file)?,
+            (Err(error), None) if error.kind() == std::io::ErrorKind::NotFound => Self::create(path)?,
+            (Err(error), Some(wanted)) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(SealError::Missing { path: path.to_owned(), wanted });
+            }
+            (Err(source), _) => return Err(SealError::Io { action: "read", path: path.to_owned(), source }),
+        };
+        match known {
+            Some(wanted) if wanted != key.id => Err(SealError::Replaced { path: path.to_owned(), wanted, have: key.id }),
+            _ => Ok(key),
         }
     }
 
@@ -156,7 +174,7 @@ impl Key {
         match write_new(path, &Zeroizing::new(format!("{PREFIX}{}\n", STANDARD.encode(*bytes)))) {
             Ok(()) => Ok(Self::from_bytes(*bytes)),
             // Another process made it in the meantime: that one counts.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Self::load_or_create(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Self::load_or_create(path, None),
             Err(source) => Err(SealError::Io { action: "made", path: path.to_owned(), source }),
         }
     }

@@ -1,7 +1,11 @@
 //! Secrets at rest: the key file, the seal, its place.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
 
+use beespace::app::App;
+use beespace::config::Config;
 use beespace::seal::{Key, SealError, Sealed};
 
 #[test]
@@ -54,30 +58,64 @@ fn the_key_file_is_made_once_and_only_for_its_owner() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key");
     let keys: Vec<Key> = std::thread::scope(|scope| {
-        let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| Key::load_or_create(&path).unwrap())).collect();
+        let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| Key::load_or_create(&path, None).unwrap())).collect();
         starts.into_iter().map(|start| start.join().unwrap()).collect()
     });
     assert!(keys.iter().all(|key| key.id() == keys[0].id()));
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-    assert_eq!(Key::load_or_create(&path).unwrap().id(), keys[0].id());
+    assert_eq!(Key::load_or_create(&path, None).unwrap().id(), keys[0].id());
 }
 
 #[test]
 fn a_key_file_open_to_others_or_spoiled_is_refused_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key");
-    Key::load_or_create(&path).unwrap();
+    Key::load_or_create(&path, None).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let error = Key::load_or_create(&path).unwrap_err().to_string();
+    let error = Key::load_or_create(&path, None).unwrap_err().to_string();
     assert!(error.contains("mode 644") && error.contains("chmod 600"), "{error}");
 
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     for text in ["", "beespace-key-1:", "beespace-key-1:AAAA", "hello"] {
         std::fs::write(&path, text).unwrap();
-        assert!(matches!(Key::load_or_create(&path), Err(SealError::NoKey { .. })), "{text:?}");
+        assert!(matches!(Key::load_or_create(&path, None), Err(SealError::NoKey { .. })), "{text:?}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     }
+}
+
+/// Starts on the data of `dir` as far as it goes. A store that was opened before is let go of by its thread, a moment later.
+async fn start(dir: &Path) -> anyhow::Result<Arc<App>> {
+    let text = format!("[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://127.0.0.1:1\"\n[engine]\nkind = \"dummy\"\n", dir.display());
+    let env = [("BEESPACE_GOGS__TOKEN".to_owned(), "token".to_owned())];
+    let config = Config::read(&text, None, env).unwrap().config;
+    loop {
+        match App::open(config.clone()).await {
+            Err(error) if format!("{error:#}").contains("already open") => tokio::task::yield_now().await,
+            other => return other,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_does_not_start_without_the_key_of_its_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = start(folder.path()).await.unwrap();
+    let (path, id) = (app.config.data.key_path(), app.key.id().to_string());
+    let text = std::fs::read_to_string(&path).unwrap();
+    drop(app);
+
+    std::fs::remove_file(&path).unwrap();
+    let error = format!("{:#}", start(folder.path()).await.unwrap_err());
+    assert!(error.contains("is missing") && error.contains(&id) && error.contains("from your backup"), "{error}");
+    assert!(!path.exists(), "no other key takes its place");
+
+    Key::load_or_create(&path, None).unwrap();
+    let error = format!("{:#}", start(folder.path()).await.unwrap_err());
+    assert!(error.contains(&id) && error.contains("put back the file that belongs to this store"), "{error}");
+
+    std::fs::write(&path, text).unwrap();
+    assert_eq!(start(folder.path()).await.unwrap().key.id().to_string(), id);
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub struct Notice {
     pub subject: Document,
     pub state: NoticeState,
     /// Since when it is tried: its beginning, or the last time that a person or a start let it go again.
+    #[serde(default = "long_ago")]
     pub tried_since: Timestamp,
     /// Attempts begun.
     pub attempts: u32,
@@ -65,6 +66,11 @@ pub struct Notice {
     pub next_attempt_at: Timestamp,
     pub created_at: Timestamp,
     pub finished_at: Option<Timestamp>,
+}
+
+/// Of rows that were written before it was kept.
+fn long_ago() -> Timestamp {
+    Timestamp(0)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -15,6 +15,7 @@
 pub mod build;
 pub mod decision;
 pub mod delivery;
+pub mod instance;
 pub mod kv;
 pub mod outbox;
 pub mod queue;

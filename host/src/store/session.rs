@@ -4,8 +4,8 @@ use beespace_core::digest::Digest;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::tables::{META, SESSION};
-use super::transaction::{Order, Read, Rows, Write};
+use super::tables::SESSION;
+use super::transaction::{Order, Read, Rows};
 use super::{Store, StoreError, row};
 
 /// A signed-in browser.
@@ -22,18 +22,6 @@ impl Read {
     /// [`StoreError`] where the store cannot be read.
     pub fn session(&self, token: Digest) -> Result<Option<Session>, StoreError> {
         self.row(SESSION, "session", &token.0)
-    }
-}
-
-impl Write<'_> {
-    /// The instance's id, made at first start: labels of containers carry it.
-    fn instance_id(&self) -> Result<uuid::Uuid, StoreError> {
-        if let Some(id) = self.row(META, "meta", b"instance")? {
-            return Ok(id);
-        }
-        let id = uuid::Uuid::now_v7();
-        self.put(META, "meta", b"instance", &id)?;
-        Ok(id)
     }
 }
 
@@ -67,13 +55,5 @@ impl Store {
             old.iter().try_for_each(|key| write.remove(SESSION, key).map(drop))
         })
         .await
-    }
-
-    /// The instance's id, made at first start.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the store cannot be written.
-    pub async fn instance_id(&self) -> Result<uuid::Uuid, StoreError> {
-        self.write(|write| write.instance_id()).await
     }
 }

@@ -14,7 +14,7 @@ macro_rules! tables {
 }
 
 tables! {
-    /// `instance` → its id; `schema` → number of the last migration.
+    /// `instance` → its id; `key` → id of the key that seals; `schema` → number of the last migration.
     META = "meta",
     /// repository id → row.
     REPOSITORY = "repository",
