@@ -160,3 +160,26 @@ async fn every_line_of_a_long_log_has_an_address_and_the_first_error_is_in_view(
         assert!(lines_of(&get(query).await).contains(&line), "{link} leads to its line");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_broke_is_told_with_what_its_mode_makes_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broken.wasm");
+    std::fs::write(&path, crate::guests::policy_at("broken", "pipeline.admit", "unreachable")).unwrap();
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let bound = |name: &str| format!("[[policy]]\nname = \"{name}\"\nplugin = \"{}\"\nmode = \"{name}\"\n", path.display());
+    let config = format!("[engine]\nkind = \"dummy\"\n{}{}", bound("warn"), bound("shadow"));
+    let beespace = Beespace::start(&gogs, &config).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    gogs.push(REPO, "main", &[(".beespace.yml", HOSTILE)], "Fill cells").await.unwrap();
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, beespace_core::status::Status::Success, "neither mode stops anything");
+    let page = beespace.anonymous().get("/ada/hive/1").await.unwrap().body;
+    for mode in ["warn", "shadow"] {
+        assert!(page.contains("so nothing waits for it") && page.contains(mode), "{page}");
+    }
+    for untrue in ["until then it denies", "Nothing runs without"] {
+        assert!(!page.contains(untrue), "{untrue}: {page}");
+    }
+}

@@ -89,11 +89,10 @@ impl VerdictView {
                 (outcome, tone, findings)
             }
             Err(error) => {
-                let rule = serde_json::to_value(error.class).ok().and_then(|value| value.as_str().map(str::to_owned));
                 let finding = FindingView {
                     message: error.message.clone(),
-                    rule: rule.unwrap_or_default(),
-                    remedy: Some("an administrator has to look at this policy; until then it denies".to_owned()),
+                    rule: error.class.as_str().to_owned(),
+                    remedy: Some(error.class.remedy(evaluation.mode)),
                     line: None,
                 };
                 ("broke", "error", vec![finding])

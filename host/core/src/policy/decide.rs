@@ -61,7 +61,7 @@ fn finding_of_error(policy: &str, error: &EvaluationError) -> Finding {
         message,
         pointer: None,
         help_url: None,
-        remedy: Some(error.class.remedy().to_owned()),
+        remedy: Some(error.class.remedy(Mode::Enforce)),
     }
 }
 
@@ -111,15 +111,26 @@ impl ErrorClass {
         }
     }
 
-    /// What can be done about it, and by whom.
+    /// What follows from it where the binding has this mode, what can be done, and by whom.
     #[must_use]
-    pub fn remedy(self) -> &'static str {
+    pub fn remedy(self, mode: Mode) -> String {
+        let consequence = match mode {
+            Mode::Enforce => "Nothing runs without its verdict".to_owned(),
+            Mode::Warn | Mode::Shadow => format!("Its mode is `{}`, so nothing waits for it", mode.as_str()),
+        };
+        format!("{consequence}. {}", self.cure(mode))
+    }
+
+    fn cure(self, mode: Mode) -> &'static str {
         match self {
             Self::Timeout | Self::Memory | Self::LogBudget | Self::OutputTooLarge | Self::Trap | Self::StackOverflow => {
-                "Nothing runs without its verdict. Report it to the policy's author; an administrator can bind the policy with mode `warn` meanwhile"
+                match mode {
+                    Mode::Enforce => "Report it to its author; an administrator can bind it with mode `warn` meanwhile",
+                    Mode::Warn | Mode::Shadow => "Report it to its author",
+                }
             }
             Self::PluginError | Self::Malformed | Self::Patch => {
-                "Nothing runs without its verdict. An administrator should check the policy's settings and grants, and report it to its author"
+                "An administrator should check the policy's settings and grants, and report it to its author"
             }
             Self::Obligation => {
                 "A newer Beespace may know what the policy asks for; an administrator can change the policy's settings"
