@@ -105,7 +105,7 @@ fn moved_on(git_ref: &str, sha: &Sha, newer: &Sha) -> Reason {
 async fn wait_or_give_up(app: &App, build: &Build, error: &SourceError) -> Result<Resolved, Trouble> {
     let waited = now().since(build.created_at);
     if waited > PATIENCE {
-        return Ok(Resolved::Over(Status::Error, error.reason()));
+        return Ok(Resolved::Over(Status::Error, error.given_up(PATIENCE)));
     }
     // As old a wait, as long a pause: 1 s at first, 10 minutes at most.
     let attempt = (waited.as_secs().max(1).ilog2() / 2 + 1).min(6);

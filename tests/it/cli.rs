@@ -406,4 +406,25 @@ async fn files_are_checked_without_a_server() {
     write("bad.toml", "[server]\nlisen = \"127.0.0.1:1\"\n[gogs]\nurl = \"http://gogs.local\"\ntoken = \"x\"\n");
     let config = shell.run("config check --config bad.toml").await;
     assert!(config.code == 3 && config.words.contains("listen"), "{config:?}");
+    const GOGS: &str = "[gogs]\nurl = \"http://gogs.local\"\ntoken = \"x\"\n[engine]\nkind = \"dummy\"\n";
+    let policy = |name: &str, rest: &str| format!("[[policy]]\nname = \"{name}\"\n{rest}\n");
+    write("odd.wasm", "no component");
+    let bad = [
+        policy("typo", "plugin = \"policy-imges\""),
+        policy("gone", "plugin = \"./gone.wasm\""),
+        policy("odd", "plugin = \"./odd.wasm\""),
+        policy("pinned", &format!("plugin = \"policy-images\"\nsha256 = \"{}\"", "0".repeat(64))),
+        policy("settings", "plugin = \"policy-images\"\nsettings = { repos = [] }"),
+    ];
+    write("plugins.toml", &format!("{GOGS}{}", bad.concat()));
+    let config = shell.run("config check --config plugins.toml").await;
+    assert_eq!(config.code, 3, "{config:?}");
+    for name in ["typo", "gone", "odd", "pinned", "settings"] {
+        assert!(config.words.contains(&format!("[[policy]] \"{name}\"")), "{name}: {}", config.words);
+    }
+    let good = policy("images", "plugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/*\"] }");
+    write("right.toml", &format!("{GOGS}{good}"));
+    let config = shell.run("config check --config right.toml").await;
+    assert!(config.code == 0 && config.words.contains("bindings (1)"), "{config:?}");
+    assert!(!shell.home.path().join("data").exists(), "a check leaves nothing behind");
 }

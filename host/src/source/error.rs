@@ -47,9 +47,10 @@ impl SourceError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         let (code, help) = match self {
-            Self::ForgeAway(_) | Self::TimedOut { .. } => {
-                ("waiting-for-gogs", "it goes on by itself once Gogs answers; `beespace doctor` shows what it tried")
-            }
+            Self::ForgeAway(_) | Self::TimedOut { .. } => (
+                "waiting-for-gogs",
+                "it goes on by itself once Gogs answers; `beespace doctor` says what keeps this server from it",
+            ),
             Self::AuthRefused => (
                 "token-refused",
                 "make a new token in Gogs (Your Settings, Applications), put it into the file of `gogs.token_file`, and restart the server",
@@ -64,6 +65,17 @@ impl SourceError {
             Self::Trouble(_) => ("source-trouble", "the server's log says more; it needs git, and room under its data directory"),
         };
         Reason::new(code, self.to_string()).help(help)
+    }
+
+    /// For people, where nobody waits any longer: nothing goes on by itself now.
+    #[must_use]
+    pub fn given_up(&self, after: Duration) -> Reason {
+        let cure = match self {
+            Self::AuthRefused | Self::RepositoryGone(_) => self.reason().help.unwrap_or_default(),
+            _ => "see that Gogs runs and answers this server, as `beespace doctor` tells".to_owned(),
+        };
+        let message = format!("given up after {} h: {self}", after.as_secs() / 3_600);
+        Reason::new("gave-up-waiting", message).help(format!("{cure}; then `beespace build restart` builds it once more"))
     }
 
     /// Reads git's words (`LC_ALL=C`) about a fetch that failed.
@@ -102,6 +114,24 @@ fn last_words(stderr: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_gives_up_does_not_promise_to_go_on() {
+        for error in [
+            SourceError::ForgeAway("refused".to_owned()),
+            SourceError::AuthRefused,
+            SourceError::RepositoryGone("404".to_owned()),
+            SourceError::TimedOut { what: "a fetch".to_owned(), after: Duration::from_secs(60) },
+        ] {
+            assert!(error.waits_for_forge());
+            let told = error.given_up(Duration::from_secs(24 * 3_600)).to_string();
+            assert!(
+                told.contains(&format!("given up after 24 h: {error}")) && told.contains("`beespace build restart`"),
+                "{told}"
+            );
+            assert!(!told.contains("by itself"), "{told}");
+        }
+    }
 
     #[test]
     fn gits_words_are_understood() {
