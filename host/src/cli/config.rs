@@ -76,7 +76,7 @@ pub fn run(command: &ConfigCommand) -> Result<Exit, Failure> {
 fn plugins(config: &Config) -> Result<usize, Failure> {
     let bug = |error: &dyn std::fmt::Display| Failure::new(Exit::Bug, error.to_string());
     let scratch = tempfile::tempdir()?;
-    let key = Arc::new(Key::load_or_create(&scratch.path().join("key")).map_err(|error| bug(&error))?);
+    let key = Arc::new(Key::load_or_create(&scratch.path().join("key"), None).map_err(|error| bug(&error))?);
     let host = Host::new(HostOptions::default()).map_err(|error| bug(&error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
