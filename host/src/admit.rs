@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::app::App;
 use crate::clock::now;
+use crate::plugins;
 use crate::store::StoreError;
 use crate::store::build::Builds as _;
 
@@ -87,6 +88,7 @@ async fn decide<T: Subject + Serialize + DeserializeOwned>(
         let started = Instant::now();
         let answer = bound.policy.evaluate(request).await;
         let took = started.elapsed();
+        plugins::trace(bound.policy.plugin(), &id.to_string(), &answer.report);
         app.metrics.evaluated(bound.mode.as_str(), verdict_word(&answer.result), took);
         chain.answer(answer.result.map_err(Into::into), took);
     }

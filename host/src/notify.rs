@@ -9,6 +9,7 @@ use beespace_wasm::{NoticeInput, SendError};
 use crate::address;
 use crate::app::App;
 use crate::clock::now;
+use crate::plugins;
 use crate::store::outbox::{Held, Notices as _, Thread};
 use crate::store::{Queue, StoreError};
 use crate::worker::Trouble;
@@ -74,7 +75,9 @@ async fn attempt(app: &App, notice: &Notice) -> Result<(Attempt, Option<Receipt>
         return Ok((Attempt::Misconfigured(message), None));
     };
     let begun = app.store.begin_notice(notice.id).await?;
-    let attempt = match notifier.send(input(app, &begun)?).await.result {
+    let answer = notifier.send(input(app, &begun)?).await;
+    plugins::trace(notifier.plugin(), &notice.id.to_string(), &answer.report);
+    let attempt = match answer.result {
         Ok(receipt) => return Ok((Attempt::Sent, Some(receipt))),
         Err(SendError::Retry { after, reason: why }) => Attempt::Retry { after, why },
         Err(SendError::Permanent(why)) => Attempt::Permanent(why),

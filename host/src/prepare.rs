@@ -17,6 +17,7 @@ use crate::admit::{self, Matter};
 use crate::app::App;
 use crate::change::Change;
 use crate::clock::now;
+use crate::plugins;
 use crate::resolve::{self, Commit, CommitFiles};
 use crate::store::build::Prepared;
 
@@ -222,7 +223,10 @@ async fn plan_of(app: &App, build: &Build, stage: &Stage, step: &pipeline::Step,
         return Err(problems.iter().fold(reason, |reason, problem| reason.part(Reason::new("with", problem.to_string()))));
     }
     let input = step_input(app, build, stage, &step.name, change);
-    let mut plan = step_type.make_plan(input).await.result.map_err(|error| plan_error(&action.plugin, &error))?;
+    let invocation = input.context.invocation_id.clone();
+    let answer = step_type.make_plan(input).await;
+    plugins::trace(step_type.plugin(), &invocation, &answer.report);
+    let mut plan = answer.result.map_err(|error| plan_error(&action.plugin, &error))?;
     plan.step.clone_from(&step.name);
     plan.uses = Some(action.plugin.clone());
     Ok(plan)

@@ -20,14 +20,14 @@ const KILLS: u64 = 8;
 const LINES: u64 = 12;
 
 /// A server of its own process.
-struct Server {
+pub struct Server {
     folder: tempfile::TempDir,
     url: String,
     child: Option<Child>,
 }
 
 impl Server {
-    fn new(gogs: &PracticeGogs, settings: &str) -> Self {
+    pub fn new(gogs: &PracticeGogs, settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // The port stays the same across kills: Gogs' hook names it.
         let address = free_address();
@@ -44,7 +44,7 @@ impl Server {
         Self { folder, url: format!("http://{address}"), child: None }
     }
 
-    async fn start(&mut self) {
+    pub async fn start(&mut self) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_beespace-under-test"));
         command.arg("server").arg("--config").arg(self.folder.path().join("beespace.toml"));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
@@ -59,16 +59,16 @@ impl Server {
         self.child.take().unwrap().kill().await.unwrap();
     }
 
-    fn log_path(&self) -> PathBuf {
+    pub fn log_path(&self) -> PathBuf {
         self.folder.path().join("server.log")
     }
 
-    fn admin(&self) -> Client {
+    pub fn admin(&self) -> Client {
         let token = std::fs::read_to_string(self.folder.path().join("data/admin.token")).unwrap();
         Client::new(&self.url).with_token(token.trim())
     }
 
-    async fn builds(&self) -> Vec<Value> {
+    pub async fn builds(&self) -> Vec<Value> {
         let Ok(answer) = self.admin().get(&format!("{BUILDS}?limit=100")).await else { return Vec::new() };
         answer.json().unwrap_or_default().as_array().cloned().unwrap_or_default()
     }
@@ -81,7 +81,7 @@ fn free_address() -> std::net::SocketAddr {
     (first..first + 1_000).find_map(bind).unwrap()
 }
 
-async fn wait(what: &str, fact: impl AsyncFn() -> bool) {
+pub async fn wait(what: &str, fact: impl AsyncFn() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !fact().await {
         assert!(Instant::now() < until, "waited in vain for {what}");

@@ -26,6 +26,7 @@ mod outbox;
 mod pages;
 mod plugins;
 mod plugins_converter;
+mod plugins_say;
 mod plugins_webhook;
 mod policy_previous;
 mod practice;

@@ -3,6 +3,7 @@
 
 mod bundled;
 mod offer;
+mod said;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use beespace_core::policy::{Mode, Point};
 use beespace_wasm::{AddressClass, BindingSpec, EgressRule, Grants, Host, Limits, Notifier, Plugin, Policy, StepType};
 
 pub use bundled::{BUNDLED, bundled};
+pub use said::trace;
 
 use crate::config::{self, Config, NotifierBinding, PluginBinding, PluginSource, PolicyBinding};
 use crate::seal::Key;
