@@ -183,3 +183,17 @@ async fn a_policy_that_broke_is_told_with_what_its_mode_makes_of_it() {
         assert!(!page.contains(untrue), "{untrue}: {page}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_step_type_is_going_to_do_is_on_the_build_s_page() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let check = "[engine]\nkind = \"dummy\"\n[[step]]\nname = \"check\"\nplugin = \"step-check\"\n";
+    let beespace = Beespace::start(&gogs, check).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    let file = "steps:\n  - name: files\n    uses: check\n    with: { require: [README.md] }\n";
+    gogs.push(REPO, "main", &[(".beespace.yml", file)], "Require a readme").await.unwrap();
+    beespace.build_when(REPO, 1, |build| build.number.is_some()).await.unwrap();
+    let page = beespace.anonymous().get("/ada/hive/1").await.unwrap().body;
+    assert!(page.contains("Checks the commit: there must be README.md"), "{page}");
+}

@@ -48,6 +48,18 @@ impl StepPlan {
     }
 }
 
+/// Characters of a container's id at most: it is part of a name that an engine gives.
+const CONTAINER_ID_CHARS: usize = 63;
+
+/// Whether a text can be a container's id. Ids end up in names and labels of engines: 1 to 63 of a-z, 0-9 and `-`, beginning with a
+/// letter or digit.
+#[must_use]
+pub fn is_container_id(text: &str) -> bool {
+    (1..=CONTAINER_ID_CHARS).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+}
+
 /// The id of the one container of an `image:` step.
 pub const IMAGE_CONTAINER: &str = "step";
 

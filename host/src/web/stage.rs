@@ -27,6 +27,8 @@ pub struct StepView {
     pub href: String,
     pub status: Word,
     pub took: String,
+    /// What it is going to do, in the words of its step type.
+    pub summary: Option<String>,
     /// Its reason, what its containers said of their ends, and what a step type found.
     pub why: Vec<String>,
     /// Where in the stage's time it ran.
@@ -100,6 +102,7 @@ impl StepView {
             href,
             status: Word(step.status),
             took: html::span(step.started_at, step.finished_at, now),
+            summary: step.round.as_ref().map(|round| round.plan.summary.clone()).filter(|summary| !summary.is_empty()),
             why,
             bar: bar(stage, step, now),
             excerpt: Vec::new(),

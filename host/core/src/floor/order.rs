@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Findings;
-use crate::plan::StepPlan;
+use crate::plan::{StepPlan, is_container_id};
 
 pub(super) fn check(plan: &StepPlan, findings: &mut Findings) {
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for (place, container) in plan.containers.iter().enumerate() {
         let id = container.id.as_str();
-        if !is_id(id) {
+        if !is_container_id(id) {
             let message = format!("{id:?} is no container id");
             let remedy = "Use 1 to 63 lower-case letters, digits and `-`, beginning with a letter or digit";
             findings.add("container-id", format!("/containers/{place}/id"), message, remedy);
@@ -37,13 +37,6 @@ pub(super) fn check(plan: &StepPlan, findings: &mut Findings) {
         let message = format!("Container {id:?} waits for itself through `needs`");
         findings.add("cycle", format!("/containers/{place}/needs"), message, "Take one of the `needs` on the way back out");
     }
-}
-
-/// Ids end up in the names and labels of containers.
-fn is_id(id: &str) -> bool {
-    (1..=63).contains(&id.len())
-        && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        && !id.starts_with('-')
 }
 
 /// Takes away whatever needs nothing that is left; what remains at the end waits for itself.

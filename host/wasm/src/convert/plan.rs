@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use beespace_core::outcome::{Conclusion, Directive};
-use beespace_core::plan::{Container, Limits, Mount, MountSource, Network, SecretMount, SecretTarget, StepPlan};
+use beespace_core::plan::{Container, Limits, Mount, MountSource, Network, SecretMount, SecretTarget, StepPlan, is_container_id};
 use beespace_core::policy::ErrorClass;
 use beespace_core::status::Status;
 
@@ -96,7 +96,7 @@ impl Reader<'_> {
         self.count("secrets", container.secrets.len(), MAX_PARTS)?;
         self.count("mounts", container.mounts.len(), MAX_PARTS)?;
         Ok(Container {
-            id: self.word("container id", container.id)?,
+            id: self.container_id(container.id)?,
             image: self.image(container.image)?,
             entrypoint: container.entrypoint.map(|words| self.texts(words)).transpose()?,
             args: container.args.map(|words| self.texts(words)).transpose()?,
@@ -143,7 +143,7 @@ impl Reader<'_> {
                 exec_types::MountSource::Cache(cache) => {
                     MountSource::Cache { key: self.text(cache.key)?, restore_keys: self.texts(cache.restore_keys)? }
                 }
-                exec_types::MountSource::Volume(container) => MountSource::Volume(self.word("volume", container)?),
+                exec_types::MountSource::Volume(container) => MountSource::Volume(self.container_id(container)?),
             },
             path: self.path(mount.path)?,
             read_only: mount.read_only,
@@ -159,6 +159,16 @@ impl Reader<'_> {
     fn texts(&mut self, texts: Vec<String>) -> Result<Vec<String>, PluginError> {
         self.count("words", texts.len(), MAX_PARTS)?;
         texts.into_iter().map(|text| self.text(text)).collect()
+    }
+
+    /// By the same rule as the floor's, so that nobody is told of it only there.
+    fn container_id(&mut self, id: String) -> Result<String, PluginError> {
+        self.take(id.len())?;
+        if is_container_id(&id) {
+            return Ok(id);
+        }
+        let rule = "1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit";
+        Err(self.malformed(format_args!("the container id {:?}, which is not {rule}", clean(&id, 100))))
     }
 
     /// `[A-Za-z0-9_.:-]`, 1 to 100 of them.
@@ -240,6 +250,24 @@ mod tests {
         assert_eq!((first.image.as_str(), first.script.as_deref()), ("rust:1.95", Some("cargo test")));
         assert_eq!(first.limits.memory_bytes, Some(1 << 30));
         assert_eq!(plan.containers[1].needs, ["a"]);
+    }
+
+    #[test]
+    fn an_id_is_what_the_interface_says_and_the_floor_lets_through() {
+        let longest = "a".repeat(63);
+        for id in ["a", "0", "unit-tests", "a-", longest.as_str()] {
+            let plan = read(vec![container(id)]).unwrap();
+            let findings = beespace_core::floor::judge(&plan, &beespace_core::floor::Bounds::default()).findings;
+            assert!(findings.iter().all(|finding| !finding.rule_id.contains("container-id")), "{id}: {findings:?}");
+        }
+        let too_long = "a".repeat(64);
+        for id in ["", "-a", "Unit", "a_b", "a.b", "a:b", "é", too_long.as_str()] {
+            let error = read(vec![container(id)]).unwrap_err();
+            assert_eq!(error.class, ErrorClass::Malformed, "{id}");
+            assert!(error.message.contains("1 to 63 of a-z, 0-9 and `-`"), "{}", error.message);
+        }
+        let wit = include_str!("../../../../wit/step.wit");
+        assert!(wit.contains("1 to 63 of a-z, 0-9 and `-`"), "the interface tells another rule");
     }
 
     #[test]
