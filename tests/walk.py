@@ -230,7 +230,14 @@ class Browser:
         return self.call("POST", "/element", {"using": using, "value": selector})[ELEMENT]
 
     def element(self, selector, action, method="POST", data=None, using="css selector"):
-        return self.call(method, f"/element/{self.find(selector, using)}{action}", {} if data is None and method == "POST" else data)
+        body = {} if data is None and method == "POST" else data
+        for last in (False, False, True):
+            try:
+                return self.call(method, f"/element/{self.find(selector, using)}{action}", body)
+            except Failed as problem:
+                # A page that follows its build may put another element there between the two calls.
+                if last or "stale element" not in str(problem):
+                    raise
 
     def click(self, selector):
         self.element(selector, "/click")
