@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{Config, EngineKind};
 use crate::engine::Engine;
-use crate::engine::docker::{Docker, DockerOptions};
+use crate::engine::docker::{Docker, DockerOptions, Waits};
 use crate::engine::dummy::Dummy;
 use crate::forge::Forge;
 use crate::log::LogStore;
@@ -114,6 +114,7 @@ fn docker_options(config: &Config, instance: uuid::Uuid) -> DockerOptions {
         // Each line has some bytes of the engine's own around it in its copy.
         log_bytes: config.limits.log_bytes.saturating_mul(2),
         grace: GRACE,
+        waits: Waits::default(),
     }
 }
 

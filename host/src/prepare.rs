@@ -9,7 +9,7 @@ use beespace_core::outcome::Reason;
 use beespace_core::pipeline::when;
 use beespace_core::pipeline::{self, Action, EnvValue, Pipeline};
 use beespace_core::plan::{self, Limits, StepPlan};
-use beespace_core::policy::{Decision, Ruling};
+use beespace_core::policy::{Decision, Denial, Ruling};
 use beespace_core::status::Status;
 use beespace_wasm::{PlanError, StepInput};
 
@@ -132,10 +132,8 @@ impl Making {
         match &decision.ruling {
             Ruling::Allowed => {}
             Ruling::Denied { by } => {
-                let parts = by.iter().map(|denial| denial_reason(&denial.policy, &denial.finding));
-                let reason = parts.fold(Reason::new("denied", format!("policies deny {what}")), Reason::part);
                 self.stage.status = Status::Declined;
-                self.stage.reason.get_or_insert(reason);
+                self.stage.reason.get_or_insert_with(|| denied(what, by));
             }
             Ruling::NeedsApproval { requirements } => self.stage.approvals.push(PendingApproval {
                 decision: decision.id,
@@ -152,7 +150,7 @@ impl Making {
         let id = decision.id;
         self.decided(&format!("step \"{}\"", plan.step), decision);
         if let Some(step) = self.stage.steps.get_mut(index + 1) {
-            step.round = Some(Round { number: 0, plan, decision: id });
+            step.round = Some(Round::first(plan, id));
         }
     }
 
@@ -183,6 +181,12 @@ impl Making {
         }
         (self.stage, self.decisions)
     }
+}
+
+/// Why something is not to run, policy by policy.
+pub(crate) fn denied(what: &str, by: &[Denial]) -> Reason {
+    let parts = by.iter().map(|denial| denial_reason(&denial.policy, &denial.finding));
+    parts.fold(Reason::new("denied", format!("policies deny {what}")), Reason::part)
 }
 
 fn denial_reason(policy: &str, finding: &beespace_core::policy::Finding) -> Reason {
@@ -229,7 +233,18 @@ async fn plan_of(app: &App, build: &Build, stage: &Stage, step: &pipeline::Step,
     let mut plan = answer.result.map_err(|error| plan_error(&action.plugin, &error))?;
     plan.step.clone_from(&step.name);
     plan.uses = Some(action.plugin.clone());
+    limit_time(&mut plan, step);
     Ok(plan)
+}
+
+/// A step's `timeout` is one for each of its containers, whoever planned them.
+fn limit_time(plan: &mut StepPlan, step: &pipeline::Step) {
+    let Some(timeout) = step.timeout else { return };
+    let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
+    for container in &mut plan.containers {
+        let own = container.limits.timeout_seconds.unwrap_or(u32::MAX);
+        container.limits.timeout_seconds = Some(own.min(seconds));
+    }
 }
 
 fn unknown_step_type(app: &App, name: &str) -> Reason {
@@ -274,6 +289,9 @@ pub async fn admit_round(app: &App, build: &Build, stage: &Stage, mut plan: Step
     let written = stage.pipeline.steps.iter().find(|written| written.name == plan.step);
     if let Some(Action::Uses(action)) = written.map(|written| &written.action) {
         plan.uses = Some(action.plugin.clone());
+    }
+    if let Some(written) = written {
+        limit_time(&mut plan, written);
     }
     let bounds = written.map_or_else(Bounds::default, |written| bounds(app, &stage.pipeline, written));
     admit::step(app, matter, plan, bounds).await

@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 
 const REPO: &str = "ada/hive";
 
-struct World {
-    gogs: PracticeGogs,
-    beespace: Beespace,
-    image: String,
+pub(crate) struct World {
+    pub(crate) gogs: PracticeGogs,
+    pub(crate) beespace: Beespace,
+    pub(crate) image: String,
 }
 
 impl World {
-    async fn new(extra: &str) -> Self {
+    pub(crate) async fn new(extra: &str) -> Self {
         let image = docker::image().await.unwrap();
         let gogs = PracticeGogs::start().await.unwrap();
         gogs.create_repository(REPO).await.unwrap();
@@ -30,7 +30,7 @@ impl World {
     }
 
     /// Pushes a pipeline; a step without an image gets the tests' own. JSON is YAML, too.
-    async fn push(&self, mut pipeline: Value) {
+    pub(crate) async fn push(&self, mut pipeline: Value) {
         for step in pipeline["steps"].as_array_mut().unwrap() {
             if step.get("image").is_none() && step.get("uses").is_none() {
                 step["image"] = json!(self.image);
@@ -39,26 +39,26 @@ impl World {
         self.gogs.push(REPO, "main", &[(".beespace.yml", &pipeline.to_string())], "Change the hive").await.unwrap();
     }
 
-    async fn build(&self, pipeline: Value) -> Build {
+    pub(crate) async fn build(&self, pipeline: Value) -> Build {
         self.push(pipeline).await;
         let number = u64::try_from(self.beespace.builds().unwrap().iter().filter(|build| build.number.is_some()).count());
         self.beespace.finished(REPO, number.unwrap().max(1)).await.unwrap()
     }
 
-    async fn running(&self, step: &str) -> Build {
+    pub(crate) async fn running(&self, step: &str) -> Build {
         running(&self.beespace, step).await
     }
 
-    fn step(&self, build: &Build, name: &str) -> Step {
+    pub(crate) fn step(&self, build: &Build, name: &str) -> Step {
         self.beespace.step(build, name).unwrap()
     }
 
     /// What a step said, without the trace of its script.
-    async fn log(&self, build: &Build, step: &str) -> Vec<String> {
+    pub(crate) async fn log(&self, build: &Build, step: &str) -> Vec<String> {
         self.beespace.log(build, step).await.unwrap().into_iter().filter(|line| !line.starts_with("+ ")).collect()
     }
 
-    async fn cancel(&self, build: &Build) {
+    pub(crate) async fn cancel(&self, build: &Build) {
         let stage = self.beespace.stage(build).unwrap();
         let app = &self.beespace.app;
         let at = beespace::clock::now();
@@ -72,7 +72,7 @@ impl World {
     }
 
     /// Nothing of this instance is in the engine any more.
-    async fn is_clean(&self) {
+    pub(crate) async fn is_clean(&self) {
         is_clean(&self.beespace).await;
     }
 }

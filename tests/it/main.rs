@@ -10,6 +10,8 @@ mod egress_https;
 mod engine_bench;
 mod engine_contract;
 mod engine_docker;
+mod engine_pull;
+mod engine_wedge;
 mod examples;
 mod flow;
 mod flow_docker;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use beespace::engine::Engine as _;
-use beespace::engine::docker::{Docker, DockerOptions};
+use beespace::engine::docker::{Docker, DockerOptions, Waits};
 use beespace_core::ids::StageId;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, body_full};
@@ -83,6 +83,7 @@ pub fn options(host: &str, instance: &str) -> DockerOptions {
         pids: 128,
         log_bytes: 64 << 20,
         grace: Duration::from_secs(1),
+        waits: Waits::default(),
     }
 }
 
@@ -113,6 +114,22 @@ async fn import() -> Result<String> {
     Ok(name)
 }
 
+/// A small image as a tar: a shell, `which` in a file, and so many bytes that no other image has.
+///
+/// # Errors
+/// Something is not installed.
+pub fn shell_layer(which: &str, bytes: usize) -> Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let busybox = std::fs::read("/bin/busybox").context("busybox-static is not installed")?;
+    put(&mut tar, "bin/busybox", 0o755, &busybox)?;
+    ["sh", "cat", "sleep"].into_iter().try_for_each(|applet| link(&mut tar, applet))?;
+    put(&mut tar, "which", 0o644, which.as_bytes())?;
+    let mut bulk = vec![0; bytes.max(16)];
+    getrandom::fill(&mut bulk)?;
+    put(&mut tar, "bulk", 0o644, &bulk)?;
+    Ok(tar.into_inner()?)
+}
+
 /// The files of the image as a tar.
 fn layer() -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
@@ -120,11 +137,7 @@ fn layer() -> Result<Vec<u8>> {
     put(&mut tar, "bin/busybox", 0o755, &busybox)?;
     let applets = String::from_utf8(Command::new("/bin/busybox").arg("--list").output()?.stdout)?;
     for applet in applets.lines().filter(|applet| *applet != "busybox") {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_size(0);
-        header.set_mode(0o777);
-        tar.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
+        link(&mut tar, applet)?;
     }
     put(&mut tar, "etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\n")?;
     put(&mut tar, "etc/group", 0o644, b"root:x:0:\nuser:x:1000:\n")?;
@@ -154,6 +167,14 @@ fn put(tar: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, bytes: &[u8]) -> 
     header.set_size(bytes.len() as u64);
     header.set_mode(mode);
     Ok(tar.append_data(&mut header, path, bytes)?)
+}
+
+fn link(tar: &mut tar::Builder<Vec<u8>>, applet: &str) -> Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    header.set_mode(0o777);
+    Ok(tar.append_link(&mut header, format!("bin/{applet}"), "busybox")?)
 }
 
 fn directory(tar: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32) -> Result<()> {

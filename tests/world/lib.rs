@@ -4,4 +4,6 @@ pub mod beespace;
 pub mod client;
 pub mod docker;
 pub mod gogs;
+pub mod line;
 pub mod process;
+pub mod registry;

@@ -175,4 +175,15 @@ pub struct Round {
     pub number: u16,
     pub plan: StepPlan,
     pub decision: DecisionId,
+    /// Planned after someone stopped the step: it cleans up, no stop reaches it, and no other round follows.
+    #[serde(default)]
+    pub cleans_up: bool,
+}
+
+impl Round {
+    /// A step's first round.
+    #[must_use]
+    pub fn first(plan: StepPlan, decision: DecisionId) -> Self {
+        Self { number: 0, plan, decision, cleans_up: false }
+    }
 }

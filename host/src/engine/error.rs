@@ -18,6 +18,8 @@ pub enum EngineError {
     Nonsense { call: &'static str, cause: String },
     #[error("the engine speaks version {api} of its API; at least {wanted} is needed")]
     TooOld { api: String, wanted: &'static str },
+    #[error("the engine does not speak with us any more: {message}")]
+    TooNew { message: String },
     #[error("{host:?} is no address of an engine")]
     Address { host: String },
     #[error("{0:?} cannot be part of a container's name: expected 1 to 32 lower-case letters and digits")]
@@ -41,10 +43,14 @@ impl EngineError {
                 "engine-unreachable",
                 "is it running, and may the user of the server open its socket? See `[engine] host` in beespace.toml",
             ),
-            Self::TimedOut { .. } => ("engine-slow", "look at the engine's own log; a restart of it does not end running steps"),
+            Self::TimedOut { .. } => (
+                "engine-slow",
+                "look at the engine's own log, and restart it where it hangs; running steps outlive that only where it has `live-restore`",
+            ),
             Self::Refused { .. } => ("engine-refused", "look at the engine's own log"),
             Self::Nonsense { .. } => ("engine-nonsense", "is something else listening at `[engine] host`?"),
             Self::TooOld { .. } => ("engine-too-old", "install Docker 20.10 or newer"),
+            Self::TooNew { .. } => ("engine-too-new", "install a newer Beespace, or an engine that is not so new"),
             Self::Address { .. } => {
                 ("engine-address", "write `unix:///var/run/docker.sock` or `tcp://HOST:PORT` in `[engine] host` of beespace.toml")
             }

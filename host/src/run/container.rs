@@ -20,6 +20,30 @@ const ENGINE_PATIENCE: Duration = Duration::from_secs(300);
 /// A piece of output, and who said it.
 pub(super) type Said = (Source, Output);
 
+/// With an engine that does not answer.
+#[derive(Debug)]
+pub(super) struct Patience {
+    give_up: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    pub(super) fn new() -> Self {
+        Self { give_up: Instant::now() + ENGINE_PATIENCE, pause: Duration::from_secs(1) }
+    }
+
+    /// Waits a while where asking again may help. False: it is over.
+    pub(super) async fn bears(&mut self, trouble: &EngineError) -> bool {
+        if !trouble.is_passing() || Instant::now() >= self.give_up {
+            return false;
+        }
+        tracing::warn!(error = %trouble, "the engine is in trouble; asking again");
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(Duration::from_secs(15));
+        true
+    }
+}
+
 /// A container that is being brought to its end.
 pub(super) struct ContainerRun {
     pub(super) run: Arc<StageRun>,
@@ -45,17 +69,11 @@ impl ContainerRun {
             Begin::Fresh => self.start().await,
             Begin::Again => self.take_up().await,
         };
-        let give_up = Instant::now() + ENGINE_PATIENCE;
-        let mut pause = Duration::from_secs(1);
+        let mut patience = Patience::new();
         loop {
             match answer {
                 Ok(exit) => return Ok(exit),
-                Err(trouble) if trouble.is_passing() && Instant::now() < give_up => {
-                    tracing::warn!(step = %self.launch.step, error = %trouble, "the engine is in trouble; asking again");
-                    sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(15));
-                    answer = self.take_up().await;
-                }
+                Err(trouble) if patience.bears(&trouble).await => answer = self.take_up().await,
                 Err(trouble) => return Err(trouble.reason()),
             }
         }

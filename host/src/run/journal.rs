@@ -51,6 +51,14 @@ impl Journal {
         }
     }
 
+    /// Everything written so far is on disk when this returns.
+    pub(super) async fn flush(&self) -> Result<(), LogError> {
+        match &self.0 {
+            Some(writer) => writer.flush().await,
+            None => Ok(()),
+        }
+    }
+
     /// Says one line as the host.
     pub(super) async fn say(&self, line: &str) -> Result<(), LogError> {
         self.write(Source::HOST, now(), format!("{line}\n").into()).await

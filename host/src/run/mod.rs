@@ -1,6 +1,7 @@
 //! Runs a stage: the sources into its workspace, then its steps as a graph. Every change is a row before it is acted on, so that
 //! another process can take the stage up wherever this one ends.
 
+mod after;
 mod container;
 mod journal;
 mod round;
@@ -163,6 +164,10 @@ async fn drive(run: &Arc<StageRun>, stage: &Stage, mut wishes: broadcast::Receiv
     let mut hands = Hands::default();
     for step in stage.steps.iter().filter(|step| step.status == Status::Running) {
         hands.take(run, step.number, step::Begin::Again);
+        // A step that runs has a reason where it was to be stopped, and only there.
+        if step.reason.is_some() {
+            hands.cancel(step.number);
+        }
     }
     let left = run.time_left(stage);
     let deadline = sleep(left);

@@ -1,30 +1,31 @@
 //! One step: its rounds, and one log for all of them.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use beespace_core::build::{Round, Stage, Step};
 use beespace_core::environment::{self, Given};
 use beespace_core::graph;
 use beespace_core::ids::StepNumber;
-use beespace_core::outcome::{Conclusion, Directive, Exit, Reason};
+use beespace_core::outcome::{Conclusion, Exit, Reason};
 use beespace_core::plan::StepPlan;
 use beespace_core::policy::{Approved, approval};
 use beespace_core::status::Status;
-use beespace_wasm::RoundEnd;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::after::Next;
 use super::journal::Journal;
 use super::round::RoundRun;
 use super::{StageRun, workspace};
 use crate::clock::now;
-use crate::log::Source;
-use crate::prepare;
 use crate::store::decision::Decisions as _;
 
-/// Rounds of a step type at most.
-const MAX_ROUNDS: u16 = 32;
+/// How long cleaning up after a stop may take.
+const CLEANING: Duration = Duration::from_secs(60);
 
 /// Whether a step starts, or is taken up where another process left it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,18 +35,18 @@ pub(super) enum Begin {
 }
 
 /// How a step ended.
-struct End {
-    status: Status,
-    reason: Option<Reason>,
-    conclusion: Option<Conclusion>,
+pub(super) struct End {
+    pub(super) status: Status,
+    pub(super) reason: Option<Reason>,
+    pub(super) conclusion: Option<Conclusion>,
 }
 
 impl End {
-    fn new(status: Status, reason: Option<Reason>) -> Self {
+    pub(super) fn new(status: Status, reason: Option<Reason>) -> Self {
         Self { status, reason, conclusion: None }
     }
 
-    fn error(reason: Reason) -> Self {
+    pub(super) fn error(reason: Reason) -> Self {
         Self::new(Status::Error, Some(reason))
     }
 }
@@ -92,12 +93,12 @@ async fn end(run: &StageRun, number: StepNumber, end: End, incomplete: Option<St
 }
 
 /// A step in hand.
-struct StepRun {
-    run: Arc<StageRun>,
-    stage: Stage,
-    step: Step,
-    log: Journal,
-    cancel: CancellationToken,
+pub(super) struct StepRun {
+    pub(super) run: Arc<StageRun>,
+    pub(super) stage: Stage,
+    pub(super) step: Step,
+    pub(super) log: Journal,
+    pub(super) cancel: CancellationToken,
 }
 
 impl StepRun {
@@ -110,28 +111,20 @@ impl StepRun {
         loop {
             let approved = match self.approved(&round)? {
                 Ok(approved) => Arc::new(approved),
-                Err(reason) => return Ok(End::error(reason)),
+                Err(end) => return Ok(end),
             };
             let exits = match self.exits(&round, &approved, begin).await? {
                 Ok(exits) => exits,
                 Err(reason) => return Ok(End::error(reason)),
             };
-            let Some(uses) = &round.plan.uses else { return Ok(end_of_image_step(&exits)) };
-            match self.react(uses, &round.plan, exits).await? {
-                Next::Round(plan) if round.number + 1 < MAX_ROUNDS => {
-                    // Before the next round is stored: its containers are called as this one's are, and those must not be taken for them.
-                    let released = self.run.app.engine.release(self.run.step_id(&self.step)).await;
-                    if let Err(error) = released {
-                        return Ok(End::error(error.reason()));
-                    }
-                    round = self.store_round(round.number + 1, plan).await?;
-                }
-                Next::Round(_) => {
-                    let message = format!("the step type asked for more than {MAX_ROUNDS} rounds");
-                    return Ok(End::error(Reason::new("too-many-rounds", message)));
-                }
-                Next::End(end) => return Ok(end),
+            if round.cleans_up {
+                return Ok(End::new(Status::Killed, exits.iter().find_map(Exit::reason)));
             }
+            let Some(uses) = &round.plan.uses else { return Ok(end_of_image_step(&exits)) };
+            round = match self.after(uses, &round, exits).await? {
+                Next::Round(next) => next,
+                Next::End(end) => return Ok(end),
+            };
             begin = Begin::Fresh;
         }
     }
@@ -152,7 +145,7 @@ impl StepRun {
                 Err(Reason::new("lost", "the server ended before it stored how the step ended").help("restart the build")),
             );
         }
-        let exits = match self.run_round(round.number, approved, begin).await? {
+        let exits = match self.run_round(round, approved, begin).await? {
             Ok(exits) => exits,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -162,19 +155,18 @@ impl StepRun {
     }
 
     /// The proof that the round may run, from what is stored.
-    fn approved(&self, round: &Round) -> anyhow::Result<Result<Approved<StepPlan>, Reason>> {
+    fn approved(&self, round: &Round) -> anyhow::Result<Result<Approved<StepPlan>, End>> {
         let decision = self.run.app.store.read()?.decision(round.decision)?.context("the decision about the plan is gone")?;
         let caused_by = self.run.build.event.sender.stable_id();
         let pending = self.stage.approvals.iter().find(|pending| pending.decision == decision.id);
         let approved = pending.and_then(|pending| approval::approved_digest(pending, &caused_by, now()));
-        Ok(Approved::new(round.plan.clone(), &decision, approved)
-            .map_err(|error| Reason::new("not-approved", format!("the plan may not run: {error}"))))
+        Ok(Approved::new(round.plan.clone(), &decision, approved).map_err(|error| self.refused(&decision, &error)))
     }
 
-    /// Runs the containers of a round.
+    /// Runs the containers of a round. What cleans up has its time, and not more: someone waits for the end.
     async fn run_round(
         &self,
-        number: u16,
+        round: &Round,
         plan: &Arc<Approved<StepPlan>>,
         begin: Begin,
     ) -> anyhow::Result<Result<Vec<Exit>, Reason>> {
@@ -182,8 +174,17 @@ impl StepRun {
             Ok(secrets) => secrets,
             Err(reason) => return Ok(Err(reason)),
         };
-        let (step, env) = (self.run.step_id(&self.step), self.environment()?);
-        RoundRun { run: &self.run, step, number, begin, plan, env, secrets, log: &self.log, cancel: &self.cancel }.exits().await
+        let (step, number, env) = (self.run.step_id(&self.step), round.number, self.environment()?);
+        let cancel = if round.cleans_up { &CancellationToken::new() } else { &self.cancel };
+        let round_run = RoundRun { run: &self.run, step, number, begin, plan, env, secrets, log: &self.log, cancel };
+        let mut exits = pin!(round_run.exits());
+        tokio::select! {
+            exits = &mut exits => exits,
+            () = sleep(CLEANING), if round.cleans_up => {
+                cancel.cancel();
+                exits.await
+            }
+        }
     }
 
     fn environment(&self) -> anyhow::Result<BTreeMap<String, String>> {
@@ -198,66 +199,6 @@ impl StepRun {
             build_url: &build_url,
         }))
     }
-
-    async fn react(&self, uses: &str, plan: &StepPlan, exits: Vec<Exit>) -> anyhow::Result<Next> {
-        let Some(step_type) = self.run.app.plugins.step_types.get(uses) else {
-            return Ok(Next::End(End::error(Reason::new(
-                "unknown-step-type",
-                format!("there is no step type {uses:?} here any more"),
-            ))));
-        };
-        let input = prepare::step_input(&self.run.app, &self.run.build, &self.stage, &self.step.name, &self.run.change);
-        let end = if self.cancel.is_cancelled() { RoundEnd::Cancelled } else { RoundEnd::Exited(exits) };
-        let answer = step_type.react(input, plan, end).await;
-        for line in &answer.report.log {
-            self.log.write(Source::HOST, now(), format!("{}: {}\n", uses, line.message).into()).await?;
-        }
-        Ok(match answer.result {
-            Ok(Directive::Run(plan)) => Next::Round(plan),
-            Ok(Directive::Done(conclusion)) => Next::End(self.conclude(conclusion).await?),
-            Err(error) => Next::End(End::error(Reason::new("step-type", error.to_string()))),
-        })
-    }
-
-    /// Tells the reader of the log what the step type found.
-    async fn conclude(&self, conclusion: Conclusion) -> anyhow::Result<End> {
-        for finding in &conclusion.findings {
-            let remedy = finding.remedy.as_deref().map_or(String::new(), |remedy| format!(" ({remedy})"));
-            self.log.say(&format!("{}: {}{remedy}", finding.rule_id, finding.message)).await?;
-        }
-        let reason = (!conclusion.message.is_empty()).then(|| Reason::new("step-type", conclusion.message.clone()));
-        Ok(End { status: conclusion.status, reason, conclusion: Some(conclusion) })
-    }
-
-    /// A further round passes policies as the first one did, before it is stored.
-    async fn store_round(&self, number: u16, plan: StepPlan) -> anyhow::Result<Round> {
-        let (decision, plan) = prepare::admit_round(&self.run.app, &self.run.build, &self.stage, plan, &self.run.change).await;
-        let round = Round { number, plan, decision: decision.id };
-        let (id, stored, step_number) = (self.run.id, round.clone(), self.step.number);
-        let notifiers = self.run.app.plugins.notifier_names();
-        let at = now();
-        self.run
-            .app
-            .store
-            .write(move |write| {
-                write.put_decision(&decision)?;
-                write.change_stage(id, &notifiers, at, |stage| {
-                    for step in stage.steps.iter_mut().filter(|step| step.number == step_number) {
-                        step.round = Some(stored.clone());
-                        step.exits.clear();
-                    }
-                    Ok(())
-                })
-            })
-            .await?;
-        Ok(round)
-    }
-}
-
-/// What comes after a round.
-enum Next {
-    Round(StepPlan),
-    End(End),
 }
 
 /// An `image:` step ends as its container did.

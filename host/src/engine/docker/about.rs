@@ -3,14 +3,14 @@
 use bollard::models::{SystemInfo, SystemVersion};
 
 use super::Docker;
-use super::client::QUICK;
+use super::waits::Wait;
 use crate::engine::{EngineError, EngineInfo};
 
 impl Docker {
     pub(super) async fn about(&self) -> Result<EngineInfo, EngineError> {
         let api = self.client.api().await?;
-        let version = self.client.call("version", QUICK, api.version()).await?;
-        let info = self.client.call("info", QUICK, api.info()).await?;
+        let version = self.client.call("version", Wait::Quick, api.version()).await?;
+        let info = self.client.call("info", Wait::Quick, api.info()).await?;
         Ok(EngineInfo {
             kind: "docker".to_owned(),
             version: version.version.clone().unwrap_or_default(),

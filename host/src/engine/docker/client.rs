@@ -4,17 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
+use hyper::Uri;
 use tokio::sync::OnceCell;
 
+use super::waits::{Wait, Waits};
 use crate::engine::EngineError;
 
-/// For calls that an engine answers from its own books.
-pub(super) const QUICK: Duration = Duration::from_secs(30);
-/// For starting and removing containers, networks and volumes: they wait for kernel and disk.
-pub(super) const SLOW: Duration = Duration::from_secs(120);
-/// For moving a workspace.
-pub(super) const TRANSFER: Duration = Duration::from_secs(30 * 60);
 /// bollard's own limit, above all of ours: a call that is longer in the making is cut off by ours, which says what it was.
 const LIBRARY_SECONDS: u64 = 60 * 60;
 /// The oldest API we know to work: Docker 20.10.
@@ -25,14 +21,15 @@ const OLDEST: (usize, usize) = (1, 41);
 pub(super) struct Client {
     host: Arc<str>,
     docker: Arc<OnceCell<Docker>>,
+    waits: Waits,
 }
 
 impl Client {
-    pub(super) fn new(host: &str) -> Result<Self, EngineError> {
+    pub(super) fn new(host: &str, waits: Waits) -> Result<Self, EngineError> {
         if !host.starts_with("unix://") && !host.starts_with("tcp://") && !host.starts_with("http://") {
             return Err(EngineError::Address { host: host.to_owned() });
         }
-        Ok(Self { host: host.into(), docker: Arc::default() })
+        Ok(Self { host: host.into(), docker: Arc::default(), waits })
     }
 
     /// The engine, with the version of the API that both sides speak. An engine that is down now is asked again next time.
@@ -47,21 +44,23 @@ impl Client {
             Docker::connect_with_http(&self.host, LIBRARY_SECONDS, API_DEFAULT_VERSION)
         };
         let docker = connected.map_err(|error| self.explain("connect", error))?;
-        let docker = self.call("version", QUICK, docker.negotiate_version()).await?;
+        let docker = self.call("version", Wait::Quick, docker.negotiate_version()).await?;
         let version = docker.client_version();
         if (version.major_version, version.minor_version) < OLDEST {
             return Err(EngineError::TooOld { api: version.to_string(), wanted: "1.41 (Docker 20.10)" });
         }
-        Ok(docker)
+        let prefix = format!("/v{version}");
+        Ok(docker.with_request_modifier(move |request| in_version(&prefix, request)))
     }
 
     /// Waits for an answer, but not for ever.
     pub(super) async fn call<T>(
         &self,
         call: &'static str,
-        after: Duration,
+        wait: Wait,
         answer: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, EngineError> {
+        let after = self.waits.of(wait);
         match tokio::time::timeout(after, answer).await {
             Ok(answer) => answer.map_err(|error| self.explain(call, error)),
             Err(_) => Err(EngineError::TimedOut { call, after }),
@@ -70,6 +69,9 @@ impl Client {
 
     pub(super) fn explain(&self, call: &'static str, error: Error) -> EngineError {
         match error {
+            Error::DockerResponseServerError { status_code: 400, message } if message.contains("client version") => {
+                EngineError::TooNew { message }
+            }
             Error::DockerResponseServerError { status_code, message } => {
                 EngineError::Refused { call, status: status_code, message }
             }
@@ -83,6 +85,18 @@ impl Client {
             other => EngineError::Nonsense { call, cause: other.to_string() },
         }
     }
+}
+
+/// Says in the request's path which version of the API it is. The library knows the version and leaves it out of its paths, and without one an engine
+/// speaks its newest.
+fn in_version(prefix: &str, mut request: BollardRequest) -> BollardRequest {
+    let mut parts = request.uri().clone().into_parts();
+    let path = parts.path_and_query.as_ref().map_or("/", |path| path.as_str());
+    parts.path_and_query = format!("{prefix}{path}").parse().ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 /// The cause that says most: of "client error: tcp connect error: Connection refused" the last part.

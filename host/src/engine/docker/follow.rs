@@ -19,21 +19,15 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Docker;
-use super::client::QUICK;
 use super::run::start_error;
+use super::waits::Wait;
 use crate::engine::{EngineError, Output, OutputSender, now};
 
 /// What of a container's output may come after its end, and how long a blocked reader is waited for after a kill.
 const TAIL: Duration = Duration::from_secs(2);
-/// A wait for the end is asked anew this often, in case its answer got lost.
-const WAIT: Duration = Duration::from_secs(60);
-/// How long an engine may be away (a restart of it takes a second) before we give up on a container that may well run on.
-const PATIENCE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(500);
 /// What a program returns that KILL has ended.
 const KILLED_CODE: i64 = 128 + 9;
-/// From KILL to giving up.
-const KILLED: Duration = Duration::from_secs(30);
 
 /// Output as the engine hands it over.
 pub(super) type Frames<'a> = BoxStream<'a, Result<Output, Error>>;
@@ -104,7 +98,7 @@ impl Docker {
         let api = self.client.api().await?;
         let options = LogsOptionsBuilder::new().stderr(true).tail("1").build();
         let mut lines = pin!(api.logs(name, Some(options)));
-        let last = self.client.call("read a log", QUICK, async { lines.next().await.transpose() }).await?;
+        let last = self.client.call("read a log", Wait::Quick, async { lines.next().await.transpose() }).await?;
         let line = last.map(|line| line.to_string()).unwrap_or_default();
         let error = line.strip_prefix("[FATAL tini (").and_then(|rest| rest.split_once(")] "));
         Ok(error.map(|(_, text)| start_error(text)))
@@ -117,7 +111,7 @@ impl Docker {
         loop {
             // Asked after the start and not with it: `next-exit` can miss the end of a fast container, and then waits for ever.
             let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
-            let answered = timeout(WAIT, pin!(api.wait_container(name, Some(options))).next()).await;
+            let answered = timeout(self.options.waits.ask, pin!(api.wait_container(name, Some(options))).next()).await;
             match self.state(name).await {
                 Ok(Some(state)) if state.running == Some(true) => {
                     away_since = None;
@@ -128,7 +122,7 @@ impl Docker {
                 }
                 Ok(state) => return Ok(state),
                 Err(error) => {
-                    if away_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                    if away_since.get_or_insert_with(Instant::now).elapsed() > self.options.waits.away {
                         return Err(error);
                     }
                     sleep(RETRY).await;
@@ -157,15 +151,20 @@ impl Docker {
         // An error here is one of a container that has just ended, or of an engine that is away: the wait for the end tells.
         let _ = self.kill(name, "SIGTERM").await;
         sleep(self.options.grace).await;
-        let _ = self.kill(name, "SIGKILL").await;
-        sleep(KILLED).await;
-        EngineError::Unkillable { container: name.to_owned(), after: KILLED }
+        let killed = self.kill(name, "SIGKILL").await;
+        let after = self.options.waits.killed;
+        sleep(after).await;
+        match killed {
+            // The engine is to blame, not the container.
+            Err(trouble) if trouble.is_passing() => trouble,
+            _ => EngineError::Unkillable { container: name.to_owned(), after },
+        }
     }
 
     async fn kill(&self, name: &str, signal: &str) -> Result<(), EngineError> {
         let api = self.client.api().await?;
         let options = KillContainerOptionsBuilder::new().signal(signal).build();
-        self.client.call("kill a container", QUICK, api.kill_container(name, Some(options))).await
+        self.client.call("kill a container", Wait::Quick, api.kill_container(name, Some(options))).await
     }
 
     /// The engine's own copy of the output, from the beginning, without what the receiver has. Bytes that are no UTF-8 are not what they were in it, so

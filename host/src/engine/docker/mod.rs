@@ -31,8 +31,12 @@ mod follow;
 mod image;
 mod names;
 mod parcel;
+mod pull;
 mod run;
 mod stage;
+mod waits;
+
+pub use waits::Waits;
 
 /// What an instance lays down for its engine.
 #[derive(Debug, Clone)]
@@ -49,6 +53,8 @@ pub struct DockerOptions {
     pub log_bytes: u64,
     /// From TERM to KILL.
     pub grace: Duration,
+    /// How long it may take for its answers.
+    pub waits: Waits,
 }
 
 /// One Docker engine.
@@ -71,7 +77,7 @@ impl Docker {
     pub fn new(options: DockerOptions) -> Result<Self, EngineError> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
-            client: Client::new(&options.host)?,
+            client: Client::new(&options.host, options.waits)?,
             names: Names::new(&options.instance)?,
             options,
             starts: Semaphore::new(2 * cores),

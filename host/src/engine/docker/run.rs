@@ -7,11 +7,11 @@ use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::Docker;
-use super::client::{QUICK, SLOW};
 use super::create::Surroundings;
 use super::follow::{Subject, instant, live};
-use super::image::Missing;
 use super::parcel::Parcels;
+use super::pull::Missing;
+use super::waits::Wait;
 use crate::engine::{EngineError, Launch, OutputSender, now};
 
 /// How far a container has come when its turn begins.
@@ -71,11 +71,8 @@ impl Docker {
         let container = launch.container()?;
         let stage = launch.step.stage_id();
         self.require_open(stage).await?;
-        match self.state(name).await? {
-            Some(state) if !is_unstarted(&state) => return Ok(Made::Started(state)),
-            // Made before a crash, perhaps of another environment: made anew.
-            Some(_) => self.remove_container(name).await?,
-            None => {}
+        if let Some(state) = self.clear_the_way(name).await? {
+            return Ok(Made::Started(state));
         }
         let refused = |text: String| Ok(Made::Refused(Exit::unstarted(&container.id, ExitCause::StartFailed, text)));
         let parcels = match Parcels::pack(container, &launch.secrets) {
@@ -96,6 +93,17 @@ impl Docker {
             Ok(body) => self.create(&container.id, name, body, output).await,
             Err(text) => refused(text),
         }
+    }
+
+    /// The state of a container that has been started. One that was made and not started, before a crash and perhaps of another environment, is
+    /// removed: it is made anew.
+    async fn clear_the_way(&self, name: &str) -> Result<Option<ContainerState>, EngineError> {
+        match self.state(name).await? {
+            Some(state) if !is_unstarted(&state) => return Ok(Some(state)),
+            Some(_) => self.remove_container(name).await?,
+            None => {}
+        }
+        Ok(None)
     }
 
     async fn send_parcels(&self, launch: &Launch, surroundings: &Surroundings<'_>, parcels: &Parcels) -> Result<(), EngineError> {
@@ -124,10 +132,11 @@ impl Docker {
     ) -> Result<Made, EngineError> {
         let api = self.client.api().await?;
         let image = body.image.clone().unwrap_or_default();
-        let mut pulled = false;
+        let (mut pulled, mut cleared) = (false, false);
         loop {
             let options = CreateContainerOptionsBuilder::new().name(name).build();
-            let created = self.client.call("make a container", SLOW, api.create_container(Some(options), body.clone())).await;
+            let created =
+                self.client.call("make a container", Wait::Slow, api.create_container(Some(options), body.clone())).await;
             let (cause, text) = match created {
                 Ok(_) => return Ok(Made::Ready),
                 Err(EngineError::Refused { status: 404, message, .. }) if !pulled && names_image(&message) => {
@@ -135,6 +144,14 @@ impl Docker {
                     match self.pull(&image, output).await? {
                         Ok(()) => continue,
                         Err(Missing(text)) => (ExitCause::ImageFailed, text),
+                    }
+                }
+                // An earlier request, given up because the engine hung, was carried out all the same.
+                Err(EngineError::Refused { status: 409, .. }) if !cleared => {
+                    cleared = true;
+                    match self.clear_the_way(name).await? {
+                        Some(state) => return Ok(Made::Started(state)),
+                        None => continue,
                     }
                 }
                 Err(EngineError::Refused { status: 400, message, .. }) if message.contains("invalid reference format") => {
@@ -157,7 +174,7 @@ impl Docker {
         let api = self.client.api().await?;
         // Before the start, so that no byte is missed; without `logs`, which would send some twice.
         let options = AttachContainerOptionsBuilder::new().stdout(true).stderr(true).stream(true).logs(false).build();
-        let attached = self.client.call("attach to a container", QUICK, api.attach_container(name, Some(options))).await?;
+        let attached = self.client.call("attach to a container", Wait::Quick, api.attach_container(name, Some(options))).await?;
         let started = {
             let turn = tokio::select! {
                 biased;
@@ -165,7 +182,7 @@ impl Docker {
                 turn = self.starts.acquire() => turn,
             };
             let started =
-                self.client.call("start a container", SLOW, api.start_container(name, None::<StartContainerOptions>)).await;
+                self.client.call("start a container", Wait::Slow, api.start_container(name, None::<StartContainerOptions>)).await;
             drop(turn);
             started
         };

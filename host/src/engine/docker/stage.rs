@@ -19,8 +19,9 @@ use futures::StreamExt as _;
 use futures::future::{join, join_all};
 
 use super::Docker;
-use super::client::{QUICK, SLOW, TRANSFER, absent_is_fine, found};
+use super::client::{absent_is_fine, found};
 use super::names::{Labels, filter, stage_of};
+use super::waits::Wait;
 use crate::engine::{EngineError, TarStream};
 
 /// How often something that is in the way of a removal is waited for, and how long each time.
@@ -51,13 +52,14 @@ impl Docker {
     pub(super) async fn make_volume(&self, name: &str, labels: &Labels) -> Result<(), EngineError> {
         let api = self.client.api().await?;
         let volume = VolumeCreateRequest { name: Some(name.to_owned()), labels: Some(labels.clone()), ..Default::default() };
-        self.client.call("make a volume", QUICK, api.create_volume(volume)).await.map(|_| ())
+        self.client.call("make a volume", Wait::Quick, api.create_volume(volume)).await.map(|_| ())
     }
 
     async fn make_network(&self, name: &str, labels: &Labels) -> Result<(), EngineError> {
         let api = self.client.api().await?;
         // Asked first, because older engines make a second network of the same name.
-        let known = self.client.call("inspect a network", QUICK, api.inspect_network(name, None::<InspectNetworkOptions>)).await;
+        let known =
+            self.client.call("inspect a network", Wait::Quick, api.inspect_network(name, None::<InspectNetworkOptions>)).await;
         if found(known)?.is_some() {
             return Ok(());
         }
@@ -67,7 +69,7 @@ impl Docker {
             labels: Some(labels.clone()),
             ..Default::default()
         };
-        self.client.call("make a network", SLOW, api.create_network(network)).await.map(|_| ())
+        self.client.call("make a network", Wait::Slow, api.create_network(network)).await.map(|_| ())
     }
 
     /// A container of the gate's image: nothing of the user ever runs in one.
@@ -93,8 +95,9 @@ impl Docker {
     async fn create_own(&self, name: &str, body: ContainerCreateBody) -> Result<(), EngineError> {
         let api = self.client.api().await?;
         let options = || Some(CreateContainerOptionsBuilder::new().name(name).build());
-        let create =
-            async || self.client.call("make a container of the gate", SLOW, api.create_container(options(), body.clone())).await;
+        let create = async || {
+            self.client.call("make a container of the gate", Wait::Slow, api.create_container(options(), body.clone())).await
+        };
         let mut created = create().await;
         if let Err(EngineError::Refused { status: 404, .. }) = created {
             self.make_gate_image().await?;
@@ -106,7 +109,9 @@ impl Docker {
     async fn start_own(&self, name: &str) -> Result<(), EngineError> {
         let api = self.client.api().await?;
         let _start = self.starts.acquire().await;
-        self.client.call("start a container of the gate", SLOW, api.start_container(name, None::<StartContainerOptions>)).await
+        self.client
+            .call("start a container of the gate", Wait::Slow, api.start_container(name, None::<StartContainerOptions>))
+            .await
     }
 
     /// Whether containers can have an init process, which forwards TERM and reaps: tried once, because engines say yes and mean no (Debian's
@@ -163,7 +168,7 @@ impl Docker {
         });
         let options = UploadToContainerOptionsBuilder::new().path(path).build();
         let upload = api.upload_to_container(name, Some(options), body_try_stream(tar));
-        let uploaded = self.client.call("fill a volume", TRANSFER, upload).await;
+        let uploaded = self.client.call("fill a volume", Wait::Transfer, upload).await;
         let removed = self.remove_container(name).await;
         if let Ok(error) = failed.try_recv() {
             return Err(EngineError::Archive(error));
@@ -180,7 +185,7 @@ impl Docker {
     pub(super) async fn state(&self, name: &str) -> Result<Option<ContainerState>, EngineError> {
         let api = self.client.api().await?;
         let inspect = api.inspect_container(name, None::<InspectContainerOptions>);
-        let container = found(self.client.call("inspect a container", QUICK, inspect).await)?;
+        let container = found(self.client.call("inspect a container", Wait::Quick, inspect).await)?;
         Ok(container.map(|container| container.state.unwrap_or_default()))
     }
 
@@ -196,17 +201,18 @@ impl Docker {
     pub(super) async fn sweep(&self, labels: &Labels) -> Result<(), EngineError> {
         let api = self.client.api().await?;
         let containers = ListContainersOptionsBuilder::new().all(true).filters(&filter(labels)).build();
-        let containers = self.client.call("list containers", QUICK, api.list_containers(Some(containers))).await?;
+        let containers = self.client.call("list containers", Wait::Quick, api.list_containers(Some(containers))).await?;
         let ids: Vec<String> = containers.into_iter().filter_map(|container| container.id).collect();
         let mut results = join_all(ids.iter().map(|id| self.remove_container(id))).await;
 
         let volumes = ListVolumesOptionsBuilder::new().filters(&filter(labels)).build();
-        let volumes = self.client.call("list volumes", QUICK, api.list_volumes(Some(volumes))).await?.volumes.unwrap_or_default();
+        let volumes =
+            self.client.call("list volumes", Wait::Quick, api.list_volumes(Some(volumes))).await?.volumes.unwrap_or_default();
         let volumes = volumes
             .iter()
             .map(|volume| self.insist("remove a volume", || api.remove_volume(&volume.name, None::<RemoveVolumeOptions>)));
         let networks = ListNetworksOptionsBuilder::new().filters(&filter(labels)).build();
-        let networks = self.client.call("list networks", QUICK, api.list_networks(Some(networks))).await?;
+        let networks = self.client.call("list networks", Wait::Quick, api.list_networks(Some(networks))).await?;
         let networks: Vec<String> = networks.into_iter().filter_map(|network| network.id).collect();
         let networks = networks.iter().map(|id| self.insist("remove a network", || api.remove_network(id)));
         let (volumes, networks) = join(join_all(volumes), join_all(networks)).await;
@@ -224,7 +230,7 @@ impl Docker {
         let mut tries = 0;
         loop {
             tries += 1;
-            match absent_is_fine(self.client.call(call, SLOW, remove()).await) {
+            match absent_is_fine(self.client.call(call, Wait::Slow, remove()).await) {
                 Err(EngineError::Refused { status: 403 | 409 | 500, .. }) if tries < REMOVAL_TRIES => {
                     tokio::time::sleep(REMOVAL_PAUSE).await;
                 }
@@ -237,11 +243,12 @@ impl Docker {
         let api = self.client.api().await?;
         let ours: HashMap<String, Vec<String>> = filter(&self.names.instance_labels());
         let containers = ListContainersOptionsBuilder::new().all(true).filters(&ours).build();
-        let containers = self.client.call("list containers", QUICK, api.list_containers(Some(containers))).await?;
+        let containers = self.client.call("list containers", Wait::Quick, api.list_containers(Some(containers))).await?;
         let volumes = ListVolumesOptionsBuilder::new().filters(&ours).build();
-        let volumes = self.client.call("list volumes", QUICK, api.list_volumes(Some(volumes))).await?.volumes.unwrap_or_default();
+        let volumes =
+            self.client.call("list volumes", Wait::Quick, api.list_volumes(Some(volumes))).await?.volumes.unwrap_or_default();
         let networks = ListNetworksOptionsBuilder::new().filters(&ours).build();
-        let networks = self.client.call("list networks", QUICK, api.list_networks(Some(networks))).await?;
+        let networks = self.client.call("list networks", Wait::Quick, api.list_networks(Some(networks))).await?;
         let labels = containers.into_iter().filter_map(|container| container.labels);
         let labels = labels.chain(volumes.into_iter().map(|volume| volume.labels));
         let labels = labels.chain(networks.into_iter().filter_map(|network| network.labels));

@@ -1,0 +1,114 @@
+//! What comes after a round of a step type: its end, or another round, which policies judge as they did the first.
+
+use beespace_core::build::Round;
+use beespace_core::outcome::{Conclusion, Directive, Exit, Reason};
+use beespace_core::plan::StepPlan;
+use beespace_core::policy::{Decision, NotApproved, Ruling};
+use beespace_core::status::Status;
+use beespace_wasm::RoundEnd;
+
+use super::container::Patience;
+use super::step::{End, StepRun};
+use crate::clock::now;
+use crate::log::Source;
+use crate::prepare;
+
+/// Rounds of a step type at most.
+const MAX_ROUNDS: u16 = 32;
+
+/// What comes after a round.
+pub(super) enum Next {
+    Round(Round),
+    End(End),
+}
+
+impl StepRun {
+    /// Asks the step type, tells the log what it says, and stores the next round where it wants one.
+    pub(super) async fn after(&self, uses: &str, round: &Round, exits: Vec<Exit>) -> anyhow::Result<Next> {
+        let Some(step_type) = self.run.app.plugins.step_types.get(uses) else {
+            let message = format!("there is no step type {uses:?} here any more");
+            return Ok(Next::End(End::error(Reason::new("unknown-step-type", message))));
+        };
+        let input = prepare::step_input(&self.run.app, &self.run.build, &self.stage, &self.step.name, &self.run.change);
+        let is_stopped = self.cancel.is_cancelled();
+        let end = if is_stopped { RoundEnd::Cancelled } else { RoundEnd::Exited(exits) };
+        let answer = step_type.react(input, &round.plan, end).await;
+        for line in &answer.report.log {
+            self.log.write(Source::HOST, now(), format!("{uses}: {}\n", line.message).into()).await?;
+        }
+        match answer.result {
+            Ok(Directive::Run(plan)) => self.next_round(round, plan, is_stopped).await,
+            Ok(Directive::Done(conclusion)) => Ok(Next::End(self.conclude(conclusion, is_stopped).await?)),
+            Err(error) => Ok(Next::End(End::error(Reason::new("step-type", error.to_string())))),
+        }
+    }
+
+    async fn next_round(&self, round: &Round, plan: StepPlan, cleans_up: bool) -> anyhow::Result<Next> {
+        if round.number + 1 >= MAX_ROUNDS {
+            let message = format!("the step type asked for more than {MAX_ROUNDS} rounds");
+            return Ok(Next::End(End::error(Reason::new("too-many-rounds", message))));
+        }
+        // The engine's copy of the output goes with the containers, and they go before the next round is stored: its containers are called as these
+        // are, and these must not be taken for them.
+        self.log.flush().await?;
+        let mut patience = Patience::new();
+        while let Err(error) = self.run.app.engine.release(self.run.step_id(&self.step)).await {
+            if !patience.bears(&error).await {
+                return Ok(Next::End(End::error(error.reason())));
+            }
+        }
+        Ok(Next::Round(self.store_round(round.number + 1, plan, cleans_up).await?))
+    }
+
+    /// Tells the reader of the log what the step type found. A step that was stopped stays one, whatever its type makes of it.
+    async fn conclude(&self, conclusion: Conclusion, is_stopped: bool) -> anyhow::Result<End> {
+        for finding in &conclusion.findings {
+            let remedy = finding.remedy.as_deref().map_or(String::new(), |remedy| format!(" ({remedy})"));
+            self.log.say(&format!("{}: {}{remedy}", finding.rule_id, finding.message)).await?;
+        }
+        let reason = (!conclusion.message.is_empty()).then(|| Reason::new("step-type", conclusion.message.clone()));
+        let status = if is_stopped { Status::Killed } else { conclusion.status };
+        Ok(End { status, reason, conclusion: Some(conclusion) })
+    }
+
+    /// A further round passes policies as the first one did, before it is stored.
+    async fn store_round(&self, number: u16, plan: StepPlan, cleans_up: bool) -> anyhow::Result<Round> {
+        let (decision, plan) = prepare::admit_round(&self.run.app, &self.run.build, &self.stage, plan, &self.run.change).await;
+        let round = Round { number, plan, decision: decision.id, cleans_up };
+        let (id, stored, step_number) = (self.run.id, round.clone(), self.step.number);
+        let notifiers = self.run.app.plugins.notifier_names();
+        let at = now();
+        self.run
+            .app
+            .store
+            .write(move |write| {
+                write.put_decision(&decision)?;
+                write.change_stage(id, &notifiers, at, |stage| {
+                    for step in stage.steps.iter_mut().filter(|step| step.number == step_number) {
+                        step.round = Some(stored.clone());
+                        step.exits.clear();
+                    }
+                    Ok(())
+                })
+            })
+            .await?;
+        Ok(round)
+    }
+
+    /// How a step ends whose plan may not run. What the first round needed was settled before the stage began; this is about later ones.
+    pub(super) fn refused(&self, decision: &Decision, error: &NotApproved) -> End {
+        let what = format!("the next plan of step \"{}\"", self.step.name);
+        match (&decision.ruling, error) {
+            (Ruling::Denied { by }, NotApproved::Denied) => End::new(Status::Declined, Some(prepare::denied(&what, by))),
+            (Ruling::NeedsApproval { requirements }, NotApproved::ApprovalMissing) => {
+                let message =
+                    format!("policies want a person's approval of {what}, which is not possible yet while the step runs");
+                let help = "let its step type plan this in the first round: that one is waited for";
+                let asked = requirements.iter().map(|one| Reason::new("approval", format!("{}: {}", one.policy, one.reason)));
+                let reason = Reason::new("approval-not-possible-yet", message).help(help);
+                End::new(Status::Declined, Some(asked.fold(reason, Reason::part)))
+            }
+            _ => End::error(Reason::new("not-approved", format!("the plan may not run: {error}"))),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! An engine that hangs, or speaks another version: nothing waits for ever, and every end says what to do.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::http::{StatusCode, Uri};
+use axum::response::IntoResponse as _;
+use beespace::engine::docker::{Docker, DockerOptions, Waits};
+use beespace::engine::{Engine, EngineError, Launch};
+use beespace_core::outcome::{Exit, Stored};
+use beespace_tests::docker;
+use beespace_tests::line::{Flow, Line, Server};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine_bench::{Bench, Gathered, gather};
+
+/// Far below what is waited for in earnest, far above what a healthy engine needs.
+const WAIT: Duration = Duration::from_secs(3);
+/// No call may take longer than a few of those, one after the other.
+const BOUND: Duration = Duration::from_secs(20);
+
+/// A stage on the engine of the tests, with a line in between that can be held.
+async fn behind_a_line() -> (Bench, Line) {
+    docker::start().unwrap();
+    let line = Line::to(Server::Unix(docker::HOST.trim_start_matches("unix://").into())).await.unwrap();
+    let options = docker::options(&format!("tcp://{}", line.address()), &docker::instance());
+    let waits = Waits { quick: WAIT, slow: WAIT, transfer: WAIT, pull: WAIT, ask: WAIT, away: WAIT, killed: WAIT };
+    let engine = Docker::new(DockerOptions { waits, ..options }).unwrap();
+    (Bench::on(Arc::new(engine), docker::image().await.unwrap()).await, line)
+}
+
+async fn run(bench: &Bench, launch: Launch) -> (Result<Exit, EngineError>, Gathered) {
+    let (sender, receiver) = mpsc::channel(8);
+    tokio::join!(bench.engine.run(launch, sender, CancellationToken::new()), gather(receiver))
+}
+
+fn is_told(error: &EngineError, call: &str) {
+    assert!(error.is_passing(), "{error:?}");
+    let reason = error.reason();
+    assert_eq!(reason.code, "engine-slow");
+    assert!(reason.message.contains(call) && reason.message.contains("within 3 s"), "{reason}");
+    assert!(reason.help.as_ref().is_some_and(|help| help.contains("engine's own log")), "{reason}");
+}
+
+/// Holds the engine when it is asked for something about a step's container, and lets it go on afterwards.
+async fn held_at(request: &str, call: &str) {
+    let (bench, line) = behind_a_line().await;
+    let launch = bench.launch(1, bench.shell("echo on"));
+    let name = format!("beespace-{}-{}-0", docker::instance(), launch.step);
+    line.hold_at(&request.replace("NAME", &name));
+    let began = Instant::now();
+    let (ended, before) = run(&bench, launch.clone()).await;
+    assert!(began.elapsed() < BOUND, "{request}: {:?}", began.elapsed());
+    let Err(error) = ended else { panic!("{request}: {ended:?}") };
+    is_told(&error, call);
+    line.set(Flow::Open);
+    let stored = Stored { stdout: before.stdout.len() as u64, stderr: 0 };
+    let (exit, after) = bench.adopt(launch.clone(), stored).await.unwrap();
+    let (exit, after) = match exit.cause {
+        beespace_core::outcome::ExitCause::Lost => {
+            let (exit, after) = run(&bench, launch).await;
+            (exit.unwrap(), after)
+        }
+        _ => (exit, after),
+    };
+    assert!(exit.is_success(), "{request}: {exit:?}");
+    assert_eq!(before.stdout + &after.stdout, "on\n", "{request}");
+    bench.destroy().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_hangs_at_any_call_is_not_waited_for_and_the_container_runs_once() {
+    tokio::join!(
+        held_at("/containers/create?name=NAME&", "make a container"),
+        held_at("/containers/NAME/attach", "attach to a container"),
+        held_at("/containers/NAME/start", "start a container"),
+        held_at("/containers/NAME/wait", "inspect a container"),
+    );
+}
+
+#[tokio::test]
+async fn a_cancel_ends_on_an_engine_that_hangs_and_blames_the_engine() {
+    let (bench, line) = behind_a_line().await;
+    let launch = bench.launch(1, bench.shell("echo on; sleep 60"));
+    let (sender, mut receiver) = mpsc::channel(8);
+    let cancel = CancellationToken::new();
+    let run = bench.engine.run(launch.clone(), sender, cancel.clone());
+    let stop = async {
+        assert_eq!(&*receiver.recv().await.unwrap().bytes, b"on\n");
+        line.set(Flow::Held);
+        cancel.cancel();
+        let began = Instant::now();
+        while receiver.recv().await.is_some() {}
+        began
+    };
+    let (ended, began) = tokio::join!(run, stop);
+    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+    let error = ended.unwrap_err();
+    assert!(matches!(error, EngineError::TimedOut { .. }), "{error:?}");
+    line.set(Flow::Open);
+    bench.destroy().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_hangs_is_not_well_and_its_stage_cannot_be_opened_or_removed() {
+    let (bench, line) = behind_a_line().await;
+    line.set(Flow::Held);
+    let began = Instant::now();
+    is_told(&bench.engine.check().await.unwrap_err(), "version");
+    is_told(&bench.engine.open(bench.stage).await.unwrap_err(), "make a volume");
+    is_told(&bench.engine.inventory().await.unwrap_err(), "list containers");
+    is_told(&bench.engine.destroy(bench.stage).await.unwrap_err(), "list containers");
+    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+    line.set(Flow::Open);
+    bench.destroy().await;
+}
+
+/// An engine that answers nothing but what `check` asks, and says it speaks `api` and nothing older than `oldest`.
+async fn engine_of(api: &'static str, oldest: Option<&'static str>) -> (Docker, Arc<Mutex<Vec<String>>>) {
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = Arc::clone(&asked);
+    let answer = move |uri: Uri| {
+        log.lock().unwrap().push(uri.path().to_owned());
+        async move {
+            match oldest {
+                _ if uri.path().ends_with("/version") => {
+                    axum::Json(json!({ "ApiVersion": api, "Version": "99" })).into_response()
+                }
+                Some(oldest) => {
+                    let message = format!("client version 1.53 is too old. Minimum supported API version is {oldest}");
+                    (StatusCode::BAD_REQUEST, axum::Json(json!({ "message": message }))).into_response()
+                }
+                None => axum::Json(json!({})).into_response(),
+            }
+        }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = format!("tcp://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    (Docker::new(docker::options(&host, "a")).unwrap(), asked)
+}
+
+#[tokio::test]
+async fn the_newest_version_that_both_sides_speak_is_spoken() {
+    let ours = bollard::API_DEFAULT_VERSION.to_string();
+    for (theirs, spoken) in [("1.41", "1.41"), ("1.44", "1.44"), ("9.9", &*ours)] {
+        let (engine, asked) = engine_of(theirs, None).await;
+        assert_eq!(engine.check().await.unwrap().api, spoken);
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.last(), Some(&format!("/v{spoken}/info")), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_engine_of_another_age_is_refused_with_what_to_install() {
+    let (engine, _) = engine_of("1.40", None).await;
+    let error = engine.check().await.unwrap_err();
+    assert!(matches!(&error, EngineError::TooOld { api, .. } if api == "1.40"), "{error:?}");
+    assert!(!error.is_passing() && error.reason().to_string().contains("Docker 20.10"), "{}", error.reason());
+
+    let (engine, _) = engine_of("9.9", Some("1.60")).await;
+    let error = engine.check().await.unwrap_err();
+    assert!(matches!(error, EngineError::TooNew { .. }), "{error:?}");
+    let reason = error.reason().to_string();
+    assert!(!error.is_passing() && reason.contains("1.60") && reason.contains("newer Beespace"), "{reason}");
+}

@@ -1,0 +1,193 @@
+//! A line between a program and a server it talks to, which can be watched, held and cut.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Result;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    Open,
+    /// Connections stay, and nothing moves: a server that was stopped looks like this.
+    Held,
+    /// Connections are closed, and new ones as soon as they are made.
+    Cut,
+}
+
+/// Where the other end is.
+#[derive(Debug, Clone)]
+pub enum Server {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// What makes a line change by itself.
+#[derive(Debug, Default)]
+struct Triggers {
+    /// This in a request holds it, before the server hears of it.
+    marker: Option<String>,
+    /// So many bytes of answers, and it becomes that.
+    answers: Option<(usize, Flow)>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    server: Server,
+    flow: watch::Sender<Flow>,
+    triggers: Mutex<Triggers>,
+    connections: AtomicUsize,
+}
+
+/// A line with an address of its own on the loopback interface. Closed when dropped.
+#[derive(Debug)]
+pub struct Line {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    _stop: DropGuard,
+}
+
+impl Line {
+    /// # Errors
+    /// No port to be had.
+    pub async fn to(server: Server) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (flow, _) = watch::channel(Flow::Open);
+        let shared = Arc::new(Shared { server, flow, triggers: Mutex::default(), connections: AtomicUsize::new(0) });
+        let stop = CancellationToken::new();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(accept(Arc::clone(&shared), listener)));
+        Ok(Self { shared, address, _stop: stop.drop_guard() })
+    }
+
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections were made so far.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Makes it so now, and forgets what would change it later.
+    pub fn set(&self, flow: Flow) {
+        *self.triggers() = Triggers::default();
+        self.shared.flow.send_replace(flow);
+    }
+
+    /// Holds it as soon as a request has `marker` in it.
+    pub fn hold_at(&self, marker: &str) {
+        self.triggers().marker = Some(marker.to_owned());
+    }
+
+    /// Changes it once about so many bytes of answers have passed from now on.
+    pub fn after(&self, answers: usize, flow: Flow) {
+        self.triggers().answers = Some((answers, flow));
+    }
+
+    /// Waits until it is so.
+    pub async fn is(&self, flow: Flow) {
+        // The sender lives as long as `self`.
+        let _ = self.shared.flow.subscribe().wait_for(|now| *now == flow).await;
+    }
+
+    fn triggers(&self) -> MutexGuard<'_, Triggers> {
+        self.shared.triggers()
+    }
+}
+
+impl Shared {
+    fn triggers(&self) -> MutexGuard<'_, Triggers> {
+        self.triggers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self, bytes: &[u8]) {
+        let mut triggers = self.triggers();
+        let marker = triggers.marker.as_deref().map(str::as_bytes);
+        if marker.is_some_and(|marker| bytes.windows(marker.len()).any(|window| window == marker)) {
+            triggers.marker = None;
+            self.flow.send_replace(Flow::Held);
+        }
+    }
+
+    fn answered(&self, bytes: usize) {
+        let mut triggers = self.triggers();
+        if let Some((left, flow)) = &mut triggers.answers {
+            *left = left.saturating_sub(bytes);
+            if *left == 0 {
+                self.flow.send_replace(*flow);
+                triggers.answers = None;
+            }
+        }
+    }
+}
+
+async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    // Dropped with the line, and every connection with them.
+    let mut connections = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        shared.connections.fetch_add(1, Ordering::SeqCst);
+        connections.spawn(serve(Arc::clone(&shared), client));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn serve(shared: Arc<Shared>, client: TcpStream) -> Result<()> {
+    // An engine that was stopped still takes connections: so does this.
+    let (from_client, to_client) = client.into_split();
+    match &shared.server {
+        Server::Tcp(address) => {
+            let (from_server, to_server) = TcpStream::connect(address).await?.into_split();
+            between(&shared, (from_client, to_server), (from_server, to_client)).await
+        }
+        Server::Unix(path) => {
+            let (from_server, to_server) = UnixStream::connect(path).await?.into_split();
+            between(&shared, (from_client, to_server), (from_server, to_client)).await
+        }
+    }
+}
+
+async fn between<A: AsyncRead + Unpin, B: AsyncWrite + Unpin, C: AsyncRead + Unpin, D: AsyncWrite + Unpin>(
+    shared: &Shared,
+    up: (A, B),
+    down: (C, D),
+) -> Result<()> {
+    let asked = carry(shared, up, |bytes| shared.asked(bytes));
+    let answered = carry(shared, down, |bytes| shared.answered(bytes.len()));
+    tokio::try_join!(asked, answered)?;
+    Ok(())
+}
+
+async fn carry(
+    shared: &Shared,
+    (mut from, mut to): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    look: impl Fn(&[u8]),
+) -> Result<()> {
+    let mut flow = shared.flow.subscribe();
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let length = tokio::select! {
+            length = from.read(&mut buffer) => length?,
+            _ = flow.wait_for(|flow| *flow == Flow::Cut) => return Ok(()),
+        };
+        let bytes = buffer.get(..length).unwrap_or_default();
+        look(bytes);
+        if *flow.wait_for(|flow| *flow != Flow::Held).await? == Flow::Cut {
+            return Ok(());
+        }
+        if bytes.is_empty() {
+            to.shutdown().await?;
+            return Ok(());
+        }
+        to.write_all(bytes).await?;
+    }
+}
