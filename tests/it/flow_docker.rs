@@ -86,7 +86,7 @@ async fn running(beespace: &Beespace, step: &str) -> Build {
     beespace.when("the step to run", look).await.unwrap()
 }
 
-async fn is_clean(beespace: &Beespace) {
+pub(crate) async fn is_clean(beespace: &Beespace) {
     let look = async || Ok(beespace.app.engine.inventory().await?.is_empty().then_some(()));
     beespace.when("an engine without leftovers", look).await.unwrap();
 }

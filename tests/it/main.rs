@@ -15,6 +15,7 @@ mod engine_wedge;
 mod examples;
 mod flow;
 mod flow_docker;
+mod flow_rounds;
 mod forge;
 mod gogs;
 mod guests;

@@ -1,0 +1,87 @@
+//! A step type of several rounds. `with: { images: [image, …], rounds: [[script, …], …], clean: script }`: each round runs its scripts at once, a
+//! container each of the round's image (the last one's, where there are fewer), and a step that is stopped gets the script of `clean` as its last.
+
+#[allow(clippy::all, reason = "generated")]
+mod bindings {
+    wit_bindgen::generate!({ path: "../../../wit", world: "step-plugin" });
+}
+
+use bindings::beespace::plugin::exec_types::{Container, Limits, Mount, MountSource, Network, Plan};
+use bindings::beespace::plugin::types::Diagnostic;
+use bindings::exports::beespace::plugin::lifecycle;
+use bindings::exports::beespace::plugin::step::{self, Directive, Event, Input, Outcome, ResultStatus};
+use serde_json::Value;
+
+struct Plugin;
+
+impl lifecycle::Guest for Plugin {
+    fn validate_config(_config: String) -> Result<(), Vec<Diagnostic>> {
+        Ok(())
+    }
+}
+
+impl step::Guest for Plugin {
+    fn make_plan(input: Input) -> Result<Plan, Vec<Diagnostic>> {
+        Ok(round(&params(&input), 0))
+    }
+
+    fn react(input: Input, state: Vec<u8>, event: Event) -> Result<Directive, String> {
+        let with = params(&input);
+        let done =
+            |status| Directive::Done(Outcome { status, outputs: "{}".into(), findings: Vec::new(), message: String::new() });
+        let Event::Exited(exits) = event else {
+            return Ok(match with["clean"].as_str() {
+                Some(script) => Directive::Run(plan(image(&with, 0), &[script], Vec::new())),
+                // As one that does not know that it was stopped.
+                None => done(ResultStatus::Success),
+            });
+        };
+        if exits.iter().any(|exit| exit.code != Some(0)) {
+            return Ok(done(ResultStatus::Failure));
+        }
+        let next = usize::from(state.first().copied().unwrap_or_default()) + 1;
+        let is_last = with["rounds"].as_array().is_none_or(|rounds| next >= rounds.len());
+        Ok(if is_last { done(ResultStatus::Success) } else { Directive::Run(round(&with, next)) })
+    }
+}
+
+fn params(input: &Input) -> Value {
+    serde_json::from_str(&input.params).unwrap_or_default()
+}
+
+fn round(with: &Value, number: usize) -> Plan {
+    let scripts: Vec<&str> = with["rounds"][number].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    plan(image(with, number), &scripts, vec![u8::try_from(number).unwrap_or(u8::MAX)])
+}
+
+fn image(with: &Value, number: usize) -> &str {
+    let images = with["images"].as_array().map(Vec::as_slice).unwrap_or_default();
+    images.get(number).or(images.last()).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn plan(image: &str, scripts: &[&str], state: Vec<u8>) -> Plan {
+    let containers = (0..).zip(scripts).map(|(place, script)| container(image, place, script)).collect();
+    Plan { containers, artifacts: Vec::new(), summary: String::new(), state }
+}
+
+fn container(image: &str, place: u32, script: &str) -> Container {
+    Container {
+        id: format!("c{place}"),
+        image: image.to_owned(),
+        entrypoint: None,
+        args: None,
+        script: Some(script.to_owned()),
+        env: Vec::new(),
+        workdir: None,
+        user: None,
+        mounts: vec![Mount { source: MountSource::Workspace, path: "/workspace".to_owned(), read_only: false }],
+        secrets: Vec::new(),
+        limits: Limits { cpu_millis: None, memory_bytes: None, pids: None, timeout_seconds: None },
+        network: Network::BuildDefault,
+        needs: Vec::new(),
+        service: false,
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+bindings::export!(Plugin with_types_in bindings);
