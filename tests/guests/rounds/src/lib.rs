@@ -30,7 +30,7 @@ impl step::Guest for Plugin {
         let done =
             |status| Directive::Done(Outcome { status, outputs: "{}".into(), findings: Vec::new(), message: String::new() });
         let Event::Exited(exits) = event else {
-            return Ok(match with["clean"].as_str() {
+            return Ok(match with.get("clean").and_then(Value::as_str) {
                 Some(script) => Directive::Run(plan(image(&with, 0), &[script], Vec::new())),
                 // As one that does not know that it was stopped.
                 None => done(ResultStatus::Success),
@@ -40,7 +40,7 @@ impl step::Guest for Plugin {
             return Ok(done(ResultStatus::Failure));
         }
         let next = usize::from(state.first().copied().unwrap_or_default()) + 1;
-        let is_last = with["rounds"].as_array().is_none_or(|rounds| next >= rounds.len());
+        let is_last = next >= list(&with, "rounds").len();
         Ok(if is_last { done(ResultStatus::Success) } else { Directive::Run(round(&with, next)) })
     }
 }
@@ -50,12 +50,17 @@ fn params(input: &Input) -> Value {
 }
 
 fn round(with: &Value, number: usize) -> Plan {
-    let scripts: Vec<&str> = with["rounds"][number].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let scripts = list(with, "rounds").get(number).and_then(Value::as_array);
+    let scripts: Vec<&str> = scripts.into_iter().flatten().filter_map(Value::as_str).collect();
     plan(image(with, number), &scripts, vec![u8::try_from(number).unwrap_or(u8::MAX)])
 }
 
+fn list<'a>(with: &'a Value, key: &str) -> &'a [Value] {
+    with.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
 fn image(with: &Value, number: usize) -> &str {
-    let images = with["images"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let images = list(with, "images");
     images.get(number).or(images.last()).and_then(Value::as_str).unwrap_or_default()
 }
 
