@@ -52,6 +52,8 @@ impl App {
         let dir = config.data.dir.clone();
         make_private(&dir).with_context(|| format!("the data directory {} cannot be used", dir.display()))?;
         let store = Store::open(&dir.join("beespace.redb"))?;
+        // Behind the store's lock: no other server uses what lies there.
+        empty(&dir.join("scratch"))?;
         let key = Arc::new(Key::load_or_create(&config.data.key_path(), store.read()?.key_id()?)?);
         store.put_key_id(key.id()).await?;
         let instance = store.instance_id().await?;
@@ -115,6 +117,16 @@ fn docker_options(config: &Config, instance: uuid::Uuid) -> DockerOptions {
         log_bytes: config.limits.log_bytes.saturating_mul(2),
         grace: GRACE,
         waits: Waits::default(),
+    }
+}
+
+/// What a process before this one worked on there when it ended is of no use to anybody.
+fn empty(dir: &std::path::Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be emptied", dir.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -233,18 +233,8 @@ async fn plan_of(app: &App, build: &Build, stage: &Stage, step: &pipeline::Step,
     let mut plan = answer.result.map_err(|error| plan_error(&action.plugin, &error))?;
     plan.step.clone_from(&step.name);
     plan.uses = Some(action.plugin.clone());
-    limit_time(&mut plan, step);
+    plan::hold_to_the_file(&mut plan, &stage.pipeline, step);
     Ok(plan)
-}
-
-/// A step's `timeout` is one for each of its containers, whoever planned them.
-fn limit_time(plan: &mut StepPlan, step: &pipeline::Step) {
-    let Some(timeout) = step.timeout else { return };
-    let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
-    for container in &mut plan.containers {
-        let own = container.limits.timeout_seconds.unwrap_or(u32::MAX);
-        container.limits.timeout_seconds = Some(own.min(seconds));
-    }
 }
 
 fn unknown_step_type(app: &App, name: &str) -> Reason {
@@ -291,7 +281,7 @@ pub async fn admit_round(app: &App, build: &Build, stage: &Stage, mut plan: Step
         plan.uses = Some(action.plugin.clone());
     }
     if let Some(written) = written {
-        limit_time(&mut plan, written);
+        plan::hold_to_the_file(&mut plan, &stage.pipeline, written);
     }
     let bounds = written.map_or_else(Bounds::default, |written| bounds(app, &stage.pipeline, written));
     admit::step(app, matter, plan, bounds).await

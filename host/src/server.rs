@@ -47,7 +47,6 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 /// As [`serve`].
 pub async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
     let router = router(&app)?;
-    workers::sweep(&app).await?;
     // A start reads the configuration anew: what was wrong with a notifier may be mended.
     app.store.release_bindings(now()).await?;
     let mut workers = workers::start(&app);

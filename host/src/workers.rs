@@ -1,6 +1,7 @@
 //! The four workers, one for each queue, and how each ends a row that cannot be saved.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use beespace_core::build::Stage;
 use beespace_core::ids::{BuildId, DeliveryId, StageId};
@@ -41,6 +42,7 @@ pub fn start(app: &Arc<App>) -> JoinSet<()> {
         workers.spawn(worker.serve(app.stopping.clone()));
     }
     workers.spawn(measure(Arc::clone(app)));
+    workers.spawn(keep_engine_clean(Arc::clone(app)));
     workers
 }
 
@@ -213,21 +215,30 @@ fn notice_duties(app: &Arc<App>) -> Duties {
     }
 }
 
-/// What a process before this one left in the engine and nobody will take up again is removed.
-///
-/// # Errors
-/// The store's; the engine's trouble is logged, and met again when a stage wants to run.
-pub async fn sweep(app: &App) -> Result<(), StoreError> {
-    let left = match app.engine.inventory().await {
-        Ok(left) => left,
-        Err(error) => {
-            tracing::warn!(%error, "the engine cannot be asked what is left over");
-            return Ok(());
+/// Between two looks at what is left over in the engine.
+const SWEEP_AGAIN: Duration = Duration::from_secs(60);
+
+/// Removes what nobody will take up again: what a process before this one left, and what could not be removed when its stage ended.
+async fn keep_engine_clean(app: Arc<App>) {
+    // Nothing of this process has ended before it began.
+    let mut ended_before = now();
+    loop {
+        if let Err(error) = sweep(&app, ended_before).await {
+            tracing::warn!(%error, "what is left over in the engine cannot be looked up");
         }
-    };
-    for id in left {
+        // A stage that ends from now on is removed by whoever ran it; the next look is about what that one left.
+        ended_before = now();
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_AGAIN) => {}
+        }
+    }
+}
+
+async fn sweep(app: &App, ended_before: Timestamp) -> anyhow::Result<()> {
+    for id in app.engine.inventory().await? {
         let stage = app.store.read()?.stage(id)?;
-        if stage.is_some_and(|stage| stage.status == Status::Running) {
+        if stage.is_some_and(|stage| stage.finished_at.is_none_or(|at| at >= ended_before)) {
             continue;
         }
         tracing::info!(stage = %id, "removing what an earlier run left behind");

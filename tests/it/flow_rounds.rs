@@ -99,6 +99,16 @@ async fn a_step_that_is_stopped_may_clean_up_and_stays_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_env_of_the_file_is_there_in_every_round() {
+    let world = world("").await;
+    let with = json!({ "images": [world.image], "rounds": [["echo $HIVE $BEES"], ["echo $HIVE $BEES"]] });
+    let step = json!({ "name": "work", "uses": "rounds", "with": with, "env": { "BEES": "many" } });
+    let build = world.build(json!({ "env": { "HIVE": "old", "BEES": "few" }, "steps": [step] })).await;
+    assert_eq!(world.log(&build, "work").await, ["old many", "old many"], "{build:#?}");
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_step_s_timeout_holds_for_what_its_type_plans() {
     let world = world("").await;
     let with = json!({ "images": [world.image], "rounds": [["sleep 60"]] });

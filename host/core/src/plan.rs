@@ -89,15 +89,30 @@ pub fn of_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -> 
         workdir: action.workdir.clone(),
         user: None,
         mounts: Vec::new(),
-        limits: Limits {
-            timeout_seconds: step.timeout.map(|timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX)),
-            ..Limits::default()
-        },
+        limits: Limits { timeout_seconds: timeout_of(step), ..Limits::default() },
         network: Network::default(),
         needs: Vec::new(),
         service: false,
     };
     StepPlan { step: step.name.clone(), containers: vec![container], ..StepPlan::default() }
+}
+
+/// What the file says of a `uses:` step holds for every container that its step type plans: no longer than `timeout`, and with the texts of `env`,
+/// among which the step type's own win.
+pub fn hold_to_the_file(plan: &mut StepPlan, pipeline: &Pipeline, step: &Step) {
+    for container in &mut plan.containers {
+        let limits = &mut container.limits;
+        limits.timeout_seconds = limits.timeout_seconds.into_iter().chain(timeout_of(step)).min();
+        for (name, value) in step.env.iter().chain(&pipeline.env) {
+            if let EnvValue::Text(text) = value {
+                container.env.entry(name.clone()).or_insert_with(|| text.clone());
+            }
+        }
+    }
+}
+
+fn timeout_of(step: &Step) -> Option<u32> {
+    step.timeout.map(|timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX))
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
