@@ -35,6 +35,7 @@ pub mod intake;
 pub mod intervention;
 pub mod mask;
 pub mod notice;
+mod order;
 pub mod outcome;
 pub mod pipeline;
 pub mod plan;

@@ -1,8 +1,9 @@
 //! Ids and `needs` of a plan's containers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::Findings;
+use crate::order::first_in_cycle;
 use crate::plan::{StepPlan, is_container_id};
 
 pub(super) fn check(plan: &StepPlan, findings: &mut Findings) {
@@ -32,25 +33,10 @@ pub(super) fn check(plan: &StepPlan, findings: &mut Findings) {
             );
         }
     }
-    if all_known && let Some(place) = first_in_cycle(plan, &places) {
+    let nodes: Vec<(&str, &[String])> = plan.containers.iter().map(|one| (one.id.as_str(), one.needs.as_slice())).collect();
+    if all_known && let Some(place) = first_in_cycle(&nodes) {
         let id = plan.containers.get(place).map_or("", |container| &container.id);
         let message = format!("Container {id:?} waits for itself through `needs`");
         findings.add("cycle", format!("/containers/{place}/needs"), message, "Take one of the `needs` on the way back out");
-    }
-}
-
-/// Takes away whatever needs nothing that is left; what remains at the end waits for itself.
-fn first_in_cycle(plan: &StepPlan, places: &BTreeMap<&str, usize>) -> Option<usize> {
-    let mut left: BTreeSet<usize> = (0..plan.containers.len()).collect();
-    loop {
-        let is_waiting = |place: &usize| {
-            let needs = plan.containers.get(*place).map_or(&[][..], |container| &container.needs);
-            needs.iter().filter_map(|need| places.get(need.as_str())).any(|need| left.contains(need))
-        };
-        let waiting: BTreeSet<usize> = left.iter().copied().filter(is_waiting).collect();
-        if waiting.len() == left.len() {
-            return waiting.first().copied();
-        }
-        left = waiting;
     }
 }

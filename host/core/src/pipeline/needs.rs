@@ -2,11 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Step;
 use super::fields::Reader;
 use super::problems::{did_you_mean, quote};
 use super::step::Draft;
+use super::{Pipeline, Step};
 use crate::diagnostic::Span;
+use crate::order::first_in_cycle;
+
+impl Pipeline {
+    /// Why its steps could not be run in any order; the reader lets none through of which that is true.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let mut names = BTreeSet::new();
+        if let Some(twice) = self.steps.iter().find(|step| !names.insert(step.name.as_str())) {
+            return Some(format!("two steps are named {}", quote(&twice.name)));
+        }
+        let mut needs = self.steps.iter().flat_map(|step| &step.needs);
+        if let Some(unknown) = needs.find(|need| !names.contains(need.as_str())) {
+            return Some(format!("no step is named {}, which another one needs", quote(unknown)));
+        }
+        let nodes: Vec<(&str, &[String])> = self.steps.iter().map(|step| (step.name.as_str(), step.needs.as_slice())).collect();
+        let step = self.steps.get(first_in_cycle(&nodes)?)?;
+        Some(format!("step {} waits for itself through `needs`", quote(&step.name)))
+    }
+}
 
 impl Reader {
     /// The steps with their needs filled in: what the file says, or else the step before. Names must be unique and known, and

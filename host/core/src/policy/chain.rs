@@ -277,7 +277,7 @@ impl Part {
 }
 
 /// The subject with the patches applied, and its JSON, where it still is one of ours.
-fn patched<T: Serialize + DeserializeOwned>(
+fn patched<T: Subject + Serialize + DeserializeOwned>(
     value: &Value,
     patches: &[PatchOp],
     grants: &[PathGrant],
@@ -285,6 +285,9 @@ fn patched<T: Serialize + DeserializeOwned>(
     let trouble = |message: String| EvaluationError { class: ErrorClass::Patch, message };
     let patched = patch::apply(value, patches, grants).map_err(|error: PatchError| trouble(error.to_string()))?;
     let subject = T::deserialize(&patched).map_err(|error| trouble(format!("its patch leaves no valid document: {error}")))?;
+    if let Some(problem) = subject.problem() {
+        return Err(trouble(format!("its patch leaves what cannot be carried out: {problem}")));
+    }
     let understood = serde_json::to_value(&subject).map_err(|error| trouble(error.to_string()))?;
     match patch::lost(&patched, &understood) {
         Some(at) => Err(trouble(format!("its patch sets `{at}`, which this Beespace does not know"))),

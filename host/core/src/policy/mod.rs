@@ -274,6 +274,11 @@ pub trait Subject {
     /// What policies get to see.
     fn subject_document(&self) -> Document;
 
+    /// Why it could not be carried out although each part of it reads well; a policy's patch may leave it so.
+    fn problem(&self) -> Option<String> {
+        None
+    }
+
     /// Digest of its document.
     fn subject_digest(&self) -> Digest {
         self.subject_document().digest()
@@ -283,6 +288,10 @@ pub trait Subject {
 impl Subject for crate::pipeline::Pipeline {
     fn subject_document(&self) -> Document {
         self.document()
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.problem()
     }
 }
 

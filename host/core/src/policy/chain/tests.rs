@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::pipeline::Pipeline;
 use crate::plan::StepPlan;
 use crate::policy::{Obligation, Severity};
 
@@ -133,6 +134,30 @@ fn patches_that_may_not_be_are_denials_that_name_the_policy() {
         assert_eq!(by[0].policy, "bad");
         assert!(by[0].finding.message.contains("bad") && by[0].finding.message.contains("patch"), "{}", by[0].finding.message);
         assert_eq!(settled.subject, plan());
+    }
+}
+
+#[test]
+fn a_patch_that_leaves_steps_in_no_order_is_a_denial_that_says_why() {
+    let steps = json!([
+        { "name": "build", "action": { "kind": "image", "image": "rust:1" }, "needs": [] },
+        { "name": "test", "action": { "kind": "image", "image": "rust:1" }, "needs": ["build"] },
+    ]);
+    let pipeline: Pipeline = serde_json::from_value(json!({ "name": "main", "steps": steps })).unwrap();
+    for (path, value, why) in [
+        ("/steps/0/needs", json!(["test"]), "step `build` waits for itself through `needs`"),
+        ("/steps/0/needs", json!(["lint"]), "no step is named `lint`"),
+        ("/steps/0/name", json!("test"), "two steps are named `test`"),
+    ] {
+        let bindings = vec![binding("bad", Mode::Enforce, &["/steps"])];
+        let mut chain = Chain::new(pipeline.clone(), bindings, |_: &Pipeline| says(VerdictOutcome::Allow));
+        while chain.next_question().is_some() {
+            chain.answer(Ok(sets(path, value.clone())), Duration::ZERO);
+        }
+        let settled = chain.settle();
+        assert_eq!(settled.subject, pipeline);
+        let Ruling::Denied { by } = settled.ruling else { panic!("{path} {value}") };
+        assert!(by[0].policy == "bad" && by[0].finding.message.contains(why), "{}", by[0].finding.message);
     }
 }
 
