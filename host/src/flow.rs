@@ -10,6 +10,7 @@ use beespace_core::ids::{BuildId, DeliveryId, StageId};
 use beespace_core::intake::{self, Intake, Telling};
 use beespace_core::outcome::Reason;
 use beespace_core::verify;
+use tracing::instrument;
 
 use crate::app::App;
 use crate::clock::now;
@@ -25,6 +26,7 @@ use crate::{notify, prepare, run};
 ///
 /// # Errors
 /// The store's. A body that cannot be read is no error: the delivery ends as a dead letter with the reason.
+#[instrument(skip_all, fields(delivery = %id))]
 pub async fn settle_delivery(app: &App, id: DeliveryId) -> Result<(), Trouble> {
     let read = app.store.read()?;
     let delivery = read.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?;
@@ -50,6 +52,7 @@ pub async fn settle_delivery(app: &App, id: DeliveryId) -> Result<(), Trouble> {
 ///
 /// # Errors
 /// [`Trouble::Wait`] while Gogs cannot give the commit.
+#[instrument(skip_all, fields(build = %id))]
 pub async fn prepare_build(app: &App, id: BuildId) -> Result<(), Trouble> {
     let mut build = app.build(id)?;
     let prepared = match resolve(app, &build).await? {
@@ -67,6 +70,7 @@ pub async fn prepare_build(app: &App, id: BuildId) -> Result<(), Trouble> {
 ///
 /// # Errors
 /// [`Trouble::HandedOver`] when the server stops.
+#[instrument(skip_all, fields(stage = %id))]
 pub async fn run_stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
     run::stage(app, id).await
 }
@@ -75,6 +79,7 @@ pub async fn run_stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
 ///
 /// # Errors
 /// [`Trouble::Wait`] until the next attempt.
+#[instrument(skip_all, fields(binding = thread.binding))]
 pub async fn send_notice(app: &App, thread: Thread) -> Result<(), Trouble> {
     notify::send(app, &thread).await
 }

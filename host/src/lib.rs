@@ -16,6 +16,7 @@ pub mod forge;
 pub mod front;
 pub mod guard;
 pub mod intervention;
+pub mod listen;
 pub mod log;
 pub mod notify;
 pub mod plugins;

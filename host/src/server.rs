@@ -19,7 +19,7 @@ use crate::forge::{Enabler, HookTurns};
 use crate::front::Front;
 use crate::web::login::is_unsafe_transport;
 use crate::webhook::Webhook;
-use crate::{api, seal, shutdown, workers};
+use crate::{api, listen, seal, shutdown, workers};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -31,6 +31,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!(%url, "people reach it unencrypted: whoever listens on the way can read tokens");
     }
     seal::forbid_core_dumps().context("core dumps cannot be switched off")?;
+    listen::raise_file_limit();
     let listen = config.server.listen;
     let listener =
         TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}: is another server there?"))?;
@@ -51,9 +52,8 @@ pub async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
     app.store.release_bindings(now()).await?;
     let mut workers = workers::start(&app);
     tracing::info!(listen = %listener.local_addr()?, public_url = %app.config.server.public_url, "Beespace is ready");
-    let served = axum::serve(listener, router).with_graceful_shutdown(app.stopping.clone().cancelled_owned());
     tokio::select! {
-        served = served => served?,
+        () = listen::serve(listener, router, app.stopping.clone()) => {}
         // Followers of logs stay as long as they are let; they come back to the next process by themselves.
         () = async { app.stopping.cancelled().await; tokio::time::sleep(shutdown::GOODBYE).await; } => {}
     }

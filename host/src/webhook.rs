@@ -1,6 +1,7 @@
 //! Gogs' POST: cap, key, signature, durable, 202. Nothing of a body is looked at before its signature, and nothing but storing it
 //! happens before the answer: Gogs delivers one hook after the other for its whole instance, and waits for each.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,11 +16,12 @@ use beespace_core::digest::Digest;
 use beespace_core::ids::{DeliveryId, RepositoryId};
 use beespace_core::time::Timestamp;
 use beespace_core::verify::{Verified, verify};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::{Registry, Unit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -35,6 +37,10 @@ pub const PREFIX: &str = "/-/hook/";
 
 /// Gogs does not cut the pushes of merges: they can be long.
 const BODY_CAP: usize = 10 * 1024 * 1024;
+/// Of all deliveries that are being read or stored. Gogs sends one at a time; this many are somebody's mistake, or worse.
+const BODIES_CAP: usize = 64 * 1024 * 1024;
+/// A body above that is verified off the async threads: hashing it takes milliseconds.
+const QUICK_BODY: usize = 128 * 1024;
 /// Gogs itself gives up after 15 s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// An id of ours is longer than that only if it is not Gogs'.
@@ -48,6 +54,8 @@ pub struct Webhook {
     /// Stands in for the secret of a hook that does not exist, so that the answer takes the same work.
     nobody: Sealed,
     counts: Counts,
+    /// Bytes that bodies may still take.
+    room: Arc<Semaphore>,
     now: fn() -> Timestamp,
 }
 
@@ -75,6 +83,8 @@ pub enum Answer {
     TooLarge,
     /// The body did not come, or not in time.
     Broken,
+    /// Too much came at once.
+    Busy,
     /// It could not be stored: a person can send it again from Gogs.
     NotStored,
 }
@@ -116,6 +126,7 @@ impl Answer {
             Self::Refused => (StatusCode::UNAUTHORIZED, "refused", "This hook's address or its secret is wrong."),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The delivery is larger than 10 MiB."),
             Self::Broken => (StatusCode::REQUEST_TIMEOUT, "broken-body", "The delivery did not arrive whole."),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many deliveries came at once; this one is not kept."),
             Self::NotStored => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "store-unavailable",
@@ -132,7 +143,7 @@ impl Answer {
     fn help(self) -> Option<&'static str> {
         match self {
             Self::Refused => Some("`beespace repo repair` makes both anew."),
-            Self::Broken => Some("Redeliver it from the hook's page in Gogs."),
+            Self::Broken | Self::Busy => Some("Redeliver it from the hook's page in Gogs."),
             // Gogs tries nothing again by itself.
             Self::NotStored => Some("Redeliver it from the hook's page in Gogs once `/readyz` of Beespace says ready."),
             Self::Accepted | Self::Duplicate | Self::TooLarge => None,
@@ -163,7 +174,7 @@ impl Webhook {
         let mut secret = Zeroizing::new([0_u8; 64]);
         getrandom::fill(secret.as_mut_slice()).map_err(|error| SealError::NoRandom(error.to_string()))?;
         let nobody = seal.seal(&secret_place(RepositoryId(0), key_digest("")), secret.as_slice())?;
-        Ok(Self { store, seal, nobody, counts, now })
+        Ok(Self { store, seal, nobody, counts, room: Arc::new(Semaphore::new(BODIES_CAP)), now })
     }
 
     /// The one route, ready to be merged into the server's.
@@ -172,12 +183,12 @@ impl Webhook {
     }
 
     async fn answer(&self, key: &str, headers: &HeaderMap, body: Body) -> Answer {
-        let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_CAP).collect()).await {
-            Ok(Ok(body)) => Vec::from(body.to_bytes()),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return Answer::TooLarge,
-            Ok(Err(_)) | Err(_) => return Answer::Broken,
+        let (body, _room) = match tokio::time::timeout(BODY_TIMEOUT, self.read(body)).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(answer)) => return answer,
+            Err(_) => return Answer::Broken,
         };
-        match self.check(key, headers, body) {
+        match self.checked(key, headers, body).await {
             Ok(Some((repository, body))) => self.store(repository, headers, body).await,
             Ok(None) => Answer::Refused,
             Err(error) => {
@@ -185,6 +196,30 @@ impl Webhook {
                 Answer::NotStored
             }
         }
+    }
+
+    /// The whole body, and the room it takes for as long as it is held.
+    async fn read(&self, body: Body) -> Result<(Vec<u8>, OwnedSemaphorePermit), Answer> {
+        let more = |bytes| Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| Answer::Busy);
+        let mut body = Limited::new(body, BODY_CAP);
+        let (mut bytes, mut room) = (Vec::new(), more(0)?);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| if error.is::<LengthLimitError>() { Answer::TooLarge } else { Answer::Broken })?;
+            let Ok(piece) = frame.into_data() else { continue };
+            let length = u32::try_from(piece.len()).map_err(|_| Answer::TooLarge)?;
+            room.merge(more(length)?);
+            bytes.extend_from_slice(&piece);
+        }
+        Ok((bytes, room))
+    }
+
+    async fn checked(&self, key: &str, headers: &HeaderMap, body: Vec<u8>) -> Result<Option<Proven>, StoreError> {
+        if body.len() <= QUICK_BODY {
+            return self.check(key, headers, body);
+        }
+        let (this, key, headers) = (self.clone(), key.to_owned(), headers.clone());
+        let checked = tokio::task::spawn_blocking(move || this.check(&key, &headers, body)).await;
+        checked.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
     }
 
     /// Finds the hook, and proves the body with its secret. The same work for a key that nobody has.

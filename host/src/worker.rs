@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use beespace_core::outcome::Reason;
 use beespace_core::time::{Timestamp, backoff};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::queue::{self, Taken};
@@ -113,6 +113,16 @@ impl std::fmt::Debug for Duties {
     }
 }
 
+/// The rows that are worked on, by their ids.
+type InHand = HashMap<Vec<u8>, Held>;
+
+/// Whose turn a row takes, and what works on it.
+#[derive(Debug)]
+struct Held {
+    whose: u64,
+    task: task::Id,
+}
+
 /// One queue's worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -131,9 +141,9 @@ impl Worker {
     /// Works until `stopping`, then waits for the rows in hand.
     pub async fn serve(self, stopping: CancellationToken) {
         let worker = Arc::new(self);
-        let mut in_hand = HashMap::new();
+        let mut in_hand = InHand::new();
         let mut turns = Turns::default();
-        let mut tasks: JoinSet<Vec<u8>> = JoinSet::new();
+        let mut tasks = JoinSet::new();
         while !stopping.is_cancelled() {
             worker.beat.look((worker.now)());
             let pause = worker.take_due(&mut in_hand, &mut turns, &mut tasks).await;
@@ -141,7 +151,10 @@ impl Worker {
             tokio::select! {
                 () = stopping.cancelled() => {}
                 () = worker.store.woken(worker.queue) => {}
-                Some(done) = tasks.join_next(), if !tasks.is_empty() => { done.map(|id| in_hand.remove(&id)).ok(); }
+                Some(done) = tasks.join_next_with_id(), if !tasks.is_empty() => {
+                    let task = done.map_or_else(|panic| panic.id(), |(task, ())| task);
+                    in_hand.retain(|_, held| held.task != task);
+                }
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -149,12 +162,7 @@ impl Worker {
     }
 
     /// Starts what is due and fits; says how long nothing will be due.
-    async fn take_due(
-        self: &Arc<Self>,
-        in_hand: &mut HashMap<Vec<u8>, u64>,
-        turns: &mut Turns,
-        tasks: &mut JoinSet<Vec<u8>>,
-    ) -> Duration {
+    async fn take_due(self: &Arc<Self>, in_hand: &mut InHand, turns: &mut Turns, tasks: &mut JoinSet<()>) -> Duration {
         let now = (self.now)();
         let waiting = match self.store.read().and_then(|read| read.waiting(self.queue)) {
             Ok(waiting) => waiting,
@@ -167,13 +175,13 @@ impl Worker {
         let due = waiting.into_iter().filter(|(id, row)| row.not_before <= now && !in_hand.contains_key(id));
         let mut due: Vec<(u64, Vec<u8>, Waiting)> = due.map(|(id, row)| ((self.duties.turn_of)(&id), id, row)).collect();
         while in_hand.len() < self.parallel {
-            due.retain(|(whose, ..)| in_hand.values().filter(|other| *other == whose).count() < self.parallel_of_turn);
+            due.retain(|(whose, ..)| in_hand.values().filter(|held| held.whose == *whose).count() < self.parallel_of_turn);
             if due.is_empty() {
                 break;
             }
             let (whose, id, _) = due.remove(turns.next(&due));
-            in_hand.insert(id.clone(), whose);
-            tasks.spawn(Arc::clone(self).work_on(id));
+            let task = tasks.spawn(Arc::clone(self).work_on(id.clone())).id();
+            in_hand.insert(id, Held { whose, task });
         }
         for (_, id, _) in due {
             (self.duties.crowded_out)(id).await;
@@ -181,14 +189,13 @@ impl Worker {
         next.map_or(BEAT, |at| at.since(now).min(BEAT))
     }
 
-    /// One attempt at a row; gives its id back.
-    async fn work_on(self: Arc<Self>, id: Vec<u8>) -> Vec<u8> {
+    /// One attempt at a row.
+    async fn work_on(self: Arc<Self>, id: Vec<u8>) {
         if let Err(error) = self.attempt(&id).await {
             tracing::error!(%error, queue = ?self.queue, "a row could not be settled; it stays in the queue");
             // The store itself is in trouble: without a pause the row would be taken again at once.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        id
     }
 
     async fn attempt(&self, id: &[u8]) -> Result<(), StoreError> {

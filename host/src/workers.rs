@@ -14,13 +14,13 @@ use tokio::task::JoinSet;
 
 use crate::app::App;
 use crate::clock::now;
+use crate::store::Queue;
 use crate::store::build::Builds as _;
 use crate::store::delivery::{Deliveries as _, Settlement};
 use crate::store::outbox::Thread;
 use crate::store::stage::stage_id_of_key;
-use crate::store::{Queue, StoreError};
 use crate::worker::{Duties, Trouble, Worker};
-use crate::{flow, notify};
+use crate::{flow, notify, run};
 
 /// Builds prepared at once: mostly waiting for Gogs and git.
 const PREPARED_AT_ONCE: usize = 8;
@@ -145,8 +145,8 @@ fn run_duties(app: &Arc<App>) -> Duties {
             flow::run_stage(&app, id).await
         }),
         bury: duty!(app, |app, key, reason| match stage_id_of_key(&key) {
-            Some(id) => bury_stage(&app, id, reason).await,
-            None => Ok(()),
+            Some(id) => run::give_up(&app, id, reason).await,
+            None => app.store.write(move |write| write.dequeue(Queue::Run, &key)).await,
         }),
         turn_of: Box::new(move |key| stage_id_of_key(key).map_or(0, |id| turn_of_build(&turns, id.build))),
         crowded_out: duty!(app, |app, key| {
@@ -155,23 +155,6 @@ fn run_duties(app: &Arc<App>) -> Duties {
             }
         }),
     }
-}
-
-async fn bury_stage(app: &App, id: StageId, reason: Reason) -> Result<(), StoreError> {
-    let end = move |stage: &mut Stage| {
-        stage.status = Status::Error;
-        stage.reason = Some(reason.clone());
-        for step in stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
-            step.status = if step.status == Status::Running { Status::Error } else { Status::Skipped };
-            step.reason = Some(reason.clone());
-        }
-        Ok(())
-    };
-    app.store.change_stage(id, app.plugins.notifier_names(), now(), end).await?;
-    if let Err(error) = app.engine.destroy(id).await {
-        tracing::warn!(stage = %id, %error, "what is left of a given-up stage could not be removed");
-    }
-    Ok(())
 }
 
 /// Shows on the stage why it waits though it could run.

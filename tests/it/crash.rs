@@ -46,6 +46,7 @@ impl Server {
 
     pub async fn start(&mut self) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_beespace-under-test"));
+        command.env("BEESPACE_LIMITS__FREE_DISK", "16MiB");
         command.arg("server").arg("--config").arg(self.folder.path().join("beespace.toml"));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         self.child = Some(command.stdin(Stdio::null()).stderr(log).kill_on_drop(true).spawn().unwrap());

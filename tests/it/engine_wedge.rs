@@ -8,8 +8,12 @@ use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse as _;
 use beespace::engine::docker::{Docker, DockerOptions, Waits};
 use beespace::engine::{Engine, EngineError, Launch};
+use beespace_core::ids::{BuildId, StageId, StageNumber};
 use beespace_core::outcome::{Exit, Stored};
+use beespace_core::status::Status;
+use beespace_tests::beespace::Beespace;
 use beespace_tests::docker;
+use beespace_tests::gogs::PracticeGogs;
 use beespace_tests::line::{Flow, Line, Server};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -167,4 +171,62 @@ async fn an_engine_of_another_age_is_refused_with_what_to_install() {
     assert!(matches!(error, EngineError::TooNew { .. }), "{error:?}");
     let reason = error.reason().to_string();
     assert!(!error.is_passing() && reason.contains("1.60") && reason.contains("newer Beespace"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sources_wait_for_an_engine_that_is_away_and_the_build_goes_on() {
+    docker::start().unwrap();
+    let line = Line::to(Server::Unix(docker::HOST.trim_start_matches("unix://").into())).await.unwrap();
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository("ada/hive").await.unwrap();
+    let engine = format!("[engine]\nkind = \"docker\"\nhost = \"tcp://{}\"\n", line.address());
+    let beespace = Beespace::start(&gogs, &engine).await.unwrap();
+    beespace.enable("ada/hive").await.unwrap();
+    line.set(Flow::Cut);
+    let steps = json!({"steps": [{"name": "build", "image": docker::image().await.unwrap(), "run": ["echo on"]}]});
+    gogs.push("ada/hive", "main", &[(".beespace.yml", &steps.to_string())], "Change the hive").await.unwrap();
+    let waiting = beespace.build_when("ada/hive", 1, |build| build.status == Status::Running).await.unwrap();
+    beespace
+        .when("the clone to say what it waits for", async || {
+            let log = beespace.log(&waiting, "clone").await.unwrap_or_default();
+            Ok(log.iter().any(|line| line.contains("does not answer") && line.ends_with("trying again")).then_some(()))
+        })
+        .await
+        .unwrap();
+    line.set(Flow::Open);
+    let build = beespace.finished("ada/hive", 1).await.unwrap();
+    assert_eq!(build.status, Status::Success, "{:?}", build.reason);
+    let log = beespace.log(&build, "clone").await.unwrap();
+    assert!(log.last().is_some_and(|line| line.contains("in place")), "{log:?}");
+}
+
+#[tokio::test]
+async fn an_engine_without_addresses_is_told_with_what_gives_it_some() {
+    let answer = async |uri: Uri| match uri.path() {
+        path if path.ends_with("/version") => axum::Json(json!({ "ApiVersion": "1.41", "Version": "99" })).into_response(),
+        path if path.ends_with("/volumes/create") => {
+            let volume =
+                json!({ "Name": "v", "Driver": "local", "Mountpoint": "/v", "Labels": {}, "Scope": "local", "Options": {} });
+            (StatusCode::CREATED, axum::Json(volume)).into_response()
+        }
+        path if path.ends_with("/networks/create") => {
+            let message =
+                "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network";
+            (StatusCode::NOT_FOUND, axum::Json(json!({ "message": message }))).into_response()
+        }
+        path if path.contains("/networks/") => {
+            (StatusCode::NOT_FOUND, axum::Json(json!({ "message": "no such network" }))).into_response()
+        }
+        _ => axum::Json(json!({})).into_response(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = format!("tcp://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    let engine = Docker::new(docker::options(&host, "a")).unwrap();
+    let stage = StageId { build: BuildId(uuid::Uuid::now_v7()), stage: StageNumber(1) };
+    let error = engine.open(stage).await.unwrap_err();
+    assert!(error.is_passing(), "a stage that ends gives its network back: {error:?}");
+    let reason = error.reason();
+    assert_eq!(reason.code, "engine-networks");
+    assert!(reason.help.as_ref().is_some_and(|help| help.contains("default-address-pools")), "{reason}");
 }

@@ -9,7 +9,9 @@ use beespace_core::ids::{StageId, StageNumber};
 use beespace_core::intervention;
 use beespace_core::notice::NoticeState;
 use beespace_core::policy::approval::ADMIN;
+use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
+use beespace_core::time::Timestamp;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::PracticeGogs;
 use reqwest::Method;
@@ -323,15 +325,49 @@ fn asking(folder: &tempfile::TempDir, name: &str) -> String {
     format!("[[policy]]\nname = \"{name}\"\nplugin = \"{}\"\n", path.display())
 }
 
-async fn approve(beespace: &Beespace, build: &Build) {
+async fn cancel(beespace: &Beespace, build: &Build) {
     let id = StageId { build: build.id, stage: StageNumber(1) };
-    let yes = |stage: &mut Stage| {
-        let approver = Approver { id: ADMIN.to_owned(), at: now() };
+    let stop = |stage: &mut Stage| {
+        intervention::cancel(stage, ADMIN, now()).map_err(|refused| StoreError::Conflict(refused.to_string()))
+    };
+    beespace.app.store.change_stage(id, beespace.app.plugins.notifier_names(), now(), stop).await.unwrap();
+}
+
+async fn approve(beespace: &Beespace, build: &Build) {
+    approve_at(beespace, build, now()).await;
+}
+
+async fn approve_at(beespace: &Beespace, build: &Build, at: Timestamp) {
+    let id = StageId { build: build.id, stage: StageNumber(1) };
+    let yes = move |stage: &mut Stage| {
+        let approver = Approver { id: ADMIN.to_owned(), at };
         let subject = stage.approvals[0].subject;
         intervention::approve(stage, subject, approver, None, "gogs:1")
             .map_err(|refused| StoreError::Conflict(refused.to_string()))
     };
     beespace.app.store.change_stage(id, beespace.app.plugins.notifier_names(), now(), yes).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_that_lapses_before_the_stage_starts_is_asked_for_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("asks.wasm");
+    std::fs::write(&path, crate::guests::lapsing_approval_guest(600)).unwrap();
+    let (gogs, beespace) = world(&format!("[[policy]]\nname = \"asks\"\nplugin = \"{}\"\n", path.display())).await;
+    push(&gogs, ONE_STEP, "Ask first").await;
+    let blocked = beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    let mut changes = beespace.app.store.watch();
+    approve_at(&beespace, &blocked, Timestamp(now().0 - 601_000)).await;
+    // From approved to blocked again.
+    for _ in 0..2 {
+        while !matches!(changes.recv().await.unwrap(), RunEvent::StageChanged { .. }) {}
+    }
+    let again = beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    let stage = beespace.stage(&again).unwrap();
+    assert!(stage.reason.unwrap().message.starts_with("waits for approval"));
+    assert!(stage.started_at.is_none() && stage.steps.iter().all(|step| step.started_at.is_none()), "nothing ran");
+    approve(&beespace, &again).await;
+    assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -376,11 +412,7 @@ async fn a_cancel_stands_that_comes_while_policies_are_asked_again() {
         })
         .await
         .unwrap();
-    let id = StageId { build: blocked.id, stage: StageNumber(1) };
-    let stop = |stage: &mut Stage| {
-        intervention::cancel(stage, ADMIN, now()).map_err(|refused| StoreError::Conflict(refused.to_string()))
-    };
-    beespace.app.store.change_stage(id, beespace.app.plugins.notifier_names(), now(), stop).await.unwrap();
+    cancel(&beespace, &blocked).await;
     let decided = beespace.app.store.read().unwrap().decisions(blocked.id).unwrap().len();
     beespace
         .when("the last policy's answer", async || {
@@ -421,8 +453,17 @@ async fn an_engine_that_is_away_is_told_and_deliveries_are_taken() {
     push(&gogs, ONE_STEP, "Nobody can run it").await;
     let told = gogs.delivered().await.unwrap();
     assert!(told.iter().all(|delivery| delivery.status() == Some(202)), "{told:?}");
+    let waiting = beespace.build_when(REPO, 1, |build| build.status == Status::Running).await.unwrap();
+    let said = beespace
+        .when("the clone to say what it waits for", async || {
+            let log = beespace.log(&waiting, "clone").await.unwrap_or_default();
+            Ok(log.into_iter().find(|line| line.ends_with("trying again")))
+        })
+        .await
+        .unwrap();
+    assert!(said.contains("does not answer"), "{said}");
+    cancel(&beespace, &waiting).await;
     let build = beespace.finished(REPO, 1).await.unwrap();
-    assert_eq!(build.status, Status::Error);
-    assert!(reason(&build).contains("does not answer"), "{}", reason(&build));
+    assert_eq!(build.status, Status::Killed);
     assert!(beespace.step(&build, "build").unwrap().started_at.is_none());
 }

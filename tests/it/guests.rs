@@ -82,6 +82,10 @@ pub(crate) fn guest_text(name: &str) -> String {
 
 /// A policy from `tests/guests/policy.wat`, with parts of it replaced: `(";; evaluate", "unreachable")`.
 pub(crate) fn policy_guest(parts: &[(&str, &str)]) -> Vec<u8> {
+    policy_with(&manifest("policy"), parts)
+}
+
+fn policy_with(manifest: &str, parts: &[(&str, &str)]) -> Vec<u8> {
     let mut text = guest_text("policy");
     for (mark, code) in parts {
         assert!(text.contains(mark), "policy.wat has no {mark:?}");
@@ -89,7 +93,7 @@ pub(crate) fn policy_guest(parts: &[(&str, &str)]) -> Vec<u8> {
     }
     let module = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"));
     let (resolve, world) = world("policy-plugin", None);
-    componentize(&module, &resolve, world, &manifest("policy"))
+    componentize(&module, &resolve, world, manifest)
 }
 
 /// A notifier from `tests/guests`.
@@ -148,19 +152,48 @@ pub(crate) fn context() -> Context {
 
 /// A policy that wants the words of so many people for every pipeline.
 pub(crate) fn approval_guest(people: u32) -> Vec<u8> {
+    approval_guest_with(people, "")
+}
+
+/// The same where a yes holds for so many seconds.
+pub(crate) fn lapsing_approval_guest(seconds: u64) -> Vec<u8> {
+    approval_guest_with(
+        1,
+        &format!("(i32.store8 (i32.const 2064) (i32.const 1)) (i64.store (i32.const 2072) (i64.const {seconds}))"),
+    )
+}
+
+fn approval_guest_with(people: u32, more: &str) -> Vec<u8> {
     // The outcome, then one requirement at 2048: no groups, so many people, the reason at 1024.
     let answer = format!(
         "(i32.store8 (i32.const 260) (i32.const 2)) (i32.store (i32.const 280) (i32.const 2048)) \
          (i32.store (i32.const 284) (i32.const 1)) (i32.store (i32.const 2056) (i32.const {people})) \
-         (i32.store (i32.const 2080) (i32.const 1024)) (i32.store (i32.const 2084) (i32.const 17))"
+         (i32.store (i32.const 2080) (i32.const 1024)) (i32.store (i32.const 2084) (i32.const 17)) {more}"
     );
     policy_at("asks", "pipeline.admit", &answer)
 }
 
+/// A policy that gives every step's containers this variable.
+pub(crate) fn patching_guest(name: &str, value: &str) -> Vec<u8> {
+    let (path, value) = (format!("/containers/0/env/{name}"), format!("\\22{value}\\22"));
+    // One operation at 2048: `add`, the path at 4096, the value at 8192 in JSON.
+    let answer = format!(
+        "(i32.store (i32.const 272) (i32.const 2048)) (i32.store (i32.const 276) (i32.const 1)) \
+         (i32.store (i32.const 2052) (i32.const 4096)) (i32.store (i32.const 2056) (i32.const {})) \
+         (i32.store8 (i32.const 2060) (i32.const 1)) (i32.store (i32.const 2064) (i32.const 8192)) \
+         (i32.store (i32.const 2068) (i32.const {}))",
+        path.len(),
+        value.len() - 4
+    );
+    let data = format!("(data (i32.const 4096) \"{path}\") (data (i32.const 8192) \"{value}\")");
+    policy_guest_at("sets", "step.admit", &[(";; evaluate", &answer), (";; start", &data)])
+}
+
 /// A policy for one point, with this code in its `evaluate`.
 pub(crate) fn policy_at(name: &str, point: &str, code: &str) -> Vec<u8> {
-    let module = wat::parse_str(guest_text("policy").replace(";; evaluate", code)).unwrap_or_else(|error| panic!("{error}"));
-    let (resolve, world) = world("policy-plugin", None);
-    let manifest = format!(r#"{{"name": "{name}", "version": "0.0.1", "kind": "policy", "points": ["{point}"]}}"#);
-    componentize(&module, &resolve, world, &manifest)
+    policy_guest_at(name, point, &[(";; evaluate", code)])
+}
+
+fn policy_guest_at(name: &str, point: &str, parts: &[(&str, &str)]) -> Vec<u8> {
+    policy_with(&format!(r#"{{"name": "{name}", "version": "0.0.1", "kind": "policy", "points": ["{point}"]}}"#), parts)
 }

@@ -42,6 +42,16 @@ pub fn approve(stage: &mut Stage, subject: Digest, by: Approver, why: Option<&st
     Ok(())
 }
 
+/// Blocks a stage again that was approved and has not started, where a yes is older by `now` than the policy that asked lets it be.
+pub fn block_where_lapsed(stage: &mut Stage, caused_by: &str, now: Timestamp) {
+    let holds = |pending: &PendingApproval| approval::missing(pending, caused_by, now).is_empty();
+    if stage.status != Status::Pending || stage.approvals.iter().all(holds) {
+        return;
+    }
+    stage.status = Status::Blocked;
+    stage.reason = Some(waits_for(stage, caused_by, now));
+}
+
 /// Why a stage is blocked: what waits for people's words, and whose are missing.
 #[must_use]
 pub fn waits_for(stage: &Stage, caused_by: &str, now: Timestamp) -> Reason {
@@ -213,6 +223,21 @@ mod tests {
         );
         let again = approve(&mut waiting, plan(), person("admin"), None, "gogs:1");
         assert_eq!(again, Err(Refused::Word(approval::Refused::Again)));
+    }
+
+    #[test]
+    fn a_yes_that_grew_too_old_before_the_start_is_asked_for_again() {
+        let mut waiting = stage(Status::Blocked, 1);
+        waiting.approvals[0].requirements[0].ttl_seconds = Some(60);
+        approve(&mut waiting, plan(), person("admin"), None, "gogs:1").unwrap();
+        block_where_lapsed(&mut waiting, "gogs:1", Timestamp(NOW.0 + 59_000));
+        assert_eq!(waiting.status, Status::Pending);
+        block_where_lapsed(&mut waiting, "gogs:1", Timestamp(NOW.0 + 61_000));
+        assert_eq!(waiting.status, Status::Blocked);
+        assert!(waiting.reason.as_ref().unwrap().message.starts_with("waits for approval of step \"deploy\""));
+        let later = Approver { id: "admin".to_owned(), at: Timestamp(NOW.0 + 62_000) };
+        approve(&mut waiting, plan(), later, None, "gogs:1").unwrap();
+        assert_eq!(waiting.status, Status::Pending);
     }
 
     #[test]

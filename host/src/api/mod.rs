@@ -29,10 +29,13 @@ pub mod secret;
 pub mod step;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router, middleware};
+use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -42,6 +45,8 @@ use crate::{guard, web};
 
 /// The longest body that the API takes.
 const BODY_LIMIT: usize = 1024 * 1024;
+/// From the head of a request to the head of its answer. What comes after it, the lines of a log that is followed, takes as long as it takes.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
 
 #[derive(OpenApi)]
 #[openapi(
@@ -102,6 +107,7 @@ pub fn router(front: &Arc<Front>, hooks: Router) -> Router {
         .route("/metrics", get(health::metrics))
         .merge(web::router())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, ANSWER_TIME))
         .with_state(Arc::clone(front))
         .merge(hooks)
         .layer(middleware::from_fn_with_state(Arc::clone(front), guard::guard))

@@ -75,7 +75,9 @@ impl Engine for Dummy {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api: String::new(),
             platform: String::new(),
-            warnings: vec!["the dummy engine runs nothing: steps obey SLEEP, EXIT_CODE, OOM and FAIL_START only".to_owned()],
+            warnings: vec![
+                "the dummy engine runs nothing: steps obey OUTPUT, SLEEP, EXIT_CODE, OOM and FAIL_START only".to_owned(),
+            ],
         })
     }
 

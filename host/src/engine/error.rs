@@ -30,6 +30,8 @@ pub enum EngineError {
     NotOpen(StageId),
     #[error("the plan of step {step} has no container {container:?}")]
     NoSuchContainer { step: StepId, container: String },
+    #[error("the engine has no addresses left for another network: {message}")]
+    NoNetworkLeft { message: String },
     #[error("container {container} still runs {} s after it was killed", after.as_secs())]
     Unkillable { container: String, after: Duration },
 }
@@ -61,6 +63,11 @@ impl EngineError {
             Self::NotOpen(_) | Self::NoSuchContainer { .. } => {
                 ("engine-order", "this is a mistake of the server: please report it")
             }
+            Self::NoNetworkLeft { .. } => (
+                "engine-networks",
+                "remove networks that nobody uses (`docker network prune`), or give the engine more: `default-address-pools` in its \
+                 daemon.json; fewer stages at once need fewer (`[engine] capacity`)",
+            ),
             Self::Unkillable { .. } => ("engine-unkillable", "restart the engine; the step counts as lost"),
         };
         Reason::new(code, self.to_string()).help(help)
@@ -69,6 +76,9 @@ impl EngineError {
     /// Whether trying again later can help.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Refused { status: 500.., .. })
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NoNetworkLeft { .. } | Self::Refused { status: 500.., .. }
+        )
     }
 }

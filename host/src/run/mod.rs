@@ -18,6 +18,7 @@ use anyhow::Context as _;
 use beespace_core::build::{Build, Stage, Step};
 use beespace_core::graph::{self, Move};
 use beespace_core::ids::{StageId, StepId, StepNumber};
+use beespace_core::intervention;
 use beespace_core::outcome::Reason;
 use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
@@ -61,7 +62,7 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
     let Some(stage) = begin(app, id).await? else { return Ok(()) };
     let run = match StageRun::open(app, &stage).await {
         Ok(run) => Arc::new(run),
-        Err(reason) => return end_with(app, id, Status::Error, reason).await,
+        Err(reason) => return Ok(give_up(app, id, reason).await?),
     };
     reopen(app, id, &stage).await;
     tokio::select! {
@@ -69,11 +70,36 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
         never = prove(app, id) => match never {},
     }
     run.finish().await?;
-    // What is left over is found by its labels at the next start.
+    clear_away(app, id).await;
+    Ok(())
+}
+
+/// Ends a stage that cannot be brought to its own end: what runs of it is stopped, what waits never starts.
+///
+/// # Errors
+/// The store's.
+pub async fn give_up(app: &App, id: StageId, reason: Reason) -> Result<(), StoreError> {
+    let at = now();
+    let end = move |stage: &mut Stage| {
+        stage.status = Status::Error;
+        stage.reason = Some(reason.clone());
+        for step in stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
+            step.status = if step.status == Status::Running { Status::Error } else { Status::Skipped };
+            step.reason = Some(reason.clone());
+            step.finished_at = step.started_at.map(|_| at);
+        }
+        Ok(())
+    };
+    app.store.change_stage(id, app.plugins.notifier_names(), at, end).await?;
+    clear_away(app, id).await;
+    Ok(())
+}
+
+/// What it leaves is found by its labels within a minute (`workers`).
+async fn clear_away(app: &App, id: StageId) {
     if let Err(error) = app.engine.destroy(id).await {
         tracing::warn!(stage = %id, %error, "a stage's containers, network or workspace could not be removed");
     }
-    Ok(())
 }
 
 /// Between two looks at a disk that is too full.
@@ -124,7 +150,9 @@ async fn reopen(app: &App, id: StageId, stage: &Stage) {
 /// Marks the stage as running; none where it is over or waits for a person.
 async fn begin(app: &App, id: StageId) -> Result<Option<Stage>, StoreError> {
     let at = now();
+    let caused_by = app.build(id.build)?.event.sender.stable_id();
     let mark = move |stage: &mut Stage| {
+        intervention::block_where_lapsed(stage, &caused_by, at);
         if stage.status == Status::Pending {
             stage.status = Status::Running;
             stage.reason = None;
@@ -143,20 +171,6 @@ async fn begin(app: &App, id: StageId) -> Result<Option<Stage>, StoreError> {
         return Ok(None);
     }
     Ok(Some(stage))
-}
-
-async fn end_with(app: &App, id: StageId, status: Status, reason: Reason) -> Result<(), Trouble> {
-    let end = move |stage: &mut Stage| {
-        stage.status = status;
-        stage.reason = Some(reason.clone());
-        for step in stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
-            step.status = Status::Skipped;
-            step.reason = Some(reason.clone());
-        }
-        Ok(())
-    };
-    app.store.change_stage(id, app.plugins.notifier_names(), now(), end).await?;
-    Ok(())
 }
 
 /// Moves steps until none moves any more.

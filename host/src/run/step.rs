@@ -154,12 +154,13 @@ impl StepRun {
         Ok(Ok(exits))
     }
 
-    /// The proof that the round may run, from what is stored.
+    /// The proof that the round may run, from what is stored. A yes that held when the stage started holds until its end.
     fn approved(&self, round: &Round) -> anyhow::Result<Result<Approved<StepPlan>, End>> {
         let decision = self.run.app.store.read()?.decision(round.decision)?.context("the decision about the plan is gone")?;
         let caused_by = self.run.build.event.sender.stable_id();
         let pending = self.stage.approvals.iter().find(|pending| pending.decision == decision.id);
-        let approved = pending.and_then(|pending| approval::approved_digest(pending, &caused_by, now()));
+        let at = self.stage.started_at.unwrap_or_else(now);
+        let approved = pending.and_then(|pending| approval::approved_digest(pending, &caused_by, at));
         Ok(Approved::new(round.plan.clone(), &decision, approved).map_err(|error| self.refused(&decision, &error)))
     }
 

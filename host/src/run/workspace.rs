@@ -6,14 +6,15 @@ use beespace_core::status::Status;
 use tokio_util::sync::CancellationToken;
 
 use super::StageRun;
+use super::container::Patience;
 use super::journal::Journal;
-use crate::engine::archive;
+use crate::engine::{EngineError, archive};
 
 /// Makes the stage's room and fills it. Done again after a crash it begins anew: nothing of the user has run before it is through.
 pub(super) async fn fill(run: &StageRun, step: &Step, cancel: &CancellationToken) -> anyhow::Result<(Status, Option<Reason>)> {
     let log = Journal::open(run, step).await?;
     let filled = tokio::select! {
-        filled = fill_and_tell(run, &log) => Some(filled),
+        filled = insist(run, &log) => Some(filled),
         () = cancel.cancelled() => None,
     };
     match &filled {
@@ -29,21 +30,52 @@ pub(super) async fn fill(run: &StageRun, step: &Step, cancel: &CancellationToken
     })
 }
 
-async fn fill_and_tell(run: &StageRun, log: &Journal) -> Result<(), Reason> {
+/// What is in the way of the sources.
+#[derive(Debug, thiserror::Error)]
+enum Hindrance {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("{0}")]
+    Other(Reason),
+}
+
+/// Tries until the sources are in place, or trying again helps no more.
+async fn insist(run: &StageRun, log: &Journal) -> Result<(), Reason> {
+    let mut patience = Patience::new();
+    loop {
+        let trouble = match fill_and_tell(run, log).await {
+            Ok(()) => return Ok(()),
+            Err(Hindrance::Engine(trouble)) => trouble,
+            Err(Hindrance::Other(reason)) => return Err(reason),
+        };
+        if trouble.is_passing() {
+            say(log, &format!("{trouble}; trying again")).await?;
+        }
+        if !patience.bears(&trouble).await {
+            return Err(trouble.reason());
+        }
+    }
+}
+
+async fn fill_and_tell(run: &StageRun, log: &Journal) -> Result<(), Hindrance> {
     let engine = &run.app.engine;
-    let stage = run.stage().map_err(|error| Reason::new("store", error.to_string()))?;
+    let stage = run.stage().map_err(|error| Hindrance::Other(Reason::new("store", error.to_string())))?;
     let build = &run.build;
-    let tell = async |line: String| log.say(&line).await.map_err(|error| Reason::new("log", error.to_string()));
-    engine.destroy(run.id).await.map_err(|error| error.reason())?;
-    engine.open(run.id).await.map_err(|error| error.reason())?;
+    let tell = async |line: &str| say(log, line).await.map_err(Hindrance::Other);
+    engine.destroy(run.id).await?;
+    engine.open(run.id).await?;
     let options = &stage.pipeline.clone;
     if !options.enabled {
-        return tell("The pipeline wants no clone: the workspace is empty.".to_owned()).await;
+        return tell("The pipeline wants no clone: the workspace is empty.").await;
     }
     let sha = build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha);
     let depth = if options.depth == 0 { "whole history".to_owned() } else { format!("history of {} commits", options.depth) };
-    tell(format!("Cloning {} at {} ({}, {depth})", build.event.repository.name, sha.short(), build.event.git_ref())).await?;
-    let checkout = crate::resolve::checkout(&run.app, build, sha, options.depth).await?;
-    engine.fill(run.id, archive::pack(checkout.path().to_owned())).await.map_err(|error| error.reason())?;
-    tell("The sources are in place.".to_owned()).await
+    tell(&format!("Cloning {} at {} ({}, {depth})", build.event.repository.name, sha.short(), build.event.git_ref())).await?;
+    let checkout = crate::resolve::checkout(&run.app, build, sha, options.depth).await.map_err(Hindrance::Other)?;
+    engine.fill(run.id, archive::pack(checkout.path().to_owned())).await?;
+    tell("The sources are in place.").await
+}
+
+async fn say(log: &Journal, line: &str) -> Result<(), Reason> {
+    log.say(line).await.map_err(|error| Reason::new("log", error.to_string()))
 }

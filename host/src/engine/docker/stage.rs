@@ -69,7 +69,14 @@ impl Docker {
             labels: Some(labels.clone()),
             ..Default::default()
         };
-        self.client.call("make a network", Wait::Slow, api.create_network(network)).await.map(|_| ())
+        match self.client.call("make a network", Wait::Slow, api.create_network(network)).await {
+            Ok(_) => Ok(()),
+            // Engines have no code of their own for it; all of them say this.
+            Err(EngineError::Refused { message, .. }) if message.contains("address pool") => {
+                Err(EngineError::NoNetworkLeft { message })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A container of the gate's image: nothing of the user ever runs in one.

@@ -1,0 +1,75 @@
+//! Connections: a bounded number at once, each with a bounded time for the head of a request, all ended in order at a stop.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::Listener as _;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// Connections at once. The next ones wait until one of them ends.
+const CONNECTIONS: usize = 4096;
+/// For the head of a request, and between two requests.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Of a request's head.
+const HEAD_BYTES: usize = 64 << 10;
+/// A peer that takes nothing of what is sent to it for so long is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Answers until `stopping`, and then until what was asked before is answered.
+pub async fn serve(mut listener: TcpListener, router: Router, stopping: CancellationToken) {
+    let places = Arc::new(Semaphore::new(places()));
+    let open = GracefulShutdown::new();
+    let service = TowerToHyperService::new(router);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
+    while let Some((place, stream)) = stopping.run_until_cancelled(next(&mut listener, &places)).await {
+        let connection = open.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection broke off");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    open.shutdown().await;
+}
+
+async fn next(listener: &mut TcpListener, places: &Arc<Semaphore>) -> (OwnedSemaphorePermit, TcpStream) {
+    let Ok(place) = Arc::clone(places).acquire_owned().await else { return pending().await };
+    let (stream, _) = listener.accept().await;
+    let socket = SockRef::from(&stream);
+    let tuned = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE)))
+        .and_then(|()| socket.set_tcp_user_timeout(Some(SILENCE)));
+    if let Err(error) = tuned {
+        tracing::debug!(%error, "a connection keeps the system's own limits");
+    }
+    (place, stream)
+}
+
+/// Half of the files that the process may open at most are connections; the other half are logs, git, the engine.
+fn places() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    CONNECTIONS.min(usize::try_from(files / 2).unwrap_or(usize::MAX))
+}
+
+/// Lets the process open as many files as its system lets it: by habit the first limit is far below that.
+pub fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}

@@ -1,0 +1,128 @@
+//! What connections may cost: slow ones, endless ones, very many.
+
+use std::time::{Duration, Instant};
+
+use beespace_tests::beespace::Beespace;
+use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::process::Process;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_beespace-under-test");
+
+/// The server gives a head 10 s. Far above that, so that a busy machine is no failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn beespace() -> (PracticeGogs, Beespace) {
+    let gogs = PracticeGogs::start().await.unwrap();
+    let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
+    (gogs, beespace)
+}
+
+async fn connect(beespace: &Beespace) -> TcpStream {
+    TcpStream::connect(beespace.url.trim_start_matches("http://")).await.unwrap()
+}
+
+/// Everything that comes until the server ends the connection.
+async fn rest(mut stream: TcpStream) -> String {
+    let mut said = Vec::new();
+    // A reset is an end, too.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server keeps the connection");
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[tokio::test]
+async fn a_head_that_comes_letter_by_letter_is_not_waited_for() {
+    let (_gogs, beespace) = beespace().await;
+    for start in ["", "GET /healthz HTTP/1.1\r\nHost: a\r\nX-Slow: "] {
+        let stream = connect(&beespace).await;
+        let (mut read, mut write) = stream.into_split();
+        let began = Instant::now();
+        write.write_all(start.as_bytes()).await.unwrap();
+        let trickle = async {
+            // None of it where nothing was begun: that is a connection that says nothing at all.
+            while !start.is_empty() && write.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let mut said = Vec::new();
+        let ended = async {
+            tokio::select! {
+                _ = read.read_to_end(&mut said) => {}
+                () = trickle => {}
+            }
+        };
+        timeout(PATIENCE, ended).await.expect("the server keeps the connection");
+        assert!(began.elapsed() >= Duration::from_secs(5), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_head_without_an_end_is_refused_while_it_is_read() {
+    let (_gogs, beespace) = beespace().await;
+    let mut stream = connect(&beespace).await;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n").await.unwrap();
+    let (mut read, mut write) = stream.split();
+    let flood = async {
+        let line = format!("X-Bomb: {}\r\n", "b".repeat(4000));
+        let mut sent = 0;
+        while sent < 64 << 20 && write.write_all(line.as_bytes()).await.is_ok() {
+            sent += line.len();
+        }
+        sent
+    };
+    let mut said = vec![0; 4096];
+    let (sent, read) = tokio::join!(flood, timeout(PATIENCE, read.read(&mut said)));
+    let said = String::from_utf8_lossy(&said[..read.unwrap().unwrap_or(0)]).into_owned();
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 431"), "{said}");
+    assert!(sent < 16 << 20, "{sent} bytes of a head were taken");
+}
+
+#[tokio::test]
+async fn a_request_cannot_be_hidden_in_another() {
+    let (_gogs, beespace) = beespace().await;
+    for head in [
+        "POST /-/hook/a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 30\r\n\r\n",
+        "POST /-/hook/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
+        "POST /-/hook/a HTTP/1.1\r\nHost: a\r\nContent-Length : 4\r\n\r\n",
+        "POST /-/hook/a HTTP/1.1\r\nHost: a\r\nContent-Length: +4\r\n\r\n",
+    ] {
+        let mut stream = connect(&beespace).await;
+        stream.write_all(format!("{head}0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let said = rest(stream).await;
+        assert!(said.starts_with("HTTP/1.1 400") && said.matches("HTTP/1.1").count() == 1, "{head:?} -> {said}");
+    }
+    // Both a length and chunks: the chunks hold, and nothing of the connection is used again.
+    let mut stream = connect(&beespace).await;
+    let both = "POST /-/hook/a HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    stream.write_all(format!("{both}GET /version HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let said = rest(stream).await;
+    assert!(!said.contains("200 OK"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_connections_that_say_nothing_keep_nobody_out() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+    let gogs = PracticeGogs::start().await.unwrap();
+    let server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"dummy\"\n", &[]).await.unwrap();
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let mut crowd = JoinSet::new();
+    for _ in 0..10_000 {
+        let address = address.clone();
+        crowd.spawn(async move {
+            let stream = TcpStream::connect(address).await;
+            std::future::pending::<()>().await;
+            drop(stream);
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let answer = timeout(PATIENCE, reqwest::get(format!("{}/healthz", server.url))).await.expect("nobody else is answered");
+    assert!(answer.unwrap().status().is_success());
+}
