@@ -160,7 +160,7 @@ fn run_duties(app: &Arc<App>) -> Duties {
 /// Shows on the stage why it waits though it could run.
 async fn explain_capacity(app: &App, id: StageId) {
     let capacity = app.config.engine.capacity;
-    let reason = Reason::new("capacity", format!("waits for its turn: {capacity} stages may run at once, and as many do"));
+    let reason = Reason::new("capacity", format!("waits for its turn: {capacity} may run at once, and as many do"));
     let stage = app.store.read().and_then(|read| read.stage(id));
     // Said once: the worker asks at every look, and a write is a turn of the disk.
     if stage.is_ok_and(|stage| stage.is_some_and(|stage| stage.reason.as_ref() == Some(&reason))) {

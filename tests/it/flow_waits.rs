@@ -53,12 +53,18 @@ async fn what_has_no_place_waits_and_says_for_what() {
     push(&gogs, HIVE, "60s").await;
     let first = beespace.build_when(HIVE, 1, |build| build.status == Status::Running).await.unwrap();
     push(&gogs, COMB, "1ms").await;
-    let second = beespace.build_when(COMB, 1, |build| build.reason.as_ref().is_some_and(|r| r.code == "capacity")).await.unwrap();
+    let second = beespace
+        .build_when(COMB, 1, |build| build.reason.as_ref().is_some_and(|reason| reason.message.contains("at once")))
+        .await
+        .unwrap();
     assert_eq!(second.status, Status::Pending);
-    assert_eq!(second.reason.unwrap().message, "waits for its turn: 1 stages may run at once, and as many do");
+    let reason = second.reason.unwrap();
+    assert_eq!((&*reason.code, &*reason.message), ("capacity", "waits for its turn: 1 may run at once, and as many do"));
     let page = beespace.admin().unwrap().get("/ada/comb/1").await.unwrap().body;
     assert!(page.contains("waits for its turn"), "{page}");
-    beespace.admin().unwrap().post(&format!("/api/v1/builds/{}/cancel", first.id), &serde_json::json!({})).await.unwrap();
+    let cancel = format!("/api/v1/repositories/{HIVE}/builds/{}/cancel", first.number.unwrap());
+    let answer = beespace.admin().unwrap().post(&cancel, &serde_json::json!({})).await.unwrap();
+    assert!(answer.status.is_success(), "{answer:?}");
     assert_eq!(beespace.finished(COMB, 1).await.unwrap().status, Status::Success);
     assert_eq!(beespace.finished(HIVE, 1).await.unwrap().status, Status::Killed);
 }

@@ -235,7 +235,8 @@ async fn bodies_that_come_at_once_are_bounded_together() {
     let world = world().await;
     let (finish, finished) = tokio::sync::watch::channel(false);
     let mut crowd = tokio::task::JoinSet::new();
-    for _ in 0..7 {
+    // 72 MiB, of 64 that there is room for: one of them has none.
+    for _ in 0..8 {
         let (mut finished, request) = (finished.clone(), world.client.post(format!("{}{KEY}", world.url)));
         crowd.spawn(async move {
             let end = async move {
@@ -244,29 +245,20 @@ async fn bodies_that_come_at_once_are_bounded_together() {
             };
             let most = futures::stream::iter([Ok(bytes::Bytes::from(vec![b'x'; 9 << 20]))]);
             let body = reqwest::Body::wrap_stream(futures::StreamExt::chain(most, futures::stream::once(end)));
-            request.body(body).send().await.unwrap().status()
+            request.body(body).send().await.map(|response| response.status())
         });
     }
-    // 63 MiB of 64 are held, once they have come.
-    let told = async {
-        loop {
-            let (status, body) = world.post(KEY, &[], vec![b'x'; 2 << 20]).await;
-            if status == StatusCode::SERVICE_UNAVAILABLE {
-                break body;
-            }
-            assert_eq!(status, StatusCode::UNAUTHORIZED);
-        }
-    };
-    let told = tokio::time::timeout(std::time::Duration::from_secs(15), told).await.unwrap();
-    assert!(told.contains("busy") && told.contains("Redeliver"), "{told}");
+    // The server may close the connection before it has taken all that the client sends: the answer is lost then.
+    let first = crowd.join_next().await.unwrap().unwrap();
+    assert!(first.is_err() || first.is_ok_and(|status| status == StatusCode::SERVICE_UNAVAILABLE));
+    assert_eq!(world.counts.of(Answer::Busy), 1);
     let secret = std::str::from_utf8(SECRET).unwrap();
     assert_eq!(world.small(KEY, "a", secret, "{}").await, StatusCode::ACCEPTED, "what is small still comes in");
     finish.send(true).unwrap();
     while let Some(status) = crowd.join_next().await {
-        assert_eq!(status.unwrap(), StatusCode::UNAUTHORIZED);
+        assert_eq!(status.unwrap().unwrap(), StatusCode::UNAUTHORIZED);
     }
-    assert_eq!(world.post(KEY, &[], vec![b'x'; 2 << 20]).await.0, StatusCode::UNAUTHORIZED, "room comes back");
-    assert!(world.counts.of(Answer::Busy) > 0);
+    assert_eq!(world.post(KEY, &[], vec![b'x'; 9 << 20]).await.0, StatusCode::UNAUTHORIZED, "room comes back");
 }
 
 #[tokio::test(flavor = "multi_thread")]
