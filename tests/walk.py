@@ -231,13 +231,16 @@ class Browser:
 
     def element(self, selector, action, method="POST", data=None, using="css selector"):
         body = {} if data is None and method == "POST" else data
-        for last in (False, False, True):
+        end = time.monotonic() + 10
+        while True:
             try:
                 return self.call(method, f"/element/{self.find(selector, using)}{action}", body)
             except Failed as problem:
-                # A page that follows its build may put another element there between the two calls.
-                if last or "stale element" not in str(problem):
+                # A page that follows its build may put another element there between the two calls, and between two pages there is none.
+                passing = "stale element" in str(problem) or (selector == "body" and "no such element" in str(problem))
+                if not passing or time.monotonic() > end:
                     raise
+            time.sleep(0.05)
 
     def click(self, selector):
         self.element(selector, "/click")
