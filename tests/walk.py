@@ -18,6 +18,7 @@ import urllib.request
 
 BIN = os.environ["BEESPACE_BIN"]
 IMAGE = os.environ["BEESPACE_IMAGE"]
+GUESTS = os.environ["BEESPACE_GUESTS"]
 PICTURES = sys.argv[1]
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
@@ -41,6 +42,7 @@ steps:
     run: test -f README.md && echo "all cells hold"
 """ % (IMAGE, IMAGE)
 DENIED = GREEN.replace(IMAGE, "docker.io/library/alpine:latest", 1)
+DEPLOY = GREEN.replace("name: hive", "name: deploy", 1)
 INVALID = GREEN.replace("    run: test", "    rnu: test")
 FAILING = GREEN.replace('run: test -f README.md && echo "all cells hold"', "run: |\n      echo 'error: cell 3 leaks' >&2\n      exit 3")
 
@@ -119,6 +121,9 @@ token_file = "{self.path("gogs.token")}"
 name = "images"
 plugin = "policy-images"
 settings = {{ repositories = ["docker.io/beespace-practice/*"] }}
+[[policy]]
+name = "deploys"
+plugin = "{GUESTS}/approval.wasm"
 [[step]]
 name = "check"
 plugin = "step-check"
@@ -367,6 +372,18 @@ def follow(browser, world):
     world.build(7, "success")
 
 
+def approve(browser, world):
+    """Build 8 stays blocked, build 9 runs once a person has said yes."""
+    for number in (8, 9):
+        world.push(DEPLOY, f"Deploy the hive, {number}")
+        wait(f"build {number} to be blocked", lambda number=number: world.status(number) == "blocked")
+    browser.open(f"/{world.repo}/9")
+    browser.see("blocked", "it changes what people use", "deploys")
+    browser.click("form[action$='/approve'] button")
+    world.build(9, "success")
+    expect(world.status(8) == "blocked", "a yes was taken for another build")
+
+
 def pages(world):
     """Every page, with what stands on it also without script."""
     build = f"/{world.repo}"
@@ -379,6 +396,7 @@ def pages(world):
         "build-invalid": (f"{build}/3", "rnu"),
         "build-failed": (f"{build}/4", "error: cell 3 leaks"),
         "build-hostile": (f"{build}/5", "<script>"),
+        "build-blocked": (f"{build}/8", "it changes what people use"),
         "log": (f"{build}/1/1/2", "cell 2 filled"),
         "log-failed": (f"{build}/4/1/3", "error: cell 3 leaks"),
         "login": ("/-/login", "Admin token"),
@@ -422,7 +440,7 @@ def main():
             world.start()
             builds_of_all_kinds(world)
             browser = Browser(world)
-            for part in (walk_to_a_log, see_reasons, sign_in, restart, follow):
+            for part in (walk_to_a_log, see_reasons, sign_in, restart, follow, approve):
                 part(browser, world)
                 expect(not (said := browser.complaints()), f"{part.__name__}: the console says {said}")
                 print(f"{part.__name__}: {time.monotonic() - begin:.1f} s")
