@@ -48,6 +48,8 @@ pub struct BuildPage {
     branch: String,
     actor: String,
     author: Option<String>,
+    /// What happened at `at`: one that has not run was only received.
+    since: &'static str,
     at: Html,
     took: String,
     restarts: Option<(String, String)>,
@@ -117,6 +119,7 @@ impl BuildPage {
             branch: row::branch(build),
             actor: build.event.sender.login.clone(),
             author: build.head.as_ref().map(|head| head.author.name.clone()).filter(|name| *name != build.event.sender.login),
+            since: if build.started_at.is_some() { "Started" } else { "Received" },
             at: html::time(build.started_at.unwrap_or(build.created_at), now),
             took: Some(html::span(build.started_at, build.finished_at, now))
                 .filter(|text| !text.is_empty())
