@@ -16,9 +16,9 @@ use crate::app::App;
 use crate::clock::now;
 use crate::store::Queue;
 use crate::store::build::Builds as _;
+use crate::store::build::stage_id_of_key;
 use crate::store::delivery::{Deliveries as _, Settlement};
 use crate::store::outbox::Thread;
-use crate::store::stage::stage_id_of_key;
 use crate::worker::{Duties, Trouble, Worker};
 use crate::{flow, notify, run};
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use beespace::store::build::key_of_stage;
 use beespace::store::build::{BuildFilter, Builds as _, Notifiers, Prepared};
 use beespace::store::delivery::{Accepted, Deliveries as _, Fate, NewDelivery, Settlement};
 use beespace::store::kv;
 use beespace::store::queue::{MAX_ATTEMPTS, Taken};
 use beespace::store::repository::{Repositories as _, Repository};
-use beespace::store::stage::key_of_stage;
 use beespace::store::{Queue, Store, StoreError};
 use beespace_core::build::{Build, Phase, Stage};
 use beespace_core::event::{Actor, Cause, Event, Push};

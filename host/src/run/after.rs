@@ -7,7 +7,7 @@ use beespace_core::policy::{Decision, NotApproved, Ruling};
 use beespace_core::status::Status;
 use beespace_wasm::RoundEnd;
 
-use super::container::Patience;
+use super::patience::Patience;
 use super::step::{End, StepRun};
 use crate::clock::now;
 use crate::log::Source;

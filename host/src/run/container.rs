@@ -1,48 +1,28 @@
 //! One container to its end, whatever becomes of the engine meanwhile.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use beespace_core::outcome::{Exit, ExitCause, Reason, Stored, Stream};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::StageRun;
-use super::round::OUTPUT_QUEUE;
-use super::step::Begin;
+use super::patience::Patience;
 use crate::engine::{EngineError, Launch, Output};
 use crate::log::Source;
 
-/// How long an engine may be away before its containers count as lost.
-const ENGINE_PATIENCE: Duration = Duration::from_secs(300);
+/// Pieces of output on their way from the engine to the log.
+pub(super) const OUTPUT_QUEUE: usize = 64;
+
+/// Whether a step starts, or is taken up where another process left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    Fresh,
+    Again,
+}
 
 /// A piece of output, and who said it.
 pub(super) type Said = (Source, Output);
-
-/// With an engine that does not answer.
-#[derive(Debug)]
-pub(super) struct Patience {
-    give_up: Instant,
-    pause: Duration,
-}
-
-impl Patience {
-    pub(super) fn new() -> Self {
-        Self { give_up: Instant::now() + ENGINE_PATIENCE, pause: Duration::from_secs(1) }
-    }
-
-    /// Waits a while where asking again may help. False: it is over.
-    pub(super) async fn bears(&mut self, trouble: &EngineError) -> bool {
-        if !trouble.is_passing() || Instant::now() >= self.give_up {
-            return false;
-        }
-        tracing::warn!(error = %trouble, "the engine is in trouble; asking again");
-        sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(Duration::from_secs(15));
-        true
-    }
-}
 
 /// A container that is being brought to its end.
 pub(super) struct ContainerRun {

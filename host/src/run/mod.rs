@@ -4,6 +4,7 @@
 mod after;
 mod container;
 mod journal;
+mod patience;
 mod round;
 mod secrets;
 mod step;
@@ -36,8 +37,9 @@ use crate::readmit;
 use crate::store::Queue;
 use crate::store::StoreError;
 use crate::store::build::Builds as _;
-use crate::store::stage::key_of_stage;
+use crate::store::build::key_of_stage;
 use crate::worker::Trouble;
+use container::Begin;
 use secrets::StageSecrets;
 
 /// One stage in hand.
@@ -177,7 +179,7 @@ async fn begin(app: &App, id: StageId) -> Result<Option<Stage>, StoreError> {
 async fn drive(run: &Arc<StageRun>, stage: &Stage, mut wishes: broadcast::Receiver<RunEvent>) -> Result<(), Trouble> {
     let mut hands = Hands::default();
     for step in stage.steps.iter().filter(|step| step.status == Status::Running) {
-        hands.take(run, step.number, step::Begin::Again);
+        hands.take(run, step.number, Begin::Again);
         // A step that runs has a reason where it was to be stopped, and only there.
         if step.reason.is_some() {
             hands.cancel(step.number);
@@ -231,7 +233,7 @@ struct Hands {
 }
 
 impl Hands {
-    fn take(&mut self, run: &Arc<StageRun>, number: StepNumber, begin: step::Begin) {
+    fn take(&mut self, run: &Arc<StageRun>, number: StepNumber, begin: Begin) {
         let cancel = CancellationToken::new();
         self.cancels.insert(number, cancel.clone());
         self.tasks.spawn(step::run(Arc::clone(run), number, begin, cancel));
@@ -304,7 +306,7 @@ impl StageRun {
             stage = self.change(move |stage| noted.iter().for_each(|one| note(stage, one, at))).await?;
             for one in moves {
                 if let Move::Start(number, _) = one {
-                    hands.take(self, number, step::Begin::Fresh);
+                    hands.take(self, number, Begin::Fresh);
                 }
             }
         }

@@ -13,13 +13,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::StageRun;
-use super::container::{ContainerRun, Said, Speaker};
+use super::container::{Begin, ContainerRun, OUTPUT_QUEUE, Said, Speaker};
 use super::journal::Journal;
-use super::step::Begin;
 use crate::engine::Launch;
-
-/// Pieces of output on their way from the engine to the log.
-pub(super) const OUTPUT_QUEUE: usize = 64;
 
 /// A round in hand.
 pub(super) struct RoundRun<'a> {

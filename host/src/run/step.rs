@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::after::Next;
+use super::container::Begin;
 use super::journal::Journal;
 use super::round::RoundRun;
 use super::{StageRun, workspace};
@@ -26,13 +27,6 @@ use crate::store::decision::Decisions as _;
 
 /// How long cleaning up after a stop may take.
 const CLEANING: Duration = Duration::from_secs(60);
-
-/// Whether a step starts, or is taken up where another process left it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Begin {
-    Fresh,
-    Again,
-}
 
 /// How a step ended.
 pub(super) struct End {

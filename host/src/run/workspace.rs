@@ -6,8 +6,8 @@ use beespace_core::status::Status;
 use tokio_util::sync::CancellationToken;
 
 use super::StageRun;
-use super::container::Patience;
 use super::journal::Journal;
+use super::patience::Patience;
 use crate::engine::{EngineError, archive};
 
 /// Makes the stage's room and fills it. Done again after a crash it begins anew: nothing of the user has run before it is through.

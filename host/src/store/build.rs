@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use beespace_core::build::{Build, Phase, Stage};
-use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, StageId};
+use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, StageId, StageNumber};
 use beespace_core::notice::NoticeKind;
 use beespace_core::outcome::Reason;
 use beespace_core::policy::Decision;
@@ -13,7 +13,6 @@ use beespace_core::status::{Status, fold};
 use beespace_core::time::Timestamp;
 
 use super::delivery::{Deliveries, Fate};
-use super::stage::key_of_stage;
 use super::tables::{BUILD, BUILD_NUMBER, BUILD_OF_REPOSITORY, BUILD_OF_STATUS, DELIVERY, Key, LAST_RUN, STAGE, last_id};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Queue, Store, StoreError, row};
@@ -36,8 +35,24 @@ fn build_key(id: BuildId) -> Key {
     Key::new().id(id.0)
 }
 
-pub(super) fn stage_key(id: StageId) -> Key {
+fn stage_key(id: StageId) -> Key {
     build_key(id.build).u16(id.stage.0)
+}
+
+/// Reads a stage's id back from a queue's key.
+#[must_use]
+pub fn stage_id_of_key(key: &[u8]) -> Option<StageId> {
+    let (build, stage) = key.split_at_checked(16)?;
+    Some(StageId {
+        build: BuildId(uuid::Uuid::from_slice(build).ok()?),
+        stage: StageNumber(u16::from_be_bytes(stage.try_into().ok()?)),
+    })
+}
+
+/// The queue's key of a stage.
+#[must_use]
+pub fn key_of_stage(id: StageId) -> Vec<u8> {
+    stage_key(id).as_slice().to_vec()
 }
 
 fn status_key(status: Status, id: BuildId) -> Key {

@@ -1,31 +1,15 @@
 //! Stages as they change. Whatever changes one goes through [`Write::change_stage`], which keeps its queue row and its build's word true.
 
 use beespace_core::build::Stage;
-use beespace_core::ids::{BuildId, StageId, StageNumber, StepId};
+use beespace_core::ids::{StageId, StepId};
 use beespace_core::notice::NoticeKind;
 use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 
-use super::build::{Builds as _, Notifiers, stage_key};
+use super::build::{Builds as _, Notifiers, key_of_stage};
 use super::transaction::Write;
 use super::{Queue, Store, StoreError};
-
-/// Reads a stage's id back from a queue's key.
-#[must_use]
-pub fn stage_id_of_key(key: &[u8]) -> Option<StageId> {
-    let (build, stage) = key.split_at_checked(16)?;
-    Some(StageId {
-        build: BuildId(uuid::Uuid::from_slice(build).ok()?),
-        stage: StageNumber(u16::from_be_bytes(stage.try_into().ok()?)),
-    })
-}
-
-/// The queue's key of a stage.
-#[must_use]
-pub fn key_of_stage(id: StageId) -> Vec<u8> {
-    stage_key(id).as_slice().to_vec()
-}
 
 impl Write<'_> {
     /// Changes one stage and all that follows from it.
