@@ -1,0 +1,206 @@
+//! How fast a whole Beespace is: the release build in front of a practice Gogs and Docker, measured from outside as its users see it, beside
+//! a bare use of the engine and of git in the same run. Started by `tests/bench`.
+
+mod bare;
+mod figures;
+mod hook;
+mod server;
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use beespace_tests::docker;
+use beespace_tests::gogs::PracticeGogs;
+use figures::{Figures, percentile};
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use server::{Server, when};
+
+const REPO: &str = "ada/hive";
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let program = arguments.next().context("expected the path of a release build of beespace")?;
+    let image = docker::image().await?;
+    let gogs = PracticeGogs::start().await?;
+    gogs.create_repository(REPO).await?;
+    let policy = "[engine]\nkind = \"docker\"\n[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { forbidden_tags = [\"never\"] }\n\
+                  [[step]]\nname = \"check\"\nplugin = \"step-check\"\n";
+    let server = Server::new(Path::new(&program), &gogs, policy)?;
+    let mut world = World { gogs, server, image, figures: Figures::default(), builds: 0 };
+    world.starts().await?;
+    world.first_lines().await?;
+    world.five_steps().await?;
+    world.without_container().await?;
+    world.live_lines().await?;
+    world.long_log().await?;
+    world.hooks().await?;
+    world.server.stop().await?;
+    println!("{}\n{}", world.figures.table(), world.figures.json());
+    Ok(())
+}
+
+struct World {
+    gogs: PracticeGogs,
+    server: Server,
+    image: String,
+    figures: Figures,
+    builds: u64,
+}
+
+impl World {
+    async fn push(&mut self, mut steps: Value) -> Result<u64> {
+        for step in steps.as_array_mut().into_iter().flatten() {
+            if step.get("uses").is_none() {
+                step["image"] = json!(self.image);
+            }
+        }
+        self.builds += 1;
+        let pipeline = json!({ "name": format!("p{}", self.builds), "steps": steps }).to_string();
+        self.gogs.push(REPO, "main", &[(".beespace.yml", &pipeline)], &format!("Push {}", self.builds)).await?;
+        Ok(self.builds)
+    }
+
+    async fn starts(&mut self) -> Result<()> {
+        self.server.start().await?;
+        self.server.enable(REPO).await?;
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            self.server.stop().await?;
+            times.push(self.server.start().await?);
+        }
+        self.figures.at_most("start to ready, plugins compiled before, p50", percentile(&mut times, 0.5), "ms", 200.0);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        self.figures.at_most("memory of an idle server", self.server.memory("VmRSS")?, "MiB", 45.0);
+        Ok(())
+    }
+
+    /// From the return of `git push` to the first line that the step's program wrote.
+    async fn first_lines(&mut self) -> Result<()> {
+        let (mut times, mut bare, mut clones) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..25 {
+            let number = self.push(json!([{ "name": "say", "run": "test -f .beespace.yml && echo here" }])).await?;
+            let begin = Instant::now();
+            let client = self.server.admin()?;
+            let path = format!("/api/v1/repositories/{REPO}/builds/{number}/stages/1/steps/1/log");
+            when("the first line", async || {
+                Ok(client.get(&path).await.is_ok_and(|log| log.body.lines().any(|line| line == "here")).then_some(()))
+            })
+            .await?;
+            times.push(begin.elapsed());
+            self.server.green(REPO, number).await?;
+            clones.push(bare::clone(&self.gogs.clone_url(REPO, self.gogs.token())?).await?);
+            bare.push(bare::say(&self.image).await?);
+        }
+        let (p50, bare, clone) = (percentile(&mut times, 0.5), percentile(&mut bare, 0.5), percentile(&mut clones, 0.5));
+        self.figures.at_most("`git push` returns -> first line of the step, p50", p50, "ms", 400.0);
+        self.figures.told("the same, p95", percentile(&mut times, 0.95), "ms");
+        self.figures.told("bare `docker run` of the same script, p50", bare, "ms");
+        self.figures.told("plain `git clone` of the repository, p50", clone, "ms");
+        self.figures.told("ratio to both of them one after the other", p50 / (bare + clone), "x");
+        Ok(())
+    }
+
+    async fn five_steps(&mut self) -> Result<()> {
+        let mut times = Vec::new();
+        for _ in 0..15 {
+            let step = |number: u32| match number {
+                1 => json!({ "name": "s1", "run": "true" }),
+                _ => json!({ "name": format!("s{number}"), "run": "true", "needs": [format!("s{}", number - 1)] }),
+            };
+            let begin = Instant::now();
+            let number = self.push((1..=5).map(step).collect()).await?;
+            self.server.green(REPO, number).await?;
+            times.push(begin.elapsed());
+        }
+        self.figures.at_most("five steps of `true`, push -> finished, p50", percentile(&mut times, 0.5), "ms", 1200.0);
+        Ok(())
+    }
+
+    async fn without_container(&mut self) -> Result<()> {
+        let mut took = Vec::new();
+        for _ in 0..10 {
+            let number =
+                self.push(json!([{ "name": "files", "uses": "check", "with": { "require": [".beespace.yml"] } }])).await?;
+            let build = self.server.green(REPO, number).await?;
+            let step = &build["stages"][0]["steps"][1];
+            let time = |field: &str| step[field].as_u64().with_context(|| format!("{field} of {step}"));
+            took.push(Duration::from_millis(time("finished_at")?.saturating_sub(time("started_at")?)));
+        }
+        self.figures.at_most("a step without a container, start -> end, p50", percentile(&mut took, 0.5), "ms", 2.0);
+        self.figures.at_most("memory after 50 builds", self.server.memory("VmRSS")?, "MiB", 55.0);
+        Ok(())
+    }
+
+    /// Each line says when it was written; the follower notes when it came.
+    async fn live_lines(&mut self) -> Result<()> {
+        let script = "i=0; while [ $i -lt 100 ]; do i=$((i+1)); echo at $(date +%s%N); sleep 0.03; done";
+        let number = self.push(json!([{ "name": "tick", "run": script }])).await?;
+        let path = format!("/api/v1/repositories/{REPO}/builds/{number}/stages/1/steps/1/log/stream");
+        let client = self.server.admin()?;
+        let response = when("the stream of the log", async || {
+            let response = client.request(reqwest::Method::GET, &path).send().await?;
+            Ok(Some(response).filter(|response| response.status().is_success()))
+        })
+        .await?;
+        let (mut stream, mut text, mut late) = (response.bytes_stream(), String::new(), Vec::new());
+        while late.len() < 100 {
+            let piece = stream.next().await.context("the stream ended early")??;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+            text.push_str(&String::from_utf8_lossy(&piece));
+            while let Some(place) = text.find('\n') {
+                let line: String = text.drain(..=place).collect();
+                if let Some(at) = written_at(&line) {
+                    late.push(now.saturating_sub(Duration::from_nanos(at)));
+                }
+            }
+        }
+        self.server.green(REPO, number).await?;
+        self.figures.at_most("line in the container -> line at the follower, p95", percentile(&mut late, 0.95), "ms", 100.0);
+        self.figures.told("the same, p50", percentile(&mut late, 0.5), "ms");
+        Ok(())
+    }
+
+    async fn long_log(&mut self) -> Result<()> {
+        let script = "yes 'a line of ninety-nine letters, as programs write them by the thousand when nobody stops them, see it' | head -c 100000000";
+        let before = self.server.memory("VmRSS")?;
+        let number = self.push(json!([{ "name": "flood", "run": script }])).await?;
+        let build = self.server.green(REPO, number).await?;
+        let step = &build["stages"][0]["steps"][1];
+        let took = step["finished_at"].as_u64().zip(step["started_at"].as_u64()).map_or(0, |(end, begin)| end - begin);
+        let bare = bare::flood(&self.image, script).await?.as_secs_f64() * 1000.0;
+        self.figures.at_most("100 MB of log, beyond what a bare follower of it takes", took as f64 - bare, "ms", 1500.0);
+        self.figures.told("the bare follower (docker run, output read and thrown away)", bare, "ms");
+        self.figures.told("most memory during it, beyond before", self.server.memory("VmHWM")? - before, "MiB");
+        let client = self.server.admin()?;
+        let path = format!("/{REPO}/{number}/1/1");
+        let mut pages = Vec::new();
+        for _ in 0..10 {
+            let begin = Instant::now();
+            let page = client.get(&path).await?;
+            anyhow::ensure!(page.status.is_success(), "{}", page.status);
+            pages.push(begin.elapsed());
+        }
+        self.figures.at_most("the page of that log, p50", percentile(&mut pages, 0.5), "ms", 200.0);
+        Ok(())
+    }
+
+    async fn hooks(&mut self) -> Result<()> {
+        let delivery = self.gogs.delivered().await?.pop().context("no delivery")?;
+        let busy = "i=0; while [ $i -lt 200 ]; do i=$((i+1)); echo line $i; sleep 0.05; done";
+        self.push(json!([{ "name": "busy", "run": busy }])).await?;
+        let mut times = hook::paced(&delivery, 200, Duration::from_secs(8)).await?;
+        self.figures.at_most("hook answered, 200/s, a build running, p99", percentile(&mut times, 0.99), "ms", 20.0);
+        self.figures.told("the same, p50", percentile(&mut times, 0.5), "ms");
+        let rate = hook::as_many_as_go(&delivery, 64, Duration::from_secs(5)).await?;
+        self.figures.at_least("deliveries stored durably, sustained for 5 s", rate, "/s", 1000.0);
+        Ok(())
+    }
+}
+
+fn written_at(line: &str) -> Option<u64> {
+    let from = line.find("at 1")? + 3;
+    line.get(from..from + 19)?.parse().ok()
+}
