@@ -36,6 +36,7 @@ const TOP: &[&str] = &[
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE",
+    "SECURITY.md",
     "README.md",
     "clippy.toml",
     "deny.toml",
