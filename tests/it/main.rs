@@ -3,6 +3,7 @@
 
 mod access;
 mod api;
+mod chance;
 mod cli;
 mod config;
 mod connections;
@@ -16,10 +17,12 @@ mod engine_wedge;
 mod examples;
 mod flow;
 mod flow_docker;
+mod flow_hostile;
 mod flow_modes;
 mod flow_rounds;
 mod flow_waits;
 mod forge;
+mod fuzz;
 mod gogs;
 mod guests;
 mod health;
@@ -44,6 +47,7 @@ mod tidy;
 mod wasm_egress;
 mod wasm_hostile;
 mod wasm_load;
+mod wasm_mutated;
 mod wasm_notifier;
 mod webhook;
 mod wit;

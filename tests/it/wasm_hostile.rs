@@ -54,6 +54,44 @@ async fn an_endless_loop_ends_with_its_budget_named() {
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
+/// Calls the host for ever. What the host writes into its memory always goes to the same place.
+const ASK: &str = "(loop $again (global.set $next (i32.const 65536)) (call $settings (i32.const 768)) (br $again))";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_loop_of_calls_to_the_host_ends_alike() {
+    let (class, message) = class_of(ASK).await;
+    assert_eq!(class, ErrorClass::Timeout);
+    assert!(message.contains("100 ms"), "{message}");
+}
+
+/// The guest's own allocator, which the host calls in the middle of a host function, does this where 900 says so.
+fn in_allocator(code: &str) -> Vec<(&'static str, String)> {
+    let end = "(local.get $at))";
+    vec![
+        (end, format!("(if (i32.load (i32.const 900)) (then {code})) {end}")),
+        (";; evaluate", "(i32.store (i32.const 900) (i32.const 1)) (call $settings (i32.const 768))".to_owned()),
+    ]
+}
+
+async fn class_in_allocator(code: &str) -> ErrorClass {
+    let parts = in_allocator(code);
+    let parts: Vec<(&str, &str)> = parts.iter().map(|(mark, code)| (*mark, code.as_str())).collect();
+    let policy = guests::load_policy(&guests::host(), policy_guest(&parts)).await.unwrap();
+    policy.evaluate(request()).await.result.unwrap_err().class
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guest_does_while_the_host_asks_it_for_room_meets_the_same_ends() {
+    assert_eq!(class_in_allocator("(loop $again (br $again))").await, ErrorClass::Timeout);
+    assert_eq!(class_in_allocator("(drop (call $recurse (i64.const 0)))").await, ErrorClass::StackOverflow);
+    assert_eq!(class_in_allocator("unreachable").await, ErrorClass::Trap);
+    assert_eq!(class_in_allocator("(loop $more (drop (memory.grow (i32.const 16))) (br $more))").await, ErrorClass::Memory);
+    // Calling the host from there is forbidden by the component model.
+    assert_eq!(class_in_allocator(SAY).await, ErrorClass::Trap);
+    // Room outside of its memory.
+    assert_eq!(class_in_allocator("(return (i32.const 0x7fff0000))").await, ErrorClass::Malformed);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_loops_leave_room_for_others() {
     let host = guests::host();
@@ -146,6 +184,46 @@ async fn a_policy_that_cannot_decide_is_quoted() {
 async fn a_huge_answer_is_not_read() {
     let grown = format!("(drop (memory.grow (i32.const 100))) {}", says_err(0, 6 << 20));
     assert_eq!(class_of(&grown).await.0, ErrorClass::OutputTooLarge);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_megabytes_said_by_pointing_at_one_text_are_not_read() {
+    // A hundred findings at 131072, 56 bytes each, all with the same megabyte as their message.
+    let code = "(local $i i32) (drop (memory.grow (i32.const 16)))
+        (i32.store (i32.const 264) (i32.const 131072)) (i32.store (i32.const 268) (i32.const 100))
+        (loop $more
+          (i32.store (i32.add (i32.const 131084) (i32.mul (local.get $i) (i32.const 56))) (i32.const 1114112))
+          (i32.store (i32.add (i32.const 131088) (i32.mul (local.get $i) (i32.const 56))) (i32.const 1048576))
+          (br_if $more (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 100))))";
+    assert_eq!(evaluate_with_local(code).await.result.unwrap_err().class, ErrorClass::OutputTooLarge);
+    // And by claiming a length that no memory of it has.
+    assert_eq!(class_of(&says_err(0, 100 << 20)).await.0, ErrorClass::Malformed);
+}
+
+/// Resident memory of this process, in bytes.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_bombs_took_comes_back() {
+    let host = guests::host();
+    // Grows by whole megabytes and writes into each page.
+    let code = "(loop $more (drop (memory.grow (i32.const 16)))
+        (memory.fill (i32.mul (i32.sub (memory.size) (i32.const 16)) (i32.const 65536)) (i32.const 7) (i32.const 1048576)) (br $more))";
+    let bomb = policy_guest(&[(";; evaluate", code)]);
+    let bomb = guests::load_policy(&host, bomb).await.unwrap();
+    let before = resident();
+    // Each writes 32 MiB: kept, they would be 3 GiB.
+    for _ in 0..100 {
+        assert_eq!(bomb.evaluate(request()).await.result.unwrap_err().class, ErrorClass::Memory);
+    }
+    assert_eq!(host.places().taken, 0);
+    let grown = resident().saturating_sub(before);
+    println!("{} MiB more after 100 bombs of 32 MiB", grown >> 20);
+    // Other tests share this process.
+    assert!(grown < 1 << 30, "{grown} bytes more");
 }
 
 #[tokio::test(flavor = "multi_thread")]

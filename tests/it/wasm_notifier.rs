@@ -54,6 +54,28 @@ async fn handles_without_end_meet_their_budget() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn handles_that_it_does_not_hold_end_the_call() {
+    let first = "(call $put-first)\n    (if";
+    let text = guests::guest_text("keep");
+    assert!(text.contains(first));
+    let open = "(call $open (i32.const 1040) (i32.const 5) (i32.const 440))";
+    let held = "(i32.load (i32.const 444))";
+    for code in [
+        "(call $close (i32.const 0))".to_owned(),
+        "(call $close (i32.const 77))".to_owned(),
+        "(call $close (i32.const -1))".to_owned(),
+        format!("{open} (call $close {held}) (call $close {held})"),
+        format!("{open} (call $close {held}) (call $reveal {held} (i32.const 480))"),
+        "(call $sign (i32.const 0x7fffffff) (i32.const 1024) (i32.const 4) (i32.const 460))".to_owned(),
+    ] {
+        let component = guests::notifier_of(&text.replacen(first, &format!("{code} {first}"), 1));
+        let error = load_keeper(component, Arc::new(Token)).await.send(guests::notice()).await.result.unwrap_err();
+        assert!(matches!(&error, SendError::Unknown(error) if error.class == ErrorClass::Malformed), "{code}: {error:?}");
+        assert!(error.to_string().contains("handle"), "{code}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fault_of_ours_fails_one_call_and_nothing_else() {
     struct Faulty;
     impl SecretSource for Faulty {

@@ -432,6 +432,28 @@ mod tests {
         }
 
         #[test]
+        fn a_failure_that_cancels_reaches_every_sibling(stage in stages(), rounds in 1..8_usize) {
+            let mut steps = stage;
+            for _ in 0..rounds {
+                let moves = next(&look(&steps), &push());
+                let has_failed = |step: &Made| step.failure == OnFailure::Cancel && step.status != Status::Skipped
+                    && status_so_far(&look(std::slice::from_ref(step))) == Status::Failure;
+                if steps.iter().any(has_failed) {
+                    for (step, number) in steps.iter().zip(1..) {
+                        let moved = moves.iter().find(|moved| moved.step() == StepNumber(number));
+                        let spared = when::tolerates_failure(step.when.as_ref());
+                        prop_assert!(spared || step.status != Status::Running || matches!(moved, Some(Move::Cancel(..))), "{step:?}");
+                        prop_assert!(spared || !matches!(moved, Some(Move::Start(..))), "{step:?}");
+                    }
+                }
+                make(&mut steps, &moves);
+                if let Some(step) = steps.iter_mut().find(|step| step.status == Status::Running) {
+                    step.status = step.end;
+                }
+            }
+        }
+
+        #[test]
         fn a_cancellation_reaches_everybody(stage in stages(), rounds in 0..6_usize) {
             let mut steps = stage;
             for _ in 0..rounds {

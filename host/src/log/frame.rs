@@ -67,19 +67,19 @@ impl Header {
     pub(super) const LEN: usize = 4 + 6 * 4 + 6 * 8 + 4 + 8 + 8;
 
     pub(super) fn end_offset(&self) -> u64 {
-        self.offset + Self::LEN as u64 + u64::from(self.body_len)
+        self.offset.saturating_add(Self::LEN as u64).saturating_add(self.body_len.into())
     }
 
     pub(super) fn records_after(&self) -> u64 {
-        self.records_before + u64::from(self.records)
+        self.records_before.saturating_add(self.records.into())
     }
 
     pub(super) fn lines_after(&self) -> u64 {
-        self.lines_before + u64::from(self.lines)
+        self.lines_before.saturating_add(self.lines.into())
     }
 
     pub(super) fn text_after(&self) -> u64 {
-        self.text_before + u64::from(self.text_len)
+        self.text_before.saturating_add(self.text_len.into())
     }
 
     pub(super) fn has(&self, flag: u32) -> bool {
@@ -182,7 +182,7 @@ impl Header {
             raw.get(at..at.checked_add(len)?)?;
             records.push(Record {
                 stream: stream_of(flags & 3)?,
-                at: Timestamp(self.at_ms + u64::from(delta)),
+                at: Timestamp(self.at_ms.saturating_add(delta.into())),
                 begins: flags & BEGINS != 0,
                 ends: flags & ENDS != 0,
                 continues: flags & CONTINUES != 0,
@@ -296,6 +296,21 @@ mod tests {
             (records[0].stream, records[0].at, &records[0].text[..]),
             (Stream::Stderr, Timestamp(1_007), &b"warning: unused"[..])
         );
+    }
+
+    #[test]
+    fn numbers_at_their_ends_do_no_harm() {
+        let (mut header, _) = sample();
+        (header.offset, header.records_before, header.lines_before) = (u64::MAX, u64::MAX, u64::MAX);
+        (header.text_before, header.at_ms) = (u64::MAX, u64::MAX);
+        let mut raw = vec![BEGINS];
+        raw.extend([0xff; 4]);
+        raw.extend([0; 4]);
+        let body = header.pack(&[], &raw).unwrap();
+        let header = Header::decode(&header.encode()).unwrap();
+        assert_eq!(header.records(&body).unwrap()[0].at, Timestamp(u64::MAX));
+        assert_eq!((header.end_offset(), header.records_after(), header.lines_after()), (u64::MAX, u64::MAX, u64::MAX));
+        assert_eq!(header.text_after(), u64::MAX);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use wasmtime::Store;
 use crate::engine::TickingEngine;
 use crate::error::{PluginError, classify, over_total_time};
 use crate::state::{CallReport, State};
+use crate::threads::GuestThreads;
 
 /// How long a call waits for a free place before it is `busy`.
 const QUEUE_TIME: Duration = Duration::from_secs(2);
@@ -43,17 +44,19 @@ pub struct Places {
     pub all: usize,
 }
 
-/// Engine and places: everything a call needs that outlives it.
+/// Engine, threads and places: everything a call needs that outlives it.
 #[derive(Clone, Debug)]
 pub(crate) struct Sandbox {
     engine: TickingEngine,
+    threads: Arc<GuestThreads>,
     places: Arc<Semaphore>,
     all: usize,
 }
 
 impl Sandbox {
-    pub(crate) fn new(engine: TickingEngine, places: usize) -> Self {
-        Self { engine, places: Arc::new(Semaphore::new(places)), all: places }
+    pub(crate) fn new(engine: TickingEngine, places: usize) -> std::io::Result<Self> {
+        let threads = Arc::new(GuestThreads::start()?);
+        Ok(Self { engine, threads, places: Arc::new(Semaphore::new(places)), all: places })
     }
 
     pub(crate) fn places(&self) -> Places {
@@ -75,8 +78,9 @@ impl Sandbox {
             let waited = QUEUE_TIME.as_secs();
             return Answer::failed(PluginError::new(ErrorClass::Busy, format!("{who} found no free place for {waited} s")));
         };
-        let task = tokio::spawn(in_store(self.engine.clone(), who.clone(), state, place, body));
-        match task.await {
+        let ticks = state.ticks.clone();
+        let call = in_store(self.engine.clone(), who.clone(), state, place, body);
+        match self.threads.spawn(ticks, call).await.and_then(|ended| ended) {
             Ok(answer) => answer,
             Err(panicked) => {
                 let mut error = PluginError::new(ErrorClass::Internal, format!("{who} met a fault of ours"));

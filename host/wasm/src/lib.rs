@@ -10,9 +10,9 @@
 //! linked with exactly what [`grant`] allows by `link`, tried under the limits it will have, its settings checked) → a typed front
 //! door, one for each kind: [`Policy`], [`StepType`], [`Notifier`], [`Converter`].
 //!
-//! The way of a call: front door → `call` (a place to run, a task and a store of its own, an end by the clock) → the guest, which
-//! may call what `offer` holds, and reach the outside through `egress` → `convert` (counted, cut, cleaned, checked) → an
-//! [`Answer`] with one [`PluginError`] of one class for whatever went wrong, and a [`CallReport`].
+//! The way of a call: front door → `call` (a place to run, a store of its own, an end by the clock), on `threads` of the guests' own
+//! → the guest, which may call what `offer` holds, and reach the outside through `egress` → `convert` (counted, cut, cleaned,
+//! checked) → an [`Answer`] with one [`PluginError`] of one class for whatever went wrong, and a [`CallReport`].
 //!
 //! ```no_run
 //! # async fn example(component: Vec<u8>, request: beespace_wasm::PolicyRequest) -> Result<(), Box<dyn std::error::Error>> {
@@ -47,6 +47,7 @@ mod problem;
 mod state;
 mod step_type;
 mod text;
+mod threads;
 
 pub use aot::CacheOptions;
 pub use call::{Answer, Places};

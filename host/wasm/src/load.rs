@@ -118,9 +118,10 @@ impl Host {
         let open = |cache| AotCache::open(cache, engine.get());
         let cache = options.cache.map(open).transpose().map_err(HostError)?;
         let places = usize::try_from(options.max_running).unwrap_or(usize::MAX);
+        let sandbox = Sandbox::new(engine, places).map_err(|error| HostError(error.to_string()))?;
         Ok(Self(Arc::new(Shared {
             cache,
-            sandbox: Sandbox::new(engine, places),
+            sandbox,
             max_component_bytes: options.max_component_bytes,
             own_addresses: options.own_addresses.into(),
             tls: Arc::default(),

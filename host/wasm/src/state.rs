@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use wasmtime::component::ResourceTable;
@@ -17,6 +18,7 @@ use crate::offer::kv::KvStore;
 use crate::offer::log::LogReport;
 use crate::offer::secrets::SecretSource;
 use crate::offer::source::SourceFiles;
+use crate::threads::Ticks;
 
 /// Bytes that one element of a table takes.
 const TABLE_ELEMENT: usize = 16;
@@ -29,6 +31,7 @@ pub(crate) struct State {
     pub(crate) memory: MemoryBudget,
     /// Ticks in which the guest may still be found running.
     pub(crate) slices: u128,
+    pub(crate) ticks: Ticks,
     pub(crate) table: ResourceTable,
     pub(crate) settings: Arc<str>,
     pub(crate) log: LogReport,
@@ -107,6 +110,7 @@ impl State {
         http.set_field_size_limit(64 << 10);
         Self {
             memory: MemoryBudget { used: 0, cap: limits.memory_bytes },
+            ticks: Ticks::default(),
             slices: limits.guest_time.as_millis() / TICK.as_millis(),
             table,
             settings,
@@ -130,6 +134,7 @@ impl State {
         store.epoch_deadline_callback(|mut context| {
             let state = context.data_mut();
             state.slices = state.slices.saturating_sub(1);
+            state.ticks.fetch_add(1, Ordering::Relaxed);
             // Yielding lets other calls have the thread, and lets the clock of the whole call be looked at.
             Ok(if state.slices == 0 { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
         });

@@ -1,0 +1,91 @@
+//! Hostile policies in a whole server: each is a denial that names it and says what it did, and nobody else waits for it.
+
+use std::time::Duration;
+
+use beespace_core::build::Build;
+use beespace_core::status::Status;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::gogs::PracticeGogs;
+use beespace_wasm::{BindingSpec, Limits};
+
+use crate::guests::{self, policy_at, policy_guest};
+use crate::wasm_hostile::request;
+
+const REPO: &str = "ada/hive";
+const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n";
+const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
+
+/// Code, and what the denial says of it.
+const HOSTILE: &[(&str, &str, &str)] = &[
+    ("endless", "(loop $again (br $again))", "did not finish within 100 ms"),
+    ("hoarder", "(loop $more (drop (memory.grow (i32.const 16))) (br $more))", "wanted more memory"),
+    ("deep", "(drop (call $recurse (i64.const 0)))", "called itself too deeply"),
+    ("crashing", "unreachable", "crashed"),
+    ("garbled", "(i32.store8 (i32.const 260) (i32.const 77))", "broke the interface"),
+];
+
+async fn pushed(beespace: &Beespace, gogs: &PracticeGogs, number: u64) -> Build {
+    gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
+    beespace.finished(REPO, number).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_hostile_policy_denies_by_name_and_says_what_it_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bindings = DUMMY.to_owned();
+    for (name, code, _) in HOSTILE {
+        let path = folder.path().join(format!("{name}.wasm"));
+        std::fs::write(&path, policy_at(name, "pipeline.admit", code)).unwrap();
+        bindings += &format!("[[policy]]\nname = \"{name}\"\nplugin = \"{}\"\nmode = \"enforce\"\n", path.display());
+    }
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let beespace = Beespace::start(&gogs, &bindings).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    let build = pushed(&beespace, &gogs, 1).await;
+    assert_eq!(build.status, Status::Declined, "{build:#?}");
+    let decisions = beespace.app.store.read().unwrap().decisions(build.id).unwrap();
+    let page = beespace.admin().unwrap().get("/ada/hive/1").await.unwrap().body;
+    for (name, _, said) in HOSTILE {
+        let kept = decisions.iter().flat_map(|decision| &decision.evaluations).find(|one| one.policy == *name);
+        let error = kept.unwrap_or_else(|| panic!("{name} was not asked")).result.as_ref().unwrap_err();
+        assert!(error.message.starts_with(&format!("policy {name:?} ({name} 0.0.1) ")), "{}", error.message);
+        assert!(error.message.contains(said), "{}", error.message);
+        assert!(page.contains(name) && page.contains(said), "{name}: the page says why");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_guests_loop_without_end_pushes_are_built_and_pages_answered() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let decent = "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { registries = [\"docker.io\"] }\n";
+    let beespace = Beespace::start(&gogs, &format!("{DUMMY}{decent}")).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+
+    let long = Duration::from_secs(600);
+    let limits = Limits { guest_time: long, total_time: long, ..Limits::policy() };
+    let endless = policy_guest(&[(";; evaluate", "(loop $again (br $again))")]);
+    let spec = BindingSpec::new("endless", serde_json::json!({}), limits);
+    let endless = beespace.app.host.load_policy(endless, spec).await.unwrap();
+    let spinning: Vec<_> = (0..8)
+        .map(|_| {
+            let endless = endless.clone();
+            tokio::spawn(async move { endless.evaluate(request()).await })
+        })
+        .collect();
+    while beespace.app.host.places().taken < spinning.len() {
+        tokio::task::yield_now().await;
+    }
+
+    assert_eq!(pushed(&beespace, &gogs, 1).await.status, Status::Success);
+    let admin = beespace.admin().unwrap();
+    for path in ["/", "/ada/hive", "/ada/hive/1", "/readyz"] {
+        assert_eq!(admin.get(path).await.unwrap().status, 200, "{path}");
+    }
+    let quick = guests::load_policy(&beespace.app.host, policy_guest(&[])).await.unwrap();
+    for _ in 0..50 {
+        quick.evaluate(request()).await.result.unwrap();
+    }
+    assert!(spinning.iter().all(|one| !one.is_finished()), "all that was done while they ran");
+}

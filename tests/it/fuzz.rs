@@ -1,0 +1,277 @@
+//! Hurt input for everything that reads what strangers wrote. Each target has seeds in `tests/fixtures/fuzz/TARGET/`, among them
+//! every input that once went wrong; all are replayed, then wounded by chance.
+//!
+//! CI runs a bounded number of cases. `FUZZ_SECONDS=600 cargo test --workspace --test it fuzz::` runs each target for so long;
+//! `SEED=…` repeats a run. A failure prints the seed and the input, which belongs into the target's folder once it is mended.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use beespace::log::{LogEvent, LogStore};
+use beespace_core::digest::{Digest, Document};
+use beespace_core::event::EventKind;
+use beespace_core::gogs::{EVENTS, parse};
+use beespace_core::ids::RepositoryId;
+use beespace_core::mask::Secrets;
+use beespace_core::outcome::Stream;
+use beespace_core::pipeline::when::{ChangedPaths, Facts, pipeline_holds, step_holds};
+use beespace_core::pipeline::{self, Choice, Conditions, Pipeline, When};
+use beespace_core::plan::StepPlan;
+use beespace_core::policy::patch::{apply, lost};
+use beespace_core::policy::pointer::{PathGrant, Pointer};
+use beespace_core::policy::{PatchKind, PatchOp, VerdictOutcome};
+use beespace_core::time::Timestamp;
+use beespace_core::{floor, intake, verify};
+use futures::StreamExt as _;
+use serde_json::Value;
+use sha2::Digest as _;
+
+use crate::chance::Chance;
+use crate::log::STEP;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// The files of a target's folder.
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = fixtures().join("fuzz").join(target);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
+}
+
+/// Replays the seeds and then wounds of them, for so many cases or as long as `FUZZ_SECONDS` says.
+fn fuzz(target: &str, seeds: &[Vec<u8>], cases: u64, words: &[&str], run: impl Fn(&[u8])) {
+    assert!(!seeds.is_empty(), "{target} has no seeds");
+    let mut chance = Chance::new();
+    let seconds = std::env::var("FUZZ_SECONDS").ok().map(|seconds| Duration::from_secs(seconds.parse().unwrap()));
+    let (started, mut slowest, mut done) = (Instant::now(), Duration::ZERO, 0);
+    let goes_on = |done| seconds.map_or(done < cases, |most| started.elapsed() < most);
+    while done < seeds.len() as u64 || goes_on(done) {
+        let whole = usize::try_from(done).ok().and_then(|place| seeds.get(place)).cloned();
+        let input = whole.unwrap_or_else(|| {
+            let (one, other) = (chance.below(seeds.len()), chance.below(seeds.len()));
+            chance.wound(&seeds[one], words, &seeds[other])
+        });
+        let began = Instant::now();
+        if catch_unwind(AssertUnwindSafe(|| run(&input))).is_err() {
+            panic!("{target}, seed {}, case {done}: {:?}", chance.seed, String::from_utf8_lossy(&input));
+        }
+        slowest = slowest.max(began.elapsed());
+        done += 1;
+    }
+    println!("{target}: {done} cases in {:?}, the slowest {slowest:?}, seed {}", started.elapsed(), chance.seed);
+}
+
+const JSON: &[&str] = &["null", "true", "{}", "[]", "\"\"", "\"\\ud800\"", "[[[[[[[[", ",", ":", "\"id\":", "1.5", "-0", "\u{0}"];
+
+#[test]
+fn deliveries() {
+    let mut inputs = seeds("delivery");
+    let recorded = std::fs::read_to_string(fixtures().join("gogs/deliveries-v0.14.3.jsonl")).unwrap();
+    let body =
+        |line: &str| serde_json::from_str::<Value>(line).unwrap()["raw_json"].as_str().map(|json| json.as_bytes().to_vec());
+    inputs.extend(recorded.lines().filter_map(body));
+    let words = [JSON, &["refs/heads/", "refs/tags/", "0000000000000000000000000000000000000000", "--upload-pack=x"]].concat();
+    fuzz("delivery", &inputs, 2_000, &words, |input| {
+        for event in EVENTS {
+            let body = verify::restore(input.to_vec(), Digest::of(input)).unwrap();
+            let happening = match parse(event, &body) {
+                Ok(happening) => happening,
+                Err(error) => {
+                    assert_eq!(error.reason.code, "malformed-payload");
+                    continue;
+                }
+            };
+            let hook = RepositoryId(1);
+            for telling in [intake::Telling::First, intake::Telling::Again] {
+                let decided = intake::decide(&happening, hook, telling, None);
+                let other = happening.get().repository_id() != hook;
+                assert!(!other || !matches!(decided, intake::Intake::Build(..)), "another repository's body is never built");
+            }
+        }
+    });
+}
+
+#[test]
+fn pipeline_files() {
+    let mut inputs = seeds("pipeline");
+    for case in std::fs::read_dir(fixtures().join("pipeline")).unwrap() {
+        let file = std::fs::read(case.unwrap().path().join("pipeline.yml")).unwrap();
+        if file.len() < 4_096 {
+            inputs.push(file);
+        }
+    }
+    let words =
+        ["steps:", "- ", "&x ", "*x", "<<: *x", "when: ", "needs: [", "]", "{", "}", "|\n", "!t ", "---\n", "\t", "${{ a }}"];
+    fuzz("pipeline", &inputs, 4_000, &words, |input| match pipeline::read("f", input) {
+        Ok(located) => {
+            let again: Pipeline = serde_json::from_str(&located.pipeline.document().json).unwrap();
+            assert_eq!(again, located.pipeline, "the normal form reads back");
+        }
+        Err(problems) => assert!(!problems.is_empty() && problems.len() <= 101),
+    });
+}
+
+/// Lines: the branch, a changed path, then patterns, `!` before those that exclude.
+#[test]
+fn whens_and_globs() {
+    let words = ["*", "**", "/", "?", "[a-z]", "[!", "{a,b}", "{", "\\", "!", "\n", "é", "main", "src/"];
+    fuzz("when", &seeds("when"), 4_000, &words, |input| {
+        let text = String::from_utf8_lossy(input);
+        let mut lines = text.lines();
+        let (branch, path) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        let (exclude, include): (Vec<&str>, Vec<&str>) = lines.take(50).partition(|line| line.starts_with('!'));
+        let include: Vec<String> = include.into_iter().map(ToOwned::to_owned).collect();
+        let exclude: Vec<String> = exclude.into_iter().map(|line| line[1..].to_owned()).collect();
+        let facts = Facts {
+            event: EventKind::Push,
+            branch: Some(branch.to_owned()),
+            changed: ChangedPaths::Known(vec![path.to_owned()]),
+        };
+        let when = |exclude: &[String]| {
+            let choice = Some(Choice { include: include.clone(), exclude: exclude.to_vec() });
+            let (branch, paths) = (choice.clone(), choice);
+            [Conditions { branch, ..Conditions::default() }, Conditions { paths, ..Conditions::default() }]
+                .map(|one| When(vec![one]))
+        };
+        for (strict, mild) in when(&exclude).iter().zip(&when(&[])) {
+            let holds = pipeline_holds(Some(strict), &facts).is_ok();
+            assert_eq!(holds, step_holds(Some(strict), &facts, &[]).is_ok(), "for a push both are alike");
+            assert!(step_holds(Some(strict), &facts, &["x"]).is_err(), "not after a failure");
+            assert!(!holds || pipeline_holds(Some(mild), &facts).is_ok(), "to exclude never lets more through");
+        }
+    });
+}
+
+#[derive(serde::Deserialize)]
+struct Patch {
+    document: Value,
+    ops: Vec<PatchOp>,
+    grants: Vec<String>,
+}
+
+/// The value at a place, as RFC 6901 says.
+fn at<'a>(document: &'a Value, pointer: &Pointer) -> Option<&'a Value> {
+    document.pointer(&pointer.to_string())
+}
+
+#[test]
+fn patches() {
+    let words =
+        [JSON, &["/", "/-", "~0", "~1", "~2", "/0", "/01", "\"add\"", "\"remove\"", "\"replace\"", "\"test\"", "*"]].concat();
+    fuzz("patch", &seeds("patch"), 6_000, &words, |input| {
+        let Ok(patch) = serde_json::from_slice::<Patch>(input) else { return };
+        let grants: Vec<PathGrant> = patch.grants.iter().filter_map(|grant| grant.parse().ok()).collect();
+        let Ok(patched) = apply(&patch.document, &patch.ops, &grants) else { return };
+        for op in patch.ops.iter().filter(|op| op.op != PatchKind::Test) {
+            let pointer: Pointer = op.path.parse().unwrap();
+            assert!(grants.iter().any(|grant| grant.covers(&pointer)), "{pointer} was granted");
+        }
+        // What no grant begins with is as it was.
+        for key in patch.document.as_object().into_iter().flat_map(|map| map.keys()) {
+            let pointer = Pointer::new(vec![key.clone()]);
+            let first =
+                |grant: &&String| grant.split('/').nth(1).is_some_and(|part| part == "*" || part.contains('~') || part == key);
+            if !patch.grants.iter().any(|grant| first(&grant)) {
+                assert_eq!(at(&patched, &pointer), at(&patch.document, &pointer), "{pointer} was not granted");
+            }
+        }
+        if let Ok(plan) = serde_json::from_value::<StepPlan>(patched.clone()) {
+            let _ = lost(&patched, &serde_json::to_value(&plan).unwrap());
+        }
+    });
+}
+
+#[test]
+fn plans() {
+    let words =
+        [JSON, &["\"containers\"", "\"mounts\"", "\"limits\"", "..", "/proc", "/var/run/docker.sock", "host", "\u{1b}"]].concat();
+    fuzz("plan", &seeds("plan"), 4_000, &words, |input| {
+        let Ok(plan) = serde_json::from_slice::<StepPlan>(input) else { return };
+        let document = plan.document();
+        let again: StepPlan = serde_json::from_str(&document.json).unwrap();
+        assert_eq!((again.digest(), &again), (plan.digest(), &plan), "the normal form reads back");
+        let verdict = floor::judge(&plan, &floor::Bounds::default());
+        let denies = verdict.outcome == VerdictOutcome::Deny;
+        assert_eq!(denies, !verdict.findings.is_empty(), "a denial has reasons");
+        assert!(Document::new("x", &serde_json::to_value(&verdict).unwrap()).json.len() < 1 << 20);
+    });
+}
+
+/// A header's length, and in it the checksum of the body and its own (`host/src/log/frame.rs`).
+const HEADER: usize = 96;
+const BODY_SUM: usize = 80;
+const OWN_SUM: usize = 88;
+
+/// Makes the checksums right again: what a forger would do, and chance never does.
+fn seal(file: &mut [u8]) {
+    let sum = |bytes: &[u8]| <[u8; 8]>::try_from(&sha2::Sha256::digest(bytes)[..8]).unwrap();
+    let mut start = 0;
+    while let Some(header) = file.get(start..start + HEADER) {
+        let length = usize::try_from(u32::from_le_bytes(header[8..12].try_into().unwrap())).unwrap();
+        let Some(end) = (start + HEADER).checked_add(length).filter(|end| *end <= file.len()) else { return };
+        let body = sum(&file[start + HEADER..end]);
+        file[start + BODY_SUM..start + OWN_SUM].copy_from_slice(&body);
+        let own = sum(&file[start..start + OWN_SUM]);
+        file[start + OWN_SUM..start + HEADER].copy_from_slice(&own);
+        start = end;
+    }
+}
+
+/// A log as it lies on disk.
+async fn written() -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = LogStore::new(dir.path()).writer(STEP, Secrets::none(), u64::MAX).await.unwrap();
+    writer.say(Timestamp(5), "pulled").await.unwrap();
+    for (at, stream, text) in
+        [(10, Stream::Stdout, "one\ntwo\n"), (11, Stream::Stderr, "oops\n"), (12, Stream::Stdout, "no newline")]
+    {
+        writer.write(stream, Timestamp(at), text.to_owned()).await.unwrap();
+        writer.flush().await.unwrap();
+    }
+    writer.finish(Timestamp(13), None).await.unwrap();
+    std::fs::read(log_path(dir.path())).unwrap()
+}
+
+fn log_path(dir: &Path) -> PathBuf {
+    dir.join(STEP.build.to_string()).join(STEP.stage.to_string()).join(format!("{}.{}", STEP.step, STEP.attempt))
+}
+
+/// Reads a log in every way there is, opens it for writing and reads it again.
+async fn read_log(file: &[u8]) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = log_path(dir.path());
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, file).unwrap();
+    let store = LogStore::new(dir.path());
+    for _ in 0..2 {
+        let reader = store.reader(STEP);
+        let _ = (reader.line_count().await, reader.text_len().await, reader.end().await, reader.started_at().await);
+        let _ =
+            (reader.lines(1, 100).await, reader.tail(100).await, reader.text_offset(2).await, reader.position_before(2).await);
+        let text: Vec<_> = reader.text(0, u64::MAX).take(1_000).collect().await;
+        assert!(text.len() < 1_000, "a small file has no end");
+        let pieces: Vec<Result<LogEvent, _>> = reader.rest(0).take(1_000).collect().await;
+        assert!(pieces.len() < 1_000, "a small file has no end");
+        if let Ok(writer) = store.writer(STEP, Secrets::none(), u64::MAX).await {
+            let _ = writer.write(Stream::Stdout, Timestamp(20), "more\n").await;
+            let _ = writer.finish(Timestamp(21), None).await;
+        }
+    }
+}
+
+#[test]
+fn log_files() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut inputs = seeds("log");
+    inputs.push(runtime.block_on(written()));
+    fuzz("log", &inputs, 150, &["BLG\u{1}", "\u{0}\u{0}\u{0}\u{0}"], |input| {
+        runtime.block_on(read_log(input));
+        let mut forged = input.to_vec();
+        seal(&mut forged);
+        runtime.block_on(read_log(&forged));
+    });
+}
