@@ -1,7 +1,7 @@
 //! What notifiers are given: memory, secrets, and an end when something of ours does not answer.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use beespace_core::policy::ErrorClass;
@@ -51,6 +51,36 @@ async fn handles_without_end_meet_their_budget() {
     let error = load_keeper(component, Arc::new(Token)).await.send(guests::notice()).await.result.unwrap_err();
     assert!(matches!(&error, SendError::Unknown(error) if error.class == ErrorClass::Memory), "{error:?}");
     assert!(error.to_string().contains("1000 open handles"), "{error}");
+}
+
+/// Keeps the names of the threads on which guests asked it.
+#[derive(Default)]
+struct Asked(Mutex<Vec<String>>);
+
+impl SecretSource for Asked {
+    fn secret(&self, name: &str) -> Result<Option<SecretValue>, String> {
+        self.0.lock().unwrap().push(std::thread::current().name().unwrap_or_default().to_owned());
+        Token.secret(name)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_run_on_threads_of_their_own_and_slow_ones_step_back() {
+    let asked_on = async |code: &str| {
+        let asked = Arc::new(Asked::default());
+        let text =
+            guests::guest_text("keep").replacen("(call $put-first)\n    (if", &format!("{code} (call $put-first)\n    (if"), 1);
+        assert!(text.contains(code));
+        load_keeper(guests::notifier_of(&text), asked.clone()).await.send(guests::notice()).await.result.unwrap();
+        asked.0.lock().unwrap().clone()
+    };
+    let threads = asked_on("").await;
+    assert!(!threads.is_empty() && threads.iter().all(|name| name.starts_with("guest")), "{threads:?}");
+    // Sixty million stores and loads take longer than two ticks anywhere.
+    let count = "(i32.store (i32.const 900) (i32.add (i32.load (i32.const 900)) (i32.const 1)))";
+    let slow = format!("(loop $more {count} (br_if $more (i32.lt_u (i32.load (i32.const 900)) (i32.const 60000000))))");
+    let threads = asked_on(&slow).await;
+    assert!(!threads.is_empty() && threads.iter().all(|name| name == "guest-slow"), "{threads:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

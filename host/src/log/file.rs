@@ -123,8 +123,8 @@ impl Files {
     /// Walks the log from its beginning to the last frame that is whole, and makes the index say the same. Returns how many frames
     /// there are and the last one's header. Not while somebody else may write.
     pub(super) fn index_anew(&self) -> Result<(u64, Option<Header>), LogError> {
-        let (mut frames, mut last, mut end) = (0, None, 0);
-        while let Some(header) = self.frame_at(end)? {
+        let (mut frames, mut last, mut end) = (0, None::<Header>, 0);
+        while let Some(header) = self.frame_at(end)?.filter(|header| header.follows(last.as_ref())) {
             if self.header(frames)? != Some(header) {
                 let at = frames * Header::LEN as u64;
                 self.index.write_all_at(&header.encode(), at).map_err(failed("written", &self.path))?;

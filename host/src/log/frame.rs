@@ -82,6 +82,12 @@ impl Header {
         self.text_before.saturating_add(self.text_len.into())
     }
 
+    /// Does this frame go on where `before` ended? A reader that went by numbers with gaps would not come to an end.
+    pub(super) fn follows(&self, before: Option<&Self>) -> bool {
+        let end = before.map_or((0, 0, 0), |before| (before.records_after(), before.lines_after(), before.text_after()));
+        (self.records_before, self.lines_before, self.text_before) == end
+    }
+
     pub(super) fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }
@@ -296,6 +302,14 @@ mod tests {
             (records[0].stream, records[0].at, &records[0].text[..]),
             (Stream::Stderr, Timestamp(1_007), &b"warning: unused"[..])
         );
+    }
+
+    #[test]
+    fn a_frame_follows_only_where_the_one_before_ended() {
+        let (first, _) = sample();
+        assert!(first.follows(None) && !first.follows(Some(&first)));
+        let second = Header { records_before: 1, lines_before: 1, text_before: 16, ..first };
+        assert!(second.follows(Some(&first)) && !second.follows(None));
     }
 
     #[test]
