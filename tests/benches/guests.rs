@@ -24,8 +24,8 @@ use beespace_wasm::{Policy, PolicyRequest};
 #[expect(dead_code, reason = "the tests need more of it")]
 mod guests;
 
-const DECISIONS: usize = 1_000;
-const PAGES: usize = 500;
+const DECISIONS: usize = 20_000;
+const PAGES: usize = 3_000;
 /// Builds that ask the hostile policy at the same time, again and again.
 const HOSTILE: usize = 8;
 
