@@ -14,6 +14,7 @@ use crate::config::{Config, EngineKind};
 use crate::engine::Engine;
 use crate::engine::docker::{Docker, DockerOptions, Waits};
 use crate::engine::dummy::Dummy;
+use crate::engine::fail_points;
 use crate::forge::Forge;
 use crate::log::LogStore;
 use crate::notify;
@@ -98,10 +99,11 @@ fn host_options(config: &Config, cache: CacheOptions) -> HostOptions {
 }
 
 fn open_engine(config: &Config, instance: uuid::Uuid) -> anyhow::Result<Arc<dyn Engine>> {
-    Ok(match config.engine.kind {
+    let engine: Arc<dyn Engine> = match config.engine.kind {
         EngineKind::Docker => Arc::new(Docker::new(docker_options(config, instance))?),
         EngineKind::Dummy => Arc::new(Dummy::new()),
-    })
+    };
+    Ok(fail_points::around(engine))
 }
 
 /// From TERM to KILL: what Docker itself gives.

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod engine;
+pub mod fail_point;
 pub mod flow;
 pub mod forge;
 pub mod front;

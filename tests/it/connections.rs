@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::PracticeGogs;
-use beespace_tests::process::Process;
+use beespace_tests::process::{NO_ENV, Process};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -111,7 +111,7 @@ async fn ten_thousand_connections_that_say_nothing_keep_nobody_out() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
     let gogs = PracticeGogs::start().await.unwrap();
-    let server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"dummy\"\n", &[]).await.unwrap();
+    let server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();
     let address = server.url.trim_start_matches("http://").to_owned();
     let mut crowd = JoinSet::new();
     for _ in 0..10_000 {

@@ -1,15 +1,16 @@
 //! The server is killed in the middle of things, as by a power cut, and started again on what is there.
 
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use beespace_tests::client::Client;
+use beespace::fail_point;
 use beespace_tests::docker;
 use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::kills::{self, Campaign, blow};
+use beespace_tests::process::{NO_ENV, Process};
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_beespace-under-test");
 const REPO: &str = "ada/hive";
 const BUILDS: &str = "/api/v1/repositories/ada/hive/builds";
 /// Only a failing test waits as long.
@@ -19,70 +20,12 @@ const KILLS: u64 = 8;
 /// Lines of the counting step, 50 ms each.
 const LINES: u64 = 12;
 
-/// A server of its own process.
-pub struct Server {
-    folder: tempfile::TempDir,
-    url: String,
-    child: Option<Child>,
+async fn builds(server: &Process) -> Vec<Value> {
+    let Ok(answer) = server.admin().unwrap().get(&format!("{BUILDS}?limit=100")).await else { return Vec::new() };
+    answer.json().unwrap_or_default().as_array().cloned().unwrap_or_default()
 }
 
-impl Server {
-    pub fn new(gogs: &PracticeGogs, settings: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        // The port stays the same across kills: Gogs' hook names it.
-        let address = free_address();
-        let data = folder.path().join("data");
-        let (gogs_url, token) = (gogs.url(), gogs.token());
-        std::fs::write(folder.path().join("token"), token).unwrap();
-        let config = format!(
-            "[server]\nlisten = \"{address}\"\nopen = true\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"{gogs_url}\"\n\
-             token_file = \"{}\"\n{settings}\n",
-            data.display(),
-            folder.path().join("token").display()
-        );
-        std::fs::write(folder.path().join("beespace.toml"), config).unwrap();
-        Self { folder, url: format!("http://{address}"), child: None }
-    }
-
-    pub async fn start(&mut self) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_beespace-under-test"));
-        command.env("BEESPACE_LIMITS__FREE_DISK", "16MiB");
-        command.arg("server").arg("--config").arg(self.folder.path().join("beespace.toml"));
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
-        self.child = Some(command.stdin(Stdio::null()).stderr(log).kill_on_drop(true).spawn().unwrap());
-        wait("the server to answer", async || {
-            Client::new(&self.url).get("/healthz").await.is_ok_and(|answer| answer.status.is_success())
-        })
-        .await;
-    }
-
-    async fn kill(&mut self) {
-        self.child.take().unwrap().kill().await.unwrap();
-    }
-
-    pub fn log_path(&self) -> PathBuf {
-        self.folder.path().join("server.log")
-    }
-
-    pub fn admin(&self) -> Client {
-        let token = std::fs::read_to_string(self.folder.path().join("data/admin.token")).unwrap();
-        Client::new(&self.url).with_token(token.trim())
-    }
-
-    pub async fn builds(&self) -> Vec<Value> {
-        let Ok(answer) = self.admin().get(&format!("{BUILDS}?limit=100")).await else { return Vec::new() };
-        answer.json().unwrap_or_default().as_array().cloned().unwrap_or_default()
-    }
-}
-
-/// A port below those that the system gives to whoever asks for any: it stays free while the server is down.
-fn free_address() -> std::net::SocketAddr {
-    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
-    let bind = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok();
-    (first..first + 1_000).find_map(bind).unwrap()
-}
-
-pub async fn wait(what: &str, fact: impl AsyncFn() -> bool) {
+async fn wait(what: &str, fact: impl AsyncFn() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !fact().await {
         assert!(Instant::now() < until, "waited in vain for {what}");
@@ -118,10 +61,8 @@ async fn killed_anywhere_every_push_builds_exactly_once_and_nothing_is_left() {
     let image = docker::image().await.unwrap();
     let gogs = PracticeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
-    let mut server = Server::new(&gogs, "[engine]\nkind = \"docker\"");
-    server.start().await;
-    let enabled = server.admin().post("/api/v1/repositories", &json!({ "name": REPO })).await.unwrap();
-    assert!(enabled.status.is_success(), "{enabled:?}");
+    let mut server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"docker\"\n", NO_ENV).await.unwrap();
+    server.enable(REPO).await.unwrap();
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     for kill in 1..=KILLS {
@@ -132,20 +73,21 @@ async fn killed_anywhere_every_push_builds_exactly_once_and_nothing_is_left() {
         // From right after the delivery to about the end of the build.
         let moment = (seed.wrapping_mul(2_654_435_761).wrapping_add(kill * 7919) % 200) + 200 * (kill - 1);
         tokio::time::sleep(Duration::from_millis(moment)).await;
-        server.kill().await;
-        server.start().await;
+        server.kill().await.unwrap();
+        server.start_again(NO_ENV).unwrap();
+        server.answers().await.unwrap();
         // One kill a build: the fifth death in a row with the same row in hand would rightly end as a dead letter.
         let wanted = usize::try_from(kill).unwrap();
         wait("the end of the build", async || {
-            let builds = server.builds().await;
+            let builds = builds(&server).await;
             builds.len() == wanted && builds.iter().all(is_over)
         })
         .await;
     }
-    let log = std::fs::read_to_string(server.log_path()).unwrap();
-    for build in server.builds().await {
+    let log = server.log();
+    for build in builds(&server).await {
         let number = build["number"].as_u64().unwrap();
-        let text = server.admin().get(&format!("{BUILDS}/{number}/stages/1/steps/1/log")).await.unwrap().body;
+        let text = server.admin().unwrap().get(&format!("{BUILDS}/{number}/stages/1/steps/1/log")).await.unwrap().body;
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("line ")).collect();
         let expected: Vec<String> = (1..=LINES).map(|line| format!("line {line}")).collect();
         assert_eq!(build["status"], "success", "{build:#}\n{text}\n{log}");
@@ -156,33 +98,73 @@ async fn killed_anywhere_every_push_builds_exactly_once_and_nothing_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_whose_stage_is_gone_from_the_engine_says_that() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let mut server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();
+    server.enable(REPO).await.unwrap();
+    server.kill().await.unwrap();
+    // The dummy engine goes with the server: after the first step, before the second.
+    server.start_again(&[(fail_point::VARIABLE, "before/engine/release 1")]).unwrap();
+    server.answers().await.unwrap();
+    let pipeline = "steps:\n  - name: first\n    image: busybox\n  - name: second\n    image: busybox\n";
+    gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], "Fill cells").await.unwrap();
+    let until = Instant::now() + PATIENCE;
+    while !server.has_ended().unwrap() {
+        assert!(Instant::now() < until, "it does not die");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.start_again(NO_ENV).unwrap();
+    server.answers().await.unwrap();
+    wait("the end of the build", async || builds(&server).await.iter().any(is_over)).await;
+    let build = server.admin().unwrap().get(&format!("{BUILDS}/1")).await.unwrap().json().unwrap();
+    let steps = &build["stages"][0]["steps"];
+    assert_eq!(steps[1]["status"], "success", "{build:#}");
+    assert_eq!((&steps[2]["status"], &steps[2]["reason"]["code"]), (&json!("error"), &json!("lost")), "{build:#}");
+    let message = steps[2]["reason"]["message"].as_str().unwrap();
+    assert!(message.contains("the engine has lost the stage's workspace"), "{message}");
+}
+
+/// Of the test below; `tests/soak` goes on for as long as one likes.
+const DUMMY_KILLS: usize = 90;
+const DOCKER_KILLS: usize = 24;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_every_fail_point_nothing_is_lost_nothing_done_twice_and_nothing_left() {
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let campaign = Campaign { program: PROGRAM.to_owned(), seed, kills: DUMMY_KILLS, docker_kills: DOCKER_KILLS };
+    let summary = kills::run(campaign).await.unwrap();
+    println!("{}", serde_json::to_string(&summary).unwrap());
+    assert!(summary.kills >= DUMMY_KILLS + DOCKER_KILLS, "{summary:#?}");
+    let missed: Vec<String> = blow::points().into_iter().filter(|point| !summary.at_points.contains_key(point)).collect();
+    assert!(missed.is_empty(), "nobody died at {missed:?}: {summary:#?}");
+    assert!(summary.logs_cut > 0 && summary.succeeded > 0, "{summary:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_notice_that_ends_the_server_is_given_up_after_five_attempts() {
     let gogs = PracticeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let deadly = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = format!("http://{}", deadly.local_addr().unwrap());
     let notifier = crate::notify::webhook("deadly", &format!("{host}/hook"), &host);
-    let mut server = Server::new(&gogs, &format!("[engine]\nkind = \"dummy\"\n{notifier}"));
-    server.start().await;
-    let secret = server
-        .admin()
-        .call(reqwest::Method::PUT, "/api/v1/secrets/key", &json!({ "value": "a-key-for-the-receiver" }))
-        .await
-        .unwrap();
-    assert!(secret.status.is_success(), "{secret:?}");
-    let enabled = server.admin().post("/api/v1/repositories", &json!({ "name": REPO })).await.unwrap();
-    assert!(enabled.status.is_success(), "{enabled:?}");
+    let settings = format!("[engine]\nkind = \"dummy\"\n{notifier}");
+    let mut server = Process::start(PROGRAM, &gogs, &settings, NO_ENV).await.unwrap();
+    server.set_secret("key", "a-key-for-the-receiver").await.unwrap();
+    server.enable(REPO).await.unwrap();
     let pipeline = "steps:\n  - name: build\n    image: busybox\n";
     gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], "Fill cells").await.unwrap();
     for attempt in 1..=5 {
         let arrives = tokio::time::timeout(PATIENCE, deadly.accept());
         let connection = arrives.await.unwrap_or_else(|_| panic!("attempt {attempt} never came")).unwrap();
-        server.kill().await;
+        server.kill().await.unwrap();
         drop(connection);
-        server.start().await;
+        server.start_again(NO_ENV).unwrap();
+        server.answers().await.unwrap();
     }
     wait("the end of the notice", async || {
-        let Ok(answer) = server.admin().get("/api/v1/notices").await else { return false };
+        let Ok(answer) = server.admin().unwrap().get("/api/v1/notices").await else { return false };
         let notice = answer.json().unwrap_or_default()[0].clone();
         notice["state"] == "dead" && notice["attempts"] == 5
     })

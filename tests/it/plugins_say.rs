@@ -1,11 +1,11 @@
 //! What plugins log reaches whoever runs the server.
 
 use beespace_tests::gogs::PracticeGogs;
-use serde_json::json;
+use beespace_tests::process::{NO_ENV, Process};
 
-use crate::crash::{Server, wait};
 use crate::guests;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_beespace-under-test");
 const REPO: &str = "ada/hive";
 /// Says what lies at 1024, at level info.
 const SAY: &str = "(call $emit (i32.const 2) (i32.const 1024) (i32.const 17) (i32.const 0) (i32.const 0)) \
@@ -21,16 +21,15 @@ async fn what_a_policy_or_a_notifier_says_is_in_the_log_of_the_server_under_its_
     let notifier = crate::notify::webhook("inbox", &gogs.inbox_url("team"), gogs.url());
     let settings =
         format!("[engine]\nkind = \"dummy\"\n[[policy]]\nname = \"talks\"\nplugin = \"{}\"\n{notifier}", policy.display());
-    let mut server = Server::new(&gogs, &settings);
-    server.start().await;
-    let secret = json!({ "value": "a-key-for-the-inbox" });
-    server.admin().call(reqwest::Method::PUT, "/api/v1/secrets/key", &secret).await.unwrap();
-    server.admin().post("/api/v1/repositories", &json!({ "name": REPO })).await.unwrap();
+    let server = Process::start(PROGRAM, &gogs, &settings, NO_ENV).await.unwrap();
+    server.set_secret("key", "a-key-for-the-inbox").await.unwrap();
+    server.enable(REPO).await.unwrap();
     let file = "steps:\n  - name: build\n    image: busybox\n";
     gogs.push(REPO, "main", &[(".beespace.yml", file)], "Fill cells").await.unwrap();
     gogs.inbox_with("team", 1).await.unwrap();
-    let notices = server.admin().get("/api/v1/notices").await.unwrap().json().unwrap();
-    let decisions = server.admin().get("/api/v1/repositories/ada/hive/builds/1/decisions").await.unwrap().json().unwrap();
+    let notices = server.admin().unwrap().get("/api/v1/notices").await.unwrap().json().unwrap();
+    let decisions =
+        server.admin().unwrap().get("/api/v1/repositories/ada/hive/builds/1/decisions").await.unwrap().json().unwrap();
     let said = [
         ("said by the guest", "talks", &decisions[0]["id"]),
         ("the receiver answered", "inbox", &notices[0]["id"]),
@@ -38,10 +37,8 @@ async fn what_a_policy_or_a_notifier_says_is_in_the_log_of_the_server_under_its_
     ];
     for (words, binding, invocation) in said {
         let invocation = invocation.as_str().unwrap();
-        wait(&format!("{words:?} of {binding}, {invocation}"), async || {
-            let log = std::fs::read_to_string(server.log_path()).unwrap();
-            log.lines().any(|line| [words, binding, invocation].iter().all(|part| line.contains(part)))
-        })
-        .await;
+        let what = format!("{words:?} of {binding}, {invocation}");
+        let is_said = |line: &str| [words, binding, invocation].iter().all(|part| line.contains(part));
+        server.when(&what, async || Ok(server.log().lines().any(is_said).then_some(()))).await.unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use beespace_tests::client::{Answer, Client};
 use beespace_tests::gogs::{Delivery, PracticeGogs};
-use beespace_tests::process::Process;
+use beespace_tests::process::{NO_ENV, Process};
 use redb::ReadableTableMetadata as _;
 use reqwest::{Method, StatusCode};
 use rustix::process::{Pid, Resource, Rlimit};
@@ -40,7 +40,7 @@ async fn ready(admin: &Client) -> anyhow::Result<Answer> {
 async fn what_cannot_be_stored_is_refused_and_builds_once_when_it_is_sent_again() {
     let gogs = PracticeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
-    let server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"dummy\"\n", &[]).await.unwrap();
+    let server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();
     let admin = server.admin().unwrap();
     let enabled = admin.post("/api/v1/repositories", &json!({ "name": REPO })).await.unwrap();
     assert!(enabled.status.is_success(), "{enabled:?}");

@@ -4,6 +4,7 @@ pub mod beespace;
 pub mod client;
 pub mod docker;
 pub mod gogs;
+pub mod kills;
 pub mod line;
 pub mod process;
 pub mod registry;

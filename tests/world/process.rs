@@ -1,5 +1,7 @@
-//! A Beespace in a process of its own: for what only a whole process has, its environment and the limits it lives under.
+//! A Beespace in a process of its own: for what only a whole process has: its environment, the limits it lives under,
+//! and a sudden end.
 
+use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -8,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
@@ -17,13 +20,18 @@ use crate::gogs::PracticeGogs;
 /// How long a fact may be waited for. Only a failing test takes as long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running server; it is killed when it is dropped.
+/// Nothing beside what every process is told.
+pub const NO_ENV: &[(&str, &str)] = &[];
+
+/// A server; it is killed when it is dropped.
 #[derive(Debug)]
 pub struct Process {
     /// Where it answers, without a slash at the end.
     pub url: String,
     child: Child,
     folder: tempfile::TempDir,
+    program: String,
+    token: String,
     log: Arc<Mutex<String>>,
 }
 
@@ -32,8 +40,14 @@ impl Process {
     ///
     /// # Errors
     /// It does not come up; the error has its log.
-    pub async fn start(program: &str, gogs: &PracticeGogs, extra: &str, env: &[(&str, &Path)]) -> anyhow::Result<Self> {
+    pub async fn start<V: AsRef<OsStr>>(
+        program: &str,
+        gogs: &PracticeGogs,
+        extra: &str,
+        env: &[(&str, V)],
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
+        // The port stays the same across kills: Gogs' hook names it.
         let address = free_address().context("no port is free")?;
         let data = folder.path().join("data");
         let text = format!(
@@ -41,29 +55,73 @@ impl Process {
             data.display(),
             gogs.url()
         );
-        let config = folder.path().join("beespace.toml");
-        std::fs::write(&config, text)?;
-        // A write beyond the limit of a file's size shall fail, as on a full disk, and not end the process.
-        let mut command = Command::new("sh");
-        command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", program, "server", "--config"]).arg(config);
-        // How full the disk is that the tests run on is no part of what they show.
-        command.env("BEESPACE_GOGS__TOKEN", gogs.token()).env("BEESPACE_LIMITS__FREE_DISK", "16MiB").envs(env.iter().copied());
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
-        let log = Arc::default();
-        if let Some(mut said) = child.stderr.take() {
-            let log = Arc::clone(&log);
-            tokio::spawn(async move {
-                let mut piece = vec![0; 4096];
-                while let Ok(length @ 1..) = said.read(&mut piece).await {
-                    let piece = String::from_utf8_lossy(piece.get(..length).unwrap_or_default()).into_owned();
-                    lock(&log).push_str(&piece);
-                }
-            });
-        }
-        let process = Self { url: format!("http://{address}"), child, folder, log };
-        let client = Client::new(&process.url);
-        process.when("it to answer", async || Ok(client.get("/healthz").await.ok())).await?;
+        std::fs::write(config(&folder), text)?;
+        let (token, log) = (gogs.token().to_owned(), Arc::default());
+        let child = launch(program, &config(&folder), &token, env, &log)?;
+        let process = Self { url: format!("http://{address}"), child, folder, program: program.to_owned(), token, log };
+        process.answers().await?;
         Ok(process)
+    }
+
+    /// Kills it as `kill -9` does.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// Whether it has ended by itself.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Starts it again on what is there; it may not answer yet.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start_again<V: AsRef<OsStr>>(&mut self, env: &[(&str, V)]) -> anyhow::Result<()> {
+        self.child = launch(&self.program, &config(&self.folder), &self.token, env, &self.log)?;
+        Ok(())
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Errors
+    /// It does not; the error has its log.
+    pub async fn answers(&self) -> anyhow::Result<()> {
+        let client = Client::new(&self.url);
+        self.when("it to answer", async || Ok(client.get("/healthz").await.ok().map(drop))).await
+    }
+
+    /// Lets pushes to a repository build.
+    ///
+    /// # Errors
+    /// It says no.
+    pub async fn enable(&self, repository: &str) -> anyhow::Result<()> {
+        let answer = self.admin()?.post("/api/v1/repositories", &json!({ "name": repository })).await?;
+        anyhow::ensure!(answer.status.is_success(), "{answer:?}");
+        Ok(())
+    }
+
+    /// Sets a secret of the instance.
+    ///
+    /// # Errors
+    /// It says no.
+    pub async fn set_secret(&self, name: &str, value: &str) -> anyhow::Result<()> {
+        let path = format!("/api/v1/secrets/{name}");
+        let answer = self.admin()?.call(reqwest::Method::PUT, &path, &json!({ "value": value })).await?;
+        anyhow::ensure!(answer.status.is_success(), "{answer:?}");
+        Ok(())
+    }
+
+    /// What all its processes have said so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        lock(&self.log).clone()
     }
 
     /// Its process's number.
@@ -116,6 +174,37 @@ impl Process {
         anyhow::ensure!(status.success(), "it ended with {status}; its log:\n{}", lock(&self.log));
         Ok(self.folder)
     }
+}
+
+fn config(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("beespace.toml")
+}
+
+fn launch<V: AsRef<OsStr>>(
+    program: &str,
+    config: &Path,
+    token: &str,
+    env: &[(&str, V)],
+    log: &Arc<Mutex<String>>,
+) -> anyhow::Result<Child> {
+    // A write beyond the limit of a file's size shall fail, as on a full disk, and not end the process.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", program, "server", "--config"]).arg(config);
+    // How full the disk is that the tests run on is no part of what they show.
+    command.env("BEESPACE_GOGS__TOKEN", token).env("BEESPACE_LIMITS__FREE_DISK", "16MiB");
+    command.envs(env.iter().map(|(name, value)| (name, value)));
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
+    if let Some(mut said) = child.stderr.take() {
+        let log = Arc::clone(log);
+        tokio::spawn(async move {
+            let mut piece = vec![0; 4096];
+            while let Ok(length @ 1..) = said.read(&mut piece).await {
+                let piece = String::from_utf8_lossy(piece.get(..length).unwrap_or_default()).into_owned();
+                lock(&log).push_str(&piece);
+            }
+        });
+    }
+    Ok(child)
 }
 
 fn lock(log: &Mutex<String>) -> std::sync::MutexGuard<'_, String> {

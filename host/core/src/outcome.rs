@@ -134,6 +134,12 @@ impl Exit {
         Self::unstarted(container, ExitCause::Lost, "nobody saw how it ended: its container is gone")
     }
 
+    /// A container that was never made: what it should have run in is gone.
+    #[must_use]
+    pub fn lost_stage(container: &str) -> Self {
+        Self::unstarted(container, ExitCause::Lost, "it never ran: the engine has lost the stage's workspace")
+    }
+
     /// Reads what was seen. What the host did comes first: a program that is told to stop ends with whatever code it likes.
     #[must_use]
     pub fn observed(container: &str, seen: Observation) -> Self {

@@ -25,6 +25,7 @@ pub mod archive;
 pub mod docker;
 pub mod dummy;
 mod error;
+pub mod fail_points;
 mod recent;
 
 pub use error::EngineError;

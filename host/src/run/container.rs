@@ -53,6 +53,8 @@ impl ContainerRun {
         loop {
             match answer {
                 Ok(exit) => return Ok(exit),
+                // It was open when the sources were put there: since then the engine, or its machine, has gone.
+                Err(EngineError::NotOpen(_)) => return Ok(Exit::lost_stage(&self.launch.container)),
                 Err(trouble) if patience.bears(&trouble).await => answer = self.take_up().await,
                 Err(trouble) => return Err(trouble.reason()),
             }

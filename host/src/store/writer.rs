@@ -13,6 +13,7 @@ use tokio::sync::{Notify, broadcast, oneshot, watch};
 use super::tables::PROBE;
 use super::transaction::{Write, unavailable};
 use super::{Health, Queue, StoreError};
+use crate::fail_point::{self, Side};
 
 /// Changes in one commit at most: bounds how long the first of them waits.
 const GROUP: usize = 256;
@@ -217,7 +218,9 @@ impl Thread {
             return if matches!(error, StoreError::Unavailable(_)) { Err(Failed { error, bytes }) } else { Ok(false) };
         }
         transaction.set_quick_repair(true);
+        fail_points(Side::Before, woken);
         transaction.commit().map_err(|error| failed(error.into()))?;
+        fail_points(Side::After, woken);
         for event in events {
             // An error says that nobody watches.
             let _ = self.events.send(event);
@@ -271,6 +274,14 @@ impl Thread {
             held = Arc::try_unwrap(database).map(drop).err();
             std::thread::yield_now();
         }
+    }
+}
+
+/// A commit has one of its own, and one for each queue that it fills: those are the bars of the way of a push.
+fn fail_points(side: Side, woken: [bool; Queue::COUNT]) {
+    fail_point::pass(side, "store", "commit");
+    for (queue, _) in Queue::ALL.iter().zip(woken).filter(|(_, woken)| *woken) {
+        fail_point::pass(side, "store", queue.as_str());
     }
 }
 

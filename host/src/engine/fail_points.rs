@@ -1,0 +1,81 @@
+//! An engine with a fail point before and after each call, so that a test can let the server die around any of them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use beespace_core::ids::{StageId, StepId};
+use beespace_core::outcome::{Exit, Stored};
+use beespace_core::plan::StepPlan;
+use beespace_core::policy::Approved;
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, EngineError, EngineInfo, Launch, OutputSender, TarStream};
+use crate::fail_point::{self, Side, pass};
+
+/// The calls that the server makes, by the names of their fail points.
+pub const CALLS: [&str; 8] = ["check", "open", "fill", "run", "adopt", "release", "destroy", "inventory"];
+
+/// The engine itself in a build without fail points.
+pub fn around(engine: Arc<dyn Engine>) -> Arc<dyn Engine> {
+    if fail_point::ARMED { Arc::new(FailPoints(engine)) } else { engine }
+}
+
+#[derive(Debug)]
+struct FailPoints(Arc<dyn Engine>);
+
+/// The call may go on only where the server outlives its fail points.
+async fn guarded<T>(call: &str, work: impl Future<Output = T>) -> T {
+    pass(Side::Before, "engine", call);
+    let answer = work.await;
+    pass(Side::After, "engine", call);
+    answer
+}
+
+#[async_trait]
+impl Engine for FailPoints {
+    fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+
+    async fn check(&self) -> Result<EngineInfo, EngineError> {
+        guarded("check", self.0.check()).await
+    }
+
+    async fn open(&self, stage: StageId) -> Result<(), EngineError> {
+        guarded("open", self.0.open(stage)).await
+    }
+
+    async fn fill(&self, stage: StageId, tar: TarStream) -> Result<(), EngineError> {
+        guarded("fill", self.0.fill(stage, tar)).await
+    }
+
+    async fn prepare(&self, plan: &Approved<StepPlan>, output: &OutputSender) -> Result<(), EngineError> {
+        self.0.prepare(plan, output).await
+    }
+
+    async fn run(&self, launch: Launch, output: OutputSender, cancel: CancellationToken) -> Result<Exit, EngineError> {
+        guarded("run", self.0.run(launch, output, cancel)).await
+    }
+
+    async fn adopt(
+        &self,
+        launch: Launch,
+        stored: Stored,
+        output: OutputSender,
+        cancel: CancellationToken,
+    ) -> Result<Exit, EngineError> {
+        guarded("adopt", self.0.adopt(launch, stored, output, cancel)).await
+    }
+
+    async fn release(&self, step: StepId) -> Result<(), EngineError> {
+        guarded("release", self.0.release(step)).await
+    }
+
+    async fn destroy(&self, stage: StageId) -> Result<(), EngineError> {
+        guarded("destroy", self.0.destroy(stage)).await
+    }
+
+    async fn inventory(&self) -> Result<Vec<StageId>, EngineError> {
+        guarded("inventory", self.0.inventory()).await
+    }
+}

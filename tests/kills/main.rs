@@ -1,0 +1,40 @@
+//! Kills servers as often as one likes. Started by `tests/soak`.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use beespace_tests::kills::{self, Campaign};
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How often a server is to be killed; a quarter of it with Docker.
+    #[arg(long, default_value_t = 1000)]
+    kills: usize,
+    /// Repeats the order of an earlier run.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let seed = match arguments.seed {
+        Some(seed) => seed,
+        None => SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+    };
+    println!("seed {seed}");
+    let program = std::env::current_exe()?.with_file_name("beespace-under-test");
+    let docker_kills = arguments.kills / 4;
+    let campaign = Campaign {
+        program: program.to_str().context("the program's path is no text")?.to_owned(),
+        seed,
+        kills: arguments.kills - docker_kills,
+        docker_kills,
+    };
+    let began = Instant::now();
+    let summary = kills::run(campaign).await?;
+    println!("{} kills in {} s, and nothing was lost, done twice or left over", summary.kills, began.elapsed().as_secs());
+    println!("{}", serde_json::to_string(&summary)?);
+    Ok(())
+}

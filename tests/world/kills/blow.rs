@@ -1,0 +1,71 @@
+//! Ways for a server to die, dealt so that each fail point has its turn.
+
+use std::collections::VecDeque;
+
+use beespace::engine::fail_points::CALLS;
+use beespace::fail_point::Side;
+use beespace::store::Queue;
+
+use super::chance::Chance;
+
+/// One way to die.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blow {
+    /// At a fail point, at the passage of this number.
+    Point(String, u64),
+    /// By `kill -9`, so many thousandths of a build's usual time after a build began to run.
+    Running(u64),
+}
+
+/// What happens only to a build that some process has brought on its way already, or after it.
+const LATE: [&str; 7] =
+    ["store/commit", "store/notice", "engine/check", "engine/adopt", "engine/release", "engine/destroy", "engine/inventory"];
+
+/// The fail points that are still to be met, in an order of chance; all of them come again when they have been dealt.
+#[derive(Debug)]
+pub struct Deck {
+    chance: Chance,
+    /// For the way of a push that is new.
+    early: VecDeque<String>,
+    late: VecDeque<String>,
+}
+
+impl Deck {
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { chance: Chance::new(seed), early: VecDeque::new(), late: VecDeque::new() }
+    }
+
+    /// The deaths of one round: three, because the fifth in a row with the same row in hand would rightly end as a dead letter.
+    pub fn deal(&mut self) -> [Blow; 3] {
+        if self.early.is_empty() {
+            self.early = self.shuffled(false);
+        }
+        if self.late.is_empty() {
+            self.late = self.shuffled(true);
+        }
+        let early = self.early.pop_front().unwrap_or_default();
+        let late = self.late.pop_front().unwrap_or_default();
+        let passage = if late.ends_with("commit") { 1 + self.chance.below(12) } else { 1 };
+        [Blow::Point(early, 1), Blow::Running(self.chance.below(1_000)), Blow::Point(late, passage)]
+    }
+
+    fn shuffled(&mut self, late: bool) -> VecDeque<String> {
+        let mut points: Vec<String> = points().into_iter().filter(|place| is_late(place) == late).collect();
+        self.chance.shuffle(&mut points);
+        points.into()
+    }
+}
+
+fn is_late(place: &str) -> bool {
+    LATE.iter().any(|act| place.ends_with(act))
+}
+
+/// Every fail point there is.
+#[must_use]
+pub fn points() -> Vec<String> {
+    let queues = Queue::ALL.into_iter().map(Queue::as_str);
+    let store = queues.chain(["commit"]).map(|act| format!("store/{act}"));
+    let acts: Vec<String> = store.chain(CALLS.iter().map(|call| format!("engine/{call}"))).collect();
+    [Side::Before, Side::After].iter().flat_map(|side| acts.iter().map(move |act| format!("{side}/{act}"))).collect()
+}

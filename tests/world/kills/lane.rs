@@ -1,0 +1,259 @@
+//! One server and what it goes through: rounds of pushes and deaths, each with a quiet end at which all is looked at.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use beespace::fail_point;
+use beespace_core::ids::StepId;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::blow::{Blow, Deck};
+use super::chance::Chance;
+use super::{Campaign, Summary};
+use crate::docker;
+use crate::gogs::{Delivery, PracticeGogs};
+use crate::process::{NO_ENV, Process};
+
+pub(super) const REPO: &str = "ada/hive";
+pub(super) const INBOX: &str = "team";
+
+/// Lines of the step that counts; the number is in each.
+pub(super) const LINES: usize = 12;
+
+/// Only a server that hangs is waited for as long.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Between two looks at a server.
+const LOOK: Duration = Duration::from_millis(20);
+
+pub(super) struct Lane {
+    pub(super) gogs: PracticeGogs,
+    pub(super) process: Process,
+    /// The image of its steps; the dummy engine needs none.
+    pub(super) image: Option<String>,
+    pub(super) summary: Summary,
+    /// The commits of the pushes of this round.
+    pub(super) pushed: Vec<String>,
+    /// The ids of all builds that were looked at.
+    pub(super) builds: Vec<String>,
+    deck: Arc<Mutex<Deck>>,
+    chance: Chance,
+}
+
+impl Lane {
+    pub(super) async fn open(campaign: &Campaign, deck: Arc<Mutex<Deck>>, number: u64, is_docker: bool) -> Result<Self> {
+        let image = if is_docker { Some(docker::image().await?) } else { None };
+        let gogs = PracticeGogs::start().await?;
+        gogs.create_repository(REPO).await?;
+        let (inbox, host) = (gogs.inbox_url(INBOX), gogs.url().to_owned());
+        let settings = format!(
+            "[engine]\nkind = \"{}\"\n[[notifier]]\nname = \"inbox\"\nplugin = \"notify-webhook\"\n\
+             settings = {{ url = \"{inbox}\", secret = \"key\" }}\n\
+             grants = {{ hosts = [{{ url = \"{host}\", addresses = \"loopback\" }}], secrets = [\"key\"] }}\n",
+            if is_docker { "docker" } else { "dummy" }
+        );
+        let process = Process::start(&campaign.program, &gogs, &settings, NO_ENV).await?;
+        process.set_secret("key", "a-key-for-the-inbox").await?;
+        process.enable(REPO).await?;
+        let chance = Chance::new(campaign.seed.wrapping_add(number));
+        Ok(Self { gogs, process, image, summary: Summary::default(), pushed: Vec::new(), builds: Vec::new(), deck, chance })
+    }
+
+    /// Dies at least so often.
+    pub(super) async fn live(mut self, kills: usize) -> Result<Summary> {
+        while self.summary.kills < kills {
+            let blows = lock(&self.deck).deal();
+            let round = self.round(&blows).await;
+            round.with_context(|| format!("a round of {blows:?}; the server's log:\n{}", self.process.log()))?;
+        }
+        if self.image.is_some() {
+            self.summary.docker_kills = self.summary.kills;
+        }
+        self.nothing_is_left().await.with_context(|| format!("the server's log:\n{}", self.process.log()))?;
+        Ok(self.summary)
+    }
+
+    async fn round(&mut self, blows: &[Blow]) -> Result<()> {
+        self.pushed.clear();
+        self.process.kill().await?;
+        for (place, blow) in blows.iter().enumerate() {
+            match blow {
+                Blow::Point(point, passage) => {
+                    self.process.start_again(&[(fail_point::VARIABLE, format!("{point} {passage}"))])?;
+                }
+                Blow::Running(_) => self.process.start_again(NO_ENV)?,
+            }
+            if place < 2 {
+                self.answers_or_ends().await?;
+                self.push().await?;
+            }
+            self.strike(blow).await.with_context(|| format!("{blow:?}"))?;
+            self.summary.kills += 1;
+            self.cut_a_log().await?;
+        }
+        self.process.start_again(NO_ENV)?;
+        self.process.answers().await?;
+        self.send_again().await?;
+        self.becomes_quiet().await?;
+        self.look().await
+    }
+
+    async fn push(&mut self) -> Result<()> {
+        self.summary.pushes += 1;
+        let number = self.summary.pushes;
+        let steps = match &self.image {
+            None => json!([
+                { "name": "first", "image": "busybox", "env": { "OUTPUT": "line", "SLEEP": "200ms" } },
+                { "name": "second", "image": "busybox", "env": { "OUTPUT": "line", "SLEEP": "100ms" } },
+            ]),
+            Some(image) => {
+                let count = format!(
+                    "run=$(cat /proc/sys/kernel/random/uuid); i=0; \
+                     while [ $i -lt {LINES} ]; do i=$((i+1)); echo line $i $run; sleep 0.05; done"
+                );
+                // The second one sees that the first has run once in the same workspace.
+                json!([
+                    { "name": "first", "image": image, "run": format!("echo ran >> ran; {count}") },
+                    { "name": "second", "image": image, "run": format!("[ \"$(cat ran)\" = ran ]; {count}") },
+                ])
+            }
+        };
+        let pipeline = json!({ "name": format!("p{number}"), "steps": steps }).to_string();
+        let sha = self.gogs.push(REPO, "main", &[(".beespace.yml", &pipeline)], &format!("Push {number}")).await?;
+        self.gogs.delivered().await?;
+        self.pushed.push(sha);
+        Ok(())
+    }
+
+    /// Lets it die as told; where that does not come to be, it is killed when it is quiet.
+    async fn strike(&mut self, blow: &Blow) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        let mut asked = false;
+        loop {
+            if self.process.has_ended()? {
+                let Blow::Point(point, _) = blow else { anyhow::bail!("it ended by itself") };
+                *self.summary.at_points.entry(point.clone()).or_default() += 1;
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "it is not quiet again");
+            let builds = self.list("/api/v1/builds?status=running").await;
+            if let Blow::Running(part) = blow
+                && builds.is_ok_and(|builds| !builds.is_empty())
+            {
+                let usual = if self.image.is_some() { 3 } else { 1 };
+                tokio::time::sleep(Duration::from_millis(part * usual / 2)).await;
+                return self.process.kill().await;
+            }
+            if asked && self.is_quiet().await.is_ok_and(|quiet| quiet) {
+                return self.process.kill().await;
+            }
+            // The engine is asked how it is.
+            asked |= self.process.admin()?.get("/readyz").await.is_ok();
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// It answers, or has died before it could.
+    async fn answers_or_ends(&mut self) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while !self.process.has_ended()? && self.process.admin()?.get("/healthz").await.is_err() {
+            ensure!(Instant::now() < until, "it does not answer");
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// While it is dead, the end of a log that has none yet is torn off, as a power cut can do with what was not synced.
+    async fn cut_a_log(&mut self) -> Result<()> {
+        let logs = self.process.data().join("logs");
+        let store = beespace::log::LogStore::new(&logs);
+        for step in self.steps_of(&logs)? {
+            let path = logs.join(format!("{}/{}/{}.{}", step.build, step.stage, step.step, step.attempt));
+            let length = std::fs::metadata(&path)?.len();
+            if length > 0 && store.reader(step).end().await?.is_none() {
+                let file = std::fs::OpenOptions::new().write(true).open(&path)?;
+                file.set_len(length.saturating_sub(1 + self.chance.below(20)))?;
+                self.summary.logs_cut += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps of which there is a log, of the newest builds.
+    fn steps_of(&self, logs: &std::path::Path) -> Result<Vec<StepId>> {
+        let mut steps = Vec::new();
+        for build in folder(logs)?.into_iter().filter(|build| !self.builds.contains(build)) {
+            for stage in folder(&logs.join(&build))? {
+                for file in folder(&logs.join(&build).join(&stage))? {
+                    let Some((step, attempt)) = file.split_once('.') else { continue };
+                    let (Ok(step), Ok(attempt)) = (step.parse(), attempt.parse()) else { continue };
+                    steps.push(StepId {
+                        build: build.parse()?,
+                        stage: beespace_core::ids::StageNumber(stage.parse()?),
+                        step: beespace_core::ids::StepNumber(step),
+                        attempt,
+                    });
+                }
+            }
+        }
+        Ok(steps)
+    }
+
+    /// Gogs sends again what nobody confirmed, as people can tell it to.
+    async fn send_again(&mut self) -> Result<()> {
+        for delivery in self.gogs.deliveries().into_iter().filter(|delivery| !is_confirmed(delivery)) {
+            self.gogs.redeliver(&delivery.uuid)?;
+            self.summary.sent_again += 1;
+        }
+        self.gogs.deliveries_when("all to be confirmed", |all| all.iter().all(is_confirmed)).await.map(drop)
+    }
+
+    async fn becomes_quiet(&self) -> Result<()> {
+        let all = json!(self.summary.pushes);
+        let until = Instant::now() + PATIENCE;
+        while !(self.is_quiet().await? && self.list("/api/v1/builds?limit=1").await?.iter().any(|build| build["number"] == all)) {
+            ensure!(
+                Instant::now() < until,
+                "not every push becomes a build that ends: {:#?}",
+                self.list("/api/v1/builds").await?
+            );
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Everything that it knows of is over, and said.
+    async fn is_quiet(&self) -> Result<bool> {
+        let builds = self.list("/api/v1/builds?limit=20").await?;
+        let notices = self.list("/api/v1/notices?limit=20").await?;
+        let pushes = self.gogs.deliveries().into_iter().filter(|delivery| delivery.event == "push");
+        let settled = pushes.filter(is_confirmed).count();
+        let last = builds.first().and_then(|build| build["number"].as_u64()).unwrap_or_default();
+        Ok(last >= settled as u64
+            && builds.iter().all(|build| !build["finished_at"].is_null())
+            && notices.iter().all(|notice| notice["state"] != "pending"))
+    }
+
+    pub(super) async fn list(&self, path: &str) -> Result<Vec<Value>> {
+        let answer = self.process.admin()?.get(path).await?;
+        ensure!(answer.status.is_success(), "{path}: {answer:?}");
+        answer.json()?.as_array().cloned().context("no list")
+    }
+}
+
+fn is_confirmed(delivery: &Delivery) -> bool {
+    delivery.attempts.iter().any(|attempt| attempt.status.is_some_and(|status| status < 300))
+}
+
+fn folder(path: &std::path::Path) -> Result<Vec<String>> {
+    match std::fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
+    }
+}
+
+fn lock(deck: &Mutex<Deck>) -> std::sync::MutexGuard<'_, Deck> {
+    deck.lock().unwrap_or_else(PoisonError::into_inner)
+}

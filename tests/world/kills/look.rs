@@ -1,0 +1,124 @@
+//! What is to be found when a server is quiet again: each push built once, each step run once, each notice said once, nothing left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOptions, ListVolumesOptions};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::lane::{INBOX, LINES, Lane, REPO};
+use crate::docker;
+
+/// What is left over is gone after this long.
+const SWEPT: Duration = Duration::from_secs(70);
+
+impl Lane {
+    /// The pushes of this round, and what was said of all.
+    pub(super) async fn look(&mut self) -> Result<()> {
+        let builds = self.list("/api/v1/builds?limit=20").await?;
+        for sha in self.pushed.clone() {
+            let of_push: Vec<&Value> = builds.iter().filter(|build| build["sha"] == *sha).collect();
+            let [build] = of_push.as_slice() else { anyhow::bail!("commit {sha} was built not exactly once: {builds:#?}") };
+            self.builds.push(build["id"].as_str().context("no id")?.to_owned());
+            self.look_at(build["number"].as_u64().context("no number")?).await?;
+        }
+        self.notices_are_said_once().await
+    }
+
+    async fn look_at(&mut self, number: u64) -> Result<()> {
+        let path = format!("/api/v1/repositories/{REPO}/builds/{number}");
+        let build = self.process.admin()?.get(&path).await?.json()?;
+        match build["status"].as_str() {
+            Some("success") => self.summary.succeeded += 1,
+            // The dummy engine forgets with its process, as a machine does that is gone.
+            Some("error") if self.image.is_none() && build["reason"]["code"] == "lost" => self.summary.lost += 1,
+            _ => anyhow::bail!("a build ended as it should not: {build:#}\n{}", self.logs(number).await?.join("\n---\n")),
+        }
+        for step in 1..=2_usize {
+            let log = self.logs(number).await?.into_iter().nth(step).unwrap_or_default();
+            let is_good = build["stages"][0]["steps"][step]["status"] == "success";
+            self.check_log(&log, is_good).with_context(|| format!("step {step} of {build:#}\n{log}"))?;
+        }
+        Ok(())
+    }
+
+    async fn logs(&self, number: u64) -> Result<Vec<String>> {
+        let mut logs = Vec::new();
+        for step in 0..=2 {
+            let path = format!("/api/v1/repositories/{REPO}/builds/{number}/stages/1/steps/{step}/log");
+            logs.push(self.process.admin()?.get(&path).await?.body);
+        }
+        Ok(logs)
+    }
+
+    /// Every line is there once, and all are of one run.
+    fn check_log(&self, log: &str, is_good: bool) -> Result<()> {
+        let lines: Vec<&str> = log.lines().filter(|line| line.starts_with("line")).collect();
+        if self.image.is_none() {
+            ensure!(lines.len() == 1 || (!is_good && lines.is_empty()), "the step did not run once");
+            return Ok(());
+        }
+        let runs: BTreeSet<&str> = lines.iter().filter_map(|line| line.split(' ').nth(2)).collect();
+        let numbers: Vec<Option<usize>> = lines.iter().map(|line| line.split(' ').nth(1)?.parse().ok()).collect();
+        ensure!(runs.len() == 1, "the step ran not exactly once: {runs:?}");
+        ensure!(numbers == (1..=LINES).map(Some).collect::<Vec<_>>(), "lines are lost, or are there twice");
+        Ok(())
+    }
+
+    async fn notices_are_said_once(&mut self) -> Result<()> {
+        let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for received in self.gogs.inbox(INBOX) {
+            let subject = serde_json::from_str::<Value>(&received.body)?["subject"].to_string();
+            keys.entry(subject).or_default().push(received.header("idempotency-key").context("no key")?.to_owned());
+        }
+        ensure!(keys.len() == self.summary.pushes, "{} builds, notices of {}", self.summary.pushes, keys.len());
+        self.summary.repeated_notices = keys.values().map(|keys| keys.len() - 1).sum();
+        for (subject, keys) in keys {
+            ensure!(keys.iter().collect::<BTreeSet<_>>().len() == 1, "{subject} was told of with keys {keys:?}");
+        }
+        let notices = self.list("/api/v1/notices?limit=20").await?;
+        ensure!(notices.iter().all(|notice| notice["state"] == "sent"), "{notices:#?}");
+        Ok(())
+    }
+
+    pub(super) async fn nothing_is_left(&self) -> Result<()> {
+        let until = Instant::now() + SWEPT;
+        loop {
+            let left = self.left().await?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "this is left: {left:#?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Directories for work, and what bears the id of a build of ours in the engine.
+    async fn left(&self) -> Result<Vec<String>> {
+        let scratch = self.process.data().join("scratch");
+        let mut left = Vec::new();
+        if scratch.is_dir() {
+            for entry in std::fs::read_dir(scratch)? {
+                left.push(entry?.path().display().to_string());
+            }
+        }
+        if self.image.is_none() {
+            return Ok(left);
+        }
+        let api = docker::api().await?;
+        let containers = api.list_containers(Some(ListContainersOptionsBuilder::new().all(true).build())).await?;
+        let networks = api.list_networks(None::<ListNetworksOptions>).await?;
+        let volumes = api.list_volumes(None::<ListVolumesOptions>).await?.volumes.unwrap_or_default();
+        let containers = containers.into_iter().map(|one| (one.names.unwrap_or_default().join(" "), one.labels));
+        let networks = networks.into_iter().map(|one| (one.name.unwrap_or_default(), one.labels));
+        let volumes = volumes.into_iter().map(|one| (one.name, Some(one.labels)));
+        let all = containers.chain(networks).chain(volumes);
+        let ours = all.filter(|(_, labels)| {
+            labels.iter().filter_map(|labels| labels.get("beespace.build")).any(|build| self.builds.contains(build))
+        });
+        left.extend(ours.map(|(name, _)| name));
+        Ok(left)
+    }
+}

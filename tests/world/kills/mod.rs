@@ -1,0 +1,88 @@
+//! Servers that are killed again and again, around all that they do, and a look at what stands afterwards.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`blow`] | ways to die |
+//! | [`chance`] | numbers that follow from a seed |
+//! | `lane` | one server: pushes, deaths, starts |
+//! | `look` | what is to be found when it is quiet again |
+
+pub mod blow;
+pub mod chance;
+mod lane;
+mod look;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use blow::Deck;
+use lane::Lane;
+use serde::Serialize;
+
+/// Servers beside each other, as they mostly wait.
+const DUMMY_LANES: usize = 3;
+
+/// How often servers are to be killed.
+#[derive(Debug, Clone)]
+pub struct Campaign {
+    /// The command line.
+    pub program: String,
+    pub seed: u64,
+    /// With the dummy engine, at least.
+    pub kills: usize,
+    /// With Docker, at least.
+    pub docker_kills: usize,
+}
+
+/// What happened; nothing of it is a fault, for those are errors.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Summary {
+    pub seed: u64,
+    pub kills: usize,
+    pub docker_kills: usize,
+    /// Deaths at each fail point; the others came from outside.
+    pub at_points: BTreeMap<String, usize>,
+    pub pushes: usize,
+    /// Deliveries that nobody confirmed, and that Gogs sent again.
+    pub sent_again: usize,
+    pub succeeded: usize,
+    /// Builds that ended because a container of theirs was lost with the engine, and that say so.
+    pub lost: usize,
+    /// Logs that were cut in the middle of a frame.
+    pub logs_cut: usize,
+    /// Notices that arrived more than once, each time with the same key.
+    pub repeated_notices: usize,
+}
+
+impl Summary {
+    fn add(&mut self, other: Self) {
+        self.kills += other.kills;
+        self.docker_kills += other.docker_kills;
+        self.pushes += other.pushes;
+        self.sent_again += other.sent_again;
+        self.succeeded += other.succeeded;
+        self.lost += other.lost;
+        self.logs_cut += other.logs_cut;
+        self.repeated_notices += other.repeated_notices;
+        for (place, times) in other.at_points {
+            *self.at_points.entry(place).or_default() += times;
+        }
+    }
+}
+
+/// Kills servers as often as wanted.
+///
+/// # Errors
+/// The first thing that is not as it should be after a kill; the error has the server's log.
+pub async fn run(campaign: Campaign) -> anyhow::Result<Summary> {
+    let deck = Arc::new(Mutex::new(Deck::new(campaign.seed)));
+    let share = campaign.kills.div_ceil(DUMMY_LANES);
+    let shares = [share; DUMMY_LANES].into_iter().map(|share| (share, false)).chain([(campaign.docker_kills, true)]);
+    let lanes = shares.zip(1..).map(|((kills, is_docker), number)| {
+        let (deck, campaign) = (Arc::clone(&deck), campaign.clone());
+        async move { Lane::open(&campaign, deck, number, is_docker).await?.live(kills).await }
+    });
+    let mut whole = Summary { seed: campaign.seed, ..Summary::default() };
+    futures::future::try_join_all(lanes).await?.into_iter().for_each(|part| whole.add(part));
+    Ok(whole)
+}
