@@ -216,9 +216,15 @@ async fn what_bombs_took_comes_back() {
     let bomb = guests::load_policy(&host, bomb).await.unwrap();
     let before = resident();
     // Each writes 32 MiB: kept, they would be 3 GiB.
+    let mut full = 0;
     for _ in 0..100 {
-        assert_eq!(bomb.evaluate(request()).await.result.unwrap_err().class, ErrorClass::Memory);
+        match bomb.evaluate(request()).await.result.unwrap_err().class {
+            ErrorClass::Memory => full += 1,
+            // On a machine under load its time may end first: it has written then, too.
+            class => assert_eq!(class, ErrorClass::Timeout),
+        }
     }
+    assert!(full > 0, "none of them came to the end of its memory");
     assert_eq!(host.places().taken, 0);
     let grown = resident().saturating_sub(before);
     println!("{} MiB more after 100 bombs of 32 MiB", grown >> 20);
