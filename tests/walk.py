@@ -114,6 +114,8 @@ listen = "{self.url.removeprefix("http://")}"
 open = true
 [data]
 dir = "{self.path("data")}"
+[limits]
+free_disk = "64MiB"
 [gogs]
 url = "{self.gogs}"
 token_file = "{self.path("gogs.token")}"

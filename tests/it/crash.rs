@@ -134,7 +134,7 @@ async fn killed_at_every_fail_point_nothing_is_lost_nothing_done_twice_and_nothi
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let campaign = Campaign { program: PROGRAM.to_owned(), seed, kills: DUMMY_KILLS, docker_kills: DOCKER_KILLS };
-    let summary = kills::run(campaign).await.unwrap();
+    let summary = kills::run(campaign).await.unwrap_or_else(|error| panic!("{error:#}"));
     println!("{}", serde_json::to_string(&summary).unwrap());
     assert!(summary.kills >= DUMMY_KILLS + DOCKER_KILLS, "{summary:#?}");
     let missed: Vec<String> = blow::points().into_iter().filter(|point| !summary.at_points.contains_key(point)).collect();

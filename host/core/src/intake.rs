@@ -112,7 +112,8 @@ pub fn skip_word(message: &str) -> Option<&'static str> {
 /// The reason of a build that its commit asked not to have.
 #[must_use]
 pub fn skip_reason(word: &str) -> Reason {
-    Reason::new("skip-word", format!("the commit's message says {word}")).help("start a build by hand if you want one after all")
+    Reason::new("skip-word", format!("the commit's message says {word}"))
+        .help("push a commit whose message does not say it where you want a build after all")
 }
 
 fn decide_push(push: &gogs::Push, telling: Telling, last: Option<&LastSeenRef>) -> Result<Intake, Reason> {

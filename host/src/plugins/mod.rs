@@ -175,5 +175,5 @@ fn unknown(name: &str) -> String {
     if names.is_empty() {
         return format!("there is no plugin {name:?}: this binary was built without bundled plugins; give a path to a file");
     }
-    format!("there is no plugin {name:?}; bundled are {}; a file needs a path with a `/` in it", names.join(", "))
+    format!("there is no plugin {name:?}; bundled are {}; a file's path ends with `.wasm` or has a `/` in it", names.join(", "))
 }

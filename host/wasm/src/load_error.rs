@@ -32,7 +32,7 @@ pub enum LoadFailure {
     NotForKind { import: String, kind: Kind },
     #[error(
         "it wants {import}, but a {kind} gets nothing of WASI there. Build it without: Rust for wasm32-unknown-unknown, \
-         JavaScript with `disableFeatures`, Python with `--stub-wasi`; `beespace plugin build` does it"
+         JavaScript with `disableFeatures`, Python with `--stub-wasi`; `plugins/build` shows it for Rust"
     )]
     Wasi { import: String, kind: Kind },
     #[error("it does not fit this server: {0}")]

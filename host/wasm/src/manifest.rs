@@ -74,14 +74,14 @@ pub struct Wants {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// A core module: one step of the build is missing.
-    #[error("it is a core WebAssembly module, not a component; build it with `beespace plugin build`")]
+    #[error("it is a core WebAssembly module, not a component; build it as `plugins/build` does")]
     CoreModule,
     #[error("it is not WebAssembly")]
     NotWasm,
     /// Sections that do not fit in the file.
     #[error("it is damaged: a section ends after the file does")]
     Damaged,
-    #[error("it has no `{SECTION}` section; build it with `beespace plugin build`")]
+    #[error("it has no `{SECTION}` section; build it as `plugins/build` does")]
     Missing,
     #[error("it has two `{SECTION}` sections, so nobody could say which holds")]
     Twice,

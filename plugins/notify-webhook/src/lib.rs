@@ -55,7 +55,7 @@ impl notifier::Guest for Plugin {
 fn sign(secret: &str, text: &str) -> Result<String, SendError> {
     let unusable = |error: SecretError| match error {
         SecretError::NotFound => {
-            SendError::Misconfigured(format!("there is no secret {secret:?}; `beespace secret set {secret}` makes it"))
+            SendError::Misconfigured(format!("there is no secret {secret:?}; `beespace secret set {secret} --instance` makes it"))
         }
         SecretError::Denied(why) => SendError::Misconfigured(format!("the secret {secret:?} may not be used here: {why}")),
         SecretError::Unavailable(why) => {

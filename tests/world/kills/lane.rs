@@ -65,14 +65,20 @@ impl Lane {
     pub(super) async fn live(mut self, kills: usize) -> Result<Summary> {
         while self.summary.kills < kills {
             let blows = lock(&self.deck).deal();
-            let round = self.round(&blows).await;
-            round.with_context(|| format!("a round of {blows:?}; the server's log:\n{}", self.process.log()))?;
+            let round = self.round(&blows).await.with_context(|| format!("a round of {blows:?}"));
+            self.with_log(round)?;
         }
         if self.image.is_some() {
             self.summary.docker_kills = self.summary.kills;
         }
-        self.nothing_is_left().await.with_context(|| format!("the server's log:\n{}", self.process.log()))?;
+        let swept = self.nothing_is_left().await;
+        self.with_log(swept)?;
         Ok(self.summary)
+    }
+
+    /// Shows the server's log where something is wrong; the error stays as short as it is.
+    fn with_log<T>(&self, outcome: Result<T>) -> Result<T> {
+        outcome.inspect_err(|_| println!("{}", self.process.log()))
     }
 
     async fn round(&mut self, blows: &[Blow]) -> Result<()> {

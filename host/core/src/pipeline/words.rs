@@ -35,7 +35,11 @@ pub(super) const PIPELINE: Words = Words {
         foreign("environment", "Drone", "here it is `env`"),
         foreign("depends_on", "Drone", "here it is `needs`"),
         foreign("node", "Drone", "here it is `labels`"),
-        foreign("image_pull_secrets", "Drone", "registry passwords are given to the instance: leave it out"),
+        foreign(
+            "image_pull_secrets",
+            "Drone",
+            "signing in to a registry is not possible yet: use images that can be pulled without",
+        ),
         foreign("skip_clone", "Woodpecker", "here it is `clone: false`"),
         foreign("pipeline", "Woodpecker", "here it is `steps`, a list"),
         foreign("branches", "Woodpecker", "here it is `when: { branch: … }`"),
