@@ -66,6 +66,30 @@ async fn a_secret_that_a_restart_cuts_does_not_show() {
 }
 
 #[tokio::test]
+async fn what_looked_like_a_secret_at_the_end_of_a_container_is_on_disk_before_anybody_relies_on_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LogStore::new(dir.path());
+    let secrets = Secrets::new([CANARY]).unwrap();
+    let writer = store.writer(STEP, secrets.clone(), u64::MAX).await.unwrap();
+    let printed = format!("it ends with {}", &CANARY[..9]);
+    writer.write(Stream::Stdout, Timestamp(1), printed.clone()).await.unwrap();
+    writer.settle(Timestamp(2)).await.unwrap();
+    // The server dies here: the writer adds nothing to what a second one finds.
+    let after_the_cut = tempfile::tempdir().unwrap();
+    let of_step = format!("{}/{}", STEP.build, STEP.stage);
+    std::fs::create_dir_all(after_the_cut.path().join(&of_step)).unwrap();
+    for file in std::fs::read_dir(dir.path().join(&of_step)).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), after_the_cut.path().join(&of_step).join(file.file_name())).unwrap();
+    }
+    let found = LogStore::new(after_the_cut.path());
+    let second = found.writer(STEP, secrets, u64::MAX).await.unwrap();
+    assert_eq!(second.stored(0, 0).stdout, printed.len() as u64);
+    second.finish(Timestamp(3), None).await.unwrap();
+    assert_eq!(text(&found.reader(STEP)).await, printed);
+}
+
+#[tokio::test]
 async fn lines_of_the_host_are_masked_too() {
     let dir = tempfile::tempdir().unwrap();
     let store = LogStore::new(dir.path());

@@ -85,6 +85,13 @@ impl Lines {
         self.draft.seal(places)
     }
 
+    /// The containers that spoke so far are through: what was held back of their ends is to be seen. Seal once more after this.
+    pub(super) fn settle(&mut self, at: Timestamp) {
+        self.is_dirty = true;
+        let containers = self.flows.iter_mut().filter(|(source, _)| !source.is_host());
+        containers.for_each(|(_, flow)| flow.finish(at, &mut self.draft));
+    }
+
     /// Nobody says anything any more; `incomplete` says what is missing. Seal once more after this.
     pub(super) fn finish(&mut self, at: Timestamp, incomplete: Option<&str>) {
         self.flows.values_mut().for_each(|flow| flow.finish(at, &mut self.draft));

@@ -46,6 +46,7 @@ pub struct LogWriter {
 enum Order {
     Write { source: Source, at: Timestamp, bytes: Bytes, _room: OwnedSemaphorePermit },
     Flush { done: oneshot::Sender<()> },
+    Settle { at: Timestamp, done: oneshot::Sender<()> },
     Finish { at: Timestamp, incomplete: Option<String>, done: oneshot::Sender<LogEnd> },
 }
 
@@ -124,6 +125,17 @@ impl LogWriter {
         wait.await.map_err(|_| self.stopped())
     }
 
+    /// The containers that spoke so far have ended: all that they said, held-back bytes included, is on disk and synced when this returns. From then
+    /// on nobody needs the engine's copy.
+    ///
+    /// # Errors
+    /// [`LogError::Stopped`] when a write failed.
+    pub async fn settle(&self, at: Timestamp) -> Result<(), LogError> {
+        let (done, wait) = oneshot::channel();
+        self.queue.send(Order::Settle { at, done }).map_err(|_| self.stopped())?;
+        wait.await.map_err(|_| self.stopped())
+    }
+
     /// The streams are over: everything taken, held-back bytes included, is on disk and synced when this returns. `incomplete` says
     /// what is missing, where something is.
     ///
@@ -198,6 +210,13 @@ impl Scribe {
                 Ok(Order::Write { source, at, bytes, .. }) => self.take(source, at, &bytes)?,
                 Ok(Order::Flush { done }) => {
                     self.write_frame()?;
+                    let _ = done.send(());
+                }
+                Ok(Order::Settle { at, done }) => {
+                    self.lines.settle(at);
+                    self.write_frame()?;
+                    self.files.sync(true)?;
+                    self.unsynced_since = None;
                     let _ = done.send(());
                 }
                 Ok(Order::Finish { at, incomplete, done }) => {

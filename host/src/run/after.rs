@@ -48,9 +48,8 @@ impl StepRun {
             let message = format!("the step type asked for more than {MAX_ROUNDS} rounds");
             return Ok(Next::End(End::error(Reason::new("too-many-rounds", message))));
         }
-        // The engine's copy of the output goes with the containers, and they go before the next round is stored: its containers are called as these
-        // are, and these must not be taken for them.
-        self.log.flush().await?;
+        self.log.settle().await?;
+        // The containers go before the next round is stored: its containers are called as these are, and these must not be taken for them.
         let mut patience = Patience::new();
         while let Err(error) = self.run.app.engine.release(self.run.step_id(&self.step)).await {
             if !patience.bears(&error).await {

@@ -51,10 +51,10 @@ impl Journal {
         }
     }
 
-    /// Everything written so far is on disk when this returns.
-    pub(super) async fn flush(&self) -> Result<(), LogError> {
+    /// The containers that spoke so far have ended, and all that they said is on disk when this returns.
+    pub(super) async fn settle(&self) -> Result<(), LogError> {
         match &self.0 {
-            Some(writer) => writer.flush().await,
+            Some(writer) => writer.settle(now()).await,
             None => Ok(()),
         }
     }

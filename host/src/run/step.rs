@@ -143,6 +143,8 @@ impl StepRun {
             Ok(exits) => exits,
             Err(reason) => return Ok(Err(reason)),
         };
+        // Once the row has their exits, nobody asks the engine again what the containers said.
+        self.log.settle().await?;
         let stored = exits.clone();
         self.run.change_step(self.step.number, move |step| step.exits.clone_from(&stored)).await?;
         Ok(Ok(exits))

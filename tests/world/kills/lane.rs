@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use beespace::fail_point;
+use beespace::store::Store;
+use beespace::store::build::Builds as _;
 use beespace_core::ids::StepId;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -171,11 +173,18 @@ impl Lane {
         Ok(())
     }
 
-    /// While it is dead, the end of a log that has none yet is torn off, as a power cut can do with what was not synced.
+    /// While it is dead, the end of a log that has none yet is torn off, as a power cut can do with what was not synced. Once the store has the
+    /// exits of a step's containers, their output must have been.
     async fn cut_a_log(&mut self) -> Result<()> {
         let logs = self.process.data().join("logs");
         let store = beespace::log::LogStore::new(&logs);
+        let rows = Store::open(&self.process.data().join("beespace.redb"))?;
+        let stored = rows.read()?;
         for step in self.steps_of(&logs)? {
+            let stage = stored.stage(step.stage_id())?;
+            if stage.is_some_and(|stage| stage.steps.iter().any(|row| row.number == step.step && !row.exits.is_empty())) {
+                continue;
+            }
             let path = logs.join(format!("{}/{}/{}.{}", step.build, step.stage, step.step, step.attempt));
             let length = std::fs::metadata(&path)?.len();
             if length > 0 && store.reader(step).end().await?.is_none() {
@@ -184,6 +193,8 @@ impl Lane {
                 self.summary.logs_cut += 1;
             }
         }
+        drop(stored);
+        rows.close().await;
         Ok(())
     }
 
