@@ -178,7 +178,7 @@ impl Lane {
     async fn cut_a_log(&mut self) -> Result<()> {
         let logs = self.process.data().join("logs");
         let store = beespace::log::LogStore::new(&logs);
-        let rows = Store::open(&self.process.data().join("beespace.redb"))?;
+        let rows = self.rows().await?;
         let stored = rows.read()?;
         for step in self.steps_of(&logs)? {
             let stage = stored.stage(step.stage_id())?;
@@ -196,6 +196,18 @@ impl Lane {
         drop(stored);
         rows.close().await;
         Ok(())
+    }
+
+    /// The store of the dead. A program that it was starting lets go of the file a moment later than it.
+    async fn rows(&self) -> Result<Store> {
+        let path = self.process.data().join("beespace.redb");
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match Store::open(&path) {
+                Err(_) if Instant::now() < until => tokio::time::sleep(LOOK).await,
+                opened => return Ok(opened?),
+            }
+        }
     }
 
     /// The steps of which there is a log, of the newest builds.
