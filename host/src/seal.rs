@@ -204,7 +204,7 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// From now on the system writes no memory of this process to disk when it dies, and lets no other process of the user read it.
+/// Called before anything secret is read. From now on the system writes no memory of this process to disk when it dies, and lets no other process of the user read it.
 /// Processes that we start are not bound by the second part.
 ///
 /// # Errors

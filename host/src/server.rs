@@ -30,7 +30,6 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         let url = &config.server.public_url;
         tracing::warn!(%url, "people reach it unencrypted: whoever listens on the way can read tokens");
     }
-    seal::forbid_core_dumps().context("core dumps cannot be switched off")?;
     listen::raise_file_limit();
     let listen = config.server.listen;
     let listener =

@@ -1,6 +1,7 @@
 //! What the server says of itself: its log, as text or JSON, and its figures for Prometheus.
 
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,10 @@ pub enum LogFormat {
 
 /// Sends the server's log to stderr. `filter` as in `info,beespace=debug`.
 pub fn start(format: LogFormat, filter: &str) {
-    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr);
+    // A journal or a file keeps no colours.
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr).with_ansi(colours);
     let started = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -363,8 +363,15 @@ async fn doctor_finds_what_is_wrong_and_says_what_helps() {
     assert!(silent["help"].as_str().unwrap().contains("LOCAL_NETWORK_ALLOWLIST"), "{silent}");
     world.push(ONE_STEP).await;
     world.beespace.finished(REPO, 1).await.unwrap();
-    assert_eq!(find(&world.get("/api/v1/doctor").await, "deliveries")["is_good"], true);
-    let id = world.beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap()[0].id;
+    let heard = find(&world.get("/api/v1/doctor").await, "deliveries");
+    assert!(heard["is_good"] == true && heard["detail"].as_str().unwrap().contains("just now"), "{heard}");
+    let hook = world.beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().remove(0);
+    let id = hook.id;
+    world.gogs.point_hook(id, &hook.config.url.replace("/-/hook/", "/-/hook/0")).unwrap();
+    let wrong_key = find(&world.get("/api/v1/doctor").await, "hook of ada/hive");
+    assert!(wrong_key["detail"].as_str().unwrap().contains("another key"), "{wrong_key}");
+    world.gogs.point_hook(id, &hook.config.url).unwrap();
+    assert_eq!(find(&world.get("/api/v1/doctor").await, "hook of ada/hive")["is_good"], true);
     world.beespace.app.forge.delete_hook(&REPO.parse().unwrap(), id).await.unwrap();
     let hook = find(&world.get("/api/v1/doctor").await, "hook of ada/hive");
     assert_eq!(hook["help"], "beespace repo repair ada/hive", "{hook}");

@@ -1,5 +1,6 @@
 //! The command line against a running server: what it says, and how it ends.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,9 +10,9 @@ use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::PracticeGogs;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
 const REPO: &str = "ada/hive";
@@ -47,12 +48,16 @@ impl Shell {
         self.fed(line, "").await
     }
 
-    async fn fed(&self, line: &str, input: &str) -> Ended {
+    fn begin(&self, line: &str) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_beespace-under-test"));
         command.args(line.split(' ')).current_dir(self.home.path()).kill_on_drop(true);
         command.env("HOME", self.home.path()).env("XDG_CONFIG_HOME", self.home.path());
         command.env("BEESPACE_SERVER", &self.server).env("BEESPACE_TOKEN", &self.token);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    async fn fed(&self, line: &str, input: &str) -> Ended {
+        let mut child = self.begin(line);
         let mut stdin = child.stdin.take().unwrap();
         // One that reads nothing may be gone by now.
         let _ = stdin.write_all(input.as_bytes()).await;
@@ -201,8 +206,15 @@ async fn an_approval_is_shown_and_given_to_one_digest() {
     let given = shell.run(&format!("build approve 1 --subject {subject} --repo ada/hive")).await;
     assert_eq!(given.code, 0, "{given:?}");
     assert!(given.words.contains("ada/hive #1 still needs one more person"), "{given:?}");
+    let mut follower = shell.begin("build log 1 --follow --repo ada/hive");
+    let mut said = tokio::io::BufReader::new(follower.stderr.take().unwrap()).lines();
+    let waits = said.next_line().await.unwrap().unwrap();
+    assert!(waits.starts_with("blocked: waits for approval") && waits.contains("one more person"), "{waits}");
     let declined = shell.run("build decline 1 --reason enough --repo ada/hive").await;
     assert_eq!(declined.code, 0, "{declined:?}");
+    let end = said.next_line().await.unwrap().unwrap();
+    assert!(end.starts_with("ada/hive #1: declined") && end.contains("enough"), "{end}");
+    assert_eq!(follower.wait().await.unwrap().code(), Some(5));
     let late = shell.run("build approve 1 --repo ada/hive").await;
     assert!(late.code == 5 && late.words.contains("nothing waits"), "{late:?}");
 }
@@ -361,6 +373,11 @@ async fn a_secret_is_read_from_standard_input_and_not_shown() {
     assert!(short.code == 2 && short.words.contains("NOT masked"), "{short:?}");
     let listed = shell.run("secret list --repo ada/hive").await;
     assert!(listed.data.contains("token") && !listed.data.contains("canary"), "{listed:?}");
+    std::fs::write(shell.home.path().join("deploy.pem"), "first line of a key\nsecond line of a key\n").unwrap();
+    let of_file = shell.run("secret set deploy --file deploy.pem --repo ada/hive").await;
+    assert!(of_file.code == 0 && of_file.words.contains("deploy is set"), "{of_file:?}");
+    let absent = shell.run("secret set deploy --file absent.pem --repo ada/hive").await;
+    assert!(absent.code == 4 && absent.words.contains("absent.pem"), "{absent:?}");
     assert_eq!(shell.run("secret remove token --repo ada/hive").await.code, 0);
     assert_eq!(shell.run("secret remove token --repo ada/hive").await.code, 4);
 }
@@ -379,6 +396,59 @@ async fn doctor_ends_with_failure_while_something_is_wrong() {
     gogs.set_away(true);
     let away = shell.run("doctor").await;
     assert!(away.code == 1 && away.data.contains("gogs.url"), "{away:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_logged_in_needs_no_variables_and_nobody_else_reads_the_token() {
+    let (_gogs, beespace, shell) = world().await;
+    let wrong = shell.fed(&format!("login {}", beespace.url), "bee_wrong\n").await;
+    assert_eq!(wrong.code, 6, "{wrong:?}");
+    let login = shell.fed(&format!("login {}", beespace.url), &format!("{}\n", shell.token)).await;
+    assert!(login.code == 0 && login.words.contains(&beespace.url), "{login:?}");
+    let kept = shell.home.path().join("beespace");
+    let file = std::fs::read_dir(&kept).unwrap().next().unwrap().unwrap();
+    assert_eq!((mode(&kept), mode(&file.path())), (0o700, 0o600));
+    // Nothing of the server is in the environment of this one.
+    let output = Command::new(env!("CARGO_BIN_EXE_beespace-under-test"))
+        .args(["repo", "list"])
+        .env_remove("BEESPACE_SERVER")
+        .env_remove("BEESPACE_TOKEN")
+        .env("XDG_CONFIG_HOME", shell.home.path())
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+fn mode(path: &std::path::Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_with_where_each_value_comes_from() {
+    let shell = Shell::new("", "");
+    std::fs::write(shell.home.path().join("beespace.toml"), "[gogs]\nurl = \"http://gogs.local:3000\"\ntoken = \"t0ken\"\n")
+        .unwrap();
+    let shown = shell.run("config show --origin --config beespace.toml").await;
+    assert_eq!(shown.code, 0, "{shown:?}");
+    for (key, value, origin) in [("gogs.url", "http://gogs.local:3000", "file, line 2"), ("engine.capacity", "2", "default")] {
+        let line = shown.data.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}: {shown:?}"));
+        assert!(line.contains(value) && line.contains(origin), "{line}");
+    }
+    assert!(!shown.data.contains("t0ken"), "{shown:?}");
+    let wrong = Shell::new("", "");
+    std::fs::write(wrong.home.path().join("beespace.toml"), "[gogs]\nurl = 5\n").unwrap();
+    let checked = wrong.run("config check --config beespace.toml").await;
+    assert!(checked.code == 3 && checked.words.contains("beespace.toml:2:"), "{checked:?}");
+}
+
+#[tokio::test]
+async fn every_shell_has_its_completions() {
+    let shell = Shell::new("", "");
+    for name in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let completions = shell.run(&format!("completions {name}")).await;
+        assert!(completions.code == 0 && completions.data.contains("delivery"), "{name}: {completions:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,6 +107,13 @@ fn every_problem_is_told_at_once_with_its_place() {
 }
 
 #[test]
+fn a_kind_of_plugin_that_comes_later_is_told_from_a_mistake() {
+    let told = problems(&format!("{SMALL}[[converter]]\nname = \"drone\"\nplugin = \"drone\"\n"), &[]);
+    let [told] = &*told else { panic!("{told:#?}") };
+    assert!(told.contains("`converter` is not possible yet"), "{told}");
+}
+
+#[test]
 fn what_is_missing_says_how_to_give_it() {
     let told = problems("", &[]);
     assert_eq!(told.len(), 2, "{told:#?}");

@@ -80,6 +80,10 @@ async fn enabling_mends_a_hook_that_was_removed_or_changed_in_gogs() {
     world.enabler.forge.delete_hook(&app(), first.forge_id).await.unwrap();
     let second = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
     assert_ne!(first.key, second.key);
+    let url = world.enabler.forge.hooks(&app()).await.unwrap().remove(0).config.url;
+    world.gogs.point_hook(second.forge_id, &format!("{url}0")).unwrap();
+    let third = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
+    assert_ne!(second.key, third.key);
     assert_eq!(world.enabler.forge.hooks(&app()).await.unwrap().len(), 1);
 }
 
@@ -212,7 +216,7 @@ async fn each_trouble_has_its_name_and_its_cure_and_shows_no_token() {
     }
     let nowhere = Forge::new("http://127.0.0.1:1".parse().unwrap(), token.to_owned().into(), None).unwrap();
     let error = nowhere.user().await.unwrap_err();
-    assert!(error.is_away() && error.to_string().contains("refused"), "{error}");
+    assert!(matches!(error, ForgeError::Away(_)) && error.to_string().contains("refused"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

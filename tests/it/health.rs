@@ -13,6 +13,7 @@ use beespace_core::time::Timestamp;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::client::Client;
 use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::process::{NO_ENV, Process};
 use beespace_wasm::{Host, HostOptions};
 use reqwest::StatusCode;
 use tokio_util::sync::CancellationToken;
@@ -134,4 +135,25 @@ async fn a_call_of_a_plugin_takes_a_place_and_gives_it_back() {
     assert_eq!(host.places().taken, 1);
     assert!(call.await.unwrap().result.is_err(), "its time is over");
     assert_eq!(host.places().taken, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_own_log_is_lines_of_json_where_that_is_wanted() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    let settings = "[engine]\nkind = \"dummy\"\n";
+    let program = env!("CARGO_BIN_EXE_beespace-under-test");
+    let server = Process::start(program, &gogs, settings, &[("BEESPACE_LOG_FORMAT", "json")]).await.unwrap();
+    let log = server.log();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let ready = lines.iter().find(|line| line["message"] == "Beespace is ready").expect(&log);
+    assert_eq!((&ready["level"], ready["timestamp"].is_string()), (&"INFO".into(), true), "{ready}");
+    assert!(ready["public_url"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{ready}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_own_log_has_no_colours_where_no_terminal_shows_them() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    let program = env!("CARGO_BIN_EXE_beespace-under-test");
+    let server = Process::start(program, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();
+    assert!(server.log().contains("INFO beespace::server: Beespace is ready"), "{}", server.log());
 }

@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::problem::Problem;
+use crate::clock::now;
 use crate::disk;
 use crate::front::Front;
 use crate::notify;
 use crate::store::outbox::{Held, Notices as _};
 use crate::store::repository::Repository;
+use crate::web::html::ago;
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -43,7 +45,7 @@ impl Finding {
 pub(super) async fn examine(State(front): State<Arc<Front>>) -> Result<Json<Vec<Finding>>, Problem> {
     let read = front.store.read()?;
     let enabled: Vec<Repository> = read.repositories()?.into_iter().filter(|repository| repository.hook.is_some()).collect();
-    let has_deliveries = !read.deliveries(None, None, 1)?.is_empty();
+    let last = read.deliveries(None, None, 1)?.first().map(|delivery| ago(delivery.received_at, now()));
     let mut findings = vec![gogs(&front).await];
     findings.extend(engine(&front).await);
     findings.push(disk(&front));
@@ -54,7 +56,7 @@ pub(super) async fn examine(State(front): State<Arc<Front>>) -> Result<Json<Vec<
         findings.push(rights(&front, repository).await);
         findings.push(hook(&front, repository).await);
     }
-    findings.push(deliveries(&front, has_deliveries, enabled.len()));
+    findings.push(deliveries(&front, last, enabled.len()));
     Ok(Json(findings))
 }
 
@@ -127,11 +129,11 @@ async fn rights(front: &Front, repository: &Repository) -> Finding {
 }
 
 /// Gogs keeps to itself why it did not send, so this names the two reasons there are.
-fn deliveries(front: &Front, has_some: bool, enabled: usize) -> Finding {
-    match (has_some, enabled) {
-        (true, _) => Finding::good("deliveries", "Gogs reaches this server"),
-        (false, 0) => Finding::bad("deliveries", "no repository is enabled", Some("beespace repo enable OWNER/NAME".to_owned())),
-        (false, _) => {
+fn deliveries(front: &Front, last: Option<String>, enabled: usize) -> Finding {
+    match (last, enabled) {
+        (Some(last), _) => Finding::good("deliveries", format!("the last one from Gogs came {last}")),
+        (None, 0) => Finding::bad("deliveries", "no repository is enabled", Some("beespace repo enable OWNER/NAME".to_owned())),
+        (None, _) => {
             let base = &front.enabler.hook_base;
             let host = base.host_str().unwrap_or_default();
             let help = format!(
@@ -146,11 +148,14 @@ fn deliveries(front: &Front, has_some: bool, enabled: usize) -> Finding {
 async fn hook(front: &Front, repository: &Repository) -> Finding {
     let part = format!("hook of {}", repository.name);
     let cure = || Some(format!("beespace repo repair {}", repository.name));
-    let id = repository.hook.as_ref().map(|hook| hook.forge_id);
+    let Some(row) = &repository.hook else { return Finding::bad(part, "is not known here any more", cure()) };
     match front.enabler.forge.hooks(&repository.name).await {
-        Ok(hooks) => match hooks.iter().find(|hook| Some(hook.id) == id) {
+        Ok(hooks) => match hooks.iter().find(|hook| hook.id == row.forge_id) {
             None => Finding::bad(part, "is not in Gogs any more", cure()),
             Some(hook) if !front.enabler.points_here(&hook.config.url) => Finding::bad(part, "points to another address", cure()),
+            Some(hook) if !front.enabler.leads_to(&hook.config.url, row) => {
+                Finding::bad(part, "has another key than the one that was made for it: what it sends is refused", cure())
+            }
             Some(hook) if !hook.active => Finding::bad(part, "is switched off in Gogs", cure()),
             Some(hook) if !hook.fires_for_all() => Finding::bad(part, "does not fire for every event", cure()),
             Some(_) => Finding::good(part, "stands in Gogs and points here"),

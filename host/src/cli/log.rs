@@ -25,6 +25,8 @@ struct Written {
     logs: BTreeMap<Place, Part>,
     /// Whose output came last.
     last: Option<Place>,
+    /// What was said last of what the build waits for.
+    waits: Vec<String>,
 }
 
 /// What of one log has been written.
@@ -61,6 +63,7 @@ pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follo
         if !follow {
             return Ok(Exit::Ok);
         }
+        written.tell_of_waiting(&build);
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -80,11 +83,31 @@ fn is_over(status: &str) -> bool {
     Status::ALL.into_iter().any(|known| known.as_str() == status && known.is_over())
 }
 
+/// What a build that is not over waits for: the engine, Gogs, room, a person's word. The build's own reason often is that of its stage.
+fn waits_for(build: &BuildBody) -> Vec<String> {
+    let open = || build.stages.iter().filter(|stage| !is_over(&stage.status));
+    let steps = open().flat_map(|stage| &stage.steps).filter(|step| !is_over(&step.status));
+    let reasons = build.reason.iter().chain(open().filter_map(|stage| stage.reason.as_ref()));
+    let mut waits: Vec<String> = reasons.map(ToString::to_string).collect();
+    waits.dedup();
+    waits.extend(steps.filter_map(|step| Some(format!("{}: {}", step.name, step.reason.as_ref()?))));
+    waits
+}
+
 fn is_meant(step: &StepBody, wanted: &str) -> bool {
     step.name == wanted || wanted.parse() == Ok(step.number)
 }
 
 impl Written {
+    /// Says what the build waits for, once; an empty screen would tell nothing.
+    fn tell_of_waiting(&mut self, build: &BuildBody) {
+        let waits = waits_for(build);
+        for news in waits.iter().filter(|wait| !self.waits.contains(wait)) {
+            say(&format!("{}: {}", build.status, visible::line(news)));
+        }
+        self.waits = waits;
+    }
+
     /// Writes what a step has printed since the last look.
     async fn add(
         &mut self,

@@ -33,6 +33,8 @@ use exit::{Exit, Failure};
 use output::Output;
 use target::Target;
 
+use crate::seal;
+
 /// The CI server for Gogs
 #[derive(Debug, Parser)]
 #[command(name = "beespace", version, arg_required_else_help = true, after_help = AFTER_HELP)]
@@ -118,7 +120,11 @@ pub fn main() -> ExitCode {
     if let Command::Lint(args) = &cli.command {
         return lint::run(args);
     }
-    match run(cli.command) {
+    let ended = seal::forbid_core_dumps()
+        .map_err(|error| Failure::new(Exit::Bug, format!("core dumps cannot be switched off: {error}")))
+        // What is asked of it holds tokens and secrets.
+        .and_then(|()| run(cli.command));
+    match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
             say(&failure.to_string());

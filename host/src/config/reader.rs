@@ -13,6 +13,10 @@ use super::value::{Kind, Value};
 
 const PREFIX: &str = "BEESPACE_";
 
+/// Sections that a later version reads.
+const LATER: [(&str, &str); 1] =
+    [("converter", "write `.beespace.yml` in the repository: a plugin that makes it of another file comes later")];
+
 /// Which layer a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -141,8 +145,12 @@ impl<'t> Reader<'t> {
     pub(super) fn finish(mut self) -> Result<Vec<Entry>, Vec<Diagnostic>> {
         let rest: Vec<_> = self.root.keys().map(|key| (key.get_ref().to_string(), key.span())).collect();
         for (key, range) in rest {
-            let help = did_you_mean(&key, self.known_sections.iter().copied());
             let span = Some(span_of(self.text, &range));
+            if let Some((_, help)) = LATER.iter().find(|(later, _)| *later == key) {
+                self.problem("not-yet", format!("`{key}` is not possible yet"), span, Some((*help).to_owned()));
+                continue;
+            }
+            let help = did_you_mean(&key, self.known_sections.iter().copied());
             self.problem("unknown-section", format!("unknown section `{key}`"), span, Some(help));
         }
         let unknown: Vec<String> = self.env.keys().filter(|name| !self.known_env.contains(*name)).cloned().collect();

@@ -200,9 +200,15 @@ impl Enabler {
 
     /// Whether the hook that the row knows stands in Gogs and fires for everything.
     async fn stands(&self, known: &Repository, name: &RepositoryName) -> Result<bool, ForgeError> {
-        let Some(id) = known.hook.as_ref().map(|hook| hook.forge_id) else { return Ok(false) };
+        let Some(row) = &known.hook else { return Ok(false) };
         let hooks = self.forge.hooks(name).await?;
-        Ok(hooks.iter().any(|hook| hook.id == id && hook.fires_for_all() && self.points_here(&hook.config.url)))
+        Ok(hooks.iter().any(|hook| hook.id == row.forge_id && hook.fires_for_all() && self.leads_to(&hook.config.url, row)))
+    }
+
+    /// Whether a hook's address is this server's, and its key the one that the row knows.
+    #[must_use]
+    pub fn leads_to(&self, url: &str, row: &Hook) -> bool {
+        url.strip_prefix(self.hook_url("").as_str()).is_some_and(|key| key_digest(key) == row.key)
     }
 
     /// Whether a hook's address is one of this server's.

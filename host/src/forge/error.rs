@@ -32,12 +32,6 @@ pub enum ForgeError {
 }
 
 impl ForgeError {
-    /// Whether the same may work later by itself.
-    #[must_use]
-    pub fn is_away(&self) -> bool {
-        matches!(self, Self::Away(_))
-    }
-
     /// For people: what happened and what to do.
     #[must_use]
     pub fn reason(&self) -> Reason {

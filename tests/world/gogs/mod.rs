@@ -349,6 +349,17 @@ impl PracticeGogs {
         self.instance.test_hook(id).await
     }
 
+    /// Lets a hook point elsewhere, as somebody does on its page.
+    ///
+    /// # Errors
+    /// Where there is no such hook.
+    pub fn point_hook(&self, id: u64, url: &str) -> anyhow::Result<()> {
+        self.instance.change(|state| {
+            state.hooks.iter_mut().find(|hook| hook.id == id).context("no such hook")?.url = url.to_owned();
+            Ok(())
+        })
+    }
+
     /// How it misbehaves now.
     #[must_use]
     pub fn switches(&self) -> Switches {

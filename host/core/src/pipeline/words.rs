@@ -33,8 +33,8 @@ pub(super) const PIPELINE: Words = Words {
         foreign("type", "Drone", "every pipeline here runs in containers: leave it out"),
         foreign("trigger", "Drone", "here it is `when`"),
         foreign("environment", "Drone", "here it is `env`"),
-        foreign("depends_on", "Drone", "here it is `needs`"),
-        foreign("node", "Drone", "here it is `labels`"),
+        foreign("depends_on", "Drone", "a file is one pipeline yet: give its steps `needs`"),
+        foreign("node", "Drone", "here it is `labels`, which is not possible yet"),
         foreign(
             "image_pull_secrets",
             "Drone",
@@ -95,8 +95,8 @@ pub(super) const STEP: Words = Words {
         foreign("environment", "Drone", "here it is `env`"),
         foreign("depends_on", "Drone", "here it is `needs`"),
         foreign("working_dir", "Drone", "here it is `workdir`"),
-        foreign("network_mode", "Drone", "here it is `network`"),
-        foreign("mem_limit", "Drone", "here it is `limits`"),
+        foreign("network_mode", "Drone", "here it is `network`, which is not possible yet"),
+        foreign("mem_limit", "Drone", "here it is `limits`, which is not possible yet: the instance has a limit"),
         foreign("directory", "Woodpecker", "here it is `workdir`"),
         foreign("secrets", "Woodpecker", "here it is `env: { NAME: { from_secret: name } }`"),
         foreign("group", "Woodpecker", "here steps that may run at once have the same `needs`"),
@@ -173,6 +173,19 @@ mod tests {
             all.sort_unstable();
             all.dedup();
             assert_eq!(all.len(), count, "{}", words.place);
+        }
+    }
+
+    #[test]
+    fn nobody_is_sent_to_a_word_that_is_not_built_without_being_told() {
+        for words in [PIPELINE, STEP, WHEN, CLONE, SECRET] {
+            for foreign in words.foreign {
+                let Some((_, rest)) = foreign.advice.split_once("here it is `") else { continue };
+                let meant = rest.split(['`', ':']).next().unwrap();
+                let known = words.known.iter().chain(PIPELINE.known);
+                let is_honest = known.copied().any(|word| word == meant) || foreign.advice.contains("not possible yet");
+                assert!(is_honest || meant.starts_with("x-"), "{}: {}", foreign.word, foreign.advice);
+            }
         }
     }
 }
