@@ -85,12 +85,10 @@ fn is_over(status: &str) -> bool {
 
 /// What a build that is not over waits for: the engine, Gogs, room, a person's word. The build's own reason often is that of its stage.
 fn waits_for(build: &BuildBody) -> Vec<String> {
-    let open = || build.stages.iter().filter(|stage| !is_over(&stage.status));
-    let steps = open().flat_map(|stage| &stage.steps).filter(|step| !is_over(&step.status));
-    let reasons = build.reason.iter().chain(open().filter_map(|stage| stage.reason.as_ref()));
+    let stages = build.stages.iter().filter(|stage| !is_over(&stage.status));
+    let reasons = build.reason.iter().chain(stages.filter_map(|stage| stage.reason.as_ref()));
     let mut waits: Vec<String> = reasons.map(ToString::to_string).collect();
     waits.dedup();
-    waits.extend(steps.filter_map(|step| Some(format!("{}: {}", step.name, step.reason.as_ref()?))));
     waits
 }
 

@@ -28,7 +28,7 @@ pub(super) fn routes() -> Router<Arc<Instance>> {
         .route("/healthcheck", get(async || "* Database connection: OK\n"))
         .route("/api/v1/user", get(show_user))
         .route("/api/v1/user/repos", get(list_own_repositories).post(create_repository))
-        .route("/api/v1/repos/{owner}/{name}", get(show_repository))
+        .route("/api/v1/repos/{owner}/{name}", get(show_repository).delete(delete_repository))
         .route("/api/v1/repos/{owner}/{name}/hooks", get(list_hooks).post(create_hook))
         // No GET of one hook: Gogs has none and answers 404, not 405.
         .route(
@@ -69,6 +69,19 @@ async fn create_repository(State(gogs): Gogs, SignedIn(user): SignedIn, headers:
 async fn show_repository(State(gogs): Gogs, Caller(caller): Caller, Path((owner, name)): OwnerName) -> Answer {
     let (repository, access) = gogs.readable(&owner, &name, caller.as_ref()).ok_or(Refusal::NotFound)?;
     json(StatusCode::OK, &repository.object_for(&gogs.base, access))
+}
+
+/// Its owner alone may.
+async fn delete_repository(State(gogs): Gogs, SignedIn(user): SignedIn, Path((owner, name)): OwnerName) -> Answer {
+    let (repository, _) = gogs.readable(&owner, &name, Some(&user)).ok_or(Refusal::NotFound)?;
+    if repository.owner.id != user.id {
+        return Err(Refusal::Forbidden);
+    }
+    gogs.change(|state| {
+        state.repositories.retain(|other| other.id != repository.id);
+        state.hooks.retain(|hook| hook.repository != repository.id);
+    });
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// Hooks are for a repository's admins: readers get 403, strangers 404.
