@@ -44,7 +44,7 @@ steps:
 DENIED = GREEN.replace(IMAGE, "docker.io/library/alpine:latest", 1)
 DEPLOY = GREEN.replace("name: hive", "name: deploy", 1)
 INVALID = GREEN.replace("    run: test", "    rnu: test")
-FAILING = GREEN.replace('run: test -f README.md && echo "all cells hold"', "run: |\n      echo 'error: cell 3 leaks' >&2\n      exit 3")
+FAILING = GREEN.replace('run: test -f README.md && echo "all cells hold"', "run: |\n      echo 'error: cell 3 leaks'\n      seq 80\n      echo 'error: the comb bends'\n      exit 3")
 
 
 class Failed(Exception):
@@ -328,7 +328,7 @@ def see_reasons(browser, world):
     browser.open(f"/{world.repo}/3")
     browser.see("rnu", "run")
     browser.open(f"/{world.repo}/4")
-    browser.see("failure", "error: cell 3 leaks")
+    browser.see("failure", "error: the comb bends")
     browser.open(f"/{world.repo}/5")
     browser.see("<script>document.title='owned'</script>")
     title = browser.js("return document.title")
@@ -346,6 +346,40 @@ def sign_in(browser, world):
     browser.click("main button.primary")
     wait("the page from before", lambda: browser.address() == f"/{world.repo}/1")
     browser.see("Sign out", "Restart")
+
+
+def keys(browser, world):
+    """Every key that the help names, and the button of the theme."""
+    focused = "return document.activeElement.getAttribute('href')"
+    browser.open(f"/{world.repo}")
+    rows = browser.js("return [...document.querySelectorAll('[data-row]')].map((row) => (row.matches('a') ? row : row.querySelector('a')).getAttribute('href'))")
+    expect(len(rows) > 2, f"only {len(rows)} rows")
+    for key, row in (("j", 0), ("j", 1), ("k", 0)):
+        browser.press(key)
+        expect(browser.js(focused) == rows[row], f"{key} leads to {browser.js(focused)}, not to {rows[row]}")
+    theme = "return document.documentElement.dataset.theme"
+    before = browser.js(theme)
+    browser.click("[data-do=theme]")
+    expect(browser.js(theme) not in (None, before), f"the theme stays {before}")
+    browser.click("[data-do=theme]")
+    browser.open(f"/{world.repo}/1/1/2")
+    pressed = "return document.querySelector('[data-do=times]').getAttribute('aria-pressed')"
+    for wanted in ("true", "false"):
+        browser.press("t")
+        expect(browser.js(pressed) == wanted, f"t: times are {browser.js(pressed)}")
+    browser.press(".")
+    expect(browser.js("return document.querySelector('[data-do=follow]').getAttribute('aria-pressed')") == "true", ". does not follow")
+    browser.press("u")
+    wait("the build's page", lambda: browser.address() == f"/{world.repo}/1")
+    browser.open(f"/{world.repo}/4/1/3")
+    in_view = """return [...document.querySelectorAll('#log .l.bad')].filter((line) => {
+        const { top, bottom } = line.getBoundingClientRect();
+        return top > 0 && bottom < innerHeight;
+    }).map((line) => line.querySelector('span').textContent)"""
+    for key, error in ((None, "cell 3 leaks"), ("n", "the comb bends"), ("p", "cell 3 leaks")):
+        if key:
+            browser.press(key)
+        wait(f"{error!r} to be in view", lambda: browser.js(in_view) == [f"error: {error}"])
 
 
 def restart(browser, world):
@@ -396,7 +430,7 @@ def pages(world):
         "build-green": (f"{build}/1", "Fill three cells"),
         "build-denied": (f"{build}/2", "nothing ran"),
         "build-invalid": (f"{build}/3", "rnu"),
-        "build-failed": (f"{build}/4", "error: cell 3 leaks"),
+        "build-failed": (f"{build}/4", "error: the comb bends"),
         "build-hostile": (f"{build}/5", "<script>"),
         "build-blocked": (f"{build}/8", "it changes what people use"),
         "log": (f"{build}/1/1/2", "cell 2 filled"),
@@ -442,7 +476,7 @@ def main():
             world.start()
             builds_of_all_kinds(world)
             browser = Browser(world)
-            for part in (walk_to_a_log, see_reasons, sign_in, restart, follow, approve):
+            for part in (walk_to_a_log, see_reasons, keys, sign_in, restart, follow, approve):
                 part(browser, world)
                 expect(not (said := browser.complaints()), f"{part.__name__}: the console says {said}")
                 print(f"{part.__name__}: {time.monotonic() - begin:.1f} s")

@@ -121,14 +121,21 @@ function markRange(scroll) {
   for (let number = range[0]; number <= range[1]; number++) document.getElementById(`L${number}`)?.classList.add("chosen");
   if (scroll) document.getElementById(`L${range[0]}`)?.scrollIntoView({ block: "center" });
 }
+let shownError = null;
+function showError(line) {
+  shownError = line;
+  line?.scrollIntoView({ block: "center" });
+}
 function nextError(step) {
   const errors = all("#log .l.bad");
   if (errors.length === 0) return;
-  const middle = innerHeight / 2;
-  const places = errors.map((line) => line.getBoundingClientRect().top - middle);
-  const index = step > 0 ? places.findIndex((top) => top > 20) : places.findLastIndex((top) => top < -20);
   follow(false);
-  errors.at(index === -1 ? (step > 0 ? 0 : -1) : index).scrollIntoView({ block: "center" });
+  // From the one that was shown last while it is still in view, else from the middle of the window.
+  const top = (line) => line.getBoundingClientRect().top;
+  const isInView = shownError?.isConnected && top(shownError) >= 0 && top(shownError) < innerHeight;
+  const from = isInView ? top(shownError) : innerHeight / 2;
+  const index = step > 0 ? errors.findIndex((line) => top(line) > from) : errors.findLastIndex((line) => top(line) < from);
+  showError(errors.at(index === -1 ? (step > 0 ? 0 : -1) : index));
 }
 function startLog() {
   const log = find("#log");
@@ -148,7 +155,7 @@ function startLog() {
     history.replaceState(null, "", `${search}#L${first}${first === last ? "" : `-L${last}`}`);
     markRange(false);
   });
-  if (!chosenRange() && log.dataset.firstError) document.getElementById(`L${log.dataset.firstError}`)?.scrollIntoView({ block: "center" });
+  if (!chosenRange() && log.dataset.firstError) showError(document.getElementById(`L${log.dataset.firstError}`));
   if (!log.hasAttribute("data-running")) return;
   const stream = new EventSource(log.dataset.stream);
   stream.addEventListener("row", (event) => addRow(log, JSON.parse(event.data)));

@@ -1,4 +1,4 @@
-//! A notice over https: to a receiver whose certificate this machine trusts, and to none other.
+//! Over https: notices to a receiver whose certificate this machine trusts, and to none other; a Gogs whose authority the configuration names.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use reqwest::Method;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_beespace-under-test");
@@ -48,7 +49,7 @@ struct Receiver {
 
 impl Receiver {
     async fn start(acceptor: TlsAcceptor) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let keep = Arc::clone(&asked);
@@ -115,4 +116,54 @@ async fn a_certificate_is_trusted_for_its_name_by_who_trusts_its_issuer_and_by_n
         assert!(words.contains("certificate") && words.contains("nothing was sent"), "{words}");
         assert!(bad.asked.lock().unwrap().is_empty());
     }
+}
+
+/// Takes the encryption off, as a proxy in front of Gogs does.
+async fn front(acceptor: TlsAcceptor, gogs: &PracticeGogs) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let behind = gogs.url().strip_prefix("http://").unwrap().to_owned();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, behind) = (acceptor.clone(), behind.clone());
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let Ok(mut gogs) = TcpStream::connect(behind).await else { return };
+                let _ = copy_bidirectional(&mut stream, &mut gogs).await;
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gogs_with_a_certificate_of_the_house_builds_where_the_configuration_names_its_authority() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let folder = tempfile::tempdir().unwrap();
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let url = format!("https://localhost:{}", front(ours.acceptor("localhost"), &gogs).await);
+    let engine = "[engine]\nkind = \"dummy\"\n";
+
+    let of_theirs = folder.path().join("theirs.pem");
+    std::fs::write(&of_theirs, &theirs.pem).unwrap();
+    let env = [("BEESPACE_GOGS__URL", url.as_str()), ("BEESPACE_GOGS__CA_FILE", of_theirs.to_str().unwrap())];
+    let server = Process::start(PROGRAM, &gogs, engine, &env).await.unwrap();
+    let refused = server.admin().unwrap().post("/api/v1/repositories", &json!({ "name": REPO })).await.unwrap();
+    assert!(refused.status.is_client_error() || refused.status.is_server_error(), "{refused:?}");
+    assert!(refused.body.contains("certificate"), "{refused:?}");
+
+    let of_ours = folder.path().join("ours.pem");
+    std::fs::write(&of_ours, &ours.pem).unwrap();
+    let env = [("BEESPACE_GOGS__URL", url.as_str()), ("BEESPACE_GOGS__CA_FILE", of_ours.to_str().unwrap())];
+    let server = Process::start(PROGRAM, &gogs, engine, &env).await.unwrap();
+    server.enable(REPO).await.unwrap();
+    let pipeline = "steps:\n  - name: build\n    image: busybox\n";
+    gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], "Fill cells").await.unwrap();
+    let admin = server.admin().unwrap();
+    let over = |build: Value| Some(build).filter(|build| build["finished_at"].is_string());
+    let path = "/api/v1/repositories/ada/hive/builds/1";
+    let build = server.when("the build", async || Ok(over(admin.get(path).await?.json()?))).await.unwrap();
+    // The sources came the same way: git knows the authority, too.
+    assert_eq!(build["status"], "success", "{build:#}");
 }
