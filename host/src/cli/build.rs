@@ -3,12 +3,13 @@
 use beespace_core::visible;
 use clap::Subcommand;
 
+use super::about::{act, exit_of, path, place, why};
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::word::{self, WordArgs};
-use super::{Context, log, put, say, table};
-use crate::address::{API, BuildKey, api_build, api_repository};
+use super::{Context, log, put, table};
+use crate::address::{API, BuildKey, api_repository};
 use crate::api::body::{BuildBody, WordBody};
 
 #[derive(Debug, Subcommand)]
@@ -71,10 +72,6 @@ pub async fn run(context: &Context, command: BuildCommand) -> Result<Exit, Failu
     }
 }
 
-pub(super) fn path(context: &Context, build: BuildKey) -> Result<String, Failure> {
-    Ok(api_build(&context.target.repository()?, build))
-}
-
 async fn list(context: &Context, client: &Client, status: Option<String>, limit: usize) -> Result<Exit, Failure> {
     let base = match &context.target.repo {
         Some(name) => format!("{}/builds", api_repository(name)),
@@ -132,43 +129,4 @@ fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, F
         }
     }
     Ok(exit_of(&build.status))
-}
-
-/// `acme/app #12`; with its id while nobody knows whether there is a pipeline file, and it has no number.
-pub(super) fn place(build: &BuildBody) -> String {
-    match build.number {
-        Some(number) => format!("{} #{number}", build.repository),
-        None => format!("{} {}", build.repository, build.id),
-    }
-}
-
-/// A reason at the end of a line; nothing where there is none.
-pub(super) fn why(reason: Option<&crate::api::body::Reason>) -> String {
-    reason.map_or_else(String::new, |reason| format!("  {}", visible::line(&reason.to_string())))
-}
-
-/// A build that did not succeed makes the command fail, so that scripts can go by it.
-pub(super) fn exit_of(status: &str) -> Exit {
-    match status {
-        "failure" | "error" | "killed" => Exit::Failed,
-        "declined" => Exit::Refused,
-        _ => Exit::Ok,
-    }
-}
-
-pub(super) async fn act(
-    context: &Context,
-    client: &Client,
-    build: BuildKey,
-    verb: &str,
-    body: &WordBody,
-    says: &str,
-) -> Result<Exit, Failure> {
-    let build: BuildBody = client.post(&format!("{}/{verb}", path(context, build)?), body).await?;
-    if context.output == Output::Json {
-        table::one(&build)?;
-    } else {
-        say(&format!("{} {says}: {}", place(&build), client.page(&build.href)));
-    }
-    Ok(Exit::Ok)
 }

@@ -10,7 +10,7 @@ use beespace_core::visible;
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::terminal::Tamed;
-use super::{build, say};
+use super::{about, say};
 use crate::api::body::{BuildBody, StageBody, StepBody};
 
 /// How often a build that is followed is looked at.
@@ -57,8 +57,8 @@ pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follo
         }
         let is_done = is_over(&build.status) || (wanted.is_some() && steps.iter().all(|(_, step)| is_over(&step.status)));
         if is_done && follow {
-            say(&format!("{}: {}{}", build::place(&build), build.status, build::why(build.reason.as_ref())));
-            return Ok(build::exit_of(&build.status));
+            say(&format!("{}: {}{}", about::place(&build), build.status, about::why(build.reason.as_ref())));
+            return Ok(about::exit_of(&build.status));
         }
         if !follow {
             return Ok(Exit::Ok);

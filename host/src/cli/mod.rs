@@ -2,6 +2,7 @@
 //!
 //! Commands talk to a server through its API and to nothing else, but for `server`, `lint` and `config`.
 
+mod about;
 pub mod build;
 pub mod client;
 pub mod config;

@@ -7,7 +7,7 @@ use beespace_core::visible;
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::{Context, build, login, say, table};
+use super::{Context, about, login, say, table};
 use crate::address::BuildKey;
 use crate::api::body::{ApprovalBody, BuildBody, StageBody, WordBody};
 
@@ -31,7 +31,7 @@ pub struct WordArgs {
 /// # Errors
 /// [`Failure`] where nothing waits, the person does not say yes, or the server does not take it.
 pub(super) async fn approve(context: &Context, client: &Client, args: WordArgs) -> Result<Exit, Failure> {
-    let path = build::path(context, args.build)?;
+    let path = about::path(context, args.build)?;
     let mut now: BuildBody = client.get(&path).await?;
     let shown = now.clone();
     let waiting: Vec<_> = waiting(&shown).filter(|(stage, approval)| is_meant(&args, stage, approval)).collect();
@@ -61,7 +61,7 @@ pub(super) async fn approve(context: &Context, client: &Client, args: WordArgs) 
 /// [`Failure`] where nothing waits, or the server does not take it.
 pub(super) async fn decline(context: &Context, client: &Client, args: WordArgs) -> Result<Exit, Failure> {
     let word = WordBody { stage: args.stage, subject: args.subject, reason: args.reason };
-    build::act(context, client, args.build, "decline", &word, "is declined").await
+    about::act(context, client, args.build, "decline", &word, "is declined").await
 }
 
 /// What of a build waits for words, with its stage.
@@ -90,7 +90,7 @@ fn nothing_waits(build: &BuildBody, args: &WordArgs) -> Failure {
 
 /// The build, the plan and its digest: what a yes is about.
 fn show(client: &Client, build: &BuildBody, stage: &StageBody, approval: &ApprovalBody) {
-    say(&format!("{}  {}", build::place(build), visible::line(&build.title)));
+    say(&format!("{}  {}", about::place(build), visible::line(&build.title)));
     say(&format!("{} by {}  {}", build.sha, visible::line(&build.actor), client.page(&build.href)));
     say(&format!("{}: {} waits for a word", visible::line(&stage.name), visible::line(&approval.what)));
     for line in &approval.runs {
@@ -115,7 +115,7 @@ fn is_wanted(approval: &ApprovalBody) -> Result<bool, Failure> {
 
 fn approved(client: &Client, build: &BuildBody) -> String {
     let missing: Vec<&str> = waiting(build).flat_map(|(_, approval)| &approval.missing).map(String::as_str).collect();
-    let (place, page) = (build::place(build), client.page(&build.href));
+    let (place, page) = (about::place(build), client.page(&build.href));
     if missing.is_empty() {
         return format!("{place} is approved: {page}");
     }

@@ -19,7 +19,7 @@ use super::html::{self, Html, Word};
 use super::layout::Layout;
 use super::repository::web_url;
 use super::stage::{ApprovalView, StageView};
-use super::{render, repository_name, row, step};
+use super::{render, repository_name, row, window};
 use crate::address::{self, BuildKey};
 use crate::api::problem::Problem;
 use crate::front::Front;
@@ -142,7 +142,7 @@ impl BuildPage {
             let Some(index) = stage.steps.iter().position(|step| failed(step.status)) else { continue };
             let (Some(found), Some(view)) = (stage.steps.get(index), view.steps.get_mut(index)) else { continue };
             let id = StepId { build: build.id, stage: stage.number, step: found.number, attempt: found.attempt };
-            view.excerpt = step::last_lines(front, id, EXCERPT, &view.href).await?;
+            view.excerpt = window::last_lines(front, id, EXCERPT, &view.href).await?;
             return Ok(());
         }
         Ok(())

@@ -32,6 +32,7 @@ pub mod repository;
 pub mod row;
 pub mod stage;
 pub mod step;
+pub mod window;
 
 use std::sync::Arc;
 

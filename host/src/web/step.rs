@@ -15,7 +15,8 @@ use serde::Deserialize;
 use super::callout::Callout;
 use super::html::{Html, Word};
 use super::layout::Layout;
-use super::lines::{Rows, first_failure, window_of};
+use super::lines::{first_failure, window_of};
+use super::window::{Line, window};
 use super::{build, render, row};
 use crate::address::{self, BuildKey};
 use crate::api::problem::Problem;
@@ -25,8 +26,6 @@ use crate::store::build::Builds as _;
 
 /// Lines on a page. The whole log is one click away, as text.
 const WINDOW: u64 = 2_000;
-/// Lines before a window that are read for the colours which go on into it.
-const LEAD: u64 = 100;
 
 #[derive(Template)]
 #[template(path = "step.html")]
@@ -193,28 +192,4 @@ fn end(step: &Step, is_empty: bool) -> Option<String> {
         (_, None) if is_empty => Some("Printed nothing".to_owned()),
         (_, None) => None,
     }
-}
-
-/// A row of a log.
-struct Line {
-    number: u64,
-    html: Html,
-}
-
-/// The last lines of a log, for another page: numbers lead to the log's own.
-pub(super) async fn last_lines(front: &Front, id: StepId, count: u64, href: &str) -> Result<Vec<Html>, Problem> {
-    let all = front.logs.reader(id).line_count().await?;
-    let (lines, _) = window(front, id, all.saturating_sub(count - 1).max(1), count, href).await?;
-    Ok(lines.into_iter().map(|line| line.html).collect())
-}
-
-/// Rows from a line on, with the colours that go on into them, and the position to follow the log from.
-async fn window(front: &Front, id: StepId, from: u64, count: u64, href: &str) -> Result<(Vec<Line>, u64), Problem> {
-    let reader = front.logs.reader(id);
-    let lead = from.saturating_sub(LEAD).max(1);
-    let wanted = usize::try_from(count.saturating_add(from - lead)).unwrap_or(usize::MAX);
-    let page = reader.lines(lead, wanted).await?;
-    let mut rows = Rows::new(href, reader.started_at().await?);
-    let lines = page.lines.iter().map(|line| Line { number: line.number, html: Html::trusted(rows.line(line).html) });
-    Ok((lines.filter(|line| line.number >= from).collect(), page.position))
 }
