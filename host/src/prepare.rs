@@ -90,7 +90,7 @@ pub(crate) async fn stage(app: &App, build: &Build, pipeline: Pipeline, change: 
             }
         }
     }
-    making.end()
+    making.end(app.config.engine.capacity.get())
 }
 
 /// A stage on its way: what was decided so far, and whether that leaves it anything to do.
@@ -165,7 +165,8 @@ impl Making {
         }
     }
 
-    fn end(mut self) -> (Stage, Vec<Decision>) {
+    /// `capacity`: how many stages may run at once.
+    fn end(mut self, capacity: u16) -> (Stage, Vec<Decision>) {
         if self.stage.status.is_over() {
             self.stage.finished_at = Some(now());
             for step in self.stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
@@ -177,7 +178,8 @@ impl Making {
             // Nobody has said anything yet, so it does not matter whose word would not count.
             self.stage.reason = Some(intervention::waits_for(&self.stage, "", now()));
         } else {
-            self.stage.reason = Some(Reason::new("capacity", "waits for its turn"));
+            let message = format!("waits for its turn: {capacity} may run at once");
+            self.stage.reason = Some(Reason::new("capacity", message));
         }
         (self.stage, self.decisions)
     }

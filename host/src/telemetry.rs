@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use beespace_core::event::EventKind;
@@ -62,6 +63,7 @@ pub struct Metrics {
     queue: Family<Labels<1>, Gauge>,
     in_hand: Family<Labels<1>, Gauge>,
     places: Family<Labels<1>, Gauge>,
+    rows_read: Counter,
 }
 
 impl Default for Metrics {
@@ -82,6 +84,7 @@ impl Default for Metrics {
             queue: Family::default(),
             in_hand: Family::default(),
             places: Family::default(),
+            rows_read: Counter::default(),
         };
         registry.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("builds", "Builds that ended", metrics.builds.clone());
@@ -96,6 +99,7 @@ impl Default for Metrics {
         registry.register_with_unit("log", "Text of steps kept", Unit::Bytes, metrics.log_bytes.clone());
         registry.register("queue_length", "Rows that wait for a worker or are in its hands", metrics.queue.clone());
         registry.register("queue_in_hand", "Rows that a worker is working on", metrics.in_hand.clone());
+        registry.register("store_rows_read", "Rows of the store that were looked at", metrics.rows_read.clone());
         registry.register("plugin_places", "Places for calls of plugins", metrics.places.clone());
         Self { registry: Arc::new(registry), ..metrics }
     }
@@ -130,8 +134,13 @@ impl Metrics {
     }
 
     /// So many rows are in a queue.
-    pub fn waiting(&self, queue: &'static str, count: usize) {
+    pub fn waiting(&self, queue: &'static str, count: u64) {
         set(&self.queue, [("queue", queue)], count);
+    }
+
+    /// So many rows of the store have been read so far.
+    pub fn rows_read(&self, count: u64) {
+        self.rows_read.inner().store(count, Ordering::Relaxed);
     }
 
     /// So many rows of a queue are worked on.
@@ -158,8 +167,8 @@ impl Metrics {
     }
 }
 
-fn set(family: &Family<Labels<1>, Gauge>, labels: Labels<1>, count: usize) {
-    family.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+fn set(family: &Family<Labels<1>, Gauge>, labels: Labels<1>, count: impl TryInto<i64>) {
+    family.get_or_create(&labels).set(count.try_into().unwrap_or(i64::MAX));
 }
 
 #[cfg(test)]

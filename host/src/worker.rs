@@ -13,8 +13,8 @@ use beespace_core::time::{Timestamp, backoff};
 use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::queue::{self, Taken};
-use crate::store::{Queue, Store, StoreError, Waiting};
+use crate::store::queue::{self, Place, Queues as _, Taken, Turn};
+use crate::store::{Queue, Store, StoreError};
 
 /// The longest sleep: a worker that has not looked for longer than a few of these is stuck, and `/readyz` says so.
 const BEAT: Duration = Duration::from_secs(10);
@@ -92,8 +92,6 @@ type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub type Duty<T> = Box<dyn Fn(Vec<u8>) -> Work<T> + Send + Sync>;
 /// The same, with the reason why it is done.
 pub type DutyWithReason<T> = Box<dyn Fn(Vec<u8>, Reason) -> Work<T> + Send + Sync>;
-/// Whose turn the row of this id takes.
-pub type TurnOf = Box<dyn Fn(&[u8]) -> u64 + Send + Sync>;
 
 /// What a worker does with the rows of its queue.
 pub struct Duties {
@@ -101,10 +99,6 @@ pub struct Duties {
     pub work: Duty<Result<(), Trouble>>,
     /// The attempts are used up: ends the row as something people see.
     pub bury: DutyWithReason<Result<(), StoreError>>,
-    /// Whose turn the row takes; rows of one number share turns.
-    pub turn_of: TurnOf,
-    /// The row could be taken but for the bound on what runs at once.
-    pub crowded_out: Duty<()>,
 }
 
 impl std::fmt::Debug for Duties {
@@ -119,7 +113,7 @@ type InHand = HashMap<Vec<u8>, Held>;
 /// Whose turn a row takes, and what works on it.
 #[derive(Debug)]
 struct Held {
-    whose: u64,
+    turn: Turn,
     task: task::Id,
 }
 
@@ -146,7 +140,7 @@ impl Worker {
         let mut tasks = JoinSet::new();
         while !stopping.is_cancelled() {
             worker.beat.look((worker.now)());
-            let pause = worker.take_due(&mut in_hand, &mut turns, &mut tasks).await;
+            let pause = worker.look(&mut in_hand, &mut turns, &mut tasks);
             worker.beat.hold(in_hand.len());
             tokio::select! {
                 () = stopping.cancelled() => {}
@@ -161,32 +155,35 @@ impl Worker {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Starts what is due and fits; says how long nothing will be due.
-    async fn take_due(self: &Arc<Self>, in_hand: &mut InHand, turns: &mut Turns, tasks: &mut JoinSet<()>) -> Duration {
-        let now = (self.now)();
-        let waiting = match self.store.read().and_then(|read| read.waiting(self.queue)) {
-            Ok(waiting) => waiting,
-            Err(error) => {
-                tracing::warn!(%error, queue = ?self.queue, "the queue cannot be read");
-                return Duration::from_secs(1);
-            }
-        };
-        let next = waiting.iter().map(|(_, row)| row.not_before).filter(|at| *at > now).min();
-        let due = waiting.into_iter().filter(|(id, row)| row.not_before <= now && !in_hand.contains_key(id));
-        let mut due: Vec<(u64, Vec<u8>, Waiting)> = due.map(|(id, row)| ((self.duties.turn_of)(&id), id, row)).collect();
+    /// Looks whether there is something to do; says how long there will be nothing.
+    fn look(self: &Arc<Self>, in_hand: &mut InHand, turns: &mut Turns, tasks: &mut JoinSet<()>) -> Duration {
+        if in_hand.len() >= self.parallel {
+            return BEAT;
+        }
+        self.take_due(in_hand, turns, tasks).unwrap_or_else(|error| {
+            tracing::warn!(%error, queue = ?self.queue, "the queue cannot be read");
+            Duration::from_secs(1)
+        })
+    }
+
+    /// Starts what is due and fits. Looks at the first rows of each turn and at none behind them: a long queue is no slower than a short one.
+    fn take_due(
+        self: &Arc<Self>,
+        in_hand: &mut InHand,
+        turns: &mut Turns,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Duration, StoreError> {
+        let (read, now) = (self.store.read()?, (self.now)());
+        let mut due = read.due(self.queue, now, |id| in_hand.contains_key(id))?;
         while in_hand.len() < self.parallel {
-            due.retain(|(whose, ..)| in_hand.values().filter(|held| held.whose == *whose).count() < self.parallel_of_turn);
-            if due.is_empty() {
-                break;
-            }
-            let (whose, id, _) = due.remove(turns.next(&due));
-            let task = tasks.spawn(Arc::clone(self).work_on(id.clone())).id();
-            in_hand.insert(id, Held { whose, task });
+            let is_full = |turn: Turn| in_hand.values().filter(|held| held.turn == turn).count() >= self.parallel_of_turn;
+            due.first.retain(|place| !is_full(place.turn));
+            let Some(place) = turns.next(&due.first).map(|chosen| due.first.swap_remove(chosen)) else { break };
+            let task = tasks.spawn(Arc::clone(self).work_on(place.id.clone())).id();
+            in_hand.insert(place.id.clone(), Held { turn: place.turn, task });
+            due.first.extend(read.due_after(self.queue, &place, now, |id| in_hand.contains_key(id))?);
         }
-        for (_, id, _) in due {
-            (self.duties.crowded_out)(id).await;
-        }
-        next.map_or(BEAT, |at| at.since(now).min(BEAT))
+        Ok(due.next.map_or(BEAT, |at| at.since(now).min(BEAT)))
     }
 
     /// One attempt at a row.
@@ -225,8 +222,7 @@ impl Worker {
     }
 
     async fn give_up(&self, id: &[u8]) -> Result<(), StoreError> {
-        let waiting = self.store.read()?.waiting(self.queue)?;
-        let last = waiting.into_iter().find(|(other, _)| other == id).and_then(|(_, row)| row.last_error);
+        let last = self.store.read()?.waiting_row(self.queue, id)?.and_then(|row| row.last_error);
         let last = last.unwrap_or_else(|| "the server ended while it worked on it".to_owned());
         let message = format!("given up after {} attempts: {last}", queue::MAX_ATTEMPTS);
         (self.duties.bury)(id.to_vec(), Reason::new("dead-letter", message)).await
@@ -236,37 +232,42 @@ impl Worker {
 /// Who was served how long ago.
 #[derive(Debug, Default)]
 struct Turns {
-    served: HashMap<u64, u64>,
+    served: HashMap<Turn, u64>,
     count: u64,
 }
 
 impl Turns {
-    /// The place in `due` of the oldest row whose repository has waited longest for a turn.
-    fn next(&mut self, due: &[(u64, Vec<u8>, Waiting)]) -> usize {
-        let key = |(place, (whose, ..)): &(usize, &(u64, Vec<u8>, Waiting))| {
-            (self.served.get(whose).copied().unwrap_or_default(), *place)
+    /// The place in `due` of the row whose turn was served the longest ago; of several, of the one that has waited longest.
+    fn next(&mut self, due: &[Place]) -> Option<usize> {
+        let key = |(_, place): &(usize, &Place)| {
+            (self.served.get(&place.turn).copied().unwrap_or_default(), place.not_before, place.id.clone())
         };
-        let chosen = due.iter().enumerate().min_by_key(key).map(|(place, (whose, ..))| (place, *whose));
-        let (place, whose) = chosen.unwrap_or_default();
+        let (chosen, turn) = due.iter().enumerate().min_by_key(key).map(|(chosen, place)| (chosen, place.turn))?;
         self.count += 1;
-        self.served.insert(whose, self.count);
-        place
+        self.served.insert(turn, self.count);
+        Some(chosen)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use beespace_core::ids::RepositoryId;
+
     use super::*;
 
     #[test]
     fn a_repository_with_many_rows_leaves_turns_to_others() {
-        let row = || Waiting { attempts: 0, not_before: Timestamp(0), last_error: None };
-        let mut due: Vec<_> = [1, 1, 1, 2, 3].into_iter().map(|whose| (whose, vec![], row())).collect();
+        let place = |(repository, at): (u64, u64)| Place {
+            turn: Turn::of_repository(RepositoryId(repository)),
+            not_before: Timestamp(at),
+            id: vec![],
+        };
+        let mut due: Vec<Place> = [(1, 1), (1, 2), (1, 3), (2, 4), (3, 5)].into_iter().map(place).collect();
         let mut turns = Turns::default();
         let mut order = Vec::new();
-        while !due.is_empty() {
-            order.push(due.remove(turns.next(&due)).0);
+        while let Some(chosen) = turns.next(&due) {
+            order.push(due.swap_remove(chosen).not_before.0);
         }
-        assert_eq!(order, [1, 2, 3, 1, 1]);
+        assert_eq!(order, [1, 4, 5, 2, 3]);
     }
 }

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use beespace_core::build::Stage;
-use beespace_core::ids::{BuildId, DeliveryId, StageId};
-use beespace_core::outcome::Reason;
+use beespace_core::ids::{BuildId, DeliveryId};
 use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
@@ -17,7 +15,7 @@ use crate::clock::now;
 use crate::store::Queue;
 use crate::store::build::Builds as _;
 use crate::store::build::stage_id_of_key;
-use crate::store::delivery::{Deliveries as _, Settlement};
+use crate::store::delivery::Settlement;
 use crate::store::outbox::Thread;
 use crate::worker::{Duties, Trouble, Worker};
 use crate::{flow, notify, run};
@@ -104,41 +102,26 @@ macro_rules! duty {
 }
 
 fn delivery_duties(app: &Arc<App>) -> Duties {
-    let turns = Arc::clone(app);
     Duties {
         work: duty!(app, |app, key| flow::settle_delivery(&app, DeliveryId(uuid(&key))).await),
         bury: duty!(app, |app, key, reason| {
             let bury = move |_: Option<&beespace_core::intake::LastSeenRef>| Settlement::Bury(reason.clone());
             app.store.settle_delivery(DeliveryId(uuid(&key)), None, now(), bury).await
         }),
-        turn_of: Box::new(move |key| {
-            let delivery = turns.store.read().and_then(|read| read.delivery(DeliveryId(uuid(key))));
-            delivery.ok().flatten().map_or(0, |delivery| delivery.repository.0)
-        }),
-        crowded_out: Box::new(|_| Box::pin(async {})),
     }
 }
 
 fn prepare_duties(app: &Arc<App>) -> Duties {
-    let turns = Arc::clone(app);
     Duties {
         work: duty!(app, |app, key| flow::prepare_build(&app, BuildId(uuid(&key))).await),
         bury: duty!(app, |app, key, reason| {
             let names = app.plugins.notifier_names();
             app.store.end_unprepared(BuildId(uuid(&key)), Status::Error, reason, names, now()).await
         }),
-        turn_of: Box::new(move |key| turn_of_build(&turns, BuildId(uuid(key)))),
-        crowded_out: Box::new(|_| Box::pin(async {})),
     }
 }
 
-fn turn_of_build(app: &App, id: BuildId) -> u64 {
-    let build = app.store.read().and_then(|read| read.build(id));
-    build.ok().flatten().map_or(0, |build| build.event.repository.id.0)
-}
-
 fn run_duties(app: &Arc<App>) -> Duties {
-    let turns = Arc::clone(app);
     Duties {
         work: duty!(app, |app, key| {
             let id = stage_id_of_key(&key).ok_or_else(unreadable_key)?;
@@ -148,37 +131,10 @@ fn run_duties(app: &Arc<App>) -> Duties {
             Some(id) => run::give_up(&app, id, reason).await,
             None => app.store.write(move |write| write.dequeue(Queue::Run, &key)).await,
         }),
-        turn_of: Box::new(move |key| stage_id_of_key(key).map_or(0, |id| turn_of_build(&turns, id.build))),
-        crowded_out: duty!(app, |app, key| {
-            if let Some(id) = stage_id_of_key(&key) {
-                explain_capacity(&app, id).await;
-            }
-        }),
-    }
-}
-
-/// Shows on the stage why it waits though it could run.
-async fn explain_capacity(app: &App, id: StageId) {
-    let capacity = app.config.engine.capacity;
-    let reason = Reason::new("capacity", format!("waits for its turn: {capacity} may run at once, and as many do"));
-    let stage = app.store.read().and_then(|read| read.stage(id));
-    // Said once: the worker asks at every look, and a write is a turn of the disk.
-    if stage.is_ok_and(|stage| stage.is_some_and(|stage| stage.reason.as_ref() == Some(&reason))) {
-        return;
-    }
-    let explain = move |stage: &mut Stage| {
-        if stage.status == Status::Pending {
-            stage.reason = Some(reason.clone());
-        }
-        Ok(())
-    };
-    if let Err(error) = app.store.change_stage(id, app.plugins.notifier_names(), now(), explain).await {
-        tracing::warn!(stage = %id, %error, "the reason of a wait could not be stored");
     }
 }
 
 fn notice_duties(app: &Arc<App>) -> Duties {
-    let turns = Arc::clone(app);
     Duties {
         work: duty!(app, |app, key| match Thread::of_key(&key) {
             Some(thread) => flow::send_notice(&app, thread).await,
@@ -188,13 +144,6 @@ fn notice_duties(app: &Arc<App>) -> Duties {
             Some(thread) => notify::give_up(&app, thread, reason).await,
             None => app.store.write(move |write| write.dequeue(Queue::Notice, &key)).await,
         }),
-        // A turn for each binding, whose receiver may be slow, and not for each repository, which is not to blame.
-        turn_of: Box::new(move |key| {
-            let thread = Thread::of_key(key);
-            let place = thread.and_then(|thread| turns.plugins.notifiers.keys().position(|name| *name == thread.binding));
-            place.and_then(|place| u64::try_from(place).ok()).unwrap_or(u64::MAX)
-        }),
-        crowded_out: Box::new(|_| Box::pin(async {})),
     }
 }
 

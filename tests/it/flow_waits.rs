@@ -59,7 +59,7 @@ async fn what_has_no_place_waits_and_says_for_what() {
         .unwrap();
     assert_eq!(second.status, Status::Pending);
     let reason = second.reason.unwrap();
-    assert_eq!((&*reason.code, &*reason.message), ("capacity", "waits for its turn: 1 may run at once, and as many do"));
+    assert_eq!((&*reason.code, &*reason.message), ("capacity", "waits for its turn: 1 may run at once"));
     let page = beespace.admin().unwrap().get("/ada/comb/1").await.unwrap().body;
     assert!(page.contains("waits for its turn"), "{page}");
     let cancel = format!("/api/v1/repositories/{HIVE}/builds/{}/cancel", first.number.unwrap());

@@ -1,7 +1,6 @@
 //! What the server says of itself: whether it can do its work, and in figures how busy it is.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::Arc;
 
 use beespace::clock::now;
 use beespace::front::Front;
@@ -16,6 +15,7 @@ use beespace_tests::gogs::PracticeGogs;
 use beespace_tests::process::{NO_ENV, Process};
 use beespace_wasm::{Host, HostOptions};
 use reqwest::StatusCode;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::guests;
@@ -23,24 +23,17 @@ use crate::guests;
 const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
 const REPO: &str = "ada/hive";
 
-/// How many milliseconds the clock of the stuck worker is behind.
-static BEHIND: AtomicU64 = AtomicU64::new(61_000);
+/// Held by the test for as long as the clock of the stuck worker shall not answer.
+static CLOCK: Mutex<()> = Mutex::const_new(());
 
-fn a_minute_ago() -> Timestamp {
-    Timestamp(now().0 - BEHIND.load(Ordering::Relaxed))
+fn held_clock() -> Timestamp {
+    drop(tokio::task::block_in_place(|| CLOCK.blocking_lock()));
+    now()
 }
 
-/// A worker of a queue, with the clock it goes by; `turn` is asked about every row that waits.
-fn worker(store: &Store, beats: &Beats, queue: Queue, now: fn() -> Timestamp, turn: impl Fn() + Send + Sync + 'static) -> Worker {
-    let duties = Duties {
-        work: Box::new(|_| Box::pin(async { Ok(()) })),
-        bury: Box::new(|_, _| Box::pin(async { Ok(()) })),
-        turn_of: Box::new(move |_| {
-            turn();
-            0
-        }),
-        crowded_out: Box::new(|_| Box::pin(async {})),
-    };
+/// A worker of a queue, with the clock it goes by.
+fn worker(store: &Store, beats: &Beats, queue: Queue, now: fn() -> Timestamp) -> Worker {
+    let duties = Duties { work: Box::new(|_| Box::pin(async { Ok(()) })), bury: Box::new(|_, _| Box::pin(async { Ok(()) })) };
     Worker { store: store.clone(), queue, parallel: 1, parallel_of_turn: 1, duties, beat: beats.of(queue), now }
 }
 
@@ -70,27 +63,18 @@ async fn a_worker_that_is_stuck_is_named_until_it_looks_again() {
 
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
-    store.write(|write| write.enqueue(Queue::Run, b"a stage", Timestamp(0))).await.unwrap();
     let stopping = CancellationToken::new();
     let _stop = stopping.clone().drop_guard();
+    let held = CLOCK.lock().await;
     for queue in [Queue::Delivery, Queue::Prepare, Queue::Notice] {
-        tokio::spawn(worker(&store, &beats, queue, now, || ()).serve(stopping.clone()));
+        tokio::spawn(worker(&store, &beats, queue, now).serve(stopping.clone()));
     }
-    let ((tell, is_stuck), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
-    let released = Mutex::new(released);
-    let stuck = worker(&store, &beats, Queue::Run, a_minute_ago, move || {
-        tell.send(()).unwrap();
-        // Until it is let go, and from then on not at all.
-        let _ = tokio::task::block_in_place(|| released.lock().unwrap().recv());
-    });
-    tokio::spawn(stuck.serve(stopping.clone()));
-    tokio::task::block_in_place(|| is_stuck.recv()).unwrap();
+    tokio::spawn(worker(&store, &beats, Queue::Run, held_clock).serve(stopping.clone()));
     let one = "[-] workers: run: not looked at for a minute; a restart takes up what is in hand\n";
     let names_one = async || Ok(client.get("/readyz").await?.body.contains(one).then_some(()));
     beespace.when("the one that is stuck to be named", names_one).await.unwrap();
 
-    BEHIND.store(0, Ordering::Relaxed);
-    drop(release);
+    drop(held);
     let is_ready = async || {
         store.wake(Queue::Run);
         Ok(client.get("/readyz").await?.status.is_success().then_some(()))
@@ -116,6 +100,7 @@ async fn queues_and_places_of_plugins_are_told_in_figures() {
         "beespace_queue_length{queue=\"run\"} 2\n",
         "beespace_queue_in_hand{queue=\"run\"} 1\n",
         "beespace_queue_in_hand{queue=\"notice\"} 0\n",
+        "beespace_store_rows_read_total ",
         "beespace_plugin_places{state=\"taken\"} 0\n",
         "beespace_plugin_places{state=\"free\"} ",
     ] {

@@ -20,7 +20,8 @@ fn request(client: &Client, delivery: &Delivery) -> RequestBuilder {
     request.header("X-Gogs-Delivery", uuid::Uuid::now_v7().to_string())
 }
 
-async fn deliver(client: &Client, delivery: &Delivery) -> Result<Duration> {
+/// Sends it once; how long the answer took.
+pub(crate) async fn deliver(client: &Client, delivery: &Delivery) -> Result<Duration> {
     let begin = Instant::now();
     let answer = request(client, delivery).send().await?;
     anyhow::ensure!(answer.status().as_u16() == 202, "{}", answer.status());

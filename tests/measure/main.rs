@@ -4,6 +4,7 @@
 mod bare;
 mod figures;
 mod hook;
+mod scale;
 mod server;
 
 use std::path::Path;
@@ -23,13 +24,19 @@ const REPO: &str = "ada/hive";
 async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let program = arguments.next().context("expected the path of a release build of beespace")?;
+    let mut figures = Figures::default();
+    if arguments.next().as_deref() == Some("scale") {
+        scale::measure(Path::new(&program), &mut figures).await?;
+        println!("{}\n{}", figures.table(), figures.json());
+        return Ok(());
+    }
     let image = docker::image().await?;
     let gogs = PracticeGogs::start().await?;
     gogs.create_repository(REPO).await?;
     let policy = "[engine]\nkind = \"docker\"\n[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { forbidden_tags = [\"never\"] }\n\
                   [[step]]\nname = \"check\"\nplugin = \"step-check\"\n";
     let server = Server::new(Path::new(&program), &gogs, policy)?;
-    let mut world = World { gogs, server, image, figures: Figures::default(), builds: 0 };
+    let mut world = World { gogs, server, image, figures, builds: 0 };
     world.starts().await?;
     world.first_lines().await?;
     world.five_steps().await?;

@@ -59,8 +59,13 @@ impl Server {
         Ok(())
     }
 
+    /// Where its store, logs and token lie.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     pub(crate) fn admin(&self) -> Result<Client> {
-        let token = std::fs::read_to_string(self.folder.path().join("data/admin.token"))?;
+        let token = std::fs::read_to_string(self.data().join("admin.token"))?;
         Ok(Client::new(&self.url).with_token(token.trim()))
     }
 

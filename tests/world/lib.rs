@@ -4,6 +4,7 @@ pub mod beespace;
 pub mod client;
 pub mod docker;
 pub mod gogs;
+pub mod history;
 pub mod kills;
 pub mod line;
 pub mod process;

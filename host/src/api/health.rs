@@ -93,9 +93,10 @@ pub(super) async fn metrics(State(front): State<Arc<Front>>) -> Response {
     // Counted when somebody asks: the rows are the truth, a counter beside them could only differ.
     if let Ok(read) = front.store.read() {
         for queue in Queue::ALL {
-            front.metrics.waiting(queue.as_str(), read.waiting(queue).map_or(0, |rows| rows.len()));
+            front.metrics.waiting(queue.as_str(), read.queue_length(queue).unwrap_or_default());
         }
     }
+    front.metrics.rows_read(front.store.rows_read());
     for queue in Queue::ALL {
         front.metrics.in_hand(queue.as_str(), front.beats.of(queue).in_hand());
     }

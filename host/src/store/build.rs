@@ -13,7 +13,11 @@ use beespace_core::status::{Status, fold};
 use beespace_core::time::Timestamp;
 
 use super::delivery::{Deliveries, Fate};
-use super::tables::{BUILD, BUILD_NUMBER, BUILD_OF_REPOSITORY, BUILD_OF_STATUS, DELIVERY, Key, LAST_RUN, STAGE, last_id};
+use super::queue::Turn;
+use super::tables::{
+    BUILD, BUILD_NUMBER, BUILD_OF_REPOSITORY, BUILD_OF_REPOSITORY_STATUS, BUILD_OF_STATUS, DELIVERY, Key, LAST_RUN, STAGE, Table,
+    last_id,
+};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Queue, Store, StoreError, row};
 
@@ -55,9 +59,16 @@ pub fn key_of_stage(id: StageId) -> Vec<u8> {
     stage_key(id).as_slice().to_vec()
 }
 
-fn status_key(status: Status, id: BuildId) -> Key {
+fn status_byte(status: Status) -> u8 {
     let place = Status::ALL.iter().position(|other| *other == status).unwrap_or_default();
-    Key::new().byte(u8::try_from(place).unwrap_or(u8::MAX)).id(id.0)
+    u8::try_from(place).unwrap_or(u8::MAX)
+}
+
+/// Where a build stands in the lists of its status: everybody's and its repository's.
+fn status_keys(build: &Build) -> [(Table, Key); 2] {
+    let status = Key::new().byte(status_byte(build.status));
+    let of_repository = Key::new().u64(build.event.repository.id.0).bytes(status.as_slice());
+    [(BUILD_OF_STATUS, status.id(build.id.0)), (BUILD_OF_REPOSITORY_STATUS, of_repository.id(build.id.0))]
 }
 
 fn run_key(repository: RepositoryId, branch: &str) -> Key {
@@ -99,7 +110,6 @@ impl Builds for Write<'_> {}
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BuildFilter {
     pub repository: Option<RepositoryId>,
-    /// Without a repository: walks the index. With one: filters.
     pub status: Option<Status>,
     /// The last id of the page before.
     pub after: Option<BuildId>,
@@ -111,23 +121,33 @@ impl Read {
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
     pub fn builds(&self, filter: BuildFilter, limit: usize) -> Result<Vec<Build>, StoreError> {
+        self.builds_of_ids(&self.build_ids(filter, limit)?)
+    }
+
+    /// Ids of builds, newest first: for who puts lists together before it looks at the builds.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn build_ids(&self, filter: BuildFilter, limit: usize) -> Result<Vec<BuildId>, StoreError> {
         let (table, prefix) = match (filter.repository, filter.status) {
-            (Some(repository), _) => (BUILD_OF_REPOSITORY, Key::new().u64(repository.0)),
-            (None, Some(status)) => {
-                let key = status_key(status, BuildId(uuid::Uuid::nil()));
-                (BUILD_OF_STATUS, Key::new().bytes(key.as_slice().get(..1).unwrap_or_default()))
+            (Some(repository), Some(status)) => {
+                (BUILD_OF_REPOSITORY_STATUS, Key::new().u64(repository.0).byte(status_byte(status)))
             }
+            (Some(repository), None) => (BUILD_OF_REPOSITORY, Key::new().u64(repository.0)),
+            (None, Some(status)) => (BUILD_OF_STATUS, Key::new().byte(status_byte(status))),
             (None, None) => (BUILD, Key::new()),
         };
         let after = filter.after.map(|id| prefix.clone().id(id.0));
-        let mut builds = Vec::new();
-        let walk = &mut |key: &[u8], _: &[u8]| {
-            let build = last_id(key).map_or(Ok(None), |id| self.build(BuildId(id)))?;
-            builds.extend(build.filter(|build| filter.status.is_none_or(|status| build.status == status)));
-            Ok(builds.len() < limit)
-        };
-        self.walk(table, prefix.as_slice(), after.as_ref().map(Key::as_slice), Order::NewestFirst, walk)?;
-        Ok(builds)
+        let keys = self.keys(table, prefix.as_slice(), after.as_ref().map(Key::as_slice), Order::NewestFirst, limit)?;
+        Ok(keys.iter().filter_map(|key| last_id(key)).map(BuildId).collect())
+    }
+
+    /// The builds with these ids, in their order.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn builds_of_ids(&self, ids: &[BuildId]) -> Result<Vec<Build>, StoreError> {
+        ids.iter().filter_map(|id| self.build(*id).transpose()).collect()
     }
 
     /// The last build of a branch that ran and is over.
@@ -152,9 +172,9 @@ impl Write<'_> {
         let repository = build.event.repository.id;
         let old = self.build(build.id)?;
         if let Some(old) = &old {
-            self.remove(BUILD_OF_STATUS, status_key(old.status, build.id).as_slice())?;
+            self.leave_lists(old)?;
         }
-        self.put_bytes(BUILD_OF_STATUS, status_key(build.status, build.id).as_slice(), &[])?;
+        status_keys(build).iter().try_for_each(|(table, key)| self.put_bytes(*table, key.as_slice(), &[]))?;
         self.put_bytes(BUILD_OF_REPOSITORY, Key::new().u64(repository.0).id(build.id.0).as_slice(), &[])?;
         if let Some(number) = build.number {
             self.put_bytes(BUILD_NUMBER, Key::new().u64(repository.0).u64(number).as_slice(), build.id.0.as_bytes())?;
@@ -166,19 +186,23 @@ impl Write<'_> {
         Ok(())
     }
 
+    fn leave_lists(&self, build: &Build) -> Result<(), StoreError> {
+        status_keys(build).iter().try_for_each(|(table, key)| self.remove(*table, key.as_slice()).map(drop))
+    }
+
     /// A build that nobody has prepared yet.
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
     pub fn put_new_build(&self, build: &Build) -> Result<(), StoreError> {
         self.put_build(build)?;
-        self.enqueue(Queue::Prepare, build.id.0.as_bytes(), build.created_at)
+        self.enqueue(Queue::Prepare, build.id.0.as_bytes(), Turn::of_repository(build.event.repository.id), build.created_at)
     }
 
     fn forget_build(&self, build: &Build, reason: &Reason) -> Result<(), StoreError> {
         let repository = build.event.repository.id;
         self.remove(BUILD, build_key(build.id).as_slice())?;
-        self.remove(BUILD_OF_STATUS, status_key(build.status, build.id).as_slice())?;
+        self.leave_lists(build)?;
         self.remove(BUILD_OF_REPOSITORY, Key::new().u64(repository.0).id(build.id.0).as_slice())?;
         if let Some(mut delivery) = build.delivery.map_or(Ok(None), |id| self.delivery(id))? {
             delivery.fate = Fate::Ignored(reason.clone());
@@ -219,7 +243,8 @@ impl Write<'_> {
         for stage in stages {
             self.put_stage(stage)?;
             if stage.status == Status::Pending {
-                self.enqueue(Queue::Run, &key_of_stage(StageId { build: id, stage: stage.number }), now)?;
+                let turn = Turn::of_repository(build.event.repository.id);
+                self.enqueue(Queue::Run, &key_of_stage(StageId { build: id, stage: stage.number }), turn, now)?;
             }
         }
         self.dequeue(Queue::Prepare, id.0.as_bytes())?;

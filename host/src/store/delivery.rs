@@ -13,6 +13,7 @@ use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::queue::Turn;
 use super::repository::Repositories;
 use super::tables::{DELIVERY, DELIVERY_BODY, DELIVERY_OF_REPOSITORY, DELIVERY_SEEN, Key, last_id};
 use super::transaction::{Order, Read, Rows, Write};
@@ -160,7 +161,7 @@ impl Write<'_> {
         if !delivery.is_repeat {
             self.put_bytes(DELIVERY_SEEN, by_content.as_slice(), id)?;
         }
-        self.enqueue(Queue::Delivery, id, delivery.received_at)?;
+        self.enqueue(Queue::Delivery, id, Turn::of_repository(delivery.repository), delivery.received_at)?;
         self.announce(RunEvent::DeliveryStored { repository: delivery.repository, delivery: delivery.id });
         Ok(Accepted::New(delivery.id))
     }
@@ -237,7 +238,8 @@ impl Store {
             None => write.add_delivery(&delivery, &new.body),
             Some(first) if matches!(first.fate, Fate::Dead(_)) => {
                 write.put_delivery(&Delivery { fate: Fate::Waiting, ..first.clone() })?;
-                write.enqueue(Queue::Delivery, first.id.0.as_bytes(), delivery.received_at)?;
+                let turn = Turn::of_repository(first.repository);
+                write.enqueue(Queue::Delivery, first.id.0.as_bytes(), turn, delivery.received_at)?;
                 Ok(Accepted::Duplicate(first.id))
             }
             Some(first) if may_be_another(&first, &delivery) => {
@@ -285,8 +287,9 @@ impl Store {
                     "it has a build already; restart that with `beespace build restart`".to_owned(),
                 ));
             }
+            let turn = Turn::of_repository(delivery.repository);
             write.put_delivery(&Delivery { fate: Fate::Waiting, ..delivery })?;
-            write.enqueue(Queue::Delivery, id.0.as_bytes(), now)
+            write.enqueue(Queue::Delivery, id.0.as_bytes(), turn, now)
         })
         .await
     }

@@ -36,6 +36,7 @@ use beespace_core::run_event::RunEvent;
 use tokio::sync::{Notify, broadcast, watch};
 
 pub use queue::{Queue, Waiting};
+use transaction::RowsRead;
 pub use transaction::{Read, Write};
 
 /// How many changes a slow watcher may lag behind before it has to read the rows again.
@@ -77,6 +78,7 @@ pub struct Store {
     events: broadcast::Sender<RunEvent>,
     wakes: Arc<[Notify; Queue::COUNT]>,
     health: watch::Receiver<Health>,
+    rows_read: RowsRead,
 }
 
 impl Store {
@@ -90,8 +92,16 @@ impl Store {
         let (events, _) = broadcast::channel(WATCHER_LAG);
         let (health_sender, health) = watch::channel(Health::Open);
         let wakes: Arc<[Notify; Queue::COUNT]> = Arc::new(std::array::from_fn(|_| Notify::new()));
-        let writer = writer::Writer::start(path, Arc::clone(&database), events.clone(), Arc::clone(&wakes), health_sender)?;
-        let store = Self { database, writer, events, wakes, health };
+        let rows_read = RowsRead::default();
+        let parts = writer::Parts {
+            path,
+            database: Arc::clone(&database),
+            events: events.clone(),
+            wakes: Arc::clone(&wakes),
+            health: health_sender,
+            rows_read: rows_read.clone(),
+        };
+        let store = Self { database, writer: writer::Writer::start(parts)?, events, wakes, health, rows_read };
         store.writer.run_blocking(|write| write.make_tables())?;
         Ok(store)
     }
@@ -103,7 +113,13 @@ impl Store {
     pub fn read(&self) -> Result<Read, StoreError> {
         let guard = self.database.load();
         let database = guard.as_ref().ok_or_else(|| StoreError::Unavailable("it is closed, or being reopened".to_owned()))?;
-        Read::begin(database)
+        Read::begin(database, &self.rows_read)
+    }
+
+    /// How many rows have been read since the file was opened, to look at them or to change them.
+    #[must_use]
+    pub fn rows_read(&self) -> u64 {
+        self.rows_read.get()
     }
 
     /// Runs `change` in the writing thread, in one durable transaction with whatever else waits there. An error undoes all that

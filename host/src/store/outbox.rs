@@ -14,7 +14,8 @@ use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::build::Notifiers;
-use super::tables::{BINDING_HELD, Key, NOTICE, NOTICE_OF_THREAD, NOTICE_SEQUENCE, RECEIPT, last_id};
+use super::queue::Turn;
+use super::tables::{BINDING_HELD, Key, NOTICE, NOTICE_OF_STATE, NOTICE_OF_THREAD, NOTICE_SEQUENCE, RECEIPT, last_id};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Queue, Store, StoreError, row};
 
@@ -60,6 +61,10 @@ fn thread_key(binding: &str, thread: &str) -> Key {
 
 fn place_key(notice: &Notice) -> Key {
     thread_key(&notice.binding, &notice.thread).u64(notice.sequence)
+}
+
+fn state_key(state: NoticeState) -> Key {
+    Key::new().text(state.as_str())
 }
 
 fn binding_key(binding: &str) -> Key {
@@ -133,14 +138,14 @@ impl Read {
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
     pub fn notices(&self, state: Option<NoticeState>, after: Option<NoticeId>, limit: usize) -> Result<Vec<Notice>, StoreError> {
-        let mut notices = Vec::new();
-        let after = after.map(|id| *id.0.as_bytes());
-        self.walk(NOTICE, &[], after.as_ref().map(<[u8; 16]>::as_slice), Order::NewestFirst, &mut |key, _| {
-            let notice = last_id(key).map_or(Ok(None), |id| self.notice(NoticeId(id)))?;
-            notices.extend(notice.filter(|notice| state.is_none_or(|state| notice.state == state)));
-            Ok(notices.len() < limit)
-        })?;
-        Ok(notices)
+        let (table, prefix) = match state {
+            Some(state) => (NOTICE_OF_STATE, state_key(state)),
+            None => (NOTICE, Key::new()),
+        };
+        let after = after.map(|id| prefix.clone().id(id.0));
+        let keys = self.keys(table, prefix.as_slice(), after.as_ref().map(Key::as_slice), Order::NewestFirst, limit)?;
+        let ids = keys.iter().filter_map(|key| last_id(key)).map(NoticeId);
+        ids.filter_map(|id| self.notice(id).transpose()).collect()
     }
 }
 
@@ -202,6 +207,10 @@ impl Write<'_> {
     }
 
     fn put_notice(&self, notice: &Notice) -> Result<(), StoreError> {
+        if let Some(old) = self.notice(notice.id)? {
+            self.remove(NOTICE_OF_STATE, state_key(old.state).id(old.id.0).as_slice())?;
+        }
+        self.put_bytes(NOTICE_OF_STATE, state_key(notice.state).id(notice.id.0).as_slice(), &[])?;
         self.announce(RunEvent::NoticeChanged { notice: notice.id, state: notice.state });
         self.put(NOTICE, "notice", notice.id.0.as_bytes(), notice)
     }
@@ -213,7 +222,7 @@ impl Write<'_> {
     /// Queues the thread for the first of its line, or takes it out of the queue where nobody may go.
     fn step_forward(&self, thread: &Thread) -> Result<(), StoreError> {
         match self.first_of_thread(thread)?.filter(|first| first.state == NoticeState::Pending) {
-            Some(first) => self.enqueue(Queue::Notice, &thread.key(), first.next_attempt_at),
+            Some(first) => self.enqueue(Queue::Notice, &thread.key(), Turn::of_binding(&thread.binding), first.next_attempt_at),
             None => self.dequeue(Queue::Notice, &thread.key()),
         }
     }

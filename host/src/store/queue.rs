@@ -1,10 +1,12 @@
 //! Rows that wait for a worker. Taking one counts an attempt before the work begins, so that a row which kills the server is
 //! counted too; after the fifth it ends as a dead letter that people see and can replay.
 
+use beespace_core::digest::Digest;
+use beespace_core::ids::RepositoryId;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::tables::{Key, QUEUE};
+use super::tables::{DELIVERY_QUEUE, Key, NOTICE_QUEUE, PREPARE_QUEUE, QUEUE_OF_TURN, RUN_QUEUE, Table};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Store, StoreError, row};
 
@@ -39,8 +41,40 @@ impl Queue {
         }
     }
 
-    fn key(self, id: &[u8]) -> Key {
-        Key::new().byte(self as u8).bytes(id)
+    fn table(self) -> Table {
+        match self {
+            Self::Delivery => DELIVERY_QUEUE,
+            Self::Prepare => PREPARE_QUEUE,
+            Self::Run => RUN_QUEUE,
+            Self::Notice => NOTICE_QUEUE,
+        }
+    }
+
+    fn key(self) -> Key {
+        Key::new().byte(self as u8)
+    }
+}
+
+/// Whose turn a row takes. Rows of one turn go one after the other, turns go round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Turn(u64);
+
+impl Turn {
+    /// Work for a repository takes the repository's turn.
+    #[must_use]
+    pub fn of_repository(id: RepositoryId) -> Self {
+        Self(id.0)
+    }
+
+    /// What a binding says takes the binding's turn: its receiver may be slow, and no repository is to blame for that.
+    #[must_use]
+    pub fn of_binding(name: &str) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = Digest::of(name).0;
+        Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    }
+
+    fn key(self, queue: Queue) -> Key {
+        queue.key().u64(self.0)
     }
 }
 
@@ -49,23 +83,125 @@ impl Queue {
 pub struct Waiting {
     /// Attempts begun.
     pub attempts: u32,
+    pub turn: Turn,
     pub not_before: Timestamp,
     /// What went wrong last.
     pub last_error: Option<String>,
 }
 
+/// A row's place in the order in which the rows of its queue are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub turn: Turn,
+    pub not_before: Timestamp,
+    pub id: Vec<u8>,
+}
+
+impl Place {
+    fn key(&self, queue: Queue) -> Key {
+        self.turn.key(queue).u64(self.not_before.0).bytes(&self.id)
+    }
+
+    fn of_key(key: &[u8]) -> Option<Self> {
+        let (turn, rest) = key.get(1..)?.split_first_chunk()?;
+        let (not_before, id) = rest.split_first_chunk()?;
+        let (turn, not_before) = (Turn(u64::from_be_bytes(*turn)), Timestamp(u64::from_be_bytes(*not_before)));
+        Some(Self { turn, not_before, id: id.to_vec() })
+    }
+}
+
+/// What of a queue can be taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Due {
+    /// The first row of each turn that has one.
+    pub first: Vec<Place>,
+    /// When the next row will be due that is not yet.
+    pub next: Option<Timestamp>,
+}
+
+/// What both kinds of transaction can tell of queues.
+pub trait Queues: Rows + Sized {
+    /// How a row of `queue` stands; none where it has left.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    fn waiting_row(&self, queue: Queue, id: &[u8]) -> Result<Option<Waiting>, StoreError> {
+        self.row(queue.table(), "queue", id)
+    }
+}
+
+impl Queues for Read {}
+impl Queues for Write<'_> {}
+
 impl Read {
-    /// Ids in `queue`, oldest first, with when each may be taken.
+    /// Ids in `queue`, oldest first, with how each stands.
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
     pub fn waiting(&self, queue: Queue) -> Result<Vec<(Vec<u8>, Waiting)>, StoreError> {
         let mut waiting = Vec::new();
-        self.walk(QUEUE, &[queue as u8], None, Order::OldestFirst, &mut |key, value| {
-            waiting.push((key.get(1..).unwrap_or_default().to_vec(), row::decode("queue", value)?));
+        self.walk(queue.table(), &[], None, Order::OldestFirst, &mut |key, value| {
+            waiting.push((key.to_vec(), row::decode("queue", value)?));
             Ok(true)
         })?;
         Ok(waiting)
+    }
+
+    /// How many rows are in `queue`. However many there are, it takes as long.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn queue_length(&self, queue: Queue) -> Result<u64, StoreError> {
+        self.count(queue.table())
+    }
+
+    /// What of `queue` is due at `now`, without rows that are `taken`. Looks at a few rows for each turn, however many wait.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn due(&self, queue: Queue, now: Timestamp, taken: impl Fn(&[u8]) -> bool) -> Result<Due, StoreError> {
+        let mut due = Due::default();
+        let mut after = None;
+        while let Some(front) = self.place(queue.key(), after, |_| false)? {
+            let of_turn = front.turn.key(queue);
+            let first = self.place(of_turn.clone(), None, &taken)?;
+            let later = match first {
+                Some(first) if first.not_before <= now => {
+                    due.first.push(first);
+                    self.place(of_turn.clone(), Some(of_turn.clone().u64(now.0 + 1)), &taken)?
+                }
+                not_yet => not_yet,
+            };
+            due.next = due.next.into_iter().chain(later.map(|place| place.not_before)).min();
+            after = Some(of_turn.u64(u64::MAX));
+        }
+        Ok(due)
+    }
+
+    /// The row that is due after `place` in the same turn.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub fn due_after(
+        &self,
+        queue: Queue,
+        place: &Place,
+        now: Timestamp,
+        taken: impl Fn(&[u8]) -> bool,
+    ) -> Result<Option<Place>, StoreError> {
+        let next = self.place(place.turn.key(queue), Some(place.key(queue)), taken)?;
+        Ok(next.filter(|next| next.not_before <= now))
+    }
+
+    /// The first place under `prefix`, beyond `after`, that is not `taken`.
+    fn place(&self, prefix: Key, after: Option<Key>, taken: impl Fn(&[u8]) -> bool) -> Result<Option<Place>, StoreError> {
+        let mut found = None;
+        let after = after.as_ref().map(Key::as_slice);
+        self.walk(QUEUE_OF_TURN, prefix.as_slice(), after, Order::OldestFirst, &mut |key, _| {
+            found = Place::of_key(key).filter(|place| !taken(&place.id));
+            Ok(found.is_none())
+        })?;
+        Ok(found)
     }
 }
 
@@ -74,12 +210,15 @@ impl Write<'_> {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
-    pub fn enqueue(&self, queue: Queue, id: &[u8], not_before: Timestamp) -> Result<(), StoreError> {
-        self.put_waiting(queue, id, &Waiting { attempts: 0, not_before, last_error: None })
+    pub fn enqueue(&self, queue: Queue, id: &[u8], turn: Turn, not_before: Timestamp) -> Result<(), StoreError> {
+        self.put_waiting(queue, id, &Waiting { attempts: 0, turn, not_before, last_error: None })
     }
 
     fn put_waiting(&self, queue: Queue, id: &[u8], waiting: &Waiting) -> Result<(), StoreError> {
-        self.put(QUEUE, "queue", queue.key(id).as_slice(), waiting)?;
+        self.dequeue(queue, id)?;
+        let place = Place { turn: waiting.turn, not_before: waiting.not_before, id: id.to_vec() };
+        self.put_bytes(QUEUE_OF_TURN, place.key(queue).as_slice(), &[])?;
+        self.put(queue.table(), "queue", id, waiting)?;
         self.wake(queue);
         Ok(())
     }
@@ -89,12 +228,11 @@ impl Write<'_> {
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
     pub fn dequeue(&self, queue: Queue, id: &[u8]) -> Result<(), StoreError> {
-        self.remove(QUEUE, queue.key(id).as_slice())?;
+        let Some(waiting) = self.waiting_row(queue, id)? else { return Ok(()) };
+        let place = Place { turn: waiting.turn, not_before: waiting.not_before, id: id.to_vec() };
+        self.remove(QUEUE_OF_TURN, place.key(queue).as_slice())?;
+        self.remove(queue.table(), id)?;
         Ok(())
-    }
-
-    fn waiting_row(&self, queue: Queue, id: &[u8]) -> Result<Option<Waiting>, StoreError> {
-        self.row(QUEUE, "queue", queue.key(id).as_slice())
     }
 
     /// The work on a row has come further: the attempts before this one are forgiven.
@@ -104,7 +242,7 @@ impl Write<'_> {
     pub fn forgive(&self, queue: Queue, id: &[u8]) -> Result<(), StoreError> {
         let Some(mut waiting) = self.waiting_row(queue, id)? else { return Ok(()) };
         waiting.attempts = waiting.attempts.min(1);
-        self.put(QUEUE, "queue", queue.key(id).as_slice(), &waiting)
+        self.put(queue.table(), "queue", id, &waiting)
     }
 }
 
@@ -131,7 +269,7 @@ impl Store {
                 return Ok(Taken::Exhausted);
             }
             waiting.attempts += 1;
-            write.put(QUEUE, "queue", queue.key(&id).as_slice(), &waiting)?;
+            write.put(queue.table(), "queue", &id, &waiting)?;
             Ok(Taken::Attempt(waiting.attempts))
         })
         .await

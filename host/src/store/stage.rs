@@ -8,6 +8,7 @@ use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 
 use super::build::{Builds as _, Notifiers, key_of_stage};
+use super::queue::Turn;
 use super::transaction::Write;
 use super::{Queue, Store, StoreError};
 
@@ -56,7 +57,10 @@ impl Write<'_> {
     fn requeue(&self, id: StageId, old: &Stage, stage: &Stage, now: Timestamp) -> Result<(), StoreError> {
         let key = key_of_stage(id);
         match stage.status {
-            Status::Pending if old.status == Status::Blocked => self.enqueue(Queue::Run, &key, now),
+            Status::Pending if old.status == Status::Blocked => {
+                let build = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?;
+                self.enqueue(Queue::Run, &key, Turn::of_repository(build.event.repository.id), now)
+            }
             status if status.is_over() || status == Status::Blocked => self.dequeue(Queue::Run, &key),
             _ => Ok(()),
         }

@@ -40,6 +40,8 @@ tables! {
     BUILD_OF_REPOSITORY = "build_of_repository",
     /// status, build id.
     BUILD_OF_STATUS = "build_of_status",
+    /// repository id, status, build id.
+    BUILD_OF_REPOSITORY_STATUS = "build_of_repository_status",
     /// repository id, branch → the last build of it that ran to an end.
     LAST_RUN = "last_run",
     /// build id, stage number → row.
@@ -50,6 +52,8 @@ tables! {
     DECISION_OF_BUILD = "decision_of_build",
     /// notice id → row.
     NOTICE = "notice",
+    /// state, notice id.
+    NOTICE_OF_STATE = "notice_of_state",
     /// binding, thread, sequence → notice id: those that are not settled, in line.
     NOTICE_OF_THREAD = "notice_of_thread",
     /// binding → why nothing goes through it.
@@ -64,8 +68,16 @@ tables! {
     SEALED = "sealed",
     /// SHA-256 of a session's token → row.
     SESSION = "session",
-    /// queue, id → attempts and when next.
-    QUEUE = "queue",
+    /// delivery id → attempts, whose turn it takes, and when next. The other queues are made alike.
+    DELIVERY_QUEUE = "delivery_queue",
+    /// build id.
+    PREPARE_QUEUE = "prepare_queue",
+    /// build id, stage number.
+    RUN_QUEUE = "run_queue",
+    /// binding, thread.
+    NOTICE_QUEUE = "notice_queue",
+    /// queue, whose turn, when next, id: the rows of a queue in the order in which they are taken.
+    QUEUE_OF_TURN = "queue_of_turn",
     /// Nothing, but while a file that failed is tried.
     PROBE = "probe",
 }

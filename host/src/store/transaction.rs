@@ -1,9 +1,11 @@
 //! Reading and writing rows. The families add their own methods to [`Read`] and [`Write`], so that a transaction may touch several.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use beespace_core::run_event::RunEvent;
-use redb::{ReadableDatabase as _, ReadableTable as _};
+use redb::{ReadableDatabase as _, ReadableTableMetadata as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -14,8 +16,25 @@ pub(super) fn unavailable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
 
+/// How many rows have been read since the store was opened. What an answer costs is told by this, whatever the machine does beside it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RowsRead(Arc<AtomicU64>);
+
+impl RowsRead {
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// One consistent view.
-pub struct Read(redb::ReadTransaction);
+pub struct Read {
+    transaction: redb::ReadTransaction,
+    rows_read: RowsRead,
+}
 
 impl std::fmt::Debug for Read {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -26,6 +45,7 @@ impl std::fmt::Debug for Read {
 /// One change, durable when the call that made it returns.
 pub struct Write<'t> {
     transaction: &'t redb::WriteTransaction,
+    rows_read: RowsRead,
     pub(super) events: RefCell<Vec<RunEvent>>,
     pub(super) woken: Cell<[bool; Queue::COUNT]>,
     /// Bytes of the values put so far.
@@ -55,6 +75,12 @@ pub trait Rows {
     /// # Errors
     /// [`StoreError`] where the file or the row cannot be read.
     fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// How many rows a table has; it is kept beside them.
+    ///
+    /// # Errors
+    /// As [`Rows::bytes`].
+    fn count(&self, table: Table) -> Result<u64, StoreError>;
 
     /// Keys and values whose key starts with `prefix`, beyond `after` in the order asked for, while `take` says so.
     ///
@@ -111,12 +137,21 @@ fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
+fn get(
+    table: &impl redb::ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+    rows_read: &RowsRead,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    rows_read.add_one();
+    Ok(table.get(key).map_err(unavailable)?.map(|value| value.value().to_vec()))
+}
+
 fn walk_table(
     table: &impl redb::ReadableTable<&'static [u8], &'static [u8]>,
     prefix: &[u8],
     after: Option<&[u8]>,
     order: Order,
-    take: Take<'_>,
+    (take, rows_read): (Take<'_>, &RowsRead),
 ) -> Result<(), StoreError> {
     use std::ops::Bound;
     let end = after_prefix(prefix);
@@ -133,6 +168,7 @@ fn walk_table(
             Order::NewestFirst => range.next_back(),
         };
         let Some(entry) = entry else { return Ok(()) };
+        rows_read.add_one();
         let (key, value) = entry.map_err(unavailable)?;
         if !take(key.value(), value.value())? {
             return Ok(());
@@ -141,48 +177,66 @@ fn walk_table(
 }
 
 impl Read {
-    pub(super) fn begin(database: &redb::Database) -> Result<Self, StoreError> {
-        database.begin_read().map(Self).map_err(unavailable)
+    pub(super) fn begin(database: &redb::Database, rows_read: &RowsRead) -> Result<Self, StoreError> {
+        let transaction = database.begin_read().map_err(unavailable)?;
+        Ok(Self { transaction, rows_read: rows_read.clone() })
+    }
+
+    fn table(&self, table: Table) -> Result<redb::ReadOnlyTable<&'static [u8], &'static [u8]>, StoreError> {
+        self.transaction.open_table(table).map_err(unavailable)
     }
 }
 
 impl Rows for Read {
     fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let table = self.0.open_table(table).map_err(unavailable)?;
-        Ok(table.get(key).map_err(unavailable)?.map(|value| value.value().to_vec()))
+        get(&self.table(table)?, key, &self.rows_read)
+    }
+
+    fn count(&self, table: Table) -> Result<u64, StoreError> {
+        self.table(table)?.len().map_err(unavailable)
     }
 
     fn walk(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, order: Order, take: Take<'_>) -> Result<(), StoreError> {
-        walk_table(&self.0.open_table(table).map_err(unavailable)?, prefix, after, order, take)
+        walk_table(&self.table(table)?, prefix, after, order, (take, &self.rows_read))
     }
 }
 
 impl Rows for Write<'_> {
     fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let table = self.transaction.open_table(table).map_err(unavailable)?;
-        Ok(table.get(key).map_err(unavailable)?.map(|value| value.value().to_vec()))
+        get(&self.table(table)?, key, &self.rows_read)
+    }
+
+    fn count(&self, table: Table) -> Result<u64, StoreError> {
+        self.table(table)?.len().map_err(unavailable)
     }
 
     fn walk(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, order: Order, take: Take<'_>) -> Result<(), StoreError> {
-        walk_table(&self.transaction.open_table(table).map_err(unavailable)?, prefix, after, order, take)
+        walk_table(&self.table(table)?, prefix, after, order, (take, &self.rows_read))
     }
 }
 
 impl<'t> Write<'t> {
-    pub(super) fn new(transaction: &'t redb::WriteTransaction) -> Self {
-        Self { transaction, events: RefCell::default(), woken: Cell::default(), bytes: Cell::default() }
+    pub(super) fn new(transaction: &'t redb::WriteTransaction, rows_read: &RowsRead) -> Self {
+        Self {
+            transaction,
+            rows_read: rows_read.clone(),
+            events: RefCell::default(),
+            woken: Cell::default(),
+            bytes: Cell::default(),
+        }
+    }
+
+    fn table(&self, table: Table) -> Result<redb::Table<'t, &'static [u8], &'static [u8]>, StoreError> {
+        self.transaction.open_table(table).map_err(unavailable)
     }
 
     pub(super) fn make_tables(&self) -> Result<(), StoreError> {
-        for table in ALL {
-            self.transaction.open_table(*table).map_err(unavailable)?;
-        }
-        Ok(())
+        ALL.iter().try_for_each(|table| self.table(*table).map(drop))
     }
 
     pub(super) fn put_bytes(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         self.bytes.set(self.bytes.get().saturating_add(value.len()));
-        self.transaction.open_table(table).map_err(unavailable)?.insert(key, value).map_err(unavailable)?;
+        self.table(table)?.insert(key, value).map_err(unavailable)?;
         Ok(())
     }
 
@@ -192,7 +246,7 @@ impl<'t> Write<'t> {
 
     /// Says whether there was one.
     pub(super) fn remove(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
-        Ok(self.transaction.open_table(table).map_err(unavailable)?.remove(key).map_err(unavailable)?.is_some())
+        Ok(self.table(table)?.remove(key).map_err(unavailable)?.is_some())
     }
 
     /// Tells watchers once the change is durable.

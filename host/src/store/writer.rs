@@ -11,7 +11,7 @@ use beespace_core::run_event::RunEvent;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 
 use super::tables::PROBE;
-use super::transaction::{Write, unavailable};
+use super::transaction::{RowsRead, Write, unavailable};
 use super::{Health, Queue, StoreError};
 use crate::fail_point::{self, Side};
 
@@ -61,16 +61,20 @@ pub(super) fn open_database(path: &Path) -> Result<redb::Database, StoreError> {
         .map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))
 }
 
+/// What the thread works with.
+pub(super) struct Parts {
+    pub(super) path: PathBuf,
+    pub(super) database: Arc<ArcSwapOption<redb::Database>>,
+    pub(super) events: broadcast::Sender<RunEvent>,
+    pub(super) wakes: Arc<[Notify; Queue::COUNT]>,
+    pub(super) health: watch::Sender<Health>,
+    pub(super) rows_read: RowsRead,
+}
+
 impl Writer {
-    pub(super) fn start(
-        path: PathBuf,
-        database: Arc<ArcSwapOption<redb::Database>>,
-        events: broadcast::Sender<RunEvent>,
-        wakes: Arc<[Notify; Queue::COUNT]>,
-        health: watch::Sender<Health>,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn start(parts: Parts) -> Result<Self, StoreError> {
         let (sender, messages) = mpsc::sync_channel(GROUP);
-        let thread = Thread { path, database, events, wakes, health, messages, closing: Vec::new() };
+        let thread = Thread { parts, messages, closing: Vec::new() };
         std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.serve()).map_err(unavailable)?;
         Ok(Self(sender))
     }
@@ -149,11 +153,7 @@ where
 }
 
 struct Thread {
-    path: PathBuf,
-    database: Arc<ArcSwapOption<redb::Database>>,
-    events: broadcast::Sender<RunEvent>,
-    wakes: Arc<[Notify; Queue::COUNT]>,
-    health: watch::Sender<Health>,
+    parts: Parts,
     messages: mpsc::Receiver<Message>,
     /// Whoever waits for the file to be closed; the thread ends when somebody does.
     closing: Vec<oneshot::Sender<()>>,
@@ -206,9 +206,9 @@ impl Thread {
 
     /// Says whether every change of the group agreed to be committed.
     fn commit_once(&self, group: &mut [Request]) -> Result<bool, Failed> {
-        let database = self.database.load_full().ok_or_else(|| Failed { error: reopening(), bytes: 0 })?;
+        let database = self.parts.database.load_full().ok_or_else(|| Failed { error: reopening(), bytes: 0 })?;
         let mut transaction = begin_write(&database).map_err(|error| Failed { error, bytes: 0 })?;
-        let write = Write::new(&transaction);
+        let write = Write::new(&transaction, &self.parts.rows_read);
         let refused = group.iter_mut().try_for_each(|request| (request.run)(&write));
         let (events, woken, bytes) = (write.events.take(), write.woken.get(), write.bytes.get());
         let failed = |error: redb::Error| Failed { error: unavailable(error), bytes };
@@ -223,9 +223,9 @@ impl Thread {
         fail_points(Side::After, woken);
         for event in events {
             // An error says that nobody watches.
-            let _ = self.events.send(event);
+            let _ = self.parts.events.send(event);
         }
-        for (notify, _) in self.wakes.iter().zip(woken).filter(|(_, woken)| *woken) {
+        for (notify, _) in self.parts.wakes.iter().zip(woken).filter(|(_, woken)| *woken) {
             notify.notify_one();
         }
         Ok(true)
@@ -236,13 +236,13 @@ impl Thread {
         tracing::error!(%error, "the store failed; deliveries are refused until it is open again");
         let mut pause = Duration::from_millis(100);
         for attempts in 1.. {
-            self.health.send_replace(Health::Failing { reason: error.to_string(), attempts });
+            self.parts.health.send_replace(Health::Failing { reason: error.to_string(), attempts });
             self.let_go();
-            error = match open_database(&self.path).and_then(|database| prove(&database, bytes).map(|()| database)) {
+            error = match open_database(&self.parts.path).and_then(|database| prove(&database, bytes).map(|()| database)) {
                 Ok(database) => {
-                    self.database.store(Some(Arc::new(database)));
-                    self.health.send_replace(Health::Open);
-                    self.wakes.iter().for_each(Notify::notify_one);
+                    self.parts.database.store(Some(Arc::new(database)));
+                    self.parts.health.send_replace(Health::Open);
+                    self.parts.wakes.iter().for_each(Notify::notify_one);
                     tracing::info!(attempts, "the store is open again");
                     return;
                 }
@@ -269,7 +269,7 @@ impl Thread {
 
     /// Closes the file. Whoever begins to read at this moment holds it a moment longer.
     fn let_go(&self) {
-        let mut held = self.database.swap(None);
+        let mut held = self.parts.database.swap(None);
         while let Some(database) = held {
             held = Arc::try_unwrap(database).map(drop).err();
             std::thread::yield_now();
@@ -302,7 +302,7 @@ fn prove(database: &redb::Database, bytes: usize) -> Result<(), StoreError> {
     for is_full in [true, false] {
         let mut transaction = begin_write(database)?;
         transaction.set_quick_repair(true);
-        let write = Write::new(&transaction);
+        let write = Write::new(&transaction, &RowsRead::default());
         if is_full {
             write.put_bytes(PROBE, &[], &ballast)?
         } else {

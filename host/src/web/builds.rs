@@ -75,13 +75,15 @@ pub(super) async fn of_owner(
         return Err(Problem::not_found("page"));
     }
     let after = query.after().map(BuildId);
-    let mut builds = Vec::new();
+    let mut ids = Vec::new();
     for repository in &repositories {
         let filter = BuildFilter { repository: Some(repository.id), status: query.status(), after };
-        builds.extend(read.builds(filter, ROWS + 1)?);
+        ids.extend(read.build_ids(filter, ROWS + 1)?);
     }
     // Ids begin with their time, so the newest have the greatest.
-    builds.sort_by_key(|build| std::cmp::Reverse(build.id));
+    ids.sort_unstable_by(|one, other| other.cmp(one));
+    ids.truncate(ROWS + 1);
+    let builds = read.builds_of_ids(&ids)?;
     let base = address::owner(&owner);
     let layout = layout.titled(owner.clone()).at("builds").live("/api/v1/events");
     page(&front, &read, layout, owner.clone(), &base, &query, builds, belongs)

@@ -1,0 +1,234 @@
+//! What a thing costs does not grow with what lies behind it: told by the rows of the store that are read for it, with little history and
+//! with five times as much.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use beespace::app::App;
+use beespace::clock::now;
+use beespace::config::Config;
+use beespace::server;
+use beespace::store::delivery::NewDelivery;
+use beespace::store::queue::{Place, Turn};
+use beespace::store::repository::Repository;
+use beespace::store::{Queue, Store};
+use beespace::worker::{Beat, Duties, Worker};
+use beespace_core::ids::{DeliveryId, RepositoryId, RepositoryName};
+use beespace_core::time::Timestamp;
+use beespace_tests::client::Client;
+use beespace_tests::history::{self, Past};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+/// More than fill a page of every list but that of killed builds, of which there are always as many.
+const FEW: u64 = 200;
+const MANY: u64 = 1_000;
+
+const HERE: &str = "/api/v1/repositories/ada/r0/builds";
+
+/// A server without workers: nobody but who asks reads anything.
+struct World {
+    app: Arc<App>,
+    client: Client,
+    /// Rows that were read before it was ready.
+    start: u64,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn with(builds: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
+        let mut pasts = Vec::new();
+        for number in 1..=2 {
+            let repository = repository(number);
+            let known = repository.clone();
+            store.change_repository(repository.id, move |_| Ok(known.clone())).await.unwrap();
+            pasts.push(Past { repository, sha: "1".repeat(40) });
+        }
+        history::write(&store, &pasts, builds).await.unwrap();
+        store.close().await;
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nopen = true\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://127.0.0.1:9\"\ntoken = \"none\"\n\
+             [engine]\nkind = \"dummy\"\n",
+            folder.path().display()
+        );
+        let app = App::open(Config::read(&text, None, []).unwrap().config).await.unwrap();
+        app.store.release_bindings(now()).await.unwrap();
+        let start = app.store.rows_read();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = server::router(&app).unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let token = std::fs::read_to_string(app.config.data.admin_token_path()).unwrap();
+        Self { client: Client::new(&url).with_token(token.trim()), app, start, folder }
+    }
+
+    /// Rows that are read for an answer.
+    async fn rows_for(&self, path: &str) -> u64 {
+        let before = self.app.store.rows_read();
+        let answer = self.client.get(path).await.unwrap();
+        assert!(answer.status.is_success(), "{path}: {}", answer.body);
+        self.app.store.rows_read() - before
+    }
+
+    /// The cursor that leads to the last page of the repository's builds.
+    fn last_page(&self) -> String {
+        let read = self.app.store.read().unwrap();
+        let build = read.build_by_number(RepositoryId(1), 51).unwrap().unwrap();
+        format!("{HERE}?limit=20&after={}", build.id)
+    }
+}
+
+fn repository(number: u64) -> Repository {
+    Repository {
+        id: RepositoryId(number),
+        name: RepositoryName::new("ada", &format!("r{}", number - 1)).unwrap(),
+        default_branch: "main".to_owned(),
+        is_private: false,
+        html_url: String::new(),
+        hook: None,
+        previous_hooks: Vec::new(),
+        last_number: 0,
+        enabled_at: Timestamp(0),
+    }
+}
+
+fn delivery() -> NewDelivery {
+    NewDelivery {
+        id: DeliveryId(uuid::Uuid::now_v7()),
+        repository: RepositoryId(1),
+        forge_id: "fresh".to_owned(),
+        event: "push".to_owned(),
+        body: b"{}".to_vec(),
+        received_at: now(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_and_no_start_reads_more_rows_where_more_builds_lie_behind() {
+    let (few, many) = tokio::join!(World::with(FEW), World::with(MANY));
+    assert_eq!(few.start, many.start, "rows read for a start");
+    for path in [
+        "/",
+        "/?status=failure",
+        "/ada",
+        "/ada/r0",
+        "/ada/r0?status=killed",
+        "/ada/r0/60",
+        "/ada/r0/60/1/2",
+        "/-/deliveries",
+        "/-/notices",
+        "/api/v1/builds",
+        "/api/v1/builds?status=failure",
+        "/api/v1/builds?status=blocked",
+        HERE,
+        &format!("{HERE}?status=killed"),
+        &format!("{HERE}/60"),
+        &format!("{HERE}/60/decisions"),
+        "/api/v1/deliveries",
+        "/api/v1/notices",
+        "/api/v1/notices?status=dead",
+        "/metrics",
+        "/version",
+    ] {
+        let (rows, rows_of_many) = (few.rows_for(path).await, many.rows_for(path).await);
+        assert_eq!(rows, rows_of_many, "rows read for {path}");
+        assert!(rows < 400, "{rows} rows for {path}");
+    }
+    assert_eq!(few.rows_for(&few.last_page()).await, many.rows_for(&many.last_page()).await, "the last page");
+
+    let mut changes = Vec::new();
+    for world in [few, many] {
+        let before = world.app.store.rows_read();
+        let answer = world.client.post(&format!("{HERE}/60/restart"), &Value::Null).await.unwrap();
+        assert!(answer.status.is_success(), "{}", answer.body);
+        let restarted = world.app.store.rows_read();
+        world.app.store.accept_delivery(delivery()).await.unwrap();
+        changes.push((restarted - before, world.app.store.rows_read() - restarted));
+        drop(world.folder);
+    }
+    assert_eq!(changes[0], changes[1], "rows read for a restart and for a delivery");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_queue_is_worked_off_with_a_few_rows_read_for_each_of_its_own() {
+    const ROWS: u64 = 400;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
+    let fill = |write: &beespace::store::Write<'_>| {
+        (0..ROWS).try_for_each(|number| {
+            let turn = Turn::of_repository(RepositoryId(number % 3));
+            write.enqueue(Queue::Run, &number.to_be_bytes(), turn, Timestamp(number))
+        })
+    };
+    store.write(fill).await.unwrap();
+    assert_eq!(store.read().unwrap().queue_length(Queue::Run).unwrap(), ROWS);
+    let before = store.rows_read();
+
+    let (own, stopping) = (store.clone(), CancellationToken::new());
+    let duties = Duties {
+        work: Box::new(move |key| {
+            let store = own.clone();
+            Box::pin(async move { Ok(store.write(move |write| write.dequeue(Queue::Run, &key)).await?) })
+        }),
+        bury: Box::new(|_, _| Box::pin(async { Ok(()) })),
+    };
+    let worker = Worker {
+        store: store.clone(),
+        queue: Queue::Run,
+        parallel: 4,
+        parallel_of_turn: 4,
+        duties,
+        beat: Arc::new(Beat::default()),
+        now,
+    };
+    let served = tokio::spawn(worker.serve(stopping.clone()));
+    let is_empty = async {
+        while store.read().unwrap().queue_length(Queue::Run).unwrap() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), is_empty).await.unwrap();
+    stopping.cancel();
+    served.await.unwrap();
+    let rows = store.rows_read() - before;
+    assert!(rows < 50 * ROWS, "{rows} rows were read to work off {ROWS}: each look walks the queue");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_is_the_first_row_of_each_turn_that_nobody_has_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
+    let (one, other) = (Turn::of_repository(RepositoryId(1)), Turn::of_repository(RepositoryId(2)));
+    let rows = [(b"a", one, 5), (b"b", one, 3), (b"c", one, 40), (b"d", other, 30), (b"e", other, 20)];
+    store
+        .write(move |write| {
+            rows.iter().try_for_each(|(id, turn, at)| write.enqueue(Queue::Run, *id, *turn, Timestamp(*at)))?;
+            // Those of another queue are none of its business.
+            write.enqueue(Queue::Prepare, b"x", one, Timestamp(1))
+        })
+        .await
+        .unwrap();
+    let place = |id: &[u8], turn, at| Place { turn, not_before: Timestamp(at), id: id.to_vec() };
+    let read = store.read().unwrap();
+    let due = |at, taken: &[&[u8]]| {
+        let due = read.due(Queue::Run, Timestamp(at), |id| taken.contains(&id)).unwrap();
+        (due.first, due.next.map(|at| at.0))
+    };
+    assert_eq!(due(2, &[]), (vec![], Some(3)));
+    assert_eq!(due(10, &[]), (vec![place(b"b", one, 3)], Some(20)));
+    assert_eq!(due(20, &[b"b"]), (vec![place(b"a", one, 5), place(b"e", other, 20)], Some(30)));
+    assert_eq!(due(50, &[b"b", b"a", b"c", b"d", b"e"]), (vec![], None));
+    let next = |place: &Place, at| read.due_after(Queue::Run, place, Timestamp(at), |_| false).unwrap();
+    assert_eq!(next(&place(b"b", one, 3), 10), Some(place(b"a", one, 5)));
+    assert_eq!(next(&place(b"a", one, 5), 10), None, "the next one is not due");
+    drop(read);
+
+    store.put_off(Queue::Run, b"b".to_vec(), Timestamp(60), None, true).await.unwrap();
+    store.write(|write| write.dequeue(Queue::Run, b"a")).await.unwrap();
+    let read = store.read().unwrap();
+    let due = read.due(Queue::Run, Timestamp(50), |_| false).unwrap();
+    assert_eq!(due.first, [place(b"c", one, 40), place(b"e", other, 20)]);
+    assert_eq!(due.next, Some(Timestamp(60)));
+}

@@ -1,0 +1,200 @@
+//! Whether a server with 100,000 builds behind it is as quick as one with 1,000: both run side by side, and each thing is asked of one and
+//! then of the other, so that what else the machine does meanwhile weighs on both.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use beespace::clock::now;
+use beespace::log::LogStore;
+use beespace::store::Store;
+use beespace::store::repository::Repositories as _;
+use beespace_core::ids::{RepositoryName, StageNumber, StepId, StepNumber};
+use beespace_core::mask::Secrets;
+use beespace_tests::gogs::{Delivery, PracticeGogs};
+use beespace_tests::history::{self, Past};
+use serde_json::Value;
+
+use crate::figures::{Figures, percentile};
+use crate::hook;
+use crate::server::{Server, when};
+
+const FEW: u64 = 1_000;
+const MANY: u64 = 100_000;
+/// How much longer a thing may take with many.
+const BOUND: f64 = 1.5;
+
+/// Each has a hundred builds where there are a thousand: more than a page of a list.
+const REPOSITORIES: usize = 10;
+/// The build that is looked at in the repository that is looked at.
+const NUMBER: u64 = 75;
+/// The one after which the last page begins.
+const LAST_PAGE_AFTER: u64 = 51;
+
+/// What is asked for; `{last}` is the cursor of the last page.
+const QUESTIONS: [(&str, &str); 18] = [
+    ("list of builds, page", "/"),
+    ("list of failed builds, page", "/?status=failure"),
+    ("an owner's builds, page", "/ada"),
+    ("a repository, page", "/ada/r0"),
+    ("its killed builds (three), page", "/ada/r0?status=killed"),
+    ("a build, page", "/ada/r0/75"),
+    ("a step's log, page", "/ada/r0/75/1/2"),
+    ("deliveries, page", "/-/deliveries"),
+    ("notices, page", "/-/notices"),
+    ("list of builds, API", "/api/v1/builds"),
+    ("list of failed builds, API", "/api/v1/builds?status=failure"),
+    ("list of blocked builds (none), API", "/api/v1/builds?status=blocked"),
+    ("a repository's builds, API", "/api/v1/repositories/ada/r0/builds"),
+    ("its killed builds (three), API", "/api/v1/repositories/ada/r0/builds?status=killed"),
+    ("the last page of its builds, API", "/api/v1/repositories/ada/r0/builds?after={last}"),
+    ("notices given up (none), API", "/api/v1/notices?status=dead"),
+    ("figures for Prometheus", "/metrics"),
+    ("readiness", "/readyz"),
+];
+
+/// Times of one thing, with few builds and with many.
+#[derive(Default)]
+struct Pair {
+    few: Vec<Duration>,
+    many: Vec<Duration>,
+}
+
+impl Pair {
+    fn tell(mut self, what: &'static str, figures: &mut Figures) {
+        let (few, many) = (percentile(&mut self.few, 0.5), percentile(&mut self.many, 0.5));
+        eprintln!("{few:>10.2} ms with {FEW} builds, {many:>10.2} ms with {MANY}, p50");
+        figures.at_most(what, many / few, "x", BOUND);
+    }
+}
+
+/// Tells how much longer each thing takes with many builds than with few.
+pub(crate) async fn measure(program: &Path, figures: &mut Figures) -> Result<()> {
+    let mut few = World::with(program, FEW).await?;
+    let mut many = World::with(program, MANY).await?;
+    let mut starts = Pair::default();
+    for _ in 0..5 {
+        starts.few.push(few.start_again().await?);
+        starts.many.push(many.start_again().await?);
+    }
+    starts.tell("start to ready, 100,000 builds beside 1,000", figures);
+    for (what, path) in QUESTIONS {
+        let mut pair = Pair::default();
+        for _ in 0..25 {
+            pair.few.push(few.ask(path).await?);
+            pair.many.push(many.ask(path).await?);
+        }
+        pair.tell(what, figures);
+    }
+    let (mut answers, mut ends, mut hooks) = (Pair::default(), Pair::default(), Pair::default());
+    for _ in 0..9 {
+        for (world, answers, ends) in [(&few, &mut answers.few, &mut ends.few), (&many, &mut answers.many, &mut ends.many)] {
+            let (answered, ended) = world.restart_build().await?;
+            answers.push(answered);
+            ends.push(ended);
+        }
+    }
+    answers.tell("restart of a build, answered", figures);
+    ends.tell("restart of a build, to its end", figures);
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    for _ in 0..25 {
+        hooks.few.push(hook::deliver(&client, &few.delivery).await?);
+        hooks.many.push(hook::deliver(&client, &many.delivery).await?);
+    }
+    hooks.tell("hook answered", figures);
+    figures.told("size of the store with 100,000 builds", many.store_size()?, "MiB");
+    few.server.stop().await?;
+    many.server.stop().await
+}
+
+/// A server with a past, in front of a Gogs of its own.
+struct World {
+    server: Server,
+    _gogs: PracticeGogs,
+    /// The build that the last page of the repository's list comes after.
+    last: String,
+    /// One that was answered.
+    delivery: Delivery,
+}
+
+impl World {
+    async fn with(program: &Path, builds: u64) -> Result<Self> {
+        let gogs = PracticeGogs::start().await?;
+        let mut server = Server::new(program, &gogs, "[engine]\nkind = \"dummy\"\n")?;
+        server.start().await?;
+        let mut commits = Vec::new();
+        for number in 0..REPOSITORIES {
+            let repository = format!("ada/r{number}");
+            gogs.create_repository(&repository).await?;
+            let file = history::FILE;
+            commits.push((repository.clone(), gogs.push(&repository, "main", &[(".beespace.yml", file)], "Begin").await?));
+            server.enable(&repository).await?;
+        }
+        // One delivery of Gogs' own, to be sent again and again.
+        gogs.push("ada/r0", "other", &[("README", "hive")], "Go on").await?;
+        let delivery = gogs.delivered().await?.pop().context("no delivery")?;
+        server.stop().await?;
+
+        let store = Store::open(&server.data().join("beespace.redb"))?;
+        let mut pasts = Vec::new();
+        for (name, sha) in commits {
+            let name: RepositoryName = name.parse()?;
+            let repository = store.read()?.repository_by_name(&name)?.context("no repository")?;
+            pasts.push(Past { repository, sha });
+        }
+        let before = Instant::now();
+        history::write(&store, &pasts, builds).await?;
+        eprintln!("{builds} builds written in {:.0} s", before.elapsed().as_secs_f64());
+        let looked_at = pasts.first().context("no repository")?.repository.id;
+        let number = |number: u64| store.read()?.build_by_number(looked_at, number)?.context("no such build");
+        let last = number(LAST_PAGE_AFTER)?.id.to_string();
+        let step = StepId { build: number(NUMBER)?.id, stage: StageNumber(1), step: StepNumber(2), attempt: 1 };
+        write_log(&server, step).await?;
+        store.close().await;
+        server.start().await?;
+        Ok(Self { server, _gogs: gogs, last, delivery })
+    }
+
+    async fn start_again(&mut self) -> Result<Duration> {
+        self.server.stop().await?;
+        self.server.start().await
+    }
+
+    async fn ask(&self, path: &str) -> Result<Duration> {
+        let (client, path) = (self.server.admin()?, path.replace("{last}", &self.last));
+        let begin = Instant::now();
+        let answer = client.get(&path).await?;
+        ensure!(answer.status.is_success(), "{path}: {}", answer.status);
+        Ok(begin.elapsed())
+    }
+
+    /// Until it is answered, and until the new build is over.
+    async fn restart_build(&self) -> Result<(Duration, Duration)> {
+        let (client, list) = (self.server.admin()?, "/api/v1/repositories/ada/r0/builds");
+        let begin = Instant::now();
+        let answer = client.post(&format!("{list}/{NUMBER}/restart"), &Value::Null).await?;
+        let answered = begin.elapsed();
+        ensure!(answer.status.is_success(), "{}", answer.body);
+        let id = answer.json()?["id"].clone();
+        when("the end of the build", async || {
+            let builds = client.get(&format!("{list}?limit=5")).await?.json()?;
+            let is_over = |build: &Value| build["id"] == id && build["finished_at"].is_string();
+            Ok(builds.as_array().is_some_and(|builds| builds.iter().any(is_over)).then_some(()))
+        })
+        .await?;
+        Ok((answered, begin.elapsed()))
+    }
+
+    fn store_size(&self) -> Result<f64> {
+        Ok(std::fs::metadata(self.server.data().join("beespace.redb"))?.len() as f64 / f64::from(1 << 20))
+    }
+}
+
+async fn write_log(server: &Server, step: StepId) -> Result<()> {
+    let writer = LogStore::new(server.data().join("logs")).writer(step, Secrets::default(), 1 << 20).await?;
+    for line in 0..500 {
+        writer.say(now(), &format!("line {line} of what a step says")).await?;
+    }
+    writer.finish(now(), None).await?;
+    Ok(())
+}
