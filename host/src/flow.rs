@@ -28,9 +28,11 @@ use crate::{notify, prepare, run};
 /// The store's. A body that cannot be read is no error: the delivery ends as a dead letter with the reason.
 #[instrument(skip_all, fields(delivery = %id))]
 pub async fn settle_delivery(app: &App, id: DeliveryId) -> Result<(), Trouble> {
-    let read = app.store.read()?;
-    let delivery = read.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?;
-    let body = read.delivery_body(id)?.and_then(|body| verify::restore(body, delivery.sha256));
+    let (delivery, body) = {
+        let read = app.store.read()?;
+        (read.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?, read.delivery_body(id)?)
+    };
+    let body = body.and_then(|body| verify::restore(body, delivery.sha256));
     let happening = match body {
         Some(body) => gogs::parse(&delivery.event, &body).map_err(|malformed| malformed.reason),
         None => Err(Reason::new("damaged", "the stored body is not the one that was signed")),

@@ -8,6 +8,7 @@ use beespace::app::App;
 use beespace::clock::now;
 use beespace::config::Config;
 use beespace::server;
+use beespace::store::build::BuildFilter;
 use beespace::store::delivery::NewDelivery;
 use beespace::store::queue::{Place, Turn};
 use beespace::store::repository::Repository;
@@ -74,9 +75,9 @@ impl World {
 
     /// The cursor that leads to the last page of the repository's builds.
     fn last_page(&self) -> String {
-        let read = self.app.store.read().unwrap();
-        let build = read.build_by_number(RepositoryId(1), 51).unwrap().unwrap();
-        format!("{HERE}?limit=20&after={}", build.id)
+        let filter = BuildFilter { repository: Some(RepositoryId(1)), ..BuildFilter::default() };
+        let ids = self.app.store.read().unwrap().build_ids(filter, usize::MAX).unwrap();
+        format!("{HERE}?limit=20&after={}", ids[ids.len() - 21])
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use beespace::clock::now;
 use beespace::log::LogStore;
 use beespace::store::Store;
+use beespace::store::build::BuildFilter;
 use beespace::store::repository::Repositories as _;
 use beespace_core::ids::{RepositoryName, StageNumber, StepId, StepNumber};
 use beespace_core::mask::Secrets;
@@ -28,8 +29,8 @@ const BOUND: f64 = 1.5;
 const REPOSITORIES: usize = 10;
 /// The build that is looked at in the repository that is looked at.
 const NUMBER: u64 = 75;
-/// The one after which the last page begins.
-const LAST_PAGE_AFTER: u64 = 51;
+/// Builds on the last page of the repository's list.
+const LAST_PAGE: usize = 50;
 
 /// What is asked for; `{last}` is the cursor of the last page.
 const QUESTIONS: [(&str, &str); 18] = [
@@ -87,7 +88,7 @@ pub(crate) async fn measure(program: &Path, figures: &mut Figures) -> Result<()>
         pair.tell(what, figures);
     }
     let (mut answers, mut ends, mut hooks) = (Pair::default(), Pair::default(), Pair::default());
-    for _ in 0..9 {
+    for _ in 0..25 {
         for (world, answers, ends) in [(&few, &mut answers.few, &mut ends.few), (&many, &mut answers.many, &mut ends.many)] {
             let (answered, ended) = world.restart_build().await?;
             answers.push(answered);
@@ -146,9 +147,12 @@ impl World {
         history::write(&store, &pasts, builds).await?;
         eprintln!("{builds} builds written in {:.0} s", before.elapsed().as_secs_f64());
         let looked_at = pasts.first().context("no repository")?.repository.id;
-        let number = |number: u64| store.read()?.build_by_number(looked_at, number)?.context("no such build");
-        let last = number(LAST_PAGE_AFTER)?.id.to_string();
-        let step = StepId { build: number(NUMBER)?.id, stage: StageNumber(1), step: StepNumber(2), attempt: 1 };
+        let read = store.read()?;
+        let ids = read.build_ids(BuildFilter { repository: Some(looked_at), ..BuildFilter::default() }, usize::MAX)?;
+        let last = ids.iter().rev().nth(LAST_PAGE).context("too few builds")?.to_string();
+        let build = read.build_by_number(looked_at, NUMBER)?.context("no such build")?.id;
+        drop(read);
+        let step = StepId { build, stage: StageNumber(1), step: StepNumber(2), attempt: 1 };
         write_log(&server, step).await?;
         store.close().await;
         server.start().await?;

@@ -13,6 +13,7 @@ use crate::clock::now;
 use crate::disk;
 use crate::front::Front;
 use crate::notify;
+use crate::store::StoreError;
 use crate::store::outbox::{Held, Notices as _};
 use crate::store::repository::Repository;
 use crate::web::html::ago;
@@ -43,14 +44,11 @@ impl Finding {
 /// Look at everything that must be right for a push to become a build
 #[utoipa::path(get, path = "/api/v1/doctor", tag = "doctor", responses((status = OK, body = Vec<Finding>)))]
 pub(super) async fn examine(State(front): State<Arc<Front>>) -> Result<Json<Vec<Finding>>, Problem> {
-    let read = front.store.read()?;
-    let enabled: Vec<Repository> = read.repositories()?.into_iter().filter(|repository| repository.hook.is_some()).collect();
-    let last = read.deliveries(None, None, 1)?.first().map(|delivery| ago(delivery.received_at, now()));
+    let Known { enabled, last, held } = known(&front)?;
     let mut findings = vec![gogs(&front).await];
     findings.extend(engine(&front).await);
     findings.push(disk(&front));
     findings.extend(front.plugins.iter().map(plugin));
-    let held = read.held_bindings()?;
     findings.extend(held.iter().filter(|(binding, _)| front.notifiers.contains(binding)).map(notifier));
     for repository in &enabled {
         findings.push(rights(&front, repository).await);
@@ -58,6 +56,21 @@ pub(super) async fn examine(State(front): State<Arc<Front>>) -> Result<Json<Vec<
     }
     findings.push(deliveries(&front, last, enabled.len()));
     Ok(Json(findings))
+}
+
+/// What the store tells.
+struct Known {
+    enabled: Vec<Repository>,
+    /// How long ago Gogs was heard of.
+    last: Option<String>,
+    held: Vec<(String, Held)>,
+}
+
+fn known(front: &Front) -> Result<Known, StoreError> {
+    let read = front.store.read()?;
+    let enabled = read.repositories()?.into_iter().filter(|repository| repository.hook.is_some()).collect();
+    let last = read.deliveries(None, None, 1)?.first().map(|delivery| ago(delivery.received_at, now()));
+    Ok(Known { enabled, last, held: read.held_bindings()? })
 }
 
 async fn gogs(front: &Front) -> Finding {

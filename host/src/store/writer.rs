@@ -10,6 +10,7 @@ use arc_swap::ArcSwapOption;
 use beespace_core::run_event::RunEvent;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 
+use super::file::SharedThreads;
 use super::tables::PROBE;
 use super::transaction::{RowsRead, Write, unavailable};
 use super::{Health, Queue, StoreError};
@@ -54,11 +55,13 @@ impl std::fmt::Debug for Writer {
 }
 
 pub(super) fn open_database(path: &Path) -> Result<redb::Database, StoreError> {
-    redb::Database::builder()
-        .set_concurrency_mode(redb::ConcurrencyMode::SingleWriter)
-        .set_cache_size(CACHE_BYTES)
-        .create(path)
-        .map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))
+    let create = |file| {
+        redb::Database::builder()
+            .set_concurrency_mode(redb::ConcurrencyMode::SingleWriter)
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(file)
+    };
+    SharedThreads::open(path).and_then(create).map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))
 }
 
 /// What the thread works with.

@@ -79,12 +79,13 @@ pub(super) async fn show(
     Extension(layout): Extension<Layout>,
     Path((owner, name, number)): Path<(String, String, String)>,
 ) -> Result<Response, Problem> {
-    let read = front.store.read()?;
-    let build = find(&read, &owner, &name, &number)?;
-    let stages = read.stages(build.id)?;
-    let decisions = read.decisions(build.id)?;
-    let restarts = build.restarts.map_or(Ok(None), |id| read.build(id))?;
-    drop(read);
+    let (build, stages, decisions, restarts) = {
+        let read = front.store.read()?;
+        let build = find(&read, &owner, &name, &number)?;
+        let restarts = build.restarts.map_or(Ok(None), |id| read.build(id))?;
+        let (stages, decisions) = (read.stages(build.id)?, read.decisions(build.id)?);
+        (build, stages, decisions, restarts)
+    };
     let mut page = BuildPage::new(layout, &build, &stages, &decisions, front.now());
     page.restarts = restarts.map(|old| (row::href(&old), row::place(&old)));
     page.add_excerpt(&front, &build, &stages).await?;

@@ -82,11 +82,12 @@ pub(super) async fn show(
     Path((owner, name, number, stage, step)): Path<(String, String, String, u16, u16)>,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Problem> {
-    let read = front.store.read()?;
-    let found = build::find(&read, &owner, &name, &number)?;
-    let stage_id = StageId { build: found.id, stage: StageNumber(stage) };
-    let stage = read.stage(stage_id)?.ok_or_else(|| Problem::not_found("stage"))?;
-    drop(read);
+    let (found, stage) = {
+        let read = front.store.read()?;
+        let found = build::find(&read, &owner, &name, &number)?;
+        let stage_id = StageId { build: found.id, stage: StageNumber(stage) };
+        (found, read.stage(stage_id)?.ok_or_else(|| Problem::not_found("stage"))?)
+    };
     let step = stage.steps.iter().find(|other| other.number == StepNumber(step)).ok_or_else(|| Problem::not_found("step"))?;
     let id = StepId { build: found.id, stage: stage.number, step: step.number, attempt: step.attempt };
     let log = LogView::new(&front, id, step.status, query.from).await?;
