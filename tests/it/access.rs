@@ -190,6 +190,16 @@ async fn what_the_store_keeps_of_a_session_lets_nobody_in() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cookie_that_somebody_planted_never_becomes_a_session() {
+    let (_gogs, beespace) = world("").await;
+    let planted = beespace.anonymous().with_cookie("beespace=chosen-by-somebody-else");
+    let signed_in = planted.signed_in(&beespace.admin_token().unwrap()).await.unwrap();
+    assert_ne!(signed_in.cookie(), planted.cookie());
+    assert_eq!(signed_in.get("/api/v1/doctor").await.unwrap().status, StatusCode::OK);
+    assert_eq!(planted.get("/api/v1/doctor").await.unwrap().status, StatusCode::UNAUTHORIZED);
+}
+
 /// What `.route("PATH", get(..).post(..))` in a source file registers.
 fn registered(source: &str) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src").join(source)).unwrap();

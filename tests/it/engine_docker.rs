@@ -182,6 +182,16 @@ async fn a_stage_has_a_network_of_its_own() {
     let (ours, theirs) = tokio::join!(address(&bench), address(&other));
     let network = |address: &str| address.rsplit_once('.').map(|(network, _)| network.to_owned());
     assert!(network(&ours).is_some() && network(&ours) != network(&theirs), "{ours} {theirs}");
+    let address = theirs.trim().split('/').next().unwrap().to_owned();
+    let mut guarded = other.launch(5, other.shell("echo only for us | nc -l -p 8081"));
+    guarded.timeout = Some(LONG);
+    let reach = format!("for try in 1 2 3; do nc -w 1 {address} 8081 </dev/null || true; done");
+    let intrude = async {
+        let stolen = bench.shell_says(5, &reach).await;
+        (stolen, other.shell_says(6, &client.replace("8080", "8081")).await)
+    };
+    let (_, heard) = tokio::join!(other.run(guarded), intrude);
+    assert_eq!(heard, (String::new(), "only for us\n".to_owned()));
     let mut alone = bench.shell("ls /sys/class/net");
     alone.network = Network::None;
     let (exit, output) = bench.run(bench.launch(4, alone)).await;

@@ -9,6 +9,7 @@ use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::docker;
 use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::process::{NO_ENV, Process};
 use serde_json::{Value, json};
 
 const REPO: &str = "ada/hive";
@@ -75,6 +76,60 @@ impl World {
     pub(crate) async fn is_clean(&self) {
         is_clean(&self.beespace).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_output_fills_neither_the_log_nor_memory() {
+    let image = docker::image().await.unwrap();
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let settings = "[engine]\nkind = \"docker\"\n[limits]\nlog_bytes = \"1MiB\"\n";
+    let program = env!("CARGO_BIN_EXE_beespace-under-test");
+    let server = Process::start(program, &gogs, settings, NO_ENV).await.unwrap();
+    server.enable(REPO).await.unwrap();
+    let before = server.resident().unwrap();
+    let step = json!({ "name": "flood", "image": image, "run": "yes 'a comb of cells' | head -c 67108864" });
+    gogs.push(REPO, "main", &[(".beespace.yml", &json!({ "steps": [step] }).to_string())], "Flood the hive").await.unwrap();
+    let admin = server.admin().unwrap();
+    let path = format!("/api/v1/repositories/{REPO}/builds/1");
+    let over = |build: Value| Some(build).filter(|build| build["finished_at"].is_string());
+    let build = server.when("the build", async || Ok(over(admin.get(&path).await?.json()?))).await.unwrap();
+    assert_eq!(build["status"], "success", "{build:#}");
+    let log = admin.get(&format!("{path}/stages/1/steps/1/log")).await.unwrap().body;
+    assert!(
+        (1 << 20..2 << 20).contains(&log.len()) && log.contains("the limit of 1048576 bytes"),
+        "{} bytes are kept",
+        log.len()
+    );
+    let grown = server.resident().unwrap().saturating_sub(before);
+    assert!(grown < 32 << 20, "memory grew by {grown} bytes over a flood of 64 MiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_container_leaves_in_git_is_run_by_nobody() {
+    let world = World::new("").await;
+    let plant = "mkdir -p .git/hooks; printf '#!/bin/sh\\ntouch /tmp/owned\\n' > .git/hooks/post-checkout; chmod +x .git/hooks/post-checkout; \
+                 printf '[core]\\n\\tfsmonitor = touch /tmp/owned\\n\\thooksPath = /workspace\\n' >> .git/config; ls .git/hooks";
+    let first = world.build(json!({ "steps": [{ "name": "plant", "run": plant }] })).await;
+    assert_eq!((first.status, world.log(&first, "plant").await), (Status::Success, vec!["post-checkout".to_owned()]));
+    // Neither the mirror nor the next workspace has any of it.
+    let look = "ls .git/hooks 2>/dev/null || true; grep -c -e fsmonitor -e hooksPath .git/config || true; ls /tmp/owned 2>/dev/null || true";
+    world.push(json!({ "name": "again", "steps": [{ "name": "look", "run": look }] })).await;
+    let second = world.beespace.finished(REPO, 2).await.unwrap();
+    assert_eq!((second.status, world.log(&second, "look").await), (Status::Success, vec!["0".to_owned()]));
+    let mirrors = world.beespace.app.config.data.dir.join("mirrors");
+    for entry in walkdir(&mirrors) {
+        let text = std::fs::read(&entry).unwrap_or_default();
+        assert!(!text.windows(9).any(|bytes| bytes == b"fsmonitor"), "{}", entry.display());
+        assert!(!entry.ends_with("hooks/post-checkout"), "{}", entry.display());
+    }
+    assert!(!std::path::Path::new("/tmp/owned").exists());
+}
+
+/// Every file below a folder.
+fn walkdir(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walkdir(&path) } else { vec![path] }).collect()
 }
 
 async fn running(beespace: &Beespace, step: &str) -> Build {

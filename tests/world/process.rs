@@ -132,6 +132,16 @@ impl Process {
         Ok(self.child.id().context("it has ended")?.try_into()?)
     }
 
+    /// Bytes of memory that it holds.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn resident(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()?))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no line of memory")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
     /// Its data directory.
     #[must_use]
     pub fn data(&self) -> PathBuf {
