@@ -24,6 +24,7 @@ pub mod plugins;
 pub mod prepare;
 pub mod readmit;
 pub mod resolve;
+pub mod retention;
 pub mod run;
 pub mod seal;
 pub mod server;

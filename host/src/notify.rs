@@ -10,7 +10,8 @@ use crate::address;
 use crate::app::App;
 use crate::clock::now;
 use crate::plugins;
-use crate::store::outbox::{Held, Notices as _, Thread};
+use crate::store::held::Held;
+use crate::store::outbox::{Notices as _, Thread};
 use crate::store::{Queue, StoreError};
 use crate::worker::Trouble;
 

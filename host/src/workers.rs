@@ -18,7 +18,7 @@ use crate::store::build::stage_id_of_key;
 use crate::store::delivery::Settlement;
 use crate::store::outbox::Thread;
 use crate::worker::{Duties, Trouble, Worker};
-use crate::{flow, notify, run};
+use crate::{flow, notify, retention, run};
 
 /// Builds prepared at once: mostly waiting for Gogs and git.
 const PREPARED_AT_ONCE: usize = 8;
@@ -41,6 +41,7 @@ pub fn start(app: &Arc<App>) -> JoinSet<()> {
     }
     workers.spawn(measure(Arc::clone(app)));
     workers.spawn(keep_engine_clean(Arc::clone(app)));
+    workers.spawn(retention::serve(Arc::clone(app)));
     workers
 }
 

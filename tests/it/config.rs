@@ -1,5 +1,7 @@
 //! `beespace.toml`, the environment, and what is said when something is wrong.
 
+use std::time::Duration;
+
 use beespace::config::{AddressClass, Config, EngineKind, Origin, PluginSource};
 use beespace_core::policy::{Mode, Point};
 use secrecy::ExposeSecret as _;
@@ -23,6 +25,7 @@ fn a_small_file_is_enough() {
     assert_eq!(config.engine.kind, EngineKind::Docker);
     assert_eq!(config.engine.capacity.get(), 2);
     assert_eq!(config.limits.log_bytes, 1 << 30);
+    assert_eq!(config.retention.builds, None, "nothing is removed that nobody asked to remove");
 }
 
 #[test]
@@ -47,6 +50,8 @@ step_memory = "512MiB"
 step_pids = 64
 log_bytes = "1MiB"
 free_disk = "2GB"
+[retention]
+builds = "90d"
 [[policy]]
 name = "images"
 plugin = "policy-images"
@@ -70,6 +75,7 @@ grants = { kv = true }
 "#;
     let config = Config::read(text, Some("/etc/beespace/beespace.toml".into()), env(&[])).unwrap().config;
     let [policy] = &*config.policies else { panic!("one policy") };
+    assert_eq!(config.retention.builds, Some(Duration::from_secs(90 * 86_400)));
     assert_eq!(policy.mode, Mode::Warn);
     assert_eq!(policy.plugin.settings.to_string(), r#"{"depth":3,"registries":["registry.example"]}"#);
     assert_eq!(policy.mutate[&Point::StepAdmit], ["/containers/*/image"]);

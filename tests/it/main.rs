@@ -39,6 +39,7 @@ mod plugins_say;
 mod plugins_webhook;
 mod policy_previous;
 mod practice;
+mod retention;
 mod scale;
 mod seal;
 mod source;

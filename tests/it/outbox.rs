@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beespace::store::build::Notifiers;
+use beespace::store::held::HeldBindings as _;
 use beespace::store::outbox::{Notices as _, Thread};
 use beespace::store::queue::{MAX_ATTEMPTS, Taken};
 use beespace::store::{Queue, Store};

@@ -28,8 +28,8 @@ const MANY: u64 = 1_000;
 const HERE: &str = "/api/v1/repositories/ada/r0/builds";
 
 /// A server without workers: nobody but who asks reads anything.
-struct World {
-    app: Arc<App>,
+pub struct World {
+    pub app: Arc<App>,
     client: Client,
     /// Rows that were read before it was ready.
     start: u64,
@@ -37,7 +37,7 @@ struct World {
 }
 
 impl World {
-    async fn with(builds: u64) -> Self {
+    pub async fn with(builds: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
         let mut pasts = Vec::new();
@@ -95,7 +95,7 @@ fn repository(number: u64) -> Repository {
     }
 }
 
-fn delivery() -> NewDelivery {
+pub fn delivery() -> NewDelivery {
     NewDelivery {
         id: DeliveryId(uuid::Uuid::now_v7()),
         repository: RepositoryId(1),

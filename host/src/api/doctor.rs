@@ -14,7 +14,7 @@ use crate::disk;
 use crate::front::Front;
 use crate::notify;
 use crate::store::StoreError;
-use crate::store::outbox::{Held, Notices as _};
+use crate::store::held::{Held, HeldBindings as _};
 use crate::store::repository::Repository;
 use crate::web::html::ago;
 

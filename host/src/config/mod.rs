@@ -10,6 +10,7 @@ mod engine;
 mod gogs;
 mod limits;
 mod reader;
+mod retention;
 mod server;
 mod value;
 
@@ -23,6 +24,7 @@ pub use engine::{EngineConfig, EngineKind};
 pub use gogs::GogsConfig;
 pub use limits::LimitsConfig;
 pub use reader::{Entry, Origin};
+pub use retention::RetentionConfig;
 pub use server::ServerConfig;
 
 use reader::Reader;
@@ -38,6 +40,7 @@ pub struct Config {
     pub gogs: GogsConfig,
     pub engine: EngineConfig,
     pub limits: LimitsConfig,
+    pub retention: RetentionConfig,
     /// In the order of the file, which is the order in which they are asked.
     pub policies: Vec<PolicyBinding>,
     pub steps: Vec<PluginBinding>,
@@ -83,6 +86,7 @@ impl Config {
         let gogs = GogsConfig::read(&mut reader.section("gogs"));
         let engine = EngineConfig::read(&mut reader.section("engine"));
         let limits = LimitsConfig::read(&mut reader.section("limits"));
+        let retention = RetentionConfig::read(&mut reader.section("retention"));
         let policies = reader.list("policy", PolicyBinding::read);
         let steps = reader.list("step", PluginBinding::read);
         let notifiers = reader.list("notifier", NotifierBinding::read);
@@ -97,7 +101,7 @@ impl Config {
         let entries = reader.finish()?;
         // A section that could not be read has told why, so that `finish` has already returned.
         let (Some(server), Some(gogs)) = (server, gogs) else { return Err(Vec::new()) };
-        let config = Self { server, data, gogs, engine, limits, policies, steps, notifiers };
+        let config = Self { server, data, gogs, engine, limits, retention, policies, steps, notifiers };
         Ok(Loaded { config, path, entries })
     }
 }

@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use beespace_core::ids::StepId;
+use beespace_core::ids::{BuildId, StepId};
 use beespace_core::mask::Secrets;
 use tokio::sync::watch;
 
@@ -45,7 +45,7 @@ pub enum LogError {
     /// The disk refused.
     #[error("the log {path} cannot be {action}: {source}")]
     Io {
-        /// `read`, `written`, `opened`.
+        /// `read`, `written`, `opened`, `removed`.
         action: &'static str,
         path: PathBuf,
         source: std::io::Error,
@@ -123,6 +123,19 @@ impl LogStore {
     #[must_use]
     pub fn reader(&self, step: StepId) -> LogReader {
         LogReader::new(self.path(step), self.feed(step))
+    }
+
+    /// Removes all logs of a build that is over. Where there are none, nothing is to be done.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn remove(&self, build: BuildId) -> Result<(), LogError> {
+        let path = self.dir.join(build.to_string());
+        blocking(move || match std::fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(LogError::Io { action: "removed", path, source }),
+            _ => Ok(()),
+        })
+        .await
     }
 
     fn path(&self, step: StepId) -> PathBuf {

@@ -199,11 +199,21 @@ impl Write<'_> {
         self.enqueue(Queue::Prepare, build.id.0.as_bytes(), Turn::of_repository(build.event.repository.id), build.created_at)
     }
 
-    fn forget_build(&self, build: &Build, reason: &Reason) -> Result<(), StoreError> {
-        let repository = build.event.repository.id;
-        self.remove(BUILD, build_key(build.id).as_slice())?;
+    /// The row leaves with its places in all lists.
+    pub(super) fn remove_build(&self, build: &Build) -> Result<(), StoreError> {
+        let repository = Key::new().u64(build.event.repository.id.0);
+        if let Some(number) = build.number {
+            self.remove(BUILD_NUMBER, repository.clone().u64(number).as_slice())?;
+        }
         self.leave_lists(build)?;
-        self.remove(BUILD_OF_REPOSITORY, Key::new().u64(repository.0).id(build.id.0).as_slice())?;
+        self.remove(BUILD_OF_REPOSITORY, repository.id(build.id.0).as_slice())?;
+        self.remove(BUILD, build_key(build.id).as_slice()).map(drop)
+    }
+
+    /// It was never one: its delivery says why.
+    fn ignore_build(&self, build: &Build, reason: &Reason) -> Result<(), StoreError> {
+        let repository = build.event.repository.id;
+        self.remove_build(build)?;
         if let Some(mut delivery) = build.delivery.map_or(Ok(None), |id| self.delivery(id))? {
             delivery.fate = Fate::Ignored(reason.clone());
             self.put(DELIVERY, "delivery", delivery.id.0.as_bytes(), &delivery)?;
@@ -228,7 +238,7 @@ impl Write<'_> {
             Prepared::Stages { build, stages, decisions } => (build, stages.as_slice(), decisions.as_slice()),
             Prepared::Over { build, decisions } => (build, [].as_slice(), decisions.as_slice()),
             Prepared::Ignored(reason) => {
-                self.forget_build(&current, reason)?;
+                self.ignore_build(&current, reason)?;
                 return self.dequeue(Queue::Prepare, id.0.as_bytes());
             }
         };

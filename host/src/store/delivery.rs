@@ -166,13 +166,24 @@ impl Write<'_> {
         Ok(Accepted::New(delivery.id))
     }
 
-    fn first_of(&self, delivery: &Delivery) -> Result<Option<Delivery>, StoreError> {
+    /// The first delivery that told of the same, and its row while that is kept.
+    fn first_of(&self, delivery: &Delivery) -> Result<Option<(DeliveryId, Option<Delivery>)>, StoreError> {
         for seen in seen_keys(delivery) {
-            if let Some(id) = self.bytes(DELIVERY_SEEN, seen.as_slice())?.and_then(|bytes| last_id(&bytes)) {
-                return self.delivery(DeliveryId(id));
+            if let Some(id) = self.bytes(DELIVERY_SEEN, seen.as_slice())?.and_then(|bytes| last_id(&bytes)).map(DeliveryId) {
+                return Ok(Some((id, self.delivery(id)?)));
             }
         }
         Ok(None)
+    }
+
+    /// The same that comes again is new.
+    pub(super) fn forget_that_it_came(&self, delivery: &Delivery) -> Result<(), StoreError> {
+        for seen in seen_keys(delivery) {
+            if self.bytes(DELIVERY_SEEN, seen.as_slice())?.is_some_and(|id| id == delivery.id.0.as_bytes()) {
+                self.remove(DELIVERY_SEEN, seen.as_slice())?;
+            }
+        }
+        Ok(())
     }
 
     fn settle(&self, mut delivery: Delivery, settlement: &Settlement, now: Timestamp) -> Result<(), StoreError> {
@@ -236,17 +247,18 @@ impl Store {
         };
         self.write(move |write| match write.first_of(&delivery)? {
             None => write.add_delivery(&delivery, &new.body),
-            Some(first) if matches!(first.fate, Fate::Dead(_)) => {
+            Some((id, None)) => Ok(Accepted::Duplicate(id)),
+            Some((_, Some(first))) if matches!(first.fate, Fate::Dead(_)) => {
                 write.put_delivery(&Delivery { fate: Fate::Waiting, ..first.clone() })?;
                 let turn = Turn::of_repository(first.repository);
                 write.enqueue(Queue::Delivery, first.id.0.as_bytes(), turn, delivery.received_at)?;
                 Ok(Accepted::Duplicate(first.id))
             }
-            Some(first) if may_be_another(&first, &delivery) => {
+            Some((_, Some(first))) if may_be_another(&first, &delivery) => {
                 write.put_delivery(&Delivery { repeats: first.repeats.saturating_add(1), ..first })?;
                 write.add_delivery(&Delivery { is_repeat: true, ..delivery.clone() }, &new.body)
             }
-            Some(first) => Ok(Accepted::Duplicate(first.id)),
+            Some((id, Some(_))) => Ok(Accepted::Duplicate(id)),
         })
         .await
     }

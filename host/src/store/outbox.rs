@@ -2,8 +2,7 @@
 //!
 //! A thread is what one binding says of one build. Its notices stand in line ([`NOTICE_OF_THREAD`]); what waits in the queue is the
 //! thread, for the first of its line. The transaction that settles a notice takes it out of the line and lets the next one step
-//! forward. A binding that is misconfigured is **held**: what it has to say keeps its place, outside the queue, until a start or a
-//! person lets it go again.
+//! forward. What a binding that is [`held`](super::held) has to say keeps its place, outside the queue.
 
 use beespace_core::build::{Build, Stage};
 use beespace_core::digest::Digest;
@@ -11,13 +10,13 @@ use beespace_core::ids::NoticeId;
 use beespace_core::notice::{self, Attempt, Notice, NoticeKind, NoticeState, Receipt};
 use beespace_core::run_event::RunEvent;
 use beespace_core::time::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::build::Notifiers;
+use super::held::{HeldBindings as _, suspend};
 use super::queue::Turn;
-use super::tables::{BINDING_HELD, Key, NOTICE, NOTICE_OF_STATE, NOTICE_OF_THREAD, NOTICE_SEQUENCE, RECEIPT, last_id};
+use super::tables::{Key, NOTICE, NOTICE_OF_BUILD, NOTICE_OF_STATE, NOTICE_OF_THREAD, NOTICE_SEQUENCE, RECEIPT, last_id};
 use super::transaction::{Order, Read, Rows, Write};
-use super::{Queue, Store, StoreError, row};
+use super::{Queue, Store, StoreError};
 
 /// Notices that go one at a time, in order: one binding's word on one build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,13 +47,6 @@ impl Thread {
     }
 }
 
-/// Why nothing goes through a binding, and since when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    pub why: String,
-    pub since: Timestamp,
-}
-
 fn thread_key(binding: &str, thread: &str) -> Key {
     Key::new().text(binding).text(thread)
 }
@@ -67,8 +59,8 @@ fn state_key(state: NoticeState) -> Key {
     Key::new().text(state.as_str())
 }
 
-fn binding_key(binding: &str) -> Key {
-    Key::new().text(binding)
+fn build_notice_key(notice: &Notice) -> Key {
+    Key::new().id(notice.build.0).id(notice.id.0)
 }
 
 /// What both kinds of transaction can tell of notices.
@@ -95,35 +87,13 @@ pub trait Notices: Rows + Sized {
         let first = in_line(self, &thread_key(&thread.binding, &thread.name), 1)?;
         first.first().map_or(Ok(None), |id| self.notice(*id))
     }
-
-    /// Why nothing goes through a binding; none: it is free.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the store cannot be read.
-    fn held(&self, binding: &str) -> Result<Option<Held>, StoreError> {
-        self.row(BINDING_HELD, "binding_held", binding_key(binding).as_slice())
-    }
-
-    /// Every binding that is held.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the store cannot be read.
-    fn held_bindings(&self) -> Result<Vec<(String, Held)>, StoreError> {
-        let mut held = Vec::new();
-        self.walk(BINDING_HELD, &[], None, Order::OldestFirst, &mut |key, value| {
-            let name = String::from_utf8_lossy(key.strip_suffix(&[0]).unwrap_or(key)).into_owned();
-            held.push((name, row::decode("binding_held", value)?));
-            Ok(true)
-        })?;
-        Ok(held)
-    }
 }
 
 impl Notices for Read {}
 impl Notices for Write<'_> {}
 
 /// Notices that stand in line under `prefix`, by thread and place.
-fn in_line(rows: &impl Rows, prefix: &Key, limit: usize) -> Result<Vec<NoticeId>, StoreError> {
+pub(super) fn in_line(rows: &impl Rows, prefix: &Key, limit: usize) -> Result<Vec<NoticeId>, StoreError> {
     let mut ids = Vec::new();
     rows.walk(NOTICE_OF_THREAD, prefix.as_slice(), None, Order::OldestFirst, &mut |_, id| {
         ids.extend(last_id(id).map(NoticeId));
@@ -206,13 +176,26 @@ impl Write<'_> {
         Ok(next)
     }
 
-    fn put_notice(&self, notice: &Notice) -> Result<(), StoreError> {
+    pub(super) fn put_notice(&self, notice: &Notice) -> Result<(), StoreError> {
         if let Some(old) = self.notice(notice.id)? {
             self.remove(NOTICE_OF_STATE, state_key(old.state).id(old.id.0).as_slice())?;
         }
         self.put_bytes(NOTICE_OF_STATE, state_key(notice.state).id(notice.id.0).as_slice(), &[])?;
+        self.put_bytes(NOTICE_OF_BUILD, build_notice_key(notice).as_slice(), &[])?;
         self.announce(RunEvent::NoticeChanged { notice: notice.id, state: notice.state });
         self.put(NOTICE, "notice", notice.id.0.as_bytes(), notice)
+    }
+
+    /// It leaves with its place in line, and the thread with the last of its notices.
+    pub(super) fn remove_notice(&self, notice: &Notice) -> Result<(), StoreError> {
+        let thread = Thread::of(notice).key();
+        self.remove(NOTICE, notice.id.0.as_bytes())?;
+        self.remove(NOTICE_OF_STATE, state_key(notice.state).id(notice.id.0).as_slice())?;
+        self.remove(NOTICE_OF_BUILD, build_notice_key(notice).as_slice())?;
+        self.remove(NOTICE_OF_THREAD, place_key(notice).as_slice())?;
+        self.dequeue(Queue::Notice, &thread)?;
+        self.remove(RECEIPT, &thread)?;
+        self.remove(NOTICE_SEQUENCE, &thread).map(drop)
     }
 
     fn stand_in_line(&self, notice: &Notice) -> Result<(), StoreError> {
@@ -220,7 +203,7 @@ impl Write<'_> {
     }
 
     /// Queues the thread for the first of its line, or takes it out of the queue where nobody may go.
-    fn step_forward(&self, thread: &Thread) -> Result<(), StoreError> {
+    pub(super) fn step_forward(&self, thread: &Thread) -> Result<(), StoreError> {
         match self.first_of_thread(thread)?.filter(|first| first.state == NoticeState::Pending) {
             Some(first) => self.enqueue(Queue::Notice, &thread.key(), Turn::of_binding(&thread.binding), first.next_attempt_at),
             None => self.dequeue(Queue::Notice, &thread.key()),
@@ -250,50 +233,6 @@ impl Write<'_> {
         }
         Ok(notice)
     }
-
-    /// Nothing goes through the binding of `notice` from now on, for the reason that it met.
-    fn hold(&self, notice: &Notice, now: Timestamp) -> Result<(), StoreError> {
-        let key = binding_key(&notice.binding);
-        let held = match self.held(&notice.binding)? {
-            Some(held) => held,
-            None => Held { why: notice.last_error.clone().unwrap_or_default(), since: now },
-        };
-        self.put(BINDING_HELD, "binding_held", key.as_slice(), &held)?;
-        for mut waiting in self.waiting_of_binding(&notice.binding)? {
-            if waiting.state == NoticeState::Pending {
-                suspend(&mut waiting, &held.why);
-                self.put_notice(&waiting)?;
-            }
-            self.dequeue(Queue::Notice, &Thread::of(&waiting).key())?;
-        }
-        Ok(())
-    }
-
-    /// Lets a held binding go again: what stands in its lines begins anew, in order.
-    fn release(&self, binding: &str, now: Timestamp) -> Result<(), StoreError> {
-        if !self.remove(BINDING_HELD, binding_key(binding).as_slice())? {
-            return Ok(());
-        }
-        for mut waiting in self.waiting_of_binding(binding)? {
-            if waiting.state == NoticeState::Suspended {
-                waiting.start_over(now);
-                self.put_notice(&waiting)?;
-            }
-            self.step_forward(&Thread::of(&waiting))?;
-        }
-        Ok(())
-    }
-
-    fn waiting_of_binding(&self, binding: &str) -> Result<Vec<Notice>, StoreError> {
-        let ids = in_line(self, &binding_key(binding), usize::MAX)?;
-        ids.into_iter().filter_map(|id| self.notice(id).transpose()).collect()
-    }
-}
-
-/// Keeps a notice back because of its binding.
-fn suspend(notice: &mut Notice, why: &str) {
-    notice.state = NoticeState::Suspended;
-    notice.last_error = Some(format!("its notifier is suspended: {why}"));
 }
 
 impl Store {
@@ -369,18 +308,6 @@ impl Store {
             write.release(&notice.binding, now)?;
             write.step_forward(&Thread::of(&notice))?;
             Ok(notice)
-        })
-        .await
-    }
-
-    /// Lets every held binding go again.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the store cannot be written.
-    pub async fn release_bindings(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.write(move |write| {
-            let held = write.held_bindings()?;
-            held.into_iter().try_for_each(|(binding, _)| write.release(&binding, now))
         })
         .await
     }

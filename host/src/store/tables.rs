@@ -52,6 +52,8 @@ tables! {
     DECISION_OF_BUILD = "decision_of_build",
     /// notice id → row.
     NOTICE = "notice",
+    /// build id, notice id.
+    NOTICE_OF_BUILD = "notice_of_build",
     /// state, notice id.
     NOTICE_OF_STATE = "notice_of_state",
     /// binding, thread, sequence → notice id: those that are not settled, in line.

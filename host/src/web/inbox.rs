@@ -20,7 +20,7 @@ use crate::front::Front;
 use crate::notify;
 use crate::store::build::Builds as _;
 use crate::store::delivery::{Delivery, Fate};
-use crate::store::outbox::{Held, Notices as _};
+use crate::store::held::{Held, HeldBindings as _};
 use crate::store::repository::Repositories as _;
 use crate::store::{Read, StoreError};
 

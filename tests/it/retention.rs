@@ -1,0 +1,120 @@
+//! Builds that have been kept long enough, and what is left of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use beespace::clock::now;
+use beespace::retention;
+use beespace::store::Store;
+use beespace::store::build::{BuildFilter, Builds as _};
+use beespace::store::delivery::{Accepted, Deliveries as _, NewDelivery, Settlement};
+use beespace::store::tables;
+use beespace::store::transaction::Rows as _;
+use beespace_core::build::Build;
+use beespace_core::ids::{BuildId, RepositoryId, StageNumber, StepId, StepNumber};
+use beespace_core::intake::LastSeenRef;
+use beespace_core::mask::Secrets;
+use beespace_core::outcome::Reason;
+use beespace_core::time::Timestamp;
+use redb::TableHandle as _;
+
+use crate::scale::{World, delivery};
+
+/// Everything there is now is older.
+fn tomorrow() -> Timestamp {
+    now() + Duration::from_secs(86_400)
+}
+
+/// How many rows each table has.
+fn rows(store: &Store) -> BTreeMap<String, u64> {
+    let read = store.read().unwrap();
+    tables::ALL.iter().map(|table| (table.name().to_owned(), read.count(*table).unwrap())).collect()
+}
+
+fn builds(store: &Store) -> Vec<Build> {
+    store.read().unwrap().builds(BuildFilter::default(), usize::MAX).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_been_kept_long_enough_leaves_nothing_but_what_its_delivery_is_known_by() {
+    let (world, small) = tokio::join!(World::with(120), World::with(2));
+    let store = &world.app.store;
+    let oldest = builds(store).pop().unwrap().id;
+    let step = StepId { build: oldest, stage: StageNumber(1), step: StepNumber(1), attempt: 1 };
+    let log = world.app.logs.writer(step, Secrets::default(), 1_000).await.unwrap();
+    log.say(now(), "a line").await.unwrap();
+    log.finish(now(), None).await.unwrap();
+    let folder = world.app.config.data.dir.join("logs").join(oldest.to_string());
+    assert!(folder.exists());
+    let (first, body) = {
+        let read = store.read().unwrap();
+        let first = read.deliveries(None, None, usize::MAX).unwrap().pop().unwrap();
+        let body = read.delivery_body(first.id).unwrap().unwrap();
+        (first, body)
+    };
+
+    assert_eq!(retention::pass(&world.app, Timestamp(0)).await.unwrap(), (0, 0), "nothing is as old as that");
+    assert_eq!(rows(store)["build"], 120);
+    assert_eq!(retention::pass(&world.app, tomorrow()).await.unwrap(), (118, 118));
+
+    let (mut left, mut of_small) = (rows(store), rows(&small.app.store));
+    assert_eq!((left.remove("delivery_seen"), of_small.remove("delivery_seen")), (Some(240), Some(4)));
+    assert_eq!(left, of_small, "all that is left is that of a store with two builds");
+    let read = store.read().unwrap();
+    for build in builds(store) {
+        let last = read.last_run(build.event.repository.id, "main").unwrap();
+        assert_eq!(last, Some(build.id), "policies are told of the last run of a branch");
+    }
+    assert!(!folder.exists(), "its log is gone");
+    drop(read);
+
+    let again = NewDelivery { repository: first.repository, forge_id: "other".to_owned(), body, ..delivery() };
+    assert_eq!(store.accept_delivery(again).await.unwrap(), Accepted::Duplicate(first.id), "what was built is not built again");
+    assert_eq!(retention::pass(&world.app, tomorrow()).await.unwrap(), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_run_of_a_branch_that_is_gone_leaves_too() {
+    let world = World::with(4).await;
+    let store = &world.app.store;
+    store.write(|write| write.record_ref(RepositoryId(1), "refs/heads/main", None)).await.unwrap();
+    assert_eq!(retention::pass(&world.app, tomorrow()).await.unwrap(), (3, 3));
+    assert_eq!(builds(store).iter().map(|build| build.event.repository.id).collect::<Vec<_>>(), [RepositoryId(2)]);
+    assert_eq!(rows(store)["last_run"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_over_stays_however_old_it_is_and_what_was_given_up_may_come_again() {
+    let world = World::with(2).await;
+    let store = &world.app.store;
+    let restarted = store.restart_build(builds(store)[0].id, BuildId(uuid::Uuid::now_v7()), now()).await.unwrap();
+    let Accepted::New(waiting) = store.accept_delivery(delivery()).await.unwrap() else { panic!("it is new") };
+    assert_eq!(retention::pass(&world.app, tomorrow()).await.unwrap(), (0, 0));
+    assert!(store.read().unwrap().build(restarted.id).unwrap().is_some());
+
+    let bury = |_: Option<&LastSeenRef>| Settlement::Bury(Reason::new("damaged", "it cannot be read"));
+    store.settle_delivery(waiting, None, now(), bury).await.unwrap();
+    assert_eq!(retention::pass(&world.app, tomorrow()).await.unwrap(), (0, 1));
+    let again = store.accept_delivery(delivery()).await.unwrap();
+    assert!(matches!(again, Accepted::New(_)), "whoever sends a dead letter again means it: {again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_piece_is_as_small_where_there_is_much_to_remove() {
+    let mut costs = Vec::new();
+    let (few, many) = tokio::join!(World::with(120), World::with(360));
+    for world in [few, many] {
+        let store = &world.app.store;
+        let before = store.rows_read();
+        let piece = store.read().unwrap().old_builds(None, tomorrow()).unwrap();
+        assert_eq!((piece.leaving.len(), piece.next), (50, piece.leaving.last().copied()));
+        store.forget_builds(piece.leaving).await.unwrap();
+        let builds = store.rows_read() - before;
+        let piece = store.read().unwrap().old_deliveries(None, tomorrow()).unwrap();
+        store.forget_deliveries(piece.leaving).await.unwrap();
+        let deliveries = store.rows_read() - before - builds;
+        assert!(deliveries <= 5 * 50, "{deliveries} rows were read for fifty deliveries");
+        costs.push(builds);
+    }
+    assert_eq!(costs[0], costs[1]);
+}
