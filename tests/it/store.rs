@@ -1,6 +1,7 @@
 //! The real store on a real disk.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use beespace::store::build::key_of_stage;
@@ -9,7 +10,7 @@ use beespace::store::delivery::{Accepted, Deliveries as _, Fate, NewDelivery, Se
 use beespace::store::kv;
 use beespace::store::queue::{MAX_ATTEMPTS, Taken};
 use beespace::store::repository::{Repositories as _, Repository};
-use beespace::store::{Queue, Store, StoreError};
+use beespace::store::{Queue, Store, StoreError, Write};
 use beespace_core::build::{Build, Phase, Stage};
 use beespace_core::event::{Actor, Cause, Event, Push};
 use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, RepositoryName, Sha, StageId, StageNumber};
@@ -19,6 +20,7 @@ use beespace_core::outcome::Reason;
 use beespace_core::pipeline::{CloneOptions, Pipeline};
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
+use tokio::sync::Notify;
 
 pub const NOW: Timestamp = Timestamp(1_000_000);
 const REPOSITORY: RepositoryId = RepositoryId(7);
@@ -325,6 +327,49 @@ async fn a_change_that_fails_leaves_its_neighbours_alone() {
     assert!(good.iter().all(Result::is_ok), "{good:?}");
     assert!(bad.iter().all(Result::is_err));
     assert_eq!(world.store.read().unwrap().deliveries(None, None, 100).unwrap().len(), 20);
+}
+
+#[test]
+fn changes_that_wait_for_a_slow_disk_take_no_threads_from_others() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let world = world().await;
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (released, store) = (std::sync::Mutex::new(released), world.store.clone());
+        let is_writing = Arc::new(Notify::new());
+        let tell = Arc::clone(&is_writing);
+        let slow = tokio::spawn(async move {
+            let wait = move |_: &Write<'_>| {
+                tell.notify_one();
+                // An error says that it was let go.
+                let _ = released.lock().unwrap().recv();
+                Ok(())
+            };
+            store.write(wait).await
+        });
+        is_writing.notified().await;
+        let begun = Arc::new(AtomicUsize::new(0));
+        let changes = (0..1_000).map(|number| {
+            let (store, begun) = (world.store.clone(), Arc::clone(&begun));
+            tokio::spawn(async move {
+                begun.fetch_add(1, Ordering::Relaxed);
+                store.accept_delivery(delivery(&format!("d{number}"), &format!("body {number}"))).await
+            })
+        });
+        let changes: Vec<_> = changes.collect();
+        while begun.load(Ordering::Relaxed) < changes.len() {
+            tokio::task::yield_now().await;
+        }
+        // The only thread for what blocks, logs among them, is free.
+        let other = tokio::task::spawn_blocking(|| ());
+        tokio::time::timeout(Duration::from_secs(20), other).await.unwrap().unwrap();
+        drop(release);
+        slow.await.unwrap().unwrap();
+        for change in changes {
+            change.await.unwrap().unwrap();
+        }
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use beespace_core::run_event::RunEvent;
-use tokio::sync::{Notify, broadcast, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch};
 
 use super::file::SharedThreads;
 use super::tables::PROBE;
@@ -45,8 +45,15 @@ enum Message {
     Close(oneshot::Sender<()>),
 }
 
+/// A message that waits for the thread, and the place that it takes meanwhile.
+type Waiting = (Message, Option<OwnedSemaphorePermit>);
+
 #[derive(Clone)]
-pub(super) struct Writer(mpsc::SyncSender<Message>);
+pub(super) struct Writer {
+    messages: mpsc::Sender<Waiting>,
+    /// A full commit may wait behind the one that is being written; who comes later waits for a place, as a task and not as a thread.
+    places: Arc<Semaphore>,
+}
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -76,10 +83,10 @@ pub(super) struct Parts {
 
 impl Writer {
     pub(super) fn start(parts: Parts) -> Result<Self, StoreError> {
-        let (sender, messages) = mpsc::sync_channel(GROUP);
+        let (sender, messages) = mpsc::channel();
         let thread = Thread { parts, messages, closing: Vec::new() };
         std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.serve()).map_err(unavailable)?;
-        Ok(Self(sender))
+        Ok(Self { messages: sender, places: Arc::new(Semaphore::new(GROUP)) })
     }
 
     pub(super) async fn run<T, F>(&self, change: F) -> Result<T, StoreError>
@@ -93,13 +100,8 @@ impl Writer {
     }
 
     async fn send(&self, message: Message) -> Result<(), StoreError> {
-        let sender = self.0.clone();
-        // A full channel is back-pressure; waiting for it must not hold up other tasks.
-        if let Err(mpsc::TrySendError::Full(message)) = sender.try_send(message) {
-            let sent = tokio::task::spawn_blocking(move || sender.send(message)).await;
-            sent.map_err(unavailable)?.map_err(|_| closed())?;
-        }
-        Ok(())
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(unavailable)?;
+        self.messages.send((message, Some(place))).map_err(|_| closed())
     }
 
     /// Returns when the file is closed.
@@ -118,7 +120,7 @@ impl Writer {
     {
         let (reply, result) = mpsc::channel();
         let message = Message::Change(request(change, move |outcome| drop(reply.send(outcome))));
-        self.0.send(message).map_err(|_| closed())?;
+        self.messages.send((message, None)).map_err(|_| closed())?;
         result.recv().map_err(|_| closed())?
     }
 }
@@ -157,7 +159,7 @@ where
 
 struct Thread {
     parts: Parts,
-    messages: mpsc::Receiver<Message>,
+    messages: mpsc::Receiver<Waiting>,
     /// Whoever waits for the file to be closed; the thread ends when somebody does.
     closing: Vec<oneshot::Sender<()>>,
 }
@@ -180,9 +182,10 @@ impl Thread {
     }
 
     /// The change that came first and those that wait behind it.
-    fn gather(&mut self, first: Message) -> Vec<Request> {
+    fn gather(&mut self, first: Waiting) -> Vec<Request> {
         let mut group = Vec::new();
-        for message in std::iter::once(first).chain(self.messages.try_iter().take(GROUP - 1)) {
+        for (message, place) in std::iter::once(first).chain(self.messages.try_iter().take(GROUP - 1)) {
+            drop(place);
             match message {
                 Message::Change(request) => group.push(request),
                 Message::Close(done) => self.closing.push(done),
