@@ -71,7 +71,7 @@ fn count(app: &App, event: RunEvent) {
                 app.metrics.build_ended(build.event.kind(), build.status, took);
             }
         }
-        RunEvent::StepChanged { step, status } if status.is_over() => {
+        RunEvent::StepChanged { step, status, .. } if status.is_over() => {
             let stage = app.store.read().and_then(|read| read.stage(step.stage_id()));
             let steps = stage.ok().flatten().map(|stage| stage.steps).unwrap_or_default();
             let step = steps.iter().find(|one| one.number == step.step);

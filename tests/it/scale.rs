@@ -8,16 +8,20 @@ use beespace::app::App;
 use beespace::clock::now;
 use beespace::config::Config;
 use beespace::server;
-use beespace::store::build::BuildFilter;
+use beespace::store::build::{BuildFilter, Notifiers};
 use beespace::store::delivery::NewDelivery;
 use beespace::store::queue::{Place, Turn};
 use beespace::store::repository::Repository;
 use beespace::store::{Queue, Store};
 use beespace::worker::{Beat, Duties, Worker};
-use beespace_core::ids::{DeliveryId, RepositoryId, RepositoryName};
+use beespace_core::build::Stage;
+use beespace_core::ids::{DeliveryId, RepositoryId, RepositoryName, StageId, StageNumber};
+use beespace_core::outcome::Reason;
 use beespace_core::time::Timestamp;
 use beespace_tests::client::Client;
 use beespace_tests::history::{self, Past};
+use futures::StreamExt as _;
+use reqwest::Method;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -150,6 +154,34 @@ async fn no_answer_and_no_start_reads_more_rows_where_more_builds_lie_behind() {
         drop(world.folder);
     }
     assert_eq!(changes[0], changes[1], "rows read for a restart and for a delivery");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_a_repository_reads_nothing_when_something_of_it_changes() {
+    let world = World::with(2).await;
+    let build = world.app.store.read().unwrap().build_by_number(RepositoryId(1), 1).unwrap().unwrap().id;
+    let mut costs = Vec::new();
+    let mut watchers = Vec::new();
+    for count in [1, 16] {
+        while watchers.len() < count {
+            let stream = world.client.request(Method::GET, "/api/v1/events?repository=ada/r0").send().await.unwrap();
+            watchers.push(stream.bytes_stream());
+        }
+        let before = world.app.store.rows_read();
+        let reason = Reason::new("told", format!("to {count}"));
+        let change = move |stage: &mut Stage| {
+            stage.steps[0].reason = Some(reason.clone());
+            Ok(())
+        };
+        let notifiers: Notifiers = Arc::from([]);
+        world.app.store.change_stage(StageId { build, stage: StageNumber(1) }, notifiers, now(), change).await.unwrap();
+        for watcher in &mut watchers {
+            let told = watcher.next().await.unwrap().unwrap();
+            assert!(String::from_utf8_lossy(&told).contains("step_changed"), "{told:?}");
+        }
+        costs.push(world.app.store.rows_read() - before);
+    }
+    assert_eq!(costs[0], costs[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

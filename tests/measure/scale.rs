@@ -98,7 +98,7 @@ pub(crate) async fn measure(program: &Path, figures: &mut Figures) -> Result<()>
     answers.tell("restart of a build, answered", figures);
     ends.tell("restart of a build, to its end", figures);
     let client = reqwest::Client::builder().no_proxy().build()?;
-    for _ in 0..25 {
+    for _ in 0..100 {
         hooks.few.push(hook::deliver(&client, &few.delivery).await?);
         hooks.many.push(hook::deliver(&client, &many.delivery).await?);
     }

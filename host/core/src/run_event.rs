@@ -24,10 +24,12 @@ pub enum RunEvent {
         status: Status,
     },
     StageChanged {
+        repository: RepositoryId,
         stage: StageId,
         status: Status,
     },
     StepChanged {
+        repository: RepositoryId,
         step: StepId,
         status: Status,
     },

@@ -23,7 +23,6 @@ use utoipa::IntoParams;
 use super::problem::Problem;
 use crate::front::Front;
 use crate::session::Principal;
-use crate::store::build::Builds as _;
 use crate::store::repository::Repositories as _;
 
 /// Which changes are wanted.
@@ -58,7 +57,7 @@ pub(super) async fn stream(
     let missed = headers.contains_key("last-event-id").then(|| Ok(resync()));
     let events = changes.enumerate().filter_map(move |(index, change)| {
         let event = match change {
-            Ok(change) if concerns(&front, wanted, change) => match told(wanted, change) {
+            Ok(change) if concerns(wanted, change) => match told(wanted, change) {
                 Told::Change => Event::default().event("change").id(index.to_string()).json_data(change).ok(),
                 Told::Resync => Some(resync()),
                 Told::Nothing => None,
@@ -102,20 +101,15 @@ fn wanted(front: &Front, params: &EventParams, principal: &Principal) -> Result<
     Ok(Wanted { all, build, repository: Some(repository.id) })
 }
 
-fn concerns(front: &Front, wanted: Wanted, change: RunEvent) -> bool {
+fn concerns(wanted: Wanted, change: RunEvent) -> bool {
     let (build, repository) = match change {
         RunEvent::DeliveryStored { repository, .. } | RunEvent::DeliverySettled { repository, .. } => (None, Some(repository)),
         RunEvent::BuildChanged { repository, build, .. } | RunEvent::BuildFinished { repository, build, .. } => {
             (Some(build), Some(repository))
         }
-        RunEvent::StageChanged { stage, .. } => (Some(stage.build), None),
-        RunEvent::StepChanged { step, .. } => (Some(step.build), None),
+        RunEvent::StageChanged { repository, stage, .. } => (Some(stage.build), Some(repository)),
+        RunEvent::StepChanged { repository, step, .. } => (Some(step.build), Some(repository)),
         RunEvent::NoticeChanged { .. } => (None, None),
     };
-    let is_build = wanted.build.is_none_or(|id| build == Some(id));
-    is_build && wanted.repository.is_none_or(|id| repository.or_else(|| build.and_then(|build| owner(front, build))) == Some(id))
-}
-
-fn owner(front: &Front, build: BuildId) -> Option<RepositoryId> {
-    front.store.read().ok()?.build(build).ok()?.map(|build| build.event.repository.id)
+    wanted.build.is_none_or(|id| build == Some(id)) && wanted.repository.is_none_or(|id| repository == Some(id))
 }

@@ -1,7 +1,7 @@
 //! Stages as they change. Whatever changes one goes through [`Write::change_stage`], which keeps its queue row and its build's word true.
 
 use beespace_core::build::Stage;
-use beespace_core::ids::{StageId, StepId};
+use beespace_core::ids::{RepositoryId, StageId, StepId};
 use beespace_core::notice::NoticeKind;
 use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
@@ -37,14 +37,15 @@ impl Write<'_> {
             stage.finished_at = Some(now);
         }
         self.put_stage(&stage)?;
-        self.announce_changes(id, &old, &stage);
+        let repository = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?.event.repository.id;
+        self.announce_changes(repository, id, &old, &stage);
         let ended = |stage: &Stage| stage.steps.iter().filter(|step| step.status.is_over()).count();
         // Many restarts of the server must not bury a stage that gets on between them.
         if ended(&stage) > ended(&old) {
             self.forgive(Queue::Run, &key_of_stage(id))?;
         }
         if stage.status != old.status || stage.reason != old.reason || stage.started_at != old.started_at {
-            self.requeue(id, &old, &stage, now)?;
+            self.requeue(repository, id, (&old, &stage), now)?;
             self.refresh_build(id.build, notifiers, now)?;
             if stage.status == Status::Blocked && old.status != Status::Blocked {
                 let build = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?;
@@ -54,27 +55,24 @@ impl Write<'_> {
         Ok(stage)
     }
 
-    fn requeue(&self, id: StageId, old: &Stage, stage: &Stage, now: Timestamp) -> Result<(), StoreError> {
+    fn requeue(&self, of: RepositoryId, id: StageId, (old, stage): (&Stage, &Stage), now: Timestamp) -> Result<(), StoreError> {
         let key = key_of_stage(id);
         match stage.status {
-            Status::Pending if old.status == Status::Blocked => {
-                let build = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?;
-                self.enqueue(Queue::Run, &key, Turn::of_repository(build.event.repository.id), now)
-            }
+            Status::Pending if old.status == Status::Blocked => self.enqueue(Queue::Run, &key, Turn::of_repository(of), now),
             status if status.is_over() || status == Status::Blocked => self.dequeue(Queue::Run, &key),
             _ => Ok(()),
         }
     }
 
-    fn announce_changes(&self, id: StageId, old: &Stage, stage: &Stage) {
+    fn announce_changes(&self, repository: RepositoryId, id: StageId, old: &Stage, stage: &Stage) {
         if old.status != stage.status || old.reason != stage.reason {
-            self.announce(RunEvent::StageChanged { stage: id, status: stage.status });
+            self.announce(RunEvent::StageChanged { repository, stage: id, status: stage.status });
         }
         for step in &stage.steps {
             let before = old.steps.iter().find(|other| other.number == step.number);
             if before.is_none_or(|before| before.status != step.status || before.reason != step.reason) {
                 let step_id = StepId { build: id.build, stage: id.stage, step: step.number, attempt: step.attempt };
-                self.announce(RunEvent::StepChanged { step: step_id, status: step.status });
+                self.announce(RunEvent::StepChanged { repository, step: step_id, status: step.status });
             }
         }
     }
