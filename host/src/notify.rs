@@ -1,10 +1,15 @@
 //! Sends what the outbox holds: at least once, in order within a thread, never in the way of a build or of another notifier.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use beespace_core::context::Context;
 use beespace_core::notice::{Attempt, MAX_UNKNOWN, Notice, NoticeState, Receipt};
 use beespace_core::outcome::Reason;
 use beespace_core::policy::ErrorClass;
+use beespace_core::run_event::RunEvent;
 use beespace_wasm::{NoticeInput, SendError};
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::address;
 use crate::app::App;
@@ -41,7 +46,7 @@ pub async fn send(app: &App, thread: &Thread) -> Result<(), Trouble> {
         let reason = Reason::new("dead-letter", format!("given up: nobody knows what came of {MAX_UNKNOWN} attempts; {last}"));
         return Ok(give_up(app, thread.clone(), reason).await?);
     }
-    let (attempt, receipt) = attempt(app, &notice).await?;
+    let Some((attempt, receipt)) = attempt(app, &notice).await? else { return Ok(()) };
     let concluded = app.store.conclude_notice(notice.id, (attempt, receipt), now(), jitter()).await?;
     if concluded.state == NoticeState::Pending {
         return Err(Trouble::Wait { until: concluded.next_attempt_at });
@@ -69,17 +74,20 @@ pub fn held_reason(binding: &str, held: &Held) -> Reason {
     )
 }
 
-/// Calls the notifier once.
-async fn attempt(app: &App, notice: &Notice) -> Result<(Attempt, Option<Receipt>), StoreError> {
+/// Calls the notifier once; not at all where its binding was held meanwhile.
+async fn attempt(app: &App, notice: &Notice) -> Result<Option<(Attempt, Option<Receipt>)>, StoreError> {
     let Some(notifier) = app.plugins.notifiers.get(&notice.binding) else {
         let message = format!("there is no notifier {:?} in the configuration any more", notice.binding);
-        return Ok((Attempt::Misconfigured(message), None));
+        return Ok(Some((Attempt::Misconfigured(message), None)));
     };
     let begun = app.store.begin_notice(notice.id).await?;
+    if begun.state != NoticeState::Pending {
+        return Ok(None);
+    }
     let answer = notifier.send(input(app, &begun)?).await;
     plugins::trace(notifier.plugin(), &notice.id.to_string(), &answer.report);
     let attempt = match answer.result {
-        Ok(receipt) => return Ok((Attempt::Sent, Some(receipt))),
+        Ok(receipt) => return Ok(Some((Attempt::Sent, Some(receipt)))),
         Err(SendError::Retry { after, reason: why }) => Attempt::Retry { after, why },
         Err(SendError::Permanent(why)) => Attempt::Permanent(why),
         Err(SendError::Misconfigured(why)) => Attempt::Misconfigured(why),
@@ -89,7 +97,32 @@ async fn attempt(app: &App, notice: &Notice) -> Result<(Attempt, Option<Receipt>
         }
         Err(SendError::Unknown(error)) => Attempt::Unknown(error.to_string()),
     };
-    Ok((attempt, None))
+    Ok(Some((attempt, None)))
+}
+
+/// Lets notices hear that their binding is held, or let go again, piece by piece, until the server stops.
+pub async fn tell_held_lines(app: Arc<App>) {
+    // From before the first look at the rows, so that nothing is missed between the two.
+    let mut changes = app.store.watch();
+    while !app.stopping.is_cancelled() {
+        match app.store.tell_held_lines(now()).await {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, "notices do not hear that their notifier is suspended, or goes on");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        }
+        // Where a binding is held or let go, a notice changes.
+        let change = async {
+            while !matches!(
+                changes.recv().await,
+                Ok(RunEvent::NoticeChanged { .. }) | Err(RecvError::Lagged(_) | RecvError::Closed)
+            ) {}
+        };
+        app.stopping.run_until_cancelled(change).await;
+    }
 }
 
 fn input(app: &App, notice: &Notice) -> Result<NoticeInput, StoreError> {

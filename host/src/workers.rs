@@ -41,6 +41,7 @@ pub fn start(app: &Arc<App>) -> JoinSet<()> {
     }
     workers.spawn(measure(Arc::clone(app)));
     workers.spawn(keep_engine_clean(Arc::clone(app)));
+    workers.spawn(notify::tell_held_lines(Arc::clone(app)));
     workers.spawn(retention::serve(Arc::clone(app)));
     workers
 }

@@ -8,12 +8,14 @@ use beespace::store::held::HeldBindings as _;
 use beespace::store::outbox::{Notices as _, Thread};
 use beespace::store::queue::{MAX_ATTEMPTS, Taken};
 use beespace::store::{Queue, Store};
+use beespace::workers;
 use beespace_core::build::Stage;
 use beespace_core::ids::{StageId, StageNumber};
 use beespace_core::notice::{Attempt, Notice, NoticeKind, NoticeState};
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 
+use crate::scale;
 use crate::store::{self, NOW, World};
 
 /// A build that asked for approval and has ended: two notices in one thread of each notifier.
@@ -25,6 +27,14 @@ async fn told_twice(world: &World, delivery: &str, commit: &'static str, notifie
         Ok(())
     };
     world.store.change_stage(StageId { build, stage: StageNumber(1) }, notifiers.clone(), NOW, end).await.unwrap();
+}
+
+/// The same for so many builds.
+async fn told_twice_of(builds: usize, world: &World, notifiers: &Notifiers) {
+    let commits = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "b", "c", "d", "e", "f"];
+    for (number, commit) in commits.into_iter().cycle().take(builds).enumerate() {
+        told_twice(world, &format!("d{number}"), commit, notifiers).await;
+    }
 }
 
 fn notifiers(names: &[&str]) -> Notifiers {
@@ -121,6 +131,52 @@ async fn a_misconfigured_binding_is_held_and_no_other_until_a_notice_is_replayed
     let firsts = queued(&world.store).into_iter().filter(|(thread, ..)| thread.binding == "broken");
     assert_eq!(firsts.map(|(_, first, _)| first.sequence).collect::<Vec<_>>(), [1, 1, 1]);
     assert!(world.store.read().unwrap().held_bindings().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_line_hears_piece_by_piece_that_its_binding_is_held_and_let_go() {
+    let world = store::world().await;
+    told_twice_of(130, &world, &notifiers(&["broken"])).await;
+    let count = |state| world.store.read().unwrap().notices(Some(state), None, 1_000).unwrap().len();
+    let waiting = || world.store.read().unwrap().queue_length(Queue::Notice).unwrap();
+    assert_eq!((count(NoticeState::Pending), waiting()), (260, 130));
+
+    let all = queued(&world.store);
+    conclude(&world.store, &all[0].1, Attempt::Misconfigured("401".to_owned())).await;
+    assert_eq!(count(NoticeState::Suspended), 100, "one transaction tells a hundred");
+    let kept_back = world.store.begin_notice(all[129].1.id).await.unwrap();
+    assert_eq!((kept_back.state, kept_back.attempts), (NoticeState::Suspended, 0), "who has not heard yet is not sent either");
+    let mut pieces = 0;
+    while world.store.tell_held_lines(NOW).await.unwrap() {
+        pieces += 1;
+    }
+    assert_eq!((pieces, count(NoticeState::Suspended), waiting()), (2, 260, 0));
+
+    // The server ends before all have heard that they may go: the next one tells the rest.
+    world.store.replay_notice(all[0].1.id, NOW).await.unwrap();
+    assert!(world.store.read().unwrap().held_bindings().unwrap().is_empty());
+    assert!(count(NoticeState::Suspended) > 150);
+    world.store.release_bindings(NOW).await.unwrap();
+    while world.store.tell_held_lines(NOW).await.unwrap() {}
+    assert_eq!((count(NoticeState::Pending), waiting()), (260, 130));
+    assert!(queued(&world.store).iter().all(|(_, first, _)| first.sequence == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_tells_a_long_line_to_its_end() {
+    let scale::World { app, folder, .. } = scale::World::with(2).await;
+    let world = store::world_on(app.store.clone(), folder).await;
+    // No such notifier is in the configuration.
+    told_twice_of(60, &world, &notifiers(&["gone"])).await;
+    let mut workers = workers::start(&app);
+    let all_are_suspended = async {
+        while world.store.read().unwrap().notices(Some(NoticeState::Suspended), None, 1_000).unwrap().len() < 120 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all_are_suspended).await.unwrap();
+    assert_eq!(world.store.read().unwrap().queue_length(Queue::Notice).unwrap(), 0);
+    workers.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

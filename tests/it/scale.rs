@@ -37,7 +37,7 @@ pub struct World {
     client: Client,
     /// Rows that were read before it was ready.
     start: u64,
-    folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
 }
 
 impl World {

@@ -47,6 +47,11 @@ fn repository() -> Repository {
 pub async fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
+    world_on(store, folder).await
+}
+
+/// The world's repository in a store that is there already.
+pub async fn world_on(store: Store, folder: tempfile::TempDir) -> World {
     store.change_repository(REPOSITORY, |_| Ok(repository())).await.unwrap();
     World { store, folder }
 }

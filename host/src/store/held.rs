@@ -1,14 +1,19 @@
 //! Bindings through which nothing goes. One that is misconfigured is **held**: what it has to say keeps its place, outside the queue, until
-//! a start or a person lets it go again.
+//! a start or a person lets it go again. Both count at once; the notices that stand in line hear of it piece by piece, because after a week
+//! there may be thousands, and nobody's change waits that long.
 
+use beespace_core::ids::NoticeId;
 use beespace_core::notice::{Notice, NoticeState};
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::outbox::{Notices as _, Thread, in_line};
-use super::tables::{BINDING_HELD, Key};
+use super::outbox::{Notices as _, Thread};
+use super::tables::{BINDING_HELD, Key, NOTICE_OF_THREAD, last_id};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Queue, Store, StoreError, row};
+
+/// Notices that hear of it in one transaction.
+const PIECE: usize = 100;
 
 /// Why nothing goes through a binding, and since when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,8 +22,35 @@ pub struct Held {
     pub since: Timestamp,
 }
 
+/// The row of a binding that is held, or was until now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Row {
+    held: Held,
+    /// It is let go, and the row stays until all its notices have heard of it.
+    is_let_go: bool,
+    /// The place in its lines up to which they have heard of it; none: all have.
+    told_up_to: Option<Vec<u8>>,
+}
+
+impl Row {
+    /// Every line is still to be told.
+    fn new(held: Held, is_let_go: bool) -> Self {
+        Self { held, is_let_go, told_up_to: Some(Vec::new()) }
+    }
+}
+
 fn binding_key(binding: &str) -> Key {
     Key::new().text(binding)
+}
+
+fn rows(store: &impl Rows) -> Result<Vec<(String, Row)>, StoreError> {
+    let mut rows = Vec::new();
+    store.walk(BINDING_HELD, &[], None, Order::OldestFirst, &mut |key, value| {
+        let name = String::from_utf8_lossy(key.strip_suffix(&[0]).unwrap_or(key)).into_owned();
+        rows.push((name, row::decode("binding_held", value)?));
+        Ok(true)
+    })?;
+    Ok(rows)
 }
 
 /// What both kinds of transaction can tell of bindings that are held.
@@ -28,7 +60,8 @@ pub trait HeldBindings: Rows + Sized {
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
     fn held(&self, binding: &str) -> Result<Option<Held>, StoreError> {
-        self.row(BINDING_HELD, "binding_held", binding_key(binding).as_slice())
+        let row: Option<Row> = self.row(BINDING_HELD, "binding_held", binding_key(binding).as_slice())?;
+        Ok(row.filter(|row| !row.is_let_go).map(|row| row.held))
     }
 
     /// Every binding that is held.
@@ -36,13 +69,8 @@ pub trait HeldBindings: Rows + Sized {
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
     fn held_bindings(&self) -> Result<Vec<(String, Held)>, StoreError> {
-        let mut held = Vec::new();
-        self.walk(BINDING_HELD, &[], None, Order::OldestFirst, &mut |key, value| {
-            let name = String::from_utf8_lossy(key.strip_suffix(&[0]).unwrap_or(key)).into_owned();
-            held.push((name, row::decode("binding_held", value)?));
-            Ok(true)
-        })?;
-        Ok(held)
+        let held = rows(self)?.into_iter().filter(|(_, row)| !row.is_let_go);
+        Ok(held.map(|(binding, row)| (binding, row.held)).collect())
     }
 }
 
@@ -52,40 +80,52 @@ impl HeldBindings for Write<'_> {}
 impl Write<'_> {
     /// Nothing goes through the binding of `notice` from now on, for the reason that it met.
     pub(super) fn hold(&self, notice: &Notice, now: Timestamp) -> Result<(), StoreError> {
-        let key = binding_key(&notice.binding);
-        let held = match self.held(&notice.binding)? {
-            Some(held) => held,
-            None => Held { why: notice.last_error.clone().unwrap_or_default(), since: now },
-        };
-        self.put(BINDING_HELD, "binding_held", key.as_slice(), &held)?;
-        for mut waiting in self.waiting_of_binding(&notice.binding)? {
-            if waiting.state == NoticeState::Pending {
-                suspend(&mut waiting, &held.why);
-                self.put_notice(&waiting)?;
-            }
-            self.dequeue(Queue::Notice, &Thread::of(&waiting).key())?;
+        self.dequeue(Queue::Notice, &Thread::of(notice).key())?;
+        if self.held(&notice.binding)?.is_some() {
+            return Ok(());
         }
-        Ok(())
+        let held = Held { why: notice.last_error.clone().unwrap_or_default(), since: now };
+        self.tell_lines(&notice.binding, Row::new(held, false), now)
     }
 
     /// Lets a held binding go again: what stands in its lines begins anew, in order.
     pub(super) fn release(&self, binding: &str, now: Timestamp) -> Result<(), StoreError> {
-        if !self.remove(BINDING_HELD, binding_key(binding).as_slice())? {
-            return Ok(());
-        }
-        for mut waiting in self.waiting_of_binding(binding)? {
-            if waiting.state == NoticeState::Suspended {
-                waiting.start_over(now);
-                self.put_notice(&waiting)?;
-            }
-            self.step_forward(&Thread::of(&waiting))?;
-        }
-        Ok(())
+        let Some(held) = self.held(binding)? else { return Ok(()) };
+        self.tell_lines(binding, Row::new(held, true), now)
     }
 
-    fn waiting_of_binding(&self, binding: &str) -> Result<Vec<Notice>, StoreError> {
-        let ids = in_line(self, &binding_key(binding), usize::MAX)?;
-        ids.into_iter().filter_map(|id| self.notice(id).transpose()).collect()
+    /// Tells the next piece of a binding's lines whether it is held, and keeps in mind how far that came.
+    fn tell_lines(&self, binding: &str, mut row: Row, now: Timestamp) -> Result<(), StoreError> {
+        let key = binding_key(binding);
+        let after = row.told_up_to.take().filter(|place| !place.is_empty());
+        let places = self.keys(NOTICE_OF_THREAD, key.as_slice(), after.as_deref(), Order::OldestFirst, PIECE)?;
+        for place in &places {
+            let id = self.bytes(NOTICE_OF_THREAD, place)?.and_then(|id| last_id(&id)).map(NoticeId);
+            let notice = id.map_or(Ok(None), |id| self.notice(id))?;
+            notice.map_or(Ok(()), |notice| self.tell(notice, &row, now))?;
+        }
+        row.told_up_to = places.last().filter(|_| places.len() == PIECE).cloned();
+        if row.is_let_go && row.told_up_to.is_none() {
+            return self.remove(BINDING_HELD, key.as_slice()).map(drop);
+        }
+        self.put(BINDING_HELD, "binding_held", key.as_slice(), &row)
+    }
+
+    fn tell(&self, mut notice: Notice, row: &Row, now: Timestamp) -> Result<(), StoreError> {
+        let thread = Thread::of(&notice);
+        match (row.is_let_go, notice.state) {
+            (true, NoticeState::Suspended) => {
+                notice.start_over(now);
+                self.put_notice(&notice)?;
+                self.step_forward(&thread)
+            }
+            (false, NoticeState::Pending) => {
+                suspend(&mut notice, &row.held.why);
+                self.put_notice(&notice)?;
+                self.dequeue(Queue::Notice, &thread.key())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -102,8 +142,24 @@ impl Store {
     /// [`StoreError`] where the store cannot be written.
     pub async fn release_bindings(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |write| {
-            let held = write.held_bindings()?;
-            held.into_iter().try_for_each(|(binding, _)| write.release(&binding, now))
+            let held = rows(write)?;
+            held.into_iter().try_for_each(|(binding, row)| write.tell_lines(&binding, Row::new(row.held, true), now))
+        })
+        .await
+    }
+
+    /// Tells the next piece of the lines of some binding whether it is held. Says whether there was one.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be written.
+    pub async fn tell_held_lines(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let is_told = |row: &Row| row.told_up_to.is_none();
+        if rows(&self.read()?)?.iter().all(|(_, row)| is_told(row)) {
+            return Ok(false);
+        }
+        self.write(move |write| {
+            let mut open = rows(write)?.into_iter().filter(|(_, row)| !is_told(row));
+            open.next().map_or(Ok(false), |(binding, row)| write.tell_lines(&binding, row, now).map(|()| true))
         })
         .await
     }

@@ -93,7 +93,7 @@ impl Notices for Read {}
 impl Notices for Write<'_> {}
 
 /// Notices that stand in line under `prefix`, by thread and place.
-pub(super) fn in_line(rows: &impl Rows, prefix: &Key, limit: usize) -> Result<Vec<NoticeId>, StoreError> {
+fn in_line(rows: &impl Rows, prefix: &Key, limit: usize) -> Result<Vec<NoticeId>, StoreError> {
     let mut ids = Vec::new();
     rows.walk(NOTICE_OF_THREAD, prefix.as_slice(), None, Order::OldestFirst, &mut |_, id| {
         ids.extend(last_id(id).map(NoticeId));
@@ -236,14 +236,20 @@ impl Write<'_> {
 }
 
 impl Store {
-    /// Counts an attempt before it begins. The count of the queue stays as it is.
+    /// Counts an attempt before it begins. The count of the queue stays as it is. One whose binding is held is kept back in its place.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError`] where the store cannot be written.
     pub async fn begin_notice(&self, id: NoticeId) -> Result<Notice, StoreError> {
         self.write(move |write| {
             let mut notice = write.notice(id)?.ok_or(StoreError::NotFound("notice"))?;
-            notice.begin();
+            match write.held(&notice.binding)? {
+                Some(held) => {
+                    suspend(&mut notice, &held.why);
+                    write.dequeue(Queue::Notice, &Thread::of(&notice).key())?;
+                }
+                None => notice.begin(),
+            }
             write.put_notice(&notice)?;
             Ok(notice)
         })
