@@ -1,4 +1,5 @@
-//! What has been kept long enough leaves, a piece at a time, so that nobody's change waits long behind it.
+//! What has been kept long enough leaves, a piece at a time, so that nobody's change waits long behind it. The file does not shrink by it:
+//! what is free in it is written again.
 
 use beespace_core::build::{Build, Phase};
 use beespace_core::ids::{BuildId, DeliveryId, NoticeId};
