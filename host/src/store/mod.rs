@@ -5,7 +5,7 @@
 //! | [`row`] | how a value becomes a row: a version byte and MessagePack with named fields |
 //! | [`tables`] | the tables and their keys |
 //! | [`transaction`] | reading and writing rows, one type for each |
-//! | [`file`] | the file, read so that no task waits for the disk but the one that reads |
+//! | [`file`](mod@file) | the file, read so that no task waits for the disk but the one that reads |
 //! | [`writer`] | the one writing thread: group commit, and what happens when the disk says no |
 //! | [`queue`] | rows that wait for a worker, their attempts, their dead letters |
 //! | the rest | one file per family |
