@@ -26,7 +26,8 @@ const FIRST: StageNumber = StageNumber(1);
 
 /// Reads the pipeline file of a commit and makes its stages, or says why there are none.
 pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prepared, crate::worker::Trouble> {
-    let Some(file) = resolve::pipeline_file(commit).await? else {
+    let (file, change) = tokio::join!(resolve::pipeline_file(commit), Change::of(app, &build));
+    let Some(file) = file? else {
         let message = format!("no pipeline file at {}", commit.head.sha.short());
         return Ok(Prepared::Ignored(
             Reason::new("no-pipeline-file", message).help("add a `.beespace.yml` to the root of the repository"),
@@ -47,7 +48,6 @@ pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prep
         }
     };
     build.file = Some(PipelineFile { path: file.path, text, diagnostics: Vec::new(), spans: located.spans });
-    let change = Change::of(app, &build).await;
     let remarks = match when::pipeline_holds(located.pipeline.when.as_ref(), &change.facts) {
         Ok(remarks) => remarks,
         Err(reason) => {

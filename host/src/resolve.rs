@@ -79,12 +79,12 @@ async fn find(app: &App, build: &Build, mirror: &Mirror) -> Result<Resolved, Sou
         Pin::MovedOn { newer } => return Ok(Resolved::Over(Status::Skipped, moved_on(&git_ref, sha, &newer))),
         Pin::Missing => return Err(SourceError::ForgeAway(format!("it does not give {} yet", sha.short()))),
     }
-    let (message, author) = mirror.message(sha).await?;
+    let ((message, author), base) = tokio::try_join!(mirror.message(sha), base(mirror, build))?;
     // A person who restarts a build wants it, whatever the message says.
     if let Some(word) = intake::skip_word(&message).filter(|_| build.restarts.is_none()) {
         return Ok(Resolved::Ignored(intake::skip_reason(word)));
     }
-    let head = Head { sha: sha.clone(), message, author, base: base(mirror, build).await? };
+    let head = Head { sha: sha.clone(), message, author, base };
     Ok(Resolved::Commit(Box::new(Commit { head, mirror: mirror.clone() })))
 }
 

@@ -41,6 +41,7 @@ pub fn start(app: &Arc<App>) -> JoinSet<()> {
     }
     workers.spawn(measure(Arc::clone(app)));
     workers.spawn(keep_engine_clean(Arc::clone(app)));
+    workers.spawn(keep_engine_stocked(Arc::clone(app)));
     workers.spawn(notify::tell_held_lines(Arc::clone(app)));
     workers.spawn(retention::serve(Arc::clone(app)));
     workers
@@ -165,6 +166,38 @@ async fn keep_engine_clean(app: Arc<App>) {
         tokio::select! {
             () = app.stopping.cancelled() => return,
             () = tokio::time::sleep(SWEEP_AGAIN) => {}
+        }
+    }
+}
+
+/// Keeps the engine ready for the stages to come: anew after each stage that has ended. A server that stops leaves nothing of it behind.
+async fn keep_engine_stocked(app: Arc<App>) {
+    let stages = usize::from(app.config.engine.standby);
+    let mut events = app.store.watch();
+    loop {
+        stock(&app, stages).await;
+        tokio::select! {
+            () = app.stopping.cancelled() => return stock(&app, 0).await,
+            () = end_of_a_stage(&mut events) => {}
+            () = tokio::time::sleep(SWEEP_AGAIN) => {}
+        }
+    }
+}
+
+async fn stock(app: &App, stages: usize) {
+    if let Err(error) = app.engine.stock(stages).await {
+        tracing::warn!(%error, "the engine could not be made ready for the stages to come");
+    }
+}
+
+async fn end_of_a_stage(events: &mut broadcast::Receiver<RunEvent>) {
+    loop {
+        match events.recv().await {
+            Ok(RunEvent::StageChanged { status, .. }) if status.is_over() => return,
+            Ok(_) => {}
+            // One of those that were missed may have been it.
+            Err(broadcast::error::RecvError::Lagged(_)) => return,
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
 }

@@ -239,13 +239,16 @@ async fn an_unknown_container_is_our_own_mistake(bench: Bench) {
 }
 
 async fn preparing_twice_is_fine(bench: Bench) {
-    let (sender, receiver) = mpsc::channel(8);
-    let launch = bench.launch(1, bench.obedient(&[]));
+    let launch = bench.launch(1, bench.obedient(&[("OUTPUT", "once")]));
     for _ in 0..2 {
-        bench.engine.prepare(&launch.plan, &sender).await.unwrap();
+        bench.engine.prepare(&launch).await.unwrap();
     }
-    drop(sender);
-    assert_eq!(gather(receiver).await.host, "", "nothing was absent");
+    let (exit, output) = bench.run(launch.clone()).await;
+    assert!(exit.is_success(), "{exit:?}");
+    assert_eq!((output.stdout.as_str(), output.host.as_str()), ("once\n", ""));
+    bench.engine.prepare(&launch).await.unwrap();
+    let (again, _) = bench.run(launch).await;
+    assert_eq!(again, exit, "it has run, and preparing makes no second one");
     bench.destroy().await;
 }
 

@@ -115,7 +115,7 @@ async fn an_engine_that_hangs_is_not_well_and_its_stage_cannot_be_opened_or_remo
     line.set(Flow::Held);
     let began = Instant::now();
     is_told(&bench.engine.check().await.unwrap_err(), "version");
-    is_told(&bench.engine.open(bench.stage).await.unwrap_err(), "make a volume");
+    is_told(&bench.engine.open(bench.stage).await.unwrap_err(), "inspect a volume");
     is_told(&bench.engine.inventory().await.unwrap_err(), "list containers");
     is_told(&bench.engine.destroy(bench.stage).await.unwrap_err(), "list containers");
     assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
@@ -214,8 +214,9 @@ async fn an_engine_without_addresses_is_told_with_what_gives_it_some() {
                 "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network";
             (StatusCode::NOT_FOUND, axum::Json(json!({ "message": message }))).into_response()
         }
-        path if path.contains("/networks/") => {
-            (StatusCode::NOT_FOUND, axum::Json(json!({ "message": "no such network" }))).into_response()
+        path if path.ends_with("/containers/create") => axum::Json(json!({ "Id": "c", "Warnings": [] })).into_response(),
+        path if ["/networks/", "/volumes/", "/containers/"].iter().any(|kind| path.contains(kind)) => {
+            (StatusCode::NOT_FOUND, axum::Json(json!({ "message": "there is none" }))).into_response()
         }
         _ => axum::Json(json!({})).into_response(),
     };

@@ -314,11 +314,10 @@ async fn what_held_the_network_comes_back_after_a_reboot() {
         .await
         .unwrap();
     let api = docker::api().await.unwrap();
-    let stage = StageId { build: build.id, stage: beespace.stage(&build).unwrap().number };
     let instance = beespace.app.store.instance_id().await.unwrap().as_simple().to_string();
-    api.kill_container(&format!("beespace-{instance}-{stage}"), None::<bollard::query_parameters::KillContainerOptions>)
-        .await
-        .unwrap();
+    let holders = docker::holders(&instance).await.unwrap();
+    assert_eq!(holders.len(), 1, "{holders:?}");
+    api.kill_container(&holders[0], None::<bollard::query_parameters::KillContainerOptions>).await.unwrap();
     let beespace = beespace.restart().await.unwrap();
     let build = beespace.finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Success, "{:#?}", beespace.stage(&build));

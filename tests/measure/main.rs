@@ -25,7 +25,8 @@ async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let program = arguments.next().context("expected the path of a release build of beespace")?;
     let mut figures = Figures::default();
-    if arguments.next().as_deref() == Some("scale") {
+    let part = arguments.next();
+    if part.as_deref() == Some("scale") {
         scale::measure(Path::new(&program), &mut figures).await?;
         println!("{}\n{}", figures.table(), figures.json());
         return Ok(());
@@ -33,13 +34,22 @@ async fn main() -> Result<()> {
     let image = docker::image().await?;
     let gogs = PracticeGogs::start().await?;
     gogs.create_repository(REPO).await?;
-    let policy = "[engine]\nkind = \"docker\"\n[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { forbidden_tags = [\"never\"] }\n\
-                  [[step]]\nname = \"check\"\nplugin = \"step-check\"\n";
-    let server = Server::new(Path::new(&program), &gogs, policy)?;
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/plugins");
+    let plugins = plugins.display();
+    let settings = format!(
+        "[engine]\nkind = \"docker\"\n[[policy]]\nname = \"images\"\nplugin = \"{plugins}/policy-images.wasm\"\n\
+         settings = {{ forbidden_tags = [\"never\"] }}\n[[step]]\nname = \"check\"\nplugin = \"{plugins}/step-check.wasm\"\n"
+    );
+    let server = Server::new(Path::new(&program), &gogs, &settings)?;
     let mut world = World { gogs, server, image, figures, builds: 0 };
     world.starts().await?;
     world.first_lines().await?;
     world.five_steps().await?;
+    if part.as_deref() == Some("steps") {
+        world.server.stop().await?;
+        println!("{}\n{}", world.figures.table(), world.figures.json());
+        return Ok(());
+    }
     world.without_container().await?;
     world.live_lines().await?;
     world.long_log().await?;

@@ -1,6 +1,6 @@
 //! A real engine, and images that need no network.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use beespace::engine::Engine as _;
 use beespace::engine::docker::{Docker, DockerOptions, Waits};
 use beespace_core::ids::StageId;
-use bollard::query_parameters::CreateImageOptionsBuilder;
+use bollard::query_parameters::{CreateImageOptionsBuilder, ListContainersOptionsBuilder};
 use bollard::{API_DEFAULT_VERSION, body_full};
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
@@ -71,6 +71,17 @@ fn is_old(stage: &StageId) -> bool {
     let Some(made) = stage.build.0.get_timestamp() else { return true };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     now.saturating_sub(made.to_unix().0) > 15 * 60
+}
+
+/// The containers of an instance that hold a network.
+///
+/// # Errors
+/// The engine does not answer.
+pub async fn holders(instance: &str) -> Result<Vec<String>> {
+    let labels = vec![format!("beespace.instance={instance}"), "beespace.room".to_owned()];
+    let filters = HashMap::from([("label".to_owned(), labels)]);
+    let all = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    Ok(api().await?.list_containers(Some(all)).await?.into_iter().filter_map(|container| container.id).collect())
 }
 
 /// What tests ask of an engine.

@@ -202,6 +202,8 @@ fn launch<V: AsRef<OsStr>>(
     command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", program, "server", "--config"]).arg(config);
     // How full the disk is that the tests run on is no part of what they show.
     command.env("BEESPACE_GOGS__TOKEN", token).env("BEESPACE_LIMITS__FREE_DISK", "16MiB");
+    // Who is killed for good would leave what it keeps ready in the engine.
+    command.env("BEESPACE_ENGINE__STANDBY", "0");
     command.envs(env.iter().map(|(name, value)| (name, value)));
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
     if let Some(mut said) = child.stderr.take() {

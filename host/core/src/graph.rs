@@ -117,6 +117,17 @@ pub fn next(nodes: &[Node<'_>], facts: &Facts) -> Vec<Move> {
     .collect()
 }
 
+/// The steps whose turn comes next if all that runs now ends well.
+#[must_use]
+pub fn upcoming(nodes: &[Node<'_>], facts: &Facts) -> Vec<StepNumber> {
+    let mut hoped = nodes.to_vec();
+    for node in hoped.iter_mut().filter(|node| node.status == Status::Running) {
+        node.status = Status::Success;
+    }
+    let moves = next(&hoped, facts);
+    moves.into_iter().filter(|one| matches!(one, Move::Start(..))).map(|one| one.step()).collect()
+}
+
 /// The end of all steps, because a person (or the stage's timeout) wants it. `reason` is kept with each.
 #[must_use]
 pub fn cancel_all(nodes: &[Node<'_>], reason: &Reason) -> Vec<Move> {

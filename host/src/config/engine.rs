@@ -13,6 +13,8 @@ pub struct EngineConfig {
     pub host: String,
     /// Stages at once; the rest wait.
     pub capacity: NonZeroU16,
+    /// Networks that are made ahead of time for the stages to come.
+    pub standby: u16,
 }
 
 /// The engines there are.
@@ -47,6 +49,7 @@ impl EngineConfig {
             kind: section.value("kind", EngineKind::Docker),
             host: section.value("host", "unix:///var/run/docker.sock".to_owned()),
             capacity: section.value("capacity", NonZeroU16::MIN.saturating_add(1)),
+            standby: section.value("standby", 2),
         }
     }
 }

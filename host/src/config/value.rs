@@ -69,6 +69,17 @@ impl Value for NonZeroU16 {
     }
 }
 
+impl Value for u16 {
+    const KIND: Kind = Kind::Integer;
+    const EXPECTED: &'static str = "a whole number from 0 to 65535";
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Value for PathBuf {
     const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a path";

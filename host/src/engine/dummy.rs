@@ -15,8 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use beespace_core::ids::{StageId, StepId};
 use beespace_core::outcome::{Exit, ExitCause, Stored, Stream};
-use beespace_core::plan::{Container, SecretTarget, StepPlan};
-use beespace_core::policy::Approved;
+use beespace_core::plan::{Container, SecretTarget};
 use beespace_core::units::parse_duration;
 use futures::StreamExt as _;
 use secrecy::ExposeSecret;
@@ -94,8 +93,8 @@ impl Engine for Dummy {
         Ok(())
     }
 
-    async fn prepare(&self, _plan: &Approved<StepPlan>, _output: &OutputSender) -> Result<(), EngineError> {
-        Ok(())
+    async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {
+        self.opened(launch.step.stage_id()).map(drop)
     }
 
     async fn run(&self, launch: Launch, output: OutputSender, cancel: CancellationToken) -> Result<Exit, EngineError> {
@@ -138,6 +137,10 @@ impl Engine for Dummy {
         if let Some(token) = state.stages.remove(&stage) {
             token.cancel();
         }
+        Ok(())
+    }
+
+    async fn stock(&self, _stages: usize) -> Result<(), EngineError> {
         Ok(())
     }
 

@@ -5,15 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use beespace_core::ids::{StageId, StepId};
 use beespace_core::outcome::{Exit, Stored};
-use beespace_core::plan::StepPlan;
-use beespace_core::policy::Approved;
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, EngineError, EngineInfo, Launch, OutputSender, TarStream};
 use crate::fail_point::{self, Side, pass};
 
 /// The calls that the server makes, by the names of their fail points.
-pub const CALLS: [&str; 8] = ["check", "open", "fill", "run", "adopt", "release", "destroy", "inventory"];
+pub const CALLS: [&str; 10] = ["check", "open", "fill", "prepare", "run", "adopt", "release", "destroy", "stock", "inventory"];
 
 /// The engine itself in a build without fail points.
 pub fn around(engine: Arc<dyn Engine>) -> Arc<dyn Engine> {
@@ -49,8 +47,8 @@ impl Engine for FailPoints {
         guarded("fill", self.0.fill(stage, tar)).await
     }
 
-    async fn prepare(&self, plan: &Approved<StepPlan>, output: &OutputSender) -> Result<(), EngineError> {
-        self.0.prepare(plan, output).await
+    async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {
+        guarded("prepare", self.0.prepare(launch)).await
     }
 
     async fn run(&self, launch: Launch, output: OutputSender, cancel: CancellationToken) -> Result<Exit, EngineError> {
@@ -73,6 +71,10 @@ impl Engine for FailPoints {
 
     async fn destroy(&self, stage: StageId) -> Result<(), EngineError> {
         guarded("destroy", self.0.destroy(stage)).await
+    }
+
+    async fn stock(&self, stages: usize) -> Result<(), EngineError> {
+        guarded("stock", self.0.stock(stages)).await
     }
 
     async fn inventory(&self) -> Result<Vec<StageId>, EngineError> {

@@ -38,12 +38,12 @@ pub use recent::Recent;
 /// Every engine keeps it; `tests/it/engine_contract.rs` holds each one to it.
 ///
 /// **Order.** For a stage: [`open`](Self::open), then at most one [`fill`](Self::fill), then any number of
-/// [`run`](Self::run), in the end [`destroy`](Self::destroy). [`prepare`](Self::prepare) may come at any time, or never: `run`
-/// does what is left of it. `run` and `fill` on a stage that is not open are [`EngineError::NotOpen`].
+/// [`run`](Self::run), in the end [`destroy`](Self::destroy). [`prepare`](Self::prepare) may come before a `run`, or never: `run`
+/// does what is left of it. `run`, `prepare` and `fill` on a stage that is not open are [`EngineError::NotOpen`].
 ///
 /// **At once.** Different stages never wait for each other, except that an engine bounds how many containers it starts at the same
-/// moment. Within a stage `run`, `adopt`, `prepare` and `release` may go on in any number; `open`, `fill` and `destroy`
-/// of one stage are not called beside each other. `destroy` beside a `run` is allowed and ends it.
+/// moment. Within a stage `run`, `adopt`, `prepare` and `release` of different steps, and `fill`, may go on at once; `prepare` and `run` of one
+/// container, and `open`, `fill` and `destroy` of one stage, are not called beside each other. `destroy` beside a `run` is allowed and ends it.
 ///
 /// **What runs.** Only an [`Approved`] plan reaches a method that could start or pull anything. A container of a plan is started
 /// at most once an attempt, however often `run` and `adopt` are called for it, in this process or the next one.
@@ -91,12 +91,12 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// [`EngineError::Archive`] where the stream itself fails, else the engine's trouble.
     async fn fill(&self, stage: StageId, tar: TarStream) -> Result<(), EngineError>;
 
-    /// Gets ready ahead of time what `run` would have to wait for: pulls the images that are absent, with progress on
-    /// [`Stream::Host`]. An image that is not to be had is no error here; `run` says so when its turn comes.
+    /// Gets ready ahead of its turn what [`run`](Self::run) of the same launch would have to wait for. Nothing is pulled: an image that is absent, or
+    /// a container that cannot be made, is no error here; `run` says so when its turn comes. A launch that has changed since is prepared in vain.
     ///
     /// # Errors
-    /// The engine's trouble.
-    async fn prepare(&self, plan: &Approved<StepPlan>, output: &OutputSender) -> Result<(), EngineError>;
+    /// [`EngineError::NotOpen`], or the engine's trouble.
+    async fn prepare(&self, launch: &Launch) -> Result<(), EngineError>;
 
     /// Runs one container of an approved plan to its end.
     ///
@@ -132,6 +132,13 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The first trouble; everything else has been tried.
     async fn destroy(&self, stage: StageId) -> Result<(), EngineError>;
+
+    /// Keeps as much ready as `stages` that come at once would need to be opened without delay, and clears away what was made ready beyond that or
+    /// by a process before this one. With 0 nothing is kept. Not called beside itself.
+    ///
+    /// # Errors
+    /// The engine's trouble.
+    async fn stock(&self, stages: usize) -> Result<(), EngineError>;
 
     /// The stages of this instance of which anything exists.
     ///

@@ -3,12 +3,12 @@
 use beespace_core::build::Round;
 use beespace_core::outcome::{Conclusion, Directive, Exit, Reason};
 use beespace_core::plan::StepPlan;
-use beespace_core::policy::{Decision, NotApproved, Ruling};
+use beespace_core::policy::{NotApproved, Ruling};
 use beespace_core::status::Status;
 use beespace_wasm::RoundEnd;
 
 use super::patience::Patience;
-use super::step::{End, StepRun};
+use super::step::{End, Refusal, StepRun};
 use crate::clock::now;
 use crate::log::Source;
 use crate::prepare;
@@ -95,7 +95,7 @@ impl StepRun {
     }
 
     /// How a step ends whose plan may not run. What the first round needed was settled before the stage began; this is about later ones.
-    pub(super) fn refused(&self, decision: &Decision, error: &NotApproved) -> End {
+    pub(super) fn refused(&self, Refusal { decision, error }: &Refusal) -> End {
         let what = format!("the next plan of step \"{}\"", self.step.name);
         match (&decision.ruling, error) {
             (Ruling::Denied { by }, NotApproved::Denied) => End::new(Status::Declined, Some(prepare::denied(&what, by))),

@@ -81,7 +81,7 @@ impl ContainerRun {
         }
         match self.start().await {
             // The whole stage is gone, and whatever ran in it.
-            Err(EngineError::NotOpen(_)) => Ok(exit),
+            Err(EngineError::NotOpen(_)) => Ok(Exit::lost_stage(&self.launch.container)),
             other => other,
         }
     }

@@ -2,7 +2,9 @@
 //! another process can take the stage up wherever this one ends.
 
 mod after;
+mod ahead;
 mod container;
+mod hands;
 mod journal;
 mod patience;
 mod round;
@@ -10,22 +12,21 @@ mod secrets;
 mod step;
 mod workspace;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use beespace_core::build::{Build, Stage, Step};
 use beespace_core::graph::{self, Move};
 use beespace_core::ids::{StageId, StepId, StepNumber};
 use beespace_core::intervention;
 use beespace_core::outcome::Reason;
+use beespace_core::pipeline::when::Facts;
 use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
 use beespace_core::{mask, time::Timestamp};
 use tokio::sync::broadcast;
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +41,9 @@ use crate::store::build::Builds as _;
 use crate::store::build::key_of_stage;
 use crate::worker::Trouble;
 use container::Begin;
+use hands::Hands;
 use secrets::StageSecrets;
+use step::Ended;
 
 /// One stage in hand.
 struct StageRun {
@@ -50,6 +53,8 @@ struct StageRun {
     change: Change,
     secrets: StageSecrets,
     mask: mask::Secrets,
+    /// Cancelled once the engine has the stage open.
+    opened: CancellationToken,
 }
 
 /// Takes a stage from wherever it stands to its end.
@@ -61,17 +66,19 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
     let wishes = app.store.watch();
     wait_for_room(app, id).await?;
     readmit::where_due(app, id).await?;
-    let Some(stage) = begin(app, id).await? else { return Ok(()) };
-    let run = match StageRun::open(app, &stage).await {
+    let build = app.build(id.build)?;
+    let (begun, change) = tokio::join!(begin(app, &build, id), Change::of(app, &build));
+    let Some(stage) = begun? else { return Ok(()) };
+    let run = match StageRun::open(app, build, change, &stage) {
         Ok(run) => Arc::new(run),
         Err(reason) => return Ok(give_up(app, id, reason).await?),
     };
-    reopen(app, id, &stage).await;
-    tokio::select! {
+    reopen(&run, &stage).await;
+    let hands = tokio::select! {
         driven = drive(&run, &stage, wishes) => driven?,
         never = prove(app, id) => match never {},
-    }
-    run.finish().await?;
+    };
+    hands.rest().await;
     clear_away(app, id).await;
     Ok(())
 }
@@ -139,20 +146,23 @@ async fn wait_for_room(app: &App, id: StageId) -> Result<(), Trouble> {
 
 /// A stage that is taken up gets its network back: a reboot, or an engine that was restarted, has stopped what held it. Only where
 /// something of it is still there: a workspace that was removed must not come back empty.
-async fn reopen(app: &App, id: StageId, stage: &Stage) {
+async fn reopen(run: &StageRun, stage: &Stage) {
     let is_filled = stage.steps.iter().any(|step| step.number == StepNumber::CLONE && step.status == Status::Success);
-    if !is_filled || !app.engine.inventory().await.is_ok_and(|known| known.contains(&id)) {
+    if !is_filled || !run.app.engine.inventory().await.is_ok_and(|known| known.contains(&run.id)) {
         return;
     }
-    if let Err(error) = app.engine.open(id).await {
-        tracing::warn!(stage = %id, %error, "the stage's network could not be brought back; its steps will say so");
+    match run.app.engine.open(run.id).await {
+        Ok(()) => run.opened.cancel(),
+        Err(error) => {
+            tracing::warn!(stage = %run.id, %error, "the stage's network could not be brought back; its steps will say so");
+        }
     }
 }
 
 /// Marks the stage as running; none where it is over or waits for a person.
-async fn begin(app: &App, id: StageId) -> Result<Option<Stage>, StoreError> {
+async fn begin(app: &App, build: &Build, id: StageId) -> Result<Option<Stage>, StoreError> {
     let at = now();
-    let caused_by = app.build(id.build)?.event.sender.stable_id();
+    let caused_by = build.event.sender.stable_id();
     let mark = move |stage: &mut Stage| {
         intervention::block_where_lapsed(stage, &caused_by, at);
         if stage.status == Status::Pending {
@@ -175,44 +185,37 @@ async fn begin(app: &App, id: StageId) -> Result<Option<Stage>, StoreError> {
     Ok(Some(stage))
 }
 
-/// Moves steps until none moves any more.
-async fn drive(run: &Arc<StageRun>, stage: &Stage, mut wishes: broadcast::Receiver<RunEvent>) -> Result<(), Trouble> {
+/// Moves steps until none moves any more, and with that the stage to its end.
+async fn drive(run: &Arc<StageRun>, stage: &Stage, mut wishes: broadcast::Receiver<RunEvent>) -> Result<Hands, Trouble> {
     let mut hands = Hands::default();
-    for step in stage.steps.iter().filter(|step| step.status == Status::Running) {
-        hands.take(run, step.number, Begin::Again);
-        // A step that runs has a reason where it was to be stopped, and only there.
-        if step.reason.is_some() {
-            hands.cancel(step.number);
-        }
-    }
+    hands.follow(run, stage, Begin::Again);
     let left = run.time_left(stage);
     let deadline = sleep(left);
     tokio::pin!(deadline);
-    let mut stopped = false;
+    let (mut stopped, mut ended) = (false, None);
     loop {
-        let stage = run.stage()?;
-        if !stopped {
-            run.make_moves(&stage, &mut hands).await?;
+        let stage = run.advance(ended.take(), stopped).await?;
+        if stage.status.is_over() {
+            return Ok(hands);
         }
-        if hands.tasks.is_empty() {
-            return Ok(());
-        }
+        hands.follow(run, &stage, Begin::Fresh);
         let stop = tokio::select! {
-            Some(ended) = hands.tasks.join_next() => {
-                ended.context("a step's task failed")??;
+            Some(end) = hands.next_end() => {
+                ended = Some(end?);
                 None
             }
             reason = run.wish_to_stop(&mut wishes), if !stopped => Some(reason?),
             () = &mut deadline, if !stopped => Some(timeout_reason(left)),
             () = run.app.stopping.cancelled() => {
                 // Waited for, so that nobody writes to the logs any more when the next process does. The containers run on.
-                hands.tasks.shutdown().await;
+                hands.let_go().await;
                 return Err(Trouble::HandedOver);
             }
         };
         if let Some(reason) = stop {
             stopped = true;
-            run.stop_all(&reason, &hands).await?;
+            let stage = run.stop_all(&reason).await?;
+            hands.follow(run, &stage, Begin::Fresh);
         }
     }
 }
@@ -225,39 +228,16 @@ fn timeout_reason(left: Duration) -> Reason {
     .help("raise `timeout` in the pipeline file, or `[limits] stage_timeout` of the instance")
 }
 
-/// The steps that are being run now.
-#[derive(Default)]
-struct Hands {
-    tasks: JoinSet<anyhow::Result<()>>,
-    cancels: HashMap<StepNumber, CancellationToken>,
-}
-
-impl Hands {
-    fn take(&mut self, run: &Arc<StageRun>, number: StepNumber, begin: Begin) {
-        let cancel = CancellationToken::new();
-        self.cancels.insert(number, cancel.clone());
-        self.tasks.spawn(step::run(Arc::clone(run), number, begin, cancel));
-    }
-
-    fn cancel(&self, number: StepNumber) {
-        if let Some(cancel) = self.cancels.get(&number) {
-            cancel.cancel();
-        }
-    }
-}
-
 impl StageRun {
-    async fn open(app: &Arc<App>, stage: &Stage) -> Result<Self, Reason> {
-        let trouble = |error: StoreError| Reason::new("store", error.to_string());
-        let build = app.build(stage.build).map_err(trouble)?;
+    fn open(app: &Arc<App>, build: Build, change: Change, stage: &Stage) -> Result<Self, Reason> {
         let plans = stage.steps.iter().filter_map(|step| step.round.as_ref());
         let planned = plans.flat_map(|round| &round.plan.containers).flat_map(|container| &container.secrets);
         let mut names: BTreeSet<String> = planned.map(|mount| mount.secret.clone()).collect();
         names.extend(stage.pipeline.secret_names().map(str::to_owned));
         let secrets = StageSecrets::open(app, &build, &names)?;
-        let change = Change::of(app, &build).await;
         let id = StageId { build: stage.build, stage: stage.number };
-        Ok(Self { app: Arc::clone(app), id, change, mask: secrets.mask()?, secrets, build })
+        let opened = CancellationToken::new();
+        Ok(Self { app: Arc::clone(app), id, change, mask: secrets.mask()?, secrets, build, opened })
     }
 
     fn stage(&self) -> Result<Stage, StoreError> {
@@ -286,30 +266,22 @@ impl StageRun {
         limit.saturating_sub(spent)
     }
 
-    /// Carries out what the graph says. A move that changes a row may make another one possible, so it is asked until nothing new
-    /// comes.
-    async fn make_moves(self: &Arc<Self>, stage: &Stage, hands: &mut Hands) -> Result<(), Trouble> {
-        let mut stage = stage.clone();
-        loop {
-            let moves = graph::next(&graph::nodes(&stage), &self.change.facts);
-            let moves: Vec<Move> = moves.into_iter().filter(|one| is_new(&stage, one)).collect();
-            if moves.is_empty() {
-                return Ok(());
+    /// Writes down how a step ended and all that follows from it: whose turn it is, or that the stage is over. One change, because each is a turn of
+    /// the disk that the next step waits for.
+    async fn advance(self: &Arc<Self>, ended: Option<Ended>, stopped: bool) -> Result<Stage, StoreError> {
+        let (run, at) = (Arc::clone(self), now());
+        let advance = move |stage: &mut Stage| {
+            if let Some(ended) = &ended {
+                ended.note(stage);
             }
-            for one in &moves {
-                if let Move::Cancel(number, _) = one {
-                    hands.cancel(*number);
-                }
+            if !stopped {
+                make_moves(stage, &run.change.facts, at);
             }
-            let at = now();
-            let noted = moves.clone();
-            stage = self.change(move |stage| noted.iter().for_each(|one| note(stage, one, at))).await?;
-            for one in moves {
-                if let Move::Start(number, _) = one {
-                    hands.take(self, number, Begin::Fresh);
-                }
+            if !stage.steps.iter().any(|step| step.status == Status::Running) {
+                conclude(stage);
             }
-        }
+        };
+        self.change(advance).await
     }
 
     /// Resolves when a person wants the stage to stop: the row says so.
@@ -330,37 +302,39 @@ impl StageRun {
         }
     }
 
-    /// Ends every step that is not over: those that run are stopped, those that wait never start.
-    async fn stop_all(&self, reason: &Reason, hands: &Hands) -> Result<(), StoreError> {
-        let stage = self.stage()?;
-        let moves = graph::cancel_all(&graph::nodes(&stage), reason);
-        for one in &moves {
-            hands.cancel(one.step());
-        }
-        let at = now();
-        let reason = reason.clone();
+    /// Ends every step that is not over: those that run are to be stopped, those that wait never start.
+    async fn stop_all(&self, reason: &Reason) -> Result<Stage, StoreError> {
+        let (reason, at) = (reason.clone(), now());
         self.change(move |stage| {
+            let moves = graph::cancel_all(&graph::nodes(stage), &reason);
             moves.iter().for_each(|one| note(stage, one, at));
             stage.reason = Some(reason.clone());
         })
-        .await?;
-        Ok(())
+        .await
     }
+}
 
-    /// All steps are over: so is the stage.
-    async fn finish(&self) -> Result<(), StoreError> {
-        self.change(move |stage| {
-            stage.status = match graph::stage_status(&graph::nodes(stage)) {
-                // Everything was over when the wish to stop it came.
-                Status::Skipped if stage.cancel_requested.is_some() => Status::Killed,
-                status => status,
-            };
-            if stage.reason.is_none() {
-                stage.reason = stage.steps.iter().find(|step| step.status == stage.status).and_then(|step| step.reason.clone());
-            }
-        })
-        .await?;
-        Ok(())
+/// Writes down what the graph says. A move may make another one possible, so it is asked until nothing new comes.
+fn make_moves(stage: &mut Stage, facts: &Facts, at: Timestamp) {
+    loop {
+        let moves = graph::next(&graph::nodes(stage), facts);
+        let moves: Vec<Move> = moves.into_iter().filter(|one| is_new(stage, one)).collect();
+        if moves.is_empty() {
+            return;
+        }
+        moves.iter().for_each(|one| note(stage, one, at));
+    }
+}
+
+/// All steps are over: so is the stage.
+fn conclude(stage: &mut Stage) {
+    stage.status = match graph::stage_status(&graph::nodes(stage)) {
+        // Everything was over when the wish to stop it came.
+        Status::Skipped if stage.cancel_requested.is_some() => Status::Killed,
+        status => status,
+    };
+    if stage.reason.is_none() {
+        stage.reason = stage.steps.iter().find(|step| step.status == stage.status).and_then(|step| step.reason.clone());
     }
 }
 

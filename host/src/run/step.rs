@@ -12,8 +12,9 @@ use beespace_core::graph;
 use beespace_core::ids::StepNumber;
 use beespace_core::outcome::{Conclusion, Exit, Reason};
 use beespace_core::plan::StepPlan;
-use beespace_core::policy::{Approved, approval};
+use beespace_core::policy::{Approved, Decision, NotApproved, approval};
 use beespace_core::status::Status;
+use beespace_core::time::Timestamp;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -45,45 +46,68 @@ impl End {
     }
 }
 
-/// Runs a step to its end and writes it down.
-pub(super) async fn run(run: Arc<StageRun>, number: StepNumber, begin: Begin, cancel: CancellationToken) -> anyhow::Result<()> {
+/// The end of a step as it is to be written down.
+pub(super) struct Ended {
+    pub(super) number: StepNumber,
+    end: End,
+    incomplete: Option<String>,
+    at: Timestamp,
+}
+
+impl Ended {
+    pub(super) fn note(&self, stage: &mut Stage) {
+        let end = &self.end;
+        for step in stage.steps.iter_mut().filter(|step| step.number == self.number) {
+            step.status = end.status;
+            // A step that was stopped keeps the reason why someone stopped it.
+            if !(end.status == Status::Killed && step.reason.is_some()) {
+                step.reason.clone_from(&end.reason);
+            }
+            if let Some(conclusion) = &end.conclusion {
+                step.findings.clone_from(&conclusion.findings);
+            }
+            step.log_incomplete.clone_from(&self.incomplete);
+            step.finished_at = Some(self.at);
+        }
+    }
+}
+
+/// Runs a step to its end.
+pub(super) async fn run(
+    run: Arc<StageRun>,
+    number: StepNumber,
+    begin: Begin,
+    cancel: CancellationToken,
+) -> anyhow::Result<Ended> {
     let stage = run.stage()?;
     let step = stage.steps.iter().find(|step| step.number == number).context("the step is not in its stage")?.clone();
     if number == StepNumber::CLONE {
-        let (status, reason) = workspace::fill(&run, &step, &cancel).await?;
-        return end(&run, number, End::new(status, reason), None).await;
+        let (status, reason) = workspace::fill(&run, &step, begin, &cancel).await?;
+        return Ok(Ended { number, end: End::new(status, reason), incomplete: None, at: now() });
     }
     let log = Journal::open(&run, &step).await?;
-    let step_run = StepRun { run: Arc::clone(&run), stage, step, log, cancel };
-    let ended = step_run.rounds(begin).await?;
-    if let Some(reason) = &ended.reason {
+    let step_run = StepRun { run, stage, step, log, cancel };
+    let end = step_run.rounds(begin).await?;
+    if let Some(reason) = &end.reason {
         step_run.log.say(&reason.to_string()).await?;
     }
     let dropped = step_run.log.finish().await?.map_or(0, |log| log.dropped);
     let incomplete = (dropped > 0).then(|| format!("{dropped} bytes beyond the limit of the log were dropped"));
-    end(&run, number, ended, incomplete).await?;
-    run.app.engine.release(run.step_id(&step_run.step)).await.or_else(|error| {
-        tracing::warn!(%error, "a step's containers could not be removed; its stage's end does it");
-        Ok(())
-    })
+    Ok(Ended { number, end, incomplete, at: now() })
 }
 
-async fn end(run: &StageRun, number: StepNumber, end: End, incomplete: Option<String>) -> anyhow::Result<()> {
-    let at = now();
-    run.change_step(number, move |step| {
-        step.status = end.status;
-        // A step that was stopped keeps the reason why someone stopped it.
-        if !(end.status == Status::Killed && step.reason.is_some()) {
-            step.reason.clone_from(&end.reason);
-        }
-        if let Some(conclusion) = &end.conclusion {
-            step.findings.clone_from(&conclusion.findings);
-        }
-        step.log_incomplete.clone_from(&incomplete);
-        step.finished_at = Some(at);
-    })
-    .await?;
-    Ok(())
+/// Removes the containers of a step whose end is stored.
+pub(super) async fn put_away(run: Arc<StageRun>, stage: Stage, number: StepNumber) {
+    let Some(step) = stage.steps.iter().find(|step| step.number == number && number != StepNumber::CLONE) else { return };
+    if let Err(error) = run.app.engine.release(run.step_id(step)).await {
+        tracing::warn!(%error, "a step's containers could not be removed; its stage's end does it");
+    }
+}
+
+/// A plan that may not run, and what was decided about it.
+pub(super) struct Refusal {
+    pub(super) decision: Decision,
+    pub(super) error: NotApproved,
 }
 
 /// A step in hand.
@@ -103,9 +127,9 @@ impl StepRun {
             ));
         };
         loop {
-            let approved = match self.approved(&round)? {
+            let approved = match self.run.approved(&self.stage, &round)? {
                 Ok(approved) => Arc::new(approved),
-                Err(end) => return Ok(end),
+                Err(refusal) => return Ok(self.refused(&refusal)),
             };
             let exits = match self.exits(&round, &approved, begin).await? {
                 Ok(exits) => exits,
@@ -150,16 +174,6 @@ impl StepRun {
         Ok(Ok(exits))
     }
 
-    /// The proof that the round may run, from what is stored. A yes that held when the stage started holds until its end.
-    fn approved(&self, round: &Round) -> anyhow::Result<Result<Approved<StepPlan>, End>> {
-        let decision = self.run.app.store.read()?.decision(round.decision)?.context("the decision about the plan is gone")?;
-        let caused_by = self.run.build.event.sender.stable_id();
-        let pending = self.stage.approvals.iter().find(|pending| pending.decision == decision.id);
-        let at = self.stage.started_at.unwrap_or_else(now);
-        let approved = pending.and_then(|pending| approval::approved_digest(pending, &caused_by, at));
-        Ok(Approved::new(round.plan.clone(), &decision, approved).map_err(|error| self.refused(&decision, &error)))
-    }
-
     /// Runs the containers of a round. What cleans up has its time, and not more: someone waits for the end.
     async fn run_round(
         &self,
@@ -171,7 +185,8 @@ impl StepRun {
             Ok(secrets) => secrets,
             Err(reason) => return Ok(Err(reason)),
         };
-        let (step, number, env) = (self.run.step_id(&self.step), round.number, self.environment()?);
+        let env = self.run.environment(&self.run.stage()?, &self.step);
+        let (step, number) = (self.run.step_id(&self.step), round.number);
         let cancel = if round.cleans_up { &CancellationToken::new() } else { &self.cancel };
         let round_run = RoundRun { run: &self.run, step, number, begin, plan, env, secrets, log: &self.log, cancel };
         let mut exits = pin!(round_run.exits());
@@ -183,18 +198,24 @@ impl StepRun {
             }
         }
     }
+}
 
-    fn environment(&self) -> anyhow::Result<BTreeMap<String, String>> {
-        let stage = self.run.stage()?;
-        let so_far = graph::status_so_far(&graph::nodes(&stage));
-        let build_url = crate::address::build_url(&self.run.app.config.server.public_url, &self.run.build);
-        Ok(environment::variables(&Given {
-            build: &self.run.build,
-            stage: &stage,
-            step: &self.step,
-            so_far,
-            build_url: &build_url,
-        }))
+impl StageRun {
+    /// The proof that the round may run, from what is stored. A yes that held when the stage started holds until its end.
+    pub(super) fn approved(&self, stage: &Stage, round: &Round) -> anyhow::Result<Result<Approved<StepPlan>, Box<Refusal>>> {
+        let decision = self.app.store.read()?.decision(round.decision)?.context("the decision about the plan is gone")?;
+        let caused_by = self.build.event.sender.stable_id();
+        let pending = stage.approvals.iter().find(|pending| pending.decision == decision.id);
+        let at = stage.started_at.unwrap_or_else(now);
+        let approved = pending.and_then(|pending| approval::approved_digest(pending, &caused_by, at));
+        Ok(Approved::new(round.plan.clone(), &decision, approved).map_err(|error| Refusal { decision, error }.into()))
+    }
+
+    /// The variables of a step that starts as the stage stands.
+    pub(super) fn environment(&self, stage: &Stage, step: &Step) -> BTreeMap<String, String> {
+        let so_far = graph::status_so_far(&graph::nodes(stage));
+        let build_url = crate::address::build_url(&self.app.config.server.public_url, &self.build);
+        environment::variables(&Given { build: &self.build, stage, step, so_far, build_url: &build_url })
     }
 }
 

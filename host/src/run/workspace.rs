@@ -6,15 +6,21 @@ use beespace_core::status::Status;
 use tokio_util::sync::CancellationToken;
 
 use super::StageRun;
+use super::container::Begin;
 use super::journal::Journal;
 use super::patience::Patience;
 use crate::engine::{EngineError, archive};
 
 /// Makes the stage's room and fills it. Done again after a crash it begins anew: nothing of the user has run before it is through.
-pub(super) async fn fill(run: &StageRun, step: &Step, cancel: &CancellationToken) -> anyhow::Result<(Status, Option<Reason>)> {
+pub(super) async fn fill(
+    run: &StageRun,
+    step: &Step,
+    begin: Begin,
+    cancel: &CancellationToken,
+) -> anyhow::Result<(Status, Option<Reason>)> {
     let log = Journal::open(run, step).await?;
     let filled = tokio::select! {
-        filled = insist(run, &log) => Some(filled),
+        filled = insist(run, &log, begin) => Some(filled),
         () = cancel.cancelled() => None,
     };
     match &filled {
@@ -40,10 +46,10 @@ enum Hindrance {
 }
 
 /// Tries until the sources are in place, or trying again helps no more.
-async fn insist(run: &StageRun, log: &Journal) -> Result<(), Reason> {
+async fn insist(run: &StageRun, log: &Journal, mut begin: Begin) -> Result<(), Reason> {
     let mut patience = Patience::new();
     loop {
-        let trouble = match fill_and_tell(run, log).await {
+        let trouble = match fill_and_tell(run, log, begin).await {
             Ok(()) => return Ok(()),
             Err(Hindrance::Engine(trouble)) => trouble,
             Err(Hindrance::Other(reason)) => return Err(reason),
@@ -54,24 +60,33 @@ async fn insist(run: &StageRun, log: &Journal) -> Result<(), Reason> {
         if !patience.bears(&trouble).await {
             return Err(trouble.reason());
         }
+        begin = Begin::Again;
     }
 }
 
-async fn fill_and_tell(run: &StageRun, log: &Journal) -> Result<(), Hindrance> {
+async fn fill_and_tell(run: &StageRun, log: &Journal, begin: Begin) -> Result<(), Hindrance> {
     let engine = &run.app.engine;
     let stage = run.stage().map_err(|error| Hindrance::Other(Reason::new("store", error.to_string())))?;
     let build = &run.build;
     let tell = async |line: &str| say(log, line).await.map_err(Hindrance::Other);
-    engine.destroy(run.id).await?;
-    engine.open(run.id).await?;
+    if begin == Begin::Again {
+        engine.destroy(run.id).await?;
+    }
+    let open = async {
+        engine.open(run.id).await?;
+        run.opened.cancel();
+        Ok::<(), Hindrance>(())
+    };
     let options = &stage.pipeline.clone;
     if !options.enabled {
+        open.await?;
         return tell("The pipeline wants no clone: the workspace is empty.").await;
     }
     let sha = build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha);
     let depth = if options.depth == 0 { "whole history".to_owned() } else { format!("history of {} commits", options.depth) };
     tell(&format!("Cloning {} at {} ({}, {depth})", build.event.repository.name, sha.short(), build.event.git_ref())).await?;
-    let checkout = crate::resolve::checkout(&run.app, build, sha, options.depth).await.map_err(Hindrance::Other)?;
+    let checkout = async { crate::resolve::checkout(&run.app, build, sha, options.depth).await.map_err(Hindrance::Other) };
+    let ((), checkout) = tokio::try_join!(open, checkout)?;
     engine.fill(run.id, archive::pack(checkout.path().to_owned())).await?;
     tell("The sources are in place.").await
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use beespace_core::git_ref::{self, BRANCHES};
 use beespace_core::ids::Sha;
 use tempfile::TempDir;
+use tokio::fs::OpenOptions;
+use tokio::io::AsyncWriteExt as _;
 use url::Url;
 
 use super::git::{Call, Reach};
@@ -52,28 +54,36 @@ impl Mirror {
         tokio::fs::create_dir_all(scratch).await.map_err(trouble)?;
         let directory = tempfile::Builder::new().prefix("checkout-").tempdir_in(scratch).map_err(trouble)?;
         let checkout = Checkout { directory };
-        let branch = format!("{BRANCHES}{}", request.branch);
-        let branch = if git_ref::is_well_formed(&branch) { branch } else { format!("{BRANCHES}build") };
+        let full = format!("{BRANCHES}{}", request.branch);
+        let branch = if git_ref::is_well_formed(&full) { request.branch } else { "build" };
         let tree = checkout.path();
-        self.git.must(tree, Call::new(["init", "--quiet", "--template=", "--initial-branch=build"])).await?;
-        self.copy_history(request, &branch, tree).await?;
-        self.git.must(tree, Call::new(["update-ref", "--end-of-options", &branch, request.sha.as_str()])).await?;
-        self.git.must(tree, Call::new(["symbolic-ref", "HEAD", &branch])).await?;
+        let initial_branch = format!("--initial-branch={branch}");
+        self.git.must(tree, Call::new(["init", "--quiet", "--template=", &initial_branch])).await?;
+        self.copy_history(request, branch, tree).await?;
         // HEAD is the commit already, so none is named (and git 2.39 takes no `--end-of-options` here).
         self.git.must(tree, Call::new(["reset", "--quiet", "--hard"]).timeout(CHECKOUT_TIMEOUT)).await?;
-        self.git.must(tree, Call::new(["config", "remote.origin.url", request.origin.as_str()])).await?;
-        self.git.must(tree, Call::new(["config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"])).await?;
+        let config = OpenOptions::new().append(true).open(tree.join(".git/config")).await;
+        let written = async { config?.write_all(remote_section(request.origin).as_bytes()).await };
+        written.await.map_err(|error| SourceError::Trouble(format!("the checkout's remote cannot be written: {error}")))?;
         Ok(checkout)
     }
 
     async fn copy_history(&self, request: CheckoutRequest<'_>, branch: &str, tree: &Path) -> Result<(), SourceError> {
         let mirror = Url::from_file_path(&self.directory)
             .map_err(|()| SourceError::Trouble("the data directory is no absolute path".to_owned()))?;
-        let remote = branch.replacen(BRANCHES, "refs/remotes/origin/", 1);
-        let mut arguments =
-            vec!["fetch".to_owned(), "--quiet".to_owned(), "--no-tags".to_owned(), "--no-write-fetch-head".to_owned()];
+        let sha = request.sha;
+        let mut arguments: Vec<String> =
+            ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--update-head-ok"]
+                .map(str::to_owned)
+                .into();
         arguments.extend(request.depth.map(|depth| format!("--depth={depth}")));
-        arguments.extend(["--end-of-options".to_owned(), mirror.to_string(), format!("+{}:{remote}", request.sha)]);
+        arguments.extend(["--end-of-options".to_owned(), mirror.to_string()]);
+        arguments.extend([format!("+{sha}:{BRANCHES}{branch}"), format!("+{sha}:refs/remotes/origin/{branch}")]);
         self.git.must(tree, Call::new(arguments).reach(Reach::Disk).timeout(CHECKOUT_TIMEOUT)).await.map(drop)
     }
+}
+
+/// What `git remote add origin` writes. In quotes, because `#` begins a comment; an address has neither quotes nor backslashes of its own.
+fn remote_section(origin: &Url) -> String {
+    format!("[remote \"origin\"]\n\turl = \"{origin}\"\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n")
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use beespace_core::digest::{Digest, canonical};
 use beespace_core::floor::is_mountable;
 use beespace_core::plan::{Container, MountSource, Network, WORKSPACE};
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountVolumeOptions};
@@ -19,12 +20,34 @@ const CAPABILITIES: [&str; 8] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "S
 /// What `create` needs to know besides the plan.
 pub(super) struct Surroundings<'a> {
     pub(super) options: &'a DockerOptions,
-    /// The stage's name: its holder and its workspace.
-    pub(super) stage: &'a str,
+    /// The stage's workspace.
+    pub(super) workspace: &'a str,
+    pub(super) workspace_labels: Labels,
+    /// The holder of the stage's network.
+    pub(super) room: &'a str,
     /// The container's name; its parcels' names begin with it.
     pub(super) name: &'a str,
     pub(super) labels: Labels,
+    /// Of the volumes of its parcels.
+    pub(super) parcel_labels: Labels,
     pub(super) init: bool,
+}
+
+/// All that the engine is asked for one container.
+pub(super) struct Order {
+    pub(super) body: ContainerCreateBody,
+    /// Where its parcels go, and their files; none where it has none.
+    pub(super) parcels: Option<(Vec<Mount>, Vec<u8>)>,
+}
+
+impl Order {
+    /// The same for two orders that lead to the same container.
+    pub(super) fn digest(&self) -> Digest {
+        // A body that is no JSON is none that the engine could be asked for.
+        let body = serde_json::to_value(&self.body).unwrap_or_default();
+        let files = self.parcels.as_ref().map_or(&[][..], |(_, tar)| tar);
+        Digest::of_parts([canonical(&body).as_bytes(), files])
+    }
 }
 
 impl Surroundings<'_> {
@@ -33,21 +56,40 @@ impl Surroundings<'_> {
         format!("{}-files-{place}", self.name)
     }
 
-    pub(super) fn parcel_mounts(&self, parcels: &Parcels) -> Vec<Mount> {
+    /// Volumes that come into being, and carry their labels, with the first container that mounts them.
+    fn parcel_mounts(&self, parcels: &Parcels) -> Vec<Mount> {
         let directories = parcels.directories.keys().enumerate();
-        directories.map(|(place, directory)| volume(&self.parcel(place), directory, true)).collect()
+        let mounts = directories.map(|(place, directory)| volume(&self.parcel(place), directory, true));
+        let options = MountVolumeOptions { labels: Some(self.parcel_labels.clone()), no_copy: Some(true), ..Default::default() };
+        mounts.map(|mount| Mount { volume_options: Some(options.clone()), ..mount }).collect()
     }
 
-    /// The body of `create`. `Err` is a sentence for people: the container cannot be started.
-    pub(super) fn body(self, launch: &Launch, container: &Container, parcels: Parcels) -> Result<ContainerCreateBody, String> {
-        let mut mounts = workspace_mounts(self.stage, container)?;
-        mounts.extend(self.parcel_mounts(&parcels));
+    /// What to ask for. `Err` is a sentence for people: the container cannot be started.
+    pub(super) fn order(self, launch: &Launch, container: &Container) -> Result<Order, String> {
+        let parcels = Parcels::pack(container, &launch.secrets)?;
+        let mounts = self.parcel_mounts(&parcels);
+        let tar = parcels.tar().map_err(|error| format!("its files cannot be packed: {error}"))?;
+        let writable = mounts.iter().cloned().map(|mount| Mount { read_only: Some(false), ..mount }).collect();
+        let parcel = (!mounts.is_empty()).then_some((writable, tar));
+        Ok(Order { body: self.body(launch, container, parcels, mounts)?, parcels: parcel })
+    }
+
+    fn body(
+        self,
+        launch: &Launch,
+        container: &Container,
+        parcels: Parcels,
+        parcel_mounts: Vec<Mount>,
+    ) -> Result<ContainerCreateBody, String> {
+        let mut mounts = workspace_mounts(self.workspace, container)?;
+        // The image's own files at that place stay where they are. The labels count where the volume has just gone: an engine makes it anew.
+        let options = MountVolumeOptions { labels: Some(self.workspace_labels), no_copy: Some(true), ..Default::default() };
         for mount in &mut mounts {
-            // The image's own files at that place stay where they are.
-            mount.volume_options = Some(MountVolumeOptions { no_copy: Some(true), ..Default::default() });
+            mount.volume_options = Some(options.clone());
         }
+        mounts.extend(parcel_mounts);
         let network = match container.network {
-            Network::BuildDefault => format!("container:{}", self.stage),
+            Network::BuildDefault => format!("container:{}", self.room),
             Network::None => "none".to_owned(),
             Network::EgressAllowList => return Err("an allow-list for its network is not possible yet".to_owned()),
         };
@@ -91,7 +133,7 @@ fn log_file(bytes: u64) -> HostConfigLogConfig {
     }
 }
 
-fn workspace_mounts(stage: &str, container: &Container) -> Result<Vec<Mount>, String> {
+fn workspace_mounts(workspace: &str, container: &Container) -> Result<Vec<Mount>, String> {
     let mut mounts = BTreeMap::from([(WORKSPACE, false)]);
     for mount in &container.mounts {
         match mount.source {
@@ -104,7 +146,7 @@ fn workspace_mounts(stage: &str, container: &Container) -> Result<Vec<Mount>, St
         }
         mounts.insert(&mount.path, mount.read_only);
     }
-    Ok(mounts.into_iter().map(|(path, read_only)| volume(stage, path, read_only)).collect())
+    Ok(mounts.into_iter().map(|(path, read_only)| volume(workspace, path, read_only)).collect())
 }
 
 fn workdir(container: &Container) -> String {

@@ -1,5 +1,7 @@
 //! Images: the gate's, which we make ourselves, and whether one is there.
 
+use std::sync::LazyLock;
+
 use bollard::body_full;
 use bollard::query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptions};
 use futures::StreamExt as _;
@@ -14,11 +16,18 @@ use crate::engine::{EngineError, GATE};
 
 /// The gate inside of its image.
 pub(super) const GATE_PATH: &str = "/beespace-gate";
+
+/// The beginning of the gate's digest, which its image is called by.
+static GATE_TAG: LazyLock<String> = LazyLock::new(|| {
+    let mut digest = hex::encode(Sha256::digest(GATE));
+    digest.truncate(16);
+    digest
+});
+
 impl Docker {
     /// The name of the gate's image.
     pub(super) fn gate_image(&self) -> String {
-        let digest = hex::encode(Sha256::digest(GATE));
-        self.names.gate_image(digest.get(..16).unwrap_or(&digest))
+        self.names.gate_image(&GATE_TAG)
     }
 
     /// Makes the gate's image where it is not there, and drops those of other versions of ours.

@@ -1,7 +1,7 @@
 //! Docker, and what speaks its API.
 //!
-//! A stage is a bridge network, a *holder* (a container of the gate's image that owns the network namespace), and a volume, the workspace. A
-//! step's container joins the holder's namespace, which starts in less than half the time that a network of its own would take.
+//! A stage is a *room* (a bridge network, and a holder: a container of the gate's image that owns the network namespace) and a volume, the
+//! workspace. A step's container joins the holder's namespace, which starts in less than half the time that a network of its own would take.
 //!
 //! # What `docker inspect` shows
 //!
@@ -10,13 +10,14 @@
 //! (`entrypoint` and `args`): nothing of ours runs in it that could read a file, so they are in its environment, which `docker inspect` shows to
 //! whoever may use the engine. Either way a value lies on the engine's disk until the step is released.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use beespace_core::digest::Digest;
 use beespace_core::ids::{StageId, StepId};
 use beespace_core::outcome::{Exit, Stored};
-use beespace_core::plan::StepPlan;
-use beespace_core::policy::Approved;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,7 @@ mod image;
 mod names;
 mod parcel;
 mod pull;
+mod room;
 mod run;
 mod stage;
 mod waits;
@@ -65,6 +67,10 @@ pub struct Docker {
     options: DockerOptions,
     /// Beyond two starts a core an engine only gets slower.
     starts: Semaphore,
+    /// Rooms that stand ready for the stages to come.
+    ready_rooms: tokio::sync::Mutex<Vec<String>>,
+    /// Containers that were made ahead of their turn and not started yet, by their id in the step's plan, and what was asked for.
+    prepared: Mutex<HashMap<(StepId, String), Digest>>,
     /// Whether the engine can put an init process into a container; asked once.
     init: OnceCell<bool>,
 }
@@ -81,8 +87,15 @@ impl Docker {
             names: Names::new(&options.instance)?,
             options,
             starts: Semaphore::new(2 * cores),
+            ready_rooms: tokio::sync::Mutex::default(),
+            prepared: Mutex::default(),
             init: OnceCell::new(),
         })
+    }
+
+    fn prepared(&self) -> MutexGuard<'_, HashMap<(StepId, String), Digest>> {
+        // The map is whole at any time.
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -104,14 +117,8 @@ impl Engine for Docker {
         self.fill_workspace(stage, tar).await
     }
 
-    async fn prepare(&self, plan: &Approved<StepPlan>, output: &OutputSender) -> Result<(), EngineError> {
-        for container in &plan.get().containers {
-            if !self.has_image(&container.image).await? {
-                // One that is missing is told of when its turn comes.
-                let _ = self.pull(&container.image, output).await?;
-            }
-        }
-        Ok(())
+    async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {
+        self.prepare_container(launch).await
     }
 
     async fn run(&self, launch: Launch, output: OutputSender, cancel: CancellationToken) -> Result<Exit, EngineError> {
@@ -129,11 +136,15 @@ impl Engine for Docker {
     }
 
     async fn release(&self, step: StepId) -> Result<(), EngineError> {
-        self.sweep(&self.names.step_labels(step)).await
+        self.release_step(step).await
     }
 
     async fn destroy(&self, stage: StageId) -> Result<(), EngineError> {
-        self.sweep(&self.names.stage_labels(stage)).await
+        self.destroy_stage(stage).await
+    }
+
+    async fn stock(&self, stages: usize) -> Result<(), EngineError> {
+        self.stock_rooms(stages).await
     }
 
     async fn inventory(&self) -> Result<Vec<StageId>, EngineError> {

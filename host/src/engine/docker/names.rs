@@ -16,8 +16,8 @@ const BUILD: &str = "beespace.build";
 const STEP: &str = "beespace.step";
 const ATTEMPT: &str = "beespace.attempt";
 const CONTAINER: &str = "beespace.container";
-/// Unix milliseconds after which nobody wants the container any more.
-const DEADLINE: &str = "beespace.deadline";
+/// On the parts of a room, and on the workspace whose room it is: the room's name.
+const ROOM: &str = "beespace.room";
 
 pub(super) type Labels = HashMap<String, String>;
 
@@ -34,9 +34,19 @@ impl Names {
         if fits { Ok(Self { instance: instance.to_owned() }) } else { Err(EngineError::Instance(instance.to_owned())) }
     }
 
-    /// The stage's network, its holder and its workspace: three kinds of things, one name.
+    /// The stage's workspace.
     pub(super) fn stage(&self, stage: StageId) -> String {
         format!("beespace-{}-{stage}", self.instance)
+    }
+
+    /// The container through which the workspace is filled.
+    pub(super) fn filler(&self, stage: StageId) -> String {
+        format!("{}-fill", self.stage(stage))
+    }
+
+    /// A room that is still to be made: its network and its holder are called so.
+    pub(super) fn new_room(&self) -> String {
+        format!("beespace-{}-room-{}", self.instance, uuid::Uuid::now_v7().as_simple())
     }
 
     /// A container of a plan, by its place there: its id is text that a stranger chose.
@@ -65,10 +75,21 @@ impl Names {
         all
     }
 
-    pub(super) fn container_labels(&self, step: StepId, container: &str, deadline: Option<u64>) -> Labels {
+    pub(super) fn container_labels(&self, step: StepId, container: &str) -> Labels {
         let mut all = self.step_labels(step);
         all.extend(labels([(CONTAINER, container.to_owned())]));
-        all.extend(deadline.map(|at| (DEADLINE.to_owned(), at.to_string())));
+        all
+    }
+
+    pub(super) fn room_labels(&self, room: &str) -> Labels {
+        let mut all = self.instance_labels();
+        all.extend(labels([(ROOM, room.to_owned())]));
+        all
+    }
+
+    pub(super) fn workspace_labels(&self, stage: StageId, room: &str) -> Labels {
+        let mut all = self.stage_labels(stage);
+        all.extend(self.room_labels(room));
         all
     }
 }
@@ -86,6 +107,11 @@ pub(super) fn filter(labels: &Labels) -> HashMap<String, Vec<String>> {
 pub(super) fn stage_of(labels: &Labels) -> Option<StageId> {
     let (build, stage) = labels.get(STAGE)?.rsplit_once('.')?;
     Some(StageId { build: build.parse::<BuildId>().ok()?, stage: StageNumber(stage.parse().ok()?) })
+}
+
+/// The room that something is part of, or that a workspace has.
+pub(super) fn room_of(labels: &Labels) -> Option<String> {
+    labels.get(ROOM).cloned()
 }
 
 #[cfg(test)]

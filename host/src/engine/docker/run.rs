@@ -1,16 +1,17 @@
 //! One container of a plan, from nothing to its end.
 
 use beespace_core::outcome::{Exit, ExitCause, Stored};
-use bollard::models::{ContainerState, ContainerStateStatusEnum};
+use bollard::models::{ContainerCreateBody, ContainerState, ContainerStateStatusEnum};
 use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, StartContainerOptions};
 use futures::StreamExt as _;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::Docker;
-use super::create::Surroundings;
+use super::create::{Order, Surroundings};
 use super::follow::{Subject, instant, live};
-use super::parcel::Parcels;
 use super::pull::Missing;
+use super::stage::{REMOVAL_PAUSE, REMOVAL_TRIES};
 use super::waits::Wait;
 use crate::engine::{EngineError, Launch, OutputSender, now};
 
@@ -67,78 +68,82 @@ impl Docker {
         Ok(self.names.container(launch.step, place.unwrap_or_default()))
     }
 
-    async fn make(&self, launch: &Launch, name: &str, output: &OutputSender) -> Result<Made, EngineError> {
+    /// Makes a container that can be started when its turn comes. Nothing is pulled for one that may never run.
+    pub(super) async fn prepare_container(&self, launch: &Launch) -> Result<(), EngineError> {
+        let name = self.name(launch)?;
+        let Ok(order) = self.order(launch, &name).await? else { return Ok(()) };
+        if self.has_image(&launch.container()?.image).await? && self.state(&name).await?.is_none() {
+            let (sent, created) = tokio::join!(self.send_parcels(launch, &name, &order), self.ask_for(&name, order.body.clone()));
+            created.and(sent)?;
+            self.prepared().insert((launch.step, launch.container.clone()), order.digest());
+        }
+        Ok(())
+    }
+
+    /// What the container of a launch is made of. The inner error is a sentence for people: it cannot be started.
+    async fn order(&self, launch: &Launch, name: &str) -> Result<Result<Order, String>, EngineError> {
         let container = launch.container()?;
         let stage = launch.step.stage_id();
-        self.require_open(stage).await?;
-        if let Some(state) = self.clear_the_way(name).await? {
-            return Ok(Made::Started(state));
-        }
-        let refused = |text: String| Ok(Made::Refused(Exit::unstarted(&container.id, ExitCause::StartFailed, text)));
-        let parcels = match Parcels::pack(container, &launch.secrets) {
-            Ok(parcels) => parcels,
-            Err(text) => return refused(text),
-        };
-        let deadline = launch.timeout().map(|timeout| (now() + timeout).0);
-        let stage_name = self.names.stage(stage);
+        let room = self.require_open(stage).await?;
         let surroundings = Surroundings {
             options: &self.options,
-            stage: &stage_name,
+            workspace: &self.names.stage(stage),
+            room: &room,
             name,
-            labels: self.names.container_labels(launch.step, &container.id, deadline),
+            workspace_labels: self.names.workspace_labels(stage, &room),
+            labels: self.names.container_labels(launch.step, &container.id),
+            parcel_labels: self.names.step_labels(launch.step),
             init: self.init_works().await?,
         };
-        self.send_parcels(launch, &surroundings, &parcels).await?;
-        match surroundings.body(launch, container, parcels) {
-            Ok(body) => self.create(&container.id, name, body, output).await,
-            Err(text) => refused(text),
-        }
+        Ok(surroundings.order(launch, container))
     }
 
-    /// The state of a container that has been started. One that was made and not started, before a crash and perhaps of another environment, is
-    /// removed: it is made anew.
-    async fn clear_the_way(&self, name: &str) -> Result<Option<ContainerState>, EngineError> {
+    async fn make(&self, launch: &Launch, name: &str, output: &OutputSender) -> Result<Made, EngineError> {
+        let id = &launch.container()?.id;
+        let order = match self.order(launch, name).await? {
+            Ok(order) => order,
+            Err(text) => return Ok(Made::Refused(Exit::unstarted(id, ExitCause::StartFailed, text))),
+        };
+        let prepared = self.prepared().remove(&(launch.step, launch.container.clone()));
         match self.state(name).await? {
-            Some(state) if !is_unstarted(&state) => return Ok(Some(state)),
-            Some(_) => self.remove_container(name).await?,
             None => {}
+            Some(state) if !is_unstarted(&state) => return Ok(Made::Started(state)),
+            Some(_) if prepared == Some(order.digest()) => return Ok(Made::Ready),
+            // Made before a crash, or for what has changed since.
+            Some(_) => self.remove_container(name).await?,
         }
-        Ok(None)
+        let (sent, made) =
+            tokio::join!(self.send_parcels(launch, name, &order), self.create(id, name, order.body.clone(), output));
+        match made? {
+            Made::Ready => sent.map(|()| Made::Ready),
+            other => Ok(other),
+        }
     }
 
-    async fn send_parcels(&self, launch: &Launch, surroundings: &Surroundings<'_>, parcels: &Parcels) -> Result<(), EngineError> {
-        if parcels.directories.is_empty() {
-            return Ok(());
+    async fn send_parcels(&self, launch: &Launch, name: &str, order: &Order) -> Result<(), EngineError> {
+        let Some((mounts, tar)) = &order.parcels else { return Ok(()) };
+        let filler = format!("{name}-fill");
+        let body = self.own_container(self.names.step_labels(launch.step), mounts.clone());
+        if let Err(EngineError::Refused { status: 409, .. }) = self.create_own(&filler, body.clone()).await {
+            self.remove_container(&filler).await?;
+            self.create_own(&filler, body).await?;
         }
-        let labels = self.names.step_labels(launch.step);
-        for place in 0..parcels.directories.len() {
-            self.make_volume(&surroundings.parcel(place), &labels).await?;
-        }
-        let mut mounts = surroundings.parcel_mounts(parcels);
-        for mount in &mut mounts {
-            mount.read_only = Some(false);
-        }
-        let tar = futures::stream::iter([Ok(parcels.tar()?.into())]).boxed();
-        self.upload(&format!("{}-fill", surroundings.name), labels, mounts, "/", tar).await
+        self.upload(&filler, "/", futures::stream::iter([Ok(tar.clone().into())]).boxed()).await
+    }
+
+    async fn ask_for(&self, name: &str, body: ContainerCreateBody) -> Result<(), EngineError> {
+        let api = self.client.api().await?;
+        let options = CreateContainerOptionsBuilder::new().name(name).build();
+        self.client.call("make a container", Wait::Slow, api.create_container(Some(options), body)).await.map(|_| ())
     }
 
     /// Asks for the container, and pulls its image where that is absent.
-    async fn create(
-        &self,
-        id: &str,
-        name: &str,
-        body: bollard::models::ContainerCreateBody,
-        output: &OutputSender,
-    ) -> Result<Made, EngineError> {
-        let api = self.client.api().await?;
+    async fn create(&self, id: &str, name: &str, body: ContainerCreateBody, output: &OutputSender) -> Result<Made, EngineError> {
         let image = body.image.clone().unwrap_or_default();
-        let (mut pulled, mut cleared) = (false, false);
+        let (mut pulled, mut conflicts) = (false, 0);
         loop {
-            let options = CreateContainerOptionsBuilder::new().name(name).build();
-            let created =
-                self.client.call("make a container", Wait::Slow, api.create_container(Some(options), body.clone())).await;
-            let (cause, text) = match created {
-                Ok(_) => return Ok(Made::Ready),
+            let (cause, text) = match self.ask_for(name, body.clone()).await {
+                Ok(()) => return Ok(Made::Ready),
                 Err(EngineError::Refused { status: 404, message, .. }) if !pulled && names_image(&message) => {
                     pulled = true;
                     match self.pull(&image, output).await? {
@@ -146,13 +151,15 @@ impl Docker {
                         Err(Missing(text)) => (ExitCause::ImageFailed, text),
                     }
                 }
-                // An earlier request, given up because the engine hung, was carried out all the same.
-                Err(EngineError::Refused { status: 409, .. }) if !cleared => {
-                    cleared = true;
-                    match self.clear_the_way(name).await? {
-                        Some(state) => return Ok(Made::Started(state)),
-                        None => continue,
+                // An earlier request, given up because the engine hung, was carried out all the same, or is just now.
+                Err(EngineError::Refused { status: 409, .. }) if conflicts < REMOVAL_TRIES => {
+                    conflicts += 1;
+                    match self.state(name).await? {
+                        Some(state) if !is_unstarted(&state) => return Ok(Made::Started(state)),
+                        Some(_) => self.remove_container(name).await?,
+                        None => sleep(REMOVAL_PAUSE).await,
                     }
+                    continue;
                 }
                 Err(EngineError::Refused { status: 400, message, .. }) if message.contains("invalid reference format") => {
                     (ExitCause::ImageFailed, format!("{image:?} is no name of an image"))

@@ -1,22 +1,19 @@
-//! A stage's network, its holder and its workspace: made, filled, swept away, and found again.
+//! A stage in its room: opened, its workspace filled, swept away, and found again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use beespace_core::ids::StageId;
+use beespace_core::ids::{StageId, StepId};
 use beespace_core::plan::WORKSPACE;
 use bollard::body_try_stream;
 use bollard::errors::Error;
-use bollard::models::{
-    ContainerCreateBody, ContainerState, HostConfig, Mount, MountType, NetworkCreateRequest, VolumeCreateRequest,
-};
+use bollard::models::{ContainerCreateBody, ContainerState, HostConfig, Mount, MountType, VolumeCreateRequest};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, InspectNetworkOptions, ListContainersOptionsBuilder,
-    ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
-    StartContainerOptions, UploadToContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder, ListVolumesOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveVolumeOptions, StartContainerOptions, UploadToContainerOptionsBuilder,
 };
 use futures::StreamExt as _;
-use futures::future::{join, join_all};
+use futures::future::{join, join_all, try_join};
 
 use super::Docker;
 use super::client::{absent_is_fine, found};
@@ -25,28 +22,26 @@ use super::waits::Wait;
 use crate::engine::{EngineError, TarStream};
 
 /// How often something that is in the way of a removal is waited for, and how long each time.
-const REMOVAL_TRIES: u32 = 20;
-const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const REMOVAL_TRIES: u32 = 20;
+pub(super) const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
 
 impl Docker {
     pub(super) async fn open_stage(&self, stage: StageId) -> Result<(), EngineError> {
-        let (name, labels) = (self.names.stage(stage), self.names.stage_labels(stage));
-        self.make_volume(&name, &labels).await?;
-        self.make_network(&name, &labels).await?;
-        match self.state(&name).await? {
-            Some(state) if state.running == Some(true) => return Ok(()),
-            Some(_) => {}
-            None => {
-                let mut holder = self.own_container(labels, vec![volume(&name, WORKSPACE, false)]);
-                holder.hostname = Some("beespace".to_owned());
-                if let Some(host) = &mut holder.host_config {
-                    host.network_mode = Some(name.clone());
-                }
-                self.create_own(&name, holder).await?;
-            }
-        }
-        self.start_own(&name).await?;
+        let room = self.take_room(stage).await?;
+        try_join(self.hold(&room), self.make_filler(stage)).await?;
         self.init_works().await.map(|_| ())
+    }
+
+    /// The container of ours through which the workspace is filled; it is never started. Made here because an engine gives a new volume the mode of the
+    /// directory that it first covers, and ours is open to every user.
+    async fn make_filler(&self, stage: StageId) -> Result<(), EngineError> {
+        let mounts = vec![volume(&self.names.stage(stage), WORKSPACE, false)];
+        let filler = self.own_container(self.names.stage_labels(stage), mounts);
+        match self.create_own(&self.names.filler(stage), filler).await {
+            // Made when the stage was opened before.
+            Err(EngineError::Refused { status: 409, .. }) => Ok(()),
+            other => other,
+        }
     }
 
     pub(super) async fn make_volume(&self, name: &str, labels: &Labels) -> Result<(), EngineError> {
@@ -55,32 +50,8 @@ impl Docker {
         self.client.call("make a volume", Wait::Quick, api.create_volume(volume)).await.map(|_| ())
     }
 
-    async fn make_network(&self, name: &str, labels: &Labels) -> Result<(), EngineError> {
-        let api = self.client.api().await?;
-        // Asked first, because older engines make a second network of the same name.
-        let known =
-            self.client.call("inspect a network", Wait::Quick, api.inspect_network(name, None::<InspectNetworkOptions>)).await;
-        if found(known)?.is_some() {
-            return Ok(());
-        }
-        let network = NetworkCreateRequest {
-            name: name.to_owned(),
-            driver: Some("bridge".to_owned()),
-            labels: Some(labels.clone()),
-            ..Default::default()
-        };
-        match self.client.call("make a network", Wait::Slow, api.create_network(network)).await {
-            Ok(_) => Ok(()),
-            // Engines have no code of their own for it; all of them say this.
-            Err(EngineError::Refused { message, .. }) if message.contains("address pool") => {
-                Err(EngineError::NoNetworkLeft { message })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// A container of the gate's image: nothing of the user ever runs in one.
-    fn own_container(&self, labels: Labels, mounts: Vec<Mount>) -> ContainerCreateBody {
+    pub(super) fn own_container(&self, labels: Labels, mounts: Vec<Mount>) -> ContainerCreateBody {
         ContainerCreateBody {
             image: Some(self.gate_image()),
             labels: Some(labels),
@@ -99,7 +70,7 @@ impl Docker {
     }
 
     /// Makes one, and the image first where it is absent.
-    async fn create_own(&self, name: &str, body: ContainerCreateBody) -> Result<(), EngineError> {
+    pub(super) async fn create_own(&self, name: &str, body: ContainerCreateBody) -> Result<(), EngineError> {
         let api = self.client.api().await?;
         let options = || Some(CreateContainerOptionsBuilder::new().name(name).build());
         let create = async || {
@@ -113,7 +84,7 @@ impl Docker {
         created.map(|_| ())
     }
 
-    async fn start_own(&self, name: &str) -> Result<(), EngineError> {
+    pub(super) async fn start_own(&self, name: &str) -> Result<(), EngineError> {
         let api = self.client.api().await?;
         let _start = self.starts.acquire().await;
         self.client
@@ -147,25 +118,16 @@ impl Docker {
     }
 
     pub(super) async fn fill_workspace(&self, stage: StageId, tar: TarStream) -> Result<(), EngineError> {
-        self.require_open(stage).await?;
-        let name = self.names.stage(stage);
-        let mounts = vec![volume(&name, WORKSPACE, false)];
-        self.upload(&format!("{name}-fill"), self.names.stage_labels(stage), mounts, WORKSPACE, tar).await
+        match self.upload(&self.names.filler(stage), WORKSPACE, tar).await {
+            Err(EngineError::Refused { status: 404, .. }) => Err(EngineError::NotOpen(stage)),
+            other => other,
+        }
     }
 
-    /// Puts a tar into volumes, through a container of ours that is made for it and never started: an upload into a container of
-    /// the user's could be turned against the engine (CVE-2026-41567, CVE-2026-41568).
-    pub(super) async fn upload(
-        &self,
-        name: &str,
-        labels: Labels,
-        mounts: Vec<Mount>,
-        path: &str,
-        tar: TarStream,
-    ) -> Result<(), EngineError> {
+    /// Puts a tar into the volumes of a container of ours that was made for it and is never started: an upload into a container of the user's could be
+    /// turned against the engine (CVE-2026-41567, CVE-2026-41568).
+    pub(super) async fn upload(&self, name: &str, path: &str, tar: TarStream) -> Result<(), EngineError> {
         let api = self.client.api().await?;
-        self.remove_container(name).await?;
-        self.create_own(name, self.own_container(labels, mounts)).await?;
         // An error of the source would reach us as one of the connection, so it is put aside on its way.
         let (aside, mut failed) = tokio::sync::mpsc::channel(1);
         let tar = tar.inspect(move |piece| {
@@ -176,16 +138,17 @@ impl Docker {
         let options = UploadToContainerOptionsBuilder::new().path(path).build();
         let upload = api.upload_to_container(name, Some(options), body_try_stream(tar));
         let uploaded = self.client.call("fill a volume", Wait::Transfer, upload).await;
-        let removed = self.remove_container(name).await;
         if let Ok(error) = failed.try_recv() {
             return Err(EngineError::Archive(error));
         }
-        uploaded.and(removed)
+        uploaded
     }
 
-    pub(super) async fn require_open(&self, stage: StageId) -> Result<(), EngineError> {
-        let state = self.state(&self.names.stage(stage)).await?;
-        if state.is_some_and(|state| state.running == Some(true)) { Ok(()) } else { Err(EngineError::NotOpen(stage)) }
+    /// The room of an open stage.
+    pub(super) async fn require_open(&self, stage: StageId) -> Result<String, EngineError> {
+        let Some(room) = self.room_of_stage(stage).await? else { return Err(EngineError::NotOpen(stage)) };
+        let state = self.state(&room).await?;
+        if state.is_some_and(|state| state.running == Some(true)) { Ok(room) } else { Err(EngineError::NotOpen(stage)) }
     }
 
     /// The state of a container; `None` where there is no such container.
@@ -204,32 +167,51 @@ impl Docker {
         .await
     }
 
-    /// Removes everything that carries all of `labels`. Containers first: they hold the rest.
-    pub(super) async fn sweep(&self, labels: &Labels) -> Result<(), EngineError> {
+    /// Removes everything of a stage. The workspace goes last: it says which room is the stage's.
+    pub(super) async fn destroy_stage(&self, stage: StageId) -> Result<(), EngineError> {
+        let labels = self.names.stage_labels(stage);
+        self.prepared().retain(|(step, _), _| step.stage_id() != stage);
+        let room = async {
+            match self.room_of_stage(stage).await? {
+                Some(room) => self.remove_room(&room).await,
+                None => Ok(()),
+            }
+        };
+        let (containers, room) = join(self.remove_containers(&labels), room).await;
+        let removed = containers.and(room);
+        let workspace = removed.is_err().then(|| self.names.stage(stage));
+        removed.and(self.remove_volumes(&labels, workspace.as_deref()).await)
+    }
+
+    /// Removes the containers of a step and their parcels.
+    pub(super) async fn release_step(&self, step: StepId) -> Result<(), EngineError> {
+        let labels = self.names.step_labels(step);
+        self.prepared().retain(|(of, _), _| *of != step);
+        self.remove_containers(&labels).await?;
+        self.remove_volumes(&labels, None).await
+    }
+
+    async fn remove_containers(&self, labels: &Labels) -> Result<(), EngineError> {
         let api = self.client.api().await?;
         let containers = ListContainersOptionsBuilder::new().all(true).filters(&filter(labels)).build();
         let containers = self.client.call("list containers", Wait::Quick, api.list_containers(Some(containers))).await?;
         let ids: Vec<String> = containers.into_iter().filter_map(|container| container.id).collect();
-        let mut results = join_all(ids.iter().map(|id| self.remove_container(id))).await;
+        join_all(ids.iter().map(|id| self.remove_container(id))).await.into_iter().collect()
+    }
 
+    async fn remove_volumes(&self, labels: &Labels, except: Option<&str>) -> Result<(), EngineError> {
+        let api = self.client.api().await?;
         let volumes = ListVolumesOptionsBuilder::new().filters(&filter(labels)).build();
-        let volumes =
-            self.client.call("list volumes", Wait::Quick, api.list_volumes(Some(volumes))).await?.volumes.unwrap_or_default();
-        let volumes = volumes
-            .iter()
-            .map(|volume| self.insist("remove a volume", || api.remove_volume(&volume.name, None::<RemoveVolumeOptions>)));
-        let networks = ListNetworksOptionsBuilder::new().filters(&filter(labels)).build();
-        let networks = self.client.call("list networks", Wait::Quick, api.list_networks(Some(networks))).await?;
-        let networks: Vec<String> = networks.into_iter().filter_map(|network| network.id).collect();
-        let networks = networks.iter().map(|id| self.insist("remove a network", || api.remove_network(id)));
-        let (volumes, networks) = join(join_all(volumes), join_all(networks)).await;
-        results.extend(volumes);
-        results.extend(networks);
-        results.into_iter().collect()
+        let volumes = self.client.call("list volumes", Wait::Quick, api.list_volumes(Some(volumes))).await?.volumes;
+        let names = volumes.into_iter().flatten().map(|volume| volume.name);
+        let names: Vec<String> = names.filter(|name| except != Some(name.as_str())).collect();
+        let removed =
+            names.iter().map(|name| self.insist("remove a volume", || api.remove_volume(name, None::<RemoveVolumeOptions>)));
+        join_all(removed).await.into_iter().collect()
     }
 
     /// Tries again while something that is on its way out stands in the way.
-    async fn insist<F: Future<Output = Result<(), Error>>>(
+    pub(super) async fn insist<F: Future<Output = Result<(), Error>>>(
         &self,
         call: &'static str,
         remove: impl Fn() -> F,
@@ -254,11 +236,8 @@ impl Docker {
         let volumes = ListVolumesOptionsBuilder::new().filters(&ours).build();
         let volumes =
             self.client.call("list volumes", Wait::Quick, api.list_volumes(Some(volumes))).await?.volumes.unwrap_or_default();
-        let networks = ListNetworksOptionsBuilder::new().filters(&ours).build();
-        let networks = self.client.call("list networks", Wait::Quick, api.list_networks(Some(networks))).await?;
         let labels = containers.into_iter().filter_map(|container| container.labels);
         let labels = labels.chain(volumes.into_iter().map(|volume| volume.labels));
-        let labels = labels.chain(networks.into_iter().filter_map(|network| network.labels));
         let stages: BTreeSet<StageId> = labels.filter_map(|labels| stage_of(&labels)).collect();
         Ok(stages.into_iter().collect())
     }

@@ -1,0 +1,93 @@
+//! The steps of a stage that are in hand: those that run, those that are being made ready, and those that are being put away.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use beespace_core::build::Stage;
+use beespace_core::graph;
+use beespace_core::ids::StepNumber;
+use beespace_core::status::Status;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::container::Begin;
+use super::step::{self, Ended};
+use super::{StageRun, ahead};
+
+/// Steps that are made ready at most while others run.
+const AHEAD: usize = 4;
+
+/// A stage's hands. Let go of, they leave the containers as they are.
+#[derive(Default)]
+pub(super) struct Hands {
+    running: JoinSet<anyhow::Result<Ended>>,
+    cancels: HashMap<StepNumber, CancellationToken>,
+    ahead: HashMap<StepNumber, AbortOnDropHandle<()>>,
+    putting_away: JoinSet<()>,
+    /// The step that ended last: put away once another one runs.
+    ended: Option<StepNumber>,
+}
+
+impl Hands {
+    /// Does what the row says: runs what is to run, stops what is to stop, makes ready what comes next.
+    pub(super) fn follow(&mut self, run: &Arc<StageRun>, stage: &Stage, begin: Begin) {
+        for step in stage.steps.iter().filter(|step| step.status == Status::Running) {
+            if !self.cancels.contains_key(&step.number) {
+                self.take(run, step.number, begin);
+            }
+            // A step that runs has a reason where it is to be stopped, and only there.
+            if let Some(cancel) = self.cancels.get(&step.number).filter(|_| step.reason.is_some()) {
+                cancel.cancel();
+            }
+        }
+        if let Some(ended) = self.ended.take() {
+            self.putting_away.spawn(step::put_away(Arc::clone(run), stage.clone(), ended));
+        }
+        let upcoming = graph::upcoming(&graph::nodes(stage), &run.change.facts);
+        for number in upcoming.into_iter().take(AHEAD) {
+            let prepare = || AbortOnDropHandle::new(tokio::spawn(ahead::prepare(Arc::clone(run), stage.clone(), number)));
+            self.ahead.entry(number).or_insert_with(prepare);
+        }
+    }
+
+    fn take(&mut self, run: &Arc<StageRun>, number: StepNumber, begin: Begin) {
+        let cancel = CancellationToken::new();
+        self.cancels.insert(number, cancel.clone());
+        // Where the stage was not opened, nothing is being made ready.
+        let ahead = self.ahead.remove(&number).filter(|_| run.opened.is_cancelled());
+        let run = Arc::clone(run);
+        self.running.spawn(async move {
+            if let Some(ahead) = ahead {
+                tokio::select! {
+                    _ = ahead => {}
+                    () = cancel.cancelled() => {}
+                }
+            }
+            step::run(run, number, begin, cancel).await
+        });
+    }
+
+    /// How the next step ends; none where none runs.
+    pub(super) async fn next_end(&mut self) -> Option<anyhow::Result<Ended>> {
+        let ended = self.running.join_next().await?.context("a step's task failed").flatten();
+        self.ended = ended.as_ref().ok().map(|ended| ended.number);
+        Some(ended)
+    }
+
+    /// Stops working, and leaves what runs to whoever comes next.
+    pub(super) async fn let_go(mut self) {
+        self.running.shutdown().await;
+    }
+
+    /// Waits for what does not matter to the stage's end, so that nothing is made any more where everything is removed.
+    pub(super) async fn rest(mut self) {
+        for (_, ahead) in self.ahead.drain() {
+            ahead.abort();
+            // Its end is awaited, whatever it is.
+            let _ = ahead.await;
+        }
+        while self.putting_away.join_next().await.is_some() {}
+    }
+}
