@@ -60,10 +60,8 @@ impl Hands {
         let run = Arc::clone(run);
         self.running.spawn(async move {
             if let Some(ahead) = ahead {
-                tokio::select! {
-                    _ = ahead => {}
-                    () = cancel.cancelled() => {}
-                }
+                // Also for a step that is to stop: what is half asked for would come to be behind its back.
+                let _ = ahead.await;
             }
             step::run(run, number, begin, cancel).await
         });
@@ -82,10 +80,8 @@ impl Hands {
     }
 
     /// Waits for what does not matter to the stage's end, so that nothing is made any more where everything is removed.
-    pub(super) async fn rest(mut self) {
-        for (_, ahead) in self.ahead.drain() {
-            ahead.abort();
-            // Its end is awaited, whatever it is.
+    pub(super) async fn rest(mut self, run: &StageRun) {
+        for (_, ahead) in self.ahead.drain().filter(|_| run.opened.is_cancelled()) {
             let _ = ahead.await;
         }
         while self.putting_away.join_next().await.is_some() {}

@@ -78,7 +78,7 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
         driven = drive(&run, &stage, wishes) => driven?,
         never = prove(app, id) => match never {},
     };
-    hands.rest().await;
+    hands.rest(&run).await;
     clear_away(app, id).await;
     Ok(())
 }
