@@ -145,6 +145,20 @@ async fn the_same_delivery_is_kept_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_changes_nothing_writes_nothing() {
+    let world = world().await;
+    world.store.accept_delivery(delivery("a", "x")).await.unwrap();
+    // Every commit writes the head of the file.
+    let head = || std::fs::read(world.folder.path().join("beespace.redb")).unwrap()[..4096].to_vec();
+    let before = head();
+    assert!(matches!(world.store.accept_delivery(delivery("a", "x")).await.unwrap(), Accepted::Duplicate(_)));
+    world.store.write(|write| write.dequeue(Queue::Run, b"unknown")).await.unwrap();
+    assert!(head() == before, "a delivery that is here already was written again");
+    world.store.accept_delivery(delivery("b", "y")).await.unwrap();
+    assert!(head() != before, "a new one is written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_json_under_another_id_is_kept_as_a_repeat_for_a_while_and_not_without_end() {
     let world = world().await;
     let Accepted::New(first) = world.store.accept_delivery(delivery("a", "x")).await.unwrap() else { panic!() };

@@ -33,6 +33,9 @@ const NUMBER: u64 = 75;
 /// Builds on the last page of the repository's list.
 const LAST_PAGE: usize = 50;
 
+/// How often the same JSON is stored under ids of its own: what comes later only repeats it.
+const STORED: usize = 32;
+
 /// What is asked for; `{last}` is the cursor of the last page.
 const QUESTIONS: [(&str, &str); 18] = [
     ("list of builds, page", "/"),
@@ -99,11 +102,17 @@ pub(crate) async fn measure(program: &Path, figures: &mut Figures) -> Result<()>
     answers.tell("restart of a build, answered", figures);
     ends.tell("restart of a build, to its end", figures);
     let client = reqwest::Client::builder().no_proxy().build()?;
-    for _ in 0..100 {
+    for _ in 0..STORED {
         hooks.few.push(hook::deliver(&client, &few.delivery).await?);
         hooks.many.push(hook::deliver(&client, &many.delivery).await?);
     }
-    hooks.tell("hook answered", figures);
+    hooks.tell("hook answered, delivery stored", figures);
+    let mut repeats = Pair::default();
+    for _ in 0..100 {
+        repeats.few.push(hook::deliver(&client, &few.delivery).await?);
+        repeats.many.push(hook::deliver(&client, &many.delivery).await?);
+    }
+    repeats.tell("hook answered, delivery was there", figures);
     figures.told("size of the store with 100,000 builds", many.store_size()?, "MiB");
     few.server.stop().await?;
     many.server.stop().await

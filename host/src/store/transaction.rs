@@ -50,6 +50,8 @@ pub struct Write<'t> {
     pub(super) woken: Cell<[bool; Queue::COUNT]>,
     /// Bytes of the values put so far.
     pub(super) bytes: Cell<usize>,
+    /// Whether there is anything to be made durable.
+    pub(super) has_changed: Cell<bool>,
 }
 
 impl std::fmt::Debug for Write<'_> {
@@ -223,6 +225,7 @@ impl<'t> Write<'t> {
             events: RefCell::default(),
             woken: Cell::default(),
             bytes: Cell::default(),
+            has_changed: Cell::default(),
         }
     }
 
@@ -231,11 +234,13 @@ impl<'t> Write<'t> {
     }
 
     pub(super) fn make_tables(&self) -> Result<(), StoreError> {
+        self.has_changed.set(true);
         ALL.iter().try_for_each(|table| self.table(*table).map(drop))
     }
 
     pub(super) fn put_bytes(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         self.bytes.set(self.bytes.get().saturating_add(value.len()));
+        self.has_changed.set(true);
         self.table(table)?.insert(key, value).map_err(unavailable)?;
         Ok(())
     }
@@ -246,7 +251,9 @@ impl<'t> Write<'t> {
 
     /// Says whether there was one.
     pub(super) fn remove(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
-        Ok(self.table(table)?.remove(key).map_err(unavailable)?.is_some())
+        let was_there = self.table(table)?.remove(key).map_err(unavailable)?.is_some();
+        self.has_changed.set(self.has_changed.get() || was_there);
+        Ok(was_there)
     }
 
     /// Tells watchers once the change is durable.

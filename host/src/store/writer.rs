@@ -217,11 +217,16 @@ impl Thread {
         let write = Write::new(&transaction, &self.parts.rows_read);
         let refused = group.iter_mut().try_for_each(|request| (request.run)(&write));
         let (events, woken, bytes) = (write.events.take(), write.woken.get(), write.bytes.get());
+        let has_changed = write.has_changed.get();
         let failed = |error: redb::Error| Failed { error: unavailable(error), bytes };
         if let Err(error) = refused {
             transaction.abort().map_err(|error| failed(error.into()))?;
             // A change may refuse itself; a file that cannot grow is the file's trouble, and everybody's.
             return if matches!(error, StoreError::Unavailable(_)) { Err(Failed { error, bytes }) } else { Ok(false) };
+        }
+        if !has_changed {
+            // Whoever sends the same a thousand times costs no turn of the disk.
+            return transaction.abort().map(|()| true).map_err(|error| failed(error.into()));
         }
         transaction.set_quick_repair(true);
         fail_points(Side::Before, woken);
