@@ -7,6 +7,7 @@ mod chance;
 mod cli;
 mod config;
 mod connections;
+mod counts;
 mod crash;
 mod engine_bench;
 mod engine_contract;

@@ -2,6 +2,7 @@
 //! a bare use of the engine and of git in the same run. Started by `tests/bench`.
 
 mod bare;
+mod decisions;
 mod figures;
 mod hook;
 mod scale;
@@ -55,6 +56,7 @@ async fn main() -> Result<()> {
     world.long_log().await?;
     world.hooks().await?;
     world.server.stop().await?;
+    decisions::measure(Path::new(&program), &world.gogs, &mut world.figures).await?;
     println!("{}\n{}", world.figures.table(), world.figures.json());
     Ok(())
 }
@@ -189,6 +191,9 @@ impl World {
         self.figures.told("the bare follower (docker run, output read and thrown away)", bare, "ms");
         self.figures.told("most memory during it, beyond before", self.server.memory("VmHWM")? - before, "MiB");
         let client = self.server.admin()?;
+        let log = client.get(&format!("/api/v1/repositories/{REPO}/builds/{number}/stages/1/steps/1/log")).await?;
+        self.figures.at_least("bytes of it that are kept, of 100,000,000", log.body.len() as f64, "", 1e8);
+        drop(log);
         let path = format!("/{REPO}/{number}/1/1");
         let mut pages = Vec::new();
         for _ in 0..10 {

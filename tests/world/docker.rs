@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use beespace::engine::Engine as _;
 use beespace::engine::docker::{Docker, DockerOptions, Waits};
 use beespace_core::ids::StageId;
-use bollard::query_parameters::{CreateImageOptionsBuilder, ListContainersOptionsBuilder};
+use bollard::query_parameters::{CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder};
 use bollard::{API_DEFAULT_VERSION, body_full};
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
@@ -82,6 +82,18 @@ pub async fn holders(instance: &str) -> Result<Vec<String>> {
     let filters = HashMap::from([("label".to_owned(), labels)]);
     let all = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
     Ok(api().await?.list_containers(Some(all)).await?.into_iter().filter_map(|container| container.id).collect())
+}
+
+/// How many containers and volumes of a build are left.
+///
+/// # Errors
+/// The engine does not answer.
+pub async fn left_of(build: &str) -> Result<usize> {
+    let filters = HashMap::from([("label".to_owned(), vec![format!("beespace.build={build}")])]);
+    let api = api().await?;
+    let containers = api.list_containers(Some(ListContainersOptionsBuilder::new().all(true).filters(&filters).build())).await?;
+    let volumes = api.list_volumes(Some(ListVolumesOptionsBuilder::new().filters(&filters).build())).await?;
+    Ok(containers.len() + volumes.volumes.unwrap_or_default().len())
 }
 
 /// What tests ask of an engine.

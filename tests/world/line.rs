@@ -12,6 +12,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+/// The end of a request's first line. One that is cut by the border of two pieces is missed: a head fits into one.
+const REQUEST: &[u8] = b" HTTP/1.1\r\n";
+
 /// How a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
@@ -44,6 +47,7 @@ struct Shared {
     flow: watch::Sender<Flow>,
     triggers: Mutex<Triggers>,
     connections: AtomicUsize,
+    requests: AtomicUsize,
 }
 
 /// A line with an address of its own on the loopback interface. Closed when dropped.
@@ -61,7 +65,13 @@ impl Line {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (flow, _) = watch::channel(Flow::Open);
-        let shared = Arc::new(Shared { server, flow, triggers: Mutex::default(), connections: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared {
+            server,
+            flow,
+            triggers: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+        });
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(accept(Arc::clone(&shared), listener)));
         Ok(Self { shared, address, _stop: stop.drop_guard() })
@@ -70,6 +80,12 @@ impl Line {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many requests of HTTP were made so far.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
     }
 
     /// How many connections were made so far.
@@ -111,6 +127,8 @@ impl Shared {
     }
 
     fn asked(&self, bytes: &[u8]) {
+        let requests = bytes.windows(REQUEST.len()).filter(|window| window == &REQUEST).count();
+        self.requests.fetch_add(requests, Ordering::SeqCst);
         let mut triggers = self.triggers();
         let marker = triggers.marker.as_deref().map(str::as_bytes);
         if marker.is_some_and(|marker| bytes.windows(marker.len()).any(|window| window == marker)) {

@@ -40,7 +40,7 @@ use beespace_core::run_event::RunEvent;
 use tokio::sync::{Notify, broadcast, watch};
 
 pub use queue::{Queue, Waiting};
-use transaction::RowsRead;
+use transaction::Count;
 pub use transaction::{Read, Write};
 
 /// How many changes a slow watcher may lag behind before it has to read the rows again.
@@ -82,7 +82,8 @@ pub struct Store {
     events: broadcast::Sender<RunEvent>,
     wakes: Arc<[Notify; Queue::COUNT]>,
     health: watch::Receiver<Health>,
-    rows_read: RowsRead,
+    rows_read: Count,
+    commits: Count,
 }
 
 impl Store {
@@ -96,7 +97,7 @@ impl Store {
         let (events, _) = broadcast::channel(WATCHER_LAG);
         let (health_sender, health) = watch::channel(Health::Open);
         let wakes: Arc<[Notify; Queue::COUNT]> = Arc::new(std::array::from_fn(|_| Notify::new()));
-        let rows_read = RowsRead::default();
+        let (rows_read, commits) = (Count::default(), Count::default());
         let parts = writer::Parts {
             path,
             database: Arc::clone(&database),
@@ -104,8 +105,9 @@ impl Store {
             wakes: Arc::clone(&wakes),
             health: health_sender,
             rows_read: rows_read.clone(),
+            commits: commits.clone(),
         };
-        let store = Self { database, writer: writer::Writer::start(parts)?, events, wakes, health, rows_read };
+        let store = Self { database, writer: writer::Writer::start(parts)?, events, wakes, health, rows_read, commits };
         store.writer.run_blocking(|write| write.make_tables())?;
         Ok(store)
     }
@@ -124,6 +126,12 @@ impl Store {
     #[must_use]
     pub fn rows_read(&self) -> u64 {
         self.rows_read.get()
+    }
+
+    /// How many changes have been made durable since the file was opened: each is a turn of the disk.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits.get()
     }
 
     /// Runs `change` in the writing thread, in one durable transaction with whatever else waits there. An error undoes all that

@@ -16,16 +16,16 @@ pub(super) fn unavailable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
 
-/// How many rows have been read since the store was opened. What an answer costs is told by this, whatever the machine does beside it.
+/// How often something has been done since the store was opened. What an answer costs is told by this, whatever the machine does beside it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct RowsRead(Arc<AtomicU64>);
+pub(super) struct Count(Arc<AtomicU64>);
 
-impl RowsRead {
+impl Count {
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn add_one(&self) {
+    pub(super) fn add_one(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -33,7 +33,7 @@ impl RowsRead {
 /// One consistent view.
 pub struct Read {
     transaction: redb::ReadTransaction,
-    rows_read: RowsRead,
+    rows_read: Count,
 }
 
 impl std::fmt::Debug for Read {
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Read {
 /// One change, durable when the call that made it returns.
 pub struct Write<'t> {
     transaction: &'t redb::WriteTransaction,
-    rows_read: RowsRead,
+    rows_read: Count,
     pub(super) events: RefCell<Vec<RunEvent>>,
     pub(super) woken: Cell<[bool; Queue::COUNT]>,
     /// Bytes of the values put so far.
@@ -142,7 +142,7 @@ fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 fn get(
     table: &impl redb::ReadableTable<&'static [u8], &'static [u8]>,
     key: &[u8],
-    rows_read: &RowsRead,
+    rows_read: &Count,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     rows_read.add_one();
     Ok(table.get(key).map_err(unavailable)?.map(|value| value.value().to_vec()))
@@ -153,7 +153,7 @@ fn walk_table(
     prefix: &[u8],
     after: Option<&[u8]>,
     order: Order,
-    (take, rows_read): (Take<'_>, &RowsRead),
+    (take, rows_read): (Take<'_>, &Count),
 ) -> Result<(), StoreError> {
     use std::ops::Bound;
     let end = after_prefix(prefix);
@@ -179,7 +179,7 @@ fn walk_table(
 }
 
 impl Read {
-    pub(super) fn begin(database: &redb::Database, rows_read: &RowsRead) -> Result<Self, StoreError> {
+    pub(super) fn begin(database: &redb::Database, rows_read: &Count) -> Result<Self, StoreError> {
         let transaction = database.begin_read().map_err(unavailable)?;
         Ok(Self { transaction, rows_read: rows_read.clone() })
     }
@@ -218,7 +218,7 @@ impl Rows for Write<'_> {
 }
 
 impl<'t> Write<'t> {
-    pub(super) fn new(transaction: &'t redb::WriteTransaction, rows_read: &RowsRead) -> Self {
+    pub(super) fn new(transaction: &'t redb::WriteTransaction, rows_read: &Count) -> Self {
         Self {
             transaction,
             rows_read: rows_read.clone(),

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, oneshot, w
 
 use super::file::SharedThreads;
 use super::tables::PROBE;
-use super::transaction::{RowsRead, Write, unavailable};
+use super::transaction::{Count, Write, unavailable};
 use super::{Health, Queue, StoreError};
 use crate::fail_point::{self, Side};
 
@@ -78,7 +78,8 @@ pub(super) struct Parts {
     pub(super) events: broadcast::Sender<RunEvent>,
     pub(super) wakes: Arc<[Notify; Queue::COUNT]>,
     pub(super) health: watch::Sender<Health>,
-    pub(super) rows_read: RowsRead,
+    pub(super) rows_read: Count,
+    pub(super) commits: Count,
 }
 
 impl Writer {
@@ -231,6 +232,7 @@ impl Thread {
         transaction.set_quick_repair(true);
         fail_points(Side::Before, woken);
         transaction.commit().map_err(|error| failed(error.into()))?;
+        self.parts.commits.add_one();
         fail_points(Side::After, woken);
         for event in events {
             // An error says that nobody watches.
@@ -313,7 +315,7 @@ fn prove(database: &redb::Database, bytes: usize) -> Result<(), StoreError> {
     for is_full in [true, false] {
         let mut transaction = begin_write(database)?;
         transaction.set_quick_repair(true);
-        let write = Write::new(&transaction, &RowsRead::default());
+        let write = Write::new(&transaction, &Count::default());
         if is_full {
             write.put_bytes(PROBE, &[], &ballast)?
         } else {

@@ -1,0 +1,105 @@
+//! What a build costs, in things that can be counted: they are the same on every machine, and each was a measured part of how long a push takes.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use beespace_core::status::Status;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::docker;
+use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::line::{Line, Server};
+use beespace_tests::process::Process;
+use serde_json::{Value, json};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_beespace-under-test");
+const REPO: &str = "ada/hive";
+/// Only a failing test waits as long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Five steps, one after the other, that do nothing.
+fn five_steps(image: &str, build: usize) -> String {
+    let step = |number: usize| {
+        let needs: Vec<String> = (1..number).last().map(|before| format!("s{before}")).into_iter().collect();
+        json!({ "name": format!("s{number}"), "image": image, "run": "true", "needs": needs })
+    };
+    json!({ "name": format!("p{build}"), "steps": (1..=5).map(step).collect::<Vec<Value>>() }).to_string()
+}
+
+async fn wait(what: &str, fact: impl AsyncFn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !fact().await {
+        assert!(Instant::now() < until, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A folder for `PATH` whose `git` notes each of its calls and goes on as the machine's.
+fn counting_git(folder: &Path) -> (String, PathBuf) {
+    let (program, calls) = (folder.join("git"), folder.join("calls"));
+    let path = std::env::var("PATH").unwrap();
+    let script = format!("#!/bin/sh\necho \"$1\" >> {}\nPATH={path} exec git \"$@\"\n", calls.display());
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    (format!("{}:{path}", folder.display()), calls)
+}
+
+fn lines(file: &Path) -> Vec<String> {
+    std::fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_of_five_steps_asks_the_engine_and_git_only_so_often() {
+    docker::start().unwrap();
+    let image = docker::image().await.unwrap();
+    let line = Line::to(Server::Unix(docker::HOST.trim_start_matches("unix://").into())).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (path, calls) = counting_git(folder.path());
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let engine = format!("[engine]\nkind = \"docker\"\nhost = \"tcp://{}\"\n", line.address());
+    let server = Process::start(PROGRAM, &gogs, &engine, &[("PATH", path)]).await.unwrap();
+    server.enable(REPO).await.unwrap();
+    let mut before = (0, 0);
+    // The first one also makes what lasts: the mirror, the image of the gate.
+    for build in 1..=2 {
+        before = (line.requests(), lines(&calls).len());
+        gogs.push(REPO, "main", &[(".beespace.yml", &five_steps(&image, build))], "Change the hive").await.unwrap();
+        let of_build = format!("/api/v1/repositories/{REPO}/builds/{build}");
+        let ended = async || {
+            let answer = server.admin().unwrap().get(&of_build).await;
+            answer.is_ok_and(|answer| answer.json().is_ok_and(|build| build["status"] == "success"))
+        };
+        wait("the end of the build", ended).await;
+        let id = server.admin().unwrap().get(&of_build).await.unwrap().json().unwrap()["id"].as_str().unwrap().to_owned();
+        wait("an engine without leftovers", async || docker::left_of(&id).await.unwrap() == 0).await;
+    }
+    let git = lines(&calls).split_off(before.1);
+    let requests = line.requests() - before.0;
+    println!("{requests} requests to the engine, {} calls of git: {git:?}", git.len());
+    assert!(git.len() <= MOST_CALLS_OF_GIT, "git was called {} times", git.len());
+    assert!(requests <= MOST_REQUESTS, "the engine was asked {requests} times");
+}
+
+/// Of a build of five steps, with what is removed after it.
+const MOST_REQUESTS: usize = 116;
+const MOST_CALLS_OF_GIT: usize = 15;
+
+/// Changes of the store, each of which waits for the disk: the delivery, its event, its preparation and its run taken up and settled, the sources,
+/// and of each step its exits, and its end with the next one's start.
+const MOST_COMMITS: u64 = 23;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_of_five_steps_takes_only_so_many_turns_of_the_disk() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    let before = beespace.app.store.commits();
+    gogs.push(REPO, "main", &[(".beespace.yml", &five_steps("busybox", 1))], "Change the hive").await.unwrap();
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Success, "{build:#?}");
+    let commits = beespace.app.store.commits() - before;
+    println!("{commits} commits");
+    assert!(commits <= MOST_COMMITS, "{commits} commits");
+}

@@ -1,0 +1,66 @@
+//! What policies take: the shipped one, bound twenty times, asked about a pipeline of fifty steps.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use beespace_tests::gogs::PracticeGogs;
+use serde_json::{Value, json};
+
+use crate::figures::{Figures, percentile};
+use crate::server::{Server, when};
+
+const REPO: &str = "ada/policies";
+const POLICIES: usize = 20;
+const STEPS: usize = 50;
+
+pub(crate) async fn measure(program: &Path, gogs: &PracticeGogs, figures: &mut Figures) -> Result<()> {
+    let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/plugins/policy-images.wasm");
+    let settings = (1..=POLICIES).fold("[engine]\nkind = \"dummy\"\n".to_owned(), |mut text, number| {
+        let plugin = plugin.display();
+        let _ = writeln!(
+            text,
+            "[[policy]]\nname = \"p{number}\"\nplugin = \"{plugin}\"\nsettings = {{ forbidden_tags = [\"never\"] }}"
+        );
+        text
+    });
+    gogs.create_repository(REPO).await?;
+    let mut server = Server::new(program, gogs, &settings)?;
+    server.start().await?;
+    server.enable(REPO).await?;
+    let (mut evaluations, mut chains) = (Vec::new(), Vec::new());
+    for number in 1..=10 {
+        // Planned and decided on, and not run: what comes after the decisions is measured elsewhere.
+        let step =
+            |step: usize| json!({ "name": format!("s{step}"), "image": "busybox", "run": "true", "when": { "branch": "other" } });
+        let pipeline = json!({ "name": format!("p{number}"), "steps": (1..=STEPS).map(step).collect::<Vec<Value>>() });
+        gogs.push(REPO, "main", &[(".beespace.yml", &pipeline.to_string())], "Change the hive").await?;
+        let path = format!("/api/v1/repositories/{REPO}/builds/{number}");
+        let client = server.admin()?;
+        when("the end of a build", async || {
+            let answer = client.get(&path).await?;
+            Ok((answer.status.is_success() && answer.json()?["finished_at"].is_string()).then_some(()))
+        })
+        .await?;
+        let decisions = client.get(&format!("{path}/decisions")).await?.json()?;
+        let decisions = decisions.as_array().context("no decisions")?;
+        anyhow::ensure!(decisions.len() == STEPS + 1, "{} decisions", decisions.len());
+        let asked = decisions.iter().flat_map(|decision| decision["evaluations"].as_array().into_iter().flatten());
+        let by_policies = asked.filter(|evaluation| evaluation["component"].is_string());
+        evaluations.extend(by_policies.filter_map(|one| one["duration_us"].as_u64()).map(Duration::from_micros));
+        let mut stamps = decisions.iter().map(|decision| {
+            let text = decision["decided_at"].as_str().context("no time")?;
+            anyhow::Ok(chrono::DateTime::parse_from_rfc3339(text)?)
+        });
+        let stamps = stamps.by_ref().collect::<Result<Vec<_>>>()?;
+        let (first, last) = (stamps.iter().min().context("none")?, stamps.iter().max().context("none")?);
+        chains.push((*last - *first).to_std()?);
+    }
+    server.stop().await?;
+    anyhow::ensure!(evaluations.len() >= 10 * STEPS * POLICIES, "{} evaluations", evaluations.len());
+    figures.at_most("one policy's decision, p50", percentile(&mut evaluations, 0.5) * 1000.0, "us", 100.0);
+    figures.told("the same, p99", percentile(&mut evaluations, 0.99) * 1000.0, "us");
+    figures.at_most("20 policies x 50 steps, plans included, p50", percentile(&mut chains, 0.5), "ms", 100.0);
+    Ok(())
+}
