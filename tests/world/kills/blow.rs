@@ -1,6 +1,6 @@
 //! Ways for a server to die, dealt so that each fail point has its turn.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use beespace::engine::fail_points::CALLS;
 use beespace::fail_point::Side;
@@ -21,19 +21,20 @@ pub enum Blow {
 const LATE: [&str; 7] =
     ["store/commit", "store/notice", "engine/check", "engine/adopt", "engine/release", "engine/destroy", "engine/inventory"];
 
-/// The fail points that are still to be met, in an order of chance; all of them come again when they have been dealt.
+/// The fail points in an order of chance. Those at which nobody has died yet come again first: not every round leads past each.
 #[derive(Debug)]
 pub struct Deck {
     chance: Chance,
     /// For the way of a push that is new.
     early: VecDeque<String>,
     late: VecDeque<String>,
+    unmet: BTreeSet<String>,
 }
 
 impl Deck {
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { chance: Chance::new(seed), early: VecDeque::new(), late: VecDeque::new() }
+        Self { chance: Chance::new(seed), early: VecDeque::new(), late: VecDeque::new(), unmet: points().into_iter().collect() }
     }
 
     /// The deaths of one round: three, because the fifth in a row with the same row in hand would rightly end as a dead letter.
@@ -50,8 +51,21 @@ impl Deck {
         [Blow::Point(early, 1), Blow::Running(self.chance.below(1_000)), Blow::Point(late, passage)]
     }
 
+    /// A server has died there.
+    pub fn met(&mut self, point: &str) {
+        self.unmet.remove(point);
+    }
+
+    #[must_use]
+    pub fn all_are_met(&self) -> bool {
+        self.unmet.is_empty()
+    }
+
     fn shuffled(&mut self, late: bool) -> VecDeque<String> {
         let mut points: Vec<String> = points().into_iter().filter(|place| is_late(place) == late).collect();
+        if points.iter().any(|point| self.unmet.contains(point)) {
+            points.retain(|point| self.unmet.contains(point));
+        }
         self.chance.shuffle(&mut points);
         points.into()
     }

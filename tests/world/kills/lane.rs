@@ -63,9 +63,9 @@ impl Lane {
         Ok(Self { gogs, process, image, summary: Summary::default(), pushed: Vec::new(), builds: Vec::new(), deck, chance })
     }
 
-    /// Dies at least so often.
+    /// Dies at least so often, and more while there are points at which nobody has died.
     pub(super) async fn live(mut self, kills: usize) -> Result<Summary> {
-        while self.summary.kills < kills {
+        while self.summary.kills < kills || (!lock(&self.deck).all_are_met() && self.summary.kills < 4 * kills) {
             let blows = lock(&self.deck).deal();
             let round = self.round(&blows).await.with_context(|| format!("a round of {blows:?}"));
             self.with_log(round)?;
@@ -143,6 +143,7 @@ impl Lane {
             if self.process.has_ended()? {
                 let Blow::Point(point, _) = blow else { anyhow::bail!("it ended by itself") };
                 *self.summary.at_points.entry(point.clone()).or_default() += 1;
+                lock(&self.deck).met(point);
                 return Ok(());
             }
             ensure!(Instant::now() < until, "it is not quiet again");
