@@ -54,8 +54,11 @@ pub struct Past {
 pub async fn write(store: &Store, pasts: &[Past], builds: u64) -> Result<()> {
     let located = pipeline::read(".beespace.yml", FILE.as_bytes()).map_err(|problems| anyhow!("{problems:?}"))?;
     let (located, begun) = (Arc::new(located), Arc::new(AtomicU64::new(0)));
-    let turns = pasts.iter().cycle().zip(0..builds);
-    let written = stream::iter(turns).map(|(past, number)| {
+    // The newest of each repository comes after all others: it is the last run of its branch.
+    let newest = builds.saturating_sub(u64::try_from(pasts.len())?);
+    let mut turns = pasts.iter().cycle().zip(0..builds);
+    let older: Vec<_> = turns.by_ref().take(usize::try_from(newest)?).collect();
+    let one = |(past, number): (&Past, u64)| {
         let round = number / u64::try_from(pasts.len()).unwrap_or(1);
         let one = One { store: store.clone(), past: past.clone(), located: Arc::clone(&located), number, round };
         let begun = Arc::clone(&begun);
@@ -66,8 +69,9 @@ pub async fn write(store: &Store, pasts: &[Past], builds: u64) -> Result<()> {
             }
             done
         }
-    });
-    written.buffer_unordered(AT_ONCE).try_collect().await
+    };
+    stream::iter(older).map(one).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    stream::iter(turns).map(one).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// One build from its delivery to its notice.
