@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use beespace_core::notice::{Notice, NoticeState};
 use beespace_core::status::Status;
@@ -51,7 +52,13 @@ async fn silent() -> (String, Arc<AtomicUsize>) {
     let told = most.clone();
     tokio::spawn(async move {
         while let Ok((mut connection, _)) = listener.accept().await {
-            most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            open.fetch_add(1, Ordering::SeqCst);
+            let (counted, most) = (open.clone(), most.clone());
+            tokio::spawn(async move {
+                // One that was given up a moment ago is heard of a moment later.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                most.fetch_max(counted.load(Ordering::SeqCst), Ordering::SeqCst);
+            });
             let open = open.clone();
             tokio::spawn(async move {
                 // Ends where the other side gives up.
