@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::config::{Config, EngineKind};
+use crate::disk;
 use crate::engine::Engine;
 use crate::engine::docker::{Docker, DockerOptions, Waits};
 use crate::engine::dummy::Dummy;
@@ -68,7 +69,7 @@ impl App {
         Ok(Arc::new(Self {
             forge: Forge::new(config.gogs.url.clone(), config.gogs.token.clone(), config.gogs.ca_file.as_deref())?,
             mirrors: Mirrors::new(dir.join("mirrors"), dir.join("home"), config.gogs.ca_file.clone()),
-            logs: LogStore::new(dir.join("logs")),
+            logs: LogStore::new(dir.join(disk::LOGS)),
             metrics: Metrics::default(),
             beats: Beats::default(),
             stopping: CancellationToken::new(),

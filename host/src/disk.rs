@@ -6,6 +6,9 @@ use beespace_core::outcome::Reason;
 
 use crate::config::Config;
 
+/// Where logs lie in the data directory.
+pub const LOGS: &str = "logs";
+
 /// The code of the reason for which a stage waits.
 pub const DISK_FULL: &str = "disk-full";
 
@@ -24,7 +27,12 @@ pub fn free(dir: &Path) -> std::io::Result<u64> {
 /// Why none may, and what to do about it.
 pub fn room(config: &Config) -> Result<u64, Reason> {
     let (dir, limit) = (&config.data.dir, config.limits.free_disk);
-    match free(dir) {
+    let (dir, free) = match free(&dir.join(LOGS)) {
+        // Logs may have a disk of their own.
+        Ok(of_logs) if free(dir).is_ok_and(|of_all| of_logs < of_all) => (dir.join(LOGS), Ok(of_logs)),
+        _ => (dir.clone(), free(dir)),
+    };
+    match free {
         Ok(free) if free >= limit => Ok(free),
         Ok(free) => Err(Reason::new(
             DISK_FULL,
@@ -48,5 +56,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(free(dir.path()).is_ok());
         assert!(free(&dir.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn a_full_disk_of_the_logs_alone_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://gogs.local\"\ntoken = \"t\"\n[limits]\nfree_disk = \"1KiB\"\n",
+            dir.path().display()
+        );
+        let config = Config::read(&text, None, []).unwrap().config;
+        assert!(room(&config).is_ok());
+        // A file system that never has a free byte.
+        std::os::unix::fs::symlink("/proc", dir.path().join(LOGS)).unwrap();
+        let full = room(&config).unwrap_err();
+        assert!(full.code == DISK_FULL && full.message.contains("/logs has 0 MiB free"), "{full}");
     }
 }

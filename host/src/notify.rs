@@ -110,7 +110,7 @@ pub async fn tell_held_lines(app: Arc<App>) {
             Ok(false) => {}
             Err(error) => {
                 tracing::warn!(%error, "notices do not hear that their notifier is suspended, or goes on");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                app.stopping.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await;
                 continue;
             }
         }

@@ -77,7 +77,7 @@ pub(crate) async fn stage(app: &App, build: &Build, pipeline: Pipeline, change: 
     let previous = admit::previous(app, build, FIRST);
     let matter = Matter { build, stage: id, event: &change.event, previous: previous.as_ref() };
     let (decision, pipeline) = admit::pipeline(app, matter, pipeline).await;
-    let mut making = Making::new(build, pipeline, decision);
+    let mut making = Making::new(id, pipeline, decision);
     if making.is_open() {
         for index in 0..making.stage.pipeline.steps.len() {
             let Some(step) = making.stage.pipeline.steps.get(index).cloned() else { break };
@@ -100,24 +100,10 @@ struct Making {
 }
 
 impl Making {
-    fn new(build: &Build, pipeline: Pipeline, decision: Decision) -> Self {
-        let steps = pipeline.steps.iter().zip(1..).map(|(step, number)| new_step(StepNumber(number), step.name.clone()));
-        let steps = std::iter::once(new_step(StepNumber::CLONE, "clone".to_owned())).chain(steps).collect();
-        let stage = Stage {
-            build: build.id,
-            number: FIRST,
-            pipeline,
-            status: Status::Pending,
-            reason: None,
-            remarks: Vec::new(),
-            decision: Some(decision.id),
-            steps,
-            approvals: Vec::new(),
-            cancel_requested: None,
-            created_at: now(),
-            started_at: None,
-            finished_at: None,
-        };
+    fn new(id: StageId, pipeline: Pipeline, decision: Decision) -> Self {
+        let steps = pipeline.steps.iter().zip(1..).map(|(step, number)| Step::pending(StepNumber(number), step.name.clone()));
+        let steps = std::iter::once(Step::pending(StepNumber::CLONE, "clone")).chain(steps).collect();
+        let stage = Stage::pending(id, pipeline, Some(decision.id), steps, now());
         let mut making = Self { stage, decisions: Vec::new() };
         making.decided("the pipeline", decision);
         making
@@ -196,23 +182,6 @@ fn denial_reason(policy: &str, finding: &beespace_core::policy::Finding) -> Reas
     match &finding.remedy {
         Some(remedy) => reason.help(remedy.clone()),
         None => reason,
-    }
-}
-
-fn new_step(number: StepNumber, name: String) -> Step {
-    Step {
-        number,
-        name,
-        status: Status::Pending,
-        reason: None,
-        remarks: Vec::new(),
-        round: None,
-        attempt: 1,
-        exits: Vec::new(),
-        findings: Vec::new(),
-        log_incomplete: None,
-        started_at: None,
-        finished_at: None,
     }
 }
 

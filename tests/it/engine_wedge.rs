@@ -110,6 +110,30 @@ async fn a_cancel_ends_on_an_engine_that_hangs_and_blames_the_engine() {
 }
 
 #[tokio::test]
+async fn a_container_that_cannot_be_killed_is_named_and_keeps_no_cancel_waiting() {
+    let (bench, line) = behind_a_line().await;
+    let launch = bench.launch(1, bench.shell("echo on; sleep 60"));
+    let (sender, mut receiver) = mpsc::channel(8);
+    let cancel = CancellationToken::new();
+    let run = bench.engine.run(launch.clone(), sender, cancel.clone());
+    let stop = async {
+        assert_eq!(&*receiver.recv().await.unwrap().bytes, b"on\n");
+        line.refuse("/kill?signal=");
+        cancel.cancel();
+        while receiver.recv().await.is_some() {}
+    };
+    let began = Instant::now();
+    let (ended, ()) = tokio::join!(run, stop);
+    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+    let error = ended.unwrap_err();
+    assert!(!error.is_passing(), "it is not taken up again: {error:?}");
+    let reason = error.reason();
+    assert!(reason.code == "engine-unkillable" && reason.message.contains(&launch.step.to_string()), "{reason}");
+    line.set(Flow::Open);
+    bench.destroy().await;
+}
+
+#[tokio::test]
 async fn an_engine_that_hangs_is_not_well_and_its_stage_cannot_be_opened_or_removed() {
     let (bench, line) = behind_a_line().await;
     line.set(Flow::Held);

@@ -15,7 +15,7 @@ use beespace::store::repository::Repository;
 use beespace::store::{Queue, Store};
 use beespace::worker::{Beat, Duties, Worker};
 use beespace_core::build::Stage;
-use beespace_core::ids::{DeliveryId, RepositoryId, RepositoryName, StageId, StageNumber};
+use beespace_core::ids::{DeliveryId, RepositoryId, StageId, StageNumber};
 use beespace_core::outcome::Reason;
 use beespace_core::time::Timestamp;
 use beespace_tests::client::Client;
@@ -86,17 +86,7 @@ impl World {
 }
 
 fn repository(number: u64) -> Repository {
-    Repository {
-        id: RepositoryId(number),
-        name: RepositoryName::new("ada", &format!("r{}", number - 1)).unwrap(),
-        default_branch: "main".to_owned(),
-        is_private: false,
-        html_url: String::new(),
-        hook: None,
-        previous_hooks: Vec::new(),
-        last_number: 0,
-        enabled_at: Timestamp(0),
-    }
+    crate::store::repository(RepositoryId(number), "ada", &format!("r{}", number - 1))
 }
 
 pub fn delivery() -> NewDelivery {

@@ -30,10 +30,10 @@ pub struct World {
     folder: tempfile::TempDir,
 }
 
-fn repository() -> Repository {
+pub(crate) fn repository(id: RepositoryId, owner: &str, name: &str) -> Repository {
     Repository {
-        id: REPOSITORY,
-        name: RepositoryName::new("acme", "app").unwrap(),
+        id,
+        name: RepositoryName::new(owner, name).unwrap(),
         default_branch: "main".to_owned(),
         is_private: false,
         html_url: String::new(),
@@ -52,7 +52,7 @@ pub async fn world() -> World {
 
 /// The world's repository in a store that is there already.
 pub async fn world_on(store: Store, folder: tempfile::TempDir) -> World {
-    store.change_repository(REPOSITORY, |_| Ok(repository())).await.unwrap();
+    store.change_repository(REPOSITORY, |_| Ok(repository(REPOSITORY, "acme", "app"))).await.unwrap();
     World { store, folder }
 }
 
@@ -96,21 +96,8 @@ fn stage(build: BuildId, status: Status) -> Stage {
         clone: CloneOptions::default(),
         steps: vec![],
     };
-    Stage {
-        build,
-        number: StageNumber(1),
-        pipeline,
-        status,
-        reason: None,
-        remarks: vec![],
-        decision: None,
-        steps: vec![],
-        approvals: vec![],
-        cancel_requested: None,
-        created_at: NOW,
-        started_at: None,
-        finished_at: None,
-    }
+    let id = StageId { build, stage: StageNumber(1) };
+    Stage { status, ..Stage::pending(id, pipeline, None, vec![], NOW) }
 }
 
 pub async fn build_of(world: &World, forge_id: &str, after: &'static str) -> BuildId {
@@ -209,7 +196,7 @@ async fn a_name_leads_to_the_repository_that_had_it_last() {
     let call = async |id: RepositoryId, called: &str| {
         let called = name(called);
         let change = move |known: Option<Repository>| {
-            let known = known.unwrap_or_else(|| Repository { id, ..repository() });
+            let known = known.unwrap_or_else(|| Repository { id, ..repository(REPOSITORY, "acme", "app") });
             Ok(Repository { name: called.clone(), ..known })
         };
         world.store.change_repository(id, change).await.unwrap();

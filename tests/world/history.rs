@@ -22,7 +22,6 @@ use beespace_core::pipeline::{self, Action, Located};
 use beespace_core::plan::{self, StepPlan};
 use beespace_core::policy::{Decision, Evaluation, Mode, Point, Ruling, Subject, Verdict, VerdictOutcome};
 use beespace_core::status::Status;
-use beespace_core::time::Timestamp;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 /// The pipeline of every build: as long as people's are.
@@ -164,19 +163,8 @@ impl One {
             decisions.push(about);
         }
         let stage = Stage {
-            build,
-            number: id.stage,
-            pipeline,
-            status: Status::Pending,
             reason: Some(Reason::new("capacity", "waits for its turn")),
-            remarks: Vec::new(),
-            decision: Some(about_all.id),
-            steps,
-            approvals: Vec::new(),
-            cancel_requested: None,
-            created_at: now(),
-            started_at: None,
-            finished_at: None,
+            ..Stage::pending(id, pipeline, Some(about_all.id), steps, now())
         };
         (stage, decisions)
     }
@@ -253,18 +241,5 @@ fn decision<T: Subject>(stage: StageId, point: Point, step: Option<String>, subj
 }
 
 fn step(number: StepNumber, name: &str, planned: Option<(StepPlan, DecisionId)>) -> Step {
-    Step {
-        number,
-        name: name.to_owned(),
-        status: Status::Pending,
-        reason: None,
-        remarks: Vec::new(),
-        round: planned.map(|(plan, decision)| Round::first(plan, decision)),
-        attempt: 1,
-        exits: Vec::new(),
-        findings: Vec::new(),
-        log_incomplete: None,
-        started_at: None::<Timestamp>,
-        finished_at: None,
-    }
+    Step { round: planned.map(|(plan, decision)| Round::first(plan, decision)), ..Step::pending(number, name) }
 }

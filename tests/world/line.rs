@@ -1,4 +1,4 @@
-//! A line between a program and a server it talks to, which can be watched, held and cut.
+//! A line between a program and a server it talks to, which can be watched, held and cut, and on which requests can be refused.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +14,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The end of a request's first line. One that is cut by the border of two pieces is missed: a head fits into one.
 const REQUEST: &[u8] = b" HTTP/1.1\r\n";
+
+/// What a refused request is answered.
+const REFUSAL: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 26\r\n\
+connection: close\r\n\r\n{\"message\":\"not possible\"}";
+
+/// A request that the server shall not hear of.
+#[derive(Debug, thiserror::Error)]
+#[error("refused")]
+struct Refused;
 
 /// How a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +46,8 @@ pub enum Server {
 struct Triggers {
     /// This in a request holds it, before the server hears of it.
     marker: Option<String>,
+    /// A request with this in it is answered with an error of the server's, which never hears of it.
+    refused: Option<String>,
     /// So many bytes of answers, and it becomes that.
     answers: Option<(usize, Flow)>,
 }
@@ -105,6 +116,11 @@ impl Line {
         self.triggers().marker = Some(marker.to_owned());
     }
 
+    /// Answers every request that has `marker` in it with 500 and a message.
+    pub fn refuse(&self, marker: &str) {
+        self.triggers().refused = Some(marker.to_owned());
+    }
+
     /// Changes it once about so many bytes of answers have passed from now on.
     pub fn after(&self, answers: usize, flow: Flow) {
         self.triggers().answers = Some((answers, flow));
@@ -126,18 +142,22 @@ impl Shared {
         self.triggers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self, bytes: &[u8]) {
+    fn asked(&self, bytes: &[u8]) -> Result<()> {
         let requests = bytes.windows(REQUEST.len()).filter(|window| window == &REQUEST).count();
         self.requests.fetch_add(requests, Ordering::SeqCst);
         let mut triggers = self.triggers();
-        let marker = triggers.marker.as_deref().map(str::as_bytes);
-        if marker.is_some_and(|marker| bytes.windows(marker.len()).any(|window| window == marker)) {
+        let has = |marker: &Option<String>| {
+            marker.as_ref().is_some_and(|marker| bytes.windows(marker.len()).any(|window| window == marker.as_bytes()))
+        };
+        anyhow::ensure!(!has(&triggers.refused), Refused);
+        if has(&triggers.marker) {
             triggers.marker = None;
             self.flow.send_replace(Flow::Held);
         }
+        Ok(())
     }
 
-    fn answered(&self, bytes: usize) {
+    fn answered(&self, bytes: usize) -> Result<()> {
         let mut triggers = self.triggers();
         if let Some((left, flow)) = &mut triggers.answers {
             *left = left.saturating_sub(bytes);
@@ -146,6 +166,7 @@ impl Shared {
                 triggers.answers = None;
             }
         }
+        Ok(())
     }
 }
 
@@ -176,19 +197,23 @@ async fn serve(shared: Arc<Shared>, client: TcpStream) -> Result<()> {
 
 async fn between<A: AsyncRead + Unpin, B: AsyncWrite + Unpin, C: AsyncRead + Unpin, D: AsyncWrite + Unpin>(
     shared: &Shared,
-    up: (A, B),
-    down: (C, D),
+    mut up: (A, B),
+    mut down: (C, D),
 ) -> Result<()> {
-    let asked = carry(shared, up, |bytes| shared.asked(bytes));
-    let answered = carry(shared, down, |bytes| shared.answered(bytes.len()));
-    tokio::try_join!(asked, answered)?;
-    Ok(())
+    let asked = carry(shared, &mut up, |bytes| shared.asked(bytes));
+    let answered = carry(shared, &mut down, |bytes| shared.answered(bytes.len()));
+    let ended = tokio::try_join!(asked, answered);
+    if ended.as_ref().is_err_and(|error| error.is::<Refused>()) {
+        down.1.write_all(REFUSAL).await?;
+        return Ok(down.1.shutdown().await?);
+    }
+    ended.map(drop)
 }
 
 async fn carry(
     shared: &Shared,
-    (mut from, mut to): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
-    look: impl Fn(&[u8]),
+    (from, to): &mut (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    look: impl Fn(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let mut flow = shared.flow.subscribe();
     let mut buffer = vec![0; 16 << 10];
@@ -198,7 +223,7 @@ async fn carry(
             _ = flow.wait_for(|flow| *flow == Flow::Cut) => return Ok(()),
         };
         let bytes = buffer.get(..length).unwrap_or_default();
-        look(bytes);
+        look(bytes)?;
         if *flow.wait_for(|flow| *flow != Flow::Held).await? == Flow::Cut {
             return Ok(());
         }

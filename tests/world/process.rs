@@ -204,6 +204,10 @@ fn launch<V: AsRef<OsStr>>(
     command.env("BEESPACE_GOGS__TOKEN", token).env("BEESPACE_LIMITS__FREE_DISK", "16MiB");
     // Who is killed for good would leave what it keeps ready in the engine.
     command.env("BEESPACE_ENGINE__STANDBY", "0");
+    // Networks that stand ready outlive a server that is killed, and an engine has few.
+    if !std::fs::read_to_string(config)?.contains("standby") {
+        command.env("BEESPACE_ENGINE__STANDBY", "0");
+    }
     command.envs(env.iter().map(|(name, value)| (name, value)));
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
     if let Some(mut said) = child.stderr.take() {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
 use crate::event::{Claim, Event};
-use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageNumber, StepNumber};
+use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageId, StageNumber, StepNumber};
 use crate::outcome::{Exit, Reason};
 use crate::pipeline::{Pipeline, Spans};
 use crate::plan::StepPlan;
@@ -114,6 +114,28 @@ pub struct Stage {
     pub finished_at: Option<Timestamp>,
 }
 
+impl Stage {
+    /// One whose turn has not come.
+    #[must_use]
+    pub fn pending(id: StageId, pipeline: Pipeline, decision: Option<DecisionId>, steps: Vec<Step>, at: Timestamp) -> Self {
+        Self {
+            build: id.build,
+            number: id.stage,
+            pipeline,
+            status: Status::Pending,
+            reason: None,
+            remarks: Vec::new(),
+            decision,
+            steps,
+            approvals: Vec::new(),
+            cancel_requested: None,
+            created_at: at,
+            started_at: None,
+            finished_at: None,
+        }
+    }
+}
+
 /// Who wants a stage stopped, and since when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelRequest {
@@ -166,6 +188,27 @@ pub struct Step {
     pub log_incomplete: Option<String>,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+}
+
+impl Step {
+    /// One whose turn has not come.
+    #[must_use]
+    pub fn pending(number: StepNumber, name: impl Into<String>) -> Self {
+        Self {
+            number,
+            name: name.into(),
+            status: Status::Pending,
+            reason: None,
+            remarks: Vec::new(),
+            round: None,
+            attempt: 1,
+            exits: Vec::new(),
+            findings: Vec::new(),
+            log_incomplete: None,
+            started_at: None,
+            finished_at: None,
+        }
+    }
 }
 
 /// One plan of a step, with the decision that admitted it.

@@ -146,20 +146,7 @@ mod tests {
     }
 
     fn stage(status: Status, min_approvers: u32) -> Stage {
-        let step = |number: u16, status: Status| Step {
-            number: StepNumber(number),
-            name: format!("s{number}"),
-            status,
-            reason: None,
-            remarks: Vec::new(),
-            round: None,
-            attempt: 1,
-            exits: Vec::new(),
-            findings: Vec::new(),
-            log_incomplete: None,
-            started_at: None,
-            finished_at: None,
-        };
+        let step = |number: u16, status: Status| Step { status, ..Step::pending(StepNumber(number), format!("s{number}")) };
         Stage {
             build: BuildId(uuid::Uuid::nil()),
             number: StageNumber(1),

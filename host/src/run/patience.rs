@@ -9,26 +9,92 @@ use crate::engine::EngineError;
 /// How long an engine may be away before its containers count as lost.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(300);
 
+/// No engine that stays away keeps us waiting as long in one attempt: after one of this length, the trouble is a new one.
+const ANSWERED: Duration = Duration::from_secs(180);
+
+/// Between two attempts at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
 /// With an engine that does not answer.
 #[derive(Debug)]
 pub(super) struct Patience {
     give_up: Instant,
     pause: Duration,
+    /// When the attempt began that has failed.
+    asked: Instant,
 }
 
 impl Patience {
     pub(super) fn new() -> Self {
-        Self { give_up: Instant::now() + ENGINE_PATIENCE, pause: Duration::from_secs(1) }
+        Self::at(Instant::now())
+    }
+
+    fn at(now: Instant) -> Self {
+        Self { give_up: now + ENGINE_PATIENCE, pause: Duration::from_secs(1), asked: now }
     }
 
     /// Waits a while where asking again may help. False: it is over.
     pub(super) async fn bears(&mut self, trouble: &EngineError) -> bool {
-        if !trouble.is_passing() || Instant::now() >= self.give_up {
-            return false;
-        }
+        let Some(pause) = self.pause_for(trouble, Instant::now()) else { return false };
         tracing::warn!(error = %trouble, "the engine is in trouble; asking again");
-        sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(Duration::from_secs(15));
+        sleep(pause).await;
         true
+    }
+
+    fn pause_for(&mut self, trouble: &EngineError, now: Instant) -> Option<Duration> {
+        if now.duration_since(self.asked) > ANSWERED {
+            *self = Self::at(now);
+        }
+        if !trouble.is_passing() || now >= self.give_up {
+            return None;
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        self.asked = now + pause;
+        Some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn away() -> EngineError {
+        EngineError::Unreachable { host: "unix:///run/engine".to_owned(), cause: "connection refused".to_owned() }
+    }
+
+    /// How long an engine is borne with that answers every attempt with trouble, each after `attempt`.
+    fn borne(patience: &mut Patience, mut now: Instant, attempt: Duration) -> Duration {
+        let began = now;
+        while let Some(pause) = patience.pause_for(&away(), now) {
+            now += pause + attempt;
+        }
+        now - began
+    }
+
+    #[test]
+    fn an_engine_may_be_away_for_minutes_and_not_for_ever() {
+        let now = Instant::now();
+        for attempt in [Duration::from_millis(1), Duration::from_secs(60)] {
+            let borne = borne(&mut Patience::at(now), now, attempt);
+            assert!((ENGINE_PATIENCE..ENGINE_PATIENCE + attempt + LONGEST_PAUSE).contains(&borne), "{borne:?}");
+        }
+    }
+
+    #[test]
+    fn an_engine_that_came_back_may_go_again() {
+        let now = Instant::now();
+        let mut patience = Patience::at(now);
+        assert_eq!(patience.pause_for(&away(), now), Some(Duration::from_secs(1)));
+        // The container was followed for an hour since.
+        let later = now + Duration::from_secs(3_600);
+        assert!(borne(&mut patience, later, Duration::from_millis(1)) >= ENGINE_PATIENCE);
+    }
+
+    #[test]
+    fn what_does_not_pass_is_not_waited_for() {
+        let now = Instant::now();
+        let unkillable = EngineError::Unkillable { container: "a".to_owned(), after: Duration::from_secs(30) };
+        assert_eq!(Patience::at(now).pause_for(&unkillable, now), None);
     }
 }

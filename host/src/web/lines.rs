@@ -69,7 +69,7 @@ impl Rows {
         row
     }
 
-    /// A piece of a line, in the order in which they come. `None` where the row that is there is good enough for now.
+    /// A piece of a line, in the order in which they come. `None` where the row that is on the page still does.
     pub fn piece(&mut self, piece: &LogPiece) -> Option<Row> {
         let mut growing = self.begin(piece);
         self.ansi(piece.stream).feed(&piece.text);

@@ -24,6 +24,9 @@ pub(super) const INBOX: &str = "team";
 /// Lines of the step that counts; the number is in each.
 pub(super) const LINES: usize = 12;
 
+/// Networks that a server keeps ready.
+pub(super) const STANDBY: usize = 2;
+
 /// Only a server that hangs is waited for as long.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -40,6 +43,8 @@ pub(super) struct Lane {
     pub(super) pushed: Vec<String>,
     /// The ids of all builds that were looked at.
     pub(super) builds: Vec<String>,
+    /// Its id, which all that it makes in the engine carries; known once it has died.
+    pub(super) instance: String,
     deck: Arc<Mutex<Deck>>,
     chance: Chance,
 }
@@ -51,7 +56,7 @@ impl Lane {
         gogs.create_repository(REPO).await?;
         let (inbox, host) = (gogs.inbox_url(INBOX), gogs.url().to_owned());
         let settings = format!(
-            "[engine]\nkind = \"{}\"\n[[notifier]]\nname = \"inbox\"\nplugin = \"notify-webhook\"\n\
+            "[engine]\nkind = \"{}\"\nstandby = {STANDBY}\n[[notifier]]\nname = \"inbox\"\nplugin = \"notify-webhook\"\n\
              settings = {{ url = \"{inbox}\", secret = \"key\" }}\n\
              grants = {{ hosts = [{{ url = \"{host}\", addresses = \"loopback\" }}], secrets = [\"key\"] }}\n",
             if is_docker { "docker" } else { "dummy" }
@@ -60,7 +65,17 @@ impl Lane {
         process.set_secret("key", "a-key-for-the-inbox").await?;
         process.enable(REPO).await?;
         let chance = Chance::new(campaign.seed.wrapping_add(number));
-        Ok(Self { gogs, process, image, summary: Summary::default(), pushed: Vec::new(), builds: Vec::new(), deck, chance })
+        Ok(Self {
+            gogs,
+            process,
+            image,
+            summary: Summary::default(),
+            pushed: Vec::new(),
+            builds: Vec::new(),
+            instance: String::new(),
+            deck,
+            chance,
+        })
     }
 
     /// Dies at least so often, and more while there are points at which nobody has died.
@@ -75,6 +90,8 @@ impl Lane {
         }
         let swept = self.nothing_is_left().await;
         self.with_log(swept)?;
+        // In order, so that the networks that stand ready go, too.
+        self.process.stop().await?;
         Ok(self.summary)
     }
 
@@ -195,6 +212,7 @@ impl Lane {
             }
         }
         drop(stored);
+        self.instance = rows.instance_id().await?.as_simple().to_string();
         rows.close().await;
         Ok(())
     }

@@ -8,7 +8,7 @@ use bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOption
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::lane::{INBOX, LINES, Lane, REPO};
+use super::lane::{INBOX, LINES, Lane, REPO, STANDBY};
 use crate::docker;
 
 /// What is left over is gone after this long.
@@ -95,7 +95,7 @@ impl Lane {
         }
     }
 
-    /// Directories for work, and what bears the id of a build of ours in the engine.
+    /// Directories for work, and what bears the id of this server in the engine, beyond the networks that stand ready.
     async fn left(&self) -> Result<Vec<String>> {
         let scratch = self.process.data().join("scratch");
         let mut left = Vec::new();
@@ -115,10 +115,14 @@ impl Lane {
         let networks = networks.into_iter().map(|one| (one.name.unwrap_or_default(), one.labels));
         let volumes = volumes.into_iter().map(|one| (one.name, Some(one.labels)));
         let all = containers.chain(networks).chain(volumes);
-        let ours = all.filter(|(_, labels)| {
-            labels.iter().filter_map(|labels| labels.get("beespace.build")).any(|build| self.builds.contains(build))
+        let ours = all.filter_map(|(name, labels)| {
+            labels.filter(|all| all.get("beespace.instance") == Some(&self.instance)).map(|all| (name, all))
         });
-        left.extend(ours.map(|(name, _)| name));
+        let (rooms, others): (Vec<_>, Vec<_>) =
+            ours.partition(|(_, all)| all.contains_key("beespace.room") && !all.contains_key("beespace.build"));
+        let rooms: BTreeSet<String> = rooms.into_iter().filter_map(|(_, all)| all.get("beespace.room").cloned()).collect();
+        left.extend(rooms.into_iter().skip(STANDBY));
+        left.extend(others.into_iter().map(|(name, _)| name));
         Ok(left)
     }
 }

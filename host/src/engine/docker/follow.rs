@@ -155,8 +155,8 @@ impl Docker {
         let after = self.options.waits.killed;
         sleep(after).await;
         match killed {
-            // The engine is to blame, not the container.
-            Err(trouble) if trouble.is_passing() => trouble,
+            // The engine is to blame, not the container. One that answers and cannot do it is another matter.
+            Err(trouble @ (EngineError::Unreachable { .. } | EngineError::TimedOut { .. })) => trouble,
             _ => EngineError::Unkillable { container: name.to_owned(), after },
         }
     }
