@@ -19,7 +19,7 @@ fn printed(secret: &str, before: &str, after: &str, form: usize) -> String {
         1 => STANDARD.encode(format!("{before}{secret}{after}")),
         2 => URL_SAFE.encode(format!("{before}{secret}{after}")),
         3 => format!("https://{before}:{}@host/{after}", utf8_percent_encode(secret, URL)),
-        _ => serde_json::json!({ before: secret, "k": after }).to_string(),
+        _ => serde_json::json!([before, secret, { "k": after }]).to_string(),
     }
 }
 

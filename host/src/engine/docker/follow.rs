@@ -12,7 +12,9 @@ use beespace_core::time::Timestamp;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::models::ContainerState;
-use bollard::query_parameters::{KillContainerOptionsBuilder, LogsOptionsBuilder, WaitContainerOptionsBuilder};
+use bollard::query_parameters::{
+    EventsOptionsBuilder, KillContainerOptionsBuilder, LogsOptionsBuilder, WaitContainerOptionsBuilder,
+};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -82,7 +84,7 @@ impl Docker {
         }
         let Some(mut state) = state else { return Ok(Exit::lost(subject.container)) };
         if stopped.is_none() && may_be_out_of_memory(&state) {
-            state = self.with_late_news(subject.name, state).await;
+            state = self.with_late_news(subject, state).await;
         }
         if stopped.is_none()
             && matches!(state.exit_code, Some(126 | 127))
@@ -131,19 +133,36 @@ impl Docker {
         }
     }
 
-    /// The engine learns of a memory limit that killed a container apart from the container's end, and sometimes after it.
-    async fn with_late_news(&self, name: &str, mut state: ContainerState) -> ContainerState {
+    /// The engine learns of a memory limit that killed a container apart from the container's end, and sometimes after it: then it says so in its
+    /// events alone.
+    async fn with_late_news(&self, subject: &Subject<'_>, mut state: ContainerState) -> ContainerState {
         for _ in 0..4 {
             sleep(RETRY).await;
-            match self.state(name).await {
+            match self.state(subject.name).await {
                 Ok(Some(news)) => state = news,
                 _ => break,
+            }
+            if may_be_out_of_memory(&state) && self.tells_of_a_limit(subject).await {
+                state.oom_killed = Some(true);
             }
             if !may_be_out_of_memory(&state) {
                 break;
             }
         }
         state
+    }
+
+    /// Whether the engine's events say that the container met its limit of memory.
+    async fn tells_of_a_limit(&self, subject: &Subject<'_>) -> bool {
+        let Ok(api) = self.client.api().await else { return false };
+        let wanted = [("container", subject.name), ("event", "oom")];
+        let filters = wanted.into_iter().map(|(key, value)| (key, vec![value])).collect();
+        let seconds = |at: Timestamp| (at.0 / 1000).to_string();
+        let (since, until) = (seconds(subject.began), seconds(now()));
+        let options = EventsOptionsBuilder::new().since(&since).until(&until).filters(&filters).build();
+        let mut events = pin!(api.events(Some(options)));
+        let first = self.client.call("read events", Wait::Quick, async { events.next().await.transpose() }).await;
+        first.is_ok_and(|event| event.is_some())
     }
 
     /// TERM, and KILL for what does not heed it. Is dropped when the container ends; returns where it does not.
