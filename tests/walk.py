@@ -362,6 +362,8 @@ def keys(browser, world):
     browser.click("[data-do=theme]")
     expect(browser.js(theme) not in (None, before), f"the theme stays {before}")
     browser.click("[data-do=theme]")
+    expect(browser.js(theme) == "light", "a second press does not go back to light")
+    browser.call("DELETE", "/cookie/theme")  # The system decides again.
     browser.open(f"/{world.repo}/1/1/2")
     pressed = "return document.querySelector('[data-do=times]').getAttribute('aria-pressed')"
     for wanted in ("true", "false"):
@@ -448,6 +450,8 @@ def look_at_all(browser, world):
         browser.narrow(narrow)
         for name, (path, _) in pages(world).items():
             browser.open(path)
+            shade = browser.js("return Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])")
+            expect((shade < 128) == dark, f"the background of {path} is {shade}/255 bright ({dress})")
             wide = browser.js("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
             expect(wide <= 0, f"{path} is {wide} px wider than the window ({dress})")
             high = browser.js("const top = document.querySelector('.top'); return top.scrollHeight - top.clientHeight")
