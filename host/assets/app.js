@@ -159,6 +159,7 @@ function startLog() {
   if (!log.hasAttribute("data-running")) return;
   const stream = new EventSource(log.dataset.stream);
   stream.addEventListener("row", (event) => addRow(log, JSON.parse(event.data)));
+  stream.addEventListener("room", refreshSoon);
   for (const last of ["end", "trouble"]) stream.addEventListener(last, () => { stream.close(); refreshSoon(); });
   if (!chosenRange()) follow(true);
   // Scrolling up lets go, scrolling to the end takes hold again.

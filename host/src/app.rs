@@ -118,6 +118,7 @@ fn docker_options(config: &Config, instance: uuid::Uuid) -> DockerOptions {
         pids: u32::from(config.limits.step_pids.get()),
         // Each line has some bytes of the engine's own around it in its copy.
         log_bytes: config.limits.log_bytes.saturating_mul(2),
+        metadata_access: config.engine.metadata_access,
         grace: GRACE,
         waits: Waits::default(),
     }

@@ -43,6 +43,13 @@ pub fn room(config: &Config) -> Result<u64, Reason> {
     }
 }
 
+/// Why a log does not grow, and what to do about it.
+#[must_use]
+pub fn log_waits() -> Reason {
+    Reason::new(DISK_FULL, "the disk of the logs is full: what containers print waits, and nothing of it is lost")
+        .help("make room under `data.dir`; it goes on by itself")
+}
+
 fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }

@@ -12,6 +12,8 @@ use beespace_core::plan::{self, Limits, StepPlan};
 use beespace_core::policy::{Decision, Denial, Ruling};
 use beespace_core::status::Status;
 use beespace_wasm::{PlanError, StepInput};
+use futures::FutureExt as _;
+use futures::stream::{self, StreamExt as _};
 
 use crate::admit::{self, Matter};
 use crate::app::App;
@@ -20,6 +22,9 @@ use crate::clock::now;
 use crate::plugins;
 use crate::resolve::{self, Commit, CommitFiles};
 use crate::store::build::Prepared;
+
+/// Steps of a stage that are planned and decided on at once: none of them waits for another.
+const STEPS_AT_ONCE: usize = 4;
 
 /// The one stage of a build, while a file holds one pipeline.
 const FIRST: StageNumber = StageNumber(1);
@@ -79,13 +84,15 @@ pub(crate) async fn stage(app: &App, build: &Build, pipeline: Pipeline, change: 
     let (decision, pipeline) = admit::pipeline(app, matter, pipeline).await;
     let mut making = Making::new(id, pipeline, decision);
     if making.is_open() {
-        for index in 0..making.stage.pipeline.steps.len() {
-            let Some(step) = making.stage.pipeline.steps.get(index).cloned() else { break };
-            match plan_of(app, build, &making.stage, &step, change).await {
-                Ok(plan) => {
-                    let (decision, plan) = admit::step(app, matter, plan, bounds(app, &making.stage.pipeline, &step)).await;
-                    making.step_decided(index, plan, decision);
-                }
+        let stage = &making.stage;
+        let mut plans = Vec::new();
+        for step in &stage.pipeline.steps {
+            plans.push(decided_plan(app, matter, stage, step, change).boxed());
+        }
+        let plans: Vec<_> = stream::iter(plans).buffered(STEPS_AT_ONCE).collect().await;
+        for (index, plan) in plans.into_iter().enumerate() {
+            match plan {
+                Ok((decision, plan)) => making.step_decided(index, plan, decision),
                 Err(reason) => making.step_impossible(index, reason),
             }
         }
@@ -183,6 +190,18 @@ fn denial_reason(policy: &str, finding: &beespace_core::policy::Finding) -> Reas
         Some(remedy) => reason.help(remedy.clone()),
         None => reason,
     }
+}
+
+/// What a step is going to do, as policies leave it, and what they decided.
+async fn decided_plan(
+    app: &App,
+    matter: Matter<'_>,
+    stage: &Stage,
+    step: &pipeline::Step,
+    change: &Change,
+) -> Result<(Decision, StepPlan), Reason> {
+    let plan = plan_of(app, matter.build, stage, step, change).await?;
+    Ok(admit::step(app, matter, plan, bounds(app, &stage.pipeline, step)).await)
 }
 
 /// What a step is going to do: described by the file, or planned by its step type.

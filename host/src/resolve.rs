@@ -1,4 +1,4 @@
-//! The commit of a build: fetched into the mirror, pinned, and asked about. What only Gogs can mend is waited for.
+//! The commit of a build: fetched into the mirror, pinned, and asked about. What only Gogs, or room on the disk, can mend is waited for.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::worker::Trouble;
 pub const PIPELINE_FILE: &str = ".beespace.yml";
 /// Bytes of it at most (rule 8 of the pipeline file).
 const PIPELINE_FILE_BYTES: u64 = 256 << 10;
-/// How long a build waits for Gogs before it is given up.
+/// How long a build waits for Gogs, or for room, before it is given up.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// A commit that is here to stay.
@@ -53,12 +53,12 @@ pub struct File {
 /// Finds the build's commit.
 ///
 /// # Errors
-/// [`Trouble::Wait`] while Gogs cannot give it; the build shows why.
+/// [`Trouble::Wait`] while Gogs cannot give it, or there is no room for it; the build shows why.
 pub async fn resolve(app: &App, build: &Build) -> Result<Resolved, Trouble> {
     let mirror = app.mirrors.of(build.event.repository.id);
     match find(app, build, &mirror).await {
         Ok(resolved) => Ok(resolved),
-        Err(error) if error.waits_for_forge() => wait_or_give_up(app, build, &error).await,
+        Err(error) if error.waits() => wait_or_give_up(app, build, &error).await,
         Err(error) => Err(Trouble::Failed(error.into())),
     }
 }
@@ -147,13 +147,13 @@ async fn base(mirror: &Mirror, build: &Build) -> Result<Base, SourceError> {
 /// A working tree of the commit, for the workspace of a stage.
 ///
 /// # Errors
-/// In words, for the log and the page.
-pub async fn checkout(app: &App, build: &Build, sha: &Sha, depth: u32) -> Result<Checkout, Reason> {
+/// [`SourceError::DiskFull`], [`SourceError::TimedOut`], or trouble with the mirror.
+pub async fn checkout(app: &App, build: &Build, sha: &Sha, depth: u32) -> Result<Checkout, SourceError> {
     let origin = clone_url(app, build);
     let branch = build.event.branch().unwrap_or(&build.event.repository.default_branch);
     let request = CheckoutRequest { sha, branch, depth: NonZeroU32::new(depth), origin: &origin };
     let scratch = app.config.data.dir.join("scratch");
-    app.mirrors.of(build.event.repository.id).checkout(request, &scratch).await.map_err(|error| error.reason())
+    app.mirrors.of(build.event.repository.id).checkout(request, &scratch).await
 }
 
 /// The files of a commit, for step types.

@@ -22,6 +22,12 @@ const BEAT: Duration = Duration::from_secs(10);
 /// A worker that has not looked for this long is stuck.
 const STUCK: Duration = Duration::from_secs(60);
 
+/// How long a row is left alone whose work the store could not keep.
+const STORE_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often, a second apart, it is tried to tell the store so.
+const STORE_TRIES: u32 = 10;
+
 /// How one worker does.
 #[derive(Debug, Default)]
 pub struct Beat {
@@ -84,6 +90,11 @@ impl From<StoreError> for Trouble {
     fn from(error: StoreError) -> Self {
         Self::Failed(error.into())
     }
+}
+
+/// Whether what failed is the store, and not what was done with it.
+fn is_the_stores(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Unavailable(_))))
 }
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -208,6 +219,10 @@ impl Worker {
             Ok(()) => Ok(()),
             Err(Trouble::HandedOver) => self.store.put_off(self.queue, id.to_vec(), now, None, false).await,
             Err(Trouble::Wait { until }) => self.store.put_off(self.queue, id.to_vec(), until, None, false).await,
+            Err(Trouble::Failed(error)) if is_the_stores(&error) => {
+                tracing::warn!(queue = ?self.queue, error = format!("{error:#}"), "the store is awaited");
+                self.spare(id, now + STORE_AGAIN, &format!("{error:#}")).await
+            }
             Err(Trouble::Failed(error)) => {
                 tracing::warn!(queue = ?self.queue, attempt, error = format!("{error:#}"), "an attempt failed");
                 if attempt >= queue::MAX_ATTEMPTS {
@@ -219,6 +234,18 @@ impl Worker {
                 self.store.put_off(self.queue, id.to_vec(), until, Some(format!("{error:#}")), true).await
             }
         }
+    }
+
+    /// Puts a row off for the store's own trouble, which is no attempt of the row's; the store may well have the trouble still.
+    async fn spare(&self, id: &[u8], until: Timestamp, error: &str) -> Result<(), StoreError> {
+        let put_off = || self.store.put_off(self.queue, id.to_vec(), until, Some(error.to_owned()), false);
+        for _ in 1..STORE_TRIES {
+            match put_off().await {
+                Err(StoreError::Unavailable(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
+                other => return other,
+            }
+        }
+        put_off().await
     }
 
     async fn give_up(&self, id: &[u8]) -> Result<(), StoreError> {

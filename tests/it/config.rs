@@ -23,7 +23,7 @@ fn a_small_file_is_enough() {
     assert_eq!(config.server.public_url.as_str(), "http://127.0.0.1:8000/");
     assert!(!config.server.open);
     assert_eq!(config.engine.kind, EngineKind::Docker);
-    assert_eq!((config.engine.capacity.get(), config.engine.standby), (2, 2));
+    assert_eq!((config.engine.capacity.get(), config.engine.standby, config.engine.metadata_access), (2, 2, false));
     assert_eq!(config.limits.log_bytes, 1 << 30);
     assert_eq!(config.retention.builds, None, "nothing is removed that nobody asked to remove");
 }
@@ -45,6 +45,7 @@ token = "t"
 kind = "dummy"
 capacity = 4
 standby = 0
+metadata_access = true
 [limits]
 stage_timeout = "1h30m"
 step_memory = "512MiB"

@@ -280,7 +280,7 @@ async fn trouble_with_the_forge_says_which_and_shows_no_token() {
     let refused = world.mirror.fetch(&nobody, &access).await.unwrap_err();
     assert!(matches!(refused, SourceError::ForgeAway(_)), "{refused:?}");
     for error in [away, dead, gone, refused] {
-        assert!(error.waits_for_forge());
+        assert!(error.waits());
         assert!(error.reason().help.is_some());
         assert!(!format!("{error:?}{}{access:?}", error.reason()).contains(token));
     }
@@ -289,6 +289,26 @@ async fn trouble_with_the_forge_says_which_and_shows_no_token() {
         assert!(world.mirror.fetch(&url, &access).await.is_err(), "{url}");
     }
     world.fetch().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_files_a_broken_fetch_did_not_bring_is_not_here() {
+    let world = world().await;
+    world.push("master", &[("a", "1")]).await;
+    world.fetch().await.unwrap();
+    let whole = world.push("master", &[("b", "2")]).await;
+    let copy = world.gogs.clone_repository("acme/app").await.unwrap();
+    copy.git(&["fetch", "--quiet", "origin"]).await.unwrap();
+    let commit = copy.git(&["cat-file", "commit", whole.as_str()]).await.unwrap();
+    std::fs::write(copy.path().join("commit"), format!("{commit}\n")).unwrap();
+    // What unpacking leaves that a full disk has ended: the commit, and nothing that belongs to it.
+    let mirror = std::fs::read_dir(world.folder.path().join("mirrors")).unwrap().next().unwrap().unwrap().path();
+    let git_dir = format!("--git-dir={}", mirror.display());
+    let left = copy.git(&[&git_dir, "hash-object", "-t", "commit", "-w", "commit"]).await.unwrap();
+    assert_eq!(left, whole.as_str());
+    assert!(matches!(world.mirror.pin(&whole, "refs/heads/master").await.unwrap(), Pin::MovedOn { .. }));
+    world.fetch().await.unwrap();
+    assert_eq!(world.mirror.pin(&whole, "refs/heads/master").await.unwrap(), Pin::Found);
 }
 
 #[tokio::test(flavor = "multi_thread")]

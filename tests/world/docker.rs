@@ -105,6 +105,7 @@ pub fn options(host: &str, instance: &str) -> DockerOptions {
         memory: 256 << 20,
         pids: 128,
         log_bytes: 64 << 20,
+        metadata_access: false,
         grace: Duration::from_secs(1),
         waits: Waits::default(),
     }
@@ -117,11 +118,14 @@ pub fn options(host: &str, instance: &str) -> DockerOptions {
 /// Something is not installed, or the engine refuses.
 pub async fn image() -> Result<String> {
     static IMAGE: OnceCell<String> = OnceCell::const_new();
-    IMAGE.get_or_try_init(import).await.cloned()
+    IMAGE.get_or_try_init(async || image_in(&api().await?).await).await.cloned()
 }
 
-async fn import() -> Result<String> {
-    let api = api().await?;
+/// The same in another engine.
+///
+/// # Errors
+/// Something is not installed, or the engine refuses.
+pub async fn image_in(api: &bollard::Docker) -> Result<String> {
     let layer = tokio::task::spawn_blocking(layer).await??;
     let digest = hex::encode(Sha256::digest(&layer));
     let tag = digest.get(..12).unwrap_or(&digest).to_owned();

@@ -209,6 +209,7 @@ fn exit(status: Status) -> Exit {
         code: Some(i32::from(status != Status::Success)),
         message: String::new(),
         duration_ms: 9_000,
+        incomplete: false,
     }
 }
 

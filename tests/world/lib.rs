@@ -3,6 +3,7 @@
 pub mod beespace;
 pub mod client;
 pub mod docker;
+pub mod dockerd;
 pub mod gogs;
 pub mod history;
 pub mod kills;

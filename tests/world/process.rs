@@ -32,7 +32,17 @@ pub struct Process {
     folder: tempfile::TempDir,
     program: String,
     token: String,
+    disk: Option<SmallDisk>,
     log: Arc<Mutex<String>>,
+}
+
+/// A disk for a part of a server's folder, in memory and small, so that it gets full. Nobody but the server has it: it is gone with the process.
+#[derive(Debug, Clone, Copy)]
+pub struct SmallDisk {
+    /// Which part: `data` or `data/logs`.
+    pub at: &'static str,
+    /// Bytes, as `mount` takes them (`2m`).
+    pub size: &'static str,
 }
 
 impl Process {
@@ -41,6 +51,20 @@ impl Process {
     /// # Errors
     /// It does not come up; the error has its log.
     pub async fn start<V: AsRef<OsStr>>(
+        program: &str,
+        gogs: &PracticeGogs,
+        extra: &str,
+        env: &[(&str, V)],
+    ) -> anyhow::Result<Self> {
+        Self::start_on(None, program, gogs, extra, env).await
+    }
+
+    /// The same on a disk of its own, which takes root.
+    ///
+    /// # Errors
+    /// It does not come up; the error has its log.
+    pub async fn start_on<V: AsRef<OsStr>>(
+        disk: Option<SmallDisk>,
         program: &str,
         gogs: &PracticeGogs,
         extra: &str,
@@ -57,8 +81,8 @@ impl Process {
         );
         std::fs::write(config(&folder), text)?;
         let (token, log) = (gogs.token().to_owned(), Arc::default());
-        let child = launch(program, &config(&folder), &token, env, &log)?;
-        let process = Self { url: format!("http://{address}"), child, folder, program: program.to_owned(), token, log };
+        let child = launch((program, disk), &config(&folder), &token, env, &log)?;
+        let process = Self { url: format!("http://{address}"), child, folder, program: program.to_owned(), token, disk, log };
         process.answers().await?;
         Ok(process)
     }
@@ -84,7 +108,7 @@ impl Process {
     /// # Errors
     /// The system's.
     pub fn start_again<V: AsRef<OsStr>>(&mut self, env: &[(&str, V)]) -> anyhow::Result<()> {
-        self.child = launch(&self.program, &config(&self.folder), &self.token, env, &self.log)?;
+        self.child = launch((&self.program, self.disk), &config(&self.folder), &self.token, env, &self.log)?;
         Ok(())
     }
 
@@ -142,10 +166,27 @@ impl Process {
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
-    /// Its data directory.
+    /// Its data directory, as it sees it itself.
     #[must_use]
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        let data = self.folder.path().join("data");
+        match self.child.id().filter(|_| self.disk.is_some()) {
+            Some(id) => Path::new("/proc").join(id.to_string()).join("root").join(data.strip_prefix("/").unwrap_or(&data)),
+            None => data,
+        }
+    }
+
+    /// Gives its small disk this size.
+    ///
+    /// # Errors
+    /// It has none, or the system says no.
+    pub async fn resize_disk(&self, size: &str) -> anyhow::Result<()> {
+        let disk = self.disk.context("it has no disk of its own")?;
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.id()?.to_string(), "--mount", "mount", "-o", &format!("remount,size={size}")]);
+        let status = command.arg(self.folder.path().join(disk.at)).status().await?;
+        anyhow::ensure!(status.success(), "{status}");
+        Ok(())
     }
 
     /// A client that brings the admin token.
@@ -191,19 +232,28 @@ fn config(folder: &tempfile::TempDir) -> PathBuf {
 }
 
 fn launch<V: AsRef<OsStr>>(
-    program: &str,
+    (program, disk): (&str, Option<SmallDisk>),
     config: &Path,
     token: &str,
     env: &[(&str, V)],
     log: &Arc<Mutex<String>>,
 ) -> anyhow::Result<Child> {
     // A write beyond the limit of a file's size shall fail, as on a full disk, and not end the process.
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", program, "server", "--config"]).arg(config);
+    let start = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh", program, "server", "--config"];
+    let mut command = match disk {
+        None => Command::new("env"),
+        Some(disk) => {
+            let place = config.with_file_name(disk.at);
+            std::fs::create_dir_all(&place)?;
+            let mount = format!("mount -t tmpfs -o size={} beespace \"$0\" && exec \"$@\"", disk.size);
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", &mount]).arg(place);
+            command
+        }
+    };
+    command.args(start).arg(config);
     // How full the disk is that the tests run on is no part of what they show.
     command.env("BEESPACE_GOGS__TOKEN", token).env("BEESPACE_LIMITS__FREE_DISK", "16MiB");
-    // Who is killed for good would leave what it keeps ready in the engine.
-    command.env("BEESPACE_ENGINE__STANDBY", "0");
     // Networks that stand ready outlive a server that is killed, and an engine has few.
     if !std::fs::read_to_string(config)?.contains("standby") {
         command.env("BEESPACE_ENGINE__STANDBY", "0");

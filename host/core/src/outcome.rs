@@ -24,6 +24,11 @@ pub struct Stored {
     pub stderr: u64,
 }
 
+impl Stored {
+    /// However much it was: nothing of it is wanted again.
+    pub const ALL: Self = Self { stdout: u64::MAX, stderr: u64::MAX };
+}
+
 /// How one container ended. Only [`ExitCause::Exited`] says something about the user's program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
@@ -35,6 +40,9 @@ pub struct Exit {
     /// Text for people (`no such image registry.example/tool:3`); mostly empty for `exited`.
     pub message: String,
     pub duration_ms: u64,
+    /// The engine was away when it ended: the last of its output may be missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
 }
 
 impl Exit {
@@ -108,10 +116,36 @@ pub struct Observation {
     pub out_of_memory: bool,
     /// Why the host stopped it, where it did.
     pub stopped: Option<Stopped>,
+    /// Who saw it end.
+    pub watched_by: Watch,
     /// What the engine says besides.
     pub trouble: String,
     pub duration_ms: u64,
 }
+
+/// Who saw a container end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Watch {
+    /// The host and the engine.
+    #[default]
+    Both,
+    /// The engine alone: the host was away.
+    Engine,
+    /// Nobody: the engine was away, and with it whoever keeps the output.
+    Nobody,
+}
+
+impl Observation {
+    /// It ended as a container does that an engine stops because it stops itself, and nobody knows better.
+    fn was_swept_away(&self) -> bool {
+        self.watched_by != Watch::Both && matches!(self.code, Some(KILLED | TERMINATED))
+    }
+}
+
+/// What a program returns that KILL has ended.
+pub const KILLED: i32 = 128 + 9;
+/// And one that TERM has.
+pub const TERMINATED: i32 = 128 + 15;
 
 /// Why the host stopped a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +159,7 @@ impl Exit {
     /// A container that was never started.
     #[must_use]
     pub fn unstarted(container: &str, cause: ExitCause, message: impl Into<String>) -> Self {
-        Self { container: container.to_owned(), cause, code: None, message: message.into(), duration_ms: 0 }
+        Self { container: container.to_owned(), cause, code: None, message: message.into(), duration_ms: 0, incomplete: false }
     }
 
     /// A container of which nothing is left.
@@ -154,8 +188,12 @@ impl Exit {
                 (ExitCause::Exited, "one of its processes needed more memory than it may have, and was killed".to_owned())
             }
             None if seen.code.is_none() => (ExitCause::Lost, "nobody saw how it ended".to_owned()),
+            None if seen.was_swept_away() => (
+                ExitCause::Lost,
+                "it was stopped while nobody watched, as a restart of the engine or of its machine does".to_owned(),
+            ),
             // Not by us and not by its own limit: the engine, another process of the container, or a machine short of memory.
-            None if seen.code == Some(137) => {
+            None if seen.code == Some(KILLED) => {
                 (ExitCause::Exited, "something killed it (exit code 137), possibly for want of memory".to_owned())
             }
             None => (ExitCause::Exited, String::new()),
@@ -165,7 +203,8 @@ impl Exit {
             (true, false) => seen.trouble,
             (false, false) => format!("{message}: {}", seen.trouble),
         };
-        Self { container: container.to_owned(), cause, code: seen.code, message, duration_ms: seen.duration_ms }
+        let incomplete = seen.watched_by == Watch::Nobody;
+        Self { container: container.to_owned(), cause, code: seen.code, message, duration_ms: seen.duration_ms, incomplete }
     }
 }
 
@@ -254,6 +293,26 @@ mod tests {
         assert_eq!(end(Observation::default()), (ExitCause::Lost, Status::Error));
         let oom = Observation { out_of_memory: true, ..code(137) };
         assert_eq!(end(oom), (ExitCause::OutOfMemory, Status::Failure));
+    }
+
+    #[test]
+    fn a_program_is_not_blamed_for_an_engine_that_stopped_it() {
+        for (watched_by, code, cause) in [
+            (Watch::Both, TERMINATED, ExitCause::Exited),
+            (Watch::Engine, TERMINATED, ExitCause::Lost),
+            (Watch::Nobody, KILLED, ExitCause::Lost),
+            (Watch::Nobody, 1, ExitCause::Exited),
+        ] {
+            let exit = Exit::observed("step", Observation { code: Some(code), watched_by, ..Observation::default() });
+            assert_eq!((exit.cause, exit.incomplete), (cause, watched_by == Watch::Nobody), "{watched_by:?} {code}");
+        }
+        let cancelled = Observation {
+            code: Some(KILLED),
+            watched_by: Watch::Nobody,
+            stopped: Some(Stopped::Cancelled),
+            ..Observation::default()
+        };
+        assert_eq!(end(cancelled), (ExitCause::Cancelled, Status::Killed));
     }
 
     #[test]

@@ -244,7 +244,8 @@ impl Range {
 /// `GET …/log/stream`: every piece of every line from a position on, as it comes, then `end`.
 ///
 /// Events: `line` with a [`LogLineBody`], or with `format=html` a `row` `{line, html}` that takes the place of an earlier row of the
-/// same line; then one `end` with a [`LogEndBody`]. Their `id` is the position: a client that comes again with it as `Last-Event-ID`
+/// same line; then one `end` with a [`LogEndBody`]. `room` with `{"waits": true}` says that the disk is full and nothing comes until there is room,
+/// with `false` that it goes on. The lines' and rows' `id` is the position: a client that comes again with it as `Last-Event-ID`
 /// misses nothing and gets nothing twice. Where it has everything already and the log is over, the answer is 204: that is what makes
 /// a browser's `EventSource` stop coming again.
 ///
@@ -330,6 +331,7 @@ fn line_event(event: &Followed) -> Event {
     match event {
         Ok(LogEvent::Piece(piece)) => data("line", &LogLineBody::from(piece)).id(piece.position.to_string()),
         Ok(LogEvent::End(end)) => data("end", &LogEndBody::from(*end)),
+        Ok(LogEvent::Waits(waits)) => data("room", &serde_json::json!({"waits": waits})),
         Err(error) => trouble(error),
     }
 }

@@ -15,6 +15,8 @@ pub struct EngineConfig {
     pub capacity: NonZeroU16,
     /// Networks that are made ahead of time for the stages to come.
     pub standby: u16,
+    /// Whether containers may reach the metadata service of the cloud that the engine runs in: it hands out the machine's credentials.
+    pub metadata_access: bool,
 }
 
 /// The engines there are.
@@ -50,6 +52,7 @@ impl EngineConfig {
             host: section.value("host", "unix:///var/run/docker.sock".to_owned()),
             capacity: section.value("capacity", NonZeroU16::MIN.saturating_add(1)),
             standby: section.value("standby", 2),
+            metadata_access: section.value("metadata_access", false),
         }
     }
 }

@@ -32,6 +32,10 @@ pub enum EngineError {
     NoSuchContainer { step: StepId, container: String },
     #[error("the engine has no addresses left for another network: {message}")]
     NoNetworkLeft { message: String },
+    #[error(
+        "the network of a stage cannot be closed to the metadata services of clouds: the engine's kernel does not take the rule"
+    )]
+    NotClosed,
     #[error("container {container} still runs {} s after it was killed", after.as_secs())]
     Unkillable { container: String, after: Duration },
 }
@@ -67,6 +71,10 @@ impl EngineError {
                 "engine-networks",
                 "remove networks that nobody uses (`docker network prune`), or give the engine more: `default-address-pools` in its \
                  daemon.json; fewer stages at once need fewer (`[engine] capacity`)",
+            ),
+            Self::NotClosed => (
+                "engine-network-open",
+                "a kernel takes it since 4.17; where no cloud's credentials are in reach, set `[engine] metadata_access = true`",
             ),
             Self::Unkillable { .. } => ("engine-unkillable", "restart the engine; the step counts as lost"),
         };

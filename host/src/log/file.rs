@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::LogError;
 use super::frame::Header;
@@ -14,6 +15,8 @@ pub(super) struct Files {
     path: PathBuf,
     log: File,
     index: File,
+    /// The name of the log is on the disk.
+    is_named: AtomicBool,
 }
 
 impl Files {
@@ -38,6 +41,7 @@ impl Files {
             path: path.to_owned(),
             log: options.open(path).map_err(failed("opened", path))?,
             index: options.open(&index_path).map_err(failed("opened", &index_path))?,
+            is_named: AtomicBool::new(false),
         })
     }
 
@@ -100,14 +104,12 @@ impl Files {
         self.index.write_all_at(&encoded, frame * Header::LEN as u64).map_err(failed("written", &self.path))
     }
 
-    /// Everything is on the disk itself when this returns; with `is_whole` the names of the files, too.
-    pub(super) fn sync(&self, is_whole: bool) -> Result<(), LogError> {
+    /// The log is on the disk itself when this returns. The index is not waited for: it can be made again.
+    pub(super) fn sync(&self) -> Result<(), LogError> {
         self.log.sync_data().map_err(failed("written", &self.path))?;
-        if is_whole {
-            self.index.sync_data().map_err(failed("written", &self.path))?;
-            if let Some(dir) = self.path.parent() {
-                File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("written", dir))?;
-            }
+        if let Some(dir) = self.path.parent().filter(|_| !self.is_named.load(Ordering::Relaxed)) {
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("written", dir))?;
+            self.is_named.store(true, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ use super::{LogEnd, LogError};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogEvent {
     Piece(LogPiece),
+    /// `true`: its disk is full, nothing comes until there is room. `false`: it goes on.
+    Waits(bool),
     /// Nothing comes after this.
     End(LogEnd),
 }
@@ -47,6 +49,7 @@ struct Follower {
     position: u64,
     ready: VecDeque<LogPiece>,
     end: Option<LogEnd>,
+    told_full: bool,
     is_over: bool,
     /// Wait for what is not there yet?
     waits: bool,
@@ -71,6 +74,7 @@ impl LogReader {
             position,
             ready: VecDeque::new(),
             end: None,
+            told_full: false,
             is_over: false,
             waits,
         };
@@ -136,6 +140,10 @@ impl Follower {
             let found = self.reader.with(move |files| look(files, position)).await?;
             (self.ready, self.end) = (found.pieces, found.end);
             if found.is_all && self.end.is_none() {
+                let is_full = self.reader.waits_for_room();
+                if self.waits && std::mem::replace(&mut self.told_full, is_full) != is_full {
+                    return Ok(Some(LogEvent::Waits(is_full)));
+                }
                 self.is_over = !self.waits || self.frames.changed().await.is_err();
             }
         }

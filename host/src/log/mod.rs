@@ -18,7 +18,9 @@ mod write;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use beespace_core::ids::{BuildId, StepId};
 use beespace_core::mask::Secrets;
@@ -68,7 +70,17 @@ pub enum LogError {
     Stopped(String),
 }
 
+/// Between two looks whether a full disk has room again.
+pub const ROOM_AGAIN: Duration = Duration::from_secs(1);
+
 impl LogError {
+    /// There is no room for it: with room, the same goes well.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+
     /// What a person who may read the log may also know: no paths.
     #[must_use]
     pub fn public(&self) -> &'static str {
@@ -97,8 +109,22 @@ pub struct LogEnd {
 struct Feed {
     /// Frames on disk: any change means "look again".
     frames: watch::Sender<u64>,
+    /// The disk is full, and the writer waits.
+    is_full: AtomicBool,
     /// Held while somebody may change the files: by the writer for its whole life, by a reader that makes the index anew.
     is_written: Mutex<bool>,
+}
+
+impl Feed {
+    fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    fn set_full(&self, is_full: bool) {
+        if self.is_full.swap(is_full, Ordering::Relaxed) != is_full {
+            self.frames.send_modify(|_| {});
+        }
+    }
 }
 
 impl LogStore {
@@ -149,7 +175,8 @@ impl LogStore {
             return feed;
         }
         feeds.retain(|_, feed| feed.strong_count() > 0);
-        let feed = Arc::new(Feed { frames: watch::Sender::default(), is_written: Mutex::new(false) });
+        let feed =
+            Arc::new(Feed { frames: watch::Sender::default(), is_full: AtomicBool::default(), is_written: Mutex::new(false) });
         feeds.insert(step, Arc::downgrade(&feed));
         feed
     }

@@ -73,6 +73,12 @@ impl LogReader {
         Ok(self.last().await?.map_or(0, |last| last.text_after()))
     }
 
+    /// Whether its writer waits because the disk is full.
+    #[must_use]
+    pub fn waits_for_room(&self) -> bool {
+        self.shared.feed.is_full()
+    }
+
     /// How the log ended; `None` while it may grow.
     ///
     /// # Errors

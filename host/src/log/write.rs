@@ -19,7 +19,7 @@ use super::file::Files;
 use super::frame::{Header, flag};
 use super::lines::Lines;
 use super::source::{Place, Source};
-use super::{Feed, LogEnd, LogError};
+use super::{Feed, LogEnd, LogError, ROOM_AGAIN};
 
 /// Bytes that may wait for the thread. When it is full, the container waits: nothing is lost, and memory stays flat.
 const QUEUE: u32 = 1024 * 1024;
@@ -40,6 +40,7 @@ pub struct LogWriter {
     room: Arc<Semaphore>,
     /// Where everyone stood when the log was opened.
     places: Vec<Place>,
+    /// The thread's copy tells it whether this writer is still there.
     trouble: Arc<OnceLock<String>>,
 }
 
@@ -65,10 +66,7 @@ impl LogWriter {
         lease.0.frames.send_replace(frames);
         let scribe = Scribe {
             lines: Lines::after(last.as_ref(), &places, secrets, limit),
-            files,
-            frames,
-            lease,
-            trouble: Arc::clone(&trouble),
+            sheet: Sheet { files, frames, lease, trouble: Arc::clone(&trouble) },
             shown_at: None,
             unsynced_since: None,
         };
@@ -136,8 +134,8 @@ impl LogWriter {
         wait.await.map_err(|_| self.stopped())
     }
 
-    /// The streams are over: everything taken, held-back bytes included, is on disk and synced when this returns. `incomplete` says
-    /// what is missing, where something is.
+    /// The streams are over: everything taken, held-back bytes included, can be read when this returns, and is synced soon after: what containers said
+    /// is [settled](Self::settle) before, and what the host adds nobody's next step waits for. `incomplete` says what is missing, where something is.
     ///
     /// # Errors
     /// [`LogError::Stopped`] when a write failed.
@@ -173,6 +171,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.0.set_full(false);
         *self.0.is_written.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 }
@@ -180,10 +179,7 @@ impl Drop for Lease {
 /// The thread's side.
 struct Scribe {
     lines: Lines,
-    files: Files,
-    frames: u64,
-    lease: Lease,
-    trouble: Arc<OnceLock<String>>,
+    sheet: Sheet,
     /// When the last frame was written.
     shown_at: Option<Instant>,
     unsynced_since: Option<Instant>,
@@ -193,7 +189,7 @@ impl Scribe {
     fn run(mut self, orders: &Receiver<Order>) {
         if let Err(error) = self.serve(orders) {
             tracing::error!(%error, "a log stopped growing");
-            let _ = self.trouble.set(error.to_string());
+            let _ = self.sheet.trouble.set(error.to_string());
             // Orders that wait are dropped with the queue: who waits for an answer learns of the trouble.
         }
     }
@@ -215,19 +211,19 @@ impl Scribe {
                 Ok(Order::Settle { at, done }) => {
                     self.lines.settle(at);
                     self.write_frame()?;
-                    self.files.sync(true)?;
+                    self.sheet.files.sync()?;
                     self.unsynced_since = None;
                     let _ = done.send(());
                 }
                 Ok(Order::Finish { at, incomplete, done }) => {
                     let end = self.finish(at, incomplete.as_deref())?;
                     let _ = done.send(end);
-                    return Ok(());
+                    return self.sheet.files.sync();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.write_frame()?;
-                    return self.files.sync(true);
+                    return self.sheet.files.sync();
                 }
             }
             show_by = self.keep_up(show_by)?;
@@ -242,7 +238,7 @@ impl Scribe {
         }
         if self.unsynced_since.is_some_and(|since| since + SYNC_AFTER <= now) {
             self.write_frame()?;
-            self.files.sync(false)?;
+            self.sheet.files.sync()?;
             self.unsynced_since = None;
         }
         if self.lines.is_dirty() {
@@ -255,12 +251,12 @@ impl Scribe {
     }
 
     fn take(&mut self, source: Source, at: Timestamp, bytes: &[u8]) -> Result<(), LogError> {
-        let Self { lines, files, frames, lease, shown_at, unsynced_since, .. } = self;
+        let Self { lines, sheet, shown_at, unsynced_since } = self;
         lines.take(source, at, bytes, |lines| {
             let now = Instant::now();
             *shown_at = Some(now);
             unsynced_since.get_or_insert(now);
-            append(lines, files, frames, &lease.0)
+            sheet.append(lines)
         })
     }
 
@@ -271,23 +267,50 @@ impl Scribe {
         let now = Instant::now();
         self.shown_at = Some(now);
         self.unsynced_since.get_or_insert(now);
-        append(&mut self.lines, &self.files, &mut self.frames, &self.lease.0)
+        self.sheet.append(&mut self.lines)
     }
 
     fn finish(&mut self, at: Timestamp, incomplete: Option<&str>) -> Result<LogEnd, LogError> {
         self.lines.finish(at, incomplete);
-        append(&mut self.lines, &self.files, &mut self.frames, &self.lease.0)?;
-        self.files.sync(true)?;
-        Ok(self.files.last()?.as_ref().map(end).unwrap_or_default())
+        self.sheet.append(&mut self.lines)?;
+        Ok(self.sheet.files.last()?.as_ref().map(end).unwrap_or_default())
     }
 }
 
-fn append(lines: &mut Lines, files: &Files, frames: &mut u64, feed: &Feed) -> Result<(), LogError> {
-    let (header, body) = lines.seal().map_err(|error| LogError::Stopped(format!("a frame cannot be packed: {error}")))?;
-    files.append(*frames, &header, &body)?;
-    *frames += 1;
-    feed.frames.send_replace(*frames);
-    Ok(())
+/// What the thread writes on.
+struct Sheet {
+    files: Files,
+    frames: u64,
+    lease: Lease,
+    trouble: Arc<OnceLock<String>>,
+}
+
+impl Sheet {
+    /// Adds what the lines hold as a frame. On a full disk it waits for room as long as someone wants the log: containers that print wait with it.
+    #[expect(clippy::disallowed_methods, reason = "a thread of its own, which has nothing else to do")]
+    fn append(&mut self, lines: &mut Lines) -> Result<(), LogError> {
+        let (header, body) = lines.seal().map_err(|error| LogError::Stopped(format!("a frame cannot be packed: {error}")))?;
+        loop {
+            match self.files.append(self.frames, &header, &body) {
+                Err(error) if error.is_full() && self.is_wanted() => {
+                    if !self.lease.0.is_full() {
+                        tracing::warn!(%error, "the disk is full: a log waits for room");
+                    }
+                    self.lease.0.set_full(true);
+                    std::thread::sleep(ROOM_AGAIN);
+                }
+                other => break other?,
+            }
+        }
+        self.frames += 1;
+        self.lease.0.frames.send_replace(self.frames);
+        self.lease.0.set_full(false);
+        Ok(())
+    }
+
+    fn is_wanted(&self) -> bool {
+        Arc::strong_count(&self.trouble) > 1
+    }
 }
 
 pub(super) fn end(header: &Header) -> LogEnd {

@@ -52,7 +52,7 @@ impl StepRun {
         // The containers go before the next round is stored: its containers are called as these are, and these must not be taken for them.
         let mut patience = Patience::new();
         while let Err(error) = self.run.app.engine.release(self.run.step_id(&self.step)).await {
-            if !patience.bears(&error).await {
+            if !patience.bears(&error, &self.cancel).await {
                 return Ok(Next::End(End::error(error.reason())));
             }
         }
@@ -67,7 +67,9 @@ impl StepRun {
         }
         let reason = (!conclusion.message.is_empty()).then(|| Reason::new("step-type", conclusion.message.clone()));
         let status = if is_stopped { Status::Killed } else { conclusion.status };
-        Ok(End { status, reason, conclusion: Some(conclusion) })
+        let mut end = End::new(status, reason);
+        end.conclusion = Some(conclusion);
+        Ok(end)
     }
 
     /// A further round passes policies as the first one did, before it is stored.

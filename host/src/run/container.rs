@@ -55,7 +55,7 @@ impl ContainerRun {
                 Ok(exit) => return Ok(exit),
                 // It was open when the sources were put there: since then the engine, or its machine, has gone.
                 Err(EngineError::NotOpen(_)) => return Ok(Exit::lost_stage(&self.launch.container)),
-                Err(trouble) if patience.bears(&trouble).await => answer = self.take_up().await,
+                Err(trouble) if patience.bears(&trouble, &self.cancel).await => answer = self.take_up().await,
                 Err(trouble) => return Err(trouble.reason()),
             }
         }
@@ -92,8 +92,8 @@ async fn carry(mut from: mpsc::Receiver<Output>, (speaker, to): (Speaker, &mpsc:
     while let Some(piece) = from.recv().await {
         let length = piece.bytes.len() as u64;
         match piece.stream {
-            Stream::Stdout => stored.stdout += length,
-            Stream::Stderr => stored.stderr += length,
+            Stream::Stdout => stored.stdout = stored.stdout.saturating_add(length),
+            Stream::Stderr => stored.stderr = stored.stderr.saturating_add(length),
             Stream::Host => {}
         }
         // A reader who is gone has its reasons; the container goes on.

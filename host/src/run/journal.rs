@@ -1,60 +1,81 @@
-//! A step's log as its runner sees it: one that may be finished already.
+//! A step's log as its runner sees it: one that may be finished already, or that a full disk keeps from its end.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use beespace_core::build::Step;
 use beespace_core::outcome::Stored;
+use beespace_core::time::Timestamp;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::StageRun;
 use crate::clock::now;
-use crate::log::{LogEnd, LogError, LogWriter, Source};
+use crate::log::{LogEnd, LogError, LogReader, LogWriter, ROOM_AGAIN, Source};
 
 /// How long a writer that was let go of may take for its last frame.
 const HANDOVER: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(20);
 
+/// How long a step that is to stop waits for room on the disk, that its log may have its end.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
 /// The log of a step in hand. Where a server ended after it finished the log and before it stored the step's end, the log is finished:
 /// everything was said then, and saying it again says nothing.
 #[derive(Debug)]
-pub(super) struct Journal(Option<LogWriter>);
+pub(super) struct Journal {
+    /// None where the log is finished, or cannot be opened.
+    writer: Option<LogWriter>,
+    reader: LogReader,
+    /// The step is to stop: a full disk does not keep it.
+    cancel: CancellationToken,
+    /// Set once a full disk has made us leave the log without its end.
+    left: OnceLock<()>,
+}
 
 impl Journal {
-    pub(super) async fn open(run: &StageRun, step: &Step) -> Result<Self, LogError> {
+    pub(super) async fn open(run: &StageRun, step: &Step, cancel: &CancellationToken) -> Result<Self, LogError> {
+        let (logs, id) = (&run.app.logs, run.step_id(step));
         let give_up = Instant::now() + HANDOVER;
-        loop {
-            match run.app.logs.writer(run.step_id(step), run.mask.clone(), run.app.config.limits.log_bytes).await {
-                Ok(writer) => return Ok(Self(Some(writer))),
-                Err(LogError::Finished(_)) => return Ok(Self(None)),
+        let left = OnceLock::new();
+        let writer = loop {
+            match logs.writer(id, run.mask.clone(), run.app.config.limits.log_bytes).await {
+                Ok(writer) => break Some(writer),
+                Err(LogError::Finished(_)) => break None,
                 // An earlier attempt at the stage was dropped, and its writer still writes what it took.
                 Err(LogError::Busy(_)) if Instant::now() < give_up => sleep(RETRY).await,
+                Err(full) if full.is_full() && cancel.is_cancelled() => {
+                    let _ = left.set(());
+                    break None;
+                }
+                Err(full) if full.is_full() => sleep(ROOM_AGAIN).await,
                 Err(error) => return Err(error),
             }
+        };
+        Ok(Self { writer, reader: logs.reader(id), cancel: cancel.clone(), left })
+    }
+
+    /// How much of a container's output an earlier process has put on disk: of a log that is finished, all there ever was.
+    pub(super) fn stored(&self, round: u16, container: u16) -> Stored {
+        match &self.writer {
+            Some(writer) => writer.stored(round, container),
+            None if self.left.get().is_some() => Stored::default(),
+            None => Stored::ALL,
         }
     }
 
-    /// Whether everything was said before.
-    pub(super) fn is_finished(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// How much of a container's output an earlier process has put on disk.
-    pub(super) fn stored(&self, round: u16, container: u16) -> Stored {
-        self.0.as_ref().map(|writer| writer.stored(round, container)).unwrap_or_default()
-    }
-
-    pub(super) async fn write(&self, source: Source, at: beespace_core::time::Timestamp, bytes: Bytes) -> Result<(), LogError> {
-        match &self.0 {
-            Some(writer) => writer.write(source, at, bytes).await,
+    pub(super) async fn write(&self, source: Source, at: Timestamp, bytes: Bytes) -> Result<(), LogError> {
+        match &self.writer {
+            Some(writer) => self.unless_left(writer.write(source, at, bytes)).await.map(|_| ()),
             None => Ok(()),
         }
     }
 
     /// The containers that spoke so far have ended, and all that they said is on disk when this returns.
     pub(super) async fn settle(&self) -> Result<(), LogError> {
-        match &self.0 {
-            Some(writer) => writer.settle(now()).await,
+        match &self.writer {
+            Some(writer) => self.unless_left(writer.settle(now())).await.map(|_| ()),
             None => Ok(()),
         }
     }
@@ -64,11 +85,41 @@ impl Journal {
         self.write(Source::HOST, now(), format!("{line}\n").into()).await
     }
 
-    /// What is missing from the log in the end; nothing is said of one that was finished before.
-    pub(super) async fn finish(self) -> Result<Option<LogEnd>, LogError> {
-        match self.0 {
-            Some(writer) => writer.finish(now(), None).await.map(Some),
-            None => Ok(None),
+    /// Ends the log, and tells what is missing from it: what `lacks` says, or what the limit or a full disk has kept out.
+    pub(super) async fn finish(mut self, lacks: Option<&str>) -> Result<Option<String>, LogError> {
+        let lacks = lacks.map(str::to_owned);
+        let end = match self.writer.take() {
+            Some(writer) => self.unless_left(writer.finish(now(), lacks.clone())).await?.unwrap_or_default(),
+            None => LogEnd::default(),
+        };
+        if self.left.get().is_some() {
+            return Ok(Some("the disk was full when the step was stopped, and what it said last was not kept".to_owned()));
+        }
+        Ok(lacks.or_else(|| (end.dropped > 0).then(|| format!("{} bytes beyond the limit of the log were dropped", end.dropped))))
+    }
+
+    /// Does something to the log, unless the step is to stop and the disk stays full.
+    async fn unless_left<T>(&self, work: impl Future<Output = Result<T, LogError>>) -> Result<Option<T>, LogError> {
+        if self.left.get().is_some() {
+            return Ok(None);
+        }
+        tokio::select! {
+            biased;
+            done = work => done.map(Some),
+            () = self.waited_in_vain() => {
+                let _ = self.left.set(());
+                Ok(None)
+            }
+        }
+    }
+
+    async fn waited_in_vain(&self) {
+        self.cancel.cancelled().await;
+        loop {
+            sleep(LAST_WAIT).await;
+            if self.reader.waits_for_room() {
+                return;
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::engine::EngineError;
 
@@ -33,11 +34,15 @@ impl Patience {
         Self { give_up: now + ENGINE_PATIENCE, pause: Duration::from_secs(1), asked: now }
     }
 
-    /// Waits a while where asking again may help. False: it is over.
-    pub(super) async fn bears(&mut self, trouble: &EngineError) -> bool {
+    /// Waits a while where asking again may help. False: it is over. Who is told to stop meanwhile asks again at once.
+    pub(super) async fn bears(&mut self, trouble: &EngineError, cancel: &CancellationToken) -> bool {
         let Some(pause) = self.pause_for(trouble, Instant::now()) else { return false };
         tracing::warn!(error = %trouble, "the engine is in trouble; asking again");
-        sleep(pause).await;
+        let is_news = !cancel.is_cancelled();
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = cancel.cancelled(), if is_news => {}
+        }
         true
     }
 

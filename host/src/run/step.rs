@@ -26,6 +26,9 @@ use super::{StageRun, workspace};
 use crate::clock::now;
 use crate::store::decision::Decisions as _;
 
+/// What a log may lack whose container ended while the engine was away.
+const UNSEEN: &str = "the engine was away when a container ended, and what it printed last may be missing";
+
 /// How long cleaning up after a stop may take.
 const CLEANING: Duration = Duration::from_secs(60);
 
@@ -34,11 +37,17 @@ pub(super) struct End {
     pub(super) status: Status,
     pub(super) reason: Option<Reason>,
     pub(super) conclusion: Option<Conclusion>,
+    /// How the containers of its last round ended.
+    exits: Vec<Exit>,
 }
 
 impl End {
     pub(super) fn new(status: Status, reason: Option<Reason>) -> Self {
-        Self { status, reason, conclusion: None }
+        Self { status, reason, conclusion: None, exits: Vec::new() }
+    }
+
+    fn with(self, exits: Vec<Exit>) -> Self {
+        Self { exits, ..self }
     }
 
     pub(super) fn error(reason: Reason) -> Self {
@@ -63,6 +72,9 @@ impl Ended {
             if !(end.status == Status::Killed && step.reason.is_some()) {
                 step.reason.clone_from(&end.reason);
             }
+            if !end.exits.is_empty() {
+                step.exits.clone_from(&end.exits);
+            }
             if let Some(conclusion) = &end.conclusion {
                 step.findings.clone_from(&conclusion.findings);
             }
@@ -85,14 +97,14 @@ pub(super) async fn run(
         let (status, reason) = workspace::fill(&run, &step, begin, &cancel).await?;
         return Ok(Ended { number, end: End::new(status, reason), incomplete: None, at: now() });
     }
-    let log = Journal::open(&run, &step).await?;
+    let log = Journal::open(&run, &step, &cancel).await?;
     let step_run = StepRun { run, stage, step, log, cancel };
     let end = step_run.rounds(begin).await?;
     if let Some(reason) = &end.reason {
         step_run.log.say(&reason.to_string()).await?;
     }
-    let dropped = step_run.log.finish().await?.map_or(0, |log| log.dropped);
-    let incomplete = (dropped > 0).then(|| format!("{dropped} bytes beyond the limit of the log were dropped"));
+    let was_unseen = end.exits.iter().any(|exit| exit.incomplete);
+    let incomplete = step_run.log.finish(was_unseen.then_some(UNSEEN)).await?;
     Ok(Ended { number, end, incomplete, at: now() })
 }
 
@@ -136,12 +148,12 @@ impl StepRun {
                 Err(reason) => return Ok(End::error(reason)),
             };
             if round.cleans_up {
-                return Ok(End::new(Status::Killed, exits.iter().find_map(Exit::reason)));
+                return Ok(End::new(Status::Killed, exits.iter().find_map(Exit::reason)).with(exits));
             }
-            let Some(uses) = &round.plan.uses else { return Ok(end_of_image_step(&exits)) };
-            round = match self.after(uses, &round, exits).await? {
+            let Some(uses) = &round.plan.uses else { return Ok(end_of_image_step(&exits).with(exits)) };
+            round = match self.after(uses, &round, exits.clone()).await? {
                 Next::Round(next) => next,
-                Next::End(end) => return Ok(end),
+                Next::End(end) => return Ok(end.with(exits)),
             };
             begin = Begin::Fresh;
         }
@@ -157,20 +169,20 @@ impl StepRun {
         if begin == Begin::Again && !self.step.exits.is_empty() {
             return Ok(Ok(self.step.exits.clone()));
         }
-        if self.log.is_finished() && !round.plan.containers.is_empty() {
-            // The end was told already and not stored: nothing may run after it.
-            return Ok(
-                Err(Reason::new("lost", "the server ended before it stored how the step ended").help("restart the build")),
-            );
-        }
         let exits = match self.run_round(round, approved, begin).await? {
             Ok(exits) => exits,
             Err(reason) => return Ok(Err(reason)),
         };
+        if exits.is_empty() {
+            return Ok(Ok(exits));
+        }
         // Once the row has their exits, nobody asks the engine again what the containers said.
         self.log.settle().await?;
-        let stored = exits.clone();
-        self.run.change_step(self.step.number, move |step| step.exits.clone_from(&stored)).await?;
+        if round.plan.uses.is_some() {
+            // What the step type makes of them may take a while, and is asked for once. The exits of an image step are its end.
+            let stored = exits.clone();
+            self.run.change_step(self.step.number, move |step| step.exits.clone_from(&stored)).await?;
+        }
         Ok(Ok(exits))
     }
 

@@ -3,13 +3,15 @@
 use beespace_core::build::Step;
 use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::StageRun;
 use super::container::Begin;
 use super::journal::Journal;
 use super::patience::Patience;
+use super::{ROOM_AGAIN, StageRun};
 use crate::engine::{EngineError, archive};
+use crate::source::SourceError;
 
 /// Makes the stage's room and fills it. Done again after a crash it begins anew: nothing of the user has run before it is through.
 pub(super) async fn fill(
@@ -18,9 +20,9 @@ pub(super) async fn fill(
     begin: Begin,
     cancel: &CancellationToken,
 ) -> anyhow::Result<(Status, Option<Reason>)> {
-    let log = Journal::open(run, step).await?;
+    let log = Journal::open(run, step, cancel).await?;
     let filled = tokio::select! {
-        filled = insist(run, &log, begin) => Some(filled),
+        filled = insist(run, &log, begin, cancel) => Some(filled),
         () = cancel.cancelled() => None,
     };
     match &filled {
@@ -28,7 +30,7 @@ pub(super) async fn fill(
         Some(Err(reason)) => log.say(&reason.to_string()).await?,
         None => log.say("It was stopped before the sources were in place.").await?,
     }
-    log.finish().await?;
+    log.finish(None).await?;
     Ok(match filled {
         Some(Ok(())) => (Status::Success, None),
         Some(Err(reason)) => (Status::Error, Some(reason)),
@@ -41,23 +43,32 @@ pub(super) async fn fill(
 enum Hindrance {
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
     #[error("{0}")]
     Other(Reason),
 }
 
 /// Tries until the sources are in place, or trying again helps no more.
-async fn insist(run: &StageRun, log: &Journal, mut begin: Begin) -> Result<(), Reason> {
+async fn insist(run: &StageRun, log: &Journal, mut begin: Begin, cancel: &CancellationToken) -> Result<(), Reason> {
     let mut patience = Patience::new();
     loop {
         let trouble = match fill_and_tell(run, log, begin).await {
             Ok(()) => return Ok(()),
             Err(Hindrance::Engine(trouble)) => trouble,
+            Err(Hindrance::Source(full @ SourceError::DiskFull(_))) => {
+                say(log, &format!("{}; trying again", full.reason())).await?;
+                sleep(ROOM_AGAIN).await;
+                begin = Begin::Again;
+                continue;
+            }
+            Err(Hindrance::Source(error)) => return Err(error.reason()),
             Err(Hindrance::Other(reason)) => return Err(reason),
         };
         if trouble.is_passing() {
             say(log, &format!("{trouble}; trying again")).await?;
         }
-        if !patience.bears(&trouble).await {
+        if !patience.bears(&trouble, cancel).await {
             return Err(trouble.reason());
         }
         begin = Begin::Again;
@@ -85,7 +96,7 @@ async fn fill_and_tell(run: &StageRun, log: &Journal, begin: Begin) -> Result<()
     let sha = build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha);
     let depth = if options.depth == 0 { "whole history".to_owned() } else { format!("history of {} commits", options.depth) };
     tell(&format!("Cloning {} at {} ({}, {depth})", build.event.repository.name, sha.short(), build.event.git_ref())).await?;
-    let checkout = async { crate::resolve::checkout(&run.app, build, sha, options.depth).await.map_err(Hindrance::Other) };
+    let checkout = async { Ok(crate::resolve::checkout(&run.app, build, sha, options.depth).await?) };
     let ((), checkout) = tokio::try_join!(open, checkout)?;
     engine.fill(run.id, archive::pack(checkout.path().to_owned())).await?;
     tell("The sources are in place.").await

@@ -50,7 +50,7 @@ impl Mirror {
     /// # Errors
     /// [`SourceError::TimedOut`], or trouble with the disk or the mirror.
     pub async fn checkout(&self, request: CheckoutRequest<'_>, scratch: &Path) -> Result<Checkout, SourceError> {
-        let trouble = |error: std::io::Error| SourceError::Trouble(format!("no scratch directory: {error}"));
+        let trouble = |error: std::io::Error| SourceError::trouble(format!("no scratch directory: {error}"));
         tokio::fs::create_dir_all(scratch).await.map_err(trouble)?;
         let directory = tempfile::Builder::new().prefix("checkout-").tempdir_in(scratch).map_err(trouble)?;
         let checkout = Checkout { directory };
@@ -64,7 +64,7 @@ impl Mirror {
         self.git.must(tree, Call::new(["reset", "--quiet", "--hard"]).timeout(CHECKOUT_TIMEOUT)).await?;
         let config = OpenOptions::new().append(true).open(tree.join(".git/config")).await;
         let written = async { config?.write_all(remote_section(request.origin).as_bytes()).await };
-        written.await.map_err(|error| SourceError::Trouble(format!("the checkout's remote cannot be written: {error}")))?;
+        written.await.map_err(|error| SourceError::trouble(format!("the checkout's remote cannot be written: {error}")))?;
         Ok(checkout)
     }
 

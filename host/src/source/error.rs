@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use beespace_core::outcome::Reason;
 
+use crate::disk::DISK_FULL;
+
 /// Why a question about a commit has no answer now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
@@ -31,16 +33,31 @@ pub enum SourceError {
     /// A glob that cannot be read.
     #[error("{0}")]
     Glob(String),
-    /// Our own trouble: no git, a full disk, a damaged mirror.
+    /// No room for it under the data directory.
+    #[error("the disk is full: {0}")]
+    DiskFull(String),
+    /// Our own trouble: no git, a damaged mirror.
     #[error("{0}")]
     Trouble(String),
 }
 
 impl SourceError {
-    /// Whether the same may work later without anything being changed here: what it waits for is outside, so attempts do not count.
+    /// Our own trouble, in git's or the system's words: both say alike that the disk is full.
+    pub(super) fn trouble(words: String) -> Self {
+        if ["No space left on device", "Disk quota exceeded"].iter().any(|full| words.contains(full)) {
+            Self::DiskFull(words)
+        } else {
+            Self::Trouble(words)
+        }
+    }
+
+    /// Whether the same may work later as it is: what it waits for is Gogs, or room, so attempts do not count.
     #[must_use]
-    pub fn waits_for_forge(&self) -> bool {
-        matches!(self, Self::ForgeAway(_) | Self::AuthRefused | Self::RepositoryGone(_) | Self::TimedOut { .. })
+    pub fn waits(&self) -> bool {
+        matches!(
+            self,
+            Self::ForgeAway(_) | Self::AuthRefused | Self::RepositoryGone(_) | Self::TimedOut { .. } | Self::DiskFull(_)
+        )
     }
 
     /// For people: what happened and what to do.
@@ -62,7 +79,8 @@ impl SourceError {
             Self::NotFound => ("no-such-file", "look at its path, upper and lower case included"),
             Self::NotAFile { .. } => ("not-a-file", "commit a file of its own in its place"),
             Self::Glob(_) => ("invalid-glob", "look at its brackets"),
-            Self::Trouble(_) => ("source-trouble", "the server's log says more; it needs git, and room under its data directory"),
+            Self::DiskFull(_) => (DISK_FULL, "make room under `data.dir`; it goes on by itself"),
+            Self::Trouble(_) => ("source-trouble", "the server's log says more; it needs git, and a data directory of its own"),
         };
         Reason::new(code, self.to_string()).help(help)
     }
@@ -72,6 +90,7 @@ impl SourceError {
     pub fn given_up(&self, after: Duration) -> Reason {
         let cure = match self {
             Self::AuthRefused | Self::RepositoryGone(_) => self.reason().help.unwrap_or_default(),
+            Self::DiskFull(_) => "make room under `data.dir`".to_owned(),
             _ => "see that Gogs runs and answers this server, as `beespace doctor` tells".to_owned(),
         };
         let message = format!("given up after {} h: {self}", after.as_secs() / 3_600);
@@ -82,7 +101,11 @@ impl SourceError {
     pub(super) fn of_fetch(stderr: &str) -> Self {
         let has = |words: &[&str]| words.iter().any(|word| stderr.contains(word));
         let said = last_words(stderr);
-        if has(&["Authentication failed", "could not read Username", "returned error: 401", "returned error: 403"]) {
+        let own = Self::trouble(stderr.to_owned());
+        if matches!(own, Self::DiskFull(_)) {
+            // git then speaks of the other end, too, which it has hung up on.
+            Self::DiskFull(said)
+        } else if has(&["Authentication failed", "could not read Username", "returned error: 401", "returned error: 403"]) {
             // git tells of prompts and of users that nobody asked it for.
             Self::AuthRefused
         } else if has(&["' not found", "returned error: 404"]) {
@@ -122,8 +145,9 @@ mod tests {
             SourceError::AuthRefused,
             SourceError::RepositoryGone("404".to_owned()),
             SourceError::TimedOut { what: "a fetch".to_owned(), after: Duration::from_secs(60) },
+            SourceError::DiskFull("No space left on device".to_owned()),
         ] {
-            assert!(error.waits_for_forge());
+            assert!(error.waits());
             let told = error.given_up(Duration::from_secs(24 * 3_600)).to_string();
             assert!(
                 told.contains(&format!("given up after 24 h: {error}")) && told.contains("`beespace build restart`"),
@@ -149,5 +173,7 @@ mod tests {
             SourceError::ForgeAway(_)
         ));
         assert!(matches!(of("error: cannot lock ref"), SourceError::Trouble(_)));
+        let full = "fatal: write error: No space left on device\nfatal: fetch-pack: invalid index-pack output\nerror: early EOF";
+        assert_eq!(of(full), SourceError::DiskFull("write error: No space left on device".to_owned()));
     }
 }

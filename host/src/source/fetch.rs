@@ -1,5 +1,6 @@
 //! Gets what the forge has, and pins the commit of a build.
 
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -68,8 +69,22 @@ impl Mirror {
             "+refs/heads/*:refs/heads/*",
         ];
         let call = Call::new(arguments).reach(Reach::Forge).authorization(access.header()).timeout(FETCH_TIMEOUT);
-        let ran = self.git.run(&self.directory, call).await?;
+        let ran = self.git.run(&self.directory, call).await;
+        if !ran.as_ref().is_ok_and(|ran| ran.code == Some(0)) {
+            // It may have filled the disk, and everybody else waits for that room.
+            self.drop_leftovers().await;
+        }
+        let ran = ran?;
         if ran.code == Some(0) { Ok(()) } else { Err(SourceError::of_fetch(&ran.stderr)) }
+    }
+
+    /// Removes what a fetch that did not end leaves behind: git keeps it for two weeks. Not while one goes on.
+    async fn drop_leftovers(&self) {
+        let objects = self.directory.join("objects");
+        let removed = tokio::task::spawn_blocking(move || remove_temporary(&objects)).await.unwrap_or(Ok(()));
+        if let Err(error) = removed {
+            tracing::warn!(mirror = %self.directory.display(), %error, "what a fetch has left cannot be removed");
+        }
     }
 
     /// Whether `sha` is here; if it is, it stays, whatever becomes of `git_ref`.
@@ -121,9 +136,12 @@ impl Mirror {
         Ok(Sha::new(String::from_utf8_lossy(&ran.stdout).trim()).ok())
     }
 
+    /// Whether a commit is here with all that belongs to it: a fetch that did not end may have left the commit alone.
     pub(super) async fn has_commit(&self, sha: &Sha) -> Result<bool, SourceError> {
-        let ran = self.git.run(&self.directory, Call::new(["cat-file", "-t", sha.as_str()])).await?;
-        Ok(ran.code == Some(0) && ran.stdout == b"commit\n")
+        // What branches lead to is whole: git updates them when everything is here.
+        let arguments = ["rev-list", "--objects", "--quiet", "--not", "--branches", "--not", "--end-of-options", sha.as_str()];
+        let ran = self.git.run(&self.directory, Call::new(arguments).timeout(FETCH_TIMEOUT)).await?;
+        Ok(ran.code == Some(0))
     }
 
     pub(super) fn is_made(&self) -> bool {
@@ -135,7 +153,7 @@ impl Mirror {
         if self.is_made() {
             return Ok(());
         }
-        let trouble = |error: std::io::Error| SourceError::Trouble(format!("the mirror cannot be made: {error}"));
+        let trouble = |error: std::io::Error| SourceError::trouble(format!("the mirror cannot be made: {error}"));
         let new = self.directory.with_extension("new");
         if tokio::fs::try_exists(&new).await.map_err(trouble)? {
             tokio::fs::remove_dir_all(&new).await.map_err(trouble)?;
@@ -146,4 +164,19 @@ impl Mirror {
         self.git.must(&new, Call::new(["config", "uploadpack.allowAnySHA1InWant", "true"])).await?;
         tokio::fs::rename(&new, &self.directory).await.map_err(trouble)
     }
+}
+
+/// Removes git's temporary files below a folder of objects.
+fn remove_temporary(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let is_temporary = entry.file_name().to_string_lossy().starts_with("tmp_");
+        match (entry.file_type()?.is_dir(), is_temporary) {
+            (true, true) => std::fs::remove_dir_all(entry.path())?,
+            (true, false) => remove_temporary(&entry.path())?,
+            (false, true) => std::fs::remove_file(entry.path())?,
+            (false, false) => {}
+        }
+    }
+    Ok(())
 }

@@ -110,7 +110,7 @@ impl Git {
         match finished.await {
             Err(_) => Err(SourceError::TimedOut { what: format!("git {what}"), after: call.timeout }),
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::FileTooLarge => Err(SourceError::TooLarge { limit: call.cap }),
-            Ok(Err(error)) => Err(SourceError::Trouble(format!("git {what}: {error}"))),
+            Ok(Err(error)) => Err(SourceError::trouble(format!("git {what}: {error}"))),
             Ok(Ok((status, stdout, stderr))) => {
                 Ok(Ran { code: status.code(), stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() })
             }
@@ -123,7 +123,7 @@ impl Git {
         let ran = self.run(directory, call).await?;
         match ran.code {
             Some(0) => Ok(ran.stdout),
-            code => Err(SourceError::Trouble(format!("git {what} ended with {code:?}: {}", ran.stderr.trim()))),
+            code => Err(SourceError::trouble(format!("git {what} ended with {code:?}: {}", ran.stderr.trim()))),
         }
     }
 

@@ -20,6 +20,7 @@ use super::window::{Line, window};
 use super::{build, render, row};
 use crate::address::{self, BuildKey};
 use crate::api::problem::Problem;
+use crate::disk;
 use crate::front::Front;
 use crate::log::LogError;
 use crate::store::build::Builds as _;
@@ -104,6 +105,7 @@ struct LogView {
     position: u64,
     /// What comes is added.
     is_live: bool,
+    waits_for_room: bool,
     first_error: Option<u64>,
 }
 
@@ -121,7 +123,7 @@ impl LogView {
         let is_end = lines.last().is_none_or(|line| line.number >= count);
         // An old part of a log that grows stays as it is: the end may be a million lines away.
         let is_live = !status.is_over() && (asked.is_none() || is_end);
-        Ok(Self { count, from, lines, position, is_live, first_error })
+        Ok(Self { count, from, lines, position, is_live, waits_for_room: reader.waits_for_room(), first_error })
     }
 
     fn earlier(&self) -> Option<String> {
@@ -144,6 +146,7 @@ fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogVie
     if step.status.is_over() {
         layout.live = None;
     }
+    let full = view.waits_for_room.then(|| Callout::new("This step's log", Status::Pending, &disk::log_waits()));
     StepPage {
         layout,
         owner: name.owner().to_owned(),
@@ -155,7 +158,7 @@ fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogVie
         stage: stage.pipeline.name.clone(),
         step: step.name.clone(),
         status: Word(step.status),
-        callouts: step.reason.iter().map(|reason| Callout::new("This step", step.status, reason)).collect(),
+        callouts: step.reason.iter().map(|reason| Callout::new("This step", step.status, reason)).chain(full).collect(),
         steps: stage
             .steps
             .iter()

@@ -1,20 +1,25 @@
 //! The line to the engine: made when it is first needed, and no call on it without its own limit of time.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use beespace_core::time::Timestamp;
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use hyper::Uri;
 use tokio::sync::OnceCell;
 
 use super::waits::{Wait, Waits};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, now};
 
 /// bollard's own limit, above all of ours: a call that is longer in the making is cut off by ours, which says what it was.
 const LIBRARY_SECONDS: u64 = 60 * 60;
 /// The oldest API we know to work: Docker 20.10.
 const OLDEST: (usize, usize) = (1, 41);
+/// An engine that goes away notices ends a little before and after we notice that it is away: its clock may be another one, too.
+const AWAY_MARGIN: Duration = Duration::from_secs(2);
+/// Who has answered for so long was not away all the time.
+const ANOTHER_OUTAGE: Duration = Duration::from_secs(90);
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
@@ -22,6 +27,14 @@ pub(super) struct Client {
     host: Arc<str>,
     docker: Arc<OnceCell<Docker>>,
     waits: Waits,
+    outage: Arc<Mutex<Option<Outage>>>,
+}
+
+/// When the engine was away last.
+#[derive(Debug, Clone, Copy)]
+struct Outage {
+    first: Timestamp,
+    last: Timestamp,
 }
 
 impl Client {
@@ -29,7 +42,7 @@ impl Client {
         if !host.starts_with("unix://") && !host.starts_with("tcp://") && !host.starts_with("http://") {
             return Err(EngineError::Address { host: host.to_owned() });
         }
-        Ok(Self { host: host.into(), docker: Arc::default(), waits })
+        Ok(Self { host: host.into(), docker: Arc::default(), waits, outage: Arc::default() })
     }
 
     /// The engine, with the version of the API that both sides speak. An engine that is down now is asked again next time.
@@ -67,6 +80,20 @@ impl Client {
         }
     }
 
+    /// Whether the engine was away at this time, as far as anybody has asked it then.
+    pub(super) fn was_away(&self, at: Timestamp) -> bool {
+        let outage = *self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        outage.is_some_and(|outage| outage.first <= at + AWAY_MARGIN && at <= outage.last + AWAY_MARGIN)
+    }
+
+    /// The engine has hung up, or does not answer.
+    pub(super) fn note_away(&self) {
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = now();
+        let same = outage.filter(|outage| now.since(outage.last) <= ANOTHER_OUTAGE);
+        *outage = Some(Outage { first: same.map_or(now, |outage| outage.first), last: now });
+    }
+
     pub(super) fn explain(&self, call: &'static str, error: Error) -> EngineError {
         match error {
             Error::DockerResponseServerError { status_code: 400, message } if message.contains("client version") => {
@@ -81,7 +108,10 @@ impl Client {
             Error::IOError { .. }
             | Error::HyperResponseError { .. }
             | Error::HyperLegacyError { .. }
-            | Error::SocketNotFoundError(_) => EngineError::Unreachable { host: self.host.to_string(), cause: innermost(&error) },
+            | Error::SocketNotFoundError(_) => {
+                self.note_away();
+                EngineError::Unreachable { host: self.host.to_string(), cause: innermost(&error) }
+            }
             other => EngineError::Nonsense { call, cause: other.to_string() },
         }
     }

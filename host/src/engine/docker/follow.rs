@@ -7,7 +7,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use beespace_core::outcome::{Exit, ExitCause, Observation, Stopped, Stored, Stream};
+use beespace_core::outcome::{Exit, ExitCause, KILLED, Observation, Stopped, Stored, Stream, TERMINATED, Watch};
 use beespace_core::time::Timestamp;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
@@ -28,8 +28,6 @@ use crate::engine::{EngineError, Output, OutputSender, now};
 /// What of a container's output may come after its end, and how long a blocked reader is waited for after a kill.
 const TAIL: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(500);
-/// What a program returns that KILL has ended.
-const KILLED_CODE: i64 = 128 + 9;
 
 /// Output as the engine hands it over.
 pub(super) type Frames<'a> = BoxStream<'a, Result<Output, Error>>;
@@ -42,6 +40,8 @@ pub(super) struct Subject<'a> {
     pub(super) container: &'a str,
     pub(super) began: Timestamp,
     pub(super) timeout: Option<Duration>,
+    /// It had ended before it was followed.
+    pub(super) is_over: bool,
 }
 
 impl Docker {
@@ -61,9 +61,9 @@ impl Docker {
         let mut stop = pin!(why_stop(subject, cancel));
         let mut stopping = pin!(self.stop(subject.name));
         let (mut flown, mut stopped) = (false, None);
-        let state = loop {
+        let (state, was_interrupted) = loop {
             tokio::select! {
-                state = &mut end => break state?,
+                end = &mut end => break end?,
                 () = &mut flowing, if !flown => flown = true,
                 why = &mut stop, if stopped.is_none() => stopped = Some(why),
                 error = &mut stopping, if stopped.is_some() => return Err(error),
@@ -83,7 +83,7 @@ impl Docker {
             }
         }
         let Some(mut state) = state else { return Ok(Exit::lost(subject.container)) };
-        if stopped.is_none() && may_be_out_of_memory(&state) {
+        if stopped.is_none() && !subject.is_over && may_be_out_of_memory(&state) {
             state = self.with_late_news(subject, state).await;
         }
         if stopped.is_none()
@@ -92,7 +92,18 @@ impl Docker {
         {
             return Ok(Exit::unstarted(subject.container, ExitCause::StartFailed, text));
         }
-        Ok(observed(subject, &state, stopped))
+        let stopped = stopped.or_else(|| stopped_before(subject, &state, cancel));
+        let watched_by = self.who_watched(subject, &state, was_interrupted);
+        Ok(observed(subject, &state, stopped, watched_by))
+    }
+
+    fn who_watched(&self, subject: &Subject<'_>, state: &ContainerState, was_interrupted: bool) -> Watch {
+        let ended = state.finished_at.as_deref().and_then(instant).unwrap_or_else(now);
+        match subject.is_over {
+            is_over if (is_over || was_interrupted) && self.client.was_away(ended) => Watch::Nobody,
+            true => Watch::Engine,
+            false => Watch::Both,
+        }
     }
 
     /// What the init process said where it could not start the command: the engine has started *it*, and knows of no error.
@@ -106,14 +117,23 @@ impl Docker {
         Ok(error.map(|(_, text)| start_error(text)))
     }
 
-    /// The state of a container that does not run any more; `None` where it is gone.
-    async fn until_ended(&self, name: &str) -> Result<Option<ContainerState>, EngineError> {
+    /// The state of a container that does not run any more, `None` where it is gone; and whether the engine was away meanwhile.
+    async fn until_ended(&self, name: &str) -> Result<(Option<ContainerState>, bool), EngineError> {
         let api = self.client.api().await?;
         let mut away_since: Option<Instant> = None;
+        let mut was_interrupted = false;
         loop {
             // Asked after the start and not with it: `next-exit` can miss the end of a fast container, and then waits for ever.
             let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
             let answered = timeout(self.options.waits.ask, pin!(api.wait_container(name, Some(options))).next()).await;
+            if let Ok(
+                None | Some(Err(Error::IOError { .. } | Error::HyperResponseError { .. } | Error::HyperLegacyError { .. })),
+            ) = answered
+            {
+                // An engine that was started again answers the next question as if nothing had been.
+                self.client.note_away();
+                was_interrupted = true;
+            }
             match self.state(name).await {
                 Ok(Some(state)) if state.running == Some(true) => {
                     away_since = None;
@@ -122,8 +142,9 @@ impl Docker {
                         sleep(RETRY).await;
                     }
                 }
-                Ok(state) => return Ok(state),
+                Ok(state) => return Ok((state, was_interrupted)),
                 Err(error) => {
+                    was_interrupted = true;
                     if away_since.get_or_insert_with(Instant::now).elapsed() > self.options.waits.away {
                         return Err(error);
                     }
@@ -263,23 +284,40 @@ async fn why_stop(subject: &Subject<'_>, cancel: &CancellationToken) -> Stopped 
 
 /// It was killed, and the engine does not say that memory was the reason.
 fn may_be_out_of_memory(state: &ContainerState) -> bool {
-    state.exit_code == Some(KILLED_CODE) && state.oom_killed != Some(true)
+    code(state) == Some(KILLED) && state.oom_killed != Some(true)
 }
 
-fn observed(subject: &Subject<'_>, state: &ContainerState, stopped: Option<Stopped>) -> Exit {
-    let time = |text: &Option<String>| text.as_deref().and_then(instant);
-    let duration = match (time(&state.started_at), time(&state.finished_at)) {
-        (Some(began), Some(ended)) => ended.since(began),
-        _ => now().since(subject.began),
-    };
+fn observed(subject: &Subject<'_>, state: &ContainerState, stopped: Option<Stopped>, watched_by: Watch) -> Exit {
     let seen = Observation {
-        code: state.exit_code.and_then(|code| i32::try_from(code).ok()),
+        code: code(state),
         out_of_memory: state.oom_killed == Some(true),
         stopped,
+        watched_by,
         trouble: state.error.clone().unwrap_or_default(),
-        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        duration_ms: u64::try_from(ran_for(subject, state).as_millis()).unwrap_or(u64::MAX),
     };
     Exit::observed(subject.container, seen)
+}
+
+/// Why the host had stopped a container whose end it did not see: it was away itself before it could tell.
+fn stopped_before(subject: &Subject<'_>, state: &ContainerState, cancel: &CancellationToken) -> Option<Stopped> {
+    if !matches!(code(state), Some(KILLED | TERMINATED)) {
+        return None;
+    }
+    let timed_out = subject.timeout.filter(|timeout| ran_for(subject, state) >= *timeout).map(Stopped::TimedOut);
+    if cancel.is_cancelled() { Some(Stopped::Cancelled) } else { timed_out }
+}
+
+fn code(state: &ContainerState) -> Option<i32> {
+    state.exit_code.and_then(|code| i32::try_from(code).ok())
+}
+
+fn ran_for(subject: &Subject<'_>, state: &ContainerState) -> Duration {
+    let time = |text: &Option<String>| text.as_deref().and_then(instant);
+    match (time(&state.started_at), time(&state.finished_at)) {
+        (Some(began), Some(ended)) => ended.since(began),
+        _ => now().since(subject.began),
+    }
 }
 
 /// Carries output from the engine to the receiver.

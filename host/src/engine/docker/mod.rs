@@ -53,6 +53,8 @@ pub struct DockerOptions {
     pub pids: u32,
     /// Bytes of output that the engine keeps a container, for taking it up after a crash. More than a log may have.
     pub log_bytes: u64,
+    /// Whether containers may reach the metadata service of the cloud that the engine runs in.
+    pub metadata_access: bool,
     /// From TERM to KILL.
     pub grace: Duration,
     /// How long it may take for its answers.

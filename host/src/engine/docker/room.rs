@@ -1,6 +1,8 @@
 //! Rooms: a network, and the holder that keeps it open. Making one takes the engine longer than all else a stage needs, so some stand ready
 //! before anybody asks for them.
 //!
+//! The holder also closes its network to the metadata services of clouds, where machines keep what lets them in elsewhere.
+//!
 //! A room has a name of its own. The stage that took it says so on its workspace, which is made before and removed after the room: whatever a
 //! crash leaves, a room is either some workspace's or nobody's. A room serves one stage and is never handed on: its containers may have
 //! written to what the holder shares with them.
@@ -19,6 +21,9 @@ use super::client::found;
 use super::names::{Labels, filter, room_of};
 use super::waits::Wait;
 use crate::engine::EngineError;
+
+/// How a holder ends that cannot close its network to metadata services (`host/gate`).
+const NOT_CLOSED: i64 = 3;
 
 impl Docker {
     /// The room of a stage; `None` where the stage is not open.
@@ -52,13 +57,21 @@ impl Docker {
                 self.make_network(room, &labels).await?;
                 let mut holder = self.own_container(labels, Vec::new());
                 holder.hostname = Some("beespace".to_owned());
+                let guards = !self.options.metadata_access;
+                holder.cmd = guards.then(|| vec!["guard".to_owned()]);
                 if let Some(host) = &mut holder.host_config {
                     host.network_mode = Some(room.to_owned());
+                    // The holder's alone: who shares its network cannot undo what it does there.
+                    host.cap_add = guards.then(|| vec!["NET_ADMIN".to_owned()]);
                 }
                 self.create_own(room, holder).await?;
             }
         }
-        self.start_own(room).await
+        self.start_own(room).await?;
+        match self.state(room).await? {
+            Some(state) if state.exit_code == Some(NOT_CLOSED) && state.running != Some(true) => Err(EngineError::NotClosed),
+            _ => Ok(()),
+        }
     }
 
     async fn make_network(&self, name: &str, labels: &Labels) -> Result<(), EngineError> {

@@ -200,7 +200,7 @@ impl Docker {
             }
             Err(error) => return Err(error),
         }
-        let subject = Subject { name, container: &launch.container, began: now(), timeout: launch.timeout() };
+        let subject = Subject { name, container: &launch.container, began: now(), timeout: launch.timeout(), is_over: false };
         self.follow(&subject, live(attached.output), Stored::default(), output, cancel).await
     }
 
@@ -215,7 +215,13 @@ impl Docker {
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
         let began = state.started_at.as_deref().and_then(instant).unwrap_or_else(now);
-        let subject = Subject { name, container: &launch.container, began, timeout: launch.timeout() };
+        let subject = Subject {
+            name,
+            container: &launch.container,
+            began,
+            timeout: launch.timeout(),
+            is_over: state.running != Some(true),
+        };
         let source = self.reread(name, stored).await?;
         self.follow(&subject, source, stored, output, cancel).await
     }

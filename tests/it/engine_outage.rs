@@ -1,0 +1,150 @@
+//! An engine that goes away under a running build, and comes back: what ran on is followed without a gap, what it took with it is told
+//! of as its doing, and nothing is left over.
+
+use std::time::Duration;
+
+use beespace_core::build::Build;
+use beespace_core::outcome::ExitCause;
+use beespace_core::status::Status;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::docker;
+use beespace_tests::dockerd::{Dockerd, Going};
+use beespace_tests::gogs::PracticeGogs;
+use reqwest::StatusCode;
+use serde_json::json;
+
+const REPO: &str = "ada/hive";
+
+/// How long an engine is away: minutes where `OUTAGE_SECONDS` says so.
+fn outage() -> Duration {
+    let seconds = std::env::var("OUTAGE_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(3))
+}
+
+/// A server on an engine of its own.
+struct World {
+    gogs: PracticeGogs,
+    beespace: Beespace,
+    engine: Dockerd,
+    image: String,
+}
+
+impl World {
+    async fn new(live_restore: bool) -> Self {
+        let engine = Dockerd::start(live_restore).await.unwrap();
+        let image = docker::image_in(&engine.api().await.unwrap()).await.unwrap();
+        let gogs = PracticeGogs::start().await.unwrap();
+        gogs.create_repository(REPO).await.unwrap();
+        let settings = format!("[engine]\nkind = \"docker\"\nhost = \"{}\"\n", engine.host());
+        let beespace = Beespace::start(&gogs, &settings).await.unwrap();
+        beespace.enable(REPO).await.unwrap();
+        Self { gogs, beespace, engine, image }
+    }
+
+    /// A build whose one step runs, and has said something.
+    async fn running(&self, script: &str) -> Build {
+        let steps = json!({ "steps": [{ "name": "build", "image": self.image, "run": script }] }).to_string();
+        self.gogs.push(REPO, "main", &[(".beespace.yml", &steps)], "Change the hive").await.unwrap();
+        let number = u64::try_from(self.beespace.builds().unwrap().len()).unwrap().max(1);
+        let look = async || {
+            let Some(build) = self.beespace.build(REPO, number)? else { return Ok(None) };
+            let log = self.beespace.log(&build, "build").await.unwrap_or_default();
+            Ok(log.iter().any(|line| line.starts_with("cell ")).then_some(build))
+        };
+        self.beespace.when("the step to print", look).await.unwrap()
+    }
+
+    /// The engine goes, stays away for a while, and comes back. While it is away, the server says so.
+    async fn outage(&mut self, how: Going) {
+        self.engine.go(how).await.unwrap();
+        let admin = self.beespace.admin().unwrap();
+        let told = admin.get("/readyz?verbose").await.unwrap();
+        assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(told.body.contains("[-] engine: "), "{}", told.body);
+        tokio::time::sleep(outage()).await;
+        self.engine.start_again().await.unwrap();
+        let is_ready = async || Ok(admin.get("/readyz").await?.status.is_success().then_some(()));
+        self.beespace.when("the server to be ready", is_ready).await.unwrap();
+    }
+
+    async fn is_clean(&self) {
+        crate::flow_docker::is_clean(&self.beespace).await;
+    }
+}
+
+/// It prints a line every tenth of a second, over any outage and a bit longer, and fails in the end.
+fn ticks() -> (u64, String) {
+    let cells = outage().as_secs() * 10 + 60;
+    (cells, format!("set +x; for i in $(seq {cells}); do echo cell $i; sleep 0.1; done; exit 7"))
+}
+
+async fn runs_on(how: Going) {
+    let mut world = World::new(true).await;
+    let (cells, script) = ticks();
+    world.running(&script).await;
+    world.outage(how).await;
+    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let step = world.beespace.step(&build, "build").unwrap();
+    let exit = step.exits.first().unwrap();
+    assert_eq!((build.status, exit.cause, exit.code), (Status::Failure, ExitCause::Exited, Some(7)), "{:?}", build.reason);
+    let log = world.beespace.log(&build, "build").await.unwrap();
+    let seen: Vec<&String> = log.iter().filter(|line| line.starts_with("cell ")).collect();
+    let expected: Vec<String> = (1..=cells).map(|cell| format!("cell {cell}")).collect();
+    assert_eq!(seen, expected.iter().collect::<Vec<_>>(), "each line once");
+    assert_eq!((exit.incomplete, step.log_incomplete), (false, None));
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_runs_on_while_its_engine_is_stopped_loses_nothing() {
+    runs_on(Going::Stopped).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_runs_on_while_its_engine_is_killed_loses_nothing() {
+    runs_on(Going::Killed).await;
+}
+
+async fn is_taken_along(how: Going) {
+    let mut world = World::new(false).await;
+    let (_, script) = ticks();
+    world.running(&script).await;
+    world.outage(how).await;
+    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let step = world.beespace.step(&build, "build").unwrap();
+    let reason = step.reason.as_ref().unwrap().to_string();
+    assert_eq!((build.status, step.exits.first().unwrap().cause), (Status::Error, ExitCause::Lost), "{reason}");
+    assert!(reason.contains("a restart of the engine") && reason.contains("restart the build"), "{reason}");
+    let log = world.beespace.log(&build, "build").await.unwrap();
+    assert!(log.iter().any(|line| line.starts_with("this log is incomplete: the engine was away")), "{log:?}");
+    assert!(step.log_incomplete.is_some_and(|lacks| lacks.contains("the engine was away")));
+    // What comes next is none the wiser.
+    world.running("echo cell 1").await;
+    assert_eq!(world.beespace.finished(REPO, 2).await.unwrap().status, Status::Success);
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_a_stopped_engine_takes_along_is_lost_and_not_its_programs_fault() {
+    is_taken_along(Going::Stopped).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_a_killed_engine_takes_along_is_lost_and_not_its_programs_fault() {
+    is_taken_along(Going::Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_nobody_saw_is_told_with_its_code_and_that_the_log_may_lack_something() {
+    let mut world = World::new(true).await;
+    world.running("echo cell 1; sleep 2; exit 7").await;
+    world.engine.go(Going::Killed).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.engine.start_again().await.unwrap();
+    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let step = world.beespace.step(&build, "build").unwrap();
+    let exit = step.exits.first().unwrap();
+    assert_eq!((build.status, exit.cause, exit.code), (Status::Failure, ExitCause::Exited, Some(7)), "{:?}", build.reason);
+    assert!(step.log_incomplete.is_some_and(|lacks| lacks.contains("the engine was away")));
+    world.is_clean().await;
+}

@@ -1,0 +1,142 @@
+//! An engine of a test's own, that it may stop, kill and start again: the one that tests share is left alone.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use bollard::API_DEFAULT_VERSION;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+/// What an engine may take to come up, or to go.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the first process of a room does: nothing, and whatever loses its parent there is reaped.
+const INIT: &str = "while :; do sleep 60 & wait; done";
+
+/// An engine with its own data, in a room of its own: network (beside another engine it would take down what that one has made), mounts and
+/// processes, all of which end with the room, however the test ends. It takes root.
+#[derive(Debug)]
+pub struct Dockerd {
+    /// The first process of the room. Dropped before the folder, which nobody uses then.
+    room: Child,
+    daemon: Option<Child>,
+    folder: tempfile::TempDir,
+    /// Containers run on while it is away.
+    live_restore: bool,
+}
+
+/// How an engine goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Going {
+    /// As `systemctl stop` does it.
+    Stopped,
+    /// As `kill -9` does it.
+    Killed,
+}
+
+impl Dockerd {
+    /// # Errors
+    /// It does not come up; the error has its log.
+    pub async fn start(live_restore: bool) -> Result<Self> {
+        crate::docker::start()?;
+        let mut room = Command::new("unshare");
+        room.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", INIT]);
+        let room = room.stdin(Stdio::null()).kill_on_drop(true).spawn()?;
+        let mut dockerd = Self { folder: tempfile::tempdir()?, room, daemon: None, live_restore };
+        dockerd.start_again().await?;
+        Ok(dockerd)
+    }
+
+    /// Where it answers.
+    #[must_use]
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("engine.sock")
+    }
+
+    /// Its API.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn api(&self) -> Result<bollard::Docker> {
+        Ok(bollard::Docker::connect_with_socket(&self.host(), 60, API_DEFAULT_VERSION)?.negotiate_version().await?)
+    }
+
+    /// # Errors
+    /// It does not come up; the error has its log.
+    pub async fn start_again(&mut self) -> Result<()> {
+        let folder = self.folder.path();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
+        let path = |name: &str| folder.join(name).into_os_string();
+        let mut command = self.enter().await?;
+        command
+            .arg("dockerd")
+            .arg("--host")
+            .arg(self.host())
+            .arg("--data-root")
+            .arg(path("data"))
+            .arg("--exec-root")
+            .arg(path("run"));
+        command.arg("--pidfile").arg(path("pid")).args(["--bridge", "none", "--log-level", "warn"]);
+        command.args(self.live_restore.then_some("--live-restore"));
+        let daemon = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        self.daemon = Some(daemon);
+        let answers = async {
+            while self.api().await.is_err() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(PATIENCE, answers).await.map_err(|_| {
+            let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+            anyhow::anyhow!("the engine does not come up; its log:\n{log}")
+        })
+    }
+
+    /// Starts a program in the room: it shares the engine's network. Killed when dropped.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn beside(&self, command: &[&str]) -> Result<Child> {
+        let mut entered = self.enter().await?;
+        Ok(entered.args(command).stdin(Stdio::null()).spawn()?)
+    }
+
+    /// A command that runs in the room what is added to it.
+    async fn enter(&self) -> Result<Command> {
+        let first = timeout(PATIENCE, child_of(&self.room)).await?;
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &first.to_string(), "--net", "--mount", "--pid"]).kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// Makes it go, and waits until it is gone.
+    ///
+    /// # Errors
+    /// It was gone, or does not go.
+    pub async fn go(&mut self, how: Going) -> Result<()> {
+        let mut daemon = self.daemon.take().context("it is not there")?;
+        let id = Pid::from_raw(timeout(PATIENCE, child_of(&daemon)).await?).context("no process has the number 0")?;
+        kill_process(id, if how == Going::Stopped { Signal::TERM } else { Signal::KILL })?;
+        timeout(PATIENCE, daemon.wait()).await.context("the engine does not go")??;
+        Ok(())
+    }
+}
+
+/// The one child of a process that only waits for it, once it is there.
+async fn child_of(parent: &Child) -> i32 {
+    let id = parent.id().unwrap_or_default();
+    let children = format!("/proc/{id}/task/{id}/children");
+    loop {
+        let text = std::fs::read_to_string(&children).unwrap_or_default();
+        if let Some(child) = text.split_whitespace().next().and_then(|child| child.parse().ok()) {
+            return child;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
