@@ -5,6 +5,7 @@ mod access;
 mod api;
 mod chance;
 mod cli;
+mod cli_terminal;
 mod config;
 mod connections;
 mod counts;

@@ -65,8 +65,9 @@ pub(super) fn first_line() -> Result<String, Failure> {
 /// Where the terminal cannot be used.
 pub fn ask(prompt: &str) -> Result<String, Failure> {
     let set_echo = |on: &str| std::process::Command::new("stty").arg(on).status();
-    write!(io::stderr(), "{prompt}")?;
+    // First, so that what is typed at once does not show either.
     set_echo("-echo")?;
+    write!(io::stderr(), "{prompt}")?;
     let line = first_line();
     set_echo("echo")?;
     writeln!(io::stderr())?;
