@@ -28,29 +28,31 @@ pub(crate) async fn deliver(client: &Client, delivery: &Delivery) -> Result<Dura
     Ok(begin.elapsed())
 }
 
-/// So many a second, each sent when it is due however long the others take.
+/// Each in other words: so many a second, each sent when it is due however long the others take.
 pub(crate) async fn paced(delivery: &Delivery, a_second: u32, during: Duration) -> Result<Vec<Duration>> {
     let (client, delivery) = (Client::builder().no_proxy().build()?, Arc::new(delivery.clone()));
     let mut due = tokio::time::interval(Duration::from_secs(1) / a_second);
     let (mut sent, end) = (JoinSet::new(), Instant::now() + during);
     while Instant::now() < end {
         due.tick().await;
-        let (client, delivery) = (client.clone(), Arc::clone(&delivery));
-        sent.spawn(async move { deliver(&client, &delivery).await });
+        let (client, delivery, number) = (client.clone(), Arc::clone(&delivery), sent.len() as u64);
+        sent.spawn(async move { deliver(&client, &delivery.reworded(number)).await });
     }
     sent.join_all().await.into_iter().collect()
 }
 
-/// From so many senders at once; how many a second were stored.
+/// The same from so many senders at once; how many a second were stored.
 pub(crate) async fn as_many_as_go(delivery: &Delivery, senders: usize, during: Duration) -> Result<f64> {
     let (delivery, stored) = (Arc::new(delivery.clone()), Arc::new(AtomicU64::new(0)));
     let (mut tasks, begin) = (JoinSet::new(), Instant::now());
     let client = Client::builder().no_proxy().build()?;
-    for _ in 0..senders {
+    for sender in 0..senders as u64 {
         let (client, delivery, stored) = (client.clone(), Arc::clone(&delivery), Arc::clone(&stored));
         tasks.spawn(async move {
+            let mut number = (sender + 1) << 32;
             while begin.elapsed() < during {
-                deliver(&client, &delivery).await?;
+                number += 1;
+                deliver(&client, &delivery.reworded(number)).await?;
                 stored.fetch_add(1, Ordering::Relaxed);
             }
             anyhow::Ok(())
