@@ -30,14 +30,26 @@ pub(super) struct Surroundings<'a> {
     pub(super) labels: Labels,
     /// Of the volumes of its parcels.
     pub(super) parcel_labels: Labels,
+    /// The scripts of the stage, and what its volume is made with.
+    pub(super) scripts: Mount,
+    /// What its own script is called there.
+    pub(super) script_name: &'a str,
     pub(super) init: bool,
 }
 
 /// All that the engine is asked for one container.
 pub(super) struct Order {
     pub(super) body: ContainerCreateBody,
-    /// Where its parcels go, and their files; none where it has none.
-    pub(super) parcels: Option<(Vec<Mount>, Vec<u8>)>,
+    pub(super) parcels: Freight,
+}
+
+/// What of a container's files is to be brought where, as a tar of paths from the root.
+pub(super) enum Freight {
+    None,
+    /// To the scripts of the stage.
+    Script(Vec<u8>),
+    /// Into volumes of its own.
+    Own(Vec<Mount>, Vec<u8>),
 }
 
 impl Order {
@@ -45,7 +57,10 @@ impl Order {
     pub(super) fn digest(&self) -> Digest {
         // A body that is no JSON is none that the engine could be asked for.
         let body = serde_json::to_value(&self.body).unwrap_or_default();
-        let files = self.parcels.as_ref().map_or(&[][..], |(_, tar)| tar);
+        let files = match &self.parcels {
+            Freight::None => &[][..],
+            Freight::Script(tar) | Freight::Own(_, tar) => tar,
+        };
         Digest::of_parts([canonical(&body).as_bytes(), files])
     }
 }
@@ -58,6 +73,9 @@ impl Surroundings<'_> {
 
     /// Volumes that come into being, and carry their labels, with the first container that mounts them.
     fn parcel_mounts(&self, parcels: &Parcels) -> Vec<Mount> {
+        if parcels.is_script_alone() {
+            return vec![self.scripts.clone()];
+        }
         let directories = parcels.directories.keys().enumerate();
         let mounts = directories.map(|(place, directory)| volume(&self.parcel(place), directory, true));
         let options = MountVolumeOptions { labels: Some(self.parcel_labels.clone()), no_copy: Some(true), ..Default::default() };
@@ -66,12 +84,17 @@ impl Surroundings<'_> {
 
     /// What to ask for. `Err` is a sentence for people: the container cannot be started.
     pub(super) fn order(self, launch: &Launch, container: &Container) -> Result<Order, String> {
-        let parcels = Parcels::pack(container, &launch.secrets)?;
+        let parcels = Parcels::pack(container, &launch.secrets, self.script_name)?;
         let mounts = self.parcel_mounts(&parcels);
         let tar = parcels.tar().map_err(|error| format!("its files cannot be packed: {error}"))?;
-        let writable = mounts.iter().cloned().map(|mount| Mount { read_only: Some(false), ..mount }).collect();
-        let parcel = (!mounts.is_empty()).then_some((writable, tar));
-        Ok(Order { body: self.body(launch, container, parcels, mounts)?, parcels: parcel })
+        let freight = if parcels.is_script_alone() {
+            Freight::Script(tar)
+        } else if mounts.is_empty() {
+            Freight::None
+        } else {
+            Freight::Own(mounts.iter().cloned().map(|mount| Mount { read_only: Some(false), ..mount }).collect(), tar)
+        };
+        Ok(Order { body: self.body(launch, container, parcels, mounts)?, parcels: freight })
     }
 
     fn body(

@@ -39,6 +39,11 @@ impl Names {
         format!("beespace-{}-{stage}", self.instance)
     }
 
+    /// The scripts of the stage's containers.
+    pub(super) fn scripts(&self, stage: StageId) -> String {
+        format!("{}-scripts", self.stage(stage))
+    }
+
     /// The container through which the workspace is filled.
     pub(super) fn filler(&self, stage: StageId) -> String {
         format!("{}-fill", self.stage(stage))

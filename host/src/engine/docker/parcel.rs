@@ -1,5 +1,6 @@
-//! What the host hands to a container as files: its script and its secrets. Each directory is a volume of its own that only this container mounts,
-//! read-only, and that goes when the step is released.
+//! What the host hands to a container as files: its script and its secrets. A script without secrets lies with the others of its stage, in a volume that
+//! the stage's containers mount read-only. Everything else has a volume for each directory, that only this container mounts, read-only, and that
+//! goes when the step is released.
 
 use std::collections::BTreeMap;
 
@@ -29,8 +30,12 @@ pub(super) struct Parcels {
 }
 
 impl Parcels {
-    /// Packs a container's script and secrets. `Err` is a sentence for people: the container cannot be started.
-    pub(super) fn pack(container: &Container, secrets: &BTreeMap<String, SecretString>) -> Result<Self, String> {
+    /// Packs a container's script, under this name, and secrets. `Err` is a sentence for people: the container cannot be started.
+    pub(super) fn pack(
+        container: &Container,
+        secrets: &BTreeMap<String, SecretString>,
+        script_name: &str,
+    ) -> Result<Self, String> {
         let mut parcels = Self::default();
         let mut exports = String::new();
         for mount in &container.secrets {
@@ -53,8 +58,9 @@ impl Parcels {
             }
         }
         if let Some(script) = &container.script {
-            parcels.put(&format!("{HOST_DIRECTORY}/script"), script.as_bytes().to_vec())?;
-            let mut command = vec!["/bin/sh".to_owned(), "-e".to_owned(), format!("{HOST_DIRECTORY}/script")];
+            let path = format!("{HOST_DIRECTORY}/{script_name}");
+            parcels.put(&path, script.as_bytes().to_vec())?;
+            let mut command = vec!["/bin/sh".to_owned(), "-e".to_owned(), path];
             if !exports.is_empty() {
                 parcels.put(&format!("{HOST_DIRECTORY}/secrets"), exports.into_bytes())?;
                 let load = format!(". {HOST_DIRECTORY}/secrets && exec {}", command.join(" "));
@@ -63,6 +69,12 @@ impl Parcels {
             parcels.command = Some(command);
         }
         Ok(parcels)
+    }
+
+    /// Whether the script is all there is: nothing that another container of the stage must not see.
+    pub(super) fn is_script_alone(&self) -> bool {
+        let files: Vec<(&String, usize)> = self.directories.iter().map(|(path, parcel)| (path, parcel.files.len())).collect();
+        matches!(&*files, [(directory, 1)] if *directory == HOST_DIRECTORY) && self.command.is_some()
     }
 
     fn put(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), String> {
@@ -111,7 +123,7 @@ mod tests {
 
     #[test]
     fn secrets_of_a_script_are_not_in_its_environment() {
-        let parcels = Parcels::pack(&container(Some("true"), SecretTarget::Env("A".to_owned())), &secrets()).unwrap();
+        let parcels = Parcels::pack(&container(Some("true"), SecretTarget::Env("A".to_owned())), &secrets(), "script").unwrap();
         assert!(parcels.env.is_empty());
         let files = &parcels.directories[HOST_DIRECTORY].files;
         assert_eq!(files["secrets"], b"export A='it'\\''s'\n");
@@ -119,8 +131,19 @@ mod tests {
     }
 
     #[test]
+    fn a_script_is_alone_where_no_secret_is_a_file_of_the_host() {
+        let alone = |script, target| Parcels::pack(&container(script, target), &secrets(), "script").unwrap().is_script_alone();
+        assert!(!alone(Some("true"), SecretTarget::Env("A".to_owned())));
+        assert!(!alone(Some("true"), SecretTarget::File("/run/secrets/x".to_owned())));
+        assert!(!alone(None, SecretTarget::Env("A".to_owned())));
+        let mut plain = container(Some("true"), SecretTarget::Env("A".to_owned()));
+        plain.secrets.clear();
+        assert!(Parcels::pack(&plain, &secrets(), "script").unwrap().is_script_alone());
+    }
+
+    #[test]
     fn a_secret_that_was_not_given_refuses_the_start() {
-        let error = Parcels::pack(&container(None, SecretTarget::Env("A".to_owned())), &BTreeMap::new()).err().unwrap();
+        let error = Parcels::pack(&container(None, SecretTarget::Env("A".to_owned())), &BTreeMap::new(), "script").err().unwrap();
         assert_eq!(error, "the secret \"s\" was not given to it");
     }
 
@@ -139,11 +162,11 @@ mod tests {
             "/run/s/",
             "/a:b/c",
         ] {
-            let packed = Parcels::pack(&container(None, SecretTarget::File(path.to_owned())), &secrets());
+            let packed = Parcels::pack(&container(None, SecretTarget::File(path.to_owned())), &secrets(), "script");
             assert!(packed.is_err(), "{path}");
         }
         for path in ["/run/secrets/x", "/etc/app/key", "/workspace/.key/x", "/root/.ssh/id"] {
-            let packed = Parcels::pack(&container(None, SecretTarget::File(path.to_owned())), &secrets());
+            let packed = Parcels::pack(&container(None, SecretTarget::File(path.to_owned())), &secrets(), "script");
             assert!(packed.is_ok(), "{path}");
         }
     }

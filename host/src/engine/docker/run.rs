@@ -1,5 +1,6 @@
 //! One container of a plan, from nothing to its end.
 
+use beespace_core::ids::StageId;
 use beespace_core::outcome::{Exit, ExitCause, Stored};
 use bollard::models::{ContainerCreateBody, ContainerState, ContainerStateStatusEnum};
 use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, StartContainerOptions};
@@ -8,12 +9,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::Docker;
-use super::create::{Order, Surroundings};
+use super::create::{Freight, Order, Surroundings};
 use super::follow::{Subject, instant, live};
 use super::pull::Missing;
 use super::stage::{REMOVAL_PAUSE, REMOVAL_TRIES};
 use super::waits::Wait;
-use crate::engine::{EngineError, Launch, OutputSender, now};
+use crate::engine::{EngineError, Launch, OutputSender, TarStream, now};
 
 /// How far a container has come when its turn begins.
 enum Made {
@@ -63,9 +64,7 @@ impl Docker {
     }
 
     fn name(&self, launch: &Launch) -> Result<String, EngineError> {
-        let container = launch.container()?;
-        let place = launch.plan.get().containers.iter().position(|other| other.id == container.id);
-        Ok(self.names.container(launch.step, place.unwrap_or_default()))
+        Ok(self.names.container(launch.step, place(launch)?))
     }
 
     /// Makes a container that can be started when its turn comes. Nothing is pulled for one that may never run.
@@ -82,7 +81,7 @@ impl Docker {
 
     /// What the container of a launch is made of. The inner error is a sentence for people: it cannot be started.
     async fn order(&self, launch: &Launch, name: &str) -> Result<Result<Order, String>, EngineError> {
-        let container = launch.container()?;
+        let (container, place) = (launch.container()?, place(launch)?);
         let stage = launch.step.stage_id();
         let room = self.require_open(stage).await?;
         let surroundings = Surroundings {
@@ -93,6 +92,8 @@ impl Docker {
             workspace_labels: self.names.workspace_labels(stage, &room),
             labels: self.names.container_labels(launch.step, &container.id),
             parcel_labels: self.names.step_labels(launch.step),
+            scripts: self.scripts(stage, true),
+            script_name: &script_name(launch, place),
             init: self.init_works().await?,
         };
         Ok(surroundings.order(launch, container))
@@ -121,14 +122,30 @@ impl Docker {
     }
 
     async fn send_parcels(&self, launch: &Launch, name: &str, order: &Order) -> Result<(), EngineError> {
-        let Some((mounts, tar)) = &order.parcels else { return Ok(()) };
+        let (mounts, tar) = match &order.parcels {
+            Freight::None => return Ok(()),
+            Freight::Script(tar) => return self.send_script(launch.step.stage_id(), tar).await,
+            Freight::Own(mounts, tar) => (mounts, tar),
+        };
         let filler = format!("{name}-fill");
         let body = self.own_container(self.names.step_labels(launch.step), mounts.clone());
         if let Err(EngineError::Refused { status: 409, .. }) = self.create_own(&filler, body.clone()).await {
             self.remove_container(&filler).await?;
             self.create_own(&filler, body).await?;
         }
-        self.upload(&filler, "/", futures::stream::iter([Ok(tar.clone().into())]).boxed()).await
+        self.upload(&filler, "/", once(tar)).await
+    }
+
+    async fn send_script(&self, stage: StageId, tar: &[u8]) -> Result<(), EngineError> {
+        let filler = self.names.filler(stage);
+        match self.upload(&filler, "/", once(tar)).await {
+            // Somebody has cleared away what was never started.
+            Err(EngineError::Refused { status: 404, .. }) => {
+                self.make_filler(stage).await?;
+                self.upload(&filler, "/", once(tar)).await
+            }
+            other => other,
+        }
     }
 
     async fn ask_for(&self, name: &str, body: ContainerCreateBody) -> Result<(), EngineError> {
@@ -225,6 +242,27 @@ impl Docker {
         let source = self.reread(name, stored).await?;
         self.follow(&subject, source, stored, output, cancel).await
     }
+}
+
+/// A container's place in its plan.
+fn place(launch: &Launch) -> Result<usize, EngineError> {
+    let container = launch.container()?;
+    let place = launch.plan.get().containers.iter().position(|other| other.id == container.id);
+    Ok(place.unwrap_or_default())
+}
+
+/// What a container's script is called among those of its stage: a shell says so in its errors.
+fn script_name(launch: &Launch, place: usize) -> String {
+    let (step, attempt) = (launch.step.step, launch.step.attempt);
+    match (attempt, place) {
+        (1, 0) => format!("script-{step}"),
+        _ => format!("script-{step}.{attempt}.{place}"),
+    }
+}
+
+/// A whole tar as a stream.
+fn once(tar: &[u8]) -> TarStream {
+    futures::stream::iter([Ok(tar.to_vec().into())]).boxed()
 }
 
 fn cancelled(launch: &Launch) -> Exit {

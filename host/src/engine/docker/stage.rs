@@ -7,7 +7,9 @@ use beespace_core::ids::{StageId, StepId};
 use beespace_core::plan::WORKSPACE;
 use bollard::body_try_stream;
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, ContainerState, HostConfig, Mount, MountType, VolumeCreateRequest};
+use bollard::models::{
+    ContainerCreateBody, ContainerState, HostConfig, Mount, MountType, MountVolumeOptions, VolumeCreateRequest,
+};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder, ListVolumesOptionsBuilder,
     RemoveContainerOptionsBuilder, RemoveVolumeOptions, StartContainerOptions, UploadToContainerOptionsBuilder,
@@ -18,6 +20,7 @@ use futures::future::{join, join_all, try_join};
 use super::Docker;
 use super::client::{absent_is_fine, found};
 use super::names::{Labels, filter, stage_of};
+use super::parcel::HOST_DIRECTORY;
 use super::waits::Wait;
 use crate::engine::{EngineError, TarStream};
 
@@ -32,16 +35,23 @@ impl Docker {
         self.init_works().await.map(|_| ())
     }
 
-    /// The container of ours through which the workspace is filled; it is never started. Made here because an engine gives a new volume the mode of the
+    /// The container of ours through which the workspace and the scripts are filled; it is never started. Made here because an engine gives a new volume the mode of the
     /// directory that it first covers, and ours is open to every user.
-    async fn make_filler(&self, stage: StageId) -> Result<(), EngineError> {
-        let mounts = vec![volume(&self.names.stage(stage), WORKSPACE, false)];
+    pub(super) async fn make_filler(&self, stage: StageId) -> Result<(), EngineError> {
+        let mounts = vec![volume(&self.names.stage(stage), WORKSPACE, false), self.scripts(stage, false)];
         let filler = self.own_container(self.names.stage_labels(stage), mounts);
         match self.create_own(&self.names.filler(stage), filler).await {
             // Made when the stage was opened before.
             Err(EngineError::Refused { status: 409, .. }) => Ok(()),
             other => other,
         }
+    }
+
+    /// Where the scripts of a stage lie. The volume comes into being with the filler.
+    pub(super) fn scripts(&self, stage: StageId, read_only: bool) -> Mount {
+        let labels = Some(self.names.stage_labels(stage));
+        let options = MountVolumeOptions { labels, no_copy: Some(true), ..Default::default() };
+        Mount { volume_options: Some(options), ..volume(&self.names.scripts(stage), HOST_DIRECTORY, read_only) }
     }
 
     pub(super) async fn make_volume(&self, name: &str, labels: &Labels) -> Result<(), EngineError> {
