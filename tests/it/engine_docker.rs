@@ -127,7 +127,7 @@ async fn secrets_reach_the_script_and_not_docker_inspect() {
     let text = serde_json::to_string(&inspected).unwrap();
     assert!(!text.contains("c4nary"), "{text}");
     let other = bench.shell_says(2, "echo \"[$KEY]\"; ls -A /.beespace; ls /run/secrets 2>/dev/null || true").await;
-    assert_eq!(other, "[]\nscript\n", "another step sees nothing of it");
+    assert_eq!(other, "[]\nscript-2\n", "another step sees nothing of it");
     bench.destroy().await;
 }
 
