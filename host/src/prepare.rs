@@ -23,9 +23,6 @@ use crate::plugins;
 use crate::resolve::{self, Commit, CommitFiles};
 use crate::store::build::Prepared;
 
-/// Steps of a stage that are planned and decided on at once: none of them waits for another.
-const STEPS_AT_ONCE: usize = 4;
-
 /// The one stage of a build, while a file holds one pipeline.
 const FIRST: StageNumber = StageNumber(1);
 
@@ -89,7 +86,9 @@ pub(crate) async fn stage(app: &App, build: &Build, pipeline: Pipeline, change: 
         for step in &stage.pipeline.steps {
             plans.push(decided_plan(app, matter, stage, step, change).boxed());
         }
-        let plans: Vec<_> = stream::iter(plans).buffered(STEPS_AT_ONCE).collect().await;
+        // None of them waits for another.
+        let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let plans: Vec<_> = stream::iter(plans).buffered(at_once).collect().await;
         for (index, plan) in plans.into_iter().enumerate() {
             match plan {
                 Ok((decision, plan)) => making.step_decided(index, plan, decision),

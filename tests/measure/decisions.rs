@@ -1,4 +1,4 @@
-//! What policies take: the shipped one, bound twenty times, asked about a pipeline of fifty steps.
+//! What policies take: the shipped one, bound twenty times, asked about pipelines of one step, where nobody waits for a core, and of fifty.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,6 +14,8 @@ use crate::server::{Server, when};
 const REPO: &str = "ada/policies";
 const POLICIES: usize = 20;
 const STEPS: usize = 50;
+/// With each number of steps.
+const BUILDS: usize = 10;
 
 pub(crate) async fn measure(program: &Path, gogs: &PracticeGogs, figures: &mut Figures) -> Result<()> {
     let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/plugins/policy-images.wasm");
@@ -30,11 +32,12 @@ pub(crate) async fn measure(program: &Path, gogs: &PracticeGogs, figures: &mut F
     server.start().await?;
     server.enable(REPO).await?;
     let (mut evaluations, mut chains) = (Vec::new(), Vec::new());
-    for number in 1..=10 {
+    for number in 1..=2 * BUILDS {
+        let steps = if number <= BUILDS { 1 } else { STEPS };
         // Planned and decided on, and not run: what comes after the decisions is measured elsewhere.
         let step =
             |step: usize| json!({ "name": format!("s{step}"), "image": "busybox", "run": "true", "when": { "branch": "other" } });
-        let pipeline = json!({ "name": format!("p{number}"), "steps": (1..=STEPS).map(step).collect::<Vec<Value>>() });
+        let pipeline = json!({ "name": format!("p{number}"), "steps": (1..=steps).map(step).collect::<Vec<Value>>() });
         gogs.push(REPO, "main", &[(".beespace.yml", &pipeline.to_string())], "Change the hive").await?;
         let path = format!("/api/v1/repositories/{REPO}/builds/{number}");
         let client = server.admin()?;
@@ -45,10 +48,13 @@ pub(crate) async fn measure(program: &Path, gogs: &PracticeGogs, figures: &mut F
         .await?;
         let decisions = client.get(&format!("{path}/decisions")).await?.json()?;
         let decisions = decisions.as_array().context("no decisions")?;
-        anyhow::ensure!(decisions.len() == STEPS + 1, "{} decisions", decisions.len());
+        anyhow::ensure!(decisions.len() == steps + 1, "{} decisions", decisions.len());
         let asked = decisions.iter().flat_map(|decision| decision["evaluations"].as_array().into_iter().flatten());
         let by_policies = asked.filter(|evaluation| evaluation["component"].is_string());
-        evaluations.extend(by_policies.filter_map(|one| one["duration_us"].as_u64()).map(Duration::from_micros));
+        if steps == 1 {
+            evaluations.extend(by_policies.filter_map(|one| one["duration_us"].as_u64()).map(Duration::from_micros));
+            continue;
+        }
         let mut stamps = decisions.iter().map(|decision| {
             let text = decision["decided_at"].as_str().context("no time")?;
             anyhow::Ok(chrono::DateTime::parse_from_rfc3339(text)?)
@@ -58,7 +64,7 @@ pub(crate) async fn measure(program: &Path, gogs: &PracticeGogs, figures: &mut F
         chains.push((*last - *first).to_std()?);
     }
     server.stop().await?;
-    anyhow::ensure!(evaluations.len() >= 10 * STEPS * POLICIES, "{} evaluations", evaluations.len());
+    anyhow::ensure!(evaluations.len() >= BUILDS * POLICIES, "{} evaluations", evaluations.len());
     figures.at_most("one policy's decision, p50", percentile(&mut evaluations, 0.5) * 1000.0, "us", 100.0);
     figures.told("the same, p99", percentile(&mut evaluations, 0.99) * 1000.0, "us");
     figures.at_most("20 policies x 50 steps, plans included, p50", percentile(&mut chains, 0.5), "ms", 100.0);
