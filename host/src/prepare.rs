@@ -86,8 +86,8 @@ pub(crate) async fn stage(app: &App, build: &Build, pipeline: Pipeline, change: 
         for step in &stage.pipeline.steps {
             plans.push(decided_plan(app, matter, stage, step, change).boxed());
         }
-        // None of them waits for another.
-        let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        // None of them waits for another; two a core, so that none of these waits for our own part of it.
+        let at_once = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let plans: Vec<_> = stream::iter(plans).buffered(at_once).collect().await;
         for (index, plan) in plans.into_iter().enumerate() {
             match plan {

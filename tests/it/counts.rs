@@ -82,7 +82,7 @@ async fn a_build_of_five_steps_asks_the_engine_and_git_only_so_often() {
 }
 
 /// Of a build of five steps, with what is removed after it.
-const MOST_REQUESTS: usize = 116;
+const MOST_REQUESTS: usize = 102;
 const MOST_CALLS_OF_GIT: usize = 15;
 
 /// Changes of the store, each of which waits for the disk: the delivery, its event, its preparation and its run taken up and settled, the sources,
