@@ -29,12 +29,7 @@ const FIRST: StageNumber = StageNumber(1);
 /// Reads the pipeline file of a commit and makes its stages, or says why there are none.
 pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prepared, crate::worker::Trouble> {
     let (file, change) = tokio::join!(resolve::pipeline_file(commit), Change::of(app, &build));
-    let Some(file) = file? else {
-        let message = format!("no pipeline file at {}", commit.head.sha.short());
-        return Ok(Prepared::Ignored(
-            Reason::new("no-pipeline-file", message).help("add a `.beespace.yml` to the root of the repository"),
-        ));
-    };
+    let Some(file) = file? else { return Ok(Prepared::Ignored(no_file(commit).await)) };
     let file = match file {
         Ok(file) => file,
         Err(reason) => return Ok(over(build, Status::Error, reason)),
@@ -59,6 +54,15 @@ pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prep
     let (stage, decisions) = stage(app, &build, located.pipeline, &change).await;
     let stage = Stage { remarks, ..stage };
     Ok(Prepared::Stages { build: Box::new(build), stages: vec![stage], decisions })
+}
+
+async fn no_file(commit: &Commit) -> Reason {
+    let help = if resolve::has_folder_of_pipelines(commit).await {
+        "files in `.beespace/` are not read yet: put the pipeline into `.beespace.yml`, in the root of the repository"
+    } else {
+        "add a `.beespace.yml` to the root of the repository"
+    };
+    Reason::new("no-pipeline-file", format!("no pipeline file at {}", commit.head.sha.short())).help(help)
 }
 
 fn invalid(path: &str, count: usize) -> Reason {

@@ -21,6 +21,8 @@ use crate::worker::Trouble;
 
 /// Where a pipeline file may lie.
 pub const PIPELINE_FILE: &str = ".beespace.yml";
+/// And where several will.
+const PIPELINE_FOLDER: &str = ".beespace/*.yml";
 /// Bytes of it at most (rule 8 of the pipeline file).
 const PIPELINE_FILE_BYTES: u64 = 256 << 10;
 /// How long a build waits for Gogs, or for room, before it is given up.
@@ -131,6 +133,12 @@ pub async fn pipeline_file(commit: &Commit) -> Result<Option<Result<File, Reason
         }
         Err(error) => Err(Trouble::Failed(error.into())),
     }
+}
+
+/// Whether the commit has several pipeline files in the folder for them.
+pub async fn has_folder_of_pipelines(commit: &Commit) -> bool {
+    let found = commit.mirror.list_paths(&commit.head.sha, PIPELINE_FOLDER, None, 1).await;
+    found.is_ok_and(|entries| !entries.is_empty())
 }
 
 async fn base(mirror: &Mirror, build: &Build) -> Result<Base, SourceError> {

@@ -370,6 +370,9 @@ async fn doctor_finds_what_is_wrong_and_says_what_helps() {
     world.gogs.point_hook(id, &hook.config.url.replace("/-/hook/", "/-/hook/0")).unwrap();
     let wrong_key = find(&world.get("/api/v1/doctor").await, "hook of ada/hive");
     assert!(wrong_key["detail"].as_str().unwrap().contains("another key"), "{wrong_key}");
+    world.gogs.point_hook(id, "http://127.0.0.1:9/-/hook/elsewhere").unwrap();
+    let elsewhere = find(&world.get("/api/v1/doctor").await, "hook of ada/hive");
+    assert!(elsewhere["detail"].as_str().unwrap().contains("points to another address"), "{elsewhere}");
     world.gogs.point_hook(id, &hook.config.url).unwrap();
     assert_eq!(find(&world.get("/api/v1/doctor").await, "hook of ada/hive")["is_good"], true);
     world.beespace.app.forge.delete_hook(&REPO.parse().unwrap(), id).await.unwrap();

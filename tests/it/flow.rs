@@ -133,19 +133,22 @@ async fn an_invalid_file_is_an_error_with_every_problem() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_without_a_file_is_ignored_and_says_so() {
     let (gogs, beespace) = world("").await;
-    gogs.push(REPO, "main", &[("README.md", "# Hive")], "No pipeline").await.unwrap();
-    let fate = beespace
-        .when("the fate of the push", async || {
-            let deliveries = beespace.app.store.read()?.deliveries(None, None, 10)?;
-            Ok(deliveries
-                .into_iter()
-                .find(|one| one.event == "push")
-                .map(|one| one.fate)
-                .filter(|fate| !matches!(fate, Fate::Waiting | Fate::Built(_))))
-        })
-        .await
-        .unwrap();
-    assert!(matches!(&fate, Fate::Ignored(reason) if reason.message.starts_with("no pipeline file at ")), "{fate:?}");
+    for (pushed, file, helps) in [(1, "README.md", "add a `.beespace.yml`"), (2, ".beespace/test.yml", "are not read yet")] {
+        gogs.push(REPO, "main", &[(file, "# Hive")], "No pipeline").await.unwrap();
+        let fates = beespace
+            .when("the fate of the push", async || {
+                let deliveries = beespace.app.store.read()?.deliveries(None, None, 10)?;
+                let pushes = deliveries.into_iter().filter(|one| one.event == "push").map(|one| one.fate);
+                let fates: Vec<Fate> = pushes.filter(|fate| !matches!(fate, Fate::Waiting | Fate::Built(_))).collect();
+                Ok((fates.len() == pushed).then_some(fates))
+            })
+            .await
+            .unwrap();
+        let newest = fates.first().unwrap();
+        let Fate::Ignored(reason) = newest else { panic!("{newest:?}") };
+        assert!(reason.message.starts_with("no pipeline file at "), "{reason}");
+        assert!(reason.to_string().contains(helps), "{reason}");
+    }
     assert!(beespace.builds().unwrap().is_empty());
 }
 

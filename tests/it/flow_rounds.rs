@@ -33,6 +33,25 @@ async fn rounds_run_one_after_the_other_into_one_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_floor_stands_in_front_of_every_round_of_a_step_type() {
+    let world = world("").await;
+    let at = |mounts: Value| json!({ "images": [world.image], "rounds": [["echo first"], ["echo second"]], "mounts": mounts });
+    let first = world.build(pipeline(&at(json!(["/etc"])))).await;
+    assert_eq!((first.status, world.log(&first, "work").await), (Status::Declined, Vec::new()), "nothing ran");
+    let told = first.reason.unwrap().to_string();
+    assert!(told.contains("built-in floor") && told.contains("/etc"), "{told}");
+
+    world.push(pipeline(&at(json!(["/workspace", "/etc"])))).await;
+    let second = world.beespace.finished(REPO, 2).await.unwrap();
+    let log = world.log(&second, "work").await;
+    assert_eq!(second.status, Status::Declined, "{log:#?}");
+    assert!(log.first().is_some_and(|line| line == "first") && !log.contains(&"second".to_owned()), "{log:#?}");
+    let told = world.step(&second, "work").reason.unwrap().to_string();
+    assert!(told.contains("the next plan") && told.contains("/etc"), "{told}");
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_in_a_round_repeats_no_line_of_any_container_and_no_round() {
     let world = world("").await;
     let count = |name: &str| format!("for n in 1 2 3 4 5 6 7 8; do echo {name} $n; sleep 0.3; done");

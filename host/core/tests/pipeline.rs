@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `pipeline.yml` | the file |
 //! | `event.json` | facts, where the case is about `when`; `failed` are names of steps that have failed so far |
-//! | `expected.json` | a file without problems: its normal form, and with facts what runs |
+//! | `expected.json` | a file without problems: its normal form, the plans of its image steps, and with facts what runs |
 //! | `expected.txt` | one with problems: all of them |
 //! | `spans.txt` | optional: where each part of the normal form was written |
 //!
@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 use beespace_core::outcome::Reason;
 use beespace_core::pipeline::when::{Facts, pipeline_holds, step_holds};
-use beespace_core::pipeline::{Located, read};
+use beespace_core::pipeline::{Action, Located, Step, read};
+use beespace_core::plan;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -100,7 +101,15 @@ fn compare(file: &Path, actual: &str, update: bool, wrong: &mut Vec<String>) {
 }
 
 fn normal_form(located: &Located, given: Option<&Given>) -> String {
-    let mut expected = BTreeMap::from([("pipeline", serde_json::to_value(&located.pipeline).unwrap())]);
+    let pipeline = &located.pipeline;
+    let plan = |step: &Step| match &step.action {
+        Action::Image(action) => Some(plan::of_image_step(pipeline, step, action)),
+        // Made by its step type.
+        Action::Uses(_) => None,
+    };
+    let plans: Vec<_> = pipeline.steps.iter().filter_map(plan).collect();
+    let mut expected =
+        BTreeMap::from([("pipeline", serde_json::to_value(pipeline).unwrap()), ("plans", serde_json::to_value(plans).unwrap())]);
     if let Some(given) = given {
         let failed: Vec<&str> = given.failed.iter().map(String::as_str).collect();
         let mut runs = serde_json::Map::new();

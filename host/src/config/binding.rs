@@ -7,7 +7,7 @@ use beespace_core::digest::Digest;
 use beespace_core::policy::{Mode, Point};
 use toml::de::DeValue;
 
-use super::reader::{Node, Section};
+use super::reader::{Node, Section, did_you_mean};
 use super::value::{Kind, Value};
 
 /// A plugin bound under a name.
@@ -204,7 +204,10 @@ fn read_grants(section: &mut Section<'_, '_>) -> Grants {
                 DeValue::Boolean(kv) => grants.kv = *kv,
                 _ => section.wrong("grants.kv", &value.span(), "expected true or false"),
             },
-            _ => section.wrong("grants", &key.span(), "expected `hosts`, `secrets` or `kv`"),
+            other => {
+                let help = did_you_mean(other, ["hosts", "secrets", "kv"].into_iter());
+                section.wrong("grants", &key.span(), &format!("unknown key `{other}`: {help}"));
+            }
         }
     }
     let hosts: Vec<&str> = grants.hosts.iter().map(|grant| grant.url.as_str()).collect();

@@ -340,7 +340,7 @@ pub(super) fn span_of(text: &str, range: &Range<usize>) -> Span {
     Span { line, column, end_line, end_column }
 }
 
-fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
     let near = known.iter().map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate)).min();
     match near {

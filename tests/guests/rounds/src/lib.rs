@@ -1,5 +1,6 @@
-//! A step type of several rounds. `with: { images: [image, …], rounds: [[script, …], …], clean: script }`: each round runs its scripts at once, a
-//! container each of the round's image (the last one's, where there are fewer), and a step that is stopped gets the script of `clean` as its last.
+//! A step type of several rounds. `with: { images: [image, …], rounds: [[script, …], …], mounts: [path, …], clean: script }`: each round runs its
+//! scripts at once, a container each of the round's image (the last one's, where there are fewer) with the workspace at the round's path
+//! (`/workspace`, where there is none), and a step that is stopped gets the script of `clean` as its last.
 
 #[allow(clippy::all, reason = "generated")]
 mod bindings {
@@ -11,6 +12,8 @@ use bindings::beespace::plugin::types::Diagnostic;
 use bindings::exports::beespace::plugin::lifecycle;
 use bindings::exports::beespace::plugin::step::{self, Directive, Event, Input, Outcome, ResultStatus};
 use serde_json::Value;
+
+const WORKSPACE: &str = "/workspace";
 
 struct Plugin;
 
@@ -31,7 +34,7 @@ impl step::Guest for Plugin {
             |status| Directive::Done(Outcome { status, outputs: "{}".into(), findings: Vec::new(), message: String::new() });
         let Event::Exited(exits) = event else {
             return Ok(match with.get("clean").and_then(Value::as_str) {
-                Some(script) => Directive::Run(plan(image(&with, 0), &[script], Vec::new())),
+                Some(script) => Directive::Run(plan(image(&with, 0), WORKSPACE, &[script], Vec::new())),
                 // As one that does not know that it was stopped.
                 None => done(ResultStatus::Success),
             });
@@ -52,7 +55,8 @@ fn params(input: &Input) -> Value {
 fn round(with: &Value, number: usize) -> Plan {
     let scripts = list(with, "rounds").get(number).and_then(Value::as_array);
     let scripts: Vec<&str> = scripts.into_iter().flatten().filter_map(Value::as_str).collect();
-    plan(image(with, number), &scripts, vec![u8::try_from(number).unwrap_or(u8::MAX)])
+    let mount = list(with, "mounts").get(number).and_then(Value::as_str).unwrap_or(WORKSPACE);
+    plan(image(with, number), mount, &scripts, vec![u8::try_from(number).unwrap_or(u8::MAX)])
 }
 
 fn list<'a>(with: &'a Value, key: &str) -> &'a [Value] {
@@ -64,12 +68,12 @@ fn image(with: &Value, number: usize) -> &str {
     images.get(number).or(images.last()).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn plan(image: &str, scripts: &[&str], state: Vec<u8>) -> Plan {
-    let containers = (0..).zip(scripts).map(|(place, script)| container(image, place, script)).collect();
+fn plan(image: &str, mount: &str, scripts: &[&str], state: Vec<u8>) -> Plan {
+    let containers = (0..).zip(scripts).map(|(place, script)| container(image, mount, place, script)).collect();
     Plan { containers, artifacts: Vec::new(), summary: String::new(), state }
 }
 
-fn container(image: &str, place: u32, script: &str) -> Container {
+fn container(image: &str, mount: &str, place: u32, script: &str) -> Container {
     Container {
         id: format!("c{place}"),
         image: image.to_owned(),
@@ -79,7 +83,7 @@ fn container(image: &str, place: u32, script: &str) -> Container {
         env: Vec::new(),
         workdir: None,
         user: None,
-        mounts: vec![Mount { source: MountSource::Workspace, path: "/workspace".to_owned(), read_only: false }],
+        mounts: vec![Mount { source: MountSource::Workspace, path: mount.to_owned(), read_only: false }],
         secrets: Vec::new(),
         limits: Limits { cpu_millis: None, memory_bytes: None, pids: None, timeout_seconds: None },
         network: Network::BuildDefault,
