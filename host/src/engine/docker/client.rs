@@ -30,11 +30,12 @@ pub(super) struct Client {
     outage: Arc<Mutex<Option<Outage>>>,
 }
 
-/// When the engine was away last.
+/// When the engine was away last: from the first question without an answer to the next answer.
 #[derive(Debug, Clone, Copy)]
 struct Outage {
     first: Timestamp,
     last: Timestamp,
+    is_over: bool,
 }
 
 impl Client {
@@ -75,7 +76,11 @@ impl Client {
     ) -> Result<T, EngineError> {
         let after = self.waits.of(wait);
         match tokio::time::timeout(after, answer).await {
-            Ok(answer) => answer.map_err(|error| self.explain(call, error)),
+            Ok(Ok(answer)) => {
+                self.note_back();
+                Ok(answer)
+            }
+            Ok(Err(error)) => Err(self.explain(call, error)),
             Err(_) => Err(EngineError::TimedOut { call, after }),
         }
     }
@@ -90,8 +95,16 @@ impl Client {
     pub(super) fn note_away(&self) {
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         let now = now();
-        let same = outage.filter(|outage| now.since(outage.last) <= ANOTHER_OUTAGE);
-        *outage = Some(Outage { first: same.map_or(now, |outage| outage.first), last: now });
+        let same = outage.filter(|outage| !outage.is_over || now.since(outage.last) <= ANOTHER_OUTAGE);
+        *outage = Some(Outage { first: same.map_or(now, |outage| outage.first), last: now, is_over: false });
+    }
+
+    /// It answers.
+    fn note_back(&self) {
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outage) = outage.as_mut().filter(|outage| !outage.is_over) {
+            (outage.last, outage.is_over) = (now(), true);
+        }
     }
 
     pub(super) fn explain(&self, call: &'static str, error: Error) -> EngineError {
