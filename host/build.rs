@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -48,7 +48,9 @@ fn plugins() -> Result<(), Box<dyn Error>> {
     let mut list =
         String::from("/// Every bundled plugin: its name and its component.\npub const BUNDLED: &[(&str, &[u8])] = &[\n");
     if std::env::var_os("CARGO_FEATURE_BUNDLED").is_some() {
-        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins");
+        // Asked now: this program may have been compiled for another checkout that shares the target directory.
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("Cargo did not set CARGO_MANIFEST_DIR")?;
+        let built = PathBuf::from(here).join("../target/plugins");
         // It must be there to be watched: Cargo runs this script every time for a path that is not.
         std::fs::create_dir_all(&built)?;
         println!("cargo::rerun-if-changed={}", built.display());

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use beespace_core::build::Build;
+use beespace_core::build::{Build, Step};
 use beespace_core::outcome::ExitCause;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
@@ -78,13 +78,19 @@ fn ticks() -> (u64, String) {
     (cells, format!("set +x; for i in $(seq {cells}); do echo cell $i; sleep 0.1; done; exit 7"))
 }
 
-async fn runs_on(how: Going) {
-    let mut world = World::new(true).await;
-    let (cells, script) = ticks();
-    world.running(&script).await;
+/// A build whose engine went and came back under it, and its step.
+async fn survived(live_restore: bool, how: Going, script: &str) -> (World, Build, Step) {
+    let mut world = World::new(live_restore).await;
+    world.running(script).await;
     world.outage(how).await;
     let build = world.beespace.finished(REPO, 1).await.unwrap();
     let step = world.beespace.step(&build, "build").unwrap();
+    (world, build, step)
+}
+
+async fn runs_on(how: Going) {
+    let (cells, script) = ticks();
+    let (world, build, step) = survived(true, how, &script).await;
     let exit = step.exits.first().unwrap();
     assert_eq!((build.status, exit.cause, exit.code), (Status::Failure, ExitCause::Exited, Some(7)), "{:?}", build.reason);
     let log = world.beespace.log(&build, "build").await.unwrap();
@@ -106,12 +112,7 @@ async fn a_container_that_runs_on_while_its_engine_is_killed_loses_nothing() {
 }
 
 async fn is_taken_along(how: Going) {
-    let mut world = World::new(false).await;
-    let (_, script) = ticks();
-    world.running(&script).await;
-    world.outage(how).await;
-    let build = world.beespace.finished(REPO, 1).await.unwrap();
-    let step = world.beespace.step(&build, "build").unwrap();
+    let (world, build, step) = survived(false, how, &ticks().1).await;
     let reason = step.reason.as_ref().unwrap().to_string();
     assert_eq!((build.status, step.exits.first().unwrap().cause), (Status::Error, ExitCause::Lost), "{reason}");
     assert!(reason.contains("a restart of the engine") && reason.contains("restart the build"), "{reason}");
@@ -136,13 +137,7 @@ async fn a_container_that_a_killed_engine_takes_along_is_lost_and_not_its_progra
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_nobody_saw_is_told_with_its_code_and_that_the_log_may_lack_something() {
-    let mut world = World::new(true).await;
-    world.running("echo cell 1; sleep 2; exit 7").await;
-    world.engine.go(Going::Killed).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    world.engine.start_again().await.unwrap();
-    let build = world.beespace.finished(REPO, 1).await.unwrap();
-    let step = world.beespace.step(&build, "build").unwrap();
+    let (world, build, step) = survived(true, Going::Killed, "echo cell 1; sleep 2; exit 7").await;
     let exit = step.exits.first().unwrap();
     assert_eq!((build.status, exit.cause, exit.code), (Status::Failure, ExitCause::Exited, Some(7)), "{:?}", build.reason);
     assert!(step.log_incomplete.is_some_and(|lacks| lacks.contains("the engine was away")));

@@ -10,7 +10,8 @@ const REPO: &str = "ada/hive";
 const HOSTILE: &str =
     "steps:\n  - name: build\n    image: busybox\n    env: { OUTPUT: \"<b>bold</b> <script>alert(1)</script>\" }\n";
 
-async fn world() -> (PracticeGogs, Beespace) {
+/// A server that runs nothing, and a repository that builds there.
+pub(crate) async fn world() -> (PracticeGogs, Beespace) {
     let gogs = PracticeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();

@@ -5,10 +5,12 @@ use std::process::Stdio;
 use beespace_core::status::Status;
 use beespace_core::visible;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::{Access, PracticeGogs};
+use beespace_tests::gogs::Access;
 use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::process::Command;
+
+use crate::pages::world;
 
 const REPO: &str = "ada/hive";
 
@@ -16,14 +18,6 @@ const REPO: &str = "ada/hive";
 const HOSTILE: &str = "<img src=x onerror=alert(1)>\"'&\u{1b}[2J\u{9b}31m\u{7}\u{202e}\u{200b}";
 /// What of it a person must still see, or it was not shown at all.
 const SEEN: &str = "onerror=alert(1)";
-
-async fn world() -> (PracticeGogs, Beespace) {
-    let gogs = PracticeGogs::start().await.unwrap();
-    gogs.create_repository(REPO).await.unwrap();
-    let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
-    beespace.enable(REPO).await.unwrap();
-    (gogs, beespace)
-}
 
 /// Adds what is hostile to every text of a payload but ids, and the names by which it is found.
 fn poison(value: &mut Value, path: &str, poisoned: &mut usize) {

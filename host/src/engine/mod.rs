@@ -49,8 +49,8 @@ pub use recent::Recent;
 /// at most once an attempt, however often `run` and `adopt` are called for it, in this process or the next one.
 ///
 /// **Isolation.** Stages share nothing: neither network nor files. The containers of a stage share the workspace, at
-/// [`beespace_core::plan::WORKSPACE`], and a network in which they reach each other at `localhost`. A secret's value is seen only by
-/// the container whose plan names it.
+/// [`beespace_core::plan::WORKSPACE`], and a network in which they reach each other at `localhost`; they may read each other's scripts and cannot
+/// change them. A secret's value is seen only by the container whose plan names it.
 ///
 /// **Output** arrives in the order in which the program wrote it to each stream, and all of it before `run` returns. It is pushed back on:
 /// a receiver that does not read stops the program, not the host. A receiver that is gone has its output thrown away; the program

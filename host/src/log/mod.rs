@@ -71,7 +71,7 @@ pub enum LogError {
 }
 
 /// Between two looks whether a full disk has room again.
-pub const ROOM_AGAIN: Duration = Duration::from_secs(1);
+pub const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 
 impl LogError {
     /// There is no room for it: with room, the same goes well.

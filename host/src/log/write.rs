@@ -19,7 +19,7 @@ use super::file::Files;
 use super::frame::{Header, flag};
 use super::lines::Lines;
 use super::source::{Place, Source};
-use super::{Feed, LogEnd, LogError, ROOM_AGAIN};
+use super::{Feed, LOOK_FOR_ROOM, LogEnd, LogError};
 
 /// Bytes that may wait for the thread. When it is full, the container waits: nothing is lost, and memory stays flat.
 const QUEUE: u32 = 1024 * 1024;
@@ -297,7 +297,7 @@ impl Sheet {
                         tracing::warn!(%error, "the disk is full: a log waits for room");
                     }
                     self.lease.0.set_full(true);
-                    std::thread::sleep(ROOM_AGAIN);
+                    std::thread::sleep(LOOK_FOR_ROOM);
                 }
                 other => break other?,
             }

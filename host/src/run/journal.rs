@@ -1,6 +1,6 @@
 //! A step's log as its runner sees it: one that may be finished already, or that a full disk keeps from its end.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use beespace_core::build::Step;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::StageRun;
 use crate::clock::now;
-use crate::log::{LogEnd, LogError, LogReader, LogWriter, ROOM_AGAIN, Source};
+use crate::log::{LOOK_FOR_ROOM, LogEnd, LogError, LogReader, LogWriter, Source};
 
 /// How long a writer that was let go of may take for its last frame.
 const HANDOVER: Duration = Duration::from_secs(10);
@@ -31,14 +31,14 @@ pub(super) struct Journal {
     /// The step is to stop: a full disk does not keep it.
     cancel: CancellationToken,
     /// Set once a full disk has made us leave the log without its end.
-    left: OnceLock<()>,
+    is_left: AtomicBool,
 }
 
 impl Journal {
     pub(super) async fn open(run: &StageRun, step: &Step, cancel: &CancellationToken) -> Result<Self, LogError> {
         let (logs, id) = (&run.app.logs, run.step_id(step));
         let give_up = Instant::now() + HANDOVER;
-        let left = OnceLock::new();
+        let mut is_left = false;
         let writer = loop {
             match logs.writer(id, run.mask.clone(), run.app.config.limits.log_bytes).await {
                 Ok(writer) => break Some(writer),
@@ -46,21 +46,21 @@ impl Journal {
                 // An earlier attempt at the stage was dropped, and its writer still writes what it took.
                 Err(LogError::Busy(_)) if Instant::now() < give_up => sleep(RETRY).await,
                 Err(full) if full.is_full() && cancel.is_cancelled() => {
-                    let _ = left.set(());
+                    is_left = true;
                     break None;
                 }
-                Err(full) if full.is_full() => sleep(ROOM_AGAIN).await,
+                Err(full) if full.is_full() => sleep(LOOK_FOR_ROOM).await,
                 Err(error) => return Err(error),
             }
         };
-        Ok(Self { writer, reader: logs.reader(id), cancel: cancel.clone(), left })
+        Ok(Self { writer, reader: logs.reader(id), cancel: cancel.clone(), is_left: AtomicBool::new(is_left) })
     }
 
     /// How much of a container's output an earlier process has put on disk: of a log that is finished, all there ever was.
     pub(super) fn stored(&self, round: u16, container: u16) -> Stored {
         match &self.writer {
             Some(writer) => writer.stored(round, container),
-            None if self.left.get().is_some() => Stored::default(),
+            None if self.is_left() => Stored::default(),
             None => Stored::ALL,
         }
     }
@@ -92,7 +92,7 @@ impl Journal {
             Some(writer) => self.unless_left(writer.finish(now(), lacks.clone())).await?.unwrap_or_default(),
             None => LogEnd::default(),
         };
-        if self.left.get().is_some() {
+        if self.is_left() {
             return Ok(Some("the disk was full when the step was stopped, and what it said last was not kept".to_owned()));
         }
         Ok(lacks.or_else(|| (end.dropped > 0).then(|| format!("{} bytes beyond the limit of the log were dropped", end.dropped))))
@@ -100,17 +100,21 @@ impl Journal {
 
     /// Does something to the log, unless the step is to stop and the disk stays full.
     async fn unless_left<T>(&self, work: impl Future<Output = Result<T, LogError>>) -> Result<Option<T>, LogError> {
-        if self.left.get().is_some() {
+        if self.is_left() {
             return Ok(None);
         }
         tokio::select! {
             biased;
             done = work => done.map(Some),
             () = self.waited_in_vain() => {
-                let _ = self.left.set(());
+                self.is_left.store(true, Ordering::Relaxed);
                 Ok(None)
             }
         }
+    }
+
+    fn is_left(&self) -> bool {
+        self.is_left.load(Ordering::Relaxed)
     }
 
     async fn waited_in_vain(&self) {

@@ -83,7 +83,7 @@ impl Docker {
             }
         }
         let Some(mut state) = state else { return Ok(Exit::lost(subject.container)) };
-        if stopped.is_none() && !subject.is_over && may_be_out_of_memory(&state) {
+        if stopped.is_none() && may_be_out_of_memory(&state) {
             state = self.with_late_news(subject, state).await;
         }
         if stopped.is_none()

@@ -5,8 +5,8 @@
 //!
 //! # What `docker inspect` shows
 //!
-//! Plain variables, images, commands and labels. The script, and every secret of a step that has one, are files in a volume that this one container
-//! mounts read-only ([`parcel`]): neither is shown. The exception are secrets as variables of a container *without* a script
+//! Plain variables, images, commands and labels. A script is a file in a volume of its stage, or with the secrets of its step in one that this one
+//! container mounts; both are read-only, and neither is shown ([`parcel`]). The exception are secrets as variables of a container *without* a script
 //! (`entrypoint` and `args`): nothing of ours runs in it that could read a file, so they are in its environment, which `docker inspect` shows to
 //! whoever may use the engine. Either way a value lies on the engine's disk until the step is released.
 

@@ -35,8 +35,8 @@ impl Docker {
         self.init_works().await.map(|_| ())
     }
 
-    /// The container of ours through which the workspace and the scripts are filled; it is never started. Made here because an engine gives a new volume the mode of the
-    /// directory that it first covers, and ours is open to every user.
+    /// The container of ours through which the workspace and the scripts are filled; it is never started. Made here because an engine gives a new
+    /// volume the mode of the directory that it first covers, and ours is open to every user.
     pub(super) async fn make_filler(&self, stage: StageId) -> Result<(), EngineError> {
         let mounts = vec![volume(&self.names.stage(stage), WORKSPACE, false), self.scripts(stage, false)];
         let filler = self.own_container(self.names.stage_labels(stage), mounts);
