@@ -21,7 +21,7 @@ pub enum Answer {
     Decline,
 }
 
-/// To what exactly. A no ends the stage, whatever of it waits.
+/// To what exactly. A no may be to all that waits.
 #[derive(Debug, Clone, Copy)]
 enum Said {
     Yes(Digest),
@@ -47,7 +47,7 @@ pub async fn cancel(front: &Front, build: &Build, who: &'static str) -> Result<(
         let reason = Reason::new("cancelled", format!("cancelled by {who}"));
         return Ok(front.store.end_unprepared(build.id, Status::Killed, reason, front.notifiers.clone(), now).await?);
     }
-    let open: Vec<StageId> = stages.iter().filter(|stage| !stage.status.is_over()).map(id_of).collect();
+    let open: Vec<StageId> = stages.iter().filter(|stage| !stage.status.is_over()).map(Stage::id).collect();
     if open.is_empty() {
         return Err(Problem::conflict(format!("The build is {} already.", build.status)));
     }
@@ -70,10 +70,10 @@ pub async fn answer(front: &Front, build: &Build, answer: Answer, word: WordBody
     let subject = word.subject.as_deref().map(str::parse::<Digest>).transpose();
     let subject = subject.map_err(|error| Problem::bad_request(error.to_string()))?;
     let stages = front.store.read()?.stages(build.id)?;
-    let blocked: Vec<StageId> = stages.iter().filter(|stage| stage.status == Status::Blocked).map(id_of).collect();
+    let blocked: Vec<StageId> = stages.iter().filter(|stage| stage.word() == Status::Blocked).map(Stage::id).collect();
     let id = match (word.stage, blocked.as_slice()) {
         (Some(number), _) => {
-            stages.iter().map(id_of).find(|id| id.stage.0 == number).ok_or_else(|| Problem::not_found("stage"))?
+            stages.iter().map(Stage::id).find(|id| id.stage.0 == number).ok_or_else(|| Problem::not_found("stage"))?
         }
         (None, [only]) => *only,
         (None, []) => return Err(Problem::conflict(format!("Nothing waits for a word; the build is {}.", build.status))),
@@ -90,7 +90,7 @@ pub async fn answer(front: &Front, build: &Build, answer: Answer, word: WordBody
         let by = Approver { id: who.to_owned(), at: now };
         let changed = match said {
             Said::Yes(subject) => intervention::approve(stage, subject, by, why.as_deref(), &caused_by),
-            Said::No(subject) => intervention::decline(stage, subject, who, why.as_deref(), now),
+            Said::No(subject) => intervention::decline(stage, subject, by, why.as_deref(), &caused_by),
         };
         changed.map_err(|refused| StoreError::Conflict(sentence(&refused.to_string())))
     };
@@ -108,10 +108,6 @@ fn approves_nothing() -> Problem {
 /// [`Problem`]: not found, or conflict where it is on its way or has arrived.
 pub async fn replay_notice(front: &Front, id: NoticeId) -> Result<Notice, Problem> {
     Ok(front.store.replay_notice(id, front.now()).await?)
-}
-
-fn id_of(stage: &Stage) -> StageId {
-    StageId { build: stage.build, stage: stage.number }
 }
 
 /// Text of core begins small and ends open, to stand inside a sentence.

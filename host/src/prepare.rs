@@ -131,13 +131,7 @@ impl Making {
                 self.stage.status = Status::Declined;
                 self.stage.reason.get_or_insert_with(|| denied(what, by));
             }
-            Ruling::NeedsApproval { requirements } => self.stage.approvals.push(PendingApproval {
-                decision: decision.id,
-                subject: decision.subject,
-                what: what.to_owned(),
-                requirements: requirements.clone(),
-                approved_by: Vec::new(),
-            }),
+            Ruling::NeedsApproval { .. } => self.stage.approvals.extend(PendingApproval::of(&decision, what)),
         }
         self.decisions.push(decision);
     }
@@ -262,6 +256,11 @@ pub fn step_input(app: &App, build: &Build, stage: &Stage, step: &str, change: &
         secret_names: secrets.into_iter().collect(),
         source: CommitFiles::of(app, build.event.repository.id, head.clone()),
     }
+}
+
+/// What people are asked about a further round, in words.
+pub fn next_plan(step: &str) -> String {
+    format!("the next plan of step \"{step}\"")
 }
 
 /// One more round of a step type, before policies.

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use beespace_core::build::Stage;
+use beespace_core::build::{Build, PendingApproval, Round, Stage};
 use beespace_core::digest::Digest;
 use beespace_core::floor;
-use beespace_core::ids::StageId;
+use beespace_core::ids::{DecisionId, StageId};
 use beespace_core::pipeline;
 use beespace_core::policy::Decision;
 use beespace_core::status::Status;
@@ -20,31 +20,65 @@ use crate::store::build::Builds as _;
 use crate::store::decision::Decisions as _;
 use crate::worker::Trouble;
 
-/// Asks again where that is due.
+/// Asks again where that is due: about the whole stage before it has begun, and since about the plans that its steps wait with.
 ///
 /// # Errors
 /// The store's.
 pub async fn where_due(app: &App, id: StageId) -> Result<(), Trouble> {
     let stage = app.store.read()?.stage(id)?.ok_or(StoreError::NotFound("stage"))?;
-    if stage.status != Status::Pending || !is_stale(app, &stage)? {
+    if stage.status.is_over() || stage.status == Status::Blocked || !stage.asked().any(|pending| is_stale(app, pending)) {
         return Ok(());
     }
+    tracing::info!(stage = %id, "policies have changed since it was approved: they are asked again");
     let build = app.build(id.build)?;
+    let change = Change::of(app, &build).await;
+    if stage.started_at.is_none() { whole(app, &build, &change, stage).await } else { plans(app, &build, &change, stage).await }
+}
+
+async fn whole(app: &App, build: &Build, change: &Change, stage: Stage) -> Result<(), Trouble> {
     let Some(file) = &build.file else { return Ok(()) };
     // It was read without a problem when the stage was made.
     let Ok(located) = pipeline::read(&file.path, file.text.as_bytes()) else { return Ok(()) };
-    tracing::info!(stage = %id, "policies have changed since it was approved: they are asked again");
-    let change = Change::of(app, &build).await;
-    let (again, decisions) = prepare::stage(app, &build, located.pipeline, &change).await;
-    let notifiers = app.plugins.notifier_names();
+    let (again, decisions) = prepare::stage(app, build, located.pipeline, change).await;
+    let id = stage.id();
     let again = Stage { created_at: stage.created_at, remarks: stage.remarks, ..again };
+    store(app, id, decisions, move |stage| {
+        // A person may have stopped it while the policies were asked.
+        if stage.status == Status::Pending && stage.cancel_requested.is_none() {
+            *stage = again.clone();
+        }
+    })
+    .await
+}
+
+async fn plans(app: &App, build: &Build, change: &Change, stage: Stage) -> Result<(), Trouble> {
+    let stale: BTreeSet<DecisionId> = stage.asked().filter(|one| is_stale(app, one)).map(|one| one.decision).collect();
+    for (step, round) in stage.blocked().filter(|(_, round)| stale.contains(&round.decision)) {
+        let (decision, plan) = prepare::admit_round(app, build, &stage, round.plan.clone(), change).await;
+        let question = PendingApproval::of(&decision, prepare::next_plan(&step.name));
+        let (number, old) = (step.number, round.decision);
+        let again = Round { plan, decision: decision.id, ..round.clone() };
+        store(app, stage.id(), vec![decision], move |stage| {
+            stage.approvals.retain(|pending| pending.decision != old);
+            stage.approvals.extend(question.clone());
+            stage.steps.iter_mut().filter(|step| step.number == number).for_each(|step| step.round = Some(again.clone()));
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+async fn store(
+    app: &App,
+    id: StageId,
+    decisions: Vec<Decision>,
+    change: impl Fn(&mut Stage) + Send + 'static,
+) -> Result<(), Trouble> {
+    let notifiers = app.plugins.notifier_names();
     let stored = app.store.write(move |write| {
         decisions.iter().try_for_each(|decision| write.put_decision(decision))?;
         write.change_stage(id, &notifiers, now(), |stage| {
-            // A person may have stopped it while the policies were asked.
-            if stage.status == Status::Pending && stage.cancel_requested.is_none() {
-                *stage = again.clone();
-            }
+            change(stage);
             Ok(())
         })
     });
@@ -52,16 +86,11 @@ pub async fn where_due(app: &App, id: StageId) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Whether a person approved something under other policies than those of today.
-fn is_stale(app: &App, stage: &Stage) -> Result<bool, StoreError> {
-    let read = app.store.read()?;
-    for approval in &stage.approvals {
-        let decision = read.decision(approval.decision)?.ok_or(StoreError::NotFound("decision"))?;
-        if asked(&decision) != would_ask(app, &decision) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// Whether people were asked under other policies than those of today.
+fn is_stale(app: &App, pending: &PendingApproval) -> bool {
+    let decision = app.store.read().and_then(|read| read.decision(pending.decision));
+    // A decision that is gone cannot be relied on.
+    decision.ok().flatten().is_none_or(|decision| asked(&decision) != would_ask(app, &decision))
 }
 
 /// A policy as it takes part: name, component, settings, and what its word is worth.

@@ -49,6 +49,7 @@ every_engine_keeps!(
     a_receiver_that_never_reads_does_not_hold_up_a_cancel,
     an_unknown_container_is_our_own_mistake,
     preparing_twice_is_fine,
+    a_closed_stage_is_known_and_runs_nothing_until_it_is_open_again,
     the_inventory_lists_what_exists,
     an_engine_tells_who_it_is,
 );
@@ -249,6 +250,23 @@ async fn preparing_twice_is_fine(bench: Bench) {
     bench.engine.prepare(&launch).await.unwrap();
     let (again, _) = bench.run(launch).await;
     assert_eq!(again, exit, "it has run, and preparing makes no second one");
+    bench.destroy().await;
+}
+
+async fn a_closed_stage_is_known_and_runs_nothing_until_it_is_open_again(bench: Bench) {
+    let (first, _) = bench.run(bench.launch(1, bench.obedient(&[]))).await;
+    assert!(first.is_success(), "{first:?}");
+    for _ in 0..2 {
+        bench.engine.close(bench.stage).await.unwrap();
+    }
+    assert!(bench.engine.inventory().await.unwrap().contains(&bench.stage));
+    let (sender, _receiver) = mpsc::channel(8);
+    let run = bench.engine.run(bench.launch(2, bench.obedient(&[])), sender, CancellationToken::new()).await;
+    assert!(matches!(run, Err(EngineError::NotOpen(stage)) if stage == bench.stage), "{run:?}");
+    bench.engine.open(bench.stage).await.unwrap();
+    let (second, output) = bench.run(bench.launch(2, bench.obedient(&[("OUTPUT", "on")]))).await;
+    assert!(second.is_success() && output.stdout == "on\n", "{second:?}");
+    bench.engine.close(bench.stage).await.unwrap();
     bench.destroy().await;
 }
 

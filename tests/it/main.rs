@@ -24,6 +24,7 @@ mod flow_docker;
 mod flow_hostile;
 mod flow_modes;
 mod flow_rounds;
+mod flow_rounds_wait;
 mod flow_waits;
 mod forge;
 mod fuzz;

@@ -1,5 +1,7 @@
 //! A build and its parts as they stand: one execution for one event.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostic;
@@ -9,6 +11,7 @@ use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageId, StageNumber, Ste
 use crate::outcome::{Exit, Reason};
 use crate::pipeline::{Pipeline, Spans};
 use crate::plan::StepPlan;
+use crate::policy::{Decision, Ruling};
 use crate::status::Status;
 use crate::time::Timestamp;
 
@@ -103,9 +106,15 @@ pub struct Stage {
     /// What `pipeline.admit` decided.
     pub decision: Option<DecisionId>,
     pub steps: Vec<Step>,
-    /// What a person still has to say, where `status` is blocked.
+    /// What people were asked for, [asked](Self::asked) now or before.
     #[serde(default)]
     pub approvals: Vec<PendingApproval>,
+    /// Since when nothing of it runs because a person is waited for. Its network is given back meanwhile, its workspace stays.
+    #[serde(default)]
+    pub resting_since: Option<Timestamp>,
+    /// How long it rested before, in milliseconds.
+    #[serde(default)]
+    pub rested_ms: u64,
     /// A person asked for its end.
     #[serde(default)]
     pub cancel_requested: Option<CancelRequest>,
@@ -128,11 +137,45 @@ impl Stage {
             decision,
             steps,
             approvals: Vec::new(),
+            resting_since: None,
+            rested_ms: 0,
             cancel_requested: None,
             created_at: at,
             started_at: None,
             finished_at: None,
         }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> StageId {
+        StageId { build: self.build, stage: self.number }
+    }
+
+    /// The status that people see: one that runs is blocked while a step of it waits for a person.
+    #[must_use]
+    pub fn word(&self) -> Status {
+        let waits = self.status == Status::Running && self.steps.iter().any(|step| step.status == Status::Blocked);
+        if waits { Status::Blocked } else { self.status }
+    }
+
+    /// What it waits for, or would have to wait for again if a word lapsed: before it starts, everything that policies want approved; since,
+    /// the next plan of each step that is blocked.
+    pub fn asked(&self) -> impl Iterator<Item = &PendingApproval> {
+        let open = self.approvals.iter().filter(|pending| pending.declined.is_none());
+        open.filter(|pending| self.started_at.is_none() || self.blocked().any(|(_, round)| round.decision == pending.decision))
+    }
+
+    /// Steps whose next plan waits for a person, with that plan.
+    pub fn blocked(&self) -> impl Iterator<Item = (&Step, &Round)> {
+        let blocked = self.steps.iter().filter(|step| step.status == Status::Blocked);
+        blocked.filter_map(|step| Some((step, step.round.as_ref()?)))
+    }
+
+    /// For how long it has run by `now`. What it waited for people meanwhile is not counted.
+    #[must_use]
+    pub fn ran_for(&self, now: Timestamp) -> Duration {
+        let since_start = self.started_at.map_or(Duration::ZERO, |started| self.resting_since.unwrap_or(now).since(started));
+        since_start.saturating_sub(Duration::from_millis(self.rested_ms))
     }
 }
 
@@ -154,6 +197,25 @@ pub struct PendingApproval {
     pub requirements: Vec<crate::policy::ApprovalRequirement>,
     /// Who has already said yes.
     pub approved_by: Vec<Approver>,
+    /// Someone said no to the next plan of a step that had begun: who, and why.
+    #[serde(default)]
+    pub declined: Option<Reason>,
+}
+
+impl PendingApproval {
+    /// What `decision` about `what` asks of people; none where it asks nothing.
+    #[must_use]
+    pub fn of(decision: &Decision, what: impl Into<String>) -> Option<Self> {
+        let Ruling::NeedsApproval { requirements } = &decision.ruling else { return None };
+        Some(Self {
+            decision: decision.id,
+            subject: decision.subject,
+            what: what.into(),
+            requirements: requirements.clone(),
+            approved_by: Vec::new(),
+            declined: None,
+        })
+    }
 }
 
 /// A person who said yes.

@@ -1,7 +1,8 @@
 //! What people do to a stage: approve, decline, cancel. Each says what changes, or why it cannot be done now.
 
-use crate::build::{Approver, CancelRequest, PendingApproval, Stage};
+use crate::build::{Approver, CancelRequest, PendingApproval, Round, Stage, Step};
 use crate::digest::Digest;
+use crate::ids::{DecisionId, StepNumber};
 use crate::outcome::Reason;
 use crate::policy::approval;
 use crate::status::Status;
@@ -20,46 +21,59 @@ pub enum Refused {
     Over(Status),
 }
 
-/// Adds a person's yes to exactly `subject`. With the last word that was missing the stage may run; before, its reason says whose
-/// is. `why` is said to those who wait. `caused_by` is the stable id of who caused the build.
+/// Adds a person's yes to exactly `subject`. With the last word that was missing the stage may run, or its step go on; before, its reason
+/// says whose is. `why` is said to those who wait. `caused_by` is the stable id of who caused the build.
 ///
 /// # Errors
 /// [`Refused`], and nothing changes.
 pub fn approve(stage: &mut Stage, subject: Digest, by: Approver, why: Option<&str>, caused_by: &str) -> Result<(), Refused> {
     let (who, now) = (by.id.clone(), by.at);
     approval::approve(waiting(stage, Some(subject))?, subject, by, caused_by)?;
-    if stage.approvals.iter().any(|pending| !approval::missing(pending, caused_by, now).is_empty()) {
-        stage.reason = Some(waits_for(stage, caused_by, now));
-        return Ok(());
-    }
-    stage.status = Status::Pending;
     let why = why.map_or_else(String::new, |why| format!(": {why}"));
-    stage.reason = Some(Reason::new("approved", format!("approved by {who}{why}; waits for its turn")));
-    for step in stage.steps.iter_mut().filter(|step| step.status == Status::Blocked) {
-        step.status = Status::Pending;
-        step.reason = None;
-    }
+    let said = Reason::new("approved", format!("approved by {who}{why}; waits for its turn"));
+    settle(stage, &said, caused_by, now);
     Ok(())
 }
 
-/// Blocks a stage again that was approved and has not started, where a yes is older by `now` than the policy that asked lets it be.
+/// Blocks a stage again whose turn would have come, where a yes is older by `now` than the policy that asked lets it be.
 pub fn block_where_lapsed(stage: &mut Stage, caused_by: &str, now: Timestamp) {
-    let holds = |pending: &PendingApproval| approval::missing(pending, caused_by, now).is_empty();
-    if stage.status != Status::Pending || stage.approvals.iter().all(holds) {
-        return;
+    if stage.status == Status::Pending && !may_go_on(stage, caused_by, now) {
+        stage.status = Status::Blocked;
+        explain(stage, caused_by, now);
     }
-    stage.status = Status::Blocked;
-    stage.reason = Some(waits_for(stage, caused_by, now));
+}
+
+/// Lets the steps run on whose next plan has its answer: those that have a no end with it.
+pub fn resume(stage: &mut Stage, caused_by: &str, now: Timestamp) {
+    for number in answered(stage, caused_by, now) {
+        for step in stage.steps.iter_mut().filter(|step| step.number == number) {
+            step.status = Status::Running;
+            step.reason = None;
+        }
+    }
+}
+
+/// Whether a step of it can be [resumed](resume).
+#[must_use]
+pub fn can_resume(stage: &Stage, caused_by: &str, now: Timestamp) -> bool {
+    !answered(stage, caused_by, now).is_empty()
 }
 
 /// Why a stage is blocked: what waits for people's words, and whose are missing.
 #[must_use]
 pub fn waits_for(stage: &Stage, caused_by: &str, now: Timestamp) -> Reason {
+    let asked: Vec<&PendingApproval> = stage.asked().collect();
+    wait(&asked, caused_by, now)
+}
+
+/// Why something waits for people's words: what of `asked` has not all of them, and whose are missing.
+#[must_use]
+pub fn wait(asked: &[&PendingApproval], caused_by: &str, now: Timestamp) -> Reason {
     let missing = |pending: &PendingApproval| approval::missing(pending, caused_by, now);
-    let open: Vec<&PendingApproval> = stage.approvals.iter().filter(|pending| !missing(pending).is_empty()).collect();
+    let open: Vec<&&PendingApproval> = asked.iter().filter(|pending| !missing(pending).is_empty()).collect();
     let whats: Vec<&str> = open.iter().map(|pending| pending.what.as_str()).collect();
     let mut message = format!("waits for approval of {}", whats.join(", "));
-    let mut given: Vec<&str> = stage.approvals.iter().flat_map(|pending| &pending.approved_by).map(|by| by.id.as_str()).collect();
+    let mut given: Vec<&str> = asked.iter().flat_map(|pending| &pending.approved_by).map(|by| by.id.as_str()).collect();
     given.sort_unstable();
     given.dedup();
     if !given.is_empty() {
@@ -69,18 +83,36 @@ pub fn waits_for(stage: &Stage, caused_by: &str, now: Timestamp) -> Reason {
     parts.fold(Reason::new("approval", message), Reason::part)
 }
 
-/// Says no: the stage ends declined, and nothing of it that has not run will.
+/// Says no. A stage that has not begun ends declined, and nothing of it runs. In one that has, the steps end declined whose next plan
+/// waits, or the one that `subject` says, and the others go by what the file says of failures.
 ///
 /// # Errors
 /// [`Refused`], and nothing changes.
-pub fn decline(stage: &mut Stage, subject: Option<Digest>, by: &str, why: Option<&str>, now: Timestamp) -> Result<(), Refused> {
+pub fn decline(
+    stage: &mut Stage,
+    subject: Option<Digest>,
+    by: Approver,
+    why: Option<&str>,
+    caused_by: &str,
+) -> Result<(), Refused> {
     // Everybody's no counts, that of whoever caused the build too.
-    waiting(stage, subject)?;
+    let meant = waiting(stage, subject)?.subject;
     let message = match why {
-        Some(why) => format!("declined by {by}: {why}"),
-        None => format!("declined by {by}"),
+        Some(why) => format!("declined by {}: {why}", by.id),
+        None => format!("declined by {}", by.id),
     };
-    end(stage, Status::Declined, &Reason::new("declined-by-person", message), now);
+    let said = Reason::new("declined-by-person", message);
+    if stage.started_at.is_none() {
+        end(stage, Status::Declined, &said, by.at);
+        return Ok(());
+    }
+    let asked: Vec<DecisionId> = stage.asked().map(|pending| pending.decision).collect();
+    let is_meant =
+        |pending: &&mut PendingApproval| asked.contains(&pending.decision) && (subject.is_none() || pending.subject == meant);
+    for pending in stage.approvals.iter_mut().filter(is_meant) {
+        pending.declined = Some(said.clone());
+    }
+    settle(stage, &said, caused_by, by.at);
     Ok(())
 }
 
@@ -106,11 +138,55 @@ pub fn cancel(stage: &mut Stage, by: &str, now: Timestamp) -> Result<(), Refused
 
 fn waiting(stage: &mut Stage, subject: Option<Digest>) -> Result<&mut PendingApproval, Refused> {
     let status = stage.status;
-    if status != Status::Blocked {
+    if stage.word() != Status::Blocked {
         return Err(Refused::NotBlocked(status));
     }
-    let is_meant = |pending: &&mut PendingApproval| subject.is_none_or(|subject| pending.subject == subject);
+    let asked: Vec<DecisionId> = stage.asked().map(|pending| pending.decision).collect();
+    let is_meant = |pending: &&mut PendingApproval| {
+        asked.contains(&pending.decision) && subject.is_none_or(|subject| pending.subject == subject)
+    };
     stage.approvals.iter_mut().find(is_meant).ok_or(subject.map_or(Refused::NotBlocked(status), Refused::OtherSubject))
+}
+
+/// After a word: the stage takes its turn where that is enough, and whatever still waits says for whom.
+fn settle(stage: &mut Stage, said: &Reason, caused_by: &str, now: Timestamp) {
+    if stage.status == Status::Blocked && may_go_on(stage, caused_by, now) {
+        stage.status = Status::Pending;
+        stage.reason = Some(said.clone());
+    }
+    explain(stage, caused_by, now);
+}
+
+/// Whether something of the stage could run: all of one that has not begun, a step of one that has.
+fn may_go_on(stage: &Stage, caused_by: &str, now: Timestamp) -> bool {
+    if stage.started_at.is_none() {
+        return stage.asked().all(|pending| approval::missing(pending, caused_by, now).is_empty());
+    }
+    stage.blocked().next().is_none() || can_resume(stage, caused_by, now)
+}
+
+/// Steps that wait no more: their next plan has every word that was asked for, or a no, or policies ask nothing of it by now.
+fn answered(stage: &Stage, caused_by: &str, now: Timestamp) -> Vec<StepNumber> {
+    let waits = |round: &Round| {
+        let pending = stage.asked().find(|pending| pending.decision == round.decision);
+        pending.is_some_and(|pending| !approval::missing(pending, caused_by, now).is_empty())
+    };
+    stage.blocked().filter(|(_, round)| !waits(round)).map(|(step, _)| step.number).collect()
+}
+
+fn explain(stage: &mut Stage, caused_by: &str, now: Timestamp) {
+    if stage.status == Status::Blocked {
+        stage.reason = Some(waits_for(stage, caused_by, now));
+    }
+    let answered = answered(stage, caused_by, now);
+    let reason = |step: &Step, round: &Round| match stage.asked().find(|pending| pending.decision == round.decision) {
+        Some(pending) if !answered.contains(&step.number) => wait(&[pending], caused_by, now),
+        _ => Reason::new("answered", "its next plan has its answer; waits for its turn"),
+    };
+    let reasons: Vec<_> = stage.blocked().map(|(step, round)| (step.number, reason(step, round))).collect();
+    for (number, reason) in reasons {
+        stage.steps.iter_mut().filter(|step| step.number == number).for_each(|step| step.reason = Some(reason.clone()));
+    }
 }
 
 fn end(stage: &mut Stage, status: Status, reason: &Reason, now: Timestamp) {
@@ -127,9 +203,9 @@ fn end(stage: &mut Stage, status: Status, reason: &Reason, now: Timestamp) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::Step;
-    use crate::ids::{BuildId, DecisionId, StageNumber, StepNumber};
+    use crate::ids::{BuildId, StageId, StageNumber};
     use crate::pipeline::Pipeline;
+    use crate::plan::StepPlan;
     use crate::policy::ApprovalRequirement;
 
     const NOW: Timestamp = Timestamp(1_000);
@@ -146,35 +222,47 @@ mod tests {
     }
 
     fn stage(status: Status, min_approvers: u32) -> Stage {
-        let step = |number: u16, status: Status| Step { status, ..Step::pending(StepNumber(number), format!("s{number}")) };
-        Stage {
-            build: BuildId(uuid::Uuid::nil()),
-            number: StageNumber(1),
-            pipeline: Pipeline {
-                name: "default".to_owned(),
-                when: None,
-                env: std::collections::BTreeMap::default(),
-                timeout: None,
-                clone: crate::pipeline::CloneOptions::default(),
-                steps: Vec::new(),
-            },
-            status,
-            reason: None,
-            remarks: Vec::new(),
-            decision: None,
-            steps: vec![step(1, status), step(2, Status::Pending)],
-            approvals: vec![PendingApproval {
-                decision: DecisionId(uuid::Uuid::nil()),
-                subject: Digest::of("plan"),
-                what: "step \"deploy\"".to_owned(),
-                requirements: vec![asked(min_approvers)],
-                approved_by: Vec::new(),
-            }],
-            cancel_requested: None,
-            created_at: NOW,
-            started_at: None,
-            finished_at: None,
+        let pipeline = Pipeline {
+            name: "default".to_owned(),
+            when: None,
+            env: std::collections::BTreeMap::default(),
+            timeout: None,
+            clone: crate::pipeline::CloneOptions::default(),
+            steps: Vec::new(),
+        };
+        let steps = [1, 2].map(|number| Step::pending(StepNumber(number), format!("s{number}")));
+        let id = StageId { build: BuildId(uuid::Uuid::nil()), stage: StageNumber(1) };
+        let mut stage = Stage::pending(id, pipeline, None, steps.to_vec(), NOW);
+        stage.status = status;
+        stage.approvals.push(question(0, "step \"deploy\"", plan(), min_approvers));
+        stage
+    }
+
+    fn question(number: u128, what: &str, subject: Digest, min_approvers: u32) -> PendingApproval {
+        PendingApproval {
+            decision: DecisionId(uuid::Uuid::from_u128(number)),
+            subject,
+            what: what.to_owned(),
+            requirements: vec![asked(min_approvers)],
+            approved_by: Vec::new(),
+            declined: None,
         }
+    }
+
+    /// One whose two steps have begun, each with a next plan that waits; the question about the first one's lies long ago.
+    fn begun(status: Status) -> Stage {
+        let mut stage = stage(status, 1);
+        stage.started_at = Some(NOW);
+        stage.approvals[0].requirements[0].ttl_seconds = Some(0);
+        for (place, step) in stage.steps.iter_mut().enumerate() {
+            let number = place as u128 + 1;
+            step.status = Status::Blocked;
+            step.started_at = Some(NOW);
+            step.round =
+                Some(Round { number: 1, ..Round::first(StepPlan::default(), DecisionId(uuid::Uuid::from_u128(number))) });
+            stage.approvals.push(question(number, &format!("plan {number}"), Digest::of(format!("plan {number}")), 1));
+        }
+        stage
     }
 
     fn person(id: &str) -> Approver {
@@ -230,10 +318,10 @@ mod tests {
     #[test]
     fn declined_runs_nothing() {
         let mut waiting = stage(Status::Blocked, 1);
-        decline(&mut waiting, None, "admin", Some("not on a Friday"), NOW).unwrap();
+        decline(&mut waiting, None, person("admin"), Some("not on a Friday"), "gogs:1").unwrap();
         assert_eq!(waiting.status, Status::Declined);
         assert!(waiting.steps.iter().all(|step| step.status.is_over()));
-        assert_eq!(decline(&mut waiting, None, "admin", None, NOW), Err(Refused::NotBlocked(Status::Declined)));
+        assert_eq!(decline(&mut waiting, None, person("admin"), None, "gogs:1"), Err(Refused::NotBlocked(Status::Declined)));
     }
 
     #[test]
@@ -246,5 +334,57 @@ mod tests {
         assert_eq!(running.status, Status::Running);
         assert_eq!(running.cancel_requested.as_ref().map(|request| request.by.as_str()), Some("admin"));
         assert_eq!(cancel(&mut stage(Status::Success, 1), "admin", NOW), Err(Refused::Over(Status::Success)));
+    }
+
+    #[test]
+    fn a_step_goes_on_with_the_answer_to_its_own_plan() {
+        let mut waiting = begun(Status::Blocked);
+        approve(&mut waiting, Digest::of("plan 2"), person("admin"), Some("seen"), "gogs:1").unwrap();
+        assert_eq!(waiting.status, Status::Pending, "a step of it can go on");
+        block_where_lapsed(&mut waiting, "gogs:1", NOW);
+        assert_eq!(waiting.status, Status::Pending, "what has run already is not asked about again");
+        resume(&mut waiting, "gogs:1", NOW);
+        assert_eq!([waiting.steps[0].status, waiting.steps[1].status], [Status::Blocked, Status::Running]);
+        assert_eq!(waiting.steps[1].reason, None, "one that runs with a reason is one that is to stop");
+        let again = approve(&mut waiting, Digest::of("plan 2"), person("admin"), None, "gogs:1");
+        assert_eq!(again, Err(Refused::NotBlocked(Status::Pending)));
+    }
+
+    #[test]
+    fn a_step_of_a_stage_that_runs_can_be_answered_too() {
+        let mut running = begun(Status::Running);
+        assert_eq!(running.word(), Status::Blocked);
+        approve(&mut running, Digest::of("plan 1"), person("admin"), None, "gogs:1").unwrap();
+        assert_eq!(running.status, Status::Running);
+        assert!(running.steps[1].reason.as_ref().unwrap().message.starts_with("waits for approval of plan 2"));
+        assert!(can_resume(&running, "gogs:1", NOW));
+        resume(&mut running, "gogs:1", NOW);
+        assert!(!can_resume(&running, "gogs:1", NOW));
+        assert_eq!(approve(&mut running, plan(), person("admin"), None, "gogs:1"), Err(Refused::OtherSubject(plan())));
+    }
+
+    #[test]
+    fn a_no_to_the_next_plan_of_a_step_ends_that_step_and_not_the_stage() {
+        let mut waiting = begun(Status::Blocked);
+        decline(&mut waiting, Some(Digest::of("plan 1")), person("admin"), Some("no"), "gogs:1").unwrap();
+        assert_eq!(waiting.status, Status::Pending);
+        assert_eq!(waiting.approvals[1].declined.as_ref().unwrap().message, "declined by admin: no");
+        resume(&mut waiting, "gogs:1", NOW);
+        assert_eq!([waiting.steps[0].status, waiting.steps[1].status], [Status::Running, Status::Blocked]);
+
+        let mut both = begun(Status::Blocked);
+        decline(&mut both, None, person("admin"), None, "gogs:1").unwrap();
+        resume(&mut both, "gogs:1", NOW);
+        assert!(both.steps.iter().all(|step| step.status == Status::Running), "each ends by itself, and says why");
+    }
+
+    #[test]
+    fn what_a_stage_waits_for_people_is_not_time_that_it_ran() {
+        let mut waiting = begun(Status::Blocked);
+        waiting.rested_ms = 100;
+        waiting.resting_since = Some(Timestamp(NOW.0 + 500));
+        assert_eq!(waiting.ran_for(Timestamp(NOW.0 + 9_000)), std::time::Duration::from_millis(400));
+        waiting.resting_since = None;
+        assert_eq!(waiting.ran_for(Timestamp(NOW.0 + 9_000)), std::time::Duration::from_millis(8_900));
     }
 }

@@ -4,6 +4,7 @@
 use beespace_core::build::{Build, PendingApproval, Stage, Step};
 use beespace_core::outcome::{self, Exit};
 use beespace_core::policy::approval;
+use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -106,7 +107,7 @@ pub struct StageBody {
     pub remarks: Vec<Reason>,
     /// In the order of the file, the clone first.
     pub steps: Vec<StepBody>,
-    /// Words of people that are missing.
+    /// What people are asked for, and were asked for before.
     pub approvals: Vec<ApprovalBody>,
     /// When its first step began. RFC 3339, in UTC.
     pub started_at: Option<String>,
@@ -150,6 +151,9 @@ pub struct ApprovalBody {
     pub reasons: Vec<String>,
     /// Whose word is there already.
     pub approved_by: Vec<String>,
+    /// Who said no to it and why, where the stage had begun: only its step ended then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declined: Option<String>,
     /// Whose words are missing; none where it is approved and something else of the stage waits.
     pub missing: Vec<String>,
 }
@@ -216,7 +220,7 @@ impl StageBody {
         Self {
             number: stage.number.0,
             name: stage.pipeline.name.clone(),
-            status: stage.status.to_string(),
+            status: stage.word().to_string(),
             reason: stage.reason.as_ref().map(Reason::from),
             remarks: stage.remarks.iter().map(Reason::from).collect(),
             steps: stage.steps.iter().map(StepBody::new).collect(),
@@ -231,13 +235,16 @@ impl ApprovalBody {
     /// `caused_by` is the stable id of who caused the build: some approvals do not count from them.
     #[must_use]
     pub fn new(stage: &Stage, approval: &PendingApproval, caused_by: &str, now: Timestamp) -> Self {
+        let waits = stage.word() == Status::Blocked && stage.asked().any(|asked| asked.decision == approval.decision);
+        let missing = if waits { approval::missing(approval, caused_by, now) } else { Vec::new() };
         Self {
             subject: approval.subject.to_string(),
             what: approval.what.clone(),
             runs: plan::runs(stage, approval),
             reasons: approval.requirements.iter().map(|asked| format!("{}: {}", asked.policy, asked.reason)).collect(),
             approved_by: approval.approved_by.iter().map(|approver| approver.id.clone()).collect(),
-            missing: approval::missing(approval, caused_by, now).iter().map(ToString::to_string).collect(),
+            declined: approval.declined.as_ref().map(|reason| reason.message.clone()),
+            missing: missing.iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -32,7 +32,8 @@ pub struct Dummy {
 
 #[derive(Debug, Default)]
 struct State {
-    stages: BTreeMap<StageId, CancellationToken>,
+    /// Known stages, with what ends those that are open.
+    stages: BTreeMap<StageId, Option<CancellationToken>>,
     exits: BTreeMap<Key, Exit>,
     ran: Vec<StepId>,
 }
@@ -58,7 +59,7 @@ impl Dummy {
     }
 
     fn opened(&self, stage: StageId) -> Result<CancellationToken, EngineError> {
-        self.state().stages.get(&stage).cloned().ok_or(EngineError::NotOpen(stage))
+        self.state().stages.get(&stage).cloned().flatten().ok_or(EngineError::NotOpen(stage))
     }
 }
 
@@ -81,7 +82,7 @@ impl Engine for Dummy {
     }
 
     async fn open(&self, stage: StageId) -> Result<(), EngineError> {
-        self.state().stages.entry(stage).or_default();
+        self.state().stages.entry(stage).or_default().get_or_insert_default();
         Ok(())
     }
 
@@ -131,12 +132,18 @@ impl Engine for Dummy {
         Ok(())
     }
 
-    async fn destroy(&self, stage: StageId) -> Result<(), EngineError> {
+    async fn close(&self, stage: StageId) -> Result<(), EngineError> {
         let mut state = self.state();
         state.exits.retain(|(step, _), _| step.stage_id() != stage);
-        if let Some(token) = state.stages.remove(&stage) {
+        if let Some(token) = state.stages.get_mut(&stage).and_then(Option::take) {
             token.cancel();
         }
+        Ok(())
+    }
+
+    async fn destroy(&self, stage: StageId) -> Result<(), EngineError> {
+        self.close(stage).await?;
+        self.state().stages.remove(&stage);
         Ok(())
     }
 

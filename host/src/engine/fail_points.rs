@@ -11,7 +11,8 @@ use super::{Engine, EngineError, EngineInfo, Launch, OutputSender, TarStream};
 use crate::fail_point::{self, Side, pass};
 
 /// The calls that the server makes, by the names of their fail points.
-pub const CALLS: [&str; 10] = ["check", "open", "fill", "prepare", "run", "adopt", "release", "destroy", "stock", "inventory"];
+pub const CALLS: [&str; 11] =
+    ["check", "open", "fill", "prepare", "run", "adopt", "release", "close", "destroy", "stock", "inventory"];
 
 /// The engine itself in a build without fail points.
 pub fn around(engine: Arc<dyn Engine>) -> Arc<dyn Engine> {
@@ -67,6 +68,10 @@ impl Engine for FailPoints {
 
     async fn release(&self, step: StepId) -> Result<(), EngineError> {
         guarded("release", self.0.release(step)).await
+    }
+
+    async fn close(&self, stage: StageId) -> Result<(), EngineError> {
+        guarded("close", self.0.close(stage)).await
     }
 
     async fn destroy(&self, stage: StageId) -> Result<(), EngineError> {

@@ -38,12 +38,12 @@ pub use recent::Recent;
 /// Every engine keeps it; `tests/it/engine_contract.rs` holds each one to it.
 ///
 /// **Order.** For a stage: [`open`](Self::open), then at most one [`fill`](Self::fill), then any number of
-/// [`run`](Self::run), in the end [`destroy`](Self::destroy). [`prepare`](Self::prepare) may come before a `run`, or never: `run`
+/// [`run`](Self::run), in the end [`destroy`](Self::destroy). In between [`close`](Self::close) and `open` again. [`prepare`](Self::prepare) may come before a `run`, or never: `run`
 /// does what is left of it. `run`, `prepare` and `fill` on a stage that is not open are [`EngineError::NotOpen`].
 ///
 /// **At once.** Different stages never wait for each other, except that an engine bounds how many containers it starts at the same
 /// moment. Within a stage `run`, `adopt`, `prepare` and `release` of different steps, and `fill`, may go on at once; `prepare` and `run` of one
-/// container, and `open`, `fill` and `destroy` of one stage, are not called beside each other. `destroy` beside a `run` is allowed and ends it.
+/// container, and `open`, `fill`, `close` and `destroy` of one stage, are not called beside each other. `destroy` beside a `run` is allowed and ends it.
 ///
 /// **What runs.** Only an [`Approved`] plan reaches a method that could start or pull anything. A container of a plan is started
 /// at most once an attempt, however often `run` and `adopt` are called for it, in this process or the next one.
@@ -66,7 +66,7 @@ pub use recent::Recent;
 ///
 /// **After a failure** of `open` or `fill` parts of the stage may exist: `destroy` it. After a failure of `destroy` call it again.
 ///
-/// **Idempotent** are `open`, `prepare`, `release` and `destroy`: done twice, or after a crash in the middle, they lead to the same place,
+/// **Idempotent** are `open`, `prepare`, `release`, `close` and `destroy`: done twice, or after a crash in the middle, they lead to the same place,
 /// and what is not there any more is no error. Everything an engine makes carries this instance's id; it sees and touches nothing else.
 #[async_trait]
 pub trait Engine: Send + Sync + std::fmt::Debug {
@@ -79,7 +79,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// It does not answer, or is too old.
     async fn check(&self) -> Result<EngineInfo, EngineError>;
 
-    /// Makes the stage's network and its empty workspace.
+    /// Makes the stage's network and its empty workspace; of one that was closed, its network.
     ///
     /// # Errors
     /// The engine's trouble; then [`destroy`](Self::destroy) the stage.
@@ -126,6 +126,12 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The engine's trouble.
     async fn release(&self, step: StepId) -> Result<(), EngineError>;
+
+    /// Removes everything of the stage but its workspace, which waits for [`open`](Self::open) to come again.
+    ///
+    /// # Errors
+    /// The first trouble; everything else has been tried.
+    async fn close(&self, stage: StageId) -> Result<(), EngineError>;
 
     /// Removes everything of the stage, running or not.
     ///

@@ -1,6 +1,7 @@
 //! What comes after a round of a step type: its end, or another round, which policies judge as they did the first.
 
-use beespace_core::build::Round;
+use beespace_core::build::{PendingApproval, Round};
+use beespace_core::intervention;
 use beespace_core::outcome::{Conclusion, Directive, Exit, Reason};
 use beespace_core::plan::StepPlan;
 use beespace_core::policy::{NotApproved, Ruling};
@@ -77,6 +78,7 @@ impl StepRun {
         let (decision, plan) = prepare::admit_round(&self.run.app, &self.run.build, &self.stage, plan, &self.run.change).await;
         let round = Round { number, plan, decision: decision.id, cleans_up };
         let (id, stored, step_number) = (self.run.id, round.clone(), self.step.number);
+        let question = PendingApproval::of(&decision, prepare::next_plan(&self.step.name));
         let notifiers = self.run.app.plugins.notifier_names();
         let at = now();
         self.run
@@ -85,6 +87,7 @@ impl StepRun {
             .write(move |write| {
                 write.put_decision(&decision)?;
                 write.change_stage(id, &notifiers, at, |stage| {
+                    stage.approvals.extend(question.clone());
                     for step in stage.steps.iter_mut().filter(|step| step.number == step_number) {
                         step.round = Some(stored.clone());
                         step.exits.clear();
@@ -96,20 +99,29 @@ impl StepRun {
         Ok(round)
     }
 
-    /// How a step ends whose plan may not run. What the first round needed was settled before the stage began; this is about later ones.
-    pub(super) fn refused(&self, Refusal { decision, error }: &Refusal) -> End {
-        let what = format!("the next plan of step \"{}\"", self.step.name);
-        match (&decision.ruling, error) {
-            (Ruling::Denied { by }, NotApproved::Denied) => End::new(Status::Declined, Some(prepare::denied(&what, by))),
-            (Ruling::NeedsApproval { requirements }, NotApproved::ApprovalMissing) => {
-                let message =
-                    format!("policies want a person's approval of {what}, which is not possible yet while the step runs");
-                let help = "let its step type plan this in the first round: that one is waited for";
-                let asked = requirements.iter().map(|one| Reason::new("approval", format!("{}: {}", one.policy, one.reason)));
-                let reason = Reason::new("approval-not-possible-yet", message).help(help);
-                End::new(Status::Declined, Some(asked.fold(reason, Reason::part)))
+    /// What becomes of a step whose plan may not run: it ends, or waits for a person; one that is to stop stays stopped. What the first round
+    /// needed was settled before the stage began; this is about later ones.
+    pub(super) fn refused(&self, Refusal { decision, error, question }: &Refusal) -> End {
+        let is_stopped = self.cancel.is_cancelled();
+        let (status, reason) = match (&decision.ruling, error, question) {
+            (Ruling::Denied { by }, NotApproved::Denied, _) => {
+                (Status::Declined, prepare::denied(&prepare::next_plan(&self.step.name), by))
             }
-            _ => End::error(Reason::new("not-approved", format!("the plan may not run: {error}"))),
-        }
+            (_, NotApproved::ApprovalMissing, Some(PendingApproval { declined: Some(said), .. })) => {
+                (Status::Declined, said.clone())
+            }
+            (_, NotApproved::ApprovalMissing, Some(_)) if is_stopped => {
+                let message = format!(
+                    "{} needs approval, which a step that is to stop does not wait for",
+                    prepare::next_plan(&self.step.name)
+                );
+                (Status::Killed, Reason::new("approval", message))
+            }
+            (_, NotApproved::ApprovalMissing, Some(question)) => {
+                (Status::Blocked, intervention::wait(&[question], &self.run.caused_by(), now()))
+            }
+            _ => (Status::Error, Reason::new("not-approved", format!("the plan may not run: {error}"))),
+        };
+        End::new(if is_stopped { Status::Killed } else { status }, Some(reason))
     }
 }

@@ -42,7 +42,9 @@ impl Hands {
                 cancel.cancel();
             }
         }
-        if let Some(ended) = self.ended.take() {
+        let is_over = |number| stage.steps.iter().any(|step| step.number == number && step.status.is_over());
+        // One that waits for a person has nothing left there, and may run again at any moment.
+        if let Some(ended) = self.ended.take().filter(|number| is_over(*number)) {
             self.putting_away.spawn(step::put_away(Arc::clone(run), stage.clone(), ended));
         }
         let upcoming = graph::upcoming(&graph::nodes(stage), &run.change.facts);
@@ -71,6 +73,9 @@ impl Hands {
     pub(super) async fn next_end(&mut self) -> Option<anyhow::Result<Ended>> {
         let ended = self.running.join_next().await?.context("a step's task failed").flatten();
         self.ended = ended.as_ref().ok().map(|ended| ended.number);
+        if let Some(number) = self.ended {
+            self.cancels.remove(&number);
+        }
         Some(ended)
     }
 

@@ -6,6 +6,7 @@ mod ahead;
 mod container;
 mod hands;
 mod journal;
+mod moves;
 mod patience;
 mod round;
 mod secrets;
@@ -18,14 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beespace_core::build::{Build, Stage, Step};
-use beespace_core::graph::{self, Move};
+use beespace_core::graph;
 use beespace_core::ids::{StageId, StepId, StepNumber};
 use beespace_core::intervention;
+use beespace_core::mask;
 use beespace_core::outcome::Reason;
-use beespace_core::pipeline::when::Facts;
 use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
-use beespace_core::{mask, time::Timestamp};
 use tokio::sync::broadcast;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,7 @@ use crate::app::App;
 use crate::change::Change;
 use crate::clock::now;
 use crate::disk;
+use crate::engine::EngineError;
 use crate::readmit;
 use crate::store::Queue;
 use crate::store::StoreError;
@@ -42,8 +43,16 @@ use crate::store::build::key_of_stage;
 use crate::worker::Trouble;
 use container::Begin;
 use hands::Hands;
+use patience::Patience;
 use secrets::StageSecrets;
 use step::Ended;
+
+/// What people want of a stage that runs.
+enum Wish {
+    Stop(Reason),
+    /// A step whose next plan waited has its answer.
+    GoOn,
+}
 
 /// One stage in hand.
 struct StageRun {
@@ -68,19 +77,43 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
     readmit::where_due(app, id).await?;
     let build = app.build(id.build)?;
     let (begun, change) = tokio::join!(begin(app, &build, id), Change::of(app, &build));
-    let Some(stage) = begun? else { return Ok(()) };
+    let stage = begun?;
+    if stage.status != Status::Running {
+        return Ok(rest(app, &stage).await?);
+    }
     let run = match StageRun::open(app, build, change, &stage) {
         Ok(run) => Arc::new(run),
         Err(reason) => return Ok(give_up(app, id, reason).await?),
     };
-    reopen(&run, &stage).await;
-    let hands = tokio::select! {
+    tokio::select! {
+        () = reopen(&run, &stage) => {}
+        () = app.stopping.cancelled() => return Err(Trouble::HandedOver),
+    }
+    let (hands, stage) = tokio::select! {
         driven = drive(&run, &stage, wishes) => driven?,
         never = prove(app, id) => match never {},
     };
     hands.rest(&run).await;
-    clear_away(app, id).await;
-    Ok(())
+    Ok(rest(app, &stage).await?)
+}
+
+/// Leaves the engine what a stage that does not run may keep: nothing where it is over, its workspace where it waits for a person. Only then
+/// the stage leaves the queue.
+async fn rest(app: &App, stage: &Stage) -> Result<(), StoreError> {
+    let (id, status) = (stage.id(), stage.status);
+    if status.is_over() {
+        clear_away(app, id).await;
+    } else if stage.resting_since.is_some()
+        && let Err(error) = app.engine.close(id).await
+    {
+        tracing::warn!(stage = %id, %error, "a stage waits for a person and keeps its network: it could not be given back");
+    }
+    // Looked at again in the transaction: a person may have released or ended the stage since, and that row must stay.
+    let leave = app.store.write(move |write| match write.stage(id)? {
+        Some(stage) if stage.status != status => Ok(()),
+        _ => write.dequeue(Queue::Run, &key_of_stage(id)),
+    });
+    leave.await
 }
 
 /// Ends a stage that cannot be brought to its own end: what runs of it is stopped, what waits never starts.
@@ -144,23 +177,34 @@ async fn wait_for_room(app: &App, id: StageId) -> Result<(), Trouble> {
     Err(Trouble::Wait { until: at + ROOM_AGAIN })
 }
 
-/// A stage that is taken up gets its network back: a reboot, or an engine that was restarted, has stopped what held it. Only where
-/// something of it is still there: a workspace that was removed must not come back empty.
+/// A stage that is taken up gets its network back: a reboot, or an engine that was restarted, has stopped what held it, and of one that waited
+/// for a person it was given back. There nothing runs yet that would suffer from an engine that is away, so it is waited for.
 async fn reopen(run: &StageRun, stage: &Stage) {
     let is_filled = stage.steps.iter().any(|step| step.number == StepNumber::CLONE && step.status == Status::Success);
-    if !is_filled || !run.app.engine.inventory().await.is_ok_and(|known| known.contains(&run.id)) {
+    if !is_filled {
         return;
     }
-    match run.app.engine.open(run.id).await {
-        Ok(()) => run.opened.cancel(),
-        Err(error) => {
-            tracing::warn!(stage = %run.id, %error, "the stage's network could not be brought back; its steps will say so");
+    let mut patience = Patience::new();
+    while let Err(trouble) = bring_back(run).await {
+        let waits = stage.resting_since.is_some() && run.stage().is_ok_and(|stage| stage.cancel_requested.is_none());
+        if !waits || !patience.bears(&trouble, &CancellationToken::new()).await {
+            tracing::warn!(stage = %run.id, error = %trouble, "the stage's network could not be brought back; its steps will say so");
+            return;
         }
     }
 }
 
-/// Marks the stage as running; none where it is over or waits for a person.
-async fn begin(app: &App, build: &Build, id: StageId) -> Result<Option<Stage>, StoreError> {
+/// Only where something of the stage is still there: a workspace that was removed must not come back empty.
+async fn bring_back(run: &StageRun) -> Result<(), EngineError> {
+    if run.app.engine.inventory().await?.contains(&run.id) {
+        run.app.engine.open(run.id).await?;
+        run.opened.cancel();
+    }
+    Ok(())
+}
+
+/// Marks the stage as running, and its steps whose next plan has its answer. Not one that is over or waits for a person.
+async fn begin(app: &App, build: &Build, id: StageId) -> Result<Stage, StoreError> {
     let at = now();
     let caused_by = build.event.sender.stable_id();
     let mark = move |stage: &mut Stage| {
@@ -168,25 +212,17 @@ async fn begin(app: &App, build: &Build, id: StageId) -> Result<Option<Stage>, S
         if stage.status == Status::Pending {
             stage.status = Status::Running;
             stage.reason = None;
+            intervention::resume(stage, &caused_by, at);
             stage.started_at.get_or_insert(at);
         }
         Ok(())
     };
     let stage = app.store.change_stage(id, app.plugins.notifier_names(), at, mark).await?;
-    if stage.status != Status::Running {
-        // Looked at again in the transaction: a person may have released the stage since, and that row must stay.
-        let leave = app.store.write(move |write| match write.stage(id)? {
-            Some(stage) if matches!(stage.status, Status::Pending | Status::Running) => Ok(()),
-            _ => write.dequeue(Queue::Run, &key_of_stage(id)),
-        });
-        leave.await?;
-        return Ok(None);
-    }
-    Ok(Some(stage))
+    Ok(stage)
 }
 
-/// Moves steps until none moves any more, and with that the stage to its end.
-async fn drive(run: &Arc<StageRun>, stage: &Stage, mut wishes: broadcast::Receiver<RunEvent>) -> Result<Hands, Trouble> {
+/// Moves steps until none moves any more, and with that the stage to its end, or to where it waits for a person.
+async fn drive(run: &Arc<StageRun>, stage: &Stage, mut wishes: broadcast::Receiver<RunEvent>) -> Result<(Hands, Stage), Trouble> {
     let mut hands = Hands::default();
     hands.follow(run, stage, Begin::Again);
     let left = run.time_left(stage);
@@ -195,8 +231,8 @@ async fn drive(run: &Arc<StageRun>, stage: &Stage, mut wishes: broadcast::Receiv
     let (mut stopped, mut ended) = (false, None);
     loop {
         let stage = run.advance(ended.take(), stopped).await?;
-        if stage.status.is_over() {
-            return Ok(hands);
+        if stage.status != Status::Running {
+            return Ok((hands, stage));
         }
         hands.follow(run, &stage, Begin::Fresh);
         let stop = tokio::select! {
@@ -204,7 +240,10 @@ async fn drive(run: &Arc<StageRun>, stage: &Stage, mut wishes: broadcast::Receiv
                 ended = Some(end?);
                 None
             }
-            reason = run.wish_to_stop(&mut wishes), if !stopped => Some(reason?),
+            wish = run.wish(&mut wishes), if !stopped => match wish? {
+                Wish::Stop(reason) => Some(reason),
+                Wish::GoOn => None,
+            },
             () = &mut deadline, if !stopped => Some(timeout_reason(left)),
             () = run.app.stopping.cancelled() => {
                 // Waited for, so that nobody writes to the logs any more when the next process does. The containers run on.
@@ -235,13 +274,18 @@ impl StageRun {
         let mut names: BTreeSet<String> = planned.map(|mount| mount.secret.clone()).collect();
         names.extend(stage.pipeline.secret_names().map(str::to_owned));
         let secrets = StageSecrets::open(app, &build, &names)?;
-        let id = StageId { build: stage.build, stage: stage.number };
+        let id = stage.id();
         let opened = CancellationToken::new();
         Ok(Self { app: Arc::clone(app), id, change, mask: secrets.mask()?, secrets, build, opened })
     }
 
     fn stage(&self) -> Result<Stage, StoreError> {
         self.app.store.read()?.stage(self.id)?.ok_or(StoreError::NotFound("stage"))
+    }
+
+    /// The stable id of who caused the build.
+    fn caused_by(&self) -> String {
+        self.build.event.sender.stable_id()
     }
 
     fn step_id(&self, step: &Step) -> StepId {
@@ -262,8 +306,7 @@ impl StageRun {
 
     fn time_left(&self, stage: &Stage) -> Duration {
         let limit = stage.pipeline.timeout.unwrap_or(self.app.config.limits.stage_timeout);
-        let spent = stage.started_at.map_or(Duration::ZERO, |started: Timestamp| now().since(started));
-        limit.saturating_sub(spent)
+        limit.saturating_sub(stage.ran_for(now()))
     }
 
     /// Writes down how a step ended and all that follows from it: whose turn it is, or that the stage is over. One change, because each is a turn of
@@ -275,24 +318,32 @@ impl StageRun {
                 ended.note(stage);
             }
             if !stopped {
-                make_moves(stage, &run.change.facts, at);
+                intervention::resume(stage, &run.caused_by(), at);
+                moves::make(stage, &run.change.facts, at);
             }
-            if !stage.steps.iter().any(|step| step.status == Status::Running) {
-                conclude(stage);
+            if stage.steps.iter().any(|step| step.status == Status::Running) {
+                moves::wake(stage, at);
+            } else {
+                moves::conclude(stage, &run.caused_by(), at);
             }
         };
         self.change(advance).await
     }
 
-    /// Resolves when a person wants the stage to stop: the row says so.
-    async fn wish_to_stop(&self, wishes: &mut broadcast::Receiver<RunEvent>) -> Result<Reason, StoreError> {
+    /// Resolves when a person wants something of the stage: the row says so.
+    async fn wish(&self, wishes: &mut broadcast::Receiver<RunEvent>) -> Result<Wish, StoreError> {
         loop {
-            if let Some(request) = self.stage()?.cancel_requested {
-                return Ok(Reason::new(graph::CANCELLED, format!("cancelled by {}", request.by)));
+            let stage = self.stage()?;
+            if let Some(request) = &stage.cancel_requested {
+                return Ok(Wish::Stop(Reason::new(graph::CANCELLED, format!("cancelled by {}", request.by))));
+            }
+            if intervention::can_resume(&stage, &self.caused_by(), now()) {
+                return Ok(Wish::GoOn);
             }
             loop {
                 match wishes.recv().await {
                     Ok(RunEvent::StageChanged { stage, .. }) if stage == self.id => break,
+                    Ok(RunEvent::StepChanged { step, status: Status::Blocked, .. }) if step.stage_id() == self.id => break,
                     Ok(_) => {}
                     // Too many changes came meanwhile; one of them may have been about this stage.
                     Err(broadcast::error::RecvError::Lagged(_)) => break,
@@ -307,67 +358,9 @@ impl StageRun {
         let (reason, at) = (reason.clone(), now());
         self.change(move |stage| {
             let moves = graph::cancel_all(&graph::nodes(stage), &reason);
-            moves.iter().for_each(|one| note(stage, one, at));
+            moves.iter().for_each(|one| moves::note(stage, one, at));
             stage.reason = Some(reason.clone());
         })
         .await
-    }
-}
-
-/// Writes down what the graph says. A move may make another one possible, so it is asked until nothing new comes.
-fn make_moves(stage: &mut Stage, facts: &Facts, at: Timestamp) {
-    loop {
-        let moves = graph::next(&graph::nodes(stage), facts);
-        let moves: Vec<Move> = moves.into_iter().filter(|one| is_new(stage, one)).collect();
-        if moves.is_empty() {
-            return;
-        }
-        moves.iter().for_each(|one| note(stage, one, at));
-    }
-}
-
-/// All steps are over: so is the stage.
-fn conclude(stage: &mut Stage) {
-    stage.status = match graph::stage_status(&graph::nodes(stage)) {
-        // Everything was over when the wish to stop it came.
-        Status::Skipped if stage.cancel_requested.is_some() => Status::Killed,
-        status => status,
-    };
-    if stage.reason.is_none() {
-        stage.reason = stage.steps.iter().find(|step| step.status == stage.status).and_then(|step| step.reason.clone());
-    }
-}
-
-/// Whether carrying the move out would change anything.
-fn is_new(stage: &Stage, one: &Move) -> bool {
-    let Some(step) = stage.steps.iter().find(|step| step.number == one.step()) else { return false };
-    match one {
-        Move::Start(..) | Move::Skip(..) => step.status == Status::Pending,
-        Move::Cancel(_, reason) | Move::Wait(_, reason) => step.reason.as_ref() != Some(reason),
-    }
-}
-
-/// Writes a move down. A step that runs is only marked: how it ends is told by whoever runs it.
-fn note(stage: &mut Stage, one: &Move, at: Timestamp) {
-    let Some(step) = stage.steps.iter_mut().find(|step| step.number == one.step()) else { return };
-    match one {
-        Move::Start(_, remarks) => {
-            step.status = Status::Running;
-            step.reason = None;
-            step.remarks.clone_from(remarks);
-            step.started_at = Some(at);
-        }
-        Move::Skip(_, reason) => {
-            step.status = Status::Skipped;
-            step.reason = Some(reason.clone());
-        }
-        Move::Cancel(_, reason) => {
-            step.reason = Some(reason.clone());
-            // One that runs is told to stop, and says itself how it ended.
-            if step.status != Status::Running {
-                step.status = Status::Killed;
-            }
-        }
-        Move::Wait(_, reason) => step.reason = Some(reason.clone()),
     }
 }

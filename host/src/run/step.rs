@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use beespace_core::build::{Round, Stage, Step};
+use beespace_core::build::{PendingApproval, Round, Stage, Step};
 use beespace_core::environment::{self, Given};
 use beespace_core::graph;
 use beespace_core::ids::StepNumber;
@@ -79,12 +79,12 @@ impl Ended {
                 step.findings.clone_from(&conclusion.findings);
             }
             step.log_incomplete.clone_from(&self.incomplete);
-            step.finished_at = Some(self.at);
+            step.finished_at = end.status.is_over().then_some(self.at);
         }
     }
 }
 
-/// Runs a step to its end.
+/// Runs a step to its end, or to where its next plan waits for a person.
 pub(super) async fn run(
     run: Arc<StageRun>,
     number: StepNumber,
@@ -103,6 +103,10 @@ pub(super) async fn run(
     if let Some(reason) = &end.reason {
         step_run.log.say(&reason.to_string()).await?;
     }
+    if !end.status.is_over() {
+        step_run.log.settle().await?;
+        return Ok(Ended { number, end, incomplete: None, at: now() });
+    }
     let was_unseen = end.exits.iter().any(|exit| exit.incomplete);
     let incomplete = step_run.log.finish(was_unseen.then_some(UNSEEN)).await?;
     Ok(Ended { number, end, incomplete, at: now() })
@@ -116,10 +120,11 @@ pub(super) async fn put_away(run: Arc<StageRun>, stage: Stage, number: StepNumbe
     }
 }
 
-/// A plan that may not run, and what was decided about it.
+/// A plan that may not run, what was decided about it, and what people were asked.
 pub(super) struct Refusal {
     pub(super) decision: Decision,
     pub(super) error: NotApproved,
+    pub(super) question: Option<PendingApproval>,
 }
 
 /// A step in hand.
@@ -139,7 +144,7 @@ impl StepRun {
             ));
         };
         loop {
-            let approved = match self.run.approved(&self.stage, &round)? {
+            let approved = match self.run.approved(&self.run.stage()?, &round)? {
                 Ok(approved) => Arc::new(approved),
                 Err(refusal) => return Ok(self.refused(&refusal)),
             };
@@ -216,11 +221,12 @@ impl StageRun {
     /// The proof that the round may run, from what is stored. A yes that held when the stage started holds until its end.
     pub(super) fn approved(&self, stage: &Stage, round: &Round) -> anyhow::Result<Result<Approved<StepPlan>, Box<Refusal>>> {
         let decision = self.app.store.read()?.decision(round.decision)?.context("the decision about the plan is gone")?;
-        let caused_by = self.build.event.sender.stable_id();
+        let caused_by = self.caused_by();
         let pending = stage.approvals.iter().find(|pending| pending.decision == decision.id);
         let at = stage.started_at.unwrap_or_else(now);
         let approved = pending.and_then(|pending| approval::approved_digest(pending, &caused_by, at));
-        Ok(Approved::new(round.plan.clone(), &decision, approved).map_err(|error| Refusal { decision, error }.into()))
+        let refusal = |error| Refusal { error, question: pending.cloned(), decision: decision.clone() };
+        Ok(Approved::new(round.plan.clone(), &decision, approved).map_err(|error| Box::new(refusal(error))))
     }
 
     /// The variables of a step that starts as the stage stands.

@@ -223,7 +223,7 @@ impl Write<'_> {
     }
 
     pub(super) fn put_stage(&self, stage: &Stage) -> Result<(), StoreError> {
-        let id = StageId { build: stage.build, stage: stage.number };
+        let id = stage.id();
         self.put(STAGE, "stage", stage_key(id).as_slice(), stage)
     }
 
@@ -254,7 +254,7 @@ impl Write<'_> {
             self.put_stage(stage)?;
             if stage.status == Status::Pending {
                 let turn = Turn::of_repository(build.event.repository.id);
-                self.enqueue(Queue::Run, &key_of_stage(StageId { build: id, stage: stage.number }), turn, now)?;
+                self.enqueue(Queue::Run, &key_of_stage(stage.id()), turn, now)?;
             }
         }
         self.dequeue(Queue::Prepare, id.0.as_bytes())?;
@@ -272,13 +272,14 @@ impl Write<'_> {
     pub(super) fn refresh_build(&self, id: BuildId, notifiers: &Notifiers, now: Timestamp) -> Result<(), StoreError> {
         let mut build = self.build(id)?.ok_or(StoreError::NotFound("build"))?;
         let stages = self.stages(id)?;
-        build.status = fold(stages.iter().map(|stage| stage.status));
+        build.status = fold(stages.iter().map(Stage::word));
         build.started_at = stages.iter().filter_map(|stage| stage.started_at).min();
+        let waits = |stage: &Stage| stage.blocked().find_map(|(step, _)| step.reason.clone());
+        let speaker = stages.iter().find(|stage| stage.word() == build.status);
+        build.reason = speaker.and_then(|stage| stage.reason.clone().or_else(|| waits(stage)));
         if !build.status.is_over() {
-            build.reason = stages.iter().find(|stage| stage.status == build.status).and_then(|stage| stage.reason.clone());
             return self.put_build(&build);
         }
-        build.reason = stages.iter().find(|stage| stage.status == build.status).and_then(|stage| stage.reason.clone());
         self.finish_build(build, &stages, notifiers, now)
     }
 

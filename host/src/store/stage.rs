@@ -44,13 +44,13 @@ impl Write<'_> {
         if ended(&stage) > ended(&old) {
             self.forgive(Queue::Run, &key_of_stage(id))?;
         }
-        if stage.status != old.status || stage.reason != old.reason || stage.started_at != old.started_at {
+        if shown(&stage) != shown(&old) {
             self.requeue(repository, id, (&old, &stage), now)?;
             self.refresh_build(id.build, notifiers, now)?;
-            if stage.status == Status::Blocked && old.status != Status::Blocked {
-                let build = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?;
-                self.notify(NoticeKind::ApprovalRequested, &build, &self.stages(id.build)?, notifiers, now)?;
-            }
+        }
+        if asks_anew(&old, &stage) {
+            let build = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?;
+            self.notify(NoticeKind::ApprovalRequested, &build, &self.stages(id.build)?, notifiers, now)?;
         }
         Ok(stage)
     }
@@ -59,13 +59,19 @@ impl Write<'_> {
         let key = key_of_stage(id);
         match stage.status {
             Status::Pending if old.status == Status::Blocked => self.enqueue(Queue::Run, &key, Turn::of_repository(of), now),
+            // Ended while it waited: whoever takes the row puts away what is left of it.
+            status if status.is_over() && old.resting_since.is_some() => {
+                self.enqueue(Queue::Run, &key, Turn::of_repository(of), now)
+            }
+            // Leaves once what it does not need meanwhile is put away.
+            Status::Blocked if stage.resting_since.is_some() => Ok(()),
             status if status.is_over() || status == Status::Blocked => self.dequeue(Queue::Run, &key),
             _ => Ok(()),
         }
     }
 
     fn announce_changes(&self, repository: RepositoryId, id: StageId, old: &Stage, stage: &Stage) {
-        if old.status != stage.status || old.reason != stage.reason {
+        if shown(old) != shown(stage) {
             self.announce(RunEvent::StageChanged { repository, stage: id, status: stage.status });
         }
         for step in &stage.steps {
@@ -76,6 +82,18 @@ impl Write<'_> {
             }
         }
     }
+}
+
+/// What of a stage its build's word and its place in the queue depend on.
+fn shown(stage: &Stage) -> impl PartialEq + '_ {
+    (stage.status, stage.word(), &stage.reason, stage.started_at)
+}
+
+/// Whether people are asked for something that they had not been asked for, or whose answer has lapsed.
+fn asks_anew(old: &Stage, stage: &Stage) -> bool {
+    let was_blocked = |number| old.steps.iter().any(|step| step.number == number && step.status == Status::Blocked);
+    let is_blocked = stage.status == Status::Blocked;
+    (is_blocked && old.status == Status::Pending) || stage.blocked().any(|(step, _)| !was_blocked(step.number))
 }
 
 impl Store {

@@ -103,8 +103,8 @@ impl BuildPage {
         if !build.status.is_over() {
             layout = layout.live(format!("/api/v1/events?build={}", build.id));
         }
-        let pending = stages.iter().flat_map(|stage| stage.approvals.iter().map(move |approval| (stage, approval)));
-        let pending = pending.filter(|(stage, _)| stage.status == Status::Blocked);
+        let blocked = stages.iter().filter(|stage| stage.word() == Status::Blocked);
+        let pending = blocked.flat_map(|stage| stage.asked().map(move |approval| (stage, approval)));
         Self {
             layout,
             owner: repository.owner().to_owned(),

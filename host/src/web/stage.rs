@@ -61,7 +61,7 @@ impl StageView {
     pub fn new(build: &Build, stage: &Stage, now: Timestamp) -> Self {
         Self {
             name: stage.pipeline.name.clone(),
-            status: Word(stage.status),
+            status: Word(stage.word()),
             took: html::span(stage.started_at, stage.finished_at, now),
             why: stage
                 .reason

@@ -55,10 +55,13 @@ impl Lane {
         let gogs = PracticeGogs::start().await?;
         gogs.create_repository(REPO).await?;
         let (inbox, host) = (gogs.inbox_url(INBOX), gogs.url().to_owned());
+        let guests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests").canonicalize()?;
+        let (rounds, asks) = (guests.join("rounds.wasm"), guests.join("approval.wasm"));
         let settings = format!(
             "[engine]\nkind = \"{}\"\nstandby = {STANDBY}\n[[notifier]]\nname = \"inbox\"\nplugin = \"notify-webhook\"\n\
              settings = {{ url = \"{inbox}\", secret = \"key\" }}\n\
-             grants = {{ hosts = [{{ url = \"{host}\", addresses = \"loopback\" }}], secrets = [\"key\"] }}\n",
+             grants = {{ hosts = [{{ url = \"{host}\", addresses = \"loopback\" }}], secrets = [\"key\"] }}\n\
+             [[step]]\nname = \"rounds\"\nplugin = {rounds:?}\n[[policy]]\nname = \"asks\"\nplugin = {asks:?}\n",
             if is_docker { "docker" } else { "dummy" }
         );
         let process = Process::start(&campaign.program, &gogs, &settings, NO_ENV).await?;
@@ -132,6 +135,7 @@ impl Lane {
             None => json!([
                 { "name": "first", "image": "busybox", "env": { "OUTPUT": "line", "SLEEP": "200ms" } },
                 { "name": "second", "image": "busybox", "env": { "OUTPUT": "line", "SLEEP": "100ms" } },
+                in_rounds("busybox", "busy", "publish"),
             ]),
             Some(image) => {
                 let count = format!(
@@ -142,6 +146,7 @@ impl Lane {
                 json!([
                     { "name": "first", "image": image, "run": format!("echo ran >> ran; {count}") },
                     { "name": "second", "image": image, "run": format!("[ \"$(cat ran)\" = ran ]; {count}") },
+                    in_rounds(image, "echo once >> rounds", &format!("# publish\n[ \"$(cat rounds)\" = once ]; {count}")),
                 ])
             }
         };
@@ -164,11 +169,13 @@ impl Lane {
                 return Ok(());
             }
             ensure!(Instant::now() < until, "it is not quiet again");
+            // While it dies nothing can be said.
+            let _ = self.approve().await;
             let builds = self.list("/api/v1/builds?status=running").await;
             if let Blow::Running(part) = blow
                 && builds.is_ok_and(|builds| !builds.is_empty())
             {
-                let usual = if self.image.is_some() { 3 } else { 1 };
+                let usual = if self.image.is_some() { 5 } else { 1 };
                 tokio::time::sleep(Duration::from_millis(part * usual / 2)).await;
                 return self.process.kill().await;
             }
@@ -267,7 +274,22 @@ impl Lane {
                 "not every push becomes a build that ends: {:#?}",
                 self.list("/api/v1/builds").await?
             );
+            self.approve().await?;
             tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Says yes to all that waits for a person.
+    async fn approve(&self) -> Result<()> {
+        let admin = self.process.admin()?;
+        for build in self.list("/api/v1/builds?status=blocked").await? {
+            let path = format!("/api/v1/repositories/{REPO}/builds/{}", build["number"]);
+            let build = admin.get(&path).await?.json()?;
+            let approvals = build["stages"][0]["approvals"].as_array().cloned().unwrap_or_default();
+            for approval in approvals.iter().filter(|approval| approval["missing"] != json!([])) {
+                admin.post(&format!("{path}/approve"), &json!({ "subject": approval["subject"] })).await?;
+            }
         }
         Ok(())
     }
@@ -289,6 +311,12 @@ impl Lane {
         ensure!(answer.status.is_success(), "{path}: {answer:?}");
         answer.json()?.as_array().cloned().context("no list")
     }
+}
+
+/// A step of two rounds, the second of which waits for a person.
+fn in_rounds(image: &str, first: &str, second: &str) -> Value {
+    let with = json!({ "images": [image], "rounds": [[first], [second]] });
+    json!({ "name": "third", "uses": "rounds", "with": with, "env": { "OUTPUT": "line", "SLEEP": "50ms" } })
 }
 
 fn is_confirmed(delivery: &Delivery) -> bool {

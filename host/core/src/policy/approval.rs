@@ -141,6 +141,7 @@ mod tests {
             what: "step \"deploy\"".to_owned(),
             requirements: vec![requirement],
             approved_by: Vec::new(),
+            declined: None,
         }
     }
 

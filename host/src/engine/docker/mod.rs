@@ -141,6 +141,10 @@ impl Engine for Docker {
         self.release_step(step).await
     }
 
+    async fn close(&self, stage: StageId) -> Result<(), EngineError> {
+        self.close_stage(stage).await
+    }
+
     async fn destroy(&self, stage: StageId) -> Result<(), EngineError> {
         self.destroy_stage(stage).await
     }

@@ -177,8 +177,21 @@ impl Docker {
         .await
     }
 
+    /// Removes everything of a stage but its workspace, which says how its room is called: the next one is called so, too.
+    pub(super) async fn close_stage(&self, stage: StageId) -> Result<(), EngineError> {
+        self.empty(stage).await?;
+        self.remove_volumes(&self.names.stage_labels(stage), Some(&self.names.stage(stage))).await
+    }
+
     /// Removes everything of a stage. The workspace goes last: it says which room is the stage's.
     pub(super) async fn destroy_stage(&self, stage: StageId) -> Result<(), EngineError> {
+        let removed = self.empty(stage).await;
+        let workspace = removed.is_err().then(|| self.names.stage(stage));
+        removed.and(self.remove_volumes(&self.names.stage_labels(stage), workspace.as_deref()).await)
+    }
+
+    /// Removes the containers of a stage and its room.
+    async fn empty(&self, stage: StageId) -> Result<(), EngineError> {
         let labels = self.names.stage_labels(stage);
         self.prepared().retain(|(step, _), _| step.stage_id() != stage);
         let room = async {
@@ -188,9 +201,7 @@ impl Docker {
             }
         };
         let (containers, room) = join(self.remove_containers(&labels), room).await;
-        let removed = containers.and(room);
-        let workspace = removed.is_err().then(|| self.names.stage(stage));
-        removed.and(self.remove_volumes(&labels, workspace.as_deref()).await)
+        containers.and(room)
     }
 
     /// Removes the containers of a step and their parcels.

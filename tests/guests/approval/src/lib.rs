@@ -1,4 +1,4 @@
-//! A policy that wants a person to approve every pipeline called `deploy`.
+//! A policy that wants a person to approve every pipeline called `deploy`, and every plan whose scripts say `publish`.
 
 #[allow(clippy::all, reason = "generated")]
 mod bindings {
@@ -19,8 +19,11 @@ impl lifecycle::Guest for Plugin {
 
 impl policy::Guest for Plugin {
     fn evaluate(request: Request) -> Result<Verdict, String> {
-        let pipeline: Value = serde_json::from_str(&request.subject.json).map_err(|error| error.to_string())?;
-        let is_deploy = pipeline.get("name").and_then(Value::as_str) == Some("deploy");
+        let subject: Value = serde_json::from_str(&request.subject.json).map_err(|error| error.to_string())?;
+        let is_deploy = subject.get("name").and_then(Value::as_str) == Some("deploy");
+        let containers = subject.get("containers").and_then(Value::as_array).into_iter().flatten();
+        let mut scripts = containers.filter_map(|container| container.get("script")?.as_str());
+        let asks = is_deploy || scripts.any(|script| script.contains("publish"));
         let approval = Approval {
             groups: Vec::new(),
             min_approvers: 1,
@@ -29,10 +32,10 @@ impl policy::Guest for Plugin {
             reason: "it changes what people use".into(),
         };
         Ok(Verdict {
-            outcome: if is_deploy { Outcome::RequireApproval } else { Outcome::Abstain },
+            outcome: if asks { Outcome::RequireApproval } else { Outcome::Abstain },
             findings: Vec::new(),
             patches: Vec::new(),
-            approvals: if is_deploy { vec![approval] } else { Vec::new() },
+            approvals: if asks { vec![approval] } else { Vec::new() },
             obligations: Vec::new(),
         })
     }

@@ -1,0 +1,79 @@
+//! A stage's row as its steps move.
+
+use beespace_core::build::Stage;
+use beespace_core::graph::{self, Move};
+use beespace_core::intervention;
+use beespace_core::pipeline::when::Facts;
+use beespace_core::status::Status;
+use beespace_core::time::Timestamp;
+
+/// Writes down what the graph says. A move may make another one possible, so it is asked until nothing new comes.
+pub(super) fn make(stage: &mut Stage, facts: &Facts, at: Timestamp) {
+    loop {
+        let moves = graph::next(&graph::nodes(stage), facts);
+        let moves: Vec<Move> = moves.into_iter().filter(|one| is_new(stage, one)).collect();
+        if moves.is_empty() {
+            return;
+        }
+        moves.iter().for_each(|one| note(stage, one, at));
+    }
+}
+
+/// The clock of a stage that rested goes on.
+pub(super) fn wake(stage: &mut Stage, at: Timestamp) {
+    if let Some(since) = stage.resting_since.take() {
+        let rested = u64::try_from(at.since(since).as_millis()).unwrap_or(u64::MAX);
+        stage.rested_ms = stage.rested_ms.saturating_add(rested);
+    }
+}
+
+/// All steps are over, and so is the stage; or what is left of them waits for a person.
+pub(super) fn conclude(stage: &mut Stage, caused_by: &str, at: Timestamp) {
+    stage.status = match graph::stage_status(&graph::nodes(stage)) {
+        // Everything was over when the wish to stop it came.
+        Status::Skipped if stage.cancel_requested.is_some() => Status::Killed,
+        status => status,
+    };
+    if stage.status == Status::Blocked {
+        stage.resting_since.get_or_insert(at);
+        stage.reason = Some(intervention::waits_for(stage, caused_by, at));
+    }
+    if stage.reason.is_none() {
+        stage.reason = stage.steps.iter().find(|step| step.status == stage.status).and_then(|step| step.reason.clone());
+    }
+}
+
+/// Whether carrying the move out would change anything.
+fn is_new(stage: &Stage, one: &Move) -> bool {
+    let Some(step) = stage.steps.iter().find(|step| step.number == one.step()) else { return false };
+    match one {
+        Move::Start(..) | Move::Skip(..) => step.status == Status::Pending,
+        Move::Cancel(_, reason) | Move::Wait(_, reason) => step.reason.as_ref() != Some(reason),
+    }
+}
+
+/// Writes a move down. A step that runs is only marked: how it ends is told by whoever runs it.
+pub(super) fn note(stage: &mut Stage, one: &Move, at: Timestamp) {
+    let Some(step) = stage.steps.iter_mut().find(|step| step.number == one.step()) else { return };
+    match one {
+        Move::Start(_, remarks) => {
+            step.status = Status::Running;
+            step.reason = None;
+            step.remarks.clone_from(remarks);
+            step.started_at = Some(at);
+        }
+        Move::Skip(_, reason) => {
+            step.status = Status::Skipped;
+            step.reason = Some(reason.clone());
+        }
+        Move::Cancel(_, reason) => {
+            step.reason = Some(reason.clone());
+            // One that runs is told to stop, and says itself how it ended.
+            if step.status != Status::Running {
+                step.status = Status::Killed;
+                step.finished_at = step.started_at.map(|_| at);
+            }
+        }
+        Move::Wait(_, reason) => step.reason = Some(reason.clone()),
+    }
+}

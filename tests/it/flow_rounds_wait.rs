@@ -1,0 +1,253 @@
+//! Step types whose next plan policies want a person to approve: the step waits, and nothing runs or is held for it meanwhile.
+
+use std::path::{Path, PathBuf};
+
+use beespace_core::build::{Build, Stage};
+use beespace_core::outcome::ExitCause;
+use beespace_core::status::Status;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::docker;
+use beespace_tests::gogs::PracticeGogs;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::flow_docker::{World, is_clean};
+use crate::notify;
+
+const REPO: &str = "ada/hive";
+const BUILD: &str = "/api/v1/repositories/ada/hive/builds/1";
+
+fn guest(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../target/guests/{name}.wasm")).canonicalize().unwrap()
+}
+
+/// Settings of a server that offers the step type `rounds`, and asks a person about every plan whose scripts say `publish`.
+fn settings(policy: &str) -> String {
+    let (rounds, asks) = (guest("rounds"), guest("approval"));
+    format!("[[step]]\nname = \"rounds\"\nplugin = {rounds:?}\n[[policy]]\nname = \"asks\"\nplugin = {asks:?}\n{policy}")
+}
+
+fn rounds(image: &str, rounds: &Value) -> Value {
+    json!({ "name": "work", "uses": "rounds", "with": { "images": [image], "rounds": rounds } })
+}
+
+async fn blocked(beespace: &Beespace) -> Build {
+    beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap()
+}
+
+/// The stage once it leaves the engine to others.
+async fn resting(beespace: &Beespace, build: &Build) -> Stage {
+    let rests = async || Ok(Some(beespace.stage(build)?).filter(|stage| stage.status == Status::Blocked));
+    beespace.when("the stage to rest", rests).await.unwrap()
+}
+
+async fn say(beespace: &Beespace, verb: &str, word: Value) -> Value {
+    let answer = beespace.admin().unwrap().post(&format!("{BUILD}/{verb}"), &word).await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    answer.json().unwrap()
+}
+
+/// What waits, as the API tells it: the one approval that has words missing.
+async fn waiting(beespace: &Beespace) -> Value {
+    let build = beespace.admin().unwrap().get(BUILD).await.unwrap().json().unwrap();
+    let approvals = build["stages"][0]["approvals"].as_array().unwrap().clone();
+    let mut open = approvals.into_iter().filter(|approval| approval["missing"] != json!([]));
+    let one = open.next().unwrap();
+    assert!(open.next().is_none(), "{build:#}");
+    one
+}
+
+async fn approve(beespace: &Beespace) {
+    let subject = waiting(beespace).await["subject"].clone();
+    say(beespace, "approve", json!({ "subject": subject, "reason": "looks right" })).await;
+}
+
+/// Containers and volumes of the build that the engine has.
+async fn held(build: &Build) -> usize {
+    docker::left_of(&build.id.to_string()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_plan_of_a_step_waits_for_a_word_without_a_network_and_goes_on_in_its_workspace() {
+    let world = World::new(&format!("standby = 0\n{}", settings(""))).await;
+    let plans = json!([["echo one > made; echo first"], ["cat made; echo publish"], ["echo third"]]);
+    world
+        .push(json!({ "steps": [rounds(&world.image, &plans), { "name": "after", "run": "echo after", "needs": ["work"] }] }))
+        .await;
+    let build = blocked(&world.beespace).await;
+    let stage = resting(&world.beespace, &build).await;
+    let told = stage.reason.unwrap().to_string();
+    assert!(told.starts_with("waits for approval of the next plan of step \"work\": needs one more person"), "{told}");
+    let only_the_workspace = async || Ok((held(&build).await == 1).then_some(()));
+    world.beespace.when("its network and its containers to be given back", only_the_workspace).await.unwrap();
+    let instance = world.beespace.app.store.instance_id().await.unwrap().as_simple().to_string();
+    assert_eq!(docker::holders(&instance).await.unwrap(), Vec::<String>::new());
+
+    let asked = waiting(&world.beespace).await;
+    assert_eq!(asked["what"], "the next plan of step \"work\"");
+    assert!(asked["runs"].to_string().contains("$ cat made; echo publish"), "{asked:#}");
+    let page = world.beespace.admin().unwrap().get("/ada/hive/1").await.unwrap().body;
+    assert!(
+        page.contains("The next plan of step &#34;work&#34; waits for a person&#39;s word")
+            || page.contains("waits for a person's word"),
+        "{page}"
+    );
+    assert!(page.contains(asked["subject"].as_str().unwrap()), "{page}");
+
+    approve(&world.beespace).await;
+    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let log = world.log(&build, "work").await;
+    assert_eq!(build.status, Status::Success, "{log:#?} {build:#?}");
+    assert_eq!(
+        log.iter().filter(|line| !line.starts_with("waits for approval")).collect::<Vec<_>>(),
+        ["first", "one", "publish", "third"]
+    );
+    assert_eq!(log.len(), 5, "the log says why it waited: {log:#?}");
+    assert_eq!(world.log(&build, "after").await, ["after"]);
+    let stage = world.beespace.stage(&build).unwrap();
+    assert_eq!(stage.approvals[0].approved_by[0].id, "admin");
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_no_to_the_next_plan_ends_the_step_and_what_is_for_failures_runs() {
+    let world = World::new(&settings("")).await;
+    let plans = json!([["echo first"], ["echo publish"]]);
+    let after =
+        json!({ "name": "tell", "run": "echo $BEESPACE_BUILD_STATUS", "needs": ["work"], "when": { "status": ["failure"] } });
+    world.push(json!({ "steps": [rounds(&world.image, &plans), after] })).await;
+    let build = blocked(&world.beespace).await;
+    resting(&world.beespace, &build).await;
+    say(&world.beespace, "decline", json!({ "reason": "not on a Friday" })).await;
+    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let (log, step) = (world.log(&build, "work").await, world.step(&build, "work"));
+    assert_eq!((build.status, step.status), (Status::Declined, Status::Declined), "{log:#?} {step:#?}");
+    assert_eq!(log.last().unwrap(), "declined by admin: not on a Friday");
+    assert!(!log.iter().any(|line| line == "publish"), "{log:#?}");
+    assert_eq!(world.log(&build, "tell").await, ["failure"]);
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_is_cancelled_while_a_step_waits_ends_at_once_and_leaves_nothing() {
+    let world = World::new(&settings("")).await;
+    world.push(json!({ "steps": [rounds(&world.image, &json!([["echo first"], ["echo publish"]]))] })).await;
+    let build = blocked(&world.beespace).await;
+    resting(&world.beespace, &build).await;
+    let over = say(&world.beespace, "cancel", json!({})).await;
+    assert_eq!((&over["status"], &over["stages"][0]["steps"][1]["status"]), (&json!("killed"), &json!("killed")), "{over:#}");
+    // Long before anybody looks for what a crash has left.
+    world.is_clean().await;
+    assert_eq!(held(&build).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_is_answered_while_others_run() {
+    let world = World::new(&settings("")).await;
+    let beside = json!({ "name": "beside", "run": "until [ -e ready ]; do sleep 0.1; done; echo seen", "needs": [] });
+    let plans = json!([["echo first"], ["echo publish > ready"]]);
+    let mut work = rounds(&world.image, &plans);
+    work["needs"] = json!([]);
+    world.push(json!({ "steps": [beside, work] })).await;
+    let build = blocked(&world.beespace).await;
+    let stage = world.beespace.stage(&build).unwrap();
+    assert_eq!(stage.status, Status::Running, "a step of it runs: {:#?}", stage.steps);
+    approve(&world.beespace).await;
+    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!((build.status, world.log(&build, "beside").await), (Status::Success, vec!["seen".to_owned()]));
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_waited_goes_on_under_the_next_server() {
+    let world = World::new(&settings("")).await;
+    let plans = json!([["echo one > made; echo first"], ["cat made; echo publish"]]);
+    world.push(json!({ "steps": [rounds(&world.image, &plans)] })).await;
+    let build = blocked(&world.beespace).await;
+    resting(&world.beespace, &build).await;
+    let World { gogs, beespace, .. } = world;
+    let beespace = beespace.restart().await.unwrap();
+    approve(&beespace).await;
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    let log = beespace.log(&build, "work").await.unwrap();
+    assert_eq!(build.status, Status::Success, "{log:#?}");
+    for line in ["first", "one", "publish"] {
+        assert_eq!(log.iter().filter(|told| *told == line).count(), 1, "{line}: {log:#?}");
+    }
+    is_clean(&beespace).await;
+    drop(gogs);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_is_to_stop_waits_for_nobody() {
+    let world = World::new(&settings("")).await;
+    let mut work = rounds(&world.image, &json!([["echo on; sleep 60"]]));
+    work["with"]["clean"] = json!("echo publish");
+    world.push(json!({ "steps": [work] })).await;
+    let build = world.running("work").await;
+    let on = async || Ok(world.log(&build, "work").await.iter().any(|line| line == "on").then_some(()));
+    world.beespace.when("the container's first line", on).await.unwrap();
+    say(&world.beespace, "cancel", json!({})).await;
+    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let (log, step) = (world.log(&build, "work").await, world.step(&build, "work"));
+    assert_eq!((build.status, step.status), (Status::Killed, Status::Killed), "{log:#?}");
+    assert_eq!(step.reason.unwrap().message, "cancelled by admin");
+    assert!(log.last().unwrap().contains("needs approval, which a step that is to stop does not wait for"), "{log:#?}");
+    world.is_clean().await;
+}
+
+/// A world without containers, in which a step waits with its second plan.
+async fn dummy(pipeline: &str) -> (PracticeGogs, Beespace) {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let inbox = notify::webhook("inbox", &gogs.inbox_url("team"), gogs.url());
+    let beespace = Beespace::start(&gogs, &format!("[engine]\nkind = \"dummy\"\n{}", settings(&inbox))).await.unwrap();
+    beespace.set_secret("key", "a-key-for-the-receiver").await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    let work = rounds("busybox", &json!([["first"], ["publish"]]));
+    gogs.push(REPO, "main", &[(".beespace.yml", &format!("{pipeline}steps: [{work}]\n"))], "Publish").await.unwrap();
+    (gogs, beespace)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_waits_for_a_person_is_not_counted_in_a_stage_s_time() {
+    let (gogs, beespace) = dummy("timeout: 2s\n").await;
+    let build = blocked(&beespace).await;
+    let since = resting(&beespace, &build).await.resting_since.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    approve(&beespace).await;
+    assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
+    let told = gogs.inbox_with("team", 2).await.unwrap();
+    for kind in ["approval.requested", "build.finished"] {
+        assert_eq!(told.iter().filter(|notice| notice.body.contains(kind)).count(), 1, "{kind}: {told:?}");
+    }
+    let stage = beespace.stage(&build).unwrap();
+    assert!(stage.rested_ms >= 2_500 && stage.resting_since.is_none(), "{since:?} {stage:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_while_a_step_waits_changes_nothing_and_other_policies_are_asked_again() {
+    let (_gogs, beespace) = dummy("").await;
+    let build = blocked(&beespace).await;
+    let before = resting(&beespace, &build).await;
+    let asked = waiting(&beespace).await;
+    let beespace = beespace.restart().await.unwrap();
+    assert_eq!(beespace.stage(&build).unwrap(), before);
+
+    let more = format!("[[policy]]\nname = \"asks-too\"\nplugin = {:?}\n", guest("approval"));
+    let beespace = beespace.restart_with(&format!("[engine]\nkind = \"dummy\"\n{}", settings(&more))).await.unwrap();
+    say(&beespace, "approve", json!({ "subject": asked["subject"] })).await;
+    let asks_anew = async || {
+        let stage = beespace.stage(&build)?;
+        let of_both = stage.approvals.iter().any(|approval| approval.requirements.len() == 2);
+        Ok((of_both && stage.status == Status::Blocked).then_some(stage))
+    };
+    let again = beespace.when("the question of both policies", asks_anew).await.unwrap();
+    assert_eq!(again.approvals.len(), 1, "{again:#?}");
+    assert!(again.approvals[0].approved_by.is_empty(), "the word that lapsed counts no more: {again:#?}");
+    approve(&beespace).await;
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    // The engine without containers has forgotten the stage with its process, as one whose machine died; its plan was let through.
+    let step = beespace.step(&build, "work").unwrap();
+    assert_eq!((step.status, step.exits[0].cause), (Status::Failure, ExitCause::Lost), "{step:#?}");
+}
