@@ -54,6 +54,7 @@ mod store_full;
 mod strangers;
 mod tidy;
 mod wasm_egress;
+mod wasm_egress_limits;
 mod wasm_hostile;
 mod wasm_load;
 mod wasm_mutated;

@@ -76,7 +76,9 @@ impl Lane {
         let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for received in self.gogs.inbox(INBOX) {
             let event = serde_json::from_str::<Value>(&received.body)?;
-            keys.entry(format!("{} of {}", event["type"], event["subject"])).or_default().push(received.header("idempotency-key").context("no key")?.to_owned());
+            keys.entry(format!("{} of {}", event["type"], event["subject"]))
+                .or_default()
+                .push(received.header("idempotency-key").context("no key")?.to_owned());
         }
         let ends = keys.keys().filter(|subject| subject.contains("build.finished")).count();
         ensure!(ends == self.summary.pushes, "{} builds, notices of {ends}", self.summary.pushes);

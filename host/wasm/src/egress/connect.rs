@@ -97,7 +97,7 @@ pub(super) async fn exchange(
         let mut answer = std::pin::pin!(sender.send_request(request));
         loop {
             tokio::select! {
-                answer = &mut answer => break answer?,
+                answer = &mut answer => break answer.map_err(request_error)?,
                 ended = &mut connection, if closed.is_none() => closed = Some(ended),
             }
         }
@@ -115,12 +115,23 @@ pub(super) async fn exchange(
     Ok((answer, driver))
 }
 
+/// A request whose body was too long ends as that, and not as a fault of the connection.
+fn request_error(error: hyper::Error) -> Error {
+    match std::error::Error::source(&error).and_then(|source| source.downcast_ref()) {
+        Some(Error::HttpRequestBodySize(size)) => Error::HttpRequestBodySize(*size),
+        _ => Error::Hyper(error),
+    }
+}
+
 /// An origin server wants `/path?query` in the first line; the name goes in `Host`, which is already there.
 fn origin_form(request: Request<WasiBody>) -> Result<Request<WasiBody>, Error> {
     let (mut head, body) = request.into_parts();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     head.uri = target.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
-    let body = Limited::new(body, MAX_REQUEST).map_err(|_| Error::HttpRequestBodySize(None));
+    let body = Limited::new(body, MAX_REQUEST).map_err(|error| match error.downcast::<Error>() {
+        Ok(of_the_guest) => *of_the_guest,
+        Err(_) => Error::HttpRequestBodySize(u64::try_from(MAX_REQUEST).ok()),
+    });
     Ok(Request::from_parts(head, body.boxed_unsync()))
 }
 

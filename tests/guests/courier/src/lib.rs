@@ -1,0 +1,107 @@
+//! A notifier that sends requests of `{ authority, method, headers: [name, …], body: bytes, times, at_once: bool }`, and says what became of
+//! each as its receipt's id: a JSON array of statuses and error codes, after the names of the headers that it was not let set.
+
+#[allow(clippy::all, reason = "generated")]
+mod bindings {
+    wit_bindgen::generate!({ path: "../../../wit", world: "notifier-plugin", generate_all });
+}
+
+use bindings::beespace::plugin::config;
+use bindings::beespace::plugin::types::Diagnostic;
+use bindings::exports::beespace::plugin::lifecycle;
+use bindings::exports::beespace::plugin::notifier::{self, Notice, Receipt, SendError};
+use bindings::wasi::http::outgoing_handler;
+use bindings::wasi::http::types::{ErrorCode, Fields, FutureIncomingResponse, Method, OutgoingBody, OutgoingRequest, Scheme};
+use serde_json::{Value, json};
+
+/// `blocking-write-and-flush` takes no more at a time.
+const CHUNK: usize = 4_096;
+
+struct Plugin;
+
+impl lifecycle::Guest for Plugin {
+    fn validate_config(_config: String) -> Result<(), Vec<Diagnostic>> {
+        Ok(())
+    }
+}
+
+impl notifier::Guest for Plugin {
+    fn send(_notice: Notice) -> Result<Receipt, SendError> {
+        let settings: Value = serde_json::from_str(&config::get()).map_err(|error| SendError::Permanent(error.to_string()))?;
+        let times = settings.get("times").and_then(Value::as_u64).unwrap_or(1);
+        let mut said = Vec::new();
+        if settings.get("at_once") == Some(&Value::Bool(true)) {
+            let under_way: Vec<_> = (0..times).map(|_| begin(&settings, &mut said)).collect();
+            said.extend(under_way.into_iter().map(end));
+        } else {
+            for _ in 0..times {
+                let under_way = begin(&settings, &mut said);
+                said.push(end(under_way));
+            }
+        }
+        Ok(Receipt { external_id: Value::Array(said).to_string(), url: None, state: Vec::new() })
+    }
+}
+
+fn begin(settings: &Value, refused: &mut Vec<Value>) -> Result<FutureIncomingResponse, ErrorCode> {
+    let text = |name: &str| settings.get(name).and_then(Value::as_str).unwrap_or_default();
+    let fields = Fields::new();
+    for name in settings.get("headers").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        if fields.append(name, b"set-by-the-guest").is_err() {
+            refused.push(json!(name));
+        }
+    }
+    let request = OutgoingRequest::new(fields);
+    let is_made = request.set_method(&method(text("method"))).is_ok()
+        && request.set_scheme(Some(&Scheme::Http)).is_ok()
+        && request.set_authority(Some(text("authority"))).is_ok()
+        && request.set_path_with_query(Some("/hook")).is_ok();
+    let body = request.body().ok().filter(|_| is_made).ok_or(ErrorCode::HttpRequestUriInvalid)?;
+    let coming = outgoing_handler::handle(request, None)?;
+    let length = settings.get("body").and_then(Value::as_u64).unwrap_or(0);
+    // What became of it is told by the answer.
+    let _ = write(body, usize::try_from(length).unwrap_or(usize::MAX));
+    Ok(coming)
+}
+
+fn write(body: OutgoingBody, mut left: usize) -> Result<(), ErrorCode> {
+    let stream = body.write().map_err(|()| ErrorCode::InternalError(None))?;
+    while left > 0 {
+        let length = left.min(CHUNK);
+        stream.blocking_write_and_flush(&vec![b'x'; length]).map_err(|_| ErrorCode::ConnectionTerminated)?;
+        left -= length;
+    }
+    drop(stream);
+    OutgoingBody::finish(body, None)
+}
+
+fn end(under_way: Result<FutureIncomingResponse, ErrorCode>) -> Value {
+    let coming = match under_way {
+        Ok(coming) => coming,
+        Err(code) => return json!(format!("{code:?}")),
+    };
+    coming.subscribe().block();
+    match coming.get() {
+        Some(Ok(Ok(response))) => json!(response.status()),
+        Some(Ok(Err(code))) => json!(format!("{code:?}")),
+        other => json!(format!("{other:?}")),
+    }
+}
+
+fn method(name: &str) -> Method {
+    match name {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "POST" => Method::Post,
+        "PUT" => Method::Put,
+        "DELETE" => Method::Delete,
+        "CONNECT" => Method::Connect,
+        "OPTIONS" => Method::Options,
+        "TRACE" => Method::Trace,
+        "PATCH" => Method::Patch,
+        other => Method::Other(other.to_owned()),
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+bindings::export!(Plugin with_types_in bindings);

@@ -1,0 +1,166 @@
+//! What a plugin may send at all, and how much, through a guest that sends as it is told.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::process::{NO_ENV, Process};
+use beespace_wasm::{AddressClass, BindingSpec, EgressRule, Grants, Host, HostOptions, Limits, Notifier};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::{guests, notify};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// What a receiver has seen.
+#[derive(Debug, Default)]
+struct Seen {
+    heads: Vec<String>,
+    /// Bytes of each body.
+    bodies: Vec<usize>,
+    open: usize,
+    most_open: usize,
+}
+
+/// A server on loopback that takes a while for each request.
+struct Receiver {
+    address: SocketAddr,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Receiver {
+    async fn start(pause: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::<Mutex<Seen>>::default();
+        let keep = seen.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, pause, keep.clone()));
+            }
+        });
+        Self { address, seen }
+    }
+
+    /// What a guest with these settings says of its requests.
+    async fn asked(&self, mut settings: Value) -> Vec<Value> {
+        settings["authority"] = json!(self.address.to_string());
+        let notifier = courier(self.address, settings).await;
+        let receipt = notifier.send(guests::notice()).await.result.unwrap();
+        serde_json::from_str(&receipt.external_id).unwrap()
+    }
+}
+
+async fn answer(mut stream: TcpStream, pause: Duration, seen: Arc<Mutex<Seen>>) {
+    {
+        let mut seen = seen.lock().unwrap();
+        seen.open += 1;
+        seen.most_open = seen.most_open.max(seen.open);
+    }
+    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+    let is_whole = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        text.split_once("\r\n\r\n").is_some_and(|(head, body)| !head.contains("chunked") || body.ends_with("0\r\n\r\n"))
+    };
+    while !is_whole(&bytes) {
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(length) => bytes.extend(&buffer[..length]),
+        }
+    }
+    tokio::time::sleep(pause).await;
+    let text = String::from_utf8_lossy(&bytes);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
+    {
+        let mut seen = seen.lock().unwrap();
+        seen.heads.push(head.to_ascii_lowercase());
+        seen.bodies.push(body.matches('x').count());
+        seen.open -= 1;
+    }
+    let _ = stream.write_all(OK.as_bytes()).await;
+}
+
+async fn courier(to: SocketAddr, settings: Value) -> Notifier {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/courier.wasm");
+    let component = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; plugins/build makes it", path.display()));
+    let host = Host::new(HostOptions { max_running: 4, ..HostOptions::default() }).unwrap();
+    let egress = vec![EgressRule::parse(&format!("http://{to}"), AddressClass::Loopback).unwrap()];
+    let grants = Grants { egress, ..Grants::default() };
+    let spec = BindingSpec { grants, ..BindingSpec::new("courier", settings, Limits::notifier()) };
+    host.load_notifier(component, spec).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn methods_that_fetch_and_change_go_out_and_no_others() {
+    let receiver = Receiver::start(Duration::ZERO).await;
+    for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] {
+        assert_eq!(receiver.asked(json!({ "method": method })).await, [json!(200)], "{method}");
+        assert!(receiver.seen.lock().unwrap().heads.pop().unwrap().starts_with(&format!("{} /hook ", method.to_lowercase())));
+    }
+    for method in ["OPTIONS", "TRACE", "CONNECT", "PROPFIND"] {
+        let told = receiver.asked(json!({ "method": method })).await;
+        assert!(told[0].as_str().unwrap().contains("HttpRequestMethodInvalid"), "{method}: {told:?}");
+    }
+    assert!(receiver.seen.lock().unwrap().heads.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_are_the_connection_s_or_ours_are_not_a_plugin_s_to_set() {
+    let receiver = Receiver::start(Duration::ZERO).await;
+    let ours = ["expect", "x-beespace-build", "x-beespace-anything", "connection", "host", "transfer-encoding", "upgrade"];
+    let headers: Vec<&str> = ours.into_iter().chain(["x-team"]).collect();
+    let told = receiver.asked(json!({ "method": "POST", "headers": headers })).await;
+    let (refused, status) = told.split_at(ours.len());
+    assert_eq!((refused, status), (ours.map(Value::from).as_slice(), [json!(200)].as_slice()));
+    let head = receiver.seen.lock().unwrap().heads.pop().unwrap();
+    assert!(head.contains("x-team: set-by-the-guest"), "{head}");
+    assert_eq!(head.matches("set-by-the-guest").count(), 1, "{head}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_has_twenty_requests() {
+    let receiver = Receiver::start(Duration::ZERO).await;
+    let told = receiver.asked(json!({ "method": "GET", "times": 25 })).await;
+    let (sent, refused) = told.split_at(20);
+    assert!(sent.iter().all(|one| *one == 200), "{told:?}");
+    assert!(refused.iter().all(|one| one.as_str().is_some_and(|code| code.contains("ConnectionLimitReached"))), "{told:?}");
+    assert_eq!(receiver.seen.lock().unwrap().heads.len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binding_has_eight_requests_under_way_and_the_others_wait_for_a_place() {
+    let receiver = Receiver::start(Duration::from_millis(150)).await;
+    let told = receiver.asked(json!({ "method": "GET", "times": 20, "at_once": true })).await;
+    assert_eq!(told, vec![json!(200); 20]);
+    let seen = receiver.seen.lock().unwrap();
+    assert_eq!((seen.heads.len(), seen.most_open), (20, 8));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_carries_four_mebibytes_and_no_more() {
+    let receiver = Receiver::start(Duration::ZERO).await;
+    assert_eq!(receiver.asked(json!({ "method": "POST", "body": 4 << 20 })).await, [json!(200)]);
+    assert_eq!(receiver.seen.lock().unwrap().bodies.pop(), Some(4 << 20));
+    let told = receiver.asked(json!({ "method": "POST", "body": (4 << 20) + 1 })).await;
+    assert!(told[0].as_str().is_some_and(|code| code.contains("HttpRequestBodySize")), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_logged_without_its_query() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository("ada/hive").await.unwrap();
+    let url = format!("{}?token=in-the-query", gogs.inbox_url("team"));
+    let settings = format!("[engine]\nkind = \"dummy\"\n{}", notify::webhook("inbox", &url, gogs.url()));
+    let server = Process::start(env!("CARGO_BIN_EXE_beespace-under-test"), &gogs, &settings, NO_ENV).await.unwrap();
+    server.set_secret("key", "a-key-for-the-receiver").await.unwrap();
+    server.enable("ada/hive").await.unwrap();
+    gogs.push("ada/hive", "main", &[(".beespace.yml", "steps: [{name: a, image: busybox}]")], "Fill cells").await.unwrap();
+    gogs.inbox_with("team", 1).await.unwrap();
+    let told = async || Ok(server.log().contains("a plugin sent a request").then(|| server.log()));
+    let log = server.when("the request in the log", told).await.unwrap();
+    assert!(log.contains("/inbox/team") && !log.contains("in-the-query"), "{log}");
+}
