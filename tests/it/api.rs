@@ -348,43 +348,6 @@ async fn who_is_ready_tells_each_part_and_a_stranger_no_detail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_finds_what_is_wrong_and_says_what_helps() {
-    let world = World::start(notifier).await;
-    let find = |all: &Value, part: &str| {
-        let found = all.as_array().unwrap().iter().find(|one| one["part"] == part).cloned();
-        found.unwrap_or_else(|| panic!("no {part} in {all:#}"))
-    };
-    let all = world.get("/api/v1/doctor").await;
-    for part in ["gogs", "engine", "disk", "plugin inbox", "rights in ada/hive"] {
-        assert_eq!(find(&all, part)["is_good"], true, "{all:#}");
-    }
-    assert!(find(&all, "plugin inbox")["detail"].as_str().unwrap().contains("sha256:"));
-    let silent = find(&all, "deliveries");
-    assert!(silent["help"].as_str().unwrap().contains("LOCAL_NETWORK_ALLOWLIST"), "{silent}");
-    world.push(ONE_STEP).await;
-    world.beespace.finished(REPO, 1).await.unwrap();
-    let heard = find(&world.get("/api/v1/doctor").await, "deliveries");
-    assert!(heard["is_good"] == true && heard["detail"].as_str().unwrap().contains("just now"), "{heard}");
-    let hook = world.beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().remove(0);
-    let id = hook.id;
-    world.gogs.point_hook(id, &hook.config.url.replace("/-/hook/", "/-/hook/0")).unwrap();
-    let wrong_key = find(&world.get("/api/v1/doctor").await, "hook of ada/hive");
-    assert!(wrong_key["detail"].as_str().unwrap().contains("another key"), "{wrong_key}");
-    world.gogs.point_hook(id, "http://127.0.0.1:9/-/hook/elsewhere").unwrap();
-    let elsewhere = find(&world.get("/api/v1/doctor").await, "hook of ada/hive");
-    assert!(elsewhere["detail"].as_str().unwrap().contains("points to another address"), "{elsewhere}");
-    world.gogs.point_hook(id, &hook.config.url).unwrap();
-    assert_eq!(find(&world.get("/api/v1/doctor").await, "hook of ada/hive")["is_good"], true);
-    world.beespace.app.forge.delete_hook(&REPO.parse().unwrap(), id).await.unwrap();
-    let hook = find(&world.get("/api/v1/doctor").await, "hook of ada/hive");
-    assert_eq!(hook["help"], "beespace repo repair ada/hive", "{hook}");
-    world.gogs.set_token_dead(true);
-    let gogs = find(&world.get("/api/v1/doctor").await, "gogs");
-    assert_eq!(gogs["is_good"], false);
-    assert!(gogs["help"].as_str().unwrap().contains("new token"), "{gogs}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn only_administrators_hear_of_deliveries_and_notices() {
     let gogs = PracticeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();

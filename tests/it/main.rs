@@ -11,6 +11,7 @@ mod connections;
 mod counts;
 mod crash;
 mod disk_full;
+mod doctor;
 mod engine_bench;
 mod engine_contract;
 mod engine_docker;

@@ -62,8 +62,16 @@ impl Beespace {
     /// # Errors
     /// What keeps it from starting.
     pub async fn start_with(gogs: &PracticeGogs, server: &str, extra: &str) -> anyhow::Result<Self> {
+        Self::start_as(gogs, gogs.token(), server, extra).await
+    }
+
+    /// The same with the token of somebody in Gogs.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub async fn start_as(gogs: &PracticeGogs, token: &str, server: &str, extra: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let gogs = (gogs.url().to_owned(), gogs.token().to_owned());
+        let gogs = (gogs.url().to_owned(), token.to_owned());
         let settings = Settings { server: server.to_owned(), extra: extra.to_owned(), gogs };
         let (app, url, task) = run(&folder, &settings).await?;
         Ok(Self { stop: app.stopping.clone().drop_guard(), app, url, task, folder, settings })

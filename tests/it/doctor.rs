@@ -1,0 +1,137 @@
+//! What `doctor` finds, and what it says helps.
+
+use beespace_core::status::Status;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::gogs::{Access, PracticeGogs};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::notify;
+
+const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
+const REPO: &str = "ada/hive";
+const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n";
+
+async fn world(extra: &str) -> (PracticeGogs, Beespace) {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let inbox = notify::webhook("inbox", &gogs.inbox_url("team"), gogs.url());
+    let beespace = Beespace::start(&gogs, &format!("{extra}{inbox}")).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    (gogs, beespace)
+}
+
+async fn findings(beespace: &Beespace) -> Value {
+    let answer = beespace.admin().unwrap().get("/api/v1/doctor").await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    answer.json().unwrap()
+}
+
+/// What it says of one part.
+async fn finding(beespace: &Beespace, part: &str) -> Value {
+    let all = findings(beespace).await;
+    let found = all.as_array().unwrap().iter().find(|one| one["part"] == part).cloned();
+    found.unwrap_or_else(|| panic!("no {part} in {all:#}"))
+}
+
+/// Something is wrong with the part, and this is said of it: in the finding, and of what helps.
+async fn must_find(beespace: &Beespace, part: &str, detail: &str, help: &str) {
+    let found = finding(beespace, part).await;
+    assert_eq!(found["is_good"], false, "{found:#}");
+    assert!(found["detail"].as_str().unwrap().contains(detail), "{found:#}");
+    assert!(found["help"].as_str().unwrap().contains(help), "{found:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_well_is_told_and_what_was_never_heard_of_is_explained() {
+    let (gogs, beespace) = world(DUMMY).await;
+    for part in ["gogs", "engine", "disk", "plugin inbox", "rights in ada/hive", "hook of ada/hive"] {
+        assert_eq!(finding(&beespace, part).await["is_good"], true, "{part}");
+    }
+    assert!(finding(&beespace, "plugin inbox").await["detail"].as_str().unwrap().contains("sha256:"));
+    must_find(&beespace, "deliveries", "none has ever arrived", "LOCAL_NETWORK_ALLOWLIST").await;
+    gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
+    beespace.finished(REPO, 1).await.unwrap();
+    let heard = finding(&beespace, "deliveries").await;
+    assert!(heard["is_good"] == true && heard["detail"].as_str().unwrap().contains("just now"), "{heard}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_way_in_which_a_hook_can_be_wrong_is_found() {
+    const HOOK: &str = "hook of ada/hive";
+    const CURE: &str = "beespace repo repair ada/hive";
+    let (gogs, beespace) = world(DUMMY).await;
+    let hook = beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().remove(0);
+    let edit = async |change: Value| {
+        let url = format!("{}/api/v1/repos/{REPO}/hooks/{}", gogs.url(), hook.id);
+        let token = format!("token {}", gogs.token());
+        let edited = reqwest::Client::new().patch(url).header("authorization", token).json(&change).send().await.unwrap();
+        assert_eq!(edited.status(), StatusCode::OK);
+    };
+    gogs.point_hook(hook.id, &hook.config.url.replace("/-/hook/", "/-/hook/0")).unwrap();
+    must_find(&beespace, HOOK, "another key", CURE).await;
+    gogs.point_hook(hook.id, "http://127.0.0.1:9/-/hook/elsewhere").unwrap();
+    must_find(&beespace, HOOK, "points to another address", CURE).await;
+    gogs.point_hook(hook.id, &hook.config.url).unwrap();
+    assert_eq!(finding(&beespace, HOOK).await["is_good"], true);
+    edit(json!({ "config": {}, "active": false, "events": hook.events })).await;
+    must_find(&beespace, HOOK, "is switched off in Gogs", CURE).await;
+    // As a person does who saves the form of the hook with fewer boxes ticked.
+    edit(json!({ "config": {}, "active": true, "events": ["push"] })).await;
+    must_find(&beespace, HOOK, "does not fire for every event", CURE).await;
+    let repaired = beespace.admin().unwrap().call(Method::POST, &format!("/api/v1/repositories/{REPO}/repair"), &json!({})).await;
+    assert_eq!(repaired.unwrap().status, StatusCode::OK);
+    assert_eq!(finding(&beespace, HOOK).await["is_good"], true);
+    let hook = beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().remove(0);
+    beespace.app.forge.delete_hook(&REPO.parse().unwrap(), hook.id).await.unwrap();
+    must_find(&beespace, HOOK, "is not in Gogs any more", CURE).await;
+    gogs.set_token_dead(true);
+    must_find(&beespace, "gogs", "", "new token").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_lost_its_rights_is_found() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    gogs.allow(REPO, "bob", Access::Admin).unwrap();
+    let beespace = Beespace::start_as(&gogs, &gogs.token_of("bob").unwrap(), "", DUMMY).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    assert_eq!(finding(&beespace, "rights in ada/hive").await["is_good"], true);
+    gogs.allow(REPO, "bob", Access::Write).unwrap();
+    must_find(&beespace, "rights in ada/hive", "is no administrator of it", "collaborator with the right `admin`").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_is_away_is_found() {
+    let (_gogs, beespace) = world("[engine]\nkind = \"docker\"\nhost = \"unix:///run/no/engine.sock\"\n").await;
+    must_find(&beespace, "engine", "/run/no/engine.sock", "`engine.host` in beespace.toml").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gogs_calls_the_address_that_it_can_reach_and_people_get_the_public_one() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let way_in = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let inner = format!("http://{}", way_in.local_addr().unwrap());
+    let server = format!("public_url = \"https://ci.example.org/bees\"\nhook_url = \"{inner}\"\nopen = true");
+    let inbox = notify::webhook("inbox", &gogs.inbox_url("team"), gogs.url());
+    let beespace = Beespace::start_with(&gogs, &server, &format!("{DUMMY}{inbox}")).await.unwrap();
+    let server = beespace.url.trim_start_matches("http://").to_owned();
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = way_in.accept().await {
+            let mut to = TcpStream::connect(&server).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut from, &mut to).await });
+        }
+    });
+    beespace.set_secret("key", "a-key-for-the-receiver").await.unwrap();
+    let enabled = beespace.admin().unwrap().post("/api/v1/repositories", &json!({ "name": REPO })).await.unwrap();
+    assert!(enabled.status.is_success(), "{enabled:?}");
+    let hook = beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().remove(0);
+    assert!(hook.config.url.starts_with(&format!("{inner}/-/hook/")), "{hook:?}");
+    assert_eq!(finding(&beespace, "hook of ada/hive").await["is_good"], true);
+    gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
+    assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
+    let told = gogs.inbox_with("team", 1).await.unwrap().remove(0);
+    assert!(told.body.contains("https://ci.example.org/bees/ada/hive/1") && !told.body.contains(&inner), "{told:?}");
+}
