@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine_bench::{Bench, Gathered, gather};
+use crate::engine_bench::{Bench, Gathered, LONG, gather};
 
 /// Far below what is waited for in earnest, far above what a healthy engine needs.
 const WAIT: Duration = Duration::from_secs(3);
@@ -84,6 +84,36 @@ async fn an_engine_that_hangs_at_any_call_is_not_waited_for_and_the_container_ru
         held_at("/containers/NAME/start", "start a container"),
         held_at("/containers/NAME/wait", "inspect a container"),
     );
+}
+
+#[tokio::test]
+async fn an_engine_is_asked_for_a_few_starts_at_once_and_who_waits_says_for_what() {
+    docker::start().unwrap();
+    let line = Line::to(Server::Unix(docker::HOST.trim_start_matches("unix://").into())).await.unwrap();
+    let options = docker::options(&format!("tcp://{}", line.address()), &docker::instance());
+    let engine = Arc::new(Docker::new(options).unwrap());
+    let bench = Bench::on(engine, docker::image().await.unwrap()).await;
+    let at_once = 2 * std::thread::available_parallelism().unwrap().get();
+    line.stall_at("/start HTTP/1.1");
+    let launches = (1..=at_once + 2).map(|step| bench.launch(u16::try_from(step).unwrap(), bench.shell("echo on")));
+    let runs = futures::future::join_all(launches.map(|launch| run(&bench, launch)));
+    let let_go = async {
+        let began = Instant::now();
+        while line.stalled() < at_once {
+            assert!(began.elapsed() < LONG, "{} are being started", line.stalled());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let stalled = line.stalled();
+        line.set(Flow::Open);
+        stalled
+    };
+    let (ends, stalled) = tokio::join!(runs, let_go);
+    assert_eq!(stalled, at_once);
+    let told = format!("It waits for its turn: {at_once} containers are being started, and no more at once.\n");
+    assert!(ends.iter().all(|(exit, said)| exit.as_ref().unwrap().is_success() && said.stdout == "on\n"), "{ends:#?}");
+    assert_eq!(ends.iter().filter(|(_, said)| said.host == told).count(), 2, "{ends:#?}");
+    bench.destroy().await;
 }
 
 #[tokio::test]

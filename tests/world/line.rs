@@ -34,6 +34,13 @@ pub enum Flow {
     Cut,
 }
 
+/// Whether something may pass now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passage {
+    Free,
+    Stalled,
+}
+
 /// Where the other end is.
 #[derive(Debug, Clone)]
 pub enum Server {
@@ -46,6 +53,8 @@ pub enum Server {
 struct Triggers {
     /// This in a request holds it, before the server hears of it.
     marker: Option<String>,
+    /// A request with this in it waits, before the server hears of it, and no other.
+    stalled: Option<String>,
     /// A request with this in it is answered with an error of the server's, which never hears of it.
     refused: Option<String>,
     /// So many bytes of answers, and it becomes that.
@@ -59,6 +68,8 @@ struct Shared {
     triggers: Mutex<Triggers>,
     connections: AtomicUsize,
     requests: AtomicUsize,
+    /// Requests that wait.
+    stalled: watch::Sender<usize>,
 }
 
 /// A line with an address of its own on the loopback interface. Closed when dropped.
@@ -82,6 +93,7 @@ impl Line {
             triggers: Mutex::default(),
             connections: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
+            stalled: watch::channel(0).0,
         });
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(accept(Arc::clone(&shared), listener)));
@@ -108,12 +120,24 @@ impl Line {
     /// Makes it so now, and forgets what would change it later.
     pub fn set(&self, flow: Flow) {
         *self.triggers() = Triggers::default();
+        self.shared.stalled.send_replace(0);
         self.shared.flow.send_replace(flow);
     }
 
     /// Holds it as soon as a request has `marker` in it.
     pub fn hold_at(&self, marker: &str) {
         self.triggers().marker = Some(marker.to_owned());
+    }
+
+    /// Lets every request wait that has `marker` in it, until the line is set.
+    pub fn stall_at(&self, marker: &str) {
+        self.triggers().stalled = Some(marker.to_owned());
+    }
+
+    /// How many requests wait.
+    #[must_use]
+    pub fn stalled(&self) -> usize {
+        *self.shared.stalled.borrow()
     }
 
     /// Answers every request that has `marker` in it with 500 and a message.
@@ -142,7 +166,7 @@ impl Shared {
         self.triggers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self, bytes: &[u8]) -> Result<()> {
+    fn asked(&self, bytes: &[u8]) -> Result<Passage> {
         let requests = bytes.windows(REQUEST.len()).filter(|window| window == &REQUEST).count();
         self.requests.fetch_add(requests, Ordering::SeqCst);
         let mut triggers = self.triggers();
@@ -154,10 +178,14 @@ impl Shared {
             triggers.marker = None;
             self.flow.send_replace(Flow::Held);
         }
-        Ok(())
+        if has(&triggers.stalled) {
+            self.stalled.send_modify(|stalled| *stalled += 1);
+            return Ok(Passage::Stalled);
+        }
+        Ok(Passage::Free)
     }
 
-    fn answered(&self, bytes: usize) -> Result<()> {
+    fn answered(&self, bytes: usize) -> Result<Passage> {
         let mut triggers = self.triggers();
         if let Some((left, flow)) = &mut triggers.answers {
             *left = left.saturating_sub(bytes);
@@ -166,7 +194,7 @@ impl Shared {
                 triggers.answers = None;
             }
         }
-        Ok(())
+        Ok(Passage::Free)
     }
 }
 
@@ -213,7 +241,7 @@ async fn between<A: AsyncRead + Unpin, B: AsyncWrite + Unpin, C: AsyncRead + Unp
 async fn carry(
     shared: &Shared,
     (from, to): &mut (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
-    look: impl Fn(&[u8]) -> Result<()>,
+    look: impl Fn(&[u8]) -> Result<Passage>,
 ) -> Result<()> {
     let mut flow = shared.flow.subscribe();
     let mut buffer = vec![0; 16 << 10];
@@ -223,7 +251,9 @@ async fn carry(
             _ = flow.wait_for(|flow| *flow == Flow::Cut) => return Ok(()),
         };
         let bytes = buffer.get(..length).unwrap_or_default();
-        look(bytes)?;
+        if look(bytes)? == Passage::Stalled {
+            shared.stalled.subscribe().wait_for(|stalled| *stalled == 0).await?;
+        }
         if *flow.wait_for(|flow| *flow != Flow::Held).await? == Flow::Cut {
             return Ok(());
         }

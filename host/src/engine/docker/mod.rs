@@ -67,8 +67,9 @@ pub struct Docker {
     client: Client,
     names: Names,
     options: DockerOptions,
-    /// Beyond two starts a core an engine only gets slower.
     starts: Semaphore,
+    /// Beyond two starts a core an engine only gets slower.
+    starts_at_once: usize,
     /// Rooms that stand ready for the stages to come.
     ready_rooms: tokio::sync::Mutex<Vec<String>>,
     /// Containers that were made ahead of their turn and not started yet, by their id in the step's plan, and what was asked for.
@@ -83,12 +84,13 @@ impl Docker {
     /// # Errors
     /// [`EngineError::Address`] and [`EngineError::Instance`].
     pub fn new(options: DockerOptions) -> Result<Self, EngineError> {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let starts_at_once = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
             client: Client::new(&options.host, options.waits)?,
             names: Names::new(&options.instance)?,
             options,
-            starts: Semaphore::new(2 * cores),
+            starts: Semaphore::new(starts_at_once),
+            starts_at_once,
             ready_rooms: tokio::sync::Mutex::default(),
             prepared: Mutex::default(),
             init: OnceCell::new(),

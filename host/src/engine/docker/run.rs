@@ -1,11 +1,15 @@
 //! One container of a plan, from nothing to its end.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use beespace_core::ids::StageId;
 use beespace_core::outcome::{Exit, ExitCause, Stored};
 use bollard::models::{ContainerCreateBody, ContainerState, ContainerStateStatusEnum};
 use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, StartContainerOptions};
 use futures::StreamExt as _;
-use tokio::time::sleep;
+use tokio::sync::{AcquireError, SemaphorePermit};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Docker;
@@ -14,7 +18,10 @@ use super::follow::{Subject, instant, live};
 use super::pull::Missing;
 use super::stage::{REMOVAL_PAUSE, REMOVAL_TRIES};
 use super::waits::Wait;
-use crate::engine::{EngineError, Launch, OutputSender, TarStream, now};
+use crate::engine::{EngineError, Launch, OutputSender, TarStream, now, say};
+
+/// Nobody needs to hear of a wait that is shorter.
+const SOON: Duration = Duration::from_secs(1);
 
 /// How far a container has come when its turn begins.
 enum Made {
@@ -203,7 +210,7 @@ impl Docker {
             let turn = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Ok(cancelled(launch)),
-                turn = self.starts.acquire() => turn,
+                turn = self.turn(output) => turn,
             };
             let started =
                 self.client.call("start a container", Wait::Slow, api.start_container(name, None::<StartContainerOptions>)).await;
@@ -219,6 +226,18 @@ impl Docker {
         }
         let subject = Subject { name, container: &launch.container, began: now(), timeout: launch.timeout(), is_over: false };
         self.follow(&subject, live(attached.output), Stored::default(), output, cancel).await
+    }
+
+    /// A place among the starts that the engine is asked for at once. Who does not get one soon is told what it waits for.
+    async fn turn(&self, output: &OutputSender) -> Result<SemaphorePermit<'_>, AcquireError> {
+        let mut turn = pin!(self.starts.acquire());
+        if let Ok(turn) = timeout(SOON, &mut turn).await {
+            return turn;
+        }
+        let message =
+            format!("It waits for its turn: {} containers are being started, and no more at once.", self.starts_at_once);
+        say(output, message).await;
+        turn.await
     }
 
     /// Follows a container that was started earlier, by the engine's own copy of its output.
