@@ -32,20 +32,20 @@ pub(crate) fn component(name: &str) -> Vec<u8> {
 }
 
 /// The cases of a plugin, by name.
-fn cases(plugin: &str) -> Vec<(String, PathBuf)> {
+pub(crate) fn cases(plugin: &str) -> Vec<(String, PathBuf)> {
     let folder = root().join("tests/fixtures/plugins").join(plugin);
     let mut cases: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
     cases.into_iter().map(|case| (case.file_name().unwrap().to_string_lossy().into_owned(), case)).collect()
 }
 
-fn read(path: &Path) -> Value {
+pub(crate) fn read(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Compares what came of each case with what is expected of it, all of them before it fails.
-fn compare(plugin: &str, came: Vec<(PathBuf, Value)>) {
+pub(crate) fn compare(plugin: &str, came: Vec<(PathBuf, Value)>) {
     assert!(!came.is_empty(), "{plugin} has no case");
     let mut wrong = Vec::new();
     for (case, value) in came {

@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::IntoResponse as _;
 use base64::Engine as _;
 use beespace_core::digest::Document;
 use beespace_core::notice::{Receipt, SCHEMA};
 use beespace_wasm::{
-    AddressClass, BindingSpec, EgressRule, Grants, Limits, NoticeInput, Notifier, SecretSource, SecretValue, SendError,
+    AddressClass, BindingSpec, EgressRule, Grants, Limits, LoadError, NoticeInput, Notifier, SecretSource, SecretValue, SendError,
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{guests, plugins};
@@ -28,6 +29,17 @@ struct Request {
     body: String,
 }
 
+/// What a receiver answers.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reply {
+    status: u16,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    text: String,
+}
+
 /// A server on loopback that answers alike and keeps what it was sent.
 struct Receiver {
     address: SocketAddr,
@@ -36,6 +48,11 @@ struct Receiver {
 
 impl Receiver {
     async fn start(status: u16, header: Option<(&'static str, &'static str)>, text: &'static str) -> Self {
+        let headers = header.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self::answering(Reply { status, headers, text: text.to_owned() }).await
+    }
+
+    async fn answering(reply: Reply) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::<Mutex<Vec<Request>>>::default();
@@ -44,7 +61,11 @@ impl Receiver {
             let header_text = |value: &axum::http::HeaderValue| value.to_str().unwrap().to_owned();
             let headers = headers.iter().map(|(name, value)| (name.to_string(), header_text(value))).collect();
             keep.lock().unwrap().push(Request { headers, body });
-            (StatusCode::from_u16(status).unwrap(), header.map(|pair| [pair]).unwrap_or([("x-none", "")]), text).into_response()
+            let mut answer = (StatusCode::from_u16(reply.status).unwrap(), reply.text).into_response();
+            for (name, value) in reply.headers {
+                answer.headers_mut().insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+            }
+            answer
         };
         let router = Router::new().route("/hook", axum::routing::post(answer));
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -66,11 +87,14 @@ impl SecretSource for HookKey {
 }
 
 async fn notifier(address: SocketAddr, secret: &str, granted: &str) -> Notifier {
-    let settings = json!({ "url": format!("http://{address}/hook"), "secret": secret });
+    load(json!({ "url": format!("http://{address}/hook"), "secret": secret }), secret, granted).await.unwrap()
+}
+
+async fn load(settings: Value, secret: &str, granted: &str) -> Result<Notifier, LoadError> {
     let rule = EgressRule::parse(&format!("http://{granted}"), AddressClass::Loopback).unwrap();
     let grants = Grants { egress: vec![rule], secrets: [secret.to_owned()].into(), ..Grants::default() };
     let spec = BindingSpec { grants, secrets: Some(Arc::new(HookKey)), ..BindingSpec::new("hook", settings, Limits::notifier()) };
-    guests::host().load_notifier(plugins::component("plugins/notify-webhook"), spec).await.unwrap()
+    guests::host().load_notifier(plugins::component("plugins/notify-webhook"), spec).await
 }
 
 fn notice() -> NoticeInput {
@@ -166,4 +190,53 @@ async fn grants_that_do_not_fit_the_settings_say_so_and_nothing_is_sent() {
         "{no_secret:?}"
     );
     assert!(receiver.requests().is_empty());
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    attempt: u32,
+    sequence: u64,
+    subject: Value,
+    answer: Reply,
+}
+
+/// What came of a notice, and what the receiver got. Its address stands as `RECEIVER`.
+async fn outcome(settings: &Value, Case { attempt, sequence, subject, answer }: Case) -> Value {
+    let receiver = Receiver::answering(answer).await;
+    let address = receiver.address.to_string();
+    let settings = serde_json::from_str(&settings.to_string().replace("RECEIVER", &address)).unwrap();
+    let sent = match load(settings, "hook-key", &address).await {
+        Err(error) => json!({ "not_loaded": error.to_string() }),
+        Ok(notifier) => {
+            let subject = Document::new(SCHEMA, &subject);
+            match notifier.send(NoticeInput { attempt, sequence, subject, ..notice() }).await.result {
+                Ok(receipt) => json!({ "sent": receipt.external_id }),
+                Err(SendError::Retry { after, reason }) => {
+                    json!({ "retry": reason, "after_seconds": after.map(|after| after.as_secs()) })
+                }
+                Err(SendError::Permanent(reason)) => json!({ "permanent": reason }),
+                Err(SendError::Misconfigured(reason)) => json!({ "misconfigured": reason }),
+                Err(other) => json!({ "error": other.to_string() }),
+            }
+        }
+    };
+    let got = receiver.requests().into_iter().map(|Request { mut headers, body }| {
+        headers.remove("content-length");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        json!({ "headers": headers, "body": body })
+    });
+    let came = json!({ "outcome": sent, "requests": got.collect::<Vec<_>>() });
+    serde_json::from_str(&came.to_string().replace(&address, "RECEIVER")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notify_webhook_sends_and_ends_as_its_cases_say() {
+    let mut came = Vec::new();
+    for (_, case) in plugins::cases("notify-webhook") {
+        let input: Case = serde_json::from_value(plugins::read(&case.join("input.json"))).unwrap();
+        let value = outcome(&plugins::read(&case.join("settings.json")), input).await;
+        came.push((case, value));
+    }
+    plugins::compare("notify-webhook", came);
 }

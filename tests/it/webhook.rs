@@ -159,6 +159,37 @@ async fn whatever_is_wrong_the_refusal_is_the_same_and_nothing_is_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_flipped_bit_in_key_or_signature_is_refused() {
+    let world = world().await;
+    let good = sign("{}", "s3cret");
+    // Each byte with each of its bits flipped, as it would be written in an address or a header.
+    let flips = |text: &str| -> Vec<Vec<u8>> {
+        let places = (0..text.len()).flat_map(|at| (0..8).map(move |bit| (at, bit)));
+        let flip = |(at, bit): (usize, u8)| {
+            let mut bytes = text.as_bytes().to_vec();
+            bytes[at] ^= 1 << bit;
+            bytes
+        };
+        places.map(flip).collect()
+    };
+    for key in flips(KEY) {
+        let key: String = key.iter().map(|byte| format!("%{byte:02x}")).collect();
+        let (status, _) = world.post(&key, &[("X-Gogs-Signature", &good)], "{}").await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{key}");
+    }
+    let mut sent = 0;
+    for signature in flips(&good).into_iter().filter(|signature| signature.iter().all(u8::is_ascii_graphic)) {
+        // The case of a digit is no part of the signature.
+        let signature = String::from_utf8(signature).unwrap();
+        let expected = if signature.eq_ignore_ascii_case(&good) { StatusCode::ACCEPTED } else { StatusCode::UNAUTHORIZED };
+        let (status, _) = world.post(KEY, &[("X-Gogs-Signature", &signature)], "{}").await;
+        assert_eq!(status, expected, "{signature}");
+        sent += 1;
+    }
+    assert!(sent > 64 * 4, "{sent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_answer_takes_the_same_work_over_the_same_bytes() {
     let world = world().await;
     let body = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
