@@ -104,7 +104,7 @@ fn files_stay_small() {
 #[test]
 fn functions_stay_small() {
     let mut too_long = Vec::new();
-    for (name, text) in rust_sources().into_iter().filter(|(name, _)| is_product(name)) {
+    for (name, text) in rust_sources().into_iter().filter(|(name, _)| is_product(name) || name.starts_with("plugins/")) {
         let budget = if name == "host/src/flow.rs" { FLOW_FUNCTION_LINES } else { FUNCTION_LINES };
         for (function, lines) in functions(without_tests(&text)) {
             if lines > budget {
@@ -201,15 +201,12 @@ fn every_path_in_the_map_exists() {
     assert!(missing.is_empty(), "host/ARCHITECTURE.md names what is not there: {missing:#?}");
 }
 
+/// A file, a folder, or a program: `host/src/flow.rs`, `host/src/run/`, `tests/bench`.
 fn is_path(word: &str) -> bool {
     let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
-    plain
-        && (word.ends_with(".rs")
-            || word.ends_with(".md")
-            || word.ends_with(".toml")
-            || (word.contains('/') && word.ends_with('/')))
-        && !word.starts_with('/')
-        && !word.starts_with('.')
+    let named = [".rs", ".md", ".toml", "/"].iter().any(|end| word.ends_with(end));
+    let starts_at_top = word.split_once('/').is_some_and(|(first, _)| TOP.contains(&first));
+    plain && (named || starts_at_top) && !word.starts_with(['/', '.'])
 }
 
 #[test]
