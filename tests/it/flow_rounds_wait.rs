@@ -94,10 +94,19 @@ async fn the_next_plan_of_a_step_waits_for_a_word_without_a_network_and_goes_on_
     );
     assert!(page.contains(asked["subject"].as_str().unwrap()), "{page}");
 
+    let step_page = world.beespace.admin().unwrap().get("/ada/hive/1/1/1").await.unwrap().body;
+    assert!(step_page.contains("Waits for a person") && step_page.contains("first"), "{step_page}");
+
+    // Who follows the log meanwhile hears how it goes on.
+    let client = world.beespace.admin().unwrap();
+    let follow =
+        tokio::spawn(async move { client.get(&format!("{BUILD}/stages/1/steps/1/log/stream?after=0")).await.unwrap().body });
     approve(&world.beespace).await;
     let build = world.beespace.finished(REPO, 1).await.unwrap();
     let log = world.log(&build, "work").await;
     assert_eq!(build.status, Status::Success, "{log:#?} {build:#?}");
+    let followed = follow.await.unwrap();
+    assert!(["first", "publish", "third", "event: end"].iter().all(|told| followed.contains(told)), "{followed}");
     assert_eq!(
         log.iter().filter(|line| !line.starts_with("waits for approval")).collect::<Vec<_>>(),
         ["first", "one", "publish", "third"]
@@ -138,6 +147,9 @@ async fn a_build_that_is_cancelled_while_a_step_waits_ends_at_once_and_leaves_no
     assert_eq!((&over["status"], &over["stages"][0]["steps"][1]["status"]), (&json!("killed"), &json!("killed")), "{over:#}");
     // Long before anybody looks for what a crash has left.
     world.is_clean().await;
+    let path = format!("{BUILD}/stages/1/steps/1/log/stream?after=0");
+    let followed = world.beespace.admin().unwrap().get(&path).await.unwrap().body;
+    assert!(followed.contains("cancelled by admin") && followed.contains("\"incomplete\":false"), "{followed}");
     assert_eq!(held(&build).await, 0);
 }
 

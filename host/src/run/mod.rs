@@ -78,13 +78,15 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
     let build = app.build(id.build)?;
     let (begun, change) = tokio::join!(begin(app, &build, id), Change::of(app, &build));
     let stage = begun?;
-    if stage.status != Status::Running {
-        return Ok(rest(app, &stage).await?);
-    }
     let run = match StageRun::open(app, build, change, &stage) {
         Ok(run) => Arc::new(run),
-        Err(reason) => return Ok(give_up(app, id, reason).await?),
+        Err(reason) if stage.status == Status::Running => return Ok(give_up(app, id, reason).await?),
+        Err(_) => return Ok(rest(app, &stage).await?),
     };
+    if stage.status != Status::Running {
+        step::end_logs(&run, &stage).await;
+        return Ok(rest(app, &stage).await?);
+    }
     tokio::select! {
         () = reopen(&run, &stage) => {}
         () = app.stopping.cancelled() => return Err(Trouble::HandedOver),
@@ -94,6 +96,7 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
         never = prove(app, id) => match never {},
     };
     hands.rest(&run).await;
+    step::end_logs(&run, &stage).await;
     Ok(rest(app, &stage).await?)
 }
 
@@ -126,7 +129,7 @@ pub async fn give_up(app: &App, id: StageId, reason: Reason) -> Result<(), Store
         stage.status = Status::Error;
         stage.reason = Some(reason.clone());
         for step in stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
-            step.status = if step.status == Status::Running { Status::Error } else { Status::Skipped };
+            step.status = if step.started_at.is_some() { Status::Error } else { Status::Skipped };
             step.reason = Some(reason.clone());
             step.finished_at = step.started_at.map(|_| at);
         }

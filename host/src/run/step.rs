@@ -24,6 +24,7 @@ use super::journal::Journal;
 use super::round::RoundRun;
 use super::{StageRun, workspace};
 use crate::clock::now;
+use crate::log::LogError;
 use crate::store::decision::Decisions as _;
 
 /// What a log may lack whose container ended while the engine was away.
@@ -110,6 +111,26 @@ pub(super) async fn run(
     let was_unseen = end.exits.iter().any(|exit| exit.incomplete);
     let incomplete = step_run.log.finish(was_unseen.then_some(UNSEEN)).await?;
     Ok(Ended { number, end, incomplete, at: now() })
+}
+
+/// Ends the logs of steps that were ended while they waited for a person: nobody had them in hand.
+pub(super) async fn end_logs(run: &StageRun, stage: &Stage) {
+    let was_asked = |round: &Round| stage.approvals.iter().any(|pending| pending.decision == round.decision);
+    let over = stage.steps.iter().filter(|step| step.status.is_over() && step.started_at.is_some());
+    for step in over.filter(|step| step.round.as_ref().is_some_and(was_asked)) {
+        if let Err(error) = end_log(run, step).await {
+            tracing::warn!(step = %run.step_id(step), %error, "a log could not be ended");
+        }
+    }
+}
+
+/// Does nothing to one that has its end.
+async fn end_log(run: &StageRun, step: &Step) -> Result<(), LogError> {
+    let log = Journal::open(run, step, &CancellationToken::new()).await?;
+    if let Some(reason) = &step.reason {
+        log.say(&reason.to_string()).await?;
+    }
+    log.finish(None).await.map(drop)
 }
 
 /// Removes the containers of a step whose end is stored.

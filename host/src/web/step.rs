@@ -189,6 +189,7 @@ fn end(step: &Step, is_empty: bool) -> Option<String> {
     }
     let code = step.exits.last().and_then(|exit| exit.code);
     match (step.status, code) {
+        (Status::Blocked, _) if step.started_at.is_some() => Some("Waits for a person".to_owned()),
         (Status::Pending | Status::Blocked, _) => Some("Has not begun".to_owned()),
         (Status::Running, _) => is_empty.then(|| "Nothing printed so far".to_owned()),
         (Status::Success, _) => Some(if is_empty { "Printed nothing" } else { "Succeeded" }.to_owned()),
