@@ -70,7 +70,7 @@ pub async fn answer(front: &Front, build: &Build, answer: Answer, word: WordBody
     let subject = word.subject.as_deref().map(str::parse::<Digest>).transpose();
     let subject = subject.map_err(|error| Problem::bad_request(error.to_string()))?;
     let stages = front.store.read()?.stages(build.id)?;
-    let blocked: Vec<StageId> = stages.iter().filter(|stage| stage.word() == Status::Blocked).map(Stage::id).collect();
+    let blocked: Vec<StageId> = stages.iter().filter(|stage| stage.is_open_to_words()).map(Stage::id).collect();
     let id = match (word.stage, blocked.as_slice()) {
         (Some(number), _) => {
             stages.iter().map(Stage::id).find(|id| id.stage.0 == number).ok_or_else(|| Problem::not_found("stage"))?

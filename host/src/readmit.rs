@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use beespace_core::build::{Build, PendingApproval, Round, Stage};
+use beespace_core::build::{Build, PendingApproval, Round, Stage, Step};
 use beespace_core::digest::Digest;
 use beespace_core::floor;
 use beespace_core::ids::{DecisionId, StageId};
+use beespace_core::intervention;
 use beespace_core::pipeline;
 use beespace_core::policy::Decision;
 use beespace_core::status::Status;
@@ -26,13 +27,47 @@ use crate::worker::Trouble;
 /// The store's.
 pub async fn where_due(app: &App, id: StageId) -> Result<(), Trouble> {
     let stage = app.store.read()?.stage(id)?.ok_or(StoreError::NotFound("stage"))?;
-    if stage.status.is_over() || stage.status == Status::Blocked || !stage.asked().any(|pending| is_stale(app, pending)) {
+    if stage.status.is_over() || stage.status == Status::Blocked {
         return Ok(());
     }
-    tracing::info!(stage = %id, "policies have changed since it was approved: they are asked again");
+    let stale = stale(app, &stage)?;
+    if stale.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(stage = %id, "policies have changed since people were asked: they are asked again");
     let build = app.build(id.build)?;
     let change = Change::of(app, &build).await;
-    if stage.started_at.is_none() { whole(app, &build, &change, stage).await } else { plans(app, &build, &change, stage).await }
+    match stage.started_at {
+        None => whole(app, &build, &change, stage).await,
+        Some(_) => plans(app, &build, &change, &stage, &stale).await,
+    }
+}
+
+/// The decisions by which people are asked, or have answered, under other policies than those of today.
+fn stale(app: &App, stage: &Stage) -> Result<BTreeSet<DecisionId>, StoreError> {
+    let read = app.store.read()?;
+    let mut stale = BTreeSet::new();
+    for pending in stage.approvals.iter().filter(|pending| stage.started_at.is_none() || is_open(stage, pending.decision)) {
+        // A decision that is gone cannot be relied on.
+        let decision = read.decision(pending.decision)?;
+        if decision.is_none_or(|decision| asked(&decision) != would_ask(app, &decision)) {
+            stale.insert(pending.decision);
+        }
+    }
+    Ok(stale)
+}
+
+/// Whether a step waits with the plan that this decision is about, or is about to: the server ended before it was written down that it waits.
+fn is_open(stage: &Stage, decision: DecisionId) -> bool {
+    let is_new = |pending: &PendingApproval| pending.decision == decision && pending.approved_by.is_empty();
+    let waits = |step: &Step| match step.status {
+        Status::Blocked => true,
+        Status::Running => stage.approvals.iter().any(is_new),
+        _ => false,
+    };
+    let is_its = |step: &&Step| step.round.as_ref().is_some_and(|round| round.decision == decision);
+    stage.approvals.iter().any(|pending| pending.decision == decision && pending.declined.is_none())
+        && stage.steps.iter().filter(is_its).any(waits)
 }
 
 async fn whole(app: &App, build: &Build, change: &Change, stage: Stage) -> Result<(), Trouble> {
@@ -51,17 +86,22 @@ async fn whole(app: &App, build: &Build, change: &Change, stage: Stage) -> Resul
     .await
 }
 
-async fn plans(app: &App, build: &Build, change: &Change, stage: Stage) -> Result<(), Trouble> {
-    let stale: BTreeSet<DecisionId> = stage.asked().filter(|one| is_stale(app, one)).map(|one| one.decision).collect();
-    for (step, round) in stage.blocked().filter(|(_, round)| stale.contains(&round.decision)) {
-        let (decision, plan) = prepare::admit_round(app, build, &stage, round.plan.clone(), change).await;
+async fn plans(app: &App, build: &Build, change: &Change, stage: &Stage, stale: &BTreeSet<DecisionId>) -> Result<(), Trouble> {
+    let rounds = stage.steps.iter().filter_map(|step| Some((step, step.round.as_ref()?)));
+    for (step, round) in rounds.filter(|(_, round)| stale.contains(&round.decision)) {
+        let (decision, plan) = prepare::admit_round(app, build, stage, round.plan.clone(), change).await;
         let question = PendingApproval::of(&decision, prepare::next_plan(&step.name));
-        let (number, old) = (step.number, round.decision);
+        let (number, old, caused_by) = (step.number, round.decision, build.event.sender.stable_id());
         let again = Round { plan, decision: decision.id, ..round.clone() };
         store(app, stage.id(), vec![decision], move |stage| {
+            // A person may have ended the step while the policies were asked.
+            if stage.status.is_over() || !is_open(stage, old) {
+                return;
+            }
             stage.approvals.retain(|pending| pending.decision != old);
             stage.approvals.extend(question.clone());
             stage.steps.iter_mut().filter(|step| step.number == number).for_each(|step| step.round = Some(again.clone()));
+            intervention::explain(stage, &caused_by, now());
         })
         .await?;
     }
@@ -84,13 +124,6 @@ async fn store(
     });
     stored.await?;
     Ok(())
-}
-
-/// Whether people were asked under other policies than those of today.
-fn is_stale(app: &App, pending: &PendingApproval) -> bool {
-    let decision = app.store.read().and_then(|read| read.decision(pending.decision));
-    // A decision that is gone cannot be relied on.
-    decision.ok().flatten().is_none_or(|decision| asked(&decision) != would_ask(app, &decision))
 }
 
 /// A policy as it takes part: name, component, settings, and what its word is worth.

@@ -213,12 +213,33 @@ async fn dummy(pipeline: &str) -> (PracticeGogs, Beespace) {
     let gogs = PracticeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let inbox = notify::webhook("inbox", &gogs.inbox_url("team"), gogs.url());
-    let beespace = Beespace::start(&gogs, &format!("[engine]\nkind = \"dummy\"\n{}", settings(&inbox))).await.unwrap();
+    let beespace =
+        Beespace::start(&gogs, &format!("[engine]\nkind = \"dummy\"\ncapacity = 1\n{}", settings(&inbox))).await.unwrap();
     beespace.set_secret("key", "a-key-for-the-receiver").await.unwrap();
     beespace.enable(REPO).await.unwrap();
     let work = rounds("busybox", &json!([["first"], ["publish"]]));
     gogs.push(REPO, "main", &[(".beespace.yml", &format!("{pipeline}steps: [{work}]\n"))], "Publish").await.unwrap();
     (gogs, beespace)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_no_counts_after_a_yes_while_the_stage_waits_for_its_turn() {
+    let (gogs, beespace) = dummy("").await;
+    let build = blocked(&beespace).await;
+    resting(&beespace, &build).await;
+    // It has the only place.
+    let long = "steps: [{ name: long, image: busybox, env: { SLEEP: 60s } }]";
+    gogs.push(REPO, "main", &[(".beespace.yml", long)], "Sleep").await.unwrap();
+    beespace.build_when(REPO, 2, |build| build.status == Status::Running).await.unwrap();
+    approve(&beespace).await;
+    assert_eq!(beespace.stage(&build).unwrap().status, Status::Pending, "approved, and without a place");
+    say(&beespace, "decline", json!({ "reason": "I looked again" })).await;
+    let other = format!("/api/v1/repositories/{REPO}/builds/2/cancel");
+    assert_eq!(beespace.admin().unwrap().post(&other, &json!({})).await.unwrap().status, StatusCode::OK);
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    let step = beespace.step(&build, "work").unwrap();
+    assert_eq!((build.status, step.status), (Status::Declined, Status::Declined), "{step:#?}");
+    assert_eq!(step.reason.unwrap().message, "declined by admin: I looked again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -158,6 +158,12 @@ impl Stage {
         if waits { Status::Blocked } else { self.status }
     }
 
+    /// Whether a person may say something to it: it is blocked, or a step of it that has begun is.
+    #[must_use]
+    pub fn is_open_to_words(&self) -> bool {
+        self.status == Status::Blocked || (!self.status.is_over() && self.started_at.is_some() && self.blocked().next().is_some())
+    }
+
     /// What it waits for, or would have to wait for again if a word lapsed: before it starts, everything that policies want approved; since,
     /// the next plan of each step that is blocked.
     pub fn asked(&self) -> impl Iterator<Item = &PendingApproval> {

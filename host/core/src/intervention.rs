@@ -8,6 +8,9 @@ use crate::policy::approval;
 use crate::status::Status;
 use crate::time::Timestamp;
 
+/// The code of the reason of a step whose next plan waits for nobody any more.
+pub const ANSWERED: &str = "answered";
+
 /// Why a person's word changes nothing. Text for that person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -51,12 +54,20 @@ pub fn resume(stage: &mut Stage, caused_by: &str, now: Timestamp) {
             step.reason = None;
         }
     }
+    explain(stage, caused_by, now);
 }
 
 /// Whether a step of it can be [resumed](resume).
 #[must_use]
 pub fn can_resume(stage: &Stage, caused_by: &str, now: Timestamp) -> bool {
     !answered(stage, caused_by, now).is_empty()
+}
+
+/// Why a stage has its status: its reason, or of one that runs, for whom a step of it waits.
+#[must_use]
+pub fn why(stage: &Stage, caused_by: &str, now: Timestamp) -> Option<Reason> {
+    let waits = || (stage.word() == Status::Blocked).then(|| waits_for(stage, caused_by, now));
+    stage.reason.clone().or_else(waits)
 }
 
 /// Why a stage is blocked: what waits for people's words, and whose are missing.
@@ -138,7 +149,7 @@ pub fn cancel(stage: &mut Stage, by: &str, now: Timestamp) -> Result<(), Refused
 
 fn waiting(stage: &mut Stage, subject: Option<Digest>) -> Result<&mut PendingApproval, Refused> {
     let status = stage.status;
-    if stage.word() != Status::Blocked {
+    if !stage.is_open_to_words() {
         return Err(Refused::NotBlocked(status));
     }
     let asked: Vec<DecisionId> = stage.asked().map(|pending| pending.decision).collect();
@@ -174,14 +185,15 @@ fn answered(stage: &Stage, caused_by: &str, now: Timestamp) -> Vec<StepNumber> {
     stage.blocked().filter(|(_, round)| !waits(round)).map(|(step, _)| step.number).collect()
 }
 
-fn explain(stage: &mut Stage, caused_by: &str, now: Timestamp) {
+/// Writes down why the stage and its steps wait, as it is now.
+pub fn explain(stage: &mut Stage, caused_by: &str, now: Timestamp) {
     if stage.status == Status::Blocked {
         stage.reason = Some(waits_for(stage, caused_by, now));
     }
     let answered = answered(stage, caused_by, now);
     let reason = |step: &Step, round: &Round| match stage.asked().find(|pending| pending.decision == round.decision) {
         Some(pending) if !answered.contains(&step.number) => wait(&[pending], caused_by, now),
-        _ => Reason::new("answered", "its next plan has its answer; waits for its turn"),
+        _ => Reason::new(ANSWERED, "its next plan has its answer; waits for its turn"),
     };
     let reasons: Vec<_> = stage.blocked().map(|(step, round)| (step.number, reason(step, round))).collect();
     for (number, reason) in reasons {
@@ -347,7 +359,10 @@ mod tests {
         assert_eq!([waiting.steps[0].status, waiting.steps[1].status], [Status::Blocked, Status::Running]);
         assert_eq!(waiting.steps[1].reason, None, "one that runs with a reason is one that is to stop");
         let again = approve(&mut waiting, Digest::of("plan 2"), person("admin"), None, "gogs:1");
-        assert_eq!(again, Err(Refused::NotBlocked(Status::Pending)));
+        assert_eq!(again, Err(Refused::OtherSubject(Digest::of("plan 2"))));
+        approve(&mut waiting, Digest::of("plan 1"), person("admin"), None, "gogs:1").unwrap();
+        resume(&mut waiting, "gogs:1", NOW);
+        assert_eq!(waiting.steps[0].status, Status::Running, "one may answer while the stage waits for its turn");
     }
 
     #[test]

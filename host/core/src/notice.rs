@@ -194,7 +194,7 @@ pub fn document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Document {
             serde_json::json!({
                 "number": stage.number,
                 "name": stage.pipeline.name,
-                "status": stage.status,
+                "status": stage.word(),
                 "reason": text(stage.reason.as_ref()),
                 "steps": steps,
             })

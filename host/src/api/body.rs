@@ -4,7 +4,6 @@
 use beespace_core::build::{Build, PendingApproval, Stage, Step};
 use beespace_core::outcome::{self, Exit};
 use beespace_core::policy::approval;
-use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -235,7 +234,7 @@ impl ApprovalBody {
     /// `caused_by` is the stable id of who caused the build: some approvals do not count from them.
     #[must_use]
     pub fn new(stage: &Stage, approval: &PendingApproval, caused_by: &str, now: Timestamp) -> Self {
-        let waits = stage.word() == Status::Blocked && stage.asked().any(|asked| asked.decision == approval.decision);
+        let waits = stage.is_open_to_words() && stage.asked().any(|asked| asked.decision == approval.decision);
         let missing = if waits { approval::missing(approval, caused_by, now) } else { Vec::new() };
         Self {
             subject: approval.subject.to_string(),

@@ -66,8 +66,7 @@ pub(super) async fn decline(context: &Context, client: &Client, args: WordArgs) 
 
 /// What of a build waits for words, with its stage.
 fn waiting(build: &BuildBody) -> impl Iterator<Item = (&StageBody, &ApprovalBody)> {
-    let blocked = build.stages.iter().filter(|stage| stage.status == "blocked");
-    let all = blocked.flat_map(|stage| stage.approvals.iter().map(move |approval| (stage, approval)));
+    let all = build.stages.iter().flat_map(|stage| stage.approvals.iter().map(move |approval| (stage, approval)));
     all.filter(|(_, approval)| !approval.missing.is_empty())
 }
 

@@ -81,11 +81,11 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
     let run = match StageRun::open(app, build, change, &stage) {
         Ok(run) => Arc::new(run),
         Err(reason) if stage.status == Status::Running => return Ok(give_up(app, id, reason).await?),
-        Err(_) => return Ok(rest(app, &stage).await?),
+        Err(_) => return rest(app, &stage).await,
     };
     if stage.status != Status::Running {
         step::end_logs(&run, &stage).await;
-        return Ok(rest(app, &stage).await?);
+        return rest(app, &stage).await;
     }
     tokio::select! {
         () = reopen(&run, &stage) => {}
@@ -97,26 +97,27 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
     };
     hands.rest(&run).await;
     step::end_logs(&run, &stage).await;
-    Ok(rest(app, &stage).await?)
+    rest(app, &stage).await
 }
 
 /// Leaves the engine what a stage that does not run may keep: nothing where it is over, its workspace where it waits for a person. Only then
 /// the stage leaves the queue.
-async fn rest(app: &App, stage: &Stage) -> Result<(), StoreError> {
+async fn rest(app: &App, stage: &Stage) -> Result<(), Trouble> {
     let (id, status) = (stage.id(), stage.status);
     if status.is_over() {
         clear_away(app, id).await;
     } else if stage.resting_since.is_some()
         && let Err(error) = app.engine.close(id).await
     {
-        tracing::warn!(stage = %id, %error, "a stage waits for a person and keeps its network: it could not be given back");
+        tracing::warn!(stage = %id, %error, "a stage waits for a person and keeps its network: it could not be given back yet");
+        return Err(Trouble::Wait { until: now() + CLOSE_AGAIN });
     }
     // Looked at again in the transaction: a person may have released or ended the stage since, and that row must stay.
     let leave = app.store.write(move |write| match write.stage(id)? {
         Some(stage) if stage.status != status => Ok(()),
         _ => write.dequeue(Queue::Run, &key_of_stage(id)),
     });
-    leave.await
+    Ok(leave.await?)
 }
 
 /// Ends a stage that cannot be brought to its own end: what runs of it is stopped, what waits never starts.
@@ -149,6 +150,9 @@ async fn clear_away(app: &App, id: StageId) {
 
 /// Between two looks at a disk that is too full.
 const ROOM_AGAIN: Duration = Duration::from_secs(15);
+
+/// Between two tries to give a network back.
+const CLOSE_AGAIN: Duration = Duration::from_secs(15);
 
 /// A stage that was in hand for this long is not what ends the server. Its time limit bounds how often that can be said of it.
 const PROVEN_AFTER: Duration = Duration::from_secs(10);
@@ -262,6 +266,10 @@ async fn drive(run: &Arc<StageRun>, stage: &Stage, mut wishes: broadcast::Receiv
     }
 }
 
+fn cancelled_by(who: &str) -> Reason {
+    Reason::new(graph::CANCELLED, format!("cancelled by {who}"))
+}
+
 fn timeout_reason(left: Duration) -> Reason {
     Reason::new(
         "stage-timeout",
@@ -320,9 +328,13 @@ impl StageRun {
             if let Some(ended) = &ended {
                 ended.note(stage);
             }
-            if !stopped {
-                intervention::resume(stage, &run.caused_by(), at);
-                moves::make(stage, &run.change.facts, at);
+            match &stage.cancel_requested {
+                Some(request) => moves::stop_waiting(stage, &cancelled_by(&request.by), at),
+                None if !stopped => {
+                    intervention::resume(stage, &run.caused_by(), at);
+                    moves::make(stage, &run.change.facts, at);
+                }
+                None => {}
             }
             if stage.steps.iter().any(|step| step.status == Status::Running) {
                 moves::wake(stage, at);
@@ -338,7 +350,7 @@ impl StageRun {
         loop {
             let stage = self.stage()?;
             if let Some(request) = &stage.cancel_requested {
-                return Ok(Wish::Stop(Reason::new(graph::CANCELLED, format!("cancelled by {}", request.by))));
+                return Ok(Wish::Stop(cancelled_by(&request.by)));
             }
             if intervention::can_resume(&stage, &self.caused_by(), now()) {
                 return Ok(Wish::GoOn);

@@ -3,6 +3,7 @@
 use beespace_core::build::Stage;
 use beespace_core::graph::{self, Move};
 use beespace_core::intervention;
+use beespace_core::outcome::Reason;
 use beespace_core::pipeline::when::Facts;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
@@ -17,6 +18,17 @@ pub(super) fn make(stage: &mut Stage, facts: &Facts, at: Timestamp) {
         }
         moves.iter().for_each(|one| note(stage, one, at));
     }
+}
+
+/// Ends what of a stage waits that a person wants stopped; what runs is told by whoever has it in hand.
+pub(super) fn stop_waiting(stage: &mut Stage, reason: &Reason, at: Timestamp) {
+    if stage.steps.iter().any(|step| step.status == Status::Running) {
+        return;
+    }
+    for one in graph::cancel_all(&graph::nodes(stage), reason) {
+        note(stage, &one, at);
+    }
+    stage.reason = Some(reason.clone());
 }
 
 /// The clock of a stage that rested goes on.

@@ -68,9 +68,11 @@ impl Ended {
     pub(super) fn note(&self, stage: &mut Stage) {
         let end = &self.end;
         for step in stage.steps.iter_mut().filter(|step| step.number == self.number) {
-            step.status = end.status;
+            // One that is to stop waits for nobody.
+            let is_stopped = end.status == Status::Blocked && step.reason.is_some();
+            step.status = if is_stopped { Status::Killed } else { end.status };
             // A step that was stopped keeps the reason why someone stopped it.
-            if !(end.status == Status::Killed && step.reason.is_some()) {
+            if !(step.status == Status::Killed && step.reason.is_some()) {
                 step.reason.clone_from(&end.reason);
             }
             if !end.exits.is_empty() {
@@ -80,7 +82,7 @@ impl Ended {
                 step.findings.clone_from(&conclusion.findings);
             }
             step.log_incomplete.clone_from(&self.incomplete);
-            step.finished_at = end.status.is_over().then_some(self.at);
+            step.finished_at = step.status.is_over().then_some(self.at);
         }
     }
 }
@@ -126,7 +128,10 @@ pub(super) async fn end_logs(run: &StageRun, stage: &Stage) {
 
 /// Does nothing to one that has its end.
 async fn end_log(run: &StageRun, step: &Step) -> Result<(), LogError> {
-    let log = Journal::open(run, step, &CancellationToken::new()).await?;
+    // A full disk is not waited for: the step is over, and its stage holds a place.
+    let is_over = CancellationToken::new();
+    is_over.cancel();
+    let log = Journal::open(run, step, &is_over).await?;
     if let Some(reason) = &step.reason {
         log.say(&reason.to_string()).await?;
     }
@@ -244,8 +249,10 @@ impl StageRun {
         let decision = self.app.store.read()?.decision(round.decision)?.context("the decision about the plan is gone")?;
         let caused_by = self.caused_by();
         let pending = stage.approvals.iter().find(|pending| pending.decision == decision.id);
-        let at = stage.started_at.unwrap_or_else(now);
-        let approved = pending.and_then(|pending| approval::approved_digest(pending, &caused_by, at));
+        let words = pending.filter(|pending| pending.declined.is_none());
+        let last_word = words.iter().flat_map(|words| &words.approved_by).map(|by| by.at);
+        let at = last_word.chain([stage.started_at.unwrap_or_else(now)]).max().unwrap_or_else(now);
+        let approved = words.and_then(|words| approval::approved_digest(words, &caused_by, at));
         let refusal = |error| Refusal { error, question: pending.cloned(), decision: decision.clone() };
         Ok(Approved::new(round.plan.clone(), &decision, approved).map_err(|error| Box::new(refusal(error))))
     }

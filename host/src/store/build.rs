@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use beespace_core::build::{Build, Phase, Stage};
 use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, StageId, StageNumber};
+use beespace_core::intervention;
 use beespace_core::notice::NoticeKind;
 use beespace_core::outcome::Reason;
 use beespace_core::policy::Decision;
@@ -274,9 +275,8 @@ impl Write<'_> {
         let stages = self.stages(id)?;
         build.status = fold(stages.iter().map(Stage::word));
         build.started_at = stages.iter().filter_map(|stage| stage.started_at).min();
-        let waits = |stage: &Stage| stage.blocked().find_map(|(step, _)| step.reason.clone());
         let speaker = stages.iter().find(|stage| stage.word() == build.status);
-        build.reason = speaker.and_then(|stage| stage.reason.clone().or_else(|| waits(stage)));
+        build.reason = speaker.and_then(|stage| intervention::why(stage, &build.event.sender.stable_id(), now));
         if !build.status.is_over() {
             return self.put_build(&build);
         }

@@ -1,7 +1,8 @@
 //! Stages as they change. Whatever changes one goes through [`Write::change_stage`], which keeps its queue row and its build's word true.
 
-use beespace_core::build::Stage;
+use beespace_core::build::{Round, Stage, Step};
 use beespace_core::ids::{RepositoryId, StageId, StepId};
+use beespace_core::intervention;
 use beespace_core::notice::NoticeKind;
 use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
@@ -72,7 +73,7 @@ impl Write<'_> {
 
     fn announce_changes(&self, repository: RepositoryId, id: StageId, old: &Stage, stage: &Stage) {
         if shown(old) != shown(stage) {
-            self.announce(RunEvent::StageChanged { repository, stage: id, status: stage.status });
+            self.announce(RunEvent::StageChanged { repository, stage: id, status: stage.word() });
         }
         for step in &stage.steps {
             let before = old.steps.iter().find(|other| other.number == step.number);
@@ -86,14 +87,19 @@ impl Write<'_> {
 
 /// What of a stage its build's word and its place in the queue depend on.
 fn shown(stage: &Stage) -> impl PartialEq + '_ {
-    (stage.status, stage.word(), &stage.reason, stage.started_at)
+    let waits: Vec<_> = stage.blocked().map(|(step, _)| &step.reason).collect();
+    (stage.status, stage.word(), &stage.reason, stage.started_at, waits)
 }
 
 /// Whether people are asked for something that they had not been asked for, or whose answer has lapsed.
 fn asks_anew(old: &Stage, stage: &Stage) -> bool {
-    let was_blocked = |number| old.steps.iter().any(|step| step.number == number && step.status == Status::Blocked);
+    let had_answer = |step: &Step| step.reason.as_ref().is_some_and(|reason| reason.code == intervention::ANSWERED);
+    let asked_before = |step: &Step, round: &Round| {
+        old.blocked().any(|(other, asked)| other.number == step.number && asked.decision == round.decision && !had_answer(other))
+    };
     let is_blocked = stage.status == Status::Blocked;
-    (is_blocked && old.status == Status::Pending) || stage.blocked().any(|(step, _)| !was_blocked(step.number))
+    (is_blocked && old.status == Status::Pending)
+        || stage.blocked().any(|(step, round)| !had_answer(step) && !asked_before(step, round))
 }
 
 impl Store {

@@ -103,8 +103,8 @@ impl BuildPage {
         if !build.status.is_over() {
             layout = layout.live(format!("/api/v1/events?build={}", build.id));
         }
-        let blocked = stages.iter().filter(|stage| stage.word() == Status::Blocked);
-        let pending = blocked.flat_map(|stage| stage.asked().map(move |approval| (stage, approval)));
+        let waiting = stages.iter().filter(|stage| stage.is_open_to_words());
+        let pending = waiting.flat_map(|stage| stage.asked().map(move |approval| (stage, approval)));
         Self {
             layout,
             owner: repository.owner().to_owned(),
@@ -165,7 +165,7 @@ fn callouts(build: &Build, stages: &[Stage], decisions: &[Decision]) -> Vec<Call
             parts: Vec::new(),
         };
         let callout = Callout {
-            title: format!("Policy {:?} said no, nothing ran", denial.policy),
+            title: format!("Policy {:?} said no{}", denial.policy, if build.started_at.is_none() { ", nothing ran" } else { "" }),
             ..Callout::new("", Status::Declined, &reason)
         };
         callouts.push(callout);

@@ -27,7 +27,7 @@ impl Callout {
             Status::Running => "runs",
             Status::Success => "succeeded",
             Status::Failure => "failed",
-            Status::Declined => "was declined, nothing ran",
+            Status::Declined => "was declined",
             Status::Error => "could not be run",
             Status::Killed => "was stopped",
             Status::Skipped => "was skipped",

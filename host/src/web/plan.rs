@@ -11,7 +11,9 @@ pub fn runs(stage: &Stage, approval: &PendingApproval) -> Vec<String> {
     let rounds = stage.steps.iter().filter_map(|step| step.round.as_ref());
     match rounds.into_iter().find(|round| round.decision == approval.decision) {
         Some(round) => step(&round.plan, &stage.pipeline),
-        None => stage.pipeline.steps.iter().map(action).collect(),
+        None if stage.decision == Some(approval.decision) => stage.pipeline.steps.iter().map(action).collect(),
+        // A plan that another one has followed since.
+        None => Vec::new(),
     }
 }
 

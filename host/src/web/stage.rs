@@ -89,8 +89,8 @@ impl StepView {
             Some(remedy) => format!("{}: {remedy}", finding.message),
             None => finding.message.clone(),
         });
-        // Where nothing of the stage may run, its own reason is enough.
-        let own = step.reason.iter().filter(|_| stage.status != Status::Declined);
+        // Where nothing of the stage ran, its own reason is enough.
+        let own = step.reason.iter().filter(|_| stage.status != Status::Declined || stage.started_at.is_some());
         let mut why: Vec<String> = own.chain(&step.remarks).map(ToString::to_string).collect();
         for line in ends.chain(findings).chain(step.log_incomplete.clone()) {
             if !why.iter().any(|known| known.contains(&line)) {
