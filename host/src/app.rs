@@ -1,5 +1,6 @@
 //! The composition root: what lives long, and who knows whom.
 
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,7 +97,15 @@ fn host_options(config: &Config, cache: CacheOptions) -> HostOptions {
     // Calls of notifiers wait for others. They come on top, so that a policy finds a place while all of them hang.
     let sending = u32::try_from(notify::places(config.notifiers.len())).unwrap_or(u32::MAX);
     let max_running = usual.max_running.saturating_add(sending);
-    HostOptions { cache: Some(cache), own_addresses: vec![config.server.listen], max_running, ..usual }
+    let own_addresses = std::iter::once(config.server.listen).chain(engine_addresses(&config.engine.host)).collect();
+    HostOptions { cache: Some(cache), own_addresses, max_running, ..usual }
+}
+
+/// Where the engine listens, where that is not a socket of this machine: no plugin is to reach it.
+fn engine_addresses(host: &str) -> Vec<SocketAddr> {
+    let Some(address) = host.strip_prefix("tcp://").or_else(|| host.strip_prefix("http://")) else { return Vec::new() };
+    // One that is not known now is not known to its client either.
+    address.trim_end_matches('/').to_socket_addrs().map(Iterator::collect).unwrap_or_default()
 }
 
 fn open_engine(config: &Config, instance: uuid::Uuid) -> anyhow::Result<Arc<dyn Engine>> {
@@ -139,4 +148,17 @@ fn make_private(dir: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_listens_is_out_of_reach_for_plugins() {
+        assert_eq!(engine_addresses("unix:///var/run/docker.sock"), []);
+        assert_eq!(engine_addresses("tcp://127.0.0.1:2375"), [SocketAddr::from(([127, 0, 0, 1], 2375))]);
+        let named = engine_addresses("tcp://localhost:2375/");
+        assert!(named.contains(&SocketAddr::from(([127, 0, 0, 1], 2375))), "{named:?}");
+    }
 }

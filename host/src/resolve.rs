@@ -145,6 +145,7 @@ async fn base(mirror: &Mirror, build: &Build) -> Result<Base, SourceError> {
     let Cause::Push(push) = &build.event.cause;
     let push = source::Push {
         before: push.before.as_ref(),
+        left_at: push.left_at.as_ref(),
         after: &push.after,
         branch: &push.branch,
         default_branch: &build.event.repository.default_branch,

@@ -98,7 +98,7 @@ async fn hostile_names_of_branches_do_nothing_but_name() {
         let git_ref = format!("refs/heads/{name}");
         assert_eq!(world.mirror.tip(&git_ref).await.unwrap().as_ref(), Some(&sha), "{name}");
         assert_eq!(world.mirror.pin(&sha, &git_ref).await.unwrap(), Pin::Found);
-        let push = Push { before: None, after: &sha, branch: name, default_branch: "master" };
+        let push = Push { before: None, left_at: None, after: &sha, branch: name, default_branch: "master" };
         assert_eq!(world.mirror.base(push).await.unwrap(), Base::Commit(base.clone()));
         assert_eq!(world.mirror.changed_paths(&base, &sha).await.unwrap(), ChangedPaths::Known(vec![]));
         let request = CheckoutRequest { sha: &sha, branch: name, depth: None, origin: &world.url() };
@@ -167,7 +167,7 @@ async fn git_tells_what_a_push_changed() {
     let lost = Sha::new(&"1".repeat(40)).unwrap();
     let changed = async |before: Option<&Sha>, after: &Sha, branch: &str| match world
         .mirror
-        .base(Push { before, after, branch, default_branch: "master" })
+        .base(Push { before, left_at: None, after, branch, default_branch: "master" })
         .await
         .unwrap()
     {
@@ -186,6 +186,33 @@ async fn git_tells_what_a_push_changed() {
     ] {
         assert_eq!(changed(before, after, branch).await, ChangedPaths::Unknown(why.to_owned()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_is_told_against_where_the_branch_stood_and_not_against_what_both_sides_share() {
+    let world = world().await;
+    let shared = world.push("master", &[("a", "1")]).await;
+    let topic = world.push("topic", &[("t", "1")]).await;
+    let old_tip = world.push("master", &[("b", "1")]).await;
+    let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
+    copy.stand_on("master").await.unwrap();
+    copy.git(&["merge", "--quiet", "--no-ff", "-m", "Merge topic", topic.as_str()]).await.unwrap();
+    let merge = Sha::new(&copy.commit(&[], "on top").await.unwrap()).unwrap();
+    copy.push(&["HEAD:refs/heads/master"]).await.unwrap();
+    world.fetch().await.unwrap();
+    let base = async |before: &Sha, left_at: Option<&Sha>| {
+        let push = Push { before: Some(before), left_at, after: &merge, branch: "master", default_branch: "master" };
+        world.mirror.base(push).await.unwrap()
+    };
+    // As Gogs tells of a merge that a person makes on a page.
+    assert_eq!(base(&shared, Some(&old_tip)).await, Base::Commit(old_tip.clone()));
+    // A push that was not heard of lies between: the sender knows better where the branch stood.
+    assert_eq!(base(&old_tip, Some(&shared)).await, Base::Commit(old_tip.clone()));
+    assert_eq!(base(&shared, None).await, Base::Commit(shared.clone()));
+    // One that was thrown away since has no part in it.
+    let elsewhere = Sha::new(&"1".repeat(40)).unwrap();
+    assert_eq!(base(&shared, Some(&elsewhere)).await, Base::Commit(shared.clone()));
+    assert_eq!(world.mirror.changed_paths(&old_tip, &merge).await.unwrap(), ChangedPaths::Known(vec!["t".to_owned()]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

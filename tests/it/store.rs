@@ -69,6 +69,7 @@ fn push(after: &str) -> Event {
         cause: Cause::Push(Push {
             branch: "main".to_owned(),
             before: None,
+            left_at: None,
             after: Sha::new(&after.repeat(40)).unwrap(),
             commits: vec![],
             compare_url: None,

@@ -129,7 +129,14 @@ impl One {
         Ok(Event {
             repository: event::Repository { id, name, default_branch, is_private, html_url },
             sender: Actor { id: 1, login: "ada".to_owned() },
-            cause: Cause::Push(Push { branch: "main".to_owned(), before: None, after, commits, compare_url: None }),
+            cause: Cause::Push(Push {
+                branch: "main".to_owned(),
+                before: None,
+                left_at: None,
+                after,
+                commits,
+                compare_url: None,
+            }),
         })
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
-use crate::event::{Claim, Event};
+use crate::event::{Cause, Claim, Event};
 use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageId, StageNumber, StepNumber};
 use crate::outcome::{Exit, Reason};
 use crate::pipeline::{Pipeline, Spans};
@@ -37,6 +37,19 @@ pub struct Build {
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+}
+
+impl Build {
+    /// Where the ref stood before, as Gogs and git tell it together; none where it is new.
+    #[must_use]
+    pub fn before(&self) -> Option<&Sha> {
+        let Cause::Push(push) = &self.event.cause;
+        let base = self.head.as_ref().and_then(|head| match &head.base {
+            Base::Commit(base) => Some(base),
+            Base::Unknown(_) => None,
+        });
+        base.filter(|base| push.left_at.as_ref() == Some(*base)).or(push.before.as_ref())
+    }
 }
 
 /// How far a build has come: which worker takes it next.

@@ -100,7 +100,7 @@ pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit],
         "event": event.kind(),
         "git_ref": event.git_ref(),
         "branch": event.branch(),
-        "before": event.before(),
+        "before": build.before(),
         "commit": build.head.as_ref().map_or_else(|| event.sha(), |head| &head.sha),
         "title": cut(message.lines().next().unwrap_or("")),
         "message": cut(message),
@@ -138,7 +138,14 @@ mod tests {
     }
 
     fn build() -> Build {
-        let push = Push { branch: "main".to_owned(), before: None, after: sha("a"), commits: Vec::new(), compare_url: None };
+        let push = Push {
+            branch: "main".to_owned(),
+            before: None,
+            left_at: None,
+            after: sha("a"),
+            commits: Vec::new(),
+            compare_url: None,
+        };
         let name = RepositoryName::new("acme", "app").unwrap();
         let default_branch = "main".to_owned();
         let repository = Repository { id: RepositoryId(1), name, default_branch, is_private: false, html_url: String::new() };

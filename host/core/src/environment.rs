@@ -94,7 +94,7 @@ pub const TABLE: &[Variable] = &[
     }),
     variable("BEESPACE_SHORT_SHA", "95a2db4", "its first seven digits", |given| sha(given.build).chars().take(7).collect()),
     variable("BEESPACE_BEFORE", "1f7e2d9c…", "where the ref stood before; empty for a new branch", |given| {
-        given.build.event.before().map(ToString::to_string).unwrap_or_default()
+        given.build.before().map(ToString::to_string).unwrap_or_default()
     }),
     variable("BEESPACE_MESSAGE", "Fix the build", "the commit's whole message, cut at 64 KiB", |given| {
         given.build.head.as_ref().map(|head| head.message.clone()).unwrap_or_default()

@@ -108,8 +108,11 @@ pub struct Commit {
 pub struct Push {
     /// Short name, `feature/x`; text of strangers.
     pub branch: String,
-    /// Where the branch stood; none for a new branch.
+    /// Where the branch stood; none for a new branch. Of the push that Gogs makes up for a merge it is the commit that the two sides share.
     pub before: Option<Sha>,
+    /// Where the push that was heard of before this one left the branch, if not at `before`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<Sha>,
     pub after: Sha,
     /// As delivered. The commit with the sha `after` may be missing (a reset to an older commit lists only the removed ones).
     pub commits: Vec<Commit>,

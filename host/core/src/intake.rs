@@ -122,13 +122,14 @@ fn decide_push(push: &gogs::Push, telling: Telling, last: Option<&LastSeenRef>) 
     if push.before.as_ref() == Some(after) {
         return Err(test_delivery());
     }
-    let event = event_of(push, &git_ref, after)?;
+    let mut event = event_of(push, &git_ref, after)?;
     if is_known(&event, telling, last) {
         let branch = shown(git_ref.strip_prefix(BRANCHES).unwrap_or(&git_ref));
         return Err(Reason::new("same-push", format!("this push of {branch} to {} is known already", after.short()))
             .help("`beespace build restart` builds it once more"));
     }
-    let Cause::Push(built) = &event.cause;
+    let Cause::Push(built) = &mut event.cause;
+    built.left_at = last.map(|last| last.after.clone()).filter(|left_at| Some(left_at) != built.before.as_ref());
     if let Some(word) = built.head_commit().and_then(|head| skip_word(&head.message)) {
         return Err(skip_reason(word));
     }
@@ -196,6 +197,7 @@ fn event_of(push: &gogs::Push, git_ref: &str, after: &Sha) -> Result<Event, Reas
         cause: Cause::Push(Push {
             branch: git_ref.strip_prefix(BRANCHES).unwrap_or(git_ref).to_owned(),
             before: push.before.clone(),
+            left_at: None,
             after: after.clone(),
             commits: push.commits.iter().filter_map(commit_of).collect(),
             compare_url: web_address(&push.compare_url),

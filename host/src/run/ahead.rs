@@ -31,7 +31,7 @@ fn tell(run: &StageRun, number: StepNumber, error: &EngineError) {
 fn launches(run: &StageRun, stage: &Stage, number: StepNumber) -> anyhow::Result<Vec<Launch>> {
     let Some(step) = stage.steps.iter().find(|step| step.number == number) else { return Ok(Vec::new()) };
     let Some(round) = &step.round else { return Ok(Vec::new()) };
-    let Ok(plan) = run.approved(stage, round)? else { return Ok(Vec::new()) };
+    let Ok(plan) = run.approved(stage, (round.plan.clone(), round.decision))? else { return Ok(Vec::new()) };
     // A secret that is missing is told of when the step runs.
     let Ok(secrets) = run.secrets.of_plan(plan.get()) else { return Ok(Vec::new()) };
     let (plan, env) = (Arc::new(plan), run.environment(stage, step));

@@ -87,6 +87,9 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
         step::end_logs(&run, &stage).await;
         return rest(app, &stage).await;
     }
+    if let Err(reason) = run.is_admitted(&stage)? {
+        return Ok(give_up(app, id, reason).await?);
+    }
     tokio::select! {
         () = reopen(&run, &stage) => {}
         () = app.stopping.cancelled() => return Err(Trouble::HandedOver),
@@ -288,6 +291,14 @@ impl StageRun {
         let id = stage.id();
         let opened = CancellationToken::new();
         Ok(Self { app: Arc::clone(app), id, change, mask: secrets.mask()?, secrets, build, opened })
+    }
+
+    /// Whether policies, and people where asked, have let exactly this pipeline in.
+    fn is_admitted(&self, stage: &Stage) -> anyhow::Result<Result<(), Reason>> {
+        let not_admitted = |error: String| Reason::new("not-admitted", format!("the pipeline may not run: {error}"));
+        let Some(decision) = stage.decision else { return Ok(Err(not_admitted("nobody has decided about it".to_owned()))) };
+        let admitted = self.approved(stage, (stage.pipeline.clone(), decision))?;
+        Ok(admitted.map(drop).map_err(|refusal| not_admitted(refusal.error.to_string())))
     }
 
     fn stage(&self) -> Result<Stage, StoreError> {

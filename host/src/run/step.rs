@@ -9,10 +9,10 @@ use anyhow::Context as _;
 use beespace_core::build::{PendingApproval, Round, Stage, Step};
 use beespace_core::environment::{self, Given};
 use beespace_core::graph;
-use beespace_core::ids::StepNumber;
+use beespace_core::ids::{DecisionId, StepNumber};
 use beespace_core::outcome::{Conclusion, Exit, Reason};
 use beespace_core::plan::StepPlan;
-use beespace_core::policy::{Approved, Decision, NotApproved, approval};
+use beespace_core::policy::{Approved, Decision, NotApproved, Subject, approval};
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use tokio::time::sleep;
@@ -170,7 +170,7 @@ impl StepRun {
             ));
         };
         loop {
-            let approved = match self.run.approved(&self.run.stage()?, &round)? {
+            let approved = match self.run.approved(&self.run.stage()?, (round.plan.clone(), round.decision))? {
                 Ok(approved) => Arc::new(approved),
                 Err(refusal) => return Ok(self.refused(&refusal)),
             };
@@ -244,9 +244,13 @@ impl StepRun {
 }
 
 impl StageRun {
-    /// The proof that the round may run, from what is stored. A yes that held when the stage started holds until its end.
-    pub(super) fn approved(&self, stage: &Stage, round: &Round) -> anyhow::Result<Result<Approved<StepPlan>, Box<Refusal>>> {
-        let decision = self.app.store.read()?.decision(round.decision)?.context("the decision about the plan is gone")?;
+    /// The proof that a pipeline or a round's plan may run, from what is stored. A yes that held when the stage started holds until its end.
+    pub(super) fn approved<T: Subject>(
+        &self,
+        stage: &Stage,
+        (subject, decision): (T, DecisionId),
+    ) -> anyhow::Result<Result<Approved<T>, Box<Refusal>>> {
+        let decision = self.app.store.read()?.decision(decision)?.context("the decision about it is gone")?;
         let caused_by = self.caused_by();
         let pending = stage.approvals.iter().find(|pending| pending.decision == decision.id);
         let words = pending.filter(|pending| pending.declined.is_none());
@@ -254,7 +258,7 @@ impl StageRun {
         let at = last_word.chain([stage.started_at.unwrap_or_else(now)]).max().unwrap_or_else(now);
         let approved = words.and_then(|words| approval::approved_digest(words, &caused_by, at));
         let refusal = |error| Refusal { error, question: pending.cloned(), decision: decision.clone() };
-        Ok(Approved::new(round.plan.clone(), &decision, approved).map_err(|error| Box::new(refusal(error))))
+        Ok(Approved::new(subject, &decision, approved).map_err(|error| Box::new(refusal(error))))
     }
 
     /// The variables of a step that starts as the stage stands.

@@ -20,6 +20,8 @@ const LOG_CAP: u64 = 64 * 1024 * 1024;
 pub struct Push<'a> {
     /// Where the branch stood; none where it is new.
     pub before: Option<&'a Sha>,
+    /// Where the push before this one left the branch, if not there.
+    pub left_at: Option<&'a Sha>,
     pub after: &'a Sha,
     /// Short names.
     pub branch: &'a str,
@@ -33,7 +35,8 @@ impl Mirror {
     /// # Errors
     /// [`SourceError`] where the mirror cannot be read.
     pub async fn base(&self, push: Push<'_>) -> Result<Base, SourceError> {
-        let base = match push.before {
+        let old_tip = self.old_tip(push).await?;
+        let base = match old_tip.or(push.before) {
             Some(before) if self.has_commit(before).await? => Base::Commit(before.clone()),
             Some(before) => self.fork_point(push, &format!("{} is not there any more", before.short())).await?,
             None => self.fork_point(push, "the branch is new").await?,
@@ -78,6 +81,20 @@ impl Mirror {
         let count = self.git.must(&self.directory, Call::new(["rev-list", "--count", "--end-of-options", &range])).await?;
         let count = String::from_utf8_lossy(&count).trim().parse();
         Ok((commits, count.map_err(|_| SourceError::Trouble("git does not say how many commits there are".to_owned()))?))
+    }
+
+    /// Where the branch stood before a merge: what Gogs tells as `before` of one is the commit that both sides share. It is told by where the push
+    /// before left the branch, which lies between the two.
+    async fn old_tip<'a>(&self, push: Push<'a>) -> Result<Option<&'a Sha>, SourceError> {
+        let (Some(before), Some(left_at)) = (push.before, push.left_at) else { return Ok(None) };
+        let lies_between = self.leads_to(before, left_at).await? && self.leads_to(left_at, push.after).await?;
+        Ok(Some(left_at).filter(|_| lies_between))
+    }
+
+    /// Whether the one is an ancestor of the other; false where either is not there.
+    async fn leads_to(&self, one: &Sha, other: &Sha) -> Result<bool, SourceError> {
+        let call = Call::new(["merge-base", "--is-ancestor", "--end-of-options", one.as_str(), other.as_str()]);
+        Ok(self.git.run(&self.directory, call).await?.code == Some(0))
     }
 
     /// The commit where the branch left the default branch, or why there is none.

@@ -185,9 +185,8 @@ impl Outbound {
     }
 
     fn is_own(&self, address: SocketAddr) -> bool {
-        let loopback = address::class_of(address.ip()) == Some(AddressClass::Loopback);
-        self.own
-            .iter()
-            .any(|own| own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified() && loopback))
+        let is_ours =
+            |own: &SocketAddr| own.ip() == address.ip() || own.ip().is_unspecified() && address::is_of_this_machine(address.ip());
+        self.own.iter().any(|own| own.port() == address.port() && is_ours(own))
     }
 }

@@ -1,6 +1,6 @@
 //! Which addresses a request may ever reach.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use crate::grant::AddressClass;
 
@@ -12,6 +12,11 @@ pub(crate) fn class_of(address: IpAddr) -> Option<AddressClass> {
         IpAddr::V4(address) => class_of_v4(address),
         IpAddr::V6(address) => class_of_v6(address),
     }
+}
+
+/// Whether an address is one of this machine's: only at those can somebody listen here.
+pub(crate) fn is_of_this_machine(address: IpAddr) -> bool {
+    UdpSocket::bind((address.to_canonical(), 0)).is_ok()
 }
 
 fn class_of_v4(address: Ipv4Addr) -> Option<AddressClass> {
@@ -68,5 +73,12 @@ mod tests {
                 assert_eq!(class_of(address.parse().unwrap()), class, "{address}");
             }
         }
+    }
+
+    #[test]
+    fn only_addresses_of_this_machine_are() {
+        let is_ours = |address: &str| is_of_this_machine(address.parse().unwrap());
+        assert!(is_ours("127.0.0.1") && is_ours("::ffff:127.0.0.1"));
+        assert!(!is_ours("192.0.2.1"));
     }
 }
