@@ -78,24 +78,31 @@ impl World {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_output_fills_neither_the_log_nor_memory() {
+/// A server, its memory before anything ran, and a build whose one step prints 64 MiB.
+async fn flooded(limits: &str) -> (PracticeGogs, Process, u64) {
     let image = docker::image().await.unwrap();
     let gogs = PracticeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
-    let settings = "[engine]\nkind = \"docker\"\n[limits]\nlog_bytes = \"1MiB\"\n";
+    let settings = format!("[engine]\nkind = \"docker\"\n{limits}");
     let program = env!("CARGO_BIN_EXE_beespace-under-test");
-    let server = Process::start(program, &gogs, settings, NO_ENV).await.unwrap();
+    let server = Process::start(program, &gogs, &settings, NO_ENV).await.unwrap();
     server.enable(REPO).await.unwrap();
     let before = server.resident().unwrap();
     let step = json!({ "name": "flood", "image": image, "run": "yes 'a comb of cells' | head -c 67108864" });
     gogs.push(REPO, "main", &[(".beespace.yml", &json!({ "steps": [step] }).to_string())], "Flood the hive").await.unwrap();
     let admin = server.admin().unwrap();
-    let path = format!("/api/v1/repositories/{REPO}/builds/1");
     let over = |build: Value| Some(build).filter(|build| build["finished_at"].is_string());
-    let build = server.when("the build", async || Ok(over(admin.get(&path).await?.json()?))).await.unwrap();
+    let build = server.when("the build", async || Ok(over(admin.get(FLOODED).await?.json()?))).await.unwrap();
     assert_eq!(build["status"], "success", "{build:#}");
-    let log = admin.get(&format!("{path}/stages/1/steps/1/log")).await.unwrap().body;
+    (gogs, server, before)
+}
+
+const FLOODED: &str = "/api/v1/repositories/ada/hive/builds/1";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_output_fills_neither_the_log_nor_memory() {
+    let (_gogs, server, before) = flooded("[limits]\nlog_bytes = \"1MiB\"\n").await;
+    let log = server.admin().unwrap().get(&format!("{FLOODED}/stages/1/steps/1/log")).await.unwrap().body;
     assert!(
         (1 << 20..2 << 20).contains(&log.len()) && log.contains("the limit of 1048576 bytes"),
         "{} bytes are kept",
@@ -103,6 +110,15 @@ async fn a_flood_of_output_fills_neither_the_log_nor_memory() {
     );
     let grown = server.resident().unwrap().saturating_sub(before);
     assert!(grown < 32 << 20, "memory grew by {grown} bytes over a flood of 64 MiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_log_is_kept_and_read_whole_in_little_memory() {
+    let (_gogs, server, before) = flooded("").await;
+    let log = server.admin().unwrap().get(&format!("{FLOODED}/stages/1/steps/1/log")).await.unwrap().body;
+    assert_eq!(log.matches("a comb of cells\n").count(), 64 * (1 << 20) / 16);
+    let grown = server.resident().unwrap().saturating_sub(before);
+    assert!(grown < 48 << 20, "memory grew by {grown} bytes over a log of 64 MiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,7 @@ mod flow_hostile;
 mod flow_modes;
 mod flow_rounds;
 mod flow_rounds_wait;
+mod flow_settings;
 mod flow_waits;
 mod forge;
 mod fuzz;

@@ -261,6 +261,33 @@ async fn a_body_over_the_cap_is_refused_while_it_is_read() {
     assert_eq!((world.counts.of(Answer::TooLarge), world.stored()), (1, 1));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_without_an_end_is_refused_at_the_cap() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let gogs = PracticeGogs::start().await.unwrap();
+    let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
+    let mut stream = tokio::net::TcpStream::connect(beespace.url.trim_start_matches("http://")).await.unwrap();
+    stream.write_all(b"POST /-/hook/key HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+    let chunk = [b"100000\r\n".as_slice(), &vec![b'x'; 1 << 20], b"\r\n"].concat();
+    let (mut from, mut to) = stream.split();
+    let send = async {
+        // Until nobody reads any more.
+        for _ in 0..64 {
+            if to.write_all(&chunk).await.is_err() {
+                break;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut answer = vec![0; 64];
+    let read = tokio::select! {
+        read = from.read(&mut answer) => read.unwrap(),
+        () = send => 0,
+    };
+    let answer = String::from_utf8_lossy(&answer[..read]);
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
 #[tokio::test]
 async fn bodies_that_come_at_once_are_bounded_together() {
     let world = world().await;

@@ -86,7 +86,7 @@ pub fn of_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -> 
         script: action.run.as_deref().map(script),
         env,
         secrets,
-        workdir: action.workdir.clone(),
+        workdir: action.workdir.as_deref().map(in_workspace),
         user: None,
         mounts: Vec::new(),
         limits: Limits { timeout_seconds: timeout_of(step), ..Limits::default() },
@@ -95,6 +95,15 @@ pub fn of_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -> 
         service: false,
     };
     StepPlan { step: step.name.clone(), containers: vec![container], ..StepPlan::default() }
+}
+
+/// A directory as the file says it, from the workspace on: `web` and `./web` are the workspace's, `/tmp` is the image's.
+fn in_workspace(directory: &str) -> String {
+    if directory.starts_with('/') {
+        return directory.to_owned();
+    }
+    let parts = directory.split('/').filter(|part| !matches!(*part, "" | "."));
+    parts.fold(WORKSPACE.to_owned(), |path, part| format!("{path}/{part}"))
 }
 
 /// What the file says of a `uses:` step holds for every container that its step type plans: no longer than `timeout`, and with the texts of `env`,

@@ -177,7 +177,7 @@ impl Reader {
         let (entrypoint, args) = (words("entrypoint"), words("args"));
         let workdir = fields.get("workdir").and_then(|entry| {
             place.child("workdir").note(&mut self.spans, entry.value.span);
-            self.text(&entry.value, "`workdir` to be a directory in the container")
+            self.text(&entry.value, "`workdir` to be a directory, from the workspace on")
         });
         Some(ImageAction { image: reference?, run, entrypoint, args, workdir })
     }

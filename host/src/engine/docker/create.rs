@@ -122,7 +122,7 @@ impl Surroundings<'_> {
             env: Some(environment(launch, container, parcels.env)),
             entrypoint: parcels.command.clone().or_else(|| container.entrypoint.clone()),
             cmd: if parcels.command.is_some() { None } else { container.args.clone() },
-            working_dir: Some(workdir(container)),
+            working_dir: Some(container.workdir.clone().unwrap_or_else(|| WORKSPACE.to_owned())),
             user: container.user.clone(),
             labels: Some(self.labels),
             host_config: Some(HostConfig {
@@ -170,14 +170,6 @@ fn workspace_mounts(workspace: &str, container: &Container) -> Result<Vec<Mount>
         mounts.insert(&mount.path, mount.read_only);
     }
     Ok(mounts.into_iter().map(|(path, read_only)| volume(workspace, path, read_only)).collect())
-}
-
-fn workdir(container: &Container) -> String {
-    match container.workdir.as_deref() {
-        None => WORKSPACE.to_owned(),
-        Some(absolute) if absolute.starts_with('/') => absolute.to_owned(),
-        Some(relative) => format!("{WORKSPACE}/{relative}"),
-    }
 }
 
 fn environment(launch: &Launch, container: &Container, secrets: BTreeMap<String, String>) -> Vec<String> {

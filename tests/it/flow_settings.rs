@@ -1,0 +1,217 @@
+//! Keys of the pipeline file and settings of the instance, each by what it changes; and what is kept of decisions.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use beespace::clock::now;
+use beespace_core::build::Build;
+use beespace_core::digest::Digest;
+use beespace_core::outcome::ExitCause;
+use beespace_core::policy::Ruling;
+use beespace_core::status::Status;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::gogs::PracticeGogs;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::flow_docker::World;
+use crate::plugins;
+
+const REPO: &str = "ada/hive";
+const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
+
+async fn dummy(extra: &str) -> (PracticeGogs, Beespace) {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let beespace = Beespace::start(&gogs, &format!("{DUMMY}{extra}")).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    (gogs, beespace)
+}
+
+async fn push(gogs: &PracticeGogs, pipeline: &str, message: &str) {
+    gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], message).await.unwrap();
+}
+
+fn reason(build: &Build) -> String {
+    build.reason.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_works_where_the_file_says_and_without_a_clone_in_an_empty_workspace() {
+    let world = World::new("").await;
+    let look = json!({ "name": "look", "run": "pwd; ls -A /workspace | wc -l", "workdir": "/tmp" });
+    let below = json!({ "name": "below", "run": "pwd", "workdir": "./web/app/" });
+    let build = world.build(json!({ "clone": false, "steps": [look, below] })).await;
+    let told = world.log(&build, "look").await.into_iter().chain(world.log(&build, "below").await).collect::<Vec<_>>();
+    assert_eq!((build.status, told), (Status::Success, ["/tmp", "0", "/workspace/web/app"].map(String::from).to_vec()));
+    assert!(world.log(&build, "clone").await.iter().any(|line| line.contains("wants no clone")));
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_without_a_timeout_has_the_instances() {
+    let (gogs, beespace) = dummy("[limits]\nstage_timeout = \"1s\"\n").await;
+    push(&gogs, "steps: [{ name: long, image: busybox, env: { SLEEP: 60s } }]", "Sleep").await;
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Killed, "{build:#?}");
+    assert!(reason(&build).contains("time limit") && reason(&build).contains("stage_timeout"), "{}", reason(&build));
+    push(&gogs, "timeout: 1m\nsteps: [{ name: long, image: busybox, env: { SLEEP: 2s } }]", "Sleep less").await;
+    assert_eq!(beespace.finished(REPO, 2).await.unwrap().status, Status::Success, "the file says what it needs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_its_repositorys_and_goes_before_the_instances() {
+    let world = World::new("").await;
+    world.gogs.create_repository("ada/comb").await.unwrap();
+    world.beespace.enable("ada/comb").await.unwrap();
+    world.beespace.set_secret("token", "of-all").await.unwrap();
+    let admin = world.beespace.admin().unwrap();
+    for (name, value) in [("token", "of-the-hive-alone"), ("own", "of-the-hive-alone")] {
+        let path = format!("/api/v1/repositories/{REPO}/secrets/{name}");
+        let answer = admin.call(Method::PUT, &path, &json!({ "value": value })).await.unwrap();
+        assert!(answer.status.is_success(), "{answer:?}");
+    }
+    let step = |secret: &str| json!({ "name": "count", "image": world.image, "run": "echo ${#T} characters", "env": { "T": { "from_secret": secret } } });
+    let push = async |repository: &str, secret: &str| {
+        let file = json!({ "name": secret, "steps": [step(secret)] }).to_string();
+        world.gogs.push(repository, "main", &[(".beespace.yml", &file)], secret).await.unwrap();
+    };
+    for (repository, number, secret, told) in
+        [(REPO, 1, "token", "17 characters"), ("ada/comb", 1, "token", "6 characters"), (REPO, 2, "own", "17 characters")]
+    {
+        push(repository, secret).await;
+        let build = world.beespace.finished(repository, number).await.unwrap();
+        assert_eq!((build.status, world.log(&build, "count").await), (Status::Success, vec![told.to_owned()]), "{repository}");
+    }
+    push("ada/comb", "own").await;
+    let build = world.beespace.finished("ada/comb", 2).await.unwrap();
+    assert_eq!(build.status, Status::Error, "{build:#?}");
+    assert!(reason(&build).contains("there is no secret \"own\" for this repository"), "{}", reason(&build));
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_gives_no_build_is_listed_on_the_repositorys_page_with_its_reason() {
+    let (gogs, beespace) = dummy("").await;
+    gogs.push(REPO, "main", &[("README.md", "# Hive\n")], "First").await.unwrap();
+    push(&gogs, "steps: [{ name: build, image: busybox }]", "Second").await;
+    beespace.finished(REPO, 1).await.unwrap();
+    push(&gogs, "steps: [{ name: build, image: alpine }]", "Only words [skip ci]").await;
+    let page = async || {
+        let page = beespace.admin()?.get(&format!("/{REPO}")).await?.body;
+        Ok(page.contains("skip").then_some(page))
+    };
+    let page = beespace.when("what was skipped", page).await.unwrap();
+    for words in ["Deliveries without a build", "no pipeline file", "[skip ci]"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_skip_word_counts_also_where_gogs_lists_no_commit() {
+    let (gogs, beespace) = dummy("").await;
+    push(&gogs, "steps: [{ name: build, image: busybox }]", "First").await;
+    beespace.finished(REPO, 1).await.unwrap();
+    // Another branch whose commit says so, and a push of which Gogs tells no commit.
+    let sha = gogs.push(REPO, "quiet", &[("a", "1")], "Quiet\n\n[skip ci]").await.unwrap();
+    let mut payload = gogs.delivered().await.unwrap().last().unwrap().payload().unwrap();
+    payload["ref"] = json!("refs/heads/main");
+    payload["commits"] = json!([]);
+    payload["after"] = json!(sha);
+    gogs.tell(REPO, "push", &payload).unwrap();
+    let skipped = async || {
+        let deliveries = beespace.admin()?.get("/api/v1/deliveries").await?.json()?;
+        let by_word = |one: &&Value| one["reason"].as_str().is_some_and(|told| told.contains("[skip ci]"));
+        let count = deliveries.as_array().map_or(0, |all| all.iter().filter(by_word).count());
+        Ok((count == 2).then_some(()))
+    };
+    beespace.when("both to be skipped", skipped).await.unwrap();
+    assert_eq!(beespace.builds().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_gogs_refuses_is_waited_for_and_told() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_private_repository(REPO).await.unwrap();
+    let beespace = Beespace::start(&gogs, DUMMY).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    gogs.set_token_dead(true);
+    push(&gogs, "steps: [{ name: build, image: busybox }]", "First").await;
+    let waits = async || Ok(beespace.builds()?.into_iter().find(|build| reason(build).contains("next try")));
+    let build = beespace.when("the build to wait", waits).await.unwrap();
+    assert!(build.status == Status::Pending && reason(&build).contains("token"), "{}", reason(&build));
+    gogs.set_token_dead(false);
+    assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_keeps_is_its_owners_alone() {
+    let (_gogs, beespace) = dummy("").await;
+    let data = &beespace.app.config.data;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&data.dir), mode(&data.admin_token_path())), (0o700, 0o600));
+}
+
+/// A policy that is loaded from a file, with these settings.
+fn images(settings: &str) -> String {
+    format!("[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = {{ {settings} }}\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_says_which_component_decided_with_which_settings_about_what() {
+    let before = now();
+    let (gogs, beespace) = dummy(&images("forbidden_tags = [\"never\"]")).await;
+    push(&gogs, "steps: [{ name: build, image: \"busybox:1\" }]", "First").await;
+    let build = beespace.finished(REPO, 1).await.unwrap();
+    let decisions = beespace.app.store.read().unwrap().decisions(build.id).unwrap();
+    let stage = beespace.stage(&build).unwrap();
+    let subjects = [stage.pipeline.document().digest(), stage.steps[1].round.as_ref().unwrap().plan.document().digest()];
+    assert_eq!(decisions.len(), 2);
+    for (decision, subject) in decisions.iter().zip(subjects) {
+        assert_eq!((decision.subject, decision.subject_before, &decision.ruling), (subject, subject, &Ruling::Allowed));
+        assert!(decision.decided_at >= before && decision.decided_at <= now(), "{decision:#?}");
+        let by_policy = decision.evaluations.iter().find(|one| one.policy == "images").unwrap();
+        assert_eq!(by_policy.component, Some(Digest::of(plugins::component("plugins/policy-images"))));
+        assert!(by_policy.settings.is_some() && by_policy.result.is_ok() && by_policy.applied.is_empty());
+    }
+    let settings = |decisions: &[beespace_core::policy::Decision]| decisions[0].evaluations.iter().find_map(|one| one.settings);
+    let first = settings(&decisions);
+    let beespace = beespace.restart_with(&format!("{DUMMY}{}", images("forbidden_tags = [\"ever\"]"))).await.unwrap();
+    let again =
+        beespace.admin().unwrap().post(&format!("/api/v1/repositories/{REPO}/builds/1/restart"), &json!({})).await.unwrap();
+    assert!(again.status.is_success(), "{again:?}");
+    let build = beespace.finished(REPO, 2).await.unwrap();
+    let second = settings(&beespace.app.store.read().unwrap().decisions(build.id).unwrap());
+    assert!(first.is_some() && second.is_some() && first != second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_word_lapses_with_the_settings_of_the_policy_that_asked_for_it() {
+    let asks = |settings: &str| {
+        let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/approval.wasm").canonicalize().unwrap();
+        format!("{DUMMY}[[policy]]\nname = \"asks\"\nplugin = {plugin:?}\nsettings = {{ {settings} }}\n")
+    };
+    let (gogs, beespace) = dummy("").await;
+    let beespace = {
+        push(&gogs, "name: deploy\nsteps: [{ name: build, image: busybox }]", "First").await;
+        beespace.finished(REPO, 1).await.unwrap();
+        beespace.restart_with(&asks("which = 1")).await.unwrap()
+    };
+    let restart = format!("/api/v1/repositories/{REPO}/builds/1/restart");
+    assert!(beespace.admin().unwrap().post(&restart, &json!({})).await.unwrap().status.is_success());
+    let blocked = beespace.build_when(REPO, 2, |build| build.status == Status::Blocked).await.unwrap();
+    let asked = beespace.stage(&blocked).unwrap().approvals[0].clone();
+    let beespace = beespace.restart_with(&asks("which = 2")).await.unwrap();
+    let word = json!({ "subject": asked.subject.to_string() });
+    let said = beespace.admin().unwrap().post(&format!("/api/v1/repositories/{REPO}/builds/2/approve"), &word).await.unwrap();
+    assert_eq!(said.status, StatusCode::OK, "{said:?}");
+    let anew = async || {
+        let stage = beespace.stage(&blocked)?;
+        Ok((stage.status == Status::Blocked && stage.approvals[0].decision != asked.decision).then_some(stage))
+    };
+    let stage = beespace.when("a new question", anew).await.unwrap();
+    assert!(
+        stage.approvals[0].approved_by.is_empty()
+            && stage.steps.iter().all(|step| step.exits.iter().all(|exit| exit.cause == ExitCause::Lost))
+    );
+}
