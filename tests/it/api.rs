@@ -203,6 +203,45 @@ async fn what_needs_a_word_waits_for_exactly_that_word() {
     assert!(world.get(&format!("{BUILDS}/1/decisions")).await.to_string().contains("asks"));
 }
 
+/// Presses the button of a form that a page shows, as a browser would.
+async fn press(world: &World, page: &str, action: &str, fields: &[(&str, &str)]) {
+    let token = world.beespace.admin_token().unwrap();
+    let session = world.beespace.anonymous().signed_in(&token).await.unwrap();
+    let shown = session.get(page).await.unwrap().body;
+    assert!(shown.contains(&format!("action=\"{action}\"")), "{action}: {shown}");
+    let csrf = shown.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let fields: Vec<(&str, &str)> = fields.iter().copied().chain([("csrf", csrf)]).collect();
+    let sent = session.form(action, &fields).await.unwrap();
+    assert_eq!(sent.status, StatusCode::SEE_OTHER, "{sent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_buttons_of_pages_decline_and_send_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = asking(&folder, 1);
+    let world = World::start(|gogs| format!("{policy}{}", notifier(gogs))).await;
+    world.gogs.set_inbox_status("team", 400);
+    world.push(ONE_STEP).await;
+    world.beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    let waiting = world.get(&format!("{BUILDS}/1")).await["stages"][0]["approvals"][0].clone();
+    let subject = waiting["subject"].as_str().unwrap();
+    press(&world, "/ada/hive/1", "/ada/hive/1/decline", &[("stage", "1"), ("subject", subject)]).await;
+    assert_eq!(world.beespace.finished(REPO, 1).await.unwrap().status, Status::Declined);
+
+    let dead = world.when("two dead letters", "/api/v1/notices?status=dead", |all| all[1].is_object()).await[1].clone();
+    world.gogs.set_inbox_status("team", 200);
+    let id = dead["id"].as_str().unwrap();
+    press(&world, "/-/notices", &format!("/-/notices/{id}/replay"), &[]).await;
+    world.when("it to be sent", &format!("/api/v1/notices/{id}"), |notice| notice["state"] == "sent").await;
+
+    world.gogs.tell(REPO, "push", &json!({ "ref": 7 })).unwrap();
+    let dead =
+        world.when("a delivery that nobody can read", "/api/v1/deliveries", |all| all[0]["fate"] == "dead").await[0].clone();
+    let id = dead["id"].as_str().unwrap();
+    press(&world, "/-/deliveries", &format!("/-/deliveries/{id}/replay"), &[]).await;
+    world.when("it to be read again", &format!("/api/v1/deliveries/{id}"), |delivery| delivery["fate"] == "dead").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notice_that_was_given_up_is_sent_once_more() {
     let world = World::start(notifier).await;

@@ -135,7 +135,7 @@ fn what_is_missing_says_how_to_give_it() {
 #[test]
 fn bindings_are_checked_like_everything_else() {
     let text = format!(
-        "{SMALL}[[policy]]\nname = \"a\"\nplugin = \"p\"\nmode = \"strict\"\nmutate = {{ \"build.admit\" = [] }}\n[[policy]]\nname = \"a\"\nplugin = \"p\"\n[[notifier]]\nname = \"n\"\ngrants = {{ hosts = [\"https://x.example/path\"], secret = [] }}\n"
+        "{SMALL}[[policy]]\nname = \"a\"\nplugin = \"p\"\nmode = \"strict\"\nmutate = {{ \"build.admit\" = [] }}\n[[policy]]\nname = \"a\"\nplugin = \"p\"\n[[notifier]]\nname = \"n\"\ngrants = {{ hosts = [\"https://x.example/path\", {{ url = \"http://x.example\", adresses = \"private\" }}], secret = [] }}\n"
     );
     let told = problems(&text, &[]).join("\n");
     for expected in [
@@ -144,6 +144,7 @@ fn bindings_are_checked_like_everything_else() {
         "two [[policy]] are named `a`",
         "`notifier.n.plugin` is missing",
         "`notifier.n.grants.hosts`: expected \"https://HOST\"",
+        "`notifier.n.grants.hosts`: unknown key `adresses`: did you mean `addresses`?",
         "`notifier.n.grants`: unknown key `secret`: did you mean `secrets`?",
     ] {
         assert!(told.contains(expected), "{expected}\n{told}");

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use beespace::config::Config;
+use beespace_core::environment::{self, Variable};
 use beespace_core::pipeline;
 
 fn examples() -> PathBuf {
@@ -18,6 +19,23 @@ fn the_configuration_with_every_key_is_read() {
     let loaded = Config::read(&text, None, env).unwrap_or_else(|problems| panic!("{problems:#?}"));
     let config = loaded.config;
     assert_eq!((config.policies.len(), config.steps.len(), config.notifiers.len()), (1, 1, 1));
+}
+
+/// `UPDATE=1 cargo test --workspace --test it examples` writes it anew.
+#[test]
+fn the_list_of_variables_is_the_one_that_steps_get() {
+    let mut text = "# Variables of a step\n\nEvery step gets all of them, empty where there is nothing to say. What its `env` sets wins.\n\n\
+                    | variable | meaning | example |\n|---|---|---|\n"
+        .to_owned();
+    for Variable { name, meaning, example, .. } in environment::TABLE {
+        let example = if example.is_empty() { String::new() } else { format!("`{example}`") };
+        text += &format!("| `{name}` | {meaning} | {example} |\n");
+    }
+    let path = examples().join("variables.md");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text);
 }
 
 #[test]

@@ -207,6 +207,19 @@ fn only_file(dir: &std::path::Path) -> std::path::PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_compiled_once_is_not_compiled_again() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("aot");
+    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    let file = || std::fs::metadata(only_file(&dir)).map(|told| (told.ino(), told.mtime_nsec())).unwrap();
+    let first = file();
+    // Each is written anew beside the old one, and takes its place.
+    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    assert_eq!(file(), first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_compiled_plugin_is_compiled_again() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("aot");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use beespace_core::digest::Digest;
 use beespace_core::policy::{Mode, Point};
-use toml::de::DeValue;
+use toml::de::{DeString, DeValue};
 
 use super::reader::{Node, Section, did_you_mean};
 use super::value::{Kind, Value};
@@ -227,6 +227,11 @@ fn read_hosts(section: &mut Section<'_, '_>, node: &Node<'_>) -> Vec<HostGrant> 
     };
     let mut hosts = Vec::new();
     for item in items {
+        if let Some(key) = unknown_key(item.get_ref()) {
+            let help = did_you_mean(key.get_ref(), HOST_KEYS.into_iter());
+            section.wrong("grants.hosts", &key.span(), &format!("unknown key `{}`: {help}", key.get_ref()));
+            continue;
+        }
         match host(item.get_ref()) {
             Some(host) => hosts.push(host),
             None => section.wrong(
@@ -237,6 +242,13 @@ fn read_hosts(section: &mut Section<'_, '_>, node: &Node<'_>) -> Vec<HostGrant> 
         }
     }
     hosts
+}
+
+const HOST_KEYS: [&str; 2] = ["url", "addresses"];
+
+fn unknown_key<'v, 't>(value: &'v DeValue<'t>) -> Option<&'v toml::Spanned<DeString<'t>>> {
+    let DeValue::Table(table) = value else { return None };
+    table.keys().find(|key| !HOST_KEYS.contains(&key.get_ref().as_ref()))
 }
 
 fn host(value: &DeValue<'_>) -> Option<HostGrant> {
@@ -252,9 +264,6 @@ fn host(value: &DeValue<'_>) -> Option<HostGrant> {
                 None if table.contains_key("addresses") => return None,
                 None => AddressClass::Public,
             };
-            if table.keys().any(|key| !matches!(key.get_ref().as_ref(), "url" | "addresses")) {
-                return None;
-            }
             (text("url")?, addresses)
         }
         _ => return None,
