@@ -103,7 +103,8 @@ async fn an_engine_is_asked_for_a_few_starts_at_once_and_who_waits_says_for_what
             assert!(began.elapsed() < LONG, "{} are being started", line.stalled());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        // Long enough for the others to be made and to wait.
+        tokio::time::sleep(Duration::from_secs(6)).await;
         let stalled = line.stalled();
         line.set(Flow::Open);
         stalled

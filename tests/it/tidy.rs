@@ -222,7 +222,7 @@ fn nothing_else_lies_at_the_top() {
 }
 
 /// Folders of test data and what must name each file or folder in them.
-const FIXTURES: &[&str] = &["tests/fixtures", "tests/guests"];
+const FIXTURES: &[&str] = &["tests/fixtures", "tests/fixtures/fuzz", "tests/fixtures/plugins", "tests/guests"];
 
 #[test]
 fn every_fixture_and_every_guest_is_used() {

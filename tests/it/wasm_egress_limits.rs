@@ -133,7 +133,7 @@ async fn a_call_has_twenty_requests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_binding_has_eight_requests_under_way_and_the_others_wait_for_a_place() {
-    let receiver = Receiver::start(Duration::from_millis(150)).await;
+    let receiver = Receiver::start(Duration::from_millis(600)).await;
     let told = receiver.asked(json!({ "method": "GET", "times": 20, "at_once": true })).await;
     assert_eq!(told, vec![json!(200); 20]);
     let seen = receiver.seen.lock().unwrap();

@@ -131,7 +131,9 @@ async fn send(
     match &sent {
         Ok((response, _)) => {
             let status = response.status().as_u16();
-            tracing::info!(plugin = %outbound.who, %method, host, path, status, duration_ms, "a plugin sent a request");
+            // As the answer says itself; what comes is capped.
+            let bytes = response.headers().get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+            tracing::info!(plugin = %outbound.who, %method, host, path, status, bytes, duration_ms, "a plugin sent a request");
         }
         Err(error) => {
             tracing::warn!(plugin = %outbound.who, %method, host, path, %error, duration_ms, "a plugin's request failed");

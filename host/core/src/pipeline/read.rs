@@ -149,7 +149,7 @@ impl Reader {
     }
 
     fn check_scalar(&mut self, text: &str, span: Span) {
-        if let Some(start) = text.find("${{") {
+        for (start, _) in text.match_indices("${{") {
             let rest = text.get(start..).unwrap_or_default();
             let shown = rest.split_inclusive("}}").next().unwrap_or(rest);
             let message = format!("{} is a substitution, and those are not possible yet", quote(shown));
