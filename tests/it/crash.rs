@@ -126,7 +126,7 @@ async fn a_step_whose_stage_is_gone_from_the_engine_says_that() {
 }
 
 /// Of the test below; `tests/soak` goes on for as long as one likes.
-const DUMMY_KILLS: usize = 90;
+const DUMMY_KILLS: usize = 78;
 const DOCKER_KILLS: usize = 24;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,7 +86,8 @@ async fn a_receiver_that_hangs_takes_no_places_of_others() {
     });
     assert_eq!(sent.await.unwrap().len(), BUILDS);
     let hanging = notices(&beespace, "hangs").unwrap();
-    assert_eq!(hanging.iter().filter(|notice| notice.state == NoticeState::Pending).count(), BUILDS);
+    // On a slow machine the first of them have been given up by now.
+    assert_eq!(hanging.iter().filter(|notice| notice.state != NoticeState::Sent).count(), BUILDS);
     assert_eq!(most.load(Ordering::SeqCst), beespace::notify::SENT_AT_ONCE, "the silent one has its own places, and no more");
 }
 

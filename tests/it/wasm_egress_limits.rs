@@ -62,10 +62,8 @@ async fn answer(mut stream: TcpStream, pause: Duration, seen: Arc<Mutex<Seen>>) 
         seen.most_open = seen.most_open.max(seen.open);
     }
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
-    let is_whole = |bytes: &[u8]| {
-        let text = String::from_utf8_lossy(bytes);
-        text.split_once("\r\n\r\n").is_some_and(|(head, body)| !head.contains("chunked") || body.ends_with("0\r\n\r\n"))
-    };
+    let is_chunked = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(1 << 10)]).contains("chunked");
+    let is_whole = |bytes: &[u8]| bytes.ends_with(if is_chunked(bytes) { b"\r\n0\r\n\r\n" } else { b"\r\n\r\n" });
     while !is_whole(&bytes) {
         match stream.read(&mut buffer).await {
             Ok(0) | Err(_) => break,

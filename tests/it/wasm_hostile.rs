@@ -158,6 +158,19 @@ async fn a_log_flood_ends_the_call() {
     assert_eq!(class_of(&format!("(loop $more {SAY} (br $more))")).await.0, ErrorClass::LogBudget);
 }
 
+#[tokio::test]
+async fn more_than_the_host_takes_in_a_call_ends_it() {
+    let say = |bytes: u32| {
+        format!(
+            "(drop (memory.grow (i32.const 100))) (call $emit (i32.const 2) (i32.const 1179648) (i32.const {bytes}) (i32.const 0) (i32.const 0))"
+        )
+    };
+    let taken = evaluate(&say(1 << 10)).await.result;
+    assert!(taken.is_ok(), "{taken:?}");
+    let (class, message) = class_of(&say(5 << 20)).await;
+    assert!(class == ErrorClass::OutputTooLarge && message.contains("more bytes than one call may"), "{class:?} {message}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_moves_the_cursor_is_not_in_the_log() {
     let code = format!(r#"(i64.store (i32.const 1024) (i64.const 0x1b5b324a1b5b3141)) {SAY}"#);

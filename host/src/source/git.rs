@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -10,6 +11,14 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 use super::{SourceError, absolute};
+
+/// The machine's git, by its path. By its name alone each call would begin as a copy of this whole process: in an environment of its own, a name is
+/// looked up only after a fork.
+pub static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut candidates = std::env::split_paths(&path).map(|folder| folder.join("git"));
+    candidates.find(|candidate| candidate.is_file()).unwrap_or_else(|| PathBuf::from("git"))
+});
 
 /// What git may say on stderr before the rest is dropped.
 const STDERR_CAP: u64 = 64 * 1024;
@@ -128,7 +137,7 @@ impl Git {
     }
 
     fn command(&self, directory: &Path, call: &Call) -> Command {
-        let mut command = Command::new("git");
+        let mut command = Command::new(PROGRAM.as_path());
         command.args(&call.arguments).current_dir(directory);
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.envs([

@@ -29,6 +29,7 @@ pub use changes::Push;
 pub use checkout::{Checkout, CheckoutRequest};
 pub use error::SourceError;
 pub use fetch::{Access, Pin};
+pub use git::PROGRAM as GIT;
 pub use read::{Entry, EntryKind, Read};
 
 use git::Git;

@@ -12,7 +12,7 @@ pub(super) type Refs = BTreeMap<String, String>;
 
 /// A git command that reads no configuration but a repository's own and never asks a person.
 pub(super) fn command(home: &Path) -> Command {
-    let mut command = Command::new("git");
+    let mut command = Command::new(beespace::source::GIT.as_path());
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
