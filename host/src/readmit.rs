@@ -138,3 +138,51 @@ fn would_ask(app: &App, decision: &Decision) -> BTreeSet<Part> {
     let bindings = app.plugins.at(decision.point).into_iter().map(|(_, binding)| binding);
     bindings.map(|one| (one.policy, Some(one.component), Some(one.settings), one.mode.as_str())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use beespace_core::build::Approver;
+    use beespace_core::ids::{BuildId, StageNumber, StepNumber};
+    use beespace_core::outcome::Reason;
+    use beespace_core::plan::StepPlan;
+    use beespace_core::time::Timestamp;
+
+    use super::*;
+
+    const ASKED: DecisionId = DecisionId(uuid::Uuid::nil());
+
+    /// One whose step has this status, with its next plan about which people were asked.
+    fn stage(status: Status) -> Stage {
+        let pipeline = pipeline::read("f", b"steps: [{ name: work, uses: rounds }]").unwrap().pipeline;
+        let id = StageId { build: BuildId(uuid::Uuid::nil()), stage: StageNumber(1) };
+        let step = Step { status, round: Some(Round::first(StepPlan::default(), ASKED)), ..Step::pending(StepNumber(1), "work") };
+        let mut stage = Stage::pending(id, pipeline, None, vec![step], Timestamp(1));
+        stage.started_at = Some(Timestamp(1));
+        stage.approvals.push(PendingApproval {
+            decision: ASKED,
+            subject: Digest::of("plan"),
+            what: "plan".to_owned(),
+            requirements: Vec::new(),
+            approved_by: Vec::new(),
+            declined: None,
+        });
+        stage
+    }
+
+    #[test]
+    fn a_question_is_open_while_a_step_waits_with_it_or_is_about_to() {
+        assert!(is_open(&stage(Status::Blocked), ASKED));
+        assert!(is_open(&stage(Status::Running), ASKED), "the server ended before the step was blocked");
+        assert!(!is_open(&stage(Status::Success), ASKED));
+        let mut approved = stage(Status::Running);
+        approved.approvals[0].approved_by.push(Approver { id: "admin".to_owned(), at: Timestamp(1) });
+        assert!(!is_open(&approved, ASKED), "what runs with a yes is not asked about again");
+    }
+
+    #[test]
+    fn a_no_closes_it() {
+        let mut declined = stage(Status::Blocked);
+        declined.approvals[0].declined = Some(Reason::new("declined-by-person", "declined by admin"));
+        assert!(!is_open(&declined, ASKED));
+    }
+}

@@ -16,12 +16,13 @@ use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::PracticeGogs;
 use reqwest::Method;
 
-const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
+pub(crate) const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
 const REPO: &str = "ada/hive";
 
 const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n    env: { OUTPUT: \"cells filled\" }\n";
 
-async fn world(extra: &str) -> (PracticeGogs, Beespace) {
+/// A practice Gogs with one repository, and a server whose steps obey their environment.
+pub(crate) async fn world(extra: &str) -> (PracticeGogs, Beespace) {
     let gogs = PracticeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}{extra}")).await.unwrap();

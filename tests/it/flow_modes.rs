@@ -4,17 +4,15 @@ use beespace_core::build::Build;
 use beespace_core::policy::Point;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::PracticeGogs;
+
+use crate::flow::world;
 
 const REPO: &str = "ada/hive";
 const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n    env: { OUTPUT: \"by the file\" }\n";
 
 /// A build of one step under these policies.
 async fn built(policies: &str) -> (Beespace, Build) {
-    let gogs = PracticeGogs::start().await.unwrap();
-    gogs.create_repository(REPO).await.unwrap();
-    let beespace = Beespace::start(&gogs, &format!("[engine]\nkind = \"dummy\"\n{policies}")).await.unwrap();
-    beespace.enable(REPO).await.unwrap();
+    let (gogs, beespace) = world(policies).await;
     gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
     let build = beespace.finished(REPO, 1).await.unwrap();
     (beespace, build)

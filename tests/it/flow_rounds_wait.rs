@@ -8,6 +8,7 @@ use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::docker;
 use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::line::{Flow, Line, Server};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -206,6 +207,37 @@ async fn a_step_that_is_to_stop_waits_for_nobody() {
     assert_eq!(step.reason.unwrap().message, "cancelled by admin");
     assert!(log.last().unwrap().contains("needs approval, which a step that is to stop does not wait for"), "{log:#?}");
     world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_could_not_be_given_back_is_given_back_later() {
+    docker::start().unwrap();
+    let image = docker::image().await.unwrap();
+    let line = Line::to(Server::Unix(docker::HOST.trim_start_matches("unix://").into())).await.unwrap();
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let engine = format!("[engine]\nkind = \"docker\"\nhost = \"tcp://{}\"\n", line.address());
+    let beespace = Beespace::start(&gogs, &format!("{engine}{}", settings(""))).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    let pipeline = json!({ "steps": [rounds(&image, &json!([["echo first; sleep 2"], ["echo publish"]]))] });
+    gogs.push(REPO, "main", &[(".beespace.yml", &pipeline.to_string())], "Publish").await.unwrap();
+    let first = async || {
+        let Some(build) = beespace.build(REPO, 1)? else { return Ok(None) };
+        Ok(beespace.log(&build, "work").await.is_ok_and(|log| log.iter().any(|line| line == "first")).then_some(build))
+    };
+    let build = beespace.when("the first round to run", first).await.unwrap();
+    let instance = beespace.app.store.instance_id().await.unwrap().as_simple().to_string();
+    line.refuse("/networks/");
+    resting(&beespace, &build).await;
+    // So often a removal is tried in one go.
+    beespace.when("it to be refused", async || Ok((line.refused() >= 20).then_some(()))).await.unwrap();
+    assert_eq!(docker::networks(&instance).await.unwrap(), 1);
+    line.set(Flow::Open);
+    let given_back = async || Ok((docker::networks(&instance).await? == 0).then_some(()));
+    beespace.when("the network to be given back all the same", given_back).await.unwrap();
+    approve(&beespace).await;
+    assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
+    is_clean(&beespace).await;
 }
 
 /// A world without containers, in which a step waits with its second plan.

@@ -14,20 +14,11 @@ use beespace_tests::gogs::PracticeGogs;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::flow::{DUMMY, world};
 use crate::flow_docker::World;
 use crate::plugins;
 
 const REPO: &str = "ada/hive";
-const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
-
-async fn dummy(extra: &str) -> (PracticeGogs, Beespace) {
-    let gogs = PracticeGogs::start().await.unwrap();
-    gogs.create_repository(REPO).await.unwrap();
-    let beespace = Beespace::start(&gogs, &format!("{DUMMY}{extra}")).await.unwrap();
-    beespace.enable(REPO).await.unwrap();
-    (gogs, beespace)
-}
-
 async fn push(gogs: &PracticeGogs, pipeline: &str, message: &str) {
     gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], message).await.unwrap();
 }
@@ -50,7 +41,7 @@ async fn a_step_works_where_the_file_says_and_without_a_clone_in_an_empty_worksp
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stage_without_a_timeout_has_the_instances() {
-    let (gogs, beespace) = dummy("[limits]\nstage_timeout = \"1s\"\n").await;
+    let (gogs, beespace) = world("[limits]\nstage_timeout = \"1s\"\n").await;
     push(&gogs, "steps: [{ name: long, image: busybox, env: { SLEEP: 60s } }]", "Sleep").await;
     let build = beespace.finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Killed, "{build:#?}");
@@ -92,7 +83,7 @@ async fn a_secret_is_its_repositorys_and_goes_before_the_instances() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_gives_no_build_is_listed_on_the_repositorys_page_with_its_reason() {
-    let (gogs, beespace) = dummy("").await;
+    let (gogs, beespace) = world("").await;
     gogs.push(REPO, "main", &[("README.md", "# Hive\n")], "First").await.unwrap();
     push(&gogs, "steps: [{ name: build, image: busybox }]", "Second").await;
     beespace.finished(REPO, 1).await.unwrap();
@@ -109,7 +100,7 @@ async fn what_gives_no_build_is_listed_on_the_repositorys_page_with_its_reason()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_skip_word_counts_also_where_gogs_lists_no_commit() {
-    let (gogs, beespace) = dummy("").await;
+    let (gogs, beespace) = world("").await;
     push(&gogs, "steps: [{ name: build, image: busybox }]", "First").await;
     beespace.finished(REPO, 1).await.unwrap();
     // Another branch whose commit says so, and a push of which Gogs tells no commit.
@@ -146,7 +137,7 @@ async fn a_token_that_gogs_refuses_is_waited_for_and_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_server_keeps_is_its_owners_alone() {
-    let (_gogs, beespace) = dummy("").await;
+    let (_gogs, beespace) = world("").await;
     let data = &beespace.app.config.data;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&data.dir), mode(&data.admin_token_path())), (0o700, 0o600));
@@ -160,7 +151,7 @@ fn images(settings: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_says_which_component_decided_with_which_settings_about_what() {
     let before = now();
-    let (gogs, beespace) = dummy(&images("forbidden_tags = [\"never\"]")).await;
+    let (gogs, beespace) = world(&images("forbidden_tags = [\"never\"]")).await;
     push(&gogs, "steps: [{ name: build, image: \"busybox:1\" }]", "First").await;
     let build = beespace.finished(REPO, 1).await.unwrap();
     let decisions = beespace.app.store.read().unwrap().decisions(build.id).unwrap();
@@ -191,7 +182,7 @@ async fn a_word_lapses_with_the_settings_of_the_policy_that_asked_for_it() {
         let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/approval.wasm").canonicalize().unwrap();
         format!("{DUMMY}[[policy]]\nname = \"asks\"\nplugin = {plugin:?}\nsettings = {{ {settings} }}\n")
     };
-    let (gogs, beespace) = dummy("").await;
+    let (gogs, beespace) = world("").await;
     let beespace = {
         push(&gogs, "name: deploy\nsteps: [{ name: build, image: busybox }]", "First").await;
         beespace.finished(REPO, 1).await.unwrap();

@@ -10,7 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use beespace::engine::Engine as _;
 use beespace::engine::docker::{Docker, DockerOptions, Waits};
 use beespace_core::ids::StageId;
-use bollard::query_parameters::{CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder};
+use bollard::query_parameters::{
+    CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+};
 use bollard::{API_DEFAULT_VERSION, body_full};
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
@@ -82,6 +84,16 @@ pub async fn holders(instance: &str) -> Result<Vec<String>> {
     let filters = HashMap::from([("label".to_owned(), labels)]);
     let all = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
     Ok(api().await?.list_containers(Some(all)).await?.into_iter().filter_map(|container| container.id).collect())
+}
+
+/// How many networks of an instance there are.
+///
+/// # Errors
+/// The engine does not answer.
+pub async fn networks(instance: &str) -> Result<usize> {
+    let filters = HashMap::from([("label".to_owned(), vec![format!("beespace.instance={instance}")])]);
+    let ours = ListNetworksOptionsBuilder::new().filters(&filters).build();
+    Ok(api().await?.list_networks(Some(ours)).await?.len())
 }
 
 /// How many containers and volumes of a build are left.

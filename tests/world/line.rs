@@ -68,6 +68,7 @@ struct Shared {
     triggers: Mutex<Triggers>,
     connections: AtomicUsize,
     requests: AtomicUsize,
+    refused: AtomicUsize,
     /// Requests that wait.
     stalled: watch::Sender<usize>,
 }
@@ -93,6 +94,7 @@ impl Line {
             triggers: Mutex::default(),
             connections: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
             stalled: watch::channel(0).0,
         });
         let stop = CancellationToken::new();
@@ -145,6 +147,12 @@ impl Line {
         self.triggers().refused = Some(marker.to_owned());
     }
 
+    /// How many requests were refused so far.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.shared.refused.load(Ordering::SeqCst)
+    }
+
     /// Changes it once about so many bytes of answers have passed from now on.
     pub fn after(&self, answers: usize, flow: Flow) {
         self.triggers().answers = Some((answers, flow));
@@ -173,7 +181,10 @@ impl Shared {
         let has = |marker: &Option<String>| {
             marker.as_ref().is_some_and(|marker| bytes.windows(marker.len()).any(|window| window == marker.as_bytes()))
         };
-        anyhow::ensure!(!has(&triggers.refused), Refused);
+        if has(&triggers.refused) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(Refused.into());
+        }
         if has(&triggers.marker) {
             triggers.marker = None;
             self.flow.send_replace(Flow::Held);

@@ -89,3 +89,47 @@ pub(super) fn note(stage: &mut Stage, one: &Move, at: Timestamp) {
         Move::Wait(_, reason) => step.reason = Some(reason.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use beespace_core::build::{CancelRequest, Round, Step};
+    use beespace_core::ids::{BuildId, DecisionId, StageId, StageNumber, StepNumber};
+    use beespace_core::pipeline;
+    use beespace_core::plan::StepPlan;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(5_000);
+
+    /// One whose only step waits for a person with its next plan.
+    fn waiting() -> Stage {
+        let pipeline = pipeline::read("f", b"steps: [{ name: work, uses: rounds }]").unwrap().pipeline;
+        let id = StageId { build: BuildId(uuid::Uuid::nil()), stage: StageNumber(1) };
+        let round = Round { number: 1, ..Round::first(StepPlan::default(), DecisionId(uuid::Uuid::nil())) };
+        let clone = Step { status: Status::Success, ..Step::pending(StepNumber::CLONE, "clone") };
+        let work =
+            Step { status: Status::Blocked, round: Some(round), started_at: Some(NOW), ..Step::pending(StepNumber(1), "work") };
+        let mut stage = Stage::pending(id, pipeline, None, vec![clone, work], NOW);
+        (stage.status, stage.started_at) = (Status::Running, Some(NOW));
+        stage
+    }
+
+    #[test]
+    fn a_stage_of_which_nothing_runs_rests_until_it_is_woken() {
+        let mut stage = waiting();
+        conclude(&mut stage, "gogs:1", NOW);
+        assert_eq!((stage.status, stage.resting_since), (Status::Blocked, Some(NOW)));
+        wake(&mut stage, Timestamp(NOW.0 + 700));
+        assert_eq!((stage.resting_since, stage.rested_ms), (None, 700));
+    }
+
+    #[test]
+    fn one_that_a_person_stopped_in_the_moment_of_its_wait_ends() {
+        let mut stage = waiting();
+        stage.cancel_requested = Some(CancelRequest { by: "ada".to_owned(), at: NOW });
+        stop_waiting(&mut stage, &Reason::new(graph::CANCELLED, "cancelled by ada"), NOW);
+        conclude(&mut stage, "gogs:1", NOW);
+        assert_eq!((stage.status, stage.resting_since), (Status::Killed, None));
+        assert_eq!((stage.steps[1].status, stage.steps[1].finished_at), (Status::Killed, Some(NOW)));
+    }
+}
