@@ -190,7 +190,7 @@ async fn a_cancel_ends_a_pull_that_hangs() {
     };
     let (exit, stopped, _) = tokio::join!(run, stop, gather(receiver));
     assert_eq!(exit.unwrap().cause, ExitCause::Cancelled);
-    assert!(stopped.elapsed() < Duration::from_secs(5), "{:?}", stopped.elapsed());
+    assert!(stopped.elapsed() < Duration::from_secs(20), "{:?}", stopped.elapsed());
     registry.line.set(Flow::Open);
     bench.destroy().await;
     registry.end().await.unwrap();

@@ -3,8 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use beespace::config::Config;
+use beespace_core::digest::Document;
 use beespace_core::environment::{self, Variable};
-use beespace_core::pipeline;
+use beespace_core::policy::{Point, VerdictOutcome};
+use beespace_core::{pipeline, plan};
+use beespace_wasm::PolicyRequest;
+use serde_json::json;
+
+use crate::{guests, plugins};
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples")
@@ -48,4 +54,41 @@ fn every_pipeline_is_without_a_problem() {
         count += 1;
     }
     assert!(count > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_to_begin_from_keeps_secrets_to_the_main_branch() {
+    let policy = guests::load_policy(&guests::host(), plugins::component("examples/secrets-on-main")).await.unwrap();
+    assert!(policy.wants(Point::StepAdmit) && !policy.wants(Point::PipelineAdmit));
+    let with = json!([{ "secret": "token", "target": { "env": "TOKEN" } }]);
+    for (git_ref, secrets, outcome) in [
+        ("refs/heads/main", &with, VerdictOutcome::Abstain),
+        ("refs/heads/feature", &with, VerdictOutcome::Deny),
+        ("refs/heads/feature", &json!([]), VerdictOutcome::Abstain),
+    ] {
+        let plan = json!({ "step": "release", "containers": [{ "id": "step", "image": "rust:1.95", "secrets": secrets }] });
+        let plan: plan::StepPlan = serde_json::from_value(plan).unwrap();
+        let mut context = guests::context();
+        git_ref.clone_into(&mut context.git_ref);
+        let request = PolicyRequest {
+            point: Point::StepAdmit,
+            context,
+            event: Document::new("beespace.event/v1", &json!({})),
+            subject: Document::new(plan::SCHEMA, &serde_json::to_value(&plan).unwrap()),
+            previous: None,
+        };
+        let verdict = policy.evaluate(request).await.result.unwrap();
+        assert_eq!(verdict.outcome, outcome, "{git_ref} {secrets}: {verdict:?}");
+        assert_eq!(verdict.findings.len(), usize::from(outcome == VerdictOutcome::Deny));
+    }
+}
+
+#[test]
+fn the_policy_in_the_readme_is_the_one_to_begin_from() {
+    let shown = std::fs::read_to_string(examples().join("../README.md")).unwrap();
+    let (_, shown) = shown.split_once("```rust\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    let shown: String = shown.lines().map(|line| format!("    {line}\n")).collect();
+    let source = std::fs::read_to_string(examples().join("secrets-on-main/src/lib.rs")).unwrap();
+    assert!(source.contains(&shown), "{shown}");
 }

@@ -227,7 +227,7 @@ async fn a_cancelled_stage_ends_soon_and_leaves_nothing() {
     let began = Instant::now();
     world.cancel(&build).await;
     let build = world.beespace.finished(REPO, 1).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     assert_eq!(build.status, Status::Killed);
     assert!(reason(&world.step(&build, "slow")).contains("ada"));
     assert_ne!(world.step(&build, "after").status, Status::Success);

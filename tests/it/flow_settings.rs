@@ -90,10 +90,10 @@ async fn what_gives_no_build_is_listed_on_the_repositorys_page_with_its_reason()
     push(&gogs, "steps: [{ name: build, image: alpine }]", "Only words [skip ci]").await;
     let page = async || {
         let page = beespace.admin()?.get(&format!("/{REPO}")).await?.body;
-        Ok(page.contains("skip").then_some(page))
+        Ok(page.contains("[skip ci]").then_some(page))
     };
     let page = beespace.when("what was skipped", page).await.unwrap();
-    for words in ["Deliveries without a build", "no pipeline file", "[skip ci]"] {
+    for words in ["Deliveries without a build", "no pipeline file"] {
         assert!(page.contains(words), "{words}: {page}");
     }
 }

@@ -145,6 +145,27 @@ async fn gogs_is_waited_for_a_day_and_not_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_build_of_a_repository_that_gogs_shows_no_more_says_so_waits_and_ends() {
+    let (gogs, beespace) = world("").await;
+    gogs.set_away(true);
+    push(&gogs, HIVE, "1ms").await;
+    let waiting = waiting_for_gogs(&beespace, 1).await.remove(0);
+    gogs.delete_repository(HIVE).unwrap();
+    gogs.set_away(false);
+    let is_gone = |build: &Build| build.reason.as_ref().is_some_and(|reason| reason.code == "repository-gone");
+    let told = async || Ok(beespace.builds()?.into_iter().find(is_gone));
+    let told = beespace.when("the build to say that the repository is gone", told).await.unwrap();
+    assert_eq!((told.id, told.status), (waiting.id, Status::Pending));
+    let old = Build { id: BuildId(Uuid::now_v7()), created_at: Timestamp(now().0 - 25 * 3_600_000), ..told };
+    let old_id = old.id;
+    beespace.app.store.write(move |write| write.put_new_build(&old)).await.unwrap();
+    let old = over(&beespace, old_id).await;
+    let reason = old.reason.unwrap();
+    assert_eq!((old.status, reason.code.as_str()), (Status::Error, "gave-up-waiting"));
+    assert!(reason.help.as_ref().unwrap().contains("access in Gogs"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_pushes_while_gogs_is_away_are_kept_once_each_and_hold_up_none_after_them() {
     const PUSHES: usize = 1_000;
     let gogs = PracticeGogs::start().await.unwrap();

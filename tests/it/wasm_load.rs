@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use beespace_wasm::{
     BindingSpec, CacheOptions, Grants, Host, HostOptions, KvEntry, KvError, KvPut, KvStore, Limits, LoadFailure, ManifestError,
@@ -10,6 +11,7 @@ use beespace_wasm::{
 };
 
 use crate::guests::{self, dummy, policy_guest, with_manifest};
+use crate::plugins;
 
 /// A store of key-value pairs that forgets.
 #[derive(Default)]
@@ -253,4 +255,23 @@ async fn a_cache_that_others_can_enter_is_not_used() {
     let cache = CacheOptions { dir: folder.path().to_owned(), key: vec![7; 32].into() };
     let error = Host::new(HostOptions { cache: Some(cache), ..HostOptions::default() }).unwrap_err();
     assert!(error.to_string().contains("chmod 700"), "{error}");
+}
+
+/// On a runtime of one thread everything else would stand still.
+#[tokio::test]
+async fn a_component_is_compiled_beside_the_servers_other_work() {
+    let host = guests::host();
+    let load = guests::load_policy(&host, plugins::component("examples/secrets-on-main"));
+    let mut ticks = 0;
+    let other_work = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            ticks += 1;
+        }
+    };
+    tokio::select! {
+        loaded = load => drop(loaded.unwrap()),
+        () = other_work => unreachable!("it has no end"),
+    }
+    assert!(ticks >= 10, "{ticks}");
 }

@@ -172,15 +172,19 @@ impl Outbound {
         Ok(Destination { scheme, class: rule.class, host, port })
     }
 
-    /// One lookup. Everything it gives must be permitted, not only what would be connected to.
+    /// The one lookup.
     async fn resolve(&self, destination: &Destination) -> Result<Vec<SocketAddr>, Error> {
         let found = tokio::net::lookup_host((destination.host.as_str(), destination.port)).await;
-        let addresses: Vec<SocketAddr> = found.map_err(|_| Error::DnsError { rcode: None, info_code: None })?.collect();
-        if addresses.is_empty() {
+        self.permit(destination, found.map_err(|_| Error::DnsError { rcode: None, info_code: None })?.collect())
+    }
+
+    /// Everything that a lookup gave must be permitted, not only what would be connected to.
+    fn permit(&self, destination: &Destination, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Error> {
+        if found.is_empty() {
             return Err(Error::DestinationNotFound);
         }
-        if addresses.iter().all(|address| address::class_of(address.ip()) == Some(destination.class) && !self.is_own(*address)) {
-            Ok(addresses)
+        if found.iter().all(|address| address::class_of(address.ip()) == Some(destination.class) && !self.is_own(*address)) {
+            Ok(found)
         } else {
             Err(Error::DestinationIpProhibited)
         }
@@ -190,5 +194,27 @@ impl Outbound {
         let is_ours =
             |own: &SocketAddr| own.ip() == address.ip() || own.ip().is_unspecified() && address::is_of_this_machine(address.ip());
         self.own.iter().any(|own| own.port() == address.port() && is_ours(own))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_that_is_not_permitted_forbids_a_name() {
+        let own = ["93.184.216.9:443".parse().unwrap()];
+        let outbound = Outbound::new("policy".into(), Vec::new(), own.into(), Arc::default());
+        let host = "hive.example".to_owned();
+        let destination = Destination { scheme: EgressScheme::Https, host, port: 443, class: AddressClass::Public };
+        let permit = |found: &[&str]| {
+            let found = found.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 443)).collect();
+            outbound.permit(&destination, found)
+        };
+        assert_eq!(permit(&["93.184.216.7", "93.184.216.8"]).unwrap().len(), 2);
+        for found in [&["93.184.216.7", "10.0.0.1"], &["127.0.0.1", "93.184.216.7"], &["93.184.216.7", "93.184.216.9"]] {
+            assert!(matches!(permit(found), Err(Error::DestinationIpProhibited)), "{found:?}");
+        }
+        assert!(matches!(permit(&[]), Err(Error::DestinationNotFound)));
     }
 }

@@ -192,6 +192,20 @@ impl PracticeGogs {
         })
     }
 
+    /// Deletes a repository, its hooks with it; Gogs tells nobody.
+    ///
+    /// # Errors
+    /// Where it is unknown.
+    pub fn delete_repository(&self, repository: &str) -> anyhow::Result<()> {
+        let (owner, name) = owner_and_name(repository);
+        let id = self.instance.repository(owner, name).with_context(|| format!("there is no {repository}"))?.id;
+        self.instance.change(|state| {
+            state.hooks.retain(|hook| hook.repository != id);
+            state.repositories.retain(|it| it.id != id);
+            Ok(())
+        })
+    }
+
     /// Tells a repository's hooks something that only a person at a real Gogs can cause: `pull_request`, `release`, ….
     ///
     /// # Errors

@@ -172,6 +172,7 @@ fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grant::AddressClass;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     /// The body of what a server answers with `answer`; the server then says no more, and does not hang up.
@@ -211,5 +212,21 @@ mod tests {
     async fn a_body_that_stops_coming_is_given_up() {
         let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun".to_vec();
         assert!(matches!(body_of(begun).await, Err(Error::ConnectionReadTimeout)));
+    }
+
+    #[tokio::test]
+    async fn a_connection_goes_to_the_checked_address_without_another_lookup() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // A name that no lookup finds.
+        let destination = Destination {
+            scheme: EgressScheme::Http,
+            host: "hive.invalid".to_owned(),
+            port: address.port(),
+            class: AddressClass::Loopback,
+        };
+        let (checked, tls) = ([address], Tls::default());
+        let (opened, accepted) = tokio::join!(open(&checked, &destination, &tls), listener.accept());
+        assert!(opened.is_ok() && accepted.is_ok());
     }
 }
