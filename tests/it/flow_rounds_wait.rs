@@ -172,6 +172,39 @@ async fn a_step_is_answered_while_others_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_steps_that_wait_are_answered_each_for_its_own_plan() {
+    let world = World::new(&settings("")).await;
+    let step = |name: &str| {
+        let mut step = rounds(&world.image, &json!([["echo first"], [format!("echo publish {name}")]]));
+        (step["name"], step["needs"]) = (json!(name), json!([]));
+        step
+    };
+    world.push(json!({ "steps": [step("one"), step("two")] })).await;
+    let open = async || {
+        let build = world.beespace.admin()?.get(BUILD).await?.json()?;
+        let approvals = build["stages"][0]["approvals"].as_array().cloned().unwrap_or_default();
+        anyhow::Ok(approvals.into_iter().filter(|approval| approval["missing"] != json!([])).collect::<Vec<_>>())
+    };
+    let both = async || Ok(Some(open().await?).filter(|open| open.len() == 2));
+    let both = world.beespace.when("both steps to wait", both).await.unwrap();
+    let of_one = both.iter().find(|approval| approval["what"].as_str().unwrap().contains("\"one\"")).unwrap();
+    say(&world.beespace, "approve", json!({ "subject": of_one["subject"] })).await;
+    let build = world.beespace.builds().unwrap().remove(0);
+    let one_is_over = async || Ok(world.beespace.step(&build, "one")?.status.is_over().then_some(()));
+    world.beespace.when("the first to end", one_is_over).await.unwrap();
+    let (one, two) = (world.step(&build, "one"), world.step(&build, "two"));
+    assert_eq!((one.status, two.status), (Status::Success, Status::Blocked), "{two:#?}");
+    approve(&world.beespace).await;
+    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Success, "{build:#?}");
+    for name in ["one", "two"] {
+        let said = world.log(&build, name).await;
+        assert_eq!(said.last().unwrap(), &format!("publish {name}"), "{said:#?}");
+    }
+    world.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_waited_goes_on_under_the_next_server() {
     let world = World::new(&settings("")).await;
     let plans = json!([["echo one > made; echo first"], ["cat made; echo publish"]]);
@@ -276,10 +309,10 @@ async fn a_no_counts_after_a_yes_while_the_stage_waits_for_its_turn() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_it_waits_for_a_person_is_not_counted_in_a_stage_s_time() {
-    let (gogs, beespace) = dummy("timeout: 2s\n").await;
+    let (gogs, beespace) = dummy("timeout: 6s\n").await;
     let build = blocked(&beespace).await;
     let since = resting(&beespace, &build).await.resting_since.unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(6_500)).await;
     approve(&beespace).await;
     assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
     let told = gogs.inbox_with("team", 2).await.unwrap();
@@ -287,7 +320,7 @@ async fn what_it_waits_for_a_person_is_not_counted_in_a_stage_s_time() {
         assert_eq!(told.iter().filter(|notice| notice.body.contains(kind)).count(), 1, "{kind}: {told:?}");
     }
     let stage = beespace.stage(&build).unwrap();
-    assert!(stage.rested_ms >= 2_500 && stage.resting_since.is_none(), "{since:?} {stage:#?}");
+    assert!(stage.rested_ms >= 6_500 && stage.resting_since.is_none(), "{since:?} {stage:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
