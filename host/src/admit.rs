@@ -14,6 +14,7 @@ use beespace_core::policy::{Decision, Point, Subject, Verdict, VerdictOutcome};
 use beespace_wasm::PolicyRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::Instrument as _;
 
 use crate::app::App;
 use crate::clock::now;
@@ -65,7 +66,7 @@ pub async fn step(app: &App, matter: Matter<'_>, plan: StepPlan, bounds: floor::
     decide(app, matter, Point::StepAdmit, Some(name), (before, plan), move |plan| floor::judge(plan, &bounds)).await
 }
 
-async fn decide<T: Subject + Serialize + DeserializeOwned>(
+async fn decide<T: Subject + Serialize + DeserializeOwned + Send + 'static>(
     app: &App,
     matter: Matter<'_>,
     point: Point,
@@ -76,23 +77,25 @@ async fn decide<T: Subject + Serialize + DeserializeOwned>(
     let id = DecisionId(uuid::Uuid::now_v7());
     let (policies, bindings): (Vec<_>, Vec<_>) = app.plugins.at(point).into_iter().unzip();
     let mut chain = Chain::new(subject, bindings, floor);
-    while let Some(question) = chain.next_question() {
-        let Some(bound) = policies.get(question.binding) else { break };
-        let request = PolicyRequest {
-            point,
-            context: Context::of_build(matter.build, id.to_string(), now()),
-            event: matter.event.clone(),
-            subject: question.document.clone(),
-            previous: previous.clone(),
-        };
-        let started = Instant::now();
-        let answer = bound.policy.evaluate(request).await;
-        let took = started.elapsed();
-        plugins::trace(bound.policy.plugin(), &id.to_string(), &answer.report);
-        app.metrics.evaluated(bound.mode.as_str(), verdict_word(&answer.result), took);
-        chain.answer(answer.result.map_err(Into::into), took);
-    }
-    chain.settle().record(id, point, matter.stage, step, now())
+    let (context, event) = (Context::of_build(matter.build, id.to_string(), now()), matter.event.clone());
+    let metrics = app.metrics.clone();
+    let asking = async move {
+        while let Some(question) = chain.next_question() {
+            let Some((policy, mode)) = policies.get(question.binding) else { break };
+            let subject = question.document.clone();
+            let request =
+                PolicyRequest { point, context: context.clone(), event: event.clone(), subject, previous: previous.clone() };
+            let started = Instant::now();
+            let answer = policy.evaluate(request).await;
+            let took = started.elapsed();
+            plugins::trace(policy.plugin(), &context.invocation_id, &answer.report);
+            metrics.evaluated(mode.as_str(), verdict_word(&answer.result), took);
+            chain.answer(answer.result.map_err(Into::into), took);
+        }
+        chain.settle()
+    };
+    let settled = app.host.beside_guests(asking.in_current_span()).await;
+    settled.record(id, point, matter.stage, step, now())
 }
 
 fn verdict_word<E>(result: &Result<Verdict, E>) -> &'static str {

@@ -78,9 +78,9 @@ impl Plugins {
 
     /// The policies that are asked at `point`, as the chain of decisions wants them.
     #[must_use]
-    pub fn at(&self, point: Point) -> Vec<(&BoundPolicy, Binding)> {
+    pub fn at(&self, point: Point) -> Vec<((Policy, Mode), Binding)> {
         let asked = self.policies.iter().filter(|bound| bound.policy.wants(point));
-        asked.map(|bound| (bound, bound.binding(point))).collect()
+        asked.map(|bound| ((bound.policy.clone(), bound.mode), bound.binding(point))).collect()
     }
 
     /// Names of the notifier bindings, for the outbox.

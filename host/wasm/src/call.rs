@@ -67,6 +67,10 @@ impl Sandbox {
         &self.engine
     }
 
+    pub(crate) fn threads(&self) -> &GuestThreads {
+        &self.threads
+    }
+
     /// Runs `body` in a fresh store. A panic of ours or of wasmtime's ends this call and nothing else. Where the caller stops
     /// waiting, the call goes on to its end in the background, which its budgets bound.
     pub(crate) async fn call<T, F>(&self, who: &Arc<str>, state: State, body: F) -> Answer<T>
@@ -80,7 +84,7 @@ impl Sandbox {
         };
         let ticks = state.ticks.clone();
         let call = in_store(self.engine.clone(), who.clone(), state, place, body);
-        match self.threads.spawn(ticks, call).await.and_then(|ended| ended) {
+        match self.threads.run(ticks, call).await {
             Ok(answer) => answer,
             Err(panicked) => {
                 let mut error = PluginError::new(ErrorClass::Internal, format!("{who} met a fault of ours"));

@@ -135,6 +135,12 @@ impl Host {
         self.0.sandbox.places()
     }
 
+    /// Runs what calls one plugin after the other on the threads that guests run on: none of those calls then waits for another
+    /// thread to wake. It goes on to its end, whether or not anybody waits for it.
+    pub async fn beside_guests<T: Send + 'static>(&self, calls: impl Future<Output = T> + Send + 'static) -> T {
+        self.0.sandbox.threads().beside(calls).await
+    }
+
     /// Everything up to the exports: read, compile, link.
     pub(crate) async fn prepare(&self, bytes: Vec<u8>, kind: Kind, spec: &BindingSpec) -> Result<Prepared, LoadFailure> {
         let manifest = self.inspect(&bytes, kind)?;

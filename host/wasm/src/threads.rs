@@ -4,14 +4,16 @@
 //! are not over yet. A guest that is still running after [`QUICK_TICKS`] goes on on slow threads, which come after all others: what
 //! loops there takes next to nothing from decisions, pages and hooks.
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinError;
 
 /// At so many ticks a guest must be found running to be a slow one: a short call may meet one by chance.
 const QUICK_TICKS: u32 = 2;
@@ -58,20 +60,55 @@ impl GuestThreads {
         })
     }
 
-    /// Runs a call to its end, whether or not anybody waits for it.
-    pub(crate) fn spawn<T: Send + 'static>(
+    /// Runs a call to its end, whether or not anybody waits for it. What already runs on quick threads goes on on its own: to wake
+    /// another one would take as long as many a call.
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         ticks: Ticks,
         call: impl Future<Output = T> + Send + 'static,
-    ) -> JoinHandle<Result<T, JoinError>> {
-        let slow = self.slow.clone();
+    ) -> Result<T, Panicked> {
         let first = FirstSlice { call: Some(Box::pin(call)), ticks };
-        self.quick.spawn(async move {
+        let slow = self.slow.clone();
+        let whole = async move {
             match first.await {
-                First::Over(answer) => Ok(answer),
-                First::GoesOn(rest) => slow.spawn(rest).await,
+                First::Over(ended) => ended,
+                First::GoesOn(rest) => Ok(slow.spawn(rest).await?),
             }
-        })
+        };
+        if Handle::try_current().is_ok_and(|here| here.id() == self.quick.id()) {
+            whole.await
+        } else {
+            self.quick.spawn(whole).await?
+        }
+    }
+
+    /// Runs what makes one call after the other where those calls begin. A panic of it is the caller's.
+    pub(crate) async fn beside<T: Send + 'static>(&self, calls: impl Future<Output = T> + Send + 'static) -> T {
+        match self.quick.spawn(calls).await.map_err(JoinError::try_into_panic) {
+            Ok(done) => done,
+            Err(Ok(payload)) => resume_unwind(payload),
+            // The threads end with all that could ask them.
+            Err(Err(_)) => std::future::pending().await,
+        }
+    }
+}
+
+/// What a panic said.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Panicked(String);
+
+impl Panicked {
+    fn of(payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        Self(text.unwrap_or("a panic without words").to_owned())
+    }
+}
+
+impl From<JoinError> for Panicked {
+    fn from(error: JoinError) -> Self {
+        let text = error.to_string();
+        error.try_into_panic().map_or(Self(text), |payload| Self::of(&*payload))
     }
 }
 
@@ -91,7 +128,7 @@ struct FirstSlice<F> {
 }
 
 enum First<F: Future> {
-    Over(F::Output),
+    Over(Result<F::Output, Panicked>),
     GoesOn(Pin<Box<F>>),
 }
 
@@ -100,13 +137,73 @@ impl<F: Future> Future for FirstSlice<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(mut call) = self.call.take() else { return Poll::Pending };
-        match call.as_mut().poll(context) {
-            Poll::Ready(answer) => Poll::Ready(First::Over(answer)),
-            Poll::Pending if self.ticks.load(Ordering::Relaxed) >= QUICK_TICKS => Poll::Ready(First::GoesOn(call)),
-            Poll::Pending => {
+        // The call is not polled again after a panic, nor looked at.
+        match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
+            Err(payload) => Poll::Ready(First::Over(Err(Panicked::of(&*payload)))),
+            Ok(Poll::Ready(answer)) => Poll::Ready(First::Over(Ok(answer))),
+            Ok(Poll::Pending) if self.ticks.load(Ordering::Relaxed) >= QUICK_TICKS => Poll::Ready(First::GoesOn(call)),
+            Ok(Poll::Pending) => {
                 self.call = Some(call);
                 Poll::Pending
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    fn name() -> String {
+        thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn calls_one_after_the_other_wake_no_further_thread() {
+        let threads = Arc::new(GuestThreads::start().unwrap());
+        let inner = Arc::clone(&threads);
+        let calls = async move {
+            for _ in 0..100 {
+                let called_on = inner.run(Ticks::default(), async { thread::current().id() }).await.unwrap();
+                assert_eq!(called_on, thread::current().id());
+            }
+            name()
+        };
+        assert_eq!(threads.beside(calls).await, "guest");
+        assert_eq!(threads.run(Ticks::default(), async { name() }).await.unwrap(), "guest", "and none is made on our own");
+    }
+
+    #[tokio::test]
+    async fn what_is_found_running_goes_on_on_a_slow_thread() {
+        let threads = Arc::new(GuestThreads::start().unwrap());
+        let inner = Arc::clone(&threads);
+        let slow = || {
+            let ticks = Ticks::default();
+            (ticks.clone(), async move {
+                ticks.fetch_add(QUICK_TICKS, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+                name()
+            })
+        };
+        let (ticks, call) = slow();
+        assert_eq!(threads.run(ticks, call).await.unwrap(), "guest-slow");
+        let (ticks, call) = slow();
+        let calls = async move { (inner.run(ticks, call).await.unwrap(), name()) };
+        assert_eq!(threads.beside(calls).await, ("guest-slow".to_owned(), "guest".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_call_and_nothing_else() {
+        let threads = Arc::new(GuestThreads::start().unwrap());
+        let inner = Arc::clone(&threads);
+        let calls = async move {
+            let first = inner.run(Ticks::default(), async { assert!(name().is_empty(), "stumbled") }).await;
+            let second = inner.run(Ticks::default(), async { 2 }).await;
+            (first.unwrap_err().to_string(), second.unwrap())
+        };
+        assert_eq!(threads.beside(calls).await, ("stumbled".to_owned(), 2));
+        let alone = threads.run(Ticks::default(), async { assert!(name().is_empty(), "stumbled") }).await;
+        assert_eq!(alone.unwrap_err().to_string(), "stumbled");
     }
 }
