@@ -11,11 +11,12 @@ use beespace_core::intake;
 use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
 use beespace_wasm::{Pending, SourceEntry, SourceFiles, SourceKind};
+use tokio::sync::OnceCell;
 use url::Url;
 
 use crate::app::App;
 use crate::clock::now;
-use crate::source::{self, Checkout, CheckoutRequest, EntryKind, Mirror, Pin, SourceError};
+use crate::source::{self, Checkout, CheckoutRequest, EntryKind, Mirror, Pin, SourceError, Tree};
 use crate::store::repository::Repositories as _;
 use crate::worker::Trouble;
 
@@ -137,7 +138,7 @@ pub async fn pipeline_file(commit: &Commit) -> Result<Option<Result<File, Reason
 
 /// Whether the commit has several pipeline files in the folder for them.
 pub async fn has_folder_of_pipelines(commit: &Commit) -> bool {
-    let found = commit.mirror.list_paths(&commit.head.sha, PIPELINE_FOLDER, None, 1).await;
+    let found = commit.mirror.tree(&commit.head.sha).await.and_then(|tree| tree.matching(PIPELINE_FOLDER, None, 1));
     found.is_ok_and(|entries| !entries.is_empty())
 }
 
@@ -170,12 +171,14 @@ pub async fn checkout(app: &App, build: &Build, sha: &Sha, depth: u32) -> Result
 pub struct CommitFiles {
     mirror: Mirror,
     sha: Sha,
+    /// Listed when it is asked for first: a plugin asks page by page.
+    tree: OnceCell<Tree>,
 }
 
 impl CommitFiles {
     #[must_use]
     pub fn of(app: &App, repository: RepositoryId, sha: Sha) -> Arc<Self> {
-        Arc::new(Self { mirror: app.mirrors.of(repository), sha })
+        Arc::new(Self { mirror: app.mirrors.of(repository), sha, tree: OnceCell::new() })
     }
 }
 
@@ -191,7 +194,8 @@ impl SourceFiles for CommitFiles {
         after: Option<&'a str>,
     ) -> Pending<'a, Result<Vec<SourceEntry>, beespace_wasm::SourceError>> {
         Box::pin(async move {
-            let entries = self.mirror.list_paths(&self.sha, glob, after, PAGE).await.map_err(for_guest)?;
+            let tree = self.tree.get_or_try_init(|| self.mirror.tree(&self.sha)).await;
+            let entries = tree.and_then(|tree| tree.matching(glob, after, PAGE)).map_err(for_guest)?;
             Ok(entries.into_iter().filter_map(entry).collect())
         })
     }

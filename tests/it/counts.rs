@@ -81,6 +81,33 @@ async fn a_build_of_five_steps_asks_the_engine_and_git_only_so_often() {
     assert!(requests <= MOST_REQUESTS, "the engine was asked {requests} times");
 }
 
+/// A step type lists page by page, and once for each of its rules.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_listed_once_however_much_of_it_a_step_type_wants_to_see() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, calls) = counting_git(folder.path());
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/plugins/step-check.wasm");
+    let settings = format!("[engine]\nkind = \"dummy\"\n[[step]]\nname = \"check\"\nplugin = {plugin:?}\n");
+    let server = Process::start(PROGRAM, &gogs, &settings, &[("PATH", path)]).await.unwrap();
+    server.enable(REPO).await.unwrap();
+    let files: Vec<(String, &str)> = (0..2_500).map(|number| (format!("cells/{number}"), "")).collect();
+    let mut files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+    let file = json!({ "steps": [{ "name": "files", "uses": "check", "with": { "require": ["cells/*", "cells/1*", ".beespace.yml"] } }] });
+    let file = file.to_string();
+    files.push((".beespace.yml", &file));
+    gogs.push(REPO, "main", &files, "Fill the hive").await.unwrap();
+    wait("the end of the build", async || {
+        let answer = server.admin().unwrap().get(&format!("/api/v1/repositories/{REPO}/builds/1")).await;
+        answer.is_ok_and(|answer| answer.json().is_ok_and(|build| build["status"] == "success"))
+    })
+    .await;
+    let git = lines(&calls);
+    // The pipeline file is looked for, too.
+    assert_eq!(git.iter().filter(|call| *call == "ls-tree").count(), 2, "{git:?}");
+}
+
 /// Of a build of five steps, with what is removed after it.
 const MOST_REQUESTS: usize = 102;
 const MOST_CALLS_OF_GIT: usize = 15;

@@ -53,10 +53,11 @@ async fn a_pushed_commit_is_fetched_pinned_and_known() {
     assert_eq!((message.as_str(), author.name.as_str()), ("a change\n\nwith a body", "Ada Lovelace"));
     assert_eq!(world.mirror.read_file(&sha, "a.txt", 100).await.unwrap().bytes, b"one\n");
     assert_eq!(world.mirror.read_file(&sha, "a.txt", 3).await.unwrap_err(), SourceError::TooLarge { limit: 3 });
-    let listed = world.mirror.list_paths(&sha, "**", None, 10).await.unwrap();
+    let tree = world.mirror.tree(&sha).await.unwrap();
+    let listed = tree.matching("**", None, 10).unwrap();
     assert_eq!(listed.iter().map(|entry| entry.path.as_str()).collect::<Vec<_>>(), ["a.txt", "sub/b.sh"]);
-    assert_eq!(world.mirror.list_paths(&sha, "*", Some("a.txt"), 10).await.unwrap(), []);
-    assert!(matches!(world.mirror.list_paths(&sha, "[", None, 10).await.unwrap_err(), SourceError::Glob(_)));
+    assert_eq!(tree.matching("*", Some("a.txt"), 10).unwrap(), []);
+    assert!(matches!(tree.matching("[", None, 10).unwrap_err(), SourceError::Glob(_)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,7 +140,7 @@ async fn a_link_a_directory_and_a_submodule_are_no_files() {
     for path in odd {
         assert_eq!(world.mirror.read_file(&sha, path, 1000).await.unwrap().bytes, b"odd", "{path:?}");
     }
-    let all = world.mirror.list_paths(&sha, "**", None, 100).await.unwrap();
+    let all = world.mirror.tree(&sha).await.unwrap().matching("**", None, 100).unwrap();
     let kind = |path: &str| all.iter().find(|entry| entry.path == path).map(|entry| entry.kind);
     assert_eq!(kind("link"), Some(EntryKind::Symlink));
     assert_eq!(kind("module"), Some(EntryKind::Submodule));

@@ -30,7 +30,7 @@ pub use checkout::{Checkout, CheckoutRequest};
 pub use error::SourceError;
 pub use fetch::{Access, Pin};
 pub use git::PROGRAM as GIT;
-pub use read::{Entry, EntryKind, Read};
+pub use read::{Entry, EntryKind, Read, Tree};
 
 use git::Git;
 

@@ -64,6 +64,28 @@ pub struct Read {
     pub bytes: Vec<u8>,
 }
 
+/// The files, links and submodules of a commit, sorted by path.
+#[derive(Debug, Clone)]
+pub struct Tree(Vec<Entry>);
+
+impl Tree {
+    /// Those whose path matches `glob` (`*` stops at `/`, `**` does not) and comes after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`SourceError::Glob`].
+    pub fn matching(&self, glob: &str, after: Option<&str>, limit: usize) -> Result<Vec<Entry>, SourceError> {
+        let matcher = GlobBuilder::new(glob)
+            .literal_separator(true)
+            .backslash_escape(true)
+            .build()
+            .map_err(|error| SourceError::Glob(format!("{glob:?} is no glob: {error}")))?
+            .compile_matcher();
+        let before = after.map_or(0, |after| self.0.partition_point(|entry| entry.path.as_str() <= after));
+        let rest = self.0.iter().skip(before);
+        Ok(rest.filter(|entry| matcher.is_match(&entry.path)).take(limit).cloned().collect())
+    }
+}
+
 struct Listed {
     entry: Entry,
     object: String,
@@ -87,26 +109,16 @@ impl Mirror {
         Ok(Read { entry, bytes })
     }
 
-    /// Files, links and submodules whose path matches `glob` (`*` stops at `/`, `**` does not), sorted, after `after`, at most
-    /// `limit`.
+    /// What lies in a commit.
     ///
     /// # Errors
-    /// [`SourceError::Glob`], [`SourceError::TooLarge`] for a tree that is too large to list, or trouble with the mirror.
-    pub async fn list_paths(&self, sha: &Sha, glob: &str, after: Option<&str>, limit: usize) -> Result<Vec<Entry>, SourceError> {
-        let matcher = GlobBuilder::new(glob)
-            .literal_separator(true)
-            .backslash_escape(true)
-            .build()
-            .map_err(|error| SourceError::Glob(format!("{glob:?} is no glob: {error}")))?
-            .compile_matcher();
+    /// [`SourceError::TooLarge`] for more than can be listed, or trouble with the mirror.
+    pub async fn tree(&self, sha: &Sha) -> Result<Tree, SourceError> {
         let arguments = ["ls-tree", "-r", "-l", "-z", "--full-tree", "--end-of-options", sha.as_str()];
         let listed = self.git.must(&self.directory, Call::new(arguments).cap(LIST_CAP)).await?;
-        let mut entries: Vec<Entry> =
-            entries(&listed).map(|listed| listed.entry).filter(|entry| matcher.is_match(&entry.path)).collect();
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
-        entries.retain(|entry| after.is_none_or(|after| entry.path.as_str() > after));
-        entries.truncate(limit);
-        Ok(entries)
+        let mut all: Vec<Entry> = entries(&listed).map(|listed| listed.entry).collect();
+        all.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Tree(all))
     }
 
     async fn find(&self, sha: &Sha, path: &str) -> Result<Listed, SourceError> {
