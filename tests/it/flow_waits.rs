@@ -1,7 +1,6 @@
 //! Builds that wait: for a place, for their turn, for Gogs, and how long.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use beespace::clock::now;
 use beespace::store::Store;
@@ -43,6 +42,23 @@ async fn waiting_for_gogs(beespace: &Beespace, count: usize) -> Vec<Build> {
         })
         .await
         .unwrap()
+}
+
+/// A world whose Gogs went away before it gave what a build needs.
+async fn kept_waiting() -> (PracticeGogs, Beespace, Build) {
+    let (gogs, beespace) = world("").await;
+    gogs.set_away(true);
+    push(&gogs, HIVE, "1ms").await;
+    let build = waiting_for_gogs(&beespace, 1).await.remove(0);
+    (gogs, beespace, build)
+}
+
+/// Puts beside a build one like it that came so many hours ago.
+async fn put_older(beespace: &Beespace, build: &Build, hours: u64) -> BuildId {
+    let older = Build { id: BuildId(Uuid::now_v7()), created_at: Timestamp(now().0 - hours * 3_600_000), ..build.clone() };
+    let id = older.id;
+    beespace.app.store.write(move |write| write.put_new_build(&older)).await.unwrap();
+    id
 }
 
 async fn over(beespace: &Beespace, id: BuildId) -> Build {
@@ -122,19 +138,8 @@ async fn a_commit_that_was_pushed_over_while_gogs_was_away_is_skipped_and_names_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gogs_is_waited_for_a_day_and_not_longer() {
-    let (gogs, beespace) = world("").await;
-    gogs.set_away(true);
-    push(&gogs, HIVE, "1ms").await;
-    let waiting = waiting_for_gogs(&beespace, 1).await.remove(0);
-    let since = |hours: u64| Build {
-        id: BuildId(Uuid::now_v7()),
-        created_at: Timestamp(now().0 - Duration::from_secs(hours * 3600).as_millis() as u64),
-        ..waiting.clone()
-    };
-    let (fresh, old) = (since(23), since(25));
-    let (fresh_id, old_id) = (fresh.id, old.id);
-    let put = move |write: &beespace::store::Write| write.put_new_build(&fresh).and_then(|()| write.put_new_build(&old));
-    beespace.app.store.write(put).await.unwrap();
+    let (_gogs, beespace, waiting) = kept_waiting().await;
+    let (fresh_id, old_id) = (put_older(&beespace, &waiting, 23).await, put_older(&beespace, &waiting, 25).await);
     let old = over(&beespace, old_id).await;
     assert_eq!(old.status, Status::Error);
     let reason = old.reason.unwrap();
@@ -146,19 +151,14 @@ async fn gogs_is_waited_for_a_day_and_not_longer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_of_a_repository_that_gogs_shows_no_more_says_so_waits_and_ends() {
-    let (gogs, beespace) = world("").await;
-    gogs.set_away(true);
-    push(&gogs, HIVE, "1ms").await;
-    let waiting = waiting_for_gogs(&beespace, 1).await.remove(0);
+    let (gogs, beespace, waiting) = kept_waiting().await;
     gogs.delete_repository(HIVE).unwrap();
     gogs.set_away(false);
     let is_gone = |build: &Build| build.reason.as_ref().is_some_and(|reason| reason.code == "repository-gone");
     let told = async || Ok(beespace.builds()?.into_iter().find(is_gone));
     let told = beespace.when("the build to say that the repository is gone", told).await.unwrap();
     assert_eq!((told.id, told.status), (waiting.id, Status::Pending));
-    let old = Build { id: BuildId(Uuid::now_v7()), created_at: Timestamp(now().0 - 25 * 3_600_000), ..told };
-    let old_id = old.id;
-    beespace.app.store.write(move |write| write.put_new_build(&old)).await.unwrap();
+    let old_id = put_older(&beespace, &told, 25).await;
     let old = over(&beespace, old_id).await;
     let reason = old.reason.unwrap();
     assert_eq!((old.status, reason.code.as_str()), (Status::Error, "gave-up-waiting"));
