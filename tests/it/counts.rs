@@ -109,7 +109,7 @@ async fn a_commit_is_listed_once_however_much_of_it_a_step_type_wants_to_see() {
 }
 
 /// Of a build of five steps, with what is removed after it.
-const MOST_REQUESTS: usize = 102;
+const MOST_REQUESTS: usize = 90;
 const MOST_CALLS_OF_GIT: usize = 15;
 
 /// Changes of the store, each of which waits for the disk: the delivery, its event, its preparation and its run taken up and settled, the sources,

@@ -107,7 +107,7 @@ async fn a_step_whose_stage_is_gone_from_the_engine_says_that() {
     // The dummy engine goes with the server: after the first step, before the second.
     server.start_again(&[(fail_point::VARIABLE, "before/engine/release 1")]).unwrap();
     server.answers().await.unwrap();
-    let pipeline = "steps:\n  - name: first\n    image: busybox\n  - name: second\n    image: busybox\n";
+    let pipeline = "steps:\n  - name: first\n    image: busybox\n  - name: second\n    image: busybox\n    env: { SLEEP: 60s }\n";
     gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], "Fill cells").await.unwrap();
     let until = Instant::now() + PATIENCE;
     while !server.has_ended().unwrap() {

@@ -6,7 +6,6 @@ use beespace::engine::EngineError;
 use beespace_core::outcome::{ExitCause, Stored};
 use beespace_core::status::Status;
 use bytes::Bytes;
-use futures::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +43,7 @@ every_engine_keeps!(
     an_exit_can_be_asked_for_until_release,
     a_container_runs_once_however_often_it_is_asked_for,
     what_is_not_there_is_lost,
-    a_failing_archive_fails_the_fill,
+    sources_that_cannot_be_read_fail_the_fill,
     a_receiver_that_is_gone_stops_nothing,
     a_receiver_that_never_reads_does_not_hold_up_a_cancel,
     an_unknown_container_is_our_own_mistake,
@@ -134,7 +133,7 @@ async fn nothing_runs_in_a_stage_that_is_not_open(bench: Bench) {
     let (sender, _receiver) = mpsc::channel(8);
     let run = bench.engine.run(bench.launch(1, bench.obedient(&[])), sender, CancellationToken::new()).await;
     assert!(matches!(run, Err(EngineError::NotOpen(stage)) if stage == bench.stage), "{run:?}");
-    let fill = bench.engine.fill(bench.stage, futures::stream::empty().boxed()).await;
+    let fill = bench.engine.fill(bench.stage, None, &[]).await;
     assert!(matches!(fill, Err(EngineError::NotOpen(_))), "{fill:?}");
     bench.destroy().await;
 }
@@ -190,12 +189,12 @@ async fn what_is_not_there_is_lost(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn a_failing_archive_fails_the_fill(bench: Bench) {
-    let pieces = [Ok(Bytes::from(vec![0; 512])), Err(std::io::Error::other("the disk fell out"))];
-    let filled = bench.engine.fill(bench.stage, futures::stream::iter(pieces).boxed()).await;
+async fn sources_that_cannot_be_read_fail_the_fill(bench: Bench) {
+    let folder = tempfile::tempdir().unwrap();
+    let filled = bench.engine.fill(bench.stage, Some(&folder.path().join("gone")), &[]).await;
     let error = filled.unwrap_err();
     assert!(matches!(error, EngineError::Archive(_)), "{error:?}");
-    assert!(error.to_string().contains("the disk fell out"), "{error}");
+    assert!(error.to_string().contains("No such file"), "{error}");
     bench.destroy().await;
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use beespace::engine::docker::Docker;
-use beespace::engine::{Engine, EngineError, archive};
+use beespace::engine::{Engine, EngineError};
 use beespace_core::outcome::{ExitCause, Stored};
 use beespace_core::plan::{Container, Network, SecretMount, SecretTarget};
 use beespace_tests::docker;
@@ -77,7 +77,7 @@ async fn the_workspace_is_usable_by_any_user_and_git_does_not_complain() {
     let bench = Bench::docker().await;
     let folder = tempfile::tempdir().unwrap();
     checkout(folder.path());
-    bench.engine.fill(bench.stage, archive::pack(folder.path().to_owned())).await.unwrap();
+    bench.engine.fill(bench.stage, Some(folder.path()), &[]).await.unwrap();
     let script = "pwd; ./run.sh; cat src/--file; readlink link; git status --porcelain; git log --format=%s; \
                   echo more >>src/--file; mkdir new; echo x >new/x; git commit -q --allow-empty -m second 2>/dev/null || echo no identity";
     let mut container = bench.shell(script);

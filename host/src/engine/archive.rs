@@ -1,10 +1,11 @@
-//! A directory as the tar that fills a workspace.
+//! Tars on their way into an engine: sources, scripts, secrets.
 
 use std::fs::Metadata;
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use beespace_core::digest::Digest;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tar::{Builder, EntryType, Header};
@@ -18,14 +19,34 @@ const CHUNK: usize = 256 * 1024;
 /// Pieces on their way at once: what packing may be ahead of the engine.
 const AHEAD: usize = 4;
 
-/// Packs `directory`, with all that is under it, on a thread of its own. Entries belong to root and are open to every user (the user of a
-/// container is its image's choice); symbolic links stay what they are and are never followed; what is neither file, directory nor link is left out.
-#[must_use]
-pub fn pack(directory: PathBuf) -> TarStream {
+/// What goes into a tar, by absolute paths of where it is unpacked.
+#[derive(Default)]
+pub(super) struct Contents {
+    pub(super) files: Vec<File>,
+    /// A directory of the host's, and where it comes to lie.
+    pub(super) tree: Option<(PathBuf, &'static str)>,
+}
+
+/// A file that the host made; it may be secret. Any user can read it, because the user of a container is its image's choice.
+#[derive(Clone)]
+pub(super) struct File {
+    pub(super) path: String,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl File {
+    pub(super) fn digest(&self) -> Digest {
+        Digest::of_parts([self.path.as_bytes(), &self.bytes])
+    }
+}
+
+/// Packs it on a thread of its own. Entries belong to root, and those of the tree are open to every user; symbolic links stay what they are and are
+/// never followed; what is neither file, directory nor link is left out.
+pub(super) fn pack(contents: Contents) -> TarStream {
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::task::spawn_blocking(move || {
         let mut pieces = Pieces { sender: sender.clone(), piece: Vec::with_capacity(CHUNK) };
-        let packed = write(&directory, &mut pieces).and_then(|()| pieces.flush());
+        let packed = write(&contents, &mut pieces).and_then(|()| pieces.flush());
         if let Err(error) = packed {
             // The reader is gone where this fails, and wants no error either.
             let _ = sender.blocking_send(Err(error));
@@ -34,13 +55,27 @@ pub fn pack(directory: PathBuf) -> TarStream {
     ReceiverStream::new(receiver).boxed()
 }
 
-fn write(directory: &Path, to: &mut impl Write) -> io::Result<()> {
+fn write(contents: &Contents, to: &mut impl Write) -> io::Result<()> {
     let mut tar = Builder::new(to);
+    for File { path, bytes } in &contents.files {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Regular);
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o444);
+        tar.append_data(&mut header, path.trim_start_matches('/'), bytes.as_slice())?;
+    }
+    if let Some((directory, at)) = &contents.tree {
+        append_tree(&mut tar, directory, Path::new(at.trim_start_matches('/')))?;
+    }
+    tar.finish()
+}
+
+fn append_tree(tar: &mut Builder<impl Write>, directory: &Path, at: &Path) -> io::Result<()> {
     let mut waiting = vec![PathBuf::new()];
     while let Some(relative) = waiting.pop() {
         let path = directory.join(&relative);
         let metadata = std::fs::symlink_metadata(&path)?;
-        let name = Path::new(".").join(&relative);
+        let name = at.join(&relative);
         if metadata.is_dir() {
             tar.append_data(&mut header(&metadata, EntryType::Directory, 0), name, io::empty())?;
             for entry in std::fs::read_dir(&path)? {
@@ -53,7 +88,7 @@ fn write(directory: &Path, to: &mut impl Write) -> io::Result<()> {
             tar.append_data(&mut header(&metadata, EntryType::Regular, metadata.len()), name, file)?;
         }
     }
-    tar.finish()
+    Ok(())
 }
 
 fn header(metadata: &Metadata, kind: EntryType, size: u64) -> Header {

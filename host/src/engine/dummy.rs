@@ -9,20 +9,22 @@
 //! | `FAIL_START` | the container cannot be started; its text is the reason |
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use beespace_core::ids::{StageId, StepId};
 use beespace_core::outcome::{Exit, ExitCause, Stored, Stream};
-use beespace_core::plan::{Container, SecretTarget};
+use beespace_core::plan::{Container, SecretTarget, WORKSPACE};
 use beespace_core::units::parse_duration;
 use futures::StreamExt as _;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, EngineError, EngineInfo, Launch, Output, OutputSender, TarStream, now};
+use super::archive::{self, Contents};
+use super::{Engine, EngineError, EngineInfo, Launch, Output, OutputSender, now};
 
 /// The engine of tests. What it ran is forgotten with the process, as containers of a machine that died would be.
 #[derive(Debug, Default)]
@@ -86,8 +88,10 @@ impl Engine for Dummy {
         Ok(())
     }
 
-    async fn fill(&self, stage: StageId, mut tar: TarStream) -> Result<(), EngineError> {
+    async fn fill(&self, stage: StageId, sources: Option<&Path>, _launches: &[Launch]) -> Result<(), EngineError> {
         self.opened(stage)?;
+        let tree = sources.map(|sources| (sources.to_owned(), WORKSPACE));
+        let mut tar = archive::pack(Contents { tree, ..Contents::default() });
         while let Some(piece) = tar.next().await {
             piece?;
         }

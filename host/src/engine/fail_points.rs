@@ -1,5 +1,6 @@
 //! An engine with a fail point before and after each call, so that a test can let the server die around any of them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,7 +8,7 @@ use beespace_core::ids::{StageId, StepId};
 use beespace_core::outcome::{Exit, Stored};
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, EngineError, EngineInfo, Launch, OutputSender, TarStream};
+use super::{Engine, EngineError, EngineInfo, Launch, OutputSender};
 use crate::fail_point::{self, Side, pass};
 
 /// The calls that the server makes, by the names of their fail points.
@@ -44,8 +45,8 @@ impl Engine for FailPoints {
         guarded("open", self.0.open(stage)).await
     }
 
-    async fn fill(&self, stage: StageId, tar: TarStream) -> Result<(), EngineError> {
-        guarded("fill", self.0.fill(stage, tar)).await
+    async fn fill(&self, stage: StageId, sources: Option<&Path>, launches: &[Launch]) -> Result<(), EngineError> {
+        guarded("fill", self.0.fill(stage, sources, launches)).await
     }
 
     async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {

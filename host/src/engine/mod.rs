@@ -4,6 +4,7 @@
 //! [`beespace_core::outcome`]'s.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now;
 
-pub mod archive;
+mod archive;
 pub mod docker;
 pub mod dummy;
 mod error;
@@ -85,11 +86,12 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// The engine's trouble; then [`destroy`](Self::destroy) the stage.
     async fn open(&self, stage: StageId) -> Result<(), EngineError>;
 
-    /// Puts an uncompressed tar into the stage's workspace. [`archive::pack`] makes one of a directory.
+    /// Puts a directory into the stage's workspace, which stays empty without one, and beside it what containers of the stage will find in files: with
+    /// those of `launches` their [`run`](Self::run) does not have to begin.
     ///
     /// # Errors
-    /// [`EngineError::Archive`] where the stream itself fails, else the engine's trouble.
-    async fn fill(&self, stage: StageId, tar: TarStream) -> Result<(), EngineError>;
+    /// [`EngineError::Archive`] where the directory cannot be read, else the engine's trouble.
+    async fn fill(&self, stage: StageId, sources: Option<&Path>, launches: &[Launch]) -> Result<(), EngineError>;
 
     /// Gets ready ahead of its turn what [`run`](Self::run) of the same launch would have to wait for. Nothing is pulled: an image that is absent, or
     /// a container that cannot be made, is no error here; `run` says so when its turn comes. A launch that has changed since is prepared in vain.
@@ -154,7 +156,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
 }
 
 /// An uncompressed tar as a stream of bytes.
-pub type TarStream = BoxStream<'static, std::io::Result<Bytes>>;
+type TarStream = BoxStream<'static, std::io::Result<Bytes>>;
 
 /// What an engine says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use beespace_core::build::Stage;
+use beespace_core::build::{Stage, Step};
 use beespace_core::ids::StepNumber;
 
 use super::StageRun;
@@ -11,7 +11,8 @@ use crate::engine::{EngineError, Launch};
 /// Prepares what of the step can begin at once, once there is a place for it. That it cannot be done is no trouble: the step's turn comes.
 pub(super) async fn prepare(run: Arc<StageRun>, stage: Stage, number: StepNumber) {
     run.opened.cancelled().await;
-    match launches(&run, &stage, number) {
+    let Some(step) = stage.steps.iter().find(|step| step.number == number) else { return };
+    match launches(&run, &stage, step) {
         Ok(launches) => {
             for launch in launches {
                 if let Err(error) = run.app.engine.prepare(&launch).await {
@@ -28,8 +29,7 @@ fn tell(run: &StageRun, number: StepNumber, error: &EngineError) {
 }
 
 /// The containers that need no other, as they run if everything goes well until then.
-fn launches(run: &StageRun, stage: &Stage, number: StepNumber) -> anyhow::Result<Vec<Launch>> {
-    let Some(step) = stage.steps.iter().find(|step| step.number == number) else { return Ok(Vec::new()) };
+pub(super) fn launches(run: &StageRun, stage: &Stage, step: &Step) -> anyhow::Result<Vec<Launch>> {
     let Some(round) = &step.round else { return Ok(Vec::new()) };
     let Ok(plan) = run.approved(stage, (round.plan.clone(), round.decision))? else { return Ok(Vec::new()) };
     // A secret that is missing is told of when the step runs.

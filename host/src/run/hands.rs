@@ -26,7 +26,9 @@ pub(super) struct Hands {
     cancels: HashMap<StepNumber, CancellationToken>,
     ahead: HashMap<StepNumber, AbortOnDropHandle<()>>,
     putting_away: JoinSet<()>,
-    /// The step that ended last: put away once another one runs.
+    /// Cancelled once all of the stage is removed at once.
+    at_rest: CancellationToken,
+    /// The step that ended last: put away while others run.
     ended: Option<StepNumber>,
 }
 
@@ -45,7 +47,7 @@ impl Hands {
         let is_over = |number| stage.steps.iter().any(|step| step.number == number && step.status.is_over());
         // One that waits for a person has nothing left there, and may run again at any moment.
         if let Some(ended) = self.ended.take().filter(|number| is_over(*number)) {
-            self.putting_away.spawn(step::put_away(Arc::clone(run), stage.clone(), ended));
+            self.putting_away.spawn(step::put_away(Arc::clone(run), stage.clone(), ended, self.at_rest.clone()));
         }
         let upcoming = graph::upcoming(&graph::nodes(stage), &run.change.facts);
         for number in upcoming.into_iter().take(AHEAD) {
@@ -89,6 +91,7 @@ impl Hands {
         for (_, ahead) in self.ahead.drain().filter(|_| run.opened.is_cancelled()) {
             let _ = ahead.await;
         }
+        self.at_rest.cancel();
         while self.putting_away.join_next().await.is_some() {}
     }
 }

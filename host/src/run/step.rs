@@ -15,7 +15,7 @@ use beespace_core::plan::StepPlan;
 use beespace_core::policy::{Approved, Decision, NotApproved, Subject, approval};
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::after::Next;
@@ -32,6 +32,9 @@ const UNSEEN: &str = "the engine was away when a container ended, and what it pr
 
 /// How long cleaning up after a stop may take.
 const CLEANING: Duration = Duration::from_secs(60);
+
+/// How long the containers of a step stay when it has ended: an engine that removes them starts the next ones late.
+const LINGERS: Duration = Duration::from_secs(1);
 
 /// How a step ended.
 pub(super) struct End {
@@ -138,9 +141,12 @@ async fn end_log(run: &StageRun, step: &Step) -> Result<(), LogError> {
     log.finish(None).await.map(drop)
 }
 
-/// Removes the containers of a step whose end is stored.
-pub(super) async fn put_away(run: Arc<StageRun>, stage: Stage, number: StepNumber) {
+/// Removes the containers of a step whose end is stored, unless the stage comes to rest soon, which removes them all.
+pub(super) async fn put_away(run: Arc<StageRun>, stage: Stage, number: StepNumber, at_rest: CancellationToken) {
     let Some(step) = stage.steps.iter().find(|step| step.number == number && number != StepNumber::CLONE) else { return };
+    if timeout(LINGERS, at_rest.cancelled()).await.is_ok() {
+        return;
+    }
     if let Err(error) = run.app.engine.release(run.step_id(step)).await {
         tracing::warn!(%error, "a step's containers could not be removed; its stage's end does it");
     }

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::container::Begin;
 use super::journal::Journal;
 use super::patience::Patience;
-use super::{ROOM_AGAIN, StageRun};
-use crate::engine::{EngineError, archive};
+use super::{ROOM_AGAIN, StageRun, ahead};
+use crate::engine::{EngineError, Launch};
 use crate::source::SourceError;
 
 /// Makes the stage's room and fills it. Done again after a crash it begins anew: nothing of the user has run before it is through.
@@ -88,9 +88,12 @@ async fn fill_and_tell(run: &StageRun, log: &Journal, begin: Begin) -> Result<()
         run.opened.cancel();
         Ok::<(), Hindrance>(())
     };
+    // What their containers read from files comes with the sources.
+    let launches: Vec<Launch> = stage.steps.iter().filter_map(|step| ahead::launches(run, &stage, step).ok()).flatten().collect();
     let options = &stage.pipeline.clone;
     if !options.enabled {
         open.await?;
+        engine.fill(run.id, None, &launches).await?;
         return tell("The pipeline wants no clone: the workspace is empty.").await;
     }
     let sha = build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha);
@@ -98,7 +101,7 @@ async fn fill_and_tell(run: &StageRun, log: &Journal, begin: Begin) -> Result<()
     tell(&format!("Cloning {} at {} ({}, {depth})", build.event.repository.name, sha.short(), build.event.git_ref())).await?;
     let checkout = async { Ok(crate::resolve::checkout(&run.app, build, sha, options.depth).await?) };
     let ((), checkout) = tokio::try_join!(open, checkout)?;
-    engine.fill(run.id, archive::pack(checkout.path().to_owned())).await?;
+    engine.fill(run.id, Some(checkout.path()), &launches).await?;
     tell("The sources are in place.").await
 }
 

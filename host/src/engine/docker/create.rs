@@ -12,6 +12,7 @@ use super::names::Labels;
 use super::parcel::Parcels;
 use super::stage::volume;
 use crate::engine::Launch;
+use crate::engine::archive::File;
 
 /// Given back after all are dropped: what package managers, `su`, `chown` and databases in images need, and nothing that reaches beyond the
 /// container.
@@ -43,25 +44,27 @@ pub(super) struct Order {
     pub(super) parcels: Freight,
 }
 
-/// What of a container's files is to be brought where, as a tar of paths from the root.
+/// What of a container's files is to be brought where.
 pub(super) enum Freight {
     None,
     /// To the scripts of the stage.
-    Script(Vec<u8>),
+    Script(File),
     /// Into volumes of its own.
-    Own(Vec<Mount>, Vec<u8>),
+    Own(Vec<Mount>, Vec<File>),
 }
 
 impl Order {
     /// The same for two orders that lead to the same container.
     pub(super) fn digest(&self) -> Digest {
         // A body that is no JSON is none that the engine could be asked for.
-        let body = serde_json::to_value(&self.body).unwrap_or_default();
+        let body = canonical(&serde_json::to_value(&self.body).unwrap_or_default());
         let files = match &self.parcels {
             Freight::None => &[][..],
-            Freight::Script(tar) | Freight::Own(_, tar) => tar,
+            Freight::Script(script) => std::slice::from_ref(script),
+            Freight::Own(_, files) => files,
         };
-        Digest::of_parts([canonical(&body).as_bytes(), files])
+        let files = files.iter().flat_map(|file| [file.path.as_bytes(), &file.bytes]);
+        Digest::of_parts(std::iter::once(body.as_bytes()).chain(files))
     }
 }
 
@@ -73,7 +76,7 @@ impl Surroundings<'_> {
 
     /// Volumes that come into being, and carry their labels, with the first container that mounts them.
     fn parcel_mounts(&self, parcels: &Parcels) -> Vec<Mount> {
-        if parcels.is_script_alone() {
+        if parcels.script_alone().is_some() {
             return vec![self.scripts.clone()];
         }
         let directories = parcels.directories.keys().enumerate();
@@ -86,13 +89,13 @@ impl Surroundings<'_> {
     pub(super) fn order(self, launch: &Launch, container: &Container) -> Result<Order, String> {
         let parcels = Parcels::pack(container, &launch.secrets, self.script_name)?;
         let mounts = self.parcel_mounts(&parcels);
-        let tar = parcels.tar().map_err(|error| format!("its files cannot be packed: {error}"))?;
-        let freight = if parcels.is_script_alone() {
-            Freight::Script(tar)
+        let freight = if let Some(script) = parcels.script_alone() {
+            Freight::Script(script)
         } else if mounts.is_empty() {
             Freight::None
         } else {
-            Freight::Own(mounts.iter().cloned().map(|mount| Mount { read_only: Some(false), ..mount }).collect(), tar)
+            let writable = mounts.iter().cloned().map(|mount| Mount { read_only: Some(false), ..mount });
+            Freight::Own(writable.collect(), parcels.files().collect())
         };
         Ok(Order { body: self.body(launch, container, parcels, mounts)?, parcels: freight })
     }

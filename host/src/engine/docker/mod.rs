@@ -10,22 +10,23 @@
 //! (`entrypoint` and `args`): nothing of ours runs in it that could read a file, so they are in its environment, which `docker inspect` shows to
 //! whoever may use the engine. Either way a value lies on the engine's disk until the step is released.
 
-use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use beespace_core::digest::Digest;
 use beespace_core::ids::{StageId, StepId};
 use beespace_core::outcome::{Exit, Stored};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, EngineError, EngineInfo, Launch, OutputSender, TarStream};
+use super::{Engine, EngineError, EngineInfo, Launch, OutputSender};
+use ahead::Ahead;
 use client::Client;
 use names::Names;
 
 mod about;
+mod ahead;
 mod client;
 mod create;
 mod follow;
@@ -72,8 +73,7 @@ pub struct Docker {
     starts_at_once: usize,
     /// Rooms that stand ready for the stages to come.
     ready_rooms: tokio::sync::Mutex<Vec<String>>,
-    /// Containers that were made ahead of their turn and not started yet, by their id in the step's plan, and what was asked for.
-    prepared: Mutex<HashMap<(StepId, String), Digest>>,
+    ahead: Mutex<Ahead>,
     /// Whether the engine can put an init process into a container; asked once.
     init: OnceCell<bool>,
 }
@@ -92,14 +92,14 @@ impl Docker {
             starts: Semaphore::new(starts_at_once),
             starts_at_once,
             ready_rooms: tokio::sync::Mutex::default(),
-            prepared: Mutex::default(),
+            ahead: Mutex::default(),
             init: OnceCell::new(),
         })
     }
 
-    fn prepared(&self) -> MutexGuard<'_, HashMap<(StepId, String), Digest>> {
-        // The map is whole at any time.
-        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        // It is whole at any time.
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,8 +117,8 @@ impl Engine for Docker {
         self.open_stage(stage).await
     }
 
-    async fn fill(&self, stage: StageId, tar: TarStream) -> Result<(), EngineError> {
-        self.fill_workspace(stage, tar).await
+    async fn fill(&self, stage: StageId, sources: Option<&Path>, launches: &[Launch]) -> Result<(), EngineError> {
+        self.fill_stage(stage, sources, launches).await
     }
 
     async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {

@@ -8,7 +8,8 @@ use beespace_core::floor::is_mountable;
 use beespace_core::plan::{Container, SecretTarget};
 use beespace_core::script::{is_variable, quote};
 use secrecy::{ExposeSecret as _, SecretString};
-use tar::{Builder, EntryType, Header};
+
+use crate::engine::archive::File;
 
 /// Where the host puts what is its own. No plan can mount anything here.
 pub(super) const HOST_DIRECTORY: &str = "/.beespace";
@@ -71,10 +72,11 @@ impl Parcels {
         Ok(parcels)
     }
 
-    /// Whether the script is all there is: nothing that another container of the stage must not see.
-    pub(super) fn is_script_alone(&self) -> bool {
-        let files: Vec<(&String, usize)> = self.directories.iter().map(|(path, parcel)| (path, parcel.files.len())).collect();
-        matches!(&*files, [(directory, 1)] if *directory == HOST_DIRECTORY) && self.command.is_some()
+    /// The script, where it is all there is: nothing that another container of the stage must not see.
+    pub(super) fn script_alone(&self) -> Option<File> {
+        let is_alone = self.command.is_some() && self.directories.keys().eq([HOST_DIRECTORY]);
+        let (script, other) = (self.files().next(), self.files().nth(1));
+        script.filter(|_| is_alone && other.is_none())
     }
 
     fn put(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), String> {
@@ -87,20 +89,10 @@ impl Parcels {
         Ok(())
     }
 
-    /// All of them in one tar, as paths from the root.
-    pub(super) fn tar(&self) -> std::io::Result<Vec<u8>> {
-        let mut tar = Builder::new(Vec::new());
-        for (directory, parcel) in &self.directories {
-            for (name, bytes) in &parcel.files {
-                let mut header = Header::new_gnu();
-                header.set_entry_type(EntryType::Regular);
-                header.set_size(bytes.len() as u64);
-                // Readable for whatever user the image runs as; nobody else has the volume.
-                header.set_mode(0o444);
-                tar.append_data(&mut header, format!("{}/{name}", directory.trim_start_matches('/')), bytes.as_slice())?;
-            }
-        }
-        tar.into_inner()
+    pub(super) fn files(&self) -> impl Iterator<Item = File> {
+        self.directories.iter().flat_map(|(directory, parcel)| {
+            parcel.files.iter().map(move |(name, bytes)| File { path: format!("{directory}/{name}"), bytes: bytes.clone() })
+        })
     }
 }
 
@@ -132,13 +124,15 @@ mod tests {
 
     #[test]
     fn a_script_is_alone_where_no_secret_is_a_file_of_the_host() {
-        let alone = |script, target| Parcels::pack(&container(script, target), &secrets(), "script").unwrap().is_script_alone();
+        let alone =
+            |script, target| Parcels::pack(&container(script, target), &secrets(), "script").unwrap().script_alone().is_some();
         assert!(!alone(Some("true"), SecretTarget::Env("A".to_owned())));
         assert!(!alone(Some("true"), SecretTarget::File("/run/secrets/x".to_owned())));
         assert!(!alone(None, SecretTarget::Env("A".to_owned())));
         let mut plain = container(Some("true"), SecretTarget::Env("A".to_owned()));
         plain.secrets.clear();
-        assert!(Parcels::pack(&plain, &secrets(), "script").unwrap().is_script_alone());
+        let script = Parcels::pack(&plain, &secrets(), "script").unwrap().script_alone().unwrap();
+        assert_eq!((script.path.as_str(), script.bytes.as_slice()), ("/.beespace/script", &b"true"[..]));
     }
 
     #[test]

@@ -7,7 +7,6 @@ use beespace_core::ids::StageId;
 use beespace_core::outcome::{Exit, ExitCause, Stored};
 use bollard::models::{ContainerCreateBody, ContainerState, ContainerStateStatusEnum};
 use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, StartContainerOptions};
-use futures::StreamExt as _;
 use tokio::sync::{AcquireError, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -15,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::Docker;
 use super::create::{Freight, Order, Surroundings};
 use super::follow::{Subject, instant, live};
+use super::parcel::Parcels;
 use super::pull::Missing;
 use super::stage::{REMOVAL_PAUSE, REMOVAL_TRIES};
 use super::waits::Wait;
-use crate::engine::{EngineError, Launch, OutputSender, TarStream, now, say};
+use crate::engine::archive::{Contents, File};
+use crate::engine::{EngineError, Launch, OutputSender, now, say};
 
 /// Nobody needs to hear of a wait that is shorter.
 const SOON: Duration = Duration::from_secs(1);
@@ -79,9 +80,16 @@ impl Docker {
         let name = self.name(launch)?;
         let Ok(order) = self.order(launch, &name).await? else { return Ok(()) };
         if self.has_image(&launch.container()?.image).await? && self.state(&name).await?.is_none() {
-            let (sent, created) = tokio::join!(self.send_parcels(launch, &name, &order), self.ask_for(&name, order.body.clone()));
+            // A script comes with the others of its stage.
+            let send = async {
+                match &order.parcels {
+                    Freight::Own(..) => self.send_parcels(launch, &name, &order).await,
+                    Freight::None | Freight::Script(_) => Ok(()),
+                }
+            };
+            let (sent, created) = tokio::join!(send, self.ask_for(&name, order.body.clone()));
             created.and(sent)?;
-            self.prepared().insert((launch.step, launch.container.clone()), order.digest());
+            self.ahead().note_made(launch, order.digest());
         }
         Ok(())
     }
@@ -112,11 +120,14 @@ impl Docker {
             Ok(order) => order,
             Err(text) => return Ok(Made::Refused(Exit::unstarted(id, ExitCause::StartFailed, text))),
         };
-        let prepared = self.prepared().remove(&(launch.step, launch.container.clone()));
+        let prepared = self.ahead().take_made(launch);
         match self.state(name).await? {
             None => {}
             Some(state) if !is_unstarted(&state) => return Ok(Made::Started(state)),
-            Some(_) if prepared == Some(order.digest()) => return Ok(Made::Ready),
+            Some(_) if prepared == Some(order.digest()) => {
+                self.send_missing_script(launch, &order).await?;
+                return Ok(Made::Ready);
+            }
             // Made before a crash, or for what has changed since.
             Some(_) => self.remove_container(name).await?,
         }
@@ -129,10 +140,10 @@ impl Docker {
     }
 
     async fn send_parcels(&self, launch: &Launch, name: &str, order: &Order) -> Result<(), EngineError> {
-        let (mounts, tar) = match &order.parcels {
+        let (mounts, files) = match &order.parcels {
             Freight::None => return Ok(()),
-            Freight::Script(tar) => return self.send_script(launch.step.stage_id(), tar).await,
-            Freight::Own(mounts, tar) => (mounts, tar),
+            Freight::Script(script) => return self.send_script(launch.step.stage_id(), script).await,
+            Freight::Own(mounts, files) => (mounts, files),
         };
         let filler = format!("{name}-fill");
         let body = self.own_container(self.names.step_labels(launch.step), mounts.clone());
@@ -140,16 +151,27 @@ impl Docker {
             self.remove_container(&filler).await?;
             self.create_own(&filler, body).await?;
         }
-        self.upload(&filler, "/", once(tar)).await
+        self.upload(&filler, Contents { files: files.clone(), ..Contents::default() }).await
     }
 
-    async fn send_script(&self, stage: StageId, tar: &[u8]) -> Result<(), EngineError> {
+    /// Of a container that was made ahead: a plan that came to be later than the sources has a script that did not come with them.
+    async fn send_missing_script(&self, launch: &Launch, order: &Order) -> Result<(), EngineError> {
+        match &order.parcels {
+            Freight::Script(script) if !self.ahead().has_script(launch, script.digest()) => {
+                self.send_script(launch.step.stage_id(), script).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn send_script(&self, stage: StageId, script: &File) -> Result<(), EngineError> {
         let filler = self.names.filler(stage);
-        match self.upload(&filler, "/", once(tar)).await {
+        let contents = || Contents { files: vec![script.clone()], ..Contents::default() };
+        match self.upload(&filler, contents()).await {
             // Somebody has cleared away what was never started.
             Err(EngineError::Refused { status: 404, .. }) => {
                 self.make_filler(stage).await?;
-                self.upload(&filler, "/", once(tar)).await
+                self.upload(&filler, contents()).await
             }
             other => other,
         }
@@ -279,9 +301,11 @@ fn script_name(launch: &Launch, place: usize) -> String {
     }
 }
 
-/// A whole tar as a stream.
-fn once(tar: &[u8]) -> TarStream {
-    futures::stream::iter([Ok(tar.to_vec().into())]).boxed()
+/// The script of a launch, where that is all that its container finds in files. One that cannot be packed is told of when its turn comes.
+pub(super) fn script_alone(launch: &Launch) -> Result<Option<File>, EngineError> {
+    let name = script_name(launch, place(launch)?);
+    let parcels = Parcels::pack(launch.container()?, &launch.secrets, &name);
+    Ok(parcels.ok().and_then(|parcels| parcels.script_alone()))
 }
 
 fn cancelled(launch: &Launch) -> Exit {

@@ -1,6 +1,7 @@
 //! A stage in its room: opened, its workspace filled, swept away, and found again.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::time::Duration;
 
 use beespace_core::ids::{StageId, StepId};
@@ -21,8 +22,10 @@ use super::Docker;
 use super::client::{absent_is_fine, found};
 use super::names::{Labels, filter, stage_of};
 use super::parcel::HOST_DIRECTORY;
+use super::run::script_alone;
 use super::waits::Wait;
-use crate::engine::{EngineError, TarStream};
+use crate::engine::archive::{self, Contents};
+use crate::engine::{EngineError, Launch};
 
 /// How often something that is in the way of a removal is waited for, and how long each time.
 pub(super) const REMOVAL_TRIES: u32 = 20;
@@ -127,25 +130,42 @@ impl Docker {
         self.init.get_or_try_init(probe).await.copied()
     }
 
-    pub(super) async fn fill_workspace(&self, stage: StageId, tar: TarStream) -> Result<(), EngineError> {
-        match self.upload(&self.names.filler(stage), WORKSPACE, tar).await {
-            Err(EngineError::Refused { status: 404, .. }) => Err(EngineError::NotOpen(stage)),
-            other => other,
+    /// The sources and the scripts in one tar, because the engine unpacks each in a process of its own.
+    pub(super) async fn fill_stage(
+        &self,
+        stage: StageId,
+        sources: Option<&Path>,
+        launches: &[Launch],
+    ) -> Result<(), EngineError> {
+        let mut contents = Contents { tree: sources.map(|sources| (sources.to_owned(), WORKSPACE)), ..Contents::default() };
+        let mut scripts = Vec::new();
+        for launch in launches {
+            if let Some(script) = script_alone(launch)? {
+                scripts.push((launch, script.digest()));
+                contents.files.push(script);
+            }
         }
+        match self.upload(&self.names.filler(stage), contents).await {
+            Err(EngineError::Refused { status: 404, .. }) => return Err(EngineError::NotOpen(stage)),
+            uploaded => uploaded?,
+        }
+        let mut ahead = self.ahead();
+        scripts.into_iter().for_each(|(launch, script)| ahead.note_script(launch, script));
+        Ok(())
     }
 
-    /// Puts a tar into the volumes of a container of ours that was made for it and is never started: an upload into a container of the user's could be
+    /// Puts files into the volumes of a container of ours that was made for it and is never started: an upload into a container of the user's could be
     /// turned against the engine (CVE-2026-41567, CVE-2026-41568).
-    pub(super) async fn upload(&self, name: &str, path: &str, tar: TarStream) -> Result<(), EngineError> {
+    pub(super) async fn upload(&self, name: &str, contents: Contents) -> Result<(), EngineError> {
         let api = self.client.api().await?;
         // An error of the source would reach us as one of the connection, so it is put aside on its way.
         let (aside, mut failed) = tokio::sync::mpsc::channel(1);
-        let tar = tar.inspect(move |piece| {
+        let tar = archive::pack(contents).inspect(move |piece| {
             if let Err(error) = piece {
                 let _ = aside.try_send(std::io::Error::new(error.kind(), error.to_string()));
             }
         });
-        let options = UploadToContainerOptionsBuilder::new().path(path).build();
+        let options = UploadToContainerOptionsBuilder::new().path("/").build();
         let upload = api.upload_to_container(name, Some(options), body_try_stream(tar));
         let uploaded = self.client.call("fill a volume", Wait::Transfer, upload).await;
         if let Ok(error) = failed.try_recv() {
@@ -193,7 +213,7 @@ impl Docker {
     /// Removes the containers of a stage and its room.
     async fn empty(&self, stage: StageId) -> Result<(), EngineError> {
         let labels = self.names.stage_labels(stage);
-        self.prepared().retain(|(step, _), _| step.stage_id() != stage);
+        self.ahead().forget(|step| step.stage_id() == stage);
         let room = async {
             match self.room_of_stage(stage).await? {
                 Some(room) => self.remove_room(&room).await,
@@ -207,7 +227,7 @@ impl Docker {
     /// Removes the containers of a step and their parcels.
     pub(super) async fn release_step(&self, step: StepId) -> Result<(), EngineError> {
         let labels = self.names.step_labels(step);
-        self.prepared().retain(|(of, _), _| *of != step);
+        self.ahead().forget(|of| of == step);
         self.remove_containers(&labels).await?;
         self.remove_volumes(&labels, None).await
     }
