@@ -145,6 +145,15 @@ impl LogStore {
         blocking(move || LogWriter::open(step, path, feed, &secrets, limit)).await
     }
 
+    /// Makes the files of a log whose step comes soon: a file system may take longer for a name than for all that a short step prints.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn prepare(&self, step: StepId) -> Result<(), LogError> {
+        let path = self.path(step);
+        blocking(move || file::Files::create(&path).map(drop)).await
+    }
+
     /// The log of an attempt, to be read while it grows and after. One that has not begun is empty.
     #[must_use]
     pub fn reader(&self, step: StepId) -> LogReader {

@@ -1,31 +1,30 @@
-//! Makes the containers of a step ready while others run, so that its turn is no more than their start.
+//! Makes the log and the containers of a step ready while others run, so that its turn is no more than their start.
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use beespace_core::build::{Stage, Step};
 use beespace_core::ids::StepNumber;
 
 use super::StageRun;
-use crate::engine::{EngineError, Launch};
+use crate::engine::Launch;
 
 /// Prepares what of the step can begin at once, once there is a place for it. That it cannot be done is no trouble: the step's turn comes.
 pub(super) async fn prepare(run: Arc<StageRun>, stage: Stage, number: StepNumber) {
     run.opened.cancelled().await;
-    let Some(step) = stage.steps.iter().find(|step| step.number == number) else { return };
-    match launches(&run, &stage, step) {
-        Ok(launches) => {
-            for launch in launches {
-                if let Err(error) = run.app.engine.prepare(&launch).await {
-                    tell(&run, number, &error);
-                }
-            }
-        }
-        Err(error) => tracing::debug!(stage = %run.id, step = %number, error = format!("{error:#}"), "not prepared"),
+    if let Err(error) = try_to_prepare(&run, &stage, number).await {
+        let error = format!("{error:#}");
+        tracing::debug!(stage = %run.id, step = %number, error, "not prepared; what it needs is made when its turn comes");
     }
 }
 
-fn tell(run: &StageRun, number: StepNumber, error: &EngineError) {
-    tracing::debug!(stage = %run.id, step = %number, %error, "a container could not be prepared; it is made when its turn comes");
+async fn try_to_prepare(run: &StageRun, stage: &Stage, number: StepNumber) -> anyhow::Result<()> {
+    let step = stage.steps.iter().find(|step| step.number == number).context("the step is not in its stage")?;
+    run.app.logs.prepare(run.step_id(step)).await?;
+    for launch in launches(run, stage, step)? {
+        run.app.engine.prepare(&launch).await?;
+    }
+    Ok(())
 }
 
 /// The containers that need no other, as they run if everything goes well until then.
