@@ -42,12 +42,14 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| std::fs::read(file).unwrap()).collect()
 }
 
-/// Replays the seeds and then wounds of them, for so many cases or as long as `FUZZ_SECONDS` says.
-fn fuzz(target: &str, seeds: &[Vec<u8>], cases: u64, words: &[&str], run: impl Fn(&[u8])) {
-    assert!(!seeds.is_empty(), "{target} has no seeds");
+/// Replays the seeds and then wounds of them, for so many cases or as long as `FUZZ_SECONDS` says. `run` says whether its reader
+/// accepts the input. Each of the `good` must be: what is said of accepted input would never be tried else.
+fn fuzz(target: &str, good: &[Vec<u8>], broken: &[Vec<u8>], cases: u64, words: &[&str], run: impl Fn(&[u8]) -> bool) {
+    assert!(!good.is_empty(), "{target} has no seeds");
+    let seeds = [good, broken].concat();
     let mut chance = Chance::new();
     let seconds = std::env::var("FUZZ_SECONDS").ok().map(|seconds| Duration::from_secs(seconds.parse().unwrap()));
-    let (started, mut slowest, mut done) = (Instant::now(), Duration::ZERO, 0);
+    let (started, mut slowest, mut done, mut accepted) = (Instant::now(), Duration::ZERO, 0, 0_u64);
     let goes_on = |done| seconds.map_or(done < cases, |most| started.elapsed() < most);
     while done < seeds.len() as u64 || goes_on(done) {
         let whole = usize::try_from(done).ok().and_then(|place| seeds.get(place)).cloned();
@@ -56,15 +58,19 @@ fn fuzz(target: &str, seeds: &[Vec<u8>], cases: u64, words: &[&str], run: impl F
             chance.wound(&seeds[one], words, &seeds[other])
         });
         let began = Instant::now();
-        if catch_unwind(AssertUnwindSafe(|| run(&input))).is_err() {
+        let Ok(is_accepted) = catch_unwind(AssertUnwindSafe(|| run(&input))) else {
             let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}"));
             std::fs::write(&kept, &input).unwrap();
             panic!("{target}, seed {}, case {done}; the input lies in {}", chance.seed, kept.display());
-        }
+        };
+        let is_good = done < good.len() as u64;
+        assert!(is_accepted || !is_good, "{target}: this seed is refused: {}", String::from_utf8_lossy(&input));
+        accepted += u64::from(is_accepted);
         slowest = slowest.max(began.elapsed());
         done += 1;
     }
-    println!("{target}: {done} cases in {:?}, the slowest {slowest:?}, seed {}", started.elapsed(), chance.seed);
+    let took = started.elapsed();
+    println!("{target}: {done} cases, {accepted} accepted, in {took:?}, the slowest {slowest:?}, seed {}", chance.seed);
 }
 
 const JSON: &[&str] = &["null", "true", "{}", "[]", "\"\"", "\"\\ud800\"", "[[[[[[[[", ",", ":", "\"id\":", "1.5", "-0", "\u{0}"];
@@ -77,7 +83,8 @@ fn deliveries() {
         |line: &str| serde_json::from_str::<Value>(line).unwrap()["raw_json"].as_str().map(|json| json.as_bytes().to_vec());
     inputs.extend(recorded.lines().filter_map(body));
     let words = [JSON, &["refs/heads/", "refs/tags/", "0000000000000000000000000000000000000000", "--upload-pack=x"]].concat();
-    fuzz("delivery", &inputs, 2_000, &words, |input| {
+    fuzz("delivery", &inputs, &[], 2_000, &words, |input| {
+        let mut is_accepted = false;
         for event in EVENTS {
             let body = verify::restore(input.to_vec(), Digest::of(input)).unwrap();
             let happening = match parse(event, &body) {
@@ -87,6 +94,7 @@ fn deliveries() {
                     continue;
                 }
             };
+            is_accepted = true;
             let hook = RepositoryId(1);
             for telling in [intake::Telling::First, intake::Telling::Again] {
                 let decided = intake::decide(&happening, hook, telling, None);
@@ -94,26 +102,33 @@ fn deliveries() {
                 assert!(!other || !matches!(decided, intake::Intake::Build(..)), "another repository's body is never built");
             }
         }
+        is_accepted
     });
 }
 
 #[test]
 fn pipeline_files() {
-    let mut inputs = seeds("pipeline");
+    let (mut good, mut broken) = (seeds("pipeline"), Vec::new());
     for case in std::fs::read_dir(fixtures().join("pipeline")).unwrap() {
-        let file = std::fs::read(case.unwrap().path().join("pipeline.yml")).unwrap();
+        let case = case.unwrap().path();
+        let file = std::fs::read(case.join("pipeline.yml")).unwrap();
+        let into = if case.join("expected.json").exists() { &mut good } else { &mut broken };
         if file.len() < 4_096 {
-            inputs.push(file);
+            into.push(file);
         }
     }
     let words =
         ["steps:", "- ", "&x ", "*x", "<<: *x", "when: ", "needs: [", "]", "{", "}", "|\n", "!t ", "---\n", "\t", "${{ a }}"];
-    fuzz("pipeline", &inputs, 4_000, &words, |input| match pipeline::read("f", input) {
+    fuzz("pipeline", &good, &broken, 4_000, &words, |input| match pipeline::read("f", input) {
         Ok(located) => {
             let again: Pipeline = serde_json::from_str(&located.pipeline.document().json).unwrap();
             assert_eq!(again, located.pipeline, "the normal form reads back");
+            true
         }
-        Err(problems) => assert!(!problems.is_empty() && problems.len() <= 101),
+        Err(problems) => {
+            assert!(!problems.is_empty() && problems.len() <= 101);
+            false
+        }
     });
 }
 
@@ -121,7 +136,7 @@ fn pipeline_files() {
 #[test]
 fn whens_and_globs() {
     let words = ["*", "**", "/", "?", "[a-z]", "[!", "{a,b}", "{", "\\", "!", "\n", "é", "main", "src/"];
-    fuzz("when", &seeds("when"), 1_500, &words, |input| {
+    fuzz("when", &seeds("when"), &[], 1_500, &words, |input| {
         let text = String::from_utf8_lossy(input);
         let mut lines = text.lines();
         let (branch, path) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
@@ -139,12 +154,15 @@ fn whens_and_globs() {
             [Conditions { branch, ..Conditions::default() }, Conditions { paths, ..Conditions::default() }]
                 .map(|one| When(vec![one]))
         };
+        let mut holds_once = false;
         for (strict, mild) in when(&exclude).iter().zip(&when(&[])) {
             let holds = pipeline_holds(Some(strict), &facts).is_ok();
+            holds_once |= holds;
             assert_eq!(holds, step_holds(Some(strict), &facts, &[]).is_ok(), "for a push both are alike");
             assert!(step_holds(Some(strict), &facts, &["x"]).is_err(), "not after a failure");
             assert!(!holds || pipeline_holds(Some(mild), &facts).is_ok(), "to exclude never lets more through");
         }
+        holds_once
     });
 }
 
@@ -164,10 +182,10 @@ fn at<'a>(document: &'a Value, pointer: &Pointer) -> Option<&'a Value> {
 fn patches() {
     let words =
         [JSON, &["/", "/-", "~0", "~1", "~2", "/0", "/01", "\"add\"", "\"remove\"", "\"replace\"", "\"test\"", "*"]].concat();
-    fuzz("patch", &seeds("patch"), 6_000, &words, |input| {
-        let Ok(patch) = serde_json::from_slice::<Patch>(input) else { return };
+    fuzz("patch", &seeds("patch"), &[], 6_000, &words, |input| {
+        let Ok(patch) = serde_json::from_slice::<Patch>(input) else { return false };
         let grants: Vec<PathGrant> = patch.grants.iter().filter_map(|grant| grant.parse().ok()).collect();
-        let Ok(patched) = apply(&patch.document, &patch.ops, &grants) else { return };
+        let Ok(patched) = apply(&patch.document, &patch.ops, &grants) else { return false };
         for op in patch.ops.iter().filter(|op| op.op != PatchKind::Test) {
             let pointer: Pointer = op.path.parse().unwrap();
             assert!(grants.iter().any(|grant| grant.covers(&pointer)), "{pointer} was granted");
@@ -184,6 +202,7 @@ fn patches() {
         if let Ok(plan) = serde_json::from_value::<StepPlan>(patched.clone()) {
             let _ = lost(&patched, &serde_json::to_value(&plan).unwrap());
         }
+        true
     });
 }
 
@@ -191,8 +210,8 @@ fn patches() {
 fn plans() {
     let words =
         [JSON, &["\"containers\"", "\"mounts\"", "\"limits\"", "..", "/proc", "/var/run/docker.sock", "host", "\u{1b}"]].concat();
-    fuzz("plan", &seeds("plan"), 4_000, &words, |input| {
-        let Ok(plan) = serde_json::from_slice::<StepPlan>(input) else { return };
+    fuzz("plan", &seeds("plan"), &[], 4_000, &words, |input| {
+        let Ok(plan) = serde_json::from_slice::<StepPlan>(input) else { return false };
         let document = plan.document();
         let again: StepPlan = serde_json::from_str(&document.json).unwrap();
         assert_eq!((again.digest(), &again), (plan.digest(), &plan), "the normal form reads back");
@@ -200,6 +219,7 @@ fn plans() {
         let denies = verdict.outcome == VerdictOutcome::Deny;
         assert_eq!(denies, !verdict.findings.is_empty(), "a denial has reasons");
         assert!(Document::new("x", &serde_json::to_value(&verdict).unwrap()).json.len() < 1 << 20);
+        true
     });
 }
 
@@ -242,13 +262,14 @@ fn log_path(dir: &Path) -> PathBuf {
     dir.join(STEP.build.to_string()).join(STEP.stage.to_string()).join(format!("{}.{}", STEP.step, STEP.attempt))
 }
 
-/// Reads a log in every way there is, opens it for writing and reads it again.
-async fn read_log(file: &[u8]) {
+/// Reads a log in every way there is, opens it for writing and reads it again. Whether it had a line.
+async fn read_log(file: &[u8]) -> bool {
     let dir = tempfile::tempdir().unwrap();
     let path = log_path(dir.path());
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, file).unwrap();
     let store = LogStore::new(dir.path());
+    let has_line = store.reader(STEP).line_count().await.is_ok_and(|lines| lines > 0);
     for _ in 0..2 {
         let reader = store.reader(STEP);
         let _ = (reader.line_count().await, reader.text_len().await, reader.end().await, reader.started_at().await);
@@ -263,17 +284,16 @@ async fn read_log(file: &[u8]) {
             let _ = writer.finish(Timestamp(21), None).await;
         }
     }
+    has_line
 }
 
 #[test]
 fn log_files() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut inputs = seeds("log");
-    inputs.push(runtime.block_on(written()));
-    fuzz("log", &inputs, 150, &["BLG\u{1}", "\u{0}\u{0}\u{0}\u{0}"], |input| {
-        runtime.block_on(read_log(input));
+    let good = [runtime.block_on(written())];
+    fuzz("log", &good, &seeds("log"), 150, &["BLG\u{1}", "\u{0}\u{0}\u{0}\u{0}"], |input| {
         let mut forged = input.to_vec();
         seal(&mut forged);
-        runtime.block_on(read_log(&forged));
+        runtime.block_on(read_log(&forged)) | runtime.block_on(read_log(input))
     });
 }

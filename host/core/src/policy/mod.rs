@@ -128,9 +128,14 @@ pub struct Finding {
 pub struct PatchOp {
     pub op: PatchKind,
     pub path: String,
-    /// None for `remove`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// None for `remove`. `null` is a value.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub value: Option<serde_json::Value>,
+}
+
+/// What is there, `null` included.
+fn given<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<serde_json::Value>, D::Error> {
+    serde_json::Value::deserialize(from).map(Some)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
