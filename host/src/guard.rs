@@ -11,7 +11,8 @@ use tracing::Instrument as _;
 
 use crate::access::{self, Access};
 use crate::address;
-use crate::api::problem::Problem;
+use crate::api::problem::{Problem, STORE_UNAVAILABLE};
+use crate::disk;
 use crate::front::Front;
 use crate::session::{self, Principal};
 use crate::web::layout::Layout;
@@ -51,6 +52,9 @@ pub async fn guard(State(front): State<Arc<Front>>, mut request: Request, next: 
     }
     if let Some(mut problem) = response.extensions_mut().remove::<Problem>() {
         problem.request_id = Some(id.as_str().into());
+        if is_page && *problem.code == *STORE_UNAVAILABLE && disk::room(&front.config).is_err() {
+            problem = problem.help("The disk of the server is full. It goes on by itself when there is room.");
+        }
         let rendered = if is_page { error::page(layout, &problem) } else { problem.json() };
         let (mut parts, body) = rendered.into_parts();
         for (name, value) in response.headers() {

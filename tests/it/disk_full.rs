@@ -144,6 +144,7 @@ async fn a_store_without_room_refuses_and_takes_it_when_there_is_room() {
     };
     assert!(refused.iter().all(|delivery| delivery.status() == Some(503)), "{refused:?}");
     world.is_not_ready().await;
+    world.page_when("/", "The disk of the server is full").await;
 
     world.server.resize_disk("256m").await.unwrap();
     let is_ready = async || Ok(world.admin.get("/readyz").await?.status.is_success().then_some(()));
@@ -162,6 +163,7 @@ async fn a_store_without_room_refuses_and_takes_it_when_there_is_room() {
     // A branch that moved on while there was no room for its commit is built at its new one.
     assert_eq!(ended("success") + ended("skipped"), pushed, "{builds:#?}");
     assert_eq!(builds.first().unwrap()["status"], "success", "{builds:#?}");
+    assert!(!world.admin.get("/").await.unwrap().body.contains("little room"));
 }
 
 /// Bytes of disk that the files below a folder take.

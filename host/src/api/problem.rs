@@ -43,6 +43,9 @@ pub enum Kind {
     AboutBlank,
 }
 
+/// The code of what needs the store while that cannot be used.
+pub const STORE_UNAVAILABLE: &str = "store-unavailable";
+
 impl Problem {
     #[must_use]
     pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
@@ -133,7 +136,7 @@ impl From<StoreError> for Problem {
             StoreError::Unavailable(detail) => {
                 tracing::error!(%detail, "the store is not available");
                 let text = "The store cannot be used at the moment; nothing was changed.";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", text).help("Try again in a few seconds.")
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, STORE_UNAVAILABLE, text).help("Try again in a few seconds.")
             }
             error @ StoreError::Row { .. } => Self::internal(&error),
         }

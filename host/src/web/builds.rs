@@ -8,13 +8,17 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use beespace_core::build::Build;
 use beespace_core::ids::BuildId;
+use beespace_core::outcome::Reason;
+use beespace_core::status::Status;
 
+use super::callout::Callout;
 use super::html::Word;
 use super::layout::Layout;
 use super::row::{self, Chip, Row};
 use super::{ListQuery, ROWS, render};
 use crate::address;
 use crate::api::problem::Problem;
+use crate::disk;
 use crate::front::Front;
 use crate::store::Read;
 use crate::store::build::BuildFilter;
@@ -25,6 +29,7 @@ use crate::store::repository::Repository;
 struct BuildsPage {
     layout: Layout,
     heading: String,
+    callouts: Vec<Callout>,
     chips: Vec<Chip>,
     rows: Vec<Row>,
     older: Option<String>,
@@ -114,12 +119,19 @@ fn page(
     render(&BuildsPage {
         layout,
         heading,
+        callouts: disk::room(&front.config).err().map(|reason| little_room(&reason)).into_iter().collect(),
         chips: row::chips(base, query.status()),
         rows: builds.iter().map(|build| Row::new(build, now)).collect(),
         older: last.map(|id| row::older(base, query.status(), &id)),
         empty: if query.status().is_none() { NOTHING_YET } else { NOTHING_LIKE_IT },
         repositories: repositories.collect::<Result<_, Problem>>()?,
     })
+}
+
+/// Without the paths of the reason: everybody may read this list.
+fn little_room(reason: &Reason) -> Callout {
+    let (title, message) = ("There is little room on the server's disk", "Stages that have not started wait for room.");
+    Callout { title: title.to_owned(), message: message.to_owned(), ..Callout::new("", Status::Pending, reason) }
 }
 
 /// One page of builds, and the id to go on after where there are more.
