@@ -151,7 +151,7 @@ fn notice_duties(app: &Arc<App>) -> Duties {
 }
 
 /// Between two looks at what is left over in the engine.
-const SWEEP_AGAIN: Duration = Duration::from_secs(60);
+const SWEEP_AGAIN: Duration = Duration::from_secs(45);
 
 /// Removes what nobody will take up again: what a process before this one left, and what could not be removed when its stage ended.
 async fn keep_engine_clean(app: Arc<App>) {

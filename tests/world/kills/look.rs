@@ -12,7 +12,7 @@ use super::lane::{INBOX, LINES, Lane, REPO, STANDBY};
 use crate::docker;
 
 /// What is left over is gone after this long.
-const SWEPT: Duration = Duration::from_secs(70);
+const SWEPT: Duration = Duration::from_secs(60);
 
 impl Lane {
     /// The pushes of this round, and what was said of all.

@@ -42,6 +42,8 @@ pub struct Summary {
     pub docker_kills: usize,
     /// Deaths at each fail point; the others came from outside.
     pub at_points: BTreeMap<String, usize>,
+    /// Those of servers with Docker.
+    pub docker_at_points: BTreeMap<String, usize>,
     pub pushes: usize,
     /// Deliveries that nobody confirmed, and that Gogs sent again.
     pub sent_again: usize,
@@ -64,8 +66,10 @@ impl Summary {
         self.lost += other.lost;
         self.logs_cut += other.logs_cut;
         self.repeated_notices += other.repeated_notices;
-        for (place, times) in other.at_points {
-            *self.at_points.entry(place).or_default() += times;
+        for (all, part) in [(&mut self.at_points, other.at_points), (&mut self.docker_at_points, other.docker_at_points)] {
+            for (place, times) in part {
+                *all.entry(place).or_default() += times;
+            }
         }
     }
 }
@@ -75,11 +79,12 @@ impl Summary {
 /// # Errors
 /// The first thing that is not as it should be after a kill; the error has the server's log.
 pub async fn run(campaign: Campaign) -> anyhow::Result<Summary> {
-    let deck = Arc::new(Mutex::new(Deck::new(campaign.seed)));
+    // What a death can leave in an engine is to be seen with Docker alone, so that one has a deck of its own.
+    let decks = [0, 1].map(|number| Arc::new(Mutex::new(Deck::new(campaign.seed.wrapping_add(number)))));
     let share = campaign.kills.div_ceil(DUMMY_LANES);
     let shares = [share; DUMMY_LANES].into_iter().map(|share| (share, false)).chain([(campaign.docker_kills, true)]);
     let lanes = shares.zip(1..).map(|((kills, is_docker), number)| {
-        let (deck, campaign) = (Arc::clone(&deck), campaign.clone());
+        let (deck, campaign) = (Arc::clone(&decks[usize::from(is_docker)]), campaign.clone());
         async move { Lane::open(&campaign, deck, number, is_docker).await?.live(kills).await }
     });
     let mut whole = Summary { seed: campaign.seed, ..Summary::default() };
