@@ -1,5 +1,5 @@
-//! What hostile guests cost everybody else: another policy's decisions and the server's pages, in quiet and while endless loops run,
-//! with the ratio of the two. Nothing fails here; the numbers are for people.
+//! What hostile guests cost everybody else: another policy's decisions, the server's pages and its hooks, in quiet and under each
+//! kind of attack, with the ratio of the two. Nothing fails here; the numbers are for people.
 //!
 //! `cargo bench --workspace --bench guests` (add `--profile dev` to use what the tests have built).
 
@@ -14,11 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use beespace::store::Queue;
 use beespace_core::digest::Document;
 use beespace_core::policy::Point;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::client::Client;
+use beespace_tests::gogs::{Delivery, PracticeGogs};
 use beespace_wasm::{Policy, PolicyRequest};
+use reqwest::Method;
 
 #[path = "../it/guests.rs"]
 #[expect(dead_code, reason = "the tests need more of it")]
@@ -26,8 +29,29 @@ mod guests;
 
 const DECISIONS: usize = 20_000;
 const PAGES: usize = 3_000;
+const DELIVERIES: usize = 1_000;
 /// Builds that ask the hostile policy at the same time, again and again.
-const HOSTILE: usize = 8;
+const HOSTILE: u64 = 8;
+
+/// What the hostile policies are, and their code.
+const ATTACKS: [(&str, &str); 4] = [
+    ("endless loops", "(loop $again (br $again))"),
+    ("memory bombs", BOMB),
+    ("loops of calls to the host", ASK),
+    ("floods of log lines", FLOOD),
+];
+
+/// Grows by whole megabytes and writes into each page.
+const BOMB: &str = "(loop $more (drop (memory.grow (i32.const 16)))
+    (memory.fill (i32.mul (i32.sub (memory.size) (i32.const 16)) (i32.const 65536)) (i32.const 7) (i32.const 1048576))
+    (br $more))";
+/// What the host writes into its memory always goes to the same place.
+const ASK: &str = "(loop $again (global.set $next (i32.const 65536)) (call $settings (i32.const 768)) (br $again))";
+const FLOOD: &str =
+    "(loop $more (call $emit (i32.const 2) (i32.const 1024) (i32.const 17) (i32.const 0) (i32.const 0)) (br $more))";
+
+const REPO: &str = "ada/hive";
+const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n";
 
 fn request() -> PolicyRequest {
     PolicyRequest {
@@ -51,11 +75,54 @@ async fn measure(times: usize, one: impl AsyncFn()) -> (u128, u128) {
     (took[times / 2], took[times * 99 / 100])
 }
 
-async fn round(decent: &Policy, beespace: &Beespace) -> [(u128, u128); 2] {
-    let client = beespace.admin().unwrap();
-    let decisions = measure(DECISIONS, async || drop(decent.evaluate(request()).await.result.unwrap())).await;
-    let pages = measure(PAGES, async || assert_eq!(client.get("/").await.unwrap().status, 200)).await;
-    [decisions, pages]
+/// Who suffers.
+struct Victims {
+    beespace: Beespace,
+    decent: Policy,
+    /// A push that was built already: told in other words it is stored, and nothing else follows.
+    push: Delivery,
+    told: AtomicU64,
+}
+
+impl Victims {
+    async fn of(gogs: &PracticeGogs) -> Self {
+        gogs.create_repository(REPO).await.unwrap();
+        let beespace = Beespace::start(gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
+        beespace.enable(REPO).await.unwrap();
+        gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
+        beespace.finished(REPO, 1).await.unwrap();
+        let push = gogs.delivered().await.unwrap().into_iter().rfind(|told| told.event == "push").unwrap();
+        let decent = guests::load_policy(&beespace.app.host, guests::policy_guest(&[])).await.unwrap();
+        Self { beespace, decent, push, told: AtomicU64::new(0) }
+    }
+
+    async fn round(&self) -> [(u128, u128); 3] {
+        let client = self.beespace.admin().unwrap();
+        let decisions = measure(DECISIONS, async || drop(self.decent.evaluate(request()).await.result.unwrap())).await;
+        let pages = measure(PAGES, async || assert_eq!(client.get("/").await.unwrap().status, 200)).await;
+        let caller = self.beespace.anonymous();
+        let deliveries = measure(DELIVERIES, async || self.deliver(&caller).await).await;
+        self.beespace
+            .when("all deliveries to be looked at", async || {
+                Ok(self.beespace.app.store.read()?.waiting(Queue::Delivery)?.is_empty().then_some(()))
+            })
+            .await
+            .unwrap();
+        [decisions, pages, deliveries]
+    }
+
+    async fn deliver(&self, caller: &Client) {
+        let number = self.told.fetch_add(1, Ordering::Relaxed);
+        let told = self.push.reworded(number);
+        let path = told.url.strip_prefix(&self.beespace.url).unwrap();
+        let mut post = caller.request(Method::POST, path).header("X-Gogs-Delivery", number.to_string());
+        for (name, value) in &told.headers {
+            if ["Content-Type", "X-Gogs-Event", "X-Gogs-Signature"].contains(name) {
+                post = post.header(*name, value);
+            }
+        }
+        assert_eq!(caller.send(post.body(told.body.clone())).await.unwrap().status, 202);
+    }
 }
 
 /// Callers that want a decision of the hostile policy without a pause.
@@ -87,25 +154,31 @@ async fn main() {
         return;
     }
     let gogs = PracticeGogs::start().await.unwrap();
-    let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
-    let host = &beespace.app.host;
-    let decent = guests::load_policy(host, guests::policy_guest(&[])).await.unwrap();
-    let loops = guests::policy_guest(&[(";; evaluate", "(loop $again (br $again))")]);
-    let hostile = guests::load_policy(host, loops).await.unwrap();
-    round(&decent, &beespace).await;
+    let victims = Victims::of(&gogs).await;
+    let host = &victims.beespace.app.host;
+    victims.round().await;
 
-    let quiet = round(&decent, &beespace).await;
-    let attack = Attack::start(&hostile);
-    while host.places().taken < HOSTILE {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    let quiet = victims.round().await;
+    for (what, code) in ATTACKS {
+        let hostile = guests::load_policy(host, guests::policy_guest(&[(";; evaluate", code)])).await.unwrap();
+        let attack = Attack::start(&hostile);
+        while attack.calls.load(Ordering::Relaxed) < HOSTILE {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let attacked = victims.round().await;
+        attack.over.store(true, Ordering::Relaxed);
+        while host.places().taken > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        println!("{HOSTILE} {what} at a time, {} of them ended by a budget", attack.calls.load(Ordering::Relaxed));
+        compare(&quiet, &attacked);
     }
-    let attacked = round(&decent, &beespace).await;
-    attack.over.store(true, Ordering::Relaxed);
+}
 
-    println!("{HOSTILE} endless loops at a time, {} of them ended by their budget", attack.calls.load(Ordering::Relaxed));
-    println!("what       quiet p50  p99 (us)   attacked p50  p99 (us)   ratio of p99");
-    for (what, (quiet, attacked)) in ["decisions", "pages"].iter().zip(quiet.iter().zip(&attacked)) {
+fn compare(quiet: &[(u128, u128); 3], attacked: &[(u128, u128); 3]) {
+    println!("what        quiet p50  p99 (us)   attacked p50  p99 (us)   ratio of p99");
+    for (what, (quiet, attacked)) in ["decisions", "pages", "deliveries"].iter().zip(quiet.iter().zip(attacked)) {
         let ratio = attacked.1 as f64 / quiet.1.max(1) as f64;
-        println!("{what:9} {:10} {:9} {:14} {:9} {ratio:14.2}", quiet.0, quiet.1, attacked.0, attacked.1);
+        println!("{what:10} {:10} {:9} {:14} {:9} {ratio:14.2}", quiet.0, quiet.1, attacked.0, attacked.1);
     }
 }

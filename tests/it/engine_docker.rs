@@ -149,11 +149,18 @@ async fn a_secret_of_a_container_without_script_is_a_plain_variable() {
 #[tokio::test]
 async fn containers_are_hardened() {
     let bench = Bench::docker().await;
-    let script = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'; ls /var/run/docker.sock 2>/dev/null || true; \
+    let script = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'; find / -path /proc -prune -o -type s -print; \
                   cat /proc/1/comm; (mount -t tmpfs x /tmp || mknod /tmp/x b 8 0 || unshare -r true) 2>/dev/null && echo escaped; true";
     let seen = bench.shell_says(1, script).await;
     // CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID NET_BIND_SERVICE
     assert_eq!(seen, "CapEff:00000000000004fb\nCapBnd:00000000000004fb\nNoNewPrivs:1\nSeccomp:2\ndocker-init\n");
+    let name = format!("beespace-{}-{}-0", docker::instance(), bench.step(1));
+    let inspected = docker::api().await.unwrap().inspect_container(&name, None::<InspectContainerOptions>).await.unwrap();
+    let log = inspected.host_config.unwrap().log_config.unwrap();
+    let settings = log.config.unwrap();
+    assert_eq!((log.typ.as_deref(), settings["max-file"].as_str()), (Some("json-file"), "1"));
+    // Twice what is kept of a log.
+    assert_eq!(settings["max-size"], (128 << 20).to_string());
     let bomb = "i=0; while [ $i -lt 400 ]; do sleep 5 & i=$((i+1)); done; wait";
     let (exit, output) = bench.run(bench.launch(2, bench.shell(bomb))).await;
     assert!(!exit.is_success() && output.stderr.contains("fork"), "{exit:?} {}", output.stderr);
@@ -183,15 +190,24 @@ async fn a_stage_has_a_network_of_its_own() {
     let network = |address: &str| address.rsplit_once('.').map(|(network, _)| network.to_owned());
     assert!(network(&ours).is_some() && network(&ours) != network(&theirs), "{ours} {theirs}");
     let address = theirs.trim().split('/').next().unwrap().to_owned();
-    let mut guarded = other.launch(5, other.shell("echo only for us | nc -l -p 8081"));
-    guarded.timeout = Some(LONG);
-    let reach = format!("for try in 1 2 3; do nc -w 1 {address} 8081 </dev/null || true; done");
+    let mut guarded = other.launch(5, other.shell("while true; do echo only for us | nc -l -p 8081 || sleep 0.1; done"));
+    guarded.timeout = Some(LONG * 5);
+    let (sender, receiver) = mpsc::channel(8);
+    let cancel = CancellationToken::new();
+    let listen = other.engine.run(guarded, sender, cancel.clone());
+    let knock = client.replace("127.0.0.1 8080", &format!("{address} 8081"));
+    let steal = format!("for try in 1 2 3; do nc -w 1 {address} 8081 </dev/null || true; sleep 0.3; done");
     let intrude = async {
-        let stolen = bench.shell_says(5, &reach).await;
-        (stolen, other.shell_says(6, &client.replace("8080", "8081")).await)
+        // It listens before the intruder comes, and still does after it.
+        let before = other.shell_says(6, &knock).await;
+        let stolen = bench.shell_says(5, &steal).await;
+        let after = other.shell_says(7, &knock).await;
+        cancel.cancel();
+        [before, stolen, after]
     };
-    let (_, heard) = tokio::join!(other.run(guarded), intrude);
-    assert_eq!(heard, (String::new(), "only for us\n".to_owned()));
+    let (exit, _, heard) = tokio::join!(listen, gather(receiver), intrude);
+    assert_eq!(exit.unwrap().cause, ExitCause::Cancelled);
+    assert_eq!(heard, ["only for us\n", "", "only for us\n"]);
     let mut alone = bench.shell("ls /sys/class/net");
     alone.network = Network::None;
     let (exit, output) = bench.run(bench.launch(4, alone)).await;

@@ -13,7 +13,7 @@ use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::{Delivery, PracticeGogs};
 use reqwest::Method;
 
 pub(crate) const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
@@ -81,6 +81,54 @@ async fn one_push_builds_exactly_once_however_often_it_is_told() {
     push(&gogs, "steps:\n  - name: other\n    image: busybox\n", "Another push").await;
     beespace.finished(REPO, 2).await.unwrap();
     assert_eq!(beespace.builds().unwrap().len(), 2);
+}
+
+async fn first_push(gogs: &PracticeGogs) -> Delivery {
+    gogs.delivered().await.unwrap().into_iter().find(|delivery| delivery.event == "push").unwrap()
+}
+
+/// Tells a repository's hook the very same under another id, and returns the code of the reason why that is not built.
+async fn ignored(gogs: &PracticeGogs, beespace: &Beespace, repository: &str, push: &Delivery) -> String {
+    gogs.tell(repository, "push", &push.payload().unwrap()).unwrap();
+    let told = gogs.deliveries().pop().unwrap();
+    assert!(told.json == push.json && told.uuid != push.uuid, "{told:#?}");
+    let fate = beespace
+        .when("the delivery to be settled", async || {
+            let deliveries = beespace.app.store.read()?.deliveries(None, None, 10)?;
+            let fate = deliveries.into_iter().find(|one| one.forge_id == told.uuid).map(|one| one.fate);
+            Ok(fate.filter(|fate| *fate != Fate::Waiting))
+        })
+        .await
+        .unwrap();
+    let Fate::Ignored(reason) = &fate else { panic!("{fate:?}") };
+    reason.code.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_push_that_is_told_again_under_another_id_builds_nothing() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, ONE_STEP, "One").await;
+    beespace.finished(REPO, 1).await.unwrap();
+    gogs.push(REPO, "main", &[("cells", "2")], "Two").await.unwrap();
+    beespace.finished(REPO, 2).await.unwrap();
+    let one = first_push(&gogs).await;
+    assert_eq!(ignored(&gogs, &beespace, REPO, &one).await, "same-push");
+    assert_eq!(beespace.builds().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_of_one_repository_at_the_hook_of_another_builds_in_neither() {
+    const OTHER: &str = "ada/comb";
+    let (gogs, beespace) = world("").await;
+    gogs.create_repository(OTHER).await.unwrap();
+    beespace.enable(OTHER).await.unwrap();
+    gogs.push(OTHER, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
+    beespace.finished(OTHER, 1).await.unwrap();
+    let of_the_other = first_push(&gogs).await;
+    assert_eq!(ignored(&gogs, &beespace, REPO, &of_the_other).await, "other-repository");
+    assert_eq!(beespace.builds().unwrap().len(), 1);
+    let shown = beespace.admin().unwrap().get("/api/v1/deliveries").await.unwrap().json().unwrap();
+    assert_eq!((&shown[0]["repository"], &shown[0]["fate"]), (&REPO.into(), &"ignored".into()), "{shown:#}");
 }
 
 /// Gogs' payloads have times in whole seconds, so what follows makes the same JSON more than once.

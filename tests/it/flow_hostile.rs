@@ -1,5 +1,6 @@
 //! Hostile policies in a whole server: each is a denial that names it and says what it did, and nobody else waits for it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use beespace_core::build::Build;
@@ -22,7 +23,40 @@ const HOSTILE: &[(&str, &str, &str)] = &[
     ("deep", "(drop (call $recurse (i64.const 0)))", "called itself too deeply"),
     ("crashing", "unreachable", "crashed"),
     ("garbled", "(i32.store8 (i32.const 260) (i32.const 77))", "broke the interface"),
+    ("asking", ASKING, "did not finish within 100 ms"),
+    ("spreading", "(loop $more (drop (table.grow $table (ref.null func) (i32.const 5000))) (br $more))", "wanted more memory"),
+    ("flooding", FLOODING, "went on logging far beyond its budget"),
+    ("huge", HUGE, "passed more bytes than one call may"),
+    ("boasting", BOASTING, "out of bounds"),
+    ("mumbling", MUMBLING, "invalid utf-8"),
 ];
+
+/// Calls the host for ever. What the host writes into its memory always goes to the same place.
+const ASKING: &str = "(loop $again (global.set $next (i32.const 65536)) (call $settings (i32.const 768)) (br $again))";
+/// Lines of 64 KiB without an end.
+const FLOODING: &str =
+    "(loop $more (call $emit (i32.const 2) (i32.const 524288) (i32.const 65536) (i32.const 0) (i32.const 0)) (br $more))";
+/// A hundred findings, 56 bytes each, all with the same megabyte as their message.
+const HUGE: &str = "(drop (memory.grow (i32.const 16))) (global.set $next (i32.const 524288))
+    (i32.store (i32.const 264) (i32.const 524288)) (i32.store (i32.const 268) (i32.const 100))
+    (loop $more
+      (i32.store offset=12 (global.get $next) (i32.const 1114112))
+      (i32.store offset=16 (global.get $next) (i32.const 1048576))
+      (global.set $next (i32.add (global.get $next) (i32.const 56)))
+      (br_if $more (i32.lt_u (global.get $next) (i32.const 529888))))";
+/// `err` with a text of 100 MiB, which no memory of it has.
+const BOASTING: &str = "(i32.store8 (i32.const 256) (i32.const 1)) (i32.store (i32.const 260) (i32.const 0))
+    (i32.store (i32.const 264) (i32.const 104857600))";
+/// `err` with a text that is no UTF-8.
+const MUMBLING: &str = "(i32.store (i32.const 1024) (i32.const 0xfffefdfc)) (i32.store8 (i32.const 256) (i32.const 1))
+    (i32.store (i32.const 260) (i32.const 1024)) (i32.store (i32.const 264) (i32.const 4))";
+
+/// A policy that is bound from a file in the folder.
+fn bound(folder: &Path, name: &str, component: &[u8]) -> String {
+    let path = folder.join(format!("{name}.wasm"));
+    std::fs::write(&path, component).unwrap();
+    format!("[[policy]]\nname = \"{name}\"\nplugin = \"{}\"\nmode = \"enforce\"\n", path.display())
+}
 
 async fn pushed(beespace: &Beespace, gogs: &PracticeGogs, number: u64) -> Build {
     gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
@@ -34,9 +68,7 @@ async fn every_hostile_policy_denies_by_name_and_says_what_it_did() {
     let folder = tempfile::tempdir().unwrap();
     let mut bindings = DUMMY.to_owned();
     for (name, code, _) in HOSTILE {
-        let path = folder.path().join(format!("{name}.wasm"));
-        std::fs::write(&path, policy_at(name, "pipeline.admit", code)).unwrap();
-        bindings += &format!("[[policy]]\nname = \"{name}\"\nplugin = \"{}\"\nmode = \"enforce\"\n", path.display());
+        bindings += &bound(folder.path(), name, &policy_at(name, "pipeline.admit", code));
     }
     let gogs = PracticeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
@@ -53,6 +85,29 @@ async fn every_hostile_policy_denies_by_name_and_says_what_it_did() {
         assert!(error.message.contains(said), "{}", error.message);
         assert!(page.contains(name) && page.contains(said), "{name}: the page says why");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_does_not_start_with_policies_that_cannot_be_loaded_and_names_each_of_them() {
+    let greedy = "package test:guest; world greedy { import beespace:plugin/kv@0.1.0; export beespace:plugin/lifecycle@0.1.0; \
+                  export beespace:plugin/policy@0.1.0; }";
+    let endless = "(func $start (loop $again (br $again))) (start $start)";
+    let folder = tempfile::tempdir().unwrap();
+    let bindings = [
+        bound(folder.path(), "decent", &policy_guest(&[])),
+        bound(folder.path(), "endless", &policy_guest(&[(";; start", endless)])),
+        bound(folder.path(), "greedy", &guests::dummy("greedy", Some(greedy), "policy")),
+    ];
+    let gogs = PracticeGogs::start().await.unwrap();
+    let error = Beespace::start(&gogs, &format!("{DUMMY}{}", bindings.concat())).await.unwrap_err();
+    let said = format!("{error:#}");
+    for (name, why) in [
+        ("endless", "it failed when it was tried: policy \"endless\" (guest 0.0.1) did not finish within 100 ms"),
+        ("greedy", "it wants beespace:plugin/kv@0.1.0, which no policy is given"),
+    ] {
+        assert!(said.contains(&format!("[[policy]] {name:?}: {why}")), "{said}");
+    }
+    assert!(!said.contains("decent"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

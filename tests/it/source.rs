@@ -93,7 +93,7 @@ async fn hostile_names_of_branches_do_nothing_but_name() {
     let lookalike = base.to_string();
     let shell = format!("--upload-pack=touch${{IFS}}{}", proof.display());
     for name in [shell.as_str(), "--exec=id", "$(id)", "a'b\"c;d&e|f", lookalike.as_str(), "ünïcode-分支"] {
-        let sha = Sha::new(&copy.commit(&[], &format!("for {name}")).await.unwrap()).unwrap();
+        let sha = Sha::new(&copy.commit(&[("a", name)], &format!("for {name}")).await.unwrap()).unwrap();
         copy.push(&[&format!("HEAD:refs/heads/{name}")]).await.unwrap();
         world.fetch().await.unwrap();
         let git_ref = format!("refs/heads/{name}");
@@ -101,10 +101,12 @@ async fn hostile_names_of_branches_do_nothing_but_name() {
         assert_eq!(world.mirror.pin(&sha, &git_ref).await.unwrap(), Pin::Found);
         let push = Push { before: None, left_at: None, after: &sha, branch: name, default_branch: "master" };
         assert_eq!(world.mirror.base(push).await.unwrap(), Base::Commit(base.clone()));
-        assert_eq!(world.mirror.changed_paths(&base, &sha).await.unwrap(), ChangedPaths::Known(vec![]));
+        assert_eq!(world.mirror.changed_paths(&base, &sha).await.unwrap(), ChangedPaths::Known(vec!["a".to_owned()]));
         let request = CheckoutRequest { sha: &sha, branch: name, depth: None, origin: &world.url() };
         let checkout = world.mirror.checkout(request, &world.folder.path().join("scratch")).await.unwrap();
-        assert_eq!(std::fs::read_to_string(checkout.path().join("a")).unwrap(), "1");
+        assert_eq!(std::fs::read_to_string(checkout.path().join("a")).unwrap(), name);
+        let head = copy.git(&["-C", checkout.path().to_str().unwrap(), "rev-parse", "HEAD"]).await.unwrap();
+        assert_eq!(head, sha.as_str());
     }
     assert!(!proof.exists(), "a name was run");
     // The commit is meant where a branch is named like it.

@@ -2,16 +2,24 @@
 
 use std::process::Stdio;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use beespace::seal::Key;
+use beespace::store::Store;
+use beespace::webhook::secret_place;
 use beespace_core::status::Status;
 use beespace_core::visible;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::Access;
+use beespace_tests::client::Client;
+use beespace_tests::gogs::{Access, PracticeGogs};
+use beespace_tests::process::Process;
 use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::process::Command;
 
 use crate::pages::world;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_beespace-under-test");
 const REPO: &str = "ada/hive";
 
 /// Markup, what a terminal obeys, and what turns or hides text.
@@ -37,9 +45,15 @@ fn poison(value: &mut Value, path: &str, poisoned: &mut usize) {
     }
 }
 
+/// In JSON, which is YAML, every character can be written in ASCII.
+fn quoted(text: &str) -> String {
+    let quoted = serde_json::to_string(text).unwrap();
+    quoted.chars().map(|c| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) }).collect()
+}
+
 /// A command of a person who holds the admin token: what it writes, both ways.
 async fn command(beespace: &Beespace, line: &str) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_beespace-under-test"));
+    let mut command = Command::new(PROGRAM);
     let home = tempfile::tempdir().unwrap();
     command.args(line.split(' ')).env("HOME", home.path()).env("XDG_CONFIG_HOME", home.path());
     command.env("BEESPACE_SERVER", &beespace.url).env("BEESPACE_TOKEN", beespace.admin_token().unwrap());
@@ -121,14 +135,9 @@ async fn every_text_of_gogs_is_shown_as_text() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_text_of_a_repository_and_of_a_container_is_shown_as_text() {
     let (gogs, beespace) = world().await;
-    // In JSON, which is YAML, every character can be written in ASCII.
-    let text = |text: &str| {
-        let quoted = serde_json::to_string(text).unwrap();
-        quoted.chars().map(|c| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) }).collect::<String>()
-    };
-    let hostile = text(HOSTILE);
+    let hostile = quoted(HOSTILE);
     let step = |fields: &str| format!("{{ \"steps\": [{{ \"name\": \"build\", \"image\": \"busybox\", {fields} }}] }}");
-    let markup = text("<img src=x onerror=alert(1)>");
+    let markup = quoted("<img src=x onerror=alert(1)>");
     for file in [
         // What a container prints, and what an engine says of one that does not start.
         step(&format!("\"env\": {{ \"OUTPUT\": {hostile}, \"EXIT_CODE\": \"1\" }}")),
@@ -181,4 +190,75 @@ async fn who_writes_another_s_name_into_a_commit_stays_who_pushed() {
     let page = beespace.anonymous().get("/ada/hive/2").await.unwrap().body;
     let pushed_by = page.split("Pushed by").nth(1).unwrap().split("</div>").next().unwrap();
     assert!(pushed_by.contains("<dd>mallory") && pushed_by.contains("author says Ada Lovelace"), "{pushed_by}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_s_own_log_tells_no_secret_and_nothing_that_a_terminal_obeys() {
+    const VALUE: &str = "canary-of-a-secret-5b1e";
+    const WRONG: &str = "canary-of-a-wrong-token-77c0";
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_private_repository(REPO).await.unwrap();
+    let settings = "[engine]\nkind = \"dummy\"\n";
+    let server = Process::start(PROGRAM, &gogs, settings, &[("BEESPACE_LOG", "debug")]).await.unwrap();
+    server.set_secret("token", VALUE).await.unwrap();
+    server.enable(REPO).await.unwrap();
+    gogs.set_token_dead(true);
+    let file = format!(
+        "steps:\n  - {{ name: tell, image: busybox, env: {{ OUTPUT: {{ from_secret: token }} }} }}\n  \
+         - {{ name: start, image: busybox, env: {{ FAIL_START: {} }} }}\n",
+        quoted(HOSTILE)
+    );
+    gogs.push(REPO, "main", &[(".beespace.yml", &file)], &format!("Say {HOSTILE}")).await.unwrap();
+    let told = gogs.delivered().await.unwrap();
+    let mut payload = told.iter().rfind(|delivery| delivery.event == "push").unwrap().payload().unwrap();
+    poison(&mut payload, "", &mut 0);
+    gogs.tell(REPO, "push", &payload).unwrap();
+    let told = gogs.delivered().await.unwrap();
+
+    let admin = server.admin().unwrap();
+    let list = async |path: &str| anyhow::Ok(admin.get(path).await?.json()?.as_array().cloned().unwrap_or_default());
+    let settled = async || {
+        let all = list("/api/v1/deliveries").await?;
+        Ok((all.len() == told.len() && all.iter().all(|one| one["fate"] != "waiting")).then_some(()))
+    };
+    server.when("every delivery to be settled", settled).await.unwrap();
+    let waits = |build: &Value| build["reason"]["message"].as_str().is_some_and(|message| message.contains("next try"));
+    let refused = async || Ok(list("/api/v1/builds").await?.iter().any(waits).then_some(()));
+    server.when("the build to wait for Gogs", refused).await.unwrap();
+    gogs.set_token_dead(false);
+    let over = async || Ok(list("/api/v1/builds").await?.iter().any(|one| one["finished_at"].is_string()).then_some(()));
+    server.when("the end of the build", over).await.unwrap();
+    let step = admin.get("/api/v1/repositories/ada/hive/builds/1/stages/1/steps/1/log").await.unwrap().body;
+    assert!(step.contains("********"), "{step}");
+    let stranger = Client::new(&server.url);
+    let wrong = stranger.form("/-/login", &[("token", WRONG), ("next", "/")]).await.unwrap();
+    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+    let wrong = stranger.with_token(WRONG).get("/api/v1/builds").await.unwrap();
+    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+    let is_told = async || Ok(server.log().contains("a sign-in with a wrong token").then_some(()));
+    server.when("the wrong token to be told of", is_told).await.unwrap();
+
+    let (log, admin_token) = (server.log(), std::fs::read_to_string(server.data().join("admin.token")).unwrap());
+    let data = server.stop().await.unwrap();
+    let data = data.path().join("data");
+    let key_file = std::fs::read_to_string(data.join("key")).unwrap();
+    let repository = Store::open(&data.join("beespace.redb")).unwrap().read().unwrap().repositories().unwrap().remove(0);
+    let hook = repository.hook.unwrap();
+    let key = Key::load_or_create(&data.join("key"), None).unwrap();
+    let secret = key.open(&secret_place(repository.id, hook.key), &hook.secret).unwrap();
+    let sent = BASE64_STANDARD.encode(&gogs.token()[..39]);
+    for (what, secret) in [
+        ("the token for Gogs", gogs.token()),
+        ("the token for Gogs, as git sends it", sent.as_str()),
+        ("the admin token", admin_token.trim()),
+        ("the key of the hook", told[0].url.rsplit('/').next().unwrap()),
+        ("the secret of the hook", std::str::from_utf8(&secret).unwrap()),
+        ("the key of the instance", key_file.trim().split_once(':').unwrap().1),
+        ("the value of a secret", VALUE),
+        ("what was not the admin token", WRONG),
+    ] {
+        assert!(secret.len() > 20 && !log.contains(secret), "{what}: {log}");
+    }
+    assert!(log.contains("DEBUG"), "{log}");
+    is_text("the log", &log.replace("<img src=x", ""));
 }

@@ -178,6 +178,27 @@ fn core_depends_on_nothing_that_acts() {
     }
 }
 
+/// A server that is given to anybody must not die because a variable says so (`host/src/fail_point.rs`).
+#[test]
+fn only_the_tests_arm_the_fail_points() {
+    let mut files = vec![root().join("Cargo.toml")];
+    for folder in ["host", "plugins", "tests", "examples"] {
+        files_under(&root().join(folder), &mut files);
+    }
+    let arming: Vec<_> = files.into_iter().filter(|file| file.ends_with("Cargo.toml") && names_fail_points(file)).collect();
+    assert_eq!(arming, [root().join("tests/Cargo.toml")]);
+    // Cargo gives a crate the features that all it builds at a time ask for: untold, it must not build the tests as well.
+    let workspace = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(workspace.contains("\ndefault-members = [\"host\"]\n"), "the tests are built with the server");
+}
+
+/// Whether a manifest asks for the feature. The line that declares it does not.
+fn names_fail_points(manifest: &Path) -> bool {
+    let text = std::fs::read_to_string(manifest).unwrap();
+    let mut lines = text.lines().map(|line| line.split('#').next().unwrap().trim_start());
+    lines.any(|line| line.contains("fail-points") && !line.starts_with("fail-points ="))
+}
+
 #[test]
 fn one_crate_names_wasmtime() {
     for (name, text) in

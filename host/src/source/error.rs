@@ -176,4 +176,12 @@ mod tests {
         let full = "fatal: write error: No space left on device\nfatal: fetch-pack: invalid index-pack output\nerror: early EOF";
         assert_eq!(of(full), SourceError::DiskFull("write error: No space left on device".to_owned()));
     }
+
+    #[test]
+    fn of_gits_words_a_terminal_obeys_none() {
+        let away = "remote: x\u{1b}[2J\r\nfatal: unable to access 'http://x/\u{1b}]0;title\u{7}\u{9b}2J': Connection refused\r\n";
+        let said = "unable to access 'http://x/]0;title2J': Connection refused";
+        assert_eq!(SourceError::of_fetch(away), SourceError::ForgeAway(said.to_owned()));
+        assert_eq!(SourceError::of_fetch("cells\u{1b}[2J\0\r\u{7}"), SourceError::Trouble("cells[2J".to_owned()));
+    }
 }
