@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use beespace_core::outcome::Reason;
+use beespace_core::visible;
 
 use crate::disk::DISK_FULL;
 
@@ -131,7 +132,7 @@ impl SourceError {
 fn last_words(stderr: &str) -> String {
     let line = stderr.lines().find(|line| line.starts_with("fatal: ")).or_else(|| stderr.lines().last()).unwrap_or_default();
     let line = line.strip_prefix("fatal: ").unwrap_or(line);
-    line.chars().filter(|c| !c.is_control()).take(300).collect()
+    line.chars().filter(|c| !visible::hides(*c)).take(300).collect()
 }
 
 #[cfg(test)]
@@ -182,6 +183,6 @@ mod tests {
         let away = "remote: x\u{1b}[2J\r\nfatal: unable to access 'http://x/\u{1b}]0;title\u{7}\u{9b}2J': Connection refused\r\n";
         let said = "unable to access 'http://x/]0;title2J': Connection refused";
         assert_eq!(SourceError::of_fetch(away), SourceError::ForgeAway(said.to_owned()));
-        assert_eq!(SourceError::of_fetch("cells\u{1b}[2J\0\r\u{7}"), SourceError::Trouble("cells[2J".to_owned()));
+        assert_eq!(SourceError::of_fetch("cells\u{1b}[2J\0\r\u{7}\u{202e}"), SourceError::Trouble("cells[2J".to_owned()));
     }
 }

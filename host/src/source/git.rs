@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use beespace_core::visible;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
@@ -132,7 +133,7 @@ impl Git {
         let ran = self.run(directory, call).await?;
         match ran.code {
             Some(0) => Ok(ran.stdout),
-            code => Err(SourceError::trouble(format!("git {what} ended with {code:?}: {}", ran.stderr.trim()))),
+            code => Err(SourceError::trouble(format!("git {what} ended with {code:?}: {}", visible::line(ran.stderr.trim())))),
         }
     }
 
