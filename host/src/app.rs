@@ -1,6 +1,7 @@
 //! The composition root: what lives long, and who knows whom.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use anyhow::Context as _;
 use beespace_core::build::Build;
 use beespace_core::ids::BuildId;
 use beespace_wasm::{CacheOptions, Host, HostOptions};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -46,6 +48,10 @@ pub struct App {
     pub stopping: CancellationToken,
 }
 
+/// How long a process that was killed may take to let go of its store: a program that it was just starting holds it until it has begun.
+const LETTING_GO: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 impl App {
     /// Opens and loads everything. What fails here stops the start, with a text that says what to do.
     ///
@@ -54,7 +60,7 @@ impl App {
     pub async fn open(config: Config) -> anyhow::Result<Arc<Self>> {
         let dir = config.data.dir.clone();
         make_private(&dir).with_context(|| format!("the data directory {} cannot be used", dir.display()))?;
-        let store = Store::open(&dir.join("beespace.redb"))?;
+        let store = open_store(&dir.join("beespace.redb")).await?;
         // Behind the store's lock: no other server uses what lies there.
         empty(&dir.join("scratch"))?;
         let key = Arc::new(Key::load_or_create(&config.data.key_path(), store.read()?.key_id()?)?);
@@ -89,6 +95,16 @@ impl App {
     /// [`StoreError::NotFound`].
     pub fn build(&self, id: BuildId) -> Result<Build, StoreError> {
         self.store.read()?.build(id)?.ok_or(StoreError::NotFound("build"))
+    }
+}
+
+async fn open_store(path: &Path) -> Result<Store, StoreError> {
+    let give_up = Instant::now() + LETTING_GO;
+    loop {
+        match Store::open(path) {
+            Err(StoreError::InUse(_)) if Instant::now() < give_up => sleep(LOOK_AGAIN).await,
+            opened => return opened,
+        }
     }
 }
 
@@ -134,7 +150,7 @@ fn docker_options(config: &Config, instance: uuid::Uuid) -> DockerOptions {
 }
 
 /// What a process before this one worked on there when it ended is of no use to anybody.
-fn empty(dir: &std::path::Path) -> anyhow::Result<()> {
+fn empty(dir: &Path) -> anyhow::Result<()> {
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("{} cannot be emptied", dir.display()))
@@ -144,7 +160,7 @@ fn empty(dir: &std::path::Path) -> anyhow::Result<()> {
 }
 
 /// The directory exists and belongs to the server alone.
-fn make_private(dir: &std::path::Path) -> std::io::Result<()> {
+fn make_private(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))

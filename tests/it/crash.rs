@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use beespace::fail_point;
+use beespace::store::Store;
 use beespace_tests::docker;
 use beespace_tests::gogs::PracticeGogs;
 use beespace_tests::kills::{self, Campaign, blow};
@@ -95,6 +96,25 @@ async fn killed_anywhere_every_push_builds_exactly_once_and_nothing_is_left() {
         let id = build["id"].as_str().unwrap().to_owned();
         wait("an engine without leftovers", async || left_over(&id).await.is_empty()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_not_let_go_of_yet_is_waited_for_and_one_in_use_is_named() {
+    let gogs = PracticeGogs::start().await.unwrap();
+    let mut server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();
+    server.kill().await.unwrap();
+    let store = Store::open(&server.data().join("beespace.redb")).unwrap();
+    server.start_again(NO_ENV).unwrap();
+    let until = Instant::now() + PATIENCE;
+    while !server.has_ended().unwrap() {
+        assert!(Instant::now() < until, "it waits for ever");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(server.log().contains("beespace.redb is used by another process"), "{}", server.log());
+    server.start_again(NO_ENV).unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    store.close().await;
+    server.answers().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,17 +84,12 @@ fn a_key_file_open_to_others_or_spoiled_is_refused_and_kept() {
     }
 }
 
-/// Starts on the data of `dir` as far as it goes. A store that was opened before is let go of by its thread, a moment later.
+/// Starts on the data of `dir` as far as it goes.
 async fn start(dir: &Path) -> anyhow::Result<Arc<App>> {
     let text = format!("[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://127.0.0.1:1\"\n[engine]\nkind = \"dummy\"\n", dir.display());
     let env = [("BEESPACE_GOGS__TOKEN".to_owned(), "token".to_owned())];
     let config = Config::read(&text, None, env).unwrap().config;
-    loop {
-        match App::open(config.clone()).await {
-            Err(error) if format!("{error:#}").contains("already open") => tokio::task::yield_now().await,
-            other => return other,
-        }
-    }
+    App::open(config).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

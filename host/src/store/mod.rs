@@ -52,6 +52,9 @@ pub enum StoreError {
     /// The file cannot be used now: disk full, I/O error, being reopened.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// Another process has the file open.
+    #[error("{} is used by another process: a server that runs there already?", .0.display())]
+    InUse(PathBuf),
     /// A row cannot be read: written by a newer version, or damaged.
     #[error("a row of `{table}` cannot be read: {detail}")]
     Row { table: &'static str, detail: String },
@@ -90,7 +93,7 @@ impl Store {
     /// Opens the file, or makes it, and starts the writing thread.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] where the file cannot be opened (another server holds it, no permission, damaged).
+    /// [`StoreError::InUse`], or [`StoreError::Unavailable`] where the file cannot be opened (no permission, damaged).
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let path: PathBuf = path.to_owned();
         let database = Arc::new(ArcSwapOption::from_pointee(writer::open_database(&path)?));

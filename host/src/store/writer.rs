@@ -68,7 +68,10 @@ pub(super) fn open_database(path: &Path) -> Result<redb::Database, StoreError> {
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(file)
     };
-    SharedThreads::open(path).and_then(create).map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))
+    SharedThreads::open(path).and_then(create).map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
+        error => StoreError::Unavailable(format!("{}: {error}", path.display())),
+    })
 }
 
 /// What the thread works with.
