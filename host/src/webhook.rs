@@ -25,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::api::problem::Problem;
+use crate::api::problem::{Problem, STORE_UNAVAILABLE};
 use crate::seal::{self, SealError, Sealed};
 use crate::store::delivery::{Accepted, NewDelivery};
 use crate::store::{Store, StoreError};
@@ -129,7 +129,7 @@ impl Answer {
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many deliveries came at once; this one is not kept."),
             Self::NotStored => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "store-unavailable",
+                STORE_UNAVAILABLE,
                 "Beespace cannot store anything now; the delivery is not kept.",
             ),
         };

@@ -80,12 +80,9 @@ impl Docker {
         let name = self.name(launch)?;
         let Ok(order) = self.order(launch, &name).await? else { return Ok(()) };
         if self.has_image(&launch.container()?.image).await? && self.state(&name).await?.is_none() {
-            // A script comes with the others of its stage.
             let send = async {
-                match &order.parcels {
-                    Freight::Own(..) => self.send_parcels(launch, &name, &order).await,
-                    Freight::None | Freight::Script(_) => Ok(()),
-                }
+                // A script comes with the others of its stage.
+                if matches!(order.parcels, Freight::Script(_)) { Ok(()) } else { self.send_parcels(launch, &name, &order).await }
             };
             let (sent, created) = tokio::join!(send, self.ask_for(&name, order.body.clone()));
             created.and(sent)?;
