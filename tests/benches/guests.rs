@@ -1,7 +1,10 @@
 //! What hostile guests cost everybody else: another policy's decisions, the server's pages and its hooks, in quiet and under each
 //! kind of attack, with the ratio of the two. Nothing fails here; the numbers are for people.
 //!
-//! `cargo bench --workspace --bench guests` (add `--profile dev` to use what the tests have built).
+//! A virtual machine whose cores are never at rest is itself held up now and then. What that costs is measured first, with loops of another process
+//! at the lowest priority there is.
+//!
+//! `cargo bench --workspace --bench guests` (add `--profile dev` to use what the tests have built, `-- bombs` for one kind).
 
 #![expect(
     clippy::unwrap_used,
@@ -10,6 +13,7 @@
     reason = "a measurement that meets the unexpected is none"
 )]
 
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -147,6 +151,26 @@ impl Attack {
     }
 }
 
+/// Loops of another process, one for each core, that run when nobody else wants to.
+struct Busy(Vec<Child>);
+
+impl Busy {
+    fn start() -> Self {
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let begin = || Command::new("chrt").args(["--idle", "0", "sh", "-c", "while :; do :; done"]).spawn().unwrap();
+        Self((0..cores).map(|_| begin()).collect())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
 #[tokio::main]
 async fn main() {
     // `cargo test --benches` only wants to know that it builds.
@@ -159,7 +183,13 @@ async fn main() {
     victims.round().await;
 
     let quiet = victims.round().await;
-    for (what, code) in ATTACKS {
+    let busy = Busy::start();
+    let beside = victims.round().await;
+    drop(busy);
+    println!("cores that others keep busy, with nothing hostile");
+    compare(&quiet, &beside);
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    for (what, code) in ATTACKS.iter().filter(|(what, _)| what.contains(&wanted)) {
         let hostile = guests::load_policy(host, guests::policy_guest(&[(";; evaluate", code)])).await.unwrap();
         let attack = Attack::start(&hostile);
         while attack.calls.load(Ordering::Relaxed) < HOSTILE {

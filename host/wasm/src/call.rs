@@ -12,7 +12,7 @@ use wasmtime::Store;
 use crate::engine::TickingEngine;
 use crate::error::{PluginError, classify, over_total_time};
 use crate::state::{CallReport, State};
-use crate::threads::GuestThreads;
+use crate::threads::{Debt, GuestThreads};
 
 /// How long a call waits for a free place before it is `busy`.
 const QUEUE_TIME: Duration = Duration::from_secs(2);
@@ -73,7 +73,7 @@ impl Sandbox {
 
     /// Runs `body` in a fresh store. A panic of ours or of wasmtime's ends this call and nothing else. Where the caller stops
     /// waiting, the call goes on to its end in the background, which its budgets bound.
-    pub(crate) async fn call<T, F>(&self, who: &Arc<str>, state: State, body: F) -> Answer<T>
+    pub(crate) async fn call<T, F>(&self, who: &Arc<str>, debt: &Arc<Debt>, state: State, body: F) -> Answer<T>
     where
         T: Send + 'static,
         F: for<'a> FnOnce(&'a mut Store<State>) -> Body<'a, T> + Send + 'static,
@@ -82,9 +82,15 @@ impl Sandbox {
             let waited = QUEUE_TIME.as_secs();
             return Answer::failed(PluginError::new(ErrorClass::Busy, format!("{who} found no free place for {waited} s")));
         };
-        let ticks = state.ticks.clone();
+        let (begins, ticks) = (debt.begins(), state.ticks.clone());
         let call = in_store(self.engine.clone(), who.clone(), state, place, body);
-        match self.threads.run(ticks, call).await {
+        let (debt, met) = (debt.clone(), ticks.clone());
+        let call = async move {
+            let answer = call.await;
+            debt.note(&met, answer.result.is_ok());
+            answer
+        };
+        match self.threads.run(begins, ticks, call).await {
             Ok(answer) => answer,
             Err(panicked) => {
                 let mut error = PluginError::new(ErrorClass::Internal, format!("{who} met a fault of ours"));
@@ -122,5 +128,31 @@ where
 fn report_failure<T>(who: &str, result: &Result<T, PluginError>) {
     if let Err(error) = result {
         tracing::warn!(plugin = who, class = ?error.class, detail = error.detail.as_deref(), "{}", error.message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+    use crate::state::Capabilities;
+
+    fn thread_name(_: &mut Store<State>) -> Body<'_, String> {
+        Box::pin(async { Ok(std::thread::current().name().unwrap_or_default().to_owned()) })
+    }
+
+    fn fails(_: &mut Store<State>) -> Body<'_, ()> {
+        Box::pin(async { Err(wasmtime::Trap::Interrupt.into()) })
+    }
+
+    #[tokio::test]
+    async fn a_plugin_that_gave_no_answer_begins_on_slow_threads_the_next_time() {
+        let sandbox = Sandbox::new(TickingEngine::start(4).unwrap(), 4).unwrap();
+        let (who, debt) = (Arc::from("policy \"hog\""), Arc::new(Debt::default()));
+        let state = || State::new(&Limits::policy(), Arc::from("{}"), Capabilities::default());
+        let thread = async || sandbox.call(&who, &debt, state(), thread_name).await.result.unwrap();
+        assert_eq!(thread().await, "guest");
+        assert_eq!(sandbox.call(&who, &debt, state(), fails).await.result.unwrap_err().class, ErrorClass::Timeout);
+        assert_eq!(thread().await, "guest-slow");
     }
 }

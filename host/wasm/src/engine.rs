@@ -110,7 +110,8 @@ fn pool(max_running: u32) -> PoolingAllocationConfig {
         .max_tables_per_component(16)
         .max_memory_size(MAX_MEMORY)
         .max_unused_warm_slots(16)
-        .decommit_batch_size(16)
+        // Each call gives its own memory back: in batches, a small call would now and then pay for those of large ones.
+        .decommit_batch_size(1)
         .async_stack_keep_resident(STAYS)
         .table_keep_resident(STAYS);
     // Finds what a call has written to, so that only this is zeroed. Without it everything up to the limit would be, which takes longer than mapping

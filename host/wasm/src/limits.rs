@@ -30,7 +30,7 @@ pub struct Limits {
 
 impl Limits {
     /// For a policy: 100 ms, 32 MiB. It has nothing to wait for but the machine: ten seconds see a heavy one through beside builds that use every
-    /// core, where a slow guest gets a fortieth of one.
+    /// core: for two of them it gets what is left over, then a fortieth of one.
     #[must_use]
     pub fn policy() -> Self {
         Self {

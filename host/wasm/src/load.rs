@@ -232,6 +232,7 @@ impl Host {
             plugin: Arc::new(prepared.plugin),
             limits: prepared.limits,
             capabilities: prepared.capabilities,
+            debt: Arc::default(),
         };
         let pre = prepared.pre;
         let tried = bound.call(None, move |store| Box::pin(async move { pre.instantiate_async(store).await.map(drop) })).await;

@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::manifest::{Kind, Manifest};
 use crate::offer::source::SourceFiles;
 use crate::state::{Capabilities, State};
+use crate::threads::Debt;
 
 /// Who a plugin is: for people, and for the record of what it decided.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub(crate) struct Bound {
     pub(crate) settings: Arc<str>,
     pub(crate) limits: Limits,
     pub(crate) capabilities: Capabilities,
+    /// Of all its calls.
+    pub(crate) debt: Arc<Debt>,
 }
 
 impl Bound {
@@ -47,7 +50,7 @@ impl Bound {
     {
         let capabilities = Capabilities { source, ..self.capabilities.clone() };
         let state = State::new(&self.limits, self.settings.clone(), capabilities);
-        self.sandbox.call(&self.plugin.who, state, body).await
+        self.sandbox.call(&self.plugin.who, &self.debt, state, body).await
     }
 
     /// Refuses what is too much to hand to a guest: its memory has a budget, what we copy into it has none of its own.

@@ -1,8 +1,9 @@
 //! The threads that guests run on, apart from those that serve requests.
 //!
 //! A call begins on quick threads. There are more of them than cores, so that the kernel lets a short call in between others that
-//! are not over yet. A guest that is still running after [`QUICK_TICKS`] goes on on slow threads, which come after all others: what
-//! loops there takes next to nothing from decisions, pages and hooks.
+//! are not over yet. A guest that is still running after [`QUICK_TICKS`], or whose latest calls were like that, runs on slow threads, which run when
+//! nobody else wants to: what loops there takes next to nothing from decisions, pages and hooks. Where others always want to, a slow call
+//! goes on on the late thread after [`LATE`], and has a share of its own.
 
 use std::any::Any;
 use std::future::Future;
@@ -11,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinError;
@@ -18,19 +20,57 @@ use tokio::task::JoinError;
 /// At so many ticks a guest must be found running to be a slow one: a short call may meet one by chance.
 const QUICK_TICKS: u32 = 2;
 
-/// A tenth of the share of other threads. At the lowest of all an honest plugin that has much to do would miss the end of its time on a
-/// machine that is full of builds.
-const SLOW_NICENESS: libc::c_int = 10;
+/// How long a slow call waits for cores that nobody else wants. What is left of [`crate::Limits::total_time`] is enough for an honest plugin that
+/// has much to do, on a machine that is full of builds.
+const LATE: Duration = Duration::from_secs(2);
+
+/// A tenth of the share of other threads.
+const LATE_NICENESS: libc::c_int = 10;
 
 /// Ticks at which the guest of a call was found running.
 pub(crate) type Ticks = Arc<AtomicU32>;
 
-/// Both kinds of threads. What runs on them ends with them, at the next tick.
+/// Where a call begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begins {
+    Quick,
+    Slow,
+}
+
+/// What the latest calls of one plugin took beyond what is quick. Without it whoever always takes much would have each call's first ticks
+/// on quick threads, again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Debt(AtomicU32);
+
+impl Debt {
+    /// So many calls at which no tick found the guest running make up for one tick.
+    const TICK: u32 = 20;
+    /// A call without an answer owes all that can be owed.
+    const MOST: u32 = 100;
+
+    pub(crate) fn begins(&self) -> Begins {
+        if self.0.load(Ordering::Relaxed) < QUICK_TICKS * Self::TICK { Begins::Quick } else { Begins::Slow }
+    }
+
+    /// A call is over.
+    pub(crate) fn note(&self, ticks: &Ticks, answered: bool) {
+        let ticks = ticks.load(Ordering::Relaxed);
+        let changed = |owed: u32| match (answered, ticks) {
+            (false, _) => Self::MOST,
+            (true, 0) => owed.saturating_sub(1),
+            (true, ticks) => owed.saturating_add(ticks.saturating_mul(Self::TICK)).min(Self::MOST),
+        };
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |owed| Some(changed(owed)));
+    }
+}
+
+/// All kinds of threads. What runs on them ends with them, at the next tick.
 #[derive(Debug)]
 pub(crate) struct GuestThreads {
     quick: Handle,
     slow: Handle,
-    _ended_last: [Background; 2],
+    late: Handle,
+    _ended_last: [Background; 3],
 }
 
 /// A runtime that may be dropped anywhere: nobody waits for its threads.
@@ -48,15 +88,16 @@ impl Drop for Background {
 impl GuestThreads {
     pub(crate) fn start() -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut quick = Builder::new_multi_thread();
-        quick.worker_threads(2 * cores + 2).thread_name("guest");
-        let mut slow = Builder::new_multi_thread();
-        slow.worker_threads(cores).thread_name("guest-slow").on_thread_start(step_back);
-        let (quick, slow) = (quick.enable_all().build()?, slow.enable_all().build()?);
+        // Memory that a guest filled goes back in one piece, which holds its core up for milliseconds: one core is kept out of that.
+        let slow_cores = cores.saturating_sub(1).max(1);
+        let quick = threads("guest", 2 * cores + 2, || ())?;
+        let slow = threads("guest-slow", slow_cores, come_after_all)?;
+        let late = threads("guest-late", 1, step_back)?;
         Ok(Self {
             quick: quick.handle().clone(),
             slow: slow.handle().clone(),
-            _ended_last: [Background(Some(quick)), Background(Some(slow))],
+            late: late.handle().clone(),
+            _ended_last: [quick, slow, late].map(|runtime| Background(Some(runtime))),
         })
     }
 
@@ -64,15 +105,24 @@ impl GuestThreads {
     /// another one would take as long as many a call.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
+        begins: Begins,
         ticks: Ticks,
         call: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Panicked> {
-        let first = FirstSlice { call: Some(Box::pin(call)), ticks };
-        let slow = self.slow.clone();
+        let (slow, late) = (self.slow.clone(), self.late.clone());
+        let call = Box::pin(call);
         let whole = async move {
-            match first.await {
-                First::Over(ended) => ended,
-                First::GoesOn(rest) => Ok(slow.spawn(rest).await?),
+            let call = match begins {
+                Begins::Slow => call,
+                Begins::Quick => match Until::new(call, move || ticks.load(Ordering::Relaxed) >= QUICK_TICKS).await {
+                    Slice::Over(ended) => return ended,
+                    Slice::GoesOn(call) => call,
+                },
+            };
+            let since = Instant::now();
+            match slow.spawn(Until::new(call, move || since.elapsed() >= LATE)).await? {
+                Slice::Over(ended) => ended,
+                Slice::GoesOn(call) => Ok(late.spawn(call).await?),
             }
         };
         if Handle::try_current().is_ok_and(|here| here.id() == self.quick.id()) {
@@ -112,36 +162,57 @@ impl From<JoinError> for Panicked {
     }
 }
 
-/// Linux has a niceness for each thread; to raise it needs no privilege. Where it cannot be had, guests compete as equals.
-#[expect(unsafe_code, reason = "std has no way to change a thread's priority")]
-fn step_back() {
-    // SAFETY: setpriority takes no pointers; 0 is the calling thread.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, SLOW_NICENESS) } != 0 {
-        tracing::warn!("the threads of slow plugins keep their priority: {}", std::io::Error::last_os_error());
+fn threads(name: &str, count: usize, each_begins: fn()) -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(count).thread_name(name).on_thread_start(each_begins).enable_all().build()
+}
+
+/// The kernel runs such a thread when no other one wants to, and takes the core away at once when one does. A mere niceness keeps others
+/// waiting for milliseconds. No privilege is needed. Where it cannot be had, guests compete as equals.
+#[expect(unsafe_code, reason = "std has no way to change a thread's scheduling")]
+fn come_after_all() {
+    let no_priority = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the structure lives until the call is over; 0 is the calling thread.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const no_priority) } != 0 {
+        tracing::warn!("the threads of slow plugins compete with all others: {}", std::io::Error::last_os_error());
     }
 }
 
-/// A call until it is over, or turns out to be a slow one.
-struct FirstSlice<F> {
-    call: Option<Pin<Box<F>>>,
-    ticks: Ticks,
+/// Linux has a niceness for each thread; to raise it needs no privilege.
+#[expect(unsafe_code, reason = "std has no way to change a thread's priority")]
+fn step_back() {
+    // SAFETY: setpriority takes no pointers; 0 is the calling thread.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LATE_NICENESS) } != 0 {
+        tracing::warn!("the thread of late plugins keeps its priority: {}", std::io::Error::last_os_error());
+    }
 }
 
-enum First<F: Future> {
+/// A call until it is over, or has to go elsewhere.
+struct Until<F, L> {
+    call: Option<Pin<Box<F>>>,
+    leaves: L,
+}
+
+impl<F, L> Until<F, L> {
+    fn new(call: Pin<Box<F>>, leaves: L) -> Self {
+        Self { call: Some(call), leaves }
+    }
+}
+
+enum Slice<F: Future> {
     Over(Result<F::Output, Panicked>),
     GoesOn(Pin<Box<F>>),
 }
 
-impl<F: Future> Future for FirstSlice<F> {
-    type Output = First<F>;
+impl<F: Future, L: Fn() -> bool + Unpin> Future for Until<F, L> {
+    type Output = Slice<F>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(mut call) = self.call.take() else { return Poll::Pending };
         // The call is not polled again after a panic, nor looked at.
         match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
-            Err(payload) => Poll::Ready(First::Over(Err(Panicked::of(&*payload)))),
-            Ok(Poll::Ready(answer)) => Poll::Ready(First::Over(Ok(answer))),
-            Ok(Poll::Pending) if self.ticks.load(Ordering::Relaxed) >= QUICK_TICKS => Poll::Ready(First::GoesOn(call)),
+            Err(payload) => Poll::Ready(Slice::Over(Err(Panicked::of(&*payload)))),
+            Ok(Poll::Ready(answer)) => Poll::Ready(Slice::Over(Ok(answer))),
+            Ok(Poll::Pending) if (self.leaves)() => Poll::Ready(Slice::GoesOn(call)),
             Ok(Poll::Pending) => {
                 self.call = Some(call);
                 Poll::Pending
@@ -165,13 +236,17 @@ mod tests {
         let inner = Arc::clone(&threads);
         let calls = async move {
             for _ in 0..100 {
-                let called_on = inner.run(Ticks::default(), async { thread::current().id() }).await.unwrap();
+                let called_on = inner.run(Begins::Quick, Ticks::default(), async { thread::current().id() }).await.unwrap();
                 assert_eq!(called_on, thread::current().id());
             }
             name()
         };
         assert_eq!(threads.beside(calls).await, "guest");
-        assert_eq!(threads.run(Ticks::default(), async { name() }).await.unwrap(), "guest", "and none is made on our own");
+        assert_eq!(
+            threads.run(Begins::Quick, Ticks::default(), async { name() }).await.unwrap(),
+            "guest",
+            "and none is made on our own"
+        );
     }
 
     #[tokio::test]
@@ -187,10 +262,61 @@ mod tests {
             })
         };
         let (ticks, call) = slow();
-        assert_eq!(threads.run(ticks, call).await.unwrap(), "guest-slow");
+        assert_eq!(threads.run(Begins::Quick, ticks, call).await.unwrap(), "guest-slow");
         let (ticks, call) = slow();
-        let calls = async move { (inner.run(ticks, call).await.unwrap(), name()) };
+        let calls = async move { (inner.run(Begins::Quick, ticks, call).await.unwrap(), name()) };
         assert_eq!(threads.beside(calls).await, ("guest-slow".to_owned(), "guest".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn whose_calls_take_much_begins_on_slow_threads_until_they_do_not() {
+        let (none, one, slow) = (Ticks::default(), Arc::new(AtomicU32::new(1)), Arc::new(AtomicU32::new(QUICK_TICKS)));
+        let debt = Debt::default();
+        debt.note(&one, true);
+        assert_eq!(debt.begins(), Begins::Quick, "a short call may meet a tick by chance");
+        debt.note(&slow, true);
+        assert_eq!(debt.begins(), Begins::Slow);
+        for _ in 0..Debt::MOST {
+            debt.note(&none, true);
+        }
+        assert_eq!(debt.begins(), Begins::Quick);
+        debt.note(&none, false);
+        assert_eq!(debt.begins(), Begins::Slow, "it did not answer");
+
+        let threads = GuestThreads::start().unwrap();
+        assert_eq!(threads.run(debt.begins(), none, async { name() }).await.unwrap(), "guest-slow");
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_long_on_slow_threads_has_a_share_of_its_own() {
+        let threads = GuestThreads::start().unwrap();
+        let call = async {
+            let began = name();
+            tokio::time::sleep(LATE).await;
+            tokio::task::yield_now().await;
+            (began, name())
+        };
+        let ran_on = threads.run(Begins::Slow, Ticks::default(), call).await.unwrap();
+        assert_eq!(ran_on, ("guest-slow".to_owned(), "guest-late".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn the_kernel_is_told_who_comes_after_whom() {
+        let scheduled = || async {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            let fields: Vec<i32> =
+                stat.rsplit(") ").next().unwrap().split(' ').skip(1).map(|field| field.parse().unwrap_or(0)).collect();
+            (fields[15], fields[37])
+        };
+        let threads = GuestThreads::start().unwrap();
+        let late = async move {
+            tokio::time::sleep(LATE).await;
+            tokio::task::yield_now().await;
+            scheduled().await
+        };
+        assert_eq!(threads.run(Begins::Quick, Ticks::default(), scheduled()).await.unwrap(), (0, libc::SCHED_OTHER));
+        assert_eq!(threads.run(Begins::Slow, Ticks::default(), scheduled()).await.unwrap().1, libc::SCHED_IDLE);
+        assert_eq!(threads.run(Begins::Slow, Ticks::default(), late).await.unwrap(), (LATE_NICENESS, libc::SCHED_OTHER));
     }
 
     #[tokio::test]
@@ -198,12 +324,12 @@ mod tests {
         let threads = Arc::new(GuestThreads::start().unwrap());
         let inner = Arc::clone(&threads);
         let calls = async move {
-            let first = inner.run(Ticks::default(), async { assert!(name().is_empty(), "stumbled") }).await;
-            let second = inner.run(Ticks::default(), async { 2 }).await;
+            let first = inner.run(Begins::Quick, Ticks::default(), async { assert!(name().is_empty(), "stumbled") }).await;
+            let second = inner.run(Begins::Quick, Ticks::default(), async { 2 }).await;
             (first.unwrap_err().to_string(), second.unwrap())
         };
         assert_eq!(threads.beside(calls).await, ("stumbled".to_owned(), 2));
-        let alone = threads.run(Ticks::default(), async { assert!(name().is_empty(), "stumbled") }).await;
+        let alone = threads.run(Begins::Quick, Ticks::default(), async { assert!(name().is_empty(), "stumbled") }).await;
         assert_eq!(alone.unwrap_err().to_string(), "stumbled");
     }
 }
