@@ -160,6 +160,7 @@ async fn killed_at_every_fail_point_nothing_is_lost_nothing_done_twice_and_nothi
     let missed: Vec<String> = blow::points().into_iter().filter(|point| !summary.at_points.contains_key(point)).collect();
     assert!(missed.is_empty(), "nobody died at {missed:?}: {summary:#?}");
     assert!(summary.logs_cut > 0 && summary.succeeded > 0, "{summary:#?}");
+    assert!(summary.met_a_load(), "no server died with much in hand: {summary:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

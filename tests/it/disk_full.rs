@@ -1,5 +1,7 @@
 //! Disks that are full: what runs waits with its log, what is to start waits, everybody is told, and all goes on when there is room.
 
+use std::fs::File;
+
 use beespace_tests::client::Client;
 use beespace_tests::docker;
 use beespace_tests::gogs::{Delivery, PracticeGogs};
@@ -164,6 +166,16 @@ async fn a_store_without_room_refuses_and_takes_it_when_there_is_room() {
     assert_eq!(ended("success") + ended("skipped"), pushed, "{builds:#?}");
     assert_eq!(builds.first().unwrap()["status"], "success", "{builds:#?}");
     assert!(!world.admin.get("/").await.unwrap().body.contains("little room"));
+
+    let is_taken = |all: &[Delivery]| all.iter().all(|delivery| delivery.status() == Some(202));
+    let taken = world.gogs.deliveries_when("every delivery to be taken", is_taken).await.unwrap();
+    assert!(taken.len() >= pushed, "{} deliveries of {pushed} pushes", taken.len());
+    // The disk goes with the server; a file on it stays for who has it open.
+    let mut store = File::open(world.server.data().join("beespace.redb")).unwrap();
+    let folder = world.server.stop().await.unwrap();
+    let copy = folder.path().join("copy.redb");
+    std::io::copy(&mut store, &mut File::create(&copy).unwrap()).unwrap();
+    crate::store_full::is_whole_with(&copy, &taken);
 }
 
 /// Bytes of disk that the files below a folder take.

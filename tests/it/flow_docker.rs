@@ -22,7 +22,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(extra: &str) -> Self {
-        let image = docker::image().await.unwrap();
+        Self::with(docker::image().await.unwrap(), extra).await
+    }
+
+    /// The same on another engine, which `extra` names and which has the image.
+    pub(crate) async fn with(image: String, extra: &str) -> Self {
         let gogs = PracticeGogs::start().await.unwrap();
         gogs.create_repository(REPO).await.unwrap();
         let beespace = Beespace::start(&gogs, &format!("[engine]\nkind = \"docker\"\n{extra}")).await.unwrap();
@@ -243,18 +247,9 @@ async fn streams_keep_their_order_and_secrets_stay_hidden() {
     world.push(json!({ "steps": [{ "name": "use", "env": env, "run": script }] })).await;
     let build = world.running("use").await;
     let api = docker::api().await.unwrap();
-    let name = world
-        .beespace
-        .when("the container", async || {
-            let listed = api.list_containers(None::<bollard::query_parameters::ListContainersOptions>).await?;
-            let label = |labels: &std::collections::HashMap<String, String>| {
-                labels.get("beespace.build") == Some(&build.id.to_string()) && labels.contains_key("beespace.step")
-            };
-            Ok(listed.into_iter().find(|one| one.labels.as_ref().is_some_and(label)).and_then(|one| one.id))
-        })
-        .await
-        .unwrap();
-    let seen = api.inspect_container(&name, None::<bollard::query_parameters::InspectContainerOptions>).await.unwrap();
+    let look = async || Ok(docker::running_in(&build.id.to_string()).await?.pop());
+    let container = world.beespace.when("the container", look).await.unwrap();
+    let seen = api.inspect_container(&container, None::<bollard::query_parameters::InspectContainerOptions>).await.unwrap();
     assert!(!serde_json::to_string(&seen).unwrap().contains("nectar-and-pollen"));
     let build = world.beespace.finished(REPO, 1).await.unwrap();
     let log = world.log(&build, "use").await;

@@ -1,5 +1,9 @@
 //! A store that the disk says no to: nothing is taken that cannot be kept, everybody is told, and it goes on when there is room.
 
+use std::path::Path;
+
+use beespace::store::delivery::Deliveries as _;
+use beespace::store::{Store, tables};
 use beespace_tests::client::{Answer, Client};
 use beespace_tests::gogs::{Delivery, PracticeGogs};
 use beespace_tests::process::{NO_ENV, Process};
@@ -34,6 +38,26 @@ async fn send(server: &Process, delivery: &Delivery) -> Answer {
 
 async fn ready(admin: &Client) -> anyhow::Result<Answer> {
     admin.get("/readyz").await
+}
+
+/// The file of a store that nobody has open is whole, and nothing is left in it of what it was tried with.
+fn is_whole(file: &Path) {
+    let mut database = redb::Database::open(file).unwrap();
+    assert!(database.check_integrity().unwrap(), "the file is as it should be");
+    let read = redb::ReadableDatabase::begin_read(&database).unwrap();
+    assert_eq!(read.open_table(tables::PROBE).unwrap().len().unwrap(), 0, "what it was tried with is gone");
+}
+
+/// The same, and each delivery that was taken is there once, as it was signed.
+pub(crate) fn is_whole_with(file: &Path, taken: &[Delivery]) {
+    is_whole(file);
+    let store = Store::open(file).unwrap();
+    let read = store.read().unwrap();
+    let kept = read.deliveries(None, None, usize::MAX).unwrap();
+    for delivery in taken {
+        let bodies = kept.iter().filter(|kept| kept.forge_id == delivery.uuid).map(|kept| read.delivery_body(kept.id).unwrap());
+        assert_eq!(bodies.collect::<Vec<_>>(), [Some(delivery.json.clone().into_bytes())], "delivery {}", delivery.uuid);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,9 +103,5 @@ async fn what_cannot_be_stored_is_refused_and_builds_once_when_it_is_sent_again(
     assert_eq!(admin.get(BUILDS).await.unwrap().json().unwrap().as_array().unwrap().len(), 1);
 
     let left = server.stop().await.unwrap();
-    let mut database = redb::Database::open(left.path().join("data/beespace.redb")).unwrap();
-    assert!(database.check_integrity().unwrap(), "the file is as it should be");
-    let probe = redb::TableDefinition::<&[u8], &[u8]>::new("probe");
-    let read = redb::ReadableDatabase::begin_read(&database).unwrap();
-    assert_eq!(read.open_table(probe).unwrap().len().unwrap(), 0, "what it was tried with is gone");
+    is_whole_with(&left.path().join("data/beespace.redb"), &told);
 }

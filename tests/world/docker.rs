@@ -108,6 +108,17 @@ pub async fn left_of(build: &str) -> Result<usize> {
     Ok(containers.len() + volumes.volumes.unwrap_or_default().len())
 }
 
+/// The containers of a build's steps that run.
+///
+/// # Errors
+/// The engine does not answer.
+pub async fn running_in(build: &str) -> Result<Vec<String>> {
+    let labels = vec![format!("beespace.build={build}"), "beespace.container".to_owned()];
+    let filters = HashMap::from([("label".to_owned(), labels)]);
+    let running = ListContainersOptionsBuilder::new().filters(&filters).build();
+    Ok(api().await?.list_containers(Some(running)).await?.into_iter().filter_map(|container| container.id).collect())
+}
+
 /// What tests ask of an engine.
 #[must_use]
 pub fn options(host: &str, instance: &str) -> DockerOptions {

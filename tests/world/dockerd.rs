@@ -41,13 +41,33 @@ impl Dockerd {
     /// # Errors
     /// It does not come up; the error has its log.
     pub async fn start(live_restore: bool) -> Result<Self> {
+        let mut dockerd = Self::in_a_room(live_restore)?;
+        dockerd.start_again().await?;
+        Ok(dockerd)
+    }
+
+    /// One that has its data on a disk of its own, in memory and so small that it gets full. `size` is as `mount` takes it (`256m`).
+    ///
+    /// # Errors
+    /// It does not come up; the error has its log.
+    pub async fn start_on(size: &str) -> Result<Self> {
+        let mut dockerd = Self::in_a_room(false)?;
+        std::fs::create_dir(dockerd.data())?;
+        let mut mount = dockerd.enter().await?;
+        mount.args(["mount", "-t", "tmpfs", "-o", &format!("size={size}"), "beespace"]).arg(dockerd.data());
+        let status = mount.status().await?;
+        anyhow::ensure!(status.success(), "the disk cannot be mounted: {status}");
+        dockerd.start_again().await?;
+        Ok(dockerd)
+    }
+
+    /// The room, and nobody in it yet.
+    fn in_a_room(live_restore: bool) -> Result<Self> {
         crate::docker::start()?;
         let mut room = Command::new("unshare");
         room.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", INIT]);
         let room = room.stdin(Stdio::null()).kill_on_drop(true).spawn()?;
-        let mut dockerd = Self { folder: tempfile::tempdir()?, room, daemon: None, live_restore };
-        dockerd.start_again().await?;
-        Ok(dockerd)
+        Ok(Self { folder: tempfile::tempdir()?, room, daemon: None, live_restore })
     }
 
     /// Where it answers.
@@ -58,6 +78,11 @@ impl Dockerd {
 
     fn socket(&self) -> PathBuf {
         self.folder.path().join("engine.sock")
+    }
+
+    /// Where it keeps images, containers and volumes.
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     /// Its API.
@@ -80,7 +105,7 @@ impl Dockerd {
             .arg("--host")
             .arg(self.host())
             .arg("--data-root")
-            .arg(path("data"))
+            .arg(self.data())
             .arg("--exec-root")
             .arg(path("run"));
         command.arg("--pidfile").arg(path("pid")).args(["--bridge", "none", "--log-level", "warn"]);

@@ -55,8 +55,8 @@ struct Triggers {
     marker: Option<String>,
     /// A request with this in it waits, before the server hears of it, and no other.
     stalled: Option<String>,
-    /// A request with this in it is answered with an error of the server's, which never hears of it.
-    refused: Option<String>,
+    /// A request with any of these in it is answered with an error of the server's, which never hears of it.
+    refused: Vec<String>,
     /// So many bytes of answers, and it becomes that.
     answers: Option<(usize, Flow)>,
 }
@@ -142,9 +142,9 @@ impl Line {
         *self.shared.stalled.borrow()
     }
 
-    /// Answers every request that has `marker` in it with 500 and a message.
+    /// Answers every request that has `marker` in it with 500 and a message, beside those that are refused already.
     pub fn refuse(&self, marker: &str) {
-        self.triggers().refused = Some(marker.to_owned());
+        self.triggers().refused.push(marker.to_owned());
     }
 
     /// How many requests were refused so far.
@@ -178,18 +178,16 @@ impl Shared {
         let requests = bytes.windows(REQUEST.len()).filter(|window| window == &REQUEST).count();
         self.requests.fetch_add(requests, Ordering::SeqCst);
         let mut triggers = self.triggers();
-        let has = |marker: &Option<String>| {
-            marker.as_ref().is_some_and(|marker| bytes.windows(marker.len()).any(|window| window == marker.as_bytes()))
-        };
-        if has(&triggers.refused) {
+        let has = |marker: &String| bytes.windows(marker.len()).any(|window| window == marker.as_bytes());
+        if triggers.refused.iter().any(has) {
             self.refused.fetch_add(1, Ordering::SeqCst);
             return Err(Refused.into());
         }
-        if has(&triggers.marker) {
+        if triggers.marker.as_ref().is_some_and(has) {
             triggers.marker = None;
             self.flow.send_replace(Flow::Held);
         }
-        if has(&triggers.stalled) {
+        if triggers.stalled.as_ref().is_some_and(has) {
             self.stalled.send_modify(|stalled| *stalled += 1);
             return Ok(Passage::Stalled);
         }

@@ -15,7 +15,12 @@ pub enum Blow {
     Point(String, u64),
     /// By `kill -9`, so many thousandths of a build's usual time after a build began to run.
     Running(u64),
+    /// By `kill -9` in the middle of a burst of pushes, so many thousandths of its usual time after Gogs began to tell of it.
+    Loaded(u64),
 }
+
+/// A burst takes longer than the rest of its round: one of so many rounds has one.
+const LOADED_EVERY: usize = 3;
 
 /// What happens only to a build that some process has brought on its way already, or after it.
 const LATE: [&str; 7] =
@@ -29,12 +34,15 @@ pub struct Deck {
     early: VecDeque<String>,
     late: VecDeque<String>,
     unmet: BTreeSet<String>,
+    /// Rounds so far.
+    rounds: usize,
 }
 
 impl Deck {
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { chance: Chance::new(seed), early: VecDeque::new(), late: VecDeque::new(), unmet: points().into_iter().collect() }
+        let unmet = points().into_iter().collect();
+        Self { chance: Chance::new(seed), early: VecDeque::new(), late: VecDeque::new(), unmet, rounds: 0 }
     }
 
     /// The deaths of one round: three, because the fifth in a row with the same row in hand would rightly end as a dead letter.
@@ -48,7 +56,10 @@ impl Deck {
         let early = self.early.pop_front().unwrap_or_default();
         let late = self.late.pop_front().unwrap_or_default();
         let passage = if late.ends_with("commit") { 1 + self.chance.below(12) } else { 1 };
-        [Blow::Point(early, 1), Blow::Running(self.chance.below(1_000)), Blow::Point(late, passage)]
+        let part = self.chance.below(1_000);
+        let at_random = if self.rounds.is_multiple_of(LOADED_EVERY) { Blow::Loaded(part) } else { Blow::Running(part) };
+        self.rounds += 1;
+        [Blow::Point(early, 1), at_random, Blow::Point(late, passage)]
     }
 
     /// A server has died there.

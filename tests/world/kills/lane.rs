@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::blow::{Blow, Deck};
 use super::chance::Chance;
+use super::load::{CAPACITY, REPOSITORIES};
 use super::{Campaign, Summary};
 use crate::docker;
 use crate::gogs::{Delivery, PracticeGogs};
@@ -31,7 +32,10 @@ pub(super) const STANDBY: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Between two looks at a server.
-const LOOK: Duration = Duration::from_millis(20);
+pub(super) const LOOK: Duration = Duration::from_millis(20);
+
+/// The newest builds, all of a round among them.
+pub(super) const RECENT: &str = "/api/v1/builds?limit=50";
 
 pub(super) struct Lane {
     pub(super) gogs: PracticeGogs,
@@ -53,12 +57,15 @@ impl Lane {
     pub(super) async fn open(campaign: &Campaign, deck: Arc<Mutex<Deck>>, number: u64, is_docker: bool) -> Result<Self> {
         let image = if is_docker { Some(docker::image().await?) } else { None };
         let gogs = PracticeGogs::start().await?;
-        gogs.create_repository(REPO).await?;
+        for repository in REPOSITORIES {
+            gogs.create_repository(repository).await?;
+        }
         let (inbox, host) = (gogs.inbox_url(INBOX), gogs.url().to_owned());
         let guests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests").canonicalize()?;
         let (rounds, asks) = (guests.join("rounds.wasm"), guests.join("approval.wasm"));
         let settings = format!(
-            "[engine]\nkind = \"{}\"\nstandby = {STANDBY}\n[[notifier]]\nname = \"inbox\"\nplugin = \"notify-webhook\"\n\
+            "[engine]\nkind = \"{}\"\ncapacity = {CAPACITY}\nstandby = {STANDBY}\n\
+             [[notifier]]\nname = \"inbox\"\nplugin = \"notify-webhook\"\n\
              settings = {{ url = \"{inbox}\", secret = \"key\" }}\n\
              grants = {{ hosts = [{{ url = \"{host}\", addresses = \"loopback\" }}], secrets = [\"key\"] }}\n\
              [[step]]\nname = \"rounds\"\nplugin = {rounds:?}\n[[policy]]\nname = \"asks\"\nplugin = {asks:?}\n",
@@ -66,7 +73,9 @@ impl Lane {
         );
         let process = Process::start(&campaign.program, &gogs, &settings, NO_ENV).await?;
         process.set_secret("key", "a-key-for-the-inbox").await?;
-        process.enable(REPO).await?;
+        for repository in REPOSITORIES {
+            process.enable(repository).await?;
+        }
         let chance = Chance::new(campaign.seed.wrapping_add(number));
         Ok(Self {
             gogs,
@@ -117,15 +126,15 @@ impl Lane {
                 Blow::Point(point, passage) => {
                     self.process.start_again(&[(fail_point::VARIABLE, format!("{point} {passage}"))])?;
                 }
-                Blow::Running(_) => self.process.start_again(NO_ENV)?,
+                Blow::Running(_) | Blow::Loaded(_) => self.process.start_again(NO_ENV)?,
             }
             if place < 2 {
                 self.answers_or_ends().await?;
-                self.push().await?;
+                self.give_work(blow).await?;
             }
             self.strike(blow).await.with_context(|| format!("{blow:?}"))?;
             self.summary.kills += 1;
-            self.cut_a_log().await?;
+            self.examine(blow).await?;
         }
         self.process.start_again(NO_ENV)?;
         self.process.answers().await?;
@@ -134,7 +143,16 @@ impl Lane {
         self.look().await
     }
 
-    async fn push(&mut self) -> Result<()> {
+    /// Pushes what it is to die over.
+    async fn give_work(&mut self, blow: &Blow) -> Result<()> {
+        if let Blow::Loaded(_) = blow {
+            return self.push_a_burst().await;
+        }
+        self.push(REPO).await?;
+        self.gogs.delivered().await.map(drop)
+    }
+
+    pub(super) async fn push(&mut self, repository: &str) -> Result<()> {
         self.summary.pushes += 1;
         let number = self.summary.pushes;
         let steps = match &self.image {
@@ -157,14 +175,16 @@ impl Lane {
             }
         };
         let pipeline = json!({ "name": format!("p{number}"), "steps": steps }).to_string();
-        let sha = self.gogs.push(REPO, "main", &[(".beespace.yml", &pipeline)], &format!("Push {number}")).await?;
-        self.gogs.delivered().await?;
+        let sha = self.gogs.push(repository, "main", &[(".beespace.yml", &pipeline)], &format!("Push {number}")).await?;
         self.pushed.push(sha);
         Ok(())
     }
 
     /// Lets it die as told; where that does not come to be, it is killed when it is quiet.
     async fn strike(&mut self, blow: &Blow) -> Result<()> {
+        if let Blow::Loaded(part) = blow {
+            return self.strike_in_a_burst(*part).await;
+        }
         let until = Instant::now() + PATIENCE;
         let mut asked = false;
         loop {
@@ -181,8 +201,7 @@ impl Lane {
             if let Blow::Running(part) = blow
                 && builds.is_ok_and(|builds| !builds.is_empty())
             {
-                let usual = if self.image.is_some() { 5 } else { 1 };
-                tokio::time::sleep(Duration::from_millis(part * usual / 2)).await;
+                tokio::time::sleep(Duration::from_millis(part * self.usual_ms() / 1_000)).await;
                 return self.process.kill().await;
             }
             if asked && self.is_quiet().await.is_ok_and(|quiet| quiet) {
@@ -192,6 +211,11 @@ impl Lane {
             asked |= self.process.admin()?.get("/readyz").await.is_ok();
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// A build's usual time.
+    pub(super) fn usual_ms(&self) -> u64 {
+        if self.image.is_some() { 2_500 } else { 500 }
     }
 
     /// It answers, or has died before it could.
@@ -204,12 +228,23 @@ impl Lane {
         Ok(())
     }
 
+    /// Looks at what the dead leaves, and cuts its logs.
+    async fn examine(&mut self, blow: &Blow) -> Result<()> {
+        let rows = self.rows().await?;
+        if let Blow::Loaded(_) = blow {
+            self.count_load(&rows)?;
+        }
+        self.cut_a_log(&rows).await?;
+        self.instance = rows.instance_id().await?.as_simple().to_string();
+        rows.close().await;
+        Ok(())
+    }
+
     /// While it is dead, the end of a log that has none yet is torn off, as a power cut can do with what was not synced. Once the store has the
     /// exits of a step's containers, their output must have been.
-    async fn cut_a_log(&mut self) -> Result<()> {
+    async fn cut_a_log(&mut self, rows: &Store) -> Result<()> {
         let logs = self.process.data().join("logs");
         let store = beespace::log::LogStore::new(&logs);
-        let rows = self.rows().await?;
         let stored = rows.read()?;
         for step in self.steps_of(&logs)? {
             let stage = stored.stage(step.stage_id())?;
@@ -224,9 +259,6 @@ impl Lane {
                 self.summary.logs_cut += 1;
             }
         }
-        drop(stored);
-        self.instance = rows.instance_id().await?.as_simple().to_string();
-        rows.close().await;
         Ok(())
     }
 
@@ -272,9 +304,8 @@ impl Lane {
     }
 
     async fn becomes_quiet(&self) -> Result<()> {
-        let all = json!(self.summary.pushes);
         let until = Instant::now() + PATIENCE;
-        while !(self.is_quiet().await? && self.list("/api/v1/builds?limit=1").await?.iter().any(|build| build["number"] == all)) {
+        while !self.is_quiet().await? {
             ensure!(
                 Instant::now() < until,
                 "not every push becomes a build that ends: {:#?}",
@@ -287,10 +318,10 @@ impl Lane {
     }
 
     /// Says yes to all that waits for a person.
-    async fn approve(&self) -> Result<()> {
+    pub(super) async fn approve(&self) -> Result<()> {
         let admin = self.process.admin()?;
         for build in self.list("/api/v1/builds?status=blocked").await? {
-            let path = format!("/api/v1/repositories/{REPO}/builds/{}", build["number"]);
+            let path = path_of(&build)?;
             let build = admin.get(&path).await?.json()?;
             let approvals = build["stages"][0]["approvals"].as_array().cloned().unwrap_or_default();
             for approval in approvals.iter().filter(|approval| approval["missing"] != json!([])) {
@@ -300,16 +331,16 @@ impl Lane {
         Ok(())
     }
 
-    /// Everything that it knows of is over, and said.
+    /// Everything that it knows of is over, and said: each push of which it confirmed the delivery, too.
     async fn is_quiet(&self) -> Result<bool> {
-        let builds = self.list("/api/v1/builds?limit=20").await?;
-        let notices = self.list("/api/v1/notices?limit=20").await?;
+        let builds = self.list(RECENT).await?;
+        let unsaid = self.list("/api/v1/notices?status=pending").await?;
         let pushes = self.gogs.deliveries().into_iter().filter(|delivery| delivery.event == "push");
         let settled = pushes.filter(is_confirmed).count();
-        let last = builds.first().and_then(|build| build["number"].as_u64()).unwrap_or_default();
-        Ok(last >= settled as u64
-            && builds.iter().all(|build| !build["finished_at"].is_null())
-            && notices.iter().all(|notice| notice["state"] != "pending"))
+        let built = self.pushed.iter().filter(|sha| builds.iter().any(|build| build["sha"] == **sha)).count();
+        // Those of earlier rounds all are.
+        let earlier = self.summary.pushes - self.pushed.len();
+        Ok(earlier + built >= settled && builds.iter().all(|build| !build["finished_at"].is_null()) && unsaid.is_empty())
     }
 
     pub(super) async fn list(&self, path: &str) -> Result<Vec<Value>> {
@@ -323,6 +354,12 @@ impl Lane {
 fn in_rounds(image: &str, first: &str, second: &str) -> Value {
     let with = json!({ "images": [image], "rounds": [[first], [second]] });
     json!({ "name": "third", "uses": "rounds", "with": with, "env": { "OUTPUT": "line", "SLEEP": "50ms" } })
+}
+
+/// Where the API has a build.
+pub(super) fn path_of(build: &Value) -> Result<String> {
+    let (repository, number) = (build["repository"].as_str(), build["number"].as_u64());
+    Ok(format!("/api/v1/repositories/{}/builds/{}", repository.context("no repository")?, number.context("no number")?))
 }
 
 fn is_confirmed(delivery: &Delivery) -> bool {

@@ -8,7 +8,7 @@ use bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOption
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::lane::{INBOX, LINES, Lane, REPO, STANDBY};
+use super::lane::{INBOX, LINES, Lane, RECENT, STANDBY, path_of};
 use crate::docker;
 
 /// What is left over is gone after this long.
@@ -17,19 +17,19 @@ const SWEPT: Duration = Duration::from_secs(60);
 impl Lane {
     /// The pushes of this round, and what was said of all.
     pub(super) async fn look(&mut self) -> Result<()> {
-        let builds = self.list("/api/v1/builds?limit=20").await?;
+        let builds = self.list(RECENT).await?;
         for sha in self.pushed.clone() {
             let of_push: Vec<&Value> = builds.iter().filter(|build| build["sha"] == *sha).collect();
             let [build] = of_push.as_slice() else { anyhow::bail!("commit {sha} was built not exactly once: {builds:#?}") };
             self.builds.push(build["id"].as_str().context("no id")?.to_owned());
-            self.look_at(build["number"].as_u64().context("no number")?).await?;
+            self.look_at(&path_of(build)?).await?;
         }
         self.notices_are_said_once().await
     }
 
-    async fn look_at(&mut self, number: u64) -> Result<()> {
-        let path = format!("/api/v1/repositories/{REPO}/builds/{number}");
-        let build = self.process.admin()?.get(&path).await?.json()?;
+    async fn look_at(&mut self, path: &str) -> Result<()> {
+        let build = self.process.admin()?.get(path).await?.json()?;
+        let logs = self.logs(path).await?;
         match build["status"].as_str() {
             Some("success") => self.summary.succeeded += 1,
             // The dummy engine forgets with its process, as a machine does that is gone.
@@ -38,22 +38,21 @@ impl Lane {
             Some("failure") if self.image.is_none() && build["stages"][0]["steps"][3]["status"] == "failure" => {
                 self.summary.lost += 1;
             }
-            _ => anyhow::bail!("a build ended as it should not: {build:#}\n{}", self.logs(number).await?.join("\n---\n")),
+            _ => anyhow::bail!("a build ended as it should not: {build:#}\n{}", logs.join("\n---\n")),
         }
-        for step in 1..=3_usize {
-            let log = self.logs(number).await?.into_iter().nth(step).unwrap_or_default();
+        for (step, log) in logs.iter().enumerate().skip(1) {
             let is_good = build["stages"][0]["steps"][step]["status"] == "success";
-            self.check_log(&log, is_good, if step == 3 { 2 } else { 1 })
+            self.check_log(log, is_good, if step == 3 { 2 } else { 1 })
                 .with_context(|| format!("step {step} of {build:#}\n{log}"))?;
         }
         Ok(())
     }
 
-    async fn logs(&self, number: u64) -> Result<Vec<String>> {
-        let mut logs = Vec::new();
+    /// Of all its steps, the clone first.
+    async fn logs(&self, path: &str) -> Result<Vec<String>> {
+        let (admin, mut logs) = (self.process.admin()?, Vec::new());
         for step in 0..=3 {
-            let path = format!("/api/v1/repositories/{REPO}/builds/{number}/stages/1/steps/{step}/log");
-            logs.push(self.process.admin()?.get(&path).await?.body);
+            logs.push(admin.get(&format!("{path}/stages/1/steps/{step}/log")).await?.body);
         }
         Ok(logs)
     }
@@ -76,7 +75,7 @@ impl Lane {
         let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for received in self.gogs.inbox(INBOX) {
             let event = serde_json::from_str::<Value>(&received.body)?;
-            keys.entry(format!("{} of {}", event["type"], event["subject"]))
+            keys.entry(format!("{} of {} of {}", event["type"], event["subject"], event["source"]))
                 .or_default()
                 .push(received.header("idempotency-key").context("no key")?.to_owned());
         }
@@ -86,7 +85,7 @@ impl Lane {
         for (subject, keys) in keys {
             ensure!(keys.iter().collect::<BTreeSet<_>>().len() == 1, "{subject} was told of with keys {keys:?}");
         }
-        let notices = self.list("/api/v1/notices?limit=20").await?;
+        let notices = self.list("/api/v1/notices?limit=100").await?;
         ensure!(notices.iter().all(|notice| notice["state"] == "sent"), "{notices:#?}");
         Ok(())
     }

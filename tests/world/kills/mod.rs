@@ -5,22 +5,31 @@
 //! | [`blow`] | ways to die |
 //! | [`chance`] | numbers that follow from a seed |
 //! | `lane` | one server: pushes, deaths, starts |
+//! | `load` | pushes that come all at once |
 //! | `look` | what is to be found when it is quiet again |
 
 pub mod blow;
 pub mod chance;
 mod lane;
+mod load;
 mod look;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use anyhow::ensure;
 use blow::Deck;
 use lane::Lane;
 use serde::Serialize;
 
 /// Servers beside each other, as they mostly wait.
 const DUMMY_LANES: usize = 3;
+
+/// Builds that a server has begun and not ended are a load from so many on.
+const LOAD: usize = 5;
+
+/// So many deaths in bursts do not all come before or after the load.
+const BURSTS: usize = 8;
 
 /// How often servers are to be killed.
 #[derive(Debug, Clone)]
@@ -44,7 +53,16 @@ pub struct Summary {
     pub at_points: BTreeMap<String, usize>,
     /// Those of servers with Docker.
     pub docker_at_points: BTreeMap<String, usize>,
+    /// Those of bursts included.
     pub pushes: usize,
+    /// Deaths in the middle of a burst of pushes.
+    pub bursts: usize,
+    /// Builds that were begun and not over at these deaths, all together.
+    pub unfinished: usize,
+    /// The same at one of them, at most.
+    pub most_unfinished: usize,
+    /// Builds that ran beside each other at one of them, at most.
+    pub most_running: usize,
     /// Deliveries that nobody confirmed, and that Gogs sent again.
     pub sent_again: usize,
     pub succeeded: usize,
@@ -57,10 +75,20 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Whether some server died with much in hand.
+    #[must_use]
+    pub fn met_a_load(&self) -> bool {
+        self.most_unfinished >= LOAD && self.most_running > 1
+    }
+
     fn add(&mut self, other: Self) {
         self.kills += other.kills;
         self.docker_kills += other.docker_kills;
         self.pushes += other.pushes;
+        self.bursts += other.bursts;
+        self.unfinished += other.unfinished;
+        self.most_unfinished = self.most_unfinished.max(other.most_unfinished);
+        self.most_running = self.most_running.max(other.most_running);
         self.sent_again += other.sent_again;
         self.succeeded += other.succeeded;
         self.lost += other.lost;
@@ -77,7 +105,7 @@ impl Summary {
 /// Kills servers as often as wanted.
 ///
 /// # Errors
-/// The first thing that is not as it should be after a kill; the error has the server's log.
+/// The first thing that is not as it should be after a kill; the error has the server's log. Bursts of pushes that were no load.
 pub async fn run(campaign: Campaign) -> anyhow::Result<Summary> {
     // What a death can leave in an engine is to be seen with Docker alone, so that one has a deck of its own.
     let decks = [0, 1].map(|number| Arc::new(Mutex::new(Deck::new(campaign.seed.wrapping_add(number)))));
@@ -89,5 +117,6 @@ pub async fn run(campaign: Campaign) -> anyhow::Result<Summary> {
     });
     let mut whole = Summary { seed: campaign.seed, ..Summary::default() };
     futures::future::try_join_all(lanes).await?.into_iter().for_each(|part| whole.add(part));
+    ensure!(whole.bursts < BURSTS || whole.met_a_load(), "no server died with much in hand: {whole:#?}");
     Ok(whole)
 }

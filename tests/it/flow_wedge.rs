@@ -1,0 +1,68 @@
+//! A whole server whose engine cannot kill a container: the build ends with the reason, others run, and what is left goes once it can.
+
+use std::time::Duration;
+
+use beespace_core::status::Status;
+use beespace_tests::docker;
+use beespace_tests::line::{Flow, Line, Server};
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use crate::flow_docker::World;
+
+const REPO: &str = "ada/hive";
+
+/// Who has not asked again for so long has given up.
+const QUIET: Duration = Duration::from_secs(3);
+/// Two looks at what is left over, and some: the first one after a stage's end leaves it to whoever ran it.
+const LOOKED_FOR: Duration = Duration::from_secs(120);
+
+/// Waits until whoever is refused something has given up, and it is asked for anew.
+async fn is_asked_for_anew(line: &Line) {
+    let asked = async {
+        let mut refused = usize::MAX;
+        while refused != line.refused() {
+            refused = line.refused();
+            sleep(QUIET).await;
+        }
+        while refused == line.refused() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(timeout(LOOKED_FOR, asked).await.is_ok(), "nobody looks for what is left over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_cannot_be_killed_ends_its_build_with_the_reason_and_is_removed_once_it_can_be() {
+    docker::start().unwrap();
+    let line = Line::to(Server::Unix(docker::HOST.trim_start_matches("unix://").into())).await.unwrap();
+    let world = World::new(&format!("host = \"tcp://{}\"\n", line.address())).await;
+    line.refuse("/kill?signal=");
+    world.push(json!({ "steps": [{ "name": "stay", "timeout": "1s", "run": "echo on; sleep 600" }] })).await;
+    let id = world.running("stay").await.id.to_string();
+    let look = async || Ok(docker::running_in(&id).await?.pop());
+    let container = world.beespace.when("the container", look).await.unwrap();
+    // Its removal; that it is forced does not help either.
+    line.refuse(&format!("/containers/{container}?"));
+
+    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let code = build.reason.as_ref().map(|reason| &*reason.code);
+    assert_eq!((build.status, code), (Status::Error, Some("engine-unkillable")), "{build:#?}");
+    let page = world.beespace.admin().unwrap().get("/ada/hive/1").await.unwrap().body;
+    for words in ["could not be run", "still runs 30 s after it was killed", "restart the engine"] {
+        assert!(page.contains(words), "{words:?} is not on the page: {page}");
+    }
+    let log = world.log(&build, "stay").await;
+    assert!(log.iter().any(|line| line == "on") && log.iter().any(|line| line.contains("still runs")), "{log:#?}");
+
+    world.push(json!({ "steps": [{ "name": "next", "run": "echo on" }] })).await;
+    let next = world.beespace.finished(REPO, 2).await.unwrap();
+    assert_eq!(next.status, Status::Success, "{:?}", next.reason);
+
+    is_asked_for_anew(&line).await;
+    assert_eq!(docker::running_in(&id).await.unwrap(), [container], "it runs on");
+    line.set(Flow::Open);
+    world.is_clean().await;
+    let instance = world.beespace.app.store.instance_id().await.unwrap().as_simple().to_string();
+    assert_eq!((docker::left_of(&id).await.unwrap(), docker::networks(&instance).await.unwrap()), (0, 0));
+}
