@@ -150,8 +150,9 @@ fn notice_duties(app: &Arc<App>) -> Duties {
     }
 }
 
-/// Between two looks at what is left over in the engine.
-const SWEEP_AGAIN: Duration = Duration::from_secs(45);
+/// Between two looks at what is left over in the engine. The first one after a stage's end leaves it to whoever ran it; with the second all is gone
+/// within a minute.
+const SWEEP_AGAIN: Duration = Duration::from_secs(25);
 
 /// Removes what nobody will take up again: what a process before this one left, and what could not be removed when its stage ended.
 async fn keep_engine_clean(app: Arc<App>) {

@@ -15,7 +15,7 @@ const REPO: &str = "ada/hive";
 /// Who has not asked again for so long has given up.
 const QUIET: Duration = Duration::from_secs(3);
 /// Two looks at what is left over, and some: the first one after a stage's end leaves it to whoever ran it.
-const LOOKED_FOR: Duration = Duration::from_secs(120);
+const LOOKED_FOR: Duration = Duration::from_secs(75);
 
 /// Waits until whoever is refused something has given up, and it is asked for anew.
 async fn is_asked_for_anew(line: &Line) {

@@ -50,8 +50,10 @@ pub(super) fn conclude(stage: &mut Stage, caused_by: &str, at: Timestamp) {
         stage.resting_since.get_or_insert(at);
         stage.reason = Some(intervention::waits_for(stage, caused_by, at));
     }
-    if stage.reason.is_none() {
-        stage.reason = stage.steps.iter().find(|step| step.status == stage.status).and_then(|step| step.reason.clone());
+    // A stage that was stopped says so, unless something went wrong on the way: that is what needs somebody's hand.
+    if stage.reason.is_none() || stage.status == Status::Error {
+        let speaker = stage.steps.iter().find(|step| step.status == stage.status);
+        stage.reason = speaker.and_then(|step| step.reason.clone()).or_else(|| stage.reason.take());
     }
 }
 
@@ -131,5 +133,15 @@ mod tests {
         conclude(&mut stage, "gogs:1", NOW);
         assert_eq!((stage.status, stage.resting_since), (Status::Killed, None));
         assert_eq!((stage.steps[1].status, stage.steps[1].finished_at), (Status::Killed, Some(NOW)));
+    }
+    #[test]
+    fn one_that_was_stopped_and_could_not_be_says_what_went_wrong() {
+        let mut stage = waiting();
+        stage.cancel_requested = Some(CancelRequest { by: "ada".to_owned(), at: NOW });
+        stage.reason = Some(Reason::new(graph::CANCELLED, "cancelled by ada"));
+        (stage.steps[1].status, stage.steps[1].reason) = (Status::Error, Some(Reason::new("engine-unkillable", "it still runs")));
+        conclude(&mut stage, "gogs:1", NOW);
+        let code = stage.reason.as_ref().map(|reason| &*reason.code);
+        assert_eq!((stage.status, code), (Status::Error, Some("engine-unkillable")));
     }
 }
