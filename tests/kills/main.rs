@@ -39,7 +39,10 @@ async fn main() -> Result<()> {
     let summary = kills::run(campaign).await?;
     let missed: Vec<String> = blow::points().into_iter().filter(|point| !summary.docker_at_points.contains_key(point)).collect();
     ensure!(missed.is_empty() || docker_kills < ENOUGH, "with Docker nobody died at {missed:?}: {summary:?}");
-    println!("{} kills in {} s, and nothing was lost, done twice or left over", summary.kills, began.elapsed().as_secs());
+    let (kills, bursts, seconds) = (summary.kills, summary.bursts, began.elapsed().as_secs());
+    println!(
+        "{kills} kills in {seconds} s, {bursts} of them in a burst of pushes, and nothing was lost, done twice or left over"
+    );
     println!("{}", serde_json::to_string(&summary)?);
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -101,6 +102,17 @@ impl Process {
     /// The system's.
     pub fn has_ended(&mut self) -> anyhow::Result<bool> {
         Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Whether it was killed, as at a fail point.
+    ///
+    /// # Errors
+    /// It ended in any other way; the error has its log. The system's.
+    pub fn was_killed(&mut self) -> anyhow::Result<bool> {
+        let Some(status) = self.child.try_wait()? else { return Ok(false) };
+        let killed = status.signal() == Some(libc::SIGKILL);
+        anyhow::ensure!(killed, "it ended by itself, {status}: {}", self.log.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(true)
     }
 
     /// Starts it again on what is there; it may not answer yet.

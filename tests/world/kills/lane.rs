@@ -188,7 +188,7 @@ impl Lane {
         let until = Instant::now() + PATIENCE;
         let mut asked = false;
         loop {
-            if self.process.has_ended()? {
+            if self.process.was_killed()? {
                 let Blow::Point(point, _) = blow else { anyhow::bail!("it ended by itself") };
                 *self.summary.at_points.entry(point.clone()).or_default() += 1;
                 lock(&self.deck).met(point);
@@ -221,7 +221,7 @@ impl Lane {
     /// It answers, or has died before it could.
     async fn answers_or_ends(&mut self) -> Result<()> {
         let until = Instant::now() + PATIENCE;
-        while !self.process.has_ended()? && self.process.admin()?.get("/healthz").await.is_err() {
+        while !self.process.was_killed()? && self.process.admin()?.get("/healthz").await.is_err() {
             ensure!(Instant::now() < until, "it does not answer");
             tokio::time::sleep(LOOK).await;
         }
