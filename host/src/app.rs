@@ -48,7 +48,8 @@ pub struct App {
     pub stopping: CancellationToken,
 }
 
-/// How long a process that was killed may take to let go of its store: a program that it was just starting holds it until it has begun.
+/// How long a process that was killed may take to let go of what is ours now: a program that it was just starting holds the store until it has
+/// begun, and a git that it started writes on in its scratch directory.
 const LETTING_GO: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -62,7 +63,7 @@ impl App {
         make_private(&dir).with_context(|| format!("the data directory {} cannot be used", dir.display()))?;
         let store = open_store(&dir.join("beespace.redb")).await?;
         // Behind the store's lock: no other server uses what lies there.
-        empty(&dir.join("scratch"))?;
+        empty(&dir.join("scratch")).await?;
         let key = Arc::new(Key::load_or_create(&config.data.key_path(), store.read()?.key_id()?)?);
         store.put_key_id(key.id()).await?;
         let instance = store.instance_id().await?;
@@ -150,12 +151,17 @@ fn docker_options(config: &Config, instance: uuid::Uuid) -> DockerOptions {
 }
 
 /// What a process before this one worked on there when it ended is of no use to anybody.
-fn empty(dir: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("{} cannot be emptied", dir.display()))
+async fn empty(dir: &Path) -> anyhow::Result<()> {
+    use std::io::ErrorKind;
+    let give_up = Instant::now() + LETTING_GO;
+    loop {
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && Instant::now() < give_up => sleep(LOOK_AGAIN).await,
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("{} cannot be emptied", dir.display()));
+            }
+            _ => return Ok(()),
         }
-        _ => Ok(()),
     }
 }
 
@@ -169,6 +175,35 @@ fn make_private(dir: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_process_before_still_writes_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = folder.path().join("scratch");
+        std::fs::create_dir_all(scratch.join("checkout")).unwrap();
+        let (began, writes) = (Instant::now(), scratch.join("checkout"));
+        let write = move || {
+            let mut files = 0_u32;
+            while began.elapsed() < LOOK_AGAIN * 12 {
+                files += 1;
+                let _ = std::fs::create_dir_all(&writes);
+                // What it is in may go in between.
+                let _ = std::fs::write(writes.join(files.to_string()), "");
+            }
+        };
+        let writer = tokio::task::spawn_blocking(write);
+        while !scratch.join("checkout/1").exists() {
+            tokio::task::yield_now().await;
+        }
+        let mut emptied = 0;
+        while !writer.is_finished() {
+            empty(&scratch).await.unwrap();
+            emptied += 1;
+        }
+        writer.await.unwrap();
+        empty(&scratch).await.unwrap();
+        assert!(!scratch.exists() && emptied > 0);
+    }
 
     #[test]
     fn an_engine_that_listens_is_out_of_reach_for_plugins() {
