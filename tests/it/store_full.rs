@@ -40,17 +40,15 @@ async fn ready(admin: &Client) -> anyhow::Result<Answer> {
     admin.get("/readyz").await
 }
 
-/// The file of a store that nobody has open is whole, and nothing is left in it of what it was tried with.
-fn is_whole(file: &Path) {
+/// The file of a store that nobody has open is whole, nothing is left in it of what it was tried with, and each delivery that was taken is
+/// there once, as it was signed.
+pub(crate) fn is_whole_with(file: &Path, taken: &[Delivery]) {
     let mut database = redb::Database::open(file).unwrap();
     assert!(database.check_integrity().unwrap(), "the file is as it should be");
     let read = redb::ReadableDatabase::begin_read(&database).unwrap();
     assert_eq!(read.open_table(tables::PROBE).unwrap().len().unwrap(), 0, "what it was tried with is gone");
-}
+    drop((read, database));
 
-/// The same, and each delivery that was taken is there once, as it was signed.
-pub(crate) fn is_whole_with(file: &Path, taken: &[Delivery]) {
-    is_whole(file);
     let store = Store::open(file).unwrap();
     let read = store.read().unwrap();
     let kept = read.deliveries(None, None, usize::MAX).unwrap();

@@ -134,6 +134,7 @@ mod tests {
         assert_eq!((stage.status, stage.resting_since), (Status::Killed, None));
         assert_eq!((stage.steps[1].status, stage.steps[1].finished_at), (Status::Killed, Some(NOW)));
     }
+
     #[test]
     fn one_that_was_stopped_and_could_not_be_says_what_went_wrong() {
         let mut stage = waiting();

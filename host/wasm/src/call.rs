@@ -83,13 +83,7 @@ impl Sandbox {
             return Answer::failed(PluginError::new(ErrorClass::Busy, format!("{who} found no free place for {waited} s")));
         };
         let (begins, ticks) = (debt.begins(), state.ticks.clone());
-        let call = in_store(self.engine.clone(), who.clone(), state, place, body);
-        let (debt, met) = (debt.clone(), ticks.clone());
-        let call = async move {
-            let answer = call.await;
-            debt.note(&met, answer.result.is_ok());
-            answer
-        };
+        let call = in_store(self.engine.clone(), who.clone(), debt.clone(), state, place, body);
         match self.threads.run(begins, ticks, call).await {
             Ok(answer) => answer,
             Err(panicked) => {
@@ -102,7 +96,14 @@ impl Sandbox {
     }
 }
 
-async fn in_store<T, F>(engine: TickingEngine, who: Arc<str>, state: State, place: OwnedSemaphorePermit, body: F) -> Answer<T>
+async fn in_store<T, F>(
+    engine: TickingEngine,
+    who: Arc<str>,
+    debt: Arc<Debt>,
+    state: State,
+    place: OwnedSemaphorePermit,
+    body: F,
+) -> Answer<T>
 where
     F: for<'a> FnOnce(&'a mut Store<State>) -> Body<'a, T>,
 {
@@ -117,6 +118,7 @@ where
         Ok(Err(error)) => Err(classify(&who, &limits, &error)),
         Err(_) => Err(PluginError::new(ErrorClass::Timeout, format!("{who} {}", over_total_time(&limits)))),
     };
+    debt.note(&store.data().ticks, result.is_ok());
     let report = CallReport::of(store.data_mut(), started);
     // Never used again, whatever happened. The place is free only when its memory is.
     drop(store);

@@ -287,36 +287,28 @@ mod tests {
         assert_eq!(threads.run(debt.begins(), none, async { name() }).await.unwrap(), "guest-slow");
     }
 
-    #[tokio::test]
-    async fn what_waits_for_long_on_slow_threads_has_a_share_of_its_own() {
-        let threads = GuestThreads::start().unwrap();
-        let call = async {
-            let began = name();
-            tokio::time::sleep(LATE).await;
-            tokio::task::yield_now().await;
-            (began, name())
-        };
-        let ran_on = threads.run(Begins::Slow, Ticks::default(), call).await.unwrap();
-        assert_eq!(ran_on, ("guest-slow".to_owned(), "guest-late".to_owned()));
+    /// The thread's name, its niceness and how the kernel schedules it.
+    fn scheduled() -> (String, i32, libc::c_int) {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        // Its third field follows the name, which may hold anything.
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        (name(), fields[16].parse().unwrap(), fields[38].parse().unwrap())
     }
 
     #[tokio::test]
-    async fn the_kernel_is_told_who_comes_after_whom() {
-        let scheduled = || async {
-            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-            let fields: Vec<i32> =
-                stat.rsplit(") ").next().unwrap().split(' ').skip(1).map(|field| field.parse().unwrap_or(0)).collect();
-            (fields[15], fields[37])
-        };
+    async fn slow_calls_come_after_all_and_have_a_share_when_they_are_late() {
         let threads = GuestThreads::start().unwrap();
-        let late = async move {
+        let quick = threads.run(Begins::Quick, Ticks::default(), async { scheduled() }).await.unwrap();
+        assert_eq!(quick, ("guest".to_owned(), 0, libc::SCHED_OTHER));
+        let goes_on = async {
+            let began = scheduled();
             tokio::time::sleep(LATE).await;
             tokio::task::yield_now().await;
-            scheduled().await
+            (began, scheduled())
         };
-        assert_eq!(threads.run(Begins::Quick, Ticks::default(), scheduled()).await.unwrap(), (0, libc::SCHED_OTHER));
-        assert_eq!(threads.run(Begins::Slow, Ticks::default(), scheduled()).await.unwrap().1, libc::SCHED_IDLE);
-        assert_eq!(threads.run(Begins::Slow, Ticks::default(), late).await.unwrap(), (LATE_NICENESS, libc::SCHED_OTHER));
+        let (slow, late) = threads.run(Begins::Slow, Ticks::default(), goes_on).await.unwrap();
+        assert_eq!((&*slow.0, slow.2), ("guest-slow", libc::SCHED_IDLE));
+        assert_eq!(late, ("guest-late".to_owned(), LATE_NICENESS, libc::SCHED_OTHER));
     }
 
     #[tokio::test]
