@@ -1,7 +1,9 @@
-//! What a build is about: the change, as conditions are held against it and as policies and step types read it.
+//! What a build is about: the change, as conditions are held against it and as policies and step types read it, and the files it leads to.
 //!
 //! Git tells it of two commits that stay where they are, so that it is the same whenever it is asked: when the build is prepared, when a stage
 //! runs, after a restart.
+
+use std::sync::Arc;
 
 use beespace_core::build::{Base, Build, Head};
 use beespace_core::context::{MAX_COMMITS, event_document};
@@ -10,15 +12,18 @@ use beespace_core::event::Commit;
 use beespace_core::pipeline::when::{ChangedPaths, Facts};
 
 use crate::app::App;
+use crate::resolve::CommitFiles;
 use crate::source::Mirror;
 
-/// A change, told twice.
+/// A change, told to everyone in their way.
 #[derive(Debug, Clone)]
 pub struct Change {
     /// For conditions: every path.
     pub facts: Facts,
     /// For plugins: `beespace.event/v1`.
     pub event: Document,
+    /// For step types.
+    pub files: Arc<CommitFiles>,
 }
 
 impl Change {
@@ -31,7 +36,7 @@ impl Change {
             None => (ChangedPaths::Unknown(unknown), (Vec::new(), None)),
         };
         let event = event_document(build, &changed, &commits, count);
-        Self { facts: Facts::of_event(&build.event, changed), event }
+        Self { facts: Facts::of_event(&build.event, changed), event, files: CommitFiles::of(mirror, build) }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::change::Change;
 use crate::clock::now;
 use crate::plugins;
-use crate::resolve::{self, Commit, CommitFiles};
+use crate::resolve::{self, Commit};
 use crate::store::build::Prepared;
 
 /// The one stage of a build, while a file holds one pipeline.
@@ -213,7 +213,7 @@ async fn plan_of(app: &App, build: &Build, stage: &Stage, step: &pipeline::Step,
         let reason = Reason::new("invalid-settings", format!("`with` of step \"{}\" is not right", step.name));
         return Err(problems.iter().fold(reason, |reason, problem| reason.part(Reason::new("with", problem.to_string()))));
     }
-    let input = step_input(app, build, stage, &step.name, change);
+    let input = step_input(build, stage, &step.name, change);
     let invocation = input.context.invocation_id.clone();
     let answer = step_type.make_plan(input).await;
     plugins::trace(step_type.plugin(), &invocation, &answer.report);
@@ -239,14 +239,13 @@ fn plan_error(name: &str, error: &PlanError) -> Reason {
 }
 
 /// What a step type is asked with.
-pub fn step_input(app: &App, build: &Build, stage: &Stage, step: &str, change: &Change) -> StepInput {
+pub fn step_input(build: &Build, stage: &Stage, step: &str, change: &Change) -> StepInput {
     let written = stage.pipeline.steps.iter().find(|written| written.name == step);
     let params = written.map_or(serde_json::Value::Null, |written| match &written.action {
         Action::Uses(action) => action.with.clone(),
         Action::Image(_) => serde_json::Value::Null,
     });
     let secrets = written.map(|written| secrets_of(&stage.pipeline, written)).unwrap_or_default();
-    let head = build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha);
     StepInput {
         step: step.to_owned(),
         context: Context::of_build(build, uuid::Uuid::now_v7().to_string(), now()),
@@ -254,7 +253,7 @@ pub fn step_input(app: &App, build: &Build, stage: &Stage, step: &str, change: &
         params,
         upstream: Vec::new(),
         secret_names: secrets.into_iter().collect(),
-        source: CommitFiles::of(app, build.event.repository.id, head.clone()),
+        source: change.files.clone(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use beespace_core::build::{Base, Build, Head};
 use beespace_core::event::Cause;
-use beespace_core::ids::{RepositoryId, Sha};
+use beespace_core::ids::Sha;
 use beespace_core::intake;
 use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
@@ -171,14 +171,23 @@ pub async fn checkout(app: &App, build: &Build, sha: &Sha, depth: u32) -> Result
 pub struct CommitFiles {
     mirror: Mirror,
     sha: Sha,
-    /// Listed when it is asked for first: a plugin asks page by page.
+    /// Listed when it is asked for first: a plugin asks page by page, and several do.
     tree: OnceCell<Tree>,
 }
 
 impl CommitFiles {
     #[must_use]
-    pub fn of(app: &App, repository: RepositoryId, sha: Sha) -> Arc<Self> {
-        Arc::new(Self { mirror: app.mirrors.of(repository), sha, tree: OnceCell::new() })
+    pub fn of(mirror: Mirror, build: &Build) -> Arc<Self> {
+        let sha = build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha);
+        Arc::new(Self { mirror, sha: sha.clone(), tree: OnceCell::new() })
+    }
+
+    /// The list of them, from git or from whoever has asked before.
+    ///
+    /// # Errors
+    /// As [`Mirror::tree`].
+    pub async fn tree(&self) -> Result<&Tree, SourceError> {
+        self.tree.get_or_try_init(|| self.mirror.tree(&self.sha)).await
     }
 }
 
@@ -194,8 +203,7 @@ impl SourceFiles for CommitFiles {
         after: Option<&'a str>,
     ) -> Pending<'a, Result<Vec<SourceEntry>, beespace_wasm::SourceError>> {
         Box::pin(async move {
-            let tree = self.tree.get_or_try_init(|| self.mirror.tree(&self.sha)).await;
-            let entries = tree.and_then(|tree| tree.matching(glob, after, PAGE)).map_err(for_guest)?;
+            let entries = self.tree().await.and_then(|tree| tree.matching(glob, after, PAGE)).map_err(for_guest)?;
             Ok(entries.into_iter().filter_map(entry).collect())
         })
     }

@@ -9,7 +9,7 @@ use beespace_tests::beespace::Beespace;
 use beespace_tests::docker;
 use beespace_tests::gogs::PracticeGogs;
 use beespace_tests::line::{Line, Server};
-use beespace_tests::process::Process;
+use beespace_tests::process::{NO_ENV, Process};
 use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_beespace-under-test");
@@ -34,6 +34,14 @@ async fn wait(what: &str, fact: impl AsyncFn() -> bool) {
     }
 }
 
+/// A build that has ended well.
+async fn green(server: &Process, build: usize) -> Value {
+    let path = format!("/api/v1/repositories/{REPO}/builds/{build}");
+    let look = async || server.admin().unwrap().get(&path).await.ok()?.json().ok();
+    wait("the end of the build", async || look().await.is_some_and(|build| build["status"] == "success")).await;
+    look().await.unwrap()
+}
+
 /// A folder for `PATH` whose `git` notes each of its calls and goes on as the machine's.
 fn counting_git(folder: &Path) -> (String, PathBuf) {
     let (program, calls) = (folder.join("git"), folder.join("calls"));
@@ -42,6 +50,16 @@ fn counting_git(folder: &Path) -> (String, PathBuf) {
     std::fs::write(&program, script).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     (format!("{}:{path}", folder.display()), calls)
+}
+
+/// The server as a program that notes each turn of the disk it waits for, those of the programs it runs included.
+fn counting_syncs(folder: &Path) -> (String, PathBuf) {
+    let (program, syncs) = (folder.join("beespace"), folder.join("syncs"));
+    let note =
+        format!("strace -D -f -qq -z -e signal=none -e trace=fsync,fdatasync,sync_file_range,syncfs,sync -o {}", syncs.display());
+    std::fs::write(&program, format!("#!/bin/sh\nexec {note} {PROGRAM} \"$@\"\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    (program.display().to_string(), syncs)
 }
 
 fn lines(file: &Path) -> Vec<String> {
@@ -65,13 +83,7 @@ async fn a_build_of_five_steps_asks_the_engine_and_git_only_so_often() {
     for build in 1..=2 {
         before = (line.requests(), lines(&calls).len());
         gogs.push(REPO, "main", &[(".beespace.yml", &five_steps(&image, build))], "Change the hive").await.unwrap();
-        let of_build = format!("/api/v1/repositories/{REPO}/builds/{build}");
-        let ended = async || {
-            let answer = server.admin().unwrap().get(&of_build).await;
-            answer.is_ok_and(|answer| answer.json().is_ok_and(|build| build["status"] == "success"))
-        };
-        wait("the end of the build", ended).await;
-        let id = server.admin().unwrap().get(&of_build).await.unwrap().json().unwrap()["id"].as_str().unwrap().to_owned();
+        let id = green(&server, build).await["id"].as_str().unwrap().to_owned();
         wait("an engine without leftovers", async || docker::left_of(&id).await.unwrap() == 0).await;
     }
     let git = lines(&calls).split_off(before.1);
@@ -98,11 +110,7 @@ async fn a_commit_is_listed_once_however_much_of_it_a_step_type_wants_to_see() {
     let file = file.to_string();
     files.push((".beespace.yml", &file));
     gogs.push(REPO, "main", &files, "Fill the hive").await.unwrap();
-    wait("the end of the build", async || {
-        let answer = server.admin().unwrap().get(&format!("/api/v1/repositories/{REPO}/builds/1")).await;
-        answer.is_ok_and(|answer| answer.json().is_ok_and(|build| build["status"] == "success"))
-    })
-    .await;
+    green(&server, 1).await;
     let git = lines(&calls);
     // The pipeline file is looked for, too.
     assert_eq!(git.iter().filter(|call| *call == "ls-tree").count(), 2, "{git:?}");
@@ -129,4 +137,25 @@ async fn a_build_of_five_steps_takes_only_so_many_turns_of_the_disk() {
     let commits = beespace.app.store.commits() - before;
     println!("{commits} commits");
     assert!(commits <= MOST_COMMITS, "{commits} commits");
+}
+
+/// What the system is asked to bring to the disk: twice for each change of the store, whose file needs no repair after a crash for it; and of each log what
+/// the container said, the name of the file, and the end, which nobody waits for.
+const MOST_SYNCS: usize = 2 * MOST_COMMITS as usize + 3 * 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_of_five_steps_asks_the_system_to_bring_only_so_much_to_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, syncs) = counting_syncs(folder.path());
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let server = Process::start(&program, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();
+    server.enable(REPO).await.unwrap();
+    let before = lines(&syncs).len();
+    assert!(before > 0, "nothing is noted");
+    gogs.push(REPO, "main", &[(".beespace.yml", &five_steps("busybox", 1))], "Change the hive").await.unwrap();
+    green(&server, 1).await;
+    let syncs = lines(&syncs).split_off(before);
+    println!("{} syncs", syncs.len());
+    assert!(syncs.len() <= MOST_SYNCS, "{} syncs: {syncs:#?}", syncs.len());
 }

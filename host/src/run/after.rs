@@ -30,7 +30,7 @@ impl StepRun {
             let message = format!("there is no step type {uses:?} here any more");
             return Ok(Next::End(End::error(Reason::new("unknown-step-type", message))));
         };
-        let input = prepare::step_input(&self.run.app, &self.run.build, &self.stage, &self.step.name, &self.run.change);
+        let input = prepare::step_input(&self.run.build, &self.stage, &self.step.name, &self.run.change);
         let is_stopped = self.cancel.is_cancelled();
         let end = if is_stopped { RoundEnd::Cancelled } else { RoundEnd::Exited(exits) };
         let answer = step_type.react(input, &round.plan, end).await;

@@ -1,4 +1,4 @@
-//! Makes the log and the containers of a step ready while others run, so that its turn is no more than their start.
+//! Makes the log and the containers of a step ready while others run, and the list of files that it reads, so that its turn is no more than their start.
 
 use std::sync::Arc;
 
@@ -21,6 +21,11 @@ pub(super) async fn prepare(run: Arc<StageRun>, stage: Stage, number: StepNumber
 async fn try_to_prepare(run: &StageRun, stage: &Stage, number: StepNumber) -> anyhow::Result<()> {
     let step = stage.steps.iter().find(|step| step.number == number).context("the step is not in its stage")?;
     run.app.logs.prepare(run.step_id(step)).await?;
+    let uses = step.round.as_ref().and_then(|round| round.plan.uses.as_ref());
+    let step_type = uses.and_then(|name| run.app.plugins.step_types.get(name));
+    if step_type.is_some_and(|step_type| step_type.plugin().reads_source()) {
+        run.change.files.tree().await?;
+    }
     for launch in launches(run, stage, step)? {
         run.app.engine.prepare(&launch).await?;
     }

@@ -30,6 +30,14 @@ pub struct Plugin {
     pub(crate) who: Arc<str>,
 }
 
+impl Plugin {
+    /// Whether it can look into the commit that is built.
+    #[must_use]
+    pub fn reads_source(&self) -> bool {
+        self.imports.iter().any(|import| import.starts_with("beespace:plugin/source@"))
+    }
+}
+
 /// A plugin in its place, ready to be called.
 pub(crate) struct Bound {
     pub(crate) plugin: Arc<Plugin>,
