@@ -18,6 +18,7 @@ use bindings::beespace::plugin::types::{Diagnostic, Severity};
 use bindings::beespace::plugin::{config, log};
 use bindings::exports::beespace::plugin::lifecycle;
 use bindings::exports::beespace::plugin::notifier::{self, Notice, Receipt, RetryHint, SendError};
+use heap as _;
 use settings::Settings;
 
 struct Plugin;

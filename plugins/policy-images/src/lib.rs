@@ -20,6 +20,7 @@ use bindings::beespace::plugin::config;
 use bindings::beespace::plugin::types::Severity;
 use bindings::exports::beespace::plugin::lifecycle::{self, Diagnostic};
 use bindings::exports::beespace::plugin::policy::{self, Request, Verdict};
+use heap as _;
 use settings::Settings;
 
 struct Plugin;

@@ -24,6 +24,7 @@ use bindings::beespace::plugin::types::{Diagnostic, Severity};
 use bindings::exports::beespace::plugin::lifecycle;
 use bindings::exports::beespace::plugin::step::{self, Directive, Event, Input, Outcome, ResultStatus};
 use check::File;
+use heap as _;
 use rules::Rules;
 
 struct Plugin;
