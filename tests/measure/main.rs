@@ -25,13 +25,19 @@ const REPO: &str = "ada/hive";
 async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let program = arguments.next().context("expected the path of a release build of beespace")?;
-    let mut figures = Figures::default();
-    let part = arguments.next();
-    if part.as_deref() == Some("scale") {
-        scale::measure(Path::new(&program), &mut figures).await?;
-        println!("{}\n{}", figures.table(), figures.json());
-        return Ok(());
+    let (mut figures, part) = (Figures::default(), arguments.next());
+    let program = Path::new(&program);
+    match part.as_deref() {
+        Some("scale") => scale::measure(program, &mut figures).await?,
+        Some("policies") => decisions::measure(program, &PracticeGogs::start().await?, &mut figures).await?,
+        part => figures = whole(program, part).await?,
     }
+    println!("{}\n{}", figures.table(), figures.json());
+    Ok(())
+}
+
+/// A server as people have it, with Docker; or a `part` of what it does.
+async fn whole(program: &Path, part: Option<&str>) -> Result<Figures> {
     let image = docker::image().await?;
     let gogs = PracticeGogs::start().await?;
     gogs.create_repository(REPO).await?;
@@ -41,15 +47,14 @@ async fn main() -> Result<()> {
         "[engine]\nkind = \"docker\"\n[[policy]]\nname = \"images\"\nplugin = \"{plugins}/policy-images.wasm\"\n\
          settings = {{ forbidden_tags = [\"never\"] }}\n[[step]]\nname = \"check\"\nplugin = \"{plugins}/step-check.wasm\"\n"
     );
-    let server = Server::new(Path::new(&program), &gogs, &settings)?;
-    let mut world = World { gogs, server, image, figures, builds: 0 };
-    let measured = world.measure(part.as_deref()).await;
+    let server = Server::new(program, &gogs, &settings)?;
+    let mut world = World { gogs, server, image, figures: Figures::default(), builds: 0 };
+    let measured = world.measure(part).await;
     // Also where something went wrong: a server that is killed leaves what it keeps ready in the engine.
     world.server.stop().await?;
     measured?;
-    decisions::measure(Path::new(&program), &world.gogs, &mut world.figures).await?;
-    println!("{}\n{}", world.figures.table(), world.figures.json());
-    Ok(())
+    decisions::measure(program, &world.gogs, &mut world.figures).await?;
+    Ok(world.figures)
 }
 
 struct World {
