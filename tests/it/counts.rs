@@ -52,14 +52,13 @@ fn counting_git(folder: &Path) -> (String, PathBuf) {
     (format!("{}:{path}", folder.display()), calls)
 }
 
-/// The server as a program that notes each turn of the disk it waits for, those of the programs it runs included.
-fn counting_syncs(folder: &Path) -> (String, PathBuf) {
-    let (program, syncs) = (folder.join("beespace"), folder.join("syncs"));
-    let note =
-        format!("strace -D -f -qq -z -e signal=none -e trace=fsync,fdatasync,sync_file_range,syncfs,sync -o {}", syncs.display());
+/// The server as a program that notes each of some calls of the system, those of the programs it runs included.
+fn counting_calls(folder: &Path, calls: &str) -> (String, PathBuf) {
+    let (program, noted) = (folder.join("beespace"), folder.join("noted"));
+    let note = format!("strace -D -f -qq -z -e signal=none -e trace={calls} -o {}", noted.display());
     std::fs::write(&program, format!("#!/bin/sh\nexec {note} {PROGRAM} \"$@\"\n")).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    (program.display().to_string(), syncs)
+    (program.display().to_string(), noted)
 }
 
 fn lines(file: &Path) -> Vec<String> {
@@ -146,7 +145,7 @@ const MOST_SYNCS: usize = 2 * MOST_COMMITS as usize + 3 * 6;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_of_five_steps_asks_the_system_to_bring_only_so_much_to_the_disk() {
     let folder = tempfile::tempdir().unwrap();
-    let (program, syncs) = counting_syncs(folder.path());
+    let (program, syncs) = counting_calls(folder.path(), "fsync,fdatasync,sync_file_range,syncfs,sync");
     let gogs = PracticeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let server = Process::start(&program, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();
@@ -158,4 +157,37 @@ async fn a_build_of_five_steps_asks_the_system_to_bring_only_so_much_to_the_disk
     let syncs = lines(&syncs).split_off(before);
     println!("{} syncs", syncs.len());
     assert!(syncs.len() <= MOST_SYNCS, "{} syncs: {syncs:#?}", syncs.len());
+}
+
+/// Pieces of memory that are mapped to their places while many policies are asked about many steps: what starts each git, and less than one for
+/// every second word of a policy.
+const MOST_MAPPINGS: usize = 600;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_policies_find_their_memory_where_their_last_calls_left_it() {
+    const POLICIES: usize = 20;
+    const STEPS: usize = 50;
+    let folder = tempfile::tempdir().unwrap();
+    let (program, mappings) = counting_calls(folder.path(), "mmap");
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/plugins/policy-images.wasm");
+    let policy = |number| {
+        format!("[[policy]]\nname = \"p{number}\"\nplugin = {plugin:?}\nsettings = {{ forbidden_tags = [\"never\"] }}\n")
+    };
+    let settings = "[engine]\nkind = \"dummy\"\n".to_owned() + &(1..=POLICIES).map(policy).collect::<String>();
+    let server = Process::start(&program, &gogs, &settings, NO_ENV).await.unwrap();
+    server.enable(REPO).await.unwrap();
+    let fixed = || lines(&mappings).iter().filter(|line| line.contains("MAP_FIXED")).count();
+    let mut before = 0;
+    for build in 1..=3 {
+        before = fixed();
+        let step = |number| json!({ "name": format!("s{number}"), "image": "busybox", "run": "true" });
+        let file = json!({ "name": format!("p{build}"), "steps": (1..=STEPS).map(step).collect::<Vec<Value>>() });
+        gogs.push(REPO, "main", &[(".beespace.yml", &file.to_string())], "Change the hive").await.unwrap();
+        green(&server, build).await;
+    }
+    let mapped = fixed() - before;
+    println!("{mapped} mappings for {} words of policies", POLICIES * (STEPS + 1));
+    assert!(mapped <= MOST_MAPPINGS, "{mapped} mappings");
 }
