@@ -11,7 +11,7 @@ use beespace_core::intake;
 use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
 use beespace_wasm::{Pending, SourceEntry, SourceFiles, SourceKind};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use url::Url;
 
 use crate::app::App;
@@ -172,22 +172,34 @@ pub struct CommitFiles {
     mirror: Mirror,
     sha: Sha,
     /// Listed when it is asked for first: a plugin asks page by page, and several do.
-    tree: OnceCell<Tree>,
+    tree: Mutex<Option<Arc<Tree>>>,
 }
 
 impl CommitFiles {
     #[must_use]
     pub fn of(mirror: Mirror, build: &Build) -> Arc<Self> {
         let sha = build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha);
-        Arc::new(Self { mirror, sha: sha.clone(), tree: OnceCell::new() })
+        Arc::new(Self { mirror, sha: sha.clone(), tree: Mutex::default() })
     }
 
     /// The list of them, from git or from whoever has asked before.
     ///
     /// # Errors
     /// As [`Mirror::tree`].
-    pub async fn tree(&self) -> Result<&Tree, SourceError> {
-        self.tree.get_or_try_init(|| self.mirror.tree(&self.sha)).await
+    pub async fn tree(&self) -> Result<Arc<Tree>, SourceError> {
+        let mut tree = self.tree.lock().await;
+        if let Some(tree) = &*tree {
+            return Ok(Arc::clone(tree));
+        }
+        let listed = Arc::new(self.mirror.tree(&self.sha).await?);
+        Ok(Arc::clone(tree.insert(listed)))
+    }
+
+    /// Lets go of the list, which may be long, unless somebody is asking for it.
+    pub fn forget(&self) {
+        if let Ok(mut tree) = self.tree.try_lock() {
+            *tree = None;
+        }
     }
 }
 

@@ -64,9 +64,20 @@ pub(crate) fn compare(plugin: &str, came: Vec<(PathBuf, Value)>) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A call gets by with the memory it begins with: to grow it takes the host longer than a decision takes in all. A growth asks for more
-/// than is left of this.
-const BEGINS_WITH: usize = 1_600 << 10;
+/// A decision gets by with the memory it begins with, and tables; to grow it takes longer than much of the rest. No further page has room in this.
+const BEGINS_WITH: usize = 1_400 << 10;
+const PAGE: usize = 64 << 10;
+
+fn images(settings: Value, memory_bytes: usize) -> BindingSpec {
+    BindingSpec::new("images", settings, Limits { memory_bytes, ..Limits::policy() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policy_images_has_no_page_left_to_grow_by_in_its_cases() {
+    let with_a_page_less = images(json!({ "forbidden_tags": ["latest"] }), BEGINS_WITH - PAGE);
+    let error = guests::host().load_policy(component("plugins/policy-images"), with_a_page_less).await.unwrap_err();
+    assert!(error.to_string().contains("memory"), "{error}");
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,8 +87,7 @@ struct PolicyInput {
 }
 
 async fn policy_answers(host: &Host, settings: Value, input: PolicyInput) -> Value {
-    let spec = BindingSpec::new("images", settings, Limits { memory_bytes: BEGINS_WITH, ..Limits::policy() });
-    let policy = match host.load_policy(component("plugins/policy-images"), spec).await {
+    let policy = match host.load_policy(component("plugins/policy-images"), images(settings, BEGINS_WITH)).await {
         Ok(policy) => policy,
         Err(error) => return json!({ "not_loaded": error.to_string() }),
     };

@@ -21,15 +21,21 @@ pub(super) async fn prepare(run: Arc<StageRun>, stage: Stage, number: StepNumber
 async fn try_to_prepare(run: &StageRun, stage: &Stage, number: StepNumber) -> anyhow::Result<()> {
     let step = stage.steps.iter().find(|step| step.number == number).context("the step is not in its stage")?;
     run.app.logs.prepare(run.step_id(step)).await?;
-    let uses = step.round.as_ref().and_then(|round| round.plan.uses.as_ref());
-    let step_type = uses.and_then(|name| run.app.plugins.step_types.get(name));
-    if step_type.is_some_and(|step_type| step_type.plugin().reads_source()) {
-        run.change.files.tree().await?;
+    if reads_source(run, step) {
+        // Nobody waits for it here: the step type does, should it ask for the list.
+        let files = Arc::clone(&run.change.files);
+        tokio::spawn(async move { files.tree().await.map(drop) });
     }
     for launch in launches(run, stage, step)? {
         run.app.engine.prepare(&launch).await?;
     }
     Ok(())
+}
+
+/// Whether its step type looks into the commit.
+pub(super) fn reads_source(run: &StageRun, step: &Step) -> bool {
+    let uses = step.round.as_ref().and_then(|round| round.plan.uses.as_ref());
+    uses.and_then(|name| run.app.plugins.step_types.get(name)).is_some_and(|step_type| step_type.plugin().reads_source())
 }
 
 /// The containers that need no other, as they run if everything goes well until then.

@@ -49,6 +49,9 @@ impl Hands {
         if let Some(ended) = self.ended.take().filter(|number| is_over(*number)) {
             self.putting_away.spawn(step::put_away(Arc::clone(run), stage.clone(), ended, self.at_rest.clone()));
         }
+        if !stage.steps.iter().any(|step| !step.status.is_over() && ahead::reads_source(run, step)) {
+            run.change.files.forget();
+        }
         let upcoming = graph::upcoming(&graph::nodes(stage), &run.change.facts);
         for number in upcoming.into_iter().take(AHEAD) {
             let prepare = || AbortOnDropHandle::new(tokio::spawn(ahead::prepare(Arc::clone(run), stage.clone(), number)));

@@ -26,9 +26,6 @@ const STAYS: usize = 64 << 10;
 /// The same for a memory. Of most calls it is all that they use.
 const MEMORY_STAYS: usize = 512 << 10;
 
-/// So many memories, one for each plugin and each call of it beside others, wait for the next call as the last one left them: emptied, and mapped.
-const WARM: u32 = 64;
-
 /// An engine whose epoch moves. There is no other way to get one, so no guest can run where nothing would stop it.
 #[derive(Clone)]
 pub(crate) struct TickingEngine(Engine);
@@ -102,18 +99,19 @@ fn unused_features() -> WasmFeatures {
 
 /// A component made from Python has 38 core instances and two memories; those are the sizes behind these numbers.
 fn pool(max_running: u32) -> PoolingAllocationConfig {
+    let memories = max_running.saturating_mul(2);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(max_running)
         .total_stacks(max_running)
         .total_core_instances(max_running.saturating_mul(40))
-        .total_memories(max_running.saturating_mul(2))
+        .total_memories(memories)
         .total_tables(max_running.saturating_mul(8))
         .max_core_instances_per_component(100)
         .max_memories_per_component(4)
         .max_tables_per_component(16)
         .max_memory_size(MAX_MEMORY)
-        // A policy's next call finds the memory of its last one in place. With fewer than there are policies, each call would map its own anew.
-        .max_unused_warm_slots(WARM)
+        // All of them: a plugin's next call finds the memory of its last one in place, where it would have to be mapped anew.
+        .max_unused_warm_slots(memories)
         // Each call gives its own memory back: in batches, a small call would now and then pay for those of large ones.
         .decommit_batch_size(1)
         .async_stack_keep_resident(STAYS)
