@@ -28,6 +28,8 @@ use crate::engine::{EngineError, Output, OutputSender, now};
 /// What of a container's output may come after its end, and how long a blocked reader is waited for after a kill.
 const TAIL: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(500);
+/// So often an engine on a machine that is full is asked again why a container was killed.
+const LATE_LOOKS: usize = 10;
 
 /// Output as the engine hands it over.
 pub(super) type Frames<'a> = BoxStream<'a, Result<Output, Error>>;
@@ -157,7 +159,7 @@ impl Docker {
     /// The engine learns of a memory limit that killed a container apart from the container's end, and sometimes after it: then it says so in its
     /// events alone.
     async fn with_late_news(&self, subject: &Subject<'_>, mut state: ContainerState) -> ContainerState {
-        for _ in 0..4 {
+        for _ in 0..LATE_LOOKS {
             sleep(RETRY).await;
             match self.state(subject.name).await {
                 Ok(Some(news)) => state = news,
