@@ -1,8 +1,9 @@
 //! What hostile guests cost everybody else: another policy's decisions, the server's pages and its hooks, in quiet and under each
 //! kind of attack, with the ratio of the two. Nothing fails here; the numbers are for people.
 //!
-//! A virtual machine whose cores are never at rest is itself held up now and then. What that costs is measured first, with loops of another process
-//! at the lowest priority there is.
+//! A virtual machine is itself held up now and then, for longer than a page takes, and more so while its cores are never at rest. So quiet and attack
+//! take turns, what the hypervisor took of either is told, and what busy cores cost is measured first, with loops of another process at the lowest
+//! priority there is.
 //!
 //! `cargo bench --workspace --bench guests` (add `--profile dev` to use what the tests have built, `-- bombs` for one kind).
 
@@ -31,9 +32,11 @@ use reqwest::Method;
 #[expect(dead_code, reason = "the tests need more of it")]
 mod guests;
 
-const DECISIONS: usize = 20_000;
-const PAGES: usize = 3_000;
-const DELIVERIES: usize = 1_000;
+/// Turns of quiet and attack, and what is asked in each.
+const TURNS: usize = 10;
+const DECISIONS: usize = 2_000;
+const PAGES: usize = 500;
+const DELIVERIES: usize = 100;
 /// Builds that ask the hostile policy at the same time, again and again.
 const HOSTILE: u64 = 8;
 
@@ -67,16 +70,65 @@ fn request() -> PolicyRequest {
     }
 }
 
-/// The median and the 99th of a hundred, in microseconds.
-async fn measure(times: usize, one: impl AsyncFn()) -> (u128, u128) {
+/// What was asked, how long each answer took in microseconds, and what the hypervisor took meanwhile.
+#[derive(Default)]
+struct Seen {
+    took: [Vec<u128>; 3],
+    ticks: Ticks,
+}
+
+const ASKED: [&str; 3] = ["decisions", "pages", "deliveries"];
+
+impl Seen {
+    fn add(&mut self, other: Self) {
+        for (took, more) in self.took.iter_mut().zip(other.took) {
+            took.extend(more);
+            took.sort_unstable();
+        }
+        self.ticks.stolen += other.ticks.stolen;
+        self.ticks.all += other.ticks.all;
+    }
+
+    /// The median and the 99th of a hundred.
+    fn of(&self, kind: usize) -> (u128, u128) {
+        let took = &self.took[kind];
+        (took[took.len() / 2], took[took.len() * 99 / 100])
+    }
+}
+
+/// Time of all cores, in the kernel's ticks: that of which the hypervisor gave them nothing, and all.
+#[derive(Default)]
+struct Ticks {
+    stolen: u64,
+    all: u64,
+}
+
+impl Ticks {
+    fn now() -> Self {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap();
+        let cores = stat.lines().next().unwrap();
+        let ticks: Vec<u64> = cores.split_whitespace().skip(1).take(8).map(|ticks| ticks.parse().unwrap()).collect();
+        Self { stolen: ticks[7], all: ticks.iter().sum() }
+    }
+
+    fn since(&self) -> Self {
+        let now = Self::now();
+        Self { stolen: now.stolen - self.stolen, all: now.all - self.all }
+    }
+
+    fn share(&self) -> f64 {
+        100.0 * self.stolen as f64 / self.all.max(1) as f64
+    }
+}
+
+async fn measure(times: usize, one: impl AsyncFn()) -> Vec<u128> {
     let mut took = Vec::with_capacity(times);
     for _ in 0..times {
         let started = Instant::now();
         one().await;
         took.push(started.elapsed().as_micros());
     }
-    took.sort_unstable();
-    (took[times / 2], took[times * 99 / 100])
+    took
 }
 
 /// Who suffers.
@@ -100,7 +152,8 @@ impl Victims {
         Self { beespace, decent, push, told: AtomicU64::new(0) }
     }
 
-    async fn round(&self) -> [(u128, u128); 3] {
+    async fn turn(&self) -> Seen {
+        let begun = Ticks::now();
         let client = self.beespace.admin().unwrap();
         let decisions = measure(DECISIONS, async || drop(self.decent.evaluate(request()).await.result.unwrap())).await;
         let pages = measure(PAGES, async || assert_eq!(client.get("/").await.unwrap().status, 200)).await;
@@ -112,7 +165,7 @@ impl Victims {
             })
             .await
             .unwrap();
-        [decisions, pages, deliveries]
+        Seen { took: [decisions, pages, deliveries], ticks: begun.since() }
     }
 
     async fn deliver(&self, caller: &Client) {
@@ -149,6 +202,22 @@ impl Attack {
         }
         attack
     }
+
+    /// Until each of its callers has had an answer.
+    async fn is_on(&self) {
+        while self.calls.load(Ordering::Relaxed) < HOSTILE {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Ends it; returns how many calls it made.
+    async fn stop(self, victims: &Victims) -> u64 {
+        self.over.store(true, Ordering::Relaxed);
+        while victims.beespace.app.host.places().taken > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.calls.load(Ordering::Relaxed)
+    }
 }
 
 /// Loops of another process, one for each core, that run when nobody else wants to.
@@ -179,36 +248,40 @@ async fn main() {
     }
     let gogs = PracticeGogs::start().await.unwrap();
     let victims = Victims::of(&gogs).await;
-    let host = &victims.beespace.app.host;
-    victims.round().await;
+    victims.turn().await;
 
-    let quiet = victims.round().await;
-    let busy = Busy::start();
-    let beside = victims.round().await;
-    drop(busy);
+    let (mut quiet, mut beside) = (Seen::default(), Seen::default());
+    for _ in 0..TURNS {
+        quiet.add(victims.turn().await);
+        let busy = Busy::start();
+        beside.add(victims.turn().await);
+        drop(busy);
+    }
     println!("cores that others keep busy, with nothing hostile");
     compare(&quiet, &beside);
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     for (what, code) in ATTACKS.iter().filter(|(what, _)| what.contains(&wanted)) {
-        let hostile = guests::load_policy(host, guests::policy_guest(&[(";; evaluate", code)])).await.unwrap();
-        let attack = Attack::start(&hostile);
-        while attack.calls.load(Ordering::Relaxed) < HOSTILE {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let hostile = guests::policy_guest(&[(";; evaluate", code)]);
+        let hostile = guests::load_policy(&victims.beespace.app.host, hostile).await.unwrap();
+        let (mut quiet, mut attacked, mut calls) = (Seen::default(), Seen::default(), 0);
+        for _ in 0..TURNS {
+            quiet.add(victims.turn().await);
+            let attack = Attack::start(&hostile);
+            attack.is_on().await;
+            attacked.add(victims.turn().await);
+            calls += attack.stop(&victims).await;
         }
-        let attacked = victims.round().await;
-        attack.over.store(true, Ordering::Relaxed);
-        while host.places().taken > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        println!("{HOSTILE} {what} at a time, {} of them ended by a budget", attack.calls.load(Ordering::Relaxed));
+        println!("{HOSTILE} {what} at a time, {calls} of them ended by a budget");
         compare(&quiet, &attacked);
     }
 }
 
-fn compare(quiet: &[(u128, u128); 3], attacked: &[(u128, u128); 3]) {
+fn compare(quiet: &Seen, attacked: &Seen) {
     println!("what        quiet p50  p99 (us)   attacked p50  p99 (us)   ratio of p99");
-    for (what, (quiet, attacked)) in ["decisions", "pages", "deliveries"].iter().zip(quiet.iter().zip(attacked)) {
+    for (kind, what) in ASKED.iter().enumerate() {
+        let (quiet, attacked) = (quiet.of(kind), attacked.of(kind));
         let ratio = attacked.1 as f64 / quiet.1.max(1) as f64;
         println!("{what:10} {:10} {:9} {:14} {:9} {ratio:14.2}", quiet.0, quiet.1, attacked.0, attacked.1);
     }
+    println!("taken by the hypervisor: {:.1} % {:25.1} %", quiet.ticks.share(), attacked.ticks.share());
 }

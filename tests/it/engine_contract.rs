@@ -71,7 +71,7 @@ async fn an_exit_code_is_told_truly(bench: Bench) {
 }
 
 async fn out_of_memory_is_named(bench: Bench) {
-    let (exit, _) = bench.run(bench.launch(1, bench.obedient(&[("OOM", "yes")]))).await;
+    let (exit, _) = bench.run(bench.launch(1, bench.obedient(&[("SLEEP", "1s"), ("OOM", "yes")]))).await;
     assert_eq!((exit.cause, exit.cause.status(exit.code)), (ExitCause::OutOfMemory, Status::Failure), "{exit:?}");
     assert!(exit.message.contains("memory"), "{}", exit.message);
     bench.destroy().await;

@@ -196,7 +196,8 @@ async fn every_end_is_named_by_its_cause() {
     let build = world
         .build(json!({ "steps": [
             { "name": "three", "run": "exit 3", "needs": free, "failure": "ignore" },
-            { "name": "hungry", "run": "tail -c 200000000 /dev/zero", "needs": free },
+            // The engine begins to watch over its memory a moment after the start.
+            { "name": "hungry", "run": "sleep 1; tail -c 200000000 /dev/zero", "needs": free },
             { "name": "absent", "image": "localhost:1/no/such:1", "run": "true", "needs": free },
             { "name": "slow", "run": "sleep 60", "needs": free, "timeout": "1s" },
         ] }))

@@ -174,7 +174,7 @@ impl Lane {
                 ])
             }
         };
-        let pipeline = json!({ "name": format!("p{number}"), "steps": steps }).to_string();
+        let pipeline = json!({ "name": format!("p{number}"), "steps": behind_ours(steps) }).to_string();
         let sha = self.gogs.push(repository, "main", &[(".beespace.yml", &pipeline)], &format!("Push {number}")).await?;
         self.pushed.push(sha);
         Ok(())
@@ -348,6 +348,21 @@ impl Lane {
         ensure!(answer.status.is_success(), "{path}: {answer:?}");
         answer.json()?.as_array().cloned().context("no list")
     }
+}
+
+/// The steps one after the other, behind two that run no container.
+fn behind_ours(steps: Value) -> Value {
+    let ours = |name: &str| json!({ "name": name, "uses": "rounds", "with": { "rounds": [[]] }, "needs": [] });
+    let (mut all, mut before) = (Vec::new(), "weigh".to_owned());
+    for mut step in steps.as_array().cloned().unwrap_or_default() {
+        step["needs"] = json!([before]);
+        before = step["name"].as_str().unwrap_or_default().to_owned();
+        all.push(step);
+    }
+    let (look, mut weigh) = (ours("look"), ours("weigh"));
+    weigh["needs"] = json!(["look"]);
+    all.extend([look, weigh]);
+    all.into()
 }
 
 /// A step of two rounds, the second of which waits for a person.

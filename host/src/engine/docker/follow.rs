@@ -157,7 +157,8 @@ impl Docker {
     }
 
     /// The engine learns of a memory limit that killed a container apart from the container's end, and sometimes after it: then it says so in its
-    /// events alone.
+    /// events alone. Of a container that meets its limit in its first moments, or ends with it, it may never learn (containerd issues 8180 and
+    /// 8893): what we say of such an end allows for both.
     async fn with_late_news(&self, subject: &Subject<'_>, mut state: ContainerState) -> ContainerState {
         for _ in 0..LATE_LOOKS {
             sleep(RETRY).await;
