@@ -52,7 +52,8 @@ pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follo
         if let Some(wanted) = wanted.filter(|_| steps.is_empty() && !(follow && build.stages.is_empty())) {
             return Err(no_such_step(&build, wanted));
         }
-        for (stage, step) in &steps {
+        // One that has not begun has nothing to tell.
+        for (stage, step) in steps.iter().filter(|(_, step)| step.started_at.is_some()) {
             written.add(client, path, stage, step, steps.len() > 1).await?;
         }
         let is_done = is_over(&build.status) || (wanted.is_some() && steps.iter().all(|(_, step)| is_over(&step.status)));
