@@ -155,13 +155,14 @@ pub fn ago(at: Timestamp, now: Timestamp) -> String {
     format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
 }
 
-/// `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`.
+/// `4 ms`, `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`.
 #[must_use]
 pub fn took(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = match seconds {
+        0 if duration.as_millis() < 100 => write!(text, "{} ms", duration.as_millis()),
         0..=9 => write!(text, "{}.{} s", seconds, duration.subsec_millis() / 100),
         10..=59 => write!(text, "{seconds} s"),
         60..=3_599 => write!(text, "{} min {:02} s", seconds / 60, seconds % 60),
@@ -197,6 +198,7 @@ mod tests {
         assert_eq!(ago(before(60), now), "1 minute ago");
         assert_eq!(ago(before(7_300), now), "2 hours ago");
         assert_eq!(ago(before(40 * 86_400), now), "2026-12-06");
+        assert_eq!(took(Duration::from_millis(4)), "4 ms");
         assert_eq!(took(Duration::from_millis(450)), "0.4 s");
         assert_eq!(took(Duration::from_secs(185)), "3 min 05 s");
         assert_eq!(took(Duration::from_secs(7_800)), "2 h 10 min");
