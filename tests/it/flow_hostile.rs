@@ -8,6 +8,7 @@ use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::PracticeGogs;
 use beespace_wasm::{BindingSpec, Limits};
+use serde_json::json;
 
 use crate::guests::{self, policy_at, policy_guest};
 use crate::wasm_hostile::request;
@@ -85,6 +86,29 @@ async fn every_hostile_policy_denies_by_name_and_says_what_it_did() {
         assert!(error.message.contains(said), "{}", error.message);
         assert!(page.contains(name) && page.contains(said), "{name}: the page says why");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_step_type_ends_its_step_and_nothing_else() {
+    let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/guests/rounds.wasm");
+    let gogs = PracticeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let beespace = Beespace::start(&gogs, &format!("{DUMMY}[[step]]\nname = \"rounds\"\nplugin = {plugin:?}\n")).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    let harms = [("loop", "did not finish within 250 ms"), ("trap", "crashed"), ("grow", "wanted more memory")];
+    let cases = ["plan", "react"].into_iter().flat_map(|place| harms.map(|(harm, said)| (place, harm, said)));
+    for (number, (place, harm, said)) in (1..).zip(cases) {
+        let work = json!({ "name": "work", "uses": "rounds", "with": { "rounds": [[]], "harm": { place: harm } } });
+        let file = json!({ "name": format!("p{number}"), "steps": [work] }).to_string();
+        gogs.push(REPO, "main", &[(".beespace.yml", &file)], "Fill cells").await.unwrap();
+        let build = beespace.finished(REPO, number).await.unwrap();
+        assert_eq!(build.status, Status::Error, "{place} {harm}: {build:#?}");
+        let reason = build.reason.unwrap().to_string();
+        assert!(reason.contains("step \"rounds\" (rounds ") && reason.contains(said), "{place} {harm}: {reason}");
+    }
+    let good = json!({ "steps": [{ "name": "work", "uses": "rounds", "with": { "rounds": [[]] } }] }).to_string();
+    gogs.push(REPO, "main", &[(".beespace.yml", &good)], "Fill cells").await.unwrap();
+    assert_eq!(beespace.finished(REPO, 7).await.unwrap().status, Status::Success);
 }
 
 #[tokio::test(flavor = "multi_thread")]

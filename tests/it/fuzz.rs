@@ -30,6 +30,9 @@ use sha2::Digest as _;
 use crate::chance::Chance;
 use crate::log::STEP;
 
+/// No input takes as long on any machine, unless its reader does not come to an end.
+const SLOW: Duration = Duration::from_secs(20);
+
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
@@ -67,6 +70,7 @@ fn fuzz(target: &str, good: &[Vec<u8>], broken: &[Vec<u8>], cases: u64, words: &
         assert!(is_accepted || !is_good, "{target}: this seed is refused: {}", String::from_utf8_lossy(&input));
         accepted += u64::from(is_accepted);
         slowest = slowest.max(began.elapsed());
+        assert!(slowest < SLOW, "{target}, seed {}, case {done}: {slowest:?} for {} bytes", chance.seed, input.len());
         done += 1;
     }
     let took = started.elapsed();

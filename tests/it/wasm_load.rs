@@ -198,7 +198,11 @@ async fn what_other_engines_and_crashes_left_is_cleared_away() {
 }
 
 fn cached(dir: &std::path::Path) -> Host {
-    let cache = CacheOptions { dir: dir.to_owned(), key: vec![7; 32].into() };
+    cached_with(dir, 7)
+}
+
+fn cached_with(dir: &std::path::Path, key: u8) -> Host {
+    let cache = CacheOptions { dir: dir.to_owned(), key: vec![key; 32].into() };
     Host::new(HostOptions { cache: Some(cache), max_running: 2, ..HostOptions::default() }).unwrap()
 }
 
@@ -237,6 +241,27 @@ async fn a_damaged_compiled_plugin_is_compiled_again() {
     }
     std::fs::write(&file, b"").unwrap();
     guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_compiled_under_another_key_or_name_is_compiled_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("aot");
+    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    let file = only_file(&dir);
+    let ours = std::fs::read(&file).unwrap();
+    guests::load_policy(&cached_with(&dir, 8), policy_guest(&[])).await.unwrap();
+    let theirs = std::fs::read(only_file(&dir)).unwrap();
+    assert!(theirs[..32] != ours[..32] && theirs[32..] == ours[32..], "the seal is the key's");
+
+    // Another plugin's compiled code, well sealed, in the place of this one's: it would trap.
+    std::fs::remove_file(&file).unwrap();
+    guests::load_policy(&cached(&dir), policy_guest(&[(";; evaluate", "unreachable")])).await.unwrap();
+    let others = only_file(&dir);
+    std::fs::rename(&others, &file).unwrap();
+    let policy = guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    policy.evaluate(crate::wasm_hostile::request()).await.result.unwrap();
+    assert!(std::fs::read(&file).unwrap() == ours, "compiled again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,6 +53,23 @@ async fn handles_without_end_meet_their_budget() {
     assert!(error.to_string().contains("1000 open handles"), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_does_harm_is_an_error_that_names_it() {
+    let first = "(call $put-first)\n    (if";
+    let text = guests::guest_text("keep");
+    assert!(text.contains(first));
+    for (code, class) in [
+        ("(loop $again (br $again))", ErrorClass::Timeout),
+        ("unreachable", ErrorClass::Trap),
+        ("(loop $more (drop (memory.grow (i32.const 16))) (br $more))", ErrorClass::Memory),
+    ] {
+        let component = guests::notifier_of(&text.replacen(first, &format!("{code} {first}"), 1));
+        let error = load_keeper(component, Arc::new(Token)).await.send(guests::notice()).await.result.unwrap_err();
+        assert!(matches!(&error, SendError::Unknown(error) if error.class == class), "{code}: {error:?}");
+        assert!(error.to_string().starts_with("notifier \"hook\" (guest 0.0.1) "), "{code}: {error}");
+    }
+}
+
 /// Keeps the names of the threads on which guests asked it.
 #[derive(Default)]
 struct Asked(Mutex<Vec<String>>);

@@ -16,8 +16,10 @@ use crate::api::body::{BuildBody, WordBody};
 pub enum BuildCommand {
     /// Builds, newest first; of one repository with --repo
     List {
+        /// Those of this status: pending, running, blocked, success, failure, …
         #[arg(long)]
         status: Option<String>,
+        /// How many at most
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },

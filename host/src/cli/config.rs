@@ -32,6 +32,7 @@ pub enum ConfigCommand {
         /// Where each value comes from
         #[arg(long)]
         origin: bool,
+        /// How data is written
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },

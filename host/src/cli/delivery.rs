@@ -11,13 +11,20 @@ use crate::api::delivery::DeliveryBody;
 pub enum DeliveryCommand {
     /// Deliveries, newest first
     List {
+        /// How many at most
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
     /// One delivery, with what Gogs sent
-    Show { id: String },
+    Show {
+        /// Its id, as `delivery list` shows it
+        id: String,
+    },
     /// Let a delivery that has no build go its way again
-    Replay { id: String },
+    Replay {
+        /// Its id, as `delivery list` shows it
+        id: String,
+    },
 }
 
 /// # Errors

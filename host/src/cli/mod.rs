@@ -73,6 +73,7 @@ enum Command {
     },
     /// Completions for a shell
     Completions {
+        /// Which shell
         shell: clap_complete::Shell,
     },
 }
@@ -171,4 +172,27 @@ fn say(text: &str) {
 /// Where stdout is closed.
 fn put(text: &str) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{}", visible::lines(text))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A command and all below it.
+    fn commands(command: &clap::Command, path: &str) -> Vec<(String, clap::Command)> {
+        let path = format!("{path} {}", command.get_name());
+        let below = command.get_subcommands().flat_map(|one| commands(one, &path));
+        below.chain([(path.clone(), command.clone())]).collect()
+    }
+
+    #[test]
+    fn help_says_something_about_every_command_and_argument() {
+        let mut silent = Vec::new();
+        for (path, command) in commands(&Cli::command(), "") {
+            silent.extend(command.get_about().is_none().then(|| path.clone()));
+            let arguments = command.get_arguments().filter(|argument| argument.get_help().is_none());
+            silent.extend(arguments.map(|argument| format!("{path}: {}", argument.get_id())));
+        }
+        assert!(silent.is_empty(), "{silent:#?}");
+    }
 }

@@ -14,13 +14,20 @@ pub enum NoticeCommand {
         /// pending, sent, dead or suspended
         #[arg(long)]
         state: Option<String>,
+        /// How many at most
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
     /// One notice, with what it tells
-    Show { id: String },
+    Show {
+        /// Its id, as `notice list` shows it
+        id: String,
+    },
     /// Send a notice that was given up once more
-    Replay { id: String },
+    Replay {
+        /// Its id, as `notice list` shows it
+        id: String,
+    },
 }
 
 /// # Errors

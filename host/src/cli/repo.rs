@@ -12,13 +12,22 @@ use crate::api::repository::{EnableBody, RepositoryBody};
 #[derive(Debug, Subcommand)]
 pub enum RepoCommand {
     /// Build pushes to a repository: makes its hook in Gogs
-    Enable { name: Option<RepositoryName> },
+    Enable {
+        /// `OWNER/NAME`; else the one of the git remote `origin` here
+        name: Option<RepositoryName>,
+    },
     /// All repositories that build here, or did
     List,
     /// Build pushes no more: removes the hook, keeps the builds
-    Disable { name: Option<RepositoryName> },
+    Disable {
+        /// `OWNER/NAME`; else the one of the git remote `origin` here
+        name: Option<RepositoryName>,
+    },
     /// Make the hook anew, with a new secret
-    Repair { name: Option<RepositoryName> },
+    Repair {
+        /// `OWNER/NAME`; else the one of the git remote `origin` here
+        name: Option<RepositoryName>,
+    },
 }
 
 /// # Errors

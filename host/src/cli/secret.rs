@@ -23,6 +23,7 @@ pub struct Scope {
 pub enum SecretCommand {
     /// Set a secret; its value is read from stdin, or asked for
     Set {
+        /// What pipelines and plugins call it
         name: String,
         #[command(flatten)]
         scope: Scope,
@@ -37,6 +38,7 @@ pub enum SecretCommand {
     },
     /// Remove a secret
     Remove {
+        /// As it was set
         name: String,
         #[command(flatten)]
         scope: Scope,

@@ -53,6 +53,12 @@ pub(super) struct Lane {
     chance: Chance,
 }
 
+/// What a server did when it died.
+enum Died {
+    AtWork,
+    AtRest,
+}
+
 impl Lane {
     pub(super) async fn open(campaign: &Campaign, deck: Arc<Mutex<Deck>>, number: u64, is_docker: bool) -> Result<Self> {
         let image = if is_docker { Some(docker::image().await?) } else { None };
@@ -132,8 +138,10 @@ impl Lane {
                 self.answers_or_ends().await?;
                 self.give_work(blow).await?;
             }
-            self.strike(blow).await.with_context(|| format!("{blow:?}"))?;
-            self.summary.kills += 1;
+            match self.strike(blow).await.with_context(|| format!("{blow:?}"))? {
+                Died::AtWork => self.summary.kills += 1,
+                Died::AtRest => self.summary.at_rest += 1,
+            }
             self.examine(blow).await?;
         }
         self.process.start_again(NO_ENV)?;
@@ -181,9 +189,10 @@ impl Lane {
     }
 
     /// Lets it die as told; where that does not come to be, it is killed when it is quiet.
-    async fn strike(&mut self, blow: &Blow) -> Result<()> {
+    async fn strike(&mut self, blow: &Blow) -> Result<Died> {
         if let Blow::Loaded(part) = blow {
-            return self.strike_in_a_burst(*part).await;
+            self.strike_in_a_burst(*part).await?;
+            return Ok(Died::AtWork);
         }
         let until = Instant::now() + PATIENCE;
         let mut asked = false;
@@ -192,7 +201,7 @@ impl Lane {
                 let Blow::Point(point, _) = blow else { anyhow::bail!("it ended by itself") };
                 *self.summary.at_points.entry(point.clone()).or_default() += 1;
                 lock(&self.deck).met(point);
-                return Ok(());
+                return Ok(Died::AtWork);
             }
             ensure!(Instant::now() < until, "it is not quiet again");
             // While it dies nothing can be said.
@@ -202,10 +211,12 @@ impl Lane {
                 && builds.is_ok_and(|builds| !builds.is_empty())
             {
                 tokio::time::sleep(Duration::from_millis(part * self.usual_ms() / 1_000)).await;
-                return self.process.kill().await;
+                self.process.kill().await?;
+                return Ok(Died::AtWork);
             }
             if asked && self.is_quiet().await.is_ok_and(|quiet| quiet) {
-                return self.process.kill().await;
+                self.process.kill().await?;
+                return Ok(Died::AtRest);
             }
             // The engine is asked how it is.
             asked |= self.process.admin()?.get("/readyz").await.is_ok();

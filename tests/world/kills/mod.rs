@@ -49,6 +49,8 @@ pub struct Summary {
     pub seed: u64,
     pub kills: usize,
     pub docker_kills: usize,
+    /// Deaths besides these, of servers that had nothing more to do: they never came to where they were to die.
+    pub at_rest: usize,
     /// Deaths at each fail point; the others came from outside.
     pub at_points: BTreeMap<String, usize>,
     /// Those of servers with Docker.
@@ -84,6 +86,7 @@ impl Summary {
     fn add(&mut self, other: Self) {
         self.kills += other.kills;
         self.docker_kills += other.docker_kills;
+        self.at_rest += other.at_rest;
         self.pushes += other.pushes;
         self.bursts += other.bursts;
         self.unfinished += other.unfinished;

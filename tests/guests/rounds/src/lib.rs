@@ -1,6 +1,7 @@
 //! A step type of several rounds. `with: { images: [image, …], rounds: [[script, …], …], mounts: [path, …], clean: script }`: each round runs its
 //! scripts at once, a container each of the round's image (the last one's, where there are fewer) with the workspace at the round's path
-//! (`/workspace`, where there is none), and a step that is stopped gets the script of `clean` as its last.
+//! (`/workspace`, where there is none), and a step that is stopped gets the script of `clean` as its last. `harm: { plan: HARM, react: HARM }` makes it
+//! `loop` without end, `trap`, or `grow` there instead.
 
 #[allow(clippy::all, reason = "generated")]
 mod bindings {
@@ -25,11 +26,14 @@ impl lifecycle::Guest for Plugin {
 
 impl step::Guest for Plugin {
     fn make_plan(input: Input) -> Result<Plan, Vec<Diagnostic>> {
-        Ok(round(&params(&input), 0))
+        let with = params(&input);
+        do_harm(&with, "plan");
+        Ok(round(&with, 0))
     }
 
     fn react(input: Input, state: Vec<u8>, event: Event) -> Result<Directive, String> {
         let with = params(&input);
+        do_harm(&with, "react");
         let done =
             |status| Directive::Done(Outcome { status, outputs: "{}".into(), findings: Vec::new(), message: String::new() });
         let Event::Exited(exits) = event else {
@@ -45,6 +49,22 @@ impl step::Guest for Plugin {
         let next = usize::from(state.first().copied().unwrap_or_default()) + 1;
         let is_last = next >= list(&with, "rounds").len();
         Ok(if is_last { done(ResultStatus::Success) } else { Directive::Run(round(&with, next)) })
+    }
+}
+
+fn do_harm(with: &Value, place: &str) {
+    match with.get("harm").and_then(|harm| harm.get(place)).and_then(Value::as_str) {
+        Some("loop") => loop {
+            std::hint::black_box(());
+        },
+        Some("grow") => {
+            let mut kept = Vec::new();
+            loop {
+                kept.push(std::hint::black_box(vec![7_u8; 1 << 20]));
+            }
+        }
+        Some(_) => panic!("as it was told"),
+        None => {}
     }
 }
 
