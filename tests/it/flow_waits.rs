@@ -137,6 +137,26 @@ async fn a_commit_that_was_pushed_over_while_gogs_was_away_is_skipped_and_names_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_pushes_of_an_hour_without_gogs_are_built_when_it_is_back() {
+    const PUSHES: usize = 30;
+    let (gogs, beespace) = world("").await;
+    gogs.set_away(true);
+    for repository in [HIVE, COMB].into_iter().cycle().take(PUSHES) {
+        push(&gogs, repository, "1ms").await;
+    }
+    let waiting = waiting_for_gogs(&beespace, PUSHES).await;
+    gogs.set_away(false);
+    let mut built = BTreeSet::new();
+    for build in &waiting {
+        let aged = put_older(&beespace, build, 1).await;
+        let build = over(&beespace, aged).await;
+        assert_eq!(build.status, Status::Success, "{build:#?}");
+        built.insert((build.event.repository.name.to_string(), build.event.sha().to_string()));
+    }
+    assert_eq!(built.len(), PUSHES, "each has its commit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn gogs_is_waited_for_a_day_and_not_longer() {
     let (gogs, beespace, waiting) = kept_waiting().await;
     let (fresh_id, old_id) = (put_older(&beespace, &waiting, 23).await, put_older(&beespace, &waiting, 25).await);
