@@ -188,13 +188,19 @@ async fn a_plugin_of_a_newer_interface_is_told_what_is_missing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_other_engines_and_crashes_left_is_cleared_away() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("aot");
-    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    let (_folder, dir) = filled().await;
     std::fs::write(dir.join("00.11.cwasm"), b"old").unwrap();
     std::fs::write(dir.join("00.11.0123.part"), b"half").unwrap();
     cached(&dir);
     only_file(&dir);
+}
+
+/// A cache that holds one policy; it is gone with the folder.
+async fn filled() -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("aot");
+    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    (folder, dir)
 }
 
 fn cached(dir: &std::path::Path) -> Host {
@@ -215,9 +221,7 @@ fn only_file(dir: &std::path::Path) -> std::path::PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_compiled_once_is_not_compiled_again() {
     use std::os::unix::fs::MetadataExt as _;
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("aot");
-    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    let (_folder, dir) = filled().await;
     let file = || std::fs::metadata(only_file(&dir)).map(|told| (told.ino(), told.mtime_nsec())).unwrap();
     let first = file();
     // Each is written anew beside the old one, and takes its place.
@@ -227,9 +231,7 @@ async fn what_was_compiled_once_is_not_compiled_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_compiled_plugin_is_compiled_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("aot");
-    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    let (_folder, dir) = filled().await;
     let file = only_file(&dir);
     let intact = std::fs::read(&file).unwrap();
     for damage in [0, 40, intact.len() / 2, intact.len() - 1] {
@@ -245,9 +247,7 @@ async fn a_damaged_compiled_plugin_is_compiled_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_compiled_under_another_key_or_name_is_compiled_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("aot");
-    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    let (_folder, dir) = filled().await;
     let file = only_file(&dir);
     let ours = std::fs::read(&file).unwrap();
     guests::load_policy(&cached_with(&dir, 8), policy_guest(&[])).await.unwrap();
@@ -266,9 +266,7 @@ async fn what_was_compiled_under_another_key_or_name_is_compiled_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compiled_plugin_from_outside_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("aot");
-    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    let (_folder, dir) = filled().await;
     let compiled = std::fs::read(only_file(&dir)).unwrap()[32..].to_vec();
     assert!(matches!(failure(compiled).await, LoadFailure::Precompiled));
 }

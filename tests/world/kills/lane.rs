@@ -98,7 +98,7 @@ impl Lane {
 
     /// Dies at least so often, and more while there are points at which nobody has died.
     pub(super) async fn live(mut self, kills: usize) -> Result<Summary> {
-        while self.summary.kills < kills || (self.seeks_the_rest() && self.summary.kills < 4 * kills) {
+        while self.summary.kills < kills || (self.seeks_the_rest() && self.summary.kills + self.summary.at_rest < 4 * kills) {
             let blows = lock(&self.deck).deal();
             let round = self.round(&blows).await.with_context(|| format!("a round of {blows:?}"));
             self.with_log(round)?;
