@@ -1,6 +1,8 @@
 //! Connections: a bounded number at once, each with a bounded time for the head of a request, all ended in order at a stop.
 
 use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,18 +14,33 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// Connections at once. The next ones wait until one of them ends.
 const CONNECTIONS: usize = 4096;
+/// Connections that the system holds until there is a place, as many as `net.core.somaxconn` lets it. Those beyond are dropped without a
+/// word, and their peers come again after a second, then after longer and longer ones: a crowd of thousands would take minutes to get in.
+const WAITING: u32 = 4096;
 /// For the head of a request, and between two requests.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Of a request's head.
 const HEAD_BYTES: usize = 64 << 10;
 /// A peer that takes nothing of what is sent to it for so long is gone.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// Takes the address.
+///
+/// # Errors
+/// The system's: another process has it, no such interface, a port below 1024 without the right to it.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that starts again does not wait for the last connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING)
+}
 
 /// Answers until `stopping`, and then until what was asked before is answered.
 pub async fn serve(mut listener: TcpListener, router: Router, stopping: CancellationToken) {

@@ -31,9 +31,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!(%url, "people reach it unencrypted: whoever listens on the way can read tokens");
     }
     listen::raise_file_limit();
-    let listen = config.server.listen;
-    let listener =
-        TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}: is another server there?"))?;
+    let address = config.server.listen;
+    let listener = listen::bind(address).with_context(|| format!("cannot listen on {address}: is another server there?"))?;
     let app = App::open(config).await?;
     let signals = tokio::spawn(shutdown::on_signal(app.stopping.clone()));
     run(app, listener).await?;
