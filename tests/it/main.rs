@@ -19,6 +19,7 @@ mod engine_full;
 mod engine_metadata;
 mod engine_outage;
 mod engine_pull;
+mod engine_turn;
 mod engine_wedge;
 mod examples;
 mod flow;

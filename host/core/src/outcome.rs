@@ -174,6 +174,16 @@ impl Exit {
         Self::unstarted(container, ExitCause::Lost, "it never ran: the engine has lost the stage's workspace")
     }
 
+    /// A container that was ended in the moment in which its turn came.
+    #[must_use]
+    pub fn lost_turn(container: &str) -> Self {
+        Self::unstarted(
+            container,
+            ExitCause::Lost,
+            "it never ran: somebody else has ended its container, or the engine was stopped",
+        )
+    }
+
     /// Reads what was seen. What the host did comes first: a program that is told to stop ends with whatever code it likes.
     #[must_use]
     pub fn observed(container: &str, seen: Observation) -> Self {

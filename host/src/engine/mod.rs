@@ -46,8 +46,9 @@ pub use recent::Recent;
 /// moment. Within a stage `run`, `adopt`, `prepare` and `release` of different steps, and `fill`, may go on at once; `prepare` and `run` of one
 /// container, and `open`, `fill`, `close` and `destroy` of one stage, are not called beside each other. `destroy` beside a `run` is allowed and ends it.
 ///
-/// **What runs.** Only an [`Approved`] plan reaches a method that could start or pull anything. A container of a plan is started
-/// at most once an attempt, however often `run` and `adopt` are called for it, in this process or the next one.
+/// **What runs.** Only an [`Approved`] plan reaches a method that could start or pull anything. What a plan has a container do begins
+/// at most once an attempt, however often `run` and `adopt` are called for it, in this process or the next one; and not before `run` is called,
+/// even where `prepare` has started the container.
 ///
 /// **Isolation.** Stages share nothing: neither network nor files. The containers of a stage share the workspace, at
 /// [`beespace_core::plan::WORKSPACE`], and a network in which they reach each other at `localhost`; they may read each other's scripts and cannot
@@ -63,7 +64,7 @@ pub use recent::Recent;
 ///
 /// **Cancel** always ends `run` and `adopt`: the program gets TERM, and KILL after a grace; while an engine does not answer, the call
 /// returns an error after its own timeout. A cancel before the start means that nothing ran ([`beespace_core::outcome::ExitCause::Cancelled`], no code).
-/// The same holds for the timeout, which counts from the container's start.
+/// The same holds for the timeout, which counts from where `run` lets the container begin.
 ///
 /// **After a failure** of `open` or `fill` parts of the stage may exist: `destroy` it. After a failure of `destroy` call it again.
 ///
@@ -93,8 +94,9 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// [`EngineError::Archive`] where the directory cannot be read, else the engine's trouble.
     async fn fill(&self, stage: StageId, sources: Option<&Path>, launches: &[Launch]) -> Result<(), EngineError>;
 
-    /// Gets ready ahead of its turn what [`run`](Self::run) of the same launch would have to wait for. Nothing is pulled: an image that is absent, or
-    /// a container that cannot be made, is no error here; `run` says so when its turn comes. A launch that has changed since is prepared in vain.
+    /// Gets ready ahead of its turn what [`run`](Self::run) of the same launch would have to wait for: a container with a script may be started, and
+    /// then waits for its turn before it reads the script. Nothing is pulled: an image that is absent, or a container that cannot be made, is no
+    /// error here; `run` says so when its turn comes. A launch that has changed since is prepared in vain.
     ///
     /// # Errors
     /// [`EngineError::NotOpen`], or the engine's trouble.
@@ -108,7 +110,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
 
     /// Takes up a container that an earlier `run` (before a restart of the server, or of the engine) may have started. `stored` says
     /// how much of its output is safe; what came after is sent again, as exactly as the engine's own copy allows. One that runs is followed,
-    /// one that ended is told of, one that was made and never started is run now, and one that is not there is
+    /// one that ended is told of, one whose turn never came is run now, and one that is not there is
     /// [`beespace_core::outcome::ExitCause::Lost`]: an engine does not know whether it ever was. The caller may: where not a byte of its output
     /// is stored it was never made, and `run` is the next call, which runs it unless the stage is not open any more.
     ///

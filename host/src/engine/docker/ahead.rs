@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use beespace_core::digest::Digest;
 use beespace_core::ids::StepId;
 
+use super::turn::Held;
 use crate::engine::Launch;
 
 /// A container: its step, and its id in the step's plan.
@@ -12,23 +13,35 @@ type Key = (StepId, String);
 
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    /// Made and not started, with what was asked for.
-    made: HashMap<Key, Digest>,
+    made: HashMap<Key, Made>,
     /// Scripts that lie with those of their stage.
     scripts: HashMap<Key, Digest>,
 }
 
+/// A container whose turn has not come.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// What was asked for.
+    pub(super) order: Digest,
+    /// The line to it, where it has started.
+    pub(super) held: Option<Held>,
+}
+
 impl Ahead {
-    pub(super) fn note_made(&mut self, launch: &Launch, order: Digest) {
-        self.made.insert(key(launch), order);
+    pub(super) fn note_made(&mut self, launch: &Launch, made: Made) {
+        self.made.insert(key(launch), made);
+    }
+
+    pub(super) fn is_made(&self, launch: &Launch) -> bool {
+        self.made.contains_key(&key(launch))
     }
 
     pub(super) fn note_script(&mut self, launch: &Launch, script: Digest) {
         self.scripts.insert(key(launch), script);
     }
 
-    /// What the container was made of, where it was. Said once: its turn has come.
-    pub(super) fn take_made(&mut self, launch: &Launch) -> Option<Digest> {
+    /// The container, where it was made. Given once: its turn has come.
+    pub(super) fn take_made(&mut self, launch: &Launch) -> Option<Made> {
         self.made.remove(&key(launch))
     }
 
@@ -37,9 +50,8 @@ impl Ahead {
     }
 
     pub(super) fn forget(&mut self, is_gone: impl Fn(StepId) -> bool) {
-        for known in [&mut self.made, &mut self.scripts] {
-            known.retain(|(step, _), _| !is_gone(*step));
-        }
+        self.made.retain(|(step, _), _| !is_gone(*step));
+        self.scripts.retain(|(step, _), _| !is_gone(*step));
     }
 }
 

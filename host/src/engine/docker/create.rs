@@ -54,6 +54,11 @@ pub(super) enum Freight {
 }
 
 impl Order {
+    /// Whether its container begins with waiting for its turn.
+    pub(super) fn waits(&self) -> bool {
+        self.body.open_stdin == Some(true)
+    }
+
     /// The same for two orders that lead to the same container.
     pub(super) fn digest(&self) -> Digest {
         // A body that is no JSON is none that the engine could be asked for.
@@ -124,6 +129,9 @@ impl Surroundings<'_> {
             image: Some(container.image.clone()),
             env: Some(environment(launch, container, parcels.env)),
             entrypoint: parcels.command.clone().or_else(|| container.entrypoint.clone()),
+            open_stdin: Some(parcels.command.is_some()),
+            // Closed with the line on which it was started.
+            stdin_once: Some(parcels.command.is_some()),
             cmd: if parcels.command.is_some() { None } else { container.args.clone() },
             working_dir: Some(container.workdir.clone().unwrap_or_else(|| WORKSPACE.to_owned())),
             user: container.user.clone(),

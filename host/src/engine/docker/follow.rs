@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Docker;
 use super::run::start_error;
+use super::turn::beyond_turn;
 use super::waits::Wait;
 use crate::engine::{EngineError, Output, OutputSender, now};
 
@@ -42,6 +43,8 @@ pub(super) struct Subject<'a> {
     pub(super) container: &'a str,
     pub(super) began: Timestamp,
     pub(super) timeout: Option<Duration>,
+    /// It began with waiting for its turn.
+    pub(super) waited: bool,
     /// It had ended before it was followed.
     pub(super) is_over: bool,
 }
@@ -56,8 +59,7 @@ impl Docker {
         output: &OutputSender,
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
-        let pump =
-            Pump { docker: self, name: subject.name, output, ended: CancellationToken::new(), hurry: CancellationToken::new() };
+        let pump = Pump { docker: self, subject, output, ended: CancellationToken::new(), hurry: CancellationToken::new() };
         let mut flowing = pin!(pump.run(source, sent));
         let mut end = pin!(self.until_ended(subject.name));
         let mut stop = pin!(why_stop(subject, cancel));
@@ -85,6 +87,9 @@ impl Docker {
             }
         }
         let Some(mut state) = state else { return Ok(Exit::lost(subject.container)) };
+        if subject.waited && self.never_had_its_turn(subject.name, &state).await? {
+            return Ok(Exit::lost_turn(subject.container));
+        }
         if stopped.is_none() && may_be_out_of_memory(&state) {
             state = self.with_late_news(subject, state).await;
         }
@@ -204,7 +209,7 @@ impl Docker {
         }
     }
 
-    async fn kill(&self, name: &str, signal: &str) -> Result<(), EngineError> {
+    pub(super) async fn kill(&self, name: &str, signal: &str) -> Result<(), EngineError> {
         let api = self.client.api().await?;
         let options = KillContainerOptionsBuilder::new().signal(signal).build();
         self.client.call("kill a container", Wait::Quick, api.kill_container(name, Some(options))).await
@@ -212,10 +217,10 @@ impl Docker {
 
     /// The engine's own copy of the output, from the beginning, without what the receiver has. Bytes that are no UTF-8 are not what they were in it, so
     /// behind those the seam may be off by a few.
-    pub(super) async fn reread(&self, name: &str, sent: Stored) -> Result<Frames<'_>, EngineError> {
+    pub(super) async fn reread(&self, name: &str, waited: bool, sent: Stored) -> Result<Frames<'_>, EngineError> {
         let api = self.client.api().await?;
         let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).timestamps(true).build();
-        let mut skip = sent;
+        let mut skip = beyond_turn(waited, sent);
         let frames = api.logs(name, Some(options)).filter_map(move |frame| {
             let wanted = match frame {
                 Ok(frame) => stamped(frame).and_then(|output| unsent(output, &mut skip)).map(Ok),
@@ -228,8 +233,12 @@ impl Docker {
 }
 
 /// What is read as it comes.
-pub(super) fn live<'a>(frames: impl futures::Stream<Item = Result<LogOutput, Error>> + Send + 'a) -> Frames<'a> {
-    frames.map(|frame| frame.map(|frame| output(frame, now()))).boxed()
+pub(super) fn live<'a>(waited: bool, frames: impl futures::Stream<Item = Result<LogOutput, Error>> + Send + 'a) -> Frames<'a> {
+    let mut skip = beyond_turn(waited, Stored::default());
+    let wanted = move |frame: Result<LogOutput, Error>| {
+        std::future::ready(frame.map(|frame| unsent(output(frame, now()), &mut skip)).transpose())
+    };
+    frames.filter_map(wanted).boxed()
 }
 
 fn output(frame: LogOutput, at: Timestamp) -> Output {
@@ -244,7 +253,7 @@ fn output(frame: LogOutput, at: Timestamp) -> Output {
 }
 
 /// Takes off the time that the engine has put in front.
-fn stamped(frame: LogOutput) -> Option<Output> {
+pub(super) fn stamped(frame: LogOutput) -> Option<Output> {
     let mut output = output(frame, now());
     let space = output.bytes.iter().position(|byte| *byte == b' ')?;
     let stamp = output.bytes.split_to(space);
@@ -318,7 +327,7 @@ fn code(state: &ContainerState) -> Option<i32> {
 fn ran_for(subject: &Subject<'_>, state: &ContainerState) -> Duration {
     let time = |text: &Option<String>| text.as_deref().and_then(instant);
     match (time(&state.started_at), time(&state.finished_at)) {
-        (Some(began), Some(ended)) => ended.since(began),
+        (Some(started), Some(ended)) => ended.since(started.max(subject.began)),
         _ => now().since(subject.began),
     }
 }
@@ -326,7 +335,7 @@ fn ran_for(subject: &Subject<'_>, state: &ContainerState) -> Duration {
 /// Carries output from the engine to the receiver.
 struct Pump<'a> {
     docker: &'a Docker,
-    name: &'a str,
+    subject: &'a Subject<'a>,
     output: &'a OutputSender,
     /// The container has ended: what comes now comes soon.
     ended: CancellationToken,
@@ -343,7 +352,7 @@ impl Pump<'_> {
             }
             // The engine has hung up on a container that runs on.
             source = loop {
-                match self.docker.reread(self.name, sent).await {
+                match self.docker.reread(self.subject.name, self.subject.waited, sent).await {
                     Ok(source) => break source,
                     Err(_) => sleep(RETRY).await,
                 }

@@ -37,6 +37,7 @@ mod pull;
 mod room;
 mod run;
 mod stage;
+mod turn;
 mod waits;
 
 pub use waits::Waits;

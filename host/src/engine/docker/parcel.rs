@@ -9,6 +9,7 @@ use beespace_core::plan::{Container, SecretTarget};
 use beespace_core::script::{is_variable, quote};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::turn::when_its_turn_comes;
 use crate::engine::archive::File;
 
 /// Where the host puts what is its own. No plan can mount anything here.
@@ -26,7 +27,7 @@ pub(super) struct Parcels {
     pub(super) directories: BTreeMap<String, Parcel>,
     /// Secrets that are variables of the container itself.
     pub(super) env: BTreeMap<String, String>,
-    /// The command that runs the script, where there is one.
+    /// The command that runs the script, where there is one. It waits for its turn.
     pub(super) command: Option<Vec<String>>,
 }
 
@@ -61,13 +62,12 @@ impl Parcels {
         if let Some(script) = &container.script {
             let path = format!("{HOST_DIRECTORY}/{script_name}");
             parcels.put(&path, script.as_bytes().to_vec())?;
-            let mut command = vec!["/bin/sh".to_owned(), "-e".to_owned(), path];
+            let mut command = format!("exec /bin/sh -e {path}");
             if !exports.is_empty() {
                 parcels.put(&format!("{HOST_DIRECTORY}/secrets"), exports.into_bytes())?;
-                let load = format!(". {HOST_DIRECTORY}/secrets && exec {}", command.join(" "));
-                command = vec!["/bin/sh".to_owned(), "-c".to_owned(), load];
+                command = format!(". {HOST_DIRECTORY}/secrets && {command}");
             }
-            parcels.command = Some(command);
+            parcels.command = Some(when_its_turn_comes(&command));
         }
         Ok(parcels)
     }

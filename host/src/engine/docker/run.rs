@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use beespace_core::ids::StageId;
 use beespace_core::outcome::{Exit, ExitCause, Stored};
+use beespace_core::time::Timestamp;
 use bollard::models::{ContainerCreateBody, ContainerState, ContainerStateStatusEnum};
-use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, StartContainerOptions};
+use bollard::query_parameters::CreateContainerOptionsBuilder;
 use tokio::sync::{AcquireError, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Docker;
 use super::create::{Freight, Order, Surroundings};
-use super::follow::{Subject, instant, live};
+use super::follow::{Subject, live};
 use super::parcel::Parcels;
 use super::pull::Missing;
 use super::stage::{REMOVAL_PAUSE, REMOVAL_TRIES};
+use super::turn::{Held, Look, Turn};
 use super::waits::Wait;
+use super::{Docker, ahead};
 use crate::engine::archive::{Contents, File};
 use crate::engine::{EngineError, Launch, OutputSender, now, say};
 
@@ -26,11 +28,12 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// How far a container has come when its turn begins.
 enum Made {
-    Ready,
+    /// With the line to it, where it has started and waits.
+    Ready(Option<Held>),
     /// There is no container, and why.
     Refused(Exit),
-    /// An earlier call, here or before a restart, has started it.
-    Started(ContainerState),
+    /// An earlier call, here or before a restart, has begun it.
+    Begun(Look, Timestamp),
 }
 
 impl Docker {
@@ -47,8 +50,8 @@ impl Docker {
             made = self.make(launch, &name, output) => made?,
         };
         match made {
-            Made::Ready => self.start(launch, &name, output, cancel).await,
-            Made::Started(state) => self.take_up(launch, &name, &state, Stored::default(), output, cancel).await,
+            Made::Ready(held) => self.begin(launch, &name, held, output, cancel).await,
+            Made::Begun(look, at) => self.take_up(launch, &name, (look, at), Stored::default(), output, cancel).await,
             Made::Refused(exit) => {
                 self.remove_container(&name).await?;
                 Ok(exit)
@@ -64,10 +67,25 @@ impl Docker {
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
         let name = self.name(launch)?;
-        match self.state(&name).await? {
-            None => Ok(Exit::lost(&launch.container)),
-            Some(state) if is_unstarted(&state) => self.run_container(launch, output, cancel).await,
-            Some(state) => self.take_up(launch, &name, &state, stored, output, cancel).await,
+        let Some(look) = self.look(&name).await? else { return Ok(Exit::lost(&launch.container)) };
+        match self.progress(&name, &look).await? {
+            Some(at) => self.take_up(launch, &name, (look, at), stored, output, cancel).await,
+            None => {
+                // At once: of one that was ended while it waited nobody could tell it later.
+                self.remove_container(&name).await?;
+                self.run_container(launch, output, cancel).await
+            }
+        }
+    }
+
+    /// When a container that is there has begun, if it has, or may have.
+    async fn progress(&self, name: &str, look: &Look) -> Result<Option<Timestamp>, EngineError> {
+        if is_unstarted(&look.state) {
+            return Ok(None);
+        }
+        match self.turn_of(name, look).await? {
+            Turn::Came(at) => Ok(Some(at)),
+            Turn::Never => Ok(None),
         }
     }
 
@@ -75,19 +93,28 @@ impl Docker {
         Ok(self.names.container(launch.step, place(launch)?))
     }
 
-    /// Makes a container that can be started when its turn comes. Nothing is pulled for one that may never run.
+    /// Makes a container and, where it waits for its turn, starts it. Nothing is pulled for one that may never run.
     pub(super) async fn prepare_container(&self, launch: &Launch) -> Result<(), EngineError> {
         let name = self.name(launch)?;
         let Ok(order) = self.order(launch, &name).await? else { return Ok(()) };
-        if self.has_image(&launch.container()?.image).await? && self.state(&name).await?.is_none() {
-            let send = async {
-                // A script comes with the others of its stage.
-                if matches!(order.parcels, Freight::Script(_)) { Ok(()) } else { self.send_parcels(launch, &name, &order).await }
-            };
-            let (sent, created) = tokio::join!(send, self.ask_for(&name, order.body.clone()));
-            created.and(sent)?;
-            self.ahead().note_made(launch, order.digest());
+        if self.ahead().is_made(launch) || !self.has_image(&launch.container()?.image).await? {
+            return Ok(());
         }
+        if let Some(look) = self.look(&name).await? {
+            if self.progress(&name, &look).await?.is_some() {
+                return Ok(());
+            }
+            // A process before this one has made it, and whatever it knew of it is gone.
+            self.remove_container(&name).await?;
+        }
+        let send = async {
+            // A script comes with the others of its stage.
+            if matches!(order.parcels, Freight::Script(_)) { Ok(()) } else { self.send_parcels(launch, &name, &order).await }
+        };
+        let (sent, created) = tokio::join!(send, self.ask_for(&name, order.body.clone()));
+        created.and(sent)?;
+        let held = if order.waits() { Some(self.hold_back(&name).await?) } else { None };
+        self.ahead().note_made(launch, ahead::Made { order: order.digest(), held });
         Ok(())
     }
 
@@ -117,23 +144,37 @@ impl Docker {
             Ok(order) => order,
             Err(text) => return Ok(Made::Refused(Exit::unstarted(id, ExitCause::StartFailed, text))),
         };
-        let prepared = self.ahead().take_made(launch);
-        match self.state(name).await? {
-            None => {}
-            Some(state) if !is_unstarted(&state) => return Ok(Made::Started(state)),
-            Some(_) if prepared == Some(order.digest()) => {
-                self.send_missing_script(launch, &order).await?;
-                return Ok(Made::Ready);
-            }
-            // Made before a crash, or for what has changed since.
-            Some(_) => self.remove_container(name).await?,
+        if let Some(made) = self.reuse(launch, name, &order).await? {
+            return Ok(made);
         }
         let (sent, made) =
             tokio::join!(self.send_parcels(launch, name, &order), self.create(id, name, order.body.clone(), output));
         match made? {
-            Made::Ready => sent.map(|()| Made::Ready),
+            Made::Ready(held) => sent.map(|()| Made::Ready(held)),
             other => Ok(other),
         }
+    }
+
+    /// The container that is there already, where it will do; else there is none afterwards.
+    async fn reuse(&self, launch: &Launch, name: &str, order: &Order) -> Result<Option<Made>, EngineError> {
+        let prepared = self.ahead().take_made(launch);
+        let Some(look) = self.look(name).await? else { return Ok(None) };
+        match prepared {
+            Some(mut made) => {
+                if made.order == order.digest() && is_waiting(&look.state, &mut made.held) {
+                    self.send_missing_script(launch, order).await?;
+                    return Ok(Some(Made::Ready(made.held)));
+                }
+                // What it is made of has changed since, or it has ended while it waited.
+            }
+            None => {
+                if let Some(at) = self.progress(name, &look).await? {
+                    return Ok(Some(Made::Begun(look, at)));
+                }
+                // Made before a crash.
+            }
+        }
+        self.remove_container(name).await.map(|()| None)
     }
 
     async fn send_parcels(&self, launch: &Launch, name: &str, order: &Order) -> Result<(), EngineError> {
@@ -186,7 +227,7 @@ impl Docker {
         let (mut pulled, mut conflicts) = (false, 0);
         loop {
             let (cause, text) = match self.ask_for(name, body.clone()).await {
-                Ok(()) => return Ok(Made::Ready),
+                Ok(()) => return Ok(Made::Ready(None)),
                 Err(EngineError::Refused { status: 404, message, .. }) if !pulled && names_image(&message) => {
                     pulled = true;
                     match self.pull(&image, output).await? {
@@ -197,10 +238,12 @@ impl Docker {
                 // An earlier request, given up because the engine hung, was carried out all the same, or is just now.
                 Err(EngineError::Refused { status: 409, .. }) if conflicts < REMOVAL_TRIES => {
                     conflicts += 1;
-                    match self.state(name).await? {
-                        Some(state) if !is_unstarted(&state) => return Ok(Made::Started(state)),
-                        Some(_) => self.remove_container(name).await?,
+                    match self.look(name).await? {
                         None => sleep(REMOVAL_PAUSE).await,
+                        Some(look) => match self.progress(name, &look).await? {
+                            Some(at) => return Ok(Made::Begun(look, at)),
+                            None => self.remove_container(name).await?,
+                        },
                     }
                     continue;
                 }
@@ -214,37 +257,40 @@ impl Docker {
         }
     }
 
-    async fn start(
+    /// Starts it, unless it waits already, and lets it begin.
+    async fn begin(
         &self,
         launch: &Launch,
         name: &str,
+        held: Option<Held>,
         output: &OutputSender,
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
-        let api = self.client.api().await?;
-        // Before the start, so that no byte is missed; without `logs`, which would send some twice.
-        let options = AttachContainerOptionsBuilder::new().stdout(true).stderr(true).stream(true).logs(false).build();
-        let attached = self.client.call("attach to a container", Wait::Quick, api.attach_container(name, Some(options))).await?;
-        let started = {
-            let turn = tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Ok(cancelled(launch)),
-                turn = self.turn(output) => turn,
-            };
-            let started =
-                self.client.call("start a container", Wait::Slow, api.start_container(name, None::<StartContainerOptions>)).await;
-            drop(turn);
-            started
-        };
-        match started {
-            Ok(()) => {}
-            Err(EngineError::Refused { message, .. }) => {
-                return Ok(Exit::unstarted(&launch.container, ExitCause::StartFailed, start_error(&message)));
+        let waited = launch.container()?.script.is_some();
+        let held = match held {
+            Some(held) => held,
+            None => {
+                let held = self.attach(name, waited).await?;
+                let turn = tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => return Ok(cancelled(launch)),
+                    turn = self.turn(output) => turn,
+                };
+                let started = self.ask_to_start(name).await;
+                drop(turn);
+                match started {
+                    Ok(()) => held,
+                    Err(EngineError::Refused { message, .. }) => {
+                        return Ok(Exit::unstarted(&launch.container, ExitCause::StartFailed, start_error(&message)));
+                    }
+                    Err(error) => return Err(error),
+                }
             }
-            Err(error) => return Err(error),
-        }
-        let subject = Subject { name, container: &launch.container, began: now(), timeout: launch.timeout(), is_over: false };
-        self.follow(&subject, live(attached.output), Stored::default(), output, cancel).await
+        };
+        let (container, timeout) = (launch.container.as_str(), launch.timeout());
+        let subject = Subject { name, container, began: now(), timeout, waited, is_over: false };
+        let attached = held.let_begin().await;
+        self.follow(&subject, live(waited, attached.output), Stored::default(), output, cancel).await
     }
 
     /// A place among the starts that the engine is asked for at once. Who does not get one soon is told what it waits for.
@@ -259,25 +305,20 @@ impl Docker {
         turn.await
     }
 
-    /// Follows a container that was started earlier, by the engine's own copy of its output.
+    /// Follows a container that has begun earlier, by the engine's own copy of its output.
     async fn take_up(
         &self,
         launch: &Launch,
         name: &str,
-        state: &ContainerState,
+        (look, began): (Look, Timestamp),
         stored: Stored,
         output: &OutputSender,
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
-        let began = state.started_at.as_deref().and_then(instant).unwrap_or_else(now);
-        let subject = Subject {
-            name,
-            container: &launch.container,
-            began,
-            timeout: launch.timeout(),
-            is_over: state.running != Some(true),
-        };
-        let source = self.reread(name, stored).await?;
+        let Look { state, waits: waited } = look;
+        let (container, timeout, is_over) = (launch.container.as_str(), launch.timeout(), state.running != Some(true));
+        let subject = Subject { name, container, began, timeout, waited, is_over };
+        let source = self.reread(name, waited, stored).await?;
         self.follow(&subject, source, stored, output, cancel).await
     }
 }
@@ -311,6 +352,14 @@ fn cancelled(launch: &Launch) -> Exit {
 
 fn is_unstarted(state: &ContainerState) -> bool {
     state.status == Some(ContainerStateStatusEnum::CREATED)
+}
+
+/// Whether a container that this process has made ahead still waits: to be started, or for its turn.
+fn is_waiting(state: &ContainerState, held: &mut Option<Held>) -> bool {
+    match held {
+        Some(held) => state.running == Some(true) && held.is_there(),
+        None => is_unstarted(state),
+    }
 }
 
 /// The same status says that an image is missing and that a container is.

@@ -23,6 +23,7 @@ use super::client::{absent_is_fine, found};
 use super::names::{Labels, filter, stage_of};
 use super::parcel::HOST_DIRECTORY;
 use super::run::script_alone;
+use super::turn::Look;
 use super::waits::Wait;
 use crate::engine::archive::{self, Contents};
 use crate::engine::{EngineError, Launch};
@@ -182,11 +183,18 @@ impl Docker {
     }
 
     /// The state of a container; `None` where there is no such container.
-    pub(super) async fn state(&self, name: &str) -> Result<Option<ContainerState>, EngineError> {
+    pub(super) async fn look(&self, name: &str) -> Result<Option<Look>, EngineError> {
         let api = self.client.api().await?;
         let inspect = api.inspect_container(name, None::<InspectContainerOptions>);
         let container = found(self.client.call("inspect a container", Wait::Quick, inspect).await)?;
-        Ok(container.map(|container| container.state.unwrap_or_default()))
+        Ok(container.map(|container| Look {
+            waits: container.config.and_then(|config| config.stdin_once) == Some(true),
+            state: container.state.unwrap_or_default(),
+        }))
+    }
+
+    pub(super) async fn state(&self, name: &str) -> Result<Option<ContainerState>, EngineError> {
+        Ok(self.look(name).await?.map(|look| look.state))
     }
 
     pub(super) async fn remove_container(&self, name: &str) -> Result<(), EngineError> {
