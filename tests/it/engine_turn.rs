@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use beespace::engine::docker::Docker;
 use beespace::engine::Launch;
+use beespace::engine::docker::{Docker, DockerOptions};
 use beespace_core::outcome::{ExitCause, Stored};
 use beespace_tests::docker;
 use beespace_tests::dockerd::{Dockerd, Going};
@@ -179,6 +179,70 @@ async fn one_whose_turn_has_come_is_taken_up_and_never_begun_again() {
     assert!(exit.is_success(), "{exit:?}");
     assert_eq!(output.stdout, "two\n");
     assert_eq!(world.bench.shell_says(90, "cat marks").await, "mark\n");
+    world.bench.destroy().await;
+}
+
+#[tokio::test]
+async fn one_whose_first_word_the_engine_has_thrown_away_is_not_begun_again() {
+    let mut world = World::new().await;
+    let engine = |world: &World| {
+        let options = DockerOptions { log_bytes: 1, ..docker::options(&world.host, &world.instance) };
+        Arc::new(Docker::new(options).unwrap())
+    };
+    world.bench.engine = engine(&world);
+    let script =
+        "set +x; echo mark >> marks; i=0; while [ $i -lt 40000 ]; do echo cell $i; i=$((i + 1)); done; touch said; sleep 3";
+    let launch = world.bench.launch(1, world.bench.shell(script));
+    world.prepared(&launch).await;
+    let (sender, mut receiver) = mpsc::channel(8);
+    {
+        let mut run = std::pin::pin!(world.bench.engine.run(launch.clone(), sender, CancellationToken::new()));
+        let mut said = String::new();
+        while !said.ends_with("cell 39999\n") {
+            tokio::select! {
+                ended = &mut run => panic!("{ended:?}"),
+                piece = receiver.recv() => said.push_str(&String::from_utf8_lossy(&piece.unwrap().bytes)),
+            }
+        }
+    }
+    world.bench.engine = engine(&world);
+    let (exit, output) = world.bench.adopt(launch, Stored::default()).await.unwrap();
+    assert!(exit.is_success(), "{exit:?}");
+    assert!(!output.stdout.contains("its turn has come") && output.stdout.lines().count() < 40_000, "the engine kept it all");
+    assert_eq!(world.bench.shell_says(90, "cat marks").await, "mark\n");
+    world.bench.destroy().await;
+}
+
+#[tokio::test]
+async fn one_that_was_killed_before_another_process_makes_it_ready_begins() {
+    let mut world = World::new().await;
+    let launch = world.bench.launch(1, world.bench.shell(ONCE));
+    world.prepared(&launch).await;
+    let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
+    world.api.kill_container(&world.look(&launch).await.0, Some(options)).await.unwrap();
+    world.another_process();
+    world.prepared(&launch).await;
+    world.runs_once(launch).await;
+    world.bench.destroy().await;
+}
+
+#[tokio::test]
+async fn what_steps_before_it_would_feel_is_not_started_ahead() {
+    let world = World::new().await;
+    let mut below = world.bench.shell("cat made");
+    below.workdir = Some("/workspace/made".to_owned());
+    let mut acts = world.bench.shell("echo on");
+    acts.env.insert("LD_PRELOAD".to_owned(), "/workspace/x.so".to_owned());
+    for (step, container) in [(1, below), (2, acts)] {
+        let launch = world.bench.launch(step, container);
+        world.bench.engine.prepare(&launch).await.unwrap();
+        assert_eq!(world.look(&launch).await.1, State::CREATED);
+    }
+    assert_eq!(world.bench.shell_says(3, "mkdir made; echo made > made/made").await, "");
+    let mut below = world.bench.shell("cat made");
+    below.workdir = Some("/workspace/made".to_owned());
+    let (exit, output) = world.bench.run(world.bench.launch(1, below)).await;
+    assert!(exit.is_success() && output.stdout == "made\n", "{exit:?} {output:?}");
     world.bench.destroy().await;
 }
 

@@ -117,15 +117,34 @@ pub fn next(nodes: &[Node<'_>], facts: &Facts) -> Vec<Move> {
     .collect()
 }
 
-/// The steps whose turn comes next if all that runs now ends well.
+/// The steps whose turn comes next if all ends well, in the order of their turns: `most` at most.
 #[must_use]
-pub fn upcoming(nodes: &[Node<'_>], facts: &Facts) -> Vec<StepNumber> {
+pub fn upcoming(nodes: &[Node<'_>], facts: &Facts, most: usize) -> Vec<StepNumber> {
     let mut hoped = nodes.to_vec();
-    for node in hoped.iter_mut().filter(|node| node.status == Status::Running) {
-        node.status = Status::Success;
+    let mut upcoming = Vec::new();
+    while upcoming.len() < most {
+        for node in hoped.iter_mut().filter(|node| node.status == Status::Running) {
+            node.status = Status::Success;
+        }
+        let mut goes_on = false;
+        for one in next(&hoped, facts) {
+            let status = match &one {
+                Move::Start(number, _) => {
+                    upcoming.push(*number);
+                    Status::Running
+                }
+                Move::Skip(..) => Status::Skipped,
+                Move::Cancel(..) | Move::Wait(..) => continue,
+            };
+            goes_on = true;
+            hoped.iter_mut().filter(|node| node.number == one.step()).for_each(|node| node.status = status);
+        }
+        if !goes_on {
+            break;
+        }
     }
-    let moves = next(&hoped, facts);
-    moves.into_iter().filter(|one| matches!(one, Move::Start(..))).map(|one| one.step()).collect()
+    upcoming.truncate(most);
+    upcoming
 }
 
 /// The end of all steps, because a person (or the stage's timeout) wants it. `reason` is kept with each.
@@ -273,6 +292,27 @@ mod tests {
             let step = &mut steps[running[pick(running.len()) % running.len()]];
             step.status = step.end;
         }
+    }
+
+    #[test]
+    fn upcoming_steps_come_in_the_order_of_their_turns() {
+        let mut steps = vec![
+            Made::new("first", &[], Status::Success),
+            Made::new("last", &["left", "right"], Status::Success),
+            Made::new("left", &["first"], Status::Success),
+            Made::new("right", &["rescue"], Status::Success),
+            Made::new("rescue", &["first"], Status::Success).when(&[Status::Failure]),
+        ];
+        let upcoming = |steps: &[Made], most| -> Vec<u16> {
+            upcoming(&look(steps), &push(), most).into_iter().map(|number| number.0).collect()
+        };
+        assert_eq!(upcoming(&steps, 9), [1, 3, 4, 2], "what is for a failure is skipped, and what needs it goes on");
+        assert_eq!(upcoming(&steps, 2), [1, 3]);
+        steps[0].status = Status::Running;
+        assert_eq!(upcoming(&steps, 9), [3, 4, 2]);
+        steps[0].status = Status::Failure;
+        assert_eq!(upcoming(&steps, 9), [5]);
+        assert_eq!(upcoming(&[], 9), [0; 0]);
     }
 
     fn ends(steps: &[Made]) -> Vec<Status> {

@@ -95,7 +95,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     async fn fill(&self, stage: StageId, sources: Option<&Path>, launches: &[Launch]) -> Result<(), EngineError>;
 
     /// Gets ready ahead of its turn what [`run`](Self::run) of the same launch would have to wait for: a container with a script may be started, and
-    /// then waits for its turn before it reads the script. Nothing is pulled: an image that is absent, or a container that cannot be made, is no
+    /// then waits for its turn before it reads the script. Called, if at all, before the first `run` of an attempt. Nothing is pulled: an image that is absent, or a container that cannot be made, is no
     /// error here; `run` says so when its turn comes. A launch that has changed since is prepared in vain.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
 
     /// Takes up a container that an earlier `run` (before a restart of the server, or of the engine) may have started. `stored` says
     /// how much of its output is safe; what came after is sent again, as exactly as the engine's own copy allows. One that runs is followed,
-    /// one that ended is told of, one whose turn never came is run now, and one that is not there is
+    /// one that ended is told of, one whose turn is known never to have come is run now, and one that is not there is
     /// [`beespace_core::outcome::ExitCause::Lost`]: an engine does not know whether it ever was. The caller may: where not a byte of its output
     /// is stored it was never made, and `run` is the next call, which runs it unless the stage is not open any more.
     ///

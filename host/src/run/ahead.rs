@@ -1,17 +1,35 @@
-//! Makes the log and the containers of a step ready while others run, and the list of files that it reads, so that its turn is no more than their start.
+//! Makes the log and the containers of a step ready while others run, and the list of files that it reads, so that little is left for its turn.
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use beespace_core::build::{Stage, Step};
 use beespace_core::ids::StepNumber;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::StageRun;
 use crate::engine::Launch;
 
-/// Prepares what of the step can begin at once, once there is a place for it. That it cannot be done is no trouble: the step's turn comes.
-pub(super) async fn prepare(run: Arc<StageRun>, stage: Stage, number: StepNumber) {
+/// When a step is made ready.
+pub(super) struct Turn {
+    /// Cancelled when it may be.
+    pub(super) before: Option<CancellationToken>,
+    /// Says that it is, or will not be.
+    pub(super) ready: DropGuard,
+    pub(super) too_late: CancellationToken,
+}
+
+/// Prepares what of the step can begin at once, once there is a place for it and what comes `before` is ready. That it cannot be done is no trouble: the
+/// step's turn comes.
+pub(super) async fn prepare(run: Arc<StageRun>, stage: Stage, number: StepNumber, turn: Turn) {
+    let Turn { before, ready: _ready, too_late } = turn;
     run.opened.cancelled().await;
+    if let Some(before) = &before {
+        tokio::select! {
+            () = before.cancelled() => {}
+            () = too_late.cancelled() => return,
+        }
+    }
     if let Err(error) = try_to_prepare(&run, &stage, number).await {
         let error = format!("{error:#}");
         tracing::debug!(stage = %run.id, step = %number, error, "not prepared; what it needs is made when its turn comes");

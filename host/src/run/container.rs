@@ -69,7 +69,7 @@ impl ContainerRun {
     }
 
     /// Asks what became of it. One that is not there and of which the log has not a byte was never made: nobody removes a container of a step
-    /// whose exits are not stored, so its turn is now. The engine's own rule (at most one start an attempt) holds for that call, too. With output
+    /// whose exits are not stored, so its turn is now. The engine's own rule (what it does begins at most once an attempt) holds for that call, too. With output
     /// in the log it did run, and is lost: running it again could do twice what is to be done once.
     async fn take_up(&mut self) -> Result<Exit, EngineError> {
         let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);

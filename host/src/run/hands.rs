@@ -1,6 +1,7 @@
 //! The steps of a stage that are in hand: those that run, those that are being made ready, and those that are being put away.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -18,13 +19,32 @@ use super::{StageRun, ahead};
 
 /// Steps that are made ready at most while others run.
 const AHEAD: usize = 4;
+/// Of them at once. The first one of a stage is made ready alone: everybody waits for it.
+const AHEAD_AT_ONCE: usize = 2;
+
+/// A step that is being made ready.
+struct Ahead {
+    task: AbortOnDropHandle<()>,
+    /// Cancelled when its turn has come, or never will.
+    too_late: CancellationToken,
+}
+
+impl Ahead {
+    /// Waits for what is half asked for: it would come to be behind everybody's back.
+    async fn settle(self) {
+        self.too_late.cancel();
+        let _ = self.task.await;
+    }
+}
 
 /// A stage's hands. Let go of, they leave the containers as they are.
 #[derive(Default)]
 pub(super) struct Hands {
     running: JoinSet<anyhow::Result<Ended>>,
     cancels: HashMap<StepNumber, CancellationToken>,
-    ahead: HashMap<StepNumber, AbortOnDropHandle<()>>,
+    ahead: HashMap<StepNumber, Ahead>,
+    /// Cancelled as these come to be ready, in the order in which they were begun.
+    ready: Vec<CancellationToken>,
     putting_away: JoinSet<()>,
     /// Cancelled once all of the stage is removed at once.
     at_rest: CancellationToken,
@@ -52,10 +72,15 @@ impl Hands {
         if !stage.steps.iter().any(|step| !step.status.is_over() && ahead::reads_source(run, step)) {
             run.change.files.forget();
         }
-        let upcoming = graph::upcoming(&graph::nodes(stage), &run.change.facts);
-        for number in upcoming.into_iter().take(AHEAD) {
-            let prepare = || AbortOnDropHandle::new(tokio::spawn(ahead::prepare(Arc::clone(run), stage.clone(), number)));
-            self.ahead.entry(number).or_insert_with(prepare);
+        for number in graph::upcoming(&graph::nodes(stage), &run.change.facts, AHEAD) {
+            if let Entry::Vacant(vacant) = self.ahead.entry(number) {
+                let before = self.ready.get(self.ready.len().saturating_sub(AHEAD_AT_ONCE)).cloned();
+                let (ready, too_late) = (CancellationToken::new(), CancellationToken::new());
+                self.ready.push(ready.clone());
+                let turn = ahead::Turn { before, ready: ready.drop_guard(), too_late: too_late.clone() };
+                let task = AbortOnDropHandle::new(tokio::spawn(ahead::prepare(Arc::clone(run), stage.clone(), number, turn)));
+                vacant.insert(Ahead { task, too_late });
+            }
         }
     }
 
@@ -67,8 +92,8 @@ impl Hands {
         let run = Arc::clone(run);
         self.running.spawn(async move {
             if let Some(ahead) = ahead {
-                // Also for a step that is to stop: what is half asked for would come to be behind its back.
-                let _ = ahead.await;
+                // Also for a step that is to stop.
+                ahead.settle().await;
             }
             step::run(run, number, begin, cancel).await
         });
@@ -91,8 +116,9 @@ impl Hands {
 
     /// Waits for what does not matter to the stage's end, so that nothing is made any more where everything is removed.
     pub(super) async fn rest(mut self, run: &StageRun) {
+        self.ahead.values().for_each(|ahead| ahead.too_late.cancel());
         for (_, ahead) in self.ahead.drain().filter(|_| run.opened.is_cancelled()) {
-            let _ = ahead.await;
+            ahead.settle().await;
         }
         self.at_rest.cancel();
         while self.putting_away.join_next().await.is_some() {}

@@ -8,9 +8,10 @@ use beespace_core::plan::{Container, MountSource, Network, WORKSPACE};
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountVolumeOptions};
 
 use super::DockerOptions;
-use super::names::Labels;
+use super::names::{Labels, note_waits};
 use super::parcel::Parcels;
 use super::stage::volume;
+use super::turn::{may_wait, when_its_turn_comes};
 use crate::engine::Launch;
 use crate::engine::archive::File;
 
@@ -124,18 +125,26 @@ impl Surroundings<'_> {
             Network::None => "none".to_owned(),
             Network::EgressAllowList => return Err("an allow-list for its network is not possible yet".to_owned()),
         };
+        let env = environment(launch, container, parcels.env);
+        let waits = parcels.command.is_some() && may_wait(&env, container.workdir.as_deref(), &mounts, self.workspace);
+        let mut labels = self.labels;
+        let mut command = parcels.command.clone();
+        if waits {
+            note_waits(&mut labels);
+            command = command.map(when_its_turn_comes);
+        }
         let memory = whole(container.limits.memory_bytes.unwrap_or(self.options.memory));
         Ok(ContainerCreateBody {
             image: Some(container.image.clone()),
-            env: Some(environment(launch, container, parcels.env)),
-            entrypoint: parcels.command.clone().or_else(|| container.entrypoint.clone()),
-            open_stdin: Some(parcels.command.is_some()),
+            env: Some(env),
+            entrypoint: command.or_else(|| container.entrypoint.clone()),
+            open_stdin: Some(waits),
             // Closed with the line on which it was started.
-            stdin_once: Some(parcels.command.is_some()),
+            stdin_once: Some(waits),
             cmd: if parcels.command.is_some() { None } else { container.args.clone() },
             working_dir: Some(container.workdir.clone().unwrap_or_else(|| WORKSPACE.to_owned())),
             user: container.user.clone(),
-            labels: Some(self.labels),
+            labels: Some(labels),
             host_config: Some(HostConfig {
                 mounts: Some(mounts),
                 network_mode: Some(network),

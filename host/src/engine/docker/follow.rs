@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Docker;
 use super::run::start_error;
-use super::turn::beyond_turn;
+use super::turn::without_turn;
 use super::waits::Wait;
 use crate::engine::{EngineError, Output, OutputSender, now};
 
@@ -45,6 +45,8 @@ pub(super) struct Subject<'a> {
     pub(super) timeout: Option<Duration>,
     /// It began with waiting for its turn.
     pub(super) waited: bool,
+    /// How long it did.
+    pub(super) waited_for: Duration,
     /// It had ended before it was followed.
     pub(super) is_over: bool,
 }
@@ -87,9 +89,6 @@ impl Docker {
             }
         }
         let Some(mut state) = state else { return Ok(Exit::lost(subject.container)) };
-        if subject.waited && self.never_had_its_turn(subject.name, &state).await? {
-            return Ok(Exit::lost_turn(subject.container));
-        }
         if stopped.is_none() && may_be_out_of_memory(&state) {
             state = self.with_late_news(subject, state).await;
         }
@@ -220,10 +219,10 @@ impl Docker {
     pub(super) async fn reread(&self, name: &str, waited: bool, sent: Stored) -> Result<Frames<'_>, EngineError> {
         let api = self.client.api().await?;
         let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).timestamps(true).build();
-        let mut skip = beyond_turn(waited, sent);
+        let (mut skip, mut without_turn) = (sent, without_turn(waited));
         let frames = api.logs(name, Some(options)).filter_map(move |frame| {
             let wanted = match frame {
-                Ok(frame) => stamped(frame).and_then(|output| unsent(output, &mut skip)).map(Ok),
+                Ok(frame) => stamped(frame).and_then(|output| unsent(without_turn(output), &mut skip)).map(Ok),
                 Err(error) => Some(Err(error)),
             };
             std::future::ready(wanted)
@@ -234,9 +233,9 @@ impl Docker {
 
 /// What is read as it comes.
 pub(super) fn live<'a>(waited: bool, frames: impl futures::Stream<Item = Result<LogOutput, Error>> + Send + 'a) -> Frames<'a> {
-    let mut skip = beyond_turn(waited, Stored::default());
+    let mut without_turn = without_turn(waited);
     let wanted = move |frame: Result<LogOutput, Error>| {
-        std::future::ready(frame.map(|frame| unsent(output(frame, now()), &mut skip)).transpose())
+        std::future::ready(frame.map(|frame| unsent(without_turn(output(frame, now())), &mut Stored::default())).transpose())
     };
     frames.filter_map(wanted).boxed()
 }
@@ -244,7 +243,7 @@ pub(super) fn live<'a>(waited: bool, frames: impl futures::Stream<Item = Result<
 fn output(frame: LogOutput, at: Timestamp) -> Output {
     let (stream, bytes) = match frame {
         LogOutput::StdErr { message } => (Stream::Stderr, message),
-        // No terminal is ever asked for and no input sent, so the others do not come.
+        // No terminal is ever asked for, so the others do not come.
         LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => {
             (Stream::Stdout, message)
         }
@@ -327,7 +326,7 @@ fn code(state: &ContainerState) -> Option<i32> {
 fn ran_for(subject: &Subject<'_>, state: &ContainerState) -> Duration {
     let time = |text: &Option<String>| text.as_deref().and_then(instant);
     match (time(&state.started_at), time(&state.finished_at)) {
-        (Some(started), Some(ended)) => ended.since(started.max(subject.began)),
+        (Some(started), Some(ended)) => ended.since(started).saturating_sub(subject.waited_for),
         _ => now().since(subject.began),
     }
 }

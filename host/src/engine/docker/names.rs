@@ -19,6 +19,9 @@ const CONTAINER: &str = "beespace.container";
 /// On the parts of a room, and on the workspace whose room it is: the room's name.
 const ROOM: &str = "beespace.room";
 
+/// On a container that begins with waiting for its turn.
+const WAITS: &str = "beespace.waits";
+
 pub(super) type Labels = HashMap<String, String>;
 
 /// The names of one instance.
@@ -97,6 +100,15 @@ impl Names {
         all.extend(self.room_labels(room));
         all
     }
+}
+
+/// Says of a container that it begins with waiting for its turn.
+pub(super) fn note_waits(labels: &mut Labels) {
+    labels.insert(WAITS.to_owned(), "1".to_owned());
+}
+
+pub(super) fn waits(labels: &Labels) -> bool {
+    labels.contains_key(WAITS)
 }
 
 fn labels<const N: usize>(pairs: [(&str, String); N]) -> Labels {

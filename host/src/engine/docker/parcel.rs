@@ -9,7 +9,6 @@ use beespace_core::plan::{Container, SecretTarget};
 use beespace_core::script::{is_variable, quote};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::turn::when_its_turn_comes;
 use crate::engine::archive::File;
 
 /// Where the host puts what is its own. No plan can mount anything here.
@@ -27,7 +26,7 @@ pub(super) struct Parcels {
     pub(super) directories: BTreeMap<String, Parcel>,
     /// Secrets that are variables of the container itself.
     pub(super) env: BTreeMap<String, String>,
-    /// The command that runs the script, where there is one. It waits for its turn.
+    /// The command that runs the script, where there is one.
     pub(super) command: Option<Vec<String>>,
 }
 
@@ -62,12 +61,13 @@ impl Parcels {
         if let Some(script) = &container.script {
             let path = format!("{HOST_DIRECTORY}/{script_name}");
             parcels.put(&path, script.as_bytes().to_vec())?;
-            let mut command = format!("exec /bin/sh -e {path}");
+            let mut command = vec!["/bin/sh".to_owned(), "-e".to_owned(), path];
             if !exports.is_empty() {
                 parcels.put(&format!("{HOST_DIRECTORY}/secrets"), exports.into_bytes())?;
-                command = format!(". {HOST_DIRECTORY}/secrets && {command}");
+                let load = format!(". {HOST_DIRECTORY}/secrets && exec {}", command.join(" "));
+                command = vec!["/bin/sh".to_owned(), "-c".to_owned(), load];
             }
-            parcels.command = Some(when_its_turn_comes(&command));
+            parcels.command = Some(command);
         }
         Ok(parcels)
     }

@@ -26,10 +26,13 @@ use crate::engine::{EngineError, Launch, OutputSender, now, say};
 /// Nobody needs to hear of a wait that is shorter.
 const SOON: Duration = Duration::from_secs(1);
 
+/// How often a container is made whose turn an engine takes from it.
+const TRIES: usize = 3;
+
 /// How far a container has come when its turn begins.
 enum Made {
-    /// With the line to it, where it has started and waits.
-    Ready(Option<Held>),
+    /// With the line to it, where it has started and waits; and whether it is one that does.
+    Ready(Option<Held>, bool),
     /// There is no container, and why.
     Refused(Exit),
     /// An earlier call, here or before a restart, has begun it.
@@ -44,19 +47,29 @@ impl Docker {
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
         let name = self.name(launch)?;
-        let made = tokio::select! {
-            biased;
-            () = cancel.cancelled() => Made::Refused(cancelled(launch)),
-            made = self.make(launch, &name, output) => made?,
-        };
-        match made {
-            Made::Ready(held) => self.begin(launch, &name, held, output, cancel).await,
-            Made::Begun(look, at) => self.take_up(launch, &name, (look, at), Stored::default(), output, cancel).await,
-            Made::Refused(exit) => {
-                self.remove_container(&name).await?;
-                Ok(exit)
+        for _ in 0..TRIES {
+            let made = tokio::select! {
+                biased;
+                () = cancel.cancelled() => Made::Refused(cancelled(launch)),
+                made = self.make(launch, &name, output) => made?,
+            };
+            match made {
+                Made::Begun(look, at) => return self.take_up(launch, &name, (look, at), Stored::default(), output, cancel).await,
+                Made::Refused(exit) => {
+                    self.remove_container(&name).await?;
+                    return Ok(exit);
+                }
+                Made::Ready(held, waits) => {
+                    let exit = self.begin(launch, &name, (held, waits), output, cancel).await?;
+                    if !waits || !self.never_began(&name, &exit).await? {
+                        return Ok(exit);
+                    }
+                    // An engine that was stopped has ended it in the moment before its turn.
+                    self.remove_container(&name).await?;
+                }
             }
         }
+        Ok(Exit::lost_turn(&launch.container))
     }
 
     pub(super) async fn adopt_container(
@@ -68,7 +81,12 @@ impl Docker {
     ) -> Result<Exit, EngineError> {
         let name = self.name(launch)?;
         let Some(look) = self.look(&name).await? else { return Ok(Exit::lost(&launch.container)) };
-        match self.progress(&name, &look).await? {
+        let began = if stored == Stored::default() {
+            self.progress(&name, &look).await?
+        } else {
+            Some(self.first_word(&name).await?.filter(|_| look.waits).unwrap_or_else(|| look.started_at()))
+        };
+        match began {
             Some(at) => self.take_up(launch, &name, (look, at), stored, output, cancel).await,
             None => {
                 // At once: of one that was ended while it waited nobody could tell it later.
@@ -101,10 +119,11 @@ impl Docker {
             return Ok(());
         }
         if let Some(look) = self.look(&name).await? {
-            if self.progress(&name, &look).await?.is_some() {
+            // Its turn comes later, so whoever says nothing was made by a process before this one, and waits, or ended while it did.
+            let waits = is_unstarted(&look.state) || (look.waits && self.first_word(&name).await?.is_none());
+            if !waits {
                 return Ok(());
             }
-            // A process before this one has made it, and whatever it knew of it is gone.
             self.remove_container(&name).await?;
         }
         let send = async {
@@ -113,7 +132,7 @@ impl Docker {
         };
         let (sent, created) = tokio::join!(send, self.ask_for(&name, order.body.clone()));
         created.and(sent)?;
-        let held = if order.waits() { Some(self.hold_back(&name).await?) } else { None };
+        let held = if order.waits() { self.hold_back(&name).await? } else { None };
         self.ahead().note_made(launch, ahead::Made { order: order.digest(), held });
         Ok(())
     }
@@ -150,7 +169,7 @@ impl Docker {
         let (sent, made) =
             tokio::join!(self.send_parcels(launch, name, &order), self.create(id, name, order.body.clone(), output));
         match made? {
-            Made::Ready(held) => sent.map(|()| Made::Ready(held)),
+            Made::Ready(..) => sent.map(|()| Made::Ready(None, order.waits())),
             other => Ok(other),
         }
     }
@@ -163,7 +182,7 @@ impl Docker {
             Some(mut made) => {
                 if made.order == order.digest() && is_waiting(&look.state, &mut made.held) {
                     self.send_missing_script(launch, order).await?;
-                    return Ok(Some(Made::Ready(made.held)));
+                    return Ok(Some(Made::Ready(made.held, order.waits())));
                 }
                 // What it is made of has changed since, or it has ended while it waited.
             }
@@ -223,11 +242,11 @@ impl Docker {
 
     /// Asks for the container, and pulls its image where that is absent.
     async fn create(&self, id: &str, name: &str, body: ContainerCreateBody, output: &OutputSender) -> Result<Made, EngineError> {
-        let image = body.image.clone().unwrap_or_default();
+        let (image, waits) = (body.image.clone().unwrap_or_default(), body.open_stdin == Some(true));
         let (mut pulled, mut conflicts) = (false, 0);
         loop {
             let (cause, text) = match self.ask_for(name, body.clone()).await {
-                Ok(()) => return Ok(Made::Ready(None)),
+                Ok(()) => return Ok(Made::Ready(None, waits)),
                 Err(EngineError::Refused { status: 404, message, .. }) if !pulled && names_image(&message) => {
                     pulled = true;
                     match self.pull(&image, output).await? {
@@ -262,21 +281,20 @@ impl Docker {
         &self,
         launch: &Launch,
         name: &str,
-        held: Option<Held>,
+        (held, waited): (Option<Held>, bool),
         output: &OutputSender,
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
-        let waited = launch.container()?.script.is_some();
         let held = match held {
             Some(held) => held,
             None => {
-                let held = self.attach(name, waited).await?;
+                let mut held = self.attach(name, waited).await?;
                 let turn = tokio::select! {
                     biased;
                     () = cancel.cancelled() => return Ok(cancelled(launch)),
                     turn = self.turn(output) => turn,
                 };
-                let started = self.ask_to_start(name).await;
+                let started = self.ask_to_start(name, &mut held).await;
                 drop(turn);
                 match started {
                     Ok(()) => held,
@@ -287,8 +305,13 @@ impl Docker {
                 }
             }
         };
-        let (container, timeout) = (launch.container.as_str(), launch.timeout());
-        let subject = Subject { name, container, began: now(), timeout, waited, is_over: false };
+        if waited && cancel.is_cancelled() {
+            drop(held);
+            self.remove_container(name).await?;
+            return Ok(cancelled(launch));
+        }
+        let (container, timeout, waited_for) = (launch.container.as_str(), launch.timeout(), held.waited_for());
+        let subject = Subject { name, container, began: now(), timeout, waited, waited_for, is_over: false };
         let attached = held.let_begin().await;
         self.follow(&subject, live(waited, attached.output), Stored::default(), output, cancel).await
     }
@@ -315,9 +338,9 @@ impl Docker {
         output: &OutputSender,
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
-        let Look { state, waits: waited } = look;
-        let (container, timeout, is_over) = (launch.container.as_str(), launch.timeout(), state.running != Some(true));
-        let subject = Subject { name, container, began, timeout, waited, is_over };
+        let (container, timeout, waited) = (launch.container.as_str(), launch.timeout(), look.waits);
+        let waited_for = began.since(look.started_at());
+        let subject = Subject { name, container, began, timeout, waited, waited_for, is_over: !look.runs() };
         let source = self.reread(name, waited, stored).await?;
         self.follow(&subject, source, stored, output, cancel).await
     }

@@ -20,7 +20,7 @@ use futures::future::{join, join_all, try_join};
 
 use super::Docker;
 use super::client::{absent_is_fine, found};
-use super::names::{Labels, filter, stage_of};
+use super::names::{Labels, filter, stage_of, waits};
 use super::parcel::HOST_DIRECTORY;
 use super::run::script_alone;
 use super::turn::Look;
@@ -188,7 +188,7 @@ impl Docker {
         let inspect = api.inspect_container(name, None::<InspectContainerOptions>);
         let container = found(self.client.call("inspect a container", Wait::Quick, inspect).await)?;
         Ok(container.map(|container| Look {
-            waits: container.config.and_then(|config| config.stdin_once) == Some(true),
+            waits: container.config.and_then(|config| config.labels).is_some_and(|labels| waits(&labels)),
             state: container.state.unwrap_or_default(),
         }))
     }
@@ -229,6 +229,8 @@ impl Docker {
             }
         };
         let (containers, room) = join(self.remove_containers(&labels), room).await;
+        // What was made ahead meanwhile is gone, too.
+        self.ahead().forget(|step| step.stage_id() == stage);
         containers.and(room)
     }
 

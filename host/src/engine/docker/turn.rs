@@ -2,44 +2,71 @@
 //! started ahead, and its shell reads a line from its input before it does anything else: [`when_its_turn_comes`].
 //!
 //! The line can come only over the connection on which the container was started. When that ends, with this process or by its will, the engine
-//! closes the input, and the shell ends with [`NEVER`]. A shell whose turn has come says so ([`TURN`]) before the script begins. So whoever finds
-//! such a container can tell whether its script may have begun: [`Docker::turn_of`].
+//! closes the input, and the shell ends with [`NEVER`]. A shell whose turn has come says so ([`TURN`]) before the script begins, and no shell says
+//! anything before that. So whoever finds such a container can tell whether its script may have begun: [`Docker::turn_of`]. In doubt it may.
 
 use std::pin::pin;
+use std::time::Duration;
 
-use beespace_core::outcome::Stored;
+use beespace_core::outcome::{Exit, ExitCause, Stream};
+use beespace_core::plan::WORKSPACE;
 use beespace_core::time::Timestamp;
 use bollard::container::AttachContainerResults;
-use bollard::models::ContainerState;
+use bollard::models::{ContainerState, Mount};
 use bollard::query_parameters::{AttachContainerOptionsBuilder, LogsOptionsBuilder, StartContainerOptions};
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, sleep};
 
 use super::Docker;
 use super::follow::{instant, stamped};
 use super::waits::Wait;
-use crate::engine::{EngineError, now};
+use crate::engine::{EngineError, Output, now};
 
 /// What the shell prints when its turn has come. Not part of what the script says.
 const TURN: &str = "beespace: its turn has come\n";
 
 /// How a shell ends whose turn never came.
-const NEVER: i64 = 253;
+const NEVER: u8 = 253;
 
-/// The command of a container that waits for its turn and then runs this one, which may be several, joined for a shell.
-pub(super) fn when_its_turn_comes(command: &str) -> Vec<String> {
+/// Between two looks at a container that was told to end.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Variables that make a shell, or what loads it, do or say something by themselves.
+const ACTS: [&str; 5] = ["BASH_FUNC_", "BASH_XTRACEFD=", "LD_", "PS4=", "SHELLOPTS="];
+
+/// A command that waits for its turn and then becomes this one.
+pub(super) fn when_its_turn_comes(command: Vec<String>) -> Vec<String> {
     let said = TURN.trim_end();
     let shell = format!(
         "trap 'exit {NEVER}' TERM; IFS= read -r BEESPACE_TURN || exit {NEVER}; unset BEESPACE_TURN; trap - TERM; echo '{said}'; \
-         {command} </dev/null"
+         exec \"$@\" </dev/null"
     );
-    vec!["/bin/sh".to_owned(), "-c".to_owned(), shell]
+    let words = ["/bin/sh", "-c", &shell, "sh"].map(str::to_owned);
+    words.into_iter().chain(command).collect()
 }
 
-/// What of a container's output is not to be sent, where this was: that its turn has come is not what the script says.
-pub(super) fn beyond_turn(waited: bool, sent: Stored) -> Stored {
-    let said = if waited { TURN.len() as u64 } else { 0 };
-    Stored { stdout: sent.stdout.saturating_add(said), ..sent }
+/// Whether nothing is felt of a container that has started and waits: an engine makes the directory that it starts in and those where something is
+/// mounted, and steps before it may put others in their place.
+pub(super) fn may_wait(env: &[String], workdir: Option<&str>, mounts: &[Mount], workspace: &str) -> bool {
+    let target = |mount: &Mount| mount.target.clone().unwrap_or_default();
+    let of_workspace = mounts.iter().filter(|mount| mount.source.as_deref() == Some(workspace)).map(target);
+    let below: Vec<String> = of_workspace.map(|path| format!("{}/", path.trim_end_matches('/'))).collect();
+    let is_below = |path: &str| below.iter().any(|directory| path.starts_with(directory.as_str()));
+    let workdir = workdir.unwrap_or(WORKSPACE).trim_end_matches('/');
+    let acts = |variable: &String| ACTS.iter().any(|name| variable.starts_with(name));
+    !env.iter().any(acts) && !is_below(workdir) && !mounts.iter().map(target).any(|path| is_below(&path))
+}
+
+/// Takes off what is not the script's: that its turn has come.
+pub(super) fn without_turn(waited: bool) -> impl FnMut(Output) -> Output {
+    let mut is_first = waited;
+    move |mut output| {
+        if output.stream == Stream::Stdout && std::mem::take(&mut is_first) && output.bytes.starts_with(TURN.as_bytes()) {
+            let _ = output.bytes.split_to(TURN.len());
+        }
+        output
+    }
 }
 
 /// A container as the engine shows it.
@@ -47,6 +74,16 @@ pub(super) struct Look {
     pub(super) state: ContainerState,
     /// It begins with waiting for its turn.
     pub(super) waits: bool,
+}
+
+impl Look {
+    pub(super) fn runs(&self) -> bool {
+        self.state.running == Some(true)
+    }
+
+    pub(super) fn started_at(&self) -> Timestamp {
+        self.state.started_at.as_deref().and_then(instant).unwrap_or_else(now)
+    }
 }
 
 /// Whether the turn of a container has come.
@@ -62,6 +99,8 @@ pub(super) struct Held {
     line: AttachContainerResults,
     /// Whether it waits for a word on it; others begin with their start.
     waits: bool,
+    /// Since when it has waited.
+    since: Instant,
 }
 
 impl Held {
@@ -69,6 +108,10 @@ impl Held {
     pub(super) fn is_there(&mut self) -> bool {
         // Nothing is said on it before the turn, so what can be read is its end.
         self.line.output.next().now_or_never().is_none()
+    }
+
+    pub(super) fn waited_for(&self) -> Duration {
+        if self.waits { self.since.elapsed() } else { Duration::ZERO }
     }
 
     /// It is its turn. That the line is broken shows in how the container ends.
@@ -83,69 +126,82 @@ impl Held {
 }
 
 impl Docker {
-    /// A line to a container that is not started yet: before the start, so that no byte is missed, and without `logs`, which would send some twice.
+    /// Attaches to a container before its start, so that no byte is missed, and without `logs`, which would send some twice; and starts it.
     pub(super) async fn attach(&self, name: &str, waits: bool) -> Result<Held, EngineError> {
         let api = self.client.api().await?;
         let options =
             AttachContainerOptionsBuilder::new().stdin(waits).stdout(true).stderr(true).stream(true).logs(false).build();
         let line = self.client.call("attach to a container", Wait::Quick, api.attach_container(name, Some(options))).await?;
-        Ok(Held { line, waits })
+        Ok(Held { line, waits, since: Instant::now() })
     }
 
-    pub(super) async fn ask_to_start(&self, name: &str) -> Result<(), EngineError> {
+    pub(super) async fn ask_to_start(&self, name: &str, held: &mut Held) -> Result<(), EngineError> {
         let api = self.client.api().await?;
-        self.client.call("start a container", Wait::Slow, api.start_container(name, None::<StartContainerOptions>)).await
+        self.client.call("start a container", Wait::Slow, api.start_container(name, None::<StartContainerOptions>)).await?;
+        held.since = Instant::now();
+        Ok(())
     }
 
-    /// Starts a container ahead of its turn.
-    pub(super) async fn hold_back(&self, name: &str) -> Result<Held, EngineError> {
-        let held = self.attach(name, true).await?;
-        let _start = self.starts.acquire().await;
-        self.ask_to_start(name).await?;
-        Ok(held)
-    }
-
-    /// Whether the turn of a container that somebody else has started has come. One that still waits is ended, so that it cannot come any more: a
-    /// line to it may be on its way.
-    pub(super) async fn turn_of(&self, name: &str, look: &Look) -> Result<Turn, EngineError> {
-        let started = look.state.started_at.as_deref().and_then(instant).unwrap_or_else(now);
-        if !look.waits {
-            return Ok(Turn::Came(started));
+    /// Starts a container ahead of its turn, unless the engine is busy with starts that somebody waits for.
+    pub(super) async fn hold_back(&self, name: &str) -> Result<Option<Held>, EngineError> {
+        if self.starts.available_permits() <= self.starts_at_once / 2 {
+            return Ok(None);
         }
-        if let Some(at) = self.said_turn(name).await? {
+        let Ok(_start) = self.starts.try_acquire() else { return Ok(None) };
+        let mut held = self.attach(name, true).await?;
+        self.ask_to_start(name, &mut held).await?;
+        Ok(Some(held))
+    }
+
+    /// Whether the turn of a container that somebody else has started has come. One that may still wait is told to end, so that it cannot come any
+    /// more: a word to it may be on its way.
+    pub(super) async fn turn_of(&self, name: &str, look: &Look) -> Result<Turn, EngineError> {
+        if !look.waits {
+            return Ok(Turn::Came(look.started_at()));
+        }
+        if let Some(at) = self.first_word(name).await? {
             return Ok(Turn::Came(at));
         }
-        if look.state.running != Some(true) {
-            // Of one that was killed the engine's copy may have been lost with the engine.
-            return Ok(if look.state.exit_code == Some(NEVER) { Turn::Never } else { Turn::Came(started) });
-        }
-        self.end_waiting(name).await?;
-        Ok(self.said_turn(name).await?.map_or(Turn::Never, Turn::Came))
+        let code = if look.runs() { self.end_waiting(name).await? } else { look.state.exit_code };
+        // With any other end it may have begun: an engine that was killed may have lost its copy of what was said.
+        Ok(match self.first_word(name).await? {
+            None if code == Some(NEVER.into()) => Turn::Never,
+            at => Turn::Came(at.unwrap_or_else(|| look.started_at())),
+        })
     }
 
-    async fn end_waiting(&self, name: &str) -> Result<(), EngineError> {
-        // An error here is one of a container that has just ended, or the next question runs into it, too.
-        let _ = self.kill(name, "SIGKILL").await;
-        match self.state(name).await? {
-            Some(state) if state.running == Some(true) => {
-                Err(EngineError::Unkillable { container: name.to_owned(), after: self.options.waits.quick })
+    /// TERM, which a waiting shell heeds with [`NEVER`], and KILL for what is no waiting shell. With what code it ended.
+    async fn end_waiting(&self, name: &str) -> Result<Option<i64>, EngineError> {
+        for (signal, patience) in [("SIGTERM", self.options.grace), ("SIGKILL", self.options.waits.killed)] {
+            // Any other error is one of a container that has just ended.
+            if let Err(trouble @ (EngineError::Unreachable { .. } | EngineError::TimedOut { .. })) = self.kill(name, signal).await
+            {
+                return Err(trouble);
             }
-            _ => Ok(()),
+            let until = Instant::now() + patience;
+            while Instant::now() < until {
+                match self.state(name).await? {
+                    Some(state) if state.running == Some(true) => sleep(LOOK_AGAIN).await,
+                    state => return Ok(state.and_then(|state| state.exit_code)),
+                }
+            }
         }
+        Err(EngineError::Unkillable { container: name.to_owned(), after: self.options.waits.killed })
     }
 
-    /// When a container's shell said that its turn has come.
-    pub(super) async fn said_turn(&self, name: &str) -> Result<Option<Timestamp>, EngineError> {
+    /// When a container said its first word: of one that waits, that its turn has come.
+    pub(super) async fn first_word(&self, name: &str) -> Result<Option<Timestamp>, EngineError> {
         let api = self.client.api().await?;
-        let options = LogsOptionsBuilder::new().stdout(true).timestamps(true).build();
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).timestamps(true).build();
         let mut lines = pin!(api.logs(name, Some(options)));
         let first = self.client.call("read a log", Wait::Quick, async { lines.next().await.transpose() }).await?;
-        Ok(first.and_then(stamped).filter(|said| said.bytes == TURN).map(|said| said.at))
+        Ok(first.map(|line| stamped(line).map_or_else(now, |said| said.at)))
     }
 
-    /// Whether a container that has ended did so without its turn.
-    pub(super) async fn never_had_its_turn(&self, name: &str, state: &ContainerState) -> Result<bool, EngineError> {
-        Ok(state.exit_code == Some(NEVER) && self.said_turn(name).await?.is_none())
+    /// Whether a container that this process wanted to begin had ended before.
+    pub(super) async fn never_began(&self, name: &str, exit: &Exit) -> Result<bool, EngineError> {
+        let is_never = exit.cause == ExitCause::Exited && exit.code == Some(NEVER.into());
+        Ok(is_never && self.first_word(name).await?.is_none())
     }
 }
 
@@ -153,19 +209,22 @@ impl Docker {
 mod tests {
     use std::io::Write as _;
     use std::process::{Command, Stdio};
-    use std::time::Duration;
+
+    use beespace_core::outcome::Stream;
+    use bytes::Bytes;
 
     use super::*;
+    use crate::engine::docker::stage::volume;
+
+    fn waiting(script: &str) -> Command {
+        let words = when_its_turn_comes(["/bin/sh", "-c", script].map(str::to_owned).to_vec());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).env("BEESPACE_TURN", "mine");
+        command
+    }
 
     fn shell(line: &[u8]) -> (Option<i32>, String) {
-        let command = when_its_turn_comes("exec /bin/sh -c 'cat; echo ${BEESPACE_TURN-unset}'");
-        let mut child = Command::new(&command[0])
-            .args(&command[1..])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .env("BEESPACE_TURN", "mine")
-            .spawn()
-            .unwrap();
+        let mut child = waiting("cat; echo ${BEESPACE_TURN-unset} \"$#\"").spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
         input.write_all(line).unwrap();
         drop(input);
@@ -175,10 +234,9 @@ mod tests {
 
     #[test]
     fn a_shell_begins_with_a_line_and_never_without_one() {
-        let never = i32::try_from(NEVER).ok();
-        assert_eq!(shell(b"\nmore"), (Some(0), format!("{TURN}unset\n")));
-        assert_eq!(shell(b""), (never, String::new()));
-        assert_eq!(shell(b"half"), (never, String::new()));
+        assert_eq!(shell(b"\nmore"), (Some(0), format!("{TURN}unset 0\n")));
+        assert_eq!(shell(b""), (Some(NEVER.into()), String::new()));
+        assert_eq!(shell(b"half"), (Some(NEVER.into()), String::new()));
     }
 
     /// Whether a process has a handler for TERM.
@@ -190,16 +248,42 @@ mod tests {
 
     #[tokio::test]
     async fn a_shell_that_is_told_to_end_before_its_turn_ends_without_one() {
-        let command = when_its_turn_comes("echo on");
-        let mut child =
-            Command::new(&command[0]).args(&command[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = waiting("echo on").spawn().unwrap();
         while !heeds_term(child.id()) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await;
         }
         let input = child.stdin.take();
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
         let output = child.wait_with_output().unwrap();
         drop(input);
-        assert_eq!((output.status.code(), &*output.stdout), (i32::try_from(NEVER).ok(), &b""[..]));
+        assert_eq!((output.status.code(), &*output.stdout), (Some(NEVER.into()), &b""[..]));
+    }
+
+    #[test]
+    fn only_what_is_not_felt_may_wait() {
+        let workspace = volume("w", WORKSPACE, false);
+        let may = |env: &str, workdir, other: &str| {
+            may_wait(&[env.to_owned()], workdir, &[workspace.clone(), volume("files", other, true)], "w")
+        };
+        assert!(may("A=b", None, "/.beespace"));
+        assert!(may("A=b", Some("/workspace"), "/run/secrets"));
+        assert!(may("A=LD_PRELOAD=x", Some("/srv"), "/workspaces/x"));
+        assert!(!may("A=b", Some("/workspace/dist"), "/.beespace"));
+        assert!(!may("A=b", None, "/workspace/.key"));
+        for env in ["BASH_FUNC_read%%=() { :; }", "LD_PRELOAD=/workspace/x.so", "SHELLOPTS=xtrace", "PS4=$(x)"] {
+            assert!(!may(env, None, "/.beespace"), "{env}");
+        }
+    }
+
+    #[test]
+    fn that_its_turn_has_come_is_not_what_the_script_says() {
+        let piece = |stream, text: &str| Output { stream, at: now(), bytes: Bytes::copy_from_slice(text.as_bytes()) };
+        let mut strip = without_turn(true);
+        let mut said = |stream, text: &str| strip(piece(stream, text)).bytes;
+        assert_eq!(said(Stream::Stderr, TURN), TURN);
+        assert_eq!(said(Stream::Stdout, &format!("{TURN}on")), "on");
+        assert_eq!(said(Stream::Stdout, TURN), TURN, "once");
+        assert_eq!(without_turn(true)(piece(Stream::Stdout, "other")).bytes, "other");
+        assert_eq!(without_turn(false)(piece(Stream::Stdout, TURN)).bytes, TURN);
     }
 }
