@@ -166,10 +166,9 @@ impl Docker {
         if let Some(made) = self.reuse(launch, name, &order).await? {
             return Ok(made);
         }
-        let (sent, made) =
-            tokio::join!(self.send_parcels(launch, name, &order), self.create(id, name, order.body.clone(), output));
+        let (sent, made) = tokio::join!(self.send_parcels(launch, name, &order), self.create(id, name, &order, output));
         match made? {
-            Made::Ready(..) => sent.map(|()| Made::Ready(None, order.waits())),
+            ready @ Made::Ready(..) => sent.map(|()| ready),
             other => Ok(other),
         }
     }
@@ -241,12 +240,12 @@ impl Docker {
     }
 
     /// Asks for the container, and pulls its image where that is absent.
-    async fn create(&self, id: &str, name: &str, body: ContainerCreateBody, output: &OutputSender) -> Result<Made, EngineError> {
-        let (image, waits) = (body.image.clone().unwrap_or_default(), body.open_stdin == Some(true));
+    async fn create(&self, id: &str, name: &str, order: &Order, output: &OutputSender) -> Result<Made, EngineError> {
+        let image = order.body.image.clone().unwrap_or_default();
         let (mut pulled, mut conflicts) = (false, 0);
         loop {
-            let (cause, text) = match self.ask_for(name, body.clone()).await {
-                Ok(()) => return Ok(Made::Ready(None, waits)),
+            let (cause, text) = match self.ask_for(name, order.body.clone()).await {
+                Ok(()) => return Ok(Made::Ready(None, order.waits())),
                 Err(EngineError::Refused { status: 404, message, .. }) if !pulled && names_image(&message) => {
                     pulled = true;
                     match self.pull(&image, output).await? {

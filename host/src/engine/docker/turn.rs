@@ -126,7 +126,7 @@ impl Held {
 }
 
 impl Docker {
-    /// Attaches to a container before its start, so that no byte is missed, and without `logs`, which would send some twice; and starts it.
+    /// A line to a container that is not started yet: before the start, so that no byte is missed, and without `logs`, which would send some twice.
     pub(super) async fn attach(&self, name: &str, waits: bool) -> Result<Held, EngineError> {
         let api = self.client.api().await?;
         let options =
