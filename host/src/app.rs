@@ -144,6 +144,7 @@ fn docker_options(config: &Config, instance: uuid::Uuid) -> DockerOptions {
         pids: u32::from(config.limits.step_pids.get()),
         // Each line has some bytes of the engine's own around it in its copy.
         log_bytes: config.limits.log_bytes.saturating_mul(2),
+        network_pool: config.engine.network_pool,
         metadata_access: config.engine.metadata_access,
         grace: GRACE,
         waits: Waits::default(),

@@ -45,6 +45,7 @@ token = "t"
 kind = "dummy"
 capacity = 4
 standby = 0
+network_pool = "10.200.0.0/16"
 metadata_access = true
 [limits]
 stage_timeout = "1h30m"

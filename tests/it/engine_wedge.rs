@@ -264,10 +264,9 @@ async fn an_engine_without_addresses_is_told_with_what_gives_it_some() {
                 json!({ "Name": "v", "Driver": "local", "Mountpoint": "/v", "Labels": {}, "Scope": "local", "Options": {} });
             (StatusCode::CREATED, axum::Json(volume)).into_response()
         }
-        path if path.ends_with("/networks/create") => {
-            let message =
-                "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network";
-            (StatusCode::NOT_FOUND, axum::Json(json!({ "message": message }))).into_response()
+        path if path.ends_with("/networks") => {
+            let taken = json!({ "Name": "x", "Driver": "bridge", "IPAM": { "Config": [{ "Subnet": "198.18.0.0/15" }] } });
+            axum::Json(json!([taken])).into_response()
         }
         path if path.ends_with("/containers/create") => axum::Json(json!({ "Id": "c", "Warnings": [] })).into_response(),
         path if ["/networks/", "/volumes/", "/containers/"].iter().any(|kind| path.contains(kind)) => {
@@ -284,5 +283,5 @@ async fn an_engine_without_addresses_is_told_with_what_gives_it_some() {
     assert!(error.is_passing(), "a stage that ends gives its network back: {error:?}");
     let reason = error.reason();
     assert_eq!(reason.code, "engine-networks");
-    assert!(reason.help.as_ref().is_some_and(|help| help.contains("default-address-pools")), "{reason}");
+    assert!(reason.help.as_ref().is_some_and(|help| help.contains("[engine] network_pool")), "{reason}");
 }

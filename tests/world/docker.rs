@@ -128,6 +128,7 @@ pub fn options(host: &str, instance: &str) -> DockerOptions {
         memory: 256 << 20,
         pids: 128,
         log_bytes: 64 << 20,
+        network_pool: "198.19.0.0/17".parse().expect("addresses"),
         metadata_access: false,
         grace: Duration::from_secs(1),
         waits: Waits::default(),

@@ -1,5 +1,6 @@
-//! The only program of ours inside a container. Today it holds a stage's network: it waits, and ends at once when told to. With the
-//! argument `guard` it closes that network to the metadata services of clouds first, and ends with 3 where it cannot.
+//! The only program of ours inside a container. Today it holds a stage's network: it waits, and ends at once when told to. Before that it does what
+//! its arguments say, two by two: `close metadata` closes the network to the metadata services of clouds, `close 172.18.0.0/16` to these addresses, but
+//! for those of each `open 172.18.0.1/32`. Then it says `held`, or what it cannot do, and ends with 3.
 //!
 //! Built by `host/build.rs`, static and without the runtime of Rust's `main`, which would make it a third larger. It is process 1 of its
 //! container, for which the kernel ignores every signal that has no handler: hence the handlers.
@@ -8,10 +9,13 @@
 #![expect(unsafe_code, reason = "waiting and ending are calls of the C library, and a dependency for a few of them is too much")]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const SIGHUP: c_int = 1;
 const SIGINT: c_int = 2;
 const SIGTERM: c_int = 15;
+
+const STDOUT: c_int = 1;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -27,20 +31,28 @@ const FRA_DST: u16 = 1;
 const FRA_PRIORITY: u16 = 6;
 const FRA_IP_PROTO: u16 = 22;
 const FRA_DPORT_RANGE: u16 = 24;
-const FR_ACT_BLACKHOLE: u8 = 6;
-const EEXIST: i32 = 17;
+const FR_ACT_TO_TBL: u8 = 1;
+/// Who asks is told at once, and not left waiting.
+const FR_ACT_PROHIBIT: u8 = 8;
+const RT_TABLE_MAIN: u8 = 254;
 
-/// Before the rule that looks into the main table, and behind the one for the machine's own addresses.
-const PRIORITY: u32 = 100;
+const EEXIST: i32 = 17;
+/// What a kernel or a network without IPv6 says to a rule for it.
+const NO_SUCH_FAMILY: [i32; 2] = [95, 97];
+
+/// All before the rule that looks into the main table, and behind the one for the machine's own addresses. Metadata services come first: no network is
+/// opened to them by what is opened of another.
+const METADATA: Rule = Rule { priority: 100, action: FR_ACT_PROHIBIT, table: 0 };
+const OPEN: Rule = Rule { priority: 101, action: FR_ACT_TO_TBL, table: RT_TABLE_MAIN };
+const CLOSE: Rule = Rule { priority: 102, action: FR_ACT_PROHIBIT, table: 0 };
 
 /// Nearly every cloud has its service at 169.254.169.254, and some have more of them nearby.
-const LINK_LOCAL: [u8; 4] = [169, 254, 0, 0];
-const ALIBABA: [u8; 4] = [100, 100, 100, 200];
-/// fd00:ec2::254
-const AMAZON_V6: [u8; 16] = [0xfd, 0, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54];
+const LINK_LOCAL: Prefix = Prefix { address: IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), bits: 16 };
+const ALIBABA: Prefix = Prefix { address: IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)), bits: 32 };
+const AMAZON_V6: Prefix = Prefix { address: IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254)), bits: 128 };
 
-/// How this ends where the network cannot be closed.
-const NOT_CLOSED: c_int = 3;
+/// How this ends where it cannot do what it was told.
+const CANNOT: c_int = 3;
 
 unsafe extern "C" {
     fn signal(number: c_int, handler: extern "C" fn(c_int)) -> usize;
@@ -49,6 +61,8 @@ unsafe extern "C" {
     fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
     fn send(socket: c_int, bytes: *const c_void, length: usize, flags: c_int) -> isize;
     fn recv(socket: c_int, bytes: *mut c_void, length: usize, flags: c_int) -> isize;
+    fn write(file: c_int, bytes: *const c_void, length: usize) -> isize;
+    fn close(file: c_int) -> c_int;
 }
 
 extern "C" fn end(_signal: c_int) {
@@ -59,29 +73,46 @@ extern "C" fn end(_signal: c_int) {
 // SAFETY: the C library's start code looks for exactly this symbol, and nothing else here defines it.
 #[unsafe(no_mangle)]
 extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
-    // SAFETY: the C library hands over `count` strings that end with NUL and live as long as the process.
-    let guards = count > 1 && unsafe { CStr::from_ptr(*arguments.add(1)) } == c"guard";
-    if guards && !close_metadata() {
-        return NOT_CLOSED;
-    }
     for number in [SIGHUP, SIGINT, SIGTERM] {
         // SAFETY: the handler has the type the C library expects and calls nothing but `_exit`.
         unsafe { signal(number, end) };
     }
+    let count = usize::try_from(count).unwrap_or_default();
+    // SAFETY: the C library hands over `count` strings that end with NUL and live as long as the process.
+    let arguments = (1..count).map(|place| unsafe { CStr::from_ptr(*arguments.add(place)) }.to_str().unwrap_or_default());
+    let arguments: Vec<&str> = arguments.collect();
+    for orders in arguments.chunks(2) {
+        let done = match *orders {
+            ["close", "metadata"] => close_metadata(),
+            ["close", prefix] => parse(prefix).is_some_and(|prefix| CLOSE.add(prefix, &[])),
+            ["open", prefix] => parse(prefix).is_some_and(|prefix| OPEN.add(prefix, &[])),
+            _ => false,
+        };
+        if !done {
+            say(&["cannot ", &orders.join(" "), "\n"].concat());
+            return CANNOT;
+        }
+    }
+    say("held\n");
     loop {
         // SAFETY: has no preconditions; returns only after a handler did.
         unsafe { pause() };
     }
 }
 
+fn say(text: &str) {
+    // SAFETY: the pointer is to as many bytes as are given. Nobody need listen.
+    unsafe { write(STDOUT, text.as_ptr().cast(), text.len()) };
+}
+
 /// Lets no TCP through to where clouds keep a machine's credentials. Names may be resolved there (port 53, and anything but TCP): on some clouds
 /// the same address does that.
 fn close_metadata() -> bool {
-    let below = [(FRA_DST, &LINK_LOCAL[..]), (FRA_DPORT_RANGE, &ports(1, 52))];
-    let above = [(FRA_DST, &LINK_LOCAL[..]), (FRA_DPORT_RANGE, &ports(54, 65_534))];
-    // A network without IPv6 takes no rule for it, and needs none.
-    forbid(AF_INET6, 128, &[(FRA_DST, &AMAZON_V6)]);
-    forbid(AF_INET, 16, &below) && forbid(AF_INET, 16, &above) && forbid(AF_INET, 32, &[(FRA_DST, &ALIBABA)])
+    let tcp = (FRA_IP_PROTO, &[IPPROTO_TCP][..]);
+    METADATA.add(LINK_LOCAL, &[tcp, (FRA_DPORT_RANGE, &ports(1, 52))])
+        && METADATA.add(LINK_LOCAL, &[tcp, (FRA_DPORT_RANGE, &ports(54, 65_534))])
+        && METADATA.add(ALIBABA, &[tcp])
+        && METADATA.add(AMAZON_V6, &[tcp])
 }
 
 fn ports(first: u16, last: u16) -> [u8; 4] {
@@ -89,28 +120,58 @@ fn ports(first: u16, last: u16) -> [u8; 4] {
     [a, b, c, d]
 }
 
-/// Adds a rule that drops TCP to a prefix of so many bits.
-fn forbid(family: u8, bits: u8, wanted: &[(u16, &[u8])]) -> bool {
-    let mut message = Vec::with_capacity(128);
-    // struct nlmsghdr (the length comes last), struct fib_rule_hdr
-    message.extend_from_slice(&[0; 4]);
-    message.extend_from_slice(&RTM_NEWRULE.to_ne_bytes());
-    message.extend_from_slice(&NEW.to_ne_bytes());
-    message.extend_from_slice(&[0; 8]);
-    message.extend_from_slice(&[family, bits, 0, 0, 0, 0, 0, FR_ACT_BLACKHOLE, 0, 0, 0, 0]);
-    let common = [(FRA_PRIORITY, &PRIORITY.to_ne_bytes()[..]), (FRA_IP_PROTO, &[IPPROTO_TCP][..])];
-    for (kind, value) in common.iter().chain(wanted) {
-        let length = u16::try_from(4 + value.len()).unwrap_or_default();
-        message.extend_from_slice(&length.to_ne_bytes());
-        message.extend_from_slice(&kind.to_ne_bytes());
-        message.extend_from_slice(value);
-        message.resize(message.len().next_multiple_of(4), 0);
+/// All addresses that begin with as many bits as this one.
+#[derive(Clone, Copy)]
+struct Prefix {
+    address: IpAddr,
+    bits: u8,
+}
+
+/// `172.18.0.0/16`
+fn parse(text: &str) -> Option<Prefix> {
+    let (address, bits) = text.split_once('/')?;
+    Some(Prefix { address: address.parse().ok()?, bits: bits.parse().ok()? })
+}
+
+/// What becomes of packets to some addresses.
+struct Rule {
+    priority: u32,
+    action: u8,
+    table: u8,
+}
+
+impl Rule {
+    /// Adds the rule for these addresses, and for what else is asked of a packet. Whether it holds then.
+    fn add(&self, prefix: Prefix, wanted: &[(u16, &[u8])]) -> bool {
+        let (family, bytes) = match &prefix.address {
+            IpAddr::V4(address) => (AF_INET, &address.octets()[..]),
+            IpAddr::V6(address) => (AF_INET6, &address.octets()[..]),
+        };
+        let mut message = Vec::with_capacity(128);
+        // struct nlmsghdr (the length comes last), struct fib_rule_hdr
+        message.extend_from_slice(&[0; 4]);
+        message.extend_from_slice(&RTM_NEWRULE.to_ne_bytes());
+        message.extend_from_slice(&NEW.to_ne_bytes());
+        message.extend_from_slice(&[0; 8]);
+        message.extend_from_slice(&[family, prefix.bits, 0, 0, self.table, 0, 0, self.action, 0, 0, 0, 0]);
+        let common = [(FRA_DST, bytes), (FRA_PRIORITY, &self.priority.to_ne_bytes())];
+        for (kind, value) in common.iter().chain(wanted) {
+            let length = u16::try_from(4 + value.len()).unwrap_or_default();
+            message.extend_from_slice(&length.to_ne_bytes());
+            message.extend_from_slice(&kind.to_ne_bytes());
+            message.extend_from_slice(value);
+            message.resize(message.len().next_multiple_of(4), 0);
+        }
+        let length = u32::try_from(message.len()).unwrap_or_default();
+        if let Some(place) = message.first_chunk_mut() {
+            *place = length.to_ne_bytes();
+        }
+        match ask(&message) {
+            Some(0 | EEXIST) => true,
+            Some(error) => family == AF_INET6 && NO_SUCH_FAMILY.contains(&error),
+            None => false,
+        }
     }
-    let length = u32::try_from(message.len()).unwrap_or_default();
-    if let Some(place) = message.first_chunk_mut() {
-        *place = length.to_ne_bytes();
-    }
-    matches!(ask(&message), Some(0 | EEXIST))
 }
 
 /// What the kernel answers to a message: 0, or the number of its error.
@@ -119,10 +180,10 @@ fn ask(message: &[u8]) -> Option<i32> {
     // SAFETY: the pointers are to buffers of the lengths that are given.
     let length = unsafe {
         let netlink = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
-        if netlink < 0 || send(netlink, message.as_ptr().cast(), message.len(), 0) < 0 {
-            return None;
-        }
-        recv(netlink, answer.as_mut_ptr().cast(), answer.len(), 0)
+        let is_sent = netlink >= 0 && send(netlink, message.as_ptr().cast(), message.len(), 0) >= 0;
+        let length = if is_sent { recv(netlink, answer.as_mut_ptr().cast(), answer.len(), 0) } else { -1 };
+        close(netlink);
+        length
     };
     // struct nlmsghdr, then the error, negated
     let error = answer.get(16..20).filter(|_| length >= 20)?;

@@ -1,9 +1,15 @@
 //! `[engine]`: what runs the containers.
 
+use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
+
+use ipnet::Ipv4Net;
 
 use super::reader::Section;
 use super::value::{Kind, Value};
+
+/// A piece of what is set apart for tests of networks (RFC 2544), so that nobody's own network is in it.
+const NETWORK_POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 19, 0, 0), 17);
 
 /// Which engine runs plans, and how many stages at once.
 #[derive(Debug, Clone)]
@@ -15,6 +21,8 @@ pub struct EngineConfig {
     pub capacity: NonZeroU16,
     /// Networks that are made ahead of time for the stages to come.
     pub standby: u16,
+    /// The addresses of stages' networks, 16 for each. Containers reach none of them but those of their own stage.
+    pub network_pool: Ipv4Net,
     /// Whether containers may reach the metadata service of the cloud that the engine runs in: it hands out the machine's credentials.
     pub metadata_access: bool,
 }
@@ -52,6 +60,7 @@ impl EngineConfig {
             host: section.value("host", "unix:///var/run/docker.sock".to_owned()),
             capacity: section.value("capacity", NonZeroU16::MIN.saturating_add(1)),
             standby: section.value("standby", 2),
+            network_pool: section.value("network_pool", NETWORK_POOL),
             metadata_access: section.value("metadata_access", false),
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use beespace_core::units;
+use ipnet::Ipv4Net;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
@@ -96,6 +97,18 @@ impl Value for SocketAddr {
     const EXPECTED: &'static str = "ADDRESS:PORT such as `127.0.0.1:8000` or `[::]:8000`";
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Ipv4Net {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "256 addresses or more, such as `10.200.0.0/16`";
+    fn parse(text: &str) -> Option<Self> {
+        let addresses = text.parse::<Self>().ok()?;
+        (addresses.trunc() == addresses && (1..=24).contains(&addresses.prefix_len())).then_some(addresses)
     }
     fn show(&self) -> String {
         self.to_string()

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use beespace_core::ids::{StageId, StepId};
 use beespace_core::outcome::Reason;
+use ipnet::Ipv4Net;
 
 /// The engine's own trouble; never something a user's program did.
 #[derive(Debug, thiserror::Error)]
@@ -30,12 +31,10 @@ pub enum EngineError {
     NotOpen(StageId),
     #[error("the plan of step {step} has no container {container:?}")]
     NoSuchContainer { step: StepId, container: String },
-    #[error("the engine has no addresses left for another network: {message}")]
-    NoNetworkLeft { message: String },
-    #[error(
-        "the network of a stage cannot be closed to the metadata services of clouds: the engine's kernel does not take the rule"
-    )]
-    NotClosed,
+    #[error("no addresses are left for another network: all of {pool} are taken")]
+    NoNetworkLeft { pool: Ipv4Net },
+    #[error("the network of a stage cannot be closed to what must not be reached from it: {}", said.as_deref().unwrap_or("its holder ended"))]
+    NotClosed { said: Option<String> },
     #[error("container {container} still runs {} s after it was killed", after.as_secs())]
     Unkillable { container: String, after: Duration },
 }
@@ -69,12 +68,13 @@ impl EngineError {
             }
             Self::NoNetworkLeft { .. } => (
                 "engine-networks",
-                "remove networks that nobody uses (`docker network prune`), or give the engine more: `default-address-pools` in its \
-                 daemon.json; fewer stages at once need fewer (`[engine] capacity`)",
+                "set `[engine] network_pool` in beespace.toml to addresses that nobody else has, or remove networks that nobody uses \
+                 (`docker network prune`)",
             ),
-            Self::NotClosed => (
+            Self::NotClosed { .. } => (
                 "engine-network-open",
-                "a kernel takes it since 4.17; where no cloud's credentials are in reach, set `[engine] metadata_access = true`",
+                "the engine's kernel needs rules for routing (`CONFIG_IP_MULTIPLE_TABLES`), for `metadata` of 4.17 or later; where no \
+                 cloud's credentials are in reach, set `[engine] metadata_access = true`",
             ),
             Self::Unkillable { .. } => ("engine-unkillable", "restart the engine; the step counts as lost"),
         };

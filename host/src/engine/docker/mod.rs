@@ -17,6 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use beespace_core::ids::{StageId, StepId};
 use beespace_core::outcome::{Exit, Stored};
+use ipnet::Ipv4Net;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,7 @@ mod about;
 mod ahead;
 mod client;
 mod create;
+mod fence;
 mod follow;
 mod image;
 mod names;
@@ -55,6 +57,8 @@ pub struct DockerOptions {
     pub pids: u32,
     /// Bytes of output that the engine keeps a container, for taking it up after a crash. More than a log may have.
     pub log_bytes: u64,
+    /// The addresses of stages' networks.
+    pub network_pool: Ipv4Net,
     /// Whether containers may reach the metadata service of the cloud that the engine runs in.
     pub metadata_access: bool,
     /// From TERM to KILL.

@@ -1,7 +1,7 @@
 //! Rooms: a network, and the holder that keeps it open. Making one takes the engine longer than all else a stage needs, so some stand ready
 //! before anybody asks for them.
 //!
-//! The holder also closes its network to the metadata services of clouds, where machines keep what lets them in elsewhere.
+//! The holder also closes its network to what must not be reached from it: [`super::fence`].
 //!
 //! A room has a name of its own. The stage that took it says so on its workspace, which is made before and removed after the room: whatever a
 //! crash leaves, a room is either some workspace's or nobody's. A room serves one stage and is never handed on: its containers may have
@@ -10,20 +10,21 @@
 use std::collections::BTreeSet;
 
 use beespace_core::ids::StageId;
-use bollard::models::NetworkCreateRequest;
+use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
 use bollard::query_parameters::{
-    InspectNetworkOptions, ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+    ListContainersOptionsBuilder, ListNetworksOptions, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
 };
 use futures::future::try_join_all;
+use ipnet::Ipv4Net;
 
-use super::Docker;
 use super::client::found;
 use super::names::{Labels, filter, room_of};
 use super::waits::Wait;
+use super::{Docker, fence};
 use crate::engine::EngineError;
 
-/// How a holder ends that cannot close its network to metadata services (`host/gate`).
-const NOT_CLOSED: i64 = 3;
+/// How often addresses are chosen for one network.
+const CHOICES: u32 = 8;
 
 impl Docker {
     /// The room of a stage; `None` where the stage is not open.
@@ -52,49 +53,61 @@ impl Docker {
         match self.state(room).await? {
             Some(state) if state.running == Some(true) => return Ok(()),
             Some(_) => {}
-            None => {
-                let labels = self.names.room_labels(room);
-                self.make_network(room, &labels).await?;
-                let mut holder = self.own_container(labels, Vec::new());
-                holder.hostname = Some("beespace".to_owned());
-                let guards = !self.options.metadata_access;
-                holder.cmd = guards.then(|| vec!["guard".to_owned()]);
-                if let Some(host) = &mut holder.host_config {
-                    host.network_mode = Some(room.to_owned());
-                    // The holder's alone: who shares its network cannot undo what it does there.
-                    host.cap_add = guards.then(|| vec!["NET_ADMIN".to_owned()]);
-                }
-                self.create_own(room, holder).await?;
-            }
+            None => self.make_room(room).await?,
         }
+        let mut held = self.attach(room, false).await?;
         self.start_own(room).await?;
-        match self.state(room).await? {
-            Some(state) if state.exit_code == Some(NOT_CLOSED) && state.running != Some(true) => Err(EngineError::NotClosed),
-            _ => Ok(()),
+        match held.first_word(self.options.waits.quick).await {
+            Some(word) if word == fence::HELD => Ok(()),
+            word => Err(EngineError::NotClosed { said: word.map(|word| String::from_utf8_lossy(&word).trim().to_owned()) }),
         }
     }
 
-    async fn make_network(&self, name: &str, labels: &Labels) -> Result<(), EngineError> {
-        let api = self.client.api().await?;
-        // Asked first, because older engines make a second network of the same name.
-        let known =
-            self.client.call("inspect a network", Wait::Quick, api.inspect_network(name, None::<InspectNetworkOptions>)).await;
-        if found(known)?.is_some() {
-            return Ok(());
+    /// A network, and its holder, which is not started.
+    async fn make_room(&self, room: &str) -> Result<(), EngineError> {
+        let labels = self.names.room_labels(room);
+        let (own, networks) = self.make_network(room, &labels).await?;
+        let mut holder = self.own_container(labels, Vec::new());
+        holder.hostname = Some("beespace".to_owned());
+        holder.cmd = Some(fence::orders(self.options.metadata_access, self.options.network_pool, own, &networks));
+        if let Some(host) = &mut holder.host_config {
+            host.network_mode = Some(room.to_owned());
+            // The holder's alone: who shares its network cannot undo what it does there.
+            host.cap_add = Some(vec!["NET_ADMIN".to_owned()]);
         }
-        let network = NetworkCreateRequest {
-            name: name.to_owned(),
-            driver: Some("bridge".to_owned()),
-            labels: Some(labels.clone()),
-            ..Default::default()
-        };
-        match self.client.call("make a network", Wait::Slow, api.create_network(network)).await {
-            Ok(_) => Ok(()),
-            // Engines have no code of their own for it; all of them say this.
-            Err(EngineError::Refused { message, .. }) if message.contains("address pool") => {
-                Err(EngineError::NoNetworkLeft { message })
+        self.create_own(room, holder).await
+    }
+
+    /// The addresses of a new network, and all networks that are there.
+    async fn make_network(&self, name: &str, labels: &Labels) -> Result<(Ipv4Net, Vec<Network>), EngineError> {
+        let api = self.client.api().await?;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            // Asked first, because older engines make a second network of the same name.
+            let networks = self.networks(None).await?;
+            if let Some(network) = networks.iter().find(|network| network.name.as_deref() == Some(name)) {
+                let cause = || format!("the network {name} has no addresses");
+                let own = fence::own(network).ok_or_else(|| EngineError::Nonsense { call: "list networks", cause: cause() })?;
+                return Ok((own, networks));
             }
-            Err(error) => Err(error),
+            let pool = self.options.network_pool;
+            let own = fence::free(pool, &networks, uuid::Uuid::now_v7().as_u64_pair().1);
+            let own = own.ok_or(EngineError::NoNetworkLeft { pool })?;
+            let range = IpamConfig { subnet: Some(own.to_string()), ..Default::default() };
+            let network = NetworkCreateRequest {
+                name: name.to_owned(),
+                driver: Some("bridge".to_owned()),
+                labels: Some(labels.clone()),
+                ipam: Some(Ipam { config: Some(vec![range]), ..Default::default() }),
+                ..Default::default()
+            };
+            match self.client.call("make a network", Wait::Slow, api.create_network(network)).await {
+                Ok(_) => return Ok((own, networks)),
+                // Somebody else has chosen the same meanwhile. Engines have no code of their own for it.
+                Err(EngineError::Refused { message, .. }) if tries < CHOICES && says_taken(&message) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -135,15 +148,24 @@ impl Docker {
         Ok(rooms.into_iter().filter(|room| !taken.contains(room) && !ready.contains(room)).collect())
     }
 
+    async fn networks(&self, which: Option<ListNetworksOptions>) -> Result<Vec<Network>, EngineError> {
+        let api = self.client.api().await?;
+        self.client.call("list networks", Wait::Quick, api.list_networks(which)).await
+    }
+
     async fn all_rooms(&self) -> Result<BTreeSet<String>, EngineError> {
         let api = self.client.api().await?;
         let ours = filter(&self.names.instance_labels());
         let containers = ListContainersOptionsBuilder::new().all(true).filters(&ours).build();
         let containers = self.client.call("list containers", Wait::Quick, api.list_containers(Some(containers))).await?;
-        let networks = ListNetworksOptionsBuilder::new().filters(&ours).build();
-        let networks = self.client.call("list networks", Wait::Quick, api.list_networks(Some(networks))).await?;
+        let networks = self.networks(Some(ListNetworksOptionsBuilder::new().filters(&ours).build())).await?;
         let labels = containers.into_iter().filter_map(|container| container.labels);
         let labels = labels.chain(networks.into_iter().filter_map(|network| network.labels));
         Ok(labels.filter_map(|labels| room_of(&labels)).collect())
     }
+}
+
+/// Docker: "Pool overlaps with other one on this address space"; Podman: "subnet … is already used on the host or by another config".
+fn says_taken(message: &str) -> bool {
+    message.contains("overlap") || message.contains("already used")
 }

@@ -11,12 +11,13 @@ use std::time::Duration;
 use beespace_core::outcome::{Exit, ExitCause, Stream};
 use beespace_core::plan::WORKSPACE;
 use beespace_core::time::Timestamp;
-use bollard::container::AttachContainerResults;
+use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::models::{ContainerState, Mount};
 use bollard::query_parameters::{AttachContainerOptionsBuilder, LogsOptionsBuilder, StartContainerOptions};
+use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Docker;
 use super::follow::{instant, stamped};
@@ -112,6 +113,11 @@ impl Held {
 
     pub(super) fn waited_for(&self) -> Duration {
         if self.waits { self.since.elapsed() } else { Duration::ZERO }
+    }
+
+    /// What the container says first. `None` where it ends, or too long says nothing.
+    pub(super) async fn first_word(&mut self, patience: Duration) -> Option<Bytes> {
+        timeout(patience, self.line.output.next()).await.ok()??.ok().map(LogOutput::into_bytes)
     }
 
     /// It is its turn. That the line is broken shows in how the container ends.
@@ -210,11 +216,9 @@ mod tests {
     use std::io::Write as _;
     use std::process::{Command, Stdio};
 
-    use beespace_core::outcome::Stream;
-    use bytes::Bytes;
-
     use super::*;
     use crate::engine::docker::stage::volume;
+    use beespace_core::outcome::Stream;
 
     fn waiting(script: &str) -> Command {
         let words = when_its_turn_comes(["/bin/sh", "-c", script].map(str::to_owned).to_vec());

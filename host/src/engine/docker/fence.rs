@@ -1,0 +1,128 @@
+//! What the network of a stage is closed to: the engine's other networks, and the metadata services of clouds, where machines keep what lets them in
+//! elsewhere.
+//!
+//! Engines keep their networks apart, but not at every moment and not every engine: Dockers before 28 take the rule away and put it back whenever any
+//! network is made, and Podman has none where nobody asks for it. So a stage's network is closed from within. Those of other stages may be younger
+//! than it is, so all have their addresses from one pool, which each is closed to.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bollard::models::Network;
+use ipnet::{IpNet, Ipv4Net};
+
+/// What a holder says when it has done what it was told (`host/gate`).
+pub(super) const HELD: &[u8] = b"held\n";
+
+/// Of the addresses of a stage's network: 16, of which the machine has one and the holder another, whose network the containers share.
+const BITS: u8 = 28;
+
+/// What the holder of a network is told, as `host/gate` takes it.
+pub(super) fn orders(metadata_access: bool, pool: Ipv4Net, own: Ipv4Net, networks: &[Network]) -> Vec<String> {
+    let mut orders = Vec::new();
+    let mut order = |word: &str, what: String| orders.extend([word.to_owned(), what]);
+    if !metadata_access {
+        order("close", "metadata".to_owned());
+    }
+    let others = networks.iter().filter(|network| has_its_own_addresses(network)).flat_map(ranges);
+    for (range, machine) in others.filter(|(range, _)| *range != IpNet::V4(own)) {
+        order("open", IpNet::from(machine).to_string());
+        order("close", range.to_string());
+    }
+    order("open", own.to_string());
+    order("close", pool.to_string());
+    orders
+}
+
+/// Addresses of the pool that no network has; elsewhere in it each time, because others may be choosing, too.
+pub(super) fn free(pool: Ipv4Net, networks: &[Network], anywhere: u64) -> Option<Ipv4Net> {
+    let taken: Vec<IpNet> = networks.iter().flat_map(ranges).map(|(range, _)| range).collect();
+    let is_free = |range: &Ipv4Net| {
+        let range = IpNet::V4(*range);
+        !taken.iter().any(|taken| taken.contains(&range) || range.contains(taken))
+    };
+    let count = 1_u64 << BITS.saturating_sub(pool.prefix_len());
+    let first = usize::try_from(anywhere % count).ok()?;
+    let all = pool.subnets(BITS).ok()?;
+    all.skip(first).chain(all.take(first)).find(is_free)
+}
+
+/// The addresses of a network that we made.
+pub(super) fn own(network: &Network) -> Option<Ipv4Net> {
+    ranges(network).find_map(|(range, _)| if let IpNet::V4(range) = range { Some(range) } else { None })
+}
+
+/// Other kinds of networks lead into the one around the machine.
+fn has_its_own_addresses(network: &Network) -> bool {
+    network.driver.as_deref() == Some("bridge")
+}
+
+/// The addresses of a network, and that of the machine in it, where containers reach no container: many know the machine by the one that it has in
+/// the engine's first network.
+fn ranges(network: &Network) -> impl Iterator<Item = (IpNet, IpAddr)> {
+    let configured = network.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten());
+    configured.filter_map(|range| {
+        let addresses: IpNet = range.subnet.as_deref()?.parse().ok()?;
+        let stated = range.gateway.as_deref().and_then(|machine| machine.parse().ok());
+        Some((addresses.trunc(), stated.unwrap_or_else(|| first_of(addresses))))
+    })
+}
+
+/// The first address, which is the machine's where nothing else is said.
+fn first_of(addresses: IpNet) -> IpAddr {
+    match addresses.network() {
+        IpAddr::V4(network) => Ipv4Addr::from(u32::from(network) | 1).into(),
+        IpAddr::V6(network) => Ipv6Addr::from(u128::from(network) | 1).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::{Ipam, IpamConfig};
+
+    use super::*;
+
+    fn network(driver: &str, ranges: &[(&str, Option<&str>)]) -> Network {
+        let config = ranges.iter().map(|(subnet, gateway)| IpamConfig {
+            subnet: Some((*subnet).to_owned()),
+            gateway: gateway.map(str::to_owned),
+            ..Default::default()
+        });
+        Network {
+            driver: Some(driver.to_owned()),
+            ipam: Some(Ipam { config: Some(config.collect()), ..Default::default() }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn every_other_network_is_closed_but_for_the_machine() {
+        let networks = [
+            network("bridge", &[("172.17.0.0/16", None)]),
+            network("bridge", &[("198.19.0.16/28", None)]),
+            network("bridge", &[("10.9.0.0/24", Some("10.9.0.254")), ("fd00:9::/64", Some("fd00:9::1"))]),
+            network("macvlan", &[("192.168.1.0/24", Some("192.168.1.1"))]),
+            network("host", &[]),
+            Network::default(),
+        ];
+        let (pool, own) = ("198.19.0.0/17".parse().unwrap(), "198.19.0.16/28".parse().unwrap());
+        let expected = "open 172.17.0.1/32 close 172.17.0.0/16 \
+                        open 10.9.0.254/32 close 10.9.0.0/24 open fd00:9::1/128 close fd00:9::/64 \
+                        open 198.19.0.16/28 close 198.19.0.0/17";
+        assert_eq!(orders(true, pool, own, &networks).join(" "), expected);
+        assert_eq!(orders(false, pool, own, &networks).join(" "), format!("close metadata {expected}"));
+    }
+
+    #[test]
+    fn addresses_are_of_the_pool_and_nobody_else_s() {
+        let pool = "10.0.0.0/26".parse().unwrap();
+        let mut networks = vec![network("bridge", &[("10.0.0.36/30", None)]), network("bridge", &[("172.17.0.0/16", None)])];
+        for expected in ["10.0.0.16/28", "10.0.0.48/28", "10.0.0.0/28"] {
+            let free = free(pool, &networks, u64::MAX - 2).unwrap();
+            assert_eq!(free.to_string(), expected);
+            networks.push(network("bridge", &[(expected, None)]));
+            assert_eq!(networks.last().and_then(own), Some(free));
+        }
+        assert_eq!(free(pool, &networks, 0), None);
+        assert_eq!(free(pool, &[network("macvlan", &[("10.0.0.0/8", None)])], 0), None);
+    }
+}
