@@ -66,3 +66,26 @@ async fn a_container_that_cannot_be_killed_ends_its_build_with_the_reason_and_is
     let instance = world.beespace.app.store.instance_id().await.unwrap().as_simple().to_string();
     assert_eq!((docker::left_of(&id).await.unwrap(), docker::networks(&instance).await.unwrap()), (0, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_is_half_made_ready_does_not_outlive_the_room_of_its_stage() {
+    docker::start().unwrap();
+    let line = Line::to(Server::Unix(docker::HOST.trim_start_matches("unix://").into())).await.unwrap();
+    let world = World::new(&format!("host = \"tcp://{}\"\n", line.address())).await;
+    // One that is made ready is on its way to the engine while the sources fail to get there.
+    line.stall_at("\"OpenStdin\":true");
+    line.refuse("/archive?");
+    world.push(json!({ "steps": [{ "name": "first", "run": "echo on" }, { "name": "second", "run": "echo on" }] })).await;
+    let look = async || Ok((line.stalled() > 0 && line.refused() > 0).then_some(()));
+    world.beespace.when("both", look).await.unwrap();
+    line.refuse_nothing();
+    // Long enough to remove the stage and fill it again, were it not for the one on its way.
+    sleep(Duration::from_secs(4)).await;
+    world.running("clone").await;
+    line.set(Flow::Open);
+
+    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Success, "{:?} {:#?}", build.reason, world.beespace.stage(&build));
+    assert_eq!(world.log(&build, "first").await, ["on"]);
+    world.is_clean().await;
+}

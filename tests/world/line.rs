@@ -147,6 +147,11 @@ impl Line {
         self.triggers().refused.push(marker.to_owned());
     }
 
+    /// Refuses nothing any more.
+    pub fn refuse_nothing(&self) {
+        self.triggers().refused.clear();
+    }
+
     /// How many requests were refused so far.
     #[must_use]
     pub fn refused(&self) -> usize {

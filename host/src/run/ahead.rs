@@ -44,6 +44,7 @@ async fn try_to_prepare(run: &StageRun, stage: &Stage, number: StepNumber) -> an
         let files = Arc::clone(&run.change.files);
         tokio::spawn(async move { files.tree().await.map(drop) });
     }
+    let _stands = run.stands.read().await;
     for launch in launches(run, stage, step)? {
         run.app.engine.prepare(&launch).await?;
     }

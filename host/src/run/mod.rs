@@ -26,7 +26,7 @@ use beespace_core::mask;
 use beespace_core::outcome::Reason;
 use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
-use tokio::sync::broadcast;
+use tokio::sync::{RwLock, broadcast};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +64,8 @@ struct StageRun {
     mask: mask::Secrets,
     /// Cancelled once the engine has the stage open.
     opened: CancellationToken,
+    /// Written while the stage is removed and opened anew, read while something is made ready in it.
+    stands: RwLock<()>,
 }
 
 /// Takes a stage from wherever it stands to its end.
@@ -290,7 +292,8 @@ impl StageRun {
         let secrets = StageSecrets::open(app, &build, &names)?;
         let id = stage.id();
         let opened = CancellationToken::new();
-        Ok(Self { app: Arc::clone(app), id, change, mask: secrets.mask()?, secrets, build, opened })
+        let stands = RwLock::default();
+        Ok(Self { app: Arc::clone(app), id, change, mask: secrets.mask()?, secrets, build, opened, stands })
     }
 
     /// Whether policies, and people where asked, have let exactly this pipeline in.

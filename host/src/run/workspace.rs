@@ -80,10 +80,12 @@ async fn fill_and_tell(run: &StageRun, log: &Journal, begin: Begin) -> Result<()
     let stage = run.stage().map_err(|error| Hindrance::Other(Reason::new("store", error.to_string())))?;
     let build = &run.build;
     let tell = async |line: &str| say(log, line).await.map_err(Hindrance::Other);
-    if begin == Begin::Again {
-        engine.destroy(run.id).await?;
-    }
     let open = async {
+        // What is half made would come to be in a room that is gone.
+        let _alone = run.stands.write().await;
+        if begin == Begin::Again {
+            engine.destroy(run.id).await?;
+        }
         engine.open(run.id).await?;
         run.opened.cancel();
         Ok::<(), Hindrance>(())
