@@ -33,8 +33,10 @@ pub enum EngineError {
     NoSuchContainer { step: StepId, container: String },
     #[error("no addresses are left for another network: all of {pool} are taken")]
     NoNetworkLeft { pool: Ipv4Net },
-    #[error("the network of a stage cannot be closed to what must not be reached from it: {}", said.as_deref().unwrap_or("its holder ended"))]
-    NotClosed { said: Option<String> },
+    #[error("the network of a stage cannot be closed to what must not be reached from it: {said}")]
+    NotClosed { said: String },
+    #[error("the container that holds the network of a stage does not say that it does")]
+    NotHeld,
     #[error("container {container} still runs {} s after it was killed", after.as_secs())]
     Unkillable { container: String, after: Duration },
 }
@@ -53,6 +55,7 @@ impl EngineError {
                 "look at the engine's own log, and restart it where it hangs; running steps outlive that only where it has `live-restore`",
             ),
             Self::Refused { .. } => ("engine-refused", "look at the engine's own log"),
+            Self::NotHeld => ("engine-network-not-held", "look at the engine's own log"),
             Self::Nonsense { .. } => ("engine-nonsense", "is something else listening at `[engine] host`?"),
             Self::TooOld { .. } => ("engine-too-old", "install Docker 20.10 or newer"),
             Self::TooNew { .. } => ("engine-too-new", "install a newer Beespace, or an engine that is not so new"),
@@ -86,7 +89,11 @@ impl EngineError {
     pub fn is_passing(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NoNetworkLeft { .. } | Self::Refused { status: 500.., .. }
+            Self::Unreachable { .. }
+                | Self::TimedOut { .. }
+                | Self::NoNetworkLeft { .. }
+                | Self::NotHeld
+                | Self::Refused { status: 500.., .. }
         )
     }
 }

@@ -59,7 +59,12 @@ impl Docker {
         self.start_own(room).await?;
         match held.first_word(self.options.waits.quick).await {
             Some(word) if word == fence::HELD => Ok(()),
-            word => Err(EngineError::NotClosed { said: word.map(|word| String::from_utf8_lossy(&word).trim().to_owned()) }),
+            Some(word) => Err(EngineError::NotClosed { said: String::from_utf8_lossy(&word).trim().to_owned() }),
+            None => {
+                // The engine went away, or the line to it broke: nobody knows what the holder has done, so nobody shall find it.
+                self.remove_container(room).await?;
+                Err(EngineError::NotHeld)
+            }
         }
     }
 
