@@ -101,7 +101,12 @@ fn the_environment_wins_and_is_remembered() {
 #[test]
 fn every_problem_is_told_at_once_with_its_place() {
     let text = "[server]\nlisten = \"nowhere\"\nopne = true\n[engin]\nkind = 1\n[gogs]\nurl = \"ftp://x\"\ntoken = \"t\"\n[limits]\nfree_disk = 5\n";
-    let told = problems(text, &[("BEESPACE_SERVER__LISTENN", "x"), ("BEESPACE_ENGINE__CAPACITY", "0")]);
+    let env = [
+        ("BEESPACE_SERVER__LISTENN", "x"),
+        ("BEESPACE_ENGINE__CAPACITY", "0"),
+        ("BEESPACE_ENGINE__NETWORK_POOL", "10.200.0.1/16"),
+    ];
+    let told = problems(text, &env);
     for expected in [
         "beespace.toml:2:10: `server.listen`: expected ADDRESS:PORT",
         "beespace.toml:3:1: unknown key `opne` in `server` (did you mean `open`?)",
@@ -110,6 +115,7 @@ fn every_problem_is_told_at_once_with_its_place() {
         "beespace.toml:10:13: `limits.free_disk`: expected a text: a size",
         "env BEESPACE_SERVER__LISTENN: is no key of the configuration (did you mean `BEESPACE_SERVER__LISTEN`?)",
         "env BEESPACE_ENGINE__CAPACITY: expected a whole number from 1 to 65535",
+        "env BEESPACE_ENGINE__NETWORK_POOL: expected a range of addresses",
     ] {
         assert!(told.iter().any(|line| line.starts_with(expected)), "{expected}\n{told:#?}");
     }

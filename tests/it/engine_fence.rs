@@ -54,9 +54,9 @@ const SERVE: &str = "while :; do echo for us alone | nc -l -p 8000; done";
 /// Whether any datagram came in, for which nobody listens.
 const HEARD: &str = "awk '/^Udp:/ { heard = $3 } END { print (heard > 0) }' /proc/net/snmp";
 
-/// What somebody answers who is asked a few times. Ends with a datagram, which needs no answer to do harm.
+/// What somebody answers who is asked for two seconds. Ends with a datagram, which needs no answer to do harm.
 fn knock(at: &str) -> String {
-    let ask = format!("i=0; until nc -w 2 {at} 8000 </dev/null || [ $((i+=1)) -gt 2 ]; do sleep 0.1; done");
+    let ask = format!("i=0; until nc -w 2 {at} 8000 </dev/null || [ $((i+=1)) -gt 20 ]; do sleep 0.1; done");
     format!("{ask}; timeout 1 nslookup hello {at} >/dev/null 2>&1 || :")
 }
 
@@ -99,7 +99,8 @@ async fn stages_and_others_stay_apart_where_the_engine_does_not_keep_them_so() {
     let elder = bench(&dockerd, true).await;
     let younger = bench(&dockerd, true).await;
     // As it is for a moment whenever a network is made.
-    let open = "busybox ip link set lo up; iptables -I DOCKER-USER -j ACCEPT && exec busybox nc -ll -p 7000 -e echo the machine";
+    let open =
+        "busybox ip link set lo up; iptables -w -I DOCKER-USER -j ACCEPT && exec busybox nc -ll -p 7000 -e echo the machine";
     let _open = dockerd.beside(&["sh", "-c", open]).await.unwrap();
 
     let cancel = CancellationToken::new();

@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use super::reader::Section;
 use super::value::{Kind, Value};
 
-/// A piece of what is set apart for tests of networks (RFC 2544), so that nobody's own network is in it.
+/// A piece of what is set apart for tests of networks (RFC 2544), so that hardly anybody's own network is in it.
 const NETWORK_POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 19, 0, 0), 17);
 
 /// Which engine runs plans, and how many stages at once.

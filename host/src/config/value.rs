@@ -105,10 +105,10 @@ impl Value for SocketAddr {
 
 impl Value for Ipv4Net {
     const KIND: Kind = Kind::Text;
-    const EXPECTED: &'static str = "256 addresses or more, such as `10.200.0.0/16`";
+    const EXPECTED: &'static str = "a range of addresses from /8 to /24 by its first one, such as `10.200.0.0/16`";
     fn parse(text: &str) -> Option<Self> {
         let addresses = text.parse::<Self>().ok()?;
-        (addresses.trunc() == addresses && (1..=24).contains(&addresses.prefix_len())).then_some(addresses)
+        (addresses.trunc() == addresses && (8..=24).contains(&addresses.prefix_len())).then_some(addresses)
     }
     fn show(&self) -> String {
         self.to_string()
