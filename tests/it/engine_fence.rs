@@ -99,8 +99,7 @@ async fn stages_and_others_stay_apart_where_the_engine_does_not_keep_them_so() {
     let elder = bench(&dockerd, true).await;
     let younger = bench(&dockerd, true).await;
     // As it is for a moment whenever a network is made.
-    let open =
-        "busybox ip link set lo up; iptables -w -I DOCKER-USER -j ACCEPT && exec busybox nc -ll -p 7000 -e echo the machine";
+    let open = "busybox ip link set lo up; iptables -w -t raw -I PREROUTING -j ACCEPT; iptables -w -I DOCKER-USER -j ACCEPT && exec busybox nc -ll -p 7000 -e echo the machine";
     let _open = dockerd.beside(&["sh", "-c", open]).await.unwrap();
 
     let cancel = CancellationToken::new();

@@ -1,9 +1,11 @@
 //! An engine that hangs, or speaks another version: nothing waits for ever, and every end says what to do.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse as _;
 use beespace::engine::docker::{Docker, DockerOptions, Waits};
@@ -255,18 +257,22 @@ async fn the_sources_wait_for_an_engine_that_is_away_and_the_build_goes_on() {
     assert!(log.last().is_some_and(|line| line.contains("in place")), "{log:?}");
 }
 
-#[tokio::test]
-async fn an_engine_without_addresses_is_told_with_what_gives_it_some() {
-    let answer = async |uri: Uri| match uri.path() {
+/// What comes of a stage on an engine that has these networks and says of every other that its addresses are taken, and which were asked for.
+async fn opened_among(networks: serde_json::Value) -> (EngineError, BTreeSet<String>) {
+    let (sender, mut asked) = mpsc::unbounded_channel();
+    let answer = async move |uri: Uri, body: Bytes| match uri.path() {
         path if path.ends_with("/version") => axum::Json(json!({ "ApiVersion": "1.41", "Version": "99" })).into_response(),
         path if path.ends_with("/volumes/create") => {
             let volume =
                 json!({ "Name": "v", "Driver": "local", "Mountpoint": "/v", "Labels": {}, "Scope": "local", "Options": {} });
             (StatusCode::CREATED, axum::Json(volume)).into_response()
         }
-        path if path.ends_with("/networks") => {
-            let taken = json!({ "Name": "x", "Driver": "bridge", "IPAM": { "Config": [{ "Subnet": "198.18.0.0/15" }] } });
-            axum::Json(json!([taken])).into_response()
+        path if path.ends_with("/networks") => axum::Json(networks).into_response(),
+        path if path.ends_with("/networks/create") => {
+            let network: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            sender.send(network["IPAM"]["Config"][0]["Subnet"].as_str().unwrap().to_owned()).unwrap();
+            let message = "Pool overlaps with other one on this address space";
+            (StatusCode::FORBIDDEN, axum::Json(json!({ "message": message }))).into_response()
         }
         path if path.ends_with("/containers/create") => axum::Json(json!({ "Id": "c", "Warnings": [] })).into_response(),
         path if ["/networks/", "/volumes/", "/containers/"].iter().any(|kind| path.contains(kind)) => {
@@ -280,8 +286,29 @@ async fn an_engine_without_addresses_is_told_with_what_gives_it_some() {
     let engine = Docker::new(docker::options(&host, "a")).unwrap();
     let stage = StageId { build: BuildId(uuid::Uuid::now_v7()), stage: StageNumber(1) };
     let error = engine.open(stage).await.unwrap_err();
+    (error, std::iter::from_fn(|| asked.try_recv().ok()).collect())
+}
+
+fn asks_for_addresses(error: &EngineError, said: &str) {
     assert!(error.is_passing(), "a stage that ends gives its network back: {error:?}");
     let reason = error.reason();
     assert_eq!(reason.code, "engine-networks");
     assert!(reason.help.as_ref().is_some_and(|help| help.contains("[engine] network_pool")), "{reason}");
+    assert!(reason.to_string().contains(said), "{reason}");
+}
+
+#[tokio::test]
+async fn addresses_that_are_all_taken_are_told_with_what_gives_others() {
+    let all = json!({ "Name": "x", "Driver": "bridge", "IPAM": { "Config": [{ "Subnet": "198.18.0.0/15" }] } });
+    let (error, asked) = opened_among(json!([all])).await;
+    asks_for_addresses(&error, "all are taken");
+    assert!(asked.is_empty(), "{asked:?}");
+}
+
+#[tokio::test]
+async fn addresses_that_an_engine_refuses_are_chosen_anew_and_not_for_ever() {
+    let (error, asked) = opened_among(json!([])).await;
+    asks_for_addresses(&error, "Pool overlaps");
+    // Of 2,048 that could be chosen, eight times the same is no choice.
+    assert!((2..=8).contains(&asked.len()) && asked.iter().all(|range| range.starts_with("198.19.")), "{asked:?}");
 }

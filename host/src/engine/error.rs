@@ -31,8 +31,8 @@ pub enum EngineError {
     NotOpen(StageId),
     #[error("the plan of step {step} has no container {container:?}")]
     NoSuchContainer { step: StepId, container: String },
-    #[error("no addresses are left for another network: all of {pool} are taken")]
-    NoNetworkLeft { pool: Ipv4Net },
+    #[error("no addresses of {pool} are left for another network: {said}")]
+    NoNetworkLeft { pool: Ipv4Net, said: String },
     #[error("the network of a stage cannot be closed to what must not be reached from it: {said}")]
     NotClosed { said: String },
     #[error("the container that holds the network of a stage does not say that it does")]
@@ -74,10 +74,14 @@ impl EngineError {
                 "set `[engine] network_pool` in beespace.toml to addresses that nobody else has, or remove networks that nobody uses \
                  (`docker network prune`)",
             ),
+            Self::NotClosed { said } if said.contains("metadata") => (
+                "engine-network-open",
+                "a kernel takes it since 4.17; where no cloud's credentials are in reach, set `[engine] metadata_access = true`",
+            ),
             Self::NotClosed { .. } => (
                 "engine-network-open",
-                "the engine's kernel needs rules for routing (`CONFIG_IP_MULTIPLE_TABLES`), for `metadata` of 4.17 or later; where no \
-                 cloud's credentials are in reach, set `[engine] metadata_access = true`",
+                "the engine's kernel needs rules for routing (`CONFIG_IP_MULTIPLE_TABLES`), and the container that holds the network the \
+                 right to set them (NET_ADMIN)",
             ),
             Self::Unkillable { .. } => ("engine-unkillable", "restart the engine; the step counts as lost"),
         };

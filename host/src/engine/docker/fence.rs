@@ -24,8 +24,10 @@ pub(super) fn orders(metadata_access: bool, pool: Ipv4Net, own: Ipv4Net, network
         order("close", "metadata".to_owned());
     }
     let others = networks.iter().filter(|network| has_its_own_addresses(network)).flat_map(ranges);
-    for (range, machine) in others.filter(|(range, _)| *range != IpNet::V4(own)) {
-        order("open", IpNet::from(machine).to_string());
+    for (range, machine) in others.filter(|(range, _)| !IpNet::V4(pool).contains(range)) {
+        if let Some(machine) = machine {
+            order("open", IpNet::from(machine).to_string());
+        }
         order("close", range.to_string());
     }
     order("open", own.to_string());
@@ -58,12 +60,14 @@ fn has_its_own_addresses(network: &Network) -> bool {
 
 /// The addresses of a network, and that of the machine in it, where containers reach no container: many know the machine by the one that it has in
 /// the engine's first network.
-fn ranges(network: &Network) -> impl Iterator<Item = (IpNet, IpAddr)> {
+fn ranges(network: &Network) -> impl Iterator<Item = (IpNet, Option<IpAddr>)> {
     let configured = network.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten());
     configured.filter_map(|range| {
         let addresses: IpNet = range.subnet.as_deref()?.parse().ok()?;
         let stated = range.gateway.as_deref().and_then(|machine| machine.parse().ok());
-        Some((addresses.trunc(), stated.unwrap_or_else(|| first_of(addresses))))
+        // Where only some of the addresses are given out, the machine's is the first of them, or not.
+        let machine = stated.or_else(|| range.ip_range.is_none().then(|| first_of(addresses)));
+        Some((addresses.trunc(), machine))
     })
 }
 
@@ -96,16 +100,19 @@ mod tests {
 
     #[test]
     fn every_other_network_is_closed_but_for_the_machine() {
+        let mut partly = network("bridge", &[("10.5.0.0/16", None)]);
+        partly.ipam.as_mut().unwrap().config.as_mut().unwrap()[0].ip_range = Some("10.5.5.0/24".to_owned());
         let networks = [
             network("bridge", &[("172.17.0.0/16", None)]),
-            network("bridge", &[("198.19.0.16/28", None)]),
+            network("bridge", &[("198.19.0.16/28", None), ("198.19.0.32/28", None)]),
+            partly,
             network("bridge", &[("10.9.0.0/24", Some("10.9.0.254")), ("fd00:9::/64", Some("fd00:9::1"))]),
             network("macvlan", &[("192.168.1.0/24", Some("192.168.1.1"))]),
             network("host", &[]),
             Network::default(),
         ];
         let (pool, own) = ("198.19.0.0/17".parse().unwrap(), "198.19.0.16/28".parse().unwrap());
-        let expected = "open 172.17.0.1/32 close 172.17.0.0/16 \
+        let expected = "open 172.17.0.1/32 close 172.17.0.0/16 close 10.5.0.0/16 \
                         open 10.9.0.254/32 close 10.9.0.0/24 open fd00:9::1/128 close fd00:9::/64 \
                         open 198.19.0.16/28 close 198.19.0.0/17";
         assert_eq!(orders(true, pool, own, &networks).join(" "), expected);

@@ -91,6 +91,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_gate_says_what_it_cannot_do_and_ends() {
+        for orders in ["close nonsense", "open 10.0.0.0/x", "close", "dance 10.0.0.0/8"] {
+            let ended =
+                std::process::Command::new(concat!(env!("OUT_DIR"), "/beespace-gate")).args(orders.split(' ')).output().unwrap();
+            assert_eq!((ended.status.code(), String::from_utf8(ended.stdout).unwrap()), (Some(3), format!("cannot {orders}\n")));
+        }
+    }
+
+    #[test]
     fn the_gate_is_static_and_small() {
         assert!(GATE.starts_with(b"\x7fELF"));
         assert!(GATE.len() <= 1_000_000, "{} bytes", GATE.len());

@@ -57,15 +57,17 @@ impl Docker {
         }
         let mut held = self.attach(room, false).await?;
         self.start_own(room).await?;
-        match held.first_word(self.options.waits.quick).await {
-            Some(word) if word == fence::HELD => Ok(()),
-            Some(word) => Err(EngineError::NotClosed { said: String::from_utf8_lossy(&word).trim().to_owned() }),
-            None => {
-                // The engine went away, or the line to it broke: nobody knows what the holder has done, so nobody shall find it.
-                self.remove_container(room).await?;
-                Err(EngineError::NotHeld)
-            }
+        let word = held.first_word(self.options.waits.quick).await;
+        if word.as_deref() == Some(fence::HELD) {
+            return Ok(());
         }
+        // Nobody shall take it for one that holds. Another one is told anew what to do.
+        self.remove_container(room).await?;
+        Err(match word {
+            Some(word) => EngineError::NotClosed { said: String::from_utf8_lossy(&word).trim().to_owned() },
+            // The engine went away, or the line to it broke.
+            None => EngineError::NotHeld,
+        })
     }
 
     /// A network, and its holder, which is not started.
@@ -98,19 +100,25 @@ impl Docker {
             }
             let pool = self.options.network_pool;
             let own = fence::free(pool, &networks, uuid::Uuid::now_v7().as_u64_pair().1);
-            let own = own.ok_or(EngineError::NoNetworkLeft { pool })?;
+            let own = own.ok_or_else(|| EngineError::NoNetworkLeft { pool, said: "all are taken".to_owned() })?;
             let range = IpamConfig { subnet: Some(own.to_string()), ..Default::default() };
             let network = NetworkCreateRequest {
                 name: name.to_owned(),
                 driver: Some("bridge".to_owned()),
                 labels: Some(labels.clone()),
+                // The pool has none, and what engines choose themselves nobody is closed to.
+                enable_ipv6: Some(false),
                 ipam: Some(Ipam { config: Some(vec![range]), ..Default::default() }),
                 ..Default::default()
             };
             match self.client.call("make a network", Wait::Slow, api.create_network(network)).await {
                 Ok(_) => return Ok((own, networks)),
                 // Somebody else has chosen the same meanwhile. Engines have no code of their own for it.
-                Err(EngineError::Refused { message, .. }) if tries < CHOICES && says_taken(&message) => {}
+                Err(EngineError::Refused { message, .. }) if says_taken(&message) => {
+                    if tries == CHOICES {
+                        return Err(EngineError::NoNetworkLeft { pool, said: message });
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
