@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    gate()?;
-    plugins()
+    pause()?;
+    bundled_plugins()
 }
 
 /// Built by the compiler itself and not as a dependency: Cargo has no stable way to build another package's program static and small.
-fn gate() -> Result<(), Box<dyn Error>> {
+fn pause() -> Result<(), Box<dyn Error>> {
     let source = "gate/src/main.rs";
     println!("cargo::rerun-if-changed={source}");
     println!("cargo::rerun-if-changed=build.rs");
@@ -43,7 +43,7 @@ fn gate() -> Result<(), Box<dyn Error>> {
 }
 
 /// Writes the list that `src/plugins/bundled.rs` includes: what `plugins/build` has put into `target/plugins`.
-fn plugins() -> Result<(), Box<dyn Error>> {
+fn bundled_plugins() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("Cargo did not set OUT_DIR")?).join("bundled.rs");
     let mut list =
         String::from("/// Every bundled plugin: its name and its component.\npub const BUNDLED: &[(&str, &[u8])] = &[\n");

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::config::{Config, EngineKind};
 use crate::disk;
 use crate::engine::Engine;
-use crate::engine::docker::{Docker, DockerOptions, Waits};
+use crate::engine::docker::{Docker, DockerOptions, Timeouts};
 use crate::engine::dummy::Dummy;
 use crate::engine::fail_points;
 use crate::forge::Forge;
@@ -28,7 +28,7 @@ use crate::source::Mirrors;
 use crate::store::build::Builds as _;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
-use crate::worker::Beats;
+use crate::worker::Heartbeats;
 
 /// Everything that lives as long as the server.
 #[derive(Debug)]
@@ -44,14 +44,14 @@ pub struct App {
     pub engine: Arc<dyn Engine>,
     pub logs: LogStore,
     pub metrics: Metrics,
-    pub beats: Beats,
+    pub heartbeats: Heartbeats,
     pub stopping: CancellationToken,
 }
 
 /// How long a process that was killed may take to let go of what is ours now: a program that it was just starting holds the store until it has
 /// begun, and a git that it started writes on in its scratch directory.
-const LETTING_GO: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 impl App {
     /// Opens and loads everything. What fails here stops the start, with a text that says what to do.
@@ -63,7 +63,7 @@ impl App {
         make_private(&dir).with_context(|| format!("the data directory {} cannot be used", dir.display()))?;
         let store = open_store(&dir.join("beespace.redb")).await?;
         // Behind the store's lock: no other server uses what lies there.
-        empty(&dir.join("scratch")).await?;
+        clear_directory(&dir.join("scratch")).await?;
         let key = Arc::new(Key::load_or_create(&config.data.key_path(), store.read()?.key_id()?)?);
         store.put_key_id(key.id()).await?;
         let instance = store.instance_id().await?;
@@ -77,9 +77,9 @@ impl App {
         Ok(Arc::new(Self {
             forge: Forge::new(config.gogs.url.clone(), config.gogs.token.clone(), config.gogs.ca_file.as_deref())?,
             mirrors: Mirrors::new(dir.join("mirrors"), dir.join("home"), config.gogs.ca_file.clone()),
-            logs: LogStore::new(dir.join(disk::LOGS)),
+            logs: LogStore::new(dir.join(disk::LOGS_DIR)),
             metrics: Metrics::default(),
-            beats: Beats::default(),
+            heartbeats: Heartbeats::default(),
             stopping: CancellationToken::new(),
             config,
             store,
@@ -100,10 +100,10 @@ impl App {
 }
 
 async fn open_store(path: &Path) -> Result<Store, StoreError> {
-    let give_up = Instant::now() + LETTING_GO;
+    let give_up = Instant::now() + RELEASE_TIMEOUT;
     loop {
         match Store::open(path) {
-            Err(StoreError::InUse(_)) if Instant::now() < give_up => sleep(LOOK_AGAIN).await,
+            Err(StoreError::InUse(_)) if Instant::now() < give_up => sleep(RETRY_INTERVAL).await,
             opened => return opened,
         }
     }
@@ -112,7 +112,7 @@ async fn open_store(path: &Path) -> Result<Store, StoreError> {
 fn host_options(config: &Config, cache: CacheOptions) -> HostOptions {
     let usual = HostOptions::default();
     // Calls of notifiers wait for others. They come on top, so that a policy finds a place while all of them hang.
-    let sending = u32::try_from(notify::places(config.notifiers.len())).unwrap_or(u32::MAX);
+    let sending = u32::try_from(notify::send_slots(config.notifiers.len())).unwrap_or(u32::MAX);
     let max_running = usual.max_running.saturating_add(sending);
     let own_addresses = std::iter::once(config.server.listen).chain(engine_addresses(&config.engine.host)).collect();
     HostOptions { cache: Some(cache), own_addresses, max_running, ..usual }
@@ -130,11 +130,11 @@ fn open_engine(config: &Config, instance: uuid::Uuid) -> anyhow::Result<Arc<dyn 
         EngineKind::Docker => Arc::new(Docker::new(docker_options(config, instance))?),
         EngineKind::Dummy => Arc::new(Dummy::new()),
     };
-    Ok(fail_points::around(engine))
+    Ok(fail_points::wrap(engine))
 }
 
 /// From TERM to KILL: what Docker itself gives.
-const GRACE: Duration = Duration::from_secs(10);
+const STOP_GRACE: Duration = Duration::from_secs(10);
 
 fn docker_options(config: &Config, instance: uuid::Uuid) -> DockerOptions {
     DockerOptions {
@@ -143,21 +143,21 @@ fn docker_options(config: &Config, instance: uuid::Uuid) -> DockerOptions {
         memory: config.limits.step_memory,
         pids: u32::from(config.limits.step_pids.get()),
         // Each line has some bytes of the engine's own around it in its copy.
-        log_bytes: config.limits.log_bytes.saturating_mul(2),
+        log_bytes: config.limits.log_size.saturating_mul(2),
         network_pool: config.engine.network_pool,
         metadata_access: config.engine.metadata_access,
-        grace: GRACE,
-        waits: Waits::default(),
+        grace: STOP_GRACE,
+        waits: Timeouts::default(),
     }
 }
 
 /// What a process before this one worked on there when it ended is of no use to anybody.
-async fn empty(dir: &Path) -> anyhow::Result<()> {
+async fn clear_directory(dir: &Path) -> anyhow::Result<()> {
     use std::io::ErrorKind;
-    let give_up = Instant::now() + LETTING_GO;
+    let give_up = Instant::now() + RELEASE_TIMEOUT;
     loop {
         match std::fs::remove_dir_all(dir) {
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && Instant::now() < give_up => sleep(LOOK_AGAIN).await,
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && Instant::now() < give_up => sleep(RETRY_INTERVAL).await,
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("{} cannot be emptied", dir.display()));
             }
@@ -185,7 +185,7 @@ mod tests {
         let (began, writes) = (Instant::now(), scratch.join("checkout"));
         let write = move || {
             let mut files = 0_u32;
-            while began.elapsed() < LOOK_AGAIN * 12 {
+            while began.elapsed() < RETRY_INTERVAL * 12 {
                 files += 1;
                 let _ = std::fs::create_dir_all(&writes);
                 // What it is in may go in between.
@@ -198,11 +198,11 @@ mod tests {
         }
         let mut emptied = 0;
         while !writer.is_finished() {
-            empty(&scratch).await.unwrap();
+            clear_directory(&scratch).await.unwrap();
             emptied += 1;
         }
         writer.await.unwrap();
-        empty(&scratch).await.unwrap();
+        clear_directory(&scratch).await.unwrap();
         assert!(!scratch.exists() && emptied > 0);
     }
 

@@ -7,7 +7,7 @@ use beespace_core::outcome::Reason;
 use crate::config::Config;
 
 /// Where logs lie in the data directory.
-pub const LOGS: &str = "logs";
+pub const LOGS_DIR: &str = "logs";
 
 /// The code of the reason for which a stage waits.
 pub const DISK_FULL: &str = "disk-full";
@@ -16,7 +16,7 @@ pub const DISK_FULL: &str = "disk-full";
 ///
 /// # Errors
 /// The system does not tell.
-pub fn free(dir: &Path) -> std::io::Result<u64> {
+pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
     let told = rustix::fs::statvfs(dir)?;
     Ok(told.f_bavail.saturating_mul(told.f_frsize))
 }
@@ -25,12 +25,12 @@ pub fn free(dir: &Path) -> std::io::Result<u64> {
 ///
 /// # Errors
 /// Why none may, and what to do about it.
-pub fn room(config: &Config) -> Result<u64, Reason> {
-    let (dir, limit) = (&config.data.dir, config.limits.free_disk);
-    let (dir, free) = match free(&dir.join(LOGS)) {
+pub fn check_free_space(config: &Config) -> Result<u64, Reason> {
+    let (dir, limit) = (&config.data.dir, config.limits.min_free_disk);
+    let (dir, free) = match free_bytes(&dir.join(LOGS_DIR)) {
         // Logs may have a disk of their own.
-        Ok(of_logs) if free(dir).is_ok_and(|of_all| of_logs < of_all) => (dir.join(LOGS), Ok(of_logs)),
-        _ => (dir.clone(), free(dir)),
+        Ok(of_logs) if free_bytes(dir).is_ok_and(|of_all| of_logs < of_all) => (dir.join(LOGS_DIR), Ok(of_logs)),
+        _ => (dir.clone(), free_bytes(dir)),
     };
     match free {
         Ok(free) if free >= limit => Ok(free),
@@ -45,7 +45,7 @@ pub fn room(config: &Config) -> Result<u64, Reason> {
 
 /// Why a log does not grow, and what to do about it.
 #[must_use]
-pub fn log_waits() -> Reason {
+pub fn log_paused_reason() -> Reason {
     Reason::new(DISK_FULL, "the disk of the logs is full: what containers print waits, and nothing of it is lost")
         .help("make room under `data.dir`; it goes on by itself")
 }
@@ -61,8 +61,8 @@ mod tests {
     #[test]
     fn a_disk_tells_its_room_and_a_missing_one_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(free(dir.path()).is_ok());
-        assert!(free(&dir.path().join("missing")).is_err());
+        assert!(free_bytes(dir.path()).is_ok());
+        assert!(free_bytes(&dir.path().join("missing")).is_err());
     }
 
     #[test]
@@ -73,10 +73,10 @@ mod tests {
             dir.path().display()
         );
         let config = Config::read(&text, None, []).unwrap().config;
-        assert!(room(&config).is_ok());
+        assert!(check_free_space(&config).is_ok());
         // A file system that never has a free byte.
-        std::os::unix::fs::symlink("/proc", dir.path().join(LOGS)).unwrap();
-        let full = room(&config).unwrap_err();
+        std::os::unix::fs::symlink("/proc", dir.path().join(LOGS_DIR)).unwrap();
+        let full = check_free_space(&config).unwrap_err();
         assert!(full.code == DISK_FULL && full.message.contains("/logs has 0 MiB free"), "{full}");
     }
 }

@@ -38,25 +38,25 @@ pub fn pass(side: Side, whose: &str, act: &str) {
     if !ARMED {
         return;
     }
-    if let Some(wish) = wish().filter(|wish| wish.place == format!("{side}/{whose}/{act}"))
-        && wish.passages_left.fetch_sub(1, Ordering::Relaxed) == 1
+    if let Some(wish) = target().filter(|wish| wish.name == format!("{side}/{whose}/{act}"))
+        && wish.passes_left.fetch_sub(1, Ordering::Relaxed) == 1
     {
         // The signal cannot fail to arrive: it is our own process.
         let _ = kill_process(getpid(), Signal::KILL);
     }
 }
 
-struct Wish {
-    place: String,
-    passages_left: AtomicU64,
+struct Target {
+    name: String,
+    passes_left: AtomicU64,
 }
 
-fn wish() -> Option<&'static Wish> {
-    static WISH: OnceLock<Option<Wish>> = OnceLock::new();
+fn target() -> Option<&'static Target> {
+    static WISH: OnceLock<Option<Target>> = OnceLock::new();
     let read = || {
         let told = std::env::var(VARIABLE).ok()?;
         let (place, passage) = told.split_once(' ')?;
-        Some(Wish { place: place.to_owned(), passages_left: AtomicU64::new(passage.parse().ok()?) })
+        Some(Target { name: place.to_owned(), passes_left: AtomicU64::new(passage.parse().ok()?) })
     };
     WISH.get_or_init(read).as_ref()
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use beespace_core::gogs;
 use beespace_core::ids::{BuildId, DeliveryId, StageId};
-use beespace_core::intake::{self, Intake, Telling};
 use beespace_core::outcome::Reason;
+use beespace_core::trigger::{self, DeliveryRepeat, TriggerDecision};
 use beespace_core::verify;
 use tracing::instrument;
 
@@ -17,8 +17,8 @@ use crate::clock::now;
 use crate::resolve::{Resolved, resolve};
 use crate::store::StoreError;
 use crate::store::build::Prepared;
-use crate::store::delivery::{Deliveries as _, Settlement};
-use crate::store::outbox::Thread;
+use crate::store::delivery::{Deliveries as _, DeliveryAction};
+use crate::store::outbox::OrderingKey;
 use crate::worker::Trouble;
 use crate::{notify, prepare, run};
 
@@ -27,7 +27,7 @@ use crate::{notify, prepare, run};
 /// # Errors
 /// The store's. A body that cannot be read is no error: the delivery ends as a dead letter with the reason.
 #[instrument(skip_all, fields(delivery = %id))]
-pub async fn settle_delivery(app: &App, id: DeliveryId) -> Result<(), Trouble> {
+pub async fn process_delivery(app: &App, id: DeliveryId) -> Result<(), Trouble> {
     let (delivery, body) = {
         let read = app.store.read()?;
         (read.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?, read.delivery_body(id)?)
@@ -37,14 +37,14 @@ pub async fn settle_delivery(app: &App, id: DeliveryId) -> Result<(), Trouble> {
         Some(body) => gogs::parse(&delivery.event, &body).map_err(|malformed| malformed.reason),
         None => Err(Reason::new("damaged", "the stored body is not the one that was signed")),
     };
-    let git_ref = happening.as_ref().ok().and_then(intake::git_ref);
-    let telling = if delivery.is_repeat { Telling::Again } else { Telling::First };
+    let git_ref = happening.as_ref().ok().and_then(trigger::git_ref);
+    let telling = if delivery.is_repeat { DeliveryRepeat::Again } else { DeliveryRepeat::First };
     let build = BuildId(uuid::Uuid::now_v7());
-    let settled = app.store.settle_delivery(id, git_ref, now(), move |last| match &happening {
-        Err(reason) => Settlement::Bury(reason.clone()),
-        Ok(happening) => match intake::decide(happening, delivery.repository, telling, last) {
-            Intake::Build(event) => Settlement::Build { id: build, event },
-            Intake::Ignored { reason, forget } => Settlement::Ignore { reason, forget },
+    let settled = app.store.finish_delivery(id, git_ref, now(), move |last| match &happening {
+        Err(reason) => DeliveryAction::DeadLetter(reason.clone()),
+        Ok(happening) => match trigger::decide(happening, delivery.repository, telling, last) {
+            TriggerDecision::Build(event) => DeliveryAction::Build { id: build, event },
+            TriggerDecision::Ignored { reason, forget_ref } => DeliveryAction::Ignore { reason, forget_ref },
         },
     });
     Ok(settled.await?)
@@ -53,7 +53,7 @@ pub async fn settle_delivery(app: &App, id: DeliveryId) -> Result<(), Trouble> {
 /// `│build stored│ ─▶ source ─▶ pipeline ─▶ admit ─▶ plan ─▶ admit ─▶ │stages stored│`
 ///
 /// # Errors
-/// [`Trouble::Wait`] while Gogs cannot give the commit.
+/// [`Trouble::CallKind`] while Gogs cannot give the commit.
 #[instrument(skip_all, fields(build = %id))]
 pub async fn prepare_build(app: &App, id: BuildId) -> Result<(), Trouble> {
     let mut build = app.build(id)?;
@@ -80,8 +80,8 @@ pub async fn run_stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
 /// `│outbox stored│ ─▶ notify`
 ///
 /// # Errors
-/// [`Trouble::Wait`] until the next attempt.
+/// [`Trouble::CallKind`] until the next attempt.
 #[instrument(skip_all, fields(binding = thread.binding))]
-pub async fn send_notice(app: &App, thread: Thread) -> Result<(), Trouble> {
+pub async fn send_notice(app: &App, thread: OrderingKey) -> Result<(), Trouble> {
     notify::send(app, &thread).await
 }

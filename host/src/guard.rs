@@ -10,11 +10,11 @@ use axum::response::{IntoResponse, Redirect, Response};
 use tracing::Instrument as _;
 
 use crate::access::{self, Access};
-use crate::address;
 use crate::api::problem::{Problem, STORE_UNAVAILABLE};
 use crate::disk;
-use crate::front::Front;
+use crate::http_state::AppState;
 use crate::session::{self, Principal};
+use crate::urls;
 use crate::web::layout::Layout;
 use crate::web::{error, layout};
 
@@ -29,7 +29,7 @@ const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-
 pub struct RequestId(pub String);
 
 /// Lets a request through to its handler, or answers in its place.
-pub async fn guard(State(front): State<Arc<Front>>, mut request: Request, next: Next) -> Response {
+pub async fn guard(State(front): State<Arc<AppState>>, mut request: Request, next: Next) -> Response {
     let id = uuid::Uuid::now_v7().simple().to_string();
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let span = tracing::info_span!("request", %id, method = %request.method(), route = path.as_deref().unwrap_or("none"));
@@ -43,7 +43,7 @@ pub async fn guard(State(front): State<Arc<Front>>, mut request: Request, next: 
     let mut response = match check(&front, &request, path.as_deref(), &principal) {
         Ok(()) => next.run(request).instrument(span).await,
         Err(problem) if is_page && is_get && problem.status_code() == StatusCode::UNAUTHORIZED => {
-            Redirect::to(&address::login(&layout.path)).into_response()
+            Redirect::to(&urls::login(&layout.path)).into_response()
         }
         Err(problem) => problem.into_response(),
     };
@@ -52,7 +52,7 @@ pub async fn guard(State(front): State<Arc<Front>>, mut request: Request, next: 
     }
     if let Some(mut problem) = response.extensions_mut().remove::<Problem>() {
         problem.request_id = Some(id.as_str().into());
-        if is_page && *problem.code == *STORE_UNAVAILABLE && disk::room(&front.config).is_err() {
+        if is_page && *problem.code == *STORE_UNAVAILABLE && disk::check_free_space(&front.config).is_err() {
             problem = problem.help("The disk of the server is full. It goes on by itself when there is room.");
         }
         let rendered = if is_page { error::page(layout, &problem) } else { problem.json() };
@@ -72,7 +72,7 @@ fn is_for_programs(path: &str) -> bool {
     path.starts_with("/api/") || path.starts_with("/-/hook/") || matches!(path, "/healthz" | "/readyz" | "/version" | "/metrics")
 }
 
-fn check(front: &Front, request: &Request, path: Option<&str>, principal: &Principal) -> Result<(), Problem> {
+fn check(front: &AppState, request: &Request, path: Option<&str>, principal: &Principal) -> Result<(), Problem> {
     // No route at all is the fallback's to answer.
     let Some(path) = path else { return Ok(()) };
     let Some(access) = access::access(request.method(), path) else {
@@ -100,7 +100,7 @@ fn check(front: &Front, request: &Request, path: Option<&str>, principal: &Princ
 
 /// Whether a request that changes something was not made by a page of somebody else. Browsers tell by `Sec-Fetch-Site`, older ones
 /// by `Origin`; programs send neither and must then bring a token themselves, which no foreign page can make a browser do.
-fn is_from_here(front: &Front, headers: &HeaderMap) -> bool {
+fn is_from_here(front: &AppState, headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = text(HeaderName::from_static("sec-fetch-site")) {
         return matches!(site, "same-origin" | "none");

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use beespace_core::context::Context;
-use beespace_core::notice::{Attempt, MAX_UNKNOWN, Notice, NoticeState, Receipt};
+use beespace_core::change_event::ChangeEvent;
+use beespace_core::notice::{AttemptOutcome, MAX_UNKNOWN_OUTCOMES, Notice, NoticeState, Receipt};
 use beespace_core::outcome::Reason;
+use beespace_core::plugin_context::PluginContext;
 use beespace_core::policy::ErrorClass;
-use beespace_core::run_event::RunEvent;
 use beespace_wasm::{NoticeInput, SendError};
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::address;
 use crate::app::App;
 use crate::clock::now;
 use crate::plugins;
-use crate::store::held::Held;
-use crate::store::outbox::{Notices as _, Thread};
+use crate::store::outbox::{Notices as _, OrderingKey};
+use crate::store::suspended::Suspension;
 use crate::store::{Queue, StoreError};
+use crate::urls;
 use crate::worker::Trouble;
 
 /// Notices of one binding that are under way at once. A receiver that hangs takes these places and no other's.
@@ -25,7 +25,7 @@ pub const SENT_AT_ONCE: usize = 4;
 
 /// Places to send from: each binding has its own.
 #[must_use]
-pub fn places(bindings: usize) -> usize {
+pub fn send_slots(bindings: usize) -> usize {
     // Notices of a binding that is gone need one, too.
     SENT_AT_ONCE * (bindings + 1)
 }
@@ -33,21 +33,22 @@ pub fn places(bindings: usize) -> usize {
 /// One attempt at the first notice of a thread.
 ///
 /// # Errors
-/// [`Trouble::Wait`] until the next attempt.
-pub async fn send(app: &App, thread: &Thread) -> Result<(), Trouble> {
-    let first = app.store.read()?.first_of_thread(thread)?;
+/// [`Trouble::CallKind`] until the next attempt.
+pub async fn send(app: &App, thread: &OrderingKey) -> Result<(), Trouble> {
+    let first = app.store.read()?.oldest_unfinished(thread)?;
     let Some(notice) = first.filter(|first| first.state == NoticeState::Pending) else {
         // Somebody settled it between our look and this one.
         let key = thread.key();
         return Ok(app.store.write(move |write| write.dequeue(Queue::Notice, &key)).await?);
     };
-    if notice.is_used_up() {
+    if notice.has_no_attempts_left() {
         let last = notice.last_error.as_deref().unwrap_or("the server ended while it was sent");
-        let reason = Reason::new("dead-letter", format!("given up: nobody knows what came of {MAX_UNKNOWN} attempts; {last}"));
+        let reason =
+            Reason::new("dead-letter", format!("given up: nobody knows what came of {MAX_UNKNOWN_OUTCOMES} attempts; {last}"));
         return Ok(give_up(app, thread.clone(), reason).await?);
     }
     let Some((attempt, receipt)) = attempt(app, &notice).await? else { return Ok(()) };
-    let concluded = app.store.conclude_notice(notice.id, (attempt, receipt), now(), jitter()).await?;
+    let concluded = app.store.finish_notice_attempt(notice.id, (attempt, receipt), now(), jitter()).await?;
     if concluded.state == NoticeState::Pending {
         return Err(Trouble::Wait { until: concluded.next_attempt_at });
     }
@@ -59,53 +60,53 @@ pub async fn send(app: &App, thread: &Thread) -> Result<(), Trouble> {
 ///
 /// # Errors
 /// The store's.
-pub async fn give_up(app: &App, thread: Thread, reason: Reason) -> Result<(), StoreError> {
-    let buried = app.store.bury_notice(thread, reason.to_string(), now()).await?;
+pub async fn give_up(app: &App, thread: OrderingKey, reason: Reason) -> Result<(), StoreError> {
+    let buried = app.store.dead_letter_notice(thread, reason.to_string(), now()).await?;
     buried.iter().for_each(|notice| app.metrics.notice(notice.state.as_str()));
     Ok(())
 }
 
 /// For people: nothing goes through a binding, why, and what to do.
 #[must_use]
-pub fn held_reason(binding: &str, held: &Held) -> Reason {
-    Reason::new("notifier-suspended", format!("nothing goes through notifier {binding:?}: {}", held.why)).help(
+pub fn suspended_reason(binding: &str, held: &Suspension) -> Reason {
+    Reason::new("notifier-suspended", format!("nothing goes through notifier {binding:?}: {}", held.reason)).help(
         "mend it, in beespace.toml or at the receiver; then replay one of its notices, or restart the server, and all of them go on in \
          order",
     )
 }
 
 /// Calls the notifier once; not at all where its binding was held meanwhile.
-async fn attempt(app: &App, notice: &Notice) -> Result<Option<(Attempt, Option<Receipt>)>, StoreError> {
+async fn attempt(app: &App, notice: &Notice) -> Result<Option<(AttemptOutcome, Option<Receipt>)>, StoreError> {
     let Some(notifier) = app.plugins.notifiers.get(&notice.binding) else {
         let message = format!("there is no notifier {:?} in the configuration any more", notice.binding);
-        return Ok(Some((Attempt::Misconfigured(message), None)));
+        return Ok(Some((AttemptOutcome::Misconfigured(message), None)));
     };
-    let begun = app.store.begin_notice(notice.id).await?;
+    let begun = app.store.begin_notice_attempt(notice.id).await?;
     if begun.state != NoticeState::Pending {
         return Ok(None);
     }
     let answer = notifier.send(input(app, &begun)?).await;
-    plugins::trace(notifier.plugin(), &notice.id.to_string(), &answer.report);
+    plugins::forward_log(notifier.plugin(), &notice.id.to_string(), &answer.report);
     let attempt = match answer.result {
-        Ok(receipt) => return Ok(Some((Attempt::Sent, Some(receipt)))),
-        Err(SendError::Retry { after, reason: why }) => Attempt::Retry { after, why },
-        Err(SendError::Permanent(why)) => Attempt::Permanent(why),
-        Err(SendError::Misconfigured(why)) => Attempt::Misconfigured(why),
+        Ok(receipt) => return Ok(Some((AttemptOutcome::Sent, Some(receipt)))),
+        Err(SendError::Retry { after, reason: why }) => AttemptOutcome::Retry { after, why },
+        Err(SendError::Permanent(why)) => AttemptOutcome::Permanent(why),
+        Err(SendError::Misconfigured(why)) => AttemptOutcome::Misconfigured(why),
         // It was not called at all.
         Err(SendError::Unknown(error)) if error.class == ErrorClass::Busy => {
-            Attempt::Retry { after: None, why: error.to_string() }
+            AttemptOutcome::Retry { after: None, why: error.to_string() }
         }
-        Err(SendError::Unknown(error)) => Attempt::Unknown(error.to_string()),
+        Err(SendError::Unknown(error)) => AttemptOutcome::Unknown(error.to_string()),
     };
     Ok(Some((attempt, None)))
 }
 
 /// Lets notices hear that their binding is held, or let go again, piece by piece, until the server stops.
-pub async fn tell_held_lines(app: Arc<App>) {
+pub async fn propagate_suspension(app: Arc<App>) {
     // From before the first look at the rows, so that nothing is missed between the two.
     let mut changes = app.store.watch();
     while !app.stopping.is_cancelled() {
-        match app.store.tell_held_lines(now()).await {
+        match app.store.propagate_suspension(now()).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => {
@@ -118,7 +119,7 @@ pub async fn tell_held_lines(app: Arc<App>) {
         let change = async {
             while !matches!(
                 changes.recv().await,
-                Ok(RunEvent::NoticeChanged { .. }) | Err(RecvError::Lagged(_) | RecvError::Closed)
+                Ok(ChangeEvent::NoticeChanged { .. }) | Err(RecvError::Lagged(_) | RecvError::Closed)
             ) {}
         };
         app.stopping.run_until_cancelled(change).await;
@@ -127,13 +128,13 @@ pub async fn tell_held_lines(app: Arc<App>) {
 
 fn input(app: &App, notice: &Notice) -> Result<NoticeInput, StoreError> {
     let build = app.build(notice.build)?;
-    let link = address::build_url(&app.config.server.public_url, &build);
+    let link = urls::build_url(&app.config.server.public_url, &build);
     Ok(NoticeInput {
         idempotency_key: notice.idempotency_key.clone(),
         attempt: notice.attempts,
-        thread: notice.thread.clone(),
+        ordering_key: notice.thread.clone(),
         sequence: notice.sequence,
-        context: Context::of_build(&build, notice.id.to_string(), now()),
+        context: PluginContext::for_build(&build, notice.id.to_string(), now()),
         subject: notice.subject.clone(),
         previous: app.store.read()?.receipt(&notice.binding, &notice.thread)?,
         links: vec![("build".to_owned(), link)],

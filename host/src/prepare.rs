@@ -1,30 +1,30 @@
 //! Makes stages of a build: pipeline, admit, plan, admit. Nothing of it touches the engine.
 
+use beespace_core::baseline_policy::StepBounds;
 use beespace_core::build::{Build, PendingApproval, PipelineFile, Round, Stage, Step};
-use beespace_core::context::Context;
-use beespace_core::floor::Bounds;
 use beespace_core::ids::{StageId, StageNumber, StepNumber};
-use beespace_core::intervention;
 use beespace_core::outcome::Reason;
-use beespace_core::pipeline::when;
+use beespace_core::pipeline::eval_when;
 use beespace_core::pipeline::{self, Action, EnvValue, Pipeline};
 use beespace_core::plan::{self, Limits, StepPlan};
+use beespace_core::plugin_context::PluginContext;
 use beespace_core::policy::{Decision, Denial, Ruling};
 use beespace_core::status::Status;
+use beespace_core::user_action;
 use beespace_wasm::{PlanError, StepInput};
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
 
-use crate::admit::{self, Matter};
+use crate::admit::{self, PolicyContext};
 use crate::app::App;
-use crate::change::Change;
+use crate::change_set::Change;
 use crate::clock::now;
 use crate::plugins;
 use crate::resolve::{self, Commit};
 use crate::store::build::Prepared;
 
 /// The one stage of a build, while a file holds one pipeline.
-const FIRST: StageNumber = StageNumber(1);
+const FIRST_STAGE: StageNumber = StageNumber(1);
 
 /// Reads the pipeline file of a commit and makes its stages, or says why there are none.
 pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prepared, crate::worker::Trouble> {
@@ -45,7 +45,7 @@ pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prep
         }
     };
     build.file = Some(PipelineFile { path: file.path, text, diagnostics: Vec::new(), spans: located.spans });
-    let remarks = match when::pipeline_holds(located.pipeline.when.as_ref(), &change.facts) {
+    let remarks = match eval_when::pipeline_holds(located.pipeline.when.as_ref(), &change.facts) {
         Ok(remarks) => remarks,
         Err(reason) => {
             return Ok(over(build, Status::Skipped, Reason::new("when", "its `when` does not hold").part(reason)));
@@ -57,7 +57,7 @@ pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prep
 }
 
 async fn no_file(commit: &Commit) -> Reason {
-    let help = if resolve::has_folder_of_pipelines(commit).await {
+    let help = if resolve::has_pipeline_folder(commit).await {
         "files in `.beespace/` are not read yet: put the pipeline into `.beespace.yml`, in the root of the repository"
     } else {
         "add a `.beespace.yml` to the root of the repository"
@@ -79,43 +79,43 @@ pub fn over(mut build: Build, status: Status, reason: Reason) -> Prepared {
 
 /// Asks policies about the pipeline, plans its steps, asks about each plan.
 pub(crate) async fn stage(app: &App, build: &Build, pipeline: Pipeline, change: &Change) -> (Stage, Vec<Decision>) {
-    let id = StageId { build: build.id, stage: FIRST };
-    let previous = admit::previous(app, build, FIRST);
-    let matter = Matter { build, stage: id, event: &change.event, previous: previous.as_ref() };
+    let id = StageId { build: build.id, stage: FIRST_STAGE };
+    let previous = admit::previous_stage(app, build, FIRST_STAGE);
+    let matter = PolicyContext { build, stage: id, event: &change.event, previous: previous.as_ref() };
     let (decision, pipeline) = admit::pipeline(app, matter, pipeline).await;
-    let mut making = Making::new(id, pipeline, decision);
+    let mut making = StageBuilder::new(id, pipeline, decision);
     if making.is_open() {
         let stage = &making.stage;
         let mut plans = Vec::new();
         for step in &stage.pipeline.steps {
-            plans.push(decided_plan(app, matter, stage, step, change).boxed());
+            plans.push(plan_and_admit(app, matter, stage, step, change).boxed());
         }
         // None of them waits for another; two a core, so that none of these waits for our own part of it.
         let at_once = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let plans: Vec<_> = stream::iter(plans).buffered(at_once).collect().await;
         for (index, plan) in plans.into_iter().enumerate() {
             match plan {
-                Ok((decision, plan)) => making.step_decided(index, plan, decision),
-                Err(reason) => making.step_impossible(index, reason),
+                Ok((decision, plan)) => making.record_plan(index, plan, decision),
+                Err(reason) => making.record_plan_error(index, reason),
             }
         }
     }
-    making.end(app.config.engine.capacity.get())
+    making.finish(app.config.engine.capacity.get())
 }
 
 /// A stage on its way: what was decided so far, and whether that leaves it anything to do.
-struct Making {
+struct StageBuilder {
     stage: Stage,
     decisions: Vec<Decision>,
 }
 
-impl Making {
+impl StageBuilder {
     fn new(id: StageId, pipeline: Pipeline, decision: Decision) -> Self {
         let steps = pipeline.steps.iter().zip(1..).map(|(step, number)| Step::pending(StepNumber(number), step.name.clone()));
         let steps = std::iter::once(Step::pending(StepNumber::CLONE, "clone")).chain(steps).collect();
         let stage = Stage::pending(id, pipeline, Some(decision.id), steps, now());
         let mut making = Self { stage, decisions: Vec::new() };
-        making.decided("the pipeline", decision);
+        making.record_decision("the pipeline", decision);
         making
     }
 
@@ -124,27 +124,27 @@ impl Making {
         !self.stage.status.is_over()
     }
 
-    fn decided(&mut self, what: &str, decision: Decision) {
+    fn record_decision(&mut self, what: &str, decision: Decision) {
         match &decision.ruling {
             Ruling::Allowed => {}
             Ruling::Denied { by } => {
                 self.stage.status = Status::Declined;
-                self.stage.reason.get_or_insert_with(|| denied(what, by));
+                self.stage.reason.get_or_insert_with(|| denied_reason(what, by));
             }
-            Ruling::NeedsApproval { .. } => self.stage.approvals.extend(PendingApproval::of(&decision, what)),
+            Ruling::NeedsApproval { .. } => self.stage.approvals.extend(PendingApproval::for_decision(&decision, what)),
         }
         self.decisions.push(decision);
     }
 
-    fn step_decided(&mut self, index: usize, plan: StepPlan, decision: Decision) {
+    fn record_plan(&mut self, index: usize, plan: StepPlan, decision: Decision) {
         let id = decision.id;
-        self.decided(&format!("step \"{}\"", plan.step), decision);
+        self.record_decision(&format!("step \"{}\"", plan.step), decision);
         if let Some(step) = self.stage.steps.get_mut(index + 1) {
             step.round = Some(Round::first(plan, id));
         }
     }
 
-    fn step_impossible(&mut self, index: usize, reason: Reason) {
+    fn record_plan_error(&mut self, index: usize, reason: Reason) {
         if let Some(step) = self.stage.steps.get_mut(index + 1) {
             step.status = Status::Error;
             step.reason = Some(reason.clone());
@@ -156,7 +156,7 @@ impl Making {
     }
 
     /// `capacity`: how many stages may run at once.
-    fn end(mut self, capacity: u16) -> (Stage, Vec<Decision>) {
+    fn finish(mut self, capacity: u16) -> (Stage, Vec<Decision>) {
         if self.stage.status.is_over() {
             self.stage.finished_at = Some(now());
             for step in self.stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
@@ -166,7 +166,7 @@ impl Making {
         } else if !self.stage.approvals.is_empty() {
             self.stage.status = Status::Blocked;
             // Nobody has said anything yet, so it does not matter whose word would not count.
-            self.stage.reason = Some(intervention::waits_for(&self.stage, "", now()));
+            self.stage.reason = Some(user_action::blocked_reason(&self.stage, "", now()));
         } else {
             let message = format!("waits for its turn: {capacity} may run at once");
             self.stage.reason = Some(Reason::new("capacity", message));
@@ -176,7 +176,7 @@ impl Making {
 }
 
 /// Why something is not to run, policy by policy.
-pub(crate) fn denied(what: &str, by: &[Denial]) -> Reason {
+pub(crate) fn denied_reason(what: &str, by: &[Denial]) -> Reason {
     let parts = by.iter().map(|denial| denial_reason(&denial.policy, &denial.finding));
     parts.fold(Reason::new("denied", format!("policies deny {what}")), Reason::part)
 }
@@ -190,21 +190,21 @@ fn denial_reason(policy: &str, finding: &beespace_core::policy::Finding) -> Reas
 }
 
 /// What a step is going to do, as policies leave it, and what they decided.
-async fn decided_plan(
+async fn plan_and_admit(
     app: &App,
-    matter: Matter<'_>,
+    matter: PolicyContext<'_>,
     stage: &Stage,
     step: &pipeline::Step,
     change: &Change,
 ) -> Result<(Decision, StepPlan), Reason> {
-    let plan = plan_of(app, matter.build, stage, step, change).await?;
+    let plan = plan_step(app, matter.build, stage, step, change).await?;
     Ok(admit::step(app, matter, plan, bounds(app, &stage.pipeline, step)).await)
 }
 
 /// What a step is going to do: described by the file, or planned by its step type.
-async fn plan_of(app: &App, build: &Build, stage: &Stage, step: &pipeline::Step, change: &Change) -> Result<StepPlan, Reason> {
+async fn plan_step(app: &App, build: &Build, stage: &Stage, step: &pipeline::Step, change: &Change) -> Result<StepPlan, Reason> {
     let action = match &step.action {
-        Action::Image(action) => return Ok(plan::of_image_step(&stage.pipeline, step, action)),
+        Action::Image(action) => return Ok(plan::plan_image_step(&stage.pipeline, step, action)),
         Action::Uses(action) => action,
     };
     let Some(step_type) = app.plugins.step_types.get(&action.plugin) else { return Err(unknown_step_type(app, &action.plugin)) };
@@ -216,11 +216,11 @@ async fn plan_of(app: &App, build: &Build, stage: &Stage, step: &pipeline::Step,
     let input = step_input(build, stage, &step.name, change);
     let invocation = input.context.invocation_id.clone();
     let answer = step_type.make_plan(input).await;
-    plugins::trace(step_type.plugin(), &invocation, &answer.report);
+    plugins::forward_log(step_type.plugin(), &invocation, &answer.report);
     let mut plan = answer.result.map_err(|error| plan_error(&action.plugin, &error))?;
     plan.step.clone_from(&step.name);
     plan.uses = Some(action.plugin.clone());
-    plan::hold_to_the_file(&mut plan, &stage.pipeline, step);
+    plan::apply_file_settings(&mut plan, &stage.pipeline, step);
     Ok(plan)
 }
 
@@ -248,7 +248,7 @@ pub fn step_input(build: &Build, stage: &Stage, step: &str, change: &Change) -> 
     let secrets = written.map(|written| secrets_of(&stage.pipeline, written)).unwrap_or_default();
     StepInput {
         step: step.to_owned(),
-        context: Context::of_build(build, uuid::Uuid::now_v7().to_string(), now()),
+        context: PluginContext::for_build(build, uuid::Uuid::now_v7().to_string(), now()),
         event: change.event.clone(),
         params,
         upstream: Vec::new(),
@@ -258,23 +258,23 @@ pub fn step_input(build: &Build, stage: &Stage, step: &str, change: &Change) -> 
 }
 
 /// What people are asked about a further round, in words.
-pub fn next_plan(step: &str) -> String {
+pub fn next_plan_subject(step: &str) -> String {
     format!("the next plan of step \"{step}\"")
 }
 
 /// One more round of a step type, before policies.
 pub async fn admit_round(app: &App, build: &Build, stage: &Stage, mut plan: StepPlan, change: &Change) -> (Decision, StepPlan) {
     let id = StageId { build: build.id, stage: stage.number };
-    let previous = admit::previous(app, build, stage.number);
-    let matter = Matter { build, stage: id, event: &change.event, previous: previous.as_ref() };
+    let previous = admit::previous_stage(app, build, stage.number);
+    let matter = PolicyContext { build, stage: id, event: &change.event, previous: previous.as_ref() };
     let written = stage.pipeline.steps.iter().find(|written| written.name == plan.step);
     if let Some(Action::Uses(action)) = written.map(|written| &written.action) {
         plan.uses = Some(action.plugin.clone());
     }
     if let Some(written) = written {
-        plan::hold_to_the_file(&mut plan, &stage.pipeline, written);
+        plan::apply_file_settings(&mut plan, &stage.pipeline, written);
     }
-    let bounds = written.map_or_else(Bounds::default, |written| bounds(app, &stage.pipeline, written));
+    let bounds = written.map_or_else(StepBounds::default, |written| bounds(app, &stage.pipeline, written));
     admit::step(app, matter, plan, bounds).await
 }
 
@@ -288,9 +288,9 @@ fn secrets_of(pipeline: &Pipeline, step: &pipeline::Step) -> std::collections::B
         .collect()
 }
 
-fn bounds(app: &App, pipeline: &Pipeline, step: &pipeline::Step) -> Bounds {
+fn bounds(app: &App, pipeline: &Pipeline, step: &pipeline::Step) -> StepBounds {
     let limits = &app.config.limits;
-    Bounds {
+    StepBounds {
         limits: Limits {
             memory_bytes: Some(limits.step_memory),
             pids: Some(u32::from(limits.step_pids.get())),

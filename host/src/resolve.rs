@@ -7,10 +7,10 @@ use std::time::Duration;
 use beespace_core::build::{Base, Build, Head};
 use beespace_core::event::Cause;
 use beespace_core::ids::Sha;
-use beespace_core::intake;
 use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
-use beespace_wasm::{Pending, SourceEntry, SourceFiles, SourceKind};
+use beespace_core::trigger;
+use beespace_wasm::{BoxFuture, SourceEntry, SourceFiles, SourceKind};
 use tokio::sync::Mutex;
 use url::Url;
 
@@ -27,7 +27,7 @@ const PIPELINE_FOLDER: &str = ".beespace/*.yml";
 /// Bytes of it at most (rule 8 of the pipeline file).
 const PIPELINE_FILE_BYTES: u64 = 256 << 10;
 /// How long a build waits for Gogs, or for room, before it is given up.
-const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// A commit that is here to stay.
 #[derive(Debug)]
@@ -56,17 +56,17 @@ pub struct File {
 /// Finds the build's commit.
 ///
 /// # Errors
-/// [`Trouble::Wait`] while Gogs cannot give it, or there is no room for it; the build shows why.
+/// [`Trouble::CallKind`] while Gogs cannot give it, or there is no room for it; the build shows why.
 pub async fn resolve(app: &App, build: &Build) -> Result<Resolved, Trouble> {
     let mirror = app.mirrors.of(build.event.repository.id);
-    match find(app, build, &mirror).await {
+    match find_commit(app, build, &mirror).await {
         Ok(resolved) => Ok(resolved),
         Err(error) if error.waits() => wait_or_give_up(app, build, &error).await,
         Err(error) => Err(Trouble::Failed(error.into())),
     }
 }
 
-async fn find(app: &App, build: &Build, mirror: &Mirror) -> Result<Resolved, SourceError> {
+async fn find_commit(app: &App, build: &Build, mirror: &Mirror) -> Result<Resolved, SourceError> {
     let (sha, git_ref) = (build.event.sha(), build.event.git_ref());
     let fetched = mirror.fetch(&clone_url(app, build), &app.forge.access()).await;
     let pin = match mirror.pin(sha, &git_ref).await {
@@ -84,8 +84,8 @@ async fn find(app: &App, build: &Build, mirror: &Mirror) -> Result<Resolved, Sou
     }
     let ((message, author), base) = tokio::try_join!(mirror.message(sha), base(mirror, build))?;
     // A person who restarts a build wants it, whatever the message says.
-    if let Some(word) = intake::skip_word(&message).filter(|_| build.restarts.is_none()) {
-        return Ok(Resolved::Ignored(intake::skip_reason(word)));
+    if let Some(word) = trigger::skip_word(&message).filter(|_| build.restarts.is_none()) {
+        return Ok(Resolved::Ignored(trigger::skip_reason(word)));
     }
     let head = Head { sha: sha.clone(), message, author, base };
     Ok(Resolved::Commit(Box::new(Commit { head, mirror: mirror.clone() })))
@@ -107,15 +107,15 @@ fn moved_on(git_ref: &str, sha: &Sha, newer: &Sha) -> Reason {
 /// Shows the reason on the build and says when to try again; after a day the build ends.
 async fn wait_or_give_up(app: &App, build: &Build, error: &SourceError) -> Result<Resolved, Trouble> {
     let waited = now().since(build.created_at);
-    if waited > PATIENCE {
-        return Ok(Resolved::Over(Status::Error, error.given_up(PATIENCE)));
+    if waited > MAX_WAIT {
+        return Ok(Resolved::Over(Status::Error, error.retries_exhausted_reason(MAX_WAIT)));
     }
     // As old a wait, as long a pause: 1 s at first, 10 minutes at most.
     let attempt = (waited.as_secs().max(1).ilog2() / 2 + 1).min(6);
     let pause = beespace_core::time::backoff(attempt);
     let mut reason = error.reason();
     reason.message = format!("{}; next try in {} s", reason.message, pause.as_secs());
-    app.store.explain_wait(build.id, reason).await?;
+    app.store.set_waiting_reason(build.id, reason).await?;
     Err(Trouble::Wait { until: now() + pause })
 }
 
@@ -137,16 +137,16 @@ pub async fn pipeline_file(commit: &Commit) -> Result<Option<Result<File, Reason
 }
 
 /// Whether the commit has several pipeline files in the folder for them.
-pub async fn has_folder_of_pipelines(commit: &Commit) -> bool {
+pub async fn has_pipeline_folder(commit: &Commit) -> bool {
     let found = commit.mirror.tree(&commit.head.sha).await.and_then(|tree| tree.matching(PIPELINE_FOLDER, None, 1));
     found.is_ok_and(|entries| !entries.is_empty())
 }
 
 async fn base(mirror: &Mirror, build: &Build) -> Result<Base, SourceError> {
     let Cause::Push(push) = &build.event.cause;
-    let push = source::Push {
+    let push = source::PushRange {
         before: push.before.as_ref(),
-        left_at: push.left_at.as_ref(),
+        left_at: push.last_known_tip.as_ref(),
         after: &push.after,
         branch: &push.branch,
         default_branch: &build.event.repository.default_branch,
@@ -196,7 +196,7 @@ impl CommitFiles {
     }
 
     /// Lets go of the list, which may be long, unless somebody is asking for it.
-    pub fn forget(&self) {
+    pub fn drop_tree(&self) {
         if let Ok(mut tree) = self.tree.try_lock() {
             *tree = None;
         }
@@ -213,16 +213,16 @@ impl SourceFiles for CommitFiles {
         &'a self,
         glob: &'a str,
         after: Option<&'a str>,
-    ) -> Pending<'a, Result<Vec<SourceEntry>, beespace_wasm::SourceError>> {
+    ) -> BoxFuture<'a, Result<Vec<SourceEntry>, beespace_wasm::SourceError>> {
         Box::pin(async move {
-            let entries = self.tree().await.and_then(|tree| tree.matching(glob, after, PAGE)).map_err(for_guest)?;
-            Ok(entries.into_iter().filter_map(entry).collect())
+            let entries = self.tree().await.and_then(|tree| tree.matching(glob, after, PAGE)).map_err(plugin_error)?;
+            Ok(entries.into_iter().filter_map(plugin_entry).collect())
         })
     }
 
-    fn read<'a>(&'a self, path: &'a str, offset: u64, length: u32) -> Pending<'a, Result<Vec<u8>, beespace_wasm::SourceError>> {
+    fn read<'a>(&'a self, path: &'a str, offset: u64, length: u32) -> BoxFuture<'a, Result<Vec<u8>, beespace_wasm::SourceError>> {
         Box::pin(async move {
-            let file = self.mirror.read_file(&self.sha, path, STEP_FILE_BYTES).await.map_err(for_guest)?;
+            let file = self.mirror.read_file(&self.sha, path, STEP_FILE_BYTES).await.map_err(plugin_error)?;
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(file.bytes.len());
             let end = start.saturating_add(length as usize).min(file.bytes.len());
             Ok(file.bytes.get(start..end).unwrap_or_default().to_vec())
@@ -231,7 +231,7 @@ impl SourceFiles for CommitFiles {
 }
 
 /// A directory is none of the files.
-fn entry(entry: source::Entry) -> Option<SourceEntry> {
+fn plugin_entry(entry: source::TreeEntry) -> Option<SourceEntry> {
     let kind = match entry.kind {
         EntryKind::File => SourceKind::File,
         EntryKind::Executable => SourceKind::Executable,
@@ -242,7 +242,7 @@ fn entry(entry: source::Entry) -> Option<SourceEntry> {
     Some(SourceEntry { path: entry.path, kind, size: entry.size })
 }
 
-fn for_guest(error: SourceError) -> beespace_wasm::SourceError {
+fn plugin_error(error: SourceError) -> beespace_wasm::SourceError {
     match error {
         SourceError::NotFound => beespace_wasm::SourceError::NotFound,
         SourceError::NotAFile { .. } => beespace_wasm::SourceError::Denied,

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::clock::now;
 
 /// Between two passes.
-const AGAIN: Duration = Duration::from_secs(3_600);
+const INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Passes again and again until the server stops, where the configuration says how long builds are kept.
 pub async fn serve(app: Arc<App>) {
@@ -25,7 +25,7 @@ pub async fn serve(app: Arc<App>) {
         }
         tokio::select! {
             () = app.stopping.cancelled() => return,
-            () = tokio::time::sleep(AGAIN) => {}
+            () = tokio::time::sleep(INTERVAL) => {}
         }
     }
 }
@@ -36,20 +36,20 @@ pub async fn serve(app: Arc<App>) {
 /// # Errors
 /// The store's, or the disk's where a log cannot be removed: its build stays, and the next pass tries again.
 pub async fn pass(app: &App, before: Timestamp) -> Result<(usize, usize)> {
-    Ok((builds(app, before).await?, deliveries(app, before).await?))
+    Ok((remove_builds(app, before).await?, remove_deliveries(app, before).await?))
 }
 
-async fn builds(app: &App, before: Timestamp) -> Result<usize> {
+async fn remove_builds(app: &App, before: Timestamp) -> Result<usize> {
     let (mut removed, mut after) = (0, None::<BuildId>);
     while !app.stopping.is_cancelled() {
-        let piece = app.store.read()?.old_builds(after, before)?;
+        let piece = app.store.read()?.expired_builds(after, before)?;
         // Logs first: a build whose log is gone is found again by the next pass, a log whose build is gone by nobody.
-        for id in &piece.leaving {
+        for id in &piece.removable {
             app.logs.remove(*id).await?;
         }
-        removed += piece.leaving.len();
-        if !piece.leaving.is_empty() {
-            app.store.forget_builds(piece.leaving).await?;
+        removed += piece.removable.len();
+        if !piece.removable.is_empty() {
+            app.store.purge_builds(piece.removable).await?;
         }
         let Some(next) = piece.next else { break };
         after = Some(next);
@@ -57,13 +57,13 @@ async fn builds(app: &App, before: Timestamp) -> Result<usize> {
     Ok(removed)
 }
 
-async fn deliveries(app: &App, before: Timestamp) -> Result<usize> {
+async fn remove_deliveries(app: &App, before: Timestamp) -> Result<usize> {
     let (mut removed, mut after) = (0, None::<DeliveryId>);
     while !app.stopping.is_cancelled() {
-        let piece = app.store.read()?.old_deliveries(after, before)?;
-        removed += piece.leaving.len();
-        if !piece.leaving.is_empty() {
-            app.store.forget_deliveries(piece.leaving).await?;
+        let piece = app.store.read()?.expired_deliveries(after, before)?;
+        removed += piece.removable.len();
+        if !piece.removable.is_empty() {
+            app.store.purge_deliveries(piece.removable).await?;
         }
         let Some(next) = piece.next else { break };
         after = Some(next);

@@ -44,7 +44,7 @@ pub struct Sealed(Vec<u8>);
 pub enum SealError {
     #[error("the key file {path} cannot be {action}: {source}")]
     Io {
-        /// `read`, `made`.
+        /// `read`, `containers`.
         action: &'static str,
         path: PathBuf,
         source: std::io::Error,
@@ -78,7 +78,7 @@ pub enum SealError {
 }
 
 impl Key {
-    /// Reads the key file. Where no key is `known` yet, which is at the first start, it makes the file, 0600; otherwise it must be
+    /// Reads the key file. Where no key is `store_facts` yet, which is at the first start, it makes the file, 0600; otherwise it must be
     /// there and hold that key: another one would open nothing that is in the store.
     ///
     /// # Errors
@@ -121,7 +121,7 @@ impl Key {
     pub fn seal(&self, place: &str, plaintext: &[u8]) -> Result<Sealed, SealError> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).map_err(|error| SealError::NoRandom(error.to_string()))?;
-        let payload = Payload { msg: plaintext, aad: &bound(self.id, place) };
+        let payload = Payload { msg: plaintext, aad: &associated_data(self.id, place) };
         let ciphertext =
             self.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| SealError::Broken { place: place.to_owned() })?;
         Ok(Sealed([&[VERSION], &self.id.0[..], &nonce, &ciphertext].concat()))
@@ -130,7 +130,7 @@ impl Key {
     /// Opens what was sealed for this place. The result is wiped when dropped.
     ///
     /// # Errors
-    /// [`SealError::OtherKey`] or [`SealError::Broken`].
+    /// [`SealError::OtherKey`] or [`SealError::Incomplete`].
     pub fn open(&self, place: &str, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let broken = || SealError::Broken { place: place.to_owned() };
         let (id, rest) = sealed.0.strip_prefix(&[VERSION]).and_then(<[u8]>::split_first_chunk).ok_or_else(broken)?;
@@ -138,7 +138,7 @@ impl Key {
             return Err(SealError::OtherKey { place: place.to_owned(), with: KeyId(*id), have: self.id });
         }
         let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_LEN>().ok_or_else(broken)?;
-        let payload = Payload { msg: ciphertext, aad: &bound(self.id, place) };
+        let payload = Payload { msg: ciphertext, aad: &associated_data(self.id, place) };
         self.cipher().decrypt(&XNonce::from(*nonce), payload).map(Zeroizing::new).map_err(|_| broken())
     }
 
@@ -229,7 +229,7 @@ fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// What a seal is bound to.
-fn bound(id: KeyId, place: &str) -> Vec<u8> {
+fn associated_data(id: KeyId, place: &str) -> Vec<u8> {
     [&[VERSION], &id.0[..], place.as_bytes()].concat()
 }
 

@@ -14,12 +14,12 @@ use tokio::net::TcpListener;
 use crate::app::App;
 use crate::clock::now;
 use crate::config::Config;
-use crate::engine::Recent;
-use crate::forge::{Enabler, HookTurns};
-use crate::front::Front;
+use crate::engine::HealthCache;
+use crate::forge::{Enabler, HookLocks};
+use crate::http_state::AppState;
 use crate::web::login::is_unsafe_transport;
 use crate::webhook::Webhook;
-use crate::{api, listen, seal, shutdown, workers};
+use crate::{api, http_server, queues, seal, shutdown};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -30,9 +30,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         let url = &config.server.public_url;
         tracing::warn!(%url, "people reach it unencrypted: whoever listens on the way can read tokens");
     }
-    listen::raise_file_limit();
+    http_server::raise_file_limit();
     let address = config.server.listen;
-    let listener = listen::bind(address).with_context(|| format!("cannot listen on {address}: is another server there?"))?;
+    let listener = http_server::bind(address).with_context(|| format!("cannot listen on {address}: is another server there?"))?;
     let app = App::open(config).await?;
     let signals = tokio::spawn(shutdown::on_signal(app.stopping.clone()));
     run(app, listener).await?;
@@ -47,15 +47,15 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 pub async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
     let router = router(&app)?;
     // A start reads the configuration anew: what was wrong with a notifier may be mended.
-    app.store.release_bindings(now()).await?;
-    let mut workers = workers::start(&app);
+    app.store.resume_all_bindings(now()).await?;
+    let mut workers = queues::start(&app);
     tracing::info!(listen = %listener.local_addr()?, public_url = %app.config.server.public_url, "Beespace is ready");
     tokio::select! {
-        () = listen::serve(listener, router, app.stopping.clone()) => {}
+        () = http_server::serve(listener, router, app.stopping.clone()) => {}
         // Followers of logs stay as long as they are let; they come back to the next process by themselves.
-        () = async { app.stopping.cancelled().await; tokio::time::sleep(shutdown::GOODBYE).await; } => {}
+        () = async { app.stopping.cancelled().await; tokio::time::sleep(shutdown::REQUEST_GRACE).await; } => {}
     }
-    let drained = tokio::time::timeout(shutdown::DRAIN, async { while workers.join_next().await.is_some() {} });
+    let drained = tokio::time::timeout(shutdown::DRAIN_TIMEOUT, async { while workers.join_next().await.is_some() {} });
     if drained.await.is_err() {
         tracing::warn!("what is still in hand is left to the next start");
     }
@@ -71,15 +71,15 @@ pub async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
 /// The admin token or the webhook's stand-in secret cannot be made.
 pub fn router(app: &Arc<App>) -> anyhow::Result<Router> {
     let hooks = Webhook::new(app.store.clone(), seal::Key::clone(&app.key), app.metrics.deliveries.clone(), now)?;
-    Ok(api::router(&front(app)?, hooks.router()))
+    Ok(api::router(&app_state(app)?, hooks.router()))
 }
 
 /// What pages and API work with.
 ///
 /// # Errors
 /// The admin token cannot be made.
-pub fn front(app: &Arc<App>) -> anyhow::Result<Arc<Front>> {
-    Ok(Arc::new(Front {
+pub fn app_state(app: &Arc<App>) -> anyhow::Result<Arc<AppState>> {
+    Ok(Arc::new(AppState {
         config: Arc::new(app.config.clone()),
         store: app.store.clone(),
         logs: app.logs.clone(),
@@ -90,13 +90,13 @@ pub fn front(app: &Arc<App>) -> anyhow::Result<Arc<Front>> {
             store: app.store.clone(),
             seal: seal::Key::clone(&app.key),
             hook_base: app.config.server.hook_base().clone(),
-            turns: HookTurns::default(),
+            locks: HookLocks::default(),
         },
         engine: Arc::clone(&app.engine),
-        engine_said: Recent::default(),
+        engine_health: HealthCache::default(),
         plugins: app.plugins.all().cloned().collect(),
         host: app.host.clone(),
-        beats: app.beats.clone(),
+        heartbeats: app.heartbeats.clone(),
         metrics: app.metrics.clone(),
         admin_token: admin_token(&app.config.data.admin_token_path())?,
     }))

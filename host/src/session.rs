@@ -8,18 +8,18 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use beespace_core::digest::Digest;
-use beespace_core::policy::approval::ADMIN;
+use beespace_core::policy::approval::ADMIN_ID;
 use beespace_core::time::Timestamp;
 
 use crate::api::problem::Problem;
 use crate::config::ServerConfig;
-use crate::front::Front;
+use crate::http_state::AppState;
 use crate::store::session::Session;
 
-const IDLE: Duration = Duration::from_secs(8 * 3_600);
-const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(8 * 3_600);
+const MAX_AGE: Duration = Duration::from_secs(7 * 86_400);
 /// How stale `last_seen_at` may be: not every page view is worth a write.
-const TOUCH: Duration = Duration::from_secs(600);
+const TOUCH_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Who is asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Principal {
     pub fn id(&self) -> &'static str {
         match self {
             Self::Anonymous => "anonymous",
-            Self::Admin { .. } => ADMIN,
+            Self::Admin { .. } => ADMIN_ID,
         }
     }
 
@@ -61,7 +61,7 @@ fn cookie_name(server: &ServerConfig) -> &'static str {
     if server.is_https() { "__Host-beespace" } else { "beespace" }
 }
 
-fn csrf_of(token: &str) -> String {
+fn csrf_token(token: &str) -> String {
     Digest::of_parts([b"beespace form".as_slice(), token.as_bytes()]).hex()
 }
 
@@ -73,7 +73,7 @@ pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 /// Finds out who is asking. A wrong token is nobody.
-pub async fn authenticate(front: &Front, headers: &HeaderMap) -> Principal {
+pub async fn authenticate(front: &AppState, headers: &HeaderMap) -> Principal {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
         let is_admin = token.is_some_and(|token| front.is_admin_token(token));
@@ -83,38 +83,38 @@ pub async fn authenticate(front: &Front, headers: &HeaderMap) -> Principal {
     let key = Digest::of(token);
     let Ok(Some(session)) = front.store.read().and_then(|read| read.session(key)) else { return Principal::Anonymous };
     let now = front.now();
-    if now.since(session.last_seen_at) > IDLE || now.since(session.created_at) > LONGEST {
+    if now.since(session.last_seen_at) > IDLE_TIMEOUT || now.since(session.created_at) > MAX_AGE {
         return Principal::Anonymous;
     }
-    if now.since(session.last_seen_at) > TOUCH
+    if now.since(session.last_seen_at) > TOUCH_INTERVAL
         && let Err(error) = front.store.put_session(key, Session { last_seen_at: now, ..session }).await
     {
         tracing::warn!(%error, "a session's last use was not noted");
     }
-    Principal::Admin { csrf: Some(csrf_of(token)) }
+    Principal::Admin { csrf: Some(csrf_token(token)) }
 }
 
 /// Begins a session and says what cookie the browser gets.
 ///
 /// # Errors
 /// [`Problem`] where the store or the machine's randomness fails.
-pub async fn begin(front: &Front) -> Result<HeaderValue, Problem> {
+pub async fn begin(front: &AppState) -> Result<HeaderValue, Problem> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(|error| Problem::internal(&error))?;
     let token = URL_SAFE_NO_PAD.encode(bytes);
     let now = front.now();
     let oldest = |ago: Duration| Timestamp(now.0.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)));
-    front.store.expire_sessions(oldest(IDLE), oldest(LONGEST)).await?;
-    let session = Session { who: ADMIN.to_owned(), created_at: now, last_seen_at: now };
+    front.store.expire_sessions(oldest(IDLE_TIMEOUT), oldest(MAX_AGE)).await?;
+    let session = Session { principal: ADMIN_ID.to_owned(), created_at: now, last_seen_at: now };
     front.store.put_session(Digest::of(&token), session).await?;
-    set_cookie(&front.config.server, &token, LONGEST.as_secs())
+    set_cookie(&front.config.server, &token, MAX_AGE.as_secs())
 }
 
 /// Ends the session of this request and says how the browser forgets it.
 ///
 /// # Errors
 /// [`Problem`] where the store fails.
-pub async fn end(front: &Front, headers: &HeaderMap) -> Result<HeaderValue, Problem> {
+pub async fn delete(front: &AppState, headers: &HeaderMap) -> Result<HeaderValue, Problem> {
     if let Some(token) = cookie(headers, cookie_name(&front.config.server)) {
         front.store.remove_session(Digest::of(token)).await?;
     }

@@ -7,10 +7,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// How long workers get to come to a point where they can be handed over.
-pub const DRAIN: Duration = Duration::from_secs(10);
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long requests that are being answered get.
-pub const GOODBYE: Duration = Duration::from_secs(2);
+pub const REQUEST_GRACE: Duration = Duration::from_secs(2);
 
 /// Cancels `stopping` on SIGTERM or SIGINT.
 ///

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use beespace_core::event::EventKind;
 use beespace_core::status::Status;
-use beespace_wasm::Places;
+use beespace_wasm::CallSlots;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -55,14 +55,14 @@ pub struct Metrics {
     build_seconds: Histogram,
     step_seconds: Histogram,
     /// How webhooks were answered: counted where they are.
-    pub deliveries: webhook::Counts,
+    pub deliveries: webhook::WebhookMetrics,
     evaluations: Family<Labels<2>, Counter>,
     evaluation_seconds: Histogram,
     notices: Family<Labels<1>, Counter>,
     log_bytes: Counter,
     queue: Family<Labels<1>, Gauge>,
-    in_hand: Family<Labels<1>, Gauge>,
-    places: Family<Labels<1>, Gauge>,
+    in_progress: Family<Labels<1>, Gauge>,
+    plugin_slots: Family<Labels<1>, Gauge>,
     rows_read: Counter,
 }
 
@@ -76,14 +76,14 @@ impl Default for Metrics {
             builds: Family::default(),
             build_seconds: long(),
             step_seconds: long(),
-            deliveries: webhook::Counts::default(),
+            deliveries: webhook::WebhookMetrics::default(),
             evaluations: Family::default(),
             evaluation_seconds: short(),
             notices: Family::default(),
             log_bytes: Counter::default(),
             queue: Family::default(),
-            in_hand: Family::default(),
-            places: Family::default(),
+            in_progress: Family::default(),
+            plugin_slots: Family::default(),
             rows_read: Counter::default(),
         };
         registry.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
@@ -98,9 +98,9 @@ impl Default for Metrics {
         registry.register("notices", "Notices by what came of them", metrics.notices.clone());
         registry.register_with_unit("log", "Text of steps kept", Unit::Bytes, metrics.log_bytes.clone());
         registry.register("queue_length", "Rows that wait for a worker or are in its hands", metrics.queue.clone());
-        registry.register("queue_in_hand", "Rows that a worker is working on", metrics.in_hand.clone());
+        registry.register("queue_in_hand", "Rows that a worker is working on", metrics.in_progress.clone());
         registry.register("store_rows_read", "Rows of the store that were looked at", metrics.rows_read.clone());
-        registry.register("plugin_places", "Places for calls of plugins", metrics.places.clone());
+        registry.register("plugin_places", "Places for calls of plugins", metrics.plugin_slots.clone());
         Self { registry: Arc::new(registry), ..metrics }
     }
 }
@@ -129,29 +129,29 @@ impl Metrics {
     }
 
     /// Output of a step came in.
-    pub fn logged(&self, bytes: u64) {
+    pub fn add_log_bytes(&self, bytes: u64) {
         self.log_bytes.inc_by(bytes);
     }
 
     /// So many rows are in a queue.
-    pub fn waiting(&self, queue: &'static str, count: u64) {
+    pub fn set_queue_length(&self, queue: &'static str, count: u64) {
         set(&self.queue, [("queue", queue)], count);
     }
 
     /// So many rows of the store have been read so far.
-    pub fn rows_read(&self, count: u64) {
+    pub fn set_rows_read(&self, count: u64) {
         self.rows_read.inner().store(count, Ordering::Relaxed);
     }
 
     /// So many rows of a queue are worked on.
-    pub fn in_hand(&self, queue: &'static str, count: usize) {
-        set(&self.in_hand, [("queue", queue)], count);
+    pub fn set_in_progress(&self, queue: &'static str, count: usize) {
+        set(&self.in_progress, [("queue", queue)], count);
     }
 
     /// So busy are the plugins.
-    pub fn places(&self, places: Places) {
-        set(&self.places, [("state", "taken")], places.taken);
-        set(&self.places, [("state", "free")], places.all.saturating_sub(places.taken));
+    pub fn set_plugin_slots(&self, places: CallSlots) {
+        set(&self.plugin_slots, [("state", "taken")], places.taken);
+        set(&self.plugin_slots, [("state", "free")], places.total.saturating_sub(places.taken));
     }
 
     /// All figures, as OpenMetrics text.
@@ -180,7 +180,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.build_ended(EventKind::Push, Status::Success, Duration::from_secs(3));
         metrics.evaluated("enforce", "deny", Duration::from_micros(80));
-        metrics.logged(12);
+        metrics.add_log_bytes(12);
         let text = metrics.text();
         for line in [
             "beespace_build_info{version=",

@@ -33,18 +33,18 @@ use crate::store::{Store, StoreError};
 /// The route, in the words of the router.
 pub const ROUTE: &str = "/-/hook/{key}";
 /// What comes before a key in a hook's address.
-pub const PREFIX: &str = "/-/hook/";
+pub const PATH_PREFIX: &str = "/-/hook/";
 
 /// Gogs does not cut the pushes of merges: they can be long.
-const BODY_CAP: usize = 10 * 1024 * 1024;
+const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 /// Of all deliveries that are being read or stored. Gogs sends one at a time; this many are somebody's mistake, or worse.
-const BODIES_CAP: usize = 64 * 1024 * 1024;
+const MAX_BUFFERED_BYTES: usize = 64 * 1024 * 1024;
 /// A body above that is verified off the async threads: hashing it takes milliseconds.
-const QUICK_BODY: usize = 128 * 1024;
+const INLINE_VERIFY_BYTES: usize = 128 * 1024;
 /// Gogs itself gives up after 15 s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// An id of ours is longer than that only if it is not Gogs'.
-const FORGE_ID_CAP: usize = 100;
+const MAX_FORGE_ID_LENGTH: usize = 100;
 
 /// What the route needs.
 #[derive(Debug, Clone)]
@@ -52,29 +52,29 @@ pub struct Webhook {
     store: Store,
     seal: seal::Key,
     /// Stands in for the secret of a hook that does not exist, so that the answer takes the same work.
-    nobody: Sealed,
-    counts: Counts,
+    decoy_secret: Sealed,
+    metrics: WebhookMetrics,
     /// Bytes that bodies may still take.
-    room: Arc<Semaphore>,
+    body_budget: Arc<Semaphore>,
     now: fn() -> Timestamp,
 }
 
 /// How deliveries were answered, and the work that was done to know it.
 #[derive(Debug, Clone, Default)]
-pub struct Counts {
-    answers: Family<Labels, Counter>,
+pub struct WebhookMetrics {
+    responses: Family<Labels, Counter>,
     signatures: Counter,
     signed_bytes: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
-    answer: Answer,
+    response: HookResponse,
 }
 
 /// How a delivery was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Answer {
+pub enum HookResponse {
     Accepted,
     /// The same was stored before.
     Duplicate,
@@ -82,29 +82,29 @@ pub enum Answer {
     Refused,
     TooLarge,
     /// The body did not come, or not in time.
-    Broken,
+    Incomplete,
     /// Too much came at once.
     Busy,
     /// It could not be stored: a person can send it again from Gogs.
     NotStored,
 }
 
-impl Counts {
+impl WebhookMetrics {
     /// How many were answered so.
     #[must_use]
-    pub fn of(&self, answer: Answer) -> u64 {
-        self.answers.get_or_create(&Labels { answer }).get()
+    pub fn of(&self, answer: HookResponse) -> u64 {
+        self.responses.get_or_create(&Labels { response: answer }).get()
     }
 
     /// How many signatures were computed, and over how many bytes.
     #[must_use]
-    pub fn work(&self) -> (u64, u64) {
+    pub fn signature_work(&self) -> (u64, u64) {
         (self.signatures.get(), self.signed_bytes.get())
     }
 
     /// Adds the families to what `/metrics` shows.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("webhook_deliveries", "Webhook deliveries by how they were answered", self.answers.clone());
+        registry.register("webhook_deliveries", "Webhook deliveries by how they were answered", self.responses.clone());
         registry.register("webhook_signatures", "Signatures computed, of whatever hook", self.signatures.clone());
         let bytes = self.signed_bytes.clone();
         registry.register_with_unit("webhook_signed", "Bytes that signatures were computed over", Unit::Bytes, bytes);
@@ -117,7 +117,7 @@ impl Counts {
     }
 }
 
-impl Answer {
+impl HookResponse {
     /// Gogs shows it beside the delivery, so a person reads it there.
     fn respond(self) -> Response {
         let (status, code, detail) = match self {
@@ -125,7 +125,7 @@ impl Answer {
             Self::Duplicate => return (StatusCode::ACCEPTED, "known already\n").into_response(),
             Self::Refused => (StatusCode::UNAUTHORIZED, "refused", "This hook's address or its secret is wrong."),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The delivery is larger than 10 MiB."),
-            Self::Broken => (StatusCode::REQUEST_TIMEOUT, "broken-body", "The delivery did not arrive whole."),
+            Self::Incomplete => (StatusCode::REQUEST_TIMEOUT, "broken-body", "The delivery did not arrive whole."),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many deliveries came at once; this one is not kept."),
             Self::NotStored => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -134,16 +134,16 @@ impl Answer {
             ),
         };
         let problem = Problem::new(status, code, detail);
-        match self.help() {
+        match self.remedy() {
             Some(help) => problem.help(help).json(),
             None => problem.json(),
         }
     }
 
-    fn help(self) -> Option<&'static str> {
+    fn remedy(self) -> Option<&'static str> {
         match self {
             Self::Refused => Some("`beespace repo repair` makes both anew."),
-            Self::Broken | Self::Busy => Some("Redeliver it from the hook's page in Gogs."),
+            Self::Incomplete | Self::Busy => Some("Redeliver it from the hook's page in Gogs."),
             // Gogs tries nothing again by itself.
             Self::NotStored => Some("Redeliver it from the hook's page in Gogs once `/readyz` of Beespace says ready."),
             Self::Accepted | Self::Duplicate | Self::TooLarge => None,
@@ -153,7 +153,7 @@ impl Answer {
 
 /// Name under which the secret of the hook with this key is sealed.
 #[must_use]
-pub fn secret_place(repository: RepositoryId, key: Digest) -> String {
+pub fn secret_aad(repository: RepositoryId, key: Digest) -> String {
     format!("hook/{repository}/{}", key.hex())
 }
 
@@ -164,17 +164,24 @@ pub fn key_digest(key: &str) -> Digest {
 }
 
 /// The hook's repository, and the body that its secret signed.
-type Proven = (RepositoryId, Verified<Vec<u8>>);
+type VerifiedBody = (RepositoryId, Verified<Vec<u8>>);
 
 impl Webhook {
     /// # Errors
     /// [`SealError`] where the system has no random bytes.
-    pub fn new(store: Store, seal: seal::Key, counts: Counts, now: fn() -> Timestamp) -> Result<Self, SealError> {
+    pub fn new(store: Store, seal: seal::Key, counts: WebhookMetrics, now: fn() -> Timestamp) -> Result<Self, SealError> {
         // As long as the secret of a hook in hex: opening it is the same work.
         let mut secret = Zeroizing::new([0_u8; 64]);
         getrandom::fill(secret.as_mut_slice()).map_err(|error| SealError::NoRandom(error.to_string()))?;
-        let nobody = seal.seal(&secret_place(RepositoryId(0), key_digest("")), secret.as_slice())?;
-        Ok(Self { store, seal, nobody, counts, room: Arc::new(Semaphore::new(BODIES_CAP)), now })
+        let nobody = seal.seal(&secret_aad(RepositoryId(0), key_digest("")), secret.as_slice())?;
+        Ok(Self {
+            store,
+            seal,
+            decoy_secret: nobody,
+            metrics: counts,
+            body_budget: Arc::new(Semaphore::new(MAX_BUFFERED_BYTES)),
+            now,
+        })
     }
 
     /// The one route, ready to be merged into the server's.
@@ -182,81 +189,84 @@ impl Webhook {
         Router::new().route(ROUTE, post(receive)).with_state(self)
     }
 
-    async fn answer(&self, key: &str, headers: &HeaderMap, body: Body) -> Answer {
+    async fn handle(&self, key: &str, headers: &HeaderMap, body: Body) -> HookResponse {
         let (body, _room) = match tokio::time::timeout(BODY_TIMEOUT, self.read(body)).await {
             Ok(Ok(read)) => read,
             Ok(Err(answer)) => return answer,
-            Err(_) => return Answer::Broken,
+            Err(_) => return HookResponse::Incomplete,
         };
-        match self.checked(key, headers, body).await {
+        match self.verify_body(key, headers, body).await {
             Ok(Some((repository, body))) => self.store(repository, headers, body).await,
-            Ok(None) => Answer::Refused,
+            Ok(None) => HookResponse::Refused,
             Err(error) => {
                 tracing::error!(%error, "a delivery could not be checked");
-                Answer::NotStored
+                HookResponse::NotStored
             }
         }
     }
 
     /// The whole body, and the room it takes for as long as it is held.
-    async fn read(&self, body: Body) -> Result<(Vec<u8>, OwnedSemaphorePermit), Answer> {
-        let more = |bytes| Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| Answer::Busy);
-        let mut body = Limited::new(body, BODY_CAP);
+    async fn read(&self, body: Body) -> Result<(Vec<u8>, OwnedSemaphorePermit), HookResponse> {
+        let more = |bytes| Arc::clone(&self.body_budget).try_acquire_many_owned(bytes).map_err(|_| HookResponse::Busy);
+        let mut body = Limited::new(body, MAX_BODY_BYTES);
         let (mut bytes, mut room) = (Vec::new(), more(0)?);
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| if error.is::<LengthLimitError>() { Answer::TooLarge } else { Answer::Broken })?;
+            let frame =
+                frame.map_err(
+                    |error| if error.is::<LengthLimitError>() { HookResponse::TooLarge } else { HookResponse::Incomplete },
+                )?;
             let Ok(piece) = frame.into_data() else { continue };
-            let length = u32::try_from(piece.len()).map_err(|_| Answer::TooLarge)?;
+            let length = u32::try_from(piece.len()).map_err(|_| HookResponse::TooLarge)?;
             room.merge(more(length)?);
             bytes.extend_from_slice(&piece);
         }
         Ok((bytes, room))
     }
 
-    async fn checked(&self, key: &str, headers: &HeaderMap, body: Vec<u8>) -> Result<Option<Proven>, StoreError> {
-        if body.len() <= QUICK_BODY {
-            return self.check(key, headers, body);
+    async fn verify_body(&self, key: &str, headers: &HeaderMap, body: Vec<u8>) -> Result<Option<VerifiedBody>, StoreError> {
+        if body.len() <= INLINE_VERIFY_BYTES {
+            return self.verify_body_blocking(key, headers, body);
         }
         let (this, key, headers) = (self.clone(), key.to_owned(), headers.clone());
-        let checked = tokio::task::spawn_blocking(move || this.check(&key, &headers, body)).await;
+        let checked = tokio::task::spawn_blocking(move || this.verify_body_blocking(&key, &headers, body)).await;
         checked.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
     }
 
     /// Finds the hook, and proves the body with its secret. The same work for a key that nobody has.
-    fn check(&self, key: &str, headers: &HeaderMap, body: Vec<u8>) -> Result<Option<Proven>, StoreError> {
+    fn verify_body_blocking(&self, key: &str, headers: &HeaderMap, body: Vec<u8>) -> Result<Option<VerifiedBody>, StoreError> {
         let digest = key_digest(key);
         let hook = self.store.read()?.hook_by_key(digest, (self.now)())?;
-        let known = hook.as_ref().map(|(repository, hook)| (secret_place(*repository, digest), &hook.secret));
-        let (place, secret) = known.unwrap_or_else(|| (secret_place(RepositoryId(0), key_digest("")), &self.nobody));
+        let known = hook.as_ref().map(|(repository, hook)| (secret_aad(*repository, digest), &hook.secret));
+        let (place, secret) = known.unwrap_or_else(|| (secret_aad(RepositoryId(0), key_digest("")), &self.decoy_secret));
         let secret = self.seal.open(&place, secret).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let verified = self.counts.verify(signed_part(headers, body), &secret, text(headers, "x-gogs-signature"));
+        let verified = self.metrics.verify(signed_part(headers, body), &secret, header_text(headers, "x-gogs-signature"));
         Ok(hook.map(|(repository, _)| repository).zip(verified))
     }
 
-    async fn store(&self, repository: RepositoryId, headers: &HeaderMap, body: Verified<Vec<u8>>) -> Answer {
+    async fn store(&self, repository: RepositoryId, headers: &HeaderMap, body: Verified<Vec<u8>>) -> HookResponse {
         let body = body.into_inner();
         // Neither header is signed. Without an id of Gogs' the body is told again by its digest alone.
-        let forge_id = text(headers, "x-gogs-delivery").filter(|id| (1..=FORGE_ID_CAP).contains(&id.len()));
+        let forge_id = header_text(headers, "x-gogs-delivery").filter(|id| (1..=MAX_FORGE_ID_LENGTH).contains(&id.len()));
         let delivery = NewDelivery {
             id: DeliveryId(Uuid::now_v7()),
             repository,
             forge_id: forge_id.map_or_else(|| Digest::of(&body).hex(), str::to_owned),
-            event: text(headers, "x-gogs-event").unwrap_or_default().chars().take(FORGE_ID_CAP).collect(),
+            event: header_text(headers, "x-gogs-event").unwrap_or_default().chars().take(MAX_FORGE_ID_LENGTH).collect(),
             body,
             received_at: (self.now)(),
         };
         match self.store.accept_delivery(delivery).await {
             Ok(Accepted::New(id)) => {
                 tracing::info!(%repository, delivery = %id, "delivery accepted");
-                Answer::Accepted
+                HookResponse::Accepted
             }
             Ok(Accepted::Duplicate(id)) => {
                 tracing::info!(%repository, delivery = %id, "delivery known already");
-                Answer::Duplicate
+                HookResponse::Duplicate
             }
             Err(error) => {
                 tracing::error!(%repository, %error, "a delivery could not be stored");
-                Answer::NotStored
+                HookResponse::NotStored
             }
         }
     }
@@ -270,18 +280,18 @@ async fn receive(
 ) -> Response {
     // What is not even text is a key that nobody has.
     let key = key.map_or_else(|_| String::new(), |Path(key)| key);
-    let answer = webhook.answer(&key, &headers, body).await;
-    webhook.counts.answers.get_or_create(&Labels { answer }).inc();
+    let answer = webhook.handle(&key, &headers, body).await;
+    webhook.metrics.responses.get_or_create(&Labels { response: answer }).inc();
     answer.respond()
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// The bytes that Gogs signed: of a form the decoded `payload`, otherwise the body (`internal/database/webhook.go`).
 fn signed_part(headers: &HeaderMap, body: Vec<u8>) -> Vec<u8> {
-    let content_type = text(headers, CONTENT_TYPE.as_str()).unwrap_or_default();
+    let content_type = header_text(headers, CONTENT_TYPE.as_str()).unwrap_or_default();
     let kind = content_type.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return body;

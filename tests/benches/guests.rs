@@ -24,7 +24,7 @@ use beespace_core::digest::Document;
 use beespace_core::policy::Point;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::client::Client;
-use beespace_tests::gogs::{Delivery, PracticeGogs};
+use beespace_tests::gogs::{Delivery, FakeGogs};
 use beespace_wasm::{Policy, PolicyRequest};
 use reqwest::Method;
 
@@ -141,13 +141,13 @@ struct Victims {
 }
 
 impl Victims {
-    async fn of(gogs: &PracticeGogs) -> Self {
+    async fn of(gogs: &FakeGogs) -> Self {
         gogs.create_repository(REPO).await.unwrap();
         let beespace = Beespace::start(gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
         beespace.enable(REPO).await.unwrap();
         gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
-        beespace.finished(REPO, 1).await.unwrap();
-        let push = gogs.delivered().await.unwrap().into_iter().rfind(|told| told.event == "push").unwrap();
+        beespace.wait_until_finished(REPO, 1).await.unwrap();
+        let push = gogs.wait_until_delivered().await.unwrap().into_iter().rfind(|told| told.event == "push").unwrap();
         let decent = guests::load_policy(&beespace.app.host, guests::policy_guest(&[])).await.unwrap();
         Self { beespace, decent, push, told: AtomicU64::new(0) }
     }
@@ -160,8 +160,8 @@ impl Victims {
         let caller = self.beespace.anonymous();
         let deliveries = measure(DELIVERIES, async || self.deliver(&caller).await).await;
         self.beespace
-            .when("all deliveries to be looked at", async || {
-                Ok(self.beespace.app.store.read()?.waiting(Queue::Delivery)?.is_empty().then_some(()))
+            .wait_for("all deliveries to be looked at", async || {
+                Ok(self.beespace.app.store.read()?.queue_entries(Queue::Delivery)?.is_empty().then_some(()))
             })
             .await
             .unwrap();
@@ -170,7 +170,7 @@ impl Victims {
 
     async fn deliver(&self, caller: &Client) {
         let number = self.told.fetch_add(1, Ordering::Relaxed);
-        let told = self.push.reworded(number);
+        let told = self.push.with_new_content(number);
         let path = told.url.strip_prefix(&self.beespace.url).unwrap();
         let mut post = caller.request(Method::POST, path).header("X-Gogs-Delivery", number.to_string());
         for (name, value) in &told.headers {
@@ -213,7 +213,7 @@ impl Attack {
     /// Ends it; returns how many calls it made.
     async fn stop(self, victims: &Victims) -> u64 {
         self.over.store(true, Ordering::Relaxed);
-        while victims.beespace.app.host.places().taken > 0 {
+        while victims.beespace.app.host.call_slots().taken > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         self.calls.load(Ordering::Relaxed)
@@ -246,7 +246,7 @@ async fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     let victims = Victims::of(&gogs).await;
     victims.turn().await;
 

@@ -9,14 +9,14 @@ use beespace::access::{Access, RULES, Rule};
 use beespace::{api, server};
 use beespace_core::digest::Digest;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::client::{Answer, Client};
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::client::{Client, HttpResponse};
+use beespace_tests::gogs::FakeGogs;
 use reqwest::{Method, StatusCode, header};
 
 const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
 
-async fn world(server: &str) -> (PracticeGogs, Beespace) {
-    let gogs = PracticeGogs::start().await.unwrap();
+async fn world(server: &str) -> (FakeGogs, Beespace) {
+    let gogs = FakeGogs::start().await.unwrap();
     let beespace = Beespace::start_with(&gogs, server, DUMMY).await.unwrap();
     (gogs, beespace)
 }
@@ -33,7 +33,7 @@ fn is_page(rule: &Rule) -> bool {
     !rule.path.starts_with("/api/") && !matches!(rule.path, "/healthz" | "/readyz" | "/version" | "/metrics" | "/-/hook/{key}")
 }
 
-async fn ask(client: &Client, beespace: &Beespace, rule: &Rule, csrf: &str) -> Answer {
+async fn ask(client: &Client, beespace: &Beespace, rule: &Rule, csrf: &str) -> HttpResponse {
     let request = client.request(rule.method.clone(), &filled(rule.path));
     let request = if rule.method.is_safe() { request } else { request.header(header::ORIGIN, &beespace.url) };
     let request = match (rule.method.is_safe(), is_page(rule)) {
@@ -41,10 +41,10 @@ async fn ask(client: &Client, beespace: &Beespace, rule: &Rule, csrf: &str) -> A
         (false, true) => request.form(&[("csrf", csrf)]),
         (false, false) => request.json(&serde_json::json!({})),
     };
-    client.head_of(request).await.unwrap()
+    client.send_for_headers(request).await.unwrap()
 }
 
-fn is_refused(answer: &Answer) -> bool {
+fn is_refused(answer: &HttpResponse) -> bool {
     let signs_in = answer.header("location").starts_with("/-/login");
     signs_in || matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
@@ -95,7 +95,7 @@ async fn the_admin_token_opens_everything_but_the_forms_of_pages() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_may_do_all_that_the_token_may_until_it_is_ended() {
     let (_gogs, beespace) = world("").await;
-    let session = beespace.anonymous().signed_in(&beespace.admin_token().unwrap()).await.unwrap();
+    let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
     let csrf = csrf(session.cookie().unwrap());
     for rule in RULES.iter().filter(|rule| !judges_itself(rule) && rule.path != "/-/logout") {
         let answer = ask(&session, &beespace, rule, &csrf).await;
@@ -116,7 +116,7 @@ fn csrf(cookie: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_page_changes_nothing_with_the_cookie_of_a_session() {
     let (_gogs, beespace) = world("").await;
-    let session = beespace.anonymous().signed_in(&beespace.admin_token().unwrap()).await.unwrap();
+    let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
     for (name, value) in [
         ("origin", "https://evil.example"),
         ("origin", "null"),
@@ -194,7 +194,7 @@ async fn what_the_store_keeps_of_a_session_lets_nobody_in() {
 async fn a_cookie_that_somebody_planted_never_becomes_a_session() {
     let (_gogs, beespace) = world("").await;
     let planted = beespace.anonymous().with_cookie("beespace=chosen-by-somebody-else");
-    let signed_in = planted.signed_in(&beespace.admin_token().unwrap()).await.unwrap();
+    let signed_in = planted.sign_in(&beespace.admin_token().unwrap()).await.unwrap();
     assert_ne!(signed_in.cookie(), planted.cookie());
     assert_eq!(signed_in.get("/api/v1/doctor").await.unwrap().status, StatusCode::OK);
     assert_eq!(planted.get("/api/v1/doctor").await.unwrap().status, StatusCode::UNAUTHORIZED);
@@ -218,7 +218,7 @@ fn registered(source: &str) -> Vec<(String, String)> {
 fn every_row_is_a_route_and_every_route_has_a_row() {
     let rows: BTreeSet<(String, String)> = RULES.iter().map(|rule| (rule.method.to_string(), rule.path.to_owned())).collect();
     let mut routes: BTreeSet<(String, String)> = registered("web/mod.rs").into_iter().chain(registered("api/mod.rs")).collect();
-    routes.insert(("POST".to_owned(), format!("{}{{key}}", beespace::webhook::PREFIX)));
+    routes.insert(("POST".to_owned(), format!("{}{{key}}", beespace::webhook::PATH_PREFIX)));
     let document = serde_json::to_value(api::document()).unwrap();
     for (path, methods) in document["paths"].as_object().unwrap() {
         routes.extend(methods.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));
@@ -230,7 +230,7 @@ fn every_row_is_a_route_and_every_route_has_a_row() {
 async fn a_route_without_a_row_answers_nobody() {
     let (_gogs, beespace) = world("open = true").await;
     let forgotten = Router::new().route("/api/v1/forgotten", get(|| async { "told" }));
-    let router = api::router(&server::front(&beespace.app).unwrap(), forgotten);
+    let router = api::router(&server::app_state(&beespace.app).unwrap(), forgotten);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let serving = tokio::spawn(async move { axum::serve(listener, router).await });

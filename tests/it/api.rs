@@ -1,11 +1,11 @@
 //! What programs do with a server: its API from the outside, with the engine that keeps its contract without containers.
 
+use beespace_core::change_event::ChangeEvent;
 use beespace_core::digest::Digest;
-use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::client::{Answer, Client};
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::client::{Client, HttpResponse};
+use beespace_tests::gogs::FakeGogs;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -16,14 +16,14 @@ const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n    env: { 
 const LONG: &str = "steps:\n  - name: long\n    image: busybox\n    env: { SLEEP: 60s }\n";
 
 struct World {
-    gogs: PracticeGogs,
+    gogs: FakeGogs,
     beespace: Beespace,
     admin: Client,
 }
 
 impl World {
-    async fn start(extra: impl Fn(&PracticeGogs) -> String) -> Self {
-        let gogs = PracticeGogs::start().await.unwrap();
+    async fn start(extra: impl Fn(&FakeGogs) -> String) -> Self {
+        let gogs = FakeGogs::start().await.unwrap();
         gogs.create_repository(REPO).await.unwrap();
         let beespace = Beespace::start_with(&gogs, "", &format!("{DUMMY}{}", extra(&gogs))).await.unwrap();
         beespace.set_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
@@ -42,21 +42,21 @@ impl World {
         answer.json().unwrap()
     }
 
-    async fn post(&self, path: &str, body: Value) -> Answer {
+    async fn post(&self, path: &str, body: Value) -> HttpResponse {
         self.admin.post(path, &body).await.unwrap()
     }
 
     /// Waits until an answer of the API is as wanted.
     async fn when(&self, what: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        self.beespace.when(what, async || Ok(Some(self.admin.get(path).await?.json()?).filter(&wanted))).await.unwrap()
+        self.beespace.wait_for(what, async || Ok(Some(self.admin.get(path).await?.json()?).filter(&wanted))).await.unwrap()
     }
 }
 
-fn no_more(_: &PracticeGogs) -> String {
+fn no_more(_: &FakeGogs) -> String {
     String::new()
 }
 
-fn notifier(gogs: &PracticeGogs) -> String {
+fn notifier(gogs: &FakeGogs) -> String {
     format!(
         "[[notifier]]\nname = \"inbox\"\nplugin = \"notify-webhook\"\nsettings = {{ url = \"{}\", secret = \"inbox-key\" }}\n\
          grants = {{ hosts = [{{ url = \"{}\", addresses = \"loopback\" }}], secrets = [\"inbox-key\"] }}\n",
@@ -65,7 +65,7 @@ fn notifier(gogs: &PracticeGogs) -> String {
     )
 }
 
-fn must_be_problem(answer: &Answer, status: StatusCode) {
+fn must_be_problem(answer: &HttpResponse, status: StatusCode) {
     assert_eq!(answer.status, status, "{answer:?}");
     assert_eq!(answer.header("content-type"), "application/problem+json");
     let body = answer.json().unwrap();
@@ -91,7 +91,7 @@ async fn what_is_not_done_is_a_problem_with_the_id_of_its_request() {
     }
     must_be_problem(&world.post("/api/v1/repositories", json!({ "name": "no slash" })).await, StatusCode::BAD_REQUEST);
     world.push(LONG).await;
-    world.beespace.build_when(REPO, 1, |build| build.status == Status::Running).await.unwrap();
+    world.beespace.wait_for_build(REPO, 1, |build| build.status == Status::Running).await.unwrap();
     must_be_problem(&world.post(&format!("{BUILDS}/1/restart"), json!({})).await, StatusCode::CONFLICT);
     must_be_problem(&world.post(&format!("{BUILDS}/1/approve"), json!({})).await, StatusCode::CONFLICT);
 }
@@ -100,7 +100,7 @@ async fn what_is_not_done_is_a_problem_with_the_id_of_its_request() {
 async fn a_build_is_listed_shown_and_built_once_more() {
     let world = World::start(no_more).await;
     world.push(ONE_STEP).await;
-    world.beespace.finished(REPO, 1).await.unwrap();
+    world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     let shown = world.get(&format!("{BUILDS}/1")).await;
     assert_eq!((&shown["status"], &shown["title"]), (&json!("success"), &json!("Fill cells")));
     assert_eq!(shown["stages"][0]["steps"][1]["name"], "build");
@@ -110,7 +110,7 @@ async fn a_build_is_listed_shown_and_built_once_more() {
     assert_eq!(world.get("/api/v1/builds?status=failure").await, json!([]));
     let again = world.post(&format!("{BUILDS}/1/restart"), json!({})).await;
     assert_eq!(again.json().unwrap()["restarts"], shown["id"], "{again:?}");
-    assert_eq!(world.beespace.finished(REPO, 2).await.unwrap().status, Status::Success);
+    assert_eq!(world.beespace.wait_until_finished(REPO, 2).await.unwrap().status, Status::Success);
     let first = world.admin.get(&format!("{BUILDS}?limit=1")).await.unwrap();
     assert_eq!(first.json().unwrap()[0]["number"], 2);
     let next = first.header("link").trim_start_matches('<').split('>').next().unwrap().to_owned();
@@ -124,7 +124,7 @@ async fn a_cancelled_build_stops_and_says_who_stopped_it() {
     let running = |build: &Value| build["stages"][0]["steps"][1]["status"] == "running";
     world.when("the step to run", &format!("{BUILDS}/1"), running).await;
     assert_eq!(world.post(&format!("{BUILDS}/1/cancel"), json!({})).await.status, StatusCode::OK);
-    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let build = world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Killed, "{build:#?}");
     let shown = world.get(&format!("{BUILDS}/1")).await;
     assert_eq!(shown["stages"][0]["reason"]["message"], "cancelled by admin", "{shown:#}");
@@ -148,7 +148,7 @@ async fn one_person_of_two_is_not_enough_and_everyone_reads_whose_word_is_missin
     let policy = asking(&folder, 2);
     let world = World::start(|_| policy.clone()).await;
     world.push(ONE_STEP).await;
-    let blocked = world.beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    let blocked = world.beespace.wait_for_build(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
     assert!(blocked.reason.unwrap().to_string().contains(TWO));
     let waiting = world.get(&format!("{BUILDS}/1")).await["stages"][0]["approvals"][0].clone();
     assert_eq!((&waiting["missing"], &waiting["runs"]), (&json!([TWO]), &json!(["build: image busybox"])), "{waiting:#}");
@@ -176,9 +176,9 @@ async fn what_needs_a_word_waits_for_exactly_that_word() {
     let world = World::start(|gogs| format!("{policy}{}", notifier(gogs))).await;
     for number in [1, 2] {
         world.push(&format!("name: p{number}\n{ONE_STEP}")).await;
-        world.beespace.build_when(REPO, number, |build| build.status == Status::Blocked).await.unwrap();
+        world.beespace.wait_for_build(REPO, number, |build| build.status == Status::Blocked).await.unwrap();
     }
-    let told = world.gogs.inbox_with("team", 2).await.unwrap();
+    let told = world.gogs.wait_for_inbox("team", 2).await.unwrap();
     assert!(told.iter().all(|notice| notice.body.contains("approval.requested")), "{told:?}");
     let waiting = world.get(&format!("{BUILDS}/1")).await["stages"][0]["approvals"][0].clone();
     assert_eq!(waiting["reasons"][0], "asks: said by the guest");
@@ -192,11 +192,11 @@ async fn what_needs_a_word_waits_for_exactly_that_word() {
     }
     let right = world.post(&format!("{BUILDS}/1/approve"), json!({ "subject": waiting["subject"] })).await;
     assert_eq!(right.status, StatusCode::OK, "{right:?}");
-    assert_eq!(world.beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
+    assert_eq!(world.beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
 
     let no = world.post(&format!("{BUILDS}/2/decline"), json!({ "reason": "not on a Friday" })).await;
     assert_eq!(no.status, StatusCode::OK, "{no:?}");
-    let declined = world.beespace.finished(REPO, 2).await.unwrap();
+    let declined = world.beespace.wait_until_finished(REPO, 2).await.unwrap();
     assert_eq!(declined.status, Status::Declined);
     assert!(world.get(&format!("{BUILDS}/2")).await.to_string().contains("not on a Friday"));
     assert!(world.beespace.step(&declined, "build").unwrap().started_at.is_none());
@@ -206,7 +206,7 @@ async fn what_needs_a_word_waits_for_exactly_that_word() {
 /// Presses the button of a form that a page shows, as a browser would.
 async fn press(world: &World, page: &str, action: &str, fields: &[(&str, &str)]) {
     let token = world.beespace.admin_token().unwrap();
-    let session = world.beespace.anonymous().signed_in(&token).await.unwrap();
+    let session = world.beespace.anonymous().sign_in(&token).await.unwrap();
     let shown = session.get(page).await.unwrap().body;
     assert!(shown.contains(&format!("action=\"{action}\"")), "{action}: {shown}");
     let csrf = shown.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
@@ -222,11 +222,11 @@ async fn the_buttons_of_pages_decline_and_send_again() {
     let world = World::start(|gogs| format!("{policy}{}", notifier(gogs))).await;
     world.gogs.set_inbox_status("team", 400);
     world.push(ONE_STEP).await;
-    world.beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    world.beespace.wait_for_build(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
     let waiting = world.get(&format!("{BUILDS}/1")).await["stages"][0]["approvals"][0].clone();
     let subject = waiting["subject"].as_str().unwrap();
     press(&world, "/ada/hive/1", "/ada/hive/1/decline", &[("stage", "1"), ("subject", subject)]).await;
-    assert_eq!(world.beespace.finished(REPO, 1).await.unwrap().status, Status::Declined);
+    assert_eq!(world.beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Declined);
 
     let dead = world.when("two dead letters", "/api/v1/notices?status=dead", |all| all[1].is_object()).await[1].clone();
     world.gogs.set_inbox_status("team", 200);
@@ -234,14 +234,15 @@ async fn the_buttons_of_pages_decline_and_send_again() {
     press(&world, "/-/notices", &format!("/-/notices/{id}/replay"), &[]).await;
     world.when("it to be sent", &format!("/api/v1/notices/{id}"), |notice| notice["state"] == "sent").await;
 
-    world.gogs.tell(REPO, "push", &json!({ "ref": 7 })).unwrap();
+    world.gogs.send_event(REPO, "push", &json!({ "ref": 7 })).unwrap();
     let given_up = |all: &Value| all[0]["fate"] == "given up";
     let dead = world.when("a delivery that nobody can read", "/api/v1/deliveries", given_up).await[0].clone();
     let mut changes = world.beespace.app.store.watch();
     let id = dead["id"].as_str().unwrap();
     press(&world, "/-/deliveries", &format!("/-/deliveries/{id}/replay"), &[]).await;
     let again = async {
-        while !matches!(changes.recv().await.unwrap(), RunEvent::DeliverySettled { delivery, .. } if id == delivery.to_string()) {
+        while !matches!(changes.recv().await.unwrap(), ChangeEvent::DeliveryProcessed { delivery, .. } if id == delivery.to_string())
+        {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), again).await.unwrap();
@@ -252,7 +253,7 @@ async fn a_notice_that_was_given_up_is_sent_once_more() {
     let world = World::start(notifier).await;
     world.gogs.set_inbox_status("team", 400);
     world.push(ONE_STEP).await;
-    world.beespace.finished(REPO, 1).await.unwrap();
+    world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     let dead = world.when("a dead letter", "/api/v1/notices?status=dead", |all| all[0].is_object()).await[0].clone();
     assert!(dead["last_error"].as_str().unwrap().contains("400"), "{dead}");
     let path = format!("/api/v1/notices/{}", dead["id"].as_str().unwrap());
@@ -268,7 +269,7 @@ async fn a_notice_that_was_given_up_is_sent_once_more() {
 async fn a_delivery_is_shown_and_one_with_a_build_is_not_replayed() {
     let world = World::start(no_more).await;
     world.push(ONE_STEP).await;
-    world.beespace.finished(REPO, 1).await.unwrap();
+    world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     let all = world.get("/api/v1/deliveries").await;
     let push = all.as_array().unwrap().iter().find(|one| one["event"] == "push").unwrap();
     assert_eq!((&push["fate"], &push["repository"]), (&json!("built"), &json!(REPO)), "{push}");
@@ -281,7 +282,7 @@ async fn a_delivery_is_shown_and_one_with_a_build_is_not_replayed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_that_nobody_could_read_goes_its_way_again() {
     let world = World::start(no_more).await;
-    world.gogs.tell(REPO, "push", &json!({ "ref": 7 })).unwrap();
+    world.gogs.send_event(REPO, "push", &json!({ "ref": 7 })).unwrap();
     let given_up = |all: &Value| all[0]["fate"] == "given up";
     let dead = world.when("it to be given up", "/api/v1/deliveries", given_up).await[0].clone();
     let path = format!("/api/v1/deliveries/{}", dead["id"].as_str().unwrap());
@@ -289,7 +290,7 @@ async fn a_delivery_that_nobody_could_read_goes_its_way_again() {
     let replayed = world.post(&format!("{path}/replay"), json!({})).await;
     assert_eq!(replayed.status, StatusCode::OK, "{replayed:?}");
     let told = async {
-        while !matches!(changes.recv().await.unwrap(), RunEvent::DeliverySettled { delivery, .. } if dead["id"] == delivery.to_string())
+        while !matches!(changes.recv().await.unwrap(), ChangeEvent::DeliveryProcessed { delivery, .. } if dead["id"] == delivery.to_string())
         {
         }
     };
@@ -333,7 +334,7 @@ async fn a_secret_goes_in_and_never_comes_out() {
     }
     assert_eq!(world.get(path).await.as_array().unwrap().len(), 1, "what cannot be masked is not kept");
     world.push("steps:\n  - name: tell\n    image: busybox\n    env: { OUTPUT: { from_secret: token } }\n").await;
-    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let build = world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Success, "{build:#?}");
     let log = world.beespace.log(&build, "tell").await.unwrap();
     assert!(log.iter().any(|line| line.contains("********")), "{log:#?}");
@@ -399,7 +400,7 @@ async fn who_is_ready_tells_each_part_and_a_stranger_no_detail() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_administrators_hear_of_deliveries_and_notices() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}{}", notifier(&gogs))).await.unwrap();
     beespace.set_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
@@ -408,7 +409,7 @@ async fn only_administrators_hear_of_deliveries_and_notices() {
     let listening = |client: &Client| client.request(Method::GET, "/api/v1/events").send();
     let (mut theirs, mut ours) = (listening(&beespace.anonymous()).await.unwrap(), listening(&admin).await.unwrap());
     gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
-    beespace.finished(REPO, 1).await.unwrap();
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
     let (mut told, mut heard) = (String::new(), String::new());
     while !told.contains("notice_changed") {
         told.push_str(&String::from_utf8_lossy(&ours.chunk().await.unwrap().unwrap()));
@@ -416,7 +417,7 @@ async fn only_administrators_hear_of_deliveries_and_notices() {
     assert!(told.contains("delivery_stored") && told.contains("delivery_settled"), "{told}");
     // Whatever was told before the second build has been told by now.
     gogs.push(REPO, "main", &[(".beespace.yml", &format!("name: again\n{ONE_STEP}"))], "Fill more").await.unwrap();
-    let second = beespace.build_when(REPO, 2, |_| true).await.unwrap().id.to_string();
+    let second = beespace.wait_for_build(REPO, 2, |_| true).await.unwrap().id.to_string();
     while !heard.contains(&second) {
         heard.push_str(&String::from_utf8_lossy(&theirs.chunk().await.unwrap().unwrap()));
     }

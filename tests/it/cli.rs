@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use beespace_core::build::Build;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::FakeGogs;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,15 +27,15 @@ struct Shell {
 
 /// How a command ended, and what it wrote.
 #[derive(Debug)]
-struct Ended {
+struct CommandResult {
     code: i32,
-    data: String,
-    words: String,
+    stdout: String,
+    stderr: String,
 }
 
-impl Ended {
+impl CommandResult {
     fn json(&self) -> Value {
-        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
@@ -44,11 +44,11 @@ impl Shell {
         Self { home: tempfile::tempdir().unwrap(), server: server.to_owned(), token: token.to_owned() }
     }
 
-    async fn run(&self, line: &str) -> Ended {
-        self.fed(line, "").await
+    async fn run(&self, line: &str) -> CommandResult {
+        self.run_with_input(line, "").await
     }
 
-    fn begin(&self, line: &str) -> Child {
+    fn spawn(&self, line: &str) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_beespace-under-test"));
         command.args(line.split(' ')).current_dir(self.home.path()).kill_on_drop(true);
         command.env("HOME", self.home.path()).env("XDG_CONFIG_HOME", self.home.path());
@@ -56,31 +56,31 @@ impl Shell {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    async fn fed(&self, line: &str, input: &str) -> Ended {
-        let mut child = self.begin(line);
+    async fn run_with_input(&self, line: &str, input: &str) -> CommandResult {
+        let mut child = self.spawn(line);
         let mut stdin = child.stdin.take().unwrap();
         // One that reads nothing may be gone by now.
         let _ = stdin.write_all(input.as_bytes()).await;
         drop(stdin);
         let Output { status, stdout, stderr } = child.wait_with_output().await.unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Ended { code: status.code().unwrap(), data: text(stdout), words: text(stderr) }
+        CommandResult { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
     }
 }
 
-async fn world() -> (PracticeGogs, Beespace, Shell) {
+async fn world() -> (FakeGogs, Beespace, Shell) {
     world_with(|_| String::new()).await
 }
 
-async fn world_with(extra: impl Fn(&PracticeGogs) -> String) -> (PracticeGogs, Beespace, Shell) {
-    let gogs = PracticeGogs::start().await.unwrap();
+async fn world_with(extra: impl Fn(&FakeGogs) -> String) -> (FakeGogs, Beespace, Shell) {
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start_with(&gogs, "", &format!("{DUMMY}{}", extra(&gogs))).await.unwrap();
     let shell = Shell::new(&beespace.url, &beespace.admin_token().unwrap());
     (gogs, beespace, shell)
 }
 
-async fn push(gogs: &PracticeGogs, pipeline: &str) {
+async fn push(gogs: &FakeGogs, pipeline: &str) {
     gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], "Fill cells").await.unwrap();
 }
 
@@ -99,7 +99,7 @@ async fn a_repository_is_enabled_repaired_and_disabled() {
     ] {
         let ended = shell.run(line).await;
         assert_eq!(ended.code, code, "{line}: {ended:?}");
-        assert!(format!("{}{}", ended.data, ended.words).contains(word), "{line}: {ended:?}");
+        assert!(format!("{}{}", ended.stdout, ended.stderr).contains(word), "{line}: {ended:?}");
     }
     assert!(beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().is_empty());
 }
@@ -109,22 +109,22 @@ async fn a_build_is_listed_shown_read_restarted_and_cancelled() {
     let (gogs, beespace, shell) = world().await;
     beespace.enable(REPO).await.unwrap();
     push(&gogs, ONE_STEP).await;
-    beespace.finished(REPO, 1).await.unwrap();
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
     let listed = shell.run("build list --repo ada/hive").await;
-    assert!(listed.code == 0 && listed.data.contains("success"), "{listed:?}");
+    assert!(listed.code == 0 && listed.stdout.contains("success"), "{listed:?}");
     let shown = shell.run("build show 1 --repo ada/hive --output json").await;
     assert_eq!(shown.json()["title"], "Fill cells");
     let log = shell.run("build log 1 build --repo ada/hive").await;
-    assert!(log.code == 0 && log.data.contains("cells filled"), "{log:?}");
+    assert!(log.code == 0 && log.stdout.contains("cells filled"), "{log:?}");
     let restarted = shell.run("build restart 1 --repo ada/hive").await;
     assert_eq!(restarted.code, 0, "{restarted:?}");
-    beespace.finished(REPO, 2).await.unwrap();
+    beespace.wait_until_finished(REPO, 2).await.unwrap();
     assert_eq!(shell.run("build cancel 1 --repo ada/hive").await.code, 5);
     assert_eq!(shell.run("build show 9 --repo ada/hive").await.code, 4);
     push(&gogs, "steps:\n  - name: long\n    image: busybox\n    env: { SLEEP: 60s }\n").await;
-    beespace.build_when(REPO, 3, |build| build.status == Status::Running).await.unwrap();
+    beespace.wait_for_build(REPO, 3, |build| build.status == Status::Running).await.unwrap();
     assert_eq!(shell.run("build cancel 3 --repo ada/hive").await.code, 0);
-    assert_eq!(beespace.finished(REPO, 3).await.unwrap().status, Status::Killed);
+    assert_eq!(beespace.wait_until_finished(REPO, 3).await.unwrap().status, Status::Killed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,38 +135,39 @@ async fn a_followed_build_is_written_once_under_one_heading_a_step() {
     let step =
         |name: &str| format!("  - name: {name}\n    image: busybox\n    env: {{ OUTPUT: \"{name} filled\", SLEEP: 700ms }}\n");
     push(&gogs, &format!("steps:\n{}{}", step("one"), step("two"))).await;
-    beespace.build_when(REPO, 1, |_| true).await.unwrap();
+    beespace.wait_for_build(REPO, 1, |_| true).await.unwrap();
     let followed = shell.run("build log 1 --follow --repo ada/hive").await;
     assert_eq!(followed.code, 0, "{followed:?}");
-    for (text, word) in [(&followed.data, "one filled"), (&followed.data, "two filled"), (&followed.words, "default · two")] {
+    for (text, word) in [(&followed.stdout, "one filled"), (&followed.stdout, "two filled"), (&followed.stderr, "default · two")]
+    {
         assert_eq!(text.matches(word).count(), 1, "{word}: {followed:?}");
     }
-    assert!(followed.words.ends_with("ada/hive #1: success\n"), "{followed:?}");
+    assert!(followed.stderr.ends_with("ada/hive #1: success\n"), "{followed:?}");
     let missing = shell.run("build log 1 three --repo ada/hive").await;
-    assert!(missing.code == 4 && missing.words.contains("1 one, 2 two"), "{missing:?}");
+    assert!(missing.code == 4 && missing.stderr.contains("1 one, 2 two"), "{missing:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_that_waits_for_gogs_is_opened_and_cancelled() {
     let (gogs, beespace, shell) = world().await;
     beespace.enable(REPO).await.unwrap();
-    gogs.set_away(true);
+    gogs.set_offline(true);
     for (index, way) in ["command", "page"].into_iter().enumerate() {
         push(&gogs, &format!("# {way}\n{ONE_STEP}")).await;
         let waiting =
             |build: &&Build| build.number.is_none() && build.reason.as_ref().is_some_and(|why| why.code == "waiting-for-gogs");
         let look = async || Ok(beespace.builds()?.iter().find(waiting).cloned());
-        let build = beespace.when("a build that waits", look).await.unwrap();
+        let build = beespace.wait_for("a build that waits", look).await.unwrap();
         let href = format!("/{REPO}/{}", build.id);
-        let session = beespace.anonymous().signed_in(&shell.token).await.unwrap();
+        let session = beespace.anonymous().sign_in(&shell.token).await.unwrap();
         let rows = session.get("/").await.unwrap().body;
         assert!(rows.contains(&format!("href=\"{href}\"")), "{rows}");
         let page = session.get(&href).await.unwrap().body;
         assert!(page.contains("Gogs cannot be reached") && page.contains(&format!("action=\"{href}/cancel\"")), "{page}");
         if way == "command" {
-            assert!(shell.run("build list").await.data.contains(&build.id.to_string()));
+            assert!(shell.run("build list").await.stdout.contains(&build.id.to_string()));
             let shown = shell.run(&format!("build show {} --repo {REPO}", build.id)).await;
-            assert!(shown.code == 0 && shown.data.contains("Gogs cannot be reached"), "{shown:?}");
+            assert!(shown.code == 0 && shown.stdout.contains("Gogs cannot be reached"), "{shown:?}");
             assert_eq!(shell.run(&format!("build cancel {} --repo {REPO}", build.id)).await.code, 0);
         } else {
             let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
@@ -174,11 +175,11 @@ async fn a_build_that_waits_for_gogs_is_opened_and_cancelled() {
             assert_eq!(sent.status, reqwest::StatusCode::SEE_OTHER, "{sent:?}");
         }
         let number = u64::try_from(index).unwrap() + 1;
-        let ended = beespace.finished(REPO, number).await.unwrap();
+        let ended = beespace.wait_until_finished(REPO, number).await.unwrap();
         assert_eq!((ended.id, ended.status), (build.id, Status::Killed));
         assert!(session.get(&href).await.unwrap().status.is_success(), "the address from before stays good");
     }
-    gogs.set_away(false);
+    gogs.set_offline(false);
     gogs.create_repository("ada/comb").await.unwrap();
     beespace.enable("ada/comb").await.unwrap();
     let id = beespace.builds().unwrap()[0].id;
@@ -193,20 +194,20 @@ async fn an_approval_is_shown_and_given_to_one_digest() {
     let (gogs, beespace, shell) = world_with(|_| format!("[[policy]]\nname = \"asks\"\nplugin = \"{}\"\n", path.display())).await;
     beespace.enable(REPO).await.unwrap();
     push(&gogs, ONE_STEP).await;
-    let build = beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    let build = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
     let subject = beespace.stage(&build).unwrap().approvals[0].subject.to_string();
     let unasked = shell.run("build approve 1 --repo ada/hive").await;
     assert_eq!(unasked.code, 2, "{unasked:?}");
     for shown in ["ada/hive #1", "Fill cells", build.event.sha().as_str(), "build: image busybox", &subject] {
-        assert!(unasked.words.contains(shown), "{shown}: {}", unasked.words);
+        assert!(unasked.stderr.contains(shown), "{shown}: {}", unasked.stderr);
     }
     assert!(beespace.stage(&build).unwrap().approvals[0].approved_by.is_empty(), "nobody has said yes");
     let other = shell.run("build approve 1 --subject sha256:00 --repo ada/hive").await;
-    assert!(other.code == 5 && other.words.contains(&subject), "{other:?}");
+    assert!(other.code == 5 && other.stderr.contains(&subject), "{other:?}");
     let given = shell.run(&format!("build approve 1 --subject {subject} --repo ada/hive")).await;
     assert_eq!(given.code, 0, "{given:?}");
-    assert!(given.words.contains("ada/hive #1 still needs one more person"), "{given:?}");
-    let mut follower = shell.begin("build log 1 --follow --repo ada/hive");
+    assert!(given.stderr.contains("ada/hive #1 still needs one more person"), "{given:?}");
+    let mut follower = shell.spawn("build log 1 --follow --repo ada/hive");
     let mut said = tokio::io::BufReader::new(follower.stderr.take().unwrap()).lines();
     let waits = said.next_line().await.unwrap().unwrap();
     assert!(waits.starts_with("blocked: waits for approval") && waits.contains("one more person"), "{waits}");
@@ -216,7 +217,7 @@ async fn an_approval_is_shown_and_given_to_one_digest() {
     assert!(end.starts_with("ada/hive #1: declined") && end.contains("enough"), "{end}");
     assert_eq!(follower.wait().await.unwrap().code(), Some(5));
     let late = shell.run("build approve 1 --repo ada/hive").await;
-    assert!(late.code == 5 && late.words.contains("nothing waits"), "{late:?}");
+    assert!(late.code == 5 && late.stderr.contains("nothing waits"), "{late:?}");
 }
 
 /// Stands between a command and a server, and counts.
@@ -268,15 +269,15 @@ async fn a_followed_log_comes_over_the_wire_once() {
     beespace.enable(REPO).await.unwrap();
     let (text, step) = ("Q".repeat(LONG), "  - name: long\n    image: busybox\n    env: { SLEEP: 60s, OUTPUT: ");
     push(&gogs, &format!("steps:\n{step}{text} }}\n")).await;
-    beespace.build_when(REPO, 1, |build| build.status == Status::Running).await.unwrap();
+    beespace.wait_for_build(REPO, 1, |build| build.status == Status::Running).await.unwrap();
     let (wire, url) = Wire::to(&beespace.url).await;
     let follower = Shell::new(&url, &shell.token);
     let following = tokio::spawn(async move { follower.run("build log 1 long --follow --repo ada/hive").await });
     let looked_often = async || Ok((wire.looks.load(Relaxed) >= 8).then_some(()));
-    beespace.when("eight looks at the log", looked_often).await.unwrap();
+    beespace.wait_for("eight looks at the log", looked_often).await.unwrap();
     assert_eq!(shell.run("build cancel 1 --repo ada/hive").await.code, 0);
     let followed = following.await.unwrap();
-    assert_eq!(followed.data.matches('Q').count(), LONG, "{}", followed.words);
+    assert_eq!(followed.stdout.matches('Q').count(), LONG, "{}", followed.stderr);
     let bytes = wire.bytes.load(Relaxed);
     assert!(bytes < 2 * LONG, "{bytes} bytes for a log of {LONG}");
 }
@@ -286,12 +287,12 @@ async fn deliveries_and_notices_are_told() {
     let (gogs, beespace, shell) = world().await;
     beespace.enable(REPO).await.unwrap();
     push(&gogs, ONE_STEP).await;
-    beespace.finished(REPO, 1).await.unwrap();
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
     let listed = shell.run("delivery list --output json").await.json();
     let push = listed.as_array().unwrap().iter().find(|one| one["event"] == "push").unwrap().clone();
     let id = push["id"].as_str().unwrap();
-    assert!(shell.run("delivery list").await.data.contains("ada/hive #1"), "a delivery names its build");
-    assert!(shell.run(&format!("delivery show {id}")).await.data.contains("refs/heads/main"));
+    assert!(shell.run("delivery list").await.stdout.contains("ada/hive #1"), "a delivery names its build");
+    assert!(shell.run(&format!("delivery show {id}")).await.stdout.contains("refs/heads/main"));
     assert_eq!(shell.run(&format!("delivery replay {id}")).await.code, 5);
     assert_eq!(shell.run("notice list --output json").await.json(), serde_json::json!([]));
     assert_eq!(shell.run("notice show 7").await.code, 4);
@@ -302,14 +303,14 @@ async fn a_delivery_that_was_ignored_goes_again_and_builds() {
     let (gogs, beespace, shell) = world().await;
     beespace.enable(REPO).await.unwrap();
     push(&gogs, ONE_STEP).await;
-    let first = beespace.finished(REPO, 1).await.unwrap();
+    let first = beespace.wait_until_finished(REPO, 1).await.unwrap();
     // Another hook tells of the same push, in a body of its own.
     let told = gogs.deliveries().into_iter().find(|one| one.event == "push").unwrap();
     let mut payload = told.payload().unwrap();
     payload["told_by"] = "another hook".into();
-    gogs.tell(REPO, "push", &payload).unwrap();
+    gogs.send_event(REPO, "push", &payload).unwrap();
     let ignored = beespace
-        .when("the delivery to be ignored", async || {
+        .wait_for("the delivery to be ignored", async || {
             let all = shell.run("delivery list --output json").await.json();
             Ok(all.as_array().unwrap().iter().find(|one| one["event"] == "push" && one["fate"] == "ignored").cloned())
         })
@@ -317,17 +318,17 @@ async fn a_delivery_that_was_ignored_goes_again_and_builds() {
         .unwrap();
     assert!(ignored["reason"].as_str().unwrap().contains("known already"), "{ignored}");
     push(&gogs, "steps:\n  - name: other\n    image: busybox\n").await;
-    beespace.finished(REPO, 2).await.unwrap();
+    beespace.wait_until_finished(REPO, 2).await.unwrap();
 
     // The branch stands elsewhere now: the push is one that it does not know.
     let id = ignored["id"].as_str().unwrap();
     let replayed = shell.run(&format!("delivery replay {id}")).await;
-    assert!(replayed.code == 0 && replayed.words.contains("goes its way again"), "{replayed:?}");
-    let again = beespace.finished(REPO, 3).await.unwrap();
+    assert!(replayed.code == 0 && replayed.stderr.contains("goes its way again"), "{replayed:?}");
+    let again = beespace.wait_until_finished(REPO, 3).await.unwrap();
     assert_eq!((again.status, again.event.sha()), (Status::Success, first.event.sha()));
     assert_eq!(shell.run(&format!("delivery show {id}")).await.json()["build"], again.id.to_string());
     let refused = shell.run(&format!("delivery replay {id}")).await;
-    assert!(refused.code == 5 && refused.words.contains("beespace build restart"), "{refused:?}");
+    assert!(refused.code == 5 && refused.stderr.contains("beespace build restart"), "{refused:?}");
     assert_eq!(shell.run("delivery replay 7").await.code, 4);
 }
 
@@ -346,9 +347,9 @@ async fn a_notice_that_was_given_up_is_shown_and_sent_again() {
     beespace.enable(REPO).await.unwrap();
     gogs.set_inbox_status("team", 400);
     push(&gogs, ONE_STEP).await;
-    beespace.finished(REPO, 1).await.unwrap();
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
     let first = async |line: &'static str| Ok(Some(shell.run(line).await.json()[0].clone()).filter(Value::is_object));
-    let dead = beespace.when("a dead letter", async || first("notice list --state dead --output json").await).await.unwrap();
+    let dead = beespace.wait_for("a dead letter", async || first("notice list --state dead --output json").await).await.unwrap();
     let id = dead["id"].as_str().unwrap();
     let shown = shell.run(&format!("notice show {id}")).await.json();
     assert_eq!((&shown["subject"]["kind"], &shown["notifier"]), (&"build.finished".into(), &"inbox".into()));
@@ -356,8 +357,8 @@ async fn a_notice_that_was_given_up_is_shown_and_sent_again() {
 
     gogs.set_inbox_status("team", 200);
     let replayed = shell.run(&format!("notice replay {id}")).await;
-    assert!(replayed.code == 0 && replayed.words.contains("goes out again through inbox"), "{replayed:?}");
-    let sent = beespace.when("it to be sent", async || first("notice list --state sent --output json").await).await.unwrap();
+    assert!(replayed.code == 0 && replayed.stderr.contains("goes out again through inbox"), "{replayed:?}");
+    let sent = beespace.wait_for("it to be sent", async || first("notice list --state sent --output json").await).await.unwrap();
     assert_eq!((&sent["id"], &sent["idempotency_key"]), (&dead["id"], &dead["idempotency_key"]));
     assert_eq!(shell.run(&format!("notice replay {id}")).await.code, 5);
     assert_eq!(shell.run("notice list --state odd").await.code, 2);
@@ -367,17 +368,17 @@ async fn a_notice_that_was_given_up_is_shown_and_sent_again() {
 async fn a_secret_is_read_from_standard_input_and_not_shown() {
     let (_gogs, beespace, shell) = world().await;
     beespace.enable(REPO).await.unwrap();
-    let set = shell.fed("secret set token --repo ada/hive", "canary-4711\n").await;
-    assert_eq!((set.code, set.words.contains("warning")), (0, true), "eleven characters: {set:?}");
-    let short = shell.fed("secret set pin --repo ada/hive", "abc\n").await;
-    assert!(short.code == 2 && short.words.contains("NOT masked"), "{short:?}");
+    let set = shell.run_with_input("secret set token --repo ada/hive", "canary-4711\n").await;
+    assert_eq!((set.code, set.stderr.contains("warning")), (0, true), "eleven characters: {set:?}");
+    let short = shell.run_with_input("secret set pin --repo ada/hive", "abc\n").await;
+    assert!(short.code == 2 && short.stderr.contains("NOT masked"), "{short:?}");
     let listed = shell.run("secret list --repo ada/hive").await;
-    assert!(listed.data.contains("token") && !listed.data.contains("canary"), "{listed:?}");
+    assert!(listed.stdout.contains("token") && !listed.stdout.contains("canary"), "{listed:?}");
     std::fs::write(shell.home.path().join("deploy.pem"), "first line of a key\nsecond line of a key\n").unwrap();
     let of_file = shell.run("secret set deploy --file deploy.pem --repo ada/hive").await;
-    assert!(of_file.code == 0 && of_file.words.contains("deploy is set"), "{of_file:?}");
+    assert!(of_file.code == 0 && of_file.stderr.contains("deploy is set"), "{of_file:?}");
     let absent = shell.run("secret set deploy --file absent.pem --repo ada/hive").await;
-    assert!(absent.code == 4 && absent.words.contains("absent.pem"), "{absent:?}");
+    assert!(absent.code == 4 && absent.stderr.contains("absent.pem"), "{absent:?}");
     assert_eq!(shell.run("secret remove token --repo ada/hive").await.code, 0);
     assert_eq!(shell.run("secret remove token --repo ada/hive").await.code, 4);
 }
@@ -387,24 +388,24 @@ async fn doctor_ends_with_failure_while_something_is_wrong() {
     let (gogs, beespace, shell) = world().await;
     let silent = shell.run("doctor").await;
     assert_eq!(silent.code, 1, "{silent:?}");
-    assert!(silent.data.contains("beespace repo enable"), "{silent:?}");
+    assert!(silent.stdout.contains("beespace repo enable"), "{silent:?}");
     beespace.enable(REPO).await.unwrap();
     push(&gogs, ONE_STEP).await;
-    beespace.finished(REPO, 1).await.unwrap();
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
     let well = shell.run("doctor").await;
     assert_eq!(well.code, 0, "{well:?}");
-    gogs.set_away(true);
+    gogs.set_offline(true);
     let away = shell.run("doctor").await;
-    assert!(away.code == 1 && away.data.contains("gogs.url"), "{away:?}");
+    assert!(away.code == 1 && away.stdout.contains("gogs.url"), "{away:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_logged_in_needs_no_variables_and_nobody_else_reads_the_token() {
     let (_gogs, beespace, shell) = world().await;
-    let wrong = shell.fed(&format!("login {}", beespace.url), "bee_wrong\n").await;
+    let wrong = shell.run_with_input(&format!("login {}", beespace.url), "bee_wrong\n").await;
     assert_eq!(wrong.code, 6, "{wrong:?}");
-    let login = shell.fed(&format!("login {}", beespace.url), &format!("{}\n", shell.token)).await;
-    assert!(login.code == 0 && login.words.contains(&beespace.url), "{login:?}");
+    let login = shell.run_with_input(&format!("login {}", beespace.url), &format!("{}\n", shell.token)).await;
+    assert!(login.code == 0 && login.stderr.contains(&beespace.url), "{login:?}");
     let kept = shell.home.path().join("beespace");
     let file = std::fs::read_dir(&kept).unwrap().next().unwrap().unwrap();
     assert_eq!((mode(&kept), mode(&file.path())), (0o700, 0o600));
@@ -432,14 +433,14 @@ async fn the_configuration_is_shown_with_where_each_value_comes_from() {
     let shown = shell.run("config show --origin --config beespace.toml").await;
     assert_eq!(shown.code, 0, "{shown:?}");
     for (key, value, origin) in [("gogs.url", "http://gogs.local:3000", "file, line 2"), ("engine.capacity", "2", "default")] {
-        let line = shown.data.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}: {shown:?}"));
+        let line = shown.stdout.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}: {shown:?}"));
         assert!(line.contains(value) && line.contains(origin), "{line}");
     }
-    assert!(!shown.data.contains("t0ken"), "{shown:?}");
+    assert!(!shown.stdout.contains("t0ken"), "{shown:?}");
     let wrong = Shell::new("", "");
     std::fs::write(wrong.home.path().join("beespace.toml"), "[gogs]\nurl = 5\n").unwrap();
     let checked = wrong.run("config check --config beespace.toml").await;
-    assert!(checked.code == 3 && checked.words.contains("beespace.toml:2:"), "{checked:?}");
+    assert!(checked.code == 3 && checked.stderr.contains("beespace.toml:2:"), "{checked:?}");
 }
 
 #[tokio::test]
@@ -447,7 +448,7 @@ async fn every_shell_has_its_completions() {
     let shell = Shell::new("", "");
     for name in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let completions = shell.run(&format!("completions {name}")).await;
-        assert!(completions.code == 0 && completions.data.contains("delivery"), "{name}: {completions:?}");
+        assert!(completions.code == 0 && completions.stdout.contains("delivery"), "{name}: {completions:?}");
     }
 }
 
@@ -471,11 +472,11 @@ async fn files_are_checked_without_a_server() {
     write("bad.yml", "steps:\n  - name: a\n    imag: busybox\n");
     assert_eq!(shell.run("lint good.yml").await.code, 0);
     let bad = shell.run("lint bad.yml").await;
-    assert!(bad.code == 3 && bad.data.contains("image"), "{bad:?}");
+    assert!(bad.code == 3 && bad.stdout.contains("image"), "{bad:?}");
     assert_eq!(shell.run("lint none.yml").await.code, 4);
     write("bad.toml", "[server]\nlisen = \"127.0.0.1:1\"\n[gogs]\nurl = \"http://gogs.local\"\ntoken = \"x\"\n");
     let config = shell.run("config check --config bad.toml").await;
-    assert!(config.code == 3 && config.words.contains("listen"), "{config:?}");
+    assert!(config.code == 3 && config.stderr.contains("listen"), "{config:?}");
     const GOGS: &str = "[gogs]\nurl = \"http://gogs.local\"\ntoken = \"x\"\n[engine]\nkind = \"dummy\"\n";
     let policy = |name: &str, rest: &str| format!("[[policy]]\nname = \"{name}\"\n{rest}\n");
     write("odd.wasm", "no component");
@@ -490,11 +491,11 @@ async fn files_are_checked_without_a_server() {
     let config = shell.run("config check --config plugins.toml").await;
     assert_eq!(config.code, 3, "{config:?}");
     for name in ["typo", "gone", "odd", "pinned", "settings"] {
-        assert!(config.words.contains(&format!("[[policy]] \"{name}\"")), "{name}: {}", config.words);
+        assert!(config.stderr.contains(&format!("[[policy]] \"{name}\"")), "{name}: {}", config.stderr);
     }
     let good = policy("images", "plugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/*\"] }");
     write("right.toml", &format!("{GOGS}{good}"));
     let config = shell.run("config check --config right.toml").await;
-    assert!(config.code == 0 && config.words.contains("bindings (1)"), "{config:?}");
+    assert!(config.code == 0 && config.stderr.contains("bindings (1)"), "{config:?}");
     assert!(!shell.home.path().join("data").exists(), "a check leaves nothing behind");
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use beespace_core::visible;
+use beespace_core::sanitize;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::FakeGogs;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
@@ -34,7 +34,7 @@ async fn typed(beespace: &Beespace, command: &str, prompt: &str, line: &str) -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_asked_for_and_does_not_show_while_it_is_typed() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
     let (code, shown) = typed(&beespace, "secret set key --instance", "value: ", "canary-of-a-terminal").await;
     assert!(code == Some(0) && shown.contains("key is set") && !shown.contains("canary"), "{code:?}: {shown}");
@@ -49,7 +49,7 @@ async fn a_log_colours_the_terminal_and_does_nothing_else_to_it() {
     let output = "\\u001b]0;title\\u0007\\u001b]52;c;Y2VsbHM=\\u0007\\u001b[2J\\u001b[31mred\\u001b[0m\\u0007";
     let pipeline = format!("steps: [{{ name: build, image: busybox, env: {{ OUTPUT: \"{output}\" }} }}]");
     gogs.push(REPO, "main", &[(".beespace.yml", &pipeline)], "Fill cells").await.unwrap();
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     let kept = beespace.log(&build, "build").await.unwrap();
     assert!(kept.iter().any(|line| line.starts_with("\u{1b}]0;title\u{7}")), "{kept:?}");
     let home = tempfile::tempdir().unwrap();
@@ -58,6 +58,6 @@ async fn a_log_colours_the_terminal_and_does_nothing_else_to_it() {
     terminal.stdout.take().unwrap().read_to_string(&mut shown).await.unwrap();
     assert!(terminal.wait().await.unwrap().success() && shown.contains("\u{1b}[31mred\u{1b}[0m"), "{shown:?}");
     let rest = shown.replace("\u{1b}[31m", "").replace("\u{1b}[0m", "");
-    assert!(!rest.chars().any(|c| visible::hides(c) && !matches!(c, '\r' | '\n')), "{shown:?}");
+    assert!(!rest.chars().any(|c| sanitize::is_unsafe(c) && !matches!(c, '\r' | '\n')), "{shown:?}");
     assert!(!rest.contains("title") && !rest.contains("Y2VsbHM="), "{shown:?}");
 }

@@ -23,8 +23,8 @@ fn a_small_file_is_enough() {
     assert_eq!(config.server.public_url.as_str(), "http://127.0.0.1:8000/");
     assert!(!config.server.open);
     assert_eq!(config.engine.kind, EngineKind::Docker);
-    assert_eq!((config.engine.capacity.get(), config.engine.standby, config.engine.metadata_access), (2, 2, false));
-    assert_eq!(config.limits.log_bytes, 1 << 30);
+    assert_eq!((config.engine.capacity.get(), config.engine.prewarmed_networks, config.engine.metadata_access), (2, 2, false));
+    assert_eq!(config.limits.log_size, 1 << 30);
     assert_eq!(config.retention.builds, None, "nothing is removed that nobody asked to remove");
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::FakeGogs;
 use beespace_tests::process::{NO_ENV, Process};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,13 +15,13 @@ use tokio::time::timeout;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_beespace-under-test");
 
 /// The server gives a head 10 s. Far above that, so that a busy machine is no failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Connections that the server takes at once; fewer where these are more than half of the files that it may open.
-const PLACES: usize = 4096;
+const MAX_CONNECTIONS: usize = 4096;
 
-async fn beespace() -> (PracticeGogs, Beespace) {
-    let gogs = PracticeGogs::start().await.unwrap();
+async fn beespace() -> (FakeGogs, Beespace) {
+    let gogs = FakeGogs::start().await.unwrap();
     let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
     (gogs, beespace)
 }
@@ -31,15 +31,15 @@ async fn connect(beespace: &Beespace) -> TcpStream {
 }
 
 /// Everything that comes until the server ends the connection.
-async fn rest(mut stream: TcpStream) -> String {
+async fn read_to_end(mut stream: TcpStream) -> String {
     let mut said = Vec::new();
     // A reset is an end, too.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server keeps the connection");
+    let _ = timeout(WAIT_TIMEOUT, stream.read_to_end(&mut said)).await.expect("the server keeps the connection");
     String::from_utf8_lossy(&said).into_owned()
 }
 
 /// What the server says to a request whose letters never end, and how long it kept the connection.
-async fn trickle(beespace: &Beespace, start: &str, patience: Duration) -> (String, Duration) {
+async fn send_slowly(beespace: &Beespace, start: &str, patience: Duration) -> (String, Duration) {
     let (mut read, mut write) = connect(beespace).await.into_split();
     let began = Instant::now();
     write.write_all(start.as_bytes()).await.unwrap();
@@ -65,7 +65,7 @@ async fn trickle(beespace: &Beespace, start: &str, patience: Duration) -> (Strin
 async fn a_head_that_comes_letter_by_letter_is_not_waited_for() {
     let (_gogs, beespace) = beespace().await;
     for start in ["", "GET /healthz HTTP/1.1\r\nHost: a\r\nX-Slow: "] {
-        let (_, took) = trickle(&beespace, start, PATIENCE).await;
+        let (_, took) = send_slowly(&beespace, start, WAIT_TIMEOUT).await;
         assert!(took >= Duration::from_secs(5), "{took:?}");
     }
 }
@@ -76,7 +76,7 @@ async fn a_body_that_comes_letter_by_letter_is_not_waited_for() {
     let fields = "Host: a\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/x-www-form-urlencoded";
     let slow = async |path: &str, given: Duration| {
         let start = format!("POST {path} HTTP/1.1\r\n{fields}\r\nContent-Length: 100000\r\n\r\ntoken=");
-        let (said, took) = trickle(&beespace, &start, given * 3).await;
+        let (said, took) = send_slowly(&beespace, &start, given * 3).await;
         // A refusal of the head alone would come at once.
         assert!(took >= given / 2, "{path} after {took:?}: {said}");
         // A reset may come before the answer is read.
@@ -100,7 +100,7 @@ async fn a_head_without_an_end_is_refused_while_it_is_read() {
         sent
     };
     let mut said = vec![0; 4096];
-    let (sent, read) = tokio::join!(flood, timeout(PATIENCE, read.read(&mut said)));
+    let (sent, read) = tokio::join!(flood, timeout(WAIT_TIMEOUT, read.read(&mut said)));
     let said = String::from_utf8_lossy(&said[..read.unwrap().unwrap_or(0)]).into_owned();
     assert!(said.is_empty() || said.starts_with("HTTP/1.1 431"), "{said}");
     assert!(sent < 16 << 20, "{sent} bytes of a head were taken");
@@ -118,7 +118,7 @@ async fn a_request_cannot_be_hidden_in_another() {
         let mut stream = connect(&beespace).await;
         stream.write_all(format!("{head}0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
-        let said = rest(stream).await;
+        let said = read_to_end(stream).await;
         assert!(said.starts_with("HTTP/1.1 400") && said.matches("HTTP/1.1").count() == 1, "{head:?} -> {said}");
     }
     // Both a length and chunks: the chunks hold, and nothing of the connection is used again.
@@ -126,12 +126,12 @@ async fn a_request_cannot_be_hidden_in_another() {
     let both = "POST /-/hook/a HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     stream.write_all(format!("{both}GET /version HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
-    let said = rest(stream).await;
+    let said = read_to_end(stream).await;
     assert!(!said.contains("200 OK"), "{said}");
 }
 
 /// A connection of one who tries again where the system has no room: by itself it would ask more and more rarely, and then give up.
-async fn come_in(address: SocketAddr) -> TcpStream {
+async fn connect_until_full(address: SocketAddr) -> TcpStream {
     loop {
         if let Ok(connected) = timeout(Duration::from_secs(5), TcpStream::connect(address)).await {
             return connected.unwrap();
@@ -145,15 +145,15 @@ async fn ten_thousand_connections_that_say_nothing_keep_nobody_out() {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
     let files = usize::try_from(limit.maximum.unwrap_or(u64::MAX)).unwrap();
     // A system that lets nobody open so many files gets a smaller crowd; the last thousand are for the tests beside this one.
-    let (many, places) = (files.saturating_sub(1_000).min(10_000), PLACES.min(files / 2));
-    let gogs = PracticeGogs::start().await.unwrap();
+    let (many, places) = (files.saturating_sub(1_000).min(10_000), MAX_CONNECTIONS.min(files / 2));
+    let gogs = FakeGogs::start().await.unwrap();
     let server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();
     let address: SocketAddr = server.url.trim_start_matches("http://").parse().unwrap();
     let open = || std::fs::read_dir(format!("/proc/{}/fd", server.id().unwrap())).unwrap().count();
-    let before = (open(), server.resident().unwrap());
+    let before = (open(), server.resident_memory().unwrap());
     let mut crowd = JoinSet::new();
     for _ in 0..many {
-        crowd.spawn(come_in(address));
+        crowd.spawn(connect_until_full(address));
     }
     let let_in = async {
         let mut held = Vec::new();
@@ -164,16 +164,16 @@ async fn ten_thousand_connections_that_say_nothing_keep_nobody_out() {
     };
     let someone = async {
         tokio::time::sleep(Duration::from_secs(3)).await;
-        timeout(PATIENCE, reqwest::get(format!("{}/healthz", server.url))).await.expect("nobody else is answered")
+        timeout(WAIT_TIMEOUT, reqwest::get(format!("{}/healthz", server.url))).await.expect("nobody else is answered")
     };
-    let mut all = std::pin::pin!(async { tokio::join!(timeout(PATIENCE * 3, let_in), someone) });
+    let mut all = std::pin::pin!(async { tokio::join!(timeout(WAIT_TIMEOUT * 3, let_in), someone) });
     let mut most = before;
     let (held, answer) = loop {
         tokio::select! {
             ended = &mut all => break ended,
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
         }
-        most = (most.0.max(open()), most.1.max(server.resident().unwrap()));
+        most = (most.0.max(open()), most.1.max(server.resident_memory().unwrap()));
     };
     assert!(answer.unwrap().status().is_success());
     let held = held.expect("some of the crowd never get a connection");

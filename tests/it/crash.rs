@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use beespace::fail_point;
 use beespace::store::Store;
+use beespace_tests::crash_soak::{self, Campaign, kill};
 use beespace_tests::docker;
-use beespace_tests::gogs::PracticeGogs;
-use beespace_tests::kills::{self, Campaign, blow};
+use beespace_tests::gogs::FakeGogs;
 use beespace_tests::process::{NO_ENV, Process};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -15,7 +15,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_beespace-under-test");
 const REPO: &str = "ada/hive";
 const BUILDS: &str = "/api/v1/repositories/ada/hive/builds";
 /// Only a failing test waits as long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Each kill comes at another place of a build's way.
 const KILLS: u64 = 8;
 /// Lines of the counting step, 50 ms each.
@@ -26,20 +26,20 @@ async fn builds(server: &Process) -> Vec<Value> {
     answer.json().unwrap_or_default().as_array().cloned().unwrap_or_default()
 }
 
-async fn wait(what: &str, fact: impl AsyncFn() -> bool) {
-    let until = Instant::now() + PATIENCE;
+async fn wait_for(what: &str, fact: impl AsyncFn() -> bool) {
+    let until = Instant::now() + WAIT_TIMEOUT;
     while !fact().await {
         assert!(Instant::now() < until, "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-fn is_over(build: &Value) -> bool {
+fn is_finished(build: &Value) -> bool {
     build["number"].is_u64() && !matches!(build["status"].as_str(), Some("pending" | "running" | "blocked"))
 }
 
 /// What of a build is left in the engine, of each kind.
-async fn left_over(build: &str) -> String {
+async fn leftovers(build: &str) -> String {
     let mut left = String::new();
     for arguments in [["ps", "-aq"], ["network", "ls"], ["volume", "ls"]] {
         let filter = format!("label=beespace.build={build}");
@@ -59,8 +59,8 @@ async fn left_over(build: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_anywhere_every_push_builds_exactly_once_and_nothing_is_left() {
-    let image = docker::image().await.unwrap();
-    let gogs = PracticeGogs::start().await.unwrap();
+    let image = docker::test_image().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let mut server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"docker\"\n", NO_ENV).await.unwrap();
     server.enable(REPO).await.unwrap();
@@ -70,18 +70,18 @@ async fn killed_anywhere_every_push_builds_exactly_once_and_nothing_is_left() {
         let count = format!("i=0; while [ $i -lt {LINES} ]; do i=$((i+1)); echo line $i; sleep 0.05; done");
         let pipeline = json!({ "name": format!("p{kill}"), "steps": [{ "name": "count", "image": image, "run": count }] });
         gogs.push(REPO, "main", &[(".beespace.yml", &pipeline.to_string())], &format!("Push {kill}")).await.unwrap();
-        gogs.delivered().await.unwrap();
+        gogs.wait_until_delivered().await.unwrap();
         // From right after the delivery to about the end of the build.
         let moment = (seed.wrapping_mul(2_654_435_761).wrapping_add(kill * 7919) % 200) + 200 * (kill - 1);
         tokio::time::sleep(Duration::from_millis(moment)).await;
         server.kill().await.unwrap();
-        server.start_again(NO_ENV).unwrap();
-        server.answers().await.unwrap();
+        server.restart(NO_ENV).unwrap();
+        server.wait_until_ready().await.unwrap();
         // One kill a build: the fifth death in a row with the same row in hand would rightly end as a dead letter.
         let wanted = usize::try_from(kill).unwrap();
-        wait("the end of the build", async || {
+        wait_for("the end of the build", async || {
             let builds = builds(&server).await;
-            builds.len() == wanted && builds.iter().all(is_over)
+            builds.len() == wanted && builds.iter().all(is_finished)
         })
         .await;
     }
@@ -94,50 +94,50 @@ async fn killed_anywhere_every_push_builds_exactly_once_and_nothing_is_left() {
         assert_eq!(build["status"], "success", "{build:#}\n{text}\n{log}");
         assert_eq!(lines, expected, "no line is lost, and none is there twice: {text}");
         let id = build["id"].as_str().unwrap().to_owned();
-        wait("an engine without leftovers", async || left_over(&id).await.is_empty()).await;
+        wait_for("an engine without leftovers", async || leftovers(&id).await.is_empty()).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_not_let_go_of_yet_is_waited_for_and_one_in_use_is_named() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     let mut server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();
     server.kill().await.unwrap();
     let store = Store::open(&server.data().join("beespace.redb")).unwrap();
-    server.start_again(NO_ENV).unwrap();
-    let until = Instant::now() + PATIENCE;
-    while !server.has_ended().unwrap() {
+    server.restart(NO_ENV).unwrap();
+    let until = Instant::now() + WAIT_TIMEOUT;
+    while !server.has_exited().unwrap() {
         assert!(Instant::now() < until, "it waits for ever");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // What it said last may still be on its way.
-    wait("it to name the file", async || server.log().contains("beespace.redb is used by another process")).await;
-    server.start_again(NO_ENV).unwrap();
+    wait_for("it to name the file", async || server.log().contains("beespace.redb is used by another process")).await;
+    server.restart(NO_ENV).unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
     store.close().await;
-    server.answers().await.unwrap();
+    server.wait_until_ready().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_whose_stage_is_gone_from_the_engine_says_that() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let mut server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();
     server.enable(REPO).await.unwrap();
     server.kill().await.unwrap();
     // The dummy engine goes with the server: after the first step, before the second.
-    server.start_again(&[(fail_point::VARIABLE, "before/engine/release 1")]).unwrap();
-    server.answers().await.unwrap();
+    server.restart(&[(fail_point::VARIABLE, "before/engine/release 1")]).unwrap();
+    server.wait_until_ready().await.unwrap();
     let pipeline = "steps:\n  - name: first\n    image: busybox\n  - name: second\n    image: busybox\n    env: { SLEEP: 60s }\n";
     gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], "Fill cells").await.unwrap();
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + WAIT_TIMEOUT;
     while !server.was_killed().unwrap() {
         assert!(Instant::now() < until, "it does not die");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    server.start_again(NO_ENV).unwrap();
-    server.answers().await.unwrap();
-    wait("the end of the build", async || builds(&server).await.iter().any(is_over)).await;
+    server.restart(NO_ENV).unwrap();
+    server.wait_until_ready().await.unwrap();
+    wait_for("the end of the build", async || builds(&server).await.iter().any(is_finished)).await;
     let build = server.admin().unwrap().get(&format!("{BUILDS}/1")).await.unwrap().json().unwrap();
     let steps = &build["stages"][0]["steps"];
     assert_eq!(steps[1]["status"], "success", "{build:#}");
@@ -155,18 +155,18 @@ async fn killed_at_every_fail_point_nothing_is_lost_nothing_done_twice_and_nothi
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let campaign = Campaign { program: PROGRAM.to_owned(), seed, kills: DUMMY_KILLS, docker_kills: DOCKER_KILLS };
-    let summary = kills::run(campaign).await.unwrap_or_else(|error| panic!("{error:#}"));
+    let summary = crash_soak::run(campaign).await.unwrap_or_else(|error| panic!("{error:#}"));
     println!("{}", serde_json::to_string(&summary).unwrap());
     assert!(summary.kills >= DUMMY_KILLS + DOCKER_KILLS, "{summary:#?}");
-    let missed: Vec<String> = blow::points().into_iter().filter(|point| !summary.at_points.contains_key(point)).collect();
+    let missed: Vec<String> = kill::fail_points().into_iter().filter(|point| !summary.at_points.contains_key(point)).collect();
     assert!(missed.is_empty(), "nobody died at {missed:?}: {summary:#?}");
-    assert!(summary.logs_cut > 0 && summary.succeeded > 0, "{summary:#?}");
-    assert!(summary.met_a_load(), "no server died with much in hand: {summary:#?}");
+    assert!(summary.logs_cut > 0 && summary.successful_builds > 0, "{summary:#?}");
+    assert!(summary.has_killed_under_load(), "no server died with much in hand: {summary:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notice_that_ends_the_server_is_given_up_after_five_attempts() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let deadly = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = format!("http://{}", deadly.local_addr().unwrap());
@@ -178,14 +178,14 @@ async fn a_notice_that_ends_the_server_is_given_up_after_five_attempts() {
     let pipeline = "steps:\n  - name: build\n    image: busybox\n";
     gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], "Fill cells").await.unwrap();
     for attempt in 1..=5 {
-        let arrives = tokio::time::timeout(PATIENCE, deadly.accept());
+        let arrives = tokio::time::timeout(WAIT_TIMEOUT, deadly.accept());
         let connection = arrives.await.unwrap_or_else(|_| panic!("attempt {attempt} never came")).unwrap();
         server.kill().await.unwrap();
         drop(connection);
-        server.start_again(NO_ENV).unwrap();
-        server.answers().await.unwrap();
+        server.restart(NO_ENV).unwrap();
+        server.wait_until_ready().await.unwrap();
     }
-    wait("the end of the notice", async || {
+    wait_for("the end of the notice", async || {
         let Ok(answer) = server.admin().unwrap().get("/api/v1/notices").await else { return false };
         let notice = answer.json().unwrap_or_default()[0].clone();
         notice["state"] == "dead" && notice["attempts"] == 5

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use beespace_tests::client::Client;
 use beespace_tests::docker;
-use beespace_tests::gogs::{Delivery, PracticeGogs};
+use beespace_tests::gogs::{Delivery, FakeGogs};
 use beespace_tests::process::{Process, SmallDisk};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -15,20 +15,20 @@ const REPO: &str = "ada/hive";
 const BUILDS: &str = "/api/v1/repositories/ada/hive/builds";
 const BUILD: &str = "/api/v1/repositories/ada/hive/builds/1";
 /// Stages start while there is this much: the disks of these tests are smaller than what is asked for in earnest.
-const LITTLE: &[(&str, &str)] = &[("BEESPACE_LIMITS__FREE_DISK", "256KiB")];
+const SMALL_RESERVE: &[(&str, &str)] = &[("BEESPACE_LIMITS__FREE_DISK", "256KiB")];
 
 /// A server on a small disk, and who pushes to it.
 struct World {
-    gogs: PracticeGogs,
+    gogs: FakeGogs,
     server: Process,
     admin: Client,
 }
 
 impl World {
     async fn new(disk: SmallDisk, extra: &str) -> Self {
-        let gogs = PracticeGogs::start().await.unwrap();
+        let gogs = FakeGogs::start().await.unwrap();
         gogs.create_repository(REPO).await.unwrap();
-        let server = Process::start_on(Some(disk), PROGRAM, &gogs, extra, LITTLE).await.unwrap();
+        let server = Process::start_on(Some(disk), PROGRAM, &gogs, extra, SMALL_RESERVE).await.unwrap();
         server.enable(REPO).await.unwrap();
         let admin = server.admin().unwrap();
         Self { gogs, server, admin }
@@ -40,17 +40,17 @@ impl World {
     }
 
     /// Waits until the first build is as wanted.
-    async fn build_when(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    async fn wait_for_build(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let look = async || {
             let builds = self.admin.get(BUILDS).await?.json()?;
             Ok(builds.as_array().and_then(|builds| builds.last().cloned()).filter(&wanted))
         };
-        self.server.when(what, look).await.unwrap()
+        self.server.wait_for(what, look).await.unwrap()
     }
 
-    async fn page_when(&self, path: &str, text: &str) -> String {
+    async fn wait_for_page(&self, path: &str, text: &str) -> String {
         let look = async || Ok(Some(self.admin.get(path).await?.body).filter(|page| page.contains(text)));
-        self.server.when(&format!("{text:?} on {path}"), look).await.unwrap()
+        self.server.wait_for(&format!("{text:?} on {path}"), look).await.unwrap()
     }
 
     async fn is_not_ready(&self) {
@@ -60,18 +60,18 @@ impl World {
     }
 }
 
-fn is_over(build: &Value) -> bool {
+fn is_finished(build: &Value) -> bool {
     build["finished_at"].is_string()
 }
 
 /// Prints so much that nobody can compress, and in the end what it should add up to.
 async fn prints(bytes: u32) -> Value {
     let run = format!("head -c {bytes} /dev/urandom | base64 > all; cat all; echo sum $(sha256sum < all); rm all");
-    json!([{ "name": "fill", "image": docker::image().await.unwrap(), "run": run }])
+    json!([{ "name": "fill", "image": docker::test_image().await.unwrap(), "run": run }])
 }
 
 async fn on_small_logs() -> World {
-    docker::start().unwrap();
+    docker::ensure_running().unwrap();
     World::new(SmallDisk { at: "data/logs", size: "1m" }, "[engine]\nkind = \"docker\"\n").await
 }
 
@@ -79,19 +79,19 @@ async fn on_small_logs() -> World {
 async fn a_log_without_room_waits_for_it_and_lacks_nothing_afterwards() {
     let world = on_small_logs().await;
     world.push(prints(3_000_000).await).await;
-    let page = world.page_when("/ada/hive/1/1/1", "the disk of the logs is full").await;
+    let page = world.wait_for_page("/ada/hive/1/1/1", "the disk of the logs is full").await;
     assert!(page.contains("it goes on by itself"), "{page}");
     world.is_not_ready().await;
     assert_eq!(world.admin.get(BUILD).await.unwrap().json().unwrap()["status"], "running");
 
     world.server.resize_disk("64m").await.unwrap();
-    let build = world.build_when("the end of the build", is_over).await;
+    let build = world.wait_for_build("the end of the build", is_finished).await;
     assert_eq!(build["status"], "success", "{build:#}");
     let log = world.admin.get(&format!("{BUILD}/stages/1/steps/1/log")).await.unwrap().body;
     let printed: String = log.lines().filter(|line| !line.starts_with("+ ")).map(|line| format!("{line}\n")).collect();
     let (all, sum) = printed.split_once("sum ").unwrap();
     assert!(all.len() > 4_000_000 && sum.starts_with(&hex::encode(Sha256::digest(all))), "{} bytes, {sum}", all.len());
-    assert!(!world.page_when("/ada/hive/1/1/1", "Succeeded").await.contains("disk of the logs"));
+    assert!(!world.wait_for_page("/ada/hive/1/1/1", "Succeeded").await.contains("disk of the logs"));
     assert_eq!(world.admin.get("/readyz").await.unwrap().status, StatusCode::OK);
 }
 
@@ -99,15 +99,15 @@ async fn a_log_without_room_waits_for_it_and_lacks_nothing_afterwards() {
 async fn a_step_that_is_to_stop_does_not_wait_for_room() {
     let world = on_small_logs().await;
     world.push(prints(8_000_000).await).await;
-    world.page_when("/ada/hive/1/1/1", "the disk of the logs is full").await;
+    world.wait_for_page("/ada/hive/1/1/1", "the disk of the logs is full").await;
     let asked = world.admin.post(&format!("{BUILD}/cancel"), &json!({})).await.unwrap();
     assert!(asked.status.is_success(), "{asked:?}");
-    let build = world.build_when("the end of the build", is_over).await;
+    let build = world.wait_for_build("the end of the build", is_finished).await;
     assert_eq!(build["status"], "killed", "{build:#}");
     let id = build["id"].as_str().unwrap();
-    let is_clean = async || Ok((docker::left_of(id).await? == 0).then_some(()));
-    world.server.when("an engine without leftovers", is_clean).await.unwrap();
-    world.page_when("/ada/hive/1/1/1", "The log lacks something: the disk was full").await;
+    let is_clean = async || Ok((docker::leftover_count(id).await? == 0).then_some(()));
+    world.server.wait_for("an engine without leftovers", is_clean).await.unwrap();
+    world.wait_for_page("/ada/hive/1/1/1", "The log lacks something: the disk was full").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,12 +118,13 @@ async fn a_source_without_room_waits_for_it() {
     let steps = json!({ "steps": [{ "name": "build", "image": "busybox" }] }).to_string();
     let files = [(".beespace.yml", &*steps), ("bulk", &hex::encode(bulk))];
     world.gogs.push(REPO, "main", &files, "Bring a lot").await.unwrap();
-    let waiting = world.build_when("the build to say what it waits for", |build| build["reason"]["code"] == "disk-full").await;
+    let waiting =
+        world.wait_for_build("the build to say what it waits for", |build| build["reason"]["code"] == "disk-full").await;
     assert_eq!(waiting["status"], "pending", "{waiting:#}");
-    world.page_when(waiting["href"].as_str().unwrap(), "make room under").await;
+    world.wait_for_page(waiting["href"].as_str().unwrap(), "make room under").await;
 
     world.server.resize_disk("256m").await.unwrap();
-    let build = world.build_when("the end of the build", is_over).await;
+    let build = world.wait_for_build("the end of the build", is_finished).await;
     assert_eq!(build["status"], "success", "{build:#}");
 }
 
@@ -137,7 +138,7 @@ async fn a_store_without_room_refuses_and_takes_it_when_there_is_room() {
     let refused = loop {
         pushed += 1;
         world.push(json!([{ "name": "build", "image": "busybox", "env": { "OUTPUT": "cells ".repeat(pushed * 50) } }])).await;
-        let told = world.gogs.delivered().await.unwrap();
+        let told = world.gogs.wait_until_delivered().await.unwrap();
         let refused: Vec<Delivery> = told.into_iter().filter(|delivery| delivery.status() != Some(202)).collect();
         if !refused.is_empty() {
             break refused;
@@ -146,11 +147,11 @@ async fn a_store_without_room_refuses_and_takes_it_when_there_is_room() {
     };
     assert!(refused.iter().all(|delivery| delivery.status() == Some(503)), "{refused:?}");
     world.is_not_ready().await;
-    world.page_when("/", "The disk of the server is full").await;
+    world.wait_for_page("/", "The disk of the server is full").await;
 
     world.server.resize_disk("256m").await.unwrap();
     let is_ready = async || Ok(world.admin.get("/readyz").await?.status.is_success().then_some(()));
-    world.server.when("the server to be ready", is_ready).await.unwrap();
+    world.server.wait_for("the server to be ready", is_ready).await.unwrap();
     for delivery in &refused {
         world.gogs.redeliver(&delivery.uuid).unwrap();
     }
@@ -158,9 +159,9 @@ async fn a_store_without_room_refuses_and_takes_it_when_there_is_room() {
     let all_over = async || {
         let builds = world.admin.get(builds).await?.json()?;
         let builds: Vec<Value> = builds.as_array().cloned().unwrap_or_default();
-        Ok((builds.len() == pushed && builds.iter().all(is_over)).then_some(builds))
+        Ok((builds.len() == pushed && builds.iter().all(is_finished)).then_some(builds))
     };
-    let builds = world.server.when("the end of all builds", all_over).await.unwrap();
+    let builds = world.server.wait_for("the end of all builds", all_over).await.unwrap();
     let ended = |status: &str| builds.iter().filter(|build| build["status"] == status).count();
     // A branch that moved on while there was no room for its commit is built at its new one.
     assert_eq!(ended("success") + ended("skipped"), pushed, "{builds:#?}");
@@ -168,7 +169,7 @@ async fn a_store_without_room_refuses_and_takes_it_when_there_is_room() {
     assert!(!world.admin.get("/").await.unwrap().body.contains("little room"));
 
     let is_taken = |all: &[Delivery]| all.iter().all(|delivery| delivery.status() == Some(202));
-    let taken = world.gogs.deliveries_when("every delivery to be taken", is_taken).await.unwrap();
+    let taken = world.gogs.wait_for_deliveries("every delivery to be taken", is_taken).await.unwrap();
     assert!(taken.len() >= pushed, "{} deliveries of {pushed} pushes", taken.len());
     // The disk goes with the server; a file on it stays for who has it open.
     let mut store = File::open(world.server.data().join("beespace.redb")).unwrap();

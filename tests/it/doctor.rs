@@ -2,7 +2,7 @@
 
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::{Access, PracticeGogs};
+use beespace_tests::gogs::{Access, FakeGogs};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,8 +13,8 @@ const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
 const REPO: &str = "ada/hive";
 const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n";
 
-async fn world(extra: &str) -> (PracticeGogs, Beespace) {
-    let gogs = PracticeGogs::start().await.unwrap();
+async fn world(extra: &str) -> (FakeGogs, Beespace) {
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let inbox = notify::webhook("inbox", &gogs.inbox_url("team"), gogs.url());
     let beespace = Beespace::start(&gogs, &format!("{extra}{inbox}")).await.unwrap();
@@ -52,7 +52,7 @@ async fn what_is_well_is_told_and_what_was_never_heard_of_is_explained() {
     assert!(finding(&beespace, "plugin inbox").await["detail"].as_str().unwrap().contains("sha256:"));
     must_find(&beespace, "deliveries", "none has ever arrived", "LOCAL_NETWORK_ALLOWLIST").await;
     gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
-    beespace.finished(REPO, 1).await.unwrap();
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
     let heard = finding(&beespace, "deliveries").await;
     assert!(heard["is_good"] == true && heard["detail"].as_str().unwrap().contains("just now"), "{heard}");
 }
@@ -60,7 +60,7 @@ async fn what_is_well_is_told_and_what_was_never_heard_of_is_explained() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_way_in_which_a_hook_can_be_wrong_is_found() {
     const HOOK: &str = "hook of ada/hive";
-    const CURE: &str = "beespace repo repair ada/hive";
+    const REMEDY: &str = "beespace repo repair ada/hive";
     let (gogs, beespace) = world(DUMMY).await;
     let hook = beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().remove(0);
     let edit = async |change: Value| {
@@ -69,36 +69,36 @@ async fn each_way_in_which_a_hook_can_be_wrong_is_found() {
         let edited = reqwest::Client::new().patch(url).header("authorization", token).json(&change).send().await.unwrap();
         assert_eq!(edited.status(), StatusCode::OK);
     };
-    gogs.point_hook(hook.id, &hook.config.url.replace("/-/hook/", "/-/hook/0")).unwrap();
-    must_find(&beespace, HOOK, "another key", CURE).await;
-    gogs.point_hook(hook.id, "http://127.0.0.1:9/-/hook/elsewhere").unwrap();
-    must_find(&beespace, HOOK, "points to another address", CURE).await;
-    gogs.point_hook(hook.id, &hook.config.url).unwrap();
+    gogs.set_hook_url(hook.id, &hook.config.url.replace("/-/hook/", "/-/hook/0")).unwrap();
+    must_find(&beespace, HOOK, "another key", REMEDY).await;
+    gogs.set_hook_url(hook.id, "http://127.0.0.1:9/-/hook/elsewhere").unwrap();
+    must_find(&beespace, HOOK, "points to another address", REMEDY).await;
+    gogs.set_hook_url(hook.id, &hook.config.url).unwrap();
     assert_eq!(finding(&beespace, HOOK).await["is_good"], true);
     edit(json!({ "config": {}, "active": false, "events": hook.events })).await;
-    must_find(&beespace, HOOK, "is switched off in Gogs", CURE).await;
+    must_find(&beespace, HOOK, "is switched off in Gogs", REMEDY).await;
     // As a person does who saves the form of the hook with fewer boxes ticked.
     edit(json!({ "config": {}, "active": true, "events": ["push"] })).await;
-    must_find(&beespace, HOOK, "does not fire for every event", CURE).await;
+    must_find(&beespace, HOOK, "does not fire for every event", REMEDY).await;
     let repaired = beespace.admin().unwrap().call(Method::POST, &format!("/api/v1/repositories/{REPO}/repair"), &json!({})).await;
     assert_eq!(repaired.unwrap().status, StatusCode::OK);
     assert_eq!(finding(&beespace, HOOK).await["is_good"], true);
     let hook = beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().remove(0);
     beespace.app.forge.delete_hook(&REPO.parse().unwrap(), hook.id).await.unwrap();
-    must_find(&beespace, HOOK, "is not in Gogs any more", CURE).await;
-    gogs.set_token_dead(true);
+    must_find(&beespace, HOOK, "is not in Gogs any more", REMEDY).await;
+    gogs.set_token_revoked(true);
     must_find(&beespace, "gogs", "", "new token").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_lost_its_rights_is_found() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
-    gogs.allow(REPO, "bob", Access::Admin).unwrap();
+    gogs.grant_access(REPO, "bob", Access::Admin).unwrap();
     let beespace = Beespace::start_as(&gogs, &gogs.token_of("bob").unwrap(), "", DUMMY).await.unwrap();
     beespace.enable(REPO).await.unwrap();
     assert_eq!(finding(&beespace, "rights in ada/hive").await["is_good"], true);
-    gogs.allow(REPO, "bob", Access::Write).unwrap();
+    gogs.grant_access(REPO, "bob", Access::Write).unwrap();
     must_find(&beespace, "rights in ada/hive", "is no administrator of it", "collaborator with the right `admin`").await;
 }
 
@@ -110,7 +110,7 @@ async fn an_engine_that_is_away_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gogs_calls_the_address_that_it_can_reach_and_people_get_the_public_one() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let way_in = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let inner = format!("http://{}", way_in.local_addr().unwrap());
@@ -131,7 +131,7 @@ async fn gogs_calls_the_address_that_it_can_reach_and_people_get_the_public_one(
     assert!(hook.config.url.starts_with(&format!("{inner}/-/hook/")), "{hook:?}");
     assert_eq!(finding(&beespace, "hook of ada/hive").await["is_good"], true);
     gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
-    assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
-    let told = gogs.inbox_with("team", 1).await.unwrap().remove(0);
+    assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
+    let told = gogs.wait_for_inbox("team", 1).await.unwrap().remove(0);
     assert!(told.body.contains("https://ci.example.org/bees/ada/hive/1") && !told.body.contains(&inner), "{told:?}");
 }

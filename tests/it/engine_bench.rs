@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub(crate) struct Bench {
+pub(crate) struct EngineFixture {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) image: String,
     pub(crate) stage: StageId,
@@ -25,13 +25,13 @@ pub(crate) struct Bench {
 /// Any time that no test reaches unless something hangs.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
-impl Bench {
+impl EngineFixture {
     pub(crate) async fn dummy() -> Self {
         Self::on(Arc::new(Dummy::new()), "any".to_owned()).await
     }
 
     pub(crate) async fn docker() -> Self {
-        Self::on(docker::engine().await.unwrap(), docker::image().await.unwrap()).await
+        Self::on(docker::engine().await.unwrap(), docker::test_image().await.unwrap()).await
     }
 
     pub(crate) async fn on(engine: Arc<dyn Engine>, image: String) -> Self {
@@ -46,7 +46,7 @@ impl Bench {
 
     /// A container that obeys `OUTPUT`, `SLEEP`, `OOM`, `EXIT_CODE` and `FAIL_START`, on the dummy and in a shell alike.
     pub(crate) fn obedient(&self, wishes: &[(&str, &str)]) -> Container {
-        let mut container = self.shell(
+        let mut container = self.shell_container(
             "[ -z \"$OUTPUT\" ] || echo \"$OUTPUT\"\n[ -z \"$SLEEP\" ] || sleep \"${SLEEP%s}\"\n[ -z \"$OOM\" ] || tail /dev/zero\nexit \"${EXIT_CODE:-0}\"",
         );
         container.env = wishes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -59,7 +59,7 @@ impl Bench {
     }
 
     /// A container that runs a script.
-    pub(crate) fn shell(&self, script: &str) -> Container {
+    pub(crate) fn shell_container(&self, script: &str) -> Container {
         let mut container: Container = serde_json::from_value(serde_json::json!({ "id": "step", "image": self.image })).unwrap();
         container.script = Some(script.to_owned());
         container
@@ -69,7 +69,7 @@ impl Bench {
         Launch {
             step: self.step(step),
             container: container.id.clone(),
-            plan: Arc::new(approved(container, self.stage)),
+            plan: Arc::new(approved_plan(container, self.stage)),
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
             timeout: Some(LONG),
@@ -77,20 +77,20 @@ impl Bench {
     }
 
     /// Runs to the end and gathers the output.
-    pub(crate) async fn run(&self, launch: Launch) -> (Exit, Gathered) {
+    pub(crate) async fn run(&self, launch: Launch) -> (Exit, CollectedOutput) {
         let (sender, receiver) = mpsc::channel(8);
         let run = self.engine.run(launch, sender, CancellationToken::new());
         let (exit, gathered) = tokio::join!(run, gather(receiver));
         (exit.unwrap(), gathered)
     }
 
-    pub(crate) async fn shell_says(&self, step: u16, script: &str) -> String {
-        let (exit, gathered) = self.run(self.launch(step, self.shell(script))).await;
+    pub(crate) async fn shell_output(&self, step: u16, script: &str) -> String {
+        let (exit, gathered) = self.run(self.launch(step, self.shell_container(script))).await;
         assert!(exit.is_success(), "{exit:?}: {gathered:?}");
         gathered.stdout
     }
 
-    pub(crate) async fn adopt(&self, launch: Launch, stored: Stored) -> Result<(Exit, Gathered), EngineError> {
+    pub(crate) async fn adopt(&self, launch: Launch, stored: Stored) -> Result<(Exit, CollectedOutput), EngineError> {
         let (sender, receiver) = mpsc::channel(8);
         let adopt = self.engine.adopt(launch, stored, sender, CancellationToken::new());
         let (exit, gathered) = tokio::join!(adopt, gather(receiver));
@@ -105,13 +105,13 @@ impl Bench {
 
 /// Output by stream, and all in the order in which it came.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Gathered {
+pub(crate) struct CollectedOutput {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) host: String,
 }
 
-pub(crate) async fn gather(mut receiver: mpsc::Receiver<Output>) -> Gathered {
+pub(crate) async fn gather(mut receiver: mpsc::Receiver<Output>) -> CollectedOutput {
     let mut bytes: [Vec<u8>; 3] = Default::default();
     while let Some(output) = receiver.recv().await {
         bytes[match output.stream {
@@ -122,11 +122,11 @@ pub(crate) async fn gather(mut receiver: mpsc::Receiver<Output>) -> Gathered {
         .extend_from_slice(&output.bytes);
     }
     let [stdout, stderr, host] = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    Gathered { stdout, stderr, host }
+    CollectedOutput { stdout, stderr, host }
 }
 
 /// A plan of one container, as a chain without policies lets it through.
-pub(crate) fn approved(container: Container, stage: StageId) -> Approved<StepPlan> {
+pub(crate) fn approved_plan(container: Container, stage: StageId) -> Approved<StepPlan> {
     let plan = StepPlan { step: "test".to_owned(), containers: vec![container], ..StepPlan::default() };
     let decision = Decision {
         id: DecisionId(Uuid::now_v7()),

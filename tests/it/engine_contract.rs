@@ -9,20 +9,20 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine_bench::{Bench, LONG, gather};
+use crate::engine_bench::{EngineFixture, LONG, gather};
 
 macro_rules! every_engine_keeps {
     ($($sentence:ident),+ $(,)?) => {
         mod dummy {
             $(#[tokio::test]
             async fn $sentence() {
-                super::$sentence(crate::engine_bench::Bench::dummy().await).await;
+                super::$sentence(crate::engine_bench::EngineFixture::dummy().await).await;
             })+
         }
         mod docker {
             $(#[tokio::test]
             async fn $sentence() {
-                super::$sentence(crate::engine_bench::Bench::docker().await).await;
+                super::$sentence(crate::engine_bench::EngineFixture::docker().await).await;
             })+
         }
     };
@@ -53,7 +53,7 @@ every_engine_keeps!(
     an_engine_tells_who_it_is,
 );
 
-async fn a_container_runs_to_its_end(bench: Bench) {
+async fn a_container_runs_to_its_end(bench: EngineFixture) {
     let (exit, output) = bench.run(bench.launch(1, bench.obedient(&[("OUTPUT", "hello")]))).await;
     assert_eq!((exit.cause, exit.code, exit.message.as_str()), (ExitCause::Exited, Some(0), ""));
     assert_eq!(exit.container, "step");
@@ -61,7 +61,7 @@ async fn a_container_runs_to_its_end(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn an_exit_code_is_told_truly(bench: Bench) {
+async fn an_exit_code_is_told_truly(bench: EngineFixture) {
     for (step, code) in [1, 127, 255].into_iter().enumerate() {
         let wish = code.to_string();
         let (exit, _) = bench.run(bench.launch(u16::try_from(step).unwrap(), bench.obedient(&[("EXIT_CODE", &wish)]))).await;
@@ -70,21 +70,21 @@ async fn an_exit_code_is_told_truly(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn out_of_memory_is_named(bench: Bench) {
+async fn out_of_memory_is_named(bench: EngineFixture) {
     let (exit, _) = bench.run(bench.launch(1, bench.obedient(&[("SLEEP", "1s"), ("OOM", "yes")]))).await;
     assert_eq!((exit.cause, exit.cause.status(exit.code)), (ExitCause::OutOfMemory, Status::Failure), "{exit:?}");
     assert!(exit.message.contains("memory"), "{}", exit.message);
     bench.destroy().await;
 }
 
-async fn a_container_that_cannot_start_says_why(bench: Bench) {
+async fn a_container_that_cannot_start_says_why(bench: EngineFixture) {
     let (exit, _) = bench.run(bench.launch(1, bench.obedient(&[("FAIL_START", "no such program")]))).await;
     assert_eq!((exit.cause, exit.code), (ExitCause::StartFailed, None));
     assert!(exit.message.to_lowercase().contains("no such"), "{}", exit.message);
     bench.destroy().await;
 }
 
-async fn cancel_ends_a_running_container(bench: Bench) {
+async fn cancel_ends_a_running_container(bench: EngineFixture) {
     let cancel = CancellationToken::new();
     let (sender, mut receiver) = mpsc::channel(8);
     let launch = bench.launch(1, bench.obedient(&[("OUTPUT", "up"), ("SLEEP", "1000s")]));
@@ -99,7 +99,7 @@ async fn cancel_ends_a_running_container(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn cancel_before_the_start_runs_nothing(bench: Bench) {
+async fn cancel_before_the_start_runs_nothing(bench: EngineFixture) {
     let cancel = CancellationToken::new();
     cancel.cancel();
     let (sender, receiver) = mpsc::channel(8);
@@ -112,7 +112,7 @@ async fn cancel_before_the_start_runs_nothing(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn a_timeout_ends_a_container(bench: Bench) {
+async fn a_timeout_ends_a_container(bench: EngineFixture) {
     let mut launch = bench.launch(1, bench.obedient(&[("SLEEP", "1000s")]));
     launch.timeout = Some(Duration::from_millis(300));
     let (exit, _) = bench.run(launch).await;
@@ -120,7 +120,7 @@ async fn a_timeout_ends_a_container(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn the_plans_own_limit_holds_too(bench: Bench) {
+async fn the_plans_own_limit_holds_too(bench: EngineFixture) {
     let mut container = bench.obedient(&[("SLEEP", "1000s")]);
     container.limits.timeout_seconds = Some(1);
     let (exit, _) = bench.run(bench.launch(1, container)).await;
@@ -128,7 +128,7 @@ async fn the_plans_own_limit_holds_too(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn nothing_runs_in_a_stage_that_is_not_open(bench: Bench) {
+async fn nothing_runs_in_a_stage_that_is_not_open(bench: EngineFixture) {
     bench.engine.destroy(bench.stage).await.unwrap();
     let (sender, _receiver) = mpsc::channel(8);
     let run = bench.engine.run(bench.launch(1, bench.obedient(&[])), sender, CancellationToken::new()).await;
@@ -138,7 +138,7 @@ async fn nothing_runs_in_a_stage_that_is_not_open(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn open_and_destroy_may_come_twice(bench: Bench) {
+async fn open_and_destroy_may_come_twice(bench: EngineFixture) {
     bench.engine.open(bench.stage).await.unwrap();
     let (exit, _) = bench.run(bench.launch(1, bench.obedient(&[]))).await;
     assert!(exit.is_success());
@@ -148,7 +148,7 @@ async fn open_and_destroy_may_come_twice(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn destroy_ends_what_runs(bench: Bench) {
+async fn destroy_ends_what_runs(bench: EngineFixture) {
     let (sender, mut receiver) = mpsc::channel(8);
     let launch = bench.launch(1, bench.obedient(&[("OUTPUT", "up"), ("SLEEP", "1000s")]));
     let run = bench.engine.run(launch, sender, CancellationToken::new());
@@ -166,7 +166,7 @@ fn timeless(exit: Exit) -> Exit {
     Exit { duration_ms: 0, ..exit }
 }
 
-async fn an_exit_can_be_asked_for_until_release(bench: Bench) {
+async fn an_exit_can_be_asked_for_until_release(bench: EngineFixture) {
     let launch = bench.launch(1, bench.obedient(&[("OUTPUT", "abc"), ("EXIT_CODE", "3")]));
     let (exit, _) = bench.run(launch.clone()).await;
     let (again, output) = bench.adopt(launch.clone(), Stored { stdout: 4, stderr: 0 }).await.unwrap();
@@ -180,7 +180,7 @@ async fn an_exit_can_be_asked_for_until_release(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn a_container_runs_once_however_often_it_is_asked_for(bench: Bench) {
+async fn a_container_runs_once_however_often_it_is_asked_for(bench: EngineFixture) {
     let launch = bench.launch(1, bench.obedient(&[("SLEEP", "0.1s"), ("EXIT_CODE", "4")]));
     let (first, _) = bench.run(launch.clone()).await;
     let (second, _) = bench.run(launch).await;
@@ -188,22 +188,22 @@ async fn a_container_runs_once_however_often_it_is_asked_for(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn what_is_not_there_is_lost(bench: Bench) {
+async fn what_is_not_there_is_lost(bench: EngineFixture) {
     let (exit, _) = bench.adopt(bench.launch(1, bench.obedient(&[])), Stored::default()).await.unwrap();
     assert_eq!((exit.cause, exit.cause.status(exit.code)), (ExitCause::Lost, Status::Error));
     bench.destroy().await;
 }
 
-async fn sources_that_cannot_be_read_fail_the_fill(bench: Bench) {
+async fn sources_that_cannot_be_read_fail_the_fill(bench: EngineFixture) {
     let folder = tempfile::tempdir().unwrap();
     let filled = bench.engine.fill(bench.stage, Some(&folder.path().join("gone")), &[]).await;
     let error = filled.unwrap_err();
-    assert!(matches!(error, EngineError::Archive(_)), "{error:?}");
+    assert!(matches!(error, EngineError::SourcesUnreadable(_)), "{error:?}");
     assert!(error.to_string().contains("No such file"), "{error}");
     bench.destroy().await;
 }
 
-async fn a_receiver_that_is_gone_stops_nothing(bench: Bench) {
+async fn a_receiver_that_is_gone_stops_nothing(bench: EngineFixture) {
     let (sender, receiver) = mpsc::channel(1);
     drop(receiver);
     let launch = bench.launch(1, bench.obedient(&[("OUTPUT", "into the void"), ("EXIT_CODE", "2")]));
@@ -212,7 +212,7 @@ async fn a_receiver_that_is_gone_stops_nothing(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn a_receiver_that_never_reads_does_not_hold_up_a_cancel(bench: Bench) {
+async fn a_receiver_that_never_reads_does_not_hold_up_a_cancel(bench: EngineFixture) {
     let (sender, receiver) = mpsc::channel(1);
     // The one place is taken, so that all output of the program is stuck.
     let taken = beespace::engine::Output {
@@ -234,7 +234,7 @@ async fn a_receiver_that_never_reads_does_not_hold_up_a_cancel(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn an_unknown_container_is_our_own_mistake(bench: Bench) {
+async fn an_unknown_container_is_our_own_mistake(bench: EngineFixture) {
     let mut launch = bench.launch(1, bench.obedient(&[]));
     launch.container = "other".to_owned();
     let (sender, _receiver) = mpsc::channel(8);
@@ -243,7 +243,7 @@ async fn an_unknown_container_is_our_own_mistake(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn preparing_twice_is_fine(bench: Bench) {
+async fn preparing_twice_is_fine(bench: EngineFixture) {
     let launch = bench.launch(1, bench.obedient(&[("OUTPUT", "once")]));
     for _ in 0..2 {
         bench.engine.prepare(&launch).await.unwrap();
@@ -257,7 +257,7 @@ async fn preparing_twice_is_fine(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn a_closed_stage_is_known_and_runs_nothing_until_it_is_open_again(bench: Bench) {
+async fn a_closed_stage_is_known_and_runs_nothing_until_it_is_open_again(bench: EngineFixture) {
     let (first, _) = bench.run(bench.launch(1, bench.obedient(&[]))).await;
     assert!(first.is_success(), "{first:?}");
     for _ in 0..2 {
@@ -274,7 +274,7 @@ async fn a_closed_stage_is_known_and_runs_nothing_until_it_is_open_again(bench: 
     bench.destroy().await;
 }
 
-async fn the_inventory_lists_what_exists(bench: Bench) {
+async fn the_inventory_lists_what_exists(bench: EngineFixture) {
     let mut second = bench.stage;
     second.stage.0 += 1;
     bench.engine.open(second).await.unwrap();
@@ -286,7 +286,7 @@ async fn the_inventory_lists_what_exists(bench: Bench) {
     bench.destroy().await;
 }
 
-async fn an_engine_tells_who_it_is(bench: Bench) {
+async fn an_engine_tells_who_it_is(bench: EngineFixture) {
     let info = bench.engine.check().await.unwrap();
     assert_eq!(info.kind, bench.engine.kind());
     assert!(!info.version.is_empty());

@@ -19,15 +19,15 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine_bench::{Bench, LONG, gather};
+use crate::engine_bench::{EngineFixture, LONG, gather};
 
 const CANARY: &str = "c4nary-'\"$(x)`\\ of\ntwo lines";
 
 #[tokio::test]
 async fn output_arrives_whole_in_order_and_by_stream() {
-    let bench = Bench::docker().await;
+    let bench = EngineFixture::docker().await;
     let script = "seq 1 40000\nseq 1 20000 >&2\nprintf 'no newline'";
-    let (exit, output) = bench.run(bench.launch(1, bench.shell(script))).await;
+    let (exit, output) = bench.run(bench.launch(1, bench.shell_container(script))).await;
     assert!(exit.is_success());
     let lines = |to: u32| (1..=to).map(|n| format!("{n}\n")).collect::<String>();
     assert!(output.stdout == lines(40_000) + "no newline", "{} bytes", output.stdout.len());
@@ -37,9 +37,9 @@ async fn output_arrives_whole_in_order_and_by_stream() {
 
 #[tokio::test]
 async fn trace_and_output_are_in_one_order() {
-    let bench = Bench::docker().await;
+    let bench = EngineFixture::docker().await;
     let run = ["echo one".to_owned(), "cat <<EOF\ntwo $((1+2))\nEOF".to_owned(), "false || echo status $?".to_owned()];
-    let text = bench.shell_says(1, &beespace_core::script::script(&run)).await;
+    let text = bench.shell_output(1, &beespace_core::script::script(&run)).await;
     let expected = "+ echo one\none\n+ cat <<EOF\n> two $((1+2))\n> EOF\ntwo 3\n+ false || echo status $?\nstatus 1\n";
     assert_eq!(text, expected);
     bench.destroy().await;
@@ -47,9 +47,9 @@ async fn trace_and_output_are_in_one_order() {
 
 #[tokio::test]
 async fn a_failing_line_ends_the_script_and_stdin_is_closed() {
-    let bench = Bench::docker().await;
+    let bench = EngineFixture::docker().await;
     let run = ["cat".to_owned(), "echo before".to_owned(), "(exit 9)".to_owned(), "echo after".to_owned()];
-    let (exit, output) = bench.run(bench.launch(1, bench.shell(&beespace_core::script::script(&run)))).await;
+    let (exit, output) = bench.run(bench.launch(1, bench.shell_container(&beespace_core::script::script(&run)))).await;
     assert_eq!((exit.cause, exit.code), (ExitCause::Exited, Some(9)));
     assert!(output.stdout.contains("\nbefore\n") && !output.stdout.contains("after"), "{}", output.stdout);
     bench.destroy().await;
@@ -74,26 +74,26 @@ fn checkout(folder: &Path) {
 
 #[tokio::test]
 async fn the_workspace_is_usable_by_any_user_and_git_does_not_complain() {
-    let bench = Bench::docker().await;
+    let bench = EngineFixture::docker().await;
     let folder = tempfile::tempdir().unwrap();
     checkout(folder.path());
     bench.engine.fill(bench.stage, Some(folder.path()), &[]).await.unwrap();
     let script = "pwd; ./run.sh; cat src/--file; readlink link; git status --porcelain; git log --format=%s; \
                   echo more >>src/--file; mkdir new; echo x >new/x; git commit -q --allow-empty -m second 2>/dev/null || echo no identity";
-    let mut container = bench.shell(script);
+    let mut container = bench.shell_container(script);
     container.user = Some("1000:1000".to_owned());
     let (exit, output) = bench.run(bench.launch(1, container)).await;
     assert!(exit.is_success(), "{exit:?} {output:?}");
     assert_eq!(output.stdout, "/workspace\nran\ntext\n/etc/passwd\nfirst\nno identity\n", "{}", output.stderr);
-    let seen = bench.shell_says(2, "cat src/--file new/x; stat -c %a /workspace").await;
+    let seen = bench.shell_output(2, "cat src/--file new/x; stat -c %a /workspace").await;
     assert_eq!(seen, "text\nmore\nx\n777\n", "the next step sees what the one before has left");
     bench.destroy().await;
 }
 
 #[tokio::test]
 async fn a_workspace_without_sources_is_empty_and_writable() {
-    let bench = Bench::docker().await;
-    let mut container = bench.shell("ls -A | wc -l; touch mine && ls");
+    let bench = EngineFixture::docker().await;
+    let mut container = bench.shell_container("ls -A | wc -l; touch mine && ls");
     container.user = Some("1000".to_owned());
     let (exit, output) = bench.run(bench.launch(1, container)).await;
     assert!(exit.is_success(), "{output:?}");
@@ -108,8 +108,8 @@ fn with_secret(container: &mut Container, target: SecretTarget) -> BTreeMap<Stri
 
 #[tokio::test]
 async fn secrets_reach_the_script_and_not_docker_inspect() {
-    let bench = Bench::docker().await;
-    let mut container = bench.shell("printf '%s' \"$KEY\"; cat /run/secrets/key; echo $$ >&2");
+    let bench = EngineFixture::docker().await;
+    let mut container = bench.shell_container("printf '%s' \"$KEY\"; cat /run/secrets/key; echo $$ >&2");
     container.user = Some("1000".to_owned());
     let secrets = with_secret(&mut container, SecretTarget::Env("KEY".to_owned()));
     container
@@ -126,15 +126,15 @@ async fn secrets_reach_the_script_and_not_docker_inspect() {
     let inspected = docker::api().await.unwrap().inspect_container(&name, None::<InspectContainerOptions>).await.unwrap();
     let text = serde_json::to_string(&inspected).unwrap();
     assert!(!text.contains("c4nary"), "{text}");
-    let other = bench.shell_says(2, "echo \"[$KEY]\"; ls -A /.beespace; ls /run/secrets 2>/dev/null || true").await;
+    let other = bench.shell_output(2, "echo \"[$KEY]\"; ls -A /.beespace; ls /run/secrets 2>/dev/null || true").await;
     assert_eq!(other, "[]\nscript-2\n", "another step sees nothing of it");
     bench.destroy().await;
 }
 
 #[tokio::test]
 async fn a_secret_of_a_container_without_script_is_a_plain_variable() {
-    let bench = Bench::docker().await;
-    let mut container = bench.shell("");
+    let bench = EngineFixture::docker().await;
+    let mut container = bench.shell_container("");
     container.script = None;
     container.args = Some(["/bin/sh", "-c", "printf %s \"$KEY\""].map(str::to_owned).to_vec());
     let secrets = with_secret(&mut container, SecretTarget::Env("KEY".to_owned()));
@@ -148,10 +148,10 @@ async fn a_secret_of_a_container_without_script_is_a_plain_variable() {
 
 #[tokio::test]
 async fn containers_are_hardened() {
-    let bench = Bench::docker().await;
+    let bench = EngineFixture::docker().await;
     let script = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'; find / -path /proc -prune -o -type s -print; \
                   cat /proc/1/comm; (mount -t tmpfs x /tmp || mknod /tmp/x b 8 0 || unshare -r true) 2>/dev/null && echo escaped; true";
-    let seen = bench.shell_says(1, script).await;
+    let seen = bench.shell_output(1, script).await;
     // CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID NET_BIND_SERVICE
     assert_eq!(seen, "CapEff:00000000000004fb\nCapBnd:00000000000004fb\nNoNewPrivs:1\nSeccomp:2\ndocker-init\n");
     let name = format!("beespace-{}-{}-0", docker::instance(), bench.step(1));
@@ -162,23 +162,23 @@ async fn containers_are_hardened() {
     // Twice what is kept of a log.
     assert_eq!(settings["max-size"], (128 << 20).to_string());
     let bomb = "i=0; while [ $i -lt 400 ]; do sleep 5 & i=$((i+1)); done; wait";
-    let (exit, output) = bench.run(bench.launch(2, bench.shell(bomb))).await;
+    let (exit, output) = bench.run(bench.launch(2, bench.shell_container(bomb))).await;
     assert!(!exit.is_success() && output.stderr.contains("fork"), "{exit:?} {}", output.stderr);
     bench.destroy().await;
 }
 
 #[tokio::test]
 async fn a_stage_has_a_network_of_its_own() {
-    let (bench, other) = tokio::join!(Bench::docker(), Bench::docker());
-    let mut server = bench.launch(1, bench.shell("echo hello from here | nc -l -p 8080"));
+    let (bench, other) = tokio::join!(EngineFixture::docker(), EngineFixture::docker());
+    let mut server = bench.launch(1, bench.shell_container("echo hello from here | nc -l -p 8080"));
     server.timeout = Some(LONG);
     // Who listens answers once; on a full machine it may take its time.
     let client = "i=0; until nc -w 10 127.0.0.1 8080 </dev/null; do i=$((i+1)); [ $i -lt 250 ]; sleep 0.2; done";
-    let ((exit, _), text) = tokio::join!(bench.run(server), bench.shell_says(2, client));
+    let ((exit, _), text) = tokio::join!(bench.run(server), bench.shell_output(2, client));
     assert!(exit.is_success());
     assert_eq!(text, "hello from here\n");
-    let address = |bench: &Bench| {
-        let launch = bench.launch(3, bench.shell("ip -4 -o addr show eth0 | awk '{print $4}'"));
+    let address = |bench: &EngineFixture| {
+        let launch = bench.launch(3, bench.shell_container("ip -4 -o addr show eth0 | awk '{print $4}'"));
         let (engine, launch) = (Arc::clone(&bench.engine), launch);
         async move {
             let (sender, receiver) = mpsc::channel(8);
@@ -191,7 +191,8 @@ async fn a_stage_has_a_network_of_its_own() {
     let network = |address: &str| address.rsplit_once('.').map(|(network, _)| network.to_owned());
     assert!(network(&ours).is_some() && network(&ours) != network(&theirs), "{ours} {theirs}");
     let address = theirs.trim().split('/').next().unwrap().to_owned();
-    let mut guarded = other.launch(5, other.shell("while true; do echo only for us | nc -l -p 8081 || sleep 0.1; done"));
+    let mut guarded =
+        other.launch(5, other.shell_container("while true; do echo only for us | nc -l -p 8081 || sleep 0.1; done"));
     guarded.timeout = Some(LONG * 5);
     let (sender, receiver) = mpsc::channel(8);
     let cancel = CancellationToken::new();
@@ -200,16 +201,16 @@ async fn a_stage_has_a_network_of_its_own() {
     let steal = format!("for try in 1 2 3; do nc -w 1 {address} 8081 </dev/null || true; sleep 0.3; done");
     let intrude = async {
         // It listens before the intruder comes, and still does after it.
-        let before = other.shell_says(6, &knock).await;
-        let stolen = bench.shell_says(5, &steal).await;
-        let after = other.shell_says(7, &knock).await;
+        let before = other.shell_output(6, &knock).await;
+        let stolen = bench.shell_output(5, &steal).await;
+        let after = other.shell_output(7, &knock).await;
         cancel.cancel();
         [before, stolen, after]
     };
     let (exit, _, heard) = tokio::join!(listen, gather(receiver), intrude);
     assert_eq!(exit.unwrap().cause, ExitCause::Cancelled);
     assert_eq!(heard, ["only for us\n", "", "only for us\n"]);
-    let mut alone = bench.shell("ls /sys/class/net");
+    let mut alone = bench.shell_container("ls /sys/class/net");
     alone.network = Network::None;
     let (exit, output) = bench.run(bench.launch(4, alone)).await;
     assert!(exit.is_success() && !output.stdout.contains("eth0"), "{output:?}");
@@ -218,9 +219,9 @@ async fn a_stage_has_a_network_of_its_own() {
 
 #[tokio::test]
 async fn an_image_that_is_not_to_be_had_is_a_clear_error() {
-    let bench = Bench::docker().await;
+    let bench = EngineFixture::docker().await;
     for (image, said) in [("127.0.0.1:1/acme/tool:3", "could not be pulled"), ("Not An Image", "is no name of an image")] {
-        let mut container = bench.shell("true");
+        let mut container = bench.shell_container("true");
         container.image = image.to_owned();
         let (exit, output) = bench.run(bench.launch(1, container)).await;
         assert_eq!((exit.cause, exit.code), (ExitCause::ImageFailed, None), "{exit:?}");
@@ -232,8 +233,8 @@ async fn an_image_that_is_not_to_be_had_is_a_clear_error() {
 
 #[tokio::test]
 async fn what_a_plan_may_not_have_yet_is_said_and_not_left_out() {
-    let bench = Bench::docker().await;
-    let mut container = bench.shell("true");
+    let bench = EngineFixture::docker().await;
+    let mut container = bench.shell_container("true");
     container.network = Network::EgressAllowList;
     let (exit, _) = bench.run(bench.launch(1, container)).await;
     assert_eq!(exit.cause, ExitCause::StartFailed);
@@ -243,9 +244,9 @@ async fn what_a_plan_may_not_have_yet_is_said_and_not_left_out() {
 
 #[tokio::test]
 async fn restart_adopts_a_running_container_and_repeats_no_byte() {
-    let bench = Bench::docker().await;
+    let bench = EngineFixture::docker().await;
     let script = "i=1; while [ $i -le 30 ]; do echo out $i; echo err $i >&2; sleep 0.1; i=$((i+1)); done; exit 7";
-    let launch = bench.launch(1, bench.shell(script));
+    let launch = bench.launch(1, bench.shell_container(script));
     let (sender, mut receiver) = mpsc::channel(8);
     let (engine, first) = (Arc::clone(&bench.engine), launch.clone());
     let running = tokio::spawn(async move { engine.run(first, sender, CancellationToken::new()).await });
@@ -265,7 +266,8 @@ async fn restart_adopts_a_running_container_and_repeats_no_byte() {
     running.abort();
     assert!(running.await.unwrap_err().is_cancelled());
 
-    let again = Bench { engine: Arc::new(Docker::new(docker::options(docker::HOST, &docker::instance())).unwrap()), ..bench };
+    let again =
+        EngineFixture { engine: Arc::new(Docker::new(docker::options(docker::HOST, &docker::instance())).unwrap()), ..bench };
     let (exit, after) = again.adopt(launch, stored).await.unwrap();
     assert_eq!((exit.cause, exit.code), (ExitCause::Exited, Some(7)));
     let whole = |word: &str| (1..=30).map(|n| format!("{word} {n}\n")).collect::<String>();
@@ -276,8 +278,8 @@ async fn restart_adopts_a_running_container_and_repeats_no_byte() {
 
 #[tokio::test]
 async fn a_program_that_ignores_term_is_killed() {
-    let bench = Bench::docker().await;
-    let mut launch = bench.launch(1, bench.shell("trap '' TERM; while :; do sleep 0.1; done"));
+    let bench = EngineFixture::docker().await;
+    let mut launch = bench.launch(1, bench.shell_container("trap '' TERM; while :; do sleep 0.1; done"));
     launch.timeout = Some(Duration::from_secs(1));
     let began = Instant::now();
     let (exit, _) = bench.run(launch).await;
@@ -288,8 +290,8 @@ async fn a_program_that_ignores_term_is_killed() {
 
 #[tokio::test]
 async fn many_containers_at_once_all_end() {
-    let bench = Bench::docker().await;
-    let runs = (1..=12_u16).map(|step| bench.run(bench.launch(step, bench.shell("exit 1"))));
+    let bench = EngineFixture::docker().await;
+    let runs = (1..=12_u16).map(|step| bench.run(bench.launch(step, bench.shell_container("exit 1"))));
     for (exit, output) in futures::future::join_all(runs).await {
         assert_eq!((exit.cause, exit.code), (ExitCause::Exited, Some(1)), "{exit:?} {output:?}");
     }
@@ -298,9 +300,9 @@ async fn many_containers_at_once_all_end() {
 
 #[tokio::test]
 async fn a_slow_receiver_loses_nothing() {
-    let bench = Bench::docker().await;
+    let bench = EngineFixture::docker().await;
     let (sender, mut receiver) = mpsc::channel::<beespace::engine::Output>(1);
-    let launch = bench.launch(1, bench.shell("head -c 3000000 /dev/zero | tr '\\0' x"));
+    let launch = bench.launch(1, bench.shell_container("head -c 3000000 /dev/zero | tr '\\0' x"));
     let read = async {
         let mut bytes = 0;
         while let Some(piece) = receiver.recv().await {
@@ -317,8 +319,8 @@ async fn a_slow_receiver_loses_nothing() {
 
 #[tokio::test]
 async fn destroy_leaves_nothing_behind() {
-    let bench = Bench::docker().await;
-    let container = bench.shell("true");
+    let bench = EngineFixture::docker().await;
+    let container = bench.shell_container("true");
     let _ = bench.run(bench.launch(1, container)).await;
     let stage = bench.stage;
     bench.destroy().await;
@@ -333,7 +335,7 @@ async fn destroy_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn an_engine_behind_tcp_is_the_same() {
-    docker::start().unwrap();
+    docker::ensure_running().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -345,8 +347,8 @@ async fn an_engine_behind_tcp_is_the_same() {
         }
     });
     let engine = Docker::new(docker::options(&format!("tcp://{address}"), &docker::instance())).unwrap();
-    let bench = Bench::on(Arc::new(engine), docker::image().await.unwrap()).await;
-    assert_eq!(bench.shell_says(1, "echo over tcp").await, "over tcp\n");
+    let bench = EngineFixture::on(Arc::new(engine), docker::test_image().await.unwrap()).await;
+    assert_eq!(bench.shell_output(1, "echo over tcp").await, "over tcp\n");
     bench.destroy().await;
 }
 
@@ -355,8 +357,8 @@ async fn an_engine_that_is_away_is_told_with_its_address_and_a_way_out() {
     let engine = Docker::new(docker::options("unix:///nowhere/docker.sock", "a")).unwrap();
     let error = engine.check().await.unwrap_err();
     assert!(matches!(error, EngineError::Unreachable { .. }), "{error:?}");
-    assert!(error.is_passing());
+    assert!(error.is_transient());
     let reason = error.reason();
     assert!(reason.message.contains("unix:///nowhere/docker.sock") && reason.help.is_some(), "{reason}");
-    assert!(matches!(Docker::new(docker::options("ssh://x", "a")), Err(EngineError::Address { .. })));
+    assert!(matches!(Docker::new(docker::options("ssh://x", "a")), Err(EngineError::InvalidAddress { .. })));
 }

@@ -13,7 +13,7 @@ const REPO: &str = "ada/hive";
 /// The engine's disk, images included.
 const DISK: &str = "256m";
 /// MiB that fit on it only where nothing is left of who has filled it.
-const MOST: u32 = 192;
+const MAX_STEPS: u32 = 192;
 
 fn one_step(run: &str) -> Value {
     json!({ "steps": [{ "name": "fill", "run": run }] })
@@ -22,20 +22,20 @@ fn one_step(run: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_fills_the_engines_disk_fails_and_leaves_its_room_to_the_next() {
     let engine = Dockerd::start_on(DISK).await.unwrap();
-    let image = docker::image_in(&engine.api().await.unwrap()).await.unwrap();
+    let image = docker::test_image_in(&engine.api().await.unwrap()).await.unwrap();
     let world = World::with(image, &format!("host = \"{}\"\n", engine.host())).await;
     // In what is the container's own, and in the workspace.
     for (number, file) in [(1, "/big"), (2, "big")] {
         world.push(one_step(&format!("dd if=/dev/zero of={file} bs=1M || exit 7"))).await;
-        let build = world.beespace.finished(REPO, number).await.unwrap();
+        let build = world.beespace.wait_until_finished(REPO, number).await.unwrap();
         let (step, log) = (world.step(&build, "fill"), world.log(&build, "fill").await);
         let ends: Vec<_> = step.exits.iter().map(|exit| (exit.cause, exit.code)).collect();
         assert_eq!((build.status, ends), (Status::Failure, vec![(ExitCause::Exited, Some(7))]), "{:?} {log:#?}", step.reason);
         assert!(log.iter().any(|line| line.ends_with("No space left on device")), "{log:#?}");
-        world.is_clean().await;
+        world.assert_clean().await;
     }
-    world.push(one_step(&format!("dd if=/dev/zero of=big bs=1M count={MOST}"))).await;
-    let build = world.beespace.finished(REPO, 3).await.unwrap();
+    world.push(one_step(&format!("dd if=/dev/zero of=big bs=1M count={MAX_STEPS}"))).await;
+    let build = world.beespace.wait_until_finished(REPO, 3).await.unwrap();
     let log = world.log(&build, "fill").await;
     assert_eq!(build.status, Status::Success, "{:?} {log:#?}", build.reason);
 }

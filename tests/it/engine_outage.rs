@@ -8,8 +8,8 @@ use beespace_core::outcome::ExitCause;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::docker;
-use beespace_tests::dockerd::{Dockerd, Going};
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::dockerd::{Dockerd, Shutdown};
+use beespace_tests::gogs::FakeGogs;
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -23,7 +23,7 @@ fn outage() -> Duration {
 
 /// A server on an engine of its own.
 struct World {
-    gogs: PracticeGogs,
+    gogs: FakeGogs,
     beespace: Beespace,
     engine: Dockerd,
     image: String,
@@ -32,8 +32,8 @@ struct World {
 impl World {
     async fn new(live_restore: bool) -> Self {
         let engine = Dockerd::start(live_restore).await.unwrap();
-        let image = docker::image_in(&engine.api().await.unwrap()).await.unwrap();
-        let gogs = PracticeGogs::start().await.unwrap();
+        let image = docker::test_image_in(&engine.api().await.unwrap()).await.unwrap();
+        let gogs = FakeGogs::start().await.unwrap();
         gogs.create_repository(REPO).await.unwrap();
         let settings = format!("[engine]\nkind = \"docker\"\nhost = \"{}\"\n", engine.host());
         let beespace = Beespace::start(&gogs, &settings).await.unwrap();
@@ -51,68 +51,68 @@ impl World {
             let log = self.beespace.log(&build, "build").await.unwrap_or_default();
             Ok(log.iter().any(|line| line.starts_with("cell ")).then_some(build))
         };
-        self.beespace.when("the step to print", look).await.unwrap()
+        self.beespace.wait_for("the step to print", look).await.unwrap()
     }
 
     /// The engine goes, stays away for a while, and comes back. While it is away, the server says so.
-    async fn outage(&mut self, how: Going) {
-        self.engine.go(how).await.unwrap();
+    async fn outage(&mut self, how: Shutdown) {
+        self.engine.shut_down(how).await.unwrap();
         let admin = self.beespace.admin().unwrap();
         let told = admin.get("/readyz?verbose").await.unwrap();
         assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(told.body.contains("[-] engine: "), "{}", told.body);
         tokio::time::sleep(outage()).await;
-        self.engine.start_again().await.unwrap();
+        self.engine.restart().await.unwrap();
         let is_ready = async || Ok(admin.get("/readyz").await?.status.is_success().then_some(()));
-        self.beespace.when("the server to be ready", is_ready).await.unwrap();
+        self.beespace.wait_for("the server to be ready", is_ready).await.unwrap();
     }
 
-    async fn is_clean(&self) {
-        crate::flow_docker::is_clean(&self.beespace).await;
+    async fn assert_clean(&self) {
+        crate::flow_docker::assert_clean(&self.beespace).await;
     }
 }
 
 /// It prints a line every tenth of a second, over any outage and a bit longer, and fails in the end.
-fn ticks() -> (u64, String) {
+fn ticking_script() -> (u64, String) {
     let cells = outage().as_secs() * 10 + 60;
     (cells, format!("set +x; for i in $(seq {cells}); do echo cell $i; sleep 0.1; done; exit 7"))
 }
 
 /// A build whose engine went and came back under it, and its step.
-async fn survived(live_restore: bool, how: Going, script: &str) -> (World, Build, Step) {
+async fn build_across_outage(live_restore: bool, how: Shutdown, script: &str) -> (World, Build, Step) {
     let mut world = World::new(live_restore).await;
     world.running(script).await;
     world.outage(how).await;
-    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let build = world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     let step = world.beespace.step(&build, "build").unwrap();
     (world, build, step)
 }
 
-async fn runs_on(how: Going) {
-    let (cells, script) = ticks();
-    let (world, build, step) = survived(true, how, &script).await;
+async fn container_keeps_running(how: Shutdown) {
+    let (cells, script) = ticking_script();
+    let (world, build, step) = build_across_outage(true, how, &script).await;
     let exit = step.exits.first().unwrap();
     assert_eq!((build.status, exit.cause, exit.code), (Status::Failure, ExitCause::Exited, Some(7)), "{:?}", build.reason);
     let log = world.beespace.log(&build, "build").await.unwrap();
     let seen: Vec<&String> = log.iter().filter(|line| line.starts_with("cell ")).collect();
     let expected: Vec<String> = (1..=cells).map(|cell| format!("cell {cell}")).collect();
     assert_eq!(seen, expected.iter().collect::<Vec<_>>(), "each line once");
-    assert_eq!((exit.incomplete, step.log_incomplete), (false, None));
-    world.is_clean().await;
+    assert_eq!((exit.output_incomplete, step.log_incomplete), (false, None));
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_runs_on_while_its_engine_is_stopped_loses_nothing() {
-    runs_on(Going::Stopped).await;
+    container_keeps_running(Shutdown::Graceful).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_runs_on_while_its_engine_is_killed_loses_nothing() {
-    runs_on(Going::Killed).await;
+    container_keeps_running(Shutdown::Killed).await;
 }
 
-async fn is_taken_along(how: Going) {
-    let (world, build, step) = survived(false, how, &ticks().1).await;
+async fn container_dies_with_engine(how: Shutdown) {
+    let (world, build, step) = build_across_outage(false, how, &ticking_script().1).await;
     let reason = step.reason.as_ref().unwrap().to_string();
     assert_eq!((build.status, step.exits.first().unwrap().cause), (Status::Error, ExitCause::Lost), "{reason}");
     assert!(reason.contains("a restart of the engine") && reason.contains("restart the build"), "{reason}");
@@ -121,25 +121,25 @@ async fn is_taken_along(how: Going) {
     assert!(step.log_incomplete.is_some_and(|lacks| lacks.contains("the engine was away")));
     // What comes next is none the wiser.
     world.running("echo cell 1").await;
-    assert_eq!(world.beespace.finished(REPO, 2).await.unwrap().status, Status::Success);
-    world.is_clean().await;
+    assert_eq!(world.beespace.wait_until_finished(REPO, 2).await.unwrap().status, Status::Success);
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_a_stopped_engine_takes_along_is_lost_and_not_its_programs_fault() {
-    is_taken_along(Going::Stopped).await;
+    container_dies_with_engine(Shutdown::Graceful).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_a_killed_engine_takes_along_is_lost_and_not_its_programs_fault() {
-    is_taken_along(Going::Killed).await;
+    container_dies_with_engine(Shutdown::Killed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_nobody_saw_is_told_with_its_code_and_that_the_log_may_lack_something() {
-    let (world, build, step) = survived(true, Going::Killed, "echo cell 1; sleep 2; exit 7").await;
+    let (world, build, step) = build_across_outage(true, Shutdown::Killed, "echo cell 1; sleep 2; exit 7").await;
     let exit = step.exits.first().unwrap();
     assert_eq!((build.status, exit.cause, exit.code), (Status::Failure, ExitCause::Exited, Some(7)), "{:?}", build.reason);
     assert!(step.log_incomplete.is_some_and(|lacks| lacks.contains("the engine was away")));
-    world.is_clean().await;
+    world.assert_clean().await;
 }

@@ -33,7 +33,7 @@ fn the_list_of_variables_is_the_one_that_steps_get() {
     let mut text = "# Variables of a step\n\nEvery step gets all of them, empty where there is nothing to say. What its `env` sets wins.\n\n\
                     | variable | meaning | example |\n|---|---|---|\n"
         .to_owned();
-    for Variable { name, meaning, example, .. } in environment::TABLE {
+    for Variable { name, meaning, example, .. } in environment::VARIABLES {
         let example = if example.is_empty() { String::new() } else { format!("`{example}`") };
         text += &format!("| `{name}` | {meaning} | {example} |\n");
     }
@@ -59,7 +59,7 @@ fn every_pipeline_is_without_a_problem() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_policy_to_begin_from_keeps_secrets_to_the_main_branch() {
     let policy = guests::load_policy(&guests::host(), plugins::component("examples/secrets-on-main")).await.unwrap();
-    assert!(policy.wants(Point::StepAdmit) && !policy.wants(Point::PipelineAdmit));
+    assert!(policy.applies_at(Point::StepAdmit) && !policy.applies_at(Point::PipelineAdmit));
     let with = json!([{ "secret": "token", "target": { "env": "TOKEN" } }]);
     for (git_ref, secrets, outcome) in [
         ("refs/heads/main", &with, VerdictOutcome::Abstain),

@@ -1,19 +1,19 @@
 //! The way of a push, from Gogs to the notice, with the engine that keeps its contract without containers.
 
 use beespace::clock::now;
-use beespace::store::delivery::Fate;
+use beespace::store::delivery::DeliveryOutcome;
 use beespace::store::outbox::Notices as _;
 use beespace::store::{Queue, StoreError};
 use beespace_core::build::{Approver, Build, Stage};
+use beespace_core::change_event::ChangeEvent;
 use beespace_core::ids::{StageId, StageNumber};
-use beespace_core::intervention;
 use beespace_core::notice::NoticeState;
-use beespace_core::policy::approval::ADMIN;
-use beespace_core::run_event::RunEvent;
+use beespace_core::policy::approval::ADMIN_ID;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
+use beespace_core::user_action;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::{Delivery, PracticeGogs};
+use beespace_tests::gogs::{Delivery, FakeGogs};
 use reqwest::Method;
 
 pub(crate) const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
@@ -22,15 +22,15 @@ const REPO: &str = "ada/hive";
 const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n    env: { OUTPUT: \"cells filled\" }\n";
 
 /// A practice Gogs with one repository, and a server whose steps obey their environment.
-pub(crate) async fn world(extra: &str) -> (PracticeGogs, Beespace) {
-    let gogs = PracticeGogs::start().await.unwrap();
+pub(crate) async fn world(extra: &str) -> (FakeGogs, Beespace) {
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}{extra}")).await.unwrap();
     beespace.enable(REPO).await.unwrap();
     (gogs, beespace)
 }
 
-async fn push(gogs: &PracticeGogs, pipeline: &str, message: &str) -> String {
+async fn push(gogs: &FakeGogs, pipeline: &str, message: &str) -> String {
     gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], message).await.unwrap()
 }
 
@@ -42,7 +42,7 @@ fn reason(build: &Build) -> String {
 async fn a_push_builds_and_its_log_is_kept() {
     let (gogs, beespace) = world("").await;
     let sha = push(&gogs, ONE_STEP, "Fill cells").await;
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Success, "{build:#?}");
     let head = build.head.as_ref().unwrap();
     assert_eq!((head.sha.as_str(), head.message.trim()), (sha.as_str(), "Fill cells"));
@@ -58,7 +58,7 @@ async fn denied_build_runs_nothing() {
         "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/acme/*\"] }\n";
     let (gogs, beespace) = world(policy).await;
     push(&gogs, ONE_STEP, "Use busybox").await;
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Declined);
     assert!(reason(&build).contains("images: "), "{}", reason(&build));
     let stage = beespace.stage(&build).unwrap();
@@ -72,35 +72,35 @@ async fn denied_build_runs_nothing() {
 async fn one_push_builds_exactly_once_however_often_it_is_told() {
     let (gogs, beespace) = world("").await;
     push(&gogs, ONE_STEP, "Fill cells").await;
-    beespace.finished(REPO, 1).await.unwrap();
-    let told = gogs.delivered().await.unwrap();
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
+    let told = gogs.wait_until_delivered().await.unwrap();
     for delivery in told.iter().chain(&told) {
         gogs.redeliver(&delivery.uuid).unwrap();
     }
-    gogs.delivered().await.unwrap();
+    gogs.wait_until_delivered().await.unwrap();
     push(&gogs, "steps:\n  - name: other\n    image: busybox\n", "Another push").await;
-    beespace.finished(REPO, 2).await.unwrap();
+    beespace.wait_until_finished(REPO, 2).await.unwrap();
     assert_eq!(beespace.builds().unwrap().len(), 2);
 }
 
-async fn first_push(gogs: &PracticeGogs) -> Delivery {
-    gogs.delivered().await.unwrap().into_iter().find(|delivery| delivery.event == "push").unwrap()
+async fn first_push(gogs: &FakeGogs) -> Delivery {
+    gogs.wait_until_delivered().await.unwrap().into_iter().find(|delivery| delivery.event == "push").unwrap()
 }
 
 /// Tells a repository's hook the very same under another id, and returns the code of the reason why that is not built.
-async fn ignored(gogs: &PracticeGogs, beespace: &Beespace, repository: &str, push: &Delivery) -> String {
-    gogs.tell(repository, "push", &push.payload().unwrap()).unwrap();
+async fn ignored(gogs: &FakeGogs, beespace: &Beespace, repository: &str, push: &Delivery) -> String {
+    gogs.send_event(repository, "push", &push.payload().unwrap()).unwrap();
     let told = gogs.deliveries().pop().unwrap();
     assert!(told.json == push.json && told.uuid != push.uuid, "{told:#?}");
     let fate = beespace
-        .when("the delivery to be settled", async || {
+        .wait_for("the delivery to be settled", async || {
             let deliveries = beespace.app.store.read()?.deliveries(None, None, 10)?;
-            let fate = deliveries.into_iter().find(|one| one.forge_id == told.uuid).map(|one| one.fate);
-            Ok(fate.filter(|fate| *fate != Fate::Waiting))
+            let fate = deliveries.into_iter().find(|one| one.forge_id == told.uuid).map(|one| one.outcome);
+            Ok(fate.filter(|fate| *fate != DeliveryOutcome::Waiting))
         })
         .await
         .unwrap();
-    let Fate::Ignored(reason) = &fate else { panic!("{fate:?}") };
+    let DeliveryOutcome::Ignored(reason) = &fate else { panic!("{fate:?}") };
     reason.code.clone()
 }
 
@@ -108,9 +108,9 @@ async fn ignored(gogs: &PracticeGogs, beespace: &Beespace, repository: &str, pus
 async fn an_old_push_that_is_told_again_under_another_id_builds_nothing() {
     let (gogs, beespace) = world("").await;
     push(&gogs, ONE_STEP, "One").await;
-    beespace.finished(REPO, 1).await.unwrap();
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
     gogs.push(REPO, "main", &[("cells", "2")], "Two").await.unwrap();
-    beespace.finished(REPO, 2).await.unwrap();
+    beespace.wait_until_finished(REPO, 2).await.unwrap();
     let one = first_push(&gogs).await;
     assert_eq!(ignored(&gogs, &beespace, REPO, &one).await, "same-push");
     assert_eq!(beespace.builds().unwrap().len(), 2);
@@ -123,7 +123,7 @@ async fn a_push_of_one_repository_at_the_hook_of_another_builds_in_neither() {
     gogs.create_repository(OTHER).await.unwrap();
     beespace.enable(OTHER).await.unwrap();
     gogs.push(OTHER, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
-    beespace.finished(OTHER, 1).await.unwrap();
+    beespace.wait_until_finished(OTHER, 1).await.unwrap();
     let of_the_other = first_push(&gogs).await;
     assert_eq!(ignored(&gogs, &beespace, REPO, &of_the_other).await, "other-repository");
     assert_eq!(beespace.builds().unwrap().len(), 1);
@@ -147,8 +147,8 @@ async fn every_push_of_one_second_builds_though_gogs_tells_two_of_them_in_the_sa
         copy.push(&[&format!("{one}:refs/heads/passing")]).await.unwrap();
         copy.push(&[":refs/heads/passing"]).await.unwrap();
     }
-    beespace.finished(REPO, 11).await.unwrap();
-    gogs.delivered().await.unwrap();
+    beespace.wait_until_finished(REPO, 11).await.unwrap();
+    gogs.wait_until_delivered().await.unwrap();
     let built: Vec<String> = beespace.builds().unwrap().iter().map(|build| build.event.sha().to_string()).collect();
     assert_eq!(built.len(), 11, "{built:#?}");
 }
@@ -159,7 +159,7 @@ async fn a_failed_step_skips_what_follows_and_fails_the_build() {
     let pipeline = "steps:\n  - name: bad\n    image: busybox\n    env: { EXIT_CODE: 3 }\n  - name: after\n    image: busybox\n  \
                     - name: always\n    image: busybox\n    when: { status: [success, failure] }\n";
     push(&gogs, pipeline, "Fail").await;
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Failure, "{build:#?}");
     assert_eq!(beespace.step(&build, "bad").unwrap().status, Status::Failure);
     let after = beespace.step(&build, "after").unwrap();
@@ -172,7 +172,7 @@ async fn a_failed_step_skips_what_follows_and_fails_the_build() {
 async fn an_invalid_file_is_an_error_with_every_problem() {
     let (gogs, beespace) = world("").await;
     push(&gogs, "steps:\n  - name: a\n    imag: busybox\n  - name: b\n    image: busybox\n    commands: [x]\n", "Typos").await;
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Error);
     let file = build.file.unwrap();
     assert!(file.diagnostics.len() >= 2, "{:#?}", file.diagnostics);
@@ -185,16 +185,17 @@ async fn a_commit_without_a_file_is_ignored_and_says_so() {
     for (pushed, file, helps) in [(1, "README.md", "add a `.beespace.yml`"), (2, ".beespace/test.yml", "are not read yet")] {
         gogs.push(REPO, "main", &[(file, "# Hive")], "No pipeline").await.unwrap();
         let fates = beespace
-            .when("the fate of the push", async || {
+            .wait_for("the fate of the push", async || {
                 let deliveries = beespace.app.store.read()?.deliveries(None, None, 10)?;
-                let pushes = deliveries.into_iter().filter(|one| one.event == "push").map(|one| one.fate);
-                let fates: Vec<Fate> = pushes.filter(|fate| !matches!(fate, Fate::Waiting | Fate::Built(_))).collect();
+                let pushes = deliveries.into_iter().filter(|one| one.event == "push").map(|one| one.outcome);
+                let fates: Vec<DeliveryOutcome> =
+                    pushes.filter(|fate| !matches!(fate, DeliveryOutcome::Waiting | DeliveryOutcome::Built(_))).collect();
                 Ok((fates.len() == pushed).then_some(fates))
             })
             .await
             .unwrap();
         let newest = fates.first().unwrap();
-        let Fate::Ignored(reason) = newest else { panic!("{newest:?}") };
+        let DeliveryOutcome::Ignored(reason) = newest else { panic!("{newest:?}") };
         assert!(reason.message.starts_with("no pipeline file at "), "{reason}");
         assert!(reason.to_string().contains(helps), "{reason}");
     }
@@ -205,7 +206,7 @@ async fn a_commit_without_a_file_is_ignored_and_says_so() {
 async fn a_when_that_does_not_hold_is_told_part_by_part() {
     let (gogs, beespace) = world("").await;
     push(&gogs, &format!("when: {{ branch: release }}\n{ONE_STEP}"), "Elsewhere").await;
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Skipped);
     assert!(reason(&build).contains("release"), "{}", reason(&build));
 }
@@ -213,33 +214,33 @@ async fn a_when_that_does_not_hold_is_told_part_by_part() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_waits_for_gogs_says_so_and_goes_on() {
     let (gogs, beespace) = world("").await;
-    gogs.set_away(true);
+    gogs.set_offline(true);
     push(&gogs, ONE_STEP, "While Gogs is away").await;
     let waiting = beespace
-        .when("a build that waits", async || {
+        .wait_for("a build that waits", async || {
             let builds = beespace.builds()?;
             Ok(builds.into_iter().find(|build| build.reason.as_ref().is_some_and(|reason| reason.code == "waiting-for-gogs")))
         })
         .await
         .unwrap();
     assert_eq!((waiting.status, waiting.number), (Status::Pending, None));
-    gogs.set_away(false);
-    assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
+    gogs.set_offline(false);
+    assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_that_waits_while_its_repository_is_renamed_finds_it_under_the_new_name() {
     let (gogs, beespace) = world("").await;
-    gogs.set_away(true);
+    gogs.set_offline(true);
     push(&gogs, ONE_STEP, "Fill cells").await;
-    let first = beespace.when("the first build", async || Ok(beespace.builds()?.pop())).await.unwrap();
+    let first = beespace.wait_for("the first build", async || Ok(beespace.builds()?.pop())).await.unwrap();
     gogs.rename(REPO, "comb").unwrap();
-    gogs.set_away(false);
+    gogs.set_offline(false);
     // Gogs tells of the new name with the next push.
     gogs.push("ada/comb", "main", &[("README.md", "# Comb")], "Rename").await.unwrap();
-    beespace.finished("ada/comb", 2).await.unwrap();
+    beespace.wait_until_finished("ada/comb", 2).await.unwrap();
     let build = beespace
-        .when("the first build's end", async || {
+        .wait_for("the first build's end", async || {
             Ok(beespace.builds()?.into_iter().find(|build| build.id == first.id && build.status.is_over()))
         })
         .await
@@ -253,7 +254,7 @@ async fn a_secret_that_nobody_set_is_an_error_that_tells_what_to_do() {
     let (gogs, beespace) = world("").await;
     let pipeline = "steps:\n  - name: use\n    image: busybox\n    env: { TOKEN: { from_secret: registry_token } }\n";
     push(&gogs, pipeline, "Use a secret").await;
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Error);
     assert!(reason(&build).contains("beespace secret set registry_token"), "{}", reason(&build));
 }
@@ -263,15 +264,15 @@ async fn a_step_type_judges_the_commit_without_a_container() {
     let (gogs, beespace) = world("[[step]]\nname = \"check\"\nplugin = \"step-check\"\n").await;
     let pipeline = "steps:\n  - name: files\n    uses: check\n    with: { require: [LICENSE] }\n";
     push(&gogs, pipeline, "No licence").await;
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Failure, "{build:#?}");
     let step = beespace.step(&build, "files").unwrap();
     assert!(step.findings.iter().any(|finding| finding.message.contains("LICENSE")), "{step:#?}");
     gogs.push(REPO, "main", &[("LICENSE", "Apache-2.0")], "Add a licence").await.unwrap();
-    assert_eq!(beespace.finished(REPO, 2).await.unwrap().status, Status::Success);
+    assert_eq!(beespace.wait_until_finished(REPO, 2).await.unwrap().status, Status::Success);
 }
 
-fn notifier(gogs: &PracticeGogs) -> String {
+fn notifier(gogs: &FakeGogs) -> String {
     format!(
         "[[notifier]]\nname = \"inbox\"\nplugin = \"notify-webhook\"\nsettings = {{ url = \"{}\", secret = \"inbox-key\" }}\n\
          grants = {{ hosts = [{{ url = \"{}\", addresses = \"loopback\" }}], secrets = [\"inbox-key\"] }}\n",
@@ -282,18 +283,18 @@ fn notifier(gogs: &PracticeGogs) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_build_is_told_once_and_signed() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}{}", notifier(&gogs))).await.unwrap();
     beespace.set_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
     beespace.enable(REPO).await.unwrap();
     push(&gogs, ONE_STEP, "Fill cells").await;
-    let build = beespace.finished(REPO, 1).await.unwrap();
-    let received = gogs.inbox_with("team", 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    let received = gogs.wait_for_inbox("team", 1).await.unwrap();
     assert!(received[0].body.contains("build.finished"), "{}", received[0].body);
     assert!(received[0].headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("webhook-signature")));
     let notice = beespace
-        .when("the notice to be settled", async || {
+        .wait_for("the notice to be settled", async || {
             let notices = beespace.app.store.read()?.notices(Some(NoticeState::Sent), None, 10)?;
             Ok(notices.into_iter().next())
         })
@@ -305,7 +306,7 @@ async fn the_end_of_a_build_is_told_once_and_signed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stuck_notifier_delays_no_build() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     gogs.set_inbox_status("team", 503);
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}{}", notifier(&gogs))).await.unwrap();
@@ -313,7 +314,7 @@ async fn a_stuck_notifier_delays_no_build() {
     beespace.enable(REPO).await.unwrap();
     for number in 1..=3 {
         push(&gogs, &format!("name: p{number}\n{ONE_STEP}"), "Again").await;
-        assert_eq!(beespace.finished(REPO, number).await.unwrap().status, Status::Success);
+        assert_eq!(beespace.wait_until_finished(REPO, number).await.unwrap().status, Status::Success);
     }
     let waiting = beespace.app.store.read().unwrap().notices(Some(NoticeState::Pending), None, 10).unwrap();
     assert_eq!(waiting.len(), 3);
@@ -324,13 +325,15 @@ async fn a_restart_in_the_middle_loses_no_build_and_repeats_none() {
     let (gogs, beespace) = world("").await;
     let pipeline = "steps:\n  - name: long\n    image: busybox\n    env: { SLEEP: 60s }\n";
     push(&gogs, pipeline, "Take long").await;
-    let running = beespace.build_when(REPO, 1, |build| build.status == Status::Running).await.unwrap();
+    let running = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Running).await.unwrap();
     beespace
-        .when("the step to run", async || Ok(beespace.step(&running, "long").ok().filter(|step| step.status == Status::Running)))
+        .wait_for("the step to run", async || {
+            Ok(beespace.step(&running, "long").ok().filter(|step| step.status == Status::Running))
+        })
         .await
         .unwrap();
     let beespace = beespace.restart().await.unwrap();
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     // The dummy forgets its containers with the process, as those of a machine that died would be: nobody saw their end.
     assert_eq!(build.status, Status::Error, "{build:#?}");
     assert_eq!(build.id, running.id);
@@ -354,21 +357,21 @@ async fn a_restart_waits_for_nobody_who_still_listens() {
 async fn a_stage_that_gets_on_is_not_given_up_for_the_deaths_of_the_server() {
     let (gogs, beespace) = world("").await;
     push(&gogs, "steps:\n  - name: long\n    image: busybox\n    env: { SLEEP: 60s }\n", "Take your time").await;
-    let build = beespace.build_when(REPO, 1, |build| build.status == Status::Running).await.unwrap();
+    let build = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Running).await.unwrap();
     let store = &beespace.app.store;
-    let attempts = || -> anyhow::Result<_> { Ok(store.read()?.waiting(Queue::Run)?.first().map(|(_, row)| row.attempts)) };
-    let (key, _) = store.read().unwrap().waiting(Queue::Run).unwrap().remove(0);
+    let attempts = || -> anyhow::Result<_> { Ok(store.read()?.queue_entries(Queue::Run)?.first().map(|(_, row)| row.attempts)) };
+    let (key, _) = store.read().unwrap().queue_entries(Queue::Run).unwrap().remove(0);
     for _ in 0..3 {
         store.take(Queue::Run, key.clone()).await.unwrap();
     }
     assert_eq!(attempts().unwrap(), Some(4));
-    beespace.when("the attempts forgiven", async || Ok(attempts()?.filter(|attempts| *attempts == 1))).await.unwrap();
+    beespace.wait_for("the attempts forgiven", async || Ok(attempts()?.filter(|attempts| *attempts == 1))).await.unwrap();
     let stop = |stage: &mut Stage| {
-        intervention::cancel(stage, ADMIN, now()).map_err(|refused| StoreError::Conflict(refused.to_string()))
+        user_action::cancel(stage, ADMIN_ID, now()).map_err(|refused| StoreError::Conflict(refused.to_string()))
     };
     let id = StageId { build: build.id, stage: StageNumber(1) };
     store.change_stage(id, beespace.app.plugins.notifier_names(), now(), stop).await.unwrap();
-    beespace.finished(REPO, 1).await.unwrap();
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
 }
 
 fn asking(folder: &tempfile::TempDir, name: &str) -> String {
@@ -380,7 +383,7 @@ fn asking(folder: &tempfile::TempDir, name: &str) -> String {
 async fn cancel(beespace: &Beespace, build: &Build) {
     let id = StageId { build: build.id, stage: StageNumber(1) };
     let stop = |stage: &mut Stage| {
-        intervention::cancel(stage, ADMIN, now()).map_err(|refused| StoreError::Conflict(refused.to_string()))
+        user_action::cancel(stage, ADMIN_ID, now()).map_err(|refused| StoreError::Conflict(refused.to_string()))
     };
     beespace.app.store.change_stage(id, beespace.app.plugins.notifier_names(), now(), stop).await.unwrap();
 }
@@ -392,9 +395,9 @@ async fn approve(beespace: &Beespace, build: &Build) {
 async fn approve_at(beespace: &Beespace, build: &Build, at: Timestamp) {
     let id = StageId { build: build.id, stage: StageNumber(1) };
     let yes = move |stage: &mut Stage| {
-        let approver = Approver { id: ADMIN.to_owned(), at };
+        let approver = Approver { id: ADMIN_ID.to_owned(), at };
         let subject = stage.approvals[0].subject;
-        intervention::approve(stage, subject, approver, None, "gogs:1")
+        user_action::approve(stage, subject, approver, None, "gogs:1")
             .map_err(|refused| StoreError::Conflict(refused.to_string()))
     };
     beespace.app.store.change_stage(id, beespace.app.plugins.notifier_names(), now(), yes).await.unwrap();
@@ -407,19 +410,19 @@ async fn an_approval_that_lapses_before_the_stage_starts_is_asked_for_again() {
     std::fs::write(&path, crate::guests::lapsing_approval_guest(600)).unwrap();
     let (gogs, beespace) = world(&format!("[[policy]]\nname = \"asks\"\nplugin = \"{}\"\n", path.display())).await;
     push(&gogs, ONE_STEP, "Ask first").await;
-    let blocked = beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    let blocked = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
     let mut changes = beespace.app.store.watch();
     approve_at(&beespace, &blocked, Timestamp(now().0 - 601_000)).await;
     // From approved to blocked again.
     for _ in 0..2 {
-        while !matches!(changes.recv().await.unwrap(), RunEvent::StageChanged { .. }) {}
+        while !matches!(changes.recv().await.unwrap(), ChangeEvent::StageChanged { .. }) {}
     }
-    let again = beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    let again = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
     let stage = beespace.stage(&again).unwrap();
     assert!(stage.reason.unwrap().message.starts_with("waits for approval"));
     assert!(stage.started_at.is_none() && stage.steps.iter().all(|step| step.started_at.is_none()), "nothing ran");
     approve(&beespace, &again).await;
-    assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
+    assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -427,22 +430,22 @@ async fn an_approval_lapses_when_a_policy_changes_while_it_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let (gogs, beespace) = world(&asking(&folder, "asks")).await;
     push(&gogs, ONE_STEP, "Ask first").await;
-    let blocked = beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    let blocked = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
     let first = beespace.stage(&blocked).unwrap().approvals[0].decision;
     let beespace = beespace.restart_with(&format!("{DUMMY}{}", asking(&folder, "asks-more"))).await.unwrap();
     approve(&beespace, &blocked).await;
     let again = beespace
-        .when("a new question", async || {
+        .wait_for("a new question", async || {
             let stage = beespace.stage(&blocked)?;
             Ok(stage.approvals.first().filter(|approval| approval.decision != first).cloned())
         })
         .await
         .unwrap();
     assert_eq!((again.requirements[0].policy.as_str(), again.approved_by.len()), ("asks-more", 0));
-    let waiting = beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    let waiting = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
     assert!(beespace.step(&waiting, "build").unwrap().started_at.is_none(), "nothing ran on the word that lapsed");
     approve(&beespace, &waiting).await;
-    assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
+    assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -450,7 +453,7 @@ async fn a_cancel_stands_that_comes_while_policies_are_asked_again() {
     let folder = tempfile::tempdir().unwrap();
     let (gogs, beespace) = world(&asking(&folder, "asks")).await;
     push(&gogs, ONE_STEP, "Ask first").await;
-    let blocked = beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
+    let blocked = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
     // Each takes its whole time, so that there is a while between the first answer and the last.
     let slow = folder.path().join("slow.wasm");
     std::fs::write(&slow, crate::guests::policy_guest(&[(";; evaluate", "(loop $again (br $again))")])).unwrap();
@@ -459,7 +462,7 @@ async fn a_cancel_stands_that_comes_while_policies_are_asked_again() {
     let beespace = beespace.restart_with(&format!("{DUMMY}{policies}{}", asking(&folder, "asks-more"))).await.unwrap();
     approve(&beespace, &blocked).await;
     beespace
-        .when("the first policy's answer", async || {
+        .wait_for("the first policy's answer", async || {
             Ok(beespace.admin()?.get("/metrics").await?.body.contains("mode=\"shadow\"").then_some(()))
         })
         .await
@@ -467,7 +470,7 @@ async fn a_cancel_stands_that_comes_while_policies_are_asked_again() {
     cancel(&beespace, &blocked).await;
     let decided = beespace.app.store.read().unwrap().decisions(blocked.id).unwrap().len();
     beespace
-        .when("the last policy's answer", async || {
+        .wait_for("the last policy's answer", async || {
             Ok((beespace.app.store.read()?.decisions(blocked.id)?.len() > decided).then_some(()))
         })
         .await
@@ -481,20 +484,20 @@ async fn a_condition_that_cannot_be_checked_holds_and_says_so() {
     let (gogs, beespace) = world("").await;
     let pipeline = "steps:\n  - name: build\n    image: busybox\n    when: { paths: [\"nowhere/**\"] }\n";
     push(&gogs, pipeline, "The branch is new").await;
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     let step = beespace.step(&build, "build").unwrap();
     assert_eq!(step.status, Status::Success);
     assert!(step.remarks[0].to_string().contains("the branch is new, and it is the default branch"), "{:?}", step.remarks);
     let page = beespace.admin().unwrap().get("/ada/hive/1").await.unwrap();
     assert!(page.body.contains("the branch is new, and it is the default branch"), "{}", page.body);
     push(&gogs, pipeline, "Now git knows").await;
-    let build = beespace.finished(REPO, 2).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 2).await.unwrap();
     assert_eq!(beespace.step(&build, "build").unwrap().status, Status::Skipped);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_away_is_told_and_deliveries_are_taken() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let away = "[engine]\nkind = \"docker\"\nhost = \"unix:///nonexistent/docker.sock\"\n";
     let beespace = Beespace::start(&gogs, away).await.unwrap();
@@ -503,11 +506,11 @@ async fn an_engine_that_is_away_is_told_and_deliveries_are_taken() {
     assert_eq!(ready.status.as_u16(), 503, "{ready:?}");
     assert!(ready.body.contains("engine"), "{ready:?}");
     push(&gogs, ONE_STEP, "Nobody can run it").await;
-    let told = gogs.delivered().await.unwrap();
+    let told = gogs.wait_until_delivered().await.unwrap();
     assert!(told.iter().all(|delivery| delivery.status() == Some(202)), "{told:?}");
-    let waiting = beespace.build_when(REPO, 1, |build| build.status == Status::Running).await.unwrap();
+    let waiting = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Running).await.unwrap();
     let said = beespace
-        .when("the clone to say what it waits for", async || {
+        .wait_for("the clone to say what it waits for", async || {
             let log = beespace.log(&waiting, "clone").await.unwrap_or_default();
             Ok(log.into_iter().find(|line| line.ends_with("trying again")))
         })
@@ -515,7 +518,7 @@ async fn an_engine_that_is_away_is_told_and_deliveries_are_taken() {
         .unwrap();
     assert!(said.contains("does not answer"), "{said}");
     cancel(&beespace, &waiting).await;
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Killed);
     assert!(beespace.step(&build, "build").unwrap().started_at.is_none());
 }

@@ -8,26 +8,26 @@ use beespace_core::outcome::ExitCause;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::docker;
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::FakeGogs;
 use beespace_tests::process::{NO_ENV, Process};
 use serde_json::{Value, json};
 
 const REPO: &str = "ada/hive";
 
 pub(crate) struct World {
-    pub(crate) gogs: PracticeGogs,
+    pub(crate) gogs: FakeGogs,
     pub(crate) beespace: Beespace,
     pub(crate) image: String,
 }
 
 impl World {
     pub(crate) async fn new(extra: &str) -> Self {
-        Self::with(docker::image().await.unwrap(), extra).await
+        Self::with(docker::test_image().await.unwrap(), extra).await
     }
 
     /// The same on another engine, which `extra` names and which has the image.
     pub(crate) async fn with(image: String, extra: &str) -> Self {
-        let gogs = PracticeGogs::start().await.unwrap();
+        let gogs = FakeGogs::start().await.unwrap();
         gogs.create_repository(REPO).await.unwrap();
         let beespace = Beespace::start(&gogs, &format!("[engine]\nkind = \"docker\"\n{extra}")).await.unwrap();
         beespace.enable(REPO).await.unwrap();
@@ -47,7 +47,7 @@ impl World {
     pub(crate) async fn build(&self, pipeline: Value) -> Build {
         self.push(pipeline).await;
         let number = u64::try_from(self.beespace.builds().unwrap().iter().filter(|build| build.number.is_some()).count());
-        self.beespace.finished(REPO, number.unwrap().max(1)).await.unwrap()
+        self.beespace.wait_until_finished(REPO, number.unwrap().max(1)).await.unwrap()
     }
 
     pub(crate) async fn running(&self, step: &str) -> Build {
@@ -77,51 +77,51 @@ impl World {
     }
 
     /// Nothing of this instance is in the engine any more.
-    pub(crate) async fn is_clean(&self) {
-        is_clean(&self.beespace).await;
+    pub(crate) async fn assert_clean(&self) {
+        assert_clean(&self.beespace).await;
     }
 }
 
 /// A server, its memory before anything ran, and a build whose one step prints 64 MiB.
-async fn flooded(limits: &str) -> (PracticeGogs, Process, u64) {
-    let image = docker::image().await.unwrap();
-    let gogs = PracticeGogs::start().await.unwrap();
+async fn flooded_build(limits: &str) -> (FakeGogs, Process, u64) {
+    let image = docker::test_image().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let settings = format!("[engine]\nkind = \"docker\"\n{limits}");
     let program = env!("CARGO_BIN_EXE_beespace-under-test");
     let server = Process::start(program, &gogs, &settings, NO_ENV).await.unwrap();
     server.enable(REPO).await.unwrap();
-    let before = server.resident().unwrap();
+    let before = server.resident_memory().unwrap();
     let step = json!({ "name": "flood", "image": image, "run": "yes 'a comb of cells' | head -c 67108864" });
     gogs.push(REPO, "main", &[(".beespace.yml", &json!({ "steps": [step] }).to_string())], "Flood the hive").await.unwrap();
     let admin = server.admin().unwrap();
     let over = |build: Value| Some(build).filter(|build| build["finished_at"].is_string());
-    let build = server.when("the build", async || Ok(over(admin.get(FLOODED).await?.json()?))).await.unwrap();
+    let build = server.wait_for("the build", async || Ok(over(admin.get(FLOODED_BUILD).await?.json()?))).await.unwrap();
     assert_eq!(build["status"], "success", "{build:#}");
     (gogs, server, before)
 }
 
-const FLOODED: &str = "/api/v1/repositories/ada/hive/builds/1";
+const FLOODED_BUILD: &str = "/api/v1/repositories/ada/hive/builds/1";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_output_fills_neither_the_log_nor_memory() {
-    let (_gogs, server, before) = flooded("[limits]\nlog_bytes = \"1MiB\"\n").await;
-    let log = server.admin().unwrap().get(&format!("{FLOODED}/stages/1/steps/1/log")).await.unwrap().body;
+    let (_gogs, server, before) = flooded_build("[limits]\nlog_bytes = \"1MiB\"\n").await;
+    let log = server.admin().unwrap().get(&format!("{FLOODED_BUILD}/stages/1/steps/1/log")).await.unwrap().body;
     assert!(
         (1 << 20..2 << 20).contains(&log.len()) && log.contains("the limit of 1048576 bytes"),
         "{} bytes are kept",
         log.len()
     );
-    let grown = server.resident().unwrap().saturating_sub(before);
+    let grown = server.resident_memory().unwrap().saturating_sub(before);
     assert!(grown < 32 << 20, "memory grew by {grown} bytes over a flood of 64 MiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_log_is_kept_and_read_whole_in_little_memory() {
-    let (_gogs, server, before) = flooded("").await;
-    let log = server.admin().unwrap().get(&format!("{FLOODED}/stages/1/steps/1/log")).await.unwrap().body;
+    let (_gogs, server, before) = flooded_build("").await;
+    let log = server.admin().unwrap().get(&format!("{FLOODED_BUILD}/stages/1/steps/1/log")).await.unwrap().body;
     assert_eq!(log.matches("a comb of cells\n").count(), 64 * (1 << 20) / 16);
-    let grown = server.resident().unwrap().saturating_sub(before);
+    let grown = server.resident_memory().unwrap().saturating_sub(before);
     assert!(grown < 48 << 20, "memory grew by {grown} bytes over a log of 64 MiB");
 }
 
@@ -135,7 +135,7 @@ async fn what_a_container_leaves_in_git_is_run_by_nobody() {
     // Neither the mirror nor the next workspace has any of it.
     let look = "ls .git/hooks 2>/dev/null || true; grep -c -e fsmonitor -e hooksPath .git/config || true; ls /tmp/owned 2>/dev/null || true";
     world.push(json!({ "name": "again", "steps": [{ "name": "look", "run": look }] })).await;
-    let second = world.beespace.finished(REPO, 2).await.unwrap();
+    let second = world.beespace.wait_until_finished(REPO, 2).await.unwrap();
     assert_eq!((second.status, world.log(&second, "look").await), (Status::Success, vec!["0".to_owned()]));
     let mirrors = world.beespace.app.config.data.dir.join("mirrors");
     for entry in walkdir(&mirrors) {
@@ -158,12 +158,12 @@ async fn running(beespace: &Beespace, step: &str) -> Build {
         let step = beespace.step(&build, step).ok();
         Ok(step.filter(|step| step.status == Status::Running).map(|_| build))
     };
-    beespace.when("the step to run", look).await.unwrap()
+    beespace.wait_for("the step to run", look).await.unwrap()
 }
 
-pub(crate) async fn is_clean(beespace: &Beespace) {
+pub(crate) async fn assert_clean(beespace: &Beespace) {
     let look = async || Ok(beespace.app.engine.inventory().await?.is_empty().then_some(()));
-    beespace.when("an engine without leftovers", look).await.unwrap();
+    beespace.wait_for("an engine without leftovers", look).await.unwrap();
 }
 
 fn reason(step: &Step) -> String {
@@ -186,7 +186,7 @@ async fn containers_have_the_sources_and_any_user_can_write_there() {
     assert_eq!(build.status, Status::Success, "{looked:#?} {wrote:#?} {build:#?}");
     assert_eq!(looked, ["Change the hive", "dirty: []", "1"]);
     assert_eq!(wrote, ["made", "# Hive", "1000"].map(String::from));
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,7 +212,7 @@ async fn every_end_is_named_by_its_cause() {
     assert!(reason(&absent).contains("localhost:1/no/such:1"), "{}", reason(&absent));
     let slow = world.step(&build, "slow");
     assert_eq!((slow.status, slow.reason.as_ref().unwrap().code.as_str()), (Status::Killed, "step-timeout"));
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,7 +221,7 @@ async fn a_stage_that_takes_too_long_is_stopped_with_the_reason() {
     let build = world.build(json!({ "timeout": "3s", "steps": [{ "name": "slow", "run": "sleep 60" }] })).await;
     assert_eq!(build.status, Status::Killed, "{build:#?}");
     assert_eq!(world.step(&build, "slow").reason.unwrap().code, "stage-timeout");
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,12 +231,12 @@ async fn a_cancelled_stage_ends_soon_and_leaves_nothing() {
     let build = world.running("slow").await;
     let began = Instant::now();
     world.cancel(&build).await;
-    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let build = world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     assert_eq!(build.status, Status::Killed);
     assert!(reason(&world.step(&build, "slow")).contains("ada"));
     assert_ne!(world.step(&build, "after").status, Status::Success);
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,11 +248,11 @@ async fn streams_keep_their_order_and_secrets_stay_hidden() {
     world.push(json!({ "steps": [{ "name": "use", "env": env, "run": script }] })).await;
     let build = world.running("use").await;
     let api = docker::api().await.unwrap();
-    let look = async || Ok(docker::running_in(&build.id.to_string()).await?.pop());
-    let container = world.beespace.when("the container", look).await.unwrap();
+    let look = async || Ok(docker::running_containers(&build.id.to_string()).await?.pop());
+    let container = world.beespace.wait_for("the container", look).await.unwrap();
     let seen = api.inspect_container(&container, None::<bollard::query_parameters::InspectContainerOptions>).await.unwrap();
     assert!(!serde_json::to_string(&seen).unwrap().contains("nectar-and-pollen"));
-    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let build = world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     let log = world.log(&build, "use").await;
     assert_eq!(build.status, Status::Success, "{log:#?}");
     assert_eq!(log[..2], ["out", "err"]);
@@ -275,7 +275,7 @@ async fn steps_without_needs_overlap_and_a_failure_can_cancel_them() {
     assert_eq!((world.step(&build, "a").status, world.step(&build, "b").status), (Status::Success, Status::Success));
     let long = world.step(&build, "long");
     assert_eq!((long.status, long.reason.unwrap().code.as_str()), (Status::Killed, "cancelled-by-sibling"));
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -288,7 +288,7 @@ async fn a_denied_plan_makes_nothing_and_pulls_nothing() {
     let step = world.step(&build, "pull");
     assert_eq!((step.status, step.started_at, step.exits.len()), (Status::Skipped, None, 0));
     assert!(world.log(&build, "pull").await.is_empty());
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,17 +301,17 @@ async fn a_container_outlives_the_server_and_its_log_has_every_line_once() {
     let mut beespace = beespace;
     for lines in [5, 25] {
         let look = async || Ok((beespace.log(&build, "count").await?.len() >= lines).then_some(()));
-        beespace.when("lines", look).await.unwrap();
+        beespace.wait_for("lines", look).await.unwrap();
         beespace = beespace.restart().await.unwrap();
     }
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     let log = beespace.log(&build, "count").await.unwrap();
     let numbers: Vec<u32> = log.iter().filter_map(|line| line.parse().ok()).collect();
     assert_eq!(numbers, (1..=60).collect::<Vec<u32>>(), "{log:#?}");
     let step = beespace.step(&build, "count").unwrap();
     assert_eq!((step.status, step.exits[0].code), (Status::Failure, Some(7)));
     assert_eq!(beespace.builds().unwrap().len(), 1);
-    is_clean(&beespace).await;
+    assert_clean(&beespace).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -322,16 +322,18 @@ async fn what_held_the_network_comes_back_after_a_reboot() {
     let build = world.running("wait").await;
     let World { beespace, .. } = world;
     beespace
-        .when("the first line", async || Ok(beespace.log(&build, "wait").await?.iter().any(|line| line == "on").then_some(())))
+        .wait_for("the first line", async || {
+            Ok(beespace.log(&build, "wait").await?.iter().any(|line| line == "on").then_some(()))
+        })
         .await
         .unwrap();
     let api = docker::api().await.unwrap();
     let instance = beespace.app.store.instance_id().await.unwrap().as_simple().to_string();
-    let holders = docker::holders(&instance).await.unwrap();
+    let holders = docker::pause_containers(&instance).await.unwrap();
     assert_eq!(holders.len(), 1, "{holders:?}");
     api.kill_container(&holders[0], None::<bollard::query_parameters::KillContainerOptions>).await.unwrap();
     let beespace = beespace.restart().await.unwrap();
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Success, "{:#?}", beespace.stage(&build));
-    is_clean(&beespace).await;
+    assert_clean(&beespace).await;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use beespace_core::build::Build;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::FakeGogs;
 use beespace_wasm::{BindingSpec, Limits};
 use serde_json::json;
 
@@ -59,9 +59,9 @@ fn bound(folder: &Path, name: &str, component: &[u8]) -> String {
     format!("[[policy]]\nname = \"{name}\"\nplugin = \"{}\"\nmode = \"enforce\"\n", path.display())
 }
 
-async fn pushed(beespace: &Beespace, gogs: &PracticeGogs, number: u64) -> Build {
+async fn pushed(beespace: &Beespace, gogs: &FakeGogs, number: u64) -> Build {
     gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
-    beespace.finished(REPO, number).await.unwrap()
+    beespace.wait_until_finished(REPO, number).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +71,7 @@ async fn every_hostile_policy_denies_by_name_and_says_what_it_did() {
     for (name, code, _) in HOSTILE {
         bindings += &bound(folder.path(), name, &policy_at(name, "pipeline.admit", code));
     }
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &bindings).await.unwrap();
     beespace.enable(REPO).await.unwrap();
@@ -91,7 +91,7 @@ async fn every_hostile_policy_denies_by_name_and_says_what_it_did() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_step_type_ends_its_step_and_nothing_else() {
     let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/guests/rounds.wasm");
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}[[step]]\nname = \"rounds\"\nplugin = {plugin:?}\n")).await.unwrap();
     beespace.enable(REPO).await.unwrap();
@@ -101,14 +101,14 @@ async fn a_hostile_step_type_ends_its_step_and_nothing_else() {
         let work = json!({ "name": "work", "uses": "rounds", "with": { "rounds": [[]], "harm": { place: harm } } });
         let file = json!({ "name": format!("p{number}"), "steps": [work] }).to_string();
         gogs.push(REPO, "main", &[(".beespace.yml", &file)], "Fill cells").await.unwrap();
-        let build = beespace.finished(REPO, number).await.unwrap();
+        let build = beespace.wait_until_finished(REPO, number).await.unwrap();
         assert_eq!(build.status, Status::Error, "{place} {harm}: {build:#?}");
         let reason = build.reason.unwrap().to_string();
         assert!(reason.contains("step \"rounds\" (rounds ") && reason.contains(said), "{place} {harm}: {reason}");
     }
     let good = json!({ "steps": [{ "name": "work", "uses": "rounds", "with": { "rounds": [[]] } }] }).to_string();
     gogs.push(REPO, "main", &[(".beespace.yml", &good)], "Fill cells").await.unwrap();
-    assert_eq!(beespace.finished(REPO, 7).await.unwrap().status, Status::Success);
+    assert_eq!(beespace.wait_until_finished(REPO, 7).await.unwrap().status, Status::Success);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +122,7 @@ async fn a_server_does_not_start_with_policies_that_cannot_be_loaded_and_names_e
         bound(folder.path(), "endless", &policy_guest(&[(";; start", endless)])),
         bound(folder.path(), "greedy", &guests::dummy("greedy", Some(greedy), "policy")),
     ];
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     let error = Beespace::start(&gogs, &format!("{DUMMY}{}", bindings.concat())).await.unwrap_err();
     let said = format!("{error:#}");
     for (name, why) in [
@@ -136,7 +136,7 @@ async fn a_server_does_not_start_with_policies_that_cannot_be_loaded_and_names_e
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_guests_loop_without_end_pushes_are_built_and_pages_answered() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let decent = "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { registries = [\"docker.io\"] }\n";
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}{decent}")).await.unwrap();
@@ -153,7 +153,7 @@ async fn while_guests_loop_without_end_pushes_are_built_and_pages_answered() {
             tokio::spawn(async move { endless.evaluate(request()).await })
         })
         .collect();
-    while beespace.app.host.places().taken < spinning.len() {
+    while beespace.app.host.call_slots().taken < spinning.len() {
         tokio::task::yield_now().await;
     }
 

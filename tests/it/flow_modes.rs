@@ -14,7 +14,7 @@ const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n    env: { 
 async fn built(policies: &str) -> (Beespace, Build) {
     let (gogs, beespace) = world(policies).await;
     gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     (beespace, build)
 }
 

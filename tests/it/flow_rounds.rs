@@ -5,7 +5,7 @@ use std::path::Path;
 use beespace_core::status::Status;
 use serde_json::{Value, json};
 
-use crate::flow_docker::{World, is_clean};
+use crate::flow_docker::{World, assert_clean};
 
 const REPO: &str = "ada/hive";
 
@@ -29,7 +29,7 @@ async fn rounds_run_one_after_the_other_into_one_log() {
     assert_eq!(build.status, Status::Success, "{log:#?} {build:#?}");
     assert_eq!(log, ["first", "one", "second", "third"]);
     assert_eq!(world.step(&build, "work").round.unwrap().number, 2);
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,13 +42,13 @@ async fn the_floor_stands_in_front_of_every_round_of_a_step_type() {
     assert!(told.contains("built-in floor") && told.contains("/etc"), "{told}");
 
     world.push(pipeline(&at(json!(["/workspace", "/etc"])))).await;
-    let second = world.beespace.finished(REPO, 2).await.unwrap();
+    let second = world.beespace.wait_until_finished(REPO, 2).await.unwrap();
     let log = world.log(&second, "work").await;
     assert_eq!(second.status, Status::Declined, "{log:#?}");
     assert!(log.first().is_some_and(|line| line == "first") && !log.contains(&"second".to_owned()), "{log:#?}");
     let told = world.step(&second, "work").reason.unwrap().to_string();
     assert!(told.contains("the next plan") && told.contains("/etc"), "{told}");
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,10 +64,10 @@ async fn a_restart_in_a_round_repeats_no_line_of_any_container_and_no_round() {
             let log = beespace.log(&build, "work").await?;
             Ok(log.contains(&format!("{container} {line}")).then_some(()))
         };
-        beespace.when("the next lines", seen).await.unwrap();
+        beespace.wait_for("the next lines", seen).await.unwrap();
         beespace = beespace.restart().await.unwrap();
     }
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     let log = beespace.log(&build, "work").await.unwrap();
     assert_eq!(build.status, Status::Success, "{log:#?}");
     for container in ["a", "b"] {
@@ -75,13 +75,13 @@ async fn a_restart_in_a_round_repeats_no_line_of_any_container_and_no_round() {
         assert_eq!(told, (1..=8).map(|n| format!("{container} {n}")).collect::<Vec<_>>().iter().collect::<Vec<_>>(), "{log:#?}");
     }
     assert_eq!(log.iter().filter(|line| *line == "x").count(), 1, "the first round ran once: {log:#?}");
-    is_clean(&beespace).await;
+    assert_clean(&beespace).await;
     drop(gogs);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_later_round_passes_policies_as_the_first_one_does() {
-    let image = beespace_tests::docker::image().await.unwrap();
+    let image = beespace_tests::docker::test_image().await.unwrap();
     let allowed = image.split(':').next().unwrap();
     let policy = format!(
         "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = {{ repositories = [\"docker.io/library/{allowed}\"] }}\n"
@@ -98,7 +98,7 @@ async fn a_later_round_passes_policies_as_the_first_one_does() {
     );
     let log = world.log(&build, "work").await;
     assert!(log.iter().any(|line| line == "first") && !log.iter().any(|line| line == "second"), "{log:#?}");
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,13 +108,13 @@ async fn a_step_that_is_stopped_may_clean_up_and_stays_stopped() {
     world.push(pipeline(&with)).await;
     let build = world.running("work").await;
     let on = async || Ok(world.beespace.log(&build, "work").await?.iter().any(|line| line == "on").then_some(()));
-    world.beespace.when("the container's first line", on).await.unwrap();
+    world.beespace.wait_for("the container's first line", on).await.unwrap();
     world.cancel(&build).await;
-    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let build = world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     let log = world.log(&build, "work").await;
     assert_eq!((build.status, world.step(&build, "work").status), (Status::Killed, Status::Killed), "{log:#?}");
     assert!(log.iter().any(|line| line == "cleaned"), "{log:#?}");
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +124,7 @@ async fn the_env_of_the_file_is_there_in_every_round() {
     let step = json!({ "name": "work", "uses": "rounds", "with": with, "env": { "BEES": "many" } });
     let build = world.build(json!({ "env": { "HIVE": "old", "BEES": "few" }, "steps": [step] })).await;
     assert_eq!(world.log(&build, "work").await, ["old many", "old many"], "{build:#?}");
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,5 +134,5 @@ async fn a_step_s_timeout_holds_for_what_its_type_plans() {
     let build = world.build(json!({ "steps": [{ "name": "work", "uses": "rounds", "with": with, "timeout": "1s" }] })).await;
     let step = world.step(&build, "work");
     assert_eq!(step.exits[0].cause, beespace_core::outcome::ExitCause::TimedOut, "{step:#?}");
-    world.is_clean().await;
+    world.assert_clean().await;
 }

@@ -7,12 +7,12 @@ use beespace_core::outcome::ExitCause;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::docker;
-use beespace_tests::gogs::PracticeGogs;
-use beespace_tests::line::{Flow, Line, Server};
+use beespace_tests::gogs::FakeGogs;
+use beespace_tests::tcp_proxy::{ProxyState, TcpProxy, Upstream};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::flow_docker::{World, is_clean};
+use crate::flow_docker::{World, assert_clean};
 use crate::notify;
 
 const REPO: &str = "ada/hive";
@@ -33,16 +33,16 @@ fn rounds(image: &str, rounds: &Value) -> Value {
 }
 
 async fn blocked(beespace: &Beespace) -> Build {
-    beespace.build_when(REPO, 1, |build| build.status == Status::Blocked).await.unwrap()
+    beespace.wait_for_build(REPO, 1, |build| build.status == Status::Blocked).await.unwrap()
 }
 
 /// The stage once it leaves the engine to others.
-async fn resting(beespace: &Beespace, build: &Build) -> Stage {
+async fn waiting_stage(beespace: &Beespace, build: &Build) -> Stage {
     let rests = async || Ok(Some(beespace.stage(build)?).filter(|stage| stage.status == Status::Blocked));
-    beespace.when("the stage to rest", rests).await.unwrap()
+    beespace.wait_for("the stage to rest", rests).await.unwrap()
 }
 
-async fn say(beespace: &Beespace, verb: &str, word: Value) -> Value {
+async fn answer(beespace: &Beespace, verb: &str, word: Value) -> Value {
     let answer = beespace.admin().unwrap().post(&format!("{BUILD}/{verb}"), &word).await.unwrap();
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     answer.json().unwrap()
@@ -60,12 +60,12 @@ async fn waiting(beespace: &Beespace) -> Value {
 
 async fn approve(beespace: &Beespace) {
     let subject = waiting(beespace).await["subject"].clone();
-    say(beespace, "approve", json!({ "subject": subject, "reason": "looks right" })).await;
+    answer(beespace, "approve", json!({ "subject": subject, "reason": "looks right" })).await;
 }
 
 /// Containers and volumes of the build that the engine has.
 async fn held(build: &Build) -> usize {
-    docker::left_of(&build.id.to_string()).await.unwrap()
+    docker::leftover_count(&build.id.to_string()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,13 +76,13 @@ async fn the_next_plan_of_a_step_waits_for_a_word_without_a_network_and_goes_on_
         .push(json!({ "steps": [rounds(&world.image, &plans), { "name": "after", "run": "echo after", "needs": ["work"] }] }))
         .await;
     let build = blocked(&world.beespace).await;
-    let stage = resting(&world.beespace, &build).await;
+    let stage = waiting_stage(&world.beespace, &build).await;
     let told = stage.reason.unwrap().to_string();
     assert!(told.starts_with("waits for approval of the next plan of step \"work\": needs one more person"), "{told}");
     let only_the_workspace = async || Ok((held(&build).await == 1).then_some(()));
-    world.beespace.when("its network and its containers to be given back", only_the_workspace).await.unwrap();
+    world.beespace.wait_for("its network and its containers to be given back", only_the_workspace).await.unwrap();
     let instance = world.beespace.app.store.instance_id().await.unwrap().as_simple().to_string();
-    assert_eq!(docker::holders(&instance).await.unwrap(), Vec::<String>::new());
+    assert_eq!(docker::pause_containers(&instance).await.unwrap(), Vec::<String>::new());
 
     let asked = waiting(&world.beespace).await;
     assert_eq!(asked["what"], "the next plan of step \"work\"");
@@ -103,7 +103,7 @@ async fn the_next_plan_of_a_step_waits_for_a_word_without_a_network_and_goes_on_
     let follow =
         tokio::spawn(async move { client.get(&format!("{BUILD}/stages/1/steps/1/log/stream?after=0")).await.unwrap().body });
     approve(&world.beespace).await;
-    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let build = world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     let log = world.log(&build, "work").await;
     assert_eq!(build.status, Status::Success, "{log:#?} {build:#?}");
     let followed = follow.await.unwrap();
@@ -116,7 +116,7 @@ async fn the_next_plan_of_a_step_waits_for_a_word_without_a_network_and_goes_on_
     assert_eq!(world.log(&build, "after").await, ["after"]);
     let stage = world.beespace.stage(&build).unwrap();
     assert_eq!(stage.approvals[0].approved_by[0].id, "admin");
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,15 +127,15 @@ async fn a_no_to_the_next_plan_ends_the_step_and_what_is_for_failures_runs() {
         json!({ "name": "tell", "run": "echo $BEESPACE_BUILD_STATUS", "needs": ["work"], "when": { "status": ["failure"] } });
     world.push(json!({ "steps": [rounds(&world.image, &plans), after] })).await;
     let build = blocked(&world.beespace).await;
-    resting(&world.beespace, &build).await;
-    say(&world.beespace, "decline", json!({ "reason": "not on a Friday" })).await;
-    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    waiting_stage(&world.beespace, &build).await;
+    answer(&world.beespace, "decline", json!({ "reason": "not on a Friday" })).await;
+    let build = world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     let (log, step) = (world.log(&build, "work").await, world.step(&build, "work"));
     assert_eq!((build.status, step.status), (Status::Declined, Status::Declined), "{log:#?} {step:#?}");
     assert_eq!(log.last().unwrap(), "declined by admin: not on a Friday");
     assert!(!log.iter().any(|line| line == "publish"), "{log:#?}");
     assert_eq!(world.log(&build, "tell").await, ["failure"]);
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,11 +143,11 @@ async fn a_build_that_is_cancelled_while_a_step_waits_ends_at_once_and_leaves_no
     let world = World::new(&settings("")).await;
     world.push(json!({ "steps": [rounds(&world.image, &json!([["echo first"], ["echo publish"]]))] })).await;
     let build = blocked(&world.beespace).await;
-    resting(&world.beespace, &build).await;
-    let over = say(&world.beespace, "cancel", json!({})).await;
+    waiting_stage(&world.beespace, &build).await;
+    let over = answer(&world.beespace, "cancel", json!({})).await;
     assert_eq!((&over["status"], &over["stages"][0]["steps"][1]["status"]), (&json!("killed"), &json!("killed")), "{over:#}");
     // Long before anybody looks for what a crash has left.
-    world.is_clean().await;
+    world.assert_clean().await;
     let path = format!("{BUILD}/stages/1/steps/1/log/stream?after=0");
     let followed = world.beespace.admin().unwrap().get(&path).await.unwrap().body;
     assert!(followed.contains("cancelled by admin") && followed.contains("\"incomplete\":false"), "{followed}");
@@ -166,9 +166,9 @@ async fn a_step_is_answered_while_others_run() {
     let stage = world.beespace.stage(&build).unwrap();
     assert_eq!(stage.status, Status::Running, "a step of it runs: {:#?}", stage.steps);
     approve(&world.beespace).await;
-    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let build = world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!((build.status, world.log(&build, "beside").await), (Status::Success, vec!["seen".to_owned()]));
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,22 +186,22 @@ async fn two_steps_that_wait_are_answered_each_for_its_own_plan() {
         anyhow::Ok(approvals.into_iter().filter(|approval| approval["missing"] != json!([])).collect::<Vec<_>>())
     };
     let both = async || Ok(Some(open().await?).filter(|open| open.len() == 2));
-    let both = world.beespace.when("both steps to wait", both).await.unwrap();
+    let both = world.beespace.wait_for("both steps to wait", both).await.unwrap();
     let of_one = both.iter().find(|approval| approval["what"].as_str().unwrap().contains("\"one\"")).unwrap();
-    say(&world.beespace, "approve", json!({ "subject": of_one["subject"] })).await;
+    answer(&world.beespace, "approve", json!({ "subject": of_one["subject"] })).await;
     let build = world.beespace.builds().unwrap().remove(0);
     let one_is_over = async || Ok(world.beespace.step(&build, "one")?.status.is_over().then_some(()));
-    world.beespace.when("the first to end", one_is_over).await.unwrap();
+    world.beespace.wait_for("the first to end", one_is_over).await.unwrap();
     let (one, two) = (world.step(&build, "one"), world.step(&build, "two"));
     assert_eq!((one.status, two.status), (Status::Success, Status::Blocked), "{two:#?}");
     approve(&world.beespace).await;
-    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    let build = world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Success, "{build:#?}");
     for name in ["one", "two"] {
         let said = world.log(&build, name).await;
         assert_eq!(said.last().unwrap(), &format!("publish {name}"), "{said:#?}");
     }
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,17 +210,17 @@ async fn a_step_that_waited_goes_on_under_the_next_server() {
     let plans = json!([["echo one > made; echo first"], ["cat made; echo publish"]]);
     world.push(json!({ "steps": [rounds(&world.image, &plans)] })).await;
     let build = blocked(&world.beespace).await;
-    resting(&world.beespace, &build).await;
+    waiting_stage(&world.beespace, &build).await;
     let World { gogs, beespace, .. } = world;
     let beespace = beespace.restart().await.unwrap();
     approve(&beespace).await;
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     let log = beespace.log(&build, "work").await.unwrap();
     assert_eq!(build.status, Status::Success, "{log:#?}");
     for line in ["first", "one", "publish"] {
         assert_eq!(log.iter().filter(|told| *told == line).count(), 1, "{line}: {log:#?}");
     }
-    is_clean(&beespace).await;
+    assert_clean(&beespace).await;
     drop(gogs);
 }
 
@@ -232,22 +232,22 @@ async fn a_step_that_is_to_stop_waits_for_nobody() {
     world.push(json!({ "steps": [work] })).await;
     let build = world.running("work").await;
     let on = async || Ok(world.log(&build, "work").await.iter().any(|line| line == "on").then_some(()));
-    world.beespace.when("the container's first line", on).await.unwrap();
-    say(&world.beespace, "cancel", json!({})).await;
-    let build = world.beespace.finished(REPO, 1).await.unwrap();
+    world.beespace.wait_for("the container's first line", on).await.unwrap();
+    answer(&world.beespace, "cancel", json!({})).await;
+    let build = world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     let (log, step) = (world.log(&build, "work").await, world.step(&build, "work"));
     assert_eq!((build.status, step.status), (Status::Killed, Status::Killed), "{log:#?}");
     assert_eq!(step.reason.unwrap().message, "cancelled by admin");
     assert!(log.last().unwrap().contains("needs approval, which a step that is to stop does not wait for"), "{log:#?}");
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_could_not_be_given_back_is_given_back_later() {
-    docker::start().unwrap();
-    let image = docker::image().await.unwrap();
-    let line = Line::to(Server::Unix(docker::HOST.trim_start_matches("unix://").into())).await.unwrap();
-    let gogs = PracticeGogs::start().await.unwrap();
+    docker::ensure_running().unwrap();
+    let image = docker::test_image().await.unwrap();
+    let line = TcpProxy::to(Upstream::Unix(docker::HOST.trim_start_matches("unix://").into())).await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let engine = format!("[engine]\nkind = \"docker\"\nhost = \"tcp://{}\"\n", line.address());
     let beespace = Beespace::start(&gogs, &format!("{engine}{}", settings(""))).await.unwrap();
@@ -258,24 +258,24 @@ async fn a_network_that_could_not_be_given_back_is_given_back_later() {
         let Some(build) = beespace.build(REPO, 1)? else { return Ok(None) };
         Ok(beespace.log(&build, "work").await.is_ok_and(|log| log.iter().any(|line| line == "first")).then_some(build))
     };
-    let build = beespace.when("the first round to run", first).await.unwrap();
+    let build = beespace.wait_for("the first round to run", first).await.unwrap();
     let instance = beespace.app.store.instance_id().await.unwrap().as_simple().to_string();
     line.refuse("/networks/");
-    resting(&beespace, &build).await;
+    waiting_stage(&beespace, &build).await;
     // So often a removal is tried in one go.
-    beespace.when("it to be refused", async || Ok((line.refused() >= 20).then_some(()))).await.unwrap();
-    assert_eq!(docker::networks(&instance).await.unwrap(), 1);
-    line.set(Flow::Open);
-    let given_back = async || Ok((docker::networks(&instance).await? == 0).then_some(()));
-    beespace.when("the network to be given back all the same", given_back).await.unwrap();
+    beespace.wait_for("it to be refused", async || Ok((line.refused() >= 20).then_some(()))).await.unwrap();
+    assert_eq!(docker::network_count(&instance).await.unwrap(), 1);
+    line.set(ProxyState::Open);
+    let given_back = async || Ok((docker::network_count(&instance).await? == 0).then_some(()));
+    beespace.wait_for("the network to be given back all the same", given_back).await.unwrap();
     approve(&beespace).await;
-    assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
-    is_clean(&beespace).await;
+    assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
+    assert_clean(&beespace).await;
 }
 
 /// A world without containers, in which a step waits with its second plan.
-async fn dummy(pipeline: &str) -> (PracticeGogs, Beespace) {
-    let gogs = PracticeGogs::start().await.unwrap();
+async fn dummy(pipeline: &str) -> (FakeGogs, Beespace) {
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let inbox = notify::webhook("inbox", &gogs.inbox_url("team"), gogs.url());
     let beespace =
@@ -291,17 +291,17 @@ async fn dummy(pipeline: &str) -> (PracticeGogs, Beespace) {
 async fn a_no_counts_after_a_yes_while_the_stage_waits_for_its_turn() {
     let (gogs, beespace) = dummy("").await;
     let build = blocked(&beespace).await;
-    resting(&beespace, &build).await;
+    waiting_stage(&beespace, &build).await;
     // It has the only place.
     let long = "steps: [{ name: long, image: busybox, env: { SLEEP: 60s } }]";
     gogs.push(REPO, "main", &[(".beespace.yml", long)], "Sleep").await.unwrap();
-    beespace.build_when(REPO, 2, |build| build.status == Status::Running).await.unwrap();
+    beespace.wait_for_build(REPO, 2, |build| build.status == Status::Running).await.unwrap();
     approve(&beespace).await;
     assert_eq!(beespace.stage(&build).unwrap().status, Status::Pending, "approved, and without a place");
-    say(&beespace, "decline", json!({ "reason": "I looked again" })).await;
+    answer(&beespace, "decline", json!({ "reason": "I looked again" })).await;
     let other = format!("/api/v1/repositories/{REPO}/builds/2/cancel");
     assert_eq!(beespace.admin().unwrap().post(&other, &json!({})).await.unwrap().status, StatusCode::OK);
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     let step = beespace.step(&build, "work").unwrap();
     assert_eq!((build.status, step.status), (Status::Declined, Status::Declined), "{step:#?}");
     assert_eq!(step.reason.unwrap().message, "declined by admin: I looked again");
@@ -311,40 +311,40 @@ async fn a_no_counts_after_a_yes_while_the_stage_waits_for_its_turn() {
 async fn what_it_waits_for_a_person_is_not_counted_in_a_stage_s_time() {
     let (gogs, beespace) = dummy("timeout: 6s\n").await;
     let build = blocked(&beespace).await;
-    let since = resting(&beespace, &build).await.resting_since.unwrap();
+    let since = waiting_stage(&beespace, &build).await.awaiting_approval_since.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(6_500)).await;
     approve(&beespace).await;
-    assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
-    let told = gogs.inbox_with("team", 2).await.unwrap();
+    assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
+    let told = gogs.wait_for_inbox("team", 2).await.unwrap();
     for kind in ["approval.requested", "build.finished"] {
         assert_eq!(told.iter().filter(|notice| notice.body.contains(kind)).count(), 1, "{kind}: {told:?}");
     }
     let stage = beespace.stage(&build).unwrap();
-    assert!(stage.rested_ms >= 6_500 && stage.resting_since.is_none(), "{since:?} {stage:#?}");
+    assert!(stage.approval_wait_ms >= 6_500 && stage.awaiting_approval_since.is_none(), "{since:?} {stage:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_while_a_step_waits_changes_nothing_and_other_policies_are_asked_again() {
     let (_gogs, beespace) = dummy("").await;
     let build = blocked(&beespace).await;
-    let before = resting(&beespace, &build).await;
+    let before = waiting_stage(&beespace, &build).await;
     let asked = waiting(&beespace).await;
     let beespace = beespace.restart().await.unwrap();
     assert_eq!(beespace.stage(&build).unwrap(), before);
 
     let more = format!("[[policy]]\nname = \"asks-too\"\nplugin = {:?}\n", guest("approval"));
     let beespace = beespace.restart_with(&format!("[engine]\nkind = \"dummy\"\n{}", settings(&more))).await.unwrap();
-    say(&beespace, "approve", json!({ "subject": asked["subject"] })).await;
+    answer(&beespace, "approve", json!({ "subject": asked["subject"] })).await;
     let asks_anew = async || {
         let stage = beespace.stage(&build)?;
         let of_both = stage.approvals.iter().any(|approval| approval.requirements.len() == 2);
         Ok((of_both && stage.status == Status::Blocked).then_some(stage))
     };
-    let again = beespace.when("the question of both policies", asks_anew).await.unwrap();
+    let again = beespace.wait_for("the question of both policies", asks_anew).await.unwrap();
     assert_eq!(again.approvals.len(), 1, "{again:#?}");
     assert!(again.approvals[0].approved_by.is_empty(), "the word that lapsed counts no more: {again:#?}");
     approve(&beespace).await;
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     // The engine without containers has forgotten the stage with its process, as one whose machine died; its plan was let through.
     let step = beespace.step(&build, "work").unwrap();
     assert_eq!((step.status, step.exits[0].cause), (Status::Failure, ExitCause::Lost), "{step:#?}");

@@ -10,7 +10,7 @@ use beespace_core::outcome::ExitCause;
 use beespace_core::policy::Ruling;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::FakeGogs;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ use crate::flow_docker::World;
 use crate::plugins;
 
 const REPO: &str = "ada/hive";
-async fn push(gogs: &PracticeGogs, pipeline: &str, message: &str) {
+async fn push(gogs: &FakeGogs, pipeline: &str, message: &str) {
     gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], message).await.unwrap();
 }
 
@@ -36,18 +36,18 @@ async fn a_step_works_where_the_file_says_and_without_a_clone_in_an_empty_worksp
     let told = world.log(&build, "look").await.into_iter().chain(world.log(&build, "below").await).collect::<Vec<_>>();
     assert_eq!((build.status, told), (Status::Success, ["/tmp", "0", "/workspace/web/app"].map(String::from).to_vec()));
     assert!(world.log(&build, "clone").await.iter().any(|line| line.contains("wants no clone")));
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stage_without_a_timeout_has_the_instances() {
     let (gogs, beespace) = world("[limits]\nstage_timeout = \"1s\"\n").await;
     push(&gogs, "steps: [{ name: long, image: busybox, env: { SLEEP: 60s } }]", "Sleep").await;
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Killed, "{build:#?}");
     assert!(reason(&build).contains("time limit") && reason(&build).contains("stage_timeout"), "{}", reason(&build));
     push(&gogs, "timeout: 1m\nsteps: [{ name: long, image: busybox, env: { SLEEP: 2s } }]", "Sleep less").await;
-    assert_eq!(beespace.finished(REPO, 2).await.unwrap().status, Status::Success, "the file says what it needs");
+    assert_eq!(beespace.wait_until_finished(REPO, 2).await.unwrap().status, Status::Success, "the file says what it needs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,14 +71,14 @@ async fn a_secret_is_its_repositorys_and_goes_before_the_instances() {
         [(REPO, 1, "token", "17 characters"), ("ada/comb", 1, "token", "6 characters"), (REPO, 2, "own", "17 characters")]
     {
         push(repository, secret).await;
-        let build = world.beespace.finished(repository, number).await.unwrap();
+        let build = world.beespace.wait_until_finished(repository, number).await.unwrap();
         assert_eq!((build.status, world.log(&build, "count").await), (Status::Success, vec![told.to_owned()]), "{repository}");
     }
     push("ada/comb", "own").await;
-    let build = world.beespace.finished("ada/comb", 2).await.unwrap();
+    let build = world.beespace.wait_until_finished("ada/comb", 2).await.unwrap();
     assert_eq!(build.status, Status::Error, "{build:#?}");
     assert!(reason(&build).contains("there is no secret \"own\" for this repository"), "{}", reason(&build));
-    world.is_clean().await;
+    world.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,13 +86,13 @@ async fn what_gives_no_build_is_listed_on_the_repositorys_page_with_its_reason()
     let (gogs, beespace) = world("").await;
     gogs.push(REPO, "main", &[("README.md", "# Hive\n")], "First").await.unwrap();
     push(&gogs, "steps: [{ name: build, image: busybox }]", "Second").await;
-    beespace.finished(REPO, 1).await.unwrap();
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
     push(&gogs, "steps: [{ name: build, image: alpine }]", "Only words [skip ci]").await;
     let page = async || {
         let page = beespace.admin()?.get(&format!("/{REPO}")).await?.body;
         Ok(page.contains("[skip ci]").then_some(page))
     };
-    let page = beespace.when("what was skipped", page).await.unwrap();
+    let page = beespace.wait_for("what was skipped", page).await.unwrap();
     for words in ["Deliveries without a build", "no pipeline file"] {
         assert!(page.contains(words), "{words}: {page}");
     }
@@ -102,37 +102,37 @@ async fn what_gives_no_build_is_listed_on_the_repositorys_page_with_its_reason()
 async fn a_skip_word_counts_also_where_gogs_lists_no_commit() {
     let (gogs, beespace) = world("").await;
     push(&gogs, "steps: [{ name: build, image: busybox }]", "First").await;
-    beespace.finished(REPO, 1).await.unwrap();
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
     // Another branch whose commit says so, and a push of which Gogs tells no commit.
     let sha = gogs.push(REPO, "quiet", &[("a", "1")], "Quiet\n\n[skip ci]").await.unwrap();
-    let mut payload = gogs.delivered().await.unwrap().last().unwrap().payload().unwrap();
+    let mut payload = gogs.wait_until_delivered().await.unwrap().last().unwrap().payload().unwrap();
     payload["ref"] = json!("refs/heads/main");
     payload["commits"] = json!([]);
     payload["after"] = json!(sha);
-    gogs.tell(REPO, "push", &payload).unwrap();
+    gogs.send_event(REPO, "push", &payload).unwrap();
     let skipped = async || {
         let deliveries = beespace.admin()?.get("/api/v1/deliveries").await?.json()?;
         let by_word = |one: &&Value| one["reason"].as_str().is_some_and(|told| told.contains("[skip ci]"));
         let count = deliveries.as_array().map_or(0, |all| all.iter().filter(by_word).count());
         Ok((count == 2).then_some(()))
     };
-    beespace.when("both to be skipped", skipped).await.unwrap();
+    beespace.wait_for("both to be skipped", skipped).await.unwrap();
     assert_eq!(beespace.builds().unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_gogs_refuses_is_waited_for_and_told() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_private_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, DUMMY).await.unwrap();
     beespace.enable(REPO).await.unwrap();
-    gogs.set_token_dead(true);
+    gogs.set_token_revoked(true);
     push(&gogs, "steps: [{ name: build, image: busybox }]", "First").await;
     let waits = async || Ok(beespace.builds()?.into_iter().find(|build| reason(build).contains("next try")));
-    let build = beespace.when("the build to wait", waits).await.unwrap();
+    let build = beespace.wait_for("the build to wait", waits).await.unwrap();
     assert!(build.status == Status::Pending && reason(&build).contains("token"), "{}", reason(&build));
-    gogs.set_token_dead(false);
-    assert_eq!(beespace.finished(REPO, 1).await.unwrap().status, Status::Success);
+    gogs.set_token_revoked(false);
+    assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +153,7 @@ async fn a_decision_says_which_component_decided_with_which_settings_about_what(
     let before = now();
     let (gogs, beespace) = world(&images("forbidden_tags = [\"never\"]")).await;
     push(&gogs, "steps: [{ name: build, image: \"busybox:1\" }]", "First").await;
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     let decisions = beespace.app.store.read().unwrap().decisions(build.id).unwrap();
     let stage = beespace.stage(&build).unwrap();
     let subjects = [stage.pipeline.document().digest(), stage.steps[1].round.as_ref().unwrap().plan.document().digest()];
@@ -171,7 +171,7 @@ async fn a_decision_says_which_component_decided_with_which_settings_about_what(
     let again =
         beespace.admin().unwrap().post(&format!("/api/v1/repositories/{REPO}/builds/1/restart"), &json!({})).await.unwrap();
     assert!(again.status.is_success(), "{again:?}");
-    let build = beespace.finished(REPO, 2).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 2).await.unwrap();
     let second = settings(&beespace.app.store.read().unwrap().decisions(build.id).unwrap());
     assert!(first.is_some() && second.is_some() && first != second);
 }
@@ -185,12 +185,12 @@ async fn a_word_lapses_with_the_settings_of_the_policy_that_asked_for_it() {
     let (gogs, beespace) = world("").await;
     let beespace = {
         push(&gogs, "name: deploy\nsteps: [{ name: build, image: busybox }]", "First").await;
-        beespace.finished(REPO, 1).await.unwrap();
+        beespace.wait_until_finished(REPO, 1).await.unwrap();
         beespace.restart_with(&asks("which = 1")).await.unwrap()
     };
     let restart = format!("/api/v1/repositories/{REPO}/builds/1/restart");
     assert!(beespace.admin().unwrap().post(&restart, &json!({})).await.unwrap().status.is_success());
-    let blocked = beespace.build_when(REPO, 2, |build| build.status == Status::Blocked).await.unwrap();
+    let blocked = beespace.wait_for_build(REPO, 2, |build| build.status == Status::Blocked).await.unwrap();
     let asked = beespace.stage(&blocked).unwrap().approvals[0].clone();
     let beespace = beespace.restart_with(&asks("which = 2")).await.unwrap();
     let word = json!({ "subject": asked.subject.to_string() });
@@ -200,7 +200,7 @@ async fn a_word_lapses_with_the_settings_of_the_policy_that_asked_for_it() {
         let stage = beespace.stage(&blocked)?;
         Ok((stage.status == Status::Blocked && stage.approvals[0].decision != asked.decision).then_some(stage))
     };
-    let stage = beespace.when("a new question", anew).await.unwrap();
+    let stage = beespace.wait_for("a new question", anew).await.unwrap();
     assert!(
         stage.approvals[0].approved_by.is_empty()
             && stage.steps.iter().all(|step| step.exits.iter().all(|exit| exit.cause == ExitCause::Lost))

@@ -10,7 +10,7 @@ use beespace_core::ids::BuildId;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::FakeGogs;
 use beespace_tests::process::{NO_ENV, Process};
 use uuid::Uuid;
 
@@ -18,8 +18,8 @@ const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
 const HIVE: &str = "ada/hive";
 const COMB: &str = "ada/comb";
 
-async fn world(extra: &str) -> (PracticeGogs, Beespace) {
-    let gogs = PracticeGogs::start().await.unwrap();
+async fn world(extra: &str) -> (FakeGogs, Beespace) {
+    let gogs = FakeGogs::start().await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}{extra}")).await.unwrap();
     for repository in [HIVE, COMB] {
         gogs.create_repository(repository).await.unwrap();
@@ -28,7 +28,7 @@ async fn world(extra: &str) -> (PracticeGogs, Beespace) {
     (gogs, beespace)
 }
 
-async fn push(gogs: &PracticeGogs, repository: &str, sleep: &str) {
+async fn push(gogs: &FakeGogs, repository: &str, sleep: &str) {
     let file = format!("steps:\n  - name: build\n    image: busybox\n    env: {{ SLEEP: {sleep} }}\n");
     gogs.push(repository, "main", &[(".beespace.yml", &file)], &format!("Sleep {sleep}")).await.unwrap();
 }
@@ -36,7 +36,7 @@ async fn push(gogs: &PracticeGogs, repository: &str, sleep: &str) {
 async fn waiting_for_gogs(beespace: &Beespace, count: usize) -> Vec<Build> {
     let waits = |build: &Build| build.reason.as_ref().is_some_and(|reason| reason.code == "waiting-for-gogs");
     beespace
-        .when("builds that wait for Gogs", async || {
+        .wait_for("builds that wait for Gogs", async || {
             let builds: Vec<Build> = beespace.builds()?.into_iter().filter(waits).collect();
             Ok((builds.len() == count).then_some(builds))
         })
@@ -45,25 +45,25 @@ async fn waiting_for_gogs(beespace: &Beespace, count: usize) -> Vec<Build> {
 }
 
 /// A world whose Gogs went away before it gave what a build needs.
-async fn kept_waiting() -> (PracticeGogs, Beespace, Build) {
+async fn kept_deliveries_waiting() -> (FakeGogs, Beespace, Build) {
     let (gogs, beespace) = world("").await;
-    gogs.set_away(true);
+    gogs.set_offline(true);
     push(&gogs, HIVE, "1ms").await;
     let build = waiting_for_gogs(&beespace, 1).await.remove(0);
     (gogs, beespace, build)
 }
 
 /// Puts beside a build one like it that came so many hours ago.
-async fn put_older(beespace: &Beespace, build: &Build, hours: u64) -> BuildId {
+async fn make_older(beespace: &Beespace, build: &Build, hours: u64) -> BuildId {
     let older = Build { id: BuildId(Uuid::now_v7()), created_at: Timestamp(now().0 - hours * 3_600_000), ..build.clone() };
     let id = older.id;
     beespace.app.store.write(move |write| write.put_new_build(&older)).await.unwrap();
     id
 }
 
-async fn over(beespace: &Beespace, id: BuildId) -> Build {
+async fn finished(beespace: &Beespace, id: BuildId) -> Build {
     let read = async || Ok(beespace.app.store.read()?.build(id)?.filter(|build| build.status.is_over()));
-    beespace.when("the end of a build", read).await.unwrap()
+    beespace.wait_for("the end of a build", read).await.unwrap()
 }
 
 async fn cancel(beespace: &Beespace, build: &Build) {
@@ -76,10 +76,10 @@ async fn cancel(beespace: &Beespace, build: &Build) {
 async fn what_has_no_place_waits_and_says_for_what() {
     let (gogs, beespace) = world("capacity = 1\n").await;
     push(&gogs, HIVE, "60s").await;
-    let first = beespace.build_when(HIVE, 1, |build| build.status == Status::Running).await.unwrap();
+    let first = beespace.wait_for_build(HIVE, 1, |build| build.status == Status::Running).await.unwrap();
     push(&gogs, COMB, "1ms").await;
     let second = beespace
-        .build_when(COMB, 1, |build| build.reason.as_ref().is_some_and(|reason| reason.message.contains("at once")))
+        .wait_for_build(COMB, 1, |build| build.reason.as_ref().is_some_and(|reason| reason.message.contains("at once")))
         .await
         .unwrap();
     assert_eq!(second.status, Status::Pending);
@@ -88,26 +88,26 @@ async fn what_has_no_place_waits_and_says_for_what() {
     let page = beespace.admin().unwrap().get("/ada/comb/1").await.unwrap().body;
     assert!(page.contains("waits for its turn"), "{page}");
     cancel(&beespace, &first).await;
-    assert_eq!(beespace.finished(COMB, 1).await.unwrap().status, Status::Success);
-    assert_eq!(beespace.finished(HIVE, 1).await.unwrap().status, Status::Killed);
+    assert_eq!(beespace.wait_until_finished(COMB, 1).await.unwrap().status, Status::Success);
+    assert_eq!(beespace.wait_until_finished(HIVE, 1).await.unwrap().status, Status::Killed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_pushes_to_one_repository_leave_the_next_place_to_another() {
     let (gogs, beespace) = world("capacity = 1\n").await;
     push(&gogs, HIVE, "60s").await;
-    let first = beespace.build_when(HIVE, 1, |build| build.status == Status::Running).await.unwrap();
+    let first = beespace.wait_for_build(HIVE, 1, |build| build.status == Status::Running).await.unwrap();
     for _ in 0..5 {
         push(&gogs, HIVE, "1ms").await;
     }
     push(&gogs, COMB, "1ms").await;
     let waits = |build: &Build| build.reason.as_ref().is_some_and(|reason| reason.code == "capacity");
     let all_wait = async || Ok((beespace.builds()?.iter().filter(|build| waits(build)).count() == 6).then_some(()));
-    beespace.when("six builds that wait for their turn", all_wait).await.unwrap();
+    beespace.wait_for("six builds that wait for their turn", all_wait).await.unwrap();
     cancel(&beespace, &first).await;
-    let comb = beespace.finished(COMB, 1).await.unwrap();
+    let comb = beespace.wait_until_finished(COMB, 1).await.unwrap();
     for number in 2..=6 {
-        beespace.finished(HIVE, number).await.unwrap();
+        beespace.wait_until_finished(HIVE, number).await.unwrap();
     }
     let started_before = |build: &Build| build.id != first.id && build.started_at.is_some_and(|at| at < comb.started_at.unwrap());
     let before = beespace.builds().unwrap().iter().filter(|build| started_before(build)).count();
@@ -118,38 +118,38 @@ async fn many_pushes_to_one_repository_leave_the_next_place_to_another() {
 async fn a_commit_that_was_pushed_over_while_gogs_was_away_is_skipped_and_names_what_came_after() {
     let (gogs, beespace) = world("").await;
     push(&gogs, HIVE, "1ms").await;
-    beespace.finished(HIVE, 1).await.unwrap();
-    gogs.set_away(true);
+    beespace.wait_until_finished(HIVE, 1).await.unwrap();
+    gogs.set_offline(true);
     push(&gogs, HIVE, "2ms").await;
     let lost = waiting_for_gogs(&beespace, 1).await.remove(0);
     let file = "steps:\n  - name: build\n    image: busybox\n";
     let newer = gogs.force_push(HIVE, "main", &[(".beespace.yml", file)], "Begin anew").await.unwrap();
     waiting_for_gogs(&beespace, 2).await;
-    gogs.set_away(false);
-    let lost = over(&beespace, lost.id).await;
+    gogs.set_offline(false);
+    let lost = finished(&beespace, lost.id).await;
     assert_eq!(lost.status, Status::Skipped, "{lost:#?}");
     let reason = lost.reason.unwrap();
     assert_eq!(reason.code, "moved-on");
     assert!(reason.message.contains(&newer[..7]), "{reason}");
     let built = |build: &Build| build.event.sha().to_string() == newer && build.status == Status::Success;
     let built = async || Ok(beespace.builds()?.into_iter().find(built));
-    beespace.when("the newer commit's build", built).await.unwrap();
+    beespace.wait_for("the newer commit's build", built).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pushes_of_an_hour_without_gogs_are_built_when_it_is_back() {
     const PUSHES: usize = 30;
     let (gogs, beespace) = world("").await;
-    gogs.set_away(true);
+    gogs.set_offline(true);
     for repository in [HIVE, COMB].into_iter().cycle().take(PUSHES) {
         push(&gogs, repository, "1ms").await;
     }
     let waiting = waiting_for_gogs(&beespace, PUSHES).await;
-    gogs.set_away(false);
+    gogs.set_offline(false);
     let mut built = BTreeSet::new();
     for build in &waiting {
-        let aged = put_older(&beespace, build, 1).await;
-        let build = over(&beespace, aged).await;
+        let aged = make_older(&beespace, build, 1).await;
+        let build = finished(&beespace, aged).await;
         assert_eq!(build.status, Status::Success, "{build:#?}");
         built.insert((build.event.repository.name.to_string(), build.event.sha().to_string()));
     }
@@ -158,31 +158,31 @@ async fn the_pushes_of_an_hour_without_gogs_are_built_when_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gogs_is_waited_for_a_day_and_not_longer() {
-    let (gogs, beespace, waiting) = kept_waiting().await;
-    let (fresh_id, old_id) = (put_older(&beespace, &waiting, 23).await, put_older(&beespace, &waiting, 25).await);
-    let old = over(&beespace, old_id).await;
+    let (gogs, beespace, waiting) = kept_deliveries_waiting().await;
+    let (fresh_id, old_id) = (make_older(&beespace, &waiting, 23).await, make_older(&beespace, &waiting, 25).await);
+    let old = finished(&beespace, old_id).await;
     assert_eq!(old.status, Status::Error);
     let reason = old.reason.unwrap();
     assert_eq!(reason.code, "gave-up-waiting");
     assert!(reason.message.contains("24 h") && reason.help.is_some(), "{reason}");
     let fresh = beespace.app.store.read().unwrap().build(fresh_id).unwrap().unwrap();
     assert_eq!(fresh.status, Status::Pending, "one of 23 hours waits on");
-    gogs.set_away(false);
-    let late_id = put_older(&beespace, &waiting, 23).await;
-    assert_eq!(over(&beespace, late_id).await.status, Status::Success, "and is built once Gogs is back");
+    gogs.set_offline(false);
+    let late_id = make_older(&beespace, &waiting, 23).await;
+    assert_eq!(finished(&beespace, late_id).await.status, Status::Success, "and is built once Gogs is back");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_of_a_repository_that_gogs_shows_no_more_says_so_waits_and_ends() {
-    let (gogs, beespace, waiting) = kept_waiting().await;
+    let (gogs, beespace, waiting) = kept_deliveries_waiting().await;
     gogs.delete_repository(HIVE).unwrap();
-    gogs.set_away(false);
+    gogs.set_offline(false);
     let is_gone = |build: &Build| build.reason.as_ref().is_some_and(|reason| reason.code == "repository-gone");
     let told = async || Ok(beespace.builds()?.into_iter().find(is_gone));
-    let told = beespace.when("the build to say that the repository is gone", told).await.unwrap();
+    let told = beespace.wait_for("the build to say that the repository is gone", told).await.unwrap();
     assert_eq!((told.id, told.status), (waiting.id, Status::Pending));
-    let old_id = put_older(&beespace, &told, 25).await;
-    let old = over(&beespace, old_id).await;
+    let old_id = make_older(&beespace, &told, 25).await;
+    let old = finished(&beespace, old_id).await;
     let reason = old.reason.unwrap();
     assert_eq!((old.status, reason.code.as_str()), (Status::Error, "gave-up-waiting"));
     assert!(reason.help.as_ref().unwrap().contains("access in Gogs"), "{reason}");
@@ -191,7 +191,7 @@ async fn a_build_of_a_repository_that_gogs_shows_no_more_says_so_waits_and_ends(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_pushes_while_gogs_is_away_are_kept_once_each_and_hold_up_none_after_them() {
     const PUSHES: usize = 1_000;
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     for repository in [HIVE, COMB] {
         gogs.create_repository(repository).await.unwrap();
     }
@@ -203,10 +203,10 @@ async fn a_thousand_pushes_while_gogs_is_away_are_kept_once_each_and_hold_up_non
     let admin = server.admin().unwrap();
     let list = async |path: &str| anyhow::Ok(admin.get(path).await?.json()?.as_array().cloned().unwrap_or_default());
     let one_is_over = async || Ok(list("/api/v1/builds?status=success&limit=1").await?.pop());
-    server.when("the first build", one_is_over).await.unwrap();
-    let before = server.resident().unwrap();
+    server.wait_for("the first build", one_is_over).await.unwrap();
+    let before = server.resident_memory().unwrap();
 
-    gogs.set_away(true);
+    gogs.set_offline(true);
     let deliveries = gogs.deliveries();
     let mut payload = deliveries.iter().find(|one| one.event == "push").unwrap().payload().unwrap();
     payload["before"] = "0".repeat(40).into();
@@ -214,31 +214,31 @@ async fn a_thousand_pushes_while_gogs_is_away_are_kept_once_each_and_hold_up_non
         payload["ref"] = format!("refs/heads/b{number}").into();
         payload["after"] = format!("{number:040x}").replace("00000", "abcde").into();
         payload["commits"][0]["id"] = payload["after"].clone();
-        gogs.tell(HIVE, "push", &payload).unwrap();
+        gogs.send_event(HIVE, "push", &payload).unwrap();
         if number % 100 == 99 {
-            gogs.delivered().await.unwrap();
+            gogs.wait_until_delivered().await.unwrap();
         }
     }
     let told = gogs.deliveries();
     let answers: Vec<_> = told.iter().rev().take(PUSHES).map(|one| one.attempts.last().and_then(|last| last.status)).collect();
     assert!(answers.iter().all(|status| *status == Some(202)), "{answers:?}");
     let settled = async || Ok(list("/api/v1/deliveries?limit=1").await?.pop().filter(|last| last["build"].is_string()));
-    server.when("the last of them to be a build", &settled).await.unwrap();
+    server.wait_for("the last of them to be a build", &settled).await.unwrap();
 
-    gogs.set_away(false);
+    gogs.set_offline(false);
     // Gogs tells at once what it has kept back.
     for number in PUSHES..2 * PUSHES {
         payload["ref"] = format!("refs/heads/b{number}").into();
         payload["after"] = format!("{number:040x}").replace("00000", "abcde").into();
-        gogs.tell(HIVE, "push", &payload).unwrap();
+        gogs.send_event(HIVE, "push", &payload).unwrap();
     }
-    gogs.delivered().await.unwrap();
-    server.when("the last of those, too", settled).await.unwrap();
+    gogs.wait_until_delivered().await.unwrap();
+    server.wait_for("the last of those, too", settled).await.unwrap();
     // Nobody has those commits. They wait in the turn of their repository, and another one's push is built at once.
     push(&gogs, COMB, "2ms").await;
     let built = async || Ok((list("/api/v1/builds?status=success&limit=2").await?.len() == 2).then_some(()));
-    server.when("the push to the other one to be built", built).await.unwrap();
-    let grown = server.resident().unwrap().saturating_sub(before);
+    server.wait_for("the push to the other one to be built", built).await.unwrap();
+    let grown = server.resident_memory().unwrap().saturating_sub(before);
     assert!(grown < 64 << 20, "memory grew by {grown} bytes over two thousand pushes");
     let folder = server.stop().await.unwrap();
     let store = Store::open(&folder.path().join("data/beespace.redb")).unwrap();

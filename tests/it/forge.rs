@@ -1,17 +1,17 @@
 //! The client of Gogs' API, against the practice Gogs.
 
-use beespace::forge::{EnableError, Enabler, Forge, ForgeError, HookTurns};
+use beespace::forge::{EnableError, Enabler, Forge, ForgeError, HookLocks};
 use beespace::seal::Key;
 use beespace::store::Store;
 use beespace::store::repository::Repositories as _;
 use beespace_core::ids::{RepositoryId, RepositoryName};
 use beespace_core::time::Timestamp;
-use beespace_tests::gogs::{Access, PracticeGogs, RepositoryObject, Switches};
+use beespace_tests::gogs::{Access, FakeGogs, Faults, RepositoryObject};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 
 struct World {
-    gogs: PracticeGogs,
+    gogs: FakeGogs,
     repo: RepositoryObject,
     enabler: Enabler,
     _folder: tempfile::TempDir,
@@ -21,12 +21,12 @@ fn app() -> RepositoryName {
     RepositoryName::new("acme", "app").unwrap()
 }
 
-fn forge(gogs: &PracticeGogs, token: &str) -> Forge {
+fn forge(gogs: &FakeGogs, token: &str) -> Forge {
     Forge::new(gogs.url().parse().unwrap(), token.to_owned().into(), None).unwrap()
 }
 
 async fn world() -> World {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     let repo = gogs.create_repository("acme/app").await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let enabler = Enabler {
@@ -34,7 +34,7 @@ async fn world() -> World {
         store: Store::open(&folder.path().join("beespace.redb")).unwrap(),
         seal: Key::from_bytes([7; 32]),
         hook_base: "http://127.0.0.1:1/base/".parse().unwrap(),
-        turns: HookTurns::default(),
+        locks: HookLocks::default(),
     };
     World { gogs, repo, enabler, _folder: folder }
 }
@@ -60,7 +60,7 @@ async fn enabling_makes_one_hook_for_everything_and_doing_it_again_changes_nothi
     let enabled = world.enabler.enable(&app(), NOW).await.unwrap();
     let hooks = world.enabler.forge.hooks(&app()).await.unwrap();
     assert_eq!(hooks.len(), 1);
-    assert!(hooks[0].fires_for_all());
+    assert!(hooks[0].fires_for_all_events());
     assert!(hooks[0].config.url.starts_with("http://127.0.0.1:1/base/-/hook/"), "{}", hooks[0].config.url);
     assert_eq!(hooks[0].config.content_type, "json");
     assert_eq!(enabled.hook.as_ref().unwrap().forge_id, hooks[0].id);
@@ -81,7 +81,7 @@ async fn enabling_mends_a_hook_that_was_removed_or_changed_in_gogs() {
     let second = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
     assert_ne!(first.key, second.key);
     let url = world.enabler.forge.hooks(&app()).await.unwrap().remove(0).config.url;
-    world.gogs.point_hook(second.forge_id, &format!("{url}0")).unwrap();
+    world.gogs.set_hook_url(second.forge_id, &format!("{url}0")).unwrap();
     let third = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
     assert_ne!(second.key, third.key);
     assert_eq!(world.enabler.forge.hooks(&app()).await.unwrap().len(), 1);
@@ -156,13 +156,13 @@ async fn disabling_removes_the_hook_and_keeps_the_repository() {
 async fn a_repository_is_disabled_while_gogs_is_away_and_its_hook_is_removed_later() {
     let world = world().await;
     world.enabler.enable(&app(), NOW).await.unwrap();
-    world.gogs.set_away(true);
+    world.gogs.set_offline(true);
     let error = world.enabler.disable(&app()).await.unwrap_err();
-    assert!(matches!(error, EnableError::HookLeft { .. }), "{error}");
+    assert!(matches!(error, EnableError::HookNotRemoved { .. }), "{error}");
     assert!(error.to_string().contains("acme/app builds here no more"), "{error}");
     let kept = world.enabler.store.read().unwrap().repository(RepositoryId(world.repo.id)).unwrap().unwrap();
     assert!(kept.hook.is_none());
-    world.gogs.set_away(false);
+    world.gogs.set_offline(false);
     world.enabler.disable(&app()).await.unwrap();
     assert!(world.enabler.forge.hooks(&app()).await.unwrap().is_empty());
 }
@@ -171,7 +171,7 @@ async fn a_repository_is_disabled_while_gogs_is_away_and_its_hook_is_removed_lat
 async fn who_is_no_administrator_enables_nothing() {
     let world = world().await;
     let token = world.gogs.create_user("writer").unwrap();
-    world.gogs.allow("acme/app", "writer", Access::Write).unwrap();
+    world.gogs.grant_access("acme/app", "writer", Access::Write).unwrap();
     let enabler = Enabler { forge: forge(&world.gogs, &token), ..world.enabler.clone() };
     let error = enabler.enable(&app(), NOW).await.unwrap_err();
     assert!(matches!(error, EnableError::NotAdmin(_)), "{error}");
@@ -188,10 +188,10 @@ async fn a_dead_token_is_told_from_a_repository_that_is_hidden_or_not_ours() {
     for (name, alive) in [("acme/vault", None), ("acme/app", None), ("acme/none", Some("acme/none"))] {
         let name = name.parse().unwrap();
         let forge = forge(&world.gogs, world.gogs.token());
-        world.gogs.set_token_dead(false);
+        world.gogs.set_token_revoked(false);
         let known = forge.repository(&name).await.err();
         assert_eq!(known, alive.map(|name| ForgeError::NotFound(format!("repository {name}"))));
-        world.gogs.set_token_dead(true);
+        world.gogs.set_token_revoked(true);
         assert_eq!(forge.repository(&name).await.unwrap_err(), ForgeError::Unauthorized, "{name}");
     }
 }
@@ -202,12 +202,12 @@ async fn each_trouble_has_its_name_and_its_cure_and_shows_no_token() {
     let token = world.gogs.token();
     let forge = &world.enabler.forge;
     for (switches, code) in [
-        (Switches { away: true, ..Switches::default() }, "waiting-for-gogs"),
-        (Switches { token_dead: true, ..Switches::default() }, "token-refused"),
-        (Switches { login_prohibited: true, ..Switches::default() }, "not-the-api"),
-        (Switches { redirecting: true, ..Switches::default() }, "gogs-redirects"),
+        (Faults { offline: true, ..Faults::default() }, "waiting-for-gogs"),
+        (Faults { token_revoked: true, ..Faults::default() }, "token-refused"),
+        (Faults { login_prohibited: true, ..Faults::default() }, "not-the-api"),
+        (Faults { redirects: true, ..Faults::default() }, "gogs-redirects"),
     ] {
-        world.gogs.set_switches(switches);
+        world.gogs.set_faults(switches);
         let error = forge.user().await.unwrap_err();
         let reason = error.reason();
         assert_eq!(reason.code, code, "{switches:?}");
@@ -216,7 +216,7 @@ async fn each_trouble_has_its_name_and_its_cure_and_shows_no_token() {
     }
     let nowhere = Forge::new("http://127.0.0.1:1".parse().unwrap(), token.to_owned().into(), None).unwrap();
     let error = nowhere.user().await.unwrap_err();
-    assert!(matches!(error, ForgeError::Away(_)) && error.to_string().contains("refused"), "{error}");
+    assert!(matches!(error, ForgeError::Unreachable(_)) && error.to_string().contains("refused"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,7 +225,7 @@ async fn a_hook_that_gogs_does_not_make_leaves_nothing_behind() {
     let first = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
     // An address that Gogs refuses: the rest of the way works.
     let broken = Enabler { hook_base: "data:x".parse().unwrap(), ..world.enabler.clone() };
-    world.gogs.set_token_dead(true);
+    world.gogs.set_token_revoked(true);
     assert!(broken.repair(&app(), NOW).await.is_err());
     let kept = world.enabler.store.read().unwrap().repository(RepositoryId(world.repo.id)).unwrap().unwrap();
     assert_eq!(kept.hook.unwrap().key, first.key);

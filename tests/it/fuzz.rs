@@ -15,20 +15,20 @@ use beespace_core::gogs::{EVENTS, parse};
 use beespace_core::ids::RepositoryId;
 use beespace_core::mask::Secrets;
 use beespace_core::outcome::Stream;
-use beespace_core::pipeline::when::{ChangedPaths, Facts, pipeline_holds, step_holds};
+use beespace_core::pipeline::eval_when::{ChangedPaths, Facts, pipeline_holds, step_matches};
 use beespace_core::pipeline::{self, Choice, Conditions, Pipeline, When};
 use beespace_core::plan::StepPlan;
-use beespace_core::policy::patch::{apply, lost};
+use beespace_core::policy::patch::{apply, first_ignored_path};
 use beespace_core::policy::pointer::{PathGrant, Pointer};
 use beespace_core::policy::{PatchKind, PatchOp, VerdictOutcome};
 use beespace_core::time::Timestamp;
-use beespace_core::{floor, intake, verify};
+use beespace_core::{baseline_policy, trigger, verify};
 use futures::StreamExt as _;
 use serde_json::Value;
 use sha2::Digest as _;
 
-use crate::chance::Chance;
 use crate::log::STEP;
+use crate::seeded_rng::SeededRng;
 
 /// No input takes as long on any machine, unless its reader does not come to an end.
 const SLOW: Duration = Duration::from_secs(20);
@@ -46,11 +46,11 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 }
 
 /// Replays the seeds and then wounds of them, for so many cases or as long as `FUZZ_SECONDS` says. `run` says whether its reader
-/// accepts the input. Each of the `good` must be: what is said of accepted input would never be tried else.
+/// accepts the input. Each of the `ok` must be: what is said of accepted input would never be tried else.
 fn fuzz(target: &str, good: &[Vec<u8>], broken: &[Vec<u8>], cases: u64, words: &[&str], run: impl Fn(&[u8]) -> bool) {
     assert!(!good.is_empty(), "{target} has no seeds");
     let seeds = [good, broken].concat();
-    let mut chance = Chance::new();
+    let mut chance = SeededRng::new();
     let seconds = std::env::var("FUZZ_SECONDS").ok().map(|seconds| Duration::from_secs(seconds.parse().unwrap()));
     let (started, mut slowest, mut done, mut accepted) = (Instant::now(), Duration::ZERO, 0, 0_u64);
     let goes_on = |done| seconds.map_or(done < cases, |most| started.elapsed() < most);
@@ -58,7 +58,7 @@ fn fuzz(target: &str, good: &[Vec<u8>], broken: &[Vec<u8>], cases: u64, words: &
         let whole = usize::try_from(done).ok().and_then(|place| seeds.get(place)).cloned();
         let input = whole.unwrap_or_else(|| {
             let (one, other) = (chance.below(seeds.len()), chance.below(seeds.len()));
-            chance.wound(&seeds[one], words, &seeds[other])
+            chance.corrupt(&seeds[one], words, &seeds[other])
         });
         let began = Instant::now();
         let Ok(is_accepted) = catch_unwind(AssertUnwindSafe(|| run(&input))) else {
@@ -100,10 +100,13 @@ fn deliveries() {
             };
             is_accepted = true;
             let hook = RepositoryId(1);
-            for telling in [intake::Telling::First, intake::Telling::Again] {
-                let decided = intake::decide(&happening, hook, telling, None);
+            for telling in [trigger::DeliveryRepeat::First, trigger::DeliveryRepeat::Again] {
+                let decided = trigger::decide(&happening, hook, telling, None);
                 let other = happening.get().repository_id() != hook;
-                assert!(!other || !matches!(decided, intake::Intake::Build(..)), "another repository's body is never built");
+                assert!(
+                    !other || !matches!(decided, trigger::TriggerDecision::Build(..)),
+                    "another repository's body is never built"
+                );
             }
         }
         is_accepted
@@ -162,8 +165,8 @@ fn whens_and_globs() {
         for (strict, mild) in when(&exclude).iter().zip(&when(&[])) {
             let holds = pipeline_holds(Some(strict), &facts).is_ok();
             holds_once |= holds;
-            assert_eq!(holds, step_holds(Some(strict), &facts, &[]).is_ok(), "for a push both are alike");
-            assert!(step_holds(Some(strict), &facts, &["x"]).is_err(), "not after a failure");
+            assert_eq!(holds, step_matches(Some(strict), &facts, &[]).is_ok(), "for a push both are alike");
+            assert!(step_matches(Some(strict), &facts, &["x"]).is_err(), "not after a failure");
             assert!(!holds || pipeline_holds(Some(mild), &facts).is_ok(), "to exclude never lets more through");
         }
         holds_once
@@ -204,7 +207,7 @@ fn patches() {
             }
         }
         if let Ok(plan) = serde_json::from_value::<StepPlan>(patched.clone()) {
-            let _ = lost(&patched, &serde_json::to_value(&plan).unwrap());
+            let _ = first_ignored_path(&patched, &serde_json::to_value(&plan).unwrap());
         }
         true
     });
@@ -219,7 +222,7 @@ fn plans() {
         let document = plan.document();
         let again: StepPlan = serde_json::from_str(&document.json).unwrap();
         assert_eq!((again.digest(), &again), (plan.digest(), &plan), "the normal form reads back");
-        let verdict = floor::judge(&plan, &floor::Bounds::default());
+        let verdict = baseline_policy::evaluate(&plan, &baseline_policy::StepBounds::default());
         let denies = verdict.outcome == VerdictOutcome::Deny;
         assert_eq!(denies, !verdict.findings.is_empty(), "a denial has reasons");
         assert!(Document::new("x", &serde_json::to_value(&verdict).unwrap()).json.len() < 1 << 20);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use beespace_core::event::Cause;
-use beespace_core::gogs::{Happening, parse};
-use beespace_core::intake::{Intake, Telling, decide};
+use beespace_core::gogs::{GogsEvent, parse};
+use beespace_core::trigger::{DeliveryRepeat, TriggerDecision, decide};
 use beespace_core::verify::{Verified, verify};
 use serde::Deserialize;
 
@@ -35,7 +35,7 @@ impl Recorded {
         verify(self.raw_json.clone().into_bytes(), SECRET, self.header("x-gogs-signature"))
     }
 
-    fn happening(&self) -> Verified<Happening> {
+    fn event_of(&self) -> Verified<GogsEvent> {
         parse(self.header("x-gogs-event").unwrap(), &self.verified().unwrap())
             .unwrap_or_else(|error| panic!("{error}: {}", self.raw_json))
     }
@@ -87,14 +87,14 @@ fn a_flipped_bit_in_body_or_signature_refuses_each_delivery() {
 fn every_delivery_becomes_an_event_or_a_reason() {
     let mut fates: BTreeMap<String, usize> = BTreeMap::new();
     for delivery in signed() {
-        let happening = delivery.happening();
-        let fate = match decide(&happening, happening.get().repository_id(), Telling::First, None) {
-            Intake::Build(event) => {
+        let happening = delivery.event_of();
+        let fate = match decide(&happening, happening.get().repository_id(), DeliveryRepeat::First, None) {
+            TriggerDecision::Build(event) => {
                 let Cause::Push(push) = &event.cause;
                 assert!(!event.sha().is_zero() && !push.branch.is_empty());
                 "build".to_owned()
             }
-            Intake::Ignored { reason, .. } => {
+            TriggerDecision::Ignored { reason, .. } => {
                 assert!(!reason.message.is_empty());
                 reason.code
             }
@@ -108,8 +108,9 @@ fn every_delivery_becomes_an_event_or_a_reason() {
 #[test]
 fn no_delivery_is_built_for_the_hook_of_another_repository() {
     for delivery in signed() {
-        let happening = delivery.happening();
-        let Intake::Ignored { reason, .. } = decide(&happening, beespace_core::ids::RepositoryId(999), Telling::First, None)
+        let happening = delivery.event_of();
+        let TriggerDecision::Ignored { reason, .. } =
+            decide(&happening, beespace_core::ids::RepositoryId(999), DeliveryRepeat::First, None)
         else {
             panic!("built: {}", delivery.raw_json)
         };
@@ -120,8 +121,8 @@ fn no_delivery_is_built_for_the_hook_of_another_repository() {
 
 #[test]
 fn the_sender_of_a_merge_is_who_merged() {
-    let merges = signed().filter_map(|delivery| match delivery.happening().into_inner() {
-        Happening::Push(push) if push.pusher.as_ref().is_some_and(|pusher| pusher.id != push.sender.id) => Some(push),
+    let merges = signed().filter_map(|delivery| match delivery.event_of().into_inner() {
+        GogsEvent::Push(push) if push.pusher.as_ref().is_some_and(|pusher| pusher.id != push.sender.id) => Some(push),
         _ => None,
     });
     let merges: Vec<_> = merges.collect();

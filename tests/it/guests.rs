@@ -5,10 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use beespace_core::context::{Context, Trust};
 use beespace_core::digest::Document;
 use beespace_core::event::{Actor, EventKind};
 use beespace_core::ids::Sha;
+use beespace_core::plugin_context::{PluginContext, Trust};
 use beespace_core::time::Timestamp;
 use beespace_wasm::{BindingSpec, Host, HostOptions, Limits, LoadError, NoticeInput, Policy};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
@@ -67,7 +67,7 @@ pub(crate) fn manifest(kind: &str) -> String {
     format!(r#"{{"name": "guest", "version": "0.0.1", "kind": "{kind}"}}"#)
 }
 
-/// A component in which every function is `unreachable`.
+/// A component in which every function is `unreachable_failure`.
 pub(crate) fn dummy(world_name: &str, also: Option<&str>, kind: &str) -> Vec<u8> {
     let (resolve, world) = world(world_name, also);
     let module = dummy_module(&resolve, world, ManglingAndAbi::Standard32);
@@ -113,7 +113,7 @@ pub(crate) fn notice() -> NoticeInput {
     NoticeInput {
         idempotency_key: "once".to_owned(),
         attempt: 1,
-        thread: "build".to_owned(),
+        ordering_key: "build".to_owned(),
         sequence: 1,
         context: context(),
         subject: Document::new("beespace.notice/v1", &serde_json::json!({})),
@@ -133,8 +133,8 @@ pub(crate) async fn load_policy(host: &Host, component: Vec<u8>) -> Result<Polic
 }
 
 /// The envelope of every call in these tests.
-pub(crate) fn context() -> Context {
-    Context {
+pub(crate) fn context() -> PluginContext {
+    PluginContext {
         invocation_id: "call-1".to_owned(),
         event: EventKind::Push,
         repository: "acme/app".parse().unwrap(),

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use beespace::clock::now;
-use beespace::front::Front;
+use beespace::http_state::AppState;
 use beespace::store::{Queue, Store};
-use beespace::worker::{Beats, Duties, Worker};
+use beespace::worker::{Duties, Heartbeats, Worker};
 use beespace::{api, server};
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::client::Client;
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::FakeGogs;
 use beespace_tests::process::{NO_ENV, Process};
 use beespace_wasm::{Host, HostOptions};
 use reqwest::StatusCode;
@@ -26,20 +26,20 @@ const REPO: &str = "ada/hive";
 /// Held by the test for as long as the clock of the stuck worker shall not answer.
 static CLOCK: Mutex<()> = Mutex::const_new(());
 
-fn held_clock() -> Timestamp {
+fn lock_clock() -> Timestamp {
     drop(tokio::task::block_in_place(|| CLOCK.blocking_lock()));
     now()
 }
 
 /// A worker of a queue, with the clock it goes by.
-fn worker(store: &Store, beats: &Beats, queue: Queue, now: fn() -> Timestamp) -> Worker {
+fn worker(store: &Store, beats: &Heartbeats, queue: Queue, now: fn() -> Timestamp) -> Worker {
     let duties = Duties { work: Box::new(|_| Box::pin(async { Ok(()) })), bury: Box::new(|_, _| Box::pin(async { Ok(()) })) };
-    Worker { store: store.clone(), queue, parallel: 1, parallel_of_turn: 1, duties, beat: beats.of(queue), now }
+    Worker { store: store.clone(), queue, parallel: 1, parallel_per_key: 1, duties, heartbeat: beats.of(queue), now }
 }
 
-/// The pages of a server whose workers are those of `beats`.
-async fn served(beespace: &Beespace, beats: &Beats) -> Client {
-    let front = Front { beats: beats.clone(), ..Front::clone(&server::front(&beespace.app).unwrap()) };
+/// The pages of a server whose workers are those of `heartbeats`.
+async fn served(beespace: &Beespace, beats: &Heartbeats) -> Client {
+    let front = AppState { heartbeats: beats.clone(), ..AppState::clone(&server::app_state(&beespace.app).unwrap()) };
     let router = api::router(&Arc::new(front), axum::Router::new());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -49,9 +49,9 @@ async fn served(beespace: &Beespace, beats: &Beats) -> Client {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_stuck_is_named_until_it_looks_again() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     let beespace = Beespace::start(&gogs, DUMMY).await.unwrap();
-    let beats = Beats::default();
+    let beats = Heartbeats::default();
     let client = served(&beespace, &beats).await;
     let told = client.get("/readyz").await.unwrap();
     assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -69,22 +69,22 @@ async fn a_worker_that_is_stuck_is_named_until_it_looks_again() {
     for queue in [Queue::Delivery, Queue::Prepare, Queue::Notice] {
         tokio::spawn(worker(&store, &beats, queue, now).serve(stopping.clone()));
     }
-    tokio::spawn(worker(&store, &beats, Queue::Run, held_clock).serve(stopping.clone()));
+    tokio::spawn(worker(&store, &beats, Queue::Run, lock_clock).serve(stopping.clone()));
     let one = "[-] workers: run: not looked at for a minute; a restart takes up what is in hand\n";
     let names_one = async || Ok(client.get("/readyz").await?.body.contains(one).then_some(()));
-    beespace.when("the one that is stuck to be named", names_one).await.unwrap();
+    beespace.wait_for("the one that is stuck to be named", names_one).await.unwrap();
 
     drop(held);
     let is_ready = async || {
         store.wake(Queue::Run);
         Ok(client.get("/readyz").await?.status.is_success().then_some(()))
     };
-    beespace.when("all to look again", is_ready).await.unwrap();
+    beespace.wait_for("all to look again", is_ready).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queues_and_places_of_plugins_are_told_in_figures() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}capacity = 1\n")).await.unwrap();
     beespace.enable(REPO).await.unwrap();
@@ -92,8 +92,8 @@ async fn queues_and_places_of_plugins_are_told_in_figures() {
         let long = "steps:\n  - name: long\n    image: busybox\n    env: { SLEEP: 60s }\n";
         gogs.push(REPO, branch, &[(".beespace.yml", long)], "Wait").await.unwrap();
     }
-    beespace.build_when(REPO, 1, |build| build.status == Status::Running).await.unwrap();
-    beespace.build_when(REPO, 2, |build| build.status == Status::Pending).await.unwrap();
+    beespace.wait_for_build(REPO, 1, |build| build.status == Status::Running).await.unwrap();
+    beespace.wait_for_build(REPO, 2, |build| build.status == Status::Pending).await.unwrap();
     let admin = beespace.admin().unwrap();
     let figures = admin.get("/metrics").await.unwrap().body;
     for line in [
@@ -112,19 +112,19 @@ async fn queues_and_places_of_plugins_are_told_in_figures() {
 async fn a_call_of_a_plugin_takes_a_place_and_gives_it_back() {
     let host = Host::new(HostOptions { max_running: 2, ..HostOptions::default() }).unwrap();
     let endless = guests::load_policy(&host, guests::policy_guest(&[(";; evaluate", "(loop (br 0))")])).await.unwrap();
-    assert_eq!((host.places().taken, host.places().all), (0, 2));
+    assert_eq!((host.call_slots().taken, host.call_slots().total), (0, 2));
     let call = tokio::spawn(async move { endless.evaluate(crate::wasm_hostile::request()).await });
-    while host.places().taken == 0 && !call.is_finished() {
+    while host.call_slots().taken == 0 && !call.is_finished() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(host.places().taken, 1);
+    assert_eq!(host.call_slots().taken, 1);
     assert!(call.await.unwrap().result.is_err(), "its time is over");
-    assert_eq!(host.places().taken, 0);
+    assert_eq!(host.call_slots().taken, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_servers_own_log_is_lines_of_json_where_that_is_wanted() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     let settings = "[engine]\nkind = \"dummy\"\n";
     let program = env!("CARGO_BIN_EXE_beespace-under-test");
     let server = Process::start(program, &gogs, settings, &[("BEESPACE_LOG_FORMAT", "json")]).await.unwrap();
@@ -137,7 +137,7 @@ async fn the_servers_own_log_is_lines_of_json_where_that_is_wanted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_servers_own_log_has_no_colours_where_no_terminal_shows_them() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     let program = env!("CARGO_BIN_EXE_beespace-under-test");
     let server = Process::start(program, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();
     assert!(server.log().contains("INFO beespace::server: Beespace is ready"), "{}", server.log());

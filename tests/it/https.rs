@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::FakeGogs;
 use beespace_tests::process::Process;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use reqwest::Method;
@@ -72,7 +72,7 @@ impl Receiver {
 
 /// What becomes of the notice of a build, sent to `localhost` by a server that trusts the certificates of `trusted` alone.
 async fn notice(receiver: &Receiver, trusted: &Path) -> Value {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let url = format!("https://localhost:{}", receiver.port);
     let notifier = format!(
@@ -88,7 +88,7 @@ async fn notice(receiver: &Receiver, trusted: &Path) -> Value {
     assert!(enabled.status.is_success(), "{enabled:?}");
     gogs.push(REPO, "main", &[(".beespace.yml", "steps:\n  - name: build\n    image: busybox\n")], "Fill cells").await.unwrap();
     let tried = |all: Value| Some(all[0].clone()).filter(|one| one["state"] == "sent" || one["last_error"].is_string());
-    server.when("an attempt at the notice", async || Ok(tried(admin.get("/api/v1/notices").await?.json()?))).await.unwrap()
+    server.wait_for("an attempt at the notice", async || Ok(tried(admin.get("/api/v1/notices").await?.json()?))).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +119,7 @@ async fn a_certificate_is_trusted_for_its_name_by_who_trusts_its_issuer_and_by_n
 }
 
 /// Takes the encryption off, as a proxy in front of Gogs does.
-async fn front(acceptor: TlsAcceptor, gogs: &PracticeGogs) -> u16 {
+async fn front(acceptor: TlsAcceptor, gogs: &FakeGogs) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let behind = gogs.url().strip_prefix("http://").unwrap().to_owned();
@@ -140,7 +140,7 @@ async fn front(acceptor: TlsAcceptor, gogs: &PracticeGogs) -> u16 {
 async fn a_gogs_with_a_certificate_of_the_house_builds_where_the_configuration_names_its_authority() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let folder = tempfile::tempdir().unwrap();
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let url = format!("https://localhost:{}", front(ours.acceptor("localhost"), &gogs).await);
     let engine = "[engine]\nkind = \"dummy\"\n";
@@ -163,7 +163,7 @@ async fn a_gogs_with_a_certificate_of_the_house_builds_where_the_configuration_n
     let admin = server.admin().unwrap();
     let over = |build: Value| Some(build).filter(|build| build["finished_at"].is_string());
     let path = "/api/v1/repositories/ada/hive/builds/1";
-    let build = server.when("the build", async || Ok(over(admin.get(path).await?.json()?))).await.unwrap();
+    let build = server.wait_for("the build", async || Ok(over(admin.get(path).await?.json()?))).await.unwrap();
     // The sources came the same way: git knows the authority, too.
     assert_eq!(build["status"], "success", "{build:#}");
 }

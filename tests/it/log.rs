@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use beespace::log::{LogEnd, LogError, LogEvent, LogPiece, LogReader, LogStore, LogWriter, Source};
+use beespace::log::{LogEnd, LogError, LogEvent, LogFragment, LogReader, LogStore, LogWriter, Origin};
 use beespace_core::ids::{BuildId, StageNumber, StepId, StepNumber};
 use beespace_core::mask::Secrets;
 use beespace_core::outcome::Stream;
@@ -68,9 +68,9 @@ async fn err(writer: &LogWriter, at: u64, text: &str) {
     writer.write(Stream::Stderr, Timestamp(at), text.to_owned()).await.unwrap();
 }
 
-async fn pieces(reader: &LogReader, after: u64) -> Vec<LogPiece> {
+async fn pieces(reader: &LogReader, after: u64) -> Vec<LogFragment> {
     let events: Vec<LogEvent> = reader.follow(after).try_collect().await.unwrap();
-    events.into_iter().filter_map(|event| if let LogEvent::Piece(piece) = event { Some(piece) } else { None }).collect()
+    events.into_iter().filter_map(|event| if let LogEvent::Fragment(piece) = event { Some(piece) } else { None }).collect()
 }
 
 #[tokio::test]
@@ -109,10 +109,10 @@ async fn a_line_shows_before_its_end_and_goes_on_without_repeating() {
     let mut events = Box::pin(case.reader().follow(0));
     out(&writer, 1, "compiling ... ").await;
     // No newline, no flush: it comes by itself.
-    let LogEvent::Piece(first) = events.next().await.unwrap().unwrap() else { panic!("no piece") };
+    let LogEvent::Fragment(first) = events.next().await.unwrap().unwrap() else { panic!("no piece") };
     assert_eq!((&first.text[..], first.begins, first.ends, first.line), (&b"compiling ... "[..], true, false, 1));
     out(&writer, 2, "done\nnext\n").await;
-    let LogEvent::Piece(second) = events.next().await.unwrap().unwrap() else { panic!("no piece") };
+    let LogEvent::Fragment(second) = events.next().await.unwrap().unwrap() else { panic!("no piece") };
     assert_eq!((&second.text[..], second.begins, second.ends, second.line), (&b"done"[..], false, true, 1));
     writer.finish(Timestamp(3), None).await.unwrap();
     assert_eq!(text(&case.reader()).await, "compiling ... done\nnext\n");
@@ -140,20 +140,20 @@ async fn a_line_that_another_stream_interrupts_goes_on_as_one_that_continues() {
 }
 
 /// What the container at this place of a round says on stdout.
-async fn said(writer: &LogWriter, (round, container): (u16, u16), text: &str) {
-    writer.write(Source::new(round, container, Stream::Stdout), Timestamp(1), text.to_owned()).await.unwrap();
+async fn assert_said(writer: &LogWriter, (round, container): (u16, u16), text: &str) {
+    writer.write(Origin::new(round, container, Stream::Stdout), Timestamp(1), text.to_owned()).await.unwrap();
 }
 
 #[tokio::test]
 async fn containers_that_speak_at_once_do_not_tear_each_others_lines() {
     let case = Case::new();
     let writer = case.writer().await;
-    said(&writer, (0, 0), "the service is ").await;
-    said(&writer, (0, 1), "the tests ").await;
-    said(&writer, (0, 0), "ready\n").await;
-    said(&writer, (0, 1), "pass\n").await;
-    said(&writer, (0, 0), "bye").await;
-    said(&writer, (1, 0), "the next round\n").await;
+    assert_said(&writer, (0, 0), "the service is ").await;
+    assert_said(&writer, (0, 1), "the tests ").await;
+    assert_said(&writer, (0, 0), "ready\n").await;
+    assert_said(&writer, (0, 1), "pass\n").await;
+    assert_said(&writer, (0, 0), "bye").await;
+    assert_said(&writer, (1, 0), "the next round\n").await;
     writer.finish(Timestamp(2), None).await.unwrap();
     assert_eq!(text(&case.reader()).await, "the service is ready\nthe tests pass\nbye\nthe next round\n");
 }
@@ -162,16 +162,16 @@ async fn containers_that_speak_at_once_do_not_tear_each_others_lines() {
 async fn a_log_that_is_taken_up_knows_of_each_container_how_far_it_came() {
     let case = Case::new();
     let writer = case.writer().await;
-    said(&writer, (0, 0), "of an earlier round").await;
-    said(&writer, (1, 0), "one\ntwo").await;
-    said(&writer, (1, 2), "three\n").await;
+    assert_said(&writer, (0, 0), "of an earlier round").await;
+    assert_said(&writer, (1, 0), "one\ntwo").await;
+    assert_said(&writer, (1, 2), "three\n").await;
     writer.flush().await.unwrap();
     drop(writer);
     let writer = reopen(&case.store, &Secrets::none()).await;
     let stored = [(0, 0), (1, 0), (1, 1), (1, 2)].map(|(round, container)| writer.stored(round, container).stdout);
     assert_eq!(stored, [0, 7, 0, 6]);
-    said(&writer, (1, 2), "six\n").await;
-    said(&writer, (1, 0), " and a half\n").await;
+    assert_said(&writer, (1, 2), "six\n").await;
+    assert_said(&writer, (1, 0), " and a half\n").await;
     writer.finish(Timestamp(3), None).await.unwrap();
     assert_eq!(text(&case.reader()).await, "of an earlier round\none\nthree\ntwo\nsix\n and a half\n");
     let last = case.reader().lines(6, 1).await.unwrap().lines.remove(0);

@@ -1,6 +1,6 @@
 //! What a step prints never shows a secret: through the writer, the file, the reader and the follower.
 
-use beespace::log::{LogStore, Source};
+use beespace::log::{LogStore, Origin};
 use beespace_core::mask::Secrets;
 use beespace_core::outcome::Stream;
 use beespace_core::time::Timestamp;
@@ -32,7 +32,7 @@ async fn a_secret_in_whose_middle_another_container_speaks_does_not_show() {
         let dir = tempfile::tempdir().unwrap();
         let store = LogStore::new(dir.path());
         let writer = store.writer(STEP, Secrets::new([CANARY]).unwrap(), u64::MAX).await.unwrap();
-        let service = Source::new(0, 1, Stream::Stdout);
+        let service = Origin::new(0, 1, Stream::Stdout);
         writer.write(Stream::Stdout, Timestamp(1), CANARY[..cut].to_owned()).await.unwrap();
         writer.write(service, Timestamp(1), "accepting connections\n").await.unwrap();
         writer.write(Stream::Stdout, Timestamp(1), format!("{}\n", &CANARY[cut..])).await.unwrap();
@@ -73,7 +73,7 @@ async fn what_looked_like_a_secret_at_the_end_of_a_container_is_on_disk_before_a
     let writer = store.writer(STEP, secrets.clone(), u64::MAX).await.unwrap();
     let printed = format!("it ends with {}", &CANARY[..9]);
     writer.write(Stream::Stdout, Timestamp(1), printed.clone()).await.unwrap();
-    writer.settle(Timestamp(2)).await.unwrap();
+    writer.sync_containers(Timestamp(2)).await.unwrap();
     // The server dies here: the writer adds nothing to what a second one finds.
     let after_the_cut = tempfile::tempdir().unwrap();
     let of_step = format!("{}/{}", STEP.build, STEP.stage);

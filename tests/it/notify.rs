@@ -7,7 +7,7 @@ use std::time::Duration;
 use beespace_core::notice::{Notice, NoticeState};
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::FakeGogs;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -22,7 +22,7 @@ pub fn webhook(name: &str, url: &str, host: &str) -> String {
     )
 }
 
-async fn world(gogs: &PracticeGogs, notifiers: &str) -> Beespace {
+async fn world(gogs: &FakeGogs, notifiers: &str) -> Beespace {
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(gogs, &format!("{ENGINE}{notifiers}")).await.unwrap();
     beespace.set_secret("key", "a-key-for-the-receiver").await.unwrap();
@@ -30,10 +30,10 @@ async fn world(gogs: &PracticeGogs, notifiers: &str) -> Beespace {
     beespace
 }
 
-async fn build(gogs: &PracticeGogs, beespace: &Beespace, number: u64) {
+async fn build(gogs: &FakeGogs, beespace: &Beespace, number: u64) {
     let file = format!("name: p{number}\nsteps:\n  - name: build\n    image: busybox\n");
     gogs.push(REPO, "main", &[(".beespace.yml", &file)], "Fill cells").await.unwrap();
-    assert_eq!(beespace.finished(REPO, number).await.unwrap().status, Status::Success);
+    assert_eq!(beespace.wait_until_finished(REPO, number).await.unwrap().status, Status::Success);
 }
 
 /// Oldest first.
@@ -74,13 +74,13 @@ async fn silent() -> (String, Arc<AtomicUsize>) {
 async fn a_receiver_that_hangs_takes_no_places_of_others() {
     const BUILDS: usize = 12;
     let (hangs, most) = silent().await;
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     let notifiers = [webhook("hangs", &format!("{hangs}/hook"), &hangs), webhook("inbox", &gogs.inbox_url("team"), gogs.url())];
     let beespace = world(&gogs, &notifiers.concat()).await;
     for number in 1..=BUILDS {
         build(&gogs, &beespace, number.try_into().unwrap()).await;
     }
-    let sent = beespace.when("every notice of the other", async || {
+    let sent = beespace.wait_for("every notice of the other", async || {
         let inbox = notices(&beespace, "inbox")?;
         Ok(inbox.iter().all(|notice| notice.state == NoticeState::Sent).then_some(inbox))
     });
@@ -93,11 +93,11 @@ async fn a_receiver_that_hangs_takes_no_places_of_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_misconfigured_notifier_is_suspended_says_so_and_goes_on_in_order_once_mended() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.set_inbox_status("team", 401);
     let beespace = world(&gogs, &webhook("inbox", &gogs.inbox_url("team"), gogs.url())).await;
     build(&gogs, &beespace, 1).await;
-    let suspended = beespace.when("the first notice to be suspended", async || {
+    let suspended = beespace.wait_for("the first notice to be suspended", async || {
         Ok(notices(&beespace, "inbox")?.into_iter().next().filter(|notice| notice.state == NoticeState::Suspended))
     });
     let first = suspended.await.unwrap();
@@ -113,16 +113,16 @@ async fn a_misconfigured_notifier_is_suspended_says_so_and_goes_on_in_order_once
     let finding = findings.as_array().unwrap().iter().find(|finding| finding["part"] == "notifier inbox").unwrap();
     assert_eq!(finding["is_good"], Value::Bool(false));
     assert!(finding["detail"].as_str().unwrap().contains("401"), "{finding}");
-    let session = beespace.anonymous().signed_in(&beespace.admin_token().unwrap()).await.unwrap();
+    let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
     let page = session.get("/-/notices").await.unwrap().body;
     assert!(page.contains("A notifier is suspended") && page.contains("401"), "{page}");
 
     gogs.set_inbox_status("team", 200);
     let replayed = admin.post(&format!("/api/v1/notices/{}/replay", first.id), &serde_json::json!({})).await.unwrap();
     assert!(replayed.status.is_success(), "{replayed:?}");
-    gogs.inbox_with("team", 4).await.unwrap();
+    gogs.wait_for_inbox("team", 4).await.unwrap();
     beespace
-        .when("all to be sent", async || {
+        .wait_for("all to be sent", async || {
             let all = notices(&beespace, "inbox")?;
             Ok(all.iter().all(|notice| notice.state == NoticeState::Sent).then_some(()))
         })
@@ -133,19 +133,19 @@ async fn a_misconfigured_notifier_is_suspended_says_so_and_goes_on_in_order_once
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_suspended_notifier_is_tried_again_by_a_start() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.set_inbox_status("team", 404);
     let beespace = world(&gogs, &webhook("inbox", &gogs.inbox_url("team"), gogs.url())).await;
     build(&gogs, &beespace, 1).await;
     beespace
-        .when("the notice to be suspended", async || {
+        .wait_for("the notice to be suspended", async || {
             Ok(notices(&beespace, "inbox")?.iter().any(|notice| notice.state == NoticeState::Suspended).then_some(()))
         })
         .await
         .unwrap();
     let moved = webhook("inbox", &gogs.inbox_url("other"), gogs.url());
     let beespace = beespace.restart_with(&format!("{ENGINE}{moved}")).await.unwrap();
-    assert_eq!(gogs.inbox_with("other", 1).await.unwrap().len(), 1);
+    assert_eq!(gogs.wait_for_inbox("other", 1).await.unwrap().len(), 1);
     drop(beespace);
 }
 
@@ -156,7 +156,7 @@ async fn a_notifier_keeps_a_memory_only_where_the_configuration_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keeper.wasm");
     std::fs::write(&path, crate::guests::dummy("keeper", Some(world), "notifier")).unwrap();
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     let start = async |grants: &str| {
         let notifier = format!("[[notifier]]\nname = \"keeper\"\nplugin = \"{}\"\n{grants}", path.display());
         format!("{:#}", Beespace::start(&gogs, &format!("{ENGINE}{notifier}")).await.unwrap_err())

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use beespace::queues;
 use beespace::store::build::Notifiers;
-use beespace::store::held::HeldBindings as _;
-use beespace::store::outbox::{Notices as _, Thread};
-use beespace::store::queue::{MAX_ATTEMPTS, Taken};
+use beespace::store::outbox::{Notices as _, OrderingKey};
+use beespace::store::queue::{Claim, MAX_ATTEMPTS};
+use beespace::store::suspended::SuspendedBindings as _;
 use beespace::store::{Queue, Store};
-use beespace::workers;
 use beespace_core::build::Stage;
 use beespace_core::ids::{StageId, StageNumber};
-use beespace_core::notice::{Attempt, Notice, NoticeKind, NoticeState};
+use beespace_core::notice::{AttemptOutcome, Notice, NoticeKind, NoticeState};
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 
@@ -19,7 +19,7 @@ use crate::scale;
 use crate::store::{self, NOW, World};
 
 /// A build that asked for approval and has ended: two notices in one thread of each notifier.
-async fn told_twice(world: &World, delivery: &str, commit: &'static str, notifiers: &Notifiers) {
+async fn enqueue_two(world: &World, delivery: &str, commit: &'static str, notifiers: &Notifiers) {
     let build = store::build_of(world, delivery, commit).await;
     store::with_stage(world, build, Status::Blocked, notifiers.clone()).await;
     let end = |stage: &mut Stage| {
@@ -30,10 +30,10 @@ async fn told_twice(world: &World, delivery: &str, commit: &'static str, notifie
 }
 
 /// The same for so many builds.
-async fn told_twice_of(builds: usize, world: &World, notifiers: &Notifiers) {
+async fn enqueue_two_for(builds: usize, world: &World, notifiers: &Notifiers) {
     let commits = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "b", "c", "d", "e", "f"];
     for (number, commit) in commits.into_iter().cycle().take(builds).enumerate() {
-        told_twice(world, &format!("d{number}"), commit, notifiers).await;
+        enqueue_two(world, &format!("d{number}"), commit, notifiers).await;
     }
 }
 
@@ -42,11 +42,11 @@ fn notifiers(names: &[&str]) -> Notifiers {
 }
 
 /// What waits for a worker, the longest first: threads, each with the notice whose turn it is.
-fn queued(store: &Store) -> Vec<(Thread, Notice, Timestamp)> {
+fn queued(store: &Store) -> Vec<(OrderingKey, Notice, Timestamp)> {
     let read = store.read().unwrap();
-    let waiting = read.waiting(Queue::Notice).unwrap().into_iter().map(|(key, row)| {
-        let thread = Thread::of_key(&key).unwrap();
-        let first = read.first_of_thread(&thread).unwrap().unwrap();
+    let waiting = read.queue_entries(Queue::Notice).unwrap().into_iter().map(|(key, row)| {
+        let thread = OrderingKey::of_key(&key).unwrap();
+        let first = read.oldest_unfinished(&thread).unwrap().unwrap();
         (thread, first, row.not_before)
     });
     waiting.collect()
@@ -58,106 +58,106 @@ fn states(store: &Store, binding: &str) -> Vec<NoticeState> {
     notices.iter().rev().map(|notice| notice.state).collect()
 }
 
-async fn conclude(store: &Store, notice: &Notice, attempt: Attempt) -> Notice {
-    store.begin_notice(notice.id).await.unwrap();
-    store.conclude_notice(notice.id, (attempt, None), NOW, 0.0).await.unwrap()
+async fn conclude(store: &Store, notice: &Notice, attempt: AttemptOutcome) -> Notice {
+    store.begin_notice_attempt(notice.id).await.unwrap();
+    store.finish_notice_attempt(notice.id, (attempt, None), NOW, 0.0).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thread_waits_once_and_its_notices_go_in_order() {
     let world = store::world().await;
-    told_twice(&world, "a", "1", &notifiers(&["hook"])).await;
+    enqueue_two(&world, "a", "1", &notifiers(&["hook"])).await;
     let [(thread, first, _)] = queued(&world.store).try_into().unwrap();
     assert_eq!((first.kind, first.sequence), (NoticeKind::ApprovalRequested, 1));
 
-    let busy = Attempt::Retry { after: Some(Duration::from_secs(60)), why: "busy".to_owned() };
+    let busy = AttemptOutcome::Retry { after: Some(Duration::from_secs(60)), why: "busy".to_owned() };
     let put_off = conclude(&world.store, &first, busy).await;
-    world.store.put_off(Queue::Notice, thread.key(), put_off.next_attempt_at, None, false).await.unwrap();
+    world.store.reschedule(Queue::Notice, thread.key(), put_off.next_attempt_at, None, false).await.unwrap();
     let [(_, still, not_before)] = queued(&world.store).try_into().unwrap();
     assert_eq!((still.id, not_before), (first.id, put_off.next_attempt_at), "who comes after does not overtake");
 
-    conclude(&world.store, &first, Attempt::Sent).await;
+    conclude(&world.store, &first, AttemptOutcome::Sent).await;
     let [(_, second, not_before)] = queued(&world.store).try_into().unwrap();
     assert_eq!((second.kind, second.sequence), (NoticeKind::BuildFinished, 2));
     assert!(not_before <= NOW, "it need not wait for anything: {not_before:?}");
-    conclude(&world.store, &second, Attempt::Permanent("what is this".to_owned())).await;
+    conclude(&world.store, &second, AttemptOutcome::Permanent("what is this".to_owned())).await;
     assert!(queued(&world.store).is_empty());
-    assert_eq!(states(&world.store, "hook"), [NoticeState::Sent, NoticeState::Dead]);
+    assert_eq!(states(&world.store, "hook"), [NoticeState::Sent, NoticeState::DeadLetter]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_that_end_the_process_are_counted_until_none_is_left() {
     let world = store::world().await;
-    told_twice(&world, "a", "1", &notifiers(&["hook"])).await;
+    enqueue_two(&world, "a", "1", &notifiers(&["hook"])).await;
     let [(thread, first, _)] = queued(&world.store).try_into().unwrap();
     for attempt in 1..=MAX_ATTEMPTS {
-        assert_eq!(world.store.take(Queue::Notice, thread.key()).await.unwrap(), Taken::Attempt(attempt));
-        world.store.begin_notice(first.id).await.unwrap();
+        assert_eq!(world.store.take(Queue::Notice, thread.key()).await.unwrap(), Claim::Attempt(attempt));
+        world.store.begin_notice_attempt(first.id).await.unwrap();
     }
-    assert_eq!(world.store.take(Queue::Notice, thread.key()).await.unwrap(), Taken::Exhausted);
-    assert!(world.store.read().unwrap().notice(first.id).unwrap().unwrap().is_used_up());
-    world.store.bury_notice(thread.clone(), "it kills".to_owned(), NOW).await.unwrap();
+    assert_eq!(world.store.take(Queue::Notice, thread.key()).await.unwrap(), Claim::Exhausted);
+    assert!(world.store.read().unwrap().notice(first.id).unwrap().unwrap().has_no_attempts_left());
+    world.store.dead_letter_notice(thread.clone(), "it kills".to_owned(), NOW).await.unwrap();
     let [(_, next, _)] = queued(&world.store).try_into().unwrap();
     assert_eq!(next.sequence, 2, "the next of the thread is not held up by it");
-    assert_eq!(world.store.take(Queue::Notice, thread.key()).await.unwrap(), Taken::Attempt(1), "and has a count of its own");
+    assert_eq!(world.store.take(Queue::Notice, thread.key()).await.unwrap(), Claim::Attempt(1), "and has a count of its own");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_misconfigured_binding_is_held_and_no_other_until_a_notice_is_replayed() {
     let world = store::world().await;
     let both = notifiers(&["broken", "hook"]);
-    told_twice(&world, "a", "1", &both).await;
-    told_twice(&world, "b", "2", &both).await;
+    enqueue_two(&world, "a", "1", &both).await;
+    enqueue_two(&world, "b", "2", &both).await;
     let all = queued(&world.store);
     let (_, first, _) = all.iter().find(|(thread, ..)| thread.binding == "broken").unwrap();
     let under_way = &all.iter().rfind(|(thread, ..)| thread.binding == "broken").unwrap().1;
-    world.store.begin_notice(under_way.id).await.unwrap();
-    conclude(&world.store, first, Attempt::Misconfigured("401".to_owned())).await;
+    world.store.begin_notice_attempt(under_way.id).await.unwrap();
+    conclude(&world.store, first, AttemptOutcome::Misconfigured("401".to_owned())).await;
     assert_eq!(states(&world.store, "broken"), [NoticeState::Suspended; 4]);
     assert_eq!(states(&world.store, "hook"), [NoticeState::Pending; 4]);
 
     // What was under way when the binding was held does not come back into the queue.
-    let busy = Attempt::Retry { after: None, why: "busy".to_owned() };
-    let concluded = world.store.conclude_notice(under_way.id, (busy, None), NOW, 0.0).await.unwrap();
+    let busy = AttemptOutcome::Retry { after: None, why: "busy".to_owned() };
+    let concluded = world.store.finish_notice_attempt(under_way.id, (busy, None), NOW, 0.0).await.unwrap();
     assert_eq!(concluded.state, NoticeState::Suspended);
-    told_twice(&world, "c", "3", &both).await;
+    enqueue_two(&world, "c", "3", &both).await;
     assert_eq!(states(&world.store, "broken"), [NoticeState::Suspended; 6]);
     assert!(queued(&world.store).iter().all(|(thread, ..)| thread.binding == "hook"));
-    let held = world.store.read().unwrap().held_bindings().unwrap();
-    assert_eq!(held.iter().map(|(name, held)| (name.as_str(), held.why.as_str())).collect::<Vec<_>>(), [("broken", "401")]);
+    let held = world.store.read().unwrap().suspended_bindings().unwrap();
+    assert_eq!(held.iter().map(|(name, held)| (name.as_str(), held.reason.as_str())).collect::<Vec<_>>(), [("broken", "401")]);
 
     world.store.replay_notice(under_way.id, NOW).await.unwrap();
     assert_eq!(states(&world.store, "broken"), [NoticeState::Pending; 6]);
     let firsts = queued(&world.store).into_iter().filter(|(thread, ..)| thread.binding == "broken");
     assert_eq!(firsts.map(|(_, first, _)| first.sequence).collect::<Vec<_>>(), [1, 1, 1]);
-    assert!(world.store.read().unwrap().held_bindings().unwrap().is_empty());
+    assert!(world.store.read().unwrap().suspended_bindings().unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_line_hears_piece_by_piece_that_its_binding_is_held_and_let_go() {
     let world = store::world().await;
-    told_twice_of(130, &world, &notifiers(&["broken"])).await;
+    enqueue_two_for(130, &world, &notifiers(&["broken"])).await;
     let count = |state| world.store.read().unwrap().notices(Some(state), None, 1_000).unwrap().len();
     let waiting = || world.store.read().unwrap().queue_length(Queue::Notice).unwrap();
     assert_eq!((count(NoticeState::Pending), waiting()), (260, 130));
 
     let all = queued(&world.store);
-    conclude(&world.store, &all[0].1, Attempt::Misconfigured("401".to_owned())).await;
+    conclude(&world.store, &all[0].1, AttemptOutcome::Misconfigured("401".to_owned())).await;
     assert_eq!(count(NoticeState::Suspended), 100, "one transaction tells a hundred");
-    let kept_back = world.store.begin_notice(all[129].1.id).await.unwrap();
+    let kept_back = world.store.begin_notice_attempt(all[129].1.id).await.unwrap();
     assert_eq!((kept_back.state, kept_back.attempts), (NoticeState::Suspended, 0), "who has not heard yet is not sent either");
     let mut pieces = 0;
-    while world.store.tell_held_lines(NOW).await.unwrap() {
+    while world.store.propagate_suspension(NOW).await.unwrap() {
         pieces += 1;
     }
     assert_eq!((pieces, count(NoticeState::Suspended), waiting()), (2, 260, 0));
 
     // The server ends before all have heard that they may go: the next one tells the rest.
     world.store.replay_notice(all[0].1.id, NOW).await.unwrap();
-    assert!(world.store.read().unwrap().held_bindings().unwrap().is_empty());
+    assert!(world.store.read().unwrap().suspended_bindings().unwrap().is_empty());
     assert!(count(NoticeState::Suspended) > 150);
-    world.store.release_bindings(NOW).await.unwrap();
-    while world.store.tell_held_lines(NOW).await.unwrap() {}
+    world.store.resume_all_bindings(NOW).await.unwrap();
+    while world.store.propagate_suspension(NOW).await.unwrap() {}
     assert_eq!((count(NoticeState::Pending), waiting()), (260, 130));
     assert!(queued(&world.store).iter().all(|(_, first, _)| first.sequence == 1));
 }
@@ -167,8 +167,8 @@ async fn a_server_tells_a_long_line_to_its_end() {
     let scale::World { app, folder, .. } = scale::World::with(2).await;
     let world = store::world_on(app.store.clone(), folder).await;
     // No such notifier is in the configuration.
-    told_twice_of(60, &world, &notifiers(&["gone"])).await;
-    let mut workers = workers::start(&app);
+    enqueue_two_for(60, &world, &notifiers(&["gone"])).await;
+    let mut workers = queues::start(&app);
     let all_are_suspended = async {
         while world.store.read().unwrap().notices(Some(NoticeState::Suspended), None, 1_000).unwrap().len() < 120 {
             tokio::task::yield_now().await;
@@ -182,13 +182,13 @@ async fn a_server_tells_a_long_line_to_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_on_its_way_or_has_arrived_cannot_be_replayed_and_what_was_given_up_goes_first() {
     let world = store::world().await;
-    told_twice(&world, "a", "1", &notifiers(&["hook"])).await;
+    enqueue_two(&world, "a", "1", &notifiers(&["hook"])).await;
     let [(_, first, _)] = queued(&world.store).try_into().unwrap();
     assert!(world.store.replay_notice(first.id, NOW).await.is_err());
-    conclude(&world.store, &first, Attempt::Permanent("no".to_owned())).await;
+    conclude(&world.store, &first, AttemptOutcome::Permanent("no".to_owned())).await;
     world.store.replay_notice(first.id, NOW).await.unwrap();
     let [(_, again, _)] = queued(&world.store).try_into().unwrap();
     assert_eq!((again.id, again.attempts), (first.id, 0));
-    conclude(&world.store, &again, Attempt::Sent).await;
+    conclude(&world.store, &again, AttemptOutcome::Sent).await;
     assert!(world.store.replay_notice(first.id, NOW).await.is_err());
 }

@@ -1,9 +1,9 @@
 //! Pages as a browser gets them: what they say they are, and that nothing a stranger writes becomes part of them.
 
-use beespace_core::visible;
+use beespace_core::sanitize;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::client::Answer;
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::client::HttpResponse;
+use beespace_tests::gogs::FakeGogs;
 use reqwest::{Method, StatusCode};
 
 const REPO: &str = "ada/hive";
@@ -11,15 +11,15 @@ const HOSTILE: &str =
     "steps:\n  - name: build\n    image: busybox\n    env: { OUTPUT: \"<b>bold</b> <script>alert(1)</script>\" }\n";
 
 /// A server that runs nothing, and a repository that builds there.
-pub(crate) async fn world() -> (PracticeGogs, Beespace) {
-    let gogs = PracticeGogs::start().await.unwrap();
+pub(crate) async fn world() -> (FakeGogs, Beespace) {
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
     beespace.enable(REPO).await.unwrap();
     (gogs, beespace)
 }
 
-fn must_be_hardened(answer: &Answer) {
+fn must_be_hardened(answer: &HttpResponse) {
     let csp = answer.header("content-security-policy");
     for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"] {
         assert!(csp.contains(part), "{csp}");
@@ -35,8 +35,8 @@ fn must_be_hardened(answer: &Answer) {
 async fn every_page_is_html_that_browsers_are_told_to_guard() {
     let (gogs, beespace) = world().await;
     gogs.push(REPO, "main", &[(".beespace.yml", HOSTILE)], "Fill cells").await.unwrap();
-    beespace.finished(REPO, 1).await.unwrap();
-    let session = beespace.anonymous().signed_in(&beespace.admin_token().unwrap()).await.unwrap();
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
+    let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
     for path in [
         "/",
         "/ada",
@@ -77,14 +77,14 @@ async fn what_strangers_write_is_text_on_every_page() {
     let message = "<img src=x onerror=alert(1)> \u{1b}[31mred\u{1b}[0m & \"quoted\" 'text' \u{202e}turned\u{200b}";
     let pipeline = format!("{HOSTILE}# run the \u{2067}release\u{2066} only\u{200b}\n");
     gogs.push(REPO, branch, &[(".beespace.yml", &pipeline)], message).await.unwrap();
-    beespace.finished(REPO, 1).await.unwrap();
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
     for path in ["/", "/ada", "/ada/hive", "/ada/hive/1", "/ada/hive/1/1/1"] {
         let page = beespace.anonymous().get(path).await.unwrap();
         assert_eq!(page.status, StatusCode::OK, "{path}");
         for markup in ["<script>alert", "<img src=x", "<b>bold"] {
             assert!(!page.body.contains(markup), "{path} has {markup}: {}", page.body);
         }
-        let hidden: Vec<char> = page.body.chars().filter(|c| visible::hides(*c) && !matches!(c, '\n' | '\t')).collect();
+        let hidden: Vec<char> = page.body.chars().filter(|c| sanitize::is_unsafe(*c) && !matches!(c, '\n' | '\t')).collect();
         assert!(hidden.is_empty(), "{path} hides {hidden:?}");
     }
     let build = beespace.anonymous().get("/ada/hive/1").await.unwrap().body;
@@ -131,7 +131,7 @@ async fn every_line_of_a_long_log_has_an_address_and_the_first_error_is_in_view(
     let pipeline =
         format!("steps:\n  - name: long\n    image: busybox\n    env: {{ EXIT_CODE: 1, OUTPUT: \"{}\" }}\n", text.join("\\n"));
     gogs.push(REPO, "main", &[(".beespace.yml", &pipeline)], "Fill cells").await.unwrap();
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, beespace_core::status::Status::Failure, "{:?}", build.reason);
     let all = beespace.log(&build, "long").await.unwrap();
     let first = u64::try_from(all.iter().position(|line| line == "error: in 700").unwrap()).unwrap() + 1;
@@ -167,14 +167,14 @@ async fn a_policy_that_broke_is_told_with_what_its_mode_makes_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broken.wasm");
     std::fs::write(&path, crate::guests::policy_at("broken", "pipeline.admit", "unreachable")).unwrap();
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let bound = |name: &str| format!("[[policy]]\nname = \"{name}\"\nplugin = \"{}\"\nmode = \"{name}\"\n", path.display());
     let config = format!("[engine]\nkind = \"dummy\"\n{}{}", bound("warn"), bound("shadow"));
     let beespace = Beespace::start(&gogs, &config).await.unwrap();
     beespace.enable(REPO).await.unwrap();
     gogs.push(REPO, "main", &[(".beespace.yml", HOSTILE)], "Fill cells").await.unwrap();
-    let build = beespace.finished(REPO, 1).await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, beespace_core::status::Status::Success, "neither mode stops anything");
     let page = beespace.anonymous().get("/ada/hive/1").await.unwrap().body;
     for mode in ["warn", "shadow"] {
@@ -187,14 +187,14 @@ async fn a_policy_that_broke_is_told_with_what_its_mode_makes_of_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_step_type_is_going_to_do_is_on_the_build_s_page() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let check = "[engine]\nkind = \"dummy\"\n[[step]]\nname = \"check\"\nplugin = \"step-check\"\n";
     let beespace = Beespace::start(&gogs, check).await.unwrap();
     beespace.enable(REPO).await.unwrap();
     let file = "steps:\n  - name: files\n    uses: check\n    with: { require: [README.md] }\n";
     gogs.push(REPO, "main", &[(".beespace.yml", file)], "Require a readme").await.unwrap();
-    beespace.build_when(REPO, 1, |build| build.number.is_some()).await.unwrap();
+    beespace.wait_for_build(REPO, 1, |build| build.number.is_some()).await.unwrap();
     let page = beespace.anonymous().get("/ada/hive/1").await.unwrap().body;
     assert!(page.contains("Checks the commit: there must be README.md"), "{page}");
 }

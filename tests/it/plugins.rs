@@ -12,8 +12,8 @@ use beespace_core::outcome::Directive;
 use beespace_core::policy::Point;
 use beespace_core::{pipeline, plan};
 use beespace_wasm::{
-    BindingSpec, Host, Limits, Pending, PlanError, PolicyRequest, Problem, RoundEnd, SourceEntry, SourceError, SourceFiles,
-    SourceKind, StepInput,
+    BindingSpec, BoxFuture, Host, Limits, PlanError, PluginDiagnostic, PolicyRequest, RoundEnd, SourceEntry, SourceError,
+    SourceFiles, SourceKind, StepInput,
 };
 use globset::GlobBuilder;
 use serde::Deserialize;
@@ -91,7 +91,7 @@ async fn policy_answers(host: &Host, settings: Value, input: PolicyInput) -> Val
         Ok(policy) => policy,
         Err(error) => return json!({ "not_loaded": error.to_string() }),
     };
-    assert!(policy.wants(input.point), "{:?}", input.point);
+    assert!(policy.applies_at(input.point), "{:?}", input.point);
     let schema = match input.point {
         Point::PipelineAdmit => pipeline::SCHEMA,
         Point::StepAdmit => plan::SCHEMA,
@@ -130,7 +130,7 @@ async fn policy_images_decides_as_its_cases_say() {
 struct Listed(BTreeMap<String, u64>);
 
 impl SourceFiles for Listed {
-    fn list_paths<'a>(&'a self, glob: &'a str, after: Option<&'a str>) -> Pending<'a, Result<Vec<SourceEntry>, SourceError>> {
+    fn list_paths<'a>(&'a self, glob: &'a str, after: Option<&'a str>) -> BoxFuture<'a, Result<Vec<SourceEntry>, SourceError>> {
         Box::pin(async move {
             let glob = GlobBuilder::new(glob).literal_separator(true).build().unwrap().compile_matcher();
             let entries =
@@ -140,7 +140,7 @@ impl SourceFiles for Listed {
         })
     }
 
-    fn read<'a>(&'a self, _path: &'a str, _offset: u64, _length: u32) -> Pending<'a, Result<Vec<u8>, SourceError>> {
+    fn read<'a>(&'a self, _path: &'a str, _offset: u64, _length: u32) -> BoxFuture<'a, Result<Vec<u8>, SourceError>> {
         Box::pin(async { Err(SourceError::Denied) })
     }
 }
@@ -168,7 +168,9 @@ async fn check_answers(host: &Host, settings: Value, input: CheckInput) -> Value
     };
     let plan = match step_type.make_plan(step_input.clone()).await.result {
         Ok(plan) => plan,
-        Err(PlanError::Params(problems)) => return json!({ "with": problems.iter().map(Problem::to_string).collect::<Vec<_>>() }),
+        Err(PlanError::Params(problems)) => {
+            return json!({ "with": problems.iter().map(PluginDiagnostic::to_string).collect::<Vec<_>>() });
+        }
         Err(PlanError::Plugin(error)) => return json!({ "error": error.to_string() }),
     };
     assert!(plan.containers.is_empty(), "a check needs no container");

@@ -101,7 +101,7 @@ fn notice() -> NoticeInput {
     NoticeInput {
         idempotency_key: "0123abcd".to_owned(),
         attempt: 1,
-        thread: "build/7".to_owned(),
+        ordering_key: "build/7".to_owned(),
         sequence: 1,
         context: guests::context(),
         // Larger than one write of a body.

@@ -6,15 +6,15 @@ use beespace_core::build::Build;
 use beespace_core::policy::Point;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::FakeGogs;
 use wit_parser::{SizeAlign, TypeDefKind};
 
 use crate::guests;
 
 const REPO: &str = "ada/hive";
 
-/// Where `previous` lies in the request that a policy is called with.
-fn place_of_previous() -> usize {
+/// Where `previous_stage` lies in the request that a policy is called with.
+fn previous_pointer() -> usize {
     let (resolve, _) = guests::world("policy-plugin", None);
     let mut sizes = SizeAlign::default();
     sizes.fill(&resolve);
@@ -30,9 +30,9 @@ fn place_of_previous() -> usize {
     sizes.field_offsets(fields.iter().map(|field| &field.ty))[place].0.size_wasm32()
 }
 
-/// A policy that gives up with the text of `previous` as its reason, where there is one.
-fn talker(folder: &Path, name: &str, point: Point) -> String {
-    let at = place_of_previous();
+/// A policy that gives up with the text of `previous_stage` as its reason, where there is one.
+fn logging_guest(folder: &Path, name: &str, point: Point) -> String {
+    let at = previous_pointer();
     let read = |offset: usize| format!("(i32.load (i32.add (local.get 0) (i32.const {})))", at + offset);
     let code = format!(
         "(if (i32.load8_u (i32.add (local.get 0) (i32.const {at}))) (then (i32.store8 (i32.const 256) (i32.const 1)) \
@@ -46,7 +46,7 @@ fn talker(folder: &Path, name: &str, point: Point) -> String {
 }
 
 /// What the policy `name` said of a build; nothing where it was told of none before, or not asked.
-fn said(beespace: &Beespace, build: &Build, name: &str) -> Option<String> {
+fn logged_lines(beespace: &Beespace, build: &Build, name: &str) -> Option<String> {
     let decisions = beespace.app.store.read().unwrap().decisions(build.id).unwrap();
     let one = decisions.iter().flat_map(|decision| &decision.evaluations).find(|one| one.policy == name)?;
     one.result.as_ref().err().map(|error| error.message.clone())
@@ -55,11 +55,13 @@ fn said(beespace: &Beespace, build: &Build, name: &str) -> Option<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_are_told_what_the_last_build_of_the_branch_ran_and_never_what_was_declined() {
     let folder = tempfile::tempdir().unwrap();
-    let (pipeline, step) =
-        (talker(folder.path(), "pipelines", Point::PipelineAdmit), talker(folder.path(), "steps", Point::StepAdmit));
+    let (pipeline, step) = (
+        logging_guest(folder.path(), "pipelines", Point::PipelineAdmit),
+        logging_guest(folder.path(), "steps", Point::StepAdmit),
+    );
     let images =
         "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/library/*\"] }\n";
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("[engine]\nkind = \"dummy\"\n{pipeline}{step}{images}")).await.unwrap();
     beespace.enable(REPO).await.unwrap();
@@ -73,12 +75,12 @@ async fn policies_are_told_what_the_last_build_of_the_branch_ran_and_never_what_
     ] {
         let text = format!("name: p{number}\nsteps:\n  - name: build\n    image: {image}\n");
         gogs.push(REPO, branch, &[(".beespace.yml", &text)], "Fill cells").await.unwrap();
-        let build = beespace.finished(REPO, number).await.unwrap();
+        let build = beespace.wait_until_finished(REPO, number).await.unwrap();
         assert_eq!(build.status, status, "{build:#?}");
         builds.push(build);
     }
     for name in ["pipelines", "steps"] {
-        let told: Vec<Option<String>> = builds.iter().map(|build| said(&beespace, build, name)).collect();
+        let told: Vec<Option<String>> = builds.iter().map(|build| logged_lines(&beespace, build, name)).collect();
         assert_eq!((&told[0], &told[3]), (&None, &None), "the first of a branch has none before it");
         for (build, before) in [(2, "busybox:first"), (4, "busybox:third")] {
             assert!(told[build].as_ref().is_some_and(|text| text.contains(before)), "{name} of {build}: {told:#?}");

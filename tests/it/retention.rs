@@ -7,15 +7,15 @@ use beespace::clock::now;
 use beespace::retention;
 use beespace::store::Store;
 use beespace::store::build::{BuildFilter, Builds as _};
-use beespace::store::delivery::{Accepted, Deliveries as _, NewDelivery, Settlement};
+use beespace::store::delivery::{Accepted, Deliveries as _, DeliveryAction, NewDelivery};
 use beespace::store::tables;
 use beespace::store::transaction::Rows as _;
 use beespace_core::build::Build;
 use beespace_core::ids::{BuildId, RepositoryId, StageNumber, StepId, StepNumber};
-use beespace_core::intake::LastSeenRef;
 use beespace_core::mask::Secrets;
 use beespace_core::outcome::Reason;
 use beespace_core::time::Timestamp;
+use beespace_core::trigger::LastSeenRef;
 use redb::TableHandle as _;
 
 use crate::scale::{World, delivery};
@@ -92,8 +92,8 @@ async fn what_is_not_over_stays_however_old_it_is_and_what_was_given_up_may_come
     assert_eq!(retention::pass(&world.app, tomorrow()).await.unwrap(), (0, 0));
     assert!(store.read().unwrap().build(restarted.id).unwrap().is_some());
 
-    let bury = |_: Option<&LastSeenRef>| Settlement::Bury(Reason::new("damaged", "it cannot be read"));
-    store.settle_delivery(waiting, None, now(), bury).await.unwrap();
+    let bury = |_: Option<&LastSeenRef>| DeliveryAction::DeadLetter(Reason::new("damaged", "it cannot be read"));
+    store.finish_delivery(waiting, None, now(), bury).await.unwrap();
     assert_eq!(retention::pass(&world.app, tomorrow()).await.unwrap(), (0, 1));
     let again = store.accept_delivery(delivery()).await.unwrap();
     assert!(matches!(again, Accepted::New(_)), "whoever sends a dead letter again means it: {again:?}");
@@ -106,12 +106,12 @@ async fn a_piece_is_as_small_where_there_is_much_to_remove() {
     for world in [few, many] {
         let store = &world.app.store;
         let before = store.rows_read();
-        let piece = store.read().unwrap().old_builds(None, tomorrow()).unwrap();
-        assert_eq!((piece.leaving.len(), piece.next), (50, piece.leaving.last().copied()));
-        store.forget_builds(piece.leaving).await.unwrap();
+        let piece = store.read().unwrap().expired_builds(None, tomorrow()).unwrap();
+        assert_eq!((piece.removable.len(), piece.next), (50, piece.removable.last().copied()));
+        store.purge_builds(piece.removable).await.unwrap();
         let builds = store.rows_read() - before;
-        let piece = store.read().unwrap().old_deliveries(None, tomorrow()).unwrap();
-        store.forget_deliveries(piece.leaving).await.unwrap();
+        let piece = store.read().unwrap().expired_deliveries(None, tomorrow()).unwrap();
+        store.purge_deliveries(piece.removable).await.unwrap();
         let deliveries = store.rows_read() - before - builds;
         assert!(deliveries <= 5 * 50, "{deliveries} rows were read for fifty deliveries");
         costs.push(builds);

@@ -10,24 +10,24 @@ use beespace::config::Config;
 use beespace::server;
 use beespace::store::build::{BuildFilter, Notifiers};
 use beespace::store::delivery::NewDelivery;
-use beespace::store::queue::{Place, Turn};
+use beespace::store::queue::{FairnessKey, QueuePosition};
 use beespace::store::repository::Repository;
 use beespace::store::{Queue, Store};
-use beespace::worker::{Beat, Duties, Worker};
+use beespace::worker::{Duties, Heartbeat, Worker};
 use beespace_core::build::Stage;
 use beespace_core::ids::{DeliveryId, RepositoryId, StageId, StageNumber};
 use beespace_core::outcome::Reason;
 use beespace_core::time::Timestamp;
 use beespace_tests::client::Client;
-use beespace_tests::history::{self, Past};
+use beespace_tests::seed_data::{self, SeededRepository};
 use futures::StreamExt as _;
 use reqwest::Method;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 /// More than fill a page of every list but that of killed builds, of which there are always as many.
-const FEW: u64 = 200;
-const MANY: u64 = 1_000;
+const FEW_BUILDS: u64 = 200;
+const MANY_BUILDS: u64 = 1_000;
 
 const HERE: &str = "/api/v1/repositories/ada/r0/builds";
 
@@ -49,9 +49,9 @@ impl World {
             let repository = repository(number);
             let known = repository.clone();
             store.change_repository(repository.id, move |_| Ok(known.clone())).await.unwrap();
-            pasts.push(Past { repository, sha: "1".repeat(40) });
+            pasts.push(SeededRepository { repository, sha: "1".repeat(40) });
         }
-        history::write(&store, &pasts, builds).await.unwrap();
+        seed_data::write_builds(&store, &pasts, builds).await.unwrap();
         store.close().await;
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nopen = true\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://127.0.0.1:9\"\ntoken = \"none\"\n\
@@ -59,7 +59,7 @@ impl World {
             folder.path().display()
         );
         let app = App::open(Config::read(&text, None, []).unwrap().config).await.unwrap();
-        app.store.release_bindings(now()).await.unwrap();
+        app.store.resume_all_bindings(now()).await.unwrap();
         let start = app.store.rows_read();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -102,7 +102,7 @@ pub fn delivery() -> NewDelivery {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_answer_and_no_start_reads_more_rows_where_more_builds_lie_behind() {
-    let (few, many) = tokio::join!(World::with(FEW), World::with(MANY));
+    let (few, many) = tokio::join!(World::with(FEW_BUILDS), World::with(MANY_BUILDS));
     assert_eq!(few.start, many.start, "rows read for a start");
     for path in [
         "/",
@@ -181,7 +181,7 @@ async fn a_long_queue_is_worked_off_with_a_few_rows_read_for_each_of_its_own() {
     let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
     let fill = |write: &beespace::store::Write<'_>| {
         (0..ROWS).try_for_each(|number| {
-            let turn = Turn::of_repository(RepositoryId(number % 3));
+            let turn = FairnessKey::of_repository(RepositoryId(number % 3));
             write.enqueue(Queue::Run, &number.to_be_bytes(), turn, Timestamp(number))
         })
     };
@@ -201,9 +201,9 @@ async fn a_long_queue_is_worked_off_with_a_few_rows_read_for_each_of_its_own() {
         store: store.clone(),
         queue: Queue::Run,
         parallel: 4,
-        parallel_of_turn: 4,
+        parallel_per_key: 4,
         duties,
-        beat: Arc::new(Beat::default()),
+        heartbeat: Arc::new(Heartbeat::default()),
         now,
     };
     let served = tokio::spawn(worker.serve(stopping.clone()));
@@ -223,7 +223,7 @@ async fn a_long_queue_is_worked_off_with_a_few_rows_read_for_each_of_its_own() {
 async fn what_is_due_is_the_first_row_of_each_turn_that_nobody_has_taken() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
-    let (one, other) = (Turn::of_repository(RepositoryId(1)), Turn::of_repository(RepositoryId(2)));
+    let (one, other) = (FairnessKey::of_repository(RepositoryId(1)), FairnessKey::of_repository(RepositoryId(2)));
     let rows = [(b"a", one, 5), (b"b", one, 3), (b"c", one, 40), (b"d", other, 30), (b"e", other, 20)];
     store
         .write(move |write| {
@@ -233,25 +233,25 @@ async fn what_is_due_is_the_first_row_of_each_turn_that_nobody_has_taken() {
         })
         .await
         .unwrap();
-    let place = |id: &[u8], turn, at| Place { turn, not_before: Timestamp(at), id: id.to_vec() };
+    let place = |id: &[u8], turn, at| QueuePosition { fairness_key: turn, not_before: Timestamp(at), id: id.to_vec() };
     let read = store.read().unwrap();
     let due = |at, taken: &[&[u8]]| {
         let due = read.due(Queue::Run, Timestamp(at), |id| taken.contains(&id)).unwrap();
-        (due.first, due.next.map(|at| at.0))
+        (due.first, due.next_due_at.map(|at| at.0))
     };
     assert_eq!(due(2, &[]), (vec![], Some(3)));
     assert_eq!(due(10, &[]), (vec![place(b"b", one, 3)], Some(20)));
     assert_eq!(due(20, &[b"b"]), (vec![place(b"a", one, 5), place(b"e", other, 20)], Some(30)));
     assert_eq!(due(50, &[b"b", b"a", b"c", b"d", b"e"]), (vec![], None));
-    let next = |place: &Place, at| read.due_after(Queue::Run, place, Timestamp(at), |_| false).unwrap();
+    let next = |place: &QueuePosition, at| read.due_after(Queue::Run, place, Timestamp(at), |_| false).unwrap();
     assert_eq!(next(&place(b"b", one, 3), 10), Some(place(b"a", one, 5)));
     assert_eq!(next(&place(b"a", one, 5), 10), None, "the next one is not due");
     drop(read);
 
-    store.put_off(Queue::Run, b"b".to_vec(), Timestamp(60), None, true).await.unwrap();
+    store.reschedule(Queue::Run, b"b".to_vec(), Timestamp(60), None, true).await.unwrap();
     store.write(|write| write.dequeue(Queue::Run, b"a")).await.unwrap();
     let read = store.read().unwrap();
     let due = read.due(Queue::Run, Timestamp(50), |_| false).unwrap();
     assert_eq!(due.first, [place(b"c", one, 40), place(b"e", other, 20)]);
-    assert_eq!(due.next, Some(Timestamp(60)));
+    assert_eq!(due.next_due_at, Some(Timestamp(60)));
 }

@@ -2,22 +2,22 @@
 
 use std::num::NonZeroU32;
 
-use beespace::source::{Access, CheckoutRequest, EntryKind, Mirror, Mirrors, Pin, Push, SourceError};
+use beespace::source::{CheckoutRequest, EntryKind, ForgeCredentials, Mirror, Mirrors, Pin, PushRange, SourceError};
 use beespace_core::build::Base;
 use beespace_core::ids::{RepositoryId, Sha};
-use beespace_core::pipeline::when::ChangedPaths;
-use beespace_tests::gogs::{PracticeGogs, RepositoryObject};
+use beespace_core::pipeline::eval_when::ChangedPaths;
+use beespace_tests::gogs::{FakeGogs, RepositoryObject};
 use url::Url;
 
 struct World {
-    gogs: PracticeGogs,
+    gogs: FakeGogs,
     repo: RepositoryObject,
     mirror: Mirror,
     folder: tempfile::TempDir,
 }
 
 async fn world() -> World {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     let repo = gogs.create_private_repository("acme/app").await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mirror = mirrors(&folder).of(RepositoryId(repo.id));
@@ -34,7 +34,7 @@ impl World {
     }
 
     async fn fetch(&self) -> Result<(), SourceError> {
-        self.mirror.fetch(&self.url(), &Access::token(self.gogs.token().to_owned().into())).await
+        self.mirror.fetch(&self.url(), &ForgeCredentials::token(self.gogs.token().to_owned().into())).await
     }
 
     async fn push(&self, branch: &str, files: &[(&str, &str)]) -> Sha {
@@ -68,7 +68,7 @@ async fn a_pinned_commit_survives_a_force_push_and_an_unseen_one_is_named_with_i
     world.fetch().await.unwrap();
     world.mirror.pin(&first, "refs/heads/topic").await.unwrap();
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
-    copy.stand_on("topic").await.unwrap();
+    copy.checkout("topic").await.unwrap();
     let unseen = Sha::new(&copy.commit(&[], "never fetched").await.unwrap()).unwrap();
     copy.push(&["+HEAD:refs/heads/topic"]).await.unwrap();
     copy.git(&["reset", "--quiet", "--hard", base.as_str()]).await.unwrap();
@@ -87,7 +87,7 @@ async fn hostile_names_of_branches_do_nothing_but_name() {
     let world = world().await;
     let base = world.push("master", &[("a", "1")]).await;
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
-    copy.stand_on("master").await.unwrap();
+    copy.checkout("master").await.unwrap();
     // No part of a ref may begin with a dot, as the names of temporary directories do.
     let proof = std::env::temp_dir().join(format!("beespace-proof-{}", std::process::id()));
     let lookalike = base.to_string();
@@ -99,7 +99,7 @@ async fn hostile_names_of_branches_do_nothing_but_name() {
         let git_ref = format!("refs/heads/{name}");
         assert_eq!(world.mirror.tip(&git_ref).await.unwrap().as_ref(), Some(&sha), "{name}");
         assert_eq!(world.mirror.pin(&sha, &git_ref).await.unwrap(), Pin::Found);
-        let push = Push { before: None, left_at: None, after: &sha, branch: name, default_branch: "master" };
+        let push = PushRange { before: None, left_at: None, after: &sha, branch: name, default_branch: "master" };
         assert_eq!(world.mirror.base(push).await.unwrap(), Base::Commit(base.clone()));
         assert_eq!(world.mirror.changed_paths(&base, &sha).await.unwrap(), ChangedPaths::Known(vec!["a".to_owned()]));
         let request = CheckoutRequest { sha: &sha, branch: name, depth: None, origin: &world.url() };
@@ -121,7 +121,7 @@ async fn a_link_a_directory_and_a_submodule_are_no_files() {
     let world = world().await;
     world.push("master", &[("dir/file", "x")]).await;
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
-    copy.stand_on("master").await.unwrap();
+    copy.checkout("master").await.unwrap();
     std::os::unix::fs::symlink("/etc/passwd", copy.path().join(".beespace.yml")).unwrap();
     std::os::unix::fs::symlink("dir", copy.path().join("link")).unwrap();
     let odd = ["with space", "new\nline", "quo\"te", "-dash", ":(glob)**", "日本語"];
@@ -157,7 +157,7 @@ async fn git_tells_what_a_push_changed() {
     let world = world().await;
     let first = world.push("master", &[("a", "1"), ("b", "1"), ("with space", "1")]).await;
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
-    copy.stand_on("master").await.unwrap();
+    copy.checkout("master").await.unwrap();
     copy.git(&["mv", "a", "renamed"]).await.unwrap();
     copy.write(&[("with space", "2"), ("new\nline", "1")]).unwrap();
     let second = Sha::new(&copy.commit(&[], "changes").await.unwrap()).unwrap();
@@ -170,7 +170,7 @@ async fn git_tells_what_a_push_changed() {
     let lost = Sha::new(&"1".repeat(40)).unwrap();
     let changed = async |before: Option<&Sha>, after: &Sha, branch: &str| match world
         .mirror
-        .base(Push { before, left_at: None, after, branch, default_branch: "master" })
+        .base(PushRange { before, left_at: None, after, branch, default_branch: "master" })
         .await
         .unwrap()
     {
@@ -198,13 +198,13 @@ async fn a_merge_is_told_against_where_the_branch_stood_and_not_against_what_bot
     let topic = world.push("topic", &[("t", "1")]).await;
     let old_tip = world.push("master", &[("b", "1")]).await;
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
-    copy.stand_on("master").await.unwrap();
+    copy.checkout("master").await.unwrap();
     copy.git(&["merge", "--quiet", "--no-ff", "-m", "Merge topic", topic.as_str()]).await.unwrap();
     let merge = Sha::new(&copy.commit(&[], "on top").await.unwrap()).unwrap();
     copy.push(&["HEAD:refs/heads/master"]).await.unwrap();
     world.fetch().await.unwrap();
     let base = async |before: &Sha, left_at: Option<&Sha>| {
-        let push = Push { before: Some(before), left_at, after: &merge, branch: "master", default_branch: "master" };
+        let push = PushRange { before: Some(before), left_at, after: &merge, branch: "master", default_branch: "master" };
         world.mirror.base(push).await.unwrap()
     };
     // As Gogs tells of a merge that a person makes on a page.
@@ -223,7 +223,7 @@ async fn git_tells_the_commits_of_a_push_however_many_and_after_a_forced_one() {
     let world = world().await;
     let first = world.push("master", &[("a", "0")]).await;
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
-    copy.stand_on("master").await.unwrap();
+    copy.checkout("master").await.unwrap();
     let mut shas = Vec::new();
     for number in 1..=60 {
         shas.push(Sha::new(&copy.commit(&[], &format!("commit {number}\n\nwith a\nbody")).await.unwrap()).unwrap());
@@ -294,15 +294,15 @@ async fn trouble_with_the_forge_says_which_and_shows_no_token() {
     let world = world().await;
     world.push("master", &[("a", "1")]).await;
     let token = world.gogs.token();
-    world.gogs.set_away(true);
+    world.gogs.set_offline(true);
     let away = world.fetch().await.unwrap_err();
     assert!(matches!(away, SourceError::ForgeAway(_)), "{away:?}");
-    world.gogs.set_away(false);
-    world.gogs.set_token_dead(true);
+    world.gogs.set_offline(false);
+    world.gogs.set_token_revoked(true);
     let dead = world.fetch().await.unwrap_err();
-    assert!(matches!(dead, SourceError::AuthRefused), "{dead:?}");
-    world.gogs.set_token_dead(false);
-    let access = Access::token(token.to_owned().into());
+    assert!(matches!(dead, SourceError::TokenRejected), "{dead:?}");
+    world.gogs.set_token_revoked(false);
+    let access = ForgeCredentials::token(token.to_owned().into());
     let missing: Url = format!("{}/acme/none.git", world.gogs.url()).parse().unwrap();
     let gone = world.mirror.fetch(&missing, &access).await.unwrap_err();
     assert!(matches!(gone, SourceError::RepositoryGone(_)), "{gone:?}");
@@ -348,7 +348,7 @@ async fn many_at_once_fetch_one_mirror() {
     let same = mirrors(&world.folder);
     let fetches = (0..6).map(|_| {
         let (mirror, url, token) = (same.of(RepositoryId(world.repo.id)), world.url(), world.gogs.token().to_owned());
-        tokio::spawn(async move { mirror.fetch(&url, &Access::token(token.into())).await })
+        tokio::spawn(async move { mirror.fetch(&url, &ForgeCredentials::token(token.into())).await })
     });
     for fetch in fetches.collect::<Vec<_>>() {
         fetch.await.unwrap().unwrap();
@@ -364,7 +364,7 @@ async fn a_branch_that_became_a_directory_of_branches_is_fetched() {
     world.push("a", &[("a", "1")]).await;
     world.fetch().await.unwrap();
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
-    copy.stand_on("a").await.unwrap();
+    copy.checkout("a").await.unwrap();
     copy.push(&[":refs/heads/a"]).await.unwrap();
     copy.push(&["HEAD:refs/heads/a/b"]).await.unwrap();
     world.fetch().await.unwrap();

@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use beespace::store::build::key_of_stage;
 use beespace::store::build::{BuildFilter, Builds as _, Notifiers, Prepared};
-use beespace::store::delivery::{Accepted, Deliveries as _, Fate, NewDelivery, Settlement};
+use beespace::store::delivery::{Accepted, Deliveries as _, DeliveryAction, DeliveryOutcome, NewDelivery};
 use beespace::store::kv;
-use beespace::store::queue::{MAX_ATTEMPTS, Taken};
+use beespace::store::queue::{Claim, MAX_ATTEMPTS};
 use beespace::store::repository::{Repositories as _, Repository};
 use beespace::store::{Queue, Store, StoreError, Write};
 use beespace_core::build::{Build, Phase, Stage};
 use beespace_core::event::{Actor, Cause, Event, Push};
 use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, RepositoryName, Sha, StageId, StageNumber};
-use beespace_core::intake::LastSeenRef;
 use beespace_core::notice::NoticeKind;
 use beespace_core::outcome::Reason;
 use beespace_core::pipeline::{CloneOptions, Pipeline};
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
+use beespace_core::trigger::LastSeenRef;
 use tokio::sync::Notify;
 
 pub const NOW: Timestamp = Timestamp(1_000_000);
@@ -69,7 +69,7 @@ fn push(after: &str) -> Event {
         cause: Cause::Push(Push {
             branch: "main".to_owned(),
             before: None,
-            left_at: None,
+            last_known_tip: None,
             after: Sha::new(&after.repeat(40)).unwrap(),
             commits: vec![],
             compare_url: None,
@@ -105,8 +105,8 @@ pub async fn build_of(world: &World, forge_id: &str, after: &'static str) -> Bui
     let accepted = world.store.accept_delivery(delivery(forge_id, after)).await.unwrap();
     let Accepted::New(id) = accepted else { panic!("{accepted:?}") };
     let build = BuildId(uuid::Uuid::now_v7());
-    let decide = move |_: Option<&LastSeenRef>| Settlement::Build { id: build, event: Box::new(push(after)) };
-    world.store.settle_delivery(id, Some("refs/heads/main".to_owned()), NOW, decide).await.unwrap();
+    let decide = move |_: Option<&LastSeenRef>| DeliveryAction::Build { id: build, event: Box::new(push(after)) };
+    world.store.finish_delivery(id, Some("refs/heads/main".to_owned()), NOW, decide).await.unwrap();
     build
 }
 
@@ -129,7 +129,7 @@ async fn the_same_delivery_is_kept_once() {
         assert_eq!(world.store.accept_delivery(again).await.unwrap(), Accepted::Duplicate(first));
     }
     assert_eq!(world.store.read().unwrap().deliveries(None, None, 10).unwrap().len(), 1);
-    assert_eq!(world.store.read().unwrap().waiting(Queue::Delivery).unwrap().len(), 1);
+    assert_eq!(world.store.read().unwrap().queue_entries(Queue::Delivery).unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,12 +172,12 @@ async fn a_hundred_copies_at_once_are_one_delivery() {
 async fn a_dead_letter_goes_again_when_it_is_sent_again() {
     let world = world().await;
     let Accepted::New(id) = world.store.accept_delivery(delivery("a", "x")).await.unwrap() else { panic!() };
-    let bury = |_: Option<&LastSeenRef>| Settlement::Bury(Reason::new("malformed", "no repository in it"));
-    world.store.settle_delivery(id, None, NOW, bury).await.unwrap();
-    assert!(matches!(world.store.read().unwrap().delivery(id).unwrap().unwrap().fate, Fate::Dead(_)));
+    let bury = |_: Option<&LastSeenRef>| DeliveryAction::DeadLetter(Reason::new("malformed", "no repository in it"));
+    world.store.finish_delivery(id, None, NOW, bury).await.unwrap();
+    assert!(matches!(world.store.read().unwrap().delivery(id).unwrap().unwrap().outcome, DeliveryOutcome::DeadLetter(_)));
     assert_eq!(world.store.accept_delivery(delivery("a", "x")).await.unwrap(), Accepted::Duplicate(id));
-    assert_eq!(world.store.read().unwrap().delivery(id).unwrap().unwrap().fate, Fate::Waiting);
-    assert_eq!(world.store.read().unwrap().waiting(Queue::Delivery).unwrap().len(), 1);
+    assert_eq!(world.store.read().unwrap().delivery(id).unwrap().unwrap().outcome, DeliveryOutcome::Waiting);
+    assert_eq!(world.store.read().unwrap().queue_entries(Queue::Delivery).unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,8 +185,8 @@ async fn the_ref_remembers_what_it_recorded_last() {
     let world = world().await;
     build_of(&world, "a", "1").await;
     let read = world.store.read().unwrap();
-    assert_eq!(read.last_seen(REPOSITORY, "refs/heads/main").unwrap(), Some(LastSeenRef::of(&push("1"))));
-    assert_eq!(read.waiting(Queue::Prepare).unwrap().len(), 1);
+    assert_eq!(read.last_seen(REPOSITORY, "refs/heads/main").unwrap(), Some(LastSeenRef::of_event(&push("1"))));
+    assert_eq!(read.queue_entries(Queue::Prepare).unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,7 +218,7 @@ async fn a_build_ends_exactly_once_and_fills_the_outbox() {
     let build = build_of(&world, "a", "1").await;
     with_stage(&world, build, Status::Pending, notifiers()).await;
     let id = StageId { build, stage: StageNumber(1) };
-    assert_eq!(world.store.read().unwrap().waiting(Queue::Run).unwrap()[0].0, key_of_stage(id));
+    assert_eq!(world.store.read().unwrap().queue_entries(Queue::Run).unwrap()[0].0, key_of_stage(id));
     let change = async |status| {
         let change = move |stage: &mut Stage| {
             stage.status = status;
@@ -236,8 +236,8 @@ async fn a_build_ends_exactly_once_and_fills_the_outbox() {
     assert_eq!((row.phase, row.number, row.finished_at), (Phase::Over, Some(1), Some(NOW)));
     let notices = read.notices(None, None, 10).unwrap();
     assert_eq!(notices.iter().map(|notice| notice.kind).collect::<Vec<_>>(), [NoticeKind::BuildFinished]);
-    assert_eq!(read.waiting(Queue::Notice).unwrap().len(), 1);
-    assert!(read.waiting(Queue::Run).unwrap().is_empty());
+    assert_eq!(read.queue_entries(Queue::Notice).unwrap().len(), 1);
+    assert!(read.queue_entries(Queue::Run).unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,7 +246,7 @@ async fn a_blocked_stage_waits_outside_the_queue_and_asks_for_approval() {
     let build = build_of(&world, "a", "1").await;
     with_stage(&world, build, Status::Blocked, notifiers()).await;
     let read = world.store.read().unwrap();
-    assert!(read.waiting(Queue::Run).unwrap().is_empty());
+    assert!(read.queue_entries(Queue::Run).unwrap().is_empty());
     assert_eq!(read.build(build).unwrap().unwrap().status, Status::Blocked);
     assert_eq!(read.notices(None, None, 10).unwrap()[0].kind, NoticeKind::ApprovalRequested);
     let id = StageId { build, stage: StageNumber(1) };
@@ -255,7 +255,7 @@ async fn a_blocked_stage_waits_outside_the_queue_and_asks_for_approval() {
         Ok(())
     };
     world.store.change_stage(id, notifiers(), NOW, release).await.unwrap();
-    assert_eq!(world.store.read().unwrap().waiting(Queue::Run).unwrap().len(), 1);
+    assert_eq!(world.store.read().unwrap().queue_entries(Queue::Run).unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,7 +267,7 @@ async fn a_commit_without_a_pipeline_file_leaves_no_build() {
     let read = world.store.read().unwrap();
     assert!(read.builds(BuildFilter::default(), 10).unwrap().is_empty());
     assert!(
-        matches!(&read.deliveries(None, None, 1).unwrap()[0].fate, Fate::Ignored(reason) if reason.code == "no-pipeline-file")
+        matches!(&read.deliveries(None, None, 1).unwrap()[0].outcome, DeliveryOutcome::Ignored(reason) if reason.code == "no-pipeline-file")
     );
     assert!(read.notices(None, None, 10).unwrap().is_empty());
 }
@@ -297,10 +297,10 @@ async fn attempts_are_counted_before_the_work_begins() {
     let Accepted::New(id) = world.store.accept_delivery(delivery("a", "x")).await.unwrap() else { panic!() };
     let key = id.0.as_bytes().to_vec();
     for attempt in 1..=MAX_ATTEMPTS {
-        assert_eq!(world.store.take(Queue::Delivery, key.clone()).await.unwrap(), Taken::Attempt(attempt));
+        assert_eq!(world.store.take(Queue::Delivery, key.clone()).await.unwrap(), Claim::Attempt(attempt));
     }
-    assert_eq!(world.store.take(Queue::Delivery, key).await.unwrap(), Taken::Exhausted);
-    assert_eq!(world.store.take(Queue::Delivery, vec![0; 16]).await.unwrap(), Taken::Gone);
+    assert_eq!(world.store.take(Queue::Delivery, key).await.unwrap(), Claim::Exhausted);
+    assert_eq!(world.store.take(Queue::Delivery, vec![0; 16]).await.unwrap(), Claim::Gone);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -316,7 +316,7 @@ async fn what_was_committed_is_there_after_the_file_is_opened_again() {
     let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
     drop(read);
     assert_eq!(store.instance_id().await.unwrap(), instance);
-    assert_eq!(store.read().unwrap().waiting(Queue::Delivery).unwrap().len(), 1);
+    assert_eq!(store.read().unwrap().queue_entries(Queue::Delivery).unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -387,10 +387,10 @@ async fn what_a_plugin_let_expire_takes_no_room() {
     };
     let soon = NOW + std::time::Duration::from_secs(1);
     let half = kv::QUOTA_BYTES / 2;
-    assert_eq!(put("stays".to_owned(), vec![7; 10], None, NOW).await, kv::Put::Stored(1));
-    assert_eq!(put("goes".to_owned(), vec![0; half], Some(soon), NOW).await, kv::Put::Stored(1));
-    assert_eq!(put("next".to_owned(), vec![0; half], None, NOW).await, kv::Put::QuotaExceeded);
-    assert_eq!(put("next".to_owned(), vec![0; half], None, soon).await, kv::Put::Stored(1));
+    assert_eq!(put("stays".to_owned(), vec![7; 10], None, NOW).await, kv::PutOutcome::Stored(1));
+    assert_eq!(put("goes".to_owned(), vec![0; half], Some(soon), NOW).await, kv::PutOutcome::Stored(1));
+    assert_eq!(put("next".to_owned(), vec![0; half], None, NOW).await, kv::PutOutcome::QuotaExceeded);
+    assert_eq!(put("next".to_owned(), vec![0; half], None, soon).await, kv::PutOutcome::Stored(1));
     let read = world.store.read().unwrap();
     let keys = |at| read.kv_keys("notifier", "hook", "", None, at, 10).unwrap();
     assert_eq!(

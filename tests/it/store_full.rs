@@ -4,8 +4,8 @@ use std::path::Path;
 
 use beespace::store::delivery::Deliveries as _;
 use beespace::store::{Store, tables};
-use beespace_tests::client::{Answer, Client};
-use beespace_tests::gogs::{Delivery, PracticeGogs};
+use beespace_tests::client::{Client, HttpResponse};
+use beespace_tests::gogs::{Delivery, FakeGogs};
 use beespace_tests::process::{NO_ENV, Process};
 use redb::ReadableTableMetadata as _;
 use reqwest::{Method, StatusCode};
@@ -26,7 +26,7 @@ fn limit_files(server: &Process, bytes: Option<u64>) {
 }
 
 /// Sends what Gogs sent, once more, and keeps the answer's words.
-async fn send(server: &Process, delivery: &Delivery) -> Answer {
+async fn send(server: &Process, delivery: &Delivery) -> HttpResponse {
     let client = Client::new(&server.url);
     let mut request = client.request(Method::POST, delivery.url.strip_prefix(&server.url).unwrap());
     for (name, value) in delivery.headers.iter().filter(|(name, _)| !["Host", "Content-Length", "Accept-Encoding"].contains(name))
@@ -36,7 +36,7 @@ async fn send(server: &Process, delivery: &Delivery) -> Answer {
     client.send(request.body(delivery.body.clone())).await.unwrap()
 }
 
-async fn ready(admin: &Client) -> anyhow::Result<Answer> {
+async fn ready(admin: &Client) -> anyhow::Result<HttpResponse> {
     admin.get("/readyz").await
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn is_whole_with(file: &Path, taken: &[Delivery]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_stored_is_refused_and_builds_once_when_it_is_sent_again() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();
     let admin = server.admin().unwrap();
@@ -71,7 +71,7 @@ async fn what_cannot_be_stored_is_refused_and_builds_once_when_it_is_sent_again(
     // Less than the file has: not even a page of it can be written again.
     limit_files(&server, Some(4096));
     gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
-    let told = gogs.delivered().await.unwrap();
+    let told = gogs.wait_until_delivered().await.unwrap();
     assert_eq!(told.iter().map(Delivery::status).collect::<Vec<_>>(), [Some(503); 2], "the branch and its push");
     let refused = send(&server, told.last().unwrap()).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -86,17 +86,17 @@ async fn what_cannot_be_stored_is_refused_and_builds_once_when_it_is_sent_again(
 
     limit_files(&server, None);
     let is_ready = async || Ok(ready(&admin).await?.status.is_success().then_some(()));
-    server.when("the store to be open again", is_ready).await.unwrap();
+    server.wait_for("the store to be open again", is_ready).await.unwrap();
     for attempts in [2, 3] {
         for delivery in &told {
             gogs.redeliver(&delivery.uuid).unwrap();
         }
         let again = |all: &[Delivery]| all.iter().all(|delivery| delivery.attempts.len() == attempts);
-        let told = gogs.deliveries_when("all to be sent again", again).await.unwrap();
+        let told = gogs.wait_for_deliveries("all to be sent again", again).await.unwrap();
         assert_eq!(told.iter().map(Delivery::status).collect::<Vec<_>>(), [Some(202); 2]);
         let over =
             async || Ok(Some(admin.get(&format!("{BUILDS}/1")).await?.json()?).filter(|build| build["finished_at"].is_string()));
-        assert_eq!(server.when("the end of the build", over).await.unwrap()["status"], "success");
+        assert_eq!(server.wait_for("the end of the build", over).await.unwrap()["status"], "success");
     }
     assert_eq!(admin.get(BUILDS).await.unwrap().json().unwrap().as_array().unwrap().len(), 1);
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::FakeGogs;
 use beespace_tests::process::{NO_ENV, Process};
 use beespace_wasm::{AddressClass, BindingSpec, EgressRule, Grants, Host, HostOptions, Limits, Notifier};
 use serde_json::{Value, json};
@@ -149,7 +149,7 @@ async fn a_request_carries_four_mebibytes_and_no_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_logged_without_its_query() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository("ada/hive").await.unwrap();
     let url = format!("{}?token=in-the-query", gogs.inbox_url("team"));
     let settings = format!("[engine]\nkind = \"dummy\"\n{}", notify::webhook("inbox", &url, gogs.url()));
@@ -157,8 +157,8 @@ async fn a_request_is_logged_without_its_query() {
     server.set_secret("key", "a-key-for-the-receiver").await.unwrap();
     server.enable("ada/hive").await.unwrap();
     gogs.push("ada/hive", "main", &[(".beespace.yml", "steps: [{name: a, image: busybox}]")], "Fill cells").await.unwrap();
-    gogs.inbox_with("team", 1).await.unwrap();
+    gogs.wait_for_inbox("team", 1).await.unwrap();
     let told = async || Ok(server.log().contains("a plugin sent a request").then(|| server.log()));
-    let log = server.when("the request in the log", told).await.unwrap();
+    let log = server.wait_for("the request in the log", told).await.unwrap();
     assert!(log.contains("/inbox/team") && !log.contains("in-the-query"), "{log}");
 }

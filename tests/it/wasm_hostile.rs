@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use beespace_core::digest::Document;
 use beespace_core::policy::{ErrorClass, Point, VerdictOutcome};
-use beespace_wasm::{Answer, BindingSpec, Host, HostOptions, Limits, LoadFailure, PolicyRequest};
+use beespace_wasm::{BindingSpec, CallOutcome, Host, HostOptions, Limits, LoadFailure, PolicyRequest};
 
 use crate::guests::{self, context, policy_guest};
 
@@ -19,7 +19,7 @@ pub(crate) fn request() -> PolicyRequest {
 }
 
 /// What a policy with this code in its `evaluate` answers.
-async fn evaluate(code: &str) -> Answer<beespace_core::policy::Verdict> {
+async fn evaluate(code: &str) -> CallOutcome<beespace_core::policy::Verdict> {
     let host = guests::host();
     let policy = guests::load_policy(&host, policy_guest(&[(";; evaluate", code)])).await.unwrap();
     let answer = policy.evaluate(request()).await;
@@ -145,7 +145,7 @@ async fn too_long_a_log_is_cut_and_counted() {
 }
 
 /// A local of the function must stand first in it.
-async fn evaluate_with_local(code: &str) -> Answer<beespace_core::policy::Verdict> {
+async fn evaluate_with_local(code: &str) -> CallOutcome<beespace_core::policy::Verdict> {
     let host = guests::host();
     let head = "#evaluate\") (param i32) (result i32)";
     let code = code.replacen("(local $i i32)", "", 1);
@@ -237,7 +237,7 @@ async fn what_bombs_took_comes_back() {
         })
         .collect();
     let mut most = 0;
-    while host.places().taken > 0 || !bombs.iter().all(tokio::task::JoinHandle::is_finished) {
+    while host.call_slots().taken > 0 || !bombs.iter().all(tokio::task::JoinHandle::is_finished) {
         most = most.max(resident().saturating_sub(before));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use beespace_wasm::{
-    BindingSpec, CacheOptions, Grants, Host, HostOptions, KvEntry, KvError, KvPut, KvStore, Limits, LoadFailure, ManifestError,
-    Pending,
+    BindingSpec, BoxFuture, CacheOptions, Grants, Host, HostOptions, KvEntry, KvError, KvPut, KvStore, Limits, LoadFailure,
+    ManifestError,
 };
 
 use crate::guests::{self, dummy, policy_guest, with_manifest};
@@ -18,11 +18,11 @@ use crate::plugins;
 pub(crate) struct Memory(Mutex<BTreeMap<String, KvEntry>>);
 
 impl KvStore for Memory {
-    fn get<'a>(&'a self, namespace: &'a str, key: &'a str) -> Pending<'a, Result<Option<KvEntry>, KvError>> {
+    fn get<'a>(&'a self, namespace: &'a str, key: &'a str) -> BoxFuture<'a, Result<Option<KvEntry>, KvError>> {
         Box::pin(async move { Ok(self.0.lock().unwrap().get(&format!("{namespace}/{key}")).cloned()) })
     }
 
-    fn put<'a>(&'a self, namespace: &'a str, key: &'a str, put: KvPut) -> Pending<'a, Result<Option<u64>, KvError>> {
+    fn put<'a>(&'a self, namespace: &'a str, key: &'a str, put: KvPut) -> BoxFuture<'a, Result<Option<u64>, KvError>> {
         Box::pin(async move {
             let mut entries = self.0.lock().unwrap();
             let name = format!("{namespace}/{key}");
@@ -35,7 +35,7 @@ impl KvStore for Memory {
         })
     }
 
-    fn delete<'a>(&'a self, namespace: &'a str, key: &'a str) -> Pending<'a, Result<(), KvError>> {
+    fn delete<'a>(&'a self, namespace: &'a str, key: &'a str) -> BoxFuture<'a, Result<(), KvError>> {
         Box::pin(async move {
             self.0.lock().unwrap().remove(&format!("{namespace}/{key}"));
             Ok(())
@@ -47,7 +47,7 @@ impl KvStore for Memory {
         namespace: &'a str,
         prefix: &'a str,
         _after: Option<&'a str>,
-    ) -> Pending<'a, Result<Vec<String>, KvError>> {
+    ) -> BoxFuture<'a, Result<Vec<String>, KvError>> {
         let begin = format!("{namespace}/{prefix}");
         Box::pin(async move { Ok(self.0.lock().unwrap().keys().filter(|key| key.starts_with(&begin)).cloned().collect()) })
     }

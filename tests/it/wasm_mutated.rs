@@ -7,13 +7,13 @@ use beespace_core::plan::StepPlan;
 use beespace_core::policy::{ErrorClass, Point};
 use beespace_core::{pipeline, plan};
 use beespace_wasm::{
-    BindingSpec, Host, Limits, LoadError, Pending, PlanError, PluginError, PolicyRequest, RoundEnd, SourceEntry, SourceError,
+    BindingSpec, BoxFuture, Host, Limits, LoadError, PlanError, PluginError, PolicyRequest, RoundEnd, SourceEntry, SourceError,
     SourceFiles, SourceKind, StepInput,
 };
 
-use crate::chance::Chance;
 use crate::guests;
 use crate::plugins::component;
+use crate::seeded_rng::SeededRng;
 
 /// Each compiles anew, which is what takes the time.
 const CASES: usize = 24;
@@ -26,12 +26,12 @@ fn settings() -> serde_json::Value {
 struct OneFile;
 
 impl SourceFiles for OneFile {
-    fn list_paths<'a>(&'a self, _glob: &'a str, after: Option<&'a str>) -> Pending<'a, Result<Vec<SourceEntry>, SourceError>> {
+    fn list_paths<'a>(&'a self, _glob: &'a str, after: Option<&'a str>) -> BoxFuture<'a, Result<Vec<SourceEntry>, SourceError>> {
         let entry = SourceEntry { path: "keys/deploy.pem".to_owned(), kind: SourceKind::File, size: 1_700 };
         Box::pin(async move { Ok(if after.is_none() { vec![entry] } else { Vec::new() }) })
     }
 
-    fn read<'a>(&'a self, _path: &'a str, _offset: u64, _length: u32) -> Pending<'a, Result<Vec<u8>, SourceError>> {
+    fn read<'a>(&'a self, _path: &'a str, _offset: u64, _length: u32) -> BoxFuture<'a, Result<Vec<u8>, SourceError>> {
         Box::pin(async { Err(SourceError::Denied) })
     }
 }
@@ -104,7 +104,7 @@ fn check(error: &LoadError, case: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_component_is_refused_wherever_it_was_cut() {
     let host = guests::host();
-    let mut chance = Chance::new();
+    let mut chance = SeededRng::new();
     for name in ["plugins/policy-images", "plugins/step-check"] {
         let whole = component(name);
         for _ in 0..CASES {
@@ -119,7 +119,7 @@ async fn a_cut_component_is_refused_wherever_it_was_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_with_changed_bytes_is_refused_or_keeps_to_its_budgets() {
     let host = guests::host();
-    let mut chance = Chance::new();
+    let mut chance = SeededRng::new();
     let mut refused = 0;
     for name in ["plugins/policy-images", "plugins/step-check"] {
         let whole = component(name);

@@ -1,15 +1,15 @@
 //! The route that Gogs posts to, over HTTP, with a store behind it.
 
 use beespace::seal::Key;
-use beespace::store::delivery::{Deliveries as _, Fate, Settlement};
+use beespace::store::delivery::{Deliveries as _, DeliveryAction, DeliveryOutcome};
 use beespace::store::repository::{Hook, Repository};
 use beespace::store::{Queue, Store};
-use beespace::webhook::{Answer, Counts, Webhook, key_digest, secret_place};
+use beespace::webhook::{HookResponse, Webhook, WebhookMetrics, key_digest, secret_aad};
 use beespace_core::ids::{DeliveryId, RepositoryId, RepositoryName};
 use beespace_core::outcome::Reason;
 use beespace_core::time::Timestamp;
 use beespace_tests::beespace::Beespace;
-use beespace_tests::gogs::{PracticeGogs, sign};
+use beespace_tests::gogs::{FakeGogs, sign};
 use reqwest::StatusCode;
 
 use crate::gogs::{Recorded, SECRET, recorded};
@@ -21,7 +21,7 @@ const NOW: Timestamp = Timestamp(1_000_000);
 
 struct World {
     store: Store,
-    counts: Counts,
+    counts: WebhookMetrics,
     url: String,
     client: reqwest::Client,
     _folder: tempfile::TempDir,
@@ -34,7 +34,7 @@ async fn world() -> World {
     let seal = Key::from_bytes([7; 32]);
     let hook = |key: &str, secret: &[u8]| Hook {
         key: key_digest(key),
-        secret: seal.seal(&secret_place(REPOSITORY, key_digest(key)), secret).unwrap(),
+        secret: seal.seal(&secret_aad(REPOSITORY, key_digest(key)), secret).unwrap(),
         forge_id: 1,
         created_at: NOW,
     };
@@ -50,7 +50,7 @@ async fn world() -> World {
         enabled_at: NOW,
     };
     store.change_repository(REPOSITORY, move |_| Ok(repository.clone())).await.unwrap();
-    let counts = Counts::default();
+    let counts = WebhookMetrics::default();
     let webhook = Webhook::new(store.clone(), seal, counts.clone(), || NOW).unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/-/hook/", listener.local_addr().unwrap());
@@ -96,7 +96,7 @@ impl World {
     }
 
     fn waiting(&self) -> usize {
-        self.store.read().unwrap().waiting(Queue::Delivery).unwrap().len()
+        self.store.read().unwrap().queue_entries(Queue::Delivery).unwrap().len()
     }
 }
 
@@ -125,7 +125,7 @@ async fn every_recorded_delivery_is_answered_and_stored_as_it_was_signed() {
     }
     assert_eq!(found.len(), kept.len());
     assert_eq!(world.waiting(), all.len());
-    assert_eq!(world.counts.of(Answer::Refused), 4);
+    assert_eq!(world.counts.of(HookResponse::Refused), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +154,7 @@ async fn whatever_is_wrong_the_refusal_is_the_same_and_nothing_is_stored() {
     assert_eq!(answers.len(), 1, "{answers:?}");
     assert_eq!(answers.into_iter().next().unwrap().0, StatusCode::UNAUTHORIZED);
     assert_eq!(world.stored(), 0);
-    assert_eq!(world.counts.of(Answer::Refused), 8);
+    assert_eq!(world.counts.of(HookResponse::Refused), 8);
     assert_eq!(world.small(KEY, "a", "s3cret", "{}").await, StatusCode::ACCEPTED, "it was the right signature");
 }
 
@@ -205,11 +205,11 @@ async fn every_answer_takes_the_same_work_over_the_same_bytes() {
         ("right signature", KEY, Some(right.as_str())),
     ] {
         let headers: Vec<_> = signature.iter().map(|signature| ("X-Gogs-Signature", *signature)).collect();
-        let before = world.counts.work();
+        let before = world.counts.signature_work();
         let started = std::time::Instant::now();
         world.post(key, &headers, body.clone()).await;
         times.push((what, started.elapsed()));
-        let (signatures, bytes) = world.counts.work();
+        let (signatures, bytes) = world.counts.signature_work();
         let done = (signatures - before.0, bytes - before.1);
         assert_eq!(done, (1, u64::try_from(body.len()).unwrap()), "{what}");
     }
@@ -218,16 +218,16 @@ async fn every_answer_takes_the_same_work_over_the_same_bytes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_of_a_whole_server_tells_nothing_but_that_it_is_one() {
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository("acme/app").await.unwrap();
     let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
     beespace.enable("acme/app").await.unwrap();
     gogs.push("acme/app", "main", &[("README.md", "# App")], "Begin").await.unwrap();
-    let told = gogs.delivered().await.unwrap().pop().unwrap();
+    let told = gogs.wait_until_delivered().await.unwrap().pop().unwrap();
     let stored = || beespace.app.store.read().unwrap().deliveries(None, None, 1000).unwrap().len();
     let before = stored();
     let path = told.url.strip_prefix(&beespace.url).unwrap();
-    let other = format!("{}{}", beespace::webhook::PREFIX, "0".repeat(32));
+    let other = format!("{}{}", beespace::webhook::PATH_PREFIX, "0".repeat(32));
     let (right, wrong) = (sign(&told.json, "another secret"), "0".repeat(64));
     let mut answers = std::collections::HashSet::new();
     for (path, signature) in
@@ -258,13 +258,13 @@ async fn a_body_over_the_cap_is_refused_while_it_is_read() {
     assert_eq!(world.small(KEY, "a", "s3cret", &long).await, StatusCode::PAYLOAD_TOO_LARGE);
     let just = "x".repeat(10 * 1024 * 1024);
     assert_eq!(world.small(KEY, "b", "s3cret", &just).await, StatusCode::ACCEPTED);
-    assert_eq!((world.counts.of(Answer::TooLarge), world.stored()), (1, 1));
+    assert_eq!((world.counts.of(HookResponse::TooLarge), world.stored()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_without_an_end_is_refused_at_the_cap() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let gogs = PracticeGogs::start().await.unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
     let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
     let mut stream = tokio::net::TcpStream::connect(beespace.url.trim_start_matches("http://")).await.unwrap();
     stream.write_all(b"POST /-/hook/key HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
@@ -309,7 +309,7 @@ async fn bodies_that_come_at_once_are_bounded_together() {
     // The server may close the connection before it has taken all that the client sends: the answer is lost then.
     let first = crowd.join_next().await.unwrap().unwrap();
     assert!(first.is_err() || first.is_ok_and(|status| status == StatusCode::SERVICE_UNAVAILABLE));
-    assert_eq!(world.counts.of(Answer::Busy), 1);
+    assert_eq!(world.counts.of(HookResponse::Busy), 1);
     let secret = std::str::from_utf8(SECRET).unwrap();
     assert_eq!(world.small(KEY, "a", secret, "{}").await, StatusCode::ACCEPTED, "what is small still comes in");
     finish.send(true).unwrap();
@@ -326,7 +326,7 @@ async fn the_same_delivery_adds_nothing() {
     assert_eq!(world.small(KEY, "a", "s3cret", "{\"a\":1}").await, StatusCode::ACCEPTED);
     assert_eq!(world.small(KEY, "a", "s3cret", "{\"a\":2}").await, StatusCode::ACCEPTED);
     assert_eq!(world.stored(), 1);
-    assert_eq!(world.counts.of(Answer::Duplicate), 2);
+    assert_eq!(world.counts.of(HookResponse::Duplicate), 2);
     assert_eq!(world.small(KEY, "c", "s3cret", "{\"a\":3}").await, StatusCode::ACCEPTED);
     assert_eq!(world.stored(), 2);
 }
@@ -336,12 +336,13 @@ async fn a_dead_letter_that_is_sent_again_goes_again() {
     let world = world().await;
     world.small(KEY, "a", "s3cret", "{}").await;
     let id: DeliveryId = world.store.read().unwrap().deliveries(None, None, 1).unwrap()[0].id;
-    let bury = |_: Option<&beespace_core::intake::LastSeenRef>| Settlement::Bury(Reason::new("malformed-payload", "no push"));
-    world.store.settle_delivery(id, None, NOW, bury).await.unwrap();
+    let bury =
+        |_: Option<&beespace_core::trigger::LastSeenRef>| DeliveryAction::DeadLetter(Reason::new("malformed-payload", "no push"));
+    world.store.finish_delivery(id, None, NOW, bury).await.unwrap();
     assert_eq!(world.waiting(), 0);
     assert_eq!(world.small(KEY, "a", "s3cret", "{}").await, StatusCode::ACCEPTED);
     assert_eq!((world.stored(), world.waiting()), (1, 1));
-    assert_eq!(world.store.read().unwrap().delivery(id).unwrap().unwrap().fate, Fate::Waiting);
+    assert_eq!(world.store.read().unwrap().delivery(id).unwrap().unwrap().outcome, DeliveryOutcome::Waiting);
 }
 
 #[tokio::test(flavor = "multi_thread")]

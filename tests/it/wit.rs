@@ -65,7 +65,7 @@ async fn load_with_everything(kind: &str, component: Vec<u8>) -> Result<(), Load
     }
 }
 
-/// Every function of a dummy is `unreachable`: that it traps when its settings are to be checked shows that it has been
+/// Every function of a dummy is `unreachable_failure`: that it traps when its settings are to be checked shows that it has been
 /// linked and instantiated before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_of_each_world_that_imports_everything_links() {

@@ -3,11 +3,11 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
-use beespace_tests::kills::{self, Campaign, blow};
+use beespace_tests::crash_soak::{self, Campaign, kill};
 use clap::Parser;
 
 /// So many deaths with Docker lead past each fail point.
-const ENOUGH: usize = 200;
+const ENOUGH_FOR_COVERAGE: usize = 200;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -36,9 +36,10 @@ async fn main() -> Result<()> {
         docker_kills,
     };
     let began = Instant::now();
-    let summary = kills::run(campaign).await?;
-    let missed: Vec<String> = blow::points().into_iter().filter(|point| !summary.docker_at_points.contains_key(point)).collect();
-    ensure!(missed.is_empty() || docker_kills < ENOUGH, "with Docker nobody died at {missed:?}: {summary:?}");
+    let summary = crash_soak::run(campaign).await?;
+    let missed: Vec<String> =
+        kill::fail_points().into_iter().filter(|point| !summary.docker_at_points.contains_key(point)).collect();
+    ensure!(missed.is_empty() || docker_kills < ENOUGH_FOR_COVERAGE, "with Docker nobody died at {missed:?}: {summary:?}");
     let (kills, bursts, seconds) = (summary.kills, summary.bursts, began.elapsed().as_secs());
     println!(
         "{kills} kills in {seconds} s, {bursts} of them in a burst of pushes, and nothing was lost, done twice or left over"

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::FakeGogs;
 use serde_json::{Value, json};
 
-use crate::figures::{Figures, percentile};
-use crate::server::{Server, when};
+use crate::report::{Report, percentile};
+use crate::server::{Server, wait_for};
 
 const REPO: &str = "ada/policies";
 const POLICIES: usize = 20;
@@ -17,7 +17,7 @@ const STEPS: usize = 50;
 /// With each number of steps.
 const BUILDS: usize = 10;
 
-pub(crate) async fn measure(program: &Path, gogs: &PracticeGogs, figures: &mut Figures) -> Result<()> {
+pub(crate) async fn measure(program: &Path, gogs: &FakeGogs, figures: &mut Report) -> Result<()> {
     let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/plugins/policy-images.wasm");
     let settings = (1..=POLICIES).fold("[engine]\nkind = \"dummy\"\n".to_owned(), |mut text, number| {
         let plugin = plugin.display();
@@ -41,7 +41,7 @@ pub(crate) async fn measure(program: &Path, gogs: &PracticeGogs, figures: &mut F
         gogs.push(REPO, "main", &[(".beespace.yml", &pipeline.to_string())], "Change the hive").await?;
         let path = format!("/api/v1/repositories/{REPO}/builds/{number}");
         let client = server.admin()?;
-        when("the end of a build", async || {
+        wait_for("the end of a build", async || {
             let answer = client.get(&path).await?;
             Ok((answer.status.is_success() && answer.json()?["finished_at"].is_string()).then_some(()))
         })
@@ -66,7 +66,7 @@ pub(crate) async fn measure(program: &Path, gogs: &PracticeGogs, figures: &mut F
     server.stop().await?;
     anyhow::ensure!(evaluations.len() >= BUILDS * POLICIES, "{} evaluations", evaluations.len());
     figures.at_most("one policy's decision, p50", percentile(&mut evaluations, 0.5) * 1000.0, "us", 100.0);
-    figures.told("the same, p99", percentile(&mut evaluations, 0.99) * 1000.0, "us");
+    figures.info("the same, p99", percentile(&mut evaluations, 0.99) * 1000.0, "us");
     figures.at_most("20 policies x 50 steps, plans included, p50", percentile(&mut chains, 0.5), "ms", 100.0);
     Ok(())
 }

@@ -1,23 +1,23 @@
 //! How fast a whole Beespace is: the release build in front of a practice Gogs and Docker, measured from outside as its users see it, beside
 //! a bare use of the engine and of git in the same run. Started by `tests/bench`.
 
-mod bare;
+mod baseline;
 mod decisions;
-mod figures;
-mod hook;
+mod report;
 mod scale;
 mod server;
+mod webhook;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use beespace_tests::docker;
-use beespace_tests::gogs::PracticeGogs;
-use figures::{Figures, percentile};
+use beespace_tests::gogs::FakeGogs;
 use futures::StreamExt as _;
+use report::{Report, percentile};
 use serde_json::{Value, json};
-use server::{Server, when};
+use server::{Server, wait_for};
 
 const REPO: &str = "ada/hive";
 
@@ -25,21 +25,21 @@ const REPO: &str = "ada/hive";
 async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let program = arguments.next().context("expected the path of a release build of beespace")?;
-    let (mut figures, part) = (Figures::default(), arguments.next());
+    let (mut figures, part) = (Report::default(), arguments.next());
     let program = Path::new(&program);
     match part.as_deref() {
         Some("scale") => scale::measure(program, &mut figures).await?,
-        Some("policies") => decisions::measure(program, &PracticeGogs::start().await?, &mut figures).await?,
-        part => figures = whole(program, part).await?,
+        Some("policies") => decisions::measure(program, &FakeGogs::start().await?, &mut figures).await?,
+        part => figures = measure_all(program, part).await?,
     }
     println!("{}\n{}", figures.table(), figures.json());
     Ok(())
 }
 
 /// A server as people have it, with Docker; or a `part` of what it does.
-async fn whole(program: &Path, part: Option<&str>) -> Result<Figures> {
-    let image = docker::image().await?;
-    let gogs = PracticeGogs::start().await?;
+async fn measure_all(program: &Path, part: Option<&str>) -> Result<Report> {
+    let image = docker::test_image().await?;
+    let gogs = FakeGogs::start().await?;
     gogs.create_repository(REPO).await?;
     let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/plugins");
     let plugins = plugins.display();
@@ -48,7 +48,7 @@ async fn whole(program: &Path, part: Option<&str>) -> Result<Figures> {
          settings = {{ forbidden_tags = [\"never\"] }}\n[[step]]\nname = \"check\"\nplugin = \"{plugins}/step-check.wasm\"\n"
     );
     let server = Server::new(program, &gogs, &settings)?;
-    let mut world = World { gogs, server, image, figures: Figures::default(), builds: 0 };
+    let mut world = World { gogs, server, image, figures: Report::default(), builds: 0 };
     let measured = world.measure(part).await;
     // Also where something went wrong: a server that is killed leaves what it keeps ready in the engine.
     world.server.stop().await?;
@@ -58,10 +58,10 @@ async fn whole(program: &Path, part: Option<&str>) -> Result<Figures> {
 }
 
 struct World {
-    gogs: PracticeGogs,
+    gogs: FakeGogs,
     server: Server,
     image: String,
-    figures: Figures,
+    figures: Report,
     builds: u64,
 }
 
@@ -116,21 +116,21 @@ impl World {
             let begin = Instant::now();
             let client = self.server.admin()?;
             let path = format!("/api/v1/repositories/{REPO}/builds/{number}/stages/1/steps/1/log");
-            when("the first line", async || {
+            wait_for("the first line", async || {
                 Ok(client.get(&path).await.is_ok_and(|log| log.body.lines().any(|line| line == "here")).then_some(()))
             })
             .await?;
             times.push(begin.elapsed());
-            self.server.green(REPO, number).await?;
-            clones.push(bare::clone(&self.gogs.clone_url(REPO, self.gogs.token())?).await?);
-            bare.push(bare::say(&self.image).await?);
+            self.server.wait_for_success(REPO, number).await?;
+            clones.push(baseline::clone(&self.gogs.clone_url(REPO, self.gogs.token())?).await?);
+            bare.push(baseline::first_line(&self.image).await?);
         }
         let (p50, bare, clone) = (percentile(&mut times, 0.5), percentile(&mut bare, 0.5), percentile(&mut clones, 0.5));
         self.figures.at_most("`git push` returns -> first line of the step, p50", p50, "ms", 400.0);
-        self.figures.told("the same, p95", percentile(&mut times, 0.95), "ms");
-        self.figures.told("bare `docker run` of the same script, p50", bare, "ms");
-        self.figures.told("plain `git clone` of the repository, p50", clone, "ms");
-        self.figures.told("ratio to both of them one after the other", p50 / (bare + clone), "x");
+        self.figures.info("the same, p95", percentile(&mut times, 0.95), "ms");
+        self.figures.info("bare `docker run` of the same script, p50", bare, "ms");
+        self.figures.info("plain `git clone` of the repository, p50", clone, "ms");
+        self.figures.info("ratio to both of them one after the other", p50 / (bare + clone), "x");
         Ok(())
     }
 
@@ -143,7 +143,7 @@ impl World {
             };
             let begin = Instant::now();
             let number = self.push((1..=5).map(step).collect()).await?;
-            self.server.green(REPO, number).await?;
+            self.server.wait_for_success(REPO, number).await?;
             times.push(begin.elapsed());
         }
         self.figures.at_most("five steps of `true`, push -> finished, p50", percentile(&mut times, 0.5), "ms", 1200.0);
@@ -155,7 +155,7 @@ impl World {
         for _ in 0..10 {
             let number =
                 self.push(json!([{ "name": "files", "uses": "check", "with": { "require": [".beespace.yml"] } }])).await?;
-            let build = self.server.green(REPO, number).await?;
+            let build = self.server.wait_for_success(REPO, number).await?;
             took.push(took_of(&build)?);
         }
         self.figures.at_most("a step without a container, start -> end, p50", percentile(&mut took, 0.5), "ms", 2.0);
@@ -169,7 +169,7 @@ impl World {
         let number = self.push(json!([{ "name": "tick", "run": script }])).await?;
         let path = format!("/api/v1/repositories/{REPO}/builds/{number}/stages/1/steps/1/log/stream");
         let client = self.server.admin()?;
-        let response = when("the stream of the log", async || {
+        let response = wait_for("the stream of the log", async || {
             let response = client.request(reqwest::Method::GET, &path).send().await?;
             Ok(Some(response).filter(|response| response.status().is_success()))
         })
@@ -184,9 +184,9 @@ impl World {
                 late.extend(written_at(&line).map(|at| now.saturating_sub(at)));
             }
         }
-        self.server.green(REPO, number).await?;
+        self.server.wait_for_success(REPO, number).await?;
         self.figures.at_most("line in the container -> line at the follower, p95", percentile(&mut late, 0.95), "ms", 100.0);
-        self.figures.told("the same, p50", percentile(&mut late, 0.5), "ms");
+        self.figures.info("the same, p50", percentile(&mut late, 0.5), "ms");
         Ok(())
     }
 
@@ -194,12 +194,12 @@ impl World {
         let script = "yes 'a line of ninety-nine letters, as programs write them by the thousand when nobody stops them, see it' | head -c 100000000";
         let before = self.server.memory("VmRSS")?;
         let number = self.push(json!([{ "name": "flood", "run": script }])).await?;
-        let build = self.server.green(REPO, number).await?;
+        let build = self.server.wait_for_success(REPO, number).await?;
         let took = took_of(&build)?.as_secs_f64() * 1000.0;
-        let bare = bare::flood(&self.image, script).await?.as_secs_f64() * 1000.0;
+        let bare = baseline::discard_output(&self.image, script).await?.as_secs_f64() * 1000.0;
         self.figures.at_most("100 MB of log, beyond what a bare follower of it takes", took - bare, "ms", 1500.0);
-        self.figures.told("the bare follower (docker run, output read and thrown away)", bare, "ms");
-        self.figures.told("most memory during it, beyond before", self.server.memory("VmHWM")? - before, "MiB");
+        self.figures.info("the bare follower (docker run, output read and thrown away)", bare, "ms");
+        self.figures.info("most memory during it, beyond before", self.server.memory("VmHWM")? - before, "MiB");
         let client = self.server.admin()?;
         let log = client.get(&format!("/api/v1/repositories/{REPO}/builds/{number}/stages/1/steps/1/log")).await?;
         self.figures.at_least("bytes of it that are kept, of 100,000,000", log.body.len() as f64, "", 1e8);
@@ -221,11 +221,11 @@ impl World {
         rustix::fs::sync();
         let busy = "i=0; while [ $i -lt 200 ]; do i=$((i+1)); echo line $i; sleep 0.05; done";
         self.push(json!([{ "name": "busy", "run": busy }])).await?;
-        let delivery = self.gogs.delivered().await?.pop().context("no delivery")?;
-        let mut times = hook::paced(&delivery, 200, Duration::from_secs(8)).await?;
+        let delivery = self.gogs.wait_until_delivered().await?.pop().context("no delivery")?;
+        let mut times = webhook::send_at_rate(&delivery, 200, Duration::from_secs(8)).await?;
         self.figures.at_most("hook answered, 200/s, a build running, p99", percentile(&mut times, 0.99), "ms", 20.0);
-        self.figures.told("the same, p50", percentile(&mut times, 0.5), "ms");
-        let rate = hook::as_many_as_go(&delivery, 64, Duration::from_secs(5)).await?;
+        self.figures.info("the same, p50", percentile(&mut times, 0.5), "ms");
+        let rate = webhook::max_throughput(&delivery, 64, Duration::from_secs(5)).await?;
         self.figures.at_least("deliveries stored durably, sustained for 5 s", rate, "/s", 1000.0);
         Ok(())
     }

@@ -13,31 +13,31 @@ use beespace::store::build::BuildFilter;
 use beespace::store::repository::Repositories as _;
 use beespace_core::ids::{RepositoryName, StageNumber, StepId, StepNumber};
 use beespace_core::mask::Secrets;
-use beespace_tests::gogs::{Delivery, PracticeGogs};
-use beespace_tests::history::{self, Past};
+use beespace_tests::gogs::{Delivery, FakeGogs};
+use beespace_tests::seed_data::{self, SeededRepository};
 use serde_json::Value;
 
-use crate::figures::{Figures, percentile};
-use crate::hook;
-use crate::server::{Server, when};
+use crate::report::{Report, percentile};
+use crate::server::{Server, wait_for};
+use crate::webhook;
 
-const FEW: u64 = 1_000;
-const MANY: u64 = 100_000;
+const FEW_BUILDS: u64 = 1_000;
+const MANY_BUILDS: u64 = 100_000;
 /// How much longer a thing may take with many.
 const BOUND: f64 = 1.5;
 
 /// Each has a hundred builds where there are a thousand: more than a page of a list.
 const REPOSITORIES: usize = 10;
 /// The build that is looked at in the repository that is looked at.
-const NUMBER: u64 = 75;
+const BUILD_NUMBER: u64 = 75;
 /// Builds on the last page of the repository's list.
 const LAST_PAGE: usize = 50;
 
 /// How often the same JSON is stored under ids of its own: what comes later only repeats it.
-const STORED: usize = 32;
+const DELIVERIES: usize = 32;
 
 /// What is asked for; `{last}` is the cursor of the last page.
-const QUESTIONS: [(&str, &str); 18] = [
+const REQUESTS: [(&str, &str); 18] = [
     ("list of builds, page", "/"),
     ("list of failed builds, page", "/?status=failure"),
     ("an owner's builds, page", "/ada"),
@@ -60,38 +60,38 @@ const QUESTIONS: [(&str, &str); 18] = [
 
 /// Times of one thing, with few builds and with many.
 #[derive(Default)]
-struct Pair {
+struct Comparison {
     few: Vec<Duration>,
     many: Vec<Duration>,
 }
 
-impl Pair {
-    fn tell(mut self, what: &'static str, figures: &mut Figures) {
+impl Comparison {
+    fn report(mut self, what: &'static str, figures: &mut Report) {
         let (few, many) = (percentile(&mut self.few, 0.5), percentile(&mut self.many, 0.5));
-        eprintln!("{few:>10.2} ms with {FEW} builds, {many:>10.2} ms with {MANY}, p50");
+        eprintln!("{few:>10.2} ms with {FEW_BUILDS} builds, {many:>10.2} ms with {MANY_BUILDS}, p50");
         figures.at_most(what, many / few, "x", BOUND);
     }
 }
 
 /// Tells how much longer each thing takes with many builds than with few.
-pub(crate) async fn measure(program: &Path, figures: &mut Figures) -> Result<()> {
-    let mut few = World::with(program, FEW).await?;
-    let mut many = World::with(program, MANY).await?;
-    let mut starts = Pair::default();
+pub(crate) async fn measure(program: &Path, figures: &mut Report) -> Result<()> {
+    let mut few = World::start(program, FEW_BUILDS).await?;
+    let mut many = World::start(program, MANY_BUILDS).await?;
+    let mut starts = Comparison::default();
     for _ in 0..5 {
-        starts.few.push(few.start_again().await?);
-        starts.many.push(many.start_again().await?);
+        starts.few.push(few.restart().await?);
+        starts.many.push(many.restart().await?);
     }
-    starts.tell("start to ready, 100,000 builds beside 1,000", figures);
-    for (what, path) in QUESTIONS {
-        let mut pair = Pair::default();
+    starts.report("start to ready, 100,000 builds beside 1,000", figures);
+    for (what, path) in REQUESTS {
+        let mut pair = Comparison::default();
         for _ in 0..25 {
-            pair.few.push(few.ask(path).await?);
-            pair.many.push(many.ask(path).await?);
+            pair.few.push(few.request(path).await?);
+            pair.many.push(many.request(path).await?);
         }
-        pair.tell(what, figures);
+        pair.report(what, figures);
     }
-    let (mut answers, mut ends, mut hooks) = (Pair::default(), Pair::default(), Pair::default());
+    let (mut answers, mut ends, mut hooks) = (Comparison::default(), Comparison::default(), Comparison::default());
     for _ in 0..25 {
         for (world, answers, ends) in [(&few, &mut answers.few, &mut ends.few), (&many, &mut answers.many, &mut ends.many)] {
             let (answered, ended) = world.restart_build().await?;
@@ -99,21 +99,21 @@ pub(crate) async fn measure(program: &Path, figures: &mut Figures) -> Result<()>
             ends.push(ended);
         }
     }
-    answers.tell("restart of a build, answered", figures);
-    ends.tell("restart of a build, to its end", figures);
+    answers.report("restart of a build, answered", figures);
+    ends.report("restart of a build, to its end", figures);
     let client = reqwest::Client::builder().no_proxy().build()?;
-    for _ in 0..STORED {
-        hooks.few.push(hook::deliver(&client, &few.delivery).await?);
-        hooks.many.push(hook::deliver(&client, &many.delivery).await?);
+    for _ in 0..DELIVERIES {
+        hooks.few.push(webhook::deliver(&client, &few.delivery).await?);
+        hooks.many.push(webhook::deliver(&client, &many.delivery).await?);
     }
-    hooks.tell("hook answered, delivery stored", figures);
-    let mut repeats = Pair::default();
+    hooks.report("hook answered, delivery stored", figures);
+    let mut repeats = Comparison::default();
     for _ in 0..100 {
-        repeats.few.push(hook::deliver(&client, &few.delivery).await?);
-        repeats.many.push(hook::deliver(&client, &many.delivery).await?);
+        repeats.few.push(webhook::deliver(&client, &few.delivery).await?);
+        repeats.many.push(webhook::deliver(&client, &many.delivery).await?);
     }
-    repeats.tell("hook answered, delivery was there", figures);
-    figures.told("size of the store with 100,000 builds", many.store_size()?, "MiB");
+    repeats.report("hook answered, delivery was there", figures);
+    figures.info("size of the store with 100,000 builds", many.store_size()?, "MiB");
     few.server.stop().await?;
     many.server.stop().await
 }
@@ -121,7 +121,7 @@ pub(crate) async fn measure(program: &Path, figures: &mut Figures) -> Result<()>
 /// A server with a past, in front of a Gogs of its own.
 struct World {
     server: Server,
-    _gogs: PracticeGogs,
+    _gogs: FakeGogs,
     /// The build that the last page of the repository's list comes after.
     last: String,
     /// One that was answered.
@@ -129,21 +129,21 @@ struct World {
 }
 
 impl World {
-    async fn with(program: &Path, builds: u64) -> Result<Self> {
-        let gogs = PracticeGogs::start().await?;
+    async fn start(program: &Path, builds: u64) -> Result<Self> {
+        let gogs = FakeGogs::start().await?;
         let mut server = Server::new(program, &gogs, "[engine]\nkind = \"dummy\"\n")?;
         server.start().await?;
         let mut commits = Vec::new();
         for number in 0..REPOSITORIES {
             let repository = format!("ada/r{number}");
             gogs.create_repository(&repository).await?;
-            let file = history::FILE;
+            let file = seed_data::PIPELINE_FILE;
             commits.push((repository.clone(), gogs.push(&repository, "main", &[(".beespace.yml", file)], "Begin").await?));
             server.enable(&repository).await?;
         }
         // One delivery of Gogs' own, to be sent again and again.
         gogs.push("ada/r0", "other", &[("README", "hive")], "Go on").await?;
-        let delivery = gogs.delivered().await?.pop().context("no delivery")?;
+        let delivery = gogs.wait_until_delivered().await?.pop().context("no delivery")?;
         server.stop().await?;
 
         let store = Store::open(&server.data().join("beespace.redb"))?;
@@ -151,16 +151,16 @@ impl World {
         for (name, sha) in commits {
             let name: RepositoryName = name.parse()?;
             let repository = store.read()?.repository_by_name(&name)?.context("no repository")?;
-            pasts.push(Past { repository, sha });
+            pasts.push(SeededRepository { repository, sha });
         }
         let before = Instant::now();
-        history::write(&store, &pasts, builds).await?;
+        seed_data::write_builds(&store, &pasts, builds).await?;
         eprintln!("{builds} builds written in {:.0} s", before.elapsed().as_secs_f64());
         let looked_at = pasts.first().context("no repository")?.repository.id;
         let read = store.read()?;
         let ids = read.build_ids(BuildFilter { repository: Some(looked_at), ..BuildFilter::default() }, usize::MAX)?;
         let last = ids.iter().rev().nth(LAST_PAGE).context("too few builds")?.to_string();
-        let build = read.build_by_number(looked_at, NUMBER)?.context("no such build")?.id;
+        let build = read.build_by_number(looked_at, BUILD_NUMBER)?.context("no such build")?.id;
         drop(read);
         let step = StepId { build, stage: StageNumber(1), step: StepNumber(2), attempt: 1 };
         write_log(&server, step).await?;
@@ -169,12 +169,12 @@ impl World {
         Ok(Self { server, _gogs: gogs, last, delivery })
     }
 
-    async fn start_again(&mut self) -> Result<Duration> {
+    async fn restart(&mut self) -> Result<Duration> {
         self.server.stop().await?;
         self.server.start().await
     }
 
-    async fn ask(&self, path: &str) -> Result<Duration> {
+    async fn request(&self, path: &str) -> Result<Duration> {
         let (client, path) = (self.server.admin()?, path.replace("{last}", &self.last));
         let begin = Instant::now();
         let answer = client.get(&path).await?;
@@ -186,11 +186,11 @@ impl World {
     async fn restart_build(&self) -> Result<(Duration, Duration)> {
         let (client, list) = (self.server.admin()?, "/api/v1/repositories/ada/r0/builds");
         let begin = Instant::now();
-        let answer = client.post(&format!("{list}/{NUMBER}/restart"), &Value::Null).await?;
+        let answer = client.post(&format!("{list}/{BUILD_NUMBER}/restart"), &Value::Null).await?;
         let answered = begin.elapsed();
         ensure!(answer.status.is_success(), "{}", answer.body);
         let id = answer.json()?["id"].clone();
-        when("the end of the build", async || {
+        wait_for("the end of the build", async || {
             let builds = client.get(&format!("{list}?limit=5")).await?.json()?;
             let is_over = |build: &Value| build["id"] == id && build["finished_at"].is_string();
             Ok(builds.as_array().is_some_and(|builds| builds.iter().any(is_over)).then_some(()))

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use beespace_tests::client::Client;
-use beespace_tests::gogs::PracticeGogs;
+use beespace_tests::gogs::FakeGogs;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 /// How long a fact may be waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(crate) struct Server {
     pub(crate) url: String,
@@ -22,7 +22,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(program: &Path, gogs: &PracticeGogs, settings: &str) -> Result<Self> {
+    pub(crate) fn new(program: &Path, gogs: &FakeGogs, settings: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let address: SocketAddr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let text = format!(
@@ -44,8 +44,10 @@ impl Server {
         let begin = Instant::now();
         self.child = Some(command.stdin(Stdio::null()).stderr(log).kill_on_drop(true).spawn()?);
         let client = Client::new(&self.url);
-        when("the server", async || Ok(client.get("/readyz").await.is_ok_and(|answer| answer.status.is_success()).then_some(())))
-            .await?;
+        wait_for("the server", async || {
+            Ok(client.get("/readyz").await.is_ok_and(|answer| answer.status.is_success()).then_some(()))
+        })
+        .await?;
         Ok(begin.elapsed())
     }
 
@@ -85,9 +87,9 @@ impl Server {
     }
 
     /// Waits for the end of a build, which must be green.
-    pub(crate) async fn green(&self, repository: &str, number: u64) -> Result<Value> {
+    pub(crate) async fn wait_for_success(&self, repository: &str, number: u64) -> Result<Value> {
         let (client, path) = (self.admin()?, format!("/api/v1/repositories/{repository}/builds/{number}"));
-        let build = when("the end of a build", async || {
+        let build = wait_for("the end of a build", async || {
             let answer = client.get(&path).await?;
             let build = if answer.status.is_success() { answer.json()? } else { Value::Null };
             Ok(Some(build).filter(|build| build["finished_at"].is_string()))
@@ -99,8 +101,8 @@ impl Server {
 }
 
 /// Asks until there is an answer, every 2 ms.
-pub(crate) async fn when<T>(what: &str, fact: impl AsyncFn() -> Result<Option<T>>) -> Result<T> {
-    let until = Instant::now() + PATIENCE;
+pub(crate) async fn wait_for<T>(what: &str, fact: impl AsyncFn() -> Result<Option<T>>) -> Result<T> {
+    let until = Instant::now() + WAIT_TIMEOUT;
     loop {
         if let Some(found) = fact().await? {
             return Ok(found);

@@ -7,24 +7,24 @@ use anyhow::{Context as _, bail};
 use beespace::app::App;
 use beespace::clock::now;
 use beespace::config::Config;
-use beespace::forge::{Enabler, HookTurns};
+use beespace::forge::{Enabler, HookLocks};
 use beespace::server;
 use beespace::store::build::{BuildFilter, Builds as _};
 use beespace::store::repository::Repositories as _;
-use beespace::store::sealed::{Secret, SecretScope};
+use beespace::store::secret::{Secret, SecretScope};
 use beespace_core::build::{Build, Stage, Step};
+use beespace_core::change_event::ChangeEvent;
 use beespace_core::ids::{RepositoryName, StepId};
-use beespace_core::run_event::RunEvent;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
 
 use crate::client::Client;
-use crate::gogs::PracticeGogs;
+use crate::gogs::FakeGogs;
 
 /// How long a fact may be waited for. Only a failing test takes as long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running Beespace.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Beespace {
     ///
     /// # Errors
     /// What keeps it from starting.
-    pub async fn start(gogs: &PracticeGogs, extra: &str) -> anyhow::Result<Self> {
+    pub async fn start(gogs: &FakeGogs, extra: &str) -> anyhow::Result<Self> {
         Self::start_with(gogs, "open = true", extra).await
     }
 
@@ -61,7 +61,7 @@ impl Beespace {
     ///
     /// # Errors
     /// What keeps it from starting.
-    pub async fn start_with(gogs: &PracticeGogs, server: &str, extra: &str) -> anyhow::Result<Self> {
+    pub async fn start_with(gogs: &FakeGogs, server: &str, extra: &str) -> anyhow::Result<Self> {
         Self::start_as(gogs, gogs.token(), server, extra).await
     }
 
@@ -69,7 +69,7 @@ impl Beespace {
     ///
     /// # Errors
     /// What keeps it from starting.
-    pub async fn start_as(gogs: &PracticeGogs, token: &str, server: &str, extra: &str) -> anyhow::Result<Self> {
+    pub async fn start_as(gogs: &FakeGogs, token: &str, server: &str, extra: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let gogs = (gogs.url().to_owned(), token.to_owned());
         let settings = Settings { server: server.to_owned(), extra: extra.to_owned(), gogs };
@@ -132,7 +132,7 @@ impl Beespace {
             store: self.app.store.clone(),
             seal: beespace::seal::Key::clone(&self.app.key),
             hook_base: self.url.parse()?,
-            turns: HookTurns::default(),
+            locks: HookLocks::default(),
         };
         enabler.enable(&name.parse()?, now()).await?;
         Ok(())
@@ -144,17 +144,17 @@ impl Beespace {
     /// The store's.
     pub async fn set_secret(&self, name: &str, value: &str) -> anyhow::Result<()> {
         let scope = SecretScope::Instance;
-        let value = self.app.key.seal(&scope.place(name), value.as_bytes())?;
+        let value = self.app.key.seal(&scope.associated_data(name), value.as_bytes())?;
         Ok(self.app.store.set_secret(Secret { scope, name: name.to_owned(), value, changed_at: now() }).await?)
     }
 
     /// Waits until `look` finds what it looks for. It is asked after every change.
     ///
     /// # Errors
-    /// It never does; `what` is named.
-    pub async fn when<T>(&self, what: &str, look: impl AsyncFn() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
-        let mut changes: broadcast::Receiver<RunEvent> = self.app.store.watch();
-        let found = tokio::time::timeout(PATIENCE, async {
+    /// It never does; `description` is named.
+    pub async fn wait_for<T>(&self, what: &str, look: impl AsyncFn() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+        let mut changes: broadcast::Receiver<ChangeEvent> = self.app.store.watch();
+        let found = tokio::time::timeout(WAIT_TIMEOUT, async {
             loop {
                 if let Some(found) = look().await? {
                     return anyhow::Ok(found);
@@ -173,16 +173,16 @@ impl Beespace {
     ///
     /// # Errors
     /// It never is.
-    pub async fn build_when(&self, name: &str, number: u64, wanted: impl Fn(&Build) -> bool) -> anyhow::Result<Build> {
-        self.when(&format!("{name}#{number}"), async || Ok(self.build(name, number)?.filter(&wanted))).await
+    pub async fn wait_for_build(&self, name: &str, number: u64, wanted: impl Fn(&Build) -> bool) -> anyhow::Result<Build> {
+        self.wait_for(&format!("{name}#{number}"), async || Ok(self.build(name, number)?.filter(&wanted))).await
     }
 
     /// Waits for the end of a build.
     ///
     /// # Errors
     /// It never ends.
-    pub async fn finished(&self, name: &str, number: u64) -> anyhow::Result<Build> {
-        self.build_when(name, number, |build| build.finished_at.is_some()).await
+    pub async fn wait_until_finished(&self, name: &str, number: u64) -> anyhow::Result<Build> {
+        self.wait_for_build(name, number, |build| build.finished_at.is_some()).await
     }
 
     /// # Errors

@@ -16,13 +16,13 @@ pub struct Client {
 
 /// What came back.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct HttpResponse {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: String,
 }
 
-impl Answer {
+impl HttpResponse {
     /// A header's text; empty where it is absent.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
@@ -65,7 +65,7 @@ impl Client {
     ///
     /// # Errors
     /// It is not let in.
-    pub async fn signed_in(&self, token: &str) -> anyhow::Result<Self> {
+    pub async fn sign_in(&self, token: &str) -> anyhow::Result<Self> {
         let answer = self.form("/-/login", &[("token", token), ("next", "/")]).await?;
         let cookie = answer.header("set-cookie").split(';').next().unwrap_or_default().to_owned();
         anyhow::ensure!(answer.status == StatusCode::SEE_OTHER && cookie.contains('='), "no session: {answer:?}");
@@ -87,23 +87,23 @@ impl Client {
 
     /// # Errors
     /// Nobody answers.
-    pub async fn send(&self, request: RequestBuilder) -> anyhow::Result<Answer> {
+    pub async fn send(&self, request: RequestBuilder) -> anyhow::Result<HttpResponse> {
         let response = request.send().await?;
-        Ok(Answer { status: response.status(), headers: response.headers().clone(), body: response.text().await? })
+        Ok(HttpResponse { status: response.status(), headers: response.headers().clone(), body: response.text().await? })
     }
 
     /// The status and the headers, without waiting for a body that may never end.
     ///
     /// # Errors
     /// Nobody answers.
-    pub async fn head_of(&self, request: RequestBuilder) -> anyhow::Result<Answer> {
+    pub async fn send_for_headers(&self, request: RequestBuilder) -> anyhow::Result<HttpResponse> {
         let response = request.send().await?;
-        Ok(Answer { status: response.status(), headers: response.headers().clone(), body: String::new() })
+        Ok(HttpResponse { status: response.status(), headers: response.headers().clone(), body: String::new() })
     }
 
     /// # Errors
     /// Nobody answers.
-    pub async fn get(&self, path: &str) -> anyhow::Result<Answer> {
+    pub async fn get(&self, path: &str) -> anyhow::Result<HttpResponse> {
         self.send(self.request(Method::GET, path)).await
     }
 
@@ -111,7 +111,7 @@ impl Client {
     ///
     /// # Errors
     /// Nobody answers.
-    pub async fn call(&self, method: Method, path: &str, body: &Value) -> anyhow::Result<Answer> {
+    pub async fn call(&self, method: Method, path: &str, body: &Value) -> anyhow::Result<HttpResponse> {
         self.send(self.request(method, path).json(body)).await
     }
 
@@ -119,7 +119,7 @@ impl Client {
     ///
     /// # Errors
     /// Nobody answers.
-    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<HttpResponse> {
         self.call(Method::POST, path, body).await
     }
 
@@ -127,7 +127,7 @@ impl Client {
     ///
     /// # Errors
     /// Nobody answers.
-    pub async fn form(&self, path: &str, fields: &[(&str, &str)]) -> anyhow::Result<Answer> {
+    pub async fn form(&self, path: &str, fields: &[(&str, &str)]) -> anyhow::Result<HttpResponse> {
         self.send(self.request(Method::POST, path).header(header::ORIGIN, &self.base).form(fields)).await
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use beespace::engine::Engine as _;
-use beespace::engine::docker::{Docker, DockerOptions, Waits};
+use beespace::engine::docker::{Docker, DockerOptions, Timeouts};
 use beespace_core::ids::StageId;
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
@@ -25,7 +25,7 @@ pub const HOST: &str = "unix:///var/run/docker.sock";
 ///
 /// # Errors
 /// What `tests/engine` says.
-pub fn start() -> Result<()> {
+pub fn ensure_running() -> Result<()> {
     static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
     let started = STARTED.get_or_init(|| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("engine");
@@ -40,7 +40,7 @@ pub fn start() -> Result<()> {
 /// # Errors
 /// It does not answer.
 pub async fn api() -> Result<bollard::Docker> {
-    start()?;
+    ensure_running()?;
     Ok(bollard::Docker::connect_with_socket(HOST, 60, API_DEFAULT_VERSION)?.negotiate_version().await?)
 }
 
@@ -51,9 +51,9 @@ pub async fn api() -> Result<bollard::Docker> {
 pub async fn engine() -> Result<Arc<Docker>> {
     static ENGINE: OnceCell<Arc<Docker>> = OnceCell::const_new();
     let shared = ENGINE.get_or_try_init(|| async {
-        start()?;
+        ensure_running()?;
         let engine = Docker::new(options(HOST, &instance()))?;
-        for stage in engine.inventory().await?.into_iter().filter(is_old) {
+        for stage in engine.inventory().await?.into_iter().filter(is_stale) {
             engine.destroy(stage).await?;
         }
         anyhow::Ok(Arc::new(engine))
@@ -69,7 +69,7 @@ pub fn instance() -> String {
 }
 
 /// Of a run that is over, however it ended.
-fn is_old(stage: &StageId) -> bool {
+fn is_stale(stage: &StageId) -> bool {
     let Some(made) = stage.build.0.get_timestamp() else { return true };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     now.saturating_sub(made.to_unix().0) > 15 * 60
@@ -79,7 +79,7 @@ fn is_old(stage: &StageId) -> bool {
 ///
 /// # Errors
 /// The engine does not answer.
-pub async fn holders(instance: &str) -> Result<Vec<String>> {
+pub async fn pause_containers(instance: &str) -> Result<Vec<String>> {
     let labels = vec![format!("beespace.instance={instance}"), "beespace.room".to_owned()];
     let filters = HashMap::from([("label".to_owned(), labels)]);
     let all = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
@@ -90,7 +90,7 @@ pub async fn holders(instance: &str) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// The engine does not answer.
-pub async fn networks(instance: &str) -> Result<usize> {
+pub async fn network_count(instance: &str) -> Result<usize> {
     let filters = HashMap::from([("label".to_owned(), vec![format!("beespace.instance={instance}")])]);
     let ours = ListNetworksOptionsBuilder::new().filters(&filters).build();
     Ok(api().await?.list_networks(Some(ours)).await?.len())
@@ -100,7 +100,7 @@ pub async fn networks(instance: &str) -> Result<usize> {
 ///
 /// # Errors
 /// The engine does not answer.
-pub async fn left_of(build: &str) -> Result<usize> {
+pub async fn leftover_count(build: &str) -> Result<usize> {
     let filters = HashMap::from([("label".to_owned(), vec![format!("beespace.build={build}")])]);
     let api = api().await?;
     let containers = api.list_containers(Some(ListContainersOptionsBuilder::new().all(true).filters(&filters).build())).await?;
@@ -112,7 +112,7 @@ pub async fn left_of(build: &str) -> Result<usize> {
 ///
 /// # Errors
 /// The engine does not answer.
-pub async fn running_in(build: &str) -> Result<Vec<String>> {
+pub async fn running_containers(build: &str) -> Result<Vec<String>> {
     let labels = vec![format!("beespace.build={build}"), "beespace.container".to_owned()];
     let filters = HashMap::from([("label".to_owned(), labels)]);
     let running = ListContainersOptionsBuilder::new().filters(&filters).build();
@@ -131,7 +131,7 @@ pub fn options(host: &str, instance: &str) -> DockerOptions {
         network_pool: "198.19.0.0/17".parse().expect("addresses"),
         metadata_access: false,
         grace: Duration::from_secs(1),
-        waits: Waits::default(),
+        waits: Timeouts::default(),
     }
 }
 
@@ -140,16 +140,16 @@ pub fn options(host: &str, instance: &str) -> DockerOptions {
 ///
 /// # Errors
 /// Something is not installed, or the engine refuses.
-pub async fn image() -> Result<String> {
+pub async fn test_image() -> Result<String> {
     static IMAGE: OnceCell<String> = OnceCell::const_new();
-    IMAGE.get_or_try_init(async || image_in(&api().await?).await).await.cloned()
+    IMAGE.get_or_try_init(async || test_image_in(&api().await?).await).await.cloned()
 }
 
 /// The same in another engine.
 ///
 /// # Errors
 /// Something is not installed, or the engine refuses.
-pub async fn image_in(api: &bollard::Docker) -> Result<String> {
+pub async fn test_image_in(api: &bollard::Docker) -> Result<String> {
     let layer = tokio::task::spawn_blocking(layer).await??;
     let digest = hex::encode(Sha256::digest(&layer));
     let tag = digest.get(..12).unwrap_or(&digest).to_owned();

@@ -11,17 +11,17 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 /// What an engine may take to come up, or to go.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the first process of a room does: nothing, and whatever loses its parent there is reaped.
-const INIT: &str = "while :; do sleep 60 & wait; done";
+const SANDBOX_INIT: &str = "while :; do sleep 60 & wait; done";
 
 /// An engine with its own data, in a room of its own: network (beside another engine it would take down what that one has made), mounts and
 /// processes, all of which end with the room, however the test ends. It takes root.
 #[derive(Debug)]
 pub struct Dockerd {
     /// The first process of the room. Dropped before the folder, which nobody uses then.
-    room: Child,
+    sandbox: Child,
     daemon: Option<Child>,
     folder: tempfile::TempDir,
     /// Containers run on while it is away.
@@ -30,9 +30,9 @@ pub struct Dockerd {
 
 /// How an engine goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Going {
+pub enum Shutdown {
     /// As `systemctl stop` does it.
-    Stopped,
+    Graceful,
     /// As `kill -9` does it.
     Killed,
 }
@@ -41,33 +41,33 @@ impl Dockerd {
     /// # Errors
     /// It does not come up; the error has its log.
     pub async fn start(live_restore: bool) -> Result<Self> {
-        let mut dockerd = Self::in_a_room(live_restore)?;
-        dockerd.start_again().await?;
+        let mut dockerd = Self::new_sandbox(live_restore)?;
+        dockerd.restart().await?;
         Ok(dockerd)
     }
 
-    /// One that has its data on a disk of its own, in memory and so small that it gets full. `size` is as `mount` takes it (`256m`).
+    /// One that has its data on a disk of its own, in memory and so small that it gets full. `check_size` is as `mount` takes it (`256m`).
     ///
     /// # Errors
     /// It does not come up; the error has its log.
     pub async fn start_on(size: &str) -> Result<Self> {
-        let mut dockerd = Self::in_a_room(false)?;
+        let mut dockerd = Self::new_sandbox(false)?;
         std::fs::create_dir(dockerd.data())?;
-        let mut mount = dockerd.enter().await?;
+        let mut mount = dockerd.command_in_sandbox().await?;
         mount.args(["mount", "-t", "tmpfs", "-o", &format!("size={size}"), "beespace"]).arg(dockerd.data());
         let status = mount.status().await?;
         anyhow::ensure!(status.success(), "the disk cannot be mounted: {status}");
-        dockerd.start_again().await?;
+        dockerd.restart().await?;
         Ok(dockerd)
     }
 
     /// The room, and nobody in it yet.
-    fn in_a_room(live_restore: bool) -> Result<Self> {
-        crate::docker::start()?;
+    fn new_sandbox(live_restore: bool) -> Result<Self> {
+        crate::docker::ensure_running()?;
         let mut room = Command::new("unshare");
-        room.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", INIT]);
+        room.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", SANDBOX_INIT]);
         let room = room.stdin(Stdio::null()).kill_on_drop(true).spawn()?;
-        Ok(Self { folder: tempfile::tempdir()?, room, daemon: None, live_restore })
+        Ok(Self { folder: tempfile::tempdir()?, sandbox: room, daemon: None, live_restore })
     }
 
     /// Where it answers.
@@ -95,11 +95,11 @@ impl Dockerd {
 
     /// # Errors
     /// It does not come up; the error has its log.
-    pub async fn start_again(&mut self) -> Result<()> {
+    pub async fn restart(&mut self) -> Result<()> {
         let folder = self.folder.path();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
         let path = |name: &str| folder.join(name).into_os_string();
-        let mut command = self.enter().await?;
+        let mut command = self.command_in_sandbox().await?;
         command
             .arg("dockerd")
             .arg("--host")
@@ -117,7 +117,7 @@ impl Dockerd {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(PATIENCE, answers).await.map_err(|_| {
+        timeout(WAIT_TIMEOUT, answers).await.map_err(|_| {
             let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
             anyhow::anyhow!("the engine does not come up; its log:\n{log}")
         })
@@ -127,14 +127,14 @@ impl Dockerd {
     ///
     /// # Errors
     /// The system's.
-    pub async fn beside(&self, command: &[&str]) -> Result<Child> {
-        let mut entered = self.enter().await?;
+    pub async fn spawn_in_sandbox(&self, command: &[&str]) -> Result<Child> {
+        let mut entered = self.command_in_sandbox().await?;
         Ok(entered.args(command).stdin(Stdio::null()).spawn()?)
     }
 
     /// A command that runs in the room what is added to it.
-    async fn enter(&self) -> Result<Command> {
-        let first = timeout(PATIENCE, child_of(&self.room)).await?;
+    async fn command_in_sandbox(&self) -> Result<Command> {
+        let first = timeout(WAIT_TIMEOUT, child_of(&self.sandbox)).await?;
         let mut command = Command::new("nsenter");
         command.args(["--target", &first.to_string(), "--net", "--mount", "--pid"]).kill_on_drop(true);
         Ok(command)
@@ -144,11 +144,11 @@ impl Dockerd {
     ///
     /// # Errors
     /// It was gone, or does not go.
-    pub async fn go(&mut self, how: Going) -> Result<()> {
+    pub async fn shut_down(&mut self, how: Shutdown) -> Result<()> {
         let mut daemon = self.daemon.take().context("it is not there")?;
-        let id = Pid::from_raw(timeout(PATIENCE, child_of(&daemon)).await?).context("no process has the number 0")?;
-        kill_process(id, if how == Going::Stopped { Signal::TERM } else { Signal::KILL })?;
-        timeout(PATIENCE, daemon.wait()).await.context("the engine does not go")??;
+        let id = Pid::from_raw(timeout(WAIT_TIMEOUT, child_of(&daemon)).await?).context("no process has the number 0")?;
+        kill_process(id, if how == Shutdown::Graceful { Signal::TERM } else { Signal::KILL })?;
+        timeout(WAIT_TIMEOUT, daemon.wait()).await.context("the engine does not go")??;
         Ok(())
     }
 }

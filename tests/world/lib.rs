@@ -2,11 +2,11 @@
 
 pub mod beespace;
 pub mod client;
+pub mod crash_soak;
 pub mod docker;
 pub mod dockerd;
 pub mod gogs;
-pub mod history;
-pub mod kills;
-pub mod line;
 pub mod process;
 pub mod registry;
+pub mod seed_data;
+pub mod tcp_proxy;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use beespace_tests::gogs::{ADMIN, PracticeGogs, Settings};
+use beespace_tests::gogs::{ADMIN, FakeGogs, Settings};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -29,7 +29,7 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let mut terminated = signal(SignalKind::terminate())?;
     let settings = Settings { listen: options.listen, dir: Some(options.dir), token: options.token, ..Settings::default() };
-    let gogs = PracticeGogs::start_with(settings).await?;
+    let gogs = FakeGogs::start_with(settings).await?;
     let ready = serde_json::json!({ "url": gogs.url(), "token": gogs.token(), "owner": ADMIN });
     writeln!(std::io::stdout(), "{ready}")?;
     tokio::select! {

@@ -16,10 +16,10 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
 use crate::client::Client;
-use crate::gogs::PracticeGogs;
+use crate::gogs::FakeGogs;
 
 /// How long a fact may be waited for. Only a failing test takes as long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Nothing beside what every process is told.
 pub const NO_ENV: &[(&str, &str)] = &[];
@@ -47,16 +47,11 @@ pub struct SmallDisk {
 }
 
 impl Process {
-    /// Starts `program`, the command line, as a server for `gogs`. `extra` is added to its configuration, which must name an engine.
+    /// Starts `check_program`, the command line, as a server for `gogs`. `extra` is added to its configuration, which must name an engine.
     ///
     /// # Errors
     /// It does not come up; the error has its log.
-    pub async fn start<V: AsRef<OsStr>>(
-        program: &str,
-        gogs: &PracticeGogs,
-        extra: &str,
-        env: &[(&str, V)],
-    ) -> anyhow::Result<Self> {
+    pub async fn start<V: AsRef<OsStr>>(program: &str, gogs: &FakeGogs, extra: &str, env: &[(&str, V)]) -> anyhow::Result<Self> {
         Self::start_on(None, program, gogs, extra, env).await
     }
 
@@ -67,7 +62,7 @@ impl Process {
     pub async fn start_on<V: AsRef<OsStr>>(
         disk: Option<SmallDisk>,
         program: &str,
-        gogs: &PracticeGogs,
+        gogs: &FakeGogs,
         extra: &str,
         env: &[(&str, V)],
     ) -> anyhow::Result<Self> {
@@ -80,11 +75,11 @@ impl Process {
             data.display(),
             gogs.url()
         );
-        std::fs::write(config(&folder), text)?;
+        std::fs::write(config_path(&folder), text)?;
         let (token, log) = (gogs.token().to_owned(), Arc::default());
-        let child = launch((program, disk), &config(&folder), &token, env, &log)?;
+        let child = spawn((program, disk), &config_path(&folder), &token, env, &log)?;
         let process = Self { url: format!("http://{address}"), child, folder, program: program.to_owned(), token, disk, log };
-        process.answers().await?;
+        process.wait_until_ready().await?;
         Ok(process)
     }
 
@@ -100,7 +95,7 @@ impl Process {
     ///
     /// # Errors
     /// The system's.
-    pub fn has_ended(&mut self) -> anyhow::Result<bool> {
+    pub fn has_exited(&mut self) -> anyhow::Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 
@@ -119,8 +114,8 @@ impl Process {
     ///
     /// # Errors
     /// The system's.
-    pub fn start_again<V: AsRef<OsStr>>(&mut self, env: &[(&str, V)]) -> anyhow::Result<()> {
-        self.child = launch((&self.program, self.disk), &config(&self.folder), &self.token, env, &self.log)?;
+    pub fn restart<V: AsRef<OsStr>>(&mut self, env: &[(&str, V)]) -> anyhow::Result<()> {
+        self.child = spawn((&self.program, self.disk), &config_path(&self.folder), &self.token, env, &self.log)?;
         Ok(())
     }
 
@@ -128,9 +123,9 @@ impl Process {
     ///
     /// # Errors
     /// It does not; the error has its log.
-    pub async fn answers(&self) -> anyhow::Result<()> {
+    pub async fn wait_until_ready(&self) -> anyhow::Result<()> {
         let client = Client::new(&self.url);
-        self.when("it to answer", async || Ok(client.get("/healthz").await.ok().map(drop))).await
+        self.wait_for("it to answer", async || Ok(client.get("/healthz").await.ok().map(drop))).await
     }
 
     /// Lets pushes to a repository build.
@@ -172,7 +167,7 @@ impl Process {
     ///
     /// # Errors
     /// It has ended.
-    pub fn resident(&self) -> anyhow::Result<u64> {
+    pub fn resident_memory(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()?))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no line of memory")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
@@ -213,9 +208,9 @@ impl Process {
     /// Waits until `look` finds what it looks for.
     ///
     /// # Errors
-    /// It never does; `what` is named, with the server's log.
-    pub async fn when<T>(&self, what: &str, look: impl AsyncFn() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
-        let found = tokio::time::timeout(PATIENCE, async {
+    /// It never does; `description` is named, with the server's log.
+    pub async fn wait_for<T>(&self, what: &str, look: impl AsyncFn() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+        let found = tokio::time::timeout(WAIT_TIMEOUT, async {
             loop {
                 if let Some(found) = look().await? {
                     return anyhow::Ok(found);
@@ -233,17 +228,17 @@ impl Process {
     pub async fn stop(mut self) -> anyhow::Result<tempfile::TempDir> {
         let id = rustix::process::Pid::from_raw(self.id()?).context("no process has the number 0")?;
         rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
-        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await??;
+        let status = tokio::time::timeout(WAIT_TIMEOUT, self.child.wait()).await??;
         anyhow::ensure!(status.success(), "it ended with {status}; its log:\n{}", lock(&self.log));
         Ok(self.folder)
     }
 }
 
-fn config(folder: &tempfile::TempDir) -> PathBuf {
+fn config_path(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("beespace.toml")
 }
 
-fn launch<V: AsRef<OsStr>>(
+fn spawn<V: AsRef<OsStr>>(
     (program, disk): (&str, Option<SmallDisk>),
     config: &Path,
     token: &str,

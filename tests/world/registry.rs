@@ -16,7 +16,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::docker;
-use crate::line::{Line, Server};
+use crate::tcp_proxy::{TcpProxy, Upstream};
 
 /// Who may use a registry that asks for a sign-in.
 pub const USER: &str = "bee";
@@ -28,15 +28,15 @@ const HTPASSWD: &str = "bee:$2y$05$TTzI2r6fbQcbSQuEiYP5uuB95V9W9nUEJs1EFQjzd3rDC
 #[derive(Debug)]
 pub struct Registry {
     /// What the engine reaches it by; names of images begin with its address.
-    pub line: Line,
-    asks_for_sign_in: bool,
+    pub proxy: TcpProxy,
+    requires_authentication: bool,
     _program: Child,
     _folder: tempfile::TempDir,
 }
 
 /// An image in a registry that the engine does not have (any more).
 #[derive(Debug, Clone)]
-pub struct Pushed {
+pub struct PushedImage {
     /// `127.0.0.1:41711/acme/tool:1`
     pub name: String,
     /// `127.0.0.1:41711/acme/tool@sha256:…`
@@ -47,19 +47,19 @@ impl Registry {
     /// # Errors
     /// The program is not to be had, or does not start.
     pub async fn start() -> Result<Self> {
-        Self::launch(false).await
+        Self::start_with(false).await
     }
 
     /// One that shows its images to [`USER`] only.
     ///
     /// # Errors
     /// The program is not to be had, or does not start.
-    pub async fn with_sign_in() -> Result<Self> {
-        Self::launch(true).await
+    pub async fn with_authentication() -> Result<Self> {
+        Self::start_with(true).await
     }
 
-    async fn launch(asks_for_sign_in: bool) -> Result<Self> {
-        have_program()?;
+    async fn start_with(asks_for_sign_in: bool) -> Result<Self> {
+        ensure_program()?;
         let folder = tempfile::tempdir()?;
         let mut config = format!(
             "version: 0.1\nlog: {{ level: info, formatter: text }}\nstorage: {{ filesystem: {{ rootdirectory: {:?} }} }}\n\
@@ -76,14 +76,19 @@ impl Registry {
         let mut command = Command::new(root().join("target/tools/docker-registry"));
         command.arg("serve").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut program = command.spawn()?;
-        let address = address_of(&mut program).await?;
-        Ok(Self { line: Line::to(Server::Tcp(address)).await?, asks_for_sign_in, _program: program, _folder: folder })
+        let address = read_address(&mut program).await?;
+        Ok(Self {
+            proxy: TcpProxy::to(Upstream::Tcp(address)).await?,
+            requires_authentication: asks_for_sign_in,
+            _program: program,
+            _folder: folder,
+        })
     }
 
     /// The name of an image that may or may not be there.
     #[must_use]
     pub fn name(&self, image: &str) -> String {
-        format!("{}/{image}", self.line.address())
+        format!("{}/{image}", self.proxy.address())
     }
 
     /// Makes an image with a shell and pushes it. `/which` in it is `which`; `bytes` make it as large. No two share a layer, and the engine forgets it
@@ -91,7 +96,7 @@ impl Registry {
     ///
     /// # Errors
     /// The engine's or the registry's.
-    pub async fn push(&self, image: &str, which: &str, bytes: usize) -> Result<Pushed> {
+    pub async fn push(&self, image: &str, which: &str, bytes: usize) -> Result<PushedImage> {
         let api = docker::api().await?;
         let name = self.name(image);
         let (repository, tag) = name.rsplit_once(':').context("an image without a tag")?;
@@ -101,7 +106,7 @@ impl Registry {
         while let Some(step) = steps.next().await {
             step?;
         }
-        let sign_in = self.asks_for_sign_in.then(|| DockerCredentials {
+        let sign_in = self.requires_authentication.then(|| DockerCredentials {
             username: Some(USER.to_owned()),
             password: Some(PASSWORD.to_owned()),
             ..DockerCredentials::default()
@@ -113,20 +118,20 @@ impl Registry {
         }
         let digests = api.inspect_image(&name).await?.repo_digests.unwrap_or_default();
         let by_digest = digests.into_iter().find(|digest| digest.starts_with(repository)).context("no digest of it")?;
-        forget(&name).await?;
-        Ok(Pushed { name, by_digest })
+        remove_image(&name).await?;
+        Ok(PushedImage { name, by_digest })
     }
 
     /// Ends it, and makes the engine forget every image of it.
     ///
     /// # Errors
     /// The engine's.
-    pub async fn end(self) -> Result<()> {
+    pub async fn stop(self) -> Result<()> {
         let api = docker::api().await?;
         let ours = self.name("");
         for image in api.list_images(Some(ListImagesOptionsBuilder::new().build())).await? {
             if image.repo_tags.iter().chain(&image.repo_digests).any(|name| name.starts_with(&ours)) {
-                forget(&image.id).await?;
+                remove_image(&image.id).await?;
             }
         }
         Ok(())
@@ -134,7 +139,7 @@ impl Registry {
 }
 
 /// Makes the engine forget an image.
-async fn forget(image: &str) -> Result<()> {
+async fn remove_image(image: &str) -> Result<()> {
     let options = RemoveImageOptionsBuilder::new().force(true).build();
     docker::api().await?.remove_image(image, Some(options), None).await?;
     Ok(())
@@ -145,7 +150,7 @@ fn root() -> std::path::PathBuf {
 }
 
 /// Gets the program where it is not there.
-fn have_program() -> Result<()> {
+fn ensure_program() -> Result<()> {
     static THERE: OnceLock<Result<(), String>> = OnceLock::new();
     let there = THERE.get_or_init(|| {
         let output = std::process::Command::new(root().join("tests/registry")).output().map_err(|error| error.to_string())?;
@@ -155,7 +160,7 @@ fn have_program() -> Result<()> {
 }
 
 /// The port it has been given, from its log.
-async fn address_of(program: &mut Child) -> Result<SocketAddr> {
+async fn read_address(program: &mut Child) -> Result<SocketAddr> {
     let mut log = BufReader::new(program.stderr.take().context("no log")?).lines();
     while let Some(line) = log.next_line().await? {
         let rest = line.split_once("listening on ").map(|(_, rest)| rest);

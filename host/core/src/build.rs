@@ -48,7 +48,7 @@ impl Build {
             Base::Commit(base) => Some(base),
             Base::Unknown(_) => None,
         });
-        base.filter(|base| push.left_at.as_ref() == Some(*base)).or(push.before.as_ref())
+        base.filter(|base| push.last_known_tip.as_ref() == Some(*base)).or(push.before.as_ref())
     }
 }
 
@@ -124,10 +124,10 @@ pub struct Stage {
     pub approvals: Vec<PendingApproval>,
     /// Since when nothing of it runs because a person is waited for. Its network is given back meanwhile, its workspace stays.
     #[serde(default)]
-    pub resting_since: Option<Timestamp>,
+    pub awaiting_approval_since: Option<Timestamp>,
     /// How long it rested before, in milliseconds.
     #[serde(default)]
-    pub rested_ms: u64,
+    pub approval_wait_ms: u64,
     /// A person asked for its end.
     #[serde(default)]
     pub cancel_requested: Option<CancelRequest>,
@@ -150,8 +150,8 @@ impl Stage {
             decision,
             steps,
             approvals: Vec::new(),
-            resting_since: None,
-            rested_ms: 0,
+            awaiting_approval_since: None,
+            approval_wait_ms: 0,
             cancel_requested: None,
             created_at: at,
             started_at: None,
@@ -173,28 +173,32 @@ impl Stage {
 
     /// Whether a person may say something to it: it is blocked, or a step of it that has begun is.
     #[must_use]
-    pub fn is_open_to_words(&self) -> bool {
-        self.status == Status::Blocked || (!self.status.is_over() && self.started_at.is_some() && self.blocked().next().is_some())
+    pub fn accepts_approval(&self) -> bool {
+        self.status == Status::Blocked
+            || (!self.status.is_over() && self.started_at.is_some() && self.blocked_steps().next().is_some())
     }
 
     /// What it waits for, or would have to wait for again if a word lapsed: before it starts, everything that policies want approved; since,
     /// the next plan of each step that is blocked.
     pub fn asked(&self) -> impl Iterator<Item = &PendingApproval> {
         let open = self.approvals.iter().filter(|pending| pending.declined.is_none());
-        open.filter(|pending| self.started_at.is_none() || self.blocked().any(|(_, round)| round.decision == pending.decision))
+        open.filter(|pending| {
+            self.started_at.is_none() || self.blocked_steps().any(|(_, round)| round.decision == pending.decision)
+        })
     }
 
     /// Steps whose next plan waits for a person, with that plan.
-    pub fn blocked(&self) -> impl Iterator<Item = (&Step, &Round)> {
+    pub fn blocked_steps(&self) -> impl Iterator<Item = (&Step, &Round)> {
         let blocked = self.steps.iter().filter(|step| step.status == Status::Blocked);
         blocked.filter_map(|step| Some((step, step.round.as_ref()?)))
     }
 
     /// For how long it has run by `now`. What it waited for people meanwhile is not counted.
     #[must_use]
-    pub fn ran_for(&self, now: Timestamp) -> Duration {
-        let since_start = self.started_at.map_or(Duration::ZERO, |started| self.resting_since.unwrap_or(now).since(started));
-        since_start.saturating_sub(Duration::from_millis(self.rested_ms))
+    pub fn run_duration(&self, now: Timestamp) -> Duration {
+        let since_start =
+            self.started_at.map_or(Duration::ZERO, |started| self.awaiting_approval_since.unwrap_or(now).since(started));
+        since_start.saturating_sub(Duration::from_millis(self.approval_wait_ms))
     }
 }
 
@@ -222,9 +226,9 @@ pub struct PendingApproval {
 }
 
 impl PendingApproval {
-    /// What `decision` about `what` asks of people; none where it asks nothing.
+    /// What `decision` about `description` asks of people; none where it asks nothing.
     #[must_use]
-    pub fn of(decision: &Decision, what: impl Into<String>) -> Option<Self> {
+    pub fn for_decision(decision: &Decision, what: impl Into<String>) -> Option<Self> {
         let Ruling::NeedsApproval { requirements } = &decision.ruling else { return None };
         Some(Self {
             decision: decision.id,
@@ -301,13 +305,13 @@ pub struct Round {
     pub decision: DecisionId,
     /// Planned after someone stopped the step: it cleans up, no stop reaches it, and no other round follows.
     #[serde(default)]
-    pub cleans_up: bool,
+    pub is_cleanup: bool,
 }
 
 impl Round {
     /// A step's first round.
     #[must_use]
     pub fn first(plan: StepPlan, decision: DecisionId) -> Self {
-        Self { number: 0, plan, decision, cleans_up: false }
+        Self { number: 0, plan, decision, is_cleanup: false }
     }
 }

@@ -36,7 +36,7 @@ impl Digest {
     /// The digest of a value's canonical JSON (RFC 8785), so that it does not depend on the order of keys.
     #[must_use]
     pub fn of_json(value: &serde_json::Value) -> Self {
-        Self::of(canonical(value))
+        Self::of(canonical_json(value))
     }
 
     /// 64 hex digits.
@@ -78,7 +78,7 @@ impl From<Digest> for String {
 /// Canonical JSON (RFC 8785): keys in the order of their UTF-16 code units, no space, shortest numbers. Our documents hold no
 /// numbers but integers, for which `serde_json` already writes the canonical form.
 #[must_use]
-pub fn canonical(value: &serde_json::Value) -> String {
+pub fn canonical_json(value: &serde_json::Value) -> String {
     let mut text = String::new();
     write_canonical(value, &mut text);
     text
@@ -130,7 +130,7 @@ impl Document {
     /// The canonical form of `value` under a schema's name.
     #[must_use]
     pub fn new(schema: &str, value: &serde_json::Value) -> Self {
-        Self { schema: schema.to_owned(), json: canonical(value) }
+        Self { schema: schema.to_owned(), json: canonical_json(value) }
     }
 
     /// Digest of the JSON text.
@@ -148,7 +148,7 @@ mod tests {
     fn the_order_of_keys_does_not_change_a_digest() {
         let a = serde_json::json!({"b": [1, {"d": null, "c": "é"}], "a": true});
         let b = serde_json::json!({"a": true, "b": [1, {"c": "é", "d": null}]});
-        assert_eq!(canonical(&a), r#"{"a":true,"b":[1,{"c":"é","d":null}]}"#);
+        assert_eq!(canonical_json(&a), r#"{"a":true,"b":[1,{"c":"é","d":null}]}"#);
         assert_eq!(Digest::of_json(&a), Digest::of_json(&b));
     }
 

@@ -18,34 +18,34 @@ pub struct Variable {
     pub meaning: &'static str,
     pub example: &'static str,
     /// Where the value comes from.
-    value: fn(&Given<'_>) -> String,
+    value: fn(&Inputs<'_>) -> String,
 }
 
 /// What the values are taken from.
 #[derive(Debug, Clone, Copy)]
-pub struct Given<'a> {
+pub struct Inputs<'a> {
     pub build: &'a Build,
     pub stage: &'a Stage,
     pub step: &'a build::Step,
     /// [`crate::graph::status_so_far`] when the step starts.
-    pub so_far: Status,
+    pub status_so_far: Status,
     /// Where people look at the build.
     pub build_url: &'a str,
 }
 
 /// Longest value in bytes. Linux gives a program at most 128 KiB in one string (`MAX_ARG_STRLEN`), name and NUL included.
-const MAX_VALUE: usize = 64 * 1024;
+const MAX_VALUE_BYTES: usize = 64 * 1024;
 
 /// What this step gets.
 #[must_use]
-pub fn variables(given: &Given<'_>) -> BTreeMap<String, String> {
-    TABLE.iter().map(|variable| (variable.name.to_owned(), presentable((variable.value)(given)))).collect()
+pub fn variables(given: &Inputs<'_>) -> BTreeMap<String, String> {
+    VARIABLES.iter().map(|variable| (variable.name.to_owned(), to_env_value((variable.value)(given)))).collect()
 }
 
 /// An environment holds no NUL, and no endless text.
-fn presentable(mut value: String) -> String {
+fn to_env_value(mut value: String) -> String {
     value.retain(|character| character != '\0');
-    value.truncate(value.floor_char_boundary(MAX_VALUE));
+    value.truncate(value.floor_char_boundary(MAX_VALUE_BYTES));
     value
 }
 
@@ -53,12 +53,17 @@ fn seconds(time: Option<Timestamp>) -> String {
     time.map(|time| (time.0 / 1_000).to_string()).unwrap_or_default()
 }
 
-const fn variable(name: &'static str, example: &'static str, meaning: &'static str, value: fn(&Given<'_>) -> String) -> Variable {
+const fn variable(
+    name: &'static str,
+    example: &'static str,
+    meaning: &'static str,
+    value: fn(&Inputs<'_>) -> String,
+) -> Variable {
     Variable { name, meaning, example, value }
 }
 
 /// All of them, in the order of the documentation.
-pub const TABLE: &[Variable] = &[
+pub const VARIABLES: &[Variable] = &[
     variable("CI", "true", "always true: every CI server sets it", |_| "true".to_owned()),
     variable("BEESPACE", "true", "always true: this CI server is Beespace", |_| "true".to_owned()),
     variable("BEESPACE_EVENT", "push", "what happened, in the words of `when.event`", |given| {
@@ -116,7 +121,7 @@ pub const TABLE: &[Variable] = &[
         given.build_url.to_owned()
     }),
     variable("BEESPACE_BUILD_STATUS", "success", "how the stage stands as the step starts: success or failure", |given| {
-        given.so_far.as_str().to_owned()
+        given.status_so_far.as_str().to_owned()
     }),
     variable("BEESPACE_STARTED", "1767225600", "when the build started: seconds since 1970-01-01 UTC", |given| {
         seconds(given.build.started_at.or(Some(given.build.created_at)))
@@ -179,14 +184,14 @@ mod tests {
         let build = build();
         let stage = stage(&build);
         let url = "https://ci.example.org/acme/app/42";
-        variables(&Given { build: &build, stage: &stage, step: &stage.steps[0], so_far: Status::Failure, build_url: url })
+        variables(&Inputs { build: &build, stage: &stage, step: &stage.steps[0], status_so_far: Status::Failure, build_url: url })
     }
 
     #[test]
     fn a_step_gets_exactly_what_the_table_says() {
         let given = all();
-        assert_eq!(given.len(), TABLE.len(), "a name is in the table twice");
-        for variable in TABLE {
+        assert_eq!(given.len(), VARIABLES.len(), "a name is in the table twice");
+        for variable in VARIABLES {
             assert!(given.contains_key(variable.name));
             assert!(variable.name == "CI" || variable.name.starts_with("BEESPACE"), "{}: a pipeline may set it", variable.name);
             assert!(!variable.meaning.is_empty() && !variable.example.is_empty());
@@ -217,6 +222,6 @@ mod tests {
     fn a_value_holds_no_nul_and_ends_between_characters() {
         let message = &all()["BEESPACE_MESSAGE"];
         assert!(message.starts_with("abü") && message.ends_with('ü'));
-        assert!(message.len() <= MAX_VALUE && message.len() > MAX_VALUE - 4);
+        assert!(message.len() <= MAX_VALUE_BYTES && message.len() > MAX_VALUE_BYTES - 4);
     }
 }

@@ -112,7 +112,7 @@ pub struct Push {
     pub before: Option<Sha>,
     /// Where the push that was heard of before this one left the branch, if not at `before`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub left_at: Option<Sha>,
+    pub last_known_tip: Option<Sha>,
     pub after: Sha,
     /// As delivered. The commit with the sha `after` may be missing (a reset to an older commit lists only the removed ones).
     pub commits: Vec<Commit>,

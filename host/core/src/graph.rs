@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::build::{self, Stage};
 use crate::ids::StepNumber;
 use crate::outcome::Reason;
-use crate::pipeline::when::{self, Facts};
+use crate::pipeline::eval_when::{self, Facts};
 use crate::pipeline::{OnFailure, When};
 use crate::status::{Status, fold};
 
@@ -41,7 +41,7 @@ pub enum Move {
     Start(StepNumber, Vec<Reason>),
     /// It will not run: becomes `skipped`, with this reason.
     Skip(StepNumber, Reason),
-    /// Stop it where it runs, never start it where it waits: becomes `killed`, with this reason.
+    /// Stop it where it runs, never start it where it waits: becomes `after_kill`, with this reason.
     Cancel(StepNumber, Reason),
     /// Not yet.
     Wait(StepNumber, Reason),
@@ -58,13 +58,13 @@ impl Move {
 }
 
 impl Node<'_> {
-    fn failed(&self) -> bool {
+    fn has_failed(&self) -> bool {
         matches!(self.status, Status::Failure | Status::Error | Status::Killed | Status::Declined)
     }
 
     /// Whether its failure is one for the stage.
     fn counts_as_failed(&self) -> bool {
-        self.failed() && self.failure != OnFailure::Ignore && self.reason != Some(CANCELLED_BY_SIBLING)
+        self.has_failed() && self.failure != OnFailure::Ignore && self.reason != Some(CANCELLED_BY_SIBLING)
     }
 }
 
@@ -99,7 +99,7 @@ pub fn nodes(stage: &Stage) -> Vec<Node<'_>> {
 /// person. To be asked again whenever a step has changed; asking twice does no harm. When there is no move left and nothing
 /// runs, the stage is over.
 #[must_use]
-pub fn next(nodes: &[Node<'_>], facts: &Facts) -> Vec<Move> {
+pub fn next_moves(nodes: &[Node<'_>], facts: &Facts) -> Vec<Move> {
     let clone = nodes.iter().find(|node| node.number == StepNumber::CLONE);
     // A step of the user's may be called as the clone is.
     let written = nodes.iter().filter(|node| node.number != StepNumber::CLONE);
@@ -108,8 +108,8 @@ pub fn next(nodes: &[Node<'_>], facts: &Facts) -> Vec<Move> {
     let canceller = nodes.iter().find(|node| node.counts_as_failed() && node.failure == OnFailure::Cancel);
     let open = nodes.iter().filter(|node| !node.status.is_over());
     open.filter_map(|node| match node.status {
-        Status::Pending => Some(turn(node, clone, &by_name, facts, &failed)),
-        _ => canceller.filter(|_| !when::tolerates_failure(node.when)).map(|sibling| {
+        Status::Pending => Some(next_move(node, clone, &by_name, facts, &failed)),
+        _ => canceller.filter(|_| !eval_when::runs_after_failure(node.when)).map(|sibling| {
             let message = format!("step \"{}\" failed, and its failure cancels the others", sibling.name);
             Move::Cancel(node.number, Reason::new(CANCELLED_BY_SIBLING, message))
         }),
@@ -127,7 +127,7 @@ pub fn upcoming(nodes: &[Node<'_>], facts: &Facts, most: usize) -> Vec<StepNumbe
             node.status = Status::Success;
         }
         let mut goes_on = false;
-        for one in next(&hoped, facts) {
+        for one in next_moves(&hoped, facts) {
             let status = match &one {
                 Move::Start(number, _) => {
                     upcoming.push(*number);
@@ -153,7 +153,13 @@ pub fn cancel_all(nodes: &[Node<'_>], reason: &Reason) -> Vec<Move> {
     nodes.iter().filter(|node| !node.status.is_over()).map(|node| Move::Cancel(node.number, reason.clone())).collect()
 }
 
-fn turn(node: &Node<'_>, clone: Option<&Node<'_>>, by_name: &HashMap<&str, &Node<'_>>, facts: &Facts, failed: &[&str]) -> Move {
+fn next_move(
+    node: &Node<'_>,
+    clone: Option<&Node<'_>>,
+    by_name: &HashMap<&str, &Node<'_>>,
+    facts: &Facts,
+    failed: &[&str],
+) -> Move {
     // Everybody needs the sources; nobody has to write so.
     let sources = clone.filter(|clone| clone.number != node.number && !clone.status.is_over());
     let needs = node.needs.iter().filter_map(|need| by_name.get(need.as_str()).copied());
@@ -161,7 +167,7 @@ fn turn(node: &Node<'_>, clone: Option<&Node<'_>>, by_name: &HashMap<&str, &Node
     if !open.is_empty() {
         return Move::Wait(node.number, Reason::new("needs", format!("waits for {}", open.join(", "))));
     }
-    match when::step_holds(node.when, facts, failed) {
+    match eval_when::step_matches(node.when, facts, failed) {
         Ok(remarks) => Move::Start(node.number, remarks),
         Err(reason) => Move::Skip(node.number, reason),
     }
@@ -173,9 +179,9 @@ fn turn(node: &Node<'_>, clone: Option<&Node<'_>>, by_name: &HashMap<&str, &Node
 pub fn stage_status(nodes: &[Node<'_>]) -> Status {
     let part = |node: &Node<'_>| {
         let is_quiet_clone = node.number == StepNumber::CLONE && node.status == Status::Success;
-        if is_quiet_clone || (node.failed() && node.reason == Some(CANCELLED_BY_SIBLING)) {
+        if is_quiet_clone || (node.has_failed() && node.reason == Some(CANCELLED_BY_SIBLING)) {
             None
-        } else if node.failed() && !node.counts_as_failed() {
+        } else if node.has_failed() && !node.counts_as_failed() {
             Some(Status::Success)
         } else {
             Some(node.status)
@@ -196,12 +202,12 @@ mod tests {
 
     use super::*;
     use crate::event::EventKind;
-    use crate::pipeline::when::ChangedPaths;
+    use crate::pipeline::eval_when::ChangedPaths;
     use crate::pipeline::{Choice, Conditions};
 
     /// A step of a made-up stage: what the file says, how it will end, how it stands.
     #[derive(Debug, Clone)]
-    struct Made {
+    struct TestStep {
         name: String,
         needs: Vec<String>,
         when: Option<When>,
@@ -212,7 +218,7 @@ mod tests {
         starts: usize,
     }
 
-    impl Made {
+    impl TestStep {
         fn new(name: &str, needs: &[&str], end: Status) -> Self {
             Self {
                 name: name.to_owned(),
@@ -240,7 +246,7 @@ mod tests {
         }
     }
 
-    fn look(steps: &[Made]) -> Vec<Node<'_>> {
+    fn nodes_of(steps: &[TestStep]) -> Vec<Node<'_>> {
         let numbered = steps.iter().zip(1..);
         numbered
             .map(|(step, number)| Node {
@@ -260,7 +266,7 @@ mod tests {
     }
 
     /// Does what a runner does with moves.
-    fn make(steps: &mut [Made], moves: &[Move]) {
+    fn apply_moves(steps: &mut [TestStep], moves: &[Move]) {
         for moved in moves {
             let step = &mut steps[usize::from(moved.step().0) - 1];
             match moved {
@@ -276,11 +282,11 @@ mod tests {
     }
 
     /// Moves until nothing moves, and lets the steps that run end one by one; `pick` says which.
-    fn run(steps: &mut [Made], mut pick: impl FnMut(usize) -> usize) {
+    fn run_to_end(steps: &mut [TestStep], mut pick: impl FnMut(usize) -> usize) {
         loop {
             loop {
-                let moves = next(&look(steps), &push());
-                make(steps, &moves);
+                let moves = next_moves(&nodes_of(steps), &push());
+                apply_moves(steps, &moves);
                 if moves.iter().all(|moved| matches!(moved, Move::Wait(..))) {
                     break;
                 }
@@ -297,14 +303,14 @@ mod tests {
     #[test]
     fn upcoming_steps_come_in_the_order_of_their_turns() {
         let mut steps = vec![
-            Made::new("first", &[], Status::Success),
-            Made::new("last", &["left", "right"], Status::Success),
-            Made::new("left", &["first"], Status::Success),
-            Made::new("right", &["rescue"], Status::Success),
-            Made::new("rescue", &["first"], Status::Success).when(&[Status::Failure]),
+            TestStep::new("first", &[], Status::Success),
+            TestStep::new("last", &["left", "right"], Status::Success),
+            TestStep::new("left", &["first"], Status::Success),
+            TestStep::new("right", &["rescue"], Status::Success),
+            TestStep::new("rescue", &["first"], Status::Success).when(&[Status::Failure]),
         ];
-        let upcoming = |steps: &[Made], most| -> Vec<u16> {
-            upcoming(&look(steps), &push(), most).into_iter().map(|number| number.0).collect()
+        let upcoming = |steps: &[TestStep], most| -> Vec<u16> {
+            upcoming(&nodes_of(steps), &push(), most).into_iter().map(|number| number.0).collect()
         };
         assert_eq!(upcoming(&steps, 9), [1, 3, 4, 2], "what is for a failure is skipped, and what needs it goes on");
         assert_eq!(upcoming(&steps, 2), [1, 3]);
@@ -315,100 +321,101 @@ mod tests {
         assert_eq!(upcoming(&[], 9), [0; 0]);
     }
 
-    fn ends(steps: &[Made]) -> Vec<Status> {
+    fn statuses(steps: &[TestStep]) -> Vec<Status> {
         steps.iter().map(|step| step.status).collect()
     }
 
     #[test]
     fn steps_wait_for_what_they_need_and_say_so() {
         let mut steps = vec![
-            Made::new("build", &[], Status::Success),
-            Made::new("test", &["build"], Status::Success),
-            Made::new("lint", &[], Status::Success),
-            Made::new("pack", &["test", "lint"], Status::Success),
+            TestStep::new("build", &[], Status::Success),
+            TestStep::new("test", &["build"], Status::Success),
+            TestStep::new("lint", &[], Status::Success),
+            TestStep::new("pack", &["test", "lint"], Status::Success),
         ];
-        let moves = next(&look(&steps), &push());
+        let moves = next_moves(&nodes_of(&steps), &push());
         assert!(matches!(moves[0], Move::Start(StepNumber(1), _)) && matches!(moves[2], Move::Start(StepNumber(3), _)));
         assert_eq!(moves[1], Move::Wait(StepNumber(2), Reason::new("needs", "waits for build")));
         assert_eq!(moves[3], Move::Wait(StepNumber(4), Reason::new("needs", "waits for test, lint")));
-        run(&mut steps, |_| 0);
-        assert_eq!(ends(&steps), [Status::Success; 4]);
-        assert_eq!(stage_status(&look(&steps)), Status::Success);
+        run_to_end(&mut steps, |_| 0);
+        assert_eq!(statuses(&steps), [Status::Success; 4]);
+        assert_eq!(stage_status(&nodes_of(&steps)), Status::Success);
     }
 
     #[test]
     fn after_a_failure_only_those_run_that_ask_for_it() {
         let mut steps = vec![
-            Made::new("build", &[], Status::Error),
-            Made::new("test", &["build"], Status::Success),
-            Made::new("chat", &["test"], Status::Success).when(&[Status::Success, Status::Failure]),
-            Made::new("mourn", &["test"], Status::Success).when(&[Status::Failure]),
+            TestStep::new("build", &[], Status::Error),
+            TestStep::new("test", &["build"], Status::Success),
+            TestStep::new("chat", &["test"], Status::Success).when(&[Status::Success, Status::Failure]),
+            TestStep::new("mourn", &["test"], Status::Success).when(&[Status::Failure]),
         ];
-        run(&mut steps, |_| 0);
-        assert_eq!(ends(&steps), [Status::Error, Status::Skipped, Status::Success, Status::Success]);
+        run_to_end(&mut steps, |_| 0);
+        assert_eq!(statuses(&steps), [Status::Error, Status::Skipped, Status::Success, Status::Success]);
         assert_eq!(steps[1].reason.as_ref().map(ToString::to_string).as_deref(), Some("`build` did not succeed"));
-        assert_eq!(stage_status(&look(&steps)), Status::Error);
-        assert_eq!(status_so_far(&look(&steps)), Status::Failure);
+        assert_eq!(stage_status(&nodes_of(&steps)), Status::Error);
+        assert_eq!(status_so_far(&nodes_of(&steps)), Status::Failure);
     }
 
     #[test]
     fn without_a_failure_nobody_mourns() {
         let mut steps = vec![
-            Made::new("build", &[], Status::Success),
-            Made::new("mourn", &["build"], Status::Success).when(&[Status::Failure]),
+            TestStep::new("build", &[], Status::Success),
+            TestStep::new("mourn", &["build"], Status::Success).when(&[Status::Failure]),
         ];
-        run(&mut steps, |_| 0);
-        assert_eq!(ends(&steps), [Status::Success, Status::Skipped]);
-        assert_eq!(stage_status(&look(&steps)), Status::Success);
+        run_to_end(&mut steps, |_| 0);
+        assert_eq!(statuses(&steps), [Status::Success, Status::Skipped]);
+        assert_eq!(stage_status(&nodes_of(&steps)), Status::Success);
     }
 
     #[test]
     fn an_ignored_failure_counts_for_nothing() {
         let mut steps = vec![
-            Made::new("flaky", &[], Status::Failure).failure(OnFailure::Ignore),
-            Made::new("test", &["flaky"], Status::Success),
+            TestStep::new("flaky", &[], Status::Failure).failure(OnFailure::Ignore),
+            TestStep::new("test", &["flaky"], Status::Success),
         ];
-        run(&mut steps, |_| 0);
-        assert_eq!(ends(&steps), [Status::Failure, Status::Success]);
-        assert_eq!(stage_status(&look(&steps)), Status::Success);
-        assert_eq!(stage_status(&look(&steps[..1])), Status::Success);
+        run_to_end(&mut steps, |_| 0);
+        assert_eq!(statuses(&steps), [Status::Failure, Status::Success]);
+        assert_eq!(stage_status(&nodes_of(&steps)), Status::Success);
+        assert_eq!(stage_status(&nodes_of(&steps[..1])), Status::Success);
     }
 
     #[test]
     fn a_failure_that_cancels_kills_its_siblings_and_spares_the_mourners() {
         let mut steps = vec![
-            Made::new("fast", &[], Status::Failure).failure(OnFailure::Cancel),
-            Made::new("slow", &[], Status::Success),
-            Made::new("report", &[], Status::Success).when(&[Status::Success, Status::Failure]),
-            Made::new("later", &["slow"], Status::Success),
-            Made::new("chat", &["later"], Status::Success).when(&[Status::Failure]),
+            TestStep::new("fast", &[], Status::Failure).failure(OnFailure::Cancel),
+            TestStep::new("slow", &[], Status::Success),
+            TestStep::new("report", &[], Status::Success).when(&[Status::Success, Status::Failure]),
+            TestStep::new("later", &["slow"], Status::Success),
+            TestStep::new("chat", &["later"], Status::Success).when(&[Status::Failure]),
         ];
-        run(&mut steps, |_| 0);
+        run_to_end(&mut steps, |_| 0);
         let expected = [Status::Failure, Status::Killed, Status::Success, Status::Skipped, Status::Success];
-        assert_eq!(ends(&steps), expected);
-        assert_eq!(stage_status(&look(&steps)), Status::Failure, "what the sibling killed does not count");
+        assert_eq!(statuses(&steps), expected);
+        assert_eq!(stage_status(&nodes_of(&steps)), Status::Failure, "what the sibling killed does not count");
     }
 
     #[test]
     fn who_needs_a_skipped_step_runs_as_if_it_did_not() {
-        let mut only_tags = Made::new("tag", &[], Status::Success);
+        let mut only_tags = TestStep::new("tag", &[], Status::Success);
         let event = Some(Choice { include: vec![EventKind::Tag], exclude: Vec::new() });
         only_tags.when = Some(When(vec![Conditions { event, ..Conditions::default() }]));
-        let mut steps = vec![only_tags, Made::new("test", &["tag"], Status::Success)];
-        run(&mut steps, |_| 0);
-        assert_eq!(ends(&steps), [Status::Skipped, Status::Success]);
+        let mut steps = vec![only_tags, TestStep::new("test", &["tag"], Status::Success)];
+        run_to_end(&mut steps, |_| 0);
+        assert_eq!(statuses(&steps), [Status::Skipped, Status::Success]);
     }
 
     #[test]
     fn everybody_waits_for_the_clone_and_nobody_runs_without_it() {
-        let steps = [Made::new("clone", &[], Status::Success), Made::new("mourn", &[], Status::Success).when(&[Status::Failure])];
-        let mut nodes = look(&steps);
+        let steps =
+            [TestStep::new("clone", &[], Status::Success), TestStep::new("mourn", &[], Status::Success).when(&[Status::Failure])];
+        let mut nodes = nodes_of(&steps);
         nodes.insert(0, Node { number: StepNumber::CLONE, status: Status::Running, ..nodes[0].clone() });
         assert_eq!(nodes[1].name, "clone", "a step of the user's may have that name");
         let waits = |number| Move::Wait(StepNumber(number), Reason::new("needs", "waits for clone"));
-        assert_eq!(next(&nodes, &push()), [waits(1), waits(2)]);
+        assert_eq!(next_moves(&nodes, &push()), [waits(1), waits(2)]);
         nodes[0].status = Status::Error;
-        let moves = next(&nodes, &push());
+        let moves = next_moves(&nodes, &push());
         assert!(
             matches!(moves[0], Move::Skip(StepNumber(1), _)) && matches!(moves[1], Move::Start(StepNumber(2), _)),
             "{moves:?}"
@@ -417,8 +424,8 @@ mod tests {
 
     #[test]
     fn a_clone_alone_is_no_success_of_the_stage() {
-        let steps = [Made::new("a", &[], Status::Success)];
-        let mut nodes = look(&steps);
+        let steps = [TestStep::new("a", &[], Status::Success)];
+        let mut nodes = nodes_of(&steps);
         nodes[0].status = Status::Skipped;
         nodes.push(Node { number: StepNumber::CLONE, status: Status::Success, ..nodes[0].clone() });
         assert_eq!(stage_status(&nodes), Status::Skipped);
@@ -427,7 +434,7 @@ mod tests {
     }
 
     /// Stages whose steps need only earlier ones in a shuffled order: every graph without a cycle, later steps included.
-    fn stages() -> impl Strategy<Value = Vec<Made>> {
+    fn stages() -> impl Strategy<Value = Vec<TestStep>> {
         let ends =
             [Status::Success, Status::Success, Status::Success, Status::Failure, Status::Error, Status::Killed, Status::Declined];
         let failures = [OnFailure::Fail, OnFailure::Fail, OnFailure::Ignore, OnFailure::Cancel];
@@ -438,13 +445,13 @@ mod tests {
             let count = drawn.len();
             let mut order: Vec<usize> = (0..count).collect();
             order.sort_by_key(|index| shuffle.rotate_left(u32::try_from(*index * 7).unwrap()));
-            let mut steps: Vec<Made> = Vec::new();
+            let mut steps: Vec<TestStep> = Vec::new();
             for (index, (needs, end, failure, when)) in drawn.into_iter().enumerate() {
                 let place = order.iter().position(|other| *other == index).unwrap();
                 let earlier = order[..place].iter().filter(|other| needs >> **other & 1 == 1);
                 let names: Vec<String> = earlier.map(|other| format!("s{other}")).collect();
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                let step = Made::new(&format!("s{index}"), &names, end).failure(failure);
+                let step = TestStep::new(&format!("s{index}"), &names, end).failure(failure);
                 steps.push(if whens[when].is_empty() { step } else { step.when(whens[when]) });
             }
             steps
@@ -458,15 +465,15 @@ mod tests {
             let mut picks = picks.into_iter();
             for _ in 0..64 {
                 let before = steps.clone();
-                let moves = next(&look(&steps), &push());
-                let failed = before.iter().any(|step| status_so_far(&look(std::slice::from_ref(step))) == Status::Failure);
+                let moves = next_moves(&nodes_of(&steps), &push());
+                let failed = before.iter().any(|step| status_so_far(&nodes_of(std::slice::from_ref(step))) == Status::Failure);
                 for moved in moves.iter().filter(|moved| matches!(moved, Move::Start(..))) {
                     let step = &before[usize::from(moved.step().0) - 1];
                     let open = before.iter().filter(|other| step.needs.contains(&other.name) && other.is_open()).count();
                     prop_assert_eq!(open, 0, "started before its needs");
-                    prop_assert!(!failed || when::tolerates_failure(step.when.as_ref()), "started after a failure");
+                    prop_assert!(!failed || eval_when::runs_after_failure(step.when.as_ref()), "started after a failure");
                 }
-                make(&mut steps, &moves);
+                apply_moves(&mut steps, &moves);
                 if moves.iter().all(|moved| matches!(moved, Move::Wait(..))) {
                     let running: Vec<usize> = (0..steps.len()).filter(|index| steps[*index].status == Status::Running).collect();
                     let Some(last) = running.len().checked_sub(1) else { break };
@@ -475,8 +482,8 @@ mod tests {
                 }
             }
             prop_assert!(steps.iter().all(|step| !step.is_open() && step.starts <= 1), "{steps:?}");
-            let nodes = look(&steps);
-            prop_assert!(next(&nodes, &push()).is_empty());
+            let nodes = nodes_of(&steps);
+            prop_assert!(next_moves(&nodes, &push()).is_empty());
             prop_assert!(stage_status(&nodes).is_over());
             let is_good = matches!(stage_status(&nodes), Status::Success | Status::Skipped);
             prop_assert_eq!(is_good, status_so_far(&nodes) == Status::Success);
@@ -486,18 +493,18 @@ mod tests {
         fn a_failure_that_cancels_reaches_every_sibling(stage in stages(), rounds in 1..8_usize) {
             let mut steps = stage;
             for _ in 0..rounds {
-                let moves = next(&look(&steps), &push());
-                let has_failed = |step: &Made| step.failure == OnFailure::Cancel && step.status != Status::Skipped
-                    && status_so_far(&look(std::slice::from_ref(step))) == Status::Failure;
+                let moves = next_moves(&nodes_of(&steps), &push());
+                let has_failed = |step: &TestStep| step.failure == OnFailure::Cancel && step.status != Status::Skipped
+                    && status_so_far(&nodes_of(std::slice::from_ref(step))) == Status::Failure;
                 if steps.iter().any(has_failed) {
                     for (step, number) in steps.iter().zip(1..) {
                         let moved = moves.iter().find(|moved| moved.step() == StepNumber(number));
-                        let spared = when::tolerates_failure(step.when.as_ref());
+                        let spared = eval_when::runs_after_failure(step.when.as_ref());
                         prop_assert!(spared || step.status != Status::Running || matches!(moved, Some(Move::Cancel(..))), "{step:?}");
                         prop_assert!(spared || !matches!(moved, Some(Move::Start(..))), "{step:?}");
                     }
                 }
-                make(&mut steps, &moves);
+                apply_moves(&mut steps, &moves);
                 if let Some(step) = steps.iter_mut().find(|step| step.status == Status::Running) {
                     step.status = step.end;
                 }
@@ -508,17 +515,17 @@ mod tests {
         fn a_cancellation_reaches_everybody(stage in stages(), rounds in 0..6_usize) {
             let mut steps = stage;
             for _ in 0..rounds {
-                let moves = next(&look(&steps), &push());
-                make(&mut steps, &moves);
+                let moves = next_moves(&nodes_of(&steps), &push());
+                apply_moves(&mut steps, &moves);
                 if let Some(step) = steps.iter_mut().find(|step| step.status == Status::Running) {
                     step.status = step.end;
                 }
             }
-            let was_open = steps.iter().any(Made::is_open);
-            let moves = cancel_all(&look(&steps), &Reason::new(CANCELLED, "cancelled by maya"));
-            make(&mut steps, &moves);
+            let was_open = steps.iter().any(TestStep::is_open);
+            let moves = cancel_all(&nodes_of(&steps), &Reason::new(CANCELLED, "cancelled by maya"));
+            apply_moves(&mut steps, &moves);
             prop_assert!(steps.iter().all(|step| !step.is_open()));
-            prop_assert!(next(&look(&steps), &push()).is_empty());
+            prop_assert!(next_moves(&nodes_of(&steps), &push()).is_empty());
             prop_assert!(was_open || moves.is_empty());
         }
     }

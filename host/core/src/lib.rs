@@ -7,7 +7,7 @@
 //! | verify | [`verify`] |
 //! | event | [`gogs`] (what Gogs sends), [`event`] (what happened, in our form), [`git_ref`], [`intake`] (what to do about it) |
 //! | pipeline | [`pipeline`], [`diagnostic`] |
-//! | admit | [`policy`], [`context`], [`floor`] |
+//! | admit | [`policy`], [`context`], [`baseline`] |
 //! | plan | [`plan`], [`image`], [`environment`], [`graph`] |
 //! | log | [`mask`] |
 //! | outcome | [`outcome`], [`status`], [`build`], [`intervention`] |
@@ -17,30 +17,30 @@
 
 pub mod digest;
 pub mod ids;
+pub mod sanitize;
 pub mod time;
 pub mod units;
-pub mod visible;
 
+pub mod baseline_policy;
 pub mod build;
-pub mod context;
+pub mod change_event;
+mod cycle;
 pub mod diagnostic;
 pub mod environment;
 pub mod event;
-pub mod floor;
 pub mod git_ref;
 pub mod gogs;
 pub mod graph;
-pub mod image;
-pub mod intake;
-pub mod intervention;
+pub mod image_ref;
 pub mod mask;
 pub mod notice;
-mod order;
 pub mod outcome;
 pub mod pipeline;
 pub mod plan;
+pub mod plugin_context;
 pub mod policy;
-pub mod run_event;
 pub mod script;
 pub mod status;
+pub mod trigger;
+pub mod user_action;
 pub mod verify;

@@ -11,8 +11,8 @@
 //! **What is held back** between chunks is exactly the longest end of the stream that could still become a secret; for most texts
 //! that is nothing, so a prompt without a newline shows at once.
 
-mod forms;
-mod weak;
+mod encodings;
+mod strength;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,7 +22,7 @@ use aho_corasick::automaton::{Automaton as _, StateID};
 use aho_corasick::nfa::contiguous::NFA;
 use aho_corasick::{Anchored, MatchKind};
 
-pub use weak::{Weak, weak};
+pub use strength::{Weakness, weakness};
 
 /// What stands where a secret was. Its length says nothing about the secret's.
 pub const MASK: &str = "********";
@@ -34,7 +34,7 @@ pub const MIN_LENGTH: usize = 4;
 pub const MAX_LENGTH: usize = 64 * 1024;
 
 /// All forms of all secrets of one step, in bytes; bounds the memory of the automaton.
-const MAX_FORMS: usize = 8 * 1024 * 1024;
+const MAX_ENCODED_BYTES: usize = 8 * 1024 * 1024;
 
 /// Why no masker can be made. The step must not run then: its log would be shown as it comes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,7 +73,7 @@ impl Secrets {
         Self(None)
     }
 
-    /// Everything in `values` and its forms. Values shorter than [`MIN_LENGTH`] are left out ([`weak()`] tells their owner).
+    /// Everything in `values` and its forms. Values shorter than [`MIN_LENGTH`] are left out ([`weakness()`] tells their owner).
     ///
     /// # Errors
     /// [`CannotMask`] when a value or all of them together are too large.
@@ -84,9 +84,9 @@ impl Secrets {
             if value.len() > MAX_LENGTH {
                 return Err(CannotMask::TooLong(value.len()));
             }
-            all.extend(forms::forms(value));
+            all.extend(encodings::encodings(value));
         }
-        if all.iter().map(Vec::len).sum::<usize>() > MAX_FORMS {
+        if all.iter().map(Vec::len).sum::<usize>() > MAX_ENCODED_BYTES {
             return Err(CannotMask::TooMany);
         }
         if all.is_empty() {
@@ -140,16 +140,16 @@ impl Patterns {
 pub struct Masker {
     patterns: Option<(Arc<Patterns>, StateID)>,
     /// The end of the stream that is not out yet.
-    held: Vec<u8>,
+    buffer: Vec<u8>,
     /// What of `held` is secret: disjoint, in order, never touching each other.
-    hidden: Vec<(usize, usize)>,
+    secret_ranges: Vec<(usize, usize)>,
     /// The last byte that went out was a hidden one.
-    masking: bool,
+    mask_written: bool,
 }
 
 impl fmt::Debug for Masker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Masker").field("held", &self.held.len()).finish_non_exhaustive()
+        f.debug_struct("Masker").field("held", &self.buffer.len()).finish_non_exhaustive()
     }
 }
 
@@ -160,15 +160,15 @@ impl Masker {
         Self::resume(secrets, 0)
     }
 
-    /// In the middle of a stream, at the first byte that an earlier masker had not given out; `covered` is what it told then
-    /// ([`Masker::covered`]).
+    /// In the middle of a stream, at the first byte that an earlier masker had not given out; `masked_prefix` is what it told then
+    /// ([`Masker::masked_prefix`]).
     #[must_use]
     pub fn resume(secrets: &Secrets, covered: usize) -> Self {
         Self {
             patterns: secrets.0.as_ref().map(|patterns| (Arc::clone(patterns), patterns.start)),
-            held: Vec::new(),
-            hidden: if covered > 0 { vec![(0, covered)] } else { Vec::new() },
-            masking: covered > 0,
+            buffer: Vec::new(),
+            secret_ranges: if covered > 0 { vec![(0, covered)] } else { Vec::new() },
+            mask_written: covered > 0,
         }
     }
 
@@ -178,25 +178,25 @@ impl Masker {
             out.extend_from_slice(chunk);
             return;
         };
-        let before = self.held.len();
-        self.held.extend_from_slice(chunk);
+        let before = self.buffer.len();
+        self.buffer.extend_from_slice(chunk);
         for (index, byte) in chunk.iter().enumerate() {
             state = patterns.automaton.next_state(Anchored::No, state, *byte);
             if patterns.automaton.is_match(state) {
                 let end = before + index + 1;
-                self.hide(end.saturating_sub(patterns.longest(state)), end);
+                self.add_range(end.saturating_sub(patterns.longest(state)), end);
             }
         }
-        let decided = self.held.len().saturating_sub(patterns.depth(state));
+        let decided = self.buffer.len().saturating_sub(patterns.depth(state));
         self.patterns = Some((patterns, state));
-        self.release(decided, out);
+        self.flush(decided, out);
     }
 
     /// The stream is over: what was held back goes out.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        self.release(self.held.len(), out);
-        self.hidden.clear();
-        self.masking = false;
+        self.flush(self.buffer.len(), out);
+        self.secret_ranges.clear();
+        self.mask_written = false;
         if let Some((patterns, state)) = &mut self.patterns {
             *state = patterns.start;
         }
@@ -205,38 +205,38 @@ impl Masker {
     /// How many of the bytes taken are not out yet.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.held.len()
+        self.buffer.len()
     }
 
     /// How many bytes from the first one held on are known to belong to a secret whose mask is already out.
     #[must_use]
-    pub fn covered(&self) -> usize {
-        match self.hidden.first() {
-            Some((0, end)) if self.masking => *end,
+    pub fn masked_prefix(&self) -> usize {
+        match self.secret_ranges.first() {
+            Some((0, end)) if self.mask_written => *end,
             _ => 0,
         }
     }
 
-    fn hide(&mut self, mut start: usize, end: usize) {
-        while let Some((last_start, last_end)) = self.hidden.last().copied() {
+    fn add_range(&mut self, mut start: usize, end: usize) {
+        while let Some((last_start, last_end)) = self.secret_ranges.last().copied() {
             if last_end < start {
                 break;
             }
             start = start.min(last_start);
-            self.hidden.pop();
+            self.secret_ranges.pop();
         }
-        self.hidden.push((start, end));
+        self.secret_ranges.push((start, end));
     }
 
-    fn release(&mut self, decided: usize, out: &mut Vec<u8>) {
+    fn flush(&mut self, decided: usize, out: &mut Vec<u8>) {
         let mut at = 0;
         let mut rest = Vec::new();
-        for (start, end) in std::mem::take(&mut self.hidden) {
+        for (start, end) in std::mem::take(&mut self.secret_ranges) {
             if start < decided {
-                self.show(at, start, out);
-                if !self.masking {
+                self.emit(at, start, out);
+                if !self.mask_written {
                     out.extend_from_slice(MASK.as_bytes());
-                    self.masking = true;
+                    self.mask_written = true;
                 }
                 at = end.min(decided);
             }
@@ -244,15 +244,15 @@ impl Masker {
                 rest.push((start.saturating_sub(decided), end - decided));
             }
         }
-        self.show(at, decided, out);
-        self.hidden = rest;
-        self.held.drain(..decided);
+        self.emit(at, decided, out);
+        self.secret_ranges = rest;
+        self.buffer.drain(..decided);
     }
 
-    fn show(&mut self, start: usize, end: usize, out: &mut Vec<u8>) {
-        if let Some(plain) = self.held.get(start..end).filter(|plain| !plain.is_empty()) {
+    fn emit(&mut self, start: usize, end: usize, out: &mut Vec<u8>) {
+        if let Some(plain) = self.buffer.get(start..end).filter(|plain| !plain.is_empty()) {
             out.extend_from_slice(plain);
-            self.masking = false;
+            self.mask_written = false;
         }
     }
 }
@@ -279,7 +279,7 @@ mod tests {
         let secrets = Secrets::new(values).unwrap();
         let mut text = b"begin hunter2-hunter hunter2-hunter2hunter2-hunter2-hunter2 end\n".to_vec();
         for value in values {
-            let forms: Vec<_> = forms::forms(value.as_bytes()).into_iter().collect();
+            let forms: Vec<_> = encodings::encodings(value.as_bytes()).into_iter().collect();
             text.extend(forms.join(&b" | "[..]));
         }
         text.extend(base64::engine::general_purpose::STANDARD.encode("user:hunter2-hunter2").bytes());
@@ -288,7 +288,7 @@ mod tests {
         let alone: Vec<&[u8]> = text.chunks(1).collect();
         assert_eq!(masked(&secrets, &alone), whole);
         for value in values {
-            for form in forms::forms(value.as_bytes()) {
+            for form in encodings::encodings(value.as_bytes()) {
                 assert!(!whole.as_bytes().windows(form.len()).any(|window| window == form), "{whole}");
             }
         }
@@ -381,7 +381,7 @@ mod tests {
             let stop = stop.min(text.len());
             let (mut first, mut out) = (Masker::new(&secrets), Vec::new());
             first.push(&text.as_bytes()[..stop], &mut out);
-            let mut second = Masker::resume(&secrets, first.covered());
+            let mut second = Masker::resume(&secrets, first.masked_prefix());
             second.push(&text.as_bytes()[stop - first.held()..], &mut out);
             second.finish(&mut out);
             // A mask may stand twice where a secret ends exactly at the stop and the next one begins there.

@@ -11,11 +11,11 @@ use crate::outcome::Reason;
 use crate::time::{Timestamp, backoff};
 
 /// Attempts whose outcome nobody knows (trap, timeout, crash) before a notice is given up.
-pub const MAX_UNKNOWN: u32 = 5;
+pub const MAX_UNKNOWN_OUTCOMES: u32 = 5;
 /// How long a notice is tried at all.
 pub const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// A notifier's wish for the next attempt counts no less than this.
-const SHORTEST_WISH: Duration = Duration::from_secs(1);
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Name of the schema of a notice's subject.
 pub const SCHEMA: &str = "beespace.notice/v1";
@@ -56,7 +56,7 @@ pub struct Notice {
     pub state: NoticeState,
     /// Since when it is tried: its beginning, or the last time that a person or a start let it go again.
     #[serde(default = "long_ago")]
-    pub tried_since: Timestamp,
+    pub retrying_since: Timestamp,
     /// Attempts begun.
     pub attempts: u32,
     /// Attempts whose outcome nobody knows (trap, timeout, crash).
@@ -79,14 +79,14 @@ pub enum NoticeState {
     Pending,
     Sent,
     /// Given up; a person can replay it.
-    Dead,
+    DeadLetter,
     /// Its binding is misconfigured; waits in its place of the thread until the binding is let go again.
     Suspended,
 }
 
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attempt {
+pub enum AttemptOutcome {
     Sent,
     /// Surely not delivered; not to be tried again before `after`, where it is given.
     Retry {
@@ -111,50 +111,50 @@ impl Notice {
 
     /// Whether one more attempt would be one too many whose outcome nobody knows.
     #[must_use]
-    pub fn is_used_up(&self) -> bool {
-        self.unknown_outcomes >= MAX_UNKNOWN
+    pub fn has_no_attempts_left(&self) -> bool {
+        self.unknown_outcomes >= MAX_UNKNOWN_OUTCOMES
     }
 
     /// Takes note of what came of the attempt that [`Notice::begin`] counted. `jitter`, from 0 to 1, spreads the next ones, so that
     /// a service that comes back is not met by everything at once.
-    pub fn conclude(&mut self, attempt: Attempt, now: Timestamp, jitter: f64) {
-        if !matches!(attempt, Attempt::Unknown(_)) {
+    pub fn record_outcome(&mut self, attempt: AttemptOutcome, now: Timestamp, jitter: f64) {
+        if !matches!(attempt, AttemptOutcome::Unknown(_)) {
             self.unknown_outcomes = self.unknown_outcomes.saturating_sub(1);
         }
-        let is_old = now.since(self.tried_since) > MAX_AGE;
+        let is_old = now.since(self.retrying_since) > MAX_AGE;
         let (state, wish, why) = match attempt {
-            Attempt::Sent => (NoticeState::Sent, None, None),
-            Attempt::Permanent(why) => (NoticeState::Dead, None, Some(why)),
-            Attempt::Misconfigured(why) => (NoticeState::Suspended, None, Some(why)),
-            Attempt::Retry { why, .. } if is_old => (NoticeState::Dead, None, Some(why)),
-            Attempt::Unknown(why) if self.is_used_up() => (NoticeState::Dead, None, Some(why)),
-            Attempt::Retry { after, why } => (NoticeState::Pending, after, Some(why)),
-            Attempt::Unknown(why) => (NoticeState::Pending, None, Some(why)),
+            AttemptOutcome::Sent => (NoticeState::Sent, None, None),
+            AttemptOutcome::Permanent(why) => (NoticeState::DeadLetter, None, Some(why)),
+            AttemptOutcome::Misconfigured(why) => (NoticeState::Suspended, None, Some(why)),
+            AttemptOutcome::Retry { why, .. } if is_old => (NoticeState::DeadLetter, None, Some(why)),
+            AttemptOutcome::Unknown(why) if self.has_no_attempts_left() => (NoticeState::DeadLetter, None, Some(why)),
+            AttemptOutcome::Retry { after, why } => (NoticeState::Pending, after, Some(why)),
+            AttemptOutcome::Unknown(why) => (NoticeState::Pending, None, Some(why)),
         };
         self.state = state;
         self.last_error = why;
         match state {
-            NoticeState::Pending => self.next_attempt_at = now + pause(self.attempts, wish, jitter),
-            NoticeState::Sent | NoticeState::Dead => self.finished_at = Some(now),
+            NoticeState::Pending => self.next_attempt_at = now + retry_delay(self.attempts, wish, jitter),
+            NoticeState::Sent | NoticeState::DeadLetter => self.finished_at = Some(now),
             NoticeState::Suspended => {}
         }
     }
 
     /// Puts it on its way as if for the first time.
-    pub fn start_over(&mut self, now: Timestamp) {
+    pub fn requeue(&mut self, now: Timestamp) {
         self.state = NoticeState::Pending;
         (self.attempts, self.unknown_outcomes) = (0, 0);
-        (self.tried_since, self.next_attempt_at) = (now, now);
+        (self.retrying_since, self.next_attempt_at) = (now, now);
         self.finished_at = None;
     }
 }
 
 /// Our own pause is shortened by up to half of it. A notifier's wish is a promise that somebody gave for it (`Retry-After`): it is
 /// kept, and only ever lengthened, by up to a quarter.
-fn pause(attempt: u32, wish: Option<Duration>, jitter: f64) -> Duration {
+fn retry_delay(attempt: u32, wish: Option<Duration>, jitter: f64) -> Duration {
     let jitter = jitter.clamp(0.0, 1.0);
     match wish {
-        Some(wish) => wish.clamp(SHORTEST_WISH, MAX_AGE).mul_f64(1.0 + jitter / 4.0),
+        Some(wish) => wish.clamp(MIN_RETRY_AFTER, MAX_AGE).mul_f64(1.0 + jitter / 4.0),
         None => backoff(attempt).mul_f64(0.5 + jitter / 2.0),
     }
 }
@@ -165,7 +165,7 @@ impl NoticeState {
         match self {
             Self::Pending => "pending",
             Self::Sent => "sent",
-            Self::Dead => "dead",
+            Self::DeadLetter => "dead",
             Self::Suspended => "suspended",
         }
     }
@@ -181,7 +181,7 @@ pub struct Receipt {
 
 /// The subject of a notice: what happened, in `beespace.notice/v1`. Addresses are not in it; the host adds them when it sends.
 #[must_use]
-pub fn document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Document {
+pub fn subject_document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Document {
     let event = &build.event;
     let stages: Vec<_> = stages
         .iter()
@@ -189,13 +189,13 @@ pub fn document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Document {
             let steps: Vec<_> = stage
                 .steps
                 .iter()
-                .map(|step| serde_json::json!({ "name": step.name, "status": step.status, "reason": text(step.reason.as_ref()) }))
+                .map(|step| serde_json::json!({ "name": step.name, "status": step.status, "reason": reason_text(step.reason.as_ref()) }))
                 .collect();
             serde_json::json!({
                 "number": stage.number,
                 "name": stage.pipeline.name,
                 "status": stage.word(),
-                "reason": text(stage.reason.as_ref()),
+                "reason": reason_text(stage.reason.as_ref()),
                 "steps": steps,
             })
         })
@@ -206,7 +206,7 @@ pub fn document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Document {
             "id": build.id,
             "number": build.number,
             "status": build.status,
-            "reason": text(build.reason.as_ref()),
+            "reason": reason_text(build.reason.as_ref()),
             "created_at_ms": build.created_at,
             "started_at_ms": build.started_at,
             "finished_at_ms": build.finished_at,
@@ -223,7 +223,7 @@ pub fn document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Document {
     Document::new(SCHEMA, &subject)
 }
 
-fn text(reason: Option<&Reason>) -> Option<String> {
+fn reason_text(reason: Option<&Reason>) -> Option<String> {
     reason.map(ToString::to_string)
 }
 
@@ -244,7 +244,7 @@ mod tests {
             idempotency_key: "0123".to_owned(),
             subject: Document::new(SCHEMA, &serde_json::Value::Null),
             state: NoticeState::Pending,
-            tried_since: NOW,
+            retrying_since: NOW,
             attempts: 0,
             unknown_outcomes: 0,
             last_error: None,
@@ -254,8 +254,8 @@ mod tests {
         }
     }
 
-    fn busy(after: Option<Duration>) -> Attempt {
-        Attempt::Retry { after, why: "busy".to_owned() }
+    fn busy(after: Option<Duration>) -> AttemptOutcome {
+        AttemptOutcome::Retry { after, why: "busy".to_owned() }
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
         for jitter in [0.0, 0.5, 1.0] {
             let mut notice = notice();
             notice.begin();
-            notice.conclude(busy(Some(minute)), NOW, jitter);
+            notice.record_outcome(busy(Some(minute)), NOW, jitter);
             assert_eq!(notice.state, NoticeState::Pending);
             let pause = notice.next_attempt_at.since(NOW);
             assert!(pause >= minute && pause <= minute.mul_f64(1.25), "{pause:?}");
@@ -275,31 +275,31 @@ mod tests {
     fn pauses_grow_are_spread_and_end() {
         for (attempt, longest) in [(1, 1), (2, 4), (3, 16), (4, 64), (5, 256), (6, 600), (60, 600)] {
             let longest = Duration::from_secs(longest);
-            assert_eq!(pause(attempt, None, 1.0), longest, "attempt {attempt}");
-            assert_eq!(pause(attempt, None, 0.0), longest / 2, "attempt {attempt}");
+            assert_eq!(retry_delay(attempt, None, 1.0), longest, "attempt {attempt}");
+            assert_eq!(retry_delay(attempt, None, 0.0), longest / 2, "attempt {attempt}");
         }
         let mut old = notice();
         old.begin();
-        old.conclude(busy(None), NOW + MAX_AGE + Duration::from_secs(1), 0.0);
-        assert_eq!((old.state, old.last_error.as_deref()), (NoticeState::Dead, Some("busy")));
+        old.record_outcome(busy(None), NOW + MAX_AGE + Duration::from_secs(1), 0.0);
+        assert_eq!((old.state, old.last_error.as_deref()), (NoticeState::DeadLetter, Some("busy")));
     }
 
     #[test]
     fn the_fifth_outcome_that_nobody_knows_is_the_last() {
         let mut notice = notice();
-        for attempt in 1..=MAX_UNKNOWN {
-            assert!(!notice.is_used_up(), "before attempt {attempt}");
+        for attempt in 1..=MAX_UNKNOWN_OUTCOMES {
+            assert!(!notice.has_no_attempts_left(), "before attempt {attempt}");
             notice.begin();
             // One that is known in between changes nothing.
-            notice.conclude(busy(None), NOW, 0.0);
+            notice.record_outcome(busy(None), NOW, 0.0);
             notice.begin();
-            notice.conclude(Attempt::Unknown("it trapped".to_owned()), NOW, 0.0);
+            notice.record_outcome(AttemptOutcome::Unknown("it trapped".to_owned()), NOW, 0.0);
         }
-        assert_eq!(notice.state, NoticeState::Dead);
+        assert_eq!(notice.state, NoticeState::DeadLetter);
         let mut crashed = self::notice();
-        (0..MAX_UNKNOWN).for_each(|_| crashed.begin());
-        assert!(crashed.is_used_up(), "attempts that ended the process count as well");
-        crashed.start_over(NOW);
-        assert!(!crashed.is_used_up());
+        (0..MAX_UNKNOWN_OUTCOMES).for_each(|_| crashed.begin());
+        assert!(crashed.has_no_attempts_left(), "attempts that ended the process count as well");
+        crashed.requeue(NOW);
+        assert!(!crashed.has_no_attempts_left());
     }
 }

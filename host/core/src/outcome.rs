@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::status::Status;
-use crate::units::show_duration;
+use crate::units::format_duration;
 
 /// Where a piece of a step's output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Stored {
 
 impl Stored {
     /// However much it was: nothing of it is wanted again.
-    pub const ALL: Self = Self { stdout: u64::MAX, stderr: u64::MAX };
+    pub const END: Self = Self { stdout: u64::MAX, stderr: u64::MAX };
 }
 
 /// How one container ended. Only [`ExitCause::Exited`] says something about the user's program.
@@ -42,7 +42,7 @@ pub struct Exit {
     pub duration_ms: u64,
     /// The engine was away when it ended: the last of its output may be missing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub incomplete: bool,
+    pub output_incomplete: bool,
 }
 
 impl Exit {
@@ -110,14 +110,14 @@ impl ExitCause {
 
 /// What an engine saw of a container that was started.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Observation {
+pub struct ObservedExit {
     pub code: Option<i32>,
     /// The memory limit killed a process of it; not always the one that counts.
     pub out_of_memory: bool,
     /// Why the host stopped it, where it did.
-    pub stopped: Option<Stopped>,
+    pub stopped: Option<StopCause>,
     /// Who saw it end.
-    pub watched_by: Watch,
+    pub observers: ExitObservers,
     /// What the engine says besides.
     pub trouble: String,
     pub duration_ms: u64,
@@ -125,31 +125,31 @@ pub struct Observation {
 
 /// Who saw a container end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Watch {
+pub enum ExitObservers {
     /// The host and the engine.
     #[default]
     Both,
     /// The engine alone: the host was away.
-    Engine,
+    EngineOnly,
     /// Nobody: the engine was away, and with it whoever keeps the output.
-    Nobody,
+    Neither,
 }
 
-impl Observation {
+impl ObservedExit {
     /// It ended as a container does that an engine stops because it stops itself, and nobody knows better.
-    fn was_swept_away(&self) -> bool {
-        self.watched_by != Watch::Both && matches!(self.code, Some(KILLED | TERMINATED))
+    fn was_killed_unobserved(&self) -> bool {
+        self.observers != ExitObservers::Both && matches!(self.code, Some(EXIT_CODE_SIGKILL | EXIT_CODE_SIGTERM))
     }
 }
 
 /// What a program returns that KILL has ended.
-pub const KILLED: i32 = 128 + 9;
+pub const EXIT_CODE_SIGKILL: i32 = 128 + 9;
 /// And one that TERM has.
-pub const TERMINATED: i32 = 128 + 15;
+pub const EXIT_CODE_SIGTERM: i32 = 128 + 15;
 
 /// Why the host stopped a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
+pub enum StopCause {
     Cancelled,
     /// After this long.
     TimedOut(Duration),
@@ -159,7 +159,14 @@ impl Exit {
     /// A container that was never started.
     #[must_use]
     pub fn unstarted(container: &str, cause: ExitCause, message: impl Into<String>) -> Self {
-        Self { container: container.to_owned(), cause, code: None, message: message.into(), duration_ms: 0, incomplete: false }
+        Self {
+            container: container.to_owned(),
+            cause,
+            code: None,
+            message: message.into(),
+            duration_ms: 0,
+            output_incomplete: false,
+        }
     }
 
     /// A container of which nothing is left.
@@ -176,7 +183,7 @@ impl Exit {
 
     /// A container that was ended in the moment in which its turn came.
     #[must_use]
-    pub fn lost_turn(container: &str) -> Self {
+    pub fn lost_before_start(container: &str) -> Self {
         Self::unstarted(
             container,
             ExitCause::Lost,
@@ -186,11 +193,11 @@ impl Exit {
 
     /// Reads what was seen. What the host did comes first: a program that is told to stop ends with whatever code it likes.
     #[must_use]
-    pub fn observed(container: &str, seen: Observation) -> Self {
+    pub fn observed(container: &str, seen: ObservedExit) -> Self {
         let succeeded = seen.code == Some(0);
         let (cause, message) = match seen.stopped {
-            Some(Stopped::Cancelled) => (ExitCause::Cancelled, "it was cancelled".to_owned()),
-            Some(Stopped::TimedOut(after)) => (ExitCause::TimedOut, format!("it took longer than {}", show_duration(after))),
+            Some(StopCause::Cancelled) => (ExitCause::Cancelled, "it was cancelled".to_owned()),
+            Some(StopCause::TimedOut(after)) => (ExitCause::TimedOut, format!("it took longer than {}", format_duration(after))),
             None if seen.out_of_memory && !succeeded => {
                 (ExitCause::OutOfMemory, "it needed more memory than it may have, and was killed".to_owned())
             }
@@ -198,12 +205,12 @@ impl Exit {
                 (ExitCause::Exited, "one of its processes needed more memory than it may have, and was killed".to_owned())
             }
             None if seen.code.is_none() => (ExitCause::Lost, "nobody saw how it ended".to_owned()),
-            None if seen.was_swept_away() => (
+            None if seen.was_killed_unobserved() => (
                 ExitCause::Lost,
                 "it was stopped while nobody watched, as a restart of the engine or of its machine does".to_owned(),
             ),
             // Not by us and not by its own limit: the engine, another process of the container, or a machine short of memory.
-            None if seen.code == Some(KILLED) => {
+            None if seen.code == Some(EXIT_CODE_SIGKILL) => {
                 (ExitCause::Exited, "something killed it (exit code 137), possibly for want of memory".to_owned())
             }
             None => (ExitCause::Exited, String::new()),
@@ -213,8 +220,15 @@ impl Exit {
             (true, false) => seen.trouble,
             (false, false) => format!("{message}: {}", seen.trouble),
         };
-        let incomplete = seen.watched_by == Watch::Nobody;
-        Self { container: container.to_owned(), cause, code: seen.code, message, duration_ms: seen.duration_ms, incomplete }
+        let output_incomplete = seen.observers == ExitObservers::Neither;
+        Self {
+            container: container.to_owned(),
+            cause,
+            code: seen.code,
+            message,
+            duration_ms: seen.duration_ms,
+            output_incomplete,
+        }
     }
 }
 
@@ -290,44 +304,49 @@ pub struct Conclusion {
 mod tests {
     use super::*;
 
-    fn end(seen: Observation) -> (ExitCause, Status) {
+    fn observed_end(seen: ObservedExit) -> (ExitCause, Status) {
         let exit = Exit::observed("step", seen);
         (exit.cause, exit.cause.status(exit.code))
     }
 
     #[test]
     fn an_end_is_named_by_its_cause() {
-        let code = |code| Observation { code: Some(code), ..Observation::default() };
-        assert_eq!(end(code(0)), (ExitCause::Exited, Status::Success));
-        assert_eq!(end(code(3)), (ExitCause::Exited, Status::Failure));
-        assert_eq!(end(Observation::default()), (ExitCause::Lost, Status::Error));
-        let oom = Observation { out_of_memory: true, ..code(137) };
-        assert_eq!(end(oom), (ExitCause::OutOfMemory, Status::Failure));
+        let code = |code| ObservedExit { code: Some(code), ..ObservedExit::default() };
+        assert_eq!(observed_end(code(0)), (ExitCause::Exited, Status::Success));
+        assert_eq!(observed_end(code(3)), (ExitCause::Exited, Status::Failure));
+        assert_eq!(observed_end(ObservedExit::default()), (ExitCause::Lost, Status::Error));
+        let oom = ObservedExit { out_of_memory: true, ..code(137) };
+        assert_eq!(observed_end(oom), (ExitCause::OutOfMemory, Status::Failure));
     }
 
     #[test]
     fn a_program_is_not_blamed_for_an_engine_that_stopped_it() {
         for (watched_by, code, cause) in [
-            (Watch::Both, TERMINATED, ExitCause::Exited),
-            (Watch::Engine, TERMINATED, ExitCause::Lost),
-            (Watch::Nobody, KILLED, ExitCause::Lost),
-            (Watch::Nobody, 1, ExitCause::Exited),
+            (ExitObservers::Both, EXIT_CODE_SIGTERM, ExitCause::Exited),
+            (ExitObservers::EngineOnly, EXIT_CODE_SIGTERM, ExitCause::Lost),
+            (ExitObservers::Neither, EXIT_CODE_SIGKILL, ExitCause::Lost),
+            (ExitObservers::Neither, 1, ExitCause::Exited),
         ] {
-            let exit = Exit::observed("step", Observation { code: Some(code), watched_by, ..Observation::default() });
-            assert_eq!((exit.cause, exit.incomplete), (cause, watched_by == Watch::Nobody), "{watched_by:?} {code}");
+            let exit =
+                Exit::observed("step", ObservedExit { code: Some(code), observers: watched_by, ..ObservedExit::default() });
+            assert_eq!(
+                (exit.cause, exit.output_incomplete),
+                (cause, watched_by == ExitObservers::Neither),
+                "{watched_by:?} {code}"
+            );
         }
-        let cancelled = Observation {
-            code: Some(KILLED),
-            watched_by: Watch::Nobody,
-            stopped: Some(Stopped::Cancelled),
-            ..Observation::default()
+        let cancelled = ObservedExit {
+            code: Some(EXIT_CODE_SIGKILL),
+            observers: ExitObservers::Neither,
+            stopped: Some(StopCause::Cancelled),
+            ..ObservedExit::default()
         };
-        assert_eq!(end(cancelled), (ExitCause::Cancelled, Status::Killed));
+        assert_eq!(observed_end(cancelled), (ExitCause::Cancelled, Status::Killed));
     }
 
     #[test]
     fn a_killed_child_does_not_fail_a_program_that_succeeded() {
-        let seen = Observation { code: Some(0), out_of_memory: true, ..Observation::default() };
+        let seen = ObservedExit { code: Some(0), out_of_memory: true, ..ObservedExit::default() };
         let exit = Exit::observed("step", seen);
         assert!(exit.is_success());
         assert!(exit.message.contains("memory"));
@@ -335,8 +354,9 @@ mod tests {
 
     #[test]
     fn what_the_host_did_counts_more_than_the_code() {
-        let seen = |stopped| Observation { code: Some(0), out_of_memory: true, stopped: Some(stopped), ..Observation::default() };
-        assert_eq!(end(seen(Stopped::Cancelled)), (ExitCause::Cancelled, Status::Killed));
-        assert_eq!(end(seen(Stopped::TimedOut(Duration::from_secs(90)))), (ExitCause::TimedOut, Status::Killed));
+        let seen =
+            |stopped| ObservedExit { code: Some(0), out_of_memory: true, stopped: Some(stopped), ..ObservedExit::default() };
+        assert_eq!(observed_end(seen(StopCause::Cancelled)), (ExitCause::Cancelled, Status::Killed));
+        assert_eq!(observed_end(seen(StopCause::TimedOut(Duration::from_secs(90)))), (ExitCause::TimedOut, Status::Killed));
     }
 }

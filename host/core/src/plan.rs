@@ -65,7 +65,7 @@ pub const IMAGE_CONTAINER: &str = "step";
 
 /// The plan of an `image:` step: one container, in which the step's variables win over the pipeline's.
 #[must_use]
-pub fn of_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -> StepPlan {
+pub fn plan_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -> StepPlan {
     let merged: BTreeMap<&String, &EnvValue> = pipeline.env.iter().chain(&step.env).collect();
     let (mut env, mut secrets) = (BTreeMap::new(), Vec::new());
     for (name, value) in merged {
@@ -108,7 +108,7 @@ fn in_workspace(directory: &str) -> String {
 
 /// What the file says of a `uses:` step holds for every container that its step type plans: no longer than `timeout`, and with the texts of `env`,
 /// among which the step type's own win.
-pub fn hold_to_the_file(plan: &mut StepPlan, pipeline: &Pipeline, step: &Step) {
+pub fn apply_file_settings(plan: &mut StepPlan, pipeline: &Pipeline, step: &Step) {
     for container in &mut plan.containers {
         let limits = &mut container.limits;
         limits.timeout_seconds = limits.timeout_seconds.into_iter().chain(timeout_of(step)).min();

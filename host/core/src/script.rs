@@ -3,7 +3,7 @@
 //! `sh -x` would write its trace to stderr, in no order with what the commands write to stdout, and with every value filled in,
 //! secrets included. So the announcements are commands of the script themselves: the text as it was written, printed to stdout.
 
-mod split;
+mod shell_split;
 
 /// Prints a line and hands on the status it found, so that `$?` still speaks of the command before.
 const ANNOUNCE: &str = r#"_beespace() { set -- "$?" "$1"; printf '%s\n' "$2"; return "$1"; }"#;
@@ -19,7 +19,7 @@ pub fn script(run: &[String]) -> String {
     let mut script = String::with_capacity(ANNOUNCE.len() + 3 * text.len());
     script.push_str(ANNOUNCE);
     script.push('\n');
-    for command in split::commands(&text) {
+    for command in shell_split::commands(&text) {
         if !command.starts_with('#') || command.contains('\n') {
             // As the left side of `&&` a status other than 0 passes through without ending the script.
             script.push_str("_beespace ");
@@ -44,7 +44,7 @@ pub fn quote(text: &str) -> String {
 
 /// Whether a shell can have a variable of this name.
 #[must_use]
-pub fn is_variable(name: &str) -> bool {
+pub fn is_variable_name(name: &str) -> bool {
     name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
@@ -74,9 +74,9 @@ EOF
 
     #[test]
     fn variables_are_letters_digits_and_underscores() {
-        assert!(is_variable("_A9"));
+        assert!(is_variable_name("_A9"));
         for name in ["", "9A", "A-B", "A B", "A\n", "Ä", "A=B"] {
-            assert!(!is_variable(name), "{name:?}");
+            assert!(!is_variable_name(name), "{name:?}");
         }
     }
 }

@@ -38,7 +38,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 
 /// Writes a duration the way [`parse_duration`] reads it; parts of a second are dropped.
 #[must_use]
-pub fn show_duration(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let mut rest = duration.as_secs();
     let mut text = String::new();
     for (unit, letter) in [(86_400, 'd'), (3_600, 'h'), (60, 'm'), (1, 's')] {
@@ -75,7 +75,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
 
 /// Writes a size exactly, in the largest unit that divides it.
 #[must_use]
-pub fn show_size(bytes: u64) -> String {
+pub fn format_size(bytes: u64) -> String {
     let unit = SIZES.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
     unit.map_or_else(|| format!("{bytes}B"), |(unit, factor)| format!("{}{unit}", bytes / factor))
 }
@@ -89,8 +89,8 @@ mod tests {
         for (text, seconds) in [("90s", 90), ("10m", 600), ("1h30m", 5_400), ("2d", 172_800), ("0s", 0)] {
             assert_eq!(parse_duration(text), Some(Duration::from_secs(seconds)), "{text}");
         }
-        assert_eq!(show_duration(Duration::from_secs(5_400)), "1h30m");
-        assert_eq!(show_duration(Duration::ZERO), "0s");
+        assert_eq!(format_duration(Duration::from_secs(5_400)), "1h30m");
+        assert_eq!(format_duration(Duration::ZERO), "0s");
         for text in ["", "90", "1.5h", "-1s", "m", "30m1h", "1h1h", "1y", "1h ", "366d", "99999999999999999999s", "1hé"] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
@@ -100,7 +100,7 @@ mod tests {
     fn sizes_are_read_and_written_alike() {
         for (text, bytes) in [("512MiB", 512 << 20), ("2GB", 2_000_000_000), ("0B", 0), ("1kB", 1000), ("4GiB", 4 << 30)] {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
-            assert_eq!(parse_size(&show_size(bytes)), Some(bytes), "{text}");
+            assert_eq!(parse_size(&format_size(bytes)), Some(bytes), "{text}");
         }
         for text in ["", "12", "MiB", "1.5GB", "-1B", "1 GB", "1gb", "99999999999TiB"] {
             assert_eq!(parse_size(text), None, "{text}");

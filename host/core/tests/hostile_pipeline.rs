@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected has failed")]
 
 use beespace_core::diagnostic::Diagnostic;
-use beespace_core::pipeline::{Located, MAX_BYTES, read};
+use beespace_core::pipeline::{MAX_BYTES, ParsedPipeline, read};
 use proptest::prelude::*;
 
 fn codes(text: &str) -> Vec<String> {
@@ -12,7 +12,7 @@ fn codes(text: &str) -> Vec<String> {
 }
 
 /// What holds for every answer of the reader.
-fn check(text: &[u8], result: &Result<Located, Vec<Diagnostic>>) -> Result<(), TestCaseError> {
+fn check(text: &[u8], result: &Result<ParsedPipeline, Vec<Diagnostic>>) -> Result<(), TestCaseError> {
     match result {
         Ok(located) => {
             let document = located.pipeline.document();

@@ -17,8 +17,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use beespace_core::outcome::Reason;
-use beespace_core::pipeline::when::{Facts, pipeline_holds, step_holds};
-use beespace_core::pipeline::{Action, Located, Step, read};
+use beespace_core::pipeline::eval_when::{Facts, pipeline_holds, step_matches};
+use beespace_core::pipeline::{Action, ParsedPipeline, Step, read};
 use beespace_core::plan;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -100,10 +100,10 @@ fn compare(file: &Path, actual: &str, update: bool, wrong: &mut Vec<String>) {
     }
 }
 
-fn normal_form(located: &Located, given: Option<&Given>) -> String {
+fn normal_form(located: &ParsedPipeline, given: Option<&Given>) -> String {
     let pipeline = &located.pipeline;
     let plan = |step: &Step| match &step.action {
-        Action::Image(action) => Some(plan::of_image_step(pipeline, step, action)),
+        Action::Image(action) => Some(plan::plan_image_step(pipeline, step, action)),
         // Made by its step type.
         Action::Uses(_) => None,
     };
@@ -115,7 +115,7 @@ fn normal_form(located: &Located, given: Option<&Given>) -> String {
         let mut runs = serde_json::Map::new();
         runs.insert("(pipeline)".to_owned(), answer(pipeline_holds(located.pipeline.when.as_ref(), &given.facts)));
         for step in &located.pipeline.steps {
-            runs.insert(step.name.clone(), answer(step_holds(step.when.as_ref(), &given.facts, &failed)));
+            runs.insert(step.name.clone(), answer(step_matches(step.when.as_ref(), &given.facts, &failed)));
         }
         expected.insert("runs", Value::Object(runs));
     }
@@ -132,7 +132,7 @@ fn answer(result: Result<Vec<Reason>, Reason>) -> Value {
     }
 }
 
-fn spans(located: &Located) -> String {
+fn spans(located: &ParsedPipeline) -> String {
     let mut text = String::new();
     for (pointer, span) in located.spans.iter() {
         writeln!(text, "{}:{}-{}:{} {pointer}", span.line, span.column, span.end_line, span.end_column).unwrap();

@@ -26,7 +26,7 @@ const IPPROTO_TCP: u8 = 6;
 
 const RTM_NEWRULE: u16 = 32;
 /// `NLM_F_REQUEST | NLM_F_ACK | NLM_F_EXCL | NLM_F_CREATE`
-const NEW: u16 = 0x605;
+const NEW_RULE_FLAGS: u16 = 0x605;
 const FRA_DST: u16 = 1;
 const FRA_PRIORITY: u16 = 6;
 const FRA_IP_PROTO: u16 = 22;
@@ -43,8 +43,8 @@ const NO_SUCH_FAMILY: [i32; 2] = [95, 97];
 /// All before the rule that looks into the main table, and behind the one for the machine's own addresses. Metadata services come first: no network is
 /// opened to them by what is opened of another.
 const METADATA: Rule = Rule { priority: 100, action: FR_ACT_PROHIBIT, table: 0 };
-const OPEN: Rule = Rule { priority: 101, action: FR_ACT_TO_TBL, table: RT_TABLE_MAIN };
-const CLOSE: Rule = Rule { priority: 102, action: FR_ACT_PROHIBIT, table: 0 };
+const ALLOW: Rule = Rule { priority: 101, action: FR_ACT_TO_TBL, table: RT_TABLE_MAIN };
+const BLOCK: Rule = Rule { priority: 102, action: FR_ACT_PROHIBIT, table: 0 };
 
 /// Nearly every cloud has its service at 169.254.169.254, and some have more of them nearby.
 const LINK_LOCAL: Prefix = Prefix { address: IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), bits: 16 };
@@ -52,7 +52,7 @@ const ALIBABA: Prefix = Prefix { address: IpAddr::V4(Ipv4Addr::new(100, 100, 100
 const AMAZON_V6: Prefix = Prefix { address: IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254)), bits: 128 };
 
 /// How this ends where it cannot do what it was told.
-const CANNOT: c_int = 3;
+const RULE_FAILED: c_int = 3;
 
 unsafe extern "C" {
     fn signal(number: c_int, handler: extern "C" fn(c_int)) -> usize;
@@ -65,7 +65,7 @@ unsafe extern "C" {
     fn close(file: c_int) -> c_int;
 }
 
-extern "C" fn end(_signal: c_int) {
+extern "C" fn exit_on_signal(_signal: c_int) {
     // SAFETY: `_exit` may be called in a signal handler (POSIX.1-2017, 2.4.3).
     unsafe { _exit(0) }
 }
@@ -75,7 +75,7 @@ extern "C" fn end(_signal: c_int) {
 extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
     for number in [SIGHUP, SIGINT, SIGTERM] {
         // SAFETY: the handler has the type the C library expects and calls nothing but `_exit`.
-        unsafe { signal(number, end) };
+        unsafe { signal(number, exit_on_signal) };
     }
     let count = usize::try_from(count).unwrap_or_default();
     // SAFETY: the C library hands over `count` strings that end with NUL and live as long as the process.
@@ -83,31 +83,31 @@ extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
     let arguments: Vec<&str> = arguments.collect();
     for orders in arguments.chunks(2) {
         let done = match *orders {
-            ["close", "metadata"] => close_metadata(),
-            ["close", prefix] => parse(prefix).is_some_and(|prefix| CLOSE.add(prefix, &[])),
-            ["open", prefix] => parse(prefix).is_some_and(|prefix| OPEN.add(prefix, &[])),
+            ["close", "metadata"] => block_metadata(),
+            ["close", prefix] => parse(prefix).is_some_and(|prefix| BLOCK.add(prefix, &[])),
+            ["open", prefix] => parse(prefix).is_some_and(|prefix| ALLOW.add(prefix, &[])),
             _ => false,
         };
         if !done {
-            say(&["cannot ", &orders.join(" "), "\n"].concat());
-            return CANNOT;
+            print(&["cannot ", &orders.join(" "), "\n"].concat());
+            return RULE_FAILED;
         }
     }
-    say("held\n");
+    print("held\n");
     loop {
         // SAFETY: has no preconditions; returns only after a handler did.
         unsafe { pause() };
     }
 }
 
-fn say(text: &str) {
+fn print(text: &str) {
     // SAFETY: the pointer is to as many bytes as are given. Nobody need listen.
     unsafe { write(STDOUT, text.as_ptr().cast(), text.len()) };
 }
 
 /// Lets no TCP through to where clouds keep a machine's credentials. Names may be resolved there (port 53, and anything but TCP): on some clouds
 /// the same address does that.
-fn close_metadata() -> bool {
+fn block_metadata() -> bool {
     let tcp = (FRA_IP_PROTO, &[IPPROTO_TCP][..]);
     METADATA.add(LINK_LOCAL, &[tcp, (FRA_DPORT_RANGE, &ports(1, 52))])
         && METADATA.add(LINK_LOCAL, &[tcp, (FRA_DPORT_RANGE, &ports(54, 65_534))])
@@ -151,7 +151,7 @@ impl Rule {
         // struct nlmsghdr (the length comes last), struct fib_rule_hdr
         message.extend_from_slice(&[0; 4]);
         message.extend_from_slice(&RTM_NEWRULE.to_ne_bytes());
-        message.extend_from_slice(&NEW.to_ne_bytes());
+        message.extend_from_slice(&NEW_RULE_FLAGS.to_ne_bytes());
         message.extend_from_slice(&[0; 8]);
         message.extend_from_slice(&[family, prefix.bits, 0, 0, self.table, 0, 0, self.action, 0, 0, 0, 0]);
         let common = [(FRA_DST, bytes), (FRA_PRIORITY, &self.priority.to_ne_bytes())];
@@ -166,7 +166,7 @@ impl Rule {
         if let Some(place) = message.first_chunk_mut() {
             *place = length.to_ne_bytes();
         }
-        match ask(&message) {
+        match request(&message) {
             Some(0 | EEXIST) => true,
             Some(error) => family == AF_INET6 && NO_SUCH_FAMILY.contains(&error),
             None => false,
@@ -175,7 +175,7 @@ impl Rule {
 }
 
 /// What the kernel answers to a message: 0, or the number of its error.
-fn ask(message: &[u8]) -> Option<i32> {
+fn request(message: &[u8]) -> Option<i32> {
     let mut answer = [0; 256];
     // SAFETY: the pointers are to buffers of the lengths that are given.
     let length = unsafe {

@@ -21,7 +21,7 @@ pub struct DecisionBody {
     pub subject_before: String,
     /// Digest of what was decided on.
     pub subject: String,
-    /// `allowed`, `needs_approval`, `denied`.
+    /// `allowed`, `needs_approval`, `denied_reason`.
     pub ruling: String,
     /// Why, each with its policy's name.
     pub reasons: Vec<String>,
@@ -42,7 +42,7 @@ pub struct EvaluationBody {
     pub settings: Option<String>,
     /// `enforce`, `warn`, `shadow`.
     pub mode: serde_json::Value,
-    /// `abstain`, `allow`, `require_approval`, `deny`; none where the policy broke.
+    /// `abstain`, `grant_access`, `require_approval`, `deny`; none where the policy broke.
     pub outcome: Option<serde_json::Value>,
     /// Why there is no verdict.
     pub error: Option<String>,

@@ -8,16 +8,16 @@ use beespace_core::ids::DeliveryId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::page::{ListParams, Page};
+use super::pagination::{ListParams, Page};
 use super::problem::Problem;
-use crate::front::Front;
+use crate::http_state::AppState;
 use crate::store::Read;
 use crate::store::build::Builds as _;
-use crate::store::delivery::{Deliveries as _, Delivery, Fate};
+use crate::store::delivery::{Deliveries as _, Delivery, DeliveryOutcome};
 use crate::store::repository::Repositories as _;
+use crate::web::build_row;
 use crate::web::html::rfc3339;
-use crate::web::inbox::fate;
-use crate::web::row;
+use crate::web::inbox::outcome_label;
 
 /// One webhook POST.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -37,14 +37,14 @@ pub struct DeliveryBody {
     /// RFC 3339, in UTC.
     pub received_at: String,
     /// `waiting`, `built`, `ignored`, `given up`.
-    pub fate: String,
+    pub outcome: String,
     /// Why it has no build.
     pub reason: Option<String>,
     /// The build it became.
     pub build: Option<String>,
     /// The build as people call it, `acme/app #12`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<String>,
+    pub build_label: Option<String>,
     /// What Gogs sent; only where one delivery is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<serde_json::Value>,
@@ -53,9 +53,9 @@ pub struct DeliveryBody {
 impl DeliveryBody {
     fn new(read: &Read, delivery: &Delivery) -> Self {
         let repository = read.repository(delivery.repository).ok().flatten();
-        let (word, _, reason) = fate(&delivery.fate);
-        let build = match delivery.fate {
-            Fate::Built(id) => Some(id),
+        let (word, _, reason) = outcome_label(&delivery.outcome);
+        let build = match delivery.outcome {
+            DeliveryOutcome::Built(id) => Some(id),
             _ => None,
         };
         Self {
@@ -66,16 +66,16 @@ impl DeliveryBody {
             sha256: delivery.sha256.hex(),
             bytes: delivery.bytes,
             received_at: rfc3339(delivery.received_at),
-            fate: word.to_owned(),
+            outcome: word.to_owned(),
             reason,
             build: build.map(|id| id.to_string()),
-            place: build.and_then(|id| read.build(id).ok().flatten()).map(|build| row::place(&build)),
+            build_label: build.and_then(|id| read.build(id).ok().flatten()).map(|build| build_row::build_name(&build)),
             payload: None,
         }
     }
 }
 
-fn id_of(text: &str) -> Result<DeliveryId, Problem> {
+fn parse_id(text: &str) -> Result<DeliveryId, Problem> {
     text.parse().map_err(|_| Problem::not_found("delivery"))
 }
 
@@ -83,21 +83,21 @@ fn id_of(text: &str) -> Result<DeliveryId, Problem> {
 #[utoipa::path(get, path = "/api/v1/deliveries", tag = "delivery", params(ListParams),
     responses((status = OK, body = Vec<DeliveryBody>)))]
 pub(super) async fn list(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Query(params): Query<ListParams>,
 ) -> Result<Page<DeliveryBody>, Problem> {
     let read = front.store.read()?;
     let all = read.deliveries(None, params.after()?.map(DeliveryId), params.limit() + 1)?;
     let body = |delivery: &Delivery| DeliveryBody::new(&read, delivery);
-    Ok(Page::cut(all, &params, "/api/v1/deliveries", |delivery| delivery.id.to_string(), body))
+    Ok(Page::from_rows(all, &params, "/api/v1/deliveries", |delivery| delivery.id.to_string(), body))
 }
 
 /// One delivery with what Gogs sent
 #[utoipa::path(get, path = "/api/v1/deliveries/{id}", tag = "delivery", params(("id" = String, Path)),
     responses((status = OK, body = DeliveryBody), (status = NOT_FOUND, body = Problem)))]
-pub(super) async fn show(State(front): State<Arc<Front>>, Path(id): Path<String>) -> Result<Json<DeliveryBody>, Problem> {
+pub(super) async fn show(State(front): State<Arc<AppState>>, Path(id): Path<String>) -> Result<Json<DeliveryBody>, Problem> {
     let read = front.store.read()?;
-    let delivery = read.delivery(id_of(&id)?)?.ok_or_else(|| Problem::not_found("delivery"))?;
+    let delivery = read.delivery(parse_id(&id)?)?.ok_or_else(|| Problem::not_found("delivery"))?;
     let payload = read.delivery_body(delivery.id)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     Ok(Json(DeliveryBody { payload, ..DeliveryBody::new(&read, &delivery) }))
 }
@@ -105,8 +105,8 @@ pub(super) async fn show(State(front): State<Arc<Front>>, Path(id): Path<String>
 /// Let a delivery that has no build go its way again
 #[utoipa::path(post, path = "/api/v1/deliveries/{id}/replay", tag = "delivery", params(("id" = String, Path)),
     responses((status = OK, body = DeliveryBody), (status = CONFLICT, body = Problem)))]
-pub(super) async fn replay(State(front): State<Arc<Front>>, Path(id): Path<String>) -> Result<Json<DeliveryBody>, Problem> {
-    let id = id_of(&id)?;
+pub(super) async fn replay(State(front): State<Arc<AppState>>, Path(id): Path<String>) -> Result<Json<DeliveryBody>, Problem> {
+    let id = parse_id(&id)?;
     front.store.replay_delivery(id, front.now()).await?;
     let read = front.store.read()?;
     let delivery = read.delivery(id)?.ok_or_else(|| Problem::not_found("delivery"))?;

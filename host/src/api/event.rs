@@ -12,8 +12,8 @@ use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
+use beespace_core::change_event::ChangeEvent;
 use beespace_core::ids::{BuildId, RepositoryId, RepositoryName};
-use beespace_core::run_event::RunEvent;
 use futures::Stream;
 use futures::stream::{self, StreamExt as _};
 use serde::Deserialize;
@@ -21,7 +21,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use utoipa::IntoParams;
 
 use super::problem::Problem;
-use crate::front::Front;
+use crate::http_state::AppState;
 use crate::session::Principal;
 use crate::store::repository::Repositories as _;
 
@@ -36,7 +36,7 @@ pub struct EventParams {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Wanted {
+struct EventFilter {
     /// Deliveries and notices, too: both are for administrators alone.
     all: bool,
     build: Option<BuildId>,
@@ -47,20 +47,20 @@ struct Wanted {
 #[utoipa::path(get, path = "/api/v1/events", tag = "event", params(EventParams),
     responses((status = OK, content_type = "text/event-stream", body = String), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn stream(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Extension(principal): Extension<Principal>,
     Query(params): Query<EventParams>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Problem> {
-    let wanted = wanted(&front, &params, &principal)?;
+    let wanted = event_filter(&front, &params, &principal)?;
     let changes = BroadcastStream::new(front.store.watch());
     let missed = headers.contains_key("last-event-id").then(|| Ok(resync()));
     let events = changes.enumerate().filter_map(move |(index, change)| {
         let event = match change {
-            Ok(change) if concerns(wanted, change) => match told(wanted, change) {
-                Told::Change => Event::default().event("change").id(index.to_string()).json_data(change).ok(),
-                Told::Resync => Some(resync()),
-                Told::Nothing => None,
+            Ok(change) if matches_filter(wanted, change) => match emission(wanted, change) {
+                Emission::Change => Event::default().event("change").id(index.to_string()).json_data(change).ok(),
+                Emission::Resync => Some(resync()),
+                Emission::Nothing => None,
             },
             Ok(_) => None,
             Err(_) => Some(resync()),
@@ -72,19 +72,19 @@ pub(super) async fn stream(
 }
 
 /// What a caller hears of a change.
-enum Told {
+enum Emission {
     Change,
     Resync,
     Nothing,
 }
 
-fn told(wanted: Wanted, change: RunEvent) -> Told {
+fn emission(wanted: EventFilter, change: ChangeEvent) -> Emission {
     match change {
-        _ if wanted.all => Told::Change,
+        _ if wanted.all => Emission::Change,
         // A build may be gone with it, and the repository's page says why: whoever shows either reads it again.
-        RunEvent::DeliverySettled { .. } => Told::Resync,
-        RunEvent::DeliveryStored { .. } | RunEvent::NoticeChanged { .. } => Told::Nothing,
-        _ => Told::Change,
+        ChangeEvent::DeliveryProcessed { .. } => Emission::Resync,
+        ChangeEvent::DeliveryStored { .. } | ChangeEvent::NoticeChanged { .. } => Emission::Nothing,
+        _ => Emission::Change,
     }
 }
 
@@ -92,24 +92,26 @@ fn resync() -> Event {
     Event::default().event("resync").data("{}")
 }
 
-fn wanted(front: &Front, params: &EventParams, principal: &Principal) -> Result<Wanted, Problem> {
+fn event_filter(front: &AppState, params: &EventParams, principal: &Principal) -> Result<EventFilter, Problem> {
     let all = principal.is_admin();
     let build = params.build.as_deref().map(str::parse).transpose().map_err(|_| Problem::not_found("build"))?;
-    let Some(name) = &params.repository else { return Ok(Wanted { all, build, repository: None }) };
+    let Some(name) = &params.repository else { return Ok(EventFilter { all, build, repository: None }) };
     let name: RepositoryName = name.parse().map_err(|_| Problem::not_found("repository"))?;
     let repository = front.store.read()?.repository_by_name(&name)?.ok_or_else(|| Problem::not_found("repository"))?;
-    Ok(Wanted { all, build, repository: Some(repository.id) })
+    Ok(EventFilter { all, build, repository: Some(repository.id) })
 }
 
-fn concerns(wanted: Wanted, change: RunEvent) -> bool {
+fn matches_filter(wanted: EventFilter, change: ChangeEvent) -> bool {
     let (build, repository) = match change {
-        RunEvent::DeliveryStored { repository, .. } | RunEvent::DeliverySettled { repository, .. } => (None, Some(repository)),
-        RunEvent::BuildChanged { repository, build, .. } | RunEvent::BuildFinished { repository, build, .. } => {
+        ChangeEvent::DeliveryStored { repository, .. } | ChangeEvent::DeliveryProcessed { repository, .. } => {
+            (None, Some(repository))
+        }
+        ChangeEvent::BuildChanged { repository, build, .. } | ChangeEvent::BuildFinished { repository, build, .. } => {
             (Some(build), Some(repository))
         }
-        RunEvent::StageChanged { repository, stage, .. } => (Some(stage.build), Some(repository)),
-        RunEvent::StepChanged { repository, step, .. } => (Some(step.build), Some(repository)),
-        RunEvent::NoticeChanged { .. } => (None, None),
+        ChangeEvent::StageChanged { repository, stage, .. } => (Some(stage.build), Some(repository)),
+        ChangeEvent::StepChanged { repository, step, .. } => (Some(step.build), Some(repository)),
+        ChangeEvent::NoticeChanged { .. } => (None, None),
     };
     wanted.build.is_none_or(|id| build == Some(id)) && wanted.repository.is_none_or(|id| repository == Some(id))
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::disk;
-use crate::front::Front;
+use crate::http_state::AppState;
 use crate::session::Principal;
 use crate::store::Health;
 use crate::store::Queue;
@@ -45,11 +45,11 @@ pub(super) struct ReadyQuery {
 /// Deliveries are taken while the store is open, whatever else is amiss: what is ready decides who is called, and Gogs calls only
 /// once. Whoever routes requests by a probe asks `/healthz`.
 pub(super) async fn readyz(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Extension(principal): Extension<Principal>,
     Query(query): Query<ReadyQuery>,
 ) -> Response {
-    let parts = parts(&front).await;
+    let parts = components(&front).await;
     let is_ready = parts.iter().all(|(_, state)| state.is_ok());
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut text = if is_ready { "ready\n".to_owned() } else { "not ready\n".to_owned() };
@@ -66,20 +66,21 @@ pub(super) async fn readyz(
 }
 
 /// What it needs for its work, each with how it does.
-async fn parts(front: &Front) -> [(&'static str, Result<String, String>); 5] {
+async fn components(front: &AppState) -> [(&'static str, Result<String, String>); 5] {
     let store = match front.store.health() {
         Health::Open => Ok("open".to_owned()),
         Health::Failing { reason, attempts } => Err(format!("{reason}; reopened {attempts} times so far")),
     };
-    let stuck: Vec<&str> = front.beats.stuck(front.now()).into_iter().map(Queue::as_str).collect();
+    let stuck: Vec<&str> = front.heartbeats.stuck(front.now()).into_iter().map(Queue::as_str).collect();
     let workers = if stuck.is_empty() {
         Ok("all look at their queues".to_owned())
     } else {
         Err(format!("{}: not looked at for a minute; a restart takes up what is in hand", stuck.join(", ")))
     };
-    let engine = front.engine_said.get(front.engine.check()).await;
+    let engine = front.engine_health.get(front.engine.check()).await;
     let plugins = Ok(format!("{} loaded", front.plugins.len()));
-    let room = disk::room(&front.config).map(|free| format!("{} MiB free", free >> 20)).map_err(|reason| reason.to_string());
+    let room =
+        disk::check_free_space(&front.config).map(|free| format!("{} MiB free", free >> 20)).map_err(|reason| reason.to_string());
     [("store", store), ("workers", workers), ("engine", engine), ("plugins", plugins), ("disk", room)]
 }
 
@@ -89,18 +90,18 @@ pub(super) async fn version() -> Json<serde_json::Value> {
 }
 
 /// Prometheus' figures.
-pub(super) async fn metrics(State(front): State<Arc<Front>>) -> Response {
+pub(super) async fn metrics(State(front): State<Arc<AppState>>) -> Response {
     // Counted when somebody asks: the rows are the truth, a counter beside them could only differ.
     if let Ok(read) = front.store.read() {
         for queue in Queue::ALL {
-            front.metrics.waiting(queue.as_str(), read.queue_length(queue).unwrap_or_default());
+            front.metrics.set_queue_length(queue.as_str(), read.queue_length(queue).unwrap_or_default());
         }
     }
-    front.metrics.rows_read(front.store.rows_read());
+    front.metrics.set_rows_read(front.store.rows_read());
     for queue in Queue::ALL {
-        front.metrics.in_hand(queue.as_str(), front.beats.of(queue).in_hand());
+        front.metrics.set_in_progress(queue.as_str(), front.heartbeats.of(queue).in_progress());
     }
-    front.metrics.places(front.host.places());
+    front.metrics.set_plugin_slots(front.host.call_slots());
     let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
     (content_type, front.metrics.text()).into_response()
 }

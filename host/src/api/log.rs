@@ -15,11 +15,11 @@ use beespace_core::time::Timestamp;
 use futures::stream::{self, Stream as Flow, StreamExt as _};
 use serde::{Deserialize, Serialize};
 
-use crate::log::{LogEnd, LogError, LogEvent, LogLine, LogPiece, LogReader};
-use crate::web::lines::Rows;
+use crate::log::{LogEnd, LogError, LogEvent, LogFragment, LogLine, LogReader};
+use crate::web::log_html::LogRows;
 
 /// Lines in one answer as JSON or HTML. The plain text has no such limit.
-const PAGE: usize = 5_000;
+const MAX_LINES: usize = 5_000;
 
 /// So often something goes over an idle stream: less than the patience of proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -112,10 +112,10 @@ impl From<LogLine> for LogLineBody {
     }
 }
 
-impl From<&LogPiece> for LogLineBody {
-    fn from(piece: &LogPiece) -> Self {
+impl From<&LogFragment> for LogLineBody {
+    fn from(piece: &LogFragment) -> Self {
         let text = String::from_utf8_lossy(&piece.text).into_owned();
-        let LogPiece { line, stream, at, begins, ends, continues, .. } = *piece;
+        let LogFragment { line, stream, at, begins, ends, continues, .. } = *piece;
         Self { line, stream, at_ms: at, text, begins, ends, continues }
     }
 }
@@ -135,14 +135,14 @@ pub async fn log_text(
     match query.format {
         LogFormat::Text => plain(reader, name, query, headers).await,
         LogFormat::Json => {
-            let (found, line_count) = asked_lines(reader, query).await?;
+            let (found, line_count) = requested_lines(reader, query).await?;
             let end = reader.end().await?.map(LogEndBody::from);
             let lines = found.lines.into_iter().map(LogLineBody::from).collect();
             Ok(Json(LogLines { lines, position: found.position, line_count, end }).into_response())
         }
         LogFormat::Html => {
-            let mut rows = Rows::new(page, reader.started_at().await?);
-            let (found, _) = asked_lines(reader, query).await?;
+            let mut rows = LogRows::new(page, reader.started_at().await?);
+            let (found, _) = requested_lines(reader, query).await?;
             let html: String = found.lines.iter().map(|line| rows.line(line).html).collect();
             let position = HeaderValue::from(found.position);
             let mut response = axum::response::Html(html).into_response();
@@ -152,18 +152,18 @@ pub async fn log_text(
     }
 }
 
-async fn asked_lines(reader: &LogReader, query: &LogQuery) -> Result<(crate::log::LogPage, u64), LogError> {
+async fn requested_lines(reader: &LogReader, query: &LogQuery) -> Result<(crate::log::LogPage, u64), LogError> {
     let all = reader.line_count().await?;
     let found = match query.tail {
-        Some(tail) => reader.tail(tail.min(PAGE)).await?,
-        None => reader.lines(query.from.unwrap_or(1), query.lines.unwrap_or(PAGE).min(PAGE)).await?,
+        Some(tail) => reader.tail(tail.min(MAX_LINES)).await?,
+        None => reader.lines(query.from.unwrap_or(1), query.lines.unwrap_or(MAX_LINES).min(MAX_LINES)).await?,
     };
     Ok((found, all))
 }
 
 async fn plain(reader: &LogReader, name: &str, query: &LogQuery, headers: &HeaderMap) -> Result<Response, LogError> {
     let len = reader.text_len().await?;
-    let (from, to) = asked_text(reader, query, len).await?;
+    let (from, to) = requested_bytes(reader, query, len).await?;
     let is_whole = (from, to) == (0, len);
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok()).filter(|_| is_whole);
     let (status, from, to) = match range.map_or(Range::Whole, |range| Range::parse(range, len)) {
@@ -202,7 +202,7 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 }
 
 /// Which bytes of the plain text are asked for.
-async fn asked_text(reader: &LogReader, query: &LogQuery, len: u64) -> Result<(u64, u64), LogError> {
+async fn requested_bytes(reader: &LogReader, query: &LogQuery, len: u64) -> Result<(u64, u64), LogError> {
     let first = match (query.tail, query.from) {
         (Some(tail), _) => reader.line_count().await?.saturating_sub(tail as u64) + 1,
         (None, Some(from)) => from.max(1),
@@ -269,15 +269,15 @@ pub async fn log_stream(
         }
         (None, None, None, None) => 0,
     };
-    if last_id.is_some() && reader.end().await?.is_some() && reader.piece_count().await? <= position {
+    if last_id.is_some() && reader.end().await?.is_some() && reader.fragment_count().await? <= position {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let events = match query.format {
         LogFormat::Html => {
-            let rows = Rows::new(page, reader.started_at().await?);
+            let rows = LogRows::new(page, reader.started_at().await?);
             // Rows need the beginning of their line, and the colours before it; what the client has is not sent again.
             let start = reader.frame_start(position).await?;
-            follow(reader, start, over).filter_map(painter(rows, position)).left_stream()
+            follow(reader, start, over).filter_map(row_events(rows, position)).left_stream()
         }
         LogFormat::Text | LogFormat::Json => follow(reader, position, over).map(|event| line_event(&event)).right_stream(),
     };
@@ -296,53 +296,53 @@ fn follow(
     position: u64,
     over: impl Future<Output = ()> + Send + 'static,
 ) -> impl Flow<Item = Followed> + Send {
-    enum Way<F, L, R> {
+    enum FollowState<F, L, R> {
         Live(LogReader, F, L),
-        Rest(R),
+        Remainder(R),
         Over,
     }
     let live = Box::pin(reader.follow(position));
-    stream::unfold((Way::Live(reader, Box::pin(over), live), position), |(way, position)| async move {
+    stream::unfold((FollowState::Live(reader, Box::pin(over), live), position), |(way, position)| async move {
         let mut rest = match way {
-            Way::Live(reader, mut over, mut live) => {
+            FollowState::Live(reader, mut over, mut live) => {
                 tokio::select! {
                     biased;
                     event = live.next() => {
                         let event = event?;
-                        let position = if let Ok(LogEvent::Piece(piece)) = &event { piece.position } else { position };
-                        return Some((event, (Way::Live(reader, over, live), position)));
+                        let position = if let Ok(LogEvent::Fragment(piece)) = &event { piece.position } else { position };
+                        return Some((event, (FollowState::Live(reader, over, live), position)));
                     }
                     () = &mut over => Box::pin(reader.rest(position)),
                 }
             }
-            Way::Rest(rest) => rest,
-            Way::Over => return None,
+            FollowState::Remainder(rest) => rest,
+            FollowState::Over => return None,
         };
         match rest.next().await {
-            Some(Ok(piece @ LogEvent::Piece(_))) => Some((Ok(piece), (Way::Rest(rest), position))),
-            Some(last) => Some((last, (Way::Over, position))),
+            Some(Ok(piece @ LogEvent::Fragment(_))) => Some((Ok(piece), (FollowState::Remainder(rest), position))),
+            Some(last) => Some((last, (FollowState::Over, position))),
             // The step is over and its log has no end: its writer is gone.
-            None => Some((Ok(LogEvent::End(LogEnd { is_incomplete: true, dropped: 0 })), (Way::Over, position))),
+            None => Some((Ok(LogEvent::End(LogEnd { is_incomplete: true, dropped: 0 })), (FollowState::Over, position))),
         }
     })
 }
 
 fn line_event(event: &Followed) -> Event {
     match event {
-        Ok(LogEvent::Piece(piece)) => data("line", &LogLineBody::from(piece)).id(piece.position.to_string()),
-        Ok(LogEvent::End(end)) => data("end", &LogEndBody::from(*end)),
-        Ok(LogEvent::Waits(waits)) => data("room", &serde_json::json!({"waits": waits})),
-        Err(error) => trouble(error),
+        Ok(LogEvent::Fragment(piece)) => json_event("line", &LogLineBody::from(piece)).id(piece.position.to_string()),
+        Ok(LogEvent::End(end)) => json_event("end", &LogEndBody::from(*end)),
+        Ok(LogEvent::DiskFull(waits)) => json_event("room", &serde_json::json!({"waits": waits})),
+        Err(error) => error_event(error),
     }
 }
 
-fn painter(mut rows: Rows, known: u64) -> impl FnMut(Followed) -> std::future::Ready<Option<Event>> + Send {
+fn row_events(mut rows: LogRows, known: u64) -> impl FnMut(Followed) -> std::future::Ready<Option<Event>> + Send {
     move |event| {
         std::future::ready(match &event {
-            Ok(LogEvent::Piece(piece)) => {
-                let row = rows.piece(piece).filter(|_| piece.position > known);
+            Ok(LogEvent::Fragment(piece)) => {
+                let row = rows.render_piece(piece).filter(|_| piece.position > known);
                 row.map(|row| {
-                    data("row", &serde_json::json!({"line": row.line, "html": row.html})).id(piece.position.to_string())
+                    json_event("row", &serde_json::json!({"line": row.line, "html": row.html})).id(piece.position.to_string())
                 })
             }
             _ => Some(line_event(&event)),
@@ -350,12 +350,12 @@ fn painter(mut rows: Rows, known: u64) -> impl FnMut(Followed) -> std::future::R
     }
 }
 
-fn trouble(error: &LogError) -> Event {
+fn error_event(error: &LogError) -> Event {
     tracing::error!(%error, "a log cannot be followed");
-    data("trouble", &serde_json::json!({"detail": error.public()}))
+    json_event("trouble", &serde_json::json!({"detail": error.public()}))
 }
 
-fn data(name: &str, value: &impl Serialize) -> Event {
+fn json_event(name: &str, value: &impl Serialize) -> Event {
     // Serialising these cannot fail; were it to, an event without data does no harm.
     Event::default().event(name).json_data(value).unwrap_or_else(|_| Event::default().event(name))
 }

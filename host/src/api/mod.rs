@@ -12,17 +12,17 @@
 //! | [`body`], [`page`], [`problem`] | shapes that they share |
 //! | [`openapi`] | what the document says beside the routes |
 
-pub mod body;
 pub mod build;
 pub mod decision;
 pub mod delivery;
 pub mod doctor;
+pub mod dto;
 pub mod event;
 pub mod health;
 pub mod log;
 pub mod notice;
 mod openapi;
-pub mod page;
+pub mod pagination;
 pub mod problem;
 pub mod repository;
 pub mod secret;
@@ -40,13 +40,13 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::front::Front;
+use crate::http_state::AppState;
 use crate::{guard, web};
 
 /// The longest body that the API takes.
 const BODY_LIMIT: usize = 1024 * 1024;
 /// From the head of a request to the head of its answer. What comes after it, the lines of a log that is followed, takes as long as it takes.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(OpenApi)]
 #[openapi(
@@ -55,7 +55,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 )]
 struct Document;
 
-fn nouns() -> OpenApiRouter<Arc<Front>> {
+fn api_routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(health::user))
         .routes(routes!(event::stream))
@@ -88,15 +88,15 @@ fn nouns() -> OpenApiRouter<Arc<Front>> {
 /// The OpenAPI document.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    let mut document = nouns().split_for_parts().1;
+    let mut document = api_routes().split_for_parts().1;
     openapi::complete(&mut document);
     document
 }
 
 /// Pages, API and health, behind the one guard. `hooks` is the webhook's router: it joins here so that its route stands in the same
 /// table of access.
-pub fn router(front: &Arc<Front>, hooks: Router) -> Router {
-    let (nouns, _) = nouns().split_for_parts();
+pub fn router(front: &Arc<AppState>, hooks: Router) -> Router {
+    let (nouns, _) = api_routes().split_for_parts();
     let document = document();
     let openapi = move || std::future::ready(Json(document.clone()));
     nouns
@@ -107,7 +107,7 @@ pub fn router(front: &Arc<Front>, hooks: Router) -> Router {
         .route("/metrics", get(health::metrics))
         .merge(web::router())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, ANSWER_TIME))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, RESPONSE_TIMEOUT))
         .with_state(Arc::clone(front))
         .merge(hooks)
         .layer(middleware::from_fn_with_state(Arc::clone(front), guard::guard))

@@ -9,12 +9,12 @@ use beespace_core::notice::{Notice, NoticeState};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::body::when;
-use super::page::{ListParams, Page};
+use super::dto::when;
+use super::pagination::{ListParams, Page};
 use super::problem::Problem;
-use crate::front::Front;
-use crate::intervention;
+use crate::http_state::AppState;
 use crate::store::outbox::Notices as _;
+use crate::user_action;
 use crate::web::html::rfc3339;
 
 /// One notice for one notifier.
@@ -50,7 +50,7 @@ pub struct NoticeBody {
 const STATES: [(&str, NoticeState); 4] = [
     ("pending", NoticeState::Pending),
     ("sent", NoticeState::Sent),
-    ("dead", NoticeState::Dead),
+    ("dead", NoticeState::DeadLetter),
     ("suspended", NoticeState::Suspended),
 ];
 
@@ -74,11 +74,11 @@ impl NoticeBody {
     }
 }
 
-fn id_of(text: &str) -> Result<NoticeId, Problem> {
+fn parse_id(text: &str) -> Result<NoticeId, Problem> {
     text.parse().map_err(|_| Problem::not_found("notice"))
 }
 
-fn state_of(params: &ListParams) -> Result<Option<NoticeState>, Problem> {
+fn parse_state(params: &ListParams) -> Result<Option<NoticeState>, Problem> {
     let find = |text: &str| STATES.iter().find(|(word, _)| *word == text).map(|(_, state)| *state);
     let parse = |text: &str| find(text).ok_or_else(|| Problem::bad_request(format!("{text:?} is no state of a notice.")));
     params.status.as_deref().map(parse).transpose()
@@ -87,16 +87,19 @@ fn state_of(params: &ListParams) -> Result<Option<NoticeState>, Problem> {
 /// All notices, newest first
 #[utoipa::path(get, path = "/api/v1/notices", tag = "notice", params(ListParams),
     responses((status = OK, body = Vec<NoticeBody>)))]
-pub(super) async fn list(State(front): State<Arc<Front>>, Query(params): Query<ListParams>) -> Result<Page<NoticeBody>, Problem> {
-    let all = front.store.read()?.notices(state_of(&params)?, params.after()?.map(NoticeId), params.limit() + 1)?;
-    Ok(Page::cut(all, &params, "/api/v1/notices", |notice| notice.id.to_string(), NoticeBody::new))
+pub(super) async fn list(
+    State(front): State<Arc<AppState>>,
+    Query(params): Query<ListParams>,
+) -> Result<Page<NoticeBody>, Problem> {
+    let all = front.store.read()?.notices(parse_state(&params)?, params.after()?.map(NoticeId), params.limit() + 1)?;
+    Ok(Page::from_rows(all, &params, "/api/v1/notices", |notice| notice.id.to_string(), NoticeBody::new))
 }
 
 /// One notice with what it tells
 #[utoipa::path(get, path = "/api/v1/notices/{id}", tag = "notice", params(("id" = String, Path)),
     responses((status = OK, body = NoticeBody), (status = NOT_FOUND, body = Problem)))]
-pub(super) async fn show(State(front): State<Arc<Front>>, Path(id): Path<String>) -> Result<Json<NoticeBody>, Problem> {
-    let notice = front.store.read()?.notice(id_of(&id)?)?.ok_or_else(|| Problem::not_found("notice"))?;
+pub(super) async fn show(State(front): State<Arc<AppState>>, Path(id): Path<String>) -> Result<Json<NoticeBody>, Problem> {
+    let notice = front.store.read()?.notice(parse_id(&id)?)?.ok_or_else(|| Problem::not_found("notice"))?;
     let subject = serde_json::from_str(&notice.subject.json).ok();
     Ok(Json(NoticeBody { subject, ..NoticeBody::new(&notice) }))
 }
@@ -104,6 +107,6 @@ pub(super) async fn show(State(front): State<Arc<Front>>, Path(id): Path<String>
 /// Send a notice that was given up once more
 #[utoipa::path(post, path = "/api/v1/notices/{id}/replay", tag = "notice", params(("id" = String, Path)),
     responses((status = OK, body = NoticeBody), (status = CONFLICT, body = Problem)))]
-pub(super) async fn replay(State(front): State<Arc<Front>>, Path(id): Path<String>) -> Result<Json<NoticeBody>, Problem> {
-    Ok(Json(NoticeBody::new(&intervention::replay_notice(&front, id_of(&id)?).await?)))
+pub(super) async fn replay(State(front): State<Arc<AppState>>, Path(id): Path<String>) -> Result<Json<NoticeBody>, Problem> {
+    Ok(Json(NoticeBody::new(&user_action::replay_notice(&front, parse_id(&id)?).await?)))
 }

@@ -9,7 +9,7 @@ use super::problem::MEDIA_TYPE;
 use crate::access::{self, Access};
 
 /// What the holes of addresses stand for.
-const HOLES: [(&str, &str); 7] = [
+const PATH_PARAMETERS: [(&str, &str); 7] = [
     ("owner", "Whose repository it is: a user or an organisation of Gogs."),
     ("name", "The repository's name."),
     ("number", "The build's number in its repository, or its id."),
@@ -20,7 +20,7 @@ const HOLES: [(&str, &str); 7] = [
 ];
 
 /// What a status says, whatever was asked.
-const STATUSES: [(StatusCode, &str); 8] = [
+const STATUS_DESCRIPTIONS: [(StatusCode, &str); 8] = [
     (StatusCode::OK, "It is done: what was asked for, or what it is now."),
     (StatusCode::NO_CONTENT, "It is done."),
     (StatusCode::BAD_REQUEST, "The request itself is wrong."),
@@ -32,13 +32,13 @@ const STATUSES: [(StatusCode, &str); 8] = [
 ];
 
 /// The name of the way to prove who asks.
-const TOKEN: &str = "token";
+const TOKEN_SCHEME: &str = "token";
 
 /// Fills in what the routes leave to be said once.
 pub(super) fn complete(document: &mut OpenApi) {
     let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The token of an administrator."));
     if let Some(components) = &mut document.components {
-        components.add_security_scheme(TOKEN, SecurityScheme::Http(token.build()));
+        components.add_security_scheme(TOKEN_SCHEME, SecurityScheme::Http(token.build()));
     }
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
@@ -60,7 +60,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
 
 /// Who may call it, as the table of access has it.
 fn complete_access(operation: &mut Operation, access: Option<Access>) {
-    let (token, nothing) = (SecurityRequirement::new(TOKEN, [] as [&str; 0]), SecurityRequirement::default());
+    let (token, nothing) = (SecurityRequirement::new(TOKEN_SCHEME, [] as [&str; 0]), SecurityRequirement::default());
     operation.security = Some(match access {
         Some(Access::Anonymous) => vec![nothing],
         // Nothing is needed where the server is open to read.
@@ -91,14 +91,14 @@ fn complete_operation(operation: &mut Operation) {
 
 fn complete_parameter(parameter: &mut Parameter) {
     if parameter.description.is_none() {
-        let known = HOLES.iter().find(|(name, _)| *name == parameter.name);
+        let known = PATH_PARAMETERS.iter().find(|(name, _)| *name == parameter.name);
         parameter.description = known.map(|(_, words)| (*words).to_owned());
     }
 }
 
 fn complete_response(status: &str, response: &mut Response) {
     if response.description.is_empty() {
-        let known = STATUSES.iter().find(|(known, _)| known.as_str() == status);
+        let known = STATUS_DESCRIPTIONS.iter().find(|(known, _)| known.as_str() == status);
         response.description = known.map(|(_, words)| (*words).to_owned()).unwrap_or_default();
     }
     // Whatever is not done is told in one form.

@@ -16,7 +16,7 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 pub struct Problem {
     /// `code` is what programs go by.
     #[serde(rename = "type", default)]
-    pub kind: Kind,
+    pub kind: ProblemType,
     /// The status in words.
     pub title: String,
     /// The status in figures.
@@ -37,7 +37,7 @@ pub struct Problem {
 
 /// RFC 9457's `type`: always the one that says "see the title".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
-pub enum Kind {
+pub enum ProblemType {
     #[default]
     #[serde(rename = "about:blank")]
     AboutBlank,
@@ -50,7 +50,7 @@ impl Problem {
     #[must_use]
     pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
         Self {
-            kind: Kind::AboutBlank,
+            kind: ProblemType::AboutBlank,
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
             status: status.as_u16(),
             detail: detail.into(),
@@ -66,7 +66,7 @@ impl Problem {
         self
     }
 
-    /// The thing that was asked for is not there; `what` names it.
+    /// The thing that was asked for is not there; `description` names it.
     #[must_use]
     pub fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", format!("There is no such {what} here."))

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::problem::Problem;
-use crate::address;
 use crate::forge::{EnableError, ForgeError};
-use crate::front::Front;
+use crate::http_state::AppState;
 use crate::store::repository::{Repositories as _, Repository};
+use crate::urls;
 use crate::web::html::rfc3339;
 
 /// A repository that builds here, or did.
@@ -51,7 +51,7 @@ impl RepositoryBody {
             is_private: repository.is_private,
             default_branch: repository.default_branch.clone(),
             enabled_at: rfc3339(repository.enabled_at),
-            href: address::repository(&repository.name),
+            href: urls::repository(&repository.name),
         }
     }
 }
@@ -65,7 +65,7 @@ impl From<EnableError> for Problem {
             EnableError::NotEnabled(_) => StatusCode::NOT_FOUND,
             EnableError::NotAdmin(_) | EnableError::Name(_) => StatusCode::UNPROCESSABLE_ENTITY,
             EnableError::Forge(ForgeError::NotFound(_)) => StatusCode::NOT_FOUND,
-            EnableError::Forge(_) | EnableError::HookLeft { .. } => StatusCode::BAD_GATEWAY,
+            EnableError::Forge(_) | EnableError::HookNotRemoved { .. } => StatusCode::BAD_GATEWAY,
         };
         let problem = Self::new(status, &reason.code, reason.message);
         Self { help: reason.help, ..problem }
@@ -78,7 +78,7 @@ fn parse(owner: &str, name: &str) -> Result<RepositoryName, Problem> {
 
 /// All repositories that build here, or did
 #[utoipa::path(get, path = "/api/v1/repositories", tag = "repository", responses((status = OK, body = Vec<RepositoryBody>)))]
-pub(super) async fn list(State(front): State<Arc<Front>>) -> Result<Json<Vec<RepositoryBody>>, Problem> {
+pub(super) async fn list(State(front): State<Arc<AppState>>) -> Result<Json<Vec<RepositoryBody>>, Problem> {
     Ok(Json(front.store.read()?.repositories()?.iter().map(RepositoryBody::new).collect()))
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn list(State(front): State<Arc<Front>>) -> Result<Json<Vec<Rep
 #[utoipa::path(post, path = "/api/v1/repositories", tag = "repository", request_body = EnableBody,
     responses((status = OK, body = RepositoryBody), (status = UNPROCESSABLE_ENTITY, body = Problem), (status = BAD_GATEWAY, body = Problem)))]
 pub(super) async fn enable(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Json(body): Json<EnableBody>,
 ) -> Result<Json<RepositoryBody>, Problem> {
     let name: RepositoryName = body.name.parse().map_err(|error| Problem::bad_request(format!("{error}.")))?;
@@ -99,7 +99,7 @@ pub(super) async fn enable(
     params(("owner" = String, Path), ("name" = String, Path)),
     responses((status = OK, body = RepositoryBody), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn show(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Path((owner, name)): Path<(String, String)>,
 ) -> Result<Json<RepositoryBody>, Problem> {
     let found = front.store.read()?.repository_by_name(&parse(&owner, &name)?)?;
@@ -111,7 +111,7 @@ pub(super) async fn show(
     params(("owner" = String, Path), ("name" = String, Path)),
     responses((status = OK, body = RepositoryBody), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn disable(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Path((owner, name)): Path<(String, String)>,
 ) -> Result<Json<RepositoryBody>, Problem> {
     Ok(Json(RepositoryBody::new(&front.enabler.disable(&parse(&owner, &name)?).await?)))
@@ -122,7 +122,7 @@ pub(super) async fn disable(
     params(("owner" = String, Path), ("name" = String, Path)),
     responses((status = OK, body = RepositoryBody), (status = NOT_FOUND, body = Problem), (status = BAD_GATEWAY, body = Problem)))]
 pub(super) async fn repair(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Path((owner, name)): Path<(String, String)>,
 ) -> Result<Json<RepositoryBody>, Problem> {
     Ok(Json(RepositoryBody::new(&front.enabler.repair(&parse(&owner, &name)?, front.now()).await?)))

@@ -6,15 +6,15 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use beespace_core::ids::RepositoryName;
-use beespace_core::mask::{Weak, weak};
+use beespace_core::mask::{Weakness, weakness};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroize as _;
 
 use super::problem::Problem;
-use crate::front::Front;
+use crate::http_state::AppState;
 use crate::store::repository::Repositories as _;
-use crate::store::sealed::{Secret, SecretScope};
+use crate::store::secret::{Secret, SecretScope};
 use crate::web::html::rfc3339;
 
 /// A secret's name, and when its value was set.
@@ -28,7 +28,7 @@ pub struct SecretBody {
 
 /// A secret whose value was set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct SetBody {
+pub struct SecretSetBody {
     /// What a pipeline file names it by.
     pub name: String,
     /// When its value was set.
@@ -57,7 +57,7 @@ impl std::fmt::Debug for SecretValue {
 }
 
 /// The longest value.
-const MOST: usize = 64 * 1024;
+const MAX_VALUE_BYTES: usize = 64 * 1024;
 
 /// What a secret may be called: what a pipeline file can name.
 #[must_use]
@@ -65,58 +65,58 @@ pub fn is_secret_name(name: &str) -> bool {
     (1..=100).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
 }
 
-fn scope(front: &Front, owner: &str, name: &str) -> Result<SecretScope, Problem> {
+fn scope(front: &AppState, owner: &str, name: &str) -> Result<SecretScope, Problem> {
     let name = RepositoryName::new(owner, name).map_err(|_| Problem::not_found("repository"))?;
     let repository = front.store.read()?.repository_by_name(&name)?.ok_or_else(|| Problem::not_found("repository"))?;
     Ok(SecretScope::Repository(repository.id))
 }
 
-fn list(front: &Front, scope: SecretScope) -> Result<Json<Vec<SecretBody>>, Problem> {
+fn list(front: &AppState, scope: SecretScope) -> Result<Json<Vec<SecretBody>>, Problem> {
     let secrets = front.store.read()?.secrets(scope)?;
     let body = |secret: &Secret| SecretBody { name: secret.name.clone(), changed_at: rfc3339(secret.changed_at) };
     Ok(Json(secrets.iter().map(body).collect()))
 }
 
-async fn set(front: &Front, scope: SecretScope, name: String, value: &str) -> Result<Json<SetBody>, Problem> {
+async fn set(front: &AppState, scope: SecretScope, name: String, value: &str) -> Result<Json<SecretSetBody>, Problem> {
     if !is_secret_name(&name) {
         return Err(Problem::bad_request("A secret's name has 1 to 100 letters, digits, `_`, `-` and `.`."));
     }
-    if value.is_empty() || value.len() > MOST {
+    if value.is_empty() || value.len() > MAX_VALUE_BYTES {
         return Err(Problem::bad_request("A secret's value has 1 byte to 64 KiB."));
     }
     if value.contains('\0') {
         let help = "Encode it, as base64 for one, and let the step decode it.";
         return Err(Problem::bad_request("A secret's value holds no NUL byte: no environment can carry one.").help(help));
     }
-    let weakness = weak(value.as_bytes());
-    if let Some(unmasked @ Weak::NotMasked) = weakness {
+    let weakness = weakness(value.as_bytes());
+    if let Some(unmasked @ Weakness::NotMasked) = weakness {
         let help = "What everybody may read is no secret: write it into `env` as it is.";
         return Err(Problem::bad_request(format!("The value is not kept: {unmasked}.")).help(help));
     }
     let changed_at = front.now();
-    let sealed = front.key.seal(&scope.place(&name), value.as_bytes()).map_err(|error| Problem::internal(&error))?;
+    let sealed = front.key.seal(&scope.associated_data(&name), value.as_bytes()).map_err(|error| Problem::internal(&error))?;
     front.store.set_secret(Secret { scope, name: name.clone(), value: sealed, changed_at }).await?;
-    Ok(Json(SetBody { name, changed_at: rfc3339(changed_at), weakness: weakness.map(|weakness| weakness.to_string()) }))
+    Ok(Json(SecretSetBody { name, changed_at: rfc3339(changed_at), weakness: weakness.map(|weakness| weakness.to_string()) }))
 }
 
-async fn remove(front: &Front, scope: SecretScope, name: String) -> Result<StatusCode, Problem> {
+async fn remove(front: &AppState, scope: SecretScope, name: String) -> Result<StatusCode, Problem> {
     if front.store.remove_secret(scope, name).await? { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found("secret")) }
 }
 
 /// Secrets of the instance
 #[utoipa::path(get, path = "/api/v1/secrets", tag = "secret", responses((status = OK, body = Vec<SecretBody>)))]
-pub(super) async fn list_of_instance(State(front): State<Arc<Front>>) -> Result<Json<Vec<SecretBody>>, Problem> {
+pub(super) async fn list_of_instance(State(front): State<Arc<AppState>>) -> Result<Json<Vec<SecretBody>>, Problem> {
     list(&front, SecretScope::Instance)
 }
 
 /// Set a secret of the instance
 #[utoipa::path(put, path = "/api/v1/secrets/{secret}", tag = "secret", params(("secret" = String, Path)),
-    request_body = SecretValue, responses((status = OK, body = SetBody), (status = BAD_REQUEST, body = Problem)))]
+    request_body = SecretValue, responses((status = OK, body = SecretSetBody), (status = BAD_REQUEST, body = Problem)))]
 pub(super) async fn set_of_instance(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Path(secret): Path<String>,
     Json(body): Json<SecretValue>,
-) -> Result<Json<SetBody>, Problem> {
+) -> Result<Json<SecretSetBody>, Problem> {
     set(&front, SecretScope::Instance, secret, &body.value).await
 }
 
@@ -124,7 +124,7 @@ pub(super) async fn set_of_instance(
 #[utoipa::path(delete, path = "/api/v1/secrets/{secret}", tag = "secret", params(("secret" = String, Path)),
     responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn remove_of_instance(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Path(secret): Path<String>,
 ) -> Result<StatusCode, Problem> {
     remove(&front, SecretScope::Instance, secret).await
@@ -135,7 +135,7 @@ pub(super) async fn remove_of_instance(
     params(("owner" = String, Path), ("name" = String, Path)),
     responses((status = OK, body = Vec<SecretBody>), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn list_of_repository(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Path((owner, name)): Path<(String, String)>,
 ) -> Result<Json<Vec<SecretBody>>, Problem> {
     list(&front, scope(&front, &owner, &name)?)
@@ -144,12 +144,12 @@ pub(super) async fn list_of_repository(
 /// Set a secret of a repository
 #[utoipa::path(put, path = "/api/v1/repositories/{owner}/{name}/secrets/{secret}", tag = "secret",
     params(("owner" = String, Path), ("name" = String, Path), ("secret" = String, Path)),
-    request_body = SecretValue, responses((status = OK, body = SetBody), (status = NOT_FOUND, body = Problem)))]
+    request_body = SecretValue, responses((status = OK, body = SecretSetBody), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn set_of_repository(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Path((owner, name, secret)): Path<(String, String, String)>,
     Json(body): Json<SecretValue>,
-) -> Result<Json<SetBody>, Problem> {
+) -> Result<Json<SecretSetBody>, Problem> {
     set(&front, scope(&front, &owner, &name)?, secret, &body.value).await
 }
 
@@ -158,7 +158,7 @@ pub(super) async fn set_of_repository(
     params(("owner" = String, Path), ("name" = String, Path), ("secret" = String, Path)),
     responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn remove_of_repository(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Path((owner, name, secret)): Path<(String, String, String)>,
 ) -> Result<StatusCode, Problem> {
     remove(&front, scope(&front, &owner, &name)?, secret).await

@@ -1,16 +1,16 @@
 //! `beespace build`: look at builds, and act on them.
 
-use beespace_core::visible;
+use beespace_core::sanitize;
 use clap::Subcommand;
 
-use super::about::{act, exit_of, path, place, why};
+use super::approve::{self, ApprovalArgs};
+use super::build_common::{build_name, build_path, exit_for_status, post_action, reason_suffix};
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::word::{self, WordArgs};
-use super::{Context, log, put, table};
-use crate::address::{API, BuildKey, api_repository};
-use crate::api::body::{BuildBody, WordBody};
+use super::{Context, log, print_stdout, table};
+use crate::api::dto::{ApprovalAnswerBody, BuildBody};
+use crate::urls::{API_PREFIX, BuildKey, api_repository};
 
 #[derive(Debug, Subcommand)]
 pub enum BuildCommand {
@@ -49,9 +49,9 @@ pub enum BuildCommand {
         build: BuildKey,
     },
     /// Say yes to what waits for a person's word
-    Approve(WordArgs),
+    Approve(ApprovalArgs),
     /// Say no to what waits for a person's word
-    Decline(WordArgs),
+    Decline(ApprovalArgs),
 }
 
 /// # Errors
@@ -61,27 +61,31 @@ pub async fn run(context: &Context, command: BuildCommand) -> Result<Exit, Failu
     match command {
         BuildCommand::List { status, limit } => list(context, &client, status, limit).await,
         BuildCommand::Show { build } => {
-            let build: BuildBody = client.get(&path(context, build)?).await?;
+            let build: BuildBody = client.get(&build_path(context, build)?).await?;
             show(context, &client, &build)
         }
-        BuildCommand::Log { build, step, follow } => log::run(&client, &path(context, build)?, step.as_deref(), follow).await,
-        BuildCommand::Restart { build } => {
-            act(context, &client, build, "restart", &WordBody::default(), "builds once more").await
+        BuildCommand::Log { build, step, follow } => {
+            log::run(&client, &build_path(context, build)?, step.as_deref(), follow).await
         }
-        BuildCommand::Cancel { build } => act(context, &client, build, "cancel", &WordBody::default(), "is being stopped").await,
-        BuildCommand::Approve(args) => word::approve(context, &client, args).await,
-        BuildCommand::Decline(args) => word::decline(context, &client, args).await,
+        BuildCommand::Restart { build } => {
+            post_action(context, &client, build, "restart", &ApprovalAnswerBody::default(), "builds once more").await
+        }
+        BuildCommand::Cancel { build } => {
+            post_action(context, &client, build, "cancel", &ApprovalAnswerBody::default(), "is being stopped").await
+        }
+        BuildCommand::Approve(args) => approve::approve(context, &client, args).await,
+        BuildCommand::Decline(args) => approve::decline(context, &client, args).await,
     }
 }
 
 async fn list(context: &Context, client: &Client, status: Option<String>, limit: usize) -> Result<Exit, Failure> {
     let base = match &context.target.repo {
         Some(name) => format!("{}/builds", api_repository(name)),
-        None => format!("{API}/builds"),
+        None => format!("{API_PREFIX}/builds"),
     };
-    let status = status.map_or_else(String::new, |status| format!("&status={}", crate::address::encode(&status)));
+    let status = status.map_or_else(String::new, |status| format!("&status={}", crate::urls::encode(&status)));
     let builds: Vec<BuildBody> = client.get(&format!("{base}?limit={limit}{status}")).await?;
-    table::list(context.output, &builds, ["repository", "build", "status", "branch", "commit", "by", "title"], |build| {
+    table::print_list(context.output, &builds, ["repository", "build", "status", "branch", "commit", "by", "title"], |build| {
         [
             build.repository.clone(),
             build.number.map_or_else(|| build.id.clone(), |number| number.to_string()),
@@ -97,38 +101,43 @@ async fn list(context: &Context, client: &Client, status: Option<String>, limit:
 
 fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, Failure> {
     if context.output == Output::Json {
-        table::one(build)?;
-        return Ok(exit_of(&build.status));
+        table::print_json(build)?;
+        return Ok(exit_for_status(&build.status));
     }
-    put(&format!("{}  {}  {}", place(build), build.status, visible::line(&build.title)))?;
-    put(&format!("{} by {}  {}", build.sha.get(..7).unwrap_or_default(), visible::line(&build.actor), client.page(&build.href)))?;
+    print_stdout(&format!("{}  {}  {}", build_name(build), build.status, sanitize::line(&build.title)))?;
+    print_stdout(&format!(
+        "{} by {}  {}",
+        build.sha.get(..7).unwrap_or_default(),
+        sanitize::line(&build.actor),
+        client.page_url(&build.href)
+    ))?;
     for text in build.reason.iter().map(ToString::to_string).chain(build.diagnostics.iter().cloned()) {
-        put(&format!("  {}", visible::line(&text)))?;
+        print_stdout(&format!("  {}", sanitize::line(&text)))?;
     }
     for stage in &build.stages {
-        put(&format!("\n{}  {}{}", visible::line(&stage.name), stage.status, why(stage.reason.as_ref())))?;
+        print_stdout(&format!("\n{}  {}{}", sanitize::line(&stage.name), stage.status, reason_suffix(stage.reason.as_ref())))?;
         for approval in &stage.approvals {
             if approval.missing.is_empty() {
                 continue;
             }
-            put(&format!(
+            print_stdout(&format!(
                 "  {} waits for a word: {}",
-                visible::line(&approval.what),
-                visible::line(&approval.missing.join("; "))
+                sanitize::line(&approval.what),
+                sanitize::line(&approval.missing.join("; "))
             ))?;
             for line in approval.runs.iter().chain([&approval.subject]) {
-                put(&format!("    {}", visible::line(line)))?;
+                print_stdout(&format!("    {}", sanitize::line(line)))?;
             }
         }
         for step in &stage.steps {
-            put(&format!(
+            print_stdout(&format!(
                 "  {:>2}  {:<8}  {}{}",
                 step.number,
                 step.status,
-                visible::line(&step.name),
-                why(step.reason.as_ref())
+                sanitize::line(&step.name),
+                reason_suffix(step.reason.as_ref())
             ))?;
         }
     }
-    Ok(exit_of(&build.status))
+    Ok(exit_for_status(&build.status))
 }

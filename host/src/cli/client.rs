@@ -14,9 +14,9 @@ use super::target::Server;
 use crate::api::problem::Problem;
 
 /// So long a connection may take to come about.
-const CONNECTING: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// So long a server may say nothing at all. It may have to ask Gogs, which takes its time; of a long answer each piece starts anew.
-const PATIENCE: Duration = Duration::from_secs(120);
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A server's API.
 #[derive(Debug)]
@@ -30,40 +30,40 @@ impl Client {
     /// # Errors
     /// [`Failure`] where no client can be made.
     pub fn new(server: Server) -> Result<Self, Failure> {
-        Self::with_patience(server, PATIENCE)
+        Self::with_read_timeout(server, READ_TIMEOUT)
     }
 
-    fn with_patience(server: Server, silence: Duration) -> Result<Self, Failure> {
+    fn with_read_timeout(server: Server, silence: Duration) -> Result<Self, Failure> {
         // An earlier call in this process has set the same provider: that is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-        let http = http.connect_timeout(silence.min(CONNECTING)).read_timeout(silence).build();
+        let http = http.connect_timeout(silence.min(CONNECT_TIMEOUT)).read_timeout(silence).build();
         let http = http.map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
         Ok(Self { http, url: server.url, token: server.token })
     }
 
     /// The address of a path of the server, for people.
     #[must_use]
-    pub fn page(&self, path: &str) -> String {
+    pub fn page_url(&self, path: &str) -> String {
         self.url.join(path).map_or_else(|_| path.to_owned(), |url| url.to_string())
     }
 
     /// # Errors
     /// [`Failure`]: the server's problem, or that it does not answer.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.read(self.send(Method::GET, path, None::<&()>).await?).await
+        self.decode(self.send(Method::GET, path, None::<&()>).await?).await
     }
 
     /// # Errors
     /// As [`Client::get`].
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        self.read(self.send(Method::POST, path, Some(body)).await?).await
+        self.decode(self.send(Method::POST, path, Some(body)).await?).await
     }
 
     /// # Errors
     /// As [`Client::get`].
     pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        self.read(self.send(Method::PUT, path, Some(body)).await?).await
+        self.decode(self.send(Method::PUT, path, Some(body)).await?).await
     }
 
     /// Does what answers nothing.
@@ -78,7 +78,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`]; what `take` returns.
-    pub async fn bytes_from(
+    pub async fn stream_bytes(
         &self,
         path: &str,
         skip: u64,
@@ -88,13 +88,13 @@ impl Client {
         if skip > 0 {
             request = request.header(header::RANGE, format!("bytes={skip}-"));
         }
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = request.send().await.map_err(|error| self.unreachable_failure(&error))?;
         if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
             return Ok(());
         }
-        let mut chunks = self.checked(response).await?.bytes_stream();
+        let mut chunks = self.check_status(response).await?.bytes_stream();
         while let Some(chunk) = chunks.next().await {
-            take(&chunk.map_err(|error| self.unreachable(&error))?)?;
+            take(&chunk.map_err(|error| self.unreachable_failure(&error))?)?;
         }
         Ok(())
     }
@@ -105,7 +105,7 @@ impl Client {
             Some(body) => request.json(body),
             None => request,
         };
-        self.checked(request.send().await.map_err(|error| self.unreachable(&error))?).await
+        self.check_status(request.send().await.map_err(|error| self.unreachable_failure(&error))?).await
     }
 
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Failure> {
@@ -117,7 +117,7 @@ impl Client {
         })
     }
 
-    async fn checked(&self, response: Response) -> Result<Response, Failure> {
+    async fn check_status(&self, response: Response) -> Result<Response, Failure> {
         if response.status().is_success() {
             return Ok(response);
         }
@@ -128,15 +128,15 @@ impl Client {
         }
     }
 
-    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, Failure> {
-        let text = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+    async fn decode<T: DeserializeOwned>(&self, response: Response) -> Result<T, Failure> {
+        let text = response.bytes().await.map_err(|error| self.unreachable_failure(&error))?;
         serde_json::from_slice(&text).map_err(|error| {
             Failure::new(Exit::Bug, format!("{} answered what this version does not understand: {error}", self.url))
                 .help("use a command line of the server's version")
         })
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+    fn unreachable_failure(&self, error: &reqwest::Error) -> Failure {
         let mut cause: &dyn std::error::Error = error;
         while let Some(next) = cause.source() {
             cause = next;
@@ -154,10 +154,10 @@ mod tests {
         // It takes connections, as the system does for it, and nobody answers.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", silent.local_addr().unwrap()).parse().unwrap();
-        let client = Client::with_patience(Server { url, token: None }, Duration::from_millis(100)).unwrap();
+        let client = Client::with_read_timeout(Server { url, token: None }, Duration::from_millis(100)).unwrap();
         let failure = client.get::<()>("/api/v1/user").await.unwrap_err();
         assert_eq!(failure.exit, Exit::Unreachable, "{failure}");
-        let failure = client.bytes_from("/log", 0, |_| Ok(())).await.unwrap_err();
+        let failure = client.stream_bytes("/log", 0, |_| Ok(())).await.unwrap_err();
         assert_eq!(failure.exit, Exit::Unreachable, "{failure}");
     }
 }

@@ -8,7 +8,7 @@ use clap::Subcommand;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::{say, table};
+use super::{print_stderr, table};
 use crate::config::{Config, Loaded};
 use crate::plugins::Plugins;
 use crate::seal::Key;
@@ -39,7 +39,7 @@ pub enum ConfigCommand {
 }
 
 #[derive(Debug, serde::Serialize)]
-struct Line {
+struct ConfigLine {
     key: String,
     value: String,
     origin: String,
@@ -51,21 +51,21 @@ pub fn run(command: &ConfigCommand) -> Result<Exit, Failure> {
     match command {
         ConfigCommand::Check(args) => {
             let loaded = load(args)?;
-            let count = plugins(&loaded.config)?;
+            let count = count_plugins(&loaded.config)?;
             let file = loaded.path.map_or_else(|| "the environment".to_owned(), |path| path.display().to_string());
-            say(&format!("{file} is right, and its bindings ({count}) take their settings"));
-            say("Whether Gogs and the engine answer says `beespace doctor`, once the server runs.");
+            print_stderr(&format!("{file} is right, and its bindings ({count}) take their settings"));
+            print_stderr("Whether Gogs and the engine answer says `beespace doctor`, once the server runs.");
         }
         ConfigCommand::Show { args, origin, output } => {
             let entries = load(args)?.entries;
             let line =
-                |entry: crate::config::Entry| Line { key: entry.key, value: entry.value, origin: entry.origin.to_string() };
-            let lines: Vec<Line> = entries.into_iter().map(line).collect();
+                |entry: crate::config::Entry| ConfigLine { key: entry.key, value: entry.value, origin: entry.origin.to_string() };
+            let lines: Vec<ConfigLine> = entries.into_iter().map(line).collect();
             if *origin {
-                let row = |line: &Line| [line.key.clone(), line.value.clone(), line.origin.clone()];
-                table::list(*output, &lines, ["key", "value", "origin"], row)?;
+                let row = |line: &ConfigLine| [line.key.clone(), line.value.clone(), line.origin.clone()];
+                table::print_list(*output, &lines, ["key", "value", "origin"], row)?;
             } else {
-                table::list(*output, &lines, ["key", "value"], |line| [line.key.clone(), line.value.clone()])?;
+                table::print_list(*output, &lines, ["key", "value"], |line| [line.key.clone(), line.value.clone()])?;
             }
         }
     }
@@ -74,7 +74,7 @@ pub fn run(command: &ConfigCommand) -> Result<Exit, Failure> {
 
 /// Loads every plugin as the server would at its start, and says how many there are. A store and a key of a moment stand in for the
 /// server's own, which are the server's to open.
-fn plugins(config: &Config) -> Result<usize, Failure> {
+fn count_plugins(config: &Config) -> Result<usize, Failure> {
     let bug = |error: &dyn std::fmt::Display| Failure::new(Exit::Bug, error.to_string());
     let scratch = tempfile::tempdir()?;
     let key = Arc::new(Key::load_or_create(&scratch.path().join("key"), None).map_err(|error| bug(&error))?);
@@ -83,11 +83,11 @@ fn plugins(config: &Config) -> Result<usize, Failure> {
     runtime.block_on(async {
         let store = Store::open(&scratch.path().join("store")).map_err(|error| bug(&error))?;
         let loaded = Plugins::load(config, &host, &store, &key).await;
-        loaded.map(|plugins| plugins.all().count()).map_err(|bad| wrong(&bad))
+        loaded.map(|plugins| plugins.all().count()).map_err(|bad| config_failure(&bad))
     })
 }
 
-fn wrong(problems: &[impl ToString]) -> Failure {
+fn config_failure(problems: &[impl ToString]) -> Failure {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     Failure::new(Exit::Config, format!("the configuration is wrong:\n  {}", lines.join("\n  ")))
 }
@@ -97,5 +97,5 @@ fn wrong(problems: &[impl ToString]) -> Failure {
 /// # Errors
 /// [`Failure`] that tells all of them.
 pub fn load(args: &ConfigArgs) -> Result<Loaded, Failure> {
-    Config::load(args.config.as_deref(), std::env::vars()).map_err(|problems| wrong(&problems))
+    Config::load(args.config.as_deref(), std::env::vars()).map_err(|problems| config_failure(&problems))
 }

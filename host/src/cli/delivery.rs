@@ -3,9 +3,9 @@
 use clap::Subcommand;
 
 use super::exit::{Exit, Failure};
-use super::{Context, say, table};
-use crate::address::{API, encode};
+use super::{Context, print_stderr, table};
 use crate::api::delivery::DeliveryBody;
+use crate::urls::{API_PREFIX, encode};
 
 #[derive(Debug, Subcommand)]
 pub enum DeliveryCommand {
@@ -33,24 +33,29 @@ pub async fn run(context: &Context, command: DeliveryCommand) -> Result<Exit, Fa
     let client = context.client()?;
     match command {
         DeliveryCommand::List { limit } => {
-            let all: Vec<DeliveryBody> = client.get(&format!("{API}/deliveries?limit={limit}")).await?;
-            table::list(context.output, &all, ["id", "repository", "event", "received", "fate", "build or reason"], |body| {
-                [
-                    body.id.clone(),
-                    body.repository.clone(),
-                    body.event.clone(),
-                    body.received_at.clone(),
-                    body.fate.clone(),
-                    body.place.clone().or_else(|| body.reason.clone()).unwrap_or_default(),
-                ]
-            })?;
+            let all: Vec<DeliveryBody> = client.get(&format!("{API_PREFIX}/deliveries?limit={limit}")).await?;
+            table::print_list(
+                context.output,
+                &all,
+                ["id", "repository", "event", "received", "fate", "build or reason"],
+                |body| {
+                    [
+                        body.id.clone(),
+                        body.repository.clone(),
+                        body.event.clone(),
+                        body.received_at.clone(),
+                        body.outcome.clone(),
+                        body.build_label.clone().or_else(|| body.reason.clone()).unwrap_or_default(),
+                    ]
+                },
+            )?;
         }
         DeliveryCommand::Show { id } => {
-            table::one(&client.get::<DeliveryBody>(&format!("{API}/deliveries/{}", encode(&id))).await?)?;
+            table::print_json(&client.get::<DeliveryBody>(&format!("{API_PREFIX}/deliveries/{}", encode(&id))).await?)?;
         }
         DeliveryCommand::Replay { id } => {
-            let body: DeliveryBody = client.post(&format!("{API}/deliveries/{}/replay", encode(&id)), &()).await?;
-            say(&format!("delivery {} goes its way again", body.id));
+            let body: DeliveryBody = client.post(&format!("{API_PREFIX}/deliveries/{}/replay", encode(&id)), &()).await?;
+            print_stderr(&format!("delivery {} goes its way again", body.id));
         }
     }
     Ok(Exit::Ok)

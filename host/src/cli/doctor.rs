@@ -1,27 +1,27 @@
 //! `beespace doctor`: everything that must be right for a push to become a build, each finding with its cure.
 
-use beespace_core::visible;
+use beespace_core::sanitize;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::{Context, put, table};
-use crate::address::API;
+use super::{Context, print_stdout, table};
 use crate::api::doctor::Finding;
+use crate::urls::API_PREFIX;
 
 /// # Errors
 /// [`Failure`], to be said and exited with.
 pub async fn run(context: &Context) -> Result<Exit, Failure> {
-    let findings: Vec<Finding> = context.client()?.get(&format!("{API}/doctor")).await?;
+    let findings: Vec<Finding> = context.client()?.get(&format!("{API_PREFIX}/doctor")).await?;
     if context.output == Output::Json {
-        table::one(&findings)?;
+        table::print_json(&findings)?;
     } else {
         for finding in &findings {
-            let mark = if finding.is_good { "good" } else { "BAD " };
-            put(&format!("{mark}  {}: {}", finding.part, visible::line(&finding.detail)))?;
+            let mark = if finding.is_ok { "good" } else { "BAD " };
+            print_stdout(&format!("{mark}  {}: {}", finding.part, sanitize::line(&finding.detail)))?;
             if let Some(help) = &finding.help {
-                put(&format!("      → {}", visible::line(help)))?;
+                print_stdout(&format!("      → {}", sanitize::line(help)))?;
             }
         }
     }
-    Ok(if findings.iter().all(|finding| finding.is_good) { Exit::Ok } else { Exit::Failed })
+    Ok(if findings.iter().all(|finding| finding.is_ok) { Exit::Ok } else { Exit::Failed })
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use beespace_core::diagnostic::Diagnostic;
-use beespace_core::pipeline::{self, Located, MAX_BYTES};
+use beespace_core::pipeline::{self, MAX_BYTES, ParsedPipeline};
 use serde_json::json;
 
-use super::excerpt::render;
+use super::diagnostics::render;
 use super::output::Output;
 
 /// Check a pipeline file: every problem at once, with its line and what to do about it.
@@ -32,7 +32,7 @@ const NOT_FOUND: u8 = 4;
 /// 4 where there is none to read.
 #[must_use]
 pub fn run(args: &LintArgs) -> ExitCode {
-    let (name, bytes) = match load(&args.file) {
+    let (name, bytes) = match read_file(&args.file) {
         Ok(loaded) => loaded,
         Err(message) => {
             // Who closed stderr does not want to know.
@@ -42,21 +42,21 @@ pub fn run(args: &LintArgs) -> ExitCode {
     };
     let result = pipeline::read(&name, &bytes);
     let text = match args.output {
-        Output::Table => for_people(&name, &bytes, &result),
-        Output::Json => for_programs(&name, &result),
+        Output::Table => to_text(&name, &bytes, &result),
+        Output::Json => to_json(&name, &result),
     };
     // `beespace lint | head` ends early, and that is fine: the exit code tells the rest.
     let _ = io::stdout().write_all(text.as_bytes());
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(INVALID) }
 }
 
-fn load(path: &Path) -> Result<(String, Vec<u8>), String> {
+fn read_file(path: &Path) -> Result<(String, Vec<u8>), String> {
     if path == Path::new("-") {
-        let bytes = capped(io::stdin().lock()).map_err(|error| format!("standard input cannot be read: {error}"))?;
+        let bytes = read_capped(io::stdin().lock()).map_err(|error| format!("standard input cannot be read: {error}"))?;
         return Ok(("<stdin>".to_owned(), bytes));
     }
     let name = path.display().to_string();
-    match File::open(path).and_then(capped) {
+    match File::open(path).and_then(read_capped) {
         Ok(bytes) => Ok((name, bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(format!("there is no {name} here\nRun this in the directory that holds the file, or name it: beespace lint FILE"))
@@ -66,16 +66,16 @@ fn load(path: &Path) -> Result<(String, Vec<u8>), String> {
 }
 
 /// One byte more than is allowed is enough to say that it is too much.
-fn capped(reader: impl Read) -> io::Result<Vec<u8>> {
+fn read_capped(reader: impl Read) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
     reader.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn for_people(name: &str, bytes: &[u8], result: &Result<Located, Vec<Diagnostic>>) -> String {
+fn to_text(name: &str, bytes: &[u8], result: &Result<ParsedPipeline, Vec<Diagnostic>>) -> String {
     match result {
-        Ok(Located { pipeline, .. }) => {
+        Ok(ParsedPipeline { pipeline, .. }) => {
             let steps = if pipeline.steps.len() == 1 { "step" } else { "steps" };
             format!("{name}: pipeline \"{}\", {} {steps}, no problems\n", pipeline.name, pipeline.steps.len())
         }
@@ -84,7 +84,7 @@ fn for_people(name: &str, bytes: &[u8], result: &Result<Located, Vec<Diagnostic>
 }
 
 /// `pipeline` is the normal form, the document that policies judge.
-fn for_programs(name: &str, result: &Result<Located, Vec<Diagnostic>>) -> String {
+fn to_json(name: &str, result: &Result<ParsedPipeline, Vec<Diagnostic>>) -> String {
     let (pipeline, diagnostics) = match result {
         Ok(located) => (Some(&located.pipeline), [].as_slice()),
         Err(diagnostics) => (None, diagnostics.as_slice()),
@@ -115,17 +115,17 @@ mod tests {
 
     #[test]
     fn programs_get_the_normal_form_or_the_problems() {
-        let good = for_programs("f", &pipeline::read("f", b"steps: [{name: a, image: x}]"));
+        let good = to_json("f", &pipeline::read("f", b"steps: [{name: a, image: x}]"));
         let good: serde_json::Value = serde_json::from_str(&good).unwrap();
         assert_eq!(good["pipeline"]["steps"][0]["action"]["image"], "x");
         assert_eq!(good["diagnostics"], json!([]));
-        let bad: serde_json::Value = serde_json::from_str(&for_programs("f", &pipeline::read("f", b"- a"))).unwrap();
+        let bad: serde_json::Value = serde_json::from_str(&to_json("f", &pipeline::read("f", b"- a"))).unwrap();
         assert_eq!(bad["pipeline"], json!(null));
         assert_eq!(bad["diagnostics"][0]["span"]["line"], 1);
     }
 
     #[test]
     fn endless_input_is_read_only_as_far_as_is_needed() {
-        assert_eq!(capped(io::repeat(b'x')).unwrap().len(), MAX_BYTES + 1);
+        assert_eq!(read_capped(io::repeat(b'x')).unwrap().len(), MAX_BYTES + 1);
     }
 }

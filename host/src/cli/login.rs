@@ -9,10 +9,10 @@ use url::Url;
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
-use super::say;
+use super::print_stderr;
 use super::target::{Login, Server, login_path};
-use crate::address::API;
 use crate::api::health::UserBody;
+use crate::urls::API_PREFIX;
 
 #[derive(Debug, clap::Args)]
 pub struct LoginArgs {
@@ -25,19 +25,19 @@ pub struct LoginArgs {
 /// # Errors
 /// [`Failure`], to be said and exited with.
 pub async fn run(args: LoginArgs) -> Result<Exit, Failure> {
-    let token = SecretString::from(if io::stdin().is_terminal() { ask("admin token: ")? } else { first_line()? });
+    let token = SecretString::from(if io::stdin().is_terminal() { prompt_hidden("admin token: ")? } else { read_line()? });
     let server = Server { url: args.url.clone(), token: Some(token.clone()) };
-    let user: UserBody = Client::new(server)?.get(&format!("{API}/user")).await?;
+    let user: UserBody = Client::new(server)?.get(&format!("{API_PREFIX}/user")).await?;
     if !user.is_admin {
         let help = "the file admin.token in the server's data directory holds it";
         return Err(Failure::new(Exit::Auth, format!("this is not the admin token of {}", args.url)).help(help));
     }
-    keep(&Login { server: args.url.to_string(), token })?;
-    say(&format!("signed in to {} as {}", args.url, user.id));
+    save(&Login { server: args.url.to_string(), token })?;
+    print_stderr(&format!("signed in to {} as {}", args.url, user.id));
     Ok(Exit::Ok)
 }
 
-fn keep(login: &Login) -> Result<(), Failure> {
+fn save(login: &Login) -> Result<(), Failure> {
     let path = login_path().ok_or_else(|| Failure::new(Exit::Usage, "neither XDG_CONFIG_HOME nor HOME is set"))?;
     if let Some(dir) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
@@ -53,7 +53,7 @@ fn keep(login: &Login) -> Result<(), Failure> {
 }
 
 /// One line of stdin, without what surrounds it.
-pub(super) fn first_line() -> Result<String, Failure> {
+pub(super) fn read_line() -> Result<String, Failure> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     Ok(line.trim().to_owned())
@@ -63,12 +63,12 @@ pub(super) fn first_line() -> Result<String, Failure> {
 ///
 /// # Errors
 /// Where the terminal cannot be used.
-pub fn ask(prompt: &str) -> Result<String, Failure> {
+pub fn prompt_hidden(prompt: &str) -> Result<String, Failure> {
     let set_echo = |on: &str| std::process::Command::new("stty").arg(on).status();
     // First, so that what is typed at once does not show either.
     set_echo("-echo")?;
     write!(io::stderr(), "{prompt}")?;
-    let line = first_line();
+    let line = read_line();
     set_echo("echo")?;
     writeln!(io::stderr())?;
     line

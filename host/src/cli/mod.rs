@@ -2,13 +2,15 @@
 //!
 //! Commands talk to a server through its API and to nothing else, but for `server`, `lint` and `config`.
 
-mod about;
+pub mod ansi_filter;
+pub mod approve;
 pub mod build;
+mod build_common;
 pub mod client;
 pub mod config;
 pub mod delivery;
+pub mod diagnostics;
 pub mod doctor;
-pub mod excerpt;
 pub mod exit;
 pub mod lint;
 pub mod log;
@@ -20,13 +22,11 @@ pub mod secret;
 pub mod server;
 pub mod table;
 pub mod target;
-pub mod terminal;
-pub mod word;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use beespace_core::visible;
+use beespace_core::sanitize;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use client::Client;
@@ -129,7 +129,7 @@ pub fn main() -> ExitCode {
     match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            say(&failure.to_string());
+            print_stderr(&failure.to_string());
             failure.exit.into()
         }
     }
@@ -161,17 +161,17 @@ fn run(command: Command) -> Result<Exit, Failure> {
 }
 
 /// Words, on stderr. Whatever strangers have put into them does not steer the terminal.
-fn say(text: &str) {
+fn print_stderr(text: &str) {
     // Who closed stderr does not want to know.
-    let _ = writeln!(io::stderr(), "{}", visible::lines(text));
+    let _ = writeln!(io::stderr(), "{}", sanitize::lines(text));
 }
 
 /// Data for people, on stdout: it steers no terminal either.
 ///
 /// # Errors
 /// Where stdout is closed.
-fn put(text: &str) -> Result<(), Failure> {
-    Ok(writeln!(io::stdout(), "{}", visible::lines(text))?)
+fn print_stdout(text: &str) -> Result<(), Failure> {
+    Ok(writeln!(io::stdout(), "{}", sanitize::lines(text))?)
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use clap::Subcommand;
 
 use super::exit::{Exit, Failure};
-use super::{Context, say, table};
-use crate::address::{API, encode};
+use super::{Context, print_stderr, table};
 use crate::api::notice::NoticeBody;
+use crate::urls::{API_PREFIX, encode};
 
 #[derive(Debug, Subcommand)]
 pub enum NoticeCommand {
@@ -37,8 +37,8 @@ pub async fn run(context: &Context, command: NoticeCommand) -> Result<Exit, Fail
     match command {
         NoticeCommand::List { state, limit } => {
             let state = state.map_or_else(String::new, |state| format!("&status={}", encode(&state)));
-            let all: Vec<NoticeBody> = client.get(&format!("{API}/notices?limit={limit}{state}")).await?;
-            table::list(context.output, &all, ["id", "kind", "notifier", "state", "attempts", "error"], |body| {
+            let all: Vec<NoticeBody> = client.get(&format!("{API_PREFIX}/notices?limit={limit}{state}")).await?;
+            table::print_list(context.output, &all, ["id", "kind", "notifier", "state", "attempts", "error"], |body| {
                 [
                     body.id.clone(),
                     body.kind.clone(),
@@ -50,11 +50,11 @@ pub async fn run(context: &Context, command: NoticeCommand) -> Result<Exit, Fail
             })?;
         }
         NoticeCommand::Show { id } => {
-            table::one(&client.get::<NoticeBody>(&format!("{API}/notices/{}", encode(&id))).await?)?;
+            table::print_json(&client.get::<NoticeBody>(&format!("{API_PREFIX}/notices/{}", encode(&id))).await?)?;
         }
         NoticeCommand::Replay { id } => {
-            let body: NoticeBody = client.post(&format!("{API}/notices/{}/replay", encode(&id)), &()).await?;
-            say(&format!("notice {} goes out again through {}", body.id, body.notifier));
+            let body: NoticeBody = client.post(&format!("{API_PREFIX}/notices/{}/replay", encode(&id)), &()).await?;
+            print_stderr(&format!("notice {} goes out again through {}", body.id, body.notifier));
         }
     }
     Ok(Exit::Ok)

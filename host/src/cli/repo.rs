@@ -5,9 +5,9 @@ use clap::Subcommand;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::{Context, say, table};
-use crate::address::{API, api_repository};
+use super::{Context, print_stderr, table};
 use crate::api::repository::{EnableBody, RepositoryBody};
+use crate::urls::{API_PREFIX, api_repository};
 
 #[derive(Debug, Subcommand)]
 pub enum RepoCommand {
@@ -37,8 +37,8 @@ pub async fn run(context: &Context, command: RepoCommand) -> Result<Exit, Failur
     let named = |name: Option<RepositoryName>| name.map_or_else(|| context.target.repository(), Ok);
     match command {
         RepoCommand::List => {
-            let all: Vec<RepositoryBody> = client.get(&format!("{API}/repositories")).await?;
-            table::list(context.output, &all, ["name", "state", "branch", "since"], |body| {
+            let all: Vec<RepositoryBody> = client.get(&format!("{API_PREFIX}/repositories")).await?;
+            table::print_list(context.output, &all, ["name", "state", "branch", "since"], |body| {
                 let state = if body.is_enabled { "enabled" } else { "disabled" };
                 [body.name.clone(), state.to_owned(), body.default_branch.clone(), body.enabled_at.clone()]
             })?;
@@ -46,27 +46,31 @@ pub async fn run(context: &Context, command: RepoCommand) -> Result<Exit, Failur
         RepoCommand::Enable { name } => {
             let name = named(name)?;
             let body: RepositoryBody =
-                client.post(&format!("{API}/repositories"), &EnableBody { name: name.to_string() }).await?;
-            tell(context, &body, &format!("{name} builds here from now on: {}", client.page(&body.href)))?;
+                client.post(&format!("{API_PREFIX}/repositories"), &EnableBody { name: name.to_string() }).await?;
+            print_repository(context, &body, &format!("{name} builds here from now on: {}", client.page_url(&body.href)))?;
         }
         RepoCommand::Disable { name } => {
             let name = named(name)?;
             client.change(reqwest::Method::DELETE, &api_repository(&name), None::<&()>).await?;
-            say(&format!("{name} builds here no more; its builds stay"));
+            print_stderr(&format!("{name} builds here no more; its builds stay"));
         }
         RepoCommand::Repair { name } => {
             let name = named(name)?;
             let body: RepositoryBody = client.post(&format!("{}/repair", api_repository(&name)), &()).await?;
-            tell(context, &body, &format!("{name} has a new hook with a new secret; the old one stays good for a day"))?;
+            print_repository(
+                context,
+                &body,
+                &format!("{name} has a new hook with a new secret; the old one stays good for a day"),
+            )?;
         }
     }
     Ok(Exit::Ok)
 }
 
-fn tell(context: &Context, body: &RepositoryBody, words: &str) -> Result<(), Failure> {
+fn print_repository(context: &Context, body: &RepositoryBody, words: &str) -> Result<(), Failure> {
     if context.output == Output::Json {
-        return table::one(body);
+        return table::print_json(body);
     }
-    say(words);
+    print_stderr(words);
     Ok(())
 }

@@ -8,9 +8,9 @@ use clap::Subcommand;
 use reqwest::Method;
 
 use super::exit::{Exit, Failure};
-use super::{Context, login, say, table};
-use crate::address::{API, api_repository, encode};
-use crate::api::secret::{SecretBody, SecretValue, SetBody};
+use super::{Context, login, print_stderr, table};
+use crate::api::secret::{SecretBody, SecretSetBody, SecretValue};
+use crate::urls::{API_PREFIX, api_repository, encode};
 
 #[derive(Debug, clap::Args)]
 pub struct Scope {
@@ -51,42 +51,42 @@ pub async fn run(context: &Context, command: SecretCommand) -> Result<Exit, Fail
     let client = context.client()?;
     match command {
         SecretCommand::List { scope } => {
-            let all: Vec<SecretBody> = client.get(&base(context, &scope)?).await?;
-            table::list(context.output, &all, ["name", "changed"], |body| [body.name.clone(), body.changed_at.clone()])?;
+            let all: Vec<SecretBody> = client.get(&secrets_path(context, &scope)?).await?;
+            table::print_list(context.output, &all, ["name", "changed"], |body| [body.name.clone(), body.changed_at.clone()])?;
         }
         SecretCommand::Set { name, scope, file } => {
-            let body = SecretValue { value: value(file)? };
-            let set: SetBody = client.put(&format!("{}/{}", base(context, &scope)?, encode(&name)), &body).await?;
-            say(&format!("secret {name} is set"));
+            let body = SecretValue { value: read_value(file)? };
+            let set: SecretSetBody = client.put(&format!("{}/{}", secrets_path(context, &scope)?, encode(&name)), &body).await?;
+            print_stderr(&format!("secret {name} is set"));
             if let Some(weakness) = set.weakness {
-                say(&format!("warning: {weakness}"));
+                print_stderr(&format!("warning: {weakness}"));
             }
         }
         SecretCommand::Remove { name, scope } => {
-            let path = format!("{}/{}", base(context, &scope)?, encode(&name));
+            let path = format!("{}/{}", secrets_path(context, &scope)?, encode(&name));
             client.change(Method::DELETE, &path, None::<&()>).await?;
-            say(&format!("secret {name} is removed"));
+            print_stderr(&format!("secret {name} is removed"));
         }
     }
     Ok(Exit::Ok)
 }
 
-fn base(context: &Context, scope: &Scope) -> Result<String, Failure> {
+fn secrets_path(context: &Context, scope: &Scope) -> Result<String, Failure> {
     Ok(if scope.instance {
-        format!("{API}/secrets")
+        format!("{API_PREFIX}/secrets")
     } else {
         format!("{}/secrets", api_repository(&context.target.repository()?))
     })
 }
 
 /// From a file byte for byte; from stdin without the line's end that `echo` adds; from a person without showing it.
-fn value(file: Option<PathBuf>) -> Result<String, Failure> {
+fn read_value(file: Option<PathBuf>) -> Result<String, Failure> {
     if let Some(path) = file {
         return std::fs::read_to_string(&path)
             .map_err(|error| Failure::new(Exit::NotFound, format!("{}: {error}", path.display())));
     }
     if io::stdin().is_terminal() {
-        return login::ask("value: ");
+        return login::prompt_hidden("value: ");
     }
     let mut text = String::new();
     io::stdin().read_to_string(&mut text)?;

@@ -29,12 +29,12 @@ pub struct Target {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Login {
     pub server: String,
-    #[serde(serialize_with = "told")]
+    #[serde(serialize_with = "expose_token")]
     pub token: SecretString,
 }
 
 /// The file that only its owner reads is the one place where the token stands as it is.
-fn told<S: Serializer>(token: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+fn expose_token<S: Serializer>(token: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(token.expose_secret())
 }
 
@@ -67,20 +67,21 @@ impl Target {
         let login = login();
         if let Some(url) = self.server.clone() {
             let known = login.filter(|login| login.server == url.as_str()).map(|login| login.token);
-            let token = given.or(known).or_else(|| self.local().filter(|local| local.url == url).and_then(|local| local.token));
+            let token =
+                given.or(known).or_else(|| self.local_server().filter(|local| local.url == url).and_then(|local| local.token));
             return Ok(Server { url, token });
         }
         if let Some((login, url)) = login.and_then(|login| Url::parse(&login.server).ok().map(|url| (login, url))) {
             return Ok(Server { url, token: given.or(Some(login.token)) });
         }
-        self.local().ok_or_else(|| {
+        self.local_server().ok_or_else(|| {
             let help = "beespace login URL, or --server URL, or run it on the server's machine with --config FILE";
             Failure::new(Exit::Usage, "no server is known").help(help)
         })
     }
 
     /// The server of this machine, where this user may read its admin token.
-    fn local(&self) -> Option<Server> {
+    fn local_server(&self) -> Option<Server> {
         let config = Config::load(self.config.as_deref(), std::env::vars()).ok()?.config;
         let token = std::fs::read_to_string(config.data.admin_token_path()).ok()?;
         let url = Url::parse(&format!("http://{}/", config.server.listen)).ok()?;

@@ -113,7 +113,7 @@ impl PluginBinding {
         let plugin = section.required::<String>("plugin", "policy-images");
         let sha256 = section.optional("sha256");
         let settings = read_settings(section);
-        Some(Self { name: name?, source: source(section, plugin?), sha256, settings })
+        Some(Self { name: name?, source: plugin_source(section, plugin?), sha256, settings })
     }
 }
 
@@ -135,27 +135,27 @@ impl NotifierBinding {
 }
 
 /// A word is a name, anything that looks like a path is one.
-fn source(section: &Section<'_, '_>, plugin: String) -> PluginSource {
+fn plugin_source(section: &Section<'_, '_>, plugin: String) -> PluginSource {
     let is_wasm = std::path::Path::new(&plugin).extension().is_some_and(|extension| extension == "wasm");
     if plugin.contains('/') || is_wasm { PluginSource::File(section.base().join(plugin)) } else { PluginSource::Named(plugin) }
 }
 
 fn read_settings(section: &mut Section<'_, '_>) -> serde_json::Value {
     let empty = || serde_json::Value::Object(serde_json::Map::new());
-    let Some(node) = section.take("settings") else { return empty() };
+    let Some(node) = section.take_node("settings") else { return empty() };
     let range = node.span();
     if !matches!(node.get_ref(), DeValue::Table(_)) {
-        section.wrong("settings", &range, "expected a table such as { url = \"…\" }");
+        section.wrong_value("settings", &range, "expected a table such as { url = \"…\" }");
         return empty();
     }
     match json(node.get_ref()) {
         Ok(settings) => {
             let origin = section.origin(&range);
-            section.note("settings", settings.to_string(), origin);
+            section.record("settings", settings.to_string(), origin);
             settings
         }
         Err(message) => {
-            section.wrong("settings", &range, message);
+            section.wrong_value("settings", &range, message);
             empty()
         }
     }
@@ -163,56 +163,56 @@ fn read_settings(section: &mut Section<'_, '_>) -> serde_json::Value {
 
 fn read_mutate(section: &mut Section<'_, '_>) -> BTreeMap<Point, Vec<String>> {
     let mut all = BTreeMap::new();
-    let Some(node) = section.take("mutate") else { return all };
+    let Some(node) = section.take_node("mutate") else { return all };
     let range = node.span();
     let DeValue::Table(table) = node.get_ref() else {
-        section.wrong("mutate", &range, "expected a table such as { \"step.admit\" = [\"/containers/*/image\"] }");
+        section.wrong_value("mutate", &range, "expected a table such as { \"step.admit\" = [\"/containers/*/image\"] }");
         return all;
     };
     for (key, paths) in table {
         let point = [Point::PipelineAdmit, Point::StepAdmit].into_iter().find(|point| point.as_str() == key.get_ref());
         let Some(point) = point else {
-            section.wrong("mutate", &key.span(), "expected `pipeline.admit` or `step.admit`");
+            section.wrong_value("mutate", &key.span(), "expected `pipeline.admit` or `step.admit`");
             continue;
         };
-        let Some(paths) = texts(section, "mutate", paths) else { continue };
+        let Some(paths) = string_list(section, "mutate", paths) else { continue };
         if paths.iter().all(|path| path.starts_with('/')) {
             all.insert(point, paths);
         } else {
-            section.wrong("mutate", &range, "expected paths that begin with `/`");
+            section.wrong_value("mutate", &range, "expected paths that begin with `/`");
         }
     }
     let shown: Vec<String> = all.iter().map(|(point, paths)| format!("{}: {}", point.as_str(), paths.join(", "))).collect();
     let origin = section.origin(&range);
-    section.note("mutate", shown.join("; "), origin);
+    section.record("mutate", shown.join("; "), origin);
     all
 }
 
 fn read_grants(section: &mut Section<'_, '_>) -> Grants {
     let mut grants = Grants::default();
-    let Some(node) = section.take("grants") else { return grants };
+    let Some(node) = section.take_node("grants") else { return grants };
     let range = node.span();
     let DeValue::Table(table) = node.get_ref() else {
-        section.wrong("grants", &range, "expected a table such as { hosts = [\"https://hooks.example.org\"] }");
+        section.wrong_value("grants", &range, "expected a table such as { hosts = [\"https://hooks.example.org\"] }");
         return grants;
     };
     for (key, value) in table {
         match key.get_ref().as_ref() {
             "hosts" => grants.hosts = read_hosts(section, value),
-            "secrets" => grants.secrets = texts(section, "grants.secrets", value).unwrap_or_default(),
+            "secrets" => grants.secrets = string_list(section, "grants.secrets", value).unwrap_or_default(),
             "kv" => match value.get_ref() {
                 DeValue::Boolean(kv) => grants.kv = *kv,
-                _ => section.wrong("grants.kv", &value.span(), "expected true or false"),
+                _ => section.wrong_value("grants.kv", &value.span(), "expected true or false"),
             },
             other => {
                 let help = did_you_mean(other, ["hosts", "secrets", "kv"].into_iter());
-                section.wrong("grants", &key.span(), &format!("unknown key `{other}`: {help}"));
+                section.wrong_value("grants", &key.span(), &format!("unknown key `{other}`: {help}"));
             }
         }
     }
     let hosts: Vec<&str> = grants.hosts.iter().map(|grant| grant.url.as_str()).collect();
     let origin = section.origin(&range);
-    section.note(
+    section.record(
         "grants",
         format!("hosts: {}; secrets: {}; kv: {}", hosts.join(", "), grants.secrets.join(", "), grants.kv),
         origin,
@@ -222,19 +222,19 @@ fn read_grants(section: &mut Section<'_, '_>) -> Grants {
 
 fn read_hosts(section: &mut Section<'_, '_>, node: &Node<'_>) -> Vec<HostGrant> {
     let DeValue::Array(items) = node.get_ref() else {
-        section.wrong("grants.hosts", &node.span(), "expected a list");
+        section.wrong_value("grants.hosts", &node.span(), "expected a list");
         return Vec::new();
     };
     let mut hosts = Vec::new();
     for item in items {
         if let Some(key) = unknown_key(item.get_ref()) {
             let help = did_you_mean(key.get_ref(), HOST_KEYS.into_iter());
-            section.wrong("grants.hosts", &key.span(), &format!("unknown key `{}`: {help}", key.get_ref()));
+            section.wrong_value("grants.hosts", &key.span(), &format!("unknown key `{}`: {help}", key.get_ref()));
             continue;
         }
         match host(item.get_ref()) {
             Some(host) => hosts.push(host),
-            None => section.wrong(
+            None => section.wrong_value(
                 "grants.hosts",
                 &item.span(),
                 "expected \"https://HOST\" or { url = \"http://HOST:PORT\", addresses = \"public\" | \"private\" | \"loopback\" }",
@@ -272,13 +272,13 @@ fn host(value: &DeValue<'_>) -> Option<HostGrant> {
     (url.path() == "/").then_some(HostGrant { url, addresses })
 }
 
-fn texts(section: &mut Section<'_, '_>, key: &str, node: &Node<'_>) -> Option<Vec<String>> {
+fn string_list(section: &mut Section<'_, '_>, key: &str, node: &Node<'_>) -> Option<Vec<String>> {
     let items = match node.get_ref() {
         DeValue::Array(items) => items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect(),
         _ => None,
     };
     if items.is_none() {
-        section.wrong(key, &node.span(), "expected a list of texts");
+        section.wrong_value(key, &node.span(), "expected a list of texts");
     }
     items
 }

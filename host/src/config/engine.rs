@@ -20,7 +20,7 @@ pub struct EngineConfig {
     /// Stages at once; the rest wait.
     pub capacity: NonZeroU16,
     /// Networks that are made ahead of time for the stages to come.
-    pub standby: u16,
+    pub prewarmed_networks: u16,
     /// The addresses of stages' networks, 16 for each. Containers reach none of them but those of their own stage.
     pub network_pool: Ipv4Net,
     /// Whether containers may reach the metadata service of the cloud that the engine runs in: it hands out the machine's credentials.
@@ -59,7 +59,7 @@ impl EngineConfig {
             kind: section.value("kind", EngineKind::Docker),
             host: section.value("host", "unix:///var/run/docker.sock".to_owned()),
             capacity: section.value("capacity", NonZeroU16::MIN.saturating_add(1)),
-            standby: section.value("standby", 2),
+            prewarmed_networks: section.value("standby", 2),
             network_pool: section.value("network_pool", NETWORK_POOL),
             metadata_access: section.value("metadata_access", false),
         }

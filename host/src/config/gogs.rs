@@ -20,7 +20,7 @@ pub struct GogsConfig {
 impl GogsConfig {
     pub(super) fn read(section: &mut Section<'_, '_>) -> Option<Self> {
         let url = section.required("url", "http://gogs.local:3000");
-        let written = section.is_written("token") || section.is_written("token_file");
+        let written = section.is_set("token") || section.is_set("token_file");
         let token = section.secret("token", "token_file");
         if token.is_none() && !written {
             section.missing("token", "make one in Gogs under Settings, Applications, and name its file: token_file = \"…\"");

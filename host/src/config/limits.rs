@@ -16,9 +16,9 @@ pub struct LimitsConfig {
     /// Processes of each container.
     pub step_pids: NonZeroU16,
     /// Of one step's log, in bytes; what comes after is dropped and said so.
-    pub log_bytes: u64,
+    pub log_size: u64,
     /// Free bytes on the disk of the data directory under which no stage starts.
-    pub free_disk: u64,
+    pub min_free_disk: u64,
 }
 
 impl LimitsConfig {
@@ -27,8 +27,8 @@ impl LimitsConfig {
             stage_timeout: section.value("stage_timeout", Duration::from_secs(3_600)),
             step_memory: section.value("step_memory", Size(4 << 30)).0,
             step_pids: section.value("step_pids", NonZeroU16::MIN.saturating_add(511)),
-            log_bytes: section.value("log_bytes", Size(1 << 30)).0,
-            free_disk: section.value("free_disk", Size(2 << 30)).0,
+            log_size: section.value("log_bytes", Size(1 << 30)).0,
+            min_free_disk: section.value("free_disk", Size(2 << 30)).0,
         }
     }
 }

@@ -96,7 +96,7 @@ impl Config {
             ("notifier", notifiers.iter().map(|notifier| &notifier.plugin.name).collect()),
         ];
         for (kind, names) in names {
-            reader.refuse_repetition(kind, &names);
+            reader.reject_duplicate_names(kind, &names);
         }
         let entries = reader.finish()?;
         // A section that could not be read has told why, so that `finish` has already returned.

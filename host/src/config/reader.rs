@@ -14,7 +14,7 @@ use super::value::{Kind, Value};
 const PREFIX: &str = "BEESPACE_";
 
 /// Sections that a later version reads.
-const LATER: [(&str, &str); 1] =
+const UNSUPPORTED_SECTIONS: [(&str, &str); 1] =
     [("converter", "write `.beespace.yml` in the repository: a plugin that makes it of another file comes later")];
 
 /// Which layer a value comes from.
@@ -103,7 +103,7 @@ impl<'t> Reader<'t> {
             }
             None => DeTable::new(),
         };
-        Section { reader: self, name: name.to_owned(), place: None, env: true, table, known: Vec::new() }
+        Section { reader: self, name: name.to_owned(), span: None, env: true, table, known: Vec::new() }
     }
 
     /// All `[[name]]` tables. They have no place in the environment.
@@ -125,14 +125,14 @@ impl<'t> Reader<'t> {
                 Some(DeValue::String(text)) => format!("{name}.{text}"),
                 _ => format!("{name}.{}", index + 1),
             };
-            let mut section = Section { reader: self, name, place: Some(place), env: false, table, known: Vec::new() };
+            let mut section = Section { reader: self, name, span: Some(place), env: false, table, known: Vec::new() };
             all.extend(read(&mut section));
         }
         all
     }
 
     /// Names of bindings tell them apart in decisions and pages, so each may stand once.
-    pub(super) fn refuse_repetition(&mut self, kind: &str, names: &[&String]) {
+    pub(super) fn reject_duplicate_names(&mut self, kind: &str, names: &[&String]) {
         for (index, name) in names.iter().enumerate() {
             if names.iter().take(index).any(|other| other == name) {
                 let help = Some("give each its own name".to_owned());
@@ -146,7 +146,7 @@ impl<'t> Reader<'t> {
         let rest: Vec<_> = self.root.keys().map(|key| (key.get_ref().to_string(), key.span())).collect();
         for (key, range) in rest {
             let span = Some(span_of(self.text, &range));
-            if let Some((_, help)) = LATER.iter().find(|(later, _)| *later == key) {
+            if let Some((_, help)) = UNSUPPORTED_SECTIONS.iter().find(|(later, _)| *later == key) {
                 self.problem("not-yet", format!("`{key}` is not possible yet"), span, Some((*help).to_owned()));
                 continue;
             }
@@ -171,7 +171,7 @@ impl<'t> Reader<'t> {
 pub(super) struct Section<'r, 't> {
     reader: &'r mut Reader<'t>,
     name: String,
-    place: Option<Span>,
+    span: Option<Span>,
     env: bool,
     table: DeTable<'t>,
     known: Vec<&'static str>,
@@ -181,23 +181,23 @@ impl<'t> Section<'_, 't> {
     /// The value of a key, or `default`.
     pub(super) fn value<V: Value>(&mut self, key: &'static str, default: V) -> V {
         if let Some((value, origin)) = self.find::<V>(key) {
-            self.note(key, value.show(), origin);
+            self.record(key, value.show(), origin);
             return value;
         }
-        self.note(key, default.show(), Origin::Default);
+        self.record(key, default.show(), Origin::Default);
         default
     }
 
     /// The value of a key that may be left out.
     pub(super) fn optional<V: Value>(&mut self, key: &'static str) -> Option<V> {
         let (value, origin) = self.find::<V>(key)?;
-        self.note(key, value.show(), origin);
+        self.record(key, value.show(), origin);
         Some(value)
     }
 
     /// The value of a key that must be there.
     pub(super) fn required<V: Value>(&mut self, key: &'static str, example: &str) -> Option<V> {
-        let written = self.is_written(key);
+        let written = self.is_set(key);
         let value = self.optional(key);
         if value.is_none() && !written {
             self.missing(key, &format!("for example: {key} = {example:?}"));
@@ -215,12 +215,12 @@ impl<'t> Section<'_, 't> {
             }
             (direct, _) => direct?,
         };
-        self.note(key, value.show(), origin);
+        self.record(key, value.show(), origin);
         Some(value)
     }
 
     /// Whether a key stands in the file or the environment, right or wrong.
-    pub(super) fn is_written(&self, key: &str) -> bool {
+    pub(super) fn is_set(&self, key: &str) -> bool {
         self.table.contains_key(key) || (self.env && self.reader.env.contains_key(&self.env_name(key)))
     }
 
@@ -228,23 +228,23 @@ impl<'t> Section<'_, 't> {
     pub(super) fn missing(&mut self, key: &str, help: &str) {
         let message = format!("`{}.{key}` is missing", self.name);
         let help = if self.env { format!("{help}, or set {}", self.env_name(key)) } else { help.to_owned() };
-        self.reader.problem("missing-key", message, self.place, Some(help));
+        self.reader.problem("missing-key", message, self.span, Some(help));
     }
 
     /// Takes a key that is no scalar; the caller reads it and says what is wrong with it.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<Node<'t>> {
+    pub(super) fn take_node(&mut self, key: &'static str) -> Option<Node<'t>> {
         self.known.push(key);
         self.table.remove(key)
     }
 
     /// Says what is wrong with a key of this table.
-    pub(super) fn wrong(&mut self, key: &str, range: &Range<usize>, message: &str) {
+    pub(super) fn wrong_value(&mut self, key: &str, range: &Range<usize>, message: &str) {
         let span = span_of(self.reader.text, range);
         self.reader.problem("wrong-value", format!("`{}.{key}`: {message}", self.name), Some(span), None);
     }
 
     /// Remembers how a key stands, for `config show`.
-    pub(super) fn note(&mut self, key: &str, value: String, origin: Origin) {
+    pub(super) fn record(&mut self, key: &str, value: String, origin: Origin) {
         self.reader.entries.push(Entry { key: format!("{}.{key}", self.name), value, origin });
     }
 
@@ -263,7 +263,7 @@ impl<'t> Section<'_, 't> {
     }
 
     fn find<V: Value>(&mut self, key: &'static str) -> Option<(V, Origin)> {
-        let from_file = self.take(key);
+        let from_file = self.take_node(key);
         if self.env {
             let name = self.env_name(key);
             self.reader.known_env.insert(name.clone());
@@ -280,11 +280,11 @@ impl<'t> Section<'_, 't> {
         let range = node.span();
         let (kind, text) = scalar(node.get_ref());
         if kind != Some(V::KIND) {
-            self.wrong(key, &range, &format!("expected {}: {}", V::KIND.as_str(), V::EXPECTED));
+            self.wrong_value(key, &range, &format!("expected {}: {}", V::KIND.as_str(), V::EXPECTED));
             return None;
         }
         let Some(value) = V::parse(&text) else {
-            self.wrong(key, &range, &format!("expected {}", V::EXPECTED));
+            self.wrong_value(key, &range, &format!("expected {}", V::EXPECTED));
             return None;
         };
         Some((value, self.origin(&range)))

@@ -135,7 +135,7 @@ impl Value for Duration {
         units::parse_duration(text)
     }
     fn show(&self) -> String {
-        units::show_duration(*self)
+        units::format_duration(*self)
     }
 }
 
@@ -150,7 +150,7 @@ impl Value for Size {
         units::parse_size(text).map(Self)
     }
     fn show(&self) -> String {
-        units::show_size(self.0)
+        units::format_size(self.0)
     }
 }
 

@@ -23,7 +23,7 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::archive::{self, Contents};
+use super::tar_stream::{self, TarContents};
 use super::{Engine, EngineError, EngineInfo, Launch, Output, OutputSender, now};
 
 /// The engine of tests. What it ran is forgotten with the process, as containers of a machine that died would be.
@@ -37,7 +37,7 @@ struct State {
     /// Known stages, with what ends those that are open.
     stages: BTreeMap<StageId, Option<CancellationToken>>,
     exits: BTreeMap<Key, Exit>,
-    ran: Vec<StepId>,
+    started_steps: Vec<StepId>,
 }
 
 /// A container: its step and its id in the plan.
@@ -51,8 +51,8 @@ impl Dummy {
 
     /// The steps of which a container was started, in that order.
     #[must_use]
-    pub fn ran(&self) -> Vec<StepId> {
-        self.state().ran.clone()
+    pub fn started_steps(&self) -> Vec<StepId> {
+        self.state().started_steps.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -60,7 +60,7 @@ impl Dummy {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn opened(&self, stage: StageId) -> Result<CancellationToken, EngineError> {
+    fn require_open(&self, stage: StageId) -> Result<CancellationToken, EngineError> {
         self.state().stages.get(&stage).cloned().flatten().ok_or(EngineError::NotOpen(stage))
     }
 }
@@ -89,9 +89,9 @@ impl Engine for Dummy {
     }
 
     async fn fill(&self, stage: StageId, sources: Option<&Path>, _launches: &[Launch]) -> Result<(), EngineError> {
-        self.opened(stage)?;
+        self.require_open(stage)?;
         let tree = sources.map(|sources| (sources.to_owned(), WORKSPACE));
-        let mut tar = archive::pack(Contents { tree, ..Contents::default() });
+        let mut tar = tar_stream::pack(TarContents { tree, ..TarContents::default() });
         while let Some(piece) = tar.next().await {
             piece?;
         }
@@ -99,11 +99,11 @@ impl Engine for Dummy {
     }
 
     async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {
-        self.opened(launch.step.stage_id()).map(drop)
+        self.require_open(launch.step.stage_id()).map(drop)
     }
 
     async fn run(&self, launch: Launch, output: OutputSender, cancel: CancellationToken) -> Result<Exit, EngineError> {
-        let destroyed = self.opened(launch.step.stage_id())?;
+        let destroyed = self.require_open(launch.step.stage_id())?;
         let container = launch.container()?;
         let key = (launch.step, container.id.clone());
         if let Some(exit) = self.state().exits.get(&key) {
@@ -111,7 +111,7 @@ impl Engine for Dummy {
         }
         let began = Instant::now();
         let mut exit = Exit::lost(&container.id);
-        (exit.cause, exit.code, exit.message) = self.play(&launch, container, &output, &cancel, &destroyed).await;
+        (exit.cause, exit.code, exit.message) = self.simulate(&launch, container, &output, &cancel, &destroyed).await;
         exit.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let never_ran = exit.cause == ExitCause::Cancelled && exit.code.is_none();
         if !destroyed.is_cancelled() && !never_ran {
@@ -151,7 +151,7 @@ impl Engine for Dummy {
         Ok(())
     }
 
-    async fn stock(&self, _stages: usize) -> Result<(), EngineError> {
+    async fn maintain(&self, _stages: usize) -> Result<(), EngineError> {
         Ok(())
     }
 
@@ -161,7 +161,7 @@ impl Engine for Dummy {
     }
 }
 
-type End = (ExitCause, Option<i32>, String);
+type SimulatedExit = (ExitCause, Option<i32>, String);
 
 /// A variable whose value is a secret's, as a container would see it.
 fn secret_env<'l>(launch: &'l Launch, container: &Container, name: &str) -> Option<&'l str> {
@@ -170,14 +170,14 @@ fn secret_env<'l>(launch: &'l Launch, container: &Container, name: &str) -> Opti
 }
 
 impl Dummy {
-    async fn play(
+    async fn simulate(
         &self,
         launch: &Launch,
         container: &Container,
         output: &OutputSender,
         cancel: &CancellationToken,
         destroyed: &CancellationToken,
-    ) -> End {
+    ) -> SimulatedExit {
         let wish = |name: &str| {
             let plain = container.env.get(name).or_else(|| launch.env.get(name)).map(String::as_str);
             secret_env(launch, container, name).or(plain)
@@ -188,7 +188,7 @@ impl Dummy {
         if let Some(reason) = wish("FAIL_START") {
             return (ExitCause::StartFailed, None, reason.to_owned());
         }
-        self.state().ran.push(launch.step);
+        self.state().started_steps.push(launch.step);
         let told = async {
             if let Some(text) = wish("OUTPUT") {
                 let bytes = format!("{text}\n").into();

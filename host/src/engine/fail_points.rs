@@ -16,7 +16,7 @@ pub const CALLS: [&str; 11] =
     ["check", "open", "fill", "prepare", "run", "adopt", "release", "close", "destroy", "stock", "inventory"];
 
 /// The engine itself in a build without fail points.
-pub fn around(engine: Arc<dyn Engine>) -> Arc<dyn Engine> {
+pub fn wrap(engine: Arc<dyn Engine>) -> Arc<dyn Engine> {
     if fail_point::ARMED { Arc::new(FailPoints(engine)) } else { engine }
 }
 
@@ -24,7 +24,7 @@ pub fn around(engine: Arc<dyn Engine>) -> Arc<dyn Engine> {
 struct FailPoints(Arc<dyn Engine>);
 
 /// The call may go on only where the server outlives its fail points.
-async fn guarded<T>(call: &str, work: impl Future<Output = T>) -> T {
+async fn with_fail_points<T>(call: &str, work: impl Future<Output = T>) -> T {
     pass(Side::Before, "engine", call);
     let answer = work.await;
     pass(Side::After, "engine", call);
@@ -38,23 +38,23 @@ impl Engine for FailPoints {
     }
 
     async fn check(&self) -> Result<EngineInfo, EngineError> {
-        guarded("check", self.0.check()).await
+        with_fail_points("check", self.0.check()).await
     }
 
     async fn open(&self, stage: StageId) -> Result<(), EngineError> {
-        guarded("open", self.0.open(stage)).await
+        with_fail_points("open", self.0.open(stage)).await
     }
 
     async fn fill(&self, stage: StageId, sources: Option<&Path>, launches: &[Launch]) -> Result<(), EngineError> {
-        guarded("fill", self.0.fill(stage, sources, launches)).await
+        with_fail_points("fill", self.0.fill(stage, sources, launches)).await
     }
 
     async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {
-        guarded("prepare", self.0.prepare(launch)).await
+        with_fail_points("prepare", self.0.prepare(launch)).await
     }
 
     async fn run(&self, launch: Launch, output: OutputSender, cancel: CancellationToken) -> Result<Exit, EngineError> {
-        guarded("run", self.0.run(launch, output, cancel)).await
+        with_fail_points("run", self.0.run(launch, output, cancel)).await
     }
 
     async fn adopt(
@@ -64,26 +64,26 @@ impl Engine for FailPoints {
         output: OutputSender,
         cancel: CancellationToken,
     ) -> Result<Exit, EngineError> {
-        guarded("adopt", self.0.adopt(launch, stored, output, cancel)).await
+        with_fail_points("adopt", self.0.adopt(launch, stored, output, cancel)).await
     }
 
     async fn release(&self, step: StepId) -> Result<(), EngineError> {
-        guarded("release", self.0.release(step)).await
+        with_fail_points("release", self.0.release(step)).await
     }
 
     async fn close(&self, stage: StageId) -> Result<(), EngineError> {
-        guarded("close", self.0.close(stage)).await
+        with_fail_points("close", self.0.close(stage)).await
     }
 
     async fn destroy(&self, stage: StageId) -> Result<(), EngineError> {
-        guarded("destroy", self.0.destroy(stage)).await
+        with_fail_points("destroy", self.0.destroy(stage)).await
     }
 
-    async fn stock(&self, stages: usize) -> Result<(), EngineError> {
-        guarded("stock", self.0.stock(stages)).await
+    async fn maintain(&self, stages: usize) -> Result<(), EngineError> {
+        with_fail_points("stock", self.0.maintain(stages)).await
     }
 
     async fn inventory(&self) -> Result<Vec<StageId>, EngineError> {
-        guarded("inventory", self.0.inventory()).await
+        with_fail_points("inventory", self.0.inventory()).await
     }
 }

@@ -22,15 +22,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now;
 
-mod archive;
 pub mod docker;
 pub mod dummy;
 mod error;
 pub mod fail_points;
-mod recent;
+mod health_cache;
+mod tar_stream;
 
 pub use error::EngineError;
-pub use recent::Recent;
+pub use health_cache::HealthCache;
 
 /// A place where stages run.
 ///
@@ -91,7 +91,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// those of `launches` their [`run`](Self::run) does not have to begin.
     ///
     /// # Errors
-    /// [`EngineError::Archive`] where the directory cannot be read, else the engine's trouble.
+    /// [`EngineError::SourcesUnreadable`] where the directory cannot be read, else the engine's trouble.
     async fn fill(&self, stage: StageId, sources: Option<&Path>, launches: &[Launch]) -> Result<(), EngineError>;
 
     /// Gets ready ahead of its turn what [`run`](Self::run) of the same launch would have to wait for: a container with a script may be started, and
@@ -148,7 +148,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// The engine's trouble.
-    async fn stock(&self, stages: usize) -> Result<(), EngineError>;
+    async fn maintain(&self, stages: usize) -> Result<(), EngineError>;
 
     /// The stages of this instance of which anything exists.
     ///
@@ -221,10 +221,10 @@ impl Launch {
 }
 
 /// The program that holds a stage's network (`host/gate`), for the architecture of this host.
-pub const GATE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/beespace-gate"));
+pub const PAUSE_PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/beespace-gate"));
 
 /// Says something to the reader of the log, in the host's name.
-async fn say(output: &OutputSender, text: impl Into<String>) {
+async fn write_host_line(output: &OutputSender, text: impl Into<String>) {
     let mut text = text.into();
     text.push('\n');
     // A reader who is gone is not told.

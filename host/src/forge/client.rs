@@ -12,12 +12,12 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::ForgeError;
-use crate::source::Access;
+use crate::source::ForgeCredentials;
 
 /// Gogs starts git for much of what it is asked, and limits nobody: we limit ourselves.
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT_REQUESTS: usize = 4;
 /// A list of all branches or hooks is far below.
-const ANSWER_CAP: usize = 8 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 
 /// A client of the one Gogs that this server belongs to. Clones share their connections and their limit.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub struct Forge {
     base: Url,
     token: SecretString,
     http: Client,
-    turns: Arc<Semaphore>,
+    request_permits: Arc<Semaphore>,
 }
 
 /// What a request is for: `repository acme/app`, and in the words of its refusal `add a hook to acme/app`.
@@ -53,19 +53,19 @@ impl Forge {
             None => client,
         };
         let http = client.build().map_err(|error| ForgeError::Setup(format!("no client for Gogs: {error}")))?;
-        Ok(Self { base, token, http, turns: Arc::new(Semaphore::new(AT_ONCE)) })
+        Ok(Self { base, token, http, request_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS)) })
     }
 
     /// Where git finds a repository. Not from any payload: those say what they like.
     #[must_use]
     pub fn clone_url(&self, name: &RepositoryName) -> Url {
-        self.at(&[name.owner(), &format!("{}.git", name.name())])
+        self.url(&[name.owner(), &format!("{}.git", name.name())])
     }
 
     /// What git shows there.
     #[must_use]
-    pub fn access(&self) -> Access {
-        Access::token(self.token.clone())
+    pub fn access(&self) -> ForgeCredentials {
+        ForgeCredentials::token(self.token.clone())
     }
 
     /// Gogs' address as configured.
@@ -101,22 +101,22 @@ impl Forge {
         purpose: Purpose,
     ) -> Result<Vec<u8>, ForgeError> {
         let closed = |_| ForgeError::Setup("the client was closed".to_owned());
-        let _turn = self.turns.acquire().await.map_err(closed)?;
+        let _turn = self.request_permits.acquire().await.map_err(closed)?;
         let path: Vec<&str> = ["api", "v1"].into_iter().chain(path.iter().copied()).collect();
         let mut token = header::HeaderValue::from_str(&format!("token {}", self.token.expose_secret()))
             .map_err(|_| ForgeError::Setup("the token holds characters that no token has".to_owned()))?;
         token.set_sensitive(true);
-        let request = self.http.request(method, self.at(&path)).header(header::AUTHORIZATION, token);
+        let request = self.http.request(method, self.url(&path)).header(header::AUTHORIZATION, token);
         let request = match body {
             Some(body) => request.json(body),
             None => request,
         };
-        let response = request.send().await.map_err(away)?;
-        read(response, purpose).await
+        let response = request.send().await.map_err(connection_error)?;
+        read_response(response, purpose).await
     }
 
     /// Each part is one segment, whatever is in it.
-    fn at(&self, path: &[&str]) -> Url {
+    fn url(&self, path: &[&str]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
@@ -127,7 +127,7 @@ impl Forge {
     }
 }
 
-async fn read(mut response: Response, purpose: Purpose) -> Result<Vec<u8>, ForgeError> {
+async fn read_response(mut response: Response, purpose: Purpose) -> Result<Vec<u8>, ForgeError> {
     let status = response.status();
     let is_json = response
         .headers()
@@ -135,10 +135,10 @@ async fn read(mut response: Response, purpose: Purpose) -> Result<Vec<u8>, Forge
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with("application/json"));
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(away)? {
+    while let Some(chunk) = response.chunk().await.map_err(connection_error)? {
         body.extend_from_slice(&chunk);
-        if body.len() > ANSWER_CAP {
-            return Err(ForgeError::NotTheApi(format!("longer than {ANSWER_CAP} bytes")));
+        if body.len() > MAX_RESPONSE_BYTES {
+            return Err(ForgeError::UnexpectedResponse(format!("longer than {MAX_RESPONSE_BYTES} bytes")));
         }
     }
     match status {
@@ -146,28 +146,28 @@ async fn read(mut response: Response, purpose: Purpose) -> Result<Vec<u8>, Forge
         StatusCode::FORBIDDEN => Err(ForgeError::Forbidden(purpose.action)),
         StatusCode::NOT_FOUND => Err(ForgeError::NotFound(purpose.subject)),
         status if status.is_redirection() => Err(ForgeError::Redirected),
-        status if status.is_server_error() => Err(ForgeError::Away(format!("it answers with {status}"))),
+        status if status.is_server_error() => Err(ForgeError::Unreachable(format!("it answers with {status}"))),
         status if !status.is_success() => {
-            Err(ForgeError::Refused { what: purpose.action, status: status.as_u16(), message: message(&body) })
+            Err(ForgeError::Refused { what: purpose.action, status: status.as_u16(), message: error_message(&body) })
         }
         // A user who is prohibited from signing in gets a page with 200 on every route.
-        _ if !is_json && !body.is_empty() => Err(ForgeError::NotTheApi(format!("{status} with a page"))),
+        _ if !is_json && !body.is_empty() => Err(ForgeError::UnexpectedResponse(format!("{status} with a page"))),
         _ => Ok(body),
     }
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ForgeError> {
-    serde_json::from_slice(body).map_err(|error| ForgeError::NotTheApi(error.to_string()))
+    serde_json::from_slice(body).map_err(|error| ForgeError::UnexpectedResponse(error.to_string()))
 }
 
 /// What Gogs says in `{"message": …}`, short.
-fn message(body: &[u8]) -> String {
+fn error_message(body: &[u8]) -> String {
     let told = serde_json::from_slice::<serde_json::Value>(body).ok();
     let told = told.as_ref().and_then(|told| told.get("message")).and_then(serde_json::Value::as_str);
     told.unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-fn away(error: reqwest::Error) -> ForgeError {
+fn connection_error(error: reqwest::Error) -> ForgeError {
     let error = error.without_url();
     let mut text = if error.is_timeout() { "no answer in time".to_owned() } else { error.to_string() };
     // The outer error says that sending failed; the innermost says why.
@@ -176,7 +176,7 @@ fn away(error: reqwest::Error) -> ForgeError {
         text = inner.to_string();
         cause = inner.source();
     }
-    ForgeError::Away(text)
+    ForgeError::Unreachable(text)
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, ForgeError> {

@@ -16,10 +16,10 @@ use super::{Forge, ForgeError};
 use crate::seal::{self, SealError};
 use crate::store::repository::{Hook, Repositories as _, Repository};
 use crate::store::{Store, StoreError};
-use crate::webhook::{PREFIX, key_digest, secret_place};
+use crate::webhook::{PATH_PREFIX, key_digest, secret_aad};
 
 /// How long a pair stays good after a repair: Gogs' queued deliveries carry it.
-const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+const OLD_KEY_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Makes hooks, here and in Gogs.
 #[derive(Debug, Clone)]
@@ -30,16 +30,16 @@ pub struct Enabler {
     /// Where Gogs reaches this server.
     pub hook_base: Url,
     /// Shared by all clones.
-    pub turns: HookTurns,
+    pub locks: HookLocks,
 }
 
 /// One change at a time to the hooks of a repository: each removes what it did not make, so two at once would remove each
 /// other's.
 #[derive(Debug, Clone, Default)]
-pub struct HookTurns(Arc<Mutex<HashMap<RepositoryId, Arc<tokio::sync::Mutex<()>>>>>);
+pub struct HookLocks(Arc<Mutex<HashMap<RepositoryId, Arc<tokio::sync::Mutex<()>>>>>);
 
-impl HookTurns {
-    async fn wait_for(&self, id: RepositoryId) -> tokio::sync::OwnedMutexGuard<()> {
+impl HookLocks {
+    async fn lock(&self, id: RepositoryId) -> tokio::sync::OwnedMutexGuard<()> {
         let turn = Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
         turn.lock_owned().await
     }
@@ -59,7 +59,7 @@ pub enum EnableError {
     NotAdmin(RepositoryName),
     /// Gogs did not take the hook away; here it is good for nothing any more.
     #[error("{name} builds here no more, but its hook may be left in Gogs: {cause}")]
-    HookLeft { name: RepositoryName, cause: ForgeError },
+    HookNotRemoved { name: RepositoryName, cause: ForgeError },
     /// Nothing to repair or disable.
     #[error("{0} is not enabled")]
     NotEnabled(RepositoryName),
@@ -80,7 +80,7 @@ impl EnableError {
             Self::Seal(error) => Reason::new("seal-trouble", error.to_string()),
             Self::NotAdmin(_) => Reason::new("token-rights", self.to_string())
                 .help("add the user in Gogs as a collaborator with the right `admin`"),
-            Self::HookLeft { name, .. } => Reason::new("hook-left", self.to_string())
+            Self::HookNotRemoved { name, .. } => Reason::new("hook-left", self.to_string())
                 .help(format!("`beespace repo disable {name}` once more, when Gogs gives in, removes it")),
             Self::NotEnabled(name) => {
                 Reason::new("not-enabled", self.to_string()).help(format!("`beespace repo enable {name}` enables it"))
@@ -91,7 +91,7 @@ impl EnableError {
 }
 
 /// A key and a secret that nobody has seen yet.
-struct Pair {
+struct NewHook {
     url: Url,
     secret: SecretString,
     hook: Hook,
@@ -105,16 +105,16 @@ impl Enabler {
     /// [`EnableError`]; nothing is half done that a second call would not mend.
     pub async fn enable(&self, name: &RepositoryName, now: Timestamp) -> Result<Repository, EnableError> {
         let told = self.forge.repository(name).await?;
-        self.must_be_admin(&told, name)?;
-        let _turn = self.turns.wait_for(RepositoryId(told.id)).await;
+        self.require_admin(&told, name)?;
+        let _turn = self.locks.lock(RepositoryId(told.id)).await;
         let known = self.store.read()?.repository(RepositoryId(told.id))?;
         if let Some(known) = known.filter(|known| known.hook.is_some())
-            && self.stands(&known, name).await?
+            && self.is_hook_intact(&known, name).await?
         {
-            let name = name_of(&told)?;
-            return Ok(self.set(known.id, move |known| Ok(Repository { name: name.clone(), ..known })).await?);
+            let name = repository_name(&told)?;
+            return Ok(self.update_row(known.id, move |known| Ok(Repository { name: name.clone(), ..known })).await?);
         }
-        self.renew(&told, now).await
+        self.replace_hook(&told, now).await
     }
 
     /// Makes a new key and a new secret, and removes every other hook that points here. Every pair before it stays good for a day.
@@ -123,43 +123,43 @@ impl Enabler {
     /// [`EnableError::NotEnabled`] where there is nothing to repair; others as they come.
     pub async fn repair(&self, name: &RepositoryName, now: Timestamp) -> Result<Repository, EnableError> {
         let told = self.forge.repository(name).await?;
-        self.must_be_admin(&told, name)?;
-        let _turn = self.turns.wait_for(RepositoryId(told.id)).await;
+        self.require_admin(&told, name)?;
+        let _turn = self.locks.lock(RepositoryId(told.id)).await;
         let known = self.store.read()?.repository(RepositoryId(told.id))?;
         known.filter(|known| known.hook.is_some()).ok_or_else(|| EnableError::NotEnabled(name.clone()))?;
-        self.renew(&told, now).await
+        self.replace_hook(&told, now).await
     }
 
     /// Removes the hooks in Gogs and forgets their secrets. Builds stay. Where Gogs does not answer, or has no such repository any
     /// more, the repository is disabled here all the same; doing it again removes what was left in Gogs.
     ///
     /// # Errors
-    /// [`EnableError::NotEnabled`] where it never was; [`EnableError::HookLeft`] where hooks may be left in Gogs.
+    /// [`EnableError::NotEnabled`] where it never was; [`EnableError::HookNotRemoved`] where hooks may be left in Gogs.
     pub async fn disable(&self, name: &RepositoryName) -> Result<Repository, EnableError> {
         let known = self.store.read()?.repository_by_name(name)?;
         let id = known.ok_or_else(|| EnableError::NotEnabled(name.clone()))?.id;
-        let _turn = self.turns.wait_for(id).await;
+        let _turn = self.locks.lock(id).await;
         let known = self.store.read()?.repository(id)?;
         let forge_id = known.and_then(|known| known.hook).map(|hook| hook.forge_id);
-        let disabled = self.set(id, |known| Ok(Repository { hook: None, previous_hooks: Vec::new(), ..known })).await?;
-        let left = |cause| EnableError::HookLeft { name: name.clone(), cause };
-        self.remove_others(name, forge_id, None).await.map_err(left)?;
+        let disabled = self.update_row(id, |known| Ok(Repository { hook: None, previous_hooks: Vec::new(), ..known })).await?;
+        let left = |cause| EnableError::HookNotRemoved { name: name.clone(), cause };
+        self.remove_other_hooks(name, forge_id, None).await.map_err(left)?;
         Ok(disabled)
     }
 
     /// In the repository's turn. The row first: a delivery may come before Gogs has answered, and the row must know its secret by then.
-    async fn renew(&self, told: &gogs::Repository, now: Timestamp) -> Result<Repository, EnableError> {
-        let name = name_of(told)?;
+    async fn replace_hook(&self, told: &gogs::Repository, now: Timestamp) -> Result<Repository, EnableError> {
+        let name = repository_name(told)?;
         let id = RepositoryId(told.id);
-        let Pair { url, secret, hook } = self.pair(id, now)?;
+        let NewHook { url, secret, hook } = self.generate_hook(id, now)?;
         let before = self.store.read()?.repository(id)?;
-        let fresh = fresh(told, name.clone(), now);
+        let fresh = new_repository(told, name.clone(), now);
         let (key, begun) = (hook.key, before.clone());
         let row = move |known: Option<Repository>| {
             let known = known.unwrap_or_else(|| fresh.clone());
             let mut previous_hooks = known.previous_hooks.clone();
             previous_hooks.retain(|(_, until)| now < *until);
-            previous_hooks.extend(known.hook.clone().map(|old| (old, now + GRACE)));
+            previous_hooks.extend(known.hook.clone().map(|old| (old, now + OLD_KEY_GRACE)));
             Ok(Repository { hook: Some(hook.clone()), previous_hooks, name: fresh.name.clone(), ..known })
         };
         self.store.change_repository(id, row).await?;
@@ -171,21 +171,21 @@ impl Enabler {
                         begun.clone().map(|begun| (begun.hook, begun.previous_hooks)).unwrap_or_default();
                     Ok(Repository { hook, previous_hooks, ..known })
                 };
-                self.set(id, undone).await?;
+                self.update_row(id, undone).await?;
                 return Err(error.into());
             }
         };
-        let stored = self.set(id, move |known| {
+        let stored = self.update_row(id, move |known| {
             let hook = known.hook.clone().map(|hook| if hook.key == key { Hook { forge_id: made.id, ..hook } } else { hook });
             Ok(Repository { hook, ..known })
         });
         let stored = stored.await?;
         let old = before.and_then(|before| before.hook).map(|hook| hook.forge_id);
-        self.remove_others(&name, old, Some(made.id)).await?;
+        self.remove_other_hooks(&name, old, Some(made.id)).await?;
         Ok(stored)
     }
 
-    async fn set(
+    async fn update_row(
         &self,
         id: RepositoryId,
         change: impl Fn(Repository) -> Result<Repository, StoreError> + Send + 'static,
@@ -193,33 +193,35 @@ impl Enabler {
         self.store.change_repository(id, move |known| change(known.ok_or(StoreError::NotFound("repository"))?)).await
     }
 
-    fn must_be_admin(&self, told: &gogs::Repository, name: &RepositoryName) -> Result<(), EnableError> {
+    fn require_admin(&self, told: &gogs::Repository, name: &RepositoryName) -> Result<(), EnableError> {
         let is_admin = told.permissions.is_some_and(|permissions| permissions.admin);
         if is_admin { Ok(()) } else { Err(EnableError::NotAdmin(name.clone())) }
     }
 
     /// Whether the hook that the row knows stands in Gogs and fires for everything.
-    async fn stands(&self, known: &Repository, name: &RepositoryName) -> Result<bool, ForgeError> {
+    async fn is_hook_intact(&self, known: &Repository, name: &RepositoryName) -> Result<bool, ForgeError> {
         let Some(row) = &known.hook else { return Ok(false) };
         let hooks = self.forge.hooks(name).await?;
-        Ok(hooks.iter().any(|hook| hook.id == row.forge_id && hook.fires_for_all() && self.leads_to(&hook.config.url, row)))
+        Ok(hooks
+            .iter()
+            .any(|hook| hook.id == row.forge_id && hook.fires_for_all_events() && self.has_current_key(&hook.config.url, row)))
     }
 
     /// Whether a hook's address is this server's, and its key the one that the row knows.
     #[must_use]
-    pub fn leads_to(&self, url: &str, row: &Hook) -> bool {
+    pub fn has_current_key(&self, url: &str, row: &Hook) -> bool {
         url.strip_prefix(self.hook_url("").as_str()).is_some_and(|key| key_digest(key) == row.key)
     }
 
     /// Whether a hook's address is one of this server's.
     #[must_use]
-    pub fn points_here(&self, url: &str) -> bool {
+    pub fn points_to_this_server(&self, url: &str) -> bool {
         url.starts_with(self.hook_url("").as_str())
     }
 
-    async fn remove_others(&self, name: &RepositoryName, old: Option<u64>, keep: Option<u64>) -> Result<(), ForgeError> {
+    async fn remove_other_hooks(&self, name: &RepositoryName, old: Option<u64>, keep: Option<u64>) -> Result<(), ForgeError> {
         for hook in self.forge.hooks(name).await? {
-            if Some(hook.id) != keep && (Some(hook.id) == old || self.points_here(&hook.config.url)) {
+            if Some(hook.id) != keep && (Some(hook.id) == old || self.points_to_this_server(&hook.config.url)) {
                 self.forge.delete_hook(name, hook.id).await?;
             }
         }
@@ -228,27 +230,27 @@ impl Enabler {
 
     fn hook_url(&self, key: &str) -> Url {
         let mut url = self.hook_base.clone();
-        let path = format!("{}{PREFIX}{key}", url.path().trim_end_matches('/'));
+        let path = format!("{}{PATH_PREFIX}{key}", url.path().trim_end_matches('/'));
         url.set_path(&path);
         url
     }
 
-    fn pair(&self, repository: RepositoryId, now: Timestamp) -> Result<Pair, SealError> {
+    fn generate_hook(&self, repository: RepositoryId, now: Timestamp) -> Result<NewHook, SealError> {
         let key = random_hex::<16>()?;
         let secret = random_hex::<32>()?;
         let digest = key_digest(key.expose_secret());
-        let sealed = self.seal.seal(&secret_place(repository, digest), secret.expose_secret().as_bytes())?;
+        let sealed = self.seal.seal(&secret_aad(repository, digest), secret.expose_secret().as_bytes())?;
         let hook = Hook { key: digest, secret: sealed, forge_id: 0, created_at: now };
-        Ok(Pair { url: self.hook_url(key.expose_secret()), secret, hook })
+        Ok(NewHook { url: self.hook_url(key.expose_secret()), secret, hook })
     }
 }
 
-fn name_of(told: &gogs::Repository) -> Result<RepositoryName, EnableError> {
+fn repository_name(told: &gogs::Repository) -> Result<RepositoryName, EnableError> {
     let owner = told.owner.as_ref().map_or("", |owner| owner.username.as_str());
     Ok(RepositoryName::new(owner, &told.name)?)
 }
 
-fn fresh(told: &gogs::Repository, name: RepositoryName, now: Timestamp) -> Repository {
+fn new_repository(told: &gogs::Repository, name: RepositoryName, now: Timestamp) -> Repository {
     Repository {
         id: RepositoryId(told.id),
         name,

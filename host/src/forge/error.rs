@@ -7,7 +7,7 @@ use beespace_core::outcome::Reason;
 pub enum ForgeError {
     /// No connection, no answer in time, or trouble of Gogs' own (5xx).
     #[error("Gogs cannot be reached: {0}")]
-    Away(String),
+    Unreachable(String),
     /// 401.
     #[error("Gogs does not take the token")]
     Unauthorized,
@@ -25,7 +25,7 @@ pub enum ForgeError {
     Redirected,
     /// A page in place of an answer of the API.
     #[error("the answer is no answer of Gogs' API: {0}")]
-    NotTheApi(String),
+    UnexpectedResponse(String),
     /// The client could not be made: certificates that cannot be read.
     #[error("{0}")]
     Setup(String),
@@ -36,7 +36,9 @@ impl ForgeError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         let (code, help) = match self {
-            Self::Away(_) => ("waiting-for-gogs", "see that Gogs runs and that `gogs.url` is its address as seen from here"),
+            Self::Unreachable(_) => {
+                ("waiting-for-gogs", "see that Gogs runs and that `gogs.url` is its address as seen from here")
+            }
             Self::Unauthorized => (
                 "token-refused",
                 "make a new token in Gogs (Your Settings, Applications), put it into the file of `gogs.token_file`, and restart the server",
@@ -45,7 +47,7 @@ impl ForgeError {
             Self::NotFound(_) => ("not-in-gogs", "look at the name; a private repository must be shared with the token's user"),
             Self::Refused { .. } => ("gogs-refused", "Gogs' log says more"),
             Self::Redirected => ("gogs-redirects", "make `gogs.url` the address that Gogs ends at (its EXTERNAL_URL)"),
-            Self::NotTheApi(_) => (
+            Self::UnexpectedResponse(_) => (
                 "not-the-api",
                 "see that `gogs.url` is Gogs' own address and that the token's user is not prohibited from signing in",
             ),

@@ -11,12 +11,12 @@ use super::{Forge, ForgeError};
 
 /// A hook as Gogs tells of it. It never tells the secret.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Hook {
+pub struct GogsHook {
     pub id: u64,
     /// `gogs`, or one of the chat services.
     #[serde(rename = "type")]
     pub kind: String,
-    pub config: HookConfig,
+    pub config: GogsHookConfig,
     /// None of them: it never fires.
     #[serde(default)]
     pub events: Option<Vec<String>>,
@@ -26,7 +26,7 @@ pub struct Hook {
 
 /// Where a hook points.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct HookConfig {
+pub struct GogsHookConfig {
     #[serde(default)]
     pub url: String,
     /// `json` or `form`.
@@ -34,10 +34,10 @@ pub struct HookConfig {
     pub content_type: String,
 }
 
-impl Hook {
+impl GogsHook {
     /// Whether it fires for everything that Gogs has.
     #[must_use]
-    pub fn fires_for_all(&self) -> bool {
+    pub fn fires_for_all_events(&self) -> bool {
         let events = self.events.as_deref().unwrap_or_default();
         self.active && EVENTS.iter().all(|event| events.iter().any(|has| has == event))
     }
@@ -48,7 +48,7 @@ impl Forge {
     ///
     /// # Errors
     /// [`ForgeError::Forbidden`] where the token's user is no administrator of it; others as they come.
-    pub async fn hooks(&self, name: &RepositoryName) -> Result<Vec<Hook>, ForgeError> {
+    pub async fn hooks(&self, name: &RepositoryName) -> Result<Vec<GogsHook>, ForgeError> {
         self.get(&["repos", name.owner(), name.name(), "hooks"], purpose(name, "list the hooks of")).await
     }
 
@@ -57,7 +57,7 @@ impl Forge {
     ///
     /// # Errors
     /// [`ForgeError`].
-    pub async fn create_hook(&self, name: &RepositoryName, url: &Url, secret: &SecretString) -> Result<Hook, ForgeError> {
+    pub async fn create_hook(&self, name: &RepositoryName, url: &Url, secret: &SecretString) -> Result<GogsHook, ForgeError> {
         let hook = serde_json::json!({
             "type": "gogs",
             "active": true,

@@ -15,6 +15,6 @@ mod hook;
 mod repository;
 
 pub use client::Forge;
-pub use enable::{EnableError, Enabler, HookTurns};
+pub use enable::{EnableError, Enabler, HookLocks};
 pub use error::ForgeError;
-pub use hook::{Hook, HookConfig};
+pub use hook::{GogsHook, GogsHookConfig};

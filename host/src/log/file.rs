@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::LogError;
 use super::frame::Header;
-use super::source::Place;
+use super::origin::OriginOffset;
 
 /// A log and its index, open.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) struct Files {
     log: File,
     index: File,
     /// The name of the log is on the disk.
-    is_named: AtomicBool,
+    is_dir_synced: AtomicBool,
 }
 
 impl Files {
@@ -41,7 +41,7 @@ impl Files {
             path: path.to_owned(),
             log: options.open(path).map_err(failed("opened", path))?,
             index: options.open(&index_path).map_err(failed("opened", &index_path))?,
-            is_named: AtomicBool::new(false),
+            is_dir_synced: AtomicBool::new(false),
         })
     }
 
@@ -82,8 +82,8 @@ impl Files {
     }
 
     /// Where everyone who speaks stands after a frame.
-    pub(super) fn places(&self, header: &Header) -> Result<Vec<Place>, LogError> {
-        header.places(&self.body(header)?).ok_or_else(|| self.damaged(header))
+    pub(super) fn offsets(&self, header: &Header) -> Result<Vec<OriginOffset>, LogError> {
+        header.offsets(&self.body(header)?).ok_or_else(|| self.damaged(header))
     }
 
     pub(super) fn damaged(&self, header: &Header) -> LogError {
@@ -107,9 +107,9 @@ impl Files {
     /// The log is on the disk itself when this returns. The index is not waited for: it can be made again.
     pub(super) fn sync(&self) -> Result<(), LogError> {
         self.log.sync_data().map_err(failed("written", &self.path))?;
-        if let Some(dir) = self.path.parent().filter(|_| !self.is_named.load(Ordering::Relaxed)) {
+        if let Some(dir) = self.path.parent().filter(|_| !self.is_dir_synced.load(Ordering::Relaxed)) {
             File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("written", dir))?;
-            self.is_named.store(true, Ordering::Relaxed);
+            self.is_dir_synced.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Files {
 
     /// Walks the log from its beginning to the last frame that is whole, and makes the index say the same. Returns how many frames
     /// there are and the last one's header. Not while somebody else may write.
-    pub(super) fn index_anew(&self) -> Result<(u64, Option<Header>), LogError> {
+    pub(super) fn rebuild_index(&self) -> Result<(u64, Option<Header>), LogError> {
         let (mut frames, mut last, mut end) = (0, None::<Header>, 0);
         while let Some(header) = self.frame_at(end)?.filter(|header| header.follows(last.as_ref())) {
             if self.header(frames)? != Some(header) {
@@ -138,8 +138,8 @@ impl Files {
     }
 
     /// The same, and cuts the log after that frame. Only for the one who goes on writing there.
-    pub(super) fn mend(&self) -> Result<(u64, Option<Header>), LogError> {
-        let (frames, last) = self.index_anew()?;
+    pub(super) fn recover(&self) -> Result<(u64, Option<Header>), LogError> {
+        let (frames, last) = self.rebuild_index()?;
         let end = last.map_or(0, |last| last.end_offset());
         self.log.set_len(end).map_err(failed("written", &self.path))?;
         Ok((frames, last))

@@ -17,16 +17,16 @@ use super::{LogEnd, LogError};
 /// What a follower gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogEvent {
-    Piece(LogPiece),
+    Fragment(LogFragment),
     /// `true`: its disk is full, nothing comes until there is room. `false`: it goes on.
-    Waits(bool),
+    DiskFull(bool),
     /// Nothing comes after this.
     End(LogEnd),
 }
 
 /// A line, or a part of one that was printed piece by piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogPiece {
+pub struct LogFragment {
     /// Who has this piece goes on after it by this number: pieces are counted from 1 and never change.
     pub position: u64,
     /// The line it belongs to, from 1.
@@ -37,7 +37,7 @@ pub struct LogPiece {
     pub begins: bool,
     /// It is the last one.
     pub ends: bool,
-    /// With `begins`: the line goes on with an earlier one that was cut.
+    /// With `lane`: the line goes on with an earlier one that was cut.
     pub continues: bool,
     /// Masked, as the program printed it, without the newline.
     pub text: Bytes,
@@ -47,12 +47,12 @@ struct Follower {
     reader: LogReader,
     frames: watch::Receiver<u64>,
     position: u64,
-    ready: VecDeque<LogPiece>,
+    ready: VecDeque<LogFragment>,
     end: Option<LogEnd>,
-    told_full: bool,
+    reported_full: bool,
     is_over: bool,
     /// Wait for what is not there yet?
-    waits: bool,
+    is_following: bool,
 }
 
 impl LogReader {
@@ -74,9 +74,9 @@ impl LogReader {
             position,
             ready: VecDeque::new(),
             end: None,
-            told_full: false,
+            reported_full: false,
             is_over: false,
-            waits,
+            is_following: waits,
         };
         stream::unfold(follower, |mut follower| async move {
             let event = follower.next().await.transpose()?;
@@ -89,7 +89,7 @@ impl LogReader {
     ///
     /// # Errors
     /// The disk's.
-    pub async fn piece_count(&self) -> Result<u64, LogError> {
+    pub async fn fragment_count(&self) -> Result<u64, LogError> {
         self.with(|files| Ok(files.last()?.map_or(0, |last| last.records_after()))).await
     }
 
@@ -128,7 +128,7 @@ impl Follower {
             }
             if let Some(piece) = self.ready.pop_front() {
                 self.position = piece.position;
-                return Ok(Some(LogEvent::Piece(piece)));
+                return Ok(Some(LogEvent::Fragment(piece)));
             }
             if let Some(end) = self.end {
                 self.is_over = true;
@@ -137,41 +137,41 @@ impl Follower {
             // Marked as seen before looking: what is written while we look wakes us again.
             self.frames.borrow_and_update();
             let position = self.position;
-            let found = self.reader.with(move |files| look(files, position)).await?;
-            (self.ready, self.end) = (found.pieces, found.end);
-            if found.is_all && self.end.is_none() {
-                let is_full = self.reader.waits_for_room();
-                if self.waits && std::mem::replace(&mut self.told_full, is_full) != is_full {
-                    return Ok(Some(LogEvent::Waits(is_full)));
+            let found = self.reader.with(move |files| read_after(files, position)).await?;
+            (self.ready, self.end) = (found.fragments, found.end);
+            if found.is_at_end && self.end.is_none() {
+                let is_full = self.reader.is_disk_full();
+                if self.is_following && std::mem::replace(&mut self.reported_full, is_full) != is_full {
+                    return Ok(Some(LogEvent::DiskFull(is_full)));
                 }
-                self.is_over = !self.waits || self.frames.changed().await.is_err();
+                self.is_over = !self.is_following || self.frames.changed().await.is_err();
             }
         }
     }
 }
 
 struct Found {
-    pieces: VecDeque<LogPiece>,
+    fragments: VecDeque<LogFragment>,
     /// There are no more.
-    is_all: bool,
+    is_at_end: bool,
     end: Option<LogEnd>,
 }
 
 impl Default for Found {
     fn default() -> Self {
-        Self { pieces: VecDeque::new(), is_all: true, end: None }
+        Self { fragments: VecDeque::new(), is_at_end: true, end: None }
     }
 }
 
 /// The pieces of the frame that holds the one after `position`.
-fn look(files: &Files, position: u64) -> Result<Found, LogError> {
+fn read_after(files: &Files, position: u64) -> Result<Found, LogError> {
     let frame = first_frame(files, |header| header.records_after() > position)?;
     let Some(header) = files.header(frame)? else {
         let last = files.last()?;
         // More may have come between the two looks.
         let is_all = last.is_none_or(|last| last.records_after() <= position);
         let end = last.filter(|last| is_all && last.has(flag::FINISHED)).as_ref().map(end);
-        return Ok(Found { is_all, end, ..Found::default() });
+        return Ok(Found { is_at_end: is_all, end, ..Found::default() });
     };
     let (mut line, mut at) = (header.lines_before, header.records_before);
     let mut pieces = VecDeque::new();
@@ -179,7 +179,7 @@ fn look(files: &Files, position: u64) -> Result<Found, LogError> {
         line += u64::from(record.begins);
         at += 1;
         if at > position {
-            pieces.push_back(LogPiece {
+            pieces.push_back(LogFragment {
                 position: at,
                 line,
                 stream: record.stream,
@@ -191,5 +191,5 @@ fn look(files: &Files, position: u64) -> Result<Found, LogError> {
             });
         }
     }
-    Ok(Found { pieces, is_all: false, end: None })
+    Ok(Found { fragments: pieces, is_at_end: false, end: None })
 }

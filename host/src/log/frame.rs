@@ -10,15 +10,15 @@ use beespace_core::time::Timestamp;
 use bytes::Bytes;
 use sha2::Digest as _;
 
-use super::source::Place;
+use super::origin::OriginOffset;
 
 /// `BLG` and the version of this layout.
 const MAGIC: [u8; 4] = *b"BLG\x01";
 
 /// No frame is larger than this before compression. Refuses bombs; what is written stays far below.
-const MAX_RAW: usize = 512 * 1024;
+const MAX_FRAME_BYTES: usize = 512 * 1024;
 
-const RECORD: usize = 9;
+const RECORD_HEADER_LEN: usize = 9;
 const BEGINS: u8 = 1 << 2;
 const ENDS: u8 = 1 << 3;
 const CONTINUES: u8 = 1 << 4;
@@ -59,8 +59,8 @@ pub(super) struct Header {
     /// Bytes dropped after the limit, so far.
     pub(super) dropped: u64,
     /// How many places the body begins with.
-    pub(super) places: u32,
-    pub(super) body_sum: u64,
+    pub(super) offset_count: u32,
+    pub(super) body_checksum: u64,
 }
 
 impl Header {
@@ -92,18 +92,18 @@ impl Header {
         self.flags & flag != 0
     }
 
-    fn words(&self) -> [u32; 6] {
+    fn u32_fields(&self) -> [u32; 6] {
         [self.flags, self.body_len, self.raw_len, self.records, self.lines, self.text_len]
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(Self::LEN);
         out.extend(MAGIC);
-        self.words().iter().for_each(|word| out.extend(word.to_le_bytes()));
+        self.u32_fields().iter().for_each(|word| out.extend(word.to_le_bytes()));
         let long = [self.offset, self.records_before, self.lines_before, self.text_before, self.at_ms, self.dropped];
         long.iter().for_each(|word| out.extend(word.to_le_bytes()));
-        out.extend(self.places.to_le_bytes());
-        out.extend(self.body_sum.to_le_bytes());
+        out.extend(self.offset_count.to_le_bytes());
+        out.extend(self.body_checksum.to_le_bytes());
         out.extend(checksum(&out).to_le_bytes());
         out
     }
@@ -128,38 +128,39 @@ impl Header {
             text_before: take_u64(&mut rest)?,
             at_ms: take_u64(&mut rest)?,
             dropped: take_u64(&mut rest)?,
-            places: take_u32(&mut rest)?,
-            body_sum: take_u64(&mut rest)?,
+            offset_count: take_u32(&mut rest)?,
+            body_checksum: take_u64(&mut rest)?,
         };
-        (usize::try_from(header.raw_len).ok()? <= MAX_RAW && usize::try_from(header.body_len).ok()? <= MAX_RAW).then_some(header)
+        (usize::try_from(header.raw_len).ok()? <= MAX_FRAME_BYTES && usize::try_from(header.body_len).ok()? <= MAX_FRAME_BYTES)
+            .then_some(header)
     }
 
     /// Packs places and records into a body and notes it here.
-    pub(super) fn pack(&mut self, places: &[Place], records: &[u8]) -> std::io::Result<Vec<u8>> {
-        let mut raw = Vec::with_capacity(places.len() * Place::LEN + records.len());
+    pub(super) fn pack(&mut self, places: &[OriginOffset], records: &[u8]) -> std::io::Result<Vec<u8>> {
+        let mut raw = Vec::with_capacity(places.len() * OriginOffset::LEN + records.len());
         places.iter().for_each(|place| place.encode(&mut raw));
         raw.extend_from_slice(records);
         let body = if raw.is_empty() { Vec::new() } else { zstd::bulk::compress(&raw, 1)? };
-        self.places = u32::try_from(places.len()).map_err(std::io::Error::other)?;
+        self.offset_count = u32::try_from(places.len()).map_err(std::io::Error::other)?;
         self.raw_len = u32::try_from(raw.len()).map_err(std::io::Error::other)?;
         self.body_len = u32::try_from(body.len()).map_err(std::io::Error::other)?;
-        self.body_sum = checksum(&body);
+        self.body_checksum = checksum(&body);
         Ok(body)
     }
 
     /// Is this the body that was written?
     pub(super) fn matches(&self, body: &[u8]) -> bool {
-        body.len() == self.body_len as usize && checksum(body) == self.body_sum
+        body.len() == self.body_len as usize && checksum(body) == self.body_checksum
     }
 
     /// Where everyone stands after this frame. `None` where the body is damaged.
-    pub(super) fn places(&self, body: &[u8]) -> Option<Vec<Place>> {
+    pub(super) fn offsets(&self, body: &[u8]) -> Option<Vec<OriginOffset>> {
         let raw = self.raw(body)?;
-        raw.get(..self.places_len())?.chunks(Place::LEN).map(Place::decode).collect()
+        raw.get(..self.offsets_len())?.chunks(OriginOffset::LEN).map(OriginOffset::decode).collect()
     }
 
-    fn places_len(&self) -> usize {
-        (self.places as usize).saturating_mul(Place::LEN)
+    fn offsets_len(&self) -> usize {
+        (self.offset_count as usize).saturating_mul(OriginOffset::LEN)
     }
 
     fn raw(&self, body: &[u8]) -> Option<Bytes> {
@@ -175,16 +176,16 @@ impl Header {
     /// The records of this frame. `None` where the body is damaged.
     pub(super) fn records(&self, body: &[u8]) -> Option<Vec<Record>> {
         let mut raw = self.raw(body)?;
-        if raw.len() < self.places_len() {
+        if raw.len() < self.offsets_len() {
             return None;
         }
-        let raw = raw.split_off(self.places_len());
-        let mut records = Vec::with_capacity((self.records as usize).min(raw.len() / RECORD));
+        let raw = raw.split_off(self.offsets_len());
+        let mut records = Vec::with_capacity((self.records as usize).min(raw.len() / RECORD_HEADER_LEN));
         let mut at = 0;
         while at < raw.len() {
-            let mut head = raw.get(at..at + RECORD)?;
+            let mut head = raw.get(at..at + RECORD_HEADER_LEN)?;
             let (flags, delta, len) = (take_u8(&mut head)?, take_u32(&mut head)?, take_u32(&mut head)? as usize);
-            at += RECORD;
+            at += RECORD_HEADER_LEN;
             raw.get(at..at.checked_add(len)?)?;
             records.push(Record {
                 stream: stream_of(flags & 3)?,
@@ -209,7 +210,7 @@ pub(super) struct Record {
     pub(super) begins: bool,
     /// It is the last one. (A line whose last piece does not say so ends where another begins.)
     pub(super) ends: bool,
-    /// With `begins`: the line goes on with one that was cut, by its length or by another stream.
+    /// With `lane`: the line goes on with one that was cut, by its length or by another stream.
     pub(super) continues: bool,
     pub(super) text: Bytes,
 }
@@ -269,10 +270,10 @@ fn take_u64(rest: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::Source;
+    use super::super::origin::Origin;
     use super::*;
 
-    const PLACE: Place = Place { source: Source::HOST, stored: 7, covered: 3, is_open: false, is_cut: true };
+    const PLACE: OriginOffset = OriginOffset { origin: Origin::HOST, stored: 7, covered: 3, is_open: false, is_cut: true };
 
     fn sample() -> (Header, Vec<u8>) {
         let record = Record {
@@ -296,7 +297,7 @@ mod tests {
         let encoded = header.encode();
         assert_eq!(encoded.len(), Header::LEN);
         assert_eq!(Header::decode(&encoded), Some(header));
-        assert_eq!(header.places(&body), Some(vec![PLACE]));
+        assert_eq!(header.offsets(&body), Some(vec![PLACE]));
         let records = header.records(&body).unwrap();
         assert_eq!(
             (records[0].stream, records[0].at, &records[0].text[..]),

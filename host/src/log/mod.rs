@@ -7,13 +7,13 @@
 //!
 //! Followers read the file and are only told *that* it grew: one that is slow holds nothing in memory and delays nobody.
 
-mod draft;
 mod file;
 mod follow;
 mod frame;
-mod lines;
+mod frame_builder;
+mod line_splitter;
+mod origin;
 mod read;
-mod source;
 mod write;
 
 use std::collections::HashMap;
@@ -26,9 +26,9 @@ use beespace_core::ids::{BuildId, StepId};
 use beespace_core::mask::Secrets;
 use tokio::sync::watch;
 
-pub use follow::{LogEvent, LogPiece};
+pub use follow::{LogEvent, LogFragment};
+pub use origin::Origin;
 pub use read::{LogLine, LogPage, LogReader};
-pub use source::Source;
 pub use write::LogWriter;
 
 /// A line longer than this goes on as another one.
@@ -47,7 +47,7 @@ pub enum LogError {
     /// The disk refused.
     #[error("the log {path} cannot be {action}: {source}")]
     Io {
-        /// `read`, `written`, `opened`, `removed`.
+        /// `read`, `written`, `require_open`, `removed`.
         action: &'static str,
         path: PathBuf,
         source: std::io::Error,
@@ -71,7 +71,7 @@ pub enum LogError {
 }
 
 /// Between two looks whether a full disk has room again.
-pub const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
+pub const DISK_FULL_RETRY: Duration = Duration::from_secs(1);
 
 impl LogError {
     /// There is no room for it: with room, the same goes well.
@@ -112,7 +112,7 @@ struct Feed {
     /// The disk is full, and the writer waits.
     is_full: AtomicBool,
     /// Held while somebody may change the files: by the writer for its whole life, by a reader that makes the index anew.
-    is_written: Mutex<bool>,
+    has_writer: Mutex<bool>,
 }
 
 impl Feed {
@@ -149,7 +149,7 @@ impl LogStore {
     ///
     /// # Errors
     /// The disk's.
-    pub async fn prepare(&self, step: StepId) -> Result<(), LogError> {
+    pub async fn create_files(&self, step: StepId) -> Result<(), LogError> {
         let path = self.path(step);
         blocking(move || file::Files::create(&path).map(drop)).await
     }
@@ -185,7 +185,7 @@ impl LogStore {
         }
         feeds.retain(|_, feed| feed.strong_count() > 0);
         let feed =
-            Arc::new(Feed { frames: watch::Sender::default(), is_full: AtomicBool::default(), is_written: Mutex::new(false) });
+            Arc::new(Feed { frames: watch::Sender::default(), is_full: AtomicBool::default(), has_writer: Mutex::new(false) });
         feeds.insert(step, Arc::downgrade(&feed));
         feed
     }

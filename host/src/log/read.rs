@@ -14,7 +14,7 @@ use super::write::end;
 use super::{Feed, LogEnd, LogError, blocking};
 
 /// Text that [`LogReader::lines`] gives at most in one page.
-const PAGE: usize = 2 * 1024 * 1024;
+const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
 /// Reads one log. Cheap to clone; never sees half a frame, whatever the writer is doing.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ impl LogReader {
 
     /// Whether its writer waits because the disk is full.
     #[must_use]
-    pub fn waits_for_room(&self) -> bool {
+    pub fn is_disk_full(&self) -> bool {
         self.shared.feed.is_full()
     }
 
@@ -177,16 +177,16 @@ impl Shared {
             return Ok(Some(files));
         }
         let Some(files) = Files::open(&self.path)? else { return Ok(None) };
-        let is_written = self.feed.is_written.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_written = self.feed.has_writer.lock().unwrap_or_else(PoisonError::into_inner);
         if !*is_written && !files.is_consistent()? {
-            files.index_anew()?;
+            files.rebuild_index()?;
         }
         drop(is_written);
         Ok(Some(self.files.get_or_init(|| files)))
     }
 }
 
-/// The number of the first frame for which `is_there` holds; it must hold for all that follow.
+/// The number of the first frame for which `is_connected` holds; it must hold for all that follow.
 pub(super) fn first_frame(files: &Files, is_there: impl Fn(&Header) -> bool) -> Result<u64, LogError> {
     let (mut low, mut high) = (0, files.frames()?);
     while low < high {
@@ -212,7 +212,7 @@ fn page(files: &Files, from: u64, count: usize) -> Result<LogPage, LogError> {
         let mut number = header.lines_before;
         for record in records(files, &header)? {
             number += u64::from(record.begins);
-            if number > last || (record.begins && size >= PAGE) {
+            if number > last || (record.begins && size >= MAX_PAGE_BYTES) {
                 return Ok(page);
             }
             if number >= from {

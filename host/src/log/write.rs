@@ -17,57 +17,57 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::file::Files;
 use super::frame::{Header, flag};
-use super::lines::Lines;
-use super::source::{Place, Source};
-use super::{Feed, LOOK_FOR_ROOM, LogEnd, LogError};
+use super::line_splitter::LineSplitter;
+use super::origin::{Origin, OriginOffset};
+use super::{DISK_FULL_RETRY, Feed, LogEnd, LogError};
 
 /// Bytes that may wait for the thread. When it is full, the container waits: nothing is lost, and memory stays flat.
-const QUEUE: u32 = 1024 * 1024;
+const MAX_QUEUED_BYTES: u32 = 1024 * 1024;
 
 /// Text is in the file, and with followers, after this long at the latest: what comes in one go is shown in one go.
-const SHOW_AFTER: Duration = Duration::from_millis(10);
+const FLUSH_DELAY: Duration = Duration::from_millis(10);
 
 /// A program that goes on printing is shown this often.
-const SHOW_EVERY: Duration = Duration::from_millis(75);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(75);
 
 /// And safe from a power cut after this long.
-const SYNC_AFTER: Duration = Duration::from_secs(2);
+const SYNC_DELAY: Duration = Duration::from_secs(2);
 
 /// Writes one log. Dropped without [`finish`](Self::finish), it leaves a log that a later writer goes on with.
 #[derive(Debug)]
 pub struct LogWriter {
-    queue: Sender<Order>,
-    room: Arc<Semaphore>,
+    commands: Sender<Command>,
+    queue_permits: Arc<Semaphore>,
     /// Where everyone stood when the log was opened.
-    places: Vec<Place>,
+    offsets: Vec<OriginOffset>,
     /// The thread's copy tells it whether this writer is still there.
-    trouble: Arc<OnceLock<String>>,
+    failure: Arc<OnceLock<String>>,
 }
 
-enum Order {
-    Write { source: Source, at: Timestamp, bytes: Bytes, _room: OwnedSemaphorePermit },
+enum Command {
+    Write { origin: Origin, at: Timestamp, bytes: Bytes, _permit: OwnedSemaphorePermit },
     Flush { done: oneshot::Sender<()> },
-    Settle { at: Timestamp, done: oneshot::Sender<()> },
+    SyncContainers { at: Timestamp, done: oneshot::Sender<()> },
     Finish { at: Timestamp, incomplete: Option<String>, done: oneshot::Sender<LogEnd> },
 }
 
 impl LogWriter {
     /// Blocks. Use [`LogStore::writer`](super::LogStore::writer).
     pub(super) fn open(step: StepId, path: PathBuf, feed: Arc<Feed>, secrets: &Secrets, limit: u64) -> Result<Self, LogError> {
-        let lease = Lease::take(step, feed)?;
+        let lease = Lease::acquire(step, feed)?;
         let files = Files::create(&path)?;
-        let (frames, last) = files.mend()?;
+        let (frames, last) = files.recover()?;
         if last.is_some_and(|last| last.has(flag::FINISHED)) {
             return Err(LogError::Finished(step));
         }
-        let places = last.as_ref().map(|last| files.places(last)).transpose()?.unwrap_or_default();
+        let places = last.as_ref().map(|last| files.offsets(last)).transpose()?.unwrap_or_default();
         let (queue, orders) = channel();
         let trouble = Arc::new(OnceLock::new());
         lease.0.frames.send_replace(frames);
-        let scribe = Scribe {
-            lines: Lines::after(last.as_ref(), &places, secrets, limit),
-            sheet: Sheet { files, frames, lease, trouble: Arc::clone(&trouble) },
-            shown_at: None,
+        let scribe = WriterThread {
+            splitter: LineSplitter::after(last.as_ref(), &places, secrets, limit),
+            sink: FrameSink { files, frames, lease, failure: Arc::clone(&trouble) },
+            flushed_at: None,
             unsynced_since: None,
         };
         std::thread::Builder::new().name("log".to_owned()).spawn(move || scribe.run(&orders)).map_err(|source| LogError::Io {
@@ -75,22 +75,27 @@ impl LogWriter {
             path,
             source,
         })?;
-        Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE as usize)), places, trouble })
+        Ok(Self {
+            commands: queue,
+            queue_permits: Arc::new(Semaphore::new(MAX_QUEUED_BYTES as usize)),
+            offsets: places,
+            failure: trouble,
+        })
     }
 
     /// Takes what a container, or the host, said at a time. Waits while the disk is behind.
     ///
     /// # Errors
     /// [`LogError::Stopped`] when an earlier write failed.
-    pub async fn write(&self, source: impl Into<Source>, at: Timestamp, bytes: impl Into<Bytes>) -> Result<(), LogError> {
+    pub async fn write(&self, source: impl Into<Origin>, at: Timestamp, bytes: impl Into<Bytes>) -> Result<(), LogError> {
         let source = source.into();
         let mut rest: Bytes = bytes.into();
         while !rest.is_empty() {
             self.check()?;
-            let bytes = rest.split_to(rest.len().min(QUEUE as usize));
-            let need = u32::try_from(bytes.len()).unwrap_or(QUEUE);
-            let room = Arc::clone(&self.room).acquire_many_owned(need).await.map_err(|_| self.stopped())?;
-            self.queue.send(Order::Write { source, at, bytes, _room: room }).map_err(|_| self.stopped())?;
+            let bytes = rest.split_to(rest.len().min(MAX_QUEUED_BYTES as usize));
+            let need = u32::try_from(bytes.len()).unwrap_or(MAX_QUEUED_BYTES);
+            let room = Arc::clone(&self.queue_permits).acquire_many_owned(need).await.map_err(|_| self.stopped())?;
+            self.commands.send(Command::Write { origin: source, at, bytes, _permit: room }).map_err(|_| self.stopped())?;
         }
         Ok(())
     }
@@ -100,15 +105,15 @@ impl LogWriter {
     /// # Errors
     /// As [`write`](Self::write).
     pub async fn say(&self, at: Timestamp, line: &str) -> Result<(), LogError> {
-        self.write(Source::HOST, at, format!("{line}\n")).await
+        self.write(Origin::HOST, at, format!("{line}\n")).await
     }
 
     /// How much of a container's output an earlier writer has put on disk, before masking. After a restart the engine skips exactly this.
     #[must_use]
     pub fn stored(&self, round: u16, container: u16) -> Stored {
         let of = |stream| {
-            let source = Source::new(round, container, stream);
-            self.places.iter().find(|place| place.source == source).map_or(0, |place| place.stored)
+            let source = Origin::new(round, container, stream);
+            self.offsets.iter().find(|place| place.origin == source).map_or(0, |place| place.stored)
         };
         Stored { stdout: of(Stream::Stdout), stderr: of(Stream::Stderr) }
     }
@@ -119,7 +124,7 @@ impl LogWriter {
     /// [`LogError::Stopped`] when a write failed.
     pub async fn flush(&self) -> Result<(), LogError> {
         let (done, wait) = oneshot::channel();
-        self.queue.send(Order::Flush { done }).map_err(|_| self.stopped())?;
+        self.commands.send(Command::Flush { done }).map_err(|_| self.stopped())?;
         wait.await.map_err(|_| self.stopped())
     }
 
@@ -128,29 +133,29 @@ impl LogWriter {
     ///
     /// # Errors
     /// [`LogError::Stopped`] when a write failed.
-    pub async fn settle(&self, at: Timestamp) -> Result<(), LogError> {
+    pub async fn sync_containers(&self, at: Timestamp) -> Result<(), LogError> {
         let (done, wait) = oneshot::channel();
-        self.queue.send(Order::Settle { at, done }).map_err(|_| self.stopped())?;
+        self.commands.send(Command::SyncContainers { at, done }).map_err(|_| self.stopped())?;
         wait.await.map_err(|_| self.stopped())
     }
 
     /// The streams are over: everything taken, held-back bytes included, can be read when this returns, and is synced soon after: what containers said
-    /// is [settled](Self::settle) before, and what the host adds nobody's next step waits for. `incomplete` says what is missing, where something is.
+    /// is [settled](Self::settle) before, and what the host adds nobody's next step waits for. `output_incomplete` says what is missing, where something is.
     ///
     /// # Errors
     /// [`LogError::Stopped`] when a write failed.
     pub async fn finish(self, at: Timestamp, incomplete: Option<String>) -> Result<LogEnd, LogError> {
         let (done, wait) = oneshot::channel();
-        self.queue.send(Order::Finish { at, incomplete, done }).map_err(|_| self.stopped())?;
+        self.commands.send(Command::Finish { at, incomplete, done }).map_err(|_| self.stopped())?;
         wait.await.map_err(|_| self.stopped())
     }
 
     fn check(&self) -> Result<(), LogError> {
-        if self.trouble.get().is_some() { Err(self.stopped()) } else { Ok(()) }
+        if self.failure.get().is_some() { Err(self.stopped()) } else { Ok(()) }
     }
 
     fn stopped(&self) -> LogError {
-        LogError::Stopped(self.trouble.get().cloned().unwrap_or_else(|| "its thread is gone".to_owned()))
+        LogError::Stopped(self.failure.get().cloned().unwrap_or_else(|| "its thread is gone".to_owned()))
     }
 }
 
@@ -159,8 +164,8 @@ impl LogWriter {
 struct Lease(Arc<Feed>);
 
 impl Lease {
-    fn take(step: StepId, feed: Arc<Feed>) -> Result<Self, LogError> {
-        let mut is_written = feed.is_written.lock().unwrap_or_else(PoisonError::into_inner);
+    fn acquire(step: StepId, feed: Arc<Feed>) -> Result<Self, LogError> {
+        let mut is_written = feed.has_writer.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut *is_written, true) {
             return Err(LogError::Busy(step));
         }
@@ -172,87 +177,87 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.0.set_full(false);
-        *self.0.is_written.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.0.has_writer.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 }
 
 /// The thread's side.
-struct Scribe {
-    lines: Lines,
-    sheet: Sheet,
+struct WriterThread {
+    splitter: LineSplitter,
+    sink: FrameSink,
     /// When the last frame was written.
-    shown_at: Option<Instant>,
+    flushed_at: Option<Instant>,
     unsynced_since: Option<Instant>,
 }
 
-impl Scribe {
-    fn run(mut self, orders: &Receiver<Order>) {
+impl WriterThread {
+    fn run(mut self, orders: &Receiver<Command>) {
         if let Err(error) = self.serve(orders) {
             tracing::error!(%error, "a log stopped growing");
-            let _ = self.sheet.trouble.set(error.to_string());
+            let _ = self.sink.failure.set(error.to_string());
             // Orders that wait are dropped with the queue: who waits for an answer learns of the trouble.
         }
     }
 
-    fn serve(&mut self, orders: &Receiver<Order>) -> Result<(), LogError> {
+    fn serve(&mut self, orders: &Receiver<Command>) -> Result<(), LogError> {
         let mut show_by = None;
         loop {
-            let deadline = [show_by, self.unsynced_since.map(|since| since + SYNC_AFTER)].into_iter().flatten().min();
+            let deadline = [show_by, self.unsynced_since.map(|since| since + SYNC_DELAY)].into_iter().flatten().min();
             let order = match deadline {
                 None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(deadline) => orders.recv_timeout(deadline.saturating_duration_since(Instant::now())),
             };
             match order {
-                Ok(Order::Write { source, at, bytes, .. }) => self.take(source, at, &bytes)?,
-                Ok(Order::Flush { done }) => {
+                Ok(Command::Write { origin: source, at, bytes, .. }) => self.push(source, at, &bytes)?,
+                Ok(Command::Flush { done }) => {
                     self.write_frame()?;
                     let _ = done.send(());
                 }
-                Ok(Order::Settle { at, done }) => {
-                    self.lines.settle(at);
+                Ok(Command::SyncContainers { at, done }) => {
+                    self.splitter.end_containers(at);
                     self.write_frame()?;
-                    self.sheet.files.sync()?;
+                    self.sink.files.sync()?;
                     self.unsynced_since = None;
                     let _ = done.send(());
                 }
-                Ok(Order::Finish { at, incomplete, done }) => {
+                Ok(Command::Finish { at, incomplete, done }) => {
                     let end = self.finish(at, incomplete.as_deref())?;
                     let _ = done.send(end);
-                    return self.sheet.files.sync();
+                    return self.sink.files.sync();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.write_frame()?;
-                    return self.sheet.files.sync();
+                    return self.sink.files.sync();
                 }
             }
-            show_by = self.keep_up(show_by)?;
+            show_by = self.flush_and_sync_due(show_by)?;
         }
     }
 
     /// Writes and syncs what is due; returns by when the next text is to be shown.
-    fn keep_up(&mut self, show_by: Option<Instant>) -> Result<Option<Instant>, LogError> {
+    fn flush_and_sync_due(&mut self, show_by: Option<Instant>) -> Result<Option<Instant>, LogError> {
         let now = Instant::now();
         if show_by.is_some_and(|by| by <= now) {
             self.write_frame()?;
         }
-        if self.unsynced_since.is_some_and(|since| since + SYNC_AFTER <= now) {
+        if self.unsynced_since.is_some_and(|since| since + SYNC_DELAY <= now) {
             self.write_frame()?;
-            self.sheet.files.sync()?;
+            self.sink.files.sync()?;
             self.unsynced_since = None;
         }
-        if self.lines.is_dirty() {
+        if self.splitter.is_dirty() {
             self.unsynced_since.get_or_insert(now);
         }
         // Dropped bytes alone are noted at the next sync: a frame for each moment of a flood would be a flood itself.
-        let soon = now + SHOW_AFTER;
-        let next = self.shown_at.map_or(soon, |shown| soon.max(shown + SHOW_EVERY));
-        Ok(self.lines.has_text().then(|| show_by.filter(|by| *by > now).unwrap_or(next)))
+        let soon = now + FLUSH_DELAY;
+        let next = self.flushed_at.map_or(soon, |shown| soon.max(shown + FLUSH_INTERVAL));
+        Ok(self.splitter.has_text().then(|| show_by.filter(|by| *by > now).unwrap_or(next)))
     }
 
-    fn take(&mut self, source: Source, at: Timestamp, bytes: &[u8]) -> Result<(), LogError> {
-        let Self { lines, sheet, shown_at, unsynced_since } = self;
-        lines.take(source, at, bytes, |lines| {
+    fn push(&mut self, source: Origin, at: Timestamp, bytes: &[u8]) -> Result<(), LogError> {
+        let Self { splitter: lines, sink: sheet, flushed_at: shown_at, unsynced_since } = self;
+        lines.push(source, at, bytes, |lines| {
             let now = Instant::now();
             *shown_at = Some(now);
             unsynced_since.get_or_insert(now);
@@ -261,43 +266,44 @@ impl Scribe {
     }
 
     fn write_frame(&mut self) -> Result<(), LogError> {
-        if !self.lines.is_dirty() {
+        if !self.splitter.is_dirty() {
             return Ok(());
         }
         let now = Instant::now();
-        self.shown_at = Some(now);
+        self.flushed_at = Some(now);
         self.unsynced_since.get_or_insert(now);
-        self.sheet.append(&mut self.lines)
+        self.sink.append(&mut self.splitter)
     }
 
     fn finish(&mut self, at: Timestamp, incomplete: Option<&str>) -> Result<LogEnd, LogError> {
-        self.lines.finish(at, incomplete);
-        self.sheet.append(&mut self.lines)?;
-        Ok(self.sheet.files.last()?.as_ref().map(end).unwrap_or_default())
+        self.splitter.finish(at, incomplete);
+        self.sink.append(&mut self.splitter)?;
+        Ok(self.sink.files.last()?.as_ref().map(end).unwrap_or_default())
     }
 }
 
 /// What the thread writes on.
-struct Sheet {
+struct FrameSink {
     files: Files,
     frames: u64,
     lease: Lease,
-    trouble: Arc<OnceLock<String>>,
+    failure: Arc<OnceLock<String>>,
 }
 
-impl Sheet {
+impl FrameSink {
     /// Adds what the lines hold as a frame. On a full disk it waits for room as long as someone wants the log: containers that print wait with it.
     #[expect(clippy::disallowed_methods, reason = "a thread of its own, which has nothing else to do")]
-    fn append(&mut self, lines: &mut Lines) -> Result<(), LogError> {
-        let (header, body) = lines.seal().map_err(|error| LogError::Stopped(format!("a frame cannot be packed: {error}")))?;
+    fn append(&mut self, lines: &mut LineSplitter) -> Result<(), LogError> {
+        let (header, body) =
+            lines.build_frame().map_err(|error| LogError::Stopped(format!("a frame cannot be packed: {error}")))?;
         loop {
             match self.files.append(self.frames, &header, &body) {
-                Err(error) if error.is_full() && self.is_wanted() => {
+                Err(error) if error.is_full() && self.is_writer_alive() => {
                     if !self.lease.0.is_full() {
                         tracing::warn!(%error, "the disk is full: a log waits for room");
                     }
                     self.lease.0.set_full(true);
-                    std::thread::sleep(LOOK_FOR_ROOM);
+                    std::thread::sleep(DISK_FULL_RETRY);
                 }
                 other => break other?,
             }
@@ -308,8 +314,8 @@ impl Sheet {
         Ok(())
     }
 
-    fn is_wanted(&self) -> bool {
-        Arc::strong_count(&self.trouble) > 1
+    fn is_writer_alive(&self) -> bool {
+        Arc::strong_count(&self.failure) > 1
     }
 }
 

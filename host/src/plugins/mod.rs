@@ -2,8 +2,8 @@
 //! server is ready: a plugin that does not load stops the start, because a policy that is not there cannot deny.
 
 mod bundled;
-mod offer;
-mod said;
+mod host_functions;
+mod plugin_log;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use beespace_core::policy::{Mode, Point};
 use beespace_wasm::{AddressClass, BindingSpec, EgressRule, Grants, Host, Limits, Notifier, Plugin, Policy, StepType};
 
 pub use bundled::{BUNDLED, bundled};
-pub use said::trace;
+pub use plugin_log::forward_log;
 
 use crate::config::{self, Config, NotifierBinding, PluginBinding, PluginSource, PolicyBinding};
 use crate::seal::Key;
@@ -41,7 +41,7 @@ pub struct BoundPolicy {
 /// A binding that cannot be used: which, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("[[{section}]] {name:?}: {why}")]
-pub struct BadBinding {
+pub struct BindingError {
     pub section: &'static str,
     pub name: String,
     pub why: String,
@@ -52,25 +52,25 @@ impl Plugins {
     ///
     /// # Errors
     /// Every binding that cannot be used, never only the first.
-    pub async fn load(config: &Config, host: &Host, store: &Store, key: &Arc<Key>) -> Result<Self, Vec<BadBinding>> {
+    pub async fn load(config: &Config, host: &Host, store: &Store, key: &Arc<Key>) -> Result<Self, Vec<BindingError>> {
         let mut plugins = Self::default();
         let mut bad = Vec::new();
         for binding in &config.policies {
             match load_policy(host, binding).await {
                 Ok(policy) => plugins.policies.push(policy),
-                Err(why) => bad.push(bad_binding("policy", &binding.plugin, why)),
+                Err(why) => bad.push(binding_error("policy", &binding.plugin, why)),
             }
         }
         for binding in &config.steps {
             match load_step_type(host, binding).await {
                 Ok(step_type) => drop(plugins.step_types.insert(binding.name.clone(), step_type)),
-                Err(why) => bad.push(bad_binding("step", binding, why)),
+                Err(why) => bad.push(binding_error("step", binding, why)),
             }
         }
         for binding in &config.notifiers {
             match load_notifier(host, binding, store, key).await {
                 Ok(notifier) => drop(plugins.notifiers.insert(binding.plugin.name.clone(), notifier)),
-                Err(why) => bad.push(bad_binding("notifier", &binding.plugin, why)),
+                Err(why) => bad.push(binding_error("notifier", &binding.plugin, why)),
             }
         }
         if bad.is_empty() { Ok(plugins) } else { Err(bad) }
@@ -79,7 +79,7 @@ impl Plugins {
     /// The policies that are asked at `point`, as the chain of decisions wants them.
     #[must_use]
     pub fn at(&self, point: Point) -> Vec<((Policy, Mode), Binding)> {
-        let asked = self.policies.iter().filter(|bound| bound.policy.wants(point));
+        let asked = self.policies.iter().filter(|bound| bound.policy.applies_at(point));
         asked.map(|bound| ((bound.policy.clone(), bound.mode), bound.binding(point))).collect()
     }
 
@@ -109,8 +109,8 @@ impl BoundPolicy {
     }
 }
 
-fn bad_binding(section: &'static str, binding: &PluginBinding, why: String) -> BadBinding {
-    BadBinding { section, name: binding.name.clone(), why }
+fn binding_error(section: &'static str, binding: &PluginBinding, why: String) -> BindingError {
+    BindingError { section, name: binding.name.clone(), why }
 }
 
 async fn load_policy(host: &Host, binding: &PolicyBinding) -> Result<BoundPolicy, String> {
@@ -133,8 +133,8 @@ async fn load_notifier(host: &Host, binding: &NotifierBinding, store: &Store, ke
     let egress = binding.grants.hosts.iter().map(egress_rule).collect::<Result<Vec<_>, _>>()?;
     let hosts = egress.iter().map(|rule| rule.host.clone()).collect();
     let mut spec = BindingSpec::new(&binding.plugin.name, binding.plugin.settings.clone(), Limits::notifier());
-    spec.secrets = Some(Arc::new(offer::InstanceSecrets { store: store.clone(), key: Arc::clone(key), hosts }));
-    spec.kv = Some(Arc::new(offer::StoredValues { store: store.clone() }));
+    spec.secrets = Some(Arc::new(host_functions::InstanceSecrets { store: store.clone(), key: Arc::clone(key), hosts }));
+    spec.kv = Some(Arc::new(host_functions::StoredValues { store: store.clone() }));
     let secrets = binding.grants.secrets.iter().cloned().collect();
     spec.grants = Grants { egress, secrets, secrets_reveal: false, kv: binding.grants.kv };
     host.load_notifier(component(&binding.plugin).await?, spec).await.map_err(failure)

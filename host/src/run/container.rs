@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::StageRun;
-use super::patience::Patience;
+use super::engine_retry::EngineRetry;
 use crate::engine::{EngineError, Launch, Output};
-use crate::log::Source;
+use crate::log::Origin;
 
 /// Pieces of output on their way from the engine to the log.
 pub(super) const OUTPUT_QUEUE: usize = 64;
@@ -22,22 +22,22 @@ pub(super) enum Begin {
 }
 
 /// A piece of output, and who said it.
-pub(super) type Said = (Source, Output);
+pub(super) type OutputChunk = (Origin, Output);
 
 /// A container that is being brought to its end.
 pub(super) struct ContainerRun {
     pub(super) run: Arc<StageRun>,
     pub(super) launch: Launch,
-    pub(super) speaker: Speaker,
+    pub(super) speaker: OutputOrigin,
     /// How much of its output the log has.
     pub(super) stored: Stored,
-    pub(super) output: mpsc::Sender<Said>,
+    pub(super) output: mpsc::Sender<OutputChunk>,
     pub(super) cancel: CancellationToken,
 }
 
 /// Whose output it is: the round, and the container's place in the round's plan.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Speaker {
+pub(super) struct OutputOrigin {
     pub(super) round: u16,
     pub(super) container: u16,
 }
@@ -47,15 +47,15 @@ impl ContainerRun {
     pub(super) async fn until_exit(mut self, begin: Begin) -> Result<Exit, Reason> {
         let mut answer = match begin {
             Begin::Fresh => self.start().await,
-            Begin::Again => self.take_up().await,
+            Begin::Again => self.reattach().await,
         };
-        let mut patience = Patience::new();
+        let mut patience = EngineRetry::new();
         loop {
             match answer {
                 Ok(exit) => return Ok(exit),
                 // It was open when the sources were put there: since then the engine, or its machine, has gone.
                 Err(EngineError::NotOpen(_)) => return Ok(Exit::lost_stage(&self.launch.container)),
-                Err(trouble) if patience.bears(&trouble, &self.cancel).await => answer = self.take_up().await,
+                Err(trouble) if patience.should_retry(&trouble, &self.cancel).await => answer = self.reattach().await,
                 Err(trouble) => return Err(trouble.reason()),
             }
         }
@@ -71,7 +71,7 @@ impl ContainerRun {
     /// Asks what became of it. One that is not there and of which the log has not a byte was never made: nobody removes a container of a step
     /// whose exits are not stored, so its turn is now. The engine's own rule (what it does begins at most once an attempt) holds for that call, too. With output
     /// in the log it did run, and is lost: running it again could do twice what is to be done once.
-    async fn take_up(&mut self) -> Result<Exit, EngineError> {
+    async fn reattach(&mut self) -> Result<Exit, EngineError> {
         let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
         let adopted = self.run.app.engine.adopt(self.launch.clone(), self.stored, sender, self.cancel.clone());
         let (exit, ()) = tokio::join!(adopted, carry(receiver, (self.speaker, &self.output), &mut self.stored));
@@ -88,7 +88,7 @@ impl ContainerRun {
 }
 
 /// Hands output on and counts it: what was handed on is not asked for again.
-async fn carry(mut from: mpsc::Receiver<Output>, (speaker, to): (Speaker, &mpsc::Sender<Said>), stored: &mut Stored) {
+async fn carry(mut from: mpsc::Receiver<Output>, (speaker, to): (OutputOrigin, &mpsc::Sender<OutputChunk>), stored: &mut Stored) {
     while let Some(piece) = from.recv().await {
         let length = piece.bytes.len() as u64;
         match piece.stream {
@@ -97,6 +97,6 @@ async fn carry(mut from: mpsc::Receiver<Output>, (speaker, to): (Speaker, &mpsc:
             Stream::Host => {}
         }
         // A reader who is gone has its reasons; the container goes on.
-        let _ = to.send((Source::new(speaker.round, speaker.container, piece.stream), piece)).await;
+        let _ = to.send((Origin::new(speaker.round, speaker.container, piece.stream), piece)).await;
     }
 }

@@ -1,16 +1,16 @@
 //! Runs a stage: the sources into its workspace, then its steps as a graph. Every change is a row before it is acted on, so that
 //! another process can take the stage up wherever this one ends.
 
-mod after;
-mod ahead;
 mod container;
-mod hands;
-mod journal;
-mod moves;
-mod patience;
+mod engine_retry;
+mod next_round;
+mod prefetch;
 mod round;
 mod secrets;
 mod step;
+mod step_log;
+mod step_tasks;
+mod transitions;
 mod workspace;
 
 use std::collections::BTreeSet;
@@ -19,39 +19,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beespace_core::build::{Build, Stage, Step};
+use beespace_core::change_event::ChangeEvent;
 use beespace_core::graph;
 use beespace_core::ids::{StageId, StepId, StepNumber};
-use beespace_core::intervention;
 use beespace_core::mask;
 use beespace_core::outcome::Reason;
-use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
+use beespace_core::user_action;
 use tokio::sync::{RwLock, broadcast};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::change::Change;
+use crate::change_set::Change;
 use crate::clock::now;
 use crate::disk;
 use crate::engine::EngineError;
-use crate::readmit;
+use crate::reevaluate;
 use crate::store::Queue;
 use crate::store::StoreError;
 use crate::store::build::Builds as _;
 use crate::store::build::key_of_stage;
 use crate::worker::Trouble;
 use container::Begin;
-use hands::Hands;
-use patience::Patience;
+use engine_retry::EngineRetry;
 use secrets::StageSecrets;
-use step::Ended;
+use step::FinishedStep;
+use step_tasks::StepTasks;
 
 /// What people want of a stage that runs.
-enum Wish {
+enum StageSignal {
     Stop(Reason),
     /// A step whose next plan waited has its answer.
-    GoOn,
+    Resume,
 }
 
 /// One stage in hand.
@@ -71,12 +71,12 @@ struct StageRun {
 /// Takes a stage from wherever it stands to its end.
 ///
 /// # Errors
-/// [`Trouble::HandedOver`] when the server stops: its containers run on. [`Trouble::Wait`] while the disk is too full to start.
+/// [`Trouble::HandedOver`] when the server stops: its containers run on. [`Trouble::CallKind`] while the disk is too full to start.
 pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
     // From before the first look at the row, so that no wish to stop is missed.
     let wishes = app.store.watch();
     wait_for_room(app, id).await?;
-    readmit::where_due(app, id).await?;
+    reevaluate::where_due(app, id).await?;
     let build = app.build(id.build)?;
     let (begun, change) = tokio::join!(begin(app, &build, id), Change::of(app, &build));
     let stage = begun?;
@@ -110,12 +110,12 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
 async fn rest(app: &App, stage: &Stage) -> Result<(), Trouble> {
     let (id, status) = (stage.id(), stage.status);
     if status.is_over() {
-        clear_away(app, id).await;
-    } else if stage.resting_since.is_some()
+        destroy_in_engine(app, id).await;
+    } else if stage.awaiting_approval_since.is_some()
         && let Err(error) = app.engine.close(id).await
     {
         tracing::warn!(stage = %id, %error, "a stage waits for a person and keeps its network: it could not be given back yet");
-        return Err(Trouble::Wait { until: now() + CLOSE_AGAIN });
+        return Err(Trouble::Wait { until: now() + CLOSE_RETRY });
     }
     // Looked at again in the transaction: a person may have released or ended the stage since, and that row must stay.
     let leave = app.store.write(move |write| match write.stage(id)? {
@@ -142,30 +142,30 @@ pub async fn give_up(app: &App, id: StageId, reason: Reason) -> Result<(), Store
         Ok(())
     };
     app.store.change_stage(id, app.plugins.notifier_names(), at, end).await?;
-    clear_away(app, id).await;
+    destroy_in_engine(app, id).await;
     Ok(())
 }
 
 /// What it leaves is found by its labels within a minute (`workers`).
-async fn clear_away(app: &App, id: StageId) {
+async fn destroy_in_engine(app: &App, id: StageId) {
     if let Err(error) = app.engine.destroy(id).await {
         tracing::warn!(stage = %id, %error, "a stage's containers, network or workspace could not be removed");
     }
 }
 
 /// Between two looks at a disk that is too full.
-const ROOM_AGAIN: Duration = Duration::from_secs(15);
+const DISK_RECHECK: Duration = Duration::from_secs(15);
 
 /// Between two tries to give a network back.
-const CLOSE_AGAIN: Duration = Duration::from_secs(15);
+const CLOSE_RETRY: Duration = Duration::from_secs(15);
 
 /// A stage that was in hand for this long is not what ends the server. Its time limit bounds how often that can be said of it.
-const PROVEN_AFTER: Duration = Duration::from_secs(10);
+const RESET_ATTEMPTS_AFTER: Duration = Duration::from_secs(10);
 
 /// Sees to it that a stage which was only in hand while the server died of something else is not given up for that.
 async fn prove(app: &App, id: StageId) -> Infallible {
-    sleep(PROVEN_AFTER).await;
-    if let Err(error) = app.store.write(move |write| write.forgive(Queue::Run, &key_of_stage(id))).await {
+    sleep(RESET_ATTEMPTS_AFTER).await;
+    if let Err(error) = app.store.write(move |write| write.reset_attempts(Queue::Run, &key_of_stage(id))).await {
         tracing::warn!(stage = %id, %error, "that the stage gets on could not be noted");
     }
     std::future::pending().await
@@ -177,7 +177,7 @@ async fn wait_for_room(app: &App, id: StageId) -> Result<(), Trouble> {
     if stage.is_none_or(|stage| stage.status != Status::Pending) {
         return Ok(());
     }
-    let Err(reason) = disk::room(&app.config) else { return Ok(()) };
+    let Err(reason) = disk::check_free_space(&app.config) else { return Ok(()) };
     let at = now();
     let explain = move |stage: &mut Stage| {
         if stage.status == Status::Pending {
@@ -186,7 +186,7 @@ async fn wait_for_room(app: &App, id: StageId) -> Result<(), Trouble> {
         Ok(())
     };
     app.store.change_stage(id, app.plugins.notifier_names(), at, explain).await?;
-    Err(Trouble::Wait { until: at + ROOM_AGAIN })
+    Err(Trouble::Wait { until: at + DISK_RECHECK })
 }
 
 /// A stage that is taken up gets its network back: a reboot, or an engine that was restarted, has stopped what held it, and of one that waited
@@ -196,10 +196,10 @@ async fn reopen(run: &StageRun, stage: &Stage) {
     if !is_filled {
         return;
     }
-    let mut patience = Patience::new();
-    while let Err(trouble) = bring_back(run).await {
-        let waits = stage.resting_since.is_some() && run.stage().is_ok_and(|stage| stage.cancel_requested.is_none());
-        if !waits || !patience.bears(&trouble, &CancellationToken::new()).await {
+    let mut patience = EngineRetry::new();
+    while let Err(trouble) = try_reopen(run).await {
+        let waits = stage.awaiting_approval_since.is_some() && run.stage().is_ok_and(|stage| stage.cancel_requested.is_none());
+        if !waits || !patience.should_retry(&trouble, &CancellationToken::new()).await {
             tracing::warn!(stage = %run.id, error = %trouble, "the stage's network could not be brought back; its steps will say so");
             return;
         }
@@ -207,7 +207,7 @@ async fn reopen(run: &StageRun, stage: &Stage) {
 }
 
 /// Only where something of the stage is still there: a workspace that was removed must not come back empty.
-async fn bring_back(run: &StageRun) -> Result<(), EngineError> {
+async fn try_reopen(run: &StageRun) -> Result<(), EngineError> {
     if run.app.engine.inventory().await?.contains(&run.id) {
         run.app.engine.open(run.id).await?;
         run.opened.cancel();
@@ -220,11 +220,11 @@ async fn begin(app: &App, build: &Build, id: StageId) -> Result<Stage, StoreErro
     let at = now();
     let caused_by = build.event.sender.stable_id();
     let mark = move |stage: &mut Stage| {
-        intervention::block_where_lapsed(stage, &caused_by, at);
+        user_action::block_if_expired(stage, &caused_by, at);
         if stage.status == Status::Pending {
             stage.status = Status::Running;
             stage.reason = None;
-            intervention::resume(stage, &caused_by, at);
+            user_action::resume(stage, &caused_by, at);
             stage.started_at.get_or_insert(at);
         }
         Ok(())
@@ -234,9 +234,13 @@ async fn begin(app: &App, build: &Build, id: StageId) -> Result<Stage, StoreErro
 }
 
 /// Moves steps until none moves any more, and with that the stage to its end, or to where it waits for a person.
-async fn drive(run: &Arc<StageRun>, stage: &Stage, mut wishes: broadcast::Receiver<RunEvent>) -> Result<(Hands, Stage), Trouble> {
-    let mut hands = Hands::default();
-    hands.follow(run, stage, Begin::Again);
+async fn drive(
+    run: &Arc<StageRun>,
+    stage: &Stage,
+    mut wishes: broadcast::Receiver<ChangeEvent>,
+) -> Result<(StepTasks, Stage), Trouble> {
+    let mut hands = StepTasks::default();
+    hands.reconcile(run, stage, Begin::Again);
     let left = run.time_left(stage);
     let deadline = sleep(left);
     tokio::pin!(deadline);
@@ -246,27 +250,27 @@ async fn drive(run: &Arc<StageRun>, stage: &Stage, mut wishes: broadcast::Receiv
         if stage.status != Status::Running {
             return Ok((hands, stage));
         }
-        hands.follow(run, &stage, Begin::Fresh);
+        hands.reconcile(run, &stage, Begin::Fresh);
         let stop = tokio::select! {
-            Some(end) = hands.next_end() => {
+            Some(end) = hands.next_finished() => {
                 ended = Some(end?);
                 None
             }
-            wish = run.wish(&mut wishes), if !stopped => match wish? {
-                Wish::Stop(reason) => Some(reason),
-                Wish::GoOn => None,
+            wish = run.next_signal(&mut wishes), if !stopped => match wish? {
+                StageSignal::Stop(reason) => Some(reason),
+                StageSignal::Resume => None,
             },
             () = &mut deadline, if !stopped => Some(timeout_reason(left)),
             () = run.app.stopping.cancelled() => {
                 // Waited for, so that nobody writes to the logs any more when the next process does. The containers run on.
-                hands.let_go().await;
+                hands.detach().await;
                 return Err(Trouble::HandedOver);
             }
         };
         if let Some(reason) = stop {
             stopped = true;
-            let stage = run.stop_all(&reason).await?;
-            hands.follow(run, &stage, Begin::Fresh);
+            let stage = run.cancel_all_steps(&reason).await?;
+            hands.reconcile(run, &stage, Begin::Fresh);
         }
     }
 }
@@ -325,54 +329,54 @@ impl StageRun {
         self.app.store.change_stage(self.id, self.app.plugins.notifier_names(), now(), change).await
     }
 
-    async fn change_step(&self, number: StepNumber, change: impl Fn(&mut Step) + Send + 'static) -> Result<Stage, StoreError> {
+    async fn update_step(&self, number: StepNumber, change: impl Fn(&mut Step) + Send + 'static) -> Result<Stage, StoreError> {
         self.change(move |stage| stage.steps.iter_mut().filter(|step| step.number == number).for_each(&change)).await
     }
 
     fn time_left(&self, stage: &Stage) -> Duration {
         let limit = stage.pipeline.timeout.unwrap_or(self.app.config.limits.stage_timeout);
-        limit.saturating_sub(stage.ran_for(now()))
+        limit.saturating_sub(stage.run_duration(now()))
     }
 
     /// Writes down how a step ended and all that follows from it: whose turn it is, or that the stage is over. One change, because each is a turn of
     /// the disk that the next step waits for.
-    async fn advance(self: &Arc<Self>, ended: Option<Ended>, stopped: bool) -> Result<Stage, StoreError> {
+    async fn advance(self: &Arc<Self>, ended: Option<FinishedStep>, stopped: bool) -> Result<Stage, StoreError> {
         let (run, at) = (Arc::clone(self), now());
         let advance = move |stage: &mut Stage| {
             if let Some(ended) = &ended {
-                ended.note(stage);
+                ended.apply(stage);
             }
             match &stage.cancel_requested {
-                Some(request) => moves::stop_waiting(stage, &cancelled_by(&request.by), at),
+                Some(request) => transitions::cancel_if_idle(stage, &cancelled_by(&request.by), at),
                 None if !stopped => {
-                    intervention::resume(stage, &run.caused_by(), at);
-                    moves::make(stage, &run.change.facts, at);
+                    user_action::resume(stage, &run.caused_by(), at);
+                    transitions::apply_all(stage, &run.change.facts, at);
                 }
                 None => {}
             }
             if stage.steps.iter().any(|step| step.status == Status::Running) {
-                moves::wake(stage, at);
+                transitions::resume_clock(stage, at);
             } else {
-                moves::conclude(stage, &run.caused_by(), at);
+                transitions::conclude(stage, &run.caused_by(), at);
             }
         };
         self.change(advance).await
     }
 
     /// Resolves when a person wants something of the stage: the row says so.
-    async fn wish(&self, wishes: &mut broadcast::Receiver<RunEvent>) -> Result<Wish, StoreError> {
+    async fn next_signal(&self, wishes: &mut broadcast::Receiver<ChangeEvent>) -> Result<StageSignal, StoreError> {
         loop {
             let stage = self.stage()?;
             if let Some(request) = &stage.cancel_requested {
-                return Ok(Wish::Stop(cancelled_by(&request.by)));
+                return Ok(StageSignal::Stop(cancelled_by(&request.by)));
             }
-            if intervention::can_resume(&stage, &self.caused_by(), now()) {
-                return Ok(Wish::GoOn);
+            if user_action::can_resume(&stage, &self.caused_by(), now()) {
+                return Ok(StageSignal::Resume);
             }
             loop {
                 match wishes.recv().await {
-                    Ok(RunEvent::StageChanged { stage, .. }) if stage == self.id => break,
-                    Ok(RunEvent::StepChanged { step, status: Status::Blocked, .. }) if step.stage_id() == self.id => break,
+                    Ok(ChangeEvent::StageChanged { stage, .. }) if stage == self.id => break,
+                    Ok(ChangeEvent::StepChanged { step, status: Status::Blocked, .. }) if step.stage_id() == self.id => break,
                     Ok(_) => {}
                     // Too many changes came meanwhile; one of them may have been about this stage.
                     Err(broadcast::error::RecvError::Lagged(_)) => break,
@@ -383,11 +387,11 @@ impl StageRun {
     }
 
     /// Ends every step that is not over: those that run are to be stopped, those that wait never start.
-    async fn stop_all(&self, reason: &Reason) -> Result<Stage, StoreError> {
+    async fn cancel_all_steps(&self, reason: &Reason) -> Result<Stage, StoreError> {
         let (reason, at) = (reason.clone(), now());
         self.change(move |stage| {
             let moves = graph::cancel_all(&graph::nodes(stage), &reason);
-            moves.iter().for_each(|one| moves::note(stage, one, at));
+            moves.iter().for_each(|one| transitions::apply(stage, one, at));
             stage.reason = Some(reason.clone());
         })
         .await

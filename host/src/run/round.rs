@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::StageRun;
-use super::container::{Begin, ContainerRun, OUTPUT_QUEUE, Said, Speaker};
-use super::journal::Journal;
+use super::container::{Begin, ContainerRun, OUTPUT_QUEUE, OutputChunk, OutputOrigin};
+use super::step_log::StepLog;
 use crate::engine::Launch;
 
 /// A round in hand.
@@ -26,7 +26,7 @@ pub(super) struct RoundRun<'a> {
     pub(super) plan: &'a Arc<Approved<StepPlan>>,
     pub(super) env: BTreeMap<String, String>,
     pub(super) secrets: BTreeMap<String, SecretString>,
-    pub(super) log: &'a Journal,
+    pub(super) log: &'a StepLog,
     pub(super) cancel: &'a CancellationToken,
 }
 
@@ -39,7 +39,7 @@ impl RoundRun<'_> {
         Ok(exits)
     }
 
-    async fn containers(&self, output: mpsc::Sender<Said>) -> Result<Vec<Exit>, Reason> {
+    async fn containers(&self, output: mpsc::Sender<OutputChunk>) -> Result<Vec<Exit>, Reason> {
         let containers = &self.plan.get().containers;
         let services = CancellationToken::new();
         let mut waiting: Vec<(u16, &Container)> = (0..).zip(containers).collect();
@@ -83,7 +83,7 @@ impl RoundRun<'_> {
         &self,
         place: u16,
         container: &Container,
-        output: mpsc::Sender<Said>,
+        output: mpsc::Sender<OutputChunk>,
         cancel: CancellationToken,
     ) -> ContainerRun {
         let launch = Launch {
@@ -95,13 +95,13 @@ impl RoundRun<'_> {
             timeout: None,
         };
         let stored = self.log.stored(self.number, place);
-        let speaker = Speaker { round: self.number, container: place };
+        let speaker = OutputOrigin { round: self.number, container: place };
         ContainerRun { run: Arc::clone(self.run), launch, speaker, stored, output, cancel }
     }
 
-    async fn write_log(&self, mut output: mpsc::Receiver<Said>) -> anyhow::Result<()> {
+    async fn write_log(&self, mut output: mpsc::Receiver<OutputChunk>) -> anyhow::Result<()> {
         while let Some((source, piece)) = output.recv().await {
-            self.run.app.metrics.logged(u64::try_from(piece.bytes.len()).unwrap_or_default());
+            self.run.app.metrics.add_log_bytes(u64::try_from(piece.bytes.len()).unwrap_or_default());
             self.log.write(source, piece.at, piece.bytes).await?;
         }
         Ok(())

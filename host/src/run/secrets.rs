@@ -9,7 +9,7 @@ use beespace_core::plan::StepPlan;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::app::App;
-use crate::store::sealed::{SecretScope, Secrets as _};
+use crate::store::secret::{SecretScope, Secrets as _};
 
 /// Values by name.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl StageSecrets {
             for scope in [SecretScope::Repository(build.event.repository.id), SecretScope::Instance] {
                 let row = read.secret(scope, name).map_err(|error| Reason::new("store", error.to_string()))?;
                 let Some(row) = row else { continue };
-                let value = app.key.open(&scope.place(name), &row.value).map_err(|error| unreadable(name, &error))?;
+                let value = app.key.open(&scope.associated_data(name), &row.value).map_err(|error| unreadable(name, &error))?;
                 let text = String::from_utf8(value.to_vec()).map_err(|error| unreadable(name, &error))?;
                 values.insert(name.clone(), SecretString::from(text));
                 break;
@@ -52,7 +52,7 @@ impl StageSecrets {
     ///
     /// # Errors
     /// The first name that nobody set.
-    pub(super) fn of_plan(&self, plan: &StepPlan) -> Result<BTreeMap<String, SecretString>, Reason> {
+    pub(super) fn for_plan(&self, plan: &StepPlan) -> Result<BTreeMap<String, SecretString>, Reason> {
         let names = plan.containers.iter().flat_map(|container| &container.secrets).map(|mount| &mount.secret);
         names.map(|name| Ok((name.clone(), self.values.get(name).cloned().ok_or_else(|| missing(name))?))).collect()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use beespace_core::build::{PendingApproval, Round, Stage, Step};
-use beespace_core::environment::{self, Given};
+use beespace_core::environment::{self, Inputs};
 use beespace_core::graph;
 use beespace_core::ids::{DecisionId, StepNumber};
 use beespace_core::outcome::{Conclusion, Exit, Reason};
@@ -18,26 +18,26 @@ use beespace_core::time::Timestamp;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::after::Next;
 use super::container::Begin;
-use super::journal::Journal;
+use super::next_round::AfterRound;
 use super::round::RoundRun;
+use super::step_log::StepLog;
 use super::{StageRun, workspace};
 use crate::clock::now;
 use crate::log::LogError;
 use crate::store::decision::Decisions as _;
 
 /// What a log may lack whose container ended while the engine was away.
-const UNSEEN: &str = "the engine was away when a container ended, and what it printed last may be missing";
+const OUTPUT_MAY_BE_MISSING: &str = "the engine was away when a container ended, and what it printed last may be missing";
 
 /// How long cleaning up after a stop may take.
-const CLEANING: Duration = Duration::from_secs(60);
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the containers of a step stay when it has ended: an engine that removes them starts the next ones late.
-const LINGERS: Duration = Duration::from_secs(1);
+const REMOVAL_DELAY: Duration = Duration::from_secs(1);
 
 /// How a step ended.
-pub(super) struct End {
+pub(super) struct StepOutcome {
     pub(super) status: Status,
     pub(super) reason: Option<Reason>,
     pub(super) conclusion: Option<Conclusion>,
@@ -45,12 +45,12 @@ pub(super) struct End {
     exits: Vec<Exit>,
 }
 
-impl End {
+impl StepOutcome {
     pub(super) fn new(status: Status, reason: Option<Reason>) -> Self {
         Self { status, reason, conclusion: None, exits: Vec::new() }
     }
 
-    fn with(self, exits: Vec<Exit>) -> Self {
+    fn with_exits(self, exits: Vec<Exit>) -> Self {
         Self { exits, ..self }
     }
 
@@ -60,16 +60,16 @@ impl End {
 }
 
 /// The end of a step as it is to be written down.
-pub(super) struct Ended {
+pub(super) struct FinishedStep {
     pub(super) number: StepNumber,
-    end: End,
+    outcome: StepOutcome,
     incomplete: Option<String>,
     at: Timestamp,
 }
 
-impl Ended {
-    pub(super) fn note(&self, stage: &mut Stage) {
-        let end = &self.end;
+impl FinishedStep {
+    pub(super) fn apply(&self, stage: &mut Stage) {
+        let end = &self.outcome;
         for step in stage.steps.iter_mut().filter(|step| step.number == self.number) {
             // One that is to stop waits for nobody.
             let is_stopped = end.status == Status::Blocked && step.reason.is_some();
@@ -96,26 +96,26 @@ pub(super) async fn run(
     number: StepNumber,
     begin: Begin,
     cancel: CancellationToken,
-) -> anyhow::Result<Ended> {
+) -> anyhow::Result<FinishedStep> {
     let stage = run.stage()?;
     let step = stage.steps.iter().find(|step| step.number == number).context("the step is not in its stage")?.clone();
     if number == StepNumber::CLONE {
         let (status, reason) = workspace::fill(&run, &step, begin, &cancel).await?;
-        return Ok(Ended { number, end: End::new(status, reason), incomplete: None, at: now() });
+        return Ok(FinishedStep { number, outcome: StepOutcome::new(status, reason), incomplete: None, at: now() });
     }
-    let log = Journal::open(&run, &step, &cancel).await?;
+    let log = StepLog::open(&run, &step, &cancel).await?;
     let step_run = StepRun { run, stage, step, log, cancel };
-    let end = step_run.rounds(begin).await?;
+    let end = step_run.run_rounds(begin).await?;
     if let Some(reason) = &end.reason {
         step_run.log.say(&reason.to_string()).await?;
     }
     if !end.status.is_over() {
-        step_run.log.settle().await?;
-        return Ok(Ended { number, end, incomplete: None, at: now() });
+        step_run.log.flush().await?;
+        return Ok(FinishedStep { number, outcome: end, incomplete: None, at: now() });
     }
-    let was_unseen = end.exits.iter().any(|exit| exit.incomplete);
-    let incomplete = step_run.log.finish(was_unseen.then_some(UNSEEN)).await?;
-    Ok(Ended { number, end, incomplete, at: now() })
+    let was_unseen = end.exits.iter().any(|exit| exit.output_incomplete);
+    let incomplete = step_run.log.finish(was_unseen.then_some(OUTPUT_MAY_BE_MISSING)).await?;
+    Ok(FinishedStep { number, outcome: end, incomplete, at: now() })
 }
 
 /// Ends the logs of steps that were ended while they waited for a person: nobody had them in hand.
@@ -123,18 +123,18 @@ pub(super) async fn end_logs(run: &StageRun, stage: &Stage) {
     let was_asked = |round: &Round| stage.approvals.iter().any(|pending| pending.decision == round.decision);
     let over = stage.steps.iter().filter(|step| step.status.is_over() && step.started_at.is_some());
     for step in over.filter(|step| step.round.as_ref().is_some_and(was_asked)) {
-        if let Err(error) = end_log(run, step).await {
+        if let Err(error) = finish_log(run, step).await {
             tracing::warn!(step = %run.step_id(step), %error, "a log could not be ended");
         }
     }
 }
 
 /// Does nothing to one that has its end.
-async fn end_log(run: &StageRun, step: &Step) -> Result<(), LogError> {
+async fn finish_log(run: &StageRun, step: &Step) -> Result<(), LogError> {
     // A full disk is not waited for: the step is over, and its stage holds a place.
     let is_over = CancellationToken::new();
     is_over.cancel();
-    let log = Journal::open(run, step, &is_over).await?;
+    let log = StepLog::open(run, step, &is_over).await?;
     if let Some(reason) = &step.reason {
         log.say(&reason.to_string()).await?;
     }
@@ -142,9 +142,9 @@ async fn end_log(run: &StageRun, step: &Step) -> Result<(), LogError> {
 }
 
 /// Removes the containers of a step whose end is stored, unless the stage comes to rest soon, which removes them all.
-pub(super) async fn put_away(run: Arc<StageRun>, stage: Stage, number: StepNumber, at_rest: CancellationToken) {
+pub(super) async fn remove_containers(run: Arc<StageRun>, stage: Stage, number: StepNumber, at_rest: CancellationToken) {
     let Some(step) = stage.steps.iter().find(|step| step.number == number && number != StepNumber::CLONE) else { return };
-    if timeout(LINGERS, at_rest.cancelled()).await.is_ok() {
+    if timeout(REMOVAL_DELAY, at_rest.cancelled()).await.is_ok() {
         return;
     }
     if let Err(error) = run.app.engine.release(run.step_id(step)).await {
@@ -156,7 +156,7 @@ pub(super) async fn put_away(run: Arc<StageRun>, stage: Stage, number: StepNumbe
 pub(super) struct Refusal {
     pub(super) decision: Decision,
     pub(super) error: NotApproved,
-    pub(super) question: Option<PendingApproval>,
+    pub(super) approval: Option<PendingApproval>,
 }
 
 /// A step in hand.
@@ -164,40 +164,40 @@ pub(super) struct StepRun {
     pub(super) run: Arc<StageRun>,
     pub(super) stage: Stage,
     pub(super) step: Step,
-    pub(super) log: Journal,
+    pub(super) log: StepLog,
     pub(super) cancel: CancellationToken,
 }
 
 impl StepRun {
-    async fn rounds(&self, mut begin: Begin) -> anyhow::Result<End> {
+    async fn run_rounds(&self, mut begin: Begin) -> anyhow::Result<StepOutcome> {
         let Some(mut round) = self.step.round.clone() else {
-            return Ok(End::error(
+            return Ok(StepOutcome::error(
                 Reason::new("no-plan", "the step has no plan").help("this is a mistake of the server: please report it"),
             ));
         };
         loop {
             let approved = match self.run.approved(&self.run.stage()?, (round.plan.clone(), round.decision))? {
                 Ok(approved) => Arc::new(approved),
-                Err(refusal) => return Ok(self.refused(&refusal)),
+                Err(refusal) => return Ok(self.refusal_outcome(&refusal)),
             };
-            let exits = match self.exits(&round, &approved, begin).await? {
+            let exits = match self.stored_or_new_exits(&round, &approved, begin).await? {
                 Ok(exits) => exits,
-                Err(reason) => return Ok(End::error(reason)),
+                Err(reason) => return Ok(StepOutcome::error(reason)),
             };
-            if round.cleans_up {
-                return Ok(End::new(Status::Killed, exits.iter().find_map(Exit::reason)).with(exits));
+            if round.is_cleanup {
+                return Ok(StepOutcome::new(Status::Killed, exits.iter().find_map(Exit::reason)).with_exits(exits));
             }
-            let Some(uses) = &round.plan.uses else { return Ok(end_of_image_step(&exits).with(exits)) };
-            round = match self.after(uses, &round, exits.clone()).await? {
-                Next::Round(next) => next,
-                Next::End(end) => return Ok(end.with(exits)),
+            let Some(uses) = &round.plan.uses else { return Ok(image_step_outcome(&exits).with_exits(exits)) };
+            round = match self.react(uses, &round, exits.clone()).await? {
+                AfterRound::Round(next) => next,
+                AfterRound::End(end) => return Ok(end.with_exits(exits)),
             };
             begin = Begin::Fresh;
         }
     }
 
     /// How the containers of a round ended: told by the row where an earlier process has stored it, else by running them.
-    async fn exits(
+    async fn stored_or_new_exits(
         &self,
         round: &Round,
         approved: &Arc<Approved<StepPlan>>,
@@ -214,11 +214,11 @@ impl StepRun {
             return Ok(Ok(exits));
         }
         // Once the row has their exits, nobody asks the engine again what the containers said.
-        self.log.settle().await?;
+        self.log.flush().await?;
         if round.plan.uses.is_some() {
             // What the step type makes of them may take a while, and is asked for once. The exits of an image step are its end.
             let stored = exits.clone();
-            self.run.change_step(self.step.number, move |step| step.exits.clone_from(&stored)).await?;
+            self.run.update_step(self.step.number, move |step| step.exits.clone_from(&stored)).await?;
         }
         Ok(Ok(exits))
     }
@@ -230,18 +230,18 @@ impl StepRun {
         plan: &Arc<Approved<StepPlan>>,
         begin: Begin,
     ) -> anyhow::Result<Result<Vec<Exit>, Reason>> {
-        let secrets = match self.run.secrets.of_plan(plan.get()) {
+        let secrets = match self.run.secrets.for_plan(plan.get()) {
             Ok(secrets) => secrets,
             Err(reason) => return Ok(Err(reason)),
         };
         let env = self.run.environment(&self.run.stage()?, &self.step);
         let (step, number) = (self.run.step_id(&self.step), round.number);
-        let cancel = if round.cleans_up { &CancellationToken::new() } else { &self.cancel };
+        let cancel = if round.is_cleanup { &CancellationToken::new() } else { &self.cancel };
         let round_run = RoundRun { run: &self.run, step, number, begin, plan, env, secrets, log: &self.log, cancel };
         let mut exits = pin!(round_run.exits());
         tokio::select! {
             exits = &mut exits => exits,
-            () = sleep(CLEANING), if round.cleans_up => {
+            () = sleep(CLEANUP_TIMEOUT), if round.is_cleanup => {
                 cancel.cancel();
                 exits.await
             }
@@ -263,23 +263,23 @@ impl StageRun {
         let last_word = words.iter().flat_map(|words| &words.approved_by).map(|by| by.at);
         let at = last_word.chain([stage.started_at.unwrap_or_else(now)]).max().unwrap_or_else(now);
         let approved = words.and_then(|words| approval::approved_digest(words, &caused_by, at));
-        let refusal = |error| Refusal { error, question: pending.cloned(), decision: decision.clone() };
+        let refusal = |error| Refusal { error, approval: pending.cloned(), decision: decision.clone() };
         Ok(Approved::new(subject, &decision, approved).map_err(|error| Box::new(refusal(error))))
     }
 
     /// The variables of a step that starts as the stage stands.
     pub(super) fn environment(&self, stage: &Stage, step: &Step) -> BTreeMap<String, String> {
         let so_far = graph::status_so_far(&graph::nodes(stage));
-        let build_url = crate::address::build_url(&self.app.config.server.public_url, &self.build);
-        environment::variables(&Given { build: &self.build, stage, step, so_far, build_url: &build_url })
+        let build_url = crate::urls::build_url(&self.app.config.server.public_url, &self.build);
+        environment::variables(&Inputs { build: &self.build, stage, step, status_so_far: so_far, build_url: &build_url })
     }
 }
 
 /// An `image:` step ends as its container did.
-fn end_of_image_step(exits: &[Exit]) -> End {
+fn image_step_outcome(exits: &[Exit]) -> StepOutcome {
     let Some(exit) = exits.iter().find(|exit| !exit.is_success()).or(exits.first()) else {
-        return End::new(Status::Success, None);
+        return StepOutcome::new(Status::Success, None);
     };
     let status = exit.cause.status(exit.code);
-    End::new(status, exit.reason())
+    StepOutcome::new(status, exit.reason())
 }

@@ -7,9 +7,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::container::Begin;
-use super::journal::Journal;
-use super::patience::Patience;
-use super::{ROOM_AGAIN, StageRun, ahead};
+use super::engine_retry::EngineRetry;
+use super::step_log::StepLog;
+use super::{DISK_RECHECK, StageRun, prefetch};
 use crate::engine::{EngineError, Launch};
 use crate::source::SourceError;
 
@@ -20,9 +20,9 @@ pub(super) async fn fill(
     begin: Begin,
     cancel: &CancellationToken,
 ) -> anyhow::Result<(Status, Option<Reason>)> {
-    let log = Journal::open(run, step, cancel).await?;
+    let log = StepLog::open(run, step, cancel).await?;
     let filled = tokio::select! {
-        filled = insist(run, &log, begin, cancel) => Some(filled),
+        filled = fill_with_retries(run, &log, begin, cancel) => Some(filled),
         () = cancel.cancelled() => None,
     };
     match &filled {
@@ -50,32 +50,32 @@ enum Hindrance {
 }
 
 /// Tries until the sources are in place, or trying again helps no more.
-async fn insist(run: &StageRun, log: &Journal, mut begin: Begin, cancel: &CancellationToken) -> Result<(), Reason> {
-    let mut patience = Patience::new();
+async fn fill_with_retries(run: &StageRun, log: &StepLog, mut begin: Begin, cancel: &CancellationToken) -> Result<(), Reason> {
+    let mut patience = EngineRetry::new();
     loop {
-        let trouble = match fill_and_tell(run, log, begin).await {
+        let trouble = match try_fill(run, log, begin).await {
             Ok(()) => return Ok(()),
             Err(Hindrance::Engine(trouble)) => trouble,
             Err(Hindrance::Source(full @ SourceError::DiskFull(_))) => {
                 say(log, &format!("{}; trying again", full.reason())).await?;
-                sleep(ROOM_AGAIN).await;
+                sleep(DISK_RECHECK).await;
                 begin = Begin::Again;
                 continue;
             }
             Err(Hindrance::Source(error)) => return Err(error.reason()),
             Err(Hindrance::Other(reason)) => return Err(reason),
         };
-        if trouble.is_passing() {
+        if trouble.is_transient() {
             say(log, &format!("{trouble}; trying again")).await?;
         }
-        if !patience.bears(&trouble, cancel).await {
+        if !patience.should_retry(&trouble, cancel).await {
             return Err(trouble.reason());
         }
         begin = Begin::Again;
     }
 }
 
-async fn fill_and_tell(run: &StageRun, log: &Journal, begin: Begin) -> Result<(), Hindrance> {
+async fn try_fill(run: &StageRun, log: &StepLog, begin: Begin) -> Result<(), Hindrance> {
     let engine = &run.app.engine;
     let stage = run.stage().map_err(|error| Hindrance::Other(Reason::new("store", error.to_string())))?;
     let build = &run.build;
@@ -91,7 +91,8 @@ async fn fill_and_tell(run: &StageRun, log: &Journal, begin: Begin) -> Result<()
         Ok::<(), Hindrance>(())
     };
     // What their containers read from files comes with the sources.
-    let launches: Vec<Launch> = stage.steps.iter().filter_map(|step| ahead::launches(run, &stage, step).ok()).flatten().collect();
+    let launches: Vec<Launch> =
+        stage.steps.iter().filter_map(|step| prefetch::launches(run, &stage, step).ok()).flatten().collect();
     let options = &stage.pipeline.clone;
     if !options.enabled {
         open.await?;
@@ -107,6 +108,6 @@ async fn fill_and_tell(run: &StageRun, log: &Journal, begin: Begin) -> Result<()
     tell("The sources are in place.").await
 }
 
-async fn say(log: &Journal, line: &str) -> Result<(), Reason> {
+async fn say(log: &StepLog, line: &str) -> Result<(), Reason> {
     log.say(line).await.map_err(|error| Reason::new("log", error.to_string()))
 }

@@ -58,10 +58,10 @@ impl Mirror {
         let branch = if git_ref::is_well_formed(&full) { request.branch } else { "build" };
         let tree = checkout.path();
         let initial_branch = format!("--initial-branch={branch}");
-        self.git.must(tree, Call::new(["init", "--quiet", "--template=", &initial_branch])).await?;
+        self.git.run_checked(tree, Call::new(["init", "--quiet", "--template=", &initial_branch])).await?;
         self.copy_history(request, branch, tree).await?;
         // HEAD is the commit already, so none is named (and git 2.39 takes no `--end-of-options` here).
-        self.git.must(tree, Call::new(["reset", "--quiet", "--hard"]).timeout(CHECKOUT_TIMEOUT)).await?;
+        self.git.run_checked(tree, Call::new(["reset", "--quiet", "--hard"]).timeout(CHECKOUT_TIMEOUT)).await?;
         let config = OpenOptions::new().append(true).open(tree.join(".git/config")).await;
         let written = async { config?.write_all(remote_section(request.origin).as_bytes()).await };
         written.await.map_err(|error| SourceError::trouble(format!("the checkout's remote cannot be written: {error}")))?;
@@ -79,7 +79,7 @@ impl Mirror {
         arguments.extend(request.depth.map(|depth| format!("--depth={depth}")));
         arguments.extend(["--end-of-options".to_owned(), mirror.to_string()]);
         arguments.extend([format!("+{sha}:{BRANCHES}{branch}"), format!("+{sha}:refs/remotes/origin/{branch}")]);
-        self.git.must(tree, Call::new(arguments).reach(Reach::Disk).timeout(CHECKOUT_TIMEOUT)).await.map(drop)
+        self.git.run_checked(tree, Call::new(arguments).reach(Reach::Disk).timeout(CHECKOUT_TIMEOUT)).await.map(drop)
     }
 }
 

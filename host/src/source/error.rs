@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use beespace_core::outcome::Reason;
-use beespace_core::visible;
+use beespace_core::sanitize;
 
 use crate::disk::DISK_FULL;
 
@@ -15,7 +15,7 @@ pub enum SourceError {
     ForgeAway(String),
     /// Gogs does not take the token any more.
     #[error("Gogs does not take the token")]
-    AuthRefused,
+    TokenRejected,
     /// Gogs knows no such repository, or hides it from the token's user.
     #[error("Gogs shows no such repository: {0}")]
     RepositoryGone(String),
@@ -57,7 +57,7 @@ impl SourceError {
     pub fn waits(&self) -> bool {
         matches!(
             self,
-            Self::ForgeAway(_) | Self::AuthRefused | Self::RepositoryGone(_) | Self::TimedOut { .. } | Self::DiskFull(_)
+            Self::ForgeAway(_) | Self::TokenRejected | Self::RepositoryGone(_) | Self::TimedOut { .. } | Self::DiskFull(_)
         )
     }
 
@@ -69,7 +69,7 @@ impl SourceError {
                 "waiting-for-gogs",
                 "it goes on by itself once Gogs answers; `beespace doctor` says what keeps this server from it",
             ),
-            Self::AuthRefused => (
+            Self::TokenRejected => (
                 "token-refused",
                 "make a new token in Gogs (Your Settings, Applications), put it into the file of `gogs.token_file`, and restart the server",
             ),
@@ -88,9 +88,9 @@ impl SourceError {
 
     /// For people, where nobody waits any longer: nothing goes on by itself now.
     #[must_use]
-    pub fn given_up(&self, after: Duration) -> Reason {
+    pub fn retries_exhausted_reason(&self, after: Duration) -> Reason {
         let cure = match self {
-            Self::AuthRefused | Self::RepositoryGone(_) => self.reason().help.unwrap_or_default(),
+            Self::TokenRejected | Self::RepositoryGone(_) => self.reason().help.unwrap_or_default(),
             Self::DiskFull(_) => "make room under `data.dir`".to_owned(),
             _ => "see that Gogs runs and answers this server, as `beespace doctor` tells".to_owned(),
         };
@@ -99,16 +99,16 @@ impl SourceError {
     }
 
     /// Reads git's words (`LC_ALL=C`) about a fetch that failed.
-    pub(super) fn of_fetch(stderr: &str) -> Self {
+    pub(super) fn from_fetch_stderr(stderr: &str) -> Self {
         let has = |words: &[&str]| words.iter().any(|word| stderr.contains(word));
-        let said = last_words(stderr);
+        let said = summary_line(stderr);
         let own = Self::trouble(stderr.to_owned());
         if matches!(own, Self::DiskFull(_)) {
             // git then speaks of the other end, too, which it has hung up on.
             Self::DiskFull(said)
         } else if has(&["Authentication failed", "could not read Username", "returned error: 401", "returned error: 403"]) {
             // git tells of prompts and of users that nobody asked it for.
-            Self::AuthRefused
+            Self::TokenRejected
         } else if has(&["' not found", "returned error: 404"]) {
             Self::RepositoryGone(said)
         } else if has(&[
@@ -129,10 +129,10 @@ impl SourceError {
 }
 
 /// The line that tells most, short, and without what a terminal would obey.
-fn last_words(stderr: &str) -> String {
+fn summary_line(stderr: &str) -> String {
     let line = stderr.lines().find(|line| line.starts_with("fatal: ")).or_else(|| stderr.lines().last()).unwrap_or_default();
     let line = line.strip_prefix("fatal: ").unwrap_or(line);
-    line.chars().filter(|c| !visible::hides(*c)).take(300).collect()
+    line.chars().filter(|c| !sanitize::is_unsafe(*c)).take(300).collect()
 }
 
 #[cfg(test)]
@@ -143,13 +143,13 @@ mod tests {
     fn who_gives_up_does_not_promise_to_go_on() {
         for error in [
             SourceError::ForgeAway("refused".to_owned()),
-            SourceError::AuthRefused,
+            SourceError::TokenRejected,
             SourceError::RepositoryGone("404".to_owned()),
             SourceError::TimedOut { what: "a fetch".to_owned(), after: Duration::from_secs(60) },
             SourceError::DiskFull("No space left on device".to_owned()),
         ] {
             assert!(error.waits());
-            let told = error.given_up(Duration::from_secs(24 * 3_600)).to_string();
+            let told = error.retries_exhausted_reason(Duration::from_secs(24 * 3_600)).to_string();
             assert!(
                 told.contains(&format!("given up after 24 h: {error}")) && told.contains("`beespace build restart`"),
                 "{told}"
@@ -160,11 +160,11 @@ mod tests {
 
     #[test]
     fn gits_words_are_understood() {
-        let of = |text: &str| SourceError::of_fetch(text);
-        assert!(matches!(of("fatal: Authentication failed for 'http://x/'"), SourceError::AuthRefused));
+        let of = |text: &str| SourceError::from_fetch_stderr(text);
+        assert!(matches!(of("fatal: Authentication failed for 'http://x/'"), SourceError::TokenRejected));
         assert!(matches!(
             of("fatal: could not read Username for 'http://x': terminal prompts disabled"),
-            SourceError::AuthRefused
+            SourceError::TokenRejected
         ));
         assert!(matches!(of("remote: x\nfatal: repository 'http://x/' not found"), SourceError::RepositoryGone(_)));
         let away = "fatal: unable to access 'http://x/': Failed to connect to x port 1: Connection refused";
@@ -182,7 +182,10 @@ mod tests {
     fn of_gits_words_a_terminal_obeys_none() {
         let away = "remote: x\u{1b}[2J\r\nfatal: unable to access 'http://x/\u{1b}]0;title\u{7}\u{9b}2J': Connection refused\r\n";
         let said = "unable to access 'http://x/]0;title2J': Connection refused";
-        assert_eq!(SourceError::of_fetch(away), SourceError::ForgeAway(said.to_owned()));
-        assert_eq!(SourceError::of_fetch("cells\u{1b}[2J\0\r\u{7}\u{202e}"), SourceError::Trouble("cells[2J".to_owned()));
+        assert_eq!(SourceError::from_fetch_stderr(away), SourceError::ForgeAway(said.to_owned()));
+        assert_eq!(
+            SourceError::from_fetch_stderr("cells\u{1b}[2J\0\r\u{7}\u{202e}"),
+            SourceError::Trouble("cells[2J".to_owned())
+        );
     }
 }

@@ -20,11 +20,11 @@ const PINS: &str = "refs/beespace/builds";
 
 /// Who asks the forge.
 #[derive(Debug, Clone)]
-pub struct Access {
+pub struct ForgeCredentials {
     token: SecretString,
 }
 
-impl Access {
+impl ForgeCredentials {
     #[must_use]
     pub fn token(token: SecretString) -> Self {
         Self { token }
@@ -53,10 +53,10 @@ impl Mirror {
     /// ref, and because questions about a new branch need the default branch too.
     ///
     /// # Errors
-    /// [`SourceError::ForgeAway`], [`SourceError::AuthRefused`], [`SourceError::RepositoryGone`], or our own trouble.
-    pub async fn fetch(&self, url: &Url, access: &Access) -> Result<(), SourceError> {
+    /// [`SourceError::ForgeUnreachable`], [`SourceError::TokenRejected`], [`SourceError::RepositoryGone`], or our own trouble.
+    pub async fn fetch(&self, url: &Url, access: &ForgeCredentials) -> Result<(), SourceError> {
         let _guard = self.lock.lock().await;
-        self.make().await?;
+        self.create().await?;
         let arguments = [
             "fetch",
             "--quiet",
@@ -72,14 +72,14 @@ impl Mirror {
         let ran = self.git.run(&self.directory, call).await;
         if !ran.as_ref().is_ok_and(|ran| ran.code == Some(0)) {
             // It may have filled the disk, and everybody else waits for that room.
-            self.drop_leftovers().await;
+            self.remove_leftovers().await;
         }
         let ran = ran?;
-        if ran.code == Some(0) { Ok(()) } else { Err(SourceError::of_fetch(&ran.stderr)) }
+        if ran.code == Some(0) { Ok(()) } else { Err(SourceError::from_fetch_stderr(&ran.stderr)) }
     }
 
     /// Removes what a fetch that did not end leaves behind: git keeps it for two weeks. Not while one goes on.
-    async fn drop_leftovers(&self) {
+    async fn remove_leftovers(&self) {
         let objects = self.directory.join("objects");
         let removed = tokio::task::spawn_blocking(move || remove_temporary(&objects)).await.unwrap_or(Ok(()));
         if let Err(error) = removed {
@@ -92,20 +92,20 @@ impl Mirror {
     /// # Errors
     /// [`SourceError`] where the mirror cannot be read.
     pub async fn pin(&self, sha: &Sha, git_ref: &str) -> Result<Pin, SourceError> {
-        if !self.is_made() {
+        if !self.exists() {
             return Ok(Pin::Missing);
         }
         if self.has_commit(sha).await? {
-            self.keep(sha).await?;
+            self.add_pin_ref(sha).await?;
             return Ok(Pin::Found);
         }
         Ok(self.tip(git_ref).await?.map_or(Pin::Missing, |newer| Pin::MovedOn { newer }))
     }
 
     /// Keeps a commit from being collected.
-    pub(super) async fn keep(&self, sha: &Sha) -> Result<(), SourceError> {
+    pub(super) async fn add_pin_ref(&self, sha: &Sha) -> Result<(), SourceError> {
         let pin = format!("{PINS}/{sha}");
-        self.git.must(&self.directory, Call::new(["update-ref", "--end-of-options", &pin, sha.as_str()])).await.map(drop)
+        self.git.run_checked(&self.directory, Call::new(["update-ref", "--end-of-options", &pin, sha.as_str()])).await.map(drop)
     }
 
     /// What git knows of a commit: its message and who it says wrote it.
@@ -115,7 +115,7 @@ impl Mirror {
     pub async fn message(&self, sha: &Sha) -> Result<(String, Claim), SourceError> {
         let format = "--format=tformat:%an%x00%ae%x00%B";
         let arguments = ["show", "--no-patch", "--no-notes", "--encoding=UTF-8", format, "--end-of-options", sha.as_str()];
-        let told = self.git.must(&self.directory, Call::new(arguments).cap(8 * 1024 * 1024)).await?;
+        let told = self.git.run_checked(&self.directory, Call::new(arguments).cap(8 * 1024 * 1024)).await?;
         let told = String::from_utf8_lossy(&told);
         let mut parts = told.splitn(3, '\0');
         let mut part = || parts.next().unwrap_or_default().to_owned();
@@ -144,13 +144,13 @@ impl Mirror {
         Ok(ran.code == Some(0))
     }
 
-    pub(super) fn is_made(&self) -> bool {
+    pub(super) fn exists(&self) -> bool {
         self.directory.join("HEAD").is_file()
     }
 
     /// Makes the empty mirror beside its place and moves it there whole, so that a crash leaves none that is half made.
-    async fn make(&self) -> Result<(), SourceError> {
-        if self.is_made() {
+    async fn create(&self) -> Result<(), SourceError> {
+        if self.exists() {
             return Ok(());
         }
         let trouble = |error: std::io::Error| SourceError::trouble(format!("the mirror cannot be made: {error}"));
@@ -159,9 +159,9 @@ impl Mirror {
             tokio::fs::remove_dir_all(&new).await.map_err(trouble)?;
         }
         tokio::fs::create_dir_all(&new).await.map_err(trouble)?;
-        self.git.must(&new, Call::new(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"])).await?;
+        self.git.run_checked(&new, Call::new(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"])).await?;
         // In the mirror's own file: git does not hand our configuration to the program that serves a fetch from this disk.
-        self.git.must(&new, Call::new(["config", "uploadpack.allowAnySHA1InWant", "true"])).await?;
+        self.git.run_checked(&new, Call::new(["config", "uploadpack.allowAnySHA1InWant", "true"])).await?;
         tokio::fs::rename(&new, &self.directory).await.map_err(trouble)
     }
 }

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use beespace_core::visible;
+use beespace_core::sanitize;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
@@ -128,12 +128,12 @@ impl Git {
     }
 
     /// As [`Git::run`], where anything but success is our own trouble.
-    pub(super) async fn must(&self, directory: &Path, call: Call) -> Result<Vec<u8>, SourceError> {
+    pub(super) async fn run_checked(&self, directory: &Path, call: Call) -> Result<Vec<u8>, SourceError> {
         let what = call.arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
         let ran = self.run(directory, call).await?;
         match ran.code {
             Some(0) => Ok(ran.stdout),
-            code => Err(SourceError::trouble(format!("git {what} ended with {code:?}: {}", visible::line(ran.stderr.trim())))),
+            code => Err(SourceError::trouble(format!("git {what} ended with {code:?}: {}", sanitize::line(ran.stderr.trim())))),
         }
     }
 

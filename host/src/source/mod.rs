@@ -5,19 +5,19 @@
 //! | [`git`] | how git is called: what it may read, do and say, and for how long |
 //! | [`fetch`] | gets what the forge has, and pins the commit of a build |
 //! | [`read`] | files of a commit, from its objects: no checkout, no symbolic link followed |
-//! | [`changes`] | which paths a push changed |
+//! | [`changed_pointers`] | which paths a push changed |
 //! | [`checkout`] | a working tree of its own for a stage |
 //! | [`error`] | what went wrong, and whether waiting helps |
 //!
 //! Names and contents are a stranger's: a commit is named by its object name alone, a ref by its full name, both after
 //! `--end-of-options`; nothing of a repository is ever opened by path, run, or read as configuration.
 
-mod changes;
 mod checkout;
+mod diff;
 mod error;
 mod fetch;
 mod git;
-mod read;
+mod objects;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -25,12 +25,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use beespace_core::ids::RepositoryId;
 
-pub use changes::Push;
 pub use checkout::{Checkout, CheckoutRequest};
+pub use diff::PushRange;
 pub use error::SourceError;
-pub use fetch::{Access, Pin};
+pub use fetch::{ForgeCredentials, Pin};
 pub use git::PROGRAM as GIT;
-pub use read::{Entry, EntryKind, Read, Tree};
+pub use objects::{EntryKind, FileContent, Tree, TreeEntry};
 
 use git::Git;
 

@@ -4,17 +4,17 @@
 use std::sync::Arc;
 
 use beespace_core::build::{Build, Phase, Stage};
+use beespace_core::change_event::ChangeEvent;
 use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, StageId, StageNumber};
-use beespace_core::intervention;
 use beespace_core::notice::NoticeKind;
 use beespace_core::outcome::Reason;
 use beespace_core::policy::Decision;
-use beespace_core::run_event::RunEvent;
 use beespace_core::status::{Status, fold};
 use beespace_core::time::Timestamp;
+use beespace_core::user_action;
 
-use super::delivery::{Deliveries, Fate};
-use super::queue::Turn;
+use super::delivery::{Deliveries, DeliveryOutcome};
+use super::queue::FairnessKey;
 use super::tables::{
     BUILD, BUILD_NUMBER, BUILD_OF_REPOSITORY, BUILD_OF_REPOSITORY_STATUS, BUILD_OF_STATUS, DELIVERY, Key, LAST_RUN, STAGE, Table,
     last_id,
@@ -90,7 +90,7 @@ pub trait Builds: Rows + Sized {
     /// [`StoreError`] where the store cannot be read.
     fn stages(&self, build: BuildId) -> Result<Vec<Stage>, StoreError> {
         let mut stages = Vec::new();
-        self.walk(STAGE, build_key(build).as_slice(), None, Order::OldestFirst, &mut |_, value| {
+        self.scan(STAGE, build_key(build).as_slice(), None, Order::OldestFirst, &mut |_, value| {
             stages.push(row::decode("stage", value)?);
             Ok(true)
         })?;
@@ -173,7 +173,7 @@ impl Write<'_> {
         let repository = build.event.repository.id;
         let old = self.build(build.id)?;
         if let Some(old) = &old {
-            self.leave_lists(old)?;
+            self.remove_from_indexes(old)?;
         }
         status_keys(build).iter().try_for_each(|(table, key)| self.put_bytes(*table, key.as_slice(), &[]))?;
         self.put_bytes(BUILD_OF_REPOSITORY, Key::new().u64(repository.0).id(build.id.0).as_slice(), &[])?;
@@ -182,12 +182,12 @@ impl Write<'_> {
         }
         self.put(BUILD, "build", build_key(build.id).as_slice(), build)?;
         if old.is_none_or(|old| old.status != build.status || old.reason != build.reason || old.phase != build.phase) {
-            self.announce(RunEvent::BuildChanged { repository, build: build.id, status: build.status });
+            self.announce(ChangeEvent::BuildChanged { repository, build: build.id, status: build.status });
         }
         Ok(())
     }
 
-    fn leave_lists(&self, build: &Build) -> Result<(), StoreError> {
+    fn remove_from_indexes(&self, build: &Build) -> Result<(), StoreError> {
         status_keys(build).iter().try_for_each(|(table, key)| self.remove(*table, key.as_slice()).map(drop))
     }
 
@@ -197,7 +197,12 @@ impl Write<'_> {
     /// [`StoreError`] where the store cannot be written.
     pub fn put_new_build(&self, build: &Build) -> Result<(), StoreError> {
         self.put_build(build)?;
-        self.enqueue(Queue::Prepare, build.id.0.as_bytes(), Turn::of_repository(build.event.repository.id), build.created_at)
+        self.enqueue(
+            Queue::Prepare,
+            build.id.0.as_bytes(),
+            FairnessKey::of_repository(build.event.repository.id),
+            build.created_at,
+        )
     }
 
     /// The row leaves with its places in all lists.
@@ -206,7 +211,7 @@ impl Write<'_> {
         if let Some(number) = build.number {
             self.remove(BUILD_NUMBER, repository.clone().u64(number).as_slice())?;
         }
-        self.leave_lists(build)?;
+        self.remove_from_indexes(build)?;
         self.remove(BUILD_OF_REPOSITORY, repository.id(build.id.0).as_slice())?;
         self.remove(BUILD, build_key(build.id).as_slice()).map(drop)
     }
@@ -216,9 +221,9 @@ impl Write<'_> {
         let repository = build.event.repository.id;
         self.remove_build(build)?;
         if let Some(mut delivery) = build.delivery.map_or(Ok(None), |id| self.delivery(id))? {
-            delivery.fate = Fate::Ignored(reason.clone());
+            delivery.outcome = DeliveryOutcome::Ignored(reason.clone());
             self.put(DELIVERY, "delivery", delivery.id.0.as_bytes(), &delivery)?;
-            self.announce(RunEvent::DeliverySettled { repository, delivery: delivery.id });
+            self.announce(ChangeEvent::DeliveryProcessed { repository, delivery: delivery.id });
         }
         Ok(())
     }
@@ -229,7 +234,7 @@ impl Write<'_> {
     }
 
     /// Ends what preparing began.
-    fn prepared(&self, id: BuildId, prepared: &Prepared, notifiers: &Notifiers, now: Timestamp) -> Result<(), StoreError> {
+    fn apply_prepared(&self, id: BuildId, prepared: &Prepared, notifiers: &Notifiers, now: Timestamp) -> Result<(), StoreError> {
         let current = self.build(id)?.ok_or(StoreError::NotFound("build"))?;
         if current.phase != Phase::Prepare {
             // Someone ended it meanwhile.
@@ -254,7 +259,7 @@ impl Write<'_> {
         for stage in stages {
             self.put_stage(stage)?;
             if stage.status == Status::Pending {
-                let turn = Turn::of_repository(build.event.repository.id);
+                let turn = FairnessKey::of_repository(build.event.repository.id);
                 self.enqueue(Queue::Run, &key_of_stage(stage.id()), turn, now)?;
             }
         }
@@ -264,7 +269,7 @@ impl Write<'_> {
             return self.finish_build(build, &[], notifiers, now);
         }
         if stages.iter().any(|stage| stage.status == Status::Blocked) {
-            self.notify(NoticeKind::ApprovalRequested, &build, stages, notifiers, now)?;
+            self.add_notices(NoticeKind::ApprovalRequested, &build, stages, notifiers, now)?;
         }
         self.refresh_build(id, notifiers, now)
     }
@@ -276,7 +281,7 @@ impl Write<'_> {
         build.status = fold(stages.iter().map(Stage::word));
         build.started_at = stages.iter().filter_map(|stage| stage.started_at).min();
         let speaker = stages.iter().find(|stage| stage.word() == build.status);
-        build.reason = speaker.and_then(|stage| intervention::why(stage, &build.event.sender.stable_id(), now));
+        build.reason = speaker.and_then(|stage| user_action::status_reason(stage, &build.event.sender.stable_id(), now));
         if !build.status.is_over() {
             return self.put_build(&build);
         }
@@ -291,8 +296,12 @@ impl Write<'_> {
         build.finished_at = Some(now);
         self.put_build(&build)?;
         self.record_run(&build, stages)?;
-        self.notify(NoticeKind::BuildFinished, &build, stages, notifiers, now)?;
-        self.announce(RunEvent::BuildFinished { repository: build.event.repository.id, build: build.id, status: build.status });
+        self.add_notices(NoticeKind::BuildFinished, &build, stages, notifiers, now)?;
+        self.announce(ChangeEvent::BuildFinished {
+            repository: build.event.repository.id,
+            build: build.id,
+            status: build.status,
+        });
         Ok(())
     }
 }
@@ -321,14 +330,14 @@ impl Store {
         notifiers: Notifiers,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.write(move |write| write.prepared(id, &prepared, &notifiers, now)).await
+        self.write(move |write| write.apply_prepared(id, &prepared, &notifiers, now)).await
     }
 
     /// Says why a build that is not prepared yet still waits.
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
-    pub async fn explain_wait(&self, id: BuildId, reason: Reason) -> Result<(), StoreError> {
+    pub async fn set_waiting_reason(&self, id: BuildId, reason: Reason) -> Result<(), StoreError> {
         self.write(move |write| {
             let Some(mut build) = write.build(id)? else { return Ok(()) };
             if build.phase == Phase::Prepare {
@@ -359,7 +368,7 @@ impl Store {
             }
             build.status = status;
             build.reason = Some(reason.clone());
-            write.prepared(id, &Prepared::Over { build: Box::new(build), decisions: Vec::new() }, &notifiers, now)
+            write.apply_prepared(id, &Prepared::Over { build: Box::new(build), decisions: Vec::new() }, &notifiers, now)
         })
         .await
     }

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use beespace_core::build::{Build, Phase};
+use beespace_core::change_event::ChangeEvent;
 use beespace_core::digest::Digest;
 use beespace_core::event::Event;
 use beespace_core::ids::{BuildId, DeliveryId, RepositoryId};
-use beespace_core::intake::LastSeenRef;
 use beespace_core::outcome::Reason;
-use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
+use beespace_core::trigger::LastSeenRef;
 use serde::{Deserialize, Serialize};
 
-use super::queue::Turn;
+use super::queue::FairnessKey;
 use super::repository::Repositories;
 use super::tables::{DELIVERY, DELIVERY_BODY, DELIVERY_OF_REPOSITORY, DELIVERY_SEEN, Key, last_id};
 use super::transaction::{Order, Read, Rows, Write};
@@ -33,7 +33,7 @@ pub struct Delivery {
     pub sha256: Digest,
     pub bytes: u64,
     pub received_at: Timestamp,
-    pub fate: Fate,
+    pub outcome: DeliveryOutcome,
     /// The same JSON had come before, under another id of Gogs'.
     #[serde(default)]
     pub is_repeat: bool,
@@ -45,12 +45,12 @@ pub struct Delivery {
 /// What came of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fate {
+pub enum DeliveryOutcome {
     Waiting,
     Built(BuildId),
     Ignored(Reason),
     /// Given up: our own trouble, or a body we cannot read. Sending it again in Gogs, or `delivery replay`, tries again.
-    Dead(Reason),
+    DeadLetter(Reason),
 }
 
 /// What the webhook hands over once the signature was checked.
@@ -66,9 +66,9 @@ pub struct NewDelivery {
 
 /// For how long the same JSON under another id may be another push: Gogs sends one delivery after the other, so that two of one second
 /// can come minutes apart. Later it can only be an old one that somebody sends again.
-const REPEAT_WITHIN: Duration = Duration::from_secs(300);
+const REPEAT_WINDOW: Duration = Duration::from_secs(300);
 /// More of the same than git pushes in a second: whoever sends more does not fill the disk with them.
-const MOST_REPEATS: u8 = 32;
+const MAX_REPEATS: u8 = 32;
 
 /// Whether a delivery is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +80,10 @@ pub enum Accepted {
 
 /// What to do about a delivery, decided by core.
 #[derive(Debug, Clone)]
-pub enum Settlement {
+pub enum DeliveryAction {
     Build { id: BuildId, event: Box<Event> },
-    Ignore { reason: Reason, forget: Option<String> },
-    Bury(Reason),
+    Ignore { reason: Reason, forget_ref: Option<String> },
+    DeadLetter(Reason),
 }
 
 fn key(id: DeliveryId) -> Key {
@@ -96,11 +96,11 @@ fn seen_keys(delivery: &Delivery) -> [Key; 2] {
 }
 
 /// Whether a delivery with the content of `first` may tell of another push all the same.
-fn may_be_another(first: &Delivery, delivery: &Delivery) -> bool {
+fn may_be_separate_push(first: &Delivery, delivery: &Delivery) -> bool {
     first.forge_id != delivery.forge_id
         && first.sha256 == delivery.sha256
-        && delivery.received_at <= first.received_at + REPEAT_WITHIN
-        && first.repeats < MOST_REPEATS
+        && delivery.received_at <= first.received_at + REPEAT_WINDOW
+        && first.repeats < MAX_REPEATS
 }
 
 /// What both kinds of transaction can tell of deliveries.
@@ -161,13 +161,13 @@ impl Write<'_> {
         if !delivery.is_repeat {
             self.put_bytes(DELIVERY_SEEN, by_content.as_slice(), id)?;
         }
-        self.enqueue(Queue::Delivery, id, Turn::of_repository(delivery.repository), delivery.received_at)?;
-        self.announce(RunEvent::DeliveryStored { repository: delivery.repository, delivery: delivery.id });
+        self.enqueue(Queue::Delivery, id, FairnessKey::of_repository(delivery.repository), delivery.received_at)?;
+        self.announce(ChangeEvent::DeliveryStored { repository: delivery.repository, delivery: delivery.id });
         Ok(Accepted::New(delivery.id))
     }
 
     /// The first delivery that told of the same, and its row while that is kept.
-    fn first_of(&self, delivery: &Delivery) -> Result<Option<(DeliveryId, Option<Delivery>)>, StoreError> {
+    fn find_earlier(&self, delivery: &Delivery) -> Result<Option<(DeliveryId, Option<Delivery>)>, StoreError> {
         for seen in seen_keys(delivery) {
             if let Some(id) = self.bytes(DELIVERY_SEEN, seen.as_slice())?.and_then(|bytes| last_id(&bytes)).map(DeliveryId) {
                 return Ok(Some((id, self.delivery(id)?)));
@@ -177,7 +177,7 @@ impl Write<'_> {
     }
 
     /// The same that comes again is new.
-    pub(super) fn forget_that_it_came(&self, delivery: &Delivery) -> Result<(), StoreError> {
+    pub(super) fn forget_seen(&self, delivery: &Delivery) -> Result<(), StoreError> {
         for seen in seen_keys(delivery) {
             if self.bytes(DELIVERY_SEEN, seen.as_slice())?.is_some_and(|id| id == delivery.id.0.as_bytes()) {
                 self.remove(DELIVERY_SEEN, seen.as_slice())?;
@@ -186,28 +186,28 @@ impl Write<'_> {
         Ok(())
     }
 
-    fn settle(&self, mut delivery: Delivery, settlement: &Settlement, now: Timestamp) -> Result<(), StoreError> {
-        delivery.fate = match settlement {
-            Settlement::Build { id, event } => {
-                self.begin_build(*id, event, delivery.id, now)?;
-                Fate::Built(*id)
+    fn apply_action(&self, mut delivery: Delivery, settlement: &DeliveryAction, now: Timestamp) -> Result<(), StoreError> {
+        delivery.outcome = match settlement {
+            DeliveryAction::Build { id, event } => {
+                self.create_build(*id, event, delivery.id, now)?;
+                DeliveryOutcome::Built(*id)
             }
-            Settlement::Ignore { reason, forget } => {
+            DeliveryAction::Ignore { reason, forget_ref: forget } => {
                 if let Some(git_ref) = forget {
                     self.record_ref(delivery.repository, git_ref, None)?;
                 }
-                Fate::Ignored(reason.clone())
+                DeliveryOutcome::Ignored(reason.clone())
             }
-            Settlement::Bury(reason) => Fate::Dead(reason.clone()),
+            DeliveryAction::DeadLetter(reason) => DeliveryOutcome::DeadLetter(reason.clone()),
         };
         self.dequeue(Queue::Delivery, delivery.id.0.as_bytes())?;
-        self.announce(RunEvent::DeliverySettled { repository: delivery.repository, delivery: delivery.id });
+        self.announce(ChangeEvent::DeliveryProcessed { repository: delivery.repository, delivery: delivery.id });
         self.put_delivery(&delivery)
     }
 
-    fn begin_build(&self, id: BuildId, event: &Event, delivery: DeliveryId, now: Timestamp) -> Result<(), StoreError> {
+    fn create_build(&self, id: BuildId, event: &Event, delivery: DeliveryId, now: Timestamp) -> Result<(), StoreError> {
         self.refresh_repository(&event.repository)?;
-        self.record_ref(event.repository.id, &event.git_ref(), Some(&LastSeenRef::of(event)))?;
+        self.record_ref(event.repository.id, &event.git_ref(), Some(&LastSeenRef::of_event(event)))?;
         self.put_new_build(&Build {
             id,
             number: None,
@@ -241,20 +241,20 @@ impl Store {
             sha256: Digest::of(&new.body),
             bytes: u64::try_from(new.body.len()).unwrap_or(u64::MAX),
             received_at: new.received_at,
-            fate: Fate::Waiting,
+            outcome: DeliveryOutcome::Waiting,
             is_repeat: false,
             repeats: 0,
         };
-        self.write(move |write| match write.first_of(&delivery)? {
+        self.write(move |write| match write.find_earlier(&delivery)? {
             None => write.add_delivery(&delivery, &new.body),
             Some((id, None)) => Ok(Accepted::Duplicate(id)),
-            Some((_, Some(first))) if matches!(first.fate, Fate::Dead(_)) => {
-                write.put_delivery(&Delivery { fate: Fate::Waiting, ..first.clone() })?;
-                let turn = Turn::of_repository(first.repository);
+            Some((_, Some(first))) if matches!(first.outcome, DeliveryOutcome::DeadLetter(_)) => {
+                write.put_delivery(&Delivery { outcome: DeliveryOutcome::Waiting, ..first.clone() })?;
+                let turn = FairnessKey::of_repository(first.repository);
                 write.enqueue(Queue::Delivery, first.id.0.as_bytes(), turn, delivery.received_at)?;
                 Ok(Accepted::Duplicate(first.id))
             }
-            Some((_, Some(first))) if may_be_another(&first, &delivery) => {
+            Some((_, Some(first))) if may_be_separate_push(&first, &delivery) => {
                 write.put_delivery(&Delivery { repeats: first.repeats.saturating_add(1), ..first })?;
                 write.add_delivery(&Delivery { is_repeat: true, ..delivery.clone() }, &new.body)
             }
@@ -268,21 +268,21 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
-    pub async fn settle_delivery(
+    pub async fn finish_delivery(
         &self,
         id: DeliveryId,
         git_ref: Option<String>,
         now: Timestamp,
-        decide: impl Fn(Option<&LastSeenRef>) -> Settlement + Send + 'static,
+        decide: impl Fn(Option<&LastSeenRef>) -> DeliveryAction + Send + 'static,
     ) -> Result<(), StoreError> {
         self.write(move |write| {
             let delivery = write.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?;
-            if delivery.fate != Fate::Waiting {
+            if delivery.outcome != DeliveryOutcome::Waiting {
                 return Ok(());
             }
             let last = git_ref.as_deref().map_or(Ok(None), |git_ref| write.last_seen(delivery.repository, git_ref))?;
             let settlement = decide(last.as_ref());
-            write.settle(delivery, &settlement, now)
+            write.apply_action(delivery, &settlement, now)
         })
         .await
     }
@@ -294,13 +294,13 @@ impl Store {
     pub async fn replay_delivery(&self, id: DeliveryId, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |write| {
             let delivery = write.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?;
-            if let Fate::Built(_) = delivery.fate {
+            if let DeliveryOutcome::Built(_) = delivery.outcome {
                 return Err(StoreError::Conflict(
                     "it has a build already; restart that with `beespace build restart`".to_owned(),
                 ));
             }
-            let turn = Turn::of_repository(delivery.repository);
-            write.put_delivery(&Delivery { fate: Fate::Waiting, ..delivery })?;
+            let turn = FairnessKey::of_repository(delivery.repository);
+            write.put_delivery(&Delivery { outcome: DeliveryOutcome::Waiting, ..delivery })?;
             write.enqueue(Queue::Delivery, id.0.as_bytes(), turn, now)
         })
         .await

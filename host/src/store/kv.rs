@@ -23,17 +23,17 @@ pub struct Entry {
 
 impl Entry {
     /// Whether it has not expired.
-    fn holds(&self, now: Timestamp) -> bool {
+    fn is_live(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|at| now < at)
     }
 }
 
 /// What came of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
+pub enum PutOutcome {
     Stored(u64),
     /// The entry is not at the revision that was expected.
-    LostRace,
+    Conflict,
     QuotaExceeded,
 }
 
@@ -49,7 +49,7 @@ pub trait Values: Rows + Sized {
     /// [`StoreError`] where the store cannot be read.
     fn kv(&self, plugin: &str, binding: &str, key: &str, now: Timestamp) -> Result<Option<Entry>, StoreError> {
         let entry: Option<Entry> = self.row(KV, "kv", prefix(plugin, binding).text(key).as_slice())?;
-        Ok(entry.filter(|entry| entry.holds(now)))
+        Ok(entry.filter(|entry| entry.is_live(now)))
     }
 }
 
@@ -74,9 +74,9 @@ impl Read {
         let from = own.clone().bytes(start.as_bytes());
         let after = after.map(|key| own.clone().text(key));
         let mut keys = Vec::new();
-        self.walk(KV, from.as_slice(), after.as_ref().map(Key::as_slice), Order::OldestFirst, &mut |key, value| {
+        self.scan(KV, from.as_slice(), after.as_ref().map(Key::as_slice), Order::OldestFirst, &mut |key, value| {
             let entry: Entry = row::decode("kv", value)?;
-            if entry.holds(now) {
+            if entry.is_live(now) {
                 let name = key.get(own.as_slice().len()..key.len() - 1).unwrap_or_default();
                 keys.push(String::from_utf8_lossy(name).into_owned());
             }
@@ -90,9 +90,9 @@ impl Write<'_> {
     /// Expired values count against no quota: they go before the next one comes.
     fn kv_expire(&self, plugin: &str, binding: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut expired = Vec::new();
-        self.walk(KV, prefix(plugin, binding).as_slice(), None, Order::OldestFirst, &mut |key, value| {
+        self.scan(KV, prefix(plugin, binding).as_slice(), None, Order::OldestFirst, &mut |key, value| {
             let entry: Entry = row::decode("kv", value)?;
-            if !entry.holds(now) {
+            if !entry.is_live(now) {
                 expired.push(key.to_vec());
             }
             Ok(true)
@@ -102,7 +102,7 @@ impl Write<'_> {
 
     fn kv_usage(&self, plugin: &str, binding: &str, except: &[u8]) -> Result<(usize, usize), StoreError> {
         let (mut keys, mut bytes) = (0, 0);
-        self.walk(KV, prefix(plugin, binding).as_slice(), None, Order::OldestFirst, &mut |key, value| {
+        self.scan(KV, prefix(plugin, binding).as_slice(), None, Order::OldestFirst, &mut |key, value| {
             if key != except {
                 keys += 1;
                 bytes += key.len() + value.len();
@@ -126,22 +126,22 @@ impl Store {
         entry: (Vec<u8>, Option<Timestamp>),
         expected: Option<u64>,
         now: Timestamp,
-    ) -> Result<Put, StoreError> {
+    ) -> Result<PutOutcome, StoreError> {
         self.write(move |write| {
             let current = write.kv(&plugin, &binding, &key, now)?.map_or(0, |entry| entry.revision);
             if expected.is_some_and(|expected| expected != current) {
-                return Ok(Put::LostRace);
+                return Ok(PutOutcome::Conflict);
             }
             let place = prefix(&plugin, &binding).text(&key);
             write.kv_expire(&plugin, &binding, now)?;
             let (keys, bytes) = write.kv_usage(&plugin, &binding, place.as_slice())?;
             let (value, expires_at) = entry.clone();
             if keys + 1 > QUOTA_KEYS || bytes + place.as_slice().len() + value.len() > QUOTA_BYTES {
-                return Ok(Put::QuotaExceeded);
+                return Ok(PutOutcome::QuotaExceeded);
             }
             let revision = current + 1;
             write.put(KV, "kv", place.as_slice(), &Entry { value, revision, expires_at })?;
-            Ok(Put::Stored(revision))
+            Ok(PutOutcome::Stored(revision))
         })
         .await
     }

@@ -13,11 +13,10 @@
 //! A transaction that changes state writes, in the same commit, the queue rows that the change causes: `kill -9` at any
 //! point loses nothing and repeats nothing.
 
+mod backend;
 pub mod build;
 pub mod decision;
 pub mod delivery;
-mod file;
-pub mod held;
 pub mod instance;
 pub mod kv;
 pub mod outbox;
@@ -25,9 +24,10 @@ pub mod queue;
 pub mod repository;
 pub mod retention;
 pub mod row;
-pub mod sealed;
+pub mod secret;
 pub mod session;
 pub mod stage;
+pub mod suspended;
 pub mod tables;
 pub mod transaction;
 pub mod writer;
@@ -36,11 +36,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use beespace_core::run_event::RunEvent;
+use beespace_core::change_event::ChangeEvent;
 use tokio::sync::{Notify, broadcast, watch};
 
-pub use queue::{Queue, Waiting};
-use transaction::Count;
+pub use queue::{Queue, QueueEntry};
+use transaction::Counter;
 pub use transaction::{Read, Write};
 
 /// How many changes a slow watcher may lag behind before it has to read the rows again.
@@ -82,11 +82,11 @@ pub enum Health {
 pub struct Store {
     database: Arc<ArcSwapOption<redb::Database>>,
     writer: writer::Writer,
-    events: broadcast::Sender<RunEvent>,
+    events: broadcast::Sender<ChangeEvent>,
     wakes: Arc<[Notify; Queue::COUNT]>,
     health: watch::Receiver<Health>,
-    rows_read: Count,
-    commits: Count,
+    rows_read: Counter,
+    commits: Counter,
 }
 
 impl Store {
@@ -100,8 +100,8 @@ impl Store {
         let (events, _) = broadcast::channel(WATCHER_LAG);
         let (health_sender, health) = watch::channel(Health::Open);
         let wakes: Arc<[Notify; Queue::COUNT]> = Arc::new(std::array::from_fn(|_| Notify::new()));
-        let (rows_read, commits) = (Count::default(), Count::default());
-        let parts = writer::Parts {
+        let (rows_read, commits) = (Counter::default(), Counter::default());
+        let parts = writer::Shared {
             path,
             database: Arc::clone(&database),
             events: events.clone(),
@@ -111,7 +111,7 @@ impl Store {
             commits: commits.clone(),
         };
         let store = Self { database, writer: writer::Writer::start(parts)?, events, wakes, health, rows_read, commits };
-        store.writer.run_blocking(|write| write.make_tables())?;
+        store.writer.run_blocking(|write| write.create_tables())?;
         Ok(store)
     }
 
@@ -157,12 +157,12 @@ impl Store {
 
     /// All changes from now on.
     #[must_use]
-    pub fn watch(&self) -> broadcast::Receiver<RunEvent> {
+    pub fn watch(&self) -> broadcast::Receiver<ChangeEvent> {
         self.events.subscribe()
     }
 
     /// Resolves when a row may have joined `queue`; never misses one that joined after the last call.
-    pub async fn woken(&self, queue: Queue) {
+    pub async fn wait_for_work(&self, queue: Queue) {
         if let Some(notify) = self.wakes.get(queue as usize) {
             notify.notified().await;
         }

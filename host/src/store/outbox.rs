@@ -2,30 +2,30 @@
 //!
 //! A thread is what one binding says of one build. Its notices stand in line ([`NOTICE_OF_THREAD`]); what waits in the queue is the
 //! thread, for the first of its line. The transaction that settles a notice takes it out of the line and lets the next one step
-//! forward. What a binding that is [`held`](super::held) has to say keeps its place, outside the queue.
+//! forward. What a binding that is [`held`](super::suspended) has to say keeps its place, outside the queue.
 
 use beespace_core::build::{Build, Stage};
+use beespace_core::change_event::ChangeEvent;
 use beespace_core::digest::Digest;
 use beespace_core::ids::NoticeId;
-use beespace_core::notice::{self, Attempt, Notice, NoticeKind, NoticeState, Receipt};
-use beespace_core::run_event::RunEvent;
+use beespace_core::notice::{self, AttemptOutcome, Notice, NoticeKind, NoticeState, Receipt};
 use beespace_core::time::Timestamp;
 
 use super::build::Notifiers;
-use super::held::{HeldBindings as _, suspend};
-use super::queue::Turn;
+use super::queue::FairnessKey;
+use super::suspended::{SuspendedBindings as _, suspend_notice};
 use super::tables::{Key, NOTICE, NOTICE_OF_BUILD, NOTICE_OF_STATE, NOTICE_OF_THREAD, NOTICE_SEQUENCE, RECEIPT, last_id};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Queue, Store, StoreError};
 
 /// Notices that go one at a time, in order: one binding's word on one build.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Thread {
+pub struct OrderingKey {
     pub binding: String,
     pub name: String,
 }
 
-impl Thread {
+impl OrderingKey {
     /// The thread that a notice belongs to.
     #[must_use]
     pub fn of(notice: &Notice) -> Self {
@@ -43,16 +43,16 @@ impl Thread {
     /// Its key in [`Queue::Notice`].
     #[must_use]
     pub fn key(&self) -> Vec<u8> {
-        thread_key(&self.binding, &self.name).as_slice().to_vec()
+        ordering_key(&self.binding, &self.name).as_slice().to_vec()
     }
 }
 
-fn thread_key(binding: &str, thread: &str) -> Key {
+fn ordering_key(binding: &str, thread: &str) -> Key {
     Key::new().text(binding).text(thread)
 }
 
-fn place_key(notice: &Notice) -> Key {
-    thread_key(&notice.binding, &notice.thread).u64(notice.sequence)
+fn position_key(notice: &Notice) -> Key {
+    ordering_key(&notice.binding, &notice.thread).u64(notice.sequence)
 }
 
 fn state_key(state: NoticeState) -> Key {
@@ -76,15 +76,15 @@ pub trait Notices: Rows + Sized {
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
     fn receipt(&self, binding: &str, thread: &str) -> Result<Option<Receipt>, StoreError> {
-        self.row(RECEIPT, "receipt", thread_key(binding, thread).as_slice())
+        self.row(RECEIPT, "receipt", ordering_key(binding, thread).as_slice())
     }
 
     /// The notice whose turn it is in a thread.
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
-    fn first_of_thread(&self, thread: &Thread) -> Result<Option<Notice>, StoreError> {
-        let first = in_line(self, &thread_key(&thread.binding, &thread.name), 1)?;
+    fn oldest_unfinished(&self, thread: &OrderingKey) -> Result<Option<Notice>, StoreError> {
+        let first = unfinished_notices(self, &ordering_key(&thread.binding, &thread.name), 1)?;
         first.first().map_or(Ok(None), |id| self.notice(*id))
     }
 }
@@ -93,9 +93,9 @@ impl Notices for Read {}
 impl Notices for Write<'_> {}
 
 /// Notices that stand in line under `prefix`, by thread and place.
-fn in_line(rows: &impl Rows, prefix: &Key, limit: usize) -> Result<Vec<NoticeId>, StoreError> {
+fn unfinished_notices(rows: &impl Rows, prefix: &Key, limit: usize) -> Result<Vec<NoticeId>, StoreError> {
     let mut ids = Vec::new();
-    rows.walk(NOTICE_OF_THREAD, prefix.as_slice(), None, Order::OldestFirst, &mut |_, id| {
+    rows.scan(NOTICE_OF_THREAD, prefix.as_slice(), None, Order::OldestFirst, &mut |_, id| {
         ids.extend(last_id(id).map(NoticeId));
         Ok(ids.len() < limit)
     })?;
@@ -121,7 +121,7 @@ impl Read {
 
 impl Write<'_> {
     /// Writes one notice for each binding.
-    pub(super) fn notify(
+    pub(super) fn add_notices(
         &self,
         kind: NoticeKind,
         build: &Build,
@@ -129,10 +129,10 @@ impl Write<'_> {
         notifiers: &Notifiers,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let subject = notice::document(kind, build, stages);
+        let subject = notice::subject_document(kind, build, stages);
         let name = format!("build/{}", build.id);
         for binding in notifiers.iter() {
-            let thread = Thread { binding: binding.clone(), name: name.clone() };
+            let thread = OrderingKey { binding: binding.clone(), name: name.clone() };
             let sequence = self.next_sequence(&thread)?;
             let key =
                 Digest::of_parts([build.id.0.as_bytes(), kind.as_str().as_bytes(), &sequence.to_be_bytes(), binding.as_bytes()]);
@@ -146,7 +146,7 @@ impl Write<'_> {
                 idempotency_key: key.hex(),
                 subject: subject.clone(),
                 state: NoticeState::Pending,
-                tried_since: now,
+                retrying_since: now,
                 attempts: 0,
                 unknown_outcomes: 0,
                 last_error: None,
@@ -155,20 +155,20 @@ impl Write<'_> {
                 finished_at: None,
             };
             if let Some(held) = self.held(binding)? {
-                suspend(&mut notice, &held.why);
+                suspend_notice(&mut notice, &held.reason);
             }
-            let is_first = self.first_of_thread(&thread)?.is_none();
+            let is_first = self.oldest_unfinished(&thread)?.is_none();
             self.put_notice(&notice)?;
-            self.stand_in_line(&notice)?;
+            self.add_unfinished(&notice)?;
             // The row of a thread that waits already keeps its time and its count.
             if is_first {
-                self.step_forward(&thread)?;
+                self.promote_next(&thread)?;
             }
         }
         Ok(())
     }
 
-    fn next_sequence(&self, thread: &Thread) -> Result<u64, StoreError> {
+    fn next_sequence(&self, thread: &OrderingKey) -> Result<u64, StoreError> {
         let key = thread.key();
         let last: Option<u64> = self.row(NOTICE_SEQUENCE, "notice_sequence", &key)?;
         let next = last.unwrap_or_default() + 1;
@@ -182,54 +182,56 @@ impl Write<'_> {
         }
         self.put_bytes(NOTICE_OF_STATE, state_key(notice.state).id(notice.id.0).as_slice(), &[])?;
         self.put_bytes(NOTICE_OF_BUILD, build_notice_key(notice).as_slice(), &[])?;
-        self.announce(RunEvent::NoticeChanged { notice: notice.id, state: notice.state });
+        self.announce(ChangeEvent::NoticeChanged { notice: notice.id, state: notice.state });
         self.put(NOTICE, "notice", notice.id.0.as_bytes(), notice)
     }
 
     /// It leaves with its place in line, and the thread with the last of its notices.
     pub(super) fn remove_notice(&self, notice: &Notice) -> Result<(), StoreError> {
-        let thread = Thread::of(notice).key();
+        let thread = OrderingKey::of(notice).key();
         self.remove(NOTICE, notice.id.0.as_bytes())?;
         self.remove(NOTICE_OF_STATE, state_key(notice.state).id(notice.id.0).as_slice())?;
         self.remove(NOTICE_OF_BUILD, build_notice_key(notice).as_slice())?;
-        self.remove(NOTICE_OF_THREAD, place_key(notice).as_slice())?;
+        self.remove(NOTICE_OF_THREAD, position_key(notice).as_slice())?;
         self.dequeue(Queue::Notice, &thread)?;
         self.remove(RECEIPT, &thread)?;
         self.remove(NOTICE_SEQUENCE, &thread).map(drop)
     }
 
-    fn stand_in_line(&self, notice: &Notice) -> Result<(), StoreError> {
-        self.put_bytes(NOTICE_OF_THREAD, place_key(notice).as_slice(), notice.id.0.as_bytes())
+    fn add_unfinished(&self, notice: &Notice) -> Result<(), StoreError> {
+        self.put_bytes(NOTICE_OF_THREAD, position_key(notice).as_slice(), notice.id.0.as_bytes())
     }
 
     /// Queues the thread for the first of its line, or takes it out of the queue where nobody may go.
-    pub(super) fn step_forward(&self, thread: &Thread) -> Result<(), StoreError> {
-        match self.first_of_thread(thread)?.filter(|first| first.state == NoticeState::Pending) {
-            Some(first) => self.enqueue(Queue::Notice, &thread.key(), Turn::of_binding(&thread.binding), first.next_attempt_at),
+    pub(super) fn promote_next(&self, thread: &OrderingKey) -> Result<(), StoreError> {
+        match self.oldest_unfinished(thread)?.filter(|first| first.state == NoticeState::Pending) {
+            Some(first) => {
+                self.enqueue(Queue::Notice, &thread.key(), FairnessKey::of_binding(&thread.binding), first.next_attempt_at)
+            }
             None => self.dequeue(Queue::Notice, &thread.key()),
         }
     }
 
     /// The notice leaves its line, and the next one may go at once.
-    fn leave_line(&self, notice: &Notice) -> Result<(), StoreError> {
-        self.remove(NOTICE_OF_THREAD, place_key(notice).as_slice())?;
-        self.step_forward(&Thread::of(notice))
+    fn remove_unfinished(&self, notice: &Notice) -> Result<(), StoreError> {
+        self.remove(NOTICE_OF_THREAD, position_key(notice).as_slice())?;
+        self.promote_next(&OrderingKey::of(notice))
     }
 
     /// Writes what a notice has become by an attempt, with all that follows from it for its thread and its binding.
-    fn settle_notice(&self, mut notice: Notice, now: Timestamp) -> Result<Notice, StoreError> {
+    fn apply_notice_outcome(&self, mut notice: Notice, now: Timestamp) -> Result<Notice, StoreError> {
         if notice.state == NoticeState::Pending
             && let Some(held) = self.held(&notice.binding)?
         {
             // The binding was held while this one was under way.
-            suspend(&mut notice, &held.why);
+            suspend_notice(&mut notice, &held.reason);
         }
         self.put_notice(&notice)?;
         match notice.state {
             // The worker puts the thread off to the next attempt.
             NoticeState::Pending => {}
-            NoticeState::Sent | NoticeState::Dead => self.leave_line(&notice)?,
-            NoticeState::Suspended => self.hold(&notice, now)?,
+            NoticeState::Sent | NoticeState::DeadLetter => self.remove_unfinished(&notice)?,
+            NoticeState::Suspended => self.suspend_binding(&notice, now)?,
         }
         Ok(notice)
     }
@@ -240,13 +242,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError`] where the store cannot be written.
-    pub async fn begin_notice(&self, id: NoticeId) -> Result<Notice, StoreError> {
+    pub async fn begin_notice_attempt(&self, id: NoticeId) -> Result<Notice, StoreError> {
         self.write(move |write| {
             let mut notice = write.notice(id)?.ok_or(StoreError::NotFound("notice"))?;
             match write.held(&notice.binding)? {
                 Some(held) => {
-                    suspend(&mut notice, &held.why);
-                    write.dequeue(Queue::Notice, &Thread::of(&notice).key())?;
+                    suspend_notice(&mut notice, &held.reason);
+                    write.dequeue(Queue::Notice, &OrderingKey::of(&notice).key())?;
                 }
                 None => notice.begin(),
             }
@@ -261,20 +263,20 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError`] where the store cannot be written.
-    pub async fn conclude_notice(
+    pub async fn finish_notice_attempt(
         &self,
         id: NoticeId,
-        (attempt, receipt): (Attempt, Option<Receipt>),
+        (attempt, receipt): (AttemptOutcome, Option<Receipt>),
         now: Timestamp,
         jitter: f64,
     ) -> Result<Notice, StoreError> {
         self.write(move |write| {
             let mut notice = write.notice(id)?.ok_or(StoreError::NotFound("notice"))?;
-            notice.conclude(attempt.clone(), now, jitter);
+            notice.record_outcome(attempt.clone(), now, jitter);
             if let Some(receipt) = &receipt {
-                write.put(RECEIPT, "receipt", &Thread::of(&notice).key(), receipt)?;
+                write.put(RECEIPT, "receipt", &OrderingKey::of(&notice).key(), receipt)?;
             }
-            write.settle_notice(notice, now)
+            write.apply_notice_outcome(notice, now)
         })
         .await
     }
@@ -283,16 +285,21 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
-    pub async fn bury_notice(&self, thread: Thread, why: String, now: Timestamp) -> Result<Option<Notice>, StoreError> {
+    pub async fn dead_letter_notice(
+        &self,
+        thread: OrderingKey,
+        why: String,
+        now: Timestamp,
+    ) -> Result<Option<Notice>, StoreError> {
         self.write(move |write| {
-            let Some(mut notice) = write.first_of_thread(&thread)? else {
+            let Some(mut notice) = write.oldest_unfinished(&thread)? else {
                 write.dequeue(Queue::Notice, &thread.key())?;
                 return Ok(None);
             };
-            notice.state = NoticeState::Dead;
+            notice.state = NoticeState::DeadLetter;
             notice.last_error = Some(why.clone());
             notice.finished_at = Some(now);
-            write.settle_notice(notice, now).map(Some)
+            write.apply_notice_outcome(notice, now).map(Some)
         })
         .await
     }
@@ -304,15 +311,15 @@ impl Store {
     pub async fn replay_notice(&self, id: NoticeId, now: Timestamp) -> Result<Notice, StoreError> {
         self.write(move |write| {
             let mut notice = write.notice(id)?.ok_or(StoreError::NotFound("notice"))?;
-            if !matches!(notice.state, NoticeState::Dead | NoticeState::Suspended) {
+            if !matches!(notice.state, NoticeState::DeadLetter | NoticeState::Suspended) {
                 let text = "Only a notice that was given up or suspended can be sent again.";
                 return Err(StoreError::Conflict(text.to_owned()));
             }
-            notice.start_over(now);
+            notice.requeue(now);
             write.put_notice(&notice)?;
-            write.stand_in_line(&notice)?;
-            write.release(&notice.binding, now)?;
-            write.step_forward(&Thread::of(&notice))?;
+            write.add_unfinished(&notice)?;
+            write.resume_binding(&notice.binding, now)?;
+            write.promote_next(&OrderingKey::of(&notice))?;
             Ok(notice)
         })
         .await

@@ -57,9 +57,9 @@ impl Queue {
 
 /// Whose turn a row takes. Rows of one turn go one after the other, turns go round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Turn(u64);
+pub struct FairnessKey(u64);
 
-impl Turn {
+impl FairnessKey {
     /// Work for a repository takes the repository's turn.
     #[must_use]
     pub fn of_repository(id: RepositoryId) -> Self {
@@ -80,10 +80,10 @@ impl Turn {
 
 /// A row that waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiting {
+pub struct QueueEntry {
     /// Attempts begun.
     pub attempts: u32,
-    pub turn: Turn,
+    pub fairness_key: FairnessKey,
     pub not_before: Timestamp,
     /// What went wrong last.
     pub last_error: Option<String>,
@@ -91,22 +91,22 @@ pub struct Waiting {
 
 /// A row's place in the order in which the rows of its queue are taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    pub turn: Turn,
+pub struct QueuePosition {
+    pub fairness_key: FairnessKey,
     pub not_before: Timestamp,
     pub id: Vec<u8>,
 }
 
-impl Place {
+impl QueuePosition {
     fn key(&self, queue: Queue) -> Key {
-        self.turn.key(queue).u64(self.not_before.0).bytes(&self.id)
+        self.fairness_key.key(queue).u64(self.not_before.0).bytes(&self.id)
     }
 
     fn of_key(key: &[u8]) -> Option<Self> {
         let (turn, rest) = key.get(1..)?.split_first_chunk()?;
         let (not_before, id) = rest.split_first_chunk()?;
-        let (turn, not_before) = (Turn(u64::from_be_bytes(*turn)), Timestamp(u64::from_be_bytes(*not_before)));
-        Some(Self { turn, not_before, id: id.to_vec() })
+        let (turn, not_before) = (FairnessKey(u64::from_be_bytes(*turn)), Timestamp(u64::from_be_bytes(*not_before)));
+        Some(Self { fairness_key: turn, not_before, id: id.to_vec() })
     }
 }
 
@@ -114,9 +114,9 @@ impl Place {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Due {
     /// The first row of each turn that has one.
-    pub first: Vec<Place>,
+    pub first: Vec<QueuePosition>,
     /// When the next row will be due that is not yet.
-    pub next: Option<Timestamp>,
+    pub next_due_at: Option<Timestamp>,
 }
 
 /// What both kinds of transaction can tell of queues.
@@ -125,7 +125,7 @@ pub trait Queues: Rows + Sized {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
-    fn waiting_row(&self, queue: Queue, id: &[u8]) -> Result<Option<Waiting>, StoreError> {
+    fn queue_entry(&self, queue: Queue, id: &[u8]) -> Result<Option<QueueEntry>, StoreError> {
         self.row(queue.table(), "queue", id)
     }
 }
@@ -138,9 +138,9 @@ impl Read {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
-    pub fn waiting(&self, queue: Queue) -> Result<Vec<(Vec<u8>, Waiting)>, StoreError> {
+    pub fn queue_entries(&self, queue: Queue) -> Result<Vec<(Vec<u8>, QueueEntry)>, StoreError> {
         let mut waiting = Vec::new();
-        self.walk(queue.table(), &[], None, Order::OldestFirst, &mut |key, value| {
+        self.scan(queue.table(), &[], None, Order::OldestFirst, &mut |key, value| {
             waiting.push((key.to_vec(), row::decode("queue", value)?));
             Ok(true)
         })?;
@@ -162,17 +162,17 @@ impl Read {
     pub fn due(&self, queue: Queue, now: Timestamp, taken: impl Fn(&[u8]) -> bool) -> Result<Due, StoreError> {
         let mut due = Due::default();
         let mut after = None;
-        while let Some(front) = self.place(queue.key(), after, |_| false)? {
-            let of_turn = front.turn.key(queue);
-            let first = self.place(of_turn.clone(), None, &taken)?;
+        while let Some(front) = self.first_position(queue.key(), after, |_| false)? {
+            let of_turn = front.fairness_key.key(queue);
+            let first = self.first_position(of_turn.clone(), None, &taken)?;
             let later = match first {
                 Some(first) if first.not_before <= now => {
                     due.first.push(first);
-                    self.place(of_turn.clone(), Some(of_turn.clone().u64(now.0 + 1)), &taken)?
+                    self.first_position(of_turn.clone(), Some(of_turn.clone().u64(now.0 + 1)), &taken)?
                 }
                 not_yet => not_yet,
             };
-            due.next = due.next.into_iter().chain(later.map(|place| place.not_before)).min();
+            due.next_due_at = due.next_due_at.into_iter().chain(later.map(|place| place.not_before)).min();
             after = Some(of_turn.u64(u64::MAX));
         }
         Ok(due)
@@ -185,20 +185,25 @@ impl Read {
     pub fn due_after(
         &self,
         queue: Queue,
-        place: &Place,
+        place: &QueuePosition,
         now: Timestamp,
         taken: impl Fn(&[u8]) -> bool,
-    ) -> Result<Option<Place>, StoreError> {
-        let next = self.place(place.turn.key(queue), Some(place.key(queue)), taken)?;
+    ) -> Result<Option<QueuePosition>, StoreError> {
+        let next = self.first_position(place.fairness_key.key(queue), Some(place.key(queue)), taken)?;
         Ok(next.filter(|next| next.not_before <= now))
     }
 
     /// The first place under `prefix`, beyond `after`, that is not `taken`.
-    fn place(&self, prefix: Key, after: Option<Key>, taken: impl Fn(&[u8]) -> bool) -> Result<Option<Place>, StoreError> {
+    fn first_position(
+        &self,
+        prefix: Key,
+        after: Option<Key>,
+        taken: impl Fn(&[u8]) -> bool,
+    ) -> Result<Option<QueuePosition>, StoreError> {
         let mut found = None;
         let after = after.as_ref().map(Key::as_slice);
-        self.walk(QUEUE_OF_TURN, prefix.as_slice(), after, Order::OldestFirst, &mut |key, _| {
-            found = Place::of_key(key).filter(|place| !taken(&place.id));
+        self.scan(QUEUE_OF_TURN, prefix.as_slice(), after, Order::OldestFirst, &mut |key, _| {
+            found = QueuePosition::of_key(key).filter(|place| !taken(&place.id));
             Ok(found.is_none())
         })?;
         Ok(found)
@@ -210,13 +215,13 @@ impl Write<'_> {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
-    pub fn enqueue(&self, queue: Queue, id: &[u8], turn: Turn, not_before: Timestamp) -> Result<(), StoreError> {
-        self.put_waiting(queue, id, &Waiting { attempts: 0, turn, not_before, last_error: None })
+    pub fn enqueue(&self, queue: Queue, id: &[u8], turn: FairnessKey, not_before: Timestamp) -> Result<(), StoreError> {
+        self.put_queue_entry(queue, id, &QueueEntry { attempts: 0, fairness_key: turn, not_before, last_error: None })
     }
 
-    fn put_waiting(&self, queue: Queue, id: &[u8], waiting: &Waiting) -> Result<(), StoreError> {
+    fn put_queue_entry(&self, queue: Queue, id: &[u8], waiting: &QueueEntry) -> Result<(), StoreError> {
         self.dequeue(queue, id)?;
-        let place = Place { turn: waiting.turn, not_before: waiting.not_before, id: id.to_vec() };
+        let place = QueuePosition { fairness_key: waiting.fairness_key, not_before: waiting.not_before, id: id.to_vec() };
         self.put_bytes(QUEUE_OF_TURN, place.key(queue).as_slice(), &[])?;
         self.put(queue.table(), "queue", id, waiting)?;
         self.wake(queue);
@@ -228,8 +233,8 @@ impl Write<'_> {
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
     pub fn dequeue(&self, queue: Queue, id: &[u8]) -> Result<(), StoreError> {
-        let Some(waiting) = self.waiting_row(queue, id)? else { return Ok(()) };
-        let place = Place { turn: waiting.turn, not_before: waiting.not_before, id: id.to_vec() };
+        let Some(waiting) = self.queue_entry(queue, id)? else { return Ok(()) };
+        let place = QueuePosition { fairness_key: waiting.fairness_key, not_before: waiting.not_before, id: id.to_vec() };
         self.remove(QUEUE_OF_TURN, place.key(queue).as_slice())?;
         self.remove(queue.table(), id)?;
         Ok(())
@@ -239,8 +244,8 @@ impl Write<'_> {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
-    pub fn forgive(&self, queue: Queue, id: &[u8]) -> Result<(), StoreError> {
-        let Some(mut waiting) = self.waiting_row(queue, id)? else { return Ok(()) };
+    pub fn reset_attempts(&self, queue: Queue, id: &[u8]) -> Result<(), StoreError> {
+        let Some(mut waiting) = self.queue_entry(queue, id)? else { return Ok(()) };
         waiting.attempts = waiting.attempts.min(1);
         self.put(queue.table(), "queue", id, &waiting)
     }
@@ -248,7 +253,7 @@ impl Write<'_> {
 
 /// What came of taking a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum Claim {
     /// The attempt is counted; its number.
     Attempt(u32),
     /// The attempts are used up.
@@ -262,15 +267,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
-    pub async fn take(&self, queue: Queue, id: Vec<u8>) -> Result<Taken, StoreError> {
+    pub async fn take(&self, queue: Queue, id: Vec<u8>) -> Result<Claim, StoreError> {
         self.write(move |write| {
-            let Some(mut waiting) = write.waiting_row(queue, &id)? else { return Ok(Taken::Gone) };
+            let Some(mut waiting) = write.queue_entry(queue, &id)? else { return Ok(Claim::Gone) };
             if waiting.attempts >= MAX_ATTEMPTS {
-                return Ok(Taken::Exhausted);
+                return Ok(Claim::Exhausted);
             }
             waiting.attempts += 1;
             write.put(queue.table(), "queue", &id, &waiting)?;
-            Ok(Taken::Attempt(waiting.attempts))
+            Ok(Claim::Attempt(waiting.attempts))
         })
         .await
     }
@@ -279,7 +284,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
-    pub async fn put_off(
+    pub async fn reschedule(
         &self,
         queue: Queue,
         id: Vec<u8>,
@@ -288,13 +293,13 @@ impl Store {
         counts: bool,
     ) -> Result<(), StoreError> {
         self.write(move |write| {
-            let Some(mut waiting) = write.waiting_row(queue, &id)? else { return Ok(()) };
+            let Some(mut waiting) = write.queue_entry(queue, &id)? else { return Ok(()) };
             waiting.not_before = until;
             waiting.last_error.clone_from(&error);
             if !counts {
                 waiting.attempts = waiting.attempts.saturating_sub(1);
             }
-            write.put_waiting(queue, &id, &waiting)
+            write.put_queue_entry(queue, &id, &waiting)
         })
         .await
     }

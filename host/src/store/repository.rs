@@ -3,8 +3,8 @@
 use beespace_core::digest::Digest;
 use beespace_core::event;
 use beespace_core::ids::{RepositoryId, RepositoryName};
-use beespace_core::intake::LastSeenRef;
 use beespace_core::time::Timestamp;
+use beespace_core::trigger::LastSeenRef;
 use serde::{Deserialize, Serialize};
 
 use super::tables::{HOOK, Key, LAST_SEEN_REF, REPOSITORY, REPOSITORY_NAME};
@@ -93,7 +93,7 @@ impl Read {
     /// [`StoreError`] where the store cannot be read.
     pub fn repositories(&self) -> Result<Vec<Repository>, StoreError> {
         let mut all = Vec::new();
-        self.walk(REPOSITORY, &[], None, Order::OldestFirst, &mut |_, value| {
+        self.scan(REPOSITORY, &[], None, Order::OldestFirst, &mut |_, value| {
             all.push(row::decode("repository", value)?);
             Ok(true)
         })?;

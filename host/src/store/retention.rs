@@ -6,7 +6,7 @@ use beespace_core::ids::{BuildId, DeliveryId, NoticeId};
 use beespace_core::time::Timestamp;
 
 use super::build::Builds as _;
-use super::delivery::{Deliveries as _, Delivery, Fate};
+use super::delivery::{Deliveries as _, Delivery, DeliveryOutcome};
 use super::outbox::Notices as _;
 use super::repository::Repositories as _;
 use super::tables::{
@@ -17,13 +17,13 @@ use super::transaction::{Order, Read, Rows, Write};
 use super::{Store, StoreError};
 
 /// Rows that are looked at in one go.
-const PIECE: usize = 50;
+const BATCH: usize = 50;
 
 /// Some of what is old.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece<Id> {
+pub struct Batch<Id> {
     /// What may leave of it.
-    pub leaving: Vec<Id>,
+    pub removable: Vec<Id>,
     /// The last that was looked at: the next piece comes after it. None: there is no more.
     pub next: Option<Id>,
 }
@@ -34,16 +34,16 @@ impl Read {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
-    pub fn old_builds(&self, after: Option<BuildId>, before: Timestamp) -> Result<Piece<BuildId>, StoreError> {
-        let ids = self.old(BUILD, after.map(|id| id.0))?.into_iter().map(BuildId);
-        let mut piece = Piece { leaving: Vec::new(), next: None };
+    pub fn expired_builds(&self, after: Option<BuildId>, before: Timestamp) -> Result<Batch<BuildId>, StoreError> {
+        let ids = self.oldest_ids(BUILD, after.map(|id| id.0))?.into_iter().map(BuildId);
+        let mut piece = Batch { removable: Vec::new(), next: None };
         for id in ids {
             let Some(build) = self.build(id)? else { continue };
             if build.created_at >= before {
-                return Ok(Piece { next: None, ..piece });
+                return Ok(Batch { next: None, ..piece });
             }
             if build.finished_at.is_some_and(|at| at < before) && !self.is_last_run(&build)? {
-                piece.leaving.push(id);
+                piece.removable.push(id);
             }
             piece.next = Some(id);
         }
@@ -54,21 +54,21 @@ impl Read {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
-    pub fn old_deliveries(&self, after: Option<DeliveryId>, before: Timestamp) -> Result<Piece<DeliveryId>, StoreError> {
-        let ids = self.old(DELIVERY, after.map(|id| id.0))?.into_iter().map(DeliveryId);
-        let mut piece = Piece { leaving: Vec::new(), next: None };
+    pub fn expired_deliveries(&self, after: Option<DeliveryId>, before: Timestamp) -> Result<Batch<DeliveryId>, StoreError> {
+        let ids = self.oldest_ids(DELIVERY, after.map(|id| id.0))?.into_iter().map(DeliveryId);
+        let mut piece = Batch { removable: Vec::new(), next: None };
         for id in ids {
             let Some(delivery) = self.delivery(id)? else { continue };
             if delivery.received_at >= before {
-                return Ok(Piece { next: None, ..piece });
+                return Ok(Batch { next: None, ..piece });
             }
-            let is_needed = match delivery.fate {
-                Fate::Waiting => true,
-                Fate::Built(build) => self.build(build)?.is_some(),
-                Fate::Ignored(_) | Fate::Dead(_) => false,
+            let is_needed = match delivery.outcome {
+                DeliveryOutcome::Waiting => true,
+                DeliveryOutcome::Built(build) => self.build(build)?.is_some(),
+                DeliveryOutcome::Ignored(_) | DeliveryOutcome::DeadLetter(_) => false,
             };
             if !is_needed {
-                piece.leaving.push(id);
+                piece.removable.push(id);
             }
             piece.next = Some(id);
         }
@@ -76,9 +76,9 @@ impl Read {
     }
 
     /// Ids in a table whose keys are ids, the oldest first.
-    fn old(&self, table: Table, after: Option<uuid::Uuid>) -> Result<Vec<uuid::Uuid>, StoreError> {
+    fn oldest_ids(&self, table: Table, after: Option<uuid::Uuid>) -> Result<Vec<uuid::Uuid>, StoreError> {
         let after = after.map(|id| *id.as_bytes());
-        let keys = self.keys(table, &[], after.as_ref().map(<[u8; 16]>::as_slice), Order::OldestFirst, PIECE)?;
+        let keys = self.keys(table, &[], after.as_ref().map(<[u8; 16]>::as_slice), Order::OldestFirst, BATCH)?;
         Ok(keys.iter().filter_map(|key| last_id(key)).collect())
     }
 
@@ -91,7 +91,7 @@ impl Read {
 
 impl Write<'_> {
     /// The build leaves with its stages, decisions and notices. Its delivery leaves after it.
-    fn forget_build(&self, build: &Build) -> Result<(), StoreError> {
+    fn purge_build(&self, build: &Build) -> Result<(), StoreError> {
         let prefix = Key::new().id(build.id.0);
         for key in self.keys(STAGE, prefix.as_slice(), None, Order::OldestFirst, usize::MAX)? {
             self.remove(STAGE, &key)?;
@@ -114,13 +114,13 @@ impl Write<'_> {
     }
 
     /// What was built once is not built again because it was forgotten: only what it is known by stays.
-    fn forget_delivery(&self, delivery: &Delivery) -> Result<(), StoreError> {
+    fn purge_delivery(&self, delivery: &Delivery) -> Result<(), StoreError> {
         let id = delivery.id.0;
         self.remove(DELIVERY, id.as_bytes())?;
         self.remove(DELIVERY_BODY, id.as_bytes())?;
         self.remove(DELIVERY_OF_REPOSITORY, Key::new().u64(delivery.repository.0).id(id).as_slice())?;
         // Nothing came of it: whoever sends it again means it.
-        if matches!(delivery.fate, Fate::Dead(_)) { self.forget_that_it_came(delivery) } else { Ok(()) }
+        if matches!(delivery.outcome, DeliveryOutcome::DeadLetter(_)) { self.forget_seen(delivery) } else { Ok(()) }
     }
 }
 
@@ -129,11 +129,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
-    pub async fn forget_builds(&self, ids: Vec<BuildId>) -> Result<(), StoreError> {
+    pub async fn purge_builds(&self, ids: Vec<BuildId>) -> Result<(), StoreError> {
         self.write(move |write| {
             for id in &ids {
                 let build = write.build(*id)?.filter(|build| build.phase == Phase::Over);
-                build.map_or(Ok(()), |build| write.forget_build(&build))?;
+                build.map_or(Ok(()), |build| write.purge_build(&build))?;
             }
             Ok(())
         })
@@ -144,11 +144,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be written.
-    pub async fn forget_deliveries(&self, ids: Vec<DeliveryId>) -> Result<(), StoreError> {
+    pub async fn purge_deliveries(&self, ids: Vec<DeliveryId>) -> Result<(), StoreError> {
         self.write(move |write| {
             for id in &ids {
-                let delivery = write.delivery(*id)?.filter(|delivery| delivery.fate != Fate::Waiting);
-                delivery.map_or(Ok(()), |delivery| write.forget_delivery(&delivery))?;
+                let delivery = write.delivery(*id)?.filter(|delivery| delivery.outcome != DeliveryOutcome::Waiting);
+                delivery.map_or(Ok(()), |delivery| write.purge_delivery(&delivery))?;
             }
             Ok(())
         })

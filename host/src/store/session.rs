@@ -12,7 +12,7 @@ use super::{Store, StoreError, row};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// Today always `admin`.
-    pub who: String,
+    pub principal: String,
     pub created_at: Timestamp,
     pub last_seen_at: Timestamp,
 }
@@ -45,7 +45,7 @@ impl Store {
     pub async fn expire_sessions(&self, idle: Timestamp, oldest: Timestamp) -> Result<(), StoreError> {
         self.write(move |write| {
             let mut old = Vec::new();
-            write.walk(SESSION, &[], None, Order::OldestFirst, &mut |key, value| {
+            write.scan(SESSION, &[], None, Order::OldestFirst, &mut |key, value| {
                 let session: Session = row::decode("session", value)?;
                 if session.last_seen_at < idle || session.created_at < oldest {
                     old.push(key.to_vec());

@@ -1,15 +1,15 @@
 //! Stages as they change. Whatever changes one goes through [`Write::change_stage`], which keeps its queue row and its build's word true.
 
 use beespace_core::build::{Round, Stage, Step};
+use beespace_core::change_event::ChangeEvent;
 use beespace_core::ids::{RepositoryId, StageId, StepId};
-use beespace_core::intervention;
 use beespace_core::notice::NoticeKind;
-use beespace_core::run_event::RunEvent;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
+use beespace_core::user_action;
 
 use super::build::{Builds as _, Notifiers, key_of_stage};
-use super::queue::Turn;
+use super::queue::FairnessKey;
 use super::transaction::Write;
 use super::{Queue, Store, StoreError};
 
@@ -43,63 +43,72 @@ impl Write<'_> {
         let ended = |stage: &Stage| stage.steps.iter().filter(|step| step.status.is_over()).count();
         // Many restarts of the server must not bury a stage that gets on between them.
         if ended(&stage) > ended(&old) {
-            self.forgive(Queue::Run, &key_of_stage(id))?;
+            self.reset_attempts(Queue::Run, &key_of_stage(id))?;
         }
-        if shown(&stage) != shown(&old) {
-            self.requeue(repository, id, (&old, &stage), now)?;
+        if visible_state(&stage) != visible_state(&old) {
+            self.update_run_queue(repository, id, (&old, &stage), now)?;
             self.refresh_build(id.build, notifiers, now)?;
         }
-        if asks_anew(&old, &stage) {
+        if needs_new_approval(&old, &stage) {
             let build = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?;
-            self.notify(NoticeKind::ApprovalRequested, &build, &self.stages(id.build)?, notifiers, now)?;
+            self.add_notices(NoticeKind::ApprovalRequested, &build, &self.stages(id.build)?, notifiers, now)?;
         }
         Ok(stage)
     }
 
-    fn requeue(&self, of: RepositoryId, id: StageId, (old, stage): (&Stage, &Stage), now: Timestamp) -> Result<(), StoreError> {
+    fn update_run_queue(
+        &self,
+        of: RepositoryId,
+        id: StageId,
+        (old, stage): (&Stage, &Stage),
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let key = key_of_stage(id);
         match stage.status {
-            Status::Pending if old.status == Status::Blocked => self.enqueue(Queue::Run, &key, Turn::of_repository(of), now),
+            Status::Pending if old.status == Status::Blocked => {
+                self.enqueue(Queue::Run, &key, FairnessKey::of_repository(of), now)
+            }
             // Ended while it waited: whoever takes the row puts away what is left of it.
-            status if status.is_over() && old.resting_since.is_some() => {
-                self.enqueue(Queue::Run, &key, Turn::of_repository(of), now)
+            status if status.is_over() && old.awaiting_approval_since.is_some() => {
+                self.enqueue(Queue::Run, &key, FairnessKey::of_repository(of), now)
             }
             // Leaves once what it does not need meanwhile is put away.
-            Status::Blocked if stage.resting_since.is_some() => Ok(()),
+            Status::Blocked if stage.awaiting_approval_since.is_some() => Ok(()),
             status if status.is_over() || status == Status::Blocked => self.dequeue(Queue::Run, &key),
             _ => Ok(()),
         }
     }
 
     fn announce_changes(&self, repository: RepositoryId, id: StageId, old: &Stage, stage: &Stage) {
-        if shown(old) != shown(stage) {
-            self.announce(RunEvent::StageChanged { repository, stage: id, status: stage.word() });
+        if visible_state(old) != visible_state(stage) {
+            self.announce(ChangeEvent::StageChanged { repository, stage: id, status: stage.word() });
         }
         for step in &stage.steps {
             let before = old.steps.iter().find(|other| other.number == step.number);
             if before.is_none_or(|before| before.status != step.status || before.reason != step.reason) {
                 let step_id = StepId { build: id.build, stage: id.stage, step: step.number, attempt: step.attempt };
-                self.announce(RunEvent::StepChanged { repository, step: step_id, status: step.status });
+                self.announce(ChangeEvent::StepChanged { repository, step: step_id, status: step.status });
             }
         }
     }
 }
 
 /// What of a stage its build's word and its place in the queue depend on.
-fn shown(stage: &Stage) -> impl PartialEq + '_ {
-    let waits: Vec<_> = stage.blocked().map(|(step, _)| &step.reason).collect();
+fn visible_state(stage: &Stage) -> impl PartialEq + '_ {
+    let waits: Vec<_> = stage.blocked_steps().map(|(step, _)| &step.reason).collect();
     (stage.status, stage.word(), &stage.reason, stage.started_at, waits)
 }
 
 /// Whether people are asked for something that they had not been asked for, or whose answer has lapsed.
-fn asks_anew(old: &Stage, stage: &Stage) -> bool {
-    let had_answer = |step: &Step| step.reason.as_ref().is_some_and(|reason| reason.code == intervention::ANSWERED);
+fn needs_new_approval(old: &Stage, stage: &Stage) -> bool {
+    let had_answer = |step: &Step| step.reason.as_ref().is_some_and(|reason| reason.code == user_action::APPROVAL_DECIDED);
     let asked_before = |step: &Step, round: &Round| {
-        old.blocked().any(|(other, asked)| other.number == step.number && asked.decision == round.decision && !had_answer(other))
+        old.blocked_steps()
+            .any(|(other, asked)| other.number == step.number && asked.decision == round.decision && !had_answer(other))
     };
     let is_blocked = stage.status == Status::Blocked;
     (is_blocked && old.status == Status::Pending)
-        || stage.blocked().any(|(step, round)| !had_answer(step) && !asked_before(step, round))
+        || stage.blocked_steps().any(|(step, round)| !had_answer(step) && !asked_before(step, round))
 }
 
 impl Store {

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use beespace_core::run_event::RunEvent;
+use beespace_core::change_event::ChangeEvent;
 use redb::{ReadableDatabase as _, ReadableTableMetadata as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,9 +18,9 @@ pub(super) fn unavailable(error: impl std::fmt::Display) -> StoreError {
 
 /// How often something has been done since the store was opened. What an answer costs is told by this, whatever the machine does beside it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Count(Arc<AtomicU64>);
+pub(super) struct Counter(Arc<AtomicU64>);
 
-impl Count {
+impl Counter {
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -33,7 +33,7 @@ impl Count {
 /// One consistent view.
 pub struct Read {
     transaction: redb::ReadTransaction,
-    rows_read: Count,
+    rows_read: Counter,
 }
 
 impl std::fmt::Debug for Read {
@@ -45,8 +45,8 @@ impl std::fmt::Debug for Read {
 /// One change, durable when the call that made it returns.
 pub struct Write<'t> {
     transaction: &'t redb::WriteTransaction,
-    rows_read: Count,
-    pub(super) events: RefCell<Vec<RunEvent>>,
+    rows_read: Counter,
+    pub(super) events: RefCell<Vec<ChangeEvent>>,
     pub(super) woken: Cell<[bool; Queue::COUNT]>,
     /// Bytes of the values put so far.
     pub(super) bytes: Cell<usize>,
@@ -68,7 +68,7 @@ pub enum Order {
 }
 
 /// Sees a key and its value; says whether it wants more.
-pub type Take<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>;
+pub type RowVisitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>;
 
 /// What both kinds of transaction can do.
 pub trait Rows {
@@ -88,7 +88,14 @@ pub trait Rows {
     ///
     /// # Errors
     /// As [`Rows::bytes`].
-    fn walk(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, order: Order, take: Take<'_>) -> Result<(), StoreError>;
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        order: Order,
+        take: RowVisitor<'_>,
+    ) -> Result<(), StoreError>;
 
     /// The row under `key`.
     ///
@@ -118,7 +125,7 @@ pub trait Rows {
     {
         let mut keys = Vec::new();
         if limit > 0 {
-            self.walk(table, prefix, after, order, &mut |key, _| {
+            self.scan(table, prefix, after, order, &mut |key, _| {
                 keys.push(key.to_vec());
                 Ok(keys.len() < limit)
             })?;
@@ -142,18 +149,18 @@ fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 fn get(
     table: &impl redb::ReadableTable<&'static [u8], &'static [u8]>,
     key: &[u8],
-    rows_read: &Count,
+    rows_read: &Counter,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     rows_read.add_one();
     Ok(table.get(key).map_err(unavailable)?.map(|value| value.value().to_vec()))
 }
 
-fn walk_table(
+fn scan_table(
     table: &impl redb::ReadableTable<&'static [u8], &'static [u8]>,
     prefix: &[u8],
     after: Option<&[u8]>,
     order: Order,
-    (take, rows_read): (Take<'_>, &Count),
+    (take, rows_read): (RowVisitor<'_>, &Counter),
 ) -> Result<(), StoreError> {
     use std::ops::Bound;
     let end = after_prefix(prefix);
@@ -179,7 +186,7 @@ fn walk_table(
 }
 
 impl Read {
-    pub(super) fn begin(database: &redb::Database, rows_read: &Count) -> Result<Self, StoreError> {
+    pub(super) fn begin(database: &redb::Database, rows_read: &Counter) -> Result<Self, StoreError> {
         let transaction = database.begin_read().map_err(unavailable)?;
         Ok(Self { transaction, rows_read: rows_read.clone() })
     }
@@ -198,8 +205,15 @@ impl Rows for Read {
         self.table(table)?.len().map_err(unavailable)
     }
 
-    fn walk(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, order: Order, take: Take<'_>) -> Result<(), StoreError> {
-        walk_table(&self.table(table)?, prefix, after, order, (take, &self.rows_read))
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        order: Order,
+        take: RowVisitor<'_>,
+    ) -> Result<(), StoreError> {
+        scan_table(&self.table(table)?, prefix, after, order, (take, &self.rows_read))
     }
 }
 
@@ -212,13 +226,20 @@ impl Rows for Write<'_> {
         self.table(table)?.len().map_err(unavailable)
     }
 
-    fn walk(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, order: Order, take: Take<'_>) -> Result<(), StoreError> {
-        walk_table(&self.table(table)?, prefix, after, order, (take, &self.rows_read))
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        order: Order,
+        take: RowVisitor<'_>,
+    ) -> Result<(), StoreError> {
+        scan_table(&self.table(table)?, prefix, after, order, (take, &self.rows_read))
     }
 }
 
 impl<'t> Write<'t> {
-    pub(super) fn new(transaction: &'t redb::WriteTransaction, rows_read: &Count) -> Self {
+    pub(super) fn new(transaction: &'t redb::WriteTransaction, rows_read: &Counter) -> Self {
         Self {
             transaction,
             rows_read: rows_read.clone(),
@@ -233,7 +254,7 @@ impl<'t> Write<'t> {
         self.transaction.open_table(table).map_err(unavailable)
     }
 
-    pub(super) fn make_tables(&self) -> Result<(), StoreError> {
+    pub(super) fn create_tables(&self) -> Result<(), StoreError> {
         self.has_changed.set(true);
         ALL.iter().try_for_each(|table| self.table(*table).map(drop))
     }
@@ -257,7 +278,7 @@ impl<'t> Write<'t> {
     }
 
     /// Tells watchers once the change is durable.
-    pub(super) fn announce(&self, event: RunEvent) {
+    pub(super) fn announce(&self, event: ChangeEvent) {
         self.events.borrow_mut().push(event);
     }
 

@@ -7,35 +7,35 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use beespace_core::run_event::RunEvent;
+use beespace_core::change_event::ChangeEvent;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch};
 
-use super::file::SharedThreads;
+use super::backend::OffloadingBackend;
 use super::tables::PROBE;
-use super::transaction::{Count, Write, unavailable};
+use super::transaction::{Counter, Write, unavailable};
 use super::{Health, Queue, StoreError};
 use crate::fail_point::{self, Side};
 
 /// Changes in one commit at most: bounds how long the first of them waits.
-const GROUP: usize = 256;
+const MAX_GROUP: usize = 256;
 
 /// Bytes that a file which failed must take again before it counts as open, at most.
-const PROBE_CAP: usize = 16 << 20;
+const MAX_PROBE_BYTES: usize = 16 << 20;
 
 /// The longest pause between two attempts to open the file again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 /// Pages that redb keeps in memory. Its default of 1 GiB would be most of a small server.
 const CACHE_BYTES: usize = 16 << 20;
 
-type Job = Box<dyn FnMut(&Write<'_>) -> Result<(), StoreError> + Send>;
+type ChangeFn = Box<dyn FnMut(&Write<'_>) -> Result<(), StoreError> + Send>;
 
 /// A change and the way back to who asked for it.
 struct Request {
     /// Runs the change and keeps its result; an error says why it may not be committed.
-    run: Job,
+    run: ChangeFn,
     /// Tells the caller: `Ok` after the commit, the reason where it failed.
-    answer: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
+    reply: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
 }
 
 /// What the thread is asked.
@@ -46,13 +46,13 @@ enum Message {
 }
 
 /// A message that waits for the thread, and the place that it takes meanwhile.
-type Waiting = (Message, Option<OwnedSemaphorePermit>);
+type QueuedMessage = (Message, Option<OwnedSemaphorePermit>);
 
 #[derive(Clone)]
 pub(super) struct Writer {
-    messages: mpsc::Sender<Waiting>,
+    messages: mpsc::Sender<QueuedMessage>,
     /// A full commit may wait behind the one that is being written; who comes later waits for a place, as a task and not as a thread.
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -68,29 +68,29 @@ pub(super) fn open_database(path: &Path) -> Result<redb::Database, StoreError> {
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(file)
     };
-    SharedThreads::open(path).and_then(create).map_err(|error| match error {
+    OffloadingBackend::open(path).and_then(create).map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
         error => StoreError::Unavailable(format!("{}: {error}", path.display())),
     })
 }
 
 /// What the thread works with.
-pub(super) struct Parts {
+pub(super) struct Shared {
     pub(super) path: PathBuf,
     pub(super) database: Arc<ArcSwapOption<redb::Database>>,
-    pub(super) events: broadcast::Sender<RunEvent>,
+    pub(super) events: broadcast::Sender<ChangeEvent>,
     pub(super) wakes: Arc<[Notify; Queue::COUNT]>,
     pub(super) health: watch::Sender<Health>,
-    pub(super) rows_read: Count,
-    pub(super) commits: Count,
+    pub(super) rows_read: Counter,
+    pub(super) commits: Counter,
 }
 
 impl Writer {
-    pub(super) fn start(parts: Parts) -> Result<Self, StoreError> {
+    pub(super) fn start(parts: Shared) -> Result<Self, StoreError> {
         let (sender, messages) = mpsc::channel();
-        let thread = Thread { parts, messages, closing: Vec::new() };
+        let thread = WriterThread { shared: parts, messages, close_requests: Vec::new() };
         std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.serve()).map_err(unavailable)?;
-        Ok(Self { messages: sender, places: Arc::new(Semaphore::new(GROUP)) })
+        Ok(Self { messages: sender, slots: Arc::new(Semaphore::new(MAX_GROUP)) })
     }
 
     pub(super) async fn run<T, F>(&self, change: F) -> Result<T, StoreError>
@@ -104,7 +104,7 @@ impl Writer {
     }
 
     async fn send(&self, message: Message) -> Result<(), StoreError> {
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(unavailable)?;
+        let place = Arc::clone(&self.slots).acquire_owned().await.map_err(unavailable)?;
         self.messages.send((message, Some(place))).map_err(|_| closed())
     }
 
@@ -158,25 +158,25 @@ where
         let outcome = kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take().unwrap_or_else(|| Err(closed()));
         answer(committed.and(outcome));
     };
-    Request { run: Box::new(run), answer: Box::new(answer) }
+    Request { run: Box::new(run), reply: Box::new(answer) }
 }
 
-struct Thread {
-    parts: Parts,
-    messages: mpsc::Receiver<Waiting>,
+struct WriterThread {
+    shared: Shared,
+    messages: mpsc::Receiver<QueuedMessage>,
     /// Whoever waits for the file to be closed; the thread ends when somebody does.
-    closing: Vec<oneshot::Sender<()>>,
+    close_requests: Vec<oneshot::Sender<()>>,
 }
 
-impl Thread {
+impl WriterThread {
     fn serve(mut self) {
-        while self.closing.is_empty() {
+        while self.close_requests.is_empty() {
             let Ok(first) = self.messages.recv() else { break };
-            let group = self.gather(first);
+            let group = self.collect_group(first);
             self.commit(group);
         }
-        self.let_go();
-        let closing = std::mem::take(&mut self.closing);
+        self.close_database();
+        let closing = std::mem::take(&mut self.close_requests);
         // From here on nobody is taken in who would not be answered.
         drop(self);
         for done in closing {
@@ -186,13 +186,13 @@ impl Thread {
     }
 
     /// The change that came first and those that wait behind it.
-    fn gather(&mut self, first: Waiting) -> Vec<Request> {
+    fn collect_group(&mut self, first: QueuedMessage) -> Vec<Request> {
         let mut group = Vec::new();
-        for (message, place) in std::iter::once(first).chain(self.messages.try_iter().take(GROUP - 1)) {
+        for (message, place) in std::iter::once(first).chain(self.messages.try_iter().take(MAX_GROUP - 1)) {
             drop(place);
             match message {
                 Message::Change(request) => group.push(request),
-                Message::Close(done) => self.closing.push(done),
+                Message::Close(done) => self.close_requests.push(done),
             }
         }
         group
@@ -204,29 +204,29 @@ impl Thread {
             return;
         }
         match self.commit_once(&mut group) {
-            Ok(true) => group.into_iter().for_each(|request| (request.answer)(Ok(()))),
+            Ok(true) => group.into_iter().for_each(|request| (request.reply)(Ok(()))),
             Ok(false) if group.len() > 1 => group.into_iter().for_each(|request| self.commit(vec![request])),
-            Ok(false) => group.into_iter().for_each(|request| (request.answer)(Ok(()))),
-            Err(Failed { error, bytes }) => {
-                group.into_iter().for_each(|request| (request.answer)(Err(error.clone())));
+            Ok(false) => group.into_iter().for_each(|request| (request.reply)(Ok(()))),
+            Err(FailedCommit { error, bytes }) => {
+                group.into_iter().for_each(|request| (request.reply)(Err(error.clone())));
                 self.reopen(error, bytes);
             }
         }
     }
 
     /// Says whether every change of the group agreed to be committed.
-    fn commit_once(&self, group: &mut [Request]) -> Result<bool, Failed> {
-        let database = self.parts.database.load_full().ok_or_else(|| Failed { error: reopening(), bytes: 0 })?;
-        let mut transaction = begin_write(&database).map_err(|error| Failed { error, bytes: 0 })?;
-        let write = Write::new(&transaction, &self.parts.rows_read);
+    fn commit_once(&self, group: &mut [Request]) -> Result<bool, FailedCommit> {
+        let database = self.shared.database.load_full().ok_or_else(|| FailedCommit { error: reopening(), bytes: 0 })?;
+        let mut transaction = begin_write(&database).map_err(|error| FailedCommit { error, bytes: 0 })?;
+        let write = Write::new(&transaction, &self.shared.rows_read);
         let refused = group.iter_mut().try_for_each(|request| (request.run)(&write));
         let (events, woken, bytes) = (write.events.take(), write.woken.get(), write.bytes.get());
         let has_changed = write.has_changed.get();
-        let failed = |error: redb::Error| Failed { error: unavailable(error), bytes };
+        let failed = |error: redb::Error| FailedCommit { error: unavailable(error), bytes };
         if let Err(error) = refused {
             transaction.abort().map_err(|error| failed(error.into()))?;
             // A change may refuse itself; a file that cannot grow is the file's trouble, and everybody's.
-            return if matches!(error, StoreError::Unavailable(_)) { Err(Failed { error, bytes }) } else { Ok(false) };
+            return if matches!(error, StoreError::Unavailable(_)) { Err(FailedCommit { error, bytes }) } else { Ok(false) };
         }
         if !has_changed {
             // Whoever sends the same a thousand times costs no turn of the disk.
@@ -235,13 +235,13 @@ impl Thread {
         transaction.set_quick_repair(true);
         fail_points(Side::Before, woken);
         transaction.commit().map_err(|error| failed(error.into()))?;
-        self.parts.commits.add_one();
+        self.shared.commits.add_one();
         fail_points(Side::After, woken);
         for event in events {
             // An error says that nobody watches.
-            let _ = self.parts.events.send(event);
+            let _ = self.shared.events.send(event);
         }
-        for (notify, _) in self.parts.wakes.iter().zip(woken).filter(|(_, woken)| *woken) {
+        for (notify, _) in self.shared.wakes.iter().zip(woken).filter(|(_, woken)| *woken) {
             notify.notify_one();
         }
         Ok(true)
@@ -252,40 +252,41 @@ impl Thread {
         tracing::error!(%error, "the store failed; deliveries are refused until it is open again");
         let mut pause = Duration::from_millis(100);
         for attempts in 1.. {
-            self.parts.health.send_replace(Health::Failing { reason: error.to_string(), attempts });
-            self.let_go();
-            error = match open_database(&self.parts.path).and_then(|database| prove(&database, bytes).map(|()| database)) {
-                Ok(database) => {
-                    self.parts.database.store(Some(Arc::new(database)));
-                    self.parts.health.send_replace(Health::Open);
-                    self.parts.wakes.iter().for_each(Notify::notify_one);
-                    tracing::info!(attempts, "the store is open again");
-                    return;
-                }
-                Err(error) => error,
-            };
+            self.shared.health.send_replace(Health::Failing { reason: error.to_string(), attempts });
+            self.close_database();
+            error =
+                match open_database(&self.shared.path).and_then(|database| probe_writable(&database, bytes).map(|()| database)) {
+                    Ok(database) => {
+                        self.shared.database.store(Some(Arc::new(database)));
+                        self.shared.health.send_replace(Health::Open);
+                        self.shared.wakes.iter().for_each(Notify::notify_one);
+                        tracing::info!(attempts, "the store is open again");
+                        return;
+                    }
+                    Err(error) => error,
+                };
             tracing::warn!(%error, attempts, "the store cannot be used yet");
-            self.refuse_for(pause);
-            if !self.closing.is_empty() {
+            self.reject_requests_for(pause);
+            if !self.close_requests.is_empty() {
                 return;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_BACKOFF);
         }
     }
 
     /// Answers whoever asks with a no, for as long as `pause` or until the file is to be closed.
-    fn refuse_for(&mut self, pause: Duration) {
+    fn reject_requests_for(&mut self, pause: Duration) {
         let end = Instant::now() + pause;
-        while self.closing.is_empty() {
+        while self.close_requests.is_empty() {
             let Ok(message) = self.messages.recv_timeout(end.saturating_duration_since(Instant::now())) else { return };
-            let group = self.gather(message);
-            group.into_iter().for_each(|request| (request.answer)(Err(reopening())));
+            let group = self.collect_group(message);
+            group.into_iter().for_each(|request| (request.reply)(Err(reopening())));
         }
     }
 
     /// Closes the file. Whoever begins to read at this moment holds it a moment longer.
-    fn let_go(&self) {
-        let mut held = self.parts.database.swap(None);
+    fn close_database(&self) {
+        let mut held = self.shared.database.swap(None);
         while let Some(database) = held {
             held = Arc::try_unwrap(database).map(drop).err();
             std::thread::yield_now();
@@ -302,7 +303,7 @@ fn fail_points(side: Side, woken: [bool; Queue::COUNT]) {
 }
 
 /// A commit that the disk did not take.
-struct Failed {
+struct FailedCommit {
     error: StoreError,
     /// How much it wrote.
     bytes: usize,
@@ -313,12 +314,12 @@ fn begin_write(database: &redb::Database) -> Result<redb::WriteTransaction, Stor
 }
 
 /// Whether the file takes `bytes`. Opening one needs no room: without this a full disk would look well after every failure.
-fn prove(database: &redb::Database, bytes: usize) -> Result<(), StoreError> {
-    let ballast = vec![0; bytes.min(PROBE_CAP)];
+fn probe_writable(database: &redb::Database, bytes: usize) -> Result<(), StoreError> {
+    let ballast = vec![0; bytes.min(MAX_PROBE_BYTES)];
     for is_full in [true, false] {
         let mut transaction = begin_write(database)?;
         transaction.set_quick_repair(true);
-        let write = Write::new(&transaction, &Count::default());
+        let write = Write::new(&transaction, &Counter::default());
         if is_full {
             write.put_bytes(PROBE, &[], &ballast)?
         } else {

@@ -9,16 +9,16 @@ use axum::response::Redirect;
 use serde::Deserialize;
 
 use super::build;
-use crate::address;
-use crate::api::body::WordBody;
+use crate::api::dto::ApprovalAnswerBody;
 use crate::api::problem::Problem;
-use crate::front::Front;
-use crate::intervention::{self, Answer};
+use crate::http_state::AppState;
 use crate::session::Principal;
+use crate::urls;
+use crate::user_action::{self, ApprovalAnswer};
 
 /// Every form of a session carries its proof.
 #[derive(Debug, Deserialize)]
-pub(super) struct Signed {
+pub(super) struct ActionForm {
     #[serde(default)]
     csrf: String,
     stage: Option<u16>,
@@ -27,8 +27,8 @@ pub(super) struct Signed {
 
 type BuildPath = Path<(String, String, String)>;
 
-impl Signed {
-    fn check(&self, principal: &Principal) -> Result<(), Problem> {
+impl ActionForm {
+    fn check_csrf(&self, principal: &Principal) -> Result<(), Problem> {
         // Both are hashes of a secret that the sender cannot guess by timing one byte after the other.
         if !self.csrf.is_empty()
             && beespace_core::digest::Digest::of(&self.csrf) == beespace_core::digest::Digest::of(principal.csrf())
@@ -39,87 +39,87 @@ impl Signed {
         Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", detail).help("Load the page again and repeat what you did."))
     }
 
-    fn word(self) -> WordBody {
-        WordBody { stage: self.stage, subject: self.subject, reason: None }
+    fn into_request(self) -> ApprovalAnswerBody {
+        ApprovalAnswerBody { stage: self.stage, subject: self.subject, reason: None }
     }
 }
 
 pub(super) async fn restart(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Extension(principal): Extension<Principal>,
     Path((owner, name, number)): BuildPath,
-    Form(form): Form<Signed>,
+    Form(form): Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
-    form.check(&principal)?;
+    form.check_csrf(&principal)?;
     let old = build::find(&front.store.read()?, &owner, &name, &number)?;
-    intervention::restart(&front, &old).await?;
+    user_action::restart(&front, &old).await?;
     // There it stands above the one that it repeats.
-    Ok(Redirect::to(&address::repository(&old.event.repository.name)))
+    Ok(Redirect::to(&urls::repository(&old.event.repository.name)))
 }
 
 pub(super) async fn cancel(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Extension(principal): Extension<Principal>,
     Path((owner, name, number)): BuildPath,
-    Form(form): Form<Signed>,
+    Form(form): Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
-    form.check(&principal)?;
+    form.check_csrf(&principal)?;
     let build = build::find(&front.store.read()?, &owner, &name, &number)?;
-    intervention::cancel(&front, &build, principal.id()).await?;
-    Ok(Redirect::to(&super::row::href(&build)))
+    user_action::cancel(&front, &build, principal.id()).await?;
+    Ok(Redirect::to(&super::build_row::build_href(&build)))
 }
 
 pub(super) async fn approve(
-    state: State<Arc<Front>>,
+    state: State<Arc<AppState>>,
     principal: Extension<Principal>,
     path: BuildPath,
-    form: Form<Signed>,
+    form: Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
-    answer(state, principal, path, form, Answer::Approve).await
+    approve_or_decline(state, principal, path, form, ApprovalAnswer::Approve).await
 }
 
 pub(super) async fn decline(
-    state: State<Arc<Front>>,
+    state: State<Arc<AppState>>,
     principal: Extension<Principal>,
     path: BuildPath,
-    form: Form<Signed>,
+    form: Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
-    answer(state, principal, path, form, Answer::Decline).await
+    approve_or_decline(state, principal, path, form, ApprovalAnswer::Decline).await
 }
 
-async fn answer(
-    State(front): State<Arc<Front>>,
+async fn approve_or_decline(
+    State(front): State<Arc<AppState>>,
     Extension(principal): Extension<Principal>,
     Path((owner, name, number)): BuildPath,
-    Form(form): Form<Signed>,
-    answer: Answer,
+    Form(form): Form<ActionForm>,
+    answer: ApprovalAnswer,
 ) -> Result<Redirect, Problem> {
-    form.check(&principal)?;
+    form.check_csrf(&principal)?;
     let build = build::find(&front.store.read()?, &owner, &name, &number)?;
-    intervention::answer(&front, &build, answer, form.word(), principal.id()).await?;
-    Ok(Redirect::to(&super::row::href(&build)))
+    user_action::answer(&front, &build, answer, form.into_request(), principal.id()).await?;
+    Ok(Redirect::to(&super::build_row::build_href(&build)))
 }
 
-pub(super) async fn replay_delivery(
-    State(front): State<Arc<Front>>,
+pub(super) async fn retry_delivery(
+    State(front): State<Arc<AppState>>,
     Extension(principal): Extension<Principal>,
     Path(id): Path<String>,
-    Form(form): Form<Signed>,
+    Form(form): Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
-    form.check(&principal)?;
+    form.check_csrf(&principal)?;
     let id = id.parse().map_err(|_| Problem::not_found("delivery"))?;
     front.store.replay_delivery(id, front.now()).await?;
     Ok(Redirect::to("/-/deliveries"))
 }
 
-pub(super) async fn replay_notice(
-    State(front): State<Arc<Front>>,
+pub(super) async fn retry_notice(
+    State(front): State<Arc<AppState>>,
     Extension(principal): Extension<Principal>,
     Path(id): Path<String>,
-    Form(form): Form<Signed>,
+    Form(form): Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
-    form.check(&principal)?;
+    form.check_csrf(&principal)?;
     let id = id.parse().map_err(|_| Problem::not_found("notice"))?;
-    intervention::replay_notice(&front, id).await?;
+    user_action::replay_notice(&front, id).await?;
     Ok(Redirect::to("/-/notices"))
 }

@@ -6,20 +6,20 @@
 //! shown by their number; concealed text is shown. Everything is escaped, styles are classes (see [`css`]), so a page's policy needs
 //! no `unsafe-inline`. Colours go on over lines as programs expect; links and cut sequences end with their line.
 
-mod cells;
-mod colour;
-mod feed;
+mod line;
+mod sgr;
+mod utf8;
 
 use anstyle_parse::{Params, Perform};
-use cells::Cells;
-pub use colour::css;
-use colour::{Style, apply};
-pub use feed::Feed;
+use line::ScreenLine;
+pub use sgr::css;
+use sgr::{Style, apply_sgr};
+pub use utf8::Utf8Parser;
 
 /// One stream's way through a log, line by line, in pieces of any size.
 #[derive(Debug, Clone, Default)]
-pub struct Ansi {
-    feed: Feed,
+pub struct AnsiRenderer {
+    parser: Utf8Parser,
     screen: Screen,
 }
 
@@ -27,13 +27,13 @@ pub struct Ansi {
 #[derive(Debug, Clone, Default)]
 struct Screen {
     style: Style,
-    cells: Cells,
+    cells: ScreenLine,
 }
 
-impl Ansi {
+impl AnsiRenderer {
     /// Adds a piece of the current line.
     pub fn feed(&mut self, text: &[u8]) {
-        self.feed.feed(text, &mut self.screen);
+        self.parser.feed(text, &mut self.screen);
     }
 
     /// The current line as it looks now.
@@ -56,8 +56,8 @@ impl Ansi {
 
     /// The next line begins; colours stay.
     pub fn end_line(&mut self) {
-        self.feed.cut();
-        self.screen.cells = Cells::default();
+        self.parser.reset();
+        self.screen.cells = ScreenLine::default();
     }
 
     /// A whole line.
@@ -93,7 +93,7 @@ impl Perform for Screen {
         }
         let first = params.iter().next().and_then(|param| param.first()).copied().unwrap_or(0);
         match action {
-            b'm' => apply(&mut self.style, params),
+            b'm' => apply_sgr(&mut self.style, params),
             b'K' => self.cells.erase(first),
             b'G' => self.cells.go_to(usize::from(first.saturating_sub(1))),
             _ => {}
@@ -113,7 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn html(text: &str) -> String {
-        Ansi::default().line(text.as_bytes())
+        AnsiRenderer::default().line(text.as_bytes())
     }
 
     #[test]
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn colours_go_on_over_lines_and_links_do_not() {
-        let mut ansi = Ansi::default();
+        let mut ansi = AnsiRenderer::default();
         assert_eq!(ansi.line(b"\x1b[32mok"), r#"<span class="a-f2">ok</span>"#);
         assert_eq!(
             ansi.line(b"\x1b]8;;https://a.example/\x1b\\still"),
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_show_as_such() {
-        assert_eq!(Ansi::default().line(b"a\xffb"), "a\u{fffd}b");
+        assert_eq!(AnsiRenderer::default().line(b"a\xffb"), "a\u{fffd}b");
     }
 
     #[test]
@@ -244,11 +244,11 @@ mod tests {
             ], 0..8),
         ) {
             let whole: Vec<u8> = parts.concat();
-            let mut pieces = Ansi::default();
+            let mut pieces = AnsiRenderer::default();
             for part in &parts {
                 pieces.feed(part);
             }
-            let html = Ansi::default().line(&whole);
+            let html = AnsiRenderer::default().line(&whole);
             prop_assert_eq!(&pieces.html(), &html);
             prop_assert!(is_well_formed(&html), "{}", html);
         }

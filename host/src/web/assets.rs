@@ -28,22 +28,22 @@ fn content(name: &str) -> Option<Cow<'static, [u8]>> {
     if name == STYLE_NAME { Some(Cow::Borrowed(&STYLE)) } else { Assets::get(name).map(|file| file.data) }
 }
 
-fn tag(name: &str) -> Option<String> {
-    static STYLE_TAG: LazyLock<String> = LazyLock::new(|| short(&Sha256::digest(&*STYLE)));
+fn content_hash(name: &str) -> Option<String> {
+    static STYLE_TAG: LazyLock<String> = LazyLock::new(|| short_hex(&Sha256::digest(&*STYLE)));
     if name == STYLE_NAME {
         return Some(STYLE_TAG.clone());
     }
-    Assets::get(name).map(|file| short(&file.metadata.sha256_hash()))
+    Assets::get(name).map(|file| short_hex(&file.metadata.sha256_hash()))
 }
 
-fn short(digest: &[u8]) -> String {
+fn short_hex(digest: &[u8]) -> String {
     hex::encode(digest.get(..6).unwrap_or_default())
 }
 
 /// The address of an asset: `app.css` becomes `/-/assets/app.1f2e3d4c5b6a.css`.
 #[must_use]
 pub fn address(name: &str) -> String {
-    let tag = tag(name).unwrap_or_default();
+    let tag = content_hash(name).unwrap_or_default();
     match name.rsplit_once('.') {
         Some((stem, extension)) => format!("/-/assets/{stem}.{tag}.{extension}"),
         None => format!("/-/assets/{name}.{tag}"),

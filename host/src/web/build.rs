@@ -14,21 +14,21 @@ use beespace_core::time::Timestamp;
 
 use super::callout::Callout;
 use super::decision::DecisionView;
-use super::file::File;
-use super::html::{self, Html, Word};
+use super::html::{self, Html, StatusLabel};
 use super::layout::Layout;
-use super::repository::web_url;
+use super::pipeline_file::PipelineFileView;
+use super::repository::safe_link;
 use super::stage::{ApprovalView, StageView};
-use super::{render, repository_name, row, window};
-use crate::address::{self, BuildKey};
+use super::{build_row, log_tail, render_page, repository_name};
 use crate::api::problem::Problem;
-use crate::front::Front;
+use crate::http_state::AppState;
 use crate::store::Read;
 use crate::store::build::Builds as _;
 use crate::store::repository::Repositories as _;
+use crate::urls::{self, BuildKey};
 
 /// How many lines of the first failure stand on the page.
-const EXCERPT: u64 = 30;
+const EXCERPT_LINES: u64 = 30;
 
 /// Everything that the page tells.
 #[derive(Template, Debug)]
@@ -42,7 +42,7 @@ pub struct BuildPage {
     number: String,
     href: String,
     title: String,
-    status: Word,
+    status: StatusLabel,
     sha: String,
     commit_url: Option<String>,
     branch: String,
@@ -59,7 +59,7 @@ pub struct BuildPage {
     approvals: Vec<ApprovalView>,
     stages: Vec<StageView>,
     decisions: Vec<DecisionView>,
-    file: Option<File>,
+    file: Option<PipelineFileView>,
 }
 
 /// The build that an address names.
@@ -75,7 +75,7 @@ pub(crate) fn find(read: &Read, owner: &str, name: &str, key: &str) -> Result<Bu
 }
 
 pub(super) async fn show(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Extension(layout): Extension<Layout>,
     Path((owner, name, number)): Path<(String, String, String)>,
 ) -> Result<Response, Problem> {
@@ -87,9 +87,9 @@ pub(super) async fn show(
         (build, stages, decisions, restarts)
     };
     let mut page = BuildPage::new(layout, &build, &stages, &decisions, front.now());
-    page.restarts = restarts.map(|old| (row::href(&old), row::place(&old)));
+    page.restarts = restarts.map(|old| (build_row::build_href(&old), build_row::build_name(&old)));
     page.add_excerpt(&front, &build, &stages).await?;
-    render(&page)
+    render_page(&page)
 }
 
 impl BuildPage {
@@ -97,32 +97,33 @@ impl BuildPage {
     #[must_use]
     pub fn new(layout: Layout, build: &Build, stages: &[Stage], decisions: &[Decision], now: Timestamp) -> Self {
         let repository = &build.event.repository.name;
-        let number = row::number(build);
-        let title = row::title(build);
-        let mut layout = layout.titled(format!("{} · {} {number}", title, build.status)).at("builds").showing(build.status);
+        let number = build_row::number_label(build);
+        let title = build_row::build_title(build);
+        let mut layout =
+            layout.with_title(format!("{} · {} {number}", title, build.status)).at("builds").with_status(build.status);
         if !build.status.is_over() {
-            layout = layout.live(format!("/api/v1/events?build={}", build.id));
+            layout = layout.with_stream(format!("/api/v1/events?build={}", build.id));
         }
-        let waiting = stages.iter().filter(|stage| stage.is_open_to_words());
+        let waiting = stages.iter().filter(|stage| stage.accepts_approval());
         let pending = waiting.flat_map(|stage| stage.asked().map(move |approval| (stage, approval)));
         Self {
             layout,
             owner: repository.owner().to_owned(),
-            owner_href: address::owner(repository.owner()),
-            repository_href: address::repository(repository),
+            owner_href: urls::owner(repository.owner()),
+            repository_href: urls::repository(repository),
             name: repository.name().to_owned(),
-            href: row::href(build),
+            href: build_row::build_href(build),
             number,
             title,
-            status: Word(build.status),
+            status: StatusLabel(build.status),
             sha: build.event.sha().short().to_owned(),
-            commit_url: web_url(&format!("{}/commit/{}", build.event.repository.html_url, build.event.sha())),
-            branch: row::branch(build),
+            commit_url: safe_link(&format!("{}/commit/{}", build.event.repository.html_url, build.event.sha())),
+            branch: build_row::branch_or_ref(build),
             actor: build.event.sender.login.clone(),
             author: build.head.as_ref().map(|head| head.author.name.clone()).filter(|name| *name != build.event.sender.login),
             since: if build.started_at.is_some() { "Started" } else { "Received" },
             at: html::time(build.started_at.unwrap_or(build.created_at), now),
-            took: Some(html::span(build.started_at, build.finished_at, now))
+            took: Some(html::elapsed(build.started_at, build.finished_at, now))
                 .filter(|text| !text.is_empty())
                 .unwrap_or("–".into()),
             restarts: None,
@@ -132,18 +133,18 @@ impl BuildPage {
             approvals: pending.filter_map(|(stage, approval)| ApprovalView::new(build, stage, approval, now)).collect(),
             stages: stages.iter().map(|stage| StageView::new(build, stage, now)).collect(),
             decisions: decisions.iter().map(|decision| DecisionView::new(decision, build.file.as_ref(), stages)).collect(),
-            file: build.file.as_ref().map(|file| File::new(file, stages, decisions)),
+            file: build.file.as_ref().map(|file| PipelineFileView::new(file, stages, decisions)),
         }
     }
 
     /// Puts the end of the first failed step's log under it.
-    async fn add_excerpt(&mut self, front: &Front, build: &Build, stages: &[Stage]) -> Result<(), Problem> {
+    async fn add_excerpt(&mut self, front: &AppState, build: &Build, stages: &[Stage]) -> Result<(), Problem> {
         for (stage, view) in stages.iter().zip(&mut self.stages) {
             let failed = |status: Status| matches!(status, Status::Failure | Status::Error | Status::Killed);
             let Some(index) = stage.steps.iter().position(|step| failed(step.status)) else { continue };
             let (Some(found), Some(view)) = (stage.steps.get(index), view.steps.get_mut(index)) else { continue };
             let id = StepId { build: build.id, stage: stage.number, step: found.number, attempt: found.attempt };
-            view.excerpt = window::last_lines(front, id, EXCERPT, &view.href).await?;
+            view.excerpt = log_tail::last_lines(front, id, EXCERPT_LINES, &view.href).await?;
             return Ok(());
         }
         Ok(())

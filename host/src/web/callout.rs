@@ -18,7 +18,7 @@ pub struct Callout {
 }
 
 impl Callout {
-    /// `what`: who has this status, in words (`This build`, `Stage test`).
+    /// `description`: who has this status, in words (`This build`, `Stage test`).
     #[must_use]
     pub fn new(what: &str, status: Status, reason: &Reason) -> Self {
         let says = match status {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use beespace_core::build::{PipelineFile, Stage};
 use beespace_core::policy::{Decision, Evaluation, Finding, Mode, PatchKind, PatchOp, Ruling, VerdictOutcome};
 
-use super::file::line_of;
 use super::html;
+use super::pipeline_file::finding_line;
 
 /// One decision of the host.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ pub struct FindingView {
 impl DecisionView {
     #[must_use]
     pub fn new(decision: &Decision, file: Option<&PipelineFile>, stages: &[Stage]) -> Self {
-        let place = |finding: &Finding| line_of(file?, stages, decision, finding);
+        let place = |finding: &Finding| finding_line(file?, stages, decision, finding);
         let (ruling, tone) = match &decision.ruling {
             Ruling::Allowed => ("allowed", "success"),
             Ruling::NeedsApproval { .. } => ("needs approval", "blocked"),
@@ -103,9 +103,9 @@ impl VerdictView {
             mode,
             outcome,
             tone,
-            took: microseconds(evaluation.duration_us),
+            took: format_microseconds(evaluation.duration_us),
             findings,
-            patches: evaluation.applied.iter().map(patch).collect(),
+            patches: evaluation.applied.iter().map(describe_patch).collect(),
         }
     }
 }
@@ -116,15 +116,15 @@ impl FindingView {
     }
 }
 
-fn microseconds(count: u64) -> String {
+fn format_microseconds(count: u64) -> String {
     match count {
         0..=999 => format!("{count} µs"),
         1_000..=999_999 => format!("{}.{} ms", count / 1_000, count % 1_000 / 100),
-        _ => html::took(Duration::from_micros(count)),
+        _ => html::format_duration(Duration::from_micros(count)),
     }
 }
 
-fn patch(patch: &PatchOp) -> String {
+fn describe_patch(patch: &PatchOp) -> String {
     let value = patch.value.as_ref().map(ToString::to_string).unwrap_or_default();
     match patch.op {
         PatchKind::Add => format!("added {} = {value}", patch.path),

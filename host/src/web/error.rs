@@ -4,7 +4,7 @@ use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
 
 use super::layout::Layout;
-use super::text_of;
+use super::page_html;
 use crate::api::problem::Problem;
 
 #[derive(Template)]
@@ -20,12 +20,12 @@ struct ErrorPage<'p> {
 #[must_use]
 pub fn page(layout: Layout, problem: &Problem) -> Response {
     let page = ErrorPage {
-        layout: layout.titled(problem.title.clone()),
+        layout: layout.with_title(problem.title.clone()),
         code: problem.status,
         detail: &problem.detail,
         help: problem.help.as_deref(),
     };
-    match text_of(&page) {
+    match page_html(&page) {
         Ok(html) => (problem.status_code(), Html(html)).into_response(),
         Err(error) => {
             tracing::error!(%error, "the page of an error cannot be rendered");

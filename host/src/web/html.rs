@@ -70,7 +70,7 @@ pub(super) fn escape_char(c: char, out: &mut String) {
 }
 
 /// The drawing of an icon, 24 by 24. Unknown names draw nothing.
-fn paths(name: &str) -> &'static str {
+fn icon_paths(name: &str) -> &'static str {
     match name {
         "success" => r#"<circle cx="12" cy="12" r="9.5"/><path d="m8 12.5 2.8 2.8L16.2 9"/>"#,
         "failure" => r#"<circle cx="12" cy="12" r="9.5"/><path d="m9 9 6 6m0-6-6 6"/>"#,
@@ -96,14 +96,14 @@ fn paths(name: &str) -> &'static str {
 /// An icon beside text that says the same.
 #[must_use]
 pub fn icon(name: &str) -> Html {
-    Html(format!(r#"<svg class="icon" viewBox="0 0 24 24" aria-hidden="true">{}</svg>"#, paths(name)))
+    Html(format!(r#"<svg class="icon" viewBox="0 0 24 24" aria-hidden="true">{}</svg>"#, icon_paths(name)))
 }
 
 /// A status as pages show it: an icon and the word, never a colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Word(pub Status);
+pub struct StatusLabel(pub Status);
 
-impl Word {
+impl StatusLabel {
     #[must_use]
     pub fn word(&self) -> &'static str {
         self.0.as_str()
@@ -157,7 +157,7 @@ pub fn ago(at: Timestamp, now: Timestamp) -> String {
 
 /// `4 ms`, `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`.
 #[must_use]
-pub fn took(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -173,8 +173,8 @@ pub fn took(duration: Duration) -> String {
 
 /// How long something took, or has been running; empty before its start.
 #[must_use]
-pub fn span(started: Option<Timestamp>, finished: Option<Timestamp>, now: Timestamp) -> String {
-    started.map_or_else(String::new, |started| took(finished.unwrap_or(now).since(started)))
+pub fn elapsed(started: Option<Timestamp>, finished: Option<Timestamp>, now: Timestamp) -> String {
+    started.map_or_else(String::new, |started| format_duration(finished.unwrap_or(now).since(started)))
 }
 
 #[cfg(test)]
@@ -184,9 +184,9 @@ mod tests {
     #[test]
     fn every_status_has_an_icon_and_a_word() {
         for status in Status::ALL {
-            let pill = Word(status).pill().to_string();
+            let pill = StatusLabel(status).pill().to_string();
             assert!(pill.contains(&format!("</svg>{}", status.as_str())), "{pill}");
-            assert!(!paths(status.as_str()).is_empty(), "{status}");
+            assert!(!icon_paths(status.as_str()).is_empty(), "{status}");
         }
     }
 
@@ -198,10 +198,10 @@ mod tests {
         assert_eq!(ago(before(60), now), "1 minute ago");
         assert_eq!(ago(before(7_300), now), "2 hours ago");
         assert_eq!(ago(before(40 * 86_400), now), "2026-12-06");
-        assert_eq!(took(Duration::from_millis(4)), "4 ms");
-        assert_eq!(took(Duration::from_millis(450)), "0.4 s");
-        assert_eq!(took(Duration::from_secs(185)), "3 min 05 s");
-        assert_eq!(took(Duration::from_secs(7_800)), "2 h 10 min");
+        assert_eq!(format_duration(Duration::from_millis(4)), "4 ms");
+        assert_eq!(format_duration(Duration::from_millis(450)), "0.4 s");
+        assert_eq!(format_duration(Duration::from_secs(185)), "3 min 05 s");
+        assert_eq!(format_duration(Duration::from_secs(7_800)), "2 h 10 min");
     }
 
     #[test]

@@ -13,16 +13,16 @@ use beespace_core::time::Timestamp;
 use super::callout::Callout;
 use super::html::{self, Html};
 use super::layout::Layout;
-use super::{ListQuery, ROWS, render, row};
-use crate::address;
+use super::{ListQuery, ROWS_PER_PAGE, build_row, render_page};
 use crate::api::problem::Problem;
-use crate::front::Front;
+use crate::http_state::AppState;
 use crate::notify;
 use crate::store::build::Builds as _;
-use crate::store::delivery::{Delivery, Fate};
-use crate::store::held::{Held, HeldBindings as _};
+use crate::store::delivery::{Delivery, DeliveryOutcome};
 use crate::store::repository::Repositories as _;
+use crate::store::suspended::{SuspendedBindings as _, Suspension};
 use crate::store::{Read, StoreError};
+use crate::urls;
 
 #[derive(Template)]
 #[template(path = "deliveries.html")]
@@ -71,75 +71,84 @@ struct NoticeRow {
 }
 
 pub(super) async fn deliveries(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Extension(layout): Extension<Layout>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let read = front.store.read()?;
-    let mut all = read.deliveries(None, query.after().map(DeliveryId), ROWS + 1)?;
-    let has_more = all.len() > ROWS;
-    all.truncate(ROWS);
-    let older = all.last().filter(|_| has_more).map(|last| row::older("/-/deliveries", None, &last.id.to_string()));
+    let mut all = read.deliveries(None, query.after().map(DeliveryId), ROWS_PER_PAGE + 1)?;
+    let has_more = all.len() > ROWS_PER_PAGE;
+    all.truncate(ROWS_PER_PAGE);
+    let older = all.last().filter(|_| has_more).map(|last| build_row::older_href("/-/deliveries", None, &last.id.to_string()));
     let now = front.now();
     let rows = all.iter().map(|delivery| delivery_row(&read, delivery, now)).collect::<Result<_, _>>()?;
-    render(&DeliveriesPage { layout: layout.titled("Deliveries").at("deliveries").live("/api/v1/events"), rows, older })
+    render_page(&DeliveriesPage {
+        layout: layout.with_title("Deliveries").at("deliveries").with_stream("/api/v1/events"),
+        rows,
+        older,
+    })
 }
 
 /// The word for a fate, its colour, and the reason where there is one.
 #[must_use]
-pub fn fate(fate: &Fate) -> (&'static str, &'static str, Option<String>) {
+pub fn outcome_label(fate: &DeliveryOutcome) -> (&'static str, &'static str, Option<String>) {
     match fate {
-        Fate::Waiting => ("waiting", "pending", None),
-        Fate::Built(_) => ("built", "success", None),
-        Fate::Ignored(reason) => ("ignored", "skipped", Some(reason.to_string())),
-        Fate::Dead(reason) => ("given up", "failure", Some(reason.to_string())),
+        DeliveryOutcome::Waiting => ("waiting", "pending", None),
+        DeliveryOutcome::Built(_) => ("built", "success", None),
+        DeliveryOutcome::Ignored(reason) => ("ignored", "skipped", Some(reason.to_string())),
+        DeliveryOutcome::DeadLetter(reason) => ("given up", "failure", Some(reason.to_string())),
     }
 }
 
 fn delivery_row(read: &Read, delivery: &Delivery, now: Timestamp) -> Result<DeliveryRow, StoreError> {
     let repository = read.repository(delivery.repository)?;
-    let (word, tone, why) = fate(&delivery.fate);
-    let build = match delivery.fate {
-        Fate::Built(id) => read.build(id)?,
+    let (word, tone, why) = outcome_label(&delivery.outcome);
+    let build = match delivery.outcome {
+        DeliveryOutcome::Built(id) => read.build(id)?,
         _ => None,
     };
     let name = repository.as_ref().map(|repository| &repository.name);
     Ok(DeliveryRow {
         id: delivery.id.to_string(),
         place: match (&build, name) {
-            (Some(build), _) => row::place(build),
+            (Some(build), _) => build_row::build_name(build),
             (None, Some(name)) => name.to_string(),
             (None, None) => format!("repository {}", delivery.repository),
         },
-        href: build.as_ref().map(row::href).or_else(|| name.map(address::repository)),
+        href: build.as_ref().map(build_row::build_href).or_else(|| name.map(urls::repository)),
         event: delivery.event.clone(),
         forge_id: delivery.forge_id.clone(),
         fate: word,
         tone,
         why,
         at: html::time(delivery.received_at, now),
-        may_replay: matches!(delivery.fate, Fate::Ignored(_) | Fate::Dead(_)),
+        may_replay: matches!(delivery.outcome, DeliveryOutcome::Ignored(_) | DeliveryOutcome::DeadLetter(_)),
     })
 }
 
 pub(super) async fn notices(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Extension(layout): Extension<Layout>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let read = front.store.read()?;
-    let mut all = read.notices(None, query.after().map(NoticeId), ROWS + 1)?;
-    let has_more = all.len() > ROWS;
-    all.truncate(ROWS);
-    let older = all.last().filter(|_| has_more).map(|last| row::older("/-/notices", None, &last.id.to_string()));
+    let mut all = read.notices(None, query.after().map(NoticeId), ROWS_PER_PAGE + 1)?;
+    let has_more = all.len() > ROWS_PER_PAGE;
+    all.truncate(ROWS_PER_PAGE);
+    let older = all.last().filter(|_| has_more).map(|last| build_row::older_href("/-/notices", None, &last.id.to_string()));
     let now = front.now();
     let rows = all.iter().map(|notice| notice_row(&read, notice, now)).collect::<Result<_, _>>()?;
-    let callouts = read.held_bindings()?.iter().map(|(binding, held)| suspended(binding, held)).collect();
-    render(&NoticesPage { layout: layout.titled("Notices").at("notices").live("/api/v1/events"), callouts, rows, older })
+    let callouts = read.suspended_bindings()?.iter().map(|(binding, held)| suspended_callout(binding, held)).collect();
+    render_page(&NoticesPage {
+        layout: layout.with_title("Notices").at("notices").with_stream("/api/v1/events"),
+        callouts,
+        rows,
+        older,
+    })
 }
 
-fn suspended(binding: &str, held: &Held) -> Callout {
-    let reason = notify::held_reason(binding, held);
+fn suspended_callout(binding: &str, held: &Suspension) -> Callout {
+    let reason = notify::suspended_reason(binding, held);
     Callout {
         status: "blocked",
         icon: html::icon("blocked"),
@@ -154,20 +163,20 @@ fn notice_row(read: &Read, notice: &Notice, now: Timestamp) -> Result<NoticeRow,
     let (state, tone) = match notice.state {
         NoticeState::Pending => ("pending", "pending"),
         NoticeState::Sent => ("sent", "success"),
-        NoticeState::Dead => ("given up", "failure"),
+        NoticeState::DeadLetter => ("given up", "failure"),
         NoticeState::Suspended => ("suspended", "blocked"),
     };
     let build = read.build(notice.build)?;
     Ok(NoticeRow {
         id: notice.id.to_string(),
         kind: notice.kind.as_str(),
-        build: build.as_ref().map(|build| (row::href(build), row::place(build))),
+        build: build.as_ref().map(|build| (build_row::build_href(build), build_row::build_name(build))),
         binding: notice.binding.clone(),
         attempts: format!("{} attempt{}", notice.attempts, if notice.attempts == 1 { "" } else { "s" }),
         state,
         tone,
         why: notice.last_error.clone().filter(|_| notice.state != NoticeState::Sent),
         at: html::time(notice.created_at, now),
-        may_replay: matches!(notice.state, NoticeState::Dead | NoticeState::Suspended),
+        may_replay: matches!(notice.state, NoticeState::DeadLetter | NoticeState::Suspended),
     })
 }

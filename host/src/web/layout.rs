@@ -5,9 +5,9 @@ use beespace_core::status::Status;
 
 use super::assets;
 use super::html::{Html, icon};
-use crate::address;
-use crate::front::Front;
+use crate::http_state::AppState;
 use crate::session::{self, Principal};
+use crate::urls;
 
 /// The frame of a page, filled from the request.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +33,7 @@ pub struct Layout {
 
 impl Layout {
     #[must_use]
-    pub fn titled(mut self, title: impl Into<String>) -> Self {
+    pub fn with_title(mut self, title: impl Into<String>) -> Self {
         self.title = title.into();
         self
     }
@@ -45,14 +45,14 @@ impl Layout {
     }
 
     #[must_use]
-    pub fn showing(mut self, status: Status) -> Self {
+    pub fn with_status(mut self, status: Status) -> Self {
         self.status = Some(status);
         self
     }
 
     /// Where changes to what the page shows are told.
     #[must_use]
-    pub fn live(mut self, stream: impl Into<String>) -> Self {
+    pub fn with_stream(mut self, stream: impl Into<String>) -> Self {
         self.live = Some(stream.into());
         self
     }
@@ -80,13 +80,13 @@ impl Layout {
 
     #[must_use]
     pub fn login(&self) -> String {
-        address::login(&self.path)
+        urls::login(&self.path)
     }
 }
 
 /// The frame for whoever is asking for `uri`.
 #[must_use]
-pub fn of(front: &Front, principal: &Principal, uri: &Uri, headers: &HeaderMap) -> Layout {
+pub fn of(front: &AppState, principal: &Principal, uri: &Uri, headers: &HeaderMap) -> Layout {
     Layout {
         may_read: front.config.server.open || principal.is_admin(),
         is_admin: principal.is_admin(),

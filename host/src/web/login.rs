@@ -10,12 +10,12 @@ use axum::{Extension, response};
 use serde::Deserialize;
 
 use super::layout::Layout;
-use super::render;
-use crate::address::safe_next;
+use super::render_page;
 use crate::api::problem::Problem;
 use crate::config::ServerConfig;
-use crate::front::Front;
+use crate::http_state::AppState;
 use crate::session;
+use crate::urls::safe_next;
 
 #[derive(Template)]
 #[template(path = "login.html")]
@@ -51,15 +51,15 @@ pub fn is_unsafe_transport(server: &ServerConfig) -> bool {
     !server.is_https() && !is_loopback
 }
 
-fn page(front: &Front, layout: Layout, next: &str, wrong: bool) -> Result<Response, Problem> {
+fn page(front: &AppState, layout: Layout, next: &str, wrong: bool) -> Result<Response, Problem> {
     let unsafe_transport = is_unsafe_transport(&front.config.server);
     // Signing in again leads to the same place, not from one sign-in page to another.
-    let layout = Layout { path: safe_next(next).to_owned(), ..layout.titled("Sign in") };
-    render(&LoginPage { layout, next: safe_next(next).to_owned(), wrong, unsafe_transport })
+    let layout = Layout { path: safe_next(next).to_owned(), ..layout.with_title("Sign in") };
+    render_page(&LoginPage { layout, next: safe_next(next).to_owned(), wrong, unsafe_transport })
 }
 
 pub(super) async fn form(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Extension(layout): Extension<Layout>,
     Query(query): Query<LoginQuery>,
 ) -> Result<Response, Problem> {
@@ -67,7 +67,7 @@ pub(super) async fn form(
 }
 
 pub(super) async fn sign_in(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Extension(layout): Extension<Layout>,
     Form(form): Form<LoginForm>,
 ) -> Result<Response, Problem> {
@@ -80,7 +80,7 @@ pub(super) async fn sign_in(
     Ok((response::AppendHeaders([(header::SET_COOKIE, cookie)]), Redirect::to(safe_next(&form.next))).into_response())
 }
 
-pub(super) async fn sign_out(State(front): State<Arc<Front>>, headers: HeaderMap) -> Result<Response, Problem> {
-    let cookie = session::end(&front, &headers).await?;
+pub(super) async fn sign_out(State(front): State<Arc<AppState>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let cookie = session::delete(&front, &headers).await?;
     Ok((response::AppendHeaders([(header::SET_COOKIE, cookie)]), Redirect::to("/")).into_response())
 }

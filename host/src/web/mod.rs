@@ -17,22 +17,22 @@ pub mod action;
 pub mod ansi;
 pub mod assets;
 pub mod build;
+pub mod build_row;
 pub mod builds;
 pub mod callout;
 pub mod decision;
 pub mod error;
-pub mod file;
 pub mod html;
 pub mod inbox;
 pub mod layout;
-pub mod lines;
+pub mod log_html;
+pub mod log_tail;
 pub mod login;
-pub mod plan;
+pub mod pipeline_file;
+pub mod plan_text;
 pub mod repository;
-pub mod row;
 pub mod stage;
 pub mod step;
-pub mod window;
 
 use std::sync::Arc;
 
@@ -41,15 +41,15 @@ use axum::Router;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use beespace_core::ids::RepositoryName;
+use beespace_core::sanitize;
 use beespace_core::status::Status;
-use beespace_core::visible;
 use serde::Deserialize;
 
 use crate::api::problem::Problem;
-use crate::front::Front;
+use crate::http_state::AppState;
 
 /// All pages.
-pub fn router() -> Router<Arc<Front>> {
+pub fn router() -> Router<Arc<AppState>> {
     Router::new()
         .route("/", get(builds::all))
         .route("/{owner}", get(builds::of_owner))
@@ -64,13 +64,13 @@ pub fn router() -> Router<Arc<Front>> {
         .route("/-/logout", post(login::sign_out))
         .route("/-/assets/{file}", get(assets::serve))
         .route("/-/deliveries", get(inbox::deliveries))
-        .route("/-/deliveries/{id}/replay", post(action::replay_delivery))
+        .route("/-/deliveries/{id}/replay", post(action::retry_delivery))
         .route("/-/notices", get(inbox::notices))
-        .route("/-/notices/{id}/replay", post(action::replay_notice))
+        .route("/-/notices/{id}/replay", post(action::retry_notice))
 }
 
 /// How many rows a page shows.
-const ROWS: usize = 50;
+const ROWS_PER_PAGE: usize = 50;
 
 /// Which part of a list a page shows.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -90,15 +90,15 @@ impl ListQuery {
     }
 }
 
-fn render(page: &impl Template) -> Result<Response, Problem> {
-    let html = text_of(page).map_err(|error| Problem::internal(&error))?;
+fn render_page(page: &impl Template) -> Result<Response, Problem> {
+    let html = page_html(page).map_err(|error| Problem::internal(&error))?;
     Ok(Html(html).into_response())
 }
 
 /// The text of a page. Escaping keeps strangers' text from becoming markup; this keeps it from hiding or turning itself, on every
 /// page and wherever on it: people approve what they read there.
-fn text_of(page: &impl Template) -> askama::Result<String> {
-    page.render().map(|html| visible::lines(&html))
+fn page_html(page: &impl Template) -> askama::Result<String> {
+    page.render().map(|html| sanitize::lines(&html))
 }
 
 fn repository_name(owner: &str, name: &str) -> Result<RepositoryName, Problem> {

@@ -10,22 +10,22 @@ use beespace_core::build::Build;
 use beespace_core::ids::BuildId;
 use beespace_core::time::Timestamp;
 
-use super::builds::cut;
+use super::build_row::{self, BuildRow, FilterChip};
+use super::builds::paginate;
 use super::html::{self, Html};
 use super::layout::Layout;
-use super::row::{self, Chip, Row};
-use super::{ListQuery, ROWS, render, repository_name};
-use crate::address;
+use super::{ListQuery, ROWS_PER_PAGE, render_page, repository_name};
 use crate::api::problem::Problem;
-use crate::front::Front;
+use crate::http_state::AppState;
 use crate::store::build::BuildFilter;
-use crate::store::delivery::{Delivery, Fate};
+use crate::store::delivery::{Delivery, DeliveryOutcome};
 use crate::store::repository::Repositories as _;
+use crate::urls;
 
 /// Bars of the history, and how many deliveries are looked through for those without a build.
-const BARS: usize = 30;
-const DELIVERIES: usize = 40;
-const IGNORED: usize = 6;
+const HISTORY_BARS: usize = 30;
+const SCANNED_DELIVERIES: usize = 40;
+const MAX_IGNORED: usize = 6;
 
 #[derive(Template)]
 #[template(path = "repository.html")]
@@ -38,8 +38,8 @@ struct RepositoryPage {
     forge_url: Option<String>,
     history: Vec<HistoryBar>,
     history_label: String,
-    chips: Vec<Chip>,
-    rows: Vec<Row>,
+    chips: Vec<FilterChip>,
+    rows: Vec<BuildRow>,
     older: Option<String>,
     has_deliveries: bool,
     ignored: Vec<IgnoredView>,
@@ -64,7 +64,7 @@ struct IgnoredView {
 }
 
 pub(super) async fn show(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Extension(layout): Extension<Layout>,
     Path((owner, name)): Path<(String, String)>,
     Query(query): Query<ListQuery>,
@@ -73,38 +73,38 @@ pub(super) async fn show(
     let read = front.store.read()?;
     let repository = read.repository_by_name(&name)?.ok_or_else(|| Problem::not_found("repository"))?;
     let now = front.now();
-    let newest = read.builds(BuildFilter { repository: Some(repository.id), ..BuildFilter::default() }, BARS)?;
+    let newest = read.builds(BuildFilter { repository: Some(repository.id), ..BuildFilter::default() }, HISTORY_BARS)?;
     let filter = BuildFilter { repository: Some(repository.id), status: query.status(), after: query.after().map(BuildId) };
-    let (builds, last) = cut(read.builds(filter, ROWS + 1)?);
-    let deliveries = read.deliveries(Some(repository.id), None, DELIVERIES)?;
-    let base = address::repository(&repository.name);
-    let mut layout = layout.titled(repository.name.to_string()).at("builds");
+    let (builds, last) = paginate(read.builds(filter, ROWS_PER_PAGE + 1)?);
+    let deliveries = read.deliveries(Some(repository.id), None, SCANNED_DELIVERIES)?;
+    let base = urls::repository(&repository.name);
+    let mut layout = layout.with_title(repository.name.to_string()).at("builds");
     layout.status = newest.first().map(|build| build.status);
-    render(&RepositoryPage {
-        layout: layout.live(format!("/api/v1/events?repository={}", address::encode(&repository.name.to_string()))),
+    render_page(&RepositoryPage {
+        layout: layout.with_stream(format!("/api/v1/events?repository={}", urls::encode(&repository.name.to_string()))),
         owner: repository.name.owner().to_owned(),
-        owner_href: address::owner(repository.name.owner()),
+        owner_href: urls::owner(repository.name.owner()),
         name: repository.name.name().to_owned(),
         enabled: repository.hook.is_some(),
-        forge_url: web_url(&repository.html_url),
+        forge_url: safe_link(&repository.html_url),
         history: history(&newest, now),
         history_label: format!("The last {} builds, oldest first", newest.len()),
-        chips: row::chips(&base, query.status()),
-        rows: builds.iter().map(|build| Row::new(build, now)).collect(),
-        older: last.map(|id| row::older(&base, query.status(), &id)),
+        chips: build_row::filter_chips(&base, query.status()),
+        rows: builds.iter().map(|build| BuildRow::new(build, now)).collect(),
+        older: last.map(|id| build_row::older_href(&base, query.status(), &id)),
         has_deliveries: !deliveries.is_empty(),
-        ignored: deliveries.iter().filter_map(|delivery| ignored(delivery, now)).take(IGNORED).collect(),
+        ignored: deliveries.iter().filter_map(|delivery| ignored_view(delivery, now)).take(MAX_IGNORED).collect(),
     })
 }
 
 /// The address as delivered, where it is one that a link may lead to.
 #[must_use]
-pub fn web_url(url: &str) -> Option<String> {
+pub fn safe_link(url: &str) -> Option<String> {
     url::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https")).map(|url| url.to_string())
 }
 
-fn ignored(delivery: &Delivery, now: Timestamp) -> Option<IgnoredView> {
-    let (Fate::Ignored(reason) | Fate::Dead(reason)) = &delivery.fate else { return None };
+fn ignored_view(delivery: &Delivery, now: Timestamp) -> Option<IgnoredView> {
+    let (DeliveryOutcome::Ignored(reason) | DeliveryOutcome::DeadLetter(reason)) = &delivery.outcome else { return None };
     Some(IgnoredView {
         event: delivery.event.clone(),
         at: html::time(delivery.received_at, now),
@@ -121,8 +121,8 @@ pub fn history(newest: &[Build], now: Timestamp) -> Vec<HistoryBar> {
     let bar = |(index, build): (usize, &Build)| {
         let height = u64::try_from(length(build) * 42 / longest).unwrap_or(42) + 6;
         HistoryBar {
-            href: row::href(build),
-            title: format!("{} {}: {}", row::place(build), build.status, row::title(build)),
+            href: build_row::build_href(build),
+            title: format!("{} {}: {}", build_row::build_name(build), build.status, build_row::build_title(build)),
             status: build.status.as_str(),
             x: index * 20 + 2,
             y: 48 - height,

@@ -5,15 +5,15 @@ use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 
-use super::html::{self, Html, Word};
-use crate::address::{self, BuildKey};
-use crate::api::body::ApprovalBody;
+use super::html::{self, Html, StatusLabel};
+use crate::api::dto::ApprovalBody;
+use crate::urls::{self, BuildKey};
 
 /// One stage.
 #[derive(Debug, Clone)]
 pub struct StageView {
     pub name: String,
-    pub status: Word,
+    pub status: StatusLabel,
     pub took: String,
     /// Its reason, and what of its `when` could not be checked.
     pub why: Vec<String>,
@@ -25,21 +25,21 @@ pub struct StageView {
 pub struct StepView {
     pub name: String,
     pub href: String,
-    pub status: Word,
+    pub status: StatusLabel,
     pub took: String,
     /// What it is going to do, in the words of its step type.
     pub summary: Option<String>,
     /// Its reason, what its containers said of their ends, and what a step type found.
     pub why: Vec<String>,
     /// Where in the stage's time it ran.
-    pub bar: Option<Bar>,
+    pub bar: Option<TimelineBar>,
     /// The last lines of the log of the first step that failed.
     pub excerpt: Vec<Html>,
 }
 
 /// Part of a line of 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bar {
+pub struct TimelineBar {
     pub from: u64,
     pub width: u64,
 }
@@ -61,12 +61,12 @@ impl StageView {
     pub fn new(build: &Build, stage: &Stage, now: Timestamp) -> Self {
         Self {
             name: stage.pipeline.name.clone(),
-            status: Word(stage.word()),
-            took: html::span(stage.started_at, stage.finished_at, now),
+            status: StatusLabel(stage.word()),
+            took: html::elapsed(stage.started_at, stage.finished_at, now),
             why: stage
                 .reason
                 .iter()
-                .filter(|reason| !is_said_above(build, reason))
+                .filter(|reason| !is_build_reason(build, reason))
                 .chain(&stage.remarks)
                 .map(ToString::to_string)
                 .collect(),
@@ -76,14 +76,14 @@ impl StageView {
 }
 
 /// The page begins with the build's reason; it is not said again in the stage that it comes from.
-fn is_said_above(build: &Build, reason: &Reason) -> bool {
+fn is_build_reason(build: &Build, reason: &Reason) -> bool {
     build.reason.as_ref().is_some_and(|above| above.message == reason.message)
 }
 
 impl StepView {
     fn new(build: &Build, stage: &Stage, step: &Step, now: Timestamp) -> Self {
         let name = &build.event.repository.name;
-        let href = address::step(name, BuildKey::of(build), stage.number, step.number);
+        let href = urls::step(name, BuildKey::of(build), stage.number, step.number);
         let ends = step.exits.iter().filter(|exit| !exit.message.is_empty()).map(|exit| exit.message.clone());
         let findings = step.findings.iter().map(|finding| match &finding.remedy {
             Some(remedy) => format!("{}: {remedy}", finding.message),
@@ -100,11 +100,11 @@ impl StepView {
         Self {
             name: step.name.clone(),
             href,
-            status: Word(step.status),
-            took: html::span(step.started_at, step.finished_at, now),
+            status: StatusLabel(step.status),
+            took: html::elapsed(step.started_at, step.finished_at, now),
             summary: step.round.as_ref().map(|round| round.plan.summary.clone()).filter(|summary| !summary.is_empty()),
             why,
-            bar: bar(stage, step, now),
+            bar: timeline_bar(stage, step, now),
             excerpt: Vec::new(),
         }
     }
@@ -129,11 +129,11 @@ impl ApprovalView {
     }
 }
 
-fn bar(stage: &Stage, step: &Step, now: Timestamp) -> Option<Bar> {
+fn timeline_bar(stage: &Stage, step: &Step, now: Timestamp) -> Option<TimelineBar> {
     let (stage_start, start) = (stage.started_at?, step.started_at?);
     let whole = stage.finished_at.unwrap_or(now).since(stage_start).as_millis().max(1);
     let part = |duration: std::time::Duration| u64::try_from(duration.as_millis() * 100 / whole).unwrap_or(100).min(100);
     let from = part(start.since(stage_start)).min(98);
     let width = part(step.finished_at.unwrap_or(now).since(start)).clamp(2, 100 - from);
-    Some(Bar { from, width })
+    Some(TimelineBar { from, width })
 }

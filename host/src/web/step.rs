@@ -13,20 +13,20 @@ use beespace_core::status::Status;
 use serde::Deserialize;
 
 use super::callout::Callout;
-use super::html::{Html, Word};
+use super::html::{Html, StatusLabel};
 use super::layout::Layout;
-use super::lines::{first_failure, window_of};
-use super::window::{Line, window};
-use super::{build, render, row};
-use crate::address::{self, BuildKey};
+use super::log_html::{first_error_line, window_start};
+use super::log_tail::{HtmlLine, log_window};
+use super::{build, build_row, render_page};
 use crate::api::problem::Problem;
 use crate::disk;
-use crate::front::Front;
+use crate::http_state::AppState;
 use crate::log::LogError;
 use crate::store::build::Builds as _;
+use crate::urls::{self, BuildKey};
 
 /// Lines on a page. The whole log is one click away, as text.
-const WINDOW: u64 = 2_000;
+const WINDOW_LINES: u64 = 2_000;
 
 #[derive(Template)]
 #[template(path = "step.html")]
@@ -40,9 +40,9 @@ struct StepPage {
     build_href: String,
     stage: String,
     step: String,
-    status: Word,
+    status: StatusLabel,
     callouts: Vec<Callout>,
-    steps: Vec<OtherStep>,
+    steps: Vec<StepLink>,
     image: Option<String>,
     count: String,
     raw_href: String,
@@ -57,10 +57,10 @@ struct StepPage {
 }
 
 /// A step beside the log.
-struct OtherStep {
+struct StepLink {
     name: String,
     href: String,
-    status: Word,
+    status: StatusLabel,
     current: bool,
 }
 
@@ -78,7 +78,7 @@ impl From<LogError> for Problem {
 }
 
 pub(super) async fn show(
-    State(front): State<Arc<Front>>,
+    State(front): State<Arc<AppState>>,
     Extension(layout): Extension<Layout>,
     Path((owner, name, number, stage, step)): Path<(String, String, String, u16, u16)>,
     Query(query): Query<LogQuery>,
@@ -92,7 +92,7 @@ pub(super) async fn show(
     let step = stage.steps.iter().find(|other| other.number == StepNumber(step)).ok_or_else(|| Problem::not_found("step"))?;
     let id = StepId { build: found.id, stage: stage.number, step: step.number, attempt: step.attempt };
     let log = LogView::new(&front, id, step.status, query.from).await?;
-    render(&page(layout, &found, &stage, step, &log))
+    render_page(&page(layout, &found, &stage, step, &log))
 }
 
 /// What of a log is on the page.
@@ -100,34 +100,34 @@ struct LogView {
     /// Lines there are, in all.
     count: u64,
     from: u64,
-    lines: Vec<Line>,
+    lines: Vec<HtmlLine>,
     /// Where to follow it from.
     position: u64,
     /// What comes is added.
     is_live: bool,
-    waits_for_room: bool,
+    waits_for_disk: bool,
     first_error: Option<u64>,
 }
 
 impl LogView {
     /// From the line that is asked for; else the end, or what led to the first failure where that is before.
-    async fn new(front: &Front, id: StepId, status: Status, asked: Option<u64>) -> Result<Self, Problem> {
+    async fn new(front: &AppState, id: StepId, status: Status, asked: Option<u64>) -> Result<Self, Problem> {
         let reader = front.logs.reader(id);
         let count = reader.line_count().await?;
         let has_failed = matches!(status, Status::Failure | Status::Error | Status::Killed);
         // Damage somewhere in a log takes away a mark, not the page.
-        let first_error = if has_failed { first_failure(&reader).await.unwrap_or_default() } else { None };
-        let end = count.saturating_sub(WINDOW - 1).max(1);
-        let from = asked.unwrap_or_else(|| first_error.map_or(end, |line| end.min(window_of(line)))).max(1);
-        let (lines, position) = window(front, id, from, WINDOW, "").await?;
+        let first_error = if has_failed { first_error_line(&reader).await.unwrap_or_default() } else { None };
+        let end = count.saturating_sub(WINDOW_LINES - 1).max(1);
+        let from = asked.unwrap_or_else(|| first_error.map_or(end, |line| end.min(window_start(line)))).max(1);
+        let (lines, position) = log_window(front, id, from, WINDOW_LINES, "").await?;
         let is_end = lines.last().is_none_or(|line| line.number >= count);
         // An old part of a log that grows stays as it is: the end may be a million lines away.
         let is_live = !status.is_over() && (asked.is_none() || is_end);
-        Ok(Self { count, from, lines, position, is_live, waits_for_room: reader.waits_for_room(), first_error })
+        Ok(Self { count, from, lines, position, is_live, waits_for_disk: reader.is_disk_full(), first_error })
     }
 
     fn earlier(&self) -> Option<String> {
-        (self.from > 1).then(|| format!("?from={}", self.from.saturating_sub(WINDOW).max(1)))
+        (self.from > 1).then(|| format!("?from={}", self.from.saturating_sub(WINDOW_LINES).max(1)))
     }
 
     fn later(&self) -> Option<String> {
@@ -139,33 +139,33 @@ impl LogView {
 fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogView) -> StepPage {
     let name = &build.event.repository.name;
     let key = BuildKey::of(build);
-    let href = |step: StepNumber| address::step(name, key, stage.number, step);
-    let log = address::api_log(name, key, stage.number, step.number);
-    let mut layout = layout.titled(format!("{} · {} · {name} {key}", step.name, step.status)).at("builds");
-    layout = layout.showing(step.status).live(format!("/api/v1/events?build={}", build.id));
+    let href = |step: StepNumber| urls::step(name, key, stage.number, step);
+    let log = urls::api_log(name, key, stage.number, step.number);
+    let mut layout = layout.with_title(format!("{} · {} · {name} {key}", step.name, step.status)).at("builds");
+    layout = layout.with_status(step.status).with_stream(format!("/api/v1/events?build={}", build.id));
     if step.status.is_over() {
         layout.live = None;
     }
-    let full = view.waits_for_room.then(|| Callout::new("This step's log", Status::Pending, &disk::log_waits()));
+    let full = view.waits_for_disk.then(|| Callout::new("This step's log", Status::Pending, &disk::log_paused_reason()));
     StepPage {
         layout,
         owner: name.owner().to_owned(),
-        owner_href: address::owner(name.owner()),
-        repository_href: address::repository(name),
+        owner_href: urls::owner(name.owner()),
+        repository_href: urls::repository(name),
         name: name.name().to_owned(),
-        number: row::number(build),
-        build_href: address::build(name, key),
+        number: build_row::number_label(build),
+        build_href: urls::build(name, key),
         stage: stage.pipeline.name.clone(),
         step: step.name.clone(),
-        status: Word(step.status),
+        status: StatusLabel(step.status),
         callouts: step.reason.iter().map(|reason| Callout::new("This step", step.status, reason)).chain(full).collect(),
         steps: stage
             .steps
             .iter()
-            .map(|other| OtherStep {
+            .map(|other| StepLink {
                 name: other.name.clone(),
                 href: href(other.number),
-                status: Word(other.status),
+                status: StatusLabel(other.status),
                 current: other.number == step.number,
             })
             .collect(),
@@ -178,12 +178,12 @@ fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogVie
         first_error: view.first_error,
         earlier: view.earlier(),
         later: view.later(),
-        end: end(step, view.lines.is_empty()),
+        end: end_note(step, view.lines.is_empty()),
         lines: view.lines.iter().map(|line| line.html.clone()).collect(),
     }
 }
 
-fn end(step: &Step, is_empty: bool) -> Option<String> {
+fn end_note(step: &Step, is_empty: bool) -> Option<String> {
     if let Some(incomplete) = &step.log_incomplete {
         return Some(format!("The log lacks something: {incomplete}"));
     }

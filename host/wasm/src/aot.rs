@@ -16,7 +16,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 use zeroize::Zeroizing;
 
-const TAG: usize = 32;
+const TAG_LEN: usize = 32;
 
 /// Where compiled components are kept, and the key that vouches for them.
 #[derive(Clone)]
@@ -43,8 +43,8 @@ pub(crate) struct AotCache {
 
 impl AotCache {
     pub(crate) fn open(options: CacheOptions, engine: &Engine) -> Result<Self, String> {
-        if options.key.len() < TAG {
-            return Err(format!("the key of the plugin cache has {} bytes; it needs at least {TAG}", options.key.len()));
+        if options.key.len() < TAG_LEN {
+            return Err(format!("the key of the plugin cache has {} bytes; it needs at least {TAG_LEN}", options.key.len()));
         }
         let dir = options.dir.display();
         std::fs::DirBuilder::new()
@@ -62,12 +62,12 @@ impl AotCache {
         let mut hash = StableHasher(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hash);
         let cache = Self { compatibility: Digest(hash.0.finalize().into()), options };
-        cache.remove_leftovers();
+        cache.remove_stale_files();
         Ok(cache)
     }
 
     /// Files of other engines, which nobody will load again, and those that a crash left unfinished. That one stays is no harm.
-    fn remove_leftovers(&self) {
+    fn remove_stale_files(&self) {
         let ending = format!(".{}.cwasm", self.compatibility.hex());
         for entry in std::fs::read_dir(&self.options.dir).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -129,7 +129,7 @@ impl AotCache {
     }
 
     fn verified<'a>(&self, component: Digest, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        let (tag, code) = bytes.split_at_checked(TAG)?;
+        let (tag, code) = bytes.split_at_checked(TAG_LEN)?;
         self.mac(component, code).ok()?.verify_slice(tag).ok()?;
         Some(code)
     }

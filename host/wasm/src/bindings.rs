@@ -25,7 +25,7 @@ pub mod step {
             "beespace:plugin/types": crate::bindings::policy::beespace::plugin::types,
             "beespace:plugin/log": crate::bindings::policy::beespace::plugin::log,
             "beespace:plugin/config": crate::bindings::policy::beespace::plugin::config,
-            "beespace:plugin/artifacts.artifact": crate::offer::artifacts::HostArtifact,
+            "beespace:plugin/artifacts.artifact": crate::host_functions::artifacts::HostArtifact,
         },
         require_store_data_send: true,
     });
@@ -42,7 +42,7 @@ pub mod notifier {
             "beespace:plugin/types": crate::bindings::policy::beespace::plugin::types,
             "beespace:plugin/log": crate::bindings::policy::beespace::plugin::log,
             "beespace:plugin/config": crate::bindings::policy::beespace::plugin::config,
-            "beespace:plugin/secrets.secret": crate::offer::secrets::HostSecret,
+            "beespace:plugin/secrets.secret": crate::host_functions::secrets::HostSecret,
             "wasi:http": wasmtime_wasi_http::p2::bindings::http,
             "wasi:io": wasmtime_wasi::p2::bindings::io,
             "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use beespace_core::context::Context;
-use beespace_core::digest::{Document, canonical};
+use beespace_core::digest::{Document, canonical_json};
+use beespace_core::plugin_context::PluginContext;
 
 use crate::bindings::converter::ConverterPluginPre;
 use crate::bindings::converter::exports::beespace::plugin::converter as wit;
-use crate::call::Answer;
-use crate::convert::{inward, outward::Reader};
+use crate::call::CallOutcome;
+use crate::convert::{from_wit::OutputReader, to_wit};
+use crate::diagnostic::{self, PluginDiagnostic};
 use crate::error::PluginError;
-use crate::load::{BindingSpec, Host, incompatible, named};
+use crate::load::{BindingSpec, Host, incompatible, with_binding};
 use crate::load_error::LoadError;
 use crate::manifest::Kind;
-use crate::plugin::{Bound, Plugin};
-use crate::problem::{self, Problem};
+use crate::plugin::{BoundPlugin, Plugin};
 use crate::state::State;
 
 /// Name of the schema of what a converter returns.
@@ -35,7 +35,7 @@ pub struct Converted {
     /// [`PIPELINES_SCHEMA`]; still to be read like a file that a user wrote.
     pub pipelines: Document,
     /// What was understood but has no exact counterpart.
-    pub notes: Vec<Problem>,
+    pub notes: Vec<PluginDiagnostic>,
 }
 
 /// Why there is no document.
@@ -43,7 +43,7 @@ pub struct Converted {
 pub enum ConvertError {
     /// The files are not right: their author can mend them.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Files(Vec<Problem>),
+    Files(Vec<PluginDiagnostic>),
     /// The plugin failed.
     #[error(transparent)]
     Plugin(#[from] PluginError),
@@ -54,7 +54,7 @@ pub enum ConvertError {
 pub struct Converter(Arc<Inner>);
 
 struct Inner {
-    bound: Bound,
+    bound: BoundPlugin,
     pre: ConverterPluginPre<State>,
 }
 
@@ -71,11 +71,11 @@ impl Host {
     /// [`LoadError`] with what is wrong and what to do; nothing of it stays loaded.
     pub async fn load_converter(&self, component: Vec<u8>, spec: BindingSpec) -> Result<Converter, LoadError> {
         let load = async {
-            let prepared = self.prepare(component, Kind::Converter, &spec).await?;
+            let prepared = self.link(component, Kind::Converter, &spec).await?;
             let pre = ConverterPluginPre::new(prepared.pre.clone()).map_err(incompatible)?;
-            Ok(Converter(Arc::new(Inner { bound: self.finish(prepared).await?, pre })))
+            Ok(Converter(Arc::new(Inner { bound: self.bind(prepared).await?, pre })))
         };
-        load.await.map_err(named(&spec.name))
+        load.await.map_err(with_binding(&spec.name))
     }
 }
 
@@ -87,9 +87,9 @@ impl Converter {
     }
 
     /// How certain it is, 0 to 100, that these paths are of its CI.
-    pub async fn detect(&self, paths: Vec<String>) -> Answer<u8> {
+    pub async fn detect(&self, paths: Vec<String>) -> CallOutcome<u8> {
         if let Err(error) = self.0.bound.check_input(paths.iter().map(String::len)) {
-            return Answer::failed(error);
+            return CallOutcome::failed(error);
         }
         let inner = self.0.clone();
         let answer = self.0.bound.call(None, move |store| {
@@ -98,40 +98,40 @@ impl Converter {
                 converter.beespace_plugin_converter().call_detect(&mut *store, &paths).await
             })
         });
-        answer.await.and_then(|certainty| Ok(certainty?.min(100)))
+        answer.await.map_result(|certainty| Ok(certainty?.min(100)))
     }
 
     /// Converts the files.
-    pub async fn convert(&self, context: Context, files: Vec<SourceFile>) -> Answer<Converted, ConvertError> {
+    pub async fn convert(&self, context: PluginContext, files: Vec<SourceFile>) -> CallOutcome<Converted, ConvertError> {
         if let Err(error) = self.0.bound.check_input(files.iter().map(|file| file.content.len() + file.path.len())) {
-            return Answer::failed(error.into());
+            return CallOutcome::failed(error.into());
         }
         let inner = self.0.clone();
         let answer = self.0.bound.call(None, move |store| {
             Box::pin(async move {
                 let files: Vec<wit::SourceFile> = files.into_iter().map(Into::into).collect();
                 let converter = inner.pre.instantiate_async(&mut *store).await?;
-                let context = inward::context(&context);
+                let context = to_wit::context(&context);
                 converter.beespace_plugin_converter().call_convert(&mut *store, &context, &files).await
             })
         });
-        answer.await.and_then(|said| match said? {
+        answer.await.map_result(|said| match said? {
             Ok(converted) => Ok(self.read(converted)?),
-            Err(diagnostics) => Err(ConvertError::Files(problem::of_diagnostics(diagnostics))),
+            Err(diagnostics) => Err(ConvertError::Files(diagnostic::from_wit(diagnostics))),
         })
     }
 
     fn read(&self, converted: wit::Converted) -> Result<Converted, PluginError> {
-        let mut reader = Reader::new(&self.plugin().who, self.0.bound.limits.output_bytes);
-        reader.take(converted.pipelines.json.len())?;
+        let mut reader = OutputReader::new(&self.plugin().label, self.0.bound.limits.output_bytes);
+        reader.charge(converted.pipelines.json.len())?;
         if converted.pipelines.schema != PIPELINES_SCHEMA {
             return Err(reader.malformed(format_args!("a document that is no {PIPELINES_SCHEMA}")));
         }
         let json: serde_json::Value = serde_json::from_str(&converted.pipelines.json)
             .map_err(|error| reader.malformed(format_args!("a document that is no JSON ({error})")))?;
         Ok(Converted {
-            pipelines: Document { schema: PIPELINES_SCHEMA.to_owned(), json: canonical(&json) },
-            notes: problem::of_diagnostics(converted.notes),
+            pipelines: Document { schema: PIPELINES_SCHEMA.to_owned(), json: canonical_json(&json) },
+            notes: diagnostic::from_wit(converted.notes),
         })
     }
 }

@@ -9,7 +9,7 @@
 //! 7. placeholders become secrets now that the destination is known ([`placeholder`]), hop-by-hop and `x-beespace-*` headers go;
 //! 8. every request is logged, without its query.
 
-pub(crate) mod address;
+pub(crate) mod address_filter;
 mod connect;
 pub(crate) mod placeholder;
 
@@ -22,29 +22,29 @@ use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 use zeroize::Zeroizing;
 
-use crate::grant::{AddressClass, EgressRule, EgressScheme, normal_host};
-use crate::offer::secrets::SecretValue;
+use crate::grant::{AddressClass, EgressRule, EgressScheme, normalize_host};
+use crate::host_functions::secrets::SecretValue;
 pub(crate) use connect::Tls;
 use placeholder::Placeholders;
 
 /// Requests of one binding under way at a time.
-const AT_ONCE: usize = 8;
+const MAX_CONCURRENT_REQUESTS: usize = 8;
 /// From the lookup to the head of the answer. Less than a notifier's whole time, so that it can still say what happened.
-const HEAD_TIME: Duration = Duration::from_secs(8);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Where the requests of one binding may go. Shared by its calls.
 pub(crate) struct Outbound {
-    who: Arc<str>,
+    label: Arc<str>,
     rules: Vec<EgressRule>,
     /// Our own listeners and engines: never a destination.
-    own: Arc<[SocketAddr]>,
-    places: Arc<Semaphore>,
+    own_addresses: Arc<[SocketAddr]>,
+    slots: Arc<Semaphore>,
     tls: Arc<Tls>,
 }
 
 impl Outbound {
-    pub(crate) fn new(who: Arc<str>, rules: Vec<EgressRule>, own: Arc<[SocketAddr]>, tls: Arc<Tls>) -> Self {
-        Self { who, rules, own, places: Arc::new(Semaphore::new(AT_ONCE)), tls }
+    pub(crate) fn new(label: Arc<str>, rules: Vec<EgressRule>, own_addresses: Arc<[SocketAddr]>, tls: Arc<Tls>) -> Self {
+        Self { label, rules, own_addresses, slots: Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS)), tls }
     }
 }
 
@@ -66,8 +66,8 @@ impl Egress {
     }
 
     /// From now on [`Self::mask`] takes the value out of what the plugin says.
-    pub(crate) fn never_show(&mut self, value: Zeroizing<Vec<u8>>) {
-        Arc::make_mut(&mut self.placeholders).never_show(value);
+    pub(crate) fn mask_value(&mut self, value: Zeroizing<Vec<u8>>) {
+        Arc::make_mut(&mut self.placeholders).mask_value(value);
     }
 
     /// `text` without the values of the secrets that this call opened.
@@ -77,7 +77,7 @@ impl Egress {
 }
 
 type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
-type Sent = Result<(Response<WasiBody>, Driver), Error>;
+type SendResult = Result<(Response<WasiBody>, Driver), Error>;
 
 impl WasiHttpHooks for Egress {
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
@@ -95,7 +95,7 @@ impl WasiHttpHooks for Egress {
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _processed: Driver,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
+    ) -> Box<dyn Future<Output = SendResult> + Send> {
         let Some(left) = self.requests_left.checked_sub(1) else {
             return Box::new(async { Err(Error::ConnectionLimitReached) });
         };
@@ -113,14 +113,14 @@ async fn send(
     placeholders: Arc<Placeholders>,
     mut request: Request<WasiBody>,
     options: Option<RequestOptions>,
-) -> Sent {
+) -> SendResult {
     let (started, method, uri) = (Instant::now(), request.method().clone(), request.uri().clone());
-    let head_time = options.as_ref().and_then(|options| options.first_byte_timeout).unwrap_or(HEAD_TIME).min(HEAD_TIME);
+    let head_time = options.as_ref().and_then(|options| options.first_byte_timeout).unwrap_or(HEADER_TIMEOUT).min(HEADER_TIMEOUT);
     let frame_time = options.and_then(|options| options.between_bytes_timeout);
     let sent = tokio::time::timeout(head_time, async {
         let destination = outbound.check(&request)?;
-        placeholders.swap(request.headers_mut(), &destination.host)?;
-        let place = outbound.places.clone().acquire_owned().await.map_err(|_| Error::ConnectionLimitReached)?;
+        placeholders.substitute(request.headers_mut(), &destination.host)?;
+        let place = outbound.slots.clone().acquire_owned().await.map_err(|_| Error::ConnectionLimitReached)?;
         let addresses = outbound.resolve(&destination).await?;
         let stream = connect::open(&addresses, &destination, &outbound.tls).await?;
         connect::exchange(stream, request, place, frame_time).await
@@ -133,10 +133,10 @@ async fn send(
             let status = response.status().as_u16();
             // As the answer says itself; what comes is capped.
             let bytes = response.headers().get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-            tracing::info!(plugin = %outbound.who, %method, host, path, status, bytes, duration_ms, "a plugin sent a request");
+            tracing::info!(plugin = %outbound.label, %method, host, path, status, bytes, duration_ms, "a plugin sent a request");
         }
         Err(error) => {
-            tracing::warn!(plugin = %outbound.who, %method, host, path, %error, duration_ms, "a plugin's request failed");
+            tracing::warn!(plugin = %outbound.label, %method, host, path, %error, duration_ms, "a plugin's request failed");
         }
     }
     sent
@@ -145,7 +145,7 @@ async fn send(
 /// A request's destination, checked against the rules but not yet against addresses.
 pub(crate) struct Destination {
     pub(crate) scheme: EgressScheme,
-    /// As [`normal_host`] has it.
+    /// As [`normalize_host`] has it.
     pub(crate) host: String,
     pub(crate) port: u16,
     class: AddressClass,
@@ -166,7 +166,7 @@ impl Outbound {
         if authority.as_str().contains('@') {
             return Err(Error::HttpRequestUriInvalid);
         }
-        let host = normal_host(authority.host());
+        let host = normalize_host(authority.host());
         let port = authority.port_u16().unwrap_or(scheme.default_port());
         let rule = self.rules.iter().find(|rule| rule.covers(scheme, &host, port)).ok_or(Error::HttpRequestDenied)?;
         Ok(Destination { scheme, class: rule.class, host, port })
@@ -175,15 +175,16 @@ impl Outbound {
     /// The one lookup.
     async fn resolve(&self, destination: &Destination) -> Result<Vec<SocketAddr>, Error> {
         let found = tokio::net::lookup_host((destination.host.as_str(), destination.port)).await;
-        self.permit(destination, found.map_err(|_| Error::DnsError { rcode: None, info_code: None })?.collect())
+        self.check_addresses(destination, found.map_err(|_| Error::DnsError { rcode: None, info_code: None })?.collect())
     }
 
     /// Everything that a lookup gave must be permitted, not only what would be connected to.
-    fn permit(&self, destination: &Destination, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Error> {
+    fn check_addresses(&self, destination: &Destination, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Error> {
         if found.is_empty() {
             return Err(Error::DestinationNotFound);
         }
-        if found.iter().all(|address| address::class_of(address.ip()) == Some(destination.class) && !self.is_own(*address)) {
+        if found.iter().all(|address| address_filter::classify(address.ip()) == Some(destination.class) && !self.is_own(*address))
+        {
             Ok(found)
         } else {
             Err(Error::DestinationIpProhibited)
@@ -191,9 +192,10 @@ impl Outbound {
     }
 
     fn is_own(&self, address: SocketAddr) -> bool {
-        let is_ours =
-            |own: &SocketAddr| own.ip() == address.ip() || own.ip().is_unspecified() && address::is_of_this_machine(address.ip());
-        self.own.iter().any(|own| own.port() == address.port() && is_ours(own))
+        let is_ours = |own: &SocketAddr| {
+            own.ip() == address.ip() || own.ip().is_unspecified() && address_filter::is_local_address(address.ip())
+        };
+        self.own_addresses.iter().any(|own| own.port() == address.port() && is_ours(own))
     }
 }
 
@@ -209,7 +211,7 @@ mod tests {
         let destination = Destination { scheme: EgressScheme::Https, host, port: 443, class: AddressClass::Public };
         let permit = |found: &[&str]| {
             let found = found.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 443)).collect();
-            outbound.permit(&destination, found)
+            outbound.check_addresses(&destination, found)
         };
         assert_eq!(permit(&["93.184.216.7", "93.184.216.8"]).unwrap().len(), 2);
         for found in [&["93.184.216.7", "10.0.0.1"], &["127.0.0.1", "93.184.216.7"], &["93.184.216.7", "93.184.216.9"]] {

@@ -21,10 +21,10 @@ const FIBER_STACK: usize = 1 << 20;
 const MAX_MEMORY: usize = 512 << 20;
 
 /// Bytes of a stack and of a table that stay mapped, and are zeroed, when a call is over: page faults of the next call cost more than that.
-const STAYS: usize = 64 << 10;
+const KEEP_RESIDENT: usize = 64 << 10;
 
 /// The same for a memory. Of most calls it is all that they use.
-const MEMORY_STAYS: usize = 512 << 10;
+const MEMORY_KEEP_RESIDENT: usize = 512 << 10;
 
 /// An engine whose epoch moves. There is no other way to get one, so no guest can run where nothing would stop it.
 #[derive(Clone)]
@@ -114,12 +114,12 @@ fn pool(max_running: u32) -> PoolingAllocationConfig {
         .max_unused_warm_slots(memories)
         // Each call gives its own memory back: in batches, a small call would now and then pay for those of large ones.
         .decommit_batch_size(1)
-        .async_stack_keep_resident(STAYS)
-        .table_keep_resident(STAYS);
+        .async_stack_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(KEEP_RESIDENT);
     // Finds what a call has written to, so that only this is zeroed. Without it everything up to the limit would be, which takes longer than mapping
     // it anew does.
     if PoolingAllocationConfig::is_pagemap_scan_available() {
-        pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(MEMORY_STAYS);
+        pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(MEMORY_KEEP_RESIDENT);
     }
     pool
 }

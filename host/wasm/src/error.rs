@@ -4,7 +4,7 @@ use beespace_core::policy::{ErrorClass, EvaluationError};
 use wasmtime::Trap;
 
 use crate::limits::Limits;
-use crate::text;
+use crate::sanitize;
 
 /// A call that gave no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -41,24 +41,24 @@ pub(crate) enum OverBudget {
 /// Turns what wasmtime said into our error. `who` names the plugin and its binding.
 pub(crate) fn classify(who: &str, limits: &Limits, error: &wasmtime::Error) -> PluginError {
     let (class, what) = if let Some(over) = error.downcast_ref::<OverBudget>() {
-        over_budget(*over, limits)
+        classify_over_budget(*over, limits)
     } else if let Some(trap) = error.downcast_ref::<Trap>() {
-        trapped(*trap, limits)
+        classify_trap(*trap, limits)
     } else {
-        refused(error, limits)
+        classify_by_text(error, limits)
     };
-    PluginError { class, message: format!("{who} {what}"), detail: Some(text::clean(&format!("{error:?}"), 8 << 10)) }
+    PluginError { class, message: format!("{who} {what}"), detail: Some(sanitize::sanitize(&format!("{error:?}"), 8 << 10)) }
 }
 
-pub(crate) fn over_guest_time(limits: &Limits) -> String {
+pub(crate) fn guest_time_exceeded(limits: &Limits) -> String {
     format!("did not finish within {} ms of its own", limits.guest_time.as_millis())
 }
 
-pub(crate) fn over_total_time(limits: &Limits) -> String {
+pub(crate) fn total_time_exceeded(limits: &Limits) -> String {
     format!("did not finish within {} ms, waiting included", limits.total_time.as_millis())
 }
 
-fn over_budget(over: OverBudget, limits: &Limits) -> (ErrorClass, String) {
+fn classify_over_budget(over: OverBudget, limits: &Limits) -> (ErrorClass, String) {
     match over {
         OverBudget::Memory => (ErrorClass::Memory, format!("wanted more memory than its {} bytes", limits.memory_bytes)),
         OverBudget::Log => {
@@ -68,9 +68,9 @@ fn over_budget(over: OverBudget, limits: &Limits) -> (ErrorClass, String) {
     }
 }
 
-fn trapped(trap: Trap, limits: &Limits) -> (ErrorClass, String) {
+fn classify_trap(trap: Trap, limits: &Limits) -> (ErrorClass, String) {
     match trap {
-        Trap::Interrupt => (ErrorClass::Timeout, over_guest_time(limits)),
+        Trap::Interrupt => (ErrorClass::Timeout, guest_time_exceeded(limits)),
         Trap::StackOverflow => (ErrorClass::StackOverflow, "called itself too deeply: its stack of 512 KiB was full".to_owned()),
         Trap::AllocationTooLarge => (ErrorClass::Memory, format!("wanted more memory than its {} bytes", limits.memory_bytes)),
         Trap::InvalidChar
@@ -84,10 +84,10 @@ fn trapped(trap: Trap, limits: &Limits) -> (ErrorClass, String) {
 }
 
 /// wasmtime's own errors have no types for these, only texts; `tests/it/wasm_hostile.rs` notices when they change.
-fn refused(error: &wasmtime::Error, limits: &Limits) -> (ErrorClass, String) {
+fn classify_by_text(error: &wasmtime::Error, limits: &Limits) -> (ErrorClass, String) {
     let said = format!("{error:#}");
     if let Some(import) = said.split('`').nth(1).filter(|_| said.contains("unknown import")) {
-        let import = text::clean(import, 200);
+        let import = sanitize::sanitize(import, 200);
         return (ErrorClass::Capability, format!("used {import}, which is not there while settings are checked"));
     }
     if said.contains("fuel allocated for hostcalls") {
@@ -99,5 +99,5 @@ fn refused(error: &wasmtime::Error, limits: &Limits) -> (ErrorClass, String) {
     if said.contains("resource table has no free keys") || said.contains("handle limit exceeded") {
         return (ErrorClass::Memory, format!("held more than its {} open handles", limits.handles));
     }
-    (ErrorClass::Malformed, format!("broke the interface ({})", text::clean(&said, 300)))
+    (ErrorClass::Malformed, format!("broke the interface ({})", sanitize::sanitize(&said, 300)))
 }

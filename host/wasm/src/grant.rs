@@ -98,14 +98,14 @@ impl EgressRule {
         if uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
             return Err(refuse("there is a path in it, which cannot be granted"));
         }
-        let host = normal_host(authority.host());
+        let host = normalize_host(authority.host());
         if host.is_empty() || host == "*" || host.trim_start_matches("*.").contains('*') {
             return Err(refuse("a `*` may only stand for the first label"));
         }
         Ok(Self { scheme, host, port: authority.port_u16().unwrap_or(scheme.default_port()), class })
     }
 
-    /// Whether a request to this place is covered. `host` is in the form of [`normal_host`].
+    /// Whether a request to this place is covered. `host` is in the form of [`normalize_host`].
     pub(crate) fn covers(&self, scheme: EgressScheme, host: &str, port: u16) -> bool {
         self.scheme == scheme && self.port == port && host_matches(&self.host, host)
     }
@@ -118,7 +118,7 @@ impl std::fmt::Display for EgressRule {
 }
 
 /// The one form in which host names are compared: lower case, no brackets, no dot at the end.
-pub(crate) fn normal_host(host: &str) -> String {
+pub(crate) fn normalize_host(host: &str) -> String {
     host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase()
 }
 

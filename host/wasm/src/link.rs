@@ -8,11 +8,11 @@ use crate::bindings::{notifier::beespace::plugin as notifier, shared, step::bees
 use crate::grant::Grants;
 use crate::load_error::LoadFailure;
 use crate::manifest::Kind;
+use crate::sanitize;
 use crate::state::State;
-use crate::text;
 
-type Own = HasSelf<State>;
-type Table = HasSelf<ResourceTable>;
+type WithState = HasSelf<State>;
+type WithTable = HasSelf<ResourceTable>;
 
 /// Whether a plugin of this kind may import `import`, with these grants.
 ///
@@ -30,13 +30,17 @@ pub(crate) fn check_import(kind: Kind, grants: &Grants, import: &str) -> Result<
         (Kind::Notifier, "wasi:io/error" | "wasi:io/poll" | "wasi:io/streams" | "wasi:clocks/monotonic-clock") => {
             !grants.egress.is_empty()
         }
-        _ => return Err(never(kind, interface, import)),
+        _ => return Err(not_linkable(kind, interface, import)),
     };
-    if granted { Ok(()) } else { Err(LoadFailure::NotGranted { import: text::clean(import, 200), help: grant_for(interface) }) }
+    if granted {
+        Ok(())
+    } else {
+        Err(LoadFailure::NotGranted { import: sanitize::sanitize(import, 200), help: grant_hint(interface) })
+    }
 }
 
 /// What would grant an interface.
-fn grant_for(interface: &str) -> &'static str {
+fn grant_hint(interface: &str) -> &'static str {
     match interface {
         "beespace:plugin/secrets" => "if it may, add `secrets = [\"NAME\"]` to its grants",
         "beespace:plugin/kv" => "if it may keep a memory of its own, add `kv = true` to its grants",
@@ -45,8 +49,8 @@ fn grant_for(interface: &str) -> &'static str {
     }
 }
 
-fn never(kind: Kind, interface: &str, import: &str) -> LoadFailure {
-    let import = text::clean(import, 200);
+fn not_linkable(kind: Kind, interface: &str, import: &str) -> LoadFailure {
+    let import = sanitize::sanitize(import, 200);
     if interface.starts_with("wasi:") {
         LoadFailure::Wasi { import, kind }
     } else if interface.starts_with("beespace:plugin/") {
@@ -59,13 +63,13 @@ fn never(kind: Kind, interface: &str, import: &str) -> LoadFailure {
 /// A linker with exactly what `kind` and `grants` allow. Interfaces of types are always there: they give nothing.
 pub(crate) fn linker(engine: &wasmtime::Engine, kind: Kind, grants: &Grants) -> wasmtime::Result<Linker<State>> {
     let mut linker = pure_linker(engine)?;
-    shared::config::add_to_linker::<_, Own>(&mut linker, |state| state)?;
+    shared::config::add_to_linker::<_, WithState>(&mut linker, |state| state)?;
     match kind {
         Kind::Policy | Kind::Converter => {}
         Kind::Step => {
-            step::exec_types::add_to_linker::<_, Own>(&mut linker, |state| state)?;
-            step::source::add_to_linker::<_, Own>(&mut linker, |state| state)?;
-            step::artifacts::add_to_linker::<_, Own>(&mut linker, |state| state)?;
+            step::exec_types::add_to_linker::<_, WithState>(&mut linker, |state| state)?;
+            step::source::add_to_linker::<_, WithState>(&mut linker, |state| state)?;
+            step::artifacts::add_to_linker::<_, WithState>(&mut linker, |state| state)?;
         }
         Kind::Notifier => add_for_notifier(&mut linker, grants)?,
     }
@@ -75,26 +79,26 @@ pub(crate) fn linker(engine: &wasmtime::Engine, kind: Kind, grants: &Grants) -> 
 /// A linker for checking settings: the log, and nothing that could make the answer depend on anything.
 pub(crate) fn pure_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    shared::types::add_to_linker::<_, Own>(&mut linker, |state| state)?;
-    shared::log::add_to_linker::<_, Own>(&mut linker, |state| state)?;
+    shared::types::add_to_linker::<_, WithState>(&mut linker, |state| state)?;
+    shared::log::add_to_linker::<_, WithState>(&mut linker, |state| state)?;
     Ok(linker)
 }
 
 fn add_for_notifier(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Result<()> {
     if grants.kv {
-        notifier::kv::add_to_linker::<_, Own>(linker, |state| state)?;
+        notifier::kv::add_to_linker::<_, WithState>(linker, |state| state)?;
     }
     if !grants.secrets.is_empty() {
-        notifier::secrets::add_to_linker::<_, Own>(linker, |state| state)?;
+        notifier::secrets::add_to_linker::<_, WithState>(linker, |state| state)?;
     }
     if grants.secrets_reveal {
-        notifier::secrets_reveal::add_to_linker::<_, Own>(linker, |state| state)?;
+        notifier::secrets_reveal::add_to_linker::<_, WithState>(linker, |state| state)?;
     }
     if !grants.egress.is_empty() {
         // Interface by interface: wasmtime's own bundle would add wall clock, randomness and standard output.
-        io::error::add_to_linker::<_, Table>(linker, |state| &mut state.table)?;
-        io::poll::add_to_linker::<_, Table>(linker, |state| &mut state.table)?;
-        io::streams::add_to_linker::<_, Table>(linker, |state| &mut state.table)?;
+        io::error::add_to_linker::<_, WithTable>(linker, |state| &mut state.table)?;
+        io::poll::add_to_linker::<_, WithTable>(linker, |state| &mut state.table)?;
+        io::streams::add_to_linker::<_, WithTable>(linker, |state| &mut state.table)?;
         monotonic_clock::add_to_linker::<_, WasiClocks>(linker, State::clocks)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     }

@@ -4,27 +4,27 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use beespace_core::digest::{Digest, canonical};
+use beespace_core::digest::{Digest, canonical_json};
 use tokio::sync::Mutex;
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre};
 
 use crate::aot::{AotCache, CacheOptions};
 use crate::bindings::lifecycle::AnyPluginPre;
-use crate::call::{Places, Sandbox};
+use crate::call::{CallSlots, Sandbox};
+use crate::diagnostic::{self, Schema};
 use crate::egress::{Outbound, Tls};
 use crate::engine::TickingEngine;
 use crate::grant::Grants;
+use crate::host_functions::kv::KvStore;
+use crate::host_functions::secrets::SecretSource;
 use crate::limits::Limits;
 use crate::link;
 use crate::load_error::{LoadError, LoadFailure};
 use crate::manifest::{Kind, Manifest};
-use crate::offer::kv::KvStore;
-use crate::offer::secrets::SecretSource;
-use crate::plugin::{Bound, Plugin};
-use crate::problem::{self, Schema};
+use crate::plugin::{BoundPlugin, Plugin};
+use crate::sanitize;
 use crate::state::Capabilities;
-use crate::text;
 
 /// How the host of all plugins is set up.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ impl std::fmt::Debug for Shared {
 }
 
 /// A component that links; what is left is whether it exports what its kind must.
-pub(crate) struct Prepared {
+pub(crate) struct LinkedComponent {
     pub(crate) plugin: Plugin,
     pub(crate) pre: InstancePre<crate::state::State>,
     component: Component,
@@ -131,18 +131,18 @@ impl Host {
 
     /// How many calls run now, and how many may.
     #[must_use]
-    pub fn places(&self) -> Places {
-        self.0.sandbox.places()
+    pub fn call_slots(&self) -> CallSlots {
+        self.0.sandbox.slots()
     }
 
     /// Runs what calls one plugin after the other on the threads that guests run on: none of those calls then waits for another
     /// thread to wake. It goes on to its end, whether or not anybody waits for it.
-    pub async fn beside_guests<T: Send + 'static>(&self, calls: impl Future<Output = T> + Send + 'static) -> T {
-        self.0.sandbox.threads().beside(calls).await
+    pub async fn run_on_guest_threads<T: Send + 'static>(&self, calls: impl Future<Output = T> + Send + 'static) -> T {
+        self.0.sandbox.threads().run_on_quick(calls).await
     }
 
     /// Everything up to the exports: read, compile, link.
-    pub(crate) async fn prepare(&self, bytes: Vec<u8>, kind: Kind, spec: &BindingSpec) -> Result<Prepared, LoadFailure> {
+    pub(crate) async fn link(&self, bytes: Vec<u8>, kind: Kind, spec: &BindingSpec) -> Result<LinkedComponent, LoadFailure> {
         let manifest = self.inspect(&bytes, kind)?;
         let digest = Digest::of(&bytes);
         let component = self.compile(digest, bytes).await?;
@@ -156,15 +156,15 @@ impl Host {
         let plugin = Plugin {
             kind,
             binding: spec.name.clone(),
-            who: format!("{kind} {:?} ({} {})", spec.name, manifest.name, manifest.version).into(),
+            label: format!("{kind} {:?} ({} {})", spec.name, manifest.name, manifest.version).into(),
             component: digest,
             settings: Digest::of_json(&spec.settings),
-            imports: imports.iter().map(|import| text::clean(import, 200)).collect(),
+            imports: imports.iter().map(|import| sanitize::sanitize(import, 200)).collect(),
             manifest,
         };
-        let capabilities = self.capabilities(&plugin.who, spec)?;
+        let capabilities = self.capabilities(&plugin.label, spec)?;
         let (settings, limits) = (spec.settings.clone(), spec.limits.clone());
-        Ok(Prepared { plugin, pre, component, settings, limits, capabilities })
+        Ok(LinkedComponent { plugin, pre, component, settings, limits, capabilities })
     }
 
     /// What can be told from the bytes alone.
@@ -198,7 +198,7 @@ impl Host {
             Ok::<_, wasmtime::Error>(component)
         });
         match compiled.await {
-            Ok(compiled) => compiled.map_err(|error| LoadFailure::Compile(text::clean(&format!("{error:#}"), 1 << 10))),
+            Ok(compiled) => compiled.map_err(|error| LoadFailure::Compile(sanitize::sanitize(&format!("{error:#}"), 1 << 10))),
             Err(panicked) => Err(LoadFailure::Compile(format!("the compiler stopped ({panicked})"))),
         }
     }
@@ -224,15 +224,15 @@ impl Host {
     }
 
     /// The last checks, which run code of the plugin, under the limits that it will have.
-    pub(crate) async fn finish(&self, prepared: Prepared) -> Result<Bound, LoadFailure> {
+    pub(crate) async fn bind(&self, prepared: LinkedComponent) -> Result<BoundPlugin, LoadFailure> {
         check_schema(&prepared.plugin.manifest, &prepared.settings)?;
-        let bound = Bound {
+        let bound = BoundPlugin {
             sandbox: self.0.sandbox.clone(),
-            settings: canonical(&prepared.settings).into(),
+            settings: canonical_json(&prepared.settings).into(),
             plugin: Arc::new(prepared.plugin),
             limits: prepared.limits,
             capabilities: prepared.capabilities,
-            debt: Arc::default(),
+            slowness: Arc::default(),
         };
         let pre = prepared.pre;
         let tried = bound.call(None, move |store| Box::pin(async move { pre.instantiate_async(store).await.map(drop) })).await;
@@ -242,7 +242,7 @@ impl Host {
     }
 
     /// Lets the plugin itself look at its settings, with nothing linked but the log.
-    async fn validate_settings(&self, bound: &Bound, component: &Component) -> Result<(), LoadFailure> {
+    async fn validate_settings(&self, bound: &BoundPlugin, component: &Component) -> Result<(), LoadFailure> {
         let mut linker = link::pure_linker(self.0.sandbox.engine().get()).map_err(internal)?;
         linker.define_unknown_imports_as_traps(component).map_err(incompatible)?;
         let pre = linker.instantiate_pre(component).and_then(AnyPluginPre::new).map_err(incompatible)?;
@@ -255,13 +255,13 @@ impl Host {
         });
         match checked.await.result.map_err(LoadFailure::Trial)? {
             Ok(()) => Ok(()),
-            Err(diagnostics) => Err(LoadFailure::Settings(problem::of_diagnostics(diagnostics))),
+            Err(diagnostics) => Err(LoadFailure::Settings(diagnostic::from_wit(diagnostics))),
         }
     }
 }
 
 /// Names the binding in a failure.
-pub(crate) fn named(spec_name: &str) -> impl Fn(LoadFailure) -> LoadError {
+pub(crate) fn with_binding(spec_name: &str) -> impl Fn(LoadFailure) -> LoadError {
     move |failure| LoadError { binding: spec_name.to_owned(), failure }
 }
 
@@ -269,12 +269,12 @@ fn check_schema(manifest: &Manifest, settings: &serde_json::Value) -> Result<(),
     let Some(schema) = &manifest.config_schema else {
         return Ok(());
     };
-    let problems = Schema::new(schema).map_err(LoadFailure::Schema)?.problems(settings);
+    let problems = Schema::new(schema).map_err(LoadFailure::Schema)?.diagnostics(settings);
     if problems.is_empty() { Ok(()) } else { Err(LoadFailure::Settings(problems)) }
 }
 
 pub(crate) fn incompatible(error: wasmtime::Error) -> LoadFailure {
-    LoadFailure::Incompatible(text::clean(&format!("{error:#}"), 1 << 10))
+    LoadFailure::Incompatible(sanitize::sanitize(&format!("{error:#}"), 1 << 10))
 }
 
 fn internal(error: wasmtime::Error) -> LoadFailure {

@@ -1,8 +1,8 @@
 //! Why a plugin was not loaded, for the person who installs it.
 
+use crate::diagnostic::PluginDiagnostic;
 use crate::error::PluginError;
 use crate::manifest::{Kind, ManifestError};
-use crate::problem::Problem;
 
 /// A binding that cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -43,12 +43,12 @@ pub enum LoadFailure {
     #[error("the JSON Schema in its manifest is not usable: {0}")]
     Schema(String),
     #[error("its settings are not right: {}", list(.0))]
-    Settings(Vec<Problem>),
+    Settings(Vec<PluginDiagnostic>),
     /// Our own trouble.
     #[error("it could not be loaded: {0}")]
     Internal(String),
 }
 
-fn list(problems: &[Problem]) -> String {
+fn list(problems: &[PluginDiagnostic]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -84,7 +84,7 @@ pub enum ManifestError {
     #[error("it has no `{SECTION}` section; build it as `plugins/build` does")]
     Missing,
     #[error("it has two `{SECTION}` sections, so nobody could say which holds")]
-    Twice,
+    Duplicate,
     #[error("its manifest has {0} bytes; at most {MAX_BYTES} are read")]
     TooLarge(usize),
     #[error("its manifest does not say what it should: {0}")]
@@ -109,7 +109,7 @@ impl Manifest {
             if let Some(content) = section.filter(|(name, _)| *name == SECTION.as_bytes()).map(|(_, content)| content)
                 && found.replace(content).is_some()
             {
-                return Err(ManifestError::Twice);
+                return Err(ManifestError::Duplicate);
             }
         }
         let json = found.ok_or(ManifestError::Missing)?;
@@ -117,10 +117,10 @@ impl Manifest {
             return Err(ManifestError::TooLarge(json.len()));
         }
         let manifest: Self = serde_json::from_slice(json).map_err(|error| ManifestError::Invalid(error.to_string()))?;
-        manifest.checked()
+        manifest.validate()
     }
 
-    fn checked(self) -> Result<Self, ManifestError> {
+    fn validate(self) -> Result<Self, ManifestError> {
         let name_is_plain = (1..=100).contains(&self.name.len())
             && self.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_' | b'/'));
         if !name_is_plain {
@@ -129,7 +129,7 @@ impl Manifest {
         if self.version.is_empty() || self.version.len() > 64 || !self.version.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(ManifestError::Invalid("`version` must be like 1.2.3".to_owned()));
         }
-        Ok(Self { description: crate::text::clean(&self.description, 2 << 10), ..self })
+        Ok(Self { description: crate::sanitize::sanitize(&self.description, 2 << 10), ..self })
     }
 }
 
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(Manifest::of_component(b"\0asm\x01\0\0\0"), Err(ManifestError::CoreModule));
         assert_eq!(Manifest::of_component(b"\x7fELF"), Err(ManifestError::NotWasm));
         assert_eq!(Manifest::of_component(&component(&[])), Err(ManifestError::Missing));
-        assert_eq!(Manifest::of_component(&component(&[(SECTION, json), (SECTION, json)])), Err(ManifestError::Twice));
+        assert_eq!(Manifest::of_component(&component(&[(SECTION, json), (SECTION, json)])), Err(ManifestError::Duplicate));
         let mut cut = component(&[(SECTION, json)]);
         cut.pop();
         assert_eq!(Manifest::of_component(&cut), Err(ManifestError::Damaged));

@@ -3,25 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use beespace_core::context::Context;
 use beespace_core::digest::Document;
 use beespace_core::notice::Receipt;
+use beespace_core::plugin_context::PluginContext;
 
 use crate::bindings::notifier::NotifierPluginPre;
 use crate::bindings::notifier::exports::beespace::plugin::notifier as wit;
-use crate::call::Answer;
-use crate::convert::inward;
-use crate::convert::outward::{Reader, is_web_url};
+use crate::call::CallOutcome;
+use crate::convert::from_wit::{OutputReader, is_web_url};
+use crate::convert::to_wit;
 use crate::error::PluginError;
-use crate::load::{BindingSpec, Host, incompatible, named};
+use crate::load::{BindingSpec, Host, incompatible, with_binding};
 use crate::load_error::LoadError;
 use crate::manifest::Kind;
-use crate::plugin::{Bound, Plugin};
+use crate::plugin::{BoundPlugin, Plugin};
+use crate::sanitize::sanitize;
 use crate::state::State;
-use crate::text::clean;
 
 /// Bytes of what a notifier keeps for its next notice of the same thread.
-const MAX_STATE: usize = 64 << 10;
+const MAX_STATE_BYTES: usize = 64 << 10;
 
 /// One notice, one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +30,9 @@ pub struct NoticeInput {
     pub idempotency_key: String,
     /// From 1.
     pub attempt: u32,
-    pub thread: String,
+    pub ordering_key: String,
     pub sequence: u64,
-    pub context: Context,
+    pub context: PluginContext,
     /// `beespace.notice/v1`.
     pub subject: Document,
     /// What the last successful attempt in this thread returned.
@@ -63,7 +63,7 @@ pub enum SendError {
 pub struct Notifier(Arc<Inner>);
 
 struct Inner {
-    bound: Bound,
+    bound: BoundPlugin,
     pre: NotifierPluginPre<State>,
 }
 
@@ -80,11 +80,11 @@ impl Host {
     /// [`LoadError`] with what is wrong and what to do; nothing of it stays loaded.
     pub async fn load_notifier(&self, component: Vec<u8>, spec: BindingSpec) -> Result<Notifier, LoadError> {
         let load = async {
-            let prepared = self.prepare(component, Kind::Notifier, &spec).await?;
+            let prepared = self.link(component, Kind::Notifier, &spec).await?;
             let pre = NotifierPluginPre::new(prepared.pre.clone()).map_err(incompatible)?;
-            Ok(Notifier(Arc::new(Inner { bound: self.finish(prepared).await?, pre })))
+            Ok(Notifier(Arc::new(Inner { bound: self.bind(prepared).await?, pre })))
         };
-        load.await.map_err(named(&spec.name))
+        load.await.map_err(with_binding(&spec.name))
     }
 }
 
@@ -96,10 +96,10 @@ impl Notifier {
     }
 
     /// Makes one attempt.
-    pub async fn send(&self, notice: NoticeInput) -> Answer<Receipt, SendError> {
+    pub async fn send(&self, notice: NoticeInput) -> CallOutcome<Receipt, SendError> {
         let previous = notice.previous.as_ref().map_or(0, |receipt| receipt.state.len());
         if let Err(error) = self.0.bound.check_input([notice.subject.json.len(), previous]) {
-            return Answer::failed(error.into());
+            return CallOutcome::failed(error.into());
         }
         let inner = self.0.clone();
         let answer = self.0.bound.call(None, move |store| {
@@ -111,13 +111,13 @@ impl Notifier {
                 Ok(said.map_err(|error| send_error(error, mask)).map(|receipt| masked(receipt, mask)))
             })
         });
-        answer.await.and_then(|said| self.read(said?))
+        answer.await.map_result(|said| self.read(said?))
     }
 
     fn read(&self, said: Result<wit::Receipt, SendError>) -> Result<Receipt, SendError> {
         let receipt = said?;
-        let mut reader = Reader::new(&self.plugin().who, self.0.bound.limits.output_bytes);
-        reader.count("bytes of state", receipt.state.len(), MAX_STATE)?;
+        let mut reader = OutputReader::new(&self.plugin().label, self.0.bound.limits.output_bytes);
+        reader.check_count("bytes of state", receipt.state.len(), MAX_STATE_BYTES)?;
         Ok(Receipt {
             external_id: reader.sentence(&receipt.external_id)?,
             url: receipt.url.filter(|url| is_web_url(url)),
@@ -127,7 +127,7 @@ impl Notifier {
 }
 
 fn send_error(error: wit::SendError, mask: impl Fn(&str) -> String) -> SendError {
-    let words = |text: String| clean(&mask(&text), 1 << 10);
+    let words = |text: String| sanitize(&mask(&text), 1 << 10);
     match error {
         wit::SendError::Retry(hint) => {
             SendError::Retry { after: hint.after_ms.map(Duration::from_millis), reason: words(hint.reason) }
@@ -146,11 +146,11 @@ impl From<NoticeInput> for wit::Notice {
         Self {
             idempotency_key: notice.idempotency_key,
             attempt: notice.attempt,
-            thread: notice.thread,
+            thread: notice.ordering_key,
             seq: notice.sequence,
-            ctx: inward::context(&notice.context),
-            subject: inward::document(&notice.subject),
-            previous: notice.previous.as_ref().map(inward::receipt),
+            ctx: to_wit::context(&notice.context),
+            subject: to_wit::document(&notice.subject),
+            previous: notice.previous.as_ref().map(to_wit::receipt),
             links: notice.links,
         }
     }

@@ -6,13 +6,13 @@ use beespace_core::digest::Digest;
 use beespace_core::policy::ErrorClass;
 use wasmtime::Store;
 
-use crate::call::{Answer, Body, Sandbox};
+use crate::call::{CallBody, CallOutcome, Sandbox};
 use crate::error::PluginError;
+use crate::host_functions::source::SourceFiles;
 use crate::limits::Limits;
 use crate::manifest::{Kind, Manifest};
-use crate::offer::source::SourceFiles;
 use crate::state::{Capabilities, State};
-use crate::threads::Debt;
+use crate::threads::SlownessScore;
 
 /// Who a plugin is: for people, and for the record of what it decided.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct Plugin {
     pub settings: Digest,
     /// What it imports, with versions: all that it could ever use.
     pub imports: Vec<String>,
-    pub(crate) who: Arc<str>,
+    pub(crate) label: Arc<str>,
 }
 
 impl Plugin {
@@ -39,26 +39,26 @@ impl Plugin {
 }
 
 /// A plugin in its place, ready to be called.
-pub(crate) struct Bound {
+pub(crate) struct BoundPlugin {
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) sandbox: Sandbox,
     pub(crate) settings: Arc<str>,
     pub(crate) limits: Limits,
     pub(crate) capabilities: Capabilities,
     /// Of all its calls.
-    pub(crate) debt: Arc<Debt>,
+    pub(crate) slowness: Arc<SlownessScore>,
 }
 
-impl Bound {
+impl BoundPlugin {
     /// Runs `body` in a fresh store.
-    pub(crate) async fn call<T, F>(&self, source: Option<Arc<dyn SourceFiles>>, body: F) -> Answer<T>
+    pub(crate) async fn call<T, F>(&self, source: Option<Arc<dyn SourceFiles>>, body: F) -> CallOutcome<T>
     where
         T: Send + 'static,
-        F: for<'a> FnOnce(&'a mut Store<State>) -> Body<'a, T> + Send + 'static,
+        F: for<'a> FnOnce(&'a mut Store<State>) -> CallBody<'a, T> + Send + 'static,
     {
         let capabilities = Capabilities { source, ..self.capabilities.clone() };
         let state = State::new(&self.limits, self.settings.clone(), capabilities);
-        self.sandbox.call(&self.plugin.who, &self.debt, state, body).await
+        self.sandbox.call(&self.plugin.label, &self.slowness, state, body).await
     }
 
     /// Refuses what is too much to hand to a guest: its memory has a budget, what we copy into it has none of its own.
@@ -68,12 +68,12 @@ impl Bound {
         if total <= cap {
             return Ok(());
         }
-        let message = format!("{} was not asked: the question has {total} bytes, at most {cap} are handed on", self.plugin.who);
+        let message = format!("{} was not asked: the question has {total} bytes, at most {cap} are handed on", self.plugin.label);
         Err(PluginError::new(ErrorClass::Internal, message))
     }
 }
 
-impl std::fmt::Debug for Bound {
+impl std::fmt::Debug for BoundPlugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bound").field("plugin", &self.plugin).field("limits", &self.limits).finish_non_exhaustive()
     }

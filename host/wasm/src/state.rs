@@ -13,11 +13,11 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::egress::{Egress, Outbound};
 use crate::engine::{TICK, TickingEngine};
 use crate::error::OverBudget;
+use crate::host_functions::kv::KvStore;
+use crate::host_functions::log::LogReport;
+use crate::host_functions::secrets::SecretSource;
+use crate::host_functions::source::SourceFiles;
 use crate::limits::Limits;
-use crate::offer::kv::KvStore;
-use crate::offer::log::LogReport;
-use crate::offer::secrets::SecretSource;
-use crate::offer::source::SourceFiles;
 use crate::threads::Ticks;
 
 /// Bytes that one element of a table takes.
@@ -30,7 +30,7 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     pub(crate) memory: MemoryBudget,
     /// Ticks in which the guest may still be found running.
-    pub(crate) slices: u128,
+    pub(crate) ticks_left: u128,
     pub(crate) ticks: Ticks,
     pub(crate) table: ResourceTable,
     pub(crate) settings: Arc<str>,
@@ -111,7 +111,7 @@ impl State {
         Self {
             memory: MemoryBudget { used: 0, cap: limits.memory_bytes },
             ticks: Ticks::default(),
-            slices: limits.guest_time.as_millis() / TICK.as_millis(),
+            ticks_left: limits.guest_time.as_millis() / TICK.as_millis(),
             table,
             settings,
             log: LogReport::new(limits.log_lines, limits.log_bytes),
@@ -133,10 +133,10 @@ impl State {
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| {
             let state = context.data_mut();
-            state.slices = state.slices.saturating_sub(1);
+            state.ticks_left = state.ticks_left.saturating_sub(1);
             state.ticks.fetch_add(1, Ordering::Relaxed);
             // Yielding lets other calls have the thread, and lets the clock of the whole call be looked at.
-            Ok(if state.slices == 0 { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+            Ok(if state.ticks_left == 0 { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
         });
         Ok(store)
     }
@@ -158,7 +158,7 @@ impl WasiHttpView for State {
 #[derive(Debug, Clone, Default)]
 pub struct CallReport {
     /// Its log, cleaned.
-    pub log: Vec<crate::offer::log::LogLine>,
+    pub log: Vec<crate::host_functions::log::LogLine>,
     /// Lines over the budget.
     pub log_dropped: u64,
     /// From the first instruction to the last, without waiting for a free place.

@@ -3,32 +3,32 @@
 use std::sync::Arc;
 
 use base64::Engine as _;
-use beespace_core::context::Context;
 use beespace_core::digest::Document;
 use beespace_core::outcome::{Directive, Exit};
 use beespace_core::plan::StepPlan;
+use beespace_core::plugin_context::PluginContext;
 use beespace_core::policy::ErrorClass;
 
 use crate::bindings::step::StepPluginPre;
 use crate::bindings::step::exports::beespace::plugin::step as wit;
-use crate::call::Answer;
-use crate::convert::{inward, outward::Reader, plan::Planned};
+use crate::call::CallOutcome;
+use crate::convert::{from_wit::OutputReader, plan::StepIdentity, to_wit};
+use crate::diagnostic::{self, PluginDiagnostic, Schema};
 use crate::error::PluginError;
-use crate::load::{BindingSpec, Host, incompatible, named};
+use crate::host_functions::source::SourceFiles;
+use crate::load::{BindingSpec, Host, incompatible, with_binding};
 use crate::load_error::{LoadError, LoadFailure};
 use crate::manifest::Kind;
-use crate::offer::source::SourceFiles;
-use crate::plugin::{Bound, Plugin};
-use crate::problem::{self, Problem, Schema};
+use crate::plugin::{BoundPlugin, Plugin};
+use crate::sanitize::sanitize;
 use crate::state::State;
-use crate::text::clean;
 
 /// What a step type gets to know. The same for every round of a step, and again for a retry.
 #[derive(Clone)]
 pub struct StepInput {
     /// The step's name in the pipeline.
     pub step: String,
-    pub context: Context,
+    pub context: PluginContext,
     /// `beespace.event/v1`, as policies get it.
     pub event: Document,
     /// The step's `with:` block.
@@ -61,7 +61,7 @@ pub enum RoundEnd {
 pub enum PlanError {
     /// The `with:` block is not right: the pipeline's author can mend it.
     #[error("the step's `with` is not right: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Params(Vec<Problem>),
+    Params(Vec<PluginDiagnostic>),
     /// The plugin failed.
     #[error(transparent)]
     Plugin(#[from] PluginError),
@@ -72,7 +72,7 @@ pub enum PlanError {
 pub struct StepType(Arc<Inner>);
 
 struct Inner {
-    bound: Bound,
+    bound: BoundPlugin,
     pre: StepPluginPre<State>,
     params: Option<Schema>,
 }
@@ -90,13 +90,13 @@ impl Host {
     /// [`LoadError`] with what is wrong and what to do; nothing of it stays loaded.
     pub async fn load_step_type(&self, component: Vec<u8>, spec: BindingSpec) -> Result<StepType, LoadError> {
         let load = async {
-            let prepared = self.prepare(component, Kind::Step, &spec).await?;
+            let prepared = self.link(component, Kind::Step, &spec).await?;
             let params = prepared.plugin.manifest.params_schema.as_ref().map(Schema::new).transpose();
             let params = params.map_err(LoadFailure::Schema)?;
             let pre = StepPluginPre::new(prepared.pre.clone()).map_err(incompatible)?;
-            Ok(StepType(Arc::new(Inner { bound: self.finish(prepared).await?, pre, params })))
+            Ok(StepType(Arc::new(Inner { bound: self.bind(prepared).await?, pre, params })))
         };
-        load.await.map_err(named(&spec.name))
+        load.await.map_err(with_binding(&spec.name))
     }
 }
 
@@ -109,18 +109,18 @@ impl StepType {
 
     /// What is wrong with a `with:` block as far as the manifest's schema tells, without running anything.
     #[must_use]
-    pub fn check_params(&self, params: &serde_json::Value) -> Vec<Problem> {
-        self.0.params.as_ref().map(|schema| schema.problems(params)).unwrap_or_default()
+    pub fn check_params(&self, params: &serde_json::Value) -> Vec<PluginDiagnostic> {
+        self.0.params.as_ref().map(|schema| schema.diagnostics(params)).unwrap_or_default()
     }
 
     /// Makes the first plan. The plan names this binding as its `uses`.
-    pub async fn make_plan(&self, input: StepInput) -> Answer<StepPlan, PlanError> {
+    pub async fn make_plan(&self, input: StepInput) -> CallOutcome<StepPlan, PlanError> {
         let problems = self.check_params(&input.params);
         if !problems.is_empty() {
-            return Answer::failed(PlanError::Params(problems));
+            return CallOutcome::failed(PlanError::Params(problems));
         }
         if let Err(error) = self.check_input(&input) {
-            return Answer::failed(error.into());
+            return CallOutcome::failed(error.into());
         }
         let (inner, step, wit_input) = (self.0.clone(), input.step.clone(), wit::Input::from(&input));
         let answer = self.0.bound.call(Some(input.source), move |store| {
@@ -129,24 +129,24 @@ impl StepType {
                 plugin.beespace_plugin_step().call_make_plan(&mut *store, &wit_input).await
             })
         });
-        answer.await.and_then(|said| match said? {
-            Ok(plan) => Ok(self.reader().plan(&self.planned(&step), plan)?),
-            Err(diagnostics) => Err(PlanError::Params(problem::of_diagnostics(diagnostics))),
+        answer.await.map_result(|said| match said? {
+            Ok(plan) => Ok(self.reader().plan(&self.identity(&step), plan)?),
+            Err(diagnostics) => Err(PlanError::Params(diagnostic::from_wit(diagnostics))),
         })
     }
 
     /// Says what follows after a round of `plan`, the plan that just ended. The caller counts the rounds.
-    pub async fn react(&self, input: StepInput, plan: &StepPlan, end: RoundEnd) -> Answer<Directive> {
+    pub async fn react(&self, input: StepInput, plan: &StepPlan, end: RoundEnd) -> CallOutcome<Directive> {
         if let Err(error) = self.check_input(&input) {
-            return Answer::failed(error);
+            return CallOutcome::failed(error);
         }
         let Ok(state) = base64::prelude::BASE64_STANDARD.decode(&plan.state) else {
-            let message = format!("{}: the state of the plan that ended is damaged", self.plugin().who);
-            return Answer::failed(PluginError::new(ErrorClass::Internal, message));
+            let message = format!("{}: the state of the plan that ended is damaged", self.plugin().label);
+            return CallOutcome::failed(PluginError::new(ErrorClass::Internal, message));
         };
         let (inner, step, wit_input) = (self.0.clone(), input.step.clone(), wit::Input::from(&input));
         let event = match &end {
-            RoundEnd::Exited(exits) => wit::Event::Exited(exits.iter().map(inward::exit).collect()),
+            RoundEnd::Exited(exits) => wit::Event::Exited(exits.iter().map(to_wit::exit).collect()),
             RoundEnd::Cancelled => wit::Event::Cancelled,
         };
         let answer = self.0.bound.call(Some(input.source), move |store| {
@@ -155,21 +155,21 @@ impl StepType {
                 plugin.beespace_plugin_step().call_react(&mut *store, &wit_input, &state, &event).await
             })
         });
-        answer.await.and_then(|said| match said? {
-            Ok(directive) => self.reader().directive(&self.planned(&step), directive),
+        answer.await.map_result(|said| match said? {
+            Ok(directive) => self.reader().directive(&self.identity(&step), directive),
             Err(words) => {
-                let message = format!("{} could not go on: {}", self.plugin().who, clean(&words, 1 << 10));
+                let message = format!("{} could not go on: {}", self.plugin().label, sanitize(&words, 1 << 10));
                 Err(PluginError::new(ErrorClass::PluginError, message))
             }
         })
     }
 
-    fn reader(&self) -> Reader<'_> {
-        Reader::new(&self.plugin().who, self.0.bound.limits.output_bytes)
+    fn reader(&self) -> OutputReader<'_> {
+        OutputReader::new(&self.plugin().label, self.0.bound.limits.output_bytes)
     }
 
-    fn planned<'a>(&'a self, step: &'a str) -> Planned<'a> {
-        Planned { step, uses: &self.plugin().binding }
+    fn identity<'a>(&'a self, step: &'a str) -> StepIdentity<'a> {
+        StepIdentity { step, uses: &self.plugin().binding }
     }
 
     fn check_input(&self, input: &StepInput) -> Result<(), PluginError> {
@@ -181,9 +181,9 @@ impl StepType {
 impl From<&StepInput> for wit::Input {
     fn from(input: &StepInput) -> Self {
         Self {
-            ctx: inward::context(&input.context),
-            event: inward::document(&input.event),
-            params: beespace_core::digest::canonical(&input.params),
+            ctx: to_wit::context(&input.context),
+            event: to_wit::document(&input.event),
+            params: beespace_core::digest::canonical_json(&input.params),
             upstream: input.upstream.clone(),
             secret_names: input.secret_names.clone(),
         }

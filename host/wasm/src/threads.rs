@@ -22,7 +22,7 @@ const QUICK_TICKS: u32 = 2;
 
 /// How long a slow call waits for cores that nobody else wants. What is left of [`crate::Limits::total_time`] is enough for an honest plugin that
 /// has much to do, on a machine that is full of builds.
-const LATE: Duration = Duration::from_secs(2);
+const LATE_AFTER: Duration = Duration::from_secs(2);
 
 /// A tenth of the share of other threads.
 const LATE_NICENESS: libc::c_int = 10;
@@ -32,7 +32,7 @@ pub(crate) type Ticks = Arc<AtomicU32>;
 
 /// Where a call begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begins {
+pub(crate) enum Lane {
     Quick,
     Slow,
 }
@@ -40,25 +40,25 @@ pub(crate) enum Begins {
 /// What the latest calls of one plugin took beyond what is quick. Without it whoever always takes much would have each call's first ticks
 /// on quick threads, again and again.
 #[derive(Debug, Default)]
-pub(crate) struct Debt(AtomicU32);
+pub(crate) struct SlownessScore(AtomicU32);
 
-impl Debt {
+impl SlownessScore {
     /// So many calls at which no tick found the guest running make up for one tick.
-    const TICK: u32 = 20;
+    const POINTS_PER_TICK: u32 = 20;
     /// A call without an answer owes all that can be owed.
-    const MOST: u32 = 100;
+    const MAX: u32 = 100;
 
-    pub(crate) fn begins(&self) -> Begins {
-        if self.0.load(Ordering::Relaxed) < QUICK_TICKS * Self::TICK { Begins::Quick } else { Begins::Slow }
+    pub(crate) fn lane(&self) -> Lane {
+        if self.0.load(Ordering::Relaxed) < QUICK_TICKS * Self::POINTS_PER_TICK { Lane::Quick } else { Lane::Slow }
     }
 
     /// A call is over.
-    pub(crate) fn note(&self, ticks: &Ticks, answered: bool) {
+    pub(crate) fn record_call(&self, ticks: &Ticks, answered: bool) {
         let ticks = ticks.load(Ordering::Relaxed);
         let changed = |owed: u32| match (answered, ticks) {
-            (false, _) => Self::MOST,
+            (false, _) => Self::MAX,
             (true, 0) => owed.saturating_sub(1),
-            (true, ticks) => owed.saturating_add(ticks.saturating_mul(Self::TICK)).min(Self::MOST),
+            (true, ticks) => owed.saturating_add(ticks.saturating_mul(Self::POINTS_PER_TICK)).min(Self::MAX),
         };
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |owed| Some(changed(owed)));
     }
@@ -70,14 +70,14 @@ pub(crate) struct GuestThreads {
     quick: Handle,
     slow: Handle,
     late: Handle,
-    _ended_last: [Background; 3],
+    _runtimes: [BackgroundRuntime; 3],
 }
 
 /// A runtime that may be dropped anywhere: nobody waits for its threads.
 #[derive(Debug)]
-struct Background(Option<Runtime>);
+struct BackgroundRuntime(Option<Runtime>);
 
-impl Drop for Background {
+impl Drop for BackgroundRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -90,14 +90,14 @@ impl GuestThreads {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         // Memory that a guest filled goes back in one piece, which holds its core up for milliseconds: one core is kept out of that.
         let slow_cores = cores.saturating_sub(1).max(1);
-        let quick = threads("guest", 2 * cores + 2, || ())?;
-        let slow = threads("guest-slow", slow_cores, come_after_all)?;
-        let late = threads("guest-late", 1, step_back)?;
+        let quick = build_runtime("guest", 2 * cores + 2, || ())?;
+        let slow = build_runtime("guest-slow", slow_cores, use_idle_scheduling)?;
+        let late = build_runtime("guest-late", 1, lower_priority)?;
         Ok(Self {
             quick: quick.handle().clone(),
             slow: slow.handle().clone(),
             late: late.handle().clone(),
-            _ended_last: [quick, slow, late].map(|runtime| Background(Some(runtime))),
+            _runtimes: [quick, slow, late].map(|runtime| BackgroundRuntime(Some(runtime))),
         })
     }
 
@@ -105,7 +105,7 @@ impl GuestThreads {
     /// another one would take as long as many a call.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
-        begins: Begins,
+        begins: Lane,
         ticks: Ticks,
         call: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Panicked> {
@@ -113,16 +113,16 @@ impl GuestThreads {
         let call = Box::pin(call);
         let whole = async move {
             let call = match begins {
-                Begins::Slow => call,
-                Begins::Quick => match Until::new(call, move || ticks.load(Ordering::Relaxed) >= QUICK_TICKS).await {
-                    Slice::Over(ended) => return ended,
-                    Slice::GoesOn(call) => call,
+                Lane::Slow => call,
+                Lane::Quick => match RunUntil::new(call, move || ticks.load(Ordering::Relaxed) >= QUICK_TICKS).await {
+                    Progress::Finished(ended) => return ended,
+                    Progress::MustMove(call) => call,
                 },
             };
             let since = Instant::now();
-            match slow.spawn(Until::new(call, move || since.elapsed() >= LATE)).await? {
-                Slice::Over(ended) => ended,
-                Slice::GoesOn(call) => Ok(late.spawn(call).await?),
+            match slow.spawn(RunUntil::new(call, move || since.elapsed() >= LATE_AFTER)).await? {
+                Progress::Finished(ended) => ended,
+                Progress::MustMove(call) => Ok(late.spawn(call).await?),
             }
         };
         if Handle::try_current().is_ok_and(|here| here.id() == self.quick.id()) {
@@ -133,7 +133,7 @@ impl GuestThreads {
     }
 
     /// Runs what makes one call after the other where those calls begin. A panic of it is the caller's.
-    pub(crate) async fn beside<T: Send + 'static>(&self, calls: impl Future<Output = T> + Send + 'static) -> T {
+    pub(crate) async fn run_on_quick<T: Send + 'static>(&self, calls: impl Future<Output = T> + Send + 'static) -> T {
         match self.quick.spawn(calls).await.map_err(JoinError::try_into_panic) {
             Ok(done) => done,
             Err(Ok(payload)) => resume_unwind(payload),
@@ -162,14 +162,14 @@ impl From<JoinError> for Panicked {
     }
 }
 
-fn threads(name: &str, count: usize, each_begins: fn()) -> std::io::Result<Runtime> {
+fn build_runtime(name: &str, count: usize, each_begins: fn()) -> std::io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(count).thread_name(name).on_thread_start(each_begins).enable_all().build()
 }
 
 /// The kernel runs such a thread when no other one wants to, and takes the core away at once when one does. A mere niceness keeps others
 /// waiting for milliseconds. No privilege is needed. Where it cannot be had, guests compete as equals.
 #[expect(unsafe_code, reason = "std has no way to change a thread's scheduling")]
-fn come_after_all() {
+fn use_idle_scheduling() {
     let no_priority = libc::sched_param { sched_priority: 0 };
     // SAFETY: the structure lives until the call is over; 0 is the calling thread.
     if unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const no_priority) } != 0 {
@@ -179,7 +179,7 @@ fn come_after_all() {
 
 /// Linux has a niceness for each thread; to raise it needs no privilege.
 #[expect(unsafe_code, reason = "std has no way to change a thread's priority")]
-fn step_back() {
+fn lower_priority() {
     // SAFETY: setpriority takes no pointers; 0 is the calling thread.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LATE_NICENESS) } != 0 {
         tracing::warn!("the thread of late plugins keeps its priority: {}", std::io::Error::last_os_error());
@@ -187,32 +187,32 @@ fn step_back() {
 }
 
 /// A call until it is over, or has to go elsewhere.
-struct Until<F, L> {
+struct RunUntil<F, L> {
     call: Option<Pin<Box<F>>>,
-    leaves: L,
+    should_move: L,
 }
 
-impl<F, L> Until<F, L> {
-    fn new(call: Pin<Box<F>>, leaves: L) -> Self {
-        Self { call: Some(call), leaves }
+impl<F, L> RunUntil<F, L> {
+    fn new(call: Pin<Box<F>>, should_move: L) -> Self {
+        Self { call: Some(call), should_move }
     }
 }
 
-enum Slice<F: Future> {
-    Over(Result<F::Output, Panicked>),
-    GoesOn(Pin<Box<F>>),
+enum Progress<F: Future> {
+    Finished(Result<F::Output, Panicked>),
+    MustMove(Pin<Box<F>>),
 }
 
-impl<F: Future, L: Fn() -> bool + Unpin> Future for Until<F, L> {
-    type Output = Slice<F>;
+impl<F: Future, L: Fn() -> bool + Unpin> Future for RunUntil<F, L> {
+    type Output = Progress<F>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(mut call) = self.call.take() else { return Poll::Pending };
         // The call is not polled again after a panic, nor looked at.
         match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
-            Err(payload) => Poll::Ready(Slice::Over(Err(Panicked::of(&*payload)))),
-            Ok(Poll::Ready(answer)) => Poll::Ready(Slice::Over(Ok(answer))),
-            Ok(Poll::Pending) if (self.leaves)() => Poll::Ready(Slice::GoesOn(call)),
+            Err(payload) => Poll::Ready(Progress::Finished(Err(Panicked::of(&*payload)))),
+            Ok(Poll::Ready(answer)) => Poll::Ready(Progress::Finished(Ok(answer))),
+            Ok(Poll::Pending) if (self.should_move)() => Poll::Ready(Progress::MustMove(call)),
             Ok(Poll::Pending) => {
                 self.call = Some(call);
                 Poll::Pending
@@ -236,14 +236,14 @@ mod tests {
         let inner = Arc::clone(&threads);
         let calls = async move {
             for _ in 0..100 {
-                let called_on = inner.run(Begins::Quick, Ticks::default(), async { thread::current().id() }).await.unwrap();
+                let called_on = inner.run(Lane::Quick, Ticks::default(), async { thread::current().id() }).await.unwrap();
                 assert_eq!(called_on, thread::current().id());
             }
             name()
         };
-        assert_eq!(threads.beside(calls).await, "guest");
+        assert_eq!(threads.run_on_quick(calls).await, "guest");
         assert_eq!(
-            threads.run(Begins::Quick, Ticks::default(), async { name() }).await.unwrap(),
+            threads.run(Lane::Quick, Ticks::default(), async { name() }).await.unwrap(),
             "guest",
             "and none is made on our own"
         );
@@ -262,29 +262,29 @@ mod tests {
             })
         };
         let (ticks, call) = slow();
-        assert_eq!(threads.run(Begins::Quick, ticks, call).await.unwrap(), "guest-slow");
+        assert_eq!(threads.run(Lane::Quick, ticks, call).await.unwrap(), "guest-slow");
         let (ticks, call) = slow();
-        let calls = async move { (inner.run(Begins::Quick, ticks, call).await.unwrap(), name()) };
-        assert_eq!(threads.beside(calls).await, ("guest-slow".to_owned(), "guest".to_owned()));
+        let calls = async move { (inner.run(Lane::Quick, ticks, call).await.unwrap(), name()) };
+        assert_eq!(threads.run_on_quick(calls).await, ("guest-slow".to_owned(), "guest".to_owned()));
     }
 
     #[tokio::test]
     async fn whose_calls_take_much_begins_on_slow_threads_until_they_do_not() {
         let (none, one, slow) = (Ticks::default(), Arc::new(AtomicU32::new(1)), Arc::new(AtomicU32::new(QUICK_TICKS)));
-        let debt = Debt::default();
-        debt.note(&one, true);
-        assert_eq!(debt.begins(), Begins::Quick, "a short call may meet a tick by chance");
-        debt.note(&slow, true);
-        assert_eq!(debt.begins(), Begins::Slow);
-        for _ in 0..Debt::MOST {
-            debt.note(&none, true);
+        let debt = SlownessScore::default();
+        debt.record_call(&one, true);
+        assert_eq!(debt.lane(), Lane::Quick, "a short call may meet a tick by chance");
+        debt.record_call(&slow, true);
+        assert_eq!(debt.lane(), Lane::Slow);
+        for _ in 0..SlownessScore::MAX {
+            debt.record_call(&none, true);
         }
-        assert_eq!(debt.begins(), Begins::Quick);
-        debt.note(&none, false);
-        assert_eq!(debt.begins(), Begins::Slow, "it did not answer");
+        assert_eq!(debt.lane(), Lane::Quick);
+        debt.record_call(&none, false);
+        assert_eq!(debt.lane(), Lane::Slow, "it did not answer");
 
         let threads = GuestThreads::start().unwrap();
-        assert_eq!(threads.run(debt.begins(), none, async { name() }).await.unwrap(), "guest-slow");
+        assert_eq!(threads.run(debt.lane(), none, async { name() }).await.unwrap(), "guest-slow");
     }
 
     /// The thread's name, its niceness and how the kernel schedules it.
@@ -298,15 +298,15 @@ mod tests {
     #[tokio::test]
     async fn slow_calls_come_after_all_and_have_a_share_when_they_are_late() {
         let threads = GuestThreads::start().unwrap();
-        let quick = threads.run(Begins::Quick, Ticks::default(), async { scheduled() }).await.unwrap();
+        let quick = threads.run(Lane::Quick, Ticks::default(), async { scheduled() }).await.unwrap();
         assert_eq!(quick, ("guest".to_owned(), 0, libc::SCHED_OTHER));
         let goes_on = async {
             let began = scheduled();
-            tokio::time::sleep(LATE).await;
+            tokio::time::sleep(LATE_AFTER).await;
             tokio::task::yield_now().await;
             (began, scheduled())
         };
-        let (slow, late) = threads.run(Begins::Slow, Ticks::default(), goes_on).await.unwrap();
+        let (slow, late) = threads.run(Lane::Slow, Ticks::default(), goes_on).await.unwrap();
         assert_eq!((&*slow.0, slow.2), ("guest-slow", libc::SCHED_IDLE));
         assert_eq!(late, ("guest-late".to_owned(), LATE_NICENESS, libc::SCHED_OTHER));
     }
@@ -316,12 +316,12 @@ mod tests {
         let threads = Arc::new(GuestThreads::start().unwrap());
         let inner = Arc::clone(&threads);
         let calls = async move {
-            let first = inner.run(Begins::Quick, Ticks::default(), async { assert!(name().is_empty(), "stumbled") }).await;
-            let second = inner.run(Begins::Quick, Ticks::default(), async { 2 }).await;
+            let first = inner.run(Lane::Quick, Ticks::default(), async { assert!(name().is_empty(), "stumbled") }).await;
+            let second = inner.run(Lane::Quick, Ticks::default(), async { 2 }).await;
             (first.unwrap_err().to_string(), second.unwrap())
         };
-        assert_eq!(threads.beside(calls).await, ("stumbled".to_owned(), 2));
-        let alone = threads.run(Begins::Quick, Ticks::default(), async { assert!(name().is_empty(), "stumbled") }).await;
+        assert_eq!(threads.run_on_quick(calls).await, ("stumbled".to_owned(), 2));
+        let alone = threads.run(Lane::Quick, Ticks::default(), async { assert!(name().is_empty(), "stumbled") }).await;
         assert_eq!(alone.unwrap_err().to_string(), "stumbled");
     }
 }

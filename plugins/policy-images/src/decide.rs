@@ -3,7 +3,7 @@
 use crate::bindings::beespace::plugin::types::{Finding, Severity};
 use crate::bindings::exports::beespace::plugin::policy::{Outcome, Verdict};
 use crate::glob;
-use crate::image::Reference;
+use crate::image::ImageRef;
 use crate::settings::Settings;
 use crate::subject::ImageUse;
 
@@ -19,7 +19,7 @@ pub(crate) fn decide(settings: &Settings, uses: &[ImageUse]) -> Verdict {
 }
 
 fn judge(settings: &Settings, image_use: &ImageUse) -> Vec<Finding> {
-    let reference: Reference = match image_use.image.parse() {
+    let reference: ImageRef = match image_use.image.parse() {
         Ok(reference) => reference,
         Err(error) => {
             let message = format!("Image {:?} in {} is no image name: {error}", image_use.image, image_use.place);
@@ -32,7 +32,7 @@ fn judge(settings: &Settings, image_use: &ImageUse) -> Vec<Finding> {
         .collect()
 }
 
-fn name(settings: &Settings, image_use: &ImageUse, reference: &Reference) -> Option<Finding> {
+fn name(settings: &Settings, image_use: &ImageUse, reference: &ImageRef) -> Option<Finding> {
     let name = reference.name();
     let is_listed = settings.registries.iter().any(|registry| registry == reference.registry())
         || settings.repositories.iter().any(|pattern| glob::matches(pattern, &name));
@@ -49,7 +49,7 @@ fn name(settings: &Settings, image_use: &ImageUse, reference: &Reference) -> Opt
 }
 
 /// A digest wins over the tag: what has one is that image whatever its tag says.
-fn tag(settings: &Settings, image_use: &ImageUse, reference: &Reference) -> Option<Finding> {
+fn tag(settings: &Settings, image_use: &ImageUse, reference: &ImageRef) -> Option<Finding> {
     if reference.digest().is_some() {
         return None;
     }
@@ -71,7 +71,7 @@ fn tag(settings: &Settings, image_use: &ImageUse, reference: &Reference) -> Opti
     Some(finding(image_use, "tag-required", format!("{subject}; only certain tags are allowed"), remedy))
 }
 
-fn digest(settings: &Settings, image_use: &ImageUse, reference: &Reference) -> Option<Finding> {
+fn digest(settings: &Settings, image_use: &ImageUse, reference: &ImageRef) -> Option<Finding> {
     if !settings.require_digest || reference.digest().is_some() {
         return None;
     }

@@ -5,7 +5,7 @@
 
 mod decide;
 mod glob;
-#[path = "../../../host/core/src/image.rs"]
+#[path = "../../../host/core/src/image_ref.rs"]
 #[expect(unreachable_pub, dead_code, reason = "the host's own parser: policy and host never take one text for two images")]
 mod image;
 mod settings;

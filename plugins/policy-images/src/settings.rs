@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::image::{DEFAULT_REGISTRY, Reference};
+use crate::image::{DEFAULT_REGISTRY, ImageRef};
 
 /// The settings; `manifest.json` describes each.
 #[derive(Debug, Default, Deserialize)]
@@ -29,8 +29,7 @@ impl Settings {
     pub(crate) fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
         for (place, registry) in self.registries.iter().enumerate() {
-            let is_registry =
-                format!("{registry}/x").parse::<Reference>().is_ok_and(|reference| reference.registry() == registry);
+            let is_registry = format!("{registry}/x").parse::<ImageRef>().is_ok_and(|reference| reference.registry() == registry);
             if !is_registry {
                 let message = format!("{registry:?} is no registry: expected a host such as ghcr.io or registry.example:5000");
                 problems.push((format!("/registries/{place}"), message));

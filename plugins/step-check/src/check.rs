@@ -3,7 +3,7 @@
 use crate::bindings::beespace::plugin::types::{Finding, Severity};
 use crate::push::Commit;
 use crate::rules::Rules;
-use crate::units::show_size;
+use crate::units::format_size;
 
 /// Findings that are shown; the message tells the true number.
 const MAX_FINDINGS: usize = 50;
@@ -68,7 +68,7 @@ fn too_large(file: &File, most: u64) -> Problem {
     let by = readable(file.size);
     Problem {
         rule: "file-too-large",
-        message: format!("{} has {by}; at most {} are allowed", file.path, show_size(most)),
+        message: format!("{} has {by}; at most {} are allowed", file.path, format_size(most)),
         remedy: "Keep large files outside of git, or in Git LFS".to_owned(),
     }
 }

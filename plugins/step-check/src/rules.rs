@@ -58,7 +58,7 @@ impl Rules {
             parts.push(format!("there must be {}", self.require.join(", ")));
         }
         if let Some(most) = self.max_file_size {
-            parts.push(format!("no file above {}", units::show_size(most)));
+            parts.push(format!("no file above {}", units::format_size(most)));
         }
         if let Some(pattern) = &self.commit_message {
             parts.push(format!("messages of commits match {pattern}"));

@@ -12,12 +12,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::answer::{Answer, Refusal, json};
-use super::caller::{Caller, SignedIn};
+use super::auth::{AuthenticatedUser, Caller};
 use super::commit::{CommitObject, Dated, Reader};
 use super::git;
 use super::hook::{CreateHook, EditHook};
-use super::instance::{Instance, now};
 use super::repository::{Access, Repository};
+use super::state::{Instance, now};
 use super::user::User;
 
 type Gogs = State<Arc<Instance>>;
@@ -39,14 +39,14 @@ pub(super) fn routes() -> Router<Arc<Instance>> {
         .route("/api/v1/repos/{owner}/{name}/branches/{*branch}", get(show_branch))
 }
 
-async fn show_user(State(gogs): Gogs, SignedIn(user): SignedIn) -> Answer {
+async fn show_user(State(gogs): Gogs, AuthenticatedUser(user): AuthenticatedUser) -> Answer {
     json(StatusCode::OK, &user.object(&gogs.base))
 }
 
 /// The caller's own and those shared with him; a public repository of somebody else is not among them.
-async fn list_own_repositories(State(gogs): Gogs, SignedIn(user): SignedIn) -> Answer {
+async fn list_own_repositories(State(gogs): Gogs, AuthenticatedUser(user): AuthenticatedUser) -> Answer {
     let concerns = |it: &Repository| it.access(Some(&user)) == Access::Admin || it.granted.contains_key(&user.id);
-    let repositories = gogs.look(|state| state.repositories.iter().filter(|it| concerns(it)).cloned().collect::<Vec<_>>());
+    let repositories = gogs.read(|state| state.repositories.iter().filter(|it| concerns(it)).cloned().collect::<Vec<_>>());
     let objects: Vec<_> = repositories.iter().map(|it| it.object_for(&gogs.base, it.access(Some(&user)))).collect();
     json(StatusCode::OK, &objects)
 }
@@ -59,7 +59,12 @@ struct CreateRepository {
     private: bool,
 }
 
-async fn create_repository(State(gogs): Gogs, SignedIn(user): SignedIn, headers: HeaderMap, body: Bytes) -> Answer {
+async fn create_repository(
+    State(gogs): Gogs,
+    AuthenticatedUser(user): AuthenticatedUser,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let wanted: CreateRepository = read(&headers, &body)?;
     let made = gogs.create_repository(&user.name, &wanted.name, wanted.private, &wanted.description).await;
     made.map_err(|error| Refusal::Unprocessable(error.to_string())).and_then(|made| json(StatusCode::CREATED, &made))
@@ -67,17 +72,21 @@ async fn create_repository(State(gogs): Gogs, SignedIn(user): SignedIn, headers:
 
 /// Public ones are shown to anybody, with what he may do: the only place where Gogs tells that reliably.
 async fn show_repository(State(gogs): Gogs, Caller(caller): Caller, Path((owner, name)): OwnerName) -> Answer {
-    let (repository, access) = gogs.readable(&owner, &name, caller.as_ref()).ok_or(Refusal::NotFound)?;
+    let (repository, access) = gogs.readable_repository(&owner, &name, caller.as_ref()).ok_or(Refusal::NotFound)?;
     json(StatusCode::OK, &repository.object_for(&gogs.base, access))
 }
 
 /// Its owner alone may.
-async fn delete_repository(State(gogs): Gogs, SignedIn(user): SignedIn, Path((owner, name)): OwnerName) -> Answer {
-    let (repository, _) = gogs.readable(&owner, &name, Some(&user)).ok_or(Refusal::NotFound)?;
+async fn delete_repository(
+    State(gogs): Gogs,
+    AuthenticatedUser(user): AuthenticatedUser,
+    Path((owner, name)): OwnerName,
+) -> Answer {
+    let (repository, _) = gogs.readable_repository(&owner, &name, Some(&user)).ok_or(Refusal::NotFound)?;
     if repository.owner.id != user.id {
         return Err(Refusal::Forbidden);
     }
-    gogs.change(|state| {
+    gogs.update(|state| {
         state.repositories.retain(|other| other.id != repository.id);
         state.hooks.retain(|hook| hook.repository != repository.id);
     });
@@ -86,30 +95,30 @@ async fn delete_repository(State(gogs): Gogs, SignedIn(user): SignedIn, Path((ow
 
 /// Hooks are for a repository's admins: readers get 403, strangers 404.
 fn administered(gogs: &Instance, owner: &str, name: &str, user: &User) -> Result<Repository, Refusal> {
-    match gogs.readable(owner, name, Some(user)) {
+    match gogs.readable_repository(owner, name, Some(user)) {
         Some((repository, Access::Admin)) => Ok(repository),
         Some(_) => Err(Refusal::Forbidden),
         None => Err(Refusal::NotFound),
     }
 }
 
-async fn list_hooks(State(gogs): Gogs, SignedIn(user): SignedIn, Path((owner, name)): OwnerName) -> Answer {
+async fn list_hooks(State(gogs): Gogs, AuthenticatedUser(user): AuthenticatedUser, Path((owner, name)): OwnerName) -> Answer {
     let repository = administered(&gogs, &owner, &name, &user)?;
     let hooks =
-        gogs.look(|state| state.hooks.iter().filter(|hook| hook.repository == repository.id).cloned().collect::<Vec<_>>());
+        gogs.read(|state| state.hooks.iter().filter(|hook| hook.repository == repository.id).cloned().collect::<Vec<_>>());
     json(StatusCode::OK, &hooks.iter().map(super::hook::Hook::object).collect::<Vec<_>>())
 }
 
 async fn create_hook(
     State(gogs): Gogs,
-    SignedIn(user): SignedIn,
+    AuthenticatedUser(user): AuthenticatedUser,
     Path((owner, name)): OwnerName,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
     let repository = administered(&gogs, &owner, &name, &user)?;
     let wanted: CreateHook = read(&headers, &body)?;
-    let hook = gogs.change(|state| {
+    let hook = gogs.update(|state| {
         let hook = wanted.accept(state.next_id(), repository.id, now()).map_err(Refusal::Unprocessable)?;
         state.hooks.push(hook.clone());
         Ok::<_, Refusal>(hook)
@@ -119,14 +128,14 @@ async fn create_hook(
 
 async fn edit_hook(
     State(gogs): Gogs,
-    SignedIn(user): SignedIn,
+    AuthenticatedUser(user): AuthenticatedUser,
     Path((owner, name, id)): Path<(String, String, u64)>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
     let repository = administered(&gogs, &owner, &name, &user)?;
     let wanted: EditHook = read(&headers, &body)?;
-    let object = gogs.change(|state| {
+    let object = gogs.update(|state| {
         let hook =
             state.hooks.iter_mut().find(|hook| hook.id == id && hook.repository == repository.id).ok_or(Refusal::NotFound)?;
         wanted.apply(hook, now()).map_err(Refusal::Unprocessable)?;
@@ -138,11 +147,11 @@ async fn edit_hook(
 /// 204 whether or not there was such a hook.
 async fn delete_hook(
     State(gogs): Gogs,
-    SignedIn(user): SignedIn,
+    AuthenticatedUser(user): AuthenticatedUser,
     Path((owner, name, id)): Path<(String, String, u64)>,
 ) -> Answer {
     let repository = administered(&gogs, &owner, &name, &user)?;
-    gogs.change(|state| state.hooks.retain(|hook| hook.id != id || hook.repository != repository.id));
+    gogs.update(|state| state.hooks.retain(|hook| hook.id != id || hook.repository != repository.id));
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -161,8 +170,8 @@ struct BranchObject {
     commit: CommitObject,
 }
 
-async fn list_branches(State(gogs): Gogs, SignedIn(user): SignedIn, Path((owner, name)): OwnerName) -> Answer {
-    let (repository, _) = gogs.readable(&owner, &name, Some(&user)).ok_or(Refusal::NotFound)?;
+async fn list_branches(State(gogs): Gogs, AuthenticatedUser(user): AuthenticatedUser, Path((owner, name)): OwnerName) -> Answer {
+    let (repository, _) = gogs.readable_repository(&owner, &name, Some(&user)).ok_or(Refusal::NotFound)?;
     let mut branches = Vec::new();
     for name in git::refs(&gogs.home, &repository.path).await?.into_keys() {
         if let Some(branch) = name.strip_prefix("refs/heads/") {
@@ -174,10 +183,10 @@ async fn list_branches(State(gogs): Gogs, SignedIn(user): SignedIn, Path((owner,
 
 async fn show_branch(
     State(gogs): Gogs,
-    SignedIn(user): SignedIn,
+    AuthenticatedUser(user): AuthenticatedUser,
     Path((owner, name, branch)): Path<(String, String, String)>,
 ) -> Result<Response, Refusal> {
-    let (repository, _) = gogs.readable(&owner, &name, Some(&user)).ok_or(Refusal::NotFound)?;
+    let (repository, _) = gogs.readable_repository(&owner, &name, Some(&user)).ok_or(Refusal::NotFound)?;
     let refs = git::refs(&gogs.home, &repository.path).await?;
     if !refs.contains_key(&format!("refs/heads/{branch}")) {
         return Err(Refusal::NotFound);
@@ -187,7 +196,7 @@ async fn show_branch(
 
 /// The commit of a branch has no address and no files, and its time is the author's, not the committer's.
 async fn branch_object(gogs: &Instance, repository: &Repository, branch: &str) -> anyhow::Result<BranchObject> {
-    let users = gogs.look(|state| state.users.clone());
+    let users = gogs.read(|state| state.users.clone());
     let reader = Reader { home: &gogs.home, repository: &repository.path, html_url: "", users: &users };
     let head = reader.log(&format!("refs/heads/{branch}"), 1).await?.pop();
     let Dated { commit, authored } = head.ok_or_else(|| anyhow::anyhow!("{branch} holds no commit"))?;

@@ -54,7 +54,7 @@ pub(super) struct Dated {
 }
 
 impl Reader<'_> {
-    /// At most `limit` commits of `range`, newest first, without the files they touch.
+    /// At most `limit` commits of `to_span`, newest first, without the files they touch.
     pub(super) async fn log(&self, range: &str, limit: usize) -> anyhow::Result<Vec<Dated>> {
         let mut log = git::command(self.home);
         log.arg("-C").arg(self.repository);

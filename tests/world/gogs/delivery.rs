@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use super::hook::{ContentType, Hook};
-use super::instance::Instance;
+use super::state::Instance;
 
 /// What Go's `url.QueryEscape` escapes; a space becomes a plus.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b' ');
@@ -96,7 +96,7 @@ impl Delivery {
 
     /// The same event in other words, signed anew: what no hook has been told. For hooks that take JSON.
     #[must_use]
-    pub fn reworded(&self, number: u64) -> Self {
+    pub fn with_new_content(&self, number: u64) -> Self {
         let json = self.json.replacen('{', &format!("{{\"number\": {number}, "), 1);
         let signature = sign(&json, &self.secret);
         let mut told = Self { body: json.clone().into(), json, ..self.clone() };
@@ -140,15 +140,15 @@ fn authority(url: &Url) -> String {
 /// Sends what is queued, one after the other for the whole instance: a slow receiver keeps all others waiting, as in Gogs.
 pub(super) async fn deliver_all(instance: Arc<Instance>, mut queue: mpsc::UnboundedReceiver<String>, timeout: Duration) {
     while let Some(uuid) = queue.recv().await {
-        instance.until(|state| (!state.switches.hooks_stalled).then_some(())).await;
-        let Some(delivery) = instance.look(|state| state.deliveries.iter().find(|it| it.uuid == uuid).cloned()) else { continue };
+        instance.wait_for(|state| (!state.faults.deliveries_paused).then_some(())).await;
+        let Some(delivery) = instance.read(|state| state.deliveries.iter().find(|it| it.uuid == uuid).cloned()) else { continue };
         let answer = tokio::time::timeout(timeout, send(&delivery)).await;
         let attempt = match answer {
             Ok(Ok(status)) => Attempt { status: Some(status), error: None },
             Ok(Err(error)) => Attempt { status: None, error: Some(format!("{error:#}")) },
             Err(_) => Attempt { status: None, error: Some(format!("no answer within {} s", timeout.as_secs_f32())) },
         };
-        instance.change(|state| {
+        instance.update(|state| {
             if let Some(delivery) = state.deliveries.iter_mut().find(|it| it.uuid == uuid) {
                 delivery.attempts.push(attempt);
             }

@@ -10,24 +10,24 @@
 //! | from moved refs to payloads | `pushed`, `commit`, `payload`, `go_json` |
 //! | signed and serial sending | `delivery` |
 //! | pages to click on | `pages` |
-//! | handles for whoever practises | [`PracticeGogs`], `practice` |
+//! | handles for whoever practises | [`FakeGogs`], `practice` |
 
 mod answer;
 mod api;
-mod caller;
+mod auth;
 mod commit;
+mod control_api;
 mod delivery;
 mod git;
 mod go_json;
 mod hook;
 mod inbox;
-mod instance;
 mod pages;
 mod payload;
-mod practice;
-mod pushed;
+mod push_events;
 mod repository;
 mod smart_http;
+mod state;
 mod user;
 mod working_copy;
 
@@ -47,12 +47,12 @@ use url::Url;
 
 pub use delivery::{Attempt, Delivery, sign};
 pub use inbox::Received;
-pub use instance::Switches;
 pub use repository::{Access, Permissions, RepositoryObject};
+pub use state::Faults;
 pub use user::UserObject;
 pub use working_copy::WorkingCopy;
 
-use instance::{Instance, random_hex};
+use state::{Instance, random_hex};
 
 /// Who administers the practice Gogs and owns what is created without an owner.
 pub const ADMIN: &str = "ada";
@@ -77,7 +77,7 @@ impl Default for Settings {
 
 /// A running practice Gogs. Dropping it ends it.
 #[derive(Debug)]
-pub struct PracticeGogs {
+pub struct FakeGogs {
     instance: Arc<Instance>,
     token: String,
     dir: PathBuf,
@@ -87,11 +87,11 @@ pub struct PracticeGogs {
     _temporary: Option<TempDir>,
 }
 
-impl PracticeGogs {
+impl FakeGogs {
     /// Starts one on a port of the system's choice.
     ///
     /// # Errors
-    /// See [`PracticeGogs::start_with`].
+    /// See [`FakeGogs::start_with`].
     pub async fn start() -> anyhow::Result<Self> {
         Self::start_with(Settings::default()).await
     }
@@ -103,7 +103,7 @@ impl PracticeGogs {
     pub async fn start_with(settings: Settings) -> anyhow::Result<Self> {
         let temporary = if settings.dir.is_none() { Some(tempfile::tempdir()?) } else { None };
         let dir = settings.dir.or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned())).context("no folder")?;
-        take_folder(&dir)?;
+        claim_directory(&dir)?;
         let token = settings.token.map_or_else(random_hex::<20>, Ok)?;
         anyhow::ensure!(is_token(&token), "a token of Gogs is 40 lower-case hex digits");
         let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("listening on {}", settings.listen))?;
@@ -111,10 +111,10 @@ impl PracticeGogs {
         let (queue, queued) = mpsc::unbounded_channel();
         let instance = Arc::new(Instance::new(base, &dir, queue)?);
         let (bob, eve) = (random_hex::<20>()?, random_hex::<20>()?);
-        instance.change(|state| {
-            state.add_person(ADMIN, token.clone(), true);
-            state.add_person("bob", bob, false);
-            state.add_person("eve", eve, false);
+        instance.update(|state| {
+            state.add_user(ADMIN, token.clone(), true);
+            state.add_user("bob", bob, false);
+            state.add_user("eve", eve, false);
         });
         let stop = CancellationToken::new();
         let server = axum::serve(listener, routes(&instance)).with_graceful_shutdown(stop.clone().cancelled_owned());
@@ -141,7 +141,7 @@ impl PracticeGogs {
     /// Where there is nobody of this name, or it is an organisation.
     pub fn token_of(&self, name: &str) -> anyhow::Result<String> {
         let token =
-            self.instance.look(|state| state.users.iter().find(|user| user.name == name).and_then(|user| user.token.clone()));
+            self.instance.read(|state| state.users.iter().find(|user| user.name == name).and_then(|user| user.token.clone()));
         token.with_context(|| format!("{name} has no token"))
     }
 
@@ -151,9 +151,9 @@ impl PracticeGogs {
     /// Where the name is taken.
     pub fn create_user(&self, name: &str) -> anyhow::Result<String> {
         let token = random_hex::<20>()?;
-        self.instance.change(|state| {
+        self.instance.update(|state| {
             anyhow::ensure!(!state.users.iter().any(|user| user.name.eq_ignore_ascii_case(name)), "there is a {name} already");
-            state.add_person(name, token.clone(), false);
+            state.add_user(name, token.clone(), false);
             Ok(token)
         })
     }
@@ -162,10 +162,10 @@ impl PracticeGogs {
     ///
     /// # Errors
     /// Where either is unknown.
-    pub fn allow(&self, repository: &str, user: &str, access: Access) -> anyhow::Result<()> {
+    pub fn grant_access(&self, repository: &str, user: &str, access: Access) -> anyhow::Result<()> {
         let (owner, name) = owner_and_name(repository);
         let id = self.instance.repository(owner, name).with_context(|| format!("there is no {repository}"))?.id;
-        self.instance.change(|state| {
+        self.instance.update(|state| {
             let user = state
                 .users
                 .iter()
@@ -185,7 +185,7 @@ impl PracticeGogs {
     pub fn rename(&self, repository: &str, new_name: &str) -> anyhow::Result<()> {
         let (owner, name) = owner_and_name(repository);
         let id = self.instance.repository(owner, name).with_context(|| format!("there is no {repository}"))?.id;
-        self.instance.change(|state| {
+        self.instance.update(|state| {
             let repository = state.repositories.iter_mut().find(|it| it.id == id).context("it was just there")?;
             new_name.clone_into(&mut repository.name);
             Ok(())
@@ -199,7 +199,7 @@ impl PracticeGogs {
     pub fn delete_repository(&self, repository: &str) -> anyhow::Result<()> {
         let (owner, name) = owner_and_name(repository);
         let id = self.instance.repository(owner, name).with_context(|| format!("there is no {repository}"))?.id;
-        self.instance.change(|state| {
+        self.instance.update(|state| {
             state.hooks.retain(|hook| hook.repository != id);
             state.repositories.retain(|it| it.id != id);
             Ok(())
@@ -210,10 +210,10 @@ impl PracticeGogs {
     ///
     /// # Errors
     /// Where the repository is unknown.
-    pub fn tell(&self, repository: &str, event: &str, payload: &serde_json::Value) -> anyhow::Result<()> {
+    pub fn send_event(&self, repository: &str, event: &str, payload: &serde_json::Value) -> anyhow::Result<()> {
         let (owner, name) = owner_and_name(repository);
         let repository = self.instance.repository(owner, name).with_context(|| format!("there is no {repository}"))?;
-        self.instance.announce(&repository, event, payload)
+        self.instance.queue_event(&repository, event, payload)
     }
 
     /// Makes an empty public repository, `owner/name`, or `name` of `ada`. An unknown owner becomes an organisation.
@@ -225,7 +225,7 @@ impl PracticeGogs {
         self.instance.create_repository(owner, name, false, "").await
     }
 
-    /// As [`PracticeGogs::create_repository`], but private: `eve` does not see it.
+    /// As [`FakeGogs::create_repository`], but private: `eve` does not see it.
     ///
     /// # Errors
     /// Where it exists, or the name cannot be one.
@@ -241,7 +241,7 @@ impl PracticeGogs {
     pub async fn push(&self, repository: &str, branch: &str, files: &[(&str, &str)], message: &str) -> anyhow::Result<String> {
         let mut copies = self.copies.lock().await;
         let copy = self.copy(&mut copies, repository).await?;
-        copy.stand_on(branch).await?;
+        copy.checkout(branch).await?;
         let sha = copy.commit(files, message).await?;
         copy.git(&["push", "--quiet", "origin", &format!("HEAD:refs/heads/{branch}")]).await?;
         Ok(sha)
@@ -260,7 +260,7 @@ impl PracticeGogs {
     ) -> anyhow::Result<String> {
         let mut copies = self.copies.lock().await;
         let copy = self.copy(&mut copies, repository).await?;
-        copy.stand_on(branch).await?;
+        copy.checkout(branch).await?;
         copy.git(&["reset", "--quiet", "--hard", "HEAD~1"]).await?;
         let sha = copy.commit(files, message).await?;
         copy.git(&["push", "--quiet", "--force", "origin", &format!("HEAD:refs/heads/{branch}")]).await?;
@@ -284,7 +284,7 @@ impl PracticeGogs {
     pub async fn tag(&self, repository: &str, branch: &str, tag: &str, message: Option<&str>) -> anyhow::Result<String> {
         let mut copies = self.copies.lock().await;
         let copy = self.copy(&mut copies, repository).await?;
-        copy.stand_on(branch).await?;
+        copy.checkout(branch).await?;
         match message {
             Some(message) => copy.git(&["tag", "--force", "--annotate", "--message", message, "--", tag]).await?,
             None => copy.git(&["tag", "--force", "--", tag]).await?,
@@ -300,7 +300,7 @@ impl PracticeGogs {
     pub async fn clone_repository(&self, repository: &str) -> anyhow::Result<WorkingCopy> {
         let folder = self.dir.join("copies").join(random_hex::<8>()?);
         let home = self.instance.home.clone();
-        WorkingCopy::open(folder, home, &self.clone_url(repository, &self.token)?, &self.instance.hand).await
+        WorkingCopy::open(folder, home, &self.clone_url(repository, &self.token)?, &self.instance.internal_key).await
     }
 
     /// Where git finds a repository, with a token as user name.
@@ -328,23 +328,24 @@ impl PracticeGogs {
     /// Every delivery made so far, oldest first.
     #[must_use]
     pub fn deliveries(&self) -> Vec<Delivery> {
-        self.instance.look(|state| state.deliveries.clone())
+        self.instance.read(|state| state.deliveries.clone())
     }
 
     /// Waits until `fact` holds of the deliveries, and returns them.
     ///
     /// # Errors
     /// After half a minute.
-    pub async fn deliveries_when(&self, what: &str, fact: impl Fn(&[Delivery]) -> bool) -> anyhow::Result<Vec<Delivery>> {
-        self.instance.when(what, |state| fact(&state.deliveries).then(|| state.deliveries.clone())).await
+    pub async fn wait_for_deliveries(&self, what: &str, fact: impl Fn(&[Delivery]) -> bool) -> anyhow::Result<Vec<Delivery>> {
+        self.instance.wait_for_timeout(what, |state| fact(&state.deliveries).then(|| state.deliveries.clone())).await
     }
 
     /// Waits until every delivery made so far was sent and answered, or was given up, and returns all.
     ///
     /// # Errors
     /// After half a minute.
-    pub async fn delivered(&self) -> anyhow::Result<Vec<Delivery>> {
-        self.deliveries_when("every delivery to be sent", |deliveries| deliveries.iter().all(|it| !it.attempts.is_empty())).await
+    pub async fn wait_until_delivered(&self) -> anyhow::Result<Vec<Delivery>> {
+        self.wait_for_deliveries("every delivery to be sent", |deliveries| deliveries.iter().all(|it| !it.attempts.is_empty()))
+            .await
     }
 
     /// Sends a delivery again: same id, body and signature, as the button in Gogs does.
@@ -367,8 +368,8 @@ impl PracticeGogs {
     ///
     /// # Errors
     /// Where there is no such hook.
-    pub fn point_hook(&self, id: u64, url: &str) -> anyhow::Result<()> {
-        self.instance.change(|state| {
+    pub fn set_hook_url(&self, id: u64, url: &str) -> anyhow::Result<()> {
+        self.instance.update(|state| {
             state.hooks.iter_mut().find(|hook| hook.id == id).context("no such hook")?.url = url.to_owned();
             Ok(())
         })
@@ -376,28 +377,28 @@ impl PracticeGogs {
 
     /// How it misbehaves now.
     #[must_use]
-    pub fn switches(&self) -> Switches {
-        self.instance.look(|state| state.switches)
+    pub fn faults(&self) -> Faults {
+        self.instance.read(|state| state.faults)
     }
 
     /// Everything is answered with 503 from now on, or no longer. Its own pushes still go through and are told of.
-    pub fn set_away(&self, away: bool) {
-        self.instance.change(|state| state.switches.away = away);
+    pub fn set_offline(&self, away: bool) {
+        self.instance.update(|state| state.faults.offline = away);
     }
 
     /// No token is accepted from now on, or all are again.
-    pub fn set_token_dead(&self, dead: bool) {
-        self.instance.change(|state| state.switches.token_dead = dead);
+    pub fn set_token_revoked(&self, dead: bool) {
+        self.instance.update(|state| state.faults.token_revoked = dead);
     }
 
     /// Everything is answered this much later from now on.
-    pub fn set_slow(&self, delay: Duration) {
-        self.instance.change(|state| state.switches.slow_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+    pub fn set_delay(&self, delay: Duration) {
+        self.instance.update(|state| state.faults.delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
     }
 
     /// Every way to misbehave at once.
-    pub fn set_switches(&self, switches: Switches) {
-        self.instance.change(|state| state.switches = switches);
+    pub fn set_faults(&self, switches: Faults) {
+        self.instance.update(|state| state.faults = switches);
     }
 
     /// Where notifications can be sent to.
@@ -409,28 +410,27 @@ impl PracticeGogs {
     /// What arrived in an inbox, oldest first.
     #[must_use]
     pub fn inbox(&self, name: &str) -> Vec<Received> {
-        self.instance.look(|state| state.inboxes.get(name).map(|inbox| inbox.received.clone()).unwrap_or_default())
+        self.instance.read(|state| state.inboxes.get(name).map(|inbox| inbox.received.clone()).unwrap_or_default())
     }
 
     /// Waits until at least `count` notifications arrived, and returns all.
     ///
     /// # Errors
     /// After half a minute.
-    pub async fn inbox_with(&self, name: &str, count: usize) -> anyhow::Result<Vec<Received>> {
+    pub async fn wait_for_inbox(&self, name: &str, count: usize) -> anyhow::Result<Vec<Received>> {
         let what = format!("{count} notifications in {name}");
-        let fact = |state: &instance::State| {
-            state.inboxes.get(name).filter(|it| it.received.len() >= count).map(|it| it.received.clone())
-        };
-        self.instance.when(&what, fact).await
+        let fact =
+            |state: &state::State| state.inboxes.get(name).filter(|it| it.received.len() >= count).map(|it| it.received.clone());
+        self.instance.wait_for_timeout(&what, fact).await
     }
 
     /// What an inbox answers with from now on.
     pub fn set_inbox_status(&self, name: &str, status: u16) {
-        self.instance.change(|state| state.inboxes.entry(name.to_owned()).or_default().status = status);
+        self.instance.update(|state| state.inboxes.entry(name.to_owned()).or_default().status = status);
     }
 }
 
-impl Drop for PracticeGogs {
+impl Drop for FakeGogs {
     fn drop(&mut self) {
         self.stop.cancel();
         self.deliverer.abort();
@@ -438,11 +438,13 @@ impl Drop for PracticeGogs {
 }
 
 fn routes(instance: &Arc<Instance>) -> axum::Router {
-    let routes = api::routes().merge(smart_http::routes()).merge(practice::routes()).merge(pages::routes());
-    routes.layer(axum::middleware::from_fn_with_state(Arc::clone(instance), practice::misbehave)).with_state(Arc::clone(instance))
+    let routes = api::routes().merge(smart_http::routes()).merge(control_api::routes()).merge(pages::routes());
+    routes
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(instance), control_api::inject_faults))
+        .with_state(Arc::clone(instance))
 }
 
-fn take_folder(dir: &std::path::Path) -> anyhow::Result<()> {
+fn claim_directory(dir: &std::path::Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let in_use = std::fs::read_dir(dir)?.next().is_some();
     anyhow::ensure!(

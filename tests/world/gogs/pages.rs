@@ -10,7 +10,7 @@ use axum::routing::get;
 
 use super::answer::Refusal;
 use super::git;
-use super::instance::Instance;
+use super::state::Instance;
 
 type Gogs = State<Arc<Instance>>;
 
@@ -23,7 +23,7 @@ pub(super) fn routes() -> Router<Arc<Instance>> {
 
 async fn front(State(gogs): Gogs) -> Html<String> {
     let names = gogs
-        .look(|state| state.repositories.iter().filter(|it| !it.private).map(|it| escaped(&it.full_name())).collect::<Vec<_>>());
+        .read(|state| state.repositories.iter().filter(|it| !it.private).map(|it| escaped(&it.full_name())).collect::<Vec<_>>());
     let items: String = names.iter().map(|name| format!("<li><a href=\"/{name}\">{name}</a>")).collect();
     page(
         "Practice Gogs",
@@ -32,7 +32,7 @@ async fn front(State(gogs): Gogs) -> Html<String> {
 }
 
 async fn show_repository(State(gogs): Gogs, Path((owner, name)): Path<(String, String)>) -> Result<Response, Refusal> {
-    let Some((repository, _)) = gogs.readable(&owner, &name, None) else { return Ok(not_found()) };
+    let Some((repository, _)) = gogs.readable_repository(&owner, &name, None) else { return Ok(not_found()) };
     let object = repository.object(&gogs.base);
     let link = |(name, sha): (&String, &String)| {
         format!("<li>{} <a href=\"{}/commit/{sha}\"><code>{sha}</code></a>", escaped(name), escaped(&object.html_url))
@@ -43,7 +43,7 @@ async fn show_repository(State(gogs): Gogs, Path((owner, name)): Path<(String, S
 }
 
 async fn show_commit(State(gogs): Gogs, Path((owner, name, sha)): Path<(String, String, String)>) -> Result<Response, Refusal> {
-    let Some((repository, _)) = gogs.readable(&owner, &name, None) else { return Ok(not_found()) };
+    let Some((repository, _)) = gogs.readable_repository(&owner, &name, None) else { return Ok(not_found()) };
     let mut show = git::command(&gogs.home);
     show.arg("-C").arg(&repository.path).args(["show", "--end-of-options", &format!("{sha}^{{commit}}"), "--"]);
     let Ok(text) = git::output(&mut show).await else { return Ok(not_found()) };
@@ -56,7 +56,7 @@ fn not_found() -> Response {
     (StatusCode::NOT_FOUND, page("Page not found", "<p>There is no such page here.")).into_response()
 }
 
-/// `title` and `body` are HTML.
+/// `build_title` and `body` are HTML.
 fn page(title: &str, body: &str) -> Html<String> {
     let style = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui;max-width:60rem;margin:3rem auto;padding:0 1rem}pre{overflow:auto}";
     Html(format!(

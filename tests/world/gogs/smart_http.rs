@@ -15,9 +15,9 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::answer::{Answer, Refusal};
 use super::git;
-use super::instance::Instance;
-use super::pushed;
+use super::push_events;
 use super::repository::{Access, Repository};
+use super::state::Instance;
 use super::user::User;
 
 pub(super) fn routes() -> Router<Arc<Instance>> {
@@ -68,12 +68,12 @@ async fn serve(
             Ok((StatusCode::FORBIDDEN, "User permission denied\n").into_response())
         }
         Some(user) if request.service_path() == "/git-receive-pack" => receive(&gogs, repository, &user, &request).await,
-        None if repository.access(None) < needed => Ok(ask_who()),
+        None if repository.access(None) < needed => Ok(unauthorized()),
         user => Ok(run_cgi(&gogs, &repository, user.as_ref(), &request).await?),
     }
 }
 
-fn ask_who() -> Response {
+fn unauthorized() -> Response {
     (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\".\"")]).into_response()
 }
 
@@ -85,7 +85,7 @@ async fn receive(gogs: &Instance, repository: Repository, user: &User, request: 
     let before = git::refs(&gogs.home, &repository.path).await?;
     let response = run_cgi(gogs, &repository, Some(user), request).await?;
     let after = git::refs(&gogs.home, &repository.path).await?;
-    pushed::announce(gogs, &repository, user, &before, &after).await?;
+    push_events::queue_push_events(gogs, &repository, user, &before, &after).await?;
     drop(turn);
     Ok(response)
 }

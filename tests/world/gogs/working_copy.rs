@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-use super::caller::HAND;
+use super::auth::INTERNAL_HEADER;
 use super::git;
 
 /// The first commit's time; every further one is a second later, so that the same commits have the same ids in every run.
@@ -25,7 +25,7 @@ impl WorkingCopy {
             .await?;
         let copy = Self { path, home, commits: 0 };
         copy.git(&["remote", "add", "origin", url]).await?;
-        copy.git(&["config", "http.extraHeader", &format!("{HAND}: {hand}")]).await?;
+        copy.git(&["config", "http.extraHeader", &format!("{INTERNAL_HEADER}: {hand}")]).await?;
         Ok(copy)
     }
 
@@ -57,7 +57,7 @@ impl WorkingCopy {
     ///
     /// # Errors
     /// Where git fails.
-    pub async fn stand_on(&mut self, branch: &str) -> anyhow::Result<()> {
+    pub async fn checkout(&mut self, branch: &str) -> anyhow::Result<()> {
         self.git(&["fetch", "--quiet", "--prune", "origin", "+refs/heads/*:refs/remotes/origin/*"]).await?;
         let remote = format!("refs/remotes/origin/{branch}");
         if self.git(&["rev-parse", "--verify", "--quiet", &remote]).await.is_ok() {

@@ -1,6 +1,6 @@
 use serde::Deserialize;
 
-use super::{Changes, Issue, Repository, User, or_default};
+use super::{Changes, Issue, Repository, User, null_as_default};
 
 /// `issue_comment`: somebody said something under an issue or a pull request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -29,14 +29,14 @@ pub enum CommentAction {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Comment {
     pub id: u64,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub html_url: String,
     #[serde(default)]
     pub user: Option<User>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub body: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub created_at: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub updated_at: String,
 }

@@ -1,7 +1,7 @@
 use serde::Deserialize;
 
-use super::object::optional_object_name;
-use super::{Repository, User, or_default};
+use super::sha::optional_sha;
+use super::{Repository, User, null_as_default};
 use crate::ids::Sha;
 
 /// `create`: a new branch (a `push` follows) or a tag (nothing follows; moving one sends the same again).
@@ -12,9 +12,9 @@ pub struct Create {
     pub name: String,
     pub ref_type: RefType,
     /// Of tags alone, since 0.11.91; the tag object's, not the commit's, where the tag is annotated.
-    #[serde(default, deserialize_with = "optional_object_name")]
+    #[serde(default, deserialize_with = "optional_sha")]
     pub sha: Option<Sha>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub default_branch: String,
     pub repository: Repository,
     pub sender: User,

@@ -1,6 +1,6 @@
 use serde::Deserialize;
 
-use super::{RefType, Repository, User, or_default};
+use super::{RefType, Repository, User, null_as_default};
 
 /// `delete`: a branch or a tag is gone. No `push` tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -10,7 +10,7 @@ pub struct Delete {
     pub name: String,
     pub ref_type: RefType,
     /// Always `user`.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub pusher_type: String,
     pub repository: Repository,
     pub sender: User,

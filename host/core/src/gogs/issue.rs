@@ -1,6 +1,6 @@
 use serde::Deserialize;
 
-use super::{Repository, User, or_default};
+use super::{Repository, User, null_as_default};
 
 /// `issues`: something about an issue changed. Old `Fixes #1` in the history of a new branch sends closed and reopened again.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -39,24 +39,24 @@ pub struct Issue {
     pub number: u64,
     #[serde(default)]
     pub user: Option<User>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub title: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub body: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub labels: Vec<Label>,
     #[serde(default)]
     pub milestone: Option<Milestone>,
     #[serde(default)]
     pub assignee: Option<User>,
     /// `open` or `closed`.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub state: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub comments: u64,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub created_at: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub updated_at: String,
     /// There where the issue is a pull request.
     #[serde(default)]
@@ -66,7 +66,7 @@ pub struct Issue {
 /// What an issue says of the pull request it is.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct IssuePullRequest {
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub merged: bool,
     #[serde(default)]
     pub merged_at: Option<String>,
@@ -75,28 +75,28 @@ pub struct IssuePullRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Label {
     pub id: u64,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub name: String,
     /// Six hex digits without `#`.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub color: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub url: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Milestone {
     pub id: u64,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub title: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub description: String,
     /// `open` or `closed`.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub state: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub open_issues: i64,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub closed_issues: i64,
     #[serde(default)]
     pub closed_at: Option<String>,
@@ -108,14 +108,14 @@ pub struct Milestone {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct Changes {
     #[serde(default)]
-    pub title: Option<From>,
+    pub title: Option<PreviousText>,
     #[serde(default)]
-    pub body: Option<From>,
+    pub body: Option<PreviousText>,
 }
 
 /// The text before the edit.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct From {
-    #[serde(default, deserialize_with = "or_default")]
+pub struct PreviousText {
+    #[serde(default, deserialize_with = "null_as_default")]
     pub from: String,
 }

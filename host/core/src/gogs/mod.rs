@@ -9,11 +9,11 @@ mod create;
 mod delete;
 mod fork;
 mod issue;
-mod object;
 mod pull_request;
 mod push;
 mod release;
 mod repository;
+mod sha;
 mod user;
 
 use serde::{Deserialize, Deserializer};
@@ -22,7 +22,7 @@ pub use comment::{Comment, CommentAction, IssueComment};
 pub use create::{Create, RefType};
 pub use delete::Delete;
 pub use fork::Fork;
-pub use issue::{Changes, From, Issue, IssueAction, IssuePullRequest, Issues, Label, Milestone};
+pub use issue::{Changes, Issue, IssueAction, IssuePullRequest, Issues, Label, Milestone, PreviousText};
 pub use pull_request::{PullRequest, PullRequestAction, PullRequestEvent};
 pub use push::{Commit, CommitUser, Push};
 pub use release::{Release, ReleaseAction, ReleaseEvent};
@@ -38,7 +38,7 @@ pub const EVENTS: [&str; 8] = ["create", "delete", "fork", "push", "issues", "is
 
 /// What a delivery tells, still in Gogs' own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happening {
+pub enum GogsEvent {
     Push(Box<Push>),
     BranchCreated(Box<Create>),
     TagCreated(Box<Create>),
@@ -51,7 +51,7 @@ pub enum Happening {
     Release(Box<ReleaseEvent>),
 }
 
-impl Happening {
+impl GogsEvent {
     /// The repository it is about: of a fork the one that was forked, of a pull request the one that is to take it.
     #[must_use]
     pub fn repository(&self) -> &Repository {
@@ -67,7 +67,7 @@ impl Happening {
         }
     }
 
-    /// The numeric id of [`Happening::repository`].
+    /// The numeric id of [`GogsEvent::repository`].
     #[must_use]
     pub fn repository_id(&self) -> RepositoryId {
         RepositoryId(self.repository().id)
@@ -92,7 +92,7 @@ impl Happening {
 /// The body was signed, and yet it is not what Gogs sends under this name. Kept with the delivery.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub struct Malformed {
+pub struct MalformedPayload {
     /// What is wrong, where, and what to do.
     pub reason: Reason,
 }
@@ -101,47 +101,47 @@ pub struct Malformed {
 /// under is an error, and a payload that fits another name as well does no more than that name could.
 ///
 /// # Errors
-/// [`Malformed`] where the event is none of [`EVENTS`], the body is no JSON, or it lacks what Beespace needs.
-pub fn parse(event: &str, body: &Verified<Vec<u8>>) -> Result<Verified<Happening>, Malformed> {
+/// [`MalformedPayload`] where the event is none of [`EVENTS`], the body is no JSON, or it lacks what Beespace needs.
+pub fn parse(event: &str, body: &Verified<Vec<u8>>) -> Result<Verified<GogsEvent>, MalformedPayload> {
     let json = body.get().as_slice();
     let happening = match event {
-        "push" => Happening::Push(read(event, json)?),
-        "create" => created(read(event, json)?),
-        "delete" => Happening::Deleted(read(event, json)?),
-        "fork" => Happening::Forked(read(event, json)?),
-        "issues" => Happening::Issue(read(event, json)?),
-        "issue_comment" => Happening::IssueComment(read(event, json)?),
-        "pull_request" => Happening::PullRequest(read(event, json)?),
-        "release" => Happening::Release(read(event, json)?),
+        "push" => GogsEvent::Push(parse_payload(event, json)?),
+        "create" => created(parse_payload(event, json)?),
+        "delete" => GogsEvent::Deleted(parse_payload(event, json)?),
+        "fork" => GogsEvent::Forked(parse_payload(event, json)?),
+        "issues" => GogsEvent::Issue(parse_payload(event, json)?),
+        "issue_comment" => GogsEvent::IssueComment(parse_payload(event, json)?),
+        "pull_request" => GogsEvent::PullRequest(parse_payload(event, json)?),
+        "release" => GogsEvent::Release(parse_payload(event, json)?),
         unknown => return Err(unknown_event(unknown)),
     };
     Ok(body.derive(happening))
 }
 
-fn created(create: Box<Create>) -> Happening {
+fn created(create: Box<Create>) -> GogsEvent {
     match create.ref_type {
-        RefType::Branch => Happening::BranchCreated(create),
-        RefType::Tag => Happening::TagCreated(create),
+        RefType::Branch => GogsEvent::BranchCreated(create),
+        RefType::Tag => GogsEvent::TagCreated(create),
     }
 }
 
-fn read<'a, T: Deserialize<'a>>(event: &str, json: &'a [u8]) -> Result<Box<T>, Malformed> {
-    serde_json::from_slice(json).map(Box::new).map_err(|error| Malformed {
+fn parse_payload<'a, T: Deserialize<'a>>(event: &str, json: &'a [u8]) -> Result<Box<T>, MalformedPayload> {
+    serde_json::from_slice(json).map(Box::new).map_err(|error| MalformedPayload {
         reason: Reason::new("malformed-payload", format!("the body is no `{event}` payload of Gogs: {error}"))
             .help("if this Gogs is newer than Beespace, report it; otherwise see what stands between Gogs and Beespace"),
     })
 }
 
-fn unknown_event(event: &str) -> Malformed {
+fn unknown_event(event: &str) -> MalformedPayload {
     let shown: String = event.chars().take(40).collect();
-    Malformed {
+    MalformedPayload {
         reason: Reason::new("unknown-event", format!("{shown:?} is no event of Gogs; it has {}", EVENTS.join(", ")))
             .help("the hook should point from Gogs to here without anything between that changes headers"),
     }
 }
 
 /// Takes `null` for the default: Gogs writes empty lists and missing objects so.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 

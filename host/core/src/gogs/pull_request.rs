@@ -1,7 +1,7 @@
 use serde::Deserialize;
 
-use super::object::optional_object_name;
-use super::{Changes, Label, Milestone, Repository, User, or_default};
+use super::sha::optional_sha;
+use super::{Changes, Label, Milestone, Repository, User, null_as_default};
 use crate::ids::Sha;
 
 /// `pull_request`, delivered to the hooks of the repository that is to take it.
@@ -47,20 +47,20 @@ pub struct PullRequest {
     pub number: u64,
     #[serde(default)]
     pub user: Option<User>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub title: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub body: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub labels: Vec<Label>,
     #[serde(default)]
     pub milestone: Option<Milestone>,
     #[serde(default)]
     pub assignee: Option<User>,
     /// `open` or `closed`.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub state: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub comments: u64,
     pub head_branch: String,
     /// With id 0 and no owner where it is gone.
@@ -69,17 +69,17 @@ pub struct PullRequest {
     pub base_branch: String,
     #[serde(default)]
     pub base_repo: Option<Repository>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub html_url: String,
     /// None while Gogs still checks; the old value in `synchronized`.
     #[serde(default)]
     pub mergeable: Option<bool>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub merged: bool,
     #[serde(default)]
     pub merged_at: Option<String>,
     /// In spite of its name the head of the pull request, not the merge commit.
-    #[serde(default, deserialize_with = "optional_object_name")]
+    #[serde(default, deserialize_with = "optional_sha")]
     pub merge_commit_sha: Option<Sha>,
     #[serde(default)]
     pub merged_by: Option<User>,

@@ -2,7 +2,7 @@ use super::*;
 use crate::digest::Digest;
 use crate::verify::restore;
 
-fn parsed(event: &str, json: &str) -> Result<Happening, Malformed> {
+fn parsed(event: &str, json: &str) -> Result<GogsEvent, MalformedPayload> {
     let body = restore(json.as_bytes().to_vec(), Digest::of(json)).unwrap();
     parse(event, &body).map(Verified::into_inner)
 }
@@ -12,7 +12,7 @@ const LEAST: &str = r#"{"ref":"refs/heads/main","before":"","after":"95a2db40000
 
 #[test]
 fn the_least_push_is_read() {
-    let Happening::Push(push) = parsed("push", LEAST).unwrap() else { panic!("no push") };
+    let GogsEvent::Push(push) = parsed("push", LEAST).unwrap() else { panic!("no push") };
     assert_eq!(push.before, None);
     assert!(push.commits.is_empty());
     assert_eq!(push.repository.owner.unwrap().username, "acme");

@@ -3,30 +3,30 @@
 use std::collections::BTreeMap;
 
 use super::EnvValue;
-use super::fields::Reader;
-use super::problems::quote;
-use super::spans::Place;
-use super::words::SECRET;
+use super::decode::Reader;
+use super::diagnostics::quote;
+use super::keywords::SECRET;
+use super::spans::YamlPath;
 use super::yaml::{Entry, Node, Value};
 
 /// Longest name of a secret.
 const MAX_SECRET_NAME: usize = 100;
 
 impl Reader {
-    pub(super) fn env(&mut self, entry: &Entry, place: &Place) -> BTreeMap<String, EnvValue> {
+    pub(super) fn env(&mut self, entry: &Entry, place: &YamlPath) -> BTreeMap<String, EnvValue> {
         let mut env = BTreeMap::new();
         let node = &entry.value;
         let Value::Map(variables) = &node.value else {
             let message = format!("expected `env` to be a map of names to values, found {}", node.kind());
-            self.problems.add_with_help("wrong-type", node.span, message, "write `NAME: value`, one a line");
+            self.diagnostics.add_with_help("wrong-type", node.span, message, "write `NAME: value`, one a line");
             return env;
         };
         let place = place.child("env");
-        place.note(&mut self.spans, node.span);
+        place.record(&mut self.spans, node.span);
         for variable in variables {
             self.check_variable_name(variable);
             if let Some(value) = self.env_value(&variable.value) {
-                place.child(&variable.key).note(&mut self.spans, variable.value.span);
+                place.child(&variable.key).record(&mut self.spans, variable.value.span);
                 env.insert(variable.key.clone(), value);
             }
         }
@@ -37,11 +37,11 @@ impl Reader {
         let (name, span) = (variable.key.as_str(), variable.key_span);
         if name == "CI" || name.starts_with("BEESPACE_") || name == "BEESPACE" {
             let message = format!("{} is set by Beespace, so that steps can rely on it", quote(name));
-            self.problems.add_with_help("reserved-name", span, message, "take another name");
+            self.diagnostics.add_with_help("reserved-name", span, message, "take another name");
         } else if !is_identifier(name) {
             let message = format!("{} is no name of a variable", quote(name));
             let help = "names are letters, digits and `_`, and do not begin with a digit: a shell can read no other";
-            self.problems.add_with_help("bad-value", span, message, help);
+            self.diagnostics.add_with_help("bad-value", span, message, help);
         }
     }
 
@@ -51,14 +51,14 @@ impl Reader {
             Value::Map(_) => {
                 let fields = self.fields(node, "", &SECRET)?;
                 let Some(secret) = fields.get("from_secret") else {
-                    self.problems.add("missing-key", node.span, "expected `from_secret` here");
+                    self.diagnostics.add("missing-key", node.span, "expected `from_secret` here");
                     return None;
                 };
                 self.secret_name(&secret.value).map(EnvValue::FromSecret)
             }
             Value::Null => {
                 let message = "expected the value of a variable, found nothing";
-                self.problems.add_with_help("wrong-type", node.span, message, "write `\"\"` for an empty one");
+                self.diagnostics.add_with_help("wrong-type", node.span, message, "write `\"\"` for an empty one");
                 None
             }
             Value::List(_) => {
@@ -75,7 +75,7 @@ impl Reader {
         if !is_good {
             let message = format!("{} is no name of a secret", quote(&name));
             let help = "names are at most 100 letters, digits, `_`, `-` and `.`";
-            self.problems.add_with_help("bad-value", node.span, message, help);
+            self.diagnostics.add_with_help("bad-value", node.span, message, help);
         }
         is_good.then_some(name)
     }

@@ -1,16 +1,16 @@
 //! The pipeline file in its normal form, `beespace.pipeline/v1`: what the reader and converters produce, policies judge and
 //! plans are made from.
 
-mod condition;
+mod decode;
+mod diagnostics;
 mod env;
-mod fields;
+pub mod eval_when;
+mod keywords;
 mod needs;
-mod problems;
+mod parse_when;
 mod read;
 mod spans;
 mod step;
-pub mod when;
-mod words;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use crate::digest::Document;
 use crate::event::EventKind;
 use crate::status::Status;
 
-pub use self::read::{DEFAULT_NAME, Located, read};
+pub use self::read::{DEFAULT_NAME, ParsedPipeline, read};
 pub use self::spans::Spans;
 pub use self::step::MAX_STEPS;
 pub use self::yaml::{MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_TEXT};

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fields::Reader;
-use super::problems::{did_you_mean, quote};
-use super::step::Draft;
+use super::decode::Reader;
+use super::diagnostics::{did_you_mean, quote};
+use super::step::StepDraft;
 use super::{Pipeline, Step};
+use crate::cycle::first_in_cycle;
 use crate::diagnostic::Span;
-use crate::order::first_in_cycle;
 
 impl Pipeline {
     /// Why its steps could not be run in any order; the reader lets none through of which that is true.
@@ -31,7 +31,7 @@ impl Reader {
     /// The steps with their needs filled in: what the file says, or else the step before. Names must be unique and known, and
     /// nobody may wait for himself, however long the way. Where a step is missing (`is_complete` is false) or
     /// has another's name, nobody is blamed for naming it.
-    pub(super) fn connect(&mut self, drafts: Vec<Draft>, is_complete: bool) -> Vec<Step> {
+    pub(super) fn resolve_needs(&mut self, drafts: Vec<StepDraft>, is_complete: bool) -> Vec<Step> {
         let is_complete = self.check_unique(&drafts) && is_complete;
         let names: BTreeSet<String> = drafts.iter().map(|draft| draft.step.name.clone()).collect();
         let mut spans: BTreeMap<String, Span> = BTreeMap::new();
@@ -44,7 +44,7 @@ impl Reader {
                     if is_complete && !names.contains(&need) {
                         self.unknown_step(&need, span, &names);
                     } else if step.needs.contains(&need) {
-                        self.problems.add("duplicate-name", span, format!("{} is needed twice", quote(&need)));
+                        self.diagnostics.add("duplicate-name", span, format!("{} is needed twice", quote(&need)));
                     } else {
                         step.needs.push(need);
                     }
@@ -62,13 +62,13 @@ impl Reader {
         steps
     }
 
-    fn check_unique(&mut self, drafts: &[Draft]) -> bool {
+    fn check_unique(&mut self, drafts: &[StepDraft]) -> bool {
         let mut first: BTreeMap<&str, Span> = BTreeMap::new();
         for draft in drafts {
             let name = draft.step.name.as_str();
             if let Some(span) = first.get(name) {
                 let message = format!("a step named {} is already in line {}", quote(name), span.line);
-                self.problems.add_with_help("duplicate-name", draft.name_span, message, "names are unique in a pipeline");
+                self.diagnostics.add_with_help("duplicate-name", draft.name_span, message, "names are unique in a pipeline");
             } else {
                 first.insert(name, draft.name_span);
             }
@@ -82,7 +82,7 @@ impl Reader {
             Some(meant) => format!("did you mean {}?", quote(meant)),
             None => "`needs` names steps of the same pipeline".to_owned(),
         };
-        self.problems.add_with_help("unknown-step", span, message, help);
+        self.diagnostics.add_with_help("unknown-step", span, message, help);
     }
 
     fn check_cycles(&mut self, steps: &[Step], spans: &BTreeMap<String, Span>, silent: &BTreeSet<String>) {
@@ -96,7 +96,7 @@ impl Reader {
                 Some(name) => format!("{} has no `needs` and so waits for the step before it; give it `needs: []`", quote(name)),
                 None => "take one of the `needs` away".to_owned(),
             };
-            self.problems.add_with_help("cycle", span, message, help);
+            self.diagnostics.add_with_help("cycle", span, message, help);
             for name in cycle {
                 waits.remove(name);
             }

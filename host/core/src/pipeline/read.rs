@@ -1,11 +1,11 @@
 //! The reader: bytes of a file in, the normal form or every problem at once out.
 
-use super::condition::Scope;
-use super::fields::Reader;
-use super::problems::{Problems, quote};
-use super::spans::{Place, Spans};
-use super::step::first_key;
-use super::words::{CLONE, PIPELINE};
+use super::decode::Reader;
+use super::diagnostics::{Diagnostics, quote};
+use super::keywords::{CLONE, PIPELINE};
+use super::parse_when::Scope;
+use super::spans::{Spans, YamlPath};
+use super::step::first_key_span;
 use super::yaml::{self, Node, Scalar, Value};
 use super::{CloneOptions, Pipeline};
 use crate::diagnostic::{Diagnostic, Span};
@@ -15,7 +15,7 @@ pub const DEFAULT_NAME: &str = "default";
 
 /// A pipeline and where each part of it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Located {
+pub struct ParsedPipeline {
     pub pipeline: Pipeline,
     pub spans: Spans,
 }
@@ -24,26 +24,26 @@ pub struct Located {
 ///
 /// # Errors
 /// Every problem of the file at once, in the order of lines.
-pub fn read(file: &str, bytes: &[u8]) -> Result<Located, Vec<Diagnostic>> {
-    let mut problems = Problems::new(file);
+pub fn read(file: &str, bytes: &[u8]) -> Result<ParsedPipeline, Vec<Diagnostic>> {
+    let mut problems = Diagnostics::new(file);
     let root = text(bytes, &mut problems).and_then(|text| yaml::parse(text, &mut problems));
-    let mut reader = Reader { problems, spans: Spans::default() };
+    let mut reader = Reader { diagnostics: problems, spans: Spans::default() };
     let pipeline = match root {
         Some(root) => reader.pipeline(&root),
         None => {
-            if reader.problems.is_empty() {
-                reader.problems.add_with_help("missing-key", None, "the file is empty", "a pipeline has at least `steps`");
+            if reader.diagnostics.is_empty() {
+                reader.diagnostics.add_with_help("missing-key", None, "the file is empty", "a pipeline has at least `steps`");
             }
             None
         }
     };
     match pipeline {
-        Some(pipeline) if reader.problems.is_empty() => Ok(Located { pipeline, spans: reader.spans }),
-        _ => Err(reader.problems.into_diagnostics()),
+        Some(pipeline) if reader.diagnostics.is_empty() => Ok(ParsedPipeline { pipeline, spans: reader.spans }),
+        _ => Err(reader.diagnostics.into_diagnostics()),
     }
 }
 
-fn text<'a>(bytes: &'a [u8], problems: &mut Problems) -> Option<&'a str> {
+fn text<'a>(bytes: &'a [u8], problems: &mut Diagnostics) -> Option<&'a str> {
     if bytes.len() > yaml::MAX_BYTES {
         let message = "the file is larger than 256 KiB";
         problems.add_with_help("too-large", None, message, "move long scripts into files of the repository");
@@ -77,18 +77,18 @@ impl Reader {
             Node { span: root.span, value: Value::Map(entries.iter().filter(|entry| is_meant(&entry.key)).cloned().collect()) };
         self.check_scalars(&own);
         let fields = self.fields(&own, "a pipeline", &PIPELINE)?;
-        let place = Place::root();
-        place.note(&mut self.spans, first_key(root));
+        let place = YamlPath::root();
+        place.record(&mut self.spans, first_key_span(root));
         let name = fields.get("name").and_then(|entry| self.name(entry, &place));
         let steps = match fields.get("steps") {
             Some(entry) => {
                 let (drafts, is_complete) = self.drafts(entry, &place);
-                self.connect(drafts, is_complete)
+                self.resolve_needs(drafts, is_complete)
             }
             None => {
-                if !fields.has_slip_for("steps") {
+                if !fields.has_typo_of("steps") {
                     let message = "a pipeline without `steps`";
-                    self.problems.add_with_help("missing-key", first_key(root), message, "list what is to be run");
+                    self.diagnostics.add_with_help("missing-key", first_key_span(root), message, "list what is to be run");
                 }
                 Vec::new()
             }
@@ -103,18 +103,18 @@ impl Reader {
         })
     }
 
-    fn clone_options(&mut self, node: &Node, place: &Place) -> CloneOptions {
+    fn clone_options(&mut self, node: &Node, place: &YamlPath) -> CloneOptions {
         const EXPECTED: &str = "`clone` to be `false` or a map such as `{ depth: 50 }`";
         let mut options = CloneOptions::default();
         let place = place.child("clone");
-        place.note(&mut self.spans, node.span);
+        place.record(&mut self.spans, node.span);
         match &node.value {
             Value::Scalar(Scalar { text, is_plain: true }) if text == "false" => options.enabled = false,
             Value::Scalar(Scalar { text, is_plain: true }) if text == "true" => {}
             Value::Map(_) => {
                 let depth = self.fields(node, EXPECTED, &CLONE).and_then(|fields| fields.get("depth"));
                 if let Some(depth) = depth {
-                    place.child("depth").note(&mut self.spans, depth.value.span);
+                    place.child("depth").record(&mut self.spans, depth.value.span);
                     options.depth = self.depth(&depth.value).unwrap_or(options.depth);
                 }
             }
@@ -153,7 +153,7 @@ impl Reader {
             let rest = text.get(start..).unwrap_or_default();
             let shown = rest.split_inclusive("}}").next().unwrap_or(rest);
             let message = format!("{} is a substitution, and those are not possible yet", quote(shown));
-            self.problems.add_with_help(
+            self.diagnostics.add_with_help(
                 "not-yet",
                 span,
                 message,
@@ -161,7 +161,7 @@ impl Reader {
             );
         }
         if text.contains('\0') {
-            self.problems.add("bad-value", span, "text with a NUL byte: no program can be given that");
+            self.diagnostics.add("bad-value", span, "text with a NUL byte: no program can be given that");
         }
     }
 }

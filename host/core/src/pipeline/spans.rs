@@ -57,9 +57,9 @@ impl Spans {
 /// A place in the normal form while it is being made. Why an option? A pointer is as long as the keys on its way; past
 /// [`Place::MAX`] a hostile file could make the map many times its own size.
 #[derive(Debug, Clone)]
-pub(super) struct Place(Option<String>);
+pub(super) struct YamlPath(Option<String>);
 
-impl Place {
+impl YamlPath {
     /// Bytes of the longest pointer that is kept.
     const MAX: usize = 256;
 
@@ -74,8 +74,8 @@ impl Place {
         Self(self.0.as_ref().map(escaped).filter(|pointer| pointer.len() <= Self::MAX))
     }
 
-    /// Notes that this part was written at `span`.
-    pub(super) fn note(&self, spans: &mut Spans, span: Span) {
+    /// Notes that this part was written at `elapsed`.
+    pub(super) fn record(&self, spans: &mut Spans, span: Span) {
         if let Some(pointer) = &self.0 {
             spans.0.insert(pointer.clone(), span);
         }
@@ -93,12 +93,12 @@ mod tests {
     #[test]
     fn a_pointer_finds_its_own_place_or_the_nearest_around_it() {
         let mut spans = Spans::default();
-        Place::root().child("steps").child(0).note(&mut spans, at(3));
-        Place::root().child("env").child("a/b~c").note(&mut spans, at(7));
+        YamlPath::root().child("steps").child(0).record(&mut spans, at(3));
+        YamlPath::root().child("env").child("a/b~c").record(&mut spans, at(7));
         assert_eq!(spans.find("/steps/0/action/image"), Some(at(3)));
         assert_eq!(spans.find("/env/a~1b~0c/text"), Some(at(7)));
         assert_eq!(spans.find("/steps/1"), None);
-        Place::root().note(&mut spans, at(1));
+        YamlPath::root().record(&mut spans, at(1));
         assert_eq!(spans.find("/steps/1"), Some(at(1)));
     }
 
@@ -120,12 +120,12 @@ mod tests {
     #[test]
     fn long_pointers_are_left_out() {
         let mut spans = Spans::default();
-        let mut place = Place::root();
+        let mut place = YamlPath::root();
         for _ in 0..40 {
             place = place.child("a-key-of-some-length");
-            place.note(&mut spans, at(1));
+            place.record(&mut spans, at(1));
         }
-        assert!(spans.iter().all(|(pointer, _)| pointer.len() <= Place::MAX));
+        assert!(spans.iter().all(|(pointer, _)| pointer.len() <= YamlPath::MAX));
         assert!(spans.iter().count() < 20);
     }
 }

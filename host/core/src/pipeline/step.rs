@@ -2,15 +2,15 @@
 
 use serde_json::Value as Json;
 
-use super::condition::Scope;
-use super::fields::{Fields, Reader};
-use super::problems::quote;
-use super::spans::Place;
-use super::words::{FOREIGN_FAILURES, STEP};
+use super::decode::{Fields, Reader};
+use super::diagnostics::quote;
+use super::keywords::{FOREIGN_FAILURES, STEP};
+use super::parse_when::Scope;
+use super::spans::YamlPath;
 use super::yaml::{Entry, Node, Value};
 use super::{Action, ImageAction, OnFailure, Step, UsesAction};
 use crate::diagnostic::Span;
-use crate::visible;
+use crate::sanitize;
 
 /// Most steps of a build.
 pub const MAX_STEPS: usize = 500;
@@ -21,7 +21,7 @@ const MAX_IMAGE: usize = 512;
 
 /// A step as it was read, before anybody looked whom it needs.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct StepDraft {
     pub(super) step: Step,
     pub(super) name_span: Span,
     /// What the file says about `needs`, if anything.
@@ -30,14 +30,14 @@ pub(super) struct Draft {
 
 impl Reader {
     /// The steps, and whether all that the file holds could be made out.
-    pub(super) fn drafts(&mut self, entry: &Entry, place: &Place) -> (Vec<Draft>, bool) {
+    pub(super) fn drafts(&mut self, entry: &Entry, place: &YamlPath) -> (Vec<StepDraft>, bool) {
         let node = &entry.value;
         let items = match &node.value {
             Value::List(items) if !items.is_empty() => items.as_slice(),
             Value::Map(_) => {
                 let message = "expected `steps` to be a list, found a map";
                 let help = "steps by key are Woodpecker's form; here it is `- name: …`, one a step";
-                self.problems.add_with_help("wrong-type", node.span, message, help);
+                self.diagnostics.add_with_help("wrong-type", node.span, message, help);
                 return (Vec::new(), false);
             }
             _ => {
@@ -47,24 +47,24 @@ impl Reader {
         };
         if items.len() > MAX_STEPS {
             let message = format!("{} steps, and a build may have {MAX_STEPS}", items.len());
-            self.problems.add("too-large", entry.key_span, message);
+            self.diagnostics.add("too-large", entry.key_span, message);
             return (Vec::new(), false);
         }
         let place = place.child("steps");
-        place.note(&mut self.spans, node.span);
-        let drafts: Vec<Draft> =
+        place.record(&mut self.spans, node.span);
+        let drafts: Vec<StepDraft> =
             items.iter().enumerate().filter_map(|(index, item)| self.draft(item, &place.child(index))).collect();
         let is_complete = drafts.len() == items.len();
         (drafts, is_complete)
     }
 
-    fn draft(&mut self, node: &Node, place: &Place) -> Option<Draft> {
-        place.note(&mut self.spans, node.span);
+    fn draft(&mut self, node: &Node, place: &YamlPath) -> Option<StepDraft> {
+        place.record(&mut self.spans, node.span);
         let fields = self.fields(node, "a step to be a map with `name` and `image` or `uses`", &STEP)?;
         let name = fields.get("name").and_then(|entry| self.name(entry, place));
-        if fields.get("name").is_none() && !fields.has_slip_for("name") {
-            let span = first_key(node);
-            self.problems.add_with_help(
+        if fields.get("name").is_none() && !fields.has_typo_of("name") {
+            let span = first_key_span(node);
+            self.diagnostics.add_with_help(
                 "missing-key",
                 span,
                 "a step without `name`",
@@ -73,7 +73,7 @@ impl Reader {
         }
         let step = Step {
             name: name.unwrap_or_default(),
-            action: self.action(node, fields, place).unwrap_or_else(nothing),
+            action: self.action(node, fields, place).unwrap_or_else(placeholder_action),
             env: fields.get("env").map(|entry| self.env(entry, place)).unwrap_or_default(),
             when: fields.get("when").and_then(|entry| self.when(entry, Scope::Step, place)),
             needs: Vec::new(),
@@ -82,80 +82,80 @@ impl Reader {
         };
         let needs = fields.get("needs").map(|entry| self.needs(entry, place));
         let name_span = fields.get("name").map_or(node.span, |entry| entry.value.span);
-        (!step.name.is_empty()).then_some(Draft { step, name_span, needs })
+        (!step.name.is_empty()).then_some(StepDraft { step, name_span, needs })
     }
 
     /// The name of a pipeline or step: text for people.
-    pub(super) fn name(&mut self, entry: &Entry, place: &Place) -> Option<String> {
+    pub(super) fn name(&mut self, entry: &Entry, place: &YamlPath) -> Option<String> {
         let name = self.text(&entry.value, "`name` to be text")?;
         let span = entry.value.span;
-        place.child("name").note(&mut self.spans, span);
+        place.child("name").record(&mut self.spans, span);
         if name.chars().count() > MAX_NAME {
-            self.problems.add("bad-value", span, format!("a name is longer than {MAX_NAME} characters"));
-        } else if name.chars().any(visible::hides) {
-            self.problems.add("bad-value", span, format!("the name {} holds control characters", quote(&name)));
+            self.diagnostics.add("bad-value", span, format!("a name is longer than {MAX_NAME} characters"));
+        } else if name.chars().any(sanitize::is_unsafe) {
+            self.diagnostics.add("bad-value", span, format!("the name {} holds control characters", quote(&name)));
         } else {
             return Some(name);
         }
         None
     }
 
-    fn needs(&mut self, entry: &Entry, place: &Place) -> Vec<(String, Span)> {
+    fn needs(&mut self, entry: &Entry, place: &YamlPath) -> Vec<(String, Span)> {
         let place = place.child("needs");
-        place.note(&mut self.spans, entry.value.span);
+        place.record(&mut self.spans, entry.value.span);
         if matches!(&entry.value.value, Value::List(items) if items.is_empty()) {
             return Vec::new();
         }
         let texts = self.texts(&entry.value, "`needs` to be a list of names of steps").unwrap_or_default();
         let spans: Vec<Span> = texts.iter().map(|(node, _)| node.span).collect();
-        self.noted(texts, &place).into_iter().zip(spans).collect()
+        self.record_items(texts, &place).into_iter().zip(spans).collect()
     }
 
-    fn failure(&mut self, entry: &Entry, place: &Place) -> Option<OnFailure> {
+    fn failure(&mut self, entry: &Entry, place: &YamlPath) -> Option<OnFailure> {
         let words = [("fail", OnFailure::Fail), ("ignore", OnFailure::Ignore), ("cancel", OnFailure::Cancel)];
         let text = self.text(&entry.value, "`failure` to be `fail`, `ignore` or `cancel`")?;
-        place.child("failure").note(&mut self.spans, entry.value.span);
-        self.word(entry.value.span, &text, "failure", &words, FOREIGN_FAILURES)
+        place.child("failure").record(&mut self.spans, entry.value.span);
+        self.keyword(entry.value.span, &text, "failure", &words, FOREIGN_FAILURES)
     }
 
-    fn action(&mut self, node: &Node, fields: Fields<'_>, place: &Place) -> Option<Action> {
+    fn action(&mut self, node: &Node, fields: Fields<'_>, place: &YamlPath) -> Option<Action> {
         let place = place.child("action");
         match (fields.get("image"), fields.get("uses")) {
             (Some(image), None) => {
-                place.note(&mut self.spans, image.value.span);
+                place.record(&mut self.spans, image.value.span);
                 if let Some(with) = fields.get("with") {
                     let message = "`with` is for steps with `uses`, and this one has `image`";
-                    self.problems.add_with_help("conflict", with.key_span, message, "give a container its settings in `env`");
+                    self.diagnostics.add_with_help("conflict", with.key_span, message, "give a container its settings in `env`");
                 }
                 self.image_action(image, fields, &place).map(Action::Image)
             }
             (None, Some(uses)) => {
-                place.note(&mut self.spans, uses.value.span);
+                place.record(&mut self.spans, uses.value.span);
                 for key in ["run", "entrypoint", "args", "workdir"] {
                     if let Some(entry) = fields.get(key) {
                         let message = format!("`{key}` is for steps with `image`, and this one has `uses`");
-                        self.problems.add("conflict", entry.key_span, message);
+                        self.diagnostics.add("conflict", entry.key_span, message);
                     }
                 }
                 self.uses_action(uses, fields, &place).map(Action::Uses)
             }
             (Some(_), Some(uses)) => {
                 let message = "a step has `image` or `uses`, and this one has both";
-                self.problems.add_with_help("conflict", uses.key_span, message, "make two steps of it");
+                self.diagnostics.add_with_help("conflict", uses.key_span, message, "make two steps of it");
                 None
             }
-            (None, None) if fields.has_slip_for("image") || fields.has_slip_for("uses") => None,
+            (None, None) if fields.has_typo_of("image") || fields.has_typo_of("uses") => None,
             (None, None) => {
                 let message = "a step without `image` and without `uses`: there is nothing to run";
                 let help = "name the image of a container, for example `image: debian:13`";
-                self.problems.add_with_help("missing-key", first_key(node), message, help);
+                self.diagnostics.add_with_help("missing-key", first_key_span(node), message, help);
                 None
             }
         }
     }
 
-    fn image_action(&mut self, image: &Entry, fields: Fields<'_>, place: &Place) -> Option<ImageAction> {
-        place.child("image").note(&mut self.spans, image.value.span);
+    fn image_action(&mut self, image: &Entry, fields: Fields<'_>, place: &YamlPath) -> Option<ImageAction> {
+        place.child("image").record(&mut self.spans, image.value.span);
         let reference = self.text(&image.value, "`image` to be the name of an image").and_then(|text| self.image(image, text));
         let run = fields.get("run").and_then(|entry| {
             let expected = "`run` to be the lines of a script";
@@ -164,7 +164,7 @@ impl Reader {
         for key in ["entrypoint", "args"] {
             if let (Some(_), Some(entry)) = (fields.get("run"), fields.get(key)) {
                 let message = format!("`run` and `{key}` do not go together: a script brings its own shell");
-                self.problems.add_with_help("conflict", entry.key_span, message, format!("leave out `run` or `{key}`"));
+                self.diagnostics.add_with_help("conflict", entry.key_span, message, format!("leave out `run` or `{key}`"));
             }
         }
         let mut words = |key: &str| {
@@ -176,7 +176,7 @@ impl Reader {
         };
         let (entrypoint, args) = (words("entrypoint"), words("args"));
         let workdir = fields.get("workdir").and_then(|entry| {
-            place.child("workdir").note(&mut self.spans, entry.value.span);
+            place.child("workdir").record(&mut self.spans, entry.value.span);
             self.text(&entry.value, "`workdir` to be a directory, from the workspace on")
         });
         Some(ImageAction { image: reference?, run, entrypoint, args, workdir })
@@ -186,9 +186,9 @@ impl Reader {
         let is_word = reference.len() <= MAX_IMAGE
             && !reference.starts_with('-')
             && reference.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | '$' | '\\'));
-        if !is_word && !self.problems.is_known_at(entry.value.span) {
+        if !is_word && !self.diagnostics.has_diagnostic_at(entry.value.span) {
             let message = format!("{} is no name of an image", quote(&reference));
-            self.problems.add_with_help(
+            self.diagnostics.add_with_help(
                 "bad-value",
                 entry.value.span,
                 message,
@@ -198,13 +198,13 @@ impl Reader {
         is_word.then_some(reference)
     }
 
-    fn uses_action(&mut self, uses: &Entry, fields: Fields<'_>, place: &Place) -> Option<UsesAction> {
-        place.child("plugin").note(&mut self.spans, uses.value.span);
+    fn uses_action(&mut self, uses: &Entry, fields: Fields<'_>, place: &YamlPath) -> Option<UsesAction> {
+        place.child("plugin").record(&mut self.spans, uses.value.span);
         let plugin = self.text(&uses.value, "`uses` to be the name of a step type")?;
         if plugin.len() > MAX_NAME || !plugin.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
             let message = format!("{} is no name of a step type", quote(&plugin));
             let help = "names are letters, digits, `-`, `_` and `.`; the admin of the instance binds them to plugins";
-            self.problems.add_with_help("bad-value", uses.value.span, message, help);
+            self.diagnostics.add_with_help("bad-value", uses.value.span, message, help);
             return None;
         }
         let with = match fields.get("with") {
@@ -220,8 +220,8 @@ impl Reader {
 
     /// Settings as JSON. `true`, `false`, nothing and whole numbers are what they look like; everything else is text as it is
     /// spelled, `1.10` included: a version is more often meant than a number, and a plugin can read a number out of text.
-    fn json(&mut self, node: &Node, place: &Place) -> Json {
-        place.note(&mut self.spans, node.span);
+    fn json(&mut self, node: &Node, place: &YamlPath) -> Json {
+        place.record(&mut self.spans, node.span);
         match &node.value {
             Value::Null => Json::Null,
             Value::Scalar(scalar) if scalar.is_plain => plain_json(&scalar.text),
@@ -251,7 +251,7 @@ fn plain_json(text: &str) -> Json {
 }
 
 /// Where a map begins, for what is missing in it.
-pub(super) fn first_key(node: &Node) -> Span {
+pub(super) fn first_key_span(node: &Node) -> Span {
     match &node.value {
         Value::Map(entries) => entries.first().map_or(node.span, |entry| entry.key_span),
         _ => node.span,
@@ -259,6 +259,6 @@ pub(super) fn first_key(node: &Node) -> Span {
 }
 
 /// Stands where a problem has been noted; never leaves the reader.
-fn nothing() -> Action {
+fn placeholder_action() -> Action {
     Action::Image(ImageAction { image: String::new(), run: None, entrypoint: None, args: None, workdir: None })
 }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
-use super::problems::{Problems, quote};
+use super::diagnostics::{Diagnostics, quote};
 use crate::diagnostic::Span;
 
 /// Bytes of a file.
@@ -67,15 +67,15 @@ impl Node {
 
 /// Reads the one document of `text`. `None` where there is none or a problem ended the reading; further problems may have been
 /// noted with a tree, too.
-pub(super) fn parse(text: &str, problems: &mut Problems) -> Option<Node> {
+pub(super) fn parse(text: &str, problems: &mut Diagnostics) -> Option<Node> {
     let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut tree = Tree { parser, problems, anchors: HashMap::new(), nodes: 0, bytes: 0 };
+    let mut tree = TreeBuilder { parser, diagnostics: problems, anchors: HashMap::new(), nodes: 0, bytes: 0 };
     match tree.document() {
         Ok(root) => root,
-        Err(Stop::Told) => None,
+        Err(Stop::Reported) => None,
         Err(Stop::Syntax(error)) => {
-            let (message, help) = explain(&error);
+            let (message, help) = explain_syntax_error(&error);
             let span = point(*error.marker());
             let code = if *error.kind() == ErrorKind::RecursionLimitExceeded { "too-large" } else { "yaml" };
             match help {
@@ -92,7 +92,7 @@ enum Stop {
     /// The parser could not go on.
     Syntax(ScanError),
     /// The problem is already noted.
-    Told,
+    Reported,
 }
 
 /// An anchored node and what a copy of it costs.
@@ -103,9 +103,9 @@ struct Anchored {
     height: usize,
 }
 
-struct Tree<'a, 'p> {
+struct TreeBuilder<'a, 'p> {
     parser: Parser<'a, StrInput<'a>>,
-    problems: &'p mut Problems,
+    diagnostics: &'p mut Diagnostics,
     /// Finished anchors by the parser's id; `None` while one is being read.
     anchors: HashMap<usize, Option<Anchored>>,
     nodes: usize,
@@ -114,7 +114,7 @@ struct Tree<'a, 'p> {
 
 type Read<'a> = (Event<'a>, Span);
 
-impl<'a> Tree<'a, '_> {
+impl<'a> TreeBuilder<'a, '_> {
     fn document(&mut self) -> Result<Option<Node>, Stop> {
         let mut root = None;
         loop {
@@ -123,8 +123,8 @@ impl<'a> Tree<'a, '_> {
                 Event::StreamEnd => return Ok(root),
                 Event::DocumentStart(..) if root.is_some() => {
                     let message = "a second document begins here, and several pipelines in one file are not possible yet";
-                    self.problems.add_with_help("not-yet", span, message, "keep one pipeline in the file");
-                    return Err(Stop::Told);
+                    self.diagnostics.add_with_help("not-yet", span, message, "keep one pipeline in the file");
+                    return Err(Stop::Reported);
                 }
                 event if event.is_node() => root = Some(self.node((event, span), 1)?.0),
                 _ => {}
@@ -134,7 +134,7 @@ impl<'a> Tree<'a, '_> {
 
     fn next(&mut self) -> Result<Read<'a>, Stop> {
         match self.parser.next_event() {
-            Some(Ok((event, span))) => Ok((event, range(&span))),
+            Some(Ok((event, span))) => Ok((event, to_span(&span))),
             Some(Err(error)) => Err(Stop::Syntax(error)),
             None => Ok((Event::StreamEnd, Span { line: 1, column: 1, end_line: 1, end_column: 1 })),
         }
@@ -145,7 +145,7 @@ impl<'a> Tree<'a, '_> {
         if depth > MAX_DEPTH {
             return Err(self.too_deep(span));
         }
-        self.count(span, 1, 0)?;
+        self.charge_budget(span, 1, 0)?;
         self.check_tag(event.tag(), span);
         let before = (self.nodes, self.bytes);
         let anchor = event.anchor_id().filter(|id| *id != 0);
@@ -155,11 +155,11 @@ impl<'a> Tree<'a, '_> {
         let (node, height) = match event {
             Event::Alias(id) => return self.alias(id, span, depth),
             Event::UnresolvedAlias(name) => {
-                self.problems.add("yaml", span, format!("{} names no anchor above", quote(&format!("*{name}"))));
+                self.diagnostics.add("yaml", span, format!("{} names no anchor above", quote(&format!("*{name}"))));
                 (Node { span, value: Value::Null }, 1)
             }
             Event::Scalar(text, style, _, tag) => {
-                self.count(span, 0, text.len())?;
+                self.charge_budget(span, 0, text.len())?;
                 (Node { span, value: scalar(text.into_owned(), style, tag.is_some()) }, 1)
             }
             Event::SequenceStart(..) => self.list(span, depth)?,
@@ -178,12 +178,12 @@ impl<'a> Tree<'a, '_> {
         loop {
             let (event, at) = self.next()?;
             if matches!(event, Event::SequenceEnd) {
-                let span = closed(span, at);
+                let span = extend_to_bracket(span, at);
                 return Ok((Node { span, value: Value::List(items) }, height + 1));
             }
             let (item, item_height) = self.node((event, at), depth + 1)?;
             height = height.max(item_height);
-            span = through(span, item.span);
+            span = extend_to(span, item.span);
             items.push(item);
         }
     }
@@ -196,7 +196,7 @@ impl<'a> Tree<'a, '_> {
         loop {
             let (event, at) = self.next()?;
             if matches!(event, Event::MappingEnd) {
-                span = closed(span, at);
+                span = extend_to_bracket(span, at);
                 break;
             }
             let is_merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<");
@@ -204,13 +204,13 @@ impl<'a> Tree<'a, '_> {
             let following = self.next()?;
             let (value, value_height) = self.node(following, depth + 1)?;
             height = height.max(value_height);
-            span = through(span, value.span);
+            span = extend_to(span, value.span);
             if is_merge {
                 merges.push(value);
             } else if let Some(key_text) = self.key(&key) {
                 if let Some(first) = seen.get(&key_text) {
                     let message = format!("{} is here twice; the first is in line {}", quote(&key_text), first.line);
-                    self.problems.add_with_help("duplicate-key", key.span, message, "keep one of them");
+                    self.diagnostics.add_with_help("duplicate-key", key.span, message, "keep one of them");
                 } else {
                     seen.insert(key_text.clone(), key.span);
                     entries.push(Entry { key: key_text, key_span: key.span, value });
@@ -226,9 +226,9 @@ impl<'a> Tree<'a, '_> {
         match &node.value {
             Value::Scalar(scalar) if scalar.text.len() <= MAX_KEY => return Some(scalar.text.clone()),
             Value::Scalar(_) => {
-                self.problems.add("too-large", node.span, format!("a key is longer than {MAX_KEY} bytes"));
+                self.diagnostics.add("too-large", node.span, format!("a key is longer than {MAX_KEY} bytes"));
             }
-            _ => self.problems.add("wrong-type", node.span, format!("expected a key, found {}", node.kind())),
+            _ => self.diagnostics.add("wrong-type", node.span, format!("expected a key, found {}", node.kind())),
         }
         None
     }
@@ -243,47 +243,47 @@ impl<'a> Tree<'a, '_> {
         for node in maps {
             match node.value {
                 Value::Map(merged) => entries.extend(merged.into_iter().filter(|entry| present.insert(entry.key.clone()))),
-                _ => self.problems.add("wrong-type", node.span, format!("`<<` merges maps, found {}", node.kind())),
+                _ => self.diagnostics.add("wrong-type", node.span, format!("`<<` merges maps, found {}", node.kind())),
             }
         }
     }
 
     fn alias(&mut self, id: usize, span: Span, depth: usize) -> Result<(Node, usize), Stop> {
         let Some(Some(anchored)) = self.anchors.get(&id) else {
-            self.problems.add("yaml", span, "an anchor is used inside itself");
-            return Err(Stop::Told);
+            self.diagnostics.add("yaml", span, "an anchor is used inside itself");
+            return Err(Stop::Reported);
         };
         let (nodes, bytes, height) = (anchored.nodes, anchored.bytes, anchored.height);
         if depth + height - 1 > MAX_DEPTH {
             return Err(self.too_deep(span));
         }
         // Counted before it is copied: this is what stops a bomb.
-        self.count(span, nodes - 1, bytes)?;
+        self.charge_budget(span, nodes - 1, bytes)?;
         match self.anchors.get(&id) {
             Some(Some(anchored)) => Ok((Node { span, value: anchored.node.value.clone() }, height)),
-            _ => Err(Stop::Told),
+            _ => Err(Stop::Reported),
         }
     }
 
     /// Takes from the budget.
-    fn count(&mut self, span: Span, nodes: usize, bytes: usize) -> Result<(), Stop> {
+    fn charge_budget(&mut self, span: Span, nodes: usize, bytes: usize) -> Result<(), Stop> {
         self.nodes += nodes;
         self.bytes += bytes;
         if self.nodes > MAX_NODES {
             let message = format!("the file holds more than {MAX_NODES} values (aliases count as often as they are used)");
-            self.problems.add("too-large", span, message);
-            return Err(Stop::Told);
+            self.diagnostics.add("too-large", span, message);
+            return Err(Stop::Reported);
         }
         if self.bytes > MAX_TEXT {
-            self.problems.add("too-large", span, "the file holds more than 1 MiB of text once its aliases are expanded");
-            return Err(Stop::Told);
+            self.diagnostics.add("too-large", span, "the file holds more than 1 MiB of text once its aliases are expanded");
+            return Err(Stop::Reported);
         }
         Ok(())
     }
 
     fn too_deep(&mut self, span: Span) -> Stop {
-        self.problems.add("too-large", span, format!("lists and maps are nested deeper than {MAX_DEPTH}"));
-        Stop::Told
+        self.diagnostics.add("too-large", span, format!("lists and maps are nested deeper than {MAX_DEPTH}"));
+        Stop::Reported
     }
 
     /// Tags make objects elsewhere; here they are mostly a `!` that lacks its quotes.
@@ -293,7 +293,7 @@ impl<'a> Tree<'a, '_> {
         if !CORE.iter().any(|core| tag.is_yaml_core_schema_tag(core)) {
             let written = quote(&tag.original());
             let message = format!("{written} is a YAML tag, and tags mean nothing here");
-            self.problems.add_with_help("yaml", span, message, "put it in quotes if text is meant");
+            self.diagnostics.add_with_help("yaml", span, message, "put it in quotes if text is meant");
         }
     }
 }
@@ -308,7 +308,7 @@ fn scalar(text: String, style: ScalarStyle, is_tagged: bool) -> Value {
 }
 
 /// Words for what the parser could not read; for the common mistakes better ones than its own.
-fn explain(error: &ScanError) -> (String, Option<&'static str>) {
+fn explain_syntax_error(error: &ScanError) -> (String, Option<&'static str>) {
     let quote_it = "put the text in quotes";
     match error.kind() {
         ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation | ErrorKind::TabNotAllowed => {
@@ -338,7 +338,7 @@ fn explain(error: &ScanError) -> (String, Option<&'static str>) {
     }
 }
 
-fn range(span: &granit_parser::Span) -> Span {
+fn to_span(span: &granit_parser::Span) -> Span {
     let (start, end) = (point(span.start), point(span.end));
     Span { end_line: end.line, end_column: end.column, ..start }
 }
@@ -349,8 +349,8 @@ fn point(marker: Marker) -> Span {
     Span { line, column, end_line: line, end_column: column }
 }
 
-/// `span`, grown to the end of `part` where that is behind its start (a part of an alias may stand above it).
-fn through(span: Span, part: Span) -> Span {
+/// `elapsed`, grown to the end of `part` where that is behind its start (a part of an alias may stand above it).
+fn extend_to(span: Span, part: Span) -> Span {
     if (part.end_line, part.end_column) > (span.end_line, span.end_column) {
         Span { end_line: part.end_line, end_column: part.end_column, ..span }
     } else {
@@ -358,7 +358,7 @@ fn through(span: Span, part: Span) -> Span {
     }
 }
 
-/// `span` up to the closing bracket, where there is one: blocks end with an event that has no width.
-fn closed(span: Span, end: Span) -> Span {
-    if (end.line, end.column) == (end.end_line, end.end_column) { span } else { through(span, end) }
+/// `elapsed` up to the closing bracket, where there is one: blocks end with an event that has no width.
+fn extend_to_bracket(span: Span, end: Span) -> Span {
+    if (end.line, end.column) == (end.end_line, end.end_column) { span } else { extend_to(span, end) }
 }

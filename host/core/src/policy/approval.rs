@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::time::Timestamp;
 
 /// The id of whoever holds the instance's admin token.
-pub const ADMIN: &str = "admin";
+pub const ADMIN_ID: &str = "admin";
 
 /// Why someone's yes was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,12 +23,12 @@ pub enum Refused {
     #[error("you have approved this already")]
     Again,
     #[error("nothing here waits for you: {0}")]
-    NotAsked(String),
+    NotRequired(String),
 }
 
 /// A word that is still missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MissingWord {
+pub struct MissingApproval {
     /// The binding that asks.
     pub policy: String,
     /// Any of these groups; empty: anyone who may approve.
@@ -41,7 +41,7 @@ pub struct MissingWord {
     pub reason: String,
 }
 
-impl std::fmt::Display for MissingWord {
+impl std::fmt::Display for MissingApproval {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.count {
             1 => f.write_str("one more person")?,
@@ -69,12 +69,12 @@ pub fn approve(pending: &mut PendingApproval, approved: Digest, approver: Approv
         pending
             .requirements
             .iter()
-            .any(|requirement| counts(requirement, earlier, caused_by) && !is_fresh(requirement, earlier, approver.at))
+            .any(|requirement| is_eligible(requirement, earlier, caused_by) && !is_fresh(requirement, earlier, approver.at))
     };
     if pending.approved_by.iter().any(|earlier| earlier.id == approver.id && !lapsed(earlier)) {
         return Err(Refused::Again);
     }
-    if !pending.requirements.iter().any(|requirement| counts(requirement, &approver, caused_by)) {
+    if !pending.requirements.iter().any(|requirement| is_eligible(requirement, &approver, caused_by)) {
         return Err(refusal(pending, &approver, caused_by));
     }
     pending.approved_by.retain(|earlier| earlier.id != approver.id);
@@ -84,12 +84,15 @@ pub fn approve(pending: &mut PendingApproval, approved: Digest, approver: Approv
 
 /// Whose words are missing at `now`; empty: it is approved.
 #[must_use]
-pub fn missing(pending: &PendingApproval, caused_by: &str, now: Timestamp) -> Vec<MissingWord> {
+pub fn missing(pending: &PendingApproval, caused_by: &str, now: Timestamp) -> Vec<MissingApproval> {
     let missing_of = |requirement: &ApprovalRequirement| {
-        let given =
-            pending.approved_by.iter().filter(|a| counts(requirement, a, caused_by) && is_fresh(requirement, a, now)).count();
+        let given = pending
+            .approved_by
+            .iter()
+            .filter(|a| is_eligible(requirement, a, caused_by) && is_fresh(requirement, a, now))
+            .count();
         let count = requirement.min_approvers.max(1).saturating_sub(u32::try_from(given).unwrap_or(u32::MAX));
-        (count > 0).then(|| MissingWord {
+        (count > 0).then(|| MissingApproval {
             policy: requirement.policy.clone(),
             groups: requirement.groups.clone(),
             count,
@@ -107,8 +110,8 @@ pub fn approved_digest(pending: &PendingApproval, caused_by: &str, now: Timestam
 }
 
 /// Whether this person's yes is one that the requirement asks for.
-fn counts(requirement: &ApprovalRequirement, approver: &Approver, caused_by: &str) -> bool {
-    let may_speak = approver.id == ADMIN || requirement.groups.is_empty();
+fn is_eligible(requirement: &ApprovalRequirement, approver: &Approver, caused_by: &str) -> bool {
+    let may_speak = approver.id == ADMIN_ID || requirement.groups.is_empty();
     may_speak && !(requirement.forbid_author && approver.id == caused_by)
 }
 
@@ -122,7 +125,7 @@ fn refusal(pending: &PendingApproval, approver: &Approver, caused_by: &str) -> R
         return Refused::OwnBuild { policy: requirement.policy.clone() };
     }
     let asked: Vec<String> = missing(pending, caused_by, approver.at).iter().map(ToString::to_string).collect();
-    Refused::NotAsked(if asked.is_empty() {
+    Refused::NotRequired(if asked.is_empty() {
         "it is approved".to_owned()
     } else {
         format!("missing are {}", asked.join(", and "))
@@ -163,27 +166,27 @@ mod tests {
     #[test]
     fn the_admin_counts_as_one_approver_of_any_group() {
         let mut pending = pending(requirement());
-        approve(&mut pending, Digest::of("plan"), says(ADMIN, 0), "gogs:7").unwrap();
+        approve(&mut pending, Digest::of("plan"), says(ADMIN_ID, 0), "gogs:7").unwrap();
         assert_eq!(approved_digest(&pending, "gogs:7", Timestamp(59_999)), Some(Digest::of("plan")));
     }
 
     #[test]
     fn what_needs_more_people_stays_blocked_and_says_whose_word_is_missing() {
         let mut pending = pending(ApprovalRequirement { min_approvers: 2, ..requirement() });
-        approve(&mut pending, Digest::of("plan"), says(ADMIN, 0), "gogs:7").unwrap();
+        approve(&mut pending, Digest::of("plan"), says(ADMIN_ID, 0), "gogs:7").unwrap();
         assert_eq!(approved_digest(&pending, "gogs:7", Timestamp(0)), None);
         let words: Vec<String> = missing(&pending, "gogs:7", Timestamp(0)).iter().map(ToString::to_string).collect();
         assert_eq!(
             words,
             ["one more person of release other than whoever caused the build (asked for by \"deploys\": it goes to production)"]
         );
-        assert_eq!(approve(&mut pending, Digest::of("plan"), says(ADMIN, 1), "gogs:7"), Err(Refused::Again));
+        assert_eq!(approve(&mut pending, Digest::of("plan"), says(ADMIN_ID, 1), "gogs:7"), Err(Refused::Again));
     }
 
     #[test]
     fn a_changed_subject_needs_a_new_word() {
         let mut pending = pending(requirement());
-        let refused = approve(&mut pending, Digest::of("other plan"), says(ADMIN, 0), "gogs:7");
+        let refused = approve(&mut pending, Digest::of("other plan"), says(ADMIN_ID, 0), "gogs:7");
         assert!(matches!(refused, Err(Refused::Changed { .. })));
         assert!(pending.approved_by.is_empty());
     }
@@ -191,9 +194,9 @@ mod tests {
     #[test]
     fn a_word_lapses_and_can_be_given_again() {
         let mut pending = pending(requirement());
-        approve(&mut pending, Digest::of("plan"), says(ADMIN, 0), "gogs:7").unwrap();
+        approve(&mut pending, Digest::of("plan"), says(ADMIN_ID, 0), "gogs:7").unwrap();
         assert_eq!(approved_digest(&pending, "gogs:7", Timestamp(60_000)), None);
-        approve(&mut pending, Digest::of("plan"), says(ADMIN, 60), "gogs:7").unwrap();
+        approve(&mut pending, Digest::of("plan"), says(ADMIN_ID, 60), "gogs:7").unwrap();
         assert_eq!(pending.approved_by.len(), 1);
         assert!(approved_digest(&pending, "gogs:7", Timestamp(60_000)).is_some());
     }
@@ -210,7 +213,7 @@ mod tests {
     #[test]
     fn whoever_is_in_no_asked_group_is_told_whom_it_takes() {
         let refused = approve(&mut pending(requirement()), Digest::of("plan"), says("gogs:8", 0), "gogs:7");
-        let Err(Refused::NotAsked(words)) = refused else { panic!("{refused:?}") };
+        let Err(Refused::NotRequired(words)) = refused else { panic!("{refused:?}") };
         assert!(words.contains("release"), "{words}");
     }
 }

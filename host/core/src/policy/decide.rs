@@ -118,10 +118,10 @@ impl ErrorClass {
             Mode::Enforce => "Nothing runs without its verdict".to_owned(),
             Mode::Warn | Mode::Shadow => format!("Its mode is `{}`, so nothing waits for it", mode.as_str()),
         };
-        format!("{consequence}. {}", self.cure(mode))
+        format!("{consequence}. {}", self.advice(mode))
     }
 
-    fn cure(self, mode: Mode) -> &'static str {
+    fn advice(self, mode: Mode) -> &'static str {
         match self {
             Self::Timeout | Self::Memory | Self::LogBudget | Self::OutputTooLarge | Self::Trap | Self::StackOverflow => {
                 match mode {

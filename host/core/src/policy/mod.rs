@@ -129,12 +129,12 @@ pub struct PatchOp {
     pub op: PatchKind,
     pub path: String,
     /// None for `remove`. `null` is a value.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub value: Option<serde_json::Value>,
 }
 
 /// What is there, `null` included.
-fn given<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<serde_json::Value>, D::Error> {
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<serde_json::Value>, D::Error> {
     serde_json::Value::deserialize(from).map(Some)
 }
 
@@ -162,7 +162,7 @@ pub struct ApprovalRequirement {
     pub reason: String,
 }
 
-/// Something the host must do as a condition of `allow`.
+/// Something the host must do as a condition of `grant_access`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obligation {
     pub id: String,

@@ -118,20 +118,20 @@ fn index(part: &str) -> Option<usize> {
     if is_index { part.parse().ok() } else { None }
 }
 
-/// The first place where `patched` says something that `understood`, its reading as our own type, does not: a key that this
+/// The first place where `apply_patches` says something that `understood`, its reading as our own type, does not: a key that this
 /// version does not know. Without this check such a patch would seem to work. Empty values say nothing.
 #[must_use]
-pub fn lost(patched: &Value, understood: &Value) -> Option<Pointer> {
-    lost_below(patched, Some(understood), &Pointer::default())
+pub fn first_ignored_path(patched: &Value, understood: &Value) -> Option<Pointer> {
+    ignored_below(patched, Some(understood), &Pointer::default())
 }
 
-fn lost_below(patched: &Value, understood: Option<&Value>, at: &Pointer) -> Option<Pointer> {
+fn ignored_below(patched: &Value, understood: Option<&Value>, at: &Pointer) -> Option<Pointer> {
     match (patched, understood) {
         (Value::Object(map), Some(Value::Object(known))) => {
-            map.iter().find_map(|(key, value)| lost_below(value, known.get(key), &at.child(key)))
+            map.iter().find_map(|(key, value)| ignored_below(value, known.get(key), &at.child(key)))
         }
         (Value::Array(items), Some(Value::Array(known))) => {
-            items.iter().enumerate().find_map(|(place, value)| lost_below(value, known.get(place), &at.child(place)))
+            items.iter().enumerate().find_map(|(place, value)| ignored_below(value, known.get(place), &at.child(place)))
         }
         (patched, None) => (!is_empty(patched)).then(|| at.clone()),
         (patched, Some(known)) => (patched != known).then(|| at.clone()),
@@ -209,8 +209,8 @@ mod tests {
     #[test]
     fn a_key_that_nobody_understands_is_found() {
         let known = json!({"a": [{"x": 1}]});
-        assert_eq!(lost(&json!({"a": [{"x": 1, "y": {}, "z": null}]}), &known), None);
-        let pointer = lost(&json!({"a": [{"x": 1, "privileged": true}]}), &known).map(|p| p.to_string());
+        assert_eq!(first_ignored_path(&json!({"a": [{"x": 1, "y": {}, "z": null}]}), &known), None);
+        let pointer = first_ignored_path(&json!({"a": [{"x": 1, "privileged": true}]}), &known).map(|p| p.to_string());
         assert_eq!(pointer.as_deref(), Some("/a/0/privileged"));
     }
 }

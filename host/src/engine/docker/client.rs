@@ -9,24 +9,24 @@ use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use hyper::Uri;
 use tokio::sync::OnceCell;
 
-use super::waits::{Wait, Waits};
+use super::timeouts::{CallKind, Timeouts};
 use crate::engine::{EngineError, now};
 
 /// bollard's own limit, above all of ours: a call that is longer in the making is cut off by ours, which says what it was.
-const LIBRARY_SECONDS: u64 = 60 * 60;
+const LIBRARY_TIMEOUT_SECONDS: u64 = 60 * 60;
 /// The oldest API we know to work: Docker 20.10.
-const OLDEST: (usize, usize) = (1, 41);
+const MIN_API_VERSION: (usize, usize) = (1, 41);
 /// An engine that goes away notices ends a little before and after we notice that it is away: its clock may be another one, too.
-const AWAY_MARGIN: Duration = Duration::from_secs(2);
+const OUTAGE_MARGIN: Duration = Duration::from_secs(2);
 /// Who has answered for so long was not away all the time.
-const ANOTHER_OUTAGE: Duration = Duration::from_secs(90);
+const NEW_OUTAGE_AFTER: Duration = Duration::from_secs(90);
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     host: Arc<str>,
     docker: Arc<OnceCell<Docker>>,
-    waits: Waits,
+    timeouts: Timeouts,
     outage: Arc<Mutex<Option<Outage>>>,
 }
 
@@ -39,11 +39,11 @@ struct Outage {
 }
 
 impl Client {
-    pub(super) fn new(host: &str, waits: Waits) -> Result<Self, EngineError> {
+    pub(super) fn new(host: &str, waits: Timeouts) -> Result<Self, EngineError> {
         if !host.starts_with("unix://") && !host.starts_with("tcp://") && !host.starts_with("http://") {
-            return Err(EngineError::Address { host: host.to_owned() });
+            return Err(EngineError::InvalidAddress { host: host.to_owned() });
         }
-        Ok(Self { host: host.into(), docker: Arc::default(), waits, outage: Arc::default() })
+        Ok(Self { host: host.into(), docker: Arc::default(), timeouts: waits, outage: Arc::default() })
     }
 
     /// The engine, with the version of the API that both sides speak. An engine that is down now is asked again next time.
@@ -53,61 +53,61 @@ impl Client {
 
     async fn connect(&self) -> Result<Docker, EngineError> {
         let connected = if self.host.starts_with("unix://") {
-            Docker::connect_with_socket(&self.host, LIBRARY_SECONDS, API_DEFAULT_VERSION)
+            Docker::connect_with_socket(&self.host, LIBRARY_TIMEOUT_SECONDS, API_DEFAULT_VERSION)
         } else {
-            Docker::connect_with_http(&self.host, LIBRARY_SECONDS, API_DEFAULT_VERSION)
+            Docker::connect_with_http(&self.host, LIBRARY_TIMEOUT_SECONDS, API_DEFAULT_VERSION)
         };
-        let docker = connected.map_err(|error| self.explain("connect", error))?;
-        let docker = self.call("version", Wait::Quick, docker.negotiate_version()).await?;
+        let docker = connected.map_err(|error| self.map_error("connect", error))?;
+        let docker = self.call("version", CallKind::Quick, docker.negotiate_version()).await?;
         let version = docker.client_version();
-        if (version.major_version, version.minor_version) < OLDEST {
+        if (version.major_version, version.minor_version) < MIN_API_VERSION {
             return Err(EngineError::TooOld { api: version.to_string(), wanted: "1.41 (Docker 20.10)" });
         }
         let prefix = format!("/v{version}");
-        Ok(docker.with_request_modifier(move |request| in_version(&prefix, request)))
+        Ok(docker.with_request_modifier(move |request| with_version_prefix(&prefix, request)))
     }
 
     /// Waits for an answer, but not for ever.
     pub(super) async fn call<T>(
         &self,
         call: &'static str,
-        wait: Wait,
+        wait: CallKind,
         answer: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, EngineError> {
-        let after = self.waits.of(wait);
+        let after = self.timeouts.for_call(wait);
         match tokio::time::timeout(after, answer).await {
             Ok(Ok(answer)) => {
-                self.note_back();
+                self.note_reachable();
                 Ok(answer)
             }
-            Ok(Err(error)) => Err(self.explain(call, error)),
+            Ok(Err(error)) => Err(self.map_error(call, error)),
             Err(_) => Err(EngineError::TimedOut { call, after }),
         }
     }
 
     /// Whether the engine was away at this time, as far as anybody has asked it then.
-    pub(super) fn was_away(&self, at: Timestamp) -> bool {
+    pub(super) fn was_unreachable_at(&self, at: Timestamp) -> bool {
         let outage = *self.outage.lock().unwrap_or_else(PoisonError::into_inner);
-        outage.is_some_and(|outage| outage.first <= at + AWAY_MARGIN && at <= outage.last + AWAY_MARGIN)
+        outage.is_some_and(|outage| outage.first <= at + OUTAGE_MARGIN && at <= outage.last + OUTAGE_MARGIN)
     }
 
     /// The engine has hung up, or does not answer.
-    pub(super) fn note_away(&self) {
+    pub(super) fn note_unreachable(&self) {
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         let now = now();
-        let same = outage.filter(|outage| !outage.is_over || now.since(outage.last) <= ANOTHER_OUTAGE);
+        let same = outage.filter(|outage| !outage.is_over || now.since(outage.last) <= NEW_OUTAGE_AFTER);
         *outage = Some(Outage { first: same.map_or(now, |outage| outage.first), last: now, is_over: false });
     }
 
     /// It answers.
-    fn note_back(&self) {
+    fn note_reachable(&self) {
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(outage) = outage.as_mut().filter(|outage| !outage.is_over) {
             (outage.last, outage.is_over) = (now(), true);
         }
     }
 
-    pub(super) fn explain(&self, call: &'static str, error: Error) -> EngineError {
+    pub(super) fn map_error(&self, call: &'static str, error: Error) -> EngineError {
         match error {
             Error::DockerResponseServerError { status_code: 400, message } if message.contains("client version") => {
                 EngineError::TooNew { message }
@@ -117,22 +117,22 @@ impl Client {
             }
             // Said in the middle of a stream whose headers were fine.
             Error::DockerStreamError { error } => EngineError::Refused { call, status: 500, message: error },
-            Error::RequestTimeoutError => EngineError::TimedOut { call, after: Duration::from_secs(LIBRARY_SECONDS) },
+            Error::RequestTimeoutError => EngineError::TimedOut { call, after: Duration::from_secs(LIBRARY_TIMEOUT_SECONDS) },
             Error::IOError { .. }
             | Error::HyperResponseError { .. }
             | Error::HyperLegacyError { .. }
             | Error::SocketNotFoundError(_) => {
-                self.note_away();
-                EngineError::Unreachable { host: self.host.to_string(), cause: innermost(&error) }
+                self.note_unreachable();
+                EngineError::Unreachable { host: self.host.to_string(), cause: root_cause(&error) }
             }
-            other => EngineError::Nonsense { call, cause: other.to_string() },
+            other => EngineError::InvalidResponse { call, cause: other.to_string() },
         }
     }
 }
 
 /// Says in the request's path which version of the API it is. The library knows the version and leaves it out of its paths, and without one an engine
 /// speaks its newest.
-fn in_version(prefix: &str, mut request: BollardRequest) -> BollardRequest {
+fn with_version_prefix(prefix: &str, mut request: BollardRequest) -> BollardRequest {
     let mut parts = request.uri().clone().into_parts();
     let path = parts.path_and_query.as_ref().map_or("/", |path| path.as_str());
     parts.path_and_query = format!("{prefix}{path}").parse().ok();
@@ -143,7 +143,7 @@ fn in_version(prefix: &str, mut request: BollardRequest) -> BollardRequest {
 }
 
 /// The cause that says most: of "client error: tcp connect error: Connection refused" the last part.
-fn innermost(error: &dyn std::error::Error) -> String {
+fn root_cause(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;
@@ -152,7 +152,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 /// What is not there any more needs no removing.
-pub(super) fn absent_is_fine(result: Result<(), EngineError>) -> Result<(), EngineError> {
+pub(super) fn ignore_not_found(result: Result<(), EngineError>) -> Result<(), EngineError> {
     match result {
         Err(EngineError::Refused { status: 404, .. }) => Ok(()),
         other => other,
@@ -160,7 +160,7 @@ pub(super) fn absent_is_fine(result: Result<(), EngineError>) -> Result<(), Engi
 }
 
 /// `Some` where the engine knows it.
-pub(super) fn found<T>(result: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
+pub(super) fn optional<T>(result: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(EngineError::Refused { status: 404, .. }) => Ok(None),

@@ -2,36 +2,36 @@
 
 use std::collections::BTreeMap;
 
-use beespace_core::digest::{Digest, canonical};
-use beespace_core::floor::is_mountable;
+use beespace_core::baseline_policy::is_mountable;
+use beespace_core::digest::{Digest, canonical_json};
 use beespace_core::plan::{Container, MountSource, Network, WORKSPACE};
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountVolumeOptions};
 
 use super::DockerOptions;
-use super::names::{Labels, note_waits};
-use super::parcel::Parcels;
-use super::stage::volume;
-use super::turn::{may_wait, when_its_turn_comes};
+use super::deferred_start::{may_defer, wait_for_start_signal};
+use super::injected_files::InjectedFiles;
+use super::names::{Labels, mark_deferred_start};
+use super::stage::volume_mount;
 use crate::engine::Launch;
-use crate::engine::archive::File;
+use crate::engine::tar_stream::HostFile;
 
 /// Given back after all are dropped: what package managers, `su`, `chown` and databases in images need, and nothing that reaches beyond the
 /// container.
 const CAPABILITIES: [&str; 8] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL", "NET_BIND_SERVICE"];
 
 /// What `create` needs to know besides the plan.
-pub(super) struct Surroundings<'a> {
+pub(super) struct CreateContext<'a> {
     pub(super) options: &'a DockerOptions,
     /// The stage's workspace.
     pub(super) workspace: &'a str,
     pub(super) workspace_labels: Labels,
     /// The holder of the stage's network.
-    pub(super) room: &'a str,
+    pub(super) network: &'a str,
     /// The container's name; its parcels' names begin with it.
     pub(super) name: &'a str,
     pub(super) labels: Labels,
     /// Of the volumes of its parcels.
-    pub(super) parcel_labels: Labels,
+    pub(super) file_labels: Labels,
     /// The scripts of the stage, and what its volume is made with.
     pub(super) scripts: Mount,
     /// What its own script is called there.
@@ -40,7 +40,7 @@ pub(super) struct Surroundings<'a> {
 }
 
 /// All that the engine is asked for one container.
-pub(super) struct Order {
+pub(super) struct ContainerSpec {
     pub(super) body: ContainerCreateBody,
     pub(super) parcels: Freight,
 }
@@ -49,12 +49,12 @@ pub(super) struct Order {
 pub(super) enum Freight {
     None,
     /// To the scripts of the stage.
-    Script(File),
+    Script(HostFile),
     /// Into volumes of its own.
-    Own(Vec<Mount>, Vec<File>),
+    OwnVolumes(Vec<Mount>, Vec<HostFile>),
 }
 
-impl Order {
+impl ContainerSpec {
     /// Whether its container begins with waiting for its turn.
     pub(super) fn waits(&self) -> bool {
         self.body.open_stdin == Some(true)
@@ -63,54 +63,54 @@ impl Order {
     /// The same for two orders that lead to the same container.
     pub(super) fn digest(&self) -> Digest {
         // A body that is no JSON is none that the engine could be asked for.
-        let body = canonical(&serde_json::to_value(&self.body).unwrap_or_default());
+        let body = canonical_json(&serde_json::to_value(&self.body).unwrap_or_default());
         let files = match &self.parcels {
             Freight::None => &[][..],
             Freight::Script(script) => std::slice::from_ref(script),
-            Freight::Own(_, files) => files,
+            Freight::OwnVolumes(_, files) => files,
         };
         let files = files.iter().flat_map(|file| [file.path.as_bytes(), &file.bytes]);
         Digest::of_parts(std::iter::once(body.as_bytes()).chain(files))
     }
 }
 
-impl Surroundings<'_> {
+impl CreateContext<'_> {
     /// The volume of the parcel at a place.
-    pub(super) fn parcel(&self, place: usize) -> String {
+    pub(super) fn file_volume(&self, place: usize) -> String {
         format!("{}-files-{place}", self.name)
     }
 
     /// Volumes that come into being, and carry their labels, with the first container that mounts them.
-    fn parcel_mounts(&self, parcels: &Parcels) -> Vec<Mount> {
-        if parcels.script_alone().is_some() {
+    fn file_mounts(&self, parcels: &InjectedFiles) -> Vec<Mount> {
+        if parcels.sole_script().is_some() {
             return vec![self.scripts.clone()];
         }
         let directories = parcels.directories.keys().enumerate();
-        let mounts = directories.map(|(place, directory)| volume(&self.parcel(place), directory, true));
-        let options = MountVolumeOptions { labels: Some(self.parcel_labels.clone()), no_copy: Some(true), ..Default::default() };
+        let mounts = directories.map(|(place, directory)| volume_mount(&self.file_volume(place), directory, true));
+        let options = MountVolumeOptions { labels: Some(self.file_labels.clone()), no_copy: Some(true), ..Default::default() };
         mounts.map(|mount| Mount { volume_options: Some(options.clone()), ..mount }).collect()
     }
 
     /// What to ask for. `Err` is a sentence for people: the container cannot be started.
-    pub(super) fn order(self, launch: &Launch, container: &Container) -> Result<Order, String> {
-        let parcels = Parcels::pack(container, &launch.secrets, self.script_name)?;
-        let mounts = self.parcel_mounts(&parcels);
-        let freight = if let Some(script) = parcels.script_alone() {
+    pub(super) fn order(self, launch: &Launch, container: &Container) -> Result<ContainerSpec, String> {
+        let parcels = InjectedFiles::pack(container, &launch.secrets, self.script_name)?;
+        let mounts = self.file_mounts(&parcels);
+        let freight = if let Some(script) = parcels.sole_script() {
             Freight::Script(script)
         } else if mounts.is_empty() {
             Freight::None
         } else {
             let writable = mounts.iter().cloned().map(|mount| Mount { read_only: Some(false), ..mount });
-            Freight::Own(writable.collect(), parcels.files().collect())
+            Freight::OwnVolumes(writable.collect(), parcels.files().collect())
         };
-        Ok(Order { body: self.body(launch, container, parcels, mounts)?, parcels: freight })
+        Ok(ContainerSpec { body: self.body(launch, container, parcels, mounts)?, parcels: freight })
     }
 
     fn body(
         self,
         launch: &Launch,
         container: &Container,
-        parcels: Parcels,
+        parcels: InjectedFiles,
         parcel_mounts: Vec<Mount>,
     ) -> Result<ContainerCreateBody, String> {
         let mut mounts = workspace_mounts(self.workspace, container)?;
@@ -121,19 +121,19 @@ impl Surroundings<'_> {
         }
         mounts.extend(parcel_mounts);
         let network = match container.network {
-            Network::BuildDefault => format!("container:{}", self.room),
+            Network::BuildDefault => format!("container:{}", self.network),
             Network::None => "none".to_owned(),
             Network::EgressAllowList => return Err("an allow-list for its network is not possible yet".to_owned()),
         };
         let env = environment(launch, container, parcels.env);
-        let waits = parcels.command.is_some() && may_wait(&env, container.workdir.as_deref(), &mounts, self.workspace);
+        let waits = parcels.command.is_some() && may_defer(&env, container.workdir.as_deref(), &mounts, self.workspace);
         let mut labels = self.labels;
         let mut command = parcels.command.clone();
         if waits {
-            note_waits(&mut labels);
-            command = command.map(when_its_turn_comes);
+            mark_deferred_start(&mut labels);
+            command = command.map(wait_for_start_signal);
         }
-        let memory = whole(container.limits.memory_bytes.unwrap_or(self.options.memory));
+        let memory = saturating_i64(container.limits.memory_bytes.unwrap_or(self.options.memory));
         Ok(ContainerCreateBody {
             image: Some(container.image.clone()),
             env: Some(env),
@@ -157,7 +157,7 @@ impl Surroundings<'_> {
                 cap_add: Some(CAPABILITIES.map(str::to_owned).to_vec()),
                 security_opt: Some(vec!["no-new-privileges".to_owned()]),
                 init: Some(self.init),
-                log_config: Some(log_file(self.options.log_bytes)),
+                log_config: Some(log_config(self.options.log_bytes)),
                 ..Default::default()
             }),
             ..Default::default()
@@ -165,9 +165,9 @@ impl Surroundings<'_> {
     }
 }
 
-/// The engine's own copy of the output, in one file that is never rotated away under us. Not `local`, which loses the end of what is followed,
+/// The engine's own copy of the output, in one file that is never rotated away under us. Not `local_server`, which loses the end of what is followed,
 /// and not `none`, which can block a container for good.
-fn log_file(bytes: u64) -> HostConfigLogConfig {
+fn log_config(bytes: u64) -> HostConfigLogConfig {
     // Twice: JSON writes some bytes as six.
     let size = bytes.saturating_mul(2).max(1 << 20);
     HostConfigLogConfig {
@@ -189,7 +189,7 @@ fn workspace_mounts(workspace: &str, container: &Container) -> Result<Vec<Mount>
         }
         mounts.insert(&mount.path, mount.read_only);
     }
-    Ok(mounts.into_iter().map(|(path, read_only)| volume(workspace, path, read_only)).collect())
+    Ok(mounts.into_iter().map(|(path, read_only)| volume_mount(workspace, path, read_only)).collect())
 }
 
 fn environment(launch: &Launch, container: &Container, secrets: BTreeMap<String, String>) -> Vec<String> {
@@ -204,6 +204,6 @@ fn environment(launch: &Launch, container: &Container, secrets: BTreeMap<String,
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-fn whole(bytes: u64) -> i64 {
+fn saturating_i64(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -6,7 +6,7 @@
 //! # What `docker inspect` shows
 //!
 //! Plain variables, images, commands and labels. A script is a file in a volume of its stage, or with the secrets of its step in one that this one
-//! container mounts; both are read-only, and neither is shown ([`parcel`]). The exception are secrets as variables of a container *without* a script
+//! container mounts; both are read-only, and neither is shown ([`file_volume`]). The exception are secrets as variables of a container *without* a script
 //! (`entrypoint` and `args`): nothing of ours runs in it that could read a file, so they are in its environment, which `docker inspect` shows to
 //! whoever may use the engine. Either way a value lies on the engine's disk until the step is released.
 
@@ -22,27 +22,27 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, EngineError, EngineInfo, Launch, OutputSender};
-use ahead::Ahead;
 use client::Client;
 use names::Names;
+use precreated::Precreated;
 
-mod about;
-mod ahead;
 mod client;
 mod create;
-mod fence;
-mod follow;
-mod image;
+mod deferred_start;
+mod info;
+mod injected_files;
+mod isolation;
 mod names;
-mod parcel;
+mod network;
+mod pause_image;
+mod precreated;
 mod pull;
-mod room;
 mod run;
 mod stage;
-mod turn;
-mod waits;
+mod supervise;
+mod timeouts;
 
-pub use waits::Waits;
+pub use timeouts::Timeouts;
 
 /// What an instance lays down for its engine.
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ pub struct DockerOptions {
     /// From TERM to KILL.
     pub grace: Duration,
     /// How long it may take for its answers.
-    pub waits: Waits,
+    pub waits: Timeouts,
 }
 
 /// One Docker engine.
@@ -73,12 +73,12 @@ pub struct Docker {
     client: Client,
     names: Names,
     options: DockerOptions,
-    starts: Semaphore,
+    start_permits: Semaphore,
     /// Beyond two starts a core an engine only gets slower.
-    starts_at_once: usize,
+    max_concurrent_starts: usize,
     /// Rooms that stand ready for the stages to come.
-    ready_rooms: tokio::sync::Mutex<Vec<String>>,
-    ahead: Mutex<Ahead>,
+    prewarmed: tokio::sync::Mutex<Vec<String>>,
+    ahead: Mutex<Precreated>,
     /// Whether the engine can put an init process into a container; asked once.
     init: OnceCell<bool>,
 }
@@ -87,22 +87,22 @@ impl Docker {
     /// Does not call the engine yet: a server starts while its engine is down.
     ///
     /// # Errors
-    /// [`EngineError::Address`] and [`EngineError::Instance`].
+    /// [`EngineError::InvalidAddress`] and [`EngineError::Instance`].
     pub fn new(options: DockerOptions) -> Result<Self, EngineError> {
         let starts_at_once = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
             client: Client::new(&options.host, options.waits)?,
             names: Names::new(&options.instance)?,
             options,
-            starts: Semaphore::new(starts_at_once),
-            starts_at_once,
-            ready_rooms: tokio::sync::Mutex::default(),
+            start_permits: Semaphore::new(starts_at_once),
+            max_concurrent_starts: starts_at_once,
+            prewarmed: tokio::sync::Mutex::default(),
             ahead: Mutex::default(),
             init: OnceCell::new(),
         })
     }
 
-    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+    fn ahead(&self) -> MutexGuard<'_, Precreated> {
         // It is whole at any time.
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,7 +115,7 @@ impl Engine for Docker {
     }
 
     async fn check(&self) -> Result<EngineInfo, EngineError> {
-        self.about().await
+        self.engine_info().await
     }
 
     async fn open(&self, stage: StageId) -> Result<(), EngineError> {
@@ -156,11 +156,11 @@ impl Engine for Docker {
         self.destroy_stage(stage).await
     }
 
-    async fn stock(&self, stages: usize) -> Result<(), EngineError> {
-        self.stock_rooms(stages).await
+    async fn maintain(&self, stages: usize) -> Result<(), EngineError> {
+        self.prewarm(stages).await
     }
 
     async fn inventory(&self) -> Result<Vec<StageId>, EngineError> {
-        self.stages().await
+        self.list_stages().await
     }
 }

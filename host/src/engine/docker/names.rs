@@ -17,10 +17,10 @@ const STEP: &str = "beespace.step";
 const ATTEMPT: &str = "beespace.attempt";
 const CONTAINER: &str = "beespace.container";
 /// On the parts of a room, and on the workspace whose room it is: the room's name.
-const ROOM: &str = "beespace.room";
+const NETWORK: &str = "beespace.room";
 
 /// On a container that begins with waiting for its turn.
-const WAITS: &str = "beespace.waits";
+const DEFERRED_START: &str = "beespace.waits";
 
 pub(super) type Labels = HashMap<String, String>;
 
@@ -34,26 +34,26 @@ impl Names {
     pub(super) fn new(instance: &str) -> Result<Self, EngineError> {
         let fits =
             (1..=32).contains(&instance.len()) && instance.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        if fits { Ok(Self { instance: instance.to_owned() }) } else { Err(EngineError::Instance(instance.to_owned())) }
+        if fits { Ok(Self { instance: instance.to_owned() }) } else { Err(EngineError::InvalidInstance(instance.to_owned())) }
     }
 
     /// The stage's workspace.
-    pub(super) fn stage(&self, stage: StageId) -> String {
+    pub(super) fn workspace(&self, stage: StageId) -> String {
         format!("beespace-{}-{stage}", self.instance)
     }
 
     /// The scripts of the stage's containers.
     pub(super) fn scripts(&self, stage: StageId) -> String {
-        format!("{}-scripts", self.stage(stage))
+        format!("{}-scripts", self.workspace(stage))
     }
 
     /// The container through which the workspace is filled.
-    pub(super) fn filler(&self, stage: StageId) -> String {
-        format!("{}-fill", self.stage(stage))
+    pub(super) fn upload_container(&self, stage: StageId) -> String {
+        format!("{}-fill", self.workspace(stage))
     }
 
     /// A room that is still to be made: its network and its holder are called so.
-    pub(super) fn new_room(&self) -> String {
+    pub(super) fn new_network(&self) -> String {
         format!("beespace-{}-room-{}", self.instance, uuid::Uuid::now_v7().as_simple())
     }
 
@@ -63,7 +63,7 @@ impl Names {
     }
 
     /// The gate's image, by what is in it.
-    pub(super) fn gate_image(&self, digest: &str) -> String {
+    pub(super) fn pause_image(&self, digest: &str) -> String {
         format!("beespace-gate:{}-{digest}", self.instance)
     }
 
@@ -89,26 +89,26 @@ impl Names {
         all
     }
 
-    pub(super) fn room_labels(&self, room: &str) -> Labels {
+    pub(super) fn network_labels(&self, room: &str) -> Labels {
         let mut all = self.instance_labels();
-        all.extend(labels([(ROOM, room.to_owned())]));
+        all.extend(labels([(NETWORK, room.to_owned())]));
         all
     }
 
     pub(super) fn workspace_labels(&self, stage: StageId, room: &str) -> Labels {
         let mut all = self.stage_labels(stage);
-        all.extend(self.room_labels(room));
+        all.extend(self.network_labels(room));
         all
     }
 }
 
 /// Says of a container that it begins with waiting for its turn.
-pub(super) fn note_waits(labels: &mut Labels) {
-    labels.insert(WAITS.to_owned(), "1".to_owned());
+pub(super) fn mark_deferred_start(labels: &mut Labels) {
+    labels.insert(DEFERRED_START.to_owned(), "1".to_owned());
 }
 
 pub(super) fn waits(labels: &Labels) -> bool {
-    labels.contains_key(WAITS)
+    labels.contains_key(DEFERRED_START)
 }
 
 fn labels<const N: usize>(pairs: [(&str, String); N]) -> Labels {
@@ -116,7 +116,7 @@ fn labels<const N: usize>(pairs: [(&str, String); N]) -> Labels {
 }
 
 /// What carries all of `labels`.
-pub(super) fn filter(labels: &Labels) -> HashMap<String, Vec<String>> {
+pub(super) fn label_filter(labels: &Labels) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), labels.iter().map(|(key, value)| format!("{key}={value}")).collect())])
 }
 
@@ -127,8 +127,8 @@ pub(super) fn stage_of(labels: &Labels) -> Option<StageId> {
 }
 
 /// The room that something is part of, or that a workspace has.
-pub(super) fn room_of(labels: &Labels) -> Option<String> {
-    labels.get(ROOM).cloned()
+pub(super) fn network_of(labels: &Labels) -> Option<String> {
+    labels.get(NETWORK).cloned()
 }
 
 #[cfg(test)]

@@ -6,68 +6,68 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
-use beespace_core::units::show_duration;
+use beespace_core::units::format_duration;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures::StreamExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Docker;
-use crate::engine::{EngineError, OutputSender, say};
+use crate::engine::{EngineError, OutputSender, write_host_line};
 
-/// How soon a pull says how far it is. The next word takes twice as long, up to [`SLOWEST`]: a pull of an hour is not a log of its own.
-const FIRST_WORD: Duration = Duration::from_secs(2);
-const SLOWEST: Duration = Duration::from_secs(30);
+/// How soon a pull says how far it is. The next word takes twice as long, up to [`MAX_REPORT_INTERVAL`]: a pull of an hour is not a log of its own.
+const FIRST_REPORT: Duration = Duration::from_secs(2);
+const MAX_REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// An image is not to be had; a sentence for people.
 #[derive(Debug)]
-pub(super) struct Missing(pub(super) String);
+pub(super) struct PullFailed(pub(super) String);
 
 impl Docker {
     /// Pulls an image and tells the log how it goes.
-    pub(super) async fn pull(&self, image: &str, output: &OutputSender) -> Result<Result<(), Missing>, EngineError> {
+    pub(super) async fn pull(&self, image: &str, output: &OutputSender) -> Result<Result<(), PullFailed>, EngineError> {
         let api = self.client.api().await?;
-        say(output, format!("pulling {image}")).await;
+        write_host_line(output, format!("pulling {image}")).await;
         let began = Instant::now();
         let options = CreateImageOptionsBuilder::new().from_image(&with_tag(image)).build();
         let mut steps = pin!(api.create_image(Some(options), None, None));
         let (mut progress, mut told) = (Progress::default(), String::new());
-        let (mut pause, mut word_due) = (FIRST_WORD, began + FIRST_WORD);
-        let mut stuck = pin!(sleep(self.options.waits.pull));
+        let (mut pause, mut word_due) = (FIRST_REPORT, began + FIRST_REPORT);
+        let mut stuck = pin!(sleep(self.options.waits.pull_idle));
         loop {
             let step = tokio::select! {
                 step = steps.next() => step,
                 () = sleep_until(word_due) => {
-                    pause = (pause * 2).min(SLOWEST);
+                    pause = (pause * 2).min(MAX_REPORT_INTERVAL);
                     word_due += pause;
                     // Twice the same word says nothing.
                     if told != progress.to_string() {
                         told = progress.to_string();
-                        say(output, told.clone()).await;
+                        write_host_line(output, told.clone()).await;
                     }
                     continue;
                 }
-                () = &mut stuck => return self.stuck(image).await.map(Err),
+                () = &mut stuck => return self.stalled(image).await.map(Err),
             };
-            stuck.as_mut().reset(Instant::now() + self.options.waits.pull);
+            stuck.as_mut().reset(Instant::now() + self.options.waits.pull_idle);
             match step {
                 None => break,
-                Some(Ok(step)) => progress.take(&step),
-                Some(Err(error)) => match self.client.explain("pull", error) {
-                    EngineError::Refused { message, .. } => return Ok(Err(Missing(why(image, &message)))),
+                Some(Ok(step)) => progress.update(&step),
+                Some(Err(error)) => match self.client.map_error("pull", error) {
+                    EngineError::Refused { message, .. } => return Ok(Err(PullFailed(explain_failure(image, &message)))),
                     other => return Err(other),
                 },
             }
         }
-        say(output, format!("pulled {image} in {:.1} s", began.elapsed().as_secs_f64())).await;
+        write_host_line(output, format!("pulled {image} in {:.1} s", began.elapsed().as_secs_f64())).await;
         Ok(Ok(()))
     }
 
     /// Silence is the registry's only where the engine still answers.
-    async fn stuck(&self, image: &str) -> Result<Missing, EngineError> {
+    async fn stalled(&self, image: &str) -> Result<PullFailed, EngineError> {
         self.has_image(image).await?;
-        let silence = show_duration(self.options.waits.pull);
-        Ok(Missing(format!(
+        let silence = format_duration(self.options.waits.pull_idle);
+        Ok(PullFailed(format!(
             "the image {image} could not be pulled: nothing came for {silence}; is its registry up, and does the engine's machine reach it?"
         )))
     }
@@ -119,7 +119,7 @@ const CAUSES: [(&[&str], &str, &str); 7] = [
 ];
 
 /// Why an image is not to be had, from the engine's sentence.
-fn why(image: &str, message: &str) -> String {
+fn explain_failure(image: &str, message: &str) -> String {
     let said = message.to_ascii_lowercase();
     let known = CAUSES.iter().find(|(marks, ..)| marks.iter().any(|mark| said.contains(mark)));
     match known {
@@ -138,14 +138,14 @@ struct Progress {
 struct Layer {
     is_done: bool,
     /// The download broke off, and the engine will try it again.
-    is_broken: bool,
+    is_retrying: bool,
     /// Bytes that have come, of how many; both 0 while that is not known.
-    have: u64,
+    received: u64,
     total: u64,
 }
 
 impl Progress {
-    fn take(&mut self, step: &CreateImageInfo) {
+    fn update(&mut self, step: &CreateImageInfo) {
         let (Some(id), Some(status)) = (&step.id, &step.status) else { return };
         // What is said of the image itself has its tag for an id.
         let is_layer = self.layers.contains_key(id) || matches!(&**status, "Pulling fs layer" | "Already exists");
@@ -157,16 +157,16 @@ impl Progress {
         let bytes = |number: Option<i64>| number.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
         match status.as_str() {
             "Downloading" => {
-                layer.is_broken = false;
-                layer.have = bytes(detail.and_then(|detail| detail.current)).unwrap_or_default();
+                layer.is_retrying = false;
+                layer.received = bytes(detail.and_then(|detail| detail.current)).unwrap_or_default();
                 layer.total = bytes(detail.and_then(|detail| detail.total)).unwrap_or(layer.total);
             }
-            "Download complete" => layer.have = layer.total,
+            "Download complete" => layer.received = layer.total,
             "Pull complete" | "Already exists" => {
-                layer.have = layer.total;
+                layer.received = layer.total;
                 layer.is_done = true;
             }
-            other if other.starts_with("Retrying in") => layer.is_broken = true,
+            other if other.starts_with("Retrying in") => layer.is_retrying = true,
             _ => {}
         }
     }
@@ -181,10 +181,10 @@ impl std::fmt::Display for Progress {
         write!(f, "{done} of {} layers", self.layers.len())?;
         let total: u64 = self.layers.values().map(|layer| layer.total).sum();
         if total > 0 {
-            let have: u64 = self.layers.values().map(|layer| layer.have.min(layer.total)).sum();
+            let have: u64 = self.layers.values().map(|layer| layer.received.min(layer.total)).sum();
             write!(f, ", {:.1} of {:.1} MB", megabytes(have), megabytes(total))?;
         }
-        if self.layers.values().any(|layer| layer.is_broken) {
+        if self.layers.values().any(|layer| layer.is_retrying) {
             f.write_str(", a download broke off and will be tried again")?;
         }
         Ok(())
@@ -229,11 +229,11 @@ mod tests {
             ("toomanyrequests: You have reached your pull rate limit", "wants a pause", "later"),
             ("write /var/lib/docker/tmp/x: no space left on device", "disk is full", "make room"),
         ] {
-            let text = why("r/a:1", said);
+            let text = explain_failure("r/a:1", said);
             assert!(text.contains("r/a:1") && text.contains(said), "{text}");
             assert!(text.contains(cause) && text.contains(help), "{text}");
         }
-        assert_eq!(why("a", "odd"), "the image a could not be pulled: odd");
+        assert_eq!(explain_failure("a", "odd"), "the image a could not be pulled: odd");
     }
 
     fn step(id: &str, status: &str, bytes: Option<(i64, i64)>) -> CreateImageInfo {
@@ -249,7 +249,7 @@ mod tests {
     fn progress_counts_layers_and_bytes_and_nothing_twice() {
         let mut progress = Progress::default();
         let mut after = |id: &str, status: &str, bytes| {
-            progress.take(&step(id, status, bytes));
+            progress.update(&step(id, status, bytes));
             progress.to_string()
         };
         assert_eq!(after("1.2", "Pulling from acme/tool", None), "waiting for the registry");

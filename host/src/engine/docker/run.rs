@@ -12,31 +12,31 @@ use tokio::sync::{AcquireError, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::create::{Freight, Order, Surroundings};
-use super::follow::{Subject, live};
-use super::parcel::Parcels;
-use super::pull::Missing;
-use super::stage::{REMOVAL_PAUSE, REMOVAL_TRIES};
-use super::turn::{Held, Look, Turn};
-use super::waits::Wait;
-use super::{Docker, ahead};
-use crate::engine::archive::{Contents, File};
-use crate::engine::{EngineError, Launch, OutputSender, now, say};
+use super::create::{ContainerSpec, CreateContext, Freight};
+use super::deferred_start::{ContainerInspect, DeferredStart, StartState};
+use super::injected_files::InjectedFiles;
+use super::pull::PullFailed;
+use super::stage::{MAX_REMOVAL_TRIES, REMOVAL_PAUSE};
+use super::supervise::{Supervised, live_output};
+use super::timeouts::CallKind;
+use super::{Docker, precreated};
+use crate::engine::tar_stream::{HostFile, TarContents};
+use crate::engine::{EngineError, Launch, OutputSender, now, write_host_line};
 
 /// Nobody needs to hear of a wait that is shorter.
-const SOON: Duration = Duration::from_secs(1);
+const REPORT_WAIT_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a container is made whose turn an engine takes from it.
-const TRIES: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 
 /// How far a container has come when its turn begins.
 enum Made {
     /// With the line to it, where it has started and waits; and whether it is one that does.
-    Ready(Option<Held>, bool),
+    Ready(Option<DeferredStart>, bool),
     /// There is no container, and why.
     Refused(Exit),
     /// An earlier call, here or before a restart, has begun it.
-    Begun(Look, Timestamp),
+    AlreadyStarted(ContainerInspect, Timestamp),
 }
 
 impl Docker {
@@ -47,21 +47,23 @@ impl Docker {
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
         let name = self.name(launch)?;
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let made = tokio::select! {
                 biased;
                 () = cancel.cancelled() => Made::Refused(cancelled(launch)),
-                made = self.make(launch, &name, output) => made?,
+                made = self.create_or_reuse(launch, &name, output) => made?,
             };
             match made {
-                Made::Begun(look, at) => return self.take_up(launch, &name, (look, at), Stored::default(), output, cancel).await,
+                Made::AlreadyStarted(look, at) => {
+                    return self.reattach(launch, &name, (look, at), Stored::default(), output, cancel).await;
+                }
                 Made::Refused(exit) => {
                     self.remove_container(&name).await?;
                     return Ok(exit);
                 }
                 Made::Ready(held, waits) => {
-                    let exit = self.begin(launch, &name, (held, waits), output, cancel).await?;
-                    if !waits || !self.never_began(&name, &exit).await? {
+                    let exit = self.start_and_supervise(launch, &name, (held, waits), output, cancel).await?;
+                    if !waits || !self.never_started(&name, &exit).await? {
                         return Ok(exit);
                     }
                     // An engine that was stopped has ended it in the moment before its turn.
@@ -69,7 +71,7 @@ impl Docker {
                 }
             }
         }
-        Ok(Exit::lost_turn(&launch.container))
+        Ok(Exit::lost_before_start(&launch.container))
     }
 
     pub(super) async fn adopt_container(
@@ -82,12 +84,12 @@ impl Docker {
         let name = self.name(launch)?;
         let Some(look) = self.look(&name).await? else { return Ok(Exit::lost(&launch.container)) };
         let began = if stored == Stored::default() {
-            self.progress(&name, &look).await?
+            self.started_at(&name, &look).await?
         } else {
             Some(self.first_word(&name).await?.filter(|_| look.waits).unwrap_or_else(|| look.started_at()))
         };
         match began {
-            Some(at) => self.take_up(launch, &name, (look, at), stored, output, cancel).await,
+            Some(at) => self.reattach(launch, &name, (look, at), stored, output, cancel).await,
             None => {
                 // At once: of one that was ended while it waited nobody could tell it later.
                 self.remove_container(&name).await?;
@@ -97,18 +99,18 @@ impl Docker {
     }
 
     /// When a container that is there has begun, if it has, or may have.
-    async fn progress(&self, name: &str, look: &Look) -> Result<Option<Timestamp>, EngineError> {
+    async fn started_at(&self, name: &str, look: &ContainerInspect) -> Result<Option<Timestamp>, EngineError> {
         if is_unstarted(&look.state) {
             return Ok(None);
         }
-        match self.turn_of(name, look).await? {
-            Turn::Came(at) => Ok(Some(at)),
-            Turn::Never => Ok(None),
+        match self.start_state(name, look).await? {
+            StartState::Started(at) => Ok(Some(at)),
+            StartState::NeverStarted => Ok(None),
         }
     }
 
     fn name(&self, launch: &Launch) -> Result<String, EngineError> {
-        Ok(self.names.container(launch.step, place(launch)?))
+        Ok(self.names.container(launch.step, container_index(launch)?))
     }
 
     /// Makes a container and, where it waits for its turn, starts it. Nothing is pulled for one that may never run.
@@ -133,31 +135,31 @@ impl Docker {
         let (sent, created) = tokio::join!(send, self.ask_for(&name, order.body.clone()));
         created.and(sent)?;
         let held = if order.waits() { self.hold_back(&name).await? } else { None };
-        self.ahead().note_made(launch, ahead::Made { order: order.digest(), held });
+        self.ahead().note_made(launch, precreated::Made { order: order.digest(), held });
         Ok(())
     }
 
     /// What the container of a launch is made of. The inner error is a sentence for people: it cannot be started.
-    async fn order(&self, launch: &Launch, name: &str) -> Result<Result<Order, String>, EngineError> {
-        let (container, place) = (launch.container()?, place(launch)?);
+    async fn order(&self, launch: &Launch, name: &str) -> Result<Result<ContainerSpec, String>, EngineError> {
+        let (container, place) = (launch.container()?, container_index(launch)?);
         let stage = launch.step.stage_id();
         let room = self.require_open(stage).await?;
-        let surroundings = Surroundings {
+        let surroundings = CreateContext {
             options: &self.options,
-            workspace: &self.names.stage(stage),
-            room: &room,
+            workspace: &self.names.workspace(stage),
+            network: &room,
             name,
             workspace_labels: self.names.workspace_labels(stage, &room),
             labels: self.names.container_labels(launch.step, &container.id),
-            parcel_labels: self.names.step_labels(launch.step),
-            scripts: self.scripts(stage, true),
+            file_labels: self.names.step_labels(launch.step),
+            scripts: self.scripts_mount(stage, true),
             script_name: &script_name(launch, place),
             init: self.init_works().await?,
         };
         Ok(surroundings.order(launch, container))
     }
 
-    async fn make(&self, launch: &Launch, name: &str, output: &OutputSender) -> Result<Made, EngineError> {
+    async fn create_or_reuse(&self, launch: &Launch, name: &str, output: &OutputSender) -> Result<Made, EngineError> {
         let id = &launch.container()?.id;
         let order = match self.order(launch, name).await? {
             Ok(order) => order,
@@ -174,20 +176,20 @@ impl Docker {
     }
 
     /// The container that is there already, where it will do; else there is none afterwards.
-    async fn reuse(&self, launch: &Launch, name: &str, order: &Order) -> Result<Option<Made>, EngineError> {
-        let prepared = self.ahead().take_made(launch);
+    async fn reuse(&self, launch: &Launch, name: &str, order: &ContainerSpec) -> Result<Option<Made>, EngineError> {
+        let prepared = self.ahead().take_container(launch);
         let Some(look) = self.look(name).await? else { return Ok(None) };
         match prepared {
             Some(mut made) => {
                 if made.order == order.digest() && is_waiting(&look.state, &mut made.held) {
-                    self.send_missing_script(launch, order).await?;
+                    self.upload_missing_script(launch, order).await?;
                     return Ok(Some(Made::Ready(made.held, order.waits())));
                 }
                 // What it is made of has changed since, or it has ended while it waited.
             }
             None => {
-                if let Some(at) = self.progress(name, &look).await? {
-                    return Ok(Some(Made::Begun(look, at)));
+                if let Some(at) = self.started_at(name, &look).await? {
+                    return Ok(Some(Made::AlreadyStarted(look, at)));
                 }
                 // Made before a crash.
             }
@@ -195,38 +197,38 @@ impl Docker {
         self.remove_container(name).await.map(|()| None)
     }
 
-    async fn send_parcels(&self, launch: &Launch, name: &str, order: &Order) -> Result<(), EngineError> {
+    async fn send_parcels(&self, launch: &Launch, name: &str, order: &ContainerSpec) -> Result<(), EngineError> {
         let (mounts, files) = match &order.parcels {
             Freight::None => return Ok(()),
-            Freight::Script(script) => return self.send_script(launch.step.stage_id(), script).await,
-            Freight::Own(mounts, files) => (mounts, files),
+            Freight::Script(script) => return self.upload_script(launch.step.stage_id(), script).await,
+            Freight::OwnVolumes(mounts, files) => (mounts, files),
         };
         let filler = format!("{name}-fill");
-        let body = self.own_container(self.names.step_labels(launch.step), mounts.clone());
-        if let Err(EngineError::Refused { status: 409, .. }) = self.create_own(&filler, body.clone()).await {
+        let body = self.internal_container(self.names.step_labels(launch.step), mounts.clone());
+        if let Err(EngineError::Refused { status: 409, .. }) = self.create_internal(&filler, body.clone()).await {
             self.remove_container(&filler).await?;
-            self.create_own(&filler, body).await?;
+            self.create_internal(&filler, body).await?;
         }
-        self.upload(&filler, Contents { files: files.clone(), ..Contents::default() }).await
+        self.upload(&filler, TarContents { files: files.clone(), ..TarContents::default() }).await
     }
 
     /// Of a container that was made ahead: a plan that came to be later than the sources has a script that did not come with them.
-    async fn send_missing_script(&self, launch: &Launch, order: &Order) -> Result<(), EngineError> {
+    async fn upload_missing_script(&self, launch: &Launch, order: &ContainerSpec) -> Result<(), EngineError> {
         match &order.parcels {
             Freight::Script(script) if !self.ahead().has_script(launch, script.digest()) => {
-                self.send_script(launch.step.stage_id(), script).await
+                self.upload_script(launch.step.stage_id(), script).await
             }
             _ => Ok(()),
         }
     }
 
-    async fn send_script(&self, stage: StageId, script: &File) -> Result<(), EngineError> {
-        let filler = self.names.filler(stage);
-        let contents = || Contents { files: vec![script.clone()], ..Contents::default() };
+    async fn upload_script(&self, stage: StageId, script: &HostFile) -> Result<(), EngineError> {
+        let filler = self.names.upload_container(stage);
+        let contents = || TarContents { files: vec![script.clone()], ..TarContents::default() };
         match self.upload(&filler, contents()).await {
             // Somebody has cleared away what was never started.
             Err(EngineError::Refused { status: 404, .. }) => {
-                self.make_filler(stage).await?;
+                self.create_upload_container(stage).await?;
                 self.upload(&filler, contents()).await
             }
             other => other,
@@ -236,30 +238,30 @@ impl Docker {
     async fn ask_for(&self, name: &str, body: ContainerCreateBody) -> Result<(), EngineError> {
         let api = self.client.api().await?;
         let options = CreateContainerOptionsBuilder::new().name(name).build();
-        self.client.call("make a container", Wait::Slow, api.create_container(Some(options), body)).await.map(|_| ())
+        self.client.call("make a container", CallKind::Slow, api.create_container(Some(options), body)).await.map(|_| ())
     }
 
     /// Asks for the container, and pulls its image where that is absent.
-    async fn create(&self, id: &str, name: &str, order: &Order, output: &OutputSender) -> Result<Made, EngineError> {
+    async fn create(&self, id: &str, name: &str, order: &ContainerSpec, output: &OutputSender) -> Result<Made, EngineError> {
         let image = order.body.image.clone().unwrap_or_default();
         let (mut pulled, mut conflicts) = (false, 0);
         loop {
             let (cause, text) = match self.ask_for(name, order.body.clone()).await {
                 Ok(()) => return Ok(Made::Ready(None, order.waits())),
-                Err(EngineError::Refused { status: 404, message, .. }) if !pulled && names_image(&message) => {
+                Err(EngineError::Refused { status: 404, message, .. }) if !pulled && is_missing_image(&message) => {
                     pulled = true;
                     match self.pull(&image, output).await? {
                         Ok(()) => continue,
-                        Err(Missing(text)) => (ExitCause::ImageFailed, text),
+                        Err(PullFailed(text)) => (ExitCause::ImageFailed, text),
                     }
                 }
                 // An earlier request, given up because the engine hung, was carried out all the same, or is just now.
-                Err(EngineError::Refused { status: 409, .. }) if conflicts < REMOVAL_TRIES => {
+                Err(EngineError::Refused { status: 409, .. }) if conflicts < MAX_REMOVAL_TRIES => {
                     conflicts += 1;
                     match self.look(name).await? {
                         None => sleep(REMOVAL_PAUSE).await,
-                        Some(look) => match self.progress(name, &look).await? {
-                            Some(at) => return Ok(Made::Begun(look, at)),
+                        Some(look) => match self.started_at(name, &look).await? {
+                            Some(at) => return Ok(Made::AlreadyStarted(look, at)),
                             None => self.remove_container(name).await?,
                         },
                     }
@@ -276,11 +278,11 @@ impl Docker {
     }
 
     /// Starts it, unless it waits already, and lets it begin.
-    async fn begin(
+    async fn start_and_supervise(
         &self,
         launch: &Launch,
         name: &str,
-        (held, waited): (Option<Held>, bool),
+        (held, waited): (Option<DeferredStart>, bool),
         output: &OutputSender,
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
@@ -291,9 +293,9 @@ impl Docker {
                 let turn = tokio::select! {
                     biased;
                     () = cancel.cancelled() => return Ok(cancelled(launch)),
-                    turn = self.turn(output) => turn,
+                    turn = self.start_permit(output) => turn,
                 };
-                let started = self.ask_to_start(name, &mut held).await;
+                let started = self.start(name, &mut held).await;
                 drop(turn);
                 match started {
                     Ok(()) => held,
@@ -309,44 +311,60 @@ impl Docker {
             self.remove_container(name).await?;
             return Ok(cancelled(launch));
         }
-        let (container, timeout, waited_for) = (launch.container.as_str(), launch.timeout(), held.waited_for());
-        let subject = Subject { name, container, began: now(), timeout, waited, waited_for, is_over: false };
-        let attached = held.let_begin().await;
-        self.follow(&subject, live(waited, attached.output), Stored::default(), output, cancel).await
+        let (container, timeout, waited_for) = (launch.container.as_str(), launch.timeout(), held.waited());
+        let subject = Supervised {
+            name,
+            container,
+            started_at: now(),
+            timeout,
+            is_deferred: waited,
+            waited: waited_for,
+            had_exited: false,
+        };
+        let attached = held.send_start_signal().await;
+        self.supervise(&subject, live_output(waited, attached.output), Stored::default(), output, cancel).await
     }
 
     /// A place among the starts that the engine is asked for at once. Who does not get one soon is told what it waits for.
-    async fn turn(&self, output: &OutputSender) -> Result<SemaphorePermit<'_>, AcquireError> {
-        let mut turn = pin!(self.starts.acquire());
-        if let Ok(turn) = timeout(SOON, &mut turn).await {
+    async fn start_permit(&self, output: &OutputSender) -> Result<SemaphorePermit<'_>, AcquireError> {
+        let mut turn = pin!(self.start_permits.acquire());
+        if let Ok(turn) = timeout(REPORT_WAIT_AFTER, &mut turn).await {
             return turn;
         }
         let message =
-            format!("It waits for its turn: {} containers are being started, and no more at once.", self.starts_at_once);
-        say(output, message).await;
+            format!("It waits for its turn: {} containers are being started, and no more at once.", self.max_concurrent_starts);
+        write_host_line(output, message).await;
         turn.await
     }
 
     /// Follows a container that has begun earlier, by the engine's own copy of its output.
-    async fn take_up(
+    async fn reattach(
         &self,
         launch: &Launch,
         name: &str,
-        (look, began): (Look, Timestamp),
+        (look, began): (ContainerInspect, Timestamp),
         stored: Stored,
         output: &OutputSender,
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
         let (container, timeout, waited) = (launch.container.as_str(), launch.timeout(), look.waits);
         let waited_for = began.since(look.started_at());
-        let subject = Subject { name, container, began, timeout, waited, waited_for, is_over: !look.runs() };
-        let source = self.reread(name, waited, stored).await?;
-        self.follow(&subject, source, stored, output, cancel).await
+        let subject = Supervised {
+            name,
+            container,
+            started_at: began,
+            timeout,
+            is_deferred: waited,
+            waited: waited_for,
+            had_exited: !look.is_running(),
+        };
+        let source = self.stored_output(name, waited, stored).await?;
+        self.supervise(&subject, source, stored, output, cancel).await
     }
 }
 
 /// A container's place in its plan.
-fn place(launch: &Launch) -> Result<usize, EngineError> {
+fn container_index(launch: &Launch) -> Result<usize, EngineError> {
     let container = launch.container()?;
     let place = launch.plan.get().containers.iter().position(|other| other.id == container.id);
     Ok(place.unwrap_or_default())
@@ -362,10 +380,10 @@ fn script_name(launch: &Launch, place: usize) -> String {
 }
 
 /// The script of a launch, where that is all that its container finds in files. One that cannot be packed is told of when its turn comes.
-pub(super) fn script_alone(launch: &Launch) -> Result<Option<File>, EngineError> {
-    let name = script_name(launch, place(launch)?);
-    let parcels = Parcels::pack(launch.container()?, &launch.secrets, &name);
-    Ok(parcels.ok().and_then(|parcels| parcels.script_alone()))
+pub(super) fn sole_script(launch: &Launch) -> Result<Option<HostFile>, EngineError> {
+    let name = script_name(launch, container_index(launch)?);
+    let parcels = InjectedFiles::pack(launch.container()?, &launch.secrets, &name);
+    Ok(parcels.ok().and_then(|parcels| parcels.sole_script()))
 }
 
 fn cancelled(launch: &Launch) -> Exit {
@@ -377,15 +395,15 @@ fn is_unstarted(state: &ContainerState) -> bool {
 }
 
 /// Whether a container that this process has made ahead still waits: to be started, or for its turn.
-fn is_waiting(state: &ContainerState, held: &mut Option<Held>) -> bool {
+fn is_waiting(state: &ContainerState, held: &mut Option<DeferredStart>) -> bool {
     match held {
-        Some(held) => state.running == Some(true) && held.is_there(),
+        Some(held) => state.running == Some(true) && held.is_connected(),
         None => is_unstarted(state),
     }
 }
 
 /// The same status says that an image is missing and that a container is.
-fn names_image(message: &str) -> bool {
+fn is_missing_image(message: &str) -> bool {
     message.to_ascii_lowercase().contains("no such image")
 }
 

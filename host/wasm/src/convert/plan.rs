@@ -8,25 +8,25 @@ use beespace_core::plan::{Container, Limits, Mount, MountSource, Network, Secret
 use beespace_core::policy::ErrorClass;
 use beespace_core::status::Status;
 
-use super::outward::Reader;
+use super::from_wit::OutputReader;
 use crate::bindings::step::beespace::plugin::exec_types;
 use crate::bindings::step::exports::beespace::plugin::step;
 use crate::error::PluginError;
-use crate::text::clean;
+use crate::sanitize::sanitize;
 
 const MAX_CONTAINERS: usize = 64;
 /// Names, variables, mounts and the like of one container.
-const MAX_PARTS: usize = 256;
-const MAX_STATE: usize = 64 << 10;
+const MAX_LIST_LEN: usize = 256;
+const MAX_STATE_BYTES: usize = 64 << 10;
 
 /// The step a plan belongs to.
-pub(crate) struct Planned<'a> {
+pub(crate) struct StepIdentity<'a> {
     pub(crate) step: &'a str,
     pub(crate) uses: &'a str,
 }
 
-impl Reader<'_> {
-    pub(crate) fn directive(&mut self, planned: &Planned<'_>, directive: step::Directive) -> Result<Directive, PluginError> {
+impl OutputReader<'_> {
+    pub(crate) fn directive(&mut self, planned: &StepIdentity<'_>, directive: step::Directive) -> Result<Directive, PluginError> {
         match directive {
             step::Directive::Run(plan) => self.plan(planned, plan).map(Directive::Run),
             step::Directive::Done(outcome) => self.conclusion(outcome).map(Directive::Done),
@@ -34,7 +34,7 @@ impl Reader<'_> {
     }
 
     fn conclusion(&mut self, outcome: step::Outcome) -> Result<Conclusion, PluginError> {
-        self.take(outcome.outputs.len())?;
+        self.charge(outcome.outputs.len())?;
         let outputs = if outcome.outputs.is_empty() { "{}" } else { &outcome.outputs };
         Ok(Conclusion {
             status: match outcome.status {
@@ -48,14 +48,15 @@ impl Reader<'_> {
         })
     }
 
-    pub(crate) fn plan(&mut self, planned: &Planned<'_>, plan: exec_types::Plan) -> Result<StepPlan, PluginError> {
-        self.count("containers", plan.containers.len(), MAX_CONTAINERS)?;
-        if plan.state.len() > MAX_STATE {
-            let message = format!("{} wants to keep {} bytes of state, at most {MAX_STATE} are", self.who, plan.state.len());
+    pub(crate) fn plan(&mut self, planned: &StepIdentity<'_>, plan: exec_types::Plan) -> Result<StepPlan, PluginError> {
+        self.check_count("containers", plan.containers.len(), MAX_CONTAINERS)?;
+        if plan.state.len() > MAX_STATE_BYTES {
+            let message =
+                format!("{} wants to keep {} bytes of state, at most {MAX_STATE_BYTES} are", self.label, plan.state.len());
             return Err(PluginError::new(ErrorClass::OutputTooLarge, message));
         }
         if !plan.artifacts.is_empty() {
-            let message = format!("{} keeps artifacts, which this server does not do yet", self.who);
+            let message = format!("{} keeps artifacts, which this server does not do yet", self.label);
             return Err(PluginError::new(ErrorClass::Incompatible, message));
         }
         let containers = plan.containers.into_iter().map(|container| self.container(container));
@@ -76,7 +77,7 @@ impl Reader<'_> {
         for container in &plan.containers {
             if let Some(unknown) = container.needs.iter().find(|needed| !seen.contains(needed.as_str())) {
                 let id = &container.id;
-                let unknown = clean(unknown, 100);
+                let unknown = sanitize(unknown, 100);
                 return Err(
                     self.malformed(format_args!("container {id:?} that needs {unknown:?}, which does not stand before it"))
                 );
@@ -92,9 +93,9 @@ impl Reader<'_> {
         if container.script.is_some() && (container.entrypoint.is_some() || container.args.is_some()) {
             return Err(self.malformed("a container with a script beside an entrypoint or arguments"));
         }
-        self.count("variables", container.env.len(), MAX_PARTS)?;
-        self.count("secrets", container.secrets.len(), MAX_PARTS)?;
-        self.count("mounts", container.mounts.len(), MAX_PARTS)?;
+        self.check_count("variables", container.env.len(), MAX_LIST_LEN)?;
+        self.check_count("secrets", container.secrets.len(), MAX_LIST_LEN)?;
+        self.check_count("mounts", container.mounts.len(), MAX_LIST_LEN)?;
         Ok(Container {
             id: self.container_id(container.id)?,
             image: self.image(container.image)?,
@@ -104,7 +105,7 @@ impl Reader<'_> {
             env: self.env(container.env)?,
             secrets: container.secrets.into_iter().map(|secret| self.secret(secret)).collect::<Result<_, _>>()?,
             workdir: container.workdir.map(|path| self.path(path)).transpose()?,
-            user: container.user.map(|user| self.word("user", user)).transpose()?,
+            user: container.user.map(|user| self.identifier("user", user)).transpose()?,
             mounts: container.mounts.into_iter().map(|mount| self.mount(mount)).collect::<Result<_, _>>()?,
             limits: Limits {
                 cpu_millis: container.limits.cpu_millis,
@@ -128,7 +129,7 @@ impl Reader<'_> {
 
     fn secret(&mut self, mount: exec_types::SecretMount) -> Result<SecretMount, PluginError> {
         Ok(SecretMount {
-            secret: self.word("secret name", mount.secret)?,
+            secret: self.identifier("secret name", mount.secret)?,
             target: match mount.target {
                 exec_types::SecretTarget::Env(name) => SecretTarget::Env(self.variable(name)?),
                 exec_types::SecretTarget::File(path) => SecretTarget::File(self.path(path)?),
@@ -152,60 +153,60 @@ impl Reader<'_> {
 
     /// Text that no program reads further than a zero byte, so there must be none.
     fn text(&mut self, text: String) -> Result<String, PluginError> {
-        self.take(text.len())?;
+        self.charge(text.len())?;
         if text.contains('\0') { Err(self.malformed("a text with a zero byte")) } else { Ok(text) }
     }
 
     fn texts(&mut self, texts: Vec<String>) -> Result<Vec<String>, PluginError> {
-        self.count("words", texts.len(), MAX_PARTS)?;
+        self.check_count("words", texts.len(), MAX_LIST_LEN)?;
         texts.into_iter().map(|text| self.text(text)).collect()
     }
 
     /// By the same rule as the floor's, so that nobody is told of it only there.
     fn container_id(&mut self, id: String) -> Result<String, PluginError> {
-        self.take(id.len())?;
+        self.charge(id.len())?;
         if is_container_id(&id) {
             return Ok(id);
         }
         let rule = "1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit";
-        Err(self.malformed(format_args!("the container id {:?}, which is not {rule}", clean(&id, 100))))
+        Err(self.malformed(format_args!("the container id {:?}, which is not {rule}", sanitize(&id, 100))))
     }
 
     /// `[A-Za-z0-9_.:-]`, 1 to 100 of them.
-    fn word(&mut self, what: &str, word: String) -> Result<String, PluginError> {
-        self.take(word.len())?;
+    fn identifier(&mut self, what: &str, word: String) -> Result<String, PluginError> {
+        self.charge(word.len())?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b':');
         if (1..=100).contains(&word.len()) && word.bytes().all(plain) {
             return Ok(word);
         }
-        Err(self.malformed(format_args!("the {what} {:?}, which is not 1 to 100 of A-Z, a-z, 0-9, `_.:-`", clean(&word, 100))))
+        Err(self.malformed(format_args!("the {what} {:?}, which is not 1 to 100 of A-Z, a-z, 0-9, `_.:-`", sanitize(&word, 100))))
     }
 
     fn variable(&mut self, name: String) -> Result<String, PluginError> {
-        self.take(name.len())?;
+        self.charge(name.len())?;
         let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if (1..=256).contains(&name.len()) && plain && !name.starts_with(|first: char| first.is_ascii_digit()) {
             return Ok(name);
         }
-        Err(self.malformed(format_args!("{:?}, which is no name of a variable", clean(&name, 100))))
+        Err(self.malformed(format_args!("{:?}, which is no name of a variable", sanitize(&name, 100))))
     }
 
     fn image(&mut self, image: String) -> Result<String, PluginError> {
-        self.take(image.len())?;
+        self.charge(image.len())?;
         if (1..=512).contains(&image.len()) && image.bytes().all(|b| b.is_ascii_graphic()) && !image.starts_with('-') {
             return Ok(image);
         }
-        Err(self.malformed(format_args!("{:?}, which is no image", clean(&image, 100))))
+        Err(self.malformed(format_args!("{:?}, which is no image", sanitize(&image, 100))))
     }
 
     /// An absolute path that stays where it says.
     fn path(&mut self, path: String) -> Result<String, PluginError> {
-        self.take(path.len())?;
+        self.charge(path.len())?;
         let stays = path.split('/').all(|part| part != "..") && !path.chars().any(char::is_control);
         if path.starts_with('/') && path.len() <= 4 << 10 && stays {
             return Ok(path);
         }
-        Err(self.malformed(format_args!("{:?}, which is no absolute path without `..`", clean(&path, 100))))
+        Err(self.malformed(format_args!("{:?}, which is no absolute path without `..`", sanitize(&path, 100))))
     }
 }
 
@@ -238,7 +239,7 @@ mod tests {
 
     fn read(containers: Vec<exec_types::Container>) -> Result<StepPlan, PluginError> {
         let plan = exec_types::Plan { containers, artifacts: Vec::new(), summary: "tests".to_owned(), state: b"state".to_vec() };
-        Reader::new("step \"x\"", 1 << 20).plan(&Planned { step: "test", uses: "cargo" }, plan)
+        OutputReader::new("step \"x\"", 1 << 20).plan(&StepIdentity { step: "test", uses: "cargo" }, plan)
     }
 
     #[test]
@@ -257,7 +258,8 @@ mod tests {
         let longest = "a".repeat(63);
         for id in ["a", "0", "unit-tests", "a-", longest.as_str()] {
             let plan = read(vec![container(id)]).unwrap();
-            let findings = beespace_core::floor::judge(&plan, &beespace_core::floor::Bounds::default()).findings;
+            let findings =
+                beespace_core::baseline_policy::evaluate(&plan, &beespace_core::baseline_policy::StepBounds::default()).findings;
             assert!(findings.iter().all(|finding| !finding.rule_id.contains("container-id")), "{id}: {findings:?}");
         }
         let too_long = "a".repeat(64);
@@ -313,7 +315,7 @@ mod tests {
                 findings: Vec::new(),
                 message: "nothing\u{202e} to do".to_owned(),
             };
-            Reader::new("step \"x\"", 1 << 20).conclusion(outcome)
+            OutputReader::new("step \"x\"", 1 << 20).conclusion(outcome)
         };
         assert!(end("[]").is_err());
         let conclusion = end(r#"{"a": 1}"#).unwrap();

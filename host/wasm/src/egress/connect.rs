@@ -17,15 +17,15 @@ use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{Destination, Driver, Sent};
+use super::{Destination, Driver, SendResult};
 use crate::grant::EgressScheme;
 
 /// Bytes of an answer's body.
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 /// Bytes of a request's body.
-const MAX_REQUEST: usize = 4 << 20;
+const MAX_REQUEST_BYTES: usize = 4 << 20;
 /// How long the next piece of an answer's body may take.
-const FRAME_TIME: Duration = Duration::from_secs(5);
+const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How we speak TLS: the machine's own certificates, a company's among them, read when they are needed first.
 #[derive(Default)]
@@ -54,18 +54,18 @@ trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Stream for T {}
 
 /// An open connection.
-pub(super) struct Opened(Box<dyn Stream>);
+pub(super) struct Connection(Box<dyn Stream>);
 
 /// Connects to one of `addresses`, which were checked; the name is for the certificate only.
-pub(super) async fn open(addresses: &[SocketAddr], destination: &Destination, tls: &Tls) -> Result<Opened, Error> {
+pub(super) async fn open(addresses: &[SocketAddr], destination: &Destination, tls: &Tls) -> Result<Connection, Error> {
     let stream = TcpStream::connect(addresses).await.map_err(Error::Connect)?;
     match destination.scheme {
-        EgressScheme::Http => Ok(Opened(Box::new(stream))),
+        EgressScheme::Http => Ok(Connection(Box::new(stream))),
         EgressScheme::Https => {
             let name = rustls::pki_types::ServerName::try_from(destination.host.clone());
             let name = name.map_err(|_| Error::HttpRequestUriInvalid)?;
             let connector = tokio_rustls::TlsConnector::from(tls.config()?);
-            Ok(Opened(Box::new(connector.connect(name, stream).await.map_err(tls_error)?)))
+            Ok(Connection(Box::new(connector.connect(name, stream).await.map_err(tls_error)?)))
         }
     }
 }
@@ -80,11 +80,11 @@ fn tls_error(error: std::io::Error) -> Error {
 
 /// Sends the request and waits for the head of the answer. The driver that comes with it moves the rest, and keeps the place.
 pub(super) async fn exchange(
-    opened: Opened,
+    opened: Connection,
     request: Request<WasiBody>,
     place: OwnedSemaphorePermit,
     frame_time: Option<Duration>,
-) -> Sent {
+) -> SendResult {
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(64 << 10)
         .max_headers(64)
@@ -102,7 +102,7 @@ pub(super) async fn exchange(
             }
         }
     };
-    let frame_time = frame_time.unwrap_or(FRAME_TIME).min(FRAME_TIME);
+    let frame_time = frame_time.unwrap_or(FRAME_TIMEOUT).min(FRAME_TIMEOUT);
     let answer = answer.map(|body| TimedBody::new(body, frame_time).boxed_unsync());
     let driver: Driver = Box::new(async move {
         let ended = match closed {
@@ -128,9 +128,9 @@ fn origin_form(request: Request<WasiBody>) -> Result<Request<WasiBody>, Error> {
     let (mut head, body) = request.into_parts();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     head.uri = target.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
-    let body = Limited::new(body, MAX_REQUEST).map_err(|error| match error.downcast::<Error>() {
+    let body = Limited::new(body, MAX_REQUEST_BYTES).map_err(|error| match error.downcast::<Error>() {
         Ok(of_the_guest) => *of_the_guest,
-        Err(_) => Error::HttpRequestBodySize(u64::try_from(MAX_REQUEST).ok()),
+        Err(_) => Error::HttpRequestBodySize(u64::try_from(MAX_REQUEST_BYTES).ok()),
     });
     Ok(Request::from_parts(head, body.boxed_unsync()))
 }
@@ -139,12 +139,12 @@ fn origin_form(request: Request<WasiBody>) -> Result<Request<WasiBody>, Error> {
 struct TimedBody {
     body: Limited<Incoming>,
     frame_time: Duration,
-    late: Pin<Box<Sleep>>,
+    deadline: Pin<Box<Sleep>>,
 }
 
 impl TimedBody {
     fn new(body: Incoming, frame_time: Duration) -> Self {
-        Self { body: Limited::new(body, MAX_ANSWER), frame_time, late: Box::pin(tokio::time::sleep(frame_time)) }
+        Self { body: Limited::new(body, MAX_RESPONSE_BYTES), frame_time, deadline: Box::pin(tokio::time::sleep(frame_time)) }
     }
 }
 
@@ -155,17 +155,17 @@ impl Body for TimedBody {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             let next = Instant::now() + self.frame_time;
-            self.late.as_mut().reset(next);
+            self.deadline.as_mut().reset(next);
             return Poll::Ready(frame.map(|frame| frame.map_err(body_error)));
         }
-        self.late.as_mut().poll(context).map(|()| Some(Err(Error::ConnectionReadTimeout)))
+        self.deadline.as_mut().poll(context).map(|()| Some(Err(Error::ConnectionReadTimeout)))
     }
 }
 
 fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
     match error.downcast::<hyper::Error>() {
         Ok(error) => Error::Hyper(*error),
-        Err(_) => Error::HttpResponseBodySize(u64::try_from(MAX_ANSWER).ok()),
+        Err(_) => Error::HttpResponseBodySize(u64::try_from(MAX_RESPONSE_BYTES).ok()),
     }
 }
 
@@ -189,7 +189,7 @@ mod tests {
         let place = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();
         let request = Request::get("http://there/").body(body).unwrap();
         let time = Some(Duration::from_millis(200));
-        let (answer, driver) = exchange(Opened(Box::new(stream)), request, place, time).await.unwrap();
+        let (answer, driver) = exchange(Connection(Box::new(stream)), request, place, time).await.unwrap();
         let driver = tokio::spawn(Pin::from(driver));
         let read = answer.into_body().collect().await.map(|body| body.to_bytes().len());
         driver.abort();
@@ -204,8 +204,8 @@ mod tests {
             answer.resize(answer.len() + length, b'x');
             answer
         };
-        assert_eq!(body_of(answer(MAX_ANSWER)).await.unwrap(), MAX_ANSWER);
-        assert!(matches!(body_of(answer(MAX_ANSWER + 1)).await, Err(Error::HttpResponseBodySize(_))));
+        assert_eq!(body_of(answer(MAX_RESPONSE_BYTES)).await.unwrap(), MAX_RESPONSE_BYTES);
+        assert!(matches!(body_of(answer(MAX_RESPONSE_BYTES + 1)).await, Err(Error::HttpResponseBodySize(_))));
     }
 
     #[tokio::test]

@@ -6,17 +6,17 @@ use wasmtime_wasi_http::Error;
 use zeroize::Zeroizing;
 
 use crate::grant::host_matches;
-use crate::offer::secrets::SecretValue;
+use crate::host_functions::secrets::SecretValue;
 
 const PREFIX: &str = "beespace-secret:";
 /// Shorter values would turn ordinary text into stars, and protect nothing.
-const SHORTEST_HIDDEN: usize = 4;
+const MIN_MASKED_LEN: usize = 4;
 
 /// The secrets of one call.
 #[derive(Clone, Default)]
 pub(crate) struct Placeholders {
     bound: Vec<(String, SecretValue)>,
-    hidden: Vec<Zeroizing<String>>,
+    masked: Vec<Zeroizing<String>>,
 }
 
 impl Placeholders {
@@ -30,35 +30,35 @@ impl Placeholders {
     }
 
     /// Hides the value, and its base64 form, in what the plugin says from now on.
-    pub(super) fn never_show(&mut self, value: Zeroizing<Vec<u8>>) {
-        if value.len() < SHORTEST_HIDDEN {
+    pub(super) fn mask_value(&mut self, value: Zeroizing<Vec<u8>>) {
+        if value.len() < MIN_MASKED_LEN {
             return;
         }
-        self.hidden.push(Zeroizing::new(base64::prelude::BASE64_STANDARD_NO_PAD.encode(&value)));
+        self.masked.push(Zeroizing::new(base64::prelude::BASE64_STANDARD_NO_PAD.encode(&value)));
         if let Ok(text) = std::str::from_utf8(&value) {
-            self.hidden.push(Zeroizing::new(text.to_owned()));
+            self.masked.push(Zeroizing::new(text.to_owned()));
         }
     }
 
     pub(super) fn mask(&self, text: &str) -> String {
-        self.hidden.iter().fold(text.to_owned(), |text, value| text.replace(value.as_str(), "***"))
+        self.masked.iter().fold(text.to_owned(), |text, value| text.replace(value.as_str(), "***"))
     }
 
     /// Puts the values in the place of their tokens. A token towards a host that its secret is not bound to refuses the whole
     /// request: it would arrive as nonsense, and hide a mistake or an attempt.
-    pub(super) fn swap(&self, headers: &mut HeaderMap, host: &str) -> Result<(), Error> {
+    pub(super) fn substitute(&self, headers: &mut HeaderMap, host: &str) -> Result<(), Error> {
         for value in headers.values_mut() {
             let Some(text) = std::str::from_utf8(value.as_bytes()).ok().filter(|text| text.contains(PREFIX)) else {
                 continue;
             };
-            let swapped = self.swapped(text, host).ok_or(Error::HttpRequestDenied)?;
+            let swapped = self.substituted(text, host).ok_or(Error::HttpRequestDenied)?;
             *value = HeaderValue::from_bytes(&swapped).map_err(|_| Error::ConfigurationError)?;
             value.set_sensitive(true);
         }
         Ok(())
     }
 
-    fn swapped(&self, text: &str, host: &str) -> Option<Zeroizing<Vec<u8>>> {
+    fn substituted(&self, text: &str, host: &str) -> Option<Zeroizing<Vec<u8>>> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
         let mut rest = text;
         while let Some((before, from)) = rest.find(PREFIX).and_then(|at| rest.split_at_checked(at)) {
@@ -91,9 +91,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", format!("Bearer {token}!").parse().unwrap());
         let before = headers.clone();
-        assert!(placeholders.swap(&mut headers, "evil.example").is_err());
+        assert!(placeholders.substitute(&mut headers, "evil.example").is_err());
         assert_eq!(headers, before);
-        placeholders.swap(&mut headers, "hooks.example").unwrap();
+        placeholders.substitute(&mut headers, "hooks.example").unwrap();
         assert_eq!(headers.get("authorization").unwrap().as_bytes(), b"Bearer s3cret!");
     }
 
@@ -102,13 +102,13 @@ mod tests {
         let token = Placeholders::default().add(&secret("s3cret", "hooks.example")).unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("authorization", token.parse().unwrap());
-        assert!(Placeholders::default().swap(&mut headers, "hooks.example").is_err());
+        assert!(Placeholders::default().substitute(&mut headers, "hooks.example").is_err());
     }
 
     #[test]
     fn opened_secrets_do_not_show_in_what_a_plugin_says() {
         let mut placeholders = Placeholders::default();
-        placeholders.never_show(Zeroizing::new(b"s3cret".to_vec()));
+        placeholders.mask_value(Zeroizing::new(b"s3cret".to_vec()));
         assert_eq!(placeholders.mask("got s3cret (czNjcmV0)"), "got *** (***)");
     }
 }

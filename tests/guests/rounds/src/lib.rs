@@ -1,6 +1,6 @@
 //! A step type of several rounds. `with: { images: [image, …], rounds: [[script, …], …], mounts: [path, …], clean: script }`: each round runs its
 //! scripts at once, a container each of the round's image (the last one's, where there are fewer) with the workspace at the round's path
-//! (`/workspace`, where there is none), and a step that is stopped gets the script of `clean` as its last. `harm: { plan: HARM, react: HARM }` makes it
+//! (`/workspace`, where there is none), and a step that is stopped gets the script of `sanitize` as its last. `harm: { plan: HARM, react: HARM }` makes it
 //! `loop` without end, `trap`, or `grow` there instead.
 
 #[allow(clippy::all, reason = "generated")]

@@ -32,21 +32,22 @@ fn trouble() -> EvaluationError {
 fn run(
     bindings: &[Binding],
     answer: impl Fn(&str, &str) -> Result<Verdict, EvaluationError>,
-) -> (Settled<StepPlan>, Vec<String>) {
+) -> (ChainResult<StepPlan>, Vec<String>) {
     let mut asked = Vec::new();
-    let mut chain = Chain::new(plan(), bindings.to_vec(), |plan| floor::judge(plan, &floor::Bounds::default()));
-    while let Some(question) = chain.next_question() {
+    let mut chain =
+        Chain::new(plan(), bindings.to_vec(), |plan| baseline_policy::evaluate(plan, &baseline_policy::StepBounds::default()));
+    while let Some(question) = chain.next_evaluation() {
         let seen: StepPlan = serde_json::from_str(&question.document.json).unwrap();
         let name = bindings[question.binding].policy.clone();
         let image = seen.containers[0].image.clone();
         let result = answer(&name, &image);
         asked.push(format!("{name} {image}"));
-        chain.answer(result, Duration::from_micros(10));
+        chain.record_evaluation(result, Duration::from_micros(10));
     }
-    (chain.settle(), asked)
+    (chain.into_result(), asked)
 }
 
-fn error_of(settled: &Settled<StepPlan>, policy: &str) -> EvaluationError {
+fn error_of(settled: &ChainResult<StepPlan>, policy: &str) -> EvaluationError {
     settled.evaluations.iter().find(|evaluation| evaluation.policy == policy).unwrap().result.clone().unwrap_err()
 }
 
@@ -71,7 +72,7 @@ fn mutators_go_first_see_each_other_and_are_asked_again() {
     assert_eq!(settled.subject.containers[0].image, "rust:2");
     assert_ne!(settled.before, settled.subject.digest());
     let names: Vec<&str> = settled.evaluations.iter().map(|evaluation| evaluation.policy.as_str()).collect();
-    assert_eq!(names, [floor::NAME, "judge", "one", "two"]);
+    assert_eq!(names, [baseline_policy::NAME, "judge", "one", "two"]);
     assert_eq!(settled.evaluations[2].applied.len(), 1);
     assert_eq!(settled.evaluations[2].duration_us, 20);
 }
@@ -151,10 +152,10 @@ fn a_patch_that_leaves_steps_in_no_order_is_a_denial_that_says_why() {
     ] {
         let bindings = vec![binding("bad", Mode::Enforce, &["/steps"])];
         let mut chain = Chain::new(pipeline.clone(), bindings, |_: &Pipeline| says(VerdictOutcome::Allow));
-        while chain.next_question().is_some() {
-            chain.answer(Ok(sets(path, value.clone())), Duration::ZERO);
+        while chain.next_evaluation().is_some() {
+            chain.record_evaluation(Ok(sets(path, value.clone())), Duration::ZERO);
         }
-        let settled = chain.settle();
+        let settled = chain.into_result();
         assert_eq!(settled.subject, pipeline);
         let Ruling::Denied { by } = settled.ruling else { panic!("{path} {value}") };
         assert!(by[0].policy == "bad" && by[0].finding.message.contains(why), "{}", by[0].finding.message);
@@ -165,17 +166,18 @@ fn a_patch_that_leaves_steps_in_no_order_is_a_denial_that_says_why() {
 fn the_floor_stands_in_front_of_policies_and_behind_their_patches() {
     let mut broken = plan();
     broken.containers[0].image = "Not An Image".to_owned();
-    let chain =
-        Chain::new(broken, vec![binding("one", Mode::Enforce, &[])], |plan| floor::judge(plan, &floor::Bounds::default()));
-    assert!(chain.next_question().is_none());
-    let settled = chain.settle();
+    let chain = Chain::new(broken, vec![binding("one", Mode::Enforce, &[])], |plan| {
+        baseline_policy::evaluate(plan, &baseline_policy::StepBounds::default())
+    });
+    assert!(chain.next_evaluation().is_none());
+    let settled = chain.into_result();
     let Ruling::Denied { by } = &settled.ruling else { panic!() };
-    assert_eq!((by.len(), by[0].policy.as_str(), settled.evaluations.len()), (1, floor::NAME, 1));
+    assert_eq!((by.len(), by[0].policy.as_str(), settled.evaluations.len()), (1, baseline_policy::NAME, 1));
 
     let (settled, _) =
         run(&[binding("one", Mode::Enforce, &[IMAGE])], |_, _| Ok(sets("/containers/0/image", json!("Not An Image"))));
     let Ruling::Denied { by } = &settled.ruling else { panic!() };
-    assert_eq!(by[0].policy, floor::NAME);
+    assert_eq!(by[0].policy, baseline_policy::NAME);
     assert_eq!(settled.evaluations.len(), 2);
 }
 
@@ -204,7 +206,7 @@ fn trouble_in_the_first_round_is_not_forgotten_in_the_second() {
 #[test]
 fn a_host_that_stops_half_way_has_denied() {
     let chain = Chain::new(plan(), vec![binding("one", Mode::Enforce, &[])], |_| says(VerdictOutcome::Allow));
-    assert!(matches!(chain.settle().ruling, Ruling::Denied { .. }));
+    assert!(matches!(chain.into_result().ruling, Ruling::Denied { .. }));
 }
 
 #[test]
@@ -237,7 +239,7 @@ fn any_binding() -> impl Strategy<Value = (Mode, bool, Result<Verdict, Evaluatio
 }
 
 /// Each binding answers alike whenever it is asked.
-fn settle(parts: &[(Mode, bool, Result<Verdict, EvaluationError>)]) -> Settled<StepPlan> {
+fn settle(parts: &[(Mode, bool, Result<Verdict, EvaluationError>)]) -> ChainResult<StepPlan> {
     let name = |place: usize| format!("p{place}");
     let bindings: Vec<Binding> = parts
         .iter()

@@ -1,0 +1,101 @@
+//! The built-in floor: what no plan may ask for, whoever made it. It stands in front of every plan and behind every patch.
+//!
+//! Privileged containers, host paths, devices and host networks cannot even be said in a [`StepPlan`]; this checks what can. It
+//! guards the host, its engine and other builds, not users from themselves: inside their own container they may do as they like.
+
+mod container;
+mod dependencies;
+mod mount;
+
+pub use mount::is_mountable;
+
+use std::collections::BTreeSet;
+
+use crate::plan::{Container, Limits, StepPlan};
+use crate::policy::{Finding, Severity, Verdict, VerdictOutcome};
+
+/// Its name among the policies of a decision.
+pub const NAME: &str = "built-in floor";
+
+/// Containers of one plan.
+pub const MAX_CONTAINERS: usize = 64;
+
+/// Bytes of a plan's document, scripts and state included.
+pub const MAX_PLAN_BYTES: usize = 2 << 20;
+
+/// Findings that are reported; a plan with more is as wrong as one with these.
+const MAX_FINDINGS: usize = 100;
+
+/// What this step of this instance may have.
+#[derive(Debug, Clone, Default)]
+pub struct StepBounds {
+    /// The most that one container may ask for; none: no cap of the instance.
+    pub limits: Limits,
+    /// Names of the secrets that the pipeline passed to this step.
+    pub secrets: BTreeSet<String>,
+}
+
+/// Collects what is wrong, with the place it is at.
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, rule: &str, pointer: String, message: String, remedy: &str) {
+        if self.0.len() < MAX_FINDINGS {
+            self.0.push(Finding {
+                rule_id: format!("beespace/floor/{rule}"),
+                severity: Severity::High,
+                message,
+                pointer: Some(pointer),
+                help_url: None,
+                remedy: Some(remedy.to_owned()),
+            });
+        }
+    }
+}
+
+/// Allows the plan, or denies it with everything that is wrong.
+#[must_use]
+pub fn evaluate(plan: &StepPlan, bounds: &StepBounds) -> Verdict {
+    let mut findings = Findings(Vec::new());
+    check_size(plan, &mut findings);
+    // What is far too large is not looked at in detail.
+    if findings.0.is_empty() {
+        dependencies::check(plan, &mut findings);
+        for (place, container) in plan.containers.iter().enumerate() {
+            let site = LocatedContainer { container, pointer: format!("/containers/{place}") };
+            container::check(&site, bounds, &mut findings);
+            mount::check(&site, bounds, &mut findings);
+        }
+    }
+    let outcome = if findings.0.is_empty() { VerdictOutcome::Allow } else { VerdictOutcome::Deny };
+    Verdict { outcome, findings: findings.0, ..Verdict::default() }
+}
+
+/// A container and where it stands in the plan.
+struct LocatedContainer<'a> {
+    container: &'a Container,
+    pointer: String,
+}
+
+impl LocatedContainer<'_> {
+    fn pointer_to(&self, path: &str) -> String {
+        format!("{}/{path}", self.pointer)
+    }
+}
+
+fn check_size(plan: &StepPlan, findings: &mut Findings) {
+    let containers = plan.containers.len();
+    if containers > MAX_CONTAINERS {
+        let message = format!("The plan has {containers} containers; at most {MAX_CONTAINERS} are allowed");
+        findings.add("too-many-containers", "/containers".to_owned(), message, "Split the step");
+        return;
+    }
+    let bytes = plan.document().json.len();
+    if bytes > MAX_PLAN_BYTES {
+        let message = format!("The plan has {bytes} bytes; at most {MAX_PLAN_BYTES} are allowed");
+        findings.add("plan-too-large", String::new(), message, "Keep long scripts and data in files of the repository");
+    }
+}
+
+#[cfg(test)]
+mod tests;

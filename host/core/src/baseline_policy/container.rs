@@ -1,0 +1,149 @@
+//! A container's image, program, variables and limits.
+
+use super::mount::is_plain_absolute;
+use super::{Findings, LocatedContainer, StepBounds};
+use crate::image_ref::ImageRef;
+use crate::plan::{Network, SecretTarget};
+use crate::units::format_size;
+
+/// Linux takes no single argument or variable longer than this (`MAX_ARG_STRLEN`), its name and `=` included.
+const MAX_VARIABLE_BYTES: usize = 128 * 1024 - 1;
+
+pub(super) fn check(site: &LocatedContainer<'_>, bounds: &StepBounds, findings: &mut Findings) {
+    check_image(site, findings);
+    check_program(site, findings);
+    check_variables(site, findings);
+    check_limits(site, bounds, findings);
+    check_unsupported(site, findings);
+}
+
+fn check_image(site: &LocatedContainer<'_>, findings: &mut Findings) {
+    let image = &site.container.image;
+    if let Err(error) = image.parse::<ImageRef>() {
+        let message = format!("{image:?} names no image: {error}");
+        findings.add(
+            "image",
+            site.pointer_to("image"),
+            message,
+            "Write it like `rust:1.95` or `registry.example/team/tool@sha256:…`",
+        );
+    }
+}
+
+fn check_program(site: &LocatedContainer<'_>, findings: &mut Findings) {
+    let container = site.container;
+    if container.script.is_some() && (container.entrypoint.is_some() || container.args.is_some()) {
+        let message = format!("Container {:?} has a script and also an entrypoint or args", container.id);
+        findings.add("script", site.pointer_to("script"), message, "Keep one: the script, or entrypoint and args");
+    }
+    let words = container.entrypoint.iter().chain(&container.args).flatten();
+    if words.chain(&container.script).any(|text| text.contains('\0')) {
+        let message = format!("Container {:?} has a NUL byte in its script, entrypoint or args", container.id);
+        findings.add("nul-byte", site.pointer.clone(), message, "Take it out: no program can receive it");
+    }
+    if let Some(workdir) = &container.workdir
+        && !is_plain_absolute(workdir)
+    {
+        let message = format!("The working directory {workdir:?} is not an absolute path without `.` and `..`");
+        findings.add("workdir", site.pointer_to("workdir"), message, "Write it like /workspace/web");
+    }
+    if let Some(user) = &container.user
+        && !is_user(user)
+    {
+        let message = format!("{user:?} is no user");
+        findings.add("user", site.pointer_to("user"), message, "Write a name or number, or both user and group: 1000:1000");
+    }
+}
+
+/// `user` or `user:group`, as names or numbers.
+fn is_user(user: &str) -> bool {
+    let is_name = |name: &str| {
+        (1..=64).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+            && !name.starts_with('-')
+    };
+    user.split_once(':').map_or_else(|| is_name(user), |(user, group)| is_name(user) && is_name(group))
+}
+
+fn check_variables(site: &LocatedContainer<'_>, findings: &mut Findings) {
+    let container = site.container;
+    for (name, value) in &container.env {
+        let pointer = site.pointer_to(&format!("env/{}", name.replace('~', "~0").replace('/', "~1")));
+        check_variable_name(name, &pointer, findings);
+        if value.contains('\0') {
+            let message = format!("The variable {name:?} has a NUL byte in its value");
+            findings.add("nul-byte", pointer.clone(), message, "Take it out: no program can receive it");
+        }
+        if name.len() + 1 + value.len() > MAX_VARIABLE_BYTES {
+            let message = format!("The variable {name:?} is longer than the 128 KiB that Linux can pass to a program");
+            findings.add("variable-too-long", pointer, message, "Keep the text in a file of the repository");
+        }
+    }
+    for (number, mount) in container.secrets.iter().enumerate() {
+        let SecretTarget::Env(name) = &mount.target else { continue };
+        let pointer = site.pointer_to(&format!("secrets/{number}/target"));
+        if is_identifier(name) {
+            check_variable_name(name, &pointer, findings);
+        } else {
+            let message = format!("{name:?} is no name of a variable for a secret");
+            findings.add("variable-name", pointer.clone(), message, "Use letters, digits and `_`, not beginning with a digit");
+        }
+        let is_again = container.secrets.iter().take(number).any(|earlier| earlier.target == mount.target);
+        if container.env.contains_key(name) || is_again {
+            let message = format!("The variable {name:?} is set twice, once by a secret");
+            findings.add("variable-twice", pointer, message, "Give the secret a variable of its own");
+        }
+    }
+}
+
+/// What a shell takes: secrets may reach a script by `export`.
+fn is_identifier(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())
+}
+
+fn check_variable_name(name: &str, pointer: &str, findings: &mut Findings) {
+    let is_name = (1..=256).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && b != b'=');
+    if !is_name {
+        let message = format!("{name:?} is no name of a variable");
+        findings.add("variable-name", pointer.to_owned(), message, "Use letters, digits and `_`");
+    } else if name.starts_with("BEESPACE_") {
+        let message = format!("The variable {name} is Beespace's own to set");
+        findings.add("variable-name", pointer.to_owned(), message, "Use another name");
+    }
+}
+
+fn check_limits(site: &LocatedContainer<'_>, bounds: &StepBounds, findings: &mut Findings) {
+    let (asked, most) = (&site.container.limits, &bounds.limits);
+    let plain = |n: u64| n.to_string();
+    let rows: [LimitRow; 4] = [
+        ("cpu_millis", asked.cpu_millis.map(u64::from), most.cpu_millis.map(u64::from), plain),
+        ("memory_bytes", asked.memory_bytes, most.memory_bytes, format_size),
+        ("pids", asked.pids.map(u64::from), most.pids.map(u64::from), plain),
+        ("timeout_seconds", asked.timeout_seconds.map(u64::from), most.timeout_seconds.map(u64::from), plain),
+    ];
+    for (name, asked, most, show) in rows {
+        let Some(asked) = asked else { continue };
+        let pointer = site.pointer_to(&format!("limits/{name}"));
+        // An engine takes 0 for "no limit at all".
+        if asked == 0 {
+            findings.add("limit", pointer, format!("The limit {name} is 0"), "Leave it out, or give a number above 0");
+        } else if let Some(most) = most.filter(|most| asked > *most) {
+            let message = format!("The limit {name} is {}; this instance gives at most {}", show(asked), show(most));
+            findings.add("limit", pointer, message, "Ask for less, or ask an administrator for more");
+        }
+    }
+}
+
+/// Name, what is asked, the most there is, and how to write either.
+type LimitRow = (&'static str, Option<u64>, Option<u64>, fn(u64) -> String);
+
+fn check_unsupported(site: &LocatedContainer<'_>, findings: &mut Findings) {
+    if site.container.service {
+        let message = format!("Container {:?} is a service; this version does not run services yet", site.container.id);
+        findings.add("not-yet", site.pointer_to("service"), message, "Start it from the step's own script for now");
+    }
+    if site.container.network == Network::EgressAllowList {
+        let message = "The network `egress_allow_list` is not there yet".to_owned();
+        findings.add("not-yet", site.pointer_to("network"), message, "Use `none` or `build_default`");
+    }
+}

@@ -1,0 +1,42 @@
+//! Ids and `needs` of a plan's containers.
+
+use std::collections::BTreeMap;
+
+use super::Findings;
+use crate::cycle::first_in_cycle;
+use crate::plan::{StepPlan, is_container_id};
+
+pub(super) fn check(plan: &StepPlan, findings: &mut Findings) {
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for (place, container) in plan.containers.iter().enumerate() {
+        let id = container.id.as_str();
+        if !is_container_id(id) {
+            let message = format!("{id:?} is no container id");
+            let remedy = "Use 1 to 63 lower-case letters, digits and `-`, beginning with a letter or digit";
+            findings.add("container-id", format!("/containers/{place}/id"), message, remedy);
+        }
+        if places.insert(id, place).is_some() {
+            let message = format!("Two containers have the id {id:?}");
+            findings.add("container-id", format!("/containers/{place}/id"), message, "Give each container an id of its own");
+        }
+    }
+    let mut all_known = true;
+    for (place, container) in plan.containers.iter().enumerate() {
+        for (number, need) in container.needs.iter().enumerate().filter(|(_, need)| !places.contains_key(need.as_str())) {
+            all_known = false;
+            let message = format!("Container {:?} needs {need:?}, which is not in the plan", container.id);
+            findings.add(
+                "unknown-need",
+                format!("/containers/{place}/needs/{number}"),
+                message,
+                "Name the id of another container",
+            );
+        }
+    }
+    let nodes: Vec<(&str, &[String])> = plan.containers.iter().map(|one| (one.id.as_str(), one.needs.as_slice())).collect();
+    if all_known && let Some(place) = first_in_cycle(&nodes) {
+        let id = plan.containers.get(place).map_or("", |container| &container.id);
+        let message = format!("Container {id:?} waits for itself through `needs`");
+        findings.add("cycle", format!("/containers/{place}/needs"), message, "Take one of the `needs` on the way back out");
+    }
+}

@@ -1,0 +1,95 @@
+//! Where a container's mounts and its secrets go.
+
+use std::collections::BTreeSet;
+
+use super::{Findings, LocatedContainer, StepBounds};
+use crate::plan::{MountSource, SecretTarget};
+
+/// The kernel's directories, our own, and those of programs: nothing is put over or into them. A container whose programs are hidden
+/// is another one than policies have seen.
+const RESERVED_DIRECTORIES: [&str; 14] = [
+    "/proc",
+    "/sys",
+    "/dev",
+    "/boot",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/usr/bin",
+    "/usr/sbin",
+    "/usr/lib",
+    "/usr/local/bin",
+    "/.beespace",
+];
+
+/// Directories that a container does not work without: nothing is put over them, though a directory in them may be.
+const REQUIRED_DIRECTORIES: [&str; 5] = ["/", "/etc", "/run", "/usr", "/var"];
+
+pub(super) fn check(site: &LocatedContainer<'_>, bounds: &StepBounds, findings: &mut Findings) {
+    let mut taken = BTreeSet::new();
+    for (number, mount) in site.container.mounts.iter().enumerate() {
+        let pointer = site.pointer_to(&format!("mounts/{number}/path"));
+        check_mount_path(&mount.path, &pointer, &mut taken, findings);
+        let kind = match &mount.source {
+            MountSource::Workspace => continue,
+            MountSource::Cache { .. } => "cache",
+            MountSource::Volume(_) => "volume",
+        };
+        let message =
+            format!("A {kind} is mounted at {:?}; this version mounts the workspace only, not yet a {kind}", mount.path);
+        findings.add("not-yet", site.pointer_to(&format!("mounts/{number}/source")), message, "Take the mount out");
+    }
+    for (number, mount) in site.container.secrets.iter().enumerate() {
+        let pointer = site.pointer_to(&format!("secrets/{number}"));
+        if !bounds.secrets.contains(&mount.secret) {
+            let message =
+                format!("The plan asks for the secret {:?}, which the pipeline does not pass to this step", mount.secret);
+            let remedy = "Name it in the step's `env` with `from_secret`";
+            findings.add("secret-not-passed", format!("{pointer}/secret"), message, remedy);
+        }
+        if let SecretTarget::File(target) = &mount.target {
+            check_secret_file(target, &format!("{pointer}/target"), &mut taken, findings);
+        }
+    }
+}
+
+/// Whether a volume may lie at `path` in a container.
+#[must_use]
+pub fn is_mountable(path: &str) -> bool {
+    let is_reserved =
+        REQUIRED_DIRECTORIES.contains(&path) || RESERVED_DIRECTORIES.iter().any(|reserved| is_within(path, reserved));
+    // Engines write mounts as `source:path:options`.
+    is_plain_absolute(path) && !path.contains(':') && !is_reserved
+}
+
+fn check_mount_path<'a>(path: &'a str, pointer: &str, taken: &mut BTreeSet<&'a str>, findings: &mut Findings) {
+    let problem =
+        if is_mountable(path) { "is used twice" } else { "belongs to the system, or is no absolute path without `.` and `..`" };
+    if !is_mountable(path) || !taken.insert(path) {
+        let message = format!("{path:?}, where the plan mounts something, {problem}");
+        findings.add("mount-path", pointer.to_owned(), message, "Choose another path, such as /cache or /workspace");
+    }
+}
+
+/// A file comes with its directory, so that must be one where something may lie.
+fn check_secret_file<'a>(file: &'a str, pointer: &str, taken: &mut BTreeSet<&'a str>, findings: &mut Findings) {
+    let directory = file.rsplit_once('/').map_or("", |(directory, _)| directory);
+    if !is_plain_absolute(file) || !is_mountable(directory) || !taken.insert(file) {
+        let message = format!("{file:?} is no place for a secret: its directory belongs to the system, or it is used twice");
+        findings.add("mount-path", pointer.to_owned(), message, "Choose a directory of its own, as in /secrets/token");
+    }
+}
+
+/// `/a/b`, or `/` itself.
+pub(super) fn is_plain_absolute(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix('/') else { return false };
+    path.len() <= 4_096
+        && !path.chars().any(char::is_control)
+        && (rest.is_empty() || rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
+}
+
+fn is_within(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}

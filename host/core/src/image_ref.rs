@@ -1,0 +1,266 @@
+//! Names of container images, read the way that engines read them (`distribution/reference`).
+//!
+//! Nothing but the standard library: `plugins/policy-images` compiles this very file, so that the policy and the host can never
+//! take one text for two images.
+
+use std::fmt;
+
+/// Where Docker looks when a name has no registry.
+pub const DEFAULT_REGISTRY: &str = "docker.io";
+
+/// An image by name: `rust:1.95` is `docker.io/library/rust:1.95`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ImageRef {
+    registry: String,
+    repository: String,
+    tag: Option<String>,
+    digest: Option<String>,
+}
+
+/// Why a text names no image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidImageRef {
+    /// What was wrong, without the text itself.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for InvalidImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason)
+    }
+}
+
+impl std::error::Error for InvalidImageRef {}
+
+const fn invalid<T>(reason: &'static str) -> Result<T, InvalidImageRef> {
+    Err(InvalidImageRef { reason })
+}
+
+impl ImageRef {
+    /// Host and port in lower case: `docker.io`, `registry.example:5000`.
+    #[must_use]
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The path at the registry: `library/rust`.
+    #[must_use]
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// As written; an engine takes `latest` where there is neither tag nor digest.
+    #[must_use]
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// `sha256:…`; wins over the tag.
+    #[must_use]
+    pub fn digest(&self) -> Option<&str> {
+        self.digest.as_deref()
+    }
+
+    /// Registry and repository: `docker.io/library/rust`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.registry, self.repository)
+    }
+}
+
+impl fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.registry, self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        if let Some(digest) = &self.digest {
+            write!(f, "@{digest}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::str::FromStr for ImageRef {
+    type Err = InvalidImageRef;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (named, digest) = match text.split_once('@') {
+            Some((named, digest)) => (named, Some(digest)),
+            None => (text, None),
+        };
+        if digest.is_some_and(|digest| !is_digest(digest)) {
+            return invalid("a digest is `sha256:` and 64 hex digits in lower case");
+        }
+        // A colon after the last slash begins a tag; one before it belongs to the registry's port.
+        let (name, tag) = match named.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+            _ => (named, None),
+        };
+        if tag.is_some_and(|tag| !is_tag(tag)) {
+            return invalid("a tag is 1 to 128 letters, digits, `_`, `.` and `-`, and begins with a letter, digit or `_`");
+        }
+        let (registry, repository) = split_registry(name)?;
+        if registry.len() + repository.len() >= 255 {
+            return invalid("a name has at most 255 characters");
+        }
+        Ok(Self { registry, repository, tag: tag.map(str::to_owned), digest: digest.map(str::to_owned) })
+    }
+}
+
+/// The first part is a registry where it looks like a host: with a dot or a port, or `localhost`.
+fn split_registry(name: &str) -> Result<(String, String), InvalidImageRef> {
+    let host = name.split_once('/').filter(|(first, _)| first.contains(['.', ':']) || *first == "localhost");
+    let (registry, path) = host.unwrap_or((DEFAULT_REGISTRY, name));
+    if path.is_empty() {
+        return invalid("the name is empty");
+    }
+    if host.is_none() && path.len() == 64 && path.bytes().all(is_lower_hex) {
+        return invalid("64 hex digits are an image's id, not its name");
+    }
+    if !is_registry(registry) {
+        return invalid("the registry is a host name or address, with a port where it needs one");
+    }
+    if !path.split('/').all(is_path_part) {
+        return invalid(
+            "a name is parts of lower-case letters and digits, joined by `.`, `_`, `__` or `-`, with `/` between them",
+        );
+    }
+    let registry = match registry.to_ascii_lowercase() {
+        old if old == "index.docker.io" => DEFAULT_REGISTRY.to_owned(),
+        registry => registry,
+    };
+    let is_official = registry == DEFAULT_REGISTRY && !path.contains('/');
+    let repository = if is_official { format!("library/{path}") } else { path.to_owned() };
+    Ok((registry, repository))
+}
+
+fn is_lower_hex(byte: u8) -> bool {
+    byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
+}
+
+fn is_digest(digest: &str) -> bool {
+    digest.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(is_lower_hex))
+}
+
+fn is_tag(tag: &str) -> bool {
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    (1..=128).contains(&tag.len())
+        && tag.bytes().all(|b| is_word(b) || b == b'.' || b == b'-')
+        && tag.bytes().next().is_some_and(is_word)
+}
+
+fn is_registry(registry: &str) -> bool {
+    let (host, port) = match registry.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => {
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return false;
+            }
+            match rest.strip_prefix(':') {
+                Some(port) => return is_port(port),
+                None => return rest.is_empty(),
+            }
+        }
+        None => registry.split_once(':').map_or((registry, None), |(host, port)| (host, Some(port))),
+    };
+    host.split('.').all(is_host_label) && port.is_none_or(is_port)
+}
+
+fn is_port(port: &str) -> bool {
+    port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+fn is_host_label(label: &str) -> bool {
+    !label.is_empty()
+        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// `[a-z0-9]+` joined by one of `.`, `_`, `__` or any number of `-`.
+fn is_path_part(part: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let is_allowed = part.bytes().all(|b| is_plain(b) || matches!(b, b'.' | b'_' | b'-'));
+    let separators = part.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).filter(|between| !between.is_empty());
+    let are_joints = separators.into_iter().all(|joint| matches!(joint, "." | "_" | "__") || joint.bytes().all(|b| b == b'-'));
+    is_allowed && are_joints && part.bytes().next().is_some_and(is_plain) && part.bytes().next_back().is_some_and(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> String {
+        text.parse::<ImageRef>().map_or_else(|error| format!("! {error}"), |reference| reference.to_string())
+    }
+
+    #[test]
+    fn short_names_mean_what_docker_takes_them_for() {
+        for (text, meaning) in [
+            ("rust", "docker.io/library/rust"),
+            ("rust:1.95", "docker.io/library/rust:1.95"),
+            ("plugins/slack", "docker.io/plugins/slack"),
+            ("index.docker.io/rust", "docker.io/library/rust"),
+            ("docker.io/rust", "docker.io/library/rust"),
+            ("localhost/app", "localhost/app"),
+            ("localhost:5000/app:2", "localhost:5000/app:2"),
+            ("GHCR.io/acme/app", "ghcr.io/acme/app"),
+            ("registry.example:5000/a/b/c:t", "registry.example:5000/a/b/c:t"),
+            ("[::1]:5000/app", "[::1]:5000/app"),
+            ("a__b.c-d---e:X_1.2-3", "docker.io/library/a__b.c-d---e:X_1.2-3"),
+        ] {
+            assert_eq!(read(text), meaning, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_digest_stands_behind_the_tag() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        let reference: ImageRef = format!("rust:1.95@{digest}").parse().unwrap();
+        assert_eq!(reference.digest(), Some(digest.as_str()));
+        assert_eq!(reference.tag(), Some("1.95"));
+        assert_eq!(reference.name(), "docker.io/library/rust");
+    }
+
+    #[test]
+    fn what_no_engine_takes_is_refused() {
+        let id = "a".repeat(64);
+        let long = "a".repeat(256);
+        for text in [
+            "",
+            ":tag",
+            "Rust",
+            "a//b",
+            "/a",
+            "a/",
+            "a b",
+            "a:",
+            "a:-x",
+            "a@",
+            "a@sha256:12",
+            "a@md5:00",
+            "a@sha256:AB",
+            "-a",
+            "a-",
+            "a..b",
+            "a___b",
+            "a.-b",
+            "ghcr.io/",
+            "-x.io/a",
+            "x.io:0/a",
+            "x.io:99999/a",
+            "x.io:/a",
+            "[::1/a",
+            "[zz]:1/a",
+            "a\n",
+            "a:b:c",
+            "ü",
+            "https://x.io/a",
+            "$(id)",
+            "../a",
+            &id,
+            &long,
+        ] {
+            assert!(read(text).starts_with('!'), "{text}: {}", read(text));
+        }
+    }
+}

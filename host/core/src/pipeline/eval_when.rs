@@ -1,0 +1,333 @@
+//! Whether a `when` holds, and if not, why: part by part, in words.
+
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Serialize};
+
+use super::diagnostics::{join_words, quote};
+use super::{Choice, Conditions, When};
+use crate::event::{Event, EventKind};
+use crate::outcome::Reason;
+use crate::status::Status;
+
+/// Events for which a pipeline runs whose `when` names none.
+pub const DEFAULT_EVENTS: [EventKind; 4] = [EventKind::Push, EventKind::Tag, EventKind::PullRequest, EventKind::Manual];
+
+/// What conditions are held against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    pub event: EventKind,
+    /// Short name; for a pull request its target. None for an event without one (a tag).
+    pub branch: Option<String>,
+    pub changed: ChangedPaths,
+}
+
+impl Facts {
+    /// The facts of an event.
+    #[must_use]
+    pub fn of_event(event: &Event, changed: ChangedPaths) -> Self {
+        Self { event: event.kind(), branch: event.branch().map(ToOwned::to_owned), changed }
+    }
+}
+
+/// Paths that the event changed, relative to the root of the repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangedPaths {
+    /// All that were added, changed or removed (a renamed file counts with both its names), lossy where they are no UTF-8.
+    Known(Vec<String>),
+    /// Nobody can say; why, as the end of a sentence: `the new branch has no commit in common with main`. Every `paths` holds.
+    Unknown(String),
+}
+
+/// Whether a pipeline runs.
+///
+/// # Errors
+/// Why not. What holds may come with remarks: that a condition was not really checked.
+pub fn pipeline_holds(when: Option<&When>, facts: &Facts) -> Result<Vec<Reason>, Reason> {
+    let all_of = |conditions: &Conditions| {
+        let event = match &conditions.event {
+            Some(choice) => match_event(choice, facts),
+            None if DEFAULT_EVENTS.contains(&facts.event) => Ok(()),
+            None => Err(Reason::new(
+                "event",
+                format!(
+                    "event is {}, and without `event` a pipeline runs for {}",
+                    facts.event,
+                    join_words(&DEFAULT_EVENTS, "and")
+                ),
+            )),
+        };
+        collect(event, conditions, facts)
+    };
+    any_of(when, all_of)
+}
+
+/// Whether a step runs whose turn it is. `failed` are the steps that have failed so far and count; their names go into the reason.
+///
+/// An alternative without `status` wants that nothing has failed.
+///
+/// # Errors
+/// Why not.
+pub fn step_matches(when: Option<&When>, facts: &Facts, failed: &[&str]) -> Result<Vec<Reason>, Reason> {
+    let all_of = |conditions: &Conditions| {
+        let event = conditions.event.as_ref().map_or(Ok(()), |choice| match_event(choice, facts));
+        let mut parts = collect(event, conditions, facts);
+        if let Err(reason) = match_status(conditions.status.as_ref(), failed) {
+            parts.failed.push(reason);
+        }
+        parts
+    };
+    any_of(when, all_of)
+}
+
+/// Whether the step would run even after a failure. Asked of running steps when a sibling's `failure: cancel` ends the others.
+#[must_use]
+pub fn runs_after_failure(when: Option<&When>) -> bool {
+    let tolerates = |conditions: &Conditions| match_status(conditions.status.as_ref(), &["a sibling"]).is_ok();
+    when.is_some_and(|When(alternatives)| alternatives.iter().any(tolerates))
+}
+
+/// What one alternative says.
+#[derive(Default)]
+struct Outcome {
+    failed: Vec<Reason>,
+    remarks: Vec<Reason>,
+}
+
+fn collect(event: Result<(), Reason>, conditions: &Conditions, facts: &Facts) -> Outcome {
+    let mut parts = Outcome { failed: event.err().into_iter().collect(), remarks: Vec::new() };
+    if let Some(choice) = &conditions.branch
+        && let Err(reason) = match_branch(choice, facts.branch.as_deref())
+    {
+        parts.failed.push(reason);
+    }
+    if let Some(choice) = &conditions.paths {
+        match match_paths(choice, &facts.changed) {
+            Ok(remark) => parts.remarks.extend(remark),
+            Err(reason) => parts.failed.push(reason),
+        }
+    }
+    parts
+}
+
+fn any_of(when: Option<&When>, all_of: impl Fn(&Conditions) -> Outcome) -> Result<Vec<Reason>, Reason> {
+    let silent = [Conditions::default()];
+    let alternatives = when.map_or(silent.as_slice(), |When(alternatives)| alternatives.as_slice());
+    let mut refusals = Vec::with_capacity(alternatives.len());
+    for conditions in alternatives {
+        let parts = all_of(conditions);
+        if parts.failed.is_empty() {
+            return Ok(parts.remarks);
+        }
+        refusals.push(parts.failed);
+    }
+    Err(refusal_reason(refusals, when.is_some()))
+}
+
+/// One tree out of the refusals of all alternatives. One alternative needs no level of its own, one reason no tree.
+fn refusal_reason(mut refusals: Vec<Vec<Reason>>, is_written: bool) -> Reason {
+    if refusals.len() == 1 {
+        let mut only = refusals.pop().unwrap_or_default();
+        if only.len() == 1 && !is_written {
+            return only.remove(0);
+        }
+        return only.into_iter().fold(Reason::new("when", "its `when` does not hold"), Reason::part);
+    }
+    let alternative = |parts: Vec<Reason>, number: usize| {
+        parts.into_iter().fold(Reason::new("alternative", format!("alternative {number}")), Reason::part)
+    };
+    let numbered = refusals.into_iter().zip(1..).map(|(parts, number)| alternative(parts, number));
+    numbered.fold(Reason::new("when", "no alternative of its `when` holds"), Reason::part)
+}
+
+fn match_event(choice: &Choice<EventKind>, facts: &Facts) -> Result<(), Reason> {
+    let kind = facts.event;
+    if choice.exclude.contains(&kind) {
+        Err(Reason::new("event", format!("event is {kind}, which is excluded")))
+    } else if !choice.include.is_empty() && !choice.include.contains(&kind) {
+        Err(Reason::new("event", format!("event is {kind}, wanted {}", join_words(&choice.include, "or"))))
+    } else {
+        Ok(())
+    }
+}
+
+fn match_branch(choice: &Choice<String>, branch: Option<&str>) -> Result<(), Reason> {
+    let Some(branch) = branch else {
+        return Err(Reason::new("branch", format!("the event has no branch, wanted {}", describe_wanted(choice))));
+    };
+    if let Some(pattern) = first_match(&choice.exclude, branch) {
+        Err(Reason::new("branch", format!("branch is {}, excluded by {}", quote(branch), quote(pattern))))
+    } else if !choice.include.is_empty() && first_match(&choice.include, branch).is_none() {
+        Err(Reason::new("branch", format!("branch is {}, wanted {}", quote(branch), describe_wanted(choice))))
+    } else {
+        Ok(())
+    }
+}
+
+fn match_paths(choice: &Choice<String>, changed: &ChangedPaths) -> Result<Option<Reason>, Reason> {
+    let paths = match changed {
+        ChangedPaths::Known(paths) => paths,
+        ChangedPaths::Unknown(why) => {
+            let message = format!("`paths` was not checked, because the changed paths are not known: {why}");
+            return Ok(Some(Reason::new("paths-unknown", message)));
+        }
+    };
+    let (include, exclude) = (glob_set(&choice.include), glob_set(&choice.exclude));
+    let is_included = |path: &&String| choice.include.is_empty() || include.is_match(path);
+    let included = paths.iter().filter(is_included);
+    let mut matched = 0_usize;
+    for path in included {
+        if !exclude.is_match(path) {
+            return Ok(None);
+        }
+        matched += 1;
+    }
+    let message = match (paths.as_slice(), matched) {
+        ([], _) => "no path has changed".to_owned(),
+        ([path], 0) => format!("the one changed path {} is not among {}", quote(path), describe_wanted(choice)),
+        (all, 0) => format!("none of the {} changed paths is among {}", all.len(), describe_wanted(choice)),
+        (_, _) => format!("every changed path that was wanted is excluded by {}", join_patterns(&choice.exclude)),
+    };
+    Err(Reason::new("paths", message))
+}
+
+fn match_status(choice: Option<&Choice<Status>>, failed: &[&str]) -> Result<(), Reason> {
+    let so_far = if failed.is_empty() { Status::Success } else { Status::Failure };
+    let holds = match choice {
+        None => so_far == Status::Success,
+        Some(Choice { include, exclude }) => !exclude.contains(&so_far) && (include.is_empty() || include.contains(&so_far)),
+    };
+    if holds {
+        return Ok(());
+    }
+    let message = if failed.is_empty() {
+        "nothing has failed".to_owned()
+    } else {
+        let names: Vec<String> = failed.iter().take(3).map(|name| quote(name)).collect();
+        let more = failed.len().saturating_sub(names.len());
+        let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{others} did not succeed", join_words(&names, "and"))
+    };
+    let code = if failed.is_empty() { "nothing-failed" } else { "earlier-failure" };
+    Err(Reason::new(code, message))
+}
+
+/// What a choice asks for, in words.
+fn describe_wanted(choice: &Choice<String>) -> String {
+    if choice.include.is_empty() { "any".to_owned() } else { join_patterns(&choice.include) }
+}
+
+fn join_patterns(patterns: &[String]) -> String {
+    let quoted: Vec<String> = patterns.iter().map(|pattern| quote(pattern)).collect();
+    join_words(&quoted, "or")
+}
+
+/// The first pattern that fits.
+fn first_match<'p>(patterns: &'p [String], text: &str) -> Option<&'p str> {
+    patterns.iter().find(|glob| pattern(glob).is_ok_and(|glob| glob.compile_matcher().is_match(text))).map(String::as_str)
+}
+
+/// All patterns at once. The reader has refused those that are none, so none is left out here.
+fn glob_set(patterns: &[String]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    patterns.iter().filter_map(|glob| pattern(glob).ok()).for_each(|glob| {
+        set.add(glob);
+    });
+    set.build().unwrap_or_default()
+}
+
+/// A glob: `*` and `?` stop at `/`, `**` does not.
+pub(super) fn pattern(text: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn facts(branch: &str, paths: &[String]) -> Facts {
+        Facts { event: EventKind::Push, branch: Some(branch.to_owned()), changed: ChangedPaths::Known(paths.to_vec()) }
+    }
+
+    fn choice<T>(include: Vec<T>, exclude: Vec<T>) -> Option<Choice<T>> {
+        Some(Choice { include, exclude })
+    }
+
+    fn on_branch(include: Vec<String>, exclude: Vec<String>, branch: &str) -> bool {
+        let when = When(vec![Conditions { branch: choice(include, exclude), ..Conditions::default() }]);
+        pipeline_holds(Some(&when), &facts(branch, &[])).is_ok()
+    }
+
+    /// Names without a character that means something in a glob.
+    const NAME: &str = "[a-z0-9._-]{1,8}";
+
+    proptest! {
+        #[test]
+        fn a_plain_name_fits_itself_and_nothing_else(name in NAME, other in NAME) {
+            prop_assert!(on_branch(vec![name.clone()], vec![], &name));
+            prop_assert_eq!(on_branch(vec![name.clone()], vec![], &other), name == other);
+        }
+
+        #[test]
+        fn a_star_stops_at_a_slash_and_two_do_not(head in NAME, tail in NAME, leaf in NAME) {
+            let (flat, deep) = (format!("{head}/{tail}"), format!("{head}/{tail}/{leaf}"));
+            let (star, stars) = (format!("{head}/*"), format!("{head}/**"));
+            prop_assert!(on_branch(vec![star.clone()], vec![], &flat));
+            prop_assert!(!on_branch(vec![star], vec![], &deep));
+            prop_assert!(on_branch(vec![stars.clone()], vec![], &flat));
+            prop_assert!(on_branch(vec![stars], vec![], &deep));
+        }
+
+        #[test]
+        fn exclude_wins(name in NAME, include in proptest::collection::vec(NAME, 0..4)) {
+            prop_assert!(!on_branch(include, vec![name.clone()], &name));
+            prop_assert!(!on_branch(vec![name.clone()], vec!["**".to_owned()], &name));
+        }
+
+        #[test]
+        fn no_text_makes_a_pattern_panic(glob in "\\PC{0,30}", text in "\\PC{0,30}") {
+            if pattern(&glob).is_ok() {
+                on_branch(vec![glob], vec![], &text);
+            }
+        }
+
+        #[test]
+        fn paths_hold_when_one_path_does(paths in proptest::collection::vec("(src|docs)/[a-z]{1,3}", 0..6)) {
+            let when = When(vec![Conditions {
+                paths: choice(vec!["**".to_owned()], vec!["docs/**".to_owned()]),
+                ..Conditions::default()
+            }]);
+            let expected = paths.iter().any(|path| path.starts_with("src/"));
+            prop_assert_eq!(pipeline_holds(Some(&when), &facts("main", &paths)).is_ok(), expected);
+        }
+
+        #[test]
+        fn more_alternatives_never_make_it_stricter(
+            branches in proptest::collection::vec("[ab]", 1..4),
+            more in "[ab]",
+            branch in "[ab]",
+            fails in any::<bool>(),
+        ) {
+            let alternative = |branch: &String| Conditions { branch: choice(vec![branch.clone()], vec![]), ..Conditions::default() };
+            let mut when = When(branches.iter().map(alternative).collect());
+            let failed: &[&str] = if fails { &["x"] } else { &[] };
+            let before = step_matches(Some(&when), &facts(&branch, &[]), failed).is_ok();
+            when.0.push(alternative(&more));
+            let after = step_matches(Some(&when), &facts(&branch, &[]), failed).is_ok();
+            prop_assert!(!before || after);
+        }
+    }
+
+    #[test]
+    fn what_tolerates_a_failure_says_so_in_its_status() {
+        let with = |include: Vec<Status>, exclude: Vec<Status>| {
+            When(vec![Conditions { status: choice(include, exclude), ..Conditions::default() }])
+        };
+        assert!(!runs_after_failure(None));
+        assert!(!runs_after_failure(Some(&with(vec![Status::Success], vec![]))));
+        assert!(runs_after_failure(Some(&with(vec![Status::Success, Status::Failure], vec![]))));
+        assert!(runs_after_failure(Some(&with(vec![], vec![Status::Success]))));
+    }
+}

@@ -1,0 +1,202 @@
+//! What every call of a plugin gets to know of the build it is about: the small, stable envelope around a document.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::build::Build;
+use crate::digest::Document;
+use crate::event::{Actor, Claim, Commit, EventKind};
+use crate::ids::{RepositoryName, Sha};
+use crate::pipeline::eval_when::ChangedPaths;
+use crate::time::Timestamp;
+
+/// Name of the schema of what happened.
+pub const EVENT_SCHEMA: &str = "beespace.event/v1";
+
+/// Commits that the document of an event lists.
+pub const MAX_COMMITS: usize = 50;
+
+/// Changed paths that it lists.
+const MAX_PATHS: usize = 1_000;
+
+/// Characters of each message in it.
+const MAX_MESSAGE_CHARS: usize = 8_192;
+
+/// How far the source of a change is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// Pushed by someone whom the forge lets write to the repository.
+    Trusted,
+    /// Known, but with fewer rights than the repository's own people.
+    Restricted,
+    /// A fork, a stranger. What a forgotten field must mean.
+    #[default]
+    Untrusted,
+}
+
+/// The envelope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginContext {
+    /// Correlates the call's log lines, its row in a decision and its placeholders for secrets.
+    pub invocation_id: String,
+    pub event: EventKind,
+    pub repository: RepositoryName,
+    /// Full name of the ref.
+    pub git_ref: String,
+    /// The commit that is built, resolved by us.
+    pub sha: Sha,
+    /// Number and the full name of the branch it wants to go into.
+    pub pull_request: Option<(u64, String)>,
+    pub build_number: Option<u64>,
+    /// Vouched for by the forge: the only identity to decide on.
+    pub actor: Actor,
+    /// What the commit says about its author: a claim.
+    pub author: Option<Claim>,
+    pub trust: Trust,
+    /// The only clock a plugin has; the same when a decision is replayed.
+    pub now: Timestamp,
+    pub labels: Vec<(String, String)>,
+}
+
+impl PluginContext {
+    /// The envelope for a call about `build`. A push comes from someone with write access, so it is trusted.
+    #[must_use]
+    pub fn for_build(build: &Build, invocation_id: String, now: Timestamp) -> Self {
+        let head = build.head.as_ref();
+        Self {
+            invocation_id,
+            event: build.event.kind(),
+            repository: build.event.repository.name.clone(),
+            git_ref: build.event.git_ref(),
+            sha: head.map_or_else(|| build.event.sha().clone(), |head| head.sha.clone()),
+            pull_request: None,
+            build_number: build.number,
+            actor: build.event.sender.clone(),
+            author: head.map(|head| head.author.clone()),
+            trust: match build.event.kind() {
+                EventKind::Push => Trust::Trusted,
+                _ => Trust::Untrusted,
+            },
+            now,
+            labels: Vec::new(),
+        }
+    }
+}
+
+/// What happened, for policies and step types: the same at every point. Commits and paths are those that git tells, newest first, none where
+/// it cannot. Lists are cut, with the true counts and `truncated` beside them.
+#[must_use]
+pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit], commit_count: Option<u64>) -> Document {
+    let event = &build.event;
+    let paths = match changed {
+        ChangedPaths::Known(paths) => Some(paths),
+        ChangedPaths::Unknown(_) => None,
+    };
+    let told: Vec<_> = commits.iter().take(MAX_COMMITS).map(commit_json).collect();
+    let all_told = commit_count == u64::try_from(told.len()).ok();
+    let message = build.head.as_ref().map_or("", |head| &head.message);
+    let value = json!({
+        "event": event.kind(),
+        "git_ref": event.git_ref(),
+        "branch": event.branch(),
+        "before": build.before(),
+        "commit": build.head.as_ref().map_or_else(|| event.sha(), |head| &head.sha),
+        "title": truncate(message.lines().next().unwrap_or("")),
+        "message": truncate(message),
+        "commits": told,
+        "commit_count": commit_count,
+        "paths": paths.map(|paths| paths.iter().take(MAX_PATHS).collect::<Vec<_>>()),
+        "path_count": paths.map(Vec::len),
+        "truncated": !all_told || paths.is_some_and(|paths| paths.len() > MAX_PATHS),
+    });
+    Document::new(EVENT_SCHEMA, &value)
+}
+
+fn commit_json(commit: &Commit) -> serde_json::Value {
+    json!({ "sha": commit.sha, "message": truncate(&commit.message), "author": commit.author })
+}
+
+fn truncate(text: &str) -> String {
+    text.chars().take(MAX_MESSAGE_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::{Base, Head, Phase};
+    use crate::event::{Cause, Event, Push, Repository};
+    use crate::ids::{BuildId, RepositoryId};
+    use crate::status::Status;
+
+    fn sha(digit: &str) -> Sha {
+        Sha::new(&digit.repeat(40)).unwrap()
+    }
+
+    fn claim() -> Claim {
+        Claim { name: "Ann".to_owned(), email: "ann@example.org".to_owned() }
+    }
+
+    fn build() -> Build {
+        let push = Push {
+            branch: "main".to_owned(),
+            before: None,
+            last_known_tip: None,
+            after: sha("a"),
+            commits: Vec::new(),
+            compare_url: None,
+        };
+        let name = RepositoryName::new("acme", "app").unwrap();
+        let default_branch = "main".to_owned();
+        let repository = Repository { id: RepositoryId(1), name, default_branch, is_private: false, html_url: String::new() };
+        let sender = Actor { id: 7, login: "ann".to_owned() };
+        Build {
+            id: BuildId(uuid::Uuid::nil()),
+            number: Some(1),
+            event: Event { repository, sender, cause: Cause::Push(push) },
+            delivery: None,
+            restarts: None,
+            status: Status::Running,
+            reason: None,
+            head: Some(Head {
+                sha: sha("a"),
+                message: "fix: it\n\nmore".to_owned(),
+                author: claim(),
+                base: Base::Commit(sha("c")),
+            }),
+            file: None,
+            phase: Phase::Prepare,
+            created_at: Timestamp(0),
+            started_at: None,
+            finished_at: None,
+        }
+    }
+
+    fn commits(count: usize) -> Vec<Commit> {
+        vec![Commit { sha: sha("b"), message: "older".to_owned(), author: claim() }; count]
+    }
+
+    fn told(document: &Document) -> serde_json::Value {
+        serde_json::from_str(&document.json).unwrap()
+    }
+
+    #[test]
+    fn what_git_tells_is_what_plugins_see() {
+        let changed = ChangedPaths::Known(vec!["src/a.rs".to_owned()]);
+        let value = told(&event_document(&build(), &changed, &commits(2), Some(2)));
+        assert_eq!((&value["title"], &value["commit"]), (&json!("fix: it"), &json!("a".repeat(40))));
+        assert_eq!(value["commits"][1]["sha"], "b".repeat(40));
+        assert_eq!((&value["commit_count"], &value["path_count"], &value["truncated"]), (&json!(2), &json!(1), &json!(false)));
+    }
+
+    #[test]
+    fn long_lists_are_cut_and_say_so() {
+        let paths = ChangedPaths::Known(vec!["a".to_owned(); 1_001]);
+        let value = told(&event_document(&build(), &paths, &commits(1), Some(1)));
+        assert_eq!((&value["path_count"], &value["truncated"]), (&json!(1_001), &json!(true)));
+        let unknown = ChangedPaths::Unknown("the branch is new".to_owned());
+        let value = told(&event_document(&build(), &unknown, &commits(50), Some(201)));
+        assert_eq!(value["commits"].as_array().map(Vec::len), Some(50));
+        assert_eq!((&value["commit_count"], &value["paths"], &value["truncated"]), (&json!(201), &json!(null), &json!(true)));
+    }
+}

@@ -1,0 +1,192 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::digest::Digest;
+use crate::gogs::parse;
+use crate::verify::restore;
+
+const OLD: &str = "1111111111111111111111111111111111111111";
+const NEW: &str = "2222222222222222222222222222222222222222";
+const ZERO: &str = "0000000000000000000000000000000000000000";
+const HOOK: RepositoryId = RepositoryId(4);
+
+fn repository() -> Value {
+    json!({ "id": 4, "owner": { "id": 9, "username": "acme" }, "name": "app", "private": false, "default_branch": "main",
+        "html_url": "http://gogs/acme/app" })
+}
+
+fn push(git_ref: &str, before: &str, after: &str) -> Value {
+    json!({
+        "ref": git_ref, "before": before, "after": after, "compare_url": "http://gogs/compare", "commits": [],
+        "repository": repository(), "pusher": { "id": 9, "username": "acme" }, "sender": { "id": 2, "username": "dev" },
+    })
+}
+
+fn with_commit(mut payload: Value, id: &str, message: &str) -> Value {
+    payload["commits"] = json!([{ "id": id, "message": message, "author": { "name": "A", "email": "a@b" } }]);
+    payload
+}
+
+fn happening(event: &str, payload: &Value) -> Verified<GogsEvent> {
+    let bytes = payload.to_string().into_bytes();
+    let digest = Digest::of(&bytes);
+    parse(event, &restore(bytes, digest).unwrap()).unwrap()
+}
+
+fn seen(before: Option<&str>, after: &str) -> LastSeenRef {
+    LastSeenRef { before: before.map(|sha| Sha::new(sha).unwrap()), after: Sha::new(after).unwrap() }
+}
+
+fn built(payload: &Value, last: Option<&LastSeenRef>) -> Event {
+    match decide(&happening("push", payload), HOOK, DeliveryRepeat::First, last) {
+        TriggerDecision::Build(event) => *event,
+        TriggerDecision::Ignored { reason, .. } => panic!("ignored: {reason}"),
+    }
+}
+
+fn ignored(event: &str, payload: &Value, last: Option<&LastSeenRef>) -> (String, String, Option<String>) {
+    match decide(&happening(event, payload), HOOK, DeliveryRepeat::First, last) {
+        TriggerDecision::Build(event) => panic!("built: {event:?}"),
+        TriggerDecision::Ignored { reason, forget_ref: forget } => (reason.code.clone(), reason.to_string(), forget),
+    }
+}
+
+#[test]
+fn a_push_to_a_branch_builds_for_its_sender() {
+    let event = built(&push("refs/heads/feature/x", OLD, NEW), None);
+    assert_eq!(event.git_ref(), "refs/heads/feature/x");
+    assert_eq!(event.branch(), Some("feature/x"));
+    assert_eq!(event.sender.stable_id(), "gogs:2", "the pusher of a merge may not have done anything");
+    assert_eq!(event.before().unwrap().as_str(), OLD);
+    assert_eq!(built(&push("refs/heads/x", ZERO, NEW), None).before(), None);
+}
+
+#[test]
+fn another_repository_in_the_body_is_never_built() {
+    let mut payload = push("refs/heads/main", OLD, NEW);
+    payload["repository"]["id"] = json!(7);
+    let (code, text, _) = ignored("push", &payload, None);
+    assert_eq!(code, "other-repository");
+    assert!(text.starts_with("repository 7 in the body, hook of 4"), "{text}");
+}
+
+#[test]
+fn deletions_forget_what_the_ref_recorded() {
+    let (code, _, forget) = ignored("push", &push("refs/heads/main", OLD, ZERO), None);
+    assert_eq!((code.as_str(), forget.as_deref()), ("deleted", Some("refs/heads/main")));
+    let payload =
+        json!({ "ref": "a/b", "ref_type": "branch", "repository": repository(), "sender": { "id": 2, "username": "dev" } });
+    assert_eq!(git_ref(&happening("delete", &payload)).as_deref(), Some("refs/heads/a/b"));
+    assert_eq!(ignored("delete", &payload, None).2.as_deref(), Some("refs/heads/a/b"));
+}
+
+#[test]
+fn the_test_button_builds_nothing() {
+    assert_eq!(ignored("push", &push("refs/heads/main", NEW, NEW), None).0, "test-delivery");
+    let empty = with_commit(push("refs/heads/main", ZERO, ZERO), ZERO, "This is a fake commit");
+    let (code, text, forget) = ignored("push", &empty, None);
+    assert_eq!((code.as_str(), forget), ("test-delivery", None));
+    assert!(text.contains("no commit yet"), "{text}");
+}
+
+#[test]
+fn only_branches_build() {
+    for (git_ref, code) in [
+        ("refs/foo/bar", "not-a-branch"),
+        ("refs/pull/9/head", "not-a-branch"),
+        ("main", "not-a-branch"),
+        ("refs/heads/a b", "not-a-branch"),
+        ("refs/heads/a\nb", "not-a-branch"),
+        ("refs/heads/", "not-a-branch"),
+        ("refs/tags/v1", "tag"),
+    ] {
+        assert_eq!(ignored("push", &push(git_ref, OLD, NEW), None).0, code, "{git_ref}");
+    }
+}
+
+#[test]
+fn hostile_names_of_branches_are_names() {
+    for name in ["refs/heads/x", "--upload-pack=sh", "$(id)", OLD, "a'b\"c"] {
+        assert_eq!(built(&push(&format!("refs/heads/{name}"), OLD, NEW), None).branch(), Some(name));
+    }
+}
+
+#[test]
+fn the_sync_of_a_mirror_builds_branches_by_their_short_name() {
+    let mut branch = push("main", OLD, NEW);
+    branch["repository"]["mirror"] = json!(true);
+    assert_eq!(built(&branch, None).git_ref(), "refs/heads/main");
+    let mut tag = push("v1", "", "");
+    tag["repository"]["mirror"] = json!(true);
+    assert_eq!(ignored("push", &tag, None).0, "tag");
+}
+
+#[test]
+fn one_push_is_built_once_and_a_force_push_back_and_forth_again() {
+    let payload = push("refs/heads/main", OLD, NEW);
+    assert_eq!(ignored("push", &payload, Some(&seen(Some(OLD), NEW))).0, "same-push");
+    built(&payload, Some(&seen(Some(NEW), OLD)));
+    built(&payload, Some(&seen(Some(ZERO), NEW)));
+    built(&payload, Some(&seen(None, NEW)));
+    assert_eq!(git_ref(&happening("push", &payload)).as_deref(), Some("refs/heads/main"));
+}
+
+#[test]
+fn the_same_json_again_is_another_push_only_where_the_branch_was_left_there() {
+    let again = |payload: &Value, last: Option<&LastSeenRef>| {
+        matches!(decide(&happening("push", payload), HOOK, DeliveryRepeat::Again, last), TriggerDecision::Build(_))
+    };
+    let there = push("refs/heads/main", OLD, NEW);
+    assert!(again(&there, Some(&seen(Some(NEW), OLD))), "there, back and there again within a second");
+    assert!(!again(&there, Some(&seen(Some(OLD), NEW))), "a second hook");
+    assert!(!again(&there, Some(&seen(Some(NEW), &"3".repeat(40)))), "the branch has gone on: an old delivery, sent again");
+    assert!(!again(&there, None));
+    let new = push("refs/heads/main", ZERO, NEW);
+    assert!(again(&new, None), "made, deleted and made again within a second");
+    assert!(!again(&new, Some(&seen(None, NEW))), "a second hook");
+}
+
+#[test]
+fn skip_words_count_in_the_head_commit_alone() {
+    for word in ["[skip ci]", "fix\n\n[CI SKIP]", "x [no ci] y"] {
+        let payload = with_commit(push("refs/heads/main", OLD, NEW), NEW, word);
+        assert_eq!(ignored("push", &payload, None).0, "skip-word", "{word}");
+    }
+    let removed = with_commit(push("refs/heads/main", OLD, NEW), OLD, "[skip ci]");
+    built(&removed, None);
+    assert_eq!(skip_word("skip ci"), None);
+}
+
+#[test]
+fn missing_commits_are_no_trouble() {
+    let mut payload = push("refs/heads/main", OLD, NEW);
+    payload["commits"] = Value::Null;
+    let event = built(&payload, None);
+    let Cause::Push(push) = event.cause;
+    assert!(push.head_commit().is_none());
+}
+
+#[test]
+fn addresses_that_are_no_pages_become_no_links() {
+    let mut payload = push("refs/heads/main", OLD, NEW);
+    payload["repository"]["html_url"] = json!("javascript:alert(1)");
+    payload["compare_url"] = json!("");
+    let event = built(&payload, None);
+    assert_eq!(event.repository.html_url, "");
+    let Cause::Push(push) = event.cause;
+    assert_eq!(push.compare_url, None);
+}
+
+#[test]
+fn a_name_that_could_leave_its_directory_is_refused() {
+    let mut payload = push("refs/heads/main", OLD, NEW);
+    payload["repository"]["owner"]["username"] = json!("../..");
+    assert_eq!(ignored("push", &payload, None).0, "repository-name");
+}
+
+#[test]
+fn strangers_names_are_quoted_in_our_sentences() {
+    assert_eq!(quote_name("feature/x"), "feature/x");
+    assert_eq!(quote_name("a b\u{1b}[31m"), r#""a b\u{1b}[31m""#);
+    assert!(quote_name(&"x".repeat(500)).len() < 110);
+}

@@ -1,0 +1,170 @@
+//! A log on a terminal: text, colours and `\r` pass, and nothing else of what a terminal would do. A program in a container could
+//! otherwise fill the clipboard, name the window, or write over what others have said.
+
+use anstyle_parse::{Params, Perform};
+use beespace_core::sanitize;
+
+use crate::web::ansi::Utf8Parser;
+
+/// Switches everything off.
+const RESET: &str = "\u{1b}[m";
+
+/// Of a program that never switches its colours off no more than so many bytes of them are kept for after a pause.
+const MAX_STYLE_BYTES: usize = 1_024;
+
+/// One log's way to a terminal, in pieces of any size.
+#[derive(Debug, Default)]
+pub struct AnsiFilter {
+    parser: Utf8Parser,
+    filtered: Filtered,
+}
+
+#[derive(Debug, Default)]
+struct Filtered {
+    text: String,
+    /// The sequences since the last that switched everything off: what the program's next text looks like.
+    style: String,
+    /// They are to be written again before that.
+    is_paused: bool,
+}
+
+impl AnsiFilter {
+    /// What of the next piece may be written.
+    #[must_use]
+    pub fn filter(&mut self, piece: &[u8]) -> String {
+        for line in piece.split_inclusive(|byte| *byte == b'\n') {
+            let text = line.strip_suffix(b"\n").unwrap_or(line);
+            self.parser.feed(text, &mut self.filtered);
+            if text.len() < line.len() {
+                // A sequence that is not over ends here: else it would swallow all that follows.
+                self.parser.reset();
+                self.filtered.push('\n');
+            }
+        }
+        std::mem::take(&mut self.filtered.text)
+    }
+
+    /// What has to be written before somebody else writes: the program's colours stop until its next text.
+    #[must_use]
+    pub fn pause(&mut self) -> &'static str {
+        if self.filtered.style.is_empty() || std::mem::replace(&mut self.filtered.is_paused, true) { "" } else { RESET }
+    }
+}
+
+impl Filtered {
+    fn push(&mut self, character: char) {
+        if std::mem::take(&mut self.is_paused) {
+            self.text.push_str(&self.style);
+        }
+        self.text.push(character);
+    }
+}
+
+impl Perform for Filtered {
+    fn print(&mut self, character: char) {
+        self.push(sanitize::character(character));
+    }
+
+    fn execute(&mut self, byte: u8) {
+        if matches!(byte, b'\t' | b'\r') {
+            self.push(char::from(byte));
+        }
+    }
+
+    fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], ignore: bool, action: u8) {
+        if action != b'm' || ignore || !intermediates.is_empty() || conceals(params) {
+            return;
+        }
+        let params: Vec<String> =
+            params.iter().map(|parts| parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(":")).collect();
+        let sequence = format!("\u{1b}[{}m", params.join(";"));
+        if params.last().is_some_and(|last| last == "0") || self.style.len() > MAX_STYLE_BYTES {
+            self.style.clear();
+        }
+        if params.iter().any(|param| param != "0") {
+            self.style.push_str(&sequence);
+        }
+        if !self.is_paused {
+            self.text.push_str(&sequence);
+        }
+    }
+}
+
+/// Whether it makes text invisible (SGR 8). A number after 38, 48 or 58 is a colour's.
+fn conceals(params: &Params) -> bool {
+    let mut params = params.iter();
+    while let Some(param) = params.next() {
+        match param {
+            [8, ..] => return true,
+            [38 | 48 | 58] => {
+                let numbers = match params.next() {
+                    Some([5]) => 1,
+                    Some([2]) => 3,
+                    _ => 0,
+                };
+                params.by_ref().take(numbers).for_each(drop);
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn passed(text: &str) -> String {
+        AnsiFilter::default().filter(text.as_bytes())
+    }
+
+    #[test]
+    fn colours_pass_and_stop_while_others_write() {
+        let mut log = AnsiFilter::default();
+        assert_eq!(log.filter(b"\x1b[1;38;5;8mred\x1b[48:2::1:2:3m\r\n\tx"), "\u{1b}[1;38;5;8mred\u{1b}[48:2:0:1:2:3m\r\n\tx");
+        assert_eq!((log.pause(), log.pause()), ("\u{1b}[m", ""));
+        assert_eq!(log.filter(b"y\x1b[0m"), "\u{1b}[1;38;5;8m\u{1b}[48:2:0:1:2:3my\u{1b}[0m");
+        assert_eq!(log.pause(), "");
+    }
+
+    #[test]
+    fn what_steers_a_terminal_does_not_pass() {
+        for (text, expected) in [
+            ("\x1b]52;c;cm0gLXJmIC8=\x07x", "x"),
+            ("\x1b]0;title\x1b\\x", "x"),
+            ("\x1b]8;;https://x.example/\x07go\x1b]8;;\x07", "go"),
+            ("\x1b[2J\x1b[H\x1b[5A\x1b[?1049h\x1b[6n\x1b[cx", "x"),
+            ("\x1bcx\x1bP1$r0m\x1b\\y\x1b_apc\x1b\\z", "xyz"),
+            ("a\x07\x08\x0b\0b", "ab"),
+            ("\x1b[8mseen\x1b[38;5;8;8mtoo", "seentoo"),
+            ("a\u{9b}31mb\u{202e}c\u{200b}d", "a\u{fffd}31mb\u{fffd}c\u{fffd}d"),
+            ("\x1b]0;a title that never ends\nnext", "\nnext"),
+        ] {
+            assert_eq!(passed(text), expected, "{text:?}");
+        }
+        assert_eq!(AnsiFilter::default().filter(b"a\xffb"), "a\u{fffd}b");
+    }
+
+    proptest! {
+        #[test]
+        fn however_it_is_cut_only_colours_pass(
+            parts in prop::collection::vec(prop_oneof![
+                any::<Vec<u8>>(),
+                "[\x1b\\[\\]0-9;:mKH\x07\\\\a\r\n\x08\u{9b}\u{202e}]{0,20}".prop_map(String::into_bytes),
+            ], 0..8),
+        ) {
+            let mut pieces = AnsiFilter::default();
+            let out: String = parts.iter().map(|part| pieces.filter(part)).collect();
+            prop_assert_eq!(&out, &AnsiFilter::default().filter(&parts.concat()));
+            for (index, part) in out.split('\u{1b}').enumerate() {
+                let rest = if index == 0 { part } else {
+                    let (sgr, rest) = part.split_once('m').unwrap();
+                    prop_assert!(sgr.starts_with('[') && sgr[1..].chars().all(|c| c.is_ascii_digit() || ";:".contains(c)), "{:?}", part);
+                    rest
+                };
+                prop_assert!(!rest.chars().any(|c| sanitize::is_unsafe(c) && !"\n\r\t".contains(c)), "{:?}", part);
+            }
+        }
+    }
+}

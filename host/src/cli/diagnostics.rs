@@ -1,0 +1,137 @@
+//! Problems of a file as people read them in a terminal: the line, and under it what is meant.
+
+use std::fmt::Write as _;
+
+use beespace_core::diagnostic::{Diagnostic, Span};
+use beespace_core::sanitize;
+
+/// Characters of a line that are shown.
+const MAX_WIDTH: usize = 100;
+
+/// All problems with their lines, and how many there are.
+#[must_use]
+pub fn render(diagnostics: &[Diagnostic], text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut out = String::new();
+    for diagnostic in diagnostics {
+        // Writing into a String does not fail.
+        let _ = write_diagnostic(&mut out, diagnostic, &lines);
+        out.push('\n');
+    }
+    let problems = if diagnostics.len() == 1 { "problem" } else { "problems" };
+    let _ = writeln!(out, "{} {problems}", diagnostics.len());
+    out
+}
+
+fn write_diagnostic(out: &mut String, diagnostic: &Diagnostic, lines: &[&str]) -> std::fmt::Result {
+    writeln!(out, "error[{}]: {}", diagnostic.code, diagnostic.message)?;
+    let Some(span) = diagnostic.span else {
+        writeln!(out, "  --> {}", diagnostic.file)?;
+        return write_help(out, diagnostic, "");
+    };
+    writeln!(out, "  --> {}:{}:{}", diagnostic.file, span.line, span.column)?;
+    let margin = " ".repeat(span.line.to_string().len());
+    if let Some(line) = zero_based(span.line).and_then(|index| lines.get(index)) {
+        let excerpt = Excerpt::of(line, span);
+        writeln!(out, "{margin} |")?;
+        writeln!(out, "{} | {}", span.line, excerpt.shown)?;
+        writeln!(out, "{margin} | {}{}", " ".repeat(excerpt.indent), "^".repeat(excerpt.width))?;
+    }
+    write_help(out, diagnostic, &margin)
+}
+
+fn write_help(out: &mut String, diagnostic: &Diagnostic, margin: &str) -> std::fmt::Result {
+    match &diagnostic.help {
+        Some(help) => writeln!(out, "{margin} = {help}"),
+        None => Ok(()),
+    }
+}
+
+/// The part of a line around a span.
+struct Excerpt {
+    shown: String,
+    /// Characters before the marked ones.
+    indent: usize,
+    /// Characters that are marked, at least one.
+    width: usize,
+}
+
+impl Excerpt {
+    fn of(line: &str, span: Span) -> Self {
+        let characters: Vec<char> = line.chars().map(sanitize::character).collect();
+        let start = zero_based(span.column).unwrap_or(0).min(characters.len());
+        let end = if span.end_line == span.line { zero_based(span.end_column).unwrap_or(start) } else { characters.len() };
+        let from = start.saturating_sub(MAX_WIDTH / 2);
+        let from = if characters.len() <= MAX_WIDTH { 0 } else { from };
+        let shown: String = characters.iter().skip(from).take(MAX_WIDTH).collect();
+        let to = from + shown.chars().count();
+        let width = end.min(to).saturating_sub(start).max(1);
+        if from == 0 {
+            Self { shown, indent: start, width }
+        } else {
+            Self { shown: format!("…{shown}"), indent: start - from + 1, width }
+        }
+    }
+}
+
+/// Counted from 1 to counted from 0.
+fn zero_based(from_one: u32) -> Option<usize> {
+    usize::try_from(from_one).ok()?.checked_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn diagnostic(span: Option<Span>, help: Option<&str>) -> Diagnostic {
+        Diagnostic {
+            code: "unknown-key".to_owned(),
+            message: "unknown key `nmae` in a pipeline".to_owned(),
+            file: ".beespace.yml".to_owned(),
+            span,
+            help: help.map(str::to_owned),
+        }
+    }
+
+    const fn at(line: u32, column: u32, end_column: u32) -> Span {
+        Span { line, column, end_line: line, end_column }
+    }
+
+    #[test]
+    fn a_problem_is_marked_in_its_line() {
+        let text = "steps: []\n  nmae: x\n";
+        let shown = render(&[diagnostic(Some(at(2, 3, 7)), Some("did you mean `name`?"))], text);
+        assert_eq!(
+            shown,
+            "error[unknown-key]: unknown key `nmae` in a pipeline\n  --> .beespace.yml:2:3\n  |\n2 |   nmae: x\n  |   ^^^^\n  \
+             = did you mean `name`?\n\n1 problem\n"
+        );
+    }
+
+    #[test]
+    fn a_problem_of_the_whole_file_needs_no_line() {
+        let shown = render(&[diagnostic(None, None), diagnostic(Some(at(9, 1, 1)), None)], "");
+        assert!(shown.contains("  --> .beespace.yml\n") && shown.contains("  --> .beespace.yml:9:1\n"));
+        assert!(shown.ends_with("2 problems\n"));
+    }
+
+    #[test]
+    fn a_terminal_is_not_spoken_to() {
+        let shown = render(&[diagnostic(Some(at(1, 2, 3)), None)], "\u{1b}[31m\ta\u{202e}b");
+        assert!(!shown.contains('\u{1b}') && !shown.contains('\t') && !shown.contains('\u{202e}'));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_the_problem() {
+        let line = format!("{}bad{}", "x".repeat(500), "y".repeat(500));
+        let excerpt = Excerpt::of(&line, at(1, 501, 504));
+        let marked: String = excerpt.shown.chars().skip(excerpt.indent).take(excerpt.width).collect();
+        assert_eq!((marked.as_str(), excerpt.shown.chars().count()), ("bad", MAX_WIDTH + 1));
+    }
+
+    #[test]
+    fn what_runs_over_several_lines_is_marked_to_the_end_of_the_first() {
+        let excerpt = Excerpt::of("a: [b,", Span { line: 1, column: 4, end_line: 3, end_column: 1 });
+        assert_eq!((excerpt.indent, excerpt.width), (3, 3));
+    }
+}

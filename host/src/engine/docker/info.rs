@@ -1,0 +1,86 @@
+//! What the engine says about itself, and what of it should worry an operator.
+
+use bollard::models::{SystemInfo, SystemVersion};
+
+use super::Docker;
+use super::timeouts::CallKind;
+use crate::engine::{EngineError, EngineInfo};
+
+impl Docker {
+    pub(super) async fn engine_info(&self) -> Result<EngineInfo, EngineError> {
+        let api = self.client.api().await?;
+        let version = self.client.call("version", CallKind::Quick, api.version()).await?;
+        let info = self.client.call("info", CallKind::Quick, api.info()).await?;
+        Ok(EngineInfo {
+            kind: "docker".to_owned(),
+            version: version.version.clone().unwrap_or_default(),
+            api: api.client_version().to_string(),
+            platform: format!("{}/{}", version.os.as_deref().unwrap_or("?"), version.arch.as_deref().unwrap_or("?")),
+            warnings: warnings(&version, &info),
+        })
+    }
+}
+
+fn warnings(version: &SystemVersion, info: &SystemInfo) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let runc = version.components.iter().flatten().find(|component| component.name == "runc");
+    if let Some(runc) = runc
+        && is_runc_old(&runc.version)
+    {
+        warnings.push(format!(
+            "runc {} lacks, unless its distribution has added them, the fixes of CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881, by which \
+             a container gets out: install 1.2.8, 1.3.3 or newer",
+            runc.version
+        ));
+    }
+    if info.memory_limit == Some(false) {
+        warnings.push("the engine cannot limit memory: one step can take the machine down".to_owned());
+    }
+    if info.pids_limit == Some(false) {
+        warnings.push("the engine cannot limit the number of processes: one step can take the machine down".to_owned());
+    }
+    if !info.security_options.iter().flatten().any(|option| option.contains("seccomp")) {
+        warnings.push("the engine filters no system calls (seccomp is off)".to_owned());
+    }
+    if let Some(arch) = version.arch.as_deref()
+        && !is_same_architecture(arch, std::env::consts::ARCH)
+    {
+        warnings.push(format!(
+            "the engine runs on {arch}, this server on {}: no stage can start, because the program that holds its network is for the latter",
+            std::env::consts::ARCH
+        ));
+    }
+    warnings
+}
+
+/// Older than the first fixed release of its line.
+fn is_runc_old(version: &str) -> bool {
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    let version = (next(), next(), next());
+    match version {
+        (1, 2, patch) => patch < 8,
+        (1, 3, patch) => patch < 3,
+        other => other < (1, 2, 0),
+    }
+}
+
+/// Go and Rust name architectures differently.
+fn is_same_architecture(go: &str, rust: &str) -> bool {
+    matches!((go, rust), ("amd64", "x86_64") | ("arm64", "aarch64")) || go == rust
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_runc_is_warned_of() {
+        for old in ["1.1.5+ds1", "1.2.7", "1.3.2", "1.0.0-rc93"] {
+            assert!(is_runc_old(old), "{old}");
+        }
+        for fixed in ["1.2.8", "1.3.3", "1.4.0", "2.0.1"] {
+            assert!(!is_runc_old(fixed), "{fixed}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Tars on their way into an engine: sources, scripts, secrets.
+
+use std::fs::Metadata;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use beespace_core::digest::Digest;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tar::{Builder, EntryType, Header};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::TarStream;
+
+/// Bytes a piece of the stream.
+const CHUNK: usize = 256 * 1024;
+/// Pieces on their way at once: what packing may be ahead of the engine.
+const CHUNKS_IN_FLIGHT: usize = 4;
+
+/// What goes into a tar, by absolute paths of where it is unpacked.
+#[derive(Default)]
+pub(super) struct TarContents {
+    pub(super) files: Vec<HostFile>,
+    /// A directory of the host's, and where it comes to lie.
+    pub(super) tree: Option<(PathBuf, &'static str)>,
+}
+
+/// A file that the host made; it may be secret. Any user can read it, because the user of a container is its image's choice.
+#[derive(Clone)]
+pub(super) struct HostFile {
+    pub(super) path: String,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl HostFile {
+    pub(super) fn digest(&self) -> Digest {
+        Digest::of_parts([self.path.as_bytes(), &self.bytes])
+    }
+}
+
+/// Packs it on a thread of its own. Entries belong to root, and those of the tree are open to every user; symbolic links stay what they are and are
+/// never followed; what is neither file, directory nor link is left out.
+pub(super) fn pack(contents: TarContents) -> TarStream {
+    let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
+    tokio::task::spawn_blocking(move || {
+        let mut pieces = ChunkWriter { sender: sender.clone(), chunk: Vec::with_capacity(CHUNK) };
+        let packed = write(&contents, &mut pieces).and_then(|()| pieces.flush());
+        if let Err(error) = packed {
+            // The reader is gone where this fails, and wants no error either.
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    ReceiverStream::new(receiver).boxed()
+}
+
+fn write(contents: &TarContents, to: &mut impl Write) -> io::Result<()> {
+    let mut tar = Builder::new(to);
+    for HostFile { path, bytes } in &contents.files {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Regular);
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o444);
+        tar.append_data(&mut header, path.trim_start_matches('/'), bytes.as_slice())?;
+    }
+    if let Some((directory, at)) = &contents.tree {
+        append_tree(&mut tar, directory, Path::new(at.trim_start_matches('/')))?;
+    }
+    tar.finish()
+}
+
+fn append_tree(tar: &mut Builder<impl Write>, directory: &Path, at: &Path) -> io::Result<()> {
+    let mut waiting = vec![PathBuf::new()];
+    while let Some(relative) = waiting.pop() {
+        let path = directory.join(&relative);
+        let metadata = std::fs::symlink_metadata(&path)?;
+        let name = at.join(&relative);
+        if metadata.is_dir() {
+            tar.append_data(&mut header(&metadata, EntryType::Directory, 0), name, io::empty())?;
+            for entry in std::fs::read_dir(&path)? {
+                waiting.push(relative.join(entry?.file_name()));
+            }
+        } else if metadata.is_symlink() {
+            tar.append_link(&mut header(&metadata, EntryType::Symlink, 0), name, std::fs::read_link(&path)?)?;
+        } else if metadata.is_file() {
+            let file = std::fs::File::open(&path)?;
+            tar.append_data(&mut header(&metadata, EntryType::Regular, metadata.len()), name, file)?;
+        }
+    }
+    Ok(())
+}
+
+fn header(metadata: &Metadata, kind: EntryType, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
+    let executable = metadata.is_dir() || metadata.permissions().mode() & 0o100 != 0;
+    header.set_mode(if executable { 0o777 } else { 0o666 });
+    header
+}
+
+struct ChunkWriter {
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    chunk: Vec<u8>,
+}
+
+impl Write for ChunkWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.chunk.extend_from_slice(bytes);
+        if self.chunk.len() >= CHUNK {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.chunk.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
+        self.sender.blocking_send(Ok(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}

@@ -1,0 +1,118 @@
+//! The frame that is being filled: pieces of lines, not on disk yet.
+
+use std::collections::BTreeSet;
+
+use beespace_core::time::Timestamp;
+use bytes::Bytes;
+
+use super::frame::{Header, Record, flag};
+use super::origin::{Origin, OriginOffset};
+
+/// A frame that holds this much is written.
+const FRAME_BYTES: usize = 64 * 1024;
+
+/// The frame that comes next, and where its log stands.
+#[derive(Debug, Default)]
+pub(super) struct FrameBuilder {
+    /// Numbers before this frame; counts and flags of it as they grow.
+    header: Header,
+    raw: Vec<u8>,
+    /// Whose line is open.
+    open: Option<Origin>,
+    /// Whose next line goes on with a line that was cut.
+    cut: BTreeSet<Origin>,
+}
+
+impl FrameBuilder {
+    /// Goes on after the last frame of a log.
+    pub(super) fn after(last: Option<&Header>, places: &[OriginOffset]) -> Self {
+        let of = |what: fn(&OriginOffset) -> bool| places.iter().filter(move |place| what(place)).map(|place| place.origin);
+        let (open, cut) = (of(|place| place.is_open).next(), of(|place| place.is_cut).collect());
+        Self { header: last.map(Self::header_after).unwrap_or_default(), raw: Vec::new(), open, cut }
+    }
+
+    /// What the next frame's header begins with.
+    fn header_after(last: &Header) -> Header {
+        let open_before = if last.has(flag::OPEN_AFTER) { flag::OPEN_BEFORE } else { 0 };
+        Header {
+            flags: (last.flags & flag::LIMITED) | open_before,
+            offset: last.end_offset(),
+            records_before: last.records_after(),
+            lines_before: last.lines_after(),
+            text_before: last.text_after(),
+            dropped: last.dropped,
+            ..Header::default()
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.header.records == 0
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.raw.len() >= FRAME_BYTES
+    }
+
+    /// Bytes of text in the log so far, this frame included.
+    pub(super) fn text_len(&self) -> u64 {
+        self.header.text_after()
+    }
+
+    /// Adds a piece of a line. Another one's line that is still open is cut: its rest will be a line of its own.
+    pub(super) fn add(&mut self, source: Origin, at: Timestamp, text: &[u8], ends: bool) {
+        let begins = self.open != Some(source);
+        let continues = begins && self.cut.contains(&source);
+        self.cut.remove(&source);
+        if continues && ends && text.is_empty() {
+            return;
+        }
+        if begins {
+            if let Some(other) = self.open.take() {
+                self.cut.insert(other);
+                self.header.text_len += 1;
+            }
+            self.header.lines += 1;
+        }
+        if self.header.records == 0 {
+            self.header.at_ms = at.0;
+        }
+        let record = Record { stream: source.stream(), at, begins, ends, continues, text: Bytes::copy_from_slice(text) };
+        record.encode(Timestamp(self.header.at_ms), &mut self.raw);
+        self.header.records += 1;
+        self.header.text_len += u32::try_from(text.len()).unwrap_or(u32::MAX) + u32::from(ends);
+        self.open = (!ends).then_some(source);
+    }
+
+    /// The line that just ended was cut for its length.
+    pub(super) fn mark_cut(&mut self, source: Origin) {
+        self.cut.insert(source);
+    }
+
+    /// Nothing comes from this one any more: its line ends where it is.
+    pub(super) fn end_line(&mut self, source: Origin, at: Timestamp) {
+        if self.open == Some(source) {
+            self.add(source, at, &[], true);
+        }
+        self.cut.remove(&source);
+    }
+
+    /// What the frame says beside its records.
+    pub(super) fn header(&mut self) -> &mut Header {
+        &mut self.header
+    }
+
+    /// Header and body, ready to be written; `self` becomes the next, empty frame. `places` say where everyone is; how their lines stand is
+    /// filled in here.
+    pub(super) fn build(&mut self, mut places: Vec<OriginOffset>) -> std::io::Result<(Header, Vec<u8>)> {
+        for place in &mut places {
+            place.is_open = self.open == Some(place.origin);
+            place.is_cut = self.cut.contains(&place.origin);
+        }
+        let mut header = self.header;
+        header.flags |= if self.open.is_some() { flag::OPEN_AFTER } else { 0 };
+        let body = header.pack(&places, &self.raw)?;
+        self.header = Self::header_after(&header);
+        self.raw.clear();
+        Ok((header, body))
+    }
+}

@@ -1,0 +1,88 @@
+//! What notifiers may use of this instance: its secrets by name, and a small memory of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use beespace_core::time::Timestamp;
+use beespace_wasm::{BoxFuture, KvEntry, KvError, KvPut, KvStore, SecretSource, SecretValue};
+
+use crate::clock::now;
+use crate::seal::Key;
+use crate::store::kv::{PutOutcome, Values as _};
+use crate::store::secret::{SecretScope, Secrets as _};
+use crate::store::{Store, StoreError};
+
+/// Keys of one page of a listing.
+const MAX_PAGE_KEYS: usize = 256;
+
+/// Secrets of the instance, opened when a call needs them.
+pub(super) struct InstanceSecrets {
+    pub(super) store: Store,
+    pub(super) key: Arc<Key>,
+    /// Where placeholders of the binding become values: the hosts it may reach at all.
+    pub(super) hosts: Vec<String>,
+}
+
+impl SecretSource for InstanceSecrets {
+    fn secret(&self, name: &str) -> Result<Option<SecretValue>, String> {
+        let scope = SecretScope::Instance;
+        let row = self.store.read().and_then(|read| read.secret(scope, name)).map_err(|error| error.to_string())?;
+        let Some(row) = row else { return Ok(None) };
+        let value = self.key.open(&scope.associated_data(name), &row.value).map_err(|error| error.to_string())?;
+        Ok(Some(SecretValue { value, hosts: self.hosts.clone() }))
+    }
+}
+
+/// The store's values, a name space for each binding.
+pub(super) struct StoredValues {
+    pub(super) store: Store,
+}
+
+/// All bindings of notifiers share one kind of plugin: their names are unique, which keeps their values apart.
+const KIND: &str = "notifier";
+
+fn unavailable(error: StoreError) -> KvError {
+    KvError::Unavailable(error.to_string())
+}
+
+impl KvStore for StoredValues {
+    fn get<'a>(&'a self, namespace: &'a str, key: &'a str) -> BoxFuture<'a, Result<Option<KvEntry>, KvError>> {
+        Box::pin(async move {
+            let entry = self.store.read().and_then(|read| read.kv(KIND, namespace, key, now())).map_err(unavailable)?;
+            Ok(entry.map(|entry| KvEntry { value: entry.value, revision: entry.revision }))
+        })
+    }
+
+    fn put<'a>(&'a self, namespace: &'a str, key: &'a str, put: KvPut) -> BoxFuture<'a, Result<Option<u64>, KvError>> {
+        Box::pin(async move {
+            let at: Timestamp = now();
+            let entry = (put.value, put.ttl_ms.map(|ttl| at + Duration::from_millis(ttl)));
+            let stored = self.store.kv_put(KIND.to_owned(), namespace.to_owned(), key.to_owned(), entry, put.expected, at).await;
+            match stored.map_err(unavailable)? {
+                PutOutcome::Stored(revision) => Ok(Some(revision)),
+                PutOutcome::Conflict => Ok(None),
+                PutOutcome::QuotaExceeded => Err(KvError::QuotaExceeded),
+            }
+        })
+    }
+
+    fn delete<'a>(&'a self, namespace: &'a str, key: &'a str) -> BoxFuture<'a, Result<(), KvError>> {
+        Box::pin(
+            async move { self.store.kv_delete(KIND.to_owned(), namespace.to_owned(), key.to_owned()).await.map_err(unavailable) },
+        )
+    }
+
+    fn list_keys<'a>(
+        &'a self,
+        namespace: &'a str,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<String>, KvError>> {
+        Box::pin(async move {
+            self.store
+                .read()
+                .and_then(|read| read.kv_keys(KIND, namespace, prefix, after, now(), MAX_PAGE_KEYS))
+                .map_err(unavailable)
+        })
+    }
+}

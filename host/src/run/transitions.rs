@@ -1,0 +1,148 @@
+//! A stage's row as its steps move.
+
+use beespace_core::build::Stage;
+use beespace_core::graph::{self, Move};
+use beespace_core::outcome::Reason;
+use beespace_core::pipeline::eval_when::Facts;
+use beespace_core::status::Status;
+use beespace_core::time::Timestamp;
+use beespace_core::user_action;
+
+/// Writes down what the graph says. A move may make another one possible, so it is asked until nothing new comes.
+pub(super) fn apply_all(stage: &mut Stage, facts: &Facts, at: Timestamp) {
+    loop {
+        let moves = graph::next_moves(&graph::nodes(stage), facts);
+        let moves: Vec<Move> = moves.into_iter().filter(|one| is_new(stage, one)).collect();
+        if moves.is_empty() {
+            return;
+        }
+        moves.iter().for_each(|one| apply(stage, one, at));
+    }
+}
+
+/// Ends what of a stage waits that a person wants stopped; what runs is told by whoever has it in hand.
+pub(super) fn cancel_if_idle(stage: &mut Stage, reason: &Reason, at: Timestamp) {
+    if stage.steps.iter().any(|step| step.status == Status::Running) {
+        return;
+    }
+    for one in graph::cancel_all(&graph::nodes(stage), reason) {
+        apply(stage, &one, at);
+    }
+    stage.reason = Some(reason.clone());
+}
+
+/// The clock of a stage that rested goes on.
+pub(super) fn resume_clock(stage: &mut Stage, at: Timestamp) {
+    if let Some(since) = stage.awaiting_approval_since.take() {
+        let rested = u64::try_from(at.since(since).as_millis()).unwrap_or(u64::MAX);
+        stage.approval_wait_ms = stage.approval_wait_ms.saturating_add(rested);
+    }
+}
+
+/// All steps are over, and so is the stage; or what is left of them waits for a person.
+pub(super) fn conclude(stage: &mut Stage, caused_by: &str, at: Timestamp) {
+    stage.status = match graph::stage_status(&graph::nodes(stage)) {
+        // Everything was over when the wish to stop it came.
+        Status::Skipped if stage.cancel_requested.is_some() => Status::Killed,
+        status => status,
+    };
+    if stage.status == Status::Blocked {
+        stage.awaiting_approval_since.get_or_insert(at);
+        stage.reason = Some(user_action::blocked_reason(stage, caused_by, at));
+    }
+    // A stage that was stopped says so, unless something went wrong on the way: that is what needs somebody's hand.
+    if stage.reason.is_none() || stage.status == Status::Error {
+        let speaker = stage.steps.iter().find(|step| step.status == stage.status);
+        stage.reason = speaker.and_then(|step| step.reason.clone()).or_else(|| stage.reason.take());
+    }
+}
+
+/// Whether carrying the move out would change anything.
+fn is_new(stage: &Stage, one: &Move) -> bool {
+    let Some(step) = stage.steps.iter().find(|step| step.number == one.step()) else { return false };
+    match one {
+        Move::Start(..) | Move::Skip(..) => step.status == Status::Pending,
+        Move::Cancel(_, reason) | Move::Wait(_, reason) => step.reason.as_ref() != Some(reason),
+    }
+}
+
+/// Writes a move down. A step that runs is only marked: how it ends is told by whoever runs it.
+pub(super) fn apply(stage: &mut Stage, one: &Move, at: Timestamp) {
+    let Some(step) = stage.steps.iter_mut().find(|step| step.number == one.step()) else { return };
+    match one {
+        Move::Start(_, remarks) => {
+            step.status = Status::Running;
+            step.reason = None;
+            step.remarks.clone_from(remarks);
+            step.started_at = Some(at);
+        }
+        Move::Skip(_, reason) => {
+            step.status = Status::Skipped;
+            step.reason = Some(reason.clone());
+        }
+        Move::Cancel(_, reason) => {
+            step.reason = Some(reason.clone());
+            // One that runs is told to stop, and says itself how it ended.
+            if step.status != Status::Running {
+                step.status = Status::Killed;
+                step.finished_at = step.started_at.map(|_| at);
+            }
+        }
+        Move::Wait(_, reason) => step.reason = Some(reason.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use beespace_core::build::{CancelRequest, Round, Step};
+    use beespace_core::ids::{BuildId, DecisionId, StageId, StageNumber, StepNumber};
+    use beespace_core::pipeline;
+    use beespace_core::plan::StepPlan;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(5_000);
+
+    /// One whose only step waits for a person with its next plan.
+    fn waiting() -> Stage {
+        let pipeline = pipeline::read("f", b"steps: [{ name: work, uses: rounds }]").unwrap().pipeline;
+        let id = StageId { build: BuildId(uuid::Uuid::nil()), stage: StageNumber(1) };
+        let round = Round { number: 1, ..Round::first(StepPlan::default(), DecisionId(uuid::Uuid::nil())) };
+        let clone = Step { status: Status::Success, ..Step::pending(StepNumber::CLONE, "clone") };
+        let work =
+            Step { status: Status::Blocked, round: Some(round), started_at: Some(NOW), ..Step::pending(StepNumber(1), "work") };
+        let mut stage = Stage::pending(id, pipeline, None, vec![clone, work], NOW);
+        (stage.status, stage.started_at) = (Status::Running, Some(NOW));
+        stage
+    }
+
+    #[test]
+    fn a_stage_of_which_nothing_runs_rests_until_it_is_woken() {
+        let mut stage = waiting();
+        conclude(&mut stage, "gogs:1", NOW);
+        assert_eq!((stage.status, stage.awaiting_approval_since), (Status::Blocked, Some(NOW)));
+        resume_clock(&mut stage, Timestamp(NOW.0 + 700));
+        assert_eq!((stage.awaiting_approval_since, stage.approval_wait_ms), (None, 700));
+    }
+
+    #[test]
+    fn one_that_a_person_stopped_in_the_moment_of_its_wait_ends() {
+        let mut stage = waiting();
+        stage.cancel_requested = Some(CancelRequest { by: "ada".to_owned(), at: NOW });
+        cancel_if_idle(&mut stage, &Reason::new(graph::CANCELLED, "cancelled by ada"), NOW);
+        conclude(&mut stage, "gogs:1", NOW);
+        assert_eq!((stage.status, stage.awaiting_approval_since), (Status::Killed, None));
+        assert_eq!((stage.steps[1].status, stage.steps[1].finished_at), (Status::Killed, Some(NOW)));
+    }
+
+    #[test]
+    fn one_that_was_stopped_and_could_not_be_says_what_went_wrong() {
+        let mut stage = waiting();
+        stage.cancel_requested = Some(CancelRequest { by: "ada".to_owned(), at: NOW });
+        stage.reason = Some(Reason::new(graph::CANCELLED, "cancelled by ada"));
+        (stage.steps[1].status, stage.steps[1].reason) = (Status::Error, Some(Reason::new("engine-unkillable", "it still runs")));
+        conclude(&mut stage, "gogs:1", NOW);
+        let code = stage.reason.as_ref().map(|reason| &*reason.code);
+        assert_eq!((stage.status, code), (Status::Error, Some("engine-unkillable")));
+    }
+}

@@ -1,0 +1,144 @@
+//! Files of a commit, from its objects.
+
+use beespace_core::ids::Sha;
+use globset::GlobBuilder;
+
+use super::git::Call;
+use super::{Mirror, SourceError};
+
+/// Names, modes and sizes of all files of a commit: about 400,000 of them.
+const LIST_CAP: u64 = 64 * 1024 * 1024;
+
+/// One entry of a commit's tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeEntry {
+    /// From the root, `/` between; lossy where it is no UTF-8.
+    pub path: String,
+    pub kind: EntryKind,
+    /// Bytes; 0 for a submodule.
+    pub size: u64,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EntryKind {
+    File,
+    Executable,
+    Symlink,
+    Submodule,
+    Directory,
+}
+
+impl EntryKind {
+    fn of_mode(mode: &str) -> Self {
+        match mode {
+            "100755" => Self::Executable,
+            "120000" => Self::Symlink,
+            "160000" => Self::Submodule,
+            "040000" => Self::Directory,
+            _ => Self::File,
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Executable => "executable file",
+            Self::Symlink => "symbolic link",
+            Self::Submodule => "submodule",
+            Self::Directory => "directory",
+        }
+    }
+
+    fn is_file(self) -> bool {
+        matches!(self, Self::File | Self::Executable)
+    }
+}
+
+/// A file's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileContent {
+    pub entry: TreeEntry,
+    pub bytes: Vec<u8>,
+}
+
+/// The files, links and submodules of a commit, sorted by path.
+#[derive(Debug, Clone)]
+pub struct Tree(Vec<TreeEntry>);
+
+impl Tree {
+    /// Those whose path matches `glob` (`*` stops at `/`, `**` does not) and comes after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`SourceError::Glob`].
+    pub fn matching(&self, glob: &str, after: Option<&str>, limit: usize) -> Result<Vec<TreeEntry>, SourceError> {
+        let matcher = GlobBuilder::new(glob)
+            .literal_separator(true)
+            .backslash_escape(true)
+            .build()
+            .map_err(|error| SourceError::Glob(format!("{glob:?} is no glob: {error}")))?
+            .compile_matcher();
+        let before = after.map_or(0, |after| self.0.partition_point(|entry| entry.path.as_str() <= after));
+        let rest = self.0.iter().skip(before);
+        Ok(rest.filter(|entry| matcher.is_match(&entry.path)).take(limit).cloned().collect())
+    }
+}
+
+struct ListedEntry {
+    entry: TreeEntry,
+    object: String,
+}
+
+impl Mirror {
+    /// A whole file of at most `cap` bytes.
+    ///
+    /// # Errors
+    /// [`SourceError::NotFound`], [`SourceError::NotAFile`] for links, submodules and directories (a link's target is another
+    /// file's business, and may lie anywhere), [`SourceError::TooLarge`], or trouble with the mirror.
+    pub async fn read_file(&self, sha: &Sha, path: &str, cap: u64) -> Result<FileContent, SourceError> {
+        let ListedEntry { entry, object } = self.find_entry(sha, path).await?;
+        if !entry.kind.is_file() {
+            return Err(SourceError::NotAFile { kind: entry.kind.as_str() });
+        }
+        if entry.size > cap {
+            return Err(SourceError::TooLarge { limit: cap });
+        }
+        let bytes = self.git.run_checked(&self.directory, Call::new(["cat-file", "blob", &object]).cap(cap)).await?;
+        Ok(FileContent { entry, bytes })
+    }
+
+    /// What lies in a commit.
+    ///
+    /// # Errors
+    /// [`SourceError::TooLarge`] for more than can be listed, or trouble with the mirror.
+    pub async fn tree(&self, sha: &Sha) -> Result<Tree, SourceError> {
+        let arguments = ["ls-tree", "-r", "-l", "-z", "--full-tree", "--end-of-options", sha.as_str()];
+        let listed = self.git.run_checked(&self.directory, Call::new(arguments).cap(LIST_CAP)).await?;
+        let mut all: Vec<TreeEntry> = entries(&listed).map(|listed| listed.entry).collect();
+        all.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Tree(all))
+    }
+
+    async fn find_entry(&self, sha: &Sha, path: &str) -> Result<ListedEntry, SourceError> {
+        if path.is_empty() || path.contains('\0') || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(SourceError::NotFound);
+        }
+        let arguments = ["ls-tree", "-l", "-z", "--full-tree", "--end-of-options", sha.as_str(), "--", path];
+        let listed = self.git.run_checked(&self.directory, Call::new(arguments)).await?;
+        entries(&listed).find(|listed| listed.entry.path == path).ok_or(SourceError::NotFound)
+    }
+}
+
+/// Reads `<mode> <type> <object> <size>\t<path>\0`, again and again.
+fn entries(listed: &[u8]) -> impl Iterator<Item = ListedEntry> + '_ {
+    listed.split(|byte| *byte == 0).filter_map(|record| {
+        let record = String::from_utf8_lossy(record);
+        let (about, path) = record.split_once('\t')?;
+        let mut words = about.split_ascii_whitespace();
+        let (mode, _kind, object, size) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        let entry = TreeEntry { path: path.to_owned(), kind: EntryKind::of_mode(mode), size: size.parse().unwrap_or(0) };
+        Some(ListedEntry { entry, object: object.to_owned() })
+    })
+}

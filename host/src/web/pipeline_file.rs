@@ -1,0 +1,106 @@
+//! The pipeline file with, beside its lines, what is wrong with it and what policies found.
+
+use beespace_core::build::{PipelineFile, Stage};
+use beespace_core::ids::StepNumber;
+use beespace_core::policy::{Decision, Finding, Severity};
+
+/// The file as the page shows it.
+#[derive(Debug, Clone)]
+pub struct PipelineFileView {
+    pub path: String,
+    /// `2 problems`, where the reader found some.
+    pub problems: Option<String>,
+    /// Unfolded at once, because something in it matters.
+    pub open: bool,
+    /// What concerns no line.
+    pub notes: Vec<FileNote>,
+    pub lines: Vec<FileLine>,
+}
+
+/// One line of the file.
+#[derive(Debug, Clone)]
+pub struct FileLine {
+    pub number: usize,
+    pub text: String,
+    /// Colour of the mark.
+    pub tone: Option<&'static str>,
+    pub notes: Vec<FileNote>,
+}
+
+/// A remark under a line.
+#[derive(Debug, Clone)]
+pub struct FileNote {
+    pub tone: &'static str,
+    pub text: String,
+    pub help: Option<String>,
+}
+
+impl PipelineFileView {
+    #[must_use]
+    pub fn new(file: &PipelineFile, stages: &[Stage], decisions: &[Decision]) -> Self {
+        let text_lines = file.text.lines().enumerate();
+        let mut lines: Vec<FileLine> = text_lines
+            .map(|(index, text)| FileLine { number: index + 1, text: text.to_owned(), tone: None, notes: Vec::new() })
+            .collect();
+        let mut notes = Vec::new();
+        let mut put = |number: Option<usize>, note: FileNote| {
+            let line = number.and_then(|number| lines.get_mut(number.checked_sub(1)?));
+            match line {
+                Some(line) => {
+                    line.tone = line.tone.or(Some(note.tone));
+                    if !line.notes.iter().any(|other| other.text == note.text) {
+                        line.notes.push(note);
+                    }
+                }
+                None => notes.push(note),
+            }
+        };
+        for problem in &file.diagnostics {
+            let line = problem.span.and_then(|span| usize::try_from(span.line).ok());
+            put(line, FileNote { tone: "error", text: problem.message.clone(), help: problem.help.clone() });
+        }
+        for (decision, finding) in findings(decisions) {
+            if let Some(line) = finding_line(file, stages, decision, finding) {
+                let text = format!("{} ({})", finding.message, finding.rule_id);
+                put(Some(line), FileNote { tone: severity_tone(finding.severity), text, help: finding.remedy.clone() });
+            }
+        }
+        let count = file.diagnostics.len();
+        let problems = (count > 0).then(|| format!("{count} problem{}", if count == 1 { "" } else { "s" }));
+        let open = count > 0 || lines.iter().any(|line| line.tone.is_some());
+        Self { path: file.path.clone(), problems, open, notes, lines }
+    }
+}
+
+fn findings(decisions: &[Decision]) -> impl Iterator<Item = (&Decision, &Finding)> {
+    decisions.iter().flat_map(|decision| {
+        let verdicts = decision.evaluations.iter().filter_map(|evaluation| evaluation.result.as_ref().ok());
+        verdicts.flat_map(|verdict| &verdict.findings).map(move |finding| (decision, finding))
+    })
+}
+
+/// Colour of a finding.
+#[must_use]
+pub fn severity_tone(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info | Severity::Low => "skipped",
+        Severity::Medium => "pending",
+        Severity::High | Severity::Critical => "declined",
+    }
+}
+
+/// The line that a finding means. A finding about a step points into its plan, one about the pipeline into the pipeline; where each
+/// part of either was written is kept with the file.
+#[must_use]
+pub fn finding_line(file: &PipelineFile, stages: &[Stage], decision: &Decision, finding: &Finding) -> Option<usize> {
+    let pointer = finding.pointer.as_deref();
+    let span = match &decision.step {
+        Some(name) => {
+            let stage = stages.iter().find(|stage| stage.number == decision.stage.stage)?;
+            let step = stage.steps.iter().find(|step| step.name == *name && step.number != StepNumber::CLONE)?;
+            file.spans.find_in_plan(step.number, pointer.unwrap_or_default())?
+        }
+        None => file.spans.find(pointer?)?,
+    };
+    usize::try_from(span.line).ok()
+}

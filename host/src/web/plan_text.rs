@@ -1,0 +1,99 @@
+//! What would run, in words: a person who approves a digest has read what it stands for.
+
+use beespace_core::build::{PendingApproval, Stage};
+use beespace_core::pipeline::{self, Action, Pipeline};
+use beespace_core::plan::{Container, MountSource, Network, SecretTarget, StepPlan};
+use beespace_core::script::script;
+
+/// What an approval would let run, line by line.
+#[must_use]
+pub fn approval_lines(stage: &Stage, approval: &PendingApproval) -> Vec<String> {
+    let rounds = stage.steps.iter().filter_map(|step| step.round.as_ref());
+    match rounds.into_iter().find(|round| round.decision == approval.decision) {
+        Some(round) => step_lines(&round.plan, &stage.pipeline),
+        None if stage.decision == Some(approval.decision) => stage.pipeline.steps.iter().map(action_line).collect(),
+        // A plan that another one has followed since.
+        None => Vec::new(),
+    }
+}
+
+fn action_line(step: &pipeline::Step) -> String {
+    match &step.action {
+        Action::Image(action) => format!("{}: image {}", step.name, action.image),
+        Action::Uses(action) => format!("{}: uses {} with {}", step.name, action.plugin, action.with),
+    }
+}
+
+fn step_lines(plan: &StepPlan, pipeline: &Pipeline) -> Vec<String> {
+    let written = pipeline.steps.iter().find(|step| step.name == plan.step).and_then(|step| match &step.action {
+        Action::Image(action) => action.run.as_deref(),
+        Action::Uses(_) => None,
+    });
+    let mut lines: Vec<String> = Some(&plan.summary).filter(|summary| !summary.is_empty()).cloned().into_iter().collect();
+    for part in &plan.containers {
+        push_container_lines(part, written, &mut lines);
+    }
+    if plan.containers.is_empty() {
+        lines.push("no container".to_owned());
+    }
+    lines
+}
+
+fn push_container_lines(container: &Container, written: Option<&[String]>, lines: &mut Vec<String>) {
+    let service = if container.service { " as a service" } else { "" };
+    lines.push(format!("image {}{service}", container.image));
+    for (name, words) in [("entrypoint", &container.entrypoint), ("args", &container.args)] {
+        lines.extend(words.iter().map(|words| format!("{name} {words:?}")));
+    }
+    lines.extend(container.user.iter().map(|user| format!("user {user}")));
+    lines.extend(container.workdir.iter().map(|workdir| format!("workdir {workdir}")));
+    lines.extend(container.env.iter().map(|(name, value)| format!("env {name}={value}")));
+    lines.extend(container.secrets.iter().map(|mount| match &mount.target {
+        SecretTarget::Env(name) => format!("secret {} as env {name}", mount.secret),
+        SecretTarget::File(path) => format!("secret {} as file {path}", mount.secret),
+    }));
+    lines.extend(container.mounts.iter().map(|mount| match &mount.source {
+        MountSource::Workspace => format!("workspace at {}", mount.path),
+        MountSource::Cache { key, .. } => format!("cache {key} at {}", mount.path),
+        MountSource::Volume(name) => format!("volume {name} at {}", mount.path),
+    }));
+    match container.network {
+        Network::None => lines.push("no network".to_owned()),
+        Network::EgressAllowList => lines.push("network: what is allowed by name".to_owned()),
+        Network::BuildDefault => {}
+    }
+    let Some(text) = &container.script else { return };
+    // The script with its announcements says everything twice. What was written is shown where it is sure to be the same.
+    let same = written.filter(|run| script(run) == *text).map(|run| run.join("\n"));
+    lines.extend(same.as_ref().unwrap_or(text).lines().map(|line| format!("$ {line}")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipeline() -> Pipeline {
+        let text = "steps: [{name: a, image: x, run: [cargo build, cargo test], env: {K: v, T: {from_secret: token}}}]";
+        pipeline::read("f", text.as_bytes()).unwrap().pipeline
+    }
+
+    fn plan(pipeline: &Pipeline) -> StepPlan {
+        let Action::Image(action) = &pipeline.steps[0].action else { panic!() };
+        beespace_core::plan::plan_image_step(pipeline, &pipeline.steps[0], action)
+    }
+
+    #[test]
+    fn what_runs_is_told_as_it_was_written() {
+        let pipeline = pipeline();
+        let told = step_lines(&plan(&pipeline), &pipeline);
+        assert_eq!(told, ["image x", "env K=v", "secret token as env T", "$ cargo build", "$ cargo test"]);
+    }
+
+    #[test]
+    fn a_script_that_was_changed_is_told_as_it_is() {
+        let pipeline = pipeline();
+        let mut plan = plan(&pipeline);
+        plan.containers[0].script = Some("cargo publish\n".to_owned());
+        assert_eq!(step_lines(&plan, &pipeline).last().map(String::as_str), Some("$ cargo publish"));
+    }
+}

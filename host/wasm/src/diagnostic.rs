@@ -1,0 +1,78 @@
+//! What a plugin, or the schema in its manifest, finds wrong with a text it was given.
+
+use beespace_core::policy::Severity;
+
+use crate::bindings::shared::types;
+use crate::convert::from_wit::severity;
+use crate::sanitize::sanitize;
+
+/// Problems of one answer at most; the rest is not worth reading.
+const MAX_DIAGNOSTICS: usize = 100;
+
+/// One problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginDiagnostic {
+    pub severity: Severity,
+    /// One sentence.
+    pub message: String,
+    /// RFC 6901 pointer into the settings or the `with:` block.
+    pub pointer: Option<String>,
+    /// Where it concerns a file of the repository.
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    pub column: Option<u32>,
+}
+
+impl std::fmt::Display for PluginDiagnostic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{file}:")?;
+            for number in [self.line, self.column].into_iter().flatten() {
+                write!(f, "{number}:")?;
+            }
+            f.write_str(" ")?;
+        }
+        if let Some(pointer) = self.pointer.as_ref().filter(|pointer| !pointer.is_empty()) {
+            write!(f, "{pointer}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl PluginDiagnostic {
+    pub(crate) fn at(pointer: String, message: String) -> Self {
+        Self { severity: Severity::High, message, pointer: Some(pointer), file: None, line: None, column: None }
+    }
+}
+
+/// The plugin's own words, cleaned and counted.
+pub(crate) fn from_wit(diagnostics: Vec<types::Diagnostic>) -> Vec<PluginDiagnostic> {
+    let problem = |diagnostic: types::Diagnostic| PluginDiagnostic {
+        severity: severity(diagnostic.severity),
+        message: sanitize(&diagnostic.message, 2 << 10),
+        pointer: diagnostic.pointer.map(|pointer| sanitize(&pointer, 1 << 10)),
+        file: diagnostic.file.map(|file| sanitize(&file, 1 << 10)),
+        line: diagnostic.line,
+        column: diagnostic.column,
+    };
+    diagnostics.into_iter().take(MAX_DIAGNOSTICS).map(problem).collect()
+}
+
+/// A compiled JSON Schema from a manifest.
+#[derive(Debug)]
+pub(crate) struct Schema(jsonschema::Validator);
+
+impl Schema {
+    /// Nothing is fetched: a schema that refers to the outside is refused.
+    pub(crate) fn new(schema: &serde_json::Value) -> Result<Self, String> {
+        jsonschema::validator_for(schema).map(Self).map_err(|error| sanitize(&error.to_string(), 1 << 10))
+    }
+
+    /// Everything that is wrong with `value`.
+    pub(crate) fn diagnostics(&self, value: &serde_json::Value) -> Vec<PluginDiagnostic> {
+        let problem = |error: jsonschema::ValidationError<'_>| {
+            PluginDiagnostic::at(error.instance_path().to_string(), sanitize(&error.to_string(), 2 << 10))
+        };
+        self.0.iter_errors(value).take(MAX_DIAGNOSTICS).map(problem).collect()
+    }
+}

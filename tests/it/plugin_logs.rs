@@ -1,0 +1,44 @@
+//! What plugins log reaches whoever runs the server.
+
+use beespace_tests::gogs::FakeGogs;
+use beespace_tests::process::{NO_ENV, Process};
+
+use crate::guests;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_beespace-under-test");
+const REPO: &str = "ada/hive";
+/// Says what lies at 1024, at level info.
+const LOG_CALL: &str = "(call $emit (i32.const 2) (i32.const 1024) (i32.const 17) (i32.const 0) (i32.const 0)) \
+                   (i32.store8 (i32.const 260) (i32.const 1))";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_policy_or_a_notifier_says_is_in_the_log_of_the_server_under_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("says.wasm");
+    std::fs::write(&policy, guests::policy_at("says", "pipeline.admit", LOG_CALL)).unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let notifier = crate::notify::webhook("inbox", &gogs.inbox_url("team"), gogs.url());
+    let settings =
+        format!("[engine]\nkind = \"dummy\"\n[[policy]]\nname = \"talks\"\nplugin = \"{}\"\n{notifier}", policy.display());
+    let server = Process::start(PROGRAM, &gogs, &settings, NO_ENV).await.unwrap();
+    server.set_secret("key", "a-key-for-the-inbox").await.unwrap();
+    server.enable(REPO).await.unwrap();
+    let file = "steps:\n  - name: build\n    image: busybox\n";
+    gogs.push(REPO, "main", &[(".beespace.yml", file)], "Fill cells").await.unwrap();
+    gogs.wait_for_inbox("team", 1).await.unwrap();
+    let notices = server.admin().unwrap().get("/api/v1/notices").await.unwrap().json().unwrap();
+    let decisions =
+        server.admin().unwrap().get("/api/v1/repositories/ada/hive/builds/1/decisions").await.unwrap().json().unwrap();
+    let said = [
+        ("said by the guest", "talks", &decisions[0]["id"]),
+        ("the receiver answered", "inbox", &notices[0]["id"]),
+        ("status=200", "inbox", &notices[0]["id"]),
+    ];
+    for (words, binding, invocation) in said {
+        let invocation = invocation.as_str().unwrap();
+        let what = format!("{words:?} of {binding}, {invocation}");
+        let is_said = |line: &str| [words, binding, invocation].iter().all(|part| line.contains(part));
+        server.wait_for(&what, async || Ok(server.log().lines().any(is_said).then_some(()))).await.unwrap();
+    }
+}
