@@ -1,4 +1,4 @@
-//! Puts into the binary what it carries with it: the gate (`host/gate`), and with the feature `bundled` the components of `plugins/`.
+//! Builds what the binary embeds: the pause program (`host/pause`), and, with the feature `bundled`, the list of the components of `plugins/`.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -6,22 +6,22 @@ use std::path::PathBuf;
 use std::process::Command;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    pause()?;
+    pause_program()?;
     bundled_plugins()
 }
 
-/// Built by the compiler itself and not as a dependency: Cargo has no stable way to build another package's program static and small.
-fn pause() -> Result<(), Box<dyn Error>> {
-    let source = "gate/src/main.rs";
+/// Calls the compiler directly, because Cargo has no stable way to build the program of another package as a static and small one.
+fn pause_program() -> Result<(), Box<dyn Error>> {
+    let source = "pause/src/main.rs";
     println!("cargo::rerun-if-changed={source}");
     println!("cargo::rerun-if-changed=build.rs");
 
     let variable = |name: &str| std::env::var_os(name).ok_or_else(|| format!("Cargo did not set {name}"));
     let mut rustc = Command::new(variable("RUSTC")?);
-    rustc.args(["--edition", "2024", "--crate-name", "beespace_gate", "--crate-type", "bin", source]);
+    rustc.args(["--edition", "2024", "--crate-name", "beespace_pause", "--crate-type", "bin", source]);
     for option in [
         "target-feature=+crt-static",
-        // No position-independent code: nothing to gain for a program that reads nothing, and it costs 50 KB.
+        // Position-independent code costs 50 KB and protects nothing in a program that reads no input.
         "relocation-model=static",
         "opt-level=z",
         "lto=fat",
@@ -37,21 +37,21 @@ fn pause() -> Result<(), Box<dyn Error>> {
         option.push(linker);
         rustc.arg("-C").arg(option);
     }
-    rustc.arg("-o").arg(PathBuf::from(variable("OUT_DIR")?).join("beespace-gate"));
+    rustc.arg("-o").arg(PathBuf::from(variable("OUT_DIR")?).join("beespace-pause"));
     let status = rustc.status()?;
-    if status.success() { Ok(()) } else { Err(format!("the gate does not compile: {status}").into()) }
+    if status.success() { Ok(()) } else { Err(format!("the pause program does not compile: {status}").into()) }
 }
 
-/// Writes the list that `src/plugins/bundled.rs` includes: what `plugins/build` has put into `target/plugins`.
+/// Writes the list that `src/plugins/bundled.rs` includes: the components that `plugins/build` has written to `target/plugins`.
 fn bundled_plugins() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("Cargo did not set OUT_DIR")?).join("bundled.rs");
     let mut list =
         String::from("/// Every bundled plugin: its name and its component.\npub const BUNDLED: &[(&str, &[u8])] = &[\n");
     if std::env::var_os("CARGO_FEATURE_BUNDLED").is_some() {
-        // Asked now: this program may have been compiled for another checkout that shares the target directory.
+        // Read at run time, because this program may have been compiled for another checkout that shares the target directory.
         let here = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("Cargo did not set CARGO_MANIFEST_DIR")?;
         let built = PathBuf::from(here).join("../target/plugins");
-        // It must be there to be watched: Cargo runs this script every time for a path that is not.
+        // Cargo runs this script every time if a watched path does not exist.
         std::fs::create_dir_all(&built)?;
         println!("cargo::rerun-if-changed={}", built.display());
         for name in plugin_names()? {
@@ -61,8 +61,8 @@ fn bundled_plugins() -> Result<(), Box<dyn Error>> {
             } else if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
                 return Err(format!("{name} is not built: run `plugins/build` first").into());
             } else {
-                // A developer who works on something else needs no WebAssembly toolchain.
-                println!("cargo::warning={name} is not built and not bundled: run `plugins/build`");
+                // Work on other parts does not require a WebAssembly toolchain.
+                println!("cargo::warning={name} is not built and therefore not bundled: run `plugins/build`");
             }
         }
     }
@@ -70,13 +70,13 @@ fn bundled_plugins() -> Result<(), Box<dyn Error>> {
     Ok(std::fs::write(out, list)?)
 }
 
-/// Every folder of `plugins/` with a manifest is one.
+/// The folders of `plugins/` that have a manifest.
 fn plugin_names() -> Result<Vec<String>, Box<dyn Error>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir("../plugins")? {
         let entry = entry?;
         if entry.path().join("manifest.json").exists() {
-            names.push(entry.file_name().into_string().map_err(|name| format!("{} is no plugin's name", name.display()))?);
+            names.push(entry.file_name().into_string().map_err(|name| format!("{} is not a plugin name", name.display()))?);
         }
     }
     names.sort();

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use crate::config::{Config, EngineKind};
+use crate::config::{Config, DockerConfig, EngineKind};
 use crate::disk;
 use crate::engine::Engine;
 use crate::engine::docker::{Docker, DockerOptions, Timeouts};
@@ -114,7 +114,8 @@ fn host_options(config: &Config, cache: CacheOptions) -> HostOptions {
     // Calls of notifiers wait for others. They come on top, so that a policy finds a place while all of them hang.
     let sending = u32::try_from(notify::send_slots(config.notifiers.len())).unwrap_or(u32::MAX);
     let max_running = usual.max_running.saturating_add(sending);
-    let own_addresses = std::iter::once(config.server.listen).chain(engine_addresses(&config.engine.host)).collect();
+    let own_addresses =
+        std::iter::once(config.server.listen).chain(config.engine.host().map(engine_addresses).unwrap_or_default()).collect();
     HostOptions { cache: Some(cache), own_addresses, max_running, ..usual }
 }
 
@@ -126,8 +127,8 @@ fn engine_addresses(host: &str) -> Vec<SocketAddr> {
 }
 
 fn open_engine(config: &Config, instance: uuid::Uuid) -> anyhow::Result<Arc<dyn Engine>> {
-    let engine: Arc<dyn Engine> = match config.engine.kind {
-        EngineKind::Docker => Arc::new(Docker::new(docker_options(config, instance))?),
+    let engine: Arc<dyn Engine> = match &config.engine.kind {
+        EngineKind::Docker(docker) => Arc::new(Docker::new(docker_options(config, docker, instance))?),
         EngineKind::Dummy => Arc::new(Dummy::new()),
     };
     Ok(fail_points::wrap(engine))
@@ -136,18 +137,19 @@ fn open_engine(config: &Config, instance: uuid::Uuid) -> anyhow::Result<Arc<dyn 
 /// From TERM to KILL: what Docker itself gives.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
-fn docker_options(config: &Config, instance: uuid::Uuid) -> DockerOptions {
+fn docker_options(config: &Config, docker: &DockerConfig, instance: uuid::Uuid) -> DockerOptions {
     DockerOptions {
-        host: config.engine.host.clone(),
+        host: docker.host.clone(),
         instance: instance.as_simple().to_string(),
         memory: config.limits.step_memory,
         pids: u32::from(config.limits.step_pids.get()),
         // Each line has some bytes of the engine's own around it in its copy.
         log_bytes: config.limits.log_size.saturating_mul(2),
-        network_pool: config.engine.network_pool,
-        metadata_access: config.engine.metadata_access,
+        network_pool: docker.network_pool,
+        prewarmed_networks: usize::from(docker.prewarmed_networks),
+        metadata_access: docker.metadata_access,
         grace: STOP_GRACE,
-        waits: Timeouts::default(),
+        timeouts: Timeouts::default(),
     }
 }
 

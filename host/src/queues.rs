@@ -49,7 +49,7 @@ pub fn start(app: &Arc<App>) -> JoinSet<()> {
     }
     workers.spawn(collect_metrics(Arc::clone(app)));
     workers.spawn(clean_up_engine(Arc::clone(app)));
-    workers.spawn(keep_engine_stocked(Arc::clone(app)));
+    workers.spawn(maintain_engine(Arc::clone(app)));
     workers.spawn(notify::propagate_suspension(Arc::clone(app)));
     workers.spawn(retention::serve(Arc::clone(app)));
     workers
@@ -180,22 +180,22 @@ async fn clean_up_engine(app: Arc<App>) {
 }
 
 /// Keeps the engine ready for the stages to come: anew after each stage that has ended. A server that stops leaves nothing of it behind.
-async fn keep_engine_stocked(app: Arc<App>) {
-    let stages = usize::from(app.config.engine.prewarmed_networks);
+async fn maintain_engine(app: Arc<App>) {
     let mut events = app.store.watch();
     loop {
-        stock(&app, stages).await;
+        if let Err(error) = app.engine.maintain().await {
+            tracing::warn!(%error, "the engine could not prepare for future stages");
+        }
         tokio::select! {
-            () = app.stopping.cancelled() => return stock(&app, 0).await,
+            () = app.stopping.cancelled() => {
+                if let Err(error) = app.engine.shutdown().await {
+                    tracing::warn!(%error, "the engine's prepared networks could not be removed");
+                }
+                return;
+            }
             () = end_of_a_stage(&mut events) => {}
             () = tokio::time::sleep(CLEANUP_INTERVAL) => {}
         }
-    }
-}
-
-async fn stock(app: &App, stages: usize) {
-    if let Err(error) = app.engine.maintain(stages).await {
-        tracing::warn!(%error, "the engine could not be made ready for the stages to come");
     }
 }
 

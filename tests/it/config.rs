@@ -22,8 +22,8 @@ fn a_small_file_is_enough() {
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8000");
     assert_eq!(config.server.public_url.as_str(), "http://127.0.0.1:8000/");
     assert!(!config.server.open);
-    assert_eq!(config.engine.kind, EngineKind::Docker);
-    assert_eq!((config.engine.capacity.get(), config.engine.prewarmed_networks, config.engine.metadata_access), (2, 2, false));
+    let EngineKind::Docker(docker) = &config.engine.kind else { panic!("{:?}", config.engine) };
+    assert_eq!((config.engine.capacity.get(), docker.prewarmed_networks, docker.metadata_access), (2, 2, false));
     assert_eq!(config.limits.log_size, 1 << 30);
     assert_eq!(config.retention.builds, None, "nothing is removed that nobody asked to remove");
 }
@@ -44,7 +44,7 @@ token = "t"
 [engine]
 kind = "dummy"
 capacity = 4
-standby = 0
+prewarmed_networks = 0
 network_pool = "10.200.0.0/16"
 metadata_access = true
 [limits]

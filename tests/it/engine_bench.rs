@@ -22,8 +22,9 @@ pub(crate) struct EngineFixture {
     pub(crate) stage: StageId,
 }
 
-/// Any time that no test reaches unless something hangs.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+/// A time limit that no test reaches unless something hangs.
+pub(crate) const LONG: Duration = Duration::from_secs(LONG_SECONDS as u64);
+const LONG_SECONDS: u32 = 60;
 
 impl EngineFixture {
     pub(crate) async fn dummy() -> Self {
@@ -65,14 +66,14 @@ impl EngineFixture {
         container
     }
 
-    pub(crate) fn launch(&self, step: u16, container: Container) -> Launch {
+    pub(crate) fn launch(&self, step: u16, mut container: Container) -> Launch {
+        container.limits.timeout_seconds.get_or_insert(LONG_SECONDS);
         Launch {
             step: self.step(step),
             container: container.id.clone(),
             plan: Arc::new(approved_plan(container, self.stage)),
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
-            timeout: Some(LONG),
         }
     }
 

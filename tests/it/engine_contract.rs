@@ -35,8 +35,7 @@ every_engine_keeps!(
     a_container_that_cannot_start_says_why,
     cancel_ends_a_running_container,
     cancel_before_the_start_runs_nothing,
-    a_timeout_ends_a_container,
-    the_plans_own_limit_holds_too,
+    the_plans_time_limit_stops_a_container,
     nothing_runs_in_a_stage_that_is_not_open,
     open_and_destroy_may_come_twice,
     destroy_ends_what_runs,
@@ -50,7 +49,11 @@ every_engine_keeps!(
     preparing_twice_is_fine,
     a_closed_stage_is_known_and_runs_nothing_until_it_is_open_again,
     the_inventory_lists_what_exists,
-    an_engine_tells_who_it_is,
+    an_engine_reports_its_kind_and_version,
+    maintenance_and_shutdown_may_be_repeated,
+    containers_of_a_stage_reach_each_other_at_localhost,
+    streams_arrive_separately_and_in_order,
+    a_container_that_is_started_early_waits_for_its_start_signal,
 );
 
 async fn a_container_runs_to_its_end(bench: EngineFixture) {
@@ -112,19 +115,11 @@ async fn cancel_before_the_start_runs_nothing(bench: EngineFixture) {
     bench.destroy().await;
 }
 
-async fn a_timeout_ends_a_container(bench: EngineFixture) {
-    let mut launch = bench.launch(1, bench.obedient(&[("SLEEP", "1000s")]));
-    launch.timeout = Some(Duration::from_millis(300));
-    let (exit, _) = bench.run(launch).await;
-    assert_eq!((exit.cause, exit.cause.status(exit.code)), (ExitCause::TimedOut, Status::Killed));
-    bench.destroy().await;
-}
-
-async fn the_plans_own_limit_holds_too(bench: EngineFixture) {
+async fn the_plans_time_limit_stops_a_container(bench: EngineFixture) {
     let mut container = bench.obedient(&[("SLEEP", "1000s")]);
     container.limits.timeout_seconds = Some(1);
     let (exit, _) = bench.run(bench.launch(1, container)).await;
-    assert_eq!(exit.cause, ExitCause::TimedOut);
+    assert_eq!((exit.cause, exit.cause.status(exit.code)), (ExitCause::TimedOut, Status::Killed));
     bench.destroy().await;
 }
 
@@ -286,9 +281,53 @@ async fn the_inventory_lists_what_exists(bench: EngineFixture) {
     bench.destroy().await;
 }
 
-async fn an_engine_tells_who_it_is(bench: EngineFixture) {
+async fn an_engine_reports_its_kind_and_version(bench: EngineFixture) {
     let info = bench.engine.check().await.unwrap();
     assert_eq!(info.kind, bench.engine.kind());
     assert!(!info.version.is_empty());
+    bench.destroy().await;
+}
+
+async fn maintenance_and_shutdown_may_be_repeated(bench: EngineFixture) {
+    for _ in 0..2 {
+        bench.engine.maintain().await.unwrap();
+    }
+    for _ in 0..2 {
+        bench.engine.shutdown().await.unwrap();
+    }
+    assert!(bench.engine.inventory().await.unwrap().contains(&bench.stage), "stages are not affected");
+    bench.destroy().await;
+}
+
+async fn containers_of_a_stage_reach_each_other_at_localhost(bench: EngineFixture) {
+    if bench.engine.capabilities().shared_localhost {
+        let server = bench.launch(1, bench.shell_container("echo hello | nc -l -p 8080"));
+        // The server responds once, and on a loaded machine it may start late.
+        let client = "i=0; until nc -w 10 127.0.0.1 8080 </dev/null; do i=$((i+1)); [ $i -lt 250 ]; sleep 0.2; done";
+        let ((exit, _), text) = tokio::join!(bench.run(server), bench.shell_output(2, client));
+        assert!(exit.is_success(), "{exit:?}");
+        assert_eq!(text, "hello\n");
+    }
+    bench.destroy().await;
+}
+
+async fn streams_arrive_separately_and_in_order(bench: EngineFixture) {
+    if bench.engine.capabilities().separate_streams {
+        let (exit, output) = bench.run(bench.launch(1, bench.shell_container("echo 1; echo a >&2; echo 2; echo b >&2"))).await;
+        assert!(exit.is_success(), "{exit:?}");
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("1\n2\n", "a\nb\n"));
+    }
+    bench.destroy().await;
+}
+
+async fn a_container_that_is_started_early_waits_for_its_start_signal(bench: EngineFixture) {
+    if bench.engine.capabilities().early_start {
+        let launch = bench.launch(1, bench.shell_container("touch begun; echo once"));
+        bench.engine.prepare(&launch).await.unwrap();
+        assert_eq!(bench.shell_output(2, "ls").await, "", "its program has not begun");
+        let (exit, output) = bench.run(launch).await;
+        assert!(exit.is_success() && output.stdout == "once\n", "{exit:?} {output:?}");
+        assert_eq!(bench.shell_output(3, "ls").await, "begun\n");
+    }
     bench.destroy().await;
 }

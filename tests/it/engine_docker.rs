@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine_bench::{EngineFixture, LONG, gather};
+use crate::engine_bench::{EngineFixture, gather};
 
 const CANARY: &str = "c4nary-'\"$(x)`\\ of\ntwo lines";
 
@@ -170,8 +170,7 @@ async fn containers_are_hardened() {
 #[tokio::test]
 async fn a_stage_has_a_network_of_its_own() {
     let (bench, other) = tokio::join!(EngineFixture::docker(), EngineFixture::docker());
-    let mut server = bench.launch(1, bench.shell_container("echo hello from here | nc -l -p 8080"));
-    server.timeout = Some(LONG);
+    let server = bench.launch(1, bench.shell_container("echo hello from here | nc -l -p 8080"));
     // Who listens answers once; on a full machine it may take its time.
     let client = "i=0; until nc -w 10 127.0.0.1 8080 </dev/null; do i=$((i+1)); [ $i -lt 250 ]; sleep 0.2; done";
     let ((exit, _), text) = tokio::join!(bench.run(server), bench.shell_output(2, client));
@@ -191,9 +190,9 @@ async fn a_stage_has_a_network_of_its_own() {
     let network = |address: &str| address.rsplit_once('.').map(|(network, _)| network.to_owned());
     assert!(network(&ours).is_some() && network(&ours) != network(&theirs), "{ours} {theirs}");
     let address = theirs.trim().split('/').next().unwrap().to_owned();
-    let mut guarded =
-        other.launch(5, other.shell_container("while true; do echo only for us | nc -l -p 8081 || sleep 0.1; done"));
-    guarded.timeout = Some(LONG * 5);
+    let mut container = other.shell_container("while true; do echo only for us | nc -l -p 8081 || sleep 0.1; done");
+    container.limits.timeout_seconds = Some(300);
+    let guarded = other.launch(5, container);
     let (sender, receiver) = mpsc::channel(8);
     let cancel = CancellationToken::new();
     let listen = other.engine.run(guarded, sender, cancel.clone());
@@ -218,9 +217,9 @@ async fn a_stage_has_a_network_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_image_that_is_not_to_be_had_is_a_clear_error() {
+async fn an_unavailable_image_is_a_clear_error() {
     let bench = EngineFixture::docker().await;
-    for (image, said) in [("127.0.0.1:1/acme/tool:3", "could not be pulled"), ("Not An Image", "is no name of an image")] {
+    for (image, said) in [("127.0.0.1:1/acme/tool:3", "could not be pulled"), ("Not An Image", "is not a valid image name")] {
         let mut container = bench.shell_container("true");
         container.image = image.to_owned();
         let (exit, output) = bench.run(bench.launch(1, container)).await;
@@ -232,13 +231,13 @@ async fn an_image_that_is_not_to_be_had_is_a_clear_error() {
 }
 
 #[tokio::test]
-async fn what_a_plan_may_not_have_yet_is_said_and_not_left_out() {
+async fn an_unsupported_part_of_a_plan_is_an_error() {
     let bench = EngineFixture::docker().await;
     let mut container = bench.shell_container("true");
     container.network = Network::EgressAllowList;
     let (exit, _) = bench.run(bench.launch(1, container)).await;
     assert_eq!(exit.cause, ExitCause::StartFailed);
-    assert!(exit.message.contains("not possible yet"), "{}", exit.message);
+    assert!(exit.message.contains("not supported yet"), "{}", exit.message);
     bench.destroy().await;
 }
 
@@ -279,8 +278,9 @@ async fn restart_adopts_a_running_container_and_repeats_no_byte() {
 #[tokio::test]
 async fn a_program_that_ignores_term_is_killed() {
     let bench = EngineFixture::docker().await;
-    let mut launch = bench.launch(1, bench.shell_container("trap '' TERM; while :; do sleep 0.1; done"));
-    launch.timeout = Some(Duration::from_secs(1));
+    let mut container = bench.shell_container("trap '' TERM; while :; do sleep 0.1; done");
+    container.limits.timeout_seconds = Some(1);
+    let launch = bench.launch(1, container);
     let began = Instant::now();
     let (exit, _) = bench.run(launch).await;
     assert_eq!((exit.cause, exit.code), (ExitCause::TimedOut, Some(137)));
@@ -353,7 +353,7 @@ async fn an_engine_behind_tcp_is_the_same() {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_away_is_told_with_its_address_and_a_way_out() {
+async fn an_unreachable_engine_is_reported_with_its_address_and_a_remedy() {
     let engine = Docker::new(docker::options("unix:///nowhere/docker.sock", "a")).unwrap();
     let error = engine.check().await.unwrap_err();
     assert!(matches!(error, EngineError::Unreachable { .. }), "{error:?}");

@@ -34,7 +34,7 @@ async fn engine_behind_proxy() -> (EngineFixture, TcpProxy) {
     docker::ensure_running().unwrap();
     let line = TcpProxy::to(Upstream::Unix(docker::HOST.trim_start_matches("unix://").into())).await.unwrap();
     let options = docker::options(&format!("tcp://{}", line.address()), &docker::instance());
-    let waits = Timeouts {
+    let timeouts = Timeouts {
         quick: CALL_TIMEOUT,
         slow: CALL_TIMEOUT,
         transfer: CALL_TIMEOUT,
@@ -43,7 +43,7 @@ async fn engine_behind_proxy() -> (EngineFixture, TcpProxy) {
         max_outage: CALL_TIMEOUT,
         after_kill: CALL_TIMEOUT,
     };
-    let engine = Docker::new(DockerOptions { waits, ..options }).unwrap();
+    let engine = Docker::new(DockerOptions { timeouts, ..options }).unwrap();
     (EngineFixture::on(Arc::new(engine), docker::test_image().await.unwrap()).await, line)
 }
 
@@ -89,7 +89,7 @@ async fn hang_at(request: &str, call: &str) {
 #[tokio::test]
 async fn an_engine_that_hangs_at_any_call_is_not_waited_for_and_the_container_runs_once() {
     tokio::join!(
-        hang_at("/containers/create?name=NAME&", "make a container"),
+        hang_at("/containers/create?name=NAME&", "create a container"),
         hang_at("/containers/NAME/attach", "attach to a container"),
         hang_at("/containers/NAME/start", "start a container"),
         hang_at("/containers/NAME/wait", "inspect a container"),
@@ -121,7 +121,7 @@ async fn an_engine_is_asked_for_a_few_starts_at_once_and_who_waits_says_for_what
     };
     let (ends, stalled) = tokio::join!(runs, let_go);
     assert_eq!(stalled, at_once);
-    let told = format!("It waits for its turn: {at_once} containers are being started, and no more at once.\n");
+    let told = format!("waiting to start: the engine is already starting {at_once} containers, the limit\n");
     assert!(ends.iter().all(|(exit, said)| exit.as_ref().unwrap().is_success() && said.stdout == "on\n"), "{ends:#?}");
     assert_eq!(ends.iter().filter(|(_, said)| said.host == told).count(), 2, "{ends:#?}");
     bench.destroy().await;
@@ -254,7 +254,7 @@ async fn the_sources_wait_for_an_engine_that_is_away_and_the_build_goes_on() {
     beespace
         .wait_for("the clone to say what it waits for", async || {
             let log = beespace.log(&waiting, "clone").await.unwrap_or_default();
-            Ok(log.iter().any(|line| line.contains("does not answer") && line.ends_with("trying again")).then_some(()))
+            Ok(log.iter().any(|line| line.contains("does not respond") && line.ends_with("trying again")).then_some(()))
         })
         .await
         .unwrap();
@@ -309,7 +309,7 @@ fn asks_for_addresses(error: &EngineError, said: &str) {
 async fn addresses_that_are_all_taken_are_told_with_what_gives_others() {
     let all = json!({ "Name": "x", "Driver": "bridge", "IPAM": { "Config": [{ "Subnet": "198.18.0.0/15" }] } });
     let (error, asked) = opened_among(json!([all])).await;
-    asks_for_addresses(&error, "all are taken");
+    asks_for_addresses(&error, "all are in use");
     assert!(asked.is_empty(), "{asked:?}");
 }
 

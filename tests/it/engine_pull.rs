@@ -151,7 +151,7 @@ async fn stages_that_pull_one_image_at_once_both_get_it() {
 /// The tests' engine with little patience for a pull.
 async fn hasty() -> EngineFixture {
     let options = docker::options(docker::HOST, &docker::instance());
-    let options = DockerOptions { waits: Timeouts { pull_idle: Duration::from_secs(2), ..Timeouts::default() }, ..options };
+    let options = DockerOptions { timeouts: Timeouts { pull_idle: Duration::from_secs(2), ..Timeouts::default() }, ..options };
     EngineFixture::on(Arc::new(Docker::new(options).unwrap()), docker::test_image().await.unwrap()).await
 }
 
@@ -161,12 +161,12 @@ async fn a_registry_that_hangs_is_given_up_with_words_that_say_where_to_look() {
     let image = registry.push("acme/tool:1", "honey", 2 * MEGABYTE).await.unwrap().name;
     registry.proxy.set(ProxyState::Paused);
     let (exit, _) = which(&bench, 1, &image).await;
-    failed(&exit, &[&image, "nothing came for 2s", "is its registry up"]);
+    failed(&exit, &[&image, "no data arrived for 2s", "check that its registry is up"]);
 
     registry.proxy.set(ProxyState::Open);
     registry.proxy.set_state_after(MEGABYTE, ProxyState::Paused);
     let (exit, _) = which(&bench, 2, &image).await;
-    failed(&exit, &[&image, "nothing came for 2s", "is its registry up"]);
+    failed(&exit, &[&image, "no data arrived for 2s", "check that its registry is up"]);
 
     registry.proxy.set(ProxyState::Open);
     let (exit, said) = which(&bench, 3, &image).await;
@@ -209,7 +209,7 @@ async fn a_download_that_breaks_off_is_tried_again_and_told() {
         let mut text = String::new();
         while let Some(piece) = receiver.recv().await {
             text.push_str(std::str::from_utf8(&piece.bytes).unwrap());
-            if text.contains("a download broke off and will be tried again") {
+            if text.contains("a download was interrupted and will be retried") {
                 registry.proxy.set(ProxyState::Open);
             }
         }
@@ -229,7 +229,7 @@ async fn a_registry_that_goes_away_in_the_middle_is_told_as_that() {
     // It has greeted, and then it is gone.
     registry.proxy.set_state_after(1, ProxyState::Cut);
     let (exit, _) = which(&bench, 1, &image).await;
-    failed(&exit, &[&image, "its registry cannot be reached", "is it up"]);
+    failed(&exit, &[&image, "its registry cannot be reached", "check that it is up"]);
     bench.destroy().await;
     registry.stop().await.unwrap();
 }
@@ -239,7 +239,7 @@ async fn a_registry_that_wants_a_sign_in_is_told_as_not_possible_yet_with_the_wa
     let (bench, registry) = (EngineFixture::docker().await, Registry::with_authentication().await.unwrap());
     let image = registry.push("acme/tool:1", "honey", 0).await.unwrap().name;
     let (exit, _) = which(&bench, 1, &image).await;
-    failed(&exit, &[&image, "sign in", "not possible yet", "docker pull"]);
+    failed(&exit, &[&image, "requires authentication", "cannot sign in", "docker pull"]);
 
     // The way around that the message tells of.
     let api = docker::api().await.unwrap();

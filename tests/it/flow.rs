@@ -516,7 +516,7 @@ async fn an_engine_that_is_away_is_told_and_deliveries_are_taken() {
         })
         .await
         .unwrap();
-    assert!(said.contains("does not answer"), "{said}");
+    assert!(said.contains("does not respond"), "{said}");
     cancel(&beespace, &waiting).await;
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Killed);

@@ -70,7 +70,7 @@ async fn held(build: &Build) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_plan_of_a_step_waits_for_a_word_without_a_network_and_goes_on_in_its_workspace() {
-    let world = World::new(&format!("standby = 0\n{}", settings(""))).await;
+    let world = World::new(&format!("prewarmed_networks = 0\n{}", settings(""))).await;
     let plans = json!([["echo one > made; echo first"], ["cat made; echo publish"], ["echo third"]]);
     world
         .push(json!({ "steps": [rounds(&world.image, &plans), { "name": "after", "run": "echo after", "needs": ["work"] }] }))

@@ -13,7 +13,7 @@ use futures::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine_bench::{EngineFixture, LONG, gather};
+use crate::engine_bench::{EngineFixture, gather};
 
 /// What a container gets from the services, and from a resolver at the address of most of them.
 const METADATA_REQUESTS: &str = "for to in '169.254.169.254 80' '169.254.170.2 80' '100.100.100.200 80' '169.254.169.254 53'; do \
@@ -106,8 +106,9 @@ async fn stages_and_others_stay_apart_where_the_engine_does_not_keep_them_so() {
     let cancel = CancellationToken::new();
     let serve = |bench: &EngineFixture| {
         let (engine, cancel) = (Arc::clone(&bench.engine), cancel.clone());
-        let mut launch = bench.launch(1, bench.shell_container(SERVE));
-        launch.timeout = Some(LONG * 5);
+        let mut container = bench.shell_container(SERVE);
+        container.limits.timeout_seconds = Some(300);
+        let launch = bench.launch(1, container);
         tokio::spawn(async move {
             let (sender, receiver) = mpsc::channel(8);
             tokio::join!(engine.run(launch, sender, cancel), gather(receiver)).0

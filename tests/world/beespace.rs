@@ -246,7 +246,7 @@ async fn run(
         // How full the disk is that the tests run on is no part of what they show.
         env.push(("BEESPACE_LIMITS__FREE_DISK".to_owned(), "16MiB".to_owned()));
     }
-    if !extra.contains("standby") {
+    if !extra.contains("prewarmed_networks") {
         // Many at a time would use up the engine's addresses.
         env.push(("BEESPACE_ENGINE__STANDBY".to_owned(), "0".to_owned()));
     }

@@ -80,7 +80,7 @@ fn is_stale(stage: &StageId) -> bool {
 /// # Errors
 /// The engine does not answer.
 pub async fn pause_containers(instance: &str) -> Result<Vec<String>> {
-    let labels = vec![format!("beespace.instance={instance}"), "beespace.room".to_owned()];
+    let labels = vec![format!("beespace.instance={instance}"), "beespace.network".to_owned()];
     let filters = HashMap::from([("label".to_owned(), labels)]);
     let all = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
     Ok(api().await?.list_containers(Some(all)).await?.into_iter().filter_map(|container| container.id).collect())
@@ -129,9 +129,10 @@ pub fn options(host: &str, instance: &str) -> DockerOptions {
         pids: 128,
         log_bytes: 64 << 20,
         network_pool: "198.19.0.0/17".parse().expect("addresses"),
+        prewarmed_networks: 0,
         metadata_access: false,
         grace: Duration::from_secs(1),
-        waits: Timeouts::default(),
+        timeouts: Timeouts::default(),
     }
 }
 

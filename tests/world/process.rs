@@ -262,7 +262,7 @@ fn spawn<V: AsRef<OsStr>>(
     // How full the disk is that the tests run on is no part of what they show.
     command.env("BEESPACE_GOGS__TOKEN", token).env("BEESPACE_LIMITS__FREE_DISK", "16MiB");
     // Networks that stand ready outlive a server that is killed, and an engine has few.
-    if !std::fs::read_to_string(config)?.contains("standby") {
+    if !std::fs::read_to_string(config)?.contains("prewarmed_networks") {
         command.env("BEESPACE_ENGINE__STANDBY", "0");
     }
     command.envs(env.iter().map(|(name, value)| (name, value)));

@@ -87,7 +87,8 @@ async fn gogs(front: &AppState) -> Finding {
 async fn engine(front: &AppState) -> Vec<Finding> {
     match front.engine.check().await {
         Ok(info) => {
-            let detail = format!("{} {} answers at {}", info.kind, info.version, front.config.engine.host);
+            let address = front.config.engine.host().map(|host| format!(" at {host}")).unwrap_or_default();
+            let detail = format!("{} {} responds{address}", info.kind, info.version);
             let warnings = info.warnings.into_iter().map(|warning| Finding::ok("engine (to consider)", warning));
             std::iter::once(Finding::ok("engine", detail)).chain(warnings).collect()
         }

@@ -1,4 +1,4 @@
-//! `[engine]`: what runs the containers.
+//! `[engine]`: the engine that runs the containers.
 
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
@@ -8,34 +8,46 @@ use ipnet::Ipv4Net;
 use super::reader::Section;
 use super::value::{Kind, Value};
 
-/// A piece of what is set apart for tests of networks (RFC 2544), so that hardly anybody's own network is in it.
+/// A part of the addresses that are reserved for tests of networks (RFC 2544), so that they hardly ever belong to someone's own network.
 const NETWORK_POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 19, 0, 0), 17);
 
-/// Which engine runs plans, and how many stages at once.
+/// The engine, and how many stages it runs.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    pub kind: EngineKind,
-    /// Address of the engine's API: `unix:///var/run/docker.sock`, `tcp://10.0.0.7:2375`.
-    pub host: String,
-    /// Stages at once; the rest wait.
+    /// Concurrent stages; further stages wait.
     pub capacity: NonZeroU16,
-    /// Networks that are made ahead of time for the stages to come.
-    pub prewarmed_networks: u16,
-    /// The addresses of stages' networks, 16 for each. Containers reach none of them but those of their own stage.
-    pub network_pool: Ipv4Net,
-    /// Whether containers may reach the metadata service of the cloud that the engine runs in: it hands out the machine's credentials.
-    pub metadata_access: bool,
+    pub kind: EngineKind,
 }
 
-/// The engines there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The kind of the engine, with the settings of that kind.
+#[derive(Debug, Clone)]
 pub enum EngineKind {
-    Docker,
-    /// Runs nothing and obeys a few variables: for tests and for trying policies.
+    Docker(DockerConfig),
+    /// Runs no containers and obeys a few variables: for tests and for trying policies. It has no settings.
     Dummy,
 }
 
-impl Value for EngineKind {
+/// The settings of a Docker engine.
+#[derive(Debug, Clone)]
+pub struct DockerConfig {
+    /// The address of the engine's API: `unix:///var/run/docker.sock`, `tcp://10.0.0.7:2375`.
+    pub host: String,
+    /// How many networks are created in advance for future stages.
+    pub prewarmed_networks: u16,
+    /// The addresses of stage networks, 16 for each. Containers reach none of them except those of their own stage.
+    pub network_pool: Ipv4Net,
+    /// Whether containers may reach the metadata service of the cloud in which the engine runs. It hands out the machine's credentials.
+    pub metadata_access: bool,
+}
+
+/// The values of `kind`.
+#[derive(Clone, Copy)]
+enum KindName {
+    Docker,
+    Dummy,
+}
+
+impl Value for KindName {
     const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "`docker` or `dummy`";
     fn parse(text: &str) -> Option<Self> {
@@ -54,14 +66,30 @@ impl Value for EngineKind {
 }
 
 impl EngineConfig {
+    /// Reads every key, whatever the kind, so that a key of another kind is not reported as unknown.
     pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
-        Self {
-            kind: section.value("kind", EngineKind::Docker),
-            host: section.value("host", "unix:///var/run/docker.sock".to_owned()),
-            capacity: section.value("capacity", NonZeroU16::MIN.saturating_add(1)),
-            prewarmed_networks: section.value("standby", 2),
+        let kind = section.value("kind", KindName::Docker);
+        let host = section.value("host", "unix:///var/run/docker.sock".to_owned());
+        let capacity = section.value("capacity", NonZeroU16::MIN.saturating_add(1));
+        let docker = DockerConfig {
+            host,
+            prewarmed_networks: section.value("prewarmed_networks", 2),
             network_pool: section.value("network_pool", NETWORK_POOL),
             metadata_access: section.value("metadata_access", false),
+        };
+        let kind = match kind {
+            KindName::Docker => EngineKind::Docker(docker),
+            KindName::Dummy => EngineKind::Dummy,
+        };
+        Self { capacity, kind }
+    }
+
+    /// The address of the engine's API, if it has one.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        match &self.kind {
+            EngineKind::Docker(docker) => Some(&docker.host),
+            EngineKind::Dummy => None,
         }
     }
 }

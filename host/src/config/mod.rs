@@ -20,7 +20,7 @@ use beespace_core::diagnostic::Diagnostic;
 
 pub use binding::{AddressClass, Grants, HostGrant, NotifierBinding, PluginBinding, PluginSource, PolicyBinding};
 pub use data::DataConfig;
-pub use engine::{EngineConfig, EngineKind};
+pub use engine::{DockerConfig, EngineConfig, EngineKind};
 pub use gogs::GogsConfig;
 pub use limits::LimitsConfig;
 pub use reader::{Entry, Origin};

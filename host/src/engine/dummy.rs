@@ -1,12 +1,12 @@
-//! An engine without containers: obeys the environment of a step, so that cancel, timeout, crash and retry are plain, fast tests.
+//! An engine without containers. It obeys variables in a step's environment, so that cancel, timeout, crash and retry have plain, fast tests.
 //!
 //! | variable | effect |
 //! |---|---|
-//! | `OUTPUT` | written to stdout first, with a newline |
-//! | `SLEEP` | then this long (`200ms`, `3s`, `1m`) nothing happens |
-//! | `OOM` | ends as a program does that the memory limit killed |
-//! | `EXIT_CODE` | ends with this code; 0 where it is absent |
-//! | `FAIL_START` | the container cannot be started; its text is the reason |
+//! | `OUTPUT` | is written to stdout first, with a newline |
+//! | `SLEEP` | the container then waits this long (`200ms`, `3s`, `1m`) |
+//! | `OOM` | the container exits like a program that the memory limit killed |
+//! | `EXIT_CODE` | the exit code; 0 if it is absent |
+//! | `FAIL_START` | the container cannot be started; the value is the reason |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,10 +23,13 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::contract::{Capabilities, Engine, EngineInfo};
+use super::error::EngineError;
+use super::launch::{Launch, Output, OutputSender};
 use super::tar_stream::{self, TarContents};
-use super::{Engine, EngineError, EngineInfo, Launch, Output, OutputSender, now};
+use crate::clock::now;
 
-/// The engine of tests. What it ran is forgotten with the process, as containers of a machine that died would be.
+/// The engine of tests. It forgets its stages when the process ends, as an engine would whose machine is lost.
 #[derive(Debug, Default)]
 pub struct Dummy {
     state: Mutex<State>,
@@ -34,7 +37,7 @@ pub struct Dummy {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Known stages, with what ends those that are open.
+    /// The known stages. An open stage has a token that ends its containers.
     stages: BTreeMap<StageId, Option<CancellationToken>>,
     exits: BTreeMap<Key, Exit>,
     started_steps: Vec<StepId>,
@@ -49,14 +52,14 @@ impl Dummy {
         Self::default()
     }
 
-    /// The steps of which a container was started, in that order.
+    /// The steps of which a container was started, in order.
     #[must_use]
     pub fn started_steps(&self) -> Vec<StepId> {
         self.state().started_steps.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock; and if something did, the maps are still whole.
+        // No code panics while it holds the lock, and no operation leaves the maps inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -71,6 +74,10 @@ impl Engine for Dummy {
         "dummy"
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { shared_localhost: false, separate_streams: false, early_start: false }
+    }
+
     async fn check(&self) -> Result<EngineInfo, EngineError> {
         Ok(EngineInfo {
             kind: self.kind().to_owned(),
@@ -78,7 +85,7 @@ impl Engine for Dummy {
             api: String::new(),
             platform: String::new(),
             warnings: vec![
-                "the dummy engine runs nothing: steps obey OUTPUT, SLEEP, EXIT_CODE, OOM and FAIL_START only".to_owned(),
+                "the dummy engine runs no containers: steps only obey OUTPUT, SLEEP, EXIT_CODE, OOM and FAIL_START".to_owned(),
             ],
         })
     }
@@ -92,8 +99,8 @@ impl Engine for Dummy {
         self.require_open(stage)?;
         let tree = sources.map(|sources| (sources.to_owned(), WORKSPACE));
         let mut tar = tar_stream::pack(TarContents { tree, ..TarContents::default() });
-        while let Some(piece) = tar.next().await {
-            piece?;
+        while let Some(chunk) = tar.next().await {
+            chunk?;
         }
         Ok(())
     }
@@ -151,19 +158,23 @@ impl Engine for Dummy {
         Ok(())
     }
 
-    async fn maintain(&self, _stages: usize) -> Result<(), EngineError> {
-        Ok(())
-    }
-
     async fn inventory(&self) -> Result<Vec<StageId>, EngineError> {
         let stages: BTreeSet<StageId> = self.state().stages.keys().copied().collect();
         Ok(stages.into_iter().collect())
+    }
+
+    async fn maintain(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn shutdown(&self) -> Result<(), EngineError> {
+        Ok(())
     }
 }
 
 type SimulatedExit = (ExitCause, Option<i32>, String);
 
-/// A variable whose value is a secret's, as a container would see it.
+/// The value of a variable that a secret sets, as a container would see it.
 fn secret_env<'l>(launch: &'l Launch, container: &Container, name: &str) -> Option<&'l str> {
     let mounts = container.secrets.iter().filter(|mount| matches!(&mount.target, SecretTarget::Env(env) if env == name));
     mounts.filter_map(|mount| launch.secrets.get(&mount.secret)).map(ExposeSecret::expose_secret).next()
@@ -178,23 +189,23 @@ impl Dummy {
         cancel: &CancellationToken,
         destroyed: &CancellationToken,
     ) -> SimulatedExit {
-        let wish = |name: &str| {
+        let variable = |name: &str| {
             let plain = container.env.get(name).or_else(|| launch.env.get(name)).map(String::as_str);
             secret_env(launch, container, name).or(plain)
         };
         if cancel.is_cancelled() {
-            return (ExitCause::Cancelled, None, "cancelled before it started".to_owned());
+            return (ExitCause::Cancelled, None, "the container was cancelled before it started".to_owned());
         }
-        if let Some(reason) = wish("FAIL_START") {
+        if let Some(reason) = variable("FAIL_START") {
             return (ExitCause::StartFailed, None, reason.to_owned());
         }
         self.state().started_steps.push(launch.step);
-        let told = async {
-            if let Some(text) = wish("OUTPUT") {
+        let program = async {
+            if let Some(text) = variable("OUTPUT") {
                 let bytes = format!("{text}\n").into();
                 let _ = output.send(Output { stream: Stream::Stdout, at: now(), bytes }).await;
             }
-            tokio::time::sleep(wish("SLEEP").and_then(duration).unwrap_or_default()).await;
+            tokio::time::sleep(variable("SLEEP").and_then(duration).unwrap_or_default()).await;
         };
         let timeout = async {
             match launch.timeout() {
@@ -207,17 +218,17 @@ impl Dummy {
             () = destroyed.cancelled() => (ExitCause::Lost, None, Exit::lost("").message),
             () = cancel.cancelled() => (ExitCause::Cancelled, Some(143), "cancelled".to_owned()),
             () = timeout => (ExitCause::TimedOut, Some(143), "timed out".to_owned()),
-            () = told => {
-                if wish("OOM").is_some() {
+            () = program => {
+                if variable("OOM").is_some() {
                     return (ExitCause::OutOfMemory, Some(137), "killed: out of memory".to_owned());
                 }
-                (ExitCause::Exited, Some(wish("EXIT_CODE").and_then(|code| code.parse().ok()).unwrap_or(0)), String::new())
+                (ExitCause::Exited, Some(variable("EXIT_CODE").and_then(|code| code.parse().ok()).unwrap_or(0)), String::new())
             }
         }
     }
 }
 
-/// As everywhere, and milliseconds besides, for tests that are in a hurry.
+/// A duration as everywhere, and also milliseconds, for tests that must be fast.
 fn duration(text: &str) -> Option<Duration> {
     match text.strip_suffix("ms") {
         Some(number) => number.parse().ok().map(Duration::from_millis),

@@ -1,29 +1,28 @@
-//! What goes wrong between us and an engine.
+//! Failures of an engine.
 
 use std::time::Duration;
 
 use beespace_core::ids::{StageId, StepId};
 use beespace_core::outcome::Reason;
-use ipnet::Ipv4Net;
 
-/// The engine's own trouble; never something a user's program did.
+/// A failure of the engine; never something that a user's program did.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    #[error("the engine at {host} does not answer: {cause}")]
+    #[error("the engine at {host} does not respond: {cause}")]
     Unreachable { host: String, cause: String },
-    #[error("the engine did not answer within {} s ({call})", after.as_secs())]
+    #[error("the engine did not respond within {} s ({call})", after.as_secs())]
     TimedOut { call: &'static str, after: Duration },
-    #[error("the engine refused ({call}, {status}): {message}")]
+    #[error("the engine refused a request ({call}, {status}): {message}")]
     Refused { call: &'static str, status: u16, message: String },
-    #[error("the engine gave an answer that makes no sense ({call}): {cause}")]
+    #[error("the engine sent an invalid response ({call}): {cause}")]
     InvalidResponse { call: &'static str, cause: String },
-    #[error("the engine speaks version {api} of its API; at least {wanted} is needed")]
+    #[error("the engine has version {api} of its API; at least version {wanted} is required")]
     TooOld { api: String, wanted: &'static str },
-    #[error("the engine does not speak with us any more: {message}")]
+    #[error("the engine no longer supports this version of its API: {message}")]
     TooNew { message: String },
-    #[error("{host:?} is no address of an engine")]
+    #[error("{host:?} is not an address of an engine")]
     InvalidAddress { host: String },
-    #[error("{0:?} cannot be part of a container's name: expected 1 to 32 lower-case letters and digits")]
+    #[error("{0:?} cannot be part of a container's name: use 1 to 32 lower-case letters and digits")]
     InvalidInstance(String),
     #[error("the sources could not be read: {0}")]
     SourcesUnreadable(#[from] std::io::Error),
@@ -31,73 +30,59 @@ pub enum EngineError {
     NotOpen(StageId),
     #[error("the plan of step {step} has no container {container:?}")]
     NoSuchContainer { step: StepId, container: String },
-    #[error("no addresses of {pool} are left for another network: {said}")]
-    NoSubnetLeft { pool: Ipv4Net, said: String },
-    #[error("the network of a stage cannot be closed to what must not be reached from it: {said}")]
-    IsolationFailed { said: String },
-    #[error("the container that holds the network of a stage does not say that it does")]
-    PauseNotReady,
     #[error("container {container} still runs {} s after it was killed", after.as_secs())]
     Unkillable { container: String, after: Duration },
+    /// An error that only one kind of engine has, with its own code and remedy.
+    #[error("{}", reason.message)]
+    Specific {
+        reason: Box<Reason>,
+        /// A later attempt can succeed.
+        is_transient: bool,
+    },
 }
 
 impl EngineError {
-    /// The same for people: a code to search for, and what to do.
+    /// The error as a reason for people: a code to search for, and a remedy.
     #[must_use]
     pub fn reason(&self) -> Reason {
         let (code, help) = match self {
             Self::Unreachable { .. } => (
                 "engine-unreachable",
-                "is it running, and may the user of the server open its socket? See `[engine] host` in beespace.toml",
+                "check that the engine runs and that the server's user may open its socket; see `[engine] host` in beespace.toml",
             ),
             Self::TimedOut { .. } => (
                 "engine-slow",
-                "look at the engine's own log, and restart it where it hangs; running steps outlive that only where it has `live-restore`",
+                "see the engine's own log, and restart the engine if it hangs; running steps survive a restart only with `live-restore`",
             ),
-            Self::Refused { .. } => ("engine-refused", "look at the engine's own log"),
-            Self::PauseNotReady => ("engine-network-not-held", "look at the engine's own log"),
-            Self::InvalidResponse { .. } => ("engine-nonsense", "is something else listening at `[engine] host`?"),
-            Self::TooOld { .. } => ("engine-too-old", "install Docker 20.10 or newer"),
-            Self::TooNew { .. } => ("engine-too-new", "install a newer Beespace, or an engine that is not so new"),
+            Self::Refused { .. } => ("engine-refused", "see the engine's own log"),
+            Self::InvalidResponse { .. } => {
+                ("engine-nonsense", "check that the program at `[engine] host` in beespace.toml is an engine")
+            }
+            Self::TooOld { .. } => ("engine-too-old", "install a newer version of the engine"),
+            Self::TooNew { .. } => ("engine-too-new", "install a newer Beespace, or an older version of the engine"),
             Self::InvalidAddress { .. } => {
-                ("engine-address", "write `unix:///var/run/docker.sock` or `tcp://HOST:PORT` in `[engine] host` of beespace.toml")
+                ("engine-address", "set `[engine] host` in beespace.toml to `unix:///var/run/docker.sock` or `tcp://HOST:PORT`")
             }
             Self::InvalidInstance(_) => {
-                ("engine-instance", "remove the instance's id from the store only if nothing of it runs any more")
+                ("engine-instance", "remove the instance's id from the store, but only if none of its containers still runs")
             }
-            Self::SourcesUnreadable(_) => ("sources-unreadable", "is the disk of `data.dir` full or failing?"),
+            Self::SourcesUnreadable(_) => ("sources-unreadable", "check whether the disk of `data.dir` is full or failing"),
             Self::NotOpen(_) | Self::NoSuchContainer { .. } => {
-                ("engine-order", "this is a mistake of the server: please report it")
+                ("engine-order", "this is an error in the server: please report it")
             }
-            Self::NoSubnetLeft { .. } => (
-                "engine-networks",
-                "set `[engine] network_pool` in beespace.toml to addresses that nobody else has, or remove networks that nobody uses \
-                 (`docker network prune`)",
-            ),
-            Self::IsolationFailed { said } if said.contains("metadata") => (
-                "engine-network-open",
-                "a kernel takes it since 4.17; where no cloud's credentials are in reach, set `[engine] metadata_access = true`",
-            ),
-            Self::IsolationFailed { .. } => (
-                "engine-network-open",
-                "the engine's kernel needs rules for routing (`CONFIG_IP_MULTIPLE_TABLES`), and the container that holds the network the \
-                 right to set them (NET_ADMIN)",
-            ),
             Self::Unkillable { .. } => ("engine-unkillable", "restart the engine; the step counts as lost"),
+            Self::Specific { reason, .. } => return Reason::clone(reason),
         };
         Reason::new(code, self.to_string()).help(help)
     }
 
-    /// Whether trying again later can help.
+    /// Whether a later attempt can succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. }
-                | Self::TimedOut { .. }
-                | Self::NoSubnetLeft { .. }
-                | Self::PauseNotReady
-                | Self::Refused { status: 500.., .. }
-        )
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Refused { status: 500.., .. } => true,
+            Self::Specific { is_transient, .. } => *is_transient,
+            _ => false,
+        }
     }
 }

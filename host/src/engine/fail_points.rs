@@ -1,4 +1,4 @@
-//! An engine with a fail point before and after each call, so that a test can let the server die around any of them.
+//! An engine with a fail point before and after each call, so that a test can end the server around any of them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,14 +8,16 @@ use beespace_core::ids::{StageId, StepId};
 use beespace_core::outcome::{Exit, Stored};
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, EngineError, EngineInfo, Launch, OutputSender};
+use super::contract::{Capabilities, Engine, EngineInfo};
+use super::error::EngineError;
+use super::launch::{Launch, OutputSender};
 use crate::fail_point::{self, Side, pass};
 
-/// The calls that the server makes, by the names of their fail points.
+/// The calls of the server, by the names of their fail points.
 pub const CALLS: [&str; 11] =
-    ["check", "open", "fill", "prepare", "run", "adopt", "release", "close", "destroy", "stock", "inventory"];
+    ["check", "open", "fill", "prepare", "run", "adopt", "release", "close", "destroy", "inventory", "maintain"];
 
-/// The engine itself in a build without fail points.
+/// Adds the fail points to an engine. In a build without fail points this is the engine itself.
 pub fn wrap(engine: Arc<dyn Engine>) -> Arc<dyn Engine> {
     if fail_point::ARMED { Arc::new(FailPoints(engine)) } else { engine }
 }
@@ -23,18 +25,22 @@ pub fn wrap(engine: Arc<dyn Engine>) -> Arc<dyn Engine> {
 #[derive(Debug)]
 struct FailPoints(Arc<dyn Engine>);
 
-/// The call may go on only where the server outlives its fail points.
+/// The call continues only if the server survives its fail points.
 async fn with_fail_points<T>(call: &str, work: impl Future<Output = T>) -> T {
     pass(Side::Before, "engine", call);
-    let answer = work.await;
+    let result = work.await;
     pass(Side::After, "engine", call);
-    answer
+    result
 }
 
 #[async_trait]
 impl Engine for FailPoints {
     fn kind(&self) -> &'static str {
         self.0.kind()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
     }
 
     async fn check(&self) -> Result<EngineInfo, EngineError> {
@@ -79,11 +85,16 @@ impl Engine for FailPoints {
         with_fail_points("destroy", self.0.destroy(stage)).await
     }
 
-    async fn maintain(&self, stages: usize) -> Result<(), EngineError> {
-        with_fail_points("stock", self.0.maintain(stages)).await
-    }
-
     async fn inventory(&self) -> Result<Vec<StageId>, EngineError> {
         with_fail_points("inventory", self.0.inventory()).await
+    }
+
+    async fn maintain(&self) -> Result<(), EngineError> {
+        with_fail_points("maintain", self.0.maintain()).await
+    }
+
+    /// The same fail point as for `maintain`: a test that kills the server does not reach one that only a graceful stop passes.
+    async fn shutdown(&self) -> Result<(), EngineError> {
+        with_fail_points("maintain", self.0.shutdown()).await
     }
 }

@@ -1,5 +1,4 @@
-//! What the engine said of itself a moment ago: whoever asks whether the server is ready need not be known, and must not be able to
-//! keep the engine busy.
+//! A cache of the engine's health. `/readyz` needs no sign-in, so frequent requests must not keep the engine busy.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -8,36 +7,38 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// So long an answer is good.
+use super::contract::EngineInfo;
+
+/// How long a result is valid.
 const MAX_AGE: Duration = Duration::from_secs(5);
-/// Longer than this the engine does not answer.
+/// An engine that takes longer counts as not responding.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 type HealthResult = Result<String, String>;
 
-/// The last answer. All who ask meanwhile get the same.
+/// The last result. Concurrent requests get the same one.
 #[derive(Debug, Clone, Default)]
 pub struct HealthCache(Arc<Mutex<Option<(Instant, HealthResult)>>>);
 
 impl HealthCache {
-    /// Kind and version of the engine, or why it cannot be used; `ask` asks it, where the last answer is old.
+    /// The kind and version of the engine, or why it cannot be used. Calls `check` if the last result is too old.
     ///
     /// # Errors
-    /// What the engine says, or that it says nothing.
-    pub async fn get<E: std::fmt::Display>(&self, ask: impl Future<Output = Result<super::EngineInfo, E>>) -> HealthResult {
+    /// The engine's error, or that it does not respond.
+    pub async fn get<E: std::fmt::Display>(&self, check: impl Future<Output = Result<EngineInfo, E>>) -> HealthResult {
         let mut last = self.0.lock().await;
-        if let Some((at, answer)) = &*last
+        if let Some((at, result)) = &*last
             && at.elapsed() < MAX_AGE
         {
-            return answer.clone();
+            return result.clone();
         }
-        let answer = match tokio::time::timeout(TIMEOUT, ask).await {
+        let result = match tokio::time::timeout(TIMEOUT, check).await {
             Ok(Ok(info)) => Ok(format!("{} {}", info.kind, info.version)),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
+            Err(_) => Err(format!("no response within {} s", TIMEOUT.as_secs())),
         };
-        *last = Some((Instant::now(), answer.clone()));
-        answer
+        *last = Some((Instant::now(), result.clone()));
+        result
     }
 }
 
@@ -50,19 +51,19 @@ mod tests {
     use crate::engine::{Engine as _, EngineError, EngineInfo};
 
     #[tokio::test]
-    async fn however_many_ask_the_engine_is_asked_once() {
-        let (recent, asked) = (HealthCache::default(), AtomicUsize::new(0));
+    async fn concurrent_requests_call_the_engine_once() {
+        let (cache, calls) = (HealthCache::default(), AtomicUsize::new(0));
         let dummy = Dummy::new();
-        let ask = async || {
-            asked.fetch_add(1, Relaxed);
+        let check = async || {
+            calls.fetch_add(1, Relaxed);
             tokio::task::yield_now().await;
             dummy.check().await
         };
-        let answers = futures::future::join_all((0..100).map(|_| recent.get(ask()))).await;
-        assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|told| told.starts_with("dummy "))), "{answers:?}");
-        assert_eq!(asked.load(Relaxed), 1);
-        recent.0.lock().await.as_mut().unwrap().0 -= MAX_AGE;
-        let away = async { Err::<EngineInfo, _>(EngineError::InvalidAddress { host: "no socket".to_owned() }) };
-        assert!(recent.get(away).await.unwrap_err().contains("no socket"), "an old answer is asked for anew");
+        let results = futures::future::join_all((0..100).map(|_| cache.get(check()))).await;
+        assert!(results.iter().all(|result| result.as_ref().is_ok_and(|text| text.starts_with("dummy "))), "{results:?}");
+        assert_eq!(calls.load(Relaxed), 1);
+        cache.0.lock().await.as_mut().unwrap().0 -= MAX_AGE;
+        let failing = async { Err::<EngineInfo, _>(EngineError::InvalidAddress { host: "no socket".to_owned() }) };
+        assert!(cache.get(failing).await.unwrap_err().contains("no socket"), "an old result is replaced");
     }
 }

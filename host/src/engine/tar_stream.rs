@@ -1,4 +1,4 @@
-//! Tars on their way into an engine: sources, scripts, secrets.
+//! Streams of uncompressed tar for uploads to an engine: sources, scripts, secrets.
 
 use std::fs::Metadata;
 use std::io::{self, Write};
@@ -8,26 +8,28 @@ use std::path::{Path, PathBuf};
 use beespace_core::digest::Digest;
 use bytes::Bytes;
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use tar::{Builder, EntryType, Header};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::TarStream;
+/// An uncompressed tar as a stream of bytes.
+pub(super) type TarStream = BoxStream<'static, io::Result<Bytes>>;
 
-/// Bytes a piece of the stream.
+/// Size of a chunk of the stream, in bytes.
 const CHUNK: usize = 256 * 1024;
-/// Pieces on their way at once: what packing may be ahead of the engine.
+/// The number of chunks that may be packed before the engine has received them.
 const CHUNKS_IN_FLIGHT: usize = 4;
 
-/// What goes into a tar, by absolute paths of where it is unpacked.
+/// The content of a tar. All paths are absolute paths in the container.
 #[derive(Default)]
 pub(super) struct TarContents {
     pub(super) files: Vec<HostFile>,
-    /// A directory of the host's, and where it comes to lie.
+    /// A directory of the host, and its path in the container.
     pub(super) tree: Option<(PathBuf, &'static str)>,
 }
 
-/// A file that the host made; it may be secret. Any user can read it, because the user of a container is its image's choice.
+/// A file that the host made; it may be secret. Every user can read it, because the image selects the user of a container.
 #[derive(Clone)]
 pub(super) struct HostFile {
     pub(super) path: String,
@@ -40,15 +42,15 @@ impl HostFile {
     }
 }
 
-/// Packs it on a thread of its own. Entries belong to root, and those of the tree are open to every user; symbolic links stay what they are and are
-/// never followed; what is neither file, directory nor link is left out.
+/// Packs a tar on a thread of its own. All entries belong to root, and those of the tree are open to every user. Symbolic links stay links and are never
+/// followed. Entries that are neither file, directory nor link are omitted.
 pub(super) fn pack(contents: TarContents) -> TarStream {
     let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
     tokio::task::spawn_blocking(move || {
-        let mut pieces = ChunkWriter { sender: sender.clone(), chunk: Vec::with_capacity(CHUNK) };
-        let packed = write(&contents, &mut pieces).and_then(|()| pieces.flush());
+        let mut chunks = ChunkWriter { sender: sender.clone(), chunk: Vec::with_capacity(CHUNK) };
+        let packed = write(&contents, &mut chunks).and_then(|()| chunks.flush());
         if let Err(error) = packed {
-            // The reader is gone where this fails, and wants no error either.
+            // This fails if the receiver is gone; it needs no error then.
             let _ = sender.blocking_send(Err(error));
         }
     });
@@ -71,15 +73,15 @@ fn write(contents: &TarContents, to: &mut impl Write) -> io::Result<()> {
 }
 
 fn append_tree(tar: &mut Builder<impl Write>, directory: &Path, at: &Path) -> io::Result<()> {
-    let mut waiting = vec![PathBuf::new()];
-    while let Some(relative) = waiting.pop() {
+    let mut pending = vec![PathBuf::new()];
+    while let Some(relative) = pending.pop() {
         let path = directory.join(&relative);
         let metadata = std::fs::symlink_metadata(&path)?;
         let name = at.join(&relative);
         if metadata.is_dir() {
             tar.append_data(&mut header(&metadata, EntryType::Directory, 0), name, io::empty())?;
             for entry in std::fs::read_dir(&path)? {
-                waiting.push(relative.join(entry?.file_name()));
+                pending.push(relative.join(entry?.file_name()));
             }
         } else if metadata.is_symlink() {
             tar.append_link(&mut header(&metadata, EntryType::Symlink, 0), name, std::fs::read_link(&path)?)?;
@@ -103,6 +105,7 @@ fn header(metadata: &Metadata, kind: EntryType, size: u64) -> Header {
     header
 }
 
+/// Sends what is written to it in chunks.
 struct ChunkWriter {
     sender: mpsc::Sender<io::Result<Bytes>>,
     chunk: Vec<u8>,
@@ -121,7 +124,7 @@ impl Write for ChunkWriter {
         if self.chunk.is_empty() {
             return Ok(());
         }
-        let piece = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
-        self.sender.blocking_send(Ok(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
+        self.sender.blocking_send(Ok(chunk.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }

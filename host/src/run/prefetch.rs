@@ -71,7 +71,6 @@ pub(super) fn launches(run: &StageRun, stage: &Stage, step: &Step) -> anyhow::Re
         plan: Arc::clone(&plan),
         env: env.clone(),
         secrets: secrets.clone(),
-        timeout: None,
     };
     Ok(first.map(launch).collect())
 }

@@ -92,7 +92,6 @@ impl RoundRun<'_> {
             plan: Arc::clone(self.plan),
             env: self.env.clone(),
             secrets: self.secrets.clone(),
-            timeout: None,
         };
         let stored = self.log.stored(self.number, place);
         let speaker = OutputOrigin { round: self.number, container: place };

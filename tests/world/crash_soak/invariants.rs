@@ -126,8 +126,8 @@ impl SoakServer {
             labels.filter(|all| all.get("beespace.instance") == Some(&self.instance)).map(|all| (name, all))
         });
         let (rooms, others): (Vec<_>, Vec<_>) =
-            ours.partition(|(_, all)| all.contains_key("beespace.room") && !all.contains_key("beespace.build"));
-        let rooms: BTreeSet<String> = rooms.into_iter().filter_map(|(_, all)| all.get("beespace.room").cloned()).collect();
+            ours.partition(|(_, all)| all.contains_key("beespace.network") && !all.contains_key("beespace.build"));
+        let rooms: BTreeSet<String> = rooms.into_iter().filter_map(|(_, all)| all.get("beespace.network").cloned()).collect();
         left.extend(rooms.into_iter().skip(STANDBY));
         left.extend(others.into_iter().map(|(name, _)| name));
         Ok(left)

@@ -70,7 +70,7 @@ impl SoakServer {
         let guests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests").canonicalize()?;
         let (rounds, asks) = (guests.join("rounds.wasm"), guests.join("approval.wasm"));
         let settings = format!(
-            "[engine]\nkind = \"{}\"\ncapacity = {CAPACITY}\nstandby = {STANDBY}\n\
+            "[engine]\nkind = \"{}\"\ncapacity = {CAPACITY}\nprewarmed_networks = {STANDBY}\n\
              [[notifier]]\nname = \"inbox\"\nplugin = \"notify-webhook\"\n\
              settings = {{ url = \"{inbox}\", secret = \"key\" }}\n\
              grants = {{ hosts = [{{ url = \"{host}\", addresses = \"loopback\" }}], secrets = [\"key\"] }}\n\

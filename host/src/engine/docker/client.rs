@@ -1,4 +1,4 @@
-//! The line to the engine: made when it is first needed, and no call on it without its own limit of time.
+//! The connection to the engine. It is made when it is first needed, and every call on it has a time limit of its own.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,20 +8,26 @@ use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use hyper::Uri;
 use tokio::sync::OnceCell;
+use tokio::time::sleep;
 
 use super::timeouts::{CallKind, Timeouts};
-use crate::engine::{EngineError, now};
+use crate::clock::now;
+use crate::engine::EngineError;
 
-/// bollard's own limit, above all of ours: a call that is longer in the making is cut off by ours, which says what it was.
+/// bollard's own time limit. It is longer than all of ours, because only our limits report which call took too long.
 const LIBRARY_TIMEOUT_SECONDS: u64 = 60 * 60;
-/// The oldest API we know to work: Docker 20.10.
+/// The oldest API version that is known to work: Docker 20.10.
 const MIN_API_VERSION: (usize, usize) = (1, 41);
-/// An engine that goes away notices ends a little before and after we notice that it is away: its clock may be another one, too.
+/// An engine that goes down records container exits slightly before and after we notice the outage, and its clock may differ from ours.
 const OUTAGE_MARGIN: Duration = Duration::from_secs(2);
-/// Who has answered for so long was not away all the time.
+/// An engine that has responded for this long was not down in between: a failure after it begins a new outage.
 const NEW_OUTAGE_AFTER: Duration = Duration::from_secs(90);
 
-/// Cheap to clone.
+/// How often a removal is retried while something blocks it, and the delay between two attempts.
+pub(super) const MAX_REMOVAL_TRIES: u32 = 20;
+pub(super) const REMOVAL_DELAY: Duration = Duration::from_millis(100);
+
+/// A client of one engine's API. Cheap to clone; the clones share the connection.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     host: Arc<str>,
@@ -30,7 +36,7 @@ pub(super) struct Client {
     outage: Arc<Mutex<Option<Outage>>>,
 }
 
-/// When the engine was away last: from the first question without an answer to the next answer.
+/// The engine's latest outage: from the first call without a response to the next response.
 #[derive(Debug, Clone, Copy)]
 struct Outage {
     first: Timestamp,
@@ -39,14 +45,18 @@ struct Outage {
 }
 
 impl Client {
-    pub(super) fn new(host: &str, waits: Timeouts) -> Result<Self, EngineError> {
+    pub(super) fn new(host: &str, timeouts: Timeouts) -> Result<Self, EngineError> {
         if !host.starts_with("unix://") && !host.starts_with("tcp://") && !host.starts_with("http://") {
             return Err(EngineError::InvalidAddress { host: host.to_owned() });
         }
-        Ok(Self { host: host.into(), docker: Arc::default(), timeouts: waits, outage: Arc::default() })
+        Ok(Self { host: host.into(), docker: Arc::default(), timeouts, outage: Arc::default() })
     }
 
-    /// The engine, with the version of the API that both sides speak. An engine that is down now is asked again next time.
+    pub(super) fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    /// The API, in the newest version that both sides speak. If the engine is down now, the next call tries to connect again.
     pub(super) async fn api(&self) -> Result<&Docker, EngineError> {
         self.docker.get_or_try_init(|| self.connect()).await
     }
@@ -67,31 +77,49 @@ impl Client {
         Ok(docker.with_request_modifier(move |request| with_version_prefix(&prefix, request)))
     }
 
-    /// Waits for an answer, but not for ever.
+    /// Waits for the response to a call, but no longer than the time limit of its kind.
     pub(super) async fn call<T>(
         &self,
         call: &'static str,
-        wait: CallKind,
-        answer: impl Future<Output = Result<T, Error>>,
+        kind: CallKind,
+        response: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, EngineError> {
-        let after = self.timeouts.for_call(wait);
-        match tokio::time::timeout(after, answer).await {
-            Ok(Ok(answer)) => {
+        let after = self.timeouts.for_call(kind);
+        match tokio::time::timeout(after, response).await {
+            Ok(Ok(response)) => {
                 self.note_reachable();
-                Ok(answer)
+                Ok(response)
             }
             Ok(Err(error)) => Err(self.map_error(call, error)),
             Err(_) => Err(EngineError::TimedOut { call, after }),
         }
     }
 
-    /// Whether the engine was away at this time, as far as anybody has asked it then.
+    /// Removes something. Retries while something that is itself being removed blocks the removal; an absent object is not an error.
+    pub(super) async fn remove_with_retry<F: Future<Output = Result<(), Error>>>(
+        &self,
+        call: &'static str,
+        remove: impl Fn() -> F,
+    ) -> Result<(), EngineError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match ignore_not_found(self.call(call, CallKind::Slow, remove()).await) {
+                Err(EngineError::Refused { status: 403 | 409 | 500, .. }) if tries < MAX_REMOVAL_TRIES => {
+                    sleep(REMOVAL_DELAY).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Whether the engine was down at this time, as far as calls at that time have shown.
     pub(super) fn was_unreachable_at(&self, at: Timestamp) -> bool {
         let outage = *self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         outage.is_some_and(|outage| outage.first <= at + OUTAGE_MARGIN && at <= outage.last + OUTAGE_MARGIN)
     }
 
-    /// The engine has hung up, or does not answer.
+    /// Records that the engine closed a connection or does not respond.
     pub(super) fn note_unreachable(&self) {
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         let now = now();
@@ -99,7 +127,7 @@ impl Client {
         *outage = Some(Outage { first: same.map_or(now, |outage| outage.first), last: now, is_over: false });
     }
 
-    /// It answers.
+    /// Records that the engine responds.
     fn note_reachable(&self) {
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(outage) = outage.as_mut().filter(|outage| !outage.is_over) {
@@ -107,6 +135,7 @@ impl Client {
         }
     }
 
+    /// Converts an error of the library, and records an outage if it shows one.
     pub(super) fn map_error(&self, call: &'static str, error: Error) -> EngineError {
         match error {
             Error::DockerResponseServerError { status_code: 400, message } if message.contains("client version") => {
@@ -115,7 +144,7 @@ impl Client {
             Error::DockerResponseServerError { status_code, message } => {
                 EngineError::Refused { call, status: status_code, message }
             }
-            // Said in the middle of a stream whose headers were fine.
+            // Reported inside a stream whose headers were fine.
             Error::DockerStreamError { error } => EngineError::Refused { call, status: 500, message: error },
             Error::RequestTimeoutError => EngineError::TimedOut { call, after: Duration::from_secs(LIBRARY_TIMEOUT_SECONDS) },
             Error::IOError { .. }
@@ -130,8 +159,8 @@ impl Client {
     }
 }
 
-/// Says in the request's path which version of the API it is. The library knows the version and leaves it out of its paths, and without one an engine
-/// speaks its newest.
+/// Adds the API version to a request's path. The library negotiates the version but omits it from its paths, and an engine uses its newest version
+/// for a path without one.
 fn with_version_prefix(prefix: &str, mut request: BollardRequest) -> BollardRequest {
     let mut parts = request.uri().clone().into_parts();
     let path = parts.path_and_query.as_ref().map_or("/", |path| path.as_str());
@@ -142,7 +171,7 @@ fn with_version_prefix(prefix: &str, mut request: BollardRequest) -> BollardRequ
     request
 }
 
-/// The cause that says most: of "client error: tcp connect error: Connection refused" the last part.
+/// The most specific cause: the last part of "client error: tcp connect error: Connection refused".
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -151,15 +180,15 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-/// What is not there any more needs no removing.
-pub(super) fn ignore_not_found(result: Result<(), EngineError>) -> Result<(), EngineError> {
+/// The result of a removal, where an absent object is not an error.
+fn ignore_not_found(result: Result<(), EngineError>) -> Result<(), EngineError> {
     match result {
         Err(EngineError::Refused { status: 404, .. }) => Ok(()),
         other => other,
     }
 }
 
-/// `Some` where the engine knows it.
+/// The result of a lookup: `None` if the engine does not know the object.
 pub(super) fn optional<T>(result: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
     match result {
         Ok(value) => Ok(Some(value)),

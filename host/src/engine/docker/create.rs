@@ -1,4 +1,4 @@
-//! From a container of a plan to the body of Docker's `create`. Everything is listed here that a container can get; a plan has no way to ask for more.
+//! From a container of a plan to the body of Docker's `create`. Everything that a container can get is listed here; a plan cannot ask for more.
 
 use std::collections::BTreeMap;
 
@@ -7,67 +7,71 @@ use beespace_core::digest::{Digest, canonical_json};
 use beespace_core::plan::{Container, MountSource, Network, WORKSPACE};
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountVolumeOptions};
 
-use super::DockerOptions;
 use super::deferred_start::{may_defer, wait_for_start_signal};
 use super::injected_files::InjectedFiles;
+use super::mounts::volume_mount;
 use super::names::{Labels, mark_deferred_start};
-use super::stage::volume_mount;
-use crate::engine::Launch;
+use super::options::DockerOptions;
+use crate::engine::launch::Launch;
 use crate::engine::tar_stream::HostFile;
 
-/// Given back after all are dropped: what package managers, `su`, `chown` and databases in images need, and nothing that reaches beyond the
-/// container.
+/// The capabilities that are added back after all are dropped. Package managers, `su`, `chown` and databases in images need them, and none of them
+/// has an effect outside the container.
 const CAPABILITIES: [&str; 8] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL", "NET_BIND_SERVICE"];
 
 /// What `create` needs to know besides the plan.
 pub(super) struct CreateContext<'a> {
     pub(super) options: &'a DockerOptions,
-    /// The stage's workspace.
+    /// The stage's workspace volume.
     pub(super) workspace: &'a str,
     pub(super) workspace_labels: Labels,
-    /// The holder of the stage's network.
+    /// The stage's network, and its pause container of the same name.
     pub(super) network: &'a str,
-    /// The container's name; its parcels' names begin with it.
+    /// The container's name. The names of the volumes with its files begin with it.
     pub(super) name: &'a str,
     pub(super) labels: Labels,
-    /// Of the volumes of its parcels.
+    /// The labels of the volumes with its files.
     pub(super) file_labels: Labels,
-    /// The scripts of the stage, and what its volume is made with.
+    /// The volume with the scripts of the stage.
     pub(super) scripts: Mount,
-    /// What its own script is called there.
+    /// The name of the container's script in that volume.
     pub(super) script_name: &'a str,
+    /// Whether the engine can run an init process in a container.
     pub(super) init: bool,
 }
 
-/// All that the engine is asked for one container.
+/// Everything that the engine is asked for one container.
 pub(super) struct ContainerSpec {
     pub(super) body: ContainerCreateBody,
-    pub(super) parcels: Freight,
+    pub(super) upload: FileUpload,
 }
 
-/// What of a container's files is to be brought where.
-pub(super) enum Freight {
+/// The container's files, and the volumes to which they are uploaded.
+pub(super) enum FileUpload {
     None,
     /// To the scripts of the stage.
-    Script(HostFile),
-    /// Into volumes of its own.
-    OwnVolumes(Vec<Mount>, Vec<HostFile>),
+    SharedScript(HostFile),
+    /// To volumes that only this container mounts.
+    OwnVolumes {
+        mounts: Vec<Mount>,
+        files: Vec<HostFile>,
+    },
 }
 
 impl ContainerSpec {
-    /// Whether its container begins with waiting for its turn.
-    pub(super) fn waits(&self) -> bool {
+    /// Whether the container's program waits for the start signal.
+    pub(super) fn is_deferred(&self) -> bool {
         self.body.open_stdin == Some(true)
     }
 
-    /// The same for two orders that lead to the same container.
+    /// Equal for two specifications that lead to the same container.
     pub(super) fn digest(&self) -> Digest {
-        // A body that is no JSON is none that the engine could be asked for.
+        // A body that cannot be written as JSON cannot be sent to the engine either.
         let body = canonical_json(&serde_json::to_value(&self.body).unwrap_or_default());
-        let files = match &self.parcels {
-            Freight::None => &[][..],
-            Freight::Script(script) => std::slice::from_ref(script),
-            Freight::OwnVolumes(_, files) => files,
+        let files = match &self.upload {
+            FileUpload::None => &[][..],
+            FileUpload::SharedScript(script) => std::slice::from_ref(script),
+            FileUpload::OwnVolumes { files, .. } => files,
         };
         let files = files.iter().flat_map(|file| [file.path.as_bytes(), &file.bytes]);
         Digest::of_parts(std::iter::once(body.as_bytes()).chain(files))
@@ -75,61 +79,62 @@ impl ContainerSpec {
 }
 
 impl CreateContext<'_> {
-    /// The volume of the parcel at a place.
-    pub(super) fn file_volume(&self, place: usize) -> String {
-        format!("{}-files-{place}", self.name)
+    /// The volume with the files of one directory.
+    fn file_volume(&self, index: usize) -> String {
+        format!("{}-files-{index}", self.name)
     }
 
-    /// Volumes that come into being, and carry their labels, with the first container that mounts them.
-    fn file_mounts(&self, parcels: &InjectedFiles) -> Vec<Mount> {
-        if parcels.sole_script().is_some() {
+    /// The volumes with the container's files. The engine creates them, with their labels, with the first container that mounts them.
+    fn file_mounts(&self, files: &InjectedFiles) -> Vec<Mount> {
+        if files.sole_script().is_some() {
             return vec![self.scripts.clone()];
         }
-        let directories = parcels.directories.keys().enumerate();
-        let mounts = directories.map(|(place, directory)| volume_mount(&self.file_volume(place), directory, true));
+        let directories = files.directories.keys().enumerate();
+        let mounts = directories.map(|(index, directory)| volume_mount(&self.file_volume(index), directory, true));
         let options = MountVolumeOptions { labels: Some(self.file_labels.clone()), no_copy: Some(true), ..Default::default() };
         mounts.map(|mount| Mount { volume_options: Some(options.clone()), ..mount }).collect()
     }
 
-    /// What to ask for. `Err` is a sentence for people: the container cannot be started.
-    pub(super) fn order(self, launch: &Launch, container: &Container) -> Result<ContainerSpec, String> {
-        let parcels = InjectedFiles::pack(container, &launch.secrets, self.script_name)?;
-        let mounts = self.file_mounts(&parcels);
-        let freight = if let Some(script) = parcels.sole_script() {
-            Freight::Script(script)
+    /// The specification of a container. `Err` is a text for people: the container cannot be started.
+    pub(super) fn spec(self, launch: &Launch, container: &Container) -> Result<ContainerSpec, String> {
+        let files = InjectedFiles::pack(container, &launch.secrets, self.script_name)?;
+        let mounts = self.file_mounts(&files);
+        let upload = if let Some(script) = files.sole_script() {
+            FileUpload::SharedScript(script)
         } else if mounts.is_empty() {
-            Freight::None
+            FileUpload::None
         } else {
             let writable = mounts.iter().cloned().map(|mount| Mount { read_only: Some(false), ..mount });
-            Freight::OwnVolumes(writable.collect(), parcels.files().collect())
+            FileUpload::OwnVolumes { mounts: writable.collect(), files: files.files().collect() }
         };
-        Ok(ContainerSpec { body: self.body(launch, container, parcels, mounts)?, parcels: freight })
+        Ok(ContainerSpec { body: self.body(launch, container, files, mounts)?, upload })
     }
 
     fn body(
         self,
         launch: &Launch,
         container: &Container,
-        parcels: InjectedFiles,
-        parcel_mounts: Vec<Mount>,
+        files: InjectedFiles,
+        file_mounts: Vec<Mount>,
     ) -> Result<ContainerCreateBody, String> {
         let mut mounts = workspace_mounts(self.workspace, container)?;
-        // The image's own files at that place stay where they are. The labels count where the volume has just gone: an engine makes it anew.
+        // `no_copy`: the image's own files at that path are not copied into the volume. The labels count if the volume has just been removed, because
+        // the engine then creates it again.
         let options = MountVolumeOptions { labels: Some(self.workspace_labels), no_copy: Some(true), ..Default::default() };
         for mount in &mut mounts {
             mount.volume_options = Some(options.clone());
         }
-        mounts.extend(parcel_mounts);
+        mounts.extend(file_mounts);
         let network = match container.network {
             Network::BuildDefault => format!("container:{}", self.network),
             Network::None => "none".to_owned(),
-            Network::EgressAllowList => return Err("an allow-list for its network is not possible yet".to_owned()),
+            Network::EgressAllowList => return Err("an allow-list for the container's network is not supported yet".to_owned()),
         };
-        let env = environment(launch, container, parcels.env);
-        let waits = parcels.command.is_some() && may_defer(&env, container.workdir.as_deref(), &mounts, self.workspace);
+        let env = environment(launch, container, files.env);
+        let is_deferred = files.command.is_some() && may_defer(&env, container.workdir.as_deref(), &mounts, self.workspace);
         let mut labels = self.labels;
-        let mut command = parcels.command.clone();
-        if waits {
+        let mut command = files.command.clone();
+        if is_deferred {
             mark_deferred_start(&mut labels);
             command = command.map(wait_for_start_signal);
         }
@@ -138,10 +143,10 @@ impl CreateContext<'_> {
             image: Some(container.image.clone()),
             env: Some(env),
             entrypoint: command.or_else(|| container.entrypoint.clone()),
-            open_stdin: Some(waits),
-            // Closed with the line on which it was started.
-            stdin_once: Some(waits),
-            cmd: if parcels.command.is_some() { None } else { container.args.clone() },
+            open_stdin: Some(is_deferred),
+            // The engine closes the input when the connection that was attached before the start ends.
+            stdin_once: Some(is_deferred),
+            cmd: if files.command.is_some() { None } else { container.args.clone() },
             working_dir: Some(container.workdir.clone().unwrap_or_else(|| WORKSPACE.to_owned())),
             user: container.user.clone(),
             labels: Some(labels),
@@ -165,10 +170,10 @@ impl CreateContext<'_> {
     }
 }
 
-/// The engine's own copy of the output, in one file that is never rotated away under us. Not `local_server`, which loses the end of what is followed,
-/// and not `none`, which can block a container for good.
+/// The engine's own copy of the output, in one file that is not rotated while we read it. `local` is not used because it loses the end of output that
+/// is followed, and `none` because it can block a container for ever.
 fn log_config(bytes: u64) -> HostConfigLogConfig {
-    // Twice: JSON writes some bytes as six.
+    // Twice the size, because JSON represents some bytes as six.
     let size = bytes.saturating_mul(2).max(1 << 20);
     HostConfigLogConfig {
         typ: Some("json-file".to_owned()),
@@ -181,11 +186,11 @@ fn workspace_mounts(workspace: &str, container: &Container) -> Result<Vec<Mount>
     for mount in &container.mounts {
         match mount.source {
             MountSource::Workspace => {}
-            MountSource::Cache { .. } => return Err(format!("caches are not possible yet ({})", mount.path)),
-            MountSource::Volume(_) => return Err(format!("file sets of other containers are not possible yet ({})", mount.path)),
+            MountSource::Cache { .. } => return Err(format!("caches are not supported yet ({})", mount.path)),
+            MountSource::Volume(_) => return Err(format!("volumes of other containers are not supported yet ({})", mount.path)),
         }
         if !is_mountable(&mount.path) {
-            return Err(format!("nothing can be mounted at {:?}", mount.path));
+            return Err(format!("{:?} is not a valid mount path", mount.path));
         }
         mounts.insert(&mount.path, mount.read_only);
     }
@@ -193,7 +198,7 @@ fn workspace_mounts(workspace: &str, container: &Container) -> Result<Vec<Mount>
 }
 
 fn environment(launch: &Launch, container: &Container, secrets: BTreeMap<String, String>) -> Vec<String> {
-    // The files of the workspace belong to root and the image's user may be another: without this git refuses to work there.
+    // The files of the workspace belong to root, and the image's user may be another one. Without this setting git refuses to work there.
     let git = [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")];
     let mut env: BTreeMap<String, String> = launch.env.clone();
     env.extend(container.env.clone());

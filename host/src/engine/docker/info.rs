@@ -1,24 +1,22 @@
-//! What the engine says about itself, and what of it should worry an operator.
+//! What the engine reports about itself, and which of it should concern an operator.
 
 use bollard::models::{SystemInfo, SystemVersion};
 
-use super::Docker;
+use super::client::Client;
 use super::timeouts::CallKind;
 use crate::engine::{EngineError, EngineInfo};
 
-impl Docker {
-    pub(super) async fn engine_info(&self) -> Result<EngineInfo, EngineError> {
-        let api = self.client.api().await?;
-        let version = self.client.call("version", CallKind::Quick, api.version()).await?;
-        let info = self.client.call("info", CallKind::Quick, api.info()).await?;
-        Ok(EngineInfo {
-            kind: "docker".to_owned(),
-            version: version.version.clone().unwrap_or_default(),
-            api: api.client_version().to_string(),
-            platform: format!("{}/{}", version.os.as_deref().unwrap_or("?"), version.arch.as_deref().unwrap_or("?")),
-            warnings: warnings(&version, &info),
-        })
-    }
+pub(super) async fn engine_info(client: &Client) -> Result<EngineInfo, EngineError> {
+    let api = client.api().await?;
+    let version = client.call("version", CallKind::Quick, api.version()).await?;
+    let info = client.call("info", CallKind::Quick, api.info()).await?;
+    Ok(EngineInfo {
+        kind: "docker".to_owned(),
+        version: version.version.clone().unwrap_or_default(),
+        api: api.client_version().to_string(),
+        platform: format!("{}/{}", version.os.as_deref().unwrap_or("?"), version.arch.as_deref().unwrap_or("?")),
+        warnings: warnings(&version, &info),
+    })
 }
 
 fn warnings(version: &SystemVersion, info: &SystemInfo) -> Vec<String> {
@@ -28,32 +26,33 @@ fn warnings(version: &SystemVersion, info: &SystemInfo) -> Vec<String> {
         && is_runc_old(&runc.version)
     {
         warnings.push(format!(
-            "runc {} lacks, unless its distribution has added them, the fixes of CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881, by which \
-             a container gets out: install 1.2.8, 1.3.3 or newer",
+            "runc {} may be vulnerable to container escape (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881): upgrade to 1.2.8, 1.3.3 or newer, \
+             or check whether your distribution has backported the fixes",
             runc.version
         ));
     }
     if info.memory_limit == Some(false) {
-        warnings.push("the engine cannot limit memory: one step can take the machine down".to_owned());
+        warnings.push("the engine cannot limit memory: one step can exhaust the machine's memory".to_owned());
     }
     if info.pids_limit == Some(false) {
-        warnings.push("the engine cannot limit the number of processes: one step can take the machine down".to_owned());
+        warnings
+            .push("the engine cannot limit the number of processes: one step can exhaust the machine's process table".to_owned());
     }
     if !info.security_options.iter().flatten().any(|option| option.contains("seccomp")) {
-        warnings.push("the engine filters no system calls (seccomp is off)".to_owned());
+        warnings.push("the engine does not filter system calls (seccomp is off)".to_owned());
     }
     if let Some(arch) = version.arch.as_deref()
         && !is_same_architecture(arch, std::env::consts::ARCH)
     {
         warnings.push(format!(
-            "the engine runs on {arch}, this server on {}: no stage can start, because the program that holds its network is for the latter",
+            "the engine runs on {arch}, but this server and its pause container are built for {}: no stage can start",
             std::env::consts::ARCH
         ));
     }
     warnings
 }
 
-/// Older than the first fixed release of its line.
+/// Whether a version is older than the first fixed release of its line.
 fn is_runc_old(version: &str) -> bool {
     let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
     let mut next = || numbers.next().unwrap_or(0);
@@ -75,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_runc_is_warned_of() {
+    fn old_runc_versions_cause_a_warning() {
         for old in ["1.1.5+ds1", "1.2.7", "1.3.2", "1.0.0-rc93"] {
             assert!(is_runc_old(old), "{old}");
         }

@@ -1,110 +1,131 @@
-//! Docker, and what speaks its API.
+//! Docker, and engines that have its API.
 //!
-//! A stage is a *room* (a bridge network, and a holder: a container of the gate's image that owns the network namespace) and a volume, the
-//! workspace. A step's container joins the holder's namespace, which starts in less than half the time that a network of its own would take.
+//! A stage consists of a network (a bridge network, and a pause container that owns the network namespace) and a volume, the workspace. The containers
+//! of its steps join the namespace of the pause container; this takes less than half the time that a network of their own would take.
+//!
+//! # Parts
+//!
+//! | part | responsibility |
+//! |---|---|
+//! | [`network`] | networks of stages, with their pause containers, isolation rules and prewarmed networks |
+//! | [`files`] | volumes, and uploads to them |
+//! | [`images`] | pulls, and the image of pause containers |
+//! | [`containers`] | operations on single containers |
+//! | [`internal_containers`] | containers of the pause image |
+//! | [`step_containers`] | the life of a plan's container: [`create`], [`deferred_start`], [`supervise`] |
 //!
 //! # What `docker inspect` shows
 //!
-//! Plain variables, images, commands and labels. A script is a file in a volume of its stage, or with the secrets of its step in one that this one
-//! container mounts; both are read-only, and neither is shown ([`file_volume`]). The exception are secrets as variables of a container *without* a script
-//! (`entrypoint` and `args`): nothing of ours runs in it that could read a file, so they are in its environment, which `docker inspect` shows to
-//! whoever may use the engine. Either way a value lies on the engine's disk until the step is released.
+//! Plain variables, images, commands and labels. A script is a file: in a volume of its stage, or, together with the secrets of its step, in a volume
+//! that only this container mounts. Both are read-only, and `docker inspect` shows neither ([`injected_files`]). The exception are secrets as
+//! variables of a container *without* a script (`entrypoint` and `args`): no program of ours runs in it that could read a file, so these secrets are
+//! in its environment, which `docker inspect` shows to everyone who may use the engine. In both cases a secret is on the engine's disk until the step
+//! is released.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use beespace_core::ids::{StageId, StepId};
 use beespace_core::outcome::{Exit, Stored};
-use ipnet::Ipv4Net;
-use tokio::sync::{OnceCell, Semaphore};
+use futures::future::{join, try_join};
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, EngineError, EngineInfo, Launch, OutputSender};
+use super::launch::{Launch, OutputSender};
+use super::{Capabilities, Engine, EngineError, EngineInfo};
 use client::Client;
-use names::Names;
+use containers::Containers;
+use files::Files;
+use images::Images;
+use injected_files::sole_script;
+use internal_containers::InternalContainers;
+use names::{Names, stage_of};
+use network::Networks;
 use precreated::Precreated;
+use step_containers::{RunCall, StepContainers};
 
 mod client;
+mod containers;
 mod create;
 mod deferred_start;
+mod error;
+mod files;
+mod images;
 mod info;
 mod injected_files;
+mod internal_containers;
 mod isolation;
+mod mounts;
 mod names;
 mod network;
+mod options;
+mod output;
 mod pause_image;
 mod precreated;
 mod pull;
-mod run;
-mod stage;
+mod step_containers;
+mod subnet;
 mod supervise;
 mod timeouts;
 
+pub use options::DockerOptions;
 pub use timeouts::Timeouts;
-
-/// What an instance lays down for its engine.
-#[derive(Debug, Clone)]
-pub struct DockerOptions {
-    /// `unix:///var/run/docker.sock` or `tcp://HOST:PORT`.
-    pub host: String,
-    /// Tells this instance's things from everybody else's: 1 to 32 lower-case letters and digits, the same for the life of the store.
-    pub instance: String,
-    /// Bytes a container may use where its plan says nothing. Swap comes not on top.
-    pub memory: u64,
-    /// Processes a container may have where its plan says nothing.
-    pub pids: u32,
-    /// Bytes of output that the engine keeps a container, for taking it up after a crash. More than a log may have.
-    pub log_bytes: u64,
-    /// The addresses of stages' networks.
-    pub network_pool: Ipv4Net,
-    /// Whether containers may reach the metadata service of the cloud that the engine runs in.
-    pub metadata_access: bool,
-    /// From TERM to KILL.
-    pub grace: Duration,
-    /// How long it may take for its answers.
-    pub waits: Timeouts,
-}
 
 /// One Docker engine.
 #[derive(Debug)]
 pub struct Docker {
     client: Client,
     names: Names,
-    options: DockerOptions,
-    start_permits: Semaphore,
-    /// Beyond two starts a core an engine only gets slower.
-    max_concurrent_starts: usize,
-    /// Rooms that stand ready for the stages to come.
-    prewarmed: tokio::sync::Mutex<Vec<String>>,
-    ahead: Mutex<Precreated>,
-    /// Whether the engine can put an init process into a container; asked once.
-    init: OnceCell<bool>,
+    containers: Containers,
+    internal: InternalContainers,
+    files: Files,
+    networks: Arc<Networks>,
+    steps: StepContainers,
+    prewarmed_networks: usize,
 }
 
 impl Docker {
-    /// Does not call the engine yet: a server starts while its engine is down.
+    /// Does not call the engine yet, so that a server can start while its engine is down.
     ///
     /// # Errors
-    /// [`EngineError::InvalidAddress`] and [`EngineError::Instance`].
+    /// [`EngineError::InvalidAddress`] and [`EngineError::InvalidInstance`].
     pub fn new(options: DockerOptions) -> Result<Self, EngineError> {
-        let starts_at_once = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Ok(Self {
-            client: Client::new(&options.host, options.waits)?,
-            names: Names::new(&options.instance)?,
+        let client = Client::new(&options.host, options.timeouts)?;
+        let names = Names::new(&options.instance)?;
+        let containers = Containers::new(client.clone(), options.grace);
+        let images = Images::new(client.clone(), names.clone());
+        let internal = InternalContainers::new(names.clone(), images.clone(), containers.clone());
+        let files = Files::new(client.clone(), names.clone(), containers.clone(), internal.clone());
+        let networks =
+            Arc::new(Networks::new(client.clone(), names.clone(), containers.clone(), internal.clone(), files.clone(), &options));
+        let prewarmed_networks = options.prewarmed_networks;
+        let steps = StepContainers {
+            names: names.clone(),
             options,
-            start_permits: Semaphore::new(starts_at_once),
-            max_concurrent_starts: starts_at_once,
-            prewarmed: tokio::sync::Mutex::default(),
-            ahead: Mutex::default(),
-            init: OnceCell::new(),
-        })
+            images,
+            containers: containers.clone(),
+            internal: internal.clone(),
+            files: files.clone(),
+            networks: Arc::clone(&networks),
+            precreated: Precreated::default(),
+        };
+        Ok(Self { client, names, containers, internal, files, networks, steps, prewarmed_networks })
     }
 
-    fn ahead(&self) -> MutexGuard<'_, Precreated> {
-        // It is whole at any time.
-        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Removes the containers of a stage and its network.
+    async fn remove_containers_and_network(&self, stage: StageId) -> Result<(), EngineError> {
+        self.steps.precreated.forget(|step| step.stage_id() == stage);
+        let network = async {
+            match self.networks.of_stage(stage).await? {
+                Some(network) => self.networks.remove(&network).await,
+                None => Ok(()),
+            }
+        };
+        let (containers, network) = join(self.steps.remove_stage(stage), network).await;
+        // Containers that were created in the meantime are gone as well.
+        self.steps.precreated.forget(|step| step.stage_id() == stage);
+        containers.and(network)
     }
 }
 
@@ -114,24 +135,42 @@ impl Engine for Docker {
         "docker"
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { shared_localhost: true, separate_streams: true, early_start: true }
+    }
+
     async fn check(&self) -> Result<EngineInfo, EngineError> {
-        self.engine_info().await
+        info::engine_info(&self.client).await
     }
 
     async fn open(&self, stage: StageId) -> Result<(), EngineError> {
-        self.open_stage(stage).await
+        let network = self.networks.assign(stage).await?;
+        try_join(self.networks.ensure_running(&network), self.files.create_upload_container(stage)).await?;
+        self.internal.init_works().await.map(|_| ())
     }
 
     async fn fill(&self, stage: StageId, sources: Option<&Path>, launches: &[Launch]) -> Result<(), EngineError> {
-        self.fill_stage(stage, sources, launches).await
+        let mut files = Vec::new();
+        let mut scripts = Vec::new();
+        for launch in launches {
+            if let Some(script) = sole_script(launch)? {
+                scripts.push((launch, script.digest()));
+                files.push(script);
+            }
+        }
+        self.files.fill(stage, sources, files).await?;
+        for (launch, script) in scripts {
+            self.steps.precreated.add_script(launch, script);
+        }
+        Ok(())
     }
 
     async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {
-        self.prepare_container(launch).await
+        self.steps.prepare(launch).await
     }
 
     async fn run(&self, launch: Launch, output: OutputSender, cancel: CancellationToken) -> Result<Exit, EngineError> {
-        self.run_container(&launch, &output, &cancel).await
+        self.steps.run(&RunCall { launch: &launch, output: &output, cancel: &cancel }).await
     }
 
     async fn adopt(
@@ -141,26 +180,43 @@ impl Engine for Docker {
         output: OutputSender,
         cancel: CancellationToken,
     ) -> Result<Exit, EngineError> {
-        self.adopt_container(&launch, stored, &output, &cancel).await
+        self.steps.adopt(&RunCall { launch: &launch, output: &output, cancel: &cancel }, stored).await
     }
 
     async fn release(&self, step: StepId) -> Result<(), EngineError> {
-        self.release_step(step).await
+        self.steps.release(step).await
     }
 
+    /// The workspace stays: it has the name of the stage's network, and the next network gets the same name.
     async fn close(&self, stage: StageId) -> Result<(), EngineError> {
-        self.close_stage(stage).await
+        self.remove_containers_and_network(stage).await?;
+        self.files.remove_volumes(&self.names.stage_labels(stage), Some(&self.names.workspace(stage))).await
     }
 
+    /// The workspace is removed last: it shows which network is the stage's.
     async fn destroy(&self, stage: StageId) -> Result<(), EngineError> {
-        self.destroy_stage(stage).await
-    }
-
-    async fn maintain(&self, stages: usize) -> Result<(), EngineError> {
-        self.prewarm(stages).await
+        let removed = self.remove_containers_and_network(stage).await;
+        let workspace = removed.is_err().then(|| self.names.workspace(stage));
+        removed.and(self.files.remove_volumes(&self.names.stage_labels(stage), workspace.as_deref()).await)
     }
 
     async fn inventory(&self) -> Result<Vec<StageId>, EngineError> {
-        self.list_stages().await
+        let labels = self.names.instance_labels();
+        let containers = self.containers.list(&labels).await?;
+        let volumes = self.files.list_volumes(&labels).await?;
+        let labels = containers.into_iter().filter_map(|container| container.labels);
+        let labels = labels.chain(volumes.into_iter().map(|volume| volume.labels));
+        let stages: BTreeSet<StageId> = labels.filter_map(|labels| stage_of(&labels)).collect();
+        Ok(stages.into_iter().collect())
+    }
+
+    /// Keeps the prewarmed networks at their number, and removes orphaned networks.
+    async fn maintain(&self) -> Result<(), EngineError> {
+        self.networks.prewarm(self.prewarmed_networks).await
+    }
+
+    /// Removes the prewarmed networks.
+    async fn shutdown(&self) -> Result<(), EngineError> {
+        self.networks.prewarm(0).await
     }
 }

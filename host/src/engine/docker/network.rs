@@ -1,123 +1,164 @@
-//! Rooms: a network, and the holder that keeps it open. Making one takes the engine longer than all else a stage needs, so some stand ready
-//! before anybody asks for them.
+//! The networks of stages. A stage has a bridge network and a pause container that owns the network namespace, which all containers of the stage share.
+//! Creating them takes the engine longer than everything else that a stage needs, so some networks are prewarmed: created before a stage needs them.
 //!
-//! The holder also closes its network to what must not be reached from it: [`super::fence`].
+//! The pause container also installs the isolation rules of its network: [`super::isolation`].
 //!
-//! A room has a name of its own. The stage that took it says so on its workspace, which is made before and removed after the room: whatever a
-//! crash leaves, a room is either some workspace's or nobody's. A room serves one stage and is never handed on: its containers may have
-//! written to what the holder shares with them.
+//! # Ownership
+//!
+//! A network has a name of its own, which it shares with its pause container. The stage that uses the network records its name as a label of the
+//! workspace volume. The workspace is created before the network and removed after it, so whatever a crash leaves behind, a network either belongs to
+//! a workspace or is an orphan. A network serves one stage and is never reused: the stage's containers may have changed what the pause container
+//! shares with them.
 
 use std::collections::BTreeSet;
 
 use beespace_core::ids::StageId;
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
-use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListNetworksOptions, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
-};
+use bollard::query_parameters::{ListNetworksOptions, ListNetworksOptionsBuilder};
 use futures::future::try_join_all;
 use ipnet::Ipv4Net;
+use tokio::sync::Mutex;
 
-use super::client::optional;
-use super::names::{Labels, label_filter, network_of};
+use super::client::{Client, optional};
+use super::containers::Containers;
+use super::deferred_start::DeferredStart;
+use super::error::NetworkError;
+use super::files::Files;
+use super::internal_containers::InternalContainers;
+use super::isolation::{READY, isolation_rules};
+use super::names::{Labels, Names, label_filter, network_of};
+use super::options::DockerOptions;
+use super::subnet::{free_subnet, subnet_of};
 use super::timeouts::CallKind;
-use super::{Docker, isolation};
 use crate::engine::EngineError;
 
-/// How often addresses are chosen for one network.
+/// How often a subnet is chosen for one network.
 const MAX_SUBNET_TRIES: u32 = 8;
 
-impl Docker {
-    /// The room of a stage; `None` where the stage is not open.
-    pub(super) async fn network_of_stage(&self, stage: StageId) -> Result<Option<String>, EngineError> {
+/// The networks of one instance.
+#[derive(Debug)]
+pub(super) struct Networks {
+    client: Client,
+    names: Names,
+    containers: Containers,
+    internal: InternalContainers,
+    files: Files,
+    pool: Ipv4Net,
+    metadata_access: bool,
+    /// Networks that are ready for future stages.
+    prewarmed: Mutex<Vec<String>>,
+}
+
+/// A created network.
+struct CreatedNetwork {
+    subnet: Ipv4Net,
+    /// All networks that the engine had at that time.
+    networks: Vec<Network>,
+}
+
+impl Networks {
+    pub(super) fn new(
+        client: Client,
+        names: Names,
+        containers: Containers,
+        internal: InternalContainers,
+        files: Files,
+        options: &DockerOptions,
+    ) -> Self {
+        let (pool, metadata_access) = (options.network_pool, options.metadata_access);
+        Self { client, names, containers, internal, files, pool, metadata_access, prewarmed: Mutex::default() }
+    }
+
+    /// The network of a stage; `None` if the stage has no workspace.
+    pub(super) async fn of_stage(&self, stage: StageId) -> Result<Option<String>, EngineError> {
         let api = self.client.api().await?;
         let name = self.names.workspace(stage);
         let volume = optional(self.client.call("inspect a volume", CallKind::Quick, api.inspect_volume(&name)).await)?;
         Ok(volume.and_then(|volume| network_of(&volume.labels)))
     }
 
-    /// Gives a stage the room that it has, else one that stands ready, else the name of one that is still to be made.
-    pub(super) async fn assign_network(&self, stage: StageId) -> Result<String, EngineError> {
-        if let Some(room) = self.network_of_stage(stage).await? {
-            return Ok(room);
-        }
-        // Held until the workspace says whose the room is.
-        let mut ready = self.prewarmed.lock().await;
-        let room = ready.last().cloned().unwrap_or_else(|| self.names.new_network());
-        self.create_volume(&self.names.workspace(stage), &self.names.workspace_labels(stage, &room)).await?;
-        ready.pop();
-        Ok(room)
+    /// The network of an open stage.
+    pub(super) async fn of_open_stage(&self, stage: StageId) -> Result<String, EngineError> {
+        let Some(network) = self.of_stage(stage).await? else { return Err(EngineError::NotOpen(stage)) };
+        let state = self.containers.state(&network).await?;
+        let is_running = state.is_some_and(|state| state.running == Some(true));
+        if is_running { Ok(network) } else { Err(EngineError::NotOpen(stage)) }
     }
 
-    /// Sees to it that the room is there and its network held.
-    pub(super) async fn ensure_running(&self, room: &str) -> Result<(), EngineError> {
-        match self.state(room).await? {
+    /// Assigns a network to a stage, and creates the stage's workspace: the network that the stage already has, or a prewarmed one, or the name of one
+    /// that is created later.
+    pub(super) async fn assign(&self, stage: StageId) -> Result<String, EngineError> {
+        if let Some(network) = self.of_stage(stage).await? {
+            return Ok(network);
+        }
+        // Locked until the workspace's label shows to which stage the network belongs.
+        let mut prewarmed = self.prewarmed.lock().await;
+        let network = prewarmed.last().cloned().unwrap_or_else(|| self.names.new_network());
+        self.files.create_volume(&self.names.workspace(stage), &self.names.workspace_labels(stage, &network)).await?;
+        prewarmed.pop();
+        Ok(network)
+    }
+
+    /// Ensures that a network exists and that its pause container runs and has installed the isolation rules.
+    pub(super) async fn ensure_running(&self, network: &str) -> Result<(), EngineError> {
+        match self.containers.state(network).await? {
             Some(state) if state.running == Some(true) => return Ok(()),
             Some(_) => {}
-            None => self.create_with_pause(room).await?,
+            None => self.create_with_pause(network).await?,
         }
-        let mut held = self.attach(room, false).await?;
-        self.start_internal(room).await?;
-        let word = held.first_word(self.options.waits.quick).await;
-        if word.as_deref() == Some(isolation::READY) {
+        let mut attached = DeferredStart::attach(&self.containers, network, false).await?;
+        self.internal.start(network).await?;
+        let output = attached.first_output(self.client.timeouts().quick).await;
+        if output.as_deref() == Some(READY) {
             return Ok(());
         }
-        // Nobody shall take it for one that holds. Another one is told anew what to do.
-        self.remove_container(room).await?;
-        Err(match word {
-            Some(word) => EngineError::IsolationFailed { said: String::from_utf8_lossy(&word).trim().to_owned() },
-            // The engine went away, or the line to it broke.
-            None => EngineError::PauseNotReady,
-        })
+        // Remove it, so that it is not mistaken for one that is ready. Another one gets its rules anew.
+        self.containers.remove(network).await?;
+        Err(match output {
+            Some(output) => NetworkError::IsolationFailed { message: String::from_utf8_lossy(&output).trim().to_owned() },
+            None => NetworkError::PauseNotReady,
+        }
+        .into())
     }
 
-    /// A network, and its holder, which is not started.
-    async fn create_with_pause(&self, room: &str) -> Result<(), EngineError> {
-        let labels = self.names.network_labels(room);
-        let (own, networks) = self.create_network(room, &labels).await?;
-        let mut holder = self.internal_container(labels, Vec::new());
-        holder.hostname = Some("beespace".to_owned());
-        holder.cmd = Some(isolation::isolation_rules(self.options.metadata_access, self.options.network_pool, own, &networks));
-        if let Some(host) = &mut holder.host_config {
-            host.network_mode = Some(room.to_owned());
-            // The holder's alone: who shares its network cannot undo what it does there.
+    /// Creates a network and its pause container, which is not started.
+    async fn create_with_pause(&self, network: &str) -> Result<(), EngineError> {
+        let labels = self.names.network_labels(network);
+        let created = self.create(network, &labels).await?;
+        let mut pause = self.internal.body(labels, Vec::new());
+        pause.hostname = Some("beespace".to_owned());
+        pause.cmd = Some(isolation_rules(self.metadata_access, self.pool, created.subnet, &created.networks));
+        if let Some(host) = &mut pause.host_config {
+            host.network_mode = Some(network.to_owned());
+            // Only for the pause container: the containers that share its network cannot undo its rules.
             host.cap_add = Some(vec!["NET_ADMIN".to_owned()]);
         }
-        self.create_internal(room, holder).await
+        self.internal.create(network, pause).await
     }
 
-    /// The addresses of a new network, and all networks that are there.
-    async fn create_network(&self, name: &str, labels: &Labels) -> Result<(Ipv4Net, Vec<Network>), EngineError> {
+    async fn create(&self, name: &str, labels: &Labels) -> Result<CreatedNetwork, EngineError> {
         let api = self.client.api().await?;
         let mut tries = 0;
         loop {
             tries += 1;
-            // Asked first, because older engines make a second network of the same name.
-            let networks = self.list_networks(None).await?;
+            // Older engines create a second network of the same name, so look first.
+            let networks = self.list(None).await?;
             if let Some(network) = networks.iter().find(|network| network.name.as_deref() == Some(name)) {
                 let cause = || format!("the network {name} has no addresses");
-                let own = isolation::subnet_of(network)
-                    .ok_or_else(|| EngineError::InvalidResponse { call: "list networks", cause: cause() })?;
-                return Ok((own, networks));
+                let invalid = || EngineError::InvalidResponse { call: "list networks", cause: cause() };
+                let subnet = subnet_of(network).ok_or_else(invalid)?;
+                return Ok(CreatedNetwork { subnet, networks });
             }
-            let pool = self.options.network_pool;
-            let own = isolation::free_subnet(pool, &networks, uuid::Uuid::now_v7().as_u64_pair().1);
-            let own = own.ok_or_else(|| EngineError::NoSubnetLeft { pool, said: "all are taken".to_owned() })?;
-            let range = IpamConfig { subnet: Some(own.to_string()), ..Default::default() };
-            let network = NetworkCreateRequest {
-                name: name.to_owned(),
-                driver: Some("bridge".to_owned()),
-                labels: Some(labels.clone()),
-                // The pool has none, and what engines choose themselves nobody is closed to.
-                enable_ipv6: Some(false),
-                ipam: Some(Ipam { config: Some(vec![range]), ..Default::default() }),
-                ..Default::default()
-            };
-            match self.client.call("make a network", CallKind::Slow, api.create_network(network)).await {
-                Ok(_) => return Ok((own, networks)),
-                // Somebody else has chosen the same meanwhile. Engines have no code of their own for it.
+            let pool = self.pool;
+            let subnet = free_subnet(pool, &networks, uuid::Uuid::now_v7().as_u64_pair().1)
+                .ok_or_else(|| NetworkError::NoSubnetLeft { pool, message: "all are in use".to_owned() })?;
+            let request = network_request(name, labels, subnet);
+            match self.client.call("create a network", CallKind::Slow, api.create_network(request)).await {
+                Ok(_) => return Ok(CreatedNetwork { subnet, networks }),
+                // Another process has chosen the same subnet in the meantime. Engines have no status code for this.
                 Err(EngineError::Refused { message, .. }) if is_subnet_taken(&message) => {
                     if tries == MAX_SUBNET_TRIES {
-                        return Err(EngineError::NoSubnetLeft { pool, said: message });
+                        return Err(NetworkError::NoSubnetLeft { pool, message }.into());
                     }
                 }
                 Err(error) => return Err(error),
@@ -125,57 +166,67 @@ impl Docker {
         }
     }
 
-    /// Removes the holder and its network.
-    pub(super) async fn remove_network(&self, room: &str) -> Result<(), EngineError> {
-        self.remove_container(room).await?;
+    /// Removes a pause container and its network.
+    pub(super) async fn remove(&self, network: &str) -> Result<(), EngineError> {
+        self.containers.remove(network).await?;
         let api = self.client.api().await?;
-        self.remove_with_retry("remove a network", || api.remove_network(room)).await
+        self.client.remove_with_retry("remove a network", || api.remove_network(network)).await
     }
 
-    /// Makes rooms until `wanted` of them stand ready, and removes those beyond it and those that are nobody's.
+    /// Creates networks until `wanted` of them are prewarmed. Removes surplus ones and orphans.
     pub(super) async fn prewarm(&self, wanted: usize) -> Result<(), EngineError> {
-        let mut beyond = self.orphaned_networks().await?;
+        let mut surplus = self.orphans().await?;
         {
-            let mut ready = self.prewarmed.lock().await;
-            let kept = ready.len().min(wanted);
-            beyond.extend(ready.drain(kept..));
+            let mut prewarmed = self.prewarmed.lock().await;
+            let kept = prewarmed.len().min(wanted);
+            surplus.extend(prewarmed.drain(kept..));
         }
-        try_join_all(beyond.iter().map(|room| self.remove_network(room))).await?;
-        // One at a time: who is at work meanwhile needs the engine more.
+        try_join_all(surplus.iter().map(|network| self.remove(network))).await?;
+        // One at a time: stages that run meanwhile need the engine more.
         while self.prewarmed.lock().await.len() < wanted {
-            let room = self.names.new_network();
-            self.ensure_running(&room).await?;
-            self.prewarmed.lock().await.push(room);
+            let network = self.names.new_network();
+            self.ensure_running(&network).await?;
+            self.prewarmed.lock().await.push(network);
         }
         Ok(())
     }
 
-    /// Rooms that neither stand ready nor are any workspace's: left by a process before this one.
-    async fn orphaned_networks(&self) -> Result<Vec<String>, EngineError> {
-        let ready = self.prewarmed.lock().await;
-        let rooms = self.own_networks().await?;
-        let api = self.client.api().await?;
-        // Asked last: a room is made after its workspace.
-        let volumes = ListVolumesOptionsBuilder::new().filters(&label_filter(&self.names.instance_labels())).build();
-        let volumes = self.client.call("list volumes", CallKind::Quick, api.list_volumes(Some(volumes))).await?.volumes;
-        let taken: BTreeSet<String> = volumes.into_iter().flatten().filter_map(|volume| network_of(&volume.labels)).collect();
-        Ok(rooms.into_iter().filter(|room| !taken.contains(room) && !ready.contains(room)).collect())
+    /// Networks that are neither prewarmed nor belong to a workspace: an earlier process left them.
+    async fn orphans(&self) -> Result<Vec<String>, EngineError> {
+        let prewarmed = self.prewarmed.lock().await;
+        let networks = self.all().await?;
+        // Listed last, because a network is created after its workspace.
+        let volumes = self.files.list_volumes(&self.names.instance_labels()).await?;
+        let used: BTreeSet<String> = volumes.into_iter().filter_map(|volume| network_of(&volume.labels)).collect();
+        Ok(networks.into_iter().filter(|network| !used.contains(network) && !prewarmed.contains(network)).collect())
     }
 
-    async fn list_networks(&self, which: Option<ListNetworksOptions>) -> Result<Vec<Network>, EngineError> {
-        let api = self.client.api().await?;
-        self.client.call("list networks", CallKind::Quick, api.list_networks(which)).await
-    }
-
-    async fn own_networks(&self) -> Result<BTreeSet<String>, EngineError> {
-        let api = self.client.api().await?;
-        let ours = label_filter(&self.names.instance_labels());
-        let containers = ListContainersOptionsBuilder::new().all(true).filters(&ours).build();
-        let containers = self.client.call("list containers", CallKind::Quick, api.list_containers(Some(containers))).await?;
-        let networks = self.list_networks(Some(ListNetworksOptionsBuilder::new().filters(&ours).build())).await?;
+    /// The names of all networks and pause containers of this instance.
+    async fn all(&self) -> Result<BTreeSet<String>, EngineError> {
+        let labels = self.names.instance_labels();
+        let containers = self.containers.list(&labels).await?;
+        let networks = self.list(Some(ListNetworksOptionsBuilder::new().filters(&label_filter(&labels)).build())).await?;
         let labels = containers.into_iter().filter_map(|container| container.labels);
         let labels = labels.chain(networks.into_iter().filter_map(|network| network.labels));
         Ok(labels.filter_map(|labels| network_of(&labels)).collect())
+    }
+
+    async fn list(&self, which: Option<ListNetworksOptions>) -> Result<Vec<Network>, EngineError> {
+        let api = self.client.api().await?;
+        self.client.call("list networks", CallKind::Quick, api.list_networks(which)).await
+    }
+}
+
+fn network_request(name: &str, labels: &Labels, subnet: Ipv4Net) -> NetworkCreateRequest {
+    let config = IpamConfig { subnet: Some(subnet.to_string()), ..Default::default() };
+    NetworkCreateRequest {
+        name: name.to_owned(),
+        driver: Some("bridge".to_owned()),
+        labels: Some(labels.clone()),
+        // The pool has no IPv6 addresses, and no isolation rule blocks those that an engine would choose itself.
+        enable_ipv6: Some(false),
+        ipam: Some(Ipam { config: Some(vec![config]), ..Default::default() }),
+        ..Default::default()
     }
 }
 

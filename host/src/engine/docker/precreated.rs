@@ -1,57 +1,67 @@
-//! What was done for containers ahead of their turn. Known to this process alone: another one does it anew.
+//! The index of containers that were created before their step began. It is kept in memory: another process creates them again.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use beespace_core::digest::Digest;
 use beespace_core::ids::StepId;
 
 use super::deferred_start::DeferredStart;
-use crate::engine::Launch;
+use crate::engine::launch::Launch;
 
 /// A container: its step, and its id in the step's plan.
 type Key = (StepId, String);
 
 #[derive(Debug, Default)]
-pub(super) struct Precreated {
-    containers: HashMap<Key, Made>,
-    /// Scripts that lie with those of their stage.
+pub(super) struct Precreated(Mutex<Index>);
+
+#[derive(Debug, Default)]
+struct Index {
+    containers: HashMap<Key, PrecreatedContainer>,
+    /// Scripts that were uploaded with the sources of their stage.
     scripts: HashMap<Key, Digest>,
 }
 
-/// A container whose turn has not come.
+/// A container whose program has not begun.
 #[derive(Debug)]
-pub(super) struct Made {
-    /// What was asked for.
-    pub(super) order: Digest,
-    /// The line to it, where it has started.
-    pub(super) held: Option<DeferredStart>,
+pub(super) struct PrecreatedContainer {
+    /// The digest of its specification.
+    pub(super) spec: Digest,
+    /// The connection to it, if it was started early.
+    pub(super) start: Option<DeferredStart>,
 }
 
 impl Precreated {
-    pub(super) fn note_made(&mut self, launch: &Launch, made: Made) {
-        self.containers.insert(key(launch), made);
+    fn index(&self) -> MutexGuard<'_, Index> {
+        // No operation leaves the index inconsistent, so a poisoned lock is harmless.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn is_made(&self, launch: &Launch) -> bool {
-        self.containers.contains_key(&key(launch))
+    pub(super) fn add_container(&self, launch: &Launch, container: PrecreatedContainer) {
+        self.index().containers.insert(key(launch), container);
     }
 
-    pub(super) fn note_script(&mut self, launch: &Launch, script: Digest) {
-        self.scripts.insert(key(launch), script);
+    pub(super) fn has_container(&self, launch: &Launch) -> bool {
+        self.index().containers.contains_key(&key(launch))
     }
 
-    /// The container, where it was made. Given once: its turn has come.
-    pub(super) fn take_container(&mut self, launch: &Launch) -> Option<Made> {
-        self.containers.remove(&key(launch))
+    pub(super) fn add_script(&self, launch: &Launch, script: Digest) {
+        self.index().scripts.insert(key(launch), script);
+    }
+
+    /// Removes the container from the index and returns it: its step begins.
+    pub(super) fn take_container(&self, launch: &Launch) -> Option<PrecreatedContainer> {
+        self.index().containers.remove(&key(launch))
     }
 
     pub(super) fn has_script(&self, launch: &Launch, script: Digest) -> bool {
-        self.scripts.get(&key(launch)) == Some(&script)
+        self.index().scripts.get(&key(launch)) == Some(&script)
     }
 
-    pub(super) fn forget(&mut self, is_gone: impl Fn(StepId) -> bool) {
-        self.containers.retain(|(step, _), _| !is_gone(*step));
-        self.scripts.retain(|(step, _), _| !is_gone(*step));
+    pub(super) fn forget(&self, is_gone: impl Fn(StepId) -> bool) {
+        let mut index = self.index();
+        index.containers.retain(|(step, _), _| !is_gone(*step));
+        index.scripts.retain(|(step, _), _| !is_gone(*step));
     }
 }
 

@@ -1,108 +1,70 @@
-//! Pulling an image: how far it is, and why it is not to be had.
+//! The progress of a pull, and why one failed.
 //!
-//! Nothing is given to a registry that wants a sign-in: credentials come later, and [`why`] says so where one asks for them.
+//! A registry gets no credentials yet. [`explain_failure`] reports that if a registry asks for some.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::time::Duration;
 
-use beespace_core::units::format_duration;
 use bollard::models::CreateImageInfo;
-use bollard::query_parameters::CreateImageOptionsBuilder;
-use futures::StreamExt as _;
-use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Docker;
-use crate::engine::{EngineError, OutputSender, write_host_line};
+/// When a pull first reports its progress. Each interval is twice as long as the one before, up to [`MAX_REPORT_INTERVAL`], so that a pull of an hour
+/// does not fill the log.
+pub(super) const FIRST_REPORT: Duration = Duration::from_secs(2);
+pub(super) const MAX_REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How soon a pull says how far it is. The next word takes twice as long, up to [`MAX_REPORT_INTERVAL`]: a pull of an hour is not a log of its own.
-const FIRST_REPORT: Duration = Duration::from_secs(2);
-const MAX_REPORT_INTERVAL: Duration = Duration::from_secs(30);
-
-/// An image is not to be had; a sentence for people.
+/// The image could not be pulled. The text is for people.
 #[derive(Debug)]
 pub(super) struct PullFailed(pub(super) String);
 
-impl Docker {
-    /// Pulls an image and tells the log how it goes.
-    pub(super) async fn pull(&self, image: &str, output: &OutputSender) -> Result<Result<(), PullFailed>, EngineError> {
-        let api = self.client.api().await?;
-        write_host_line(output, format!("pulling {image}")).await;
-        let began = Instant::now();
-        let options = CreateImageOptionsBuilder::new().from_image(&with_tag(image)).build();
-        let mut steps = pin!(api.create_image(Some(options), None, None));
-        let (mut progress, mut told) = (Progress::default(), String::new());
-        let (mut pause, mut word_due) = (FIRST_REPORT, began + FIRST_REPORT);
-        let mut stuck = pin!(sleep(self.options.waits.pull_idle));
-        loop {
-            let step = tokio::select! {
-                step = steps.next() => step,
-                () = sleep_until(word_due) => {
-                    pause = (pause * 2).min(MAX_REPORT_INTERVAL);
-                    word_due += pause;
-                    // Twice the same word says nothing.
-                    if told != progress.to_string() {
-                        told = progress.to_string();
-                        write_host_line(output, told.clone()).await;
-                    }
-                    continue;
-                }
-                () = &mut stuck => return self.stalled(image).await.map(Err),
-            };
-            stuck.as_mut().reset(Instant::now() + self.options.waits.pull_idle);
-            match step {
-                None => break,
-                Some(Ok(step)) => progress.update(&step),
-                Some(Err(error)) => match self.client.map_error("pull", error) {
-                    EngineError::Refused { message, .. } => return Ok(Err(PullFailed(explain_failure(image, &message)))),
-                    other => return Err(other),
-                },
-            }
-        }
-        write_host_line(output, format!("pulled {image} in {:.1} s", began.elapsed().as_secs_f64())).await;
-        Ok(Ok(()))
-    }
-
-    /// Silence is the registry's only where the engine still answers.
-    async fn stalled(&self, image: &str) -> Result<PullFailed, EngineError> {
-        self.has_image(image).await?;
-        let silence = format_duration(self.options.waits.pull_idle);
-        Ok(PullFailed(format!(
-            "the image {image} could not be pulled: nothing came for {silence}; is its registry up, and does the engine's machine reach it?"
-        )))
-    }
-}
-
-/// The engine takes a name without tag for "all tags".
-fn with_tag(image: &str) -> String {
+/// An image name with a tag: the engine interprets a name without one as "all tags".
+pub(super) fn with_tag(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or(image);
     if last.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
 }
 
-/// What registries and engines say, what it means, and what to do. The first that fits: an engine says "does not exist or may require
-/// 'docker login'" of what it was refused.
-const CAUSES: [(&[&str], &str, &str); 7] = [
-    (
-        &["no basic auth credentials", "unauthorized", "authentication required", "docker login", "denied"],
-        "its registry shows it only to those who sign in, or has no such image",
-        "check its name; signing in to a registry is not possible yet, so a private image has to be on the engine before (`docker login` and \
-         `docker pull` on its machine): what is there is not pulled again",
-    ),
-    (
-        &["not found", "manifest unknown", "does not exist", "name unknown", "no such image"],
-        "there is no such image",
-        "check its name and tag",
-    ),
-    (&["no matching manifest"], "there is no such image for the engine's platform", "build it for this platform, too"),
-    (&["toomanyrequests", "too many requests"], "its registry wants a pause", "try again later, or use a mirror of it"),
-    (&["no space left"], "the engine's disk is full", "make room where the engine keeps its images"),
-    (
-        &["http response to https client", "x509", "certificate"],
-        "the engine does not trust its registry",
-        "add its certificate to those the engine trusts",
-    ),
-    (
-        &[
+/// Failure texts of registries and engines, with their cause and remedy.
+struct FailureCause {
+    /// Parts of the engine's text, in lower case, of which one is enough.
+    marks: &'static [&'static str],
+    cause: &'static str,
+    help: &'static str,
+}
+
+/// The first entry that matches counts: an engine reports "does not exist or may require 'docker login'" for an image that it may not read.
+const CAUSES: [FailureCause; 7] = [
+    FailureCause {
+        marks: &["no basic auth credentials", "unauthorized", "authentication required", "docker login", "denied"],
+        cause: "its registry requires authentication, or has no such image",
+        help: "check its name; Beespace cannot sign in to registries yet, so a private image must be pulled on the engine's host first \
+               (`docker login` and `docker pull`): an image that is present is not pulled again",
+    },
+    FailureCause {
+        marks: &["not found", "manifest unknown", "does not exist", "name unknown", "no such image"],
+        cause: "there is no such image",
+        help: "check its name and tag",
+    },
+    FailureCause {
+        marks: &["no matching manifest"],
+        cause: "there is no such image for the engine's platform",
+        help: "build it for this platform as well",
+    },
+    FailureCause {
+        marks: &["toomanyrequests", "too many requests"],
+        cause: "its registry limits the rate of requests",
+        help: "try again later, or use a mirror of the registry",
+    },
+    FailureCause {
+        marks: &["no space left"],
+        cause: "the engine's disk is full",
+        help: "free some space where the engine stores its images",
+    },
+    FailureCause {
+        marks: &["http response to https client", "x509", "certificate"],
+        cause: "the engine does not trust its registry",
+        help: "add the registry's certificate to those that the engine trusts",
+    },
+    FailureCause {
+        marks: &[
             "refused",
             "no such host",
             "timeout",
@@ -113,47 +75,47 @@ const CAUSES: [(&[&str], &str, &str); 7] = [
             "unreachable",
             "closed",
         ],
-        "its registry cannot be reached",
-        "is it up, and does the engine's machine reach it?",
-    ),
+        cause: "its registry cannot be reached",
+        help: "check that it is up and that the engine's host can reach it",
+    },
 ];
 
-/// Why an image is not to be had, from the engine's sentence.
-fn explain_failure(image: &str, message: &str) -> String {
-    let said = message.to_ascii_lowercase();
-    let known = CAUSES.iter().find(|(marks, ..)| marks.iter().any(|mark| said.contains(mark)));
+/// Why an image could not be pulled, from the engine's message.
+pub(super) fn explain_failure(image: &str, message: &str) -> String {
+    let lower = message.to_ascii_lowercase();
+    let known = CAUSES.iter().find(|known| known.marks.iter().any(|mark| lower.contains(mark)));
     match known {
-        Some((_, cause, help)) => format!("the image {image} could not be pulled: {cause} ({message}); {help}"),
+        Some(FailureCause { cause, help, .. }) => format!("the image {image} could not be pulled: {cause} ({message}); {help}"),
         None => format!("the image {image} could not be pulled: {message}"),
     }
 }
 
-/// How far the layers are.
+/// The state of the layers of an image that is being pulled.
 #[derive(Debug, Default)]
-struct Progress {
+pub(super) struct Progress {
     layers: BTreeMap<String, Layer>,
 }
 
 #[derive(Debug, Default)]
 struct Layer {
     is_done: bool,
-    /// The download broke off, and the engine will try it again.
+    /// The download was interrupted, and the engine will retry it.
     is_retrying: bool,
-    /// Bytes that have come, of how many; both 0 while that is not known.
+    /// Bytes received and in total; both 0 until they are known.
     received: u64,
     total: u64,
 }
 
 impl Progress {
-    fn update(&mut self, step: &CreateImageInfo) {
-        let (Some(id), Some(status)) = (&step.id, &step.status) else { return };
-        // What is said of the image itself has its tag for an id.
+    pub(super) fn update(&mut self, update: &CreateImageInfo) {
+        let (Some(id), Some(status)) = (&update.id, &update.status) else { return };
+        // An update about the image itself has the tag as its id.
         let is_layer = self.layers.contains_key(id) || matches!(&**status, "Pulling fs layer" | "Already exists");
         if !is_layer {
             return;
         }
         let layer = self.layers.entry(id.clone()).or_default();
-        let detail = step.progress_detail.as_ref();
+        let detail = update.progress_detail.as_ref();
         let bytes = |number: Option<i64>| number.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
         match status.as_str() {
             "Downloading" => {
@@ -181,17 +143,17 @@ impl std::fmt::Display for Progress {
         write!(f, "{done} of {} layers", self.layers.len())?;
         let total: u64 = self.layers.values().map(|layer| layer.total).sum();
         if total > 0 {
-            let have: u64 = self.layers.values().map(|layer| layer.received.min(layer.total)).sum();
-            write!(f, ", {:.1} of {:.1} MB", megabytes(have), megabytes(total))?;
+            let received: u64 = self.layers.values().map(|layer| layer.received.min(layer.total)).sum();
+            write!(f, ", {:.1} of {:.1} MB", megabytes(received), megabytes(total))?;
         }
         if self.layers.values().any(|layer| layer.is_retrying) {
-            f.write_str(", a download broke off and will be tried again")?;
+            f.write_str(", a download was interrupted and will be retried")?;
         }
         Ok(())
     }
 }
 
-/// For reading only: three digits are enough, and `f64` has more.
+/// For display only: three decimal places are enough, and `f64` has more.
 fn megabytes(bytes: u64) -> f64 {
     f64::from(u32::try_from(bytes / 1_000).unwrap_or(u32::MAX)) / 1_000.0
 }
@@ -211,32 +173,32 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_by_its_cause_and_what_to_do() {
-        for (said, cause, help) in [
+    fn a_failed_pull_is_reported_with_its_cause_and_remedy() {
+        for (message, cause, help) in [
             ("manifest for r/a:1 not found: manifest unknown: manifest unknown", "there is no such image", "name and tag"),
             (
                 "pull access denied for a, repository does not exist or may require 'docker login': denied",
-                "only to those who sign in",
-                "not possible yet",
+                "requires authentication",
+                "cannot sign in",
             ),
-            ("Get \"http://r/v2/a/manifests/1\": no basic auth credentials", "only to those who sign in", "not possible yet"),
+            ("Get \"http://r/v2/a/manifests/1\": no basic auth credentials", "requires authentication", "cannot sign in"),
             (
                 "Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused",
                 "cannot be reached",
-                "is it up",
+                "check that it is up",
             ),
             ("Get \"https://r/v2/\": http: server gave HTTP response to HTTPS client", "does not trust", "certificate"),
-            ("toomanyrequests: You have reached your pull rate limit", "wants a pause", "later"),
-            ("write /var/lib/docker/tmp/x: no space left on device", "disk is full", "make room"),
+            ("toomanyrequests: You have reached your pull rate limit", "limits the rate", "later"),
+            ("write /var/lib/docker/tmp/x: no space left on device", "disk is full", "free some space"),
         ] {
-            let text = explain_failure("r/a:1", said);
-            assert!(text.contains("r/a:1") && text.contains(said), "{text}");
+            let text = explain_failure("r/a:1", message);
+            assert!(text.contains("r/a:1") && text.contains(message), "{text}");
             assert!(text.contains(cause) && text.contains(help), "{text}");
         }
         assert_eq!(explain_failure("a", "odd"), "the image a could not be pulled: odd");
     }
 
-    fn step(id: &str, status: &str, bytes: Option<(i64, i64)>) -> CreateImageInfo {
+    fn update(id: &str, status: &str, bytes: Option<(i64, i64)>) -> CreateImageInfo {
         CreateImageInfo {
             id: Some(id.to_owned()),
             status: Some(status.to_owned()),
@@ -246,18 +208,18 @@ mod tests {
     }
 
     #[test]
-    fn progress_counts_layers_and_bytes_and_nothing_twice() {
+    fn progress_counts_layers_and_bytes_once() {
         let mut progress = Progress::default();
         let mut after = |id: &str, status: &str, bytes| {
-            progress.update(&step(id, status, bytes));
+            progress.update(&update(id, status, bytes));
             progress.to_string()
         };
         assert_eq!(after("1.2", "Pulling from acme/tool", None), "waiting for the registry");
         assert_eq!(after("a", "Already exists", None), "1 of 1 layers");
         assert_eq!(after("b", "Pulling fs layer", None), "1 of 2 layers");
         assert_eq!(after("b", "Downloading", Some((1_500_000, 6_000_000))), "1 of 2 layers, 1.5 of 6.0 MB");
-        let broken = "1 of 2 layers, 1.5 of 6.0 MB, a download broke off and will be tried again";
-        assert_eq!(after("b", "Retrying in 5 seconds", None), broken);
+        let interrupted = "1 of 2 layers, 1.5 of 6.0 MB, a download was interrupted and will be retried";
+        assert_eq!(after("b", "Retrying in 5 seconds", None), interrupted);
         assert_eq!(after("b", "Downloading", Some((3_000_000, 6_000_000))), "1 of 2 layers, 3.0 of 6.0 MB");
         assert_eq!(after("b", "Download complete", None), "1 of 2 layers, 6.0 of 6.0 MB");
         assert_eq!(after("b", "Extracting", Some((100, 6_000_000))), "1 of 2 layers, 6.0 of 6.0 MB");

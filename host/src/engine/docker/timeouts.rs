@@ -1,23 +1,23 @@
-//! How long the engine may take, call by call.
+//! The time limits of calls to the engine.
 
 use std::time::Duration;
 
-/// The times after which we stop waiting. Each is far above what a healthy engine needs: to run into one is news.
+/// Time limits. Each is far above what a healthy engine needs, so reaching one means that something is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For calls that an engine answers from its own books.
+    /// For calls that read the engine's own records.
     pub quick: Duration,
-    /// For starting and removing containers, networks and volumes: they wait for kernel and disk.
+    /// For starting and removing containers, networks and volumes, which wait for the kernel and the disk.
     pub slow: Duration,
-    /// For moving a workspace.
+    /// For the transfer of a workspace.
     pub transfer: Duration,
-    /// A pull that says nothing for this long is stuck.
+    /// A pull that reports nothing for this long has stalled.
     pub pull_idle: Duration,
-    /// A wait for a container's end is asked anew this often, in case its answer got lost.
+    /// Interval at which a wait for a container's exit is repeated, in case the response was lost.
     pub exit_poll: Duration,
-    /// How long an engine may be away (a restart of it takes a second) before we give up on a container that may well run on.
+    /// How long an engine may be down (a restart takes a second) before we give up on a container that may still be running.
     pub max_outage: Duration,
-    /// From KILL to giving up.
+    /// From KILL until a container that still runs counts as unkillable.
     pub after_kill: Duration,
 }
 
@@ -35,7 +35,7 @@ impl Default for Timeouts {
     }
 }
 
-/// What kind of call one is.
+/// The kind of a call, which selects its time limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallKind {
     Quick,
@@ -44,8 +44,8 @@ pub(super) enum CallKind {
 }
 
 impl Timeouts {
-    pub(super) fn for_call(&self, wait: CallKind) -> Duration {
-        match wait {
+    pub(super) fn for_call(&self, kind: CallKind) -> Duration {
+        match kind {
             CallKind::Quick => self.quick,
             CallKind::Slow => self.slow,
             CallKind::Transfer => self.transfer,

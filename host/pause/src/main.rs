@@ -1,12 +1,23 @@
-//! The only program of ours inside a container. Today it holds a stage's network: it waits, and ends at once when told to. Before that it does what
-//! its arguments say, two by two: `close metadata` closes the network to the metadata services of clouds, `close 172.18.0.0/16` to these addresses, but
-//! for those of each `open 172.18.0.1/32`. Then it says `held`, or what it cannot do, and ends with 3.
+//! `beespace-pause`, our only program inside a container. Today it is the first process of pause containers: it owns a stage's network namespace,
+//! installs the isolation rules of the network, and then waits until it is stopped.
 //!
-//! Built by `host/build.rs`, static and without the runtime of Rust's `main`, which would make it a third larger. It is process 1 of its
-//! container, for which the kernel ignores every signal that has no handler: hence the handlers.
+//! # Usage
+//!
+//! The arguments are rules, of two words each:
+//!
+//! | rule | effect |
+//! |---|---|
+//! | `block metadata` | blocks the metadata services of clouds |
+//! | `block 172.18.0.0/16` | blocks these addresses, except those of `allow` rules |
+//! | `allow 172.18.0.1/32` | allows these addresses |
+//!
+//! The program prints `ready` when all rules are in place. If it cannot apply a rule, it prints `cannot RULE` and exits with code 3.
+//!
+//! `host/build.rs` builds it as a static program without the runtime of Rust's `main`, which would make it a third larger. It is process 1 of its
+//! container, for which the kernel ignores every signal without a handler: hence the handlers.
 
 #![no_main]
-#![expect(unsafe_code, reason = "waiting and ending are calls of the C library, and a dependency for a few of them is too much")]
+#![expect(unsafe_code, reason = "the program needs a few functions of the C library, and a dependency for so few is too much")]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -32,26 +43,26 @@ const FRA_PRIORITY: u16 = 6;
 const FRA_IP_PROTO: u16 = 22;
 const FRA_DPORT_RANGE: u16 = 24;
 const FR_ACT_TO_TBL: u8 = 1;
-/// Who asks is told at once, and not left waiting.
+/// The sender gets an error at once instead of a timeout.
 const FR_ACT_PROHIBIT: u8 = 8;
 const RT_TABLE_MAIN: u8 = 254;
 
 const EEXIST: i32 = 17;
-/// What a kernel or a network without IPv6 says to a rule for it.
+/// The errors of a kernel, or a network, without IPv6 for an IPv6 rule.
 const NO_SUCH_FAMILY: [i32; 2] = [95, 97];
 
-/// All before the rule that looks into the main table, and behind the one for the machine's own addresses. Metadata services come first: no network is
-/// opened to them by what is opened of another.
+/// All rules precede the rule for the main routing table and follow the one for the machine's own addresses. The rules for metadata services come
+/// first, so that no `allow` rule of a network opens the way to them.
 const METADATA: Rule = Rule { priority: 100, action: FR_ACT_PROHIBIT, table: 0 };
 const ALLOW: Rule = Rule { priority: 101, action: FR_ACT_TO_TBL, table: RT_TABLE_MAIN };
 const BLOCK: Rule = Rule { priority: 102, action: FR_ACT_PROHIBIT, table: 0 };
 
-/// Nearly every cloud has its service at 169.254.169.254, and some have more of them nearby.
+/// Nearly every cloud has its metadata service at 169.254.169.254, and some have others nearby.
 const LINK_LOCAL: Prefix = Prefix { address: IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), bits: 16 };
 const ALIBABA: Prefix = Prefix { address: IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)), bits: 32 };
 const AMAZON_V6: Prefix = Prefix { address: IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254)), bits: 128 };
 
-/// How this ends where it cannot do what it was told.
+/// The exit code if a rule cannot be applied.
 const RULE_FAILED: c_int = 3;
 
 unsafe extern "C" {
@@ -70,43 +81,43 @@ extern "C" fn exit_on_signal(_signal: c_int) {
     unsafe { _exit(0) }
 }
 
-// SAFETY: the C library's start code looks for exactly this symbol, and nothing else here defines it.
+// SAFETY: the C library's start code calls exactly this symbol, and nothing else here defines it.
 #[unsafe(no_mangle)]
 extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
     for number in [SIGHUP, SIGINT, SIGTERM] {
-        // SAFETY: the handler has the type the C library expects and calls nothing but `_exit`.
+        // SAFETY: the handler has the type that the C library expects, and calls only `_exit`.
         unsafe { signal(number, exit_on_signal) };
     }
     let count = usize::try_from(count).unwrap_or_default();
-    // SAFETY: the C library hands over `count` strings that end with NUL and live as long as the process.
-    let arguments = (1..count).map(|place| unsafe { CStr::from_ptr(*arguments.add(place)) }.to_str().unwrap_or_default());
+    // SAFETY: the C library passes `count` strings that end with NUL and live as long as the process.
+    let arguments = (1..count).map(|index| unsafe { CStr::from_ptr(*arguments.add(index)) }.to_str().unwrap_or_default());
     let arguments: Vec<&str> = arguments.collect();
-    for orders in arguments.chunks(2) {
-        let done = match *orders {
-            ["close", "metadata"] => block_metadata(),
-            ["close", prefix] => parse(prefix).is_some_and(|prefix| BLOCK.add(prefix, &[])),
-            ["open", prefix] => parse(prefix).is_some_and(|prefix| ALLOW.add(prefix, &[])),
+    for rule in arguments.chunks(2) {
+        let is_applied = match *rule {
+            ["block", "metadata"] => block_metadata(),
+            ["block", prefix] => parse(prefix).is_some_and(|prefix| BLOCK.add(prefix, &[])),
+            ["allow", prefix] => parse(prefix).is_some_and(|prefix| ALLOW.add(prefix, &[])),
             _ => false,
         };
-        if !done {
-            print(&["cannot ", &orders.join(" "), "\n"].concat());
+        if !is_applied {
+            print(&["cannot ", &rule.join(" "), "\n"].concat());
             return RULE_FAILED;
         }
     }
-    print("held\n");
+    print("ready\n");
     loop {
-        // SAFETY: has no preconditions; returns only after a handler did.
+        // SAFETY: it has no preconditions, and returns only after a handler has returned.
         unsafe { pause() };
     }
 }
 
 fn print(text: &str) {
-    // SAFETY: the pointer is to as many bytes as are given. Nobody need listen.
+    // SAFETY: the pointer and the length belong to the same string. An error does not matter: there may be no reader.
     unsafe { write(STDOUT, text.as_ptr().cast(), text.len()) };
 }
 
-/// Lets no TCP through to where clouds keep a machine's credentials. Names may be resolved there (port 53, and anything but TCP): on some clouds
-/// the same address does that.
+/// Blocks TCP to the metadata services of clouds, which hand out the machine's credentials. Port 53 and all protocols but TCP stay open, because on
+/// some clouds the same address also resolves names.
 fn block_metadata() -> bool {
     let tcp = (FRA_IP_PROTO, &[IPPROTO_TCP][..]);
     METADATA.add(LINK_LOCAL, &[tcp, (FRA_DPORT_RANGE, &ports(1, 52))])
@@ -120,7 +131,7 @@ fn ports(first: u16, last: u16) -> [u8; 4] {
     [a, b, c, d]
 }
 
-/// All addresses that begin with as many bits as this one.
+/// All addresses whose first `bits` are those of `address`.
 #[derive(Clone, Copy)]
 struct Prefix {
     address: IpAddr,
@@ -133,7 +144,7 @@ fn parse(text: &str) -> Option<Prefix> {
     Some(Prefix { address: address.parse().ok()?, bits: bits.parse().ok()? })
 }
 
-/// What becomes of packets to some addresses.
+/// A rule of the kernel's policy routing: what happens to packets for some addresses.
 struct Rule {
     priority: u32,
     action: u8,
@@ -141,8 +152,8 @@ struct Rule {
 }
 
 impl Rule {
-    /// Adds the rule for these addresses, and for what else is asked of a packet. Whether it holds then.
-    fn add(&self, prefix: Prefix, wanted: &[(u16, &[u8])]) -> bool {
+    /// Adds the rule for these addresses and the other conditions. Returns whether the rule is in place.
+    fn add(&self, prefix: Prefix, conditions: &[(u16, &[u8])]) -> bool {
         let (family, bytes) = match &prefix.address {
             IpAddr::V4(address) => (AF_INET, &address.octets()[..]),
             IpAddr::V6(address) => (AF_INET6, &address.octets()[..]),
@@ -155,7 +166,7 @@ impl Rule {
         message.extend_from_slice(&[0; 8]);
         message.extend_from_slice(&[family, prefix.bits, 0, 0, self.table, 0, 0, self.action, 0, 0, 0, 0]);
         let common = [(FRA_DST, bytes), (FRA_PRIORITY, &self.priority.to_ne_bytes())];
-        for (kind, value) in common.iter().chain(wanted) {
+        for (kind, value) in common.iter().chain(conditions) {
             let length = u16::try_from(4 + value.len()).unwrap_or_default();
             message.extend_from_slice(&length.to_ne_bytes());
             message.extend_from_slice(&kind.to_ne_bytes());
@@ -163,8 +174,8 @@ impl Rule {
             message.resize(message.len().next_multiple_of(4), 0);
         }
         let length = u32::try_from(message.len()).unwrap_or_default();
-        if let Some(place) = message.first_chunk_mut() {
-            *place = length.to_ne_bytes();
+        if let Some(first) = message.first_chunk_mut() {
+            *first = length.to_ne_bytes();
         }
         match request(&message) {
             Some(0 | EEXIST) => true,
@@ -174,18 +185,18 @@ impl Rule {
     }
 }
 
-/// What the kernel answers to a message: 0, or the number of its error.
+/// Sends a message to the kernel and returns its response: 0, or the number of an error.
 fn request(message: &[u8]) -> Option<i32> {
-    let mut answer = [0; 256];
-    // SAFETY: the pointers are to buffers of the lengths that are given.
+    let mut response = [0; 256];
+    // SAFETY: each pointer and length belong to the same buffer.
     let length = unsafe {
         let netlink = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
         let is_sent = netlink >= 0 && send(netlink, message.as_ptr().cast(), message.len(), 0) >= 0;
-        let length = if is_sent { recv(netlink, answer.as_mut_ptr().cast(), answer.len(), 0) } else { -1 };
+        let length = if is_sent { recv(netlink, response.as_mut_ptr().cast(), response.len(), 0) } else { -1 };
         close(netlink);
         length
     };
     // struct nlmsghdr, then the error, negated
-    let error = answer.get(16..20).filter(|_| length >= 20)?;
+    let error = response.get(16..20).filter(|_| length >= 20)?;
     Some(-i32::from_ne_bytes(error.try_into().ok()?))
 }

@@ -1,0 +1,56 @@
+//! Errors that only this engine has, with their code and remedy.
+
+use beespace_core::outcome::Reason;
+use ipnet::Ipv4Net;
+
+use crate::engine::EngineError;
+
+/// Why a stage's network is not usable.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NetworkError {
+    #[error("{pool} has no free addresses for another network: {message}")]
+    NoSubnetLeft { pool: Ipv4Net, message: String },
+    /// The pause container could not apply an isolation rule; the message is its output.
+    #[error("cannot install network isolation rules: {message}")]
+    IsolationFailed { message: String },
+    /// The engine went down, or the connection to the pause container broke.
+    #[error("the stage's pause container did not become ready")]
+    PauseNotReady,
+}
+
+impl NetworkError {
+    fn reason(&self) -> Reason {
+        let (code, help) = match self {
+            Self::NoSubnetLeft { .. } => (
+                "engine-networks",
+                "set `[engine] network_pool` in beespace.toml to addresses that nothing else uses, or remove unused networks \
+                 (`docker network prune`)",
+            ),
+            Self::IsolationFailed { message } if message.contains("metadata") => (
+                "engine-network-open",
+                "the rule needs Linux 4.17 or newer; if no cloud credentials are in reach, set `[engine] metadata_access = true`",
+            ),
+            Self::IsolationFailed { .. } => (
+                "engine-network-open",
+                "the engine's kernel needs policy routing (`CONFIG_IP_MULTIPLE_TABLES`), and the pause container needs the capability \
+                 to set it (NET_ADMIN)",
+            ),
+            Self::PauseNotReady => ("engine-network-not-held", "see the engine's own log"),
+        };
+        Reason::new(code, self.to_string()).help(help)
+    }
+
+    /// Whether a later attempt can succeed: a stage that ends frees its addresses.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::NoSubnetLeft { .. } | Self::PauseNotReady => true,
+            Self::IsolationFailed { .. } => false,
+        }
+    }
+}
+
+impl From<NetworkError> for EngineError {
+    fn from(error: NetworkError) -> Self {
+        Self::Specific { reason: Box::new(error.reason()), is_transient: error.is_transient() }
+    }
+}
