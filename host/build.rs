@@ -1,4 +1,5 @@
-//! Builds what the binary embeds: the pause program (`host/pause`), and, with the feature `bundled`, the list of the components of `plugins/`.
+//! Builds what the binary embeds: the pause program (`host/pause`), and, with the feature `bundled`, the list of the components
+//! of `plugins/`.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -10,7 +11,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     bundled_plugins()
 }
 
-/// Calls the compiler directly, because Cargo has no stable way to build the program of another package as a static and small one.
+/// Calls the compiler directly, because Cargo has no stable way to build the program of another package as a static and small
+/// one.
 fn pause_program() -> Result<(), Box<dyn Error>> {
     let source = "pause/src/main.rs";
     println!("cargo::rerun-if-changed={source}");

@@ -1,5 +1,5 @@
-//! `beespace-pause`, our only program inside a container. Today it is the first process of pause containers: it owns a stage's network namespace,
-//! installs the isolation rules of the network, and then waits until it is stopped.
+//! `beespace-pause`, our only program inside a container. Today it is the first process of pause containers: it owns a stage's
+//! network namespace, installs the isolation rules of the network, and then waits until it is stopped.
 //!
 //! # Usage
 //!
@@ -11,10 +11,11 @@
 //! | `block 172.18.0.0/16` | blocks these addresses, except those of `allow` rules |
 //! | `allow 172.18.0.1/32` | allows these addresses |
 //!
-//! The program prints `ready` when all rules are in place. If it cannot apply a rule, it prints `cannot RULE` and exits with code 3.
+//! The program prints `ready` when all rules are in place. If it cannot apply a rule, it prints `cannot RULE` and exits with code
+//! 3.
 //!
-//! `host/build.rs` builds it as a static program without the runtime of Rust's `main`, which would make it a third larger. It is process 1 of its
-//! container, for which the kernel ignores every signal without a handler: hence the handlers.
+//! `host/build.rs` builds it as a static program without the runtime of Rust's `main`, which would make it a third larger. It is
+//! process 1 of its container, for which the kernel ignores every signal without a handler: hence the handlers.
 
 #![no_main]
 #![expect(unsafe_code, reason = "the program needs a few functions of the C library, and a dependency for so few is too much")]
@@ -51,8 +52,8 @@ const EEXIST: i32 = 17;
 /// The errors of a kernel, or a network, without IPv6 for an IPv6 rule.
 const NO_SUCH_FAMILY: [i32; 2] = [95, 97];
 
-/// All rules precede the rule for the main routing table and follow the one for the machine's own addresses. The rules for metadata services come
-/// first, so that no `allow` rule of a network opens the way to them.
+/// All rules precede the rule for the main routing table and follow the one for the machine's own addresses. The rules for
+/// metadata services come first, so that no `allow` rule of a network opens the way to them.
 const METADATA: Rule = Rule { priority: 100, action: FR_ACT_PROHIBIT, table: 0 };
 const ALLOW: Rule = Rule { priority: 101, action: FR_ACT_TO_TBL, table: RT_TABLE_MAIN };
 const BLOCK: Rule = Rule { priority: 102, action: FR_ACT_PROHIBIT, table: 0 };
@@ -116,8 +117,8 @@ fn print(text: &str) {
     unsafe { write(STDOUT, text.as_ptr().cast(), text.len()) };
 }
 
-/// Blocks TCP to the metadata services of clouds, which hand out the machine's credentials. Port 53 and all protocols but TCP stay open, because on
-/// some clouds the same address also resolves names.
+/// Blocks TCP to the metadata services of clouds, which hand out the machine's credentials. Port 53 and all protocols but TCP
+/// stay open, because on some clouds the same address also resolves names.
 fn block_metadata() -> bool {
     let tcp = (FRA_IP_PROTO, &[IPPROTO_TCP][..]);
     METADATA.add(LINK_LOCAL, &[tcp, (FRA_DPORT_RANGE, &ports(1, 52))])

@@ -8,7 +8,8 @@ use ipnet::Ipv4Net;
 use super::reader::Section;
 use super::value::{Kind, Value};
 
-/// A part of the addresses that are reserved for tests of networks (RFC 2544), so that they hardly ever belong to someone's own network.
+/// A part of the addresses that are reserved for tests of networks (RFC 2544), so that they hardly ever belong to someone's own
+/// network.
 const NETWORK_POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 19, 0, 0), 17);
 
 /// The engine, and how many stages it runs.
@@ -36,7 +37,8 @@ pub struct DockerConfig {
     pub prewarmed_networks: u16,
     /// The addresses of stage networks, 16 for each. Containers reach none of them except those of their own stage.
     pub network_pool: Ipv4Net,
-    /// Whether containers may reach the metadata service of the cloud in which the engine runs. It hands out the machine's credentials.
+    /// Whether containers may reach the metadata service of the cloud in which the engine runs. It hands out the machine's
+    /// credentials.
     pub metadata_access: bool,
 }
 

@@ -1,4 +1,5 @@
-//! An engine without containers. It obeys variables in a step's environment, so that cancel, timeout, crash and retry have plain, fast tests.
+//! An engine without containers. It obeys variables in a step's environment, so that cancel, timeout, crash and retry have plain,
+//! fast tests.
 //!
 //! | variable | effect |
 //! |---|---|

@@ -52,7 +52,7 @@ impl EngineError {
             ),
             Self::TimedOut { .. } => (
                 "engine-slow",
-                "see the engine's own log, and restart the engine if it hangs; running steps survive a restart only with `live-restore`",
+                "see the engine's own log, and restart the engine if it hangs; running steps survive this only with `live-restore`",
             ),
             Self::Refused { .. } => ("engine-refused", "see the engine's own log"),
             Self::InvalidResponse { .. } => {

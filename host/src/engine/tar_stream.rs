@@ -42,8 +42,8 @@ impl HostFile {
     }
 }
 
-/// Packs a tar on a thread of its own. All entries belong to root, and those of the tree are open to every user. Symbolic links stay links and are never
-/// followed. Entries that are neither file, directory nor link are omitted.
+/// Packs a tar on a thread of its own. All entries belong to root, and those of the tree are open to every user. Symbolic links
+/// stay links and are never followed. Entries that are neither file, directory nor link are omitted.
 pub(super) fn pack(contents: TarContents) -> TarStream {
     let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
     tokio::task::spawn_blocking(move || {

@@ -18,7 +18,8 @@ use crate::engine::EngineError;
 const LIBRARY_TIMEOUT_SECONDS: u64 = 60 * 60;
 /// The oldest API version that is known to work: Docker 20.10.
 const MIN_API_VERSION: (usize, usize) = (1, 41);
-/// An engine that goes down records container exits slightly before and after we notice the outage, and its clock may differ from ours.
+/// An engine that goes down records container exits slightly before and after we notice the outage, and its clock may differ from
+/// ours.
 const OUTAGE_MARGIN: Duration = Duration::from_secs(2);
 /// An engine that has responded for this long was not down in between: a failure after it begins a new outage.
 const NEW_OUTAGE_AFTER: Duration = Duration::from_secs(90);
@@ -95,7 +96,8 @@ impl Client {
         }
     }
 
-    /// Removes something. Retries while something that is itself being removed blocks the removal; an absent object is not an error.
+    /// Removes something. Retries while something that is itself being removed blocks the removal; an absent object is not an
+    /// error.
     pub(super) async fn remove_with_retry<F: Future<Output = Result<(), Error>>>(
         &self,
         call: &'static str,
@@ -159,8 +161,8 @@ impl Client {
     }
 }
 
-/// Adds the API version to a request's path. The library negotiates the version but omits it from its paths, and an engine uses its newest version
-/// for a path without one.
+/// Adds the API version to a request's path. The library negotiates the version but omits it from its paths, and an engine uses
+/// its newest version for a path without one.
 fn with_version_prefix(prefix: &str, mut request: BollardRequest) -> BollardRequest {
     let mut parts = request.uri().clone().into_parts();
     let path = parts.path_and_query.as_ref().map_or("/", |path| path.as_str());

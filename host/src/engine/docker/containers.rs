@@ -74,7 +74,8 @@ impl Containers {
         self.start_permits.acquire().await
     }
 
-    /// A permit to start a container early: only while at least half of the permits are free, because others wait for their starts.
+    /// A permit to start a container early: only while at least half of the permits are free, because others wait for their
+    /// starts.
     pub(super) fn early_start_permit(&self) -> Result<SemaphorePermit<'_>, TryAcquireError> {
         if self.start_permits.available_permits() <= self.max_concurrent_starts / 2 {
             return Err(TryAcquireError::NoPermits);

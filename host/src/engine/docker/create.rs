@@ -1,4 +1,5 @@
-//! From a container of a plan to the body of Docker's `create`. Everything that a container can get is listed here; a plan cannot ask for more.
+//! From a container of a plan to the body of Docker's `create`. Everything that a container can get is listed here; a plan cannot
+//! ask for more.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +16,8 @@ use super::options::DockerOptions;
 use crate::engine::launch::Launch;
 use crate::engine::tar_stream::HostFile;
 
-/// The capabilities that are added back after all are dropped. Package managers, `su`, `chown` and databases in images need them, and none of them
-/// has an effect outside the container.
+/// The capabilities that are added back after all are dropped. Package managers, `su`, `chown` and databases in images need them,
+/// and none of them has an effect outside the container.
 const CAPABILITIES: [&str; 8] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL", "NET_BIND_SERVICE"];
 
 /// What `create` needs to know besides the plan.
@@ -84,7 +85,8 @@ impl CreateContext<'_> {
         format!("{}-files-{index}", self.name)
     }
 
-    /// The volumes with the container's files. The engine creates them, with their labels, with the first container that mounts them.
+    /// The volumes with the container's files. The engine creates them, with their labels, with the first container that mounts
+    /// them.
     fn file_mounts(&self, files: &InjectedFiles) -> Vec<Mount> {
         if files.sole_script().is_some() {
             return vec![self.scripts.clone()];
@@ -118,8 +120,8 @@ impl CreateContext<'_> {
         file_mounts: Vec<Mount>,
     ) -> Result<ContainerCreateBody, String> {
         let mut mounts = workspace_mounts(self.workspace, container)?;
-        // `no_copy`: the image's own files at that path are not copied into the volume. The labels count if the volume has just been removed, because
-        // the engine then creates it again.
+        // `no_copy`: the image's own files at that path are not copied into the volume. The labels count if the volume has just
+        // been removed, because the engine then creates it again.
         let options = MountVolumeOptions { labels: Some(self.workspace_labels), no_copy: Some(true), ..Default::default() };
         for mount in &mut mounts {
             mount.volume_options = Some(options.clone());
@@ -170,8 +172,8 @@ impl CreateContext<'_> {
     }
 }
 
-/// The engine's own copy of the output, in one file that is not rotated while we read it. `local` is not used because it loses the end of output that
-/// is followed, and `none` because it can block a container for ever.
+/// The engine's own copy of the output, in one file that is not rotated while we read it. `local` is not used because it loses
+/// the end of output that is followed, and `none` because it can block a container for ever.
 fn log_config(bytes: u64) -> HostConfigLogConfig {
     // Twice the size, because JSON represents some bytes as six.
     let size = bytes.saturating_mul(2).max(1 << 20);
@@ -198,7 +200,8 @@ fn workspace_mounts(workspace: &str, container: &Container) -> Result<Vec<Mount>
 }
 
 fn environment(launch: &Launch, container: &Container, secrets: BTreeMap<String, String>) -> Vec<String> {
-    // The files of the workspace belong to root, and the image's user may be another one. Without this setting git refuses to work there.
+    // The files of the workspace belong to root, and the image's user may be another one. Without this setting git refuses to
+    // work there.
     let git = [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")];
     let mut env: BTreeMap<String, String> = launch.env.clone();
     env.extend(container.env.clone());

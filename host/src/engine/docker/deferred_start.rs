@@ -1,13 +1,13 @@
-//! Containers that are started early and wait for their start signal. Starting a container takes an engine longer than everything else that a step
-//! needs, so a container with a script is started in advance: its shell reads a line from its input before it does anything else
-//! ([`wait_for_start_signal`]).
+//! Containers that are started early and wait for their start signal. Starting a container takes an engine longer than everything
+//! else that a step needs, so a container with a script is started in advance: its shell reads a line from its input before it
+//! does anything else ([`wait_for_start_signal`]).
 //!
 //! # How a later process knows whether the script has begun
 //!
-//! The line can arrive only over the connection that was attached before the start. When that connection ends, because this process ends or closes
-//! it, the engine closes the input, and the shell exits with [`NEVER_STARTED`]. A shell that receives the line prints [`START_MARKER`] before the
-//! script begins, and prints nothing before that. A process that finds such a container can therefore tell whether its script may have begun
-//! ([`start_state`]). In doubt it may.
+//! The line can arrive only over the connection that was attached before the start. When that connection ends, because this
+//! process ends or closes it, the engine closes the input, and the shell exits with [`NEVER_STARTED`]. A shell that receives the
+//! line prints [`START_MARKER`] before the script begins, and prints nothing before that. A process that finds such a container
+//! can therefore tell whether its script may have begun ([`started_at`]). In doubt it may.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -46,15 +46,15 @@ const ACTIVE_VARIABLES: [&str; 5] = ["BASH_FUNC_", "BASH_XTRACEFD=", "LD_", "PS4
 pub(super) fn wait_for_start_signal(command: Vec<String>) -> Vec<String> {
     let marker = START_MARKER.trim_end();
     let shell = format!(
-        "trap 'exit {NEVER_STARTED}' TERM; IFS= read -r BEESPACE_START_SIGNAL || exit {NEVER_STARTED}; unset BEESPACE_START_SIGNAL; trap - TERM; \
-         echo '{marker}'; exec \"$@\" </dev/null"
+        "trap 'exit {NEVER_STARTED}' TERM; IFS= read -r BEESPACE_START_SIGNAL || exit {NEVER_STARTED}; \
+         unset BEESPACE_START_SIGNAL; trap - TERM; echo '{marker}'; exec \"$@\" </dev/null"
     );
     let words = ["/bin/sh", "-c", &shell, "sh"].map(str::to_owned);
     words.into_iter().chain(command).collect()
 }
 
-/// Whether a container can be started early without a visible effect. At the start an engine makes the working directory and the directories of
-/// mounts, and earlier steps may put something else in their place.
+/// Whether a container can be started early without a visible effect. At the start an engine makes the working directory and the
+/// directories of mounts, and earlier steps may put something else in their place.
 pub(super) fn may_defer(env: &[String], workdir: Option<&str>, mounts: &[Mount], workspace: &str) -> bool {
     let target = |mount: &Mount| mount.target.clone().unwrap_or_default();
     let of_workspace = mounts.iter().filter(|mount| mount.source.as_deref() == Some(workspace)).map(target);
@@ -77,7 +77,7 @@ pub(super) fn strip_start_marker(is_deferred: bool) -> impl FnMut(Output) -> Out
 }
 
 /// Whether the program of a container has begun.
-pub(super) enum StartState {
+enum StartState {
     /// It has begun at this time, or may have.
     Started(Timestamp),
     NeverStarted,
@@ -93,8 +93,8 @@ pub(super) struct DeferredStart {
 }
 
 impl DeferredStart {
-    /// Attaches to a container that has not been started: before the start, so that no byte is missed, and without `logs`, which would send some
-    /// bytes twice.
+    /// Attaches to a container that has not been started: before the start, so that no byte is missed, and without `logs`, which
+    /// would send some bytes twice.
     pub(super) async fn attach(containers: &Containers, name: &str, is_deferred: bool) -> Result<Self, EngineError> {
         let client = containers.client();
         let api = client.api().await?;
@@ -147,13 +147,9 @@ impl DeferredStart {
     }
 }
 
-/// Whether the program of a container that another process has started has begun. A program that may still be waiting is stopped, so that it can no
-/// longer begin: a start signal may be on its way.
-pub(super) async fn start_state(
-    containers: &Containers,
-    name: &str,
-    inspect: &ContainerInspect,
-) -> Result<StartState, EngineError> {
+/// Whether the program of a container that another process has started has begun. A program that may still be waiting is stopped,
+/// so that it can no longer begin: a start signal may be on its way.
+async fn start_state(containers: &Containers, name: &str, inspect: &ContainerInspect) -> Result<StartState, EngineError> {
     if !inspect.is_deferred {
         return Ok(StartState::Started(inspect.started_at()));
     }
@@ -166,6 +162,21 @@ pub(super) async fn start_state(
         None if code == Some(NEVER_STARTED.into()) => StartState::NeverStarted,
         at => StartState::Started(at.unwrap_or_else(|| inspect.started_at())),
     })
+}
+
+/// When the program of an existing container has begun, if it has, or may have.
+pub(super) async fn started_at(
+    containers: &Containers,
+    name: &str,
+    inspect: &ContainerInspect,
+) -> Result<Option<Timestamp>, EngineError> {
+    if inspect.is_created() {
+        return Ok(None);
+    }
+    match start_state(containers, name, inspect).await? {
+        StartState::Started(at) => Ok(Some(at)),
+        StartState::NeverStarted => Ok(None),
+    }
 }
 
 /// Sends TERM, on which a waiting shell exits with [`NEVER_STARTED`], and KILL to any other program. Returns the exit code.

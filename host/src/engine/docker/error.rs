@@ -32,8 +32,8 @@ impl NetworkError {
             ),
             Self::IsolationFailed { .. } => (
                 "engine-network-open",
-                "the engine's kernel needs policy routing (`CONFIG_IP_MULTIPLE_TABLES`), and the pause container needs the capability \
-                 to set it (NET_ADMIN)",
+                "the engine's kernel needs policy routing (`CONFIG_IP_MULTIPLE_TABLES`), and the pause container needs the \
+                 capability to set it (NET_ADMIN)",
             ),
             Self::PauseNotReady => ("engine-network-not-held", "see the engine's own log"),
         };

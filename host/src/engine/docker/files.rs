@@ -58,9 +58,9 @@ impl Files {
         join_all(removed).await.into_iter().collect()
     }
 
-    /// Creates the container through which the workspace and the scripts of a stage are uploaded. It is never started. It is created when the stage is
-    /// opened, because an engine gives a new volume the mode of the directory that it first covers, and the directory in our image is open to every
-    /// user.
+    /// Creates the container through which the workspace and the scripts of a stage are uploaded. It is never started. It is
+    /// created when the stage is opened, because an engine gives a new volume the mode of the directory that it first covers, and
+    /// the directory in our image is open to every user.
     pub(super) async fn create_upload_container(&self, stage: StageId) -> Result<(), EngineError> {
         let mounts = vec![volume_mount(&self.names.workspace(stage), WORKSPACE, false), scripts_mount(&self.names, stage, false)];
         let body = self.internal.body(self.names.stage_labels(stage), mounts);
@@ -110,8 +110,8 @@ impl Files {
         }
     }
 
-    /// Uploads files to the volumes of a container of ours that was created for this and is never started. An upload to a container of the user could
-    /// be used to attack the engine (CVE-2026-41567, CVE-2026-41568).
+    /// Uploads files to the volumes of a container of ours that was created for this and is never started. An upload to a
+    /// container of the user could be used to attack the engine (CVE-2026-41567, CVE-2026-41568).
     async fn upload(&self, name: &str, contents: TarContents) -> Result<(), EngineError> {
         let api = self.client.api().await?;
         // An error of the source would look like an error of the connection, so it is set aside while the tar is sent.

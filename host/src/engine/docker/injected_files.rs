@@ -1,6 +1,6 @@
-//! The files that the host puts into a container: its script and its secrets. A script without secrets is stored with the other scripts of its stage,
-//! in a volume that the stage's containers mount read-only. All other files are in volumes, one for each directory, that only this container mounts,
-//! read-only, and that are removed when the step is released.
+//! The files that the host puts into a container: its script and its secrets. A script without secrets is stored with the other
+//! scripts of its stage, in a volume that the stage's containers mount read-only. All other files are in volumes, one for each
+//! directory, that only this container mounts, read-only, and that are removed when the step is released.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,8 @@ pub(super) struct InjectedFiles {
 }
 
 impl InjectedFiles {
-    /// Collects a container's script, under `script_name`, and its secrets. `Err` is a text for people: the container cannot be started.
+    /// Collects a container's script, under `script_name`, and its secrets. `Err` is a text for people: the container cannot be
+    /// started.
     pub(super) fn pack(
         container: &Container,
         secrets: &BTreeMap<String, SecretString>,
@@ -119,7 +120,8 @@ pub(super) fn script_name(launch: &Launch, index: usize) -> String {
     }
 }
 
-/// The script of a launch, if it is the only file of its container. Files that cannot be packed are reported when the container is started.
+/// The script of a launch, if it is the only file of its container. Files that cannot be packed are reported when the container
+/// is started.
 pub(super) fn sole_script(launch: &Launch) -> Result<Option<HostFile>, EngineError> {
     let name = script_name(launch, container_index(launch)?);
     let files = InjectedFiles::pack(launch.container()?, &launch.secrets, &name);

@@ -1,5 +1,5 @@
-//! Containers of the pause image. No code of the user ever runs in one: they own a stage's network, or only exist so that files can be uploaded to
-//! their volumes.
+//! Containers of the pause image. No code of the user ever runs in one: they own a stage's network, or only exist so that files
+//! can be uploaded to their volumes.
 
 use std::sync::Arc;
 
@@ -60,8 +60,8 @@ impl InternalContainers {
         self.containers.start_with_permit("start an internal container", name).await
     }
 
-    /// Whether containers can have an init process, which forwards TERM and reaps zombies. This is tried once, because some engines accept the setting
-    /// without having the program (Debian's Podman).
+    /// Whether containers can have an init process, which forwards TERM and reaps zombies. This is tried once, because some
+    /// engines accept the setting without having the program (Debian's Podman).
     pub(super) async fn init_works(&self) -> Result<bool, EngineError> {
         let probe = async || {
             let name = self.names.init_probe();

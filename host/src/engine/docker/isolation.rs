@@ -1,10 +1,10 @@
-//! The isolation rules of a stage's network. They block the engine's other networks and the metadata services of clouds, which hand out the machine's
-//! credentials.
+//! The isolation rules of a stage's network. They block the engine's other networks and the metadata services of clouds, which
+//! hand out the machine's credentials.
 //!
-//! Engines isolate their networks from each other, but not at every moment, and not every engine does: Docker before 28 removes the rule and adds it
-//! again whenever any network is made, and Podman isolates only on request. Therefore a pause container installs rules inside each stage's network.
-//! Networks of other stages may be younger than the rules; hence all stage networks have their addresses from one pool, which every one of them
-//! blocks.
+//! Engines isolate their networks from each other, but not at every moment, and not every engine does: Docker before 28 removes
+//! the rule and adds it again whenever any network is made, and Podman isolates only on request. Therefore a pause container
+//! installs rules inside each stage's network. Networks of other stages may be younger than the rules; hence all stage networks
+//! have their addresses from one pool, which every one of them blocks.
 
 use bollard::models::Network;
 use ipnet::{IpNet, Ipv4Net};
@@ -14,7 +14,8 @@ use super::subnet::subnets;
 /// The output of `beespace-pause` (`host/pause`) when all its rules are in place.
 pub(super) const READY: &[u8] = b"ready\n";
 
-/// The isolation rules of a new network, as arguments of `beespace-pause`. `own` is the network's subnet, `networks` are all networks of the engine.
+/// The isolation rules of a new network, as arguments of `beespace-pause`. `own` is the network's subnet, `networks` are all
+/// networks of the engine.
 pub(super) fn isolation_rules(metadata_access: bool, pool: Ipv4Net, own: Ipv4Net, networks: &[Network]) -> Vec<String> {
     let mut rules = Vec::new();
     let mut add = |action: &str, addresses: String| rules.extend([action.to_owned(), addresses]);

@@ -1,7 +1,8 @@
 //! Docker, and engines that have its API.
 //!
-//! A stage consists of a network (a bridge network, and a pause container that owns the network namespace) and a volume, the workspace. The containers
-//! of its steps join the namespace of the pause container; this takes less than half the time that a network of their own would take.
+//! A stage consists of a network (a bridge network, and a pause container that owns the network namespace) and a volume, the
+//! workspace. The containers of its steps join the namespace of the pause container; this takes less than half the time that a
+//! network of their own would take.
 //!
 //! # Parts
 //!
@@ -12,15 +13,16 @@
 //! | [`images`] | pulls, and the image of pause containers |
 //! | [`containers`] | operations on single containers |
 //! | [`internal_containers`] | containers of the pause image |
-//! | [`step_containers`] | the life of a plan's container: [`create`], [`deferred_start`], [`supervise`] |
+//! | [`step_creation`] | the creation of a plan's container: [`create`], [`injected_files`], [`precreated`] |
+//! | [`step_containers`] | its life after that: [`deferred_start`], [`supervise`], [`forward_output`] |
 //!
 //! # What `docker inspect` shows
 //!
-//! Plain variables, images, commands and labels. A script is a file: in a volume of its stage, or, together with the secrets of its step, in a volume
-//! that only this container mounts. Both are read-only, and `docker inspect` shows neither ([`injected_files`]). The exception are secrets as
-//! variables of a container *without* a script (`entrypoint` and `args`): no program of ours runs in it that could read a file, so these secrets are
-//! in its environment, which `docker inspect` shows to everyone who may use the engine. In both cases a secret is on the engine's disk until the step
-//! is released.
+//! Plain variables, images, commands and labels. A script is a file: in a volume of its stage, or, together with the secrets of
+//! its step, in a volume that only this container mounts. Both are read-only, and `docker inspect` shows neither
+//! ([`injected_files`]). The exception are secrets as variables of a container *without* a script (`entrypoint` and `args`): no
+//! program of ours runs in it that could read a file, so these secrets are in its environment, which `docker inspect` shows to
+//! everyone who may use the engine. In both cases a secret is on the engine's disk until the step is released.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -44,6 +46,7 @@ use names::{Names, stage_of};
 use network::Networks;
 use precreated::Precreated;
 use step_containers::{RunCall, StepContainers};
+use step_creation::StepCreation;
 
 mod client;
 mod containers;
@@ -51,6 +54,7 @@ mod create;
 mod deferred_start;
 mod error;
 mod files;
+mod forward_output;
 mod images;
 mod info;
 mod injected_files;
@@ -65,6 +69,7 @@ mod pause_image;
 mod precreated;
 mod pull;
 mod step_containers;
+mod step_creation;
 mod subnet;
 mod supervise;
 mod timeouts;
@@ -81,6 +86,7 @@ pub struct Docker {
     internal: InternalContainers,
     files: Files,
     networks: Arc<Networks>,
+    precreated: Arc<Precreated>,
     steps: StepContainers,
     prewarmed_networks: usize,
 }
@@ -100,7 +106,8 @@ impl Docker {
         let networks =
             Arc::new(Networks::new(client.clone(), names.clone(), containers.clone(), internal.clone(), files.clone(), &options));
         let prewarmed_networks = options.prewarmed_networks;
-        let steps = StepContainers {
+        let precreated = Arc::new(Precreated::default());
+        let creation = StepCreation {
             names: names.clone(),
             options,
             images,
@@ -108,14 +115,21 @@ impl Docker {
             internal: internal.clone(),
             files: files.clone(),
             networks: Arc::clone(&networks),
-            precreated: Precreated::default(),
+            precreated: Arc::clone(&precreated),
         };
-        Ok(Self { client, names, containers, internal, files, networks, steps, prewarmed_networks })
+        let steps = StepContainers {
+            names: names.clone(),
+            containers: containers.clone(),
+            files: files.clone(),
+            creation,
+            precreated: Arc::clone(&precreated),
+        };
+        Ok(Self { client, names, containers, internal, files, networks, precreated, steps, prewarmed_networks })
     }
 
     /// Removes the containers of a stage and its network.
     async fn remove_containers_and_network(&self, stage: StageId) -> Result<(), EngineError> {
-        self.steps.precreated.forget(|step| step.stage_id() == stage);
+        self.precreated.forget(|step| step.stage_id() == stage);
         let network = async {
             match self.networks.of_stage(stage).await? {
                 Some(network) => self.networks.remove(&network).await,
@@ -124,7 +138,7 @@ impl Docker {
         };
         let (containers, network) = join(self.steps.remove_stage(stage), network).await;
         // Containers that were created in the meantime are gone as well.
-        self.steps.precreated.forget(|step| step.stage_id() == stage);
+        self.precreated.forget(|step| step.stage_id() == stage);
         containers.and(network)
     }
 }
@@ -160,13 +174,13 @@ impl Engine for Docker {
         }
         self.files.fill(stage, sources, files).await?;
         for (launch, script) in scripts {
-            self.steps.precreated.add_script(launch, script);
+            self.precreated.add_script(launch, script);
         }
         Ok(())
     }
 
     async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {
-        self.steps.prepare(launch).await
+        self.steps.creation.prepare(launch).await
     }
 
     async fn run(&self, launch: Launch, output: OutputSender, cancel: CancellationToken) -> Result<Exit, EngineError> {

@@ -16,7 +16,8 @@ pub(super) fn volume_mount(name: &str, target: &str, read_only: bool) -> Mount {
     }
 }
 
-/// The volume with the scripts of a stage. The engine creates it with the first container that mounts it: the stage's upload container.
+/// The volume with the scripts of a stage. The engine creates it with the first container that mounts it: the stage's upload
+/// container.
 pub(super) fn scripts_mount(names: &Names, stage: StageId, read_only: bool) -> Mount {
     let labels = Some(names.stage_labels(stage));
     let options = MountVolumeOptions { labels, no_copy: Some(true), ..Default::default() };

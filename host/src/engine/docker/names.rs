@@ -1,5 +1,5 @@
-//! The names and labels of everything that an instance makes in the engine. Names are derived from ids alone, so that a process after a crash finds
-//! what the process before it has made.
+//! The names and labels of everything that an instance makes in the engine. Names are derived from ids alone, so that a process
+//! after a crash finds what the process before it has made.
 
 use std::collections::HashMap;
 

@@ -1,14 +1,15 @@
-//! The networks of stages. A stage has a bridge network and a pause container that owns the network namespace, which all containers of the stage share.
-//! Creating them takes the engine longer than everything else that a stage needs, so some networks are prewarmed: created before a stage needs them.
+//! The networks of stages. A stage has a bridge network and a pause container that owns the network namespace, which all
+//! containers of the stage share. Creating them takes the engine longer than everything else that a stage needs, so some networks
+//! are prewarmed: created before a stage needs them.
 //!
 //! The pause container also installs the isolation rules of its network: [`super::isolation`].
 //!
 //! # Ownership
 //!
-//! A network has a name of its own, which it shares with its pause container. The stage that uses the network records its name as a label of the
-//! workspace volume. The workspace is created before the network and removed after it, so whatever a crash leaves behind, a network either belongs to
-//! a workspace or is an orphan. A network serves one stage and is never reused: the stage's containers may have changed what the pause container
-//! shares with them.
+//! A network has a name of its own, which it shares with its pause container. The stage that uses the network records its name as
+//! a label of the workspace volume. The workspace is created before the network and removed after it, so whatever a crash leaves
+//! behind, a network either belongs to a workspace or is an orphan. A network serves one stage and is never reused: the stage's
+//! containers may have changed what the pause container shares with them.
 
 use std::collections::BTreeSet;
 
@@ -85,8 +86,8 @@ impl Networks {
         if is_running { Ok(network) } else { Err(EngineError::NotOpen(stage)) }
     }
 
-    /// Assigns a network to a stage, and creates the stage's workspace: the network that the stage already has, or a prewarmed one, or the name of one
-    /// that is created later.
+    /// Assigns a network to a stage, and creates the stage's workspace: the network that the stage already has, or a prewarmed
+    /// one, or the name of one that is created later.
     pub(super) async fn assign(&self, stage: StageId) -> Result<String, EngineError> {
         if let Some(network) = self.of_stage(stage).await? {
             return Ok(network);
@@ -230,7 +231,8 @@ fn network_request(name: &str, labels: &Labels, subnet: Ipv4Net) -> NetworkCreat
     }
 }
 
-/// Docker: "Pool overlaps with other one on this address space"; Podman: "subnet … is already used on the host or by another config".
+/// Docker: "Pool overlaps with other one on this address space"; Podman: "subnet … is already used on the host or by another
+/// config".
 fn is_subnet_taken(message: &str) -> bool {
     message.contains("overlap") || message.contains("already used")
 }

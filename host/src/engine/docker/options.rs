@@ -11,13 +11,15 @@ use super::timeouts::Timeouts;
 pub struct DockerOptions {
     /// `unix:///var/run/docker.sock` or `tcp://HOST:PORT`.
     pub host: String,
-    /// Distinguishes this instance's objects from all others: 1 to 32 lower-case letters and digits, constant for the life of the store.
+    /// Distinguishes this instance's objects from all others: 1 to 32 lower-case letters and digits, constant for the life of the
+    /// store.
     pub instance: String,
     /// Memory limit in bytes of a container whose plan sets none. Swap is not available in addition.
     pub memory: u64,
     /// Process limit of a container whose plan sets none.
     pub pids: u32,
-    /// Bytes of output that the engine keeps per container, so that the output can be read again after a crash. More than a log may have.
+    /// Bytes of output that the engine keeps per container, so that the output can be read again after a crash. More than a log
+    /// may have.
     pub log_bytes: u64,
     /// The addresses of stage networks.
     pub network_pool: Ipv4Net,

@@ -20,8 +20,8 @@ pub(super) static DIGEST: LazyLock<String> = LazyLock::new(|| {
     digest
 });
 
-/// The image's one layer as a tar. The directory where a workspace is mounted is open to every user, because an engine gives a new volume the mode
-/// of the directory that it first covers.
+/// The image's one layer as a tar. The directory where a workspace is mounted is open to every user, because an engine gives a
+/// new volume the mode of the directory that it first covers.
 pub(super) fn layer() -> Result<Vec<u8>, EngineError> {
     let mut tar = Builder::new(Vec::new());
     let mut entry = |path: &str, kind: EntryType, mode: u32, bytes: &[u8]| {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bollard::models::CreateImageInfo;
 
-/// When a pull first reports its progress. Each interval is twice as long as the one before, up to [`MAX_REPORT_INTERVAL`], so that a pull of an hour
-/// does not fill the log.
+/// When a pull first reports its progress. Each interval is twice as long as the one before, up to [`MAX_REPORT_INTERVAL`], so
+/// that a pull of an hour does not fill the log.
 pub(super) const FIRST_REPORT: Duration = Duration::from_secs(2);
 pub(super) const MAX_REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -30,13 +30,14 @@ struct FailureCause {
     help: &'static str,
 }
 
-/// The first entry that matches counts: an engine reports "does not exist or may require 'docker login'" for an image that it may not read.
+/// The first entry that matches counts: an engine reports "does not exist or may require 'docker login'" for an image that it may
+/// not read.
 const CAUSES: [FailureCause; 7] = [
     FailureCause {
         marks: &["no basic auth credentials", "unauthorized", "authentication required", "docker login", "denied"],
         cause: "its registry requires authentication, or has no such image",
-        help: "check its name; Beespace cannot sign in to registries yet, so a private image must be pulled on the engine's host first \
-               (`docker login` and `docker pull`): an image that is present is not pulled again",
+        help: "check its name; Beespace cannot sign in to registries yet, so a private image must be pulled on the engine's host \
+               first (`docker login` and `docker pull`): an image that is present is not pulled again",
     },
     FailureCause {
         marks: &["not found", "manifest unknown", "does not exist", "name unknown", "no such image"],

@@ -5,17 +5,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bollard::models::Network;
 use ipnet::{IpNet, Ipv4Net};
 
-/// The prefix length of a stage's subnet: 16 addresses, of which the machine has one and the pause container another, which all containers share.
+/// The prefix length of a stage's subnet: 16 addresses, of which the machine has one and the pause container another, which all
+/// containers share.
 const PREFIX_LENGTH: u8 = 28;
 
 /// One subnet of a network.
 pub(super) struct Subnet {
     pub(super) addresses: IpNet,
-    /// The address of the machine in the subnet. No container has it. Many users reach the machine by its address in the engine's first network.
+    /// The address of the machine in the subnet. No container has it. Many users reach the machine by its address in the engine's
+    /// first network.
     pub(super) gateway: Option<IpAddr>,
 }
 
-/// A subnet of the pool that no network uses. The search begins at a `random` place, because other processes may be choosing as well.
+/// A subnet of the pool that no network uses. The search begins at a `random` place, because other processes may be choosing as
+/// well.
 pub(super) fn free_subnet(pool: Ipv4Net, networks: &[Network], random: u64) -> Option<Ipv4Net> {
     let taken: Vec<IpNet> = networks.iter().flat_map(subnets).map(|subnet| subnet.addresses).collect();
     let is_free = |subnet: &Ipv4Net| {

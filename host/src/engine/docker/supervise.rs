@@ -1,41 +1,33 @@
 //! Supervision of a running container: its output, its exit, and stopping it.
 //!
-//! Three things happen at the same time, and none relies on another: output is forwarded, the engine is asked whether the container still runs, and
-//! cancel and timeout are awaited. The end of the output does not mean that the container has exited (the output also ends when the engine
-//! restarts), and the exit of the container does not mean that all output has arrived.
+//! Three things happen at the same time, and none relies on another: output is forwarded, the engine is asked whether the
+//! container still runs, and cancel and timeout are awaited. The end of the output does not mean that the container has exited
+//! (the output also ends when the engine restarts), and the exit of the container does not mean that all output has arrived.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use beespace_core::outcome::{
-    EXIT_CODE_SIGKILL, EXIT_CODE_SIGTERM, Exit, ExitCause, ExitObservers, ObservedExit, StopCause, Stored, Stream,
+    EXIT_CODE_SIGKILL, EXIT_CODE_SIGTERM, Exit, ExitCause, ExitObservers, ObservedExit, StopCause, Stored,
 };
 use beespace_core::time::Timestamp;
-use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::models::ContainerState;
 use bollard::query_parameters::{EventsOptionsBuilder, LogsOptionsBuilder, WaitContainerOptionsBuilder};
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::containers::Containers;
-use super::deferred_start::strip_start_marker;
-use super::output::{parse_time, parse_timestamped, to_output, unsent};
+use super::forward_output::{Frames, OutputForwarder, RETRY_DELAY};
+use super::output::parse_time;
 use super::timeouts::CallKind;
 use crate::clock::now;
 use crate::engine::EngineError;
-use crate::engine::launch::{Output, OutputSender};
+use crate::engine::launch::OutputSender;
 
-/// How long output may arrive after the container's exit, and how long a blocked receiver is awaited after a kill.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// How often a loaded engine is asked again why a container was killed.
 const OOM_CHECKS: usize = 10;
-
-/// Output as the engine delivers it.
-pub(super) type Frames<'a> = BoxStream<'a, Result<Output, Error>>;
 
 /// A started container under supervision.
 #[derive(Debug)]
@@ -73,8 +65,7 @@ impl Supervised<'_> {
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
         // Forward output, wait for the exit, and stop the container on cancel or timeout, all at the same time.
-        let forwarder =
-            OutputForwarder { supervised: self, output, exited: CancellationToken::new(), give_up: CancellationToken::new() };
+        let forwarder = OutputForwarder::new(self.containers, self.name, self.is_deferred, output);
         let mut forwarding = pin!(forwarder.run(source, sent));
         let mut end = pin!(self.wait_for_exit());
         let mut stop = pin!(self.stop_cause(cancel));
@@ -130,7 +121,8 @@ impl Supervised<'_> {
         }
     }
 
-    /// The message of the init process if it could not start the command. The engine started the init process and therefore reports no error.
+    /// The message of the init process if it could not start the command. The engine started the init process and therefore
+    /// reports no error.
     async fn init_error(&self) -> Result<Option<String>, EngineError> {
         let client = self.containers.client();
         let api = client.api().await?;
@@ -148,7 +140,8 @@ impl Supervised<'_> {
         let mut unreachable_since: Option<Instant> = None;
         let mut was_interrupted = false;
         loop {
-            // Asked after the start and not together with it: `next-exit` can miss the exit of a short container and then waits for ever.
+            // Asked after the start and not together with it: `next-exit` can miss the exit of a short container and then waits
+            // for ever.
             let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
             let responded = timeout(client.timeouts().exit_poll, pin!(api.wait_container(self.name, Some(options))).next()).await;
             if let Ok(
@@ -179,9 +172,10 @@ impl Supervised<'_> {
         }
     }
 
-    /// The state of a container, after the engine had time to report that the memory limit killed it. The engine learns this separately from the
-    /// container's exit, and sometimes after it; then it reports it only in its events. If a container reaches its limit in its first moments, or
-    /// exits with it, the engine may never learn it (containerd issues 8180 and 8893). The text for such an exit allows for both.
+    /// The state of a container, after the engine had time to report that the memory limit killed it. The engine learns this
+    /// separately from the container's exit, and sometimes after it; then it reports it only in its events. If a container
+    /// reaches its limit in its first moments, or exits with it, the engine may never learn it (containerd issues 8180 and 8893).
+    /// The text for such an exit allows for both.
     async fn with_late_oom_report(&self, mut state: ContainerState) -> ContainerState {
         for _ in 0..OOM_CHECKS {
             sleep(RETRY_DELAY).await;
@@ -213,7 +207,8 @@ impl Supervised<'_> {
         first.is_ok_and(|event| event.is_some())
     }
 
-    /// Sends TERM, and KILL after the grace period. The future is dropped when the container exits; it completes only if the container does not.
+    /// Sends TERM, and KILL after the grace period. The future is dropped when the container exits; it completes only if the
+    /// container does not.
     async fn stop(&self) -> EngineError {
         // An error here means that the container has just exited or that the engine is down: the wait for the exit reports it.
         let _ = self.containers.kill(self.name, "SIGTERM").await;
@@ -289,104 +284,6 @@ pub(super) fn start_error(message: &str) -> String {
     let text = text.find("exec: ").and_then(|at| text.get(at..)).unwrap_or(text);
     let hint = if text.contains("/bin/sh") { " (`run` needs a shell, and the image has none)" } else { "" };
     format!("the container could not be started: {text}{hint}")
-}
-
-/// Output as it arrives.
-pub(super) fn live_output<'a>(
-    is_deferred: bool,
-    frames: impl futures::Stream<Item = Result<LogOutput, Error>> + Send + 'a,
-) -> Frames<'a> {
-    let mut strip = strip_start_marker(is_deferred);
-    let wanted = move |frame: Result<LogOutput, Error>| {
-        let output = frame.map(|frame| unsent(strip(to_output(frame, now())), &mut Stored::default()));
-        std::future::ready(output.transpose())
-    };
-    frames.filter_map(wanted).boxed()
-}
-
-/// The engine's own copy of the output, from the beginning, without the part that the receiver already has. The copy does not preserve bytes that are
-/// not UTF-8, so after such bytes the boundary may be off by a few.
-pub(super) async fn stored_output<'a>(
-    containers: &'a Containers,
-    name: &str,
-    is_deferred: bool,
-    sent: Stored,
-) -> Result<Frames<'a>, EngineError> {
-    let api = containers.client().api().await?;
-    let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).timestamps(true).build();
-    let (mut skip, mut strip) = (sent, strip_start_marker(is_deferred));
-    let frames = api.logs(name, Some(options)).filter_map(move |frame| {
-        let wanted = match frame {
-            Ok(frame) => parse_timestamped(frame).and_then(|output| unsent(strip(output), &mut skip)).map(Ok),
-            Err(error) => Some(Err(error)),
-        };
-        std::future::ready(wanted)
-    });
-    Ok(frames.boxed())
-}
-
-/// Forwards output from the engine to the receiver.
-struct OutputForwarder<'a> {
-    supervised: &'a Supervised<'a>,
-    output: &'a OutputSender,
-    /// Cancelled when the container has exited: the rest of the output arrives soon.
-    exited: CancellationToken,
-    /// Cancelled when the container was killed or is gone: a receiver that does not read has had its time.
-    give_up: CancellationToken,
-}
-
-impl OutputForwarder<'_> {
-    async fn run(&self, mut source: Frames<'_>, mut sent: Stored) {
-        let Supervised { containers, name, is_deferred, .. } = *self.supervised;
-        loop {
-            self.forward_stream(&mut source, &mut sent).await;
-            if timeout(DRAIN_TIMEOUT, self.exited.cancelled()).await.is_ok() {
-                return;
-            }
-            // The engine closed the connection of a container that still runs.
-            source = loop {
-                match stored_output(containers, name, is_deferred, sent).await {
-                    Ok(source) => break source,
-                    Err(_) => sleep(RETRY_DELAY).await,
-                }
-            };
-        }
-    }
-
-    /// Forwards until the stream ends or the time for the rest of the output is over.
-    async fn forward_stream(&self, source: &mut Frames<'_>, sent: &mut Stored) {
-        loop {
-            let drained = async {
-                self.exited.cancelled().await;
-                sleep(DRAIN_TIMEOUT).await;
-            };
-            let output = tokio::select! {
-                biased;
-                output = source.next() => output,
-                () = drained => return,
-            };
-            let Some(Ok(output)) = output else { return };
-            let (stream, length) = (output.stream, output.bytes.len() as u64);
-            if !self.deliver(output).await {
-                return;
-            }
-            *(if stream == Stream::Stderr { &mut sent.stderr } else { &mut sent.stdout }) += length;
-        }
-    }
-
-    /// False if the receiver did not read the output in the time that was left.
-    async fn deliver(&self, output: Output) -> bool {
-        let too_late = async {
-            self.give_up.cancelled().await;
-            sleep(DRAIN_TIMEOUT).await;
-        };
-        tokio::select! {
-            biased;
-            // If the receiver is gone, the output is discarded: the program must not wait for it.
-            _ = self.output.send(output) => true,
-            () = too_late => false,
-        }
-    }
 }
 
 #[cfg(test)]
