@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::client::{Client, optional};
 use super::names::{Names, label_filter};
 use super::pause_image;
-use super::pull::{FIRST_REPORT, MAX_REPORT_INTERVAL, Progress, PullFailed, explain_failure, with_tag};
+use super::pull::{FIRST_REPORT, MAX_REPORT_INTERVAL, Progress, PullOutcome, explain_failure, with_tag};
 use super::timeouts::CallKind;
 use crate::engine::EngineError;
 use crate::engine::launch::{OutputSender, write_host_line};
@@ -35,7 +35,7 @@ impl Images {
     }
 
     /// Pulls an image and reports the progress in the step's log.
-    pub(super) async fn pull(&self, image: &str, output: &OutputSender) -> Result<Result<(), PullFailed>, EngineError> {
+    pub(super) async fn pull(&self, image: &str, output: &OutputSender) -> Result<PullOutcome, EngineError> {
         let api = self.client.api().await?;
         write_host_line(output, format!("pulling {image}")).await;
         let began = Instant::now();
@@ -57,27 +57,27 @@ impl Images {
                     }
                     continue;
                 }
-                () = &mut stalled => return self.stalled(image).await.map(Err),
+                () = &mut stalled => return self.stalled(image).await,
             };
             stalled.as_mut().reset(Instant::now() + self.client.timeouts().pull_idle);
             match update {
                 None => break,
                 Some(Ok(update)) => progress.update(&update),
                 Some(Err(error)) => match self.client.map_error("pull", error) {
-                    EngineError::Refused { message, .. } => return Ok(Err(PullFailed(explain_failure(image, &message)))),
+                    EngineError::Refused { message, .. } => return Ok(PullOutcome::Failed(explain_failure(image, &message))),
                     other => return Err(other),
                 },
             }
         }
         write_host_line(output, format!("pulled {image} in {:.1} s", began.elapsed().as_secs_f64())).await;
-        Ok(Ok(()))
+        Ok(PullOutcome::Pulled)
     }
 
     /// The registry has stalled only if the engine itself still responds.
-    async fn stalled(&self, image: &str) -> Result<PullFailed, EngineError> {
+    async fn stalled(&self, image: &str) -> Result<PullOutcome, EngineError> {
         self.is_present(image).await?;
         let idle = format_duration(self.client.timeouts().pull_idle);
-        Ok(PullFailed(format!(
+        Ok(PullOutcome::Failed(format!(
             "the image {image} could not be pulled: no data arrived for {idle}; check that its registry is up and that the engine's \
              host can reach it"
         )))

@@ -12,9 +12,13 @@ use bollard::models::CreateImageInfo;
 pub(super) const FIRST_REPORT: Duration = Duration::from_secs(2);
 pub(super) const MAX_REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The image could not be pulled. The text is for people.
+/// The result of a pull.
 #[derive(Debug)]
-pub(super) struct PullFailed(pub(super) String);
+pub(super) enum PullOutcome {
+    Pulled,
+    /// The image could not be pulled. The text is for people.
+    Failed(String),
+}
 
 /// An image name with a tag: the engine interprets a name without one as "all tags".
 pub(super) fn with_tag(image: &str) -> String {

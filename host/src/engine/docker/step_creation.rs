@@ -19,7 +19,7 @@ use super::names::Names;
 use super::network::Networks;
 use super::options::DockerOptions;
 use super::precreated::{Precreated, PrecreatedContainer};
-use super::pull::PullFailed;
+use super::pull::PullOutcome;
 use crate::engine::EngineError;
 use crate::engine::launch::{Launch, OutputSender};
 
@@ -34,6 +34,13 @@ pub(super) struct StepCreation {
     pub(super) files: Files,
     pub(super) networks: Arc<Networks>,
     pub(super) precreated: Arc<Precreated>,
+}
+
+/// The specification of a container, if there is one.
+enum SpecOutcome {
+    Valid(Box<ContainerSpec>),
+    /// The container cannot be started. The text is for people.
+    Invalid(String),
 }
 
 /// The state of a container when `run` wants to start it.
@@ -68,7 +75,7 @@ impl StepCreation {
     /// image is pulled for a container that may never run.
     pub(super) async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {
         let name = self.container_name(launch)?;
-        let Ok(spec) = self.spec(launch, &name).await? else { return Ok(()) };
+        let SpecOutcome::Valid(spec) = self.spec(launch, &name).await? else { return Ok(()) };
         if self.precreated.has_container(launch) || !self.images.is_present(&launch.container()?.image).await? {
             return Ok(());
         }
@@ -107,8 +114,8 @@ impl StepCreation {
     ) -> Result<CreateOutcome, EngineError> {
         let id = &launch.container()?.id;
         let spec = match self.spec(launch, name).await? {
-            Ok(spec) => spec,
-            Err(text) => return Ok(CreateOutcome::Refused(Exit::unstarted(id, ExitCause::StartFailed, text))),
+            SpecOutcome::Valid(spec) => spec,
+            SpecOutcome::Invalid(text) => return Ok(CreateOutcome::Refused(Exit::unstarted(id, ExitCause::StartFailed, text))),
         };
         if let Some(outcome) = self.reuse(launch, name, &spec).await? {
             return Ok(outcome);
@@ -121,8 +128,8 @@ impl StepCreation {
         }
     }
 
-    /// The specification of a launch's container. The inner error is a text for people: the container cannot be started.
-    async fn spec(&self, launch: &Launch, name: &str) -> Result<Result<ContainerSpec, String>, EngineError> {
+    /// The specification of a launch's container.
+    async fn spec(&self, launch: &Launch, name: &str) -> Result<SpecOutcome, EngineError> {
         let (container, index) = (launch.container()?, container_index(launch)?);
         let stage = launch.step.stage_id();
         let network = self.networks.of_open_stage(stage).await?;
@@ -138,7 +145,10 @@ impl StepCreation {
             script_name: &script_name(launch, index),
             init: self.internal.init_works().await?,
         };
-        Ok(context.spec(launch, container))
+        Ok(match context.spec(launch, container) {
+            Ok(spec) => SpecOutcome::Valid(Box::new(spec)),
+            Err(text) => SpecOutcome::Invalid(text),
+        })
     }
 
     /// The existing container, if it can be used. Otherwise there is none afterwards.
@@ -192,8 +202,8 @@ impl StepCreation {
                 Err(EngineError::Refused { status: 404, message, .. }) if !is_pulled && is_missing_image(&message) => {
                     is_pulled = true;
                     match self.images.pull(&image, output).await? {
-                        Ok(()) => continue,
-                        Err(PullFailed(text)) => (ExitCause::ImageFailed, text),
+                        PullOutcome::Pulled => continue,
+                        PullOutcome::Failed(text) => (ExitCause::ImageFailed, text),
                     }
                 }
                 // The engine has carried out an earlier request that timed out, or is carrying it out right now.
