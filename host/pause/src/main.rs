@@ -11,8 +11,8 @@
 //! | `block 172.18.0.0/16` | blocks these addresses, except those of `allow` rules |
 //! | `allow 172.18.0.1/32` | allows these addresses |
 //!
-//! The program prints `ready` when all rules are in place. If it cannot apply a rule, it prints `cannot RULE` and exits with code
-//! 3.
+//! The program prints `ready` when all rules are in place. If it cannot apply a rule, it prints `cannot RULE` and exits with
+//! code 3.
 //!
 //! `host/build.rs` builds it as a static program without the runtime of Rust's `main`, which would make it a third larger. It is
 //! process 1 of its container, for which the kernel ignores every signal without a handler: hence the handlers.

@@ -20,8 +20,8 @@
 //!
 //! Plain variables, images, commands and labels. A script is a file: in a volume of its stage, or, together with the secrets of
 //! its step, in a volume that only this container mounts. Both are read-only, and `docker inspect` shows neither
-//! ([`injected_files`]). The exception are secrets as variables of a container *without* a script (`entrypoint` and `args`): no
-//! program of ours runs in it that could read a file, so these secrets are in its environment, which `docker inspect` shows to
+//! ([`injected_files`]). Secrets that are variables of a container *without* a script (`entrypoint` and `args`) are an exception:
+//! no program of ours runs in it that could read a file, so these secrets are in its environment, which `docker inspect` shows to
 //! everyone who may use the engine. In both cases a secret is on the engine's disk until the step is released.
 
 use std::collections::BTreeSet;
