@@ -128,7 +128,7 @@ async fn a_token_that_gogs_refuses_is_waited_for_and_told() {
     beespace.enable(REPO).await.unwrap();
     gogs.set_token_revoked(true);
     push(&gogs, "steps: [{ name: build, image: busybox }]", "First").await;
-    let waits = async || Ok(beespace.builds()?.into_iter().find(|build| reason(build).contains("next try")));
+    let waits = async || Ok(beespace.builds()?.into_iter().find(|build| reason(build).contains("next attempt")));
     let build = beespace.wait_for("the build to wait", waits).await.unwrap();
     assert!(build.status == Status::Pending && reason(&build).contains("token"), "{}", reason(&build));
     gogs.set_token_revoked(false);

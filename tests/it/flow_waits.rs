@@ -79,7 +79,7 @@ async fn what_has_no_place_waits_and_says_for_what() {
     let first = beespace.wait_for_build(HIVE, 1, |build| build.status == Status::Running).await.unwrap();
     push(&gogs, COMB, "1ms").await;
     let second = beespace
-        .wait_for_build(COMB, 1, |build| build.reason.as_ref().is_some_and(|reason| reason.message.contains("at once")))
+        .wait_for_build(COMB, 1, |build| build.reason.as_ref().is_some_and(|reason| reason.message.contains("free slot")))
         .await
         .unwrap();
     assert_eq!(second.status, Status::Pending);

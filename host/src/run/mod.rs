@@ -38,6 +38,7 @@ use std::time::Duration;
 use beespace_core::ids::StageId;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use crate::app::App;
 use crate::store::Queue;
@@ -63,7 +64,7 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), WorkError> {
         () = reopen::reopen(&run, &stage) => {}
         () = app.stopping.cancelled() => return Err(WorkError::HandedOver),
     }
-    let reset = AbortOnDropHandle::new(tokio::spawn(reset_attempts_once_stable(Arc::clone(app), id)));
+    let reset = AbortOnDropHandle::new(tokio::spawn(reset_attempts_once_stable(Arc::clone(app), id).in_current_span()));
     let (tasks, stage) = drive::drive(&run, &stage, changes).await?;
     drop(reset);
     tasks.wind_down(&run).await;

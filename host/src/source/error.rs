@@ -74,10 +74,9 @@ impl SourceError {
                 "create a new token in Gogs (Your Settings, Applications), write it to the file named by `gogs.token_file`, and \
                  restart the server",
             ),
-            Self::RepositoryGone(_) => (
-                "repository-gone",
-                "if the repository was renamed, push again; otherwise grant the token's user access to it in Gogs",
-            ),
+            Self::RepositoryGone(_) => {
+                ("repository-gone", "if the repository was renamed, push again; otherwise grant the token's user access in Gogs")
+            }
             Self::TooLarge { .. } => ("source-too-large", "reduce its size"),
             Self::NotFound => ("no-such-file", "check the path, including upper and lower case"),
             Self::NotAFile { .. } => ("not-a-file", "commit a regular file at this path"),
