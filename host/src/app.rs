@@ -1,7 +1,7 @@
-//! The composition root: what lives long, and who knows whom.
+//! The composition root: creates the long-lived components and connects them.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use beespace_core::ids::BuildId;
 use beespace_wasm::{CacheOptions, Host, HostOptions};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 use zeroize::Zeroizing;
 
 use crate::config::{Config, DockerConfig, EngineKind};
@@ -21,14 +22,17 @@ use crate::engine::dummy::Dummy;
 use crate::engine::fail_points;
 use crate::forge::Forge;
 use crate::log::LogStore;
-use crate::notify;
-use crate::plugins::Plugins;
+use crate::plugins::{self, Plugins};
 use crate::seal::Key;
 use crate::source::Mirrors;
 use crate::store::build::Builds as _;
+use crate::store::repository::Repositories as _;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::worker::Heartbeats;
+
+/// The folder of unfinished checkouts in the data directory.
+const SCRATCH_DIR: &str = "scratch";
 
 /// Everything that lives as long as the server.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ pub struct App {
     pub forge: Forge,
     pub mirrors: Mirrors,
     pub plugins: Plugins,
-    /// What the plugins run in.
+    /// The runtime of the plugins.
     pub host: Host,
     pub engine: Arc<dyn Engine>,
     pub logs: LogStore,
@@ -48,22 +52,22 @@ pub struct App {
     pub stopping: CancellationToken,
 }
 
-/// How long a process that was killed may take to let go of what is ours now: a program that it was just starting holds the store until it has
-/// begun, and a git that it started writes on in its scratch directory.
+/// How long the children of a killed process may keep resources in use: a child that was just being started holds the
+/// store's lock until it executes its program, and a git child may still write to the scratch directory.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 impl App {
-    /// Opens and loads everything. What fails here stops the start, with a text that says what to do.
+    /// Opens and loads every component. A failure stops the start of the server.
     ///
     /// # Errors
-    /// The first thing that cannot be had.
+    /// The first component that cannot be opened, and what to do.
     pub async fn open(config: Config) -> anyhow::Result<Arc<Self>> {
         let dir = config.data.dir.clone();
-        make_private(&dir).with_context(|| format!("the data directory {} cannot be used", dir.display()))?;
+        make_private(&dir).with_context(|| format!("cannot use the data directory {}", dir.display()))?;
         let store = open_store(&dir.join("beespace.redb")).await?;
-        // Behind the store's lock: no other server uses what lies there.
-        clear_directory(&dir.join("scratch")).await?;
+        // Only after the store is locked: then no other server uses the directory.
+        clear_directory(&dir.join(SCRATCH_DIR)).await?;
         let key = Arc::new(Key::load_or_create(&config.data.key_path(), store.read()?.key_id()?)?);
         store.put_key_id(key.id()).await?;
         let instance = store.instance_id().await?;
@@ -72,7 +76,7 @@ impl App {
         let host = Host::new(host_options(&config, cache))?;
         let plugins = Plugins::load(&config, &host, &store, &key).await.map_err(|bad| {
             let all: Vec<String> = bad.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("plugins cannot be loaded:\n  {}", all.join("\n  "))
+            anyhow::anyhow!("cannot load plugins:\n  {}", all.join("\n  "))
         })?;
         Ok(Arc::new(Self {
             forge: Forge::new(config.gogs.url.clone(), config.gogs.token.clone(), config.gogs.ca_file.as_deref())?,
@@ -90,12 +94,27 @@ impl App {
         }))
     }
 
-    /// The build's row.
+    /// A build's row.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
     pub fn build(&self, id: BuildId) -> Result<Build, StoreError> {
         self.store.read()?.build(id)?.ok_or(StoreError::NotFound("build"))
+    }
+
+    /// The clone URL of the build's repository under its present name: it may have been renamed since the event, and Gogs
+    /// does not redirect from old names.
+    #[must_use]
+    pub fn clone_url(&self, build: &Build) -> Url {
+        let repository = &build.event.repository;
+        let known = self.store.read().and_then(|read| read.repository(repository.id)).ok().flatten();
+        self.forge.clone_url(known.as_ref().map_or(&repository.name, |known| &known.name))
+    }
+
+    /// The directory of checkouts that are being made. A start of the server clears it.
+    #[must_use]
+    pub fn scratch_dir(&self) -> PathBuf {
+        self.config.data.dir.join(SCRATCH_DIR)
     }
 }
 
@@ -110,19 +129,20 @@ async fn open_store(path: &Path) -> Result<Store, StoreError> {
 }
 
 fn host_options(config: &Config, cache: CacheOptions) -> HostOptions {
-    let usual = HostOptions::default();
-    // Calls of notifiers wait for others. They come on top, so that a policy finds a place while all of them hang.
-    let sending = u32::try_from(notify::send_slots(config.notifiers.len())).unwrap_or(u32::MAX);
-    let max_running = usual.max_running.saturating_add(sending);
-    let own_addresses =
-        std::iter::once(config.server.listen).chain(config.engine.host().map(engine_addresses).unwrap_or_default()).collect();
-    HostOptions { cache: Some(cache), own_addresses, max_running, ..usual }
+    let defaults = HostOptions::default();
+    // Notifiers wait for their receivers. Their slots are added, so that a policy finds a free slot even while all
+    // notifiers hang.
+    let sending = u32::try_from(plugins::send_slots(config.notifiers.len())).unwrap_or(u32::MAX);
+    let max_running = defaults.max_running.saturating_add(sending);
+    let engine = config.engine.host().map(engine_addresses).unwrap_or_default();
+    let own_addresses = std::iter::once(config.server.listen).chain(engine).collect();
+    HostOptions { cache: Some(cache), own_addresses, max_running, ..defaults }
 }
 
-/// Where the engine listens, where that is not a socket of this machine: no plugin is to reach it.
+/// The engine's addresses, if it listens on TCP: plugins must not reach it.
 fn engine_addresses(host: &str) -> Vec<SocketAddr> {
     let Some(address) = host.strip_prefix("tcp://").or_else(|| host.strip_prefix("http://")) else { return Vec::new() };
-    // One that is not known now is not known to its client either.
+    // A host name that cannot be resolved now cannot be reached by the engine's client either.
     address.trim_end_matches('/').to_socket_addrs().map(Iterator::collect).unwrap_or_default()
 }
 
@@ -134,7 +154,7 @@ fn open_engine(config: &Config, instance: uuid::Uuid) -> anyhow::Result<Arc<dyn 
     Ok(fail_points::wrap(engine))
 }
 
-/// From TERM to KILL: what Docker itself gives.
+/// The time between TERM and KILL, as in Docker's own default.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
 fn docker_options(config: &Config, docker: &DockerConfig, instance: uuid::Uuid) -> DockerOptions {
@@ -143,7 +163,7 @@ fn docker_options(config: &Config, docker: &DockerConfig, instance: uuid::Uuid) 
         instance: instance.as_simple().to_string(),
         memory: config.limits.step_memory,
         pids: u32::from(config.limits.step_pids.get()),
-        // Each line has some bytes of the engine's own around it in its copy.
+        // The engine's copy of the log has some bytes of overhead per line.
         log_bytes: config.limits.log_size.saturating_mul(2),
         network_pool: docker.network_pool,
         prewarmed_networks: usize::from(docker.prewarmed_networks),
@@ -153,7 +173,7 @@ fn docker_options(config: &Config, docker: &DockerConfig, instance: uuid::Uuid) 
     }
 }
 
-/// What a process before this one worked on there when it ended is of no use to anybody.
+/// Removes the directory. An earlier process may have left files in it, which are no longer needed.
 async fn clear_directory(dir: &Path) -> anyhow::Result<()> {
     use std::io::ErrorKind;
     let give_up = Instant::now() + RELEASE_TIMEOUT;
@@ -161,14 +181,14 @@ async fn clear_directory(dir: &Path) -> anyhow::Result<()> {
         match std::fs::remove_dir_all(dir) {
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && Instant::now() < give_up => sleep(RETRY_INTERVAL).await,
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("{} cannot be emptied", dir.display()));
+                return Err(error).with_context(|| format!("cannot clear {}", dir.display()));
             }
             _ => return Ok(()),
         }
     }
 }
 
-/// The directory exists and belongs to the server alone.
+/// Creates the directory if needed, and makes it accessible to the server's user only.
 fn make_private(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
@@ -180,7 +200,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn what_a_process_before_still_writes_is_waited_for() {
+    async fn a_directory_that_another_process_still_writes_to_is_cleared() {
         let folder = tempfile::tempdir().unwrap();
         let scratch = folder.path().join("scratch");
         std::fs::create_dir_all(scratch.join("checkout")).unwrap();
@@ -190,7 +210,7 @@ mod tests {
             while began.elapsed() < RETRY_INTERVAL * 12 {
                 files += 1;
                 let _ = std::fs::create_dir_all(&writes);
-                // What it is in may go in between.
+                // The directory may be removed in between.
                 let _ = std::fs::write(writes.join(files.to_string()), "");
             }
         };
@@ -209,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_listens_is_out_of_reach_for_plugins() {
+    fn the_addresses_of_a_tcp_engine_are_closed_to_plugins() {
         assert_eq!(engine_addresses("unix:///var/run/docker.sock"), []);
         assert_eq!(engine_addresses("tcp://127.0.0.1:2375"), [SocketAddr::from(([127, 0, 0, 1], 2375))]);
         let named = engine_addresses("tcp://localhost:2375/");

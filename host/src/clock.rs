@@ -1,10 +1,10 @@
-//! The wall clock, read here and nowhere else: everything that decides gets the time as an argument.
+//! The wall clock. Nothing else reads it: everything that decides gets the time as an argument.
 
 use std::time::SystemTime;
 
 use beespace_core::time::Timestamp;
 
-/// The present, as rows and pages write it.
+/// The present time.
 #[must_use]
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

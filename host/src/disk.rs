@@ -1,30 +1,34 @@
-//! How much room the data directory has left, and whether that is enough to start a stage.
+//! The free space of the data directory, and whether it is enough to start a stage.
 
 use std::path::Path;
+use std::time::Duration;
 
 use beespace_core::outcome::Reason;
 
 use crate::config::Config;
 
-/// Where logs lie in the data directory.
+/// The folder of the logs in the data directory.
 pub const LOGS_DIR: &str = "logs";
 
-/// The code of the reason for which a stage waits.
+/// The reason code of everything that waits for disk space.
 pub const DISK_FULL: &str = "disk-full";
 
-/// Bytes that the server's own user may still write.
+/// The interval between two checks of a disk that is too full.
+pub const RECHECK_INTERVAL: Duration = Duration::from_secs(15);
+
+/// The bytes that the server's own user may still write.
 ///
 /// # Errors
-/// The system does not tell.
+/// The system cannot report them.
 pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
-    let told = rustix::fs::statvfs(dir)?;
-    Ok(told.f_bavail.saturating_mul(told.f_frsize))
+    let stats = rustix::fs::statvfs(dir)?;
+    Ok(stats.f_bavail.saturating_mul(stats.f_frsize))
 }
 
-/// Free bytes where a stage may start.
+/// The free bytes, if they are enough to start a stage.
 ///
 /// # Errors
-/// Why none may, and what to do about it.
+/// Why no stage may start, and what to do.
 pub fn check_free_space(config: &Config) -> Result<u64, Reason> {
     let (dir, limit) = (&config.data.dir, config.limits.min_free_disk);
     let (dir, free) = match free_bytes(&dir.join(LOGS_DIR)) {
@@ -36,18 +40,18 @@ pub fn check_free_space(config: &Config) -> Result<u64, Reason> {
         Ok(free) if free >= limit => Ok(free),
         Ok(free) => Err(Reason::new(
             DISK_FULL,
-            format!("the disk of {} has {} free, and no stage starts under {}", dir.display(), mebibytes(free), mebibytes(limit)),
+            format!("the disk of {} has {} free, and stages need {}", dir.display(), mebibytes(free), mebibytes(limit)),
         )
-        .help("make room there, or lower `[limits] free_disk`; what waits starts by itself")),
-        Err(error) => Err(Reason::new(DISK_FULL, format!("the disk of {} cannot be asked: {error}", dir.display()))),
+        .help("free disk space there, or lower `[limits] free_disk`; waiting stages then start by themselves")),
+        Err(error) => Err(Reason::new(DISK_FULL, format!("the free space of {} cannot be determined: {error}", dir.display()))),
     }
 }
 
-/// Why a log does not grow, and what to do about it.
+/// Why a log is paused, and what to do.
 #[must_use]
 pub fn log_paused_reason() -> Reason {
-    Reason::new(DISK_FULL, "the disk of the logs is full: what containers print waits, and nothing of it is lost")
-        .help("make room under `data.dir`; it goes on by itself")
+    Reason::new(DISK_FULL, "the disk of the logs is full: containers pause when they print, and no output is lost")
+        .help("free disk space under `data.dir`; the log then continues by itself")
 }
 
 fn mebibytes(bytes: u64) -> String {
@@ -59,14 +63,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_tells_its_room_and_a_missing_one_is_an_error() {
+    fn a_missing_disk_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         assert!(free_bytes(dir.path()).is_ok());
         assert!(free_bytes(&dir.path().join("missing")).is_err());
     }
 
     #[test]
-    fn a_full_disk_of_the_logs_alone_is_told() {
+    fn a_full_disk_of_the_logs_alone_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let text = format!(
             "[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://gogs.local\"\ntoken = \"t\"\n[limits]\nfree_disk = \"1KiB\"\n",

@@ -1,8 +1,8 @@
-//! Places at which a test lets the server die as by `kill -9`. Only the feature `fail-points`, which the crate of the tests asks for, arms them;
-//! without it a passage is nothing.
+//! Fail points: places where a test kills the server, as `kill -9` would. Only the feature `fail-points`, which the test
+//! crate enables, arms them; without it a pass does nothing.
 //!
-//! A library for this lets a program go wrong in its own thread: it panics, waits or returns, and whoever catches that lives on. Here the
-//! process has to be gone.
+//! Why no library? Fail point libraries fail in the program's own thread, by a panic, a delay or an early return, and
+//! whatever catches that survives. Here the whole process has to be gone.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -13,14 +13,14 @@ use rustix::process::{Signal, getpid, kill_process};
 /// Whether this build has fail points.
 pub const ARMED: bool = cfg!(feature = "fail-points");
 
-/// The variable that says where to die: a place and the number of the passage, as `after/store/run 2`.
+/// The environment variable that selects a fail point: its name and which pass kills the server, as in `after/store/run 2`.
 pub const VARIABLE: &str = "FAIL_POINT";
 
-/// Which side of an act.
+/// Before or after an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     Before,
-    /// It is done, and nobody knows yet.
+    /// The action is done, and its caller does not know it yet.
     After,
 }
 
@@ -33,30 +33,31 @@ impl fmt::Display for Side {
     }
 }
 
-/// Dies here where that is told and it is this passage's turn.
-pub fn pass(side: Side, whose: &str, act: &str) {
+/// Passes the fail point `side/component/action`; kills the server if it is selected and this is the selected pass.
+pub fn pass(side: Side, component: &str, action: &str) {
     if !ARMED {
         return;
     }
-    if let Some(wish) = target().filter(|wish| wish.name == format!("{side}/{whose}/{act}"))
-        && wish.passes_left.fetch_sub(1, Ordering::Relaxed) == 1
+    if let Some(target) = target().filter(|target| target.name == format!("{side}/{component}/{action}"))
+        && target.passes_left.fetch_sub(1, Ordering::Relaxed) == 1
     {
         // The signal cannot fail to arrive: it is our own process.
         let _ = kill_process(getpid(), Signal::KILL);
     }
 }
 
+/// The selected fail point.
 struct Target {
     name: String,
     passes_left: AtomicU64,
 }
 
 fn target() -> Option<&'static Target> {
-    static WISH: OnceLock<Option<Target>> = OnceLock::new();
+    static TARGET: OnceLock<Option<Target>> = OnceLock::new();
     let read = || {
-        let told = std::env::var(VARIABLE).ok()?;
-        let (place, passage) = told.split_once(' ')?;
-        Some(Target { name: place.to_owned(), passes_left: AtomicU64::new(passage.parse().ok()?) })
+        let value = std::env::var(VARIABLE).ok()?;
+        let (name, pass) = value.split_once(' ')?;
+        Some(Target { name: name.to_owned(), passes_left: AtomicU64::new(pass.parse().ok()?) })
     };
-    WISH.get_or_init(read).as_ref()
+    TARGET.get_or_init(read).as_ref()
 }

@@ -1,5 +1,5 @@
-//! The way of a push, as `ARCHITECTURE.md` draws it. Each function takes a row from one `│stored│` bar to the next; the worker of
-//! its queue calls it again until the row is through.
+//! The path of a push, as `ARCHITECTURE.md` draws it. Each function takes a row from one `│stored│` bar to the next; the
+//! worker of its queue calls it again until the row is done.
 //!
 //! The first bar is in [`crate::webhook`]: verify, store, 202.
 
@@ -14,53 +14,53 @@ use tracing::instrument;
 
 use crate::app::App;
 use crate::clock::now;
-use crate::resolve::{Resolved, resolve};
+use crate::source::Resolution;
 use crate::store::StoreError;
 use crate::store::build::Prepared;
 use crate::store::delivery::{Deliveries as _, DeliveryAction};
 use crate::store::outbox::OrderingKey;
-use crate::worker::Trouble;
+use crate::worker::WorkError;
 use crate::{notify, prepare, run};
 
 /// `│delivery stored│ ─▶ event ─▶ │build stored│`
 ///
 /// # Errors
-/// The store's. A body that cannot be read is no error: the delivery ends as a dead letter with the reason.
-#[instrument(skip_all, fields(delivery = %id))]
-pub async fn process_delivery(app: &App, id: DeliveryId) -> Result<(), Trouble> {
+/// The store's. A body that cannot be read is not an error: the delivery ends as a dead letter with the reason.
+#[instrument(name = "event", skip_all, fields(delivery = %id))]
+pub async fn process_delivery(app: &App, id: DeliveryId) -> Result<(), WorkError> {
     let (delivery, body) = {
         let read = app.store.read()?;
         (read.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?, read.delivery_body(id)?)
     };
     let body = body.and_then(|body| verify::restore(body, delivery.sha256));
-    let happening = match body {
+    let event = match body {
         Some(body) => gogs::parse(&delivery.event, &body).map_err(|malformed| malformed.reason),
         None => Err(Reason::new("damaged", "the stored body is not the one that was signed")),
     };
-    let git_ref = happening.as_ref().ok().and_then(trigger::git_ref);
-    let telling = if delivery.is_repeat { DeliveryRepeat::Again } else { DeliveryRepeat::First };
+    let git_ref = event.as_ref().ok().and_then(trigger::git_ref);
+    let repeat = if delivery.is_repeat { DeliveryRepeat::Again } else { DeliveryRepeat::First };
     let build = BuildId(uuid::Uuid::now_v7());
-    let settled = app.store.finish_delivery(id, git_ref, now(), move |last| match &happening {
+    let finished = app.store.finish_delivery(id, git_ref, now(), move |last| match &event {
         Err(reason) => DeliveryAction::DeadLetter(reason.clone()),
-        Ok(happening) => match trigger::decide(happening, delivery.repository, telling, last) {
+        Ok(event) => match trigger::decide(event, delivery.repository, repeat, last) {
             TriggerDecision::Build(event) => DeliveryAction::Build { id: build, event },
             TriggerDecision::Ignored { reason, forget_ref } => DeliveryAction::Ignore { reason, forget_ref },
         },
     });
-    Ok(settled.await?)
+    Ok(finished.await?)
 }
 
 /// `│build stored│ ─▶ source ─▶ pipeline ─▶ admit ─▶ plan ─▶ admit ─▶ │stages stored│`
 ///
 /// # Errors
-/// [`Trouble::CallKind`] while Gogs cannot give the commit.
-#[instrument(skip_all, fields(build = %id))]
-pub async fn prepare_build(app: &App, id: BuildId) -> Result<(), Trouble> {
+/// [`WorkError::Wait`] while Gogs cannot provide the commit.
+#[instrument(name = "prepare", skip_all, fields(build = %id))]
+pub async fn prepare_build(app: &App, id: BuildId) -> Result<(), WorkError> {
     let mut build = app.build(id)?;
-    let prepared = match resolve(app, &build).await? {
-        Resolved::Ignored(reason) => Prepared::Ignored(reason),
-        Resolved::Over(status, reason) => prepare::over(build, status, reason),
-        Resolved::Commit(commit) => {
+    let prepared = match prepare::resolve(app, &build).await? {
+        Resolution::Ignored(reason) => Prepared::Ignored(reason),
+        Resolution::Ended(status, reason) => prepare::ended_without_stages(build, status, reason),
+        Resolution::Commit(commit) => {
             build.head = Some(commit.head.clone());
             prepare::stages(app, build, &commit).await?
         }
@@ -71,17 +71,17 @@ pub async fn prepare_build(app: &App, id: BuildId) -> Result<(), Trouble> {
 /// `│stages stored│ ─▶ run ─▶ log ─▶ outcome ─▶ │outbox stored│`
 ///
 /// # Errors
-/// [`Trouble::HandedOver`] when the server stops.
-#[instrument(skip_all, fields(stage = %id))]
-pub async fn run_stage(app: &Arc<App>, id: StageId) -> Result<(), Trouble> {
+/// [`WorkError::HandedOver`] when the server stops.
+#[instrument(name = "run", skip_all, fields(stage = %id))]
+pub async fn run_stage(app: &Arc<App>, id: StageId) -> Result<(), WorkError> {
     run::stage(app, id).await
 }
 
 /// `│outbox stored│ ─▶ notify`
 ///
 /// # Errors
-/// [`Trouble::CallKind`] until the next attempt.
-#[instrument(skip_all, fields(binding = thread.binding))]
-pub async fn send_notice(app: &App, thread: OrderingKey) -> Result<(), Trouble> {
-    notify::send(app, &thread).await
+/// [`WorkError::Wait`] until the next attempt.
+#[instrument(name = "notify", skip_all, fields(binding = key.binding))]
+pub async fn send_notice(app: &App, key: OrderingKey) -> Result<(), WorkError> {
+    notify::send(app, &key).await
 }

@@ -1,15 +1,15 @@
-//! Does what [`beespace_core`] decides. Start reading at [`flow`]: it is the way of a push, in one page.
+//! The effects of what [`beespace_core`] decides. Start reading at [`flow`]: it is the path of a push on one page.
 
 pub mod access;
-pub mod admit;
 pub mod api;
 pub mod app;
-pub mod change_set;
+pub mod background;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod engine;
+pub mod engine_cleanup;
 pub mod fail_point;
 pub mod flow;
 pub mod forge;
@@ -17,12 +17,13 @@ pub mod guard;
 pub mod http_server;
 pub mod http_state;
 pub mod log;
+pub mod metrics_collector;
 pub mod notify;
+pub mod planning;
 pub mod plugins;
 pub mod prepare;
+pub mod prewarm;
 pub mod queues;
-pub mod reevaluate;
-pub mod resolve;
 pub mod retention;
 pub mod run;
 pub mod seal;

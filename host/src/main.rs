@@ -1,4 +1,4 @@
-//! The program. What it does stands in [`beespace::cli`].
+//! The program. Its commands are in [`beespace::cli`].
 
 use std::process::ExitCode;
 

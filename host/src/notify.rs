@@ -1,4 +1,4 @@
-//! Sends what the outbox holds: at least once, in order within a thread, never in the way of a build or of another notifier.
+//! Sends the notices of the outbox: at least once, in order per ordering key, and without delaying a build or another notifier.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,6 @@ use beespace_core::outcome::Reason;
 use beespace_core::plugin_context::PluginContext;
 use beespace_core::policy::ErrorClass;
 use beespace_wasm::{NoticeInput, SendError};
-use tokio::sync::broadcast::error::RecvError;
 
 use crate::app::App;
 use crate::clock::now;
@@ -18,110 +17,107 @@ use crate::store::outbox::{Notices as _, OrderingKey};
 use crate::store::suspended::Suspension;
 use crate::store::{Queue, StoreError};
 use crate::urls;
-use crate::worker::Trouble;
+use crate::worker::WorkError;
 
-/// Notices of one binding that are under way at once. A receiver that hangs takes these places and no other's.
-pub const SENT_AT_ONCE: usize = 4;
-
-/// Places to send from: each binding has its own.
-#[must_use]
-pub fn send_slots(bindings: usize) -> usize {
-    // Notices of a binding that is gone need one, too.
-    SENT_AT_ONCE * (bindings + 1)
-}
-
-/// One attempt at the first notice of a thread.
+/// One attempt at the oldest unfinished notice of an ordering key.
 ///
 /// # Errors
-/// [`Trouble::CallKind`] until the next attempt.
-pub async fn send(app: &App, thread: &OrderingKey) -> Result<(), Trouble> {
-    let first = app.store.read()?.oldest_unfinished(thread)?;
-    let Some(notice) = first.filter(|first| first.state == NoticeState::Pending) else {
-        // Somebody settled it between our look and this one.
-        let key = thread.key();
+/// [`WorkError::Wait`] until the next attempt.
+pub async fn send(app: &App, key: &OrderingKey) -> Result<(), WorkError> {
+    let oldest = app.store.read()?.oldest_unfinished(key)?;
+    let Some(notice) = oldest.filter(|oldest| oldest.state == NoticeState::Pending) else {
+        // A person or the propagation of a suspension has finished it since the row was claimed.
+        let key = key.key();
         return Ok(app.store.write(move |write| write.dequeue(Queue::Notice, &key)).await?);
     };
     if notice.has_no_attempts_left() {
-        let last = notice.last_error.as_deref().unwrap_or("the server ended while it was sent");
-        let reason =
-            Reason::new("dead-letter", format!("given up: nobody knows what came of {MAX_UNKNOWN_OUTCOMES} attempts; {last}"));
-        return Ok(give_up(app, thread.clone(), reason).await?);
+        let last = notice.last_error.as_deref().unwrap_or("the server ended during the last attempt");
+        let message = format!("given up after {MAX_UNKNOWN_OUTCOMES} attempts with an unknown outcome: {last}");
+        return Ok(dead_letter(app, key.clone(), Reason::new("dead-letter", message)).await?);
     }
-    let Some((attempt, receipt)) = attempt(app, &notice).await? else { return Ok(()) };
-    let concluded = app.store.finish_notice_attempt(notice.id, (attempt, receipt), now(), jitter()).await?;
-    if concluded.state == NoticeState::Pending {
-        return Err(Trouble::Wait { until: concluded.next_attempt_at });
+    let Attempt::Made { outcome, receipt } = attempt(app, &notice).await? else { return Ok(()) };
+    let finished = app.store.finish_notice_attempt(notice.id, (outcome, receipt), now(), jitter()).await?;
+    if finished.state == NoticeState::Pending {
+        return Err(WorkError::Wait { until: finished.next_attempt_at });
     }
-    app.metrics.notice(concluded.state.as_str());
+    app.metrics.notice(finished.state.as_str());
     Ok(())
 }
 
-/// The first notice of a thread is not tried any more; people see why and can replay it.
+/// Ends the oldest unfinished notice of an ordering key as a dead letter, which people see with its reason and can retry.
 ///
 /// # Errors
 /// The store's.
-pub async fn give_up(app: &App, thread: OrderingKey, reason: Reason) -> Result<(), StoreError> {
-    let buried = app.store.dead_letter_notice(thread, reason.to_string(), now()).await?;
-    buried.iter().for_each(|notice| app.metrics.notice(notice.state.as_str()));
+pub async fn dead_letter(app: &App, key: OrderingKey, reason: Reason) -> Result<(), StoreError> {
+    let dead = app.store.dead_letter_notice(key, reason.to_string(), now()).await?;
+    dead.iter().for_each(|notice| app.metrics.notice(notice.state.as_str()));
     Ok(())
 }
 
-/// For people: nothing goes through a binding, why, and what to do.
+/// Why a notifier sends nothing, and what to do.
 #[must_use]
-pub fn suspended_reason(binding: &str, held: &Suspension) -> Reason {
-    Reason::new("notifier-suspended", format!("nothing goes through notifier {binding:?}: {}", held.reason)).help(
-        "mend it, in beespace.toml or at the receiver; then replay one of its notices, or restart the server, and all of them go on in \
-         order",
+pub fn suspended_reason(binding: &str, suspension: &Suspension) -> Reason {
+    Reason::new("notifier-suspended", format!("notifier {binding:?} is suspended: {}", suspension.reason)).help(
+        "fix the notifier in beespace.toml or its receiver, then retry one of its notices or restart the server: all of its \
+         notices are sent in order",
     )
 }
 
-/// Calls the notifier once; not at all where its binding was held meanwhile.
-async fn attempt(app: &App, notice: &Notice) -> Result<Option<(AttemptOutcome, Option<Receipt>)>, StoreError> {
+/// What one attempt came to.
+enum Attempt {
+    /// The notifier was called, or is missing from the configuration.
+    Made { outcome: AttemptOutcome, receipt: Option<Receipt> },
+    /// The notice is no longer pending: its binding was suspended meanwhile.
+    Skipped,
+}
+
+impl Attempt {
+    fn failed(outcome: AttemptOutcome) -> Self {
+        Self::Made { outcome, receipt: None }
+    }
+}
+
+/// Calls the notifier once.
+async fn attempt(app: &App, notice: &Notice) -> Result<Attempt, StoreError> {
     let Some(notifier) = app.plugins.notifiers.get(&notice.binding) else {
-        let message = format!("there is no notifier {:?} in the configuration any more", notice.binding);
-        return Ok(Some((AttemptOutcome::Misconfigured(message), None)));
+        let message = format!("notifier {:?} is no longer configured", notice.binding);
+        return Ok(Attempt::failed(AttemptOutcome::Misconfigured(message)));
     };
     let begun = app.store.begin_notice_attempt(notice.id).await?;
     if begun.state != NoticeState::Pending {
-        return Ok(None);
+        return Ok(Attempt::Skipped);
     }
     let answer = notifier.send(input(app, &begun)?).await;
     plugins::forward_log(notifier.plugin(), &notice.id.to_string(), &answer.report);
-    let attempt = match answer.result {
-        Ok(receipt) => return Ok(Some((AttemptOutcome::Sent, Some(receipt)))),
-        Err(SendError::Retry { after, reason: why }) => AttemptOutcome::Retry { after, why },
-        Err(SendError::Permanent(why)) => AttemptOutcome::Permanent(why),
-        Err(SendError::Misconfigured(why)) => AttemptOutcome::Misconfigured(why),
-        // It was not called at all.
+    Ok(match answer.result {
+        Ok(receipt) => Attempt::Made { outcome: AttemptOutcome::Sent, receipt: Some(receipt) },
+        Err(SendError::Retry { after, reason: why }) => Attempt::failed(AttemptOutcome::Retry { after, why }),
+        Err(SendError::Permanent(why)) => Attempt::failed(AttemptOutcome::Permanent(why)),
+        Err(SendError::Misconfigured(why)) => Attempt::failed(AttemptOutcome::Misconfigured(why)),
+        // No slot was free, so the notifier was not called.
         Err(SendError::Unknown(error)) if error.class == ErrorClass::Busy => {
-            AttemptOutcome::Retry { after: None, why: error.to_string() }
+            Attempt::failed(AttemptOutcome::Retry { after: None, why: error.to_string() })
         }
-        Err(SendError::Unknown(error)) => AttemptOutcome::Unknown(error.to_string()),
-    };
-    Ok(Some((attempt, None)))
+        Err(SendError::Unknown(error)) => Attempt::failed(AttemptOutcome::Unknown(error.to_string())),
+    })
 }
 
-/// Lets notices hear that their binding is held, or let go again, piece by piece, until the server stops.
+/// Propagates the suspension of a binding, or its end, to the binding's notices, batch by batch, until the server stops.
 pub async fn propagate_suspension(app: Arc<App>) {
-    // From before the first look at the rows, so that nothing is missed between the two.
-    let mut changes = app.store.watch();
+    // Subscribe before the rows are read for the first time, so that no change is missed.
+    let mut changes = app.store.watch_changes();
     while !app.stopping.is_cancelled() {
         match app.store.propagate_suspension(now()).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(%error, "notices do not hear that their notifier is suspended, or goes on");
+                tracing::warn!(%error, "could not propagate the suspension of a notifier to its notices; retrying");
                 app.stopping.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await;
                 continue;
             }
         }
-        // Where a binding is held or let go, a notice changes.
-        let change = async {
-            while !matches!(
-                changes.recv().await,
-                Ok(ChangeEvent::NoticeChanged { .. }) | Err(RecvError::Lagged(_) | RecvError::Closed)
-            ) {}
-        };
+        // A suspension and its end change a notice in the same transaction.
+        let change = changes.next_matching(|event| matches!(event, ChangeEvent::NoticeChanged { .. }));
         app.stopping.run_until_cancelled(change).await;
     }
 }
@@ -141,7 +137,7 @@ fn input(app: &App, notice: &Notice) -> Result<NoticeInput, StoreError> {
     })
 }
 
-/// From 0 to 1. Without randomness there is none, which is only a nuisance.
+/// From 0 to 1. If the system has no randomness, the jitter is 0, and retries of several notices may coincide.
 fn jitter() -> f64 {
     let mut random = [0; 2];
     let _ = getrandom::fill(&mut random);

@@ -1,226 +1,124 @@
-//! The four workers, one for each queue, and how each ends a row that cannot be saved.
+//! The four queues: how the rows of each are processed, and how a row ends as a dead letter.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use beespace_core::change_event::ChangeEvent;
-use beespace_core::ids::{BuildId, DeliveryId};
+use beespace_core::ids::{BuildId, DeliveryId, StageId};
+use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
-use beespace_core::time::Timestamp;
-use tokio::sync::broadcast;
+use beespace_core::trigger::LastSeenRef;
 use tokio::task::JoinSet;
 
 use crate::app::App;
 use crate::clock::now;
-use crate::store::Queue;
-use crate::store::build::Builds as _;
 use crate::store::build::stage_id_of_key;
 use crate::store::delivery::DeliveryAction;
 use crate::store::outbox::OrderingKey;
-use crate::worker::{Duties, Trouble, Worker};
-use crate::{flow, notify, retention, run};
+use crate::store::{Queue, StoreError};
+use crate::worker::{Consumer, WorkError, Worker};
+use crate::{flow, notify, plugins, run};
 
-/// Builds prepared at once: mostly waiting for Gogs and git.
+/// Builds that are prepared at once. They mostly wait for Gogs and git.
 const PREPARED_AT_ONCE: usize = 8;
 
-/// Starts all of them; they end when the server stops.
-pub fn start(app: &Arc<App>) -> JoinSet<()> {
+/// Starts the worker of each queue in `tasks`; the workers end when the server stops.
+pub fn start(app: &Arc<App>, tasks: &mut JoinSet<()>) {
     let capacity = usize::from(app.config.engine.capacity.get());
-    let mut workers = JoinSet::new();
-    let sent_at_once = notify::send_slots(app.plugins.notifiers.len());
-    for (queue, parallel, parallel_of_turn, duties) in [
-        (Queue::Delivery, 1, 1, delivery_duties(app)),
-        (Queue::Prepare, PREPARED_AT_ONCE, PREPARED_AT_ONCE, prepare_duties(app)),
-        (Queue::Run, capacity, capacity, run_duties(app)),
-        (Queue::Notice, sent_at_once, notify::SENT_AT_ONCE, notice_duties(app)),
-    ] {
-        let beat = app.heartbeats.of(queue);
-        beat.look(now());
-        let worker = Worker {
-            store: app.store.clone(),
-            queue,
-            parallel,
-            parallel_per_key: parallel_of_turn,
-            duties,
-            heartbeat: beat,
-            now,
-        };
-        workers.spawn(worker.serve(app.stopping.clone()));
-    }
-    workers.spawn(collect_metrics(Arc::clone(app)));
-    workers.spawn(clean_up_engine(Arc::clone(app)));
-    workers.spawn(maintain_engine(Arc::clone(app)));
-    workers.spawn(notify::propagate_suspension(Arc::clone(app)));
-    workers.spawn(retention::serve(Arc::clone(app)));
-    workers
+    let send_slots = plugins::send_slots(app.plugins.notifiers.len());
+    spawn(app, tasks, Queue::Delivery, (1, 1), DeliveryConsumer(Arc::clone(app)));
+    spawn(app, tasks, Queue::Prepare, (PREPARED_AT_ONCE, PREPARED_AT_ONCE), PrepareConsumer(Arc::clone(app)));
+    spawn(app, tasks, Queue::Run, (capacity, capacity), RunConsumer(Arc::clone(app)));
+    spawn(app, tasks, Queue::Notice, (send_slots, plugins::SLOTS_PER_NOTIFIER), NoticeConsumer(Arc::clone(app)));
 }
 
-/// Turns what happened into figures.
-async fn collect_metrics(app: Arc<App>) {
-    let mut events = app.store.watch();
-    loop {
-        let event = tokio::select! {
-            () = app.stopping.cancelled() => return,
-            event = events.recv() => event,
-        };
-        match event {
-            Ok(event) => count(&app, event),
-            // Figures may miss what came faster than they were counted; rows miss nothing.
-            Err(broadcast::error::RecvError::Lagged(missed)) => tracing::warn!(missed, "changes were not counted"),
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
+/// Starts one worker, with the number of rows that it works on at once, in all and per fairness key.
+fn spawn<C: Consumer>(
+    app: &App,
+    tasks: &mut JoinSet<()>,
+    queue: Queue,
+    (parallel, parallel_per_key): (usize, usize),
+    consumer: C,
+) {
+    let heartbeat = app.heartbeats.of(queue);
+    heartbeat.beat(now());
+    let (store, consumer) = (app.store.clone(), Arc::new(consumer));
+    let worker = Worker { store, queue, parallel, parallel_per_key, consumer, heartbeat, now };
+    tasks.spawn(worker.serve(app.stopping.clone()));
+}
+
+/// Deliveries become builds, or are ignored.
+struct DeliveryConsumer(Arc<App>);
+
+impl Consumer for DeliveryConsumer {
+    type Id = DeliveryId;
+
+    fn id_of_key(key: &[u8]) -> Option<DeliveryId> {
+        uuid::Uuid::from_slice(key).ok().map(DeliveryId)
+    }
+
+    async fn process(&self, id: DeliveryId) -> Result<(), WorkError> {
+        flow::process_delivery(&self.0, id).await
+    }
+
+    async fn dead_letter(&self, id: DeliveryId, reason: Reason) -> Result<(), StoreError> {
+        let action = move |_: Option<&LastSeenRef>| DeliveryAction::DeadLetter(reason.clone());
+        self.0.store.finish_delivery(id, None, now(), action).await
     }
 }
 
-fn count(app: &App, event: ChangeEvent) {
-    let took = |from: Option<Timestamp>, to: Option<Timestamp>| from.zip(to).map(|(from, to)| to.since(from));
-    match event {
-        ChangeEvent::BuildFinished { build, .. } => {
-            if let Ok(build) = app.build(build) {
-                let took = took(build.started_at, build.finished_at).unwrap_or_default();
-                app.metrics.build_ended(build.event.kind(), build.status, took);
-            }
-        }
-        ChangeEvent::StepChanged { step, status, .. } if status.is_over() => {
-            let stage = app.store.read().and_then(|read| read.stage(step.stage_id()));
-            let steps = stage.ok().flatten().map(|stage| stage.steps).unwrap_or_default();
-            let step = steps.iter().find(|one| one.number == step.step);
-            if let Some(took) = step.and_then(|step| took(step.started_at, step.finished_at)) {
-                app.metrics.step_ended(took);
-            }
-        }
-        _ => {}
+/// Builds get their stages.
+struct PrepareConsumer(Arc<App>);
+
+impl Consumer for PrepareConsumer {
+    type Id = BuildId;
+
+    fn id_of_key(key: &[u8]) -> Option<BuildId> {
+        uuid::Uuid::from_slice(key).ok().map(BuildId)
+    }
+
+    async fn process(&self, id: BuildId) -> Result<(), WorkError> {
+        flow::prepare_build(&self.0, id).await
+    }
+
+    async fn dead_letter(&self, id: BuildId, reason: Reason) -> Result<(), StoreError> {
+        let notifiers = self.0.plugins.notifier_names();
+        self.0.store.end_unprepared(id, Status::Error, reason, notifiers, now()).await
     }
 }
 
-fn uuid(key: &[u8]) -> uuid::Uuid {
-    uuid::Uuid::from_slice(key).unwrap_or_default()
-}
+/// Stages run.
+struct RunConsumer(Arc<App>);
 
-fn unreadable_key() -> Trouble {
-    Trouble::Failed(anyhow::anyhow!("the queue's key cannot be read"))
-}
+impl Consumer for RunConsumer {
+    type Id = StageId;
 
-/// Ties a function of the app to the shape that a worker wants.
-macro_rules! duty {
-    ($app:expr, |$held:ident, $($arg:ident),+| $body:expr) => {{
-        let $held = Arc::clone($app);
-        Box::new(move |$($arg),+| {
-            let $held = Arc::clone(&$held);
-            Box::pin(async move { $body })
-        })
-    }};
-}
+    fn id_of_key(key: &[u8]) -> Option<StageId> {
+        stage_id_of_key(key)
+    }
 
-fn delivery_duties(app: &Arc<App>) -> Duties {
-    Duties {
-        work: duty!(app, |app, key| flow::process_delivery(&app, DeliveryId(uuid(&key))).await),
-        bury: duty!(app, |app, key, reason| {
-            let bury = move |_: Option<&beespace_core::trigger::LastSeenRef>| DeliveryAction::DeadLetter(reason.clone());
-            app.store.finish_delivery(DeliveryId(uuid(&key)), None, now(), bury).await
-        }),
+    async fn process(&self, id: StageId) -> Result<(), WorkError> {
+        flow::run_stage(&self.0, id).await
+    }
+
+    async fn dead_letter(&self, id: StageId, reason: Reason) -> Result<(), StoreError> {
+        run::abort(&self.0, id, reason).await
     }
 }
 
-fn prepare_duties(app: &Arc<App>) -> Duties {
-    Duties {
-        work: duty!(app, |app, key| flow::prepare_build(&app, BuildId(uuid(&key))).await),
-        bury: duty!(app, |app, key, reason| {
-            let names = app.plugins.notifier_names();
-            app.store.end_unprepared(BuildId(uuid(&key)), Status::Error, reason, names, now()).await
-        }),
-    }
-}
+/// Notices are sent.
+struct NoticeConsumer(Arc<App>);
 
-fn run_duties(app: &Arc<App>) -> Duties {
-    Duties {
-        work: duty!(app, |app, key| {
-            let id = stage_id_of_key(&key).ok_or_else(unreadable_key)?;
-            flow::run_stage(&app, id).await
-        }),
-        bury: duty!(app, |app, key, reason| match stage_id_of_key(&key) {
-            Some(id) => run::give_up(&app, id, reason).await,
-            None => app.store.write(move |write| write.dequeue(Queue::Run, &key)).await,
-        }),
-    }
-}
+impl Consumer for NoticeConsumer {
+    type Id = OrderingKey;
 
-fn notice_duties(app: &Arc<App>) -> Duties {
-    Duties {
-        work: duty!(app, |app, key| match OrderingKey::of_key(&key) {
-            Some(thread) => flow::send_notice(&app, thread).await,
-            None => Err(unreadable_key()),
-        }),
-        bury: duty!(app, |app, key, reason| match OrderingKey::of_key(&key) {
-            Some(thread) => notify::give_up(&app, thread, reason).await,
-            None => app.store.write(move |write| write.dequeue(Queue::Notice, &key)).await,
-        }),
+    fn id_of_key(key: &[u8]) -> Option<OrderingKey> {
+        OrderingKey::of_key(key)
     }
-}
 
-/// Between two looks at what is left over in the engine. The first one after a stage's end leaves it to whoever ran it; with the second all is gone
-/// within a minute.
-const CLEANUP_INTERVAL: Duration = Duration::from_secs(25);
-
-/// Removes what nobody will take up again: what a process before this one left, and what could not be removed when its stage ended.
-async fn clean_up_engine(app: Arc<App>) {
-    // Nothing of this process has ended before it began.
-    let mut ended_before = now();
-    loop {
-        if let Err(error) = remove_orphans(&app, ended_before).await {
-            tracing::warn!(%error, "what is left over in the engine cannot be looked up");
-        }
-        // A stage that ends from now on is removed by whoever ran it; the next look is about what that one left.
-        ended_before = now();
-        tokio::select! {
-            () = app.stopping.cancelled() => return,
-            () = tokio::time::sleep(CLEANUP_INTERVAL) => {}
-        }
+    async fn process(&self, key: OrderingKey) -> Result<(), WorkError> {
+        flow::send_notice(&self.0, key).await
     }
-}
 
-/// Keeps the engine ready for the stages to come: anew after each stage that has ended. A server that stops leaves nothing of it behind.
-async fn maintain_engine(app: Arc<App>) {
-    let mut events = app.store.watch();
-    loop {
-        if let Err(error) = app.engine.maintain().await {
-            tracing::warn!(%error, "the engine could not prepare for future stages");
-        }
-        tokio::select! {
-            () = app.stopping.cancelled() => {
-                if let Err(error) = app.engine.shutdown().await {
-                    tracing::warn!(%error, "the engine's prepared networks could not be removed");
-                }
-                return;
-            }
-            () = end_of_a_stage(&mut events) => {}
-            () = tokio::time::sleep(CLEANUP_INTERVAL) => {}
-        }
+    async fn dead_letter(&self, key: OrderingKey, reason: Reason) -> Result<(), StoreError> {
+        notify::dead_letter(&self.0, key, reason).await
     }
-}
-
-async fn end_of_a_stage(events: &mut broadcast::Receiver<ChangeEvent>) {
-    loop {
-        match events.recv().await {
-            Ok(ChangeEvent::StageChanged { status, .. }) if status.is_over() => return,
-            Ok(_) => {}
-            // One of those that were missed may have been it.
-            Err(broadcast::error::RecvError::Lagged(_)) => return,
-            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-        }
-    }
-}
-
-async fn remove_orphans(app: &App, ended_before: Timestamp) -> anyhow::Result<()> {
-    for id in app.engine.inventory().await? {
-        let stage = app.store.read()?.stage(id)?;
-        if stage.is_some_and(|stage| stage.finished_at.is_none_or(|at| at >= ended_before)) {
-            continue;
-        }
-        tracing::info!(stage = %id, "removing what an earlier run left behind");
-        if let Err(error) = app.engine.destroy(id).await {
-            tracing::warn!(stage = %id, %error, "it could not be removed");
-        }
-    }
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! The running server: what lives long, started in order and stopped in the opposite one.
+//! The running server: its components start in order and stop in the opposite order.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -19,20 +19,21 @@ use crate::forge::{Enabler, HookLocks};
 use crate::http_state::AppState;
 use crate::web::login::is_unsafe_transport;
 use crate::webhook::Webhook;
-use crate::{api, http_server, queues, seal, shutdown};
+use crate::{api, background, http_server, seal, shutdown};
 
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// What keeps the server from starting, in words that say what to do.
+/// Why the server cannot start, and what to do.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     if is_unsafe_transport(&config.server) {
         let url = &config.server.public_url;
-        tracing::warn!(%url, "people reach it unencrypted: whoever listens on the way can read tokens");
+        tracing::warn!(%url, "the server is reachable without encryption: an attacker on the network path can read tokens");
     }
     http_server::raise_file_limit();
     let address = config.server.listen;
-    let listener = http_server::bind(address).with_context(|| format!("cannot listen on {address}: is another server there?"))?;
+    let listener =
+        http_server::bind(address).with_context(|| format!("cannot listen on {address}: is another server running?"))?;
     let app = App::open(config).await?;
     let signals = tokio::spawn(shutdown::on_signal(app.stopping.clone()));
     run(app, listener).await?;
@@ -40,44 +41,44 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Works and answers until `app.stopping`.
+/// Runs the background tasks and answers requests until `app.stopping`.
 ///
 /// # Errors
 /// As [`serve`].
 pub async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
     let router = router(&app)?;
-    // A start reads the configuration anew: what was wrong with a notifier may be mended.
+    // The configuration has been read again, so a suspended notifier may have been fixed.
     app.store.resume_all_bindings(now()).await?;
-    let mut workers = queues::start(&app);
+    let mut tasks = background::start(&app);
     tracing::info!(listen = %listener.local_addr()?, public_url = %app.config.server.public_url, "Beespace is ready");
     tokio::select! {
         () = http_server::serve(listener, router, app.stopping.clone()) => {}
-        // Followers of logs stay as long as they are let; they come back to the next process by themselves.
+        // Log streams stay open until they are closed here; their clients reconnect to the next process by themselves.
         () = async { app.stopping.cancelled().await; tokio::time::sleep(shutdown::REQUEST_GRACE).await; } => {}
     }
-    let drained = tokio::time::timeout(shutdown::DRAIN_TIMEOUT, async { while workers.join_next().await.is_some() {} });
+    let drained = tokio::time::timeout(shutdown::DRAIN_TIMEOUT, async { while tasks.join_next().await.is_some() {} });
     if drained.await.is_err() {
-        tracing::warn!("what is still in hand is left to the next start");
+        tracing::warn!("some work is still in progress; the next start resumes it");
     }
-    workers.shutdown().await;
-    // Connections that nobody ended hold the store, too: it is closed, not only let go of.
+    tasks.shutdown().await;
+    // Open connections also hold the store, so dropping this handle would not close it.
     app.store.close().await;
     Ok(())
 }
 
-/// Everything the server answers to.
+/// The routes of the server.
 ///
 /// # Errors
-/// The admin token or the webhook's stand-in secret cannot be made.
+/// The admin token or the webhook's decoy secret cannot be created.
 pub fn router(app: &Arc<App>) -> anyhow::Result<Router> {
     let hooks = Webhook::new(app.store.clone(), seal::Key::clone(&app.key), app.metrics.deliveries.clone(), now)?;
     Ok(api::router(&app_state(app)?, hooks.router()))
 }
 
-/// What pages and API work with.
+/// The state of the pages and the API.
 ///
 /// # Errors
-/// The admin token cannot be made.
+/// The admin token cannot be created.
 pub fn app_state(app: &Arc<App>) -> anyhow::Result<Arc<AppState>> {
     Ok(Arc::new(AppState {
         config: Arc::new(app.config.clone()),
@@ -102,18 +103,22 @@ pub fn app_state(app: &Arc<App>) -> anyhow::Result<Arc<AppState>> {
     }))
 }
 
-/// The token in the data directory, made at the first start: 256 random bits that the server's own user can read.
+/// The token in the data directory, created at the first start: 256 random bits, readable by the server's own user.
 fn admin_token(path: &Path) -> anyhow::Result<SecretString> {
     if !path.exists() {
         let mut bytes = [0_u8; 32];
-        getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system has no random bytes: {error}"))?;
+        getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system returned no random bytes: {error}"))?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let mut file = file.with_context(|| format!("{} cannot be made", path.display()))?;
+        let mut file = file.with_context(|| format!("cannot create {}", path.display()))?;
         writeln!(file, "bee_{}", hex::encode(bytes))?;
         file.sync_all()?;
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let token = text.trim();
-    anyhow::ensure!(token.len() >= 32, "{} holds no token of at least 32 characters; remove it to get a new one", path.display());
+    anyhow::ensure!(
+        token.len() >= 32,
+        "{} contains no token of at least 32 characters: remove the file to get a new token",
+        path.display()
+    );
     Ok(SecretString::from(token.to_owned()))
 }

@@ -1,21 +1,21 @@
-//! Stop intake, drain or hand over, close. Work that takes long is handed over: its rows stay in the store, its containers run on, and
-//! the next process adopts them.
+//! Shutdown: stop intake, drain or hand over, close. Long work is handed over: its rows stay in the store, its containers
+//! keep running, and the next process re-attaches to them.
 
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How long workers get to come to a point where they can be handed over.
+/// How long workers may take until their work can be handed over.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long requests that are being answered get.
+/// How long requests in progress may take to end.
 pub const REQUEST_GRACE: Duration = Duration::from_secs(2);
 
 /// Cancels `stopping` on SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Where the process may not listen to signals.
+/// The process cannot install the signal handlers.
 pub async fn on_signal(stopping: CancellationToken) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

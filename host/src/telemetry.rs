@@ -1,4 +1,6 @@
-//! What the server says of itself: its log, as text or JSON, and its figures for Prometheus.
+//! The server's log, as text or JSON, and its metrics for Prometheus.
+
+mod webhook_metrics;
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -18,21 +20,21 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
-use crate::webhook;
+pub use webhook_metrics::{HookResponse, WebhookMetrics};
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LogFormat {
     /// For people.
     #[default]
     Text,
-    /// One object a line.
+    /// One object per line.
     Json,
 }
 
 /// Sends the server's log to stderr. `filter` as in `info,beespace=debug`.
 pub fn start(format: LogFormat, filter: &str) {
-    // A journal or a file keeps no colours.
+    // Only a terminal shows colours; in a journal or a file they would be noise.
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let builder =
         tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr).with_ansi(colours);
@@ -41,21 +43,21 @@ pub fn start(format: LogFormat, filter: &str) {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     if let Err(error) = started {
-        tracing::warn!(%error, "the log has been started already");
+        tracing::warn!(%error, "the log is already started");
     }
 }
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
-/// The figures. Clones share them. Values of labels are words of ours, never text of strangers, so that there are few.
+/// The metrics. Clones share them. Label values are our own words and never untrusted text, so that there are few.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
     builds: Family<Labels<2>, Counter>,
     build_seconds: Histogram,
     step_seconds: Histogram,
-    /// How webhooks were answered: counted where they are.
-    pub deliveries: webhook::WebhookMetrics,
+    /// Webhook deliveries; the route counts them.
+    pub deliveries: WebhookMetrics,
     evaluations: Family<Labels<2>, Counter>,
     evaluation_seconds: Histogram,
     notices: Family<Labels<1>, Counter>,
@@ -76,7 +78,7 @@ impl Default for Metrics {
             builds: Family::default(),
             build_seconds: long(),
             step_seconds: long(),
-            deliveries: webhook::WebhookMetrics::default(),
+            deliveries: WebhookMetrics::default(),
             evaluations: Family::default(),
             evaluation_seconds: short(),
             notices: Family::default(),
@@ -86,80 +88,86 @@ impl Default for Metrics {
             plugin_slots: Family::default(),
             rows_read: Counter::default(),
         };
-        registry.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("builds", "Builds that ended", metrics.builds.clone());
         let seconds = Unit::Seconds;
-        registry.register_with_unit("build_duration", "From start to end of a build", seconds, metrics.build_seconds.clone());
-        registry.register_with_unit("step_duration", "From start to end of a step", Unit::Seconds, metrics.step_seconds.clone());
+        registry.register_with_unit(
+            "build_duration",
+            "Time from start to end of a build",
+            seconds,
+            metrics.build_seconds.clone(),
+        );
+        let seconds = Unit::Seconds;
+        registry.register_with_unit("step_duration", "Time from start to end of a step", seconds, metrics.step_seconds.clone());
         metrics.deliveries.register(&mut registry);
-        registry.register("policy_evaluations", "Policies asked", metrics.evaluations.clone());
+        registry.register("policy_evaluations", "Policy evaluations", metrics.evaluations.clone());
         let evaluation = metrics.evaluation_seconds.clone();
-        registry.register_with_unit("policy_evaluation", "Time a policy took", Unit::Seconds, evaluation);
-        registry.register("notices", "Notices by what came of them", metrics.notices.clone());
-        registry.register_with_unit("log", "Text of steps kept", Unit::Bytes, metrics.log_bytes.clone());
-        registry.register("queue_length", "Rows that wait for a worker or are in its hands", metrics.queue.clone());
-        registry.register("queue_in_hand", "Rows that a worker is working on", metrics.in_progress.clone());
-        registry.register("store_rows_read", "Rows of the store that were looked at", metrics.rows_read.clone());
-        registry.register("plugin_places", "Places for calls of plugins", metrics.plugin_slots.clone());
+        registry.register_with_unit("policy_evaluation", "Duration of a policy evaluation", Unit::Seconds, evaluation);
+        registry.register("notices", "Notices by result", metrics.notices.clone());
+        registry.register_with_unit("log", "Output of steps written to logs", Unit::Bytes, metrics.log_bytes.clone());
+        registry.register("queue_length", "Rows in a queue, waiting or in progress", metrics.queue.clone());
+        registry.register("queue_in_progress", "Rows of a queue that are in progress", metrics.in_progress.clone());
+        registry.register("store_rows_read", "Rows of the store that were read", metrics.rows_read.clone());
+        registry.register("plugin_call_slots", "Slots for plugin calls, used and free", metrics.plugin_slots.clone());
         Self { registry: Arc::new(registry), ..metrics }
     }
 }
 
 impl Metrics {
     /// A build ended.
-    pub fn build_ended(&self, event: EventKind, status: Status, took: Duration) {
+    pub fn build_ended(&self, event: EventKind, status: Status, duration: Duration) {
         self.builds.get_or_create(&[("event", event.as_str()), ("result", status.as_str())]).inc();
-        self.build_seconds.observe(took.as_secs_f64());
+        self.build_seconds.observe(duration.as_secs_f64());
     }
 
-    /// A step ended that had begun.
-    pub fn step_ended(&self, took: Duration) {
-        self.step_seconds.observe(took.as_secs_f64());
+    /// A step that had started ended.
+    pub fn step_ended(&self, duration: Duration) {
+        self.step_seconds.observe(duration.as_secs_f64());
     }
 
-    /// A policy was asked: mode and outcome, as in the decision.
-    pub fn evaluated(&self, mode: &'static str, verdict: &'static str, took: Duration) {
+    /// A policy was evaluated; mode and outcome as in the decision.
+    pub fn evaluated(&self, mode: &'static str, verdict: &'static str, duration: Duration) {
         self.evaluations.get_or_create(&[("mode", mode), ("verdict", verdict)]).inc();
-        self.evaluation_seconds.observe(took.as_secs_f64());
+        self.evaluation_seconds.observe(duration.as_secs_f64());
     }
 
-    /// An attempt at a notice: `sent`, `retry`, `dead`, `suspended`.
+    /// A notice reached this state: see [`beespace_core::notice::NoticeState`].
     pub fn notice(&self, result: &'static str) {
         self.notices.get_or_create(&[("result", result)]).inc();
     }
 
-    /// Output of a step came in.
+    /// Output of a step arrived.
     pub fn add_log_bytes(&self, bytes: u64) {
         self.log_bytes.inc_by(bytes);
     }
 
-    /// So many rows are in a queue.
+    /// The number of rows in a queue.
     pub fn set_queue_length(&self, queue: &'static str, count: u64) {
         set(&self.queue, [("queue", queue)], count);
     }
 
-    /// So many rows of the store have been read so far.
+    /// The number of rows of the store that have been read so far.
     pub fn set_rows_read(&self, count: u64) {
         self.rows_read.inner().store(count, Ordering::Relaxed);
     }
 
-    /// So many rows of a queue are worked on.
+    /// The number of rows of a queue that are in progress.
     pub fn set_in_progress(&self, queue: &'static str, count: usize) {
         set(&self.in_progress, [("queue", queue)], count);
     }
 
-    /// So busy are the plugins.
-    pub fn set_plugin_slots(&self, places: CallSlots) {
-        set(&self.plugin_slots, [("state", "taken")], places.taken);
-        set(&self.plugin_slots, [("state", "free")], places.total.saturating_sub(places.taken));
+    /// The load of the plugin host.
+    pub fn set_plugin_slots(&self, slots: CallSlots) {
+        set(&self.plugin_slots, [("state", "used")], slots.taken);
+        set(&self.plugin_slots, [("state", "free")], slots.total.saturating_sub(slots.taken));
     }
 
-    /// All figures, as OpenMetrics text.
+    /// All metrics, as OpenMetrics text.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
         if let Err(error) = encode(&mut text, &self.registry) {
-            tracing::error!(%error, "the figures cannot be written");
+            tracing::error!(%error, "could not encode the metrics");
             // Writing to a string cannot fail.
             let _ = writeln!(text, "# EOF");
         }
@@ -176,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_have_the_names_of_the_field() {
+    fn metrics_have_conventional_names() {
         let metrics = Metrics::default();
         metrics.build_ended(EventKind::Push, Status::Success, Duration::from_secs(3));
         metrics.evaluated("enforce", "deny", Duration::from_micros(80));

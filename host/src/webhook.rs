@@ -17,10 +17,6 @@ use beespace_core::ids::{DeliveryId, RepositoryId};
 use beespace_core::time::Timestamp;
 use beespace_core::verify::{Verified, verify};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -29,6 +25,7 @@ use crate::api::problem::{Problem, STORE_UNAVAILABLE};
 use crate::seal::{self, SealError, Sealed};
 use crate::store::delivery::{Accepted, NewDelivery};
 use crate::store::{Store, StoreError};
+use crate::telemetry::{HookResponse, WebhookMetrics};
 
 /// The route, in the words of the router.
 pub const ROUTE: &str = "/-/hook/{key}";
@@ -59,60 +56,9 @@ pub struct Webhook {
     now: fn() -> Timestamp,
 }
 
-/// How deliveries were answered, and the work that was done to know it.
-#[derive(Debug, Clone, Default)]
-pub struct WebhookMetrics {
-    responses: Family<Labels, Counter>,
-    signatures: Counter,
-    signed_bytes: Counter,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
-    response: HookResponse,
-}
-
-/// How a delivery was answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum HookResponse {
-    Accepted,
-    /// The same was stored before.
-    Duplicate,
-    /// Unknown key, no signature, or a wrong one: nobody outside learns which.
-    Refused,
-    TooLarge,
-    /// The body did not come, or not in time.
-    Incomplete,
-    /// Too much came at once.
-    Busy,
-    /// It could not be stored: a person can send it again from Gogs.
-    NotStored,
-}
-
 impl WebhookMetrics {
-    /// How many were answered so.
-    #[must_use]
-    pub fn of(&self, answer: HookResponse) -> u64 {
-        self.responses.get_or_create(&Labels { response: answer }).get()
-    }
-
-    /// How many signatures were computed, and over how many bytes.
-    #[must_use]
-    pub fn signature_work(&self) -> (u64, u64) {
-        (self.signatures.get(), self.signed_bytes.get())
-    }
-
-    /// Adds the families to what `/metrics` shows.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register("webhook_deliveries", "Webhook deliveries by how they were answered", self.responses.clone());
-        registry.register("webhook_signatures", "Signatures computed, of whatever hook", self.signatures.clone());
-        let bytes = self.signed_bytes.clone();
-        registry.register_with_unit("webhook_signed", "Bytes that signatures were computed over", Unit::Bytes, bytes);
-    }
-
     fn verify(&self, body: Vec<u8>, secret: &[u8], signature: Option<&str>) -> Option<Verified<Vec<u8>>> {
-        self.signatures.inc();
-        self.signed_bytes.inc_by(u64::try_from(body.len()).unwrap_or(u64::MAX));
+        self.record_signature(body.len());
         verify(body, secret, signature)
     }
 }
@@ -281,7 +227,7 @@ async fn receive(
     // What is not even text is a key that nobody has.
     let key = key.map_or_else(|_| String::new(), |Path(key)| key);
     let answer = webhook.handle(&key, &headers, body).await;
-    webhook.metrics.responses.get_or_create(&Labels { response: answer }).inc();
+    webhook.metrics.record_response(answer);
     answer.respond()
 }
 

@@ -1,9 +1,8 @@
-//! Takes rows that wait, a fair turn for each repository, and never the same row twice at once. Woken by the commit that queues a
-//! row, never by polling.
+//! The worker of one queue. It claims due rows, round robin between repositories, and never works on a row twice at once.
+//! The commit that queues a row wakes it; it does not poll.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,29 +15,29 @@ use tokio_util::sync::CancellationToken;
 use crate::store::queue::{self, Claim, FairnessKey, QueuePosition, Queues as _};
 use crate::store::{Queue, Store, StoreError};
 
-/// The longest sleep: a worker that has not looked for longer than a few of these is stuck, and `/readyz` says so.
+/// The longest sleep of a worker, and so the longest interval between two of its heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A worker that has not looked for this long is stuck.
+/// A worker without a heartbeat for this long is stuck, and `/readyz` reports it.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
-/// How long a row is left alone whose work the store could not keep.
+/// How long a row is deferred when the store could not keep the result of its work.
 const STORE_RETRY: Duration = Duration::from_secs(5);
 
-/// How often, a second apart, it is tried to tell the store so.
+/// How often the deferral itself is attempted, one second apart, while the store is unavailable.
 const STORE_RETRIES: u32 = 10;
 
-/// How one worker does.
+/// The sign of life of one worker.
 #[derive(Debug, Default)]
 pub struct Heartbeat {
-    /// Milliseconds since the epoch when it looked at its queue last.
+    /// Milliseconds since the epoch when the worker last looked at its queue.
     last_beat: AtomicU64,
     in_progress: AtomicUsize,
 }
 
 impl Heartbeat {
-    /// The worker looks at its queue.
-    pub fn look(&self, now: Timestamp) {
+    /// Records that the worker looks at its queue.
+    pub fn beat(&self, now: Timestamp) {
         self.last_beat.store(now.0, Ordering::Relaxed);
     }
 
@@ -46,25 +45,25 @@ impl Heartbeat {
         self.in_progress.store(rows, Ordering::Relaxed);
     }
 
-    /// Rows that are worked on.
+    /// The number of rows that the worker is working on.
     #[must_use]
     pub fn in_progress(&self) -> usize {
         self.in_progress.load(Ordering::Relaxed)
     }
 }
 
-/// How the workers do.
+/// The heartbeats of all workers.
 #[derive(Debug, Clone, Default)]
 pub struct Heartbeats([Arc<Heartbeat>; Queue::COUNT]);
 
 impl Heartbeats {
-    /// The beat of one queue's worker.
+    /// The heartbeat of one queue's worker.
     #[must_use]
     pub fn of(&self, queue: Queue) -> Arc<Heartbeat> {
         self.0.get(queue as usize).cloned().unwrap_or_default()
     }
 
-    /// Queues whose worker has not looked lately.
+    /// The queues whose worker is stuck.
     #[must_use]
     pub fn stuck(&self, now: Timestamp) -> Vec<Queue> {
         let is_late = |queue: &Queue| now.since(Timestamp(self.of(*queue).last_beat.load(Ordering::Relaxed))) >= STUCK_AFTER;
@@ -72,56 +71,50 @@ impl Heartbeats {
     }
 }
 
-/// How working on a row did not come to its end.
+/// Why the work on a row did not end.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// Our own trouble: counts as an attempt, then backs off.
+pub enum WorkError {
+    /// An internal failure: counts as an attempt, and the row is retried with backoff.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
-    /// Something outside is awaited: counts nothing. The row itself says what for.
+    /// The row waits for something outside, which it names itself: does not count as an attempt.
     #[error("waits until {}", until.0)]
     Wait { until: Timestamp },
-    /// The server stops: the row stays as it is, for the next process.
+    /// The server stops: the row stays as it is for the next process.
     #[error("handed over")]
     HandedOver,
 }
 
-impl From<StoreError> for Trouble {
+impl From<StoreError> for WorkError {
     fn from(error: StoreError) -> Self {
         Self::Failed(error.into())
     }
 }
 
-/// Whether what failed is the store, and not what was done with it.
+/// Whether the store itself failed, and not the work on the row.
 fn is_store_failure(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Unavailable(_))))
 }
 
-type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// Processes the rows of one queue.
+pub trait Consumer: Send + Sync + 'static {
+    /// What identifies a row.
+    type Id: Clone + Send + 'static;
 
-/// What is done with the row of this id.
-pub type Duty<T> = Box<dyn Fn(Vec<u8>) -> Work<T> + Send + Sync>;
-/// The same, with the reason why it is done.
-pub type DutyWithReason<T> = Box<dyn Fn(Vec<u8>, Reason) -> Work<T> + Send + Sync>;
+    /// The id in a row's key; none when the key is not readable.
+    fn id_of_key(key: &[u8]) -> Option<Self::Id>;
 
-/// What a worker does with the rows of its queue.
-pub struct Duties {
-    /// Takes the row to its end; it must leave the queue by that.
-    pub work: Duty<Result<(), Trouble>>,
-    /// The attempts are used up: ends the row as something people see.
-    pub bury: DutyWithReason<Result<(), StoreError>>,
+    /// Processes the row to its end, with which it must leave the queue.
+    fn process(&self, id: Self::Id) -> impl Future<Output = Result<(), WorkError>> + Send;
+
+    /// Ends a row whose attempts are used up as a dead letter that people see.
+    fn dead_letter(&self, id: Self::Id, reason: Reason) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-impl std::fmt::Debug for Duties {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Duties")
-    }
-}
-
-/// The rows that are worked on, by their ids.
+/// The rows in progress, by their keys.
 type InProgressRows = HashMap<Vec<u8>, InProgress>;
 
-/// Whose turn a row takes, and what works on it.
+/// A row that a task is working on.
 #[derive(Debug)]
 struct InProgress {
     fairness_key: FairnessKey,
@@ -130,35 +123,35 @@ struct InProgress {
 
 /// One queue's worker.
 #[derive(Debug)]
-pub struct Worker {
+pub struct Worker<C> {
     pub store: Store,
     pub queue: Queue,
-    /// Rows worked on at once.
+    /// The number of rows that are worked on at once.
     pub parallel: usize,
-    /// Of them, rows of one turn: where this is less, nobody who is slow has all the places.
+    /// How many of them may have the same fairness key. If this is less than `parallel`, a slow receiver cannot occupy all slots.
     pub parallel_per_key: usize,
-    pub duties: Duties,
+    pub consumer: Arc<C>,
     pub heartbeat: Arc<Heartbeat>,
     pub now: fn() -> Timestamp,
 }
 
-impl Worker {
-    /// Works until `stopping`, then waits for the rows in hand.
+impl<C: Consumer> Worker<C> {
+    /// Works until `stopping`, then waits for the rows in progress.
     pub async fn serve(self, stopping: CancellationToken) {
         let worker = Arc::new(self);
-        let mut in_hand = InProgressRows::new();
-        let mut turns = RoundRobin::default();
+        let mut in_progress = InProgressRows::new();
+        let mut round_robin = RoundRobin::default();
         let mut tasks = JoinSet::new();
         while !stopping.is_cancelled() {
-            worker.heartbeat.look((worker.now)());
-            let pause = worker.start_due_or_log(&mut in_hand, &mut turns, &mut tasks);
-            worker.heartbeat.set_in_progress(in_hand.len());
+            worker.heartbeat.beat((worker.now)());
+            let pause = worker.start_due_or_log(&mut in_progress, &mut round_robin, &mut tasks);
+            worker.heartbeat.set_in_progress(in_progress.len());
             tokio::select! {
                 () = stopping.cancelled() => {}
                 () = worker.store.wait_for_work(worker.queue) => {}
                 Some(done) = tasks.join_next_with_id(), if !tasks.is_empty() => {
                     let task = done.map_or_else(|panic| panic.id(), |(task, ())| task);
-                    in_hand.retain(|_, held| held.task != task);
+                    in_progress.retain(|_, row| row.task != task);
                 }
                 () = tokio::time::sleep(pause) => {}
             }
@@ -166,103 +159,113 @@ impl Worker {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Looks whether there is something to do; says how long there will be nothing.
+    /// Starts the rows that are due; returns how long to sleep.
     fn start_due_or_log(
         self: &Arc<Self>,
-        in_hand: &mut InProgressRows,
-        turns: &mut RoundRobin,
+        in_progress: &mut InProgressRows,
+        round_robin: &mut RoundRobin,
         tasks: &mut JoinSet<()>,
     ) -> Duration {
-        if in_hand.len() >= self.parallel {
+        if in_progress.len() >= self.parallel {
             return HEARTBEAT_INTERVAL;
         }
-        self.start_due(in_hand, turns, tasks).unwrap_or_else(|error| {
-            tracing::warn!(%error, queue = ?self.queue, "the queue cannot be read");
+        self.start_due(in_progress, round_robin, tasks).unwrap_or_else(|error| {
+            tracing::warn!(%error, queue = ?self.queue, "could not read the queue");
             Duration::from_secs(1)
         })
     }
 
-    /// Starts what is due and fits. Looks at the first rows of each turn and at none behind them: a long queue is no slower than a short one.
+    /// Starts as many due rows as there are free slots. It reads only the first rows of each fairness key, whatever the
+    /// length of the queue.
     fn start_due(
         self: &Arc<Self>,
-        in_hand: &mut InProgressRows,
-        turns: &mut RoundRobin,
+        in_progress: &mut InProgressRows,
+        round_robin: &mut RoundRobin,
         tasks: &mut JoinSet<()>,
     ) -> Result<Duration, StoreError> {
         let (read, now) = (self.store.read()?, (self.now)());
-        let mut due = read.due(self.queue, now, |id| in_hand.contains_key(id))?;
-        while in_hand.len() < self.parallel {
+        let mut due = read.due(self.queue, now, |id| in_progress.contains_key(id))?;
+        while in_progress.len() < self.parallel {
             let is_full =
-                |turn: FairnessKey| in_hand.values().filter(|held| held.fairness_key == turn).count() >= self.parallel_per_key;
-            due.first.retain(|place| !is_full(place.fairness_key));
-            let Some(place) = turns.next(&due.first).map(|chosen| due.first.swap_remove(chosen)) else { break };
-            let task = tasks.spawn(Arc::clone(self).process_row(place.id.clone())).id();
-            in_hand.insert(place.id.clone(), InProgress { fairness_key: place.fairness_key, task });
-            due.first.extend(read.due_after(self.queue, &place, now, |id| in_hand.contains_key(id))?);
+                |key: FairnessKey| in_progress.values().filter(|row| row.fairness_key == key).count() >= self.parallel_per_key;
+            due.first.retain(|position| !is_full(position.fairness_key));
+            let Some(position) = round_robin.next(&due.first).map(|chosen| due.first.swap_remove(chosen)) else { break };
+            let task = tasks.spawn(Arc::clone(self).process_row(position.id.clone())).id();
+            in_progress.insert(position.id.clone(), InProgress { fairness_key: position.fairness_key, task });
+            due.first.extend(read.due_after(self.queue, &position, now, |id| in_progress.contains_key(id))?);
         }
         Ok(due.next_due_at.map_or(HEARTBEAT_INTERVAL, |at| at.since(now).min(HEARTBEAT_INTERVAL)))
     }
 
     /// One attempt at a row.
-    async fn process_row(self: Arc<Self>, id: Vec<u8>) {
-        if let Err(error) = self.attempt(&id).await {
-            tracing::error!(%error, queue = ?self.queue, "a row could not be settled; it stays in the queue");
-            // The store itself is in trouble: without a pause the row would be taken again at once.
+    async fn process_row(self: Arc<Self>, key: Vec<u8>) {
+        if let Err(error) = self.attempt(&key).await {
+            tracing::error!(%error, queue = ?self.queue, "could not store the result of an attempt; the row stays in the queue");
+            // The store is failing: without a pause the row would be claimed again at once.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 
-    async fn attempt(&self, id: &[u8]) -> Result<(), StoreError> {
-        let attempt = match self.store.take(self.queue, id.to_vec()).await? {
+    async fn attempt(&self, key: &[u8]) -> Result<(), StoreError> {
+        let Some(id) = C::id_of_key(key) else { return self.drop_unreadable(key).await };
+        let attempt = match self.store.take(self.queue, key.to_vec()).await? {
             Claim::Gone => return Ok(()),
-            Claim::Exhausted => return self.dead_letter(id).await,
+            Claim::Exhausted => return self.dead_letter(key, id).await,
             Claim::Attempt(attempt) => attempt,
         };
-        let work = tokio::spawn((self.duties.work)(id.to_vec()));
-        let outcome = work.await.unwrap_or_else(|panic| Err(Trouble::Failed(anyhow::anyhow!("it panicked: {panic}"))));
+        // A task of its own, so that a panic ends only this attempt.
+        let (consumer, row) = (Arc::clone(&self.consumer), id.clone());
+        let work = tokio::spawn(async move { consumer.process(row).await });
+        let outcome = work.await.unwrap_or_else(|panic| Err(WorkError::Failed(anyhow::anyhow!("the task panicked: {panic}"))));
         let now = (self.now)();
         match outcome {
             Ok(()) => Ok(()),
-            Err(Trouble::HandedOver) => self.store.reschedule(self.queue, id.to_vec(), now, None, false).await,
-            Err(Trouble::Wait { until }) => self.store.reschedule(self.queue, id.to_vec(), until, None, false).await,
-            Err(Trouble::Failed(error)) if is_store_failure(&error) => {
-                tracing::warn!(queue = ?self.queue, error = format!("{error:#}"), "the store is awaited");
-                self.defer_without_attempt(id, now + STORE_RETRY, &format!("{error:#}")).await
+            Err(WorkError::HandedOver) => self.store.reschedule(self.queue, key.to_vec(), now, None, false).await,
+            Err(WorkError::Wait { until }) => self.store.reschedule(self.queue, key.to_vec(), until, None, false).await,
+            Err(WorkError::Failed(error)) if is_store_failure(&error) => {
+                tracing::warn!(queue = ?self.queue, error = format!("{error:#}"), "the store is unavailable; waiting for it");
+                self.defer_without_attempt(key, now + STORE_RETRY, &format!("{error:#}")).await
             }
-            Err(Trouble::Failed(error)) => {
+            Err(WorkError::Failed(error)) => {
                 tracing::warn!(queue = ?self.queue, attempt, error = format!("{error:#}"), "an attempt failed");
                 if attempt >= queue::MAX_ATTEMPTS {
                     let text = format!("{error:#}");
-                    self.store.reschedule(self.queue, id.to_vec(), now, Some(text), true).await?;
-                    return self.dead_letter(id).await;
+                    self.store.reschedule(self.queue, key.to_vec(), now, Some(text), true).await?;
+                    return self.dead_letter(key, id).await;
                 }
                 let until = now + backoff(attempt);
-                self.store.reschedule(self.queue, id.to_vec(), until, Some(format!("{error:#}")), true).await
+                self.store.reschedule(self.queue, key.to_vec(), until, Some(format!("{error:#}")), true).await
             }
         }
     }
 
-    /// Puts a row off for the store's own trouble, which is no attempt of the row's; the store may well have the trouble still.
-    async fn defer_without_attempt(&self, id: &[u8], until: Timestamp, error: &str) -> Result<(), StoreError> {
-        let put_off = || self.store.reschedule(self.queue, id.to_vec(), until, Some(error.to_owned()), false);
+    /// Reschedules a row because the store failed, which is not an attempt of the row's. The store may still be failing.
+    async fn defer_without_attempt(&self, key: &[u8], until: Timestamp, error: &str) -> Result<(), StoreError> {
+        let defer = || self.store.reschedule(self.queue, key.to_vec(), until, Some(error.to_owned()), false);
         for _ in 1..STORE_RETRIES {
-            match put_off().await {
+            match defer().await {
                 Err(StoreError::Unavailable(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
                 other => return other,
             }
         }
-        put_off().await
+        defer().await
     }
 
-    async fn dead_letter(&self, id: &[u8]) -> Result<(), StoreError> {
-        let last = self.store.read()?.queue_entry(self.queue, id)?.and_then(|row| row.last_error);
-        let last = last.unwrap_or_else(|| "the server ended while it worked on it".to_owned());
+    async fn dead_letter(&self, key: &[u8], id: C::Id) -> Result<(), StoreError> {
+        let last = self.store.read()?.queue_entry(self.queue, key)?.and_then(|entry| entry.last_error);
+        let last = last.unwrap_or_else(|| "the server ended during the last attempt".to_owned());
         let message = format!("given up after {} attempts: {last}", queue::MAX_ATTEMPTS);
-        (self.duties.bury)(id.to_vec(), Reason::new("dead-letter", message)).await
+        self.consumer.dead_letter(id, Reason::new("dead-letter", message)).await
+    }
+
+    async fn drop_unreadable(&self, key: &[u8]) -> Result<(), StoreError> {
+        tracing::error!(queue = ?self.queue, key = hex::encode(key), "a row has an unreadable key; it leaves the queue");
+        let (queue, key) = (self.queue, key.to_vec());
+        self.store.write(move |write| write.dequeue(queue, &key)).await
     }
 }
 
-/// Who was served how long ago.
+/// When each fairness key was served last.
 #[derive(Debug, Default)]
 struct RoundRobin {
     served: HashMap<FairnessKey, u64>,
@@ -270,14 +273,15 @@ struct RoundRobin {
 }
 
 impl RoundRobin {
-    /// The place in `due` of the row whose turn was served the longest ago; of several, of the one that has waited longest.
+    /// The index in `due` of the row whose key was served the longest ago; of several, of the row that has waited longest.
     fn next(&mut self, due: &[QueuePosition]) -> Option<usize> {
-        let key = |(_, place): &(usize, &QueuePosition)| {
-            (self.served.get(&place.fairness_key).copied().unwrap_or_default(), place.not_before, place.id.clone())
+        let rank = |(_, position): &(usize, &QueuePosition)| {
+            let served = self.served.get(&position.fairness_key).copied().unwrap_or_default();
+            (served, position.not_before, position.id.clone())
         };
-        let (chosen, turn) = due.iter().enumerate().min_by_key(key).map(|(chosen, place)| (chosen, place.fairness_key))?;
+        let (chosen, key) = due.iter().enumerate().min_by_key(rank).map(|(chosen, position)| (chosen, position.fairness_key))?;
         self.count += 1;
-        self.served.insert(turn, self.count);
+        self.served.insert(key, self.count);
         Some(chosen)
     }
 }
@@ -289,16 +293,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repository_with_many_rows_leaves_turns_to_others() {
-        let place = |(repository, at): (u64, u64)| QueuePosition {
+    fn a_repository_with_many_rows_does_not_delay_the_others() {
+        let position = |(repository, at): (u64, u64)| QueuePosition {
             fairness_key: FairnessKey::of_repository(RepositoryId(repository)),
             not_before: Timestamp(at),
             id: vec![],
         };
-        let mut due: Vec<QueuePosition> = [(1, 1), (1, 2), (1, 3), (2, 4), (3, 5)].into_iter().map(place).collect();
-        let mut turns = RoundRobin::default();
+        let mut due: Vec<QueuePosition> = [(1, 1), (1, 2), (1, 3), (2, 4), (3, 5)].into_iter().map(position).collect();
+        let mut round_robin = RoundRobin::default();
         let mut order = Vec::new();
-        while let Some(chosen) = turns.next(&due) {
+        while let Some(chosen) = round_robin.next(&due) {
             order.push(due.swap_remove(chosen).not_before.0);
         }
         assert_eq!(order, [1, 4, 5, 2, 3]);

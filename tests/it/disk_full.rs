@@ -80,7 +80,7 @@ async fn a_log_without_room_waits_for_it_and_lacks_nothing_afterwards() {
     let world = on_small_logs().await;
     world.push(prints(3_000_000).await).await;
     let page = world.wait_for_page("/ada/hive/1/1/1", "the disk of the logs is full").await;
-    assert!(page.contains("it goes on by itself"), "{page}");
+    assert!(page.contains("continues by itself"), "{page}");
     world.is_not_ready().await;
     assert_eq!(world.admin.get(BUILD).await.unwrap().json().unwrap()["status"], "running");
 
@@ -121,7 +121,7 @@ async fn a_source_without_room_waits_for_it() {
     let waiting =
         world.wait_for_build("the build to say what it waits for", |build| build["reason"]["code"] == "disk-full").await;
     assert_eq!(waiting["status"], "pending", "{waiting:#}");
-    world.wait_for_page(waiting["href"].as_str().unwrap(), "make room under").await;
+    world.wait_for_page(waiting["href"].as_str().unwrap(), "free disk space under").await;
 
     world.server.resize_disk("256m").await.unwrap();
     let build = world.wait_for_build("the end of the build", is_finished).await;

@@ -254,7 +254,7 @@ async fn the_sources_wait_for_an_engine_that_is_away_and_the_build_goes_on() {
     beespace
         .wait_for("the clone to say what it waits for", async || {
             let log = beespace.log(&waiting, "clone").await.unwrap_or_default();
-            Ok(log.iter().any(|line| line.contains("does not respond") && line.ends_with("trying again")).then_some(()))
+            Ok(log.iter().any(|line| line.contains("does not respond") && line.ends_with("retrying")).then_some(()))
         })
         .await
         .unwrap();

@@ -117,8 +117,8 @@ async fn container_dies_with_engine(how: Shutdown) {
     assert_eq!((build.status, step.exits.first().unwrap().cause), (Status::Error, ExitCause::Lost), "{reason}");
     assert!(reason.contains("a restart of the engine") && reason.contains("restart the build"), "{reason}");
     let log = world.beespace.log(&build, "build").await.unwrap();
-    assert!(log.iter().any(|line| line.starts_with("this log is incomplete: the engine was away")), "{log:?}");
-    assert!(step.log_incomplete.is_some_and(|lacks| lacks.contains("the engine was away")));
+    assert!(log.iter().any(|line| line.starts_with("this log is incomplete: the engine was unreachable")), "{log:?}");
+    assert!(step.log_incomplete.is_some_and(|lacks| lacks.contains("the engine was unreachable")));
     // What comes next is none the wiser.
     world.running("echo cell 1").await;
     assert_eq!(world.beespace.wait_until_finished(REPO, 2).await.unwrap().status, Status::Success);
@@ -140,6 +140,6 @@ async fn an_end_that_nobody_saw_is_told_with_its_code_and_that_the_log_may_lack_
     let (world, build, step) = build_across_outage(true, Shutdown::Killed, "echo cell 1; sleep 2; exit 7").await;
     let exit = step.exits.first().unwrap();
     assert_eq!((build.status, exit.cause, exit.code), (Status::Failure, ExitCause::Exited, Some(7)), "{:?}", build.reason);
-    assert!(step.log_incomplete.is_some_and(|lacks| lacks.contains("the engine was away")));
+    assert!(step.log_incomplete.is_some_and(|lacks| lacks.contains("the engine was unreachable")));
     world.assert_clean().await;
 }

@@ -182,7 +182,7 @@ async fn an_invalid_file_is_an_error_with_every_problem() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_without_a_file_is_ignored_and_says_so() {
     let (gogs, beespace) = world("").await;
-    for (pushed, file, helps) in [(1, "README.md", "add a `.beespace.yml`"), (2, ".beespace/test.yml", "are not read yet")] {
+    for (pushed, file, helps) in [(1, "README.md", "add a `.beespace.yml`"), (2, ".beespace/test.yml", "are not supported yet")] {
         gogs.push(REPO, "main", &[(file, "# Hive")], "No pipeline").await.unwrap();
         let fates = beespace
             .wait_for("the fate of the push", async || {
@@ -512,7 +512,7 @@ async fn an_engine_that_is_away_is_told_and_deliveries_are_taken() {
     let said = beespace
         .wait_for("the clone to say what it waits for", async || {
             let log = beespace.log(&waiting, "clone").await.unwrap_or_default();
-            Ok(log.into_iter().find(|line| line.ends_with("trying again")))
+            Ok(log.into_iter().find(|line| line.ends_with("retrying")))
         })
         .await
         .unwrap();

@@ -238,7 +238,7 @@ async fn a_step_that_is_to_stop_waits_for_nobody() {
     let (log, step) = (world.log(&build, "work").await, world.step(&build, "work"));
     assert_eq!((build.status, step.status), (Status::Killed, Status::Killed), "{log:#?}");
     assert_eq!(step.reason.unwrap().message, "cancelled by admin");
-    assert!(log.last().unwrap().contains("needs approval, which a step that is to stop does not wait for"), "{log:#?}");
+    assert!(log.last().unwrap().contains("needs approval, and a cancelled step does not wait for approval"), "{log:#?}");
     world.assert_clean().await;
 }
 

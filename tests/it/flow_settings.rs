@@ -35,7 +35,7 @@ async fn a_step_works_where_the_file_says_and_without_a_clone_in_an_empty_worksp
     let build = world.build(json!({ "clone": false, "steps": [look, below] })).await;
     let told = world.log(&build, "look").await.into_iter().chain(world.log(&build, "below").await).collect::<Vec<_>>();
     assert_eq!((build.status, told), (Status::Success, ["/tmp", "0", "/workspace/web/app"].map(String::from).to_vec()));
-    assert!(world.log(&build, "clone").await.iter().any(|line| line.contains("wants no clone")));
+    assert!(world.log(&build, "clone").await.iter().any(|line| line.contains("disables the clone")));
     world.assert_clean().await;
 }
 
@@ -77,7 +77,7 @@ async fn a_secret_is_its_repositorys_and_goes_before_the_instances() {
     push("ada/comb", "own").await;
     let build = world.beespace.wait_until_finished("ada/comb", 2).await.unwrap();
     assert_eq!(build.status, Status::Error, "{build:#?}");
-    assert!(reason(&build).contains("there is no secret \"own\" for this repository"), "{}", reason(&build));
+    assert!(reason(&build).contains("secret \"own\" is not set for this repository"), "{}", reason(&build));
     world.assert_clean().await;
 }
 
@@ -128,7 +128,7 @@ async fn a_token_that_gogs_refuses_is_waited_for_and_told() {
     beespace.enable(REPO).await.unwrap();
     gogs.set_token_revoked(true);
     push(&gogs, "steps: [{ name: build, image: busybox }]", "First").await;
-    let waits = async || Ok(beespace.builds()?.into_iter().find(|build| reason(build).contains("next try")));
+    let waits = async || Ok(beespace.builds()?.into_iter().find(|build| reason(build).contains("next attempt")));
     let build = beespace.wait_for("the build to wait", waits).await.unwrap();
     assert!(build.status == Status::Pending && reason(&build).contains("token"), "{}", reason(&build));
     gogs.set_token_revoked(false);

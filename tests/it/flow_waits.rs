@@ -79,14 +79,14 @@ async fn what_has_no_place_waits_and_says_for_what() {
     let first = beespace.wait_for_build(HIVE, 1, |build| build.status == Status::Running).await.unwrap();
     push(&gogs, COMB, "1ms").await;
     let second = beespace
-        .wait_for_build(COMB, 1, |build| build.reason.as_ref().is_some_and(|reason| reason.message.contains("at once")))
+        .wait_for_build(COMB, 1, |build| build.reason.as_ref().is_some_and(|reason| reason.message.contains("free slot")))
         .await
         .unwrap();
     assert_eq!(second.status, Status::Pending);
     let reason = second.reason.unwrap();
-    assert_eq!((&*reason.code, &*reason.message), ("capacity", "waits for its turn: 1 may run at once"));
+    assert_eq!((&*reason.code, &*reason.message), ("capacity", "waiting for a free slot (capacity: 1)"));
     let page = beespace.admin().unwrap().get("/ada/comb/1").await.unwrap().body;
-    assert!(page.contains("waits for its turn"), "{page}");
+    assert!(page.contains("waiting for a free slot"), "{page}");
     cancel(&beespace, &first).await;
     assert_eq!(beespace.wait_until_finished(COMB, 1).await.unwrap().status, Status::Success);
     assert_eq!(beespace.wait_until_finished(HIVE, 1).await.unwrap().status, Status::Killed);

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use beespace::clock::now;
 use beespace::http_state::AppState;
-use beespace::store::{Queue, Store};
-use beespace::worker::{Duties, Heartbeats, Worker};
+use beespace::store::{Queue, Store, StoreError};
+use beespace::worker::{Consumer, Heartbeats, WorkError, Worker};
 use beespace::{api, server};
+use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_tests::beespace::Beespace;
@@ -31,10 +32,29 @@ fn lock_clock() -> Timestamp {
     now()
 }
 
-/// A worker of a queue, with the clock it goes by.
-fn worker(store: &Store, beats: &Heartbeats, queue: Queue, now: fn() -> Timestamp) -> Worker {
-    let duties = Duties { work: Box::new(|_| Box::pin(async { Ok(()) })), bury: Box::new(|_, _| Box::pin(async { Ok(()) })) };
-    Worker { store: store.clone(), queue, parallel: 1, parallel_per_key: 1, duties, heartbeat: beats.of(queue), now }
+/// Has nothing to do: the queue is empty.
+struct IdleConsumer;
+
+impl Consumer for IdleConsumer {
+    type Id = Vec<u8>;
+
+    fn id_of_key(key: &[u8]) -> Option<Vec<u8>> {
+        Some(key.to_vec())
+    }
+
+    async fn process(&self, _: Vec<u8>) -> Result<(), WorkError> {
+        Ok(())
+    }
+
+    async fn dead_letter(&self, _: Vec<u8>, _: Reason) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// A worker of a queue with this clock.
+fn worker(store: &Store, beats: &Heartbeats, queue: Queue, now: fn() -> Timestamp) -> Worker<IdleConsumer> {
+    let (store, consumer, heartbeat) = (store.clone(), Arc::new(IdleConsumer), beats.of(queue));
+    Worker { store, queue, parallel: 1, parallel_per_key: 1, consumer, heartbeat, now }
 }
 
 /// The pages of a server whose workers are those of `heartbeats`.
@@ -98,11 +118,11 @@ async fn queues_and_places_of_plugins_are_told_in_figures() {
     let figures = admin.get("/metrics").await.unwrap().body;
     for line in [
         "beespace_queue_length{queue=\"run\"} 2\n",
-        "beespace_queue_in_hand{queue=\"run\"} 1\n",
-        "beespace_queue_in_hand{queue=\"notice\"} 0\n",
+        "beespace_queue_in_progress{queue=\"run\"} 1\n",
+        "beespace_queue_in_progress{queue=\"notice\"} 0\n",
         "beespace_store_rows_read_total ",
-        "beespace_plugin_places{state=\"taken\"} 0\n",
-        "beespace_plugin_places{state=\"free\"} ",
+        "beespace_plugin_call_slots{state=\"used\"} 0\n",
+        "beespace_plugin_call_slots{state=\"free\"} ",
     ] {
         assert!(figures.contains(line), "{line}\n{figures}");
     }

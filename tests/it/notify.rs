@@ -88,7 +88,11 @@ async fn a_receiver_that_hangs_takes_no_places_of_others() {
     let hanging = notices(&beespace, "hangs").unwrap();
     // On a slow machine the first of them have been given up by now.
     assert_eq!(hanging.iter().filter(|notice| notice.state != NoticeState::Sent).count(), BUILDS);
-    assert_eq!(most.load(Ordering::SeqCst), beespace::notify::SENT_AT_ONCE, "the silent one has its own places, and no more");
+    assert_eq!(
+        most.load(Ordering::SeqCst),
+        beespace::plugins::SLOTS_PER_NOTIFIER,
+        "the silent one has its own places, and no more"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use beespace::queues;
+use beespace::background;
 use beespace::store::build::Notifiers;
 use beespace::store::outbox::{Notices as _, OrderingKey};
 use beespace::store::queue::{Claim, MAX_ATTEMPTS};
@@ -168,7 +168,7 @@ async fn a_server_tells_a_long_line_to_its_end() {
     let world = store::world_on(app.store.clone(), folder).await;
     // No such notifier is in the configuration.
     enqueue_two_for(60, &world, &notifiers(&["gone"])).await;
-    let mut workers = queues::start(&app);
+    let mut tasks = background::start(&app);
     let all_are_suspended = async {
         while world.store.read().unwrap().notices(Some(NoticeState::Suspended), None, 1_000).unwrap().len() < 120 {
             tokio::task::yield_now().await;
@@ -176,7 +176,7 @@ async fn a_server_tells_a_long_line_to_its_end() {
     };
     tokio::time::timeout(Duration::from_secs(60), all_are_suspended).await.unwrap();
     assert_eq!(world.store.read().unwrap().queue_length(Queue::Notice).unwrap(), 0);
-    workers.shutdown().await;
+    tasks.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

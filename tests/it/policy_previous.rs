@@ -53,7 +53,7 @@ fn logged_lines(beespace: &Beespace, build: &Build, name: &str) -> Option<String
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn policies_are_told_what_the_last_build_of_the_branch_ran_and_never_what_was_declined() {
+async fn policies_compare_with_the_same_pipeline_in_the_last_build_that_ran_and_never_with_a_declined_one() {
     let folder = tempfile::tempdir().unwrap();
     let (pipeline, step) = (
         logging_guest(folder.path(), "pipelines", Point::PipelineAdmit),
@@ -66,14 +66,15 @@ async fn policies_are_told_what_the_last_build_of_the_branch_ran_and_never_what_
     let beespace = Beespace::start(&gogs, &format!("[engine]\nkind = \"dummy\"\n{pipeline}{step}{images}")).await.unwrap();
     beespace.enable(REPO).await.unwrap();
     let mut builds = Vec::new();
-    for (number, branch, image, status) in [
-        (1, "main", "busybox:first", Status::Success),
-        (2, "main", "evil/image:second", Status::Declined),
-        (3, "main", "busybox:third", Status::Success),
-        (4, "other", "busybox:fourth", Status::Success),
-        (5, "main", "busybox:fifth", Status::Success),
+    for (number, branch, pipeline, image, status) in [
+        (1, "main", "hive", "busybox:first", Status::Success),
+        (2, "main", "hive", "evil/image:second", Status::Declined),
+        (3, "main", "hive", "busybox:third", Status::Success),
+        (4, "other", "hive", "busybox:fourth", Status::Success),
+        (5, "main", "hive", "busybox:fifth", Status::Success),
+        (6, "main", "apiary", "busybox:sixth", Status::Success),
     ] {
-        let text = format!("name: p{number}\nsteps:\n  - name: build\n    image: {image}\n");
+        let text = format!("name: {pipeline}\nsteps:\n  - name: build\n    image: {image}\n");
         gogs.push(REPO, branch, &[(".beespace.yml", &text)], "Fill cells").await.unwrap();
         let build = beespace.wait_until_finished(REPO, number).await.unwrap();
         assert_eq!(build.status, status, "{build:#?}");
@@ -81,7 +82,8 @@ async fn policies_are_told_what_the_last_build_of_the_branch_ran_and_never_what_
     }
     for name in ["pipelines", "steps"] {
         let told: Vec<Option<String>> = builds.iter().map(|build| logged_lines(&beespace, build, name)).collect();
-        assert_eq!((&told[0], &told[3]), (&None, &None), "the first of a branch has none before it");
+        assert_eq!((&told[0], &told[3]), (&None, &None), "the first build of a branch has no previous stage");
+        assert_eq!(told[5], None, "a pipeline of another name in the same place has no previous stage");
         for (build, before) in [(2, "busybox:first"), (4, "busybox:third")] {
             assert!(told[build].as_ref().is_some_and(|text| text.contains(before)), "{name} of {build}: {told:#?}");
         }

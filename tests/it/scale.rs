@@ -12,8 +12,8 @@ use beespace::store::build::{BuildFilter, Notifiers};
 use beespace::store::delivery::NewDelivery;
 use beespace::store::queue::{FairnessKey, QueuePosition};
 use beespace::store::repository::Repository;
-use beespace::store::{Queue, Store};
-use beespace::worker::{Duties, Heartbeat, Worker};
+use beespace::store::{Queue, Store, StoreError};
+use beespace::worker::{Consumer, Heartbeat, WorkError, Worker};
 use beespace_core::build::Stage;
 use beespace_core::ids::{DeliveryId, RepositoryId, StageId, StageNumber};
 use beespace_core::outcome::Reason;
@@ -174,6 +174,25 @@ async fn who_watches_a_repository_reads_nothing_when_something_of_it_changes() {
     assert_eq!(costs[0], costs[1]);
 }
 
+/// Takes every row out of the queue.
+struct DequeueConsumer(Store);
+
+impl Consumer for DequeueConsumer {
+    type Id = Vec<u8>;
+
+    fn id_of_key(key: &[u8]) -> Option<Vec<u8>> {
+        Some(key.to_vec())
+    }
+
+    async fn process(&self, key: Vec<u8>) -> Result<(), WorkError> {
+        Ok(self.0.write(move |write| write.dequeue(Queue::Run, &key)).await?)
+    }
+
+    async fn dead_letter(&self, _: Vec<u8>, _: Reason) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_queue_is_worked_off_with_a_few_rows_read_for_each_of_its_own() {
     const ROWS: u64 = 400;
@@ -189,20 +208,13 @@ async fn a_long_queue_is_worked_off_with_a_few_rows_read_for_each_of_its_own() {
     assert_eq!(store.read().unwrap().queue_length(Queue::Run).unwrap(), ROWS);
     let before = store.rows_read();
 
-    let (own, stopping) = (store.clone(), CancellationToken::new());
-    let duties = Duties {
-        work: Box::new(move |key| {
-            let store = own.clone();
-            Box::pin(async move { Ok(store.write(move |write| write.dequeue(Queue::Run, &key)).await?) })
-        }),
-        bury: Box::new(|_, _| Box::pin(async { Ok(()) })),
-    };
+    let stopping = CancellationToken::new();
     let worker = Worker {
         store: store.clone(),
         queue: Queue::Run,
         parallel: 4,
         parallel_per_key: 4,
-        duties,
+        consumer: Arc::new(DequeueConsumer(store.clone())),
         heartbeat: Arc::new(Heartbeat::default()),
         now,
     };

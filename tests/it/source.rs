@@ -49,7 +49,7 @@ async fn a_pushed_commit_is_fetched_pinned_and_known() {
     assert_eq!(world.mirror.pin(&sha, "refs/heads/master").await.unwrap(), Pin::Missing);
     world.fetch().await.unwrap();
     assert_eq!(world.mirror.pin(&sha, "refs/heads/master").await.unwrap(), Pin::Found);
-    let (message, author) = world.mirror.message(&sha).await.unwrap();
+    let (message, author) = world.mirror.commit_message(&sha).await.unwrap();
     assert_eq!((message.as_str(), author.name.as_str()), ("a change\n\nwith a body", "Ada Lovelace"));
     assert_eq!(world.mirror.read_file(&sha, "a.txt", 100).await.unwrap().bytes, b"one\n");
     assert_eq!(world.mirror.read_file(&sha, "a.txt", 3).await.unwrap_err(), SourceError::TooLarge { limit: 3 });
@@ -99,7 +99,7 @@ async fn hostile_names_of_branches_do_nothing_but_name() {
         let git_ref = format!("refs/heads/{name}");
         assert_eq!(world.mirror.tip(&git_ref).await.unwrap().as_ref(), Some(&sha), "{name}");
         assert_eq!(world.mirror.pin(&sha, &git_ref).await.unwrap(), Pin::Found);
-        let push = PushRange { before: None, left_at: None, after: &sha, branch: name, default_branch: "master" };
+        let push = PushRange { before: None, last_known_tip: None, after: &sha, branch: name, default_branch: "master" };
         assert_eq!(world.mirror.base(push).await.unwrap(), Base::Commit(base.clone()));
         assert_eq!(world.mirror.changed_paths(&base, &sha).await.unwrap(), ChangedPaths::Known(vec!["a".to_owned()]));
         let request = CheckoutRequest { sha: &sha, branch: name, depth: None, origin: &world.url() };
@@ -110,7 +110,7 @@ async fn hostile_names_of_branches_do_nothing_but_name() {
     }
     assert!(!proof.exists(), "a name was run");
     // The commit is meant where a branch is named like it.
-    assert_eq!(world.mirror.message(&base).await.unwrap().0, "a change\n\nwith a body");
+    assert_eq!(world.mirror.commit_message(&base).await.unwrap().0, "a change\n\nwith a body");
     for git_ref in ["master", "--help", "refs/heads/a b", "refs/heads/a\nb", "refs/heads/../x"] {
         assert_eq!(world.mirror.tip(git_ref).await.unwrap(), None, "{git_ref:?}");
     }
@@ -170,7 +170,7 @@ async fn git_tells_what_a_push_changed() {
     let lost = Sha::new(&"1".repeat(40)).unwrap();
     let changed = async |before: Option<&Sha>, after: &Sha, branch: &str| match world
         .mirror
-        .base(PushRange { before, left_at: None, after, branch, default_branch: "master" })
+        .base(PushRange { before, last_known_tip: None, after, branch, default_branch: "master" })
         .await
         .unwrap()
     {
@@ -184,7 +184,7 @@ async fn git_tells_what_a_push_changed() {
     assert_eq!(changed(None, &second, "same").await, known(&[]));
     for (before, after, branch, why) in [
         (None, &first, "master", "the branch is new, and it is the default branch"),
-        (Some(&lost), &second, "master", "1111111 is not there any more, and it is the default branch"),
+        (Some(&lost), &second, "master", "1111111 no longer exists, and it is the default branch"),
         (None, &alone, "alone", "the branch is new, and it has no commit in common with the default branch"),
     ] {
         assert_eq!(changed(before, after, branch).await, ChangedPaths::Unknown(why.to_owned()));
@@ -203,8 +203,8 @@ async fn a_merge_is_told_against_where_the_branch_stood_and_not_against_what_bot
     let merge = Sha::new(&copy.commit(&[], "on top").await.unwrap()).unwrap();
     copy.push(&["HEAD:refs/heads/master"]).await.unwrap();
     world.fetch().await.unwrap();
-    let base = async |before: &Sha, left_at: Option<&Sha>| {
-        let push = PushRange { before: Some(before), left_at, after: &merge, branch: "master", default_branch: "master" };
+    let base = async |before: &Sha, last_known_tip: Option<&Sha>| {
+        let push = PushRange { before: Some(before), last_known_tip, after: &merge, branch: "master", default_branch: "master" };
         world.mirror.base(push).await.unwrap()
     };
     // As Gogs tells of a merge that a person makes on a page.
@@ -296,7 +296,7 @@ async fn trouble_with_the_forge_says_which_and_shows_no_token() {
     let token = world.gogs.token();
     world.gogs.set_offline(true);
     let away = world.fetch().await.unwrap_err();
-    assert!(matches!(away, SourceError::ForgeAway(_)), "{away:?}");
+    assert!(matches!(away, SourceError::ForgeUnreachable(_)), "{away:?}");
     world.gogs.set_offline(false);
     world.gogs.set_token_revoked(true);
     let dead = world.fetch().await.unwrap_err();
@@ -308,9 +308,9 @@ async fn trouble_with_the_forge_says_which_and_shows_no_token() {
     assert!(matches!(gone, SourceError::RepositoryGone(_)), "{gone:?}");
     let nobody: Url = "http://127.0.0.1:1/acme/app.git".parse().unwrap();
     let refused = world.mirror.fetch(&nobody, &access).await.unwrap_err();
-    assert!(matches!(refused, SourceError::ForgeAway(_)), "{refused:?}");
+    assert!(matches!(refused, SourceError::ForgeUnreachable(_)), "{refused:?}");
     for error in [away, dead, gone, refused] {
-        assert!(error.waits());
+        assert!(error.is_retryable());
         assert!(error.reason().help.is_some());
         assert!(!format!("{error:?}{}{access:?}", error.reason()).contains(token));
     }

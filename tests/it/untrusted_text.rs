@@ -222,7 +222,7 @@ async fn the_server_s_own_log_tells_no_secret_and_nothing_that_a_terminal_obeys(
         Ok((all.len() == told.len() && all.iter().all(|one| one["fate"] != "waiting")).then_some(()))
     };
     server.wait_for("every delivery to be settled", settled).await.unwrap();
-    let waits = |build: &Value| build["reason"]["message"].as_str().is_some_and(|message| message.contains("next try"));
+    let waits = |build: &Value| build["reason"]["message"].as_str().is_some_and(|message| message.contains("next attempt"));
     let refused = async || Ok(list("/api/v1/builds").await?.iter().any(waits).then_some(()));
     server.wait_for("the build to wait for Gogs", refused).await.unwrap();
     gogs.set_token_revoked(false);

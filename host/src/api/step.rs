@@ -7,7 +7,6 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::ids::{StageId, StageNumber, StepId, StepNumber};
-use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::log::{self, LogQuery};
 use super::problem::Problem;
@@ -73,18 +72,15 @@ pub(super) async fn log_stream(
 
 /// Completes when the step is over by its status.
 async fn wait_until_over(front: Arc<AppState>, id: StepId) {
-    // Watching begins before the first look, so that no end is missed between the two.
-    let mut changes: Receiver<ChangeEvent> = front.store.watch();
+    // Subscribe before the row is read for the first time, so that no change is missed.
+    let mut changes = front.store.watch_changes();
     while !is_over(&front, id) {
-        loop {
-            match changes.recv().await {
-                Ok(ChangeEvent::StepChanged { step, .. }) if step == id => break,
-                Ok(ChangeEvent::StageChanged { stage, .. }) if stage == id.stage_id() => break,
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) => break,
-                Err(RecvError::Closed) => return,
-            }
-        }
+        let concerns_step = |event: &ChangeEvent| match event {
+            ChangeEvent::StepChanged { step, .. } => *step == id,
+            ChangeEvent::StageChanged { stage, .. } => *stage == id.stage_id(),
+            _ => false,
+        };
+        changes.next_matching(concerns_step).await;
     }
 }
 

@@ -21,6 +21,16 @@ use crate::config::{self, Config, NotifierBinding, PluginBinding, PluginSource, 
 use crate::seal::Key;
 use crate::store::Store;
 
+/// The number of notices that one notifier sends at once. A receiver that hangs occupies these slots and no other notifier's.
+pub const SLOTS_PER_NOTIFIER: usize = 4;
+
+/// The number of notices that this many notifiers send at once. Notices whose notifier is no longer configured have slots of
+/// their own.
+#[must_use]
+pub fn send_slots(notifiers: usize) -> usize {
+    SLOTS_PER_NOTIFIER * (notifiers + 1)
+}
+
 /// Everything that was bound, ready to be called.
 #[derive(Debug, Default)]
 pub struct Plugins {

@@ -1,4 +1,4 @@
-//! One container to its end, whatever becomes of the engine meanwhile.
+//! One container, run to its end through outages of the engine.
 
 use std::sync::Arc;
 
@@ -6,36 +6,36 @@ use beespace_core::outcome::{Exit, ExitCause, Reason, Stored, Stream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::StageRun;
 use super::engine_retry::EngineRetry;
+use super::stage_run::StageRun;
 use crate::engine::{EngineError, Launch, Output};
 use crate::log::Origin;
 
-/// Pieces of output on their way from the engine to the log.
+/// Chunks of output between the engine and the log.
 pub(super) const OUTPUT_QUEUE: usize = 64;
 
-/// Whether a step starts, or is taken up where another process left it.
+/// Whether a step starts, or continues from where another process left it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Begin {
+pub(super) enum StartMode {
     Fresh,
-    Again,
+    Resume,
 }
 
-/// A piece of output, and who said it.
+/// A chunk of output and the container that wrote it.
 pub(super) type OutputChunk = (Origin, Output);
 
-/// A container that is being brought to its end.
+/// A container that runs in this process.
 pub(super) struct ContainerRun {
     pub(super) run: Arc<StageRun>,
     pub(super) launch: Launch,
-    pub(super) speaker: OutputOrigin,
-    /// How much of its output the log has.
+    pub(super) origin: OutputOrigin,
+    /// How much of the container's output is in the log.
     pub(super) stored: Stored,
     pub(super) output: mpsc::Sender<OutputChunk>,
     pub(super) cancel: CancellationToken,
 }
 
-/// Whose output it is: the round, and the container's place in the round's plan.
+/// The container that wrote a chunk of output: the round, and the container's index in the round's plan.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OutputOrigin {
     pub(super) round: u16,
@@ -43,20 +43,24 @@ pub(super) struct OutputOrigin {
 }
 
 impl ContainerRun {
-    /// Runs it, or takes it up. While the engine does not answer, it is asked again: the container may well run on.
-    pub(super) async fn until_exit(mut self, begin: Begin) -> Result<Exit, Reason> {
-        let mut answer = match begin {
-            Begin::Fresh => self.start().await,
-            Begin::Again => self.reattach().await,
+    /// Runs the container, or re-attaches to it. While the engine is unreachable, the call is retried: the container may
+    /// still run.
+    ///
+    /// # Errors
+    /// The engine failed for good.
+    pub(super) async fn until_exit(mut self, mode: StartMode) -> Result<Exit, Reason> {
+        let mut result = match mode {
+            StartMode::Fresh => self.start().await,
+            StartMode::Resume => self.reattach().await,
         };
-        let mut patience = EngineRetry::new();
+        let mut retry = EngineRetry::new();
         loop {
-            match answer {
+            match result {
                 Ok(exit) => return Ok(exit),
-                // It was open when the sources were put there: since then the engine, or its machine, has gone.
+                // The stage was open when its workspace was filled: since then the engine or its machine has been replaced.
                 Err(EngineError::NotOpen(_)) => return Ok(Exit::lost_stage(&self.launch.container)),
-                Err(trouble) if patience.should_retry(&trouble, &self.cancel).await => answer = self.reattach().await,
-                Err(trouble) => return Err(trouble.reason()),
+                Err(error) if retry.should_retry(&error, &self.cancel).await => result = self.reattach().await,
+                Err(error) => return Err(error.reason()),
             }
         }
     }
@@ -64,39 +68,47 @@ impl ContainerRun {
     async fn start(&mut self) -> Result<Exit, EngineError> {
         let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
         let started = self.run.app.engine.run(self.launch.clone(), sender, self.cancel.clone());
-        let (exit, ()) = tokio::join!(started, carry(receiver, (self.speaker, &self.output), &mut self.stored));
+        let forwarded = forward_output(receiver, self.origin, &self.output, &mut self.stored);
+        let (exit, ()) = tokio::join!(started, forwarded);
         exit
     }
 
-    /// Asks what became of it. One that is not there and of which the log has not a byte was never made: nobody removes a container of a step
-    /// whose exits are not stored, so its turn is now. The engine's own rule (what it does begins at most once an attempt) holds for that call, too. With output
-    /// in the log it did run, and is lost: running it again could do twice what is to be done once.
+    /// Follows the container again. A container that is absent, and of which the log has not a byte, was never created: the
+    /// containers of a step are removed only after its exits are stored. So it is started now, under the engine's own rule
+    /// that an attempt begins at most once. A container with output in the log did run and is lost: a second run could
+    /// repeat its effects.
     async fn reattach(&mut self) -> Result<Exit, EngineError> {
         let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
         let adopted = self.run.app.engine.adopt(self.launch.clone(), self.stored, sender, self.cancel.clone());
-        let (exit, ()) = tokio::join!(adopted, carry(receiver, (self.speaker, &self.output), &mut self.stored));
+        let forwarded = forward_output(receiver, self.origin, &self.output, &mut self.stored);
+        let (exit, ()) = tokio::join!(adopted, forwarded);
         let exit = exit?;
         if exit.cause != ExitCause::Lost || self.stored != Stored::default() {
             return Ok(exit);
         }
         match self.start().await {
-            // The whole stage is gone, and whatever ran in it.
+            // The whole stage is gone, with everything that ran in it.
             Err(EngineError::NotOpen(_)) => Ok(Exit::lost_stage(&self.launch.container)),
             other => other,
         }
     }
 }
 
-/// Hands output on and counts it: what was handed on is not asked for again.
-async fn carry(mut from: mpsc::Receiver<Output>, (speaker, to): (OutputOrigin, &mpsc::Sender<OutputChunk>), stored: &mut Stored) {
-    while let Some(piece) = from.recv().await {
-        let length = piece.bytes.len() as u64;
-        match piece.stream {
+/// Forwards output and counts it, so that forwarded output is not requested again.
+async fn forward_output(
+    mut from: mpsc::Receiver<Output>,
+    origin: OutputOrigin,
+    to: &mpsc::Sender<OutputChunk>,
+    stored: &mut Stored,
+) {
+    while let Some(chunk) = from.recv().await {
+        let length = chunk.bytes.len() as u64;
+        match chunk.stream {
             Stream::Stdout => stored.stdout = stored.stdout.saturating_add(length),
             Stream::Stderr => stored.stderr = stored.stderr.saturating_add(length),
             Stream::Host => {}
         }
-        // A reader who is gone has its reasons; the container goes on.
-        let _ = to.send((Origin::new(speaker.round, speaker.container, piece.stream), piece)).await;
+        // When the receiver is gone, the container continues without it.
+        let _ = to.send((Origin::new(origin.round, origin.container, chunk.stream), chunk)).await;
     }
 }

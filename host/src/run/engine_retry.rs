@@ -1,4 +1,4 @@
-//! With an engine that does not answer: how long, and how often it is asked again.
+//! Retry and backoff of engine calls.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::EngineError;
 
-/// How long an engine may be away before its containers count as lost.
+/// How long an engine may be unreachable before its containers count as lost.
 const MAX_ENGINE_DOWNTIME: Duration = Duration::from_secs(300);
 
-/// No engine that stays away keeps us waiting as long in one attempt: after one of this length, the trouble is a new one.
+/// A call to an unreachable engine fails sooner than this, so the failure of a longer call is a new one, with its own deadline.
 const NEW_FAILURE_AFTER: Duration = Duration::from_secs(180);
 
-/// Between two attempts at most.
+/// The longest delay between two attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(15);
 
-/// With an engine that does not answer.
+/// The state of one sequence of attempts.
 #[derive(Debug)]
 pub(super) struct EngineRetry {
     deadline: Instant,
     backoff: Duration,
-    /// When the attempt began that has failed.
+    /// When the attempt began that has failed now.
     attempt_started: Instant,
 }
 
@@ -34,29 +34,30 @@ impl EngineRetry {
         Self { deadline: now + MAX_ENGINE_DOWNTIME, backoff: Duration::from_secs(1), attempt_started: now }
     }
 
-    /// Waits a while where asking again may help. False: it is over. Who is told to stop meanwhile asks again at once.
-    pub(super) async fn should_retry(&mut self, trouble: &EngineError, cancel: &CancellationToken) -> bool {
-        let Some(pause) = self.next_backoff(trouble, Instant::now()) else { return false };
-        tracing::warn!(error = %trouble, "the engine is in trouble; asking again");
-        let is_news = !cancel.is_cancelled();
+    /// Whether to try again: waits for the backoff and returns true, or returns false when another attempt would not help.
+    /// A cancel during the wait ends the wait, because the call that cancels the container has to be made at once.
+    pub(super) async fn should_retry(&mut self, error: &EngineError, cancel: &CancellationToken) -> bool {
+        let Some(backoff) = self.next_backoff(error, Instant::now()) else { return false };
+        tracing::warn!(%error, "an engine call failed; retrying");
+        let may_be_cancelled = !cancel.is_cancelled();
         tokio::select! {
-            () = sleep(pause) => {}
-            () = cancel.cancelled(), if is_news => {}
+            () = sleep(backoff) => {}
+            () = cancel.cancelled(), if may_be_cancelled => {}
         }
         true
     }
 
-    fn next_backoff(&mut self, trouble: &EngineError, now: Instant) -> Option<Duration> {
+    fn next_backoff(&mut self, error: &EngineError, now: Instant) -> Option<Duration> {
         if now.duration_since(self.attempt_started) > NEW_FAILURE_AFTER {
             *self = Self::at(now);
         }
-        if !trouble.is_transient() || now >= self.deadline {
+        if !error.is_transient() || now >= self.deadline {
             return None;
         }
-        let pause = self.backoff;
-        self.backoff = (pause * 2).min(MAX_BACKOFF);
-        self.attempt_started = now + pause;
-        Some(pause)
+        let backoff = self.backoff;
+        self.backoff = (backoff * 2).min(MAX_BACKOFF);
+        self.attempt_started = now + backoff;
+        Some(backoff)
     }
 }
 
@@ -64,40 +65,40 @@ impl EngineRetry {
 mod tests {
     use super::*;
 
-    fn away() -> EngineError {
+    fn unreachable() -> EngineError {
         EngineError::Unreachable { host: "unix:///run/engine".to_owned(), cause: "connection refused".to_owned() }
     }
 
-    /// How long an engine is borne with that answers every attempt with trouble, each after `attempt`.
-    fn borne(patience: &mut EngineRetry, mut now: Instant, attempt: Duration) -> Duration {
+    /// How long attempts are repeated when every attempt takes `attempt` and fails.
+    fn retried_for(retry: &mut EngineRetry, mut now: Instant, attempt: Duration) -> Duration {
         let began = now;
-        while let Some(pause) = patience.next_backoff(&away(), now) {
-            now += pause + attempt;
+        while let Some(backoff) = retry.next_backoff(&unreachable(), now) {
+            now += backoff + attempt;
         }
         now - began
     }
 
     #[test]
-    fn an_engine_may_be_away_for_minutes_and_not_for_ever() {
+    fn an_unreachable_engine_is_retried_for_minutes_and_not_for_ever() {
         let now = Instant::now();
         for attempt in [Duration::from_millis(1), Duration::from_secs(60)] {
-            let borne = borne(&mut EngineRetry::at(now), now, attempt);
-            assert!((MAX_ENGINE_DOWNTIME..MAX_ENGINE_DOWNTIME + attempt + MAX_BACKOFF).contains(&borne), "{borne:?}");
+            let retried = retried_for(&mut EngineRetry::at(now), now, attempt);
+            assert!((MAX_ENGINE_DOWNTIME..MAX_ENGINE_DOWNTIME + attempt + MAX_BACKOFF).contains(&retried), "{retried:?}");
         }
     }
 
     #[test]
-    fn an_engine_that_came_back_may_go_again() {
+    fn a_second_outage_has_its_own_deadline() {
         let now = Instant::now();
-        let mut patience = EngineRetry::at(now);
-        assert_eq!(patience.next_backoff(&away(), now), Some(Duration::from_secs(1)));
+        let mut retry = EngineRetry::at(now);
+        assert_eq!(retry.next_backoff(&unreachable(), now), Some(Duration::from_secs(1)));
         // The container was followed for an hour since.
         let later = now + Duration::from_secs(3_600);
-        assert!(borne(&mut patience, later, Duration::from_millis(1)) >= MAX_ENGINE_DOWNTIME);
+        assert!(retried_for(&mut retry, later, Duration::from_millis(1)) >= MAX_ENGINE_DOWNTIME);
     }
 
     #[test]
-    fn what_does_not_pass_is_not_waited_for() {
+    fn a_permanent_error_is_not_retried() {
         let now = Instant::now();
         let unkillable = EngineError::Unkillable { container: "a".to_owned(), after: Duration::from_secs(30) };
         assert_eq!(EngineRetry::at(now).next_backoff(&unkillable, now), None);

@@ -1,4 +1,4 @@
-//! Makes the log and the containers of a step ready while others run, and the list of files that it reads, so that little is left for its turn.
+//! Prepares later steps while earlier ones run: their logs, their containers and the file list that their step types read.
 
 use std::sync::Arc;
 
@@ -7,32 +7,34 @@ use beespace_core::build::{Stage, Step};
 use beespace_core::ids::StepNumber;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::StageRun;
+use super::approval::ApprovalCheck;
+use super::stage_run::StageRun;
 use crate::engine::Launch;
 
-/// When a step is made ready.
+/// Coordinates the prefetch of one step with the others.
 pub(super) struct PrefetchSignal {
-    /// Cancelled when it may be.
+    /// Cancelled when this prefetch may start; none when it may start at once.
     pub(super) may_start: Option<CancellationToken>,
-    /// Says that it is, or will not be.
-    pub(super) ready: DropGuard,
+    /// Dropped when this prefetch is complete or abandoned.
+    pub(super) done: DropGuard,
+    /// Cancelled when the step itself starts, or never will.
     pub(super) too_late: CancellationToken,
 }
 
-/// Prepares what of the step can begin at once, once there is a place for it and what comes `before` is ready. That it cannot be done is no trouble: the
-/// step's turn comes.
-pub(super) async fn prefetch(run: Arc<StageRun>, stage: Stage, number: StepNumber, turn: PrefetchSignal) {
-    let PrefetchSignal { may_start: before, ready: _ready, too_late } = turn;
+/// Prepares what the step can use at once, as soon as the stage is open and the prefetch before it is done. A failure is
+/// only logged: the step prepares everything that is missing when it starts.
+pub(super) async fn prefetch(run: Arc<StageRun>, stage: Stage, number: StepNumber, signal: PrefetchSignal) {
+    let PrefetchSignal { may_start, done: _done, too_late } = signal;
     run.opened.cancelled().await;
-    if let Some(before) = &before {
+    if let Some(may_start) = &may_start {
         tokio::select! {
-            () = before.cancelled() => {}
+            () = may_start.cancelled() => {}
             () = too_late.cancelled() => return,
         }
     }
     if let Err(error) = try_prefetch(&run, &stage, number).await {
         let error = format!("{error:#}");
-        tracing::debug!(stage = %run.id, step = %number, error, "not prepared; what it needs is made when its turn comes");
+        tracing::debug!(stage = %run.id, step = %number, error, "prefetch failed; the step prepares itself when it starts");
     }
 }
 
@@ -40,28 +42,31 @@ async fn try_prefetch(run: &StageRun, stage: &Stage, number: StepNumber) -> anyh
     let step = stage.steps.iter().find(|step| step.number == number).context("the step is not in its stage")?;
     run.app.logs.create_files(run.step_id(step)).await?;
     if reads_source(run, step) {
-        // Nobody waits for it here: the step type does, should it ask for the list.
-        let files = Arc::clone(&run.change.files);
+        // Nothing here waits for the list: the step type does when it requests it.
+        let files = Arc::clone(&run.change_set.files);
         tokio::spawn(async move { files.tree().await.map(drop) });
     }
-    let _stands = run.stands.read().await;
-    for launch in launches(run, stage, step)? {
+    let _open = run.reopen_lock.read().await;
+    for launch in first_launches(run, stage, step)? {
         run.app.engine.prepare(&launch).await?;
     }
     Ok(())
 }
 
-/// Whether its step type looks into the commit.
+/// Whether the step's type may read files of the commit.
 pub(super) fn reads_source(run: &StageRun, step: &Step) -> bool {
     let uses = step.round.as_ref().and_then(|round| round.plan.uses.as_ref());
     uses.and_then(|name| run.app.plugins.step_types.get(name)).is_some_and(|step_type| step_type.plugin().reads_source())
 }
 
-/// The containers that need no other, as they run if everything goes well until then.
-pub(super) fn launches(run: &StageRun, stage: &Stage, step: &Step) -> anyhow::Result<Vec<Launch>> {
+/// The containers of a step that need no other container, launched as they will be if the earlier steps succeed. Empty when
+/// the plan is not approved.
+pub(super) fn first_launches(run: &StageRun, stage: &Stage, step: &Step) -> anyhow::Result<Vec<Launch>> {
     let Some(round) = &step.round else { return Ok(Vec::new()) };
-    let Ok(plan) = run.approved(stage, (round.plan.clone(), round.decision))? else { return Ok(Vec::new()) };
-    // A secret that is missing is told of when the step runs.
+    let ApprovalCheck::Approved(plan) = run.check_approval(stage, round.plan.clone(), round.decision)? else {
+        return Ok(Vec::new());
+    };
+    // A missing secret is reported when the step runs.
     let Ok(secrets) = run.secrets.for_plan(plan.get()) else { return Ok(Vec::new()) };
     let (plan, env) = (Arc::new(plan), run.environment(stage, step));
     let first = plan.get().containers.iter().filter(|container| container.needs.is_empty());

@@ -1,4 +1,4 @@
-//! The secrets a stage may see: opened once, given to the steps that name them, masked in all logs.
+//! The secrets of a stage: decrypted once, given to the steps that name them, and masked in all of the stage's logs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,11 +18,11 @@ pub(super) struct StageSecrets {
 }
 
 impl StageSecrets {
-    /// Opens every secret that one of `names` is; a repository's own wins over the instance's. Names that nobody set are left out:
-    /// the step that needs one says so when its turn comes.
+    /// Decrypts the secrets that `names` contains. A repository's secret takes precedence over the instance's secret of the
+    /// same name. Names without a secret are left out: the step that needs one reports it when it starts.
     ///
     /// # Errors
-    /// The store or the seal; in words for people.
+    /// A secret that cannot be read or decrypted, as a reason for people.
     pub(super) fn open(app: &App, build: &Build, names: &BTreeSet<String>) -> Result<Self, Reason> {
         let mut values = BTreeMap::new();
         let read = app.store.read().map_err(|error| Reason::new("store", error.to_string()))?;
@@ -39,19 +39,19 @@ impl StageSecrets {
         Ok(Self { values })
     }
 
-    /// What the logs of the stage must not show.
+    /// The values that the stage's logs must not show.
     ///
     /// # Errors
-    /// A value that is too large to be looked for.
+    /// A value that is too large to be masked.
     pub(super) fn mask(&self) -> Result<mask::Secrets, Reason> {
         let values = self.values.values().map(|value| value.expose_secret().as_bytes());
         mask::Secrets::new(values).map_err(|error| Reason::new("secret-too-large", error.to_string()))
     }
 
-    /// The values that a plan names.
+    /// The values of the secrets that a plan names.
     ///
     /// # Errors
-    /// The first name that nobody set.
+    /// The first name without a secret.
     pub(super) fn for_plan(&self, plan: &StepPlan) -> Result<BTreeMap<String, SecretString>, Reason> {
         let names = plan.containers.iter().flat_map(|container| &container.secrets).map(|mount| &mount.secret);
         names.map(|name| Ok((name.clone(), self.values.get(name).cloned().ok_or_else(|| missing(name))?))).collect()
@@ -59,11 +59,11 @@ impl StageSecrets {
 }
 
 fn missing(name: &str) -> Reason {
-    Reason::new("secret-missing", format!("there is no secret {name:?} for this repository"))
-        .help(format!("an administrator sets it with `beespace secret set {name} --repo OWNER/NAME`"))
+    Reason::new("secret-missing", format!("secret {name:?} is not set for this repository"))
+        .help(format!("an administrator can set it with `beespace secret set {name} --repo OWNER/NAME`"))
 }
 
 fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Reason {
-    Reason::new("secret-unreadable", format!("the secret {name:?} cannot be read: {error}"))
-        .help("set it again; a key file that was replaced opens nothing that was sealed before")
+    Reason::new("secret-unreadable", format!("secret {name:?} cannot be decrypted: {error}"))
+        .help("set the secret again: a new key file cannot decrypt secrets that were encrypted with the old one")
 }

@@ -1,4 +1,4 @@
-//! The steps of a stage that are in hand: those that run, those that are being made ready, and those that are being put away.
+//! The tasks of a stage: steps that run, steps that are prefetched, and ended steps whose containers are removed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,112 +13,120 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::container::Begin;
-use super::step::{self, FinishedStep};
-use super::{StageRun, prefetch};
+use super::container::StartMode;
+use super::prefetch::{self, PrefetchSignal};
+use super::stage_run::StageRun;
+use super::step;
+use super::step_run::FinishedStep;
 
-/// Steps that are made ready at most while others run.
+/// The maximum number of steps that are prefetched while others run.
 const MAX_PREFETCHES: usize = 4;
-/// Of them at once. The first one of a stage is made ready alone: everybody waits for it.
+/// How many of them are prefetched at once. The first step of a stage is prefetched alone, because everything waits for it.
 const PREFETCHES_AT_ONCE: usize = 2;
 
-/// A step that is being made ready.
+/// A step that is being prefetched.
 struct Prefetch {
     task: AbortOnDropHandle<()>,
-    /// Cancelled when its turn has come, or never will.
+    /// Cancelled when the step itself starts, or never will.
     too_late: CancellationToken,
 }
 
 impl Prefetch {
-    /// Waits for what is half asked for: it would come to be behind everybody's back.
+    /// Waits for an engine call that is under way: without the wait, its container could appear after everything was removed.
     async fn finish(self) {
         self.too_late.cancel();
         let _ = self.task.await;
     }
 }
 
-/// A stage's hands. Let go of, they leave the containers as they are.
+/// Tasks of a stage. Dropping them leaves containers running.
 #[derive(Default)]
 pub(super) struct StepTasks {
     running: JoinSet<anyhow::Result<FinishedStep>>,
     cancels: HashMap<StepNumber, CancellationToken>,
     prefetches: HashMap<StepNumber, Prefetch>,
-    /// Cancelled as these come to be ready, in the order in which they were begun.
-    ready: Vec<CancellationToken>,
+    /// One per prefetch, in the order in which they were started; cancelled when the prefetch is done.
+    done: Vec<CancellationToken>,
     removals: JoinSet<()>,
-    /// Cancelled once all of the stage is removed at once.
+    /// Cancelled when the stage closes, which removes all of its containers at once.
     stage_closing: CancellationToken,
-    /// The step that ended last: put away while others run.
+    /// The step that ended last; its containers are removed while other steps run.
     last_finished: Option<StepNumber>,
 }
 
 impl StepTasks {
-    /// Does what the row says: runs what is to run, stops what is to stop, makes ready what comes next.
-    pub(super) fn reconcile(&mut self, run: &Arc<StageRun>, stage: &Stage, begin: Begin) {
+    /// Makes the tasks match the row: starts and cancels steps, removes the containers of the last ended step, and
+    /// prefetches the steps that come next.
+    pub(super) fn reconcile(&mut self, run: &Arc<StageRun>, stage: &Stage, mode: StartMode) {
         for step in stage.steps.iter().filter(|step| step.status == Status::Running) {
             if !self.cancels.contains_key(&step.number) {
-                self.start_step(run, step.number, begin);
+                self.start_step(run, step.number, mode);
             }
-            // A step that runs has a reason where it is to be stopped, and only there.
+            // A running step has a reason only when it is being cancelled.
             if let Some(cancel) = self.cancels.get(&step.number).filter(|_| step.reason.is_some()) {
                 cancel.cancel();
             }
         }
         let is_over = |number| stage.steps.iter().any(|step| step.number == number && step.status.is_over());
-        // One that waits for a person has nothing left there, and may run again at any moment.
+        // A blocked step has no containers left, and may start again at any moment.
         if let Some(ended) = self.last_finished.take().filter(|number| is_over(*number)) {
             self.removals.spawn(step::remove_containers(Arc::clone(run), stage.clone(), ended, self.stage_closing.clone()));
         }
         if !stage.steps.iter().any(|step| !step.status.is_over() && prefetch::reads_source(run, step)) {
-            run.change.files.drop_tree();
+            run.change_set.files.drop_tree();
         }
-        for number in graph::upcoming(&graph::nodes(stage), &run.change.facts, MAX_PREFETCHES) {
-            if let Entry::Vacant(vacant) = self.prefetches.entry(number) {
-                let before = self.ready.get(self.ready.len().saturating_sub(PREFETCHES_AT_ONCE)).cloned();
-                let (ready, too_late) = (CancellationToken::new(), CancellationToken::new());
-                self.ready.push(ready.clone());
-                let turn = prefetch::PrefetchSignal { may_start: before, ready: ready.drop_guard(), too_late: too_late.clone() };
-                let task = AbortOnDropHandle::new(tokio::spawn(prefetch::prefetch(Arc::clone(run), stage.clone(), number, turn)));
-                vacant.insert(Prefetch { task, too_late });
-            }
+        for number in graph::upcoming(&graph::nodes(stage), &run.change_set.facts, MAX_PREFETCHES) {
+            self.prefetch(run, stage, number);
         }
     }
 
-    fn start_step(&mut self, run: &Arc<StageRun>, number: StepNumber, begin: Begin) {
+    /// Starts the prefetch of a step unless it has been started before. It waits until fewer than [`PREFETCHES_AT_ONCE`]
+    /// others run.
+    fn prefetch(&mut self, run: &Arc<StageRun>, stage: &Stage, number: StepNumber) {
+        let Entry::Vacant(vacant) = self.prefetches.entry(number) else { return };
+        let may_start = self.done.get(self.done.len().saturating_sub(PREFETCHES_AT_ONCE)).cloned();
+        let (done, too_late) = (CancellationToken::new(), CancellationToken::new());
+        self.done.push(done.clone());
+        let signal = PrefetchSignal { may_start, done: done.drop_guard(), too_late: too_late.clone() };
+        let task = AbortOnDropHandle::new(tokio::spawn(prefetch::prefetch(Arc::clone(run), stage.clone(), number, signal)));
+        vacant.insert(Prefetch { task, too_late });
+    }
+
+    fn start_step(&mut self, run: &Arc<StageRun>, number: StepNumber, mode: StartMode) {
         let cancel = CancellationToken::new();
         self.cancels.insert(number, cancel.clone());
-        // Where the stage was not opened, nothing is being made ready.
-        let ahead = self.prefetches.remove(&number).filter(|_| run.opened.is_cancelled());
+        // While the stage is not open, nothing is being prepared.
+        let prefetch = self.prefetches.remove(&number).filter(|_| run.opened.is_cancelled());
         let run = Arc::clone(run);
         self.running.spawn(async move {
-            if let Some(ahead) = ahead {
-                // Also for a step that is to stop.
-                ahead.finish().await;
+            if let Some(prefetch) = prefetch {
+                // A step that is being cancelled waits for its prefetch, too.
+                prefetch.finish().await;
             }
-            step::run(run, number, begin, cancel).await
+            step::run(run, number, mode, cancel).await
         });
     }
 
-    /// How the next step ends; none where none runs.
+    /// The next step that ends; none when no step runs.
     pub(super) async fn next_finished(&mut self) -> Option<anyhow::Result<FinishedStep>> {
-        let ended = self.running.join_next().await?.context("a step's task failed").flatten();
-        self.last_finished = ended.as_ref().ok().map(|ended| ended.number);
+        let finished = self.running.join_next().await?.context("a step's task failed").flatten();
+        self.last_finished = finished.as_ref().ok().map(|step| step.number);
         if let Some(number) = self.last_finished {
             self.cancels.remove(&number);
         }
-        Some(ended)
+        Some(finished)
     }
 
-    /// Stops working, and leaves what runs to whoever comes next.
+    /// Stops the tasks and leaves the containers running for the next process.
     pub(super) async fn detach(mut self) {
         self.running.shutdown().await;
     }
 
-    /// Waits for what does not matter to the stage's end, so that nothing is made any more where everything is removed.
-    pub(super) async fn rest(mut self, run: &StageRun) {
-        self.prefetches.values().for_each(|ahead| ahead.too_late.cancel());
-        for (_, ahead) in self.prefetches.drain().filter(|_| run.opened.is_cancelled()) {
-            ahead.finish().await;
+    /// Waits for the prefetches and removals, so that nothing is created when the stage's resources are removed.
+    pub(super) async fn wind_down(mut self, run: &StageRun) {
+        self.prefetches.values().for_each(|prefetch| prefetch.too_late.cancel());
+        for (_, prefetch) in self.prefetches.drain().filter(|_| run.opened.is_cancelled()) {
+            prefetch.finish().await;
         }
         self.stage_closing.cancel();
         while self.removals.join_next().await.is_some() {}

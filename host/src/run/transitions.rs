@@ -1,4 +1,4 @@
-//! A stage's row as its steps move.
+//! The transitions of a stage's row while its steps move. Nothing here has effects.
 
 use beespace_core::build::Stage;
 use beespace_core::graph::{self, Move};
@@ -8,7 +8,7 @@ use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_core::user_action;
 
-/// Writes down what the graph says. A move may make another one possible, so it is asked until nothing new comes.
+/// Applies all moves that the graph allows. One move may allow another, so the graph is asked again until nothing new comes.
 pub(super) fn apply_all(stage: &mut Stage, facts: &Facts, at: Timestamp) {
     loop {
         let moves = graph::next_moves(&graph::nodes(stage), facts);
@@ -20,7 +20,8 @@ pub(super) fn apply_all(stage: &mut Stage, facts: &Facts, at: Timestamp) {
     }
 }
 
-/// Ends what of a stage waits that a person wants stopped; what runs is told by whoever has it in hand.
+/// Cancels the steps of a stage of which no step runs. Otherwise the running steps are cancelled first, by the task that
+/// drives the stage.
 pub(super) fn cancel_if_idle(stage: &mut Stage, reason: &Reason, at: Timestamp) {
     if stage.steps.iter().any(|step| step.status == Status::Running) {
         return;
@@ -31,18 +32,18 @@ pub(super) fn cancel_if_idle(stage: &mut Stage, reason: &Reason, at: Timestamp) 
     stage.reason = Some(reason.clone());
 }
 
-/// The clock of a stage that rested goes on.
+/// Lets the time limit of a stage count again after it waited for approval.
 pub(super) fn resume_clock(stage: &mut Stage, at: Timestamp) {
     if let Some(since) = stage.awaiting_approval_since.take() {
-        let rested = u64::try_from(at.since(since).as_millis()).unwrap_or(u64::MAX);
-        stage.approval_wait_ms = stage.approval_wait_ms.saturating_add(rested);
+        let waited = u64::try_from(at.since(since).as_millis()).unwrap_or(u64::MAX);
+        stage.approval_wait_ms = stage.approval_wait_ms.saturating_add(waited);
     }
 }
 
-/// All steps are over, and so is the stage; or what is left of them waits for a person.
+/// Gives a stage of which no step runs its status: over, or blocked when the remaining steps wait for approval.
 pub(super) fn conclude(stage: &mut Stage, caused_by: &str, at: Timestamp) {
     stage.status = match graph::stage_status(&graph::nodes(stage)) {
-        // Everything was over when the wish to stop it came.
+        // Everything was over when the cancel request came.
         Status::Skipped if stage.cancel_requested.is_some() => Status::Killed,
         status => status,
     };
@@ -50,14 +51,14 @@ pub(super) fn conclude(stage: &mut Stage, caused_by: &str, at: Timestamp) {
         stage.awaiting_approval_since.get_or_insert(at);
         stage.reason = Some(user_action::blocked_reason(stage, caused_by, at));
     }
-    // A stage that was stopped says so, unless something went wrong on the way: that is what needs somebody's hand.
+    // A cancelled stage keeps the reason of the cancellation unless it failed on the way: an error needs attention.
     if stage.reason.is_none() || stage.status == Status::Error {
-        let speaker = stage.steps.iter().find(|step| step.status == stage.status);
-        stage.reason = speaker.and_then(|step| step.reason.clone()).or_else(|| stage.reason.take());
+        let decisive = stage.steps.iter().find(|step| step.status == stage.status);
+        stage.reason = decisive.and_then(|step| step.reason.clone()).or_else(|| stage.reason.take());
     }
 }
 
-/// Whether carrying the move out would change anything.
+/// Whether the move would change the row.
 fn is_new(stage: &Stage, one: &Move) -> bool {
     let Some(step) = stage.steps.iter().find(|step| step.number == one.step()) else { return false };
     match one {
@@ -66,7 +67,7 @@ fn is_new(stage: &Stage, one: &Move) -> bool {
     }
 }
 
-/// Writes a move down. A step that runs is only marked: how it ends is told by whoever runs it.
+/// Applies one move. A running step is only marked with the reason: the task that runs it stores how it ended.
 pub(super) fn apply(stage: &mut Stage, one: &Move, at: Timestamp) {
     let Some(step) = stage.steps.iter_mut().find(|step| step.number == one.step()) else { return };
     match one {
@@ -82,7 +83,6 @@ pub(super) fn apply(stage: &mut Stage, one: &Move, at: Timestamp) {
         }
         Move::Cancel(_, reason) => {
             step.reason = Some(reason.clone());
-            // One that runs is told to stop, and says itself how it ended.
             if step.status != Status::Running {
                 step.status = Status::Killed;
                 step.finished_at = step.started_at.map(|_| at);
@@ -103,8 +103,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(5_000);
 
-    /// One whose only step waits for a person with its next plan.
-    fn waiting() -> Stage {
+    /// A stage whose only step is blocked: its next plan waits for approval.
+    fn blocked_stage() -> Stage {
         let pipeline = pipeline::read("f", b"steps: [{ name: work, uses: rounds }]").unwrap().pipeline;
         let id = StageId { build: BuildId(uuid::Uuid::nil()), stage: StageNumber(1) };
         let round = Round { number: 1, ..Round::first(StepPlan::default(), DecisionId(uuid::Uuid::nil())) };
@@ -117,8 +117,8 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_of_which_nothing_runs_rests_until_it_is_woken() {
-        let mut stage = waiting();
+    fn the_clock_of_a_stage_stands_still_while_it_waits_for_approval() {
+        let mut stage = blocked_stage();
         conclude(&mut stage, "gogs:1", NOW);
         assert_eq!((stage.status, stage.awaiting_approval_since), (Status::Blocked, Some(NOW)));
         resume_clock(&mut stage, Timestamp(NOW.0 + 700));
@@ -126,8 +126,8 @@ mod tests {
     }
 
     #[test]
-    fn one_that_a_person_stopped_in_the_moment_of_its_wait_ends() {
-        let mut stage = waiting();
+    fn a_stage_that_is_cancelled_when_it_begins_to_wait_ends() {
+        let mut stage = blocked_stage();
         stage.cancel_requested = Some(CancelRequest { by: "ada".to_owned(), at: NOW });
         cancel_if_idle(&mut stage, &Reason::new(graph::CANCELLED, "cancelled by ada"), NOW);
         conclude(&mut stage, "gogs:1", NOW);
@@ -136,8 +136,8 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_stopped_and_could_not_be_says_what_went_wrong() {
-        let mut stage = waiting();
+    fn a_cancelled_stage_whose_container_cannot_be_killed_has_the_reason_of_the_error() {
+        let mut stage = blocked_stage();
         stage.cancel_requested = Some(CancelRequest { by: "ada".to_owned(), at: NOW });
         stage.reason = Some(Reason::new(graph::CANCELLED, "cancelled by ada"));
         (stage.steps[1].status, stage.steps[1].reason) = (Status::Error, Some(Reason::new("engine-unkillable", "it still runs")));

@@ -1,4 +1,6 @@
-//! The host's own step: the sources, from the mirror into the stage's workspace.
+//! The clone step: the sources, from the mirror into the stage's workspace.
+
+use std::num::NonZeroU32;
 
 use beespace_core::build::Step;
 use beespace_core::outcome::Reason;
@@ -6,41 +8,47 @@ use beespace_core::status::Status;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::container::Begin;
+use super::container::StartMode;
 use super::engine_retry::EngineRetry;
+use super::prefetch;
+use super::stage_run::StageRun;
 use super::step_log::StepLog;
-use super::{DISK_RECHECK, StageRun, prefetch};
+use crate::disk;
 use crate::engine::{EngineError, Launch};
-use crate::source::SourceError;
+use crate::source::{CheckoutRequest, SourceError};
 
-/// Makes the stage's room and fills it. Done again after a crash it begins anew: nothing of the user has run before it is through.
+/// Opens the stage in the engine and fills its workspace. After a crash the stage is opened anew: no user code runs before
+/// this step has succeeded.
+///
+/// # Errors
+/// The log's.
 pub(super) async fn fill(
     run: &StageRun,
     step: &Step,
-    begin: Begin,
+    mode: StartMode,
     cancel: &CancellationToken,
 ) -> anyhow::Result<(Status, Option<Reason>)> {
     let log = StepLog::open(run, step, cancel).await?;
     let filled = tokio::select! {
-        filled = fill_with_retries(run, &log, begin, cancel) => Some(filled),
+        filled = fill_with_retries(run, &log, mode, cancel) => Some(filled),
         () = cancel.cancelled() => None,
     };
     match &filled {
         Some(Ok(())) => {}
-        Some(Err(reason)) => log.say(&reason.to_string()).await?,
-        None => log.say("It was stopped before the sources were in place.").await?,
+        Some(Err(reason)) => log.write_line(&reason.to_string()).await?,
+        None => log.write_line("Cancelled before the sources were in place.").await?,
     }
     log.finish(None).await?;
     Ok(match filled {
         Some(Ok(())) => (Status::Success, None),
         Some(Err(reason)) => (Status::Error, Some(reason)),
-        None => (Status::Killed, Some(Reason::new("cancelled", "it was stopped"))),
+        None => (Status::Killed, Some(Reason::new("cancelled", "the step was cancelled"))),
     })
 }
 
-/// What is in the way of the sources.
+/// Why an attempt to fill the workspace failed.
 #[derive(Debug, thiserror::Error)]
-enum Hindrance {
+enum FillError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]
@@ -49,65 +57,71 @@ enum Hindrance {
     Other(Reason),
 }
 
-/// Tries until the sources are in place, or trying again helps no more.
-async fn fill_with_retries(run: &StageRun, log: &StepLog, mut begin: Begin, cancel: &CancellationToken) -> Result<(), Reason> {
-    let mut patience = EngineRetry::new();
+/// Retries until the sources are in place or another attempt would not help.
+async fn fill_with_retries(run: &StageRun, log: &StepLog, mut mode: StartMode, cancel: &CancellationToken) -> Result<(), Reason> {
+    let mut retry = EngineRetry::new();
     loop {
-        let trouble = match try_fill(run, log, begin).await {
+        let error = match try_fill(run, log, mode).await {
             Ok(()) => return Ok(()),
-            Err(Hindrance::Engine(trouble)) => trouble,
-            Err(Hindrance::Source(full @ SourceError::DiskFull(_))) => {
-                say(log, &format!("{}; trying again", full.reason())).await?;
-                sleep(DISK_RECHECK).await;
-                begin = Begin::Again;
+            Err(FillError::Engine(error)) => error,
+            Err(FillError::Source(full @ SourceError::DiskFull(_))) => {
+                write_line(log, &format!("{}; retrying", full.reason())).await?;
+                sleep(disk::RECHECK_INTERVAL).await;
+                mode = StartMode::Resume;
                 continue;
             }
-            Err(Hindrance::Source(error)) => return Err(error.reason()),
-            Err(Hindrance::Other(reason)) => return Err(reason),
+            Err(FillError::Source(error)) => return Err(error.reason()),
+            Err(FillError::Other(reason)) => return Err(reason),
         };
-        if trouble.is_transient() {
-            say(log, &format!("{trouble}; trying again")).await?;
+        if error.is_transient() {
+            write_line(log, &format!("{error}; retrying")).await?;
         }
-        if !patience.should_retry(&trouble, cancel).await {
-            return Err(trouble.reason());
+        if !retry.should_retry(&error, cancel).await {
+            return Err(error.reason());
         }
-        begin = Begin::Again;
+        mode = StartMode::Resume;
     }
 }
 
-async fn try_fill(run: &StageRun, log: &StepLog, begin: Begin) -> Result<(), Hindrance> {
+async fn try_fill(run: &StageRun, log: &StepLog, mode: StartMode) -> Result<(), FillError> {
     let engine = &run.app.engine;
-    let stage = run.stage().map_err(|error| Hindrance::Other(Reason::new("store", error.to_string())))?;
+    let stage = run.stage().map_err(|error| FillError::Other(Reason::new("store", error.to_string())))?;
     let build = &run.build;
-    let tell = async |line: &str| say(log, line).await.map_err(Hindrance::Other);
+    let report = async |line: &str| write_line(log, line).await.map_err(FillError::Other);
     let open = async {
-        // What is half made would come to be in a room that is gone.
-        let _alone = run.stands.write().await;
-        if begin == Begin::Again {
+        // Waits for prefetches: a container that is being prepared would otherwise appear in a stage that is destroyed.
+        let _exclusive = run.reopen_lock.write().await;
+        if mode == StartMode::Resume {
             engine.destroy(run.id).await?;
         }
         engine.open(run.id).await?;
         run.opened.cancel();
-        Ok::<(), Hindrance>(())
+        Ok::<(), FillError>(())
     };
-    // What their containers read from files comes with the sources.
-    let launches: Vec<Launch> =
-        stage.steps.iter().filter_map(|step| prefetch::launches(run, &stage, step).ok()).flatten().collect();
+    // The files that the containers of the first launches read are uploaded together with the sources.
+    let steps = stage.steps.iter();
+    let launches: Vec<Launch> = steps.filter_map(|step| prefetch::first_launches(run, &stage, step).ok()).flatten().collect();
     let options = &stage.pipeline.clone;
     if !options.enabled {
         open.await?;
         engine.fill(run.id, None, &launches).await?;
-        return tell("The pipeline wants no clone: the workspace is empty.").await;
+        return report("The pipeline disables the clone: the workspace is empty.").await;
     }
     let sha = build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha);
-    let depth = if options.depth == 0 { "whole history".to_owned() } else { format!("history of {} commits", options.depth) };
-    tell(&format!("Cloning {} at {} ({}, {depth})", build.event.repository.name, sha.short(), build.event.git_ref())).await?;
-    let checkout = async { Ok(crate::resolve::checkout(&run.app, build, sha, options.depth).await?) };
+    let depth = if options.depth == 0 { "full history".to_owned() } else { format!("history of {} commits", options.depth) };
+    report(&format!("Cloning {} at {} ({}, {depth})", build.event.repository.name, sha.short(), build.event.git_ref())).await?;
+    let checkout = async {
+        let origin = run.app.clone_url(build);
+        let branch = build.event.branch().unwrap_or(&build.event.repository.default_branch);
+        let request = CheckoutRequest { sha, branch, depth: NonZeroU32::new(options.depth), origin: &origin };
+        let mirror = run.app.mirrors.of(build.event.repository.id);
+        Ok(mirror.checkout(request, &run.app.scratch_dir()).await?)
+    };
     let ((), checkout) = tokio::try_join!(open, checkout)?;
     engine.fill(run.id, Some(checkout.path()), &launches).await?;
-    tell("The sources are in place.").await
+    report("The sources are in place.").await
 }
 
-async fn say(log: &StepLog, line: &str) -> Result<(), Reason> {
-    log.say(line).await.map_err(|error| Reason::new("log", error.to_string()))
+async fn write_line(log: &StepLog, line: &str) -> Result<(), Reason> {
+    log.write_line(line).await.map_err(|error| Reason::new("log", error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! A working tree of its own for a stage: on its way from the mirror into a workspace.
+//! The working tree of a stage, on its way from the mirror into the workspace.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -14,23 +14,23 @@ use url::Url;
 use super::git::{Call, Reach};
 use super::{Mirror, SourceError};
 
-/// A large working tree on a slow disk.
+/// Enough for a large working tree on a slow disk.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// What to check out.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckoutRequest<'a> {
-    /// Pinned before.
+    /// A commit that is pinned in the mirror.
     pub sha: &'a Sha,
-    /// The branch that the working tree stands on; a short name.
+    /// The branch that is checked out; a short name.
     pub branch: &'a str,
-    /// Commits of history; none for all of it.
+    /// The depth of the history in commits; none for the full history.
     pub depth: Option<NonZeroU32>,
-    /// What `origin` shall be. It has no credentials in it.
+    /// The URL of the remote `origin`, without credentials.
     pub origin: &'a Url,
 }
 
-/// A directory with a working tree and its `.git`. It is removed when this is dropped.
+/// A directory with a working tree and its `.git`. Dropping it removes the directory.
 #[derive(Debug)]
 pub struct Checkout {
     directory: TempDir,
@@ -44,15 +44,15 @@ impl Checkout {
 }
 
 impl Mirror {
-    /// Makes the working tree in a new directory under `scratch`. It has objects of its own: a hard link into the mirror would let
-    /// a container write there.
+    /// Creates the working tree in a new directory under `scratch`. Its objects are copies: a container could write into
+    /// the mirror through a hard link.
     ///
     /// # Errors
-    /// [`SourceError::TimedOut`], or trouble with the disk or the mirror.
+    /// [`SourceError::TimedOut`], [`SourceError::DiskFull`], or an internal failure.
     pub async fn checkout(&self, request: CheckoutRequest<'_>, scratch: &Path) -> Result<Checkout, SourceError> {
-        let trouble = |error: std::io::Error| SourceError::trouble(format!("no scratch directory: {error}"));
-        tokio::fs::create_dir_all(scratch).await.map_err(trouble)?;
-        let directory = tempfile::Builder::new().prefix("checkout-").tempdir_in(scratch).map_err(trouble)?;
+        let internal = |error: std::io::Error| SourceError::internal(format!("cannot create a scratch directory: {error}"));
+        tokio::fs::create_dir_all(scratch).await.map_err(internal)?;
+        let directory = tempfile::Builder::new().prefix("checkout-").tempdir_in(scratch).map_err(internal)?;
         let checkout = Checkout { directory };
         let full = format!("{BRANCHES}{}", request.branch);
         let branch = if git_ref::is_well_formed(&full) { request.branch } else { "build" };
@@ -60,17 +60,17 @@ impl Mirror {
         let initial_branch = format!("--initial-branch={branch}");
         self.git.run_checked(tree, Call::new(["init", "--quiet", "--template=", &initial_branch])).await?;
         self.copy_history(request, branch, tree).await?;
-        // HEAD is the commit already, so none is named (and git 2.39 takes no `--end-of-options` here).
+        // HEAD already is the commit, so it is not named (and git 2.39 does not accept `--end-of-options` here).
         self.git.run_checked(tree, Call::new(["reset", "--quiet", "--hard"]).timeout(CHECKOUT_TIMEOUT)).await?;
         let config = OpenOptions::new().append(true).open(tree.join(".git/config")).await;
         let written = async { config?.write_all(remote_section(request.origin).as_bytes()).await };
-        written.await.map_err(|error| SourceError::trouble(format!("the checkout's remote cannot be written: {error}")))?;
+        written.await.map_err(|error| SourceError::internal(format!("cannot write the checkout's remote: {error}")))?;
         Ok(checkout)
     }
 
     async fn copy_history(&self, request: CheckoutRequest<'_>, branch: &str, tree: &Path) -> Result<(), SourceError> {
         let mirror = Url::from_file_path(&self.directory)
-            .map_err(|()| SourceError::Trouble("the data directory is no absolute path".to_owned()))?;
+            .map_err(|()| SourceError::Internal("the data directory is not an absolute path".to_owned()))?;
         let sha = request.sha;
         let mut arguments: Vec<String> =
             ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--update-head-ok"]
@@ -83,7 +83,8 @@ impl Mirror {
     }
 }
 
-/// What `git remote add origin` writes. In quotes, because `#` begins a comment; an address has neither quotes nor backslashes of its own.
+/// The section that `git remote add origin` would write. The URL is quoted, because `#` begins a comment; a URL contains
+/// neither quotes nor backslashes.
 fn remote_section(origin: &Url) -> String {
     format!("[remote \"origin\"]\n\turl = \"{origin}\"\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n")
 }

@@ -1,4 +1,4 @@
-//! Gets what the forge has, and pins the commit of a build.
+//! Fetches from the forge, and pins the commit of a build.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use url::Url;
 use super::git::{Call, Reach};
 use super::{Mirror, SourceError};
 
-/// A first fetch of a large repository through a slow line.
+/// Enough for the first fetch of a large repository over a slow connection.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// Where commits of builds are kept from being collected when their branch goes another way.
+/// The refs that keep commits of builds from being garbage-collected when their branch no longer contains them.
 const PINS: &str = "refs/beespace/builds";
 
-/// Who asks the forge.
+/// The credentials for a fetch from the forge.
 #[derive(Debug, Clone)]
 pub struct ForgeCredentials {
     token: SecretString,
@@ -30,30 +30,31 @@ impl ForgeCredentials {
         Self { token }
     }
 
-    /// The token as user name: every version of Gogs takes that; as password only those since 0.13.
+    /// The token as user name, which every version of Gogs accepts; as password it works only since 0.13.
     fn header(&self) -> SecretString {
         let pair = format!("{}:x-oauth-basic", self.token.expose_secret());
         format!("Basic {}", STANDARD.encode(pair)).into()
     }
 }
 
-/// Whether the commit of a build is here.
+/// Whether the mirror has the commit of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pin {
-    /// It is, and stays.
+    /// The commit is in the mirror and pinned.
     Found,
-    /// The ref went on and its old commit is gone.
+    /// The ref has moved to another commit, and the build's commit is no longer available.
     MovedOn { newer: Sha },
-    /// Neither the commit nor its ref is there.
+    /// Neither the commit nor its ref exists in the mirror.
     Missing,
 }
 
 impl Mirror {
-    /// Makes the mirror's branches those of the forge. Everything is fetched, because Gogs gives no commit that is not the tip of a
-    /// ref, and because questions about a new branch need the default branch too.
+    /// Updates the mirror's branches from the forge. All branches are fetched: Gogs serves only commits that are the tip of
+    /// a ref, and the base of a new branch is found through the default branch.
     ///
     /// # Errors
-    /// [`SourceError::ForgeUnreachable`], [`SourceError::TokenRejected`], [`SourceError::RepositoryGone`], or our own trouble.
+    /// [`SourceError::ForgeUnreachable`], [`SourceError::TokenRejected`], [`SourceError::RepositoryGone`], or an internal
+    /// failure.
     pub async fn fetch(&self, url: &Url, access: &ForgeCredentials) -> Result<(), SourceError> {
         let _guard = self.lock.lock().await;
         self.create().await?;
@@ -71,26 +72,26 @@ impl Mirror {
         let call = Call::new(arguments).reach(Reach::Forge).authorization(access.header()).timeout(FETCH_TIMEOUT);
         let ran = self.git.run(&self.directory, call).await;
         if !ran.as_ref().is_ok_and(|ran| ran.code == Some(0)) {
-            // It may have filled the disk, and everybody else waits for that room.
+            // The fetch may have filled the disk, and every other build waits for that space.
             self.remove_leftovers().await;
         }
         let ran = ran?;
         if ran.code == Some(0) { Ok(()) } else { Err(SourceError::from_fetch_stderr(&ran.stderr)) }
     }
 
-    /// Removes what a fetch that did not end leaves behind: git keeps it for two weeks. Not while one goes on.
+    /// Removes the temporary files of an interrupted fetch, which git would keep for two weeks. Must not run during a fetch.
     async fn remove_leftovers(&self) {
         let objects = self.directory.join("objects");
         let removed = tokio::task::spawn_blocking(move || remove_temporary(&objects)).await.unwrap_or(Ok(()));
         if let Err(error) = removed {
-            tracing::warn!(mirror = %self.directory.display(), %error, "what a fetch has left cannot be removed");
+            tracing::warn!(mirror = %self.directory.display(), %error, "could not remove the temporary files of a failed fetch");
         }
     }
 
-    /// Whether `sha` is here; if it is, it stays, whatever becomes of `git_ref`.
+    /// Pins `sha` if the mirror has it: it then stays, whatever becomes of `git_ref`.
     ///
     /// # Errors
-    /// [`SourceError`] where the mirror cannot be read.
+    /// [`SourceError`] if the mirror cannot be read.
     pub async fn pin(&self, sha: &Sha, git_ref: &str) -> Result<Pin, SourceError> {
         if !self.exists() {
             return Ok(Pin::Missing);
@@ -102,31 +103,31 @@ impl Mirror {
         Ok(self.tip(git_ref).await?.map_or(Pin::Missing, |newer| Pin::MovedOn { newer }))
     }
 
-    /// Keeps a commit from being collected.
+    /// Keeps a commit from being garbage-collected.
     pub(super) async fn add_pin_ref(&self, sha: &Sha) -> Result<(), SourceError> {
         let pin = format!("{PINS}/{sha}");
         self.git.run_checked(&self.directory, Call::new(["update-ref", "--end-of-options", &pin, sha.as_str()])).await.map(drop)
     }
 
-    /// What git knows of a commit: its message and who it says wrote it.
+    /// A commit's message and its author as the commit claims it.
     ///
     /// # Errors
-    /// [`SourceError`] where the commit is not here.
-    pub async fn message(&self, sha: &Sha) -> Result<(String, Claim), SourceError> {
+    /// [`SourceError`] if the mirror does not have the commit.
+    pub async fn commit_message(&self, sha: &Sha) -> Result<(String, Claim), SourceError> {
         let format = "--format=tformat:%an%x00%ae%x00%B";
         let arguments = ["show", "--no-patch", "--no-notes", "--encoding=UTF-8", format, "--end-of-options", sha.as_str()];
-        let told = self.git.run_checked(&self.directory, Call::new(arguments).cap(8 * 1024 * 1024)).await?;
-        let told = String::from_utf8_lossy(&told);
-        let mut parts = told.splitn(3, '\0');
+        let output = self.git.run_checked(&self.directory, Call::new(arguments).cap(8 * 1024 * 1024)).await?;
+        let output = String::from_utf8_lossy(&output);
+        let mut parts = output.splitn(3, '\0');
         let mut part = || parts.next().unwrap_or_default().to_owned();
         let author = Claim { name: part(), email: part() };
         Ok((part().trim_end_matches('\n').to_owned(), author))
     }
 
-    /// Where a ref stands in the mirror.
+    /// The commit that a ref of the mirror points to.
     ///
     /// # Errors
-    /// [`SourceError`] where the mirror cannot be read.
+    /// [`SourceError`] if the mirror cannot be read.
     pub async fn tip(&self, git_ref: &str) -> Result<Option<Sha>, SourceError> {
         if !beespace_core::git_ref::is_well_formed(git_ref) {
             return Ok(None);
@@ -136,9 +137,9 @@ impl Mirror {
         Ok(Sha::new(String::from_utf8_lossy(&ran.stdout).trim()).ok())
     }
 
-    /// Whether a commit is here with all that belongs to it: a fetch that did not end may have left the commit alone.
+    /// Whether the mirror has a commit with all of its objects: an interrupted fetch may have left the commit object alone.
     pub(super) async fn has_commit(&self, sha: &Sha) -> Result<bool, SourceError> {
-        // What branches lead to is whole: git updates them when everything is here.
+        // Everything that branches reach is complete: git updates them after all objects have arrived.
         let arguments = ["rev-list", "--objects", "--quiet", "--not", "--branches", "--not", "--end-of-options", sha.as_str()];
         let ran = self.git.run(&self.directory, Call::new(arguments).timeout(FETCH_TIMEOUT)).await?;
         Ok(ran.code == Some(0))
@@ -148,25 +149,26 @@ impl Mirror {
         self.directory.join("HEAD").is_file()
     }
 
-    /// Makes the empty mirror beside its place and moves it there whole, so that a crash leaves none that is half made.
+    /// Creates the empty mirror under a temporary name and renames it, so that a crash leaves no incomplete mirror.
     async fn create(&self) -> Result<(), SourceError> {
         if self.exists() {
             return Ok(());
         }
-        let trouble = |error: std::io::Error| SourceError::trouble(format!("the mirror cannot be made: {error}"));
+        let internal = |error: std::io::Error| SourceError::internal(format!("cannot create the mirror: {error}"));
         let new = self.directory.with_extension("new");
-        if tokio::fs::try_exists(&new).await.map_err(trouble)? {
-            tokio::fs::remove_dir_all(&new).await.map_err(trouble)?;
+        if tokio::fs::try_exists(&new).await.map_err(internal)? {
+            tokio::fs::remove_dir_all(&new).await.map_err(internal)?;
         }
-        tokio::fs::create_dir_all(&new).await.map_err(trouble)?;
+        tokio::fs::create_dir_all(&new).await.map_err(internal)?;
         self.git.run_checked(&new, Call::new(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"])).await?;
-        // In the mirror's own file: git does not hand our configuration to the program that serves a fetch from this disk.
+        // Set in the mirror's own configuration: git does not pass our configuration to the program that serves a fetch
+        // from disk.
         self.git.run_checked(&new, Call::new(["config", "uploadpack.allowAnySHA1InWant", "true"])).await?;
-        tokio::fs::rename(&new, &self.directory).await.map_err(trouble)
+        tokio::fs::rename(&new, &self.directory).await.map_err(internal)
     }
 }
 
-/// Removes git's temporary files below a folder of objects.
+/// Removes git's temporary files below an objects folder.
 fn remove_temporary(folder: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;

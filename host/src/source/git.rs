@@ -1,4 +1,4 @@
-//! How git is called.
+//! Runs git: the environment, limits and timeout of a call.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -13,28 +13,28 @@ use tokio::process::Command;
 
 use super::{SourceError, absolute};
 
-/// The machine's git, by its path. By its name alone each call would begin as a copy of this whole process: in an environment of its own, a name is
-/// looked up only after a fork.
+/// The machine's git, by its path. A call by name would fork this whole process first: with an environment of its own, a
+/// name is looked up only after the fork.
 pub static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut candidates = std::env::split_paths(&path).map(|folder| folder.join("git"));
     candidates.find(|candidate| candidate.is_file()).unwrap_or_else(|| PathBuf::from("git"))
 });
 
-/// What git may say on stderr before the rest is dropped.
+/// The bytes of stderr that are kept; the rest is discarded.
 const STDERR_CAP: u64 = 64 * 1024;
 
-/// The machine's git, with nothing of the machine's configuration.
+/// The machine's git, without the machine's configuration.
 #[derive(Debug, Clone)]
 pub(super) struct Git {
     home: PathBuf,
     ca_file: Option<PathBuf>,
 }
 
-/// What one call may reach.
+/// The transports that a call may use.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Reach {
-    /// Objects and refs that lie here.
+    /// None: only local objects and refs.
     Nothing,
     /// Another repository on this disk.
     Disk,
@@ -59,20 +59,20 @@ pub(super) struct Call {
     reach: Reach,
     authorization: Option<SecretString>,
     timeout: Duration,
-    /// Bytes of stdout that are too many.
+    /// The largest stdout, in bytes; more is an error.
     cap: u64,
 }
 
 /// How a call ended.
 #[derive(Debug)]
-pub(super) struct Ran {
+pub(super) struct GitOutput {
     pub(super) code: Option<i32>,
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: String,
 }
 
 impl Call {
-    /// `arguments` as they stand: there is no shell.
+    /// `arguments` are passed on as they are, without a shell.
     pub(super) fn new<I: Into<OsString>>(arguments: impl IntoIterator<Item = I>) -> Self {
         Self {
             arguments: arguments.into_iter().map(Into::into).collect(),
@@ -87,7 +87,7 @@ impl Call {
         Self { reach, ..self }
     }
 
-    /// The value of the `Authorization` header. It goes through the environment: a command line can be read by every user.
+    /// The value of the `Authorization` header. It is passed through the environment, because every user can read a command line.
     pub(super) fn authorization(self, header: SecretString) -> Self {
         Self { authorization: Some(header), ..self }
     }
@@ -107,33 +107,33 @@ impl Git {
     }
 
     /// Runs git in `directory`, a bare repository or a working tree.
-    pub(super) async fn run(&self, directory: &Path, call: Call) -> Result<Ran, SourceError> {
+    pub(super) async fn run(&self, directory: &Path, call: Call) -> Result<GitOutput, SourceError> {
         let what = call.arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
         let mut command = self.command(directory, &call);
-        let mut child = command.spawn().map_err(|error| SourceError::Trouble(format!("git cannot be started: {error}")))?;
+        let mut child = command.spawn().map_err(|error| SourceError::Internal(format!("cannot start git: {error}")))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let finished = tokio::time::timeout(call.timeout, async {
-            // A child that says too much is not waited for, for it would block on a full pipe: it is killed as it is dropped.
-            let (stdout, stderr) = tokio::try_join!(read_to_cap(stdout, call.cap), read_and_drop(stderr, STDERR_CAP))?;
+            // A child that prints too much would block on a full pipe, so it is not waited for: dropping it kills it.
+            let (stdout, stderr) = tokio::try_join!(read_to_cap(stdout, call.cap), read_and_discard(stderr, STDERR_CAP))?;
             Ok::<_, std::io::Error>((child.wait().await?, stdout, stderr))
         });
         match finished.await {
             Err(_) => Err(SourceError::TimedOut { what: format!("git {what}"), after: call.timeout }),
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::FileTooLarge => Err(SourceError::TooLarge { limit: call.cap }),
-            Ok(Err(error)) => Err(SourceError::trouble(format!("git {what}: {error}"))),
+            Ok(Err(error)) => Err(SourceError::internal(format!("git {what}: {error}"))),
             Ok(Ok((status, stdout, stderr))) => {
-                Ok(Ran { code: status.code(), stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() })
+                Ok(GitOutput { code: status.code(), stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() })
             }
         }
     }
 
-    /// As [`Git::run`], where anything but success is our own trouble.
+    /// As [`Git::run`], but any exit code except 0 is an internal failure.
     pub(super) async fn run_checked(&self, directory: &Path, call: Call) -> Result<Vec<u8>, SourceError> {
         let what = call.arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
         let ran = self.run(directory, call).await?;
         match ran.code {
             Some(0) => Ok(ran.stdout),
-            code => Err(SourceError::trouble(format!("git {what} ended with {code:?}: {}", sanitize::line(ran.stderr.trim())))),
+            code => Err(SourceError::internal(format!("git {what} ended with {code:?}: {}", sanitize::line(ran.stderr.trim())))),
         }
     }
 
@@ -205,7 +205,7 @@ async fn read_to_cap(from: Option<impl AsyncRead + Unpin>, cap: u64) -> std::io:
     Ok(bytes)
 }
 
-async fn read_and_drop(from: Option<impl AsyncRead + Unpin>, cap: u64) -> std::io::Result<Vec<u8>> {
+async fn read_and_discard(from: Option<impl AsyncRead + Unpin>, cap: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(mut from) = from {
         (&mut from).take(cap).read_to_end(&mut bytes).await?;

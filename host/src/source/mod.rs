@@ -1,23 +1,31 @@
-//! One bare mirror per repository, and every question about a commit.
+//! One bare mirror per repository, and everything that is known about a commit.
 //!
-//! | file | answers |
+//! | file | does |
 //! |---|---|
-//! | [`git`] | how git is called: what it may read, do and say, and for how long |
-//! | [`fetch`] | gets what the forge has, and pins the commit of a build |
-//! | [`read`] | files of a commit, from its objects: no checkout, no symbolic link followed |
-//! | [`changed_pointers`] | which paths a push changed |
-//! | [`checkout`] | a working tree of its own for a stage |
-//! | [`error`] | what went wrong, and whether waiting helps |
+//! | [`git`] | runs git: what a call may read, reach and print, and its timeout |
+//! | [`fetch`] | fetches from the forge, and pins the commit of a build |
+//! | [`objects`] | reads files of a commit from its objects: without a checkout, without following symbolic links |
+//! | [`diff`] | what a push changed: its base, changed paths and commits |
+//! | [`checkout`] | a working tree for a stage |
+//! | [`commit`] | resolves the commit of a build |
+//! | [`pipeline_file`] | reads the pipeline file of a commit |
+//! | [`change_set`] | the change of a build, for conditions and plugins |
+//! | [`plugin_files`] | the files of a commit, for step types |
+//! | [`error`] | what went wrong, and whether a retry helps |
 //!
-//! Names and contents are a stranger's: a commit is named by its object name alone, a ref by its full name, both after
-//! `--end-of-options`; nothing of a repository is ever opened by path, run, or read as configuration.
+//! Names and contents of a repository are untrusted: a commit is named by its object name, a ref by its full name, both after
+//! `--end-of-options`. Nothing in a repository is opened by path, executed, or read as configuration.
 
+mod change_set;
 mod checkout;
+mod commit;
 mod diff;
 mod error;
 mod fetch;
 mod git;
 mod objects;
+mod pipeline_file;
+mod plugin_files;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -25,12 +33,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use beespace_core::ids::RepositoryId;
 
+pub use change_set::ChangeSet;
 pub use checkout::{Checkout, CheckoutRequest};
+pub use commit::{Commit, Resolution, resolve};
 pub use diff::PushRange;
 pub use error::SourceError;
 pub use fetch::{ForgeCredentials, Pin};
 pub use git::PROGRAM as GIT;
 pub use objects::{EntryKind, FileContent, Tree, TreeEntry};
+pub use pipeline_file::{PIPELINE_FILE, PipelineSource, has_pipeline_folder, read_pipeline_file};
+pub use plugin_files::CommitFiles;
 
 use git::Git;
 
@@ -43,33 +55,34 @@ pub struct Mirrors {
 }
 
 impl Mirrors {
-    /// `root`: where mirrors lie, `mirrors/` under the data directory. `home`: a directory of our own that git takes for its user's
-    /// home, so that nothing of a person's configuration counts. `ca_file`: certificates to trust beside those of the system.
+    /// `root`: the folder of the mirrors, `mirrors/` in the data directory. `home`: a folder of our own as git's home
+    /// directory, so that no personal configuration applies. `ca_file`: certificates to trust in addition to those of the
+    /// system.
     #[must_use]
     pub fn new(root: PathBuf, home: PathBuf, ca_file: Option<PathBuf>) -> Self {
         Self { root: absolute(root), git: Git::new(home, ca_file), locks: Arc::default() }
     }
 
-    /// The mirror of a repository. Nothing is made before its first fetch.
+    /// The mirror of a repository. Its folder is created by the first fetch.
     #[must_use]
     pub fn of(&self, repository: RepositoryId) -> Mirror {
-        // A lock that was poisoned guards a map that is whole at any time.
+        // A panic cannot leave the map half changed, so a poisoned lock is usable.
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = Arc::clone(locks.entry(repository).or_default());
         Mirror { directory: self.root.join(format!("{repository}.git")), git: self.git.clone(), lock }
     }
 }
 
-/// The bare mirror of one repository: `mirrors/{id}.git`. The id stays when the repository is renamed.
+/// The bare mirror of one repository: `mirrors/{id}.git`. A rename of the repository does not change the id.
 #[derive(Debug, Clone)]
 pub struct Mirror {
     directory: PathBuf,
     git: Git,
-    /// Held while the mirror is changed. Readers need it not: a pinned commit does not go away.
+    /// Held while the mirror is changed. Readers do not need it: a pinned commit is never removed.
     lock: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// Git is called in other directories than ours.
+/// Git runs in other directories than this process.
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }

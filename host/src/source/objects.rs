@@ -1,4 +1,4 @@
-//! Files of a commit, from its objects.
+//! Reads files of a commit from its git objects.
 
 use beespace_core::ids::Sha;
 use globset::GlobBuilder;
@@ -6,20 +6,20 @@ use globset::GlobBuilder;
 use super::git::Call;
 use super::{Mirror, SourceError};
 
-/// Names, modes and sizes of all files of a commit: about 400,000 of them.
+/// Enough for the names, modes and sizes of about 400,000 files.
 const LIST_CAP: u64 = 64 * 1024 * 1024;
 
 /// One entry of a commit's tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeEntry {
-    /// From the root, `/` between; lossy where it is no UTF-8.
+    /// Relative to the root, with `/` as separator; lossy if it is not UTF-8.
     pub path: String,
     pub kind: EntryKind,
     /// Bytes; 0 for a submodule.
     pub size: u64,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EntryKind {
     File,
@@ -40,7 +40,7 @@ impl EntryKind {
         }
     }
 
-    /// For people.
+    /// The kind as people read it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ impl EntryKind {
     }
 }
 
-/// A file's bytes.
+/// A file with its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileContent {
     pub entry: TreeEntry,
@@ -69,7 +69,7 @@ pub struct FileContent {
 pub struct Tree(Vec<TreeEntry>);
 
 impl Tree {
-    /// Those whose path matches `glob` (`*` stops at `/`, `**` does not) and comes after `after`, at most `limit`.
+    /// The entries whose path matches `glob` (`*` stops at `/`, `**` does not) and sorts after `after`, at most `limit`.
     ///
     /// # Errors
     /// [`SourceError::Glob`].
@@ -78,7 +78,7 @@ impl Tree {
             .literal_separator(true)
             .backslash_escape(true)
             .build()
-            .map_err(|error| SourceError::Glob(format!("{glob:?} is no glob: {error}")))?
+            .map_err(|error| SourceError::Glob(format!("{glob:?} is not a valid glob: {error}")))?
             .compile_matcher();
         let before = after.map_or(0, |after| self.0.partition_point(|entry| entry.path.as_str() <= after));
         let rest = self.0.iter().skip(before);
@@ -95,8 +95,8 @@ impl Mirror {
     /// A whole file of at most `cap` bytes.
     ///
     /// # Errors
-    /// [`SourceError::NotFound`], [`SourceError::NotAFile`] for links, submodules and directories (a link's target is another
-    /// file's business, and may lie anywhere), [`SourceError::TooLarge`], or trouble with the mirror.
+    /// [`SourceError::NotFound`], [`SourceError::NotAFile`] for links, submodules and directories (a link may point
+    /// anywhere, so it is not followed), [`SourceError::TooLarge`], or an internal failure.
     pub async fn read_file(&self, sha: &Sha, path: &str, cap: u64) -> Result<FileContent, SourceError> {
         let ListedEntry { entry, object } = self.find_entry(sha, path).await?;
         if !entry.kind.is_file() {
@@ -109,10 +109,10 @@ impl Mirror {
         Ok(FileContent { entry, bytes })
     }
 
-    /// What lies in a commit.
+    /// The tree of a commit.
     ///
     /// # Errors
-    /// [`SourceError::TooLarge`] for more than can be listed, or trouble with the mirror.
+    /// [`SourceError::TooLarge`] for more files than can be listed, or an internal failure.
     pub async fn tree(&self, sha: &Sha) -> Result<Tree, SourceError> {
         let arguments = ["ls-tree", "-r", "-l", "-z", "--full-tree", "--end-of-options", sha.as_str()];
         let listed = self.git.run_checked(&self.directory, Call::new(arguments).cap(LIST_CAP)).await?;
@@ -131,13 +131,13 @@ impl Mirror {
     }
 }
 
-/// Reads `<mode> <type> <object> <size>\t<path>\0`, again and again.
+/// Parses records of the form `<mode> <type> <object> <size>\t<path>\0`.
 fn entries(listed: &[u8]) -> impl Iterator<Item = ListedEntry> + '_ {
     listed.split(|byte| *byte == 0).filter_map(|record| {
         let record = String::from_utf8_lossy(record);
         let (about, path) = record.split_once('\t')?;
-        let mut words = about.split_ascii_whitespace();
-        let (mode, _kind, object, size) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        let mut fields = about.split_ascii_whitespace();
+        let (mode, _kind, object, size) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
         let entry = TreeEntry { path: path.to_owned(), kind: EntryKind::of_mode(mode), size: size.parse().unwrap_or(0) };
         Some(ListedEntry { entry, object: object.to_owned() })
     })

@@ -7,6 +7,7 @@
 //! | [`transaction`] | reading and writing rows, one type for each |
 //! | [`file`](mod@file) | the file, read so that no task waits for the disk but the one that reads |
 //! | [`writer`] | the one writing thread: group commit, and what happens when the disk says no |
+//! | [`watch`](mod@watch) | waiting for changes of rows |
 //! | [`queue`] | rows that wait for a worker, their attempts, their dead letters |
 //! | the rest | one file per family |
 //!
@@ -30,6 +31,7 @@ pub mod stage;
 pub mod suspended;
 pub mod tables;
 pub mod transaction;
+pub mod watch;
 pub mod writer;
 
 use std::path::{Path, PathBuf};
@@ -37,7 +39,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use beespace_core::change_event::ChangeEvent;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, broadcast};
 
 pub use queue::{Queue, QueueEntry};
 use transaction::Counter;
@@ -84,7 +86,7 @@ pub struct Store {
     writer: writer::Writer,
     events: broadcast::Sender<ChangeEvent>,
     wakes: Arc<[Notify; Queue::COUNT]>,
-    health: watch::Receiver<Health>,
+    health: tokio::sync::watch::Receiver<Health>,
     rows_read: Counter,
     commits: Counter,
 }
@@ -98,7 +100,7 @@ impl Store {
         let path: PathBuf = path.to_owned();
         let database = Arc::new(ArcSwapOption::from_pointee(writer::open_database(&path)?));
         let (events, _) = broadcast::channel(WATCHER_LAG);
-        let (health_sender, health) = watch::channel(Health::Open);
+        let (health_sender, health) = tokio::sync::watch::channel(Health::Open);
         let wakes: Arc<[Notify; Queue::COUNT]> = Arc::new(std::array::from_fn(|_| Notify::new()));
         let (rows_read, commits) = (Counter::default(), Counter::default());
         let parts = writer::Shared {

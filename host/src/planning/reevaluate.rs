@@ -1,5 +1,6 @@
-//! An approval holds for what was approved, under the policies that asked for it. Where one of them changed while a person was being
-//! waited for, all of them are asked again, and what was approved under the old ones counts no more.
+//! Re-evaluates policies before a delayed start. An approval is valid for its subject under the policies that required it.
+//! If one of them changed while a stage waited, all of them are evaluated again, and approvals under the old ones no longer
+//! count.
 
 use std::collections::BTreeSet;
 
@@ -12,43 +13,44 @@ use beespace_core::policy::Decision;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
+use super::round::{admit_round, next_plan_subject};
+use super::stage::plan_stage;
 use crate::app::App;
-use crate::change_set::Change;
 use crate::clock::now;
-use crate::prepare;
+use crate::source::ChangeSet;
 use crate::store::StoreError;
 use crate::store::build::Builds as _;
 use crate::store::decision::Decisions as _;
-use crate::worker::Trouble;
 
-/// Asks again where that is due: about the whole stage before it has begun, and since about the plans that its steps wait with.
+/// Evaluates policies again when an approval was requested under other policies than today's: about the whole stage before it has
+/// started, afterwards about the plans that its steps wait with.
 ///
 /// # Errors
 /// The store's.
-pub async fn where_due(app: &App, id: StageId) -> Result<(), Trouble> {
+pub async fn reevaluate_if_stale(app: &App, id: StageId) -> Result<(), StoreError> {
     let stage = app.store.read()?.stage(id)?.ok_or(StoreError::NotFound("stage"))?;
     if stage.status.is_over() || stage.status == Status::Blocked {
         return Ok(());
     }
-    let stale = stale(app, &stage)?;
+    let stale = stale_decisions(app, &stage)?;
     if stale.is_empty() {
         return Ok(());
     }
-    tracing::info!(stage = %id, "policies have changed since people were asked: they are asked again");
+    tracing::info!(stage = %id, "policies have changed since approval was requested; evaluating them again");
     let build = app.build(id.build)?;
-    let change = Change::of(app, &build).await;
+    let change_set = ChangeSet::read(app.mirrors.of(build.event.repository.id), &build).await;
     match stage.started_at {
-        None => reevaluate_stage(app, &build, &change, stage).await,
-        Some(_) => reevaluate_plans(app, &build, &change, &stage, &stale).await,
+        None => reevaluate_stage(app, &build, &change_set, stage).await,
+        Some(_) => reevaluate_plans(app, &build, &change_set, &stage, &stale).await,
     }
 }
 
-/// The decisions by which people are asked, or have answered, under other policies than those of today.
-fn stale(app: &App, stage: &Stage) -> Result<BTreeSet<DecisionId>, StoreError> {
+/// The decisions that require approval, or have received it, under other policies than today's.
+fn stale_decisions(app: &App, stage: &Stage) -> Result<BTreeSet<DecisionId>, StoreError> {
     let read = app.store.read()?;
     let mut stale = BTreeSet::new();
     for pending in stage.approvals.iter().filter(|pending| stage.started_at.is_none() || is_open(stage, pending.decision)) {
-        // A decision that is gone cannot be relied on.
+        // A decision that no longer exists cannot be relied on.
         let decision = read.decision(pending.decision)?;
         if decision.is_none_or(|decision| policies_asked(&decision) != current_policies(app, &decision)) {
             stale.insert(pending.decision);
@@ -57,7 +59,8 @@ fn stale(app: &App, stage: &Stage) -> Result<BTreeSet<DecisionId>, StoreError> {
     Ok(stale)
 }
 
-/// Whether a step waits with the plan that this decision is about, or is about to: the server ended before it was written down that it waits.
+/// Whether a step waits for the approval that this decision requires, or is about to: the server may have ended before it
+/// stored that the step is blocked.
 fn is_open(stage: &Stage, decision: DecisionId) -> bool {
     let is_new = |pending: &PendingApproval| pending.decision == decision && pending.approved_by.is_empty();
     let waits = |step: &Step| match step.status {
@@ -65,20 +68,20 @@ fn is_open(stage: &Stage, decision: DecisionId) -> bool {
         Status::Running => stage.approvals.iter().any(is_new),
         _ => false,
     };
-    let is_its = |step: &&Step| step.round.as_ref().is_some_and(|round| round.decision == decision);
+    let has_decision = |step: &&Step| step.round.as_ref().is_some_and(|round| round.decision == decision);
     stage.approvals.iter().any(|pending| pending.decision == decision && pending.declined.is_none())
-        && stage.steps.iter().filter(is_its).any(waits)
+        && stage.steps.iter().filter(has_decision).any(waits)
 }
 
-async fn reevaluate_stage(app: &App, build: &Build, change: &Change, stage: Stage) -> Result<(), Trouble> {
+async fn reevaluate_stage(app: &App, build: &Build, change_set: &ChangeSet, stage: Stage) -> Result<(), StoreError> {
     let Some(file) = &build.file else { return Ok(()) };
-    // It was read without a problem when the stage was made.
-    let Ok(located) = pipeline::read(&file.path, file.text.as_bytes()) else { return Ok(()) };
-    let (again, decisions) = prepare::stage(app, build, located.pipeline, change).await;
+    // The file had no problems when the stage was planned for the first time.
+    let Ok(parsed) = pipeline::read(&file.path, file.text.as_bytes()) else { return Ok(()) };
+    let (again, decisions) = plan_stage(app, build, parsed.pipeline, change_set).await;
     let id = stage.id();
     let again = Stage { created_at: stage.created_at, remarks: stage.remarks, ..again };
-    store(app, id, decisions, move |stage| {
-        // A person may have stopped it while the policies were asked.
+    store_decisions(app, id, decisions, move |stage| {
+        // A person may have cancelled the stage during the evaluation.
         if stage.status == Status::Pending && stage.cancel_requested.is_none() {
             *stage = again.clone();
         }
@@ -89,23 +92,23 @@ async fn reevaluate_stage(app: &App, build: &Build, change: &Change, stage: Stag
 async fn reevaluate_plans(
     app: &App,
     build: &Build,
-    change: &Change,
+    change_set: &ChangeSet,
     stage: &Stage,
     stale: &BTreeSet<DecisionId>,
-) -> Result<(), Trouble> {
+) -> Result<(), StoreError> {
     let rounds = stage.steps.iter().filter_map(|step| Some((step, step.round.as_ref()?)));
     for (step, round) in rounds.filter(|(_, round)| stale.contains(&round.decision)) {
-        let (decision, plan) = prepare::admit_round(app, build, stage, round.plan.clone(), change).await;
-        let question = PendingApproval::for_decision(&decision, prepare::next_plan_subject(&step.name));
+        let (decision, plan) = admit_round(app, build, stage, round.plan.clone(), change_set).await;
+        let approval = PendingApproval::for_decision(&decision, next_plan_subject(&step.name));
         let (number, old, caused_by) = (step.number, round.decision, build.event.sender.stable_id());
         let again = Round { plan, decision: decision.id, ..round.clone() };
-        store(app, stage.id(), vec![decision], move |stage| {
-            // A person may have ended the step while the policies were asked.
+        store_decisions(app, stage.id(), vec![decision], move |stage| {
+            // A person may have ended the step during the evaluation.
             if stage.status.is_over() || !is_open(stage, old) {
                 return;
             }
             stage.approvals.retain(|pending| pending.decision != old);
-            stage.approvals.extend(question.clone());
+            stage.approvals.extend(approval.clone());
             stage.steps.iter_mut().filter(|step| step.number == number).for_each(|step| step.round = Some(again.clone()));
             user_action::update_reasons(stage, &caused_by, now());
         })
@@ -114,12 +117,13 @@ async fn reevaluate_plans(
     Ok(())
 }
 
-async fn store(
+/// Stores the decisions and changes the stage in one transaction.
+async fn store_decisions(
     app: &App,
     id: StageId,
     decisions: Vec<Decision>,
     change: impl Fn(&mut Stage) + Send + 'static,
-) -> Result<(), Trouble> {
+) -> Result<(), StoreError> {
     let notifiers = app.plugins.notifier_names();
     let stored = app.store.write(move |write| {
         decisions.iter().try_for_each(|decision| write.put_decision(decision))?;
@@ -128,21 +132,38 @@ async fn store(
             Ok(())
         })
     });
-    stored.await?;
-    Ok(())
+    stored.await.map(drop)
 }
 
-/// A policy as it takes part: name, component, settings, and what its word is worth.
-type PolicyFingerprint = (String, Option<Digest>, Option<Digest>, &'static str);
+/// A policy as it takes part in decisions. Two decisions were made under the same policies if their fingerprints are the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct PolicyFingerprint {
+    name: String,
+    component: Option<Digest>,
+    settings: Option<Digest>,
+    mode: &'static str,
+}
 
 fn policies_asked(decision: &Decision) -> BTreeSet<PolicyFingerprint> {
-    let policies = decision.evaluations.iter().filter(|one| one.policy != baseline_policy::NAME);
-    policies.map(|one| (one.policy.clone(), one.component, one.settings, one.mode.as_str())).collect()
+    let evaluations = decision.evaluations.iter().filter(|one| one.policy != baseline_policy::NAME);
+    let fingerprint = |one: &beespace_core::policy::Evaluation| PolicyFingerprint {
+        name: one.policy.clone(),
+        component: one.component,
+        settings: one.settings,
+        mode: one.mode.as_str(),
+    };
+    evaluations.map(fingerprint).collect()
 }
 
 fn current_policies(app: &App, decision: &Decision) -> BTreeSet<PolicyFingerprint> {
     let bindings = app.plugins.at(decision.point).into_iter().map(|(_, binding)| binding);
-    bindings.map(|one| (one.policy, Some(one.component), Some(one.settings), one.mode.as_str())).collect()
+    let fingerprints = bindings.map(|one| PolicyFingerprint {
+        name: one.policy,
+        component: Some(one.component),
+        settings: Some(one.settings),
+        mode: one.mode.as_str(),
+    });
+    fingerprints.collect()
 }
 
 #[cfg(test)]
@@ -155,17 +176,18 @@ mod tests {
 
     use super::*;
 
-    const ASKED: DecisionId = DecisionId(uuid::Uuid::nil());
+    const DECISION: DecisionId = DecisionId(uuid::Uuid::nil());
 
-    /// One whose step has this status, with its next plan about which people were asked.
+    /// A stage whose step has this status, and whose next plan requires approval.
     fn stage(status: Status) -> Stage {
         let pipeline = pipeline::read("f", b"steps: [{ name: work, uses: rounds }]").unwrap().pipeline;
         let id = StageId { build: BuildId(uuid::Uuid::nil()), stage: StageNumber(1) };
-        let step = Step { status, round: Some(Round::first(StepPlan::default(), ASKED)), ..Step::pending(StepNumber(1), "work") };
+        let round = Some(Round::first(StepPlan::default(), DECISION));
+        let step = Step { status, round, ..Step::pending(StepNumber(1), "work") };
         let mut stage = Stage::pending(id, pipeline, None, vec![step], Timestamp(1));
         stage.started_at = Some(Timestamp(1));
         stage.approvals.push(PendingApproval {
-            decision: ASKED,
+            decision: DECISION,
             subject: Digest::of("plan"),
             what: "plan".to_owned(),
             requirements: Vec::new(),
@@ -176,19 +198,19 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_open_while_a_step_waits_with_it_or_is_about_to() {
-        assert!(is_open(&stage(Status::Blocked), ASKED));
-        assert!(is_open(&stage(Status::Running), ASKED), "the server ended before the step was blocked");
-        assert!(!is_open(&stage(Status::Success), ASKED));
+    fn an_approval_is_open_while_a_step_waits_for_it_or_is_about_to() {
+        assert!(is_open(&stage(Status::Blocked), DECISION));
+        assert!(is_open(&stage(Status::Running), DECISION), "the server ended before the step was blocked");
+        assert!(!is_open(&stage(Status::Success), DECISION));
         let mut approved = stage(Status::Running);
         approved.approvals[0].approved_by.push(Approver { id: "admin".to_owned(), at: Timestamp(1) });
-        assert!(!is_open(&approved, ASKED), "what runs with a yes is not asked about again");
+        assert!(!is_open(&approved, DECISION), "an approved plan that runs is not evaluated again");
     }
 
     #[test]
-    fn a_no_closes_it() {
+    fn a_declined_approval_is_not_open() {
         let mut declined = stage(Status::Blocked);
         declined.approvals[0].declined = Some(Reason::new("declined-by-person", "declined by admin"));
-        assert!(!is_open(&declined, ASKED));
+        assert!(!is_open(&declined, DECISION));
     }
 }

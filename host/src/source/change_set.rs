@@ -1,7 +1,7 @@
-//! What a build is about: the change, as conditions are held against it and as policies and step types read it, and the files it leads to.
+//! The change of a build: what conditions are checked against, what policies and step types read, and the files of its commit.
 //!
-//! Git tells it of two commits that stay where they are, so that it is the same whenever it is asked: when the build is prepared, when a stage
-//! runs, after a restart.
+//! Git computes it from two commits that the mirror keeps. The result is therefore the same whenever it is read: when the
+//! build is prepared, when a stage runs, and after a restart.
 
 use std::sync::Arc;
 
@@ -11,14 +11,13 @@ use beespace_core::event::Commit;
 use beespace_core::pipeline::eval_when::{ChangedPaths, Facts};
 use beespace_core::plugin_context::{MAX_COMMITS, event_document};
 
-use crate::app::App;
-use crate::resolve::CommitFiles;
-use crate::source::Mirror;
+use super::Mirror;
+use super::plugin_files::CommitFiles;
 
-/// A change, told to everyone in their way.
+/// The change of a build in its three forms.
 #[derive(Debug, Clone)]
-pub struct Change {
-    /// For conditions: every path.
+pub struct ChangeSet {
+    /// For conditions: every changed path.
     pub facts: Facts,
     /// For plugins: `beespace.event/v1`.
     pub event: Document,
@@ -26,11 +25,11 @@ pub struct Change {
     pub files: Arc<CommitFiles>,
 }
 
-impl Change {
-    /// Asks the mirror. What it cannot tell is told as unknown: conditions on it hold, and policies see that it is missing.
-    pub async fn of(app: &App, build: &Build) -> Self {
-        let mirror = app.mirrors.of(build.event.repository.id);
-        let unknown = "its commit is not fetched yet".to_owned();
+impl ChangeSet {
+    /// Reads the change from the mirror. A part that cannot be read is unknown: conditions on it hold, and policies see
+    /// that it is missing.
+    pub async fn read(mirror: Mirror, build: &Build) -> Self {
+        let unknown = "the commit is not fetched yet".to_owned();
         let (changed, (commits, count)) = match &build.head {
             Some(head) => tokio::join!(changed_paths(&mirror, head), commits(&mirror, head)),
             None => (ChangedPaths::Unknown(unknown), (Vec::new(), None)),
@@ -57,7 +56,7 @@ async fn commits(mirror: &Mirror, head: &Head) -> (Vec<Commit>, Option<u64>) {
     match mirror.commits(base, &head.sha, MAX_COMMITS).await {
         Ok((commits, count)) => (commits, Some(count)),
         Err(error) => {
-            tracing::warn!(sha = %head.sha, %error, "the commits of a push cannot be told");
+            tracing::warn!(sha = %head.sha, %error, "could not read the commits of a push");
             (Vec::new(), None)
         }
     }

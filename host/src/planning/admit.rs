@@ -1,0 +1,121 @@
+//! Evaluates policies: drives core's chain, one evaluation after the other, and returns the decision with its subject.
+
+use std::time::Instant;
+
+use beespace_core::baseline_policy;
+use beespace_core::build::{Build, Stage};
+use beespace_core::digest::Document;
+use beespace_core::ids::{DecisionId, StageId};
+use beespace_core::outcome::Reason;
+use beespace_core::pipeline::Pipeline;
+use beespace_core::plan::StepPlan;
+use beespace_core::plugin_context::PluginContext;
+use beespace_core::policy::chain::Chain;
+use beespace_core::policy::{Decision, Denial, Finding, Point, Subject, Verdict, VerdictOutcome};
+use beespace_wasm::PolicyRequest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tracing::Instrument as _;
+
+use crate::app::App;
+use crate::clock::now;
+use crate::plugins;
+
+/// What a decision depends on besides its subject.
+#[derive(Debug, Clone, Copy)]
+pub struct PolicyContext<'a> {
+    pub build: &'a Build,
+    pub stage: StageId,
+    /// `beespace.event/v1`.
+    pub event: &'a Document,
+    /// The same stage of the branch's last build that ran.
+    pub previous: Option<&'a Stage>,
+}
+
+/// What is decided, at which point of the build.
+struct Evaluation<T> {
+    point: Point,
+    /// The step's name, at `step.admit`.
+    step: Option<String>,
+    /// What the previous build had in the subject's place.
+    previous: Option<Document>,
+    subject: T,
+}
+
+/// `pipeline.admit`: returns the pipeline with the patches that policies may make, and the decision about it.
+pub async fn pipeline(app: &App, context: PolicyContext<'_>, pipeline: Pipeline) -> (Decision, Pipeline) {
+    // The baseline policy has no rule about pipelines: everything a pipeline requests ends up in plans, which it evaluates.
+    let allow = |_: &Pipeline| Verdict { outcome: VerdictOutcome::Allow, ..Verdict::default() };
+    let previous = context.previous.map(|stage| stage.pipeline.document());
+    let evaluation = Evaluation { point: Point::PipelineAdmit, step: None, previous, subject: pipeline };
+    decide(app, context, evaluation, allow).await
+}
+
+/// `step.admit`: one plan of one round.
+pub async fn step(
+    app: &App,
+    context: PolicyContext<'_>,
+    plan: StepPlan,
+    bounds: baseline_policy::StepBounds,
+) -> (Decision, StepPlan) {
+    let name = plan.step.clone();
+    let step = context.previous.and_then(|stage| stage.steps.iter().find(|step| step.name == name));
+    let previous = step.and_then(|step| step.round.as_ref()).map(|round| round.plan.document());
+    let evaluation = Evaluation { point: Point::StepAdmit, step: Some(name), previous, subject: plan };
+    decide(app, context, evaluation, move |plan| baseline_policy::evaluate(plan, &bounds)).await
+}
+
+async fn decide<T: Subject + Serialize + DeserializeOwned + Send + 'static>(
+    app: &App,
+    context: PolicyContext<'_>,
+    Evaluation { point, step, previous, subject }: Evaluation<T>,
+    baseline: impl Fn(&T) -> Verdict + Send + Sync + 'static,
+) -> (Decision, T) {
+    let id = DecisionId(uuid::Uuid::now_v7());
+    let (policies, bindings): (Vec<_>, Vec<_>) = app.plugins.at(point).into_iter().unzip();
+    let mut chain = Chain::new(subject, bindings, baseline);
+    let plugin_context = PluginContext::for_build(context.build, id.to_string(), now());
+    let event = context.event.clone();
+    let metrics = app.metrics.clone();
+    let evaluate_all = async move {
+        while let Some(next) = chain.next_evaluation() {
+            let Some((policy, mode)) = policies.get(next.binding) else { break };
+            let subject = next.document.clone();
+            let request = PolicyRequest {
+                point,
+                context: plugin_context.clone(),
+                event: event.clone(),
+                subject,
+                previous: previous.clone(),
+            };
+            let started = Instant::now();
+            let answer = policy.evaluate(request).await;
+            let duration = started.elapsed();
+            plugins::forward_log(policy.plugin(), &plugin_context.invocation_id, &answer.report);
+            metrics.evaluated(mode.as_str(), verdict_label(&answer.result), duration);
+            chain.record_evaluation(answer.result.map_err(Into::into), duration);
+        }
+        chain.into_result()
+    };
+    // The whole chain runs on the guest threads: no policy after the first waits for a thread to wake up.
+    let result = app.host.run_on_guest_threads(evaluate_all.in_current_span()).await;
+    result.into_decision(id, point, context.stage, step, now())
+}
+
+fn verdict_label<E>(result: &Result<Verdict, E>) -> &'static str {
+    result.as_ref().map_or("error", |verdict| verdict.outcome.as_str())
+}
+
+/// Why policies deny a subject, with the finding of each policy.
+pub fn denied_reason(subject: &str, by: &[Denial]) -> Reason {
+    let parts = by.iter().map(|denial| denial_reason(&denial.policy, &denial.finding));
+    parts.fold(Reason::new("denied", format!("policies deny {subject}")), Reason::part)
+}
+
+fn denial_reason(policy: &str, finding: &Finding) -> Reason {
+    let reason = Reason::new(&finding.rule_id, format!("{policy}: {}", finding.message));
+    match &finding.remedy {
+        Some(remedy) => reason.help(remedy.clone()),
+        None => reason,
+    }
+}

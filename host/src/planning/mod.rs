@@ -1,0 +1,21 @@
+//! From a pipeline to approved step plans. Preparing a build and running a stage both plan, so planning sits below both.
+//!
+//! | file | does |
+//! |---|---|
+//! | [`stage`] | plans a whole stage: the pipeline, then each of its steps |
+//! | [`step`] | plans one step: from the pipeline file, or by its step type |
+//! | [`round`] | admits a further round of a step type |
+//! | [`admit`] | evaluates the policies about one subject and records the decision |
+//! | [`previous`] | finds the stage that policies compare with |
+//! | [`reevaluate`] | plans again when policies have changed since people were asked to approve |
+
+pub mod admit;
+pub mod previous;
+pub mod reevaluate;
+pub mod round;
+pub mod stage;
+pub mod step;
+
+pub use admit::denied_reason;
+pub use stage::plan_stage;
+pub use step::step_input;

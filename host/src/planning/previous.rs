@@ -1,0 +1,39 @@
+//! The stage that policies compare with: the same pipeline in the branch's last build that ran.
+
+use beespace_core::build::{Build, Stage};
+use beespace_core::pipeline::Pipeline;
+
+use crate::app::App;
+use crate::store::StoreError;
+use crate::store::build::Builds as _;
+
+/// What identifies a pipeline across the builds of a branch. The place in the file does not: a pipeline that is added above
+/// another one would take over its past. A cell of a matrix will be a field beside the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct PipelineKey<'a> {
+    name: &'a str,
+}
+
+impl<'a> PipelineKey<'a> {
+    fn of(pipeline: &'a Pipeline) -> Self {
+        Self { name: &pipeline.name }
+    }
+}
+
+/// The stage of the same pipeline in the last build of the same branch that ran. A build that policies or people declined
+/// does not count: an earlier attempt does not make a change acceptable.
+#[must_use]
+pub fn previous_stage(app: &App, build: &Build, pipeline: &Pipeline) -> Option<Stage> {
+    let branch = build.event.branch()?;
+    let find = || {
+        let read = app.store.read()?;
+        let Some(last) = read.last_run(build.event.repository.id, branch)? else { return Ok(None) };
+        let key = PipelineKey::of(pipeline);
+        Ok(read.stages(last)?.into_iter().find(|stage| PipelineKey::of(&stage.pipeline) == key))
+    };
+    // Without a previous stage, policies decide as they do about a first build.
+    find().unwrap_or_else(|error: StoreError| {
+        tracing::warn!(%error, build = %build.id, "could not read the previous build; policies evaluate without it");
+        None
+    })
+}

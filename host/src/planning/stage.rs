@@ -1,0 +1,133 @@
+//! Plans a whole stage: policies admit the pipeline, its steps are planned, and policies admit each plan. Nothing here uses
+//! the engine.
+
+use beespace_core::build::{Build, PendingApproval, Round, Stage, Step};
+use beespace_core::ids::{StageId, StageNumber, StepNumber};
+use beespace_core::outcome::Reason;
+use beespace_core::pipeline::{self, Pipeline};
+use beespace_core::plan::StepPlan;
+use beespace_core::policy::{Decision, Ruling};
+use beespace_core::status::Status;
+use beespace_core::user_action;
+use futures::FutureExt as _;
+use futures::stream::{self, StreamExt as _};
+
+use super::admit::{self, PolicyContext, denied_reason};
+use super::previous::previous_stage;
+use super::step::{plan_step, step_bounds};
+use crate::app::App;
+use crate::clock::now;
+use crate::source::ChangeSet;
+
+/// The number of the only stage of a build, while a file holds one pipeline.
+const FIRST_STAGE: StageNumber = StageNumber(1);
+
+/// Evaluates policies about the pipeline, plans its steps, and evaluates policies about each plan.
+pub async fn plan_stage(app: &App, build: &Build, pipeline: Pipeline, change_set: &ChangeSet) -> (Stage, Vec<Decision>) {
+    let id = StageId { build: build.id, stage: FIRST_STAGE };
+    let previous = previous_stage(app, build, &pipeline);
+    let context = PolicyContext { build, stage: id, event: &change_set.event, previous: previous.as_ref() };
+    let (decision, pipeline) = admit::pipeline(app, context, pipeline).await;
+    let mut builder = StageBuilder::new(id, pipeline, decision);
+    if builder.is_open() {
+        let stage = &builder.stage;
+        let mut plans = Vec::new();
+        for step in &stage.pipeline.steps {
+            plans.push(plan_and_admit(app, context, stage, step, change_set).boxed());
+        }
+        // The plans do not depend on each other. Two per core, so that a core stays busy while a plan waits for a guest thread.
+        let at_once = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let plans: Vec<_> = stream::iter(plans).buffered(at_once).collect().await;
+        for (index, plan) in plans.into_iter().enumerate() {
+            match plan {
+                Ok((decision, plan)) => builder.record_plan(index, plan, decision),
+                Err(reason) => builder.record_plan_error(index, reason),
+            }
+        }
+    }
+    builder.finish(app.config.engine.capacity.get())
+}
+
+/// The plan of a step as policies leave it, and their decision.
+async fn plan_and_admit(
+    app: &App,
+    context: PolicyContext<'_>,
+    stage: &Stage,
+    step: &pipeline::Step,
+    change_set: &ChangeSet,
+) -> Result<(Decision, StepPlan), Reason> {
+    let plan = plan_step(app, context.build, stage, step, change_set).await?;
+    Ok(admit::step(app, context, plan, step_bounds(app, &stage.pipeline, step)).await)
+}
+
+/// A stage that is being planned, and the decisions so far.
+struct StageBuilder {
+    stage: Stage,
+    decisions: Vec<Decision>,
+}
+
+impl StageBuilder {
+    fn new(id: StageId, pipeline: Pipeline, decision: Decision) -> Self {
+        let steps = pipeline.steps.iter().zip(1..).map(|(step, number)| Step::pending(StepNumber(number), step.name.clone()));
+        let steps = std::iter::once(Step::pending(StepNumber::CLONE, "clone")).chain(steps).collect();
+        let stage = Stage::pending(id, pipeline, Some(decision.id), steps, now());
+        let mut builder = Self { stage, decisions: Vec::new() };
+        builder.record_decision("the pipeline", decision);
+        builder
+    }
+
+    /// Whether the steps are to be planned: not those of a pipeline that was denied.
+    fn is_open(&self) -> bool {
+        !self.stage.status.is_over()
+    }
+
+    fn record_decision(&mut self, subject: &str, decision: Decision) {
+        match &decision.ruling {
+            Ruling::Allowed => {}
+            Ruling::Denied { by } => {
+                self.stage.status = Status::Declined;
+                self.stage.reason.get_or_insert_with(|| denied_reason(subject, by));
+            }
+            Ruling::NeedsApproval { .. } => self.stage.approvals.extend(PendingApproval::for_decision(&decision, subject)),
+        }
+        self.decisions.push(decision);
+    }
+
+    fn record_plan(&mut self, index: usize, plan: StepPlan, decision: Decision) {
+        let id = decision.id;
+        self.record_decision(&format!("step \"{}\"", plan.step), decision);
+        if let Some(step) = self.stage.steps.get_mut(index + 1) {
+            step.round = Some(Round::first(plan, id));
+        }
+    }
+
+    fn record_plan_error(&mut self, index: usize, reason: Reason) {
+        if let Some(step) = self.stage.steps.get_mut(index + 1) {
+            step.status = Status::Error;
+            step.reason = Some(reason.clone());
+        }
+        if self.stage.status != Status::Declined {
+            self.stage.status = Status::Error;
+            self.stage.reason.get_or_insert(reason);
+        }
+    }
+
+    /// Gives the stage its status and reason. `capacity`: how many stages may run at once.
+    fn finish(mut self, capacity: u16) -> (Stage, Vec<Decision>) {
+        if self.stage.status.is_over() {
+            self.stage.finished_at = Some(now());
+            for step in self.stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
+                step.status = Status::Skipped;
+                step.reason = Some(Reason::new("not-run", format!("no step ran: the stage's status is {}", self.stage.status)));
+            }
+        } else if !self.stage.approvals.is_empty() {
+            self.stage.status = Status::Blocked;
+            // Nobody has approved anything yet, so it does not matter whose approval would not count.
+            self.stage.reason = Some(user_action::blocked_reason(&self.stage, "", now()));
+        } else {
+            let message = format!("waiting for a free slot (capacity: {capacity})");
+            self.stage.reason = Some(Reason::new("capacity", message));
+        }
+        (self.stage, self.decisions)
+    }
+}

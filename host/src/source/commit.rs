@@ -1,0 +1,81 @@
+//! The commit of a build: fetched into the mirror, pinned, and described.
+
+use beespace_core::build::{Base, Build, Head};
+use beespace_core::event::Cause;
+use beespace_core::ids::Sha;
+use beespace_core::outcome::Reason;
+use beespace_core::status::Status;
+use beespace_core::trigger;
+use url::Url;
+
+use super::diff::PushRange;
+use super::fetch::{ForgeCredentials, Pin};
+use super::{Mirror, SourceError};
+
+/// A commit that is pinned in the mirror.
+#[derive(Debug)]
+pub struct Commit {
+    pub head: Head,
+    pub(super) mirror: Mirror,
+}
+
+/// What became of a build's commit.
+#[derive(Debug)]
+pub enum Resolution {
+    Commit(Box<Commit>),
+    /// The commit no longer exists, or did not become available in time: the build ends here.
+    Ended(Status, Reason),
+    /// The commit message asks to skip the build.
+    Ignored(Reason),
+}
+
+/// Fetches the repository and pins the build's commit. A commit that is already in the mirror is built even while Gogs is
+/// unreachable. `origin`: the repository's clone URL.
+///
+/// # Errors
+/// [`SourceError`]; if it [is retryable](SourceError::is_retryable), Gogs or the disk has to recover first.
+pub async fn resolve(
+    mirror: &Mirror,
+    build: &Build,
+    origin: &Url,
+    credentials: &ForgeCredentials,
+) -> Result<Resolution, SourceError> {
+    let (sha, git_ref) = (build.event.sha(), build.event.git_ref());
+    let fetched = mirror.fetch(origin, credentials).await;
+    let pin = match mirror.pin(sha, &git_ref).await {
+        Ok(Pin::Found) => Pin::Found,
+        other => {
+            fetched?;
+            other?
+        }
+    };
+    match pin {
+        Pin::Found => {}
+        Pin::MovedOn { newer } => return Ok(Resolution::Ended(Status::Skipped, moved_on(&git_ref, sha, &newer))),
+        Pin::Missing => return Err(SourceError::ForgeUnreachable(format!("commit {} is not available yet", sha.short()))),
+    }
+    let ((message, author), base) = tokio::try_join!(mirror.commit_message(sha), base(mirror, build))?;
+    // A restart is a person's decision, which takes precedence over the commit message.
+    if let Some(directive) = trigger::skip_word(&message).filter(|_| build.restarts.is_none()) {
+        return Ok(Resolution::Ignored(trigger::skip_reason(directive)));
+    }
+    let head = Head { sha: sha.clone(), message, author, base };
+    Ok(Resolution::Commit(Box::new(Commit { head, mirror: mirror.clone() })))
+}
+
+fn moved_on(git_ref: &str, sha: &Sha, newer: &Sha) -> Reason {
+    let message = format!("{git_ref} now points to {}; {} can no longer be fetched from Gogs", newer.short(), sha.short());
+    Reason::new("moved-on", message)
+}
+
+async fn base(mirror: &Mirror, build: &Build) -> Result<Base, SourceError> {
+    let Cause::Push(push) = &build.event.cause;
+    let push = PushRange {
+        before: push.before.as_ref(),
+        last_known_tip: push.last_known_tip.as_ref(),
+        after: &push.after,
+        branch: &push.branch,
+        default_branch: &build.event.repository.default_branch,
+    };
+    mirror.base(push).await
+}

@@ -1,0 +1,96 @@
+//! The files of a commit as step types read them, through the host functions of the plugin interface.
+
+use std::sync::Arc;
+
+use beespace_core::build::Build;
+use beespace_core::ids::Sha;
+use beespace_wasm::{BoxFuture, SourceEntry, SourceFiles, SourceKind};
+use tokio::sync::Mutex;
+
+use super::objects::{EntryKind, Tree, TreeEntry};
+use super::{Mirror, SourceError};
+
+/// The largest file that a step type may read, in bytes.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+/// Entries per page.
+const PAGE: usize = 1_000;
+
+/// The files of a commit.
+#[derive(Debug)]
+pub struct CommitFiles {
+    mirror: Mirror,
+    sha: Sha,
+    /// Listed at the first request and then shared: a plugin requests page by page, and several plugins do.
+    tree: Mutex<Option<Arc<Tree>>>,
+}
+
+impl CommitFiles {
+    #[must_use]
+    pub fn of(mirror: Mirror, build: &Build) -> Arc<Self> {
+        let sha = build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha);
+        Arc::new(Self { mirror, sha: sha.clone(), tree: Mutex::default() })
+    }
+
+    /// The list of files, from git or from memory.
+    ///
+    /// # Errors
+    /// As [`Mirror::tree`].
+    pub async fn tree(&self) -> Result<Arc<Tree>, SourceError> {
+        let mut tree = self.tree.lock().await;
+        if let Some(tree) = &*tree {
+            return Ok(Arc::clone(tree));
+        }
+        let listed = Arc::new(self.mirror.tree(&self.sha).await?);
+        Ok(Arc::clone(tree.insert(listed)))
+    }
+
+    /// Frees the list, which may be long, unless a request is waiting for it.
+    pub fn drop_tree(&self) {
+        if let Ok(mut tree) = self.tree.try_lock() {
+            *tree = None;
+        }
+    }
+}
+
+impl SourceFiles for CommitFiles {
+    fn list_paths<'a>(
+        &'a self,
+        glob: &'a str,
+        after: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<SourceEntry>, beespace_wasm::SourceError>> {
+        Box::pin(async move {
+            let entries = self.tree().await.and_then(|tree| tree.matching(glob, after, PAGE)).map_err(plugin_error)?;
+            Ok(entries.into_iter().filter_map(plugin_entry).collect())
+        })
+    }
+
+    fn read<'a>(&'a self, path: &'a str, offset: u64, length: u32) -> BoxFuture<'a, Result<Vec<u8>, beespace_wasm::SourceError>> {
+        Box::pin(async move {
+            let file = self.mirror.read_file(&self.sha, path, MAX_FILE_BYTES).await.map_err(plugin_error)?;
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(file.bytes.len());
+            let end = start.saturating_add(length as usize).min(file.bytes.len());
+            Ok(file.bytes.get(start..end).unwrap_or_default().to_vec())
+        })
+    }
+}
+
+/// The entry in the plugin interface; none for a directory, which is not a file.
+fn plugin_entry(entry: TreeEntry) -> Option<SourceEntry> {
+    let kind = match entry.kind {
+        EntryKind::File => SourceKind::File,
+        EntryKind::Executable => SourceKind::Executable,
+        EntryKind::Symlink => SourceKind::Symlink,
+        EntryKind::Submodule => SourceKind::Submodule,
+        EntryKind::Directory => return None,
+    };
+    Some(SourceEntry { path: entry.path, kind, size: entry.size })
+}
+
+fn plugin_error(error: SourceError) -> beespace_wasm::SourceError {
+    match error {
+        SourceError::NotFound => beespace_wasm::SourceError::NotFound,
+        SourceError::NotAFile { .. } => beespace_wasm::SourceError::Denied,
+        SourceError::TooLarge { .. } => beespace_wasm::SourceError::TooLarge,
+        other => beespace_wasm::SourceError::Unavailable(other.to_string()),
+    }
+}
