@@ -74,6 +74,7 @@ impl App {
             let all: Vec<String> = bad.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("plugins cannot be loaded:\n  {}", all.join("\n  "))
         })?;
+        store.set_notifiers(plugins.notifiers.keys().cloned());
         Ok(Arc::new(Self {
             forge: Forge::new(config.gogs.url.clone(), config.gogs.token.clone(), config.gogs.ca_file.as_deref())?,
             mirrors: Mirrors::new(dir.join("mirrors"), dir.join("home"), config.gogs.ca_file.clone()),
@@ -143,7 +144,7 @@ fn docker_options(config: &Config, instance: uuid::Uuid) -> DockerOptions {
         memory: config.limits.step_memory,
         pids: u32::from(config.limits.step_pids.get()),
         // Each line has some bytes of the engine's own around it in its copy.
-        log_bytes: config.limits.log_size.saturating_mul(2),
+        log_bytes: config.limits.log_bytes.saturating_mul(2),
         network_pool: config.engine.network_pool,
         metadata_access: config.engine.metadata_access,
         grace: STOP_GRACE,

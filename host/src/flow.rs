@@ -16,9 +16,9 @@ use crate::app::App;
 use crate::clock::now;
 use crate::resolve::{Resolved, resolve};
 use crate::store::StoreError;
-use crate::store::build::Prepared;
+use crate::store::build_lifecycle::Prepared;
 use crate::store::delivery::{Deliveries as _, DeliveryAction};
-use crate::store::outbox::OrderingKey;
+use crate::store::notice::OrderingKey;
 use crate::worker::Trouble;
 use crate::{notify, prepare, run};
 
@@ -65,7 +65,7 @@ pub async fn prepare_build(app: &App, id: BuildId) -> Result<(), Trouble> {
             prepare::stages(app, build, &commit).await?
         }
     };
-    Ok(app.store.store_prepared(id, prepared, app.plugins.notifier_names(), now()).await?)
+    Ok(app.store.store_prepared(id, prepared, now()).await?)
 }
 
 /// `│stages stored│ ─▶ run ─▶ log ─▶ outcome ─▶ │outbox stored│`

@@ -14,7 +14,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::app::App;
 use crate::clock::now;
 use crate::plugins;
-use crate::store::outbox::{Notices as _, OrderingKey};
+use crate::store::notice::{Notices as _, OrderingKey};
 use crate::store::suspended::Suspension;
 use crate::store::{Queue, StoreError};
 use crate::urls;

@@ -21,7 +21,7 @@ use crate::change_set::Change;
 use crate::clock::now;
 use crate::plugins;
 use crate::resolve::{self, Commit};
-use crate::store::build::Prepared;
+use crate::store::build_lifecycle::Prepared;
 
 /// The one stage of a build, while a file holds one pipeline.
 const FIRST_STAGE: StageNumber = StageNumber(1);

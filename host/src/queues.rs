@@ -16,7 +16,7 @@ use crate::store::Queue;
 use crate::store::build::Builds as _;
 use crate::store::build::stage_id_of_key;
 use crate::store::delivery::DeliveryAction;
-use crate::store::outbox::OrderingKey;
+use crate::store::notice::OrderingKey;
 use crate::worker::{Duties, Trouble, Worker};
 use crate::{flow, notify, retention, run};
 
@@ -126,8 +126,7 @@ fn prepare_duties(app: &Arc<App>) -> Duties {
     Duties {
         work: duty!(app, |app, key| flow::prepare_build(&app, BuildId(uuid(&key))).await),
         bury: duty!(app, |app, key, reason| {
-            let names = app.plugins.notifier_names();
-            app.store.end_unprepared(BuildId(uuid(&key)), Status::Error, reason, names, now()).await
+            app.store.end_unprepared(BuildId(uuid(&key)), Status::Error, reason, now()).await
         }),
     }
 }

@@ -120,10 +120,9 @@ async fn store(
     decisions: Vec<Decision>,
     change: impl Fn(&mut Stage) + Send + 'static,
 ) -> Result<(), Trouble> {
-    let notifiers = app.plugins.notifier_names();
     let stored = app.store.write(move |write| {
         decisions.iter().try_for_each(|decision| write.put_decision(decision))?;
-        write.change_stage(id, &notifiers, now(), |stage| {
+        write.change_stage(id, now(), |stage| {
             change(stage);
             Ok(())
         })

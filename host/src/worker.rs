@@ -194,11 +194,11 @@ impl Worker {
         while in_hand.len() < self.parallel {
             let is_full =
                 |turn: FairnessKey| in_hand.values().filter(|held| held.fairness_key == turn).count() >= self.parallel_per_key;
-            due.first.retain(|place| !is_full(place.fairness_key));
-            let Some(place) = turns.next(&due.first).map(|chosen| due.first.swap_remove(chosen)) else { break };
+            due.ready.retain(|place| !is_full(place.fairness_key));
+            let Some(place) = turns.next(&due.ready).map(|chosen| due.ready.swap_remove(chosen)) else { break };
             let task = tasks.spawn(Arc::clone(self).process_row(place.id.clone())).id();
             in_hand.insert(place.id.clone(), InProgress { fairness_key: place.fairness_key, task });
-            due.first.extend(read.due_after(self.queue, &place, now, |id| in_hand.contains_key(id))?);
+            due.ready.extend(read.due_after(self.queue, &place, now, |id| in_hand.contains_key(id))?);
         }
         Ok(due.next_due_at.map_or(HEARTBEAT_INTERVAL, |at| at.since(now).min(HEARTBEAT_INTERVAL)))
     }
@@ -213,7 +213,7 @@ impl Worker {
     }
 
     async fn attempt(&self, id: &[u8]) -> Result<(), StoreError> {
-        let attempt = match self.store.take(self.queue, id.to_vec()).await? {
+        let attempt = match self.store.claim(self.queue, id.to_vec()).await? {
             Claim::Gone => return Ok(()),
             Claim::Exhausted => return self.dead_letter(id).await,
             Claim::Attempt(attempt) => attempt,

@@ -1,4 +1,4 @@
-//! From the bytes of a container to pieces of lines: masked, cut at newlines, within limits.
+//! Turns container output into masked fragments of lines, within the limits for a line and a log.
 
 use std::collections::BTreeMap;
 
@@ -10,37 +10,38 @@ use super::frame::{Header, flag};
 use super::frame_builder::FrameBuilder;
 use super::origin::{Origin, OriginOffset};
 
-/// How much goes through the mask at a time. Frames are sealed between such pieces, so none grows far over its size.
+/// The size of a chunk that is masked at once. Frames are completed between chunks, so a frame never grows far beyond its target
+/// size.
 const MASK_CHUNK: usize = 16 * 1024;
 
-/// The lines of one log as they come.
+/// Splits the output of all origins of one log into lines.
 #[derive(Debug)]
 pub(super) struct LineSplitter {
     builder: FrameBuilder,
-    /// Everyone who speaks in the round that goes on, and the host.
+    /// The origins of the current round, and the host.
     origins: BTreeMap<Origin, OriginBuffer>,
     secrets: Secrets,
     limit: u64,
-    /// Something happened that is not in a frame yet.
+    /// Whether something is not in a frame yet.
     is_dirty: bool,
 }
 
-/// What one says, on its way.
+/// The output of one origin that is not in a frame yet.
 #[derive(Debug)]
 struct OriginBuffer {
     origin: Origin,
     masker: Masker,
-    /// Bytes taken, those of earlier servers included.
+    /// Bytes received, including those that earlier processes stored.
     received: u64,
-    /// Masked, not in a frame yet: a line waits here for its end.
+    /// Masked text of a line whose end has not arrived.
     pending: Vec<u8>,
     pending_since: Timestamp,
-    /// Length of the line that is being written, what is in frames already included.
+    /// Length of the current line, including its fragments in earlier frames.
     line_len: usize,
 }
 
 impl LineSplitter {
-    /// Goes on after the last frame of a log, from the places that it tells.
+    /// Resumes after the last frame of a log, at the offsets stored in it.
     pub(super) fn after(last: Option<&Header>, places: &[OriginOffset], secrets: &Secrets, limit: u64) -> Self {
         Self {
             builder: FrameBuilder::after(last, places),
@@ -51,7 +52,7 @@ impl LineSplitter {
         }
     }
 
-    /// Takes what someone said. `write` gets each frame that became full.
+    /// Adds output of an origin. Calls `write` for each frame that is full.
     pub(super) fn push<E>(
         &mut self,
         source: Origin,
@@ -77,7 +78,7 @@ impl LineSplitter {
         Ok(())
     }
 
-    /// Puts everything that may be shown into the frame, whole lines or not, and notes how far everyone is.
+    /// Completes the frame: adds all text that may be shown, including partial lines, and the offsets of all origins.
     pub(super) fn build_frame(&mut self) -> std::io::Result<(Header, Vec<u8>)> {
         self.origins.values_mut().for_each(|flow| flow.flush(&mut self.builder));
         let places = self.origins.values().map(OriginBuffer::offset).collect();
@@ -85,7 +86,7 @@ impl LineSplitter {
         self.builder.build(places)
     }
 
-    /// The containers that spoke so far are through: what was held back of their ends is to be seen. Seal once more after this.
+    /// Ends the output of all containers so far: text that masking held back is released. Build another frame after this.
     pub(super) fn end_containers(&mut self, at: Timestamp) {
         self.is_dirty = true;
         let containers = self.origins.iter_mut().filter(|(source, _)| !source.is_host());
@@ -105,12 +106,12 @@ impl LineSplitter {
         self.builder.header().flags |= flag::FINISHED | if dropped > 0 || incomplete.is_some() { flag::INCOMPLETE } else { 0 };
     }
 
-    /// There is text that a reader waits for.
+    /// Whether there is text that is not in a frame yet.
     pub(super) fn has_text(&self) -> bool {
         !self.builder.is_empty() || self.origins.values().any(|flow| !flow.pending.is_empty())
     }
 
-    /// Something is to be noted, be it that bytes were dropped.
+    /// Whether anything is not in a frame yet, including a count of dropped bytes.
     pub(super) fn is_dirty(&self) -> bool {
         self.is_dirty
     }
@@ -131,7 +132,7 @@ impl LineSplitter {
 
     fn drop_bytes(&mut self, source: Origin, at: Timestamp, count: usize) {
         let (flow, draft) = self.origin(source, at);
-        // What the masker and the line held when the limit came is dropped with the rest.
+        // Bytes that the masker and the open line held when the limit was reached are dropped as well.
         let count = count as u64 + flow.discard_pending();
         flow.received += count;
         draft.header().dropped += count;
@@ -150,7 +151,7 @@ impl LineSplitter {
         (flow, &mut self.builder)
     }
 
-    /// Whoever spoke in an earlier round is through: nobody asks any more how far they came.
+    /// Ends the origins of earlier rounds: their offsets are no longer needed.
     fn end_earlier_rounds(&mut self, source: Origin, at: Timestamp) {
         if source.is_host() {
             return;
@@ -218,7 +219,7 @@ impl OriginBuffer {
         self.line_len += text.len();
     }
 
-    /// What waits becomes a piece of its line, perhaps the last.
+    /// Adds the pending text to the frame as a fragment of its line, which is the last one if `ends`.
     fn emit_record(&mut self, at: Timestamp, ends: bool, draft: &mut FrameBuilder) {
         let at = if self.pending.is_empty() { at } else { self.pending_since };
         draft.add(self.origin, at, &self.pending, ends);
@@ -228,7 +229,7 @@ impl OriginBuffer {
         }
     }
 
-    /// Shows a line before its end has come; of a character that has come in part, nothing yet.
+    /// Adds the pending text to the frame before its line ends, except an incomplete character at its end.
     fn flush(&mut self, draft: &mut FrameBuilder) {
         let rest = self.pending.split_off(self.pending.len() - self.incomplete_char_len());
         if !self.pending.is_empty() {
@@ -246,11 +247,11 @@ impl OriginBuffer {
         }
     }
 
-    /// How far this one is on disk once the flushed frame is.
+    /// The offset of this origin after a flush.
     fn offset(&self) -> OriginOffset {
         let place = OriginOffset { origin: self.origin, stored: 0, covered: 0, is_open: false, is_cut: false };
         if self.origin.is_host() {
-            // After a restart the host says something else: nothing of it goes on.
+            // The host's output does not continue after a restart.
             return place;
         }
         let waiting = self.masker.held() + self.incomplete_char_len();
@@ -261,13 +262,13 @@ impl OriginBuffer {
         }
     }
 
-    /// Bytes at the end of what waits that are the beginning of a character. None while a mask goes over the next bytes: the
-    /// restart of a stream begins either with part of a character or within a secret, never both.
+    /// The number of bytes at the end of the pending text that begin an incomplete character. It is 0 while a mask covers the
+    /// following bytes: a resumed stream begins either inside a character or inside a secret, never both.
     fn incomplete_char_len(&self) -> usize {
         if self.masker.masked_prefix() > 0 { 0 } else { partial_character(&self.pending) }
     }
 
-    /// Forgets what was held back and returns how many bytes of the stream that was.
+    /// Discards the text held back and returns its length in bytes of the stream.
     fn discard_pending(&mut self) -> u64 {
         let held = self.masker.held() + self.pending.len();
         self.masker = Masker::new(&Secrets::none());
@@ -277,7 +278,7 @@ impl OriginBuffer {
     }
 }
 
-/// How many bytes at the end of `text` are the beginning of an UTF-8 character that is not whole.
+/// The number of bytes at the end of `text` that begin an incomplete UTF-8 character.
 fn partial_character(text: &[u8]) -> usize {
     let tail = text.len().saturating_sub(3);
     let Some(tail) = text.get(tail..) else { return 0 };
@@ -299,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_beginning_of_a_character_is_found() {
+    fn an_incomplete_character_is_found() {
         assert_eq!(partial_character("añ".as_bytes()), 0);
         assert_eq!(partial_character(b"a\xC3"), 1);
         assert_eq!(partial_character(b"\xF0\x9F\x98"), 3);

@@ -1,7 +1,7 @@
-//! The one who writes a log: a thread of its own, fed through a bounded queue.
+//! The writer of a log: a dedicated thread with a bounded queue.
 //!
-//! A thread and not a task, because masking, compressing and writing all block; and one for each log, so that a slow disk write of
-//! one step does not delay another's. There are as many as there are steps running.
+//! Why a thread and not a task? Masking, compressing and writing all block. Why one per log? A slow disk write for one step must not
+//! delay the log of another. There are as many threads as running steps.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -21,26 +21,27 @@ use super::line_splitter::LineSplitter;
 use super::origin::{Origin, OriginOffset};
 use super::{DISK_FULL_RETRY, Feed, LogEnd, LogError};
 
-/// Bytes that may wait for the thread. When it is full, the container waits: nothing is lost, and memory stays flat.
+/// The maximum amount of output in the queue, in bytes. When the queue is full, backpressure blocks the container: no output is
+/// lost, and memory use is bounded.
 const MAX_QUEUED_BYTES: u32 = 1024 * 1024;
 
-/// Text is in the file, and with followers, after this long at the latest: what comes in one go is shown in one go.
+/// The delay before new text is written to the file and reaches the followers. Output that arrives together is shown together.
 const FLUSH_DELAY: Duration = Duration::from_millis(10);
 
-/// A program that goes on printing is shown this often.
+/// The minimum interval between writes while a program keeps printing.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(75);
 
-/// And safe from a power cut after this long.
+/// The maximum delay until text is synced to disk and survives a power failure.
 const SYNC_DELAY: Duration = Duration::from_secs(2);
 
-/// Writes one log. Dropped without [`finish`](Self::finish), it leaves a log that a later writer goes on with.
+/// Writes one log. If it is dropped without [`finish`](Self::finish), a later writer can resume the log.
 #[derive(Debug)]
 pub struct LogWriter {
     commands: Sender<Command>,
     queue_permits: Arc<Semaphore>,
-    /// Where everyone stood when the log was opened.
+    /// The offsets of all origins when the log was opened.
     offsets: Vec<OriginOffset>,
-    /// The thread's copy tells it whether this writer is still there.
+    /// Why the thread stopped. The thread holds a clone, and its reference count shows whether this writer still exists.
     failure: Arc<OnceLock<String>>,
 }
 
@@ -83,10 +84,10 @@ impl LogWriter {
         })
     }
 
-    /// Takes what a container, or the host, said at a time. Waits while the disk is behind.
+    /// Writes output of a container or of the host. Waits while the queue is full.
     ///
     /// # Errors
-    /// [`LogError::Stopped`] when an earlier write failed.
+    /// [`LogError::Stopped`] if an earlier write failed.
     pub async fn write(&self, source: impl Into<Origin>, at: Timestamp, bytes: impl Into<Bytes>) -> Result<(), LogError> {
         let source = source.into();
         let mut rest: Bytes = bytes.into();
@@ -100,15 +101,16 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Says one line as the host.
+    /// Writes one line of the host.
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub async fn say(&self, at: Timestamp, line: &str) -> Result<(), LogError> {
+    pub async fn write_host_line(&self, at: Timestamp, line: &str) -> Result<(), LogError> {
         self.write(Origin::HOST, at, format!("{line}\n")).await
     }
 
-    /// How much of a container's output an earlier writer has put on disk, before masking. After a restart the engine skips exactly this.
+    /// The amount of a container's output that an earlier writer stored, in bytes before masking. After a restart, the engine skips
+    /// exactly this amount.
     #[must_use]
     pub fn stored(&self, round: u16, container: u16) -> Stored {
         let of = |stream| {
@@ -118,21 +120,21 @@ impl LogWriter {
         Stored { stdout: of(Stream::Stdout), stderr: of(Stream::Stderr) }
     }
 
-    /// Everything taken so far can be read when this returns.
+    /// Waits until everything written so far can be read.
     ///
     /// # Errors
-    /// [`LogError::Stopped`] when a write failed.
+    /// [`LogError::Stopped`] if a write failed.
     pub async fn flush(&self) -> Result<(), LogError> {
         let (done, wait) = oneshot::channel();
         self.commands.send(Command::Flush { done }).map_err(|_| self.stopped())?;
         wait.await.map_err(|_| self.stopped())
     }
 
-    /// The containers that spoke so far have ended: all that they said, held-back bytes included, is on disk and synced when this returns. From then
-    /// on nobody needs the engine's copy.
+    /// Call this when the containers so far have ended. On return, all of their output is synced to disk, including bytes that
+    /// masking held back, and the engine's copy is no longer needed.
     ///
     /// # Errors
-    /// [`LogError::Stopped`] when a write failed.
+    /// [`LogError::Stopped`] if a write failed.
     pub async fn sync_containers(&self, at: Timestamp) -> Result<(), LogError> {
         let (done, wait) = oneshot::channel();
         self.commands.send(Command::SyncContainers { at, done }).map_err(|_| self.stopped())?;
@@ -143,7 +145,7 @@ impl LogWriter {
     /// is [settled](Self::settle) before, and what the host adds nobody's next step waits for. `output_incomplete` says what is missing, where something is.
     ///
     /// # Errors
-    /// [`LogError::Stopped`] when a write failed.
+    /// [`LogError::Stopped`] if a write failed.
     pub async fn finish(self, at: Timestamp, incomplete: Option<String>) -> Result<LogEnd, LogError> {
         let (done, wait) = oneshot::channel();
         self.commands.send(Command::Finish { at, incomplete, done }).map_err(|_| self.stopped())?;
@@ -155,11 +157,11 @@ impl LogWriter {
     }
 
     fn stopped(&self) -> LogError {
-        LogError::Stopped(self.failure.get().cloned().unwrap_or_else(|| "its thread is gone".to_owned()))
+        LogError::Stopped(self.failure.get().cloned().unwrap_or_else(|| "the writer thread has ended".to_owned()))
     }
 }
 
-/// The right to write, given back when dropped.
+/// The exclusive right to write, released on drop.
 #[derive(Debug)]
 struct Lease(Arc<Feed>);
 
@@ -181,11 +183,11 @@ impl Drop for Lease {
     }
 }
 
-/// The thread's side.
+/// The state of the thread.
 struct WriterThread {
     splitter: LineSplitter,
     sink: FrameSink,
-    /// When the last frame was written.
+    /// The time when the last frame was written.
     flushed_at: Option<Instant>,
     unsynced_since: Option<Instant>,
 }
@@ -195,7 +197,7 @@ impl WriterThread {
         if let Err(error) = self.serve(orders) {
             tracing::error!(%error, "a log stopped growing");
             let _ = self.sink.failure.set(error.to_string());
-            // Orders that wait are dropped with the queue: who waits for an answer learns of the trouble.
+            // Queued commands are dropped with the queue, so their callers receive the failure.
         }
     }
 
@@ -235,7 +237,7 @@ impl WriterThread {
         }
     }
 
-    /// Writes and syncs what is due; returns by when the next text is to be shown.
+    /// Writes and syncs what is due. Returns the deadline of the next write.
     fn flush_and_sync_due(&mut self, show_by: Option<Instant>) -> Result<Option<Instant>, LogError> {
         let now = Instant::now();
         if show_by.is_some_and(|by| by <= now) {
@@ -249,7 +251,7 @@ impl WriterThread {
         if self.splitter.is_dirty() {
             self.unsynced_since.get_or_insert(now);
         }
-        // Dropped bytes alone are noted at the next sync: a frame for each moment of a flood would be a flood itself.
+        // A count of dropped bytes alone is written with the next sync. Otherwise a flood of output would cause a flood of frames.
         let soon = now + FLUSH_DELAY;
         let next = self.flushed_at.map_or(soon, |shown| soon.max(shown + FLUSH_INTERVAL));
         Ok(self.splitter.has_text().then(|| show_by.filter(|by| *by > now).unwrap_or(next)))
@@ -282,7 +284,7 @@ impl WriterThread {
     }
 }
 
-/// What the thread writes on.
+/// Where the thread writes its frames.
 struct FrameSink {
     files: Files,
     frames: u64,
@@ -291,7 +293,8 @@ struct FrameSink {
 }
 
 impl FrameSink {
-    /// Adds what the lines hold as a frame. On a full disk it waits for room as long as someone wants the log: containers that print wait with it.
+    /// Appends the splitter's text as a frame. While the disk is full and the writer exists, it waits and retries; backpressure then
+    /// blocks the containers.
     #[expect(clippy::disallowed_methods, reason = "a thread of its own, which has nothing else to do")]
     fn append(&mut self, lines: &mut LineSplitter) -> Result<(), LogError> {
         let (header, body) =
@@ -300,7 +303,7 @@ impl FrameSink {
             match self.files.append(self.frames, &header, &body) {
                 Err(error) if error.is_full() && self.is_writer_alive() => {
                     if !self.lease.0.is_full() {
-                        tracing::warn!(%error, "the disk is full: a log waits for room");
+                        tracing::warn!(%error, "the disk is full; a log waits until space is available");
                     }
                     self.lease.0.set_full(true);
                     std::thread::sleep(DISK_FULL_RETRY);

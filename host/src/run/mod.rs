@@ -141,7 +141,7 @@ pub async fn give_up(app: &App, id: StageId, reason: Reason) -> Result<(), Store
         }
         Ok(())
     };
-    app.store.change_stage(id, app.plugins.notifier_names(), at, end).await?;
+    app.store.change_stage(id, at, end).await?;
     destroy_in_engine(app, id).await;
     Ok(())
 }
@@ -185,7 +185,7 @@ async fn wait_for_room(app: &App, id: StageId) -> Result<(), Trouble> {
         }
         Ok(())
     };
-    app.store.change_stage(id, app.plugins.notifier_names(), at, explain).await?;
+    app.store.change_stage(id, at, explain).await?;
     Err(Trouble::Wait { until: at + DISK_RECHECK })
 }
 
@@ -229,7 +229,7 @@ async fn begin(app: &App, build: &Build, id: StageId) -> Result<Stage, StoreErro
         }
         Ok(())
     };
-    let stage = app.store.change_stage(id, app.plugins.notifier_names(), at, mark).await?;
+    let stage = app.store.change_stage(id, at, mark).await?;
     Ok(stage)
 }
 
@@ -326,7 +326,7 @@ impl StageRun {
             change(stage);
             Ok(())
         };
-        self.app.store.change_stage(self.id, self.app.plugins.notifier_names(), now(), change).await
+        self.app.store.change_stage(self.id, now(), change).await
     }
 
     async fn update_step(&self, number: StepNumber, change: impl Fn(&mut Step) + Send + 'static) -> Result<Stage, StoreError> {
