@@ -318,7 +318,7 @@ async fn over_the_limit_bytes_are_counted_and_the_log_says_so_once() {
     assert_eq!(end, LogEnd { is_incomplete: true, dropped: 90_000 });
     let text = text(&case.reader()).await;
     assert_eq!(text.matches("the limit of 10000 bytes for a log is reached").count(), 1);
-    assert!(text.ends_with("the step ended with 0\n90000 bytes came after the limit and were not kept\n"), "{text}");
+    assert!(text.ends_with("the step ended with 0\n90000 bytes after the limit were not stored\n"), "{text}");
     assert_eq!(case.reader().end().await.unwrap(), Some(end));
 }
 

@@ -1,8 +1,8 @@
 //! The configuration: `beespace.toml`, the environment, and the origin of each value.
 //!
-//! There are three layers: built-in defaults, the file, and the environment (`BEESPACE_SECTION__KEY`, for secrets also `…_FILE`). A
-//! later layer overrides an earlier one. Every value records its layer for `beespace config show --origin`. All errors are reported
-//! together, each with its location and the expected value.
+//! There are three layers: built-in defaults, the file, and the environment (`BEESPACE_SECTION__KEY`, for secrets also `…_FILE`).
+//! A later layer overrides an earlier one. Every value records its layer for `beespace config show --origin`. All errors are
+//! reported together, each with its location and the expected value.
 
 mod binding;
 mod data;
@@ -71,8 +71,8 @@ impl Config {
         Self::read(&text, path, env)
     }
 
-    /// Like [`Config::load`], but reads the file's content from `text`. Error messages name `path`, and relative paths in the text
-    /// are relative to its directory.
+    /// Like [`Config::load`], but reads the file's content from `text`. Error messages name `path`, and relative paths in the
+    /// text are relative to its directory.
     ///
     /// # Errors
     /// As [`Config::load`].

@@ -122,8 +122,8 @@ impl Files {
         Ok(log_len == end && index_len == self.frames()? * Header::LEN as u64)
     }
 
-    /// Rebuilds the index: reads the log from the start to the last intact frame. Returns the number of frames and the last header.
-    /// The caller must ensure that no writer exists.
+    /// Rebuilds the index: reads the log from the start to the last intact frame. Returns the number of frames and the last
+    /// header. The caller must ensure that no writer exists.
     pub(super) fn rebuild_index(&self) -> Result<(u64, Option<Header>), LogError> {
         let (mut frames, mut last, mut end) = (0, None::<Header>, 0);
         while let Some(header) = self.frame_at(end)?.filter(|header| header.follows(last.as_ref())) {

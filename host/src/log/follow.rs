@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use beespace_core::outcome::Stream;
 use beespace_core::time::Timestamp;
 use bytes::Bytes;
-use futures::stream::{self, Stream as Flow};
+use futures::stream::{self, Stream as AsyncStream};
 use tokio::sync::watch;
 
 use super::file::Files;
@@ -37,7 +37,7 @@ pub struct LogFragment {
     pub begins: bool,
     /// Whether it is the last fragment of its line.
     pub ends: bool,
-    /// With `lane`: the line goes on with an earlier one that was cut.
+    /// With `begins`: whether the line continues an earlier one that was cut.
     pub continues: bool,
     /// The masked text as the program printed it, without the newline.
     pub text: Bytes,
@@ -56,18 +56,18 @@ struct Follower {
 }
 
 impl LogReader {
-    /// Streams every fragment after `position` (0: all), including future ones, then the end. Reads one frame at a time, and waits
-    /// for the writer's notification at the end of the file.
-    pub fn follow(&self, position: u64) -> impl Flow<Item = Result<LogEvent, LogError>> + Send + use<> {
+    /// Streams every fragment after `position` (0: all), including future ones, then the end. Reads one frame at a time, and
+    /// waits for the writer's notification at the end of the file.
+    pub fn follow(&self, position: u64) -> impl AsyncStream<Item = Result<LogEvent, LogError>> + Send + use<> {
         self.events(position, true)
     }
 
     /// Streams the existing fragments after `position` without waiting, then the end if the log has ended.
-    pub fn available(&self, position: u64) -> impl Flow<Item = Result<LogEvent, LogError>> + Send + use<> {
+    pub fn available(&self, position: u64) -> impl AsyncStream<Item = Result<LogEvent, LogError>> + Send + use<> {
         self.events(position, false)
     }
 
-    fn events(&self, position: u64, waits: bool) -> impl Flow<Item = Result<LogEvent, LogError>> + Send + use<> {
+    fn events(&self, position: u64, waits: bool) -> impl AsyncStream<Item = Result<LogEvent, LogError>> + Send + use<> {
         let follower = Follower {
             frames: self.shared.feed.frames.subscribe(),
             reader: self.clone(),
@@ -93,8 +93,8 @@ impl LogReader {
         self.with(|files| Ok(files.last()?.map_or(0, |last| last.records_after()))).await
     }
 
-    /// A position at or before `position` from which complete lines can be rendered: not after the start of the line that contains
-    /// the next fragment.
+    /// A position at or before `position` from which complete lines can be rendered: not after the start of the line that
+    /// contains the next fragment.
     ///
     /// # Errors
     /// I/O errors, or [`LogError::Damaged`].
@@ -126,9 +126,9 @@ impl Follower {
             if self.is_over {
                 return Ok(None);
             }
-            if let Some(piece) = self.ready.pop_front() {
-                self.position = piece.position;
-                return Ok(Some(LogEvent::Fragment(piece)));
+            if let Some(fragment) = self.ready.pop_front() {
+                self.position = fragment.position;
+                return Ok(Some(LogEvent::Fragment(fragment)));
             }
             if let Some(end) = self.end {
                 self.is_over = true;
@@ -174,12 +174,12 @@ fn read_after(files: &Files, position: u64) -> Result<Found, LogError> {
         return Ok(Found { is_at_end: is_all, end, ..Found::default() });
     };
     let (mut line, mut at) = (header.lines_before, header.records_before);
-    let mut pieces = VecDeque::new();
+    let mut fragments = VecDeque::new();
     for record in records(files, &header)? {
         line += u64::from(record.begins);
         at += 1;
         if at > position {
-            pieces.push_back(LogFragment {
+            fragments.push_back(LogFragment {
                 position: at,
                 line,
                 stream: record.stream,
@@ -191,5 +191,5 @@ fn read_after(files: &Files, position: u64) -> Result<Found, LogError> {
             });
         }
     }
-    Ok(Found { fragments: pieces, is_at_end: false, end: None })
+    Ok(Found { fragments, is_at_end: false, end: None })
 }

@@ -1,7 +1,7 @@
 //! The frame: the format of a log on disk.
 //!
-//! A log file is a sequence of frames. A frame consists of a header and a body. The header has [`Header::LEN`] bytes: the fields of
-//! [`Header`] in their order, little-endian, and last the checksums of the body and of the header itself. The body is one zstd
+//! A log file is a sequence of frames. A frame consists of a header and a body. The header has [`Header::LEN`] bytes: the fields
+//! of [`Header`] in their order, little-endian, and last the checksums of the body and of the header itself. The body is one zstd
 //! frame: the [`OriginOffset`]s of all origins, then the records. A record is a fragment of a line: flags, milliseconds after the
 //! header's time, length, text.
 
@@ -82,7 +82,8 @@ impl Header {
         self.text_before.saturating_add(self.text_len.into())
     }
 
-    /// Whether this frame continues where `before` ended. Without this check, a gap in the numbers would make a reader loop forever.
+    /// Whether this frame continues where `before` ended. Without this check, a gap in the numbers would make a reader loop
+    /// forever.
     pub(super) fn follows(&self, before: Option<&Self>) -> bool {
         let end = before.map_or((0, 0, 0), |before| (before.records_after(), before.lines_after(), before.text_after()));
         (self.records_before, self.lines_before, self.text_before) == end
@@ -136,12 +137,12 @@ impl Header {
     }
 
     /// Compresses offsets and records into a body, and sets the lengths and the checksum in this header.
-    pub(super) fn pack(&mut self, places: &[OriginOffset], records: &[u8]) -> std::io::Result<Vec<u8>> {
-        let mut raw = Vec::with_capacity(places.len() * OriginOffset::LEN + records.len());
-        places.iter().for_each(|place| place.encode(&mut raw));
+    pub(super) fn pack(&mut self, offsets: &[OriginOffset], records: &[u8]) -> std::io::Result<Vec<u8>> {
+        let mut raw = Vec::with_capacity(offsets.len() * OriginOffset::LEN + records.len());
+        offsets.iter().for_each(|offset| offset.encode(&mut raw));
         raw.extend_from_slice(records);
         let body = if raw.is_empty() { Vec::new() } else { zstd::bulk::compress(&raw, 1)? };
-        self.offset_count = u32::try_from(places.len()).map_err(std::io::Error::other)?;
+        self.offset_count = u32::try_from(offsets.len()).map_err(std::io::Error::other)?;
         self.raw_len = u32::try_from(raw.len()).map_err(std::io::Error::other)?;
         self.body_len = u32::try_from(body.len()).map_err(std::io::Error::other)?;
         self.body_checksum = checksum(&body);
@@ -210,7 +211,8 @@ pub(super) struct Record {
     pub(super) begins: bool,
     /// Whether it is the last fragment of its line. A line without such a fragment ends where the next line begins.
     pub(super) ends: bool,
-    /// With `lane`: the line goes on with one that was cut, by its length or by another stream.
+    /// With `begins`: whether the line continues an earlier one that was cut because of its length or by the output of another
+    /// origin.
     pub(super) continues: bool,
     pub(super) text: Bytes,
 }

@@ -25,9 +25,10 @@ pub(super) struct FrameBuilder {
 
 impl FrameBuilder {
     /// A builder for the frame after `last`.
-    pub(super) fn after(last: Option<&Header>, places: &[OriginOffset]) -> Self {
-        let of = |what: fn(&OriginOffset) -> bool| places.iter().filter(move |place| what(place)).map(|place| place.origin);
-        let (open, cut) = (of(|place| place.is_open).next(), of(|place| place.is_cut).collect());
+    pub(super) fn after(last: Option<&Header>, offsets: &[OriginOffset]) -> Self {
+        let of =
+            |holds: fn(&OriginOffset) -> bool| offsets.iter().filter(move |offset| holds(offset)).map(|offset| offset.origin);
+        let (open, cut) = (of(|offset| offset.is_open).next(), of(|offset| offset.is_cut).collect());
         Self { header: last.map(Self::header_after).unwrap_or_default(), raw: Vec::new(), open, cut }
     }
 
@@ -59,10 +60,10 @@ impl FrameBuilder {
     }
 
     /// Adds a fragment of a line. If another origin's line is still open, it is cut: the rest of it becomes a line of its own.
-    pub(super) fn add(&mut self, source: Origin, at: Timestamp, text: &[u8], ends: bool) {
-        let begins = self.open != Some(source);
-        let continues = begins && self.cut.contains(&source);
-        self.cut.remove(&source);
+    pub(super) fn add(&mut self, origin: Origin, at: Timestamp, text: &[u8], ends: bool) {
+        let begins = self.open != Some(origin);
+        let continues = begins && self.cut.contains(&origin);
+        self.cut.remove(&origin);
         if continues && ends && text.is_empty() {
             return;
         }
@@ -76,24 +77,24 @@ impl FrameBuilder {
         if self.header.records == 0 {
             self.header.at_ms = at.0;
         }
-        let record = Record { stream: source.stream(), at, begins, ends, continues, text: Bytes::copy_from_slice(text) };
+        let record = Record { stream: origin.stream(), at, begins, ends, continues, text: Bytes::copy_from_slice(text) };
         record.encode(Timestamp(self.header.at_ms), &mut self.raw);
         self.header.records += 1;
         self.header.text_len += u32::try_from(text.len()).unwrap_or(u32::MAX) + u32::from(ends);
-        self.open = (!ends).then_some(source);
+        self.open = (!ends).then_some(origin);
     }
 
     /// Records that the origin's last line was cut because of its length.
-    pub(super) fn mark_cut(&mut self, source: Origin) {
-        self.cut.insert(source);
+    pub(super) fn mark_cut(&mut self, origin: Origin) {
+        self.cut.insert(origin);
     }
 
     /// Ends the origin's open line, because it will produce no more output.
-    pub(super) fn end_line(&mut self, source: Origin, at: Timestamp) {
-        if self.open == Some(source) {
-            self.add(source, at, &[], true);
+    pub(super) fn end_line(&mut self, origin: Origin, at: Timestamp) {
+        if self.open == Some(origin) {
+            self.add(origin, at, &[], true);
         }
-        self.cut.remove(&source);
+        self.cut.remove(&origin);
     }
 
     /// The header of this frame.
@@ -101,16 +102,16 @@ impl FrameBuilder {
         &mut self.header
     }
 
-    /// Returns the header and the body of this frame and begins the next one. `offsets` are the offsets of all origins; this function
-    /// adds the state of their lines.
-    pub(super) fn build(&mut self, mut places: Vec<OriginOffset>) -> std::io::Result<(Header, Vec<u8>)> {
-        for place in &mut places {
-            place.is_open = self.open == Some(place.origin);
-            place.is_cut = self.cut.contains(&place.origin);
+    /// Returns the header and the body of this frame and begins the next one. `offsets` are the offsets of all origins; this
+    /// function adds the state of their lines.
+    pub(super) fn build(&mut self, mut offsets: Vec<OriginOffset>) -> std::io::Result<(Header, Vec<u8>)> {
+        for offset in &mut offsets {
+            offset.is_open = self.open == Some(offset.origin);
+            offset.is_cut = self.cut.contains(&offset.origin);
         }
         let mut header = self.header;
         header.flags |= if self.open.is_some() { flag::OPEN_AFTER } else { 0 };
-        let body = header.pack(&places, &self.raw)?;
+        let body = header.pack(&offsets, &self.raw)?;
         self.header = Self::header_after(&header);
         self.raw.clear();
         Ok((header, body))

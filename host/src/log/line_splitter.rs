@@ -42,10 +42,10 @@ struct OriginBuffer {
 
 impl LineSplitter {
     /// Resumes after the last frame of a log, at the offsets stored in it.
-    pub(super) fn after(last: Option<&Header>, places: &[OriginOffset], secrets: &Secrets, limit: u64) -> Self {
+    pub(super) fn after(last: Option<&Header>, offsets: &[OriginOffset], secrets: &Secrets, limit: u64) -> Self {
         Self {
-            builder: FrameBuilder::after(last, places),
-            origins: places.iter().map(|place| (place.origin, OriginBuffer::resume(place, secrets))).collect(),
+            builder: FrameBuilder::after(last, offsets),
+            origins: offsets.iter().map(|offset| (offset.origin, OriginBuffer::resume(offset, secrets))).collect(),
             secrets: secrets.clone(),
             limit,
             is_dirty: false,
@@ -55,20 +55,20 @@ impl LineSplitter {
     /// Adds output of an origin. Calls `write` for each frame that is full.
     pub(super) fn push<E>(
         &mut self,
-        source: Origin,
+        origin: Origin,
         at: Timestamp,
         bytes: &[u8],
         mut write: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        for piece in bytes.chunks(MASK_CHUNK) {
+        for chunk in bytes.chunks(MASK_CHUNK) {
             self.is_dirty = true;
-            if !source.is_host() && self.is_limited() {
-                self.drop_bytes(source, at, piece.len());
+            if !origin.is_host() && self.is_limited() {
+                self.drop_bytes(origin, at, chunk.len());
                 continue;
             }
-            let (flow, draft) = self.origin(source, at);
-            flow.push(at, piece, draft);
-            if !source.is_host() && self.builder.text_len() >= self.limit {
+            let (buffer, builder) = self.origin(origin, at);
+            buffer.push(at, chunk, builder);
+            if !origin.is_host() && self.builder.text_len() >= self.limit {
                 self.reach_limit(at);
             }
             if self.builder.is_full() {
@@ -80,25 +80,25 @@ impl LineSplitter {
 
     /// Completes the frame: adds all text that may be shown, including partial lines, and the offsets of all origins.
     pub(super) fn build_frame(&mut self) -> std::io::Result<(Header, Vec<u8>)> {
-        self.origins.values_mut().for_each(|flow| flow.flush(&mut self.builder));
-        let places = self.origins.values().map(OriginBuffer::offset).collect();
+        self.origins.values_mut().for_each(|buffer| buffer.flush(&mut self.builder));
+        let offsets = self.origins.values().map(OriginBuffer::offset).collect();
         self.is_dirty = false;
-        self.builder.build(places)
+        self.builder.build(offsets)
     }
 
     /// Ends the output of all containers so far: text that masking held back is released. Build another frame after this.
     pub(super) fn end_containers(&mut self, at: Timestamp) {
         self.is_dirty = true;
-        let containers = self.origins.iter_mut().filter(|(source, _)| !source.is_host());
-        containers.for_each(|(_, flow)| flow.finish(at, &mut self.builder));
+        let containers = self.origins.iter_mut().filter(|(origin, _)| !origin.is_host());
+        containers.for_each(|(_, buffer)| buffer.finish(at, &mut self.builder));
     }
 
-    /// Nobody says anything any more; `output_incomplete` says what is missing. Seal once more after this.
+    /// Ends the log. `incomplete` states what is missing. Build the last frame after this.
     pub(super) fn finish(&mut self, at: Timestamp, incomplete: Option<&str>) {
-        self.origins.values_mut().for_each(|flow| flow.finish(at, &mut self.builder));
+        self.origins.values_mut().for_each(|buffer| buffer.finish(at, &mut self.builder));
         let dropped = self.builder.header().dropped;
         if dropped > 0 {
-            self.write_host_line(at, &format!("{dropped} bytes came after the limit and were not kept"));
+            self.write_host_line(at, &format!("{dropped} bytes after the limit were not stored"));
         }
         if let Some(reason) = incomplete {
             self.write_host_line(at, &format!("this log is incomplete: {reason}"));
@@ -108,7 +108,7 @@ impl LineSplitter {
 
     /// Whether there is text that is not in a frame yet.
     pub(super) fn has_text(&self) -> bool {
-        !self.builder.is_empty() || self.origins.values().any(|flow| !flow.pending.is_empty())
+        !self.builder.is_empty() || self.origins.values().any(|buffer| !buffer.pending.is_empty())
     }
 
     /// Whether anything is not in a frame yet, including a count of dropped bytes.
@@ -121,47 +121,47 @@ impl LineSplitter {
     }
 
     fn reach_limit(&mut self, at: Timestamp) {
-        let containers = self.origins.iter_mut().filter(|(source, _)| !source.is_host());
-        containers.for_each(|(_, flow)| flow.flush(&mut self.builder));
+        let containers = self.origins.iter_mut().filter(|(origin, _)| !origin.is_host());
+        containers.for_each(|(_, buffer)| buffer.flush(&mut self.builder));
         self.builder.header().flags |= flag::LIMITED;
         self.write_host_line(
             at,
-            &format!("the limit of {} bytes for a log is reached: what follows is counted, not kept", self.limit),
+            &format!("the limit of {} bytes for a log is reached; further output is counted but not stored", self.limit),
         );
     }
 
-    fn drop_bytes(&mut self, source: Origin, at: Timestamp, count: usize) {
-        let (flow, draft) = self.origin(source, at);
+    fn drop_bytes(&mut self, origin: Origin, at: Timestamp, count: usize) {
+        let (buffer, builder) = self.origin(origin, at);
         // Bytes that the masker and the open line held when the limit was reached are dropped as well.
-        let count = count as u64 + flow.discard_pending();
-        flow.received += count;
-        draft.header().dropped += count;
+        let count = count as u64 + buffer.discard_pending();
+        buffer.received += count;
+        builder.header().dropped += count;
     }
 
     fn write_host_line(&mut self, at: Timestamp, text: &str) {
-        let (host, draft) = self.origin(Origin::HOST, at);
-        host.push(at, format!("{text}\n").as_bytes(), draft);
+        let (host, builder) = self.origin(Origin::HOST, at);
+        host.push(at, format!("{text}\n").as_bytes(), builder);
     }
 
-    fn origin(&mut self, source: Origin, at: Timestamp) -> (&mut OriginBuffer, &mut FrameBuilder) {
-        if !self.origins.contains_key(&source) {
-            self.end_earlier_rounds(source, at);
+    fn origin(&mut self, origin: Origin, at: Timestamp) -> (&mut OriginBuffer, &mut FrameBuilder) {
+        if !self.origins.contains_key(&origin) {
+            self.end_earlier_rounds(origin, at);
         }
-        let flow = self.origins.entry(source).or_insert_with(|| OriginBuffer::new(source, &self.secrets));
-        (flow, &mut self.builder)
+        let buffer = self.origins.entry(origin).or_insert_with(|| OriginBuffer::new(origin, &self.secrets));
+        (buffer, &mut self.builder)
     }
 
     /// Ends the origins of earlier rounds: their offsets are no longer needed.
-    fn end_earlier_rounds(&mut self, source: Origin, at: Timestamp) {
-        if source.is_host() {
+    fn end_earlier_rounds(&mut self, origin: Origin, at: Timestamp) {
+        if origin.is_host() {
             return;
         }
-        let draft = &mut self.builder;
-        self.origins.retain(|other, flow| {
-            let is_over = other.round < source.round;
+        let builder = &mut self.builder;
+        self.origins.retain(|other, buffer| {
+            let is_over = other.round < origin.round;
             if is_over {
-                flow.finish(at, draft);
-                draft.end_line(*other, at);
+                buffer.finish(at, builder);
+                builder.end_line(*other, at);
             }
             !is_over
         });
@@ -169,44 +169,44 @@ impl LineSplitter {
 }
 
 impl OriginBuffer {
-    fn new(source: Origin, secrets: &Secrets) -> Self {
-        let place = OriginOffset { origin: source, stored: 0, covered: 0, is_open: false, is_cut: false };
-        Self::resume(&place, secrets)
+    fn new(origin: Origin, secrets: &Secrets) -> Self {
+        let offset = OriginOffset { origin, stored: 0, covered: 0, is_open: false, is_cut: false };
+        Self::resume(&offset, secrets)
     }
 
-    fn resume(place: &OriginOffset, secrets: &Secrets) -> Self {
-        let covered = usize::try_from(place.covered).unwrap_or(usize::MAX);
+    fn resume(offset: &OriginOffset, secrets: &Secrets) -> Self {
+        let covered = usize::try_from(offset.covered).unwrap_or(usize::MAX);
         Self {
-            origin: place.origin,
+            origin: offset.origin,
             masker: Masker::resume(secrets, covered),
-            received: place.stored,
+            received: offset.stored,
             pending: Vec::new(),
             pending_since: Timestamp(0),
             line_len: 0,
         }
     }
 
-    fn push(&mut self, at: Timestamp, bytes: &[u8], draft: &mut FrameBuilder) {
+    fn push(&mut self, at: Timestamp, bytes: &[u8], builder: &mut FrameBuilder) {
         self.received += bytes.len() as u64;
         let mut masked = Vec::with_capacity(bytes.len());
         self.masker.push(bytes, &mut masked);
-        self.split(at, &masked, draft);
+        self.split(at, &masked, builder);
     }
 
-    fn split(&mut self, at: Timestamp, masked: &[u8], draft: &mut FrameBuilder) {
+    fn split(&mut self, at: Timestamp, masked: &[u8], builder: &mut FrameBuilder) {
         for part in masked.split_inclusive(|byte| *byte == b'\n') {
             let (mut text, ends) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
             while self.line_len + text.len() > MAX_LINE {
-                let room = MAX_LINE.saturating_sub(self.line_len);
-                let (now, later) = text.split_at(room - partial_character(text.get(..room).unwrap_or(text)));
+                let available = MAX_LINE.saturating_sub(self.line_len);
+                let (now, later) = text.split_at(available - partial_character(text.get(..available).unwrap_or(text)));
                 self.add(at, now);
-                self.emit_record(at, true, draft);
-                draft.mark_cut(self.origin);
+                self.emit_record(at, true, builder);
+                builder.mark_cut(self.origin);
                 text = later;
             }
             self.add(at, text);
             if ends {
-                self.emit_record(at, true, draft);
+                self.emit_record(at, true, builder);
             }
         }
     }
@@ -220,9 +220,9 @@ impl OriginBuffer {
     }
 
     /// Adds the pending text to the frame as a fragment of its line, which is the last one if `ends`.
-    fn emit_record(&mut self, at: Timestamp, ends: bool, draft: &mut FrameBuilder) {
+    fn emit_record(&mut self, at: Timestamp, ends: bool, builder: &mut FrameBuilder) {
         let at = if self.pending.is_empty() { at } else { self.pending_since };
-        draft.add(self.origin, at, &self.pending, ends);
+        builder.add(self.origin, at, &self.pending, ends);
         self.pending.clear();
         if ends {
             self.line_len = 0;
@@ -230,35 +230,35 @@ impl OriginBuffer {
     }
 
     /// Adds the pending text to the frame before its line ends, except an incomplete character at its end.
-    fn flush(&mut self, draft: &mut FrameBuilder) {
+    fn flush(&mut self, builder: &mut FrameBuilder) {
         let rest = self.pending.split_off(self.pending.len() - self.incomplete_char_len());
         if !self.pending.is_empty() {
-            self.emit_record(self.pending_since, false, draft);
+            self.emit_record(self.pending_since, false, builder);
         }
         self.pending = rest;
     }
 
-    fn finish(&mut self, at: Timestamp, draft: &mut FrameBuilder) {
+    fn finish(&mut self, at: Timestamp, builder: &mut FrameBuilder) {
         let mut masked = Vec::new();
         self.masker.finish(&mut masked);
-        self.split(at, &masked, draft);
+        self.split(at, &masked, builder);
         if !self.pending.is_empty() {
-            self.emit_record(at, false, draft);
+            self.emit_record(at, false, builder);
         }
     }
 
     /// The offset of this origin after a flush.
     fn offset(&self) -> OriginOffset {
-        let place = OriginOffset { origin: self.origin, stored: 0, covered: 0, is_open: false, is_cut: false };
+        let offset = OriginOffset { origin: self.origin, stored: 0, covered: 0, is_open: false, is_cut: false };
         if self.origin.is_host() {
             // The host's output does not continue after a restart.
-            return place;
+            return offset;
         }
-        let waiting = self.masker.held() + self.incomplete_char_len();
+        let held_back = self.masker.held() + self.incomplete_char_len();
         OriginOffset {
-            stored: self.received.saturating_sub(waiting as u64),
+            stored: self.received.saturating_sub(held_back as u64),
             covered: self.masker.masked_prefix() as u64,
-            ..place
+            ..offset
         }
     }
 
@@ -270,11 +270,11 @@ impl OriginBuffer {
 
     /// Discards the text held back and returns its length in bytes of the stream.
     fn discard_pending(&mut self) -> u64 {
-        let held = self.masker.held() + self.pending.len();
+        let held_back = self.masker.held() + self.pending.len();
         self.masker = Masker::new(&Secrets::none());
         self.pending.clear();
-        self.received -= (held as u64).min(self.received);
-        held as u64
+        self.received -= (held_back as u64).min(self.received);
+        held_back as u64
     }
 }
 

@@ -1,10 +1,10 @@
 //! Step logs: masked, stored in compressed frames, readable while they grow.
 //!
 //! Each attempt of a step has one file, `{build}/{stage}/{step}.{attempt}`. Only its [`LogWriter`] writes to it. The file is a
-//! sequence of compressed frames of about 64 KiB. Each frame has checksums, line numbers, and the amount of each container's output
-//! that it and the earlier frames cover ([`frame`]). Recovery of a truncated or damaged file ends at the last intact frame. Beside
-//! the file is `….index`, the concatenated headers of its frames. With it a reader finds a line or a byte in a few small reads. It
-//! can be rebuilt from the file at any time.
+//! sequence of compressed frames of about 64 KiB. Each frame has checksums, line numbers, and the amount of each container's
+//! output that it and the earlier frames cover ([`frame`]). Recovery of a truncated or damaged file ends at the last intact
+//! frame. Beside the file is `….index`, the concatenated headers of its frames. With it a reader finds a line or a byte in a few
+//! small reads. It can be rebuilt from the file at any time.
 //!
 //! A follower reads the file and is only notified *that* it grew, so a slow follower uses no memory and delays no one.
 
@@ -67,7 +67,7 @@ pub enum LogError {
     #[error("the log of step {0} already has a writer")]
     Busy(StepId),
     /// An earlier write failed, and the writer has stopped.
-    #[error("the log stopped growing: {0}")]
+    #[error("writing the log has stopped: {0}")]
     Stopped(String),
 }
 
@@ -112,8 +112,8 @@ struct Feed {
     frames: watch::Sender<u64>,
     /// Whether the writer waits because the disk is full.
     is_full: AtomicBool,
-    /// Whether a writer exists. The lock is held while the files may change: by a writer to set the flag, by a reader to rebuild the
-    /// index.
+    /// Whether a writer exists. The lock is held while the files may change: by a writer to set the flag, by a reader to rebuild
+    /// the index.
     has_writer: Mutex<bool>,
 }
 
@@ -198,6 +198,6 @@ impl LogStore {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, LogError> + Send + 'static) -> Result<T, LogError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(trouble) => Err(LogError::Stopped(trouble.to_string())),
+        Err(error) => Err(LogError::Stopped(error.to_string())),
     }
 }

@@ -83,9 +83,9 @@ impl OriginOffset {
         let (&[code, flags], rest) = rest.split_first_chunk()?;
         let (stored, rest) = rest.split_first_chunk()?;
         let (covered, rest) = rest.split_first_chunk()?;
-        let source = Origin { round: u16::from_le_bytes(*round), container: u16::from_le_bytes(*container), stream_code: code };
+        let origin = Origin { round: u16::from_le_bytes(*round), container: u16::from_le_bytes(*container), stream_code: code };
         (rest.is_empty() && code <= Origin::HOST.stream_code && flags <= 3).then_some(Self {
-            origin: source,
+            origin,
             stored: u64::from_le_bytes(*stored),
             covered: u64::from_le_bytes(*covered),
             is_open: flags & 1 != 0,
@@ -100,12 +100,12 @@ mod tests {
 
     #[test]
     fn an_origin_offset_round_trips() {
-        let source = Origin::new(3, 11, Stream::Stderr);
-        let place = OriginOffset { origin: source, stored: 1 << 40, covered: 7, is_open: true, is_cut: false };
+        let origin = Origin::new(3, 11, Stream::Stderr);
+        let offset = OriginOffset { origin, stored: 1 << 40, covered: 7, is_open: true, is_cut: false };
         let mut bytes = Vec::new();
-        place.encode(&mut bytes);
+        offset.encode(&mut bytes);
         assert_eq!(bytes.len(), OriginOffset::LEN);
-        assert_eq!(OriginOffset::decode(&bytes), Some(place));
+        assert_eq!(OriginOffset::decode(&bytes), Some(offset));
         assert_eq!(OriginOffset::decode(&bytes[1..]), None);
         assert_eq!(Origin::new(3, 11, Stream::Host), Origin::HOST);
     }

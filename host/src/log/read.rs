@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use beespace_core::outcome::Stream;
 use beespace_core::time::Timestamp;
 use bytes::Bytes;
-use futures::stream::{self, Stream as Flow};
+use futures::stream::{self, Stream as AsyncStream};
 
 use super::file::Files;
 use super::frame::{Header, Record, flag};
@@ -116,12 +116,12 @@ impl LogReader {
     ///
     /// # Errors
     /// I/O errors, or [`LogError::Damaged`].
-    pub async fn first_line(&self, most: usize, is_wanted: fn(&LogLine) -> bool) -> Result<Option<u64>, LogError> {
+    pub async fn first_line(&self, max_bytes: usize, is_match: fn(&LogLine) -> bool) -> Result<Option<u64>, LogError> {
         self.with(move |files| {
             let (mut next, mut read) = (1, 0);
-            while read < most {
+            while read < max_bytes {
                 let part = page(files, next, usize::MAX)?;
-                if let Some(line) = part.lines.iter().find(|line| is_wanted(line)) {
+                if let Some(line) = part.lines.iter().find(|line| is_match(line)) {
                     return Ok(Some(line.number));
                 }
                 let Some(last) = part.lines.last() else { break };
@@ -140,9 +140,9 @@ impl LogReader {
         self.with(move |files| text_offset(files, line)).await
     }
 
-    /// Streams the plain text from byte `from` up to byte `to`. Every line ends with a newline, except the last one if the program
-    /// did not print one.
-    pub fn text(&self, from: u64, to: u64) -> impl Flow<Item = Result<Bytes, LogError>> + Send + use<> {
+    /// Streams the plain text from byte `from` up to byte `to`. Every line ends with a newline, except the last one if the
+    /// program did not print one.
+    pub fn text(&self, from: u64, to: u64) -> impl AsyncStream<Item = Result<Bytes, LogError>> + Send + use<> {
         let reader = self.clone();
         stream::try_unfold(from, move |at| {
             let reader = reader.clone();
@@ -177,21 +177,21 @@ impl Shared {
             return Ok(Some(files));
         }
         let Some(files) = Files::open(&self.path)? else { return Ok(None) };
-        let is_written = self.feed.has_writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*is_written && !files.is_consistent()? {
+        let has_writer = self.feed.has_writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*has_writer && !files.is_consistent()? {
             files.rebuild_index()?;
         }
-        drop(is_written);
+        drop(has_writer);
         Ok(Some(self.files.get_or_init(|| files)))
     }
 }
 
-/// The number of the first frame for which `is_connected` holds; it must hold for all that follow.
-pub(super) fn first_frame(files: &Files, is_there: impl Fn(&Header) -> bool) -> Result<u64, LogError> {
+/// The number of the first frame that satisfies the predicate, by binary search: all later frames must satisfy it too.
+pub(super) fn first_frame(files: &Files, is_match: impl Fn(&Header) -> bool) -> Result<u64, LogError> {
     let (mut low, mut high) = (0, files.frames()?);
     while low < high {
         let middle = low + (high - low) / 2;
-        if files.header(middle)?.is_none_or(|header| is_there(&header)) { high = middle } else { low = middle + 1 }
+        if files.header(middle)?.is_none_or(|header| is_match(&header)) { high = middle } else { low = middle + 1 }
     }
     Ok(low)
 }
@@ -290,7 +290,7 @@ fn text_part(files: &Files, from: u64, to: u64) -> Result<Bytes, LogError> {
         }
         is_open = !record.ends;
     }
-    let place = |at: u64| usize::try_from(at.saturating_sub(header.text_before)).unwrap_or(usize::MAX).min(text.len());
-    let (start, stop) = (place(from), place(to));
+    let index = |at: u64| usize::try_from(at.saturating_sub(header.text_before)).unwrap_or(usize::MAX).min(text.len());
+    let (start, stop) = (index(from), index(to));
     Ok(Bytes::from(text).slice(start..stop))
 }

@@ -1,7 +1,7 @@
 //! The writer of a log: a dedicated thread with a bounded queue.
 //!
-//! Why a thread and not a task? Masking, compressing and writing all block. Why one per log? A slow disk write for one step must not
-//! delay the log of another. There are as many threads as running steps.
+//! Why a thread and not a task? Masking, compressing and writing all block. Why one per log? A slow disk write for one step must
+//! not delay the log of another. There are as many threads as running steps.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -61,42 +61,36 @@ impl LogWriter {
         if last.is_some_and(|last| last.has(flag::FINISHED)) {
             return Err(LogError::Finished(step));
         }
-        let places = last.as_ref().map(|last| files.offsets(last)).transpose()?.unwrap_or_default();
-        let (queue, orders) = channel();
-        let trouble = Arc::new(OnceLock::new());
+        let offsets = last.as_ref().map(|last| files.offsets(last)).transpose()?.unwrap_or_default();
+        let (sender, commands) = channel();
+        let failure = Arc::new(OnceLock::new());
         lease.0.frames.send_replace(frames);
-        let scribe = WriterThread {
-            splitter: LineSplitter::after(last.as_ref(), &places, secrets, limit),
-            sink: FrameSink { files, frames, lease, failure: Arc::clone(&trouble) },
+        let thread = WriterThread {
+            splitter: LineSplitter::after(last.as_ref(), &offsets, secrets, limit),
+            sink: FrameSink { files, frames, lease, failure: Arc::clone(&failure) },
             flushed_at: None,
             unsynced_since: None,
         };
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || scribe.run(&orders)).map_err(|source| LogError::Io {
-            action: "opened",
-            path,
-            source,
-        })?;
-        Ok(Self {
-            commands: queue,
-            queue_permits: Arc::new(Semaphore::new(MAX_QUEUED_BYTES as usize)),
-            offsets: places,
-            failure: trouble,
-        })
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || thread.run(&commands))
+            .map_err(|source| LogError::Io { action: "opened", path, source })?;
+        Ok(Self { commands: sender, queue_permits: Arc::new(Semaphore::new(MAX_QUEUED_BYTES as usize)), offsets, failure })
     }
 
     /// Writes output of a container or of the host. Waits while the queue is full.
     ///
     /// # Errors
     /// [`LogError::Stopped`] if an earlier write failed.
-    pub async fn write(&self, source: impl Into<Origin>, at: Timestamp, bytes: impl Into<Bytes>) -> Result<(), LogError> {
-        let source = source.into();
+    pub async fn write(&self, origin: impl Into<Origin>, at: Timestamp, bytes: impl Into<Bytes>) -> Result<(), LogError> {
+        let origin = origin.into();
         let mut rest: Bytes = bytes.into();
         while !rest.is_empty() {
             self.check()?;
             let bytes = rest.split_to(rest.len().min(MAX_QUEUED_BYTES as usize));
             let need = u32::try_from(bytes.len()).unwrap_or(MAX_QUEUED_BYTES);
-            let room = Arc::clone(&self.queue_permits).acquire_many_owned(need).await.map_err(|_| self.stopped())?;
-            self.commands.send(Command::Write { origin: source, at, bytes, _permit: room }).map_err(|_| self.stopped())?;
+            let permit = Arc::clone(&self.queue_permits).acquire_many_owned(need).await.map_err(|_| self.stopped())?;
+            self.commands.send(Command::Write { origin, at, bytes, _permit: permit }).map_err(|_| self.stopped())?;
         }
         Ok(())
     }
@@ -109,13 +103,13 @@ impl LogWriter {
         self.write(Origin::HOST, at, format!("{line}\n")).await
     }
 
-    /// The amount of a container's output that an earlier writer stored, in bytes before masking. After a restart, the engine skips
-    /// exactly this amount.
+    /// The amount of a container's output that an earlier writer stored, in bytes before masking. After a restart, the engine
+    /// skips exactly this amount.
     #[must_use]
     pub fn stored(&self, round: u16, container: u16) -> Stored {
         let of = |stream| {
-            let source = Origin::new(round, container, stream);
-            self.offsets.iter().find(|place| place.origin == source).map_or(0, |place| place.stored)
+            let origin = Origin::new(round, container, stream);
+            self.offsets.iter().find(|offset| offset.origin == origin).map_or(0, |offset| offset.stored)
         };
         Stored { stdout: of(Stream::Stdout), stderr: of(Stream::Stderr) }
     }
@@ -141,8 +135,9 @@ impl LogWriter {
         wait.await.map_err(|_| self.stopped())
     }
 
-    /// The streams are over: everything taken, held-back bytes included, can be read when this returns, and is synced soon after: what containers said
-    /// is [settled](Self::settle) before, and what the host adds nobody's next step waits for. `output_incomplete` says what is missing, where something is.
+    /// Ends the log. On return, everything can be read, including bytes that masking held back. The sync follows soon after:
+    /// container output has [been synced](Self::sync_containers) before, and the next step need not wait for lines of the host.
+    /// `incomplete` states what is missing, if anything is.
     ///
     /// # Errors
     /// [`LogError::Stopped`] if a write failed.
@@ -167,11 +162,11 @@ struct Lease(Arc<Feed>);
 
 impl Lease {
     fn acquire(step: StepId, feed: Arc<Feed>) -> Result<Self, LogError> {
-        let mut is_written = feed.has_writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *is_written, true) {
+        let mut has_writer = feed.has_writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *has_writer, true) {
             return Err(LogError::Busy(step));
         }
-        drop(is_written);
+        drop(has_writer);
         Ok(Self(feed))
     }
 }
@@ -193,24 +188,24 @@ struct WriterThread {
 }
 
 impl WriterThread {
-    fn run(mut self, orders: &Receiver<Command>) {
-        if let Err(error) = self.serve(orders) {
-            tracing::error!(%error, "a log stopped growing");
+    fn run(mut self, commands: &Receiver<Command>) {
+        if let Err(error) = self.serve(commands) {
+            tracing::error!(%error, "writing a step log failed; the log ends here");
             let _ = self.sink.failure.set(error.to_string());
             // Queued commands are dropped with the queue, so their callers receive the failure.
         }
     }
 
-    fn serve(&mut self, orders: &Receiver<Command>) -> Result<(), LogError> {
-        let mut show_by = None;
+    fn serve(&mut self, commands: &Receiver<Command>) -> Result<(), LogError> {
+        let mut flush_by = None;
         loop {
-            let deadline = [show_by, self.unsynced_since.map(|since| since + SYNC_DELAY)].into_iter().flatten().min();
-            let order = match deadline {
-                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(deadline) => orders.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+            let deadline = [flush_by, self.unsynced_since.map(|since| since + SYNC_DELAY)].into_iter().flatten().min();
+            let command = match deadline {
+                None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(deadline) => commands.recv_timeout(deadline.saturating_duration_since(Instant::now())),
             };
-            match order {
-                Ok(Command::Write { origin: source, at, bytes, .. }) => self.push(source, at, &bytes)?,
+            match command {
+                Ok(Command::Write { origin, at, bytes, .. }) => self.push(origin, at, &bytes)?,
                 Ok(Command::Flush { done }) => {
                     self.write_frame()?;
                     let _ = done.send(());
@@ -233,14 +228,14 @@ impl WriterThread {
                     return self.sink.files.sync();
                 }
             }
-            show_by = self.flush_and_sync_due(show_by)?;
+            flush_by = self.flush_and_sync_due(flush_by)?;
         }
     }
 
     /// Writes and syncs what is due. Returns the deadline of the next write.
-    fn flush_and_sync_due(&mut self, show_by: Option<Instant>) -> Result<Option<Instant>, LogError> {
+    fn flush_and_sync_due(&mut self, flush_by: Option<Instant>) -> Result<Option<Instant>, LogError> {
         let now = Instant::now();
-        if show_by.is_some_and(|by| by <= now) {
+        if flush_by.is_some_and(|by| by <= now) {
             self.write_frame()?;
         }
         if self.unsynced_since.is_some_and(|since| since + SYNC_DELAY <= now) {
@@ -251,19 +246,20 @@ impl WriterThread {
         if self.splitter.is_dirty() {
             self.unsynced_since.get_or_insert(now);
         }
-        // A count of dropped bytes alone is written with the next sync. Otherwise a flood of output would cause a flood of frames.
+        // A count of dropped bytes alone is written with the next sync. Otherwise a flood of output would cause a flood of
+        // frames.
         let soon = now + FLUSH_DELAY;
-        let next = self.flushed_at.map_or(soon, |shown| soon.max(shown + FLUSH_INTERVAL));
-        Ok(self.splitter.has_text().then(|| show_by.filter(|by| *by > now).unwrap_or(next)))
+        let next = self.flushed_at.map_or(soon, |flushed| soon.max(flushed + FLUSH_INTERVAL));
+        Ok(self.splitter.has_text().then(|| flush_by.filter(|by| *by > now).unwrap_or(next)))
     }
 
-    fn push(&mut self, source: Origin, at: Timestamp, bytes: &[u8]) -> Result<(), LogError> {
-        let Self { splitter: lines, sink: sheet, flushed_at: shown_at, unsynced_since } = self;
-        lines.push(source, at, bytes, |lines| {
+    fn push(&mut self, origin: Origin, at: Timestamp, bytes: &[u8]) -> Result<(), LogError> {
+        let Self { splitter, sink, flushed_at, unsynced_since } = self;
+        splitter.push(origin, at, bytes, |splitter| {
             let now = Instant::now();
-            *shown_at = Some(now);
+            *flushed_at = Some(now);
             unsynced_since.get_or_insert(now);
-            sheet.append(lines)
+            sink.append(splitter)
         })
     }
 
@@ -293,12 +289,12 @@ struct FrameSink {
 }
 
 impl FrameSink {
-    /// Appends the splitter's text as a frame. While the disk is full and the writer exists, it waits and retries; backpressure then
-    /// blocks the containers.
+    /// Appends the splitter's text as a frame. While the disk is full and the writer exists, it waits and retries; backpressure
+    /// then blocks the containers.
     #[expect(clippy::disallowed_methods, reason = "a thread of its own, which has nothing else to do")]
-    fn append(&mut self, lines: &mut LineSplitter) -> Result<(), LogError> {
+    fn append(&mut self, splitter: &mut LineSplitter) -> Result<(), LogError> {
         let (header, body) =
-            lines.build_frame().map_err(|error| LogError::Stopped(format!("a frame cannot be packed: {error}")))?;
+            splitter.build_frame().map_err(|error| LogError::Stopped(format!("could not compress a frame: {error}")))?;
         loop {
             match self.files.append(self.frames, &header, &body) {
                 Err(error) if error.is_full() && self.is_writer_alive() => {

@@ -1,5 +1,5 @@
-//! The storage backend of redb. Rows are read on the async threads. A page in the operating system's page cache is copied directly,
-//! within microseconds. A read that must wait for the disk first moves the other tasks of its thread to another thread
+//! The storage backend of redb. Rows are read on the async threads. A page in the operating system's page cache is copied
+//! directly, within microseconds. A read that must wait for the disk first moves the other tasks of its thread to another thread
 //! (`block_in_place`), so a slow disk delays only the task that reads.
 
 use std::fs::File;

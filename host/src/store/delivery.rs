@@ -49,7 +49,8 @@ pub enum DeliveryOutcome {
     Waiting,
     Built(BuildId),
     Ignored(Reason),
-    /// An internal error, or a body that cannot be parsed. A redelivery from Gogs or `beespace delivery replay` processes it again.
+    /// An internal error, or a body that cannot be parsed. A redelivery from Gogs or `beespace delivery replay` processes it
+    /// again.
     DeadLetter(Reason),
 }
 
@@ -64,8 +65,8 @@ pub struct NewDelivery {
     pub received_at: Timestamp,
 }
 
-/// Within this time, the same JSON under another id may be a separate push: Gogs sends deliveries one after another, so two of the
-/// same second can arrive minutes apart. After this time it can only be an old delivery that is sent again.
+/// Within this time, the same JSON under another id may be a separate push: Gogs sends deliveries one after another, so two of
+/// the same second can arrive minutes apart. After this time it can only be an old delivery that is sent again.
 const REPEAT_WINDOW: Duration = Duration::from_secs(300);
 /// The maximum number of repeats that are stored. It is more than git can push in a second, and it keeps a client that repeats a
 /// delivery from filling the disk.
@@ -214,8 +215,8 @@ impl Write<'_> {
 }
 
 impl Store {
-    /// Stores a delivery. A duplicate adds nothing, but if the first one ended as a dead letter, it is processed again. A delivery is
-    /// a duplicate if its Gogs id is known, or if the same JSON arrived earlier and cannot be a separate push.
+    /// Stores a delivery. A duplicate adds nothing, but if the first one ended as a dead letter, it is processed again. A
+    /// delivery is a duplicate if its Gogs id is known, or if the same JSON arrived earlier and cannot be a separate push.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be written. Gogs must receive an error, so that a person can redeliver.
@@ -250,8 +251,8 @@ impl Store {
         .await
     }
 
-    /// Stores the outcome of a delivery: its build, or the reason why there is none. `decide` receives the ref's last recorded commit
-    /// in the same transaction that records the new one, so a push is built once, whatever the number of its deliveries.
+    /// Stores the outcome of a delivery: its build, or the reason why there is none. `decide` receives the ref's last recorded
+    /// commit in the same transaction that records the new one, so a push is built once, whatever the number of its deliveries.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be written.

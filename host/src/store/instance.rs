@@ -1,4 +1,5 @@
-//! The identity of the store: the instance's id, the id of the key that encrypts its secrets, and the number of the store's format.
+//! The identity of the store: the instance's id, the id of the key that encrypts its secrets, and the number of the store's
+//! format.
 
 use super::tables::META;
 use super::transaction::{Read, Rows as _, Write};

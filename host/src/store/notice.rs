@@ -1,9 +1,9 @@
 //! The rows of notices and their order of delivery.
 //!
 //! The notices of one binding about one build share an [`OrderingKey`] and are sent one at a time, in the order of their sequence
-//! numbers. [`UNFINISHED_NOTICE`] lists the unfinished notices in this order. The queue contains the ordering key itself, once; it
-//! becomes due when the oldest unfinished notice does. The transaction that finishes a notice removes it from the list and queues the
-//! next one.
+//! numbers. [`UNFINISHED_NOTICE`] lists the unfinished notices in this order. The queue contains the ordering key itself, once;
+//! it becomes due when the oldest unfinished notice does. The transaction that finishes a notice removes it from the list and
+//! queues the next one.
 
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::ids::NoticeId;

@@ -1,6 +1,6 @@
-//! The outbox: notices and the attempts to send them. A notice is written in the transaction of the change that it reports, and is
-//! sent at least once. [`notice`](super::notice) defines the order of delivery, [`suspended`](super::suspended) what happens to the
-//! notices of a misconfigured notifier.
+//! The outbox: notices and the attempts to send them. A notice is written in the transaction of the change that it reports, and
+//! is sent at least once. [`notice`](super::notice) defines the order of delivery, [`suspended`](super::suspended) what happens
+//! to the notices of a misconfigured notifier.
 
 use beespace_core::build::{Build, Stage};
 use beespace_core::digest::Digest;
@@ -90,8 +90,8 @@ impl Write<'_> {
 }
 
 impl Store {
-    /// Counts an attempt of a notice before it begins. The queue's own count is unchanged. If the binding is suspended, the notice is
-    /// marked as suspended instead and leaves the queue.
+    /// Counts an attempt of a notice before it begins. The queue's own count is unchanged. If the binding is suspended, the
+    /// notice is marked as suspended instead and leaves the queue.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError`] if the store cannot be written.
@@ -111,8 +111,8 @@ impl Store {
         .await
     }
 
-    /// Stores the outcome of an attempt. If it finishes the notice, the same transaction queues the next one of the ordering key. If
-    /// the binding is misconfigured, the binding is suspended.
+    /// Stores the outcome of an attempt. If it finishes the notice, the same transaction queues the next one of the ordering key.
+    /// If the binding is misconfigured, the binding is suspended.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError`] if the store cannot be written.
@@ -158,8 +158,8 @@ impl Store {
         .await
     }
 
-    /// Sends a dead letter or a suspended notice again. A suspended binding is resumed: the person who replays a notice has corrected
-    /// the configuration.
+    /// Sends a dead letter or a suspended notice again. A suspended binding is resumed: the person who replays a notice has
+    /// corrected the configuration.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::Conflict`] if the notice is still being sent or has been sent.

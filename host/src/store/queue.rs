@@ -1,6 +1,6 @@
-//! The queues of the workers. Claiming a row counts_attempt an attempt before the work begins, so an attempt that crashes the server
-//! counts_attempt as well. Failed rows are retried with backoff. After the fifth attempt a row ends as a dead letter, which stays visible
-//! and can be replayed.
+//! The queues of the workers. Claiming a row counts_attempt an attempt before the work begins, so an attempt that crashes the
+//! server counts_attempt as well. Failed rows are retried with backoff. After the fifth attempt a row ends as a dead letter,
+//! which stays visible and can be replayed.
 
 use beespace_core::digest::Digest;
 use beespace_core::ids::RepositoryId;
@@ -67,8 +67,8 @@ impl FairnessKey {
         Self(id.0)
     }
 
-    /// The key of a notifier binding. Notices are scheduled by binding and not by repository, so a slow receiver delays only its own
-    /// notices.
+    /// The key of a notifier binding. Notices are scheduled by binding and not by repository, so a slow receiver delays only its
+    /// own notices.
     #[must_use]
     pub fn of_binding(name: &str) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = Digest::of(name).0;
@@ -284,8 +284,8 @@ impl Store {
         .await
     }
 
-    /// Reschedules a row for a later attempt. `counts_attempt`: whether the current attempt stays counted (an internal failure) or
-    /// not (the row waits for something external).
+    /// Reschedules a row for a later attempt. `counts_attempt`: whether the current attempt stays counted (an internal failure)
+    /// or not (the row waits for something external).
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be written.

@@ -22,7 +22,8 @@ pub struct Repository {
     pub html_url: String,
     /// `None` if the repository is disabled. Its builds are kept.
     pub hook: Option<Hook>,
-    /// Webhooks that a repair has replaced, each with the time until which it is accepted: deliveries queued in Gogs still use them.
+    /// Webhooks that a repair has replaced, each with the time until which it is accepted: deliveries queued in Gogs still use
+    /// them.
     #[serde(default)]
     pub previous_hooks: Vec<(Hook, Timestamp)>,
     pub last_number: u64,

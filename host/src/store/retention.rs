@@ -1,5 +1,5 @@
-//! Removal of builds and deliveries whose retention period is over. It works in batches, so other writes never wait long. The file
-//! does not shrink; redb reuses the free pages.
+//! Removal of builds and deliveries whose retention period is over. It works in batches, so other writes never wait long. The
+//! file does not shrink; redb reuses the free pages.
 
 use beespace_core::build::{Build, Phase};
 use beespace_core::ids::{BuildId, DeliveryId, NoticeId};
@@ -50,8 +50,8 @@ impl Read {
         Ok(batch)
     }
 
-    /// The oldest deliveries after `after`. A delivery is removable if it arrived before `before`, has been processed, and its build
-    /// is gone.
+    /// The oldest deliveries after `after`. A delivery is removable if it arrived before `before`, has been processed, and its
+    /// build is gone.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be read.

@@ -87,8 +87,8 @@ pub trait Rows {
     /// As [`Rows::bytes`].
     fn count(&self, table: Table) -> Result<u64, StoreError>;
 
-    /// Passes the rows whose key starts with `prefix`, in `order` and beginning after the key `after`, to `visit` until it returns
-    /// `false`.
+    /// Passes the rows whose key starts with `prefix`, in `order` and beginning after the key `after`, to `visit` until it
+    /// returns `false`.
     ///
     /// # Errors
     /// As [`Rows::bytes`].

@@ -1,6 +1,6 @@
-//! The writer thread. Changes that arrive during a commit share the next one (group commit). After a disk error, all queued changes
-//! fail, and the thread closes the file and reopens it with backoff, because redb fails every later write on a failed handle with
-//! the same error.
+//! The writer thread. Changes that arrive during a commit share the next one (group commit). After a disk error, all queued
+//! changes fail, and the thread closes the file and reopens it with backoff, because redb fails every later write on a failed
+//! handle with the same error.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -200,8 +200,8 @@ impl WriterThread {
         group
     }
 
-    /// Commits the group as a whole. If one of its changes fails, commits every change separately, so that no change is affected by
-    /// another.
+    /// Commits the group as a whole. If one of its changes fails, commits every change separately, so that no change is affected
+    /// by another.
     fn commit(&mut self, mut group: Vec<Request>) {
         if group.is_empty() {
             return;
@@ -297,8 +297,8 @@ impl WriterThread {
     }
 }
 
-/// Every commit passes the fail point `commit` and one for each queue that it fills. These are the `│stored│` bars in the diagram of
-/// a push.
+/// Every commit passes the fail point `commit` and one for each queue that it fills. These are the `│stored│` bars in the diagram
+/// of a push.
 fn fail_points(side: Side, woken: [bool; Queue::COUNT]) {
     fail_point::pass(side, "store", "commit");
     for (queue, _) in Queue::ALL.iter().zip(woken).filter(|(_, woken)| *woken) {
@@ -317,8 +317,8 @@ fn begin_write(database: &redb::Database) -> Result<redb::WriteTransaction, Stor
     database.begin_write().map_err(unavailable)
 }
 
-/// Checks that the file accepts a write of `bytes`. Opening a file needs no disk space, so without this check a full disk would look
-/// healthy after every failure.
+/// Checks that the file accepts a write of `bytes`. Opening a file needs no disk space, so without this check a full disk would
+/// look healthy after every failure.
 fn probe_writable(database: &redb::Database, bytes: usize) -> Result<(), StoreError> {
     let ballast = vec![0; bytes.min(MAX_PROBE_BYTES)];
     for is_full in [true, false] {
