@@ -98,7 +98,7 @@ impl<'t> Reader<'t> {
         let table = match self.root.remove(name).map(Spanned::into_inner) {
             Some(DeValue::Table(table)) => table,
             Some(_) => {
-                self.problem("wrong-type", format!("`{name}` is a section"), None, Some(format!("write [{name}]")));
+                self.problem("wrong-type", format!("`{name}` must be a section"), None, Some(format!("write [{name}]")));
                 DeTable::new()
             }
             None => DeTable::new(),
@@ -112,7 +112,7 @@ impl<'t> Reader<'t> {
         let items = match self.root.remove(name).map(Spanned::into_inner) {
             Some(DeValue::Array(items)) => items.into_iter().collect(),
             Some(_) => {
-                self.problem("wrong-type", format!("`{name}` is a list"), None, Some(format!("write [[{name}]]")));
+                self.problem("wrong-type", format!("`{name}` must be a list"), None, Some(format!("write [[{name}]]")));
                 Vec::new()
             }
             None => Vec::new(),

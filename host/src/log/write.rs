@@ -291,7 +291,7 @@ struct FrameSink {
 impl FrameSink {
     /// Appends the splitter's text as a frame. While the disk is full and the writer exists, it waits and retries; backpressure
     /// then blocks the containers.
-    #[expect(clippy::disallowed_methods, reason = "a thread of its own, which has nothing else to do")]
+    #[expect(clippy::disallowed_methods, reason = "a dedicated thread may block")]
     fn append(&mut self, splitter: &mut LineSplitter) -> Result<(), LogError> {
         let (header, body) =
             splitter.build_frame().map_err(|error| LogError::Stopped(format!("could not compress a frame: {error}")))?;
