@@ -10,7 +10,7 @@
 //! | [`queue`] | the queues of the workers: order, attempts, retry |
 //! | [`instance`] | the instance's id, its key, and the format of the store |
 //! | [`notice`], [`suspended`], [`outbox`] | notices in the order of delivery, suspended notifiers, attempts to send |
-//! | [`build`], [`build_lifecycle`], [`stage`] | rows of builds and stages; the transitions of builds; the transitions of stages |
+//! | [`build`], [`build_lifecycle`], [`stage`] | rows of builds and stages; the transitions of both |
 //! | the others | one file per family of tables |
 //!
 //! A transaction that changes state also writes the queue rows that the change causes. A `kill -9` at any point therefore loses
@@ -157,7 +157,7 @@ impl Store {
         self.rows_read.get()
     }
 
-    /// The number of commits since the file was opened. Each one is a write to the disk that is waited for.
+    /// The number of commits since the file was opened. Each one waits for a disk sync.
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.commits.get()

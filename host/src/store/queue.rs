@@ -1,5 +1,5 @@
-//! The queues of the workers. Claiming a row counts_attempt an attempt before the work begins, so an attempt that crashes the
-//! server counts_attempt as well. Failed rows are retried with backoff. After the fifth attempt a row ends as a dead letter,
+//! The queues of the workers. Claiming a row counts an attempt before the work begins, so an attempt that crashes the
+//! server counts as well. Failed rows are retried with backoff. After the fifth attempt a row ends as a dead letter,
 //! which stays visible and can be replayed.
 
 use beespace_core::digest::Digest;
@@ -267,7 +267,7 @@ pub enum Claim {
 }
 
 impl Store {
-    /// Claims a row: counts_attempt an attempt before the work begins.
+    /// Claims a row: counts an attempt before the work begins.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be written.

@@ -56,13 +56,13 @@ tables! {
     NOTICE_OF_BUILD = "notice_of_build",
     /// state, notice id.
     NOTICE_OF_STATE = "notice_of_state",
-    /// binding, thread, sequence → id of an unfinished notice. Notices of one thread are sent in this order.
+    /// binding, name, sequence → id of an unfinished notice. Notices of one ordering key (binding, name) are sent in this order.
     UNFINISHED_NOTICE = "unfinished_notice",
     /// binding → why the notifier is suspended, and how far its notices reflect that.
     SUSPENDED_BINDING = "suspended_binding",
-    /// binding, thread → the notifier's last receipt.
+    /// binding, name → the notifier's last receipt.
     RECEIPT = "receipt",
-    /// binding, thread → the last sequence number assigned.
+    /// binding, name → the last sequence number assigned.
     NOTICE_SEQUENCE = "notice_sequence",
     /// plugin, binding, key → value with revision.
     KV = "kv",
@@ -76,7 +76,7 @@ tables! {
     PREPARE_QUEUE = "prepare_queue",
     /// build id, stage number.
     RUN_QUEUE = "run_queue",
-    /// binding, thread.
+    /// binding, name.
     NOTICE_QUEUE = "notice_queue",
     /// queue, fairness key, time of the next attempt, id: the entries of a queue in the order of execution.
     QUEUE_ORDER = "queue_order",
