@@ -23,8 +23,7 @@ pub struct EngineConfig {
     pub prewarmed_networks: u16,
     /// The addresses of stages' networks, 16 for each. Containers reach none of them but those of their own stage.
     pub network_pool: Ipv4Net,
-    /// Whether containers may reach the metadata service of the cloud that the engine runs in: it hands out the machine's
-    /// credentials.
+    /// Whether containers may reach the metadata service of the cloud that the engine runs in: it hands out the machine's credentials.
     pub metadata_access: bool,
 }
 
