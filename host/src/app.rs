@@ -78,6 +78,7 @@ impl App {
             let all: Vec<String> = bad.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("cannot load plugins:\n  {}", all.join("\n  "))
         })?;
+        store.set_notifiers(plugins.notifiers.keys().cloned());
         Ok(Arc::new(Self {
             forge: Forge::new(config.gogs.url.clone(), config.gogs.token.clone(), config.gogs.ca_file.as_deref())?,
             mirrors: Mirrors::new(dir.join("mirrors"), dir.join("home"), config.gogs.ca_file.clone()),

@@ -30,7 +30,7 @@ pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
 /// # Errors
 /// Why no stage may start, and what to do.
 pub fn check_free_space(config: &Config) -> Result<u64, Reason> {
-    let (dir, limit) = (&config.data.dir, config.limits.min_free_disk);
+    let (dir, limit) = (&config.data.dir, config.limits.free_disk);
     let (dir, free) = match free_bytes(&dir.join(LOGS_DIR)) {
         // Logs may have a disk of their own.
         Ok(of_logs) if free_bytes(dir).is_ok_and(|of_all| of_logs < of_all) => (dir.join(LOGS_DIR), Ok(of_logs)),

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::clock::now;
 use crate::source::Resolution;
 use crate::store::StoreError;
-use crate::store::build::Prepared;
+use crate::store::build_lifecycle::Prepared;
 use crate::store::delivery::{Deliveries as _, DeliveryAction};
 use crate::store::outbox::OrderingKey;
 use crate::worker::WorkError;
@@ -65,7 +65,7 @@ pub async fn prepare_build(app: &App, id: BuildId) -> Result<(), WorkError> {
             prepare::stages(app, build, &commit).await?
         }
     };
-    Ok(app.store.store_prepared(id, prepared, app.plugins.notifier_names(), now()).await?)
+    Ok(app.store.store_prepared(id, prepared, now()).await?)
 }
 
 /// `│stages stored│ ─▶ run ─▶ log ─▶ outcome ─▶ │outbox stored│`

@@ -15,7 +15,6 @@ use crate::forge::Enabler;
 use crate::log::LogStore;
 use crate::seal::Key;
 use crate::store::Store;
-use crate::store::build::Notifiers;
 use crate::telemetry::Metrics;
 use crate::worker::Heartbeats;
 
@@ -26,8 +25,6 @@ pub struct AppState {
     pub store: Store,
     pub logs: LogStore,
     pub key: Arc<Key>,
-    /// Bindings that hear of what people do to builds.
-    pub notifiers: Notifiers,
     /// Makes and removes hooks; knows Gogs.
     pub enabler: Enabler,
     pub engine: Arc<dyn Engine>,

@@ -13,7 +13,7 @@ use beespace_wasm::{NoticeInput, SendError};
 use crate::app::App;
 use crate::clock::now;
 use crate::plugins;
-use crate::store::outbox::{Notices as _, OrderingKey};
+use crate::store::notice::{Notices as _, OrderingKey};
 use crate::store::suspended::Suspension;
 use crate::store::{Queue, StoreError};
 use crate::urls;

@@ -85,7 +85,6 @@ pub fn app_state(app: &Arc<App>) -> anyhow::Result<Arc<AppState>> {
         store: app.store.clone(),
         logs: app.logs.clone(),
         key: Arc::clone(&app.key),
-        notifiers: app.plugins.notifier_names(),
         enabler: Enabler {
             forge: app.forge.clone(),
             store: app.store.clone(),

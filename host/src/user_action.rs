@@ -45,7 +45,7 @@ pub async fn cancel(front: &AppState, build: &Build, who: &'static str) -> Resul
     let now = front.now();
     if stages.is_empty() {
         let reason = Reason::new("cancelled", format!("cancelled by {who}"));
-        return Ok(front.store.end_unprepared(build.id, Status::Killed, reason, front.notifiers.clone(), now).await?);
+        return Ok(front.store.end_unprepared(build.id, Status::Killed, reason, now).await?);
     }
     let open: Vec<StageId> = stages.iter().filter(|stage| !stage.status.is_over()).map(Stage::id).collect();
     if open.is_empty() {
@@ -57,7 +57,7 @@ pub async fn cancel(front: &AppState, build: &Build, who: &'static str) -> Resul
             Ok(()) | Err(user_action::Refused::Over(_)) => Ok(()),
             Err(refused) => Err(StoreError::Conflict(refused.to_string())),
         };
-        front.store.change_stage(id, front.notifiers.clone(), now, change).await?;
+        front.store.change_stage(id, now, change).await?;
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ pub async fn answer(
         };
         changed.map_err(|refused| StoreError::Conflict(as_sentence(&refused.to_string())))
     };
-    Ok(front.store.change_stage(id, front.notifiers.clone(), now, change).await?)
+    Ok(front.store.change_stage(id, now, change).await?)
 }
 
 fn missing_subject() -> Problem {

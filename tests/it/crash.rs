@@ -111,7 +111,7 @@ async fn a_store_that_is_not_let_go_of_yet_is_waited_for_and_one_in_use_is_named
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // What it said last may still be on its way.
-    wait_for("it to name the file", async || server.log().contains("beespace.redb is used by another process")).await;
+    wait_for("it to name the file", async || server.log().contains("beespace.redb is in use by another process")).await;
     server.restart(NO_ENV).unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
     store.close().await;

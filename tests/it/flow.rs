@@ -2,7 +2,7 @@
 
 use beespace::clock::now;
 use beespace::store::delivery::DeliveryOutcome;
-use beespace::store::outbox::Notices as _;
+use beespace::store::notice::Notices as _;
 use beespace::store::{Queue, StoreError};
 use beespace_core::build::{Approver, Build, Stage};
 use beespace_core::change_event::ChangeEvent;
@@ -362,7 +362,7 @@ async fn a_stage_that_gets_on_is_not_given_up_for_the_deaths_of_the_server() {
     let attempts = || -> anyhow::Result<_> { Ok(store.read()?.queue_entries(Queue::Run)?.first().map(|(_, row)| row.attempts)) };
     let (key, _) = store.read().unwrap().queue_entries(Queue::Run).unwrap().remove(0);
     for _ in 0..3 {
-        store.take(Queue::Run, key.clone()).await.unwrap();
+        store.claim(Queue::Run, key.clone()).await.unwrap();
     }
     assert_eq!(attempts().unwrap(), Some(4));
     beespace.wait_for("the attempts forgiven", async || Ok(attempts()?.filter(|attempts| *attempts == 1))).await.unwrap();
@@ -370,7 +370,7 @@ async fn a_stage_that_gets_on_is_not_given_up_for_the_deaths_of_the_server() {
         user_action::cancel(stage, ADMIN_ID, now()).map_err(|refused| StoreError::Conflict(refused.to_string()))
     };
     let id = StageId { build: build.id, stage: StageNumber(1) };
-    store.change_stage(id, beespace.app.plugins.notifier_names(), now(), stop).await.unwrap();
+    store.change_stage(id, now(), stop).await.unwrap();
     beespace.wait_until_finished(REPO, 1).await.unwrap();
 }
 
@@ -385,7 +385,7 @@ async fn cancel(beespace: &Beespace, build: &Build) {
     let stop = |stage: &mut Stage| {
         user_action::cancel(stage, ADMIN_ID, now()).map_err(|refused| StoreError::Conflict(refused.to_string()))
     };
-    beespace.app.store.change_stage(id, beespace.app.plugins.notifier_names(), now(), stop).await.unwrap();
+    beespace.app.store.change_stage(id, now(), stop).await.unwrap();
 }
 
 async fn approve(beespace: &Beespace, build: &Build) {
@@ -400,7 +400,7 @@ async fn approve_at(beespace: &Beespace, build: &Build, at: Timestamp) {
         user_action::approve(stage, subject, approver, None, "gogs:1")
             .map_err(|refused| StoreError::Conflict(refused.to_string()))
     };
-    beespace.app.store.change_stage(id, beespace.app.plugins.notifier_names(), now(), yes).await.unwrap();
+    beespace.app.store.change_stage(id, now(), yes).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,7 +73,7 @@ impl World {
             Ok(())
         };
         let id = StageId { build: build.id, stage: stage.number };
-        app.store.change_stage(id, app.plugins.notifier_names(), at, ask).await.unwrap();
+        app.store.change_stage(id, at, ask).await.unwrap();
     }
 
     /// Nothing of this instance is in the engine any more.

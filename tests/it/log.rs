@@ -77,7 +77,7 @@ async fn pieces(reader: &LogReader, after: u64) -> Vec<LogFragment> {
 async fn lines_keep_their_stream_and_time() {
     let case = Case::new();
     let writer = case.writer().await;
-    writer.say(Timestamp(5), "pulled alpine").await.unwrap();
+    writer.write_host_line(Timestamp(5), "pulled alpine").await.unwrap();
     out(&writer, 10, "one\ntwo\n").await;
     err(&writer, 11, "oops\n").await;
     out(&writer, 12, "no newline").await;
@@ -313,12 +313,12 @@ async fn over_the_limit_bytes_are_counted_and_the_log_says_so_once() {
     for _ in 0..100 {
         out(&writer, 1, &format!("{}\n", "y".repeat(999))).await;
     }
-    writer.say(Timestamp(2), "the step ended with 0").await.unwrap();
+    writer.write_host_line(Timestamp(2), "the step ended with 0").await.unwrap();
     let end = writer.finish(Timestamp(3), None).await.unwrap();
     assert_eq!(end, LogEnd { is_incomplete: true, dropped: 90_000 });
     let text = text(&case.reader()).await;
     assert_eq!(text.matches("the limit of 10000 bytes for a log is reached").count(), 1);
-    assert!(text.ends_with("the step ended with 0\n90000 bytes came after the limit and were not kept\n"), "{text}");
+    assert!(text.ends_with("the step ended with 0\n90000 bytes after the limit were not stored\n"), "{text}");
     assert_eq!(case.reader().end().await.unwrap(), Some(end));
 }
 

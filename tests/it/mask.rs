@@ -94,7 +94,7 @@ async fn lines_of_the_host_are_masked_too() {
     let dir = tempfile::tempdir().unwrap();
     let store = LogStore::new(dir.path());
     let writer = store.writer(STEP, Secrets::new([CANARY]).unwrap(), u64::MAX).await.unwrap();
-    writer.say(Timestamp(1), &format!("pull of https://user:{CANARY}@registry.example failed")).await.unwrap();
+    writer.write_host_line(Timestamp(1), &format!("pull of https://user:{CANARY}@registry.example failed")).await.unwrap();
     writer.finish(Timestamp(2), Some(format!("the engine said {CANARY}"))).await.unwrap();
     assert_eq!(
         text(&store.reader(STEP)).await,

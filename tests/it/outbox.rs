@@ -1,6 +1,5 @@
 //! Notices in the store: their order in a thread, their count, and bindings that are held.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use beespace::background;
@@ -19,26 +18,22 @@ use crate::scale;
 use crate::store::{self, NOW, World};
 
 /// A build that asked for approval and has ended: two notices in one thread of each notifier.
-async fn enqueue_two(world: &World, delivery: &str, commit: &'static str, notifiers: &Notifiers) {
+async fn enqueue_two(world: &World, delivery: &str, commit: &'static str) {
     let build = store::build_of(world, delivery, commit).await;
-    store::with_stage(world, build, Status::Blocked, notifiers.clone()).await;
+    store::with_stage(world, build, Status::Blocked).await;
     let end = |stage: &mut Stage| {
         stage.status = Status::Declined;
         Ok(())
     };
-    world.store.change_stage(StageId { build, stage: StageNumber(1) }, notifiers.clone(), NOW, end).await.unwrap();
+    world.store.change_stage(StageId { build, stage: StageNumber(1) }, NOW, end).await.unwrap();
 }
 
 /// The same for so many builds.
-async fn enqueue_two_for(builds: usize, world: &World, notifiers: &Notifiers) {
+async fn enqueue_two_for(builds: usize, world: &World) {
     let commits = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "b", "c", "d", "e", "f"];
     for (number, commit) in commits.into_iter().cycle().take(builds).enumerate() {
-        enqueue_two(world, &format!("d{number}"), commit, notifiers).await;
+        enqueue_two(world, &format!("d{number}"), commit).await;
     }
-}
-
-fn notifiers(names: &[&str]) -> Notifiers {
-    names.iter().map(|name| (*name).to_owned()).collect::<Arc<[String]>>()
 }
 
 /// What waits for a worker, the longest first: threads, each with the notice whose turn it is.
@@ -66,7 +61,7 @@ async fn conclude(store: &Store, notice: &Notice, attempt: AttemptOutcome) -> No
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thread_waits_once_and_its_notices_go_in_order() {
     let world = store::world().await;
-    enqueue_two(&world, "a", "1", &notifiers(&["hook"])).await;
+    enqueue_two(&world, "a", "1").await;
     let [(thread, first, _)] = queued(&world.store).try_into().unwrap();
     assert_eq!((first.kind, first.sequence), (NoticeKind::ApprovalRequested, 1));
 
@@ -88,26 +83,26 @@ async fn a_thread_waits_once_and_its_notices_go_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_that_end_the_process_are_counted_until_none_is_left() {
     let world = store::world().await;
-    enqueue_two(&world, "a", "1", &notifiers(&["hook"])).await;
+    enqueue_two(&world, "a", "1").await;
     let [(thread, first, _)] = queued(&world.store).try_into().unwrap();
     for attempt in 1..=MAX_ATTEMPTS {
-        assert_eq!(world.store.take(Queue::Notice, thread.key()).await.unwrap(), Claim::Attempt(attempt));
+        assert_eq!(world.store.claim(Queue::Notice, thread.key()).await.unwrap(), Claim::Attempt(attempt));
         world.store.begin_notice_attempt(first.id).await.unwrap();
     }
-    assert_eq!(world.store.take(Queue::Notice, thread.key()).await.unwrap(), Claim::Exhausted);
+    assert_eq!(world.store.claim(Queue::Notice, thread.key()).await.unwrap(), Claim::Exhausted);
     assert!(world.store.read().unwrap().notice(first.id).unwrap().unwrap().has_no_attempts_left());
     world.store.dead_letter_notice(thread.clone(), "it kills".to_owned(), NOW).await.unwrap();
     let [(_, next, _)] = queued(&world.store).try_into().unwrap();
     assert_eq!(next.sequence, 2, "the next of the thread is not held up by it");
-    assert_eq!(world.store.take(Queue::Notice, thread.key()).await.unwrap(), Claim::Attempt(1), "and has a count of its own");
+    assert_eq!(world.store.claim(Queue::Notice, thread.key()).await.unwrap(), Claim::Attempt(1), "and has a count of its own");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_misconfigured_binding_is_held_and_no_other_until_a_notice_is_replayed() {
     let world = store::world().await;
-    let both = notifiers(&["broken", "hook"]);
-    enqueue_two(&world, "a", "1", &both).await;
-    enqueue_two(&world, "b", "2", &both).await;
+    world.store.set_notifiers(["broken", "hook"]);
+    enqueue_two(&world, "a", "1").await;
+    enqueue_two(&world, "b", "2").await;
     let all = queued(&world.store);
     let (_, first, _) = all.iter().find(|(thread, ..)| thread.binding == "broken").unwrap();
     let under_way = &all.iter().rfind(|(thread, ..)| thread.binding == "broken").unwrap().1;
@@ -120,7 +115,7 @@ async fn a_misconfigured_binding_is_held_and_no_other_until_a_notice_is_replayed
     let busy = AttemptOutcome::Retry { after: None, why: "busy".to_owned() };
     let concluded = world.store.finish_notice_attempt(under_way.id, (busy, None), NOW, 0.0).await.unwrap();
     assert_eq!(concluded.state, NoticeState::Suspended);
-    enqueue_two(&world, "c", "3", &both).await;
+    enqueue_two(&world, "c", "3").await;
     assert_eq!(states(&world.store, "broken"), [NoticeState::Suspended; 6]);
     assert!(queued(&world.store).iter().all(|(thread, ..)| thread.binding == "hook"));
     let held = world.store.read().unwrap().suspended_bindings().unwrap();
@@ -136,7 +131,8 @@ async fn a_misconfigured_binding_is_held_and_no_other_until_a_notice_is_replayed
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_line_hears_piece_by_piece_that_its_binding_is_held_and_let_go() {
     let world = store::world().await;
-    enqueue_two_for(130, &world, &notifiers(&["broken"])).await;
+    world.store.set_notifiers(["broken"]);
+    enqueue_two_for(130, &world).await;
     let count = |state| world.store.read().unwrap().notices(Some(state), None, 1_000).unwrap().len();
     let waiting = || world.store.read().unwrap().queue_length(Queue::Notice).unwrap();
     assert_eq!((count(NoticeState::Pending), waiting()), (260, 130));
@@ -182,7 +178,7 @@ async fn a_server_tells_a_long_line_to_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_on_its_way_or_has_arrived_cannot_be_replayed_and_what_was_given_up_goes_first() {
     let world = store::world().await;
-    enqueue_two(&world, "a", "1", &notifiers(&["hook"])).await;
+    enqueue_two(&world, "a", "1").await;
     let [(_, first, _)] = queued(&world.store).try_into().unwrap();
     assert!(world.store.replay_notice(first.id, NOW).await.is_err());
     conclude(&world.store, &first, AttemptOutcome::Permanent("no".to_owned())).await;

@@ -42,7 +42,7 @@ async fn what_has_been_kept_long_enough_leaves_nothing_but_what_its_delivery_is_
     let oldest = builds(store).pop().unwrap().id;
     let step = StepId { build: oldest, stage: StageNumber(1), step: StepNumber(1), attempt: 1 };
     let log = world.app.logs.writer(step, Secrets::default(), 1_000).await.unwrap();
-    log.say(now(), "a line").await.unwrap();
+    log.write_host_line(now(), "a line").await.unwrap();
     log.finish(now(), None).await.unwrap();
     let folder = world.app.config.data.dir.join("logs").join(oldest.to_string());
     assert!(folder.exists());

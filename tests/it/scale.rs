@@ -8,7 +8,7 @@ use beespace::app::App;
 use beespace::clock::now;
 use beespace::config::Config;
 use beespace::server;
-use beespace::store::build::{BuildFilter, Notifiers};
+use beespace::store::build::BuildFilter;
 use beespace::store::delivery::NewDelivery;
 use beespace::store::queue::{FairnessKey, QueuePosition};
 use beespace::store::repository::Repository;
@@ -163,8 +163,7 @@ async fn who_watches_a_repository_reads_nothing_when_something_of_it_changes() {
             stage.steps[0].reason = Some(reason.clone());
             Ok(())
         };
-        let notifiers: Notifiers = Arc::from([]);
-        world.app.store.change_stage(StageId { build, stage: StageNumber(1) }, notifiers, now(), change).await.unwrap();
+        world.app.store.change_stage(StageId { build, stage: StageNumber(1) }, now(), change).await.unwrap();
         for watcher in &mut watchers {
             let told = watcher.next().await.unwrap().unwrap();
             assert!(String::from_utf8_lossy(&told).contains("step_changed"), "{told:?}");
@@ -249,7 +248,7 @@ async fn what_is_due_is_the_first_row_of_each_turn_that_nobody_has_taken() {
     let read = store.read().unwrap();
     let due = |at, taken: &[&[u8]]| {
         let due = read.due(Queue::Run, Timestamp(at), |id| taken.contains(&id)).unwrap();
-        (due.first, due.next_due_at.map(|at| at.0))
+        (due.ready, due.next_due_at.map(|at| at.0))
     };
     assert_eq!(due(2, &[]), (vec![], Some(3)));
     assert_eq!(due(10, &[]), (vec![place(b"b", one, 3)], Some(20)));
@@ -264,6 +263,6 @@ async fn what_is_due_is_the_first_row_of_each_turn_that_nobody_has_taken() {
     store.write(|write| write.dequeue(Queue::Run, b"a")).await.unwrap();
     let read = store.read().unwrap();
     let due = read.due(Queue::Run, Timestamp(50), |_| false).unwrap();
-    assert_eq!(due.first, [place(b"c", one, 40), place(b"e", other, 20)]);
+    assert_eq!(due.ready, [place(b"c", one, 40), place(b"e", other, 20)]);
     assert_eq!(due.next_due_at, Some(Timestamp(60)));
 }

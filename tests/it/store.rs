@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use beespace::store::build::key_of_stage;
-use beespace::store::build::{BuildFilter, Builds as _, Notifiers, Prepared};
+use beespace::store::build::{BuildFilter, Builds as _};
+use beespace::store::build_lifecycle::Prepared;
 use beespace::store::delivery::{Accepted, Deliveries as _, DeliveryAction, DeliveryOutcome, NewDelivery};
 use beespace::store::kv;
 use beespace::store::queue::{Claim, MAX_ATTEMPTS};
 use beespace::store::repository::{Repositories as _, Repository};
-use beespace::store::{Queue, Store, StoreError, Write};
+use beespace::store::{Queue, Store, StoreError, Write, tables};
 use beespace_core::build::{Build, Phase, Stage};
 use beespace_core::event::{Actor, Cause, Event, Push};
 use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, RepositoryName, Sha, StageId, StageNumber};
@@ -47,6 +48,7 @@ pub(crate) fn repository(id: RepositoryId, owner: &str, name: &str) -> Repositor
 pub async fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
+    store.set_notifiers(["hook"]);
     world_on(store, folder).await
 }
 
@@ -110,14 +112,10 @@ pub async fn build_of(world: &World, forge_id: &str, after: &'static str) -> Bui
     build
 }
 
-pub async fn with_stage(world: &World, build: BuildId, status: Status, notifiers: Notifiers) {
+pub async fn with_stage(world: &World, build: BuildId, status: Status) {
     let row = world.store.read().unwrap().build(build).unwrap().unwrap();
     let prepared = Prepared::Stages { build: Box::new(row), stages: vec![stage(build, status)], decisions: vec![] };
-    world.store.store_prepared(build, prepared, notifiers, NOW).await.unwrap();
-}
-
-fn notifiers() -> Notifiers {
-    Arc::from(["hook".to_owned()])
+    world.store.store_prepared(build, prepared, NOW).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,7 +214,7 @@ async fn a_name_leads_to_the_repository_that_had_it_last() {
 async fn a_build_ends_exactly_once_and_fills_the_outbox() {
     let world = world().await;
     let build = build_of(&world, "a", "1").await;
-    with_stage(&world, build, Status::Pending, notifiers()).await;
+    with_stage(&world, build, Status::Pending).await;
     let id = StageId { build, stage: StageNumber(1) };
     assert_eq!(world.store.read().unwrap().queue_entries(Queue::Run).unwrap()[0].0, key_of_stage(id));
     let change = async |status| {
@@ -224,7 +222,7 @@ async fn a_build_ends_exactly_once_and_fills_the_outbox() {
             stage.status = status;
             Ok(())
         };
-        world.store.change_stage(id, notifiers(), NOW, change).await
+        world.store.change_stage(id, NOW, change).await
     };
     change(Status::Running).await.unwrap();
     change(Status::Success).await.unwrap();
@@ -244,7 +242,7 @@ async fn a_build_ends_exactly_once_and_fills_the_outbox() {
 async fn a_blocked_stage_waits_outside_the_queue_and_asks_for_approval() {
     let world = world().await;
     let build = build_of(&world, "a", "1").await;
-    with_stage(&world, build, Status::Blocked, notifiers()).await;
+    with_stage(&world, build, Status::Blocked).await;
     let read = world.store.read().unwrap();
     assert!(read.queue_entries(Queue::Run).unwrap().is_empty());
     assert_eq!(read.build(build).unwrap().unwrap().status, Status::Blocked);
@@ -254,7 +252,7 @@ async fn a_blocked_stage_waits_outside_the_queue_and_asks_for_approval() {
         stage.status = Status::Pending;
         Ok(())
     };
-    world.store.change_stage(id, notifiers(), NOW, release).await.unwrap();
+    world.store.change_stage(id, NOW, release).await.unwrap();
     assert_eq!(world.store.read().unwrap().queue_entries(Queue::Run).unwrap().len(), 1);
 }
 
@@ -263,7 +261,7 @@ async fn a_commit_without_a_pipeline_file_leaves_no_build() {
     let world = world().await;
     let build = build_of(&world, "a", "1").await;
     let ignored = Prepared::Ignored(Reason::new("no-pipeline-file", "no pipeline file at 1111111"));
-    world.store.store_prepared(build, ignored, notifiers(), NOW).await.unwrap();
+    world.store.store_prepared(build, ignored, NOW).await.unwrap();
     let read = world.store.read().unwrap();
     assert!(read.builds(BuildFilter::default(), 10).unwrap().is_empty());
     assert!(
@@ -277,7 +275,7 @@ async fn numbers_have_no_gaps_and_builds_are_found_by_them() {
     let world = world().await;
     for (forge_id, after) in [("a", "1"), ("b", "2"), ("c", "3")] {
         let build = build_of(&world, forge_id, after).await;
-        with_stage(&world, build, Status::Pending, notifiers()).await;
+        with_stage(&world, build, Status::Pending).await;
     }
     let read = world.store.read().unwrap();
     for number in 1..=3 {
@@ -297,10 +295,10 @@ async fn attempts_are_counted_before_the_work_begins() {
     let Accepted::New(id) = world.store.accept_delivery(delivery("a", "x")).await.unwrap() else { panic!() };
     let key = id.0.as_bytes().to_vec();
     for attempt in 1..=MAX_ATTEMPTS {
-        assert_eq!(world.store.take(Queue::Delivery, key.clone()).await.unwrap(), Claim::Attempt(attempt));
+        assert_eq!(world.store.claim(Queue::Delivery, key.clone()).await.unwrap(), Claim::Attempt(attempt));
     }
-    assert_eq!(world.store.take(Queue::Delivery, key).await.unwrap(), Claim::Exhausted);
-    assert_eq!(world.store.take(Queue::Delivery, vec![0; 16]).await.unwrap(), Claim::Gone);
+    assert_eq!(world.store.claim(Queue::Delivery, key).await.unwrap(), Claim::Exhausted);
+    assert_eq!(world.store.claim(Queue::Delivery, vec![0; 16]).await.unwrap(), Claim::Gone);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,6 +315,29 @@ async fn what_was_committed_is_there_after_the_file_is_opened_again() {
     drop(read);
     assert_eq!(store.instance_id().await.unwrap(), instance);
     assert_eq!(store.read().unwrap().queue_entries(Queue::Delivery).unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_another_format_is_refused_with_an_explanation() {
+    let World { store, folder } = world().await;
+    store.instance_id().await.unwrap();
+    store.close().await;
+    for (format, expected) in [(None, "an older development version"), (Some([1, 99]), "a newer version")] {
+        let path = folder.path().join(expected);
+        std::fs::copy(folder.path().join("beespace.redb"), &path).unwrap();
+        let database = redb::Database::open(&path).unwrap();
+        let change = database.begin_write().unwrap();
+        let mut meta = change.open_table(tables::META).unwrap();
+        match &format {
+            Some(row) => drop(meta.insert(b"format".as_slice(), row.as_slice()).unwrap()),
+            None => drop(meta.remove(b"format".as_slice()).unwrap()),
+        }
+        drop(meta);
+        change.commit().unwrap();
+        drop(database);
+        let error = Store::open(&path).unwrap_err();
+        assert!(matches!(error, StoreError::Format(_)) && error.to_string().contains(expected), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -207,7 +207,7 @@ impl World {
 async fn write_log(server: &Server, step: StepId) -> Result<()> {
     let writer = LogStore::new(server.data().join("logs")).writer(step, Secrets::default(), 1 << 20).await?;
     for line in 0..500 {
-        writer.say(now(), &format!("line {line} of what a step says")).await?;
+        writer.write_host_line(now(), &format!("line {line} of what a step says")).await?;
     }
     writer.finish(now(), None).await?;
     Ok(())

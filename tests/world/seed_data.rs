@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use beespace::clock::now;
 use beespace::store::Store;
-use beespace::store::build::{Builds as _, Notifiers, Prepared};
+use beespace::store::build::Builds as _;
+use beespace::store::build_lifecycle::Prepared;
 use beespace::store::delivery::{Accepted, DeliveryAction, NewDelivery};
-use beespace::store::outbox::{Notices as _, OrderingKey};
+use beespace::store::notice::{Notices as _, OrderingKey};
 use beespace::store::repository::Repository;
 use beespace_core::baseline_policy;
 use beespace_core::build::{Base, Head, PipelineFile, Round, Stage, Step};
@@ -52,6 +53,7 @@ pub struct SeededRepository {
 /// The store's.
 pub async fn write_builds(store: &Store, pasts: &[SeededRepository], builds: u64) -> Result<()> {
     let located = pipeline::read(".beespace.yml", PIPELINE_FILE.as_bytes()).map_err(|problems| anyhow!("{problems:?}"))?;
+    store.set_notifiers([NOTIFIER]);
     let (located, begun) = (Arc::new(located), Arc::new(AtomicU64::new(0)));
     // The newest of each repository comes after all others: it is the last run of its branch.
     let newest = builds.saturating_sub(u64::try_from(pasts.len())?);
@@ -87,9 +89,8 @@ struct BuildSeed {
 impl BuildSeed {
     async fn write(self) -> Result<()> {
         let build = self.begin().await?;
-        let notifiers: Notifiers = Arc::from([NOTIFIER.to_owned()]);
-        self.prepare(build, &notifiers).await?;
-        self.run(build, &notifiers).await?;
+        self.prepare(build).await?;
+        self.run(build).await?;
         let thread = OrderingKey { binding: NOTIFIER.to_owned(), name: format!("build/{build}") };
         let notice = self.store.read()?.oldest_unfinished(&thread)?.context("no notice")?;
         let receipt = Receipt { external_id: self.number.to_string(), url: None, state: Vec::new() };
@@ -140,7 +141,7 @@ impl BuildSeed {
         })
     }
 
-    async fn prepare(&self, id: BuildId, notifiers: &Notifiers) -> Result<()> {
+    async fn prepare(&self, id: BuildId) -> Result<()> {
         let mut build = self.store.read()?.build(id)?.context("no build")?;
         let message = format!("Mend what build {} found", self.number);
         let base = Base::Unknown("the branch is new".to_owned());
@@ -153,7 +154,7 @@ impl BuildSeed {
         });
         let (stage, decisions) = self.stage(id);
         let prepared = Prepared::Stages { build: Box::new(build), stages: vec![stage], decisions };
-        Ok(self.store.store_prepared(id, prepared, notifiers.clone(), now()).await?)
+        Ok(self.store.store_prepared(id, prepared, now()).await?)
     }
 
     /// The stage as policies let it through.
@@ -177,7 +178,7 @@ impl BuildSeed {
     }
 
     /// From its start to its end.
-    async fn run(&self, build: BuildId, notifiers: &Notifiers) -> Result<()> {
+    async fn run(&self, build: BuildId) -> Result<()> {
         let (id, at) = (StageId { build, stage: StageNumber(1) }, now());
         let start = move |stage: &mut Stage| {
             stage.status = Status::Running;
@@ -185,7 +186,7 @@ impl BuildSeed {
             stage.started_at = Some(at);
             Ok(())
         };
-        self.store.change_stage(id, notifiers.clone(), at, start).await?;
+        self.store.change_stage(id, at, start).await?;
         let (end, status) = (at + Duration::from_secs(40), self.status());
         let finish = move |stage: &mut Stage| {
             stage.status = status;
@@ -196,7 +197,7 @@ impl BuildSeed {
             }
             Ok(())
         };
-        self.store.change_stage(id, notifiers.clone(), end, finish).await?;
+        self.store.change_stage(id, end, finish).await?;
         Ok(())
     }
 

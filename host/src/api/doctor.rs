@@ -49,7 +49,8 @@ pub(super) async fn examine(State(front): State<Arc<AppState>>) -> Result<Json<V
     findings.extend(engine(&front).await);
     findings.push(disk(&front));
     findings.extend(front.plugins.iter().map(plugin));
-    findings.extend(held.iter().filter(|(binding, _)| front.notifiers.contains(binding)).map(notifier));
+    let notifiers = front.store.notifiers();
+    findings.extend(held.iter().filter(|(binding, _)| notifiers.contains(binding)).map(notifier));
     for repository in &enabled {
         findings.push(permissions(&front, repository).await);
         findings.push(hook(&front, repository).await);

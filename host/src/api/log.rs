@@ -312,7 +312,7 @@ fn follow(
                         let position = if let Ok(LogEvent::Fragment(piece)) = &event { piece.position } else { position };
                         return Some((event, (FollowState::Live(reader, over, live), position)));
                     }
-                    () = &mut over => Box::pin(reader.rest(position)),
+                    () = &mut over => Box::pin(reader.available(position)),
                 }
             }
             FollowState::Remainder(rest) => rest,

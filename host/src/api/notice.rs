@@ -13,7 +13,7 @@ use super::dto::when;
 use super::pagination::{ListParams, Page};
 use super::problem::Problem;
 use crate::http_state::AppState;
-use crate::store::outbox::Notices as _;
+use crate::store::notice::Notices as _;
 use crate::user_action;
 use crate::web::html::rfc3339;
 

@@ -138,7 +138,7 @@ impl From<StoreError> for Problem {
                 let text = "The store cannot be used at the moment; nothing was changed.";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, STORE_UNAVAILABLE, text).help("Try again in a few seconds.")
             }
-            error @ (StoreError::InUse(_) | StoreError::Row { .. }) => Self::internal(&error),
+            error @ (StoreError::InUse(_) | StoreError::Row { .. } | StoreError::Format(_)) => Self::internal(&error),
         }
     }
 }

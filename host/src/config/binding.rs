@@ -1,4 +1,4 @@
-//! `[[policy]]`, `[[step]]`, `[[notifier]]`: plugins bound by the file, with what they were granted.
+//! `[[policy]]`, `[[step]]`, `[[notifier]]`: plugin bindings and their grants.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,67 +10,68 @@ use toml::de::{DeString, DeValue};
 use super::reader::{Node, Section, did_you_mean};
 use super::value::{Kind, Value};
 
-/// A plugin bound under a name.
+/// A plugin bound to a name.
 #[derive(Debug, Clone)]
 pub struct PluginBinding {
-    /// Unique among bindings of its kind; people see it.
+    /// The name of the binding, unique among bindings of the same kind. Decisions and pages show it.
     pub name: String,
     pub source: PluginSource,
-    /// What the component must be, where the file pins it.
+    /// The required digest of the component, if the file pins it.
     pub sha256: Option<Digest>,
-    /// JSON for the plugin; `{}` where the file has none.
+    /// The plugin's settings; `{}` if the file has none.
     pub settings: serde_json::Value,
 }
 
-/// Where the component is.
+/// The source of the component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PluginSource {
-    /// A bundled or installed one.
+    /// A bundled or installed plugin.
     Named(String),
-    /// A file, already relative to the right directory.
+    /// A file. A relative path has been resolved against the directory of the configuration file.
     File(PathBuf),
 }
 
-/// A policy and how much its word counts.
+/// A policy and the effect of its verdicts.
 #[derive(Debug, Clone)]
 pub struct PolicyBinding {
     pub plugin: PluginBinding,
     pub mode: Mode,
-    /// The paths its patches may touch, by point: RFC 6901 pointers in which `*` stands for one part.
+    /// The paths that its patches may change, by point: JSON pointers (RFC 6901) in which `*` matches one segment.
     pub mutate: BTreeMap<Point, Vec<String>>,
 }
 
-/// A notifier and what it may reach.
+/// A notifier and its grants.
 #[derive(Debug, Clone)]
 pub struct NotifierBinding {
     pub plugin: PluginBinding,
     pub grants: Grants,
 }
 
-/// What an administrator lets a plugin do beyond computing.
+/// The capabilities that the administrator grants to a plugin.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
+    /// Hosts that the plugin may call.
     pub hosts: Vec<HostGrant>,
-    /// Secrets of the instance that it may use by name.
+    /// Names of instance secrets that the plugin may use.
     pub secrets: Vec<String>,
-    /// It may keep a small durable memory of its own.
+    /// Whether the plugin may use key-value storage.
     pub kv: bool,
 }
 
-/// One place that a plugin may call.
+/// A host that a plugin may call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostGrant {
-    /// Scheme, host and port; nothing after them.
+    /// Scheme, host and port, without a path.
     pub url: url::Url,
     pub addresses: AddressClass,
 }
 
-/// Which addresses the host's name may stand for.
+/// The class of addresses that the host's name may resolve to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AddressClass {
     #[default]
     Public,
-    /// Networks of one's own (10/8, 192.168/16, fc00::/7, …).
+    /// Private networks (10/8, 192.168/16, fc00::/7, …).
     Private,
     Loopback,
 }
@@ -134,7 +135,7 @@ impl NotifierBinding {
     }
 }
 
-/// A word is a name, anything that looks like a path is one.
+/// A value with a slash or the extension `.wasm` is a path; any other value is the name of a plugin.
 fn plugin_source(section: &Section<'_, '_>, plugin: String) -> PluginSource {
     let is_wasm = std::path::Path::new(&plugin).extension().is_some_and(|extension| extension == "wasm");
     if plugin.contains('/') || is_wasm { PluginSource::File(section.base().join(plugin)) } else { PluginSource::Named(plugin) }
@@ -278,19 +279,19 @@ fn string_list(section: &mut Section<'_, '_>, key: &str, node: &Node<'_>) -> Opt
         _ => None,
     };
     if items.is_none() {
-        section.wrong_value(key, &node.span(), "expected a list of texts");
+        section.wrong_value(key, &node.span(), "expected a list of strings");
     }
     items
 }
 
-/// TOML to JSON. Dates have no place in settings, numbers must survive the way.
+/// Converts TOML to JSON. Dates are refused, and so are numbers that JSON cannot represent.
 fn json(value: &DeValue<'_>) -> Result<serde_json::Value, &'static str> {
     Ok(match value {
         DeValue::String(text) => text.as_ref().into(),
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).map_err(|_| "number too large")?.into(),
         DeValue::Float(number) => number.as_str().parse::<f64>().ok().filter(|n| n.is_finite()).ok_or("not a number")?.into(),
         DeValue::Boolean(flag) => (*flag).into(),
-        DeValue::Datetime(_) => return Err("write dates as texts"),
+        DeValue::Datetime(_) => return Err("write dates as strings"),
         DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect::<Result<Vec<_>, _>>()?.into(),
         DeValue::Table(table) => {
             let pairs = table.iter().map(|(key, item)| Ok((key.get_ref().to_string(), json(item.get_ref())?)));

@@ -1,14 +1,15 @@
-//! `[data]`: where everything that must last lies.
+//! `[data]`: the location of the server's data.
 
 use std::path::PathBuf;
 
 use super::reader::Section;
 
-/// The data directory, 0700.
+/// The data directory.
 #[derive(Debug, Clone)]
 pub struct DataConfig {
+    /// The data directory. The server creates it with mode 0700.
     pub dir: PathBuf,
-    /// The key that seals secrets, where it shall not lie beside them.
+    /// The encryption key file, if it is not inside the data directory.
     pub key_file: Option<PathBuf>,
 }
 
@@ -17,13 +18,13 @@ impl DataConfig {
         Self { dir: section.value("dir", PathBuf::from("/var/lib/beespace")), key_file: section.optional("key_file") }
     }
 
-    /// The key that seals what is secret in the store.
+    /// The file with the key that encrypts secrets in the store.
     #[must_use]
     pub fn key_path(&self) -> PathBuf {
         self.key_file.clone().unwrap_or_else(|| self.dir.join("key"))
     }
 
-    /// The admin token that a command line on the same machine finds.
+    /// The file with the admin token, which the command line on the same machine reads.
     #[must_use]
     pub fn admin_token_path(&self) -> PathBuf {
         self.dir.join("admin.token")

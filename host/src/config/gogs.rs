@@ -1,4 +1,4 @@
-//! `[gogs]`: the forge.
+//! `[gogs]`: the connection to the forge.
 
 use std::path::PathBuf;
 
@@ -7,13 +7,14 @@ use url::Url;
 
 use super::reader::Section;
 
-/// The one Gogs that this server belongs to.
+/// The connection to Gogs. A server uses one Gogs instance.
 #[derive(Debug, Clone)]
 pub struct GogsConfig {
+    /// The URL of Gogs.
     pub url: Url,
-    /// Of a user who may add hooks to the repositories that shall build.
+    /// The access token of a user who may add webhooks to the repositories.
     pub token: SecretString,
-    /// Certificates to trust beside those of the system, PEM.
+    /// Additional trusted certificates, as a PEM file.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -23,7 +24,7 @@ impl GogsConfig {
         let written = section.is_set("token") || section.is_set("token_file");
         let token = section.secret("token", "token_file");
         if token.is_none() && !written {
-            section.missing("token", "make one in Gogs under Settings, Applications, and name its file: token_file = \"…\"");
+            section.missing("token", "create a token in Gogs (Settings > Applications) and set token_file = \"…\"");
         }
         let ca_file = section.optional("ca_file");
         Some(Self { url: url?, token: token?, ca_file })

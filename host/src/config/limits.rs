@@ -1,4 +1,4 @@
-//! `[limits]`: what a build may use where its pipeline says nothing, and what the machine must keep.
+//! `[limits]`: the resource limits of builds, and the disk space that must stay free.
 
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -6,19 +6,19 @@ use std::time::Duration;
 use super::reader::Section;
 use super::value::Size;
 
-/// Caps of the instance.
+/// The limits of the instance.
 #[derive(Debug, Clone)]
 pub struct LimitsConfig {
-    /// Of a stage whose pipeline names none.
+    /// The timeout of a stage whose pipeline sets none.
     pub stage_timeout: Duration,
-    /// Memory of each container, in bytes.
+    /// The memory limit of each container, in bytes.
     pub step_memory: u64,
-    /// Processes of each container.
+    /// The maximum number of processes in each container.
     pub step_pids: NonZeroU16,
-    /// Of one step's log, in bytes; what comes after is dropped and said so.
-    pub log_size: u64,
-    /// Free bytes on the disk of the data directory under which no stage starts.
-    pub min_free_disk: u64,
+    /// The maximum size of a step's log, in bytes. Further output is dropped, and the log states this.
+    pub log_bytes: u64,
+    /// The free space on the data directory's disk below which no stage starts, in bytes.
+    pub free_disk: u64,
 }
 
 impl LimitsConfig {
@@ -27,8 +27,8 @@ impl LimitsConfig {
             stage_timeout: section.value("stage_timeout", Duration::from_secs(3_600)),
             step_memory: section.value("step_memory", Size(4 << 30)).0,
             step_pids: section.value("step_pids", NonZeroU16::MIN.saturating_add(511)),
-            log_size: section.value("log_bytes", Size(1 << 30)).0,
-            min_free_disk: section.value("free_disk", Size(2 << 30)).0,
+            log_bytes: section.value("log_bytes", Size(1 << 30)).0,
+            free_disk: section.value("free_disk", Size(2 << 30)).0,
         }
     }
 }

@@ -1,8 +1,8 @@
-//! `beespace.toml`, the environment, and where each value came from.
+//! The configuration: `beespace.toml`, the environment, and the origin of each value.
 //!
-//! Three layers: what is built in, the file, the environment (`BEESPACE_SECTION__KEY`, for secrets also `…_FILE`); the later wins.
-//! Every value remembers its layer, so that `beespace config show --origin` can say why something is as it is. Every problem is
-//! reported at once, with its place and what was expected.
+//! There are three layers: built-in defaults, the file, and the environment (`BEESPACE_SECTION__KEY`, for secrets also `…_FILE`).
+//! A later layer overrides an earlier one. Every value records its layer for `beespace config show --origin`. All errors are
+//! reported together, each with its location and the expected value.
 
 mod binding;
 mod data;
@@ -29,10 +29,10 @@ pub use server::ServerConfig;
 
 use reader::Reader;
 
-/// Where the file lies when nobody says otherwise: the first of these that exists.
+/// The default locations of the file. The first one that exists is read.
 pub const DEFAULT_PATHS: [&str; 2] = ["beespace.toml", "/etc/beespace/beespace.toml"];
 
-/// Everything an administrator decides in the file or the environment.
+/// All settings of the instance, from the file and the environment.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub server: ServerConfig,
@@ -41,27 +41,27 @@ pub struct Config {
     pub engine: EngineConfig,
     pub limits: LimitsConfig,
     pub retention: RetentionConfig,
-    /// In the order of the file, which is the order in which they are asked.
+    /// In the order of the file, which is the order of evaluation.
     pub policies: Vec<PolicyBinding>,
     pub steps: Vec<PluginBinding>,
     pub notifiers: Vec<NotifierBinding>,
 }
 
-/// A configuration and how it came about.
+/// A configuration and the origin of its values.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub config: Config,
-    /// The file that was read; none where there is none.
+    /// The file that was read, if there is one.
     pub path: Option<PathBuf>,
-    /// Every key with its value as it may be shown and its origin, in the order of the documentation.
+    /// Every key with its displayable value and its origin, in the order of the documentation.
     pub entries: Vec<Entry>,
 }
 
 impl Config {
-    /// Reads the layers. `path`: the file to read; none looks in [`DEFAULT_PATHS`]. `env`: the process' environment.
+    /// Reads all layers. `path` is the file to read; `None` searches [`DEFAULT_PATHS`]. `env` is the environment of the process.
     ///
     /// # Errors
-    /// Every problem found, in the order of the file; never only the first.
+    /// All errors, in the order of the file.
     pub fn load(path: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, Vec<Diagnostic>> {
         let path = path.map_or_else(default_path, |path| Some(path.to_owned()));
         let text = match &path {
@@ -71,7 +71,8 @@ impl Config {
         Self::read(&text, path, env)
     }
 
-    /// The same for a text that is already at hand; `path` names it in messages, and relative paths in it start from there.
+    /// Like [`Config::load`], but reads the file's content from `text`. Error messages name `path`, and relative paths in the
+    /// text are relative to its directory.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -99,7 +100,7 @@ impl Config {
             reader.reject_duplicate_names(kind, &names);
         }
         let entries = reader.finish()?;
-        // A section that could not be read has told why, so that `finish` has already returned.
+        // `finish` has already returned the errors of a section that could not be read.
         let (Some(server), Some(gogs)) = (server, gogs) else { return Err(Vec::new()) };
         let config = Self { server, data, gogs, engine, limits, retention, policies, steps, notifiers };
         Ok(Loaded { config, path, entries })
@@ -113,9 +114,9 @@ fn default_path() -> Option<PathBuf> {
 fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
     Diagnostic {
         code: "unreadable".to_owned(),
-        message: format!("cannot be read: {error}"),
+        message: format!("could not read the file: {error}"),
         file: path.display().to_string(),
         span: None,
-        help: Some("name another file with --config or BEESPACE_CONFIG".to_owned()),
+        help: Some("check the file, or pass another one with --config or BEESPACE_CONFIG".to_owned()),
     }
 }

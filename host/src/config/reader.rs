@@ -1,4 +1,4 @@
-//! Walks the file beside the environment: each key is named once, where it is read, with its default.
+//! Reads the file together with the environment. Each key is named once: where it is read, with its default.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -13,18 +13,18 @@ use super::value::{Kind, Value};
 
 const PREFIX: &str = "BEESPACE_";
 
-/// Sections that a later version reads.
+/// Sections that are not supported yet, with advice.
 const UNSUPPORTED_SECTIONS: [(&str, &str); 1] =
-    [("converter", "write `.beespace.yml` in the repository: a plugin that makes it of another file comes later")];
+    [("converter", "add `.beespace.yml` to the repository; plugins that convert other pipeline files are planned")];
 
-/// Which layer a value comes from.
+/// The layer of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Built in.
+    /// The built-in default.
     Default,
-    /// The file, with the line.
+    /// The file, at this line.
     File { line: u32 },
-    /// The environment variable of this name.
+    /// The environment variable with this name.
     Env(String),
 }
 
@@ -38,20 +38,20 @@ impl std::fmt::Display for Origin {
     }
 }
 
-/// One key as it stands.
+/// A key with its effective value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// `server.listen`, `policy.images.mode`.
     pub key: String,
-    /// As it may be shown: secrets are not in it.
+    /// The displayable value. It contains no secrets.
     pub value: String,
     pub origin: Origin,
 }
 
-/// A value of the file with its place in it.
+/// A value of the file with its location.
 pub(super) type Node<'t> = Spanned<DeValue<'t>>;
 
-/// The whole walk: what is there, what was asked for, what was wrong.
+/// The state of reading: the remaining input, the known keys, the errors and the entries.
 pub(super) struct Reader<'t> {
     text: &'t str,
     file: String,
@@ -76,7 +76,7 @@ impl<'t> Reader<'t> {
             let message = error.message().to_owned();
             vec![Diagnostic { code: "toml".to_owned(), message, file: file.clone(), span, help: None }]
         })?;
-        // Only names with `__` are keys; BEESPACE_SERVER and the like belong to the command line.
+        // Only names with `__` are keys. Others, such as BEESPACE_SERVER, belong to the command line.
         let env = env.into_iter().filter(|(name, _)| name.starts_with(PREFIX) && name.contains("__")).collect();
         let base = path.and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
         Ok(Self {
@@ -92,13 +92,13 @@ impl<'t> Reader<'t> {
         })
     }
 
-    /// A `[section]`, which the environment can add to.
+    /// A `[section]`. The environment can override its keys.
     pub(super) fn section(&mut self, name: &'static str) -> Section<'_, 't> {
         self.known_sections.push(name);
         let table = match self.root.remove(name).map(Spanned::into_inner) {
             Some(DeValue::Table(table)) => table,
             Some(_) => {
-                self.problem("wrong-type", format!("`{name}` is a section"), None, Some(format!("write [{name}]")));
+                self.problem("wrong-type", format!("`{name}` must be a section"), None, Some(format!("write [{name}]")));
                 DeTable::new()
             }
             None => DeTable::new(),
@@ -106,13 +106,13 @@ impl<'t> Reader<'t> {
         Section { reader: self, name: name.to_owned(), span: None, env: true, table, known: Vec::new() }
     }
 
-    /// All `[[name]]` tables. They have no place in the environment.
+    /// All `[[name]]` tables. The environment cannot override them.
     pub(super) fn list<T>(&mut self, name: &'static str, read: impl Fn(&mut Section<'_, 't>) -> Option<T>) -> Vec<T> {
         self.known_sections.push(name);
         let items = match self.root.remove(name).map(Spanned::into_inner) {
             Some(DeValue::Array(items)) => items.into_iter().collect(),
             Some(_) => {
-                self.problem("wrong-type", format!("`{name}` is a list"), None, Some(format!("write [[{name}]]")));
+                self.problem("wrong-type", format!("`{name}` must be a list"), None, Some(format!("write [[{name}]]")));
                 Vec::new()
             }
             None => Vec::new(),
@@ -131,23 +131,23 @@ impl<'t> Reader<'t> {
         all
     }
 
-    /// Names of bindings tell them apart in decisions and pages, so each may stand once.
+    /// Rejects duplicate names: the name identifies a binding in decisions and on pages.
     pub(super) fn reject_duplicate_names(&mut self, kind: &str, names: &[&String]) {
         for (index, name) in names.iter().enumerate() {
             if names.iter().take(index).any(|other| other == name) {
-                let help = Some("give each its own name".to_owned());
+                let help = Some("give each a unique name".to_owned());
                 self.problem("repeated-name", format!("two [[{kind}]] are named `{name}`"), None, help);
             }
         }
     }
 
-    /// The entries, once every problem is known.
+    /// Returns the entries, or all errors, including those for unknown sections and variables.
     pub(super) fn finish(mut self) -> Result<Vec<Entry>, Vec<Diagnostic>> {
         let rest: Vec<_> = self.root.keys().map(|key| (key.get_ref().to_string(), key.span())).collect();
         for (key, range) in rest {
             let span = Some(span_of(self.text, &range));
             if let Some((_, help)) = UNSUPPORTED_SECTIONS.iter().find(|(later, _)| *later == key) {
-                self.problem("not-yet", format!("`{key}` is not possible yet"), span, Some((*help).to_owned()));
+                self.problem("not-yet", format!("`{key}` is not supported yet"), span, Some((*help).to_owned()));
                 continue;
             }
             let help = did_you_mean(&key, self.known_sections.iter().copied());
@@ -156,7 +156,7 @@ impl<'t> Reader<'t> {
         let unknown: Vec<String> = self.env.keys().filter(|name| !self.known_env.contains(*name)).cloned().collect();
         for name in unknown {
             let help = did_you_mean(&name, self.known_env.iter().map(String::as_str));
-            self.problems.push(env_problem(&name, "unknown-key", "is no key of the configuration".to_owned(), Some(help)));
+            self.problems.push(env_problem(&name, "unknown-key", "unknown configuration key".to_owned(), Some(help)));
         }
         self.problems.sort_by_key(|problem| problem.span.map(|span| (span.line, span.column)));
         if self.problems.is_empty() { Ok(self.entries) } else { Err(self.problems) }
@@ -167,7 +167,7 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// One table. Dropping it reports the keys that nobody asked for.
+/// A table of the file. Dropping it reports the keys that were not read as unknown.
 pub(super) struct Section<'r, 't> {
     reader: &'r mut Reader<'t>,
     name: String,
@@ -178,7 +178,7 @@ pub(super) struct Section<'r, 't> {
 }
 
 impl<'t> Section<'_, 't> {
-    /// The value of a key, or `default`.
+    /// The value of a key, or `default` if it is not set.
     pub(super) fn value<V: Value>(&mut self, key: &'static str, default: V) -> V {
         if let Some((value, origin)) = self.find::<V>(key) {
             self.record(key, value.show(), origin);
@@ -188,14 +188,14 @@ impl<'t> Section<'_, 't> {
         default
     }
 
-    /// The value of a key that may be left out.
+    /// The value of an optional key.
     pub(super) fn optional<V: Value>(&mut self, key: &'static str) -> Option<V> {
         let (value, origin) = self.find::<V>(key)?;
         self.record(key, value.show(), origin);
         Some(value)
     }
 
-    /// The value of a key that must be there.
+    /// The value of a required key.
     pub(super) fn required<V: Value>(&mut self, key: &'static str, example: &str) -> Option<V> {
         let written = self.is_set(key);
         let value = self.optional(key);
@@ -205,7 +205,7 @@ impl<'t> Section<'_, 't> {
         value
     }
 
-    /// A secret: `key` itself, or a file named by `key_file`.
+    /// A secret: the value of `key`, or the content of the file named by `file_key`.
     pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretString> {
         let direct = self.find::<SecretString>(key);
         let file = self.find::<PathBuf>(file_key);
@@ -219,41 +219,41 @@ impl<'t> Section<'_, 't> {
         Some(value)
     }
 
-    /// Whether a key stands in the file or the environment, right or wrong.
+    /// Whether the file or the environment sets a key, even to an invalid value.
     pub(super) fn is_set(&self, key: &str) -> bool {
         self.table.contains_key(key) || (self.env && self.reader.env.contains_key(&self.env_name(key)))
     }
 
-    /// Says that a key is missing.
+    /// Reports a missing key.
     pub(super) fn missing(&mut self, key: &str, help: &str) {
         let message = format!("`{}.{key}` is missing", self.name);
         let help = if self.env { format!("{help}, or set {}", self.env_name(key)) } else { help.to_owned() };
         self.reader.problem("missing-key", message, self.span, Some(help));
     }
 
-    /// Takes a key that is no scalar; the caller reads it and says what is wrong with it.
+    /// Removes and returns a key that is not a scalar. The caller reads it and reports its errors.
     pub(super) fn take_node(&mut self, key: &'static str) -> Option<Node<'t>> {
         self.known.push(key);
         self.table.remove(key)
     }
 
-    /// Says what is wrong with a key of this table.
+    /// Reports an invalid value of a key.
     pub(super) fn wrong_value(&mut self, key: &str, range: &Range<usize>, message: &str) {
         let span = span_of(self.reader.text, range);
         self.reader.problem("wrong-value", format!("`{}.{key}`: {message}", self.name), Some(span), None);
     }
 
-    /// Remembers how a key stands, for `config show`.
+    /// Records the effective value of a key for `config show`.
     pub(super) fn record(&mut self, key: &str, value: String, origin: Origin) {
         self.reader.entries.push(Entry { key: format!("{}.{key}", self.name), value, origin });
     }
 
-    /// The origin of something at this place of the file.
+    /// The origin of a value at this range of the file.
     pub(super) fn origin(&self, range: &Range<usize>) -> Origin {
         Origin::File { line: span_of(self.reader.text, range).line }
     }
 
-    /// The directory that relative paths of the file start from.
+    /// The base directory of relative paths in the file.
     pub(super) fn base(&self) -> PathBuf {
         self.reader.base.clone()
     }
@@ -296,10 +296,11 @@ impl<'t> Section<'_, 't> {
         let problem = match value.as_deref().map(str::trim) {
             Ok("") => "is empty".to_owned(),
             Ok(text) => return Some(SecretString::from(text.to_owned())),
-            Err(error) => format!("cannot be read: {error}"),
+            Err(error) => format!("could not be read: {error}"),
         };
         let message = format!("`{}.{key}`: {} {problem}", self.name, path.display());
-        self.reader.problem("unreadable", message, None, Some("one line, readable by the user that runs the server".into()));
+        let help = "write the secret on one line, and make the file readable for the user that runs the server";
+        self.reader.problem("unreadable", message, None, Some(help.into()));
         None
     }
 }
@@ -328,7 +329,7 @@ fn scalar(value: &DeValue<'_>) -> (Option<Kind>, String) {
     }
 }
 
-/// Where a range of bytes lies, in lines and characters from 1.
+/// Converts a range of bytes to lines and columns, counted in characters from 1.
 pub(super) fn span_of(text: &str, range: &Range<usize>) -> Span {
     let place = |offset: usize| {
         let before = text.get(..offset).unwrap_or(text);
@@ -345,6 +346,6 @@ pub(super) fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>)
     let near = known.iter().map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate)).min();
     match near {
         Some((distance, candidate)) if distance <= 1 + word.chars().count() / 4 => format!("did you mean `{candidate}`?"),
-        _ => format!("known here: {}", known.join(", ")),
+        _ => format!("known: {}", known.join(", ")),
     }
 }

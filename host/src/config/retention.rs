@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::reader::Section;
 
-/// What may be removed some day. Nothing is where nothing is said.
+/// The retention period. By default, nothing is removed.
 #[derive(Debug, Clone)]
 pub struct RetentionConfig {
-    /// How long after its end a build stays, and a delivery after it came; none: for ever.
+    /// How long a build is kept after its end, and a delivery after its arrival; `None`: forever.
     pub builds: Option<Duration>,
 }
 

@@ -1,4 +1,4 @@
-//! `[server]`: where it listens and how people reach it.
+//! `[server]`: the listen address and the server's URLs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -6,15 +6,16 @@ use url::Url;
 
 use super::reader::Section;
 
-/// Where the server listens and what its address is for others.
+/// The listen address and the server's URLs.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
+    /// The address of the HTTP server.
     pub listen: SocketAddr,
-    /// How people reach it: links, cookies and the check of origins go by it.
+    /// The URL for people: used for links, cookies and the check of the `Origin` header.
     pub public_url: Url,
-    /// How Gogs reaches it, where that is another address.
+    /// The URL for Gogs, if it differs from `public_url`.
     pub hook_url: Option<Url>,
-    /// Reading needs no sign-in.
+    /// Whether anyone can read builds and logs without signing in.
     pub open: bool,
 }
 
@@ -26,13 +27,13 @@ impl ServerConfig {
         Some(Self { listen, public_url, hook_url: section.optional("hook_url"), open: section.value("open", false) })
     }
 
-    /// Where Gogs sends its hooks.
+    /// The base URL of webhooks.
     #[must_use]
     pub fn hook_base(&self) -> &Url {
         self.hook_url.as_ref().unwrap_or(&self.public_url)
     }
 
-    /// Whether browsers reach it encrypted: decides what cookies look like.
+    /// Whether browsers use HTTPS, which determines the attributes of cookies.
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.public_url.scheme() == "https"

@@ -1,4 +1,4 @@
-//! Single values: what each type accepts, and how it is shown.
+//! Scalar values: the accepted text of each type, and how `config show` displays it.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-/// Which kind of TOML value a key wants. The environment has only text.
+/// The TOML type of a key. In the environment, every value is text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -21,17 +21,17 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::Text => "a text",
+            Self::Text => "a string",
             Self::Integer => "a whole number",
             Self::Boolean => "true or false",
         }
     }
 }
 
-/// A value that is written as one scalar.
+/// A value that is written as a TOML scalar.
 pub(super) trait Value: Sized {
     const KIND: Kind;
-    /// What is accepted, for messages: `HOST:PORT`.
+    /// The accepted values, for error messages: `HOST:PORT`.
     const EXPECTED: &'static str;
     fn parse(text: &str) -> Option<Self>;
     fn show(&self) -> String;
@@ -39,7 +39,7 @@ pub(super) trait Value: Sized {
 
 impl Value for String {
     const KIND: Kind = Kind::Text;
-    const EXPECTED: &'static str = "a text that is not empty";
+    const EXPECTED: &'static str = "a non-empty string";
     fn parse(text: &str) -> Option<Self> {
         (!text.is_empty()).then(|| text.to_owned())
     }
@@ -105,7 +105,7 @@ impl Value for SocketAddr {
 
 impl Value for Ipv4Net {
     const KIND: Kind = Kind::Text;
-    const EXPECTED: &'static str = "a range of addresses from /8 to /24 by its first one, such as `10.200.0.0/16`";
+    const EXPECTED: &'static str = "a network address with a prefix from /8 to /24, such as `10.200.0.0/16`";
     fn parse(text: &str) -> Option<Self> {
         let addresses = text.parse::<Self>().ok()?;
         (addresses.trunc() == addresses && (8..=24).contains(&addresses.prefix_len())).then_some(addresses)
@@ -117,7 +117,7 @@ impl Value for Ipv4Net {
 
 impl Value for Url {
     const KIND: Kind = Kind::Text;
-    const EXPECTED: &'static str = "an address with http:// or https://, without user, query and fragment";
+    const EXPECTED: &'static str = "a URL with http:// or https:// and without user, query and fragment";
     fn parse(text: &str) -> Option<Self> {
         let url = Self::parse(text).ok()?;
         let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
@@ -139,7 +139,7 @@ impl Value for Duration {
     }
 }
 
-/// A number of bytes.
+/// A size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size(pub(super) u64);
 
@@ -156,11 +156,11 @@ impl Value for Size {
 
 impl Value for SecretString {
     const KIND: Kind = Kind::Text;
-    const EXPECTED: &'static str = "a text that is not empty";
+    const EXPECTED: &'static str = "a non-empty string";
     fn parse(text: &str) -> Option<Self> {
         (!text.is_empty()).then(|| Self::from(text.to_owned()))
     }
-    /// Never the value: only that there is one.
+    /// Displays the length, never the value.
     fn show(&self) -> String {
         format!("(secret, {} characters)", self.expose_secret().chars().count())
     }

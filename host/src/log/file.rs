@@ -1,4 +1,4 @@
-//! A log's two files: opening, mending what a crash left, adding a frame.
+//! The two files of a log: opening, recovery after a crash, appending a frame.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -9,18 +9,18 @@ use super::LogError;
 use super::frame::Header;
 use super::origin::OriginOffset;
 
-/// A log and its index, open.
+/// An open log and its index.
 #[derive(Debug)]
 pub(super) struct Files {
     path: PathBuf,
     log: File,
     index: File,
-    /// The name of the log is on the disk.
+    /// Whether the directory entry of the log is synced.
     is_dir_synced: AtomicBool,
 }
 
 impl Files {
-    /// Opens what is there; `None` where there is no log.
+    /// Opens an existing log; `None` if there is none.
     pub(super) fn open(path: &Path) -> Result<Option<Self>, LogError> {
         match File::open(path) {
             Ok(_) => Self::create(path).map(Some),
@@ -29,7 +29,7 @@ impl Files {
         }
     }
 
-    /// Opens, and makes what is missing, readable by the owner alone.
+    /// Opens or creates the files, readable only by the owner.
     pub(super) fn create(path: &Path) -> Result<Self, LogError> {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(failed("opened", dir))?;
@@ -45,13 +45,13 @@ impl Files {
         })
     }
 
-    /// How many frames the index tells of.
+    /// The number of frames in the index.
     pub(super) fn frames(&self) -> Result<u64, LogError> {
         let len = self.index.metadata().map_err(failed("read", &self.path))?.len();
         Ok(len / Header::LEN as u64)
     }
 
-    /// The header of a frame. `None` behind the last one (or where its entry is not whole yet).
+    /// The header of a frame; `None` after the last one, or if its index entry is incomplete.
     pub(super) fn header(&self, frame: u64) -> Result<Option<Header>, LogError> {
         let mut bytes = [0; Header::LEN];
         match self.index.read_exact_at(&mut bytes, frame * Header::LEN as u64) {
@@ -61,7 +61,7 @@ impl Files {
         }
     }
 
-    /// The header of the last whole frame.
+    /// The header of the last frame in the index.
     pub(super) fn last(&self) -> Result<Option<Header>, LogError> {
         let mut frames = self.frames()?;
         while let Some(frame) = frames.checked_sub(1) {
@@ -73,7 +73,7 @@ impl Files {
         Ok(None)
     }
 
-    /// The body of a frame, as it lies on disk.
+    /// The compressed body of a frame.
     pub(super) fn body(&self, header: &Header) -> Result<Vec<u8>, LogError> {
         let mut body = vec![0; header.body_len as usize];
         let at = header.offset + Header::LEN as u64;
@@ -81,7 +81,7 @@ impl Files {
         Ok(body)
     }
 
-    /// Where everyone who speaks stands after a frame.
+    /// The offsets of all origins at the end of a frame.
     pub(super) fn offsets(&self, header: &Header) -> Result<Vec<OriginOffset>, LogError> {
         header.offsets(&self.body(header)?).ok_or_else(|| self.damaged(header))
     }
@@ -90,21 +90,21 @@ impl Files {
         LogError::Damaged {
             path: self.path.clone(),
             detail: format!(
-                "the frame at byte {}, from line {} on, does not match its checksum",
+                "the frame at byte {} (from line {}) does not match its checksum",
                 header.offset,
                 header.lines_before + 1
             ),
         }
     }
 
-    /// Adds a frame: first to the log, then to the index, so that the index never tells of what is not there.
+    /// Appends a frame, first to the log and then to the index, so the index never refers to a missing frame.
     pub(super) fn append(&self, frame: u64, header: &Header, body: &[u8]) -> Result<(), LogError> {
         let encoded = header.encode();
         self.log.write_all_at(&[&encoded, body].concat(), header.offset).map_err(failed("written", &self.path))?;
         self.index.write_all_at(&encoded, frame * Header::LEN as u64).map_err(failed("written", &self.path))
     }
 
-    /// The log is on the disk itself when this returns. The index is not waited for: it can be made again.
+    /// Syncs the log to disk. The index is not synced, because it can be rebuilt.
     pub(super) fn sync(&self) -> Result<(), LogError> {
         self.log.sync_data().map_err(failed("written", &self.path))?;
         if let Some(dir) = self.path.parent().filter(|_| !self.is_dir_synced.load(Ordering::Relaxed)) {
@@ -114,7 +114,7 @@ impl Files {
         Ok(())
     }
 
-    /// Does the index reach exactly the end of the log?
+    /// Whether the index matches the length of the log.
     pub(super) fn is_consistent(&self) -> Result<bool, LogError> {
         let log_len = self.log.metadata().map_err(failed("read", &self.path))?.len();
         let index_len = self.index.metadata().map_err(failed("read", &self.path))?.len();
@@ -122,8 +122,8 @@ impl Files {
         Ok(log_len == end && index_len == self.frames()? * Header::LEN as u64)
     }
 
-    /// Walks the log from its beginning to the last frame that is whole, and makes the index say the same. Returns how many frames
-    /// there are and the last one's header. Not while somebody else may write.
+    /// Rebuilds the index: reads the log from the start to the last intact frame. Returns the number of frames and the last
+    /// header. The caller must ensure that no writer exists.
     pub(super) fn rebuild_index(&self) -> Result<(u64, Option<Header>), LogError> {
         let (mut frames, mut last, mut end) = (0, None::<Header>, 0);
         while let Some(header) = self.frame_at(end)?.filter(|header| header.follows(last.as_ref())) {
@@ -137,7 +137,7 @@ impl Files {
         Ok((frames, last))
     }
 
-    /// The same, and cuts the log after that frame. Only for the one who goes on writing there.
+    /// Recovers the log for a new writer: rebuilds the index and truncates the log after the last intact frame.
     pub(super) fn recover(&self) -> Result<(u64, Option<Header>), LogError> {
         let (frames, last) = self.rebuild_index()?;
         let end = last.map_or(0, |last| last.end_offset());
@@ -145,7 +145,7 @@ impl Files {
         Ok((frames, last))
     }
 
-    /// The frame that begins at this byte, if it is whole.
+    /// The header of the frame at this offset, if the frame is intact.
     fn frame_at(&self, offset: u64) -> Result<Option<Header>, LogError> {
         let mut bytes = [0; Header::LEN];
         let whole = self.log.read_exact_at(&mut bytes, offset).map(|()| Header::decode(&bytes));

@@ -1,11 +1,11 @@
-//! Following a log: piece by piece from a position on, to its end, however long that takes.
+//! Follows a log: streams its fragments from a position to the end, and waits for new ones.
 
 use std::collections::VecDeque;
 
 use beespace_core::outcome::Stream;
 use beespace_core::time::Timestamp;
 use bytes::Bytes;
-use futures::stream::{self, Stream as Flow};
+use futures::stream::{self, Stream as AsyncStream};
 use tokio::sync::watch;
 
 use super::file::Files;
@@ -14,32 +14,32 @@ use super::read::{LogReader, first_frame, position_before, records};
 use super::write::end;
 use super::{LogEnd, LogError};
 
-/// What a follower gets.
+/// An event for a follower.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogEvent {
     Fragment(LogFragment),
-    /// `true`: its disk is full, nothing comes until there is room. `false`: it goes on.
+    /// `true`: the disk is full, and the log does not grow until space is available. `false`: the log grows again.
     DiskFull(bool),
-    /// Nothing comes after this.
+    /// The log has ended. This is the last event.
     End(LogEnd),
 }
 
-/// A line, or a part of one that was printed piece by piece.
+/// A line, or a fragment of a line that was printed in parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFragment {
-    /// Who has this piece goes on after it by this number: pieces are counted from 1 and never change.
+    /// The number of this fragment, from 1. It never changes; a follower resumes after it.
     pub position: u64,
-    /// The line it belongs to, from 1.
+    /// The line that contains the fragment, from 1.
     pub line: u64,
     pub stream: Stream,
     pub at: Timestamp,
-    /// It is the first piece of its line.
+    /// Whether it is the first fragment of its line.
     pub begins: bool,
-    /// It is the last one.
+    /// Whether it is the last fragment of its line.
     pub ends: bool,
-    /// With `lane`: the line goes on with an earlier one that was cut.
+    /// With `begins`: whether the line continues an earlier one that was cut.
     pub continues: bool,
-    /// Masked, as the program printed it, without the newline.
+    /// The masked text as the program printed it, without the newline.
     pub text: Bytes,
 }
 
@@ -51,23 +51,23 @@ struct Follower {
     end: Option<LogEnd>,
     reported_full: bool,
     is_over: bool,
-    /// Wait for what is not there yet?
+    /// Whether to wait for new fragments.
     is_following: bool,
 }
 
 impl LogReader {
-    /// Every piece after `position` (0: all), those to come included, then the end. Reads one frame at a time from the file and
-    /// waits, where there is no more, for the writer to tell that there is.
-    pub fn follow(&self, position: u64) -> impl Flow<Item = Result<LogEvent, LogError>> + Send + use<> {
+    /// Streams every fragment after `position` (0: all), including future ones, then the end. Reads one frame at a time, and
+    /// waits for the writer's notification at the end of the file.
+    pub fn follow(&self, position: u64) -> impl AsyncStream<Item = Result<LogEvent, LogError>> + Send + use<> {
         self.events(position, true)
     }
 
-    /// The same, without waiting: every piece after `position` that is there now, and the end where there is one.
-    pub fn rest(&self, position: u64) -> impl Flow<Item = Result<LogEvent, LogError>> + Send + use<> {
+    /// Streams the existing fragments after `position` without waiting, then the end if the log has ended.
+    pub fn available(&self, position: u64) -> impl AsyncStream<Item = Result<LogEvent, LogError>> + Send + use<> {
         self.events(position, false)
     }
 
-    fn events(&self, position: u64, waits: bool) -> impl Flow<Item = Result<LogEvent, LogError>> + Send + use<> {
+    fn events(&self, position: u64, waits: bool) -> impl AsyncStream<Item = Result<LogEvent, LogError>> + Send + use<> {
         let follower = Follower {
             frames: self.shared.feed.frames.subscribe(),
             reader: self.clone(),
@@ -85,19 +85,19 @@ impl LogReader {
         })
     }
 
-    /// How many pieces there are.
+    /// The number of fragments.
     ///
     /// # Errors
-    /// The disk's.
+    /// I/O errors.
     pub async fn fragment_count(&self) -> Result<u64, LogError> {
         self.with(|files| Ok(files.last()?.map_or(0, |last| last.records_after()))).await
     }
 
-    /// A position shortly before `position` from which lines can be painted: no later than the beginning of the line that the next
-    /// piece belongs to.
+    /// A position at or before `position` from which complete lines can be rendered: not after the start of the line that
+    /// contains the next fragment.
     ///
     /// # Errors
-    /// The disk's, or damage.
+    /// I/O errors, or [`LogError::Damaged`].
     pub async fn frame_start(&self, position: u64) -> Result<u64, LogError> {
         self.with(move |files| {
             let frame = first_frame(files, |header| header.records_after() > position)?;
@@ -111,10 +111,10 @@ impl LogReader {
         .await
     }
 
-    /// Where to follow from to get the line `line` from its first piece on.
+    /// The position from which [`follow`](Self::follow) begins with the first fragment of `line`.
     ///
     /// # Errors
-    /// The disk's, or damage.
+    /// I/O errors, or [`LogError::Damaged`].
     pub async fn position_before(&self, line: u64) -> Result<u64, LogError> {
         self.with(move |files| position_before(files, line)).await
     }
@@ -126,15 +126,15 @@ impl Follower {
             if self.is_over {
                 return Ok(None);
             }
-            if let Some(piece) = self.ready.pop_front() {
-                self.position = piece.position;
-                return Ok(Some(LogEvent::Fragment(piece)));
+            if let Some(fragment) = self.ready.pop_front() {
+                self.position = fragment.position;
+                return Ok(Some(LogEvent::Fragment(fragment)));
             }
             if let Some(end) = self.end {
                 self.is_over = true;
                 return Ok(Some(LogEvent::End(end)));
             }
-            // Marked as seen before looking: what is written while we look wakes us again.
+            // Mark the notification as seen before reading, so that a frame written meanwhile wakes the follower again.
             self.frames.borrow_and_update();
             let position = self.position;
             let found = self.reader.with(move |files| read_after(files, position)).await?;
@@ -152,7 +152,7 @@ impl Follower {
 
 struct Found {
     fragments: VecDeque<LogFragment>,
-    /// There are no more.
+    /// Whether there are no more fragments.
     is_at_end: bool,
     end: Option<LogEnd>,
 }
@@ -163,23 +163,23 @@ impl Default for Found {
     }
 }
 
-/// The pieces of the frame that holds the one after `position`.
+/// The fragments after `position` in the frame that contains the next one.
 fn read_after(files: &Files, position: u64) -> Result<Found, LogError> {
     let frame = first_frame(files, |header| header.records_after() > position)?;
     let Some(header) = files.header(frame)? else {
         let last = files.last()?;
-        // More may have come between the two looks.
+        // A frame may have been appended between the two reads.
         let is_all = last.is_none_or(|last| last.records_after() <= position);
         let end = last.filter(|last| is_all && last.has(flag::FINISHED)).as_ref().map(end);
         return Ok(Found { is_at_end: is_all, end, ..Found::default() });
     };
     let (mut line, mut at) = (header.lines_before, header.records_before);
-    let mut pieces = VecDeque::new();
+    let mut fragments = VecDeque::new();
     for record in records(files, &header)? {
         line += u64::from(record.begins);
         at += 1;
         if at > position {
-            pieces.push_back(LogFragment {
+            fragments.push_back(LogFragment {
                 position: at,
                 line,
                 stream: record.stream,
@@ -191,5 +191,5 @@ fn read_after(files: &Files, position: u64) -> Result<Found, LogError> {
             });
         }
     }
-    Ok(Found { fragments: pieces, is_at_end: false, end: None })
+    Ok(Found { fragments, is_at_end: false, end: None })
 }

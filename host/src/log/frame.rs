@@ -1,9 +1,9 @@
-//! The frame: what is on disk, byte for byte.
+//! The frame: the format of a log on disk.
 //!
-//! A log file is frames one after the other. A frame is a header of [`Header::LEN`] bytes (little endian, in the order of the
-//! fields of [`Header`]) and the body: one zstd frame of records. A record is one piece of a line: flags, milliseconds after the
-//! header's time, length, text; before the records the body has the [`Place`]s of those who speak. The header ends with checksums of the
-//! body and of itself.
+//! A log file is a sequence of frames. A frame consists of a header and a body. The header has [`Header::LEN`] bytes: the fields
+//! of [`Header`] in their order, little-endian, and last the checksums of the body and of the header itself. The body is one zstd
+//! frame: the [`OriginOffset`]s of all origins, then the records. A record is a fragment of a line: flags, milliseconds after the
+//! header's time, length, text.
 
 use beespace_core::outcome::Stream;
 use beespace_core::time::Timestamp;
@@ -12,10 +12,10 @@ use sha2::Digest as _;
 
 use super::origin::OriginOffset;
 
-/// `BLG` and the version of this layout.
+/// `BLG` and the version of the format.
 const MAGIC: [u8; 4] = *b"BLG\x01";
 
-/// No frame is larger than this before compression. Refuses bombs; what is written stays far below.
+/// The maximum size of an uncompressed body. It protects readers from decompression bombs; written frames are far smaller.
 const MAX_FRAME_BYTES: usize = 512 * 1024;
 
 const RECORD_HEADER_LEN: usize = 9;
@@ -25,40 +25,40 @@ const CONTINUES: u8 = 1 << 4;
 
 /// Flags of a header.
 pub(super) mod flag {
-    /// Nothing follows this frame.
+    /// The log has ended; no frame follows.
     pub(in crate::log) const FINISHED: u32 = 1;
-    /// With `FINISHED`: something is missing.
+    /// With `FINISHED`: output is missing.
     pub(in crate::log) const INCOMPLETE: u32 = 1 << 1;
-    /// The limit was reached.
+    /// The size limit was reached.
     pub(in crate::log) const LIMITED: u32 = 1 << 2;
-    /// The line before the first record has no end yet.
+    /// The last line before this frame is still open.
     pub(in crate::log) const OPEN_BEFORE: u32 = 1 << 3;
-    /// A line is open after the last record.
+    /// The last line of this frame is still open.
     pub(in crate::log) const OPEN_AFTER: u32 = 1 << 4;
 }
 
-/// All that is to be known of a frame without its body.
+/// The metadata of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Header {
     pub(super) flags: u32,
-    /// Length of the body on disk and unpacked.
+    /// Length of the compressed body (`body_len`) and of the uncompressed body (`raw_len`).
     pub(super) body_len: u32,
     pub(super) raw_len: u32,
     pub(super) records: u32,
-    /// Lines that begin in this frame.
+    /// The number of lines that begin in this frame.
     pub(super) lines: u32,
-    /// Length of this frame's part of the plain text.
+    /// Length of this frame's part of the plain text, in bytes.
     pub(super) text_len: u32,
-    /// Where the frame begins in its file.
+    /// The frame's offset in the file.
     pub(super) offset: u64,
     pub(super) records_before: u64,
     pub(super) lines_before: u64,
     pub(super) text_before: u64,
-    /// Time of the first record.
+    /// Time of the first record, in milliseconds since the epoch.
     pub(super) at_ms: u64,
-    /// Bytes dropped after the limit, so far.
+    /// Bytes dropped after the limit so far.
     pub(super) dropped: u64,
-    /// How many places the body begins with.
+    /// The number of origin offsets at the start of the body.
     pub(super) offset_count: u32,
     pub(super) body_checksum: u64,
 }
@@ -82,7 +82,8 @@ impl Header {
         self.text_before.saturating_add(self.text_len.into())
     }
 
-    /// Does this frame go on where `before` ended? A reader that went by numbers with gaps would not come to an end.
+    /// Whether this frame continues where `before` ended. Without this check, a gap in the numbers would make a reader loop
+    /// forever.
     pub(super) fn follows(&self, before: Option<&Self>) -> bool {
         let end = before.map_or((0, 0, 0), |before| (before.records_after(), before.lines_after(), before.text_after()));
         (self.records_before, self.lines_before, self.text_before) == end
@@ -108,7 +109,7 @@ impl Header {
         out
     }
 
-    /// `None` where the bytes are no whole, undamaged header.
+    /// Decodes a header; `None` if it is truncated or damaged.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (content, sum) = bytes.get(..Self::LEN)?.split_at_checked(Self::LEN - 8)?;
         if u64::from_le_bytes(sum.try_into().ok()?) != checksum(content) {
@@ -135,25 +136,25 @@ impl Header {
             .then_some(header)
     }
 
-    /// Packs places and records into a body and notes it here.
-    pub(super) fn pack(&mut self, places: &[OriginOffset], records: &[u8]) -> std::io::Result<Vec<u8>> {
-        let mut raw = Vec::with_capacity(places.len() * OriginOffset::LEN + records.len());
-        places.iter().for_each(|place| place.encode(&mut raw));
+    /// Compresses offsets and records into a body, and sets the lengths and the checksum in this header.
+    pub(super) fn pack(&mut self, offsets: &[OriginOffset], records: &[u8]) -> std::io::Result<Vec<u8>> {
+        let mut raw = Vec::with_capacity(offsets.len() * OriginOffset::LEN + records.len());
+        offsets.iter().for_each(|offset| offset.encode(&mut raw));
         raw.extend_from_slice(records);
         let body = if raw.is_empty() { Vec::new() } else { zstd::bulk::compress(&raw, 1)? };
-        self.offset_count = u32::try_from(places.len()).map_err(std::io::Error::other)?;
+        self.offset_count = u32::try_from(offsets.len()).map_err(std::io::Error::other)?;
         self.raw_len = u32::try_from(raw.len()).map_err(std::io::Error::other)?;
         self.body_len = u32::try_from(body.len()).map_err(std::io::Error::other)?;
         self.body_checksum = checksum(&body);
         Ok(body)
     }
 
-    /// Is this the body that was written?
+    /// Whether `body` matches the length and the checksum of this header.
     pub(super) fn matches(&self, body: &[u8]) -> bool {
         body.len() == self.body_len as usize && checksum(body) == self.body_checksum
     }
 
-    /// Where everyone stands after this frame. `None` where the body is damaged.
+    /// The offsets of all origins at the end of this frame; `None` if the body is damaged.
     pub(super) fn offsets(&self, body: &[u8]) -> Option<Vec<OriginOffset>> {
         let raw = self.raw(body)?;
         raw.get(..self.offsets_len())?.chunks(OriginOffset::LEN).map(OriginOffset::decode).collect()
@@ -173,7 +174,7 @@ impl Header {
         zstd::bulk::decompress(body, self.raw_len as usize).ok().map(Bytes::from)
     }
 
-    /// The records of this frame. `None` where the body is damaged.
+    /// The records of this frame; `None` if the body is damaged.
     pub(super) fn records(&self, body: &[u8]) -> Option<Vec<Record>> {
         let mut raw = self.raw(body)?;
         if raw.len() < self.offsets_len() {
@@ -201,16 +202,17 @@ impl Header {
     }
 }
 
-/// One piece of a line.
+/// A fragment of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) stream: Stream,
     pub(super) at: Timestamp,
-    /// It is the first piece of its line.
+    /// Whether it is the first fragment of its line.
     pub(super) begins: bool,
-    /// It is the last one. (A line whose last piece does not say so ends where another begins.)
+    /// Whether it is the last fragment of its line. A line without such a fragment ends where the next line begins.
     pub(super) ends: bool,
-    /// With `lane`: the line goes on with one that was cut, by its length or by another stream.
+    /// With `begins`: whether the line continues an earlier one that was cut because of its length or by the output of another
+    /// origin.
     pub(super) continues: bool,
     pub(super) text: Bytes,
 }
@@ -244,7 +246,7 @@ fn stream_of(code: u8) -> Option<Stream> {
     }
 }
 
-/// Finds damage, not forgery: who can write here can also forge.
+/// Detects damage, not forgery: an attacker who can write to the file can also compute the checksum.
 fn checksum(bytes: &[u8]) -> u64 {
     let digest = sha2::Sha256::digest(bytes);
     digest.first_chunk().copied().map_or(0, u64::from_le_bytes)
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_reads_what_it_wrote() {
+    fn a_frame_round_trips() {
         let (header, body) = sample();
         let encoded = header.encode();
         assert_eq!(encoded.len(), Header::LEN);
@@ -306,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_follows_only_where_the_one_before_ended() {
+    fn a_frame_follows_only_its_predecessor() {
         let (first, _) = sample();
         assert!(first.follows(None) && !first.follows(Some(&first)));
         let second = Header { records_before: 1, lines_before: 1, text_before: 16, ..first };
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_at_their_ends_do_no_harm() {
+    fn maximum_numbers_do_not_overflow() {
         let (mut header, _) = sample();
         (header.offset, header.records_before, header.lines_before) = (u64::MAX, u64::MAX, u64::MAX);
         (header.text_before, header.at_ms) = (u64::MAX, u64::MAX);
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_bit_is_noticed() {
+    fn every_flipped_bit_is_detected() {
         let (header, body) = sample();
         let encoded = header.encode();
         for bit in 0..encoded.len() * 8 {

@@ -1,4 +1,4 @@
-//! The frame that is being filled: pieces of lines, not on disk yet.
+//! The frame under construction.
 
 use std::collections::BTreeSet;
 
@@ -8,30 +8,31 @@ use bytes::Bytes;
 use super::frame::{Header, Record, flag};
 use super::origin::{Origin, OriginOffset};
 
-/// A frame that holds this much is written.
+/// The size of records at which a frame is written.
 const FRAME_BYTES: usize = 64 * 1024;
 
-/// The frame that comes next, and where its log stands.
+/// The next frame, and the state of the log before it.
 #[derive(Debug, Default)]
 pub(super) struct FrameBuilder {
-    /// Numbers before this frame; counts and flags of it as they grow.
+    /// The totals before this frame, and the counts and flags of this frame so far.
     header: Header,
     raw: Vec<u8>,
-    /// Whose line is open.
+    /// The origin whose line is open.
     open: Option<Origin>,
-    /// Whose next line goes on with a line that was cut.
+    /// Origins whose next line continues a line that was cut.
     cut: BTreeSet<Origin>,
 }
 
 impl FrameBuilder {
-    /// Goes on after the last frame of a log.
-    pub(super) fn after(last: Option<&Header>, places: &[OriginOffset]) -> Self {
-        let of = |what: fn(&OriginOffset) -> bool| places.iter().filter(move |place| what(place)).map(|place| place.origin);
-        let (open, cut) = (of(|place| place.is_open).next(), of(|place| place.is_cut).collect());
+    /// A builder for the frame after `last`.
+    pub(super) fn after(last: Option<&Header>, offsets: &[OriginOffset]) -> Self {
+        let of =
+            |holds: fn(&OriginOffset) -> bool| offsets.iter().filter(move |offset| holds(offset)).map(|offset| offset.origin);
+        let (open, cut) = (of(|offset| offset.is_open).next(), of(|offset| offset.is_cut).collect());
         Self { header: last.map(Self::header_after).unwrap_or_default(), raw: Vec::new(), open, cut }
     }
 
-    /// What the next frame's header begins with.
+    /// The initial header of the frame after `last`.
     fn header_after(last: &Header) -> Header {
         let open_before = if last.has(flag::OPEN_AFTER) { flag::OPEN_BEFORE } else { 0 };
         Header {
@@ -53,16 +54,16 @@ impl FrameBuilder {
         self.raw.len() >= FRAME_BYTES
     }
 
-    /// Bytes of text in the log so far, this frame included.
+    /// Length of the log's text in bytes, including this frame.
     pub(super) fn text_len(&self) -> u64 {
         self.header.text_after()
     }
 
-    /// Adds a piece of a line. Another one's line that is still open is cut: its rest will be a line of its own.
-    pub(super) fn add(&mut self, source: Origin, at: Timestamp, text: &[u8], ends: bool) {
-        let begins = self.open != Some(source);
-        let continues = begins && self.cut.contains(&source);
-        self.cut.remove(&source);
+    /// Adds a fragment of a line. If another origin's line is still open, it is cut: the rest of it becomes a line of its own.
+    pub(super) fn add(&mut self, origin: Origin, at: Timestamp, text: &[u8], ends: bool) {
+        let begins = self.open != Some(origin);
+        let continues = begins && self.cut.contains(&origin);
+        self.cut.remove(&origin);
         if continues && ends && text.is_empty() {
             return;
         }
@@ -76,41 +77,41 @@ impl FrameBuilder {
         if self.header.records == 0 {
             self.header.at_ms = at.0;
         }
-        let record = Record { stream: source.stream(), at, begins, ends, continues, text: Bytes::copy_from_slice(text) };
+        let record = Record { stream: origin.stream(), at, begins, ends, continues, text: Bytes::copy_from_slice(text) };
         record.encode(Timestamp(self.header.at_ms), &mut self.raw);
         self.header.records += 1;
         self.header.text_len += u32::try_from(text.len()).unwrap_or(u32::MAX) + u32::from(ends);
-        self.open = (!ends).then_some(source);
+        self.open = (!ends).then_some(origin);
     }
 
-    /// The line that just ended was cut for its length.
-    pub(super) fn mark_cut(&mut self, source: Origin) {
-        self.cut.insert(source);
+    /// Records that the origin's last line was cut because of its length.
+    pub(super) fn mark_cut(&mut self, origin: Origin) {
+        self.cut.insert(origin);
     }
 
-    /// Nothing comes from this one any more: its line ends where it is.
-    pub(super) fn end_line(&mut self, source: Origin, at: Timestamp) {
-        if self.open == Some(source) {
-            self.add(source, at, &[], true);
+    /// Ends the origin's open line, because it will produce no more output.
+    pub(super) fn end_line(&mut self, origin: Origin, at: Timestamp) {
+        if self.open == Some(origin) {
+            self.add(origin, at, &[], true);
         }
-        self.cut.remove(&source);
+        self.cut.remove(&origin);
     }
 
-    /// What the frame says beside its records.
+    /// The header of this frame.
     pub(super) fn header(&mut self) -> &mut Header {
         &mut self.header
     }
 
-    /// Header and body, ready to be written; `self` becomes the next, empty frame. `places` say where everyone is; how their lines stand is
-    /// filled in here.
-    pub(super) fn build(&mut self, mut places: Vec<OriginOffset>) -> std::io::Result<(Header, Vec<u8>)> {
-        for place in &mut places {
-            place.is_open = self.open == Some(place.origin);
-            place.is_cut = self.cut.contains(&place.origin);
+    /// Returns the header and the body of this frame and begins the next one. `offsets` are the offsets of all origins; this
+    /// function adds the state of their lines.
+    pub(super) fn build(&mut self, mut offsets: Vec<OriginOffset>) -> std::io::Result<(Header, Vec<u8>)> {
+        for offset in &mut offsets {
+            offset.is_open = self.open == Some(offset.origin);
+            offset.is_cut = self.cut.contains(&offset.origin);
         }
         let mut header = self.header;
         header.flags |= if self.open.is_some() { flag::OPEN_AFTER } else { 0 };
-        let body = header.pack(&places, &self.raw)?;
+        let body = header.pack(&offsets, &self.raw)?;
         self.header = Self::header_after(&header);
         self.raw.clear();
         Ok((header, body))

@@ -1,4 +1,4 @@
-//! From the bytes of a container to pieces of lines: masked, cut at newlines, within limits.
+//! Turns container output into masked fragments of lines, within the limits for a line and a log.
 
 use std::collections::BTreeMap;
 
@@ -10,64 +10,65 @@ use super::frame::{Header, flag};
 use super::frame_builder::FrameBuilder;
 use super::origin::{Origin, OriginOffset};
 
-/// How much goes through the mask at a time. Frames are sealed between such pieces, so none grows far over its size.
+/// The size of a chunk that is masked at once. Frames are completed between chunks, so a frame never grows far beyond its target
+/// size.
 const MASK_CHUNK: usize = 16 * 1024;
 
-/// The lines of one log as they come.
+/// Splits the output of all origins of one log into lines.
 #[derive(Debug)]
 pub(super) struct LineSplitter {
     builder: FrameBuilder,
-    /// Everyone who speaks in the round that goes on, and the host.
+    /// The origins of the current round, and the host.
     origins: BTreeMap<Origin, OriginBuffer>,
     secrets: Secrets,
     limit: u64,
-    /// Something happened that is not in a frame yet.
+    /// Whether something is not in a frame yet.
     is_dirty: bool,
 }
 
-/// What one says, on its way.
+/// The output of one origin that is not in a frame yet.
 #[derive(Debug)]
 struct OriginBuffer {
     origin: Origin,
     masker: Masker,
-    /// Bytes taken, those of earlier servers included.
+    /// Bytes received, including those that earlier processes stored.
     received: u64,
-    /// Masked, not in a frame yet: a line waits here for its end.
+    /// Masked text of a line whose end has not arrived.
     pending: Vec<u8>,
     pending_since: Timestamp,
-    /// Length of the line that is being written, what is in frames already included.
+    /// Length of the current line, including its fragments in earlier frames.
     line_len: usize,
 }
 
 impl LineSplitter {
-    /// Goes on after the last frame of a log, from the places that it tells.
-    pub(super) fn after(last: Option<&Header>, places: &[OriginOffset], secrets: &Secrets, limit: u64) -> Self {
+    /// Resumes after the last frame of a log, at the offsets stored in it.
+    pub(super) fn after(last: Option<&Header>, offsets: &[OriginOffset], secrets: &Secrets, limit: u64) -> Self {
         Self {
-            builder: FrameBuilder::after(last, places),
-            origins: places.iter().map(|place| (place.origin, OriginBuffer::resume(place, secrets))).collect(),
+            builder: FrameBuilder::after(last, offsets),
+            origins: offsets.iter().map(|offset| (offset.origin, OriginBuffer::resume(offset, secrets))).collect(),
             secrets: secrets.clone(),
             limit,
             is_dirty: false,
         }
     }
 
-    /// Takes what someone said. `write` gets each frame that became full.
+    /// Adds output of an origin. Calls `write` for each frame that is full.
     pub(super) fn push<E>(
         &mut self,
-        source: Origin,
+        origin: Origin,
         at: Timestamp,
         bytes: &[u8],
         mut write: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        for piece in bytes.chunks(MASK_CHUNK) {
+        for chunk in bytes.chunks(MASK_CHUNK) {
             self.is_dirty = true;
-            if !source.is_host() && self.is_limited() {
-                self.drop_bytes(source, at, piece.len());
+            if !origin.is_host() && self.is_limited() {
+                self.drop_bytes(origin, at, chunk.len());
                 continue;
             }
-            let (flow, draft) = self.origin(source, at);
-            flow.push(at, piece, draft);
-            if !source.is_host() && self.builder.text_len() >= self.limit {
+            let (buffer, builder) = self.origin(origin, at);
+            buffer.push(at, chunk, builder);
+            if !origin.is_host() && self.builder.text_len() >= self.limit {
                 self.reach_limit(at);
             }
             if self.builder.is_full() {
@@ -77,27 +78,27 @@ impl LineSplitter {
         Ok(())
     }
 
-    /// Puts everything that may be shown into the frame, whole lines or not, and notes how far everyone is.
+    /// Completes the frame: adds all text that may be shown, including partial lines, and the offsets of all origins.
     pub(super) fn build_frame(&mut self) -> std::io::Result<(Header, Vec<u8>)> {
-        self.origins.values_mut().for_each(|flow| flow.flush(&mut self.builder));
-        let places = self.origins.values().map(OriginBuffer::offset).collect();
+        self.origins.values_mut().for_each(|buffer| buffer.flush(&mut self.builder));
+        let offsets = self.origins.values().map(OriginBuffer::offset).collect();
         self.is_dirty = false;
-        self.builder.build(places)
+        self.builder.build(offsets)
     }
 
-    /// The containers that spoke so far are through: what was held back of their ends is to be seen. Seal once more after this.
+    /// Ends the output of all containers so far: text that masking held back is released. Build another frame after this.
     pub(super) fn end_containers(&mut self, at: Timestamp) {
         self.is_dirty = true;
-        let containers = self.origins.iter_mut().filter(|(source, _)| !source.is_host());
-        containers.for_each(|(_, flow)| flow.finish(at, &mut self.builder));
+        let containers = self.origins.iter_mut().filter(|(origin, _)| !origin.is_host());
+        containers.for_each(|(_, buffer)| buffer.finish(at, &mut self.builder));
     }
 
-    /// Nobody says anything any more; `output_incomplete` says what is missing. Seal once more after this.
+    /// Ends the log. `incomplete` states what is missing. Build the last frame after this.
     pub(super) fn finish(&mut self, at: Timestamp, incomplete: Option<&str>) {
-        self.origins.values_mut().for_each(|flow| flow.finish(at, &mut self.builder));
+        self.origins.values_mut().for_each(|buffer| buffer.finish(at, &mut self.builder));
         let dropped = self.builder.header().dropped;
         if dropped > 0 {
-            self.write_host_line(at, &format!("{dropped} bytes came after the limit and were not kept"));
+            self.write_host_line(at, &format!("{dropped} bytes after the limit were not stored"));
         }
         if let Some(reason) = incomplete {
             self.write_host_line(at, &format!("this log is incomplete: {reason}"));
@@ -105,12 +106,12 @@ impl LineSplitter {
         self.builder.header().flags |= flag::FINISHED | if dropped > 0 || incomplete.is_some() { flag::INCOMPLETE } else { 0 };
     }
 
-    /// There is text that a reader waits for.
+    /// Whether there is text that is not in a frame yet.
     pub(super) fn has_text(&self) -> bool {
-        !self.builder.is_empty() || self.origins.values().any(|flow| !flow.pending.is_empty())
+        !self.builder.is_empty() || self.origins.values().any(|buffer| !buffer.pending.is_empty())
     }
 
-    /// Something is to be noted, be it that bytes were dropped.
+    /// Whether anything is not in a frame yet, including a count of dropped bytes.
     pub(super) fn is_dirty(&self) -> bool {
         self.is_dirty
     }
@@ -120,47 +121,47 @@ impl LineSplitter {
     }
 
     fn reach_limit(&mut self, at: Timestamp) {
-        let containers = self.origins.iter_mut().filter(|(source, _)| !source.is_host());
-        containers.for_each(|(_, flow)| flow.flush(&mut self.builder));
+        let containers = self.origins.iter_mut().filter(|(origin, _)| !origin.is_host());
+        containers.for_each(|(_, buffer)| buffer.flush(&mut self.builder));
         self.builder.header().flags |= flag::LIMITED;
         self.write_host_line(
             at,
-            &format!("the limit of {} bytes for a log is reached: what follows is counted, not kept", self.limit),
+            &format!("the limit of {} bytes for a log is reached; further output is counted but not stored", self.limit),
         );
     }
 
-    fn drop_bytes(&mut self, source: Origin, at: Timestamp, count: usize) {
-        let (flow, draft) = self.origin(source, at);
-        // What the masker and the line held when the limit came is dropped with the rest.
-        let count = count as u64 + flow.discard_pending();
-        flow.received += count;
-        draft.header().dropped += count;
+    fn drop_bytes(&mut self, origin: Origin, at: Timestamp, count: usize) {
+        let (buffer, builder) = self.origin(origin, at);
+        // Bytes that the masker and the open line held when the limit was reached are dropped as well.
+        let count = count as u64 + buffer.discard_pending();
+        buffer.received += count;
+        builder.header().dropped += count;
     }
 
     fn write_host_line(&mut self, at: Timestamp, text: &str) {
-        let (host, draft) = self.origin(Origin::HOST, at);
-        host.push(at, format!("{text}\n").as_bytes(), draft);
+        let (host, builder) = self.origin(Origin::HOST, at);
+        host.push(at, format!("{text}\n").as_bytes(), builder);
     }
 
-    fn origin(&mut self, source: Origin, at: Timestamp) -> (&mut OriginBuffer, &mut FrameBuilder) {
-        if !self.origins.contains_key(&source) {
-            self.end_earlier_rounds(source, at);
+    fn origin(&mut self, origin: Origin, at: Timestamp) -> (&mut OriginBuffer, &mut FrameBuilder) {
+        if !self.origins.contains_key(&origin) {
+            self.end_earlier_rounds(origin, at);
         }
-        let flow = self.origins.entry(source).or_insert_with(|| OriginBuffer::new(source, &self.secrets));
-        (flow, &mut self.builder)
+        let buffer = self.origins.entry(origin).or_insert_with(|| OriginBuffer::new(origin, &self.secrets));
+        (buffer, &mut self.builder)
     }
 
-    /// Whoever spoke in an earlier round is through: nobody asks any more how far they came.
-    fn end_earlier_rounds(&mut self, source: Origin, at: Timestamp) {
-        if source.is_host() {
+    /// Ends the origins of earlier rounds: their offsets are no longer needed.
+    fn end_earlier_rounds(&mut self, origin: Origin, at: Timestamp) {
+        if origin.is_host() {
             return;
         }
-        let draft = &mut self.builder;
-        self.origins.retain(|other, flow| {
-            let is_over = other.round < source.round;
+        let builder = &mut self.builder;
+        self.origins.retain(|other, buffer| {
+            let is_over = other.round < origin.round;
             if is_over {
-                flow.finish(at, draft);
-                draft.end_line(*other, at);
+                buffer.finish(at, builder);
+                builder.end_line(*other, at);
             }
             !is_over
         });
@@ -168,44 +169,44 @@ impl LineSplitter {
 }
 
 impl OriginBuffer {
-    fn new(source: Origin, secrets: &Secrets) -> Self {
-        let place = OriginOffset { origin: source, stored: 0, covered: 0, is_open: false, is_cut: false };
-        Self::resume(&place, secrets)
+    fn new(origin: Origin, secrets: &Secrets) -> Self {
+        let offset = OriginOffset { origin, stored: 0, covered: 0, is_open: false, is_cut: false };
+        Self::resume(&offset, secrets)
     }
 
-    fn resume(place: &OriginOffset, secrets: &Secrets) -> Self {
-        let covered = usize::try_from(place.covered).unwrap_or(usize::MAX);
+    fn resume(offset: &OriginOffset, secrets: &Secrets) -> Self {
+        let covered = usize::try_from(offset.covered).unwrap_or(usize::MAX);
         Self {
-            origin: place.origin,
+            origin: offset.origin,
             masker: Masker::resume(secrets, covered),
-            received: place.stored,
+            received: offset.stored,
             pending: Vec::new(),
             pending_since: Timestamp(0),
             line_len: 0,
         }
     }
 
-    fn push(&mut self, at: Timestamp, bytes: &[u8], draft: &mut FrameBuilder) {
+    fn push(&mut self, at: Timestamp, bytes: &[u8], builder: &mut FrameBuilder) {
         self.received += bytes.len() as u64;
         let mut masked = Vec::with_capacity(bytes.len());
         self.masker.push(bytes, &mut masked);
-        self.split(at, &masked, draft);
+        self.split(at, &masked, builder);
     }
 
-    fn split(&mut self, at: Timestamp, masked: &[u8], draft: &mut FrameBuilder) {
+    fn split(&mut self, at: Timestamp, masked: &[u8], builder: &mut FrameBuilder) {
         for part in masked.split_inclusive(|byte| *byte == b'\n') {
             let (mut text, ends) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
             while self.line_len + text.len() > MAX_LINE {
-                let room = MAX_LINE.saturating_sub(self.line_len);
-                let (now, later) = text.split_at(room - partial_character(text.get(..room).unwrap_or(text)));
+                let available = MAX_LINE.saturating_sub(self.line_len);
+                let (now, later) = text.split_at(available - partial_character(text.get(..available).unwrap_or(text)));
                 self.add(at, now);
-                self.emit_record(at, true, draft);
-                draft.mark_cut(self.origin);
+                self.emit_record(at, true, builder);
+                builder.mark_cut(self.origin);
                 text = later;
             }
             self.add(at, text);
             if ends {
-                self.emit_record(at, true, draft);
+                self.emit_record(at, true, builder);
             }
         }
     }
@@ -218,66 +219,66 @@ impl OriginBuffer {
         self.line_len += text.len();
     }
 
-    /// What waits becomes a piece of its line, perhaps the last.
-    fn emit_record(&mut self, at: Timestamp, ends: bool, draft: &mut FrameBuilder) {
+    /// Adds the pending text to the frame as a fragment of its line, which is the last one if `ends`.
+    fn emit_record(&mut self, at: Timestamp, ends: bool, builder: &mut FrameBuilder) {
         let at = if self.pending.is_empty() { at } else { self.pending_since };
-        draft.add(self.origin, at, &self.pending, ends);
+        builder.add(self.origin, at, &self.pending, ends);
         self.pending.clear();
         if ends {
             self.line_len = 0;
         }
     }
 
-    /// Shows a line before its end has come; of a character that has come in part, nothing yet.
-    fn flush(&mut self, draft: &mut FrameBuilder) {
+    /// Adds the pending text to the frame before its line ends, except an incomplete character at its end.
+    fn flush(&mut self, builder: &mut FrameBuilder) {
         let rest = self.pending.split_off(self.pending.len() - self.incomplete_char_len());
         if !self.pending.is_empty() {
-            self.emit_record(self.pending_since, false, draft);
+            self.emit_record(self.pending_since, false, builder);
         }
         self.pending = rest;
     }
 
-    fn finish(&mut self, at: Timestamp, draft: &mut FrameBuilder) {
+    fn finish(&mut self, at: Timestamp, builder: &mut FrameBuilder) {
         let mut masked = Vec::new();
         self.masker.finish(&mut masked);
-        self.split(at, &masked, draft);
+        self.split(at, &masked, builder);
         if !self.pending.is_empty() {
-            self.emit_record(at, false, draft);
+            self.emit_record(at, false, builder);
         }
     }
 
-    /// How far this one is on disk once the flushed frame is.
+    /// The offset of this origin after a flush.
     fn offset(&self) -> OriginOffset {
-        let place = OriginOffset { origin: self.origin, stored: 0, covered: 0, is_open: false, is_cut: false };
+        let offset = OriginOffset { origin: self.origin, stored: 0, covered: 0, is_open: false, is_cut: false };
         if self.origin.is_host() {
-            // After a restart the host says something else: nothing of it goes on.
-            return place;
+            // The host's output does not continue after a restart.
+            return offset;
         }
-        let waiting = self.masker.held() + self.incomplete_char_len();
+        let held_back = self.masker.held() + self.incomplete_char_len();
         OriginOffset {
-            stored: self.received.saturating_sub(waiting as u64),
+            stored: self.received.saturating_sub(held_back as u64),
             covered: self.masker.masked_prefix() as u64,
-            ..place
+            ..offset
         }
     }
 
-    /// Bytes at the end of what waits that are the beginning of a character. None while a mask goes over the next bytes: the
-    /// restart of a stream begins either with part of a character or within a secret, never both.
+    /// The number of bytes at the end of the pending text that begin an incomplete character. It is 0 while a mask covers the
+    /// following bytes: a resumed stream begins either inside a character or inside a secret, never both.
     fn incomplete_char_len(&self) -> usize {
         if self.masker.masked_prefix() > 0 { 0 } else { partial_character(&self.pending) }
     }
 
-    /// Forgets what was held back and returns how many bytes of the stream that was.
+    /// Discards the text held back and returns its length in bytes of the stream.
     fn discard_pending(&mut self) -> u64 {
-        let held = self.masker.held() + self.pending.len();
+        let held_back = self.masker.held() + self.pending.len();
         self.masker = Masker::new(&Secrets::none());
         self.pending.clear();
-        self.received -= (held as u64).min(self.received);
-        held as u64
+        self.received -= (held_back as u64).min(self.received);
+        held_back as u64
     }
 }
 
-/// How many bytes at the end of `text` are the beginning of an UTF-8 character that is not whole.
+/// The number of bytes at the end of `text` that begin an incomplete UTF-8 character.
 fn partial_character(text: &[u8]) -> usize {
     let tail = text.len().saturating_sub(3);
     let Some(tail) = text.get(tail..) else { return 0 };
@@ -299,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_beginning_of_a_character_is_found() {
+    fn an_incomplete_character_is_found() {
         assert_eq!(partial_character("añ".as_bytes()), 0);
         assert_eq!(partial_character(b"a\xC3"), 1);
         assert_eq!(partial_character(b"\xF0\x9F\x98"), 3);

@@ -1,11 +1,12 @@
-//! What steps print, kept and shown: masked, framed, compressed, followed while it grows.
+//! Step logs: masked, stored in compressed frames, readable while they grow.
 //!
-//! One file for each attempt at a step, `{build}/{stage}/{step}.{attempt}`, written by nobody but its [`LogWriter`]: frames of
-//! about 64 KiB, compressed, each with checksums, numbers of lines and how much of each container's output it accounts for
-//! ([`frame`]). A file that was cut anywhere opens at its last good frame. Beside it lies `….index`, the headers of the frames in
-//! a row: it can be made again from the file at any time, and lets a reader find a line or a byte with a few small reads.
+//! Each attempt of a step has one file, `{build}/{stage}/{step}.{attempt}`. Only its [`LogWriter`] writes to it. The file is a
+//! sequence of compressed frames of about 64 KiB. Each frame has checksums, line numbers, and the amount of each container's
+//! output that it and the earlier frames cover ([`frame`]). Recovery of a truncated or damaged file ends at the last intact
+//! frame. Beside the file is `….index`, the concatenated headers of its frames. With it a reader finds a line or a byte in a few
+//! small reads. It can be rebuilt from the file at any time.
 //!
-//! Followers read the file and are only told *that* it grew: one that is slow holds nothing in memory and delays nobody.
+//! A follower reads the file and is only notified *that* it grew, so a slow follower uses no memory and delays no one.
 
 mod file;
 mod follow;
@@ -31,66 +32,66 @@ pub use origin::Origin;
 pub use read::{LogLine, LogPage, LogReader};
 pub use write::LogWriter;
 
-/// A line longer than this goes on as another one.
+/// The maximum length of a line in bytes. A longer line continues as a new one.
 pub const MAX_LINE: usize = 64 * 1024;
 
-/// All logs of this server.
+/// The logs of this server.
 #[derive(Debug, Clone)]
 pub struct LogStore {
     dir: Arc<Path>,
     feeds: Arc<Mutex<HashMap<StepId, Weak<Feed>>>>,
 }
 
-/// What went wrong with a log.
+/// Why an operation on a log failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The disk refused.
-    #[error("the log {path} cannot be {action}: {source}")]
+    /// An I/O error.
+    #[error("the log {path} could not be {action}: {source}")]
     Io {
         /// `read`, `written`, `require_open`, `removed`.
         action: &'static str,
         path: PathBuf,
         source: std::io::Error,
     },
-    /// Bytes in the middle of a file are not what was written.
+    /// A frame in the middle of the file does not match its checksum.
     #[error("the log {path} is damaged: {detail}")]
     Damaged {
         path: PathBuf,
-        /// Where, and what does not fit.
+        /// Which frame is damaged.
         detail: String,
     },
-    /// A log that has its end takes no more.
-    #[error("the log of step {0} is finished already")]
+    /// The log has ended and accepts no more output.
+    #[error("the log of step {0} has already ended")]
     Finished(StepId),
-    /// Two writers would mix their lines.
-    #[error("the log of step {0} is being written already")]
+    /// The log already has a writer. Two writers would mix their lines.
+    #[error("the log of step {0} already has a writer")]
     Busy(StepId),
-    /// An earlier write failed; the log ends there.
-    #[error("the log stopped growing: {0}")]
+    /// An earlier write failed, and the writer has stopped.
+    #[error("writing the log has stopped: {0}")]
     Stopped(String),
 }
 
-/// Between two looks whether a full disk has room again.
+/// The interval between attempts to write while the disk is full.
 pub const DISK_FULL_RETRY: Duration = Duration::from_secs(1);
 
 impl LogError {
-    /// There is no room for it: with room, the same goes well.
+    /// Whether the disk is full. The same operation succeeds when space is available again.
     #[must_use]
     pub fn is_full(&self) -> bool {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 
-    /// What a person who may read the log may also know: no paths.
+    /// The text for a person who may read the log. It contains no paths.
     #[must_use]
     pub fn public(&self) -> &'static str {
         match self {
             Self::Io { .. } | Self::Stopped(_) => {
-                "The disk refused while the log was read or written. The server's own log says why."
+                "The log could not be read or written because of a disk error. See the server's log for the cause."
             }
             Self::Damaged { .. } => "Part of this log is damaged on disk. Lines before the damage can still be read.",
-            Self::Finished(_) => "This log is finished.",
-            Self::Busy(_) => "This log is being written already.",
+            Self::Finished(_) => "This log has ended.",
+            Self::Busy(_) => "This log already has a writer.",
         }
     }
 }
@@ -98,20 +99,21 @@ impl LogError {
 /// How a log ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogEnd {
-    /// Something is missing; a line of the host in the log says what.
+    /// Whether output is missing. A host line in the log states what.
     pub is_incomplete: bool,
-    /// Bytes that came after the limit.
+    /// Bytes of output that were dropped after the limit.
     pub dropped: u64,
 }
 
-/// The tie between the writer of one log and those who follow it. It lives as long as any of them.
+/// The connection between the writer of one log and its followers. It lives as long as any of them.
 #[derive(Debug)]
 struct Feed {
-    /// Frames on disk: any change means "look again".
+    /// The number of frames in the file. Any change wakes the followers.
     frames: watch::Sender<u64>,
-    /// The disk is full, and the writer waits.
+    /// Whether the writer waits because the disk is full.
     is_full: AtomicBool,
-    /// Held while somebody may change the files: by the writer for its whole life, by a reader that makes the index anew.
+    /// Whether a writer exists. The lock is held while the files may change: by a writer to set the flag, by a reader to rebuild
+    /// the index.
     has_writer: Mutex<bool>,
 }
 
@@ -128,42 +130,43 @@ impl Feed {
 }
 
 impl LogStore {
-    /// Logs under this directory (`logs` in the data directory). Directories are made as logs need them.
+    /// The logs under this directory (`logs` in the data directory). Directories are created on demand.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into().into(), feeds: Arc::default() }
     }
 
-    /// Opens the log of an attempt for writing; one that a server left unfinished goes on where it stood.
+    /// Opens the log of an attempt for writing. A log that an earlier process left unfinished continues at its last intact frame.
     ///
-    /// What is written is masked with `secrets`. After `limit` bytes of text the rest is counted, not kept.
+    /// Output is masked with `secrets`. After `limit` bytes of text, further output is counted but not stored.
     ///
     /// # Errors
-    /// [`LogError::Finished`], [`LogError::Busy`], or the disk's.
+    /// [`LogError::Finished`], [`LogError::Busy`], or an I/O error.
     pub async fn writer(&self, step: StepId, secrets: Secrets, limit: u64) -> Result<LogWriter, LogError> {
         let (path, feed) = (self.path(step), self.feed(step));
         blocking(move || LogWriter::open(step, path, feed, &secrets, limit)).await
     }
 
-    /// Makes the files of a log whose step comes soon: a file system may take longer for a name than for all that a short step prints.
+    /// Creates the files of a log in advance: on some file systems, creating a file takes longer than writing all the output of a
+    /// short step.
     ///
     /// # Errors
-    /// The disk's.
+    /// I/O errors.
     pub async fn create_files(&self, step: StepId) -> Result<(), LogError> {
         let path = self.path(step);
         blocking(move || file::Files::create(&path).map(drop)).await
     }
 
-    /// The log of an attempt, to be read while it grows and after. One that has not begun is empty.
+    /// A reader for the log of an attempt, during and after the attempt. A log that does not exist yet is empty.
     #[must_use]
     pub fn reader(&self, step: StepId) -> LogReader {
         LogReader::new(self.path(step), self.feed(step))
     }
 
-    /// Removes all logs of a build that is over. Where there are none, nothing is to be done.
+    /// Removes all logs of a finished build. Succeeds if there are none.
     ///
     /// # Errors
-    /// The disk's.
+    /// I/O errors.
     pub async fn remove(&self, build: BuildId) -> Result<(), LogError> {
         let path = self.dir.join(build.to_string());
         blocking(move || match std::fs::remove_dir_all(&path) {
@@ -191,10 +194,10 @@ impl LogStore {
     }
 }
 
-/// Files are read and written off the threads that serve requests.
+/// Runs file I/O on the blocking thread pool, away from the threads that serve requests.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, LogError> + Send + 'static) -> Result<T, LogError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(trouble) => Err(LogError::Stopped(trouble.to_string())),
+        Err(error) => Err(LogError::Stopped(error.to_string())),
     }
 }

@@ -1,23 +1,24 @@
-//! Who says something in a log, and how much of it is kept.
+//! The origin of log output, and the amount of each origin's output that is stored.
 
 use beespace_core::outcome::Stream;
 
-/// One who speaks in a step's log. Each has a mask and lines of its own, so that what one says never tears apart what another does, and a log
-/// that is taken up again knows of each how far it came.
+/// An origin of output in a step's log: one stream of one container, or the host. Each origin is masked and split into lines
+/// separately, so the output of one never tears the lines of another. A resumed log knows how much of each origin's output is
+/// stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
-    /// The round of a step type's plan, from 0. Who speaks in a later round ends those of earlier ones.
+    /// The round of the step, from 0. Output of a later round ends the origins of earlier rounds.
     pub round: u16,
-    /// The container's place in the plan of that round, from 0.
+    /// The index of the container in that round's plan, from 0.
     pub container: u16,
     stream_code: u8,
 }
 
 impl Origin {
-    /// The host itself: before, between and after all containers.
+    /// The host itself, which writes before, between and after the containers.
     pub const HOST: Self = Self { round: u16::MAX, container: u16::MAX, stream_code: 2 };
 
-    /// A stream of a container; the host, where the stream is the host's.
+    /// A stream of a container; [`Self::HOST`] for [`Stream::Host`].
     #[must_use]
     pub fn new(round: u16, container: u16, stream: Stream) -> Self {
         match stream {
@@ -27,7 +28,7 @@ impl Origin {
         }
     }
 
-    /// Which of the three kinds of output it is.
+    /// The kind of output.
     #[must_use]
     pub fn stream(self) -> Stream {
         match self.stream_code {
@@ -42,24 +43,24 @@ impl Origin {
     }
 }
 
-/// The only container of a step that has one.
+/// A stream of the first container of the first round: the only container of a simple step.
 impl From<Stream> for Origin {
     fn from(stream: Stream) -> Self {
         Self::new(0, 0, stream)
     }
 }
 
-/// Where a source stands at the end of a frame: what another writer needs to know to go on.
+/// The state of an origin at the end of a frame: all that a later writer needs to resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OriginOffset {
     pub(super) origin: Origin,
-    /// Bytes of it that this and earlier frames account for.
+    /// Bytes of the origin's output that this and earlier frames cover.
     pub(super) stored: u64,
-    /// How many of the next bytes belong to a secret whose mask is already here.
+    /// The number of following bytes that belong to a secret whose mask is already written.
     pub(super) covered: u64,
-    /// Its line is open after the last record.
+    /// Whether the origin's line is open after the last record.
     pub(super) is_open: bool,
-    /// Its next line goes on with one that was cut.
+    /// Whether the origin's next line continues one that was cut.
     pub(super) is_cut: bool,
 }
 
@@ -75,16 +76,16 @@ impl OriginOffset {
         out.extend(self.covered.to_le_bytes());
     }
 
-    /// `None` where the bytes are none of ours.
+    /// Decodes an offset; `None` if the bytes are invalid.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (round, rest) = bytes.split_first_chunk()?;
         let (container, rest) = rest.split_first_chunk()?;
         let (&[code, flags], rest) = rest.split_first_chunk()?;
         let (stored, rest) = rest.split_first_chunk()?;
         let (covered, rest) = rest.split_first_chunk()?;
-        let source = Origin { round: u16::from_le_bytes(*round), container: u16::from_le_bytes(*container), stream_code: code };
+        let origin = Origin { round: u16::from_le_bytes(*round), container: u16::from_le_bytes(*container), stream_code: code };
         (rest.is_empty() && code <= Origin::HOST.stream_code && flags <= 3).then_some(Self {
-            origin: source,
+            origin,
             stored: u64::from_le_bytes(*stored),
             covered: u64::from_le_bytes(*covered),
             is_open: flags & 1 != 0,
@@ -98,13 +99,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_reads_what_it_wrote() {
-        let source = Origin::new(3, 11, Stream::Stderr);
-        let place = OriginOffset { origin: source, stored: 1 << 40, covered: 7, is_open: true, is_cut: false };
+    fn an_origin_offset_round_trips() {
+        let origin = Origin::new(3, 11, Stream::Stderr);
+        let offset = OriginOffset { origin, stored: 1 << 40, covered: 7, is_open: true, is_cut: false };
         let mut bytes = Vec::new();
-        place.encode(&mut bytes);
+        offset.encode(&mut bytes);
         assert_eq!(bytes.len(), OriginOffset::LEN);
-        assert_eq!(OriginOffset::decode(&bytes), Some(place));
+        assert_eq!(OriginOffset::decode(&bytes), Some(offset));
         assert_eq!(OriginOffset::decode(&bytes[1..]), None);
         assert_eq!(Origin::new(3, 11, Stream::Host), Origin::HOST);
     }

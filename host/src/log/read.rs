@@ -1,4 +1,4 @@
-//! Reading a log, wherever in it, in bounded memory.
+//! Reads a log at any position with bounded memory.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError};
@@ -6,17 +6,17 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use beespace_core::outcome::Stream;
 use beespace_core::time::Timestamp;
 use bytes::Bytes;
-use futures::stream::{self, Stream as Flow};
+use futures::stream::{self, Stream as AsyncStream};
 
 use super::file::Files;
 use super::frame::{Header, Record, flag};
 use super::write::end;
 use super::{Feed, LogEnd, LogError, blocking};
 
-/// Text that [`LogReader::lines`] gives at most in one page.
+/// The maximum amount of text in one page of [`LogReader::lines`], in bytes.
 const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
-/// Reads one log. Cheap to clone; never sees half a frame, whatever the writer is doing.
+/// Reads one log. It is cheap to clone, and never sees an incomplete frame, even while the log is being written.
 #[derive(Debug, Clone)]
 pub struct LogReader {
     pub(super) shared: Arc<Shared>,
@@ -26,29 +26,29 @@ pub struct LogReader {
 pub(super) struct Shared {
     path: PathBuf,
     pub(super) feed: Arc<Feed>,
-    /// Once there is a log.
+    /// Set when the log exists.
     files: OnceLock<Files>,
 }
 
-/// One line.
+/// A line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// From 1.
+    /// The line number, from 1.
     pub number: u64,
     pub stream: Stream,
-    /// When its first byte came.
+    /// The time of its first byte.
     pub at: Timestamp,
-    /// It goes on with an earlier line of the same stream that was cut.
+    /// Whether it continues an earlier line of the same stream that was cut.
     pub continues: bool,
-    /// Masked; bytes as the program printed them, without the newline.
+    /// The masked bytes as the program printed them, without the newline.
     pub text: Vec<u8>,
 }
 
-/// Some lines in a row.
+/// Consecutive lines.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogPage {
     pub lines: Vec<LogLine>,
-    /// Where a follower goes on that has these lines: see [`LogReader::follow`].
+    /// The position after these lines, for [`LogReader::follow`].
     pub position: u64,
 }
 
@@ -57,48 +57,48 @@ impl LogReader {
         Self { shared: Arc::new(Shared { path, feed, files: OnceLock::new() }) }
     }
 
-    /// How many lines there are.
+    /// The number of lines.
     ///
     /// # Errors
-    /// The disk's, as for everything here.
+    /// I/O errors, as for every function here.
     pub async fn line_count(&self) -> Result<u64, LogError> {
         Ok(self.last().await?.map_or(0, |last| last.lines_after()))
     }
 
-    /// Length of the plain text in bytes.
+    /// The length of the plain text in bytes.
     ///
     /// # Errors
-    /// The disk's.
+    /// I/O errors.
     pub async fn text_len(&self) -> Result<u64, LogError> {
         Ok(self.last().await?.map_or(0, |last| last.text_after()))
     }
 
-    /// Whether its writer waits because the disk is full.
+    /// Whether the writer waits because the disk is full.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         self.shared.feed.is_full()
     }
 
-    /// How the log ended; `None` while it may grow.
+    /// How the log ended; `None` while it can grow.
     ///
     /// # Errors
-    /// The disk's.
+    /// I/O errors.
     pub async fn end(&self) -> Result<Option<LogEnd>, LogError> {
         Ok(self.last().await?.filter(|last| last.has(flag::FINISHED)).as_ref().map(end))
     }
 
-    /// When the first line came.
+    /// The time of the first line.
     ///
     /// # Errors
-    /// The disk's.
+    /// I/O errors.
     pub async fn started_at(&self) -> Result<Option<Timestamp>, LogError> {
         self.with(|files| Ok(files.header(0)?.filter(|first| first.records > 0).map(|first| Timestamp(first.at_ms)))).await
     }
 
-    /// Up to `count` lines from the line `from` (from 1), fewer where they are very long.
+    /// Up to `count` lines, beginning with line `from` (counted from 1). Returns fewer if they are very long.
     ///
     /// # Errors
-    /// The disk's, or damage.
+    /// I/O errors, or [`LogError::Damaged`].
     pub async fn lines(&self, from: u64, count: usize) -> Result<LogPage, LogError> {
         self.with(move |files| page(files, from.max(1), count)).await
     }
@@ -106,22 +106,22 @@ impl LogReader {
     /// The last `count` lines.
     ///
     /// # Errors
-    /// The disk's, or damage.
+    /// I/O errors, or [`LogError::Damaged`].
     pub async fn tail(&self, count: usize) -> Result<LogPage, LogError> {
         let all = self.line_count().await?;
         self.lines(all.saturating_sub(count as u64) + 1, count).await
     }
 
-    /// The number of the first line that is as wanted, in the first `most` bytes of text.
+    /// The number of the first line that satisfies the predicate, within the first `most` bytes of text.
     ///
     /// # Errors
-    /// The disk's, or damage.
-    pub async fn first_line(&self, most: usize, is_wanted: fn(&LogLine) -> bool) -> Result<Option<u64>, LogError> {
+    /// I/O errors, or [`LogError::Damaged`].
+    pub async fn first_line(&self, max_bytes: usize, is_match: fn(&LogLine) -> bool) -> Result<Option<u64>, LogError> {
         self.with(move |files| {
             let (mut next, mut read) = (1, 0);
-            while read < most {
+            while read < max_bytes {
                 let part = page(files, next, usize::MAX)?;
-                if let Some(line) = part.lines.iter().find(|line| is_wanted(line)) {
+                if let Some(line) = part.lines.iter().find(|line| is_match(line)) {
                     return Ok(Some(line.number));
                 }
                 let Some(last) = part.lines.last() else { break };
@@ -132,17 +132,17 @@ impl LogReader {
         .await
     }
 
-    /// Where in the plain text the line begins (the text's length, where there is no such line).
+    /// The offset of the line in the plain text, or the text's length if there is no such line.
     ///
     /// # Errors
-    /// The disk's, or damage.
+    /// I/O errors, or [`LogError::Damaged`].
     pub async fn text_offset(&self, line: u64) -> Result<u64, LogError> {
         self.with(move |files| text_offset(files, line)).await
     }
 
-    /// The plain text from byte `from` up to byte `to`, read as fast as it is taken: every line with its newline, the last one
-    /// without where the program ended without.
-    pub fn text(&self, from: u64, to: u64) -> impl Flow<Item = Result<Bytes, LogError>> + Send + use<> {
+    /// Streams the plain text from byte `from` up to byte `to`. Every line ends with a newline, except the last one if the
+    /// program did not print one.
+    pub fn text(&self, from: u64, to: u64) -> impl AsyncStream<Item = Result<Bytes, LogError>> + Send + use<> {
         let reader = self.clone();
         stream::try_unfold(from, move |at| {
             let reader = reader.clone();
@@ -160,7 +160,7 @@ impl LogReader {
         self.with(Files::last).await
     }
 
-    /// Runs `read` where blocking is allowed; a log that has not begun gives what `T` has for nothing.
+    /// Runs `read` on the blocking thread pool. Returns `T::default()` if the log does not exist yet.
     pub(super) async fn with<T: Default + Send + 'static>(
         &self,
         read: impl FnOnce(&Files) -> Result<T, LogError> + Send + 'static,
@@ -171,27 +171,27 @@ impl LogReader {
 }
 
 impl Shared {
-    /// The files; the index is made anew first where a crash left one that does not fit, and nobody writes.
+    /// Opens the files. If a crash left an inconsistent index and no writer exists, the index is rebuilt first.
     fn files(&self) -> Result<Option<&Files>, LogError> {
         if let Some(files) = self.files.get() {
             return Ok(Some(files));
         }
         let Some(files) = Files::open(&self.path)? else { return Ok(None) };
-        let is_written = self.feed.has_writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*is_written && !files.is_consistent()? {
+        let has_writer = self.feed.has_writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*has_writer && !files.is_consistent()? {
             files.rebuild_index()?;
         }
-        drop(is_written);
+        drop(has_writer);
         Ok(Some(self.files.get_or_init(|| files)))
     }
 }
 
-/// The number of the first frame for which `is_connected` holds; it must hold for all that follow.
-pub(super) fn first_frame(files: &Files, is_there: impl Fn(&Header) -> bool) -> Result<u64, LogError> {
+/// The number of the first frame that satisfies the predicate, by binary search: all later frames must satisfy it too.
+pub(super) fn first_frame(files: &Files, is_match: impl Fn(&Header) -> bool) -> Result<u64, LogError> {
     let (mut low, mut high) = (0, files.frames()?);
     while low < high {
         let middle = low + (high - low) / 2;
-        if files.header(middle)?.is_none_or(|header| is_there(&header)) { high = middle } else { low = middle + 1 }
+        if files.header(middle)?.is_none_or(|header| is_match(&header)) { high = middle } else { low = middle + 1 }
     }
     Ok(low)
 }
@@ -205,7 +205,7 @@ fn page(files: &Files, from: u64, count: usize) -> Result<LogPage, LogError> {
     let mut page = LogPage { lines: Vec::new(), position: position_before(files, from)? };
     let (mut frame, mut size) = (first_frame(files, |header| header.lines_after() >= from)?, 0);
     while let Some(header) = files.header(frame)? {
-        // A line that is complete needs no look at the frame behind it, which may be damaged.
+        // If the line is complete, do not read the next frame, which may be damaged.
         if header.lines_before > last || (header.lines_before == last && !header.has(flag::OPEN_BEFORE)) {
             break;
         }
@@ -226,7 +226,7 @@ fn page(files: &Files, from: u64, count: usize) -> Result<LogPage, LogError> {
     Ok(page)
 }
 
-/// How many pieces come before the first one of this line.
+/// The number of fragments before the first one of this line.
 pub(super) fn position_before(files: &Files, line: u64) -> Result<u64, LogError> {
     let frame = first_frame(files, |header| header.lines_after() >= line)?;
     let Some(header) = files.header(frame)? else {
@@ -274,7 +274,7 @@ fn text_offset(files: &Files, line: u64) -> Result<u64, LogError> {
     Ok(offset)
 }
 
-/// The text of the frame in which byte `from` lies, from there on.
+/// The text from byte `from` to the end of its frame, at most up to `to`.
 fn text_part(files: &Files, from: u64, to: u64) -> Result<Bytes, LogError> {
     let frame = first_frame(files, |header| header.text_after() > from)?;
     let Some(header) = files.header(frame)? else { return Ok(Bytes::new()) };
@@ -290,7 +290,7 @@ fn text_part(files: &Files, from: u64, to: u64) -> Result<Bytes, LogError> {
         }
         is_open = !record.ends;
     }
-    let place = |at: u64| usize::try_from(at.saturating_sub(header.text_before)).unwrap_or(usize::MAX).min(text.len());
-    let (start, stop) = (place(from), place(to));
+    let index = |at: u64| usize::try_from(at.saturating_sub(header.text_before)).unwrap_or(usize::MAX).min(text.len());
+    let (start, stop) = (index(from), index(to));
     Ok(Bytes::from(text).slice(start..stop))
 }

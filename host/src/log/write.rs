@@ -1,7 +1,7 @@
-//! The one who writes a log: a thread of its own, fed through a bounded queue.
+//! The writer of a log: a dedicated thread with a bounded queue.
 //!
-//! A thread and not a task, because masking, compressing and writing all block; and one for each log, so that a slow disk write of
-//! one step does not delay another's. There are as many as there are steps running.
+//! Why a thread and not a task? Masking, compressing and writing all block. Why one per log? A slow disk write for one step must
+//! not delay the log of another. There are as many threads as running steps.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -21,26 +21,27 @@ use super::line_splitter::LineSplitter;
 use super::origin::{Origin, OriginOffset};
 use super::{DISK_FULL_RETRY, Feed, LogEnd, LogError};
 
-/// Bytes that may wait for the thread. When it is full, the container waits: nothing is lost, and memory stays flat.
+/// The maximum amount of output in the queue, in bytes. When the queue is full, backpressure blocks the container: no output is
+/// lost, and memory use is bounded.
 const MAX_QUEUED_BYTES: u32 = 1024 * 1024;
 
-/// Text is in the file, and with followers, after this long at the latest: what comes in one go is shown in one go.
+/// The delay before new text is written to the file and reaches the followers. Output that arrives together is shown together.
 const FLUSH_DELAY: Duration = Duration::from_millis(10);
 
-/// A program that goes on printing is shown this often.
+/// The minimum interval between writes while a program keeps printing.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(75);
 
-/// And safe from a power cut after this long.
+/// The maximum delay until text is synced to disk and survives a power failure.
 const SYNC_DELAY: Duration = Duration::from_secs(2);
 
-/// Writes one log. Dropped without [`finish`](Self::finish), it leaves a log that a later writer goes on with.
+/// Writes one log. If it is dropped without [`finish`](Self::finish), a later writer can resume the log.
 #[derive(Debug)]
 pub struct LogWriter {
     commands: Sender<Command>,
     queue_permits: Arc<Semaphore>,
-    /// Where everyone stood when the log was opened.
+    /// The offsets of all origins when the log was opened.
     offsets: Vec<OriginOffset>,
-    /// The thread's copy tells it whether this writer is still there.
+    /// Why the thread stopped. The thread holds a clone, and its reference count shows whether this writer still exists.
     failure: Arc<OnceLock<String>>,
 }
 
@@ -60,90 +61,86 @@ impl LogWriter {
         if last.is_some_and(|last| last.has(flag::FINISHED)) {
             return Err(LogError::Finished(step));
         }
-        let places = last.as_ref().map(|last| files.offsets(last)).transpose()?.unwrap_or_default();
-        let (queue, orders) = channel();
-        let trouble = Arc::new(OnceLock::new());
+        let offsets = last.as_ref().map(|last| files.offsets(last)).transpose()?.unwrap_or_default();
+        let (sender, commands) = channel();
+        let failure = Arc::new(OnceLock::new());
         lease.0.frames.send_replace(frames);
-        let scribe = WriterThread {
-            splitter: LineSplitter::after(last.as_ref(), &places, secrets, limit),
-            sink: FrameSink { files, frames, lease, failure: Arc::clone(&trouble) },
+        let thread = WriterThread {
+            splitter: LineSplitter::after(last.as_ref(), &offsets, secrets, limit),
+            sink: FrameSink { files, frames, lease, failure: Arc::clone(&failure) },
             flushed_at: None,
             unsynced_since: None,
         };
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || scribe.run(&orders)).map_err(|source| LogError::Io {
-            action: "opened",
-            path,
-            source,
-        })?;
-        Ok(Self {
-            commands: queue,
-            queue_permits: Arc::new(Semaphore::new(MAX_QUEUED_BYTES as usize)),
-            offsets: places,
-            failure: trouble,
-        })
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || thread.run(&commands))
+            .map_err(|source| LogError::Io { action: "opened", path, source })?;
+        Ok(Self { commands: sender, queue_permits: Arc::new(Semaphore::new(MAX_QUEUED_BYTES as usize)), offsets, failure })
     }
 
-    /// Takes what a container, or the host, said at a time. Waits while the disk is behind.
+    /// Writes output of a container or of the host. Waits while the queue is full.
     ///
     /// # Errors
-    /// [`LogError::Stopped`] when an earlier write failed.
-    pub async fn write(&self, source: impl Into<Origin>, at: Timestamp, bytes: impl Into<Bytes>) -> Result<(), LogError> {
-        let source = source.into();
+    /// [`LogError::Stopped`] if an earlier write failed.
+    pub async fn write(&self, origin: impl Into<Origin>, at: Timestamp, bytes: impl Into<Bytes>) -> Result<(), LogError> {
+        let origin = origin.into();
         let mut rest: Bytes = bytes.into();
         while !rest.is_empty() {
             self.check()?;
             let bytes = rest.split_to(rest.len().min(MAX_QUEUED_BYTES as usize));
             let need = u32::try_from(bytes.len()).unwrap_or(MAX_QUEUED_BYTES);
-            let room = Arc::clone(&self.queue_permits).acquire_many_owned(need).await.map_err(|_| self.stopped())?;
-            self.commands.send(Command::Write { origin: source, at, bytes, _permit: room }).map_err(|_| self.stopped())?;
+            let permit = Arc::clone(&self.queue_permits).acquire_many_owned(need).await.map_err(|_| self.stopped())?;
+            self.commands.send(Command::Write { origin, at, bytes, _permit: permit }).map_err(|_| self.stopped())?;
         }
         Ok(())
     }
 
-    /// Says one line as the host.
+    /// Writes one line of the host.
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub async fn say(&self, at: Timestamp, line: &str) -> Result<(), LogError> {
+    pub async fn write_host_line(&self, at: Timestamp, line: &str) -> Result<(), LogError> {
         self.write(Origin::HOST, at, format!("{line}\n")).await
     }
 
-    /// How much of a container's output an earlier writer has put on disk, before masking. After a restart the engine skips exactly this.
+    /// The amount of a container's output that an earlier writer stored, in bytes before masking. After a restart, the engine
+    /// skips exactly this amount.
     #[must_use]
     pub fn stored(&self, round: u16, container: u16) -> Stored {
         let of = |stream| {
-            let source = Origin::new(round, container, stream);
-            self.offsets.iter().find(|place| place.origin == source).map_or(0, |place| place.stored)
+            let origin = Origin::new(round, container, stream);
+            self.offsets.iter().find(|offset| offset.origin == origin).map_or(0, |offset| offset.stored)
         };
         Stored { stdout: of(Stream::Stdout), stderr: of(Stream::Stderr) }
     }
 
-    /// Everything taken so far can be read when this returns.
+    /// Waits until everything written so far can be read.
     ///
     /// # Errors
-    /// [`LogError::Stopped`] when a write failed.
+    /// [`LogError::Stopped`] if a write failed.
     pub async fn flush(&self) -> Result<(), LogError> {
         let (done, wait) = oneshot::channel();
         self.commands.send(Command::Flush { done }).map_err(|_| self.stopped())?;
         wait.await.map_err(|_| self.stopped())
     }
 
-    /// The containers that spoke so far have ended: all that they said, held-back bytes included, is on disk and synced when this returns. From then
-    /// on nobody needs the engine's copy.
+    /// Call this when the containers so far have ended. On return, all of their output is synced to disk, including bytes that
+    /// masking held back, and the engine's copy is no longer needed.
     ///
     /// # Errors
-    /// [`LogError::Stopped`] when a write failed.
+    /// [`LogError::Stopped`] if a write failed.
     pub async fn sync_containers(&self, at: Timestamp) -> Result<(), LogError> {
         let (done, wait) = oneshot::channel();
         self.commands.send(Command::SyncContainers { at, done }).map_err(|_| self.stopped())?;
         wait.await.map_err(|_| self.stopped())
     }
 
-    /// The streams are over: everything taken, held-back bytes included, can be read when this returns, and is synced soon after: what containers said
-    /// is [settled](Self::settle) before, and what the host adds nobody's next step waits for. `output_incomplete` says what is missing, where something is.
+    /// Ends the log. On return, everything can be read, including bytes that masking held back. The sync follows soon after:
+    /// container output has [been synced](Self::sync_containers) before, and the next step need not wait for lines of the host.
+    /// `incomplete` states what is missing, if anything is.
     ///
     /// # Errors
-    /// [`LogError::Stopped`] when a write failed.
+    /// [`LogError::Stopped`] if a write failed.
     pub async fn finish(self, at: Timestamp, incomplete: Option<String>) -> Result<LogEnd, LogError> {
         let (done, wait) = oneshot::channel();
         self.commands.send(Command::Finish { at, incomplete, done }).map_err(|_| self.stopped())?;
@@ -155,21 +152,21 @@ impl LogWriter {
     }
 
     fn stopped(&self) -> LogError {
-        LogError::Stopped(self.failure.get().cloned().unwrap_or_else(|| "its thread is gone".to_owned()))
+        LogError::Stopped(self.failure.get().cloned().unwrap_or_else(|| "the writer thread has ended".to_owned()))
     }
 }
 
-/// The right to write, given back when dropped.
+/// The exclusive right to write, released on drop.
 #[derive(Debug)]
 struct Lease(Arc<Feed>);
 
 impl Lease {
     fn acquire(step: StepId, feed: Arc<Feed>) -> Result<Self, LogError> {
-        let mut is_written = feed.has_writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *is_written, true) {
+        let mut has_writer = feed.has_writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *has_writer, true) {
             return Err(LogError::Busy(step));
         }
-        drop(is_written);
+        drop(has_writer);
         Ok(Self(feed))
     }
 }
@@ -181,34 +178,34 @@ impl Drop for Lease {
     }
 }
 
-/// The thread's side.
+/// The state of the thread.
 struct WriterThread {
     splitter: LineSplitter,
     sink: FrameSink,
-    /// When the last frame was written.
+    /// The time when the last frame was written.
     flushed_at: Option<Instant>,
     unsynced_since: Option<Instant>,
 }
 
 impl WriterThread {
-    fn run(mut self, orders: &Receiver<Command>) {
-        if let Err(error) = self.serve(orders) {
-            tracing::error!(%error, "a log stopped growing");
+    fn run(mut self, commands: &Receiver<Command>) {
+        if let Err(error) = self.serve(commands) {
+            tracing::error!(%error, "writing a step log failed; the log ends here");
             let _ = self.sink.failure.set(error.to_string());
-            // Orders that wait are dropped with the queue: who waits for an answer learns of the trouble.
+            // Queued commands are dropped with the queue, so their callers receive the failure.
         }
     }
 
-    fn serve(&mut self, orders: &Receiver<Command>) -> Result<(), LogError> {
-        let mut show_by = None;
+    fn serve(&mut self, commands: &Receiver<Command>) -> Result<(), LogError> {
+        let mut flush_by = None;
         loop {
-            let deadline = [show_by, self.unsynced_since.map(|since| since + SYNC_DELAY)].into_iter().flatten().min();
-            let order = match deadline {
-                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(deadline) => orders.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+            let deadline = [flush_by, self.unsynced_since.map(|since| since + SYNC_DELAY)].into_iter().flatten().min();
+            let command = match deadline {
+                None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(deadline) => commands.recv_timeout(deadline.saturating_duration_since(Instant::now())),
             };
-            match order {
-                Ok(Command::Write { origin: source, at, bytes, .. }) => self.push(source, at, &bytes)?,
+            match command {
+                Ok(Command::Write { origin, at, bytes, .. }) => self.push(origin, at, &bytes)?,
                 Ok(Command::Flush { done }) => {
                     self.write_frame()?;
                     let _ = done.send(());
@@ -231,14 +228,14 @@ impl WriterThread {
                     return self.sink.files.sync();
                 }
             }
-            show_by = self.flush_and_sync_due(show_by)?;
+            flush_by = self.flush_and_sync_due(flush_by)?;
         }
     }
 
-    /// Writes and syncs what is due; returns by when the next text is to be shown.
-    fn flush_and_sync_due(&mut self, show_by: Option<Instant>) -> Result<Option<Instant>, LogError> {
+    /// Writes and syncs what is due. Returns the deadline of the next write.
+    fn flush_and_sync_due(&mut self, flush_by: Option<Instant>) -> Result<Option<Instant>, LogError> {
         let now = Instant::now();
-        if show_by.is_some_and(|by| by <= now) {
+        if flush_by.is_some_and(|by| by <= now) {
             self.write_frame()?;
         }
         if self.unsynced_since.is_some_and(|since| since + SYNC_DELAY <= now) {
@@ -249,19 +246,20 @@ impl WriterThread {
         if self.splitter.is_dirty() {
             self.unsynced_since.get_or_insert(now);
         }
-        // Dropped bytes alone are noted at the next sync: a frame for each moment of a flood would be a flood itself.
+        // A count of dropped bytes alone is written with the next sync. Otherwise a flood of output would cause a flood of
+        // frames.
         let soon = now + FLUSH_DELAY;
-        let next = self.flushed_at.map_or(soon, |shown| soon.max(shown + FLUSH_INTERVAL));
-        Ok(self.splitter.has_text().then(|| show_by.filter(|by| *by > now).unwrap_or(next)))
+        let next = self.flushed_at.map_or(soon, |flushed| soon.max(flushed + FLUSH_INTERVAL));
+        Ok(self.splitter.has_text().then(|| flush_by.filter(|by| *by > now).unwrap_or(next)))
     }
 
-    fn push(&mut self, source: Origin, at: Timestamp, bytes: &[u8]) -> Result<(), LogError> {
-        let Self { splitter: lines, sink: sheet, flushed_at: shown_at, unsynced_since } = self;
-        lines.push(source, at, bytes, |lines| {
+    fn push(&mut self, origin: Origin, at: Timestamp, bytes: &[u8]) -> Result<(), LogError> {
+        let Self { splitter, sink, flushed_at, unsynced_since } = self;
+        splitter.push(origin, at, bytes, |splitter| {
             let now = Instant::now();
-            *shown_at = Some(now);
+            *flushed_at = Some(now);
             unsynced_since.get_or_insert(now);
-            sheet.append(lines)
+            sink.append(splitter)
         })
     }
 
@@ -282,7 +280,7 @@ impl WriterThread {
     }
 }
 
-/// What the thread writes on.
+/// Where the thread writes its frames.
 struct FrameSink {
     files: Files,
     frames: u64,
@@ -291,16 +289,17 @@ struct FrameSink {
 }
 
 impl FrameSink {
-    /// Adds what the lines hold as a frame. On a full disk it waits for room as long as someone wants the log: containers that print wait with it.
-    #[expect(clippy::disallowed_methods, reason = "a thread of its own, which has nothing else to do")]
-    fn append(&mut self, lines: &mut LineSplitter) -> Result<(), LogError> {
+    /// Appends the splitter's text as a frame. While the disk is full and the writer exists, it waits and retries; backpressure
+    /// then blocks the containers.
+    #[expect(clippy::disallowed_methods, reason = "a dedicated thread may block")]
+    fn append(&mut self, splitter: &mut LineSplitter) -> Result<(), LogError> {
         let (header, body) =
-            lines.build_frame().map_err(|error| LogError::Stopped(format!("a frame cannot be packed: {error}")))?;
+            splitter.build_frame().map_err(|error| LogError::Stopped(format!("could not compress a frame: {error}")))?;
         loop {
             match self.files.append(self.frames, &header, &body) {
                 Err(error) if error.is_full() && self.is_writer_alive() => {
                     if !self.lease.0.is_full() {
-                        tracing::warn!(%error, "the disk is full: a log waits for room");
+                        tracing::warn!(%error, "the disk is full; a log waits until space is available");
                     }
                     self.lease.0.set_full(true);
                     std::thread::sleep(DISK_FULL_RETRY);

@@ -127,7 +127,7 @@ async fn store_decisions(
     let notifiers = app.plugins.notifier_names();
     let stored = app.store.write(move |write| {
         decisions.iter().try_for_each(|decision| write.put_decision(decision))?;
-        write.change_stage(id, &notifiers, now(), |stage| {
+        write.change_stage(id, now(), |stage| {
             change(stage);
             Ok(())
         })

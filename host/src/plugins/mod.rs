@@ -93,12 +93,6 @@ impl Plugins {
         asked.map(|bound| ((bound.policy.clone(), bound.mode), bound.binding(point))).collect()
     }
 
-    /// Names of the notifier bindings, for the outbox.
-    #[must_use]
-    pub fn notifier_names(&self) -> Arc<[String]> {
-        self.notifiers.keys().cloned().collect()
-    }
-
     /// Every plugin that is bound, for pages and `doctor`.
     pub fn all(&self) -> impl Iterator<Item = &Plugin> {
         let policies = self.policies.iter().map(|bound| bound.policy.plugin());

@@ -40,7 +40,7 @@ impl StepLog {
         let deadline = Instant::now() + WRITER_HANDOVER;
         let mut is_abandoned = false;
         let writer = loop {
-            match logs.writer(id, run.mask.clone(), run.app.config.limits.log_size).await {
+            match logs.writer(id, run.mask.clone(), run.app.config.limits.log_bytes).await {
                 Ok(writer) => break Some(writer),
                 Err(LogError::Finished(_)) => break None,
                 // An earlier attempt at the stage was dropped, and its writer still writes its last output.

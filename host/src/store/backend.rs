@@ -1,5 +1,6 @@
-//! The store's file, read on whatever thread asks. What the system holds in memory is copied at once, in microseconds; a read that has to
-//! wait for the disk first hands the tasks behind it to another thread, so that a slow disk slows down who reads and nobody else.
+//! The storage backend of redb. Rows are read on the async threads. A page in the operating system's page cache is copied
+//! directly, within microseconds. A read that must wait for the disk first moves the other tasks of its thread to another thread
+//! (`block_in_place`), so a slow disk delays only the task that reads.
 
 use std::fs::File;
 use std::io;
@@ -11,16 +12,16 @@ use redb::{BackendError, DatabaseError, StorageBackend};
 use rustix::io::ReadWriteFlags;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// A file that keeps no task waiting but the one that reads it.
+/// A file whose slow reads delay only the task that reads.
 #[derive(Debug)]
 pub(super) struct OffloadingBackend<B> {
     backend: B,
-    /// The same file, to ask for what is in memory.
+    /// A second handle to the same file, for reads from the page cache.
     page_cache: Option<File>,
 }
 
 impl OffloadingBackend<FileBackend> {
-    /// Opens the file, or makes it.
+    /// Opens or creates the file.
     pub(super) fn open(path: &Path) -> Result<Self, DatabaseError> {
         let storage = |error: io::Error| DatabaseError::Storage(error.into());
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(storage)?;
@@ -30,7 +31,7 @@ impl OffloadingBackend<FileBackend> {
 }
 
 impl<B> OffloadingBackend<B> {
-    /// Whether all of it was in memory. Where the file system cannot tell, nothing is.
+    /// Reads from the page cache. Returns whether all bytes were cached; `false` if the file system does not support this read.
     fn read_from_page_cache(&self, offset: u64, out: &mut [u8]) -> bool {
         let (Some(memory), wanted) = (&self.page_cache, out.len()) else { return false };
         let read = rustix::io::preadv2(memory, &mut [io::IoSliceMut::new(out)], offset, ReadWriteFlags::NOWAIT);
@@ -38,7 +39,7 @@ impl<B> OffloadingBackend<B> {
     }
 }
 
-/// Waits with nobody behind: where the thread runs tasks, another one takes them over.
+/// Runs a blocking call. On a worker thread of a multi-threaded runtime, another thread first takes over the other tasks.
 fn run_blocking<T>(wait: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
@@ -109,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// A disk that answers when it is told to.
+    /// A disk that completes a read when the test allows it.
     #[derive(Debug)]
     struct SlowDisk {
         is_asked: Arc<Notify>,
@@ -147,10 +148,10 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn other_tasks_go_on_while_one_waits_for_the_disk() {
+    async fn other_tasks_continue_while_one_waits_for_the_disk() {
         let (file, is_asked, answer) = slow_disk();
         let reading = tokio::spawn(async move { file.read(0, &mut [0; 8]) });
-        // The only thread for tasks is where the read waits: that this one runs shows that it was handed over.
+        // The read blocks the only worker thread. That the second task runs shows that another thread has taken over.
         let other = tokio::spawn(async move {
             is_asked.notified().await;
             answer.send(()).unwrap();
@@ -160,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_runs_no_tasks_waits_by_itself() {
+    fn a_thread_outside_the_runtime_blocks() {
         let (file, _, answer) = slow_disk();
         answer.send(()).unwrap();
         file.read(0, &mut [0; 8]).unwrap();
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn written_bytes_are_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let file = OffloadingBackend::open(&folder.path().join("file")).unwrap();
         file.set_len(8192).unwrap();
@@ -175,6 +176,6 @@ mod tests {
         let mut out = [0; 4];
         file.read(4096, &mut out).unwrap();
         assert_eq!(&out, b"bees");
-        assert!(file.read(8190, &mut out).is_err(), "beyond the end there is nothing");
+        assert!(file.read(8190, &mut out).is_err(), "a read beyond the end fails");
     }
 }

@@ -1,4 +1,4 @@
-//! Decisions: written once, never changed.
+//! Decisions. A row is written once and never changed.
 
 use beespace_core::ids::{BuildId, DecisionId};
 use beespace_core::policy::Decision;
@@ -7,10 +7,10 @@ use super::StoreError;
 use super::tables::{DECISION, DECISION_OF_BUILD, Key, last_id};
 use super::transaction::{Order, Read, Rows, Write};
 
-/// What both kinds of transaction can tell of decisions.
+/// Reading decisions, in both kinds of transaction.
 pub trait Decisions: Rows + Sized {
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     fn decision(&self, id: DecisionId) -> Result<Option<Decision>, StoreError> {
         self.row(DECISION, "decision", id.0.as_bytes())
     }
@@ -20,10 +20,10 @@ impl Decisions for Read {}
 impl Decisions for Write<'_> {}
 
 impl Read {
-    /// All decisions of a build, in the order they were made.
+    /// All decisions of a build, oldest first.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     pub fn decisions(&self, build: BuildId) -> Result<Vec<Decision>, StoreError> {
         let keys = self.keys(DECISION_OF_BUILD, build.0.as_bytes(), None, Order::OldestFirst, usize::MAX)?;
         keys.iter().filter_map(|key| last_id(key)).filter_map(|id| self.decision(DecisionId(id)).transpose()).collect()
@@ -31,10 +31,10 @@ impl Read {
 }
 
 impl Write<'_> {
-    /// Keeps a decision.
+    /// Stores a decision.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub fn put_decision(&self, decision: &Decision) -> Result<(), StoreError> {
         let key = Key::new().id(decision.stage.build.0).id(decision.id.0);
         self.put_bytes(DECISION_OF_BUILD, key.as_slice(), &[])?;

@@ -1,59 +1,60 @@
-//! Deliveries: what Gogs sent, kept as it was signed, and what came of it.
+//! Deliveries: the signed payloads from Gogs and the outcome of each.
 
 use std::time::Duration;
 
-use beespace_core::build::{Build, Phase};
+use beespace_core::build::Build;
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::digest::Digest;
 use beespace_core::event::Event;
 use beespace_core::ids::{BuildId, DeliveryId, RepositoryId};
 use beespace_core::outcome::Reason;
-use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_core::trigger::LastSeenRef;
 use serde::{Deserialize, Serialize};
 
+use super::build::new_build;
 use super::queue::FairnessKey;
 use super::repository::Repositories;
 use super::tables::{DELIVERY, DELIVERY_BODY, DELIVERY_OF_REPOSITORY, DELIVERY_SEEN, Key, last_id};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Queue, Store, StoreError};
 
-/// One webhook POST. Its body lies apart, so that a list of deliveries stays small.
+/// One webhook POST. The body is in a table of its own, so lists of deliveries stay cheap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
     pub id: DeliveryId,
-    /// The hook's repository.
+    /// The webhook's repository.
     pub repository: RepositoryId,
-    /// `X-Gogs-Delivery`. Not signed: a name, no proof.
+    /// The `X-Gogs-Delivery` header. It is not signed: an identifier, not a proof.
     pub forge_id: String,
-    /// `X-Gogs-Event`. Not signed either.
+    /// The `X-Gogs-Event` header. It is not signed either.
     pub event: String,
-    /// Of the signed JSON.
+    /// SHA-256 of the signed JSON.
     pub sha256: Digest,
     pub bytes: u64,
     pub received_at: Timestamp,
     pub outcome: DeliveryOutcome,
-    /// The same JSON had come before, under another id of Gogs'.
+    /// Whether the same JSON arrived earlier under another Gogs id.
     #[serde(default)]
     pub is_repeat: bool,
-    /// How many such repeats of this one were kept.
+    /// The number of such repeats of this delivery that were stored.
     #[serde(default)]
     pub repeats: u8,
 }
 
-/// What came of a delivery.
+/// The outcome of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryOutcome {
     Waiting,
     Built(BuildId),
     Ignored(Reason),
-    /// Given up: our own trouble, or a body we cannot read. Sending it again in Gogs, or `delivery replay`, tries again.
+    /// An internal error, or a body that cannot be parsed. A redelivery from Gogs or `beespace delivery replay` processes it
+    /// again.
     DeadLetter(Reason),
 }
 
-/// What the webhook hands over once the signature was checked.
+/// A delivery whose signature the webhook has verified.
 #[derive(Debug, Clone)]
 pub struct NewDelivery {
     pub id: DeliveryId,
@@ -64,21 +65,22 @@ pub struct NewDelivery {
     pub received_at: Timestamp,
 }
 
-/// For how long the same JSON under another id may be another push: Gogs sends one delivery after the other, so that two of one second
-/// can come minutes apart. Later it can only be an old one that somebody sends again.
+/// Within this time, the same JSON under another id may be a separate push: Gogs sends deliveries one after another, so two of
+/// the same second can arrive minutes apart. After this time it can only be an old delivery that is sent again.
 const REPEAT_WINDOW: Duration = Duration::from_secs(300);
-/// More of the same than git pushes in a second: whoever sends more does not fill the disk with them.
+/// The maximum number of repeats that are stored. It is more than git can push in a second, and it keeps a client that repeats a
+/// delivery from filling the disk.
 const MAX_REPEATS: u8 = 32;
 
 /// Whether a delivery is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
     New(DeliveryId),
-    /// The same came before; this is the first one's id.
+    /// The same delivery arrived before, with this id.
     Duplicate(DeliveryId),
 }
 
-/// What to do about a delivery, decided by core.
+/// The action for a delivery, as decided by core.
 #[derive(Debug, Clone)]
 pub enum DeliveryAction {
     Build { id: BuildId, event: Box<Event> },
@@ -95,7 +97,7 @@ fn seen_keys(delivery: &Delivery) -> [Key; 2] {
     [of(0).text(&delivery.forge_id), of(1).bytes(&delivery.sha256.0)]
 }
 
-/// Whether a delivery with the content of `first` may tell of another push all the same.
+/// Whether a delivery with the same content as `first` may still be a separate push.
 fn may_be_separate_push(first: &Delivery, delivery: &Delivery) -> bool {
     first.forge_id != delivery.forge_id
         && first.sha256 == delivery.sha256
@@ -103,10 +105,10 @@ fn may_be_separate_push(first: &Delivery, delivery: &Delivery) -> bool {
         && first.repeats < MAX_REPEATS
 }
 
-/// What both kinds of transaction can tell of deliveries.
+/// Reading deliveries, in both kinds of transaction.
 pub trait Deliveries: Rows + Sized {
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
         self.row(DELIVERY, "delivery", key(id).as_slice())
     }
@@ -114,7 +116,7 @@ pub trait Deliveries: Rows + Sized {
     /// The signed JSON.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     fn delivery_body(&self, id: DeliveryId) -> Result<Option<Vec<u8>>, StoreError> {
         self.bytes(DELIVERY_BODY, key(id).as_slice())
     }
@@ -124,10 +126,10 @@ impl Deliveries for Read {}
 impl Deliveries for Write<'_> {}
 
 impl Read {
-    /// Deliveries, newest first; of one repository where one is named. `after` is the last id of the page before.
+    /// Deliveries of one repository or of all, newest first. `after` is the last id of the previous page.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     pub fn deliveries(
         &self,
         repository: Option<RepositoryId>,
@@ -146,7 +148,7 @@ impl Read {
 }
 
 impl Write<'_> {
-    fn put_delivery(&self, delivery: &Delivery) -> Result<(), StoreError> {
+    pub(super) fn put_delivery(&self, delivery: &Delivery) -> Result<(), StoreError> {
         self.put(DELIVERY, "delivery", key(delivery.id).as_slice(), delivery)
     }
 
@@ -157,7 +159,7 @@ impl Write<'_> {
         self.put_bytes(DELIVERY_OF_REPOSITORY, Key::new().u64(delivery.repository.0).bytes(id).as_slice(), &[])?;
         let [by_id, by_content] = seen_keys(delivery);
         self.put_bytes(DELIVERY_SEEN, by_id.as_slice(), id)?;
-        // The first of its content stays the first: from it the time for repeats is counted.
+        // The index keeps pointing at the first delivery with this content: the window for repeats begins with it.
         if !delivery.is_repeat {
             self.put_bytes(DELIVERY_SEEN, by_content.as_slice(), id)?;
         }
@@ -166,7 +168,7 @@ impl Write<'_> {
         Ok(Accepted::New(delivery.id))
     }
 
-    /// The first delivery that told of the same, and its row while that is kept.
+    /// The id of the first delivery with the same Gogs id or content, with its row if it has not been removed.
     fn find_earlier(&self, delivery: &Delivery) -> Result<Option<(DeliveryId, Option<Delivery>)>, StoreError> {
         for seen in seen_keys(delivery) {
             if let Some(id) = self.bytes(DELIVERY_SEEN, seen.as_slice())?.and_then(|bytes| last_id(&bytes)).map(DeliveryId) {
@@ -176,7 +178,7 @@ impl Write<'_> {
         Ok(None)
     }
 
-    /// The same that comes again is new.
+    /// Removes the delivery from the index of known deliveries, so that the same delivery counts as new again.
     pub(super) fn forget_seen(&self, delivery: &Delivery) -> Result<(), StoreError> {
         for seen in seen_keys(delivery) {
             if self.bytes(DELIVERY_SEEN, seen.as_slice())?.is_some_and(|id| id == delivery.id.0.as_bytes()) {
@@ -186,14 +188,14 @@ impl Write<'_> {
         Ok(())
     }
 
-    fn apply_action(&self, mut delivery: Delivery, settlement: &DeliveryAction, now: Timestamp) -> Result<(), StoreError> {
-        delivery.outcome = match settlement {
+    fn apply_action(&self, mut delivery: Delivery, action: &DeliveryAction, now: Timestamp) -> Result<(), StoreError> {
+        delivery.outcome = match action {
             DeliveryAction::Build { id, event } => {
                 self.create_build(*id, event, delivery.id, now)?;
                 DeliveryOutcome::Built(*id)
             }
-            DeliveryAction::Ignore { reason, forget_ref: forget } => {
-                if let Some(git_ref) = forget {
+            DeliveryAction::Ignore { reason, forget_ref } => {
+                if let Some(git_ref) = forget_ref {
                     self.record_ref(delivery.repository, git_ref, None)?;
                 }
                 DeliveryOutcome::Ignored(reason.clone())
@@ -208,30 +210,16 @@ impl Write<'_> {
     fn create_build(&self, id: BuildId, event: &Event, delivery: DeliveryId, now: Timestamp) -> Result<(), StoreError> {
         self.refresh_repository(&event.repository)?;
         self.record_ref(event.repository.id, &event.git_ref(), Some(&LastSeenRef::of_event(event)))?;
-        self.put_new_build(&Build {
-            id,
-            number: None,
-            event: event.clone(),
-            delivery: Some(delivery),
-            restarts: None,
-            status: Status::Pending,
-            reason: Some(Reason::new("waiting-for-source", "waits for its source")),
-            head: None,
-            file: None,
-            phase: Phase::Prepare,
-            created_at: now,
-            started_at: None,
-            finished_at: None,
-        })
+        self.put_new_build(&Build { delivery: Some(delivery), ..new_build(id, event.clone(), now) })
     }
 }
 
 impl Store {
-    /// Makes a delivery durable. The same one again adds nothing; where the first ended as a dead letter it goes again. The same is
-    /// what has Gogs' id of one that is here, and what has the JSON of one that came long before.
+    /// Stores a delivery. A duplicate adds nothing, but if the first one ended as a dead letter, it is processed again. A
+    /// delivery is a duplicate if its Gogs id is known, or if the same JSON arrived earlier and cannot be a separate push.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written: Gogs must be told, so that a person can send it again.
+    /// [`StoreError`] if the store cannot be written. Gogs must receive an error, so that a person can redeliver.
     pub async fn accept_delivery(&self, new: NewDelivery) -> Result<Accepted, StoreError> {
         let delivery = Delivery {
             id: new.id,
@@ -250,8 +238,8 @@ impl Store {
             Some((id, None)) => Ok(Accepted::Duplicate(id)),
             Some((_, Some(first))) if matches!(first.outcome, DeliveryOutcome::DeadLetter(_)) => {
                 write.put_delivery(&Delivery { outcome: DeliveryOutcome::Waiting, ..first.clone() })?;
-                let turn = FairnessKey::of_repository(first.repository);
-                write.enqueue(Queue::Delivery, first.id.0.as_bytes(), turn, delivery.received_at)?;
+                let fairness_key = FairnessKey::of_repository(first.repository);
+                write.enqueue(Queue::Delivery, first.id.0.as_bytes(), fairness_key, delivery.received_at)?;
                 Ok(Accepted::Duplicate(first.id))
             }
             Some((_, Some(first))) if may_be_separate_push(&first, &delivery) => {
@@ -263,11 +251,11 @@ impl Store {
         .await
     }
 
-    /// Ends a delivery's wait: with its build, or with the reason why there is none. `decide` is told what the ref recorded last,
-    /// in the transaction that records the new commit, so that one push is built once however often it is told of.
+    /// Stores the outcome of a delivery: its build, or the reason why there is none. `decide` receives the ref's last recorded
+    /// commit in the same transaction that records the new one, so a push is built once, whatever the number of its deliveries.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn finish_delivery(
         &self,
         id: DeliveryId,
@@ -281,27 +269,27 @@ impl Store {
                 return Ok(());
             }
             let last = git_ref.as_deref().map_or(Ok(None), |git_ref| write.last_seen(delivery.repository, git_ref))?;
-            let settlement = decide(last.as_ref());
-            write.apply_action(delivery, &settlement, now)
+            let action = decide(last.as_ref());
+            write.apply_action(delivery, &action, now)
         })
         .await
     }
 
-    /// Lets a delivery that was ignored or given up go its way again.
+    /// Processes a delivery again that was ignored or ended as a dead letter.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] where it has a build already.
+    /// [`StoreError::Conflict`] if the delivery already has a build.
     pub async fn replay_delivery(&self, id: DeliveryId, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |write| {
             let delivery = write.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?;
             if let DeliveryOutcome::Built(_) = delivery.outcome {
                 return Err(StoreError::Conflict(
-                    "it has a build already; restart that with `beespace build restart`".to_owned(),
+                    "The delivery already has a build. Restart it with `beespace build restart`.".to_owned(),
                 ));
             }
-            let turn = FairnessKey::of_repository(delivery.repository);
+            let fairness_key = FairnessKey::of_repository(delivery.repository);
             write.put_delivery(&Delivery { outcome: DeliveryOutcome::Waiting, ..delivery })?;
-            write.enqueue(Queue::Delivery, id.0.as_bytes(), turn, now)
+            write.enqueue(Queue::Delivery, id.0.as_bytes(), fairness_key, now)
         })
         .await
     }

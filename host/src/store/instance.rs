@@ -1,4 +1,5 @@
-//! What the instance is: its id, and which key seals what is secret in the store.
+//! The identity of the store: the instance's id, the id of the key that encrypts its secrets, and the number of the store's
+//! format.
 
 use super::tables::META;
 use super::transaction::{Read, Rows as _, Write};
@@ -7,41 +8,61 @@ use crate::seal::KeyId;
 
 const ID: &[u8] = b"instance";
 const KEY: &[u8] = b"key";
+const FORMAT_KEY: &[u8] = b"format";
+
+/// The number of the store's format. An incompatible change of a row or a key increases it. The first format had no number.
+const FORMAT: u32 = 2;
 
 impl Read {
-    /// The key that the store is sealed with; none before the first start has made one.
+    /// The id of the key that encrypts the store's secrets; `None` before the first start has created one.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     pub fn key_id(&self) -> Result<Option<KeyId>, StoreError> {
         self.row(META, "meta", KEY)
     }
 }
 
 impl Write<'_> {
-    fn instance_id(&self) -> Result<uuid::Uuid, StoreError> {
+    /// Writes the format into a new store, and refuses a store of another format.
+    pub(super) fn check_format(&self) -> Result<(), StoreError> {
+        let is_new = self.count(META)? == 0;
+        match self.row::<u32>(META, "meta", FORMAT_KEY)? {
+            Some(FORMAT) => Ok(()),
+            Some(format) if format > FORMAT => {
+                Err(StoreError::Format("the store was written by a newer version; run that version or a later one"))
+            }
+            None if is_new => self.put(META, "meta", FORMAT_KEY, &FORMAT),
+            _ => Err(StoreError::Format(
+                "the store was written by an older development version; development versions do not convert data: move the data \
+                 directory away, start again and enable the repositories again",
+            )),
+        }
+    }
+
+    fn ensure_instance_id(&self, new: uuid::Uuid) -> Result<uuid::Uuid, StoreError> {
         if let Some(id) = self.row(META, "meta", ID)? {
             return Ok(id);
         }
-        let id = uuid::Uuid::now_v7();
-        self.put(META, "meta", ID, &id)?;
-        Ok(id)
+        self.put(META, "meta", ID, &new)?;
+        Ok(new)
     }
 }
 
 impl Store {
-    /// The instance's id, made at first start: labels of containers carry it.
+    /// The instance's id, created at the first start. The labels of containers contain it.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn instance_id(&self) -> Result<uuid::Uuid, StoreError> {
-        self.write(|write| write.instance_id()).await
+        let new = uuid::Uuid::now_v7();
+        self.write(move |write| write.ensure_instance_id(new)).await
     }
 
-    /// Remembers which key seals what is secret here.
+    /// Stores the id of the key that encrypts secrets.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn put_key_id(&self, id: KeyId) -> Result<(), StoreError> {
         self.write(move |write| write.put(META, "meta", KEY, &id)).await
     }

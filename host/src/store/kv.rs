@@ -1,4 +1,4 @@
-//! Small durable state of plugins, apart for each plugin and binding, with compare-and-swap, expiry and a quota.
+//! The key-value storage of plugins: separate for each plugin and binding, with compare-and-swap, expiry and a quota.
 
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,32 +7,32 @@ use super::tables::{KV, Key};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Store, StoreError, row};
 
-/// Bytes of keys and values that one binding may hold.
+/// The maximum size of all keys and values of one binding, in bytes.
 pub const QUOTA_BYTES: usize = 1 << 20;
-/// Keys that one binding may hold.
+/// The maximum number of keys of one binding.
 pub const QUOTA_KEYS: usize = 1_000;
 
-/// A value of a plugin.
+/// A plugin's value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     pub value: Vec<u8>,
-    /// Counts up with every change; starts at 1.
+    /// Starts at 1 and increases with every change.
     pub revision: u64,
     pub expires_at: Option<Timestamp>,
 }
 
 impl Entry {
-    /// Whether it has not expired.
+    /// Whether the entry has not expired.
     fn is_live(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|at| now < at)
     }
 }
 
-/// What came of a put.
+/// The outcome of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutOutcome {
     Stored(u64),
-    /// The entry is not at the revision that was expected.
+    /// The entry's revision is not the expected one.
     Conflict,
     QuotaExceeded,
 }
@@ -41,12 +41,12 @@ fn prefix(plugin: &str, binding: &str) -> Key {
     Key::new().text(plugin).text(binding)
 }
 
-/// What both kinds of transaction can tell of plugins' values.
+/// Reading values of plugins, in both kinds of transaction.
 pub trait Values: Rows + Sized {
-    /// The entry, unless it has expired.
+    /// The entry of `key`, unless it has expired.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     fn kv(&self, plugin: &str, binding: &str, key: &str, now: Timestamp) -> Result<Option<Entry>, StoreError> {
         let entry: Option<Entry> = self.row(KV, "kv", prefix(plugin, binding).text(key).as_slice())?;
         Ok(entry.filter(|entry| entry.is_live(now)))
@@ -57,10 +57,10 @@ impl Values for Read {}
 impl Values for Write<'_> {}
 
 impl Read {
-    /// Keys that start with `start`, sorted, beyond `after`.
+    /// At most `limit` keys that start with `start` and come after `after`, sorted.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     pub fn kv_keys(
         &self,
         plugin: &str,
@@ -87,7 +87,7 @@ impl Read {
 }
 
 impl Write<'_> {
-    /// Expired values count against no quota: they go before the next one comes.
+    /// Removes expired entries, so that they do not count against the quota.
     fn kv_expire(&self, plugin: &str, binding: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut expired = Vec::new();
         self.scan(KV, prefix(plugin, binding).as_slice(), None, Order::OldestFirst, &mut |key, value| {
@@ -114,10 +114,10 @@ impl Write<'_> {
 }
 
 impl Store {
-    /// `expected`: none — unconditional; 0 — must not exist; n — must be at that revision.
+    /// Sets a value. `expected` is the revision that the entry must have: `None` for any, 0 for an entry that does not exist.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn kv_put(
         &self,
         plugin: String,
@@ -132,22 +132,22 @@ impl Store {
             if expected.is_some_and(|expected| expected != current) {
                 return Ok(PutOutcome::Conflict);
             }
-            let place = prefix(&plugin, &binding).text(&key);
+            let entry_key = prefix(&plugin, &binding).text(&key);
             write.kv_expire(&plugin, &binding, now)?;
-            let (keys, bytes) = write.kv_usage(&plugin, &binding, place.as_slice())?;
+            let (keys, bytes) = write.kv_usage(&plugin, &binding, entry_key.as_slice())?;
             let (value, expires_at) = entry.clone();
-            if keys + 1 > QUOTA_KEYS || bytes + place.as_slice().len() + value.len() > QUOTA_BYTES {
+            if keys + 1 > QUOTA_KEYS || bytes + entry_key.as_slice().len() + value.len() > QUOTA_BYTES {
                 return Ok(PutOutcome::QuotaExceeded);
             }
             let revision = current + 1;
-            write.put(KV, "kv", place.as_slice(), &Entry { value, revision, expires_at })?;
+            write.put(KV, "kv", entry_key.as_slice(), &Entry { value, revision, expires_at })?;
             Ok(PutOutcome::Stored(revision))
         })
         .await
     }
 
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn kv_delete(&self, plugin: String, binding: String, key: String) -> Result<(), StoreError> {
         self.write(move |write| write.remove(KV, prefix(&plugin, &binding).text(&key).as_slice()).map(drop)).await
     }

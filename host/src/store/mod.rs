@@ -1,8 +1,8 @@
-//! Everything that must survive: one redb file. The store is the queue: no work exists only in memory.
+//! The durable state of the server, in one redb file. The store is the queue: no work exists only in memory.
 //!
-//! | file | holds |
+//! | file | content |
 //! |---|---|
-//! | [`row`] | how a value becomes a row: a version byte and MessagePack with named fields |
+//! | [`row`] | the encoding of a row: a version byte, then MessagePack with named fields |
 //! | [`tables`] | the tables and their keys |
 //! | [`transaction`] | reading and writing rows, one type for each |
 //! | [`file`](mod@file) | the file, read so that no task waits for the disk but the one that reads |
@@ -11,15 +11,17 @@
 //! | [`queue`] | rows that wait for a worker, their attempts, their dead letters |
 //! | the rest | one file per family |
 //!
-//! A transaction that changes state writes, in the same commit, the queue rows that the change causes: `kill -9` at any
-//! point loses nothing and repeats nothing.
+//! A transaction that changes state also writes the queue rows that the change causes. A `kill -9` at any point therefore loses
+//! nothing and repeats nothing.
 
 mod backend;
 pub mod build;
+pub mod build_lifecycle;
 pub mod decision;
 pub mod delivery;
 pub mod instance;
 pub mod kv;
+pub mod notice;
 pub mod outbox;
 pub mod queue;
 pub mod repository;
@@ -37,7 +39,7 @@ pub mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use beespace_core::change_event::ChangeEvent;
 use tokio::sync::{Notify, broadcast};
 
@@ -45,41 +47,44 @@ pub use queue::{Queue, QueueEntry};
 use transaction::Counter;
 pub use transaction::{Read, Write};
 
-/// How many changes a slow watcher may lag behind before it has to read the rows again.
-const WATCHER_LAG: usize = 4096;
+/// The number of change events buffered for a slow subscriber. A subscriber that falls further behind must read the rows again.
+const EVENT_BUFFER: usize = 4096;
 
-/// Why the store did not do it.
+/// Why an operation on the store failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// The file cannot be used now: disk full, I/O error, being reopened.
-    #[error("the store is not available: {0}")]
+    /// The file cannot be used at present: the disk is full, an I/O error occurred, or the store is being reopened.
+    #[error("the store is unavailable: {0}")]
     Unavailable(String),
     /// Another process has the file open.
-    #[error("{} is used by another process: a server that runs there already?", .0.display())]
+    #[error("{} is in use by another process; is another server running on this data directory?", .0.display())]
     InUse(PathBuf),
-    /// A row cannot be read: written by a newer version, or damaged.
+    /// A row cannot be decoded: a newer version wrote it, or it is damaged.
     #[error("a row of `{table}` cannot be read: {detail}")]
     Row { table: &'static str, detail: String },
-    /// Something that should be there is not.
+    /// Another version wrote the store, and this version cannot read it.
+    #[error("{0}")]
+    Format(&'static str),
+    /// The object does not exist.
     #[error("no such {0}")]
     NotFound(&'static str),
-    /// The change does not fit what stands there now.
+    /// The change conflicts with the current state.
     #[error("{0}")]
     Conflict(String),
 }
 
-/// How the store does.
+/// Whether the store can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
     Open,
-    /// Being reopened; the reason and how often it was tried.
+    /// The store is being reopened: the last error, and the number of attempts so far.
     Failing {
         reason: String,
         attempts: u32,
     },
 }
 
-/// A handle on the store; clones share it.
+/// A handle to the store. Clones share the same store.
 #[derive(Debug, Clone)]
 pub struct Store {
     database: Arc<ArcSwapOption<redb::Database>>,
@@ -89,13 +94,15 @@ pub struct Store {
     health: tokio::sync::watch::Receiver<Health>,
     rows_read: Counter,
     commits: Counter,
+    notifiers: Arc<ArcSwap<Vec<String>>>,
 }
 
 impl Store {
-    /// Opens the file, or makes it, and starts the writing thread.
+    /// Opens or creates the file and starts the writer thread.
     ///
     /// # Errors
-    /// [`StoreError::InUse`], or [`StoreError::Unavailable`] where the file cannot be opened (no permission, damaged).
+    /// [`StoreError::InUse`]; [`StoreError::Format`] if another version wrote the store; [`StoreError::Unavailable`] if the file
+    /// cannot be opened (no permission, damaged).
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let path: PathBuf = path.to_owned();
         let database = Arc::new(ArcSwapOption::from_pointee(writer::open_database(&path)?));
@@ -103,7 +110,8 @@ impl Store {
         let (health_sender, health) = tokio::sync::watch::channel(Health::Open);
         let wakes: Arc<[Notify; Queue::COUNT]> = Arc::new(std::array::from_fn(|_| Notify::new()));
         let (rows_read, commits) = (Counter::default(), Counter::default());
-        let parts = writer::Shared {
+        let notifiers = Arc::<ArcSwap<Vec<String>>>::default();
+        let shared = writer::Shared {
             path,
             database: Arc::clone(&database),
             events: events.clone(),
@@ -111,39 +119,55 @@ impl Store {
             health: health_sender,
             rows_read: rows_read.clone(),
             commits: commits.clone(),
+            notifiers: Arc::clone(&notifiers),
         };
-        let store = Self { database, writer: writer::Writer::start(parts)?, events, wakes, health, rows_read, commits };
-        store.writer.run_blocking(|write| write.create_tables())?;
+        let store =
+            Self { database, writer: writer::Writer::start(shared)?, events, wakes, health, rows_read, commits, notifiers };
+        store.writer.run_blocking(|write| write.check_format().and_then(|()| write.create_tables()))?;
         Ok(store)
     }
 
-    /// Sees everything that was committed before the call, and nothing after it.
+    /// Sets the names of the notifier bindings. Every notice is added to the outbox once for each of them. The server calls this
+    /// when it is composed; before that, there are none.
+    pub fn set_notifiers(&self, names: impl IntoIterator<Item = impl Into<String>>) {
+        self.notifiers.store(Arc::new(names.into_iter().map(Into::into).collect()));
+    }
+
+    /// The names of the notifier bindings.
+    #[must_use]
+    pub fn notifiers(&self) -> Arc<Vec<String>> {
+        self.notifiers.load_full()
+    }
+
+    /// Begins a read transaction: a consistent view of everything committed before the call.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] while the store is being reopened.
     pub fn read(&self) -> Result<Read, StoreError> {
         let guard = self.database.load();
-        let database = guard.as_ref().ok_or_else(|| StoreError::Unavailable("it is closed, or being reopened".to_owned()))?;
+        let database =
+            guard.as_ref().ok_or_else(|| StoreError::Unavailable("the store is closed, or being reopened".to_owned()))?;
         Read::begin(database, &self.rows_read)
     }
 
-    /// How many rows have been read since the file was opened, to look at them or to change them.
+    /// The number of rows read since the file was opened, by read and write transactions.
     #[must_use]
     pub fn rows_read(&self) -> u64 {
         self.rows_read.get()
     }
 
-    /// How many changes have been made durable since the file was opened: each is a turn of the disk.
+    /// The number of commits since the file was opened. Each one waits for a disk sync.
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.commits.get()
     }
 
-    /// Runs `change` in the writing thread, in one durable transaction with whatever else waits there. An error undoes all that
-    /// `change` wrote. `change` may run again after another change of its group failed, so it must not have effects of its own.
+    /// Runs `change` on the writer thread, in one durable transaction together with the other changes that are queued there. An
+    /// error undoes everything that `change` wrote. If another change of the same group fails, `change` runs a second time, so it
+    /// must have no side effects and draw no random values.
     ///
     /// # Errors
-    /// What `change` returns, or [`StoreError::Unavailable`] where the commit fails.
+    /// The error of `change`, or [`StoreError::Unavailable`] if the commit fails.
     pub async fn write<T, F>(&self, change: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -152,25 +176,25 @@ impl Store {
         self.writer.run(change).await
     }
 
-    /// Closes the file; returns when another process may open it. What is asked of any clone afterwards is refused.
+    /// Closes the file. On return, another process can open it. Later calls on any clone fail.
     pub async fn close(&self) {
         self.writer.close().await;
     }
 
-    /// All changes from now on.
+    /// Subscribes to all changes from now on.
     #[must_use]
     pub fn watch(&self) -> broadcast::Receiver<ChangeEvent> {
         self.events.subscribe()
     }
 
-    /// Resolves when a row may have joined `queue`; never misses one that joined after the last call.
+    /// Resolves when a row may have been added to `queue`. A row added since the last call is never missed.
     pub async fn wait_for_work(&self, queue: Queue) {
         if let Some(notify) = self.wakes.get(queue as usize) {
             notify.notified().await;
         }
     }
 
-    /// For a worker that finished something by hand and wants its queue looked at.
+    /// Makes the worker of `queue` check its queue again.
     pub fn wake(&self, queue: Queue) {
         if let Some(notify) = self.wakes.get(queue as usize) {
             notify.notify_one();

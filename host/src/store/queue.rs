@@ -1,28 +1,29 @@
-//! Rows that wait for a worker. Taking one counts an attempt before the work begins, so that a row which kills the server is
-//! counted too; after the fifth it ends as a dead letter that people see and can replay.
+//! The queues of the workers. Claiming a row counts an attempt before the work begins, so an attempt that crashes the
+//! server counts as well. Failed rows are retried with backoff. After the fifth attempt a row ends as a dead letter,
+//! which stays visible and can be replayed.
 
 use beespace_core::digest::Digest;
 use beespace_core::ids::RepositoryId;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::tables::{DELIVERY_QUEUE, Key, NOTICE_QUEUE, PREPARE_QUEUE, QUEUE_OF_TURN, RUN_QUEUE, Table};
+use super::tables::{DELIVERY_QUEUE, Key, NOTICE_QUEUE, PREPARE_QUEUE, QUEUE_ORDER, RUN_QUEUE, Table};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Store, StoreError, row};
 
-/// How often a row is tried before it is given up.
+/// The maximum number of attempts, after which a row ends as a dead letter.
 pub const MAX_ATTEMPTS: u32 = 5;
 
-/// What waits, and for whom.
+/// A queue. Each has one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Queue {
-    /// Deliveries that nobody has looked at.
+    /// Deliveries that have not been processed.
     Delivery,
-    /// Builds whose source, pipeline and plans are still to come.
+    /// Builds that have to be prepared: source, pipeline, plans.
     Prepare,
-    /// Stages that may run, or run.
+    /// Stages that may run, and running stages.
     Run,
-    /// Notices to be sent.
+    /// Ordering keys with a notice to send.
     Notice,
 }
 
@@ -30,7 +31,7 @@ impl Queue {
     pub const ALL: [Self; 4] = [Self::Delivery, Self::Prepare, Self::Run, Self::Notice];
     pub const COUNT: usize = Self::ALL.len();
 
-    /// The word in figures.
+    /// The queue's name in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -55,18 +56,19 @@ impl Queue {
     }
 }
 
-/// Whose turn a row takes. Rows of one turn go one after the other, turns go round.
+/// The unit of fair scheduling. Rows with the same key run in order of their due time; the worker takes the keys round-robin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FairnessKey(u64);
 
 impl FairnessKey {
-    /// Work for a repository takes the repository's turn.
+    /// The key of a repository's work.
     #[must_use]
     pub fn of_repository(id: RepositoryId) -> Self {
         Self(id.0)
     }
 
-    /// What a binding says takes the binding's turn: its receiver may be slow, and no repository is to blame for that.
+    /// The key of a notifier binding. Notices are scheduled by binding and not by repository, so a slow receiver delays only its
+    /// own notices.
     #[must_use]
     pub fn of_binding(name: &str) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = Digest::of(name).0;
@@ -78,18 +80,18 @@ impl FairnessKey {
     }
 }
 
-/// A row that waits.
+/// A row of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueEntry {
-    /// Attempts begun.
+    /// The number of attempts begun.
     pub attempts: u32,
     pub fairness_key: FairnessKey,
     pub not_before: Timestamp,
-    /// What went wrong last.
+    /// The error of the last attempt.
     pub last_error: Option<String>,
 }
 
-/// A row's place in the order in which the rows of its queue are taken.
+/// The position of a row in the order of execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuePosition {
     pub fairness_key: FairnessKey,
@@ -103,28 +105,29 @@ impl QueuePosition {
     }
 
     fn of_key(key: &[u8]) -> Option<Self> {
-        let (turn, rest) = key.get(1..)?.split_first_chunk()?;
+        let (fairness_key, rest) = key.get(1..)?.split_first_chunk()?;
         let (not_before, id) = rest.split_first_chunk()?;
-        let (turn, not_before) = (FairnessKey(u64::from_be_bytes(*turn)), Timestamp(u64::from_be_bytes(*not_before)));
-        Some(Self { fairness_key: turn, not_before, id: id.to_vec() })
+        let (fairness_key, not_before) =
+            (FairnessKey(u64::from_be_bytes(*fairness_key)), Timestamp(u64::from_be_bytes(*not_before)));
+        Some(Self { fairness_key, not_before, id: id.to_vec() })
     }
 }
 
-/// What of a queue can be taken.
+/// The rows of a queue that are ready.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Due {
-    /// The first row of each turn that has one.
-    pub first: Vec<QueuePosition>,
-    /// When the next row will be due that is not yet.
+    /// The first ready row of each fairness key.
+    pub ready: Vec<QueuePosition>,
+    /// The due time of the next row that is not ready yet.
     pub next_due_at: Option<Timestamp>,
 }
 
-/// What both kinds of transaction can tell of queues.
+/// Reading queues, in both kinds of transaction.
 pub trait Queues: Rows + Sized {
-    /// How a row of `queue` stands; none where it has left.
+    /// The entry of a row in `queue`; `None` if the row is not queued.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     fn queue_entry(&self, queue: Queue, id: &[u8]) -> Result<Option<QueueEntry>, StoreError> {
         self.row(queue.table(), "queue", id)
     }
@@ -134,66 +137,67 @@ impl Queues for Read {}
 impl Queues for Write<'_> {}
 
 impl Read {
-    /// Ids in `queue`, oldest first, with how each stands.
+    /// All entries of `queue` with their ids, by id.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     pub fn queue_entries(&self, queue: Queue) -> Result<Vec<(Vec<u8>, QueueEntry)>, StoreError> {
-        let mut waiting = Vec::new();
+        let mut entries = Vec::new();
         self.scan(queue.table(), &[], None, Order::OldestFirst, &mut |key, value| {
-            waiting.push((key.to_vec(), row::decode("queue", value)?));
+            entries.push((key.to_vec(), row::decode("queue", value)?));
             Ok(true)
         })?;
-        Ok(waiting)
+        Ok(entries)
     }
 
-    /// How many rows are in `queue`. However many there are, it takes as long.
+    /// The number of rows in `queue`, in constant time.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     pub fn queue_length(&self, queue: Queue) -> Result<u64, StoreError> {
         self.count(queue.table())
     }
 
-    /// What of `queue` is due at `now`, without rows that are `taken`. Looks at a few rows for each turn, however many wait.
+    /// The rows of `queue` that are due at `now`, except those that are `taken`. Reads a few rows per fairness key, whatever the
+    /// length of the queue.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     pub fn due(&self, queue: Queue, now: Timestamp, taken: impl Fn(&[u8]) -> bool) -> Result<Due, StoreError> {
         let mut due = Due::default();
         let mut after = None;
-        while let Some(front) = self.first_position(queue.key(), after, |_| false)? {
-            let of_turn = front.fairness_key.key(queue);
-            let first = self.first_position(of_turn.clone(), None, &taken)?;
+        while let Some(head) = self.first_position(queue.key(), after, |_| false)? {
+            let prefix = head.fairness_key.key(queue);
+            let first = self.first_position(prefix.clone(), None, &taken)?;
             let later = match first {
                 Some(first) if first.not_before <= now => {
-                    due.first.push(first);
-                    self.first_position(of_turn.clone(), Some(of_turn.clone().u64(now.0 + 1)), &taken)?
+                    due.ready.push(first);
+                    self.first_position(prefix.clone(), Some(prefix.clone().u64(now.0 + 1)), &taken)?
                 }
                 not_yet => not_yet,
             };
-            due.next_due_at = due.next_due_at.into_iter().chain(later.map(|place| place.not_before)).min();
-            after = Some(of_turn.u64(u64::MAX));
+            due.next_due_at = due.next_due_at.into_iter().chain(later.map(|position| position.not_before)).min();
+            after = Some(prefix.u64(u64::MAX));
         }
         Ok(due)
     }
 
-    /// The row that is due after `place` in the same turn.
+    /// The next due row after `position` with the same fairness key.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     pub fn due_after(
         &self,
         queue: Queue,
-        place: &QueuePosition,
+        position: &QueuePosition,
         now: Timestamp,
         taken: impl Fn(&[u8]) -> bool,
     ) -> Result<Option<QueuePosition>, StoreError> {
-        let next = self.first_position(place.fairness_key.key(queue), Some(place.key(queue)), taken)?;
+        let next = self.first_position(position.fairness_key.key(queue), Some(position.key(queue)), taken)?;
         Ok(next.filter(|next| next.not_before <= now))
     }
 
-    /// The first place under `prefix`, beyond `after`, that is not `taken`.
+    /// The first position under `prefix`, after the key `after`, that is not `taken`.
     fn first_position(
         &self,
         prefix: Key,
@@ -202,8 +206,8 @@ impl Read {
     ) -> Result<Option<QueuePosition>, StoreError> {
         let mut found = None;
         let after = after.as_ref().map(Key::as_slice);
-        self.scan(QUEUE_OF_TURN, prefix.as_slice(), after, Order::OldestFirst, &mut |key, _| {
-            found = QueuePosition::of_key(key).filter(|place| !taken(&place.id));
+        self.scan(QUEUE_ORDER, prefix.as_slice(), after, Order::OldestFirst, &mut |key, _| {
+            found = QueuePosition::of_key(key).filter(|position| !taken(&position.id));
             Ok(found.is_none())
         })?;
         Ok(found)
@@ -211,95 +215,96 @@ impl Read {
 }
 
 impl Write<'_> {
-    /// Puts a row into a queue, or back into it with no attempts counted.
+    /// Adds a row to a queue. A row that is already queued starts again with no attempts.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
-    pub fn enqueue(&self, queue: Queue, id: &[u8], turn: FairnessKey, not_before: Timestamp) -> Result<(), StoreError> {
-        self.put_queue_entry(queue, id, &QueueEntry { attempts: 0, fairness_key: turn, not_before, last_error: None })
+    /// [`StoreError`] if the store cannot be written.
+    pub fn enqueue(&self, queue: Queue, id: &[u8], fairness_key: FairnessKey, not_before: Timestamp) -> Result<(), StoreError> {
+        self.put_queue_entry(queue, id, &QueueEntry { attempts: 0, fairness_key, not_before, last_error: None })
     }
 
-    fn put_queue_entry(&self, queue: Queue, id: &[u8], waiting: &QueueEntry) -> Result<(), StoreError> {
+    fn put_queue_entry(&self, queue: Queue, id: &[u8], entry: &QueueEntry) -> Result<(), StoreError> {
         self.dequeue(queue, id)?;
-        let place = QueuePosition { fairness_key: waiting.fairness_key, not_before: waiting.not_before, id: id.to_vec() };
-        self.put_bytes(QUEUE_OF_TURN, place.key(queue).as_slice(), &[])?;
-        self.put(queue.table(), "queue", id, waiting)?;
+        let position = QueuePosition { fairness_key: entry.fairness_key, not_before: entry.not_before, id: id.to_vec() };
+        self.put_bytes(QUEUE_ORDER, position.key(queue).as_slice(), &[])?;
+        self.put(queue.table(), "queue", id, entry)?;
         self.wake(queue);
         Ok(())
     }
 
-    /// The work is done: the row leaves the queue.
+    /// Removes a row from the queue because its work is done.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub fn dequeue(&self, queue: Queue, id: &[u8]) -> Result<(), StoreError> {
-        let Some(waiting) = self.queue_entry(queue, id)? else { return Ok(()) };
-        let place = QueuePosition { fairness_key: waiting.fairness_key, not_before: waiting.not_before, id: id.to_vec() };
-        self.remove(QUEUE_OF_TURN, place.key(queue).as_slice())?;
+        let Some(entry) = self.queue_entry(queue, id)? else { return Ok(()) };
+        let position = QueuePosition { fairness_key: entry.fairness_key, not_before: entry.not_before, id: id.to_vec() };
+        self.remove(QUEUE_ORDER, position.key(queue).as_slice())?;
         self.remove(queue.table(), id)?;
         Ok(())
     }
 
-    /// The work on a row has come further: the attempts before this one are forgiven.
+    /// Resets the count of attempts to the current one, because the work on the row made progress.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub fn reset_attempts(&self, queue: Queue, id: &[u8]) -> Result<(), StoreError> {
-        let Some(mut waiting) = self.queue_entry(queue, id)? else { return Ok(()) };
-        waiting.attempts = waiting.attempts.min(1);
-        self.put(queue.table(), "queue", id, &waiting)
+        let Some(mut entry) = self.queue_entry(queue, id)? else { return Ok(()) };
+        entry.attempts = entry.attempts.min(1);
+        self.put(queue.table(), "queue", id, &entry)
     }
 }
 
-/// What came of taking a row.
+/// The outcome of claiming a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// The attempt is counted; its number.
+    /// The attempt with this number has been counted.
     Attempt(u32),
-    /// The attempts are used up.
+    /// No attempts are left.
     Exhausted,
-    /// Somebody settled it meanwhile.
+    /// The row is no longer queued.
     Gone,
 }
 
 impl Store {
-    /// Counts an attempt at a row.
+    /// Claims a row: counts an attempt before the work begins.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
-    pub async fn take(&self, queue: Queue, id: Vec<u8>) -> Result<Claim, StoreError> {
+    /// [`StoreError`] if the store cannot be written.
+    pub async fn claim(&self, queue: Queue, id: Vec<u8>) -> Result<Claim, StoreError> {
         self.write(move |write| {
-            let Some(mut waiting) = write.queue_entry(queue, &id)? else { return Ok(Claim::Gone) };
-            if waiting.attempts >= MAX_ATTEMPTS {
+            let Some(mut entry) = write.queue_entry(queue, &id)? else { return Ok(Claim::Gone) };
+            if entry.attempts >= MAX_ATTEMPTS {
                 return Ok(Claim::Exhausted);
             }
-            waiting.attempts += 1;
-            write.put(queue.table(), "queue", &id, &waiting)?;
-            Ok(Claim::Attempt(waiting.attempts))
+            entry.attempts += 1;
+            write.put(queue.table(), "queue", &id, &entry)?;
+            Ok(Claim::Attempt(entry.attempts))
         })
         .await
     }
 
-    /// Puts a row off. `counts`: whether the attempt stays counted (our own trouble) or not (something outside is awaited).
+    /// Reschedules a row for a later attempt. `counts_attempt`: whether the current attempt stays counted (an internal failure)
+    /// or not (the row waits for something external).
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn reschedule(
         &self,
         queue: Queue,
         id: Vec<u8>,
         until: Timestamp,
         error: Option<String>,
-        counts: bool,
+        counts_attempt: bool,
     ) -> Result<(), StoreError> {
         self.write(move |write| {
-            let Some(mut waiting) = write.queue_entry(queue, &id)? else { return Ok(()) };
-            waiting.not_before = until;
-            waiting.last_error.clone_from(&error);
-            if !counts {
-                waiting.attempts = waiting.attempts.saturating_sub(1);
+            let Some(mut entry) = write.queue_entry(queue, &id)? else { return Ok(()) };
+            entry.not_before = until;
+            entry.last_error.clone_from(&error);
+            if !counts_attempt {
+                entry.attempts = entry.attempts.saturating_sub(1);
             }
-            write.put_queue_entry(queue, &id, &waiting)
+            write.put_queue_entry(queue, &id, &entry)
         })
         .await
     }

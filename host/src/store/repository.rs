@@ -1,4 +1,4 @@
-//! Repositories and the hooks that tell of them.
+//! Repositories, their webhooks, and the last recorded commit of each ref.
 
 use beespace_core::digest::Digest;
 use beespace_core::event;
@@ -12,7 +12,7 @@ use super::transaction::{Order, Read, Rows, Write};
 use super::{Store, StoreError, row};
 use crate::seal::Sealed;
 
-/// A repository that was enabled here.
+/// A repository that is or was enabled.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Repository {
     pub id: RepositoryId,
@@ -20,22 +20,23 @@ pub struct Repository {
     pub default_branch: String,
     pub is_private: bool,
     pub html_url: String,
-    /// None: disabled; its builds stay.
+    /// `None` if the repository is disabled. Its builds are kept.
     pub hook: Option<Hook>,
-    /// Pairs from before a repair, each still good until then: Gogs' queued tasks carry them.
+    /// Webhooks that a repair has replaced, each with the time until which it is accepted: deliveries queued in Gogs still use
+    /// them.
     #[serde(default)]
     pub previous_hooks: Vec<(Hook, Timestamp)>,
     pub last_number: u64,
     pub enabled_at: Timestamp,
 }
 
-/// A hook in Gogs. There is none without a secret.
+/// A webhook in Gogs. Every webhook has a secret.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Hook {
-    /// SHA-256 of the key in its URL.
+    /// SHA-256 of the key in the webhook's URL.
     pub key: Digest,
     pub secret: Sealed,
-    /// Gogs' id of the hook.
+    /// The id of the webhook in Gogs.
     pub forge_id: u64,
     pub created_at: Timestamp,
 }
@@ -56,28 +57,28 @@ fn decode_id(bytes: &[u8]) -> Option<RepositoryId> {
     bytes.try_into().ok().map(u64::from_be_bytes).map(RepositoryId)
 }
 
-/// What reading and writing transactions can both tell of repositories.
+/// Reading repositories, in both kinds of transaction.
 pub trait Repositories: Rows + Sized {
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     fn repository(&self, id: RepositoryId) -> Result<Option<Repository>, StoreError> {
         self.row(REPOSITORY, "repository", id_key(id).as_slice())
     }
 
-    /// By the name people say; upper and lower case are one, as in Gogs. A name that it had before leads to it, too, until another one
-    /// is called so: addresses that people have kept stay good.
+    /// Finds a repository by name, without regard to case, as Gogs does. A former name still finds the repository until another
+    /// repository takes the name, so bookmarks keep working.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     fn repository_by_name(&self, name: &RepositoryName) -> Result<Option<Repository>, StoreError> {
         let id = self.bytes(REPOSITORY_NAME, name_key(name).as_slice())?;
         id.and_then(|bytes| decode_id(&bytes)).map_or(Ok(None), |id| self.repository(id))
     }
 
-    /// What the ref recorded last.
+    /// The last recorded commit of a ref.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     fn last_seen(&self, id: RepositoryId, git_ref: &str) -> Result<Option<LastSeenRef>, StoreError> {
         self.row(LAST_SEEN_REF, "last_seen_ref", ref_key(id, git_ref).as_slice())
     }
@@ -87,10 +88,10 @@ impl Repositories for Read {}
 impl Repositories for Write<'_> {}
 
 impl Read {
-    /// All, by id.
+    /// All repositories, by id.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     pub fn repositories(&self) -> Result<Vec<Repository>, StoreError> {
         let mut all = Vec::new();
         self.scan(REPOSITORY, &[], None, Order::OldestFirst, &mut |_, value| {
@@ -100,13 +101,14 @@ impl Read {
         Ok(all)
     }
 
-    /// The repository whose hook has this key, with the secrets that are good at `now`. The same work for any key.
+    /// The repository and webhook with this key, if the webhook is accepted at `now`. Does the same work for unknown keys, so the
+    /// response time does not reveal whether a key exists.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     pub fn hook_by_key(&self, key: Digest, now: Timestamp) -> Result<Option<(RepositoryId, Hook)>, StoreError> {
         let id = self.bytes(HOOK, &key.0)?.and_then(|bytes| decode_id(&bytes));
-        // Gogs counts from 1: there is no such row, but it is looked for like any other.
+        // Ids in Gogs start at 1, so this row never exists. Looking it up keeps the work constant.
         let Some(repository) = self.repository(id.unwrap_or(RepositoryId(0)))? else { return Ok(None) };
         let previous = repository.previous_hooks.into_iter().filter(|(_, until)| now < *until).map(|(hook, _)| hook);
         let hook = repository.hook.into_iter().chain(previous).find(|hook| hook.key == key);
@@ -115,10 +117,10 @@ impl Read {
 }
 
 impl Write<'_> {
-    /// Writes the row and keeps its indexes true.
+    /// Writes the row and updates its indexes.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub fn put_repository(&self, repository: &Repository) -> Result<(), StoreError> {
         let key = id_key(repository.id);
         let old = self.repository(repository.id)?;
@@ -130,17 +132,17 @@ impl Write<'_> {
         for hook in repository.hook.iter().chain(repository.previous_hooks.iter().map(|(hook, _)| hook)) {
             self.put_bytes(HOOK, &hook.key.0, key.as_slice())?;
         }
-        // One that keeps its name does not take it back from another one that is called so now.
+        // A repository whose name has not changed must not take the name back from another repository that now has it.
         if old.is_none_or(|old| old.name != repository.name) {
             self.put_bytes(REPOSITORY_NAME, name_key(&repository.name).as_slice(), key.as_slice())?;
         }
         self.put(REPOSITORY, "repository", key.as_slice(), repository)
     }
 
-    /// Remembers what a delivery says about the repository: names change, the id does not.
+    /// Updates the row from the repository in a delivery. Names change; the id does not.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub fn refresh_repository(&self, seen: &event::Repository) -> Result<(), StoreError> {
         let Some(mut repository) = self.repository(seen.id)? else { return Ok(()) };
         repository.name = seen.name.clone();
@@ -150,10 +152,10 @@ impl Write<'_> {
         self.put_repository(&repository)
     }
 
-    /// Records where a ref stands; none: it is gone.
+    /// Records the commit of a ref; `None` removes the record of a deleted ref.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub fn record_ref(&self, id: RepositoryId, git_ref: &str, seen: Option<&LastSeenRef>) -> Result<(), StoreError> {
         let key = ref_key(id, git_ref);
         match seen {
@@ -162,10 +164,10 @@ impl Write<'_> {
         }
     }
 
-    /// Takes the next build number of the repository.
+    /// Assigns the next build number of the repository.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] where the repository is unknown.
+    /// [`StoreError::NotFound`] if the repository is unknown.
     pub fn next_number(&self, id: RepositoryId) -> Result<u64, StoreError> {
         let mut repository = self.repository(id)?.ok_or(StoreError::NotFound("repository"))?;
         repository.last_number += 1;
@@ -175,10 +177,10 @@ impl Write<'_> {
 }
 
 impl Store {
-    /// Changes a repository's row, or makes it.
+    /// Changes or creates a repository's row.
     ///
     /// # Errors
-    /// What `change` returns; [`StoreError`] where the store cannot be written.
+    /// The error of `change`; [`StoreError`] if the store cannot be written.
     pub async fn change_repository(
         &self,
         id: RepositoryId,

@@ -1,5 +1,5 @@
-//! What has been kept long enough leaves, a piece at a time, so that nobody's change waits long behind it. The file does not shrink by it:
-//! what is free in it is written again.
+//! Removal of builds and deliveries whose retention period is over. It works in batches, so other writes never wait long. The
+//! file does not shrink; redb reuses the free pages.
 
 use beespace_core::build::{Build, Phase};
 use beespace_core::ids::{BuildId, DeliveryId, NoticeId};
@@ -7,7 +7,7 @@ use beespace_core::time::Timestamp;
 
 use super::build::Builds as _;
 use super::delivery::{Deliveries as _, Delivery, DeliveryOutcome};
-use super::outbox::Notices as _;
+use super::notice::Notices as _;
 use super::repository::Repositories as _;
 use super::tables::{
     BUILD, DECISION, DECISION_OF_BUILD, DELIVERY, DELIVERY_BODY, DELIVERY_OF_REPOSITORY, Key, LAST_RUN, NOTICE_OF_BUILD, STAGE,
@@ -16,51 +16,52 @@ use super::tables::{
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Store, StoreError};
 
-/// Rows that are looked at in one go.
+/// The number of rows in a batch.
 const BATCH: usize = 50;
 
-/// Some of what is old.
+/// A batch of old rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch<Id> {
-    /// What may leave of it.
+    /// The rows that may be removed.
     pub removable: Vec<Id>,
-    /// The last that was looked at: the next piece comes after it. None: there is no more.
+    /// The last row of the batch; the next batch begins after it. `None` if there are no more old rows.
     pub next: Option<Id>,
 }
 
 impl Read {
-    /// The oldest builds, beyond `after`, and those of them that ended before `before` and are the last run of no branch that still exists:
-    /// policies are told of that one.
+    /// The oldest builds after `after`. A build is removable if it finished before `before`, unless it is the last run of an
+    /// existing branch: policies receive that one as the previous build.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     pub fn expired_builds(&self, after: Option<BuildId>, before: Timestamp) -> Result<Batch<BuildId>, StoreError> {
         let ids = self.oldest_ids(BUILD, after.map(|id| id.0))?.into_iter().map(BuildId);
-        let mut piece = Batch { removable: Vec::new(), next: None };
+        let mut batch = Batch { removable: Vec::new(), next: None };
         for id in ids {
             let Some(build) = self.build(id)? else { continue };
             if build.created_at >= before {
-                return Ok(Batch { next: None, ..piece });
+                return Ok(Batch { next: None, ..batch });
             }
             if build.finished_at.is_some_and(|at| at < before) && !self.is_last_run(&build)? {
-                piece.removable.push(id);
+                batch.removable.push(id);
             }
-            piece.next = Some(id);
+            batch.next = Some(id);
         }
-        Ok(piece)
+        Ok(batch)
     }
 
-    /// The oldest deliveries, beyond `after`, and those of them that came before `before` and that no build here comes from.
+    /// The oldest deliveries after `after`. A delivery is removable if it arrived before `before`, has been processed, and its
+    /// build is gone.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     pub fn expired_deliveries(&self, after: Option<DeliveryId>, before: Timestamp) -> Result<Batch<DeliveryId>, StoreError> {
         let ids = self.oldest_ids(DELIVERY, after.map(|id| id.0))?.into_iter().map(DeliveryId);
-        let mut piece = Batch { removable: Vec::new(), next: None };
+        let mut batch = Batch { removable: Vec::new(), next: None };
         for id in ids {
             let Some(delivery) = self.delivery(id)? else { continue };
             if delivery.received_at >= before {
-                return Ok(Batch { next: None, ..piece });
+                return Ok(Batch { next: None, ..batch });
             }
             let is_needed = match delivery.outcome {
                 DeliveryOutcome::Waiting => true,
@@ -68,14 +69,14 @@ impl Read {
                 DeliveryOutcome::Ignored(_) | DeliveryOutcome::DeadLetter(_) => false,
             };
             if !is_needed {
-                piece.removable.push(id);
+                batch.removable.push(id);
             }
-            piece.next = Some(id);
+            batch.next = Some(id);
         }
-        Ok(piece)
+        Ok(batch)
     }
 
-    /// Ids in a table whose keys are ids, the oldest first.
+    /// One batch of ids from a table whose keys are ids, oldest first.
     fn oldest_ids(&self, table: Table, after: Option<uuid::Uuid>) -> Result<Vec<uuid::Uuid>, StoreError> {
         let after = after.map(|id| *id.as_bytes());
         let keys = self.keys(table, &[], after.as_ref().map(<[u8; 16]>::as_slice), Order::OldestFirst, BATCH)?;
@@ -90,7 +91,7 @@ impl Read {
 }
 
 impl Write<'_> {
-    /// The build leaves with its stages, decisions and notices. Its delivery leaves after it.
+    /// Removes a build with its stages, decisions and notices. Its delivery is removed later.
     fn purge_build(&self, build: &Build) -> Result<(), StoreError> {
         let prefix = Key::new().id(build.id.0);
         for key in self.keys(STAGE, prefix.as_slice(), None, Order::OldestFirst, usize::MAX)? {
@@ -113,22 +114,22 @@ impl Write<'_> {
         self.remove_build(build)
     }
 
-    /// What was built once is not built again because it was forgotten: only what it is known by stays.
+    /// Removes a delivery. The index of known deliveries keeps its keys, so the same delivery is not built again.
     fn purge_delivery(&self, delivery: &Delivery) -> Result<(), StoreError> {
         let id = delivery.id.0;
         self.remove(DELIVERY, id.as_bytes())?;
         self.remove(DELIVERY_BODY, id.as_bytes())?;
         self.remove(DELIVERY_OF_REPOSITORY, Key::new().u64(delivery.repository.0).id(id).as_slice())?;
-        // Nothing came of it: whoever sends it again means it.
+        // A dead letter has no build. If it is redelivered, it must be processed.
         if matches!(delivery.outcome, DeliveryOutcome::DeadLetter(_)) { self.forget_seen(delivery) } else { Ok(()) }
     }
 }
 
 impl Store {
-    /// Removes builds that are over with all that belongs to them but their logs.
+    /// Removes finished builds with everything that belongs to them, except their logs.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn purge_builds(&self, ids: Vec<BuildId>) -> Result<(), StoreError> {
         self.write(move |write| {
             for id in &ids {
@@ -140,10 +141,10 @@ impl Store {
         .await
     }
 
-    /// Removes deliveries that do not wait.
+    /// Removes deliveries that have been processed.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn purge_deliveries(&self, ids: Vec<DeliveryId>) -> Result<(), StoreError> {
         self.write(move |write| {
             for id in &ids {

@@ -1,12 +1,12 @@
-//! How a value becomes a row: a version byte, then MessagePack with named fields, so that an added field with a default needs no
-//! migration. A version that this program does not know is an error, never a guess.
+//! The encoding of a row: a version byte, then MessagePack with named fields. A new field with a default therefore needs no
+//! migration. An unknown version is an error.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::StoreError;
 
-/// The version that rows are written with.
+/// The version of the encoding that this program writes and reads.
 const VERSION: u8 = 1;
 
 pub(super) fn encode<T: Serialize>(table: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
@@ -23,9 +23,9 @@ pub(super) fn decode<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> 
         }
         Some((version, _)) => Err(StoreError::Row {
             table,
-            detail: format!("version {version} is unknown here; was the store written by a newer Beespace?"),
+            detail: format!("version {version} is unknown; was the store written by a newer version of Beespace?"),
         }),
-        None => Err(StoreError::Row { table, detail: "it is empty".to_owned() }),
+        None => Err(StoreError::Row { table, detail: "the row is empty".to_owned() }),
     }
 }
 

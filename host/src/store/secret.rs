@@ -1,15 +1,15 @@
-//! Secrets of the instance and of repositories, sealed: their values are opened for a step that names them and for nothing else.
+//! The secrets of the instance and of repositories, encrypted. A value is decrypted only for a step that names the secret.
 
 use beespace_core::ids::RepositoryId;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::tables::{Key, SEALED};
+use super::tables::{Key, SECRET};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Store, StoreError, row};
 use crate::seal::Sealed;
 
-/// Whose secret it is.
+/// The owner of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretScope {
@@ -25,7 +25,7 @@ impl SecretScope {
         }
     }
 
-    /// What a secret's seal is bound to, so that rows cannot be swapped.
+    /// The associated data of the encryption. It binds the value to its owner and name, so rows cannot be swapped.
     #[must_use]
     pub fn associated_data(self, name: &str) -> String {
         match self {
@@ -35,7 +35,7 @@ impl SecretScope {
     }
 }
 
-/// A secret as it lies in the store.
+/// A stored secret.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Secret {
     pub scope: SecretScope,
@@ -44,12 +44,12 @@ pub struct Secret {
     pub changed_at: Timestamp,
 }
 
-/// What both kinds of transaction can tell of secrets.
+/// Reading secrets, in both kinds of transaction.
 pub trait Secrets: Rows + Sized {
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     fn secret(&self, scope: SecretScope, name: &str) -> Result<Option<Secret>, StoreError> {
-        self.row(SEALED, "sealed", scope.key().text(name).as_slice())
+        self.row(SECRET, "secret", scope.key().text(name).as_slice())
     }
 }
 
@@ -57,14 +57,14 @@ impl Secrets for Read {}
 impl Secrets for Write<'_> {}
 
 impl Read {
-    /// Secrets of a scope, by name.
+    /// The secrets of a scope, by name.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     pub fn secrets(&self, scope: SecretScope) -> Result<Vec<Secret>, StoreError> {
         let mut secrets = Vec::new();
-        self.scan(SEALED, scope.key().as_slice(), None, Order::OldestFirst, &mut |_, value| {
-            secrets.push(row::decode("sealed", value)?);
+        self.scan(SECRET, scope.key().as_slice(), None, Order::OldestFirst, &mut |_, value| {
+            secrets.push(row::decode("secret", value)?);
             Ok(true)
         })?;
         Ok(secrets)
@@ -72,19 +72,19 @@ impl Read {
 }
 
 impl Store {
-    /// Sets a secret, or replaces it.
+    /// Sets or replaces a secret.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn set_secret(&self, secret: Secret) -> Result<(), StoreError> {
-        self.write(move |write| write.put(SEALED, "sealed", secret.scope.key().text(&secret.name).as_slice(), &secret)).await
+        self.write(move |write| write.put(SECRET, "secret", secret.scope.key().text(&secret.name).as_slice(), &secret)).await
     }
 
-    /// Says whether there was one.
+    /// Removes a secret. Returns whether it existed.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn remove_secret(&self, scope: SecretScope, name: String) -> Result<bool, StoreError> {
-        self.write(move |write| write.remove(SEALED, scope.key().text(&name).as_slice())).await
+        self.write(move |write| write.remove(SECRET, scope.key().text(&name).as_slice())).await
     }
 }

@@ -1,4 +1,4 @@
-//! Browser sessions: only a hash of the token is kept, so a stolen row signs nobody in.
+//! Browser sessions. Only a hash of the token is stored, so an attacker who reads the store cannot sign in.
 
 use beespace_core::digest::Digest;
 use beespace_core::time::Timestamp;
@@ -11,7 +11,7 @@ use super::{Store, StoreError, row};
 /// A signed-in browser.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// Today always `admin`.
+    /// The signed-in user. Today always `admin`.
     pub principal: String,
     pub created_at: Timestamp,
     pub last_seen_at: Timestamp,
@@ -19,7 +19,7 @@ pub struct Session {
 
 impl Read {
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     pub fn session(&self, token: Digest) -> Result<Option<Session>, StoreError> {
         self.row(SESSION, "session", &token.0)
     }
@@ -27,21 +27,21 @@ impl Read {
 
 impl Store {
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn put_session(&self, token: Digest, session: Session) -> Result<(), StoreError> {
         self.write(move |write| write.put(SESSION, "session", &token.0, &session)).await
     }
 
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn remove_session(&self, token: Digest) -> Result<(), StoreError> {
         self.write(move |write| write.remove(SESSION, &token.0).map(drop)).await
     }
 
-    /// Removes sessions that nobody used since `idle` or that began before `oldest`.
+    /// Removes sessions last used before `idle` or created before `oldest`.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn expire_sessions(&self, idle: Timestamp, oldest: Timestamp) -> Result<(), StoreError> {
         self.write(move |write| {
             let mut old = Vec::new();

@@ -1,4 +1,4 @@
-//! Stages as they change. Whatever changes one goes through [`Write::change_stage`], which keeps its queue row and its build's word true.
+//! Changes of stages. Every change goes through [`Write::change_stage`], which also updates the queue and the build's status.
 
 use beespace_core::build::{Round, Stage, Step};
 use beespace_core::change_event::ChangeEvent;
@@ -8,20 +8,19 @@ use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_core::user_action;
 
-use super::build::{Builds as _, Notifiers, key_of_stage};
+use super::build::{Builds as _, key_of_stage};
 use super::queue::FairnessKey;
 use super::transaction::Write;
 use super::{Queue, Store, StoreError};
 
 impl Write<'_> {
-    /// Changes one stage and all that follows from it.
+    /// Changes one stage and updates everything that depends on it: the run queue, the build, the outbox.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] from `change`, or where it would change the word of a stage that is over.
+    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] from `change`, or if it would change the status of a finished stage.
     pub fn change_stage(
         &self,
         id: StageId,
-        notifiers: &Notifiers,
         now: Timestamp,
         change: impl Fn(&mut Stage) -> Result<(), StoreError>,
     ) -> Result<Stage, StoreError> {
@@ -32,7 +31,7 @@ impl Write<'_> {
             return Ok(stage);
         }
         if old.status.is_over() && stage.status != old.status {
-            return Err(StoreError::Conflict(format!("the stage is over: {}", old.status)));
+            return Err(StoreError::Conflict(format!("The stage has already finished: {}.", old.status)));
         }
         if stage.status.is_over() && stage.finished_at.is_none() {
             stage.finished_at = Some(now);
@@ -40,39 +39,37 @@ impl Write<'_> {
         self.put_stage(&stage)?;
         let repository = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?.event.repository.id;
         self.announce_changes(repository, id, &old, &stage);
-        let ended = |stage: &Stage| stage.steps.iter().filter(|step| step.status.is_over()).count();
-        // Many restarts of the server must not bury a stage that gets on between them.
-        if ended(&stage) > ended(&old) {
+        let finished_steps = |stage: &Stage| stage.steps.iter().filter(|step| step.status.is_over()).count();
+        // A stage that makes progress must not become a dead letter because the server restarts often.
+        if finished_steps(&stage) > finished_steps(&old) {
             self.reset_attempts(Queue::Run, &key_of_stage(id))?;
         }
         if visible_state(&stage) != visible_state(&old) {
             self.update_run_queue(repository, id, (&old, &stage), now)?;
-            self.refresh_build(id.build, notifiers, now)?;
+            self.refresh_build(id.build, now)?;
         }
         if needs_new_approval(&old, &stage) {
             let build = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?;
-            self.add_notices(NoticeKind::ApprovalRequested, &build, &self.stages(id.build)?, notifiers, now)?;
+            self.add_notices(NoticeKind::ApprovalRequested, &build, &self.stages(id.build)?, now)?;
         }
         Ok(stage)
     }
 
     fn update_run_queue(
         &self,
-        of: RepositoryId,
+        repository: RepositoryId,
         id: StageId,
         (old, stage): (&Stage, &Stage),
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let key = key_of_stage(id);
+        let (key, fairness_key) = (key_of_stage(id), FairnessKey::of_repository(repository));
         match stage.status {
-            Status::Pending if old.status == Status::Blocked => {
-                self.enqueue(Queue::Run, &key, FairnessKey::of_repository(of), now)
-            }
-            // Ended while it waited: whoever takes the row puts away what is left of it.
+            Status::Pending if old.status == Status::Blocked => self.enqueue(Queue::Run, &key, fairness_key, now),
+            // The stage ended while it waited for approval: the worker removes its containers.
             status if status.is_over() && old.awaiting_approval_since.is_some() => {
-                self.enqueue(Queue::Run, &key, FairnessKey::of_repository(of), now)
+                self.enqueue(Queue::Run, &key, fairness_key, now)
             }
-            // Leaves once what it does not need meanwhile is put away.
+            // The row leaves the queue after the worker has removed the containers that are not needed during the wait.
             Status::Blocked if stage.awaiting_approval_since.is_some() => Ok(()),
             status if status.is_over() || status == Status::Blocked => self.dequeue(Queue::Run, &key),
             _ => Ok(()),
@@ -93,36 +90,35 @@ impl Write<'_> {
     }
 }
 
-/// What of a stage its build's word and its place in the queue depend on.
+/// The parts of a stage that determine its build's status and its queue row.
 fn visible_state(stage: &Stage) -> impl PartialEq + '_ {
-    let waits: Vec<_> = stage.blocked_steps().map(|(step, _)| &step.reason).collect();
-    (stage.status, stage.word(), &stage.reason, stage.started_at, waits)
+    let block_reasons: Vec<_> = stage.blocked_steps().map(|(step, _)| &step.reason).collect();
+    (stage.status, stage.word(), &stage.reason, stage.started_at, block_reasons)
 }
 
-/// Whether people are asked for something that they had not been asked for, or whose answer has lapsed.
+/// Whether a person must decide something new, or something whose earlier approval has expired.
 fn needs_new_approval(old: &Stage, stage: &Stage) -> bool {
-    let had_answer = |step: &Step| step.reason.as_ref().is_some_and(|reason| reason.code == user_action::APPROVAL_DECIDED);
-    let asked_before = |step: &Step, round: &Round| {
+    let was_decided = |step: &Step| step.reason.as_ref().is_some_and(|reason| reason.code == user_action::APPROVAL_DECIDED);
+    let was_requested = |step: &Step, round: &Round| {
         old.blocked_steps()
-            .any(|(other, asked)| other.number == step.number && asked.decision == round.decision && !had_answer(other))
+            .any(|(other, requested)| other.number == step.number && requested.decision == round.decision && !was_decided(other))
     };
     let is_blocked = stage.status == Status::Blocked;
     (is_blocked && old.status == Status::Pending)
-        || stage.blocked_steps().any(|(step, round)| !had_answer(step) && !asked_before(step, round))
+        || stage.blocked_steps().any(|(step, round)| !was_decided(step) && !was_requested(step, round))
 }
 
 impl Store {
-    /// Changes one stage and all that follows from it, in one transaction.
+    /// Changes one stage and everything that depends on it, in one transaction. See [`Write::change_stage`].
     ///
     /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError`] where the store cannot be written.
+    /// [`StoreError::NotFound`]; [`StoreError`] if the store cannot be written.
     pub async fn change_stage(
         &self,
         id: StageId,
-        notifiers: Notifiers,
         now: Timestamp,
         change: impl Fn(&mut Stage) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<Stage, StoreError> {
-        self.write(move |write| write.change_stage(id, &notifiers, now, &change)).await
+        self.write(move |write| write.change_stage(id, now, &change)).await
     }
 }

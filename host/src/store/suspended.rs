@@ -1,39 +1,41 @@
-//! Bindings through which nothing goes. One that is misconfigured is **held**: what it has to say keeps its place, outside the queue, until
-//! a start or a person lets it go again. Both count at once; the notices that stand in line hear of it piece by piece, because after a week
-//! there may be thousands, and nobody's change waits that long.
+//! Suspended notifiers.
+//!
+//! A notifier whose binding turns out to be misconfigured is **suspended**: its notices keep their order but leave the queue. A
+//! restart of the server or a replay by a person resumes it. Both take effect at once. The states of the waiting notices follow
+//! in batches: after a week there may be thousands of them, and no other write must wait that long.
 
 use beespace_core::ids::NoticeId;
 use beespace_core::notice::{Notice, NoticeState};
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::outbox::{Notices as _, OrderingKey};
-use super::tables::{BINDING_HELD, Key, NOTICE_OF_THREAD, last_id};
+use super::notice::{Notices as _, OrderingKey};
+use super::tables::{Key, SUSPENDED_BINDING, UNFINISHED_NOTICE, last_id};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Queue, Store, StoreError, row};
 
-/// Notices that hear of it in one transaction.
+/// The maximum number of notices updated in one transaction.
 const BATCH: usize = 100;
 
-/// Why nothing goes through a binding, and since when.
+/// Why and since when a binding is suspended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspension {
     pub reason: String,
     pub since: Timestamp,
 }
 
-/// The row of a binding that is held, or was until now.
+/// The row of a binding that is suspended, or that was resumed while some of its notices are still marked as suspended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Row {
     suspension: Suspension,
-    /// It is let go, and the row stays until all its notices have heard of it.
+    /// Whether the binding is resumed. The row stays until all notices are updated.
     is_resumed: bool,
-    /// The place in its lines up to which they have heard of it; none: all have.
+    /// The position of the last updated notice, empty before the first batch. `None`: all notices are updated.
     propagated_to: Option<Vec<u8>>,
 }
 
 impl Row {
-    /// Every line is still to be told.
+    /// A row whose notices all have to be updated.
     fn new(suspension: Suspension, is_resumed: bool) -> Self {
         Self { suspension, is_resumed, propagated_to: Some(Vec::new()) }
     }
@@ -45,32 +47,32 @@ fn binding_key(binding: &str) -> Key {
 
 fn rows(store: &impl Rows) -> Result<Vec<(String, Row)>, StoreError> {
     let mut rows = Vec::new();
-    store.scan(BINDING_HELD, &[], None, Order::OldestFirst, &mut |key, value| {
+    store.scan(SUSPENDED_BINDING, &[], None, Order::OldestFirst, &mut |key, value| {
         let name = String::from_utf8_lossy(key.strip_suffix(&[0]).unwrap_or(key)).into_owned();
-        rows.push((name, row::decode("binding_held", value)?));
+        rows.push((name, row::decode("suspended_binding", value)?));
         Ok(true)
     })?;
     Ok(rows)
 }
 
-/// What both kinds of transaction can tell of bindings that are held.
+/// Reading suspensions, in both kinds of transaction.
 pub trait SuspendedBindings: Rows + Sized {
-    /// Why nothing goes through a binding; none: it is free.
+    /// The suspension of a binding; `None` if the binding is not suspended.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
-    fn held(&self, binding: &str) -> Result<Option<Suspension>, StoreError> {
-        let row: Option<Row> = self.row(BINDING_HELD, "binding_held", binding_key(binding).as_slice())?;
+    /// [`StoreError`] if the store cannot be read.
+    fn suspension(&self, binding: &str) -> Result<Option<Suspension>, StoreError> {
+        let row: Option<Row> = self.row(SUSPENDED_BINDING, "suspended_binding", binding_key(binding).as_slice())?;
         Ok(row.filter(|row| !row.is_resumed).map(|row| row.suspension))
     }
 
-    /// Every binding that is held.
+    /// All suspended bindings.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be read.
+    /// [`StoreError`] if the store cannot be read.
     fn suspended_bindings(&self) -> Result<Vec<(String, Suspension)>, StoreError> {
-        let held = rows(self)?.into_iter().filter(|(_, row)| !row.is_resumed);
-        Ok(held.map(|(binding, row)| (binding, row.suspension)).collect())
+        let suspended = rows(self)?.into_iter().filter(|(_, row)| !row.is_resumed);
+        Ok(suspended.map(|(binding, row)| (binding, row.suspension)).collect())
     }
 }
 
@@ -78,88 +80,88 @@ impl SuspendedBindings for Read {}
 impl SuspendedBindings for Write<'_> {}
 
 impl Write<'_> {
-    /// Nothing goes through the binding of `notice` from now on, for the reason that it met.
+    /// Suspends the binding of a notice because of the notice's error.
     pub(super) fn suspend_binding(&self, notice: &Notice, now: Timestamp) -> Result<(), StoreError> {
         self.dequeue(Queue::Notice, &OrderingKey::of(notice).key())?;
-        if self.held(&notice.binding)?.is_some() {
+        if self.suspension(&notice.binding)?.is_some() {
             return Ok(());
         }
-        let held = Suspension { reason: notice.last_error.clone().unwrap_or_default(), since: now };
-        self.propagate_batch(&notice.binding, Row::new(held, false), now)
+        let suspension = Suspension { reason: notice.last_error.clone().unwrap_or_default(), since: now };
+        self.propagate_batch(&notice.binding, Row::new(suspension, false), now)
     }
 
-    /// Lets a held binding go again: what stands in its lines begins anew, in order.
+    /// Resumes a suspended binding: its notices start again, in order.
     pub(super) fn resume_binding(&self, binding: &str, now: Timestamp) -> Result<(), StoreError> {
-        let Some(held) = self.held(binding)? else { return Ok(()) };
-        self.propagate_batch(binding, Row::new(held, true), now)
+        let Some(suspension) = self.suspension(binding)? else { return Ok(()) };
+        self.propagate_batch(binding, Row::new(suspension, true), now)
     }
 
-    /// Tells the next piece of a binding's lines whether it is held, and keeps in mind how far that came.
+    /// Updates the next batch of the binding's notices and stores the progress.
     fn propagate_batch(&self, binding: &str, mut row: Row, now: Timestamp) -> Result<(), StoreError> {
         let key = binding_key(binding);
-        let after = row.propagated_to.take().filter(|place| !place.is_empty());
-        let places = self.keys(NOTICE_OF_THREAD, key.as_slice(), after.as_deref(), Order::OldestFirst, BATCH)?;
-        for place in &places {
-            let id = self.bytes(NOTICE_OF_THREAD, place)?.and_then(|id| last_id(&id)).map(NoticeId);
+        let after = row.propagated_to.take().filter(|position| !position.is_empty());
+        let positions = self.keys(UNFINISHED_NOTICE, key.as_slice(), after.as_deref(), Order::OldestFirst, BATCH)?;
+        for position in &positions {
+            let id = self.bytes(UNFINISHED_NOTICE, position)?.and_then(|id| last_id(&id)).map(NoticeId);
             let notice = id.map_or(Ok(None), |id| self.notice(id))?;
             notice.map_or(Ok(()), |notice| self.propagate_to(notice, &row, now))?;
         }
-        row.propagated_to = places.last().filter(|_| places.len() == BATCH).cloned();
+        row.propagated_to = positions.last().filter(|_| positions.len() == BATCH).cloned();
         if row.is_resumed && row.propagated_to.is_none() {
-            return self.remove(BINDING_HELD, key.as_slice()).map(drop);
+            return self.remove(SUSPENDED_BINDING, key.as_slice()).map(drop);
         }
-        self.put(BINDING_HELD, "binding_held", key.as_slice(), &row)
+        self.put(SUSPENDED_BINDING, "suspended_binding", key.as_slice(), &row)
     }
 
     fn propagate_to(&self, mut notice: Notice, row: &Row, now: Timestamp) -> Result<(), StoreError> {
-        let thread = OrderingKey::of(&notice);
+        let ordering_key = OrderingKey::of(&notice);
         match (row.is_resumed, notice.state) {
             (true, NoticeState::Suspended) => {
                 notice.requeue(now);
                 self.put_notice(&notice)?;
-                self.promote_next(&thread)
+                self.promote_next(&ordering_key)
             }
             (false, NoticeState::Pending) => {
                 suspend_notice(&mut notice, &row.suspension.reason);
                 self.put_notice(&notice)?;
-                self.dequeue(Queue::Notice, &thread.key())
+                self.dequeue(Queue::Notice, &ordering_key.key())
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Keeps a notice back because of its binding.
-pub(super) fn suspend_notice(notice: &mut Notice, why: &str) {
+/// Marks a notice as suspended because of its binding.
+pub(super) fn suspend_notice(notice: &mut Notice, reason: &str) {
     notice.state = NoticeState::Suspended;
-    notice.last_error = Some(format!("its notifier is suspended: {why}"));
+    notice.last_error = Some(format!("the notifier is suspended: {reason}"));
 }
 
 impl Store {
-    /// Lets every held binding go again.
+    /// Resumes all suspended bindings.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn resume_all_bindings(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |write| {
-            let held = rows(write)?;
-            held.into_iter().try_for_each(|(binding, row)| write.propagate_batch(&binding, Row::new(row.suspension, true), now))
+            let rows = rows(write)?;
+            rows.into_iter().try_for_each(|(binding, row)| write.propagate_batch(&binding, Row::new(row.suspension, true), now))
         })
         .await
     }
 
-    /// Tells the next piece of the lines of some binding whether it is held. Says whether there was one.
+    /// Updates one batch of notices of a binding that was suspended or resumed. Returns whether there was one.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be written.
+    /// [`StoreError`] if the store cannot be written.
     pub async fn propagate_suspension(&self, now: Timestamp) -> Result<bool, StoreError> {
-        let is_told = |row: &Row| row.propagated_to.is_none();
-        if rows(&self.read()?)?.iter().all(|(_, row)| is_told(row)) {
+        let is_complete = |row: &Row| row.propagated_to.is_none();
+        if rows(&self.read()?)?.iter().all(|(_, row)| is_complete(row)) {
             return Ok(false);
         }
         self.write(move |write| {
-            let mut open = rows(write)?.into_iter().filter(|(_, row)| !is_told(row));
-            open.next().map_or(Ok(false), |(binding, row)| write.propagate_batch(&binding, row, now).map(|()| true))
+            let mut incomplete = rows(write)?.into_iter().filter(|(_, row)| !is_complete(row));
+            incomplete.next().map_or(Ok(false), |(binding, row)| write.propagate_batch(&binding, row, now).map(|()| true))
         })
         .await
     }

@@ -1,34 +1,34 @@
-//! The tables. Keys are bytes in an order that makes the common reading a range: ids are UUIDv7 and so in the order of time.
+//! The tables. The byte order of their keys makes the frequent reads range scans: ids are UUIDv7, so they sort by time.
 
 use redb::TableDefinition;
 
-/// All tables have this shape; what lies in them is told by the family that owns them.
+/// The type of every table. The module that owns a table defines its content.
 pub type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 macro_rules! tables {
     ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
         $($(#[$doc])* pub const $name: Table = TableDefinition::new($text);)+
-        /// Every table, so that opening a new file makes them all.
+        /// All tables. Opening a store creates the missing ones.
         pub const ALL: &[Table] = &[$($name),+];
     };
 }
 
 tables! {
-    /// `instance` → its id; `key` → id of the key that seals; `schema` → number of the last migration.
+    /// `instance` → the instance's id; `key` → id of the encryption key; `format` → number of the store's format.
     META = "meta",
     /// repository id → row.
     REPOSITORY = "repository",
-    /// lower-case `owner/name` → repository id. The last one seen under the name.
+    /// lower-case `owner/name` → id of the repository last seen under this name.
     REPOSITORY_NAME = "repository_name",
-    /// SHA-256 of a hook's key → repository id.
+    /// SHA-256 of a webhook's key → repository id.
     HOOK = "hook",
-    /// repository id, full ref → the commit it last recorded.
+    /// repository id, full ref → the last recorded commit.
     LAST_SEEN_REF = "last_seen_ref",
     /// delivery id → row.
     DELIVERY = "delivery",
     /// delivery id → the signed JSON.
     DELIVERY_BODY = "delivery_body",
-    /// repository id, kind of key, key → delivery id: who tells of the same twice.
+    /// repository id, kind of key, key → id of the first delivery with this key: finds repeated deliveries.
     DELIVERY_SEEN = "delivery_seen",
     /// repository id, delivery id.
     DELIVERY_OF_REPOSITORY = "delivery_of_repository",
@@ -42,7 +42,7 @@ tables! {
     BUILD_OF_STATUS = "build_of_status",
     /// repository id, status, build id.
     BUILD_OF_REPOSITORY_STATUS = "build_of_repository_status",
-    /// repository id, branch → the last build of it that ran to an end.
+    /// repository id, branch → id of the branch's last finished build in which a stage ran.
     LAST_RUN = "last_run",
     /// build id, stage number → row.
     STAGE = "stage",
@@ -56,35 +56,35 @@ tables! {
     NOTICE_OF_BUILD = "notice_of_build",
     /// state, notice id.
     NOTICE_OF_STATE = "notice_of_state",
-    /// binding, thread, sequence → notice id: those that are not settled, in line.
-    NOTICE_OF_THREAD = "notice_of_thread",
-    /// binding → why nothing goes through it.
-    BINDING_HELD = "binding_held",
-    /// binding, thread → what the notifier returned last.
+    /// binding, name, sequence → id of an unfinished notice. Notices of one ordering key (binding, name) are sent in this order.
+    UNFINISHED_NOTICE = "unfinished_notice",
+    /// binding → why the notifier is suspended, and how far its notices reflect that.
+    SUSPENDED_BINDING = "suspended_binding",
+    /// binding, name → the notifier's last receipt.
     RECEIPT = "receipt",
-    /// binding, thread → the last sequence number given.
+    /// binding, name → the last sequence number assigned.
     NOTICE_SEQUENCE = "notice_sequence",
     /// plugin, binding, key → value with revision.
     KV = "kv",
-    /// place → sealed value.
-    SEALED = "sealed",
+    /// scope, name → encrypted secret.
+    SECRET = "secret",
     /// SHA-256 of a session's token → row.
     SESSION = "session",
-    /// delivery id → attempts, whose turn it takes, and when next. The other queues are made alike.
+    /// delivery id → queue entry: attempts, fairness key, time of the next attempt. The other queues have the same layout.
     DELIVERY_QUEUE = "delivery_queue",
     /// build id.
     PREPARE_QUEUE = "prepare_queue",
     /// build id, stage number.
     RUN_QUEUE = "run_queue",
-    /// binding, thread.
+    /// binding, name.
     NOTICE_QUEUE = "notice_queue",
-    /// queue, whose turn, when next, id: the rows of a queue in the order in which they are taken.
-    QUEUE_OF_TURN = "queue_of_turn",
-    /// Nothing, but while a file that failed is tried.
+    /// queue, fairness key, time of the next attempt, id: the entries of a queue in the order of execution.
+    QUEUE_ORDER = "queue_order",
+    /// Empty, except while the writer checks that a failed disk accepts writes again.
     PROBE = "probe",
 }
 
-/// Puts parts of a key one after the other. Texts are ended by a zero byte, which no text of ours contains.
+/// Builds a key by concatenation. A text ends with a zero byte; zero bytes within a text are dropped.
 #[derive(Debug, Clone, Default)]
 pub struct Key(Vec<u8>);
 
@@ -137,7 +137,7 @@ impl Key {
     }
 }
 
-/// The id that ends a key made by [`Key::id`].
+/// The id at the end of a key that was built with [`Key::id`].
 pub(super) fn last_id(key: &[u8]) -> Option<uuid::Uuid> {
     let at = key.len().checked_sub(16)?;
     uuid::Uuid::from_slice(key.get(at..)?).ok()

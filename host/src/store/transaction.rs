@@ -1,4 +1,5 @@
-//! Reading and writing rows. The families add their own methods to [`Read`] and [`Write`], so that a transaction may touch several.
+//! Read and write transactions. The modules of the store add their methods to [`Read`] and [`Write`], so one transaction can
+//! span several of them.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ pub(super) fn unavailable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
 
-/// How often something has been done since the store was opened. What an answer costs is told by this, whatever the machine does beside it.
+/// A count of operations since the store was opened. It measures the cost of a request independently of the machine's load.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counter(Arc<AtomicU64>);
 
@@ -30,7 +31,7 @@ impl Counter {
     }
 }
 
-/// One consistent view.
+/// A read transaction: one consistent view.
 pub struct Read {
     transaction: redb::ReadTransaction,
     rows_read: Counter,
@@ -42,16 +43,18 @@ impl std::fmt::Debug for Read {
     }
 }
 
-/// One change, durable when the call that made it returns.
+/// A write transaction. It is durable when [`Store::write`](super::Store::write) returns.
 pub struct Write<'t> {
     transaction: &'t redb::WriteTransaction,
     rows_read: Counter,
     pub(super) events: RefCell<Vec<ChangeEvent>>,
     pub(super) woken: Cell<[bool; Queue::COUNT]>,
-    /// Bytes of the values put so far.
+    /// The size of the values written so far, in bytes.
     pub(super) bytes: Cell<usize>,
-    /// Whether there is anything to be made durable.
+    /// Whether there is anything to commit.
     pub(super) has_changed: Cell<bool>,
+    /// The notifier bindings that receive notices.
+    pub(super) notifiers: Arc<Vec<String>>,
 }
 
 impl std::fmt::Debug for Write<'_> {
@@ -60,31 +63,32 @@ impl std::fmt::Debug for Write<'_> {
     }
 }
 
-/// Which way a range is walked.
+/// The direction of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     OldestFirst,
     NewestFirst,
 }
 
-/// Sees a key and its value; says whether it wants more.
+/// Receives a key and its value. Returns whether the scan continues.
 pub type RowVisitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>;
 
-/// What both kinds of transaction can do.
+/// The operations of both kinds of transaction.
 pub trait Rows {
-    /// The value under `key`.
+    /// The value of `key`.
     ///
     /// # Errors
-    /// [`StoreError`] where the file or the row cannot be read.
+    /// [`StoreError`] if the file or the row cannot be read.
     fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// How many rows a table has; it is kept beside them.
+    /// The number of rows of a table. It is stored with the table, so no row is read.
     ///
     /// # Errors
     /// As [`Rows::bytes`].
     fn count(&self, table: Table) -> Result<u64, StoreError>;
 
-    /// Keys and values whose key starts with `prefix`, beyond `after` in the order asked for, while `take` says so.
+    /// Passes the rows whose key starts with `prefix`, in `order` and beginning after the key `after`, to `visit` until it
+    /// returns `false`.
     ///
     /// # Errors
     /// As [`Rows::bytes`].
@@ -94,10 +98,10 @@ pub trait Rows {
         prefix: &[u8],
         after: Option<&[u8]>,
         order: Order,
-        take: RowVisitor<'_>,
+        visit: RowVisitor<'_>,
     ) -> Result<(), StoreError>;
 
-    /// The row under `key`.
+    /// The decoded row of `key`.
     ///
     /// # Errors
     /// As [`Rows::bytes`].
@@ -108,7 +112,7 @@ pub trait Rows {
         self.bytes(table, key)?.map(|bytes| row::decode(name, &bytes)).transpose()
     }
 
-    /// At most `limit` keys under `prefix`.
+    /// At most `limit` keys that start with `prefix`.
     ///
     /// # Errors
     /// As [`Rows::bytes`].
@@ -134,7 +138,7 @@ pub trait Rows {
     }
 }
 
-/// The smallest key that does not start with `prefix`; none where there is no such key.
+/// The smallest key greater than all keys that start with `prefix`. `None` if there is none.
 fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
@@ -160,7 +164,7 @@ fn scan_table(
     prefix: &[u8],
     after: Option<&[u8]>,
     order: Order,
-    (take, rows_read): (RowVisitor<'_>, &Counter),
+    (visit, rows_read): (RowVisitor<'_>, &Counter),
 ) -> Result<(), StoreError> {
     use std::ops::Bound;
     let end = after_prefix(prefix);
@@ -179,7 +183,7 @@ fn scan_table(
         let Some(entry) = entry else { return Ok(()) };
         rows_read.add_one();
         let (key, value) = entry.map_err(unavailable)?;
-        if !take(key.value(), value.value())? {
+        if !visit(key.value(), value.value())? {
             return Ok(());
         }
     }
@@ -211,9 +215,9 @@ impl Rows for Read {
         prefix: &[u8],
         after: Option<&[u8]>,
         order: Order,
-        take: RowVisitor<'_>,
+        visit: RowVisitor<'_>,
     ) -> Result<(), StoreError> {
-        scan_table(&self.table(table)?, prefix, after, order, (take, &self.rows_read))
+        scan_table(&self.table(table)?, prefix, after, order, (visit, &self.rows_read))
     }
 }
 
@@ -232,14 +236,14 @@ impl Rows for Write<'_> {
         prefix: &[u8],
         after: Option<&[u8]>,
         order: Order,
-        take: RowVisitor<'_>,
+        visit: RowVisitor<'_>,
     ) -> Result<(), StoreError> {
-        scan_table(&self.table(table)?, prefix, after, order, (take, &self.rows_read))
+        scan_table(&self.table(table)?, prefix, after, order, (visit, &self.rows_read))
     }
 }
 
 impl<'t> Write<'t> {
-    pub(super) fn new(transaction: &'t redb::WriteTransaction, rows_read: &Counter) -> Self {
+    pub(super) fn new(transaction: &'t redb::WriteTransaction, rows_read: &Counter, notifiers: Arc<Vec<String>>) -> Self {
         Self {
             transaction,
             rows_read: rows_read.clone(),
@@ -247,6 +251,7 @@ impl<'t> Write<'t> {
             woken: Cell::default(),
             bytes: Cell::default(),
             has_changed: Cell::default(),
+            notifiers,
         }
     }
 
@@ -270,19 +275,19 @@ impl<'t> Write<'t> {
         self.put_bytes(table, key, &row::encode(name, value)?)
     }
 
-    /// Says whether there was one.
+    /// Returns whether the row existed.
     pub(super) fn remove(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
         let was_there = self.table(table)?.remove(key).map_err(unavailable)?.is_some();
         self.has_changed.set(self.has_changed.get() || was_there);
         Ok(was_there)
     }
 
-    /// Tells watchers once the change is durable.
+    /// Sends the event to subscribers after the commit.
     pub(super) fn announce(&self, event: ChangeEvent) {
         self.events.borrow_mut().push(event);
     }
 
-    /// Wakes the workers of `queue` once the change is durable.
+    /// Wakes the worker of `queue` after the commit.
     pub(super) fn wake(&self, queue: Queue) {
         let mut woken = self.woken.get();
         if let Some(flag) = woken.get_mut(queue as usize) {

@@ -1,12 +1,12 @@
-//! The one writing thread. Changes that arrive while a commit is being made durable share the next one (group commit). When the
-//! disk says no, everybody is told, the file is closed and opened again with growing pauses: redb answers every later write on a
-//! failed handle with the same error.
+//! The writer thread. Changes that arrive during a commit share the next one (group commit). After a disk error, all queued
+//! changes fail, and the thread closes the file and reopens it with backoff, because redb fails every later write on a failed
+//! handle with the same error.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use beespace_core::change_event::ChangeEvent;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch};
 
@@ -16,42 +16,43 @@ use super::transaction::{Counter, Write, unavailable};
 use super::{Health, Queue, StoreError};
 use crate::fail_point::{self, Side};
 
-/// Changes in one commit at most: bounds how long the first of them waits.
+/// The maximum number of changes in one commit. It bounds the wait of the first one.
 const MAX_GROUP: usize = 256;
 
-/// Bytes that a file which failed must take again before it counts as open, at most.
+/// The maximum size of the test write with which a failed file must prove that it accepts writes again.
 const MAX_PROBE_BYTES: usize = 16 << 20;
 
-/// The longest pause between two attempts to open the file again.
+/// The maximum delay between two attempts to reopen the file.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
-/// Pages that redb keeps in memory. Its default of 1 GiB would be most of a small server.
+/// redb's page cache. The default of 1 GiB would use most of a small server's memory.
 const CACHE_BYTES: usize = 16 << 20;
 
 type ChangeFn = Box<dyn FnMut(&Write<'_>) -> Result<(), StoreError> + Send>;
 
-/// A change and the way back to who asked for it.
+/// A change and the channel to its caller.
 struct Request {
-    /// Runs the change and keeps its result; an error says why it may not be committed.
+    /// Runs the change and keeps its result. An error states why the change must not be committed.
     run: ChangeFn,
-    /// Tells the caller: `Ok` after the commit, the reason where it failed.
+    /// Returns the result to the caller: `Ok` after the commit, otherwise the error.
     reply: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
 }
 
-/// What the thread is asked.
+/// A request to the thread.
 enum Message {
     Change(Request),
-    /// Let go of the file, and say so.
+    /// Close the file and confirm.
     Close(oneshot::Sender<()>),
 }
 
-/// A message that waits for the thread, and the place that it takes meanwhile.
+/// A message in the queue of the thread, with the slot that it occupies.
 type QueuedMessage = (Message, Option<OwnedSemaphorePermit>);
 
 #[derive(Clone)]
 pub(super) struct Writer {
     messages: mpsc::Sender<QueuedMessage>,
-    /// A full commit may wait behind the one that is being written; who comes later waits for a place, as a task and not as a thread.
+    /// One full group can wait behind the one that is being committed. Later callers wait for a slot asynchronously, without
+    /// blocking a thread.
     slots: Arc<Semaphore>,
 }
 
@@ -74,7 +75,7 @@ pub(super) fn open_database(path: &Path) -> Result<redb::Database, StoreError> {
     })
 }
 
-/// What the thread works with.
+/// The state that the thread shares with the store's handles.
 pub(super) struct Shared {
     pub(super) path: PathBuf,
     pub(super) database: Arc<ArcSwapOption<redb::Database>>,
@@ -83,12 +84,13 @@ pub(super) struct Shared {
     pub(super) health: watch::Sender<Health>,
     pub(super) rows_read: Counter,
     pub(super) commits: Counter,
+    pub(super) notifiers: Arc<ArcSwap<Vec<String>>>,
 }
 
 impl Writer {
-    pub(super) fn start(parts: Shared) -> Result<Self, StoreError> {
+    pub(super) fn start(shared: Shared) -> Result<Self, StoreError> {
         let (sender, messages) = mpsc::channel();
-        let thread = WriterThread { shared: parts, messages, close_requests: Vec::new() };
+        let thread = WriterThread { shared, messages, close_requests: Vec::new() };
         std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.serve()).map_err(unavailable)?;
         Ok(Self { messages: sender, slots: Arc::new(Semaphore::new(MAX_GROUP)) })
     }
@@ -104,15 +106,15 @@ impl Writer {
     }
 
     async fn send(&self, message: Message) -> Result<(), StoreError> {
-        let place = Arc::clone(&self.slots).acquire_owned().await.map_err(unavailable)?;
-        self.messages.send((message, Some(place))).map_err(|_| closed())
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(unavailable)?;
+        self.messages.send((message, Some(slot))).map_err(|_| closed())
     }
 
-    /// Returns when the file is closed.
+    /// Closes the file and waits until it is closed.
     pub(super) async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.send(Message::Close(done)).await.is_ok() {
-            // An error says that the thread has ended already, and with it its hold on the file.
+            // An error means that the thread has already ended and released the file.
             let _ = closed.await;
         }
     }
@@ -130,41 +132,41 @@ impl Writer {
 }
 
 fn closed() -> StoreError {
-    StoreError::Unavailable("it is closed".to_owned())
+    StoreError::Unavailable("the store is closed".to_owned())
 }
 
 fn reopening() -> StoreError {
-    StoreError::Unavailable("it is being reopened".to_owned())
+    StoreError::Unavailable("the store is being reopened".to_owned())
 }
 
-/// Ties a change, its result and the answer together, so that the thread handles changes of every type alike.
-fn request<T, F, A>(change: F, answer: A) -> Request
+/// Combines a change, its result and the reply into a request, so that the thread handles changes of every result type alike.
+fn request<T, F, A>(change: F, reply: A) -> Request
 where
     T: Send + 'static,
     F: Fn(&Write<'_>) -> Result<T, StoreError> + Send + 'static,
     A: FnOnce(Result<T, StoreError>) + Send + 'static,
 {
-    let kept = Arc::new(std::sync::Mutex::new(None));
-    let result = Arc::clone(&kept);
+    let result = Arc::new(std::sync::Mutex::new(None));
+    let stored = Arc::clone(&result);
     let run = move |write: &Write<'_>| {
-        // A panic in one change must not take the thread, and with it the server, along.
+        // A panic in one change must not end the thread and with it the server.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| change(write)));
         let outcome = outcome.unwrap_or_else(|_| Err(StoreError::Conflict("the change panicked".to_owned())));
-        let refused = outcome.as_ref().map(drop).map_err(StoreError::clone);
-        *result.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(outcome);
-        refused
+        let committable = outcome.as_ref().map(drop).map_err(StoreError::clone);
+        *stored.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(outcome);
+        committable
     };
-    let answer = move |committed: Result<(), StoreError>| {
-        let outcome = kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take().unwrap_or_else(|| Err(closed()));
-        answer(committed.and(outcome));
+    let send_reply = move |committed: Result<(), StoreError>| {
+        let outcome = result.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take().unwrap_or_else(|| Err(closed()));
+        reply(committed.and(outcome));
     };
-    Request { run: Box::new(run), reply: Box::new(answer) }
+    Request { run: Box::new(run), reply: Box::new(send_reply) }
 }
 
 struct WriterThread {
     shared: Shared,
     messages: mpsc::Receiver<QueuedMessage>,
-    /// Whoever waits for the file to be closed; the thread ends when somebody does.
+    /// Callers that wait until the file is closed. The first one ends the thread.
     close_requests: Vec<oneshot::Sender<()>>,
 }
 
@@ -176,20 +178,20 @@ impl WriterThread {
             self.commit(group);
         }
         self.close_database();
-        let closing = std::mem::take(&mut self.close_requests);
-        // From here on nobody is taken in who would not be answered.
+        let close_requests = std::mem::take(&mut self.close_requests);
+        // Dropping the receiver makes later requests fail instead of waiting for a reply.
         drop(self);
-        for done in closing {
-            // An error says that nobody waits any more.
+        for done in close_requests {
+            // An error means that the caller no longer waits.
             let _ = done.send(());
         }
     }
 
-    /// The change that came first and those that wait behind it.
+    /// Collects the first change and the ones queued behind it into a group.
     fn collect_group(&mut self, first: QueuedMessage) -> Vec<Request> {
         let mut group = Vec::new();
-        for (message, place) in std::iter::once(first).chain(self.messages.try_iter().take(MAX_GROUP - 1)) {
-            drop(place);
+        for (message, slot) in std::iter::once(first).chain(self.messages.try_iter().take(MAX_GROUP - 1)) {
+            drop(slot);
             match message {
                 Message::Change(request) => group.push(request),
                 Message::Close(done) => self.close_requests.push(done),
@@ -198,7 +200,8 @@ impl WriterThread {
         group
     }
 
-    /// One commit for the whole group; where a change of it fails, one commit each, so that no change suffers from another.
+    /// Commits the group as a whole. If one of its changes fails, commits every change separately, so that no change is affected
+    /// by another.
     fn commit(&mut self, mut group: Vec<Request>) {
         if group.is_empty() {
             return;
@@ -214,22 +217,22 @@ impl WriterThread {
         }
     }
 
-    /// Says whether every change of the group agreed to be committed.
+    /// Returns whether every change of the group succeeded. If not, nothing is committed.
     fn commit_once(&self, group: &mut [Request]) -> Result<bool, FailedCommit> {
         let database = self.shared.database.load_full().ok_or_else(|| FailedCommit { error: reopening(), bytes: 0 })?;
         let mut transaction = begin_write(&database).map_err(|error| FailedCommit { error, bytes: 0 })?;
-        let write = Write::new(&transaction, &self.shared.rows_read);
+        let write = Write::new(&transaction, &self.shared.rows_read, self.shared.notifiers.load_full());
         let refused = group.iter_mut().try_for_each(|request| (request.run)(&write));
         let (events, woken, bytes) = (write.events.take(), write.woken.get(), write.bytes.get());
         let has_changed = write.has_changed.get();
         let failed = |error: redb::Error| FailedCommit { error: unavailable(error), bytes };
         if let Err(error) = refused {
             transaction.abort().map_err(|error| failed(error.into()))?;
-            // A change may refuse itself; a file that cannot grow is the file's trouble, and everybody's.
+            // An error of one change is its own. A file that cannot grow concerns every change.
             return if matches!(error, StoreError::Unavailable(_)) { Err(FailedCommit { error, bytes }) } else { Ok(false) };
         }
         if !has_changed {
-            // Whoever sends the same a thousand times costs no turn of the disk.
+            // A repeated delivery changes nothing and must not cost a disk write: a client can send thousands of them.
             return transaction.abort().map(|()| true).map_err(|error| failed(error.into()));
         }
         transaction.set_quick_repair(true);
@@ -238,7 +241,7 @@ impl WriterThread {
         self.shared.commits.add_one();
         fail_points(Side::After, woken);
         for event in events {
-            // An error says that nobody watches.
+            // An error means that there are no subscribers.
             let _ = self.shared.events.send(event);
         }
         for (notify, _) in self.shared.wakes.iter().zip(woken).filter(|(_, woken)| *woken) {
@@ -247,10 +250,10 @@ impl WriterThread {
         Ok(true)
     }
 
-    /// Opens the file again, with growing pauses, until it takes `bytes` as it did not before. What is asked meanwhile is refused.
+    /// Reopens the file with backoff until it accepts a write of `bytes`, which failed before. Requests fail meanwhile.
     fn reopen(&mut self, mut error: StoreError, bytes: usize) {
-        tracing::error!(%error, "the store failed; deliveries are refused until it is open again");
-        let mut pause = Duration::from_millis(100);
+        tracing::error!(%error, "the store failed; deliveries are rejected until the store is open again");
+        let mut backoff = Duration::from_millis(100);
         for attempts in 1.. {
             self.shared.health.send_replace(Health::Failing { reason: error.to_string(), attempts });
             self.close_database();
@@ -265,18 +268,18 @@ impl WriterThread {
                     }
                     Err(error) => error,
                 };
-            tracing::warn!(%error, attempts, "the store cannot be used yet");
-            self.reject_requests_for(pause);
+            tracing::warn!(%error, attempts, "the store is still unavailable");
+            self.reject_requests_for(backoff);
             if !self.close_requests.is_empty() {
                 return;
             }
-            pause = (pause * 2).min(MAX_BACKOFF);
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 
-    /// Answers whoever asks with a no, for as long as `pause` or until the file is to be closed.
-    fn reject_requests_for(&mut self, pause: Duration) {
-        let end = Instant::now() + pause;
+    /// Rejects requests for `duration`, or until a request to close the file arrives.
+    fn reject_requests_for(&mut self, duration: Duration) {
+        let end = Instant::now() + duration;
         while self.close_requests.is_empty() {
             let Ok(message) = self.messages.recv_timeout(end.saturating_duration_since(Instant::now())) else { return };
             let group = self.collect_group(message);
@@ -284,17 +287,18 @@ impl WriterThread {
         }
     }
 
-    /// Closes the file. Whoever begins to read at this moment holds it a moment longer.
+    /// Closes the file. A read transaction that begins at this moment briefly delays it.
     fn close_database(&self) {
-        let mut held = self.shared.database.swap(None);
-        while let Some(database) = held {
-            held = Arc::try_unwrap(database).map(drop).err();
+        let mut open = self.shared.database.swap(None);
+        while let Some(database) = open {
+            open = Arc::try_unwrap(database).map(drop).err();
             std::thread::yield_now();
         }
     }
 }
 
-/// A commit has one of its own, and one for each queue that it fills: those are the bars of the way of a push.
+/// Every commit passes the fail point `commit` and one for each queue that it fills. These are the `│stored│` bars in the diagram
+/// of a push.
 fn fail_points(side: Side, woken: [bool; Queue::COUNT]) {
     fail_point::pass(side, "store", "commit");
     for (queue, _) in Queue::ALL.iter().zip(woken).filter(|(_, woken)| *woken) {
@@ -302,10 +306,10 @@ fn fail_points(side: Side, woken: [bool; Queue::COUNT]) {
     }
 }
 
-/// A commit that the disk did not take.
+/// A commit that failed because of the disk.
 struct FailedCommit {
     error: StoreError,
-    /// How much it wrote.
+    /// The size of the values that it wrote.
     bytes: usize,
 }
 
@@ -313,13 +317,14 @@ fn begin_write(database: &redb::Database) -> Result<redb::WriteTransaction, Stor
     database.begin_write().map_err(unavailable)
 }
 
-/// Whether the file takes `bytes`. Opening one needs no room: without this a full disk would look well after every failure.
+/// Checks that the file accepts a write of `bytes`. Opening a file needs no disk space, so without this check a full disk would
+/// look healthy after every failure.
 fn probe_writable(database: &redb::Database, bytes: usize) -> Result<(), StoreError> {
     let ballast = vec![0; bytes.min(MAX_PROBE_BYTES)];
     for is_full in [true, false] {
         let mut transaction = begin_write(database)?;
         transaction.set_quick_repair(true);
-        let write = Write::new(&transaction, &Counter::default());
+        let write = Write::new(&transaction, &Counter::default(), Arc::default());
         if is_full {
             write.put_bytes(PROBE, &[], &ballast)?
         } else {

@@ -1,0 +1,185 @@
+//! The life cycle of a build: created, prepared, running, finished. [`Write::refresh_build`] derives the build's status from its
+//! stages. The transaction that finishes a build also writes its notices, so a build finishes exactly once.
+
+use beespace_core::build::{Build, Phase, Stage};
+use beespace_core::change_event::ChangeEvent;
+use beespace_core::ids::BuildId;
+use beespace_core::notice::NoticeKind;
+use beespace_core::outcome::Reason;
+use beespace_core::policy::Decision;
+use beespace_core::status::{Status, fold};
+use beespace_core::time::Timestamp;
+use beespace_core::user_action;
+
+use super::build::{Builds as _, key_of_stage, new_build};
+use super::delivery::{Deliveries as _, DeliveryOutcome};
+use super::queue::FairnessKey;
+use super::transaction::Write;
+use super::{Queue, Store, StoreError};
+
+/// The outcome of preparing a build.
+#[derive(Debug, Clone)]
+pub enum Prepared {
+    /// The build has stages. Those that may run are queued.
+    Stages { build: Box<Build>, stages: Vec<Stage>, decisions: Vec<Decision> },
+    /// The build ends without stages and gets a number: invalid file, nothing to run, or source unavailable.
+    Over { build: Box<Build>, decisions: Vec<Decision> },
+    /// There is nothing to build. The build is removed, and its delivery shows the reason.
+    Ignored(Reason),
+}
+
+impl Write<'_> {
+    /// Stores a new build and queues it for preparation.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be written.
+    pub fn put_new_build(&self, build: &Build) -> Result<(), StoreError> {
+        let fairness_key = FairnessKey::of_repository(build.event.repository.id);
+        self.put_build(build)?;
+        self.enqueue(Queue::Prepare, build.id.0.as_bytes(), fairness_key, build.created_at)
+    }
+
+    /// Removes a build that turned out to have nothing to run, and stores the reason in its delivery.
+    fn ignore_build(&self, build: &Build, reason: &Reason) -> Result<(), StoreError> {
+        let repository = build.event.repository.id;
+        self.remove_build(build)?;
+        if let Some(mut delivery) = build.delivery.map_or(Ok(None), |id| self.delivery(id))? {
+            delivery.outcome = DeliveryOutcome::Ignored(reason.clone());
+            self.put_delivery(&delivery)?;
+            self.announce(ChangeEvent::DeliveryProcessed { repository, delivery: delivery.id });
+        }
+        Ok(())
+    }
+
+    /// Stores the outcome of preparing a build.
+    fn apply_prepared(&self, id: BuildId, prepared: &Prepared, now: Timestamp) -> Result<(), StoreError> {
+        let current = self.build(id)?.ok_or(StoreError::NotFound("build"))?;
+        if current.phase != Phase::Prepare {
+            // A person ended the build meanwhile.
+            return self.dequeue(Queue::Prepare, id.0.as_bytes());
+        }
+        let (build, stages, decisions) = match prepared {
+            Prepared::Stages { build, stages, decisions } => (build, stages.as_slice(), decisions.as_slice()),
+            Prepared::Over { build, decisions } => (build, [].as_slice(), decisions.as_slice()),
+            Prepared::Ignored(reason) => {
+                self.ignore_build(&current, reason)?;
+                return self.dequeue(Queue::Prepare, id.0.as_bytes());
+            }
+        };
+        let mut build = Build::clone(build);
+        if build.number.is_none() {
+            build.number = Some(self.next_number(build.event.repository.id)?);
+        }
+        build.phase = Phase::Run;
+        for decision in decisions {
+            self.put_decision(decision)?;
+        }
+        for stage in stages {
+            self.put_stage(stage)?;
+            if stage.status == Status::Pending {
+                let fairness_key = FairnessKey::of_repository(build.event.repository.id);
+                self.enqueue(Queue::Run, &key_of_stage(stage.id()), fairness_key, now)?;
+            }
+        }
+        self.dequeue(Queue::Prepare, id.0.as_bytes())?;
+        self.put_build(&build)?;
+        if stages.is_empty() {
+            return self.finish_build(build, &[], now);
+        }
+        if stages.iter().any(|stage| stage.status == Status::Blocked) {
+            self.add_notices(NoticeKind::ApprovalRequested, &build, stages, now)?;
+        }
+        self.refresh_build(id, now)
+    }
+
+    /// Derives the build's status and reason from its stages, and finishes the build if all of them have finished.
+    pub(super) fn refresh_build(&self, id: BuildId, now: Timestamp) -> Result<(), StoreError> {
+        let mut build = self.build(id)?.ok_or(StoreError::NotFound("build"))?;
+        let stages = self.stages(id)?;
+        build.status = fold(stages.iter().map(Stage::word));
+        build.started_at = stages.iter().filter_map(|stage| stage.started_at).min();
+        let decisive = stages.iter().find(|stage| stage.word() == build.status);
+        build.reason = decisive.and_then(|stage| user_action::status_reason(stage, &build.event.sender.stable_id(), now));
+        if !build.status.is_over() {
+            return self.put_build(&build);
+        }
+        self.finish_build(build, &stages, now)
+    }
+
+    fn finish_build(&self, mut build: Build, stages: &[Stage], now: Timestamp) -> Result<(), StoreError> {
+        if self.build(build.id)?.is_some_and(|stored| stored.phase == Phase::Over) {
+            return Ok(());
+        }
+        build.phase = Phase::Over;
+        build.finished_at = Some(now);
+        self.put_build(&build)?;
+        self.record_run(&build, stages)?;
+        self.add_notices(NoticeKind::BuildFinished, &build, stages, now)?;
+        self.announce(ChangeEvent::BuildFinished {
+            repository: build.event.repository.id,
+            build: build.id,
+            status: build.status,
+        });
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Stores the outcome of preparing a build: stages, decisions, number and queue rows, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be written.
+    pub async fn store_prepared(&self, id: BuildId, prepared: Prepared, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |write| write.apply_prepared(id, &prepared, now)).await
+    }
+
+    /// Stores the reason why a build still waits for its preparation.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be written.
+    pub async fn set_waiting_reason(&self, id: BuildId, reason: Reason) -> Result<(), StoreError> {
+        self.write(move |write| {
+            let Some(mut build) = write.build(id)? else { return Ok(()) };
+            if build.phase == Phase::Prepare {
+                build.reason = Some(reason.clone());
+                write.put_build(&build)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Ends a build that has no stages yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the build has finished or has stages: those are canceled one by one.
+    pub async fn end_unprepared(&self, id: BuildId, status: Status, reason: Reason, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |write| {
+            let mut build = write.build(id)?.ok_or(StoreError::NotFound("build"))?;
+            if build.phase != Phase::Prepare {
+                return Err(StoreError::Conflict(format!("The build is already {}.", build.status)));
+            }
+            build.status = status;
+            build.reason = Some(reason.clone());
+            write.apply_prepared(id, &Prepared::Over { build: Box::new(build), decisions: Vec::new() }, now)
+        })
+        .await
+    }
+
+    /// Creates a new build for the same event.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] if the first build has not finished.
+    pub async fn restart_build(&self, id: BuildId, new: BuildId, now: Timestamp) -> Result<Build, StoreError> {
+        self.write(move |write| {
+            let old = write.build(id)?.ok_or(StoreError::NotFound("build"))?;
+            if old.phase != Phase::Over {
+                return Err(StoreError::Conflict(format!("The build is {}. Cancel it first.", old.status)));
+            }
+            let build = Build { restarts: Some(id), ..new_build(new, old.event, now) };
+            write.put_new_build(&build)?;
+            Ok(build)
+        })
+        .await
+    }
+}
