@@ -165,7 +165,7 @@ fn docker_options(config: &Config, docker: &DockerConfig, instance: uuid::Uuid) 
         memory: config.limits.step_memory,
         pids: u32::from(config.limits.step_pids.get()),
         // The engine's copy of the log has some bytes of overhead per line.
-        log_bytes: config.limits.log_size.saturating_mul(2),
+        log_bytes: config.limits.log_bytes.saturating_mul(2),
         network_pool: docker.network_pool,
         prewarmed_networks: usize::from(docker.prewarmed_networks),
         metadata_access: docker.metadata_access,

@@ -18,7 +18,7 @@ use crate::source::Resolution;
 use crate::store::StoreError;
 use crate::store::build_lifecycle::Prepared;
 use crate::store::delivery::{Deliveries as _, DeliveryAction};
-use crate::store::outbox::OrderingKey;
+use crate::store::notice::OrderingKey;
 use crate::worker::WorkError;
 use crate::{notify, prepare, run};
 

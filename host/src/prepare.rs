@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::clock::now;
 use crate::planning;
 use crate::source::{self, ChangeSet, Commit, PipelineSource, Resolution, SourceError};
-use crate::store::build::Prepared;
+use crate::store::build_lifecycle::Prepared;
 use crate::worker::WorkError;
 
 /// How long a build waits for Gogs or for disk space before it ends.

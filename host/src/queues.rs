@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::clock::now;
 use crate::store::build::stage_id_of_key;
 use crate::store::delivery::DeliveryAction;
-use crate::store::outbox::OrderingKey;
+use crate::store::notice::OrderingKey;
 use crate::store::{Queue, StoreError};
 use crate::worker::{Consumer, WorkError, Worker};
 use crate::{flow, notify, plugins, run};
@@ -80,8 +80,7 @@ impl Consumer for PrepareConsumer {
     }
 
     async fn dead_letter(&self, id: BuildId, reason: Reason) -> Result<(), StoreError> {
-        let notifiers = self.0.plugins.notifier_names();
-        self.0.store.end_unprepared(id, Status::Error, reason, notifiers, now()).await
+        self.0.store.end_unprepared(id, Status::Error, reason, now()).await
     }
 }
 

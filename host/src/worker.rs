@@ -188,11 +188,11 @@ impl<C: Consumer> Worker<C> {
         while in_progress.len() < self.parallel {
             let is_full =
                 |key: FairnessKey| in_progress.values().filter(|row| row.fairness_key == key).count() >= self.parallel_per_key;
-            due.first.retain(|position| !is_full(position.fairness_key));
-            let Some(position) = round_robin.next(&due.first).map(|chosen| due.first.swap_remove(chosen)) else { break };
+            due.ready.retain(|position| !is_full(position.fairness_key));
+            let Some(position) = round_robin.next(&due.ready).map(|chosen| due.ready.swap_remove(chosen)) else { break };
             let task = tasks.spawn(Arc::clone(self).process_row(position.id.clone())).id();
             in_progress.insert(position.id.clone(), InProgress { fairness_key: position.fairness_key, task });
-            due.first.extend(read.due_after(self.queue, &position, now, |id| in_progress.contains_key(id))?);
+            due.ready.extend(read.due_after(self.queue, &position, now, |id| in_progress.contains_key(id))?);
         }
         Ok(due.next_due_at.map_or(HEARTBEAT_INTERVAL, |at| at.since(now).min(HEARTBEAT_INTERVAL)))
     }
@@ -208,7 +208,7 @@ impl<C: Consumer> Worker<C> {
 
     async fn attempt(&self, key: &[u8]) -> Result<(), StoreError> {
         let Some(id) = C::id_of_key(key) else { return self.drop_unreadable(key).await };
-        let attempt = match self.store.take(self.queue, key.to_vec()).await? {
+        let attempt = match self.store.claim(self.queue, key.to_vec()).await? {
             Claim::Gone => return Ok(()),
             Claim::Exhausted => return self.dead_letter(key, id).await,
             Claim::Attempt(attempt) => attempt,

@@ -24,7 +24,7 @@ fn a_small_file_is_enough() {
     assert!(!config.server.open);
     let EngineKind::Docker(docker) = &config.engine.kind else { panic!("{:?}", config.engine) };
     assert_eq!((config.engine.capacity.get(), docker.prewarmed_networks, docker.metadata_access), (2, 2, false));
-    assert_eq!(config.limits.log_size, 1 << 30);
+    assert_eq!(config.limits.log_bytes, 1 << 30);
     assert_eq!(config.retention.builds, None, "nothing is removed that nobody asked to remove");
 }
 

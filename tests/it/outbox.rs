@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use beespace::background;
-use beespace::store::build::Notifiers;
-use beespace::store::outbox::{Notices as _, OrderingKey};
+use beespace::store::notice::{Notices as _, OrderingKey};
 use beespace::store::queue::{Claim, MAX_ATTEMPTS};
 use beespace::store::suspended::SuspendedBindings as _;
 use beespace::store::{Queue, Store};
@@ -163,7 +162,8 @@ async fn a_server_tells_a_long_line_to_its_end() {
     let scale::World { app, folder, .. } = scale::World::with(2).await;
     let world = store::world_on(app.store.clone(), folder).await;
     // No such notifier is in the configuration.
-    enqueue_two_for(60, &world, &notifiers(&["gone"])).await;
+    world.store.set_notifiers(["gone"]);
+    enqueue_two_for(60, &world).await;
     let mut tasks = background::start(&app);
     let all_are_suspended = async {
         while world.store.read().unwrap().notices(Some(NoticeState::Suspended), None, 1_000).unwrap().len() < 120 {

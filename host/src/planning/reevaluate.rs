@@ -124,7 +124,6 @@ async fn store_decisions(
     decisions: Vec<Decision>,
     change: impl Fn(&mut Stage) + Send + 'static,
 ) -> Result<(), StoreError> {
-    let notifiers = app.plugins.notifier_names();
     let stored = app.store.write(move |write| {
         decisions.iter().try_for_each(|decision| write.put_decision(decision))?;
         write.change_stage(id, now(), |stage| {

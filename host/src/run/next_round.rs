@@ -84,14 +84,13 @@ impl StepRun {
         let round = Round { number, plan, decision: decision.id, is_cleanup };
         let (id, stored, step_number) = (self.run.id, round.clone(), self.step.number);
         let approval = PendingApproval::for_decision(&decision, round::next_plan_subject(&self.step.name));
-        let notifiers = self.run.app.plugins.notifier_names();
         let at = now();
         self.run
             .app
             .store
             .write(move |write| {
                 write.put_decision(&decision)?;
-                write.change_stage(id, &notifiers, at, |stage| {
+                write.change_stage(id, at, |stage| {
                     stage.approvals.extend(approval.clone());
                     for step in stage.steps.iter_mut().filter(|step| step.number == step_number) {
                         step.round = Some(stored.clone());

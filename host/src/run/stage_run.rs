@@ -101,5 +101,5 @@ pub(super) async fn update_stage(
         change(stage);
         Ok(())
     };
-    app.store.change_stage(id, app.plugins.notifier_names(), now(), change).await
+    app.store.change_stage(id, now(), change).await
 }

@@ -4,12 +4,15 @@
 //! |---|---|
 //! | [`row`] | the encoding of a row: a version byte, then MessagePack with named fields |
 //! | [`tables`] | the tables and their keys |
-//! | [`transaction`] | reading and writing rows, one type for each |
-//! | [`file`](mod@file) | the file, read so that no task waits for the disk but the one that reads |
-//! | [`writer`] | the one writing thread: group commit, and what happens when the disk says no |
+//! | [`transaction`] | read and write transactions |
+//! | [`backend`] | access to the file; a slow disk delays only the task that reads |
+//! | [`writer`] | the single writer thread: group commit, and recovery after a disk error |
 //! | [`watch`](mod@watch) | waiting for changes of rows |
-//! | [`queue`] | rows that wait for a worker, their attempts, their dead letters |
-//! | the rest | one file per family |
+//! | [`queue`] | the queues of the workers: order, attempts, retry |
+//! | [`instance`] | the instance's id, its key, and the format of the store |
+//! | [`notice`], [`suspended`], [`outbox`] | notices in the order of delivery, suspended notifiers, attempts to send |
+//! | [`build`], [`build_lifecycle`], [`stage`] | rows of builds and stages; the transitions of both |
+//! | the others | one file per family of tables |
 //!
 //! A transaction that changes state also writes the queue rows that the change causes. A `kill -9` at any point therefore loses
 //! nothing and repeats nothing.
@@ -106,7 +109,7 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let path: PathBuf = path.to_owned();
         let database = Arc::new(ArcSwapOption::from_pointee(writer::open_database(&path)?));
-        let (events, _) = broadcast::channel(WATCHER_LAG);
+        let (events, _) = broadcast::channel(EVENT_BUFFER);
         let (health_sender, health) = tokio::sync::watch::channel(Health::Open);
         let wakes: Arc<[Notify; Queue::COUNT]> = Arc::new(std::array::from_fn(|_| Notify::new()));
         let (rows_read, commits) = (Counter::default(), Counter::default());
