@@ -80,7 +80,7 @@ async fn decide<T: Subject + Serialize + DeserializeOwned + Send + 'static>(
     floor: impl Fn(&T) -> Verdict + Send + Sync + 'static,
 ) -> (Decision, T) {
     let id = DecisionId(uuid::Uuid::now_v7());
-    let (policies, bindings): (Vec<_>, Vec<_>) = app.plugins.at(point).into_iter().unzip();
+    let (policies, bindings): (Vec<_>, Vec<_>) = app.plugins.policies_at(point).into_iter().unzip();
     let mut chain = Chain::new(subject, bindings, floor);
     let (context, event) = (PluginContext::for_build(matter.build, id.to_string(), now()), matter.event.clone());
     let metrics = app.metrics.clone();

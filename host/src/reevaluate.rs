@@ -141,7 +141,7 @@ fn policies_asked(decision: &Decision) -> BTreeSet<PolicyFingerprint> {
 }
 
 fn current_policies(app: &App, decision: &Decision) -> BTreeSet<PolicyFingerprint> {
-    let bindings = app.plugins.at(decision.point).into_iter().map(|(_, binding)| binding);
+    let bindings = app.plugins.policies_at(decision.point).into_iter().map(|(_, binding)| binding);
     bindings.map(|one| (one.policy, Some(one.component), Some(one.settings), one.mode.as_str())).collect()
 }
 

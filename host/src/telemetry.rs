@@ -150,8 +150,8 @@ impl Metrics {
 
     /// So busy are the plugins.
     pub fn set_plugin_slots(&self, places: CallSlots) {
-        set(&self.plugin_slots, [("state", "taken")], places.taken);
-        set(&self.plugin_slots, [("state", "free")], places.total.saturating_sub(places.taken));
+        set(&self.plugin_slots, [("state", "taken")], places.used);
+        set(&self.plugin_slots, [("state", "free")], places.total.saturating_sub(places.used));
     }
 
     /// All figures, as OpenMetrics text.
