@@ -1,9 +1,10 @@
-//! Encryption of secrets at rest. An instance has one key, in a file. The store contains secrets only in encrypted ("sealed") form.
+//! Encryption of secrets at rest. An instance has one key, in a file. The store contains secrets only in encrypted ("sealed")
+//! form.
 //!
 //! To **seal** a value is to encrypt it with XChaCha20-Poly1305, with a random nonce of 24 bytes and the **location** of the row
-//! (`secret/repository/7/TOKEN`) as associated data. A sealed value that was moved to another row cannot be decrypted, so an attacker
-//! who can write to the store cannot give a step the secret of another repository. An attacker who has only the store learns names,
-//! lengths and times, but no values.
+//! (`secret/repository/7/TOKEN`) as associated data. A sealed value that was moved to another row cannot be decrypted, so an
+//! attacker who can write to the store cannot give a step the secret of another repository. An attacker who has only the store
+//! learns names, lengths and times, but no values.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
@@ -51,25 +52,29 @@ pub enum SealError {
         source: std::io::Error,
     },
     #[error(
-        "other users can read or change the key file {path} (mode {mode:03o}): run `chmod 600 {path}`, and rotate all secrets if someone had access"
+        "other users can read or change the key file {path} (mode {mode:03o}): run `chmod 600 {path}`, and \
+         rotate all secrets if someone had access"
     )]
     Exposed { path: PathBuf, mode: u32 },
     #[error(
-        "the key file {path} does not contain a key: expected one line of `{PREFIX}` and 44 characters; restore the file from your backup"
+        "the key file {path} does not contain a key: expected one line of `{PREFIX}` and 44 characters; \
+         restore the file from your backup"
     )]
     NoKey { path: PathBuf },
     #[error(
-        "the key file {path} is missing, and with it the key {wanted} for all secrets and webhooks of this store: restore it from your \
-         backup (`data.key_file` sets its path); if the key is lost for good, move the store away too and start with a new one"
+        "the key file {path} is missing, and with it the key {wanted} for all secrets and webhooks of this store: restore it \
+         from your backup (`data.key_file` sets its path); if the key is lost for good, move the store away too and start with a \
+         new one"
     )]
     Missing { path: PathBuf, wanted: KeyId },
     #[error(
-        "the key file {path} contains the key {have}, but the secrets and webhooks of this store are sealed with {wanted}: restore the \
-         key file of this store (`data.key_file` sets its path)"
+        "the key file {path} contains the key {have}, but the secrets and webhooks of this store are sealed with {wanted}: \
+         restore the key file of this store (`data.key_file` sets its path)"
     )]
     Replaced { path: PathBuf, wanted: KeyId, have: KeyId },
     #[error(
-        "{location} is sealed with the key {with}, but this server has the key {have}: restore that key file, or set the value again"
+        "{location} is sealed with the key {with}, but this server has the key {have}: restore that \
+         key file, or set the value again"
     )]
     OtherKey { location: String, with: KeyId, have: KeyId },
     #[error("{location} cannot be decrypted: its row is damaged or was copied from another location; set the value again")]
@@ -79,8 +84,8 @@ pub enum SealError {
 }
 
 impl Key {
-    /// Reads the key file. At the first start, when no key is `known` yet, it creates the file with mode 0600. Later the file must
-    /// exist and contain the known key, because another key could not decrypt the store.
+    /// Reads the key file. At the first start, when no key is `known` yet, it creates the file with mode 0600. Later the file
+    /// must exist and contain the known key, because another key could not decrypt the store.
     ///
     /// # Errors
     /// [`SealError`] if the file cannot be read or created, is missing, is accessible to others, or contains something else. An
@@ -146,8 +151,8 @@ impl Key {
         self.cipher().decrypt(&XNonce::from(*nonce), payload).map(Zeroizing::new).map_err(|_| broken())
     }
 
-    /// Derives a key for another purpose (the MAC of a cache, sessions) that does not reveal this key. The label contains the purpose
-    /// and its version: `aot cache 1`.
+    /// Derives a key for another purpose (the MAC of a cache, sessions) that does not reveal this key. The label contains the
+    /// purpose and its version: `aot cache 1`.
     #[must_use]
     pub fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
         derive(&self.bytes, &format!("use: {label}"))

@@ -2,8 +2,8 @@
 
 use beespace_wasm::{CallReport, LogLevel, LogLine, Plugin};
 
-/// Writes the log of one call with the name of the binding and the invocation id. The decision, the notice and the plugin's context
-/// contain the same id.
+/// Writes the log of one call with the name of the binding and the invocation id. The decision, the notice and the plugin's
+/// context contain the same id.
 pub fn forward_log(plugin: &Plugin, invocation: &str, report: &CallReport) {
     for line in &report.log {
         forward_line(plugin, invocation, line);

@@ -1,8 +1,8 @@
 //! The cache of compiled components on disk, which reduces the start of the server from seconds to milliseconds.
 //!
 //! Compiled code is machine code that runs unchecked. It is therefore never accepted from outside. The cache directory is
-//! accessible only to the server's user, and each file carries an HMAC, under a key of the server, over exactly the bytes that are
-//! loaded. A file whose HMAC does not match is deleted, and the component is compiled again.
+//! accessible only to the server's user, and each file carries an HMAC, under a key of the server, over exactly the bytes that
+//! are loaded. A file whose HMAC does not match is deleted, and the component is compiled again.
 
 use std::hash::{Hash as _, Hasher};
 use std::io::Write as _;

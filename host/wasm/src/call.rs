@@ -1,5 +1,5 @@
-//! One call of a plugin: it waits for a call slot, runs in a fresh store on the guest threads with a time limit, and every failure
-//! becomes one error with a class.
+//! One call of a plugin: it waits for a call slot, runs in a fresh store on the guest threads with a time limit, and every
+//! failure becomes one error with a class.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -38,7 +38,8 @@ impl<T, E> CallOutcome<T, E> {
 /// The body of a call: a future that borrows the store.
 pub(crate) type CallBody<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
 
-/// The number of calls that run, and how many may run concurrently. Without a free slot a call waits, and finally fails as `busy`.
+/// The number of calls that run, and how many may run concurrently. Without a free slot a call waits, and finally fails as
+/// `busy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallSlots {
     pub used: usize,
@@ -72,8 +73,8 @@ impl Sandbox {
         &self.threads
     }
 
-    /// Runs `body` in a fresh store. A panic in the host or in wasmtime ends this call only. If the caller stops waiting, the call
-    /// continues in the background until it ends or reaches one of its limits.
+    /// Runs `body` in a fresh store. A panic in the host or in wasmtime ends this call only. If the caller stops waiting, the
+    /// call continues in the background until it ends or reaches one of its limits.
     pub(crate) async fn call<T, F>(
         &self,
         label: &Arc<str>,

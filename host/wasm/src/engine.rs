@@ -1,8 +1,8 @@
 //! The wasmtime engine, one per process: all its settings, its instance pool, and its epoch ticker.
 //!
-//! All WebAssembly proposals that plugins do not need and that past security advisories concerned are disabled (garbage collection,
-//! exceptions, function references, threads, component-model async). A component that uses one of them is rejected when it is
-//! loaded.
+//! All WebAssembly proposals that plugins do not need and that past security advisories concerned are disabled (garbage
+//! collection, exceptions, function references, threads, component-model async). A component that uses one of them is rejected
+//! when it is loaded.
 
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ const FIBER_STACK: usize = 1 << 20;
 /// Upper bound for a linear memory, whatever its limit.
 const MAX_MEMORY: usize = 512 << 20;
 
-/// Bytes of a stack and of a table that stay mapped after a call and are zeroed. The page faults of the next call would cost more.
+/// Bytes of a stack and of a table that stay mapped after a call and are zeroed. The page faults of the next call would cost
+/// more.
 const KEEP_RESIDENT: usize = 64 << 10;
 
 /// The same for a linear memory. Most calls use no more than this.
@@ -120,8 +121,8 @@ fn pool(max_running: u32) -> PoolingAllocationConfig {
         .decommit_batch_size(1)
         .async_stack_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT);
-    // With the pagemap scan only written pages are zeroed. Without it all bytes up to the limit are zeroed, which takes longer than
-    // mapping the memory anew.
+    // With the pagemap scan only written pages are zeroed. Without it all bytes up to the limit are zeroed, which takes longer
+    // than mapping the memory anew.
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(MEMORY_KEEP_RESIDENT);
     }

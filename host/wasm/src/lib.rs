@@ -7,14 +7,14 @@
 //! | semantics | all other modules |
 //!
 //! **Loading a plugin.** [`manifest`] reads the manifest from the bytes without running anything. `load` compiles the component
-//! off the async threads or takes it from the cache (`aot`), links exactly the imports that [`grant`] allows (`link`), runs a trial
-//! instantiation under the plugin's limits and validates the settings. The result is a typed handle, one for each kind:
+//! off the async threads or takes it from the cache (`aot`), links exactly the imports that [`grant`] allows (`link`), runs a
+//! trial instantiation under the plugin's limits and validates the settings. The result is a typed handle, one for each kind:
 //! [`Policy`], [`StepType`], [`Notifier`], [`Converter`].
 //!
-//! **Calling a plugin.** The handle passes the call to `call`, which waits for a call slot, creates a fresh store and enforces the
-//! time limits. The guest runs on threads of its own (`threads`). It can call the granted `host_functions`, which use resources of
-//! the server through `ports`, and send requests through `egress`. `convert` limits, sanitizes and validates the result. The caller
-//! receives a [`CallOutcome`]: the value or one [`PluginError`] with a class, and a [`CallReport`].
+//! **Calling a plugin.** The handle passes the call to `call`, which waits for a call slot, creates a fresh store and enforces
+//! the time limits. The guest runs on threads of its own (`threads`). It can call the granted `host_functions`, which use
+//! resources of the server through `ports`, and send requests through `egress`. `convert` limits, sanitizes and validates the
+//! result. The caller receives a [`CallOutcome`]: the value or one [`PluginError`] with a class, and a [`CallReport`].
 //!
 //! ```no_run
 //! # async fn example(component: Vec<u8>, request: beespace_wasm::PolicyRequest) -> Result<(), Box<dyn std::error::Error>> {

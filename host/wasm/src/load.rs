@@ -135,8 +135,8 @@ impl Host {
         self.0.sandbox.slots()
     }
 
-    /// Runs a future that calls several plugins in sequence on the guest threads, so that no call has to wait for another thread to
-    /// wake up. The future runs to its end, even if the caller stops waiting.
+    /// Runs a future that calls several plugins in sequence on the guest threads, so that no call has to wait for another thread
+    /// to wake up. The future runs to its end, even if the caller stops waiting.
     pub async fn run_on_guest_threads<T: Send + 'static>(&self, calls: impl Future<Output = T> + Send + 'static) -> T {
         self.0.sandbox.threads().run_on_quick(calls).await
     }

@@ -31,8 +31,8 @@ pub enum LoadFailure {
     #[error("the component imports {import}, which is not available to {kind} plugins")]
     NotForKind { import: String, kind: Kind },
     #[error(
-        "the component imports {import}, which is not available to {kind} plugins. Build it without WASI: Rust for wasm32-unknown-unknown, \
-         JavaScript with `disableFeatures`, Python with `--stub-wasi`; `plugins/build` shows it for Rust"
+        "the component imports {import}, which is not available to {kind} plugins. Build it without WASI: Rust for \
+         wasm32-unknown-unknown, JavaScript with `disableFeatures`, Python with `--stub-wasi`; `plugins/build` shows it for Rust"
     )]
     Wasi { import: String, kind: Kind },
     #[error("the component is incompatible with this server: {0}")]

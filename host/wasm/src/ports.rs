@@ -1,5 +1,5 @@
-//! Ports: the traits through which host functions reach resources of the server. The server implements them; this crate contains no
-//! implementation.
+//! Ports: the traits through which host functions reach resources of the server. The server implements them; this crate contains
+//! no implementation.
 
 pub(crate) mod kv;
 pub(crate) mod secrets;

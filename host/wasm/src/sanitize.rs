@@ -2,7 +2,8 @@
 
 use beespace_core::sanitize;
 
-/// Returns `text` in one line, without control, bidirectional and zero-width characters, truncated to `cap` bytes with an ellipsis.
+/// Returns `text` in one line, without control, bidirectional and zero-width characters, truncated to `cap` bytes with an
+/// ellipsis.
 pub(crate) fn sanitize(text: &str, cap: usize) -> String {
     let mut kept = String::with_capacity(text.len().min(cap));
     for character in text.chars() {

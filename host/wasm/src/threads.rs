@@ -2,9 +2,9 @@
 //!
 //! - **Quick threads.** A call starts here. There are more of them than cores, so that the kernel schedules a short call between
 //!   longer ones.
-//! - **Slow threads.** A call that exceeds [`QUICK_TICKS`] moves here. A plugin whose recent calls were slow or failed starts here
-//!   until its calls are fast again. These threads use only idle CPU time, so that an endless loop takes almost nothing from
-//!   decisions, pages and webhooks.
+//! - **Slow threads.** A call that exceeds [`QUICK_TICKS`] moves here. A plugin whose recent calls were slow or failed starts
+//!   here until its calls are fast again. These threads use only idle CPU time, so that an endless loop takes almost nothing
+//!   from decisions, pages and webhooks.
 //! - **The late thread.** On a machine without idle CPU time, a slow call moves here after [`LATE_AFTER`] and gets a small share.
 
 use std::any::Any;
@@ -22,8 +22,8 @@ use tokio::task::JoinError;
 /// Number of ticks at which a guest must be running to count as slow. A short call may coincide with one tick by chance.
 const QUICK_TICKS: u32 = 2;
 
-/// How long a slow call depends on idle CPU time. The rest of [`crate::Limits::total_time`] is enough for a legitimate but expensive
-/// plugin on a machine that is fully used by builds.
+/// How long a slow call depends on idle CPU time. The rest of [`crate::Limits::total_time`] is enough for a legitimate but
+/// expensive plugin on a machine that is fully used by builds.
 const LATE_AFTER: Duration = Duration::from_secs(2);
 
 /// The niceness of the late thread, which gives it a tenth of the share of other threads.
@@ -39,8 +39,8 @@ pub(crate) enum Lane {
     Slow,
 }
 
-/// A score of how slow the recent calls of one plugin were. Without it, a plugin that is always slow would use the quick threads for
-/// the first ticks of every call.
+/// A score of how slow the recent calls of one plugin were. Without it, a plugin that is always slow would use the quick threads
+/// for the first ticks of every call.
 #[derive(Debug, Default)]
 pub(crate) struct SlownessScore(AtomicU32);
 
@@ -168,9 +168,9 @@ fn build_runtime(name: &str, count: usize, on_start: fn()) -> std::io::Result<Ru
     Builder::new_multi_thread().worker_threads(count).thread_name(name).on_thread_start(on_start).enable_all().build()
 }
 
-/// Puts the current thread into `SCHED_IDLE`: the kernel runs it only on an idle core, and preempts it at once when another thread
-/// needs the core. With niceness alone, other threads would wait for milliseconds. This needs no privilege. If it fails, the thread
-/// competes with all others.
+/// Puts the current thread into `SCHED_IDLE`: the kernel runs it only on an idle core, and preempts it at once when another
+/// thread needs the core. With niceness alone, other threads would wait for milliseconds. This needs no privilege. If it fails,
+/// the thread competes with all others.
 #[expect(unsafe_code, reason = "std has no way to change a thread's scheduling")]
 fn use_idle_scheduling() {
     let no_priority = libc::sched_param { sched_priority: 0 };

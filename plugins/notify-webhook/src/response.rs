@@ -52,13 +52,19 @@ pub(crate) fn from_failure(failure: Failure) -> SendError {
             SendError::Misconfigured("the host of `url` is not granted: add it to the binding's `grants.hosts`".to_owned())
         }
         Failure::Http(ErrorCode::DestinationIpProhibited) => SendError::Misconfigured(
-            "the host of `url` resolves to an address that is not granted: set `addresses = \"private\"` or `\"loopback\"` in its grant".to_owned(),
+            "the host of `url` resolves to an address that is not granted: \
+             set `addresses = \"private\"` or `\"loopback\"` in its grant"
+                .to_owned(),
         ),
-        Failure::Http(ErrorCode::HttpRequestUriInvalid) => SendError::Misconfigured("the `url` in the settings is invalid".to_owned()),
+        Failure::Http(ErrorCode::HttpRequestUriInvalid) => {
+            SendError::Misconfigured("the `url` in the settings is invalid".to_owned())
+        }
         Failure::Http(ErrorCode::TlsCertificateError) => SendError::Retry(RetryHint {
             after_ms: None,
-            reason: "nothing was sent: the TLS certificate of the host of `url` is not trusted by Beespace's machine or belongs to another name. \
-                     Renew the certificate, or add its issuer to the machine's trust store (`update-ca-certificates`) and restart Beespace"
+            reason: "nothing was sent: the TLS certificate of the host of `url` is not trusted by Beespace's machine \
+                     or belongs to another name. \
+                     Renew the certificate, or add its issuer to the machine's trust store \
+                     (`update-ca-certificates`) and restart Beespace"
                 .to_owned(),
         }),
         Failure::Http(other) => SendError::Retry(RetryHint { after_ms: None, reason: format!("the request failed: {other}") }),

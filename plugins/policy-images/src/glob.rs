@@ -3,8 +3,8 @@
 /// Whether `pattern` matches the whole of `text`.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let text = text.as_bytes();
-    // `reached[n]`: the part of the pattern read so far matches the first n bytes. The time is the product of both lengths for every
-    // pattern; there is no backtracking.
+    // `reached[n]`: the part of the pattern read so far matches the first n bytes. The time is the product of both lengths for
+    // every pattern; there is no backtracking.
     let mut reached = vec![false; text.len() + 1];
     if let Some(start) = reached.first_mut() {
         *start = true;

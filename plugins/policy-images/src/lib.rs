@@ -1,8 +1,8 @@
 //! Restricts the container images that a build may use.
 //!
-//! The policy is evaluated at `pipeline.admit`, so that a build that cannot run is declined at once with a reason that points into
-//! the pipeline. It is evaluated again at `step.admit`, to check the images that a step type or another policy has put into a plan.
-//! `manifest.json` describes the settings.
+//! The policy is evaluated at `pipeline.admit`, so that a build that cannot run is declined at once with a reason that points
+//! into the pipeline. It is evaluated again at `step.admit`, to check the images that a step type or another policy has put into
+//! a plan. `manifest.json` describes the settings.
 
 mod decide;
 mod glob;

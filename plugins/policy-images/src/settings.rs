@@ -38,7 +38,8 @@ impl Settings {
         for (index, repository) in self.repositories.iter().enumerate() {
             if repository.contains(['@', ' ']) || repository.rsplit('/').next().is_some_and(|last| last.contains(':')) {
                 let message = format!(
-                    "{repository:?} is not a repository: use `forbidden_tags`, `required_tags` or `require_digest` for tags and digests"
+                    "{repository:?} is not a repository: use \
+                     `forbidden_tags`, `required_tags` or `require_digest` for tags and digests"
                 );
                 problems.push((format!("/repositories/{index}"), message));
             }

@@ -1,6 +1,7 @@
 //! A step without a container. It checks for forbidden, required and oversized files, and the messages of the pushed commits.
 //!
-//! Its plan is empty, so the step ends in its first round. A pipeline lists the checks in `with`; `manifest.json` describes the keys.
+//! Its plan is empty, so the step ends in its first round. A pipeline lists the checks in `with`; `manifest.json` describes the
+//! keys.
 
 mod check;
 mod push;

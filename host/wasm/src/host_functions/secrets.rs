@@ -1,5 +1,5 @@
-//! `beespace:plugin/secrets` and `secrets-reveal`. A plugin uses a secret (signature, placeholder) without seeing its value, unless
-//! the separate interface `secrets-reveal` is granted.
+//! `beespace:plugin/secrets` and `secrets-reveal`. A plugin uses a secret (signature, placeholder) without seeing its value,
+//! unless the separate interface `secrets-reveal` is granted.
 
 use hmac::{KeyInit as _, Mac as _};
 use wasmtime::component::Resource;

@@ -1,6 +1,6 @@
-//! A notifier that sends the requests that its settings describe:
-//! `{ authority, method, headers: [name, …], body: bytes, times, at_once: bool }`. The id of its receipt is a JSON array: the names
-//! of the headers that the host refused, then the status or error code of each request.
+//! A notifier that sends the requests that its settings describe: `{ authority, method, headers: [name, …], body: bytes, times,
+//! at_once: bool }`. The id of its receipt is a JSON array: the names of the headers that the host refused, then the status or
+//! error code of each request.
 
 #[allow(clippy::all, reason = "generated")]
 mod bindings {
