@@ -1,8 +1,10 @@
-//! Secrets at rest. One key for an instance, in a file; nothing secret is in the store but sealed with it.
+//! Encryption of secrets at rest. An instance has one key, in a file. The store contains secrets only in encrypted ("sealed")
+//! form.
 //!
-//! A seal is XChaCha20-Poly1305 with a random nonce of 24 bytes, bound to its **place** (`secret/repository/7/TOKEN`): a sealed
-//! value moved to another row does not open, so nobody who can write the store can have a step given another's secret. Who has the
-//! store alone learns names, lengths and times, and no value.
+//! To **seal** a value is to encrypt it with XChaCha20-Poly1305, with a random nonce of 24 bytes and the **location** of the row
+//! (`secret/repository/7/TOKEN`) as associated data. A sealed value that was moved to another row cannot be decrypted, so an
+//! attacker who can write to the store cannot give a step the secret of another repository. An attacker who has only the store
+//! learns names, lengths and times, but no values.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
@@ -18,71 +20,76 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// First line and only line of a key file, before the key in base64.
+/// Prefix of the only line of a key file. The key follows in base64.
 const PREFIX: &str = "beespace-key-1:";
 const VERSION: u8 = 1;
 const ID_LEN: usize = 8;
 const NONCE_LEN: usize = 24;
 
-/// The key of this instance. `Debug` tells its id only.
+/// The key of this instance. `Debug` shows only its id.
 #[derive(Clone)]
 pub struct Key {
     bytes: Zeroizing<[u8; 32]>,
     id: KeyId,
 }
 
-/// Tells keys apart without telling anything of them.
+/// Identifies a key without revealing anything about it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyId([u8; ID_LEN]);
 
-/// A sealed value: version, id of the key, nonce, ciphertext.
+/// A sealed value: version, key id, nonce, ciphertext.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed(Vec<u8>);
 
-/// What is wrong with a key, or with a sealed value.
+/// An error of the key file or of a sealed value.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     #[error("the key file {path} cannot be {action}: {source}")]
     Io {
-        /// `read`, `containers`.
+        /// `read` or `created`.
         action: &'static str,
         path: PathBuf,
         source: std::io::Error,
     },
     #[error(
-        "the key file {path} can be read or changed by others (mode {mode:03o}): `chmod 600 {path}`, and change the secrets if somebody had access"
+        "other users can read or change the key file {path} (mode {mode:03o}): run `chmod 600 {path}`, and \
+         rotate all secrets if someone had access"
     )]
     Exposed { path: PathBuf, mode: u32 },
     #[error(
-        "the key file {path} does not hold a key: expected one line `{PREFIX}` and 44 characters; put back the file from your backup"
+        "the key file {path} does not contain a key: expected one line of `{PREFIX}` and 44 characters; \
+         restore the file from your backup"
     )]
     NoKey { path: PathBuf },
     #[error(
-        "the key file {path} is missing, and with it the key {wanted} that opens all secrets and hooks of this store: put it back from \
-         your backup (`data.key_file` says where it lies); where it is lost for good, move the store away too, and begin anew"
+        "the key file {path} is missing, and with it the key {wanted} for all secrets and webhooks of this store: restore it \
+         from your backup (`data.key_file` sets its path); if the key is lost for good, move the store away too and start with a \
+         new one"
     )]
     Missing { path: PathBuf, wanted: KeyId },
     #[error(
-        "the key file {path} holds the key {have}, but the secrets and hooks of this store are sealed with {wanted}: put back the \
-         file that belongs to this store (`data.key_file` says where it lies)"
+        "the key file {path} contains the key {have}, but the secrets and webhooks of this store are sealed with {wanted}: \
+         restore the key file of this store (`data.key_file` sets its path)"
     )]
     Replaced { path: PathBuf, wanted: KeyId, have: KeyId },
     #[error(
-        "{place} was sealed with the key {with}, this server has the key {have}: put back that key file, or set the value again"
+        "{location} is sealed with the key {with}, but this server has the key {have}: restore that \
+         key file, or set the value again"
     )]
-    OtherKey { place: String, with: KeyId, have: KeyId },
-    #[error("{place} does not open: its row was damaged, or put here from another place; set the value again")]
-    Broken { place: String },
-    #[error("the system gives no random bytes: {0}")]
+    OtherKey { location: String, with: KeyId, have: KeyId },
+    #[error("{location} cannot be decrypted: its row is damaged or was copied from another location; set the value again")]
+    Broken { location: String },
+    #[error("the system provides no random bytes: {0}")]
     NoRandom(String),
 }
 
 impl Key {
-    /// Reads the key file. Where no key is `store_facts` yet, which is at the first start, it makes the file, 0600; otherwise it must be
-    /// there and hold that key: another one would open nothing that is in the store.
+    /// Reads the key file. At the first start, when no key is `known` yet, it creates the file with mode 0600. Later the file
+    /// must exist and contain the known key, because another key could not decrypt the store.
     ///
     /// # Errors
-    /// [`SealError`] when it cannot be read or made, is missing, is open to others, or holds something else. It is never replaced.
+    /// [`SealError`] if the file cannot be read or created, is missing, is accessible to others, or contains something else. An
+    /// existing file is never replaced.
     pub fn load_or_create(path: &Path, known: Option<KeyId>) -> Result<Self, SealError> {
         let key = match (std::fs::File::open(path), known) {
             (Ok(file), _) => Self::read(path, file)?,
@@ -98,7 +105,7 @@ impl Key {
         }
     }
 
-    /// A key of these bytes, from wherever they come.
+    /// Creates a key from its bytes.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         let bytes = Zeroizing::new(bytes);
@@ -108,42 +115,44 @@ impl Key {
         Self { bytes, id: KeyId(id) }
     }
 
-    /// Which key this is.
+    /// The id of this key.
     #[must_use]
     pub fn id(&self) -> KeyId {
         self.id
     }
 
-    /// Seals a value for one place.
+    /// Encrypts a value for one location.
     ///
     /// # Errors
-    /// [`SealError::NoRandom`]; in practice never.
-    pub fn seal(&self, place: &str, plaintext: &[u8]) -> Result<Sealed, SealError> {
+    /// [`SealError::NoRandom`], which does not happen in practice.
+    pub fn seal(&self, location: &str, plaintext: &[u8]) -> Result<Sealed, SealError> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).map_err(|error| SealError::NoRandom(error.to_string()))?;
-        let payload = Payload { msg: plaintext, aad: &associated_data(self.id, place) };
-        let ciphertext =
-            self.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| SealError::Broken { place: place.to_owned() })?;
+        let payload = Payload { msg: plaintext, aad: &associated_data(self.id, location) };
+        let ciphertext = self
+            .cipher()
+            .encrypt(&XNonce::from(nonce), payload)
+            .map_err(|_| SealError::Broken { location: location.to_owned() })?;
         Ok(Sealed([&[VERSION], &self.id.0[..], &nonce, &ciphertext].concat()))
     }
 
-    /// Opens what was sealed for this place. The result is wiped when dropped.
+    /// Decrypts a value that was sealed for this location. The result is zeroized when dropped.
     ///
     /// # Errors
-    /// [`SealError::OtherKey`] or [`SealError::Incomplete`].
-    pub fn open(&self, place: &str, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let broken = || SealError::Broken { place: place.to_owned() };
+    /// [`SealError::OtherKey`] or [`SealError::Broken`].
+    pub fn open(&self, location: &str, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let broken = || SealError::Broken { location: location.to_owned() };
         let (id, rest) = sealed.0.strip_prefix(&[VERSION]).and_then(<[u8]>::split_first_chunk).ok_or_else(broken)?;
         if *id != self.id.0 {
-            return Err(SealError::OtherKey { place: place.to_owned(), with: KeyId(*id), have: self.id });
+            return Err(SealError::OtherKey { location: location.to_owned(), with: KeyId(*id), have: self.id });
         }
         let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_LEN>().ok_or_else(broken)?;
-        let payload = Payload { msg: ciphertext, aad: &associated_data(self.id, place) };
+        let payload = Payload { msg: ciphertext, aad: &associated_data(self.id, location) };
         self.cipher().decrypt(&XNonce::from(*nonce), payload).map(Zeroizing::new).map_err(|_| broken())
     }
 
-    /// A key for another use (a cache's MAC, a session's), from which nobody learns this one. The label names the use and its
-    /// version: `aot cache 1`.
+    /// Derives a key for another purpose (the MAC of a cache, sessions) that does not reveal this key. The label contains the
+    /// purpose and its version: `aot cache 1`.
     #[must_use]
     pub fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
         derive(&self.bytes, &format!("use: {label}"))
@@ -156,7 +165,7 @@ impl Key {
     fn read(path: &Path, file: std::fs::File) -> Result<Self, SealError> {
         let io = |source| SealError::Io { action: "read", path: path.to_owned(), source };
         let mode = file.metadata().map_err(io)?.mode() & 0o777;
-        // Group may read: that is how orchestrators hand a secret file to a user that is not root.
+        // The group may read the file: orchestrators mount secret files for a non-root user this way.
         if mode & 0o027 != 0 {
             return Err(SealError::Exposed { path: path.to_owned(), mode });
         }
@@ -173,9 +182,9 @@ impl Key {
         getrandom::fill(bytes.as_mut_slice()).map_err(|error| SealError::NoRandom(error.to_string()))?;
         match write_new(path, &Zeroizing::new(format!("{PREFIX}{}\n", STANDARD.encode(*bytes)))) {
             Ok(()) => Ok(Self::from_bytes(*bytes)),
-            // Another process made it in the meantime: that one counts.
+            // Another process has created the file in the meantime; its key is used.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Self::load_or_create(path, None),
-            Err(source) => Err(SealError::Io { action: "made", path: path.to_owned(), source }),
+            Err(source) => Err(SealError::Io { action: "created", path: path.to_owned(), source }),
         }
     }
 }
@@ -204,19 +213,19 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// Called before anything secret is read. From now on the system writes no memory of this process to disk when it dies, and lets no other process of the user read it.
-/// Processes that we start are not bound by the second part.
+/// Disables core dumps and access by other processes of the same user (ptrace). It must be called before any secret is read.
+/// Child processes inherit the core limit, but not the protection from other processes.
 ///
 /// # Errors
-/// The system's, where it refuses.
+/// An error of the operating system.
 pub fn forbid_core_dumps() -> std::io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    // A handler that the kernel pipes dumps to (systemd-coredump) does not ask for the limit; it respects this.
+    // A handler to which the kernel pipes dumps (systemd-coredump) ignores the limit, but respects this flag.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
 }
 
-/// The file is there whole or not at all, also after a power cut; one that exists is not touched.
+/// Writes the file atomically and durably. An existing file is not changed.
 fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let mut draft = tempfile::Builder::new()
@@ -228,14 +237,14 @@ fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::File::open(dir)?.sync_all()
 }
 
-/// What a seal is bound to.
-fn associated_data(id: KeyId, place: &str) -> Vec<u8> {
-    [&[VERSION], &id.0[..], place.as_bytes()].concat()
+/// The associated data of the encryption: version, key id and location.
+fn associated_data(id: KeyId, location: &str) -> Vec<u8> {
+    [&[VERSION], &id.0[..], location.as_bytes()].concat()
 }
 
-/// One step of HKDF-Expand (RFC 5869): the key is uniformly random already, and one block is what we need.
+/// One step of HKDF-Expand (RFC 5869). The key is uniformly random already, and one block is sufficient.
 fn derive(key: &[u8; 32], label: &str) -> Zeroizing<[u8; 32]> {
-    // HMAC pads a short key with zeros to the hash's block; done here, there is no length that could be wrong.
+    // HMAC pads a short key with zeros to the block size of the hash. Padding here excludes an invalid length.
     let mut block = Zeroizing::new([0; 64]);
     block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
     let mut mac = Hmac::<sha2::Sha256>::new((&*block).into());

@@ -213,7 +213,7 @@ impl Attack {
     /// Ends it; returns how many calls it made.
     async fn stop(self, victims: &Victims) -> u64 {
         self.over.store(true, Ordering::Relaxed);
-        while victims.beespace.app.host.call_slots().taken > 0 {
+        while victims.beespace.app.host.call_slots().used > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         self.calls.load(Ordering::Relaxed)

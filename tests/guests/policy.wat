@@ -1,10 +1,10 @@
-;; A policy that allows everything, by the bytes of the canonical ABI. Tests put their own code in the place of the marks.
+;; A policy that allows everything, written directly against the canonical ABI. Tests replace the marks (`;; evaluate`) with code.
 (module
   (import "beespace:plugin/log@0.1.0" "emit" (func $emit (param i32 i32 i32 i32 i32)))
   (import "beespace:plugin/config@0.1.0" "get" (func $settings (param i32)))
   (memory (export "memory") 17)
   (table $table 1 1000000 funcref)
-  ;; where the next allocation goes; everything below is data and answers
+  ;; address of the next allocation; data and results are below it
   (global $next (mut i32) (i32.const 65536))
   (data (i32.const 1024) "said by the guest")
 
@@ -19,13 +19,13 @@
   (func $recurse (param i64) (result i64)
     (i64.add (local.get 0) (call $recurse (i64.add (local.get 0) (i64.const 1)))))
 
-  ;; an answer at 256: result ok, outcome allow, four empty lists
+  ;; the result at 256: ok, outcome allow, four empty lists
   (func (export "beespace:plugin/policy@0.1.0#evaluate") (param i32) (result i32)
     (i32.store8 (i32.const 260) (i32.const 1))
     ;; evaluate
     (i32.const 256))
 
-  ;; an answer at 512: result ok
+  ;; the result at 512: ok
   (func (export "beespace:plugin/lifecycle@0.1.0#validate-config") (param i32 i32) (result i32)
     ;; validate
     (i32.const 512))

@@ -19,15 +19,19 @@ const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
 
 /// Code, and what the denial says of it.
 const HOSTILE: &[(&str, &str, &str)] = &[
-    ("endless", "(loop $again (br $again))", "did not finish within 100 ms"),
-    ("hoarder", "(loop $more (drop (memory.grow (i32.const 16))) (br $more))", "wanted more memory"),
-    ("deep", "(drop (call $recurse (i64.const 0)))", "called itself too deeply"),
+    ("endless", "(loop $again (br $again))", "exceeded its time limit of 100 ms"),
+    ("hoarder", "(loop $more (drop (memory.grow (i32.const 16))) (br $more))", "exceeded its memory limit"),
+    ("deep", "(drop (call $recurse (i64.const 0)))", "exceeded its stack limit"),
     ("crashing", "unreachable", "crashed"),
-    ("garbled", "(i32.store8 (i32.const 260) (i32.const 77))", "broke the interface"),
-    ("asking", ASKING, "did not finish within 100 ms"),
-    ("spreading", "(loop $more (drop (table.grow $table (ref.null func) (i32.const 5000))) (br $more))", "wanted more memory"),
-    ("flooding", FLOODING, "went on logging far beyond its budget"),
-    ("huge", HUGE, "passed more bytes than one call may"),
+    ("garbled", "(i32.store8 (i32.const 260) (i32.const 77))", "violated the plugin interface"),
+    ("asking", ASKING, "exceeded its time limit of 100 ms"),
+    (
+        "spreading",
+        "(loop $more (drop (table.grow $table (ref.null func) (i32.const 5000))) (br $more))",
+        "exceeded its memory limit",
+    ),
+    ("flooding", FLOODING, "exceeded its log limit"),
+    ("huge", HUGE, "passed more data to the host than one call allows"),
     ("boasting", BOASTING, "out of bounds"),
     ("mumbling", MUMBLING, "invalid utf-8"),
 ];
@@ -95,7 +99,7 @@ async fn a_hostile_step_type_ends_its_step_and_nothing_else() {
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}[[step]]\nname = \"rounds\"\nplugin = {plugin:?}\n")).await.unwrap();
     beespace.enable(REPO).await.unwrap();
-    let harms = [("loop", "did not finish within 250 ms"), ("trap", "crashed"), ("grow", "wanted more memory")];
+    let harms = [("loop", "exceeded its time limit of 250 ms"), ("trap", "crashed"), ("grow", "exceeded its memory limit")];
     let cases = ["plan", "react"].into_iter().flat_map(|place| harms.map(|(harm, said)| (place, harm, said)));
     for (number, (place, harm, said)) in (1..).zip(cases) {
         let work = json!({ "name": "work", "uses": "rounds", "with": { "rounds": [[]], "harm": { place: harm } } });
@@ -126,8 +130,8 @@ async fn a_server_does_not_start_with_policies_that_cannot_be_loaded_and_names_e
     let error = Beespace::start(&gogs, &format!("{DUMMY}{}", bindings.concat())).await.unwrap_err();
     let said = format!("{error:#}");
     for (name, why) in [
-        ("endless", "it failed when it was tried: policy \"endless\" (guest 0.0.1) did not finish within 100 ms"),
-        ("greedy", "it wants beespace:plugin/kv@0.1.0, which no policy is given"),
+        ("endless", "the trial run failed: policy \"endless\" (guest 0.0.1) exceeded its time limit of 100 ms"),
+        ("greedy", "the component imports beespace:plugin/kv@0.1.0, which is not available to policy plugins"),
     ] {
         assert!(said.contains(&format!("[[policy]] {name:?}: {why}")), "{said}");
     }
@@ -153,7 +157,7 @@ async fn while_guests_loop_without_end_pushes_are_built_and_pages_answered() {
             tokio::spawn(async move { endless.evaluate(request()).await })
         })
         .collect();
-    while beespace.app.host.call_slots().taken < spinning.len() {
+    while beespace.app.host.call_slots().used < spinning.len() {
         tokio::task::yield_now().await;
     }
 

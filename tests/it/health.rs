@@ -132,14 +132,14 @@ async fn queues_and_places_of_plugins_are_told_in_figures() {
 async fn a_call_of_a_plugin_takes_a_place_and_gives_it_back() {
     let host = Host::new(HostOptions { max_running: 2, ..HostOptions::default() }).unwrap();
     let endless = guests::load_policy(&host, guests::policy_guest(&[(";; evaluate", "(loop (br 0))")])).await.unwrap();
-    assert_eq!((host.call_slots().taken, host.call_slots().total), (0, 2));
+    assert_eq!((host.call_slots().used, host.call_slots().total), (0, 2));
     let call = tokio::spawn(async move { endless.evaluate(crate::wasm_hostile::request()).await });
-    while host.call_slots().taken == 0 && !call.is_finished() {
+    while host.call_slots().used == 0 && !call.is_finished() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(host.call_slots().taken, 1);
+    assert_eq!(host.call_slots().used, 1);
     assert!(call.await.unwrap().result.is_err(), "its time is over");
-    assert_eq!(host.call_slots().taken, 0);
+    assert_eq!(host.call_slots().used, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

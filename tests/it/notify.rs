@@ -166,7 +166,11 @@ async fn a_notifier_keeps_a_memory_only_where_the_configuration_says_so() {
         format!("{:#}", Beespace::start(&gogs, &format!("{ENGINE}{notifier}")).await.unwrap_err())
     };
     let denied = start("").await;
-    assert!(denied.contains("it wants beespace:plugin/kv") && denied.contains("add `kv = true` to its grants"), "{denied}");
+    assert!(
+        denied.contains("the component imports beespace:plugin/kv")
+            && denied.contains("add `kv = true` to the grants of the binding"),
+        "{denied}"
+    );
     // A dummy traps as soon as it is called, so it was linked.
     let granted = start("grants = { kv = true }\n").await;
     assert!(!granted.contains("beespace:plugin/kv") && granted.contains("keeper"), "{granted}");

@@ -196,5 +196,5 @@ async fn what_a_step_type_is_going_to_do_is_on_the_build_s_page() {
     gogs.push(REPO, "main", &[(".beespace.yml", file)], "Require a readme").await.unwrap();
     beespace.wait_for_build(REPO, 1, |build| build.number.is_some()).await.unwrap();
     let page = beespace.anonymous().get("/ada/hive/1").await.unwrap().body;
-    assert!(page.contains("Checks the commit: there must be README.md"), "{page}");
+    assert!(page.contains("Checks the commit: required files README.md"), "{page}");
 }

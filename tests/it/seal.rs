@@ -47,7 +47,7 @@ fn another_key_is_named_in_the_error() {
     let (old, new) = (Key::from_bytes([1; 32]), Key::from_bytes([2; 32]));
     let error = new.open("secret/instance/TOKEN", &old.seal("secret/instance/TOKEN", b"x").unwrap()).unwrap_err().to_string();
     for part in
-        [old.id().to_string(), new.id().to_string(), "secret/instance/TOKEN".to_owned(), "put back that key file".to_owned()]
+        [old.id().to_string(), new.id().to_string(), "secret/instance/TOKEN".to_owned(), "restore that key file".to_owned()]
     {
         assert!(error.contains(&part), "{error}");
     }
@@ -107,7 +107,7 @@ async fn a_server_does_not_start_without_the_key_of_its_store() {
 
     Key::load_or_create(&path, None).unwrap();
     let error = format!("{:#}", start(folder.path()).await.unwrap_err());
-    assert!(error.contains(&id) && error.contains("put back the file that belongs to this store"), "{error}");
+    assert!(error.contains(&id) && error.contains("restore the key file of this store"), "{error}");
 
     std::fs::write(&path, text).unwrap();
     assert_eq!(start(folder.path()).await.unwrap().key.id().to_string(), id);

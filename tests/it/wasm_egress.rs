@@ -59,7 +59,7 @@ impl SecretSource for Token {
 }
 
 struct Try<'a> {
-    /// As `tests/guests/post.wat` wants it: `h127.0.0.1:80`.
+    /// In the form that `tests/guests/http_get.wat` expects: `h127.0.0.1:80`.
     target: String,
     rule: &'a str,
     class: AddressClass,
@@ -87,7 +87,7 @@ impl<'a> Try<'a> {
             secrets: Some(Arc::new(Token(self.bound_to))),
             ..BindingSpec::new("hook", settings, Limits::notifier())
         };
-        let notifier = host.load_notifier(guests::notifier_guest("post"), spec).await.unwrap();
+        let notifier = host.load_notifier(guests::notifier_guest("http_get"), spec).await.unwrap();
         match notifier.send(guests::notice()).await.result {
             Ok(receipt) => Ok(receipt.external_id),
             Err(SendError::Permanent(code)) => Err(error_code(&code)),

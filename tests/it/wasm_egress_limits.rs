@@ -49,7 +49,7 @@ impl Receiver {
     /// What a guest with these settings says of its requests.
     async fn asked(&self, mut settings: Value) -> Vec<Value> {
         settings["authority"] = json!(self.address.to_string());
-        let notifier = courier(self.address, settings).await;
+        let notifier = request_sender(self.address, settings).await;
         let receipt = notifier.send(guests::notice()).await.result.unwrap();
         serde_json::from_str(&receipt.external_id).unwrap()
     }
@@ -82,13 +82,13 @@ async fn answer(mut stream: TcpStream, pause: Duration, seen: Arc<Mutex<Seen>>) 
     let _ = stream.write_all(OK.as_bytes()).await;
 }
 
-async fn courier(to: SocketAddr, settings: Value) -> Notifier {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/courier.wasm");
+async fn request_sender(to: SocketAddr, settings: Value) -> Notifier {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/send-requests.wasm");
     let component = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; plugins/build makes it", path.display()));
     let host = Host::new(HostOptions { max_running: 4, ..HostOptions::default() }).unwrap();
     let egress = vec![EgressRule::parse(&format!("http://{to}"), AddressClass::Loopback).unwrap()];
     let grants = Grants { egress, ..Grants::default() };
-    let spec = BindingSpec { grants, ..BindingSpec::new("courier", settings, Limits::notifier()) };
+    let spec = BindingSpec { grants, ..BindingSpec::new("send-requests", settings, Limits::notifier()) };
     host.load_notifier(component, spec).await.unwrap()
 }
 

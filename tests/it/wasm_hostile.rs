@@ -168,7 +168,10 @@ async fn more_than_the_host_takes_in_a_call_ends_it() {
     let taken = evaluate(&say(1 << 10)).await.result;
     assert!(taken.is_ok(), "{taken:?}");
     let (class, message) = class_of(&say(5 << 20)).await;
-    assert!(class == ErrorClass::OutputTooLarge && message.contains("more bytes than one call may"), "{class:?} {message}");
+    assert!(
+        class == ErrorClass::OutputTooLarge && message.contains("more data to the host than one call allows"),
+        "{class:?} {message}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,7 +240,7 @@ async fn what_bombs_took_comes_back() {
         })
         .collect();
     let mut most = 0;
-    while host.call_slots().taken > 0 || !bombs.iter().all(tokio::task::JoinHandle::is_finished) {
+    while host.call_slots().used > 0 || !bombs.iter().all(tokio::task::JoinHandle::is_finished) {
         most = most.max(resident().saturating_sub(before));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -126,7 +126,7 @@ async fn a_notifier_gets_nothing_that_its_binding_was_not_granted() {
     ] {
         let error = load(grants).await;
         assert!(matches!(&error.failure, LoadFailure::NotGranted { import, .. } if import.starts_with(wanted)), "{error}");
-        assert!(error.to_string().starts_with(r#"plugin "hook": it wants "#), "{error}");
+        assert!(error.to_string().starts_with(r#"plugin "hook": the component imports "#), "{error}");
     }
     assert!(matches!(load(all).await.failure, LoadFailure::Trial(_)));
 }

@@ -22,7 +22,7 @@ impl SecretSource for Token {
 }
 
 async fn keeper(secrets: Arc<dyn SecretSource>) -> Notifier {
-    load_keeper(guests::notifier_guest("keep"), secrets).await
+    load_keeper(guests::notifier_guest("kv_and_secret"), secrets).await
 }
 
 async fn load_keeper(component: Vec<u8>, secrets: Arc<dyn SecretSource>) -> Notifier {
@@ -44,7 +44,7 @@ async fn a_notifier_remembers_and_signs_and_its_log_shows_no_secret() {
 #[tokio::test(flavor = "multi_thread")]
 async fn handles_without_end_meet_their_budget() {
     let first = "(call $put-first)\n    (if";
-    let text = guests::guest_text("keep");
+    let text = guests::guest_text("kv_and_secret");
     assert!(text.contains(first));
     let leak = "(loop $more (call $open (i32.const 1040) (i32.const 5) (i32.const 440)) (br $more))";
     let component = guests::notifier_of(&text.replacen(first, &format!("{leak} {first}"), 1));
@@ -56,7 +56,7 @@ async fn handles_without_end_meet_their_budget() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_does_harm_is_an_error_that_names_it() {
     let first = "(call $put-first)\n    (if";
-    let text = guests::guest_text("keep");
+    let text = guests::guest_text("kv_and_secret");
     assert!(text.contains(first));
     for (code, class) in [
         ("(loop $again (br $again))", ErrorClass::Timeout),
@@ -85,8 +85,11 @@ impl SecretSource for Asked {
 async fn guests_run_on_threads_of_their_own_and_slow_ones_step_back() {
     let asked_on = async |code: &str| {
         let asked = Arc::new(Asked::default());
-        let text =
-            guests::guest_text("keep").replacen("(call $put-first)\n    (if", &format!("{code} (call $put-first)\n    (if"), 1);
+        let text = guests::guest_text("kv_and_secret").replacen(
+            "(call $put-first)\n    (if",
+            &format!("{code} (call $put-first)\n    (if"),
+            1,
+        );
         assert!(text.contains(code));
         load_keeper(guests::notifier_of(&text), asked.clone()).await.send(guests::notice()).await.result.unwrap();
         asked.0.lock().unwrap().clone()
@@ -104,7 +107,7 @@ async fn guests_run_on_threads_of_their_own_and_slow_ones_step_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn handles_that_it_does_not_hold_end_the_call() {
     let first = "(call $put-first)\n    (if";
-    let text = guests::guest_text("keep");
+    let text = guests::guest_text("kv_and_secret");
     assert!(text.contains(first));
     let open = "(call $open (i32.const 1040) (i32.const 5) (i32.const 440))";
     let held = "(i32.load (i32.const 444))";
@@ -148,11 +151,11 @@ async fn a_server_that_never_answers_holds_nobody() {
     let limits = Limits { total_time: Duration::from_millis(300), ..Limits::notifier() };
     let spec = BindingSpec::new("hook", serde_json::Value::String(format!("h{address}")), limits);
     let spec = BindingSpec { grants, secrets: Some(Arc::new(Token)), ..spec };
-    let notifier = guests::host().load_notifier(guests::notifier_guest("post"), spec).await.unwrap();
+    let notifier = guests::host().load_notifier(guests::notifier_guest("http_get"), spec).await.unwrap();
     match notifier.send(guests::notice()).await.result.unwrap_err() {
         SendError::Unknown(error) => {
             assert_eq!(error.class, ErrorClass::Timeout);
-            assert!(error.message.contains("300 ms, waiting included"), "{}", error.message);
+            assert!(error.message.contains("300 ms, which includes waiting"), "{}", error.message);
         }
         other => panic!("{other:?}"),
     }

@@ -1,4 +1,4 @@
-//! A policy to begin from: steps open secrets on the main branch only.
+//! An example to start from: a policy that lets steps use secrets on the main branch only.
 
 #[allow(clippy::all, reason = "generated")]
 mod bindings {
@@ -11,7 +11,7 @@ use bindings::exports::beespace::plugin::policy::{self, Outcome, Request, Verdic
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// What this policy reads of the plan of a step.
+/// The parts of a step's plan that this policy reads.
 #[derive(Deserialize)]
 struct Plan {
     step: String,

@@ -1,4 +1,4 @@
-//! What notifiers may use of this instance: its secrets by name, and a small memory of their own.
+//! The resources that the host functions give to notifiers: the secrets of the instance and a small key-value store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::store::kv::{PutOutcome, Values as _};
 use crate::store::secret::{SecretScope, Secrets as _};
 use crate::store::{Store, StoreError};
 
-/// Keys of one page of a listing.
+/// Maximum number of keys in one page of a listing.
 const MAX_PAGE_KEYS: usize = 256;
 
-/// Secrets of the instance, opened when a call needs them.
+/// The secrets of the instance. A secret is decrypted when a call needs it.
 pub(super) struct InstanceSecrets {
     pub(super) store: Store,
     pub(super) key: Arc<Key>,
-    /// Where placeholders of the binding become values: the hosts it may reach at all.
+    /// The hosts for which placeholders are replaced by values: all hosts that the binding may reach.
     pub(super) hosts: Vec<String>,
 }
 
@@ -33,12 +33,12 @@ impl SecretSource for InstanceSecrets {
     }
 }
 
-/// The store's values, a name space for each binding.
+/// The key-value pairs in the store, with one namespace per binding.
 pub(super) struct StoredValues {
     pub(super) store: Store,
 }
 
-/// All bindings of notifiers share one kind of plugin: their names are unique, which keeps their values apart.
+/// The prefix of all namespaces. Only notifiers have key-value pairs, and their names are unique.
 const KIND: &str = "notifier";
 
 fn unavailable(error: StoreError) -> KvError {

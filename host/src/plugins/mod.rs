@@ -1,5 +1,5 @@
-//! The plugins this instance has, bound as the configuration says. All are loaded, tried and their settings checked before the
-//! server is ready: a plugin that does not load stops the start, because a policy that is not there cannot deny.
+//! The plugins of this instance, bound according to the configuration. All plugins are loaded, tried and their settings validated
+//! before the server is ready. A plugin that cannot be loaded prevents the start, because a missing policy cannot deny anything.
 
 mod bundled;
 mod host_functions;
@@ -34,13 +34,13 @@ pub fn send_slots(notifiers: usize) -> usize {
 /// Everything that was bound, ready to be called.
 #[derive(Debug, Default)]
 pub struct Plugins {
-    /// In the order of the configuration, which is the order in which they are asked.
+    /// In the order of the configuration, which is the order of evaluation.
     pub policies: Vec<BoundPolicy>,
     pub step_types: BTreeMap<String, StepType>,
     pub notifiers: BTreeMap<String, Notifier>,
 }
 
-/// A policy and how much its word counts.
+/// A policy with its mode and the paths that it may patch.
 #[derive(Debug)]
 pub struct BoundPolicy {
     pub policy: Policy,
@@ -48,49 +48,49 @@ pub struct BoundPolicy {
     pub mutable: BTreeMap<Point, Vec<PathGrant>>,
 }
 
-/// A binding that cannot be used: which, and why.
+/// A binding whose plugin could not be loaded.
 #[derive(Debug, thiserror::Error)]
-#[error("[[{section}]] {name:?}: {why}")]
+#[error("[[{section}]] {name:?}: {reason}")]
 pub struct BindingError {
     pub section: &'static str,
     pub name: String,
-    pub why: String,
+    pub reason: String,
 }
 
 impl Plugins {
     /// Loads every binding of the configuration.
     ///
     /// # Errors
-    /// Every binding that cannot be used, never only the first.
+    /// All bindings that could not be loaded, not only the first.
     pub async fn load(config: &Config, host: &Host, store: &Store, key: &Arc<Key>) -> Result<Self, Vec<BindingError>> {
         let mut plugins = Self::default();
-        let mut bad = Vec::new();
+        let mut errors = Vec::new();
         for binding in &config.policies {
             match load_policy(host, binding).await {
                 Ok(policy) => plugins.policies.push(policy),
-                Err(why) => bad.push(binding_error("policy", &binding.plugin, why)),
+                Err(reason) => errors.push(binding_error("policy", &binding.plugin, reason)),
             }
         }
         for binding in &config.steps {
             match load_step_type(host, binding).await {
                 Ok(step_type) => drop(plugins.step_types.insert(binding.name.clone(), step_type)),
-                Err(why) => bad.push(binding_error("step", binding, why)),
+                Err(reason) => errors.push(binding_error("step", binding, reason)),
             }
         }
         for binding in &config.notifiers {
             match load_notifier(host, binding, store, key).await {
                 Ok(notifier) => drop(plugins.notifiers.insert(binding.plugin.name.clone(), notifier)),
-                Err(why) => bad.push(binding_error("notifier", &binding.plugin, why)),
+                Err(reason) => errors.push(binding_error("notifier", &binding.plugin, reason)),
             }
         }
-        if bad.is_empty() { Ok(plugins) } else { Err(bad) }
+        if errors.is_empty() { Ok(plugins) } else { Err(errors) }
     }
 
-    /// The policies that are asked at `point`, as the chain of decisions wants them.
+    /// The policies that are evaluated at `point`, in the form that the policy chain needs.
     #[must_use]
-    pub fn at(&self, point: Point) -> Vec<((Policy, Mode), Binding)> {
-        let asked = self.policies.iter().filter(|bound| bound.policy.applies_at(point));
-        asked.map(|bound| ((bound.policy.clone(), bound.mode), bound.binding(point))).collect()
+    pub fn policies_at(&self, point: Point) -> Vec<((Policy, Mode), Binding)> {
+        let policies = self.policies.iter().filter(|bound| bound.policy.applies_at(point));
+        policies.map(|bound| ((bound.policy.clone(), bound.mode), bound.binding(point))).collect()
     }
 
     /// Every plugin that is bound, for pages and `doctor`.
@@ -113,8 +113,8 @@ impl BoundPolicy {
     }
 }
 
-fn binding_error(section: &'static str, binding: &PluginBinding, why: String) -> BindingError {
-    BindingError { section, name: binding.name.clone(), why }
+fn binding_error(section: &'static str, binding: &PluginBinding, reason: String) -> BindingError {
+    BindingError { section, name: binding.name.clone(), reason }
 }
 
 async fn load_policy(host: &Host, binding: &PolicyBinding) -> Result<BoundPolicy, String> {
@@ -124,13 +124,13 @@ async fn load_policy(host: &Host, binding: &PolicyBinding) -> Result<BoundPolicy
         mutable.insert(*point, grants.map_err(|error| format!("`mutate`: {error}"))?);
     }
     let spec = BindingSpec::new(&binding.plugin.name, binding.plugin.settings.clone(), Limits::policy());
-    let policy = host.load_policy(component(&binding.plugin).await?, spec).await.map_err(failure)?;
+    let policy = host.load_policy(component(&binding.plugin).await?, spec).await.map_err(load_failure)?;
     Ok(BoundPolicy { policy, mode: binding.mode, mutable })
 }
 
 async fn load_step_type(host: &Host, binding: &PluginBinding) -> Result<StepType, String> {
     let spec = BindingSpec::new(&binding.name, binding.settings.clone(), Limits::step_type());
-    host.load_step_type(component(binding).await?, spec).await.map_err(failure)
+    host.load_step_type(component(binding).await?, spec).await.map_err(load_failure)
 }
 
 async fn load_notifier(host: &Host, binding: &NotifierBinding, store: &Store, key: &Arc<Key>) -> Result<Notifier, String> {
@@ -141,7 +141,7 @@ async fn load_notifier(host: &Host, binding: &NotifierBinding, store: &Store, ke
     spec.kv = Some(Arc::new(host_functions::StoredValues { store: store.clone() }));
     let secrets = binding.grants.secrets.iter().cloned().collect();
     spec.grants = Grants { egress, secrets, secrets_reveal: false, kv: binding.grants.kv };
-    host.load_notifier(component(&binding.plugin).await?, spec).await.map_err(failure)
+    host.load_notifier(component(&binding.plugin).await?, spec).await.map_err(load_failure)
 }
 
 fn egress_rule(grant: &config::HostGrant) -> Result<EgressRule, String> {
@@ -153,14 +153,14 @@ fn egress_rule(grant: &config::HostGrant) -> Result<EgressRule, String> {
     EgressRule::parse(grant.url.as_str().trim_end_matches('/'), class).map_err(|error| format!("`grants.hosts`: {error}"))
 }
 
-fn failure(error: beespace_wasm::LoadError) -> String {
+fn load_failure(error: beespace_wasm::LoadError) -> String {
     error.failure.to_string()
 }
 
-/// The bytes of the component; where the configuration pins a digest they have it.
+/// Reads the component and compares it with the pinned digest, if there is one.
 async fn component(binding: &PluginBinding) -> Result<Vec<u8>, String> {
     let bytes = match &binding.source {
-        PluginSource::Named(name) => bundled(name).map(<[u8]>::to_vec).ok_or_else(|| unknown(name))?,
+        PluginSource::Named(name) => bundled(name).map(<[u8]>::to_vec).ok_or_else(|| unknown_plugin(name))?,
         PluginSource::File(path) => {
             tokio::fs::read(path).await.map_err(|error| format!("{} cannot be read: {error}", path.display()))?
         }
@@ -168,16 +168,19 @@ async fn component(binding: &PluginBinding) -> Result<Vec<u8>, String> {
     let digest = Digest::of(&bytes);
     match binding.sha256 {
         Some(pinned) if pinned != digest => Err(format!(
-            "the component is {digest}, but `sha256` pins {pinned}; check where it came from before you change the pin"
+            "the component has the digest {digest}, but `sha256` pins {pinned}; check its origin before you change the pin"
         )),
         _ => Ok(bytes),
     }
 }
 
-fn unknown(name: &str) -> String {
+fn unknown_plugin(name: &str) -> String {
     let names: Vec<&str> = BUNDLED.iter().map(|(name, _)| *name).collect();
     if names.is_empty() {
-        return format!("there is no plugin {name:?}: this binary was built without bundled plugins; give a path to a file");
+        return format!("unknown plugin {name:?}: this binary has no bundled plugins; set `plugin` to the path of a file");
     }
-    format!("there is no plugin {name:?}; bundled are {}; a file's path ends with `.wasm` or has a `/` in it", names.join(", "))
+    format!(
+        "unknown plugin {name:?}; the bundled plugins are {}; a path to a file ends with `.wasm` or contains a `/`",
+        names.join(", ")
+    )
 }

@@ -1,27 +1,27 @@
-//! What plugins say of themselves, on its way to the server's log.
+//! Forwards the log lines of plugins to the server's log.
 
 use beespace_wasm::{CallReport, LogLevel, LogLine, Plugin};
 
-/// Writes what a plugin logged in one call under the name of its binding and the call's invocation id, which the decision, the
-/// notice or the plugin's own context names as well.
+/// Writes the log of one call with the name of the binding and the invocation id. The decision, the notice and the plugin's
+/// context contain the same id.
 pub fn forward_log(plugin: &Plugin, invocation: &str, report: &CallReport) {
     for line in &report.log {
         forward_line(plugin, invocation, line);
     }
     if report.log_dropped > 0 {
         let (kind, binding, lines) = (plugin.kind, plugin.binding.as_str(), report.log_dropped);
-        tracing::warn!(%kind, binding, invocation, lines, "the plugin said more than is kept");
+        tracing::warn!(%kind, binding, invocation, lines, "the plugin exceeded its log limit; lines were dropped");
     }
 }
 
 fn forward_line(plugin: &Plugin, invocation: &str, line: &LogLine) {
-    let (kind, binding, said) = (plugin.kind, plugin.binding.as_str(), line.message.as_str());
+    let (kind, binding, message) = (plugin.kind, plugin.binding.as_str(), line.message.as_str());
     let pairs: Vec<String> = line.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let fields = pairs.join(" ");
-    // The level of an event is a constant to `tracing`.
+    // `tracing` requires a constant level, so each level needs its own invocation.
     macro_rules! event {
         ($level:ident) => {
-            tracing::event!(tracing::Level::$level, %kind, binding, invocation, fields, "{said}")
+            tracing::event!(tracing::Level::$level, %kind, binding, invocation, fields, "{message}")
         };
     }
     match line.level {

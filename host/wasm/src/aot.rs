@@ -1,8 +1,8 @@
-//! Compiled components on disk, so that a start takes milliseconds and not seconds.
+//! The cache of compiled components on disk, which reduces the start of the server from seconds to milliseconds.
 //!
-//! Compiled code is machine code that we run unchecked. So it never comes from outside, lies in a directory that only we can
-//! enter, and carries an HMAC under a key of ours over exactly the bytes that are loaded. What does not match is deleted and
-//! compiled again.
+//! Compiled code is machine code that runs unchecked. It is therefore never accepted from outside. The cache directory is
+//! accessible only to the server's user, and each file carries an HMAC, under a key of the server, over exactly the bytes that
+//! are loaded. A file whose HMAC does not match is deleted, and the component is compiled again.
 
 use std::hash::{Hash as _, Hasher};
 use std::io::Write as _;
@@ -18,12 +18,12 @@ use zeroize::Zeroizing;
 
 const TAG_LEN: usize = 32;
 
-/// Where compiled components are kept, and the key that vouches for them.
+/// The directory of the cache and the key that authenticates its files.
 #[derive(Clone)]
 pub struct CacheOptions {
-    /// Made with mode 0700 where it is missing.
+    /// The cache directory. It is created with mode 0700 if it is missing.
     pub dir: PathBuf,
-    /// At least 32 secret bytes, kept with the server's other secrets.
+    /// The HMAC key: at least 32 secret bytes.
     pub key: Zeroizing<Vec<u8>>,
 }
 
@@ -37,25 +37,25 @@ impl std::fmt::Debug for CacheOptions {
 #[derive(Debug)]
 pub(crate) struct AotCache {
     options: CacheOptions,
-    /// Of the engine's settings and version: another engine's files have other names.
+    /// Digest of the engine's settings and version. It is part of the file names, so files of another engine are never loaded.
     compatibility: Digest,
 }
 
 impl AotCache {
     pub(crate) fn open(options: CacheOptions, engine: &Engine) -> Result<Self, String> {
         if options.key.len() < TAG_LEN {
-            return Err(format!("the key of the plugin cache has {} bytes; it needs at least {TAG_LEN}", options.key.len()));
+            return Err(format!("the key of the plugin cache has {} bytes; at least {TAG_LEN} are required", options.key.len()));
         }
         let dir = options.dir.display();
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&options.dir)
-            .map_err(|error| format!("the plugin cache {dir} cannot be made: {error}"))?;
+            .map_err(|error| format!("the plugin cache {dir} cannot be created: {error}"))?;
         let metadata = std::fs::metadata(&options.dir).map_err(|error| format!("the plugin cache {dir}: {error}"))?;
         if metadata.mode() & 0o077 != 0 || metadata.uid() != own_uid() {
             return Err(format!(
-                "the plugin cache {dir} must belong to the server's user and be closed to others, because it holds machine code: \
+                "the plugin cache {dir} holds machine code, so it must be owned by the server's user and closed to others: \
                  chown it and `chmod 700 {dir}`"
             ));
         }
@@ -66,7 +66,7 @@ impl AotCache {
         Ok(cache)
     }
 
-    /// Files of other engines, which nobody will load again, and those that a crash left unfinished. That one stays is no harm.
+    /// Deletes files of other engines and unfinished files that a crash left behind. A file that cannot be deleted is harmless.
     fn remove_stale_files(&self) {
         let ending = format!(".{}.cwasm", self.compatibility.hex());
         for entry in std::fs::read_dir(&self.options.dir).into_iter().flatten().flatten() {
@@ -78,28 +78,28 @@ impl AotCache {
         }
     }
 
-    /// The compiled component, where an intact one is kept.
+    /// Loads the compiled component if the cache has an intact copy.
     pub(crate) fn load(&self, engine: &Engine, component: Digest) -> Option<Component> {
         let path = self.path(component);
         let bytes = std::fs::read(&path).ok()?;
         match self.verified(component, &bytes).and_then(|code| deserialize(engine, code)) {
             Some(component) => Some(component),
             None => {
-                tracing::warn!(path = %path.display(), "a compiled plugin was damaged; it is compiled again");
+                tracing::warn!(path = %path.display(), "a compiled plugin in the cache is damaged; compiling it again");
                 let _ = std::fs::remove_file(&path);
                 None
             }
         }
     }
 
-    /// Keeps a compiled component. That it cannot be kept is no reason not to run it.
+    /// Stores a compiled component. A failure is logged only, because the component can run without the cache.
     pub(crate) fn store(&self, digest: Digest, component: &Component) {
         let stored = component
             .serialize()
             .map_err(|error| std::io::Error::other(format!("{error:#}")))
             .and_then(|code| self.write(digest, &code));
         if let Err(error) = stored {
-            tracing::warn!(dir = %self.options.dir.display(), "a compiled plugin could not be kept: {error}");
+            tracing::warn!(dir = %self.options.dir.display(), "a compiled plugin could not be cached: {error}");
         }
     }
 
@@ -140,9 +140,9 @@ impl AotCache {
     }
 }
 
-#[expect(unsafe_code, reason = "the bytes carry our own MAC, and are checked where they lie in memory, not on disk")]
+#[expect(unsafe_code, reason = "the bytes carry the server's MAC, which is verified over the copy in memory, not over the file")]
 fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
-    // SAFETY: `code` is what `Component::serialize` returned, because only we know the key of the MAC that covers it.
+    // SAFETY: `code` is the output of `Component::serialize`: it is covered by a MAC whose key only the server knows.
     unsafe { Component::deserialize(engine, code) }.ok()
 }
 
@@ -152,7 +152,7 @@ fn own_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// `std`'s own hashers may change with the compiler; a name on disk must not.
+/// A hasher whose result is stable. Those of `std` may change with the compiler, but file names must not.
 struct StableHasher(Sha256);
 
 impl Hasher for StableHasher {

@@ -1,10 +1,10 @@
-//! What `bindgen!` makes of `wit/`, and nothing else. Shared interfaces are generated once, with the policy world.
+//! The output of `bindgen!` for `wit/` and nothing else. The shared interfaces are generated once, with the policy world.
 
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub, reason = "generated code")]
 #![allow(clippy::all, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "generated code")]
 #![allow(clippy::indexing_slicing, clippy::todo, reason = "generated code")]
 
-/// `policy-plugin`, and the interfaces that every world shares.
+/// The world `policy-plugin` and the interfaces that all worlds share.
 pub mod policy {
     wasmtime::component::bindgen!({
         path: "../../wit",
@@ -14,7 +14,7 @@ pub mod policy {
     });
 }
 
-/// `step-plugin`.
+/// The world `step-plugin`.
 pub mod step {
     wasmtime::component::bindgen!({
         path: "../../wit",
@@ -25,13 +25,13 @@ pub mod step {
             "beespace:plugin/types": crate::bindings::policy::beespace::plugin::types,
             "beespace:plugin/log": crate::bindings::policy::beespace::plugin::log,
             "beespace:plugin/config": crate::bindings::policy::beespace::plugin::config,
-            "beespace:plugin/artifacts.artifact": crate::host_functions::artifacts::HostArtifact,
+            "beespace:plugin/artifacts.artifact": crate::resources::HostArtifact,
         },
         require_store_data_send: true,
     });
 }
 
-/// `notifier-plugin`.
+/// The world `notifier-plugin`.
 pub mod notifier {
     wasmtime::component::bindgen!({
         path: "../../wit",
@@ -42,7 +42,7 @@ pub mod notifier {
             "beespace:plugin/types": crate::bindings::policy::beespace::plugin::types,
             "beespace:plugin/log": crate::bindings::policy::beespace::plugin::log,
             "beespace:plugin/config": crate::bindings::policy::beespace::plugin::config,
-            "beespace:plugin/secrets.secret": crate::host_functions::secrets::HostSecret,
+            "beespace:plugin/secrets.secret": crate::resources::HostSecret,
             "wasi:http": wasmtime_wasi_http::p2::bindings::http,
             "wasi:io": wasmtime_wasi::p2::bindings::io,
             "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,
@@ -51,7 +51,7 @@ pub mod notifier {
     });
 }
 
-/// `converter-plugin`.
+/// The world `converter-plugin`.
 pub mod converter {
     wasmtime::component::bindgen!({
         path: "../../wit",
@@ -68,7 +68,7 @@ pub mod converter {
 
 pub use policy::beespace::plugin as shared;
 
-/// What every plugin exports, whatever its kind.
+/// The exports that plugins of every kind share.
 pub mod lifecycle {
     wasmtime::component::bindgen!({
         path: "../../wit",

@@ -1,4 +1,5 @@
-//! One call: a place to run, a fresh store, a task of its own, an end by the clock, and one error with a class.
+//! One call of a plugin: it waits for a call slot, runs in a fresh store on the guest threads with a time limit, and every
+//! failure becomes one error with a class.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,10 +15,10 @@ use crate::error::{PluginError, classify, total_time_exceeded};
 use crate::state::{CallReport, State};
 use crate::threads::{GuestThreads, SlownessScore};
 
-/// How long a call waits for a free place before it is `busy`.
+/// How long a call waits for a free slot before it fails as `busy`.
 const QUEUE_TIME: Duration = Duration::from_secs(2);
 
-/// What comes back from a call.
+/// The result of a call, with a report of what the call used and logged.
 #[derive(Debug, Clone)]
 pub struct CallOutcome<T, E = PluginError> {
     pub result: Result<T, E>,
@@ -34,17 +35,18 @@ impl<T, E> CallOutcome<T, E> {
     }
 }
 
-/// The body of a call, borrowing its store.
+/// The body of a call: a future that borrows the store.
 pub(crate) type CallBody<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
 
-/// How busy the plugins are: a call that finds no place waits for one, and is refused as `busy` after a while.
+/// The number of calls that run, and how many may run concurrently. Without a free slot a call waits, and finally fails as
+/// `busy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallSlots {
-    pub taken: usize,
+    pub used: usize,
     pub total: usize,
 }
 
-/// Engine, threads and places: everything a call needs that outlives it.
+/// Engine, threads and call slots: everything that a call needs and that outlives it.
 #[derive(Clone, Debug)]
 pub(crate) struct Sandbox {
     engine: TickingEngine,
@@ -54,13 +56,13 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    pub(crate) fn new(engine: TickingEngine, places: usize) -> std::io::Result<Self> {
+    pub(crate) fn new(engine: TickingEngine, slots: usize) -> std::io::Result<Self> {
         let threads = Arc::new(GuestThreads::start()?);
-        Ok(Self { engine, threads, slots: Arc::new(Semaphore::new(places)), total: places })
+        Ok(Self { engine, threads, slots: Arc::new(Semaphore::new(slots)), total: slots })
     }
 
     pub(crate) fn slots(&self) -> CallSlots {
-        CallSlots { taken: self.total.saturating_sub(self.slots.available_permits()), total: self.total }
+        CallSlots { used: self.total.saturating_sub(self.slots.available_permits()), total: self.total }
     }
 
     pub(crate) fn engine(&self) -> &TickingEngine {
@@ -71,25 +73,35 @@ impl Sandbox {
         &self.threads
     }
 
-    /// Runs `body` in a fresh store. A panic of ours or of wasmtime's ends this call and nothing else. Where the caller stops
-    /// waiting, the call goes on to its end in the background, which its budgets bound.
-    pub(crate) async fn call<T, F>(&self, who: &Arc<str>, debt: &Arc<SlownessScore>, state: State, body: F) -> CallOutcome<T>
+    /// Runs `body` in a fresh store. A panic in the host or in wasmtime ends this call only. If the caller stops waiting, the
+    /// call continues in the background until it ends or reaches one of its limits.
+    pub(crate) async fn call<T, F>(
+        &self,
+        label: &Arc<str>,
+        slowness: &Arc<SlownessScore>,
+        state: State,
+        body: F,
+    ) -> CallOutcome<T>
     where
         T: Send + 'static,
         F: for<'a> FnOnce(&'a mut Store<State>) -> CallBody<'a, T> + Send + 'static,
     {
-        let Ok(Ok(place)) = tokio::time::timeout(QUEUE_TIME, self.slots.clone().acquire_owned()).await else {
+        let Ok(Ok(slot)) = tokio::time::timeout(QUEUE_TIME, self.slots.clone().acquire_owned()).await else {
             let waited = QUEUE_TIME.as_secs();
-            return CallOutcome::failed(PluginError::new(ErrorClass::Busy, format!("{who} found no free place for {waited} s")));
+            return CallOutcome::failed(PluginError::new(
+                ErrorClass::Busy,
+                format!("{label} found no free call slot within {waited} s"),
+            ));
         };
-        let (begins, ticks) = (debt.lane(), state.ticks.clone());
-        let call = call_in_store(self.engine.clone(), who.clone(), debt.clone(), state, place, body);
-        match self.threads.run(begins, ticks, call).await {
-            Ok(answer) => answer,
+        let (lane, ticks) = (slowness.lane(), state.ticks.clone());
+        let call = call_in_store(self.engine.clone(), label.clone(), slowness.clone(), state, slot, body);
+        match self.threads.run(lane, ticks, call).await {
+            Ok(outcome) => outcome,
             Err(panicked) => {
-                let mut error = PluginError::new(ErrorClass::Internal, format!("{who} met a fault of ours"));
+                let mut error =
+                    PluginError::new(ErrorClass::Internal, format!("{label} was interrupted by an internal error of Beespace"));
                 error.detail = Some(panicked.to_string());
-                tracing::error!(plugin = %who, "a call panicked: {panicked}");
+                tracing::error!(plugin = %label, "a plugin call panicked: {panicked}");
                 CallOutcome::failed(error)
             }
         }
@@ -98,10 +110,10 @@ impl Sandbox {
 
 async fn call_in_store<T, F>(
     engine: TickingEngine,
-    who: Arc<str>,
-    debt: Arc<SlownessScore>,
+    label: Arc<str>,
+    slowness: Arc<SlownessScore>,
     state: State,
-    place: OwnedSemaphorePermit,
+    slot: OwnedSemaphorePermit,
     body: F,
 ) -> CallOutcome<T>
 where
@@ -111,25 +123,25 @@ where
     let started = Instant::now();
     let mut store = match state.into_store(&engine) {
         Ok(store) => store,
-        Err(error) => return CallOutcome::failed(classify(&who, &limits, &error)),
+        Err(error) => return CallOutcome::failed(classify(&label, &limits, &error)),
     };
     let result = match tokio::time::timeout(limits.total_time, body(&mut store)).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(classify(&who, &limits, &error)),
-        Err(_) => Err(PluginError::new(ErrorClass::Timeout, format!("{who} {}", total_time_exceeded(&limits)))),
+        Ok(Err(error)) => Err(classify(&label, &limits, &error)),
+        Err(_) => Err(PluginError::new(ErrorClass::Timeout, format!("{label} {}", total_time_exceeded(&limits)))),
     };
-    debt.record_call(&store.data().ticks, result.is_ok());
+    slowness.record_call(&store.data().ticks, result.is_ok());
     let report = CallReport::of(store.data_mut(), started);
-    // Never used again, whatever happened. The place is free only when its memory is.
+    // A store is never reused. The slot is released only after the memory of the store.
     drop(store);
-    drop(place);
-    report_failure(&who, &result);
+    drop(slot);
+    report_failure(&label, &result);
     CallOutcome { result, report }
 }
 
-fn report_failure<T>(who: &str, result: &Result<T, PluginError>) {
+fn report_failure<T>(label: &str, result: &Result<T, PluginError>) {
     if let Err(error) = result {
-        tracing::warn!(plugin = who, class = ?error.class, detail = error.detail.as_deref(), "{}", error.message);
+        tracing::warn!(plugin = label, class = ?error.class, detail = error.detail.as_deref(), "{}", error.message);
     }
 }
 
@@ -148,13 +160,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_plugin_that_gave_no_answer_begins_on_slow_threads_the_next_time() {
+    async fn a_call_starts_on_slow_threads_after_the_previous_one_failed() {
         let sandbox = Sandbox::new(TickingEngine::start(4).unwrap(), 4).unwrap();
-        let (who, debt) = (Arc::from("policy \"hog\""), Arc::new(SlownessScore::default()));
+        let (label, slowness) = (Arc::from("policy \"slow\""), Arc::new(SlownessScore::default()));
         let state = || State::new(&Limits::policy(), Arc::from("{}"), Capabilities::default());
-        let thread = async || sandbox.call(&who, &debt, state(), thread_name).await.result.unwrap();
+        let thread = async || sandbox.call(&label, &slowness, state(), thread_name).await.result.unwrap();
         assert_eq!(thread().await, "guest");
-        assert_eq!(sandbox.call(&who, &debt, state(), fails).await.result.unwrap_err().class, ErrorClass::Timeout);
+        assert_eq!(sandbox.call(&label, &slowness, state(), fails).await.result.unwrap_err().class, ErrorClass::Timeout);
         assert_eq!(thread().await, "guest-slow");
     }
 }

@@ -1,5 +1,5 @@
-//! Between the types of `wit/` and those of the domain. What goes in is copied; what comes out is a stranger's and is counted,
-//! cut, cleaned and checked as if a user had typed it.
+//! Conversions between the types of `wit/` and those of `beespace_core`. The output of a plugin is untrusted: its size is
+//! limited, its texts are truncated and sanitized, and its values are validated like user input.
 
 pub(crate) mod from_wit;
 pub(crate) mod plan;

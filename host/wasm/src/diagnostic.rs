@@ -1,4 +1,4 @@
-//! What a plugin, or the schema in its manifest, finds wrong with a text it was given.
+//! Diagnostics of a plugin, or of the JSON Schema in its manifest, about settings, a `with:` block or a file.
 
 use beespace_core::policy::Severity;
 
@@ -6,18 +6,18 @@ use crate::bindings::shared::types;
 use crate::convert::from_wit::severity;
 use crate::sanitize::sanitize;
 
-/// Problems of one answer at most; the rest is not worth reading.
+/// Maximum number of diagnostics in one result. The rest is dropped.
 const MAX_DIAGNOSTICS: usize = 100;
 
-/// One problem.
+/// One diagnostic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginDiagnostic {
     pub severity: Severity,
-    /// One sentence.
+    /// One sentence for people.
     pub message: String,
     /// RFC 6901 pointer into the settings or the `with:` block.
     pub pointer: Option<String>,
-    /// Where it concerns a file of the repository.
+    /// The file of the repository, if the diagnostic concerns one.
     pub file: Option<String>,
     pub line: Option<u32>,
     pub column: Option<u32>,
@@ -45,9 +45,9 @@ impl PluginDiagnostic {
     }
 }
 
-/// The plugin's own words, cleaned and counted.
+/// Converts the diagnostics of a plugin: sanitized, and limited in number.
 pub(crate) fn from_wit(diagnostics: Vec<types::Diagnostic>) -> Vec<PluginDiagnostic> {
-    let problem = |diagnostic: types::Diagnostic| PluginDiagnostic {
+    let convert = |diagnostic: types::Diagnostic| PluginDiagnostic {
         severity: severity(diagnostic.severity),
         message: sanitize(&diagnostic.message, 2 << 10),
         pointer: diagnostic.pointer.map(|pointer| sanitize(&pointer, 1 << 10)),
@@ -55,24 +55,24 @@ pub(crate) fn from_wit(diagnostics: Vec<types::Diagnostic>) -> Vec<PluginDiagnos
         line: diagnostic.line,
         column: diagnostic.column,
     };
-    diagnostics.into_iter().take(MAX_DIAGNOSTICS).map(problem).collect()
+    diagnostics.into_iter().take(MAX_DIAGNOSTICS).map(convert).collect()
 }
 
-/// A compiled JSON Schema from a manifest.
+/// A compiled JSON Schema of a manifest.
 #[derive(Debug)]
 pub(crate) struct Schema(jsonschema::Validator);
 
 impl Schema {
-    /// Nothing is fetched: a schema that refers to the outside is refused.
+    /// Compiles a schema. Nothing is fetched: a schema with an external reference is rejected.
     pub(crate) fn new(schema: &serde_json::Value) -> Result<Self, String> {
         jsonschema::validator_for(schema).map(Self).map_err(|error| sanitize(&error.to_string(), 1 << 10))
     }
 
-    /// Everything that is wrong with `value`.
+    /// Validates `value` and returns all violations.
     pub(crate) fn diagnostics(&self, value: &serde_json::Value) -> Vec<PluginDiagnostic> {
-        let problem = |error: jsonschema::ValidationError<'_>| {
+        let convert = |error: jsonschema::ValidationError<'_>| {
             PluginDiagnostic::at(error.instance_path().to_string(), sanitize(&error.to_string(), 2 << 10))
         };
-        self.0.iter_errors(value).take(MAX_DIAGNOSTICS).map(problem).collect()
+        self.0.iter_errors(value).take(MAX_DIAGNOSTICS).map(convert).collect()
     }
 }

@@ -1,42 +1,47 @@
-//! `wasi:http` on the host's terms. Eight rules, each with a reason and a test:
+//! Outgoing `wasi:http` under the control of the host. Eight rules, each with a test:
 //!
-//! 1. known methods only; `http` only where the rule says so; no user in the authority;
-//! 2. exactly the scheme, host and port of a rule;
-//! 3. one lookup, and every address it gives must be of the rule's class ([`address`]);
-//! 4. the connection goes to a checked address, never to the name again;
-//! 5. a place for each request, a number of requests, a time for the head, for each frame and a size for the body;
-//! 6. no redirect is followed: the plugin gets it, and its next request is checked again;
-//! 7. placeholders become secrets now that the destination is known ([`placeholder`]), hop-by-hop and `x-beespace-*` headers go;
-//! 8. every request is logged, without its query.
+//! 1. only known methods; `http` only if the rule allows it; no user information in the authority;
+//! 2. exactly the scheme, host and port of an egress rule;
+//! 3. one lookup, and every resolved address must belong to the rule's class ([`address_filter`]);
+//! 4. the connection goes to a checked address; the name is not resolved again;
+//! 5. limits for concurrent requests, requests per call, header time, time per body frame, and body size;
+//! 6. redirects are not followed: the plugin receives them, and its next request is checked again;
+//! 7. placeholders are replaced by secrets once the destination is known ([`placeholder`]); hop-by-hop and `x-beespace-*` headers
+//!    are removed;
+//! 8. every request is logged, without its query string.
 
 pub(crate) mod address_filter;
 mod connect;
+mod destination;
 pub(crate) mod placeholder;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, Method, Request, Response};
+use http::{HeaderName, Method, Request};
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 use zeroize::Zeroizing;
 
-use crate::grant::{AddressClass, EgressRule, EgressScheme, normalize_host};
-use crate::host_functions::secrets::SecretValue;
+use crate::grant::{EgressRule, EgressScheme, normalize_host};
+use crate::ports::secrets::SecretValue;
 pub(crate) use connect::Tls;
+use connect::{Driver, SendResult};
+use destination::Destination;
 use placeholder::Placeholders;
 
-/// Requests of one binding under way at a time.
+/// Maximum number of concurrent requests of one binding.
 const MAX_CONCURRENT_REQUESTS: usize = 8;
-/// From the lookup to the head of the answer. Less than a notifier's whole time, so that it can still say what happened.
+/// Timeout from the DNS lookup to the response headers. It is shorter than the total time of a notifier, so that the notifier can
+/// still return an error.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Where the requests of one binding may go. Shared by its calls.
+/// The destinations that one binding may reach. Shared by all calls of the binding.
 pub(crate) struct Outbound {
     label: Arc<str>,
     rules: Vec<EgressRule>,
-    /// Our own listeners and engines: never a destination.
+    /// Addresses of the server and its engines, which are never a permitted destination.
     own_addresses: Arc<[SocketAddr]>,
     slots: Arc<Semaphore>,
     tls: Arc<Tls>,
@@ -48,7 +53,7 @@ impl Outbound {
     }
 }
 
-/// The outgoing side of one call.
+/// The outgoing requests of one call.
 pub(crate) struct Egress {
     outbound: Option<Arc<Outbound>>,
     requests_left: u32,
@@ -60,24 +65,21 @@ impl Egress {
         Self { outbound, requests_left: requests, placeholders: Arc::default() }
     }
 
-    /// A token that stands for the secret in this call's headers.
+    /// Creates a placeholder that stands for the secret in the request headers of this call.
     pub(crate) fn add_placeholder(&mut self, secret: &SecretValue) -> wasmtime::Result<String> {
         Ok(Arc::make_mut(&mut self.placeholders).add(secret)?)
     }
 
-    /// From now on [`Self::mask`] takes the value out of what the plugin says.
+    /// Adds the value to those that [`Self::mask`] removes from the output of the plugin.
     pub(crate) fn mask_value(&mut self, value: Zeroizing<Vec<u8>>) {
         Arc::make_mut(&mut self.placeholders).mask_value(value);
     }
 
-    /// `text` without the values of the secrets that this call opened.
+    /// Replaces the values of the secrets that this call has opened.
     pub(crate) fn mask(&self, text: &str) -> String {
         self.placeholders.mask(text)
     }
 }
-
-type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
-type SendResult = Result<(Response<WasiBody>, Driver), Error>;
 
 impl WasiHttpHooks for Egress {
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
@@ -107,7 +109,7 @@ impl WasiHttpHooks for Egress {
     }
 }
 
-/// Checks, connects and sends; says in the log what became of it.
+/// Checks, connects and sends one request, and logs the result.
 async fn send(
     outbound: Arc<Outbound>,
     placeholders: Arc<Placeholders>,
@@ -120,10 +122,10 @@ async fn send(
     let sent = tokio::time::timeout(head_time, async {
         let destination = outbound.check(&request)?;
         placeholders.substitute(request.headers_mut(), &destination.host)?;
-        let place = outbound.slots.clone().acquire_owned().await.map_err(|_| Error::ConnectionLimitReached)?;
+        let slot = outbound.slots.clone().acquire_owned().await.map_err(|_| Error::ConnectionLimitReached)?;
         let addresses = outbound.resolve(&destination).await?;
         let stream = connect::open(&addresses, &destination, &outbound.tls).await?;
-        connect::exchange(stream, request, place, frame_time).await
+        connect::exchange(stream, request, slot, frame_time).await
     })
     .await
     .unwrap_or(Err(Error::ConnectionTimeout));
@@ -131,7 +133,7 @@ async fn send(
     match &sent {
         Ok((response, _)) => {
             let status = response.status().as_u16();
-            // As the answer says itself; what comes is capped.
+            // The size as the response announces it. The actual body is capped.
             let bytes = response.headers().get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
             tracing::info!(plugin = %outbound.label, %method, host, path, status, bytes, duration_ms, "a plugin sent a request");
         }
@@ -140,15 +142,6 @@ async fn send(
         }
     }
     sent
-}
-
-/// A request's destination, checked against the rules but not yet against addresses.
-pub(crate) struct Destination {
-    pub(crate) scheme: EgressScheme,
-    /// As [`normalize_host`] has it.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    class: AddressClass,
 }
 
 impl Outbound {
@@ -172,13 +165,13 @@ impl Outbound {
         Ok(Destination { scheme, class: rule.class, host, port })
     }
 
-    /// The one lookup.
+    /// Resolves the host. A request makes exactly one lookup.
     async fn resolve(&self, destination: &Destination) -> Result<Vec<SocketAddr>, Error> {
-        let found = tokio::net::lookup_host((destination.host.as_str(), destination.port)).await;
-        self.check_addresses(destination, found.map_err(|_| Error::DnsError { rcode: None, info_code: None })?.collect())
+        let resolved = tokio::net::lookup_host((destination.host.as_str(), destination.port)).await;
+        self.check_addresses(destination, resolved.map_err(|_| Error::DnsError { rcode: None, info_code: None })?.collect())
     }
 
-    /// Everything that a lookup gave must be permitted, not only what would be connected to.
+    /// Requires that every resolved address is permitted, not only the one that would be used.
     fn check_addresses(&self, destination: &Destination, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Error> {
         if found.is_empty() {
             return Err(Error::DestinationNotFound);
@@ -202,9 +195,10 @@ impl Outbound {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grant::AddressClass;
 
     #[test]
-    fn one_address_that_is_not_permitted_forbids_a_name() {
+    fn one_forbidden_address_blocks_the_whole_name() {
         let own = ["93.184.216.9:443".parse().unwrap()];
         let outbound = Outbound::new("policy".into(), Vec::new(), own.into(), Arc::default());
         let host = "hive.example".to_owned();

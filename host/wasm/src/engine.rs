@@ -1,7 +1,8 @@
-//! The one wasmtime engine of the process: every setting of it, its pool, and the ticker without which it cannot exist.
+//! The wasmtime engine, one per process: all its settings, its instance pool, and its epoch ticker.
 //!
-//! Left out are all proposals that plugins do not need and that past advisories were about (garbage collection, exceptions,
-//! function references, threads, component-model async); a component that uses one is refused when it is loaded.
+//! All WebAssembly proposals that plugins do not need and that past security advisories concerned are disabled (garbage
+//! collection, exceptions, function references, threads, component-model async). A component that uses one of them is rejected
+//! when it is loaded.
 
 use std::time::Duration;
 
@@ -10,28 +11,29 @@ use wasmtime::{
     WasmBacktraceDetails, WasmFeatures,
 };
 
-/// How often the engine looks at the budgets of running guests: the unit of [`crate::Limits::guest_time`].
+/// Interval at which the engine checks the time limits of running guests: the resolution of `Limits::guest_time`.
 pub const TICK: Duration = Duration::from_millis(10);
 
-/// A guest's stack. What is left of [`FIBER_STACK`] is for host functions, where an overflow would end the process.
+/// Stack size of a guest. The rest of [`FIBER_STACK`] is reserved for host functions, whose stack overflow would end the process.
 const GUEST_STACK: usize = 512 << 10;
 const FIBER_STACK: usize = 1 << 20;
 
-/// No memory of a guest can be larger, whatever its budget says.
+/// Upper bound for a linear memory, whatever its limit.
 const MAX_MEMORY: usize = 512 << 20;
 
-/// Bytes of a stack and of a table that stay mapped, and are zeroed, when a call is over: page faults of the next call cost more than that.
+/// Bytes of a stack and of a table that stay mapped after a call and are zeroed. The page faults of the next call would cost
+/// more.
 const KEEP_RESIDENT: usize = 64 << 10;
 
-/// The same for a memory. Of most calls it is all that they use.
+/// The same for a linear memory. Most calls use no more than this.
 const MEMORY_KEEP_RESIDENT: usize = 512 << 10;
 
-/// An engine whose epoch moves. There is no other way to get one, so no guest can run where nothing would stop it.
+/// An engine with a running epoch ticker. There is no other way to create an engine, so every running guest can be interrupted.
 #[derive(Clone)]
 pub(crate) struct TickingEngine(Engine);
 
 impl TickingEngine {
-    /// Builds the engine with room for `max_running` calls at a time, and starts its ticker. The ticker ends with the engine.
+    /// Builds the engine with a pool for `max_running` concurrent calls and starts its ticker. The ticker ends with the engine.
     pub(crate) fn start(max_running: u32) -> wasmtime::Result<Self> {
         let engine = Engine::new(&config(max_running))?;
         let weak = engine.weak();
@@ -50,7 +52,10 @@ impl std::fmt::Debug for TickingEngine {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a thread of its own: on the async threads a busy guest could hold up the tick")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is a dedicated thread; on the async threads a busy guest could delay the tick"
+)]
 fn tick(engine: &EngineWeak) {
     while let Some(engine) = engine.upgrade() {
         engine.increment_epoch();
@@ -64,7 +69,7 @@ fn config(max_running: u32) -> Config {
     config
         .strategy(Strategy::Cranelift)
         .cranelift_opt_level(OptLevel::Speed)
-        // A recorded decision must come out the same on another processor.
+        // Replaying a recorded decision must give the same result on another processor.
         .cranelift_nan_canonicalization(true)
         .epoch_interruption(true)
         .wasm_component_model(true)
@@ -76,7 +81,7 @@ fn config(max_running: u32) -> Config {
         .async_stack_zeroing(true)
         .memory_reservation(4 << 30)
         .memory_may_move(false)
-        // The default lets an environment variable make the host parse debug information that a guest brought.
+        // By default an environment variable can make the host parse debug information of a guest.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(max_running)));
     config
@@ -97,7 +102,7 @@ fn unused_features() -> WasmFeatures {
         | WasmFeatures::WIDE_ARITHMETIC
 }
 
-/// A component made from Python has 38 core instances and two memories; those are the sizes behind these numbers.
+/// Pool sizes. They are derived from a component written in Python, which has 38 core instances and two memories.
 fn pool(max_running: u32) -> PoolingAllocationConfig {
     let memories = max_running.saturating_mul(2);
     let mut pool = PoolingAllocationConfig::new();
@@ -110,14 +115,14 @@ fn pool(max_running: u32) -> PoolingAllocationConfig {
         .max_memories_per_component(4)
         .max_tables_per_component(16)
         .max_memory_size(MAX_MEMORY)
-        // All of them: a plugin's next call finds the memory of its last one in place, where it would have to be mapped anew.
+        // All memories stay warm: the next call of a plugin finds its memory mapped already.
         .max_unused_warm_slots(memories)
-        // Each call gives its own memory back: in batches, a small call would now and then pay for those of large ones.
+        // Each call releases its own memory. With batches, a small call would sometimes release the memory of large ones.
         .decommit_batch_size(1)
         .async_stack_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT);
-    // Finds what a call has written to, so that only this is zeroed. Without it everything up to the limit would be, which takes longer than mapping
-    // it anew does.
+    // With the pagemap scan only written pages are zeroed. Without it all bytes up to the limit are zeroed, which takes longer
+    // than mapping the memory anew.
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(MEMORY_KEEP_RESIDENT);
     }

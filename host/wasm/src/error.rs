@@ -1,19 +1,19 @@
-//! What goes wrong with a plugin: one error with a class, a text for people and, apart from it, the detail for us.
+//! The error of a plugin call: a class, a text for people, and separately the detail for the server log.
 
 use beespace_core::policy::{ErrorClass, EvaluationError};
 use wasmtime::Trap;
 
 use crate::limits::Limits;
-use crate::sanitize;
+use crate::sanitize::sanitize;
 
-/// A call that gave no answer.
+/// A failed call.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct PluginError {
     pub class: ErrorClass,
-    /// One sentence for people: the binding named, what happened, which budget.
+    /// One sentence for people with the binding, the cause and the limit that was exceeded.
     pub message: String,
-    /// For the operator's log; may hold frames with names that the plugin's author chose (cleaned).
+    /// For the server log. It may contain stack frames with names that the plugin's author chose (sanitized).
     pub detail: Option<String>,
 }
 
@@ -29,7 +29,7 @@ impl From<PluginError> for EvaluationError {
     }
 }
 
-/// A budget of ours that a guest passed, on its way through wasmtime.
+/// A limit that a guest exceeded, as it passes through wasmtime as an error.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 pub(crate) enum OverBudget {
     #[error("memory")]
@@ -38,8 +38,8 @@ pub(crate) enum OverBudget {
     Log,
 }
 
-/// Turns what wasmtime said into our error. `who` names the plugin and its binding.
-pub(crate) fn classify(who: &str, limits: &Limits, error: &wasmtime::Error) -> PluginError {
+/// Converts an error of wasmtime. `label` names the plugin and its binding.
+pub(crate) fn classify(label: &str, limits: &Limits, error: &wasmtime::Error) -> PluginError {
     let (class, what) = if let Some(over) = error.downcast_ref::<OverBudget>() {
         classify_over_budget(*over, limits)
     } else if let Some(trap) = error.downcast_ref::<Trap>() {
@@ -47,23 +47,23 @@ pub(crate) fn classify(who: &str, limits: &Limits, error: &wasmtime::Error) -> P
     } else {
         classify_by_text(error, limits)
     };
-    PluginError { class, message: format!("{who} {what}"), detail: Some(sanitize::sanitize(&format!("{error:?}"), 8 << 10)) }
+    PluginError { class, message: format!("{label} {what}"), detail: Some(sanitize(&format!("{error:?}"), 8 << 10)) }
 }
 
 pub(crate) fn guest_time_exceeded(limits: &Limits) -> String {
-    format!("did not finish within {} ms of its own", limits.guest_time.as_millis())
+    format!("exceeded its time limit of {} ms", limits.guest_time.as_millis())
 }
 
 pub(crate) fn total_time_exceeded(limits: &Limits) -> String {
-    format!("did not finish within {} ms, waiting included", limits.total_time.as_millis())
+    format!("exceeded its total time limit of {} ms, which includes waiting", limits.total_time.as_millis())
 }
 
 fn classify_over_budget(over: OverBudget, limits: &Limits) -> (ErrorClass, String) {
     match over {
-        OverBudget::Memory => (ErrorClass::Memory, format!("wanted more memory than its {} bytes", limits.memory_bytes)),
+        OverBudget::Memory => (ErrorClass::Memory, format!("exceeded its memory limit of {} bytes", limits.memory_bytes)),
         OverBudget::Log => {
-            let budget = format!("{} lines and {} bytes", limits.log_lines, limits.log_bytes);
-            (ErrorClass::LogBudget, format!("went on logging far beyond its budget of {budget}"))
+            let limit = format!("{} lines and {} bytes", limits.log_lines, limits.log_bytes);
+            (ErrorClass::LogBudget, format!("exceeded its log limit of {limit} many times over"))
         }
     }
 }
@@ -71,33 +71,35 @@ fn classify_over_budget(over: OverBudget, limits: &Limits) -> (ErrorClass, Strin
 fn classify_trap(trap: Trap, limits: &Limits) -> (ErrorClass, String) {
     match trap {
         Trap::Interrupt => (ErrorClass::Timeout, guest_time_exceeded(limits)),
-        Trap::StackOverflow => (ErrorClass::StackOverflow, "called itself too deeply: its stack of 512 KiB was full".to_owned()),
-        Trap::AllocationTooLarge => (ErrorClass::Memory, format!("wanted more memory than its {} bytes", limits.memory_bytes)),
+        Trap::StackOverflow => {
+            (ErrorClass::StackOverflow, "exceeded its stack limit of 512 KiB: its recursion is too deep".to_owned())
+        }
+        Trap::AllocationTooLarge => (ErrorClass::Memory, format!("exceeded its memory limit of {} bytes", limits.memory_bytes)),
         Trap::InvalidChar
         | Trap::StringOutOfBounds
         | Trap::ListOutOfBounds
         | Trap::InvalidDiscriminant
-        | Trap::UnalignedPointer => (ErrorClass::Malformed, format!("answered with something malformed ({trap})")),
-        Trap::UnreachableCodeReached => (ErrorClass::Trap, "crashed (it panicked or aborted)".to_owned()),
+        | Trap::UnalignedPointer => (ErrorClass::Malformed, format!("returned malformed data ({trap})")),
+        Trap::UnreachableCodeReached => (ErrorClass::Trap, "crashed (panic or abort)".to_owned()),
         other => (ErrorClass::Trap, format!("crashed ({other})")),
     }
 }
 
-/// wasmtime's own errors have no types for these, only texts; `tests/it/wasm_hostile.rs` notices when they change.
+/// Classifies errors for which wasmtime has only texts, no types. `tests/it/wasm_hostile.rs` fails when these texts change.
 fn classify_by_text(error: &wasmtime::Error, limits: &Limits) -> (ErrorClass, String) {
-    let said = format!("{error:#}");
-    if let Some(import) = said.split('`').nth(1).filter(|_| said.contains("unknown import")) {
-        let import = sanitize::sanitize(import, 200);
-        return (ErrorClass::Capability, format!("used {import}, which is not there while settings are checked"));
+    let text = format!("{error:#}");
+    if let Some(import) = text.split('`').nth(1).filter(|_| text.contains("unknown import")) {
+        let import = sanitize(import, 200);
+        return (ErrorClass::Capability, format!("called {import}, which is unavailable while settings are validated"));
     }
-    if said.contains("fuel allocated for hostcalls") {
-        return (ErrorClass::OutputTooLarge, "passed more bytes than one call may".to_owned());
+    if text.contains("fuel allocated for hostcalls") {
+        return (ErrorClass::OutputTooLarge, "passed more data to the host than one call allows".to_owned());
     }
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-        return (ErrorClass::Busy, "found no free place to run".to_owned());
+        return (ErrorClass::Busy, "found no free call slot".to_owned());
     }
-    if said.contains("resource table has no free keys") || said.contains("handle limit exceeded") {
-        return (ErrorClass::Memory, format!("held more than its {} open handles", limits.handles));
+    if text.contains("resource table has no free keys") || text.contains("handle limit exceeded") {
+        return (ErrorClass::Memory, format!("exceeded its limit of {} open handles", limits.handles));
     }
-    (ErrorClass::Malformed, format!("broke the interface ({})", sanitize::sanitize(&said, 300)))
+    (ErrorClass::Malformed, format!("violated the plugin interface ({})", sanitize(&text, 300)))
 }

@@ -1,4 +1,4 @@
-//! What the admin lets one binding reach. Everything not named here is not linked, or refused at the call.
+//! Grants: what the admin allows one binding to reach. Everything else is not linked, or is refused at the call.
 
 use std::collections::BTreeSet;
 
@@ -8,30 +8,30 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
-    /// Where `wasi:http` may send; empty: it is not linked.
+    /// Destinations of `wasi:http`. If the list is empty, `wasi:http` is not linked.
     pub egress: Vec<EgressRule>,
-    /// Names of the secrets it may open; empty: `secrets` is not linked.
+    /// Names of the secrets that the plugin may open. If the set is empty, `secrets` is not linked.
     pub secrets: BTreeSet<String>,
-    /// It may see their values. A grant of its own, so that it can be denied and audited alone.
+    /// Whether the plugin may see the values of the secrets. A separate grant, so that it can be denied and audited separately.
     pub secrets_reveal: bool,
-    /// A small durable memory of its own.
+    /// Whether the plugin gets a small durable key-value store.
     pub kv: bool,
 }
 
-/// One place to which requests may go: exactly this scheme, host and port.
+/// One permitted destination of requests: exactly this scheme, host and port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EgressRule {
     pub scheme: EgressScheme,
-    /// Lower case, without a trailing dot: `hooks.example`, `*.hooks.example` (any name below it), or an address.
+    /// Lower case, without a trailing dot: `hooks.example`, `*.hooks.example` (any name below it), or an IP address.
     pub host: String,
     pub port: u16,
-    /// Which addresses the name may stand for.
+    /// The class of addresses to which the name may resolve.
     #[serde(default)]
     pub class: AddressClass,
 }
 
-/// How to speak to a place.
+/// The URL scheme of a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EgressScheme {
@@ -57,22 +57,22 @@ impl EgressScheme {
     }
 }
 
-/// How far an address is from the internet. A rule lets through its own class and no other.
+/// The class of an IP address. A rule permits its own class only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AddressClass {
-    /// Reachable for everybody.
+    /// Reachable from the internet.
     #[default]
     Public,
-    /// The company's own network: RFC 1918, RFC 6598, unique local IPv6.
+    /// A private network: RFC 1918, RFC 6598, unique local IPv6.
     Private,
     /// This machine.
     Loopback,
 }
 
-/// Why a text is no egress rule.
+/// A text that is not an egress rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no place to send to: {why}; write https://HOST or https://HOST:PORT")]
+#[error("{text:?} is not a valid destination: {why}; write https://HOST or https://HOST:PORT")]
 pub struct InvalidEgress {
     pub text: String,
     pub why: &'static str,
@@ -82,7 +82,7 @@ impl EgressRule {
     /// Reads `https://host[:port]`.
     ///
     /// # Errors
-    /// [`InvalidEgress`] where the text has another scheme, a user, a path or a query, or where the host is a bare `*`.
+    /// [`InvalidEgress`] if the text has another scheme, user information, a path or a query, or if the host is a bare `*`.
     pub fn parse(text: &str, class: AddressClass) -> Result<Self, InvalidEgress> {
         let refuse = |why| InvalidEgress { text: text.to_owned(), why };
         let uri: http::Uri = text.parse().map_err(|_| refuse("it is not a URL"))?;
@@ -91,21 +91,21 @@ impl EgressRule {
             Some("https") => EgressScheme::Https,
             _ => return Err(refuse("the scheme is neither http nor https")),
         };
-        let authority = uri.authority().ok_or_else(|| refuse("there is no host"))?;
+        let authority = uri.authority().ok_or_else(|| refuse("the host is missing"))?;
         if authority.as_str().contains('@') {
-            return Err(refuse("there is a user in it"));
+            return Err(refuse("it contains a user name"));
         }
         if uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
-            return Err(refuse("there is a path in it, which cannot be granted"));
+            return Err(refuse("it contains a path, which cannot be granted"));
         }
         let host = normalize_host(authority.host());
         if host.is_empty() || host == "*" || host.trim_start_matches("*.").contains('*') {
-            return Err(refuse("a `*` may only stand for the first label"));
+            return Err(refuse("`*` is allowed only as the first label"));
         }
         Ok(Self { scheme, host, port: authority.port_u16().unwrap_or(scheme.default_port()), class })
     }
 
-    /// Whether a request to this place is covered. `host` is in the form of [`normalize_host`].
+    /// Whether the rule permits a request to this destination. `host` has the form of [`normalize_host`].
     pub(crate) fn covers(&self, scheme: EgressScheme, host: &str, port: u16) -> bool {
         self.scheme == scheme && self.port == port && host_matches(&self.host, host)
     }
@@ -117,12 +117,12 @@ impl std::fmt::Display for EgressRule {
     }
 }
 
-/// The one form in which host names are compared: lower case, no brackets, no dot at the end.
+/// Normalizes a host name for comparison: lower case, no brackets, no trailing dot.
 pub(crate) fn normalize_host(host: &str) -> String {
     host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// `pattern` is a name, or `*.` and a name, which stands for every name below it (and not for that name itself).
+/// Matches a host against `pattern`: a name, or `*.` and a name, which matches every name below it but not that name itself.
 pub(crate) fn host_matches(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix("*.") {
         Some(parent) => host.strip_suffix(parent).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_names_one_place() {
+    fn a_rule_covers_one_destination() {
         let rule = EgressRule::parse("https://Hooks.Example.:8443", AddressClass::Public).unwrap();
         assert_eq!(rule.to_string(), "https://hooks.example:8443");
         assert!(rule.covers(EgressScheme::Https, "hooks.example", 8443));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_names_below_only() {
+    fn a_star_matches_only_names_below() {
         assert!(host_matches("*.example.com", "a.example.com"));
         assert!(!host_matches("*.example.com", "example.com"));
         assert!(!host_matches("*.example.com", ".example.com"));

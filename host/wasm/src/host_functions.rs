@@ -1,4 +1,4 @@
-//! The host functions that plugins may call, one file an interface.
+//! The host functions that plugins may import, one file per WIT interface.
 
 pub(crate) mod artifacts;
 pub(crate) mod config;
@@ -6,8 +6,3 @@ pub(crate) mod kv;
 pub(crate) mod log;
 pub(crate) mod secrets;
 pub(crate) mod source;
-
-use std::pin::Pin;
-
-/// What a port gives back: a future that borrows it. (A trait that is used as an object cannot have `async fn`.)
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

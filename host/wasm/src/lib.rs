@@ -1,18 +1,20 @@
-//! Hosts Beespace's WebAssembly components. The only crate that names wasmtime, in three rings:
+//! Hosts Beespace's WebAssembly components. The only crate that depends on wasmtime, in three rings:
 //!
-//! | ring | here |
+//! | ring | modules |
 //! |---|---|
-//! | every setting of the runtime | `engine` (configuration, pool, the ticker without which no guest runs) |
-//! | generated | `bindings` (what `bindgen!` makes of `wit/`, nothing else) |
-//! | meaning | the rest, below |
+//! | runtime settings | `engine`: configuration, instance pool, and the epoch ticker, without which no guest runs |
+//! | generated code | `bindings`: the output of `bindgen!` for `wit/` and nothing else |
+//! | semantics | all other modules |
 //!
-//! The way of a plugin: bytes → [`manifest`] (read, not run) → `load` (compiled off the async threads or taken from `aot`,
-//! linked with exactly what [`grant`] allows by `link`, tried under the limits it will have, its settings checked) → a typed front
-//! door, one for each kind: [`Policy`], [`StepType`], [`Notifier`], [`Converter`].
+//! **Loading a plugin.** [`manifest`] reads the manifest from the bytes without running anything. `load` compiles the component
+//! off the async threads or takes it from the cache (`aot`), links exactly the imports that [`grant`] allows (`link`), runs a
+//! trial instantiation under the plugin's limits and validates the settings. The result is a typed handle, one for each kind:
+//! [`Policy`], [`StepType`], [`Notifier`], [`Converter`].
 //!
-//! The way of a call: front door → `call` (a place to run, a store of its own, an end by the clock), on `threads` of the guests' own
-//! → the guest, which may call what `offer` holds, and reach the outside through `egress` → `convert` (counted, cut, cleaned,
-//! checked) → an [`Answer`] with one [`PluginError`] of one class for whatever went wrong, and a [`CallReport`].
+//! **Calling a plugin.** The handle passes the call to `call`, which waits for a call slot, creates a fresh store and enforces
+//! the time limits. The guest runs on threads of its own (`threads`). It can call the granted `host_functions`, which use
+//! resources of the server through `ports`, and send requests through `egress`. `convert` limits, sanitizes and validates the
+//! result. The caller receives a [`CallOutcome`]: the value or one [`PluginError`] with a class, and a [`CallReport`].
 //!
 //! ```no_run
 //! # async fn example(component: Vec<u8>, request: beespace_wasm::PolicyRequest) -> Result<(), Box<dyn std::error::Error>> {
@@ -28,6 +30,7 @@
 mod aot;
 mod bindings;
 mod call;
+mod call_log;
 mod convert;
 mod converter;
 mod diagnostic;
@@ -44,6 +47,8 @@ pub mod manifest;
 mod notifier;
 mod plugin;
 mod policy;
+mod ports;
+mod resources;
 mod sanitize;
 mod state;
 mod step_type;
@@ -51,16 +56,12 @@ mod threads;
 
 pub use aot::CacheOptions;
 pub use call::{CallOutcome, CallSlots};
+pub use call_log::{LogLevel, LogLine};
 pub use converter::{ConvertError, Converted, Converter, PIPELINES_SCHEMA, SourceFile};
 pub use diagnostic::PluginDiagnostic;
 pub use engine::TICK;
 pub use error::PluginError;
 pub use grant::{AddressClass, EgressRule, EgressScheme, Grants};
-pub use host_functions::BoxFuture;
-pub use host_functions::kv::{KvEntry, KvError, KvPut, KvStore};
-pub use host_functions::log::{LogLevel, LogLine};
-pub use host_functions::secrets::{SecretSource, SecretValue};
-pub use host_functions::source::{SourceEntry, SourceError, SourceFiles, SourceKind};
 pub use limits::Limits;
 pub use load::{BindingSpec, Host, HostError, HostOptions};
 pub use load_error::{LoadError, LoadFailure};
@@ -68,5 +69,9 @@ pub use manifest::{Kind, Manifest, ManifestError};
 pub use notifier::{NoticeInput, Notifier, SendError};
 pub use plugin::Plugin;
 pub use policy::{Policy, PolicyRequest};
+pub use ports::BoxFuture;
+pub use ports::kv::{KvEntry, KvError, KvPut, KvStore};
+pub use ports::secrets::{SecretSource, SecretValue};
+pub use ports::source::{SourceEntry, SourceError, SourceFiles, SourceKind};
 pub use state::CallReport;
 pub use step_type::{PlanError, RoundEnd, StepInput, StepType};

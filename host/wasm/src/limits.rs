@@ -1,36 +1,36 @@
-//! What one call of a plugin may use. Every number is summed over the call's store.
+//! The resource limits of one call. Every number is summed over the store of the call.
 
 use std::time::Duration;
 
-/// Budgets of one call.
+/// The limits of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// How long the plugin's own code may run. Counted in ticks of the engine ([`crate::TICK`]) in which it really ran, so that
-    /// a machine under load does not turn a quick policy into a denial; an endless loop ends after this much time.
+    /// How long the plugin's own code may run. It is counted in engine ticks ([`crate::TICK`]) at which the code was running, so
+    /// that a fast policy does not fail on a machine under load. An endless loop ends after this time.
     pub guest_time: Duration,
-    /// From start to end by the clock, waiting for host functions (a remote server, git) included.
+    /// Wall-clock time of the call, including waits in host functions (a remote server, git).
     pub total_time: Duration,
-    /// All linear memories and tables together, in bytes.
+    /// Bytes of all linear memories and tables together.
     pub memory_bytes: usize,
-    /// Bytes the plugin may pass to the host in one call of a host function, or answer with.
+    /// Bytes that the plugin may pass to one host function or return from the call.
     pub hostcall_bytes: usize,
-    /// Bytes of an answer after it was read: texts, patches, plans.
+    /// Bytes of the converted result: texts, patches, plans.
     pub output_bytes: usize,
-    /// Bytes of the documents that go in.
+    /// Bytes of the input documents.
     pub input_bytes: usize,
     /// Open handles (secrets, requests, streams).
     pub handles: usize,
-    /// Lines kept of its log; what comes after them is counted and dropped, and a flood ends the call.
+    /// Lines of the plugin's log that are kept. Further lines are dropped and counted; a flood of them ends the call.
     pub log_lines: usize,
-    /// Bytes kept of its log.
+    /// Bytes of the plugin's log that are kept.
     pub log_bytes: usize,
-    /// HTTP requests it may send.
+    /// HTTP requests that the plugin may send.
     pub http_requests: u32,
 }
 
 impl Limits {
-    /// For a policy: 100 ms, 32 MiB. It has nothing to wait for but the machine: ten seconds see a heavy one through beside builds that use every
-    /// core: for two of them it gets what is left over, then a fortieth of one.
+    /// Limits of a policy: 100 ms, 32 MiB. A policy waits for nothing but CPU time. The total of ten seconds is enough for an
+    /// expensive policy beside builds that use every core: it gets idle time for two seconds, then a fortieth of one core.
     #[must_use]
     pub fn policy() -> Self {
         Self {
@@ -47,19 +47,19 @@ impl Limits {
         }
     }
 
-    /// For a round of a step type: 250 ms of its own, 10 s with reading the commit's files, 64 MiB.
+    /// Limits of a round of a step type: 250 ms, 10 s in total including reads of the commit's files, 64 MiB.
     #[must_use]
     pub fn step_type() -> Self {
         Self { guest_time: Duration::from_millis(250), memory_bytes: 64 << 20, ..Self::policy() }
     }
 
-    /// For one attempt of a notifier: 10 s, of which 1 s its own, 128 MiB, 20 requests.
+    /// Limits of one attempt of a notifier: 1 s, 10 s in total, 128 MiB, 20 requests.
     #[must_use]
     pub fn notifier() -> Self {
         Self { guest_time: Duration::from_secs(1), memory_bytes: 128 << 20, http_requests: 20, ..Self::policy() }
     }
 
-    /// For a converter: 250 ms, 64 MiB.
+    /// Limits of a converter: 250 ms, 64 MiB.
     #[must_use]
     pub fn converter() -> Self {
         Self { guest_time: Duration::from_millis(250), memory_bytes: 64 << 20, ..Self::policy() }

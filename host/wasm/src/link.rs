@@ -1,4 +1,4 @@
-//! Capability by link: which imports a binding may have, and a linker that holds those and no others.
+//! Capabilities as imports: checks which imports a binding may have, and builds a linker with exactly those.
 
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
@@ -8,16 +8,16 @@ use crate::bindings::{notifier::beespace::plugin as notifier, shared, step::bees
 use crate::grant::Grants;
 use crate::load_error::LoadFailure;
 use crate::manifest::Kind;
-use crate::sanitize;
+use crate::sanitize::sanitize;
 use crate::state::State;
 
 type WithState = HasSelf<State>;
 type WithTable = HasSelf<ResourceTable>;
 
-/// Whether a plugin of this kind may import `import`, with these grants.
+/// Checks that a plugin of this kind may import `import` with these grants.
 ///
 /// # Errors
-/// [`LoadFailure`] with the interface named.
+/// [`LoadFailure`], which names the interface.
 pub(crate) fn check_import(kind: Kind, grants: &Grants, import: &str) -> Result<(), LoadFailure> {
     let interface = import.split('@').next().unwrap_or(import);
     let granted = match (kind, interface) {
@@ -32,35 +32,32 @@ pub(crate) fn check_import(kind: Kind, grants: &Grants, import: &str) -> Result<
         }
         _ => return Err(not_linkable(kind, interface, import)),
     };
-    if granted {
-        Ok(())
-    } else {
-        Err(LoadFailure::NotGranted { import: sanitize::sanitize(import, 200), help: grant_hint(interface) })
-    }
+    if granted { Ok(()) } else { Err(LoadFailure::NotGranted { import: sanitize(import, 200), help: grant_hint(interface) }) }
 }
 
-/// What would grant an interface.
+/// Describes how to grant an interface.
 fn grant_hint(interface: &str) -> &'static str {
     match interface {
-        "beespace:plugin/secrets" => "if it may, add `secrets = [\"NAME\"]` to its grants",
-        "beespace:plugin/kv" => "if it may keep a memory of its own, add `kv = true` to its grants",
-        "beespace:plugin/secrets-reveal" => "the configuration has no word for that grant yet",
-        _ => "if it may, add `hosts = [\"https://HOST\"]` to its grants",
+        "beespace:plugin/secrets" => "to allow it, add `secrets = [\"NAME\"]` to the grants of the binding",
+        "beespace:plugin/kv" => "to allow it, add `kv = true` to the grants of the binding",
+        "beespace:plugin/secrets-reveal" => "the configuration cannot grant it yet",
+        _ => "to allow it, add `hosts = [\"https://HOST\"]` to the grants of the binding",
     }
 }
 
 fn not_linkable(kind: Kind, interface: &str, import: &str) -> LoadFailure {
-    let import = sanitize::sanitize(import, 200);
+    let import = sanitize(import, 200);
     if interface.starts_with("wasi:") {
         LoadFailure::Wasi { import, kind }
     } else if interface.starts_with("beespace:plugin/") {
         LoadFailure::NotForKind { import, kind }
     } else {
-        LoadFailure::Incompatible(format!("it imports {import}, which this server does not know"))
+        LoadFailure::Incompatible(format!("this server has no interface {import}"))
     }
 }
 
-/// A linker with exactly what `kind` and `grants` allow. Interfaces of types are always there: they give nothing.
+/// Builds a linker with exactly what `kind` and `grants` allow. Interfaces that only define types are always linked, because they
+/// grant nothing.
 pub(crate) fn linker(engine: &wasmtime::Engine, kind: Kind, grants: &Grants) -> wasmtime::Result<Linker<State>> {
     let mut linker = pure_linker(engine)?;
     shared::config::add_to_linker::<_, WithState>(&mut linker, |state| state)?;
@@ -76,7 +73,7 @@ pub(crate) fn linker(engine: &wasmtime::Engine, kind: Kind, grants: &Grants) -> 
     Ok(linker)
 }
 
-/// A linker for checking settings: the log, and nothing that could make the answer depend on anything.
+/// Builds the linker for validating settings: it has the log, and nothing on which the result could depend.
 pub(crate) fn pure_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     shared::types::add_to_linker::<_, WithState>(&mut linker, |state| state)?;
@@ -95,7 +92,7 @@ fn add_for_notifier(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Re
         notifier::secrets_reveal::add_to_linker::<_, WithState>(linker, |state| state)?;
     }
     if !grants.egress.is_empty() {
-        // Interface by interface: wasmtime's own bundle would add wall clock, randomness and standard output.
+        // The interfaces are added one by one, because wasmtime's bundle would add wall clock, randomness and standard output.
         io::error::add_to_linker::<_, WithTable>(linker, |state| &mut state.table)?;
         io::poll::add_to_linker::<_, WithTable>(linker, |state| &mut state.table)?;
         io::streams::add_to_linker::<_, WithTable>(linker, |state| &mut state.table)?;

@@ -1,4 +1,4 @@
-//! From bytes to a plugin that may be called: everything that can be known before the first call is checked here.
+//! Loads a plugin from its bytes. Everything that can be checked before the first call is checked here.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -16,26 +16,26 @@ use crate::diagnostic::{self, Schema};
 use crate::egress::{Outbound, Tls};
 use crate::engine::TickingEngine;
 use crate::grant::Grants;
-use crate::host_functions::kv::KvStore;
-use crate::host_functions::secrets::SecretSource;
 use crate::limits::Limits;
 use crate::link;
 use crate::load_error::{LoadError, LoadFailure};
 use crate::manifest::{Kind, Manifest};
-use crate::plugin::{BoundPlugin, Plugin};
-use crate::sanitize;
-use crate::state::Capabilities;
+use crate::plugin::{BoundPlugin, Loaded, Plugin};
+use crate::ports::kv::KvStore;
+use crate::ports::secrets::SecretSource;
+use crate::sanitize::sanitize;
+use crate::state::{Capabilities, State};
 
-/// How the host of all plugins is set up.
+/// The options of the plugin host.
 #[derive(Debug, Clone)]
 pub struct HostOptions {
-    /// Where compiled components are kept; none: each start compiles.
+    /// The cache of compiled components. Without it every start compiles.
     pub cache: Option<CacheOptions>,
-    /// Bytes of a component at most.
+    /// Maximum size of a component.
     pub max_component_bytes: usize,
-    /// Calls under way at a time; more wait for a short time, and are `busy` after that.
+    /// Maximum number of concurrent calls. Further calls wait for a short time and then fail as `busy`.
     pub max_running: u32,
-    /// Addresses of ours that no plugin may send to: the server itself, engines, stores.
+    /// Addresses that no plugin may send to: the server itself, engines, stores.
     pub own_addresses: Vec<SocketAddr>,
 }
 
@@ -45,17 +45,17 @@ impl Default for HostOptions {
     }
 }
 
-/// A place for a plugin, as the configuration describes it.
+/// A binding of a plugin, as the configuration describes it.
 #[derive(Clone)]
 pub struct BindingSpec {
-    /// Unique on the instance; in every message.
+    /// The name of the binding. It is unique in the instance and part of every message.
     pub name: String,
     pub settings: serde_json::Value,
     pub grants: Grants,
     pub limits: Limits,
-    /// Needed where `grants.kv` holds.
+    /// Required if `grants.kv` is set.
     pub kv: Option<Arc<dyn KvStore>>,
-    /// Needed where `grants.secrets` names any.
+    /// Required if `grants.secrets` is not empty.
     pub secrets: Option<Arc<dyn SecretSource>>,
 }
 
@@ -73,12 +73,12 @@ impl std::fmt::Debug for BindingSpec {
     }
 }
 
-/// Why no plugin can be run at all.
+/// Why the plugin host could not start.
 #[derive(Debug, thiserror::Error)]
-#[error("plugins cannot be run: {0}")]
+#[error("the plugin host could not start: {0}")]
 pub struct HostError(String);
 
-/// Loads plugins. One a process: its engine, its places to run and its cache are shared by all that it loads. Cheap to clone.
+/// Loads plugins. There is one host per process; all its plugins share its engine, call slots and cache. It is cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Host(Arc<Shared>);
 
@@ -88,7 +88,7 @@ struct Shared {
     max_component_bytes: usize,
     own_addresses: Arc<[SocketAddr]>,
     tls: Arc<Tls>,
-    /// Compiling costs all cores for a while: one at a time.
+    /// Compiling uses all cores, so only one component is compiled at a time.
     compiling: Mutex<()>,
 }
 
@@ -98,10 +98,10 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// A component that links; what is left is whether it exports what its kind must.
+/// A component whose imports are linked. Its exports are not checked yet.
 pub(crate) struct LinkedComponent {
     pub(crate) plugin: Plugin,
-    pub(crate) pre: InstancePre<crate::state::State>,
+    pub(crate) pre: InstancePre<State>,
     component: Component,
     settings: serde_json::Value,
     limits: Limits,
@@ -112,13 +112,13 @@ impl Host {
     /// Starts the engine and opens the cache.
     ///
     /// # Errors
-    /// [`HostError`]: the machine gives no memory or thread for it, or the cache is not ours alone.
+    /// [`HostError`] if memory or threads are unavailable, or if the cache directory is accessible to other users.
     pub fn new(options: HostOptions) -> Result<Self, HostError> {
         let engine = TickingEngine::start(options.max_running).map_err(|error| HostError(format!("{error:#}")))?;
         let open = |cache| AotCache::open(cache, engine.get());
         let cache = options.cache.map(open).transpose().map_err(HostError)?;
-        let places = usize::try_from(options.max_running).unwrap_or(usize::MAX);
-        let sandbox = Sandbox::new(engine, places).map_err(|error| HostError(error.to_string()))?;
+        let slots = usize::try_from(options.max_running).unwrap_or(usize::MAX);
+        let sandbox = Sandbox::new(engine, slots).map_err(|error| HostError(error.to_string()))?;
         Ok(Self(Arc::new(Shared {
             cache,
             sandbox,
@@ -129,20 +129,39 @@ impl Host {
         })))
     }
 
-    /// How many calls run now, and how many may.
+    /// The number of running calls and the maximum.
     #[must_use]
     pub fn call_slots(&self) -> CallSlots {
         self.0.sandbox.slots()
     }
 
-    /// Runs what calls one plugin after the other on the threads that guests run on: none of those calls then waits for another
-    /// thread to wake. It goes on to its end, whether or not anybody waits for it.
+    /// Runs a future that calls several plugins in sequence on the guest threads, so that no call has to wait for another thread
+    /// to wake up. The future runs to its end, even if the caller stops waiting.
     pub async fn run_on_guest_threads<T: Send + 'static>(&self, calls: impl Future<Output = T> + Send + 'static) -> T {
         self.0.sandbox.threads().run_on_quick(calls).await
     }
 
-    /// Everything up to the exports: read, compile, link.
-    pub(crate) async fn link(&self, bytes: Vec<u8>, kind: Kind, spec: &BindingSpec) -> Result<LinkedComponent, LoadFailure> {
+    /// Loads a plugin of one kind: links the component, checks its exports with `check_exports`, and binds it.
+    ///
+    /// # Errors
+    /// [`LoadError`] with the cause and the remedy. Nothing stays loaded then.
+    pub(crate) async fn load<E>(
+        &self,
+        component: Vec<u8>,
+        kind: Kind,
+        spec: &BindingSpec,
+        check_exports: impl FnOnce(&LinkedComponent) -> Result<E, LoadFailure>,
+    ) -> Result<Loaded<E>, LoadError> {
+        let load = async {
+            let linked = self.link(component, kind, spec).await?;
+            let exports = check_exports(&linked)?;
+            Ok(Loaded { bound: self.bind(linked).await?, exports })
+        };
+        load.await.map_err(|failure| LoadError { binding: spec.name.clone(), failure })
+    }
+
+    /// Reads, compiles and links a component. The exports are not checked yet.
+    async fn link(&self, bytes: Vec<u8>, kind: Kind, spec: &BindingSpec) -> Result<LinkedComponent, LoadFailure> {
         let manifest = self.inspect(&bytes, kind)?;
         let digest = Digest::of(&bytes);
         let component = self.compile(digest, bytes).await?;
@@ -159,7 +178,7 @@ impl Host {
             label: format!("{kind} {:?} ({} {})", spec.name, manifest.name, manifest.version).into(),
             component: digest,
             settings: Digest::of_json(&spec.settings),
-            imports: imports.iter().map(|import| sanitize::sanitize(import, 200)).collect(),
+            imports: imports.iter().map(|import| sanitize(import, 200)).collect(),
             manifest,
         };
         let capabilities = self.capabilities(&plugin.label, spec)?;
@@ -167,7 +186,7 @@ impl Host {
         Ok(LinkedComponent { plugin, pre, component, settings, limits, capabilities })
     }
 
-    /// What can be told from the bytes alone.
+    /// Checks everything that the bytes alone reveal.
     fn inspect(&self, bytes: &[u8], kind: Kind) -> Result<Manifest, LoadFailure> {
         if Engine::detect_precompiled(bytes).is_some() {
             return Err(LoadFailure::Precompiled);
@@ -198,14 +217,14 @@ impl Host {
             Ok::<_, wasmtime::Error>(component)
         });
         match compiled.await {
-            Ok(compiled) => compiled.map_err(|error| LoadFailure::Compile(sanitize::sanitize(&format!("{error:#}"), 1 << 10))),
-            Err(panicked) => Err(LoadFailure::Compile(format!("the compiler stopped ({panicked})"))),
+            Ok(compiled) => compiled.map_err(|error| LoadFailure::Compile(sanitize(&format!("{error:#}"), 1 << 10))),
+            Err(panicked) => Err(LoadFailure::Compile(format!("the compiler failed ({panicked})"))),
         }
     }
 
-    fn capabilities(&self, who: &Arc<str>, spec: &BindingSpec) -> Result<Capabilities, LoadFailure> {
+    fn capabilities(&self, label: &Arc<str>, spec: &BindingSpec) -> Result<Capabilities, LoadFailure> {
         let grants = &spec.grants;
-        let missing = |what| LoadFailure::Internal(format!("{what} are granted, but this server gave it none to use"));
+        let missing = |what| LoadFailure::Internal(format!("{what} are granted, but the server provides no source for them"));
         let kv = match (grants.kv, &spec.kv) {
             (false, _) => None,
             (true, Some(store)) => Some((spec.name.as_str().into(), store.clone())),
@@ -218,30 +237,30 @@ impl Host {
         };
         let outbound = (!grants.egress.is_empty()).then(|| {
             let shared = &self.0;
-            Arc::new(Outbound::new(who.clone(), grants.egress.clone(), shared.own_addresses.clone(), shared.tls.clone()))
+            Arc::new(Outbound::new(label.clone(), grants.egress.clone(), shared.own_addresses.clone(), shared.tls.clone()))
         });
         Ok(Capabilities { kv, secrets, outbound, source: None })
     }
 
-    /// The last checks, which run code of the plugin, under the limits that it will have.
-    pub(crate) async fn bind(&self, prepared: LinkedComponent) -> Result<BoundPlugin, LoadFailure> {
-        check_schema(&prepared.plugin.manifest, &prepared.settings)?;
+    /// The final checks. They run code of the plugin, under its real limits.
+    async fn bind(&self, linked: LinkedComponent) -> Result<BoundPlugin, LoadFailure> {
+        check_schema(&linked.plugin.manifest, &linked.settings)?;
         let bound = BoundPlugin {
             sandbox: self.0.sandbox.clone(),
-            settings: canonical_json(&prepared.settings).into(),
-            plugin: Arc::new(prepared.plugin),
-            limits: prepared.limits,
-            capabilities: prepared.capabilities,
+            settings: canonical_json(&linked.settings).into(),
+            plugin: Arc::new(linked.plugin),
+            limits: linked.limits,
+            capabilities: linked.capabilities,
             slowness: Arc::default(),
         };
-        let pre = prepared.pre;
-        let tried = bound.call(None, move |store| Box::pin(async move { pre.instantiate_async(store).await.map(drop) })).await;
-        tried.result.map_err(LoadFailure::Trial)?;
-        self.validate_settings(&bound, &prepared.component).await?;
+        let pre = linked.pre;
+        let trial = bound.call(None, move |store| Box::pin(async move { pre.instantiate_async(store).await.map(drop) })).await;
+        trial.result.map_err(LoadFailure::Trial)?;
+        self.validate_settings(&bound, &linked.component).await?;
         Ok(bound)
     }
 
-    /// Lets the plugin itself look at its settings, with nothing linked but the log.
+    /// Lets the plugin validate its settings, with nothing linked but the log.
     async fn validate_settings(&self, bound: &BoundPlugin, component: &Component) -> Result<(), LoadFailure> {
         let mut linker = link::pure_linker(self.0.sandbox.engine().get()).map_err(internal)?;
         linker.define_unknown_imports_as_traps(component).map_err(incompatible)?;
@@ -260,21 +279,16 @@ impl Host {
     }
 }
 
-/// Names the binding in a failure.
-pub(crate) fn with_binding(spec_name: &str) -> impl Fn(LoadFailure) -> LoadError {
-    move |failure| LoadError { binding: spec_name.to_owned(), failure }
-}
-
 fn check_schema(manifest: &Manifest, settings: &serde_json::Value) -> Result<(), LoadFailure> {
     let Some(schema) = &manifest.config_schema else {
         return Ok(());
     };
-    let problems = Schema::new(schema).map_err(LoadFailure::Schema)?.diagnostics(settings);
-    if problems.is_empty() { Ok(()) } else { Err(LoadFailure::Settings(problems)) }
+    let diagnostics = Schema::new(schema).map_err(LoadFailure::Schema)?.diagnostics(settings);
+    if diagnostics.is_empty() { Ok(()) } else { Err(LoadFailure::Settings(diagnostics)) }
 }
 
 pub(crate) fn incompatible(error: wasmtime::Error) -> LoadFailure {
-    LoadFailure::Incompatible(sanitize::sanitize(&format!("{error:#}"), 1 << 10))
+    LoadFailure::Incompatible(sanitize(&format!("{error:#}"), 1 << 10))
 }
 
 fn internal(error: wasmtime::Error) -> LoadFailure {

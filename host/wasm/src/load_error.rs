@@ -1,10 +1,10 @@
-//! Why a plugin was not loaded, for the person who installs it.
+//! Why a plugin could not be loaded, for the person who installs it.
 
 use crate::diagnostic::PluginDiagnostic;
 use crate::error::PluginError;
 use crate::manifest::{Kind, ManifestError};
 
-/// A binding that cannot be used.
+/// A binding whose plugin could not be loaded.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("plugin {binding:?}: {failure}")]
 pub struct LoadError {
@@ -13,39 +13,39 @@ pub struct LoadError {
     pub failure: LoadFailure,
 }
 
-/// What is wrong with it, and what to do.
+/// The cause, with the remedy.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoadFailure {
-    #[error("it is already compiled; compiled code is never taken from outside, give the component it was made from")]
+    #[error("the file contains compiled code, which is never accepted; provide the component that it was compiled from")]
     Precompiled,
-    #[error("it has {bytes} bytes, at most {cap} are allowed here")]
+    #[error("the component has {bytes} bytes; the limit is {cap}")]
     TooLarge { bytes: usize, cap: usize },
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    #[error("it is a {is}, but is bound as a {wanted}")]
+    #[error("the component is a {is} plugin, but the binding requires a {wanted} plugin")]
     OtherKind { is: Kind, wanted: Kind },
-    #[error("it does not compile: {0}")]
+    #[error("the component could not be compiled: {0}")]
     Compile(String),
-    #[error("it wants {import}, which was not granted to this binding; {help}")]
+    #[error("the component imports {import}, which is not granted to this binding; {help}")]
     NotGranted { import: String, help: &'static str },
-    #[error("it wants {import}, which no {kind} is given")]
+    #[error("the component imports {import}, which is not available to {kind} plugins")]
     NotForKind { import: String, kind: Kind },
     #[error(
-        "it wants {import}, but a {kind} gets nothing of WASI there. Build it without: Rust for wasm32-unknown-unknown, \
-         JavaScript with `disableFeatures`, Python with `--stub-wasi`; `plugins/build` shows it for Rust"
+        "the component imports {import}, which is not available to {kind} plugins. Build it without WASI: Rust for \
+         wasm32-unknown-unknown, JavaScript with `disableFeatures`, Python with `--stub-wasi`; `plugins/build` shows it for Rust"
     )]
     Wasi { import: String, kind: Kind },
-    #[error("it does not fit this server: {0}")]
+    #[error("the component is incompatible with this server: {0}")]
     Incompatible(String),
-    /// It failed in a trial run under the limits it would have.
-    #[error("it failed when it was tried: {0}")]
+    /// The trial run under the real limits failed.
+    #[error("the trial run failed: {0}")]
     Trial(PluginError),
-    #[error("the JSON Schema in its manifest is not usable: {0}")]
+    #[error("the JSON Schema in the manifest is invalid: {0}")]
     Schema(String),
-    #[error("its settings are not right: {}", list(.0))]
+    #[error("invalid settings: {}", list(.0))]
     Settings(Vec<PluginDiagnostic>),
-    /// Our own trouble.
-    #[error("it could not be loaded: {0}")]
+    /// An internal error.
+    #[error("the component could not be loaded: {0}")]
     Internal(String),
 }
 

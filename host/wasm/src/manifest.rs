@@ -1,14 +1,16 @@
-//! What a plugin says of itself: JSON in the custom section `beespace:manifest` of the component. It is part of what the digest
-//! covers, and is read without compiling or running anything.
+//! The manifest of a plugin: JSON in the custom section `beespace:manifest` of the component. The digest of the component covers
+//! it, and it is read without compiling or running anything.
 
 use serde::{Deserialize, Serialize};
 
+use crate::sanitize::sanitize;
+
 /// Name of the custom section.
 pub const SECTION: &str = "beespace:manifest";
-/// Bytes of the section at most.
+/// Maximum size of the section in bytes.
 pub const MAX_BYTES: usize = 64 << 10;
 
-/// The kinds of plugins. Each has a world of its own in `wit/`.
+/// The kinds of plugins. Each has its own world in `wit/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -19,7 +21,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The word people write.
+    /// The name of the kind in files and messages.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,7 +39,7 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// The manifest. Keys that are not known here are left alone: a newer plugin may say more.
+/// The manifest. Unknown keys are ignored, because a newer plugin may have more of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     pub name: String,
@@ -46,7 +48,7 @@ pub struct Manifest {
     /// One or two sentences for people.
     #[serde(default)]
     pub description: String,
-    /// The points at which a policy wants to be asked; empty: all.
+    /// The decision points at which a policy is evaluated. Empty means all.
     #[serde(default)]
     pub points: Vec<String>,
     /// JSON Schema of the binding's settings.
@@ -55,39 +57,39 @@ pub struct Manifest {
     /// JSON Schema of a step's `with:` block.
     #[serde(default)]
     pub params_schema: Option<serde_json::Value>,
-    /// What it would like to reach, for the admin who writes the grants. Grants nothing.
+    /// What the plugin would like to reach, as a hint for the admin who writes the grants. It grants nothing.
     #[serde(default)]
     pub wants: Wants,
 }
 
-/// What a plugin would like to be granted, in words.
+/// What a plugin would like to be granted, as text.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Wants {
-    /// Hosts, or what decides them ("the host of `url`").
+    /// Hosts, or a description of them ("the host of `url`").
     pub egress: Vec<String>,
     /// Secrets, by their role.
     pub secrets: Vec<String>,
 }
 
-/// Why bytes are no plugin, as far as can be told without compiling them.
+/// Why bytes are not a plugin, as far as can be determined without compiling them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
-    /// A core module: one step of the build is missing.
-    #[error("it is a core WebAssembly module, not a component; build it as `plugins/build` does")]
+    /// A core module: the last step of the build is missing.
+    #[error("the file is a core WebAssembly module, not a component; build it as `plugins/build` does")]
     CoreModule,
-    #[error("it is not WebAssembly")]
+    #[error("the file is not WebAssembly")]
     NotWasm,
-    /// Sections that do not fit in the file.
-    #[error("it is damaged: a section ends after the file does")]
+    /// A section that extends past the end of the file.
+    #[error("the file is damaged: a section extends past its end")]
     Damaged,
-    #[error("it has no `{SECTION}` section; build it as `plugins/build` does")]
+    #[error("the component has no `{SECTION}` section; build it as `plugins/build` does")]
     Missing,
-    #[error("it has two `{SECTION}` sections, so nobody could say which holds")]
+    #[error("the component has two `{SECTION}` sections; exactly one is required")]
     Duplicate,
-    #[error("its manifest has {0} bytes; at most {MAX_BYTES} are read")]
+    #[error("the manifest has {0} bytes; the limit is {MAX_BYTES}")]
     TooLarge(usize),
-    #[error("its manifest does not say what it should: {0}")]
+    #[error("the manifest is invalid: {0}")]
     Invalid(String),
 }
 
@@ -95,7 +97,7 @@ impl Manifest {
     /// Reads the manifest of a component.
     ///
     /// # Errors
-    /// [`ManifestError`]: the bytes are no component, or have no usable manifest.
+    /// [`ManifestError`] if the bytes are not a component or have no valid manifest.
     pub fn of_component(bytes: &[u8]) -> Result<Self, ManifestError> {
         match bytes.get(..8) {
             Some(b"\0asm\x0d\0\x01\0") => {}
@@ -127,15 +129,15 @@ impl Manifest {
             return Err(ManifestError::Invalid("`name` must be 1 to 100 of a-z, 0-9, `-`, `.`, `_` and `/`".to_owned()));
         }
         if self.version.is_empty() || self.version.len() > 64 || !self.version.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(ManifestError::Invalid("`version` must be like 1.2.3".to_owned()));
+            return Err(ManifestError::Invalid("`version` must have a form such as 1.2.3".to_owned()));
         }
-        Ok(Self { description: crate::sanitize::sanitize(&self.description, 2 << 10), ..self })
+        Ok(Self { description: sanitize(&self.description, 2 << 10), ..self })
     }
 }
 
 type CustomSection<'a> = (&'a [u8], &'a [u8]);
 
-/// Takes one section off `rest`: the outer none is a damaged file, the inner one a section that is not custom.
+/// Reads the next section. The outer `None` means a damaged file, the inner one a section that is not custom.
 fn next_section<'a>(rest: &mut &'a [u8]) -> Option<Option<CustomSection<'a>>> {
     let (id, mut tail) = rest.split_first()?;
     let size = read_length(&mut tail)?;
@@ -148,7 +150,7 @@ fn next_section<'a>(rest: &mut &'a [u8]) -> Option<Option<CustomSection<'a>>> {
     Some(Some(body.split_at_checked(name_size)?))
 }
 
-/// Reads an unsigned LEB128 of 32 bits.
+/// Reads a 32-bit unsigned LEB128 number.
 fn read_length(bytes: &mut &[u8]) -> Option<usize> {
     let mut value: u32 = 0;
     for shift in [0, 7, 14, 21, 28] {
@@ -179,14 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_is_found_behind_other_sections() {
+    fn a_manifest_is_found_after_other_sections() {
         let json = r#"{"name": "policy-images", "version": "0.1.0", "kind": "policy", "later": true}"#;
         let manifest = Manifest::of_component(&component(&[("producers", "x"), (SECTION, json)])).unwrap();
         assert_eq!((manifest.name.as_str(), manifest.kind), ("policy-images", Kind::Policy));
     }
 
     #[test]
-    fn what_is_no_plugin_is_named() {
+    fn invalid_files_are_reported_by_their_cause() {
         let json = r#"{"name": "x", "version": "1", "kind": "policy"}"#;
         assert_eq!(Manifest::of_component(b"\0asm\x01\0\0\0"), Err(ManifestError::CoreModule));
         assert_eq!(Manifest::of_component(b"\x7fELF"), Err(ManifestError::NotWasm));

@@ -1,4 +1,4 @@
-//! The front door of notifiers: one attempt to bring one notice to the outside.
+//! The handle of a loaded notifier, which makes one attempt to deliver one notice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,109 +13,94 @@ use crate::call::CallOutcome;
 use crate::convert::from_wit::{OutputReader, is_web_url};
 use crate::convert::to_wit;
 use crate::error::PluginError;
-use crate::load::{BindingSpec, Host, incompatible, with_binding};
+use crate::load::{BindingSpec, Host, LinkedComponent, incompatible};
 use crate::load_error::LoadError;
 use crate::manifest::Kind;
-use crate::plugin::{BoundPlugin, Plugin};
+use crate::plugin::{Loaded, Plugin};
 use crate::sanitize::sanitize;
 use crate::state::State;
 
-/// Bytes of what a notifier keeps for its next notice of the same thread.
+/// Maximum size of the state that a notifier keeps for the next notice with the same ordering key.
 const MAX_STATE_BYTES: usize = 64 << 10;
 
-/// One notice, one attempt.
+/// One attempt to deliver one notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoticeInput {
-    /// The same for every attempt.
+    /// Identical for every attempt.
     pub idempotency_key: String,
-    /// From 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
     pub ordering_key: String,
     pub sequence: u64,
     pub context: PluginContext,
     /// `beespace.notice/v1`.
     pub subject: Document,
-    /// What the last successful attempt in this thread returned.
+    /// The receipt of the last delivered notice with the same ordering key.
     pub previous: Option<Receipt>,
-    /// Names and absolute URLs.
+    /// Links for people: names and absolute URLs.
     pub links: Vec<(String, String)>,
 }
 
-/// Why a notice was not delivered, or nobody knows whether it was.
+/// Why a notice was not delivered, or why its delivery is uncertain.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SendError {
-    /// Surely not delivered; try again, not before `after` where it is given.
+    /// Not delivered. Retry, but not before `after` if it is given.
     #[error("{reason}")]
     Retry { after: Option<Duration>, reason: String },
-    /// Never try again.
+    /// Not delivered. Do not retry.
     #[error("{0}")]
     Permanent(String),
-    /// The binding's configuration is wrong: suspend it.
+    /// Not delivered, because the configuration of the binding is wrong. Suspend the binding.
     #[error("{0}")]
     Misconfigured(String),
-    /// The plugin failed on its way, so the notice may have arrived.
+    /// The plugin failed, so the notice may have been delivered.
     #[error(transparent)]
     Unknown(#[from] PluginError),
 }
 
-/// A notifier, loaded and bound. Cheap to clone; calls of clones run side by side.
+/// A loaded and bound notifier. It is cheap to clone, and calls of clones run concurrently.
 #[derive(Debug, Clone)]
-pub struct Notifier(Arc<Inner>);
-
-struct Inner {
-    bound: BoundPlugin,
-    pre: NotifierPluginPre<State>,
-}
-
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.bound.fmt(f)
-    }
-}
+pub struct Notifier(Arc<Loaded<NotifierPluginPre<State>>>);
 
 impl Host {
     /// Loads a notifier from the bytes of its component.
     ///
     /// # Errors
-    /// [`LoadError`] with what is wrong and what to do; nothing of it stays loaded.
+    /// [`LoadError`] with the cause and the remedy. Nothing stays loaded then.
     pub async fn load_notifier(&self, component: Vec<u8>, spec: BindingSpec) -> Result<Notifier, LoadError> {
-        let load = async {
-            let prepared = self.link(component, Kind::Notifier, &spec).await?;
-            let pre = NotifierPluginPre::new(prepared.pre.clone()).map_err(incompatible)?;
-            Ok(Notifier(Arc::new(Inner { bound: self.bind(prepared).await?, pre })))
-        };
-        load.await.map_err(with_binding(&spec.name))
+        let check_exports = |linked: &LinkedComponent| NotifierPluginPre::new(linked.pre.clone()).map_err(incompatible);
+        Ok(Notifier(Arc::new(self.load(component, Kind::Notifier, &spec, check_exports).await?)))
     }
 }
 
 impl Notifier {
-    /// Who it is.
+    /// Identity of the plugin.
     #[must_use]
     pub fn plugin(&self) -> &Plugin {
         &self.0.bound.plugin
     }
 
-    /// Makes one attempt.
+    /// Makes one attempt to deliver the notice.
     pub async fn send(&self, notice: NoticeInput) -> CallOutcome<Receipt, SendError> {
         let previous = notice.previous.as_ref().map_or(0, |receipt| receipt.state.len());
         if let Err(error) = self.0.bound.check_input([notice.subject.json.len(), previous]) {
             return CallOutcome::failed(error.into());
         }
-        let inner = self.0.clone();
+        let loaded = self.0.clone();
         let answer = self.0.bound.call(None, move |store| {
             Box::pin(async move {
-                let notifier = inner.pre.instantiate_async(&mut *store).await?;
-                let said = notifier.beespace_plugin_notifier().call_send(&mut *store, &notice.into()).await?;
-                // What a server echoed must not bring a secret into our store.
+                let notifier = loaded.exports.instantiate_async(&mut *store).await?;
+                let result = notifier.beespace_plugin_notifier().call_send(&mut *store, &notice.into()).await?;
+                // A server may echo a secret, which must not reach the store.
                 let mask = |text: &str| store.data().egress.mask(text);
-                Ok(said.map_err(|error| send_error(error, mask)).map(|receipt| masked(receipt, mask)))
+                Ok(result.map_err(|error| send_error(error, mask)).map(|receipt| masked(receipt, mask)))
             })
         });
-        answer.await.map_result(|said| self.read(said?))
+        answer.await.map_result(|result| self.read(result?))
     }
 
-    fn read(&self, said: Result<wit::Receipt, SendError>) -> Result<Receipt, SendError> {
-        let receipt = said?;
+    fn read(&self, result: Result<wit::Receipt, SendError>) -> Result<Receipt, SendError> {
+        let receipt = result?;
         let mut reader = OutputReader::new(&self.plugin().label, self.0.bound.limits.output_bytes);
         reader.check_count("bytes of state", receipt.state.len(), MAX_STATE_BYTES)?;
         Ok(Receipt {
@@ -127,13 +112,13 @@ impl Notifier {
 }
 
 fn send_error(error: wit::SendError, mask: impl Fn(&str) -> String) -> SendError {
-    let words = |text: String| sanitize(&mask(&text), 1 << 10);
+    let clean = |text: String| sanitize(&mask(&text), 1 << 10);
     match error {
         wit::SendError::Retry(hint) => {
-            SendError::Retry { after: hint.after_ms.map(Duration::from_millis), reason: words(hint.reason) }
+            SendError::Retry { after: hint.after_ms.map(Duration::from_millis), reason: clean(hint.reason) }
         }
-        wit::SendError::Permanent(reason) => SendError::Permanent(words(reason)),
-        wit::SendError::Misconfigured(reason) => SendError::Misconfigured(words(reason)),
+        wit::SendError::Permanent(reason) => SendError::Permanent(clean(reason)),
+        wit::SendError::Misconfigured(reason) => SendError::Misconfigured(clean(reason)),
     }
 }
 

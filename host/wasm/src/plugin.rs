@@ -1,4 +1,4 @@
-//! A loaded plugin, as far as all kinds are alike.
+//! The identity of a plugin, and its binding ready to be called. Common to all kinds.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use wasmtime::Store;
 
 use crate::call::{CallBody, CallOutcome, Sandbox};
 use crate::error::PluginError;
-use crate::host_functions::source::SourceFiles;
 use crate::limits::Limits;
 use crate::manifest::{Kind, Manifest};
+use crate::ports::source::SourceFiles;
 use crate::state::{Capabilities, State};
 use crate::threads::SlownessScore;
 
-/// Who a plugin is: for people, and for the record of what it decided.
+/// The identity of a plugin, for people and for the record of its decisions.
 #[derive(Debug, Clone)]
 pub struct Plugin {
     pub kind: Kind,
@@ -25,27 +25,27 @@ pub struct Plugin {
     pub component: Digest,
     /// Digest of the settings' canonical JSON.
     pub settings: Digest,
-    /// What it imports, with versions: all that it could ever use.
+    /// The imports of the component, with versions. The plugin can use nothing else.
     pub imports: Vec<String>,
     pub(crate) label: Arc<str>,
 }
 
 impl Plugin {
-    /// Whether it can look into the commit that is built.
+    /// Whether the plugin imports the interface that reads the files of the commit.
     #[must_use]
     pub fn reads_source(&self) -> bool {
         self.imports.iter().any(|import| import.starts_with("beespace:plugin/source@"))
     }
 }
 
-/// A plugin in its place, ready to be called.
+/// A bound plugin, ready to be called.
 pub(crate) struct BoundPlugin {
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) sandbox: Sandbox,
     pub(crate) settings: Arc<str>,
     pub(crate) limits: Limits,
     pub(crate) capabilities: Capabilities,
-    /// Of all its calls.
+    /// The score of all calls of this binding.
     pub(crate) slowness: Arc<SlownessScore>,
 }
 
@@ -61,20 +61,32 @@ impl BoundPlugin {
         self.sandbox.call(&self.plugin.label, &self.slowness, state, body).await
     }
 
-    /// Refuses what is too much to hand to a guest: its memory has a budget, what we copy into it has none of its own.
+    /// Rejects an input that is too large. The memory of a guest is limited, but copying into it would have no limit of its own.
     pub(crate) fn check_input(&self, bytes: impl IntoIterator<Item = usize>) -> Result<(), PluginError> {
         let total = bytes.into_iter().fold(0, usize::saturating_add);
         let cap = self.limits.input_bytes;
         if total <= cap {
             return Ok(());
         }
-        let message = format!("{} was not asked: the question has {total} bytes, at most {cap} are handed on", self.plugin.label);
+        let message = format!("{} was not called: its input has {total} bytes; the limit is {cap}", self.plugin.label);
         Err(PluginError::new(ErrorClass::Internal, message))
     }
 }
 
 impl std::fmt::Debug for BoundPlugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bound").field("plugin", &self.plugin).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("BoundPlugin").field("plugin", &self.plugin).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// A bound plugin with its checked exports, which are typed by the plugin's kind: the `…Pre` type that `bindgen!` generates.
+pub(crate) struct Loaded<E> {
+    pub(crate) bound: BoundPlugin,
+    pub(crate) exports: E,
+}
+
+impl<E> std::fmt::Debug for Loaded<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.bound.fmt(f)
     }
 }

@@ -1,47 +1,47 @@
-//! What belongs to one call and dies with it.
+//! The state of one call, which is dropped with its store.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::clocks::{WasiClocksCtx, WasiClocksCtxView, WasiClocksView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::call_log::{CallLog, LogLine};
 use crate::egress::{Egress, Outbound};
 use crate::engine::{TICK, TickingEngine};
 use crate::error::OverBudget;
-use crate::host_functions::kv::KvStore;
-use crate::host_functions::log::LogReport;
-use crate::host_functions::secrets::SecretSource;
-use crate::host_functions::source::SourceFiles;
 use crate::limits::Limits;
+use crate::ports::kv::KvStore;
+use crate::ports::secrets::SecretSource;
+use crate::ports::source::SourceFiles;
 use crate::threads::Ticks;
 
-/// Bytes that one element of a table takes.
+/// Size of one table element in bytes.
 const TABLE_ELEMENT: usize = 16;
-/// Elements of one table; the pool has room for no more.
+/// Maximum number of elements in one table; the pool cannot hold more.
 const TABLE_ELEMENTS: usize = 20_000;
 
-/// What the host functions of a call work on.
+/// The data that the host functions of a call use.
 pub(crate) struct State {
     pub(crate) limits: Limits,
     pub(crate) memory: MemoryBudget,
-    /// Ticks in which the guest may still be found running.
+    /// Remaining ticks at which the guest may be running.
     pub(crate) ticks_left: u128,
     pub(crate) ticks: Ticks,
     pub(crate) table: ResourceTable,
     pub(crate) settings: Arc<str>,
-    pub(crate) log: LogReport,
+    pub(crate) log: CallLog,
     pub(crate) capabilities: Capabilities,
     pub(crate) egress: Egress,
     http: WasiHttpCtx,
     clocks: WasiClocksCtx,
 }
 
-/// What the host functions reach out to. None of it is linked without a grant.
+/// The external resources of the host functions. None is linked without a grant.
 #[derive(Clone, Default)]
 pub(crate) struct Capabilities {
     /// Namespace and store.
@@ -51,10 +51,10 @@ pub(crate) struct Capabilities {
     pub(crate) outbound: Option<Arc<Outbound>>,
 }
 
-/// Names that may be opened, and where the values come from.
+/// The names that may be opened, and the source of the values.
 pub(crate) type GrantedSecrets = (Arc<BTreeSet<String>>, Arc<dyn SecretSource>);
 
-/// Counts what all memories and tables of a store take together.
+/// Counts the bytes of all memories and tables of a store.
 pub(crate) struct MemoryBudget {
     used: usize,
     cap: usize,
@@ -67,7 +67,7 @@ impl MemoryBudget {
                 self.used = total;
                 Ok(true)
             }
-            // `Ok(false)` would let the guest see -1 and abort for a reason that nobody could name.
+            // `Ok(false)` would return -1 to the guest, which would then abort without a clear reason.
             None => Err(OverBudget::Memory.into()),
         }
     }
@@ -76,7 +76,7 @@ impl MemoryBudget {
 impl ResourceLimiter for MemoryBudget {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
-            // Beyond the guest's own declaration: its business, not our budget's.
+            // The guest exceeds its own declared maximum. This is not a violation of the limit.
             return Ok(false);
         }
         self.grow(desired.saturating_sub(current))
@@ -114,7 +114,7 @@ impl State {
             ticks_left: limits.guest_time.as_millis() / TICK.as_millis(),
             table,
             settings,
-            log: LogReport::new(limits.log_lines, limits.log_bytes),
+            log: CallLog::new(limits.log_lines, limits.log_bytes),
             egress: Egress::new(capabilities.outbound.clone(), limits.http_requests),
             capabilities,
             http,
@@ -123,7 +123,7 @@ impl State {
         }
     }
 
-    /// A store around this state, with every limit set.
+    /// Creates a store with this state and all limits.
     pub(crate) fn into_store(self, engine: &TickingEngine) -> wasmtime::Result<Store<Self>> {
         let (hostcall_bytes, handles) = (self.limits.hostcall_bytes, self.limits.handles);
         let mut store = Store::try_new(engine.get(), self)?;
@@ -135,7 +135,7 @@ impl State {
             let state = context.data_mut();
             state.ticks_left = state.ticks_left.saturating_sub(1);
             state.ticks.fetch_add(1, Ordering::Relaxed);
-            // Yielding lets other calls have the thread, and lets the clock of the whole call be looked at.
+            // Yielding lets other calls run on the thread and lets the total timeout fire.
             Ok(if state.ticks_left == 0 { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
         });
         Ok(store)
@@ -154,15 +154,15 @@ impl WasiHttpView for State {
     }
 }
 
-/// What a call left behind besides its answer.
+/// What a call logged and how long it took.
 #[derive(Debug, Clone, Default)]
 pub struct CallReport {
-    /// Its log, cleaned.
-    pub log: Vec<crate::host_functions::log::LogLine>,
-    /// Lines over the budget.
+    /// The log of the call, sanitized.
+    pub log: Vec<LogLine>,
+    /// Number of dropped log lines.
     pub log_dropped: u64,
-    /// From the first instruction to the last, without waiting for a free place.
-    pub duration: std::time::Duration,
+    /// Duration of the call, without the wait for a call slot.
+    pub duration: Duration,
 }
 
 impl CallReport {

@@ -1,4 +1,4 @@
-//! The front door of step types: settings become a plan of containers, exits become the next plan or the end.
+//! The handle of a loaded step type, which turns settings into a plan of containers, and exits into the next plan or the outcome.
 
 use std::sync::Arc;
 
@@ -15,27 +15,27 @@ use crate::call::CallOutcome;
 use crate::convert::{from_wit::OutputReader, plan::StepIdentity, to_wit};
 use crate::diagnostic::{self, PluginDiagnostic, Schema};
 use crate::error::PluginError;
-use crate::host_functions::source::SourceFiles;
-use crate::load::{BindingSpec, Host, incompatible, with_binding};
+use crate::load::{BindingSpec, Host, LinkedComponent, incompatible};
 use crate::load_error::{LoadError, LoadFailure};
 use crate::manifest::Kind;
-use crate::plugin::{BoundPlugin, Plugin};
+use crate::plugin::{Loaded, Plugin};
+use crate::ports::source::SourceFiles;
 use crate::sanitize::sanitize;
 use crate::state::State;
 
-/// What a step type gets to know. The same for every round of a step, and again for a retry.
+/// The input of a step type. It is identical for every round and every retry of a step.
 #[derive(Clone)]
 pub struct StepInput {
-    /// The step's name in the pipeline.
+    /// The name of the step in the pipeline.
     pub step: String,
     pub context: PluginContext,
-    /// `beespace.event/v1`, as policies get it.
+    /// The event (`beespace.event/v1`), as policies receive it.
     pub event: Document,
     /// The step's `with:` block.
     pub params: serde_json::Value,
     /// Outputs of earlier steps, as JSON, by step name.
     pub upstream: Vec<(String, String)>,
-    /// Names of the secrets that the pipeline passes to the step. Values never enter a plugin.
+    /// Names of the secrets that the pipeline passes to the step. The values never enter a plugin.
     pub secret_names: Vec<String>,
     /// The files of the commit.
     pub source: Arc<dyn SourceFiles>,
@@ -47,118 +47,111 @@ impl std::fmt::Debug for StepInput {
     }
 }
 
-/// What happened to the plan of a round.
+/// How a round ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoundEnd {
-    /// All its containers have ended (at once, where it had none).
+    /// All containers have exited (immediately, if there were none).
     Exited(Vec<Exit>),
-    /// Someone stopped it; one last chance to plan the cleaning up.
+    /// The step was cancelled. The plugin may plan one cleanup round.
     Cancelled,
 }
 
-/// Why there is no plan.
+/// Why a step type returned no plan.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PlanError {
-    /// The `with:` block is not right: the pipeline's author can mend it.
-    #[error("the step's `with` is not right: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    /// The `with:` block is invalid; the author of the pipeline can fix it.
+    #[error("the `with` block of the step is invalid: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Params(Vec<PluginDiagnostic>),
     /// The plugin failed.
     #[error(transparent)]
     Plugin(#[from] PluginError),
 }
 
-/// A step type, loaded and bound. Cheap to clone; calls of clones run side by side.
+/// A loaded and bound step type. It is cheap to clone, and calls of clones run concurrently.
 #[derive(Debug, Clone)]
-pub struct StepType(Arc<Inner>);
+pub struct StepType(Arc<Loaded<StepExports>>);
 
-struct Inner {
-    bound: BoundPlugin,
+struct StepExports {
     pre: StepPluginPre<State>,
+    /// The schema of the `with:` block, if the manifest has one.
     params: Option<Schema>,
-}
-
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.bound.fmt(f)
-    }
 }
 
 impl Host {
     /// Loads a step type from the bytes of its component.
     ///
     /// # Errors
-    /// [`LoadError`] with what is wrong and what to do; nothing of it stays loaded.
+    /// [`LoadError`] with the cause and the remedy. Nothing stays loaded then.
     pub async fn load_step_type(&self, component: Vec<u8>, spec: BindingSpec) -> Result<StepType, LoadError> {
-        let load = async {
-            let prepared = self.link(component, Kind::Step, &spec).await?;
-            let params = prepared.plugin.manifest.params_schema.as_ref().map(Schema::new).transpose();
+        let check_exports = |linked: &LinkedComponent| -> Result<StepExports, LoadFailure> {
+            let params = linked.plugin.manifest.params_schema.as_ref().map(Schema::new).transpose();
             let params = params.map_err(LoadFailure::Schema)?;
-            let pre = StepPluginPre::new(prepared.pre.clone()).map_err(incompatible)?;
-            Ok(StepType(Arc::new(Inner { bound: self.bind(prepared).await?, pre, params })))
+            let pre = StepPluginPre::new(linked.pre.clone()).map_err(incompatible)?;
+            Ok(StepExports { pre, params })
         };
-        load.await.map_err(with_binding(&spec.name))
+        Ok(StepType(Arc::new(self.load(component, Kind::Step, &spec, check_exports).await?)))
     }
 }
 
 impl StepType {
-    /// Who it is.
+    /// Identity of the plugin.
     #[must_use]
     pub fn plugin(&self) -> &Plugin {
         &self.0.bound.plugin
     }
 
-    /// What is wrong with a `with:` block as far as the manifest's schema tells, without running anything.
+    /// Validates a `with:` block against the manifest's JSON Schema, without running the plugin.
     #[must_use]
     pub fn check_params(&self, params: &serde_json::Value) -> Vec<PluginDiagnostic> {
-        self.0.params.as_ref().map(|schema| schema.diagnostics(params)).unwrap_or_default()
+        self.0.exports.params.as_ref().map(|schema| schema.diagnostics(params)).unwrap_or_default()
     }
 
-    /// Makes the first plan. The plan names this binding as its `uses`.
+    /// Makes the first plan. The plan contains this binding as its `uses`.
     pub async fn make_plan(&self, input: StepInput) -> CallOutcome<StepPlan, PlanError> {
-        let problems = self.check_params(&input.params);
-        if !problems.is_empty() {
-            return CallOutcome::failed(PlanError::Params(problems));
+        let diagnostics = self.check_params(&input.params);
+        if !diagnostics.is_empty() {
+            return CallOutcome::failed(PlanError::Params(diagnostics));
         }
         if let Err(error) = self.check_input(&input) {
             return CallOutcome::failed(error.into());
         }
-        let (inner, step, wit_input) = (self.0.clone(), input.step.clone(), wit::Input::from(&input));
+        let (loaded, step, wit_input) = (self.0.clone(), input.step.clone(), wit::Input::from(&input));
         let answer = self.0.bound.call(Some(input.source), move |store| {
             Box::pin(async move {
-                let plugin = inner.pre.instantiate_async(&mut *store).await?;
+                let plugin = loaded.exports.pre.instantiate_async(&mut *store).await?;
                 plugin.beespace_plugin_step().call_make_plan(&mut *store, &wit_input).await
             })
         });
-        answer.await.map_result(|said| match said? {
+        answer.await.map_result(|result| match result? {
             Ok(plan) => Ok(self.reader().plan(&self.identity(&step), plan)?),
             Err(diagnostics) => Err(PlanError::Params(diagnostic::from_wit(diagnostics))),
         })
     }
 
-    /// Says what follows after a round of `plan`, the plan that just ended. The caller counts the rounds.
+    /// Returns the directive that follows the round of `plan`, which has ended. The caller limits the number of rounds.
     pub async fn react(&self, input: StepInput, plan: &StepPlan, end: RoundEnd) -> CallOutcome<Directive> {
         if let Err(error) = self.check_input(&input) {
             return CallOutcome::failed(error);
         }
         let Ok(state) = base64::prelude::BASE64_STANDARD.decode(&plan.state) else {
-            let message = format!("{}: the state of the plan that ended is damaged", self.plugin().label);
+            let message = format!("{}: the stored state of its previous plan is damaged", self.plugin().label);
             return CallOutcome::failed(PluginError::new(ErrorClass::Internal, message));
         };
-        let (inner, step, wit_input) = (self.0.clone(), input.step.clone(), wit::Input::from(&input));
+        let (loaded, step, wit_input) = (self.0.clone(), input.step.clone(), wit::Input::from(&input));
         let event = match &end {
             RoundEnd::Exited(exits) => wit::Event::Exited(exits.iter().map(to_wit::exit).collect()),
             RoundEnd::Cancelled => wit::Event::Cancelled,
         };
         let answer = self.0.bound.call(Some(input.source), move |store| {
             Box::pin(async move {
-                let plugin = inner.pre.instantiate_async(&mut *store).await?;
+                let plugin = loaded.exports.pre.instantiate_async(&mut *store).await?;
                 plugin.beespace_plugin_step().call_react(&mut *store, &wit_input, &state, &event).await
             })
         });
-        answer.await.map_result(|said| match said? {
+        answer.await.map_result(|result| match result? {
             Ok(directive) => self.reader().directive(&self.identity(&step), directive),
-            Err(words) => {
-                let message = format!("{} could not go on: {}", self.plugin().label, sanitize(&words, 1 << 10));
+            Err(reason) => {
+                let message = format!("{} could not plan the next round: {}", self.plugin().label, sanitize(&reason, 1 << 10));
                 Err(PluginError::new(ErrorClass::PluginError, message))
             }
         })

@@ -1,9 +1,11 @@
-//! The threads that guests run on, apart from those that serve requests.
+//! The threads that guests run on, separate from those that serve requests.
 //!
-//! A call begins on quick threads. There are more of them than cores, so that the kernel lets a short call in between others that
-//! are not over yet. A guest that is still running after [`QUICK_TICKS`], or whose latest calls were like that, runs on slow threads, which run when
-//! nobody else wants to: what loops there takes next to nothing from decisions, pages and hooks. Where others always want to, a slow call
-//! goes on on the late thread after [`LATE`], and has a share of its own.
+//! - **Quick threads.** A call starts here. There are more of them than cores, so that the kernel schedules a short call between
+//!   longer ones.
+//! - **Slow threads.** A call that exceeds [`QUICK_TICKS`] moves here. A plugin whose recent calls were slow or failed starts
+//!   here until its calls are fast again. These threads use only idle CPU time, so that an endless loop takes almost nothing
+//!   from decisions, pages and webhooks.
+//! - **The late thread.** On a machine without idle CPU time, a slow call moves here after [`LATE_AFTER`] and gets a small share.
 
 use std::any::Any;
 use std::future::Future;
@@ -17,54 +19,54 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinError;
 
-/// At so many ticks a guest must be found running to be a slow one: a short call may meet one by chance.
+/// Number of ticks at which a guest must be running to count as slow. A short call may coincide with one tick by chance.
 const QUICK_TICKS: u32 = 2;
 
-/// How long a slow call waits for cores that nobody else wants. What is left of [`crate::Limits::total_time`] is enough for an honest plugin that
-/// has much to do, on a machine that is full of builds.
+/// How long a slow call depends on idle CPU time. The rest of [`crate::Limits::total_time`] is enough for a legitimate but
+/// expensive plugin on a machine that is fully used by builds.
 const LATE_AFTER: Duration = Duration::from_secs(2);
 
-/// A tenth of the share of other threads.
+/// The niceness of the late thread, which gives it a tenth of the share of other threads.
 const LATE_NICENESS: libc::c_int = 10;
 
-/// Ticks at which the guest of a call was found running.
+/// Number of ticks at which the guest of a call was running.
 pub(crate) type Ticks = Arc<AtomicU32>;
 
-/// Where a call begins.
+/// The threads on which a call starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
     Quick,
     Slow,
 }
 
-/// What the latest calls of one plugin took beyond what is quick. Without it whoever always takes much would have each call's first ticks
-/// on quick threads, again and again.
+/// A score of how slow the recent calls of one plugin were. Without it, a plugin that is always slow would use the quick threads
+/// for the first ticks of every call.
 #[derive(Debug, Default)]
 pub(crate) struct SlownessScore(AtomicU32);
 
 impl SlownessScore {
-    /// So many calls at which no tick found the guest running make up for one tick.
+    /// Points for one tick. A call without a tick removes one point, so this many fast calls compensate for one tick.
     const POINTS_PER_TICK: u32 = 20;
-    /// A call without an answer owes all that can be owed.
+    /// The maximum score, and the score after a failed call.
     const MAX: u32 = 100;
 
     pub(crate) fn lane(&self) -> Lane {
         if self.0.load(Ordering::Relaxed) < QUICK_TICKS * Self::POINTS_PER_TICK { Lane::Quick } else { Lane::Slow }
     }
 
-    /// A call is over.
+    /// Updates the score after a call.
     pub(crate) fn record_call(&self, ticks: &Ticks, answered: bool) {
         let ticks = ticks.load(Ordering::Relaxed);
-        let changed = |owed: u32| match (answered, ticks) {
+        let updated = |score: u32| match (answered, ticks) {
             (false, _) => Self::MAX,
-            (true, 0) => owed.saturating_sub(1),
-            (true, ticks) => owed.saturating_add(ticks.saturating_mul(Self::POINTS_PER_TICK)).min(Self::MAX),
+            (true, 0) => score.saturating_sub(1),
+            (true, ticks) => score.saturating_add(ticks.saturating_mul(Self::POINTS_PER_TICK)).min(Self::MAX),
         };
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |owed| Some(changed(owed)));
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |score| Some(updated(score)));
     }
 }
 
-/// All kinds of threads. What runs on them ends with them, at the next tick.
+/// All guest threads. When they are dropped, running calls end at their next tick.
 #[derive(Debug)]
 pub(crate) struct GuestThreads {
     quick: Handle,
@@ -73,7 +75,7 @@ pub(crate) struct GuestThreads {
     _runtimes: [BackgroundRuntime; 3],
 }
 
-/// A runtime that may be dropped anywhere: nobody waits for its threads.
+/// A runtime that can be dropped anywhere, because dropping it does not wait for its threads.
 #[derive(Debug)]
 struct BackgroundRuntime(Option<Runtime>);
 
@@ -88,7 +90,7 @@ impl Drop for BackgroundRuntime {
 impl GuestThreads {
     pub(crate) fn start() -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // Memory that a guest filled goes back in one piece, which holds its core up for milliseconds: one core is kept out of that.
+        // Releasing a large guest memory blocks a core for milliseconds, so one core is kept free of slow calls.
         let slow_cores = cores.saturating_sub(1).max(1);
         let quick = build_runtime("guest", 2 * cores + 2, || ())?;
         let slow = build_runtime("guest-slow", slow_cores, use_idle_scheduling)?;
@@ -101,49 +103,49 @@ impl GuestThreads {
         })
     }
 
-    /// Runs a call to its end, whether or not anybody waits for it. What already runs on quick threads goes on on its own: to wake
-    /// another one would take as long as many a call.
+    /// Runs a call to its end, even if the caller stops waiting. A caller on a quick thread runs the call on that thread, because
+    /// waking another one can take as long as the call itself.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
-        begins: Lane,
+        lane: Lane,
         ticks: Ticks,
         call: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Panicked> {
         let (slow, late) = (self.slow.clone(), self.late.clone());
         let call = Box::pin(call);
-        let whole = async move {
-            let call = match begins {
+        let in_lanes = async move {
+            let call = match lane {
                 Lane::Slow => call,
                 Lane::Quick => match RunUntil::new(call, move || ticks.load(Ordering::Relaxed) >= QUICK_TICKS).await {
-                    Progress::Finished(ended) => return ended,
+                    Progress::Finished(result) => return result,
                     Progress::MustMove(call) => call,
                 },
             };
             let since = Instant::now();
             match slow.spawn(RunUntil::new(call, move || since.elapsed() >= LATE_AFTER)).await? {
-                Progress::Finished(ended) => ended,
+                Progress::Finished(result) => result,
                 Progress::MustMove(call) => Ok(late.spawn(call).await?),
             }
         };
         if Handle::try_current().is_ok_and(|here| here.id() == self.quick.id()) {
-            whole.await
+            in_lanes.await
         } else {
-            self.quick.spawn(whole).await?
+            self.quick.spawn(in_lanes).await?
         }
     }
 
-    /// Runs what makes one call after the other where those calls begin. A panic of it is the caller's.
+    /// Runs a future that makes several calls in sequence on a quick thread. A panic is propagated to the caller.
     pub(crate) async fn run_on_quick<T: Send + 'static>(&self, calls: impl Future<Output = T> + Send + 'static) -> T {
         match self.quick.spawn(calls).await.map_err(JoinError::try_into_panic) {
             Ok(done) => done,
             Err(Ok(payload)) => resume_unwind(payload),
-            // The threads end with all that could ask them.
+            // The runtime is shut down, together with everything that could wait for this.
             Err(Err(_)) => std::future::pending().await,
         }
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Panicked(String);
@@ -151,7 +153,7 @@ pub(crate) struct Panicked(String);
 impl Panicked {
     fn of(payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        Self(text.unwrap_or("a panic without words").to_owned())
+        Self(text.unwrap_or("a panic without a message").to_owned())
     }
 }
 
@@ -162,31 +164,35 @@ impl From<JoinError> for Panicked {
     }
 }
 
-fn build_runtime(name: &str, count: usize, each_begins: fn()) -> std::io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(count).thread_name(name).on_thread_start(each_begins).enable_all().build()
+fn build_runtime(name: &str, count: usize, on_start: fn()) -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(count).thread_name(name).on_thread_start(on_start).enable_all().build()
 }
 
-/// The kernel runs such a thread when no other one wants to, and takes the core away at once when one does. A mere niceness keeps others
-/// waiting for milliseconds. No privilege is needed. Where it cannot be had, guests compete as equals.
+/// Puts the current thread into `SCHED_IDLE`: the kernel runs it only on an idle core, and preempts it at once when another
+/// thread needs the core. With niceness alone, other threads would wait for milliseconds. This needs no privilege. If it fails,
+/// the thread competes with all others.
 #[expect(unsafe_code, reason = "std has no way to change a thread's scheduling")]
 fn use_idle_scheduling() {
     let no_priority = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the structure lives until the call is over; 0 is the calling thread.
+    // SAFETY: the structure outlives the call; 0 is the calling thread.
     if unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const no_priority) } != 0 {
-        tracing::warn!("the threads of slow plugins compete with all others: {}", std::io::Error::last_os_error());
+        tracing::warn!(
+            "slow plugin threads could not use idle scheduling, so they compete with all other threads: {}",
+            std::io::Error::last_os_error()
+        );
     }
 }
 
-/// Linux has a niceness for each thread; to raise it needs no privilege.
+/// Raises the niceness of the current thread. On Linux each thread has its own niceness, and raising it needs no privilege.
 #[expect(unsafe_code, reason = "std has no way to change a thread's priority")]
 fn lower_priority() {
     // SAFETY: setpriority takes no pointers; 0 is the calling thread.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LATE_NICENESS) } != 0 {
-        tracing::warn!("the thread of late plugins keeps its priority: {}", std::io::Error::last_os_error());
+        tracing::warn!("the priority of the late plugin thread could not be lowered: {}", std::io::Error::last_os_error());
     }
 }
 
-/// A call until it is over, or has to go elsewhere.
+/// Polls a call until it has finished or must move to other threads.
 struct RunUntil<F, L> {
     call: Option<Pin<Box<F>>>,
     should_move: L,
@@ -208,7 +214,7 @@ impl<F: Future, L: Fn() -> bool + Unpin> Future for RunUntil<F, L> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(mut call) = self.call.take() else { return Poll::Pending };
-        // The call is not polled again after a panic, nor looked at.
+        // After a panic the call is dropped without being polled again, so its state does not matter.
         match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
             Err(payload) => Poll::Ready(Progress::Finished(Err(Panicked::of(&*payload)))),
             Ok(Poll::Ready(answer)) => Poll::Ready(Progress::Finished(Ok(answer))),
@@ -231,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_one_after_the_other_wake_no_further_thread() {
+    async fn sequential_calls_stay_on_one_thread() {
         let threads = Arc::new(GuestThreads::start().unwrap());
         let inner = Arc::clone(&threads);
         let calls = async move {
@@ -245,12 +251,12 @@ mod tests {
         assert_eq!(
             threads.run(Lane::Quick, Ticks::default(), async { name() }).await.unwrap(),
             "guest",
-            "and none is made on our own"
+            "the test thread is not used"
         );
     }
 
     #[tokio::test]
-    async fn what_is_found_running_goes_on_on_a_slow_thread() {
+    async fn a_slow_call_moves_to_a_slow_thread() {
         let threads = Arc::new(GuestThreads::start().unwrap());
         let inner = Arc::clone(&threads);
         let slow = || {
@@ -269,34 +275,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whose_calls_take_much_begins_on_slow_threads_until_they_do_not() {
+    async fn a_slow_plugin_starts_on_slow_threads_until_its_calls_are_fast() {
         let (none, one, slow) = (Ticks::default(), Arc::new(AtomicU32::new(1)), Arc::new(AtomicU32::new(QUICK_TICKS)));
-        let debt = SlownessScore::default();
-        debt.record_call(&one, true);
-        assert_eq!(debt.lane(), Lane::Quick, "a short call may meet a tick by chance");
-        debt.record_call(&slow, true);
-        assert_eq!(debt.lane(), Lane::Slow);
+        let score = SlownessScore::default();
+        score.record_call(&one, true);
+        assert_eq!(score.lane(), Lane::Quick, "a short call may coincide with a tick by chance");
+        score.record_call(&slow, true);
+        assert_eq!(score.lane(), Lane::Slow);
         for _ in 0..SlownessScore::MAX {
-            debt.record_call(&none, true);
+            score.record_call(&none, true);
         }
-        assert_eq!(debt.lane(), Lane::Quick);
-        debt.record_call(&none, false);
-        assert_eq!(debt.lane(), Lane::Slow, "it did not answer");
+        assert_eq!(score.lane(), Lane::Quick);
+        score.record_call(&none, false);
+        assert_eq!(score.lane(), Lane::Slow, "the call failed");
 
         let threads = GuestThreads::start().unwrap();
-        assert_eq!(threads.run(debt.lane(), none, async { name() }).await.unwrap(), "guest-slow");
+        assert_eq!(threads.run(score.lane(), none, async { name() }).await.unwrap(), "guest-slow");
     }
 
-    /// The thread's name, its niceness and how the kernel schedules it.
+    /// The name, niceness and scheduling policy of the current thread.
     fn scheduled() -> (String, i32, libc::c_int) {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-        // Its third field follows the name, which may hold anything.
+        // The third field follows the name, which may contain any character.
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
         (name(), fields[16].parse().unwrap(), fields[38].parse().unwrap())
     }
 
     #[tokio::test]
-    async fn slow_calls_come_after_all_and_have_a_share_when_they_are_late() {
+    async fn slow_calls_use_idle_time_and_get_a_share_when_they_are_late() {
         let threads = GuestThreads::start().unwrap();
         let quick = threads.run(Lane::Quick, Ticks::default(), async { scheduled() }).await.unwrap();
         assert_eq!(quick, ("guest".to_owned(), 0, libc::SCHED_OTHER));
@@ -312,16 +318,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_ends_its_call_and_nothing_else() {
+    async fn a_panic_ends_only_its_own_call() {
         let threads = Arc::new(GuestThreads::start().unwrap());
         let inner = Arc::clone(&threads);
         let calls = async move {
-            let first = inner.run(Lane::Quick, Ticks::default(), async { assert!(name().is_empty(), "stumbled") }).await;
+            let first = inner.run(Lane::Quick, Ticks::default(), async { assert!(name().is_empty(), "failed") }).await;
             let second = inner.run(Lane::Quick, Ticks::default(), async { 2 }).await;
             (first.unwrap_err().to_string(), second.unwrap())
         };
-        assert_eq!(threads.run_on_quick(calls).await, ("stumbled".to_owned(), 2));
-        let alone = threads.run(Lane::Quick, Ticks::default(), async { assert!(name().is_empty(), "stumbled") }).await;
-        assert_eq!(alone.unwrap_err().to_string(), "stumbled");
+        assert_eq!(threads.run_on_quick(calls).await, ("failed".to_owned(), 2));
+        let alone = threads.run(Lane::Quick, Ticks::default(), async { assert!(name().is_empty(), "failed") }).await;
+        assert_eq!(alone.unwrap_err().to_string(), "failed");
     }
 }

@@ -1,12 +1,12 @@
-//! What is sent: CloudEvents 1.0 in structured JSON, and the text that is signed.
+//! The request body, CloudEvents 1.0 in structured JSON, and the text that is signed.
 
 use serde_json::{Map, Value, json};
 
 use crate::bindings::exports::beespace::plugin::notifier::Notice;
 
-/// The document. It is the same for every attempt, so that a receiver can compare.
+/// Builds the body. It is identical for every attempt, so that a receiver can detect duplicates.
 pub(crate) fn body(notice: &Notice) -> Result<String, String> {
-    let unreadable = || format!("the notice is no {} object", notice.subject.schema);
+    let unreadable = || format!("the notice is not a valid {} object", notice.subject.schema);
     let mut data: Map<String, Value> = serde_json::from_str(&notice.subject.json).map_err(|_| unreadable())?;
     let kind = data.get("kind").and_then(Value::as_str).ok_or_else(unreadable)?.to_owned();
     let links: Map<String, Value> = notice.links.iter().map(|(name, url)| (name.clone(), json!(url))).collect();
@@ -25,20 +25,20 @@ pub(crate) fn body(notice: &Notice) -> Result<String, String> {
     Ok(event.to_string())
 }
 
-/// Standard Webhooks sign `id.timestamp.body`, so that an old request cannot be sent again as a new one.
+/// Builds the signed text, `id.timestamp.body` in Standard Webhooks. The timestamp prevents replay of an old request.
 pub(crate) fn signed_text(id: &str, timestamp: &str, body: &str) -> String {
     format!("{id}.{timestamp}.{body}")
 }
 
-/// RFC 4648 with padding.
+/// Encodes base64 with padding (RFC 4648).
 pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
         let group = chunk.iter().chain([&0, &0]).take(3).fold(0_usize, |group, byte| (group << 8) | usize::from(*byte));
-        for place in 0..4 {
-            let digit = ALPHABET.get((group >> (18 - 6 * place)) & 0x3f).copied().unwrap_or(b'A');
-            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
+        for position in 0..4 {
+            let digit = ALPHABET.get((group >> (18 - 6 * position)) & 0x3f).copied().unwrap_or(b'A');
+            text.push(if position <= chunk.len() { char::from(digit) } else { '=' });
         }
     }
     text
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn every_attempt_sends_the_same() {
+    fn every_attempt_sends_the_same_body() {
         let (first, mut second) = (notice(r#"{"kind": "x"}"#), notice(r#"{"kind": "x"}"#));
         second.attempt = 2;
         second.ctx.now_ms += 60_000;
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn base64_is_that_of_the_rfc() {
+    fn base64_matches_the_rfc() {
         for (bytes, text) in
             [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")]
         {

@@ -1,11 +1,11 @@
-//! Notices as HTTP requests: a CloudEvents document by POST, signed as Standard Webhooks describe.
+//! Sends notices as HTTP requests: a CloudEvents document by POST, signed according to Standard Webhooks.
 //!
-//! The signature is made by the host (`secret.hmac-sha256`), so this plugin never holds the secret; the request leaves through the
-//! host's checked egress, so it reaches the granted host and no other.
+//! The host computes the signature (`secret.hmac-sha256`), so this plugin never holds the secret. The host also checks the
+//! destination of the request, so that it reaches only the granted host.
 
-mod answer;
 mod event;
 mod request;
+mod response;
 mod settings;
 
 #[allow(clippy::all, reason = "generated")]
@@ -18,7 +18,7 @@ use bindings::beespace::plugin::types::{Diagnostic, Severity};
 use bindings::beespace::plugin::{config, log};
 use bindings::exports::beespace::plugin::lifecycle;
 use bindings::exports::beespace::plugin::notifier::{self, Notice, Receipt, RetryHint, SendError};
-use heap as _;
+use plugin_allocator as _;
 use settings::Settings;
 
 struct Plugin;
@@ -44,24 +44,25 @@ impl notifier::Guest for Plugin {
             ("webhook-timestamp", seconds.as_str()),
             ("webhook-signature", signature.as_str()),
         ];
-        let answer = request::post(&settings.url, &headers, body.as_bytes()).map_err(answer::of_failure)?;
-        let fields = [("status".to_owned(), answer.status.to_string()), ("attempt".to_owned(), notice.attempt.to_string())];
+        let response = request::post(&settings.url, &headers, body.as_bytes()).map_err(response::from_failure)?;
+        let fields = [("status".to_owned(), response.status.to_string()), ("attempt".to_owned(), notice.attempt.to_string())];
         log::emit(log::Level::Info, "the receiver answered", &fields);
-        answer::judge(&answer, &settings.url)?;
+        response::interpret(&response, &settings.url)?;
         Ok(Receipt { external_id: notice.idempotency_key, url: None, state: Vec::new() })
     }
 }
 
-/// `v1,` and the base64 of the HMAC-SHA256.
+/// Computes the signature: `v1,` followed by the base64 of the HMAC-SHA256.
 fn sign(secret: &str, text: &str) -> Result<String, SendError> {
     let unusable = |error: SecretError| match error {
-        SecretError::NotFound => {
-            SendError::Misconfigured(format!("there is no secret {secret:?}; `beespace secret set {secret} --instance` makes it"))
-        }
-        SecretError::Denied(why) => SendError::Misconfigured(format!("the secret {secret:?} may not be used here: {why}")),
-        SecretError::Unavailable(why) => {
-            SendError::Retry(RetryHint { after_ms: None, reason: format!("the secret {secret:?} cannot be had now: {why}") })
-        }
+        SecretError::NotFound => SendError::Misconfigured(format!(
+            "the secret {secret:?} does not exist; create it with `beespace secret set {secret} --instance`"
+        )),
+        SecretError::Denied(why) => SendError::Misconfigured(format!("the secret {secret:?} cannot be used: {why}")),
+        SecretError::Unavailable(why) => SendError::Retry(RetryHint {
+            after_ms: None,
+            reason: format!("the secret {secret:?} is currently unavailable: {why}"),
+        }),
     };
     let mac = secrets::open(secret).and_then(|secret| secret.hmac_sha256(text.as_bytes())).map_err(unusable)?;
     Ok(format!("v1,{}", event::base64(&mac)))

@@ -1,19 +1,19 @@
-//! What the administrator wrote.
+//! The settings of the binding.
 
 use serde::Deserialize;
 
-/// The settings; `manifest.json` describes each.
+/// The settings, described in `manifest.json`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) url: Url,
     pub(crate) secret: String,
 }
 
-/// The parts of an address that a request needs.
+/// The parts of a URL that a request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Url {
     pub(crate) is_https: bool,
-    /// Host, with a port where one is given.
+    /// The host, with a port if the URL has one.
     pub(crate) authority: String,
     pub(crate) path_with_query: String,
 }
@@ -26,10 +26,10 @@ struct Raw {
 }
 
 impl Settings {
-    /// The error is a place in the settings and what is wrong there.
+    /// Parses the settings. The error is a JSON pointer into them and a message.
     pub(crate) fn read(json: &str) -> Result<Self, (String, String)> {
         let raw: Raw =
-            serde_json::from_str(json).map_err(|error| (String::new(), format!("the settings cannot be read: {error}")))?;
+            serde_json::from_str(json).map_err(|error| (String::new(), format!("the settings are invalid: {error}")))?;
         let url = Url::read(&raw.url).map_err(|problem| ("/url".to_owned(), format!("{:?} {problem}", raw.url)))?;
         Ok(Self { url, secret: raw.secret })
     }
@@ -51,10 +51,10 @@ impl Url {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         if authority.is_empty() {
-            return Err("names no host");
+            return Err("has no host");
         }
         if authority.contains('@') {
-            return Err("holds a user or a password; a secret belongs into `beespace secret set`");
+            return Err("contains a user or a password; store the secret with `beespace secret set` instead");
         }
         let slash = if path.starts_with('/') { "" } else { "/" };
         Ok(Self { is_https, authority: authority.to_owned(), path_with_query: format!("{slash}{path}") })
@@ -62,7 +62,7 @@ impl Url {
 }
 
 impl std::fmt::Display for Url {
-    /// Scheme and host: the path of a webhook is often as good as a password.
+    /// Shows scheme and host only, because the path of a webhook is often a credential.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}://{}", if self.is_https { "https" } else { "http" }, self.authority)
     }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_taken_apart() {
+    fn a_url_is_split_into_its_parts() {
         for (text, authority, path) in [
             ("https://hooks.example.org", "hooks.example.org", "/"),
             ("https://hooks.example.org:8443/a/b?c=d", "hooks.example.org:8443", "/a/b?c=d"),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_cannot_be_meant_are_refused() {
+    fn invalid_urls_are_refused() {
         for text in ["ftp://x", "https://", "https://u:p@x", "https://x/#a", "https://x/a b", "https://x/ü", "x"] {
             assert!(Url::read(text).is_err(), "{text}");
         }

@@ -1,11 +1,11 @@
-//! `pack CORE.wasm MANIFEST.json OUT.wasm`: encodes the module as a component, puts the manifest into its section
-//! `beespace:manifest`, and writes it in one move, so that nobody ever reads half of it.
+//! `pack CORE.wasm MANIFEST.json OUT.wasm` encodes a core module as a component and adds the manifest as the custom section
+//! `beespace:manifest`. It writes to a temporary file and renames it, so that a reader never sees a partial component.
 
 use std::error::Error;
 use std::path::Path;
 use std::{env, fs, process};
 
-/// Where hosts look for the manifest.
+/// Name of the custom section in which the host looks for the manifest.
 const SECTION: &str = "beespace:manifest";
 
 fn main() {
@@ -23,7 +23,7 @@ fn main() {
 fn pack(module: &Path, manifest: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let module = fs::read(module)?;
     let mut component = wit_component::ComponentEncoder::default().validate(true).module(&module)?.encode()?;
-    // Compact, and certainly JSON: the host would refuse anything else only when it is installed.
+    // Parsing it makes it compact and reports invalid JSON now, not when the plugin is installed.
     let manifest: serde_json::Value = serde_json::from_slice(&fs::read(manifest)?)?;
     component.extend(custom_section(SECTION, &serde_json::to_vec(&manifest)?)?);
     let unfinished = out.with_extension("wasm.new");
@@ -32,7 +32,7 @@ fn pack(module: &Path, manifest: &Path, out: &Path) -> Result<(), Box<dyn Error>
     Ok(())
 }
 
-/// A custom section: id 0, the length of the rest, the length of the name, the name, the content.
+/// Encodes a custom section: id 0, length of the rest, length of the name, name, content.
 fn custom_section(name: &str, content: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut body = leb128(name.len())?;
     body.extend(name.as_bytes());
@@ -43,7 +43,7 @@ fn custom_section(name: &str, content: &[u8]) -> Result<Vec<u8>, Box<dyn Error>>
     Ok(section)
 }
 
-/// Unsigned, as WebAssembly writes lengths.
+/// Encodes a length as unsigned LEB128, as WebAssembly requires.
 fn leb128(length: usize) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut rest = u32::try_from(length)?;
     let mut bytes = Vec::new();

@@ -1,9 +1,10 @@
-//! Patterns over names: `*` is any text without `/`, `**` any text, everything else itself.
+//! Patterns over names: `*` matches any text without `/`, `**` any text, every other character itself.
 
-/// Whether all of `text` is what `pattern` says.
+/// Whether `pattern` matches the whole of `text`.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let text = text.as_bytes();
-    // Which lengths of the text the pattern read so far can stand for: linear in either, whatever the pattern.
+    // `reached[n]`: the part of the pattern read so far matches the first n bytes. The time is the product of both lengths for
+    // every pattern; there is no backtracking.
     let mut reached = vec![false; text.len() + 1];
     if let Some(start) = reached.first_mut() {
         *start = true;
@@ -24,21 +25,21 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     reached.last().copied().unwrap_or(false)
 }
 
-/// From every place reached on over any number of bytes that `may_pass`.
+/// Extends every reached position by any number of bytes that `may_pass` accepts.
 fn spread(reached: &mut [bool], text: &[u8], may_pass: impl Fn(u8) -> bool) {
     let mut open = false;
-    for (place, here) in reached.iter_mut().enumerate() {
-        let passes = place.checked_sub(1).and_then(|before| text.get(before)).is_some_and(|byte| may_pass(*byte));
+    for (position, here) in reached.iter_mut().enumerate() {
+        let passes = position.checked_sub(1).and_then(|before| text.get(before)).is_some_and(|byte| may_pass(*byte));
         open = *here || (open && passes);
         *here = open;
     }
 }
 
-/// From every place reached on over exactly this byte.
+/// Advances every reached position by exactly this byte.
 fn step(reached: &mut [bool], text: &[u8], expected: u8) {
     let mut before = false;
-    for (place, here) in reached.iter_mut().enumerate() {
-        let is_expected = place.checked_sub(1).and_then(|last| text.get(last)) == Some(&expected);
+    for (position, here) in reached.iter_mut().enumerate() {
+        let is_expected = position.checked_sub(1).and_then(|last| text.get(last)) == Some(&expected);
         (before, *here) = (*here, before && is_expected);
     }
 }
@@ -48,7 +49,7 @@ mod tests {
     use super::matches;
 
     #[test]
-    fn stars_stay_within_a_part_and_double_stars_do_not() {
+    fn a_star_stops_at_a_slash_and_a_double_star_does_not() {
         for (pattern, text, expected) in [
             ("", "", true),
             ("a", "a", true),
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn no_pattern_takes_long() {
+    fn a_pattern_with_many_stars_is_fast() {
         assert!(!matches(&"*a".repeat(2_000), &"a".repeat(1_999)));
     }
 }

@@ -1,13 +1,14 @@
-//! Which container images a build may use.
+//! Restricts the container images that a build may use.
 //!
-//! Asked at `pipeline.admit`, so that a build that cannot run is declined at once and the reason points into the pipeline, and at
-//! `step.admit`, so that what a step type or another policy made of it is judged too. The settings are in `manifest.json`.
+//! The policy is evaluated at `pipeline.admit`, so that a build that cannot run is declined at once with a reason that points
+//! into the pipeline. It is evaluated again at `step.admit`, to check the images that a step type or another policy has put into
+//! a plan. `manifest.json` describes the settings.
 
 mod decide;
 mod glob;
 #[path = "../../../host/core/src/image_ref.rs"]
-#[expect(unreachable_pub, dead_code, reason = "the host's own parser: policy and host never take one text for two images")]
-mod image;
+#[expect(unreachable_pub, dead_code, reason = "the host's own parser, so that policy and host never read one text as two images")]
+mod image_ref;
 mod settings;
 mod subject;
 
@@ -20,7 +21,7 @@ use bindings::beespace::plugin::config;
 use bindings::beespace::plugin::types::Severity;
 use bindings::exports::beespace::plugin::lifecycle::{self, Diagnostic};
 use bindings::exports::beespace::plugin::policy::{self, Request, Verdict};
-use heap as _;
+use plugin_allocator as _;
 use settings::Settings;
 
 struct Plugin;

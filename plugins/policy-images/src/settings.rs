@@ -1,10 +1,10 @@
-//! What the administrator wrote.
+//! The settings of the binding.
 
 use serde::Deserialize;
 
-use crate::image::{DEFAULT_REGISTRY, ImageRef};
+use crate::image_ref::{DEFAULT_REGISTRY, ImageRef};
 
-/// The settings; `manifest.json` describes each.
+/// The settings, described in `manifest.json`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
@@ -17,41 +17,45 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn read(json: &str) -> Result<Self, String> {
-        let mut settings: Self = serde_json::from_str(json).map_err(|error| format!("the settings cannot be read: {error}"))?;
+        let mut settings: Self = serde_json::from_str(json).map_err(|error| format!("the settings are invalid: {error}"))?;
         settings.registries.iter_mut().for_each(|registry| registry.make_ascii_lowercase());
         for repository in &mut settings.repositories {
-            *repository = whole_name(repository);
+            *repository = full_name(repository);
         }
         Ok(settings)
     }
 
-    /// What a schema cannot say, each with the place that it is at.
+    /// Checks what a JSON Schema cannot express. Each problem is a JSON pointer and a message.
     pub(crate) fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
-        for (place, registry) in self.registries.iter().enumerate() {
+        for (index, registry) in self.registries.iter().enumerate() {
             let is_registry = format!("{registry}/x").parse::<ImageRef>().is_ok_and(|reference| reference.registry() == registry);
             if !is_registry {
-                let message = format!("{registry:?} is no registry: expected a host such as ghcr.io or registry.example:5000");
-                problems.push((format!("/registries/{place}"), message));
+                let message = format!("{registry:?} is not a registry: expected a host such as ghcr.io or registry.example:5000");
+                problems.push((format!("/registries/{index}"), message));
             }
         }
-        for (place, repository) in self.repositories.iter().enumerate() {
+        for (index, repository) in self.repositories.iter().enumerate() {
             if repository.contains(['@', ' ']) || repository.rsplit('/').next().is_some_and(|last| last.contains(':')) {
-                let message = format!("{repository:?} is no repository: tags and digests have settings of their own");
-                problems.push((format!("/repositories/{place}"), message));
+                let message = format!(
+                    "{repository:?} is not a repository: use \
+                     `forbidden_tags`, `required_tags` or `require_digest` for tags and digests"
+                );
+                problems.push((format!("/repositories/{index}"), message));
             }
         }
         problems
     }
 
-    /// Whether images may come from some places only.
+    /// Whether the settings restrict where images may come from.
     pub(crate) fn restricts_names(&self) -> bool {
         !self.registries.is_empty() || !self.repositories.is_empty()
     }
 }
 
-/// `rust` is `docker.io/library/rust`, as it is for images. A first part with a star may stand for a registry, and stays.
-fn whole_name(pattern: &str) -> String {
+/// Completes a short name as it is completed for images: `rust` is `docker.io/library/rust`. A first part with a star may match a
+/// registry, so it is not changed.
+fn full_name(pattern: &str) -> String {
     let first = pattern.split('/').next().unwrap_or_default();
     let has_registry = pattern.contains('/') && (first.contains(['.', ':']) || first == "localhost");
     if has_registry || first.contains('*') {
@@ -66,8 +70,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_names_mean_what_they_mean_in_a_pipeline() {
-        for (pattern, whole) in [
+    fn short_names_are_completed_as_in_a_pipeline() {
+        for (pattern, full) in [
             ("rust", "docker.io/library/rust"),
             ("acme/*", "docker.io/acme/*"),
             ("ghcr.io/acme/**", "ghcr.io/acme/**"),
@@ -75,12 +79,12 @@ mod tests {
             ("**", "**"),
             ("*.example/tools/*", "*.example/tools/*"),
         ] {
-            assert_eq!(whole_name(pattern), whole);
+            assert_eq!(full_name(pattern), full);
         }
     }
 
     #[test]
-    fn what_can_never_match_is_said() {
+    fn a_setting_that_can_never_match_is_reported() {
         let settings =
             r#"{"registries": ["https://ghcr.io", "ghcr.io"], "repositories": ["rust:1.95", "ghcr.io/a/*", "localhost:5000/a"]}"#;
         let problems = Settings::read(settings).unwrap().problems();

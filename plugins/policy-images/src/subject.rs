@@ -1,15 +1,15 @@
-//! The images in what is decided on.
+//! The images in the subject of the decision.
 
 use serde::Deserialize;
 
-/// An image, and where it is named.
+/// An image and its location in the subject.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ImageUse {
     pub(crate) image: String,
-    /// RFC 6901, into the subject.
+    /// RFC 6901 pointer into the subject.
     pub(crate) pointer: String,
-    /// For people: `step "test"`.
-    pub(crate) place: String,
+    /// The location for people: `step "test"`.
+    pub(crate) location: String,
 }
 
 #[derive(Deserialize)]
@@ -40,9 +40,9 @@ struct Container {
     image: String,
 }
 
-/// All images of a pipeline or a plan; none for subjects of other kinds.
+/// Lists all images of a pipeline or a plan. Subjects of other kinds have none.
 pub(crate) fn image_uses(schema: &str, json: &str) -> Result<Vec<ImageUse>, String> {
-    let unreadable = |error: serde_json::Error| format!("the subject is no {schema}: {error}");
+    let unreadable = |error: serde_json::Error| format!("the subject is not a valid {schema} document: {error}");
     match schema {
         "beespace.pipeline/v1" => Ok(of_pipeline(serde_json::from_str(json).map_err(unreadable)?)),
         "beespace.step-plan/v1" => Ok(of_plan(serde_json::from_str(json).map_err(unreadable)?)),
@@ -54,8 +54,8 @@ fn of_pipeline(pipeline: Pipeline) -> Vec<ImageUse> {
     let use_of = |(number, step): (usize, Step)| {
         let image = step.action.image?;
         let pointer = format!("/steps/{number}/action/image");
-        // What `${{ … }}` becomes is known, and judged, in the plan.
-        (!image.contains("${{")).then(|| ImageUse { image, pointer, place: format!("step {:?}", step.name) })
+        // The value of `${{ … }}` is known only in the plan, and is checked there.
+        (!image.contains("${{")).then(|| ImageUse { image, pointer, location: format!("step {:?}", step.name) })
     };
     pipeline.steps.into_iter().enumerate().filter_map(use_of).collect()
 }
@@ -64,12 +64,12 @@ fn of_plan(plan: StepPlan) -> Vec<ImageUse> {
     let is_single = plan.containers.len() == 1;
     let use_of = |(number, container): (usize, Container)| {
         let pointer = format!("/containers/{number}/image");
-        let place = if is_single {
+        let location = if is_single {
             format!("step {:?}", plan.step)
         } else {
             format!("container {:?} of step {:?}", container.id, plan.step)
         };
-        ImageUse { image: container.image, pointer, place }
+        ImageUse { image: container.image, pointer, location }
     };
     plan.containers.into_iter().enumerate().map(use_of).collect()
 }
@@ -79,22 +79,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_without_an_image_and_open_names_are_left_to_the_plan() {
+    fn steps_without_an_image_and_names_with_variables_are_left_to_the_plan() {
         let json = r#"{"name": "p", "steps": [
             {"name": "a", "action": {"kind": "uses", "plugin": "check", "with": {}}, "needs": []},
             {"name": "b", "action": {"kind": "image", "image": "rust:${{ matrix.rust }}"}, "needs": []},
             {"name": "c", "action": {"kind": "image", "image": "rust:1"}, "needs": []}]}"#;
         let uses = image_uses("beespace.pipeline/v1", json).unwrap();
-        let expected = ImageUse { image: "rust:1".into(), pointer: "/steps/2/action/image".into(), place: "step \"c\"".into() };
+        let expected =
+            ImageUse { image: "rust:1".into(), pointer: "/steps/2/action/image".into(), location: "step \"c\"".into() };
         assert_eq!(uses, [expected]);
     }
 
     #[test]
-    fn every_container_of_a_plan_is_seen() {
+    fn every_container_of_a_plan_is_listed() {
         let json = r#"{"step": "s", "containers": [{"id": "a", "image": "x"}, {"id": "b", "image": "y"}]}"#;
         let uses = image_uses("beespace.step-plan/v1", json).unwrap();
         assert_eq!(uses[1].pointer, "/containers/1/image");
-        assert_eq!(uses[1].place, "container \"b\" of step \"s\"");
+        assert_eq!(uses[1].location, "container \"b\" of step \"s\"");
         assert!(image_uses("beespace.step-plan/v1", "{}").is_err());
         assert_eq!(image_uses("beespace.deploy/v1", "?"), Ok(Vec::new()));
     }

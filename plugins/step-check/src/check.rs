@@ -1,21 +1,21 @@
-//! Applies the rules.
+//! Applies the rules to the commit.
 
 use crate::bindings::beespace::plugin::types::{Finding, Severity};
 use crate::push::Commit;
 use crate::rules::Rules;
 use crate::units::format_size;
 
-/// Findings that are shown; the message tells the true number.
+/// Maximum number of findings that are shown. The message contains the total number.
 const MAX_FINDINGS: usize = 50;
 
-/// A path of the commit.
+/// A file of the commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct File {
     pub(crate) path: String,
     pub(crate) size: u64,
 }
 
-/// Something that is against a rule.
+/// A violation of a rule.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     rule: &'static str,
@@ -23,7 +23,7 @@ pub(crate) struct Problem {
     remedy: String,
 }
 
-/// All problems. `list` gives the paths that match a glob.
+/// Finds all problems. `list` returns the files that match a glob.
 pub(crate) fn problems(
     rules: &Rules,
     commits: &[Commit],
@@ -38,8 +38,8 @@ pub(crate) fn problems(
             problems.push(missing(glob));
         }
     }
-    if let Some(most) = rules.max_file_size {
-        problems.extend(list("**")?.iter().filter(|file| file.size > most).map(|file| too_large(file, most)));
+    if let Some(limit) = rules.max_file_size {
+        problems.extend(list("**")?.iter().filter(|file| file.size > limit).map(|file| too_large(file, limit)));
     }
     problems.extend(commits.iter().filter_map(|commit| message_problem(rules, commit)));
     Ok(problems)
@@ -50,7 +50,7 @@ fn forbidden(file: &File, glob: &str) -> Problem {
         rule: "forbidden-file",
         message: format!("{} must not be in the repository: {glob} is forbidden", file.path),
         remedy: format!(
-            "Take it out with `git rm --cached {}`; if it holds a secret, change the secret: it stays in the history",
+            "Remove it with `git rm --cached {}`. If it contains a secret, rotate the secret: the file remains in the history",
             file.path
         ),
     }
@@ -59,21 +59,21 @@ fn forbidden(file: &File, glob: &str) -> Problem {
 fn missing(glob: &str) -> Problem {
     Problem {
         rule: "missing-file",
-        message: format!("There is no {glob} in the repository"),
-        remedy: "Add the file, or take it out of `require`".to_owned(),
+        message: format!("The repository has no file that matches {glob}"),
+        remedy: "Add the file, or remove the pattern from `require`".to_owned(),
     }
 }
 
-fn too_large(file: &File, most: u64) -> Problem {
-    let by = readable(file.size);
+fn too_large(file: &File, limit: u64) -> Problem {
+    let size = readable(file.size);
     Problem {
         rule: "file-too-large",
-        message: format!("{} has {by}; at most {} are allowed", file.path, format_size(most)),
-        remedy: "Keep large files outside of git, or in Git LFS".to_owned(),
+        message: format!("{} has a size of {size}; the limit is {}", file.path, format_size(limit)),
+        remedy: "Store large files outside git, or in Git LFS".to_owned(),
     }
 }
 
-/// Rounded up: a file just above a limit must not be shown as being at it.
+/// Formats a size, rounded up, so that a file just above a limit is not shown as equal to it.
 fn readable(bytes: u64) -> String {
     let unit = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)].into_iter().find(|(_, factor)| bytes >= *factor);
     let Some((unit, factor)) = unit else { return format!("{bytes}B") };
@@ -92,22 +92,22 @@ fn message_problem(rules: &Rules, commit: &Commit) -> Option<Problem> {
         rules.commit_message_help.clone().unwrap_or_else(|| "Change it with `git commit --amend` or `git rebase -i`".to_owned());
     Some(Problem {
         rule: "commit-message",
-        message: format!("The message of {short}, {title:?}, does not match {pattern}"),
+        message: format!("The message of commit {short}, {title:?}, does not match {pattern}"),
         remedy,
     })
 }
 
-/// The sentence at the end of the step.
+/// The message with which the step ends.
 pub(crate) fn message(count: usize) -> String {
     match count {
-        0 => "Nothing to object to".to_owned(),
+        0 => "No problems found".to_owned(),
         1 => "1 problem".to_owned(),
-        count if count > MAX_FINDINGS => format!("{count} problems, the first {MAX_FINDINGS} of them listed"),
+        count if count > MAX_FINDINGS => format!("{count} problems; the first {MAX_FINDINGS} are listed"),
         count => format!("{count} problems"),
     }
 }
 
-/// The problems as findings, as many as are shown.
+/// Turns the problems into findings, up to [`MAX_FINDINGS`].
 pub(crate) fn findings(problems: Vec<Problem>) -> Vec<Finding> {
     let finding = |problem: Problem| Finding {
         rule_id: format!("step-check/{}", problem.rule),
@@ -131,7 +131,7 @@ mod tests {
         let list = |glob: &str| match glob {
             "**" => Ok(vec![file("a.bin", 5 << 20), file("b.bin", (5 << 20) + 1)]),
             "**/*.pem" => Ok(vec![file("keys/a.pem", 10)]),
-            "broken" => Err("the repository is away".to_owned()),
+            "broken" => Err("the repository is unavailable".to_owned()),
             _ => Ok(Vec::new()),
         };
         match problems(&Rules::read(rules).unwrap(), &commits, list) {
@@ -141,34 +141,34 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_says_what_is_wrong() {
+    fn each_rule_reports_its_violations() {
         let rules = r#"{"forbid": ["**/*.pem", ".env"], "require": ["LICENSE", "**/*.pem"], "max_file_size": "5MiB"}"#;
         assert_eq!(
             found(rules, &[]),
             [
                 "keys/a.pem must not be in the repository: **/*.pem is forbidden",
-                "There is no LICENSE in the repository",
-                "b.bin has 5.1MiB; at most 5MiB are allowed"
+                "The repository has no file that matches LICENSE",
+                "b.bin has a size of 5.1MiB; the limit is 5MiB"
             ]
         );
     }
 
     #[test]
-    fn messages_are_matched_whole_and_merges_left_alone() {
+    fn every_message_is_matched_except_those_of_merges() {
         let rules = r#"{"commit_message": "^(feat|fix): "}"#;
         assert_eq!(found(rules, &["fix: a", "Merge branch 'x'"]), [""; 0]);
-        assert_eq!(found(rules, &["wip\n\nfix: no"]), ["The message of 95a2db4, \"wip\", does not match ^(feat|fix): "]);
+        assert_eq!(found(rules, &["wip\n\nfix: no"]), ["The message of commit 95a2db4, \"wip\", does not match ^(feat|fix): "]);
     }
 
     #[test]
-    fn files_that_cannot_be_had_are_no_success() {
-        assert_eq!(found(r#"{"forbid": ["broken"]}"#, &[]), ["! the repository is away"]);
+    fn unavailable_files_are_an_error() {
+        assert_eq!(found(r#"{"forbid": ["broken"]}"#, &[]), ["! the repository is unavailable"]);
     }
 
     #[test]
-    fn many_findings_are_cut_and_counted() {
+    fn excess_findings_are_counted_but_not_listed() {
         let many: Vec<Problem> = (0..60).map(|_| missing("x")).collect();
-        assert_eq!(message(many.len()), "60 problems, the first 50 of them listed");
+        assert_eq!(message(many.len()), "60 problems; the first 50 are listed");
         assert_eq!(findings(many).len(), 50);
     }
 }

@@ -1,6 +1,7 @@
-//! A step without a container: forbidden, required and oversized files, and the messages of the pushed commits.
+//! A step without a container. It checks for forbidden, required and oversized files, and the messages of the pushed commits.
 //!
-//! Its plan is empty, so it ends in the round it begins in. A pipeline says in `with` what to check; the keys are in `manifest.json`.
+//! Its plan is empty, so the step ends in its first round. A pipeline lists the checks in `with`; `manifest.json` describes the
+//! keys.
 
 mod check;
 mod push;
@@ -9,7 +10,7 @@ mod rules;
 #[expect(
     unreachable_pub,
     dead_code,
-    reason = "the host's own reading of sizes, so that `5MiB` means one thing everywhere; durations are not needed"
+    reason = "the host's own parser of sizes, so that `5MiB` has one meaning everywhere; durations are unused"
 )]
 mod units;
 
@@ -24,13 +25,13 @@ use bindings::beespace::plugin::types::{Diagnostic, Severity};
 use bindings::exports::beespace::plugin::lifecycle;
 use bindings::exports::beespace::plugin::step::{self, Directive, Event, Input, Outcome, ResultStatus};
 use check::File;
-use heap as _;
+use plugin_allocator as _;
 use rules::Rules;
 
 struct Plugin;
 
 impl lifecycle::Guest for Plugin {
-    /// All that is to say about the instance's settings is in the schema: there are none.
+    /// Accepts every configuration: there are no instance settings, and the schema refuses any.
     fn validate_config(_config: String) -> Result<(), Vec<Diagnostic>> {
         Ok(())
     }
@@ -47,7 +48,7 @@ impl step::Guest for Plugin {
 
     fn react(input: Input, _state: Vec<u8>, event: Event) -> Result<Directive, String> {
         if matches!(event, Event::Cancelled) {
-            return Ok(Directive::Done(ended(ResultStatus::Skipped, "Cancelled before anything was checked".to_owned())));
+            return Ok(Directive::Done(outcome(ResultStatus::Skipped, "Cancelled before the checks ran".to_owned())));
         }
         let rules = Rules::read(&input.params).map_err(|(pointer, message)| format!("`with{pointer}`: {message}"))?;
         let commits = push::commits(&input.event.json)?;
@@ -55,23 +56,23 @@ impl step::Guest for Plugin {
         let status = if problems.is_empty() { ResultStatus::Success } else { ResultStatus::Failure };
         let message = check::message(problems.len());
         let outputs = serde_json::json!({ "problems": problems.len() }).to_string();
-        Ok(Directive::Done(Outcome { outputs, findings: check::findings(problems), ..ended(status, message) }))
+        Ok(Directive::Done(Outcome { outputs, findings: check::findings(problems), ..outcome(status, message) }))
     }
 }
 
-fn ended(status: ResultStatus, message: String) -> Outcome {
+fn outcome(status: ResultStatus, message: String) -> Outcome {
     Outcome { status, outputs: "{}".to_owned(), findings: Vec::new(), message }
 }
 
-/// Everything in the commit that matches, page by page.
+/// Lists all files of the commit that match, page by page.
 fn list(glob: &str) -> Result<Vec<File>, String> {
     let mut files = Vec::new();
     let mut after: Option<String> = None;
     loop {
         let page = source::list_paths(glob, after.as_deref()).map_err(|error| match error {
-            SourceError::Unavailable(why) => format!("the files of the commit cannot be had: {why}"),
-            SourceError::TooLarge => format!("{glob:?} is too long, or matches too much"),
-            SourceError::NotFound | SourceError::Denied => format!("the files that match {glob:?} may not be listed"),
+            SourceError::Unavailable(why) => format!("the files of the commit are unavailable: {why}"),
+            SourceError::TooLarge => format!("{glob:?} is too long or matches too many files"),
+            SourceError::NotFound | SourceError::Denied => format!("listing the files that match {glob:?} is not allowed"),
         })?;
         let Some(last) = page.last() else { return Ok(files) };
         after = Some(last.path.clone());

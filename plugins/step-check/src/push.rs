@@ -1,4 +1,4 @@
-//! The commits in what happened, `beespace.event/v1`.
+//! The commits of the event (`beespace.event/v1`).
 
 use serde::Deserialize;
 
@@ -16,6 +16,6 @@ struct Event {
 }
 
 pub(crate) fn commits(json: &str) -> Result<Vec<Commit>, String> {
-    let event: Event = serde_json::from_str(json).map_err(|error| format!("the event cannot be read: {error}"))?;
+    let event: Event = serde_json::from_str(json).map_err(|error| format!("the event is invalid: {error}"))?;
     Ok(event.commits)
 }

@@ -1,11 +1,11 @@
-//! What to check: the step's `with:`.
+//! The rules, read from the step's `with:` block.
 
 use regex_lite::Regex;
 use serde::Deserialize;
 
 use crate::units;
 
-/// The rules, ready to be applied.
+/// The parsed rules.
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) forbid: Vec<String>,
@@ -28,15 +28,16 @@ struct Params {
 }
 
 impl Rules {
-    /// The error is a place in `with` and what is wrong there.
+    /// Parses the `with:` block. The error is a JSON pointer into it and a message.
     pub(crate) fn read(json: &str) -> Result<Self, (String, String)> {
         let params: Params = serde_json::from_str(json).map_err(|error| (String::new(), error.to_string()))?;
         let max_file_size = params.max_file_size.map(|size| {
-            let problem = || ("/max_file_size".to_owned(), format!("{size:?} is no size: expected {}", units::SIZE_EXPECTED));
+            let problem = || ("/max_file_size".to_owned(), format!("{size:?} is not a size: expected {}", units::SIZE_EXPECTED));
             units::parse_size(&size).ok_or_else(problem)
         });
         let commit_message = params.commit_message.map(|pattern| {
-            let problem = |error| ("/commit_message".to_owned(), format!("{pattern:?} is no regular expression: {error}"));
+            let problem =
+                |error| ("/commit_message".to_owned(), format!("{pattern:?} is not a valid regular expression: {error}"));
             Regex::new(&pattern).map_err(problem)
         });
         Ok(Self {
@@ -48,20 +49,20 @@ impl Rules {
         })
     }
 
-    /// For people, before the step runs.
+    /// The summary of the plan, shown before the step runs.
     pub(crate) fn summary(&self) -> String {
         let mut parts = Vec::new();
         if !self.forbid.is_empty() {
-            parts.push(format!("no {}", self.forbid.join(", ")));
+            parts.push(format!("forbidden files {}", self.forbid.join(", ")));
         }
         if !self.require.is_empty() {
-            parts.push(format!("there must be {}", self.require.join(", ")));
+            parts.push(format!("required files {}", self.require.join(", ")));
         }
-        if let Some(most) = self.max_file_size {
-            parts.push(format!("no file above {}", units::format_size(most)));
+        if let Some(limit) = self.max_file_size {
+            parts.push(format!("maximum file size {}", units::format_size(limit)));
         }
         if let Some(pattern) = &self.commit_message {
-            parts.push(format!("messages of commits match {pattern}"));
+            parts.push(format!("commit messages match {pattern}"));
         }
         format!("Checks the commit: {}", parts.join("; "))
     }
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_applied_is_said_with_its_place() {
+    fn an_invalid_rule_is_reported_with_its_pointer() {
         for (json, pointer) in [
             (r#"{"max_file_size": "5 apples"}"#, "/max_file_size"),
             (r#"{"commit_message": "("}"#, "/commit_message"),
@@ -83,8 +84,11 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_is_a_sentence() {
+    fn the_summary_lists_the_rules() {
         let rules = Rules::read(r#"{"forbid": [".env", "*.pem"], "max_file_size": "5MiB", "commit_message": "^fix"}"#).unwrap();
-        assert_eq!(rules.summary(), "Checks the commit: no .env, *.pem; no file above 5MiB; messages of commits match ^fix");
+        assert_eq!(
+            rules.summary(),
+            "Checks the commit: forbidden files .env, *.pem; maximum file size 5MiB; commit messages match ^fix"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! WIT → domain: findings, verdicts, texts.
+//! Conversions from WIT to core types: findings, verdicts, texts.
 
 use beespace_core::policy::{
     ApprovalRequirement, ErrorClass, Finding, Obligation, PatchKind, PatchOp, Severity, Verdict, VerdictOutcome,
@@ -13,10 +13,10 @@ pub(crate) const MAX_FINDINGS: usize = 100;
 pub(crate) const MAX_PATCHES: usize = 256;
 const MAX_APPROVALS: usize = 32;
 const MAX_OBLIGATIONS: usize = 32;
-/// Bytes of one sentence for people.
+/// Maximum length of a text for people, in bytes.
 pub(crate) const MAX_SENTENCE_BYTES: usize = 2 << 10;
 
-/// Reads one answer: knows who gave it, and how many bytes of it are still welcome.
+/// Converts one result of a plugin: holds the plugin's label for errors and the number of bytes that it may still return.
 pub(crate) struct OutputReader<'a> {
     pub(crate) label: &'a str,
     pub(crate) bytes_left: usize,
@@ -28,29 +28,29 @@ impl<'a> OutputReader<'a> {
         Self { label, bytes_left: output_bytes, cap: output_bytes }
     }
 
-    /// Pays for `bytes` of the answer.
+    /// Charges `bytes` against the output limit.
     pub(crate) fn charge(&mut self, bytes: usize) -> Result<(), PluginError> {
         self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(|| {
-            let message = format!("{} answered with more than {} bytes", self.label, self.cap);
+            let message = format!("{} returned more than {} bytes", self.label, self.cap);
             PluginError::new(ErrorClass::OutputTooLarge, message)
         })?;
         Ok(())
     }
 
-    /// Refuses a list that is too long.
+    /// Rejects a list that is too long.
     pub(crate) fn check_count(&self, what: &str, count: usize, cap: usize) -> Result<(), PluginError> {
         if count <= cap {
             return Ok(());
         }
-        let message = format!("{} answered with {count} {what}, at most {cap} are read", self.label);
+        let message = format!("{} returned {count} {what}; the limit is {cap}", self.label);
         Err(PluginError::new(ErrorClass::OutputTooLarge, message))
     }
 
     pub(crate) fn malformed(&self, what: impl std::fmt::Display) -> PluginError {
-        PluginError::new(ErrorClass::Malformed, format!("{} answered with {what}", self.label))
+        PluginError::new(ErrorClass::Malformed, format!("{} returned {what}", self.label))
     }
 
-    /// Text for people, cut and cleaned.
+    /// Text for people, truncated and sanitized.
     pub(crate) fn sentence(&mut self, text: &str) -> Result<String, PluginError> {
         self.charge(text.len())?;
         Ok(sanitize(text, MAX_SENTENCE_BYTES))
@@ -70,7 +70,7 @@ impl<'a> OutputReader<'a> {
                 Some(pointer) => Some(self.pointer(&pointer)?),
                 None => None,
             },
-            // A link that is shown must be one that people may follow.
+            // A link is shown only if people can safely follow it.
             help_url: finding.help_url.filter(|url| is_web_url(url)),
             remedy: match finding.remedy {
                 Some(remedy) => Some(self.sentence(&remedy)?),
@@ -79,11 +79,11 @@ impl<'a> OutputReader<'a> {
         })
     }
 
-    /// An RFC 6901 pointer.
+    /// Validates an RFC 6901 pointer.
     fn pointer(&mut self, pointer: &str) -> Result<String, PluginError> {
         self.charge(pointer.len())?;
         if pointer.len() > 1 << 10 || !(pointer.is_empty() || pointer.starts_with('/')) || pointer.contains('\0') {
-            return Err(self.malformed(format_args!("{:?}, which is no JSON pointer", sanitize(pointer, 100))));
+            return Err(self.malformed(format_args!("{:?}, which is not a JSON pointer", sanitize(pointer, 100))));
         }
         Ok(pointer.to_owned())
     }
@@ -101,8 +101,16 @@ impl<'a> OutputReader<'a> {
             },
             findings: self.findings(verdict.findings)?,
             patches: verdict.patches.into_iter().map(|patch| self.patch(patch)).collect::<Result<_, _>>()?,
-            approvals: verdict.approvals.into_iter().map(|asked| self.approval(binding, asked)).collect::<Result<_, _>>()?,
-            obligations: verdict.obligations.into_iter().map(|asked| self.obligation(asked)).collect::<Result<_, _>>()?,
+            approvals: verdict
+                .approvals
+                .into_iter()
+                .map(|approval| self.approval(binding, approval))
+                .collect::<Result<_, _>>()?,
+            obligations: verdict
+                .obligations
+                .into_iter()
+                .map(|obligation| self.obligation(obligation))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -116,33 +124,37 @@ impl<'a> OutputReader<'a> {
         let value = match patch.value {
             Some(json) => {
                 self.charge(json.len())?;
-                Some(serde_json::from_str(&json).map_err(|_| self.malformed("a patch whose value is no JSON"))?)
+                Some(serde_json::from_str(&json).map_err(|_| self.malformed("a patch whose value is not JSON"))?)
             }
             None => None,
         };
         if value.is_none() != (op == PatchKind::Remove) {
-            return Err(self.malformed("a patch that lacks its value, or removes with one"));
+            return Err(self.malformed("a patch without a value, or a `remove` patch with one"));
         }
         Ok(PatchOp { op, path: self.pointer(&patch.path)?, value })
     }
 
-    fn approval(&mut self, binding: &str, asked: policy::Approval) -> Result<ApprovalRequirement, PluginError> {
-        self.check_count("groups", asked.groups.len(), 64)?;
-        let groups = asked.groups.iter().map(|group| Ok(sanitize(&self.sentence(group)?, 200)));
+    fn approval(&mut self, binding: &str, approval: policy::Approval) -> Result<ApprovalRequirement, PluginError> {
+        self.check_count("groups", approval.groups.len(), 64)?;
+        let groups = approval.groups.iter().map(|group| Ok(sanitize(&self.sentence(group)?, 200)));
         Ok(ApprovalRequirement {
             policy: binding.to_owned(),
             groups: groups.collect::<Result<_, PluginError>>()?,
-            // Nobody's word would be no approval.
-            min_approvers: asked.min_approvers.max(1),
-            forbid_author: asked.forbid_author,
-            ttl_seconds: asked.ttl_seconds,
-            reason: self.sentence(&asked.reason)?,
+            // Zero approvers would not be an approval.
+            min_approvers: approval.min_approvers.max(1),
+            forbid_author: approval.forbid_author,
+            ttl_seconds: approval.ttl_seconds,
+            reason: self.sentence(&approval.reason)?,
         })
     }
 
-    fn obligation(&mut self, asked: policy::Obligation) -> Result<Obligation, PluginError> {
-        self.charge(asked.params.len())?;
-        Ok(Obligation { id: sanitize(&self.sentence(&asked.id)?, 200), params: asked.params, mandatory: asked.mandatory })
+    fn obligation(&mut self, obligation: policy::Obligation) -> Result<Obligation, PluginError> {
+        self.charge(obligation.params.len())?;
+        Ok(Obligation {
+            id: sanitize(&self.sentence(&obligation.id)?, 200),
+            params: obligation.params,
+            mandatory: obligation.mandatory,
+        })
     }
 }
 
@@ -156,7 +168,7 @@ pub(crate) fn severity(severity: types::Severity) -> Severity {
     }
 }
 
-/// A link to the web, without anything that could hide in it.
+/// Whether `url` is an http(s) link without invisible characters.
 pub(crate) fn is_web_url(url: &str) -> bool {
     (url.starts_with("https://") || url.starts_with("http://"))
         && url.len() <= 2 << 10

@@ -1,4 +1,5 @@
-//! WIT → domain: the plans of step types. A plan is refused here when it is no plan; what it may do is for the floor and policies.
+//! Conversion of step-type plans from WIT. Malformed plans are rejected here; the baseline policy and the policies decide what a
+//! plan may do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,11 +16,11 @@ use crate::error::PluginError;
 use crate::sanitize::sanitize;
 
 const MAX_CONTAINERS: usize = 64;
-/// Names, variables, mounts and the like of one container.
+/// Maximum number of entries in each list of a container: variables, mounts, secrets, arguments.
 const MAX_LIST_LEN: usize = 256;
 const MAX_STATE_BYTES: usize = 64 << 10;
 
-/// The step a plan belongs to.
+/// The step that a plan belongs to.
 pub(crate) struct StepIdentity<'a> {
     pub(crate) step: &'a str,
     pub(crate) uses: &'a str,
@@ -42,7 +43,7 @@ impl OutputReader<'_> {
                 step::ResultStatus::Failure => Status::Failure,
                 step::ResultStatus::Skipped => Status::Skipped,
             },
-            outputs: serde_json::from_str(outputs).map_err(|_| self.malformed("outputs that are no JSON object"))?,
+            outputs: serde_json::from_str(outputs).map_err(|_| self.malformed("outputs that are not a JSON object"))?,
             findings: self.findings(outcome.findings)?,
             message: self.sentence(&outcome.message)?,
         })
@@ -51,12 +52,11 @@ impl OutputReader<'_> {
     pub(crate) fn plan(&mut self, planned: &StepIdentity<'_>, plan: exec_types::Plan) -> Result<StepPlan, PluginError> {
         self.check_count("containers", plan.containers.len(), MAX_CONTAINERS)?;
         if plan.state.len() > MAX_STATE_BYTES {
-            let message =
-                format!("{} wants to keep {} bytes of state, at most {MAX_STATE_BYTES} are", self.label, plan.state.len());
+            let message = format!("{} returned {} bytes of state; the limit is {MAX_STATE_BYTES}", self.label, plan.state.len());
             return Err(PluginError::new(ErrorClass::OutputTooLarge, message));
         }
         if !plan.artifacts.is_empty() {
-            let message = format!("{} keeps artifacts, which this server does not do yet", self.label);
+            let message = format!("{} declares artifacts, which this version of Beespace does not support", self.label);
             return Err(PluginError::new(ErrorClass::Incompatible, message));
         }
         let containers = plan.containers.into_iter().map(|container| self.container(container));
@@ -71,19 +71,18 @@ impl OutputReader<'_> {
         Ok(plan)
     }
 
-    /// Ids are unique, and what is needed exists earlier in the list: so there is no cycle either.
+    /// Checks that ids are unique and that `needs` refers only to earlier containers, which also excludes cycles.
     fn check_graph(&self, plan: &StepPlan) -> Result<(), PluginError> {
         let mut seen = BTreeSet::new();
         for container in &plan.containers {
             if let Some(unknown) = container.needs.iter().find(|needed| !seen.contains(needed.as_str())) {
                 let id = &container.id;
                 let unknown = sanitize(unknown, 100);
-                return Err(
-                    self.malformed(format_args!("container {id:?} that needs {unknown:?}, which does not stand before it"))
-                );
+                return Err(self
+                    .malformed(format_args!("container {id:?}, which needs {unknown:?}, but no earlier container has that id")));
             }
             if !seen.insert(container.id.as_str()) {
-                return Err(self.malformed(format_args!("two containers of the name {:?}", container.id)));
+                return Err(self.malformed(format_args!("two containers with the id {:?}", container.id)));
             }
         }
         Ok(())
@@ -91,7 +90,7 @@ impl OutputReader<'_> {
 
     fn container(&mut self, container: exec_types::Container) -> Result<Container, PluginError> {
         if container.script.is_some() && (container.entrypoint.is_some() || container.args.is_some()) {
-            return Err(self.malformed("a container with a script beside an entrypoint or arguments"));
+            return Err(self.malformed("a container that has a script and also an entrypoint or arguments"));
         }
         self.check_count("variables", container.env.len(), MAX_LIST_LEN)?;
         self.check_count("secrets", container.secrets.len(), MAX_LIST_LEN)?;
@@ -99,8 +98,8 @@ impl OutputReader<'_> {
         Ok(Container {
             id: self.container_id(container.id)?,
             image: self.image(container.image)?,
-            entrypoint: container.entrypoint.map(|words| self.texts(words)).transpose()?,
-            args: container.args.map(|words| self.texts(words)).transpose()?,
+            entrypoint: container.entrypoint.map(|texts| self.texts(texts)).transpose()?,
+            args: container.args.map(|texts| self.texts(texts)).transpose()?,
             script: container.script.map(|script| self.text(script)).transpose()?,
             env: self.env(container.env)?,
             secrets: container.secrets.into_iter().map(|secret| self.secret(secret)).collect::<Result<_, _>>()?,
@@ -151,28 +150,28 @@ impl OutputReader<'_> {
         })
     }
 
-    /// Text that no program reads further than a zero byte, so there must be none.
+    /// Text without a zero byte: a program in a container would read it only up to that byte.
     fn text(&mut self, text: String) -> Result<String, PluginError> {
         self.charge(text.len())?;
         if text.contains('\0') { Err(self.malformed("a text with a zero byte")) } else { Ok(text) }
     }
 
     fn texts(&mut self, texts: Vec<String>) -> Result<Vec<String>, PluginError> {
-        self.check_count("words", texts.len(), MAX_LIST_LEN)?;
+        self.check_count("texts in one list", texts.len(), MAX_LIST_LEN)?;
         texts.into_iter().map(|text| self.text(text)).collect()
     }
 
-    /// By the same rule as the floor's, so that nobody is told of it only there.
+    /// Checks the rule of the baseline policy, so that the error appears here already and names the plugin.
     fn container_id(&mut self, id: String) -> Result<String, PluginError> {
         self.charge(id.len())?;
         if is_container_id(&id) {
             return Ok(id);
         }
-        let rule = "1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit";
+        let rule = "1 to 63 of a-z, 0-9 and `-`, starting with a letter or digit";
         Err(self.malformed(format_args!("the container id {:?}, which is not {rule}", sanitize(&id, 100))))
     }
 
-    /// `[A-Za-z0-9_.:-]`, 1 to 100 of them.
+    /// Accepts 1 to 100 of `[A-Za-z0-9_.:-]`.
     fn identifier(&mut self, what: &str, word: String) -> Result<String, PluginError> {
         self.charge(word.len())?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b':');
@@ -188,7 +187,7 @@ impl OutputReader<'_> {
         if (1..=256).contains(&name.len()) && plain && !name.starts_with(|first: char| first.is_ascii_digit()) {
             return Ok(name);
         }
-        Err(self.malformed(format_args!("{:?}, which is no name of a variable", sanitize(&name, 100))))
+        Err(self.malformed(format_args!("{:?}, which is not a variable name", sanitize(&name, 100))))
     }
 
     fn image(&mut self, image: String) -> Result<String, PluginError> {
@@ -196,17 +195,17 @@ impl OutputReader<'_> {
         if (1..=512).contains(&image.len()) && image.bytes().all(|b| b.is_ascii_graphic()) && !image.starts_with('-') {
             return Ok(image);
         }
-        Err(self.malformed(format_args!("{:?}, which is no image", sanitize(&image, 100))))
+        Err(self.malformed(format_args!("{:?}, which is not an image name", sanitize(&image, 100))))
     }
 
-    /// An absolute path that stays where it says.
+    /// Accepts an absolute path without `..` and control characters.
     fn path(&mut self, path: String) -> Result<String, PluginError> {
         self.charge(path.len())?;
         let stays = path.split('/').all(|part| part != "..") && !path.chars().any(char::is_control);
         if path.starts_with('/') && path.len() <= 4 << 10 && stays {
             return Ok(path);
         }
-        Err(self.malformed(format_args!("{:?}, which is no absolute path without `..`", sanitize(&path, 100))))
+        Err(self.malformed(format_args!("{:?}, which is not an absolute path without `..`", sanitize(&path, 100))))
     }
 }
 
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_keeps_what_it_says() {
+    fn a_plan_is_converted_without_loss() {
         let needing = exec_types::Container { needs: vec!["a".to_owned()], ..container("b") };
         let plan = read(vec![container("a"), needing]).unwrap();
         assert_eq!((plan.step.as_str(), plan.uses.as_deref(), plan.state.as_str()), ("test", Some("cargo"), "c3RhdGU="));
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_what_the_interface_says_and_the_floor_lets_through() {
+    fn a_container_id_follows_the_rule_of_the_wit_file_and_the_baseline_policy() {
         let longest = "a".repeat(63);
         for id in ["a", "0", "unit-tests", "a-", longest.as_str()] {
             let plan = read(vec![container(id)]).unwrap();
@@ -269,29 +268,29 @@ mod tests {
             assert!(error.message.contains("1 to 63 of a-z, 0-9 and `-`"), "{}", error.message);
         }
         let wit = include_str!("../../../../wit/step.wit");
-        assert!(wit.contains("1 to 63 of a-z, 0-9 and `-`"), "the interface tells another rule");
+        assert!(wit.contains("1 to 63 of a-z, 0-9 and `-`"), "the WIT file documents another rule");
     }
 
     #[test]
-    fn what_is_no_plan_is_refused() {
+    fn malformed_plans_are_rejected() {
         let change = |change: &dyn Fn(&mut exec_types::Container)| {
             let mut one = container("a");
             change(&mut one);
             vec![one]
         };
         let wrong: &[(&str, Vec<exec_types::Container>)] = &[
-            ("a name twice", vec![container("a"), container("a")]),
-            ("a need that is not there", change(&|one| one.needs = vec!["b".to_owned()])),
-            ("a need of its own", change(&|one| one.needs = vec!["a".to_owned()])),
-            ("an odd id", change(&|one| one.id = "../a".to_owned())),
+            ("a duplicate id", vec![container("a"), container("a")]),
+            ("an unknown need", change(&|one| one.needs = vec!["b".to_owned()])),
+            ("a container that needs itself", change(&|one| one.needs = vec!["a".to_owned()])),
+            ("an invalid id", change(&|one| one.id = "../a".to_owned())),
             ("an image that is an option", change(&|one| one.image = "--privileged".to_owned())),
             ("an image with a line break", change(&|one| one.image = "a\nb".to_owned())),
-            ("a script beside arguments", change(&|one| one.args = Some(Vec::new()))),
+            ("a script and arguments", change(&|one| one.args = Some(Vec::new()))),
             ("a zero byte", change(&|one| one.script = Some("a\0b".to_owned()))),
             ("a variable with =", change(&|one| one.env = vec![("A=B".to_owned(), String::new())])),
             ("a variable that is a number", change(&|one| one.env = vec![("1A".to_owned(), String::new())])),
-            ("a path that climbs", change(&|one| one.mounts = vec![mount("/workspace/../etc")])),
-            ("a path from somewhere", change(&|one| one.workdir = Some("src".to_owned()))),
+            ("a path with ..", change(&|one| one.mounts = vec![mount("/workspace/../etc")])),
+            ("a relative path", change(&|one| one.workdir = Some("src".to_owned()))),
         ];
         for (what, containers) in wrong {
             assert_eq!(read(containers.clone()).unwrap_err().class, ErrorClass::Malformed, "{what}");
@@ -299,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_is_refused() {
+    fn oversized_plans_are_rejected() {
         let many = (0..65).map(|number| container(&format!("c{number}"))).collect();
         assert_eq!(read(many).unwrap_err().class, ErrorClass::OutputTooLarge);
         let long = exec_types::Container { script: Some("x".repeat(2 << 20)), ..container("a") };
@@ -307,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_needs_an_object_for_its_outputs() {
+    fn outputs_must_be_a_json_object() {
         let end = |outputs: &str| {
             let outcome = step::Outcome {
                 status: step::ResultStatus::Skipped,

@@ -1,4 +1,4 @@
-//! Domain → WIT.
+//! Conversions from core types to WIT.
 
 use beespace_core::digest::Document;
 use beespace_core::event::Claim;
@@ -28,7 +28,7 @@ pub(crate) fn context(context: &PluginContext) -> types::Context {
             kind: types::ActorKind::User,
             id: context.actor.stable_id(),
             name: context.actor.login.clone(),
-            // Gogs shows no groups to the outside.
+            // The API of Gogs does not expose groups.
             groups: Vec::new(),
             on_behalf_of: None,
         },

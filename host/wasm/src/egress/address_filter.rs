@@ -1,20 +1,20 @@
-//! Which addresses a request may ever reach.
+//! Classifies IP addresses and excludes those that no request may reach.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use crate::grant::AddressClass;
 
-/// Where an address is; none for those that no rule can open: link-local (the cloud's metadata), unspecified, multicast,
-/// broadcast, reserved, documentation, benchmarks, and IPv6 forms that carry an IPv4 address inside.
+/// Returns the class of an address. `None` means that no rule can allow it: link-local (cloud metadata services), unspecified,
+/// multicast, broadcast, reserved, documentation, benchmarking, and IPv6 forms with an embedded IPv4 address.
 pub(crate) fn classify(address: IpAddr) -> Option<AddressClass> {
-    // `::ffff:10.0.0.1` is 10.0.0.1 to the kernel, so it is to us.
+    // The kernel treats `::ffff:10.0.0.1` as 10.0.0.1, so this function does too.
     match address.to_canonical() {
         IpAddr::V4(address) => classify_v4(address),
         IpAddr::V6(address) => classify_v6(address),
     }
 }
 
-/// Whether an address is one of this machine's: only at those can somebody listen here.
+/// Whether the address belongs to this machine. Only such an address can be bound.
 pub(crate) fn is_local_address(address: IpAddr) -> bool {
     UdpSocket::bind((address.to_canonical(), 0)).is_ok()
 }
@@ -34,16 +34,16 @@ fn classify_v6(address: Ipv6Addr) -> Option<AddressClass> {
     let segments = address.segments();
     match segments {
         [0, 0, 0, 0, 0, 0, 0, 1] => Some(AddressClass::Loopback),
-        // IPv4-compatible, unspecified
+        // IPv4-compatible, unspecified.
         [0, 0, 0, 0, 0, 0, _, _] => None,
-        // The metadata service of AWS, inside the unique local range.
+        // The metadata service of AWS, within the unique local range.
         [0xfd00, 0x0ec2, ..] => None,
         [0xfc00..=0xfdff, ..] => Some(AddressClass::Private),
-        // NAT64, both the well-known prefix and the one for local use
+        // NAT64: the well-known prefix and the one for local use.
         [0x64, 0xff9b, ..] => None,
-        // Teredo, benchmarks and the other special ranges; documentation; 6to4
+        // Teredo, benchmarking and other special ranges; documentation; 6to4.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x2002, ..] | [0x3fff, 0..=0xfff, ..] => None,
-        // Global unicast is 2000::/3; the rest is link-local, site-local, multicast or not given out.
+        // Global unicast is 2000::/3. All other ranges are link-local, site-local, multicast or unassigned.
         [0x2000..=0x3fff, ..] => Some(AddressClass::Public),
         _ => None,
     }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_special_address_is_known() {
+    fn every_special_range_is_classified() {
         let cases = [
             (
                 None,
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn only_addresses_of_this_machine_are() {
+    fn only_addresses_of_this_machine_are_local() {
         let is_ours = |address: &str| is_local_address(address.parse().unwrap());
         assert!(is_ours("127.0.0.1") && is_ours("::ffff:127.0.0.1"));
         assert!(!is_ours("192.0.2.1"));

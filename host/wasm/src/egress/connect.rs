@@ -1,4 +1,4 @@
-//! The connection itself: to a checked address, with a certificate for the name, and with an end.
+//! The connection of one request: to a checked address, with TLS for the host name, and with limits for time and size.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Frame, Incoming};
 use rustls_platform_verifier::BuilderVerifierExt as _;
@@ -17,26 +17,26 @@ use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{Destination, Driver, SendResult};
+use super::destination::Destination;
 use crate::grant::EgressScheme;
 
-/// Bytes of an answer's body.
+/// Maximum size of a response body.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
-/// Bytes of a request's body.
+/// Maximum size of a request body.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
-/// How long the next piece of an answer's body may take.
+/// Maximum time between two frames of a response body.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How we speak TLS: the machine's own certificates, a company's among them, read when they are needed first.
+/// The TLS configuration. It trusts the machine's certificates, including those of a company, and is loaded on first use.
 #[derive(Default)]
 pub(crate) struct Tls(OnceLock<Option<Arc<rustls::ClientConfig>>>);
 
 impl Tls {
     fn config(&self) -> Result<Arc<rustls::ClientConfig>, Error> {
         self.0
-            .get_or_init(|| client_config().map_err(|error| tracing::error!("TLS cannot be used: {error}")).ok())
+            .get_or_init(|| client_config().map_err(|error| tracing::error!("TLS is unavailable: {error}")).ok())
             .clone()
-            .ok_or_else(|| Error::InternalError(Some("the certificates of this machine could not be read".to_owned())))
+            .ok_or_else(|| Error::InternalError(Some("the machine's certificates could not be read".to_owned())))
     }
 }
 
@@ -49,14 +49,19 @@ fn client_config() -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
     Ok(Arc::new(config))
 }
 
-/// A plain or an encrypted stream.
+/// Transfers the rest of an exchange. It ends with the connection.
+pub(super) type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
+/// The response headers with the body, and the driver that must run until the body is read.
+pub(super) type SendResult = Result<(Response<WasiBody>, Driver), Error>;
+
+/// A plain or an encrypted byte stream.
 trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Stream for T {}
 
 /// An open connection.
 pub(super) struct Connection(Box<dyn Stream>);
 
-/// Connects to one of `addresses`, which were checked; the name is for the certificate only.
+/// Connects to one of the checked `addresses`. The host name is used only to verify the certificate.
 pub(super) async fn open(addresses: &[SocketAddr], destination: &Destination, tls: &Tls) -> Result<Connection, Error> {
     let stream = TcpStream::connect(addresses).await.map_err(Error::Connect)?;
     match destination.scheme {
@@ -78,11 +83,11 @@ fn tls_error(error: std::io::Error) -> Error {
     }
 }
 
-/// Sends the request and waits for the head of the answer. The driver that comes with it moves the rest, and keeps the place.
+/// Sends the request and waits for the response headers. The returned driver transfers the rest and holds the request slot.
 pub(super) async fn exchange(
     opened: Connection,
     request: Request<WasiBody>,
-    place: OwnedSemaphorePermit,
+    slot: OwnedSemaphorePermit,
     frame_time: Option<Duration>,
 ) -> SendResult {
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
@@ -109,13 +114,13 @@ pub(super) async fn exchange(
             Some(ended) => ended,
             None => connection.await,
         };
-        drop(place);
+        drop(slot);
         ended.map_err(Error::from)
     });
     Ok((answer, driver))
 }
 
-/// A request whose body was too long ends as that, and not as a fault of the connection.
+/// Reports an oversized request body as such, not as a connection error.
 fn request_error(error: hyper::Error) -> Error {
     match std::error::Error::source(&error).and_then(|source| source.downcast_ref()) {
         Some(Error::HttpRequestBodySize(size)) => Error::HttpRequestBodySize(*size),
@@ -123,7 +128,7 @@ fn request_error(error: hyper::Error) -> Error {
     }
 }
 
-/// An origin server wants `/path?query` in the first line; the name goes in `Host`, which is already there.
+/// Rewrites the URI to `/path?query`, the form that an origin server expects in the request line. `Host` is already set.
 fn origin_form(request: Request<WasiBody>) -> Result<Request<WasiBody>, Error> {
     let (mut head, body) = request.into_parts();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -135,7 +140,7 @@ fn origin_form(request: Request<WasiBody>) -> Result<Request<WasiBody>, Error> {
     Ok(Request::from_parts(head, body.boxed_unsync()))
 }
 
-/// An answer's body with a size and a time for each of its frames.
+/// A response body with a maximum size and a timeout for each frame.
 struct TimedBody {
     body: Limited<Incoming>,
     frame_time: Duration,
@@ -175,7 +180,7 @@ mod tests {
     use crate::grant::AddressClass;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    /// The body of what a server answers with `answer`; the server then says no more, and does not hang up.
+    /// Reads the body of a response. The test server sends `answer` and then keeps the connection open without sending more.
     async fn body_of(answer: Vec<u8>) -> Result<usize, Error> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -186,10 +191,10 @@ mod tests {
         });
         let stream = TcpStream::connect(address).await.unwrap();
         let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
-        let place = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();
+        let slot = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();
         let request = Request::get("http://there/").body(body).unwrap();
         let time = Some(Duration::from_millis(200));
-        let (answer, driver) = exchange(Connection(Box::new(stream)), request, place, time).await.unwrap();
+        let (answer, driver) = exchange(Connection(Box::new(stream)), request, slot, time).await.unwrap();
         let driver = tokio::spawn(Pin::from(driver));
         let read = answer.into_body().collect().await.map(|body| body.to_bytes().len());
         driver.abort();
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_read_to_its_end_and_no_further_than_its_cap() {
+    async fn a_body_is_read_up_to_the_size_limit() {
         let answer = |length: usize| {
             let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").into_bytes();
             answer.resize(answer.len() + length, b'x');
@@ -209,16 +214,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_stops_coming_is_given_up() {
+    async fn a_stalled_body_times_out() {
         let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun".to_vec();
         assert!(matches!(body_of(begun).await, Err(Error::ConnectionReadTimeout)));
     }
 
     #[tokio::test]
-    async fn a_connection_goes_to_the_checked_address_without_another_lookup() {
+    async fn a_connection_uses_the_checked_address_without_another_lookup() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        // A name that no lookup finds.
+        // This name cannot be resolved.
         let destination = Destination {
             scheme: EgressScheme::Http,
             host: "hive.invalid".to_owned(),

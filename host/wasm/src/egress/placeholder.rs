@@ -1,4 +1,4 @@
-//! Tokens that stand for secrets. One holds for one call, in header values, towards the hosts its secret is bound to.
+//! Placeholders for secrets. A placeholder is valid for one call, in header values, and only for the hosts of its secret.
 
 use base64::Engine as _;
 use http::{HeaderMap, HeaderValue};
@@ -6,13 +6,13 @@ use wasmtime_wasi_http::Error;
 use zeroize::Zeroizing;
 
 use crate::grant::host_matches;
-use crate::host_functions::secrets::SecretValue;
+use crate::ports::secrets::SecretValue;
 
 const PREFIX: &str = "beespace-secret:";
-/// Shorter values would turn ordinary text into stars, and protect nothing.
+/// Masking shorter values would damage ordinary text without protecting anything.
 const MIN_MASKED_LEN: usize = 4;
 
-/// The secrets of one call.
+/// The placeholders and masked values of one call.
 #[derive(Clone, Default)]
 pub(crate) struct Placeholders {
     bound: Vec<(String, SecretValue)>,
@@ -20,7 +20,7 @@ pub(crate) struct Placeholders {
 }
 
 impl Placeholders {
-    /// A fresh token of 128 random bits.
+    /// Creates a placeholder with 128 random bits.
     pub(super) fn add(&mut self, secret: &SecretValue) -> Result<String, getrandom::Error> {
         let mut random = [0; 16];
         getrandom::fill(&mut random)?;
@@ -29,7 +29,7 @@ impl Placeholders {
         Ok(token)
     }
 
-    /// Hides the value, and its base64 form, in what the plugin says from now on.
+    /// Masks the value and its base64 form in all further output of the plugin.
     pub(super) fn mask_value(&mut self, value: Zeroizing<Vec<u8>>) {
         if value.len() < MIN_MASKED_LEN {
             return;
@@ -44,15 +44,15 @@ impl Placeholders {
         self.masked.iter().fold(text.to_owned(), |text, value| text.replace(value.as_str(), "***"))
     }
 
-    /// Puts the values in the place of their tokens. A token towards a host that its secret is not bound to refuses the whole
-    /// request: it would arrive as nonsense, and hide a mistake or an attempt.
+    /// Replaces the placeholders by their values. A placeholder whose secret is not bound to `host` rejects the whole request:
+    /// sending it unchanged would conceal a mistake or an attack.
     pub(super) fn substitute(&self, headers: &mut HeaderMap, host: &str) -> Result<(), Error> {
         for value in headers.values_mut() {
             let Some(text) = std::str::from_utf8(value.as_bytes()).ok().filter(|text| text.contains(PREFIX)) else {
                 continue;
             };
-            let swapped = self.substituted(text, host).ok_or(Error::HttpRequestDenied)?;
-            *value = HeaderValue::from_bytes(&swapped).map_err(|_| Error::ConfigurationError)?;
+            let substituted = self.substituted(text, host).ok_or(Error::HttpRequestDenied)?;
+            *value = HeaderValue::from_bytes(&substituted).map_err(|_| Error::ConfigurationError)?;
             value.set_sensitive(true);
         }
         Ok(())
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_becomes_its_secret_only_where_the_secret_is_bound() {
+    fn a_placeholder_is_replaced_only_for_hosts_of_its_secret() {
         let mut placeholders = Placeholders::default();
         let token = placeholders.add(&secret("s3cret", "hooks.example")).unwrap();
         let mut headers = HeaderMap::new();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_another_call_is_refused() {
+    fn a_placeholder_of_another_call_is_rejected() {
         let token = Placeholders::default().add(&secret("s3cret", "hooks.example")).unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("authorization", token.parse().unwrap());
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn opened_secrets_do_not_show_in_what_a_plugin_says() {
+    fn opened_secrets_are_masked_in_plugin_output() {
         let mut placeholders = Placeholders::default();
         placeholders.mask_value(Zeroizing::new(b"s3cret".to_vec()));
         assert_eq!(placeholders.mask("got s3cret (czNjcmV0)"), "got *** (***)");

@@ -1,14 +1,10 @@
-//! `beespace:plugin/artifacts`. Builds keep no artifacts yet: the list is empty and no name is found.
+//! `beespace:plugin/artifacts`. Builds have no artifacts yet, so the list is empty and no name is found.
 
 use wasmtime::component::Resource;
 
 use crate::bindings::step::beespace::plugin::{artifacts, exec_types};
+use crate::resources::HostArtifact;
 use crate::state::State;
-
-/// An artifact that a guest has opened. Without artifacts there is no value of it.
-#[derive(Debug)]
-#[expect(unreachable_pub, reason = "the generated code hands it on")]
-pub enum HostArtifact {}
 
 impl exec_types::Host for State {}
 

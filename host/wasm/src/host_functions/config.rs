@@ -1,4 +1,4 @@
-//! `beespace:plugin/config`: the settings of the binding. The interface of types has no functions, but wants an owner.
+//! `beespace:plugin/config`: the settings of the binding. The interface `types` has no functions, but needs an implementation.
 
 use crate::bindings::shared::{config, types};
 use crate::state::State;

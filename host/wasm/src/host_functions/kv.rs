@@ -1,65 +1,17 @@
-//! `beespace:plugin/kv`: a small durable memory, apart for each binding.
+//! `beespace:plugin/kv`: a small durable key-value store, separate for each binding.
 
 use std::sync::Arc;
 
 use crate::bindings::notifier::beespace::plugin::kv;
-use crate::host_functions::BoxFuture;
+use crate::ports::kv::{KvError, KvPut, KvStore};
 use crate::state::State;
 
-/// Bytes of a key.
+/// Maximum size of a key in bytes.
 pub(crate) const MAX_KEY: usize = 256;
-/// Bytes of a value.
+/// Maximum size of a value in bytes.
 pub(crate) const MAX_VALUE: usize = 64 << 10;
-/// Keys of one page of a listing.
+/// Maximum number of keys in one page of a listing.
 pub(crate) const MAX_PAGE_KEYS: usize = 256;
-
-/// One stored value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KvEntry {
-    pub value: Vec<u8>,
-    /// From 1; moves with every write.
-    pub revision: u64,
-}
-
-/// Why the memory did not do what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KvError {
-    #[error("the binding's quota is used up")]
-    QuotaExceeded,
-    /// Our own trouble; the text goes to the plugin.
-    #[error("{0}")]
-    Unavailable(String),
-}
-
-/// Where the values are kept. `namespace` is the binding's own; a key has 1 to 256 bytes, a value at most 64 KiB.
-pub trait KvStore: Send + Sync {
-    /// The value, where there is one that has not expired.
-    fn get<'a>(&'a self, namespace: &'a str, key: &'a str) -> BoxFuture<'a, Result<Option<KvEntry>, KvError>>;
-
-    /// Stores durably. `expected`: none = whatever is there, 0 = nothing may be there, n = this revision must be there. `Ok(None)`
-    /// is a lost race, `Ok(Some(revision))` the new revision.
-    fn put<'a>(&'a self, namespace: &'a str, key: &'a str, put: KvPut) -> BoxFuture<'a, Result<Option<u64>, KvError>>;
-
-    /// Removes it; that it was not there is fine.
-    fn delete<'a>(&'a self, namespace: &'a str, key: &'a str) -> BoxFuture<'a, Result<(), KvError>>;
-
-    /// Sorted keys with this prefix after `after`, at most 256.
-    fn list_keys<'a>(
-        &'a self,
-        namespace: &'a str,
-        prefix: &'a str,
-        after: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Vec<String>, KvError>>;
-}
-
-/// What to store, and on which condition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KvPut {
-    pub value: Vec<u8>,
-    pub expected: Option<u64>,
-    /// Milliseconds; none: for ever.
-    pub ttl_ms: Option<u64>,
-}
 
 impl From<KvError> for kv::KvError {
     fn from(error: KvError) -> Self {
@@ -71,7 +23,7 @@ impl From<KvError> for kv::KvError {
 }
 
 impl State {
-    /// Owned, because a future must not borrow the whole state.
+    /// Returns owned values, because a future must not borrow the whole state.
     fn kv(&self) -> Result<(Arc<str>, Arc<dyn KvStore>), kv::KvError> {
         self.capabilities.kv.clone().ok_or(kv::KvError::Denied)
     }
@@ -80,7 +32,7 @@ impl State {
 fn check_key(key: &str) -> Result<&str, kv::KvError> {
     match key.len() {
         1..=MAX_KEY => Ok(key),
-        0 => Err(kv::KvError::Other("a key has at least one byte".to_owned())),
+        0 => Err(kv::KvError::Other("a key must have at least one byte".to_owned())),
         _ => Err(kv::KvError::TooLarge),
     }
 }

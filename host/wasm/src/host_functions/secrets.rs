@@ -1,57 +1,25 @@
-//! `beespace:plugin/secrets` and `secrets-reveal`: secrets are used, not seen.
+//! `beespace:plugin/secrets` and `secrets-reveal`. A plugin uses a secret (signature, placeholder) without seeing its value,
+//! unless the separate interface `secrets-reveal` is granted.
 
 use hmac::{KeyInit as _, Mac as _};
 use wasmtime::component::Resource;
-use zeroize::Zeroizing;
 
 use crate::bindings::notifier::beespace::plugin::{secrets, secrets_reveal};
-use crate::sanitize;
+use crate::resources::HostSecret;
+use crate::sanitize::sanitize;
 use crate::state::State;
-
-/// A secret as its owner keeps it.
-#[derive(Clone)]
-pub struct SecretValue {
-    pub value: Zeroizing<Vec<u8>>,
-    /// Hosts towards which placeholders become the value, as in [`crate::EgressRule::host`]. Empty: none.
-    pub hosts: Vec<String>,
-}
-
-impl std::fmt::Debug for SecretValue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecretValue").field("hosts", &self.hosts).finish_non_exhaustive()
-    }
-}
-
-/// Where secrets come from.
-pub trait SecretSource: Send + Sync {
-    /// The secret of this name, if there is one.
-    ///
-    /// # Errors
-    /// A text for people, where it could not be read.
-    fn secret(&self, name: &str) -> Result<Option<SecretValue>, String>;
-}
-
-/// A secret that a guest has opened. The value stays here.
-#[expect(unreachable_pub, reason = "the generated code hands it on")]
-pub struct HostSecret {
-    name: String,
-    secret: SecretValue,
-}
-
-impl std::fmt::Debug for HostSecret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HostSecret").field("name", &self.name).finish_non_exhaustive()
-    }
-}
 
 impl State {
     fn find_secret(&self, name: &str) -> Result<HostSecret, secrets::SecretError> {
-        let named = || sanitize::sanitize(name, 100);
+        let named = || sanitize(name, 100);
         let Some((granted, source)) = &self.capabilities.secrets else {
-            return Err(secrets::SecretError::Denied(format!("no secret was granted to this binding, {} neither", named())));
+            return Err(secrets::SecretError::Denied(format!(
+                "no secrets are granted to this binding, so {} cannot be opened",
+                named()
+            )));
         };
         if !granted.contains(name) {
-            return Err(secrets::SecretError::Denied(format!("the secret {} was not granted to this binding", named())));
+            return Err(secrets::SecretError::Denied(format!("the secret {} is not granted to this binding", named())));
         }
         match source.secret(name) {
             Ok(Some(secret)) => Ok(HostSecret { name: name.to_owned(), secret }),
@@ -91,7 +59,7 @@ impl secrets::HostSecret for State {
         let secret = self.table.get(&secret)?;
         Ok(match hmac::Hmac::<sha2::Sha256>::new_from_slice(&secret.secret.value) {
             Ok(mac) => Ok(mac.chain_update(&data).finalize().into_bytes().to_vec()),
-            Err(_) => Err(secrets::SecretError::Unavailable("the secret is no key".to_owned())),
+            Err(_) => Err(secrets::SecretError::Unavailable("the secret cannot be used as a key".to_owned())),
         })
     }
 

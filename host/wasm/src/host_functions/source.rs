@@ -1,53 +1,13 @@
-//! `beespace:plugin/source`: the files of the commit that is built, as git has them.
+//! `beespace:plugin/source`: the files of the commit, as stored in git.
 
 use crate::bindings::step::beespace::plugin::source;
-use crate::host_functions::BoxFuture;
+use crate::ports::source::{SourceEntry, SourceError, SourceKind};
 use crate::state::State;
 
-/// Paths of one page of a listing.
+/// Maximum number of paths in one page of a listing.
 pub(crate) const MAX_PAGE_PATHS: usize = 1_000;
-/// Bytes of one read.
+/// Maximum number of bytes of one read.
 pub(crate) const MAX_READ: u32 = 1 << 20;
-
-/// What a path of the commit is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SourceKind {
-    File,
-    Executable,
-    Symlink,
-    Submodule,
-}
-
-/// One path of the commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceEntry {
-    pub path: String,
-    pub kind: SourceKind,
-    pub size: u64,
-}
-
-/// Why the files of the commit could not be had.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SourceError {
-    #[error("there is no such file in the commit")]
-    NotFound,
-    #[error("it may not be read")]
-    Denied,
-    #[error("it is too large")]
-    TooLarge,
-    /// Our own trouble; the text goes to the plugin.
-    #[error("{0}")]
-    Unavailable(String),
-}
-
-/// The files of one commit. Answers must not change while a build lasts.
-pub trait SourceFiles: Send + Sync {
-    /// Paths that match the glob, sorted, after `after`, at most 1,000.
-    fn list_paths<'a>(&'a self, glob: &'a str, after: Option<&'a str>) -> BoxFuture<'a, Result<Vec<SourceEntry>, SourceError>>;
-
-    /// At most `length` bytes from `offset`; none at the end. No symlink is followed.
-    fn read<'a>(&'a self, path: &'a str, offset: u64, length: u32) -> BoxFuture<'a, Result<Vec<u8>, SourceError>>;
-}
 
 impl From<SourceError> for source::SourceError {
     fn from(error: SourceError) -> Self {

@@ -1,4 +1,4 @@
-//! A policy that wants a person to approve every pipeline called `deploy`, and every plan whose scripts say `publish`.
+//! A policy that requires approval for every pipeline named `deploy` and every plan with a script that contains `publish`.
 
 #[allow(clippy::all, reason = "generated")]
 mod bindings {
@@ -23,7 +23,7 @@ impl policy::Guest for Plugin {
         let is_deploy = subject.get("name").and_then(Value::as_str) == Some("deploy");
         let containers = subject.get("containers").and_then(Value::as_array).into_iter().flatten();
         let mut scripts = containers.filter_map(|container| container.get("script")?.as_str());
-        let asks = is_deploy || scripts.any(|script| script.contains("publish"));
+        let needs_approval = is_deploy || scripts.any(|script| script.contains("publish"));
         let approval = Approval {
             groups: Vec::new(),
             min_approvers: 1,
@@ -32,10 +32,10 @@ impl policy::Guest for Plugin {
             reason: "it changes what people use".into(),
         };
         Ok(Verdict {
-            outcome: if asks { Outcome::RequireApproval } else { Outcome::Abstain },
+            outcome: if needs_approval { Outcome::RequireApproval } else { Outcome::Abstain },
             findings: Vec::new(),
             patches: Vec::new(),
-            approvals: if asks { vec![approval] } else { Vec::new() },
+            approvals: if needs_approval { vec![approval] } else { Vec::new() },
             obligations: Vec::new(),
         })
     }

@@ -1,4 +1,4 @@
-//! The smallest converter: every line `image: command` of `.min` becomes a step.
+//! A minimal converter: each line `image: command` of `.min` becomes a step.
 
 #[allow(clippy::all, reason = "generated")]
 mod bindings {

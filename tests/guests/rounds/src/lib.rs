@@ -1,7 +1,11 @@
-//! A step type of several rounds. `with: { images: [image, …], rounds: [[script, …], …], mounts: [path, …], clean: script }`: each round runs its
-//! scripts at once, a container each of the round's image (the last one's, where there are fewer) with the workspace at the round's path
-//! (`/workspace`, where there is none), and a step that is stopped gets the script of `sanitize` as its last. `harm: { plan: HARM, react: HARM }` makes it
-//! `loop` without end, `trap`, or `grow` there instead.
+//! A step type with several rounds. `with: { images: [image, …], rounds: [[script, …], …], mounts: [path, …], clean: script }`:
+//!
+//! - Each round runs its scripts concurrently, one container for each script.
+//! - The containers of a round use the image with the round's number, or the last image if there are fewer images than rounds.
+//! - The workspace is mounted at the round's path, or at `/workspace` if there is none.
+//! - A cancelled step runs the script of `clean` as its last round.
+//!
+//! `harm: { plan: HARM, react: HARM }` makes the function `loop` forever, `trap`, or `grow` its memory without limit instead.
 
 #[allow(clippy::all, reason = "generated")]
 mod bindings {
@@ -39,7 +43,7 @@ impl step::Guest for Plugin {
         let Event::Exited(exits) = event else {
             return Ok(match with.get("clean").and_then(Value::as_str) {
                 Some(script) => Directive::Run(plan(image(&with, 0), WORKSPACE, &[script], Vec::new())),
-                // As one that does not know that it was stopped.
+                // A step type may report success after a cancellation; the host must not believe it.
                 None => done(ResultStatus::Success),
             });
         };
@@ -52,8 +56,8 @@ impl step::Guest for Plugin {
     }
 }
 
-fn do_harm(with: &Value, place: &str) {
-    match with.get("harm").and_then(|harm| harm.get(place)).and_then(Value::as_str) {
+fn do_harm(with: &Value, function: &str) {
+    match with.get("harm").and_then(|harm| harm.get(function)).and_then(Value::as_str) {
         Some("loop") => loop {
             std::hint::black_box(());
         },
@@ -89,13 +93,13 @@ fn image(with: &Value, number: usize) -> &str {
 }
 
 fn plan(image: &str, mount: &str, scripts: &[&str], state: Vec<u8>) -> Plan {
-    let containers = (0..).zip(scripts).map(|(place, script)| container(image, mount, place, script)).collect();
+    let containers = (0..).zip(scripts).map(|(number, script)| container(image, mount, number, script)).collect();
     Plan { containers, artifacts: Vec::new(), summary: String::new(), state }
 }
 
-fn container(image: &str, mount: &str, place: u32, script: &str) -> Container {
+fn container(image: &str, mount: &str, number: u32, script: &str) -> Container {
     Container {
-        id: format!("c{place}"),
+        id: format!("c{number}"),
         image: image.to_owned(),
         entrypoint: None,
         args: None,

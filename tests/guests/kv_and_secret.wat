@@ -1,6 +1,5 @@
-;; A notifier that uses what it was granted: it remembers "seen" (once), signs "seen" with the secret "token", and reveals that
-;; secret into its log. It answers ok with the signature as the receipt's state, or err(permanent) with the number of the step
-;; that did not do what it should.
+;; A notifier that uses its grants: it stores the key "seen", signs "seen" with the secret "token", and writes the revealed secret
+;; to its log. It returns ok with the signature as the receipt's state, or err(permanent) with the number of the step that failed.
 (module
   (import "beespace:plugin/log@0.1.0" "emit" (func $emit (param i32 i32 i32 i32 i32)))
   (import "beespace:plugin/kv@0.1.0" "put" (func $put (param i32 i32 i32 i32 i32 i64 i32 i64 i32)))
@@ -41,7 +40,7 @@
 
   (func (export "beespace:plugin/notifier@0.1.0#send") (param i32) (result i32)
     (local $secret i32)
-    ;; 1: the first put makes revision 1
+    ;; 1: the first put creates revision 1
     (call $put-first)
     (if (i32.or (i32.load8_u (i32.const 320))
           (i32.or (i32.eqz (i32.load8_u (i32.const 328))) (i64.ne (i64.load (i32.const 336)) (i64.const 1))))
@@ -50,13 +49,13 @@
     (call $put-first)
     (if (i32.or (i32.load8_u (i32.const 320)) (i32.load8_u (i32.const 328)))
       (then (return (call $err (i32.const 2)))))
-    ;; 3: what was put is there
+    ;; 3: get returns the stored value
     (call $get (i32.const 1024) (i32.const 4) (i32.const 352))
     (if (i32.or (i32.load8_u (i32.const 352))
           (i32.or (i32.eqz (i32.load8_u (i32.const 360)))
             (i32.ne (i32.load (i32.load (i32.const 368))) (i32.load (i32.const 1024)))))
       (then (return (call $err (i32.const 3)))))
-    ;; 4: and listed
+    ;; 4: list-keys returns the key
     (call $list (i32.const 1024) (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 400))
     (if (i32.or (i32.load8_u (i32.const 400)) (i32.ne (i32.load (i32.const 408)) (i32.const 1)))
       (then (return (call $err (i32.const 4)))))
@@ -64,10 +63,10 @@
     (call $get (i32.const 1024) (i32.const 0) (i32.const 352))
     (if (i32.eqz (i32.load8_u (i32.const 352))) (then (return (call $err (i32.const 5)))))
     (call $delete (i32.const 1024) (i32.const 4) (i32.const 420))
-    ;; 6: a secret that was not granted does not open
+    ;; 6: a secret that was not granted cannot be opened
     (call $open (i32.const 1056) (i32.const 5) (i32.const 440))
     (if (i32.eqz (i32.load8_u (i32.const 440))) (then (return (call $err (i32.const 6)))))
-    ;; 7: one that was does
+    ;; 7: a granted secret can be opened
     (call $open (i32.const 1040) (i32.const 5) (i32.const 440))
     (if (i32.load8_u (i32.const 440)) (then (return (call $err (i32.const 7)))))
     (local.set $secret (i32.load (i32.const 444)))

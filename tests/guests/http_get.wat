@@ -1,6 +1,6 @@
-;; A notifier that sends one GET. Its settings are a JSON string: the scheme's first letter ("h" for http, "s" for https), then
-;; the authority. Where it was granted the secret "token", the header "authorization" is its placeholder.
-;; It answers ok with the status as the receipt's id, or err(permanent) with the number of wasi:http's error code.
+;; A notifier that sends one GET. Its settings are a JSON string: the scheme's letter ("h" for http, "s" for https), then
+;; the authority. If the secret "token" is granted, its placeholder is sent in the header "authorization".
+;; It returns ok with the status as the receipt's id, or err(permanent) with the number of wasi:http's error code.
 (module
   (type $get (func (param i32 i32)))
   (import "beespace:plugin/config@0.1.0" "get" (func $settings (param i32)))

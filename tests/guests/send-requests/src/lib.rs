@@ -1,5 +1,6 @@
-//! A notifier that sends requests of `{ authority, method, headers: [name, …], body: bytes, times, at_once: bool }`, and says what became of
-//! each as its receipt's id: a JSON array of statuses and error codes, after the names of the headers that it was not let set.
+//! A notifier that sends the requests that its settings describe: `{ authority, method, headers: [name, …], body: bytes, times,
+//! at_once: bool }`. The id of its receipt is a JSON array: the names of the headers that the host refused, then the status or
+//! error code of each request.
 
 #[allow(clippy::all, reason = "generated")]
 mod bindings {
@@ -14,7 +15,7 @@ use bindings::wasi::http::outgoing_handler;
 use bindings::wasi::http::types::{ErrorCode, Fields, FutureIncomingResponse, Method, OutgoingBody, OutgoingRequest, Scheme};
 use serde_json::{Value, json};
 
-/// `blocking-write-and-flush` takes no more at a time.
+/// The maximum that `blocking-write-and-flush` accepts at a time, in bytes.
 const CHUNK: usize = 4_096;
 
 struct Plugin;
@@ -29,17 +30,17 @@ impl notifier::Guest for Plugin {
     fn send(_notice: Notice) -> Result<Receipt, SendError> {
         let settings: Value = serde_json::from_str(&config::get()).map_err(|error| SendError::Permanent(error.to_string()))?;
         let times = settings.get("times").and_then(Value::as_u64).unwrap_or(1);
-        let mut said = Vec::new();
+        let mut results = Vec::new();
         if settings.get("at_once") == Some(&Value::Bool(true)) {
-            let under_way: Vec<_> = (0..times).map(|_| begin(&settings, &mut said)).collect();
-            said.extend(under_way.into_iter().map(end));
+            let pending: Vec<_> = (0..times).map(|_| begin(&settings, &mut results)).collect();
+            results.extend(pending.into_iter().map(end));
         } else {
             for _ in 0..times {
-                let under_way = begin(&settings, &mut said);
-                said.push(end(under_way));
+                let pending = begin(&settings, &mut results);
+                results.push(end(pending));
             }
         }
-        Ok(Receipt { external_id: Value::Array(said).to_string(), url: None, state: Vec::new() })
+        Ok(Receipt { external_id: Value::Array(results).to_string(), url: None, state: Vec::new() })
     }
 }
 
@@ -52,16 +53,16 @@ fn begin(settings: &Value, refused: &mut Vec<Value>) -> Result<FutureIncomingRes
         }
     }
     let request = OutgoingRequest::new(fields);
-    let is_made = request.set_method(&method(text("method"))).is_ok()
+    let is_valid = request.set_method(&method(text("method"))).is_ok()
         && request.set_scheme(Some(&Scheme::Http)).is_ok()
         && request.set_authority(Some(text("authority"))).is_ok()
         && request.set_path_with_query(Some("/hook")).is_ok();
-    let body = request.body().ok().filter(|_| is_made).ok_or(ErrorCode::HttpRequestUriInvalid)?;
-    let coming = outgoing_handler::handle(request, None)?;
+    let body = request.body().ok().filter(|_| is_valid).ok_or(ErrorCode::HttpRequestUriInvalid)?;
+    let pending = outgoing_handler::handle(request, None)?;
     let length = settings.get("body").and_then(Value::as_u64).unwrap_or(0);
-    // What became of it is told by the answer.
+    // The response reports a failed write.
     let _ = write(body, usize::try_from(length).unwrap_or(usize::MAX));
-    Ok(coming)
+    Ok(pending)
 }
 
 fn write(body: OutgoingBody, mut left: usize) -> Result<(), ErrorCode> {
@@ -75,13 +76,13 @@ fn write(body: OutgoingBody, mut left: usize) -> Result<(), ErrorCode> {
     OutgoingBody::finish(body, None)
 }
 
-fn end(under_way: Result<FutureIncomingResponse, ErrorCode>) -> Value {
-    let coming = match under_way {
-        Ok(coming) => coming,
+fn end(pending: Result<FutureIncomingResponse, ErrorCode>) -> Value {
+    let future = match pending {
+        Ok(future) => future,
         Err(code) => return json!(format!("{code:?}")),
     };
-    coming.subscribe().block();
-    match coming.get() {
+    future.subscribe().block();
+    match future.get() {
         Some(Ok(Ok(response))) => json!(response.status()),
         Some(Ok(Err(code))) => json!(format!("{code:?}")),
         other => json!(format!("{other:?}")),
