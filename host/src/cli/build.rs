@@ -122,7 +122,7 @@ fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, F
             }
             print_stdout(&format!(
                 "  {} waits for a word: {}",
-                sanitize::line(&approval.what),
+                sanitize::line(&approval.description),
                 sanitize::line(&approval.missing.join("; "))
             ))?;
             for line in approval.runs.iter().chain([&approval.subject]) {

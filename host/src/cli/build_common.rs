@@ -1,12 +1,13 @@
 //! What the commands about one build share: its address, how it is called, what is asked of it, how the command ends.
 
+use beespace_core::outcome::Reason;
 use beespace_core::sanitize;
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::{Context, print_stderr, table};
-use crate::api::dto::{ApprovalAnswerBody, BuildBody, Reason};
+use crate::api::dto::{ApprovalAnswerBody, BuildBody};
 use crate::urls::{BuildKey, api_build};
 
 pub(super) fn build_path(context: &Context, build: BuildKey) -> Result<String, Failure> {

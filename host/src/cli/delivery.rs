@@ -54,7 +54,7 @@ pub async fn run(context: &Context, command: DeliveryCommand) -> Result<Exit, Fa
             table::print_json(&client.get::<DeliveryBody>(&format!("{API_PREFIX}/deliveries/{}", encode(&id))).await?)?;
         }
         DeliveryCommand::Replay { id } => {
-            let body: DeliveryBody = client.post(&format!("{API_PREFIX}/deliveries/{}/replay", encode(&id)), &()).await?;
+            let body: DeliveryBody = client.post(&format!("{API_PREFIX}/deliveries/{}/retry", encode(&id)), &()).await?;
             print_stderr(&format!("delivery {} goes its way again", body.id));
         }
     }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use axum::http::StatusCode;
 
-use crate::api::problem::Problem;
+use crate::problem::Problem;
 
 /// The exit codes. They are part of the interface and do not change their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

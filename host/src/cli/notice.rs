@@ -53,7 +53,7 @@ pub async fn run(context: &Context, command: NoticeCommand) -> Result<Exit, Fail
             table::print_json(&client.get::<NoticeBody>(&format!("{API_PREFIX}/notices/{}", encode(&id))).await?)?;
         }
         NoticeCommand::Replay { id } => {
-            let body: NoticeBody = client.post(&format!("{API_PREFIX}/notices/{}/replay", encode(&id)), &()).await?;
+            let body: NoticeBody = client.post(&format!("{API_PREFIX}/notices/{}/retry", encode(&id)), &()).await?;
             print_stderr(&format!("notice {} goes out again through {}", body.id, body.notifier));
         }
     }

@@ -14,9 +14,10 @@ use super::callout::Callout;
 use super::html::{self, Html};
 use super::layout::Layout;
 use super::{ListQuery, ROWS_PER_PAGE, build_row, render_page};
-use crate::api::problem::Problem;
-use crate::http_state::AppState;
+use crate::app::App;
+use crate::clock::now;
 use crate::notify;
+use crate::problem::Problem;
 use crate::store::build::Builds as _;
 use crate::store::delivery::{Delivery, DeliveryOutcome};
 use crate::store::repository::Repositories as _;
@@ -71,16 +72,16 @@ struct NoticeRow {
 }
 
 pub(super) async fn deliveries(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let read = front.store.read()?;
+    let read = app.store.read()?;
     let mut all = read.deliveries(None, query.after().map(DeliveryId), ROWS_PER_PAGE + 1)?;
     let has_more = all.len() > ROWS_PER_PAGE;
     all.truncate(ROWS_PER_PAGE);
     let older = all.last().filter(|_| has_more).map(|last| build_row::older_href("/-/deliveries", None, &last.id.to_string()));
-    let now = front.now();
+    let now = now();
     let rows = all.iter().map(|delivery| delivery_row(&read, delivery, now)).collect::<Result<_, _>>()?;
     render_page(&DeliveriesPage {
         layout: layout.with_title("Deliveries").at("deliveries").with_stream("/api/v1/events"),
@@ -127,16 +128,16 @@ fn delivery_row(read: &Read, delivery: &Delivery, now: Timestamp) -> Result<Deli
 }
 
 pub(super) async fn notices(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let read = front.store.read()?;
+    let read = app.store.read()?;
     let mut all = read.notices(None, query.after().map(NoticeId), ROWS_PER_PAGE + 1)?;
     let has_more = all.len() > ROWS_PER_PAGE;
     all.truncate(ROWS_PER_PAGE);
     let older = all.last().filter(|_| has_more).map(|last| build_row::older_href("/-/notices", None, &last.id.to_string()));
-    let now = front.now();
+    let now = now();
     let rows = all.iter().map(|notice| notice_row(&read, notice, now)).collect::<Result<_, _>>()?;
     let callouts = read.suspended_bindings()?.iter().map(|(binding, held)| suspended_callout(binding, held)).collect();
     render_page(&NoticesPage {

@@ -5,8 +5,9 @@ use beespace_core::status::Status;
 
 use super::assets;
 use super::html::{Html, icon};
-use crate::http_state::AppState;
-use crate::session::{self, Principal};
+use crate::app::App;
+use crate::principal::Principal;
+use crate::session;
 use crate::urls;
 
 /// The frame of a page, filled from the request.
@@ -86,9 +87,9 @@ impl Layout {
 
 /// The frame for whoever is asking for `uri`.
 #[must_use]
-pub fn of(front: &AppState, principal: &Principal, uri: &Uri, headers: &HeaderMap) -> Layout {
+pub fn of(app: &App, principal: &Principal, uri: &Uri, headers: &HeaderMap) -> Layout {
     Layout {
-        may_read: front.config.server.open || principal.is_admin(),
+        may_read: app.config.server.open || principal.is_admin(),
         is_admin: principal.is_admin(),
         csrf: principal.csrf().to_owned(),
         theme: match session::cookie(headers, "theme") {

@@ -4,8 +4,8 @@ use beespace_core::ids::StepId;
 
 use super::html::Html;
 use super::log_html::LogRows;
-use crate::api::problem::Problem;
-use crate::http_state::AppState;
+use crate::app::App;
+use crate::problem::Problem;
 
 /// Lines before a window that are read for the colours which go on into it.
 const COLOUR_LEAD_LINES: u64 = 100;
@@ -17,21 +17,21 @@ pub(super) struct HtmlLine {
 }
 
 /// The last lines of a log, for another page: numbers lead to the log's own.
-pub(super) async fn last_lines(front: &AppState, id: StepId, count: u64, href: &str) -> Result<Vec<Html>, Problem> {
-    let all = front.logs.reader(id).line_count().await?;
-    let (lines, _) = log_window(front, id, all.saturating_sub(count - 1).max(1), count, href).await?;
+pub(super) async fn last_lines(app: &App, id: StepId, count: u64, href: &str) -> Result<Vec<Html>, Problem> {
+    let all = app.logs.reader(id).line_count().await?;
+    let (lines, _) = log_window(app, id, all.saturating_sub(count - 1).max(1), count, href).await?;
     Ok(lines.into_iter().map(|line| line.html).collect())
 }
 
 /// Rows from a line on, with the colours that go on into them, and the position to follow the log from.
 pub(super) async fn log_window(
-    front: &AppState,
+    app: &App,
     id: StepId,
     from: u64,
     count: u64,
     href: &str,
 ) -> Result<(Vec<HtmlLine>, u64), Problem> {
-    let reader = front.logs.reader(id);
+    let reader = app.logs.reader(id);
     let lead = from.saturating_sub(COLOUR_LEAD_LINES).max(1);
     let wanted = usize::try_from(count.saturating_add(from - lead)).unwrap_or(usize::MAX);
     let page = reader.lines(lead, wanted).await?;

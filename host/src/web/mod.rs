@@ -40,16 +40,15 @@ use askama::Template;
 use axum::Router;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
-use beespace_core::ids::RepositoryName;
 use beespace_core::sanitize;
 use beespace_core::status::Status;
 use serde::Deserialize;
 
-use crate::api::problem::Problem;
-use crate::http_state::AppState;
+use crate::app::App;
+use crate::problem::Problem;
 
 /// All pages.
-pub fn router() -> Router<Arc<AppState>> {
+pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(builds::all))
         .route("/{owner}", get(builds::of_owner))
@@ -64,9 +63,9 @@ pub fn router() -> Router<Arc<AppState>> {
         .route("/-/logout", post(login::sign_out))
         .route("/-/assets/{file}", get(assets::serve))
         .route("/-/deliveries", get(inbox::deliveries))
-        .route("/-/deliveries/{id}/replay", post(action::retry_delivery))
+        .route("/-/deliveries/{id}/retry", post(action::retry_delivery))
         .route("/-/notices", get(inbox::notices))
-        .route("/-/notices/{id}/replay", post(action::retry_notice))
+        .route("/-/notices/{id}/retry", post(action::retry_notice))
 }
 
 /// How many rows a page shows.
@@ -99,8 +98,4 @@ fn render_page(page: &impl Template) -> Result<Response, Problem> {
 /// page and wherever on it: people approve what they read there.
 fn page_html(page: &impl Template) -> askama::Result<String> {
     page.render().map(|html| sanitize::lines(&html))
-}
-
-fn repository_name(owner: &str, name: &str) -> Result<RepositoryName, Problem> {
-    RepositoryName::new(owner, name).map_err(|_| Problem::not_found("repository"))
 }

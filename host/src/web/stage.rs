@@ -118,7 +118,7 @@ impl ApprovalView {
         if body.missing.is_empty() {
             return None;
         }
-        let mut what = body.what;
+        let mut what = body.description;
         if let Some(first) = what.get_mut(..1) {
             first.make_ascii_uppercase();
         }
