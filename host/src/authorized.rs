@@ -36,7 +36,11 @@ impl RequiredRight {
         Self { right, was_checked: Arc::default() }
     }
 
-    /// Whether an extractor has checked the right. All clones share the answer.
+    fn set_checked(&self) {
+        self.was_checked.store(true, Ordering::Release);
+    }
+
+    /// Whether an extractor has found that the caller has the right. All clones share the answer.
     #[must_use]
     pub fn was_checked(&self) -> bool {
         self.was_checked.load(Ordering::Acquire)
@@ -102,7 +106,10 @@ impl FromRequestParts<Arc<App>> for Authorized<RepositoryName> {
         let path = path::<RepositoryPath>(parts).await?;
         let name = RepositoryName::new(&path.owner, &path.name).map_err(|_| Problem::not_found("repository"))?;
         match repository(parts, app, &app.store.read()?, &path) {
-            Err(problem) if problem.status_code() == StatusCode::NOT_FOUND && principal(parts)?.is_admin() => Ok(Self(name)),
+            Err(problem) if problem.status_code() == StatusCode::NOT_FOUND && principal(parts)?.is_admin() => {
+                required_right(parts)?.set_checked();
+                Ok(Self(name))
+            }
             Err(problem) => Err(problem),
             Ok(_) => Ok(Self(name)),
         }
@@ -127,20 +134,24 @@ async fn path<T: serde::de::DeserializeOwned + Send>(parts: &mut Parts) -> Resul
 /// The repository that the path names, once the caller's right on it is checked. A caller without any right cannot learn whether the
 /// repository exists.
 fn repository(parts: &Parts, app: &App, read: &Read, path: &RepositoryPath) -> Result<Repository, Problem> {
-    let required = parts.extensions.get::<RequiredRight>();
-    let required =
-        required.ok_or_else(|| Problem::internal(&"a repository was requested by a route that requires no right on it"))?;
-    let principal = principal(parts)?;
-    required.was_checked.store(true, Ordering::Release);
+    let required = required_right(parts)?;
     let repository = read.find_repository(&path.owner, &path.name)?;
-    match access::right_on(principal, repository.id, app.config.server.open) {
-        Some(right) if right >= required.right => Ok(repository),
+    match access::right_on(principal(parts)?, repository.id, app.config.server.open) {
+        Some(right) if right >= required.right => {
+            required.set_checked();
+            Ok(repository)
+        }
         Some(_) => {
             let detail = "You may not change this repository.";
             Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).help("Ask an administrator of the repository."))
         }
         None => Err(Problem::not_found("repository")),
     }
+}
+
+fn required_right(parts: &Parts) -> Result<&RequiredRight, Problem> {
+    let required = parts.extensions.get::<RequiredRight>();
+    required.ok_or_else(|| Problem::internal(&"a handler requested a repository on a route that requires no right on it"))
 }
 
 fn principal(parts: &Parts) -> Result<&Principal, Problem> {

@@ -65,7 +65,7 @@ pub enum ActionError {
 /// Applies an action and returns the id of the build to show next: the new one after a restart, otherwise the same.
 ///
 /// # Errors
-/// [`ActionError`], and nothing changes.
+/// [`ActionError`].
 pub async fn apply(app: &App, build: &Build, action: BuildAction, by: &Principal) -> Result<BuildId, ActionError> {
     match action {
         BuildAction::Restart => return Ok(app.store.restart_build(build.id, BuildId(uuid::Uuid::now_v7()), now()).await?.id),

@@ -54,7 +54,7 @@ pub struct DeliveryBody {
 impl DeliveryBody {
     fn new(read: &Read, delivery: &Delivery) -> Self {
         let repository = read.repository(delivery.repository).ok().flatten();
-        let (word, _, reason) = outcome_label(&delivery.outcome);
+        let (label, _, reason) = outcome_label(&delivery.outcome);
         let build = match delivery.outcome {
             DeliveryOutcome::Built(id) => Some(id),
             _ => None,
@@ -67,7 +67,7 @@ impl DeliveryBody {
             sha256: delivery.sha256.hex(),
             bytes: delivery.bytes,
             received_at: rfc3339(delivery.received_at),
-            outcome: word.to_owned(),
+            outcome: label.to_owned(),
             reason,
             build: build.map(|id| id.to_string()),
             build_label: build.and_then(|id| read.build(id).ok().flatten()).map(|build| build_row::build_name(&build)),

@@ -44,17 +44,17 @@ impl Finding {
 /// Check everything that a push needs to become a build
 #[utoipa::path(get, path = "/api/v1/doctor", tag = "doctor", responses((status = OK, body = Vec<Finding>)))]
 pub(super) async fn examine(State(app): State<Arc<App>>) -> Result<Json<Vec<Finding>>, Problem> {
-    let StoreFacts { enabled, last, held } = store_facts(&app)?;
+    let StoreFacts { enabled, last_delivery, suspended } = store_facts(&app)?;
     let mut findings = vec![gogs(&app).await];
     findings.extend(engine(&app).await);
     findings.push(disk(&app));
     findings.extend(app.plugins.all().map(plugin));
-    findings.extend(held.iter().filter(|(binding, _)| app.plugins.notifiers.contains_key(binding)).map(notifier));
+    findings.extend(suspended.iter().filter(|(binding, _)| app.plugins.notifiers.contains_key(binding)).map(notifier));
     for repository in &enabled {
         findings.push(permissions(&app, repository).await);
         findings.push(hook(&app, repository).await);
     }
-    findings.push(deliveries(&app, last, enabled.len()));
+    findings.push(deliveries(&app, last_delivery, enabled.len()));
     Ok(Json(findings))
 }
 
@@ -62,15 +62,15 @@ pub(super) async fn examine(State(app): State<Arc<App>>) -> Result<Json<Vec<Find
 struct StoreFacts {
     enabled: Vec<Repository>,
     /// How long ago the last delivery arrived.
-    last: Option<String>,
-    held: Vec<(String, Suspension)>,
+    last_delivery: Option<String>,
+    suspended: Vec<(String, Suspension)>,
 }
 
 fn store_facts(app: &App) -> Result<StoreFacts, StoreError> {
     let read = app.store.read()?;
     let enabled = read.repositories()?.into_iter().filter(|repository| repository.hook.is_some()).collect();
-    let last = read.deliveries(None, None, 1)?.first().map(|delivery| ago(delivery.received_at, now()));
-    Ok(StoreFacts { enabled, last, held: read.suspended_bindings()? })
+    let last_delivery = read.deliveries(None, None, 1)?.first().map(|delivery| ago(delivery.received_at, now()));
+    Ok(StoreFacts { enabled, last_delivery, suspended: read.suspended_bindings()? })
 }
 
 async fn gogs(app: &App) -> Finding {
@@ -111,8 +111,8 @@ fn plugin(plugin: &Plugin) -> Finding {
 }
 
 /// A notifier whose notices are suspended.
-fn notifier((binding, held): &(String, Suspension)) -> Finding {
-    let reason = notify::suspended_reason(binding, held);
+fn notifier((binding, suspended): &(String, Suspension)) -> Finding {
+    let reason = notify::suspended_reason(binding, suspended);
     Finding::problem(format!("notifier {binding}"), reason.message, reason.help)
 }
 
@@ -139,9 +139,9 @@ async fn permissions(app: &App, repository: &Repository) -> Finding {
 }
 
 /// Gogs does not report why it did not send a delivery, so the remedy names both possible causes.
-fn deliveries(app: &App, last: Option<String>, enabled: usize) -> Finding {
-    match (last, enabled) {
-        (Some(last), _) => Finding::ok("deliveries", format!("the last delivery arrived {last}")),
+fn deliveries(app: &App, last_delivery: Option<String>, enabled: usize) -> Finding {
+    match (last_delivery, enabled) {
+        (Some(last_delivery), _) => Finding::ok("deliveries", format!("the last delivery arrived {last_delivery}")),
         (None, 0) => {
             Finding::problem("deliveries", "no repository is enabled", Some("run `beespace repo enable OWNER/NAME`".to_owned()))
         }

@@ -22,8 +22,8 @@ pub struct ReasonSchema {
     /// What to do.
     pub help: Option<String>,
     /// The reasons that led to this one.
-    #[schema(no_recursion)]
-    pub parts: Option<Vec<Self>>,
+    #[schema(no_recursion, required = false)]
+    pub parts: Vec<Self>,
 }
 
 /// One execution for one event.

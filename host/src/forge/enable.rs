@@ -165,6 +165,8 @@ impl Enabler {
             Ok(Repository { hook: Some(hook.clone()), previous_hooks, name: fresh.name.clone(), ..known })
         };
         self.store.change_repository(id, row).await?;
+
+        // Create the webhook in Gogs; if that fails, restore the row.
         let created = match self.forge.create_hook(&name, &url, &secret).await {
             Ok(created) => created,
             Err(error) => {
@@ -177,11 +179,14 @@ impl Enabler {
                 return Err(error.into());
             }
         };
+
+        // Store the id that Gogs gave the webhook, unless another webhook has replaced it meanwhile.
         let stored = self.update_row(id, move |known| {
             let hook = known.hook.clone().map(|hook| if hook.key == key { Hook { forge_id: created.id, ..hook } } else { hook });
             Ok(Repository { hook, ..known })
         });
         let stored = stored.await?;
+
         let old = before.and_then(|before| before.hook).map(|hook| hook.forge_id);
         self.remove_other_hooks(&name, old, Some(created.id)).await?;
         Ok(stored)
