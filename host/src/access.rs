@@ -48,9 +48,9 @@ rules! {
     POST "/-/logout" Anonymous;
     GET "/-/assets/{file}" Anonymous;
     GET "/-/deliveries" Admin;
-    POST "/-/deliveries/{id}/replay" Admin;
+    POST "/-/deliveries/{id}/retry" Admin;
     GET "/-/notices" Admin;
-    POST "/-/notices/{id}/replay" Admin;
+    POST "/-/notices/{id}/retry" Admin;
 
     GET "/api/openapi.json" Reader;
     GET "/api/v1/user" Anonymous;

@@ -34,7 +34,8 @@ pub async fn guard(State(front): State<Arc<AppState>>, mut request: Request, nex
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let span = tracing::info_span!("request", %id, method = %request.method(), route = path.as_deref().unwrap_or("none"));
     let principal = session::authenticate(&front, request.headers()).await;
-    let layout = Layout { request: Some(id.clone()), ..layout::of(&front, &principal, request.uri(), request.headers()) };
+    let layout =
+        Layout { request: Some(id.clone()), ..layout::for_request(&front, &principal, request.uri(), request.headers()) };
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(principal.clone());
     request.extensions_mut().insert(layout.clone());

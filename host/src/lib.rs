@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod admit;
+pub mod ansi;
 pub mod api;
 pub mod app;
 pub mod change_set;
@@ -14,6 +15,7 @@ pub mod fail_point;
 pub mod flow;
 pub mod forge;
 pub mod guard;
+pub mod html;
 pub mod http_server;
 pub mod http_state;
 pub mod log;
@@ -34,6 +36,7 @@ pub mod store;
 pub mod telemetry;
 pub mod urls;
 pub mod user_action;
+pub mod view;
 pub mod web;
 pub mod webhook;
 pub mod worker;

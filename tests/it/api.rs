@@ -231,7 +231,7 @@ async fn the_buttons_of_pages_decline_and_send_again() {
     let dead = world.when("two dead letters", "/api/v1/notices?status=dead", |all| all[1].is_object()).await[1].clone();
     world.gogs.set_inbox_status("team", 200);
     let id = dead["id"].as_str().unwrap();
-    press(&world, "/-/notices", &format!("/-/notices/{id}/replay"), &[]).await;
+    press(&world, "/-/notices", &format!("/-/notices/{id}/retry"), &[]).await;
     world.when("it to be sent", &format!("/api/v1/notices/{id}"), |notice| notice["state"] == "sent").await;
 
     world.gogs.send_event(REPO, "push", &json!({ "ref": 7 })).unwrap();
@@ -239,7 +239,7 @@ async fn the_buttons_of_pages_decline_and_send_again() {
     let dead = world.when("a delivery that nobody can read", "/api/v1/deliveries", given_up).await[0].clone();
     let mut changes = world.beespace.app.store.watch();
     let id = dead["id"].as_str().unwrap();
-    press(&world, "/-/deliveries", &format!("/-/deliveries/{id}/replay"), &[]).await;
+    press(&world, "/-/deliveries", &format!("/-/deliveries/{id}/retry"), &[]).await;
     let again = async {
         while !matches!(changes.recv().await.unwrap(), ChangeEvent::DeliveryProcessed { delivery, .. } if id == delivery.to_string())
         {

@@ -16,7 +16,7 @@ use futures::stream::{self, Stream as Flow, StreamExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::log::{LogEnd, LogError, LogEvent, LogFragment, LogLine, LogReader};
-use crate::web::log_html::LogRows;
+use crate::view::log_html::LogRows;
 
 /// Lines in one answer as JSON or HTML. The plain text has no such limit.
 const MAX_LINES: usize = 5_000;
@@ -143,7 +143,7 @@ pub async fn log_text(
         LogFormat::Html => {
             let mut rows = LogRows::new(page, reader.started_at().await?);
             let (found, _) = requested_lines(reader, query).await?;
-            let html: String = found.lines.iter().map(|line| rows.line(line).html).collect();
+            let html: String = found.lines.iter().map(|line| rows.render_line(line).html).collect();
             let position = HeaderValue::from(found.position);
             let mut response = axum::response::Html(html).into_response();
             response.headers_mut().insert(HeaderName::from_static("beespace-log-position"), position);
@@ -340,7 +340,7 @@ fn row_events(mut rows: LogRows, known: u64) -> impl FnMut(Followed) -> std::fut
     move |event| {
         std::future::ready(match &event {
             Ok(LogEvent::Fragment(piece)) => {
-                let row = rows.render_piece(piece).filter(|_| piece.position > known);
+                let row = rows.render_fragment(piece).filter(|_| piece.position > known);
                 row.map(|row| {
                     json_event("row", &serde_json::json!({"line": row.line, "html": row.html})).id(piece.position.to_string())
                 })

@@ -15,7 +15,7 @@ use super::problem::Problem;
 use crate::http_state::AppState;
 use crate::store::outbox::Notices as _;
 use crate::user_action;
-use crate::web::html::rfc3339;
+use crate::view::time::rfc3339;
 
 /// One notice for one notifier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

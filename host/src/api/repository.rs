@@ -14,7 +14,7 @@ use crate::forge::{EnableError, ForgeError};
 use crate::http_state::AppState;
 use crate::store::repository::{Repositories as _, Repository};
 use crate::urls;
-use crate::web::html::rfc3339;
+use crate::view::time::rfc3339;
 
 /// A repository that builds here, or did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

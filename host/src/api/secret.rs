@@ -15,7 +15,7 @@ use super::problem::Problem;
 use crate::http_state::AppState;
 use crate::store::repository::Repositories as _;
 use crate::store::secret::{Secret, SecretScope};
-use crate::web::html::rfc3339;
+use crate::view::time::rfc3339;
 
 /// A secret's name, and when its value was set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

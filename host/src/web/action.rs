@@ -1,4 +1,4 @@
-//! What buttons do: the same as the API, asked for by a form of ours.
+//! The actions behind the buttons of pages: the same as in the API, requested by a form with a CSRF token.
 
 use std::sync::Arc;
 
@@ -15,8 +15,9 @@ use crate::http_state::AppState;
 use crate::session::Principal;
 use crate::urls;
 use crate::user_action::{self, ApprovalAnswer};
+use crate::view::build_title;
 
-/// Every form of a session carries its proof.
+/// The fields of an action's form. Every form contains the CSRF token of its session.
 #[derive(Debug, Deserialize)]
 pub(super) struct ActionForm {
     #[serde(default)]
@@ -29,14 +30,14 @@ type BuildPath = Path<(String, String, String)>;
 
 impl ActionForm {
     fn check_csrf(&self, principal: &Principal) -> Result<(), Problem> {
-        // Both are hashes of a secret that the sender cannot guess by timing one byte after the other.
+        // Compare digests: their bytes tell an attacker who measures the time of the comparison nothing about the token.
         if !self.csrf.is_empty()
             && beespace_core::digest::Digest::of(&self.csrf) == beespace_core::digest::Digest::of(principal.csrf())
         {
             return Ok(());
         }
-        let detail = "The form is not of your session, and nothing was changed.";
-        Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", detail).help("Load the page again and repeat what you did."))
+        let detail = "The form does not belong to your session; nothing was changed.";
+        Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", detail).help("Reload the page and try again."))
     }
 
     fn into_request(self) -> ApprovalAnswerBody {
@@ -53,7 +54,7 @@ pub(super) async fn restart(
     form.check_csrf(&principal)?;
     let old = build::find(&front.store.read()?, &owner, &name, &number)?;
     user_action::restart(&front, &old).await?;
-    // There it stands above the one that it repeats.
+    // The list shows the new build above the one it repeats.
     Ok(Redirect::to(&urls::repository(&old.event.repository.name)))
 }
 
@@ -66,7 +67,7 @@ pub(super) async fn cancel(
     form.check_csrf(&principal)?;
     let build = build::find(&front.store.read()?, &owner, &name, &number)?;
     user_action::cancel(&front, &build, principal.id()).await?;
-    Ok(Redirect::to(&super::build_row::build_href(&build)))
+    Ok(Redirect::to(&build_title::build_href(&build)))
 }
 
 pub(super) async fn approve(
@@ -97,7 +98,7 @@ async fn approve_or_decline(
     form.check_csrf(&principal)?;
     let build = build::find(&front.store.read()?, &owner, &name, &number)?;
     user_action::answer(&front, &build, answer, form.into_request(), principal.id()).await?;
-    Ok(Redirect::to(&super::build_row::build_href(&build)))
+    Ok(Redirect::to(&build_title::build_href(&build)))
 }
 
 pub(super) async fn retry_delivery(

@@ -1,4 +1,4 @@
-//! Signing a browser in with the admin token, and out.
+//! Sign-in with the admin token, and sign-out.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub(super) struct LoginForm {
     next: String,
 }
 
-/// Whether what people type can be read on the way: http, and not only inside this machine.
+/// Whether an attacker on the network could read what people type: the public URL uses http and is not a loopback address.
 #[must_use]
 pub fn is_unsafe_transport(server: &ServerConfig) -> bool {
     let is_loopback = match server.public_url.host() {
@@ -53,7 +53,7 @@ pub fn is_unsafe_transport(server: &ServerConfig) -> bool {
 
 fn page(front: &AppState, layout: Layout, next: &str, wrong: bool) -> Result<Response, Problem> {
     let unsafe_transport = is_unsafe_transport(&front.config.server);
-    // Signing in again leads to the same place, not from one sign-in page to another.
+    // The sign-in link on this page keeps the original destination instead of leading back to the sign-in page.
     let layout = Layout { path: safe_next(next).to_owned(), ..layout.with_title("Sign in") };
     render_page(&LoginPage { layout, next: safe_next(next).to_owned(), wrong, unsafe_transport })
 }
@@ -72,7 +72,7 @@ pub(super) async fn sign_in(
     Form(form): Form<LoginForm>,
 ) -> Result<Response, Problem> {
     if !front.is_admin_token(form.token.trim()) {
-        tracing::warn!("a sign-in with a wrong token");
+        tracing::warn!("sign-in with a wrong token");
         let page = page(&front, layout, &form.next, true)?;
         return Ok((StatusCode::UNAUTHORIZED, page).into_response());
     }
