@@ -4,7 +4,7 @@ use beespace_core::policy::{Decision, Evaluation, Finding, Ruling};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::web::html::rfc3339;
+use crate::view::time::rfc3339;
 
 /// The decision that combines all verdicts on one subject.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

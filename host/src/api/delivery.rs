@@ -16,9 +16,9 @@ use crate::store::Read;
 use crate::store::build::Builds as _;
 use crate::store::delivery::{Deliveries as _, Delivery, DeliveryOutcome};
 use crate::store::repository::Repositories as _;
-use crate::web::build_row;
-use crate::web::html::rfc3339;
-use crate::web::inbox::outcome_label;
+use crate::view::build_title;
+use crate::view::delivery_state::outcome_label;
+use crate::view::time::rfc3339;
 
 /// One webhook POST.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -54,7 +54,7 @@ pub struct DeliveryBody {
 impl DeliveryBody {
     fn new(read: &Read, delivery: &Delivery) -> Self {
         let repository = read.repository(delivery.repository).ok().flatten();
-        let (label, _, reason) = outcome_label(&delivery.outcome);
+        let (label, reason) = outcome_label(&delivery.outcome);
         let build = match delivery.outcome {
             DeliveryOutcome::Built(id) => Some(id),
             _ => None,
@@ -70,7 +70,7 @@ impl DeliveryBody {
             outcome: label.to_owned(),
             reason,
             build: build.map(|id| id.to_string()),
-            build_label: build.and_then(|id| read.build(id).ok().flatten()).map(|build| build_row::build_name(&build)),
+            build_label: build.and_then(|id| read.build(id).ok().flatten()).map(|build| build_title::build_name(&build)),
             payload: None,
         }
     }

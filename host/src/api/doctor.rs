@@ -16,7 +16,7 @@ use crate::problem::Problem;
 use crate::store::StoreError;
 use crate::store::repository::Repository;
 use crate::store::suspended::{SuspendedBindings as _, Suspension};
-use crate::web::html::ago;
+use crate::view::time::ago;
 
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

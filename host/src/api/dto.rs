@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::user_action::{ActionError, ApprovalAnswer};
-use crate::web::html::rfc3339;
-use crate::web::{build_row, plan_text};
+use crate::view::time::rfc3339;
+use crate::view::{build_title, plan_text};
 
 /// The schema of [`Reason`] in the OpenAPI document. Core does not know OpenAPI, so its fields are repeated here.
 #[derive(Debug, ToSchema)]
@@ -173,14 +173,14 @@ impl BuildBody {
             event: build.event.kind().to_string(),
             branch: build.event.branch().map(str::to_owned),
             sha: build.event.sha().to_string(),
-            title: build_row::build_title(build),
+            title: build_title::build_title(build),
             actor: build.event.sender.login.clone(),
             author: build.head.as_ref().map(|head| head.author.name.clone()),
             restarts: build.restarts.map(|id| id.to_string()),
             created_at: rfc3339(build.created_at),
             started_at: optional_rfc3339(build.started_at),
             finished_at: optional_rfc3339(build.finished_at),
-            href: build_row::build_href(build),
+            href: build_title::build_href(build),
             stages: Vec::new(),
             diagnostics: Vec::new(),
         }

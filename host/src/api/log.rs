@@ -14,7 +14,7 @@ use futures::stream::{self, Stream as Flow, StreamExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::log::{LogEnd, LogError, LogEvent, LogFragment, LogLine, LogReader};
-use crate::web::log_html::LogRows;
+use crate::view::log_html::LogRows;
 
 /// The maximum number of lines in one response as JSON or HTML. Plain text has no limit.
 const MAX_LINES: usize = 5_000;
@@ -141,7 +141,7 @@ pub async fn log_text(
         LogFormat::Html => {
             let mut rows = LogRows::new(page, reader.started_at().await?);
             let (found, _) = requested_lines(reader, query).await?;
-            let html: String = found.lines.iter().map(|line| rows.line(line).html).collect();
+            let html: String = found.lines.iter().map(|line| rows.render_line(line).html).collect();
             let position = HeaderValue::from(found.position);
             let mut response = axum::response::Html(html).into_response();
             response.headers_mut().insert(HeaderName::from_static("beespace-log-position"), position);
@@ -339,7 +339,7 @@ fn row_events(mut rows: LogRows, known: u64) -> impl FnMut(Followed) -> std::fut
     move |event| {
         std::future::ready(match &event {
             Ok(LogEvent::Fragment(fragment)) => {
-                let row = rows.render_piece(fragment).filter(|_| fragment.position > known);
+                let row = rows.render_fragment(fragment).filter(|_| fragment.position > known);
                 row.map(|row| {
                     json_event("row", &serde_json::json!({"line": row.line, "html": row.html})).id(fragment.position.to_string())
                 })

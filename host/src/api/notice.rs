@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::problem::Problem;
 use crate::store::outbox::Notices as _;
 use crate::user_action;
-use crate::web::html::rfc3339;
+use crate::view::time::rfc3339;
 
 /// One notice of one notifier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -15,7 +15,7 @@ use crate::problem::Problem;
 use crate::store::lookup::Visibility;
 use crate::store::repository::Repository;
 use crate::urls;
-use crate::web::html::rfc3339;
+use crate::view::time::rfc3339;
 
 /// A repository that is or was enabled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -16,7 +16,7 @@ use crate::clock::now;
 use crate::problem::Problem;
 use crate::store::repository::Repository;
 use crate::store::secret::{Secret, SecretScope};
-use crate::web::html::rfc3339;
+use crate::view::time::rfc3339;
 
 /// The name of a secret, and when its value was set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

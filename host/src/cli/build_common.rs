@@ -1,4 +1,4 @@
-//! What the commands about one build share: its address, how it is called, what is asked of it, how the command ends.
+//! Functions that the commands for one build share: its API path, its name in messages, actions on it, and the exit code.
 
 use beespace_core::outcome::Reason;
 use beespace_core::sanitize;
@@ -14,7 +14,7 @@ pub(super) fn build_path(context: &Context, build: BuildKey) -> Result<String, F
     Ok(api_build(&context.target.repository()?, build))
 }
 
-/// `acme/app #12`; with its id while nobody knows whether there is a pipeline file, and it has no number.
+/// `acme/app #12`. A build gets its number when its pipeline file has been found; until then the name contains its id.
 pub(super) fn build_name(build: &BuildBody) -> String {
     match build.number {
         Some(number) => format!("{} #{number}", build.repository),
@@ -22,12 +22,12 @@ pub(super) fn build_name(build: &BuildBody) -> String {
     }
 }
 
-/// A reason at the end of a line; nothing where there is none.
+/// A reason to append to a line; empty if there is none.
 pub(super) fn reason_suffix(reason: Option<&Reason>) -> String {
     reason.map_or_else(String::new, |reason| format!("  {}", sanitize::line(&reason.to_string())))
 }
 
-/// A build that did not succeed makes the command fail, so that scripts can go by it.
+/// The exit code for a build's status, so that scripts can test it.
 pub(super) fn exit_for_status(status: &str) -> Exit {
     match status {
         "failure" | "error" | "killed" => Exit::Failed,

@@ -1,4 +1,4 @@
-//! `beespace delivery`: what Gogs sent, and what came of it.
+//! `beespace delivery`: lists, shows and retries webhook deliveries.
 
 use clap::Subcommand;
 
@@ -9,26 +9,26 @@ use crate::urls::{API_PREFIX, encode};
 
 #[derive(Debug, Subcommand)]
 pub enum DeliveryCommand {
-    /// Deliveries, newest first
+    /// List deliveries, newest first
     List {
-        /// How many at most
+        /// Maximum number of deliveries
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// One delivery, with what Gogs sent
+    /// Show a delivery with its payload
     Show {
-        /// Its id, as `delivery list` shows it
+        /// Id of the delivery, see `delivery list`
         id: String,
     },
-    /// Let a delivery that has no build go its way again
-    Replay {
-        /// Its id, as `delivery list` shows it
+    /// Reprocess a delivery that was ignored or is a dead letter
+    Retry {
+        /// Id of the delivery, see `delivery list`
         id: String,
     },
 }
 
 /// # Errors
-/// [`Failure`], to be said and exited with.
+/// [`Failure`] if the server is unreachable or refuses.
 pub async fn run(context: &Context, command: DeliveryCommand) -> Result<Exit, Failure> {
     let client = context.client()?;
     match command {
@@ -53,9 +53,9 @@ pub async fn run(context: &Context, command: DeliveryCommand) -> Result<Exit, Fa
         DeliveryCommand::Show { id } => {
             table::print_json(&client.get::<DeliveryBody>(&format!("{API_PREFIX}/deliveries/{}", encode(&id))).await?)?;
         }
-        DeliveryCommand::Replay { id } => {
+        DeliveryCommand::Retry { id } => {
             let body: DeliveryBody = client.post(&format!("{API_PREFIX}/deliveries/{}/retry", encode(&id)), &()).await?;
-            print_stderr(&format!("delivery {} goes its way again", body.id));
+            print_stderr(&format!("delivery {} queued again", body.id));
         }
     }
     Ok(Exit::Ok)

@@ -1,4 +1,4 @@
-//! `beespace build log`: what the steps of a build print, as it stands or as it grows.
+//! `beespace build log`: prints the logs of a build's steps, once or following them.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -13,36 +13,36 @@ use super::exit::{Exit, Failure};
 use super::{build_common, print_stderr};
 use crate::api::dto::{BuildBody, StageBody, StepBody};
 
-/// How often a build that is followed is looked at.
+/// How often a followed build is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
-/// The numbers of a stage and of one of its steps, and which attempt at it this is: each has a log of its own.
+/// Stage number, step number and attempt. Each attempt has its own log.
 type StepAttempt = (u16, u16, u16);
 
-/// What of a build has been written so far.
+/// Prints the logs of a build and remembers what has been printed.
 #[derive(Debug, Default)]
 struct LogPrinter {
     logs: BTreeMap<StepAttempt, PrintedLog>,
-    /// Whose output came last.
+    /// The attempt whose output was printed last.
     last_printed: Option<StepAttempt>,
-    /// What was said last of what the build waits for.
+    /// The reasons for waiting that were printed last.
     reported_waits: Vec<String>,
 }
 
-/// What of one log has been written.
+/// How much of one log has been printed.
 #[derive(Debug, Default)]
 struct PrintedLog {
     offset: u64,
-    /// The step was over before its log was read: nothing is added to it.
+    /// The step had finished before its log was last read, so nothing will be added.
     is_complete: bool,
-    /// A file or a program gets every byte; a terminal would obey some.
+    /// Set if stdout is a terminal, which would interpret control sequences. A file or a program gets every byte.
     filter: Option<AnsiFilter>,
 }
 
-/// Writes the logs of a build, or of the `wanted` step; stays with `follow` until that is over.
+/// Prints the logs of a build, or of the `wanted` step. With `follow`, continues until the build or step has finished.
 ///
 /// # Errors
-/// [`Failure`] where there is no such step, or the server does not give the log.
+/// [`Failure`] if there is no such step, or the server does not return the log.
 pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follow: bool) -> Result<Exit, Failure> {
     let mut written = LogPrinter::default();
     loop {
@@ -52,7 +52,7 @@ pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follo
         if let Some(wanted) = wanted.filter(|_| steps.is_empty() && !(follow && build.stages.is_empty())) {
             return Err(no_such_step(&build, wanted));
         }
-        // One that has not begun has nothing to tell.
+        // A step that has not started has no log.
         for (stage, step) in steps.iter().filter(|(_, step)| step.started_at.is_some()) {
             written.print_new(client, path, stage, step, steps.len() > 1).await?;
         }
@@ -81,7 +81,8 @@ fn no_such_step(build: &BuildBody, wanted: &str) -> Failure {
         .flat_map(|stage| &stage.steps)
         .map(|step| format!("{} {}", step.number, sanitize::line(&step.name)))
         .collect();
-    let help = if names.is_empty() { "it has no steps".to_owned() } else { format!("it has {}", names.join(", ")) };
+    let help =
+        if names.is_empty() { "the build has no steps".to_owned() } else { format!("steps of this build: {}", names.join(", ")) };
     Failure::new(Exit::NotFound, format!("no step {wanted:?} in this build")).help(help)
 }
 
@@ -89,7 +90,7 @@ fn is_finished(status: &str) -> bool {
     Status::ALL.into_iter().any(|known| known.as_str() == status && known.is_over())
 }
 
-/// What a build that is not over waits for: the engine, Gogs, room, a person's word. The build's own reason often is that of its stage.
+/// What an unfinished build is waiting for: the engine, Gogs, disk space, an approval. The build's reason often equals its stage's.
 fn wait_reasons(build: &BuildBody) -> Vec<String> {
     let stages = build.stages.iter().filter(|stage| !is_finished(&stage.status));
     let reasons = build.reason.iter().chain(stages.filter_map(|stage| stage.reason.as_ref()));
@@ -103,7 +104,7 @@ fn matches_step(step: &StepBody, wanted: &str) -> bool {
 }
 
 impl LogPrinter {
-    /// Says what the build waits for, once; an empty screen would tell nothing.
+    /// Prints each new reason for waiting once, so that the screen does not stay empty without an explanation.
     fn report_waits(&mut self, build: &BuildBody) {
         let waits = wait_reasons(build);
         for news in waits.iter().filter(|wait| !self.reported_waits.contains(wait)) {
@@ -112,7 +113,7 @@ impl LogPrinter {
         self.reported_waits = waits;
     }
 
-    /// Writes what a step has printed since the last look.
+    /// Prints the output that a step has written since the last poll.
     async fn print_new(
         &mut self,
         client: &Client,
@@ -143,7 +144,7 @@ impl LogPrinter {
                 Ok(())
             })
             .await?;
-        // Others write next: the program's colours stop, and go on with its next output.
+        // Other output follows: reset the program's colours until its next output.
         stdout.write_all(part.filter.as_mut().map_or("", AnsiFilter::pause).as_bytes())?;
         stdout.flush()?;
         part.is_complete = is_finished(&step.status);

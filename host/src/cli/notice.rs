@@ -1,4 +1,4 @@
-//! `beespace notice`: what people were told, and whether it arrived.
+//! `beespace notice`: lists, shows and retries notices.
 
 use clap::Subcommand;
 
@@ -9,29 +9,29 @@ use crate::urls::{API_PREFIX, encode};
 
 #[derive(Debug, Subcommand)]
 pub enum NoticeCommand {
-    /// Notices, newest first
+    /// List notices, newest first
     List {
-        /// pending, sent, dead or suspended
+        /// Only notices in this state: pending, sent, dead_letter or suspended
         #[arg(long)]
         state: Option<String>,
-        /// How many at most
+        /// Maximum number of notices
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// One notice, with what it tells
+    /// Show a notice with its content
     Show {
-        /// Its id, as `notice list` shows it
+        /// Id of the notice, see `notice list`
         id: String,
     },
-    /// Send a notice that was given up once more
-    Replay {
-        /// Its id, as `notice list` shows it
+    /// Send a dead letter or a suspended notice again
+    Retry {
+        /// Id of the notice, see `notice list`
         id: String,
     },
 }
 
 /// # Errors
-/// [`Failure`], to be said and exited with.
+/// [`Failure`] if the server is unreachable or refuses.
 pub async fn run(context: &Context, command: NoticeCommand) -> Result<Exit, Failure> {
     let client = context.client()?;
     match command {
@@ -52,9 +52,9 @@ pub async fn run(context: &Context, command: NoticeCommand) -> Result<Exit, Fail
         NoticeCommand::Show { id } => {
             table::print_json(&client.get::<NoticeBody>(&format!("{API_PREFIX}/notices/{}", encode(&id))).await?)?;
         }
-        NoticeCommand::Replay { id } => {
+        NoticeCommand::Retry { id } => {
             let body: NoticeBody = client.post(&format!("{API_PREFIX}/notices/{}/retry", encode(&id)), &()).await?;
-            print_stderr(&format!("notice {} goes out again through {}", body.id, body.notifier));
+            print_stderr(&format!("notice {} queued again for notifier {}", body.id, body.notifier));
         }
     }
     Ok(Exit::Ok)

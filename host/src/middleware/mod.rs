@@ -34,7 +34,7 @@ pub async fn handle(State(app): State<Arc<App>>, mut request: Request, next: Nex
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let span = tracing::info_span!("request", %id, method = %request.method(), route = path.as_deref().unwrap_or("none"));
     let principal = session::authenticate(&app, request.headers()).await;
-    let layout = Layout { request: Some(id.clone()), ..layout::of(&app, &principal, request.uri(), request.headers()) };
+    let layout = Layout { request: Some(id.clone()), ..layout::for_request(&app, &principal, request.uri(), request.headers()) };
     let is_page = !is_for_programs(request.uri().path());
     let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
 

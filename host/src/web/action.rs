@@ -1,4 +1,4 @@
-//! What buttons do: the same as the API, asked for by a form of ours.
+//! The actions behind the buttons of pages: the same as in the API, requested by a form with a CSRF token.
 
 use std::sync::Arc;
 
@@ -16,8 +16,9 @@ use crate::principal::Principal;
 use crate::problem::Problem;
 use crate::urls;
 use crate::user_action::{self, ActionError, ApprovalAnswer, BuildAction};
+use crate::view::build_title;
 
-/// Every form of a session carries its proof.
+/// The fields of an action's form. Every form contains the CSRF token of its session.
 #[derive(Debug, Deserialize)]
 pub(super) struct ActionForm {
     #[serde(default)]
@@ -31,14 +32,14 @@ type AuthorizedBuild = Result<Authorized<Build>, Problem>;
 
 impl ActionForm {
     fn check_csrf(&self, principal: &Principal) -> Result<(), Problem> {
-        // Both are hashes of a secret that the sender cannot guess by timing one byte after the other.
+        // Compare digests: their bytes tell an attacker who measures the time of the comparison nothing about the token.
         if !self.csrf.is_empty()
             && beespace_core::digest::Digest::of(&self.csrf) == beespace_core::digest::Digest::of(principal.csrf())
         {
             return Ok(());
         }
-        let detail = "The form is not of your session, and nothing was changed.";
-        Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", detail).help("Load the page again and repeat what you did."))
+        let detail = "The form does not belong to your session; nothing was changed.";
+        Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", detail).help("Reload the page and try again."))
     }
 
     fn into_answer(self) -> Result<ApprovalAnswer, ActionError> {
@@ -64,7 +65,7 @@ pub(super) async fn cancel(
     form: Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
     let build = act(state, principal, build, form, |_| Ok(BuildAction::Cancel)).await?;
-    Ok(Redirect::to(&super::build_row::build_href(&build)))
+    Ok(Redirect::to(&build_title::build_href(&build)))
 }
 
 pub(super) async fn approve(
@@ -74,7 +75,7 @@ pub(super) async fn approve(
     form: Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
     let build = act(state, principal, build, form, |form| form.into_answer().map(BuildAction::Approve)).await?;
-    Ok(Redirect::to(&super::build_row::build_href(&build)))
+    Ok(Redirect::to(&build_title::build_href(&build)))
 }
 
 pub(super) async fn decline(
@@ -84,7 +85,7 @@ pub(super) async fn decline(
     form: Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
     let build = act(state, principal, build, form, |form| form.into_answer().map(BuildAction::Decline)).await?;
-    Ok(Redirect::to(&super::build_row::build_href(&build)))
+    Ok(Redirect::to(&build_title::build_href(&build)))
 }
 
 /// Applies an action to the build of the page, once the form is known to come from a page of this session.

@@ -1,4 +1,4 @@
-//! All builds, and an owner's.
+//! The lists of all builds and of one owner's builds.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use beespace_core::status::Status;
 
 use super::build_row::{self, BuildRow, FilterChip};
 use super::callout::Callout;
-use super::html::StatusLabel;
+use super::icon::StatusLabel;
 use super::layout::Layout;
 use super::{ListQuery, ROWS_PER_PAGE, render_page};
 use crate::app::App;
@@ -37,24 +37,24 @@ struct BuildsPage {
     repositories: Vec<RepositoryLink>,
 }
 
-/// What is said where a list has nothing.
+/// Text of an empty list.
 struct EmptyState {
     title: &'static str,
     text: &'static str,
 }
 
-/// A repository beside the list.
+/// A repository in the sidebar.
 struct RepositoryLink {
     name: String,
     href: String,
-    /// Of its newest build.
+    /// Status of its newest build.
     status: Option<StatusLabel>,
     enabled: bool,
 }
 
 const NO_BUILDS_YET: EmptyState =
-    EmptyState { title: "No builds yet", text: "Enable a repository, push to it, and its build appears here." };
-const NO_MATCHING_BUILD: EmptyState = EmptyState { title: "No build like that", text: "Other builds are under All." };
+    EmptyState { title: "No builds yet", text: "Enable a repository and push to it; its builds appear here." };
+const NO_MATCHING_BUILD: EmptyState = EmptyState { title: "No builds with this status", text: "Choose All to see every build." };
 
 pub(super) async fn all(
     State(app): State<Arc<App>>,
@@ -62,7 +62,7 @@ pub(super) async fn all(
     visibility: Visibility,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let layout = layout.with_title("Builds").at("builds").with_stream("/api/v1/events");
+    let layout = layout.with_title("Builds").in_section("builds").with_stream("/api/v1/events");
     page(&app, &visibility, layout, "Builds".to_owned(), "/", &query)
 }
 
@@ -80,7 +80,7 @@ pub(super) async fn of_owner(
     }
     let of_owner = Visibility::Only(repositories.iter().map(|repository| repository.id).collect());
     let base = urls::owner(&owner);
-    let layout = layout.with_title(owner.clone()).at("builds").with_stream("/api/v1/events");
+    let layout = layout.with_title(owner.clone()).in_section("builds").with_stream("/api/v1/events");
     page(&app, &of_owner, layout, owner, &base, &query)
 }
 
@@ -118,13 +118,13 @@ fn page(
     })
 }
 
-/// Without the paths of the reason: everybody may read this list.
+/// Leaves out the paths in the reason, because anonymous users may read this list.
 fn low_disk_callout(reason: &Reason) -> Callout {
-    let (title, message) = ("There is little room on the server's disk", "Stages that have not started wait for room.");
+    let (title, message) = ("The server is low on disk space", "New stages wait until space is available.");
     Callout { title: title.to_owned(), message: message.to_owned(), ..Callout::new("", Status::Pending, reason) }
 }
 
-/// One page of builds, and the id to go on after where there are more.
+/// One page of builds, and the last id if there are more.
 pub(super) fn paginate(mut builds: Vec<Build>) -> (Vec<Build>, Option<String>) {
     let has_more = builds.len() > ROWS_PER_PAGE;
     builds.truncate(ROWS_PER_PAGE);

@@ -1,4 +1,4 @@
-//! Signing a browser in with the admin token, and out.
+//! Sign-in with the admin token, and sign-out.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub(super) struct LoginForm {
 
 fn page(app: &App, layout: Layout, next: &str, wrong: bool) -> Result<Response, Problem> {
     let unsafe_transport = app.config.server.is_unsafe_transport();
-    // Signing in again leads to the same place, not from one sign-in page to another.
+    // The sign-in link on this page keeps the original destination instead of leading back to the sign-in page.
     let layout = Layout { path: safe_next(next).to_owned(), ..layout.with_title("Sign in") };
     render_page(&LoginPage { layout, next: safe_next(next).to_owned(), wrong, unsafe_transport })
 }
@@ -60,7 +60,7 @@ pub(super) async fn sign_in(
     Form(form): Form<LoginForm>,
 ) -> Result<Response, Problem> {
     if !app.admin_token.matches(form.token.trim()) {
-        tracing::warn!("a sign-in with a wrong token");
+        tracing::warn!("sign-in with a wrong token");
         let page = page(&app, layout, &form.next, true)?;
         return Ok((StatusCode::UNAUTHORIZED, page).into_response());
     }
