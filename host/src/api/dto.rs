@@ -2,14 +2,14 @@
 
 use beespace_core::build::{Build, PendingApproval, Stage, Step};
 use beespace_core::outcome::{Exit, Reason};
-use beespace_core::policy::approval;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::user_action::{ActionError, ApprovalAnswer};
+use crate::view::approval::ApprovalSummary;
+use crate::view::build_title;
 use crate::view::time::rfc3339;
-use crate::view::{build_title, plan_text};
 
 /// The schema of [`Reason`] in the OpenAPI document. Core does not know OpenAPI, so its fields are repeated here.
 #[derive(Debug, ToSchema)]
@@ -217,17 +217,9 @@ impl ApprovalBody {
     /// `caused_by` is the stable id of the user who caused the build: their own approval may not count.
     #[must_use]
     pub fn new(stage: &Stage, approval: &PendingApproval, caused_by: &str, now: Timestamp) -> Self {
-        let waits = stage.accepts_approval() && stage.asked().any(|asked| asked.decision == approval.decision);
-        let missing = if waits { approval::missing(approval, caused_by, now) } else { Vec::new() };
-        Self {
-            subject: approval.subject.to_string(),
-            description: approval.what.clone(),
-            runs: plan_text::approval_lines(stage, approval),
-            reasons: approval.requirements.iter().map(|asked| format!("{}: {}", asked.policy, asked.reason)).collect(),
-            approved_by: approval.approved_by.iter().map(|approver| approver.id.clone()).collect(),
-            declined: approval.declined.as_ref().map(|reason| reason.message.clone()),
-            missing: missing.iter().map(ToString::to_string).collect(),
-        }
+        let summary = ApprovalSummary::new(stage, approval, caused_by, now);
+        let ApprovalSummary { subject, description, plan, reasons, approved_by, declined, missing } = summary;
+        Self { subject, description, runs: plan, reasons, approved_by, declined, missing }
     }
 }
 
