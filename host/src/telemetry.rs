@@ -1,6 +1,6 @@
 //! What the server says of itself: its log, as text or JSON, and its figures for Prometheus.
 
-mod webhook;
+mod webhook_metrics;
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -20,7 +20,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
-pub use webhook::WebhookMetrics;
+pub use webhook_metrics::WebhookMetrics;
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
