@@ -13,13 +13,14 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use crate::admin_token::AdminToken;
 use crate::config::{Config, EngineKind};
 use crate::disk;
-use crate::engine::Engine;
 use crate::engine::docker::{Docker, DockerOptions, Timeouts};
 use crate::engine::dummy::Dummy;
 use crate::engine::fail_points;
-use crate::forge::Forge;
+use crate::engine::{Engine, HealthCache};
+use crate::forge::{Enabler, Forge, HookLocks};
 use crate::log::LogStore;
 use crate::notify;
 use crate::plugins::Plugins;
@@ -36,12 +37,16 @@ pub struct App {
     pub config: Config,
     pub store: Store,
     pub key: Arc<Key>,
+    pub admin_token: AdminToken,
     pub forge: Forge,
+    /// Enables and disables repositories.
+    pub enabler: Enabler,
     pub mirrors: Mirrors,
     pub plugins: Plugins,
     /// What the plugins run in.
     pub host: Host,
     pub engine: Arc<dyn Engine>,
+    pub engine_health: HealthCache,
     pub logs: LogStore,
     pub metrics: Metrics,
     pub heartbeats: Heartbeats,
@@ -74,8 +79,18 @@ impl App {
             let all: Vec<String> = bad.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("plugins cannot be loaded:\n  {}", all.join("\n  "))
         })?;
+        let forge = Forge::new(config.gogs.url.clone(), config.gogs.token.clone(), config.gogs.ca_file.as_deref())?;
         Ok(Arc::new(Self {
-            forge: Forge::new(config.gogs.url.clone(), config.gogs.token.clone(), config.gogs.ca_file.as_deref())?,
+            admin_token: AdminToken::load_or_create(&config.data.admin_token_path())?,
+            enabler: Enabler {
+                forge: forge.clone(),
+                store: store.clone(),
+                seal: Key::clone(&key),
+                hook_base: config.server.hook_base().clone(),
+                locks: HookLocks::default(),
+            },
+            engine_health: HealthCache::default(),
+            forge,
             mirrors: Mirrors::new(dir.join("mirrors"), dir.join("home"), config.gogs.ca_file.clone()),
             logs: LogStore::new(dir.join(disk::LOGS_DIR)),
             metrics: Metrics::default(),

@@ -1,10 +1,12 @@
 //! Does what [`beespace_core`] decides. Start reading at [`flow`]: it is the way of a push, in one page.
 
 pub mod access;
+pub mod admin_token;
 pub mod admit;
 pub mod ansi;
 pub mod api;
 pub mod app;
+pub mod authorized;
 pub mod change_set;
 pub mod cli;
 pub mod clock;
@@ -14,18 +16,21 @@ pub mod engine;
 pub mod fail_point;
 pub mod flow;
 pub mod forge;
-pub mod guard;
+pub mod hook;
 pub mod html;
 pub mod http_server;
-pub mod http_state;
 pub mod log;
+pub mod middleware;
 pub mod notify;
 pub mod plugins;
 pub mod prepare;
+pub mod principal;
+pub mod problem;
 pub mod queues;
 pub mod reevaluate;
 pub mod resolve;
 pub mod retention;
+pub mod router;
 pub mod run;
 pub mod seal;
 pub mod server;

@@ -1,5 +1,7 @@
 //! What the server says of itself: its log, as text or JSON, and its figures for Prometheus.
 
+mod webhook;
+
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
-use crate::webhook;
+pub use webhook::WebhookMetrics;
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -54,8 +56,8 @@ pub struct Metrics {
     builds: Family<Labels<2>, Counter>,
     build_seconds: Histogram,
     step_seconds: Histogram,
-    /// How webhooks were answered: counted where they are.
-    pub deliveries: webhook::WebhookMetrics,
+    /// Responses to webhook deliveries.
+    pub deliveries: WebhookMetrics,
     evaluations: Family<Labels<2>, Counter>,
     evaluation_seconds: Histogram,
     notices: Family<Labels<1>, Counter>,
@@ -76,7 +78,7 @@ impl Default for Metrics {
             builds: Family::default(),
             build_seconds: long(),
             step_seconds: long(),
-            deliveries: webhook::WebhookMetrics::default(),
+            deliveries: WebhookMetrics::default(),
             evaluations: Family::default(),
             evaluation_seconds: short(),
             notices: Family::default(),

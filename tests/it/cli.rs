@@ -312,7 +312,7 @@ async fn a_delivery_that_was_ignored_goes_again_and_builds() {
     let ignored = beespace
         .wait_for("the delivery to be ignored", async || {
             let all = shell.run("delivery list --output json").await.json();
-            Ok(all.as_array().unwrap().iter().find(|one| one["event"] == "push" && one["fate"] == "ignored").cloned())
+            Ok(all.as_array().unwrap().iter().find(|one| one["event"] == "push" && one["outcome"] == "ignored").cloned())
         })
         .await
         .unwrap();

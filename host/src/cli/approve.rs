@@ -77,7 +77,7 @@ fn is_selected(args: &ApprovalArgs, stage: &StageBody, approval: &ApprovalBody) 
 
 fn nothing_to_approve(build: &BuildBody, args: &ApprovalArgs) -> Failure {
     let others: Vec<String> =
-        pending_approvals(build).map(|(_, approval)| format!("{} {}", approval.what, approval.subject)).collect();
+        pending_approvals(build).map(|(_, approval)| format!("{} {}", approval.description, approval.subject)).collect();
     let message = match &args.subject {
         Some(subject) if !others.is_empty() => {
             format!("{subject} is not waiting for approval: the plan has changed or a decision was made")
@@ -92,7 +92,7 @@ fn nothing_to_approve(build: &BuildBody, args: &ApprovalArgs) -> Failure {
 fn print_approval(client: &Client, build: &BuildBody, stage: &StageBody, approval: &ApprovalBody) {
     print_stderr(&format!("{}  {}", build_common::build_name(build), sanitize::line(&build.title)));
     print_stderr(&format!("{} by {}  {}", build.sha, sanitize::line(&build.actor), client.page_url(&build.href)));
-    print_stderr(&format!("{}: {} is waiting for approval", sanitize::line(&stage.name), sanitize::line(&approval.what)));
+    print_stderr(&format!("{}: {} is waiting for approval", sanitize::line(&stage.name), sanitize::line(&approval.description)));
     for line in &approval.runs {
         print_stderr(&format!("    {}", sanitize::line(line)));
     }

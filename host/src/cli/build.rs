@@ -122,7 +122,7 @@ fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, F
             }
             print_stdout(&format!(
                 "  {} is waiting for approval: {}",
-                sanitize::line(&approval.what),
+                sanitize::line(&approval.description),
                 sanitize::line(&approval.missing.join("; "))
             ))?;
             for line in approval.runs.iter().chain([&approval.subject]) {

@@ -1,12 +1,13 @@
 //! Functions that the commands for one build share: its API path, its name in messages, actions on it, and the exit code.
 
+use beespace_core::outcome::Reason;
 use beespace_core::sanitize;
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::{Context, print_stderr, table};
-use crate::api::dto::{ApprovalAnswerBody, BuildBody, Reason};
+use crate::api::dto::{ApprovalAnswerBody, BuildBody};
 use crate::urls::{BuildKey, api_build};
 
 pub(super) fn build_path(context: &Context, build: BuildKey) -> Result<String, Failure> {

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::exit::{Exit, Failure};
 use super::target::Server;
-use crate::api::problem::Problem;
+use crate::problem::Problem;
 
 /// How long establishing a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

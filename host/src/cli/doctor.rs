@@ -17,7 +17,7 @@ pub async fn run(context: &Context) -> Result<Exit, Failure> {
     } else {
         for finding in &findings {
             let mark = if finding.is_ok { "good" } else { "BAD " };
-            print_stdout(&format!("{mark}  {}: {}", finding.part, sanitize::line(&finding.detail)))?;
+            print_stdout(&format!("{mark}  {}: {}", finding.check, sanitize::line(&finding.detail)))?;
             if let Some(help) = &finding.help {
                 print_stdout(&format!("      → {}", sanitize::line(help)))?;
             }

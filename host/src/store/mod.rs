@@ -19,6 +19,7 @@ pub mod decision;
 pub mod delivery;
 pub mod instance;
 pub mod kv;
+pub mod lookup;
 pub mod outbox;
 pub mod queue;
 pub mod repository;

@@ -10,7 +10,7 @@ use rust_embed::RustEmbed;
 use sha2::{Digest as _, Sha256};
 
 use crate::ansi;
-use crate::api::problem::Problem;
+use crate::problem::Problem;
 
 #[derive(RustEmbed)]
 #[folder = "assets/"]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use beespace_core::build::{Build, Stage};
 use beespace_core::ids::StepId;
@@ -19,14 +19,14 @@ use super::layout::Layout;
 use super::pipeline_file::PipelineFileView;
 use super::repository::safe_link;
 use super::stage::{ApprovalView, StageView};
-use super::{log_tail, render_page, repository_name};
-use crate::api::problem::Problem;
+use super::{log_tail, render_page};
+use crate::app::App;
+use crate::authorized::Authorized;
+use crate::clock::now;
 use crate::html::Html;
-use crate::http_state::AppState;
-use crate::store::Read;
+use crate::problem::Problem;
 use crate::store::build::Builds as _;
-use crate::store::repository::Repositories as _;
-use crate::urls::{self, BuildKey};
+use crate::urls;
 use crate::view::{build_title, time};
 
 /// Lines of the first failed step's log on the page.
@@ -64,33 +64,22 @@ pub struct BuildPage {
     file: Option<PipelineFileView>,
 }
 
-/// The build that an address names.
-pub(crate) fn find(read: &Read, owner: &str, name: &str, key: &str) -> Result<Build, Problem> {
-    let name = repository_name(owner, name)?;
-    let key = key.parse().map_err(|_| Problem::not_found("build"))?;
-    let repository = read.repository_by_name(&name)?.ok_or_else(|| Problem::not_found("repository"))?;
-    let found = match key {
-        BuildKey::Number(number) => read.build_by_number(repository.id, number)?,
-        BuildKey::Id(id) => read.build(id)?.filter(|build| build.event.repository.id == repository.id),
-    };
-    found.ok_or_else(|| Problem::not_found("build"))
-}
-
 pub(super) async fn show(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
-    Path((owner, name, number)): Path<(String, String, String)>,
+    build: Authorized<Build>,
 ) -> Result<Response, Problem> {
     let (build, stages, decisions, restart_of) = {
-        let read = front.store.read()?;
-        let build = find(&read, &owner, &name, &number)?;
+        let read = app.store.read()?;
+        // Read again, so that the build and its stages are of one moment.
+        let build = read.build(build.id)?.ok_or_else(|| Problem::not_found("build"))?;
         let restart_of = build.restarts.map_or(Ok(None), |id| read.build(id))?;
         let (stages, decisions) = (read.stages(build.id)?, read.decisions(build.id)?);
         (build, stages, decisions, restart_of)
     };
-    let mut page = BuildPage::new(layout, &build, &stages, &decisions, front.now());
+    let mut page = BuildPage::new(layout, &build, &stages, &decisions, now());
     page.restart_of = restart_of.map(|old| (build_title::build_href(&old), build_title::build_name(&old)));
-    page.add_excerpt(&front, &build, &stages).await?;
+    page.add_excerpt(&app, &build, &stages).await?;
     render_page(&page)
 }
 
@@ -140,13 +129,13 @@ impl BuildPage {
     }
 
     /// Adds the end of the first failed step's log below the step.
-    async fn add_excerpt(&mut self, front: &AppState, build: &Build, stages: &[Stage]) -> Result<(), Problem> {
+    async fn add_excerpt(&mut self, app: &App, build: &Build, stages: &[Stage]) -> Result<(), Problem> {
         for (stage, view) in stages.iter().zip(&mut self.stages) {
             let failed = |status: Status| matches!(status, Status::Failure | Status::Error | Status::Killed);
             let Some(index) = stage.steps.iter().position(|step| failed(step.status)) else { continue };
             let (Some(found), Some(view)) = (stage.steps.get(index), view.steps.get_mut(index)) else { continue };
             let id = StepId { build: build.id, stage: stage.number, step: found.number, attempt: found.attempt };
-            view.excerpt = log_tail::last_lines(front, id, EXCERPT_LINES, &view.href).await?;
+            view.excerpt = log_tail::last_lines(app, id, EXCERPT_LINES, &view.href).await?;
             return Ok(());
         }
         Ok(())

@@ -16,12 +16,12 @@ use super::callout::Callout;
 use super::icon::StatusLabel;
 use super::layout::Layout;
 use super::{ListQuery, ROWS_PER_PAGE, render_page};
-use crate::api::problem::Problem;
+use crate::app::App;
+use crate::clock::now;
 use crate::disk;
-use crate::http_state::AppState;
-use crate::store::Read;
+use crate::problem::Problem;
 use crate::store::build::BuildFilter;
-use crate::store::repository::Repository;
+use crate::store::lookup::Visibility;
 use crate::urls;
 
 #[derive(Template)]
@@ -57,58 +57,47 @@ const NO_BUILDS_YET: EmptyState =
 const NO_MATCHING_BUILD: EmptyState = EmptyState { title: "No builds with this status", text: "Choose All to see every build." };
 
 pub(super) async fn all(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
+    visibility: Visibility,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let read = front.store.read()?;
-    let filter = BuildFilter { repository: None, status: query.status(), after: query.after().map(BuildId) };
-    let builds = read.builds(filter, ROWS_PER_PAGE + 1)?;
     let layout = layout.with_title("Builds").in_section("builds").with_stream("/api/v1/events");
-    page(&front, &read, layout, "Builds".to_owned(), "/", &query, builds, |_| true)
+    page(&app, &visibility, layout, "Builds".to_owned(), "/", &query)
 }
 
 pub(super) async fn of_owner(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
+    visibility: Visibility,
     Path(owner): Path<String>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let read = front.store.read()?;
-    let belongs = |repository: &Repository| repository.name.owner().eq_ignore_ascii_case(&owner);
-    let repositories: Vec<Repository> = read.repositories()?.into_iter().filter(belongs).collect();
+    let mut repositories = app.store.read()?.visible_repositories(&visibility)?;
+    repositories.retain(|repository| repository.name.owner().eq_ignore_ascii_case(&owner));
     if repositories.is_empty() {
         return Err(Problem::not_found("page"));
     }
-    let after = query.after().map(BuildId);
-    let mut ids = Vec::new();
-    for repository in &repositories {
-        let filter = BuildFilter { repository: Some(repository.id), status: query.status(), after };
-        ids.extend(read.build_ids(filter, ROWS_PER_PAGE + 1)?);
-    }
-    // Ids begin with their creation time, so the newest builds have the greatest ids.
-    ids.sort_unstable_by(|one, other| other.cmp(one));
-    ids.truncate(ROWS_PER_PAGE + 1);
-    let builds = read.builds_of_ids(&ids)?;
+    let of_owner = Visibility::Only(repositories.iter().map(|repository| repository.id).collect());
     let base = urls::owner(&owner);
     let layout = layout.with_title(owner.clone()).in_section("builds").with_stream("/api/v1/events");
-    page(&front, &read, layout, owner.clone(), &base, &query, builds, belongs)
+    page(&app, &of_owner, layout, owner, &base, &query)
 }
 
-#[expect(clippy::too_many_arguments, reason = "both lists share this page, and the arguments are its parts")]
+/// The list of the visible builds, beside links to their repositories.
 fn page(
-    front: &AppState,
-    read: &Read,
+    app: &App,
+    visibility: &Visibility,
     layout: Layout,
     heading: String,
     base: &str,
     query: &ListQuery,
-    builds: Vec<Build>,
-    shown: impl Fn(&Repository) -> bool,
 ) -> Result<Response, Problem> {
-    let now = front.now();
-    let (builds, last) = paginate(builds);
-    let repositories = read.repositories()?.into_iter().filter(shown).map(|repository| {
+    let now = now();
+    let read = app.store.read()?;
+    let filter = BuildFilter { repository: None, status: query.status(), after: query.after().map(BuildId) };
+    let (builds, last) = paginate(read.visible_builds(visibility, filter, ROWS_PER_PAGE + 1)?);
+    let repositories = read.visible_repositories(visibility)?.into_iter().map(|repository| {
         let newest = read.builds(BuildFilter { repository: Some(repository.id), ..BuildFilter::default() }, 1)?;
         Ok(RepositoryLink {
             name: repository.name.to_string(),
@@ -120,7 +109,7 @@ fn page(
     render_page(&BuildsPage {
         layout,
         heading,
-        callouts: disk::check_free_space(&front.config).err().map(|reason| low_disk_callout(&reason)).into_iter().collect(),
+        callouts: disk::check_free_space(&app.config).err().map(|reason| low_disk_callout(&reason)).into_iter().collect(),
         chips: build_row::filter_chips(base, query.status()),
         rows: builds.iter().map(|build| BuildRow::new(build, now)).collect(),
         older: last.map(|id| build_row::older_href(base, query.status(), &id)),

@@ -11,9 +11,10 @@ use beespace_core::time::Timestamp;
 
 use super::layout::Layout;
 use super::{ListQuery, ROWS_PER_PAGE, build_row, render_page};
-use crate::api::problem::Problem;
+use crate::problem::Problem;
 use crate::html::Html;
-use crate::http_state::AppState;
+use crate::app::App;
+use crate::clock::now;
 use crate::store::build::Builds as _;
 use crate::store::delivery::{Delivery, DeliveryOutcome};
 use crate::store::repository::Repositories as _;
@@ -45,7 +46,7 @@ struct DeliveryRow {
 }
 
 pub(super) async fn list(
-    State(app): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
@@ -54,7 +55,7 @@ pub(super) async fn list(
     let has_more = all.len() > ROWS_PER_PAGE;
     all.truncate(ROWS_PER_PAGE);
     let older = all.last().filter(|_| has_more).map(|last| build_row::older_href("/-/deliveries", None, &last.id.to_string()));
-    let now = app.now();
+    let now = now();
     let rows = all.iter().map(|delivery| row(&read, delivery, now)).collect::<Result<_, _>>()?;
     let layout = layout.with_title("Deliveries").in_section("deliveries").with_stream("/api/v1/events");
     render_page(&DeliveriesPage { layout, rows, older })

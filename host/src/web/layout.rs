@@ -5,9 +5,10 @@ use beespace_core::status::Status;
 
 use super::assets;
 use super::icon::icon;
+use crate::app::App;
 use crate::html::Html;
-use crate::http_state::AppState;
-use crate::session::{self, Principal};
+use crate::principal::Principal;
+use crate::session;
 use crate::urls;
 
 /// The values of a page's frame, taken from the request.
@@ -87,9 +88,9 @@ impl Layout {
 
 /// The frame of a page that `principal` requests at `uri`.
 #[must_use]
-pub fn for_request(front: &AppState, principal: &Principal, uri: &Uri, headers: &HeaderMap) -> Layout {
+pub fn for_request(app: &App, principal: &Principal, uri: &Uri, headers: &HeaderMap) -> Layout {
     Layout {
-        may_read: front.config.server.open || principal.is_admin(),
+        may_read: app.config.server.open || principal.is_admin(),
         is_admin: principal.is_admin(),
         csrf: principal.csrf().to_owned(),
         theme: match session::cookie(headers, "theme") {

@@ -2,9 +2,9 @@
 
 use beespace_core::ids::StepId;
 
-use crate::api::problem::Problem;
+use crate::app::App;
 use crate::html::Html;
-use crate::http_state::AppState;
+use crate::problem::Problem;
 use crate::view::log_html::LogRows;
 
 /// Lines before a window that are parsed for colours that continue into it.
@@ -17,21 +17,21 @@ pub(super) struct HtmlLine {
 }
 
 /// The last lines of a log, for another page: the line numbers link to the log's page.
-pub(super) async fn last_lines(front: &AppState, id: StepId, count: u64, href: &str) -> Result<Vec<Html>, Problem> {
-    let all = front.logs.reader(id).line_count().await?;
-    let (lines, _) = log_window(front, id, all.saturating_sub(count - 1).max(1), count, href).await?;
+pub(super) async fn last_lines(app: &App, id: StepId, count: u64, href: &str) -> Result<Vec<Html>, Problem> {
+    let all = app.logs.reader(id).line_count().await?;
+    let (lines, _) = log_window(app, id, all.saturating_sub(count - 1).max(1), count, href).await?;
     Ok(lines.into_iter().map(|line| line.html).collect())
 }
 
 /// Renders `count` lines from line `from` on, with the colours that continue into them. Also returns the position to follow the log from.
 pub(super) async fn log_window(
-    front: &AppState,
+    app: &App,
     id: StepId,
     from: u64,
     count: u64,
     href: &str,
 ) -> Result<(Vec<HtmlLine>, u64), Problem> {
-    let reader = front.logs.reader(id);
+    let reader = app.logs.reader(id);
     let lead = from.saturating_sub(COLOUR_LEAD_LINES).max(1);
     let wanted = usize::try_from(count.saturating_add(from - lead)).unwrap_or(usize::MAX);
     let page = reader.lines(lead, wanted).await?;

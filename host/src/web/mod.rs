@@ -39,16 +39,15 @@ use askama::Template;
 use axum::Router;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
-use beespace_core::ids::RepositoryName;
 use beespace_core::sanitize;
 use beespace_core::status::Status;
 use serde::Deserialize;
 
-use crate::api::problem::Problem;
-use crate::http_state::AppState;
+use crate::app::App;
+use crate::problem::Problem;
 
 /// The routes of all pages.
-pub fn router() -> Router<Arc<AppState>> {
+pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(builds::all))
         .route("/{owner}", get(builds::of_owner))
@@ -98,8 +97,4 @@ fn render_page(page: &impl Template) -> Result<Response, Problem> {
 /// hide or reorder characters: people approve what they read on a page.
 fn page_html(page: &impl Template) -> askama::Result<String> {
     page.render().map(|html| sanitize::lines(&html))
-}
-
-fn repository_name(owner: &str, name: &str) -> Result<RepositoryName, Problem> {
-    RepositoryName::new(owner, name).map_err(|_| Problem::not_found("repository"))
 }

@@ -14,9 +14,10 @@ use super::callout::Callout;
 use super::icon::icon;
 use super::layout::Layout;
 use super::{ListQuery, ROWS_PER_PAGE, build_row, render_page};
-use crate::api::problem::Problem;
+use crate::problem::Problem;
 use crate::html::Html;
-use crate::http_state::AppState;
+use crate::app::App;
+use crate::clock::now;
 use crate::notify;
 use crate::store::build::Builds as _;
 use crate::store::suspended::{SuspendedBindings as _, Suspension};
@@ -48,7 +49,7 @@ struct NoticeRow {
 }
 
 pub(super) async fn list(
-    State(app): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
@@ -57,7 +58,7 @@ pub(super) async fn list(
     let has_more = all.len() > ROWS_PER_PAGE;
     all.truncate(ROWS_PER_PAGE);
     let older = all.last().filter(|_| has_more).map(|last| build_row::older_href("/-/notices", None, &last.id.to_string()));
-    let now = app.now();
+    let now = now();
     let rows = all.iter().map(|notice| row(&read, notice, now)).collect::<Result<_, _>>()?;
     let callouts =
         read.suspended_bindings()?.iter().map(|(binding, suspension)| suspended_callout(binding, suspension)).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::Extension;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::Response;
 use beespace_core::build::Build;
 use beespace_core::ids::BuildId;
@@ -13,13 +13,15 @@ use beespace_core::time::Timestamp;
 use super::build_row::{self, BuildRow, FilterChip};
 use super::builds::paginate;
 use super::layout::Layout;
-use super::{ListQuery, ROWS_PER_PAGE, render_page, repository_name};
-use crate::api::problem::Problem;
+use super::{ListQuery, ROWS_PER_PAGE, render_page};
+use crate::app::App;
+use crate::authorized::Authorized;
+use crate::clock::now;
 use crate::html::Html;
-use crate::http_state::AppState;
+use crate::problem::Problem;
 use crate::store::build::BuildFilter;
 use crate::store::delivery::{Delivery, DeliveryOutcome};
-use crate::store::repository::Repositories as _;
+use crate::store::repository::Repository;
 use crate::urls;
 use crate::view::{build_title, time};
 
@@ -67,15 +69,13 @@ struct IgnoredView {
 }
 
 pub(super) async fn show(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
-    Path((owner, name)): Path<(String, String)>,
+    repository: Authorized<Repository>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let name = repository_name(&owner, &name)?;
-    let read = front.store.read()?;
-    let repository = read.repository_by_name(&name)?.ok_or_else(|| Problem::not_found("repository"))?;
-    let now = front.now();
+    let read = app.store.read()?;
+    let now = now();
     let newest = read.builds(BuildFilter { repository: Some(repository.id), ..BuildFilter::default() }, HISTORY_BARS)?;
     let filter = BuildFilter { repository: Some(repository.id), status: query.status(), after: query.after().map(BuildId) };
     let (builds, last) = paginate(read.builds(filter, ROWS_PER_PAGE + 1)?);

@@ -16,12 +16,12 @@ use super::callout::Callout;
 use super::icon::StatusLabel;
 use super::layout::Layout;
 use super::log_tail::{HtmlLine, log_window};
-use super::{build, render_page};
-use crate::api::problem::Problem;
+use super::render_page;
+use crate::app::App;
+use crate::authorized::Authorized;
 use crate::disk;
 use crate::html::Html;
-use crate::http_state::AppState;
-use crate::log::LogError;
+use crate::problem::Problem;
 use crate::store::build::Builds as _;
 use crate::urls::{self, BuildKey};
 use crate::view::build_title;
@@ -68,35 +68,32 @@ struct StepLink {
     current: bool,
 }
 
+/// The step that a path names.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct StepPath {
+    stage: u16,
+    step: u16,
+}
+
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct LogQuery {
     /// First line of the window.
     from: Option<u64>,
 }
 
-impl From<LogError> for Problem {
-    fn from(error: LogError) -> Self {
-        let public = error.public();
-        Self { detail: public.to_owned(), code: "log".into(), ..Self::internal(&error) }
-    }
-}
-
 pub(super) async fn show(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
-    Path((owner, name, number, stage, step)): Path<(String, String, String, u16, u16)>,
+    build: Authorized<Build>,
+    Path(StepPath { stage, step }): Path<StepPath>,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Problem> {
-    let (found, stage) = {
-        let read = front.store.read()?;
-        let found = build::find(&read, &owner, &name, &number)?;
-        let stage_id = StageId { build: found.id, stage: StageNumber(stage) };
-        (found, read.stage(stage_id)?.ok_or_else(|| Problem::not_found("stage"))?)
-    };
+    let stage_id = StageId { build: build.id, stage: StageNumber(stage) };
+    let stage = app.store.read()?.stage(stage_id)?.ok_or_else(|| Problem::not_found("stage"))?;
     let step = stage.steps.iter().find(|other| other.number == StepNumber(step)).ok_or_else(|| Problem::not_found("step"))?;
-    let id = StepId { build: found.id, stage: stage.number, step: step.number, attempt: step.attempt };
-    let log = LogView::new(&front, id, step.status, query.from).await?;
-    render_page(&page(layout, &found, &stage, step, &log))
+    let id = StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt };
+    let log = LogView::new(&app, id, step.status, query.from).await?;
+    render_page(&page(layout, &build, &stage, step, &log))
 }
 
 /// The window of a log on the page.
@@ -115,15 +112,15 @@ struct LogView {
 
 impl LogView {
     /// Starts at line `asked` if given. Otherwise shows the end of the log, or the context of the first error if that is earlier.
-    async fn new(front: &AppState, id: StepId, status: Status, asked: Option<u64>) -> Result<Self, Problem> {
-        let reader = front.logs.reader(id);
+    async fn new(app: &App, id: StepId, status: Status, asked: Option<u64>) -> Result<Self, Problem> {
+        let reader = app.logs.reader(id);
         let count = reader.line_count().await?;
         let has_failed = matches!(status, Status::Failure | Status::Error | Status::Killed);
         // A damaged log must not break the page: it only loses its error mark.
         let first_error = if has_failed { first_error_line(&reader).await.unwrap_or_default() } else { None };
         let end = count.saturating_sub(WINDOW_LINES - 1).max(1);
         let from = asked.unwrap_or_else(|| first_error.map_or(end, |line| end.min(window_start(line)))).max(1);
-        let (lines, position) = log_window(front, id, from, WINDOW_LINES, "").await?;
+        let (lines, position) = log_window(app, id, from, WINDOW_LINES, "").await?;
         let is_end = lines.last().is_none_or(|line| line.number >= count);
         // An earlier part of a growing log is not updated: the end may be a million lines away.
         let is_live = !status.is_over() && (asked.is_none() || is_end);
