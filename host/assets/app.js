@@ -159,8 +159,8 @@ function startLog() {
   if (!log.hasAttribute("data-running")) return;
   const stream = new EventSource(log.dataset.stream);
   stream.addEventListener("row", (event) => addRow(log, JSON.parse(event.data)));
-  stream.addEventListener("room", refreshSoon);
-  for (const last of ["end", "trouble"]) stream.addEventListener(last, () => { stream.close(); refreshSoon(); });
+  stream.addEventListener("disk-full", refreshSoon);
+  for (const last of ["end", "log-error"]) stream.addEventListener(last, () => { stream.close(); refreshSoon(); });
   if (!chosenRange()) follow(true);
   // Scrolling up stops following the log.
   addEventListener("wheel", (event) => { if (event.deltaY < 0) follow(false); }, { passive: true });

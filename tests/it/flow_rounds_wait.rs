@@ -96,7 +96,7 @@ async fn the_next_plan_of_a_step_waits_for_a_word_without_a_network_and_goes_on_
     assert!(page.contains(asked["subject"].as_str().unwrap()), "{page}");
 
     let step_page = world.beespace.admin().unwrap().get("/ada/hive/1/1/1").await.unwrap().body;
-    assert!(step_page.contains("Waits for a person") && step_page.contains("first"), "{step_page}");
+    assert!(step_page.contains("Waiting for approval") && step_page.contains("first"), "{step_page}");
 
     // Who follows the log meanwhile hears how it goes on.
     let client = world.beespace.admin().unwrap();

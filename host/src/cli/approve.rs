@@ -44,8 +44,8 @@ pub(super) async fn approve(context: &Context, client: &Client, args: ApprovalAr
             return Err(Failure::new(Exit::Refused, "not approved; nothing was sent to the server"));
         }
         let subject = Some(approval.subject.clone());
-        let word = ApprovalAnswerBody { stage: Some(stage.number), subject, reason: args.reason.clone() };
-        now = client.post(&format!("{path}/approve"), &word).await?;
+        let answer = ApprovalAnswerBody { stage: Some(stage.number), subject, reason: args.reason.clone() };
+        now = client.post(&format!("{path}/approve"), &answer).await?;
     }
     if context.output == Output::Json {
         table::print_json(&now)?;
@@ -60,8 +60,8 @@ pub(super) async fn approve(context: &Context, client: &Client, args: ApprovalAr
 /// # Errors
 /// [`Failure`] if nothing is waiting for approval, or the server refuses.
 pub(super) async fn decline(context: &Context, client: &Client, args: ApprovalArgs) -> Result<Exit, Failure> {
-    let word = ApprovalAnswerBody { stage: args.stage, subject: args.subject, reason: args.reason };
-    build_common::post_action(context, client, args.build, "decline", &word, "declined").await
+    let answer = ApprovalAnswerBody { stage: args.stage, subject: args.subject, reason: args.reason };
+    build_common::post_action(context, client, args.build, "decline", &answer, "declined").await
 }
 
 /// The approvals that are still missing, each with its stage.

@@ -42,13 +42,13 @@ pub(super) async fn post_action(
     build: BuildKey,
     verb: &str,
     body: &ApprovalAnswerBody,
-    says: &str,
+    outcome: &str,
 ) -> Result<Exit, Failure> {
     let build: BuildBody = client.post(&format!("{}/{verb}", build_path(context, build)?), body).await?;
     if context.output == Output::Json {
         table::print_json(&build)?;
     } else {
-        print_stderr(&format!("{} {says}: {}", build_name(&build), client.page_url(&build.href)));
+        print_stderr(&format!("{} {outcome}: {}", build_name(&build), client.page_url(&build.href)));
     }
     Ok(Exit::Ok)
 }

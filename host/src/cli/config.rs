@@ -53,8 +53,9 @@ pub fn run(command: &ConfigCommand) -> Result<Exit, Failure> {
             let loaded = load(args)?;
             let count = count_plugins(&loaded.config)?;
             let file = loaded.path.map_or_else(|| "the environment".to_owned(), |path| path.display().to_string());
-            print_stderr(&format!("{file} is right, and its bindings ({count}) take their settings"));
-            print_stderr("Whether Gogs and the engine answer says `beespace doctor`, once the server runs.");
+            let bindings = if count == 1 { "binding" } else { "bindings" };
+            print_stderr(&format!("{file}: OK, {count} plugin {bindings} loaded"));
+            print_stderr("Once the server runs, `beespace doctor` checks Gogs and the engine.");
         }
         ConfigCommand::Show { args, origin, output } => {
             let entries = load(args)?.entries;

@@ -2,10 +2,10 @@
 
 use clap::Subcommand;
 
+use super::collection::Collection;
 use super::exit::{Exit, Failure};
 use super::{Context, print_stderr, table};
 use crate::api::delivery::DeliveryBody;
-use crate::urls::{API_PREFIX, encode};
 
 #[derive(Debug, Subcommand)]
 pub enum DeliveryCommand {
@@ -31,30 +31,25 @@ pub enum DeliveryCommand {
 /// [`Failure`] if the server is unreachable or refuses.
 pub async fn run(context: &Context, command: DeliveryCommand) -> Result<Exit, Failure> {
     let client = context.client()?;
+    let deliveries = Collection { client: &client, name: "deliveries" };
     match command {
         DeliveryCommand::List { limit } => {
-            let all: Vec<DeliveryBody> = client.get(&format!("{API_PREFIX}/deliveries?limit={limit}")).await?;
-            table::print_list(
-                context.output,
-                &all,
-                ["id", "repository", "event", "received", "fate", "build or reason"],
-                |body| {
-                    [
-                        body.id.clone(),
-                        body.repository.clone(),
-                        body.event.clone(),
-                        body.received_at.clone(),
-                        body.outcome.clone(),
-                        body.build_label.clone().or_else(|| body.reason.clone()).unwrap_or_default(),
-                    ]
-                },
-            )?;
+            let all: Vec<DeliveryBody> = deliveries.list(limit, None).await?;
+            let header = ["id", "repository", "event", "received", "outcome", "build or reason"];
+            table::print_list(context.output, &all, header, |body| {
+                [
+                    body.id.clone(),
+                    body.repository.clone(),
+                    body.event.clone(),
+                    body.received_at.clone(),
+                    body.outcome.clone(),
+                    body.build_label.clone().or_else(|| body.reason.clone()).unwrap_or_default(),
+                ]
+            })?;
         }
-        DeliveryCommand::Show { id } => {
-            table::print_json(&client.get::<DeliveryBody>(&format!("{API_PREFIX}/deliveries/{}", encode(&id))).await?)?;
-        }
+        DeliveryCommand::Show { id } => deliveries.show::<DeliveryBody>(&id).await?,
         DeliveryCommand::Retry { id } => {
-            let body: DeliveryBody = client.post(&format!("{API_PREFIX}/deliveries/{}/retry", encode(&id)), &()).await?;
+            let body: DeliveryBody = deliveries.retry(&id).await?;
             print_stderr(&format!("delivery {} queued again", body.id));
         }
     }

@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use beespace_core::diagnostic::Diagnostic;
 use beespace_core::pipeline::{self, MAX_BYTES, ParsedPipeline};
 use serde_json::json;
 
 use super::diagnostics::render;
+use super::exit::{Exit, Failure};
 use super::output::Output;
 
 /// Check a pipeline file; prints every problem with its line and a remedy
@@ -23,22 +23,12 @@ pub struct LintArgs {
     pub output: Output,
 }
 
-/// Exit code for an invalid file.
-const INVALID: u8 = 3;
-/// Exit code for a missing or unreadable file.
-const NOT_FOUND: u8 = 4;
-
-/// Checks the file, prints the result and returns the exit code: 0 for a valid file, 3 for an invalid one, 4 if it cannot be read.
-#[must_use]
-pub fn run(args: &LintArgs) -> ExitCode {
-    let (name, bytes) = match read_file(&args.file) {
-        Ok(loaded) => loaded,
-        Err(message) => {
-            // If stderr is closed, there is nowhere to report it.
-            let _ = writeln!(io::stderr(), "{message}");
-            return ExitCode::from(NOT_FOUND);
-        }
-    };
+/// Checks the file and prints the result.
+///
+/// # Errors
+/// [`Failure`] if the file cannot be read.
+pub fn run(args: &LintArgs) -> Result<Exit, Failure> {
+    let (name, bytes) = read_file(&args.file)?;
     let result = pipeline::read(&name, &bytes);
     let text = match args.output {
         Output::Table => to_text(&name, &bytes, &result),
@@ -46,21 +36,23 @@ pub fn run(args: &LintArgs) -> ExitCode {
     };
     // `beespace lint | head` may close stdout early; the exit code still reports the result.
     let _ = io::stdout().write_all(text.as_bytes());
-    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(INVALID) }
+    Ok(if result.is_ok() { Exit::Ok } else { Exit::Config })
 }
 
-fn read_file(path: &Path) -> Result<(String, Vec<u8>), String> {
+fn read_file(path: &Path) -> Result<(String, Vec<u8>), Failure> {
+    let unreadable = |name: &str, error: &io::Error| Failure::new(Exit::NotFound, format!("cannot read {name}: {error}"));
     if path == Path::new("-") {
-        let bytes = read_capped(io::stdin().lock()).map_err(|error| format!("cannot read standard input: {error}"))?;
+        let bytes = read_capped(io::stdin().lock()).map_err(|error| unreadable("standard input", &error))?;
         return Ok(("<stdin>".to_owned(), bytes));
     }
     let name = path.display().to_string();
     match File::open(path).and_then(read_capped) {
         Ok(bytes) => Ok((name, bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(format!(
-            "error: {name} does not exist\n  help: run this in the directory that contains the file, or pass its path: beespace lint FILE"
-        )),
-        Err(error) => Err(format!("cannot read {name}: {error}")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let help = "run this in the directory that contains the file, or pass its path: beespace lint FILE";
+            Err(Failure::new(Exit::NotFound, format!("{name} does not exist")).help(help))
+        }
+        Err(error) => Err(unreadable(&name, &error)),
     }
 }
 
@@ -105,11 +97,11 @@ mod tests {
     fn exit_codes_distinguish_valid_invalid_and_missing_files() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("p.yml");
-        assert_eq!(run(&args(file.clone())), ExitCode::from(NOT_FOUND));
+        assert_eq!(run(&args(file.clone())).unwrap_err().exit, Exit::NotFound);
         fs::write(&file, "steps: [{name: a, image: x}]\n").unwrap();
-        assert_eq!(run(&args(file.clone())), ExitCode::SUCCESS);
+        assert_eq!(run(&args(file.clone())).unwrap(), Exit::Ok);
         fs::write(&file, "stpes: []\n").unwrap();
-        assert_eq!(run(&args(file)), ExitCode::from(INVALID));
+        assert_eq!(run(&args(file)).unwrap(), Exit::Config);
     }
 
     #[test]

@@ -44,7 +44,7 @@ struct PrintedLog {
 /// # Errors
 /// [`Failure`] if there is no such step, or the server does not return the log.
 pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follow: bool) -> Result<Exit, Failure> {
-    let mut written = LogPrinter::default();
+    let mut printer = LogPrinter::default();
     loop {
         let build: BuildBody = client.get(path).await?;
         let found = build.stages.iter().flat_map(|stage| stage.steps.iter().map(move |step| (stage, step)));
@@ -54,7 +54,7 @@ pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follo
         }
         // A step that has not started has no log.
         for (stage, step) in steps.iter().filter(|(_, step)| step.started_at.is_some()) {
-            written.print_new(client, path, stage, step, steps.len() > 1).await?;
+            printer.print_new(client, path, stage, step, steps.len() > 1).await?;
         }
         let is_done = is_finished(&build.status) || (wanted.is_some() && steps.iter().all(|(_, step)| is_finished(&step.status)));
         if is_done && follow {
@@ -69,7 +69,7 @@ pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follo
         if !follow {
             return Ok(Exit::Ok);
         }
-        written.report_waits(&build);
+        printer.report_waits(&build);
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
@@ -94,9 +94,9 @@ fn is_finished(status: &str) -> bool {
 fn wait_reasons(build: &BuildBody) -> Vec<String> {
     let stages = build.stages.iter().filter(|stage| !is_finished(&stage.status));
     let reasons = build.reason.iter().chain(stages.filter_map(|stage| stage.reason.as_ref()));
-    let mut waits: Vec<String> = reasons.map(ToString::to_string).collect();
-    waits.dedup();
-    waits
+    let mut unique: Vec<String> = reasons.map(ToString::to_string).collect();
+    unique.dedup();
+    unique
 }
 
 fn matches_step(step: &StepBody, wanted: &str) -> bool {
@@ -106,11 +106,11 @@ fn matches_step(step: &StepBody, wanted: &str) -> bool {
 impl LogPrinter {
     /// Prints each new reason for waiting once, so that the screen does not stay empty without an explanation.
     fn report_waits(&mut self, build: &BuildBody) {
-        let waits = wait_reasons(build);
-        for news in waits.iter().filter(|wait| !self.reported_waits.contains(wait)) {
-            print_stderr(&format!("{}: {}", build.status, sanitize::line(news)));
+        let reasons = wait_reasons(build);
+        for reason in reasons.iter().filter(|reason| !self.reported_waits.contains(reason)) {
+            print_stderr(&format!("{}: {}", build.status, sanitize::line(reason)));
         }
-        self.reported_waits = waits;
+        self.reported_waits = reasons;
     }
 
     /// Prints the output that a step has written since the last poll.
@@ -120,34 +120,34 @@ impl LogPrinter {
         path: &str,
         stage: &StageBody,
         step: &StepBody,
-        titled: bool,
+        has_heading: bool,
     ) -> Result<(), Failure> {
-        let place = (stage.number, step.number, step.attempt);
-        let fresh = || PrintedLog { filter: io::stdout().is_terminal().then(AnsiFilter::default), ..PrintedLog::default() };
-        let part = self.logs.entry(place).or_insert_with(fresh);
-        if part.is_complete {
+        let key = (stage.number, step.number, step.attempt);
+        let new_log = || PrintedLog { filter: io::stdout().is_terminal().then(AnsiFilter::default), ..PrintedLog::default() };
+        let printed = self.logs.entry(key).or_insert_with(new_log);
+        if printed.is_complete {
             return Ok(());
         }
         let log = format!("{path}/stages/{}/steps/{}/log", stage.number, step.number);
         let mut stdout = io::stdout().lock();
         client
-            .stream_bytes(&log, part.offset, |chunk| {
-                if titled && self.last_printed != Some(place) && !chunk.is_empty() {
+            .stream_bytes(&log, printed.offset, |chunk| {
+                if has_heading && self.last_printed != Some(key) && !chunk.is_empty() {
                     print_stderr(&format!("── {} · {}", sanitize::line(&stage.name), sanitize::line(&step.name)));
-                    self.last_printed = Some(place);
+                    self.last_printed = Some(key);
                 }
-                part.offset += chunk.len() as u64;
-                match &mut part.filter {
-                    Some(tamed) => stdout.write_all(tamed.filter(chunk).as_bytes())?,
+                printed.offset += chunk.len() as u64;
+                match &mut printed.filter {
+                    Some(filter) => stdout.write_all(filter.filter(chunk).as_bytes())?,
                     None => stdout.write_all(chunk)?,
                 }
                 Ok(())
             })
             .await?;
         // Other output follows: reset the program's colours until its next output.
-        stdout.write_all(part.filter.as_mut().map_or("", AnsiFilter::pause).as_bytes())?;
+        stdout.write_all(printed.filter.as_mut().map_or("", AnsiFilter::pause).as_bytes())?;
         stdout.flush()?;
-        part.is_complete = is_finished(&step.status);
+        printed.is_complete = is_finished(&step.status);
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ pub mod approve;
 pub mod build;
 mod build_common;
 pub mod client;
+mod collection;
 pub mod config;
 pub mod delivery;
 pub mod diagnostics;
@@ -119,13 +120,13 @@ pub fn main() -> ExitCode {
             return code.into();
         }
     };
-    if let Command::Lint(args) = &cli.command {
-        return lint::run(args);
-    }
-    let result = seal::forbid_core_dumps()
-        .map_err(|error| Failure::new(Exit::Bug, format!("cannot disable core dumps: {error}")))
-        // A core dump would contain tokens and secrets.
-        .and_then(|()| run(cli.command));
+    let result = match cli.command {
+        Command::Lint(args) => lint::run(&args),
+        command => seal::forbid_core_dumps()
+            .map_err(|error| Failure::new(Exit::Bug, format!("cannot disable core dumps: {error}")))
+            // A core dump would contain tokens and secrets.
+            .and_then(|()| run(command)),
+    };
     match result {
         Ok(exit) => exit.into(),
         Err(failure) => {

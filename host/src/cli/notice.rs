@@ -2,10 +2,10 @@
 
 use clap::Subcommand;
 
+use super::collection::Collection;
 use super::exit::{Exit, Failure};
 use super::{Context, print_stderr, table};
 use crate::api::notice::NoticeBody;
-use crate::urls::{API_PREFIX, encode};
 
 #[derive(Debug, Subcommand)]
 pub enum NoticeCommand {
@@ -34,10 +34,10 @@ pub enum NoticeCommand {
 /// [`Failure`] if the server is unreachable or refuses.
 pub async fn run(context: &Context, command: NoticeCommand) -> Result<Exit, Failure> {
     let client = context.client()?;
+    let notices = Collection { client: &client, name: "notices" };
     match command {
         NoticeCommand::List { state, limit } => {
-            let state = state.map_or_else(String::new, |state| format!("&status={}", encode(&state)));
-            let all: Vec<NoticeBody> = client.get(&format!("{API_PREFIX}/notices?limit={limit}{state}")).await?;
+            let all: Vec<NoticeBody> = notices.list(limit, state.as_deref()).await?;
             table::print_list(context.output, &all, ["id", "kind", "notifier", "state", "attempts", "error"], |body| {
                 [
                     body.id.clone(),
@@ -49,11 +49,9 @@ pub async fn run(context: &Context, command: NoticeCommand) -> Result<Exit, Fail
                 ]
             })?;
         }
-        NoticeCommand::Show { id } => {
-            table::print_json(&client.get::<NoticeBody>(&format!("{API_PREFIX}/notices/{}", encode(&id))).await?)?;
-        }
+        NoticeCommand::Show { id } => notices.show::<NoticeBody>(&id).await?,
         NoticeCommand::Retry { id } => {
-            let body: NoticeBody = client.post(&format!("{API_PREFIX}/notices/{}/retry", encode(&id)), &()).await?;
+            let body: NoticeBody = notices.retry(&id).await?;
             print_stderr(&format!("notice {} queued again for notifier {}", body.id, body.notifier));
         }
     }

@@ -67,10 +67,10 @@ pub async fn run(context: &Context, command: RepoCommand) -> Result<Exit, Failur
     Ok(Exit::Ok)
 }
 
-fn print_repository(context: &Context, body: &RepositoryBody, words: &str) -> Result<(), Failure> {
+fn print_repository(context: &Context, body: &RepositoryBody, message: &str) -> Result<(), Failure> {
     if context.output == Output::Json {
         return table::print_json(body);
     }
-    print_stderr(words);
+    print_stderr(message);
     Ok(())
 }

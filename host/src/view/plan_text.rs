@@ -42,8 +42,8 @@ fn step_lines(plan: &StepPlan, pipeline: &Pipeline) -> Vec<String> {
 fn push_container_lines(container: &Container, written: Option<&[String]>, lines: &mut Vec<String>) {
     let service = if container.service { " as a service" } else { "" };
     lines.push(format!("image {}{service}", container.image));
-    for (name, words) in [("entrypoint", &container.entrypoint), ("args", &container.args)] {
-        lines.extend(words.iter().map(|words| format!("{name} {words:?}")));
+    for (name, arguments) in [("entrypoint", &container.entrypoint), ("args", &container.args)] {
+        lines.extend(arguments.iter().map(|arguments| format!("{name} {arguments:?}")));
     }
     lines.extend(container.user.iter().map(|user| format!("user {user}")));
     lines.extend(container.workdir.iter().map(|workdir| format!("workdir {workdir}")));
@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn a_plan_shows_the_commands_of_the_pipeline_file() {
         let pipeline = pipeline();
-        let told = step_lines(&plan(&pipeline), &pipeline);
-        assert_eq!(told, ["image x", "env K=v", "secret token as env T", "$ cargo build", "$ cargo test"]);
+        let lines = step_lines(&plan(&pipeline), &pipeline);
+        assert_eq!(lines, ["image x", "env K=v", "secret token as env T", "$ cargo build", "$ cargo test"]);
     }
 
     #[test]

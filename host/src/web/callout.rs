@@ -1,5 +1,6 @@
 //! A highlighted message on a page: what happened, why, and what to do.
 
+use beespace_core::graph;
 use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
 
@@ -30,7 +31,9 @@ impl Callout {
             Status::Failure => "failed",
             Status::Declined => "was declined",
             Status::Error => "could not be run",
-            Status::Killed => "was cancelled",
+            Status::Killed if reason.code == graph::CANCELLED => "was cancelled",
+            // A timeout.
+            Status::Killed => "was killed",
             Status::Skipped => "was skipped",
         };
         Self {
