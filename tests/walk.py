@@ -342,7 +342,7 @@ def sign_in(browser, world):
     browser.click_link("Sign in")
     browser.type("#token", "wrong")
     browser.click("main button.primary")
-    browser.see("This is not the admin token")
+    browser.see("Wrong admin token")
     browser.complaints()  # The answer 401 is one, and meant.
     browser.type("#token", world.admin)
     browser.click("main button.primary")
@@ -388,7 +388,7 @@ def keys(browser, world):
 
 def restart(browser, world):
     browser.press("?")
-    browser.see("next, previous error in a log")
+    browser.see("next / previous error in the log")
     browser.press("\ue00c")  # Escape
     browser.click("form[action$='/restart'] button")
     wait("the repository's page", lambda: browser.address() == f"/{world.repo}")

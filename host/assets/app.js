@@ -1,4 +1,4 @@
-// Everything works without this file. With it pages follow what happens, logs follow their end, and keys work.
+// Progressive enhancement: pages work without this script. It adds live updates, log following and keyboard shortcuts.
 
 const root = document.documentElement;
 root.classList.add("has-script");
@@ -21,7 +21,7 @@ function refreshTimes() {
 }
 setInterval(refreshTimes, 15000);
 
-// Theme: kept in a cookie, so that the server draws the next page right at once.
+// Theme. It is kept in a cookie, so that the server can render the next page with it.
 
 function toggleTheme() {
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -29,7 +29,7 @@ function toggleTheme() {
   document.cookie = `theme=${root.dataset.theme}; path=/; max-age=31536000; samesite=lax`;
 }
 
-// Live pages: a change is told, the page is fetched again, what differs is put in place.
+// Live pages: a change event makes the script fetch the page again and replace its main element.
 
 let refreshing = null;
 function refreshSoon() {
@@ -46,7 +46,7 @@ async function refresh() {
   document.title = page.title;
   const icon = find('link[rel="icon"]', page);
   if (icon) find('link[rel="icon"]').href = icon.getAttribute("href");
-  // A log that is being followed stays as it is: its own stream adds to it.
+  // Keep the element of a followed log: its own event stream appends to it.
   const log = find("#log");
   const freshLog = find("#log", fresh);
   if (log && freshLog) freshLog.closest(".logcard").replaceWith(log.closest(".logcard"));
@@ -112,7 +112,7 @@ function markRange(scroll) {
   for (const line of all(".l.chosen")) line.classList.remove("chosen");
   const range = chosenRange();
   if (!range) return;
-  // A line that is not on the page is in another part of the log.
+  // The line is not on this page: load the window that contains it.
   const from = String(Math.max(1, range[0] - 100));
   if (find("#log .l") && !document.getElementById(`L${range[0]}`) && new URLSearchParams(location.search).get("from") !== from) {
     location.replace(`?from=${from}${location.hash}`);
@@ -130,7 +130,7 @@ function nextError(step) {
   const errors = all("#log .l.bad");
   if (errors.length === 0) return;
   follow(false);
-  // From the one that was shown last while it is still in view, else from the middle of the window.
+  // Start at the error shown last if it is still in view, else at the middle of the window.
   const top = (line) => line.getBoundingClientRect().top;
   const isInView = shownError?.isConnected && top(shownError) >= 0 && top(shownError) < innerHeight;
   const from = isInView ? top(shownError) : innerHeight / 2;
@@ -146,7 +146,7 @@ function startLog() {
   log.addEventListener("click", (event) => {
     const link = event.target.closest(".l > a");
     if (!link || event.ctrlKey || event.metaKey) return;
-    // The address is the line's own, and the page with it stays as it is.
+    // Change the URL to the line's link without reloading the page.
     event.preventDefault();
     const number = Number(link.parentElement.id.slice(1));
     const other = (event.shiftKey && chosenRange()?.[0]) || number;
@@ -159,16 +159,16 @@ function startLog() {
   if (!log.hasAttribute("data-running")) return;
   const stream = new EventSource(log.dataset.stream);
   stream.addEventListener("row", (event) => addRow(log, JSON.parse(event.data)));
-  stream.addEventListener("room", refreshSoon);
-  for (const last of ["end", "trouble"]) stream.addEventListener(last, () => { stream.close(); refreshSoon(); });
+  stream.addEventListener("disk-full", refreshSoon);
+  for (const last of ["end", "log-error"]) stream.addEventListener(last, () => { stream.close(); refreshSoon(); });
   if (!chosenRange()) follow(true);
-  // Scrolling up lets go, scrolling to the end takes hold again.
+  // Scrolling up stops following the log.
   addEventListener("wheel", (event) => { if (event.deltaY < 0) follow(false); }, { passive: true });
   addEventListener("touchmove", () => follow(false), { passive: true });
 }
 addEventListener("hashchange", () => markRange(true));
 
-// Keys and buttons
+// Keyboard shortcuts and buttons
 
 function moveRow(step) {
   const rows = all("[data-row]").map((row) => (row.matches("a") ? row : find("a", row))).filter(Boolean);

@@ -1,33 +1,80 @@
-//! Who may call what: one table for all routes, enforced by one layer. A route that is not in the table answers nobody.
+//! Access control: one table lists every route with the access that it requires. The middleware enforces the table, and a route
+//! that is missing from it refuses every request.
+//!
+//! A route under a repository requires a [`Right`] on that repository. [`crate::authorized`] checks the right when it fetches the
+//! repository or the build for the handler.
 
 use axum::http::Method;
+use beespace_core::ids::RepositoryId;
 
-/// Who may call a route.
+use crate::principal::{Principal, PrincipalKind};
+use crate::store::lookup::Visibility;
+
+/// The access that a route requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Everybody.
+    /// None: everyone may call it.
     Anonymous,
-    /// Who may read; everybody where `server.open` is true.
+    /// The right to read something on this server; everyone has it if `server.open` is true.
     Reader,
-    /// Who holds the admin token, or a session that began with it.
+    /// The admin token, or a session that began with it.
     Admin,
-    /// Gogs: the request carries its own proof, a signature.
+    /// A right on the repository that the path names.
+    Repository(Right),
+    /// A webhook delivery from Gogs, which carries its own proof: a signature.
     Hook,
+}
+
+/// A right on one repository. A greater right includes the lesser ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// See the repository, its builds, logs and decisions.
+    Read,
+    /// Restart, cancel, approve and decline builds.
+    Write,
+    /// Change the repository's webhook and secrets.
+    Admin,
+}
+
+/// The greatest right that a caller can have on any repository. The middleware refuses a request early if even this is not enough.
+#[must_use]
+pub fn greatest_right(principal: &Principal, is_open: bool) -> Option<Right> {
+    match principal.kind() {
+        PrincipalKind::Admin => Some(Right::Admin),
+        PrincipalKind::Anonymous => is_open.then_some(Right::Read),
+    }
+}
+
+/// The right that a caller has on one repository. Today no right depends on the repository: every caller is either the admin or
+/// anonymous.
+#[must_use]
+pub fn right_on(principal: &Principal, _repository: RepositoryId, is_open: bool) -> Option<Right> {
+    greatest_right(principal, is_open)
+}
+
+/// The repositories that lists show to a caller.
+#[must_use]
+pub fn visibility(principal: &Principal, is_open: bool) -> Visibility {
+    match greatest_right(principal, is_open) {
+        Some(_) => Visibility::All,
+        None => Visibility::Only(Vec::new()),
+    }
 }
 
 /// One route.
 #[derive(Debug, Clone)]
 pub struct Rule {
     pub method: Method,
-    /// As the router writes it.
+    /// The path as the router spells it.
     pub path: &'static str,
     pub access: Access,
 }
 
 macro_rules! rules {
-    ($($method:ident $path:literal $access:ident;)+) => {
+    ($($method:ident $path:literal $access:ident $(($right:ident))?;)+) => {
         /// The table.
-        pub const RULES: &[Rule] = &[$(Rule { method: Method::$method, path: $path, access: Access::$access }),+];
+        pub const RULES: &[Rule] =
+            &[$(Rule { method: Method::$method, path: $path, access: Access::$access $((Right::$right))? }),+];
     };
 }
 
@@ -36,21 +83,21 @@ rules! {
 
     GET "/" Reader;
     GET "/{owner}" Reader;
-    GET "/{owner}/{name}" Reader;
-    GET "/{owner}/{name}/{number}" Reader;
-    GET "/{owner}/{name}/{number}/{stage}/{step}" Reader;
-    POST "/{owner}/{name}/{number}/restart" Admin;
-    POST "/{owner}/{name}/{number}/cancel" Admin;
-    POST "/{owner}/{name}/{number}/approve" Admin;
-    POST "/{owner}/{name}/{number}/decline" Admin;
+    GET "/{owner}/{name}" Repository(Read);
+    GET "/{owner}/{name}/{number}" Repository(Read);
+    GET "/{owner}/{name}/{number}/{stage}/{step}" Repository(Read);
+    POST "/{owner}/{name}/{number}/restart" Repository(Write);
+    POST "/{owner}/{name}/{number}/cancel" Repository(Write);
+    POST "/{owner}/{name}/{number}/approve" Repository(Write);
+    POST "/{owner}/{name}/{number}/decline" Repository(Write);
     GET "/-/login" Anonymous;
     POST "/-/login" Anonymous;
     POST "/-/logout" Anonymous;
     GET "/-/assets/{file}" Anonymous;
     GET "/-/deliveries" Admin;
-    POST "/-/deliveries/{id}/replay" Admin;
+    POST "/-/deliveries/{id}/retry" Admin;
     GET "/-/notices" Admin;
-    POST "/-/notices/{id}/replay" Admin;
+    POST "/-/notices/{id}/retry" Admin;
 
     GET "/api/openapi.json" Reader;
     GET "/api/v1/user" Anonymous;
@@ -58,30 +105,30 @@ rules! {
     GET "/api/v1/builds" Reader;
     GET "/api/v1/repositories" Reader;
     POST "/api/v1/repositories" Admin;
-    GET "/api/v1/repositories/{owner}/{name}" Reader;
-    DELETE "/api/v1/repositories/{owner}/{name}" Admin;
-    POST "/api/v1/repositories/{owner}/{name}/repair" Admin;
-    GET "/api/v1/repositories/{owner}/{name}/builds" Reader;
-    GET "/api/v1/repositories/{owner}/{name}/builds/{number}" Reader;
-    GET "/api/v1/repositories/{owner}/{name}/builds/{number}/decisions" Reader;
-    POST "/api/v1/repositories/{owner}/{name}/builds/{number}/restart" Admin;
-    POST "/api/v1/repositories/{owner}/{name}/builds/{number}/cancel" Admin;
-    POST "/api/v1/repositories/{owner}/{name}/builds/{number}/approve" Admin;
-    POST "/api/v1/repositories/{owner}/{name}/builds/{number}/decline" Admin;
-    GET "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log" Reader;
-    GET "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log/stream" Reader;
-    GET "/api/v1/repositories/{owner}/{name}/secrets" Admin;
-    PUT "/api/v1/repositories/{owner}/{name}/secrets/{secret}" Admin;
-    DELETE "/api/v1/repositories/{owner}/{name}/secrets/{secret}" Admin;
+    GET "/api/v1/repositories/{owner}/{name}" Repository(Read);
+    DELETE "/api/v1/repositories/{owner}/{name}" Repository(Admin);
+    POST "/api/v1/repositories/{owner}/{name}/repair" Repository(Admin);
+    GET "/api/v1/repositories/{owner}/{name}/builds" Repository(Read);
+    GET "/api/v1/repositories/{owner}/{name}/builds/{number}" Repository(Read);
+    GET "/api/v1/repositories/{owner}/{name}/builds/{number}/decisions" Repository(Read);
+    POST "/api/v1/repositories/{owner}/{name}/builds/{number}/restart" Repository(Write);
+    POST "/api/v1/repositories/{owner}/{name}/builds/{number}/cancel" Repository(Write);
+    POST "/api/v1/repositories/{owner}/{name}/builds/{number}/approve" Repository(Write);
+    POST "/api/v1/repositories/{owner}/{name}/builds/{number}/decline" Repository(Write);
+    GET "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log" Repository(Read);
+    GET "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log/stream" Repository(Read);
+    GET "/api/v1/repositories/{owner}/{name}/secrets" Repository(Admin);
+    PUT "/api/v1/repositories/{owner}/{name}/secrets/{secret}" Repository(Admin);
+    DELETE "/api/v1/repositories/{owner}/{name}/secrets/{secret}" Repository(Admin);
     GET "/api/v1/secrets" Admin;
     PUT "/api/v1/secrets/{secret}" Admin;
     DELETE "/api/v1/secrets/{secret}" Admin;
     GET "/api/v1/deliveries" Admin;
     GET "/api/v1/deliveries/{id}" Admin;
-    POST "/api/v1/deliveries/{id}/replay" Admin;
+    POST "/api/v1/deliveries/{id}/retry" Admin;
     GET "/api/v1/notices" Admin;
     GET "/api/v1/notices/{id}" Admin;
-    POST "/api/v1/notices/{id}/replay" Admin;
+    POST "/api/v1/notices/{id}/retry" Admin;
     GET "/api/v1/doctor" Admin;
 
     GET "/healthz" Anonymous;
@@ -90,14 +137,14 @@ rules! {
     GET "/metrics" Admin;
 }
 
-/// Who may call this route; none where nobody may. `HEAD` is a `GET` whose body is not sent.
+/// The access that a route requires; none if the table has no such route. `HEAD` is a `GET` without its body.
 #[must_use]
 pub fn access(method: &Method, path: &str) -> Option<Access> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     RULES.iter().find(|rule| rule.method == *method && rule.path == path).map(|rule| rule.access)
 }
 
-/// Whether a path has any row: a method that it lacks is "method not allowed" and no gap in the table.
+/// Whether the table has a row for this path with any method. If so, another method is "method not allowed" and no gap in the table.
 #[must_use]
 pub fn is_known(path: &str) -> bool {
     RULES.iter().any(|rule| rule.path == path)
@@ -108,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_route_stands_once() {
+    fn each_route_has_one_row() {
         for (index, rule) in RULES.iter().enumerate() {
             let again = RULES.iter().skip(index + 1).any(|other| other.method == rule.method && other.path == rule.path);
             assert!(!again, "{} {}", rule.method, rule.path);
@@ -116,12 +163,35 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_changed_by_reading_and_nobody_changes_anonymously() {
+    fn every_change_requires_more_than_the_right_to_read() {
         for rule in RULES.iter().filter(|rule| rule.method != Method::GET) {
             let signs_in = matches!(rule.path, "/-/login" | "/-/logout");
-            assert!(signs_in || matches!(rule.access, Access::Admin | Access::Hook), "{} {}", rule.method, rule.path);
+            let may_change =
+                matches!(rule.access, Access::Admin | Access::Hook | Access::Repository(Right::Write | Right::Admin));
+            assert!(signs_in || may_change, "{} {}", rule.method, rule.path);
         }
         assert_eq!(access(&Method::HEAD, "/"), Some(Access::Reader));
         assert_eq!(access(&Method::DELETE, "/"), None);
+    }
+
+    #[test]
+    fn every_route_under_a_repository_requires_a_right_on_it() {
+        for rule in RULES {
+            let is_under_repository = rule.path.contains("/{owner}/{name}");
+            assert_eq!(matches!(rule.access, Access::Repository(_)), is_under_repository, "{} {}", rule.method, rule.path);
+        }
+    }
+
+    #[test]
+    fn only_the_admin_may_change_a_repository_and_everyone_may_read_an_open_server() {
+        let (admin, anonymous, repository) = (Principal::admin(), Principal::anonymous(), RepositoryId(1));
+        for is_open in [false, true] {
+            assert_eq!(right_on(&admin, repository, is_open), Some(Right::Admin));
+            assert_eq!(visibility(&admin, is_open), Visibility::All);
+        }
+        assert_eq!(right_on(&anonymous, repository, true), Some(Right::Read));
+        assert_eq!(right_on(&anonymous, repository, false), None);
+        assert_eq!(visibility(&anonymous, false), Visibility::Only(Vec::new()));
+        assert!(Right::Read < Right::Write && Right::Write < Right::Admin);
     }
 }

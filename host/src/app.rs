@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 use zeroize::Zeroizing;
 
+use crate::admin_token::AdminToken;
 use crate::config::{Config, DockerConfig, EngineKind};
 use crate::disk;
-use crate::engine::Engine;
 use crate::engine::docker::{Docker, DockerOptions, Timeouts};
 use crate::engine::dummy::Dummy;
 use crate::engine::fail_points;
-use crate::forge::Forge;
+use crate::engine::{Engine, HealthCache};
+use crate::forge::{Enabler, Forge, HookLocks};
 use crate::log::LogStore;
 use crate::plugins::{self, Plugins};
 use crate::seal::Key;
@@ -40,12 +41,16 @@ pub struct App {
     pub config: Config,
     pub store: Store,
     pub key: Arc<Key>,
+    pub admin_token: AdminToken,
     pub forge: Forge,
+    /// Enables and disables repositories.
+    pub enabler: Enabler,
     pub mirrors: Mirrors,
     pub plugins: Plugins,
     /// The runtime of the plugins.
     pub host: Host,
     pub engine: Arc<dyn Engine>,
+    pub engine_health: HealthCache,
     pub logs: LogStore,
     pub metrics: Metrics,
     pub heartbeats: Heartbeats,
@@ -79,8 +84,18 @@ impl App {
             anyhow::anyhow!("cannot load plugins:\n  {}", all.join("\n  "))
         })?;
         store.set_notifiers(plugins.notifiers.keys().cloned());
+        let forge = Forge::new(config.gogs.url.clone(), config.gogs.token.clone(), config.gogs.ca_file.as_deref())?;
         Ok(Arc::new(Self {
-            forge: Forge::new(config.gogs.url.clone(), config.gogs.token.clone(), config.gogs.ca_file.as_deref())?,
+            admin_token: AdminToken::load_or_create(&config.data.admin_token_path())?,
+            enabler: Enabler {
+                forge: forge.clone(),
+                store: store.clone(),
+                seal: Key::clone(&key),
+                hook_base: config.server.hook_base().clone(),
+                locks: HookLocks::default(),
+            },
+            engine_health: HealthCache::default(),
+            forge,
             mirrors: Mirrors::new(dir.join("mirrors"), dir.join("home"), config.gogs.ca_file.clone()),
             logs: LogStore::new(dir.join(disk::LOGS_DIR)),
             metrics: Metrics::default(),

@@ -1,4 +1,5 @@
-//! Connections: a bounded number at once, each with a bounded time for the head of a request, all ended in order at a stop.
+//! The HTTP server: accepts a limited number of connections, limits the time and the size of each request header, and shuts down
+//! gracefully.
 
 use std::future::pending;
 use std::io;
@@ -18,52 +19,52 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once. The next ones wait until one of them ends.
+/// Connections at once. Further ones wait in the accept backlog until one of them closes.
 const MAX_CONNECTIONS: usize = 4096;
-/// Connections that the system holds until there is a place, as many as `net.core.somaxconn` lets it. Those beyond are dropped without a
-/// word, and their peers come again after a second, then after longer and longer ones: a crowd of thousands would take minutes to get in.
+/// Connections that the system queues for us, at most `net.core.somaxconn`. It silently drops further ones, whose clients retry after
+/// 1 s, then with growing delays: with a short backlog, thousands of clients would take minutes to connect.
 const ACCEPT_BACKLOG: u32 = 4096;
-/// For the head of a request, and between two requests.
+/// The time for a request header, and the idle time between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Of a request's head.
+/// The size of a request header.
 const MAX_HEADER_BYTES: usize = 64 << 10;
-/// A peer that takes nothing of what is sent to it for so long is gone.
+/// A connection whose peer acknowledges nothing for this long is closed.
 const PEER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Takes the address.
+/// Binds the address.
 ///
 /// # Errors
-/// The system's: another process has it, no such interface, a port below 1024 without the right to it.
+/// The system's: the address is in use, no interface has it, or the port is below 1024 and the user may not bind it.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A server that starts again does not wait for the last connections of the one before.
+    // After a restart, connections of the previous process that are still closing must not block the address.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(ACCEPT_BACKLOG)
 }
 
-/// Answers until `stopping`, and then until what was asked before is answered.
+/// Serves until `stopping`, then finishes the requests that have already arrived.
 pub async fn serve(mut listener: TcpListener, router: Router, stopping: CancellationToken) {
-    let places = Arc::new(Semaphore::new(connection_limit()));
+    let permits = Arc::new(Semaphore::new(connection_limit()));
     let open = GracefulShutdown::new();
     let service = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
-    while let Some((place, stream)) = stopping.run_until_cancelled(next_connection(&mut listener, &places)).await {
+    while let Some((permit, stream)) = stopping.run_until_cancelled(next_connection(&mut listener, &permits)).await {
         let connection = open.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection broke off");
+                tracing::debug!(%error, "a connection failed");
             }
-            drop(place);
+            drop(permit);
         });
     }
     drop(listener);
     open.shutdown().await;
 }
 
-async fn next_connection(listener: &mut TcpListener, places: &Arc<Semaphore>) -> (OwnedSemaphorePermit, TcpStream) {
-    let Ok(place) = Arc::clone(places).acquire_owned().await else { return pending().await };
+async fn next_connection(listener: &mut TcpListener, permits: &Arc<Semaphore>) -> (OwnedSemaphorePermit, TcpStream) {
+    let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return pending().await };
     let (stream, _) = listener.accept().await;
     let socket = SockRef::from(&stream);
     let tuned = socket
@@ -71,22 +72,22 @@ async fn next_connection(listener: &mut TcpListener, places: &Arc<Semaphore>) ->
         .and_then(|()| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PEER_TIMEOUT)))
         .and_then(|()| socket.set_tcp_user_timeout(Some(PEER_TIMEOUT)));
     if let Err(error) = tuned {
-        tracing::debug!(%error, "a connection keeps the system's own limits");
+        tracing::debug!(%error, "could not set the timeouts of a connection; it keeps the system's");
     }
-    (place, stream)
+    (permit, stream)
 }
 
-/// Half of the files that the process may open at most are connections; the other half are logs, git, the engine.
+/// At most half of the files that the process may open are connections; the others are logs, git and the engine.
 fn connection_limit() -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     MAX_CONNECTIONS.min(usize::try_from(files / 2).unwrap_or(usize::MAX))
 }
 
-/// Lets the process open as many files as its system lets it: by habit the first limit is far below that.
+/// Raises the limit of open files to the maximum that the system allows. The default is usually far below.
 pub fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     if let Err(error) = raised {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(%error, "could not raise the limit of open files");
     }
 }

@@ -20,7 +20,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
-pub use webhook_metrics::{HookResponse, WebhookMetrics};
+pub use webhook_metrics::WebhookMetrics;
 
 /// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -56,7 +56,7 @@ pub struct Metrics {
     builds: Family<Labels<2>, Counter>,
     build_seconds: Histogram,
     step_seconds: Histogram,
-    /// Webhook deliveries; the route counts them.
+    /// Responses to webhook deliveries.
     pub deliveries: WebhookMetrics,
     evaluations: Family<Labels<2>, Counter>,
     evaluation_seconds: Histogram,
@@ -158,8 +158,8 @@ impl Metrics {
 
     /// The load of the plugin host.
     pub fn set_plugin_slots(&self, slots: CallSlots) {
-        set(&self.plugin_slots, [("state", "used")], slots.taken);
-        set(&self.plugin_slots, [("state", "free")], slots.total.saturating_sub(slots.taken));
+        set(&self.plugin_slots, [("state", "used")], slots.used);
+        set(&self.plugin_slots, [("state", "free")], slots.total.saturating_sub(slots.used));
     }
 
     /// All metrics, as OpenMetrics text.

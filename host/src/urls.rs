@@ -1,4 +1,4 @@
-//! Every path of ours, built in one place and percent-encoded once.
+//! Builders of this server's URLs. Each path is built here, and percent-encoded once.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +7,13 @@ use beespace_core::build::Build;
 use beespace_core::ids::{BuildId, RepositoryName, StageNumber, StepNumber};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Everything but what RFC 3986 calls unreserved.
+/// Everything except the unreserved characters of RFC 3986.
 const PERCENT_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Where the API begins.
+/// The path prefix of the API.
 pub const API_PREFIX: &str = "/api/v1";
 
-/// One segment of a path, or one value of a query.
+/// Encodes one segment of a path or one value of a query.
 #[must_use]
 pub fn encode(segment: &str) -> String {
     utf8_percent_encode(segment, PERCENT_ENCODED).to_string()
@@ -31,7 +31,7 @@ pub fn repository(name: &RepositoryName) -> String {
     format!("/{}/{}", encode(name.owner()), encode(name.name()))
 }
 
-/// How an address names a build: by its number, or by its id while it has none. The id is good for ever.
+/// A build as URLs name it: by its number, or by its id until it has one. The id stays valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BuildKey {
     Number(u64),
@@ -54,9 +54,9 @@ impl fmt::Display for BuildKey {
     }
 }
 
-/// Why a text names no build.
+/// Why a text is not a build key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no build: expected its number, or its id")]
+#[error("{0:?} is not a build: use its number or its id")]
 pub struct InvalidBuildKey(String);
 
 impl FromStr for BuildKey {
@@ -73,44 +73,44 @@ pub fn build(name: &RepositoryName, key: BuildKey) -> String {
     format!("{}/{key}", repository(name))
 }
 
-/// Where people outside look at a build.
+/// The public URL of a build's page.
 #[must_use]
 pub fn build_url(public_url: &url::Url, build: &Build) -> String {
     let path = self::build(&build.event.repository.name, BuildKey::of(build));
     format!("{}{path}", public_url.as_str().trim_end_matches('/'))
 }
 
-/// The page of a step's log.
+/// The page of a step and its log.
 #[must_use]
 pub fn step(name: &RepositoryName, key: BuildKey, stage: StageNumber, step: StepNumber) -> String {
     format!("{}/{stage}/{step}", build(name, key))
 }
 
-/// A repository in the API.
+/// The API path of a repository.
 #[must_use]
 pub fn api_repository(name: &RepositoryName) -> String {
     format!("{API_PREFIX}/repositories/{}/{}", encode(name.owner()), encode(name.name()))
 }
 
-/// A build in the API.
+/// The API path of a build.
 #[must_use]
 pub fn api_build(name: &RepositoryName, key: BuildKey) -> String {
     format!("{}/builds/{key}", api_repository(name))
 }
 
-/// A step's log in the API.
+/// The API path of a step's log.
 #[must_use]
 pub fn api_log(name: &RepositoryName, key: BuildKey, stage: StageNumber, step: StepNumber) -> String {
     format!("{}/stages/{stage}/steps/{step}/log", api_build(name, key))
 }
 
-/// Where sign-in leads back to `path`.
+/// The sign-in page that leads back to `path`.
 #[must_use]
 pub fn login(path: &str) -> String {
     format!("/-/login?next={}", encode(path))
 }
 
-/// Where a sign-in may lead: a path on this server and nothing that a browser could take for another one.
+/// The path after a sign-in: `next` if it is a path on this server that no browser can read as another server's URL, otherwise `/`.
 #[must_use]
 pub fn safe_next(next: &str) -> &str {
     let is_path = next.starts_with('/') && !next.starts_with("//");
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sign_in_leads_to_this_server_only() {
+    fn sign_in_redirects_to_this_server_only() {
         for hostile in ["//evil", "/\\evil", "https:evil", "https://evil", "/a\r\nSet-Cookie: x", "", "a", "/ä", "/\t/evil"] {
             assert_eq!(safe_next(hostile), "/", "{hostile:?}");
         }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_is_named_by_number_or_id() {
+    fn a_build_key_is_a_number_or_an_id() {
         for text in ["7", "0198c0de-0000-7000-8000-000000000001"] {
             assert_eq!(text.parse::<BuildKey>().unwrap().to_string(), text);
         }

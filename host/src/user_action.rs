@@ -1,123 +1,157 @@
-//! What people do to builds and notices, by a button or by the API: the effects of [`beespace_core::intervention`].
+//! Actions of people on builds and notices, by a button or by the API: the effects of [`beespace_core::user_action`].
 
 use beespace_core::build::{Approver, Build, Stage};
-use beespace_core::digest::Digest;
-use beespace_core::ids::{BuildId, NoticeId, StageId};
+use beespace_core::digest::{Digest, InvalidDigest};
+use beespace_core::ids::{BuildId, NoticeId, StageId, StageNumber};
 use beespace_core::notice::Notice;
 use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
-use crate::api::dto::ApprovalAnswerBody;
-use crate::api::problem::Problem;
-use crate::http_state::AppState;
+use crate::app::App;
+use crate::clock::now;
+use crate::principal::Principal;
 use crate::store::StoreError;
 use crate::store::build::Builds as _;
 
-/// A person's answer to what waits for one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ApprovalAnswer {
-    Approve,
-    Decline,
+/// An action on a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildAction {
+    /// Run the same event as a new build.
+    Restart,
+    Cancel,
+    Approve(ApprovalAnswer),
+    Decline(ApprovalAnswer),
 }
 
-/// To what exactly. A no may be to all that waits.
-#[derive(Debug, Clone, Copy)]
-enum BoundAnswer {
-    Approve(Digest),
-    Decline(Option<Digest>),
+/// The details of an approval or a refusal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ApprovalAnswer {
+    /// The stage; the only blocked one if none is given.
+    pub stage: Option<StageNumber>,
+    /// The digest of what is approved or declined. An approval requires it; without it, a refusal is for everything that waits.
+    pub subject: Option<Digest>,
+    /// A text for the people who wait.
+    pub reason: Option<String>,
 }
 
-/// Builds the same event once more.
+impl ApprovalAnswer {
+    /// Parses the parts of a request.
+    ///
+    /// # Errors
+    /// [`ActionError::InvalidSubject`].
+    pub fn parse(stage: Option<u16>, subject: Option<&str>, reason: Option<String>) -> Result<Self, ActionError> {
+        Ok(Self { stage: stage.map(StageNumber), subject: subject.map(str::parse).transpose()?, reason })
+    }
+}
+
+/// Why an action changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    InvalidSubject(#[from] InvalidDigest),
+    #[error("nothing waits for approval; the build is {0}")]
+    NothingBlocked(Status),
+    #[error("several stages wait for approval; name one of them")]
+    SeveralBlocked,
+    #[error("an approval needs the digest of what you approve")]
+    NoSubject,
+    #[error("the build is already {0}")]
+    Over(Status),
+}
+
+/// Applies an action and returns the id of the build to show next: the new one after a restart, otherwise the same.
 ///
 /// # Errors
-/// [`Problem`]: conflict while the build is not over.
-pub async fn restart(front: &AppState, build: &Build) -> Result<Build, Problem> {
-    Ok(front.store.restart_build(build.id, BuildId(uuid::Uuid::now_v7()), front.now()).await?)
+/// [`ActionError`].
+pub async fn apply(app: &App, build: &Build, action: BuildAction, by: &Principal) -> Result<BuildId, ActionError> {
+    match action {
+        BuildAction::Restart => return Ok(app.store.restart_build(build.id, BuildId(uuid::Uuid::now_v7()), now()).await?.id),
+        BuildAction::Cancel => cancel(app, build, by).await?,
+        BuildAction::Approve(answer) => {
+            let id = answered_stage(app, build, &answer)?;
+            let subject = answer.subject.ok_or(ActionError::NoSubject)?;
+            change_stage(app, build, id, by, answer.reason, move |stage, by, why, caused_by| {
+                user_action::approve(stage, subject, by, why, caused_by)
+            })
+            .await?;
+        }
+        BuildAction::Decline(answer) => {
+            let id = answered_stage(app, build, &answer)?;
+            let subject = answer.subject;
+            change_stage(app, build, id, by, answer.reason, move |stage, by, why, caused_by| {
+                user_action::decline(stage, subject, by, why, caused_by)
+            })
+            .await?;
+        }
+    }
+    Ok(build.id)
 }
 
-/// Stops a build: what waits ends at once, what runs is asked to.
-///
-/// # Errors
-/// [`Problem`]: conflict where the build is over.
-pub async fn cancel(front: &AppState, build: &Build, who: &'static str) -> Result<(), Problem> {
-    let stages = front.store.read()?.stages(build.id)?;
-    let now = front.now();
+/// Ends the stages that wait at once, and asks the running ones to stop.
+async fn cancel(app: &App, build: &Build, by: &Principal) -> Result<(), ActionError> {
+    let stages = app.store.read()?.stages(build.id)?;
+    let now = now();
     if stages.is_empty() {
-        let reason = Reason::new("cancelled", format!("cancelled by {who}"));
-        return Ok(front.store.end_unprepared(build.id, Status::Killed, reason, now).await?);
+        let reason = Reason::new("cancelled", format!("cancelled by {}", by.id()));
+        return Ok(app.store.end_unprepared(build.id, Status::Killed, reason, now).await?);
     }
     let open: Vec<StageId> = stages.iter().filter(|stage| !stage.status.is_over()).map(Stage::id).collect();
     if open.is_empty() {
-        return Err(Problem::conflict(format!("The build is {} already.", build.status)));
+        return Err(ActionError::Over(build.status));
     }
     for id in open {
-        let change = move |stage: &mut Stage| match user_action::cancel(stage, who, now) {
-            // It ended between our look and our word: nothing is left to stop.
+        let by = by.id().to_owned();
+        let change = move |stage: &mut Stage| match user_action::cancel(stage, &by, now) {
+            // The stage ended after it was read: nothing is left to stop.
             Ok(()) | Err(user_action::Refused::Over(_)) => Ok(()),
             Err(refused) => Err(StoreError::Conflict(refused.to_string())),
         };
-        front.store.change_stage(id, now, change).await?;
+        app.store.change_stage(id, now, change).await?;
     }
     Ok(())
 }
 
-/// Says yes or no to what waits for a person's word.
-///
-/// # Errors
-/// [`Problem`]: conflict where nothing waits, something else waits, or the word does not count.
-pub async fn answer(
-    front: &AppState,
-    build: &Build,
-    answer: ApprovalAnswer,
-    word: ApprovalAnswerBody,
-    who: &'static str,
-) -> Result<Stage, Problem> {
-    let subject = word.subject.as_deref().map(str::parse::<Digest>).transpose();
-    let subject = subject.map_err(|error| Problem::bad_request(error.to_string()))?;
-    let stages = front.store.read()?.stages(build.id)?;
+/// The stage that an answer is for.
+fn answered_stage(app: &App, build: &Build, answer: &ApprovalAnswer) -> Result<StageId, ActionError> {
+    let stages = app.store.read()?.stages(build.id)?;
+    if let Some(number) = answer.stage {
+        let stage = stages.iter().find(|stage| stage.number == number);
+        return stage.map(Stage::id).ok_or(StoreError::NotFound("stage").into());
+    }
     let blocked: Vec<StageId> = stages.iter().filter(|stage| stage.accepts_approval()).map(Stage::id).collect();
-    let id = match (word.stage, blocked.as_slice()) {
-        (Some(number), _) => {
-            stages.iter().map(Stage::id).find(|id| id.stage.0 == number).ok_or_else(|| Problem::not_found("stage"))?
-        }
-        (None, [only]) => *only,
-        (None, []) => return Err(Problem::conflict(format!("Nothing waits for a word; the build is {}.", build.status))),
-        (None, _) => return Err(Problem::bad_request("Several stages wait for a word; say which.")),
-    };
-    let (now, caused_by) = (front.now(), build.event.sender.stable_id());
-    let why = word.reason.filter(|reason| !reason.trim().is_empty());
-    let said = match (answer, subject) {
-        (ApprovalAnswer::Approve, None) => return Err(missing_subject()),
-        (ApprovalAnswer::Approve, Some(subject)) => BoundAnswer::Approve(subject),
-        (ApprovalAnswer::Decline, subject) => BoundAnswer::Decline(subject),
-    };
+    match blocked.as_slice() {
+        [only] => Ok(*only),
+        [] => Err(ActionError::NothingBlocked(build.status)),
+        _ => Err(ActionError::SeveralBlocked),
+    }
+}
+
+/// Changes a stage by a pure decision of core, which gets the approver, the given reason and the id of whoever caused the build.
+async fn change_stage(
+    app: &App,
+    build: &Build,
+    id: StageId,
+    by: &Principal,
+    why: Option<String>,
+    change: impl Fn(&mut Stage, Approver, Option<&str>, &str) -> Result<(), user_action::Refused> + Send + 'static,
+) -> Result<(), ActionError> {
+    let approver = Approver { id: by.id().to_owned(), at: now() };
+    let (at, caused_by) = (approver.at, build.event.sender.stable_id());
+    let why = why.filter(|why| !why.trim().is_empty());
     let change = move |stage: &mut Stage| {
-        let by = Approver { id: who.to_owned(), at: now };
-        let changed = match said {
-            BoundAnswer::Approve(subject) => user_action::approve(stage, subject, by, why.as_deref(), &caused_by),
-            BoundAnswer::Decline(subject) => user_action::decline(stage, subject, by, why.as_deref(), &caused_by),
-        };
-        changed.map_err(|refused| StoreError::Conflict(as_sentence(&refused.to_string())))
+        change(stage, approver.clone(), why.as_deref(), &caused_by).map_err(|refused| StoreError::Conflict(refused.to_string()))
     };
-    Ok(front.store.change_stage(id, now, change).await?)
+    app.store.change_stage(id, at, change).await?;
+    Ok(())
 }
 
-fn missing_subject() -> Problem {
-    let detail = "An approval is for exactly one thing, and the digest of what you approve is missing.";
-    Problem::bad_request(detail).help("Look at the build: each of its approvals has it as `subject`.")
-}
-
-/// Sends a notice that was given up, or whose notifier has been mended, once more.
+/// Sends a dead or suspended notice again.
 ///
 /// # Errors
-/// [`Problem`]: not found, or conflict where it is on its way or has arrived.
-pub async fn replay_notice(front: &AppState, id: NoticeId) -> Result<Notice, Problem> {
-    Ok(front.store.replay_notice(id, front.now()).await?)
-}
-
-/// Text of core begins small and ends open, to stand inside a sentence.
-fn as_sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), chars.as_str()))
+/// [`StoreError::NotFound`]; [`StoreError::Conflict`] if the notice is being sent or has arrived.
+pub async fn retry_notice(app: &App, id: NoticeId) -> Result<Notice, StoreError> {
+    app.store.replay_notice(id, now()).await
 }

@@ -1,12 +1,13 @@
-//! Who may call what: every row of the table, asked by everyone.
+//! Access control: every route of the table, called by every kind of caller.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use axum::Router;
 use axum::routing::get;
-use beespace::access::{Access, RULES, Rule};
-use beespace::{api, server};
+use beespace::access::{Access, RULES, Right, Rule};
+use beespace::store::session::Session;
+use beespace::{api, router};
 use beespace_core::digest::Digest;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::client::{Client, HttpResponse};
@@ -21,7 +22,7 @@ async fn world(server: &str) -> (FakeGogs, Beespace) {
     (gogs, beespace)
 }
 
-/// A path of a route with something in each of its holes.
+/// The path of a route with a value for each of its parameters.
 fn filled(path: &str) -> String {
     let id = uuid::Uuid::nil().to_string();
     let holes = [("{key}", "0"), ("{owner}", "ada"), ("{name}", "hive"), ("{number}", "1"), ("{stage}", "1"), ("{step}", "1")];
@@ -49,26 +50,30 @@ fn is_refused(answer: &HttpResponse) -> bool {
     signs_in || matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
-/// A sign-in form without a token is told so by the form itself, and what Gogs sends proves itself.
-fn judges_itself(rule: &Rule) -> bool {
+/// The sign-in form reports a missing token by itself, and a delivery is authenticated by its signature.
+fn authenticates_itself(rule: &Rule) -> bool {
     rule.access == Access::Hook || (rule.method == Method::POST && rule.path == "/-/login")
 }
 
 async fn walk(client: &Client, beespace: &Beespace, csrf: &str, may: impl Fn(&Rule) -> bool) {
-    for rule in RULES.iter().filter(|rule| !judges_itself(rule)) {
+    for rule in RULES.iter().filter(|rule| !authenticates_itself(rule)) {
         let answer = ask(client, beespace, rule, csrf).await;
         assert_eq!(!is_refused(&answer), may(rule), "{} {}: {answer:?}", rule.method, rule.path);
         assert_ne!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{} {}", rule.method, rule.path);
     }
 }
 
+fn needs_only_reading(rule: &Rule) -> bool {
+    matches!(rule.access, Access::Reader | Access::Repository(Right::Read))
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_in_particular_reads_nothing_of_a_closed_server() {
+async fn an_anonymous_caller_reads_nothing_of_a_closed_server() {
     let (_gogs, beespace) = world("").await;
-    let nobody = beespace.anonymous();
-    walk(&nobody, &beespace, "", |rule| rule.access == Access::Anonymous).await;
-    for rule in RULES.iter().filter(|rule| matches!(rule.access, Access::Reader | Access::Admin)) {
-        let answer = ask(&nobody, &beespace, rule, "").await;
+    let anonymous = beespace.anonymous();
+    walk(&anonymous, &beespace, "", |rule| rule.access == Access::Anonymous).await;
+    for rule in RULES.iter().filter(|rule| !matches!(rule.access, Access::Anonymous | Access::Hook)) {
+        let answer = ask(&anonymous, &beespace, rule, "").await;
         let is_led_to_the_form = is_page(rule) && rule.method == Method::GET;
         let expected = if is_led_to_the_form { StatusCode::SEE_OTHER } else { StatusCode::UNAUTHORIZED };
         assert_eq!(answer.status, expected, "{} {}", rule.method, rule.path);
@@ -76,20 +81,62 @@ async fn nobody_in_particular_reads_nothing_of_a_closed_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everybody_reads_an_open_server_and_nobody_changes_it() {
+async fn an_anonymous_caller_reads_an_open_server_and_changes_nothing() {
     let (_gogs, beespace) = world("open = true").await;
-    walk(&beespace.anonymous(), &beespace, "", |rule| matches!(rule.access, Access::Anonymous | Access::Reader)).await;
+    walk(&beespace.anonymous(), &beespace, "", |rule| rule.access == Access::Anonymous || needs_only_reading(rule)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_admin_token_opens_everything_but_the_forms_of_pages() {
     let (_gogs, beespace) = world("").await;
     let admin = beespace.admin().unwrap();
-    // A form belongs to a session, whose proof it carries; programs use the API.
-    let may = |rule: &Rule| !(is_page(rule) && rule.access == Access::Admin && rule.method == Method::POST);
-    walk(&admin, &beespace, "", may).await;
+    // A form belongs to a session, whose CSRF token it carries; programs use the API.
+    let is_form = |rule: &Rule| is_page(rule) && rule.method == Method::POST && rule.access != Access::Anonymous;
+    walk(&admin, &beespace, "", |rule| !is_form(rule)).await;
     let wrong = beespace.anonymous().with_token("bee_0000000000000000000000000000000000000000");
     walk(&wrong, &beespace, "", |rule| rule.access == Access::Anonymous).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_authenticates_the_identity_that_is_stored_with_it_and_an_unknown_kind_is_refused() {
+    let (_gogs, beespace) = world("").await;
+    let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
+    let (_, token) = session.cookie().unwrap().split_once('=').unwrap();
+    let key = Digest::of(token);
+    let stored = beespace.app.store.read().unwrap().session(key).unwrap().unwrap();
+    assert_eq!((stored.principal_kind.as_str(), stored.principal_id.as_str()), ("admin", "admin"));
+    let csrf = csrf(session.cookie().unwrap());
+    for kind in ["user", "anonymous", "Admin", ""] {
+        let row = Session { principal_kind: kind.to_owned(), principal_id: "admin".to_owned(), ..stored.clone() };
+        beespace.app.store.put_session(key, row).await.unwrap();
+        for rule in RULES.iter().filter(|rule| !authenticates_itself(rule) && rule.path != "/-/logout") {
+            let answer = ask(&session, &beespace, rule, &csrf).await;
+            assert_eq!(!is_refused(&answer), rule.access == Access::Anonymous, "{kind:?}: {} {}", rule.method, rule.path);
+        }
+        let user = session.get("/api/v1/user").await.unwrap().json().unwrap();
+        assert_eq!((&user["id"], &user["is_admin"]), (&"anonymous".into(), &false.into()), "{kind:?}");
+    }
+    let other = Session { principal_id: "ops".to_owned(), ..stored };
+    beespace.app.store.put_session(key, other).await.unwrap();
+    assert_eq!(session.get("/api/v1/user").await.unwrap().json().unwrap()["id"], "ops");
+}
+
+/// A handler gets repositories and builds through the extractors of `authorized.rs`, which check the caller's right.
+#[test]
+fn no_handler_looks_up_a_repository_or_a_build_by_name() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src");
+    for folder in ["api", "web"] {
+        for entry in std::fs::read_dir(source.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for lookup in [".repository_by_name(", ".build_by_number(", ".find_repository(", ".find_build("] {
+                assert!(!text.contains(lookup), "{} calls {lookup}..)", path.display());
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +144,7 @@ async fn a_session_may_do_all_that_the_token_may_until_it_is_ended() {
     let (_gogs, beespace) = world("").await;
     let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
     let csrf = csrf(session.cookie().unwrap());
-    for rule in RULES.iter().filter(|rule| !judges_itself(rule) && rule.path != "/-/logout") {
+    for rule in RULES.iter().filter(|rule| !authenticates_itself(rule) && rule.path != "/-/logout") {
         let answer = ask(&session, &beespace, rule, &csrf).await;
         assert!(!is_refused(&answer), "{} {}: {answer:?}", rule.method, rule.path);
     }
@@ -218,7 +265,7 @@ fn registered(source: &str) -> Vec<(String, String)> {
 fn every_row_is_a_route_and_every_route_has_a_row() {
     let rows: BTreeSet<(String, String)> = RULES.iter().map(|rule| (rule.method.to_string(), rule.path.to_owned())).collect();
     let mut routes: BTreeSet<(String, String)> = registered("web/mod.rs").into_iter().chain(registered("api/mod.rs")).collect();
-    routes.insert(("POST".to_owned(), format!("{}{{key}}", beespace::webhook::PATH_PREFIX)));
+    routes.insert(("POST".to_owned(), format!("{}{{key}}", beespace::hook::PATH_PREFIX)));
     let document = serde_json::to_value(api::document()).unwrap();
     for (path, methods) in document["paths"].as_object().unwrap() {
         routes.extend(methods.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));
@@ -226,14 +273,19 @@ fn every_row_is_a_route_and_every_route_has_a_row() {
     assert_eq!(rows, routes);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_route_without_a_row_answers_nobody() {
-    let (_gogs, beespace) = world("open = true").await;
-    let forgotten = Router::new().route("/api/v1/forgotten", get(|| async { "told" }));
-    let router = api::router(&server::app_state(&beespace.app).unwrap(), forgotten);
+/// Serves the routes of `extra` beside those of the server.
+async fn serve_with(beespace: &Beespace, extra: Router) -> (String, tokio::task::JoinHandle<std::io::Result<()>>) {
+    let router = router::router(&beespace.app, extra);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, tokio::spawn(async move { axum::serve(listener, router).await }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_is_missing_from_the_table_refuses_every_request() {
+    let (_gogs, beespace) = world("open = true").await;
+    let forgotten = Router::new().route("/api/v1/forgotten", get(|| async { "told" }));
+    let (url, serving) = serve_with(&beespace, forgotten).await;
     for client in [Client::new(&url), Client::new(&url).with_token(&beespace.admin_token().unwrap())] {
         let answer = client.get("/api/v1/forgotten").await.unwrap();
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{answer:?}");

@@ -217,7 +217,7 @@ async fn an_approval_is_shown_and_given_to_one_digest() {
     assert!(end.starts_with("ada/hive #1: declined") && end.contains("enough"), "{end}");
     assert_eq!(follower.wait().await.unwrap().code(), Some(5));
     let late = shell.run("build approve 1 --repo ada/hive").await;
-    assert!(late.code == 5 && late.stderr.contains("nothing waits"), "{late:?}");
+    assert!(late.code == 5 && late.stderr.contains("nothing is waiting for approval"), "{late:?}");
 }
 
 /// Stands between a command and a server, and counts.
@@ -293,7 +293,7 @@ async fn deliveries_and_notices_are_told() {
     let id = push["id"].as_str().unwrap();
     assert!(shell.run("delivery list").await.stdout.contains("ada/hive #1"), "a delivery names its build");
     assert!(shell.run(&format!("delivery show {id}")).await.stdout.contains("refs/heads/main"));
-    assert_eq!(shell.run(&format!("delivery replay {id}")).await.code, 5);
+    assert_eq!(shell.run(&format!("delivery retry {id}")).await.code, 5);
     assert_eq!(shell.run("notice list --output json").await.json(), serde_json::json!([]));
     assert_eq!(shell.run("notice show 7").await.code, 4);
 }
@@ -312,7 +312,7 @@ async fn a_delivery_that_was_ignored_goes_again_and_builds() {
     let ignored = beespace
         .wait_for("the delivery to be ignored", async || {
             let all = shell.run("delivery list --output json").await.json();
-            Ok(all.as_array().unwrap().iter().find(|one| one["event"] == "push" && one["fate"] == "ignored").cloned())
+            Ok(all.as_array().unwrap().iter().find(|one| one["event"] == "push" && one["outcome"] == "ignored").cloned())
         })
         .await
         .unwrap();
@@ -322,14 +322,14 @@ async fn a_delivery_that_was_ignored_goes_again_and_builds() {
 
     // The branch stands elsewhere now: the push is one that it does not know.
     let id = ignored["id"].as_str().unwrap();
-    let replayed = shell.run(&format!("delivery replay {id}")).await;
-    assert!(replayed.code == 0 && replayed.stderr.contains("goes its way again"), "{replayed:?}");
+    let replayed = shell.run(&format!("delivery retry {id}")).await;
+    assert!(replayed.code == 0 && replayed.stderr.contains("queued again"), "{replayed:?}");
     let again = beespace.wait_until_finished(REPO, 3).await.unwrap();
     assert_eq!((again.status, again.event.sha()), (Status::Success, first.event.sha()));
     assert_eq!(shell.run(&format!("delivery show {id}")).await.json()["build"], again.id.to_string());
-    let refused = shell.run(&format!("delivery replay {id}")).await;
+    let refused = shell.run(&format!("delivery retry {id}")).await;
     assert!(refused.code == 5 && refused.stderr.contains("beespace build restart"), "{refused:?}");
-    assert_eq!(shell.run("delivery replay 7").await.code, 4);
+    assert_eq!(shell.run("delivery retry 7").await.code, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -356,11 +356,11 @@ async fn a_notice_that_was_given_up_is_shown_and_sent_again() {
     assert!(shown["last_error"].as_str().unwrap().contains("400"), "{shown}");
 
     gogs.set_inbox_status("team", 200);
-    let replayed = shell.run(&format!("notice replay {id}")).await;
-    assert!(replayed.code == 0 && replayed.stderr.contains("goes out again through inbox"), "{replayed:?}");
+    let replayed = shell.run(&format!("notice retry {id}")).await;
+    assert!(replayed.code == 0 && replayed.stderr.contains("queued again for notifier inbox"), "{replayed:?}");
     let sent = beespace.wait_for("it to be sent", async || first("notice list --state sent --output json").await).await.unwrap();
     assert_eq!((&sent["id"], &sent["idempotency_key"]), (&dead["id"], &dead["idempotency_key"]));
-    assert_eq!(shell.run(&format!("notice replay {id}")).await.code, 5);
+    assert_eq!(shell.run(&format!("notice retry {id}")).await.code, 5);
     assert_eq!(shell.run("notice list --state odd").await.code, 2);
 }
 
@@ -376,7 +376,7 @@ async fn a_secret_is_read_from_standard_input_and_not_shown() {
     assert!(listed.stdout.contains("token") && !listed.stdout.contains("canary"), "{listed:?}");
     std::fs::write(shell.home.path().join("deploy.pem"), "first line of a key\nsecond line of a key\n").unwrap();
     let of_file = shell.run("secret set deploy --file deploy.pem --repo ada/hive").await;
-    assert!(of_file.code == 0 && of_file.stderr.contains("deploy is set"), "{of_file:?}");
+    assert!(of_file.code == 0 && of_file.stderr.contains("deploy set"), "{of_file:?}");
     let absent = shell.run("secret set deploy --file absent.pem --repo ada/hive").await;
     assert!(absent.code == 4 && absent.stderr.contains("absent.pem"), "{absent:?}");
     assert_eq!(shell.run("secret remove token --repo ada/hive").await.code, 0);

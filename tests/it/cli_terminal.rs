@@ -36,8 +36,8 @@ async fn typed(beespace: &Beespace, command: &str, prompt: &str, line: &str) -> 
 async fn a_secret_is_asked_for_and_does_not_show_while_it_is_typed() {
     let gogs = FakeGogs::start().await.unwrap();
     let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
-    let (code, shown) = typed(&beespace, "secret set key --instance", "value: ", "canary-of-a-terminal").await;
-    assert!(code == Some(0) && shown.contains("key is set") && !shown.contains("canary"), "{code:?}: {shown}");
+    let (code, shown) = typed(&beespace, "secret set key --instance", "Value: ", "canary-of-a-terminal").await;
+    assert!(code == Some(0) && shown.contains("key set") && !shown.contains("canary"), "{code:?}: {shown}");
     let listed = beespace.admin().unwrap().get("/api/v1/secrets").await.unwrap().body;
     assert!(listed.contains("\"key\"") && !listed.contains("canary"), "{listed}");
 }

@@ -107,7 +107,7 @@ async fn a_step_that_is_to_stop_does_not_wait_for_room() {
     let id = build["id"].as_str().unwrap();
     let is_clean = async || Ok((docker::leftover_count(id).await? == 0).then_some(()));
     world.server.wait_for("an engine without leftovers", is_clean).await.unwrap();
-    world.wait_for_page("/ada/hive/1/1/1", "The log lacks something: the disk was full").await;
+    world.wait_for_page("/ada/hive/1/1/1", "The log is incomplete: the disk was full").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +166,7 @@ async fn a_store_without_room_refuses_and_takes_it_when_there_is_room() {
     // A branch that moved on while there was no room for its commit is built at its new one.
     assert_eq!(ended("success") + ended("skipped"), pushed, "{builds:#?}");
     assert_eq!(builds.first().unwrap()["status"], "success", "{builds:#?}");
-    assert!(!world.admin.get("/").await.unwrap().body.contains("little room"));
+    assert!(!world.admin.get("/").await.unwrap().body.contains("low on disk space"));
 
     let is_taken = |all: &[Delivery]| all.iter().all(|delivery| delivery.status() == Some(202));
     let taken = world.gogs.wait_for_deliveries("every delivery to be taken", is_taken).await.unwrap();

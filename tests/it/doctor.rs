@@ -31,14 +31,14 @@ async fn findings(beespace: &Beespace) -> Value {
 /// What it says of one part.
 async fn finding(beespace: &Beespace, part: &str) -> Value {
     let all = findings(beespace).await;
-    let found = all.as_array().unwrap().iter().find(|one| one["part"] == part).cloned();
+    let found = all.as_array().unwrap().iter().find(|one| one["check"] == part).cloned();
     found.unwrap_or_else(|| panic!("no {part} in {all:#}"))
 }
 
 /// Something is wrong with the part, and this is said of it: in the finding, and of what helps.
 async fn must_find(beespace: &Beespace, part: &str, detail: &str, help: &str) {
     let found = finding(beespace, part).await;
-    assert_eq!(found["is_good"], false, "{found:#}");
+    assert_eq!(found["is_ok"], false, "{found:#}");
     assert!(found["detail"].as_str().unwrap().contains(detail), "{found:#}");
     assert!(found["help"].as_str().unwrap().contains(help), "{found:#}");
 }
@@ -46,20 +46,20 @@ async fn must_find(beespace: &Beespace, part: &str, detail: &str, help: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_well_is_told_and_what_was_never_heard_of_is_explained() {
     let (gogs, beespace) = world(DUMMY).await;
-    for part in ["gogs", "engine", "disk", "plugin inbox", "rights in ada/hive", "hook of ada/hive"] {
-        assert_eq!(finding(&beespace, part).await["is_good"], true, "{part}");
+    for part in ["gogs", "engine", "disk", "plugin inbox", "permissions in ada/hive", "webhook of ada/hive"] {
+        assert_eq!(finding(&beespace, part).await["is_ok"], true, "{part}");
     }
     assert!(finding(&beespace, "plugin inbox").await["detail"].as_str().unwrap().contains("sha256:"));
-    must_find(&beespace, "deliveries", "none has ever arrived", "LOCAL_NETWORK_ALLOWLIST").await;
+    must_find(&beespace, "deliveries", "no delivery has arrived yet", "LOCAL_NETWORK_ALLOWLIST").await;
     gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
     beespace.wait_until_finished(REPO, 1).await.unwrap();
     let heard = finding(&beespace, "deliveries").await;
-    assert!(heard["is_good"] == true && heard["detail"].as_str().unwrap().contains("just now"), "{heard}");
+    assert!(heard["is_ok"] == true && heard["detail"].as_str().unwrap().contains("just now"), "{heard}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_way_in_which_a_hook_can_be_wrong_is_found() {
-    const HOOK: &str = "hook of ada/hive";
+    const HOOK: &str = "webhook of ada/hive";
     const REMEDY: &str = "beespace repo repair ada/hive";
     let (gogs, beespace) = world(DUMMY).await;
     let hook = beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().remove(0);
@@ -74,7 +74,7 @@ async fn each_way_in_which_a_hook_can_be_wrong_is_found() {
     gogs.set_hook_url(hook.id, "http://127.0.0.1:9/-/hook/elsewhere").unwrap();
     must_find(&beespace, HOOK, "points to another address", REMEDY).await;
     gogs.set_hook_url(hook.id, &hook.config.url).unwrap();
-    assert_eq!(finding(&beespace, HOOK).await["is_good"], true);
+    assert_eq!(finding(&beespace, HOOK).await["is_ok"], true);
     edit(json!({ "config": {}, "active": false, "events": hook.events })).await;
     must_find(&beespace, HOOK, "is switched off in Gogs", REMEDY).await;
     // As a person does who saves the form of the hook with fewer boxes ticked.
@@ -82,10 +82,10 @@ async fn each_way_in_which_a_hook_can_be_wrong_is_found() {
     must_find(&beespace, HOOK, "does not fire for every event", REMEDY).await;
     let repaired = beespace.admin().unwrap().call(Method::POST, &format!("/api/v1/repositories/{REPO}/repair"), &json!({})).await;
     assert_eq!(repaired.unwrap().status, StatusCode::OK);
-    assert_eq!(finding(&beespace, HOOK).await["is_good"], true);
+    assert_eq!(finding(&beespace, HOOK).await["is_ok"], true);
     let hook = beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().remove(0);
     beespace.app.forge.delete_hook(&REPO.parse().unwrap(), hook.id).await.unwrap();
-    must_find(&beespace, HOOK, "is not in Gogs any more", REMEDY).await;
+    must_find(&beespace, HOOK, "no longer exists in Gogs", REMEDY).await;
     gogs.set_token_revoked(true);
     must_find(&beespace, "gogs", "", "new token").await;
 }
@@ -97,9 +97,9 @@ async fn a_token_that_lost_its_rights_is_found() {
     gogs.grant_access(REPO, "bob", Access::Admin).unwrap();
     let beespace = Beespace::start_as(&gogs, &gogs.token_of("bob").unwrap(), "", DUMMY).await.unwrap();
     beespace.enable(REPO).await.unwrap();
-    assert_eq!(finding(&beespace, "rights in ada/hive").await["is_good"], true);
+    assert_eq!(finding(&beespace, "permissions in ada/hive").await["is_ok"], true);
     gogs.grant_access(REPO, "bob", Access::Write).unwrap();
-    must_find(&beespace, "rights in ada/hive", "is no administrator of it", "collaborator with the right `admin`").await;
+    must_find(&beespace, "permissions in ada/hive", "is not an administrator", "collaborator with the permission `admin`").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +129,7 @@ async fn gogs_calls_the_address_that_it_can_reach_and_people_get_the_public_one(
     assert!(enabled.status.is_success(), "{enabled:?}");
     let hook = beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().remove(0);
     assert!(hook.config.url.starts_with(&format!("{inner}/-/hook/")), "{hook:?}");
-    assert_eq!(finding(&beespace, "hook of ada/hive").await["is_good"], true);
+    assert_eq!(finding(&beespace, "webhook of ada/hive").await["is_ok"], true);
     gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
     assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
     let told = gogs.wait_for_inbox("team", 1).await.unwrap().remove(0);

@@ -30,9 +30,11 @@ fn the_configuration_with_every_key_is_read() {
 /// `UPDATE=1 cargo test --workspace --test it examples` writes it anew.
 #[test]
 fn the_list_of_variables_is_the_one_that_steps_get() {
-    let mut text = "# Variables of a step\n\nEvery step gets all of them, empty where there is nothing to say. What its `env` sets wins.\n\n\
+    let mut text =
+        "# Variables of a step\n\nEvery step gets all of these environment variables; a variable without a value is empty. \
+                    The step's own `env` overrides them.\n\n\
                     | variable | meaning | example |\n|---|---|---|\n"
-        .to_owned();
+            .to_owned();
     for Variable { name, meaning, example, .. } in environment::VARIABLES {
         let example = if example.is_empty() { String::new() } else { format!("`{example}`") };
         text += &format!("| `{name}` | {meaning} | {example} |\n");

@@ -128,7 +128,7 @@ async fn a_push_of_one_repository_at_the_hook_of_another_builds_in_neither() {
     assert_eq!(ignored(&gogs, &beespace, REPO, &of_the_other).await, "other-repository");
     assert_eq!(beespace.builds().unwrap().len(), 1);
     let shown = beespace.admin().unwrap().get("/api/v1/deliveries").await.unwrap().json().unwrap();
-    assert_eq!((&shown[0]["repository"], &shown[0]["fate"]), (&REPO.into(), &"ignored".into()), "{shown:#}");
+    assert_eq!((&shown[0]["repository"], &shown[0]["outcome"]), (&REPO.into(), &"ignored".into()), "{shown:#}");
 }
 
 /// Gogs' payloads have times in whole seconds, so what follows makes the same JSON more than once.

@@ -85,7 +85,7 @@ async fn the_next_plan_of_a_step_waits_for_a_word_without_a_network_and_goes_on_
     assert_eq!(docker::pause_containers(&instance).await.unwrap(), Vec::<String>::new());
 
     let asked = waiting(&world.beespace).await;
-    assert_eq!(asked["what"], "the next plan of step \"work\"");
+    assert_eq!(asked["description"], "the next plan of step \"work\"");
     assert!(asked["runs"].to_string().contains("$ cat made; echo publish"), "{asked:#}");
     let page = world.beespace.admin().unwrap().get("/ada/hive/1").await.unwrap().body;
     assert!(
@@ -96,7 +96,7 @@ async fn the_next_plan_of_a_step_waits_for_a_word_without_a_network_and_goes_on_
     assert!(page.contains(asked["subject"].as_str().unwrap()), "{page}");
 
     let step_page = world.beespace.admin().unwrap().get("/ada/hive/1/1/1").await.unwrap().body;
-    assert!(step_page.contains("Waits for a person") && step_page.contains("first"), "{step_page}");
+    assert!(step_page.contains("Waiting for approval") && step_page.contains("first"), "{step_page}");
 
     // Who follows the log meanwhile hears how it goes on.
     let client = world.beespace.admin().unwrap();
@@ -187,7 +187,7 @@ async fn two_steps_that_wait_are_answered_each_for_its_own_plan() {
     };
     let both = async || Ok(Some(open().await?).filter(|open| open.len() == 2));
     let both = world.beespace.wait_for("both steps to wait", both).await.unwrap();
-    let of_one = both.iter().find(|approval| approval["what"].as_str().unwrap().contains("\"one\"")).unwrap();
+    let of_one = both.iter().find(|approval| approval["description"].as_str().unwrap().contains("\"one\"")).unwrap();
     answer(&world.beespace, "approve", json!({ "subject": of_one["subject"] })).await;
     let build = world.beespace.builds().unwrap().remove(0);
     let one_is_over = async || Ok(world.beespace.step(&build, "one")?.status.is_over().then_some(()));

@@ -64,10 +64,7 @@ async fn enabling_makes_one_hook_for_everything_and_doing_it_again_changes_nothi
     assert!(hooks[0].config.url.starts_with("http://127.0.0.1:1/base/-/hook/"), "{}", hooks[0].config.url);
     assert_eq!(hooks[0].config.content_type, "json");
     assert_eq!(enabled.hook.as_ref().unwrap().forge_id, hooks[0].id);
-    assert_eq!(
-        enabled.hook.as_ref().unwrap().key,
-        beespace::webhook::key_digest(hooks[0].config.url.rsplit('/').next().unwrap())
-    );
+    assert_eq!(enabled.hook.as_ref().unwrap().key, beespace::hook::key_digest(hooks[0].config.url.rsplit('/').next().unwrap()));
     let again = world.enabler.enable(&app(), NOW).await.unwrap();
     assert_eq!(again.hook.unwrap().key, enabled.hook.unwrap().key);
     assert_eq!(world.enabler.forge.hooks(&app()).await.unwrap(), hooks);
@@ -137,7 +134,7 @@ async fn repairs_at_once_leave_the_hook_that_the_row_knows() {
     let hooks = world.enabler.forge.hooks(&name).await.unwrap();
     let known = world.enabler.store.read().unwrap().repository(RepositoryId(world.repo.id)).unwrap().unwrap().hook.unwrap();
     assert_eq!(hooks.iter().map(|hook| hook.id).collect::<Vec<_>>(), [known.forge_id]);
-    assert_eq!(beespace::webhook::key_digest(hooks[0].config.url.rsplit('/').next().unwrap()), known.key);
+    assert_eq!(beespace::hook::key_digest(hooks[0].config.url.rsplit('/').next().unwrap()), known.key);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,7 +156,7 @@ async fn a_repository_is_disabled_while_gogs_is_away_and_its_hook_is_removed_lat
     world.gogs.set_offline(true);
     let error = world.enabler.disable(&app()).await.unwrap_err();
     assert!(matches!(error, EnableError::HookNotRemoved { .. }), "{error}");
-    assert!(error.to_string().contains("acme/app builds here no more"), "{error}");
+    assert!(error.to_string().contains("acme/app is disabled, but its webhook may still exist in Gogs"), "{error}");
     let kept = world.enabler.store.read().unwrap().repository(RepositoryId(world.repo.id)).unwrap().unwrap();
     assert!(kept.hook.is_none());
     world.gogs.set_offline(false);

@@ -1,12 +1,14 @@
 //! What the server says of itself: whether it can do its work, and in figures how busy it is.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use beespace::app::App;
 use beespace::clock::now;
-use beespace::http_state::AppState;
+use beespace::config::Config;
+use beespace::server;
 use beespace::store::{Queue, Store, StoreError};
 use beespace::worker::{Consumer, Heartbeats, WorkError, Worker};
-use beespace::{api, server};
 use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
@@ -57,26 +59,31 @@ fn worker(store: &Store, beats: &Heartbeats, queue: Queue, now: fn() -> Timestam
     Worker { store, queue, parallel: 1, parallel_per_key: 1, consumer, heartbeat, now }
 }
 
-/// The pages of a server whose workers are those of `heartbeats`.
-async fn served(beespace: &Beespace, beats: &Heartbeats) -> Client {
-    let front = AppState { heartbeats: beats.clone(), ..AppState::clone(&server::app_state(&beespace.app).unwrap()) };
-    let router = api::router(&Arc::new(front), axum::Router::new());
+/// A server without workers of its own, and a client with its admin token.
+async fn without_workers(data: &Path) -> (Arc<App>, Client) {
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://127.0.0.1:9\"\ntoken = \"none\"\n{DUMMY}",
+        data.display()
+    );
+    let app = App::open(Config::read(&text, None, []).unwrap().config).await.unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = server::router(&app).unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
-    Client::new(&url).with_token(&beespace.admin_token().unwrap())
+    let token = std::fs::read_to_string(app.config.data.admin_token_path()).unwrap();
+    (app, Client::new(&url).with_token(token.trim()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_stuck_is_named_until_it_looks_again() {
     let gogs = FakeGogs::start().await.unwrap();
     let beespace = Beespace::start(&gogs, DUMMY).await.unwrap();
-    let beats = Heartbeats::default();
-    let client = served(&beespace, &beats).await;
+    let data = tempfile::tempdir().unwrap();
+    let (app, client) = without_workers(data.path()).await;
     let told = client.get("/readyz").await.unwrap();
     assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(
-        told.body.contains("[-] workers: delivery, prepare, run, notice: not looked at for a minute; a restart"),
+        told.body.contains("[-] workers: delivery, prepare, run, notice: no heartbeat for a minute; restart"),
         "{}",
         told.body
     );
@@ -87,10 +94,10 @@ async fn a_worker_that_is_stuck_is_named_until_it_looks_again() {
     let _stop = stopping.clone().drop_guard();
     let held = CLOCK.lock().await;
     for queue in [Queue::Delivery, Queue::Prepare, Queue::Notice] {
-        tokio::spawn(worker(&store, &beats, queue, now).serve(stopping.clone()));
+        tokio::spawn(worker(&store, &app.heartbeats, queue, now).serve(stopping.clone()));
     }
-    tokio::spawn(worker(&store, &beats, Queue::Run, lock_clock).serve(stopping.clone()));
-    let one = "[-] workers: run: not looked at for a minute; a restart takes up what is in hand\n";
+    tokio::spawn(worker(&store, &app.heartbeats, Queue::Run, lock_clock).serve(stopping.clone()));
+    let one = "[-] workers: run: no heartbeat for a minute; restart the server, which resumes the work in progress\n";
     let names_one = async || Ok(client.get("/readyz").await?.body.contains(one).then_some(()));
     beespace.wait_for("the one that is stuck to be named", names_one).await.unwrap();
 

@@ -114,15 +114,15 @@ async fn a_misconfigured_notifier_is_suspended_says_so_and_goes_on_in_order_once
 
     let admin = beespace.admin().unwrap();
     let findings = admin.get("/api/v1/doctor").await.unwrap().json().unwrap();
-    let finding = findings.as_array().unwrap().iter().find(|finding| finding["part"] == "notifier inbox").unwrap();
-    assert_eq!(finding["is_good"], Value::Bool(false));
+    let finding = findings.as_array().unwrap().iter().find(|finding| finding["check"] == "notifier inbox").unwrap();
+    assert_eq!(finding["is_ok"], Value::Bool(false));
     assert!(finding["detail"].as_str().unwrap().contains("401"), "{finding}");
     let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
     let page = session.get("/-/notices").await.unwrap().body;
     assert!(page.contains("A notifier is suspended") && page.contains("401"), "{page}");
 
     gogs.set_inbox_status("team", 200);
-    let replayed = admin.post(&format!("/api/v1/notices/{}/replay", first.id), &serde_json::json!({})).await.unwrap();
+    let replayed = admin.post(&format!("/api/v1/notices/{}/retry", first.id), &serde_json::json!({})).await.unwrap();
     assert!(replayed.status.is_success(), "{replayed:?}");
     gogs.wait_for_inbox("team", 4).await.unwrap();
     beespace

@@ -81,7 +81,7 @@ async fn what_cannot_be_stored_is_refused_and_builds_once_when_it_is_sent_again(
     assert_eq!(not_ready.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(not_ready.body.contains("[-] store: the store is unavailable: "), "{}", not_ready.body);
     let figures = admin.get("/metrics").await.unwrap().body;
-    let expected = format!("beespace_webhook_deliveries_total{{answer=\"NotStored\"}} {}\n", told.len() + 1);
+    let expected = format!("beespace_webhook_deliveries_total{{response=\"not_stored\"}} {}\n", told.len() + 1);
     assert!(figures.contains(&expected), "{figures}");
 
     limit_files(&server, None);

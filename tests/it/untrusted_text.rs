@@ -4,9 +4,9 @@ use std::process::Stdio;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use beespace::hook::secret_aad;
 use beespace::seal::Key;
 use beespace::store::Store;
-use beespace::webhook::secret_aad;
 use beespace_core::sanitize;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
@@ -123,7 +123,7 @@ async fn every_text_of_gogs_is_shown_as_text() {
     gogs.send_event(REPO, "<img src=x onerror=alert(1)>", &payload).unwrap();
     let all = async || {
         let deliveries = beespace.admin()?.get("/api/v1/deliveries").await?.json()?;
-        let waits = |one: &Value| one["fate"] == "waiting";
+        let waits = |one: &Value| one["outcome"] == "waiting";
         Ok(deliveries.as_array().is_some_and(|all| all.len() >= 8 && !all.iter().any(waits)).then_some(()))
     };
     beespace.wait_for("every delivery to be settled", all).await.unwrap();
@@ -219,7 +219,7 @@ async fn the_server_s_own_log_tells_no_secret_and_nothing_that_a_terminal_obeys(
     let list = async |path: &str| anyhow::Ok(admin.get(path).await?.json()?.as_array().cloned().unwrap_or_default());
     let settled = async || {
         let all = list("/api/v1/deliveries").await?;
-        Ok((all.len() == told.len() && all.iter().all(|one| one["fate"] != "waiting")).then_some(()))
+        Ok((all.len() == told.len() && all.iter().all(|one| one["outcome"] != "waiting")).then_some(()))
     };
     server.wait_for("every delivery to be settled", settled).await.unwrap();
     let waits = |build: &Value| build["reason"]["message"].as_str().is_some_and(|message| message.contains("next attempt"));

@@ -1,11 +1,12 @@
 //! The route that Gogs posts to, over HTTP, with a store behind it.
 
+use beespace::hook::{key_digest, secret_aad};
 use beespace::seal::Key;
 use beespace::store::delivery::{Deliveries as _, DeliveryAction, DeliveryOutcome};
 use beespace::store::repository::{Hook, Repository};
 use beespace::store::{Queue, Store};
-use beespace::telemetry::{HookResponse, WebhookMetrics};
-use beespace::webhook::{Webhook, key_digest, secret_aad};
+use beespace::telemetry::WebhookMetrics;
+use beespace::webhook::{HookResponse, Webhook};
 use beespace_core::ids::{DeliveryId, RepositoryId, RepositoryName};
 use beespace_core::outcome::Reason;
 use beespace_core::time::Timestamp;
@@ -126,7 +127,7 @@ async fn every_recorded_delivery_is_answered_and_stored_as_it_was_signed() {
     }
     assert_eq!(found.len(), kept.len());
     assert_eq!(world.waiting(), all.len());
-    assert_eq!(world.counts.of(HookResponse::Refused), 4);
+    assert_eq!(world.counts.count(HookResponse::Refused.as_str()), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +156,7 @@ async fn whatever_is_wrong_the_refusal_is_the_same_and_nothing_is_stored() {
     assert_eq!(answers.len(), 1, "{answers:?}");
     assert_eq!(answers.into_iter().next().unwrap().0, StatusCode::UNAUTHORIZED);
     assert_eq!(world.stored(), 0);
-    assert_eq!(world.counts.of(HookResponse::Refused), 8);
+    assert_eq!(world.counts.count(HookResponse::Refused.as_str()), 8);
     assert_eq!(world.small(KEY, "a", "s3cret", "{}").await, StatusCode::ACCEPTED, "it was the right signature");
 }
 
@@ -228,7 +229,7 @@ async fn a_refusal_of_a_whole_server_tells_nothing_but_that_it_is_one() {
     let stored = || beespace.app.store.read().unwrap().deliveries(None, None, 1000).unwrap().len();
     let before = stored();
     let path = told.url.strip_prefix(&beespace.url).unwrap();
-    let other = format!("{}{}", beespace::webhook::PATH_PREFIX, "0".repeat(32));
+    let other = format!("{}{}", beespace::hook::PATH_PREFIX, "0".repeat(32));
     let (right, wrong) = (sign(&told.json, "another secret"), "0".repeat(64));
     let mut answers = std::collections::HashSet::new();
     for (path, signature) in
@@ -248,7 +249,7 @@ async fn a_refusal_of_a_whole_server_tells_nothing_but_that_it_is_one() {
     assert_eq!(answers.len(), 1, "{answers:#?}");
     assert_eq!(stored(), before);
     let figures = beespace.admin().unwrap().get("/metrics").await.unwrap().body;
-    let (refused, work) = ("beespace_webhook_deliveries_total{answer=\"Refused\"} 4\n", "beespace_webhook_signed_bytes_total ");
+    let (refused, work) = ("beespace_webhook_deliveries_total{response=\"refused\"} 4\n", "beespace_webhook_signed_bytes_total ");
     assert!(figures.contains(refused) && figures.contains(work), "{figures}");
 }
 
@@ -259,7 +260,7 @@ async fn a_body_over_the_cap_is_refused_while_it_is_read() {
     assert_eq!(world.small(KEY, "a", "s3cret", &long).await, StatusCode::PAYLOAD_TOO_LARGE);
     let just = "x".repeat(10 * 1024 * 1024);
     assert_eq!(world.small(KEY, "b", "s3cret", &just).await, StatusCode::ACCEPTED);
-    assert_eq!((world.counts.of(HookResponse::TooLarge), world.stored()), (1, 1));
+    assert_eq!((world.counts.count(HookResponse::TooLarge.as_str()), world.stored()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -310,7 +311,7 @@ async fn bodies_that_come_at_once_are_bounded_together() {
     // The server may close the connection before it has taken all that the client sends: the answer is lost then.
     let first = crowd.join_next().await.unwrap().unwrap();
     assert!(first.is_err() || first.is_ok_and(|status| status == StatusCode::SERVICE_UNAVAILABLE));
-    assert_eq!(world.counts.of(HookResponse::Busy), 1);
+    assert_eq!(world.counts.count(HookResponse::Busy.as_str()), 1);
     let secret = std::str::from_utf8(SECRET).unwrap();
     assert_eq!(world.small(KEY, "a", secret, "{}").await, StatusCode::ACCEPTED, "what is small still comes in");
     finish.send(true).unwrap();
@@ -327,7 +328,7 @@ async fn the_same_delivery_adds_nothing() {
     assert_eq!(world.small(KEY, "a", "s3cret", "{\"a\":1}").await, StatusCode::ACCEPTED);
     assert_eq!(world.small(KEY, "a", "s3cret", "{\"a\":2}").await, StatusCode::ACCEPTED);
     assert_eq!(world.stored(), 1);
-    assert_eq!(world.counts.of(HookResponse::Duplicate), 2);
+    assert_eq!(world.counts.count(HookResponse::Duplicate.as_str()), 2);
     assert_eq!(world.small(KEY, "c", "s3cret", "{\"a\":3}").await, StatusCode::ACCEPTED);
     assert_eq!(world.stored(), 2);
 }

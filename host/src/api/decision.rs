@@ -1,69 +1,69 @@
-//! Decisions, as JSON.
+//! Decisions of policies, as JSON.
 
 use beespace_core::policy::{Decision, Evaluation, Finding, Ruling};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::web::html::rfc3339;
+use crate::view::time::rfc3339;
 
-/// What the host made of all verdicts about one subject.
+/// The decision that combines all verdicts on one subject.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DecisionBody {
-    /// Sorts by time: an UUID of version 7.
+    /// A UUID of version 7, so ids sort by time.
     pub id: String,
-    /// `pipeline.admit`, `step.admit`.
+    /// The point at which policies were evaluated: `pipeline.admit` or `step.admit`.
     pub point: String,
-    /// The stage's number.
+    /// The number of the stage.
     pub stage: u16,
-    /// The step's name; none at `pipeline.admit`.
+    /// The name of the step; none at `pipeline.admit`.
     pub step: Option<String>,
-    /// Digest of what was asked about, before patches.
+    /// The digest of the subject before patches.
     pub subject_before: String,
-    /// Digest of what was decided on.
+    /// The digest of the subject that was decided on.
     pub subject: String,
     /// `allowed`, `needs_approval`, `denied_reason`.
     pub ruling: String,
-    /// Why, each with its policy's name.
+    /// The reasons, each with the name of its policy.
     pub reasons: Vec<String>,
-    /// Every policy that was asked, in order.
+    /// The evaluated policies, in order.
     pub evaluations: Vec<EvaluationBody>,
-    /// RFC 3339, in UTC.
+    /// When it was decided. RFC 3339, in UTC.
     pub decided_at: String,
 }
 
-/// One policy's part in it.
+/// The evaluation of one policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EvaluationBody {
     /// Name of the binding; `built-in floor` for the host's own.
     pub policy: String,
-    /// Digest of the component; none for the floor.
+    /// The digest of its component; none for the floor.
     pub component: Option<String>,
-    /// Digest of its settings; none for the floor.
+    /// The digest of its settings; none for the floor.
     pub settings: Option<String>,
     /// `enforce`, `warn`, `shadow`.
     pub mode: serde_json::Value,
-    /// `abstain`, `grant_access`, `require_approval`, `deny`; none where the policy broke.
+    /// `abstain`, `allow`, `require_approval`, `deny`; none if the policy failed.
     pub outcome: Option<serde_json::Value>,
-    /// Why there is no verdict.
+    /// The error, if there is no verdict.
     pub error: Option<String>,
-    /// What it has to say.
+    /// The findings of the policy.
     pub findings: Vec<FindingBody>,
-    /// RFC 6902 operations that were applied.
+    /// The applied operations, as RFC 6902.
     pub applied: serde_json::Value,
-    /// How long it took, in microseconds.
+    /// The duration, in microseconds.
     pub duration_us: u64,
 }
 
-/// One statement about the subject.
+/// One finding about the subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FindingBody {
-    /// The policy's own name for the rule; stable, for searching.
+    /// The policy's stable name of the rule, for searching.
     pub rule: String,
     /// One sentence for people.
     pub message: String,
-    /// Where in the subject, as a JSON pointer.
+    /// The place in the subject, as a JSON pointer.
     pub pointer: Option<String>,
-    /// What to change.
+    /// The remedy.
     pub remedy: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Deliveries: what Gogs sent and what came of it.
+//! Deliveries of Gogs and their outcomes.
 
 use std::sync::Arc;
 
@@ -9,43 +9,44 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::pagination::{ListParams, Page};
-use super::problem::Problem;
-use crate::http_state::AppState;
+use crate::app::App;
+use crate::clock::now;
+use crate::problem::Problem;
 use crate::store::Read;
 use crate::store::build::Builds as _;
 use crate::store::delivery::{Deliveries as _, Delivery, DeliveryOutcome};
 use crate::store::repository::Repositories as _;
-use crate::web::build_row;
-use crate::web::html::rfc3339;
-use crate::web::inbox::outcome_label;
+use crate::view::build_title;
+use crate::view::delivery_state::outcome_label;
+use crate::view::time::rfc3339;
 
 /// One webhook POST.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeliveryBody {
-    /// Sorts by time: an UUID of version 7.
+    /// A UUID of version 7, so ids sort by time.
     pub id: String,
-    /// `owner/name`, or the number of a repository that is not enabled any more.
+    /// `owner/name`, or the id of a repository that is no longer known.
     pub repository: String,
-    /// The id that Gogs shows. It is not signed: a name, no proof.
+    /// The id that Gogs shows. It is not signed, so it proves nothing.
     pub forge_id: String,
-    /// What Gogs calls it: `push`, `create`, …. Not signed.
+    /// The event name of Gogs: `push`, `create`, …. It is not signed.
     pub event: String,
-    /// Digest of the signed JSON.
+    /// The SHA-256 digest of the signed JSON.
     pub sha256: String,
-    /// Length of the signed JSON.
+    /// The length of the signed JSON.
     pub bytes: u64,
-    /// RFC 3339, in UTC.
+    /// When it arrived. RFC 3339, in UTC.
     pub received_at: String,
-    /// `waiting`, `built`, `ignored`, `given up`.
+    /// `waiting`, `built`, `ignored`, `dead_letter`.
     pub outcome: String,
-    /// Why it has no build.
+    /// Why there is no build.
     pub reason: Option<String>,
-    /// The build it became.
+    /// The id of its build.
     pub build: Option<String>,
-    /// The build as people call it, `acme/app #12`.
+    /// The name of its build: `acme/app #12`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_label: Option<String>,
-    /// What Gogs sent; only where one delivery is asked for.
+    /// The JSON that Gogs sent; absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<serde_json::Value>,
 }
@@ -53,7 +54,7 @@ pub struct DeliveryBody {
 impl DeliveryBody {
     fn new(read: &Read, delivery: &Delivery) -> Self {
         let repository = read.repository(delivery.repository).ok().flatten();
-        let (word, _, reason) = outcome_label(&delivery.outcome);
+        let (label, reason) = outcome_label(&delivery.outcome);
         let build = match delivery.outcome {
             DeliveryOutcome::Built(id) => Some(id),
             _ => None,
@@ -66,10 +67,10 @@ impl DeliveryBody {
             sha256: delivery.sha256.hex(),
             bytes: delivery.bytes,
             received_at: rfc3339(delivery.received_at),
-            outcome: word.to_owned(),
+            outcome: label.to_owned(),
             reason,
             build: build.map(|id| id.to_string()),
-            build_label: build.and_then(|id| read.build(id).ok().flatten()).map(|build| build_row::build_name(&build)),
+            build_label: build.and_then(|id| read.build(id).ok().flatten()).map(|build| build_title::build_name(&build)),
             payload: None,
         }
     }
@@ -82,33 +83,30 @@ fn parse_id(text: &str) -> Result<DeliveryId, Problem> {
 /// All deliveries, newest first
 #[utoipa::path(get, path = "/api/v1/deliveries", tag = "delivery", params(ListParams),
     responses((status = OK, body = Vec<DeliveryBody>)))]
-pub(super) async fn list(
-    State(front): State<Arc<AppState>>,
-    Query(params): Query<ListParams>,
-) -> Result<Page<DeliveryBody>, Problem> {
-    let read = front.store.read()?;
+pub(super) async fn list(State(app): State<Arc<App>>, Query(params): Query<ListParams>) -> Result<Page<DeliveryBody>, Problem> {
+    let read = app.store.read()?;
     let all = read.deliveries(None, params.after()?.map(DeliveryId), params.limit() + 1)?;
     let body = |delivery: &Delivery| DeliveryBody::new(&read, delivery);
     Ok(Page::from_rows(all, &params, "/api/v1/deliveries", |delivery| delivery.id.to_string(), body))
 }
 
-/// One delivery with what Gogs sent
+/// One delivery with its payload
 #[utoipa::path(get, path = "/api/v1/deliveries/{id}", tag = "delivery", params(("id" = String, Path)),
     responses((status = OK, body = DeliveryBody), (status = NOT_FOUND, body = Problem)))]
-pub(super) async fn show(State(front): State<Arc<AppState>>, Path(id): Path<String>) -> Result<Json<DeliveryBody>, Problem> {
-    let read = front.store.read()?;
+pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<DeliveryBody>, Problem> {
+    let read = app.store.read()?;
     let delivery = read.delivery(parse_id(&id)?)?.ok_or_else(|| Problem::not_found("delivery"))?;
     let payload = read.delivery_body(delivery.id)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     Ok(Json(DeliveryBody { payload, ..DeliveryBody::new(&read, &delivery) }))
 }
 
-/// Let a delivery that has no build go its way again
-#[utoipa::path(post, path = "/api/v1/deliveries/{id}/replay", tag = "delivery", params(("id" = String, Path)),
+/// Process a delivery again that has no build
+#[utoipa::path(post, path = "/api/v1/deliveries/{id}/retry", tag = "delivery", params(("id" = String, Path)),
     responses((status = OK, body = DeliveryBody), (status = CONFLICT, body = Problem)))]
-pub(super) async fn replay(State(front): State<Arc<AppState>>, Path(id): Path<String>) -> Result<Json<DeliveryBody>, Problem> {
+pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<DeliveryBody>, Problem> {
     let id = parse_id(&id)?;
-    front.store.replay_delivery(id, front.now()).await?;
-    let read = front.store.read()?;
+    app.store.replay_delivery(id, now()).await?;
+    let read = app.store.read()?;
     let delivery = read.delivery(id)?.ok_or_else(|| Problem::not_found("delivery"))?;
     Ok(Json(DeliveryBody::new(&read, &delivery)))
 }

@@ -1,4 +1,4 @@
-//! What is wrong, each finding with its cure.
+//! The checks of `beespace doctor`: is everything in place for a push to become a build? Each finding has its remedy.
 
 use std::sync::Arc;
 
@@ -8,75 +8,74 @@ use beespace_wasm::Plugin;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::problem::Problem;
+use crate::app::App;
 use crate::clock::now;
 use crate::disk;
-use crate::http_state::AppState;
 use crate::notify;
+use crate::problem::Problem;
 use crate::store::StoreError;
 use crate::store::repository::Repository;
 use crate::store::suspended::{SuspendedBindings as _, Suspension};
-use crate::web::html::ago;
+use crate::view::time::ago;
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
-    /// `gogs`, `engine`, `hook of acme/app`.
-    pub part: String,
-    /// Whether nothing needs to be done.
+    /// What was checked: `gogs`, `engine`, `webhook of acme/app`.
+    pub check: String,
+    /// Whether nothing has to be done.
     pub is_ok: bool,
-    /// What was found.
+    /// The result, for people.
     pub detail: String,
-    /// What to do, where it is not good.
+    /// What to do if it is not OK.
     pub help: Option<String>,
 }
 
 impl Finding {
-    fn ok(part: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { part: part.into(), is_ok: true, detail: detail.into(), help: None }
+    fn ok(check: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { check: check.into(), is_ok: true, detail: detail.into(), help: None }
     }
 
-    fn problem(part: impl Into<String>, detail: impl Into<String>, help: Option<String>) -> Self {
-        Self { part: part.into(), is_ok: false, detail: detail.into(), help }
+    fn problem(check: impl Into<String>, detail: impl Into<String>, help: Option<String>) -> Self {
+        Self { check: check.into(), is_ok: false, detail: detail.into(), help }
     }
 }
 
-/// Look at everything that must be right for a push to become a build
+/// Check everything that a push needs to become a build
 #[utoipa::path(get, path = "/api/v1/doctor", tag = "doctor", responses((status = OK, body = Vec<Finding>)))]
-pub(super) async fn examine(State(front): State<Arc<AppState>>) -> Result<Json<Vec<Finding>>, Problem> {
-    let StoreFacts { enabled, last, held } = store_facts(&front)?;
-    let mut findings = vec![gogs(&front).await];
-    findings.extend(engine(&front).await);
-    findings.push(disk(&front));
-    findings.extend(front.plugins.iter().map(plugin));
-    let notifiers = front.store.notifiers();
-    findings.extend(held.iter().filter(|(binding, _)| notifiers.contains(binding)).map(notifier));
+pub(super) async fn examine(State(app): State<Arc<App>>) -> Result<Json<Vec<Finding>>, Problem> {
+    let StoreFacts { enabled, last_delivery, suspended } = store_facts(&app)?;
+    let mut findings = vec![gogs(&app).await];
+    findings.extend(engine(&app).await);
+    findings.push(disk(&app));
+    findings.extend(app.plugins.all().map(plugin));
+    findings.extend(suspended.iter().filter(|(binding, _)| app.plugins.notifiers.contains_key(binding)).map(notifier));
     for repository in &enabled {
-        findings.push(permissions(&front, repository).await);
-        findings.push(hook(&front, repository).await);
+        findings.push(permissions(&app, repository).await);
+        findings.push(hook(&app, repository).await);
     }
-    findings.push(deliveries(&front, last, enabled.len()));
+    findings.push(deliveries(&app, last_delivery, enabled.len()));
     Ok(Json(findings))
 }
 
-/// What the store tells.
+/// The facts that the checks need from the store.
 struct StoreFacts {
     enabled: Vec<Repository>,
-    /// How long ago Gogs was heard of.
-    last: Option<String>,
-    held: Vec<(String, Suspension)>,
+    /// How long ago the last delivery arrived.
+    last_delivery: Option<String>,
+    suspended: Vec<(String, Suspension)>,
 }
 
-fn store_facts(front: &AppState) -> Result<StoreFacts, StoreError> {
-    let read = front.store.read()?;
+fn store_facts(app: &App) -> Result<StoreFacts, StoreError> {
+    let read = app.store.read()?;
     let enabled = read.repositories()?.into_iter().filter(|repository| repository.hook.is_some()).collect();
-    let last = read.deliveries(None, None, 1)?.first().map(|delivery| ago(delivery.received_at, now()));
-    Ok(StoreFacts { enabled, last, held: read.suspended_bindings()? })
+    let last_delivery = read.deliveries(None, None, 1)?.first().map(|delivery| ago(delivery.received_at, now()));
+    Ok(StoreFacts { enabled, last_delivery, suspended: read.suspended_bindings()? })
 }
 
-async fn gogs(front: &AppState) -> Finding {
-    match front.enabler.forge.user().await {
-        Ok(user) => Finding::ok("gogs", format!("answers at {} and knows the token as {}", front.config.gogs.url, user.username)),
+async fn gogs(app: &App) -> Finding {
+    match app.enabler.forge.user().await {
+        Ok(user) => Finding::ok("gogs", format!("reachable at {}; the token belongs to {}", app.config.gogs.url, user.username)),
         Err(error) => {
             let reason = error.reason();
             Finding::problem("gogs", reason.message, reason.help)
@@ -84,102 +83,105 @@ async fn gogs(front: &AppState) -> Finding {
     }
 }
 
-/// Whether it answers, then each of its warnings: none of them keeps a build from running.
-async fn engine(front: &AppState) -> Vec<Finding> {
-    match front.engine.check().await {
+/// Whether the engine responds, and its warnings. A warning does not prevent builds.
+async fn engine(app: &App) -> Vec<Finding> {
+    match app.engine.check().await {
         Ok(info) => {
-            let address = front.config.engine.host().map(|host| format!(" at {host}")).unwrap_or_default();
+            let address = app.config.engine.host().map(|host| format!(" at {host}")).unwrap_or_default();
             let detail = format!("{} {} responds{address}", info.kind, info.version);
-            let warnings = info.warnings.into_iter().map(|warning| Finding::ok("engine (to consider)", warning));
+            let warnings = info.warnings.into_iter().map(|warning| Finding::ok("engine (warning)", warning));
             std::iter::once(Finding::ok("engine", detail)).chain(warnings).collect()
         }
         Err(error) => {
-            let help =
-                "see that it runs, that `engine.host` in beespace.toml is its address, and that the server's user may use it";
+            let help = "check that the engine is running, that `engine.host` in beespace.toml is its address, and that the server's user has access to it";
             vec![Finding::problem("engine", error.to_string(), Some(help.to_owned()))]
         }
     }
 }
 
-fn disk(front: &AppState) -> Finding {
-    match disk::check_free_space(&front.config) {
-        Ok(free) => Finding::ok("disk", format!("{} has {} MiB free", front.config.data.dir.display(), free >> 20)),
+fn disk(app: &App) -> Finding {
+    match disk::check_free_space(&app.config) {
+        Ok(free) => Finding::ok("disk", format!("{} has {} MiB free", app.config.data.dir.display(), free >> 20)),
         Err(reason) => Finding::problem("disk", reason.message, reason.help),
     }
 }
 
 fn plugin(plugin: &Plugin) -> Finding {
-    let detail = format!("{} {} is loaded, {}", plugin.manifest.name, plugin.manifest.version, plugin.component);
+    let detail = format!("{} {} is loaded ({})", plugin.manifest.name, plugin.manifest.version, plugin.component);
     Finding::ok(format!("plugin {}", plugin.binding), detail)
 }
 
-/// One that is bound, and through which nothing goes.
-fn notifier((binding, held): &(String, Suspension)) -> Finding {
-    let reason = notify::suspended_reason(binding, held);
+/// A notifier whose notices are suspended.
+fn notifier((binding, suspended): &(String, Suspension)) -> Finding {
+    let reason = notify::suspended_reason(binding, suspended);
     Finding::problem(format!("notifier {binding}"), reason.message, reason.help)
 }
 
-/// What the token's user may do in the repository.
-async fn permissions(front: &AppState, repository: &Repository) -> Finding {
-    let part = format!("rights in {}", repository.name);
-    match front.enabler.forge.repository(&repository.name).await {
-        Ok(told) if told.permissions.is_some_and(|permissions| permissions.admin) => {
-            Finding::ok(part, "the token's user is an administrator of it")
+/// The permissions of the token's user in the repository.
+async fn permissions(app: &App, repository: &Repository) -> Finding {
+    let check = format!("permissions in {}", repository.name);
+    match app.enabler.forge.repository(&repository.name).await {
+        Ok(found) if found.permissions.is_some_and(|permissions| permissions.admin) => {
+            Finding::ok(check, "the token's user is an administrator")
         }
         Ok(_) => {
-            let help = "add the user in Gogs as a collaborator with the right `admin`";
+            let help = "in Gogs, make the user a collaborator with the permission `admin`";
             Finding::problem(
-                part,
-                "the token's user is no administrator of it, and hooks cannot be seen or made",
+                check,
+                "the token's user is not an administrator, so webhooks cannot be listed or created",
                 Some(help.to_owned()),
             )
         }
         Err(error) => {
             let reason = error.reason();
-            Finding::problem(part, reason.message, reason.help)
+            Finding::problem(check, reason.message, reason.help)
         }
     }
 }
 
-/// Gogs keeps to itself why it did not send, so this names the two reasons there are.
-fn deliveries(front: &AppState, last: Option<String>, enabled: usize) -> Finding {
-    match (last, enabled) {
-        (Some(last), _) => Finding::ok("deliveries", format!("the last one from Gogs came {last}")),
+/// Gogs does not report why it did not send a delivery, so the remedy names both possible causes.
+fn deliveries(app: &App, last_delivery: Option<String>, enabled: usize) -> Finding {
+    match (last_delivery, enabled) {
+        (Some(last_delivery), _) => Finding::ok("deliveries", format!("the last delivery arrived {last_delivery}")),
         (None, 0) => {
-            Finding::problem("deliveries", "no repository is enabled", Some("beespace repo enable OWNER/NAME".to_owned()))
+            Finding::problem("deliveries", "no repository is enabled", Some("run `beespace repo enable OWNER/NAME`".to_owned()))
         }
         (None, _) => {
-            let base = &front.enabler.hook_base;
+            let base = &app.enabler.hook_base;
             let host = base.host_str().unwrap_or_default();
             let help = format!(
-                "push something; if nothing comes, see that Gogs reaches {base} (`server.hook_url`), and let Gogs call it: \
-                 `LOCAL_NETWORK_ALLOWLIST = {host}` in the section `[security]` of Gogs' app.ini, without which it calls no local address"
+                "push something; if no delivery arrives, check that Gogs can reach {base} (`server.hook_url`), and allow it in the section \
+                 `[security]` of Gogs' app.ini with `LOCAL_NETWORK_ALLOWLIST = {host}`, because Gogs blocks webhooks to local addresses"
             );
-            Finding::problem("deliveries", "none has ever arrived", Some(help))
+            Finding::problem("deliveries", "no delivery has arrived yet", Some(help))
         }
     }
 }
 
-async fn hook(front: &AppState, repository: &Repository) -> Finding {
-    let part = format!("hook of {}", repository.name);
-    let cure = || Some(format!("beespace repo repair {}", repository.name));
-    let Some(row) = &repository.hook else { return Finding::problem(part, "is not known here any more", cure()) };
-    match front.enabler.forge.hooks(&repository.name).await {
+async fn hook(app: &App, repository: &Repository) -> Finding {
+    let check = format!("webhook of {}", repository.name);
+    let remedy = || Some(format!("run `beespace repo repair {}`", repository.name));
+    let Some(row) = &repository.hook else { return Finding::problem(check, "the webhook is no longer known here", remedy()) };
+    match app.enabler.forge.hooks(&repository.name).await {
         Ok(hooks) => match hooks.iter().find(|hook| hook.id == row.forge_id) {
-            None => Finding::problem(part, "is not in Gogs any more", cure()),
-            Some(hook) if !front.enabler.points_to_this_server(&hook.config.url) => {
-                Finding::problem(part, "points to another address", cure())
+            None => Finding::problem(check, "the webhook no longer exists in Gogs", remedy()),
+            Some(hook) if !app.enabler.points_to_this_server(&hook.config.url) => {
+                Finding::problem(check, "the webhook points to another address", remedy())
             }
-            Some(hook) if !front.enabler.has_current_key(&hook.config.url, row) => {
-                Finding::problem(part, "has another key than the one that was made for it: what it sends is refused", cure())
+            Some(hook) if !app.enabler.has_current_key(&hook.config.url, row) => Finding::problem(
+                check,
+                "the webhook has another key than the one created for it, so its deliveries are refused",
+                remedy(),
+            ),
+            Some(hook) if !hook.active => Finding::problem(check, "the webhook is switched off in Gogs", remedy()),
+            Some(hook) if !hook.fires_for_all_events() => {
+                Finding::problem(check, "the webhook does not fire for every event", remedy())
             }
-            Some(hook) if !hook.active => Finding::problem(part, "is switched off in Gogs", cure()),
-            Some(hook) if !hook.fires_for_all_events() => Finding::problem(part, "does not fire for every event", cure()),
-            Some(_) => Finding::ok(part, "stands in Gogs and points here"),
+            Some(_) => Finding::ok(check, "the webhook exists in Gogs and points to this server"),
         },
         Err(error) => {
             let reason = error.reason();
-            Finding::problem(part, reason.message, reason.help)
+            Finding::problem(check, reason.message, reason.help)
         }
     }
 }

@@ -1,184 +1,167 @@
-//! What travels as JSON: the shapes of the API, the same for the server that writes them and the command line that reads them.
-//! Points in time are RFC 3339 in UTC.
+//! The JSON types (DTOs) of the API. The server writes them and the command line reads them. Times are RFC 3339 in UTC.
 
 use beespace_core::build::{Build, PendingApproval, Stage, Step};
-use beespace_core::outcome::{self, Exit};
-use beespace_core::policy::approval;
+use beespace_core::outcome::{Exit, Reason};
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::web::html::rfc3339;
-use crate::web::{build_row, plan_text};
+use crate::user_action::{ActionError, ApprovalAnswer};
+use crate::view::approval::ApprovalSummary;
+use crate::view::build_title;
+use crate::view::time::rfc3339;
 
-/// Words beside a status: what happened, why, what to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Reason {
-    /// Stable, for searching.
+/// The schema of [`Reason`] in the OpenAPI document. Core does not know OpenAPI, so its fields are repeated here.
+#[derive(Debug, ToSchema)]
+#[schema(as = Reason)]
+pub struct ReasonSchema {
+    /// A stable code, for programs and for searching.
     pub code: String,
     /// One sentence for people.
     pub message: String,
-    /// What to do about it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What to do.
     pub help: Option<String>,
-    /// What it follows from, each with its own parts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(no_recursion)]
+    /// The reasons that led to this one.
+    #[schema(no_recursion, required = false)]
     pub parts: Vec<Self>,
-}
-
-impl From<&outcome::Reason> for Reason {
-    fn from(reason: &outcome::Reason) -> Self {
-        Self {
-            code: reason.code.clone(),
-            message: reason.message.clone(),
-            help: reason.help.clone(),
-            parts: reason.parts.iter().map(Self::from).collect(),
-        }
-    }
-}
-
-impl std::fmt::Display for Reason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.message)?;
-        for (index, part) in self.parts.iter().enumerate() {
-            write!(f, "{}{part}", if index == 0 { ": " } else { "; " })?;
-        }
-        self.help.iter().try_for_each(|help| write!(f, " ({help})"))
-    }
 }
 
 /// One execution for one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BuildBody {
-    /// Sorts by time: an UUID of version 7.
+    /// A UUID of version 7, so ids sort by time.
     pub id: String,
     /// `owner/name`.
     pub repository: String,
-    /// None while nobody knows whether there is a pipeline file at the commit.
+    /// None until it is known whether the commit has a pipeline file.
     pub number: Option<u64>,
     /// `pending`, `running`, `blocked`, `success`, `failure`, `error`, `after_kill`, `declined`, `skipped`.
     pub status: String,
-    /// Why it has this status, where there is more to say.
+    /// The reason for the status, if there is one.
+    #[schema(value_type = Option<ReasonSchema>)]
     pub reason: Option<Reason>,
-    /// `push`.
+    /// The kind of event: `push`.
     pub event: String,
-    /// Without `refs/heads/`.
+    /// The branch, without `refs/heads/`.
     pub branch: Option<String>,
     /// The commit.
     pub sha: String,
-    /// First line of the commit's message.
+    /// The first line of the commit message.
     pub title: String,
-    /// Who caused it, vouched for by Gogs.
+    /// The user who caused the build, as authenticated by Gogs.
     pub actor: String,
-    /// What the commit says of its author: a claim.
+    /// The author that the commit names, which anyone can forge.
     pub author: Option<String>,
     /// The build that this one repeats.
     pub restarts: Option<String>,
-    /// When its delivery was settled. RFC 3339, in UTC.
+    /// When its delivery was processed. RFC 3339, in UTC.
     pub created_at: String,
-    /// When its first stage began. RFC 3339, in UTC.
+    /// When its first stage started. RFC 3339, in UTC.
     pub started_at: Option<String>,
-    /// When it was over. RFC 3339, in UTC.
+    /// When it finished. RFC 3339, in UTC.
     pub finished_at: Option<String>,
-    /// The page, as a path on this server.
+    /// The path of its page on this server.
     pub href: String,
-    /// Only where one build is asked for.
+    /// Its stages; empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageBody>,
-    /// What is wrong with the pipeline file; only where one build is asked for.
+    /// Problems of the pipeline file; empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<String>,
 }
 
-/// One pipeline being executed in a build.
+/// One pipeline that executes in a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StageBody {
-    /// From 1.
+    /// Counted from 1.
     pub number: u16,
-    /// As the pipeline file names it.
+    /// Its name in the pipeline file.
     pub name: String,
-    /// As of a build.
+    /// One of the statuses of a build.
     pub status: String,
-    /// Why it has this status, where there is more to say.
+    /// The reason for the status, if there is one.
+    #[schema(value_type = Option<ReasonSchema>)]
     pub reason: Option<Reason>,
-    /// What of its `when` could not be checked, and holds for that.
+    /// Conditions of its `when` that could not be checked and therefore count as met.
+    #[schema(value_type = Vec<ReasonSchema>)]
     pub remarks: Vec<Reason>,
-    /// In the order of the file, the clone first.
+    /// The clone first, then in the order of the file.
     pub steps: Vec<StepBody>,
-    /// What people are asked for, and were asked for before.
+    /// Open and answered requests for approval.
     pub approvals: Vec<ApprovalBody>,
-    /// When its first step began. RFC 3339, in UTC.
+    /// When its first step started. RFC 3339, in UTC.
     pub started_at: Option<String>,
-    /// When it was over. RFC 3339, in UTC.
+    /// When it finished. RFC 3339, in UTC.
     pub finished_at: Option<String>,
 }
 
 /// One step of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StepBody {
-    /// 0 is the host's own clone.
+    /// 0 is the clone by the host.
     pub number: u16,
-    /// As the pipeline file names it.
+    /// Its name in the pipeline file.
     pub name: String,
-    /// As of a build.
+    /// One of the statuses of a build.
     pub status: String,
-    /// Why it has this status, where there is more to say.
+    /// The reason for the status, if there is one.
+    #[schema(value_type = Option<ReasonSchema>)]
     pub reason: Option<Reason>,
-    /// What of its `when` could not be checked, and holds for that.
+    /// Conditions of its `when` that could not be checked and therefore count as met.
+    #[schema(value_type = Vec<ReasonSchema>)]
     pub remarks: Vec<Reason>,
-    /// From 1; each has a log of its own.
+    /// Counted from 1; each attempt has its own log.
     pub attempt: u16,
-    /// Of the last container that ended.
+    /// The exit code of the last container that exited.
     pub exit_code: Option<i32>,
-    /// When its first container began. RFC 3339, in UTC.
+    /// When its first container started. RFC 3339, in UTC.
     pub started_at: Option<String>,
-    /// When it was over. RFC 3339, in UTC.
+    /// When it finished. RFC 3339, in UTC.
     pub finished_at: Option<String>,
 }
 
-/// What a person is asked to approve.
+/// A request for approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApprovalBody {
-    /// Digest of exactly what would run.
+    /// The digest of exactly what would run.
     pub subject: String,
-    /// The pipeline or a step, in words.
-    pub what: String,
-    /// What would run, in words, line by line.
+    /// What is to be approved: the pipeline, or a step.
+    pub description: String,
+    /// What would run, line by line.
     pub runs: Vec<String>,
-    /// Who asks for it and why, each with its policy's name.
+    /// The policies that require the approval, each with its reason.
     pub reasons: Vec<String>,
-    /// Whose word is there already.
+    /// The people who have approved it.
     pub approved_by: Vec<String>,
-    /// Who said no to it and why, where the stage had begun: only its step ended then.
+    /// Who declined it and why, if its stage had already started: then only the step ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declined: Option<String>,
-    /// Whose words are missing; none where it is approved and something else of the stage waits.
+    /// The approvals that are still missing; empty if it is approved and the stage waits for something else.
     pub missing: Vec<String>,
 }
 
-/// A request to approve or decline.
+/// The body of a request to approve or decline.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct ApprovalAnswerBody {
-    /// The stage's number; the only blocked one where none is given.
+    /// The number of the stage; the only blocked one if none is given.
     #[serde(default)]
     pub stage: Option<u16>,
-    /// The digest that is approved: an approval without one is refused. A no needs none.
+    /// The digest of what is approved or declined. An approval requires it.
     #[serde(default)]
     pub subject: Option<String>,
-    /// Said to those who wait.
+    /// A text for the people who wait.
     #[serde(default)]
     pub reason: Option<String>,
 }
 
-/// Text for a point in time that may not have come yet.
+/// An optional time as RFC 3339.
 #[must_use]
-pub fn when(at: Option<Timestamp>) -> Option<String> {
+pub fn optional_rfc3339(at: Option<Timestamp>) -> Option<String> {
     at.map(rfc3339)
 }
 
 impl BuildBody {
-    /// As a list shows it.
+    /// The body for lists, without stages.
     #[must_use]
     pub fn new(build: &Build) -> Self {
         Self {
@@ -186,24 +169,24 @@ impl BuildBody {
             repository: build.event.repository.name.to_string(),
             number: build.number,
             status: build.status.to_string(),
-            reason: build.reason.as_ref().map(Reason::from),
+            reason: build.reason.clone(),
             event: build.event.kind().to_string(),
             branch: build.event.branch().map(str::to_owned),
             sha: build.event.sha().to_string(),
-            title: build_row::build_title(build),
+            title: build_title::build_title(build),
             actor: build.event.sender.login.clone(),
             author: build.head.as_ref().map(|head| head.author.name.clone()),
             restarts: build.restarts.map(|id| id.to_string()),
             created_at: rfc3339(build.created_at),
-            started_at: when(build.started_at),
-            finished_at: when(build.finished_at),
-            href: build_row::build_href(build),
+            started_at: optional_rfc3339(build.started_at),
+            finished_at: optional_rfc3339(build.finished_at),
+            href: build_title::build_href(build),
             stages: Vec::new(),
             diagnostics: Vec::new(),
         }
     }
 
-    /// With its stages.
+    /// The body with stages and diagnostics.
     #[must_use]
     pub fn with_stages(build: &Build, stages: &[Stage], now: Timestamp) -> Self {
         let diagnostics = build.file.iter().flat_map(|file| &file.diagnostics).map(ToString::to_string).collect();
@@ -220,31 +203,23 @@ impl StageBody {
             number: stage.number.0,
             name: stage.pipeline.name.clone(),
             status: stage.word().to_string(),
-            reason: stage.reason.as_ref().map(Reason::from),
-            remarks: stage.remarks.iter().map(Reason::from).collect(),
+            reason: stage.reason.clone(),
+            remarks: stage.remarks.clone(),
             steps: stage.steps.iter().map(StepBody::new).collect(),
             approvals: approvals.collect(),
-            started_at: when(stage.started_at),
-            finished_at: when(stage.finished_at),
+            started_at: optional_rfc3339(stage.started_at),
+            finished_at: optional_rfc3339(stage.finished_at),
         }
     }
 }
 
 impl ApprovalBody {
-    /// `caused_by` is the stable id of who caused the build: some approvals do not count from them.
+    /// `caused_by` is the stable id of the user who caused the build: their own approval may not count.
     #[must_use]
     pub fn new(stage: &Stage, approval: &PendingApproval, caused_by: &str, now: Timestamp) -> Self {
-        let waits = stage.accepts_approval() && stage.asked().any(|asked| asked.decision == approval.decision);
-        let missing = if waits { approval::missing(approval, caused_by, now) } else { Vec::new() };
-        Self {
-            subject: approval.subject.to_string(),
-            what: approval.what.clone(),
-            runs: plan_text::approval_lines(stage, approval),
-            reasons: approval.requirements.iter().map(|asked| format!("{}: {}", asked.policy, asked.reason)).collect(),
-            approved_by: approval.approved_by.iter().map(|approver| approver.id.clone()).collect(),
-            declined: approval.declined.as_ref().map(|reason| reason.message.clone()),
-            missing: missing.iter().map(ToString::to_string).collect(),
-        }
+        let summary = ApprovalSummary::new(stage, approval, caused_by, now);
+        let ApprovalSummary { subject, description, plan, reasons, approved_by, declined, missing } = summary;
+        Self { subject, description, runs: plan, reasons, approved_by, declined, missing }
     }
 }
 
@@ -254,12 +229,19 @@ impl StepBody {
             number: step.number.0,
             name: step.name.clone(),
             status: step.status.to_string(),
-            reason: step.reason.as_ref().map(Reason::from),
-            remarks: step.remarks.iter().map(Reason::from).collect(),
+            reason: step.reason.clone(),
+            remarks: step.remarks.clone(),
             attempt: step.attempt,
             exit_code: step.exits.last().and_then(|exit: &Exit| exit.code),
-            started_at: when(step.started_at),
-            finished_at: when(step.finished_at),
+            started_at: optional_rfc3339(step.started_at),
+            finished_at: optional_rfc3339(step.finished_at),
         }
+    }
+}
+
+impl TryFrom<ApprovalAnswerBody> for ApprovalAnswer {
+    type Error = ActionError;
+    fn try_from(body: ApprovalAnswerBody) -> Result<Self, ActionError> {
+        Self::parse(body.stage, body.subject.as_deref(), body.reason)
     }
 }

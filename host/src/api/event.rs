@@ -1,7 +1,7 @@
-//! What changes, live: `text/event-stream`.
+//! Live changes: `text/event-stream`.
 //!
-//! Events carry ids and words, never content; who needs more asks for it. They are not kept: whoever comes back with a
-//! `Last-Event-ID`, or was too slow, first gets `resync`, which means "read again what you show".
+//! Events carry ids and statuses, never content; a client fetches what it needs. Events are not stored: a client that reconnects with
+//! a `Last-Event-ID`, or that was too slow, first gets `resync`, which means "reload what you show".
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,49 +20,51 @@ use serde::Deserialize;
 use tokio_stream::wrappers::BroadcastStream;
 use utoipa::IntoParams;
 
-use super::problem::Problem;
-use crate::http_state::AppState;
-use crate::session::Principal;
-use crate::store::repository::Repositories as _;
+use crate::app::App;
+use crate::principal::Principal;
+use crate::problem::Problem;
+use crate::store::lookup::Visibility;
 
-/// Which changes are wanted.
+/// A filter for changes.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EventParams {
-    /// Only those of this build (its id).
+    /// Only changes of this build (its id).
     build: Option<String>,
-    /// Only those of this repository (`owner/name`).
+    /// Only changes of this repository (`owner/name`).
     repository: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct EventFilter {
-    /// Deliveries and notices, too: both are for administrators alone.
-    all: bool,
+    /// Whether deliveries and notices are included: only administrators see them.
+    is_admin: bool,
+    visibility: Visibility,
     build: Option<BuildId>,
     repository: Option<RepositoryId>,
 }
 
-/// Changes from now on
+/// Live changes from now on
 #[utoipa::path(get, path = "/api/v1/events", tag = "event", params(EventParams),
     responses((status = OK, content_type = "text/event-stream", body = String), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn stream(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(principal): Extension<Principal>,
+    visibility: Visibility,
     Query(params): Query<EventParams>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Problem> {
-    let wanted = event_filter(&front, &params, &principal)?;
-    let changes = BroadcastStream::new(front.store.watch());
+    let filter = event_filter(&app, &params, principal.is_admin(), visibility)?;
+    let changes = BroadcastStream::new(app.store.watch());
     let missed = headers.contains_key("last-event-id").then(|| Ok(resync()));
     let events = changes.enumerate().filter_map(move |(index, change)| {
         let event = match change {
-            Ok(change) if matches_filter(wanted, change) => match emission(wanted, change) {
+            Ok(change) => match emission(&filter, change) {
                 Emission::Change => Event::default().event("change").id(index.to_string()).json_data(change).ok(),
                 Emission::Resync => Some(resync()),
                 Emission::Nothing => None,
             },
-            Ok(_) => None,
+            // The client was too slow and has missed changes.
             Err(_) => Some(resync()),
         };
         std::future::ready(event.map(Ok))
@@ -71,17 +73,18 @@ pub(super) async fn stream(
     Ok(Sse::new(stream::iter(missed).chain(events)).keep_alive(keep_alive))
 }
 
-/// What a caller hears of a change.
+/// What a client is sent for a change.
 enum Emission {
     Change,
     Resync,
     Nothing,
 }
 
-fn emission(wanted: EventFilter, change: ChangeEvent) -> Emission {
+fn emission(filter: &EventFilter, change: ChangeEvent) -> Emission {
     match change {
-        _ if wanted.all => Emission::Change,
-        // A build may be gone with it, and the repository's page says why: whoever shows either reads it again.
+        _ if !filter.matches(change) => Emission::Nothing,
+        _ if filter.is_admin => Emission::Change,
+        // The delivery may have removed its build, and the repository's page shows why: clients that show either must reload.
         ChangeEvent::DeliveryProcessed { .. } => Emission::Resync,
         ChangeEvent::DeliveryStored { .. } | ChangeEvent::NoticeChanged { .. } => Emission::Nothing,
         _ => Emission::Change,
@@ -92,26 +95,33 @@ fn resync() -> Event {
     Event::default().event("resync").data("{}")
 }
 
-fn event_filter(front: &AppState, params: &EventParams, principal: &Principal) -> Result<EventFilter, Problem> {
-    let all = principal.is_admin();
+fn event_filter(app: &App, params: &EventParams, is_admin: bool, visibility: Visibility) -> Result<EventFilter, Problem> {
     let build = params.build.as_deref().map(str::parse).transpose().map_err(|_| Problem::not_found("build"))?;
-    let Some(name) = &params.repository else { return Ok(EventFilter { all, build, repository: None }) };
-    let name: RepositoryName = name.parse().map_err(|_| Problem::not_found("repository"))?;
-    let repository = front.store.read()?.repository_by_name(&name)?.ok_or_else(|| Problem::not_found("repository"))?;
-    Ok(EventFilter { all, build, repository: Some(repository.id) })
+    let repository = match &params.repository {
+        Some(name) => {
+            let name: RepositoryName = name.parse().map_err(|_| Problem::not_found("repository"))?;
+            Some(app.store.read()?.visible_repository(&visibility, &name)?.id)
+        }
+        None => None,
+    };
+    Ok(EventFilter { is_admin, visibility, build, repository })
 }
 
-fn matches_filter(wanted: EventFilter, change: ChangeEvent) -> bool {
-    let (build, repository) = match change {
-        ChangeEvent::DeliveryStored { repository, .. } | ChangeEvent::DeliveryProcessed { repository, .. } => {
-            (None, Some(repository))
-        }
-        ChangeEvent::BuildChanged { repository, build, .. } | ChangeEvent::BuildFinished { repository, build, .. } => {
-            (Some(build), Some(repository))
-        }
-        ChangeEvent::StageChanged { repository, stage, .. } => (Some(stage.build), Some(repository)),
-        ChangeEvent::StepChanged { repository, step, .. } => (Some(step.build), Some(repository)),
-        ChangeEvent::NoticeChanged { .. } => (None, None),
-    };
-    wanted.build.is_none_or(|id| build == Some(id)) && wanted.repository.is_none_or(|id| repository == Some(id))
+impl EventFilter {
+    fn matches(&self, change: ChangeEvent) -> bool {
+        let (build, repository) = match change {
+            ChangeEvent::DeliveryStored { repository, .. } | ChangeEvent::DeliveryProcessed { repository, .. } => {
+                (None, Some(repository))
+            }
+            ChangeEvent::BuildChanged { repository, build, .. } | ChangeEvent::BuildFinished { repository, build, .. } => {
+                (Some(build), Some(repository))
+            }
+            ChangeEvent::StageChanged { repository, stage, .. } => (Some(stage.build), Some(repository)),
+            ChangeEvent::StepChanged { repository, step, .. } => (Some(step.build), Some(repository)),
+            ChangeEvent::NoticeChanged { .. } => (None, None),
+        };
+        self.build.is_none_or(|id| build == Some(id))
+            && self.repository.is_none_or(|id| repository == Some(id))
+            && repository.is_none_or(|id| self.visibility.includes(id))
+    }
 }

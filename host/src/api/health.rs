@@ -1,4 +1,4 @@
-//! How the server does: for whoever starts it, watches it or signs in.
+//! Health, version and metrics of the server, and the identity of the caller.
 
 use std::sync::Arc;
 
@@ -9,28 +9,29 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::app::App;
+use crate::clock::now;
 use crate::disk;
-use crate::http_state::AppState;
-use crate::session::Principal;
+use crate::principal::Principal;
 use crate::store::Health;
 use crate::store::Queue;
 
-/// Who a token or a session belongs to.
+/// The identity of the caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserBody {
-    /// `admin`, or `anonymous` where the request proves nothing.
+    /// `admin`, or `anonymous` without valid credentials.
     pub id: String,
-    /// Whether everything may be changed.
+    /// Whether the caller may change everything.
     pub is_admin: bool,
 }
 
-/// Who I am to this server
+/// The identity of the caller
 #[utoipa::path(get, path = "/api/v1/user", tag = "user", responses((status = OK, body = UserBody)))]
 pub(super) async fn user(Extension(principal): Extension<Principal>) -> Json<UserBody> {
     Json(UserBody { id: principal.id().to_owned(), is_admin: principal.is_admin() })
 }
 
-/// The process lives.
+/// The process is alive.
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
@@ -40,16 +41,16 @@ pub(super) struct ReadyQuery {
     verbose: Option<String>,
 }
 
-/// Whether it can do its work; `?verbose` tells an administrator each part.
+/// Whether the server can do its work. `?verbose` lists each component; only an administrator sees the details.
 ///
-/// Deliveries are taken while the store is open, whatever else is amiss: what is ready decides who is called, and Gogs calls only
-/// once. Whoever routes requests by a probe asks `/healthz`.
+/// The server accepts deliveries as long as the store is open, even if it is not ready. A load balancer must therefore probe
+/// `/healthz`: Gogs sends a delivery only once, and it would be lost.
 pub(super) async fn readyz(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(principal): Extension<Principal>,
     Query(query): Query<ReadyQuery>,
 ) -> Response {
-    let parts = components(&front).await;
+    let parts = components(&app).await;
     let is_ready = parts.iter().all(|(_, state)| state.is_ok());
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut text = if is_ready { "ready\n".to_owned() } else { "not ready\n".to_owned() };
@@ -65,43 +66,43 @@ pub(super) async fn readyz(
     (status, text).into_response()
 }
 
-/// What it needs for its work, each with how it does.
-async fn components(front: &AppState) -> [(&'static str, Result<String, String>); 5] {
-    let store = match front.store.health() {
+/// The components that the server needs, each with its state.
+async fn components(app: &App) -> [(&'static str, Result<String, String>); 5] {
+    let store = match app.store.health() {
         Health::Open => Ok("open".to_owned()),
-        Health::Failing { reason, attempts } => Err(format!("{reason}; reopened {attempts} times so far")),
+        Health::Failing { reason, attempts } => Err(format!("{reason}; {attempts} attempts to reopen it so far")),
     };
-    let stuck: Vec<&str> = front.heartbeats.stuck(front.now()).into_iter().map(Queue::as_str).collect();
+    let stuck: Vec<&str> = app.heartbeats.stuck(now()).into_iter().map(Queue::as_str).collect();
     let workers = if stuck.is_empty() {
-        Ok("all look at their queues".to_owned())
+        Ok("all are running".to_owned())
     } else {
-        Err(format!("{}: not looked at for a minute; a restart takes up what is in hand", stuck.join(", ")))
+        Err(format!("{}: no heartbeat for a minute; restart the server, which resumes the work in progress", stuck.join(", ")))
     };
-    let engine = front.engine_health.get(front.engine.check()).await;
-    let plugins = Ok(format!("{} loaded", front.plugins.len()));
+    let engine = app.engine_health.get(app.engine.check()).await;
+    let plugins = Ok(format!("{} loaded", app.plugins.all().count()));
     let room =
-        disk::check_free_space(&front.config).map(|free| format!("{} MiB free", free >> 20)).map_err(|reason| reason.to_string());
+        disk::check_free_space(&app.config).map(|free| format!("{} MiB free", free >> 20)).map_err(|reason| reason.to_string());
     [("store", store), ("workers", workers), ("engine", engine), ("plugins", plugins), ("disk", room)]
 }
 
-/// Which version runs.
+/// The version of the server.
 pub(super) async fn version() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "name": "beespace", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-/// Prometheus' figures.
-pub(super) async fn metrics(State(front): State<Arc<AppState>>) -> Response {
-    // Counted when somebody asks: the rows are the truth, a counter beside them could only differ.
-    if let Ok(read) = front.store.read() {
+/// The metrics, for Prometheus.
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    // The queue lengths are counted per request. A counter beside the rows could differ from them.
+    if let Ok(read) = app.store.read() {
         for queue in Queue::ALL {
-            front.metrics.set_queue_length(queue.as_str(), read.queue_length(queue).unwrap_or_default());
+            app.metrics.set_queue_length(queue.as_str(), read.queue_length(queue).unwrap_or_default());
         }
     }
-    front.metrics.set_rows_read(front.store.rows_read());
+    app.metrics.set_rows_read(app.store.rows_read());
     for queue in Queue::ALL {
-        front.metrics.set_in_progress(queue.as_str(), front.heartbeats.of(queue).in_progress());
+        app.metrics.set_in_progress(queue.as_str(), app.heartbeats.of(queue).in_progress());
     }
-    front.metrics.set_plugin_slots(front.host.call_slots());
+    app.metrics.set_plugin_slots(app.host.call_slots());
     let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    (content_type, front.metrics.text()).into_response()
+    (content_type, app.metrics.text()).into_response()
 }

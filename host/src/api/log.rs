@@ -1,6 +1,4 @@
-//! A step's log over HTTP: whole, a range, the end of it, and as it grows.
-//!
-//! Who calls has found the step and asked whether this person may read it.
+//! The formats of a step's log: all of it, a range, its end, and live. The caller has found the step and checked the right to read it.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,45 +14,45 @@ use futures::stream::{self, Stream as Flow, StreamExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::log::{LogEnd, LogError, LogEvent, LogFragment, LogLine, LogReader};
-use crate::web::log_html::LogRows;
+use crate::view::log_html::LogRows;
 
-/// Lines in one answer as JSON or HTML. The plain text has no such limit.
+/// The maximum number of lines in one response as JSON or HTML. Plain text has no limit.
 const MAX_LINES: usize = 5_000;
 
-/// So often something goes over an idle stream: less than the patience of proxies.
+/// The interval of keep-alive comments on an idle stream, shorter than the idle timeout of proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// What of a log is asked for, and in which form.
+/// The requested part of a log, and its format.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct LogQuery {
     /// The first line, from 1.
     pub from: Option<u64>,
-    /// How many lines from there (`json` and `html`: at most 5,000).
+    /// The number of lines from there (`json` and `html`: at most 5,000).
     pub lines: Option<usize>,
-    /// The last so many lines instead.
+    /// The number of lines from the end, instead of `from` and `lines`.
     pub tail: Option<usize>,
-    /// How lines are written; `text` where none is given.
+    /// The format of the lines; `text` by default.
     #[serde(default)]
     pub format: LogFormat,
-    /// Save as a file instead of showing.
+    /// Whether browsers save the log as a file.
     #[serde(default)]
     pub download: bool,
-    /// Live only: go on after the piece of this number. `Last-Event-ID` counts before it.
+    /// Live log only: the position to continue after. `Last-Event-ID` takes precedence.
     pub after: Option<u64>,
 }
 
-/// How lines are written.
+/// The format of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// As the program printed it, masked.
+    /// The output of the program, masked.
     #[default]
     Text,
-    /// With number, stream and time of each line.
+    /// Lines with number, stream and time.
     Json,
-    /// Rows for a page, coloured.
+    /// Coloured rows for a page.
     Html,
 }
 
@@ -62,39 +60,39 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct LogLines {
     pub lines: Vec<LogLineBody>,
-    /// Give this as `after` to the live log to go on without a gap.
+    /// The position to pass to the live log as `after`, so that it continues without a gap.
     pub position: u64,
-    /// Lines there are, in all.
+    /// The number of lines in the log.
     pub line_count: u64,
-    /// None while the log may grow.
+    /// The end of the log; none while it may still grow.
     pub end: Option<LogEndBody>,
 }
 
-/// A line, or live a piece of one.
+/// A line, or a fragment of a line in the live log.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct LogLineBody {
-    /// From 1. A piece of a line that was sent in part has the same number.
+    /// Counted from 1. All fragments of a line have the same number.
     pub line: u64,
     /// `stdout`, `stderr` or `host`.
     #[schema(value_type = String)]
     pub stream: Stream,
-    /// Milliseconds since 1970 of the line's first byte.
+    /// When the first byte of the line was printed, in milliseconds since 1970.
     #[schema(value_type = u64)]
     pub at_ms: Timestamp,
     pub text: String,
-    /// First piece of its line.
+    /// Whether this is the first fragment of its line.
     pub begins: bool,
-    /// Last piece of its line.
+    /// Whether this is the last fragment of its line.
     pub ends: bool,
-    /// The line goes on with an earlier one that was cut, by its length or by another stream.
+    /// Whether this line continues an earlier one, which was split because of its length or by output of another stream.
     pub continues: bool,
 }
 
-/// How a log ended.
+/// The end of a log.
 #[derive(Debug, Clone, Copy, Serialize, utoipa::ToSchema)]
 pub struct LogEndBody {
     pub incomplete: bool,
-    /// Bytes that came after the limit.
+    /// Bytes beyond the limit, which were not stored.
     pub dropped_bytes: u64,
 }
 
@@ -113,18 +111,18 @@ impl From<LogLine> for LogLineBody {
 }
 
 impl From<&LogFragment> for LogLineBody {
-    fn from(piece: &LogFragment) -> Self {
-        let text = String::from_utf8_lossy(&piece.text).into_owned();
-        let LogFragment { line, stream, at, begins, ends, continues, .. } = *piece;
+    fn from(fragment: &LogFragment) -> Self {
+        let text = String::from_utf8_lossy(&fragment.text).into_owned();
+        let LogFragment { line, stream, at, begins, ends, continues, .. } = *fragment;
         Self { line, stream, at_ms: at, text, begins, ends, continues }
     }
 }
 
-/// `GET …/log`: the whole log, some lines of it, or bytes (`Range`). `name` is what a downloaded file is called, `page` the address
-/// that line links in HTML lead to.
+/// `GET …/log`: all of the log, some lines, or bytes (`Range`). `name` is the name of a downloaded file, `page` the path to which line
+/// numbers in HTML link.
 ///
 /// # Errors
-/// The disk's, or damage.
+/// [`LogError`] if the log cannot be read or is damaged.
 pub async fn log_text(
     reader: &LogReader,
     name: &str,
@@ -143,7 +141,7 @@ pub async fn log_text(
         LogFormat::Html => {
             let mut rows = LogRows::new(page, reader.started_at().await?);
             let (found, _) = requested_lines(reader, query).await?;
-            let html: String = found.lines.iter().map(|line| rows.line(line).html).collect();
+            let html: String = found.lines.iter().map(|line| rows.render_line(line).html).collect();
             let position = HeaderValue::from(found.position);
             let mut response = axum::response::Html(html).into_response();
             response.headers_mut().insert(HeaderName::from_static("beespace-log-position"), position);
@@ -188,7 +186,7 @@ async fn plain(reader: &LogReader, name: &str, query: &LogQuery, headers: &Heade
         insert(headers, header::CONTENT_RANGE, &format!("bytes {from}-{}/{len}", to.saturating_sub(1)));
     }
     if query.download {
-        // Only what needs no quoting: a step's name is the user's.
+        // The name of a step is untrusted, so only characters that need no quoting are kept.
         let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect();
         insert(headers, header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{name}.log\""));
     }
@@ -201,7 +199,7 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// Which bytes of the plain text are asked for.
+/// The requested bytes of the plain text.
 async fn requested_bytes(reader: &LogReader, query: &LogQuery, len: u64) -> Result<(u64, u64), LogError> {
     let first = match (query.tail, query.from) {
         (Some(tail), _) => reader.line_count().await?.saturating_sub(tail as u64) + 1,
@@ -216,13 +214,14 @@ async fn requested_bytes(reader: &LogReader, query: &LogQuery, len: u64) -> Resu
     Ok((from, to))
 }
 
-/// What a `Range` header (RFC 9110 section 14) asks for.
+/// A `Range` header (RFC 9110 section 14).
 #[derive(Debug, PartialEq, Eq)]
 enum Range {
-    /// No range, or one we need not understand: several at once, another unit.
+    /// No range, or one that a server may ignore: several ranges, another unit.
     Whole,
-    /// From byte to byte, the last one not included.
+    /// From the first byte to the last, exclusive.
     Part(u64, u64),
+    /// A range beyond the end.
     Outside,
 }
 
@@ -241,18 +240,18 @@ impl Range {
     }
 }
 
-/// `GET …/log/stream`: every piece of every line from a position on, as it comes, then `end`.
+/// `GET …/log/stream`: the fragments of all lines from a position on, as they arrive, then `end`.
 ///
-/// Events: `line` with a [`LogLineBody`], or with `format=html` a `row` `{line, html}` that takes the place of an earlier row of the
-/// same line; then one `end` with a [`LogEndBody`]. `room` with `{"waits": true}` says that the disk is full and nothing comes until there is room,
-/// with `false` that it goes on. The lines' and rows' `id` is the position: a client that comes again with it as `Last-Event-ID`
-/// misses nothing and gets nothing twice. Where it has everything already and the log is over, the answer is 204: that is what makes
-/// a browser's `EventSource` stop coming again.
+/// Events: `line` with a [`LogLineBody`], or with `format=html` a `row` `{line, html}` that replaces an earlier row of the same line;
+/// finally one `end` with a [`LogEndBody`]. `disk-full` with `{"is_full": true}` reports that the step is paused because the server's
+/// disk is full, with `false` that it continues. The `id` of lines and rows is their position: a client that reconnects with it as
+/// `Last-Event-ID` misses nothing and gets nothing twice. If the log is over and the client has all of it, the response is 204, which
+/// stops a browser's `EventSource` from reconnecting.
 ///
-/// `over` completes when the step is over by its status: the stream then ends even where the step never had a log.
+/// `over` completes when the step's status is final. The stream then ends even if the step never had a log.
 ///
 /// # Errors
-/// The disk's, before the stream begins; later the stream ends with an event `trouble`.
+/// [`LogError`] before the stream starts. A later error ends the stream with an event `log-error`.
 pub async fn log_stream(
     reader: LogReader,
     page: &str,
@@ -275,7 +274,7 @@ pub async fn log_stream(
     let events = match query.format {
         LogFormat::Html => {
             let rows = LogRows::new(page, reader.started_at().await?);
-            // Rows need the beginning of their line, and the colours before it; what the client has is not sent again.
+            // A row needs the beginning of its line and the colours before it. What the client already has is not sent again.
             let start = reader.frame_start(position).await?;
             follow(reader, start, over).filter_map(row_events(rows, position)).left_stream()
         }
@@ -283,14 +282,14 @@ pub async fn log_stream(
     };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     let mut response = Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(keep_alive).into_response();
-    // Proxies that gather answers would turn a live log into one at the end.
+    // A proxy that buffers responses would deliver the live log only at its end.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
 }
 
 type Followed = Result<LogEvent, LogError>;
 
-/// Follows until the log's end, or until the step is over: then what is there is read to its end.
+/// Follows the log to its end, or until the step is over, and then reads what is left.
 fn follow(
     reader: LogReader,
     position: u64,
@@ -302,14 +301,14 @@ fn follow(
         Over,
     }
     let live = Box::pin(reader.follow(position));
-    stream::unfold((FollowState::Live(reader, Box::pin(over), live), position), |(way, position)| async move {
-        let mut rest = match way {
+    stream::unfold((FollowState::Live(reader, Box::pin(over), live), position), |(state, position)| async move {
+        let mut rest = match state {
             FollowState::Live(reader, mut over, mut live) => {
                 tokio::select! {
                     biased;
                     event = live.next() => {
                         let event = event?;
-                        let position = if let Ok(LogEvent::Fragment(piece)) = &event { piece.position } else { position };
+                        let position = if let Ok(LogEvent::Fragment(fragment)) = &event { fragment.position } else { position };
                         return Some((event, (FollowState::Live(reader, over, live), position)));
                     }
                     () = &mut over => Box::pin(reader.available(position)),
@@ -319,9 +318,9 @@ fn follow(
             FollowState::Over => return None,
         };
         match rest.next().await {
-            Some(Ok(piece @ LogEvent::Fragment(_))) => Some((Ok(piece), (FollowState::Remainder(rest), position))),
+            Some(Ok(fragment @ LogEvent::Fragment(_))) => Some((Ok(fragment), (FollowState::Remainder(rest), position))),
             Some(last) => Some((last, (FollowState::Over, position))),
-            // The step is over and its log has no end: its writer is gone.
+            // The step is over and its log has no end, so its writer is gone.
             None => Some((Ok(LogEvent::End(LogEnd { is_incomplete: true, dropped: 0 })), (FollowState::Over, position))),
         }
     })
@@ -329,9 +328,9 @@ fn follow(
 
 fn line_event(event: &Followed) -> Event {
     match event {
-        Ok(LogEvent::Fragment(piece)) => json_event("line", &LogLineBody::from(piece)).id(piece.position.to_string()),
+        Ok(LogEvent::Fragment(fragment)) => json_event("line", &LogLineBody::from(fragment)).id(fragment.position.to_string()),
         Ok(LogEvent::End(end)) => json_event("end", &LogEndBody::from(*end)),
-        Ok(LogEvent::DiskFull(waits)) => json_event("room", &serde_json::json!({"waits": waits})),
+        Ok(LogEvent::DiskFull(is_full)) => json_event("disk-full", &serde_json::json!({"is_full": is_full})),
         Err(error) => error_event(error),
     }
 }
@@ -339,10 +338,10 @@ fn line_event(event: &Followed) -> Event {
 fn row_events(mut rows: LogRows, known: u64) -> impl FnMut(Followed) -> std::future::Ready<Option<Event>> + Send {
     move |event| {
         std::future::ready(match &event {
-            Ok(LogEvent::Fragment(piece)) => {
-                let row = rows.render_piece(piece).filter(|_| piece.position > known);
+            Ok(LogEvent::Fragment(fragment)) => {
+                let row = rows.render_fragment(fragment).filter(|_| fragment.position > known);
                 row.map(|row| {
-                    json_event("row", &serde_json::json!({"line": row.line, "html": row.html})).id(piece.position.to_string())
+                    json_event("row", &serde_json::json!({"line": row.line, "html": row.html})).id(fragment.position.to_string())
                 })
             }
             _ => Some(line_event(&event)),
@@ -351,12 +350,12 @@ fn row_events(mut rows: LogRows, known: u64) -> impl FnMut(Followed) -> std::fut
 }
 
 fn error_event(error: &LogError) -> Event {
-    tracing::error!(%error, "a log cannot be followed");
-    json_event("trouble", &serde_json::json!({"detail": error.public()}))
+    tracing::error!(%error, "could not follow a log");
+    json_event("log-error", &serde_json::json!({"detail": error.public()}))
 }
 
 fn json_event(name: &str, value: &impl Serialize) -> Event {
-    // Serialising these cannot fail; were it to, an event without data does no harm.
+    // These values always serialise. If one did not, an event without data would be harmless.
     Event::default().event(name).json_data(value).unwrap_or_else(|_| Event::default().event(name))
 }
 
@@ -365,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_as_http_says() {
+    fn ranges_are_parsed_by_rfc_9110() {
         for (header, expected) in [
             ("bytes=0-0", Range::Part(0, 1)),
             ("bytes=10-", Range::Part(10, 100)),

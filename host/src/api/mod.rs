@@ -1,16 +1,16 @@
-//! The API, `/api/v1`: the same nouns as the pages and the command line. The document at `/api/openapi.json` is made from the routes.
+//! The API, `/api/v1`: the same nouns as the pages and the command line. `/api/openapi.json` is generated from the routes.
 //!
 //! | file | noun |
 //! |---|---|
-//! | [`build`], [`decision`] | builds and what policies decided about them |
-//! | [`repository`], [`doctor`] | which repositories build, and what is wrong where one does not |
-//! | [`delivery`], [`notice`] | what came in, what went out |
+//! | [`build`], [`decision`] | builds and the decisions of policies about them |
+//! | [`repository`], [`doctor`] | enabled repositories, and checks of their setup |
+//! | [`delivery`], [`notice`] | deliveries from Gogs, notices to people |
 //! | [`secret`] | secrets, write-only |
-//! | [`event`] | what changes, live |
-//! | [`step`], [`log`] | a step's log: finding it, and the forms it has |
-//! | [`health`] | how the server does |
-//! | [`body`], [`page`], [`problem`] | shapes that they share |
-//! | [`openapi`] | what the document says beside the routes |
+//! | [`event`] | live changes |
+//! | [`step`], [`log`] | a step's log: finding the step, and the formats |
+//! | [`health`] | health, version, metrics |
+//! | [`dto`], [`pagination`] | JSON types and pagination |
+//! | [`openapi`] | what all operations of the document have in common |
 
 pub mod build;
 pub mod decision;
@@ -23,30 +23,19 @@ pub mod log;
 pub mod notice;
 mod openapi;
 pub mod pagination;
-pub mod problem;
 pub mod repository;
 pub mod secret;
 pub mod step;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
 use axum::routing::get;
-use axum::{Json, Router, middleware};
-use tower_http::timeout::TimeoutLayer;
+use axum::{Json, Router};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::http_state::AppState;
-use crate::{guard, web};
-
-/// The longest body that the API takes.
-const BODY_LIMIT: usize = 1024 * 1024;
-/// From the head of a request to the head of its answer. What comes after it, the lines of a log that is followed, takes as long as it takes.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::app::App;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -55,7 +44,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 )]
 struct Document;
 
-fn api_routes() -> OpenApiRouter<Arc<AppState>> {
+fn api_routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(health::user))
         .routes(routes!(event::stream))
@@ -79,10 +68,10 @@ fn api_routes() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(secret::set_of_repository, secret::remove_of_repository))
         .routes(routes!(delivery::list))
         .routes(routes!(delivery::show))
-        .routes(routes!(delivery::replay))
+        .routes(routes!(delivery::retry))
         .routes(routes!(notice::list))
         .routes(routes!(notice::show))
-        .routes(routes!(notice::replay))
+        .routes(routes!(notice::retry))
 }
 
 /// The OpenAPI document.
@@ -93,22 +82,15 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document
 }
 
-/// Pages, API and health, behind the one guard. `hooks` is the webhook's router: it joins here so that its route stands in the same
-/// table of access.
-pub fn router(front: &Arc<AppState>, hooks: Router) -> Router {
-    let (nouns, _) = api_routes().split_for_parts();
+/// The API, health checks and metrics, to be merged into the server's router.
+pub fn router() -> Router<Arc<App>> {
+    let (routes, _) = api_routes().split_for_parts();
     let document = document();
     let openapi = move || std::future::ready(Json(document.clone()));
-    nouns
+    routes
         .route("/api/openapi.json", get(openapi))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/version", get(health::version))
         .route("/metrics", get(health::metrics))
-        .merge(web::router())
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, RESPONSE_TIMEOUT))
-        .with_state(Arc::clone(front))
-        .merge(hooks)
-        .layer(middleware::from_fn_with_state(Arc::clone(front), guard::guard))
 }

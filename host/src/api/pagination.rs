@@ -1,4 +1,4 @@
-//! Lists, page by page: the next one is named by a `Link` header (RFC 8288), the cursor in it is nobody's business.
+//! Pagination of lists: a `Link` header (RFC 8288) has the URL of the next page; the cursor in it is opaque.
 
 use axum::Json;
 use axum::http::{HeaderValue, header};
@@ -7,20 +7,20 @@ use beespace_core::status::Status;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use super::problem::Problem;
+use crate::problem::Problem;
 use crate::urls;
 
 const MAX_LIMIT: usize = 100;
 
-/// What part of a list is wanted.
+/// The requested part of a list.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ListParams {
-    /// At most this many, 1 to 100; 50 where none is given.
+    /// The maximum number of items, 1 to 100; 50 by default.
     pub limit: Option<usize>,
-    /// The cursor of a `Link`.
+    /// The cursor from a `Link` header.
     pub after: Option<String>,
-    /// Only those with this status; lists of builds and notices know it.
+    /// Only items with this status. Lists of builds and of notices support it.
     pub status: Option<String>,
 }
 
@@ -30,21 +30,21 @@ impl ListParams {
     }
 
     pub(super) fn after(&self) -> Result<Option<uuid::Uuid>, Problem> {
-        let parse = |text: &str| text.parse().map_err(|_| Problem::bad_request("`after` is no cursor of ours."));
+        let parse = |text: &str| text.parse().map_err(|_| Problem::bad_request("`after` is not a cursor of this list."));
         self.after.as_deref().map(parse).transpose()
     }
 
     pub(super) fn status(&self) -> Result<Option<Status>, Problem> {
         let parse = |text: &str| {
             let known = Status::ALL.into_iter().find(|status| status.as_str() == text);
-            let words = || Status::ALL.map(Status::as_str).join(", ");
-            known.ok_or_else(|| Problem::bad_request(format!("{text:?} is no status; known are {}.", words())))
+            let names = || Status::ALL.map(Status::as_str).join(", ");
+            known.ok_or_else(|| Problem::bad_request(format!("{text:?} is not a status. Use one of {}.", names())))
         };
         self.status.as_deref().map(parse).transpose()
     }
 }
 
-/// A part of a list.
+/// One page of a list.
 #[derive(Debug)]
 pub struct Page<T> {
     items: Vec<T>,
@@ -52,7 +52,7 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// `all` holds one more than `limit` where there are more; `path` is the list's own address.
+    /// `all` has one item more than the limit if there is a next page; `path` is the path of the list.
     pub(super) fn from_rows<U>(
         mut all: Vec<U>,
         params: &ListParams,

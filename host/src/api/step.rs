@@ -1,57 +1,64 @@
-//! A step's log: which one an address means. What it looks like is [`super::log`]'s.
+//! The log of one step: find the step that a path names. [`super::log`] writes the log.
 
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use beespace_core::build::Build;
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::ids::{StageId, StageNumber, StepId, StepNumber};
+use serde::Deserialize;
 
 use super::log::{self, LogQuery};
-use super::problem::Problem;
-use crate::http_state::AppState;
+use crate::app::App;
+use crate::authorized::Authorized;
+use crate::problem::Problem;
 use crate::store::build::Builds as _;
 use crate::urls::{self, BuildKey};
-use crate::web::build::find;
 
-type StepPath = Path<(String, String, String, u16, u16)>;
+/// The step that a path names.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct StepPath {
+    stage: u16,
+    step: u16,
+}
 
 struct LocatedStep {
     id: StepId,
-    /// The step's page, which numbers of lines link to.
+    /// The step's page, to which line numbers link.
     page: String,
-    /// What a saved log is called.
+    /// The name of a downloaded log.
     name: String,
 }
 
-fn locate_step(front: &AppState, Path((owner, name, number, stage, step)): &StepPath) -> Result<LocatedStep, Problem> {
-    let read = front.store.read()?;
-    let build = find(&read, owner, name, number)?;
-    let id = StageId { build: build.id, stage: StageNumber(*stage) };
-    let stage = read.stage(id)?.ok_or_else(|| Problem::not_found("stage"))?;
-    let step = stage.steps.iter().find(|other| other.number == StepNumber(*step)).ok_or_else(|| Problem::not_found("step"))?;
-    let repository = &build.event.repository.name;
+fn locate_step(app: &App, build: &Build, path: StepPath) -> Result<LocatedStep, Problem> {
+    let id = StageId { build: build.id, stage: StageNumber(path.stage) };
+    let stage = app.store.read()?.stage(id)?.ok_or_else(|| Problem::not_found("stage"))?;
+    let number = StepNumber(path.step);
+    let step = stage.steps.iter().find(|step| step.number == number).ok_or_else(|| Problem::not_found("step"))?;
+    let (repository, key) = (&build.event.repository.name, BuildKey::of(build));
     Ok(LocatedStep {
         id: StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt },
-        page: urls::step(repository, BuildKey::of(&build), stage.number, step.number),
-        name: format!("{}-{}-{number}-{}", repository.owner(), repository.name(), step.name),
+        page: urls::step(repository, key, stage.number, step.number),
+        name: format!("{}-{}-{key}-{}", repository.owner(), repository.name(), step.name),
     })
 }
 
-/// A step's log: whole, a range of it, or its end
+/// A step's log: all of it, a range, or its end
 #[utoipa::path(get, path = "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log", tag = "log",
     params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path), ("stage" = u16, Path), ("step" = u16, Path),
         LogQuery),
     responses((status = OK, content_type = "text/plain", body = String), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn log(
-    State(front): State<Arc<AppState>>,
-    path: StepPath,
+    State(app): State<Arc<App>>,
+    build: Authorized<Build>,
+    Path(path): Path<StepPath>,
     Query(query): Query<LogQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let found = locate_step(&front, &path)?;
-    Ok(log::log_text(&front.logs.reader(found.id), &found.name, &found.page, &query, &headers).await?)
+    let step = locate_step(&app, &build, path)?;
+    Ok(log::log_text(&app.logs.reader(step.id), &step.name, &step.page, &query, &headers).await?)
 }
 
 /// A step's log as it grows
@@ -60,21 +67,22 @@ pub(super) async fn log(
         LogQuery),
     responses((status = OK, content_type = "text/event-stream", body = String), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn log_stream(
-    State(front): State<Arc<AppState>>,
-    path: StepPath,
+    State(app): State<Arc<App>>,
+    build: Authorized<Build>,
+    Path(path): Path<StepPath>,
     Query(query): Query<LogQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let found = locate_step(&front, &path)?;
-    let over = wait_until_over(Arc::clone(&front), found.id);
-    Ok(log::log_stream(front.logs.reader(found.id), &found.page, &query, &headers, over).await?)
+    let step = locate_step(&app, &build, path)?;
+    let over = wait_until_over(Arc::clone(&app), step.id);
+    Ok(log::log_stream(app.logs.reader(step.id), &step.page, &query, &headers, over).await?)
 }
 
-/// Completes when the step is over by its status.
-async fn wait_until_over(front: Arc<AppState>, id: StepId) {
+/// Completes when the step's status is final.
+async fn wait_until_over(app: Arc<App>, id: StepId) {
     // Subscribe before the row is read for the first time, so that no change is missed.
-    let mut changes = front.store.watch_changes();
-    while !is_over(&front, id) {
+    let mut changes = app.store.watch_changes();
+    while !is_over(&app, id) {
         let concerns_step = |event: &ChangeEvent| match event {
             ChangeEvent::StepChanged { step, .. } => *step == id,
             ChangeEvent::StageChanged { stage, .. } => *stage == id.stage_id(),
@@ -84,8 +92,8 @@ async fn wait_until_over(front: Arc<AppState>, id: StepId) {
     }
 }
 
-fn is_over(front: &AppState, id: StepId) -> bool {
-    let stage = front.store.read().and_then(|read| read.stage(id.stage_id()));
+fn is_over(app: &App, id: StepId) -> bool {
+    let stage = app.store.read().and_then(|read| read.stage(id.stage_id()));
     let Ok(Some(stage)) = stage else { return true };
     stage.steps.iter().find(|step| step.number == id.step).is_none_or(|step| step.status.is_over())
 }

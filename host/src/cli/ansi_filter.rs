@@ -1,18 +1,18 @@
-//! A log on a terminal: text, colours and `\r` pass, and nothing else of what a terminal would do. A program in a container could
-//! otherwise fill the clipboard, name the window, or write over what others have said.
+//! Filters a log for a terminal: text, colours and `\r` pass, all other control sequences are dropped. Otherwise a program in a
+//! container could write to the clipboard, set the window title, or overwrite earlier output.
 
 use anstyle_parse::{Params, Perform};
 use beespace_core::sanitize;
 
-use crate::web::ansi::Utf8Parser;
+use crate::ansi::Utf8Parser;
 
-/// Switches everything off.
+/// Resets all colours and styles.
 const RESET: &str = "\u{1b}[m";
 
-/// Of a program that never switches its colours off no more than so many bytes of them are kept for after a pause.
+/// The most bytes of style sequences that are kept for restoring colours after a pause; a program may never reset its colours.
 const MAX_STYLE_BYTES: usize = 1_024;
 
-/// One log's way to a terminal, in pieces of any size.
+/// Filters one log, given in pieces of any size.
 #[derive(Debug, Default)]
 pub struct AnsiFilter {
     parser: Utf8Parser,
@@ -22,21 +22,21 @@ pub struct AnsiFilter {
 #[derive(Debug, Default)]
 struct Filtered {
     text: String,
-    /// The sequences since the last that switched everything off: what the program's next text looks like.
+    /// The style sequences since the last reset: they determine how the program's next text looks.
     style: String,
-    /// They are to be written again before that.
+    /// The style was reset by [`AnsiFilter::pause`] and must be restored before the next text.
     is_paused: bool,
 }
 
 impl AnsiFilter {
-    /// What of the next piece may be written.
+    /// Returns the part of the next piece that may be written to the terminal.
     #[must_use]
     pub fn filter(&mut self, piece: &[u8]) -> String {
         for line in piece.split_inclusive(|byte| *byte == b'\n') {
             let text = line.strip_suffix(b"\n").unwrap_or(line);
             self.parser.feed(text, &mut self.filtered);
             if text.len() < line.len() {
-                // A sequence that is not over ends here: else it would swallow all that follows.
+                // An unfinished sequence ends with its line; otherwise it would swallow all text that follows.
                 self.parser.reset();
                 self.filtered.push('\n');
             }
@@ -44,7 +44,7 @@ impl AnsiFilter {
         std::mem::take(&mut self.filtered.text)
     }
 
-    /// What has to be written before somebody else writes: the program's colours stop until its next text.
+    /// Returns the sequence to write before other output: it resets the program's colours until the program's next text.
     #[must_use]
     pub fn pause(&mut self) -> &'static str {
         if self.filtered.style.is_empty() || std::mem::replace(&mut self.filtered.is_paused, true) { "" } else { RESET }
@@ -90,7 +90,7 @@ impl Perform for Filtered {
     }
 }
 
-/// Whether it makes text invisible (SGR 8). A number after 38, 48 or 58 is a colour's.
+/// Whether the sequence makes text invisible (SGR 8). Numbers after 38, 48 or 58 belong to a colour.
 fn conceals(params: &Params) -> bool {
     let mut params = params.iter();
     while let Some(param) = params.next() {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_pass_and_stop_while_others_write() {
+    fn colours_pass_and_are_reset_during_a_pause() {
         let mut log = AnsiFilter::default();
         assert_eq!(log.filter(b"\x1b[1;38;5;8mred\x1b[48:2::1:2:3m\r\n\tx"), "\u{1b}[1;38;5;8mred\u{1b}[48:2:0:1:2:3m\r\n\tx");
         assert_eq!((log.pause(), log.pause()), ("\u{1b}[m", ""));
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_steers_a_terminal_does_not_pass() {
+    fn sequences_that_control_the_terminal_do_not_pass() {
         for (text, expected) in [
             ("\x1b]52;c;cm0gLXJmIC8=\x07x", "x"),
             ("\x1b]0;title\x1b\\x", "x"),
@@ -148,7 +148,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_it_is_cut_only_colours_pass(
+        fn only_colours_pass_however_the_input_is_cut(
             parts in prop::collection::vec(prop_oneof![
                 any::<Vec<u8>>(),
                 "[\x1b\\[\\]0-9;:mKH\x07\\\\a\r\n\x08\u{9b}\u{202e}]{0,20}".prop_map(String::into_bytes),

@@ -1,4 +1,4 @@
-//! `beespace build approve` and `decline`: a person's word about what waits for one. A yes is for a digest that the person has seen.
+//! `beespace build approve` and `beespace build decline`. An approval is bound to the digest of the subject that the person has reviewed.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -13,23 +13,23 @@ use crate::urls::BuildKey;
 
 #[derive(Debug, clap::Args)]
 pub struct ApprovalArgs {
-    /// Its number, or its id
+    /// Number or id of the build
     build: BuildKey,
-    /// The stage, where several wait
+    /// Number of the stage, if several are waiting for approval
     #[arg(long)]
     stage: Option<u16>,
-    /// The digest you have looked at; where something else waits by now, nothing happens. Without it you are shown what waits, and asked
+    /// Act on this digest only; fails if the plan has changed. `approve` without it shows the plan and asks for confirmation
     #[arg(long, value_name = "DIGEST")]
     subject: Option<String>,
-    /// Said to those who wait
+    /// Reason to record and show on the build's page
     #[arg(long)]
     reason: Option<String>,
 }
 
-/// Says yes to each thing that was shown, with its digest, and tells what still waits then.
+/// Shows each selected subject, approves it by its digest, and prints which approvals are still missing.
 ///
 /// # Errors
-/// [`Failure`] where nothing waits, the person does not say yes, or the server does not take it.
+/// [`Failure`] if nothing is waiting for approval, the person does not confirm, or the server refuses the approval.
 pub(super) async fn approve(context: &Context, client: &Client, args: ApprovalArgs) -> Result<Exit, Failure> {
     let path = build_common::build_path(context, args.build)?;
     let mut now: BuildBody = client.get(&path).await?;
@@ -41,11 +41,11 @@ pub(super) async fn approve(context: &Context, client: &Client, args: ApprovalAr
     for (stage, approval) in waiting {
         print_approval(client, &shown, stage, approval);
         if args.subject.is_none() && !confirm(approval)? {
-            return Err(Failure::new(Exit::Refused, "not approved: nothing was said to the server"));
+            return Err(Failure::new(Exit::Refused, "not approved; nothing was sent to the server"));
         }
         let subject = Some(approval.subject.clone());
-        let word = ApprovalAnswerBody { stage: Some(stage.number), subject, reason: args.reason.clone() };
-        now = client.post(&format!("{path}/approve"), &word).await?;
+        let answer = ApprovalAnswerBody { stage: Some(stage.number), subject, reason: args.reason.clone() };
+        now = client.post(&format!("{path}/approve"), &answer).await?;
     }
     if context.output == Output::Json {
         table::print_json(&now)?;
@@ -55,16 +55,16 @@ pub(super) async fn approve(context: &Context, client: &Client, args: ApprovalAr
     Ok(Exit::Ok)
 }
 
-/// Says no, whatever of the stage waits.
+/// Declines the given subject, or everything in the stage that is waiting for approval.
 ///
 /// # Errors
-/// [`Failure`] where nothing waits, or the server does not take it.
+/// [`Failure`] if nothing is waiting for approval, or the server refuses.
 pub(super) async fn decline(context: &Context, client: &Client, args: ApprovalArgs) -> Result<Exit, Failure> {
-    let word = ApprovalAnswerBody { stage: args.stage, subject: args.subject, reason: args.reason };
-    build_common::post_action(context, client, args.build, "decline", &word, "is declined").await
+    let answer = ApprovalAnswerBody { stage: args.stage, subject: args.subject, reason: args.reason };
+    build_common::post_action(context, client, args.build, "decline", &answer, "declined").await
 }
 
-/// What of a build waits for words, with its stage.
+/// The approvals that are still missing, each with its stage.
 fn pending_approvals(build: &BuildBody) -> impl Iterator<Item = (&StageBody, &ApprovalBody)> {
     let all = build.stages.iter().flat_map(|stage| stage.approvals.iter().map(move |approval| (stage, approval)));
     all.filter(|(_, approval)| !approval.missing.is_empty())
@@ -77,22 +77,22 @@ fn is_selected(args: &ApprovalArgs, stage: &StageBody, approval: &ApprovalBody) 
 
 fn nothing_to_approve(build: &BuildBody, args: &ApprovalArgs) -> Failure {
     let others: Vec<String> =
-        pending_approvals(build).map(|(_, approval)| format!("{} {}", approval.what, approval.subject)).collect();
+        pending_approvals(build).map(|(_, approval)| format!("{} {}", approval.description, approval.subject)).collect();
     let message = match &args.subject {
         Some(subject) if !others.is_empty() => {
-            format!("{subject} is not what waits for a word now: it has changed, or was decided")
+            format!("{subject} is not waiting for approval: the plan has changed or a decision was made")
         }
-        _ => format!("nothing waits for a word; the build is {}", build.status),
+        _ => format!("nothing is waiting for approval; the build is {}", build.status),
     };
     let failure = Failure::new(Exit::Refused, message);
-    if others.is_empty() { failure } else { failure.help(format!("what waits: {}", others.join(", "))) }
+    if others.is_empty() { failure } else { failure.help(format!("waiting for approval: {}", others.join(", "))) }
 }
 
-/// The build, the plan and its digest: what a yes is about.
+/// Prints the build, the plan and its digest, for review.
 fn print_approval(client: &Client, build: &BuildBody, stage: &StageBody, approval: &ApprovalBody) {
     print_stderr(&format!("{}  {}", build_common::build_name(build), sanitize::line(&build.title)));
     print_stderr(&format!("{} by {}  {}", build.sha, sanitize::line(&build.actor), client.page_url(&build.href)));
-    print_stderr(&format!("{}: {} waits for a word", sanitize::line(&stage.name), sanitize::line(&approval.what)));
+    print_stderr(&format!("{}: {} is waiting for approval", sanitize::line(&stage.name), sanitize::line(&approval.description)));
     for line in &approval.runs {
         print_stderr(&format!("    {}", sanitize::line(line)));
     }
@@ -106,10 +106,10 @@ fn print_approval(client: &Client, build: &BuildBody, stage: &StageBody, approva
 
 fn confirm(approval: &ApprovalBody) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
-        let help = format!("where this is what you have looked at: --subject {}", approval.subject);
-        return Err(Failure::new(Exit::Usage, "nobody is there to be asked, so the digest has to be given").help(help));
+        let help = format!("if you have reviewed the plan above, pass --subject {}", approval.subject);
+        return Err(Failure::new(Exit::Usage, "stdin is not a terminal: pass --subject DIGEST").help(help));
     }
-    write!(io::stderr(), "approve exactly this? [y/N] ")?;
+    write!(io::stderr(), "Approve this plan? [y/N] ")?;
     Ok(matches!(login::read_line()?.to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
@@ -117,7 +117,7 @@ fn approved_message(client: &Client, build: &BuildBody) -> String {
     let missing: Vec<&str> = pending_approvals(build).flat_map(|(_, approval)| &approval.missing).map(String::as_str).collect();
     let (place, page) = (build_common::build_name(build), client.page_url(&build.href));
     if missing.is_empty() {
-        return format!("{place} is approved: {page}");
+        return format!("{place} approved: {page}");
     }
-    format!("your word is kept; {place} still needs {}: {page}", sanitize::line(&missing.join(", and ")))
+    format!("approval recorded; {place} still needs {}: {page}", sanitize::line(&missing.join(", and ")))
 }

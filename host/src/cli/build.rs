@@ -1,4 +1,4 @@
-//! `beespace build`: look at builds, and act on them.
+//! `beespace build`: lists and shows builds, and acts on them.
 
 use beespace_core::sanitize;
 use clap::Subcommand;
@@ -14,48 +14,48 @@ use crate::urls::{API_PREFIX, BuildKey, api_repository};
 
 #[derive(Debug, Subcommand)]
 pub enum BuildCommand {
-    /// Builds, newest first; of one repository with --repo
+    /// List builds, newest first; with --repo, those of one repository
     List {
-        /// Those of this status: pending, running, blocked, success, failure, …
+        /// Only builds with this status: pending, running, blocked, success, failure, …
         #[arg(long)]
         status: Option<String>,
-        /// How many at most
+        /// Maximum number of builds
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// One build: why it stands as it does, its stages and steps
+    /// Show a build with its reason, stages and steps
     Show {
-        /// Its number, or its id
+        /// Number or id of the build
         build: BuildKey,
     },
-    /// The logs of a build, or of one step
+    /// Print the log of a build or of one step
     Log {
-        /// Its number, or its id
+        /// Number or id of the build
         build: BuildKey,
-        /// The step, by name or number; all where none is given
+        /// Name or number of the step [default: all steps]
         step: Option<String>,
-        /// Stay until the build is over
+        /// Follow the log until the build has finished
         #[arg(short, long)]
         follow: bool,
     },
-    /// Build the same event once more
+    /// Restart a build: builds the same event again
     Restart {
-        /// Its number, or its id
+        /// Number or id of the build
         build: BuildKey,
     },
-    /// Stop a build
+    /// Cancel a build; its status becomes `killed`
     Cancel {
-        /// Its number, or its id
+        /// Number or id of the build
         build: BuildKey,
     },
-    /// Say yes to what waits for a person's word
+    /// Approve a blocked build
     Approve(ApprovalArgs),
-    /// Say no to what waits for a person's word
+    /// Decline a blocked build
     Decline(ApprovalArgs),
 }
 
 /// # Errors
-/// [`Failure`], to be said and exited with.
+/// [`Failure`] if the server is unreachable or refuses.
 pub async fn run(context: &Context, command: BuildCommand) -> Result<Exit, Failure> {
     let client = context.client()?;
     match command {
@@ -68,10 +68,10 @@ pub async fn run(context: &Context, command: BuildCommand) -> Result<Exit, Failu
             log::run(&client, &build_path(context, build)?, step.as_deref(), follow).await
         }
         BuildCommand::Restart { build } => {
-            post_action(context, &client, build, "restart", &ApprovalAnswerBody::default(), "builds once more").await
+            post_action(context, &client, build, "restart", &ApprovalAnswerBody::default(), "restarted").await
         }
         BuildCommand::Cancel { build } => {
-            post_action(context, &client, build, "cancel", &ApprovalAnswerBody::default(), "is being stopped").await
+            post_action(context, &client, build, "cancel", &ApprovalAnswerBody::default(), "is being cancelled").await
         }
         BuildCommand::Approve(args) => approve::approve(context, &client, args).await,
         BuildCommand::Decline(args) => approve::decline(context, &client, args).await,
@@ -121,8 +121,8 @@ fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, F
                 continue;
             }
             print_stdout(&format!(
-                "  {} waits for a word: {}",
-                sanitize::line(&approval.what),
+                "  {} is waiting for approval: {}",
+                sanitize::line(&approval.description),
                 sanitize::line(&approval.missing.join("; "))
             ))?;
             for line in approval.runs.iter().chain([&approval.subject]) {

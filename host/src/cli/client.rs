@@ -1,4 +1,4 @@
-//! Talking to a server: its API and nothing else.
+//! HTTP client of the server's API.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use url::Url;
 
 use super::exit::{Exit, Failure};
 use super::target::Server;
-use crate::api::problem::Problem;
+use crate::problem::Problem;
 
-/// So long a connection may take to come about.
+/// How long establishing a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// So long a server may say nothing at all. It may have to ask Gogs, which takes its time; of a long answer each piece starts anew.
+/// How long the server may send nothing. It is long because the server may have to wait for Gogs; each received chunk restarts it.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A server's API.
+/// A client of one server.
 #[derive(Debug)]
 pub struct Client {
     http: reqwest::Client,
@@ -28,13 +28,13 @@ pub struct Client {
 
 impl Client {
     /// # Errors
-    /// [`Failure`] where no client can be made.
+    /// [`Failure`] if the HTTP client cannot be created.
     pub fn new(server: Server) -> Result<Self, Failure> {
         Self::with_read_timeout(server, READ_TIMEOUT)
     }
 
     fn with_read_timeout(server: Server, silence: Duration) -> Result<Self, Failure> {
-        // An earlier call in this process has set the same provider: that is as good.
+        // An earlier call in this process may have installed the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
         let http = http.connect_timeout(silence.min(CONNECT_TIMEOUT)).read_timeout(silence).build();
@@ -42,14 +42,14 @@ impl Client {
         Ok(Self { http, url: server.url, token: server.token })
     }
 
-    /// The address of a path of the server, for people.
+    /// The URL of a path on the server, to show to people.
     #[must_use]
     pub fn page_url(&self, path: &str) -> String {
         self.url.join(path).map_or_else(|_| path.to_owned(), |url| url.to_string())
     }
 
     /// # Errors
-    /// [`Failure`]: the server's problem, or that it does not answer.
+    /// [`Failure`] if the server is unreachable or responds with a problem.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.decode(self.send(Method::GET, path, None::<&()>).await?).await
     }
@@ -66,18 +66,18 @@ impl Client {
         self.decode(self.send(Method::PUT, path, Some(body)).await?).await
     }
 
-    /// Does what answers nothing.
+    /// Sends a request and ignores the body of the response.
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn change(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<(), Failure> {
+    pub async fn execute(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<(), Failure> {
         self.send(method, path, body).await.map(drop)
     }
 
-    /// Hands over a long answer as it comes, without its first `skip` bytes; nothing where there are no more yet.
+    /// Streams a response to `take` from byte `skip` on; `take` is not called if there are no bytes after `skip` yet.
     ///
     /// # Errors
-    /// As [`Client::get`]; what `take` returns.
+    /// As [`Client::get`], and errors of `take`.
     pub async fn stream_bytes(
         &self,
         path: &str,
@@ -124,15 +124,17 @@ impl Client {
         let status = response.status();
         match response.json::<Problem>().await {
             Ok(problem) => Err(problem.into()),
-            Err(_) => Err(Failure::new(Exit::Unreachable, format!("{} answered {status}: that is no Beespace", self.url))),
+            Err(_) => {
+                Err(Failure::new(Exit::Unreachable, format!("{} responded with {status} and not as a Beespace server", self.url)))
+            }
         }
     }
 
     async fn decode<T: DeserializeOwned>(&self, response: Response) -> Result<T, Failure> {
         let text = response.bytes().await.map_err(|error| self.unreachable_failure(&error))?;
         serde_json::from_slice(&text).map_err(|error| {
-            Failure::new(Exit::Bug, format!("{} answered what this version does not understand: {error}", self.url))
-                .help("use a command line of the server's version")
+            Failure::new(Exit::Bug, format!("cannot decode the response of {}: {error}", self.url))
+                .help("use the same version of `beespace` as the server")
         })
     }
 
@@ -141,7 +143,7 @@ impl Client {
         while let Some(next) = cause.source() {
             cause = next;
         }
-        Failure::new(Exit::Unreachable, format!("{} does not answer: {cause}", self.url))
+        Failure::new(Exit::Unreachable, format!("{} is unreachable: {cause}", self.url))
     }
 }
 
@@ -150,8 +152,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
-        // It takes connections, as the system does for it, and nobody answers.
+    async fn a_server_that_never_responds_times_out() {
+        // The system accepts connections for the listener, but nothing ever responds.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", silent.local_addr().unwrap()).parse().unwrap();
         let client = Client::with_read_timeout(Server { url, token: None }, Duration::from_millis(100)).unwrap();

@@ -1,4 +1,4 @@
-//! `beespace config`: is the configuration right, and where does each value come from.
+//! `beespace config`: validates the configuration and prints it with the origin of each value.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,23 +16,23 @@ use crate::store::Store;
 
 #[derive(Debug, clap::Args)]
 pub struct ConfigArgs {
-    /// The file; else beespace.toml here, then /etc/beespace/beespace.toml
+    /// Configuration file [default: ./beespace.toml, else /etc/beespace/beespace.toml]
     #[arg(long, env = "BEESPACE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Say everything that is wrong with the values, and with the plugins that are bound: names, files, digests, settings
+    /// Validate all values and load all plugin bindings; print every problem
     Check(ConfigArgs),
-    /// Every key with its value; secrets are not shown
+    /// Print every key with its value; secrets are redacted
     Show {
         #[command(flatten)]
         args: ConfigArgs,
-        /// Where each value comes from
+        /// Also print the origin of each value
         #[arg(long)]
         origin: bool,
-        /// How data is written
+        /// Output format
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
@@ -46,15 +46,16 @@ struct ConfigLine {
 }
 
 /// # Errors
-/// [`Failure`], to be said and exited with.
+/// [`Failure`] if the configuration is invalid.
 pub fn run(command: &ConfigCommand) -> Result<Exit, Failure> {
     match command {
         ConfigCommand::Check(args) => {
             let loaded = load(args)?;
             let count = count_plugins(&loaded.config)?;
             let file = loaded.path.map_or_else(|| "the environment".to_owned(), |path| path.display().to_string());
-            print_stderr(&format!("{file} is right, and its bindings ({count}) take their settings"));
-            print_stderr("Whether Gogs and the engine answer says `beespace doctor`, once the server runs.");
+            let bindings = if count == 1 { "binding" } else { "bindings" };
+            print_stderr(&format!("{file}: OK, {count} plugin {bindings} loaded"));
+            print_stderr("Once the server runs, `beespace doctor` checks Gogs and the engine.");
         }
         ConfigCommand::Show { args, origin, output } => {
             let entries = load(args)?.entries;
@@ -72,8 +73,8 @@ pub fn run(command: &ConfigCommand) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Loads every plugin as the server would at its start, and says how many there are. A store and a key of a moment stand in for the
-/// server's own, which are the server's to open.
+/// Loads every plugin as the server does at startup, and returns their number. A temporary store and key replace the server's own,
+/// which only the server may open.
 fn count_plugins(config: &Config) -> Result<usize, Failure> {
     let bug = |error: &dyn std::fmt::Display| Failure::new(Exit::Bug, error.to_string());
     let scratch = tempfile::tempdir()?;
@@ -89,13 +90,13 @@ fn count_plugins(config: &Config) -> Result<usize, Failure> {
 
 fn config_failure(problems: &[impl ToString]) -> Failure {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    Failure::new(Exit::Config, format!("the configuration is wrong:\n  {}", lines.join("\n  ")))
+    Failure::new(Exit::Config, format!("the configuration is invalid:\n  {}", lines.join("\n  ")))
 }
 
-/// Reads the configuration, with every problem as one failure.
+/// Reads the configuration.
 ///
 /// # Errors
-/// [`Failure`] that tells all of them.
+/// One [`Failure`] that lists every problem.
 pub fn load(args: &ConfigArgs) -> Result<Loaded, Failure> {
     Config::load(args.config.as_deref(), std::env::vars()).map_err(|problems| config_failure(&problems))
 }

@@ -1,61 +1,56 @@
-//! `beespace delivery`: what Gogs sent, and what came of it.
+//! `beespace delivery`: lists, shows and retries webhook deliveries.
 
 use clap::Subcommand;
 
+use super::collection::Collection;
 use super::exit::{Exit, Failure};
 use super::{Context, print_stderr, table};
 use crate::api::delivery::DeliveryBody;
-use crate::urls::{API_PREFIX, encode};
 
 #[derive(Debug, Subcommand)]
 pub enum DeliveryCommand {
-    /// Deliveries, newest first
+    /// List deliveries, newest first
     List {
-        /// How many at most
+        /// Maximum number of deliveries
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// One delivery, with what Gogs sent
+    /// Show a delivery with its payload
     Show {
-        /// Its id, as `delivery list` shows it
+        /// Id of the delivery, see `delivery list`
         id: String,
     },
-    /// Let a delivery that has no build go its way again
-    Replay {
-        /// Its id, as `delivery list` shows it
+    /// Reprocess a delivery that was ignored or is a dead letter
+    Retry {
+        /// Id of the delivery, see `delivery list`
         id: String,
     },
 }
 
 /// # Errors
-/// [`Failure`], to be said and exited with.
+/// [`Failure`] if the server is unreachable or refuses.
 pub async fn run(context: &Context, command: DeliveryCommand) -> Result<Exit, Failure> {
     let client = context.client()?;
+    let deliveries = Collection { client: &client, name: "deliveries" };
     match command {
         DeliveryCommand::List { limit } => {
-            let all: Vec<DeliveryBody> = client.get(&format!("{API_PREFIX}/deliveries?limit={limit}")).await?;
-            table::print_list(
-                context.output,
-                &all,
-                ["id", "repository", "event", "received", "fate", "build or reason"],
-                |body| {
-                    [
-                        body.id.clone(),
-                        body.repository.clone(),
-                        body.event.clone(),
-                        body.received_at.clone(),
-                        body.outcome.clone(),
-                        body.build_label.clone().or_else(|| body.reason.clone()).unwrap_or_default(),
-                    ]
-                },
-            )?;
+            let all: Vec<DeliveryBody> = deliveries.list(limit, None).await?;
+            let header = ["id", "repository", "event", "received", "outcome", "build or reason"];
+            table::print_list(context.output, &all, header, |body| {
+                [
+                    body.id.clone(),
+                    body.repository.clone(),
+                    body.event.clone(),
+                    body.received_at.clone(),
+                    body.outcome.clone(),
+                    body.build_label.clone().or_else(|| body.reason.clone()).unwrap_or_default(),
+                ]
+            })?;
         }
-        DeliveryCommand::Show { id } => {
-            table::print_json(&client.get::<DeliveryBody>(&format!("{API_PREFIX}/deliveries/{}", encode(&id))).await?)?;
-        }
-        DeliveryCommand::Replay { id } => {
-            let body: DeliveryBody = client.post(&format!("{API_PREFIX}/deliveries/{}/replay", encode(&id)), &()).await?;
-            print_stderr(&format!("delivery {} goes its way again", body.id));
+        DeliveryCommand::Show { id } => deliveries.show::<DeliveryBody>(&id).await?,
+        DeliveryCommand::Retry { id } => {
+            let body: DeliveryBody = deliveries.retry(&id).await?;
+            print_stderr(&format!("delivery {} queued again", body.id));
         }
     }
     Ok(Exit::Ok)

@@ -1,20 +1,20 @@
-//! Problems of a file as people read them in a terminal: the line, and under it what is meant.
+//! Renders diagnostics of a pipeline file for a terminal: the line with a marker under the faulty part, as rustc does.
 
 use std::fmt::Write as _;
 
 use beespace_core::diagnostic::{Diagnostic, Span};
 use beespace_core::sanitize;
 
-/// Characters of a line that are shown.
+/// The most characters of a line that are shown.
 const MAX_WIDTH: usize = 100;
 
-/// All problems with their lines, and how many there are.
+/// All diagnostics with their lines, followed by their count.
 #[must_use]
 pub fn render(diagnostics: &[Diagnostic], text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let mut out = String::new();
     for diagnostic in diagnostics {
-        // Writing into a String does not fail.
+        // Writing to a String cannot fail.
         let _ = write_diagnostic(&mut out, diagnostic, &lines);
         out.push('\n');
     }
@@ -50,9 +50,9 @@ fn write_help(out: &mut String, diagnostic: &Diagnostic, margin: &str) -> std::f
 /// The part of a line around a span.
 struct Excerpt {
     shown: String,
-    /// Characters before the marked ones.
+    /// Number of characters before the marker.
     indent: usize,
-    /// Characters that are marked, at least one.
+    /// Number of marked characters, at least one.
     width: usize,
 }
 
@@ -74,7 +74,7 @@ impl Excerpt {
     }
 }
 
-/// Counted from 1 to counted from 0.
+/// Converts a 1-based position to a 0-based index.
 fn zero_based(from_one: u32) -> Option<usize> {
     usize::try_from(from_one).ok()?.checked_sub(1)
 }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_marked_in_its_line() {
+    fn a_diagnostic_marks_its_span() {
         let text = "steps: []\n  nmae: x\n";
         let shown = render(&[diagnostic(Some(at(2, 3, 7)), Some("did you mean `name`?"))], text);
         assert_eq!(
@@ -109,20 +109,20 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_of_the_whole_file_needs_no_line() {
+    fn a_diagnostic_without_a_span_shows_the_file_name_only() {
         let shown = render(&[diagnostic(None, None), diagnostic(Some(at(9, 1, 1)), None)], "");
         assert!(shown.contains("  --> .beespace.yml\n") && shown.contains("  --> .beespace.yml:9:1\n"));
         assert!(shown.ends_with("2 problems\n"));
     }
 
     #[test]
-    fn a_terminal_is_not_spoken_to() {
+    fn control_characters_are_replaced() {
         let shown = render(&[diagnostic(Some(at(1, 2, 3)), None)], "\u{1b}[31m\ta\u{202e}b");
         assert!(!shown.contains('\u{1b}') && !shown.contains('\t') && !shown.contains('\u{202e}'));
     }
 
     #[test]
-    fn a_long_line_is_cut_around_the_problem() {
+    fn a_long_line_is_cut_around_its_span() {
         let line = format!("{}bad{}", "x".repeat(500), "y".repeat(500));
         let excerpt = Excerpt::of(&line, at(1, 501, 504));
         let marked: String = excerpt.shown.chars().skip(excerpt.indent).take(excerpt.width).collect();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_over_several_lines_is_marked_to_the_end_of_the_first() {
+    fn a_multi_line_span_is_marked_to_the_end_of_its_first_line() {
         let excerpt = Excerpt::of("a: [b,", Span { line: 1, column: 4, end_line: 3, end_column: 1 });
         assert_eq!((excerpt.indent, excerpt.width), (3, 3));
     }

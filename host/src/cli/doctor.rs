@@ -1,4 +1,4 @@
-//! `beespace doctor`: everything that must be right for a push to become a build, each finding with its cure.
+//! `beespace doctor`: checks everything that a push needs to become a build, and prints a remedy for each problem.
 
 use beespace_core::sanitize;
 
@@ -9,7 +9,7 @@ use crate::api::doctor::Finding;
 use crate::urls::API_PREFIX;
 
 /// # Errors
-/// [`Failure`], to be said and exited with.
+/// [`Failure`] if the server is unreachable or refuses.
 pub async fn run(context: &Context) -> Result<Exit, Failure> {
     let findings: Vec<Finding> = context.client()?.get(&format!("{API_PREFIX}/doctor")).await?;
     if context.output == Output::Json {
@@ -17,7 +17,7 @@ pub async fn run(context: &Context) -> Result<Exit, Failure> {
     } else {
         for finding in &findings {
             let mark = if finding.is_ok { "good" } else { "BAD " };
-            print_stdout(&format!("{mark}  {}: {}", finding.part, sanitize::line(&finding.detail)))?;
+            print_stdout(&format!("{mark}  {}: {}", finding.check, sanitize::line(&finding.detail)))?;
             if let Some(help) = &finding.help {
                 print_stdout(&format!("      → {}", sanitize::line(help)))?;
             }

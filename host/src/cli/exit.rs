@@ -1,31 +1,32 @@
-//! How the program ends: one table for all commands.
+//! Exit codes and failures, the same for all commands.
 
 use std::process::ExitCode;
 
 use axum::http::StatusCode;
 
-use crate::api::problem::Problem;
+use crate::problem::Problem;
 
-/// The exit codes. They are part of the interface and do not change their meaning.
+/// The exit codes. They are part of the public interface: their meaning does not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
+    /// The command succeeded.
     Ok = 0,
-    /// A build that was asked about, or a check, did not succeed.
+    /// The build that the command shows, or a check, failed.
     Failed = 1,
-    /// The command line is wrong.
+    /// The command line or a request parameter is invalid.
     Usage = 2,
-    /// The configuration or a pipeline file is wrong.
+    /// The configuration or a pipeline file is invalid.
     Config = 3,
-    /// There is no such thing.
+    /// The requested object does not exist.
     NotFound = 4,
-    /// It does not fit what stands there now, or a policy says no.
+    /// The request conflicts with the current state, or a policy denied it.
     Refused = 5,
-    /// The server does not know who you are.
+    /// Authentication failed or the token lacks the right.
     Auth = 6,
-    /// The server does not answer.
+    /// The server is unreachable, or Gogs or the store is unavailable.
     Unreachable = 7,
-    /// Our own trouble.
+    /// An internal error.
     Bug = 70,
 }
 
@@ -35,7 +36,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command did not do it: the text for stderr, and the code.
+/// Why a command failed: the message for stderr, its remedy, and the exit code.
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,

@@ -1,71 +1,62 @@
-//! `beespace lint`: what is wrong with a pipeline file, without a server.
+//! `beespace lint`: checks a pipeline file without a server.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use beespace_core::diagnostic::Diagnostic;
 use beespace_core::pipeline::{self, MAX_BYTES, ParsedPipeline};
 use serde_json::json;
 
 use super::diagnostics::render;
+use super::exit::{Exit, Failure};
 use super::output::Output;
 
-/// Check a pipeline file: every problem at once, with its line and what to do about it.
+/// Check a pipeline file; prints every problem with its line and a remedy
 #[derive(Debug, Clone, clap::Args)]
 pub struct LintArgs {
-    /// The file; `-` reads standard input.
+    /// Pipeline file; `-` reads standard input
     #[arg(value_name = "FILE", default_value = ".beespace.yml")]
     pub file: PathBuf,
-    /// What the result is written as.
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }
 
-/// Exit code of a file with problems.
-const INVALID: u8 = 3;
-/// Exit code of a file that is not there.
-const NOT_FOUND: u8 = 4;
-
-/// Reads the file, writes what is to be said about it, and tells how the program ends: 0 for a good file, 3 for one with problems,
-/// 4 where there is none to read.
-#[must_use]
-pub fn run(args: &LintArgs) -> ExitCode {
-    let (name, bytes) = match read_file(&args.file) {
-        Ok(loaded) => loaded,
-        Err(message) => {
-            // Who closed stderr does not want to know.
-            let _ = writeln!(io::stderr(), "{message}");
-            return ExitCode::from(NOT_FOUND);
-        }
-    };
+/// Checks the file and prints the result.
+///
+/// # Errors
+/// [`Failure`] if the file cannot be read.
+pub fn run(args: &LintArgs) -> Result<Exit, Failure> {
+    let (name, bytes) = read_file(&args.file)?;
     let result = pipeline::read(&name, &bytes);
     let text = match args.output {
         Output::Table => to_text(&name, &bytes, &result),
         Output::Json => to_json(&name, &result),
     };
-    // `beespace lint | head` ends early, and that is fine: the exit code tells the rest.
+    // `beespace lint | head` may close stdout early; the exit code still reports the result.
     let _ = io::stdout().write_all(text.as_bytes());
-    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(INVALID) }
+    Ok(if result.is_ok() { Exit::Ok } else { Exit::Config })
 }
 
-fn read_file(path: &Path) -> Result<(String, Vec<u8>), String> {
+fn read_file(path: &Path) -> Result<(String, Vec<u8>), Failure> {
+    let unreadable = |name: &str, error: &io::Error| Failure::new(Exit::NotFound, format!("cannot read {name}: {error}"));
     if path == Path::new("-") {
-        let bytes = read_capped(io::stdin().lock()).map_err(|error| format!("standard input cannot be read: {error}"))?;
+        let bytes = read_capped(io::stdin().lock()).map_err(|error| unreadable("standard input", &error))?;
         return Ok(("<stdin>".to_owned(), bytes));
     }
     let name = path.display().to_string();
     match File::open(path).and_then(read_capped) {
         Ok(bytes) => Ok((name, bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(format!("there is no {name} here\nRun this in the directory that holds the file, or name it: beespace lint FILE"))
+            let help = "run this in the directory that contains the file, or pass its path: beespace lint FILE";
+            Err(Failure::new(Exit::NotFound, format!("{name} does not exist")).help(help))
         }
-        Err(error) => Err(format!("{name} cannot be read: {error}")),
+        Err(error) => Err(unreadable(&name, &error)),
     }
 }
 
-/// One byte more than is allowed is enough to say that it is too much.
+/// Reads one byte more than the limit at most: enough to report that the file is too large.
 fn read_capped(reader: impl Read) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
@@ -83,7 +74,7 @@ fn to_text(name: &str, bytes: &[u8], result: &Result<ParsedPipeline, Vec<Diagnos
     }
 }
 
-/// `pipeline` is the normal form, the document that policies judge.
+/// `pipeline` is the normal form: the document that policies evaluate.
 fn to_json(name: &str, result: &Result<ParsedPipeline, Vec<Diagnostic>>) -> String {
     let (pipeline, diagnostics) = match result {
         Ok(located) => (Some(&located.pipeline), [].as_slice()),
@@ -103,18 +94,18 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_tells_good_bad_and_missing_apart() {
+    fn exit_codes_distinguish_valid_invalid_and_missing_files() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("p.yml");
-        assert_eq!(run(&args(file.clone())), ExitCode::from(NOT_FOUND));
+        assert_eq!(run(&args(file.clone())).unwrap_err().exit, Exit::NotFound);
         fs::write(&file, "steps: [{name: a, image: x}]\n").unwrap();
-        assert_eq!(run(&args(file.clone())), ExitCode::SUCCESS);
+        assert_eq!(run(&args(file.clone())).unwrap(), Exit::Ok);
         fs::write(&file, "stpes: []\n").unwrap();
-        assert_eq!(run(&args(file)), ExitCode::from(INVALID));
+        assert_eq!(run(&args(file)).unwrap(), Exit::Config);
     }
 
     #[test]
-    fn programs_get_the_normal_form_or_the_problems() {
+    fn json_contains_the_normal_form_or_the_diagnostics() {
         let good = to_json("f", &pipeline::read("f", b"steps: [{name: a, image: x}]"));
         let good: serde_json::Value = serde_json::from_str(&good).unwrap();
         assert_eq!(good["pipeline"]["steps"][0]["action"]["image"], "x");
@@ -125,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_input_is_read_only_as_far_as_is_needed() {
+    fn endless_input_is_read_up_to_the_limit() {
         assert_eq!(read_capped(io::repeat(b'x')).unwrap().len(), MAX_BYTES + 1);
     }
 }

@@ -1,4 +1,4 @@
-//! `beespace build log`: what the steps of a build print, as it stands or as it grows.
+//! `beespace build log`: prints the logs of a build's steps, once or following them.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -13,38 +13,38 @@ use super::exit::{Exit, Failure};
 use super::{build_common, print_stderr};
 use crate::api::dto::{BuildBody, StageBody, StepBody};
 
-/// How often a build that is followed is looked at.
+/// How often a followed build is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
-/// The numbers of a stage and of one of its steps, and which attempt at it this is: each has a log of its own.
+/// Stage number, step number and attempt. Each attempt has its own log.
 type StepAttempt = (u16, u16, u16);
 
-/// What of a build has been written so far.
+/// Prints the logs of a build and remembers what has been printed.
 #[derive(Debug, Default)]
 struct LogPrinter {
     logs: BTreeMap<StepAttempt, PrintedLog>,
-    /// Whose output came last.
+    /// The attempt whose output was printed last.
     last_printed: Option<StepAttempt>,
-    /// What was said last of what the build waits for.
+    /// The reasons for waiting that were printed last.
     reported_waits: Vec<String>,
 }
 
-/// What of one log has been written.
+/// How much of one log has been printed.
 #[derive(Debug, Default)]
 struct PrintedLog {
     offset: u64,
-    /// The step was over before its log was read: nothing is added to it.
+    /// The step had finished before its log was last read, so nothing will be added.
     is_complete: bool,
-    /// A file or a program gets every byte; a terminal would obey some.
+    /// Set if stdout is a terminal, which would interpret control sequences. A file or a program gets every byte.
     filter: Option<AnsiFilter>,
 }
 
-/// Writes the logs of a build, or of the `wanted` step; stays with `follow` until that is over.
+/// Prints the logs of a build, or of the `wanted` step. With `follow`, continues until the build or step has finished.
 ///
 /// # Errors
-/// [`Failure`] where there is no such step, or the server does not give the log.
+/// [`Failure`] if there is no such step, or the server does not return the log.
 pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follow: bool) -> Result<Exit, Failure> {
-    let mut written = LogPrinter::default();
+    let mut printer = LogPrinter::default();
     loop {
         let build: BuildBody = client.get(path).await?;
         let found = build.stages.iter().flat_map(|stage| stage.steps.iter().map(move |step| (stage, step)));
@@ -52,9 +52,9 @@ pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follo
         if let Some(wanted) = wanted.filter(|_| steps.is_empty() && !(follow && build.stages.is_empty())) {
             return Err(no_such_step(&build, wanted));
         }
-        // One that has not begun has nothing to tell.
+        // A step that has not started has no log.
         for (stage, step) in steps.iter().filter(|(_, step)| step.started_at.is_some()) {
-            written.print_new(client, path, stage, step, steps.len() > 1).await?;
+            printer.print_new(client, path, stage, step, steps.len() > 1).await?;
         }
         let is_done = is_finished(&build.status) || (wanted.is_some() && steps.iter().all(|(_, step)| is_finished(&step.status)));
         if is_done && follow {
@@ -69,7 +69,7 @@ pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follo
         if !follow {
             return Ok(Exit::Ok);
         }
-        written.report_waits(&build);
+        printer.report_waits(&build);
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
@@ -81,7 +81,8 @@ fn no_such_step(build: &BuildBody, wanted: &str) -> Failure {
         .flat_map(|stage| &stage.steps)
         .map(|step| format!("{} {}", step.number, sanitize::line(&step.name)))
         .collect();
-    let help = if names.is_empty() { "it has no steps".to_owned() } else { format!("it has {}", names.join(", ")) };
+    let help =
+        if names.is_empty() { "the build has no steps".to_owned() } else { format!("steps of this build: {}", names.join(", ")) };
     Failure::new(Exit::NotFound, format!("no step {wanted:?} in this build")).help(help)
 }
 
@@ -89,13 +90,13 @@ fn is_finished(status: &str) -> bool {
     Status::ALL.into_iter().any(|known| known.as_str() == status && known.is_over())
 }
 
-/// What a build that is not over waits for: the engine, Gogs, room, a person's word. The build's own reason often is that of its stage.
+/// What an unfinished build is waiting for: the engine, Gogs, disk space, an approval. The build's reason often equals its stage's.
 fn wait_reasons(build: &BuildBody) -> Vec<String> {
     let stages = build.stages.iter().filter(|stage| !is_finished(&stage.status));
     let reasons = build.reason.iter().chain(stages.filter_map(|stage| stage.reason.as_ref()));
-    let mut waits: Vec<String> = reasons.map(ToString::to_string).collect();
-    waits.dedup();
-    waits
+    let mut unique: Vec<String> = reasons.map(ToString::to_string).collect();
+    unique.dedup();
+    unique
 }
 
 fn matches_step(step: &StepBody, wanted: &str) -> bool {
@@ -103,50 +104,50 @@ fn matches_step(step: &StepBody, wanted: &str) -> bool {
 }
 
 impl LogPrinter {
-    /// Says what the build waits for, once; an empty screen would tell nothing.
+    /// Prints each new reason for waiting once, so that the screen does not stay empty without an explanation.
     fn report_waits(&mut self, build: &BuildBody) {
-        let waits = wait_reasons(build);
-        for news in waits.iter().filter(|wait| !self.reported_waits.contains(wait)) {
-            print_stderr(&format!("{}: {}", build.status, sanitize::line(news)));
+        let reasons = wait_reasons(build);
+        for reason in reasons.iter().filter(|reason| !self.reported_waits.contains(reason)) {
+            print_stderr(&format!("{}: {}", build.status, sanitize::line(reason)));
         }
-        self.reported_waits = waits;
+        self.reported_waits = reasons;
     }
 
-    /// Writes what a step has printed since the last look.
+    /// Prints the output that a step has written since the last poll.
     async fn print_new(
         &mut self,
         client: &Client,
         path: &str,
         stage: &StageBody,
         step: &StepBody,
-        titled: bool,
+        has_heading: bool,
     ) -> Result<(), Failure> {
-        let place = (stage.number, step.number, step.attempt);
-        let fresh = || PrintedLog { filter: io::stdout().is_terminal().then(AnsiFilter::default), ..PrintedLog::default() };
-        let part = self.logs.entry(place).or_insert_with(fresh);
-        if part.is_complete {
+        let key = (stage.number, step.number, step.attempt);
+        let new_log = || PrintedLog { filter: io::stdout().is_terminal().then(AnsiFilter::default), ..PrintedLog::default() };
+        let printed = self.logs.entry(key).or_insert_with(new_log);
+        if printed.is_complete {
             return Ok(());
         }
         let log = format!("{path}/stages/{}/steps/{}/log", stage.number, step.number);
         let mut stdout = io::stdout().lock();
         client
-            .stream_bytes(&log, part.offset, |chunk| {
-                if titled && self.last_printed != Some(place) && !chunk.is_empty() {
+            .stream_bytes(&log, printed.offset, |chunk| {
+                if has_heading && self.last_printed != Some(key) && !chunk.is_empty() {
                     print_stderr(&format!("── {} · {}", sanitize::line(&stage.name), sanitize::line(&step.name)));
-                    self.last_printed = Some(place);
+                    self.last_printed = Some(key);
                 }
-                part.offset += chunk.len() as u64;
-                match &mut part.filter {
-                    Some(tamed) => stdout.write_all(tamed.filter(chunk).as_bytes())?,
+                printed.offset += chunk.len() as u64;
+                match &mut printed.filter {
+                    Some(filter) => stdout.write_all(filter.filter(chunk).as_bytes())?,
                     None => stdout.write_all(chunk)?,
                 }
                 Ok(())
             })
             .await?;
-        // Others write next: the program's colours stop, and go on with its next output.
-        stdout.write_all(part.filter.as_mut().map_or("", AnsiFilter::pause).as_bytes())?;
+        // Other output follows: reset the program's colours until its next output.
+        stdout.write_all(printed.filter.as_mut().map_or("", AnsiFilter::pause).as_bytes())?;
         stdout.flush()?;
-        part.is_complete = is_finished(&step.status);
+        printed.is_complete = is_finished(&step.status);
         Ok(())
     }
 }

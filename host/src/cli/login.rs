@@ -1,4 +1,4 @@
-//! `beespace login`: remember a server and its admin token, readable by this user alone.
+//! `beespace login`: saves a server's address and admin token in a file that only this user can read.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
@@ -16,20 +16,20 @@ use crate::urls::API_PREFIX;
 
 #[derive(Debug, clap::Args)]
 pub struct LoginArgs {
-    /// The server's address
+    /// URL of the server
     pub url: Url,
 }
 
-/// Asks the server whether the token is right before it is kept.
+/// Reads the token, verifies it with the server, and saves it.
 ///
 /// # Errors
-/// [`Failure`], to be said and exited with.
+/// [`Failure`] if the server is unreachable or rejects the token, or the file cannot be written.
 pub async fn run(args: LoginArgs) -> Result<Exit, Failure> {
-    let token = SecretString::from(if io::stdin().is_terminal() { prompt_hidden("admin token: ")? } else { read_line()? });
+    let token = SecretString::from(if io::stdin().is_terminal() { prompt_hidden("Admin token: ")? } else { read_line()? });
     let server = Server { url: args.url.clone(), token: Some(token.clone()) };
     let user: UserBody = Client::new(server)?.get(&format!("{API_PREFIX}/user")).await?;
     if !user.is_admin {
-        let help = "the file admin.token in the server's data directory holds it";
+        let help = "the token is in the file admin.token in the server's data directory";
         return Err(Failure::new(Exit::Auth, format!("this is not the admin token of {}", args.url)).help(help));
     }
     save(&Login { server: args.url.to_string(), token })?;
@@ -43,7 +43,7 @@ fn save(login: &Login) -> Result<(), Failure> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     }
     let text = serde_json::to_vec_pretty(login).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
-    // A file of its own that takes the old one's place: it is never there half written, nor with other rights.
+    // Write a new file and rename it over the old one: the file is never incomplete and never has other permissions.
     let fresh = path.with_extension("new");
     if fresh.exists() {
         std::fs::remove_file(&fresh)?;
@@ -52,20 +52,20 @@ fn save(login: &Login) -> Result<(), Failure> {
     Ok(std::fs::rename(&fresh, &path)?)
 }
 
-/// One line of stdin, without what surrounds it.
+/// Reads one line from stdin and trims it.
 pub(super) fn read_line() -> Result<String, Failure> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     Ok(line.trim().to_owned())
 }
 
-/// Asks a person for something that nobody looking over their shoulder shall read.
+/// Prompts for a line without echoing what is typed.
 ///
 /// # Errors
-/// Where the terminal cannot be used.
+/// [`Failure`] if the terminal cannot be used.
 pub fn prompt_hidden(prompt: &str) -> Result<String, Failure> {
     let set_echo = |on: &str| std::process::Command::new("stty").arg(on).status();
-    // First, so that what is typed at once does not show either.
+    // Disable the echo before the prompt, so that keys typed early are hidden too.
     set_echo("-echo")?;
     write!(io::stderr(), "{prompt}")?;
     let line = read_line();

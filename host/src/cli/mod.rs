@@ -1,12 +1,13 @@
-//! The command line: nouns, then verbs. Data goes to stdout, words about it to stderr, and [`exit::Exit`] says how it ended.
+//! The command line: nouns, then verbs. Data goes to stdout, messages go to stderr, and [`exit::Exit`] lists the exit codes.
 //!
-//! Commands talk to a server through its API and to nothing else, but for `server`, `lint` and `config`.
+//! Every command except `server`, `lint`, `config` and `completions` uses the server's HTTP API and nothing else.
 
 pub mod ansi_filter;
 pub mod approve;
 pub mod build;
 mod build_common;
 pub mod client;
+mod collection;
 pub mod config;
 pub mod delivery;
 pub mod diagnostics;
@@ -44,41 +45,41 @@ struct Cli {
     command: Command,
 }
 
-const AFTER_HELP: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 configuration or pipeline file, 4 not found, 5 refused, \
-                          6 sign-in, 7 server unreachable, 70 bug";
+const AFTER_HELP: &str = "Exit codes: 0 success, 1 a build or check failed, 2 usage error, 3 invalid configuration or pipeline file, \
+                          4 not found, 5 refused, 6 authentication failed, 7 server or Gogs unavailable, 70 internal error";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
     Server(server::ServerArgs),
-    /// Remember a server and its admin token
+    /// Save a server's address and admin token for later commands
     Login(login::LoginArgs),
-    /// Repositories that build here
+    /// Enable, repair and disable repositories
     Repo(Remote<repo::RepoCommand>),
-    /// Builds
+    /// List, show, restart, cancel and approve builds
     Build(Remote<build::BuildCommand>),
-    /// What Gogs sent
+    /// Inspect and retry webhook deliveries from Gogs
     Delivery(Remote<delivery::DeliveryCommand>),
-    /// What people were told
+    /// Inspect and retry notices
     Notice(Remote<notice::NoticeCommand>),
-    /// Secrets of a repository or of the instance
+    /// Set, list and remove secrets of a repository or of the instance
     Secret(Remote<secret::SecretCommand>),
-    /// Find out what is wrong, and what to do
+    /// Check that pushes can become builds, and print a remedy for each problem
     Doctor(Context),
     Lint(lint::LintArgs),
-    /// The server's configuration
+    /// Validate and print the server configuration
     Config {
         #[command(subcommand)]
         command: config::ConfigCommand,
     },
-    /// Completions for a shell
+    /// Print shell completions
     Completions {
-        /// Which shell
+        /// Shell to generate completions for
         shell: clap_complete::Shell,
     },
 }
 
-/// A noun whose verbs go to a server.
+/// A noun whose verbs call the server's API.
 #[derive(Debug, clap::Args)]
 struct Remote<C: Subcommand> {
     #[command(flatten)]
@@ -87,46 +88,46 @@ struct Remote<C: Subcommand> {
     command: C,
 }
 
-/// Where a command goes and how it answers.
+/// The server a command calls, and the format of its output.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Context {
     #[command(flatten)]
     pub target: Target,
-    /// How data is written
+    /// Output format
     #[arg(long, global = true, value_enum, default_value_t)]
     pub output: Output,
 }
 
 impl Context {
-    /// The API of the server that is meant.
+    /// A client for the selected server.
     ///
     /// # Errors
-    /// [`Failure`] where none is known.
+    /// [`Failure`] if no server is configured.
     pub fn client(&self) -> Result<Client, Failure> {
         Client::new(self.target.server()?)
     }
 }
 
-/// The whole program.
+/// Parses the command line, runs the command and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-            // Nobody listens where this fails.
+            // If stderr is closed, there is nowhere to report it.
             let _ = error.print();
             return code.into();
         }
     };
-    if let Command::Lint(args) = &cli.command {
-        return lint::run(args);
-    }
-    let ended = seal::forbid_core_dumps()
-        .map_err(|error| Failure::new(Exit::Bug, format!("core dumps cannot be switched off: {error}")))
-        // What is asked of it holds tokens and secrets.
-        .and_then(|()| run(cli.command));
-    match ended {
+    let result = match cli.command {
+        Command::Lint(args) => lint::run(&args),
+        command => seal::forbid_core_dumps()
+            .map_err(|error| Failure::new(Exit::Bug, format!("cannot disable core dumps: {error}")))
+            // A core dump would contain tokens and secrets.
+            .and_then(|()| run(command)),
+    };
+    match result {
         Ok(exit) => exit.into(),
         Err(failure) => {
             print_stderr(&failure.to_string());
@@ -160,16 +161,16 @@ fn run(command: Command) -> Result<Exit, Failure> {
     })
 }
 
-/// Words, on stderr. Whatever strangers have put into them does not steer the terminal.
+/// Prints a message to stderr, sanitized: text from outside cannot control the terminal.
 fn print_stderr(text: &str) {
-    // Who closed stderr does not want to know.
+    // If stderr is closed, there is nowhere to report it.
     let _ = writeln!(io::stderr(), "{}", sanitize::lines(text));
 }
 
-/// Data for people, on stdout: it steers no terminal either.
+/// Prints data for people to stdout, sanitized like [`print_stderr`].
 ///
 /// # Errors
-/// Where stdout is closed.
+/// [`Failure`] if stdout is closed.
 fn print_stdout(text: &str) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{}", sanitize::lines(text))?)
 }
@@ -178,7 +179,7 @@ fn print_stdout(text: &str) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    /// A command and all below it.
+    /// A command and all its subcommands.
     fn commands(command: &clap::Command, path: &str) -> Vec<(String, clap::Command)> {
         let path = format!("{path} {}", command.get_name());
         let below = command.get_subcommands().flat_map(|one| commands(one, &path));
@@ -186,13 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn help_says_something_about_every_command_and_argument() {
-        let mut silent = Vec::new();
+    fn every_command_and_argument_has_help() {
+        let mut undocumented = Vec::new();
         for (path, command) in commands(&Cli::command(), "") {
-            silent.extend(command.get_about().is_none().then(|| path.clone()));
+            undocumented.extend(command.get_about().is_none().then(|| path.clone()));
             let arguments = command.get_arguments().filter(|argument| argument.get_help().is_none());
-            silent.extend(arguments.map(|argument| format!("{path}: {}", argument.get_id())));
+            undocumented.extend(arguments.map(|argument| format!("{path}: {}", argument.get_id())));
         }
-        assert!(silent.is_empty(), "{silent:#?}");
+        assert!(undocumented.is_empty(), "{undocumented:#?}");
     }
 }

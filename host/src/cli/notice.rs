@@ -1,43 +1,43 @@
-//! `beespace notice`: what people were told, and whether it arrived.
+//! `beespace notice`: lists, shows and retries notices.
 
 use clap::Subcommand;
 
+use super::collection::Collection;
 use super::exit::{Exit, Failure};
 use super::{Context, print_stderr, table};
 use crate::api::notice::NoticeBody;
-use crate::urls::{API_PREFIX, encode};
 
 #[derive(Debug, Subcommand)]
 pub enum NoticeCommand {
-    /// Notices, newest first
+    /// List notices, newest first
     List {
-        /// pending, sent, dead or suspended
+        /// Only notices in this state: pending, sent, dead_letter or suspended
         #[arg(long)]
         state: Option<String>,
-        /// How many at most
+        /// Maximum number of notices
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// One notice, with what it tells
+    /// Show a notice with its content
     Show {
-        /// Its id, as `notice list` shows it
+        /// Id of the notice, see `notice list`
         id: String,
     },
-    /// Send a notice that was given up once more
-    Replay {
-        /// Its id, as `notice list` shows it
+    /// Send a dead letter or a suspended notice again
+    Retry {
+        /// Id of the notice, see `notice list`
         id: String,
     },
 }
 
 /// # Errors
-/// [`Failure`], to be said and exited with.
+/// [`Failure`] if the server is unreachable or refuses.
 pub async fn run(context: &Context, command: NoticeCommand) -> Result<Exit, Failure> {
     let client = context.client()?;
+    let notices = Collection { client: &client, name: "notices" };
     match command {
         NoticeCommand::List { state, limit } => {
-            let state = state.map_or_else(String::new, |state| format!("&status={}", encode(&state)));
-            let all: Vec<NoticeBody> = client.get(&format!("{API_PREFIX}/notices?limit={limit}{state}")).await?;
+            let all: Vec<NoticeBody> = notices.list(limit, state.as_deref()).await?;
             table::print_list(context.output, &all, ["id", "kind", "notifier", "state", "attempts", "error"], |body| {
                 [
                     body.id.clone(),
@@ -49,12 +49,10 @@ pub async fn run(context: &Context, command: NoticeCommand) -> Result<Exit, Fail
                 ]
             })?;
         }
-        NoticeCommand::Show { id } => {
-            table::print_json(&client.get::<NoticeBody>(&format!("{API_PREFIX}/notices/{}", encode(&id))).await?)?;
-        }
-        NoticeCommand::Replay { id } => {
-            let body: NoticeBody = client.post(&format!("{API_PREFIX}/notices/{}/replay", encode(&id)), &()).await?;
-            print_stderr(&format!("notice {} goes out again through {}", body.id, body.notifier));
+        NoticeCommand::Show { id } => notices.show::<NoticeBody>(&id).await?,
+        NoticeCommand::Retry { id } => {
+            let body: NoticeBody = notices.retry(&id).await?;
+            print_stderr(&format!("notice {} queued again for notifier {}", body.id, body.notifier));
         }
     }
     Ok(Exit::Ok)

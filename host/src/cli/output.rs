@@ -1,11 +1,11 @@
-//! The form in which a command says what it has to say.
+//! Output formats of commands.
 
-/// For people or for programs. Data goes to stdout in either, words about it to stderr.
+/// For people or for programs. In both, data goes to stdout and messages go to stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Output {
-    /// Text, for people; may change with any version.
+    /// Text for people; the format may change in any version
     #[default]
     Table,
-    /// JSON, for programs; fields are only added.
+    /// JSON for programs; fields may be added, but not removed
     Json,
 }

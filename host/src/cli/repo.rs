@@ -1,4 +1,4 @@
-//! `beespace repo`: which repositories build here.
+//! `beespace repo`: enables, repairs and disables repositories.
 
 use beespace_core::ids::RepositoryName;
 use clap::Subcommand;
@@ -11,27 +11,27 @@ use crate::urls::{API_PREFIX, api_repository};
 
 #[derive(Debug, Subcommand)]
 pub enum RepoCommand {
-    /// Build pushes to a repository: makes its hook in Gogs
+    /// Enable builds for a repository: creates its webhook in Gogs
     Enable {
-        /// `OWNER/NAME`; else the one of the git remote `origin` here
+        /// Repository, `OWNER/NAME` [default: the git remote `origin` of the current directory]
         name: Option<RepositoryName>,
     },
-    /// All repositories that build here, or did
+    /// List all repositories that are or were enabled
     List,
-    /// Build pushes no more: removes the hook, keeps the builds
+    /// Disable builds for a repository: removes its webhook, keeps its builds
     Disable {
-        /// `OWNER/NAME`; else the one of the git remote `origin` here
+        /// Repository, `OWNER/NAME` [default: the git remote `origin` of the current directory]
         name: Option<RepositoryName>,
     },
-    /// Make the hook anew, with a new secret
+    /// Recreate the webhook with a new secret
     Repair {
-        /// `OWNER/NAME`; else the one of the git remote `origin` here
+        /// Repository, `OWNER/NAME` [default: the git remote `origin` of the current directory]
         name: Option<RepositoryName>,
     },
 }
 
 /// # Errors
-/// [`Failure`], to be said and exited with.
+/// [`Failure`] if no repository is given, or the server or Gogs refuses.
 pub async fn run(context: &Context, command: RepoCommand) -> Result<Exit, Failure> {
     let client = context.client()?;
     let named = |name: Option<RepositoryName>| name.map_or_else(|| context.target.repository(), Ok);
@@ -47,12 +47,12 @@ pub async fn run(context: &Context, command: RepoCommand) -> Result<Exit, Failur
             let name = named(name)?;
             let body: RepositoryBody =
                 client.post(&format!("{API_PREFIX}/repositories"), &EnableBody { name: name.to_string() }).await?;
-            print_repository(context, &body, &format!("{name} builds here from now on: {}", client.page_url(&body.href)))?;
+            print_repository(context, &body, &format!("{name} enabled: {}", client.page_url(&body.href)))?;
         }
         RepoCommand::Disable { name } => {
             let name = named(name)?;
-            client.change(reqwest::Method::DELETE, &api_repository(&name), None::<&()>).await?;
-            print_stderr(&format!("{name} builds here no more; its builds stay"));
+            client.execute(reqwest::Method::DELETE, &api_repository(&name), None::<&()>).await?;
+            print_stderr(&format!("{name} disabled; its builds are kept"));
         }
         RepoCommand::Repair { name } => {
             let name = named(name)?;
@@ -60,17 +60,17 @@ pub async fn run(context: &Context, command: RepoCommand) -> Result<Exit, Failur
             print_repository(
                 context,
                 &body,
-                &format!("{name} has a new hook with a new secret; the old one stays good for a day"),
+                &format!("{name} has a new webhook and secret; the old secret stays valid for one day"),
             )?;
         }
     }
     Ok(Exit::Ok)
 }
 
-fn print_repository(context: &Context, body: &RepositoryBody, words: &str) -> Result<(), Failure> {
+fn print_repository(context: &Context, body: &RepositoryBody, message: &str) -> Result<(), Failure> {
     if context.output == Output::Json {
         return table::print_json(body);
     }
-    print_stderr(words);
+    print_stderr(message);
     Ok(())
 }

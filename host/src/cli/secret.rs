@@ -1,5 +1,5 @@
-//! `beespace secret`: set, list by name, remove. A value comes from stdin, a file or a prompt, never from an argument: those are
-//! seen by everybody on the machine.
+//! `beespace secret`: sets, lists and removes secrets. A value is read from stdin, a file or a prompt, never from an argument, because
+//! every user on the machine can see the arguments of a process.
 
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::PathBuf;
@@ -14,16 +14,16 @@ use crate::urls::{API_PREFIX, api_repository, encode};
 
 #[derive(Debug, clap::Args)]
 pub struct Scope {
-    /// A secret of the instance instead of a repository
+    /// Use the secrets of the instance instead of a repository's
     #[arg(long)]
     instance: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum SecretCommand {
-    /// Set a secret; its value is read from stdin, or asked for
+    /// Set a secret; reads its value from stdin or prompts for it
     Set {
-        /// What pipelines and plugins call it
+        /// Name that pipelines and plugins use
         name: String,
         #[command(flatten)]
         scope: Scope,
@@ -31,14 +31,14 @@ pub enum SecretCommand {
         #[arg(long)]
         file: Option<PathBuf>,
     },
-    /// Names of secrets; values are never shown
+    /// List the names of secrets; values are never shown
     List {
         #[command(flatten)]
         scope: Scope,
     },
     /// Remove a secret
     Remove {
-        /// As it was set
+        /// Name of the secret
         name: String,
         #[command(flatten)]
         scope: Scope,
@@ -46,7 +46,7 @@ pub enum SecretCommand {
 }
 
 /// # Errors
-/// [`Failure`], to be said and exited with.
+/// [`Failure`] if the value cannot be read or the server refuses.
 pub async fn run(context: &Context, command: SecretCommand) -> Result<Exit, Failure> {
     let client = context.client()?;
     match command {
@@ -57,15 +57,15 @@ pub async fn run(context: &Context, command: SecretCommand) -> Result<Exit, Fail
         SecretCommand::Set { name, scope, file } => {
             let body = SecretValue { value: read_value(file)? };
             let set: SecretSetBody = client.put(&format!("{}/{}", secrets_path(context, &scope)?, encode(&name)), &body).await?;
-            print_stderr(&format!("secret {name} is set"));
+            print_stderr(&format!("secret {name} set"));
             if let Some(weakness) = set.weakness {
                 print_stderr(&format!("warning: {weakness}"));
             }
         }
         SecretCommand::Remove { name, scope } => {
             let path = format!("{}/{}", secrets_path(context, &scope)?, encode(&name));
-            client.change(Method::DELETE, &path, None::<&()>).await?;
-            print_stderr(&format!("secret {name} is removed"));
+            client.execute(Method::DELETE, &path, None::<&()>).await?;
+            print_stderr(&format!("secret {name} removed"));
         }
     }
     Ok(Exit::Ok)
@@ -79,14 +79,14 @@ fn secrets_path(context: &Context, scope: &Scope) -> Result<String, Failure> {
     })
 }
 
-/// From a file byte for byte; from stdin without the line's end that `echo` adds; from a person without showing it.
+/// Reads a value: from a file as it is, from stdin without the final line break that `echo` adds, or from a hidden prompt.
 fn read_value(file: Option<PathBuf>) -> Result<String, Failure> {
     if let Some(path) = file {
         return std::fs::read_to_string(&path)
             .map_err(|error| Failure::new(Exit::NotFound, format!("{}: {error}", path.display())));
     }
     if io::stdin().is_terminal() {
-        return login::prompt_hidden("value: ");
+        return login::prompt_hidden("Value: ");
     }
     let mut text = String::new();
     io::stdin().read_to_string(&mut text)?;

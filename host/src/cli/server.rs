@@ -1,4 +1,4 @@
-//! `beespace server`: everything, until it is told to stop.
+//! `beespace server`: runs the server until it receives a stop signal.
 
 use super::config::{ConfigArgs, load};
 use super::exit::{Exit, Failure};
@@ -9,22 +9,22 @@ use crate::telemetry::{self, LogFormat};
 pub struct ServerArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// How the server's own log is written
+    /// Format of the server's log
     #[arg(long, env = "BEESPACE_LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
-    /// What of it is written, such as `info,beespace=debug`
+    /// Log filter, for example `info,beespace=debug`
     #[arg(long, env = "BEESPACE_LOG", default_value = "info")]
     log: String,
 }
 
 /// # Errors
-/// [`Failure`] where it cannot start.
+/// [`Failure`] if the configuration is invalid or the server cannot start.
 pub fn run(args: &ServerArgs) -> Result<Exit, Failure> {
     telemetry::start(args.log_format, &args.log);
     let config = load(&args.config)?.config;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(server::serve(config));
-    // A blocking call that hangs must not hold up the end.
+    // A hanging blocking call must not delay the exit.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     served.map(|()| Exit::Ok).map_err(|error| Failure::new(Exit::Failed, format!("{error:#}")))
 }

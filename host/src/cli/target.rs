@@ -1,4 +1,4 @@
-//! Which server and which repository a command means.
+//! Finds the server and the repository that a command applies to.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,21 +11,21 @@ use url::Url;
 use super::exit::{Exit, Failure};
 use crate::config::Config;
 
-/// Options of every command that talks to a server.
+/// Options of every command that calls a server.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Target {
-    /// The server's address
+    /// URL of the server
     #[arg(long, global = true, env = "BEESPACE_SERVER", value_name = "URL")]
     pub server: Option<Url>,
-    /// The server's configuration, for commands on its own machine
+    /// Server configuration file, for commands on the server's own machine
     #[arg(long, global = true, env = "BEESPACE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The repository; else the one of the git remote `origin` here
+    /// Repository [default: the git remote `origin` of the current directory]
     #[arg(long, global = true, value_name = "OWNER/NAME")]
     pub repo: Option<RepositoryName>,
 }
 
-/// What `beespace login` keeps, 0600.
+/// The file that `beespace login` writes, with mode 0600.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Login {
     pub server: String,
@@ -33,7 +33,7 @@ pub struct Login {
     pub token: SecretString,
 }
 
-/// The file that only its owner reads is the one place where the token stands as it is.
+/// Writes the token in plain text: only its owner can read the login file, and nothing else serializes a token.
 fn expose_token<S: Serializer>(token: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(token.expose_secret())
 }
@@ -45,7 +45,7 @@ pub struct Server {
     pub token: Option<SecretString>,
 }
 
-/// Where [`Login`] lies: XDG's configuration directory.
+/// Path of the [`Login`] file, in the XDG configuration directory.
 #[must_use]
 pub fn login_path() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -57,11 +57,11 @@ fn login() -> Option<Login> {
 }
 
 impl Target {
-    /// The server: `--server` or `BEESPACE_SERVER`, the one of `beespace login`, or the one whose configuration and admin token lie
-    /// on this machine.
+    /// Selects the server: `--server` or `BEESPACE_SERVER`, else the saved login, else the server whose configuration and admin
+    /// token are on this machine.
     ///
     /// # Errors
-    /// [`Failure`] where none is known.
+    /// [`Failure`] if none of these exists.
     pub fn server(&self) -> Result<Server, Failure> {
         let given = std::env::var("BEESPACE_TOKEN").ok().map(SecretString::from);
         let login = login();
@@ -75,12 +75,12 @@ impl Target {
             return Ok(Server { url, token: given.or(Some(login.token)) });
         }
         self.local_server().ok_or_else(|| {
-            let help = "beespace login URL, or --server URL, or run it on the server's machine with --config FILE";
-            Failure::new(Exit::Usage, "no server is known").help(help)
+            let help = "run `beespace login URL`, or pass --server URL, or pass --config FILE on the server's machine";
+            Failure::new(Exit::Usage, "no server is configured").help(help)
         })
     }
 
-    /// The server of this machine, where this user may read its admin token.
+    /// The server on this machine, if this user can read its admin token.
     fn local_server(&self) -> Option<Server> {
         let config = Config::load(self.config.as_deref(), std::env::vars()).ok()?.config;
         let token = std::fs::read_to_string(config.data.admin_token_path()).ok()?;
@@ -88,13 +88,16 @@ impl Target {
         Some(Server { url, token: Some(SecretString::from(token.trim().to_owned())) })
     }
 
-    /// The repository: `--repo`, or what the remote `origin` of this directory names.
+    /// Selects the repository: `--repo`, else the git remote `origin` of the current directory.
     ///
     /// # Errors
-    /// [`Failure`] where neither says one.
+    /// [`Failure`] if neither names a repository.
     pub fn repository(&self) -> Result<RepositoryName, Failure> {
         let found = self.repo.clone().or_else(remote_repository);
-        found.ok_or_else(|| Failure::new(Exit::Usage, "no repository is meant").help("--repo OWNER/NAME, or a clone of it"))
+        found.ok_or_else(|| {
+            Failure::new(Exit::Usage, "no repository given")
+                .help("pass --repo OWNER/NAME, or run this in a clone of the repository")
+        })
     }
 }
 
@@ -103,7 +106,7 @@ fn remote_repository() -> Option<RepositoryName> {
     remote_name(String::from_utf8(output.stdout).ok()?.trim())
 }
 
-/// The last two parts of `http://host/acme/app.git`, `git@host:acme/app.git` and the like.
+/// Takes the last two segments of `http://host/acme/app.git`, `git@host:acme/app.git` and similar URLs.
 fn remote_name(remote: &str) -> Option<RepositoryName> {
     let remote = remote.strip_suffix(".git").unwrap_or(remote);
     let mut parts = remote.rsplit(['/', ':']);
@@ -116,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_is_kept_whole_and_shows_no_token() {
+    fn a_login_round_trips_and_its_debug_output_hides_the_token() {
         let login = Login { server: "http://b.example/".to_owned(), token: "bee_canary".to_owned().into() };
         assert!(!format!("{login:?}").contains("canary"));
         let kept: Login = serde_json::from_str(&serde_json::to_string(&login).unwrap()).unwrap();
@@ -124,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn remotes_name_their_repository() {
+    fn remote_urls_yield_the_repository_name() {
         for remote in
             ["http://gogs.local:3000/acme/app.git", "git@gogs.local:acme/app.git", "ssh://git@h:2222/acme/app", "/srv/acme/app"]
         {

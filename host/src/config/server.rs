@@ -38,4 +38,16 @@ impl ServerConfig {
     pub fn is_https(&self) -> bool {
         self.public_url.scheme() == "https"
     }
+
+    /// Whether an attacker on the network can read what people send: HTTP without TLS, unless the server's URL is a loopback address.
+    #[must_use]
+    pub fn is_unsafe_transport(&self) -> bool {
+        let is_loopback = match self.public_url.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        !self.is_https() && !is_loopback
+    }
 }

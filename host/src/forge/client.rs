@@ -1,4 +1,4 @@
-//! One request to Gogs: address, token, limits, and what the answer means.
+//! One request to Gogs: URL, token, limits, and the meaning of the response.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use url::Url;
 use super::ForgeError;
 use crate::source::ForgeCredentials;
 
-/// Gogs starts git for much of what it is asked, and limits nobody: we limit ourselves.
+/// Requests at once. Gogs starts git for many of them and has no rate limit, so the limit is here.
 const MAX_CONCURRENT_REQUESTS: usize = 4;
-/// A list of all branches or hooks is far below.
+/// The longest response. A list of all branches or webhooks is much shorter.
 const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 
-/// A client of the one Gogs that this server belongs to. Clones share their connections and their limit.
+/// The client of this server's Gogs instance. Clones share connections and the limit of requests at once.
 #[derive(Debug, Clone)]
 pub struct Forge {
     base: Url,
@@ -28,19 +28,19 @@ pub struct Forge {
     request_permits: Arc<Semaphore>,
 }
 
-/// What a request is for: `repository acme/app`, and in the words of its refusal `add a hook to acme/app`.
+/// The purpose of a request, for its errors: the subject (`repository acme/app`) and the action (`add a webhook to acme/app`).
 pub(super) struct Purpose {
     pub(super) subject: String,
     pub(super) action: String,
 }
 
 impl Forge {
-    /// `base`: Gogs' address, with the path it lives under. `ca_file`: certificates to trust beside those of the system.
+    /// `base` is the URL of Gogs with its sub-path. `ca_file` has certificates to trust in addition to the system's.
     ///
     /// # Errors
-    /// [`ForgeError::Setup`] where the certificates cannot be read.
+    /// [`ForgeError::Setup`] if the certificates cannot be read.
     pub fn new(base: Url, token: SecretString, ca_file: Option<&Path>) -> Result<Self, ForgeError> {
-        // The first one to ask decides for the process; a second asking changes nothing.
+        // The provider is set once per process; a second call fails and changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .user_agent(concat!("beespace/", env!("CARGO_PKG_VERSION")))
@@ -52,23 +52,24 @@ impl Forge {
             Some(path) => client.tls_certs_merge(certificates(path)?),
             None => client,
         };
-        let http = client.build().map_err(|error| ForgeError::Setup(format!("no client for Gogs: {error}")))?;
+        let http =
+            client.build().map_err(|error| ForgeError::Setup(format!("cannot create the HTTP client for Gogs: {error}")))?;
         Ok(Self { base, token, http, request_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS)) })
     }
 
-    /// Where git finds a repository. Not from any payload: those say what they like.
+    /// The clone URL of a repository. It is built from the configuration, because a payload could name any URL.
     #[must_use]
     pub fn clone_url(&self, name: &RepositoryName) -> Url {
         self.url(&[name.owner(), &format!("{}.git", name.name())])
     }
 
-    /// What git shows there.
+    /// The credentials for that URL.
     #[must_use]
     pub fn access(&self) -> ForgeCredentials {
         ForgeCredentials::token(self.token.clone())
     }
 
-    /// Gogs' address as configured.
+    /// The configured URL of Gogs.
     #[must_use]
     pub fn base(&self) -> &Url {
         &self.base
@@ -100,11 +101,11 @@ impl Forge {
         body: Option<&serde_json::Value>,
         purpose: Purpose,
     ) -> Result<Vec<u8>, ForgeError> {
-        let closed = |_| ForgeError::Setup("the client was closed".to_owned());
-        let _turn = self.request_permits.acquire().await.map_err(closed)?;
+        let closed = |_| ForgeError::Setup("the HTTP client is closed".to_owned());
+        let _permit = self.request_permits.acquire().await.map_err(closed)?;
         let path: Vec<&str> = ["api", "v1"].into_iter().chain(path.iter().copied()).collect();
         let mut token = header::HeaderValue::from_str(&format!("token {}", self.token.expose_secret()))
-            .map_err(|_| ForgeError::Setup("the token holds characters that no token has".to_owned()))?;
+            .map_err(|_| ForgeError::Setup("the token contains characters that are not allowed in a header".to_owned()))?;
         token.set_sensitive(true);
         let request = self.http.request(method, self.url(&path)).header(header::AUTHORIZATION, token);
         let request = match body {
@@ -115,7 +116,7 @@ impl Forge {
         read_response(response, purpose).await
     }
 
-    /// Each part is one segment, whatever is in it.
+    /// The URL of a path whose segments are encoded, whatever they contain.
     fn url(&self, path: &[&str]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -138,7 +139,7 @@ async fn read_response(mut response: Response, purpose: Purpose) -> Result<Vec<u
     while let Some(chunk) = response.chunk().await.map_err(connection_error)? {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_RESPONSE_BYTES {
-            return Err(ForgeError::UnexpectedResponse(format!("longer than {MAX_RESPONSE_BYTES} bytes")));
+            return Err(ForgeError::UnexpectedResponse(format!("the response is longer than {MAX_RESPONSE_BYTES} bytes")));
         }
     }
     match status {
@@ -146,12 +147,12 @@ async fn read_response(mut response: Response, purpose: Purpose) -> Result<Vec<u
         StatusCode::FORBIDDEN => Err(ForgeError::Forbidden(purpose.action)),
         StatusCode::NOT_FOUND => Err(ForgeError::NotFound(purpose.subject)),
         status if status.is_redirection() => Err(ForgeError::Redirected),
-        status if status.is_server_error() => Err(ForgeError::Unreachable(format!("it answers with {status}"))),
+        status if status.is_server_error() => Err(ForgeError::Unreachable(format!("it responded with {status}"))),
         status if !status.is_success() => {
             Err(ForgeError::Refused { what: purpose.action, status: status.as_u16(), message: error_message(&body) })
         }
-        // A user who is prohibited from signing in gets a page with 200 on every route.
-        _ if !is_json && !body.is_empty() => Err(ForgeError::UnexpectedResponse(format!("{status} with a page"))),
+        // To a user who is prohibited from signing in, Gogs sends a page with status 200 on every route.
+        _ if !is_json && !body.is_empty() => Err(ForgeError::UnexpectedResponse(format!("status {status} with a page"))),
         _ => Ok(body),
     }
 }
@@ -160,17 +161,17 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ForgeError> {
     serde_json::from_slice(body).map_err(|error| ForgeError::UnexpectedResponse(error.to_string()))
 }
 
-/// What Gogs says in `{"message": …}`, short.
+/// The text of `{"message": …}`, without control characters and at most 200 characters long.
 fn error_message(body: &[u8]) -> String {
-    let told = serde_json::from_slice::<serde_json::Value>(body).ok();
-    let told = told.as_ref().and_then(|told| told.get("message")).and_then(serde_json::Value::as_str);
-    told.unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect()
+    let body = serde_json::from_slice::<serde_json::Value>(body).ok();
+    let message = body.as_ref().and_then(|body| body.get("message")).and_then(serde_json::Value::as_str);
+    message.unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 fn connection_error(error: reqwest::Error) -> ForgeError {
     let error = error.without_url();
-    let mut text = if error.is_timeout() { "no answer in time".to_owned() } else { error.to_string() };
-    // The outer error says that sending failed; the innermost says why.
+    let mut text = if error.is_timeout() { "timeout".to_owned() } else { error.to_string() };
+    // The outer error is "sending failed"; the innermost one has the cause.
     let mut cause = std::error::Error::source(&error);
     while let Some(inner) = cause {
         text = inner.to_string();
@@ -180,11 +181,11 @@ fn connection_error(error: reqwest::Error) -> ForgeError {
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, ForgeError> {
-    let unreadable = |error: &dyn std::fmt::Display| ForgeError::Setup(format!("{} cannot be read: {error}", path.display()));
+    let unreadable = |error: &dyn std::fmt::Display| ForgeError::Setup(format!("cannot read {}: {error}", path.display()));
     let pem = std::fs::read(path).map_err(|error| unreadable(&error))?;
     let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| unreadable(&error))?;
     if certificates.is_empty() {
-        return Err(ForgeError::Setup(format!("{} holds no certificate", path.display())));
+        return Err(ForgeError::Setup(format!("{} contains no certificate", path.display())));
     }
     Ok(certificates)
 }

@@ -1,4 +1,4 @@
-//! How a repository begins and ceases to build here.
+//! Enabling, repairing and disabling a repository: its webhook in Gogs and its row here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,39 +13,39 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{Forge, ForgeError};
+use crate::hook::{PATH_PREFIX, key_digest, secret_aad};
 use crate::seal::{self, SealError};
 use crate::store::repository::{Hook, Repositories as _, Repository};
 use crate::store::{Store, StoreError};
-use crate::webhook::{PATH_PREFIX, key_digest, secret_aad};
 
-/// How long a pair stays good after a repair: Gogs' queued deliveries carry it.
+/// How long the previous key and secret stay valid after a repair: queued deliveries of Gogs still use them.
 const OLD_KEY_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Makes hooks, here and in Gogs.
+/// Creates and removes webhooks, in Gogs and in the store.
 #[derive(Debug, Clone)]
 pub struct Enabler {
     pub forge: Forge,
     pub store: Store,
     pub seal: seal::Key,
-    /// Where Gogs reaches this server.
+    /// The base URL at which Gogs reaches this server.
     pub hook_base: Url,
     /// Shared by all clones.
     pub locks: HookLocks,
 }
 
-/// One change at a time to the hooks of a repository: each removes what it did not make, so two at once would remove each
-/// other's.
+/// A lock per repository for changes of its webhooks. Each change removes the webhooks that it did not create, so two changes at
+/// once would remove each other's.
 #[derive(Debug, Clone, Default)]
 pub struct HookLocks(Arc<Mutex<HashMap<RepositoryId, Arc<tokio::sync::Mutex<()>>>>>);
 
 impl HookLocks {
     async fn lock(&self, id: RepositoryId) -> tokio::sync::OwnedMutexGuard<()> {
-        let turn = Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
-        turn.lock_owned().await
+        let lock = Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
+        lock.lock_owned().await
     }
 }
 
-/// Why a repository was not enabled, repaired or disabled.
+/// Why a repository could not be enabled, repaired or disabled.
 #[derive(Debug, thiserror::Error)]
 pub enum EnableError {
     #[error(transparent)]
@@ -54,43 +54,43 @@ pub enum EnableError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// Gogs lets administrators of a repository alone see and make its hooks.
-    #[error("the token's user is no administrator of {0}")]
+    /// In Gogs only an administrator of a repository can list and create its webhooks.
+    #[error("the token's user is not an administrator of {0}")]
     NotAdmin(RepositoryName),
-    /// Gogs did not take the hook away; here it is good for nothing any more.
-    #[error("{name} builds here no more, but its hook may be left in Gogs: {cause}")]
+    /// The webhook could not be deleted in Gogs. Its deliveries are already refused here.
+    #[error("{name} is disabled, but its webhook may still exist in Gogs: {cause}")]
     HookNotRemoved { name: RepositoryName, cause: ForgeError },
-    /// Nothing to repair or disable.
+    /// There is nothing to repair or disable.
     #[error("{0} is not enabled")]
     NotEnabled(RepositoryName),
-    /// Gogs let `..` through as a name until 0.14.3.
+    /// Gogs accepted the name `..` until 0.14.3.
     #[error(transparent)]
     Name(#[from] beespace_core::ids::InvalidRepositoryName),
 }
 
 impl EnableError {
-    /// For people: what happened and what to do.
+    /// The error with its remedy, for people.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
             Self::Forge(error) => error.reason(),
             Self::Store(error) => {
-                Reason::new("store-trouble", error.to_string()).help("`/readyz?verbose` tells how the store does")
+                Reason::new("store-trouble", error.to_string()).help("`/readyz?verbose` reports the state of the store")
             }
             Self::Seal(error) => Reason::new("seal-trouble", error.to_string()),
             Self::NotAdmin(_) => Reason::new("token-rights", self.to_string())
-                .help("add the user in Gogs as a collaborator with the right `admin`"),
+                .help("in Gogs, make the user a collaborator with the permission `admin`"),
             Self::HookNotRemoved { name, .. } => Reason::new("hook-left", self.to_string())
-                .help(format!("`beespace repo disable {name}` once more, when Gogs gives in, removes it")),
+                .help(format!("run `beespace repo disable {name}` again when Gogs is reachable")),
             Self::NotEnabled(name) => {
-                Reason::new("not-enabled", self.to_string()).help(format!("`beespace repo enable {name}` enables it"))
+                Reason::new("not-enabled", self.to_string()).help(format!("run `beespace repo enable {name}`"))
             }
             Self::Name(_) => Reason::new("repository-name", self.to_string()),
         }
     }
 }
 
-/// A key and a secret that nobody has seen yet.
+/// A new webhook that Gogs does not have yet: its URL with the key, its secret, and its row.
 struct NewHook {
     url: Url,
     secret: SecretString,
@@ -98,63 +98,65 @@ struct NewHook {
 }
 
 impl Enabler {
-    /// Makes a repository build here: a hook in Gogs, and the row that knows its secret. One that is enabled and whose hook stands
-    /// in Gogs as it should is left as it is.
+    /// Enables a repository: creates its webhook in Gogs, and stores the webhook's key and secret. A repository that is enabled and
+    /// whose webhook in Gogs is intact stays as it is.
     ///
     /// # Errors
-    /// [`EnableError`]; nothing is half done that a second call would not mend.
+    /// [`EnableError`]. A second call completes whatever a failed one left incomplete.
     pub async fn enable(&self, name: &RepositoryName, now: Timestamp) -> Result<Repository, EnableError> {
-        let told = self.forge.repository(name).await?;
-        self.require_admin(&told, name)?;
-        let _turn = self.locks.lock(RepositoryId(told.id)).await;
-        let known = self.store.read()?.repository(RepositoryId(told.id))?;
+        let found = self.forge.repository(name).await?;
+        self.require_admin(&found, name)?;
+        let _lock = self.locks.lock(RepositoryId(found.id)).await;
+        let known = self.store.read()?.repository(RepositoryId(found.id))?;
         if let Some(known) = known.filter(|known| known.hook.is_some())
             && self.is_hook_intact(&known, name).await?
         {
-            let name = repository_name(&told)?;
+            let name = repository_name(&found)?;
             return Ok(self.update_row(known.id, move |known| Ok(Repository { name: name.clone(), ..known })).await?);
         }
-        self.replace_hook(&told, now).await
+        self.replace_hook(&found, now).await
     }
 
-    /// Makes a new key and a new secret, and removes every other hook that points here. Every pair before it stays good for a day.
+    /// Replaces the webhook by one with a new key and a new secret, and deletes every other webhook that points to this server. Previous
+    /// keys and secrets stay valid for a day.
     ///
     /// # Errors
-    /// [`EnableError::NotEnabled`] where there is nothing to repair; others as they come.
+    /// [`EnableError::NotEnabled`] if there is nothing to repair; otherwise any [`EnableError`].
     pub async fn repair(&self, name: &RepositoryName, now: Timestamp) -> Result<Repository, EnableError> {
-        let told = self.forge.repository(name).await?;
-        self.require_admin(&told, name)?;
-        let _turn = self.locks.lock(RepositoryId(told.id)).await;
-        let known = self.store.read()?.repository(RepositoryId(told.id))?;
+        let found = self.forge.repository(name).await?;
+        self.require_admin(&found, name)?;
+        let _lock = self.locks.lock(RepositoryId(found.id)).await;
+        let known = self.store.read()?.repository(RepositoryId(found.id))?;
         known.filter(|known| known.hook.is_some()).ok_or_else(|| EnableError::NotEnabled(name.clone()))?;
-        self.replace_hook(&told, now).await
+        self.replace_hook(&found, now).await
     }
 
-    /// Removes the hooks in Gogs and forgets their secrets. Builds stay. Where Gogs does not answer, or has no such repository any
-    /// more, the repository is disabled here all the same; doing it again removes what was left in Gogs.
+    /// Disables a repository: deletes its webhooks in Gogs and their secrets here. Its builds stay. If Gogs does not respond, or no
+    /// longer has the repository, the repository is disabled here anyway; a second call deletes what is left in Gogs.
     ///
     /// # Errors
-    /// [`EnableError::NotEnabled`] where it never was; [`EnableError::HookNotRemoved`] where hooks may be left in Gogs.
+    /// [`EnableError::NotEnabled`] if it never was enabled; [`EnableError::HookNotRemoved`] if webhooks may still exist in Gogs.
     pub async fn disable(&self, name: &RepositoryName) -> Result<Repository, EnableError> {
         let known = self.store.read()?.repository_by_name(name)?;
         let id = known.ok_or_else(|| EnableError::NotEnabled(name.clone()))?.id;
-        let _turn = self.locks.lock(id).await;
+        let _lock = self.locks.lock(id).await;
         let known = self.store.read()?.repository(id)?;
         let forge_id = known.and_then(|known| known.hook).map(|hook| hook.forge_id);
         let disabled = self.update_row(id, |known| Ok(Repository { hook: None, previous_hooks: Vec::new(), ..known })).await?;
-        let left = |cause| EnableError::HookNotRemoved { name: name.clone(), cause };
-        self.remove_other_hooks(name, forge_id, None).await.map_err(left)?;
+        let not_removed = |cause| EnableError::HookNotRemoved { name: name.clone(), cause };
+        self.remove_other_hooks(name, forge_id, None).await.map_err(not_removed)?;
         Ok(disabled)
     }
 
-    /// In the repository's turn. The row first: a delivery may come before Gogs has answered, and the row must know its secret by then.
-    async fn replace_hook(&self, told: &gogs::Repository, now: Timestamp) -> Result<Repository, EnableError> {
-        let name = repository_name(told)?;
-        let id = RepositoryId(told.id);
+    /// Replaces the webhook; the caller holds the repository's lock. The row is written first, because a delivery may arrive before Gogs
+    /// has responded, and its secret must be stored by then.
+    async fn replace_hook(&self, found: &gogs::Repository, now: Timestamp) -> Result<Repository, EnableError> {
+        let name = repository_name(found)?;
+        let id = RepositoryId(found.id);
         let NewHook { url, secret, hook } = self.generate_hook(id, now)?;
         let before = self.store.read()?.repository(id)?;
-        let fresh = new_repository(told, name.clone(), now);
-        let (key, begun) = (hook.key, before.clone());
+        let fresh = new_repository(found, name.clone(), now);
+        let (key, previous) = (hook.key, before.clone());
         let row = move |known: Option<Repository>| {
             let known = known.unwrap_or_else(|| fresh.clone());
             let mut previous_hooks = known.previous_hooks.clone();
@@ -163,25 +165,30 @@ impl Enabler {
             Ok(Repository { hook: Some(hook.clone()), previous_hooks, name: fresh.name.clone(), ..known })
         };
         self.store.change_repository(id, row).await?;
-        let made = match self.forge.create_hook(&name, &url, &secret).await {
-            Ok(made) => made,
+
+        // Create the webhook in Gogs; if that fails, restore the row.
+        let created = match self.forge.create_hook(&name, &url, &secret).await {
+            Ok(created) => created,
             Err(error) => {
-                let undone = move |known| {
+                let restored = move |known| {
                     let (hook, previous_hooks) =
-                        begun.clone().map(|begun| (begun.hook, begun.previous_hooks)).unwrap_or_default();
+                        previous.clone().map(|previous| (previous.hook, previous.previous_hooks)).unwrap_or_default();
                     Ok(Repository { hook, previous_hooks, ..known })
                 };
-                self.update_row(id, undone).await?;
+                self.update_row(id, restored).await?;
                 return Err(error.into());
             }
         };
+
+        // Store the id that Gogs gave the webhook, unless another webhook has replaced it meanwhile.
         let stored = self.update_row(id, move |known| {
-            let hook = known.hook.clone().map(|hook| if hook.key == key { Hook { forge_id: made.id, ..hook } } else { hook });
+            let hook = known.hook.clone().map(|hook| if hook.key == key { Hook { forge_id: created.id, ..hook } } else { hook });
             Ok(Repository { hook, ..known })
         });
         let stored = stored.await?;
+
         let old = before.and_then(|before| before.hook).map(|hook| hook.forge_id);
-        self.remove_other_hooks(&name, old, Some(made.id)).await?;
+        self.remove_other_hooks(&name, old, Some(created.id)).await?;
         Ok(stored)
     }
 
@@ -193,12 +200,12 @@ impl Enabler {
         self.store.change_repository(id, move |known| change(known.ok_or(StoreError::NotFound("repository"))?)).await
     }
 
-    fn require_admin(&self, told: &gogs::Repository, name: &RepositoryName) -> Result<(), EnableError> {
-        let is_admin = told.permissions.is_some_and(|permissions| permissions.admin);
+    fn require_admin(&self, found: &gogs::Repository, name: &RepositoryName) -> Result<(), EnableError> {
+        let is_admin = found.permissions.is_some_and(|permissions| permissions.admin);
         if is_admin { Ok(()) } else { Err(EnableError::NotAdmin(name.clone())) }
     }
 
-    /// Whether the hook that the row knows stands in Gogs and fires for everything.
+    /// Whether the webhook of the row exists in Gogs, has the current key and fires for every event.
     async fn is_hook_intact(&self, known: &Repository, name: &RepositoryName) -> Result<bool, ForgeError> {
         let Some(row) = &known.hook else { return Ok(false) };
         let hooks = self.forge.hooks(name).await?;
@@ -207,13 +214,13 @@ impl Enabler {
             .any(|hook| hook.id == row.forge_id && hook.fires_for_all_events() && self.has_current_key(&hook.config.url, row)))
     }
 
-    /// Whether a hook's address is this server's, and its key the one that the row knows.
+    /// Whether a webhook's URL points to this server and has the key of the row.
     #[must_use]
     pub fn has_current_key(&self, url: &str, row: &Hook) -> bool {
         url.strip_prefix(self.hook_url("").as_str()).is_some_and(|key| key_digest(key) == row.key)
     }
 
-    /// Whether a hook's address is one of this server's.
+    /// Whether a webhook's URL points to this server.
     #[must_use]
     pub fn points_to_this_server(&self, url: &str) -> bool {
         url.starts_with(self.hook_url("").as_str())
@@ -245,18 +252,18 @@ impl Enabler {
     }
 }
 
-fn repository_name(told: &gogs::Repository) -> Result<RepositoryName, EnableError> {
-    let owner = told.owner.as_ref().map_or("", |owner| owner.username.as_str());
-    Ok(RepositoryName::new(owner, &told.name)?)
+fn repository_name(found: &gogs::Repository) -> Result<RepositoryName, EnableError> {
+    let owner = found.owner.as_ref().map_or("", |owner| owner.username.as_str());
+    Ok(RepositoryName::new(owner, &found.name)?)
 }
 
-fn new_repository(told: &gogs::Repository, name: RepositoryName, now: Timestamp) -> Repository {
+fn new_repository(found: &gogs::Repository, name: RepositoryName, now: Timestamp) -> Repository {
     Repository {
-        id: RepositoryId(told.id),
+        id: RepositoryId(found.id),
         name,
-        default_branch: told.default_branch.clone(),
-        is_private: told.private,
-        html_url: told.html_url.clone(),
+        default_branch: found.default_branch.clone(),
+        is_private: found.private,
+        html_url: found.html_url.clone(),
         hook: None,
         previous_hooks: Vec::new(),
         last_number: 0,

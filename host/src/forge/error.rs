@@ -1,57 +1,57 @@
-//! What went wrong with Gogs, and what to do.
+//! Errors of requests to Gogs, each with its remedy.
 
 use beespace_core::outcome::Reason;
 
-/// Why Gogs did not do it. No text holds the token: it travels in a header alone, and headers are never shown.
+/// Why a request to Gogs failed. No text contains the token: it is only sent in a header, and headers are never shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ForgeError {
-    /// No connection, no answer in time, or trouble of Gogs' own (5xx).
+    /// No connection, a timeout, or an internal error of Gogs (5xx).
     #[error("Gogs cannot be reached: {0}")]
     Unreachable(String),
     /// 401.
-    #[error("Gogs does not take the token")]
+    #[error("Gogs rejected the token")]
     Unauthorized,
     /// 403.
-    #[error("the token's user may not {0}")]
+    #[error("the token's user is not allowed to {0}")]
     Forbidden(String),
-    /// 404, which Gogs also says to those who may not know.
-    #[error("Gogs shows no {0}")]
+    /// 404. Gogs also returns it if the user may not know that the subject exists.
+    #[error("Gogs has no {0} that the token's user can see")]
     NotFound(String),
-    /// Another no, with what Gogs said.
+    /// Another error status, with the message of Gogs.
     #[error("Gogs refused to {what}: {status} {message}")]
     Refused { what: String, status: u16, message: String },
     /// A redirect. The token is never sent after one.
     #[error("Gogs redirects to another address")]
     Redirected,
-    /// A page in place of an answer of the API.
-    #[error("the answer is no answer of Gogs' API: {0}")]
+    /// A page, or JSON of another shape, instead of a response of the API.
+    #[error("unexpected response from the Gogs API: {0}")]
     UnexpectedResponse(String),
-    /// The client could not be made: certificates that cannot be read.
+    /// The client could not be created, for example because the certificates cannot be read.
     #[error("{0}")]
     Setup(String),
 }
 
 impl ForgeError {
-    /// For people: what happened and what to do.
+    /// The error with its remedy, for people.
     #[must_use]
     pub fn reason(&self) -> Reason {
         let (code, help) = match self {
             Self::Unreachable(_) => {
-                ("waiting-for-gogs", "see that Gogs runs and that `gogs.url` is its address as seen from here")
+                ("waiting-for-gogs", "check that Gogs is running and that this server can reach it at `gogs.url`")
             }
             Self::Unauthorized => (
                 "token-refused",
-                "make a new token in Gogs (Your Settings, Applications), put it into the file of `gogs.token_file`, and restart the server",
+                "create a new token in Gogs (Your Settings, Applications), write it to the file that `gogs.token_file` names, and restart the server",
             ),
             Self::Forbidden(_) => ("token-rights", "make the token's user an administrator of the repository in Gogs"),
-            Self::NotFound(_) => ("not-in-gogs", "look at the name; a private repository must be shared with the token's user"),
-            Self::Refused { .. } => ("gogs-refused", "Gogs' log says more"),
-            Self::Redirected => ("gogs-redirects", "make `gogs.url` the address that Gogs ends at (its EXTERNAL_URL)"),
+            Self::NotFound(_) => ("not-in-gogs", "check the name; a private repository must be shared with the token's user"),
+            Self::Refused { .. } => ("gogs-refused", "see the log of Gogs"),
+            Self::Redirected => ("gogs-redirects", "set `gogs.url` to the final address of Gogs (its EXTERNAL_URL)"),
             Self::UnexpectedResponse(_) => (
                 "not-the-api",
-                "see that `gogs.url` is Gogs' own address and that the token's user is not prohibited from signing in",
+                "check that `gogs.url` is the URL of Gogs itself and that the token's user is not prohibited from signing in",
             ),
-            Self::Setup(_) => ("gogs-setup", "look at `gogs.ca_file`"),
+            Self::Setup(_) => ("gogs-setup", "check `gogs.ca_file`"),
         };
         Reason::new(code, self.to_string()).help(help)
     }

@@ -1,4 +1,4 @@
-//! A repository's hooks in Gogs.
+//! The webhooks of a repository in Gogs.
 
 use beespace_core::gogs::EVENTS;
 use beespace_core::ids::RepositoryName;
@@ -9,7 +9,7 @@ use url::Url;
 use super::client::Purpose;
 use super::{Forge, ForgeError};
 
-/// A hook as Gogs tells of it. It never tells the secret.
+/// A webhook as the Gogs API returns it. The API never returns the secret.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct GogsHook {
     pub id: u64,
@@ -17,14 +17,14 @@ pub struct GogsHook {
     #[serde(rename = "type")]
     pub kind: String,
     pub config: GogsHookConfig,
-    /// None of them: it never fires.
+    /// The events that trigger it; a webhook without events never fires.
     #[serde(default)]
     pub events: Option<Vec<String>>,
     #[serde(default)]
     pub active: bool,
 }
 
-/// Where a hook points.
+/// The target of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct GogsHookConfig {
     #[serde(default)]
@@ -35,7 +35,7 @@ pub struct GogsHookConfig {
 }
 
 impl GogsHook {
-    /// Whether it fires for everything that Gogs has.
+    /// Whether it is active and fires for every event of Gogs.
     #[must_use]
     pub fn fires_for_all_events(&self) -> bool {
         let events = self.events.as_deref().unwrap_or_default();
@@ -44,16 +44,16 @@ impl GogsHook {
 }
 
 impl Forge {
-    /// All hooks of a repository, those of others included.
+    /// All webhooks of a repository, including those of other systems.
     ///
     /// # Errors
-    /// [`ForgeError::Forbidden`] where the token's user is no administrator of it; others as they come.
+    /// [`ForgeError::Forbidden`] if the token's user is not an administrator of the repository; otherwise any [`ForgeError`].
     pub async fn hooks(&self, name: &RepositoryName) -> Result<Vec<GogsHook>, ForgeError> {
-        self.get(&["repos", name.owner(), name.name(), "hooks"], purpose(name, "list the hooks of")).await
+        self.get(&["repos", name.owner(), name.name(), "hooks"], purpose(name, "list the webhooks of")).await
     }
 
-    /// Adds a hook for every event that Gogs has, so that nobody must touch it when a later version builds more. What Gogs leaves
-    /// out it decides by itself, and against us: `active` is false and `events` is push alone.
+    /// Adds a webhook for every event of Gogs, so that it need not be changed when a later version builds more kinds of events. All
+    /// fields are set, because the defaults of Gogs do not fit: `active` would be false and `events` only push.
     ///
     /// # Errors
     /// [`ForgeError`].
@@ -64,17 +64,17 @@ impl Forge {
             "events": EVENTS,
             "config": { "url": url.as_str(), "content_type": "json", "secret": secret.expose_secret() },
         });
-        self.post(&["repos", name.owner(), name.name(), "hooks"], &hook, purpose(name, "add a hook to")).await
+        self.post(&["repos", name.owner(), name.name(), "hooks"], &hook, purpose(name, "add a webhook to")).await
     }
 
-    /// Removes a hook; one that is gone is removed already. A hook's secret cannot be changed (Gogs ignores that), so a new secret
-    /// means a new hook.
+    /// Deletes a webhook; one that no longer exists counts as deleted. Gogs ignores a change of a webhook's secret, so a new secret
+    /// needs a new webhook.
     ///
     /// # Errors
     /// [`ForgeError`].
     pub async fn delete_hook(&self, name: &RepositoryName, id: u64) -> Result<(), ForgeError> {
         let id = id.to_string();
-        self.delete(&["repos", name.owner(), name.name(), "hooks", &id], purpose(name, "remove a hook of")).await
+        self.delete(&["repos", name.owner(), name.name(), "hooks", &id], purpose(name, "delete a webhook of")).await
     }
 }
 

@@ -1,12 +1,12 @@
-//! Gogs' API: repositories, permissions, hooks.
+//! The Gogs API: repositories, permissions, webhooks.
 //!
 //! | file | holds |
 //! |---|---|
-//! | [`client`] | one request: address, token, limits, and what the answer means |
-//! | [`repository`] | who the token is, what it may do where |
-//! | [`hook`] | a repository's hooks |
-//! | [`enable`] | how a repository begins and ceases to build here |
-//! | [`error`] | what went wrong, and what to do |
+//! | [`client`] | one request: URL, token, limits, and the meaning of the response |
+//! | [`repository`] | the token's user and their permissions |
+//! | [`hook`] | the webhooks of a repository |
+//! | [`enable`] | enable, repair and disable a repository |
+//! | [`error`] | errors, each with its remedy |
 
 mod client;
 mod enable;

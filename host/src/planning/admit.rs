@@ -72,7 +72,7 @@ async fn decide<T: Subject + Serialize + DeserializeOwned + Send + 'static>(
     baseline: impl Fn(&T) -> Verdict + Send + Sync + 'static,
 ) -> (Decision, T) {
     let id = DecisionId(uuid::Uuid::now_v7());
-    let (policies, bindings): (Vec<_>, Vec<_>) = app.plugins.at(point).into_iter().unzip();
+    let (policies, bindings): (Vec<_>, Vec<_>) = app.plugins.policies_at(point).into_iter().unzip();
     let mut chain = Chain::new(subject, bindings, baseline);
     let plugin_context = PluginContext::for_build(context.build, id.to_string(), now());
     let event = context.event.clone();

@@ -155,7 +155,7 @@ fn policies_asked(decision: &Decision) -> BTreeSet<PolicyFingerprint> {
 }
 
 fn current_policies(app: &App, decision: &Decision) -> BTreeSet<PolicyFingerprint> {
-    let bindings = app.plugins.at(decision.point).into_iter().map(|(_, binding)| binding);
+    let bindings = app.plugins.policies_at(decision.point).into_iter().map(|(_, binding)| binding);
     let fingerprints = bindings.map(|one| PolicyFingerprint {
         name: one.policy,
         component: Some(one.component),

@@ -24,6 +24,7 @@ pub mod decision;
 pub mod delivery;
 pub mod instance;
 pub mod kv;
+pub mod lookup;
 pub mod notice;
 pub mod outbox;
 pub mod queue;

@@ -11,8 +11,10 @@ use super::{Store, StoreError, row};
 /// A signed-in browser.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// The signed-in user. Today always `admin`.
-    pub principal: String,
+    /// The kind of the identity that this session authenticates, as text: a kind that this version does not know is refused.
+    pub principal_kind: String,
+    /// The id of that identity.
+    pub principal_id: String,
     pub created_at: Timestamp,
     pub last_seen_at: Timestamp,
 }

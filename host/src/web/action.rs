@@ -1,4 +1,4 @@
-//! What buttons do: the same as the API, asked for by a form of ours.
+//! The actions behind the buttons of pages: the same as in the API, requested by a form with a CSRF token.
 
 use std::sync::Arc;
 
@@ -6,17 +6,19 @@ use axum::Extension;
 use axum::extract::{Form, Path, State};
 use axum::http::StatusCode;
 use axum::response::Redirect;
+use beespace_core::build::Build;
 use serde::Deserialize;
 
-use super::build;
-use crate::api::dto::ApprovalAnswerBody;
-use crate::api::problem::Problem;
-use crate::http_state::AppState;
-use crate::session::Principal;
+use crate::app::App;
+use crate::authorized::Authorized;
+use crate::clock::now;
+use crate::principal::Principal;
+use crate::problem::Problem;
 use crate::urls;
-use crate::user_action::{self, ApprovalAnswer};
+use crate::user_action::{self, ActionError, ApprovalAnswer, BuildAction};
+use crate::view::build_title;
 
-/// Every form of a session carries its proof.
+/// The fields of an action's form. Every form contains the CSRF token of its session.
 #[derive(Debug, Deserialize)]
 pub(super) struct ActionForm {
     #[serde(default)]
@@ -25,101 +27,101 @@ pub(super) struct ActionForm {
     subject: Option<String>,
 }
 
-type BuildPath = Path<(String, String, String)>;
+/// The build of the page. The form is checked first, so a forged form learns nothing about the build.
+type AuthorizedBuild = Result<Authorized<Build>, Problem>;
 
 impl ActionForm {
     fn check_csrf(&self, principal: &Principal) -> Result<(), Problem> {
-        // Both are hashes of a secret that the sender cannot guess by timing one byte after the other.
+        // Compare digests: their bytes tell an attacker who measures the time of the comparison nothing about the token.
         if !self.csrf.is_empty()
             && beespace_core::digest::Digest::of(&self.csrf) == beespace_core::digest::Digest::of(principal.csrf())
         {
             return Ok(());
         }
-        let detail = "The form is not of your session, and nothing was changed.";
-        Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", detail).help("Load the page again and repeat what you did."))
+        let detail = "The form does not belong to your session; nothing was changed.";
+        Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", detail).help("Reload the page and try again."))
     }
 
-    fn into_request(self) -> ApprovalAnswerBody {
-        ApprovalAnswerBody { stage: self.stage, subject: self.subject, reason: None }
+    fn into_answer(self) -> Result<ApprovalAnswer, ActionError> {
+        ApprovalAnswer::parse(self.stage, self.subject.as_deref(), None)
     }
 }
 
 pub(super) async fn restart(
-    State(front): State<Arc<AppState>>,
-    Extension(principal): Extension<Principal>,
-    Path((owner, name, number)): BuildPath,
-    Form(form): Form<ActionForm>,
+    state: State<Arc<App>>,
+    principal: Extension<Principal>,
+    build: AuthorizedBuild,
+    form: Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
-    form.check_csrf(&principal)?;
-    let old = build::find(&front.store.read()?, &owner, &name, &number)?;
-    user_action::restart(&front, &old).await?;
-    // There it stands above the one that it repeats.
-    Ok(Redirect::to(&urls::repository(&old.event.repository.name)))
+    let build = act(state, principal, build, form, |_| Ok(BuildAction::Restart)).await?;
+    // The repository's page shows the new build above the one that it repeats.
+    Ok(Redirect::to(&urls::repository(&build.event.repository.name)))
 }
 
 pub(super) async fn cancel(
-    State(front): State<Arc<AppState>>,
-    Extension(principal): Extension<Principal>,
-    Path((owner, name, number)): BuildPath,
-    Form(form): Form<ActionForm>,
+    state: State<Arc<App>>,
+    principal: Extension<Principal>,
+    build: AuthorizedBuild,
+    form: Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
-    form.check_csrf(&principal)?;
-    let build = build::find(&front.store.read()?, &owner, &name, &number)?;
-    user_action::cancel(&front, &build, principal.id()).await?;
-    Ok(Redirect::to(&super::build_row::build_href(&build)))
+    let build = act(state, principal, build, form, |_| Ok(BuildAction::Cancel)).await?;
+    Ok(Redirect::to(&build_title::build_href(&build)))
 }
 
 pub(super) async fn approve(
-    state: State<Arc<AppState>>,
+    state: State<Arc<App>>,
     principal: Extension<Principal>,
-    path: BuildPath,
+    build: AuthorizedBuild,
     form: Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
-    approve_or_decline(state, principal, path, form, ApprovalAnswer::Approve).await
+    let build = act(state, principal, build, form, |form| form.into_answer().map(BuildAction::Approve)).await?;
+    Ok(Redirect::to(&build_title::build_href(&build)))
 }
 
 pub(super) async fn decline(
-    state: State<Arc<AppState>>,
+    state: State<Arc<App>>,
     principal: Extension<Principal>,
-    path: BuildPath,
+    build: AuthorizedBuild,
     form: Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
-    approve_or_decline(state, principal, path, form, ApprovalAnswer::Decline).await
+    let build = act(state, principal, build, form, |form| form.into_answer().map(BuildAction::Decline)).await?;
+    Ok(Redirect::to(&build_title::build_href(&build)))
 }
 
-async fn approve_or_decline(
-    State(front): State<Arc<AppState>>,
+/// Applies an action to the build of the page, once the form is known to come from a page of this session.
+async fn act(
+    State(app): State<Arc<App>>,
     Extension(principal): Extension<Principal>,
-    Path((owner, name, number)): BuildPath,
+    build: AuthorizedBuild,
     Form(form): Form<ActionForm>,
-    answer: ApprovalAnswer,
-) -> Result<Redirect, Problem> {
+    action: impl FnOnce(ActionForm) -> Result<BuildAction, ActionError>,
+) -> Result<Authorized<Build>, Problem> {
     form.check_csrf(&principal)?;
-    let build = build::find(&front.store.read()?, &owner, &name, &number)?;
-    user_action::answer(&front, &build, answer, form.into_request(), principal.id()).await?;
-    Ok(Redirect::to(&super::build_row::build_href(&build)))
+    let build = build?;
+    user_action::apply(&app, &build, action(form)?, &principal).await?;
+    Ok(build)
 }
 
 pub(super) async fn retry_delivery(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(principal): Extension<Principal>,
     Path(id): Path<String>,
     Form(form): Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
     form.check_csrf(&principal)?;
     let id = id.parse().map_err(|_| Problem::not_found("delivery"))?;
-    front.store.replay_delivery(id, front.now()).await?;
+    app.store.replay_delivery(id, now()).await?;
     Ok(Redirect::to("/-/deliveries"))
 }
 
 pub(super) async fn retry_notice(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(principal): Extension<Principal>,
     Path(id): Path<String>,
     Form(form): Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
     form.check_csrf(&principal)?;
     let id = id.parse().map_err(|_| Problem::not_found("notice"))?;
-    user_action::replay_notice(&front, id).await?;
+    user_action::retry_notice(&app, id).await?;
     Ok(Redirect::to("/-/notices"))
 }

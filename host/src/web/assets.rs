@@ -1,4 +1,4 @@
-//! Style, script and icons, in the binary. Their names carry a hash of their content, so browsers may keep them for ever.
+//! Style sheet, script and icons, embedded in the binary. File names contain a hash of the content, so browsers may cache them forever.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -9,14 +9,14 @@ use axum::response::{IntoResponse, Response};
 use rust_embed::RustEmbed;
 use sha2::{Digest as _, Sha256};
 
-use super::ansi;
-use crate::api::problem::Problem;
+use crate::ansi;
+use crate::problem::Problem;
 
 #[derive(RustEmbed)]
 #[folder = "assets/"]
 struct Assets;
 
-/// The style sheet: what is written by hand, then a rule for each class of a terminal's colours.
+/// The style sheet: `app.css`, followed by the generated rules for terminal colours.
 static STYLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut style = Assets::get(STYLE_NAME).map(|file| file.data.into_owned()).unwrap_or_default();
     style.extend(ansi::css().into_bytes());
@@ -40,7 +40,7 @@ fn short_hex(digest: &[u8]) -> String {
     hex::encode(digest.get(..6).unwrap_or_default())
 }
 
-/// The address of an asset: `app.css` becomes `/-/assets/app.1f2e3d4c5b6a.css`.
+/// Path of an asset: `app.css` becomes `/-/assets/app.1f2e3d4c5b6a.css`.
 #[must_use]
 pub fn address(name: &str) -> String {
     let tag = content_hash(name).unwrap_or_default();
@@ -59,14 +59,14 @@ fn content_type(name: &str) -> &'static str {
     }
 }
 
-/// Serves an asset under exactly the name that [`address`] gives.
+/// Serves an asset under exactly the path that [`address`] returns.
 pub(super) async fn serve(Path(file): Path<String>) -> Result<Response, Problem> {
     let name = file.rsplit_once('.').and_then(|(rest, extension)| {
         let (stem, _) = rest.rsplit_once('.')?;
         Some(format!("{stem}.{extension}"))
     });
     let Some(name) = name.filter(|name| address(name) == format!("/-/assets/{file}")) else {
-        return Err(Problem::not_found("file").help("It may be of another version: load the page again."));
+        return Err(Problem::not_found("file").help("It may belong to another version: reload the page."));
     };
     let content = content(&name).ok_or_else(|| Problem::not_found("file"))?;
     let headers = [(header::CONTENT_TYPE, content_type(&name)), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];
@@ -78,13 +78,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_assets_carry_their_content() {
+    fn asset_names_contain_a_content_hash() {
         let css = address("app.css");
         assert!(css.starts_with("/-/assets/app.") && css.ends_with(".css") && css.len() == "/-/assets/app.".len() + 16, "{css}");
     }
 
     #[test]
-    fn the_style_sheet_has_the_colours_of_logs_once() {
+    fn the_style_sheet_contains_each_terminal_colour_rule_once() {
         let style = String::from_utf8(content(STYLE_NAME).unwrap().into_owned()).unwrap();
         for rule in [".card {", "--ansi-15:", ".a-bold{", ".a-f15{", ".a-b255{"] {
             assert_eq!(style.matches(rule).count(), 1, "{rule}");

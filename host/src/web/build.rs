@@ -1,10 +1,10 @@
-//! A build: why it stands as it does, its stages, what policies decided, its pipeline file.
+//! The page of a build: the reason for its status, its stages, the policy decisions and the pipeline file.
 
 use std::sync::Arc;
 
 use askama::Template;
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use beespace_core::build::{Build, Stage};
 use beespace_core::ids::StepId;
@@ -14,23 +14,25 @@ use beespace_core::time::Timestamp;
 
 use super::callout::Callout;
 use super::decision::DecisionView;
-use super::html::{self, Html, StatusLabel};
+use super::icon::StatusLabel;
 use super::layout::Layout;
 use super::pipeline_file::PipelineFileView;
 use super::repository::safe_link;
 use super::stage::{ApprovalView, StageView};
-use super::{build_row, log_tail, render_page, repository_name};
-use crate::api::problem::Problem;
-use crate::http_state::AppState;
-use crate::store::Read;
+use super::{log_tail, render_page};
+use crate::app::App;
+use crate::authorized::Authorized;
+use crate::clock::now;
+use crate::html::Html;
+use crate::problem::Problem;
 use crate::store::build::Builds as _;
-use crate::store::repository::Repositories as _;
-use crate::urls::{self, BuildKey};
+use crate::urls;
+use crate::view::{build_title, time};
 
-/// How many lines of the first failure stand on the page.
+/// Lines of the first failed step's log on the page.
 const EXCERPT_LINES: u64 = 30;
 
-/// Everything that the page tells.
+/// The contents of the page.
 #[derive(Template, Debug)]
 #[template(path = "build.html")]
 pub struct BuildPage {
@@ -48,11 +50,11 @@ pub struct BuildPage {
     branch: String,
     actor: String,
     author: Option<String>,
-    /// What happened at `at`: one that has not run was only received.
-    since: &'static str,
+    /// Label of `at`: when the build started, or when its delivery was received if it has not started.
+    time_label: &'static str,
     at: Html,
     took: String,
-    restarts: Option<(String, String)>,
+    restart_of: Option<(String, String)>,
     may_cancel: bool,
     may_restart: bool,
     callouts: Vec<Callout>,
@@ -62,45 +64,34 @@ pub struct BuildPage {
     file: Option<PipelineFileView>,
 }
 
-/// The build that an address names.
-pub(crate) fn find(read: &Read, owner: &str, name: &str, key: &str) -> Result<Build, Problem> {
-    let name = repository_name(owner, name)?;
-    let key = key.parse().map_err(|_| Problem::not_found("build"))?;
-    let repository = read.repository_by_name(&name)?.ok_or_else(|| Problem::not_found("repository"))?;
-    let found = match key {
-        BuildKey::Number(number) => read.build_by_number(repository.id, number)?,
-        BuildKey::Id(id) => read.build(id)?.filter(|build| build.event.repository.id == repository.id),
-    };
-    found.ok_or_else(|| Problem::not_found("build"))
-}
-
 pub(super) async fn show(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
-    Path((owner, name, number)): Path<(String, String, String)>,
+    build: Authorized<Build>,
 ) -> Result<Response, Problem> {
-    let (build, stages, decisions, restarts) = {
-        let read = front.store.read()?;
-        let build = find(&read, &owner, &name, &number)?;
-        let restarts = build.restarts.map_or(Ok(None), |id| read.build(id))?;
+    let (build, stages, decisions, restart_of) = {
+        let read = app.store.read()?;
+        // Read again, so that the build and its stages are of one moment.
+        let build = read.build(build.id)?.ok_or_else(|| Problem::not_found("build"))?;
+        let restart_of = build.restarts.map_or(Ok(None), |id| read.build(id))?;
         let (stages, decisions) = (read.stages(build.id)?, read.decisions(build.id)?);
-        (build, stages, decisions, restarts)
+        (build, stages, decisions, restart_of)
     };
-    let mut page = BuildPage::new(layout, &build, &stages, &decisions, front.now());
-    page.restarts = restarts.map(|old| (build_row::build_href(&old), build_row::build_name(&old)));
-    page.add_excerpt(&front, &build, &stages).await?;
+    let mut page = BuildPage::new(layout, &build, &stages, &decisions, now());
+    page.restart_of = restart_of.map(|old| (build_title::build_href(&old), build_title::build_name(&old)));
+    page.add_excerpt(&app, &build, &stages).await?;
     render_page(&page)
 }
 
 impl BuildPage {
-    /// The page of this build at `now`, without a log's excerpt.
+    /// The page of a build at `now`, without a log excerpt.
     #[must_use]
     pub fn new(layout: Layout, build: &Build, stages: &[Stage], decisions: &[Decision], now: Timestamp) -> Self {
         let repository = &build.event.repository.name;
-        let number = build_row::number_label(build);
-        let title = build_row::build_title(build);
+        let number = build_title::number_label(build);
+        let title = build_title::build_title(build);
         let mut layout =
-            layout.with_title(format!("{} · {} {number}", title, build.status)).at("builds").with_status(build.status);
+            layout.with_title(format!("{} · {} {number}", title, build.status)).in_section("builds").with_status(build.status);
         if !build.status.is_over() {
             layout = layout.with_stream(format!("/api/v1/events?build={}", build.id));
         }
@@ -112,21 +103,21 @@ impl BuildPage {
             owner_href: urls::owner(repository.owner()),
             repository_href: urls::repository(repository),
             name: repository.name().to_owned(),
-            href: build_row::build_href(build),
+            href: build_title::build_href(build),
             number,
             title,
             status: StatusLabel(build.status),
             sha: build.event.sha().short().to_owned(),
             commit_url: safe_link(&format!("{}/commit/{}", build.event.repository.html_url, build.event.sha())),
-            branch: build_row::branch_or_ref(build),
+            branch: build_title::branch_or_ref(build),
             actor: build.event.sender.login.clone(),
             author: build.head.as_ref().map(|head| head.author.name.clone()).filter(|name| *name != build.event.sender.login),
-            since: if build.started_at.is_some() { "Started" } else { "Received" },
-            at: html::time(build.started_at.unwrap_or(build.created_at), now),
-            took: Some(html::elapsed(build.started_at, build.finished_at, now))
+            time_label: if build.started_at.is_some() { "Started" } else { "Received" },
+            at: time::time_element(build.started_at.unwrap_or(build.created_at), now),
+            took: Some(time::elapsed(build.started_at, build.finished_at, now))
                 .filter(|text| !text.is_empty())
                 .unwrap_or("–".into()),
-            restarts: None,
+            restart_of: None,
             may_cancel: !build.status.is_over(),
             may_restart: build.status.is_over(),
             callouts: callouts(build, stages, decisions),
@@ -137,21 +128,21 @@ impl BuildPage {
         }
     }
 
-    /// Puts the end of the first failed step's log under it.
-    async fn add_excerpt(&mut self, front: &AppState, build: &Build, stages: &[Stage]) -> Result<(), Problem> {
+    /// Adds the end of the first failed step's log below the step.
+    async fn add_excerpt(&mut self, app: &App, build: &Build, stages: &[Stage]) -> Result<(), Problem> {
         for (stage, view) in stages.iter().zip(&mut self.stages) {
             let failed = |status: Status| matches!(status, Status::Failure | Status::Error | Status::Killed);
             let Some(index) = stage.steps.iter().position(|step| failed(step.status)) else { continue };
             let (Some(found), Some(view)) = (stage.steps.get(index), view.steps.get_mut(index)) else { continue };
             let id = StepId { build: build.id, stage: stage.number, step: found.number, attempt: found.attempt };
-            view.excerpt = log_tail::last_lines(front, id, EXCERPT_LINES, &view.href).await?;
+            view.excerpt = log_tail::last_lines(app, id, EXCERPT_LINES, &view.href).await?;
             return Ok(());
         }
         Ok(())
     }
 }
 
-/// What a person must know first: the build's own reason, then each denial.
+/// The messages at the top of the page: each denial, or else the build's own reason.
 fn callouts(build: &Build, stages: &[Stage], decisions: &[Decision]) -> Vec<Callout> {
     let mut callouts = Vec::new();
     let denials = decisions.iter().filter_map(|decision| match &decision.ruling {
@@ -166,7 +157,11 @@ fn callouts(build: &Build, stages: &[Stage], decisions: &[Decision]) -> Vec<Call
             parts: Vec::new(),
         };
         let callout = Callout {
-            title: format!("Policy {:?} said no{}", denial.policy, if build.started_at.is_none() { ", nothing ran" } else { "" }),
+            title: format!(
+                "Policy {:?} denied {}",
+                denial.policy,
+                if build.started_at.is_none() { "this build; nothing ran" } else { "a step" }
+            ),
             ..Callout::new("", Status::Declined, &reason)
         };
         callouts.push(callout);

@@ -1,4 +1,4 @@
-//! All builds, and an owner's.
+//! The lists of all builds and of one owner's builds.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use beespace_core::status::Status;
 
 use super::build_row::{self, BuildRow, FilterChip};
 use super::callout::Callout;
-use super::html::StatusLabel;
+use super::icon::StatusLabel;
 use super::layout::Layout;
 use super::{ListQuery, ROWS_PER_PAGE, render_page};
-use crate::api::problem::Problem;
+use crate::app::App;
+use crate::clock::now;
 use crate::disk;
-use crate::http_state::AppState;
-use crate::store::Read;
+use crate::problem::Problem;
 use crate::store::build::BuildFilter;
-use crate::store::repository::Repository;
+use crate::store::lookup::Visibility;
 use crate::urls;
 
 #[derive(Template)]
@@ -37,78 +37,67 @@ struct BuildsPage {
     repositories: Vec<RepositoryLink>,
 }
 
-/// What is said where a list has nothing.
+/// Text of an empty list.
 struct EmptyState {
     title: &'static str,
     text: &'static str,
 }
 
-/// A repository beside the list.
+/// A repository in the sidebar.
 struct RepositoryLink {
     name: String,
     href: String,
-    /// Of its newest build.
+    /// Status of its newest build.
     status: Option<StatusLabel>,
     enabled: bool,
 }
 
 const NO_BUILDS_YET: EmptyState =
-    EmptyState { title: "No builds yet", text: "Enable a repository, push to it, and its build appears here." };
-const NO_MATCHING_BUILD: EmptyState = EmptyState { title: "No build like that", text: "Other builds are under All." };
+    EmptyState { title: "No builds yet", text: "Enable a repository and push to it; its builds appear here." };
+const NO_MATCHING_BUILD: EmptyState = EmptyState { title: "No builds with this status", text: "Choose All to see every build." };
 
 pub(super) async fn all(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
+    visibility: Visibility,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let read = front.store.read()?;
-    let filter = BuildFilter { repository: None, status: query.status(), after: query.after().map(BuildId) };
-    let builds = read.builds(filter, ROWS_PER_PAGE + 1)?;
-    let layout = layout.with_title("Builds").at("builds").with_stream("/api/v1/events");
-    page(&front, &read, layout, "Builds".to_owned(), "/", &query, builds, |_| true)
+    let layout = layout.with_title("Builds").in_section("builds").with_stream("/api/v1/events");
+    page(&app, &visibility, layout, "Builds".to_owned(), "/", &query)
 }
 
 pub(super) async fn of_owner(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
+    visibility: Visibility,
     Path(owner): Path<String>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let read = front.store.read()?;
-    let belongs = |repository: &Repository| repository.name.owner().eq_ignore_ascii_case(&owner);
-    let repositories: Vec<Repository> = read.repositories()?.into_iter().filter(belongs).collect();
+    let mut repositories = app.store.read()?.visible_repositories(&visibility)?;
+    repositories.retain(|repository| repository.name.owner().eq_ignore_ascii_case(&owner));
     if repositories.is_empty() {
         return Err(Problem::not_found("page"));
     }
-    let after = query.after().map(BuildId);
-    let mut ids = Vec::new();
-    for repository in &repositories {
-        let filter = BuildFilter { repository: Some(repository.id), status: query.status(), after };
-        ids.extend(read.build_ids(filter, ROWS_PER_PAGE + 1)?);
-    }
-    // Ids begin with their time, so the newest have the greatest.
-    ids.sort_unstable_by(|one, other| other.cmp(one));
-    ids.truncate(ROWS_PER_PAGE + 1);
-    let builds = read.builds_of_ids(&ids)?;
+    let of_owner = Visibility::Only(repositories.iter().map(|repository| repository.id).collect());
     let base = urls::owner(&owner);
-    let layout = layout.with_title(owner.clone()).at("builds").with_stream("/api/v1/events");
-    page(&front, &read, layout, owner.clone(), &base, &query, builds, belongs)
+    let layout = layout.with_title(owner.clone()).in_section("builds").with_stream("/api/v1/events");
+    page(&app, &of_owner, layout, owner, &base, &query)
 }
 
-#[expect(clippy::too_many_arguments, reason = "what the two lists have in common is the page, and these are its parts")]
+/// The list of the visible builds, beside links to their repositories.
 fn page(
-    front: &AppState,
-    read: &Read,
+    app: &App,
+    visibility: &Visibility,
     layout: Layout,
     heading: String,
     base: &str,
     query: &ListQuery,
-    builds: Vec<Build>,
-    shown: impl Fn(&Repository) -> bool,
 ) -> Result<Response, Problem> {
-    let now = front.now();
-    let (builds, last) = paginate(builds);
-    let repositories = read.repositories()?.into_iter().filter(shown).map(|repository| {
+    let now = now();
+    let read = app.store.read()?;
+    let filter = BuildFilter { repository: None, status: query.status(), after: query.after().map(BuildId) };
+    let (builds, last) = paginate(read.visible_builds(visibility, filter, ROWS_PER_PAGE + 1)?);
+    let repositories = read.visible_repositories(visibility)?.into_iter().map(|repository| {
         let newest = read.builds(BuildFilter { repository: Some(repository.id), ..BuildFilter::default() }, 1)?;
         Ok(RepositoryLink {
             name: repository.name.to_string(),
@@ -120,7 +109,7 @@ fn page(
     render_page(&BuildsPage {
         layout,
         heading,
-        callouts: disk::check_free_space(&front.config).err().map(|reason| low_disk_callout(&reason)).into_iter().collect(),
+        callouts: disk::check_free_space(&app.config).err().map(|reason| low_disk_callout(&reason)).into_iter().collect(),
         chips: build_row::filter_chips(base, query.status()),
         rows: builds.iter().map(|build| BuildRow::new(build, now)).collect(),
         older: last.map(|id| build_row::older_href(base, query.status(), &id)),
@@ -129,13 +118,13 @@ fn page(
     })
 }
 
-/// Without the paths of the reason: everybody may read this list.
+/// Leaves out the paths in the reason, because anonymous users may read this list.
 fn low_disk_callout(reason: &Reason) -> Callout {
-    let (title, message) = ("There is little room on the server's disk", "Stages that have not started wait for room.");
+    let (title, message) = ("The server is low on disk space", "New stages wait until space is available.");
     Callout { title: title.to_owned(), message: message.to_owned(), ..Callout::new("", Status::Pending, reason) }
 }
 
-/// One page of builds, and the id to go on after where there are more.
+/// One page of builds, and the last id if there are more.
 pub(super) fn paginate(mut builds: Vec<Build>) -> (Vec<Build>, Option<String>) {
     let has_more = builds.len() > ROWS_PER_PAGE;
     builds.truncate(ROWS_PER_PAGE);

@@ -1,14 +1,16 @@
-//! A reason, as pages show it: what happened, why part by part, what to do.
+//! A highlighted message on a page: what happened, why, and what to do.
 
+use beespace_core::graph;
 use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
 
-use super::html::{Html, icon};
+use super::icon::icon;
+use crate::html::Html;
 
-/// Something a person must read before anything else on the page.
+/// A message that a person should read before the rest of the page.
 #[derive(Debug, Clone)]
 pub struct Callout {
-    /// Colour and icon.
+    /// Name of the status, which selects colour and icon.
     pub status: &'static str,
     pub icon: Html,
     pub title: String,
@@ -18,24 +20,26 @@ pub struct Callout {
 }
 
 impl Callout {
-    /// `description`: who has this status, in words (`This build`, `Stage test`).
+    /// `what` has this status, for example `This build` or `Step "test"`.
     #[must_use]
     pub fn new(what: &str, status: Status, reason: &Reason) -> Self {
-        let says = match status {
-            Status::Pending => "waits",
-            Status::Blocked => "waits for a person's word",
-            Status::Running => "runs",
+        let predicate = match status {
+            Status::Pending => "is waiting",
+            Status::Blocked => "is waiting for approval",
+            Status::Running => "is running",
             Status::Success => "succeeded",
             Status::Failure => "failed",
             Status::Declined => "was declined",
             Status::Error => "could not be run",
-            Status::Killed => "was stopped",
+            Status::Killed if reason.code == graph::CANCELLED => "was cancelled",
+            // A timeout.
+            Status::Killed => "was killed",
             Status::Skipped => "was skipped",
         };
         Self {
             status: status.as_str(),
             icon: icon(status.as_str()),
-            title: format!("{what} {says}"),
+            title: format!("{what} {predicate}"),
             message: reason.message.clone(),
             parts: reason.parts.iter().map(ToString::to_string).collect(),
             help: reason.help.clone(),

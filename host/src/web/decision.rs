@@ -1,12 +1,12 @@
-//! What policies said, as the page of a build shows it.
+//! Policy decisions on the page of a build.
 
 use std::time::Duration;
 
 use beespace_core::build::{PipelineFile, Stage};
 use beespace_core::policy::{Decision, Evaluation, Finding, Mode, PatchKind, PatchOp, Ruling, VerdictOutcome};
 
-use super::html;
 use super::pipeline_file::finding_line;
+use crate::view::time;
 
 /// One decision of the host.
 #[derive(Debug, Clone)]
@@ -17,34 +17,34 @@ pub struct DecisionView {
     pub what: String,
     pub point: &'static str,
     pub ruling: &'static str,
-    /// Colour.
+    /// Status name that selects the colour.
     pub tone: &'static str,
-    /// Unfolded at once: it is why something does not run.
+    /// Expanded initially, because the decision is why something did not run.
     pub open: bool,
     pub verdicts: Vec<VerdictView>,
 }
 
-/// One policy's part in it.
+/// One policy's verdict in a decision.
 #[derive(Debug, Clone)]
 pub struct VerdictView {
     pub policy: String,
-    /// Where it is not enforcing.
+    /// The mode, unless it is `enforce`.
     pub mode: Option<&'static str>,
     pub outcome: &'static str,
     pub tone: &'static str,
     pub took: String,
     pub findings: Vec<FindingView>,
-    /// What it changed, in words.
+    /// Its changes to the plan, as text.
     pub patches: Vec<String>,
 }
 
-/// One statement of a policy.
+/// One finding of a policy.
 #[derive(Debug, Clone)]
 pub struct FindingView {
     pub message: String,
     pub rule: String,
     pub remedy: Option<String>,
-    /// The line of the pipeline file that it means.
+    /// The line of the pipeline file that the finding refers to.
     pub line: Option<usize>,
 }
 
@@ -82,7 +82,7 @@ impl VerdictView {
                 let (outcome, tone) = match verdict.outcome {
                     VerdictOutcome::Abstain => ("abstains", "skipped"),
                     VerdictOutcome::Allow => ("allows", "success"),
-                    VerdictOutcome::RequireApproval => ("asks", "blocked"),
+                    VerdictOutcome::RequireApproval => ("requires approval", "blocked"),
                     VerdictOutcome::Deny => ("denies", "declined"),
                 };
                 let findings = verdict.findings.iter().map(|finding| FindingView::new(finding, place(finding))).collect();
@@ -95,7 +95,7 @@ impl VerdictView {
                     remedy: Some(error.class.remedy(evaluation.mode)),
                     line: None,
                 };
-                ("broke", "error", vec![finding])
+                ("failed", "error", vec![finding])
             }
         };
         Self {
@@ -120,7 +120,7 @@ fn format_microseconds(count: u64) -> String {
     match count {
         0..=999 => format!("{count} µs"),
         1_000..=999_999 => format!("{}.{} ms", count / 1_000, count % 1_000 / 100),
-        _ => html::format_duration(Duration::from_micros(count)),
+        _ => time::format_duration(Duration::from_micros(count)),
     }
 }
 
@@ -130,6 +130,6 @@ fn describe_patch(patch: &PatchOp) -> String {
         PatchKind::Add => format!("added {} = {value}", patch.path),
         PatchKind::Replace => format!("changed {} to {value}", patch.path),
         PatchKind::Remove => format!("removed {}", patch.path),
-        PatchKind::Test => format!("relied on {} = {value}", patch.path),
+        PatchKind::Test => format!("tested {} = {value}", patch.path),
     }
 }

@@ -1,11 +1,11 @@
-//! What went wrong, as a page.
+//! The error page.
 
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
 
 use super::layout::Layout;
 use super::page_html;
-use crate::api::problem::Problem;
+use crate::problem::Problem;
 
 #[derive(Template)]
 #[template(path = "error.html")]
@@ -16,7 +16,7 @@ struct ErrorPage<'p> {
     help: Option<&'p str>,
 }
 
-/// The page of a problem, with the request's id at its foot.
+/// Renders a problem as a page. The footer shows the request id.
 #[must_use]
 pub fn page(layout: Layout, problem: &Problem) -> Response {
     let page = ErrorPage {
@@ -28,7 +28,7 @@ pub fn page(layout: Layout, problem: &Problem) -> Response {
     match page_html(&page) {
         Ok(html) => (problem.status_code(), Html(html)).into_response(),
         Err(error) => {
-            tracing::error!(%error, "the page of an error cannot be rendered");
+            tracing::error!(%error, "cannot render the error page");
             (problem.status_code(), problem.to_string()).into_response()
         }
     }

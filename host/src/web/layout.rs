@@ -1,33 +1,35 @@
-//! What surrounds every page.
+//! The frame of every page: navigation, title, theme, live updates.
 
 use axum::http::{HeaderMap, Uri};
 use beespace_core::status::Status;
 
 use super::assets;
-use super::html::{Html, icon};
-use crate::http_state::AppState;
-use crate::session::{self, Principal};
+use super::icon::icon;
+use crate::app::App;
+use crate::html::Html;
+use crate::principal::Principal;
+use crate::session;
 use crate::urls;
 
-/// The frame of a page, filled from the request.
+/// The values of a page's frame, taken from the request.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
     pub title: String,
-    /// Which entry of the main navigation the page belongs to.
-    pub place: &'static str,
-    /// What the icon in the browser's tab shows.
+    /// The entry of the main navigation that the page belongs to.
+    pub section: &'static str,
+    /// The status that the icon in the browser tab shows.
     pub status: Option<Status>,
     pub may_read: bool,
     pub is_admin: bool,
-    /// Proof that a form came from a page of this session.
+    /// CSRF token of the session; every form contains it.
     pub csrf: String,
-    /// `light` or `dark` where the person chose one.
+    /// `light` or `dark`, if the person has chosen one.
     pub theme: Option<&'static str>,
-    /// The stream of changes that concern the page, while there may be any.
+    /// Path of the event stream that updates the page, unless the page can no longer change.
     pub live: Option<String>,
-    /// The page's own path and query: where sign-in leads back to.
+    /// Path and query of the page, to return to after sign-in.
     pub path: String,
-    /// The request's id, shown where something went wrong.
+    /// The request id, shown on error pages.
     pub request: Option<String>,
 }
 
@@ -39,8 +41,8 @@ impl Layout {
     }
 
     #[must_use]
-    pub fn at(mut self, place: &'static str) -> Self {
-        self.place = place;
+    pub fn in_section(mut self, section: &'static str) -> Self {
+        self.section = section;
         self
     }
 
@@ -50,14 +52,14 @@ impl Layout {
         self
     }
 
-    /// Where changes to what the page shows are told.
+    /// Sets the event stream that updates the page.
     #[must_use]
     pub fn with_stream(mut self, stream: impl Into<String>) -> Self {
         self.live = Some(stream.into());
         self
     }
 
-    /// The icon of the tab tells how the build stands.
+    /// URL of the tab icon, which shows the build's status.
     #[must_use]
     pub fn icon(&self) -> String {
         assets::address(match self.status {
@@ -84,11 +86,11 @@ impl Layout {
     }
 }
 
-/// The frame for whoever is asking for `uri`.
+/// The frame of a page that `principal` requests at `uri`.
 #[must_use]
-pub fn of(front: &AppState, principal: &Principal, uri: &Uri, headers: &HeaderMap) -> Layout {
+pub fn for_request(app: &App, principal: &Principal, uri: &Uri, headers: &HeaderMap) -> Layout {
     Layout {
-        may_read: front.config.server.open || principal.is_admin(),
+        may_read: app.config.server.open || principal.is_admin(),
         is_admin: principal.is_admin(),
         csrf: principal.csrf().to_owned(),
         theme: match session::cookie(headers, "theme") {

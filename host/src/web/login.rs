@@ -1,4 +1,4 @@
-//! Signing a browser in with the admin token, and out.
+//! Sign-in with the admin token, and sign-out.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use serde::Deserialize;
 
 use super::layout::Layout;
 use super::render_page;
-use crate::api::problem::Problem;
-use crate::config::ServerConfig;
-use crate::http_state::AppState;
+use crate::app::App;
+use crate::principal::Principal;
+use crate::problem::Problem;
 use crate::session;
 use crate::urls::safe_next;
 
@@ -39,48 +39,36 @@ pub(super) struct LoginForm {
     next: String,
 }
 
-/// Whether what people type can be read on the way: http, and not only inside this machine.
-#[must_use]
-pub fn is_unsafe_transport(server: &ServerConfig) -> bool {
-    let is_loopback = match server.public_url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    !server.is_https() && !is_loopback
-}
-
-fn page(front: &AppState, layout: Layout, next: &str, wrong: bool) -> Result<Response, Problem> {
-    let unsafe_transport = is_unsafe_transport(&front.config.server);
-    // Signing in again leads to the same place, not from one sign-in page to another.
+fn page(app: &App, layout: Layout, next: &str, wrong: bool) -> Result<Response, Problem> {
+    let unsafe_transport = app.config.server.is_unsafe_transport();
+    // The sign-in link on this page keeps the original destination instead of leading back to the sign-in page.
     let layout = Layout { path: safe_next(next).to_owned(), ..layout.with_title("Sign in") };
     render_page(&LoginPage { layout, next: safe_next(next).to_owned(), wrong, unsafe_transport })
 }
 
 pub(super) async fn form(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
     Query(query): Query<LoginQuery>,
 ) -> Result<Response, Problem> {
-    page(&front, layout, &query.next, false)
+    page(&app, layout, &query.next, false)
 }
 
 pub(super) async fn sign_in(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
     Form(form): Form<LoginForm>,
 ) -> Result<Response, Problem> {
-    if !front.is_admin_token(form.token.trim()) {
-        tracing::warn!("a sign-in with a wrong token");
-        let page = page(&front, layout, &form.next, true)?;
+    if !app.admin_token.matches(form.token.trim()) {
+        tracing::warn!("sign-in with a wrong token");
+        let page = page(&app, layout, &form.next, true)?;
         return Ok((StatusCode::UNAUTHORIZED, page).into_response());
     }
-    let cookie = session::begin(&front).await?;
+    let cookie = session::create(&app, &Principal::admin()).await?;
     Ok((response::AppendHeaders([(header::SET_COOKIE, cookie)]), Redirect::to(safe_next(&form.next))).into_response())
 }
 
-pub(super) async fn sign_out(State(front): State<Arc<AppState>>, headers: HeaderMap) -> Result<Response, Problem> {
-    let cookie = session::delete(&front, &headers).await?;
+pub(super) async fn sign_out(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let cookie = session::delete(&app, &headers).await?;
     Ok((response::AppendHeaders([(header::SET_COOKIE, cookie)]), Redirect::to("/")).into_response())
 }

@@ -1,35 +1,34 @@
-//! Pages: rendered here, useful without script, better with it.
+//! HTML pages, rendered on the server. They work without JavaScript; with it they update live.
 //!
 //! | file | shows |
 //! |---|---|
-//! | [`builds`] | all builds, an owner's |
-//! | [`repository`] | a repository's builds, and deliveries that became none |
-//! | [`build`] | a build: reasons first, then stages, decisions, the pipeline file |
-//! | [`step`] | a step's log |
-//! | [`inbox`] | deliveries and notices |
+//! | [`builds`] | all builds, and the builds of one owner |
+//! | [`repository`] | a repository's builds, and its deliveries without a build |
+//! | [`build`] | a build: its reason, stages, decisions and pipeline file |
+//! | [`step`] | a step and its log |
+//! | [`deliveries`] | webhook deliveries |
+//! | [`notices`] | notices |
 //! | [`login`] | sign-in and sign-out |
-//! | [`action`] | what buttons do |
-//! | [`error`] | what went wrong |
+//! | [`action`] | the actions behind the buttons |
+//! | [`error`] | errors |
 //!
-//! The rest are the parts they are made of.
+//! The other modules are parts of these pages.
 
 pub mod action;
-pub mod ansi;
 pub mod assets;
 pub mod build;
 pub mod build_row;
 pub mod builds;
 pub mod callout;
 pub mod decision;
+pub mod deliveries;
 pub mod error;
-pub mod html;
-pub mod inbox;
+pub mod icon;
 pub mod layout;
-pub mod log_html;
 pub mod log_tail;
 pub mod login;
+pub mod notices;
 pub mod pipeline_file;
-pub mod plan_text;
 pub mod repository;
 pub mod stage;
 pub mod step;
@@ -40,16 +39,15 @@ use askama::Template;
 use axum::Router;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
-use beespace_core::ids::RepositoryName;
 use beespace_core::sanitize;
 use beespace_core::status::Status;
 use serde::Deserialize;
 
-use crate::api::problem::Problem;
-use crate::http_state::AppState;
+use crate::app::App;
+use crate::problem::Problem;
 
-/// All pages.
-pub fn router() -> Router<Arc<AppState>> {
+/// The routes of all pages.
+pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(builds::all))
         .route("/{owner}", get(builds::of_owner))
@@ -63,16 +61,16 @@ pub fn router() -> Router<Arc<AppState>> {
         .route("/-/login", get(login::form).post(login::sign_in))
         .route("/-/logout", post(login::sign_out))
         .route("/-/assets/{file}", get(assets::serve))
-        .route("/-/deliveries", get(inbox::deliveries))
-        .route("/-/deliveries/{id}/replay", post(action::retry_delivery))
-        .route("/-/notices", get(inbox::notices))
-        .route("/-/notices/{id}/replay", post(action::retry_notice))
+        .route("/-/deliveries", get(deliveries::list))
+        .route("/-/deliveries/{id}/retry", post(action::retry_delivery))
+        .route("/-/notices", get(notices::list))
+        .route("/-/notices/{id}/retry", post(action::retry_notice))
 }
 
-/// How many rows a page shows.
+/// Rows on one page of a list.
 const ROWS_PER_PAGE: usize = 50;
 
-/// Which part of a list a page shows.
+/// Query of a list: its filter, and where the page starts.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct ListQuery {
     status: Option<String>,
@@ -84,7 +82,7 @@ impl ListQuery {
         Status::ALL.into_iter().find(|status| Some(status.as_str()) == self.status.as_deref())
     }
 
-    /// The last id of the page before. A broken one begins anew: the address was typed by hand.
+    /// The last id of the previous page. An invalid id shows the first page: someone typed the URL by hand.
     fn after(&self) -> Option<uuid::Uuid> {
         self.after.as_deref().and_then(|text| text.parse().ok())
     }
@@ -95,12 +93,8 @@ fn render_page(page: &impl Template) -> Result<Response, Problem> {
     Ok(Html(html).into_response())
 }
 
-/// The text of a page. Escaping keeps strangers' text from becoming markup; this keeps it from hiding or turning itself, on every
-/// page and wherever on it: people approve what they read there.
+/// Renders a page. Templates escape text from outside, so that it cannot become markup. Here it is also sanitized, so that it cannot
+/// hide or reorder characters: people approve what they read on a page.
 fn page_html(page: &impl Template) -> askama::Result<String> {
     page.render().map(|html| sanitize::lines(&html))
-}
-
-fn repository_name(owner: &str, name: &str) -> Result<RepositoryName, Problem> {
-    RepositoryName::new(owner, name).map_err(|_| Problem::not_found("repository"))
 }

@@ -1,18 +1,18 @@
-//! The pipeline file with, beside its lines, what is wrong with it and what policies found.
+//! The pipeline file on the page of a build, annotated with its diagnostics and with policy findings.
 
 use beespace_core::build::{PipelineFile, Stage};
 use beespace_core::ids::StepNumber;
 use beespace_core::policy::{Decision, Finding, Severity};
 
-/// The file as the page shows it.
+/// The annotated file.
 #[derive(Debug, Clone)]
 pub struct PipelineFileView {
     pub path: String,
-    /// `2 problems`, where the reader found some.
+    /// `2 problems`, if parsing produced diagnostics.
     pub problems: Option<String>,
-    /// Unfolded at once, because something in it matters.
+    /// Expanded initially, because a line has a diagnostic or a finding.
     pub open: bool,
-    /// What concerns no line.
+    /// Diagnostics that refer to no line.
     pub notes: Vec<FileNote>,
     pub lines: Vec<FileLine>,
 }
@@ -22,12 +22,12 @@ pub struct PipelineFileView {
 pub struct FileLine {
     pub number: usize,
     pub text: String,
-    /// Colour of the mark.
+    /// Status name that selects the colour of the mark.
     pub tone: Option<&'static str>,
     pub notes: Vec<FileNote>,
 }
 
-/// A remark under a line.
+/// A diagnostic or finding below a line.
 #[derive(Debug, Clone)]
 pub struct FileNote {
     pub tone: &'static str,
@@ -79,7 +79,7 @@ fn findings(decisions: &[Decision]) -> impl Iterator<Item = (&Decision, &Finding
     })
 }
 
-/// Colour of a finding.
+/// Status name that selects the colour of a finding.
 #[must_use]
 pub fn severity_tone(severity: Severity) -> &'static str {
     match severity {
@@ -89,8 +89,8 @@ pub fn severity_tone(severity: Severity) -> &'static str {
     }
 }
 
-/// The line that a finding means. A finding about a step points into its plan, one about the pipeline into the pipeline; where each
-/// part of either was written is kept with the file.
+/// The line that a finding refers to. A finding about a step points into the step's plan, a finding about the pipeline into the
+/// pipeline. The file's spans map both to lines.
 #[must_use]
 pub fn finding_line(file: &PipelineFile, stages: &[Stage], decision: &Decision, finding: &Finding) -> Option<usize> {
     let pointer = finding.pointer.as_deref();

@@ -1,10 +1,10 @@
-//! A repository: its builds, and the deliveries that became none.
+//! The page of a repository: its builds, and its deliveries without a build.
 
 use std::sync::Arc;
 
 use askama::Template;
 use axum::Extension;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::Response;
 use beespace_core::build::Build;
 use beespace_core::ids::BuildId;
@@ -12,19 +12,24 @@ use beespace_core::time::Timestamp;
 
 use super::build_row::{self, BuildRow, FilterChip};
 use super::builds::paginate;
-use super::html::{self, Html};
 use super::layout::Layout;
-use super::{ListQuery, ROWS_PER_PAGE, render_page, repository_name};
-use crate::api::problem::Problem;
-use crate::http_state::AppState;
+use super::{ListQuery, ROWS_PER_PAGE, render_page};
+use crate::app::App;
+use crate::authorized::Authorized;
+use crate::clock::now;
+use crate::html::Html;
+use crate::problem::Problem;
 use crate::store::build::BuildFilter;
 use crate::store::delivery::{Delivery, DeliveryOutcome};
-use crate::store::repository::Repositories as _;
+use crate::store::repository::Repository;
 use crate::urls;
+use crate::view::{build_title, time};
 
-/// Bars of the history, and how many deliveries are looked through for those without a build.
+/// Builds in the history chart.
 const HISTORY_BARS: usize = 30;
+/// The newest deliveries that are scanned for those without a build.
 const SCANNED_DELIVERIES: usize = 40;
+/// The most deliveries without a build on the page.
 const MAX_IGNORED: usize = 6;
 
 #[derive(Template)]
@@ -45,7 +50,7 @@ struct RepositoryPage {
     ignored: Vec<IgnoredView>,
 }
 
-/// One build of the history: how long it took and how it ended.
+/// One build in the history chart: its duration and status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryBar {
     pub href: String,
@@ -64,21 +69,19 @@ struct IgnoredView {
 }
 
 pub(super) async fn show(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
-    Path((owner, name)): Path<(String, String)>,
+    repository: Authorized<Repository>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let name = repository_name(&owner, &name)?;
-    let read = front.store.read()?;
-    let repository = read.repository_by_name(&name)?.ok_or_else(|| Problem::not_found("repository"))?;
-    let now = front.now();
+    let read = app.store.read()?;
+    let now = now();
     let newest = read.builds(BuildFilter { repository: Some(repository.id), ..BuildFilter::default() }, HISTORY_BARS)?;
     let filter = BuildFilter { repository: Some(repository.id), status: query.status(), after: query.after().map(BuildId) };
     let (builds, last) = paginate(read.builds(filter, ROWS_PER_PAGE + 1)?);
     let deliveries = read.deliveries(Some(repository.id), None, SCANNED_DELIVERIES)?;
     let base = urls::repository(&repository.name);
-    let mut layout = layout.with_title(repository.name.to_string()).at("builds");
+    let mut layout = layout.with_title(repository.name.to_string()).in_section("builds");
     layout.status = newest.first().map(|build| build.status);
     render_page(&RepositoryPage {
         layout: layout.with_stream(format!("/api/v1/events?repository={}", urls::encode(&repository.name.to_string()))),
@@ -97,7 +100,7 @@ pub(super) async fn show(
     })
 }
 
-/// The address as delivered, where it is one that a link may lead to.
+/// A URL from a delivery, if it is safe as a link target (http or https).
 #[must_use]
 pub fn safe_link(url: &str) -> Option<String> {
     url::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https")).map(|url| url.to_string())
@@ -107,13 +110,13 @@ fn ignored_view(delivery: &Delivery, now: Timestamp) -> Option<IgnoredView> {
     let (DeliveryOutcome::Ignored(reason) | DeliveryOutcome::DeadLetter(reason)) = &delivery.outcome else { return None };
     Some(IgnoredView {
         event: delivery.event.clone(),
-        at: html::time(delivery.received_at, now),
+        at: time::time_element(delivery.received_at, now),
         reason: reason.message.clone(),
         help: reason.help.clone(),
     })
 }
 
-/// Bars for builds given newest first, drawn oldest first in 600 by 48; the longest is the highest.
+/// Bars for builds that are given newest first. They are drawn oldest first in 600 by 48; the longest build has the highest bar.
 #[must_use]
 pub fn history(newest: &[Build], now: Timestamp) -> Vec<HistoryBar> {
     let length = |build: &Build| build.started_at.map_or(0, |start| build.finished_at.unwrap_or(now).since(start).as_millis());
@@ -121,8 +124,8 @@ pub fn history(newest: &[Build], now: Timestamp) -> Vec<HistoryBar> {
     let bar = |(index, build): (usize, &Build)| {
         let height = u64::try_from(length(build) * 42 / longest).unwrap_or(42) + 6;
         HistoryBar {
-            href: build_row::build_href(build),
-            title: format!("{} {}: {}", build_row::build_name(build), build.status, build_row::build_title(build)),
+            href: build_title::build_href(build),
+            title: format!("{} {}: {}", build_title::build_name(build), build.status, build_title::build_title(build)),
             status: build.status.as_str(),
             x: index * 20 + 2,
             y: 48 - height,

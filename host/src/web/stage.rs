@@ -1,59 +1,61 @@
-//! Stages and steps, as the page of a build shows them.
+//! Stages and steps on the page of a build.
 
 use beespace_core::build::{Build, PendingApproval, Stage, Step};
 use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 
-use super::html::{self, Html, StatusLabel};
-use crate::api::dto::ApprovalBody;
+use super::icon::StatusLabel;
+use crate::html::Html;
 use crate::urls::{self, BuildKey};
+use crate::view::approval::ApprovalSummary;
+use crate::view::time;
 
-/// One stage.
+/// A stage.
 #[derive(Debug, Clone)]
 pub struct StageView {
     pub name: String,
     pub status: StatusLabel,
     pub took: String,
-    /// Its reason, and what of its `when` could not be checked.
+    /// Its reason, and the parts of its `when` that could not be checked.
     pub why: Vec<String>,
     pub steps: Vec<StepView>,
 }
 
-/// One step of it.
+/// A step of a stage.
 #[derive(Debug, Clone)]
 pub struct StepView {
     pub name: String,
     pub href: String,
     pub status: StatusLabel,
     pub took: String,
-    /// What it is going to do, in the words of its step type.
+    /// Summary of its plan, from its step type.
     pub summary: Option<String>,
-    /// Its reason, what its containers said of their ends, and what a step type found.
+    /// Its reason, the exit messages of its containers, and the findings of its step type.
     pub why: Vec<String>,
-    /// Where in the stage's time it ran.
+    /// When it ran, relative to the stage.
     pub bar: Option<TimelineBar>,
-    /// The last lines of the log of the first step that failed.
+    /// The last lines of its log, if it is the first failed step.
     pub excerpt: Vec<Html>,
 }
 
-/// Part of a line of 100.
+/// A segment of the timeline, in percent of the stage's duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimelineBar {
     pub from: u64,
     pub width: u64,
 }
 
-/// What a person is asked for.
+/// A missing approval.
 #[derive(Debug, Clone)]
 pub struct ApprovalView {
     pub stage: String,
     pub subject: String,
     pub what: String,
-    pub runs: Vec<String>,
-    pub asks: Vec<String>,
-    /// Whose words are missing, and who has given theirs.
-    pub words: Vec<String>,
+    pub plan: Vec<String>,
+    pub reasons: Vec<String>,
+    /// The approvals that are missing, and who has approved.
+    pub statuses: Vec<String>,
 }
 
 impl StageView {
@@ -62,7 +64,7 @@ impl StageView {
         Self {
             name: stage.pipeline.name.clone(),
             status: StatusLabel(stage.word()),
-            took: html::elapsed(stage.started_at, stage.finished_at, now),
+            took: time::elapsed(stage.started_at, stage.finished_at, now),
             why: stage
                 .reason
                 .iter()
@@ -75,7 +77,7 @@ impl StageView {
     }
 }
 
-/// The page begins with the build's reason; it is not said again in the stage that it comes from.
+/// The page starts with the build's reason, so the stage that caused it does not repeat it.
 fn is_build_reason(build: &Build, reason: &Reason) -> bool {
     build.reason.as_ref().is_some_and(|above| above.message == reason.message)
 }
@@ -89,7 +91,7 @@ impl StepView {
             Some(remedy) => format!("{}: {remedy}", finding.message),
             None => finding.message.clone(),
         });
-        // Where nothing of the stage ran, its own reason is enough.
+        // If nothing of the stage ran, the stage's reason is enough.
         let own = step.reason.iter().filter(|_| stage.status != Status::Declined || stage.started_at.is_some());
         let mut why: Vec<String> = own.chain(&step.remarks).map(ToString::to_string).collect();
         for line in ends.chain(findings).chain(step.log_incomplete.clone()) {
@@ -101,7 +103,7 @@ impl StepView {
             name: step.name.clone(),
             href,
             status: StatusLabel(step.status),
-            took: html::elapsed(step.started_at, step.finished_at, now),
+            took: time::elapsed(step.started_at, step.finished_at, now),
             summary: step.round.as_ref().map(|round| round.plan.summary.clone()).filter(|summary| !summary.is_empty()),
             why,
             bar: timeline_bar(stage, step, now),
@@ -111,21 +113,28 @@ impl StepView {
 }
 
 impl ApprovalView {
-    /// None where it has every word that was asked for.
+    /// `None` if no approval is missing.
     #[must_use]
     pub fn new(build: &Build, stage: &Stage, approval: &PendingApproval, now: Timestamp) -> Option<Self> {
-        let body = ApprovalBody::new(stage, approval, &build.event.sender.stable_id(), now);
-        if body.missing.is_empty() {
+        let summary = ApprovalSummary::new(stage, approval, &build.event.sender.stable_id(), now);
+        if summary.missing.is_empty() {
             return None;
         }
-        let mut what = body.what;
+        let mut what = summary.description;
         if let Some(first) = what.get_mut(..1) {
             first.make_ascii_uppercase();
         }
-        let given =
-            Some(body.approved_by).filter(|given| !given.is_empty()).map(|given| format!("Approved by {}", given.join(", ")));
-        let words = body.missing.iter().map(|word| format!("Missing: {word}")).chain(given).collect();
-        Some(Self { stage: stage.number.to_string(), subject: body.subject, what, runs: body.runs, asks: body.reasons, words })
+        let approvers = summary.approved_by.join(", ");
+        let approved = (!approvers.is_empty()).then(|| format!("Approved by {approvers}"));
+        let statuses = summary.missing.iter().map(|missing| format!("Missing: {missing}")).chain(approved).collect();
+        Some(Self {
+            stage: stage.number.to_string(),
+            subject: summary.subject,
+            what,
+            plan: summary.plan,
+            reasons: summary.reasons,
+            statuses,
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! A step and its log: a window of lines, rendered here; script adds what comes and nothing else.
+//! The page of a step and its log. The server renders a window of lines; JavaScript only appends new lines.
 
 use std::sync::Arc;
 
@@ -13,19 +13,22 @@ use beespace_core::status::Status;
 use serde::Deserialize;
 
 use super::callout::Callout;
-use super::html::{Html, StatusLabel};
+use super::icon::StatusLabel;
 use super::layout::Layout;
-use super::log_html::{first_error_line, window_start};
 use super::log_tail::{HtmlLine, log_window};
-use super::{build, build_row, render_page};
-use crate::api::problem::Problem;
+use super::render_page;
+use crate::app::App;
+use crate::authorized::Authorized;
 use crate::disk;
-use crate::http_state::AppState;
-use crate::log::LogError;
+use crate::html::Html;
+use crate::problem::Problem;
 use crate::store::build::Builds as _;
 use crate::urls::{self, BuildKey};
+use crate::view::build_title;
+use crate::view::error_line::first_error_line;
+use crate::view::log_html::window_start;
 
-/// Lines on a page. The whole log is one click away, as text.
+/// Lines on a page. The Raw button opens the whole log as text.
 const WINDOW_LINES: u64 = 2_000;
 
 #[derive(Template)]
@@ -53,15 +56,23 @@ struct StepPage {
     earlier: Option<String>,
     later: Option<String>,
     lines: Vec<Html>,
-    end: Option<String>,
+    /// How the step ended or what it is waiting for, below the log.
+    end_note: Option<String>,
 }
 
-/// A step beside the log.
+/// A step in the sidebar.
 struct StepLink {
     name: String,
     href: String,
     status: StatusLabel,
     current: bool,
+}
+
+/// The step that a path names.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct StepPath {
+    stage: u16,
+    step: u16,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -70,58 +81,48 @@ pub(super) struct LogQuery {
     from: Option<u64>,
 }
 
-impl From<LogError> for Problem {
-    fn from(error: LogError) -> Self {
-        let public = error.public();
-        Self { detail: public.to_owned(), code: "log".into(), ..Self::internal(&error) }
-    }
-}
-
 pub(super) async fn show(
-    State(front): State<Arc<AppState>>,
+    State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
-    Path((owner, name, number, stage, step)): Path<(String, String, String, u16, u16)>,
+    build: Authorized<Build>,
+    Path(StepPath { stage, step }): Path<StepPath>,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Problem> {
-    let (found, stage) = {
-        let read = front.store.read()?;
-        let found = build::find(&read, &owner, &name, &number)?;
-        let stage_id = StageId { build: found.id, stage: StageNumber(stage) };
-        (found, read.stage(stage_id)?.ok_or_else(|| Problem::not_found("stage"))?)
-    };
+    let stage_id = StageId { build: build.id, stage: StageNumber(stage) };
+    let stage = app.store.read()?.stage(stage_id)?.ok_or_else(|| Problem::not_found("stage"))?;
     let step = stage.steps.iter().find(|other| other.number == StepNumber(step)).ok_or_else(|| Problem::not_found("step"))?;
-    let id = StepId { build: found.id, stage: stage.number, step: step.number, attempt: step.attempt };
-    let log = LogView::new(&front, id, step.status, query.from).await?;
-    render_page(&page(layout, &found, &stage, step, &log))
+    let id = StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt };
+    let log = LogView::new(&app, id, step.status, query.from).await?;
+    render_page(&page(layout, &build, &stage, step, &log))
 }
 
-/// What of a log is on the page.
+/// The window of a log on the page.
 struct LogView {
-    /// Lines there are, in all.
+    /// Lines in the whole log.
     count: u64,
     from: u64,
     lines: Vec<HtmlLine>,
-    /// Where to follow it from.
+    /// Position in the log from which the page follows it.
     position: u64,
-    /// What comes is added.
+    /// Whether new lines are appended to the page.
     is_live: bool,
     waits_for_disk: bool,
     first_error: Option<u64>,
 }
 
 impl LogView {
-    /// From the line that is asked for; else the end, or what led to the first failure where that is before.
-    async fn new(front: &AppState, id: StepId, status: Status, asked: Option<u64>) -> Result<Self, Problem> {
-        let reader = front.logs.reader(id);
+    /// Starts at line `asked` if given. Otherwise shows the end of the log, or the context of the first error if that is earlier.
+    async fn new(app: &App, id: StepId, status: Status, asked: Option<u64>) -> Result<Self, Problem> {
+        let reader = app.logs.reader(id);
         let count = reader.line_count().await?;
         let has_failed = matches!(status, Status::Failure | Status::Error | Status::Killed);
-        // Damage somewhere in a log takes away a mark, not the page.
+        // A damaged log must not break the page: it only loses its error mark.
         let first_error = if has_failed { first_error_line(&reader).await.unwrap_or_default() } else { None };
         let end = count.saturating_sub(WINDOW_LINES - 1).max(1);
         let from = asked.unwrap_or_else(|| first_error.map_or(end, |line| end.min(window_start(line)))).max(1);
-        let (lines, position) = log_window(front, id, from, WINDOW_LINES, "").await?;
+        let (lines, position) = log_window(app, id, from, WINDOW_LINES, "").await?;
         let is_end = lines.last().is_none_or(|line| line.number >= count);
-        // An old part of a log that grows stays as it is: the end may be a million lines away.
+        // An earlier part of a growing log is not updated: the end may be a million lines away.
         let is_live = !status.is_over() && (asked.is_none() || is_end);
         Ok(Self { count, from, lines, position, is_live, waits_for_disk: reader.is_disk_full(), first_error })
     }
@@ -141,7 +142,7 @@ fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogVie
     let key = BuildKey::of(build);
     let href = |step: StepNumber| urls::step(name, key, stage.number, step);
     let log = urls::api_log(name, key, stage.number, step.number);
-    let mut layout = layout.with_title(format!("{} · {} · {name} {key}", step.name, step.status)).at("builds");
+    let mut layout = layout.with_title(format!("{} · {} · {name} {key}", step.name, step.status)).in_section("builds");
     layout = layout.with_status(step.status).with_stream(format!("/api/v1/events?build={}", build.id));
     if step.status.is_over() {
         layout.live = None;
@@ -153,7 +154,7 @@ fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogVie
         owner_href: urls::owner(name.owner()),
         repository_href: urls::repository(name),
         name: name.name().to_owned(),
-        number: build_row::number_label(build),
+        number: build_title::number_label(build),
         build_href: urls::build(name, key),
         stage: stage.pipeline.name.clone(),
         step: step.name.clone(),
@@ -178,23 +179,23 @@ fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogVie
         first_error: view.first_error,
         earlier: view.earlier(),
         later: view.later(),
-        end: end_note(step, view.lines.is_empty()),
+        end_note: end_note(step, view.lines.is_empty()),
         lines: view.lines.iter().map(|line| line.html.clone()).collect(),
     }
 }
 
 fn end_note(step: &Step, is_empty: bool) -> Option<String> {
     if let Some(incomplete) = &step.log_incomplete {
-        return Some(format!("The log lacks something: {incomplete}"));
+        return Some(format!("The log is incomplete: {incomplete}"));
     }
     let code = step.exits.last().and_then(|exit| exit.code);
     match (step.status, code) {
-        (Status::Blocked, _) if step.started_at.is_some() => Some("Waits for a person".to_owned()),
-        (Status::Pending | Status::Blocked, _) => Some("Has not begun".to_owned()),
-        (Status::Running, _) => is_empty.then(|| "Nothing printed so far".to_owned()),
-        (Status::Success, _) => Some(if is_empty { "Printed nothing" } else { "Succeeded" }.to_owned()),
-        (_, Some(code)) => Some(format!("Ended with exit code {code}")),
-        (_, None) if is_empty => Some("Printed nothing".to_owned()),
+        (Status::Blocked, _) if step.started_at.is_some() => Some("Waiting for approval".to_owned()),
+        (Status::Pending | Status::Blocked, _) => Some("Not started".to_owned()),
+        (Status::Running, _) => is_empty.then(|| "No output yet".to_owned()),
+        (Status::Success, _) => Some(if is_empty { "No output" } else { "Succeeded" }.to_owned()),
+        (_, Some(code)) => Some(format!("Exit code {code}")),
+        (_, None) if is_empty => Some("No output".to_owned()),
         (_, None) => None,
     }
 }

@@ -1,8 +1,8 @@
-//! Bytes in pieces of any size, as a parser of terminal sequences wants them: whole characters, and U+FFFD for what is none.
+//! Reassembles UTF-8 characters from byte pieces for the parser of terminal sequences. Invalid bytes become U+FFFD.
 
 use anstyle_parse::{DefaultCharAccumulator, Parser, Perform};
 
-/// A parser, and the beginning of a character whose rest is in the next piece.
+/// A parser, and the first bytes of a character whose rest is in the next piece.
 #[derive(Debug, Clone, Default)]
 pub struct Utf8Parser {
     parser: Parser<DefaultCharAccumulator>,
@@ -10,7 +10,7 @@ pub struct Utf8Parser {
 }
 
 impl Utf8Parser {
-    /// Tells `screen` what the next piece means.
+    /// Parses the next piece and applies it to `screen`.
     pub fn feed(&mut self, piece: &[u8], screen: &mut impl Perform) {
         let joined = [std::mem::take(&mut self.partial), piece.to_vec()].concat();
         let mut rest = joined.as_slice();
@@ -36,7 +36,7 @@ impl Utf8Parser {
         }
     }
 
-    /// Forgets a sequence or a character that was cut.
+    /// Discards an unfinished sequence or character.
     pub fn reset(&mut self) {
         *self = Self::default();
     }

@@ -1,18 +1,18 @@
-//! What would run, in words: a person who approves a digest has read what it stands for.
+//! A plan as text, so that a person who approves a digest has read what it stands for.
 
 use beespace_core::build::{PendingApproval, Stage};
 use beespace_core::pipeline::{self, Action, Pipeline};
 use beespace_core::plan::{Container, MountSource, Network, SecretTarget, StepPlan};
 use beespace_core::script::script;
 
-/// What an approval would let run, line by line.
+/// The plan that an approval allows to run, line by line.
 #[must_use]
 pub fn approval_lines(stage: &Stage, approval: &PendingApproval) -> Vec<String> {
     let rounds = stage.steps.iter().filter_map(|step| step.round.as_ref());
     match rounds.into_iter().find(|round| round.decision == approval.decision) {
         Some(round) => step_lines(&round.plan, &stage.pipeline),
         None if stage.decision == Some(approval.decision) => stage.pipeline.steps.iter().map(action_line).collect(),
-        // A plan that another one has followed since.
+        // A later plan has replaced this one.
         None => Vec::new(),
     }
 }
@@ -42,8 +42,8 @@ fn step_lines(plan: &StepPlan, pipeline: &Pipeline) -> Vec<String> {
 fn push_container_lines(container: &Container, written: Option<&[String]>, lines: &mut Vec<String>) {
     let service = if container.service { " as a service" } else { "" };
     lines.push(format!("image {}{service}", container.image));
-    for (name, words) in [("entrypoint", &container.entrypoint), ("args", &container.args)] {
-        lines.extend(words.iter().map(|words| format!("{name} {words:?}")));
+    for (name, arguments) in [("entrypoint", &container.entrypoint), ("args", &container.args)] {
+        lines.extend(arguments.iter().map(|arguments| format!("{name} {arguments:?}")));
     }
     lines.extend(container.user.iter().map(|user| format!("user {user}")));
     lines.extend(container.workdir.iter().map(|workdir| format!("workdir {workdir}")));
@@ -59,11 +59,11 @@ fn push_container_lines(container: &Container, written: Option<&[String]>, lines
     }));
     match container.network {
         Network::None => lines.push("no network".to_owned()),
-        Network::EgressAllowList => lines.push("network: what is allowed by name".to_owned()),
+        Network::EgressAllowList => lines.push("network: allow-listed hosts only".to_owned()),
         Network::BuildDefault => {}
     }
     let Some(text) = &container.script else { return };
-    // The script with its announcements says everything twice. What was written is shown where it is sure to be the same.
+    // The generated script also echoes each command. Show the commands of the pipeline file if the script was generated from them.
     let same = written.filter(|run| script(run) == *text).map(|run| run.join("\n"));
     lines.extend(same.as_ref().unwrap_or(text).lines().map(|line| format!("$ {line}")));
 }
@@ -83,14 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_is_told_as_it_was_written() {
+    fn a_plan_shows_the_commands_of_the_pipeline_file() {
         let pipeline = pipeline();
-        let told = step_lines(&plan(&pipeline), &pipeline);
-        assert_eq!(told, ["image x", "env K=v", "secret token as env T", "$ cargo build", "$ cargo test"]);
+        let lines = step_lines(&plan(&pipeline), &pipeline);
+        assert_eq!(lines, ["image x", "env K=v", "secret token as env T", "$ cargo build", "$ cargo test"]);
     }
 
     #[test]
-    fn a_script_that_was_changed_is_told_as_it_is() {
+    fn a_changed_script_is_shown_as_it_is() {
         let pipeline = pipeline();
         let mut plan = plan(&pipeline);
         plan.containers[0].script = Some("cargo publish\n".to_owned());

@@ -1,4 +1,4 @@
-//! Colours and weights (SGR, ECMA-48 8.3.117 and what xterm made of it), as classes.
+//! Colours and weights (SGR: ECMA-48 8.3.117 with xterm's extensions) as CSS classes.
 
 use std::fmt::{self, Write as _};
 
@@ -28,7 +28,7 @@ const UNDERLINE: u8 = 1 << 3;
 const INVERSE: u8 = 1 << 4;
 const STRIKE: u8 = 1 << 5;
 
-/// The classes, with spaces between.
+/// The class names, separated by spaces.
 impl fmt::Display for Style {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let foreground = self.foreground.map(|colour| format!("a-f{colour}"));
@@ -39,7 +39,7 @@ impl fmt::Display for Style {
     }
 }
 
-/// What a sequence of SGR parameters makes of a style. What is unknown is skipped.
+/// Applies a sequence of SGR parameters to a style. Unknown parameters are skipped.
 pub(super) fn apply_sgr(style: &mut Style, params: &Params) {
     let mut params = params.iter();
     while let Some(param) = params.next() {
@@ -69,7 +69,7 @@ pub(super) fn apply_sgr(style: &mut Style, params: &Params) {
                 match code {
                     38 => style.foreground = extended.or(style.foreground),
                     48 => style.background = extended.or(style.background),
-                    // The colour of an underline is read over, so that its numbers do not become others.
+                    // An underline colour is skipped, so that its numbers are not taken as other parameters.
                     _ => {}
                 }
             }
@@ -78,7 +78,7 @@ pub(super) fn apply_sgr(style: &mut Style, params: &Params) {
     }
 }
 
-/// `38;5;N` and `38;2;R;G;B`: each number a parameter of its own.
+/// `38;5;N` and `38;2;R;G;B`: each number is a parameter of its own.
 fn separate_colour<'a>(params: &mut impl Iterator<Item = &'a [u16]>) -> Option<u8> {
     let mut next = || params.next().and_then(|param| param.first()).copied();
     match next()? {
@@ -88,7 +88,7 @@ fn separate_colour<'a>(params: &mut impl Iterator<Item = &'a [u16]>) -> Option<u
     }
 }
 
-/// `38:5:N`, `38:2:R:G:B` and, with a colour space that nobody gives, `38:2::R:G:B`.
+/// `38:5:N`, `38:2:R:G:B`, and `38:2::R:G:B` with an empty colour space.
 fn joined_colour(parts: &[u16]) -> Option<u8> {
     match parts {
         [5, number] => colour(*number),
@@ -101,7 +101,7 @@ fn colour(number: u16) -> Option<u8> {
     u8::try_from(number).ok()
 }
 
-/// The colour of the cube or the greys that looks most like this one.
+/// The closest colour of xterm's colour cube and grey ramp.
 fn nearest_colour(rgb: [u16; 3]) -> u8 {
     let distance = |number: &u8| -> u32 {
         components(*number).iter().zip(rgb).map(|(a, b)| u32::from(u16::from(*a).abs_diff(b.min(255))).pow(2)).sum()
@@ -118,8 +118,8 @@ fn components(number: u8) -> [u8; 3] {
     [8 + grey * 10; 3]
 }
 
-/// The style sheet of all classes. Colours 0 to 15 are the theme's: variables `--ansi-0` to `--ansi-15`; the inverse of what has no
-/// colour takes `--ansi-text` and `--ansi-ground`.
+/// The CSS rules of all classes. Colours 0 to 15 come from the theme, as variables `--ansi-0` to `--ansi-15`. Inverse text without a
+/// colour uses `--ansi-text` and `--ansi-ground`.
 #[must_use]
 pub fn css() -> String {
     let mut css = String::from(
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_colours_take_the_nearest_of_the_palette() {
+    fn true_colours_map_to_the_nearest_palette_colour() {
         assert_eq!(nearest_colour([0, 0, 0]), 16);
         assert_eq!(nearest_colour([255, 255, 255]), 231);
         assert_eq!(nearest_colour([95, 135, 175]), 67);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_class_has_its_rule() {
+    fn every_class_has_a_rule() {
         let css = css();
         for (_, class) in MARKS {
             assert!(css.contains(&format!(".{class}{{")), "{class}");

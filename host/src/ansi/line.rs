@@ -1,4 +1,4 @@
-//! One line as characters in places, each with its style: what `\r` writes over is gone.
+//! One line as cells with a character and a style each; `\r` lets later text overwrite earlier cells.
 
 use std::fmt::Write as _;
 
@@ -6,16 +6,16 @@ use beespace_core::sanitize;
 use url::Url;
 
 use super::sgr::Style;
-use crate::web::html::{escape, escape_char};
+use crate::html::{escape, escape_char};
 
-/// Longer addresses are not links.
+/// Longer URLs are not turned into links.
 const MAX_ADDRESS: usize = 2048;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct ScreenLine {
     cells: Vec<Cell>,
     cursor: usize,
-    /// Addresses of this line's links; a cell says which by its number, from 1.
+    /// URLs of this line's links. A cell refers to its link by number, from 1.
     links: Vec<String>,
     link: u32,
 }
@@ -24,7 +24,7 @@ pub(super) struct ScreenLine {
 struct Cell {
     character: char,
     style: Style,
-    /// 0: none.
+    /// Number of the link, or 0 for none.
     link: u32,
 }
 
@@ -42,7 +42,7 @@ impl ScreenLine {
         self.cursor += 1;
     }
 
-    /// Moves within what is written: no sequence makes a line longer than what it prints.
+    /// Moves the cursor within the written cells: a sequence cannot make a line longer than the text it prints.
     pub(super) fn go_to(&mut self, column: usize) {
         self.cursor = column.min(self.cells.len());
     }
@@ -51,13 +51,13 @@ impl ScreenLine {
         self.cursor = self.cursor.saturating_sub(1);
     }
 
-    /// 0: from here to the end; 1: up to here; 2: all.
+    /// EL (ECMA-48): 0 erases from the cursor to the end, 1 up to the cursor, 2 the whole line.
     pub(super) fn erase(&mut self, what: u16) {
         match what {
             0 => self.cells.truncate(self.cursor),
             1 => {
                 let blank = Cell { character: ' ', style: Style::default(), link: 0 };
-                // The place of the cursor is erased, too.
+                // The cell under the cursor is erased too.
                 self.cells.iter_mut().take(self.cursor + 1).for_each(|cell| *cell = blank);
             }
             2 => {
@@ -68,7 +68,7 @@ impl ScreenLine {
         }
     }
 
-    /// What follows is a link to this address; to nothing, where it is none that may be followed.
+    /// Makes the following text a link to this URL; ends the link if the URL is not allowed.
     pub(super) fn link(&mut self, address: &[u8]) {
         self.link = 0;
         let Some(text) = std::str::from_utf8(address).ok().filter(|text| text.len() <= MAX_ADDRESS) else { return };
@@ -103,7 +103,7 @@ impl ScreenLine {
 
 fn open_link(address: &str, html: &mut String) {
     let escaped = escape(address);
-    // The text of a link can lie about where it leads; its title does not.
+    // The text of a link can be misleading; its tooltip shows the real URL.
     let _ = write!(html, "<a href=\"{escaped}\" title=\"{escaped}\"");
     html.push_str(" rel=\"noopener noreferrer nofollow\" target=\"_blank\">");
 }
@@ -116,7 +116,8 @@ fn write_styled(cells: &[Cell], html: &mut String) {
     for cell in cells {
         if hides(cell.character) {
             let number = u32::from(cell.character);
-            let _ = write!(html, "<span class=\"a-shown\" title=\"a character that hides or turns text\">U+{number:04X}</span>");
+            let _ =
+                write!(html, "<span class=\"a-shown\" title=\"invisible or direction-changing character\">U+{number:04X}</span>");
         } else {
             escape_char(cell.character, html);
         }
@@ -126,7 +127,7 @@ fn write_styled(cells: &[Cell], html: &mut String) {
     }
 }
 
-/// A program's own output is shown as it is, joiners of scripts and emoji included: they hide nothing.
+/// Tabs and the joiners of scripts and emoji are shown as they are: they hide nothing.
 fn hides(character: char) -> bool {
     !matches!(character, '\t' | '\u{200c}' | '\u{200d}') && sanitize::is_unsafe(character)
 }

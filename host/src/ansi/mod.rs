@@ -1,10 +1,10 @@
-//! Terminal output as HTML: colours and links of programs, and nothing else of what a terminal would do.
+//! Renders terminal output as HTML: colours and links, and no other terminal function.
 //!
-//! What a line prints is hostile until shown otherwise. Kept are SGR (colours, weight), `\r`, backspace and the erasing and placing
-//! *within a line* that progress bars use, and links (OSC 8) to `http` and `https`. Every other sequence (titles, clipboards, cursor
-//! movement, private strings) is dropped whole; controls of the direction of text and other characters that hide something are
-//! shown by their number; concealed text is shown. Everything is escaped, styles are classes (see [`css`]), so a page's policy needs
-//! no `unsafe-inline`. Colours go on over lines as programs expect; links and cut sequences end with their line.
+//! Program output is untrusted. Supported are SGR (colours, weight), `\r`, backspace, erasing and cursor positioning *within a line*
+//! as progress bars use them, and links (OSC 8) to `http` and `https`. Every other sequence (titles, clipboard, cursor movement,
+//! private strings) is dropped. Bidirectional controls and other invisible characters are shown by their code point, and concealed
+//! text is shown. All text is escaped, and styles are classes (see [`css`]), so the pages' content security policy needs no
+//! `unsafe-inline`. Colours continue across lines, as programs expect; links and unfinished sequences end with their line.
 
 mod line;
 mod sgr;
@@ -16,14 +16,14 @@ pub use sgr::css;
 use sgr::{Style, apply_sgr};
 pub use utf8::Utf8Parser;
 
-/// One stream's way through a log, line by line, in pieces of any size.
+/// Renders one output stream, line by line, from pieces of any size.
 #[derive(Debug, Clone, Default)]
 pub struct AnsiRenderer {
     parser: Utf8Parser,
     screen: Screen,
 }
 
-/// What the sequences act on.
+/// The state that sequences change.
 #[derive(Debug, Clone, Default)]
 struct Screen {
     style: Style,
@@ -36,31 +36,31 @@ impl AnsiRenderer {
         self.parser.feed(text, &mut self.screen);
     }
 
-    /// The current line as it looks now.
+    /// The current line as HTML.
     #[must_use]
     pub fn html(&self) -> String {
         self.screen.cells.html()
     }
 
-    /// The same without colours.
+    /// The current line as plain text.
     #[must_use]
     pub fn text(&self) -> String {
         self.screen.cells.text()
     }
 
-    /// How many characters the current line shows.
+    /// Number of characters in the current line.
     #[must_use]
     pub fn width(&self) -> usize {
         self.screen.cells.len()
     }
 
-    /// The next line begins; colours stay.
+    /// Starts the next line; colours are kept.
     pub fn end_line(&mut self) {
         self.parser.reset();
         self.screen.cells = ScreenLine::default();
     }
 
-    /// A whole line.
+    /// Renders a complete line.
     #[must_use]
     pub fn line(&mut self, text: &[u8]) -> String {
         self.feed(text);
@@ -72,7 +72,7 @@ impl AnsiRenderer {
 
 impl Perform for Screen {
     fn print(&mut self, character: char) {
-        // U+0080 to U+009F are terminal controls in another dress.
+        // U+0080 to U+009F are the 8-bit forms of terminal controls.
         if !character.is_control() {
             self.cells.put(character, self.style);
         }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_go_on_over_lines_and_links_do_not() {
+    fn colours_continue_across_lines_and_links_do_not() {
         let mut ansi = AnsiRenderer::default();
         assert_eq!(ansi.line(b"\x1b[32mok"), r#"<span class="a-f2">ok</span>"#);
         assert_eq!(
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn links_lead_to_the_web_only() {
+    fn links_point_to_http_and_https_only() {
         assert!(html("\x1b]8;id=1;https://x.example/?a=1;b=<2>&c\x07go\x1b]8;;\x07!").starts_with(
             r#"<a href="https://x.example/?a=1;b=%3C2%3E&amp;c" title="https://x.example/?a=1;b=%3C2%3E&amp;c" rel="#
         ));
@@ -190,7 +190,7 @@ mod tests {
             ("\x1b[31", ""),
             ("\x1b[3\x1b[32mx", r#"<span class="a-f2">x</span>"#),
             ("<script>alert('&\"')</script>", "&lt;script&gt;alert(&#39;&amp;&quot;&#39;)&lt;/script&gt;"),
-            ("a\u{202e}b", "a<span class=\"a-shown\" title=\"a character that hides or turns text\">U+202E</span>b"),
+            ("a\u{202e}b", "a<span class=\"a-shown\" title=\"invisible or direction-changing character\">U+202E</span>b"),
             ("a\0\x07\x0b\x7fb", "ab"),
         ] {
             assert_eq!(html(text), expected, "{text:?}");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_show_as_such() {
+    fn invalid_utf8_is_shown_as_replacement_characters() {
         assert_eq!(AnsiRenderer::default().line(b"a\xffb"), "a\u{fffd}b");
     }
 
@@ -211,7 +211,7 @@ mod tests {
         assert!(html(&line).len() < line.len() * 12);
     }
 
-    /// Every tag that opens is one of ours and closes, in order.
+    /// Whether every opening tag is one that the renderer writes, and is closed in order.
     fn is_well_formed(html: &str) -> bool {
         let mut open = Vec::new();
         let mut rest = html;

@@ -1,41 +1,44 @@
-//! Why a request was not done, RFC 9457. Handlers return it; the last layer renders it, as JSON for programs and as a page for
-//! people, so that both always say the same.
+//! The errors of requests, in the form of RFC 9457. Handlers return a [`Problem`]. The middleware renders it as JSON for programs and
+//! as a page for people, so that both get the same text.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use crate::forge::{EnableError, ForgeError};
+use crate::log::LogError;
 use crate::store::StoreError;
+use crate::user_action::ActionError;
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// What is told about a request that was not done.
+/// Why a request failed, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Problem {
-    /// `code` is what programs go by.
+    /// Always `about:blank`; programs distinguish problems by `code`.
     #[serde(rename = "type", default)]
     pub kind: ProblemType,
-    /// The status in words.
+    /// The name of the status.
     pub title: String,
-    /// The status in figures.
+    /// The HTTP status.
     pub status: u16,
-    /// What happened and why, one or two sentences.
+    /// What happened and why, in one or two sentences.
     pub detail: String,
-    /// Stable, for searching.
+    /// A stable code, for programs and for searching.
     #[schema(value_type = String)]
     pub code: Box<str>,
-    /// What to do about it.
+    /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    /// Names the request in the server's own log.
+    /// The id of the request in the server's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub request_id: Option<Box<str>>,
 }
 
-/// RFC 9457's `type`: always the one that says "see the title".
+/// The `type` of RFC 9457. `about:blank` refers to the title.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum ProblemType {
     #[default]
@@ -43,7 +46,7 @@ pub enum ProblemType {
     AboutBlank,
 }
 
-/// The code of what needs the store while that cannot be used.
+/// The code of requests that fail because the store is unavailable.
 pub const STORE_UNAVAILABLE: &str = "store-unavailable";
 
 impl Problem {
@@ -66,32 +69,37 @@ impl Problem {
         self
     }
 
-    /// The thing that was asked for is not there; `description` names it.
+    /// The requested thing does not exist; `what` names it.
     #[must_use]
     pub fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", format!("There is no such {what} here."))
+        Self::new(StatusCode::NOT_FOUND, "not-found", format!("No such {what}."))
     }
 
-    /// The request itself is wrong.
+    /// The request itself is invalid.
     #[must_use]
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
     }
 
-    /// It does not fit what stands there now.
+    /// The request conflicts with the current state.
     #[must_use]
     pub fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
-    /// Our own trouble. The details go to the log, under the request's id.
+    /// An internal error. Its details are logged under the request's id, and only there.
     #[must_use]
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(error = format!("{error:#}"), "a request failed");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side; the server's log says what.")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "The server could not complete the request because of an internal error.",
+        )
+        .help("The server's log has the details under this request's id.")
     }
 
-    /// The status as a number that HTTP knows.
+    /// The status as a type of HTTP.
     #[must_use]
     pub fn status_code(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
@@ -113,7 +121,7 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// A response without a body that carries the problem to the layer which renders it.
+/// An empty response that carries the problem to the middleware, which renders it.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status_code().into_response();
@@ -132,13 +140,55 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NotFound(what) => Self::not_found(what),
-            StoreError::Conflict(detail) => Self::conflict(detail),
+            StoreError::Conflict(detail) => Self::conflict(as_sentence(&detail)),
             StoreError::Unavailable(detail) => {
-                tracing::error!(%detail, "the store is not available");
-                let text = "The store cannot be used at the moment; nothing was changed.";
+                tracing::error!(%detail, "the store is unavailable");
+                let text = "The store is unavailable. Nothing was changed.";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, STORE_UNAVAILABLE, text).help("Try again in a few seconds.")
             }
             error @ (StoreError::InUse(_) | StoreError::Row { .. } | StoreError::Format(_)) => Self::internal(&error),
         }
     }
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Self {
+        let public = error.public();
+        Self { detail: public.to_owned(), code: "log".into(), ..Self::internal(&error) }
+    }
+}
+
+impl From<EnableError> for Problem {
+    fn from(error: EnableError) -> Self {
+        let reason = error.reason();
+        let status = match error {
+            EnableError::Store(error) => return error.into(),
+            EnableError::Seal(error) => return Self::internal(&error),
+            EnableError::NotEnabled(_) => StatusCode::NOT_FOUND,
+            EnableError::NotAdmin(_) | EnableError::Name(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            EnableError::Forge(ForgeError::NotFound(_)) => StatusCode::NOT_FOUND,
+            EnableError::Forge(_) | EnableError::HookNotRemoved { .. } => StatusCode::BAD_GATEWAY,
+        };
+        let problem = Self::new(status, &reason.code, reason.message);
+        Self { help: reason.help, ..problem }
+    }
+}
+
+impl From<ActionError> for Problem {
+    fn from(error: ActionError) -> Self {
+        let detail = as_sentence(&error.to_string());
+        match error {
+            ActionError::Store(error) => error.into(),
+            ActionError::NothingBlocked(_) | ActionError::Over(_) => Self::conflict(detail),
+            ActionError::SeveralBlocked | ActionError::InvalidSubject(_) => Self::bad_request(detail),
+            ActionError::NoSubject => Self::bad_request(detail).help("The build lists it as `subject` of each approval."),
+        }
+    }
+}
+
+/// Error texts of the lower layers are fragments without a full stop; a problem's detail is a sentence.
+fn as_sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let stop = if text.ends_with('.') { "" } else { "." };
+    chars.next().map_or_else(String::new, |first| format!("{}{}{stop}", first.to_uppercase(), chars.as_str()))
 }

@@ -1,0 +1,66 @@
+//! The middleware around every route: authentication, access control, error rendering and security headers.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`auth`] | access control by the table of routes, and the protection against cross-site requests |
+//! | [`render_error`] | a problem that a handler returned becomes JSON for programs or a page for people |
+//! | [`security_headers`] | headers that tell browsers what they may load and embed |
+
+mod auth;
+mod render_error;
+mod security_headers;
+
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+use tracing::Instrument as _;
+
+use crate::app::App;
+use crate::problem::Problem;
+use crate::web::layout::{self, Layout};
+use crate::{session, urls};
+
+/// The id of a request: in the log, in the response header `x-request-id`, and on error pages.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+/// Passes a request on to its handler, or responds in its place.
+pub async fn handle(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    // Who is calling, and what does a page for them look like?
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let span = tracing::info_span!("request", %id, method = %request.method(), route = path.as_deref().unwrap_or("none"));
+    let principal = session::authenticate(&app, request.headers()).await;
+    let layout = Layout { request: Some(id.clone()), ..layout::for_request(&app, &principal, request.uri(), request.headers()) };
+    let is_page = !is_for_programs(request.uri().path());
+    let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
+
+    // May they call this route?
+    let checked = auth::check(&app, &request, path.as_deref(), &principal);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(principal);
+    request.extensions_mut().insert(layout.clone());
+    let mut response = match checked {
+        Ok(required) => auth::run(request, required, next).instrument(span).await,
+        Err(problem) if is_page && is_get && problem.status_code() == StatusCode::UNAUTHORIZED => {
+            Redirect::to(&urls::login(&layout.path)).into_response()
+        }
+        Err(problem) => problem.into_response(),
+    };
+    if response.status() == StatusCode::NOT_FOUND && path.is_none() {
+        response = Problem::not_found("page").into_response();
+    }
+
+    // Errors become JSON or a page, and every response gets its headers.
+    let mut response = render_error::render(&app, response, &id, is_page.then_some(layout));
+    security_headers::add(response.headers_mut(), &id);
+    response
+}
+
+/// Whether a path is called by programs, which get errors as JSON.
+fn is_for_programs(path: &str) -> bool {
+    path.starts_with("/api/") || path.starts_with("/-/hook/") || matches!(path, "/healthz" | "/readyz" | "/version" | "/metrics")
+}

@@ -1,0 +1,44 @@
+//! An approval of a stage as people see it: what would run, who asks for it and who has answered.
+
+use beespace_core::build::{PendingApproval, Stage};
+use beespace_core::policy::approval;
+use beespace_core::time::Timestamp;
+
+use super::plan_text::approval_lines;
+
+/// One approval as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalSummary {
+    /// Digest of exactly what would run.
+    pub subject: String,
+    /// The pipeline or a step.
+    pub description: String,
+    /// The plan, line by line.
+    pub plan: Vec<String>,
+    /// Each policy that requires the approval, with its reason.
+    pub reasons: Vec<String>,
+    /// Ids of the people who have approved.
+    pub approved_by: Vec<String>,
+    /// Why it was declined, if its stage went on after that.
+    pub declined: Option<String>,
+    /// The approvals that are still missing; empty if none is, or if the stage no longer accepts any.
+    pub missing: Vec<String>,
+}
+
+impl ApprovalSummary {
+    /// `caused_by` is the stable id of the person who caused the build: some policies do not count that person's approval.
+    #[must_use]
+    pub fn new(stage: &Stage, approval: &PendingApproval, caused_by: &str, now: Timestamp) -> Self {
+        let is_open = stage.accepts_approval() && stage.asked().any(|open| open.decision == approval.decision);
+        let missing = if is_open { approval::missing(approval, caused_by, now) } else { Vec::new() };
+        Self {
+            subject: approval.subject.to_string(),
+            description: approval.what.clone(),
+            plan: approval_lines(stage, approval),
+            reasons: approval.requirements.iter().map(|required| format!("{}: {}", required.policy, required.reason)).collect(),
+            approved_by: approval.approved_by.iter().map(|approver| approver.id.clone()).collect(),
+            declined: approval.declined.as_ref().map(|reason| reason.message.clone()),
+            missing: missing.iter().map(ToString::to_string).collect(),
+        }
+    }
+}

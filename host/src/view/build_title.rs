@@ -1,0 +1,43 @@
+//! How a build is called: its title, its name, its path.
+
+use beespace_core::build::Build;
+use beespace_core::event::Cause;
+use beespace_core::sanitize;
+
+use crate::urls::{self, BuildKey};
+
+/// The first line of the commit message; `push to BRANCH` while the message is unknown.
+#[must_use]
+pub fn build_title(build: &Build) -> String {
+    let delivered = match &build.event.cause {
+        Cause::Push(push) => push.head_commit().map(|commit| commit.message.as_str()),
+    };
+    let message = build.head.as_ref().map(|head| head.message.as_str()).or(delivered);
+    let line = message.and_then(|message| message.lines().map(str::trim).find(|line| !line.is_empty()));
+    line.map_or_else(|| format!("{} to {}", build.event.kind(), branch_or_ref(build)), sanitize::line)
+}
+
+/// The branch, or the full ref of an event without a branch.
+#[must_use]
+pub fn branch_or_ref(build: &Build) -> String {
+    build.event.branch().map_or_else(|| sanitize::line(&build.event.git_ref()), sanitize::line)
+}
+
+/// `acme/app #12`. A build has no number until its pipeline file has been found.
+#[must_use]
+pub fn build_name(build: &Build) -> String {
+    let name = &build.event.repository.name;
+    build.number.map_or_else(|| name.to_string(), |number| format!("{name} #{number}"))
+}
+
+/// The build's number, or `no number yet` until its pipeline file has been found.
+#[must_use]
+pub fn number_label(build: &Build) -> String {
+    build.number.map_or_else(|| "no number yet".to_owned(), |number| number.to_string())
+}
+
+/// Path of the build's page.
+#[must_use]
+pub fn build_href(build: &Build) -> String {
+    urls::build(&build.event.repository.name, BuildKey::of(build))
+}

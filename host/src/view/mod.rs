@@ -1,0 +1,9 @@
+//! How the API, the pages and the command line present the same data: times, names of builds, plans, log lines, approvals.
+
+pub mod approval;
+pub mod build_title;
+pub mod delivery_state;
+pub mod error_line;
+pub mod log_html;
+pub mod plan_text;
+pub mod time;
