@@ -11,10 +11,10 @@ use beespace_core::time::Timestamp;
 
 use super::layout::Layout;
 use super::{ListQuery, ROWS_PER_PAGE, build_row, render_page};
-use crate::problem::Problem;
-use crate::html::Html;
 use crate::app::App;
 use crate::clock::now;
+use crate::html::Html;
+use crate::problem::Problem;
 use crate::store::build::Builds as _;
 use crate::store::delivery::{Delivery, DeliveryOutcome};
 use crate::store::repository::Repositories as _;
