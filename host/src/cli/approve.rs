@@ -1,4 +1,5 @@
-//! `beespace build approve` and `beespace build decline`. An approval is bound to the digest of the subject that the person has reviewed.
+//! `beespace build approve` and `beespace build decline`. An approval is bound to the digest of the subject that the person has
+//! reviewed.
 
 use std::io::{self, IsTerminal as _, Write as _};
 

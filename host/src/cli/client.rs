@@ -15,7 +15,8 @@ use crate::problem::Problem;
 
 /// How long establishing a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the server may send nothing. It is long because the server may have to wait for Gogs; each received chunk restarts it.
+/// How long the server may send nothing. The limit is long because the server may have to wait for Gogs, and each received chunk
+/// restarts it.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A client of one server.

@@ -73,8 +73,8 @@ pub fn run(command: &ConfigCommand) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Loads every plugin as the server does at startup, and returns their number. A temporary store and key replace the server's own,
-/// which only the server may open.
+/// Loads every plugin as the server does at startup, and returns their number. A temporary store and key replace the server's
+/// own, which only the server may open.
 fn count_plugins(config: &Config) -> Result<usize, Failure> {
     let bug = |error: &dyn std::fmt::Display| Failure::new(Exit::Bug, error.to_string());
     let scratch = tempfile::tempdir()?;

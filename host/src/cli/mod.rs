@@ -45,8 +45,8 @@ struct Cli {
     command: Command,
 }
 
-const AFTER_HELP: &str = "Exit codes: 0 success, 1 a build or check failed, 2 usage error, 3 invalid configuration or pipeline file, \
-                          4 not found, 5 refused, 6 authentication failed, 7 server or Gogs unavailable, 70 internal error";
+const AFTER_HELP: &str = "Exit codes: 0 success, 1 a build or check failed, 2 usage error, 3 invalid configuration or pipeline \
+                          file, 4 not found, 5 refused, 6 authentication failed, 7 server or Gogs unavailable, 70 internal error";
 
 #[derive(Debug, Subcommand)]
 enum Command {

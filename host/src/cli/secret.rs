@@ -1,5 +1,5 @@
-//! `beespace secret`: sets, lists and removes secrets. A value is read from stdin, a file or a prompt, never from an argument, because
-//! every user on the machine can see the arguments of a process.
+//! `beespace secret`: sets, lists and removes secrets. A value is read from stdin, a file or a prompt, never from an argument,
+//! because every user on the machine can see the arguments of a process.
 
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::PathBuf;

@@ -64,8 +64,8 @@ pub fn print_json(item: &impl Serialize) -> Result<(), Failure> {
     print_stdout(&escaped_json(item).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?)
 }
 
-/// Serializes to JSON that is safe to print on a terminal: control and invisible characters are escaped. JSON allows escapes anywhere
-/// in a string, and these characters do not occur outside strings, so programs read the same data.
+/// Serializes to JSON that is safe to print on a terminal: control and invisible characters are escaped. JSON allows escapes
+/// anywhere in a string, and these characters do not occur outside strings, so programs read the same data.
 fn escaped_json(item: &impl Serialize) -> serde_json::Result<String> {
     let text = serde_json::to_string_pretty(item)?;
     let mut shown = String::with_capacity(text.len());

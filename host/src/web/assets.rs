@@ -1,4 +1,5 @@
-//! Style sheet, script and icons, embedded in the binary. File names contain a hash of the content, so browsers may cache them forever.
+//! Style sheet, script and icons, embedded in the binary. File names contain a hash of the content, so browsers may cache them
+//! forever.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;

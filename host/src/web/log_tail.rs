@@ -23,7 +23,8 @@ pub(super) async fn last_lines(app: &App, id: StepId, count: u64, href: &str) ->
     Ok(lines.into_iter().map(|line| line.html).collect())
 }
 
-/// Renders `count` lines from line `from` on, with the colours that continue into them. Also returns the position to follow the log from.
+/// Renders `count` lines from line `from` on, with the colours that continue into them. Also returns the position from which to
+/// follow the log.
 pub(super) async fn log_window(
     app: &App,
     id: StepId,
