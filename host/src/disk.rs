@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 
 use crate::config::Config;
 

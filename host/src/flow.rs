@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use beespace_core::gogs;
 use beespace_core::ids::{BuildId, DeliveryId, StageId};
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::trigger::{self, DeliveryRepeat, TriggerDecision};
 use beespace_core::verify;
 use tracing::instrument;
@@ -38,7 +38,7 @@ pub async fn process_delivery(app: &App, id: DeliveryId) -> Result<(), Trouble> 
         None => Err(Reason::new("damaged", "the stored body is not the one that was signed")),
     };
     let git_ref = happening.as_ref().ok().and_then(trigger::git_ref);
-    let telling = if delivery.is_repeat { DeliveryRepeat::Again } else { DeliveryRepeat::First };
+    let telling = if delivery.is_repeat { DeliveryRepeat::Repeated } else { DeliveryRepeat::First };
     let build = BuildId(uuid::Uuid::now_v7());
     let settled = app.store.finish_delivery(id, git_ref, now(), move |last| match &happening {
         Err(reason) => DeliveryAction::DeadLetter(reason.clone()),

@@ -1,14 +1,15 @@
 //! Makes stages of a build: pipeline, admit, plan, admit. Nothing of it touches the engine.
 
 use beespace_core::baseline_policy::StepBounds;
-use beespace_core::build::{Build, PendingApproval, PipelineFile, Round, Stage, Step};
+use beespace_core::build::{Build, PipelineFile, Round, Stage, Step};
 use beespace_core::ids::{StageId, StageNumber, StepNumber};
-use beespace_core::outcome::Reason;
 use beespace_core::pipeline::eval_when;
 use beespace_core::pipeline::{self, Action, EnvValue, Pipeline};
 use beespace_core::plan::{self, Limits, StepPlan};
 use beespace_core::plugin_context::PluginContext;
+use beespace_core::policy::approval::PendingApproval;
 use beespace_core::policy::{Decision, Denial, Ruling};
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 use beespace_wasm::{PlanError, StepInput};
@@ -45,7 +46,7 @@ pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prep
         }
     };
     build.file = Some(PipelineFile { path: file.path, text, diagnostics: Vec::new(), spans: located.spans });
-    let remarks = match eval_when::pipeline_holds(located.pipeline.when.as_ref(), &change.facts) {
+    let remarks = match eval_when::pipeline_matches(located.pipeline.when.as_ref(), &change.facts) {
         Ok(remarks) => remarks,
         Err(reason) => {
             return Ok(over(build, Status::Skipped, Reason::new("when", "its `when` does not hold").part(reason)));

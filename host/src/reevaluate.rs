@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use beespace_core::baseline_policy;
-use beespace_core::build::{Build, PendingApproval, Round, Stage, Step};
+use beespace_core::build::{Build, Round, Stage, Step};
 use beespace_core::digest::Digest;
 use beespace_core::ids::{DecisionId, StageId};
 use beespace_core::pipeline;
+use beespace_core::policy::BASELINE_POLICY;
 use beespace_core::policy::Decision;
+use beespace_core::policy::approval::PendingApproval;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
@@ -106,7 +107,9 @@ async fn reevaluate_plans(
             }
             stage.approvals.retain(|pending| pending.decision != old);
             stage.approvals.extend(question.clone());
-            stage.steps.iter_mut().filter(|step| step.number == number).for_each(|step| step.round = Some(again.clone()));
+            if let Some(step) = stage.step_mut(number) {
+                step.round = Some(again.clone());
+            }
             user_action::update_reasons(stage, &caused_by, now());
         })
         .await?;
@@ -136,7 +139,7 @@ async fn store(
 type PolicyFingerprint = (String, Option<Digest>, Option<Digest>, &'static str);
 
 fn policies_asked(decision: &Decision) -> BTreeSet<PolicyFingerprint> {
-    let policies = decision.evaluations.iter().filter(|one| one.policy != baseline_policy::NAME);
+    let policies = decision.evaluations.iter().filter(|one| one.policy != BASELINE_POLICY);
     policies.map(|one| (one.policy.clone(), one.component, one.settings, one.mode.as_str())).collect()
 }
 
@@ -147,10 +150,10 @@ fn current_policies(app: &App, decision: &Decision) -> BTreeSet<PolicyFingerprin
 
 #[cfg(test)]
 mod tests {
-    use beespace_core::build::Approver;
     use beespace_core::ids::{BuildId, StageNumber, StepNumber};
-    use beespace_core::outcome::Reason;
     use beespace_core::plan::StepPlan;
+    use beespace_core::policy::approval::Approver;
+    use beespace_core::reason::Reason;
     use beespace_core::time::Timestamp;
 
     use super::*;
@@ -167,7 +170,7 @@ mod tests {
         stage.approvals.push(PendingApproval {
             decision: ASKED,
             subject: Digest::of("plan"),
-            what: "plan".to_owned(),
+            description: "plan".to_owned(),
             requirements: Vec::new(),
             approved_by: Vec::new(),
             declined: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use beespace_core::build::{Base, Build, Head};
 use beespace_core::event::Cause;
 use beespace_core::ids::Sha;
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::trigger;
 use beespace_wasm::{BoxFuture, SourceEntry, SourceFiles, SourceKind};
@@ -84,7 +84,7 @@ async fn find_commit(app: &App, build: &Build, mirror: &Mirror) -> Result<Resolv
     }
     let ((message, author), base) = tokio::try_join!(mirror.message(sha), base(mirror, build))?;
     // A person who restarts a build wants it, whatever the message says.
-    if let Some(word) = trigger::skip_word(&message).filter(|_| build.restarts.is_none()) {
+    if let Some(word) = trigger::skip_directive(&message).filter(|_| build.restart_of.is_none()) {
         return Ok(Resolved::Ignored(trigger::skip_reason(word)));
     }
     let head = Head { sha: sha.clone(), message, author, base };

@@ -1,10 +1,11 @@
 //! What people do to builds and notices, by a button or by the API: the effects of [`beespace_core::intervention`].
 
-use beespace_core::build::{Approver, Build, Stage};
+use beespace_core::build::{Build, Stage};
 use beespace_core::digest::Digest;
 use beespace_core::ids::{BuildId, NoticeId, StageId};
 use beespace_core::notice::Notice;
-use beespace_core::outcome::Reason;
+use beespace_core::policy::approval::Approver;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
@@ -54,7 +55,7 @@ pub async fn cancel(front: &AppState, build: &Build, who: &'static str) -> Resul
     for id in open {
         let change = move |stage: &mut Stage| match user_action::cancel(stage, who, now) {
             // It ended between our look and our word: nothing is left to stop.
-            Ok(()) | Err(user_action::Refused::Over(_)) => Ok(()),
+            Ok(()) | Err(user_action::ActionRefused::AlreadyFinished(_)) => Ok(()),
             Err(refused) => Err(StoreError::Conflict(refused.to_string())),
         };
         front.store.change_stage(id, front.notifiers.clone(), now, change).await?;

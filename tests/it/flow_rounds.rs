@@ -133,6 +133,6 @@ async fn a_step_s_timeout_holds_for_what_its_type_plans() {
     let with = json!({ "images": [world.image], "rounds": [["sleep 60"]] });
     let build = world.build(json!({ "steps": [{ "name": "work", "uses": "rounds", "with": with, "timeout": "1s" }] })).await;
     let step = world.step(&build, "work");
-    assert_eq!(step.exits[0].cause, beespace_core::outcome::ExitCause::TimedOut, "{step:#?}");
+    assert_eq!(step.exits[0].cause, beespace_core::exit::ExitCause::TimedOut, "{step:#?}");
     world.assert_clean().await;
 }

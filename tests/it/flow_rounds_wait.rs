@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use beespace_core::build::{Build, Stage};
-use beespace_core::outcome::ExitCause;
+use beespace_core::exit::ExitCause;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::docker;

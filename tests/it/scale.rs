@@ -16,7 +16,7 @@ use beespace::store::{Queue, Store};
 use beespace::worker::{Duties, Heartbeat, Worker};
 use beespace_core::build::Stage;
 use beespace_core::ids::{DeliveryId, RepositoryId, StageId, StageNumber};
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::time::Timestamp;
 use beespace_tests::client::Client;
 use beespace_tests::seed_data::{self, SeededRepository};

@@ -6,7 +6,7 @@ use beespace::store::repository::{Hook, Repository};
 use beespace::store::{Queue, Store};
 use beespace::webhook::{HookResponse, Webhook, WebhookMetrics, key_digest, secret_aad};
 use beespace_core::ids::{DeliveryId, RepositoryId, RepositoryName};
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::time::Timestamp;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::{FakeGogs, sign};

@@ -14,9 +14,6 @@ use std::collections::BTreeSet;
 use crate::plan::{Container, Limits, StepPlan};
 use crate::policy::{Finding, Severity, Verdict, VerdictOutcome};
 
-/// Its name among the policies of a decision.
-pub const NAME: &str = "built-in floor";
-
 /// Containers of one plan.
 pub const MAX_CONTAINERS: usize = 64;
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostic;
-use crate::digest::Digest;
 use crate::event::{Cause, Claim, Event};
+use crate::exit::Exit;
 use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageId, StageNumber, StepNumber};
-use crate::outcome::{Exit, Reason};
 use crate::pipeline::{Pipeline, Spans};
 use crate::plan::StepPlan;
-use crate::policy::{Decision, Ruling};
+use crate::policy::Finding;
+use crate::policy::approval::PendingApproval;
+use crate::reason::Reason;
 use crate::status::Status;
 use crate::time::Timestamp;
 
@@ -25,7 +26,7 @@ pub struct Build {
     /// What told us of the event.
     pub delivery: Option<DeliveryId>,
     /// The build this one repeats.
-    pub restarts: Option<BuildId>,
+    pub restart_of: Option<BuildId>,
     pub status: Status,
     /// Why it waits, was skipped, declined or could not be run.
     pub reason: Option<Reason>,
@@ -40,6 +41,26 @@ pub struct Build {
 }
 
 impl Build {
+    /// A build that is stored, but not prepared yet.
+    #[must_use]
+    pub fn pending(id: BuildId, event: Event, at: Timestamp) -> Self {
+        Self {
+            id,
+            number: None,
+            event,
+            delivery: None,
+            restart_of: None,
+            status: Status::Pending,
+            reason: Some(Reason::new("waiting-for-source", "waits for its source")),
+            head: None,
+            file: None,
+            phase: Phase::Prepare,
+            created_at: at,
+            started_at: None,
+            finished_at: None,
+        }
+    }
+
     /// Where the ref stood before, as Gogs and git tell it together; none where it is new.
     #[must_use]
     pub fn before(&self) -> Option<&Sha> {
@@ -61,7 +82,7 @@ pub enum Phase {
     /// Its stages are stored and have a life of their own.
     Run,
     /// Nothing more will happen.
-    Over,
+    Finished,
 }
 
 /// The commit as git tells it.
@@ -71,7 +92,6 @@ pub struct Head {
     /// Whole message, lossy where it is no UTF-8.
     pub message: String,
     pub author: Claim,
-    #[serde(default)]
     pub base: Base,
 }
 
@@ -85,13 +105,6 @@ pub enum Base {
     Unknown(String),
 }
 
-/// Of rows that were written before it was kept.
-impl Default for Base {
-    fn default() -> Self {
-        Self::Unknown("the build is older than this record".to_owned())
-    }
-}
-
 /// The exact bytes that were read, and every problem with them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PipelineFile {
@@ -100,7 +113,6 @@ pub struct PipelineFile {
     pub text: String,
     pub diagnostics: Vec<Diagnostic>,
     /// Where each part of the normal form was written, so that a finding about a part is shown at its line.
-    #[serde(default)]
     pub spans: Spans,
 }
 
@@ -114,22 +126,17 @@ pub struct Stage {
     pub status: Status,
     pub reason: Option<Reason>,
     /// What of its `when` could not be checked, and holds for that.
-    #[serde(default)]
     pub remarks: Vec<Reason>,
     /// What `pipeline.admit` decided.
     pub decision: Option<DecisionId>,
     pub steps: Vec<Step>,
-    /// What people were asked for, [asked](Self::asked) now or before.
-    #[serde(default)]
+    /// What people were asked for, [asked](Self::open_approvals) now or before.
     pub approvals: Vec<PendingApproval>,
     /// Since when nothing of it runs because a person is waited for. Its network is given back meanwhile, its workspace stays.
-    #[serde(default)]
     pub awaiting_approval_since: Option<Timestamp>,
     /// How long it rested before, in milliseconds.
-    #[serde(default)]
     pub approval_wait_ms: u64,
     /// A person asked for its end.
-    #[serde(default)]
     pub cancel_requested: Option<CancelRequest>,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
@@ -164,9 +171,20 @@ impl Stage {
         StageId { build: self.build, stage: self.number }
     }
 
+    /// The step with this number, if the stage has one.
+    #[must_use]
+    pub fn step(&self, number: StepNumber) -> Option<&Step> {
+        self.steps.iter().find(|step| step.number == number)
+    }
+
+    /// As [`step`](Self::step), to change the step.
+    pub fn step_mut(&mut self, number: StepNumber) -> Option<&mut Step> {
+        self.steps.iter_mut().find(|step| step.number == number)
+    }
+
     /// The status that people see: one that runs is blocked while a step of it waits for a person.
     #[must_use]
-    pub fn word(&self) -> Status {
+    pub fn display_status(&self) -> Status {
         let waits = self.status == Status::Running && self.steps.iter().any(|step| step.status == Status::Blocked);
         if waits { Status::Blocked } else { self.status }
     }
@@ -180,7 +198,7 @@ impl Stage {
 
     /// What it waits for, or would have to wait for again if a word lapsed: before it starts, everything that policies want approved; since,
     /// the next plan of each step that is blocked.
-    pub fn asked(&self) -> impl Iterator<Item = &PendingApproval> {
+    pub fn open_approvals(&self) -> impl Iterator<Item = &PendingApproval> {
         let open = self.approvals.iter().filter(|pending| pending.declined.is_none());
         open.filter(|pending| {
             self.started_at.is_none() || self.blocked_steps().any(|(_, round)| round.decision == pending.decision)
@@ -209,46 +227,6 @@ pub struct CancelRequest {
     pub at: Timestamp,
 }
 
-/// A person's word that is missing. Bound to a digest: a changed subject needs a new one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PendingApproval {
-    pub decision: DecisionId,
-    /// Digest of what is to be approved.
-    pub subject: Digest,
-    /// What it is, in words: `the pipeline`, `step "deploy"`.
-    pub what: String,
-    pub requirements: Vec<crate::policy::ApprovalRequirement>,
-    /// Who has already said yes.
-    pub approved_by: Vec<Approver>,
-    /// Someone said no to the next plan of a step that had begun: who, and why.
-    #[serde(default)]
-    pub declined: Option<Reason>,
-}
-
-impl PendingApproval {
-    /// What `decision` about `description` asks of people; none where it asks nothing.
-    #[must_use]
-    pub fn for_decision(decision: &Decision, what: impl Into<String>) -> Option<Self> {
-        let Ruling::NeedsApproval { requirements } = &decision.ruling else { return None };
-        Some(Self {
-            decision: decision.id,
-            subject: decision.subject,
-            what: what.into(),
-            requirements: requirements.clone(),
-            approved_by: Vec::new(),
-            declined: None,
-        })
-    }
-}
-
-/// A person who said yes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Approver {
-    /// `admin` for the instance's admin token; a stable id otherwise.
-    pub id: String,
-    pub at: Timestamp,
-}
-
 /// One step of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -257,19 +235,15 @@ pub struct Step {
     pub status: Status,
     pub reason: Option<Reason>,
     /// What of its `when` could not be checked, and holds for that.
-    #[serde(default)]
     pub remarks: Vec<Reason>,
     /// The plan of the current round and what allowed it; none until its turn or where it is skipped.
     pub round: Option<Round>,
     pub attempt: u16,
     /// Exits of the current round.
-    #[serde(default)]
     pub exits: Vec<Exit>,
     /// What a step type said at its end.
-    #[serde(default)]
-    pub findings: Vec<crate::policy::Finding>,
+    pub findings: Vec<Finding>,
     /// The log lacks something: why.
-    #[serde(default)]
     pub log_incomplete: Option<String>,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
@@ -304,7 +278,6 @@ pub struct Round {
     pub plan: StepPlan,
     pub decision: DecisionId,
     /// Planned after someone stopped the step: it cleans up, no stop reaches it, and no other round follows.
-    #[serde(default)]
     pub is_cleanup: bool,
 }
 

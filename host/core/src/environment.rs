@@ -149,7 +149,7 @@ mod tests {
 
     fn build() -> Build {
         serde_json::from_value(json!({
-            "id": "01890000-0000-7000-8000-000000000001", "number": 42, "delivery": null, "restarts": null,
+            "id": "01890000-0000-7000-8000-000000000001", "number": 42, "delivery": null, "restart_of": null,
             "event": {
                 "repository": {
                     "id": 17, "name": {"owner": "acme", "name": "app"}, "default_branch": "main", "is_private": true,
@@ -172,8 +172,10 @@ mod tests {
     fn stage(build: &Build) -> Stage {
         serde_json::from_value(json!({
             "build": build.id, "number": 1, "status": "running", "reason": null, "decision": null,
+            "remarks": [], "approvals": [], "approval_wait_ms": 0,
             "pipeline": {"name": "test", "steps": []},
             "steps": [{"number": 3, "name": "unit tests", "status": "pending", "reason": null, "round": null, "attempt": 2,
+                       "remarks": [], "exits": [], "findings": [],
                        "started_at": null, "finished_at": null}],
             "created_at": 0, "started_at": null, "finished_at": null
         }))

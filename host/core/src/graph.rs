@@ -8,9 +8,9 @@ use std::collections::HashMap;
 
 use crate::build::{self, Stage};
 use crate::ids::StepNumber;
-use crate::outcome::Reason;
 use crate::pipeline::eval_when::{self, Facts};
 use crate::pipeline::{OnFailure, When};
+use crate::reason::Reason;
 use crate::status::{Status, fold};
 
 /// The code of the reason of a step that was killed because of a sibling's `failure: cancel`. The runner keeps that reason with

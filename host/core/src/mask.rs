@@ -204,7 +204,7 @@ impl Masker {
 
     /// How many of the bytes taken are not out yet.
     #[must_use]
-    pub fn held(&self) -> usize {
+    pub fn buffered(&self) -> usize {
         self.buffer.len()
     }
 
@@ -312,7 +312,7 @@ mod tests {
         masker.push(b"continue? [y/N] ", &mut out);
         assert_eq!(out, b"continue? [y/N] ");
         masker.push(b"say corr", &mut out);
-        assert_eq!((out.as_slice(), masker.held()), (&b"continue? [y/N] say "[..], 4));
+        assert_eq!((out.as_slice(), masker.buffered()), (&b"continue? [y/N] say "[..], 4));
         masker.push(b"al\n", &mut out);
         assert_eq!(out, b"continue? [y/N] say corral\n");
     }
@@ -382,7 +382,7 @@ mod tests {
             let (mut first, mut out) = (Masker::new(&secrets), Vec::new());
             first.push(&text.as_bytes()[..stop], &mut out);
             let mut second = Masker::resume(&secrets, first.masked_prefix());
-            second.push(&text.as_bytes()[stop - first.held()..], &mut out);
+            second.push(&text.as_bytes()[stop - first.buffered()..], &mut out);
             second.finish(&mut out);
             // A mask may stand twice where a secret ends exactly at the stop and the next one begins there.
             let out = String::from_utf8(out).unwrap().replace("****************", MASK);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::build::{Build, Stage};
 use crate::digest::Document;
 use crate::ids::{BuildId, NoticeId};
-use crate::outcome::Reason;
+use crate::reason::Reason;
 use crate::time::{Timestamp, backoff};
 
 /// Attempts whose outcome nobody knows (trap, timeout, crash) before a notice is given up.
@@ -55,7 +55,6 @@ pub struct Notice {
     pub subject: Document,
     pub state: NoticeState,
     /// Since when it is tried: its beginning, or the last time that a person or a start let it go again.
-    #[serde(default = "long_ago")]
     pub retrying_since: Timestamp,
     /// Attempts begun.
     pub attempts: u32,
@@ -66,11 +65,6 @@ pub struct Notice {
     pub next_attempt_at: Timestamp,
     pub created_at: Timestamp,
     pub finished_at: Option<Timestamp>,
-}
-
-/// Of rows that were written before it was kept.
-fn long_ago() -> Timestamp {
-    Timestamp(0)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -104,7 +98,7 @@ pub enum AttemptOutcome {
 impl Notice {
     /// Counts an attempt before it begins. Until its outcome is told it is one that nobody knows, so that an attempt which ends the
     /// process is counted, too.
-    pub fn begin(&mut self) {
+    pub fn begin_attempt(&mut self) {
         self.attempts += 1;
         self.unknown_outcomes += 1;
     }
@@ -194,7 +188,7 @@ pub fn subject_document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Do
             serde_json::json!({
                 "number": stage.number,
                 "name": stage.pipeline.name,
-                "status": stage.word(),
+                "status": stage.display_status(),
                 "reason": reason_text(stage.reason.as_ref()),
                 "steps": steps,
             })
@@ -263,7 +257,7 @@ mod tests {
         let minute = Duration::from_secs(60);
         for jitter in [0.0, 0.5, 1.0] {
             let mut notice = notice();
-            notice.begin();
+            notice.begin_attempt();
             notice.record_outcome(busy(Some(minute)), NOW, jitter);
             assert_eq!(notice.state, NoticeState::Pending);
             let pause = notice.next_attempt_at.since(NOW);
@@ -279,7 +273,7 @@ mod tests {
             assert_eq!(retry_delay(attempt, None, 0.0), longest / 2, "attempt {attempt}");
         }
         let mut old = notice();
-        old.begin();
+        old.begin_attempt();
         old.record_outcome(busy(None), NOW + MAX_AGE + Duration::from_secs(1), 0.0);
         assert_eq!((old.state, old.last_error.as_deref()), (NoticeState::DeadLetter, Some("busy")));
     }
@@ -289,15 +283,15 @@ mod tests {
         let mut notice = notice();
         for attempt in 1..=MAX_UNKNOWN_OUTCOMES {
             assert!(!notice.has_no_attempts_left(), "before attempt {attempt}");
-            notice.begin();
+            notice.begin_attempt();
             // One that is known in between changes nothing.
             notice.record_outcome(busy(None), NOW, 0.0);
-            notice.begin();
+            notice.begin_attempt();
             notice.record_outcome(AttemptOutcome::Unknown("it trapped".to_owned()), NOW, 0.0);
         }
         assert_eq!(notice.state, NoticeState::DeadLetter);
         let mut crashed = self::notice();
-        (0..MAX_UNKNOWN_OUTCOMES).for_each(|_| crashed.begin());
+        (0..MAX_UNKNOWN_OUTCOMES).for_each(|_| crashed.begin_attempt());
         assert!(crashed.has_no_attempts_left(), "attempts that ended the process count as well");
         crashed.requeue(NOW);
         assert!(!crashed.has_no_attempts_left());

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Document};
 use crate::pipeline::{EnvValue, ImageAction, Pipeline, Step};
+use crate::policy::Subject;
 use crate::script::script;
 
 /// Name of the schema.
@@ -45,6 +46,12 @@ impl StepPlan {
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.document().digest()
+    }
+}
+
+impl Subject for StepPlan {
+    fn subject_document(&self) -> Document {
+        self.document()
     }
 }
 

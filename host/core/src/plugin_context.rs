@@ -155,7 +155,7 @@ mod tests {
             number: Some(1),
             event: Event { repository, sender, cause: Cause::Push(push) },
             delivery: None,
-            restarts: None,
+            restart_of: None,
             status: Status::Running,
             reason: None,
             head: Some(Head {

@@ -6,7 +6,7 @@ use crate::event::{Actor, Cause, Claim, Commit, Event, Push, Repository};
 use crate::git_ref::{self, BRANCHES, TAGS};
 use crate::gogs::{self, GogsEvent};
 use crate::ids::{RepositoryId, RepositoryName, Sha};
-use crate::outcome::Reason;
+use crate::reason::Reason;
 use crate::verify::Verified;
 
 /// Words in a commit's message that ask for no build.
@@ -34,7 +34,7 @@ impl LastSeenRef {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryRepeat {
     First,
-    Again,
+    Repeated,
 }
 
 /// What to do.
@@ -117,7 +117,7 @@ pub fn decide(
 /// The first of [`SKIP_DIRECTIVES`] in a commit's message. The listed head commit is looked at by [`decide`]; where Gogs did not list
 /// it, the host asks with the message that git has.
 #[must_use]
-pub fn skip_word(message: &str) -> Option<&'static str> {
+pub fn skip_directive(message: &str) -> Option<&'static str> {
     let message = message.to_lowercase();
     SKIP_DIRECTIVES.into_iter().find(|word| message.contains(word))
 }
@@ -143,7 +143,7 @@ fn decide_push(push: &gogs::Push, telling: DeliveryRepeat, last: Option<&LastSee
     }
     let Cause::Push(built) = &mut event.cause;
     built.last_known_tip = last.map(|last| last.after.clone()).filter(|left_at| Some(left_at) != built.before.as_ref());
-    if let Some(word) = built.head_commit().and_then(|head| skip_word(&head.message)) {
+    if let Some(word) = built.head_commit().and_then(|head| skip_directive(&head.message)) {
         return Err(skip_reason(word));
     }
     Ok(TriggerDecision::Build(Box::new(event)))
@@ -154,7 +154,7 @@ fn is_repeated_push(event: &Event, telling: DeliveryRepeat, last: Option<&LastSe
     match telling {
         DeliveryRepeat::First => last.is_some_and(|last| *last == LastSeenRef::of_event(event)),
         // What does not begin where the ref was left is a second hook, or somebody who sends again what he overheard.
-        DeliveryRepeat::Again => last.map(|last| &last.after) != event.before(),
+        DeliveryRepeat::Repeated => last.map(|last| &last.after) != event.before(),
     }
 }
 

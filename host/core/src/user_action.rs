@@ -1,10 +1,11 @@
 //! What people do to a stage: approve, decline, cancel. Each says what changes, or why it cannot be done now.
 
-use crate::build::{Approver, CancelRequest, PendingApproval, Round, Stage, Step};
+use crate::build::{CancelRequest, Round, Stage, Step};
 use crate::digest::Digest;
 use crate::ids::{DecisionId, StepNumber};
-use crate::outcome::Reason;
 use crate::policy::approval;
+use crate::policy::approval::{Approver, PendingApproval};
+use crate::reason::Reason;
 use crate::status::Status;
 use crate::time::Timestamp;
 
@@ -13,23 +14,29 @@ pub const APPROVAL_DECIDED: &str = "answered";
 
 /// Why a person's word changes nothing. Text for that person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum ActionRefused {
     #[error("it is {0}; only what is blocked waits for a word")]
     NotBlocked(Status),
     #[error("{0} is not what waits for a word now: it has changed, or was decided already")]
     OtherSubject(Digest),
     #[error(transparent)]
-    Approval(#[from] approval::Refused),
+    Approval(#[from] approval::ApprovalRefused),
     #[error("it is {0} already")]
-    Over(Status),
+    AlreadyFinished(Status),
 }
 
 /// Adds a person's yes to exactly `subject`. With the last word that was missing the stage may run, or its step go on; before, its reason
 /// says whose is. `why` is said to those who wait. `caused_by` is the stable id of who caused the build.
 ///
 /// # Errors
-/// [`Refused`], and nothing changes.
-pub fn approve(stage: &mut Stage, subject: Digest, by: Approver, why: Option<&str>, caused_by: &str) -> Result<(), Refused> {
+/// [`ActionRefused`], and nothing changes.
+pub fn approve(
+    stage: &mut Stage,
+    subject: Digest,
+    by: Approver,
+    why: Option<&str>,
+    caused_by: &str,
+) -> Result<(), ActionRefused> {
     let (who, now) = (by.id.clone(), by.at);
     approval::approve(find_open_approval(stage, Some(subject))?, subject, by, caused_by)?;
     let why = why.map_or_else(String::new, |why| format!(": {why}"));
@@ -49,7 +56,7 @@ pub fn block_if_expired(stage: &mut Stage, caused_by: &str, now: Timestamp) {
 /// Lets the steps run on whose next plan has its answer: those that have a no end with it.
 pub fn resume(stage: &mut Stage, caused_by: &str, now: Timestamp) {
     for number in decided_steps(stage, caused_by, now) {
-        for step in stage.steps.iter_mut().filter(|step| step.number == number) {
+        if let Some(step) = stage.step_mut(number) {
             step.status = Status::Running;
             step.reason = None;
         }
@@ -66,23 +73,23 @@ pub fn can_resume(stage: &Stage, caused_by: &str, now: Timestamp) -> bool {
 /// Why a stage has its status: its reason, or of one that runs, for whom a step of it waits.
 #[must_use]
 pub fn status_reason(stage: &Stage, caused_by: &str, now: Timestamp) -> Option<Reason> {
-    let waits = || (stage.word() == Status::Blocked).then(|| blocked_reason(stage, caused_by, now));
+    let waits = || (stage.display_status() == Status::Blocked).then(|| blocked_reason(stage, caused_by, now));
     stage.reason.clone().or_else(waits)
 }
 
 /// Why a stage is blocked: what waits for people's words, and whose are missing.
 #[must_use]
 pub fn blocked_reason(stage: &Stage, caused_by: &str, now: Timestamp) -> Reason {
-    let asked: Vec<&PendingApproval> = stage.asked().collect();
-    wait(&asked, caused_by, now)
+    let asked: Vec<&PendingApproval> = stage.open_approvals().collect();
+    approval_reason(&asked, caused_by, now)
 }
 
 /// Why something waits for people's words: what of `asked` has not all of them, and whose are missing.
 #[must_use]
-pub fn wait(asked: &[&PendingApproval], caused_by: &str, now: Timestamp) -> Reason {
+pub fn approval_reason(asked: &[&PendingApproval], caused_by: &str, now: Timestamp) -> Reason {
     let missing = |pending: &PendingApproval| approval::missing(pending, caused_by, now);
     let open: Vec<&&PendingApproval> = asked.iter().filter(|pending| !missing(pending).is_empty()).collect();
-    let whats: Vec<&str> = open.iter().map(|pending| pending.what.as_str()).collect();
+    let whats: Vec<&str> = open.iter().map(|pending| pending.description.as_str()).collect();
     let mut message = format!("waits for approval of {}", whats.join(", "));
     let mut given: Vec<&str> = asked.iter().flat_map(|pending| &pending.approved_by).map(|by| by.id.as_str()).collect();
     given.sort_unstable();
@@ -98,14 +105,14 @@ pub fn wait(asked: &[&PendingApproval], caused_by: &str, now: Timestamp) -> Reas
 /// waits, or the one that `subject` says, and the others go by what the file says of failures.
 ///
 /// # Errors
-/// [`Refused`], and nothing changes.
+/// [`ActionRefused`], and nothing changes.
 pub fn decline(
     stage: &mut Stage,
     subject: Option<Digest>,
     by: Approver,
     why: Option<&str>,
     caused_by: &str,
-) -> Result<(), Refused> {
+) -> Result<(), ActionRefused> {
     // Everybody's no counts, that of whoever caused the build too.
     let meant = find_open_approval(stage, subject)?.subject;
     let message = match why {
@@ -117,7 +124,7 @@ pub fn decline(
         finish(stage, Status::Declined, &said, by.at);
         return Ok(());
     }
-    let asked: Vec<DecisionId> = stage.asked().map(|pending| pending.decision).collect();
+    let asked: Vec<DecisionId> = stage.open_approvals().map(|pending| pending.decision).collect();
     let is_meant =
         |pending: &&mut PendingApproval| asked.contains(&pending.decision) && (subject.is_none() || pending.subject == meant);
     for pending in stage.approvals.iter_mut().filter(is_meant) {
@@ -130,10 +137,10 @@ pub fn decline(
 /// Asks for the end of a stage. One that only waits ends at once; one that runs is stopped by whoever runs it.
 ///
 /// # Errors
-/// [`Refused::Over`], and nothing changes.
-pub fn cancel(stage: &mut Stage, by: &str, now: Timestamp) -> Result<(), Refused> {
+/// [`ActionRefused::AlreadyFinished`], and nothing changes.
+pub fn cancel(stage: &mut Stage, by: &str, now: Timestamp) -> Result<(), ActionRefused> {
     if stage.status.is_over() {
-        return Err(Refused::Over(stage.status));
+        return Err(ActionRefused::AlreadyFinished(stage.status));
     }
     if stage.cancel_requested.is_none() {
         stage.cancel_requested = Some(CancelRequest { by: by.to_owned(), at: now });
@@ -147,16 +154,20 @@ pub fn cancel(stage: &mut Stage, by: &str, now: Timestamp) -> Result<(), Refused
     Ok(())
 }
 
-fn find_open_approval(stage: &mut Stage, subject: Option<Digest>) -> Result<&mut PendingApproval, Refused> {
+fn find_open_approval(stage: &mut Stage, subject: Option<Digest>) -> Result<&mut PendingApproval, ActionRefused> {
     let status = stage.status;
     if !stage.accepts_approval() {
-        return Err(Refused::NotBlocked(status));
+        return Err(ActionRefused::NotBlocked(status));
     }
-    let asked: Vec<DecisionId> = stage.asked().map(|pending| pending.decision).collect();
+    let asked: Vec<DecisionId> = stage.open_approvals().map(|pending| pending.decision).collect();
     let is_meant = |pending: &&mut PendingApproval| {
         asked.contains(&pending.decision) && subject.is_none_or(|subject| pending.subject == subject)
     };
-    stage.approvals.iter_mut().find(is_meant).ok_or(subject.map_or(Refused::NotBlocked(status), Refused::OtherSubject))
+    stage
+        .approvals
+        .iter_mut()
+        .find(is_meant)
+        .ok_or(subject.map_or(ActionRefused::NotBlocked(status), ActionRefused::OtherSubject))
 }
 
 /// After a word: the stage takes its turn where that is enough, and whatever still waits says for whom.
@@ -171,7 +182,7 @@ fn apply_decision(stage: &mut Stage, said: &Reason, caused_by: &str, now: Timest
 /// Whether something of the stage could run: all of one that has not begun, a step of one that has.
 fn may_proceed(stage: &Stage, caused_by: &str, now: Timestamp) -> bool {
     if stage.started_at.is_none() {
-        return stage.asked().all(|pending| approval::missing(pending, caused_by, now).is_empty());
+        return stage.open_approvals().all(|pending| approval::missing(pending, caused_by, now).is_empty());
     }
     stage.blocked_steps().next().is_none() || can_resume(stage, caused_by, now)
 }
@@ -179,7 +190,7 @@ fn may_proceed(stage: &Stage, caused_by: &str, now: Timestamp) -> bool {
 /// Steps that wait no more: their next plan has every word that was asked for, or a no, or policies ask nothing of it by now.
 fn decided_steps(stage: &Stage, caused_by: &str, now: Timestamp) -> Vec<StepNumber> {
     let waits = |round: &Round| {
-        let pending = stage.asked().find(|pending| pending.decision == round.decision);
+        let pending = stage.open_approvals().find(|pending| pending.decision == round.decision);
         pending.is_some_and(|pending| !approval::missing(pending, caused_by, now).is_empty())
     };
     stage.blocked_steps().filter(|(_, round)| !waits(round)).map(|(step, _)| step.number).collect()
@@ -191,13 +202,15 @@ pub fn update_reasons(stage: &mut Stage, caused_by: &str, now: Timestamp) {
         stage.reason = Some(blocked_reason(stage, caused_by, now));
     }
     let answered = decided_steps(stage, caused_by, now);
-    let reason = |step: &Step, round: &Round| match stage.asked().find(|pending| pending.decision == round.decision) {
-        Some(pending) if !answered.contains(&step.number) => wait(&[pending], caused_by, now),
+    let reason = |step: &Step, round: &Round| match stage.open_approvals().find(|pending| pending.decision == round.decision) {
+        Some(pending) if !answered.contains(&step.number) => approval_reason(&[pending], caused_by, now),
         _ => Reason::new(APPROVAL_DECIDED, "its next plan has its answer; waits for its turn"),
     };
     let reasons: Vec<_> = stage.blocked_steps().map(|(step, round)| (step.number, reason(step, round))).collect();
     for (number, reason) in reasons {
-        stage.steps.iter_mut().filter(|step| step.number == number).for_each(|step| step.reason = Some(reason.clone()));
+        if let Some(step) = stage.step_mut(number) {
+            step.reason = Some(reason);
+        }
     }
 }
 
@@ -254,7 +267,7 @@ mod tests {
         PendingApproval {
             decision: DecisionId(uuid::Uuid::from_u128(number)),
             subject,
-            what: what.to_owned(),
+            description: what.to_owned(),
             requirements: vec![asked(min_approvers)],
             approved_by: Vec::new(),
             declined: None,
@@ -289,7 +302,7 @@ mod tests {
     fn an_approval_is_for_exactly_one_digest() {
         let mut waiting = stage(Status::Blocked, 1);
         let other = Digest::of("another plan");
-        assert_eq!(approve(&mut waiting, other, person("admin"), None, "gogs:1"), Err(Refused::OtherSubject(other)));
+        assert_eq!(approve(&mut waiting, other, person("admin"), None, "gogs:1"), Err(ActionRefused::OtherSubject(other)));
         assert_eq!(approve(&mut waiting, plan(), person("admin"), Some("seen"), "gogs:1"), Ok(()));
         assert_eq!(waiting.status, Status::Pending);
         assert_eq!(waiting.reason.unwrap().message, "approved by admin: seen; waits for its turn");
@@ -309,7 +322,7 @@ mod tests {
             "waits for approval of step \"deploy\" (so far: admin): needs one more person of ops (asked for by \"deploy\": production)"
         );
         let again = approve(&mut waiting, plan(), person("admin"), None, "gogs:1");
-        assert_eq!(again, Err(Refused::Approval(approval::Refused::Again)));
+        assert_eq!(again, Err(ActionRefused::Approval(approval::ApprovalRefused::AlreadyApproved)));
     }
 
     #[test]
@@ -333,7 +346,10 @@ mod tests {
         decline(&mut waiting, None, person("admin"), Some("not on a Friday"), "gogs:1").unwrap();
         assert_eq!(waiting.status, Status::Declined);
         assert!(waiting.steps.iter().all(|step| step.status.is_over()));
-        assert_eq!(decline(&mut waiting, None, person("admin"), None, "gogs:1"), Err(Refused::NotBlocked(Status::Declined)));
+        assert_eq!(
+            decline(&mut waiting, None, person("admin"), None, "gogs:1"),
+            Err(ActionRefused::NotBlocked(Status::Declined))
+        );
     }
 
     #[test]
@@ -345,7 +361,7 @@ mod tests {
         cancel(&mut running, "admin", NOW).unwrap();
         assert_eq!(running.status, Status::Running);
         assert_eq!(running.cancel_requested.as_ref().map(|request| request.by.as_str()), Some("admin"));
-        assert_eq!(cancel(&mut stage(Status::Success, 1), "admin", NOW), Err(Refused::Over(Status::Success)));
+        assert_eq!(cancel(&mut stage(Status::Success, 1), "admin", NOW), Err(ActionRefused::AlreadyFinished(Status::Success)));
     }
 
     #[test]
@@ -359,7 +375,7 @@ mod tests {
         assert_eq!([waiting.steps[0].status, waiting.steps[1].status], [Status::Blocked, Status::Running]);
         assert_eq!(waiting.steps[1].reason, None, "one that runs with a reason is one that is to stop");
         let again = approve(&mut waiting, Digest::of("plan 2"), person("admin"), None, "gogs:1");
-        assert_eq!(again, Err(Refused::OtherSubject(Digest::of("plan 2"))));
+        assert_eq!(again, Err(ActionRefused::OtherSubject(Digest::of("plan 2"))));
         approve(&mut waiting, Digest::of("plan 1"), person("admin"), None, "gogs:1").unwrap();
         resume(&mut waiting, "gogs:1", NOW);
         assert_eq!(waiting.steps[0].status, Status::Running, "one may answer while the stage waits for its turn");
@@ -368,14 +384,14 @@ mod tests {
     #[test]
     fn a_step_of_a_stage_that_runs_can_be_answered_too() {
         let mut running = begun(Status::Running);
-        assert_eq!(running.word(), Status::Blocked);
+        assert_eq!(running.display_status(), Status::Blocked);
         approve(&mut running, Digest::of("plan 1"), person("admin"), None, "gogs:1").unwrap();
         assert_eq!(running.status, Status::Running);
         assert!(running.steps[1].reason.as_ref().unwrap().message.starts_with("waits for approval of plan 2"));
         assert!(can_resume(&running, "gogs:1", NOW));
         resume(&mut running, "gogs:1", NOW);
         assert!(!can_resume(&running, "gogs:1", NOW));
-        assert_eq!(approve(&mut running, plan(), person("admin"), None, "gogs:1"), Err(Refused::OtherSubject(plan())));
+        assert_eq!(approve(&mut running, plan(), person("admin"), None, "gogs:1"), Err(ActionRefused::OtherSubject(plan())));
     }
 
     #[test]

@@ -16,10 +16,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use beespace_core::outcome::Reason;
-use beespace_core::pipeline::eval_when::{Facts, pipeline_holds, step_matches};
+use beespace_core::pipeline::eval_when::{Facts, pipeline_matches, step_matches};
 use beespace_core::pipeline::{Action, ParsedPipeline, Step, read};
 use beespace_core::plan;
+use beespace_core::reason::Reason;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -113,7 +113,7 @@ fn normal_form(located: &ParsedPipeline, given: Option<&Given>) -> String {
     if let Some(given) = given {
         let failed: Vec<&str> = given.failed.iter().map(String::as_str).collect();
         let mut runs = serde_json::Map::new();
-        runs.insert("(pipeline)".to_owned(), answer(pipeline_holds(located.pipeline.when.as_ref(), &given.facts)));
+        runs.insert("(pipeline)".to_owned(), answer(pipeline_matches(located.pipeline.when.as_ref(), &given.facts)));
         for step in &located.pipeline.steps {
             runs.insert(step.name.clone(), answer(step_matches(step.when.as_ref(), &given.facts, &failed)));
         }

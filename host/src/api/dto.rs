@@ -1,9 +1,11 @@
 //! What travels as JSON: the shapes of the API, the same for the server that writes them and the command line that reads them.
 //! Points in time are RFC 3339 in UTC.
 
-use beespace_core::build::{Build, PendingApproval, Stage, Step};
-use beespace_core::outcome::{self, Exit};
+use beespace_core::build::{Build, Stage, Step};
+use beespace_core::exit::Exit;
 use beespace_core::policy::approval;
+use beespace_core::policy::approval::PendingApproval;
+use beespace_core::reason;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -27,8 +29,8 @@ pub struct Reason {
     pub parts: Vec<Self>,
 }
 
-impl From<&outcome::Reason> for Reason {
-    fn from(reason: &outcome::Reason) -> Self {
+impl From<&reason::Reason> for Reason {
+    fn from(reason: &reason::Reason) -> Self {
         Self {
             code: reason.code.clone(),
             message: reason.message.clone(),
@@ -193,7 +195,7 @@ impl BuildBody {
             title: build_row::build_title(build),
             actor: build.event.sender.login.clone(),
             author: build.head.as_ref().map(|head| head.author.name.clone()),
-            restarts: build.restarts.map(|id| id.to_string()),
+            restarts: build.restart_of.map(|id| id.to_string()),
             created_at: rfc3339(build.created_at),
             started_at: when(build.started_at),
             finished_at: when(build.finished_at),
@@ -219,7 +221,7 @@ impl StageBody {
         Self {
             number: stage.number.0,
             name: stage.pipeline.name.clone(),
-            status: stage.word().to_string(),
+            status: stage.display_status().to_string(),
             reason: stage.reason.as_ref().map(Reason::from),
             remarks: stage.remarks.iter().map(Reason::from).collect(),
             steps: stage.steps.iter().map(StepBody::new).collect(),
@@ -234,11 +236,11 @@ impl ApprovalBody {
     /// `caused_by` is the stable id of who caused the build: some approvals do not count from them.
     #[must_use]
     pub fn new(stage: &Stage, approval: &PendingApproval, caused_by: &str, now: Timestamp) -> Self {
-        let waits = stage.accepts_approval() && stage.asked().any(|asked| asked.decision == approval.decision);
+        let waits = stage.accepts_approval() && stage.open_approvals().any(|asked| asked.decision == approval.decision);
         let missing = if waits { approval::missing(approval, caused_by, now) } else { Vec::new() };
         Self {
             subject: approval.subject.to_string(),
-            what: approval.what.clone(),
+            what: approval.description.clone(),
             runs: plan_text::approval_lines(stage, approval),
             reasons: approval.requirements.iter().map(|asked| format!("{}: {}", asked.policy, asked.reason)).collect(),
             approved_by: approval.approved_by.iter().map(|approver| approver.id.clone()).collect(),

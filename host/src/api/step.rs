@@ -31,7 +31,7 @@ fn locate_step(front: &AppState, Path((owner, name, number, stage, step)): &Step
     let build = find(&read, owner, name, number)?;
     let id = StageId { build: build.id, stage: StageNumber(*stage) };
     let stage = read.stage(id)?.ok_or_else(|| Problem::not_found("stage"))?;
-    let step = stage.steps.iter().find(|other| other.number == StepNumber(*step)).ok_or_else(|| Problem::not_found("step"))?;
+    let step = stage.step(StepNumber(*step)).ok_or_else(|| Problem::not_found("step"))?;
     let repository = &build.event.repository.name;
     Ok(LocatedStep {
         id: StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt },
@@ -91,5 +91,5 @@ async fn wait_until_over(front: Arc<AppState>, id: StepId) {
 fn is_over(front: &AppState, id: StepId) -> bool {
     let stage = front.store.read().and_then(|read| read.stage(id.stage_id()));
     let Ok(Some(stage)) = stage else { return true };
-    stage.steps.iter().find(|step| step.number == id.step).is_none_or(|step| step.status.is_over())
+    stage.step(id.step).is_none_or(|step| step.status.is_over())
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use beespace_core::ids::{StageId, StepId};
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use ipnet::Ipv4Net;
 
 /// The engine's own trouble; never something a user's program did.

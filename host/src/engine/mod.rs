@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use beespace_core::exit::Exit;
 use beespace_core::ids::{StageId, StepId};
-use beespace_core::outcome::{Exit, Stored, Stream};
+use beespace_core::output::{OutputOffsets, Stream};
 use beespace_core::plan::{Container, StepPlan};
 use beespace_core::policy::Approved;
 use beespace_core::time::Timestamp;
@@ -63,7 +64,7 @@ pub use health_cache::HealthCache;
 /// [`adopt`](Self::adopt) finds out. An `Exit` can be asked for again through `adopt` until the step is released.
 ///
 /// **Cancel** always ends `run` and `adopt`: the program gets TERM, and KILL after a grace; while an engine does not answer, the call
-/// returns an error after its own timeout. A cancel before the start means that nothing ran ([`beespace_core::outcome::ExitCause::Cancelled`], no code).
+/// returns an error after its own timeout. A cancel before the start means that nothing ran ([`beespace_core::exit::ExitCause::Cancelled`], no code).
 /// The same holds for the timeout, which counts from where `run` lets the container begin.
 ///
 /// **After a failure** of `open` or `fill` parts of the stage may exist: `destroy` it. After a failure of `destroy` call it again.
@@ -111,7 +112,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// Takes up a container that an earlier `run` (before a restart of the server, or of the engine) may have started. `stored` says
     /// how much of its output is safe; what came after is sent again, as exactly as the engine's own copy allows. One that runs is followed,
     /// one that ended is told of, one whose turn is known never to have come is run now, and one that is not there is
-    /// [`beespace_core::outcome::ExitCause::Lost`]: an engine does not know whether it ever was. The caller may: where not a byte of its output
+    /// [`beespace_core::exit::ExitCause::Lost`]: an engine does not know whether it ever was. The caller may: where not a byte of its output
     /// is stored it was never made, and `run` is the next call, which runs it unless the stage is not open any more.
     ///
     /// # Errors
@@ -119,7 +120,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     async fn adopt(
         &self,
         launch: Launch,
-        stored: Stored,
+        stored: OutputOffsets,
         output: OutputSender,
         cancel: CancellationToken,
     ) -> Result<Exit, EngineError>;

@@ -1,6 +1,6 @@
 //! What went wrong with Gogs, and what to do.
 
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 
 /// Why Gogs did not do it. No text holds the token: it travels in a header alone, and headers are never shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@
 //! header's time, length, text; before the records the body has the [`Place`]s of those who speak. The header ends with checksums of the
 //! body and of itself.
 
-use beespace_core::outcome::Stream;
+use beespace_core::output::Stream;
 use beespace_core::time::Timestamp;
 use bytes::Bytes;
 use sha2::Digest as _;

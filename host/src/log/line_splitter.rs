@@ -253,7 +253,7 @@ impl OriginBuffer {
             // After a restart the host says something else: nothing of it goes on.
             return place;
         }
-        let waiting = self.masker.held() + self.incomplete_char_len();
+        let waiting = self.masker.buffered() + self.incomplete_char_len();
         OriginOffset {
             stored: self.received.saturating_sub(waiting as u64),
             covered: self.masker.masked_prefix() as u64,
@@ -269,7 +269,7 @@ impl OriginBuffer {
 
     /// Forgets what was held back and returns how many bytes of the stream that was.
     fn discard_pending(&mut self) -> u64 {
-        let held = self.masker.held() + self.pending.len();
+        let held = self.masker.buffered() + self.pending.len();
         self.masker = Masker::new(&Secrets::none());
         self.pending.clear();
         self.received -= (held as u64).min(self.received);

@@ -1,6 +1,6 @@
 //! Who says something in a log, and how much of it is kept.
 
-use beespace_core::outcome::Stream;
+use beespace_core::output::Stream;
 
 /// One who speaks in a step's log. Each has a mask and lines of its own, so that what one says never tears apart what another does, and a log
 /// that is taken up again knows of each how far it came.

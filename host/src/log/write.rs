@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use beespace_core::ids::StepId;
 use beespace_core::mask::Secrets;
-use beespace_core::outcome::{Stored, Stream};
+use beespace_core::output::{OutputOffsets, Stream};
 use beespace_core::time::Timestamp;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -110,12 +110,12 @@ impl LogWriter {
 
     /// How much of a container's output an earlier writer has put on disk, before masking. After a restart the engine skips exactly this.
     #[must_use]
-    pub fn stored(&self, round: u16, container: u16) -> Stored {
+    pub fn stored(&self, round: u16, container: u16) -> OutputOffsets {
         let of = |stream| {
             let source = Origin::new(round, container, stream);
             self.offsets.iter().find(|place| place.origin == source).map_or(0, |place| place.stored)
         };
-        Stored { stdout: of(Stream::Stdout), stderr: of(Stream::Stderr) }
+        OutputOffsets { stdout: of(Stream::Stdout), stderr: of(Stream::Stderr) }
     }
 
     /// Everything taken so far can be read when this returns.

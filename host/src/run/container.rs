@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use beespace_core::outcome::{Exit, ExitCause, Reason, Stored, Stream};
+use beespace_core::exit::{Exit, ExitCause};
+use beespace_core::output::{OutputOffsets, Stream};
+use beespace_core::reason::Reason;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +32,7 @@ pub(super) struct ContainerRun {
     pub(super) launch: Launch,
     pub(super) speaker: OutputOrigin,
     /// How much of its output the log has.
-    pub(super) stored: Stored,
+    pub(super) stored: OutputOffsets,
     pub(super) output: mpsc::Sender<OutputChunk>,
     pub(super) cancel: CancellationToken,
 }
@@ -54,7 +56,7 @@ impl ContainerRun {
             match answer {
                 Ok(exit) => return Ok(exit),
                 // It was open when the sources were put there: since then the engine, or its machine, has gone.
-                Err(EngineError::NotOpen(_)) => return Ok(Exit::lost_stage(&self.launch.container)),
+                Err(EngineError::NotOpen(_)) => return Ok(Exit::lost_workspace(&self.launch.container)),
                 Err(trouble) if patience.should_retry(&trouble, &self.cancel).await => answer = self.reattach().await,
                 Err(trouble) => return Err(trouble.reason()),
             }
@@ -76,19 +78,23 @@ impl ContainerRun {
         let adopted = self.run.app.engine.adopt(self.launch.clone(), self.stored, sender, self.cancel.clone());
         let (exit, ()) = tokio::join!(adopted, carry(receiver, (self.speaker, &self.output), &mut self.stored));
         let exit = exit?;
-        if exit.cause != ExitCause::Lost || self.stored != Stored::default() {
+        if exit.cause != ExitCause::Lost || self.stored != OutputOffsets::default() {
             return Ok(exit);
         }
         match self.start().await {
             // The whole stage is gone, and whatever ran in it.
-            Err(EngineError::NotOpen(_)) => Ok(Exit::lost_stage(&self.launch.container)),
+            Err(EngineError::NotOpen(_)) => Ok(Exit::lost_workspace(&self.launch.container)),
             other => other,
         }
     }
 }
 
 /// Hands output on and counts it: what was handed on is not asked for again.
-async fn carry(mut from: mpsc::Receiver<Output>, (speaker, to): (OutputOrigin, &mpsc::Sender<OutputChunk>), stored: &mut Stored) {
+async fn carry(
+    mut from: mpsc::Receiver<Output>,
+    (speaker, to): (OutputOrigin, &mpsc::Sender<OutputChunk>),
+    stored: &mut OutputOffsets,
+) {
     while let Some(piece) = from.recv().await {
         let length = piece.bytes.len() as u64;
         match piece.stream {

@@ -23,7 +23,7 @@ use beespace_core::change_event::ChangeEvent;
 use beespace_core::graph;
 use beespace_core::ids::{StageId, StepId, StepNumber};
 use beespace_core::mask;
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 use tokio::sync::{RwLock, broadcast};
@@ -330,7 +330,7 @@ impl StageRun {
     }
 
     async fn update_step(&self, number: StepNumber, change: impl Fn(&mut Step) + Send + 'static) -> Result<Stage, StoreError> {
-        self.change(move |stage| stage.steps.iter_mut().filter(|step| step.number == number).for_each(&change)).await
+        self.change(move |stage| stage.step_mut(number).into_iter().for_each(&change)).await
     }
 
     fn time_left(&self, stage: &Stage) -> Duration {

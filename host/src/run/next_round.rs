@@ -1,10 +1,13 @@
 //! What comes after a round of a step type: its end, or another round, which policies judge as they did the first.
 
-use beespace_core::build::{PendingApproval, Round};
-use beespace_core::outcome::{Conclusion, Directive, Exit, Reason};
+use beespace_core::build::Round;
+use beespace_core::exit::Exit;
 use beespace_core::plan::StepPlan;
+use beespace_core::policy::approval::PendingApproval;
 use beespace_core::policy::{NotApproved, Ruling};
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
+use beespace_core::step_type::{Conclusion, Directive};
 use beespace_core::user_action;
 use beespace_wasm::RoundEnd;
 
@@ -88,7 +91,7 @@ impl StepRun {
                 write.put_decision(&decision)?;
                 write.change_stage(id, &notifiers, at, |stage| {
                     stage.approvals.extend(question.clone());
-                    for step in stage.steps.iter_mut().filter(|step| step.number == step_number) {
+                    if let Some(step) = stage.step_mut(step_number) {
                         step.round = Some(stored.clone());
                         step.exits.clear();
                     }
@@ -118,7 +121,7 @@ impl StepRun {
                 (Status::Killed, Reason::new("approval", message))
             }
             (_, NotApproved::ApprovalMissing, Some(question)) => {
-                (Status::Blocked, user_action::wait(&[question], &self.run.caused_by(), now()))
+                (Status::Blocked, user_action::approval_reason(&[question], &self.run.caused_by(), now()))
             }
             _ => (Status::Error, Reason::new("not-approved", format!("the plan may not run: {error}"))),
         };

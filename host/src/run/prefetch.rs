@@ -37,7 +37,7 @@ pub(super) async fn prefetch(run: Arc<StageRun>, stage: Stage, number: StepNumbe
 }
 
 async fn try_prefetch(run: &StageRun, stage: &Stage, number: StepNumber) -> anyhow::Result<()> {
-    let step = stage.steps.iter().find(|step| step.number == number).context("the step is not in its stage")?;
+    let step = stage.step(number).context("the step is not in its stage")?;
     run.app.logs.create_files(run.step_id(step)).await?;
     if reads_source(run, step) {
         // Nobody waits for it here: the step type does, should it ask for the list.

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use beespace_core::build::{PendingApproval, Round, Stage, Step};
+use beespace_core::build::{Round, Stage, Step};
 use beespace_core::environment::{self, Inputs};
+use beespace_core::exit::Exit;
 use beespace_core::graph;
 use beespace_core::ids::{DecisionId, StepNumber};
-use beespace_core::outcome::{Conclusion, Exit, Reason};
 use beespace_core::plan::StepPlan;
+use beespace_core::policy::approval::PendingApproval;
 use beespace_core::policy::{Approved, Decision, NotApproved, Subject, approval};
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
+use beespace_core::step_type::Conclusion;
 use beespace_core::time::Timestamp;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -70,7 +73,7 @@ pub(super) struct FinishedStep {
 impl FinishedStep {
     pub(super) fn apply(&self, stage: &mut Stage) {
         let end = &self.outcome;
-        for step in stage.steps.iter_mut().filter(|step| step.number == self.number) {
+        if let Some(step) = stage.step_mut(self.number) {
             // One that is to stop waits for nobody.
             let is_stopped = end.status == Status::Blocked && step.reason.is_some();
             step.status = if is_stopped { Status::Killed } else { end.status };
@@ -98,7 +101,7 @@ pub(super) async fn run(
     cancel: CancellationToken,
 ) -> anyhow::Result<FinishedStep> {
     let stage = run.stage()?;
-    let step = stage.steps.iter().find(|step| step.number == number).context("the step is not in its stage")?.clone();
+    let step = stage.step(number).context("the step is not in its stage")?.clone();
     if number == StepNumber::CLONE {
         let (status, reason) = workspace::fill(&run, &step, begin, &cancel).await?;
         return Ok(FinishedStep { number, outcome: StepOutcome::new(status, reason), incomplete: None, at: now() });
@@ -143,7 +146,7 @@ async fn finish_log(run: &StageRun, step: &Step) -> Result<(), LogError> {
 
 /// Removes the containers of a step whose end is stored, unless the stage comes to rest soon, which removes them all.
 pub(super) async fn remove_containers(run: Arc<StageRun>, stage: Stage, number: StepNumber, at_rest: CancellationToken) {
-    let Some(step) = stage.steps.iter().find(|step| step.number == number && number != StepNumber::CLONE) else { return };
+    let Some(step) = stage.step(number).filter(|step| step.number != StepNumber::CLONE) else { return };
     if timeout(REMOVAL_DELAY, at_rest.cancelled()).await.is_ok() {
         return;
     }

@@ -1,7 +1,7 @@
 //! The host's own step: the sources, from the mirror into the stage's workspace.
 
 use beespace_core::build::Step;
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use beespace_core::build::{Build, Phase, Stage};
 use beespace_core::change_event::ChangeEvent;
-use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, StageId, StageNumber};
+use beespace_core::ids::{BuildId, RepositoryId, StageId, StageNumber};
 use beespace_core::notice::NoticeKind;
-use beespace_core::outcome::Reason;
 use beespace_core::policy::Decision;
+use beespace_core::reason::Reason;
 use beespace_core::status::{Status, fold};
 use beespace_core::time::Timestamp;
 use beespace_core::user_action;
@@ -278,9 +278,9 @@ impl Write<'_> {
     pub(super) fn refresh_build(&self, id: BuildId, notifiers: &Notifiers, now: Timestamp) -> Result<(), StoreError> {
         let mut build = self.build(id)?.ok_or(StoreError::NotFound("build"))?;
         let stages = self.stages(id)?;
-        build.status = fold(stages.iter().map(Stage::word));
+        build.status = fold(stages.iter().map(Stage::display_status));
         build.started_at = stages.iter().filter_map(|stage| stage.started_at).min();
-        let speaker = stages.iter().find(|stage| stage.word() == build.status);
+        let speaker = stages.iter().find(|stage| stage.display_status() == build.status);
         build.reason = speaker.and_then(|stage| user_action::status_reason(stage, &build.event.sender.stable_id(), now));
         if !build.status.is_over() {
             return self.put_build(&build);
@@ -289,10 +289,10 @@ impl Write<'_> {
     }
 
     fn finish_build(&self, mut build: Build, stages: &[Stage], notifiers: &Notifiers, now: Timestamp) -> Result<(), StoreError> {
-        if self.build(build.id)?.is_some_and(|stored| stored.phase == Phase::Over) {
+        if self.build(build.id)?.is_some_and(|stored| stored.phase == Phase::Finished) {
             return Ok(());
         }
-        build.phase = Phase::Over;
+        build.phase = Phase::Finished;
         build.finished_at = Some(now);
         self.put_build(&build)?;
         self.record_run(&build, stages)?;
@@ -380,24 +380,10 @@ impl Store {
     pub async fn restart_build(&self, id: BuildId, new: BuildId, now: Timestamp) -> Result<Build, StoreError> {
         self.write(move |write| {
             let old = write.build(id)?.ok_or(StoreError::NotFound("build"))?;
-            if old.phase != Phase::Over {
+            if old.phase != Phase::Finished {
                 return Err(StoreError::Conflict(format!("it is {}; cancel it first", old.status)));
             }
-            let build = Build {
-                id: new,
-                number: None,
-                restarts: Some(id),
-                status: Status::Pending,
-                reason: Some(Reason::new("waiting-for-source", "waits for its source")),
-                head: None,
-                file: None,
-                phase: Phase::Prepare,
-                created_at: now,
-                started_at: None,
-                finished_at: None,
-                delivery: None::<DeliveryId>,
-                event: old.event,
-            };
+            let build = Build { restart_of: Some(id), ..Build::pending(new, old.event, now) };
             write.put_new_build(&build)?;
             Ok(build)
         })

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use beespace_core::build::{Build, Phase};
+use beespace_core::build::Build;
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::digest::Digest;
 use beespace_core::event::Event;
 use beespace_core::ids::{BuildId, DeliveryId, RepositoryId};
-use beespace_core::outcome::Reason;
-use beespace_core::status::Status;
+use beespace_core::reason::Reason;
 use beespace_core::time::Timestamp;
 use beespace_core::trigger::LastSeenRef;
 use serde::{Deserialize, Serialize};
@@ -208,21 +207,7 @@ impl Write<'_> {
     fn create_build(&self, id: BuildId, event: &Event, delivery: DeliveryId, now: Timestamp) -> Result<(), StoreError> {
         self.refresh_repository(&event.repository)?;
         self.record_ref(event.repository.id, &event.git_ref(), Some(&LastSeenRef::of_event(event)))?;
-        self.put_new_build(&Build {
-            id,
-            number: None,
-            event: event.clone(),
-            delivery: Some(delivery),
-            restarts: None,
-            status: Status::Pending,
-            reason: Some(Reason::new("waiting-for-source", "waits for its source")),
-            head: None,
-            file: None,
-            phase: Phase::Prepare,
-            created_at: now,
-            started_at: None,
-            finished_at: None,
-        })
+        self.put_new_build(&Build { delivery: Some(delivery), ..Build::pending(id, event.clone(), now) })
     }
 }
 

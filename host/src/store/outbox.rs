@@ -250,7 +250,7 @@ impl Store {
                     suspend_notice(&mut notice, &held.reason);
                     write.dequeue(Queue::Notice, &OrderingKey::of(&notice).key())?;
                 }
-                None => notice.begin(),
+                None => notice.begin_attempt(),
             }
             write.put_notice(&notice)?;
             Ok(notice)

@@ -81,10 +81,10 @@ impl Write<'_> {
 
     fn announce_changes(&self, repository: RepositoryId, id: StageId, old: &Stage, stage: &Stage) {
         if visible_state(old) != visible_state(stage) {
-            self.announce(ChangeEvent::StageChanged { repository, stage: id, status: stage.word() });
+            self.announce(ChangeEvent::StageChanged { repository, stage: id, status: stage.display_status() });
         }
         for step in &stage.steps {
-            let before = old.steps.iter().find(|other| other.number == step.number);
+            let before = old.step(step.number);
             if before.is_none_or(|before| before.status != step.status || before.reason != step.reason) {
                 let step_id = StepId { build: id.build, stage: id.stage, step: step.number, attempt: step.attempt };
                 self.announce(ChangeEvent::StepChanged { repository, step: step_id, status: step.status });
@@ -96,7 +96,7 @@ impl Write<'_> {
 /// What of a stage its build's word and its place in the queue depend on.
 fn visible_state(stage: &Stage) -> impl PartialEq + '_ {
     let waits: Vec<_> = stage.blocked_steps().map(|(step, _)| &step.reason).collect();
-    (stage.status, stage.word(), &stage.reason, stage.started_at, waits)
+    (stage.status, stage.display_status(), &stage.reason, stage.started_at, waits)
 }
 
 /// Whether people are asked for something that they had not been asked for, or whose answer has lapsed.

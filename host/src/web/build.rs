@@ -82,7 +82,7 @@ pub(super) async fn show(
     let (build, stages, decisions, restarts) = {
         let read = front.store.read()?;
         let build = find(&read, &owner, &name, &number)?;
-        let restarts = build.restarts.map_or(Ok(None), |id| read.build(id))?;
+        let restarts = build.restart_of.map_or(Ok(None), |id| read.build(id))?;
         let (stages, decisions) = (read.stages(build.id)?, read.decisions(build.id)?);
         (build, stages, decisions, restarts)
     };
@@ -105,7 +105,7 @@ impl BuildPage {
             layout = layout.with_stream(format!("/api/v1/events?build={}", build.id));
         }
         let waiting = stages.iter().filter(|stage| stage.accepts_approval());
-        let pending = waiting.flat_map(|stage| stage.asked().map(move |approval| (stage, approval)));
+        let pending = waiting.flat_map(|stage| stage.open_approvals().map(move |approval| (stage, approval)));
         Self {
             layout,
             owner: repository.owner().to_owned(),
@@ -159,7 +159,7 @@ fn callouts(build: &Build, stages: &[Stage], decisions: &[Decision]) -> Vec<Call
         _ => None,
     });
     for denial in denials.flatten() {
-        let reason = beespace_core::outcome::Reason {
+        let reason = beespace_core::reason::Reason {
             code: denial.finding.rule_id.clone(),
             message: denial.finding.message.clone(),
             help: denial.finding.remedy.clone(),

@@ -2,7 +2,7 @@
 
 use beespace_core::build::Build;
 use beespace_core::event::Cause;
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::sanitize;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;

@@ -1,6 +1,6 @@
 //! A reason, as pages show it: what happened, why part by part, what to do.
 
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 
 use super::html::{Html, icon};

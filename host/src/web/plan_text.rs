@@ -1,8 +1,9 @@
 //! What would run, in words: a person who approves a digest has read what it stands for.
 
-use beespace_core::build::{PendingApproval, Stage};
+use beespace_core::build::Stage;
 use beespace_core::pipeline::{self, Action, Pipeline};
 use beespace_core::plan::{Container, MountSource, Network, SecretTarget, StepPlan};
+use beespace_core::policy::approval::PendingApproval;
 use beespace_core::script::script;
 
 /// What an approval would let run, line by line.

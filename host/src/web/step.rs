@@ -89,7 +89,7 @@ pub(super) async fn show(
         let stage_id = StageId { build: found.id, stage: StageNumber(stage) };
         (found, read.stage(stage_id)?.ok_or_else(|| Problem::not_found("stage"))?)
     };
-    let step = stage.steps.iter().find(|other| other.number == StepNumber(step)).ok_or_else(|| Problem::not_found("step"))?;
+    let step = stage.step(StepNumber(step)).ok_or_else(|| Problem::not_found("step"))?;
     let id = StepId { build: found.id, stage: stage.number, step: step.number, attempt: step.attempt };
     let log = LogView::new(&front, id, step.status, query.from).await?;
     render_page(&page(layout, &found, &stage, step, &log))

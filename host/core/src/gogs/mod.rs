@@ -30,7 +30,7 @@ pub use repository::{Permissions, Repository};
 pub use user::User;
 
 use crate::ids::RepositoryId;
-use crate::outcome::Reason;
+use crate::reason::Reason;
 use crate::verify::Verified;
 
 /// Names of the events that Gogs has, as its hooks and the header `X-Gogs-Event` spell them.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::diagnostics::{join_words, quote};
 use super::{Choice, Conditions, When};
 use crate::event::{Event, EventKind};
-use crate::outcome::Reason;
+use crate::reason::Reason;
 use crate::status::Status;
 
 /// Events for which a pipeline runs whose `when` names none.
@@ -43,7 +43,7 @@ pub enum ChangedPaths {
 ///
 /// # Errors
 /// Why not. What holds may come with remarks: that a condition was not really checked.
-pub fn pipeline_holds(when: Option<&When>, facts: &Facts) -> Result<Vec<Reason>, Reason> {
+pub fn pipeline_matches(when: Option<&When>, facts: &Facts) -> Result<Vec<Reason>, Reason> {
     let all_of = |conditions: &Conditions| {
         let event = match &conditions.event {
             Some(choice) => match_event(choice, facts),
@@ -257,7 +257,7 @@ mod tests {
 
     fn on_branch(include: Vec<String>, exclude: Vec<String>, branch: &str) -> bool {
         let when = When(vec![Conditions { branch: choice(include, exclude), ..Conditions::default() }]);
-        pipeline_holds(Some(&when), &facts(branch, &[])).is_ok()
+        pipeline_matches(Some(&when), &facts(branch, &[])).is_ok()
     }
 
     /// Names without a character that means something in a glob.
@@ -300,7 +300,7 @@ mod tests {
                 ..Conditions::default()
             }]);
             let expected = paths.iter().any(|path| path.starts_with("src/"));
-            prop_assert_eq!(pipeline_holds(Some(&when), &facts("main", &paths)).is_ok(), expected);
+            prop_assert_eq!(pipeline_matches(Some(&when), &facts("main", &paths)).is_ok(), expected);
         }
 
         #[test]

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Document;
 use crate::event::EventKind;
+use crate::policy::Subject;
 use crate::status::Status;
 
 pub use self::read::{DEFAULT_NAME, ParsedPipeline, read};
@@ -178,6 +179,16 @@ impl Pipeline {
             EnvValue::FromSecret(name) => Some(name.as_str()),
             EnvValue::Text(_) => None,
         })
+    }
+}
+
+impl Subject for Pipeline {
+    fn subject_document(&self) -> Document {
+        self.document()
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.problem()
     }
 }
 

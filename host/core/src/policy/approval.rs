@@ -5,23 +5,65 @@
 
 use std::time::Duration;
 
-use super::ApprovalRequirement;
-use crate::build::{Approver, PendingApproval};
+use serde::{Deserialize, Serialize};
+
+use super::{ApprovalRequirement, Decision, Ruling};
 use crate::digest::Digest;
+use crate::ids::DecisionId;
+use crate::reason::Reason;
 use crate::time::Timestamp;
 
 /// The id of whoever holds the instance's admin token.
 pub const ADMIN_ID: &str = "admin";
 
+/// A person's word that is missing. Bound to a digest: a changed subject needs a new one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingApproval {
+    pub decision: DecisionId,
+    /// Digest of what is to be approved.
+    pub subject: Digest,
+    /// What it is, in words: `the pipeline`, `step "deploy"`.
+    pub description: String,
+    pub requirements: Vec<ApprovalRequirement>,
+    /// Who has already said yes.
+    pub approved_by: Vec<Approver>,
+    /// Someone said no to the next plan of a step that had begun: who, and why.
+    pub declined: Option<Reason>,
+}
+
+impl PendingApproval {
+    /// What `decision` about `description` asks of people; none where it asks nothing.
+    #[must_use]
+    pub fn for_decision(decision: &Decision, description: impl Into<String>) -> Option<Self> {
+        let Ruling::NeedsApproval { requirements } = &decision.ruling else { return None };
+        Some(Self {
+            decision: decision.id,
+            subject: decision.subject,
+            description: description.into(),
+            requirements: requirements.clone(),
+            approved_by: Vec::new(),
+            declined: None,
+        })
+    }
+}
+
+/// A person who said yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approver {
+    /// `admin` for the instance's admin token; a stable id otherwise.
+    pub id: String,
+    pub at: Timestamp,
+}
+
 /// Why someone's yes was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum ApprovalRefused {
     #[error("it changed: you approved {approved}, what waits now is {waiting}; look at it again")]
     Changed { approved: Digest, waiting: Digest },
     #[error("you caused this build, and {policy:?} wants someone else's approval")]
     OwnBuild { policy: String },
     #[error("you have approved this already")]
-    Again,
+    AlreadyApproved,
     #[error("nothing here waits for you: {0}")]
     NotRequired(String),
 }
@@ -60,10 +102,15 @@ impl std::fmt::Display for MissingApproval {
 /// Adds a yes to exactly the subject with the digest `approved`. `caused_by` is the stable id of who caused the build.
 ///
 /// # Errors
-/// [`Refused`] where the word would not count for anything that is still missing; `pending` is as before then.
-pub fn approve(pending: &mut PendingApproval, approved: Digest, approver: Approver, caused_by: &str) -> Result<(), Refused> {
+/// [`ApprovalRefused`] where the word would not count for anything that is still missing; `pending` is as before then.
+pub fn approve(
+    pending: &mut PendingApproval,
+    approved: Digest,
+    approver: Approver,
+    caused_by: &str,
+) -> Result<(), ApprovalRefused> {
     if approved != pending.subject {
-        return Err(Refused::Changed { approved, waiting: pending.subject });
+        return Err(ApprovalRefused::Changed { approved, waiting: pending.subject });
     }
     let lapsed = |earlier: &Approver| {
         pending
@@ -72,7 +119,7 @@ pub fn approve(pending: &mut PendingApproval, approved: Digest, approver: Approv
             .any(|requirement| is_eligible(requirement, earlier, caused_by) && !is_fresh(requirement, earlier, approver.at))
     };
     if pending.approved_by.iter().any(|earlier| earlier.id == approver.id && !lapsed(earlier)) {
-        return Err(Refused::Again);
+        return Err(ApprovalRefused::AlreadyApproved);
     }
     if !pending.requirements.iter().any(|requirement| is_eligible(requirement, &approver, caused_by)) {
         return Err(refusal(pending, &approver, caused_by));
@@ -119,13 +166,13 @@ fn is_fresh(requirement: &ApprovalRequirement, approver: &Approver, now: Timesta
     requirement.ttl_seconds.is_none_or(|seconds| now.since(approver.at) < Duration::from_secs(seconds))
 }
 
-fn refusal(pending: &PendingApproval, approver: &Approver, caused_by: &str) -> Refused {
+fn refusal(pending: &PendingApproval, approver: &Approver, caused_by: &str) -> ApprovalRefused {
     let own = pending.requirements.iter().find(|requirement| requirement.forbid_author && approver.id == caused_by);
     if let Some(requirement) = own {
-        return Refused::OwnBuild { policy: requirement.policy.clone() };
+        return ApprovalRefused::OwnBuild { policy: requirement.policy.clone() };
     }
     let asked: Vec<String> = missing(pending, caused_by, approver.at).iter().map(ToString::to_string).collect();
-    Refused::NotRequired(if asked.is_empty() {
+    ApprovalRefused::NotRequired(if asked.is_empty() {
         "it is approved".to_owned()
     } else {
         format!("missing are {}", asked.join(", and "))
@@ -135,13 +182,12 @@ fn refusal(pending: &PendingApproval, approver: &Approver, caused_by: &str) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::DecisionId;
 
     fn pending(requirement: ApprovalRequirement) -> PendingApproval {
         PendingApproval {
             decision: DecisionId(uuid::Uuid::nil()),
             subject: Digest::of("plan"),
-            what: "step \"deploy\"".to_owned(),
+            description: "step \"deploy\"".to_owned(),
             requirements: vec![requirement],
             approved_by: Vec::new(),
             declined: None,
@@ -180,14 +226,14 @@ mod tests {
             words,
             ["one more person of release other than whoever caused the build (asked for by \"deploys\": it goes to production)"]
         );
-        assert_eq!(approve(&mut pending, Digest::of("plan"), says(ADMIN_ID, 1), "gogs:7"), Err(Refused::Again));
+        assert_eq!(approve(&mut pending, Digest::of("plan"), says(ADMIN_ID, 1), "gogs:7"), Err(ApprovalRefused::AlreadyApproved));
     }
 
     #[test]
     fn a_changed_subject_needs_a_new_word() {
         let mut pending = pending(requirement());
         let refused = approve(&mut pending, Digest::of("other plan"), says(ADMIN_ID, 0), "gogs:7");
-        assert!(matches!(refused, Err(Refused::Changed { .. })));
+        assert!(matches!(refused, Err(ApprovalRefused::Changed { .. })));
         assert!(pending.approved_by.is_empty());
     }
 
@@ -205,7 +251,7 @@ mod tests {
     fn who_caused_the_build_may_not_approve_it_where_that_is_forbidden() {
         let mut pending = pending(ApprovalRequirement { groups: Vec::new(), ..requirement() });
         let refused = approve(&mut pending, Digest::of("plan"), says("gogs:7", 0), "gogs:7");
-        assert_eq!(refused, Err(Refused::OwnBuild { policy: "deploys".to_owned() }));
+        assert_eq!(refused, Err(ApprovalRefused::OwnBuild { policy: "deploys".to_owned() }));
         approve(&mut pending, Digest::of("plan"), says("gogs:8", 0), "gogs:7").unwrap();
         assert!(missing(&pending, "gogs:7", Timestamp(0)).is_empty());
     }
@@ -213,7 +259,7 @@ mod tests {
     #[test]
     fn whoever_is_in_no_asked_group_is_told_whom_it_takes() {
         let refused = approve(&mut pending(requirement()), Digest::of("plan"), says("gogs:8", 0), "gogs:7");
-        let Err(Refused::NotRequired(words)) = refused else { panic!("{refused:?}") };
+        let Err(ApprovalRefused::NotRequired(words)) = refused else { panic!("{refused:?}") };
         assert!(words.contains("release"), "{words}");
     }
 }

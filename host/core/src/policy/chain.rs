@@ -16,9 +16,9 @@ use super::decide::decide;
 use super::patch::{self, PatchError};
 use super::pointer::{PathGrant, Pointer};
 use super::{
-    Decision, ErrorClass, Evaluation, EvaluationError, Mode, PatchKind, PatchOp, Point, Ruling, Subject, Verdict, VerdictOutcome,
+    BASELINE_POLICY, Decision, ErrorClass, Evaluation, EvaluationError, Mode, PatchKind, PatchOp, Point, Ruling, Subject,
+    Verdict, VerdictOutcome,
 };
-use crate::baseline_policy;
 use crate::digest::{Digest, Document};
 use crate::ids::{DecisionId, StageId};
 use crate::time::Timestamp;
@@ -213,7 +213,7 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
         let floor = (self.baseline)(&self.subject);
         let is_asked = floor.outcome != VerdictOutcome::Deny || self.has_changed();
         let mut evaluations = vec![Evaluation {
-            policy: baseline_policy::NAME.to_owned(),
+            policy: BASELINE_POLICY.to_owned(),
             component: None,
             settings: None,
             mode: Mode::Enforce,

@@ -15,6 +15,9 @@ use crate::digest::{Digest, Document};
 use crate::ids::{DecisionId, StageId};
 use crate::time::Timestamp;
 
+/// Name of the baseline policy ([`crate::baseline_policy`]) among the evaluations of a decision.
+pub const BASELINE_POLICY: &str = "built-in floor";
+
 /// Where policies are asked. More points come later; `build.admit`, `secret.release` and the others are not asked yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Point {
@@ -151,7 +154,6 @@ pub enum PatchKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalRequirement {
     /// The binding that asks.
-    #[serde(default)]
     pub policy: String,
     /// Any of these groups may approve; empty: anyone who may approve at all.
     pub groups: Vec<String>,
@@ -287,22 +289,6 @@ pub trait Subject {
     /// Digest of its document.
     fn subject_digest(&self) -> Digest {
         self.subject_document().digest()
-    }
-}
-
-impl Subject for crate::pipeline::Pipeline {
-    fn subject_document(&self) -> Document {
-        self.document()
-    }
-
-    fn problem(&self) -> Option<String> {
-        self.problem()
-    }
-}
-
-impl Subject for crate::plan::StepPlan {
-    fn subject_document(&self) -> Document {
-        self.document()
     }
 }
 

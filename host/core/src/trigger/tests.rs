@@ -134,7 +134,7 @@ fn one_push_is_built_once_and_a_force_push_back_and_forth_again() {
 #[test]
 fn the_same_json_again_is_another_push_only_where_the_branch_was_left_there() {
     let again = |payload: &Value, last: Option<&LastSeenRef>| {
-        matches!(decide(&happening("push", payload), HOOK, DeliveryRepeat::Again, last), TriggerDecision::Build(_))
+        matches!(decide(&happening("push", payload), HOOK, DeliveryRepeat::Repeated, last), TriggerDecision::Build(_))
     };
     let there = push("refs/heads/main", OLD, NEW);
     assert!(again(&there, Some(&seen(Some(NEW), OLD))), "there, back and there again within a second");
@@ -154,7 +154,7 @@ fn skip_words_count_in_the_head_commit_alone() {
     }
     let removed = with_commit(push("refs/heads/main", OLD, NEW), OLD, "[skip ci]");
     built(&removed, None);
-    assert_eq!(skip_word("skip ci"), None);
+    assert_eq!(skip_directive("skip ci"), None);
 }
 
 #[test]

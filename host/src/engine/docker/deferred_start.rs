@@ -8,7 +8,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use beespace_core::outcome::{Exit, ExitCause, Stream};
+use beespace_core::exit::{Exit, ExitCause};
+use beespace_core::output::Stream;
 use beespace_core::plan::WORKSPACE;
 use beespace_core::time::Timestamp;
 use bollard::container::{AttachContainerResults, LogOutput};
@@ -218,7 +219,7 @@ mod tests {
 
     use super::*;
     use crate::engine::docker::stage::volume_mount;
-    use beespace_core::outcome::Stream;
+    use beespace_core::output::Stream;
 
     fn waiting(script: &str) -> Command {
         let words = wait_for_start_signal(["/bin/sh", "-c", script].map(str::to_owned).to_vec());

@@ -15,8 +15,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use beespace_core::exit::Exit;
 use beespace_core::ids::{StageId, StepId};
-use beespace_core::outcome::{Exit, Stored};
+use beespace_core::output::OutputOffsets;
 use ipnet::Ipv4Net;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -137,7 +138,7 @@ impl Engine for Docker {
     async fn adopt(
         &self,
         launch: Launch,
-        stored: Stored,
+        stored: OutputOffsets,
         output: OutputSender,
         cancel: CancellationToken,
     ) -> Result<Exit, EngineError> {

@@ -3,8 +3,9 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use beespace_core::exit::{Exit, ExitCause};
 use beespace_core::ids::StageId;
-use beespace_core::outcome::{Exit, ExitCause, Stored};
+use beespace_core::output::OutputOffsets;
 use beespace_core::time::Timestamp;
 use bollard::models::{ContainerCreateBody, ContainerState, ContainerStateStatusEnum};
 use bollard::query_parameters::CreateContainerOptionsBuilder;
@@ -55,7 +56,7 @@ impl Docker {
             };
             match made {
                 Made::AlreadyStarted(look, at) => {
-                    return self.reattach(launch, &name, (look, at), Stored::default(), output, cancel).await;
+                    return self.reattach(launch, &name, (look, at), OutputOffsets::default(), output, cancel).await;
                 }
                 Made::Refused(exit) => {
                     self.remove_container(&name).await?;
@@ -77,13 +78,13 @@ impl Docker {
     pub(super) async fn adopt_container(
         &self,
         launch: &Launch,
-        stored: Stored,
+        stored: OutputOffsets,
         output: &OutputSender,
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
         let name = self.name(launch)?;
         let Some(look) = self.look(&name).await? else { return Ok(Exit::lost(&launch.container)) };
-        let began = if stored == Stored::default() {
+        let began = if stored == OutputOffsets::default() {
             self.started_at(&name, &look).await?
         } else {
             Some(self.first_word(&name).await?.filter(|_| look.waits).unwrap_or_else(|| look.started_at()))
@@ -163,7 +164,7 @@ impl Docker {
         let id = &launch.container()?.id;
         let order = match self.order(launch, name).await? {
             Ok(order) => order,
-            Err(text) => return Ok(Made::Refused(Exit::unstarted(id, ExitCause::StartFailed, text))),
+            Err(text) => return Ok(Made::Refused(Exit::not_started(id, ExitCause::StartFailed, text))),
         };
         if let Some(made) = self.reuse(launch, name, &order).await? {
             return Ok(made);
@@ -273,7 +274,7 @@ impl Docker {
                 Err(EngineError::Refused { status: 400, message, .. }) => (ExitCause::StartFailed, message),
                 Err(error) => return Err(error),
             };
-            return Ok(Made::Refused(Exit::unstarted(id, cause, text)));
+            return Ok(Made::Refused(Exit::not_started(id, cause, text)));
         }
     }
 
@@ -300,7 +301,7 @@ impl Docker {
                 match started {
                     Ok(()) => held,
                     Err(EngineError::Refused { message, .. }) => {
-                        return Ok(Exit::unstarted(&launch.container, ExitCause::StartFailed, start_error(&message)));
+                        return Ok(Exit::not_started(&launch.container, ExitCause::StartFailed, start_error(&message)));
                     }
                     Err(error) => return Err(error),
                 }
@@ -322,7 +323,7 @@ impl Docker {
             had_exited: false,
         };
         let attached = held.send_start_signal().await;
-        self.supervise(&subject, live_output(waited, attached.output), Stored::default(), output, cancel).await
+        self.supervise(&subject, live_output(waited, attached.output), OutputOffsets::default(), output, cancel).await
     }
 
     /// A place among the starts that the engine is asked for at once. Who does not get one soon is told what it waits for.
@@ -343,7 +344,7 @@ impl Docker {
         launch: &Launch,
         name: &str,
         (look, began): (ContainerInspect, Timestamp),
-        stored: Stored,
+        stored: OutputOffsets,
         output: &OutputSender,
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
@@ -387,7 +388,7 @@ pub(super) fn sole_script(launch: &Launch) -> Result<Option<HostFile>, EngineErr
 }
 
 fn cancelled(launch: &Launch) -> Exit {
-    Exit::unstarted(&launch.container, ExitCause::Cancelled, "it was cancelled before it started")
+    Exit::not_started(&launch.container, ExitCause::Cancelled, "it was cancelled before it started")
 }
 
 fn is_unstarted(state: &ContainerState) -> bool {

@@ -7,9 +7,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use beespace_core::outcome::{
-    EXIT_CODE_SIGKILL, EXIT_CODE_SIGTERM, Exit, ExitCause, ExitObservers, ObservedExit, StopCause, Stored, Stream,
-};
+use beespace_core::exit::{EXIT_CODE_SIGKILL, EXIT_CODE_SIGTERM, Exit, ExitCause, ExitObservers, ObservedExit, StopCause};
+use beespace_core::output::{OutputOffsets, Stream};
 use beespace_core::time::Timestamp;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
@@ -59,7 +58,7 @@ impl Docker {
         &self,
         subject: &Supervised<'_>,
         source: Frames<'_>,
-        sent: Stored,
+        sent: OutputOffsets,
         output: &OutputSender,
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
@@ -99,7 +98,7 @@ impl Docker {
             && matches!(state.exit_code, Some(126 | 127))
             && let Some(text) = self.init_error(subject.name).await?
         {
-            return Ok(Exit::unstarted(subject.container, ExitCause::StartFailed, text));
+            return Ok(Exit::not_started(subject.container, ExitCause::StartFailed, text));
         }
         let stopped = stopped.or_else(|| stopped_before(subject, &state, cancel));
         let watched_by = self.watched_by(subject, &state, was_interrupted);
@@ -219,7 +218,7 @@ impl Docker {
 
     /// The engine's own copy of the output, from the beginning, without what the receiver has. Bytes that are no UTF-8 are not what they were in it, so
     /// behind those the seam may be off by a few.
-    pub(super) async fn stored_output(&self, name: &str, waited: bool, sent: Stored) -> Result<Frames<'_>, EngineError> {
+    pub(super) async fn stored_output(&self, name: &str, waited: bool, sent: OutputOffsets) -> Result<Frames<'_>, EngineError> {
         let api = self.client.api().await?;
         let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).timestamps(true).build();
         let (mut skip, mut without_turn) = (sent, strip_start_marker(waited));
@@ -241,7 +240,9 @@ pub(super) fn live_output<'a>(
 ) -> Frames<'a> {
     let mut without_turn = strip_start_marker(waited);
     let wanted = move |frame: Result<LogOutput, Error>| {
-        std::future::ready(frame.map(|frame| unsent(without_turn(to_output(frame, now())), &mut Stored::default())).transpose())
+        std::future::ready(
+            frame.map(|frame| unsent(without_turn(to_output(frame, now())), &mut OutputOffsets::default())).transpose(),
+        )
     };
     frames.filter_map(wanted).boxed()
 }
@@ -268,7 +269,7 @@ pub(super) fn parse_timestamped(frame: LogOutput) -> Option<Output> {
 }
 
 /// What of a piece the receiver does not have yet.
-fn unsent(mut output: Output, skip: &mut Stored) -> Option<Output> {
+fn unsent(mut output: Output, skip: &mut OutputOffsets) -> Option<Output> {
     let left = if output.stream == Stream::Stderr { &mut skip.stderr } else { &mut skip.stdout };
     let known = usize::try_from(*left).unwrap_or(usize::MAX).min(output.bytes.len());
     *left -= known as u64;
@@ -310,7 +311,7 @@ fn to_exit(subject: &Supervised<'_>, state: &ContainerState, stopped: Option<Sto
         out_of_memory: state.oom_killed == Some(true),
         stopped,
         observers: watched_by,
-        trouble: state.error.clone().unwrap_or_default(),
+        engine_message: state.error.clone().unwrap_or_default(),
         duration_ms: u64::try_from(run_duration(subject, state).as_millis()).unwrap_or(u64::MAX),
     };
     Exit::observed(subject.container, seen)
@@ -349,7 +350,7 @@ struct OutputForwarder<'a> {
 }
 
 impl OutputForwarder<'_> {
-    async fn run(&self, mut source: Frames<'_>, mut sent: Stored) {
+    async fn run(&self, mut source: Frames<'_>, mut sent: OutputOffsets) {
         loop {
             self.forward_stream(&mut source, &mut sent).await;
             if timeout(DRAIN_TIMEOUT, self.ended.cancelled()).await.is_ok() {
@@ -366,7 +367,7 @@ impl OutputForwarder<'_> {
     }
 
     /// To the end of the stream, or of patience.
-    async fn forward_stream(&self, source: &mut Frames<'_>, sent: &mut Stored) {
+    async fn forward_stream(&self, source: &mut Frames<'_>, sent: &mut OutputOffsets) {
         loop {
             let quiet = async {
                 self.ended.cancelled().await;
@@ -409,7 +410,7 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_not_sent_again() {
-        let mut skip = Stored { stdout: 4, stderr: 0 };
+        let mut skip = OutputOffsets { stdout: 4, stderr: 0 };
         let piece = |stream, text: &str| Output { stream, at: Timestamp(0), bytes: Bytes::copy_from_slice(text.as_bytes()) };
         assert_eq!(unsent(piece(Stream::Stdout, "abc"), &mut skip), None);
         assert_eq!(unsent(piece(Stream::Stderr, "x"), &mut skip), Some(piece(Stream::Stderr, "x")));

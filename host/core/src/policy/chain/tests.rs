@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::baseline_policy;
 use crate::pipeline::Pipeline;
 use crate::plan::StepPlan;
 use crate::policy::{Obligation, Severity};
@@ -72,7 +73,7 @@ fn mutators_go_first_see_each_other_and_are_asked_again() {
     assert_eq!(settled.subject.containers[0].image, "rust:2");
     assert_ne!(settled.before, settled.subject.digest());
     let names: Vec<&str> = settled.evaluations.iter().map(|evaluation| evaluation.policy.as_str()).collect();
-    assert_eq!(names, [baseline_policy::NAME, "judge", "one", "two"]);
+    assert_eq!(names, [BASELINE_POLICY, "judge", "one", "two"]);
     assert_eq!(settled.evaluations[2].applied.len(), 1);
     assert_eq!(settled.evaluations[2].duration_us, 20);
 }
@@ -172,12 +173,12 @@ fn the_floor_stands_in_front_of_policies_and_behind_their_patches() {
     assert!(chain.next_evaluation().is_none());
     let settled = chain.into_result();
     let Ruling::Denied { by } = &settled.ruling else { panic!() };
-    assert_eq!((by.len(), by[0].policy.as_str(), settled.evaluations.len()), (1, baseline_policy::NAME, 1));
+    assert_eq!((by.len(), by[0].policy.as_str(), settled.evaluations.len()), (1, BASELINE_POLICY, 1));
 
     let (settled, _) =
         run(&[binding("one", Mode::Enforce, &[IMAGE])], |_, _| Ok(sets("/containers/0/image", json!("Not An Image"))));
     let Ruling::Denied { by } = &settled.ruling else { panic!() };
-    assert_eq!(by[0].policy, baseline_policy::NAME);
+    assert_eq!(by[0].policy, BASELINE_POLICY);
     assert_eq!(settled.evaluations.len(), 2);
 }
 
