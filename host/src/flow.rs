@@ -37,7 +37,7 @@ pub async fn process_delivery(app: &App, id: DeliveryId) -> Result<(), Trouble> 
         Some(body) => gogs::parse(&delivery.event, &body).map_err(|malformed| malformed.reason),
         None => Err(Reason::new("damaged", "the stored body is not the one that was signed")),
     };
-    let git_ref = happening.as_ref().ok().and_then(trigger::git_ref);
+    let git_ref = happening.as_ref().ok().and_then(trigger::recorded_ref);
     let telling = if delivery.is_repeat { DeliveryRepeat::Repeated } else { DeliveryRepeat::First };
     let build = BuildId(uuid::Uuid::now_v7());
     let settled = app.store.finish_delivery(id, git_ref, now(), move |last| match &happening {

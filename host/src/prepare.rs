@@ -49,7 +49,11 @@ pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prep
     let remarks = match eval_when::pipeline_matches(located.pipeline.when.as_ref(), &change.facts) {
         Ok(remarks) => remarks,
         Err(reason) => {
-            return Ok(over(build, Status::Skipped, Reason::new("when", "its `when` does not hold").part(reason)));
+            return Ok(over(
+                build,
+                Status::Skipped,
+                Reason::new("when", "the pipeline does not run for this event").part(reason),
+            ));
         }
     };
     let (stage, decisions) = stage(app, &build, located.pipeline, &change).await;

@@ -203,7 +203,7 @@ async fn every_end_is_named_by_its_cause() {
         ] }))
         .await;
     let three = world.step(&build, "three");
-    assert_eq!((three.status, &*reason(&three)), (Status::Failure, "the program returned 3"));
+    assert_eq!((three.status, &*reason(&three)), (Status::Failure, "the program exited with code 3"));
     assert_eq!((three.exits[0].cause, three.exits[0].code), (ExitCause::Exited, Some(3)));
     let hungry = world.step(&build, "hungry");
     assert_eq!((hungry.status, hungry.reason.as_ref().unwrap().code.as_str()), (Status::Failure, "out-of-memory"));

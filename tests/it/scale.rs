@@ -123,7 +123,7 @@ async fn no_answer_and_no_start_reads_more_rows_where_more_builds_lie_behind() {
         &format!("{HERE}/60/decisions"),
         "/api/v1/deliveries",
         "/api/v1/notices",
-        "/api/v1/notices?status=dead",
+        "/api/v1/notices?status=dead_letter",
         "/metrics",
         "/version",
     ] {

@@ -1,12 +1,12 @@
-//! Who waits for whom: the question that steps of a pipeline and containers of a plan share.
+//! Cycle detection, for the `needs` of a pipeline's steps and of a plan's containers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The place of the first that waits for itself, however long the way: names, each with what it needs. A need that is not among the names keeps
-/// nobody waiting.
+/// Index of the first node that depends on itself, directly or through others. A node is a name with the names that it needs;
+/// unknown names are ignored.
 pub(crate) fn first_in_cycle(nodes: &[(&str, &[String])]) -> Option<usize> {
     let places: BTreeMap<&str, usize> = nodes.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect();
-    // Takes away whatever needs nothing that is left; what remains at the end waits for itself.
+    // Repeatedly remove the nodes that need no remaining node. The nodes that stay are in a cycle or depend on one.
     let mut left: BTreeSet<usize> = (0..nodes.len()).collect();
     loop {
         let is_waiting = |place: &usize| {

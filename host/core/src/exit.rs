@@ -114,7 +114,8 @@ impl Exit {
                 ExitCause::Lost,
                 "the container was stopped while it was not observed, as by a restart of the engine or of its machine".to_owned(),
             ),
-            // Neither the host nor the memory limit killed it: the engine did, a process of the container, or the kernel for lack of memory.
+            // Neither the host nor the memory limit killed it: the engine did, a process of the container, or the kernel for
+            // lack of memory.
             None if seen.code == Some(EXIT_CODE_SIGKILL) => (
                 ExitCause::Exited,
                 "the program was killed (exit code 137), possibly because the machine ran out of memory".to_owned(),
@@ -185,7 +186,8 @@ pub struct ObservedExit {
 }
 
 impl ObservedExit {
-    /// Whether the container ended as one does that an engine stops because the engine itself stops, without a better explanation.
+    /// Whether the container ended as one does that an engine stops because the engine itself stops, without a better
+    /// explanation.
     fn was_killed_unobserved(&self) -> bool {
         self.observers != ExitObservers::Both && matches!(self.code, Some(EXIT_CODE_SIGKILL | EXIT_CODE_SIGTERM))
     }

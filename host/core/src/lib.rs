@@ -1,5 +1,5 @@
-//! The decisions of Beespace: pure functions and types, without I/O, clock, async or randomness. Time, ids and randomness are passed
-//! in as arguments.
+//! The decisions of Beespace: pure functions and types, without I/O, clock, async or randomness. Time, ids and randomness are
+//! passed in as arguments.
 //!
 //! The modules are declared in the order in which a push passes through them (`host/ARCHITECTURE.md` has the diagram):
 //!
@@ -8,15 +8,16 @@
 //! | verify | [`verify`]: the webhook's signature |
 //! | event | [`gogs`]: Gogs' payloads; [`git_ref`]: names of refs; [`event`]: our own form; [`trigger`]: build or ignore |
 //! | pipeline | [`pipeline`]: the file and its `when`; [`diagnostic`]: problems in the file |
-//! | admit | [`policy`]: verdicts, decisions, approvals; [`baseline_policy`]: built-in rules; [`plugin_context`]: input of plugins |
+//! | admit | [`policy`]: verdicts, decisions, approvals; [`baseline_policy`]: built-in rules; [`plugin_context`]: plugin input |
 //! | plan | [`plan`]: the work of a step; [`image_ref`]: image references; [`script`]: the step's script |
-//! | run | [`build`]: builds, stages and steps; [`graph`]: the next steps; [`environment`]: variables; [`step_type`]: later rounds; [`user_action`]: approve, decline, cancel |
+//! | run | [`build`]: builds, stages, steps; [`graph`]: scheduling; [`environment`]: variables; [`step_type`]: later rounds |
+//! | | [`user_action`]: approve, decline, cancel |
 //! | log | [`output`]: streams of a container; [`mask`]: secrets in the output |
 //! | outcome | [`exit`]: the end of a container; [`status`]; [`reason`] |
 //! | notify | [`notice`]: messages for people; [`change_event`]: changes for pages, streams and workers |
 //!
-//! [`digest`], [`ids`], [`sanitize`], [`time`], [`units`] and the private `cycle` (cycle detection) are shared by all phases. No two
-//! modules import each other, directly or through others: `tests/it/tidy.rs` has the table of allowed imports.
+//! [`digest`], [`ids`], [`sanitize`], [`time`], [`units`] and the private `cycle` (cycle detection) are shared by all phases.
+//! No two modules import each other, directly or through others: `tests/it/tidy.rs` has the table of allowed imports.
 
 mod cycle;
 pub mod digest;

@@ -12,7 +12,8 @@ pub enum Stream {
     Host,
 }
 
-/// How many bytes of each stream of a container are stored, counted before masking. A re-attached container is followed from there.
+/// How many bytes of each stream of a container are stored, counted before masking. A re-attached container is followed from
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OutputOffsets {
     pub stdout: u64,

@@ -34,7 +34,7 @@ pub struct DecisionBody {
 /// One policy's part in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EvaluationBody {
-    /// Name of the binding; `built-in floor` for the host's own.
+    /// Name of the binding; `baseline policy` for the host's own.
     pub policy: String,
     /// Digest of the component; none for the floor.
     pub component: Option<String>,

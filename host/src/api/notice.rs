@@ -50,7 +50,7 @@ pub struct NoticeBody {
 const STATES: [(&str, NoticeState); 4] = [
     ("pending", NoticeState::Pending),
     ("sent", NoticeState::Sent),
-    ("dead", NoticeState::DeadLetter),
+    ("dead_letter", NoticeState::DeadLetter),
     ("suspended", NoticeState::Suspended),
 ];
 

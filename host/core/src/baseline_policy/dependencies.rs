@@ -1,4 +1,4 @@
-//! Ids and `needs` of a plan's containers.
+//! Rules for the ids and the `needs` of a plan's containers: valid and unique ids, known dependencies, no cycle.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ pub(super) fn check(plan: &StepPlan, findings: &mut Findings) {
     for (place, container) in plan.containers.iter().enumerate() {
         let id = container.id.as_str();
         if !is_container_id(id) {
-            let message = format!("{id:?} is no container id");
+            let message = format!("{id:?} is not a valid container id");
             let remedy = "Use 1 to 63 lower-case letters, digits and `-`, beginning with a letter or digit";
             findings.add("container-id", format!("/containers/{place}/id"), message, remedy);
         }
         if places.insert(id, place).is_some() {
             let message = format!("Two containers have the id {id:?}");
-            findings.add("container-id", format!("/containers/{place}/id"), message, "Give each container an id of its own");
+            findings.add("container-id", format!("/containers/{place}/id"), message, "Give each container a unique id");
         }
     }
     let mut all_known = true;
@@ -29,14 +29,14 @@ pub(super) fn check(plan: &StepPlan, findings: &mut Findings) {
                 "unknown-need",
                 format!("/containers/{place}/needs/{number}"),
                 message,
-                "Name the id of another container",
+                "Use the id of another container of the plan",
             );
         }
     }
     let nodes: Vec<(&str, &[String])> = plan.containers.iter().map(|one| (one.id.as_str(), one.needs.as_slice())).collect();
     if all_known && let Some(place) = first_in_cycle(&nodes) {
         let id = plan.containers.get(place).map_or("", |container| &container.id);
-        let message = format!("Container {id:?} waits for itself through `needs`");
-        findings.add("cycle", format!("/containers/{place}/needs"), message, "Take one of the `needs` on the way back out");
+        let message = format!("Container {id:?} depends on itself through `needs`");
+        findings.add("cycle", format!("/containers/{place}/needs"), message, "Remove one of the `needs` in the cycle");
     }
 }

@@ -1,7 +1,8 @@
-//! Policies: what they say ([`Verdict`]), what the host makes of it ([`Decision`]), and the proof that it did ([`Approved`]).
+//! Policies: the result of one policy ([`Verdict`]), the host's combined result ([`Decision`]), and the proof of it
+//! ([`Approved`]).
 //!
-//! [`chain`] asks them in their order and applies their [`patch`]es, [`decide`] makes one ruling of what they said, [`approval`]
-//! gathers people's words where they want some.
+//! [`chain`] evaluates the policies in order and applies their [`patch`]es, [`decide`] combines the verdicts into one ruling, and
+//! [`approval`] collects the approvals that policies require.
 
 pub mod approval;
 pub mod chain;
@@ -16,9 +17,9 @@ use crate::ids::{DecisionId, StageId};
 use crate::time::Timestamp;
 
 /// Name of the baseline policy ([`crate::baseline_policy`]) among the evaluations of a decision.
-pub const BASELINE_POLICY: &str = "built-in floor";
+pub const BASELINE_POLICY: &str = "baseline policy";
 
-/// Where policies are asked. More points come later; `build.admit`, `secret.release` and the others are not asked yet.
+/// The points at which policies are evaluated. `build.admit`, `secret.release` and other points are not supported yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Point {
     #[serde(rename = "pipeline.admit")]
@@ -37,16 +38,16 @@ impl Point {
     }
 }
 
-/// What becomes of a binding's verdicts. The same code path in each: a policy cannot tell which it runs in.
+/// The effect of a binding's verdicts. All modes use the same code path, so a policy cannot detect its mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Counts.
+    /// The verdict counts.
     #[default]
     Enforce,
-    /// Shown on the build; changes nothing.
+    /// The verdict is shown on the build, but has no effect.
     Warn,
-    /// Recorded only.
+    /// The verdict is only recorded.
     Shadow,
 }
 
@@ -61,7 +62,7 @@ impl Mode {
     }
 }
 
-/// What one policy says.
+/// The result of one policy.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Verdict {
     pub outcome: VerdictOutcome,
@@ -78,7 +79,7 @@ pub struct Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictOutcome {
-    /// Nothing to say about this subject.
+    /// The policy does not apply to this subject.
     #[default]
     Abstain,
     Allow,
@@ -121,7 +122,7 @@ pub struct Finding {
     pub pointer: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help_url: Option<String>,
-    /// What the author can do about it.
+    /// What the author of the change can do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
@@ -131,12 +132,12 @@ pub struct Finding {
 pub struct PatchOp {
     pub op: PatchKind,
     pub path: String,
-    /// None for `remove`. `null` is a value.
+    /// `None` for `remove`. JSON `null` is a value.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub value: Option<serde_json::Value>,
 }
 
-/// What is there, `null` included.
+/// Reads a present value, including `null`, as `Some`.
 fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<serde_json::Value>, D::Error> {
     serde_json::Value::deserialize(from).map(Some)
 }
@@ -150,21 +151,21 @@ pub enum PatchKind {
     Test,
 }
 
-/// Whose word a policy wants.
+/// An approval that a policy requires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalRequirement {
-    /// The binding that asks.
+    /// Name of the binding that requires it.
     pub policy: String,
-    /// Any of these groups may approve; empty: anyone who may approve at all.
+    /// A person of any of these groups may approve; empty: anyone who may approve.
     pub groups: Vec<String>,
     pub min_approvers: u32,
-    /// The person who caused the build may not.
+    /// The person who caused the build may not approve.
     pub forbid_author: bool,
     pub ttl_seconds: Option<u64>,
     pub reason: String,
 }
 
-/// Something the host must do as a condition of `grant_access`.
+/// Something that the host must do as a condition of `allow`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obligation {
     pub id: String,
@@ -172,7 +173,7 @@ pub struct Obligation {
     pub mandatory: bool,
 }
 
-/// What kind of trouble an evaluation met. Each is a denial where the binding enforces.
+/// The kind of failure of an evaluation. Each is a denial if the binding's mode is `enforce`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorClass {
@@ -182,24 +183,24 @@ pub enum ErrorClass {
     OutputTooLarge,
     Trap,
     StackOverflow,
-    /// The plugin's own `err(text)`.
+    /// The plugin returned `err(text)`.
     PluginError,
     Incompatible,
     Capability,
     Busy,
-    /// A patch outside the grant, or one that does not apply.
+    /// A patch is outside the grant, or cannot be applied.
     Patch,
-    /// A mandatory obligation that the host does not know.
+    /// The host does not support a mandatory obligation.
     Obligation,
-    /// Mutators that never agree.
+    /// Mutators change the document again and again.
     Conflict,
-    /// Bad UTF-8, a broken handle, values beyond their caps.
+    /// Invalid UTF-8, an invalid handle, or values beyond their limits.
     Malformed,
-    /// Our own trouble.
+    /// An internal error of Beespace.
     Internal,
 }
 
-/// Why a policy gave no verdict.
+/// Why a policy returned no verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvaluationError {
     pub class: ErrorClass,
@@ -207,39 +208,39 @@ pub struct EvaluationError {
     pub message: String,
 }
 
-/// One policy's part in a decision, kept for ever.
+/// The evaluation of one policy in a decision, kept with the decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Name of the binding; `built-in floor` for the host's own.
+    /// Name of the binding; [`BASELINE_POLICY`] for the host's own rules.
     pub policy: String,
     pub component: Option<Digest>,
     pub settings: Option<Digest>,
     pub mode: Mode,
     pub result: Result<Verdict, EvaluationError>,
-    /// The patches really applied.
+    /// The patches that were applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub applied: Vec<PatchOp>,
     pub duration_us: u64,
 }
 
-/// What the host made of all verdicts.
+/// The host's result from all verdicts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     pub id: DecisionId,
     pub point: Point,
     pub stage: StageId,
-    /// Step by name; none at `pipeline.admit`.
+    /// Name of the step; `None` at `pipeline.admit`.
     pub step: Option<String>,
-    /// Digest of what was asked about, before patches.
+    /// Digest of the subject before patches.
     pub subject_before: Digest,
-    /// Digest of what was decided on, after them.
+    /// Digest of the subject after patches.
     pub subject: Digest,
     pub evaluations: Vec<Evaluation>,
     pub ruling: Ruling,
     pub decided_at: Timestamp,
 }
 
-/// The host's answer.
+/// The ruling of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ruling", rename_all = "snake_case")]
 pub enum Ruling {
@@ -247,57 +248,57 @@ pub enum Ruling {
     NeedsApproval {
         requirements: Vec<ApprovalRequirement>,
     },
-    /// In words, the binding named: shown first on the page.
+    /// The reasons with the names of their bindings; the build page shows them first.
     Denied {
         by: Vec<Denial>,
     },
 }
 
-/// One reason of a denial.
+/// One reason for a denial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denial {
     pub policy: String,
     pub finding: Finding,
 }
 
-/// A subject that policies, and where they asked for it people, have let through. The constructor compares digests, so that
-/// one read back from the store is approved by the same check as a fresh one.
+/// A subject that policies, and if required people, have approved. The constructor compares digests, so that a subject from the
+/// store is approved by the same check as a fresh one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approved<T>(T);
 
-/// Why something is not approved.
+/// Why a subject is not approved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotApproved {
-    #[error("the decision is about something else ({decided}, this is {actual})")]
+    #[error("the decision is for another subject: it is for {decided}, but this is {actual}")]
     OtherSubject { decided: Digest, actual: Digest },
-    #[error("policies denied it")]
+    #[error("the policies denied the subject")]
     Denied,
-    #[error("a person's approval is missing")]
+    #[error("an approval is missing")]
     ApprovalMissing,
 }
 
-/// Something a decision can be about.
+/// A subject of decisions.
 pub trait Subject {
-    /// What policies get to see.
+    /// The document that policies evaluate.
     fn subject_document(&self) -> Document;
 
-    /// Why it could not be carried out although each part of it reads well; a policy's patch may leave it so.
+    /// Why the subject cannot be executed although each of its parts is valid. A policy's patch can cause this.
     fn problem(&self) -> Option<String> {
         None
     }
 
-    /// Digest of its document.
+    /// Digest of the document.
     fn subject_digest(&self) -> Digest {
         self.subject_document().digest()
     }
 }
 
 impl<T: Subject> Approved<T> {
-    /// Lets `subject` through where `decision` allowed exactly it. `approved` is the digest that people have approved, where
-    /// the decision asked for that.
+    /// Approves `subject` if `decision` allowed exactly this subject. `approved` is the digest that people have approved, if
+    /// the decision required that.
     ///
     /// # Errors
-    /// [`NotApproved`] with the reason; nothing may run then.
+    /// [`NotApproved`]; the subject must not run then.
     pub fn new(subject: T, decision: &Decision, approved: Option<Digest>) -> Result<Self, NotApproved> {
         let actual = subject.subject_digest();
         if decision.subject != actual {
