@@ -60,8 +60,8 @@ pub fn evaluate(plan: &StepPlan, bounds: &StepBounds) -> Verdict {
     // A plan that is too large is not checked in detail.
     if findings.0.is_empty() {
         dependencies::check(plan, &mut findings);
-        for (place, container) in plan.containers.iter().enumerate() {
-            let site = LocatedContainer { container, pointer: format!("/containers/{place}") };
+        for (index, container) in plan.containers.iter().enumerate() {
+            let site = LocatedContainer { container, pointer: format!("/containers/{index}") };
             container::check(&site, bounds, &mut findings);
             mount::check(&site, bounds, &mut findings);
         }

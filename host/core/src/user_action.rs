@@ -282,8 +282,8 @@ mod tests {
         let mut stage = stage(status, 1);
         stage.started_at = Some(NOW);
         stage.approvals[0].requirements[0].ttl_seconds = Some(0);
-        for (place, step) in stage.steps.iter_mut().enumerate() {
-            let number = place as u128 + 1;
+        for (index, step) in stage.steps.iter_mut().enumerate() {
+            let number = index as u128 + 1;
             step.status = Status::Blocked;
             step.started_at = Some(NOW);
             step.round =

@@ -29,34 +29,34 @@ impl<'n> Fields<'n> {
 }
 
 impl Reader {
-    /// The entries of a map in which only `words` are allowed as keys.
-    pub(super) fn fields<'n>(&mut self, node: &'n Node, expected: &str, words: &Keywords) -> Option<Fields<'n>> {
+    /// The entries of a map in which only `keywords` are allowed as keys.
+    pub(super) fn fields<'n>(&mut self, node: &'n Node, expected: &str, keywords: &Keywords) -> Option<Fields<'n>> {
         let Value::Map(entries) = &node.value else {
             self.wrong_type(node, expected);
             return None;
         };
         for entry in entries {
-            self.check_key(entry, words);
+            self.check_key(entry, keywords);
         }
         Some(Fields(entries))
     }
 
-    fn check_key(&mut self, entry: &Entry, words: &Keywords) {
+    fn check_key(&mut self, entry: &Entry, keywords: &Keywords) {
         let (key, span) = (entry.key.as_str(), entry.key_span);
-        if words.known.contains(&key) {
+        if keywords.known.contains(&key) {
             return;
         }
         let shown = quote(key);
-        if words.planned.contains(&key) {
-            let message = format!("{shown} {} is not supported yet", words.location);
+        if keywords.planned.contains(&key) {
+            let message = format!("{shown} {} is not supported yet", keywords.location);
             self.diagnostics.add_with_help("not-yet", span, message, "remove it for now");
-        } else if let Some(foreign) = words.foreign.iter().find(|foreign| foreign.keyword == key) {
+        } else if let Some(foreign) = keywords.foreign.iter().find(|foreign| foreign.keyword == key) {
             self.foreign_keyword(span, foreign);
         } else {
-            let message = format!("unknown key {shown} {}", words.location);
-            let help = match did_you_mean(key, words.known.iter().chain(words.planned).copied()) {
+            let message = format!("unknown key {shown} {}", keywords.location);
+            let help = match did_you_mean(key, keywords.known.iter().chain(keywords.planned).copied()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("known keys: {}", words.known.join(", ")),
+                None => format!("known keys: {}", keywords.known.join(", ")),
             };
             self.diagnostics.add_with_help("unknown-key", span, message, help);
         }
@@ -92,18 +92,18 @@ impl Reader {
         texts.into_iter().collect()
     }
 
-    /// A list of texts; not empty. The location of each is recorded under `place`.
-    pub(super) fn text_list(&mut self, node: &Node, expected: &str, place: &YamlPath) -> Option<Vec<String>> {
+    /// A list of texts; not empty. The location of each is recorded under `path`.
+    pub(super) fn text_list(&mut self, node: &Node, expected: &str, path: &YamlPath) -> Option<Vec<String>> {
         let texts = self.texts(node, expected)?;
-        place.record(&mut self.spans, node.span);
-        Some(self.record_items(texts, place))
+        path.record(&mut self.spans, node.span);
+        Some(self.record_items(texts, path))
     }
 
-    /// The texts without their nodes. The location of each is recorded under `place` by its index.
-    pub(super) fn record_items(&mut self, texts: Vec<(&Node, String)>, place: &YamlPath) -> Vec<String> {
+    /// The texts without their nodes. The location of each is recorded under `path` by its index.
+    pub(super) fn record_items(&mut self, texts: Vec<(&Node, String)>, path: &YamlPath) -> Vec<String> {
         let mut all = Vec::with_capacity(texts.len());
         for (index, (node, text)) in texts.into_iter().enumerate() {
-            place.child(index).record(&mut self.spans, node.span);
+            path.child(index).record(&mut self.spans, node.span);
             all.push(text);
         }
         all
@@ -115,19 +115,19 @@ impl Reader {
         span: Span,
         text: &str,
         key: &str,
-        words: &[(&str, T)],
+        keywords: &[(&str, T)],
         foreign: &[ForeignKeyword],
     ) -> Option<T> {
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        if let Some((_, value)) = keywords.iter().find(|(word, _)| *word == text) {
             return Some(*value);
         }
         if let Some(foreign) = foreign.iter().find(|foreign| foreign.keyword == text) {
             self.foreign_keyword(span, foreign);
             return None;
         }
-        let quoted: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+        let quoted: Vec<String> = keywords.iter().map(|(word, _)| format!("`{word}`")).collect();
         let message = format!("expected `{key}` to be {}, found {}", join_words(&quoted, "or"), quote(text));
-        match did_you_mean(text, words.iter().map(|(word, _)| *word)) {
+        match did_you_mean(text, keywords.iter().map(|(word, _)| *word)) {
             Some(meant) => self.diagnostics.add_with_help("bad-value", span, message, format!("did you mean `{meant}`?")),
             None => self.diagnostics.add("bad-value", span, message),
         }
@@ -150,10 +150,10 @@ impl Reader {
     }
 
     /// A duration above zero.
-    pub(super) fn duration(&mut self, entry: &Entry, place: &YamlPath) -> Option<std::time::Duration> {
+    pub(super) fn duration(&mut self, entry: &Entry, path: &YamlPath) -> Option<std::time::Duration> {
         let expected = format!("`{}` to be {}", entry.key, crate::units::DURATION_EXPECTED);
         let text = self.text(&entry.value, &expected)?;
-        place.child(&entry.key).record(&mut self.spans, entry.value.span);
+        path.child(&entry.key).record(&mut self.spans, entry.value.span);
         let span = entry.value.span;
         match crate::units::parse_duration(&text) {
             Some(duration) if !duration.is_zero() => return Some(duration),

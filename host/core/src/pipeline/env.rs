@@ -13,7 +13,7 @@ use super::yaml::{Entry, Node, Value};
 const MAX_SECRET_NAME: usize = 100;
 
 impl Reader {
-    pub(super) fn env(&mut self, entry: &Entry, place: &YamlPath) -> BTreeMap<String, EnvValue> {
+    pub(super) fn env(&mut self, entry: &Entry, path: &YamlPath) -> BTreeMap<String, EnvValue> {
         let mut env = BTreeMap::new();
         let node = &entry.value;
         let Value::Map(variables) = &node.value else {
@@ -21,12 +21,12 @@ impl Reader {
             self.diagnostics.add_with_help("wrong-type", node.span, message, "write one `NAME: value` per line");
             return env;
         };
-        let place = place.child("env");
-        place.record(&mut self.spans, node.span);
+        let path = path.child("env");
+        path.record(&mut self.spans, node.span);
         for variable in variables {
             self.check_variable_name(variable);
             if let Some(value) = self.env_value(&variable.value) {
-                place.child(&variable.key).record(&mut self.spans, variable.value.span);
+                path.child(&variable.key).record(&mut self.spans, variable.value.span);
                 env.insert(variable.key.clone(), value);
             }
         }

@@ -167,26 +167,26 @@ mod tests {
 
     #[test]
     fn no_keyword_is_in_two_tables() {
-        for words in [PIPELINE, STEP, WHEN, CHOICE, CLONE, SECRET] {
-            let foreign = words.foreign.iter().map(|foreign| foreign.keyword);
-            let mut all: Vec<&str> = words.known.iter().chain(words.planned).copied().chain(foreign).collect();
+        for keywords in [PIPELINE, STEP, WHEN, CHOICE, CLONE, SECRET] {
+            let foreign = keywords.foreign.iter().map(|foreign| foreign.keyword);
+            let mut all: Vec<&str> = keywords.known.iter().chain(keywords.planned).copied().chain(foreign).collect();
             let count = all.len();
             all.sort_unstable();
             all.dedup();
-            assert_eq!(all.len(), count, "{}", words.location);
+            assert_eq!(all.len(), count, "{}", keywords.location);
         }
     }
 
     #[test]
     fn advice_names_only_supported_keywords_or_states_that_they_are_not_supported() {
-        for words in [PIPELINE, STEP, WHEN, CLONE, SECRET] {
-            for foreign in words.foreign {
+        for keywords in [PIPELINE, STEP, WHEN, CLONE, SECRET] {
+            for foreign in keywords.foreign {
                 let advice = foreign.advice;
                 let Some((_, rest)) = advice.split_once("use `").or_else(|| advice.split_once("equivalent is `")) else {
                     continue;
                 };
                 let meant = rest.split(['`', ':']).next().unwrap();
-                let known = words.known.iter().chain(PIPELINE.known);
+                let known = keywords.known.iter().chain(PIPELINE.known);
                 let is_honest = known.copied().any(|word| word == meant) || foreign.advice.contains("not supported yet");
                 assert!(is_honest || meant.starts_with("x-"), "{}: {}", foreign.keyword, foreign.advice);
             }

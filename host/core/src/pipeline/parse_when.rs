@@ -22,10 +22,10 @@ pub(super) enum Scope {
 }
 
 impl Reader {
-    pub(super) fn when(&mut self, entry: &Entry, scope: Scope, place: &YamlPath) -> Option<When> {
+    pub(super) fn when(&mut self, entry: &Entry, scope: Scope, path: &YamlPath) -> Option<When> {
         const EXPECTED: &str = "`when` to be a map of conditions, or a list of such maps";
-        let place = place.child("when");
-        place.record(&mut self.spans, entry.value.span);
+        let path = path.child("when");
+        path.record(&mut self.spans, entry.value.span);
         let alternatives = match &entry.value.value {
             Value::List(items) if !items.is_empty() => items.as_slice(),
             Value::Map(_) => std::slice::from_ref(&entry.value),
@@ -36,36 +36,36 @@ impl Reader {
         };
         let mut all = Vec::with_capacity(alternatives.len());
         for (index, node) in alternatives.iter().enumerate() {
-            let place = place.child(index);
-            place.record(&mut self.spans, node.span);
+            let path = path.child(index);
+            path.record(&mut self.spans, node.span);
             let Some(fields) = self.fields(node, EXPECTED, &WHEN) else { continue };
             if matches!(&node.value, Value::Map(entries) if entries.is_empty()) {
                 self.diagnostics.add("bad-value", node.span, "the `when` has no conditions: add one, or remove it");
             }
-            all.push(self.conditions(fields, scope, &place));
+            all.push(self.conditions(fields, scope, &path));
         }
         Some(When(all))
     }
 
-    fn conditions(&mut self, fields: Fields<'_>, scope: Scope, place: &YamlPath) -> Conditions {
+    fn conditions(&mut self, fields: Fields<'_>, scope: Scope, path: &YamlPath) -> Conditions {
         if let (Scope::Pipeline, Some(status)) = (scope, fields.get("status")) {
             let message = "`status` is allowed only in the `when` of a step: no step has finished when a pipeline starts";
             self.diagnostics.add("bad-value", status.key_span, message);
         }
         let status = fields.get("status").filter(|_| scope == Scope::Step);
         Conditions {
-            event: fields.get("event").and_then(|entry| self.choice(entry, place, Self::event_kind)),
-            branch: fields.get("branch").and_then(|entry| self.choice(entry, place, Self::glob)),
-            paths: fields.get("paths").and_then(|entry| self.choice(entry, place, Self::glob)),
-            status: status.and_then(|entry| self.choice(entry, place, Self::status)),
+            event: fields.get("event").and_then(|entry| self.choice(entry, path, Self::event_kind)),
+            branch: fields.get("branch").and_then(|entry| self.choice(entry, path, Self::glob)),
+            paths: fields.get("paths").and_then(|entry| self.choice(entry, path, Self::glob)),
+            status: status.and_then(|entry| self.choice(entry, path, Self::status)),
         }
     }
 
     /// A text, a list of texts (`!` excludes) or `{ include, exclude }`.
-    fn choice<T>(&mut self, entry: &Entry, place: &YamlPath, read: Read<T>) -> Option<Choice<T>> {
+    fn choice<T>(&mut self, entry: &Entry, path: &YamlPath, read: Read<T>) -> Option<Choice<T>> {
         let expected = format!("`{}` to be a text, a list of texts, or {{ include, exclude }}", entry.key);
-        let place = place.child(&entry.key);
-        place.record(&mut self.spans, entry.value.span);
+        let path = path.child(&entry.key);
+        path.record(&mut self.spans, entry.value.span);
         let mut choice = Choice { include: Vec::new(), exclude: Vec::new() };
         if let Value::Map(parts) = &entry.value.value {
             self.fields(&entry.value, &expected, &CHOICE)?;
@@ -73,7 +73,7 @@ impl Reader {
                 for (node, text) in self.choices(&part.value, &expected)? {
                     let into = if part.key == "exclude" { &mut choice.exclude } else { &mut choice.include };
                     if let Some(value) = read(self, node, &text) {
-                        place.child(&part.key).child(into.len()).record(&mut self.spans, node.span);
+                        path.child(&part.key).child(into.len()).record(&mut self.spans, node.span);
                         into.push(value);
                     }
                 }
@@ -85,7 +85,7 @@ impl Reader {
                     None => ("include", &mut choice.include, text.as_str()),
                 };
                 if let Some(value) = read(self, node, text) {
-                    place.child(name).child(into.len()).record(&mut self.spans, node.span);
+                    path.child(name).child(into.len()).record(&mut self.spans, node.span);
                     into.push(value);
                 }
             }
@@ -103,20 +103,22 @@ impl Reader {
     }
 
     fn event_kind(&mut self, node: &Node, text: &str) -> Option<EventKind> {
-        let words: Vec<(&str, EventKind)> = EventKind::ALL.iter().map(|kind| (kind.as_str(), *kind)).collect();
-        self.keyword(node.span, text, "event", &words, FOREIGN_EVENTS)
+        let keywords: Vec<(&str, EventKind)> = EventKind::ALL.iter().map(|kind| (kind.as_str(), *kind)).collect();
+        self.keyword(node.span, text, "event", &keywords, FOREIGN_EVENTS)
     }
 
     fn status(&mut self, node: &Node, text: &str) -> Option<Status> {
-        let words = [Status::Success, Status::Failure].map(|status| (status.as_str(), status));
-        if let Some(other) = Status::ALL.iter().find(|status| status.as_str() == text && !words.iter().any(|w| w.1 == **status)) {
+        let keywords = [Status::Success, Status::Failure].map(|status| (status.as_str(), status));
+        if let Some(other) =
+            Status::ALL.iter().find(|status| status.as_str() == text && !keywords.iter().any(|w| w.1 == **status))
+        {
             let known = join_words(&["`success`", "`failure`"], "or");
             let message = format!("expected `status` to be {known}, found {}", quote(other.as_str()));
             let help = "`failure` includes error, killed and declined";
             self.diagnostics.add_with_help("bad-value", node.span, message, help);
             return None;
         }
-        self.keyword(node.span, text, "status", &words, &[])
+        self.keyword(node.span, text, "status", &keywords, &[])
     }
 
     fn glob(&mut self, node: &Node, text: &str) -> Option<String> {

@@ -77,12 +77,12 @@ impl Reader {
             Node { span: root.span, value: Value::Map(entries.iter().filter(|entry| is_meant(&entry.key)).cloned().collect()) };
         self.check_scalars(&own);
         let fields = self.fields(&own, "a pipeline", &PIPELINE)?;
-        let place = YamlPath::root();
-        place.record(&mut self.spans, first_key_span(root));
-        let name = fields.get("name").and_then(|entry| self.name(entry, &place));
+        let path = YamlPath::root();
+        path.record(&mut self.spans, first_key_span(root));
+        let name = fields.get("name").and_then(|entry| self.name(entry, &path));
         let steps = match fields.get("steps") {
             Some(entry) => {
-                let (drafts, is_complete) = self.drafts(entry, &place);
+                let (drafts, is_complete) = self.drafts(entry, &path);
                 self.resolve_needs(drafts, is_complete)
             }
             None => {
@@ -95,26 +95,26 @@ impl Reader {
         };
         Some(Pipeline {
             name: name.unwrap_or_else(|| DEFAULT_NAME.to_owned()),
-            when: fields.get("when").and_then(|entry| self.when(entry, Scope::Pipeline, &place)),
-            env: fields.get("env").map(|entry| self.env(entry, &place)).unwrap_or_default(),
-            timeout: fields.get("timeout").and_then(|entry| self.duration(entry, &place)),
-            clone: fields.get("clone").map(|entry| self.clone_options(&entry.value, &place)).unwrap_or_default(),
+            when: fields.get("when").and_then(|entry| self.when(entry, Scope::Pipeline, &path)),
+            env: fields.get("env").map(|entry| self.env(entry, &path)).unwrap_or_default(),
+            timeout: fields.get("timeout").and_then(|entry| self.duration(entry, &path)),
+            clone: fields.get("clone").map(|entry| self.clone_options(&entry.value, &path)).unwrap_or_default(),
             steps,
         })
     }
 
-    fn clone_options(&mut self, node: &Node, place: &YamlPath) -> CloneOptions {
+    fn clone_options(&mut self, node: &Node, path: &YamlPath) -> CloneOptions {
         const EXPECTED: &str = "`clone` to be `false` or a map such as `{ depth: 50 }`";
         let mut options = CloneOptions::default();
-        let place = place.child("clone");
-        place.record(&mut self.spans, node.span);
+        let path = path.child("clone");
+        path.record(&mut self.spans, node.span);
         match &node.value {
             Value::Scalar(Scalar { text, is_plain: true }) if text == "false" => options.enabled = false,
             Value::Scalar(Scalar { text, is_plain: true }) if text == "true" => {}
             Value::Map(_) => {
                 let depth = self.fields(node, EXPECTED, &CLONE).and_then(|fields| fields.get("depth"));
                 if let Some(depth) = depth {
-                    place.child("depth").record(&mut self.spans, depth.value.span);
+                    path.child("depth").record(&mut self.spans, depth.value.span);
                     options.depth = self.depth(&depth.value).unwrap_or(options.depth);
                 }
             }

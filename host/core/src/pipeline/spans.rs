@@ -120,10 +120,10 @@ mod tests {
     #[test]
     fn long_pointers_are_left_out() {
         let mut spans = Spans::default();
-        let mut place = YamlPath::root();
+        let mut path = YamlPath::root();
         for _ in 0..40 {
-            place = place.child("a-key-of-some-length");
-            place.record(&mut spans, at(1));
+            path = path.child("a-key-of-some-length");
+            path.record(&mut spans, at(1));
         }
         assert!(spans.iter().all(|(pointer, _)| pointer.len() <= YamlPath::MAX));
         assert!(spans.iter().count() < 20);

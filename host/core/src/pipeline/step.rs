@@ -30,7 +30,7 @@ pub(super) struct StepDraft {
 
 impl Reader {
     /// The parsed steps, and whether all steps of the file could be parsed.
-    pub(super) fn drafts(&mut self, entry: &Entry, place: &YamlPath) -> (Vec<StepDraft>, bool) {
+    pub(super) fn drafts(&mut self, entry: &Entry, path: &YamlPath) -> (Vec<StepDraft>, bool) {
         let node = &entry.value;
         let items = match &node.value {
             Value::List(items) if !items.is_empty() => items.as_slice(),
@@ -50,18 +50,18 @@ impl Reader {
             self.diagnostics.add("too-large", entry.key_span, message);
             return (Vec::new(), false);
         }
-        let place = place.child("steps");
-        place.record(&mut self.spans, node.span);
+        let path = path.child("steps");
+        path.record(&mut self.spans, node.span);
         let drafts: Vec<StepDraft> =
-            items.iter().enumerate().filter_map(|(index, item)| self.draft(item, &place.child(index))).collect();
+            items.iter().enumerate().filter_map(|(index, item)| self.draft(item, &path.child(index))).collect();
         let is_complete = drafts.len() == items.len();
         (drafts, is_complete)
     }
 
-    fn draft(&mut self, node: &Node, place: &YamlPath) -> Option<StepDraft> {
-        place.record(&mut self.spans, node.span);
+    fn draft(&mut self, node: &Node, path: &YamlPath) -> Option<StepDraft> {
+        path.record(&mut self.spans, node.span);
         let fields = self.fields(node, "a step to be a map with `name` and `image` or `uses`", &STEP)?;
-        let name = fields.get("name").and_then(|entry| self.name(entry, place));
+        let name = fields.get("name").and_then(|entry| self.name(entry, path));
         if fields.get("name").is_none() && !fields.has_typo_of("name") {
             let span = first_key_span(node);
             self.diagnostics.add_with_help(
@@ -73,23 +73,23 @@ impl Reader {
         }
         let step = Step {
             name: name.unwrap_or_default(),
-            action: self.action(node, fields, place).unwrap_or_else(placeholder_action),
-            env: fields.get("env").map(|entry| self.env(entry, place)).unwrap_or_default(),
-            when: fields.get("when").and_then(|entry| self.when(entry, Scope::Step, place)),
+            action: self.action(node, fields, path).unwrap_or_else(placeholder_action),
+            env: fields.get("env").map(|entry| self.env(entry, path)).unwrap_or_default(),
+            when: fields.get("when").and_then(|entry| self.when(entry, Scope::Step, path)),
             needs: Vec::new(),
-            timeout: fields.get("timeout").and_then(|entry| self.duration(entry, place)),
-            failure: fields.get("failure").and_then(|entry| self.failure(entry, place)).unwrap_or_default(),
+            timeout: fields.get("timeout").and_then(|entry| self.duration(entry, path)),
+            failure: fields.get("failure").and_then(|entry| self.failure(entry, path)).unwrap_or_default(),
         };
-        let needs = fields.get("needs").map(|entry| self.needs(entry, place));
+        let needs = fields.get("needs").map(|entry| self.needs(entry, path));
         let name_span = fields.get("name").map_or(node.span, |entry| entry.value.span);
         (!step.name.is_empty()).then_some(StepDraft { step, name_span, needs })
     }
 
     /// The name of a pipeline or step: text for people.
-    pub(super) fn name(&mut self, entry: &Entry, place: &YamlPath) -> Option<String> {
+    pub(super) fn name(&mut self, entry: &Entry, path: &YamlPath) -> Option<String> {
         let name = self.text(&entry.value, "`name` to be text")?;
         let span = entry.value.span;
-        place.child("name").record(&mut self.spans, span);
+        path.child("name").record(&mut self.spans, span);
         if name.chars().count() > MAX_NAME {
             self.diagnostics.add("bad-value", span, format!("the name is longer than {MAX_NAME} characters"));
         } else if name.chars().any(sanitize::is_unsafe) {
@@ -104,29 +104,29 @@ impl Reader {
         None
     }
 
-    fn needs(&mut self, entry: &Entry, place: &YamlPath) -> Vec<(String, Span)> {
-        let place = place.child("needs");
-        place.record(&mut self.spans, entry.value.span);
+    fn needs(&mut self, entry: &Entry, path: &YamlPath) -> Vec<(String, Span)> {
+        let path = path.child("needs");
+        path.record(&mut self.spans, entry.value.span);
         if matches!(&entry.value.value, Value::List(items) if items.is_empty()) {
             return Vec::new();
         }
         let texts = self.texts(&entry.value, "`needs` to be a list of step names").unwrap_or_default();
         let spans: Vec<Span> = texts.iter().map(|(node, _)| node.span).collect();
-        self.record_items(texts, &place).into_iter().zip(spans).collect()
+        self.record_items(texts, &path).into_iter().zip(spans).collect()
     }
 
-    fn failure(&mut self, entry: &Entry, place: &YamlPath) -> Option<OnFailure> {
+    fn failure(&mut self, entry: &Entry, path: &YamlPath) -> Option<OnFailure> {
         let words = [("fail", OnFailure::Fail), ("ignore", OnFailure::Ignore), ("cancel", OnFailure::Cancel)];
         let text = self.text(&entry.value, "`failure` to be `fail`, `ignore` or `cancel`")?;
-        place.child("failure").record(&mut self.spans, entry.value.span);
+        path.child("failure").record(&mut self.spans, entry.value.span);
         self.keyword(entry.value.span, &text, "failure", &words, FOREIGN_FAILURES)
     }
 
-    fn action(&mut self, node: &Node, fields: Fields<'_>, place: &YamlPath) -> Option<Action> {
-        let place = place.child("action");
+    fn action(&mut self, node: &Node, fields: Fields<'_>, path: &YamlPath) -> Option<Action> {
+        let path = path.child("action");
         match (fields.get("image"), fields.get("uses")) {
             (Some(image), None) => {
-                place.record(&mut self.spans, image.value.span);
+                path.record(&mut self.spans, image.value.span);
                 if let Some(with) = fields.get("with") {
                     let message = "`with` requires `uses`, but this step has `image`";
                     self.diagnostics.add_with_help(
@@ -136,17 +136,17 @@ impl Reader {
                         "use `env` for the settings of a container",
                     );
                 }
-                self.image_action(image, fields, &place).map(Action::Image)
+                self.image_action(image, fields, &path).map(Action::Image)
             }
             (None, Some(uses)) => {
-                place.record(&mut self.spans, uses.value.span);
+                path.record(&mut self.spans, uses.value.span);
                 for key in ["run", "entrypoint", "args", "workdir"] {
                     if let Some(entry) = fields.get(key) {
                         let message = format!("`{key}` requires `image`, but this step has `uses`");
                         self.diagnostics.add("conflict", entry.key_span, message);
                     }
                 }
-                self.uses_action(uses, fields, &place).map(Action::Uses)
+                self.uses_action(uses, fields, &path).map(Action::Uses)
             }
             (Some(_), Some(uses)) => {
                 let message = "a step has either `image` or `uses`, but this step has both";
@@ -163,12 +163,12 @@ impl Reader {
         }
     }
 
-    fn image_action(&mut self, image: &Entry, fields: Fields<'_>, place: &YamlPath) -> Option<ImageAction> {
-        place.child("image").record(&mut self.spans, image.value.span);
+    fn image_action(&mut self, image: &Entry, fields: Fields<'_>, path: &YamlPath) -> Option<ImageAction> {
+        path.child("image").record(&mut self.spans, image.value.span);
         let reference = self.text(&image.value, "`image` to be the name of an image").and_then(|text| self.image(image, text));
         let run = fields.get("run").and_then(|entry| {
             let expected = "`run` to be the lines of a script";
-            self.text_list(&entry.value, expected, &place.child("run"))
+            self.text_list(&entry.value, expected, &path.child("run"))
         });
         for key in ["entrypoint", "args"] {
             if let (Some(_), Some(entry)) = (fields.get("run"), fields.get(key)) {
@@ -181,11 +181,11 @@ impl Reader {
             if matches!(&entry.value.value, Value::List(items) if items.is_empty()) {
                 return Some(Vec::new());
             }
-            self.text_list(&entry.value, &format!("`{key}` to be a list of words"), &place.child(key))
+            self.text_list(&entry.value, &format!("`{key}` to be a list of words"), &path.child(key))
         };
         let (entrypoint, args) = (words("entrypoint"), words("args"));
         let workdir = fields.get("workdir").and_then(|entry| {
-            place.child("workdir").record(&mut self.spans, entry.value.span);
+            path.child("workdir").record(&mut self.spans, entry.value.span);
             self.text(&entry.value, "`workdir` to be a directory, relative to the workspace")
         });
         Some(ImageAction { image: reference?, run, entrypoint, args, workdir })
@@ -207,8 +207,8 @@ impl Reader {
         is_word.then_some(reference)
     }
 
-    fn uses_action(&mut self, uses: &Entry, fields: Fields<'_>, place: &YamlPath) -> Option<UsesAction> {
-        place.child("plugin").record(&mut self.spans, uses.value.span);
+    fn uses_action(&mut self, uses: &Entry, fields: Fields<'_>, path: &YamlPath) -> Option<UsesAction> {
+        path.child("plugin").record(&mut self.spans, uses.value.span);
         let plugin = self.text(&uses.value, "`uses` to be the name of a step type")?;
         if plugin.len() > MAX_NAME || !plugin.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
             let message = format!("{} is not a valid step type name", quote(&plugin));
@@ -218,7 +218,7 @@ impl Reader {
         }
         let with = match fields.get("with") {
             None => Json::Object(serde_json::Map::new()),
-            Some(entry) if matches!(entry.value.value, Value::Map(_)) => self.json(&entry.value, &place.child("with")),
+            Some(entry) if matches!(entry.value.value, Value::Map(_)) => self.json(&entry.value, &path.child("with")),
             Some(entry) => {
                 self.wrong_type(&entry.value, "`with` to be a map of settings");
                 return None;
@@ -229,17 +229,17 @@ impl Reader {
 
     /// Settings as JSON. `true`, `false`, nothing and whole numbers keep their type. Everything else is text as it is spelled,
     /// `1.10` included: a version is more likely than a number, and a plugin can parse a number from text.
-    fn json(&mut self, node: &Node, place: &YamlPath) -> Json {
-        place.record(&mut self.spans, node.span);
+    fn json(&mut self, node: &Node, path: &YamlPath) -> Json {
+        path.record(&mut self.spans, node.span);
         match &node.value {
             Value::Null => Json::Null,
             Value::Scalar(scalar) if scalar.is_plain => plain_json(&scalar.text),
             Value::Scalar(scalar) => Json::String(scalar.text.clone()),
             Value::List(items) => {
-                Json::Array(items.iter().enumerate().map(|(index, item)| self.json(item, &place.child(index))).collect())
+                Json::Array(items.iter().enumerate().map(|(index, item)| self.json(item, &path.child(index))).collect())
             }
             Value::Map(entries) => Json::Object(
-                entries.iter().map(|entry| (entry.key.clone(), self.json(&entry.value, &place.child(&entry.key)))).collect(),
+                entries.iter().map(|entry| (entry.key.clone(), self.json(&entry.value, &path.child(&entry.key)))).collect(),
             ),
         }
     }

@@ -105,7 +105,7 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
         let value = serde_json::to_value(&subject).unwrap_or_default();
         let is_denied = baseline(&subject).outcome == VerdictOutcome::Deny;
         let parts: Vec<ChainLink> = bindings.into_iter().map(ChainLink::new).collect();
-        let queue = (0..parts.len()).filter(|place| parts.get(*place).is_some_and(ChainLink::is_mutator)).collect();
+        let queue = (0..parts.len()).filter(|index| parts.get(*index).is_some_and(ChainLink::is_mutator)).collect();
         let mut chain = Self {
             before: document.digest(),
             subject,
@@ -132,9 +132,9 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
 
     /// Records the result of [`Chain::next_evaluation`], and how long the evaluation took.
     pub fn record_evaluation(&mut self, result: Result<Verdict, EvaluationError>, took: Duration) {
-        let Some(place) = self.queue.pop_front() else { return };
-        let result = result.and_then(|verdict| self.apply_verdict(place, verdict));
-        if let Some(part) = self.links.get_mut(place) {
+        let Some(index) = self.queue.pop_front() else { return };
+        let result = result.and_then(|verdict| self.apply_verdict(index, verdict));
+        if let Some(part) = self.links.get_mut(index) {
             part.duration += took;
             // A failure in an earlier phase stays recorded, even if the second evaluation succeeded.
             if !matches!(part.result, Some(Err(_))) {
@@ -145,13 +145,13 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
     }
 
     /// Checks the obligations of a verdict and tries its patches; applies them if the binding's mode is `enforce`.
-    fn apply_verdict(&mut self, place: usize, verdict: Verdict) -> Result<Verdict, EvaluationError> {
+    fn apply_verdict(&mut self, index: usize, verdict: Verdict) -> Result<Verdict, EvaluationError> {
         let unknown = verdict.obligations.iter().find(|o| o.mandatory && !KNOWN_OBLIGATIONS.contains(&o.id.as_str()));
         if let Some(obligation) = unknown {
             let message = format!("the policy requires the obligation {:?}, which this version does not support", obligation.id);
             return Err(EvaluationError { class: ErrorClass::Obligation, message });
         }
-        let Some(part) = self.links.get(place) else { return Ok(verdict) };
+        let Some(part) = self.links.get(index) else { return Ok(verdict) };
         if verdict.patches.is_empty() {
             return Ok(verdict);
         }
@@ -165,7 +165,7 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
         self.document = subject.subject_document();
         self.subject = subject;
         self.value = value;
-        if let Some(part) = self.links.get_mut(place) {
+        if let Some(part) = self.links.get_mut(index) {
             part.applied.clone_from(&verdict.patches);
         }
         Ok(verdict)
@@ -203,7 +203,7 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
                 ChainPhase::Done => return,
             };
             let next = self.links.iter().enumerate().filter(|(_, part)| part.is_mutator() == wants_mutators);
-            self.queue.extend(next.map(|(place, _)| place));
+            self.queue.extend(next.map(|(index, _)| index));
         }
     }
 

@@ -244,11 +244,11 @@ fn any_binding() -> impl Strategy<Value = (Mode, bool, Result<Verdict, Evaluatio
 
 /// Evaluates bindings that return the same result in every phase.
 fn decide_all(parts: &[(Mode, bool, Result<Verdict, EvaluationError>)]) -> ChainResult<StepPlan> {
-    let name = |place: usize| format!("p{place}");
+    let name = |index: usize| format!("p{index}");
     let bindings: Vec<Binding> = parts
         .iter()
         .enumerate()
-        .map(|(place, part)| binding(&name(place), part.0, if part.1 { &[IMAGE] } else { &[] }))
+        .map(|(index, part)| binding(&name(index), part.0, if part.1 { &[IMAGE] } else { &[] }))
         .collect();
     run(&bindings, |policy, _| parts[policy[1..].parse::<usize>().unwrap()].2.clone()).0
 }
