@@ -167,6 +167,7 @@ impl Stage {
         }
     }
 
+    /// The id of the stage.
     #[must_use]
     pub fn id(&self) -> StageId {
         StageId { build: self.build, stage: self.number }

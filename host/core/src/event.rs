@@ -151,6 +151,7 @@ pub enum Cause {
 }
 
 impl Event {
+    /// The kind of the event.
     #[must_use]
     pub fn kind(&self) -> EventKind {
         match &self.cause {

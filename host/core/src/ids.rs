@@ -139,11 +139,13 @@ impl RepositoryName {
         }
     }
 
+    /// The user or organisation that owns the repository.
     #[must_use]
     pub fn owner(&self) -> &str {
         &self.owner
     }
 
+    /// The name without the owner.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -199,6 +201,7 @@ impl Sha {
         self.0.bytes().all(|b| b == b'0')
     }
 
+    /// The 40 digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -30,6 +30,7 @@ pub enum NoticeKind {
 }
 
 impl NoticeKind {
+    /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -67,6 +68,7 @@ pub struct Notice {
     pub finished_at: Option<Timestamp>,
 }
 
+/// The delivery state of a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeState {
@@ -154,6 +156,7 @@ fn retry_delay(attempt: u32, requested: Option<Duration>, jitter: f64) -> Durati
 }
 
 impl NoticeState {
+    /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

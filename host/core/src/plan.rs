@@ -133,6 +133,7 @@ fn timeout_of(step: &Step) -> Option<u32> {
     step.timeout.map(|timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX))
 }
 
+/// One container of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// Unique inside the plan. An `image:` step has one, named `step`.
@@ -178,6 +179,7 @@ pub struct SecretMount {
     pub target: SecretTarget,
 }
 
+/// Where a container gets a secret: the name of a variable, or the absolute path of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretTarget {
@@ -185,6 +187,7 @@ pub enum SecretTarget {
     File(String),
 }
 
+/// A mount of a container: its source, and the absolute path in the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     pub source: MountSource,
@@ -193,6 +196,7 @@ pub struct Mount {
     pub read_only: bool,
 }
 
+/// The source of a mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MountSource {
@@ -225,6 +229,7 @@ impl Limits {
     }
 }
 
+/// The network access of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {

@@ -24,6 +24,7 @@ pub enum Status {
 }
 
 impl Status {
+    /// All statuses.
     pub const ALL: [Self; 9] = [
         Self::Pending,
         Self::Blocked,
@@ -36,6 +37,7 @@ impl Status {
         Self::Skipped,
     ];
 
+    /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

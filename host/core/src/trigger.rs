@@ -34,7 +34,9 @@ impl LastSeenRef {
 /// forth again within one second produces the same JSON twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryRepeat {
+    /// The JSON is delivered for the first time.
     First,
+    /// The JSON was delivered before.
     Repeated,
 }
 
@@ -49,8 +51,8 @@ pub enum TriggerDecision {
 
 /// Full name of the ref whose record [`decide`] needs; `None` if it needs no record.
 #[must_use]
-pub fn recorded_ref(event_payload: &Verified<GogsEvent>) -> Option<String> {
-    match event_payload.get() {
+pub fn recorded_ref(event: &Verified<GogsEvent>) -> Option<String> {
+    match event.get() {
         GogsEvent::Push(push) => branch_ref(push).ok(),
         GogsEvent::Deleted(delete) => Some(delete.git_ref()),
         _ => None,
@@ -61,13 +63,13 @@ pub fn recorded_ref(event_payload: &Verified<GogsEvent>) -> Option<String> {
 /// `last` is the last recorded push of the ref ([`recorded_ref`]).
 #[must_use]
 pub fn decide(
-    event_payload: &Verified<GogsEvent>,
+    event: &Verified<GogsEvent>,
     hook: RepositoryId,
     repeat: DeliveryRepeat,
     last: Option<&LastSeenRef>,
 ) -> TriggerDecision {
-    let event_payload = event_payload.get();
-    let payload_repository = event_payload.repository_id();
+    let event = event.get();
+    let payload_repository = event.repository_id();
     if payload_repository != hook {
         return ignore(
             "other-repository",
@@ -75,7 +77,7 @@ pub fn decide(
             Some("a webhook address belongs to one repository: remove it from the other repository and from its organisation"),
         );
     }
-    match event_payload {
+    match event {
         GogsEvent::Push(push) => decide_push(push, repeat, last).unwrap_or_else(|reason| TriggerDecision::Ignored {
             forget_ref: is_deletion(push).then(|| push.git_ref.clone()),
             reason,

@@ -26,6 +26,7 @@ pub enum CommentAction {
     Other(String),
 }
 
+/// A comment on an issue or a pull request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Comment {
     pub id: u64,

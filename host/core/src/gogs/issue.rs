@@ -33,6 +33,7 @@ pub enum IssueAction {
     Other(String),
 }
 
+/// An issue.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Issue {
     pub id: u64,
@@ -72,6 +73,7 @@ pub struct IssuePullRequest {
     pub merged_at: Option<String>,
 }
 
+/// A label of an issue or a pull request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Label {
     pub id: u64,
@@ -84,6 +86,7 @@ pub struct Label {
     pub url: String,
 }
 
+/// A milestone of an issue or a pull request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Milestone {
     pub id: u64,

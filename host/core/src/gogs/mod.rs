@@ -105,7 +105,7 @@ pub struct MalformedPayload {
 /// [`MalformedPayload`] if the event is not in [`EVENTS`], the body is not JSON, or a mandatory field is missing.
 pub fn parse(event: &str, body: &Verified<Vec<u8>>) -> Result<Verified<GogsEvent>, MalformedPayload> {
     let json = body.get().as_slice();
-    let happening = match event {
+    let parsed = match event {
         "push" => GogsEvent::Push(parse_payload(event, json)?),
         "create" => created(parse_payload(event, json)?),
         "delete" => GogsEvent::Deleted(parse_payload(event, json)?),
@@ -116,7 +116,7 @@ pub fn parse(event: &str, body: &Verified<Vec<u8>>) -> Result<Verified<GogsEvent
         "release" => GogsEvent::Release(parse_payload(event, json)?),
         unknown => return Err(unknown_event(unknown)),
     };
-    Ok(body.derive(happening))
+    Ok(body.derive(parsed))
 }
 
 fn created(create: Box<Create>) -> GogsEvent {

@@ -94,6 +94,7 @@ pub enum Action {
     Uses(UsesAction),
 }
 
+/// A container that the pipeline file describes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageAction {
     pub image: String,
@@ -108,6 +109,7 @@ pub struct ImageAction {
     pub workdir: Option<String>,
 }
 
+/// A step type with its settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsesAction {
     /// The name under which the instance provides the step type.

@@ -29,6 +29,7 @@ pub enum Point {
 }
 
 impl Point {
+    /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -52,6 +53,7 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -76,6 +78,7 @@ pub struct Verdict {
     pub obligations: Vec<Obligation>,
 }
 
+/// The outcome of one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictOutcome {
@@ -88,6 +91,7 @@ pub enum VerdictOutcome {
 }
 
 impl VerdictOutcome {
+    /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -99,6 +103,7 @@ impl VerdictOutcome {
     }
 }
 
+/// The severity of a finding, from lowest to highest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -142,6 +147,7 @@ fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<serde_jso
     serde_json::Value::deserialize(from).map(Some)
 }
 
+/// The kind of an RFC 6902 operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PatchKind {
@@ -314,6 +320,7 @@ impl<T: Subject> Approved<T> {
 }
 
 impl<T> Approved<T> {
+    /// The approved subject.
     pub fn get(&self) -> &T {
         &self.0
     }

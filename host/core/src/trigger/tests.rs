@@ -27,7 +27,7 @@ fn with_commit(mut payload: Value, id: &str, message: &str) -> Value {
     payload
 }
 
-fn happening(event: &str, payload: &Value) -> Verified<GogsEvent> {
+fn gogs_event(event: &str, payload: &Value) -> Verified<GogsEvent> {
     let bytes = payload.to_string().into_bytes();
     let digest = Digest::of(&bytes);
     parse(event, &restore(bytes, digest).unwrap()).unwrap()
@@ -38,14 +38,14 @@ fn seen(before: Option<&str>, after: &str) -> LastSeenRef {
 }
 
 fn built(payload: &Value, last: Option<&LastSeenRef>) -> Event {
-    match decide(&happening("push", payload), HOOK, DeliveryRepeat::First, last) {
+    match decide(&gogs_event("push", payload), HOOK, DeliveryRepeat::First, last) {
         TriggerDecision::Build(event) => *event,
         TriggerDecision::Ignored { reason, .. } => panic!("ignored: {reason}"),
     }
 }
 
 fn ignored(event: &str, payload: &Value, last: Option<&LastSeenRef>) -> (String, String, Option<String>) {
-    match decide(&happening(event, payload), HOOK, DeliveryRepeat::First, last) {
+    match decide(&gogs_event(event, payload), HOOK, DeliveryRepeat::First, last) {
         TriggerDecision::Build(event) => panic!("built: {event:?}"),
         TriggerDecision::Ignored { reason, forget_ref: forget } => (reason.code.clone(), reason.to_string(), forget),
     }
@@ -76,7 +76,7 @@ fn deletions_remove_the_record_of_the_ref() {
     assert_eq!((code.as_str(), forget.as_deref()), ("deleted", Some("refs/heads/main")));
     let payload =
         json!({ "ref": "a/b", "ref_type": "branch", "repository": repository(), "sender": { "id": 2, "username": "dev" } });
-    assert_eq!(recorded_ref(&happening("delete", &payload)).as_deref(), Some("refs/heads/a/b"));
+    assert_eq!(recorded_ref(&gogs_event("delete", &payload)).as_deref(), Some("refs/heads/a/b"));
     assert_eq!(ignored("delete", &payload, None).2.as_deref(), Some("refs/heads/a/b"));
 }
 
@@ -128,13 +128,13 @@ fn one_push_is_built_once_and_a_force_push_back_and_forth_is_built_again() {
     built(&payload, Some(&seen(Some(NEW), OLD)));
     built(&payload, Some(&seen(Some(ZERO), NEW)));
     built(&payload, Some(&seen(None, NEW)));
-    assert_eq!(recorded_ref(&happening("push", &payload)).as_deref(), Some("refs/heads/main"));
+    assert_eq!(recorded_ref(&gogs_event("push", &payload)).as_deref(), Some("refs/heads/main"));
 }
 
 #[test]
 fn repeated_json_is_a_new_push_only_if_it_begins_at_the_recorded_commit() {
     let again = |payload: &Value, last: Option<&LastSeenRef>| {
-        matches!(decide(&happening("push", payload), HOOK, DeliveryRepeat::Repeated, last), TriggerDecision::Build(_))
+        matches!(decide(&gogs_event("push", payload), HOOK, DeliveryRepeat::Repeated, last), TriggerDecision::Build(_))
     };
     let there = push("refs/heads/main", OLD, NEW);
     assert!(again(&there, Some(&seen(Some(NEW), OLD))), "forth, back and forth again within a second");
