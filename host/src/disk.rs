@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 
 use crate::config::Config;
 

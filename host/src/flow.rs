@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use beespace_core::gogs;
 use beespace_core::ids::{BuildId, DeliveryId, StageId};
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::trigger::{self, DeliveryRepeat, TriggerDecision};
 use beespace_core::verify;
 use tracing::instrument;
@@ -37,8 +37,8 @@ pub async fn process_delivery(app: &App, id: DeliveryId) -> Result<(), WorkError
         Some(body) => gogs::parse(&delivery.event, &body).map_err(|malformed| malformed.reason),
         None => Err(Reason::new("damaged", "the stored body is not the one that was signed")),
     };
-    let git_ref = event.as_ref().ok().and_then(trigger::git_ref);
-    let repeat = if delivery.is_repeat { DeliveryRepeat::Again } else { DeliveryRepeat::First };
+    let git_ref = event.as_ref().ok().and_then(trigger::recorded_ref);
+    let repeat = if delivery.is_repeat { DeliveryRepeat::Repeated } else { DeliveryRepeat::First };
     let build = BuildId(uuid::Uuid::now_v7());
     let finished = app.store.finish_delivery(id, git_ref, now(), move |last| match &event {
         Err(reason) => DeliveryAction::DeadLetter(reason.clone()),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::notice::{AttemptOutcome, MAX_UNKNOWN_OUTCOMES, Notice, NoticeState, Receipt};
-use beespace_core::outcome::Reason;
 use beespace_core::plugin_context::PluginContext;
 use beespace_core::policy::ErrorClass;
+use beespace_core::reason::Reason;
 use beespace_wasm::{NoticeInput, SendError};
 
 use crate::app::App;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use beespace_core::build::{Build, PipelineFile, Stage};
-use beespace_core::outcome::Reason;
 use beespace_core::pipeline::{self, eval_when};
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 
 use crate::app::App;
@@ -67,7 +67,7 @@ pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prep
         }
     };
     build.file = Some(PipelineFile { path, text, diagnostics: Vec::new(), spans: parsed.spans });
-    let remarks = match eval_when::pipeline_holds(parsed.pipeline.when.as_ref(), &change_set.facts) {
+    let remarks = match eval_when::pipeline_matches(parsed.pipeline.when.as_ref(), &change_set.facts) {
         Ok(remarks) => remarks,
         Err(reason) => {
             let reason = Reason::new("when", "the pipeline's `when` does not match").part(reason);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use beespace_core::ids::{BuildId, DeliveryId, StageId};
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::trigger::LastSeenRef;
 use tokio::task::JoinSet;

@@ -1,10 +1,11 @@
 //! Actions of people on builds and notices, by a button or by the API: the effects of [`beespace_core::user_action`].
 
-use beespace_core::build::{Approver, Build, Stage};
+use beespace_core::build::{Build, Stage};
 use beespace_core::digest::{Digest, InvalidDigest};
 use beespace_core::ids::{BuildId, NoticeId, StageId, StageNumber};
 use beespace_core::notice::Notice;
-use beespace_core::outcome::Reason;
+use beespace_core::policy::approval::Approver;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
@@ -106,7 +107,7 @@ async fn cancel(app: &App, build: &Build, by: &Principal) -> Result<(), ActionEr
         let by = by.id().to_owned();
         let change = move |stage: &mut Stage| match user_action::cancel(stage, &by, now) {
             // The stage ended after it was read: nothing is left to stop.
-            Ok(()) | Err(user_action::Refused::Over(_)) => Ok(()),
+            Ok(()) | Err(user_action::ActionRefused::AlreadyFinished(_)) => Ok(()),
             Err(refused) => Err(StoreError::Conflict(refused.to_string())),
         };
         app.store.change_stage(id, now, change).await?;
@@ -136,7 +137,7 @@ async fn change_stage(
     id: StageId,
     by: &Principal,
     why: Option<String>,
-    change: impl Fn(&mut Stage, Approver, Option<&str>, &str) -> Result<(), user_action::Refused> + Send + 'static,
+    change: impl Fn(&mut Stage, Approver, Option<&str>, &str) -> Result<(), user_action::ActionRefused> + Send + 'static,
 ) -> Result<(), ActionError> {
     let approver = Approver { id: by.id().to_owned(), at: now() };
     let (at, caused_by) = (approver.at, build.event.sender.stable_id());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::time::{Timestamp, backoff};
 use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;

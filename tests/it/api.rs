@@ -142,8 +142,8 @@ fn asking(folder: &tempfile::TempDir, people: u32) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_person_of_two_is_not_enough_and_everyone_reads_whose_word_is_missing() {
-    const TWO: &str = "2 more people (asked for by \"asks\": said by the guest)";
-    const ONE: &str = "one more person (asked for by \"asks\": said by the guest)";
+    const TWO: &str = "2 more people (required by policy \"asks\": said by the guest)";
+    const ONE: &str = "1 more person (required by policy \"asks\": said by the guest)";
     let folder = tempfile::tempdir().unwrap();
     let policy = asking(&folder, 2);
     let world = World::start(|_| policy.clone()).await;
@@ -156,9 +156,9 @@ async fn one_person_of_two_is_not_enough_and_everyone_reads_whose_word_is_missin
     let first = first.json().unwrap();
     assert_eq!((&first["status"], &first["stages"][0]["approvals"][0]["missing"]), (&json!("blocked"), &json!([ONE])));
     let reason = first["reason"].to_string();
-    assert!(reason.contains("so far: admin") && reason.contains("one more person"), "{reason}");
+    assert!(reason.contains("approved so far by admin") && reason.contains("1 more person"), "{reason}");
     let page = world.admin.get("/ada/hive/1").await.unwrap().body;
-    for words in ["Missing: one more person", "Approved by admin", "build: image busybox"] {
+    for words in ["Missing: 1 more person", "Approved by admin", "build: image busybox"] {
         assert!(page.contains(words), "{words}: {page}");
     }
     must_be_problem(
@@ -228,7 +228,7 @@ async fn the_buttons_of_pages_decline_and_send_again() {
     press(&world, "/ada/hive/1", "/ada/hive/1/decline", &[("stage", "1"), ("subject", subject)]).await;
     assert_eq!(world.beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Declined);
 
-    let dead = world.when("two dead letters", "/api/v1/notices?status=dead", |all| all[1].is_object()).await[1].clone();
+    let dead = world.when("two dead letters", "/api/v1/notices?status=dead_letter", |all| all[1].is_object()).await[1].clone();
     world.gogs.set_inbox_status("team", 200);
     let id = dead["id"].as_str().unwrap();
     press(&world, "/-/notices", &format!("/-/notices/{id}/retry"), &[]).await;
@@ -254,7 +254,7 @@ async fn a_notice_that_was_given_up_is_sent_once_more() {
     world.gogs.set_inbox_status("team", 400);
     world.push(ONE_STEP).await;
     world.beespace.wait_until_finished(REPO, 1).await.unwrap();
-    let dead = world.when("a dead letter", "/api/v1/notices?status=dead", |all| all[0].is_object()).await[0].clone();
+    let dead = world.when("a dead letter", "/api/v1/notices?status=dead_letter", |all| all[0].is_object()).await[0].clone();
     assert!(dead["last_error"].as_str().unwrap().contains("400"), "{dead}");
     let path = format!("/api/v1/notices/{}", dead["id"].as_str().unwrap());
     assert_eq!(world.get(&path).await["subject"]["kind"], "build.finished");

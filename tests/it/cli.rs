@@ -206,11 +206,11 @@ async fn an_approval_is_shown_and_given_to_one_digest() {
     assert!(other.code == 5 && other.stderr.contains(&subject), "{other:?}");
     let given = shell.run(&format!("build approve 1 --subject {subject} --repo ada/hive")).await;
     assert_eq!(given.code, 0, "{given:?}");
-    assert!(given.stderr.contains("ada/hive #1 still needs one more person"), "{given:?}");
+    assert!(given.stderr.contains("ada/hive #1 still needs 1 more person"), "{given:?}");
     let mut follower = shell.spawn("build log 1 --follow --repo ada/hive");
     let mut said = tokio::io::BufReader::new(follower.stderr.take().unwrap()).lines();
     let waits = said.next_line().await.unwrap().unwrap();
-    assert!(waits.starts_with("blocked: waits for approval") && waits.contains("one more person"), "{waits}");
+    assert!(waits.starts_with("blocked: waiting for approval") && waits.contains("1 more person"), "{waits}");
     let declined = shell.run("build decline 1 --reason enough --repo ada/hive").await;
     assert_eq!(declined.code, 0, "{declined:?}");
     let end = said.next_line().await.unwrap().unwrap();

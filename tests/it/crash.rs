@@ -188,7 +188,7 @@ async fn a_notice_that_ends_the_server_is_given_up_after_five_attempts() {
     wait_for("the end of the notice", async || {
         let Ok(answer) = server.admin().unwrap().get("/api/v1/notices").await else { return false };
         let notice = answer.json().unwrap_or_default()[0].clone();
-        notice["state"] == "dead" && notice["attempts"] == 5
+        notice["state"] == "dead_letter" && notice["attempts"] == 5
     })
     .await;
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use beespace::engine::Launch;
 use beespace::engine::docker::{Docker, DockerOptions};
-use beespace_core::outcome::{ExitCause, Stored};
+use beespace_core::exit::ExitCause;
+use beespace_core::output::OutputOffsets;
 use beespace_tests::docker;
 use beespace_tests::dockerd::{Dockerd, Shutdown};
 use bollard::models::ContainerStateStatusEnum as State;
@@ -104,7 +105,7 @@ async fn the_wait_for_the_start_signal_does_not_count_as_run_time() {
     assert!(exit.is_success() && output.stdout == "once\n" && exit.duration_ms < 3_000, "{exit:?}");
     // Who takes it up later says the same, but for the clocks of two processes.
     world.replace_process();
-    let (again, said) = world.bench.adopt(launch, Stored::default()).await.unwrap();
+    let (again, said) = world.bench.adopt(launch, OutputOffsets::default()).await.unwrap();
     assert!(again.is_success() && said.stdout == "once\n" && again.duration_ms < 3_000, "{again:?}");
     world.bench.destroy().await;
 }
@@ -133,7 +134,7 @@ async fn one_whose_process_is_gone_ends_by_itself_and_its_turn_comes_once() {
         world.wait_until(launch, State::EXITED).await;
     }
     // The row says "runs", or "waits", and then it is prepared anew or not.
-    let (exit, output) = world.bench.adopt(first, Stored::default()).await.unwrap();
+    let (exit, output) = world.bench.adopt(first, OutputOffsets::default()).await.unwrap();
     assert!(exit.is_success() && output.stdout == "once\n", "{exit:?}");
     world.prepare(&second).await;
     for launch in [second, third] {
@@ -153,7 +154,7 @@ async fn one_that_still_waits_for_another_process_is_ended_before_it_begins_anew
     // A process whose line to the engine outlives it: its machine is gone, and no one has told the engine.
     let before = Arc::clone(&world.bench.engine);
     world.replace_process();
-    let (exit, output) = world.bench.adopt(launch.clone(), Stored::default()).await.unwrap();
+    let (exit, output) = world.bench.adopt(launch.clone(), OutputOffsets::default()).await.unwrap();
     assert!(exit.is_success() && output.stdout == "once\n", "{exit:?}");
     assert_ne!(world.inspect(&launch).await.0, id);
     assert_eq!(world.bench.shell_output(90, "cat marks").await, "mark\n");
@@ -176,7 +177,7 @@ async fn one_whose_turn_has_come_is_taken_up_and_never_begun_again() {
         assert_eq!(said.bytes, "one\n");
     }
     world.replace_process();
-    let (exit, output) = world.bench.adopt(launch, Stored { stdout: 4, stderr: 0 }).await.unwrap();
+    let (exit, output) = world.bench.adopt(launch, OutputOffsets { stdout: 4, stderr: 0 }).await.unwrap();
     assert!(exit.is_success(), "{exit:?}");
     assert_eq!(output.stdout, "two\n");
     assert_eq!(world.bench.shell_output(90, "cat marks").await, "mark\n");
@@ -207,7 +208,7 @@ async fn one_whose_first_word_the_engine_has_thrown_away_is_not_begun_again() {
         }
     }
     world.bench.engine = engine(&world);
-    let (exit, output) = world.bench.adopt(launch, Stored::default()).await.unwrap();
+    let (exit, output) = world.bench.adopt(launch, OutputOffsets::default()).await.unwrap();
     assert!(exit.is_success(), "{exit:?}");
     assert!(!output.stdout.contains("beespace: started") && output.stdout.lines().count() < 40_000, "the engine kept it all");
     assert_eq!(world.bench.shell_output(90, "cat marks").await, "mark\n");
@@ -279,7 +280,7 @@ async fn one_that_is_cancelled_while_it_waits_leaves_nothing() {
     assert_eq!((exit.cause, exit.code), (ExitCause::Cancelled, None));
     assert_eq!(gather(receiver).await.stdout, "");
     assert_eq!(world.bench.shell_output(2, "ls").await, "");
-    let (gone, _) = world.bench.adopt(launch, Stored::default()).await.unwrap();
+    let (gone, _) = world.bench.adopt(launch, OutputOffsets::default()).await.unwrap();
     assert_eq!(gone.cause, ExitCause::Lost);
     world.bench.destroy().await;
 }
@@ -304,7 +305,7 @@ async fn survives_engine_restart(live_restore: bool, how: Shutdown) {
     assert!(exit.is_success() && output.stdout == "once\n", "{exit:?}");
     // The next one may not know it, and then does not begin it.
     world.replace_process();
-    let (exit, output) = world.bench.adopt(third, Stored::default()).await.unwrap();
+    let (exit, output) = world.bench.adopt(third, OutputOffsets::default()).await.unwrap();
     let begun = if exit.is_success() { "once\n" } else { "" };
     assert_eq!(output.stdout, begun, "{exit:?}");
     let marks = if exit.is_success() { 3 } else { 2 };

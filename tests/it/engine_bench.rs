@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use beespace::engine::dummy::Dummy;
 use beespace::engine::{Engine, EngineError, Launch, Output};
+use beespace_core::exit::Exit;
 use beespace_core::ids::{BuildId, DecisionId, StageId, StageNumber, StepId, StepNumber};
-use beespace_core::outcome::{Exit, Stored, Stream};
+use beespace_core::output::{OutputOffsets, Stream};
 use beespace_core::plan::{Container, StepPlan};
 use beespace_core::policy::{Approved, Decision, Point, Ruling};
 use beespace_core::time::Timestamp;
@@ -91,7 +92,7 @@ impl EngineFixture {
         gathered.stdout
     }
 
-    pub(crate) async fn adopt(&self, launch: Launch, stored: Stored) -> Result<(Exit, CollectedOutput), EngineError> {
+    pub(crate) async fn adopt(&self, launch: Launch, stored: OutputOffsets) -> Result<(Exit, CollectedOutput), EngineError> {
         let (sender, receiver) = mpsc::channel(8);
         let adopt = self.engine.adopt(launch, stored, sender, CancellationToken::new());
         let (exit, gathered) = tokio::join!(adopt, gather(receiver));

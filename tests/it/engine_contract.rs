@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use beespace::engine::EngineError;
-use beespace_core::outcome::{Exit, ExitCause, Stored};
+use beespace_core::exit::{Exit, ExitCause};
+use beespace_core::output::OutputOffsets;
 use beespace_core::status::Status;
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -110,7 +111,7 @@ async fn cancel_before_the_start_runs_nothing(bench: EngineFixture) {
     let exit = bench.engine.run(launch.clone(), sender, cancel).await.unwrap();
     assert_eq!((exit.cause, exit.code), (ExitCause::Cancelled, None));
     assert_eq!(gather(receiver).await.stdout, "");
-    let (adopted, _) = bench.adopt(launch, Stored::default()).await.unwrap();
+    let (adopted, _) = bench.adopt(launch, OutputOffsets::default()).await.unwrap();
     assert_eq!(adopted.cause, ExitCause::Lost);
     bench.destroy().await;
 }
@@ -164,13 +165,13 @@ fn timeless(exit: Exit) -> Exit {
 async fn an_exit_can_be_asked_for_until_release(bench: EngineFixture) {
     let launch = bench.launch(1, bench.obedient(&[("OUTPUT", "abc"), ("EXIT_CODE", "3")]));
     let (exit, _) = bench.run(launch.clone()).await;
-    let (again, output) = bench.adopt(launch.clone(), Stored { stdout: 4, stderr: 0 }).await.unwrap();
+    let (again, output) = bench.adopt(launch.clone(), OutputOffsets { stdout: 4, stderr: 0 }).await.unwrap();
     assert_eq!(timeless(again), timeless(exit));
     assert_eq!(output.stdout, "", "it was stored already");
     for _ in 0..2 {
         bench.engine.release(launch.step).await.unwrap();
     }
-    let (gone, _) = bench.adopt(launch, Stored::default()).await.unwrap();
+    let (gone, _) = bench.adopt(launch, OutputOffsets::default()).await.unwrap();
     assert_eq!(gone.cause, ExitCause::Lost);
     bench.destroy().await;
 }
@@ -184,7 +185,7 @@ async fn a_container_runs_once_however_often_it_is_asked_for(bench: EngineFixtur
 }
 
 async fn what_is_not_there_is_lost(bench: EngineFixture) {
-    let (exit, _) = bench.adopt(bench.launch(1, bench.obedient(&[])), Stored::default()).await.unwrap();
+    let (exit, _) = bench.adopt(bench.launch(1, bench.obedient(&[])), OutputOffsets::default()).await.unwrap();
     assert_eq!((exit.cause, exit.cause.status(exit.code)), (ExitCause::Lost, Status::Error));
     bench.destroy().await;
 }
@@ -211,7 +212,7 @@ async fn a_receiver_that_never_reads_does_not_hold_up_a_cancel(bench: EngineFixt
     let (sender, receiver) = mpsc::channel(1);
     // The one place is taken, so that all output of the program is stuck.
     let taken = beespace::engine::Output {
-        stream: beespace_core::outcome::Stream::Host,
+        stream: beespace_core::output::Stream::Host,
         at: beespace_core::time::Timestamp(0),
         bytes: Bytes::new(),
     };

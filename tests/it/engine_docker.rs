@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use beespace::engine::docker::Docker;
 use beespace::engine::{Engine, EngineError};
-use beespace_core::outcome::{ExitCause, Stored};
+use beespace_core::exit::ExitCause;
+use beespace_core::output::OutputOffsets;
 use beespace_core::plan::{Container, Network, SecretMount, SecretTarget};
 use beespace_tests::docker;
 use bollard::query_parameters::{
@@ -250,11 +251,11 @@ async fn restart_adopts_a_running_container_and_repeats_no_byte() {
     let (engine, first) = (Arc::clone(&bench.engine), launch.clone());
     let running = tokio::spawn(async move { engine.run(first, sender, CancellationToken::new()).await });
     let mut before = String::new();
-    let mut stored = Stored::default();
+    let mut stored = OutputOffsets::default();
     while before.lines().count() < 12 {
         let piece = receiver.recv().await.unwrap();
         match piece.stream {
-            beespace_core::outcome::Stream::Stderr => stored.stderr += piece.bytes.len() as u64,
+            beespace_core::output::Stream::Stderr => stored.stderr += piece.bytes.len() as u64,
             _ => {
                 stored.stdout += piece.bytes.len() as u64;
                 before += std::str::from_utf8(&piece.bytes).unwrap();

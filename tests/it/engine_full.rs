@@ -1,6 +1,6 @@
 //! An engine whose disk a container fills: that is a failure of its program, and its room comes back when it has ended.
 
-use beespace_core::outcome::ExitCause;
+use beespace_core::exit::ExitCause;
 use beespace_core::status::Status;
 use beespace_tests::docker;
 use beespace_tests::dockerd::Dockerd;

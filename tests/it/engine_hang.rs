@@ -10,8 +10,9 @@ use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse as _;
 use beespace::engine::docker::{Docker, DockerOptions, Timeouts};
 use beespace::engine::{Engine, EngineError, Launch};
+use beespace_core::exit::Exit;
 use beespace_core::ids::{BuildId, StageId, StageNumber};
-use beespace_core::outcome::{Exit, Stored};
+use beespace_core::output::OutputOffsets;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::docker;
@@ -72,10 +73,10 @@ async fn hang_at(request: &str, call: &str) {
     let Err(error) = ended else { panic!("{request}: {ended:?}") };
     assert_slow_engine_reason(&error, call);
     line.set(ProxyState::Open);
-    let stored = Stored { stdout: before.stdout.len() as u64, stderr: 0 };
+    let stored = OutputOffsets { stdout: before.stdout.len() as u64, stderr: 0 };
     let (exit, after) = bench.adopt(launch.clone(), stored).await.unwrap();
     let (exit, after) = match exit.cause {
-        beespace_core::outcome::ExitCause::Lost => {
+        beespace_core::exit::ExitCause::Lost => {
             let (exit, after) = run(&bench, launch).await;
             (exit.unwrap(), after)
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use beespace_core::build::{Build, Step};
-use beespace_core::outcome::ExitCause;
+use beespace_core::exit::ExitCause;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::docker;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use beespace::engine::docker::{Docker, DockerOptions, Timeouts};
-use beespace_core::outcome::{Exit, ExitCause};
+use beespace_core::exit::{Exit, ExitCause};
 use beespace_core::status::Status;
 use beespace_tests::docker;
 use beespace_tests::registry::{PASSWORD, Registry, USER};

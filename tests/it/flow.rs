@@ -4,11 +4,12 @@ use beespace::clock::now;
 use beespace::store::delivery::DeliveryOutcome;
 use beespace::store::notice::Notices as _;
 use beespace::store::{Queue, StoreError};
-use beespace_core::build::{Approver, Build, Stage};
+use beespace_core::build::{Build, Stage};
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::ids::{StageId, StageNumber};
 use beespace_core::notice::NoticeState;
 use beespace_core::policy::approval::ADMIN_ID;
+use beespace_core::policy::approval::Approver;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_core::user_action;
@@ -419,7 +420,7 @@ async fn an_approval_that_lapses_before_the_stage_starts_is_asked_for_again() {
     }
     let again = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
     let stage = beespace.stage(&again).unwrap();
-    assert!(stage.reason.unwrap().message.starts_with("waits for approval"));
+    assert!(stage.reason.unwrap().message.starts_with("waiting for approval"));
     assert!(stage.started_at.is_none() && stage.steps.iter().all(|step| step.started_at.is_none()), "nothing ran");
     approve(&beespace, &again).await;
     assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use beespace_core::build::{Build, CancelRequest, Stage, Step};
+use beespace_core::exit::ExitCause;
 use beespace_core::ids::StageId;
-use beespace_core::outcome::ExitCause;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::docker;
@@ -69,7 +69,7 @@ impl World {
         let at = beespace::clock::now();
         let ask = move |stage: &mut Stage| {
             stage.cancel_requested = Some(CancelRequest { by: "ada".to_owned(), at });
-            stage.reason = Some(beespace_core::outcome::Reason::new("cancelled", "cancelled by ada"));
+            stage.reason = Some(beespace_core::reason::Reason::new("cancelled", "cancelled by ada"));
             Ok(())
         };
         let id = StageId { build: build.id, stage: stage.number };
@@ -203,7 +203,7 @@ async fn every_end_is_named_by_its_cause() {
         ] }))
         .await;
     let three = world.step(&build, "three");
-    assert_eq!((three.status, &*reason(&three)), (Status::Failure, "the program returned 3"));
+    assert_eq!((three.status, &*reason(&three)), (Status::Failure, "the program exited with code 3"));
     assert_eq!((three.exits[0].cause, three.exits[0].code), (ExitCause::Exited, Some(3)));
     let hungry = world.step(&build, "hungry");
     assert_eq!((hungry.status, hungry.reason.as_ref().unwrap().code.as_str()), (Status::Failure, "out-of-memory"));

@@ -39,7 +39,7 @@ async fn the_floor_stands_in_front_of_every_round_of_a_step_type() {
     let first = world.build(pipeline(&at(json!(["/etc"])))).await;
     assert_eq!((first.status, world.log(&first, "work").await), (Status::Declined, Vec::new()), "nothing ran");
     let told = first.reason.unwrap().to_string();
-    assert!(told.contains("built-in floor") && told.contains("/etc"), "{told}");
+    assert!(told.contains("baseline policy") && told.contains("/etc"), "{told}");
 
     world.push(pipeline(&at(json!(["/workspace", "/etc"])))).await;
     let second = world.beespace.wait_until_finished(REPO, 2).await.unwrap();
@@ -133,6 +133,6 @@ async fn a_step_s_timeout_holds_for_what_its_type_plans() {
     let with = json!({ "images": [world.image], "rounds": [["sleep 60"]] });
     let build = world.build(json!({ "steps": [{ "name": "work", "uses": "rounds", "with": with, "timeout": "1s" }] })).await;
     let step = world.step(&build, "work");
-    assert_eq!(step.exits[0].cause, beespace_core::outcome::ExitCause::TimedOut, "{step:#?}");
+    assert_eq!(step.exits[0].cause, beespace_core::exit::ExitCause::TimedOut, "{step:#?}");
     world.assert_clean().await;
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use beespace_core::build::{Build, Stage};
-use beespace_core::outcome::ExitCause;
+use beespace_core::exit::ExitCause;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::docker;
@@ -78,7 +78,7 @@ async fn the_next_plan_of_a_step_waits_for_a_word_without_a_network_and_goes_on_
     let build = blocked(&world.beespace).await;
     let stage = waiting_stage(&world.beespace, &build).await;
     let told = stage.reason.unwrap().to_string();
-    assert!(told.starts_with("waits for approval of the next plan of step \"work\": needs one more person"), "{told}");
+    assert!(told.starts_with("waiting for approval of the next plan of step \"work\": needs 1 more person"), "{told}");
     let only_the_workspace = async || Ok((held(&build).await == 1).then_some(()));
     world.beespace.wait_for("its network and its containers to be given back", only_the_workspace).await.unwrap();
     let instance = world.beespace.app.store.instance_id().await.unwrap().as_simple().to_string();
@@ -109,7 +109,7 @@ async fn the_next_plan_of_a_step_waits_for_a_word_without_a_network_and_goes_on_
     let followed = follow.await.unwrap();
     assert!(["first", "publish", "third", "event: end"].iter().all(|told| followed.contains(told)), "{followed}");
     assert_eq!(
-        log.iter().filter(|line| !line.starts_with("waits for approval")).collect::<Vec<_>>(),
+        log.iter().filter(|line| !line.starts_with("waiting for approval")).collect::<Vec<_>>(),
         ["first", "one", "publish", "third"]
     );
     assert_eq!(log.len(), 5, "the log says why it waited: {log:#?}");

@@ -6,7 +6,7 @@ use std::path::Path;
 use beespace::clock::now;
 use beespace_core::build::Build;
 use beespace_core::digest::Digest;
-use beespace_core::outcome::ExitCause;
+use beespace_core::exit::ExitCause;
 use beespace_core::policy::Ruling;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;

@@ -14,8 +14,8 @@ use beespace_core::event::EventKind;
 use beespace_core::gogs::{EVENTS, parse};
 use beespace_core::ids::RepositoryId;
 use beespace_core::mask::Secrets;
-use beespace_core::outcome::Stream;
-use beespace_core::pipeline::eval_when::{ChangedPaths, Facts, pipeline_holds, step_matches};
+use beespace_core::output::Stream;
+use beespace_core::pipeline::eval_when::{ChangedPaths, Facts, pipeline_matches, step_matches};
 use beespace_core::pipeline::{self, Choice, Conditions, Pipeline, When};
 use beespace_core::plan::StepPlan;
 use beespace_core::policy::patch::{apply, first_ignored_path};
@@ -100,7 +100,7 @@ fn deliveries() {
             };
             is_accepted = true;
             let hook = RepositoryId(1);
-            for telling in [trigger::DeliveryRepeat::First, trigger::DeliveryRepeat::Again] {
+            for telling in [trigger::DeliveryRepeat::First, trigger::DeliveryRepeat::Repeated] {
                 let decided = trigger::decide(&happening, hook, telling, None);
                 let other = happening.get().repository_id() != hook;
                 assert!(
@@ -163,11 +163,11 @@ fn whens_and_globs() {
         };
         let mut holds_once = false;
         for (strict, mild) in when(&exclude).iter().zip(&when(&[])) {
-            let holds = pipeline_holds(Some(strict), &facts).is_ok();
+            let holds = pipeline_matches(Some(strict), &facts).is_ok();
             holds_once |= holds;
             assert_eq!(holds, step_matches(Some(strict), &facts, &[]).is_ok(), "for a push both are alike");
             assert!(step_matches(Some(strict), &facts, &["x"]).is_err(), "not after a failure");
-            assert!(!holds || pipeline_holds(Some(mild), &facts).is_ok(), "to exclude never lets more through");
+            assert!(!holds || pipeline_matches(Some(mild), &facts).is_ok(), "to exclude never lets more through");
         }
         holds_once
     });

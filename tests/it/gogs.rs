@@ -115,7 +115,7 @@ fn no_delivery_is_built_for_the_hook_of_another_repository() {
             panic!("built: {}", delivery.raw_json)
         };
         assert_eq!(reason.code, "other-repository");
-        assert!(reason.message.ends_with("in the body, hook of 999"), "{reason}");
+        assert!(reason.message.ends_with("but the webhook belongs to repository 999"), "{reason}");
     }
 }
 

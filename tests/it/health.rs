@@ -9,7 +9,7 @@ use beespace::config::Config;
 use beespace::server;
 use beespace::store::{Queue, Store, StoreError};
 use beespace::worker::{Consumer, Heartbeats, WorkError, Worker};
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_tests::beespace::Beespace;

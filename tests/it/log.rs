@@ -7,7 +7,7 @@ use std::time::Duration;
 use beespace::log::{LogEnd, LogError, LogEvent, LogFragment, LogReader, LogStore, LogWriter, Origin};
 use beespace_core::ids::{BuildId, StageNumber, StepId, StepNumber};
 use beespace_core::mask::Secrets;
-use beespace_core::outcome::Stream;
+use beespace_core::output::Stream;
 use beespace_core::time::Timestamp;
 use futures::{StreamExt as _, TryStreamExt as _};
 

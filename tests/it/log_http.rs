@@ -10,7 +10,7 @@ use axum::routing::get;
 use beespace::api::log::{LogQuery, log_stream, log_text};
 use beespace::log::{LogReader, LogStore, LogWriter};
 use beespace_core::mask::Secrets;
-use beespace_core::outcome::Stream;
+use beespace_core::output::Stream;
 use beespace_core::time::Timestamp;
 use tokio::sync::watch;
 

@@ -2,7 +2,7 @@
 
 use beespace::log::{LogStore, Origin};
 use beespace_core::mask::Secrets;
-use beespace_core::outcome::Stream;
+use beespace_core::output::Stream;
 use beespace_core::time::Timestamp;
 
 use crate::log::{STEP, text};

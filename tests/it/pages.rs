@@ -178,7 +178,7 @@ async fn a_policy_that_broke_is_told_with_what_its_mode_makes_of_it() {
     assert_eq!(build.status, beespace_core::status::Status::Success, "neither mode stops anything");
     let page = beespace.anonymous().get("/ada/hive/1").await.unwrap().body;
     for mode in ["warn", "shadow"] {
-        assert!(page.contains("so nothing waits for it") && page.contains(mode), "{page}");
+        assert!(page.contains("so the failure has no effect") && page.contains(mode), "{page}");
     }
     for untrue in ["until then it denies", "Nothing runs without"] {
         assert!(!page.contains(untrue), "{untrue}: {page}");

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use beespace_core::digest::Document;
-use beespace_core::outcome::Directive;
 use beespace_core::policy::Point;
+use beespace_core::step_type::Directive;
 use beespace_core::{pipeline, plan};
 use beespace_wasm::{
     BindingSpec, BoxFuture, Host, Limits, PlanError, PluginDiagnostic, PolicyRequest, RoundEnd, SourceEntry, SourceError,

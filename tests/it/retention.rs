@@ -13,7 +13,7 @@ use beespace::store::transaction::Rows as _;
 use beespace_core::build::Build;
 use beespace_core::ids::{BuildId, RepositoryId, StageNumber, StepId, StepNumber};
 use beespace_core::mask::Secrets;
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::time::Timestamp;
 use beespace_core::trigger::LastSeenRef;
 use redb::TableHandle as _;

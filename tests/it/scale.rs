@@ -16,7 +16,7 @@ use beespace::store::{Queue, Store, StoreError};
 use beespace::worker::{Consumer, Heartbeat, WorkError, Worker};
 use beespace_core::build::Stage;
 use beespace_core::ids::{DeliveryId, RepositoryId, StageId, StageNumber};
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::time::Timestamp;
 use beespace_tests::client::Client;
 use beespace_tests::seed_data::{self, SeededRepository};
@@ -123,7 +123,7 @@ async fn no_answer_and_no_start_reads_more_rows_where_more_builds_lie_behind() {
         &format!("{HERE}/60/decisions"),
         "/api/v1/deliveries",
         "/api/v1/notices",
-        "/api/v1/notices?status=dead",
+        "/api/v1/notices?status=dead_letter",
         "/metrics",
         "/version",
     ] {

@@ -16,8 +16,8 @@ use beespace_core::build::{Build, Phase, Stage};
 use beespace_core::event::{Actor, Cause, Event, Push};
 use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, RepositoryName, Sha, StageId, StageNumber};
 use beespace_core::notice::NoticeKind;
-use beespace_core::outcome::Reason;
 use beespace_core::pipeline::{CloneOptions, Pipeline};
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_core::trigger::LastSeenRef;
@@ -231,7 +231,7 @@ async fn a_build_ends_exactly_once_and_fills_the_outbox() {
     }
     let read = world.store.read().unwrap();
     let row: Build = read.build(build).unwrap().unwrap();
-    assert_eq!((row.phase, row.number, row.finished_at), (Phase::Over, Some(1), Some(NOW)));
+    assert_eq!((row.phase, row.number, row.finished_at), (Phase::Finished, Some(1), Some(NOW)));
     let notices = read.notices(None, None, 10).unwrap();
     assert_eq!(notices.iter().map(|notice| notice.kind).collect::<Vec<_>>(), [NoticeKind::BuildFinished]);
     assert_eq!(read.queue_entries(Queue::Notice).unwrap().len(), 1);

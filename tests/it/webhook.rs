@@ -8,7 +8,7 @@ use beespace::store::{Queue, Store};
 use beespace::telemetry::WebhookMetrics;
 use beespace::webhook::{HookResponse, Webhook};
 use beespace_core::ids::{DeliveryId, RepositoryId, RepositoryName};
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::time::Timestamp;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::{FakeGogs, sign};

@@ -53,7 +53,7 @@ const REQUESTS: [(&str, &str); 18] = [
     ("a repository's builds, API", "/api/v1/repositories/ada/r0/builds"),
     ("its killed builds (three), API", "/api/v1/repositories/ada/r0/builds?status=killed"),
     ("the last page of its builds, API", "/api/v1/repositories/ada/r0/builds?after={last}"),
-    ("notices given up (none), API", "/api/v1/notices?status=dead"),
+    ("notices given up (none), API", "/api/v1/notices?status=dead_letter"),
     ("figures for Prometheus", "/metrics"),
     ("readiness", "/readyz"),
 ];

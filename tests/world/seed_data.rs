@@ -12,16 +12,17 @@ use beespace::store::build_lifecycle::Prepared;
 use beespace::store::delivery::{Accepted, DeliveryAction, NewDelivery};
 use beespace::store::notice::{Notices as _, OrderingKey};
 use beespace::store::repository::Repository;
-use beespace_core::baseline_policy;
 use beespace_core::build::{Base, Head, PipelineFile, Round, Stage, Step};
 use beespace_core::digest::Digest;
 use beespace_core::event::{self, Actor, Cause, Claim, Commit, Event, Push};
+use beespace_core::exit::{Exit, ExitCause};
 use beespace_core::ids::{BuildId, DecisionId, DeliveryId, Sha, StageId, StageNumber, StepNumber};
 use beespace_core::notice::{AttemptOutcome, Receipt};
-use beespace_core::outcome::{Exit, ExitCause, Reason};
 use beespace_core::pipeline::{self, Action, ParsedPipeline};
 use beespace_core::plan::{self, StepPlan};
+use beespace_core::policy::BASELINE_POLICY;
 use beespace_core::policy::{Decision, Evaluation, Mode, Point, Ruling, Subject, Verdict, VerdictOutcome};
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -243,7 +244,7 @@ fn decision<T: Subject>(stage: StageId, point: Point, step: Option<String>, subj
         step,
         subject_before: subject,
         subject,
-        evaluations: vec![evaluation("images"), evaluation(baseline_policy::NAME)],
+        evaluations: vec![evaluation("images"), evaluation(BASELINE_POLICY)],
         ruling: Ruling::Allowed,
         decided_at: now(),
     }

@@ -1,7 +1,9 @@
-//! The built-in floor: what no plan may ask for, whoever made it. It stands in front of every plan and behind every patch.
+//! The baseline policy: built-in rules that every plan must meet and that no plugin can override. It is evaluated before the
+//! other policies and again after their patches.
 //!
-//! Privileged containers, host paths, devices and host networks cannot even be said in a [`StepPlan`]; this checks what can. It
-//! guards the host, its engine and other builds, not users from themselves: inside their own container they may do as they like.
+//! A [`StepPlan`] cannot express privileged containers, host paths, devices or the host network; these rules check everything
+//! that it can express. They protect the host, its engine and other builds. They do not restrict what users do inside their
+//! containers.
 
 mod container;
 mod dependencies;
@@ -14,35 +16,32 @@ use std::collections::BTreeSet;
 use crate::plan::{Container, Limits, StepPlan};
 use crate::policy::{Finding, Severity, Verdict, VerdictOutcome};
 
-/// Its name among the policies of a decision.
-pub const NAME: &str = "built-in floor";
-
-/// Containers of one plan.
+/// Most containers of one plan.
 pub const MAX_CONTAINERS: usize = 64;
 
-/// Bytes of a plan's document, scripts and state included.
+/// Most bytes of a plan's document, scripts and state included.
 pub const MAX_PLAN_BYTES: usize = 2 << 20;
 
-/// Findings that are reported; a plan with more is as wrong as one with these.
+/// Most findings that are reported.
 const MAX_FINDINGS: usize = 100;
 
-/// What this step of this instance may have.
+/// What a step on this instance may request.
 #[derive(Debug, Clone, Default)]
 pub struct StepBounds {
-    /// The most that one container may ask for; none: no cap of the instance.
+    /// Maximum per container; a limit that is `None` is not capped by the instance.
     pub limits: Limits,
     /// Names of the secrets that the pipeline passed to this step.
     pub secrets: BTreeSet<String>,
 }
 
-/// Collects what is wrong, with the place it is at.
+/// Collects the findings.
 struct Findings(Vec<Finding>);
 
 impl Findings {
     fn add(&mut self, rule: &str, pointer: String, message: String, remedy: &str) {
         if self.0.len() < MAX_FINDINGS {
             self.0.push(Finding {
-                rule_id: format!("beespace/floor/{rule}"),
+                rule_id: format!("beespace/baseline/{rule}"),
                 severity: Severity::High,
                 message,
                 pointer: Some(pointer),
@@ -53,16 +52,16 @@ impl Findings {
     }
 }
 
-/// Allows the plan, or denies it with everything that is wrong.
+/// Allows the plan, or denies it with all findings.
 #[must_use]
 pub fn evaluate(plan: &StepPlan, bounds: &StepBounds) -> Verdict {
     let mut findings = Findings(Vec::new());
     check_size(plan, &mut findings);
-    // What is far too large is not looked at in detail.
+    // A plan that is too large is not checked in detail.
     if findings.0.is_empty() {
         dependencies::check(plan, &mut findings);
-        for (place, container) in plan.containers.iter().enumerate() {
-            let site = LocatedContainer { container, pointer: format!("/containers/{place}") };
+        for (index, container) in plan.containers.iter().enumerate() {
+            let site = LocatedContainer { container, pointer: format!("/containers/{index}") };
             container::check(&site, bounds, &mut findings);
             mount::check(&site, bounds, &mut findings);
         }
@@ -71,7 +70,7 @@ pub fn evaluate(plan: &StepPlan, bounds: &StepBounds) -> Verdict {
     Verdict { outcome, findings: findings.0, ..Verdict::default() }
 }
 
-/// A container and where it stands in the plan.
+/// A container and its JSON pointer in the plan.
 struct LocatedContainer<'a> {
     container: &'a Container,
     pointer: String,

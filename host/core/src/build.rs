@@ -1,17 +1,18 @@
-//! A build and its parts as they stand: one execution for one event.
+//! A build and its parts in their current state: one execution for one event.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostic;
-use crate::digest::Digest;
 use crate::event::{Cause, Claim, Event};
+use crate::exit::Exit;
 use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageId, StageNumber, StepNumber};
-use crate::outcome::{Exit, Reason};
 use crate::pipeline::{Pipeline, Spans};
 use crate::plan::StepPlan;
-use crate::policy::{Decision, Ruling};
+use crate::policy::Finding;
+use crate::policy::approval::PendingApproval;
+use crate::reason::Reason;
 use crate::status::Status;
 use crate::time::Timestamp;
 
@@ -19,19 +20,19 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
     pub id: BuildId,
-    /// Per repository, from 1. None while nobody knows whether there is a pipeline file at the commit.
+    /// Per repository, from 1. `None` until it is known whether the commit has a pipeline file.
     pub number: Option<u64>,
     pub event: Event,
-    /// What told us of the event.
+    /// The delivery that reported the event.
     pub delivery: Option<DeliveryId>,
-    /// The build this one repeats.
-    pub restarts: Option<BuildId>,
+    /// The build that this one repeats.
+    pub restart_of: Option<BuildId>,
     pub status: Status,
-    /// Why it waits, was skipped, declined or could not be run.
+    /// Why the build waits, was skipped or declined, or could not be run.
     pub reason: Option<Reason>,
-    /// What git knows of the commit; none before the source is fetched.
+    /// The commit as git describes it; `None` before the source is fetched.
     pub head: Option<Head>,
-    /// The pipeline file and what is wrong with it.
+    /// The pipeline file and the problems found in it.
     pub file: Option<PipelineFile>,
     pub phase: Phase,
     pub created_at: Timestamp,
@@ -40,7 +41,27 @@ pub struct Build {
 }
 
 impl Build {
-    /// Where the ref stood before, as Gogs and git tell it together; none where it is new.
+    /// A build that is stored, but not prepared yet.
+    #[must_use]
+    pub fn pending(id: BuildId, event: Event, at: Timestamp) -> Self {
+        Self {
+            id,
+            number: None,
+            event,
+            delivery: None,
+            restart_of: None,
+            status: Status::Pending,
+            reason: Some(Reason::new("waiting-for-source", "waiting for its source")),
+            head: None,
+            file: None,
+            phase: Phase::Prepare,
+            created_at: at,
+            started_at: None,
+            finished_at: None,
+        }
+    }
+
+    /// The commit that the ref pointed to before, combined from Gogs' payload and git's history; `None` for a new ref.
     #[must_use]
     pub fn before(&self) -> Option<&Sha> {
         let Cause::Push(push) = &self.event.cause;
@@ -52,84 +73,71 @@ impl Build {
     }
 }
 
-/// How far a build has come: which worker takes it next.
+/// How far a build has progressed: it selects the worker that processes the build next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Source, pipeline, admit and plan are still to come.
+    /// Source, pipeline, admission and planning are still ahead.
     Prepare,
-    /// Its stages are stored and have a life of their own.
+    /// The stages are stored, and each of them is scheduled on its own.
     Run,
     /// Nothing more will happen.
-    Over,
+    Finished,
 }
 
-/// The commit as git tells it.
+/// The commit as git describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     pub sha: Sha,
-    /// Whole message, lossy where it is no UTF-8.
+    /// The whole message; bytes that are not UTF-8 are replaced.
     pub message: String,
     pub author: Claim,
-    #[serde(default)]
     pub base: Base,
 }
 
-/// What the change of a build is told against.
+/// The commit that the changes of a build are compared with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Base {
-    /// Where the branch stood before the push; for a new branch, where it left the default branch then.
+    /// The branch's commit before the push; for a new branch, the merge base with the default branch at that time.
     Commit(Sha),
-    /// There is none; why, as the end of a sentence: `the branch is new, and it is the default branch`.
+    /// There is no base. The text gives the reason as the end of a sentence: `the branch is new, and it is the default branch`.
     Unknown(String),
 }
 
-/// Of rows that were written before it was kept.
-impl Default for Base {
-    fn default() -> Self {
-        Self::Unknown("the build is older than this record".to_owned())
-    }
-}
-
-/// The exact bytes that were read, and every problem with them.
+/// The exact text that was read, and every problem found in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PipelineFile {
     /// Path in the repository.
     pub path: String,
     pub text: String,
     pub diagnostics: Vec<Diagnostic>,
-    /// Where each part of the normal form was written, so that a finding about a part is shown at its line.
-    #[serde(default)]
+    /// The location of each part of the normal form in the file, so that a finding about a part can be shown at its line.
     pub spans: Spans,
 }
 
-/// One pipeline being executed in a build, with its own workspace.
+/// One pipeline that executes in a build, with its own workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
     pub build: BuildId,
     pub number: StageNumber,
-    /// The pipeline as admitted (patches applied).
+    /// The pipeline as admitted, with the policies' patches applied.
     pub pipeline: Pipeline,
     pub status: Status,
     pub reason: Option<Reason>,
-    /// What of its `when` could not be checked, and holds for that.
-    #[serde(default)]
+    /// Conditions of its `when` that could not be checked and therefore count as met.
     pub remarks: Vec<Reason>,
-    /// What `pipeline.admit` decided.
+    /// The decision of `pipeline.admit`.
     pub decision: Option<DecisionId>,
     pub steps: Vec<Step>,
-    /// What people were asked for, [asked](Self::asked) now or before.
-    #[serde(default)]
+    /// Every approval that was ever requested. [`Stage::open_approvals`] are those that are still open.
     pub approvals: Vec<PendingApproval>,
-    /// Since when nothing of it runs because a person is waited for. Its network is given back meanwhile, its workspace stays.
-    #[serde(default)]
+    /// Start of the current wait for an approval, while none of its steps runs. The stage's network is released meanwhile, its
+    /// workspace is kept.
     pub awaiting_approval_since: Option<Timestamp>,
-    /// How long it rested before, in milliseconds.
-    #[serde(default)]
+    /// Duration of all earlier waits for approvals, in milliseconds.
     pub approval_wait_ms: u64,
-    /// A person asked for its end.
-    #[serde(default)]
+    /// Set when a person has cancelled the stage.
     pub cancel_requested: Option<CancelRequest>,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
@@ -137,7 +145,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// One whose turn has not come.
+    /// A stage that has not started yet.
     #[must_use]
     pub fn pending(id: StageId, pipeline: Pipeline, decision: Option<DecisionId>, steps: Vec<Step>, at: Timestamp) -> Self {
         Self {
@@ -159,41 +167,54 @@ impl Stage {
         }
     }
 
+    /// The id of the stage.
     #[must_use]
     pub fn id(&self) -> StageId {
         StageId { build: self.build, stage: self.number }
     }
 
-    /// The status that people see: one that runs is blocked while a step of it waits for a person.
+    /// The step with this number, if the stage has one.
     #[must_use]
-    pub fn word(&self) -> Status {
+    pub fn step(&self, number: StepNumber) -> Option<&Step> {
+        self.steps.iter().find(|step| step.number == number)
+    }
+
+    /// Like [`step`](Self::step), for changing the step.
+    pub fn step_mut(&mut self, number: StepNumber) -> Option<&mut Step> {
+        self.steps.iter_mut().find(|step| step.number == number)
+    }
+
+    /// The status that people see: a running stage is shown as blocked while one of its steps waits for an approval.
+    #[must_use]
+    pub fn display_status(&self) -> Status {
         let waits = self.status == Status::Running && self.steps.iter().any(|step| step.status == Status::Blocked);
         if waits { Status::Blocked } else { self.status }
     }
 
-    /// Whether a person may say something to it: it is blocked, or a step of it that has begun is.
+    /// Whether a person can approve or decline something now: the stage is blocked, or it has started and one of its steps is
+    /// blocked.
     #[must_use]
     pub fn accepts_approval(&self) -> bool {
         self.status == Status::Blocked
             || (!self.status.is_over() && self.started_at.is_some() && self.blocked_steps().next().is_some())
     }
 
-    /// What it waits for, or would have to wait for again if a word lapsed: before it starts, everything that policies want approved; since,
-    /// the next plan of each step that is blocked.
-    pub fn asked(&self) -> impl Iterator<Item = &PendingApproval> {
+    /// The approvals that the stage waits for, or would wait for again if a given approval expired. Before the start these are
+    /// all that policies require; after it, those for the next plan of each blocked step.
+    pub fn open_approvals(&self) -> impl Iterator<Item = &PendingApproval> {
         let open = self.approvals.iter().filter(|pending| pending.declined.is_none());
         open.filter(|pending| {
             self.started_at.is_none() || self.blocked_steps().any(|(_, round)| round.decision == pending.decision)
         })
     }
 
-    /// Steps whose next plan waits for a person, with that plan.
+    /// Steps whose next plan waits for an approval, with that plan.
     pub fn blocked_steps(&self) -> impl Iterator<Item = (&Step, &Round)> {
         let blocked = self.steps.iter().filter(|step| step.status == Status::Blocked);
         blocked.filter_map(|step| Some((step, step.round.as_ref()?)))
     }
 
-    /// For how long it has run by `now`. What it waited for people meanwhile is not counted.
+    /// How long the stage has run by `now`, without the time that it waited for approvals.
     #[must_use]
     pub fn run_duration(&self, now: Timestamp) -> Duration {
         let since_start =
@@ -202,50 +223,10 @@ impl Stage {
     }
 }
 
-/// Who wants a stage stopped, and since when.
+/// Who cancelled a stage, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelRequest {
     pub by: String,
-    pub at: Timestamp,
-}
-
-/// A person's word that is missing. Bound to a digest: a changed subject needs a new one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PendingApproval {
-    pub decision: DecisionId,
-    /// Digest of what is to be approved.
-    pub subject: Digest,
-    /// What it is, in words: `the pipeline`, `step "deploy"`.
-    pub what: String,
-    pub requirements: Vec<crate::policy::ApprovalRequirement>,
-    /// Who has already said yes.
-    pub approved_by: Vec<Approver>,
-    /// Someone said no to the next plan of a step that had begun: who, and why.
-    #[serde(default)]
-    pub declined: Option<Reason>,
-}
-
-impl PendingApproval {
-    /// What `decision` about `description` asks of people; none where it asks nothing.
-    #[must_use]
-    pub fn for_decision(decision: &Decision, what: impl Into<String>) -> Option<Self> {
-        let Ruling::NeedsApproval { requirements } = &decision.ruling else { return None };
-        Some(Self {
-            decision: decision.id,
-            subject: decision.subject,
-            what: what.into(),
-            requirements: requirements.clone(),
-            approved_by: Vec::new(),
-            declined: None,
-        })
-    }
-}
-
-/// A person who said yes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Approver {
-    /// `admin` for the instance's admin token; a stable id otherwise.
-    pub id: String,
     pub at: Timestamp,
 }
 
@@ -256,27 +237,23 @@ pub struct Step {
     pub name: String,
     pub status: Status,
     pub reason: Option<Reason>,
-    /// What of its `when` could not be checked, and holds for that.
-    #[serde(default)]
+    /// Conditions of its `when` that could not be checked and therefore count as met.
     pub remarks: Vec<Reason>,
-    /// The plan of the current round and what allowed it; none until its turn or where it is skipped.
+    /// The plan of the current round and the decision that allowed it; `None` until the step is planned, and if it is skipped.
     pub round: Option<Round>,
     pub attempt: u16,
     /// Exits of the current round.
-    #[serde(default)]
     pub exits: Vec<Exit>,
-    /// What a step type said at its end.
-    #[serde(default)]
-    pub findings: Vec<crate::policy::Finding>,
-    /// The log lacks something: why.
-    #[serde(default)]
+    /// Findings that a step type reported at its end.
+    pub findings: Vec<Finding>,
+    /// Why the log is incomplete; `None` if it is complete.
     pub log_incomplete: Option<String>,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
 }
 
 impl Step {
-    /// One whose turn has not come.
+    /// A step that has not started yet.
     #[must_use]
     pub fn pending(number: StepNumber, name: impl Into<String>) -> Self {
         Self {
@@ -303,13 +280,12 @@ pub struct Round {
     pub number: u16,
     pub plan: StepPlan,
     pub decision: DecisionId,
-    /// Planned after someone stopped the step: it cleans up, no stop reaches it, and no other round follows.
-    #[serde(default)]
+    /// A cleanup round, planned after the step was stopped. A stop does not reach it, and no other round follows.
     pub is_cleanup: bool,
 }
 
 impl Round {
-    /// A step's first round.
+    /// The first round of a step.
     #[must_use]
     pub fn first(plan: StepPlan, decision: DecisionId) -> Self {
         Self { number: 0, plan, decision, is_cleanup: false }

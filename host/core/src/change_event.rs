@@ -1,4 +1,4 @@
-//! What changed, for everybody who watches: pages, API streams, metrics, workers. Sent after the change is durable.
+//! Change events, for pages, API streams, metrics and workers. An event is sent after its change is durable.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::ids::{BuildId, DeliveryId, NoticeId, RepositoryId, StageId, StepId};
 use crate::notice::NoticeState;
 use crate::status::Status;
 
-/// One change. Carries ids and the new word, never the content: who needs more reads the row.
+/// One change. It carries ids and the new status, never the content; a receiver that needs more reads the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ChangeEvent {
@@ -33,7 +33,7 @@ pub enum ChangeEvent {
         step: StepId,
         status: Status,
     },
-    /// Exactly once a build.
+    /// Sent exactly once per build.
     BuildFinished {
         repository: RepositoryId,
         build: BuildId,

@@ -1,17 +1,17 @@
-//! Who waits for whom: the question that steps of a pipeline and containers of a plan share.
+//! Cycle detection, for the `needs` of a pipeline's steps and of a plan's containers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The place of the first that waits for itself, however long the way: names, each with what it needs. A need that is not among the names keeps
-/// nobody waiting.
+/// Index of the first node that depends on itself, directly or through others. A node is a name with the names that it needs;
+/// unknown names are ignored.
 pub(crate) fn first_in_cycle(nodes: &[(&str, &[String])]) -> Option<usize> {
-    let places: BTreeMap<&str, usize> = nodes.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect();
-    // Takes away whatever needs nothing that is left; what remains at the end waits for itself.
+    let indexes: BTreeMap<&str, usize> = nodes.iter().enumerate().map(|(index, (name, _))| (*name, index)).collect();
+    // Repeatedly remove the nodes that need no remaining node. The nodes that stay are in a cycle or depend on one.
     let mut left: BTreeSet<usize> = (0..nodes.len()).collect();
     loop {
-        let is_waiting = |place: &usize| {
-            let needs = nodes.get(*place).map_or(&[][..], |(_, needs)| needs);
-            needs.iter().filter_map(|need| places.get(need.as_str())).any(|need| left.contains(need))
+        let is_waiting = |index: &usize| {
+            let needs = nodes.get(*index).map_or(&[][..], |(_, needs)| needs);
+            needs.iter().filter_map(|need| indexes.get(need.as_str())).any(|need| left.contains(need))
         };
         let waiting: BTreeSet<usize> = left.iter().copied().filter(is_waiting).collect();
         if waiting.len() == left.len() {

@@ -1,8 +1,8 @@
-//! What is wrong with a text someone wrote: where, what was expected, what to do.
+//! A problem in a file that a user wrote: its location, what was expected, and what to do.
 
 use serde::{Deserialize, Serialize};
 
-/// A place in a file. Lines and columns count from 1, columns in characters.
+/// A range in a file. Lines and columns count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Span {
     pub line: u32,
@@ -12,16 +12,16 @@ pub struct Span {
     pub end_column: u32,
 }
 
-/// One problem, in the one shape that the page, the CLI and the API show.
+/// One problem, in the form that the web pages, the CLI and the API share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
     /// Stable, for searching: `unknown-key`.
     pub code: String,
-    /// What is wrong, one sentence without a full stop.
+    /// The problem in one sentence, without a full stop.
     pub message: String,
     /// Path in the repository.
     pub file: String,
-    /// None where the whole file is meant.
+    /// `None` if the problem concerns the whole file.
     pub span: Option<Span>,
     /// What to do about it.
     pub help: Option<String>,

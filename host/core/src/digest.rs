@@ -1,18 +1,18 @@
-//! SHA-256 names of things that decided something.
+//! SHA-256 digests that identify everything that contributed to a decision.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-/// A SHA-256, written `sha256:<hex>`.
+/// A SHA-256 digest, written `sha256:<hex>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(pub [u8; 32]);
 
-/// Why a text is no digest.
+/// The text is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a digest: expected 64 hex digits, with or without `sha256:` before them")]
+#[error("{0:?} is not a digest: expected 64 hex digits with an optional prefix `sha256:`")]
 pub struct InvalidDigest(pub String);
 
 impl Digest {
@@ -22,7 +22,7 @@ impl Digest {
         Self(sha2::Sha256::digest(bytes.as_ref()).into())
     }
 
-    /// The digest of several parts, each preceded by its length so that no two lists of parts look alike.
+    /// The digest of several parts. Each part is preceded by its length, so that different lists never have the same digest.
     #[must_use]
     pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut hash = sha2::Sha256::new();
@@ -33,7 +33,7 @@ impl Digest {
         Self(hash.finalize().into())
     }
 
-    /// The digest of a value's canonical JSON (RFC 8785), so that it does not depend on the order of keys.
+    /// The digest of a value's canonical JSON (RFC 8785), independent of the order of keys.
     #[must_use]
     pub fn of_json(value: &serde_json::Value) -> Self {
         Self::of(canonical_json(value))
@@ -75,8 +75,8 @@ impl From<Digest> for String {
     }
 }
 
-/// Canonical JSON (RFC 8785): keys in the order of their UTF-16 code units, no space, shortest numbers. Our documents hold no
-/// numbers but integers, for which `serde_json` already writes the canonical form.
+/// Canonical JSON (RFC 8785): keys in the order of their UTF-16 code units, no whitespace, shortest numbers. The only numbers in
+/// our documents are integers, for which `serde_json` already writes the canonical form.
 #[must_use]
 pub fn canonical_json(value: &serde_json::Value) -> String {
     let mut text = String::new();
@@ -117,7 +117,7 @@ fn write_canonical(value: &serde_json::Value, out: &mut String) {
     }
 }
 
-/// A JSON text and the name of its schema, as it goes to plugins and into records.
+/// A JSON text and the name of its schema, as plugins receive it and records keep it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
     /// For example `beespace.pipeline/v1`.
@@ -127,7 +127,7 @@ pub struct Document {
 }
 
 impl Document {
-    /// The canonical form of `value` under a schema's name.
+    /// The canonical form of `value` under the name of a schema.
     #[must_use]
     pub fn new(schema: &str, value: &serde_json::Value) -> Self {
         Self { schema: schema.to_owned(), json: canonical_json(value) }

@@ -1,12 +1,13 @@
-//! What happened, in our own typed form.
+//! An event of the forge in Beespace's own typed form.
 //!
-//! Two kinds of people occur in it and never mix: an [`Actor`] is vouched for by the forge, a [`Claim`] is what a commit says.
+//! It names two kinds of people, which must never be confused: an [`Actor`] is authenticated by the forge, a [`Claim`] is only
+//! stated in a commit.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{RepositoryId, RepositoryName, Sha};
 
-/// Who caused it, vouched for by Gogs (`sender`). The only identity to decide on.
+/// The person who caused the event, authenticated by Gogs (`sender`). The only identity to decide on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     /// Gogs' numeric user id.
@@ -16,21 +17,21 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// The stable id that plugins see: `gogs:42`.
+    /// The stable id that plugins receive: `gogs:42`.
     #[must_use]
     pub fn stable_id(&self) -> String {
         format!("gogs:{}", self.id)
     }
 }
 
-/// What a commit says about its author. Anyone can write anything there: a claim, never an identity.
+/// The author as stated in a commit. Anyone can write anything there, so it is a claim, never an identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     pub name: String,
     pub email: String,
 }
 
-/// The words of `when.event` in a pipeline file.
+/// The kind of an event, as `when.event` in a pipeline file names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
@@ -46,7 +47,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// All of them, in the order of the documentation.
+    /// All kinds, in the order of the documentation.
     pub const ALL: [Self; 9] = [
         Self::Push,
         Self::Tag,
@@ -59,7 +60,7 @@ impl EventKind {
         Self::Rollback,
     ];
 
-    /// The word people write.
+    /// The keyword in pipeline files.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -87,34 +88,35 @@ impl std::fmt::Display for EventKind {
 pub struct Repository {
     pub id: RepositoryId,
     pub name: RepositoryName,
-    /// Short name; text of strangers.
+    /// Short name; untrusted text.
     pub default_branch: String,
     pub is_private: bool,
-    /// Where people look at it. From the payload: shown, never fetched.
+    /// Address of the repository's page. It comes from the payload: it is shown, but never fetched.
     pub html_url: String,
 }
 
-/// One commit as the delivery lists it: newest first, cut to a few by Gogs, so never the whole truth.
+/// One commit as the delivery lists it. Gogs lists only a few, newest first, so the list is incomplete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
     pub sha: Sha,
-    /// Whole message; text of strangers.
+    /// The whole message; untrusted text.
     pub message: String,
     pub author: Claim,
 }
 
-/// A push to a branch: the one event that builds today.
+/// A push to a branch: today the only event that causes builds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Push {
-    /// Short name, `feature/x`; text of strangers.
+    /// Short name, `feature/x`; untrusted text.
     pub branch: String,
-    /// Where the branch stood; none for a new branch. Of the push that Gogs makes up for a merge it is the commit that the two sides share.
+    /// The branch's commit before the push; `None` for a new branch. For a merge in the web interface Gogs sends the merge base
+    /// instead.
     pub before: Option<Sha>,
-    /// Where the push that was heard of before this one left the branch, if not at `before`.
+    /// The branch's commit after the previous delivery for this branch, if it differs from `before`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_known_tip: Option<Sha>,
     pub after: Sha,
-    /// As delivered. The commit with the sha `after` may be missing (a reset to an older commit lists only the removed ones).
+    /// As delivered. The commit `after` may be missing (a reset to an older commit lists only the removed commits).
     pub commits: Vec<Commit>,
     pub compare_url: Option<String>,
 }
@@ -126,14 +128,14 @@ impl Push {
         format!("refs/heads/{}", self.branch)
     }
 
-    /// The delivered commit that the branch now points at, where Gogs listed it.
+    /// The commit that the branch now points to, if Gogs listed it.
     #[must_use]
     pub fn head_commit(&self) -> Option<&Commit> {
         self.commits.iter().find(|commit| commit.sha == self.after)
     }
 }
 
-/// What starts a build, kept with it. Its JSON is stored: fields are only added, with a default.
+/// The event that caused a build, stored with it as JSON: fields are only added, with a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     pub repository: Repository,
@@ -141,7 +143,7 @@ pub struct Event {
     pub cause: Cause,
 }
 
-/// What kind of event, with what belongs to it. Tags, pull requests and the others join here when they build.
+/// The details of an event by kind. Tags, pull requests and others become variants when they cause builds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Cause {
@@ -149,6 +151,7 @@ pub enum Cause {
 }
 
 impl Event {
+    /// The kind of the event.
     #[must_use]
     pub fn kind(&self) -> EventKind {
         match &self.cause {
@@ -164,7 +167,7 @@ impl Event {
         }
     }
 
-    /// Short name of the branch, where the event has one.
+    /// Short name of the branch, if the event has one.
     #[must_use]
     pub fn branch(&self) -> Option<&str> {
         match &self.cause {
@@ -172,7 +175,7 @@ impl Event {
         }
     }
 
-    /// The commit the event names.
+    /// The commit that the event names.
     #[must_use]
     pub fn sha(&self) -> &Sha {
         match &self.cause {
@@ -180,7 +183,7 @@ impl Event {
         }
     }
 
-    /// Where the ref stood before; none where it is new.
+    /// The commit that the ref pointed to before; `None` for a new ref.
     #[must_use]
     pub fn before(&self) -> Option<&Sha> {
         match &self.cause {

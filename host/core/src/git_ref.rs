@@ -1,14 +1,15 @@
-//! Names of refs. They are text of strangers, go into git's arguments and onto pages, and may be anything that git allows.
+//! Names of git refs. They are untrusted: an attacker with push access can choose any name that git allows, and the name is
+//! passed to git as an argument and shown on pages.
 
-/// The start of every branch's full name.
+/// Prefix of the full name of every branch.
 pub const BRANCHES: &str = "refs/heads/";
-/// The start of every tag's full name.
+/// Prefix of the full name of every tag.
 pub const TAGS: &str = "refs/tags/";
 
-/// Whether git could have a ref of this full name (`git check-ref-format`). What could not exist was not sent by Gogs.
+/// Whether git allows a ref with this full name (`git check-ref-format`). Gogs cannot have sent any other name.
 ///
-/// A name that passes may still start with `-` after its last slash, hold `$(…)`, quotes or a look-alike of a commit: it is given
-/// to git in full and after `--end-of-options`, and to nothing else as an argument.
+/// A valid name may still start with `-` after its last slash, contain `$(…)` or quotes, or look like a commit id. It is
+/// therefore passed to git in full and after `--end-of-options`, and to no other program as an argument.
 #[must_use]
 pub fn is_well_formed(git_ref: &str) -> bool {
     git_ref.starts_with("refs/")

@@ -1,54 +1,55 @@
-//! Which step's turn it is. Pure: the runner tells how the steps stand, this says what to do about it.
+//! The scheduler of a stage's steps. Pure: given the current state of the steps, it decides which start, wait, are skipped or are
+//! cancelled.
 //!
-//! A step's turn comes when all that it needs is over, however it ended. Then its `when` decides: without `status` it wants that
-//! nothing that counts has failed anywhere in the stage so far. `failure: ignore` does not count; neither does what was killed
-//! because of a sibling's `failure: cancel` (the sibling itself does).
+//! A step is ready when all steps that it needs have finished, whatever their result. Then its `when` decides. Without a `status`
+//! condition it requires that no counted failure has occurred anywhere in the stage so far. A step with `failure: ignore` is not
+//! counted; neither is a step that was cancelled because of a sibling's `failure: cancel` (the sibling itself is).
 
 use std::collections::HashMap;
 
 use crate::build::{self, Stage};
 use crate::ids::StepNumber;
-use crate::outcome::Reason;
 use crate::pipeline::eval_when::{self, Facts};
 use crate::pipeline::{OnFailure, When};
+use crate::reason::Reason;
 use crate::status::{Status, fold};
 
-/// The code of the reason of a step that was killed because of a sibling's `failure: cancel`. The runner keeps that reason with
-/// the step; by it the step is known as one that does not count.
+/// Reason code of a step that was cancelled because of a sibling's `failure: cancel`. The code is stored with the step and marks
+/// its failure as one that is not counted.
 pub const CANCELLED_BY_SIBLING: &str = "cancelled-by-sibling";
 
-/// The code of the reason of a step that was stopped because the whole stage was.
+/// Reason code of a step that was stopped because the whole stage was cancelled.
 pub const CANCELLED: &str = "cancelled";
 
-/// One step as it stands.
+/// One step and its current state.
 #[derive(Debug, Clone)]
 pub struct Node<'a> {
     pub number: StepNumber,
     pub name: &'a str,
-    /// Names of the steps that must be over first.
+    /// Names of the steps that must finish first.
     pub needs: &'a [String],
     pub when: Option<&'a When>,
     pub failure: OnFailure,
     pub status: Status,
-    /// Code of the reason that is kept beside the status.
+    /// Code of the reason that is stored with the status.
     pub reason: Option<&'a str>,
 }
 
-/// What is to be done.
+/// The next action for one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Move {
-    /// Its turn has come. The remarks tell of conditions that could not really be checked.
+    /// Start the step. The remarks name conditions that could not be checked.
     Start(StepNumber, Vec<Reason>),
-    /// It will not run: becomes `skipped`, with this reason.
+    /// Skip the step: it becomes `skipped`, with this reason.
     Skip(StepNumber, Reason),
-    /// Stop it where it runs, never start it where it waits: becomes `after_kill`, with this reason.
+    /// Stop the step if it runs, and never start it if it waits: it becomes `killed`, with this reason.
     Cancel(StepNumber, Reason),
-    /// Not yet.
+    /// The step is not ready yet.
     Wait(StepNumber, Reason),
 }
 
 impl Move {
-    /// The step that it is about.
+    /// The step that the move concerns.
     #[must_use]
     pub fn step(&self) -> StepNumber {
         match self {
@@ -62,13 +63,13 @@ impl Node<'_> {
         matches!(self.status, Status::Failure | Status::Error | Status::Killed | Status::Declined)
     }
 
-    /// Whether its failure is one for the stage.
+    /// Whether the step has failed and its failure counts for the stage.
     fn counts_as_failed(&self) -> bool {
         self.has_failed() && self.failure != OnFailure::Ignore && self.reason != Some(CANCELLED_BY_SIBLING)
     }
 }
 
-/// The steps of a stage, the host's own clone first.
+/// The steps of a stage; the host's own clone step comes first.
 #[must_use]
 pub fn nodes(stage: &Stage) -> Vec<Node<'_>> {
     let written = |step: &build::Step| {
@@ -95,13 +96,13 @@ pub fn nodes(stage: &Stage) -> Vec<Node<'_>> {
     nodes
 }
 
-/// One move for every step that is not over, in the order of numbers, but none for those that simply go on running or wait for a
-/// person. To be asked again whenever a step has changed; asking twice does no harm. When there is no move left and nothing
-/// runs, the stage is over.
+/// One move for every unfinished step, in the order of their numbers. Steps that continue to run or wait for an approval have
+/// none. The caller asks again after every change of a step; the function is idempotent. The stage has finished when there is
+/// no move and no step runs.
 #[must_use]
 pub fn next_moves(nodes: &[Node<'_>], facts: &Facts) -> Vec<Move> {
     let clone = nodes.iter().find(|node| node.number == StepNumber::CLONE);
-    // A step of the user's may be called as the clone is.
+    // A user's step may have the same name as the clone step.
     let written = nodes.iter().filter(|node| node.number != StepNumber::CLONE);
     let by_name: HashMap<&str, &Node<'_>> = written.map(|node| (node.name, node)).collect();
     let failed: Vec<&str> = nodes.iter().filter(|node| node.counts_as_failed()).map(|node| node.name).collect();
@@ -110,14 +111,14 @@ pub fn next_moves(nodes: &[Node<'_>], facts: &Facts) -> Vec<Move> {
     open.filter_map(|node| match node.status {
         Status::Pending => Some(next_move(node, clone, &by_name, facts, &failed)),
         _ => canceller.filter(|_| !eval_when::runs_after_failure(node.when)).map(|sibling| {
-            let message = format!("step \"{}\" failed, and its failure cancels the others", sibling.name);
+            let message = format!("step \"{}\" failed and cancels the other steps (`failure: cancel`)", sibling.name);
             Move::Cancel(node.number, Reason::new(CANCELLED_BY_SIBLING, message))
         }),
     })
     .collect()
 }
 
-/// The steps whose turn comes next if all ends well, in the order of their turns: `most` at most.
+/// The steps that start next if every step succeeds, in the order of their start; at most `most` of them. They can be prefetched.
 #[must_use]
 pub fn upcoming(nodes: &[Node<'_>], facts: &Facts, most: usize) -> Vec<StepNumber> {
     let mut hoped = nodes.to_vec();
@@ -147,7 +148,7 @@ pub fn upcoming(nodes: &[Node<'_>], facts: &Facts, most: usize) -> Vec<StepNumbe
     upcoming
 }
 
-/// The end of all steps, because a person (or the stage's timeout) wants it. `reason` is kept with each.
+/// Cancels all unfinished steps, for a person's request or the stage's timeout. `reason` is stored with each step.
 #[must_use]
 pub fn cancel_all(nodes: &[Node<'_>], reason: &Reason) -> Vec<Move> {
     nodes.iter().filter(|node| !node.status.is_over()).map(|node| Move::Cancel(node.number, reason.clone())).collect()
@@ -160,12 +161,12 @@ fn next_move(
     facts: &Facts,
     failed: &[&str],
 ) -> Move {
-    // Everybody needs the sources; nobody has to write so.
+    // Every step implicitly needs the clone step.
     let sources = clone.filter(|clone| clone.number != node.number && !clone.status.is_over());
     let needs = node.needs.iter().filter_map(|need| by_name.get(need.as_str()).copied());
     let open: Vec<&str> = sources.into_iter().chain(needs.filter(|need| !need.status.is_over())).map(|need| need.name).collect();
     if !open.is_empty() {
-        return Move::Wait(node.number, Reason::new("needs", format!("waits for {}", open.join(", "))));
+        return Move::Wait(node.number, Reason::new("needs", format!("waiting for {}", open.join(", "))));
     }
     match eval_when::step_matches(node.when, facts, failed) {
         Ok(remarks) => Move::Start(node.number, remarks),
@@ -173,8 +174,8 @@ fn next_move(
     }
 }
 
-/// The word for the stage. An ignored failure is as good as a success; what a sibling's `failure: cancel` killed leaves the word
-/// to the sibling; the host's clone says something only where it goes wrong or still runs.
+/// The status of the stage. An ignored failure counts as a success. A step that was cancelled by a sibling's `failure: cancel` is
+/// left out, because the sibling's failure counts. The clone step counts only while it runs and if it fails.
 #[must_use]
 pub fn stage_status(nodes: &[Node<'_>]) -> Status {
     let part = |node: &Node<'_>| {
@@ -190,7 +191,7 @@ pub fn stage_status(nodes: &[Node<'_>]) -> Status {
     fold(nodes.iter().filter_map(part))
 }
 
-/// What the stage looks like to a step that starts now: `success` or `failure`, as `$BEESPACE_BUILD_STATUS` tells it.
+/// The status of the stage for a step that starts now: `success` or `failure`, the value of `$BEESPACE_BUILD_STATUS`.
 #[must_use]
 pub fn status_so_far(nodes: &[Node<'_>]) -> Status {
     if nodes.iter().any(Node::counts_as_failed) { Status::Failure } else { Status::Success }
@@ -205,7 +206,7 @@ mod tests {
     use crate::pipeline::eval_when::ChangedPaths;
     use crate::pipeline::{Choice, Conditions};
 
-    /// A step of a made-up stage: what the file says, how it will end, how it stands.
+    /// A step of a test stage: its definition, its future result and its current state.
     #[derive(Debug, Clone)]
     struct TestStep {
         name: String,
@@ -265,7 +266,7 @@ mod tests {
         Facts { event: EventKind::Push, branch: Some("main".to_owned()), changed: ChangedPaths::Known(Vec::new()) }
     }
 
-    /// Does what a runner does with moves.
+    /// Applies moves as the runner does.
     fn apply_moves(steps: &mut [TestStep], moves: &[Move]) {
         for moved in moves {
             let step = &mut steps[usize::from(moved.step().0) - 1];
@@ -281,7 +282,7 @@ mod tests {
         }
     }
 
-    /// Moves until nothing moves, and lets the steps that run end one by one; `pick` says which.
+    /// Runs the stage to its end. Whenever no step can start, one running step finishes; `pick` selects it.
     fn run_to_end(steps: &mut [TestStep], mut pick: impl FnMut(usize) -> usize) {
         loop {
             loop {
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn upcoming_steps_come_in_the_order_of_their_turns() {
+    fn upcoming_steps_are_in_the_order_of_their_start() {
         let mut steps = vec![
             TestStep::new("first", &[], Status::Success),
             TestStep::new("last", &["left", "right"], Status::Success),
@@ -312,7 +313,7 @@ mod tests {
         let upcoming = |steps: &[TestStep], most| -> Vec<u16> {
             upcoming(&nodes_of(steps), &push(), most).into_iter().map(|number| number.0).collect()
         };
-        assert_eq!(upcoming(&steps, 9), [1, 3, 4, 2], "what is for a failure is skipped, and what needs it goes on");
+        assert_eq!(upcoming(&steps, 9), [1, 3, 4, 2], "a step for failures is skipped, and the steps that need it continue");
         assert_eq!(upcoming(&steps, 2), [1, 3]);
         steps[0].status = Status::Running;
         assert_eq!(upcoming(&steps, 9), [3, 4, 2]);
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_wait_for_what_they_need_and_say_so() {
+    fn steps_wait_for_their_needs_with_a_reason() {
         let mut steps = vec![
             TestStep::new("build", &[], Status::Success),
             TestStep::new("test", &["build"], Status::Success),
@@ -335,20 +336,20 @@ mod tests {
         ];
         let moves = next_moves(&nodes_of(&steps), &push());
         assert!(matches!(moves[0], Move::Start(StepNumber(1), _)) && matches!(moves[2], Move::Start(StepNumber(3), _)));
-        assert_eq!(moves[1], Move::Wait(StepNumber(2), Reason::new("needs", "waits for build")));
-        assert_eq!(moves[3], Move::Wait(StepNumber(4), Reason::new("needs", "waits for test, lint")));
+        assert_eq!(moves[1], Move::Wait(StepNumber(2), Reason::new("needs", "waiting for build")));
+        assert_eq!(moves[3], Move::Wait(StepNumber(4), Reason::new("needs", "waiting for test, lint")));
         run_to_end(&mut steps, |_| 0);
         assert_eq!(statuses(&steps), [Status::Success; 4]);
         assert_eq!(stage_status(&nodes_of(&steps)), Status::Success);
     }
 
     #[test]
-    fn after_a_failure_only_those_run_that_ask_for_it() {
+    fn after_a_failure_only_steps_with_a_matching_status_run() {
         let mut steps = vec![
             TestStep::new("build", &[], Status::Error),
             TestStep::new("test", &["build"], Status::Success),
             TestStep::new("chat", &["test"], Status::Success).when(&[Status::Success, Status::Failure]),
-            TestStep::new("mourn", &["test"], Status::Success).when(&[Status::Failure]),
+            TestStep::new("on-failure", &["test"], Status::Success).when(&[Status::Failure]),
         ];
         run_to_end(&mut steps, |_| 0);
         assert_eq!(statuses(&steps), [Status::Error, Status::Skipped, Status::Success, Status::Success]);
@@ -358,10 +359,10 @@ mod tests {
     }
 
     #[test]
-    fn without_a_failure_nobody_mourns() {
+    fn without_a_failure_steps_for_failures_are_skipped() {
         let mut steps = vec![
             TestStep::new("build", &[], Status::Success),
-            TestStep::new("mourn", &["build"], Status::Success).when(&[Status::Failure]),
+            TestStep::new("on-failure", &["build"], Status::Success).when(&[Status::Failure]),
         ];
         run_to_end(&mut steps, |_| 0);
         assert_eq!(statuses(&steps), [Status::Success, Status::Skipped]);
@@ -369,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ignored_failure_counts_for_nothing() {
+    fn an_ignored_failure_is_not_counted() {
         let mut steps = vec![
             TestStep::new("flaky", &[], Status::Failure).failure(OnFailure::Ignore),
             TestStep::new("test", &["flaky"], Status::Success),
@@ -381,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_cancels_kills_its_siblings_and_spares_the_mourners() {
+    fn a_failure_that_cancels_kills_its_siblings_except_steps_for_failures() {
         let mut steps = vec![
             TestStep::new("fast", &[], Status::Failure).failure(OnFailure::Cancel),
             TestStep::new("slow", &[], Status::Success),
@@ -392,11 +393,11 @@ mod tests {
         run_to_end(&mut steps, |_| 0);
         let expected = [Status::Failure, Status::Killed, Status::Success, Status::Skipped, Status::Success];
         assert_eq!(statuses(&steps), expected);
-        assert_eq!(stage_status(&nodes_of(&steps)), Status::Failure, "what the sibling killed does not count");
+        assert_eq!(stage_status(&nodes_of(&steps)), Status::Failure, "a step that the sibling cancelled is not counted");
     }
 
     #[test]
-    fn who_needs_a_skipped_step_runs_as_if_it_did_not() {
+    fn a_step_that_needs_a_skipped_step_runs() {
         let mut only_tags = TestStep::new("tag", &[], Status::Success);
         let event = Some(Choice { include: vec![EventKind::Tag], exclude: Vec::new() });
         only_tags.when = Some(When(vec![Conditions { event, ..Conditions::default() }]));
@@ -406,13 +407,15 @@ mod tests {
     }
 
     #[test]
-    fn everybody_waits_for_the_clone_and_nobody_runs_without_it() {
-        let steps =
-            [TestStep::new("clone", &[], Status::Success), TestStep::new("mourn", &[], Status::Success).when(&[Status::Failure])];
+    fn every_step_waits_for_the_clone_and_is_skipped_if_it_fails() {
+        let steps = [
+            TestStep::new("clone", &[], Status::Success),
+            TestStep::new("on-failure", &[], Status::Success).when(&[Status::Failure]),
+        ];
         let mut nodes = nodes_of(&steps);
         nodes.insert(0, Node { number: StepNumber::CLONE, status: Status::Running, ..nodes[0].clone() });
-        assert_eq!(nodes[1].name, "clone", "a step of the user's may have that name");
-        let waits = |number| Move::Wait(StepNumber(number), Reason::new("needs", "waits for clone"));
+        assert_eq!(nodes[1].name, "clone", "a user's step may have that name");
+        let waits = |number| Move::Wait(StepNumber(number), Reason::new("needs", "waiting for clone"));
         assert_eq!(next_moves(&nodes, &push()), [waits(1), waits(2)]);
         nodes[0].status = Status::Error;
         let moves = next_moves(&nodes, &push());
@@ -423,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clone_alone_is_no_success_of_the_stage() {
+    fn a_successful_clone_alone_does_not_make_the_stage_a_success() {
         let steps = [TestStep::new("a", &[], Status::Success)];
         let mut nodes = nodes_of(&steps);
         nodes[0].status = Status::Skipped;
@@ -433,7 +436,8 @@ mod tests {
         assert_eq!(stage_status(&nodes), Status::Error);
     }
 
-    /// Stages whose steps need only earlier ones in a shuffled order: every graph without a cycle, later steps included.
+    /// Stages whose steps need only steps that come earlier in a shuffled order: any acyclic graph, needs of later steps
+    /// included.
     fn stages() -> impl Strategy<Value = Vec<TestStep>> {
         let ends =
             [Status::Success, Status::Success, Status::Success, Status::Failure, Status::Error, Status::Killed, Status::Declined];
@@ -460,7 +464,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_schedule_ends_and_keeps_the_order(stage in stages(), picks in proptest::collection::vec(any::<usize>(), 64)) {
+        fn every_schedule_terminates_and_respects_needs(stage in stages(), picks in proptest::collection::vec(any::<usize>(), 64)) {
             let mut steps = stage;
             let mut picks = picks.into_iter();
             for _ in 0..64 {
@@ -470,7 +474,7 @@ mod tests {
                 for moved in moves.iter().filter(|moved| matches!(moved, Move::Start(..))) {
                     let step = &before[usize::from(moved.step().0) - 1];
                     let open = before.iter().filter(|other| step.needs.contains(&other.name) && other.is_open()).count();
-                    prop_assert_eq!(open, 0, "started before its needs");
+                    prop_assert_eq!(open, 0, "started before the steps that it needs had finished");
                     prop_assert!(!failed || eval_when::runs_after_failure(step.when.as_ref()), "started after a failure");
                 }
                 apply_moves(&mut steps, &moves);
@@ -512,7 +516,7 @@ mod tests {
         }
 
         #[test]
-        fn a_cancellation_reaches_everybody(stage in stages(), rounds in 0..6_usize) {
+        fn a_cancellation_reaches_every_step(stage in stages(), rounds in 0..6_usize) {
             let mut steps = stage;
             for _ in 0..rounds {
                 let moves = next_moves(&nodes_of(&steps), &push());

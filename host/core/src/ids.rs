@@ -1,4 +1,4 @@
-//! Ids, each a type of its own. The host makes the random ones (UUIDv7); nothing here is guessed or counted.
+//! Ids, each with a type of its own. The host generates the random ones (UUIDv7); core never creates an id.
 
 use std::fmt;
 
@@ -28,17 +28,17 @@ macro_rules! uuid_ids {
 }
 
 uuid_ids! {
-    /// One delivery as we stored it. Not the id that Gogs gave it: that one is not signed .
+    /// One stored delivery. This is not the id that Gogs sends, because that header is not signed.
     DeliveryId,
-    /// One build. People say `owner/name#number`; rows, paths and labels use this.
+    /// One build. People use `owner/name#number`; rows, paths and labels use this id.
     BuildId,
-    /// One kept decision.
+    /// One stored decision.
     DecisionId,
-    /// One notice for one binding.
+    /// One notice for one notifier binding.
     NoticeId,
 }
 
-/// Gogs' numeric id of a repository: survives renames and transfers, so rows and disk paths go by it.
+/// Gogs' numeric id of a repository. It survives renames and transfers, so rows and paths on disk use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RepositoryId(pub u64);
@@ -49,18 +49,18 @@ impl fmt::Display for RepositoryId {
     }
 }
 
-/// The place of a stage in its build, from 1, in the order of the pipeline file.
+/// The number of a stage in its build, from 1, in the order of the pipeline file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StageNumber(pub u16);
 
-/// The place of a step in its stage, from 1, in the order of the pipeline file. 0 is the host's own clone.
+/// The number of a step in its stage, from 1, in the order of the pipeline file. 0 is the host's own clone step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StepNumber(pub u16);
 
 impl StepNumber {
-    /// The host's own step that puts the sources into the workspace.
+    /// The host's own step that copies the sources into the workspace.
     pub const CLONE: Self = Self(0);
 }
 
@@ -89,13 +89,13 @@ impl fmt::Display for StageId {
     }
 }
 
-/// One attempt at one step: the key of its log and of its containers.
+/// One attempt at one step: the key of its log and its containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StepId {
     pub build: BuildId,
     pub stage: StageNumber,
     pub step: StepNumber,
-    /// From 1; a retry is the next one.
+    /// From 1; a retry increments it.
     pub attempt: u16,
 }
 
@@ -113,20 +113,21 @@ impl fmt::Display for StepId {
     }
 }
 
-/// `owner/name` as people say it. Both parts are checked against what Gogs allows, because they end up in paths and URLs.
+/// The full name of a repository, `owner/name`. Both parts are restricted to what Gogs allows, because they become part of paths
+/// and URLs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RepositoryName {
     owner: String,
     name: String,
 }
 
-/// Why a text is no repository name.
+/// The text is not a repository name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a repository name: expected OWNER/NAME of letters, digits, `.`, `_` and `-`, not starting with `-` or `.`")]
 pub struct InvalidRepositoryName(pub String);
 
 impl RepositoryName {
-    /// Checks both parts: `[A-Za-z0-9_.-]{1,100}`, no leading `-`, not `.` or `..`. (Gogs let `..` through its API until 0.14.3.)
+    /// Checks both parts: `[A-Za-z0-9_.-]{1,100}`, no leading `-`, not `.` or `..`. (Until 0.14.3 Gogs accepted `..` in its API.)
     ///
     /// # Errors
     /// [`InvalidRepositoryName`] with the offending text.
@@ -138,11 +139,13 @@ impl RepositoryName {
         }
     }
 
+    /// The user or organisation that owns the repository.
     #[must_use]
     pub fn owner(&self) -> &str {
         &self.owner
     }
 
+    /// The name without the owner.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -171,19 +174,19 @@ impl std::str::FromStr for RepositoryName {
     }
 }
 
-/// A full git object name, 40 lower-case hex digits.
+/// A full git object id, 40 lower-case hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Sha(String);
 
-/// Why a text is no object name.
+/// The text is not a git object id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a commit: expected 40 hex digits")]
+#[error("{0:?} is not a commit id: expected 40 hex digits")]
 pub struct InvalidSha(pub String);
 
 impl Sha {
     /// # Errors
-    /// [`InvalidSha`] unless `text` is 40 hex digits; upper case is folded.
+    /// [`InvalidSha`] unless `text` is 40 hex digits; upper case becomes lower case.
     pub fn new(text: &str) -> Result<Self, InvalidSha> {
         if text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
             Ok(Self(text.to_ascii_lowercase()))
@@ -192,18 +195,19 @@ impl Sha {
         }
     }
 
-    /// git's way to say "no commit" (the `before` of a new branch, the `after` of a deleted one).
+    /// Whether this is git's id for "no commit" (the `before` of a new branch, the `after` of a deleted one).
     #[must_use]
     pub fn is_zero(&self) -> bool {
         self.0.bytes().all(|b| b == b'0')
     }
 
+    /// The 40 digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The first seven digits, for people.
+    /// The first seven digits, for display.
     #[must_use]
     pub fn short(&self) -> &str {
         self.0.get(..7).unwrap_or(&self.0)

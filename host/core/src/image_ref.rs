@@ -1,14 +1,14 @@
-//! Names of container images, read the way that engines read them (`distribution/reference`).
+//! References to container images, parsed as engines parse them (`distribution/reference`).
 //!
-//! Nothing but the standard library: `plugins/policy-images` compiles this very file, so that the policy and the host can never
-//! take one text for two images.
+//! This file uses only the standard library, because `plugins/policy-images` compiles it too. The policy and the host therefore
+//! always resolve a reference to the same image.
 
 use std::fmt;
 
-/// Where Docker looks when a name has no registry.
+/// The registry of a reference that names none.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
 
-/// An image by name: `rust:1.95` is `docker.io/library/rust:1.95`.
+/// A reference to an image: `rust:1.95` is `docker.io/library/rust:1.95`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageRef {
     registry: String,
@@ -17,10 +17,10 @@ pub struct ImageRef {
     digest: Option<String>,
 }
 
-/// Why a text names no image.
+/// The text is not a reference to an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidImageRef {
-    /// What was wrong, without the text itself.
+    /// The problem, without the text itself.
     pub reason: &'static str,
 }
 
@@ -43,19 +43,19 @@ impl ImageRef {
         &self.registry
     }
 
-    /// The path at the registry: `library/rust`.
+    /// The path in the registry: `library/rust`.
     #[must_use]
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// As written; an engine takes `latest` where there is neither tag nor digest.
+    /// The tag as written. Without tag and digest an engine uses `latest`.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
 
-    /// `sha256:…`; wins over the tag.
+    /// `sha256:…`; takes precedence over the tag.
     #[must_use]
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()
@@ -89,15 +89,15 @@ impl std::str::FromStr for ImageRef {
             None => (text, None),
         };
         if digest.is_some_and(|digest| !is_digest(digest)) {
-            return invalid("a digest is `sha256:` and 64 hex digits in lower case");
+            return invalid("a digest is `sha256:` followed by 64 lower-case hex digits");
         }
-        // A colon after the last slash begins a tag; one before it belongs to the registry's port.
+        // A colon after the last slash begins the tag; a colon before it belongs to the port of the registry.
         let (name, tag) = match named.rsplit_once(':') {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
             _ => (named, None),
         };
         if tag.is_some_and(|tag| !is_tag(tag)) {
-            return invalid("a tag is 1 to 128 letters, digits, `_`, `.` and `-`, and begins with a letter, digit or `_`");
+            return invalid("a tag has 1 to 128 letters, digits, `_`, `.` and `-`, and begins with a letter, digit or `_`");
         }
         let (registry, repository) = split_registry(name)?;
         if registry.len() + repository.len() >= 255 {
@@ -107,7 +107,7 @@ impl std::str::FromStr for ImageRef {
     }
 }
 
-/// The first part is a registry where it looks like a host: with a dot or a port, or `localhost`.
+/// The first part is a registry if it looks like a host: it contains a dot or a port, or is `localhost`.
 fn split_registry(name: &str) -> Result<(String, String), InvalidImageRef> {
     let host = name.split_once('/').filter(|(first, _)| first.contains(['.', ':']) || *first == "localhost");
     let (registry, path) = host.unwrap_or((DEFAULT_REGISTRY, name));
@@ -115,14 +115,14 @@ fn split_registry(name: &str) -> Result<(String, String), InvalidImageRef> {
         return invalid("the name is empty");
     }
     if host.is_none() && path.len() == 64 && path.bytes().all(is_lower_hex) {
-        return invalid("64 hex digits are an image's id, not its name");
+        return invalid("64 hex digits are an image id, not a name");
     }
     if !is_registry(registry) {
-        return invalid("the registry is a host name or address, with a port where it needs one");
+        return invalid("the registry must be a host name or an address, optionally with a port");
     }
     if !path.split('/').all(is_path_part) {
         return invalid(
-            "a name is parts of lower-case letters and digits, joined by `.`, `_`, `__` or `-`, with `/` between them",
+            "a name consists of parts separated by `/`; a part has lower-case letters and digits, joined by `.`, `_`, `__` or `-`",
         );
     }
     let registry = match registry.to_ascii_lowercase() {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn short_names_mean_what_docker_takes_them_for() {
+    fn short_names_resolve_as_in_docker() {
         for (text, meaning) in [
             ("rust", "docker.io/library/rust"),
             ("rust:1.95", "docker.io/library/rust:1.95"),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_stands_behind_the_tag() {
+    fn a_digest_follows_the_tag() {
         let digest = format!("sha256:{}", "0a".repeat(32));
         let reference: ImageRef = format!("rust:1.95@{digest}").parse().unwrap();
         assert_eq!(reference.digest(), Some(digest.as_str()));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_engine_takes_is_refused() {
+    fn references_that_no_engine_accepts_are_refused() {
         let id = "a".repeat(64);
         let long = "a".repeat(256);
         for text in [

@@ -1,46 +1,61 @@
-//! What Beespace decides. No I/O, no clock, no async, no randomness: time, ids and randomness come in as arguments.
+//! The decisions of Beespace: pure functions and types, without I/O, clock, async or randomness. Time, ids and randomness are
+//! passed in as arguments.
 //!
-//! The modules stand in the order of the way a push takes (`host/ARCHITECTURE.md` draws it):
+//! The modules are declared in the order in which a push passes through them (`host/ARCHITECTURE.md` has the diagram):
 //!
-//! | stage | here |
+//! | phase | modules |
 //! |---|---|
-//! | verify | [`verify`] |
-//! | event | [`gogs`] (what Gogs sends), [`event`] (what happened, in our form), [`git_ref`], [`intake`] (what to do about it) |
-//! | pipeline | [`pipeline`], [`diagnostic`] |
-//! | admit | [`policy`], [`context`], [`baseline`] |
-//! | plan | [`plan`], [`image`], [`environment`], [`graph`] |
-//! | log | [`mask`] |
-//! | outcome | [`outcome`], [`status`], [`build`], [`intervention`] |
-//! | notify | [`notice`]; [`run_event`] tells everybody else |
+//! | verify | [`verify`]: the webhook's signature |
+//! | event | [`gogs`]: Gogs' payloads; [`git_ref`]: names of refs; [`event`]: our own form; [`trigger`]: build or ignore |
+//! | pipeline | [`pipeline`]: the file and its `when`; [`diagnostic`]: problems in the file |
+//! | admit | [`policy`]: verdicts, decisions, approvals; [`baseline_policy`]: built-in rules; [`plugin_context`]: plugin input |
+//! | plan | [`plan`]: the work of a step; [`image_ref`]: image references; [`script`]: the step's script |
+//! | run | [`build`]: builds, stages, steps; [`graph`]: scheduling; [`environment`]: variables; [`step_type`]: later rounds |
+//! | | [`user_action`]: approve, decline, cancel |
+//! | log | [`output`]: streams of a container; [`mask`]: secrets in the output |
+//! | outcome | [`exit`]: the end of a container; [`status`]; [`reason`] |
+//! | notify | [`notice`]: messages for people; [`change_event`]: changes for pages, streams and workers |
 //!
-//! [`ids`], [`time`], [`units`], [`digest`] and [`visible`] are the small change that all of them pay with.
+//! [`digest`], [`ids`], [`sanitize`], [`time`], [`units`] and the private `cycle` (cycle detection) are shared by all phases.
+//! No two modules import each other, directly or through others: `tests/it/tidy.rs` has the table of allowed imports.
 
+mod cycle;
 pub mod digest;
 pub mod ids;
 pub mod sanitize;
 pub mod time;
 pub mod units;
 
-pub mod baseline_policy;
-pub mod build;
-pub mod change_event;
-mod cycle;
-pub mod diagnostic;
-pub mod environment;
+pub mod verify;
+
 pub mod event;
 pub mod git_ref;
 pub mod gogs;
-pub mod graph;
-pub mod image_ref;
-pub mod mask;
-pub mod notice;
-pub mod outcome;
+pub mod trigger;
+
+pub mod diagnostic;
 pub mod pipeline;
-pub mod plan;
+
+pub mod baseline_policy;
 pub mod plugin_context;
 pub mod policy;
+
+pub mod image_ref;
+pub mod plan;
 pub mod script;
-pub mod status;
-pub mod trigger;
+
+pub mod build;
+pub mod environment;
+pub mod graph;
+pub mod step_type;
 pub mod user_action;
-pub mod verify;
+
+pub mod mask;
+pub mod output;
+
+pub mod exit;
+pub mod reason;
+pub mod status;
+
+pub mod change_event;
+pub mod notice;

@@ -1,15 +1,14 @@
-//! Takes secrets out of a stream of bytes before anything stores or shows it.
+//! Masks secrets in a byte stream before it is stored or shown.
 //!
-//! A mask protects against accidents, not against a step that wants to leak: whoever may run a program with a secret can send it
-//! away in a form that nobody looks for. What is looked for: the value, its lines, and the usual encodings of both
-//! (`mask/forms.rs`).
+//! Masking protects against accidents, not against malicious steps: a program with access to a secret can always encode it in a
+//! form that is not searched. The masker searches the value, its lines, and the common encodings of both (`mask/encodings.rs`).
 //!
-//! **What is hidden** is the union of all matches, overlapping ones included, and each run of hidden bytes becomes one [`MASK`].
-//! (Leftmost-longest replacement, which the field uses, shows the tail of `bcd` where `abc` and `bcd` overlap in `abcd`.) So the
-//! output is a function of the bytes alone: however the stream is cut into chunks, it comes out the same.
+//! **Matching.** The masker hides the union of all matches, overlapping ones included, and replaces each run of hidden bytes by one
+//! [`MASK`]. (Leftmost-longest replacement, which is common, shows the tail of `bcd` if `abc` and `bcd` overlap in `abcd`.) The
+//! output therefore depends only on the bytes, not on how the stream is split into chunks.
 //!
-//! **What is held back** between chunks is exactly the longest end of the stream that could still become a secret; for most texts
-//! that is nothing, so a prompt without a newline shows at once.
+//! **Buffering.** Between chunks the masker buffers exactly the longest suffix of the stream that could still become a secret. For
+//! most texts this is empty, so a prompt without a newline appears at once.
 
 mod encodings;
 mod strength;
@@ -24,39 +23,39 @@ use aho_corasick::{Anchored, MatchKind};
 
 pub use strength::{Weakness, weakness};
 
-/// What stands where a secret was. Its length says nothing about the secret's.
+/// The replacement of a secret. Its length is constant, so it reveals nothing about the secret.
 pub const MASK: &str = "********";
 
-/// A value, or a line of one, with fewer bytes than this is not looked for: it would hide half of every log.
+/// Minimum length in bytes. A shorter value or line is not masked, because it would match large parts of every log.
 pub const MIN_LENGTH: usize = 4;
 
-/// The longest value that can be masked.
+/// Length in bytes of the longest value that can be masked.
 pub const MAX_LENGTH: usize = 64 * 1024;
 
-/// All forms of all secrets of one step, in bytes; bounds the memory of the automaton.
+/// Most bytes of all encodings of all secrets of one step. The limit bounds the memory of the automaton.
 const MAX_ENCODED_BYTES: usize = 8 * 1024 * 1024;
 
-/// Why no masker can be made. The step must not run then: its log would be shown as it comes.
+/// Why the secrets cannot be masked. The step must not run then, because its log would be unmasked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CannotMask {
     /// One value is longer than [`MAX_LENGTH`].
     #[error(
-        "a secret of {0} bytes is too long to be kept out of logs: the limit is {MAX_LENGTH} bytes; store a key to it instead"
+        "a secret of {0} bytes is too long to be masked in logs: the limit is {MAX_LENGTH} bytes; store a key instead of the data"
     )]
     TooLong(usize),
-    /// Together they have too many forms.
-    #[error("the secrets of this step are too many to be kept out of its log: give it only those that it needs")]
+    /// All encodings together are too large.
+    #[error("this step has too many secrets to be masked in its log: pass only the secrets that it needs")]
     TooMany,
 }
 
-/// The secrets of one step or stage, ready to be looked for. Cheap to clone. `Debug` shows none of them.
+/// The secrets of one step or stage, compiled for the search. Cheap to clone. `Debug` shows none of them.
 #[derive(Clone, Default)]
 pub struct Secrets(Option<Arc<Patterns>>);
 
 struct Patterns {
     automaton: NFA,
     start: StateID,
-    /// How many bytes of a pattern have been seen when the automaton is in this state.
+    /// Number of matched bytes of a pattern for each state of the automaton.
     depths: HashMap<u32, usize>,
 }
 
@@ -67,16 +66,17 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Nothing to hide.
+    /// No secrets: nothing is masked.
     #[must_use]
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// Everything in `values` and its forms. Values shorter than [`MIN_LENGTH`] are left out ([`weakness()`] tells their owner).
+    /// Masks all `values` and their encodings. Values shorter than [`MIN_LENGTH`] are ignored ([`weakness`] reports them when a
+    /// secret is stored).
     ///
     /// # Errors
-    /// [`CannotMask`] when a value or all of them together are too large.
+    /// [`CannotMask`] if one value or all of them together are too large.
     pub fn new<V: AsRef<[u8]>>(values: impl IntoIterator<Item = V>) -> Result<Self, CannotMask> {
         let mut all = std::collections::BTreeSet::new();
         for value in values {
@@ -95,21 +95,21 @@ impl Secrets {
         Patterns::new(&all.into_iter().collect::<Vec<_>>()).map(|patterns| Self(Some(Arc::new(patterns))))
     }
 
-    /// A whole text without secrets: for error messages and what else does not stream.
+    /// Masks a whole text, for example an error message.
     #[must_use]
     pub fn mask(&self, text: &str) -> String {
         let mut masker = Masker::new(self);
         let mut out = Vec::with_capacity(text.len());
         masker.push(text.as_bytes(), &mut out);
         masker.finish(&mut out);
-        // Some forms hold part of a character only where a secret itself is not UTF-8.
+        // Masking splits a character only if a secret itself is not UTF-8.
         String::from_utf8_lossy(&out).into_owned()
     }
 }
 
 impl Patterns {
     fn new(forms: &[Vec<u8>]) -> Result<Self, CannotMask> {
-        // `Standard` reports every match that ends at a byte; the other kinds drop those that overlap.
+        // `Standard` reports every match that ends at a byte; the other kinds drop overlapping matches.
         let automaton = NFA::builder().match_kind(MatchKind::Standard).build(forms).map_err(|_| CannotMask::TooMany)?;
         let start = automaton.start_state(Anchored::No).map_err(|_| CannotMask::TooMany)?;
         let mut depths = HashMap::new();
@@ -136,14 +136,14 @@ impl Patterns {
     }
 }
 
-/// Masks one stream. Chunks go in, masked bytes come out; memory is one chunk and the longest pattern.
+/// Masks one stream chunk by chunk. It buffers at most one chunk and the longest pattern.
 pub struct Masker {
     patterns: Option<(Arc<Patterns>, StateID)>,
-    /// The end of the stream that is not out yet.
+    /// The end of the stream that is not written yet.
     buffer: Vec<u8>,
-    /// What of `held` is secret: disjoint, in order, never touching each other.
+    /// Secret ranges in `buffer`: disjoint, sorted, never adjacent.
     secret_ranges: Vec<(usize, usize)>,
-    /// The last byte that went out was a hidden one.
+    /// Whether the output so far ends with a mask.
     mask_written: bool,
 }
 
@@ -154,14 +154,14 @@ impl fmt::Debug for Masker {
 }
 
 impl Masker {
-    /// At the beginning of a stream.
+    /// A masker for the beginning of a stream.
     #[must_use]
     pub fn new(secrets: &Secrets) -> Self {
         Self::resume(secrets, 0)
     }
 
-    /// In the middle of a stream, at the first byte that an earlier masker had not given out; `masked_prefix` is what it told then
-    /// ([`Masker::masked_prefix`]).
+    /// A masker for the middle of a stream, from the first byte that an earlier masker had not written. `covered` is that
+    /// masker's [`Masker::masked_prefix`].
     #[must_use]
     pub fn resume(secrets: &Secrets, covered: usize) -> Self {
         Self {
@@ -172,7 +172,7 @@ impl Masker {
         }
     }
 
-    /// Takes a chunk and appends to `out` everything that is decided.
+    /// Processes a chunk, and appends everything that is decided to `out`.
     pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
         let Some((patterns, mut state)) = self.patterns.take() else {
             out.extend_from_slice(chunk);
@@ -192,7 +192,7 @@ impl Masker {
         self.flush(decided, out);
     }
 
-    /// The stream is over: what was held back goes out.
+    /// Ends the stream and writes the buffered bytes.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         self.flush(self.buffer.len(), out);
         self.secret_ranges.clear();
@@ -202,13 +202,13 @@ impl Masker {
         }
     }
 
-    /// How many of the bytes taken are not out yet.
+    /// Number of input bytes that are not written yet.
     #[must_use]
-    pub fn held(&self) -> usize {
+    pub fn buffered(&self) -> usize {
         self.buffer.len()
     }
 
-    /// How many bytes from the first one held on are known to belong to a secret whose mask is already out.
+    /// Number of bytes at the start of the buffer that belong to a secret whose mask is already written.
     #[must_use]
     pub fn masked_prefix(&self) -> usize {
         match self.secret_ranges.first() {
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_and_every_byte_alone_give_the_same_and_no_leak() {
+    fn the_output_does_not_depend_on_chunks_and_leaks_nothing() {
         use base64::Engine as _;
         let values = ["hunter2-hunter2", "p&ss \"wörd\"/<x>", "line one\nline two is longer\n{\n}\n", "aXbXaXbX"];
         let secrets = Secrets::new(values).unwrap();
@@ -306,13 +306,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_beginning_of_a_secret_is_held_back() {
+    fn only_a_prefix_of_a_secret_is_buffered() {
         let secrets = Secrets::new(["correct horse"]).unwrap();
         let (mut masker, mut out) = (Masker::new(&secrets), Vec::new());
         masker.push(b"continue? [y/N] ", &mut out);
         assert_eq!(out, b"continue? [y/N] ");
         masker.push(b"say corr", &mut out);
-        assert_eq!((out.as_slice(), masker.held()), (&b"continue? [y/N] say "[..], 4));
+        assert_eq!((out.as_slice(), masker.buffered()), (&b"continue? [y/N] say "[..], 4));
         masker.push(b"al\n", &mut out);
         assert_eq!(out, b"continue? [y/N] say corral\n");
     }
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_masked_is_refused() {
+    fn secrets_that_cannot_be_masked_are_refused() {
         assert_eq!(Secrets::new([vec![b'x'; MAX_LENGTH + 1]]).unwrap_err(), CannotMask::TooLong(MAX_LENGTH + 1));
         assert!(Secrets::new(["", "abc"]).unwrap().0.is_none());
     }
@@ -382,9 +382,9 @@ mod tests {
             let (mut first, mut out) = (Masker::new(&secrets), Vec::new());
             first.push(&text.as_bytes()[..stop], &mut out);
             let mut second = Masker::resume(&secrets, first.masked_prefix());
-            second.push(&text.as_bytes()[stop - first.held()..], &mut out);
+            second.push(&text.as_bytes()[stop - first.buffered()..], &mut out);
             second.finish(&mut out);
-            // A mask may stand twice where a secret ends exactly at the stop and the next one begins there.
+            // Two adjacent masks are possible if one secret ends exactly at the stop and the next one begins there.
             let out = String::from_utf8(out).unwrap().replace("****************", MASK);
             prop_assert_eq!(out, expected);
         }

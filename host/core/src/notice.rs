@@ -1,4 +1,4 @@
-//! A fact for people, `beespace.notice/v1`, on its way to a notifier.
+//! A notice, `beespace.notice/v1`: a fact for people that a notifier sends. Includes its retry rules.
 
 use std::time::Duration;
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 use crate::build::{Build, Stage};
 use crate::digest::Document;
 use crate::ids::{BuildId, NoticeId};
-use crate::outcome::Reason;
+use crate::reason::Reason;
 use crate::time::{Timestamp, backoff};
 
-/// Attempts whose outcome nobody knows (trap, timeout, crash) before a notice is given up.
+/// Attempts with an unknown outcome (trap, timeout, crash) after which a notice becomes a dead letter.
 pub const MAX_UNKNOWN_OUTCOMES: u32 = 5;
-/// How long a notice is tried at all.
+/// How long a notice is retried before it becomes a dead letter.
 pub const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
-/// A notifier's wish for the next attempt counts no less than this.
+/// Minimum delay of a retry that a notifier requests.
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Name of the schema of a notice's subject.
+/// Name of the schema of a notice's subject document.
 pub const SCHEMA: &str = "beespace.notice/v1";
 
-/// What a notice is about.
+/// The fact that a notice reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum NoticeKind {
     #[serde(rename = "build.finished")]
@@ -30,6 +30,7 @@ pub enum NoticeKind {
 }
 
 impl NoticeKind {
+    /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -47,82 +48,77 @@ pub struct Notice {
     pub build: BuildId,
     /// Name of the binding that sends it.
     pub binding: String,
-    /// Notices of one thread and binding go one at a time, in the order of `sequence`.
+    /// Notices of one thread and one binding are sent one at a time, in the order of `sequence`.
     pub thread: String,
     pub sequence: u64,
-    /// The same for every attempt: the receiver can drop repetitions.
+    /// Identical for all attempts, so that the receiver can drop duplicates.
     pub idempotency_key: String,
     pub subject: Document,
     pub state: NoticeState,
-    /// Since when it is tried: its beginning, or the last time that a person or a start let it go again.
-    #[serde(default = "long_ago")]
+    /// Start of the current retry period: the creation of the notice, or the last time that it was queued again.
     pub retrying_since: Timestamp,
-    /// Attempts begun.
+    /// Number of attempts that have begun.
     pub attempts: u32,
-    /// Attempts whose outcome nobody knows (trap, timeout, crash).
+    /// Number of attempts with an unknown outcome (trap, timeout, crash).
     pub unknown_outcomes: u32,
-    /// Why the last attempt did not work.
+    /// Why the last attempt failed.
     pub last_error: Option<String>,
     pub next_attempt_at: Timestamp,
     pub created_at: Timestamp,
     pub finished_at: Option<Timestamp>,
 }
 
-/// Of rows that were written before it was kept.
-fn long_ago() -> Timestamp {
-    Timestamp(0)
-}
-
+/// The delivery state of a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeState {
     Pending,
     Sent,
-    /// Given up; a person can replay it.
+    /// No longer retried automatically; a person can queue it again.
     DeadLetter,
-    /// Its binding is misconfigured; waits in its place of the thread until the binding is let go again.
+    /// Waits, in its order in the thread, because its binding is misconfigured and suspended.
     Suspended,
 }
 
-/// What came of an attempt.
+/// The outcome of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptOutcome {
     Sent,
-    /// Surely not delivered; not to be tried again before `after`, where it is given.
+    /// Certainly not delivered. `after` is the minimum delay of the next attempt, if the notifier requested one.
     Retry {
         after: Option<Duration>,
         why: String,
     },
-    /// Never to be tried again.
+    /// Failed permanently; not retried.
     Permanent(String),
-    /// Nothing that the binding sends would arrive.
+    /// The binding is misconfigured: none of its notices can be delivered.
     Misconfigured(String),
-    /// It may have arrived.
+    /// It is unknown whether the notice was delivered.
     Unknown(String),
 }
 
 impl Notice {
-    /// Counts an attempt before it begins. Until its outcome is told it is one that nobody knows, so that an attempt which ends the
-    /// process is counted, too.
-    pub fn begin(&mut self) {
+    /// Counts an attempt before it begins. Its outcome counts as unknown until it is recorded, so that an attempt that crashes
+    /// the process counts too.
+    pub fn begin_attempt(&mut self) {
         self.attempts += 1;
         self.unknown_outcomes += 1;
     }
 
-    /// Whether one more attempt would be one too many whose outcome nobody knows.
+    /// Whether the limit of attempts with an unknown outcome is reached.
     #[must_use]
     pub fn has_no_attempts_left(&self) -> bool {
         self.unknown_outcomes >= MAX_UNKNOWN_OUTCOMES
     }
 
-    /// Takes note of what came of the attempt that [`Notice::begin`] counted. `jitter`, from 0 to 1, spreads the next ones, so that
-    /// a service that comes back is not met by everything at once.
+    /// Records the outcome of the attempt that [`Notice::begin_attempt`] counted. `jitter`, from 0 to 1, spreads the retries,
+    /// so that a service that recovers does not receive the whole backlog at once.
     pub fn record_outcome(&mut self, attempt: AttemptOutcome, now: Timestamp, jitter: f64) {
         if !matches!(attempt, AttemptOutcome::Unknown(_)) {
             self.unknown_outcomes = self.unknown_outcomes.saturating_sub(1);
         }
         let is_old = now.since(self.retrying_since) > MAX_AGE;
-        let (state, wish, why) = match attempt {
+        let (state, requested, why) = match attempt {
             AttemptOutcome::Sent => (NoticeState::Sent, None, None),
             AttemptOutcome::Permanent(why) => (NoticeState::DeadLetter, None, Some(why)),
             AttemptOutcome::Misconfigured(why) => (NoticeState::Suspended, None, Some(why)),
@@ -134,13 +130,13 @@ impl Notice {
         self.state = state;
         self.last_error = why;
         match state {
-            NoticeState::Pending => self.next_attempt_at = now + retry_delay(self.attempts, wish, jitter),
+            NoticeState::Pending => self.next_attempt_at = now + retry_delay(self.attempts, requested, jitter),
             NoticeState::Sent | NoticeState::DeadLetter => self.finished_at = Some(now),
             NoticeState::Suspended => {}
         }
     }
 
-    /// Puts it on its way as if for the first time.
+    /// Queues the notice again with new attempts.
     pub fn requeue(&mut self, now: Timestamp) {
         self.state = NoticeState::Pending;
         (self.attempts, self.unknown_outcomes) = (0, 0);
@@ -149,29 +145,31 @@ impl Notice {
     }
 }
 
-/// Our own pause is shortened by up to half of it. A notifier's wish is a promise that somebody gave for it (`Retry-After`): it is
-/// kept, and only ever lengthened, by up to a quarter.
-fn retry_delay(attempt: u32, wish: Option<Duration>, jitter: f64) -> Duration {
+/// The delay before the next attempt. Our own backoff is shortened by up to a half. A delay that the notifier requests
+/// (`Retry-After`) is never shortened, only lengthened by up to a quarter.
+fn retry_delay(attempt: u32, requested: Option<Duration>, jitter: f64) -> Duration {
     let jitter = jitter.clamp(0.0, 1.0);
-    match wish {
-        Some(wish) => wish.clamp(MIN_RETRY_AFTER, MAX_AGE).mul_f64(1.0 + jitter / 4.0),
+    match requested {
+        Some(requested) => requested.clamp(MIN_RETRY_AFTER, MAX_AGE).mul_f64(1.0 + jitter / 4.0),
         None => backoff(attempt).mul_f64(0.5 + jitter / 2.0),
     }
 }
 
 impl NoticeState {
+    /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Sent => "sent",
-            Self::DeadLetter => "dead",
+            Self::DeadLetter => "dead_letter",
             Self::Suspended => "suspended",
         }
     }
 }
 
-/// What a notifier returned for a thread, so that it can edit in place of adding.
+/// The receipt that a notifier returned for a thread. With it the notifier can edit an earlier message instead of sending a new
+/// one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     pub external_id: String,
@@ -179,7 +177,7 @@ pub struct Receipt {
     pub state: Vec<u8>,
 }
 
-/// The subject of a notice: what happened, in `beespace.notice/v1`. Addresses are not in it; the host adds them when it sends.
+/// The subject document of a notice, `beespace.notice/v1`. It contains no addresses; the host adds them when it sends the notice.
 #[must_use]
 pub fn subject_document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Document {
     let event = &build.event;
@@ -194,7 +192,7 @@ pub fn subject_document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Do
             serde_json::json!({
                 "number": stage.number,
                 "name": stage.pipeline.name,
-                "status": stage.word(),
+                "status": stage.display_status(),
                 "reason": reason_text(stage.reason.as_ref()),
                 "steps": steps,
             })
@@ -259,11 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_is_never_undercut() {
+    fn a_requested_delay_is_never_shortened() {
         let minute = Duration::from_secs(60);
         for jitter in [0.0, 0.5, 1.0] {
             let mut notice = notice();
-            notice.begin();
+            notice.begin_attempt();
             notice.record_outcome(busy(Some(minute)), NOW, jitter);
             assert_eq!(notice.state, NoticeState::Pending);
             let pause = notice.next_attempt_at.since(NOW);
@@ -272,33 +270,33 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_are_spread_and_end() {
+    fn delays_grow_are_spread_and_end() {
         for (attempt, longest) in [(1, 1), (2, 4), (3, 16), (4, 64), (5, 256), (6, 600), (60, 600)] {
             let longest = Duration::from_secs(longest);
             assert_eq!(retry_delay(attempt, None, 1.0), longest, "attempt {attempt}");
             assert_eq!(retry_delay(attempt, None, 0.0), longest / 2, "attempt {attempt}");
         }
         let mut old = notice();
-        old.begin();
+        old.begin_attempt();
         old.record_outcome(busy(None), NOW + MAX_AGE + Duration::from_secs(1), 0.0);
         assert_eq!((old.state, old.last_error.as_deref()), (NoticeState::DeadLetter, Some("busy")));
     }
 
     #[test]
-    fn the_fifth_outcome_that_nobody_knows_is_the_last() {
+    fn the_fifth_unknown_outcome_is_the_last() {
         let mut notice = notice();
         for attempt in 1..=MAX_UNKNOWN_OUTCOMES {
             assert!(!notice.has_no_attempts_left(), "before attempt {attempt}");
-            notice.begin();
-            // One that is known in between changes nothing.
+            notice.begin_attempt();
+            // A known outcome in between changes nothing.
             notice.record_outcome(busy(None), NOW, 0.0);
-            notice.begin();
+            notice.begin_attempt();
             notice.record_outcome(AttemptOutcome::Unknown("it trapped".to_owned()), NOW, 0.0);
         }
         assert_eq!(notice.state, NoticeState::DeadLetter);
         let mut crashed = self::notice();
-        (0..MAX_UNKNOWN_OUTCOMES).for_each(|_| crashed.begin());
-        assert!(crashed.has_no_attempts_left(), "attempts that ended the process count as well");
+        (0..MAX_UNKNOWN_OUTCOMES).for_each(|_| crashed.begin_attempt());
+        assert!(crashed.has_no_attempts_left(), "attempts that crashed the process count as well");
         crashed.requeue(NOW);
         assert!(!crashed.has_no_attempts_left());
     }

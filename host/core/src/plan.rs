@@ -1,6 +1,8 @@
-//! The resolved work of a step, `beespace.step-plan/v1`: everything an engine needs, nothing of Docker in it.
+//! The plan of a step, `beespace.step-plan/v1`: its resolved work, with everything that an engine needs and nothing specific to
+//! Docker.
 //!
-//! The same shape whether the pipeline file describes the container or a step type planned it, so that policies see both alike.
+//! A plan has the same form whether the pipeline file describes the container or a step type creates the plan, so that policies
+//! treat both alike.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,50 +11,57 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Document};
 use crate::pipeline::{EnvValue, ImageAction, Pipeline, Step};
+use crate::policy::Subject;
 use crate::script::script;
 
-/// Name of the schema.
+/// Name of the schema of a plan.
 pub const SCHEMA: &str = "beespace.step-plan/v1";
 
-/// Where the sources lie in every container, and its working directory where it names none.
+/// Directory of the sources in every container, and the default working directory.
 pub const WORKSPACE: &str = "/workspace";
 
-/// What a step is going to do in one round. A plan without containers finishes at once.
+/// The work of a step in one round. A plan without containers finishes at once.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StepPlan {
     /// The step's name in the pipeline.
     pub step: String,
-    /// The step type that made the plan; none for an `image:` step.
+    /// The step type that created the plan; `None` for an `image:` step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses: Option<String>,
     pub containers: Vec<Container>,
     /// Text for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub summary: String,
-    /// The step type's own memory, handed back to it after the round: base64, at most 64 KiB decoded.
+    /// The state of the step type, returned to it after the round: base64, at most 64 KiB decoded.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub state: String,
 }
 
 impl StepPlan {
-    /// The document that policies judge.
+    /// The document that policies evaluate.
     #[must_use]
     pub fn document(&self) -> Document {
         Document::new(SCHEMA, &serde_json::to_value(self).unwrap_or_default())
     }
 
-    /// What an approval binds to.
+    /// The digest of the document. Approvals are bound to it.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.document().digest()
     }
 }
 
-/// Characters of a container's id at most: it is part of a name that an engine gives.
+impl Subject for StepPlan {
+    fn subject_document(&self) -> Document {
+        self.document()
+    }
+}
+
+/// Most characters of a container's id, which becomes part of a name in the engine.
 const CONTAINER_ID_CHARS: usize = 63;
 
-/// Whether a text can be a container's id. Ids end up in names and labels of engines: 1 to 63 of a-z, 0-9 and `-`, beginning with a
-/// letter or digit.
+/// Whether a text is a valid container id: 1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit. Ids become part of
+/// names and labels in engines.
 #[must_use]
 pub fn is_container_id(text: &str) -> bool {
     (1..=CONTAINER_ID_CHARS).contains(&text.len())
@@ -60,10 +69,10 @@ pub fn is_container_id(text: &str) -> bool {
         && !text.starts_with('-')
 }
 
-/// The id of the one container of an `image:` step.
+/// The id of the only container of an `image:` step.
 pub const IMAGE_CONTAINER: &str = "step";
 
-/// The plan of an `image:` step: one container, in which the step's variables win over the pipeline's.
+/// The plan of an `image:` step: one container. Variables of the step take precedence over those of the pipeline.
 #[must_use]
 pub fn plan_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -> StepPlan {
     let merged: BTreeMap<&String, &EnvValue> = pipeline.env.iter().chain(&step.env).collect();
@@ -97,7 +106,7 @@ pub fn plan_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -
     StepPlan { step: step.name.clone(), containers: vec![container], ..StepPlan::default() }
 }
 
-/// A directory as the file says it, from the workspace on: `web` and `./web` are the workspace's, `/tmp` is the image's.
+/// Resolves a directory of the file against the workspace: `web` and `./web` are in the workspace, `/tmp` is in the image.
 fn in_workspace(directory: &str) -> String {
     if directory.starts_with('/') {
         return directory.to_owned();
@@ -106,8 +115,8 @@ fn in_workspace(directory: &str) -> String {
     parts.fold(WORKSPACE.to_owned(), |path, part| format!("{path}/{part}"))
 }
 
-/// What the file says of a `uses:` step holds for every container that its step type plans: no longer than `timeout`, and with the texts of `env`,
-/// among which the step type's own win.
+/// Applies the settings of a `uses:` step in the file to every container that its step type planned: the `timeout` is an upper
+/// limit, and the texts in `env` are added. Variables that the step type set itself take precedence.
 pub fn apply_file_settings(plan: &mut StepPlan, pipeline: &Pipeline, step: &Step) {
     for container in &mut plan.containers {
         let limits = &mut container.limits;
@@ -124,21 +133,23 @@ fn timeout_of(step: &Step) -> Option<u32> {
     step.timeout.map(|timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX))
 }
 
+/// One container of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// Unique inside the plan. An `image:` step has one, named `step`.
     pub id: String,
     pub image: String,
-    /// None: the image's own.
+    /// `None`: the image's own entrypoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
-    /// None: the image's own command.
+    /// `None`: the image's own command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub args: Option<Vec<String>>,
-    /// Shell text put in place as a file and run with `sh -e`; excludes `entrypoint` and `args`.
+    /// A shell script that is written to a file and run with `sh -e`; excludes `entrypoint` and `args`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<String>,
-    /// What the user or the step type set. `CI` and `BEESPACE_*` join when the container is made ([`crate::environment`]).
+    /// Variables that the user or the step type set. `CI` and `BEESPACE_*` are added when the container is created
+    /// ([`crate::environment`]).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -153,21 +164,22 @@ pub struct Container {
     pub limits: Limits,
     #[serde(default)]
     pub network: Network,
-    /// Ids of the plan that must have exited with 0 before this one starts.
+    /// Ids of the containers that must exit with 0 before this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
-    /// Runs beside the others and is stopped when they are done.
+    /// The container runs beside the others and is stopped when they have finished.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub service: bool,
 }
 
-/// A secret by name; its value meets the plan only in the engine.
+/// A secret by name. Its value is added only in the engine, never in the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretMount {
     pub secret: String,
     pub target: SecretTarget,
 }
 
+/// Where a container gets a secret: the name of a variable, or the absolute path of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretTarget {
@@ -175,6 +187,7 @@ pub enum SecretTarget {
     File(String),
 }
 
+/// A mount of a container: its source, and the absolute path in the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     pub source: MountSource,
@@ -183,18 +196,19 @@ pub struct Mount {
     pub read_only: bool,
 }
 
+/// The source of a mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MountSource {
     /// The stage's workspace.
     Workspace,
-    /// A cache by key, with keys to fall back on.
+    /// A cache by key, with fallback keys.
     Cache { key: String, restore_keys: Vec<String> },
-    /// A file set of an earlier container of the same step.
+    /// A volume of an earlier container of the same step.
     Volume(String),
 }
 
-/// Caps; where none is given the instance's default holds.
+/// Resource limits; the instance's default applies to a limit that is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -215,6 +229,7 @@ impl Limits {
     }
 }
 
+/// The network access of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {

@@ -1,4 +1,4 @@
-//! What every call of a plugin gets to know of the build it is about: the small, stable envelope around a document.
+//! The context of a plugin call: a small, stable envelope that describes the build, and the document of its event.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -10,57 +10,57 @@ use crate::ids::{RepositoryName, Sha};
 use crate::pipeline::eval_when::ChangedPaths;
 use crate::time::Timestamp;
 
-/// Name of the schema of what happened.
+/// Name of the schema of the event document.
 pub const EVENT_SCHEMA: &str = "beespace.event/v1";
 
-/// Commits that the document of an event lists.
+/// Most commits that the event document lists.
 pub const MAX_COMMITS: usize = 50;
 
-/// Changed paths that it lists.
+/// Most changed paths that the event document lists.
 const MAX_PATHS: usize = 1_000;
 
-/// Characters of each message in it.
+/// Most characters of a commit message in the event document.
 const MAX_MESSAGE_CHARS: usize = 8_192;
 
-/// How far the source of a change is trusted.
+/// How far the author of a change is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
-    /// Pushed by someone whom the forge lets write to the repository.
+    /// Pushed by someone with write access to the repository.
     Trusted,
-    /// Known, but with fewer rights than the repository's own people.
+    /// Known to the forge, but without write access to the repository.
     Restricted,
-    /// A fork, a stranger. What a forgotten field must mean.
+    /// A fork or an unknown person. The default, so that a missing field never grants trust.
     #[default]
     Untrusted,
 }
 
-/// The envelope.
+/// The envelope of a plugin call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginContext {
-    /// Correlates the call's log lines, its row in a decision and its placeholders for secrets.
+    /// Correlates the call's log lines, its evaluation in a decision and its placeholders for secrets.
     pub invocation_id: String,
     pub event: EventKind,
     pub repository: RepositoryName,
     /// Full name of the ref.
     pub git_ref: String,
-    /// The commit that is built, resolved by us.
+    /// The commit that is built, as resolved in the mirror.
     pub sha: Sha,
-    /// Number and the full name of the branch it wants to go into.
+    /// Number of the pull request and the full name of its target branch.
     pub pull_request: Option<(u64, String)>,
     pub build_number: Option<u64>,
-    /// Vouched for by the forge: the only identity to decide on.
+    /// The person who caused the event, authenticated by the forge: the only identity to decide on.
     pub actor: Actor,
-    /// What the commit says about its author: a claim.
+    /// The author named in the commit: a claim, not an identity.
     pub author: Option<Claim>,
     pub trust: Trust,
-    /// The only clock a plugin has; the same when a decision is replayed.
+    /// The only clock that a plugin has; identical when a decision is replayed.
     pub now: Timestamp,
     pub labels: Vec<(String, String)>,
 }
 
 impl PluginContext {
-    /// The envelope for a call about `build`. A push comes from someone with write access, so it is trusted.
+    /// The envelope for a call about `build`. A push requires write access, so it is trusted.
     #[must_use]
     pub fn for_build(build: &Build, invocation_id: String, now: Timestamp) -> Self {
         let head = build.head.as_ref();
@@ -84,8 +84,8 @@ impl PluginContext {
     }
 }
 
-/// What happened, for policies and step types: the same at every point. Commits and paths are those that git tells, newest first, none where
-/// it cannot. Lists are cut, with the true counts and `truncated` beside them.
+/// The event as policies and step types see it, identical at every point. Commits and paths come from git, newest first; they are
+/// `null` if git cannot determine them. Lists are truncated; the true counts and `truncated` stand beside them.
 #[must_use]
 pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit], commit_count: Option<u64>) -> Document {
     let event = &build.event;
@@ -93,8 +93,8 @@ pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit],
         ChangedPaths::Known(paths) => Some(paths),
         ChangedPaths::Unknown(_) => None,
     };
-    let told: Vec<_> = commits.iter().take(MAX_COMMITS).map(commit_json).collect();
-    let all_told = commit_count == u64::try_from(told.len()).ok();
+    let listed: Vec<_> = commits.iter().take(MAX_COMMITS).map(commit_json).collect();
+    let all_listed = commit_count == u64::try_from(listed.len()).ok();
     let message = build.head.as_ref().map_or("", |head| &head.message);
     let value = json!({
         "event": event.kind(),
@@ -104,11 +104,11 @@ pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit],
         "commit": build.head.as_ref().map_or_else(|| event.sha(), |head| &head.sha),
         "title": truncate(message.lines().next().unwrap_or("")),
         "message": truncate(message),
-        "commits": told,
+        "commits": listed,
         "commit_count": commit_count,
         "paths": paths.map(|paths| paths.iter().take(MAX_PATHS).collect::<Vec<_>>()),
         "path_count": paths.map(Vec::len),
-        "truncated": !all_told || paths.is_some_and(|paths| paths.len() > MAX_PATHS),
+        "truncated": !all_listed || paths.is_some_and(|paths| paths.len() > MAX_PATHS),
     });
     Document::new(EVENT_SCHEMA, &value)
 }
@@ -155,7 +155,7 @@ mod tests {
             number: Some(1),
             event: Event { repository, sender, cause: Cause::Push(push) },
             delivery: None,
-            restarts: None,
+            restart_of: None,
             status: Status::Running,
             reason: None,
             head: Some(Head {
@@ -176,26 +176,26 @@ mod tests {
         vec![Commit { sha: sha("b"), message: "older".to_owned(), author: claim() }; count]
     }
 
-    fn told(document: &Document) -> serde_json::Value {
+    fn listed(document: &Document) -> serde_json::Value {
         serde_json::from_str(&document.json).unwrap()
     }
 
     #[test]
-    fn what_git_tells_is_what_plugins_see() {
+    fn plugins_see_the_data_from_git() {
         let changed = ChangedPaths::Known(vec!["src/a.rs".to_owned()]);
-        let value = told(&event_document(&build(), &changed, &commits(2), Some(2)));
+        let value = listed(&event_document(&build(), &changed, &commits(2), Some(2)));
         assert_eq!((&value["title"], &value["commit"]), (&json!("fix: it"), &json!("a".repeat(40))));
         assert_eq!(value["commits"][1]["sha"], "b".repeat(40));
         assert_eq!((&value["commit_count"], &value["path_count"], &value["truncated"]), (&json!(2), &json!(1), &json!(false)));
     }
 
     #[test]
-    fn long_lists_are_cut_and_say_so() {
+    fn long_lists_are_truncated_and_marked() {
         let paths = ChangedPaths::Known(vec!["a".to_owned(); 1_001]);
-        let value = told(&event_document(&build(), &paths, &commits(1), Some(1)));
+        let value = listed(&event_document(&build(), &paths, &commits(1), Some(1)));
         assert_eq!((&value["path_count"], &value["truncated"]), (&json!(1_001), &json!(true)));
         let unknown = ChangedPaths::Unknown("the branch is new".to_owned());
-        let value = told(&event_document(&build(), &unknown, &commits(50), Some(201)));
+        let value = listed(&event_document(&build(), &unknown, &commits(50), Some(201)));
         assert_eq!(value["commits"].as_array().map(Vec::len), Some(50));
         assert_eq!((&value["commit_count"], &value["paths"], &value["truncated"]), (&json!(201), &json!(null), &json!(true)));
     }

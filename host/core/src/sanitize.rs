@@ -1,8 +1,8 @@
-//! Text of strangers as people may safely see it. What steers a terminal, turns the direction of a text or has no width is shown as
-//! U+FFFD: what a person reads is what is there ("Trojan Source", CVE-2021-42574).
+//! Sanitizes untrusted text for display. Control characters, bidirectional marks and zero-width characters are replaced by
+//! U+FFFD, so that the visible text is the real text ("Trojan Source", CVE-2021-42574).
 
-/// Whether a character changes how the text around it looks without being seen itself: controls, marks of direction, breaks that
-/// are no newlines, and what has no width.
+/// Whether a character changes the appearance of the text around it without being visible: control characters, bidirectional
+/// marks, line breaks other than newlines, and zero-width characters.
 #[must_use]
 pub fn is_unsafe(character: char) -> bool {
     character.is_control()
@@ -11,7 +11,7 @@ pub fn is_unsafe(character: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// One character of a line. One stands for one, so that columns stay true.
+/// Sanitizes one character of a line. One character becomes exactly one, so columns stay correct.
 #[must_use]
 pub fn character(character: char) -> char {
     match character {
@@ -21,13 +21,13 @@ pub fn character(character: char) -> char {
     }
 }
 
-/// A text in one line: a newline in it is shown, too, because it could pretend to begin something of ours.
+/// Sanitizes a text to one line. A newline is replaced too, because an attacker could use it to imitate a line of our own output.
 #[must_use]
 pub fn line(text: &str) -> String {
     text.chars().map(character).collect()
 }
 
-/// A text whose lines and columns are ours.
+/// Sanitizes a text of several lines: newlines and tabs stay.
 #[must_use]
 pub fn lines(text: &str) -> String {
     text.chars().map(|c| if matches!(c, '\n' | '\t') { c } else { character(c) }).collect()
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_hides_or_turns_text_is_seen() {
+    fn unsafe_characters_become_visible() {
         assert_eq!(line("a\u{1b}[31m\u{7}b\u{202e}c\nd\te"), "a\u{fffd}[31m\u{fffd}b\u{fffd}c\u{fffd}d e");
         for hidden in ['\u{9b}', '\u{ad}', '\u{200b}', '\u{200f}', '\u{2028}', '\u{2066}', '\u{feff}', '\u{e0041}'] {
             assert_eq!(line(&hidden.to_string()), "\u{fffd}", "{hidden:?}");
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_ours_stay_lines() {
+    fn newlines_and_tabs_stay_in_texts_of_several_lines() {
         assert_eq!(lines("a\n\tb\u{1b}]0;x\u{7}\r\n"), "a\n\tb\u{fffd}]0;x\u{fffd}\u{fffd}\n");
     }
 }

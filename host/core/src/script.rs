@@ -1,18 +1,18 @@
-//! The text of a step's script: its `run` lines for `sh -e`, each command announced before it runs.
+//! Builds the script of a step: its `run` lines for `sh -e`, in which each command is printed before it runs.
 //!
-//! `sh -x` would write its trace to stderr, in no order with what the commands write to stdout, and with every value filled in,
-//! secrets included. So the announcements are commands of the script themselves: the text as it was written, printed to stdout.
+//! `sh -x` would write its trace to stderr, unordered with the commands' stdout, and with all variables expanded, secrets included.
+//! Instead, the script itself prints each command to stdout, as it was written.
 
 mod shell_split;
 
-/// Prints a line and hands on the status it found, so that `$?` still speaks of the command before.
+/// Prints a line and returns the status that it found, so that `$?` still refers to the command before.
 const ANNOUNCE: &str = r#"_beespace() { set -- "$?" "$1"; printf '%s\n' "$2"; return "$1"; }"#;
 
-/// Makes the script of a step's `run` lines. All of them run in one shell, so that `cd` and `export` last; a line may be a
-/// text of many lines, and a construct (`if`, a here-document) may span them.
+/// Builds the script from a step's `run` lines. All lines run in one shell, so `cd` and `export` persist. An entry may have
+/// several lines, and a construct (`if`, a here-document) may span several entries.
 ///
-/// Every command is announced as `+ command`, further lines of it as `> `. Where the text cannot be taken apart with
-/// certainty, what is left of it is announced as one.
+/// Every command is printed as `+ command`, and its further lines as `> `. If the text cannot be split reliably, the rest is
+/// printed as one command.
 #[must_use]
 pub fn script(run: &[String]) -> String {
     let text = run.join("\n");
@@ -21,7 +21,7 @@ pub fn script(run: &[String]) -> String {
     script.push('\n');
     for command in shell_split::commands(&text) {
         if !command.starts_with('#') || command.contains('\n') {
-            // As the left side of `&&` a status other than 0 passes through without ending the script.
+            // On the left side of `&&`, a status other than 0 does not end the script.
             script.push_str("_beespace ");
             script.push_str(&quote(&announcement(command)));
             script.push_str(" && :\n");
@@ -36,13 +36,13 @@ fn announcement(command: &str) -> String {
     format!("+ {}", command.replace('\n', "\n> "))
 }
 
-/// One word of the shell, whatever is in `text` (NUL excepted, which no shell can carry).
+/// Quotes `text` as one word of the shell. `text` must not contain NUL, which no shell supports.
 #[must_use]
 pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Whether a shell can have a variable of this name.
+/// Whether a shell accepts a variable of this name.
 #[must_use]
 pub fn is_variable_name(name: &str) -> bool {
     name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_command_is_announced_as_it_was_written() {
+    fn each_command_is_printed_as_it_was_written() {
         let run = ["cargo build".to_owned(), "# why\necho 'it''s' $HOME\n\ncat <<EOF\nhi\nEOF".to_owned()];
         let expected = r#"_beespace() { set -- "$?" "$1"; printf '%s\n' "$2"; return "$1"; }
 _beespace '+ cargo build' && :
@@ -73,7 +73,7 @@ EOF
     }
 
     #[test]
-    fn variables_are_letters_digits_and_underscores() {
+    fn variable_names_have_letters_digits_and_underscores() {
         assert!(is_variable_name("_A9"));
         for name in ["", "9A", "A-B", "A B", "A\n", "Ä", "A=B"] {
             assert!(!is_variable_name(name), "{name:?}");

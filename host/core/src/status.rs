@@ -1,22 +1,22 @@
-//! How things stand: one word for steps, stages and builds.
+//! The status of steps, stages and builds.
 
 use serde::{Deserialize, Serialize};
 
-/// The word that people see.
+/// The status of a step, a stage or a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Waits; the reason is beside it.
+    /// Not started; the reason states what it waits for.
     Pending,
-    /// Waits for a person's word.
+    /// Waits for an approval.
     Blocked,
     Running,
     Success,
-    /// The user's own program said no.
+    /// The user's own step failed.
     Failure,
-    /// A policy or a person said no before anything ran.
+    /// A policy or a person refused it before anything ran.
     Declined,
-    /// It could not be run: the cause says why and what to do.
+    /// It could not be run; the reason states the cause and the remedy.
     Error,
     /// Someone stopped it.
     Killed,
@@ -24,6 +24,7 @@ pub enum Status {
 }
 
 impl Status {
+    /// All statuses.
     pub const ALL: [Self; 9] = [
         Self::Pending,
         Self::Blocked,
@@ -36,6 +37,7 @@ impl Status {
         Self::Skipped,
     ];
 
+    /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,13 +53,13 @@ impl Status {
         }
     }
 
-    /// Nothing more will happen.
+    /// Whether the status is final.
     #[must_use]
     pub fn is_over(self) -> bool {
         !matches!(self, Self::Pending | Self::Blocked | Self::Running)
     }
 
-    /// Which word shows when several parts meet: what still waits or runs first, then the worst.
+    /// Precedence when several parts are combined: waiting and running first, then the worst result.
     fn rank(self) -> u8 {
         match self {
             Self::Blocked => 0,
@@ -79,7 +81,7 @@ impl std::fmt::Display for Status {
     }
 }
 
-/// The status of the whole from those of its counting parts, in any order. Nothing to run at all is `skipped`.
+/// The status of the whole from those of its counted parts, in any order; `skipped` if there are none.
 #[must_use]
 pub fn fold(parts: impl IntoIterator<Item = Status>) -> Status {
     parts.into_iter().min_by_key(|status| status.rank()).unwrap_or(Status::Skipped)
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_shows_before_finished_and_worst_wins() {
+    fn unfinished_takes_precedence_over_finished_and_the_worst_wins() {
         assert_eq!(fold([Status::Success, Status::Running, Status::Error]), Status::Running);
         assert_eq!(fold([Status::Pending, Status::Running]), Status::Running);
         assert_eq!(fold([Status::Blocked, Status::Running]), Status::Blocked);

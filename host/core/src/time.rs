@@ -1,4 +1,4 @@
-//! Points in time as they are stored and sent: UTC milliseconds. The clock itself is the host's.
+//! Timestamps in UTC milliseconds, as they are stored and sent. The host owns the clock.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// Time that passed since `earlier`; zero where the clock went back.
+    /// Time since `earlier`; zero if the clock went back.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -24,7 +24,7 @@ impl std::ops::Add<Duration> for Timestamp {
     }
 }
 
-/// The pause after the n-th failed attempt: 1 s, 4 s, 16 s, … at most 10 min.
+/// The delay after the n-th failed attempt: 1 s, 4 s, 16 s, … at most 10 min.
 #[must_use]
 pub fn backoff(attempt: u32) -> Duration {
     Duration::from_secs(4_u64.saturating_pow(attempt.saturating_sub(1))).min(Duration::from_secs(600))

@@ -1,4 +1,4 @@
-//! What to do about a happening: build it, or ignore it with a reason that a person understands.
+//! The trigger decision: whether an event of Gogs causes a build, or is ignored with a reason.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,76 +6,79 @@ use crate::event::{Actor, Cause, Claim, Commit, Event, Push, Repository};
 use crate::git_ref::{self, BRANCHES, TAGS};
 use crate::gogs::{self, GogsEvent};
 use crate::ids::{RepositoryId, RepositoryName, Sha};
-use crate::outcome::Reason;
+use crate::reason::Reason;
 use crate::verify::Verified;
 
-/// Words in a commit's message that ask for no build.
+/// Directives in a commit message that suppress the build.
 pub const SKIP_DIRECTIVES: [&str; 3] = ["[skip ci]", "[ci skip]", "[no ci]"];
 
-/// What a ref recorded last: how one push is known again when two hooks, or a person's redelivery, tell of it.
+/// The last push that was recorded for a ref. It identifies duplicates of a push that two webhooks or a manual redelivery report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastSeenRef {
-    /// None where the ref was new.
+    /// `None` if the ref was new.
     pub before: Option<Sha>,
     pub after: Sha,
 }
 
 impl LastSeenRef {
-    /// What is to be recorded with the build of this event.
+    /// The record to store with the build of this event.
     #[must_use]
     pub fn of_event(event: &Event) -> Self {
         Self { before: event.before().cloned(), after: event.sha().clone() }
     }
 }
 
-/// Whether the very same JSON has come before, under another id of Gogs'.
+/// Whether the same JSON has been delivered before under another delivery id.
 ///
-/// Gogs tells times in whole seconds: a branch that is moved there, back and there again within one makes the same JSON twice.
+/// Equal JSON does not prove a repeated delivery. Gogs sends times in whole seconds, so a branch that is moved forth, back and
+/// forth again within one second produces the same JSON twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryRepeat {
+    /// The JSON is delivered for the first time.
     First,
-    Again,
+    /// The JSON was delivered before.
+    Repeated,
 }
 
-/// What to do.
+/// The decision about one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TriggerDecision {
-    /// Build it, and record [`LastSeenRef::of`] for its ref.
+    /// Build the event, and record [`LastSeenRef::of_event`] for its ref.
     Build(Box<Event>),
-    /// Keep the delivery with this reason. `forget`: the full name of a ref that is gone, whose record goes with it.
+    /// Keep the delivery with this reason. `forget_ref` is the full name of a deleted ref whose record must be removed.
     Ignored { reason: Reason, forget_ref: Option<String> },
 }
 
-/// Full name of the ref whose record [`decide`] wants to see; none where it looks at no record.
+/// Full name of the ref whose record [`decide`] needs; `None` if it needs no record.
 #[must_use]
-pub fn git_ref(happening: &Verified<GogsEvent>) -> Option<String> {
-    match happening.get() {
+pub fn recorded_ref(event: &Verified<GogsEvent>) -> Option<String> {
+    match event.get() {
         GogsEvent::Push(push) => branch_ref(push).ok(),
         GogsEvent::Deleted(delete) => Some(delete.git_ref()),
         _ => None,
     }
 }
 
-/// Decides. `hook`: the repository whose hook was called; a body that names another one is never built. `last`: what the ref
-/// ([`git_ref()`]) recorded last.
+/// Decides about an event. `hook` is the repository whose webhook was called; an event of another repository is never built.
+/// `last` is the last recorded push of the ref ([`recorded_ref`]).
 #[must_use]
 pub fn decide(
-    happening: &Verified<GogsEvent>,
+    event: &Verified<GogsEvent>,
     hook: RepositoryId,
-    telling: DeliveryRepeat,
+    repeat: DeliveryRepeat,
     last: Option<&LastSeenRef>,
 ) -> TriggerDecision {
-    let happening = happening.get();
-    let told = happening.repository_id();
-    if told != hook {
+    let event = event.get();
+    let payload_repository = event.repository_id();
+    if payload_repository != hook {
         return ignore(
             "other-repository",
-            format!("repository {told} in the body, hook of {hook}"),
-            Some("a hook's address belongs to one repository; remove it from the other one (organisation hooks, too)"),
+            format!("the payload is for repository {payload_repository}, but the webhook belongs to repository {hook}"),
+            Some("a webhook address belongs to one repository: remove it from the other repository and from its organisation"),
         );
     }
-    match happening {
-        GogsEvent::Push(push) => decide_push(push, telling, last).unwrap_or_else(|reason| TriggerDecision::Ignored {
+    match event {
+        GogsEvent::Push(push) => decide_push(push, repeat, last).unwrap_or_else(|reason| TriggerDecision::Ignored {
             forget_ref: is_deletion(push).then(|| push.git_ref.clone()),
             reason,
         }),
@@ -87,10 +90,10 @@ pub fn decide(
             forget_ref: Some(delete.git_ref()),
         },
         GogsEvent::BranchCreated(create) => {
-            // Gogs calls every ref outside refs/tags/ a branch, so this promises no build.
+            // Gogs reports every ref outside refs/tags/ as a branch, so the text does not promise a build.
             ignore(
                 "branch-created",
-                format!("{} is new; its push comes as a delivery of its own", quote_name(&create.name)),
+                format!("{} was created; Gogs sends its push as a separate delivery", quote_name(&create.name)),
                 None,
             )
         }
@@ -104,61 +107,61 @@ pub fn decide(
             ignore_unsupported("pull-request", format!("pull request {} changed", event.number), "pull requests")
         }
         GogsEvent::Forked(fork) => {
-            ignore("forked", format!("{} forked it: nothing to build", quote_name(&fork.sender.username)), None)
+            ignore("forked", format!("{} forked the repository: nothing to build", quote_name(&fork.sender.username)), None)
         }
         GogsEvent::Issue(issues) => ignore("issue", format!("issue {} changed: nothing to build", issues.number), None),
         GogsEvent::IssueComment(comment) => {
             let of = if comment.issue.pull_request.is_some() { "pull request" } else { "issue" };
-            ignore("issue-comment", format!("a comment on {of} {}: nothing to build", comment.issue.number), None)
+            ignore("issue-comment", format!("comment on {of} {}: nothing to build", comment.issue.number), None)
         }
     }
 }
 
-/// The first of [`SKIP_DIRECTIVES`] in a commit's message. The listed head commit is looked at by [`decide`]; where Gogs did not list
-/// it, the host asks with the message that git has.
+/// The first of [`SKIP_DIRECTIVES`] in a commit message. [`decide`] checks the head commit if Gogs listed it. Otherwise the
+/// host checks the message from git.
 #[must_use]
-pub fn skip_word(message: &str) -> Option<&'static str> {
+pub fn skip_directive(message: &str) -> Option<&'static str> {
     let message = message.to_lowercase();
     SKIP_DIRECTIVES.into_iter().find(|word| message.contains(word))
 }
 
-/// The reason of a build that its commit asked not to have.
+/// The reason of a build that its commit message suppresses.
 #[must_use]
 pub fn skip_reason(word: &str) -> Reason {
-    Reason::new("skip-word", format!("the commit's message says {word}"))
-        .help("push a commit whose message does not say it where you want a build after all")
+    Reason::new("skip-word", format!("the commit message contains {word}"))
+        .help("to get a build, push a commit whose message does not contain it")
 }
 
-fn decide_push(push: &gogs::Push, telling: DeliveryRepeat, last: Option<&LastSeenRef>) -> Result<TriggerDecision, Reason> {
+fn decide_push(push: &gogs::Push, repeat: DeliveryRepeat, last: Option<&LastSeenRef>) -> Result<TriggerDecision, Reason> {
     let after = pushed_commit(push)?;
     let git_ref = branch_ref(push)?;
     if push.before.as_ref() == Some(after) {
         return Err(test_delivery());
     }
     let mut event = event_of(push, &git_ref, after)?;
-    if is_repeated_push(&event, telling, last) {
+    if is_repeated_push(&event, repeat, last) {
         let branch = quote_name(git_ref.strip_prefix(BRANCHES).unwrap_or(&git_ref));
-        return Err(Reason::new("same-push", format!("this push of {branch} to {} is known already", after.short()))
-            .help("`beespace build restart` builds it once more"));
+        return Err(Reason::new("same-push", format!("this push of {branch} to {} was already processed", after.short()))
+            .help("to build it again, use `beespace build restart`"));
     }
     let Cause::Push(built) = &mut event.cause;
     built.last_known_tip = last.map(|last| last.after.clone()).filter(|left_at| Some(left_at) != built.before.as_ref());
-    if let Some(word) = built.head_commit().and_then(|head| skip_word(&head.message)) {
+    if let Some(word) = built.head_commit().and_then(|head| skip_directive(&head.message)) {
         return Err(skip_reason(word));
     }
     Ok(TriggerDecision::Build(Box::new(event)))
 }
 
-/// Whether an event tells of a push that was recorded already.
-fn is_repeated_push(event: &Event, telling: DeliveryRepeat, last: Option<&LastSeenRef>) -> bool {
-    match telling {
+/// Whether an event reports a push that is already recorded.
+fn is_repeated_push(event: &Event, repeat: DeliveryRepeat, last: Option<&LastSeenRef>) -> bool {
+    match repeat {
         DeliveryRepeat::First => last.is_some_and(|last| *last == LastSeenRef::of_event(event)),
-        // What does not begin where the ref was left is a second hook, or somebody who sends again what he overheard.
-        DeliveryRepeat::Again => last.map(|last| &last.after) != event.before(),
+        // A push that does not begin at the ref's recorded commit comes from a second webhook, or an attacker replays a delivery.
+        DeliveryRepeat::Repeated => last.map(|last| &last.after) != event.before(),
     }
 }
 
-/// A push that ends a ref. Gogs sends `delete` in its place; other senders of this shape do not.
+/// Whether a push deletes a ref. Gogs sends `delete` instead; other senders of this payload do not.
 fn is_deletion(push: &gogs::Push) -> bool {
     push.before.is_some() && push.after.is_none()
 }
@@ -169,25 +172,25 @@ fn pushed_commit(push: &gogs::Push) -> Result<&Sha, Reason> {
         (_, Some(after)) => Ok(after),
         (Some(_), None) => Err(Reason::new("deleted", format!("{name} was deleted: nothing to build"))),
         (None, None) if push.repository.mirror => {
-            Err(Reason::new("tag", format!("the mirror got the tag {name}")).help(not_supported_yet("tags")))
+            Err(Reason::new("tag", format!("tag {name} was synchronized to the mirror")).help(not_supported_yet("tags")))
         }
         (None, None) => Err(test_delivery().part(Reason::new("empty-repository", "the repository has no commit yet"))),
     }
 }
 
-/// The full name of the branch that was pushed, or why it is none.
+/// The full name of the branch that was pushed, or the reason why the push is not for a branch.
 fn branch_ref(push: &gogs::Push) -> Result<String, Reason> {
     let name = push.git_ref.as_str();
     let full = if name.starts_with("refs/") {
         name.to_owned()
     } else if push.repository.mirror && push.after.is_some() {
-        // The sync of a mirror names branches by their short name; its tags come without a commit.
+        // The sync of a mirror sends short names of branches, and tags without a commit.
         format!("{BRANCHES}{name}")
     } else {
         return Err(Reason::new("not-a-branch", format!("{} is not the full name of a ref", quote_name(name))));
     };
     if !git_ref::is_well_formed(&full) {
-        return Err(Reason::new("not-a-branch", format!("git cannot have a ref named {}", quote_name(&full))));
+        return Err(Reason::new("not-a-branch", format!("{} is not a valid git ref name", quote_name(&full))));
     }
     if full.starts_with(BRANCHES) {
         return Ok(full);
@@ -195,12 +198,12 @@ fn branch_ref(push: &gogs::Push) -> Result<String, Reason> {
     if let Some(tag) = full.strip_prefix(TAGS) {
         return Err(Reason::new("tag", format!("tag {} was pushed", quote_name(tag))).help(not_supported_yet("tags")));
     }
-    Err(Reason::new("not-a-branch", format!("{} is no branch", quote_name(&full)))
-        .help("only refs under refs/heads/ are built: every writer can push any other ref, `refs/pull/…` included"))
+    Err(Reason::new("not-a-branch", format!("{} is not a branch", quote_name(&full)))
+        .help("only refs under refs/heads/ are built: everyone with write access can push any other ref, `refs/pull/…` included"))
 }
 
 fn test_delivery() -> Reason {
-    Reason::new("test-delivery", "a test delivery: the hook works").help("push a commit to see a build")
+    Reason::new("test-delivery", "test delivery: the webhook works").help("push a commit to start a build")
 }
 
 fn event_of(push: &gogs::Push, git_ref: &str, after: &Sha) -> Result<Event, Reason> {
@@ -218,19 +221,20 @@ fn event_of(push: &gogs::Push, git_ref: &str, after: &Sha) -> Result<Event, Reas
     })
 }
 
-fn repository_of(told: &gogs::Repository) -> Result<Repository, Reason> {
-    let owner = told.owner.as_ref().map_or("", |owner| owner.username.as_str());
-    let name = RepositoryName::new(owner, &told.name).map_err(|error| Reason::new("repository-name", error.to_string()))?;
+fn repository_of(payload_repository: &gogs::Repository) -> Result<Repository, Reason> {
+    let owner = payload_repository.owner.as_ref().map_or("", |owner| owner.username.as_str());
+    let name = RepositoryName::new(owner, &payload_repository.name)
+        .map_err(|error| Reason::new("repository-name", error.to_string()))?;
     Ok(Repository {
-        id: RepositoryId(told.id),
+        id: RepositoryId(payload_repository.id),
         name,
-        default_branch: told.default_branch.clone(),
-        is_private: told.private,
-        html_url: web_address(&told.html_url).unwrap_or_default(),
+        default_branch: payload_repository.default_branch.clone(),
+        is_private: payload_repository.private,
+        html_url: web_address(&payload_repository.html_url).unwrap_or_default(),
     })
 }
 
-/// Only what a browser opens as a page may become a link.
+/// Only http and https addresses may become links on pages.
 fn web_address(url: &str) -> Option<String> {
     (url.starts_with("https://") || url.starts_with("http://")).then(|| url.to_owned())
 }
@@ -250,7 +254,7 @@ fn ref_type_name(kind: gogs::RefType) -> &'static str {
     }
 }
 
-/// A stranger's name as part of our sentence: quoted where it could be taken for something else, and never long.
+/// An untrusted name for use in a sentence: truncated, and quoted if it contains unusual characters.
 fn quote_name(name: &str) -> String {
     let short: String = name.chars().take(100).collect();
     let is_plain = short.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '/' | '.'));

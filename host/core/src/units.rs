@@ -1,16 +1,15 @@
-//! Durations (`90s`, `10m`, `1h30m`) and sizes (`512MiB`, `2GB`) as people write them, in the pipeline file and in the
-//! configuration alike.
+//! Durations (`90s`, `10m`, `1h30m`) and sizes (`512MiB`, `2GB`) as text, for the pipeline file and the configuration.
 
 use std::time::Duration;
 
-/// What a duration looks like, for messages.
+/// Description of a valid duration, for messages.
 pub const DURATION_EXPECTED: &str = "a duration such as `90s`, `10m` or `1h30m`";
 
-/// What a size looks like, for messages.
+/// Description of a valid size, for messages.
 pub const SIZE_EXPECTED: &str = "a size such as `512MiB` or `2GB`";
 
-/// Reads `1h30m`: whole numbers with `d`, `h`, `m` or `s`, largest first, each unit once, no more than 365 days in all.
-/// `None` for everything else, a bare number included: nobody should have to guess its unit.
+/// Parses `1h30m`: whole numbers with `d`, `h`, `m` or `s`, largest unit first, each unit once, at most 365 days in total.
+/// `None` for everything else, including a number without a unit, which would be ambiguous.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
@@ -36,7 +35,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (smallest_so_far != u64::MAX && seconds <= 365 * 86_400).then(|| Duration::from_secs(seconds))
 }
 
-/// Writes a duration the way [`parse_duration`] reads it; parts of a second are dropped.
+/// Formats a duration as [`parse_duration`] reads it; fractions of a second are dropped.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
     let mut rest = duration.as_secs();
@@ -63,7 +62,7 @@ const SIZES: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// Reads `512MiB`: a whole number and its unit, powers of 1024 with an `i`, of 1000 without. `None` for everything else.
+/// Parses `512MiB`: a whole number with a unit, powers of 1024 with an `i`, powers of 1000 without. `None` for everything else.
 #[must_use]
 pub fn parse_size(text: &str) -> Option<u64> {
     let (number, factor) = SIZES.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)))?;
@@ -73,7 +72,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-/// Writes a size exactly, in the largest unit that divides it.
+/// Formats a size exactly, in the largest unit that divides it.
 #[must_use]
 pub fn format_size(bytes: u64) -> String {
     let unit = SIZES.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
@@ -85,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_and_written_alike() {
+    fn durations_round_trip() {
         for (text, seconds) in [("90s", 90), ("10m", 600), ("1h30m", 5_400), ("2d", 172_800), ("0s", 0)] {
             assert_eq!(parse_duration(text), Some(Duration::from_secs(seconds)), "{text}");
         }
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_read_and_written_alike() {
+    fn sizes_round_trip() {
         for (text, bytes) in [("512MiB", 512 << 20), ("2GB", 2_000_000_000), ("0B", 0), ("1kB", 1000), ("4GiB", 4 << 30)] {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
             assert_eq!(parse_size(&format_size(bytes)), Some(bytes), "{text}");

@@ -1,44 +1,52 @@
-//! What people do to a stage: approve, decline, cancel. Each says what changes, or why it cannot be done now.
+//! The actions of a user on a stage: approve, decline and cancel. Each action changes the stage, or reports why it is refused.
 
-use crate::build::{Approver, CancelRequest, PendingApproval, Round, Stage, Step};
+use crate::build::{CancelRequest, Round, Stage, Step};
 use crate::digest::Digest;
 use crate::ids::{DecisionId, StepNumber};
-use crate::outcome::Reason;
 use crate::policy::approval;
+use crate::policy::approval::{Approver, PendingApproval};
+use crate::reason::Reason;
 use crate::status::Status;
 use crate::time::Timestamp;
 
-/// The code of the reason of a step whose next plan waits for nobody any more.
+/// Reason code of a step whose next plan no longer waits for an approval.
 pub const APPROVAL_DECIDED: &str = "answered";
 
-/// Why a person's word changes nothing. Text for that person.
+/// Why an action of a user is refused. The text is shown to that user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    #[error("it is {0}; only what is blocked waits for a word")]
+pub enum ActionRefused {
+    #[error("the stage is {0}; only a blocked stage can be approved or declined")]
     NotBlocked(Status),
-    #[error("{0} is not what waits for a word now: it has changed, or was decided already")]
+    #[error("{0} does not wait for an approval: the plan has changed, or it was already decided")]
     OtherSubject(Digest),
     #[error(transparent)]
-    Approval(#[from] approval::Refused),
-    #[error("it is {0} already")]
-    Over(Status),
+    Approval(#[from] approval::ApprovalRefused),
+    #[error("the stage has already finished: {0}")]
+    AlreadyFinished(Status),
 }
 
-/// Adds a person's yes to exactly `subject`. With the last word that was missing the stage may run, or its step go on; before, its reason
-/// says whose is. `why` is said to those who wait. `caused_by` is the stable id of who caused the build.
+/// Adds a person's approval of exactly `subject`. When the last missing approval arrives, the stage may run or its step may
+/// continue; until then the stage's reason lists the missing ones. `why` becomes part of the reason. `caused_by` is the stable
+/// id of the person who caused the build.
 ///
 /// # Errors
-/// [`Refused`], and nothing changes.
-pub fn approve(stage: &mut Stage, subject: Digest, by: Approver, why: Option<&str>, caused_by: &str) -> Result<(), Refused> {
+/// [`ActionRefused`]; the stage is unchanged.
+pub fn approve(
+    stage: &mut Stage,
+    subject: Digest,
+    by: Approver,
+    why: Option<&str>,
+    caused_by: &str,
+) -> Result<(), ActionRefused> {
     let (who, now) = (by.id.clone(), by.at);
     approval::approve(find_open_approval(stage, Some(subject))?, subject, by, caused_by)?;
     let why = why.map_or_else(String::new, |why| format!(": {why}"));
-    let said = Reason::new("approved", format!("approved by {who}{why}; waits for its turn"));
-    apply_decision(stage, &said, caused_by, now);
+    let reason = Reason::new("approved", format!("approved by {who}{why}; queued"));
+    apply_decision(stage, &reason, caused_by, now);
     Ok(())
 }
 
-/// Blocks a stage again whose turn would have come, where a yes is older by `now` than the policy that asked lets it be.
+/// Blocks a queued stage again if one of its approvals has expired by `now`, according to the policy that required it.
 pub fn block_if_expired(stage: &mut Stage, caused_by: &str, now: Timestamp) {
     if stage.status == Status::Pending && !may_proceed(stage, caused_by, now) {
         stage.status = Status::Blocked;
@@ -46,10 +54,10 @@ pub fn block_if_expired(stage: &mut Stage, caused_by: &str, now: Timestamp) {
     }
 }
 
-/// Lets the steps run on whose next plan has its answer: those that have a no end with it.
+/// Resumes the steps whose next plan is decided. A step whose plan was declined ends with that reason.
 pub fn resume(stage: &mut Stage, caused_by: &str, now: Timestamp) {
     for number in decided_steps(stage, caused_by, now) {
-        for step in stage.steps.iter_mut().filter(|step| step.number == number) {
+        if let Some(step) = stage.step_mut(number) {
             step.status = Status::Running;
             step.reason = None;
         }
@@ -57,147 +65,155 @@ pub fn resume(stage: &mut Stage, caused_by: &str, now: Timestamp) {
     update_reasons(stage, caused_by, now);
 }
 
-/// Whether a step of it can be [resumed](resume).
+/// Whether a step of the stage can be [resumed](resume).
 #[must_use]
 pub fn can_resume(stage: &Stage, caused_by: &str, now: Timestamp) -> bool {
     !decided_steps(stage, caused_by, now).is_empty()
 }
 
-/// Why a stage has its status: its reason, or of one that runs, for whom a step of it waits.
+/// Why a stage has its status: its reason, or for a running stage the approvals that its steps wait for.
 #[must_use]
 pub fn status_reason(stage: &Stage, caused_by: &str, now: Timestamp) -> Option<Reason> {
-    let waits = || (stage.word() == Status::Blocked).then(|| blocked_reason(stage, caused_by, now));
+    let waits = || (stage.display_status() == Status::Blocked).then(|| blocked_reason(stage, caused_by, now));
     stage.reason.clone().or_else(waits)
 }
 
-/// Why a stage is blocked: what waits for people's words, and whose are missing.
+/// Why a stage is blocked: the subjects that wait for approval, and the missing approvals.
 #[must_use]
 pub fn blocked_reason(stage: &Stage, caused_by: &str, now: Timestamp) -> Reason {
-    let asked: Vec<&PendingApproval> = stage.asked().collect();
-    wait(&asked, caused_by, now)
+    let open: Vec<&PendingApproval> = stage.open_approvals().collect();
+    approval_reason(&open, caused_by, now)
 }
 
-/// Why something waits for people's words: what of `asked` has not all of them, and whose are missing.
+/// The reason of a wait for approval: the subjects among `approvals` that are not fully approved, and the missing approvals.
 #[must_use]
-pub fn wait(asked: &[&PendingApproval], caused_by: &str, now: Timestamp) -> Reason {
+pub fn approval_reason(approvals: &[&PendingApproval], caused_by: &str, now: Timestamp) -> Reason {
     let missing = |pending: &PendingApproval| approval::missing(pending, caused_by, now);
-    let open: Vec<&&PendingApproval> = asked.iter().filter(|pending| !missing(pending).is_empty()).collect();
-    let whats: Vec<&str> = open.iter().map(|pending| pending.what.as_str()).collect();
-    let mut message = format!("waits for approval of {}", whats.join(", "));
-    let mut given: Vec<&str> = asked.iter().flat_map(|pending| &pending.approved_by).map(|by| by.id.as_str()).collect();
+    let open: Vec<&&PendingApproval> = approvals.iter().filter(|pending| !missing(pending).is_empty()).collect();
+    let descriptions: Vec<&str> = open.iter().map(|pending| pending.description.as_str()).collect();
+    let mut message = format!("waiting for approval of {}", descriptions.join(", "));
+    let mut given: Vec<&str> = approvals.iter().flat_map(|pending| &pending.approved_by).map(|by| by.id.as_str()).collect();
     given.sort_unstable();
     given.dedup();
     if !given.is_empty() {
-        message = format!("{message} (so far: {})", given.join(", "));
+        message = format!("{message} (approved so far by {})", given.join(", "));
     }
     let parts = open.iter().flat_map(|pending| missing(pending)).map(|word| Reason::new("approval", format!("needs {word}")));
     parts.fold(Reason::new("approval", message), Reason::part)
 }
 
-/// Says no. A stage that has not begun ends declined, and nothing of it runs. In one that has, the steps end declined whose next plan
-/// waits, or the one that `subject` says, and the others go by what the file says of failures.
+/// Declines a stage or a plan. A stage that has not started ends as declined, and none of its steps runs. In a stage that has
+/// started, the steps whose next plan waits end as declined, or only the step of `subject`; the other steps follow the
+/// pipeline's rules for failures.
 ///
 /// # Errors
-/// [`Refused`], and nothing changes.
+/// [`ActionRefused`]; the stage is unchanged.
 pub fn decline(
     stage: &mut Stage,
     subject: Option<Digest>,
     by: Approver,
     why: Option<&str>,
     caused_by: &str,
-) -> Result<(), Refused> {
-    // Everybody's no counts, that of whoever caused the build too.
+) -> Result<(), ActionRefused> {
+    // Anyone may decline, including the person who caused the build.
     let meant = find_open_approval(stage, subject)?.subject;
     let message = match why {
         Some(why) => format!("declined by {}: {why}", by.id),
         None => format!("declined by {}", by.id),
     };
-    let said = Reason::new("declined-by-person", message);
+    let reason = Reason::new("declined-by-person", message);
     if stage.started_at.is_none() {
-        finish(stage, Status::Declined, &said, by.at);
+        finish(stage, Status::Declined, &reason, by.at);
         return Ok(());
     }
-    let asked: Vec<DecisionId> = stage.asked().map(|pending| pending.decision).collect();
+    let open: Vec<DecisionId> = stage.open_approvals().map(|pending| pending.decision).collect();
     let is_meant =
-        |pending: &&mut PendingApproval| asked.contains(&pending.decision) && (subject.is_none() || pending.subject == meant);
+        |pending: &&mut PendingApproval| open.contains(&pending.decision) && (subject.is_none() || pending.subject == meant);
     for pending in stage.approvals.iter_mut().filter(is_meant) {
-        pending.declined = Some(said.clone());
+        pending.declined = Some(reason.clone());
     }
-    apply_decision(stage, &said, caused_by, by.at);
+    apply_decision(stage, &reason, caused_by, by.at);
     Ok(())
 }
 
-/// Asks for the end of a stage. One that only waits ends at once; one that runs is stopped by whoever runs it.
+/// Cancels a stage. A waiting stage ends at once; a running stage is stopped by the worker that runs it.
 ///
 /// # Errors
-/// [`Refused::Over`], and nothing changes.
-pub fn cancel(stage: &mut Stage, by: &str, now: Timestamp) -> Result<(), Refused> {
+/// [`ActionRefused::AlreadyFinished`]; the stage is unchanged.
+pub fn cancel(stage: &mut Stage, by: &str, now: Timestamp) -> Result<(), ActionRefused> {
     if stage.status.is_over() {
-        return Err(Refused::Over(stage.status));
+        return Err(ActionRefused::AlreadyFinished(stage.status));
     }
     if stage.cancel_requested.is_none() {
         stage.cancel_requested = Some(CancelRequest { by: by.to_owned(), at: now });
     }
     let reason = Reason::new("cancelled", format!("cancelled by {by}"));
     if stage.status == Status::Running {
-        stage.reason = Some(Reason::new("cancelling", format!("cancelled by {by}, its containers are being stopped")));
+        stage.reason = Some(Reason::new("cancelling", format!("cancelled by {by}; the containers are being stopped")));
     } else {
         finish(stage, Status::Killed, &reason, now);
     }
     Ok(())
 }
 
-fn find_open_approval(stage: &mut Stage, subject: Option<Digest>) -> Result<&mut PendingApproval, Refused> {
+fn find_open_approval(stage: &mut Stage, subject: Option<Digest>) -> Result<&mut PendingApproval, ActionRefused> {
     let status = stage.status;
     if !stage.accepts_approval() {
-        return Err(Refused::NotBlocked(status));
+        return Err(ActionRefused::NotBlocked(status));
     }
-    let asked: Vec<DecisionId> = stage.asked().map(|pending| pending.decision).collect();
+    let open: Vec<DecisionId> = stage.open_approvals().map(|pending| pending.decision).collect();
     let is_meant = |pending: &&mut PendingApproval| {
-        asked.contains(&pending.decision) && subject.is_none_or(|subject| pending.subject == subject)
+        open.contains(&pending.decision) && subject.is_none_or(|subject| pending.subject == subject)
     };
-    stage.approvals.iter_mut().find(is_meant).ok_or(subject.map_or(Refused::NotBlocked(status), Refused::OtherSubject))
+    stage
+        .approvals
+        .iter_mut()
+        .find(is_meant)
+        .ok_or(subject.map_or(ActionRefused::NotBlocked(status), ActionRefused::OtherSubject))
 }
 
-/// After a word: the stage takes its turn where that is enough, and whatever still waits says for whom.
-fn apply_decision(stage: &mut Stage, said: &Reason, caused_by: &str, now: Timestamp) {
+/// Applies a decision of a person: queues the stage if nothing is missing, and updates the reasons of everything that still
+/// waits.
+fn apply_decision(stage: &mut Stage, reason: &Reason, caused_by: &str, now: Timestamp) {
     if stage.status == Status::Blocked && may_proceed(stage, caused_by, now) {
         stage.status = Status::Pending;
-        stage.reason = Some(said.clone());
+        stage.reason = Some(reason.clone());
     }
     update_reasons(stage, caused_by, now);
 }
 
-/// Whether something of the stage could run: all of one that has not begun, a step of one that has.
+/// Whether the stage can proceed: a stage that has not started needs all approvals, a started one needs a step that can resume.
 fn may_proceed(stage: &Stage, caused_by: &str, now: Timestamp) -> bool {
     if stage.started_at.is_none() {
-        return stage.asked().all(|pending| approval::missing(pending, caused_by, now).is_empty());
+        return stage.open_approvals().all(|pending| approval::missing(pending, caused_by, now).is_empty());
     }
     stage.blocked_steps().next().is_none() || can_resume(stage, caused_by, now)
 }
 
-/// Steps that wait no more: their next plan has every word that was asked for, or a no, or policies ask nothing of it by now.
+/// Steps that no longer wait: their next plan has all required approvals, was declined, or no longer needs an approval.
 fn decided_steps(stage: &Stage, caused_by: &str, now: Timestamp) -> Vec<StepNumber> {
     let waits = |round: &Round| {
-        let pending = stage.asked().find(|pending| pending.decision == round.decision);
+        let pending = stage.open_approvals().find(|pending| pending.decision == round.decision);
         pending.is_some_and(|pending| !approval::missing(pending, caused_by, now).is_empty())
     };
     stage.blocked_steps().filter(|(_, round)| !waits(round)).map(|(step, _)| step.number).collect()
 }
 
-/// Writes down why the stage and its steps wait, as it is now.
+/// Updates the reasons why the stage and its steps wait.
 pub fn update_reasons(stage: &mut Stage, caused_by: &str, now: Timestamp) {
     if stage.status == Status::Blocked {
         stage.reason = Some(blocked_reason(stage, caused_by, now));
     }
     let answered = decided_steps(stage, caused_by, now);
-    let reason = |step: &Step, round: &Round| match stage.asked().find(|pending| pending.decision == round.decision) {
-        Some(pending) if !answered.contains(&step.number) => wait(&[pending], caused_by, now),
-        _ => Reason::new(APPROVAL_DECIDED, "its next plan has its answer; waits for its turn"),
+    let reason = |step: &Step, round: &Round| match stage.open_approvals().find(|pending| pending.decision == round.decision) {
+        Some(pending) if !answered.contains(&step.number) => approval_reason(&[pending], caused_by, now),
+        _ => Reason::new(APPROVAL_DECIDED, "the next plan of the step is decided; queued"),
     };
     let reasons: Vec<_> = stage.blocked_steps().map(|(step, round)| (step.number, reason(step, round))).collect();
     for (number, reason) in reasons {
-        stage.steps.iter_mut().filter(|step| step.number == number).for_each(|step| step.reason = Some(reason.clone()));
+        if let Some(step) = stage.step_mut(number) {
+            step.reason = Some(reason);
+        }
     }
 }
 
@@ -222,7 +238,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_000);
 
-    fn asked(min_approvers: u32) -> ApprovalRequirement {
+    fn requirement(min_approvers: u32) -> ApprovalRequirement {
         ApprovalRequirement {
             policy: "deploy".to_owned(),
             groups: vec!["ops".to_owned()],
@@ -254,20 +270,20 @@ mod tests {
         PendingApproval {
             decision: DecisionId(uuid::Uuid::from_u128(number)),
             subject,
-            what: what.to_owned(),
-            requirements: vec![asked(min_approvers)],
+            description: what.to_owned(),
+            requirements: vec![requirement(min_approvers)],
             approved_by: Vec::new(),
             declined: None,
         }
     }
 
-    /// One whose two steps have begun, each with a next plan that waits; the question about the first one's lies long ago.
+    /// A stage with two started steps whose next plans wait for approval. The approval from before the start has expired.
     fn begun(status: Status) -> Stage {
         let mut stage = stage(status, 1);
         stage.started_at = Some(NOW);
         stage.approvals[0].requirements[0].ttl_seconds = Some(0);
-        for (place, step) in stage.steps.iter_mut().enumerate() {
-            let number = place as u128 + 1;
+        for (index, step) in stage.steps.iter_mut().enumerate() {
+            let number = index as u128 + 1;
             step.status = Status::Blocked;
             step.started_at = Some(NOW);
             step.round =
@@ -286,34 +302,35 @@ mod tests {
     }
 
     #[test]
-    fn an_approval_is_for_exactly_one_digest() {
+    fn an_approval_is_bound_to_one_digest() {
         let mut waiting = stage(Status::Blocked, 1);
         let other = Digest::of("another plan");
-        assert_eq!(approve(&mut waiting, other, person("admin"), None, "gogs:1"), Err(Refused::OtherSubject(other)));
+        assert_eq!(approve(&mut waiting, other, person("admin"), None, "gogs:1"), Err(ActionRefused::OtherSubject(other)));
         assert_eq!(approve(&mut waiting, plan(), person("admin"), Some("seen"), "gogs:1"), Ok(()));
         assert_eq!(waiting.status, Status::Pending);
-        assert_eq!(waiting.reason.unwrap().message, "approved by admin: seen; waits for its turn");
+        assert_eq!(waiting.reason.unwrap().message, "approved by admin: seen; queued");
     }
 
     #[test]
-    fn one_person_is_not_two_and_the_stage_says_whose_word_is_missing() {
+    fn one_person_counts_once_and_the_stage_lists_missing_approvals() {
         let mut waiting = stage(Status::Blocked, 2);
         assert_eq!(
             blocked_reason(&waiting, "gogs:1", NOW).to_string(),
-            "waits for approval of step \"deploy\": needs 2 more people of ops (asked for by \"deploy\": production)"
+            "waiting for approval of step \"deploy\": needs 2 more people of ops (required by policy \"deploy\": production)"
         );
         approve(&mut waiting, plan(), person("admin"), None, "gogs:1").unwrap();
-        assert_eq!(waiting.status, Status::Blocked, "another word is missing");
+        assert_eq!(waiting.status, Status::Blocked, "another approval is missing");
         assert_eq!(
             waiting.reason.as_ref().unwrap().to_string(),
-            "waits for approval of step \"deploy\" (so far: admin): needs one more person of ops (asked for by \"deploy\": production)"
+            "waiting for approval of step \"deploy\" (approved so far by admin): \
+             needs 1 more person of ops (required by policy \"deploy\": production)"
         );
         let again = approve(&mut waiting, plan(), person("admin"), None, "gogs:1");
-        assert_eq!(again, Err(Refused::Approval(approval::Refused::Again)));
+        assert_eq!(again, Err(ActionRefused::Approval(approval::ApprovalRefused::AlreadyApproved)));
     }
 
     #[test]
-    fn a_yes_that_grew_too_old_before_the_start_is_asked_for_again() {
+    fn an_approval_that_expires_before_the_start_is_required_again() {
         let mut waiting = stage(Status::Blocked, 1);
         waiting.approvals[0].requirements[0].ttl_seconds = Some(60);
         approve(&mut waiting, plan(), person("admin"), None, "gogs:1").unwrap();
@@ -321,23 +338,26 @@ mod tests {
         assert_eq!(waiting.status, Status::Pending);
         block_if_expired(&mut waiting, "gogs:1", Timestamp(NOW.0 + 61_000));
         assert_eq!(waiting.status, Status::Blocked);
-        assert!(waiting.reason.as_ref().unwrap().message.starts_with("waits for approval of step \"deploy\""));
+        assert!(waiting.reason.as_ref().unwrap().message.starts_with("waiting for approval of step \"deploy\""));
         let later = Approver { id: "admin".to_owned(), at: Timestamp(NOW.0 + 62_000) };
         approve(&mut waiting, plan(), later, None, "gogs:1").unwrap();
         assert_eq!(waiting.status, Status::Pending);
     }
 
     #[test]
-    fn declined_runs_nothing() {
+    fn a_declined_stage_runs_no_step() {
         let mut waiting = stage(Status::Blocked, 1);
         decline(&mut waiting, None, person("admin"), Some("not on a Friday"), "gogs:1").unwrap();
         assert_eq!(waiting.status, Status::Declined);
         assert!(waiting.steps.iter().all(|step| step.status.is_over()));
-        assert_eq!(decline(&mut waiting, None, person("admin"), None, "gogs:1"), Err(Refused::NotBlocked(Status::Declined)));
+        assert_eq!(
+            decline(&mut waiting, None, person("admin"), None, "gogs:1"),
+            Err(ActionRefused::NotBlocked(Status::Declined))
+        );
     }
 
     #[test]
-    fn what_waits_is_cancelled_at_once_and_what_runs_is_asked() {
+    fn a_waiting_stage_is_cancelled_at_once_and_a_running_stage_is_stopped() {
         let mut waiting = stage(Status::Blocked, 1);
         cancel(&mut waiting, "admin", NOW).unwrap();
         assert_eq!(waiting.status, Status::Killed);
@@ -345,41 +365,41 @@ mod tests {
         cancel(&mut running, "admin", NOW).unwrap();
         assert_eq!(running.status, Status::Running);
         assert_eq!(running.cancel_requested.as_ref().map(|request| request.by.as_str()), Some("admin"));
-        assert_eq!(cancel(&mut stage(Status::Success, 1), "admin", NOW), Err(Refused::Over(Status::Success)));
+        assert_eq!(cancel(&mut stage(Status::Success, 1), "admin", NOW), Err(ActionRefused::AlreadyFinished(Status::Success)));
     }
 
     #[test]
-    fn a_step_goes_on_with_the_answer_to_its_own_plan() {
+    fn a_step_resumes_when_its_own_plan_is_approved() {
         let mut waiting = begun(Status::Blocked);
         approve(&mut waiting, Digest::of("plan 2"), person("admin"), Some("seen"), "gogs:1").unwrap();
-        assert_eq!(waiting.status, Status::Pending, "a step of it can go on");
+        assert_eq!(waiting.status, Status::Pending, "one of its steps can resume");
         block_if_expired(&mut waiting, "gogs:1", NOW);
-        assert_eq!(waiting.status, Status::Pending, "what has run already is not asked about again");
+        assert_eq!(waiting.status, Status::Pending, "an expired approval of a started step is not required again");
         resume(&mut waiting, "gogs:1", NOW);
         assert_eq!([waiting.steps[0].status, waiting.steps[1].status], [Status::Blocked, Status::Running]);
-        assert_eq!(waiting.steps[1].reason, None, "one that runs with a reason is one that is to stop");
+        assert_eq!(waiting.steps[1].reason, None, "a running step with a reason is one that is being stopped");
         let again = approve(&mut waiting, Digest::of("plan 2"), person("admin"), None, "gogs:1");
-        assert_eq!(again, Err(Refused::OtherSubject(Digest::of("plan 2"))));
+        assert_eq!(again, Err(ActionRefused::OtherSubject(Digest::of("plan 2"))));
         approve(&mut waiting, Digest::of("plan 1"), person("admin"), None, "gogs:1").unwrap();
         resume(&mut waiting, "gogs:1", NOW);
-        assert_eq!(waiting.steps[0].status, Status::Running, "one may answer while the stage waits for its turn");
+        assert_eq!(waiting.steps[0].status, Status::Running, "a plan can be approved while the stage is queued");
     }
 
     #[test]
-    fn a_step_of_a_stage_that_runs_can_be_answered_too() {
+    fn a_step_of_a_running_stage_can_be_approved() {
         let mut running = begun(Status::Running);
-        assert_eq!(running.word(), Status::Blocked);
+        assert_eq!(running.display_status(), Status::Blocked);
         approve(&mut running, Digest::of("plan 1"), person("admin"), None, "gogs:1").unwrap();
         assert_eq!(running.status, Status::Running);
-        assert!(running.steps[1].reason.as_ref().unwrap().message.starts_with("waits for approval of plan 2"));
+        assert!(running.steps[1].reason.as_ref().unwrap().message.starts_with("waiting for approval of plan 2"));
         assert!(can_resume(&running, "gogs:1", NOW));
         resume(&mut running, "gogs:1", NOW);
         assert!(!can_resume(&running, "gogs:1", NOW));
-        assert_eq!(approve(&mut running, plan(), person("admin"), None, "gogs:1"), Err(Refused::OtherSubject(plan())));
+        assert_eq!(approve(&mut running, plan(), person("admin"), None, "gogs:1"), Err(ActionRefused::OtherSubject(plan())));
     }
 
     #[test]
-    fn a_no_to_the_next_plan_of_a_step_ends_that_step_and_not_the_stage() {
+    fn declining_the_next_plan_of_a_step_ends_that_step_and_not_the_stage() {
         let mut waiting = begun(Status::Blocked);
         decline(&mut waiting, Some(Digest::of("plan 1")), person("admin"), Some("no"), "gogs:1").unwrap();
         assert_eq!(waiting.status, Status::Pending);
@@ -390,11 +410,11 @@ mod tests {
         let mut both = begun(Status::Blocked);
         decline(&mut both, None, person("admin"), None, "gogs:1").unwrap();
         resume(&mut both, "gogs:1", NOW);
-        assert!(both.steps.iter().all(|step| step.status == Status::Running), "each ends by itself, and says why");
+        assert!(both.steps.iter().all(|step| step.status == Status::Running), "each step resumes and ends with its own reason");
     }
 
     #[test]
-    fn what_a_stage_waits_for_people_is_not_time_that_it_ran() {
+    fn waiting_for_an_approval_does_not_count_as_run_time() {
         let mut waiting = begun(Status::Blocked);
         waiting.approval_wait_ms = 100;
         waiting.awaiting_approval_since = Some(Timestamp(NOW.0 + 500));

@@ -1,42 +1,42 @@
-//! Proof that bytes were signed with a hook's secret. Nothing is parsed before it.
+//! Verifies that bytes were signed with a webhook's secret. Nothing is parsed before.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 
 use crate::digest::Digest;
 
-/// A value that came from bytes whose signature was checked. The ways to one are [`verify`], and [`restore`] for bytes that were
-/// stored after it.
+/// A value that was derived from bytes with a valid signature. It can only come from [`verify`], or from [`restore`] for bytes
+/// that were stored after the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified<T>(T);
 
 impl<T> Verified<T> {
-    /// Looks at the value; it stays verified.
+    /// Borrows the value.
     pub fn get(&self) -> &T {
         &self.0
     }
 
-    /// The same value in another form stays verified.
+    /// Converts the value; the result stays verified.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Verified<U> {
         Verified(f(self.0))
     }
 
-    /// What was read from the value is as verified as the value.
+    /// Marks a value that was parsed from this one as verified.
     pub(crate) fn derive<U>(&self, value: U) -> Verified<U> {
         Verified(value)
     }
 
-    /// Gives the value away.
+    /// Returns the value without its proof.
     pub fn into_inner(self) -> T {
         self.0
     }
 }
 
-/// Checks Gogs' `X-Gogs-Signature`: lower- or upper-case hex of HMAC-SHA256 over exactly `body`, compared in constant time.
-/// For the form content type Gogs signs the decoded `payload` field, not the body (`reference: Gogs internal/database/webhook.go`);
+/// Checks Gogs' `X-Gogs-Signature`: lower- or upper-case hex of HMAC-SHA256 over exactly `body`, compared in constant time. For
+/// the form content type Gogs signs the decoded `payload` field, not the body (`reference: Gogs internal/database/webhook.go`);
 /// the caller passes those bytes.
 ///
-/// Returns `None` for an empty secret, a missing or malformed signature, and a wrong one: all the same to the sender. The MAC is
-/// computed in every case, so that the time taken does not tell which it was.
+/// Returns `None` for an empty secret and for a missing, malformed or wrong signature, so that an attacker cannot distinguish the
+/// cases. For the same reason the MAC is always computed: the response time is the same.
 #[must_use]
 pub fn verify(body: Vec<u8>, secret: &[u8], signature: Option<&str>) -> Option<Verified<Vec<u8>>> {
     let mut claimed = [0_u8; 32];
@@ -47,7 +47,7 @@ pub fn verify(body: Vec<u8>, secret: &[u8], signature: Option<&str>) -> Option<V
     (matches && well_formed && !secret.is_empty()).then_some(Verified(body))
 }
 
-/// Bytes read back from the store are still the verified ones where their digest is the one recorded when the signature was checked.
+/// Restores verified bytes from the store. `None` if their digest is not the one recorded when the signature was checked.
 #[must_use]
 pub fn restore(body: Vec<u8>, recorded: Digest) -> Option<Verified<Vec<u8>>> {
     (Digest::of(&body) == recorded).then_some(Verified(body))
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_signature_is_accepted_and_each_flipped_bit_refused() {
+    fn a_valid_signature_is_accepted_and_each_flipped_bit_is_refused() {
         let body = b"{\"ref\":\"x\"}".to_vec();
         let good = sign(&body, b"s3cret");
         assert!(verify(body.clone(), b"s3cret", Some(&good)).is_some());
@@ -81,14 +81,14 @@ mod tests {
     }
 
     #[test]
-    fn stored_bytes_stay_verified_only_while_they_are_the_same() {
+    fn stored_bytes_are_restored_only_if_unchanged() {
         let body = b"x".to_vec();
         assert!(restore(body.clone(), Digest::of(&body)).is_some());
         assert!(restore(b"y".to_vec(), Digest::of(&body)).is_none());
     }
 
     #[test]
-    fn nothing_else_counts_as_a_signature() {
+    fn malformed_signatures_are_refused() {
         let body = b"x".to_vec();
         for signature in [None, Some(""), Some("abc"), Some("zz"), Some(&*"0".repeat(64)), Some(&*"0".repeat(66))] {
             assert!(verify(body.clone(), b"k", signature).is_none(), "{signature:?}");

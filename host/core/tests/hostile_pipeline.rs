@@ -1,6 +1,6 @@
-//! Pipeline files that mean harm, and text that means nothing: the reader answers, within its budget, and never panics.
+//! Hostile pipeline files and random text: the reader returns a result within its budget and never panics.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected has failed")]
+#![expect(clippy::unwrap_used, reason = "an unexpected value fails the test")]
 
 use beespace_core::diagnostic::Diagnostic;
 use beespace_core::pipeline::{MAX_BYTES, ParsedPipeline, read};
@@ -11,7 +11,7 @@ fn codes(text: &str) -> Vec<String> {
     diagnostics.into_iter().map(|diagnostic| diagnostic.code).collect()
 }
 
-/// What holds for every answer of the reader.
+/// Invariants of every result of the reader.
 fn check(text: &[u8], result: &Result<ParsedPipeline, Vec<Diagnostic>>) -> Result<(), TestCaseError> {
     match result {
         Ok(located) => {
@@ -36,7 +36,7 @@ fn check(text: &[u8], result: &Result<ParsedPipeline, Vec<Diagnostic>>) -> Resul
     Ok(())
 }
 
-/// Pieces of which files are made, sensible or not.
+/// Fragments from which files are built, valid or not.
 const PIECES: &[&str] = &[
     "steps:",
     "\n",
@@ -93,23 +93,23 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_get_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn any_bytes_get_a_result(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         check(&bytes, &read("f", &bytes))?;
     }
 
     #[test]
-    fn any_text_gets_an_answer(text in "\\PC{0,200}") {
+    fn any_text_gets_a_result(text in "\\PC{0,200}") {
         check(text.as_bytes(), &read("f", text.as_bytes()))?;
     }
 
     #[test]
-    fn any_heap_of_pieces_gets_an_answer(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..60)) {
+    fn any_sequence_of_fragments_gets_a_result(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..60)) {
         let text = pieces.concat();
         check(text.as_bytes(), &read("f", text.as_bytes()))?;
     }
 
     #[test]
-    fn a_good_file_with_a_wound_gets_an_answer(at in 0..400_usize, piece in proptest::sample::select(PIECES), cut in 0..20_usize) {
+    fn a_damaged_valid_file_gets_a_result(at in 0..400_usize, piece in proptest::sample::select(PIECES), cut in 0..20_usize) {
         let good = include_str!("../../../tests/fixtures/pipeline/tour/pipeline.yml");
         let start = good.floor_char_boundary(at.min(good.len()));
         let end = good.floor_char_boundary((start + cut).min(good.len()));
@@ -118,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn text_in_env_arrives_as_it_was_written(value in "[\\PC\n\t]{0,40}") {
+    fn text_in_env_is_kept_unchanged(value in "[\\PC\n\t]{0,40}") {
         prop_assume!(!value.contains("${{"));
         let text = format!("env: {{A: {}}}\nsteps: [{{name: a, image: x}}]\n", serde_json::to_string(&value).unwrap());
         let located = read("f", text.as_bytes()).map_err(|diagnostics| TestCaseError::fail(format!("{diagnostics:?}")))?;
@@ -127,7 +127,7 @@ proptest! {
 }
 
 #[test]
-fn brackets_without_end_are_refused_by_depth() {
+fn unclosed_brackets_are_refused_by_depth() {
     for bracket in ["[", "{a: ", "- ", "? ", "[{"] {
         let answer = read("f", bracket.repeat(MAX_BYTES / bracket.len()).as_bytes()).unwrap_err();
         assert_eq!(answer[0].code, "too-large", "{bracket}: {answer:?}");

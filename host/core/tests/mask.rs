@@ -1,5 +1,5 @@
-//! No secret gets through the mask: plain, in base64, in a URL or in JSON, between any neighbours and however the stream is cut.
-//! What is looked for in the output is made here by others' encoders and not by the mask's own list of forms.
+//! No secret passes the mask: plain, in base64, in a URL or in JSON, between any neighbours and with any chunks of the stream.
+//! Other encoders than those of the mask produce the texts that the tests search in the output.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected has failed")]
 
@@ -9,10 +9,10 @@ use beespace_core::mask::{MASK, Masker, Secrets};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::prelude::*;
 
-/// RFC 3986: all but the unreserved characters are escaped.
+/// RFC 3986: all characters except the unreserved ones are escaped.
 const URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// What a program prints that has the secret in this form.
+/// The output of a program that prints the secret in this encoding.
 fn printed(secret: &str, before: &str, after: &str, form: usize) -> String {
     match form {
         0 => format!("{before}{secret}{after}"),
@@ -23,13 +23,13 @@ fn printed(secret: &str, before: &str, after: &str, form: usize) -> String {
     }
 }
 
-/// What of it must not be readable: text that says the secret, or nearly all of it.
-fn telling(secret: &str, before: &str, form: usize) -> String {
+/// The part of the output that must not be readable: text that contains all or nearly all of the secret.
+fn revealing(secret: &str, before: &str, form: usize) -> String {
     let skip = before.len();
     match form {
         0 => secret.to_owned(),
         1 | 2 => {
-            // Digits that hold nothing but bits of the secret.
+            // Digits that contain only bits of the secret.
             let whole = printed(secret, before, "", form);
             let digits = (skip * 8).div_ceil(6)..(skip + secret.len()) * 8 / 6;
             whole[digits].to_owned()
@@ -58,7 +58,7 @@ proptest! {
     ) {
         prop_assume!(secret.trim() == secret);
         let text = format!("> {}\n", printed(&secret, &before, &after, form));
-        let telling = telling(&secret, &before, form);
+        let telling = revealing(&secret, &before, form);
         let secrets = Secrets::new([&secret]).unwrap();
         let whole = masked(&secrets, &[text.as_bytes()]);
         prop_assert!(whole.contains(MASK), "{whole}");

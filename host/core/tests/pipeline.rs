@@ -1,25 +1,25 @@
-//! The pipeline file, case by case: each folder of `tests/fixtures/pipeline` is one.
+//! Golden tests for the pipeline file: each folder of `tests/fixtures/pipeline` is one case.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | `pipeline.yml` | the file |
-//! | `event.json` | facts, where the case is about `when`; `failed` are names of steps that have failed so far |
-//! | `expected.json` | a file without problems: its normal form, the plans of its image steps, and with facts what runs |
-//! | `expected.txt` | one with problems: all of them |
-//! | `spans.txt` | optional: where each part of the normal form was written |
+//! | `pipeline.yml` | the pipeline file |
+//! | `event.json` | facts, if the case tests `when`; `failed` are the names of steps that have failed so far |
+//! | `expected.json` | for a valid file: its normal form, the plans of its image steps, and with facts what runs |
+//! | `expected.txt` | for an invalid file: all diagnostics |
+//! | `spans.txt` | optional: the location of each part of the normal form |
 //!
-//! `UPDATE=1 cargo test -p beespace-core --test pipeline` writes what is expected; look at the difference before you commit it.
-#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected has failed")]
+//! `UPDATE=1 cargo test -p beespace-core --test pipeline` rewrites the expected files; review the diff before you commit it.
+#![expect(clippy::unwrap_used, reason = "an unexpected value fails the test")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use beespace_core::outcome::Reason;
-use beespace_core::pipeline::eval_when::{Facts, pipeline_holds, step_matches};
+use beespace_core::pipeline::eval_when::{Facts, pipeline_matches, step_matches};
 use beespace_core::pipeline::{Action, ParsedPipeline, Step, read};
 use beespace_core::plan;
+use beespace_core::reason::Reason;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ fn every_case_reads_as_expected() {
         };
         compare(&case.join(file), &actual, update, &mut wrong);
         if case.join(other).exists() {
-            wrong.push(format!("{name}: {other} is there, but the result belongs into {file}:\n{actual}"));
+            wrong.push(format!("{name}: {other} exists, but the result belongs in {file}:\n{actual}"));
         }
     }
     assert!(wrong.is_empty(), "{} wrong (UPDATE=1 to accept):\n\n{}", wrong.len(), wrong.join("\n"));
@@ -76,7 +76,7 @@ fn every_file_of_a_case_is_used() {
     let errors = cases.iter().filter(is_error).count();
     assert!(cases.len() >= 60 && errors * 3 >= cases.len(), "{errors} of {} cases are errors", cases.len());
     for case in cases {
-        assert!(case.is_dir(), "{} is no folder of a case", case.display());
+        assert!(case.is_dir(), "{} is not the folder of a case", case.display());
         for entry in fs::read_dir(&case).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             assert!(ALLOWED.contains(&name.as_str()), "{}/{name} is not read by any test", case.display());
@@ -104,7 +104,7 @@ fn normal_form(located: &ParsedPipeline, given: Option<&Given>) -> String {
     let pipeline = &located.pipeline;
     let plan = |step: &Step| match &step.action {
         Action::Image(action) => Some(plan::plan_image_step(pipeline, step, action)),
-        // Made by its step type.
+        // Planned by its step type.
         Action::Uses(_) => None,
     };
     let plans: Vec<_> = pipeline.steps.iter().filter_map(plan).collect();
@@ -113,7 +113,7 @@ fn normal_form(located: &ParsedPipeline, given: Option<&Given>) -> String {
     if let Some(given) = given {
         let failed: Vec<&str> = given.failed.iter().map(String::as_str).collect();
         let mut runs = serde_json::Map::new();
-        runs.insert("(pipeline)".to_owned(), answer(pipeline_holds(located.pipeline.when.as_ref(), &given.facts)));
+        runs.insert("(pipeline)".to_owned(), answer(pipeline_matches(located.pipeline.when.as_ref(), &given.facts)));
         for step in &located.pipeline.steps {
             runs.insert(step.name.clone(), answer(step_matches(step.when.as_ref(), &given.facts, &failed)));
         }

@@ -34,7 +34,7 @@ pub struct DecisionBody {
 /// The evaluation of one policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EvaluationBody {
-    /// Name of the binding; `built-in floor` for the host's own.
+    /// Name of the binding; `baseline policy` for the host's own.
     pub policy: String,
     /// The digest of its component; none for the floor.
     pub component: Option<String>,

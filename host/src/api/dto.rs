@@ -1,7 +1,9 @@
 //! The JSON types (DTOs) of the API. The server writes them and the command line reads them. Times are RFC 3339 in UTC.
 
-use beespace_core::build::{Build, PendingApproval, Stage, Step};
-use beespace_core::outcome::{Exit, Reason};
+use beespace_core::build::{Build, Stage, Step};
+use beespace_core::exit::Exit;
+use beespace_core::policy::approval::PendingApproval;
+use beespace_core::reason::Reason;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -176,7 +178,7 @@ impl BuildBody {
             title: build_title::build_title(build),
             actor: build.event.sender.login.clone(),
             author: build.head.as_ref().map(|head| head.author.name.clone()),
-            restarts: build.restarts.map(|id| id.to_string()),
+            restarts: build.restart_of.map(|id| id.to_string()),
             created_at: rfc3339(build.created_at),
             started_at: optional_rfc3339(build.started_at),
             finished_at: optional_rfc3339(build.finished_at),
@@ -202,7 +204,7 @@ impl StageBody {
         Self {
             number: stage.number.0,
             name: stage.pipeline.name.clone(),
-            status: stage.word().to_string(),
+            status: stage.display_status().to_string(),
             reason: stage.reason.clone(),
             remarks: stage.remarks.clone(),
             steps: stage.steps.iter().map(StepBody::new).collect(),

@@ -95,5 +95,5 @@ async fn wait_until_over(app: Arc<App>, id: StepId) {
 fn is_over(app: &App, id: StepId) -> bool {
     let stage = app.store.read().and_then(|read| read.stage(id.stage_id()));
     let Ok(Some(stage)) = stage else { return true };
-    stage.steps.iter().find(|step| step.number == id.step).is_none_or(|step| step.status.is_over())
+    stage.step(id.step).is_none_or(|step| step.status.is_over())
 }

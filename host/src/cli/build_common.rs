@@ -1,6 +1,6 @@
 //! Functions that the commands for one build share: its API path, its name in messages, actions on it, and the exit code.
 
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::sanitize;
 
 use super::client::Client;

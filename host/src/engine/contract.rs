@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use async_trait::async_trait;
+use beespace_core::exit::Exit;
 use beespace_core::ids::{StageId, StepId};
-use beespace_core::outcome::{Exit, Stored};
+use beespace_core::output::OutputOffsets;
 use tokio_util::sync::CancellationToken;
 
 use super::error::EngineError;
@@ -46,7 +47,7 @@ use super::launch::{Launch, OutputSender};
 ///
 /// **Cancel** always ends `run` and `adopt`: the program receives TERM, and KILL after a grace period. If the engine does not
 /// respond, the call returns an error after its own time limit. A cancel before the start means that the program did not run
-/// ([`ExitCause::Cancelled`](beespace_core::outcome::ExitCause::Cancelled) without a code). The same holds for the plan's time
+/// ([`ExitCause::Cancelled`](beespace_core::exit::ExitCause::Cancelled) without a code). The same holds for the plan's time
 /// limit, which begins when `run` lets the program begin.
 ///
 /// **After a failure** of `open` or `fill`, parts of the stage may exist: `destroy` it. After a failure of `destroy`, call it
@@ -105,7 +106,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// | runs | it is supervised until it exits |
     /// | has exited | its exit |
     /// | exists, and its program certainly never began | it is run now |
-    /// | does not exist | [`ExitCause::Lost`](beespace_core::outcome::ExitCause::Lost) |
+    /// | does not exist | [`ExitCause::Lost`](beespace_core::exit::ExitCause::Lost) |
     ///
     /// An engine does not know whether a container that does not exist ever existed. The caller may know: if no byte of its
     /// output is stored, the container was never created. The next call is then `run`, which runs it unless the stage is no
@@ -116,7 +117,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     async fn adopt(
         &self,
         launch: Launch,
-        stored: Stored,
+        stored: OutputOffsets,
         output: OutputSender,
         cancel: CancellationToken,
     ) -> Result<Exit, EngineError>;

@@ -15,8 +15,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use beespace_core::exit::{Exit, ExitCause};
 use beespace_core::ids::{StageId, StepId};
-use beespace_core::outcome::{Exit, ExitCause, Stored, Stream};
+use beespace_core::output::{OutputOffsets, Stream};
 use beespace_core::plan::{Container, SecretTarget, WORKSPACE};
 use beespace_core::units::parse_duration;
 use futures::StreamExt as _;
@@ -131,7 +132,7 @@ impl Engine for Dummy {
     async fn adopt(
         &self,
         launch: Launch,
-        _stored: Stored,
+        _stored: OutputOffsets,
         _output: OutputSender,
         _cancel: CancellationToken,
     ) -> Result<Exit, EngineError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use beespace_core::ids::{StageId, StepId};
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 
 /// A failure of the engine; never something that a user's program did.
 #[derive(Debug, thiserror::Error)]

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use beespace_core::exit::Exit;
 use beespace_core::ids::{StageId, StepId};
-use beespace_core::outcome::{Exit, Stored};
+use beespace_core::output::OutputOffsets;
 use tokio_util::sync::CancellationToken;
 
 use super::contract::{Capabilities, Engine, EngineInfo};
@@ -66,7 +67,7 @@ impl Engine for FailPoints {
     async fn adopt(
         &self,
         launch: Launch,
-        stored: Stored,
+        stored: OutputOffsets,
         output: OutputSender,
         cancel: CancellationToken,
     ) -> Result<Exit, EngineError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beespace_core::ids::StepId;
-use beespace_core::outcome::Stream;
+use beespace_core::output::Stream;
 use beespace_core::plan::{Container, StepPlan};
 use beespace_core::policy::Approved;
 use beespace_core::time::Timestamp;

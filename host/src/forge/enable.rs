@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use beespace_core::gogs;
 use beespace_core::ids::{RepositoryId, RepositoryName};
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::time::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;

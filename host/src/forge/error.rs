@@ -1,6 +1,6 @@
 //! Errors of requests to Gogs, each with its remedy.
 
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 
 /// Why a request to Gogs failed. No text contains the token: it is only sent in a header, and headers are never shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

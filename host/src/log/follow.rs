@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use beespace_core::outcome::Stream;
+use beespace_core::output::Stream;
 use beespace_core::time::Timestamp;
 use bytes::Bytes;
 use futures::stream::{self, Stream as AsyncStream};

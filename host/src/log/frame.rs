@@ -5,7 +5,7 @@
 //! frame: the [`OriginOffset`]s of all origins, then the records. A record is a fragment of a line: flags, milliseconds after the
 //! header's time, length, text.
 
-use beespace_core::outcome::Stream;
+use beespace_core::output::Stream;
 use beespace_core::time::Timestamp;
 use bytes::Bytes;
 use sha2::Digest as _;

@@ -254,7 +254,7 @@ impl OriginBuffer {
             // The host's output does not continue after a restart.
             return offset;
         }
-        let held_back = self.masker.held() + self.incomplete_char_len();
+        let held_back = self.masker.buffered() + self.incomplete_char_len();
         OriginOffset {
             stored: self.received.saturating_sub(held_back as u64),
             covered: self.masker.masked_prefix() as u64,
@@ -270,7 +270,7 @@ impl OriginBuffer {
 
     /// Discards the text held back and returns its length in bytes of the stream.
     fn discard_pending(&mut self) -> u64 {
-        let held_back = self.masker.held() + self.pending.len();
+        let held_back = self.masker.buffered() + self.pending.len();
         self.masker = Masker::new(&Secrets::none());
         self.pending.clear();
         self.received -= (held_back as u64).min(self.received);

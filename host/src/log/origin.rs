@@ -1,6 +1,6 @@
 //! The origin of log output, and the amount of each origin's output that is stored.
 
-use beespace_core::outcome::Stream;
+use beespace_core::output::Stream;
 
 /// An origin of output in a step's log: one stream of one container, or the host. Each origin is masked and split into lines
 /// separately, so the output of one never tears the lines of another. A resumed log knows how much of each origin's output is

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError};
 
-use beespace_core::outcome::Stream;
+use beespace_core::output::Stream;
 use beespace_core::time::Timestamp;
 use bytes::Bytes;
 use futures::stream::{self, Stream as AsyncStream};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use beespace_core::ids::StepId;
 use beespace_core::mask::Secrets;
-use beespace_core::outcome::{Stored, Stream};
+use beespace_core::output::{OutputOffsets, Stream};
 use beespace_core::time::Timestamp;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -106,12 +106,12 @@ impl LogWriter {
     /// The amount of a container's output that an earlier writer stored, in bytes before masking. After a restart, the engine
     /// skips exactly this amount.
     #[must_use]
-    pub fn stored(&self, round: u16, container: u16) -> Stored {
+    pub fn stored(&self, round: u16, container: u16) -> OutputOffsets {
         let of = |stream| {
             let origin = Origin::new(round, container, stream);
             self.offsets.iter().find(|offset| offset.origin == origin).map_or(0, |offset| offset.stored)
         };
-        Stored { stdout: of(Stream::Stdout), stderr: of(Stream::Stderr) }
+        OutputOffsets { stdout: of(Stream::Stdout), stderr: of(Stream::Stderr) }
     }
 
     /// Waits until everything written so far can be read.

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use beespace_core::baseline_policy;
-use beespace_core::build::{Build, PendingApproval, Round, Stage, Step};
+use beespace_core::build::{Build, Round, Stage, Step};
 use beespace_core::digest::Digest;
 use beespace_core::ids::{DecisionId, StageId};
 use beespace_core::pipeline;
+use beespace_core::policy::BASELINE_POLICY;
 use beespace_core::policy::Decision;
+use beespace_core::policy::approval::PendingApproval;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
@@ -144,7 +145,7 @@ struct PolicyFingerprint {
 }
 
 fn policies_asked(decision: &Decision) -> BTreeSet<PolicyFingerprint> {
-    let evaluations = decision.evaluations.iter().filter(|one| one.policy != baseline_policy::NAME);
+    let evaluations = decision.evaluations.iter().filter(|one| one.policy != BASELINE_POLICY);
     let fingerprint = |one: &beespace_core::policy::Evaluation| PolicyFingerprint {
         name: one.policy.clone(),
         component: one.component,
@@ -167,10 +168,10 @@ fn current_policies(app: &App, decision: &Decision) -> BTreeSet<PolicyFingerprin
 
 #[cfg(test)]
 mod tests {
-    use beespace_core::build::Approver;
     use beespace_core::ids::{BuildId, StageNumber, StepNumber};
-    use beespace_core::outcome::Reason;
     use beespace_core::plan::StepPlan;
+    use beespace_core::policy::approval::Approver;
+    use beespace_core::reason::Reason;
     use beespace_core::time::Timestamp;
 
     use super::*;
@@ -188,7 +189,7 @@ mod tests {
         stage.approvals.push(PendingApproval {
             decision: DECISION,
             subject: Digest::of("plan"),
-            what: "plan".to_owned(),
+            description: "plan".to_owned(),
             requirements: Vec::new(),
             approved_by: Vec::new(),
             declined: None,

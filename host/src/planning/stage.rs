@@ -1,12 +1,13 @@
 //! Plans a whole stage: policies admit the pipeline, its steps are planned, and policies admit each plan. Nothing here uses
 //! the engine.
 
-use beespace_core::build::{Build, PendingApproval, Round, Stage, Step};
+use beespace_core::build::{Build, Round, Stage, Step};
 use beespace_core::ids::{StageId, StageNumber, StepNumber};
-use beespace_core::outcome::Reason;
 use beespace_core::pipeline::{self, Pipeline};
 use beespace_core::plan::StepPlan;
+use beespace_core::policy::approval::PendingApproval;
 use beespace_core::policy::{Decision, Ruling};
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 use futures::FutureExt as _;

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use beespace_core::baseline_policy::StepBounds;
 use beespace_core::build::{Build, Stage};
-use beespace_core::outcome::Reason;
 use beespace_core::pipeline::{self, Action, EnvValue, Pipeline};
 use beespace_core::plan::{self, Limits, StepPlan};
 use beespace_core::plugin_context::PluginContext;
+use beespace_core::reason::Reason;
 use beespace_wasm::{PlanError, StepInput};
 
 use crate::app::App;

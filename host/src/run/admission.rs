@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use beespace_core::build::{Build, Stage};
 use beespace_core::ids::StageId;
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 

@@ -1,8 +1,9 @@
 //! The proof that a stored pipeline or plan may run.
 
 use anyhow::Context as _;
-use beespace_core::build::{PendingApproval, Stage};
+use beespace_core::build::Stage;
 use beespace_core::ids::DecisionId;
+use beespace_core::policy::approval::PendingApproval;
 use beespace_core::policy::{Approved, Decision, NotApproved, Subject, approval};
 
 use super::stage_run::StageRun;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use beespace_core::build::Stage;
 use beespace_core::ids::StageId;
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 
 use super::stage_run::{StageRun, update_stage};

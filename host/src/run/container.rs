@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use beespace_core::outcome::{Exit, ExitCause, Reason, Stored, Stream};
+use beespace_core::exit::{Exit, ExitCause};
+use beespace_core::output::{OutputOffsets, Stream};
+use beespace_core::reason::Reason;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +32,7 @@ pub(super) struct ContainerRun {
     pub(super) launch: Launch,
     pub(super) origin: OutputOrigin,
     /// How much of the container's output is in the log.
-    pub(super) stored: Stored,
+    pub(super) stored: OutputOffsets,
     pub(super) output: mpsc::Sender<OutputChunk>,
     pub(super) cancel: CancellationToken,
 }
@@ -58,7 +60,7 @@ impl ContainerRun {
             match result {
                 Ok(exit) => return Ok(exit),
                 // The stage was open when its workspace was filled: since then the engine or its machine has been replaced.
-                Err(EngineError::NotOpen(_)) => return Ok(Exit::lost_stage(&self.launch.container)),
+                Err(EngineError::NotOpen(_)) => return Ok(Exit::lost_workspace(&self.launch.container)),
                 Err(error) if retry.should_retry(&error, &self.cancel).await => result = self.reattach().await,
                 Err(error) => return Err(error.reason()),
             }
@@ -83,12 +85,12 @@ impl ContainerRun {
         let forwarded = forward_output(receiver, self.origin, &self.output, &mut self.stored);
         let (exit, ()) = tokio::join!(adopted, forwarded);
         let exit = exit?;
-        if exit.cause != ExitCause::Lost || self.stored != Stored::default() {
+        if exit.cause != ExitCause::Lost || self.stored != OutputOffsets::default() {
             return Ok(exit);
         }
         match self.start().await {
             // The whole stage is gone, with everything that ran in it.
-            Err(EngineError::NotOpen(_)) => Ok(Exit::lost_stage(&self.launch.container)),
+            Err(EngineError::NotOpen(_)) => Ok(Exit::lost_workspace(&self.launch.container)),
             other => other,
         }
     }
@@ -99,7 +101,7 @@ async fn forward_output(
     mut from: mpsc::Receiver<Output>,
     origin: OutputOrigin,
     to: &mpsc::Sender<OutputChunk>,
-    stored: &mut Stored,
+    stored: &mut OutputOffsets,
 ) {
     while let Some(chunk) = from.recv().await {
         let length = chunk.bytes.len() as u64;

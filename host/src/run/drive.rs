@@ -6,7 +6,7 @@ use std::time::Duration;
 use beespace_core::build::Stage;
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::graph;
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 use tokio::time::sleep;

@@ -1,10 +1,13 @@
 //! The reaction of a step type to a round: the step's end, or another round, which policies evaluate like the first.
 
-use beespace_core::build::{PendingApproval, Round};
-use beespace_core::outcome::{Conclusion, Directive, Exit, Reason};
+use beespace_core::build::Round;
+use beespace_core::exit::Exit;
 use beespace_core::plan::StepPlan;
+use beespace_core::policy::approval::PendingApproval;
 use beespace_core::policy::{NotApproved, Ruling};
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
+use beespace_core::step_type::{Conclusion, Directive};
 use beespace_core::user_action;
 use beespace_wasm::RoundEnd;
 
@@ -118,7 +121,7 @@ impl StepRun {
                 (Status::Killed, Reason::new("approval", message))
             }
             (_, NotApproved::ApprovalMissing, Some(approval)) => {
-                (Status::Blocked, user_action::wait(&[approval], &self.run.caused_by(), now()))
+                (Status::Blocked, user_action::approval_reason(&[approval], &self.run.caused_by(), now()))
             }
             _ => (Status::Error, Reason::new("not-approved", format!("the plan must not run: {error}"))),
         };

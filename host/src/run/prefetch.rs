@@ -39,7 +39,7 @@ pub(super) async fn prefetch(run: Arc<StageRun>, stage: Stage, number: StepNumbe
 }
 
 async fn try_prefetch(run: &StageRun, stage: &Stage, number: StepNumber) -> anyhow::Result<()> {
-    let step = stage.steps.iter().find(|step| step.number == number).context("the step is not in its stage")?;
+    let step = stage.step(number).context("the step is not in its stage")?;
     run.app.logs.create_files(run.step_id(step)).await?;
     if reads_source(run, step) {
         // Nothing here waits for the list: the step type does when it requests it.

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use beespace_core::exit::{Exit, ExitCause};
 use beespace_core::ids::StepId;
-use beespace_core::outcome::{Exit, ExitCause, Reason};
 use beespace_core::plan::{Container, StepPlan};
 use beespace_core::policy::Approved;
+use beespace_core::reason::Reason;
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -65,7 +66,7 @@ impl RoundRun<'_> {
             for (index, container) in ready {
                 if container.needs.iter().any(|need| !exits.get(need.as_str()).is_some_and(Exit::is_success)) {
                     let message = "a container that it needs failed";
-                    exits.insert(&container.id, Exit::unstarted(&container.id, ExitCause::Cancelled, message));
+                    exits.insert(&container.id, Exit::not_started(&container.id, ExitCause::Cancelled, message));
                     continue;
                 }
                 let cancel = if container.service { services.child_token() } else { self.cancel.child_token() };

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use beespace_core::build::Build;
 use beespace_core::mask;
-use beespace_core::outcome::Reason;
 use beespace_core::plan::StepPlan;
+use beespace_core::reason::Reason;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::app::App;

@@ -9,7 +9,7 @@ use beespace_core::environment::{self, Inputs};
 use beespace_core::graph;
 use beespace_core::ids::{StageId, StepId, StepNumber};
 use beespace_core::mask;
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 

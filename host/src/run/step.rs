@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use beespace_core::build::{Round, Stage, Step};
+use beespace_core::exit::Exit;
 use beespace_core::ids::StepNumber;
-use beespace_core::outcome::{Exit, Reason};
 use beespace_core::plan::StepPlan;
 use beespace_core::policy::Approved;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;

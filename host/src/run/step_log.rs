@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use beespace_core::build::Step;
-use beespace_core::outcome::Stored;
+use beespace_core::output::OutputOffsets;
 use beespace_core::time::Timestamp;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
@@ -57,11 +57,11 @@ impl StepLog {
     }
 
     /// How much of a container's output is on disk. A finished log has all of it.
-    pub(super) fn stored(&self, round: u16, container: u16) -> Stored {
+    pub(super) fn stored(&self, round: u16, container: u16) -> OutputOffsets {
         match &self.writer {
             Some(writer) => writer.stored(round, container),
-            None if self.is_abandoned() => Stored::default(),
-            None => Stored::END,
+            None if self.is_abandoned() => OutputOffsets::default(),
+            None => OutputOffsets::END,
         }
     }
 

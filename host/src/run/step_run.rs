@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use beespace_core::build::{Stage, Step};
+use beespace_core::exit::Exit;
 use beespace_core::ids::StepNumber;
-use beespace_core::outcome::{Conclusion, Exit, Reason};
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
+use beespace_core::step_type::Conclusion;
 use beespace_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 

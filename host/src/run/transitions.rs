@@ -2,8 +2,8 @@
 
 use beespace_core::build::Stage;
 use beespace_core::graph::{self, Move};
-use beespace_core::outcome::Reason;
 use beespace_core::pipeline::eval_when::Facts;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_core::user_action;
@@ -60,7 +60,7 @@ pub(super) fn conclude(stage: &mut Stage, caused_by: &str, at: Timestamp) {
 
 /// Whether the move would change the row.
 fn is_new(stage: &Stage, one: &Move) -> bool {
-    let Some(step) = stage.steps.iter().find(|step| step.number == one.step()) else { return false };
+    let Some(step) = stage.step(one.step()) else { return false };
     match one {
         Move::Start(..) | Move::Skip(..) => step.status == Status::Pending,
         Move::Cancel(_, reason) | Move::Wait(_, reason) => step.reason.as_ref() != Some(reason),
@@ -69,7 +69,7 @@ fn is_new(stage: &Stage, one: &Move) -> bool {
 
 /// Applies one move. A running step is only marked with the reason: the task that runs it stores how it ended.
 pub(super) fn apply(stage: &mut Stage, one: &Move, at: Timestamp) {
-    let Some(step) = stage.steps.iter_mut().find(|step| step.number == one.step()) else { return };
+    let Some(step) = stage.step_mut(one.step()) else { return };
     match one {
         Move::Start(_, remarks) => {
             step.status = Status::Running;

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use beespace_core::build::Step;
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

@@ -3,7 +3,7 @@
 use beespace_core::build::{Base, Build, Head};
 use beespace_core::event::Cause;
 use beespace_core::ids::Sha;
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::trigger;
 use url::Url;
@@ -56,7 +56,7 @@ pub async fn resolve(
     }
     let ((message, author), base) = tokio::try_join!(mirror.commit_message(sha), base(mirror, build))?;
     // A restart is a person's decision, which takes precedence over the commit message.
-    if let Some(directive) = trigger::skip_word(&message).filter(|_| build.restarts.is_none()) {
+    if let Some(directive) = trigger::skip_directive(&message).filter(|_| build.restart_of.is_none()) {
         return Ok(Resolution::Ignored(trigger::skip_reason(directive)));
     }
     let head = Head { sha: sha.clone(), message, author, base };

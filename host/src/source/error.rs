@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::sanitize;
 
 use crate::disk::DISK_FULL;

@@ -1,6 +1,6 @@
 //! The pipeline file of a commit, read from the mirror's objects.
 
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 
 use super::SourceError;
 use super::commit::Commit;

@@ -1,38 +1,16 @@
 //! The rows of builds and stages, their indexes, and the queries on them. [`build_lifecycle`](super::build_lifecycle) has the
 //! transitions of builds, [`stage`](super::stage) those of stages.
 
-use beespace_core::build::{Build, Phase, Stage};
+use beespace_core::build::{Build, Stage};
 use beespace_core::change_event::ChangeEvent;
-use beespace_core::event::Event;
 use beespace_core::ids::{BuildId, RepositoryId, StageId, StageNumber};
-use beespace_core::outcome::Reason;
 use beespace_core::status::Status;
-use beespace_core::time::Timestamp;
 
 use super::tables::{
     BUILD, BUILD_NUMBER, BUILD_OF_REPOSITORY, BUILD_OF_REPOSITORY_STATUS, BUILD_OF_STATUS, Key, LAST_RUN, STAGE, Table, last_id,
 };
 use super::transaction::{Order, Read, Rows, Write};
 use super::{StoreError, row};
-
-/// A build that has not been prepared.
-pub(super) fn new_build(id: BuildId, event: Event, created_at: Timestamp) -> Build {
-    Build {
-        id,
-        number: None,
-        event,
-        delivery: None,
-        restarts: None,
-        status: Status::Pending,
-        reason: Some(Reason::new("waiting-for-source", "waiting for its source")),
-        head: None,
-        file: None,
-        phase: Phase::Prepare,
-        created_at,
-        started_at: None,
-        finished_at: None,
-    }
-}
 
 fn build_key(id: BuildId) -> Key {
     Key::new().id(id.0)

@@ -5,13 +5,13 @@ use beespace_core::build::{Build, Phase, Stage};
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::ids::BuildId;
 use beespace_core::notice::NoticeKind;
-use beespace_core::outcome::Reason;
 use beespace_core::policy::Decision;
+use beespace_core::reason::Reason;
 use beespace_core::status::{Status, fold};
 use beespace_core::time::Timestamp;
 use beespace_core::user_action;
 
-use super::build::{Builds as _, key_of_stage, new_build};
+use super::build::{Builds as _, key_of_stage};
 use super::delivery::{Deliveries as _, DeliveryOutcome};
 use super::queue::FairnessKey;
 use super::transaction::Write;
@@ -96,9 +96,9 @@ impl Write<'_> {
     pub(super) fn refresh_build(&self, id: BuildId, now: Timestamp) -> Result<(), StoreError> {
         let mut build = self.build(id)?.ok_or(StoreError::NotFound("build"))?;
         let stages = self.stages(id)?;
-        build.status = fold(stages.iter().map(Stage::word));
+        build.status = fold(stages.iter().map(Stage::display_status));
         build.started_at = stages.iter().filter_map(|stage| stage.started_at).min();
-        let decisive = stages.iter().find(|stage| stage.word() == build.status);
+        let decisive = stages.iter().find(|stage| stage.display_status() == build.status);
         build.reason = decisive.and_then(|stage| user_action::status_reason(stage, &build.event.sender.stable_id(), now));
         if !build.status.is_over() {
             return self.put_build(&build);
@@ -107,10 +107,10 @@ impl Write<'_> {
     }
 
     fn finish_build(&self, mut build: Build, stages: &[Stage], now: Timestamp) -> Result<(), StoreError> {
-        if self.build(build.id)?.is_some_and(|stored| stored.phase == Phase::Over) {
+        if self.build(build.id)?.is_some_and(|stored| stored.phase == Phase::Finished) {
             return Ok(());
         }
-        build.phase = Phase::Over;
+        build.phase = Phase::Finished;
         build.finished_at = Some(now);
         self.put_build(&build)?;
         self.record_run(&build, stages)?;
@@ -173,10 +173,10 @@ impl Store {
     pub async fn restart_build(&self, id: BuildId, new: BuildId, now: Timestamp) -> Result<Build, StoreError> {
         self.write(move |write| {
             let old = write.build(id)?.ok_or(StoreError::NotFound("build"))?;
-            if old.phase != Phase::Over {
+            if old.phase != Phase::Finished {
                 return Err(StoreError::Conflict(format!("The build is {}. Cancel it first.", old.status)));
             }
-            let build = Build { restarts: Some(id), ..new_build(new, old.event, now) };
+            let build = Build { restart_of: Some(id), ..Build::pending(new, old.event, now) };
             write.put_new_build(&build)?;
             Ok(build)
         })

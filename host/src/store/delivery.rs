@@ -7,12 +7,11 @@ use beespace_core::change_event::ChangeEvent;
 use beespace_core::digest::Digest;
 use beespace_core::event::Event;
 use beespace_core::ids::{BuildId, DeliveryId, RepositoryId};
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::time::Timestamp;
 use beespace_core::trigger::LastSeenRef;
 use serde::{Deserialize, Serialize};
 
-use super::build::new_build;
 use super::queue::FairnessKey;
 use super::repository::Repositories;
 use super::tables::{DELIVERY, DELIVERY_BODY, DELIVERY_OF_REPOSITORY, DELIVERY_SEEN, Key, last_id};
@@ -210,7 +209,7 @@ impl Write<'_> {
     fn create_build(&self, id: BuildId, event: &Event, delivery: DeliveryId, now: Timestamp) -> Result<(), StoreError> {
         self.refresh_repository(&event.repository)?;
         self.record_ref(event.repository.id, &event.git_ref(), Some(&LastSeenRef::of_event(event)))?;
-        self.put_new_build(&Build { delivery: Some(delivery), ..new_build(id, event.clone(), now) })
+        self.put_new_build(&Build { delivery: Some(delivery), ..Build::pending(id, event.clone(), now) })
     }
 }
 

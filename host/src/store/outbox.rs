@@ -103,7 +103,7 @@ impl Store {
                     suspend_notice(&mut notice, &suspension.reason);
                     write.dequeue(Queue::Notice, &OrderingKey::of(&notice).key())?;
                 }
-                None => notice.begin(),
+                None => notice.begin_attempt(),
             }
             write.put_notice(&notice)?;
             Ok(notice)

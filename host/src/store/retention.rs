@@ -133,7 +133,7 @@ impl Store {
     pub async fn purge_builds(&self, ids: Vec<BuildId>) -> Result<(), StoreError> {
         self.write(move |write| {
             for id in &ids {
-                let build = write.build(*id)?.filter(|build| build.phase == Phase::Over);
+                let build = write.build(*id)?.filter(|build| build.phase == Phase::Finished);
                 build.map_or(Ok(()), |build| write.purge_build(&build))?;
             }
             Ok(())

@@ -78,10 +78,10 @@ impl Write<'_> {
 
     fn announce_changes(&self, repository: RepositoryId, id: StageId, old: &Stage, stage: &Stage) {
         if visible_state(old) != visible_state(stage) {
-            self.announce(ChangeEvent::StageChanged { repository, stage: id, status: stage.word() });
+            self.announce(ChangeEvent::StageChanged { repository, stage: id, status: stage.display_status() });
         }
         for step in &stage.steps {
-            let before = old.steps.iter().find(|other| other.number == step.number);
+            let before = old.step(step.number);
             if before.is_none_or(|before| before.status != step.status || before.reason != step.reason) {
                 let step_id = StepId { build: id.build, stage: id.stage, step: step.number, attempt: step.attempt };
                 self.announce(ChangeEvent::StepChanged { repository, step: step_id, status: step.status });
@@ -93,7 +93,7 @@ impl Write<'_> {
 /// The parts of a stage that determine its build's status and its queue row.
 fn visible_state(stage: &Stage) -> impl PartialEq + '_ {
     let block_reasons: Vec<_> = stage.blocked_steps().map(|(step, _)| &step.reason).collect();
-    (stage.status, stage.word(), &stage.reason, stage.started_at, block_reasons)
+    (stage.status, stage.display_status(), &stage.reason, stage.started_at, block_reasons)
 }
 
 /// Whether a person must decide something new, or something whose earlier approval has expired.

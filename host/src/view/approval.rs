@@ -1,7 +1,8 @@
 //! An approval of a stage as people see it: what would run, who asks for it and who has answered.
 
-use beespace_core::build::{PendingApproval, Stage};
+use beespace_core::build::Stage;
 use beespace_core::policy::approval;
+use beespace_core::policy::approval::PendingApproval;
 use beespace_core::time::Timestamp;
 
 use super::plan_text::approval_lines;
@@ -29,11 +30,11 @@ impl ApprovalSummary {
     /// `caused_by` is the stable id of the person who caused the build: some policies do not count that person's approval.
     #[must_use]
     pub fn new(stage: &Stage, approval: &PendingApproval, caused_by: &str, now: Timestamp) -> Self {
-        let is_open = stage.accepts_approval() && stage.asked().any(|open| open.decision == approval.decision);
+        let is_open = stage.accepts_approval() && stage.open_approvals().any(|open| open.decision == approval.decision);
         let missing = if is_open { approval::missing(approval, caused_by, now) } else { Vec::new() };
         Self {
             subject: approval.subject.to_string(),
-            description: approval.what.clone(),
+            description: approval.description.clone(),
             plan: approval_lines(stage, approval),
             reasons: approval.requirements.iter().map(|required| format!("{}: {}", required.policy, required.reason)).collect(),
             approved_by: approval.approved_by.iter().map(|approver| approver.id.clone()).collect(),

@@ -1,6 +1,6 @@
 //! Finds the lines of a log that look like error messages.
 
-use beespace_core::outcome::Stream;
+use beespace_core::output::Stream;
 
 use crate::ansi::AnsiRenderer;
 use crate::log::{LogError, LogLine, LogReader};

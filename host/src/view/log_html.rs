@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use beespace_core::outcome::Stream;
+use beespace_core::output::Stream;
 use beespace_core::time::Timestamp;
 
 use super::error_line::{is_error_text, is_trace};

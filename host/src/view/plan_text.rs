@@ -1,8 +1,9 @@
 //! A plan as text, so that a person who approves a digest has read what it stands for.
 
-use beespace_core::build::{PendingApproval, Stage};
+use beespace_core::build::Stage;
 use beespace_core::pipeline::{self, Action, Pipeline};
 use beespace_core::plan::{Container, MountSource, Network, SecretTarget, StepPlan};
+use beespace_core::policy::approval::PendingApproval;
 use beespace_core::script::script;
 
 /// The plan that an approval allows to run, line by line.

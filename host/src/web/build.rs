@@ -73,7 +73,7 @@ pub(super) async fn show(
         let read = app.store.read()?;
         // Read again, so that the build and its stages are of one moment.
         let build = read.build(build.id)?.ok_or_else(|| Problem::not_found("build"))?;
-        let restart_of = build.restarts.map_or(Ok(None), |id| read.build(id))?;
+        let restart_of = build.restart_of.map_or(Ok(None), |id| read.build(id))?;
         let (stages, decisions) = (read.stages(build.id)?, read.decisions(build.id)?);
         (build, stages, decisions, restart_of)
     };
@@ -96,7 +96,7 @@ impl BuildPage {
             layout = layout.with_stream(format!("/api/v1/events?build={}", build.id));
         }
         let waiting = stages.iter().filter(|stage| stage.accepts_approval());
-        let pending = waiting.flat_map(|stage| stage.asked().map(move |approval| (stage, approval)));
+        let pending = waiting.flat_map(|stage| stage.open_approvals().map(move |approval| (stage, approval)));
         Self {
             layout,
             owner: repository.owner().to_owned(),
@@ -150,7 +150,7 @@ fn callouts(build: &Build, stages: &[Stage], decisions: &[Decision]) -> Vec<Call
         _ => None,
     });
     for denial in denials.flatten() {
-        let reason = beespace_core::outcome::Reason {
+        let reason = beespace_core::reason::Reason {
             code: denial.finding.rule_id.clone(),
             message: denial.finding.message.clone(),
             help: denial.finding.remedy.clone(),

@@ -1,7 +1,7 @@
 //! A build in a list.
 
 use beespace_core::build::Build;
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 

@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use beespace_core::build::Build;
 use beespace_core::ids::BuildId;
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 
 use super::build_row::{self, BuildRow, FilterChip};

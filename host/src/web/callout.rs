@@ -1,7 +1,7 @@
 //! A highlighted message on a page: what happened, why, and what to do.
 
 use beespace_core::graph;
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 
 use super::icon::icon;

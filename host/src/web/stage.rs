@@ -1,7 +1,8 @@
 //! Stages and steps on the page of a build.
 
-use beespace_core::build::{Build, PendingApproval, Stage, Step};
-use beespace_core::outcome::Reason;
+use beespace_core::build::{Build, Stage, Step};
+use beespace_core::policy::approval::PendingApproval;
+use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 
@@ -63,7 +64,7 @@ impl StageView {
     pub fn new(build: &Build, stage: &Stage, now: Timestamp) -> Self {
         Self {
             name: stage.pipeline.name.clone(),
-            status: StatusLabel(stage.word()),
+            status: StatusLabel(stage.display_status()),
             took: time::elapsed(stage.started_at, stage.finished_at, now),
             why: stage
                 .reason

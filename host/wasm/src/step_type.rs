@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use beespace_core::digest::Document;
-use beespace_core::outcome::{Directive, Exit};
+use beespace_core::exit::Exit;
 use beespace_core::plan::StepPlan;
 use beespace_core::plugin_context::PluginContext;
 use beespace_core::policy::ErrorClass;
+use beespace_core::step_type::Directive;
 
 use crate::bindings::step::StepPluginPre;
 use crate::bindings::step::exports::beespace::plugin::step as wit;

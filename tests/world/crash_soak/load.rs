@@ -59,7 +59,7 @@ impl SoakServer {
     /// Counts what the dead had in hand.
     pub(super) fn record_load(&mut self, rows: &Store) -> Result<()> {
         let builds = rows.read()?.builds(BuildFilter::default(), MAX_BUILDS)?;
-        let unfinished = builds.iter().filter(|build| build.phase != Phase::Over).count();
+        let unfinished = builds.iter().filter(|build| build.phase != Phase::Finished).count();
         let running = builds.iter().filter(|build| build.status == Status::Running).count();
         self.summary.bursts += 1;
         self.summary.unfinished += unfinished;

@@ -1,4 +1,4 @@
-//! A container's image, program, variables and limits.
+//! Rules for a container's image, program, variables and limits.
 
 use super::mount::is_plain_absolute;
 use super::{Findings, LocatedContainer, StepBounds};
@@ -6,7 +6,7 @@ use crate::image_ref::ImageRef;
 use crate::plan::{Network, SecretTarget};
 use crate::units::format_size;
 
-/// Linux takes no single argument or variable longer than this (`MAX_ARG_STRLEN`), its name and `=` included.
+/// Linux' limit for one argument or variable (`MAX_ARG_STRLEN`), its name and `=` included.
 const MAX_VARIABLE_BYTES: usize = 128 * 1024 - 1;
 
 pub(super) fn check(site: &LocatedContainer<'_>, bounds: &StepBounds, findings: &mut Findings) {
@@ -20,12 +20,12 @@ pub(super) fn check(site: &LocatedContainer<'_>, bounds: &StepBounds, findings: 
 fn check_image(site: &LocatedContainer<'_>, findings: &mut Findings) {
     let image = &site.container.image;
     if let Err(error) = image.parse::<ImageRef>() {
-        let message = format!("{image:?} names no image: {error}");
+        let message = format!("{image:?} is not an image reference: {error}");
         findings.add(
             "image",
             site.pointer_to("image"),
             message,
-            "Write it like `rust:1.95` or `registry.example/team/tool@sha256:…`",
+            "Use a reference such as `rust:1.95` or `registry.example/team/tool@sha256:…`",
         );
     }
 }
@@ -33,25 +33,25 @@ fn check_image(site: &LocatedContainer<'_>, findings: &mut Findings) {
 fn check_program(site: &LocatedContainer<'_>, findings: &mut Findings) {
     let container = site.container;
     if container.script.is_some() && (container.entrypoint.is_some() || container.args.is_some()) {
-        let message = format!("Container {:?} has a script and also an entrypoint or args", container.id);
-        findings.add("script", site.pointer_to("script"), message, "Keep one: the script, or entrypoint and args");
+        let message = format!("Container {:?} has both a script and an entrypoint or args", container.id);
+        findings.add("script", site.pointer_to("script"), message, "Keep either the script, or the entrypoint and args");
     }
     let words = container.entrypoint.iter().chain(&container.args).flatten();
     if words.chain(&container.script).any(|text| text.contains('\0')) {
         let message = format!("Container {:?} has a NUL byte in its script, entrypoint or args", container.id);
-        findings.add("nul-byte", site.pointer.clone(), message, "Take it out: no program can receive it");
+        findings.add("nul-byte", site.pointer.clone(), message, "Remove the NUL byte: no program can receive it");
     }
     if let Some(workdir) = &container.workdir
         && !is_plain_absolute(workdir)
     {
         let message = format!("The working directory {workdir:?} is not an absolute path without `.` and `..`");
-        findings.add("workdir", site.pointer_to("workdir"), message, "Write it like /workspace/web");
+        findings.add("workdir", site.pointer_to("workdir"), message, "Use an absolute path such as /workspace/web");
     }
     if let Some(user) = &container.user
         && !is_user(user)
     {
-        let message = format!("{user:?} is no user");
-        findings.add("user", site.pointer_to("user"), message, "Write a name or number, or both user and group: 1000:1000");
+        let message = format!("{user:?} is not a valid user");
+        findings.add("user", site.pointer_to("user"), message, "Use a name or number, optionally with a group: 1000:1000");
     }
 }
 
@@ -71,12 +71,12 @@ fn check_variables(site: &LocatedContainer<'_>, findings: &mut Findings) {
         let pointer = site.pointer_to(&format!("env/{}", name.replace('~', "~0").replace('/', "~1")));
         check_variable_name(name, &pointer, findings);
         if value.contains('\0') {
-            let message = format!("The variable {name:?} has a NUL byte in its value");
-            findings.add("nul-byte", pointer.clone(), message, "Take it out: no program can receive it");
+            let message = format!("The value of the variable {name:?} contains a NUL byte");
+            findings.add("nul-byte", pointer.clone(), message, "Remove the NUL byte: no program can receive it");
         }
         if name.len() + 1 + value.len() > MAX_VARIABLE_BYTES {
-            let message = format!("The variable {name:?} is longer than the 128 KiB that Linux can pass to a program");
-            findings.add("variable-too-long", pointer, message, "Keep the text in a file of the repository");
+            let message = format!("The variable {name:?} exceeds the 128 KiB that Linux can pass to a program");
+            findings.add("variable-too-long", pointer, message, "Move the text into a file of the repository");
         }
     }
     for (number, mount) in container.secrets.iter().enumerate() {
@@ -85,18 +85,18 @@ fn check_variables(site: &LocatedContainer<'_>, findings: &mut Findings) {
         if is_identifier(name) {
             check_variable_name(name, &pointer, findings);
         } else {
-            let message = format!("{name:?} is no name of a variable for a secret");
-            findings.add("variable-name", pointer.clone(), message, "Use letters, digits and `_`, not beginning with a digit");
+            let message = format!("{name:?} is not a valid name for a variable that holds a secret");
+            findings.add("variable-name", pointer.clone(), message, "Use letters, digits and `_`, and do not begin with a digit");
         }
         let is_again = container.secrets.iter().take(number).any(|earlier| earlier.target == mount.target);
         if container.env.contains_key(name) || is_again {
-            let message = format!("The variable {name:?} is set twice, once by a secret");
-            findings.add("variable-twice", pointer, message, "Give the secret a variable of its own");
+            let message = format!("The variable {name:?} is set more than once, and one of its values is a secret");
+            findings.add("variable-twice", pointer, message, "Use a separate variable for the secret");
         }
     }
 }
 
-/// What a shell takes: secrets may reach a script by `export`.
+/// A name that a shell accepts, because secrets may reach a script by `export`.
 fn is_identifier(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())
 }
@@ -104,10 +104,10 @@ fn is_identifier(name: &str) -> bool {
 fn check_variable_name(name: &str, pointer: &str, findings: &mut Findings) {
     let is_name = (1..=256).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && b != b'=');
     if !is_name {
-        let message = format!("{name:?} is no name of a variable");
+        let message = format!("{name:?} is not a valid name for a variable");
         findings.add("variable-name", pointer.to_owned(), message, "Use letters, digits and `_`");
     } else if name.starts_with("BEESPACE_") {
-        let message = format!("The variable {name} is Beespace's own to set");
+        let message = format!("The variable {name} is reserved: Beespace sets it");
         findings.add("variable-name", pointer.to_owned(), message, "Use another name");
     }
 }
@@ -124,26 +124,26 @@ fn check_limits(site: &LocatedContainer<'_>, bounds: &StepBounds, findings: &mut
     for (name, asked, most, show) in rows {
         let Some(asked) = asked else { continue };
         let pointer = site.pointer_to(&format!("limits/{name}"));
-        // An engine takes 0 for "no limit at all".
+        // Engines interpret 0 as "no limit".
         if asked == 0 {
-            findings.add("limit", pointer, format!("The limit {name} is 0"), "Leave it out, or give a number above 0");
+            findings.add("limit", pointer, format!("The limit {name} is 0"), "Remove the limit, or use a number above 0");
         } else if let Some(most) = most.filter(|most| asked > *most) {
-            let message = format!("The limit {name} is {}; this instance gives at most {}", show(asked), show(most));
-            findings.add("limit", pointer, message, "Ask for less, or ask an administrator for more");
+            let message = format!("The limit {name} is {}; this instance allows at most {}", show(asked), show(most));
+            findings.add("limit", pointer, message, "Request less, or ask an administrator to raise the instance's limit");
         }
     }
 }
 
-/// Name, what is asked, the most there is, and how to write either.
+/// Name, requested value, maximum, and the formatter of both values.
 type LimitRow = (&'static str, Option<u64>, Option<u64>, fn(u64) -> String);
 
 fn check_unsupported(site: &LocatedContainer<'_>, findings: &mut Findings) {
     if site.container.service {
-        let message = format!("Container {:?} is a service; this version does not run services yet", site.container.id);
-        findings.add("not-yet", site.pointer_to("service"), message, "Start it from the step's own script for now");
+        let message = format!("Container {:?} is a service; this version does not support services", site.container.id);
+        findings.add("not-yet", site.pointer_to("service"), message, "Start the service from the step's script");
     }
     if site.container.network == Network::EgressAllowList {
-        let message = "The network `egress_allow_list` is not there yet".to_owned();
+        let message = "This version does not support the network `egress_allow_list`".to_owned();
         findings.add("not-yet", site.pointer_to("network"), message, "Use `none` or `build_default`");
     }
 }

@@ -1,4 +1,4 @@
-//! Ids and `needs` of a plan's containers.
+//! Rules for the ids and the `needs` of a plan's containers: valid and unique ids, known dependencies, no cycle.
 
 use std::collections::BTreeMap;
 
@@ -7,36 +7,36 @@ use crate::cycle::first_in_cycle;
 use crate::plan::{StepPlan, is_container_id};
 
 pub(super) fn check(plan: &StepPlan, findings: &mut Findings) {
-    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-    for (place, container) in plan.containers.iter().enumerate() {
+    let mut indexes: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, container) in plan.containers.iter().enumerate() {
         let id = container.id.as_str();
         if !is_container_id(id) {
-            let message = format!("{id:?} is no container id");
+            let message = format!("{id:?} is not a valid container id");
             let remedy = "Use 1 to 63 lower-case letters, digits and `-`, beginning with a letter or digit";
-            findings.add("container-id", format!("/containers/{place}/id"), message, remedy);
+            findings.add("container-id", format!("/containers/{index}/id"), message, remedy);
         }
-        if places.insert(id, place).is_some() {
+        if indexes.insert(id, index).is_some() {
             let message = format!("Two containers have the id {id:?}");
-            findings.add("container-id", format!("/containers/{place}/id"), message, "Give each container an id of its own");
+            findings.add("container-id", format!("/containers/{index}/id"), message, "Give each container a unique id");
         }
     }
     let mut all_known = true;
-    for (place, container) in plan.containers.iter().enumerate() {
-        for (number, need) in container.needs.iter().enumerate().filter(|(_, need)| !places.contains_key(need.as_str())) {
+    for (index, container) in plan.containers.iter().enumerate() {
+        for (number, need) in container.needs.iter().enumerate().filter(|(_, need)| !indexes.contains_key(need.as_str())) {
             all_known = false;
             let message = format!("Container {:?} needs {need:?}, which is not in the plan", container.id);
             findings.add(
                 "unknown-need",
-                format!("/containers/{place}/needs/{number}"),
+                format!("/containers/{index}/needs/{number}"),
                 message,
-                "Name the id of another container",
+                "Use the id of another container of the plan",
             );
         }
     }
     let nodes: Vec<(&str, &[String])> = plan.containers.iter().map(|one| (one.id.as_str(), one.needs.as_slice())).collect();
-    if all_known && let Some(place) = first_in_cycle(&nodes) {
-        let id = plan.containers.get(place).map_or("", |container| &container.id);
-        let message = format!("Container {id:?} waits for itself through `needs`");
-        findings.add("cycle", format!("/containers/{place}/needs"), message, "Take one of the `needs` on the way back out");
+    if all_known && let Some(index) = first_in_cycle(&nodes) {
+        let id = plan.containers.get(index).map_or("", |container| &container.id);
+        let message = format!("Container {id:?} depends on itself through `needs`");
+        findings.add("cycle", format!("/containers/{index}/needs"), message, "Remove one of the `needs` in the cycle");
     }
 }

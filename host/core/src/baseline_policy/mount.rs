@@ -1,12 +1,12 @@
-//! Where a container's mounts and its secrets go.
+//! Rules for the paths of a container's mounts and secrets.
 
 use std::collections::BTreeSet;
 
 use super::{Findings, LocatedContainer, StepBounds};
 use crate::plan::{MountSource, SecretTarget};
 
-/// The kernel's directories, our own, and those of programs: nothing is put over or into them. A container whose programs are hidden
-/// is another one than policies have seen.
+/// Directories of the kernel, of Beespace and of programs: nothing may be mounted over them or inside them. If a mount replaced
+/// the programs, the container would not be the one that the policies have seen.
 const RESERVED_DIRECTORIES: [&str; 14] = [
     "/proc",
     "/sys",
@@ -24,7 +24,7 @@ const RESERVED_DIRECTORIES: [&str; 14] = [
     "/.beespace",
 ];
 
-/// Directories that a container does not work without: nothing is put over them, though a directory in them may be.
+/// Directories that every container needs: nothing may be mounted over them, but a directory inside them may be mounted.
 const REQUIRED_DIRECTORIES: [&str; 5] = ["/", "/etc", "/run", "/usr", "/var"];
 
 pub(super) fn check(site: &LocatedContainer<'_>, bounds: &StepBounds, findings: &mut Findings) {
@@ -37,16 +37,15 @@ pub(super) fn check(site: &LocatedContainer<'_>, bounds: &StepBounds, findings: 
             MountSource::Cache { .. } => "cache",
             MountSource::Volume(_) => "volume",
         };
-        let message =
-            format!("A {kind} is mounted at {:?}; this version mounts the workspace only, not yet a {kind}", mount.path);
-        findings.add("not-yet", site.pointer_to(&format!("mounts/{number}/source")), message, "Take the mount out");
+        let message = format!("A {kind} is mounted at {:?}; this version supports only mounts of the workspace", mount.path);
+        findings.add("not-yet", site.pointer_to(&format!("mounts/{number}/source")), message, "Remove the mount");
     }
     for (number, mount) in site.container.secrets.iter().enumerate() {
         let pointer = site.pointer_to(&format!("secrets/{number}"));
         if !bounds.secrets.contains(&mount.secret) {
             let message =
-                format!("The plan asks for the secret {:?}, which the pipeline does not pass to this step", mount.secret);
-            let remedy = "Name it in the step's `env` with `from_secret`";
+                format!("The plan requests the secret {:?}, which the pipeline does not pass to this step", mount.secret);
+            let remedy = "Pass the secret in the step's `env` with `from_secret`";
             findings.add("secret-not-passed", format!("{pointer}/secret"), message, remedy);
         }
         if let SecretTarget::File(target) = &mount.target {
@@ -55,30 +54,34 @@ pub(super) fn check(site: &LocatedContainer<'_>, bounds: &StepBounds, findings: 
     }
 }
 
-/// Whether a volume may lie at `path` in a container.
+/// Whether a volume may be mounted at `path` in a container.
 #[must_use]
 pub fn is_mountable(path: &str) -> bool {
     let is_reserved =
         REQUIRED_DIRECTORIES.contains(&path) || RESERVED_DIRECTORIES.iter().any(|reserved| is_within(path, reserved));
-    // Engines write mounts as `source:path:options`.
+    // A `:` is not allowed, because engines write mounts as `source:path:options`.
     is_plain_absolute(path) && !path.contains(':') && !is_reserved
 }
 
 fn check_mount_path<'a>(path: &'a str, pointer: &str, taken: &mut BTreeSet<&'a str>, findings: &mut Findings) {
-    let problem =
-        if is_mountable(path) { "is used twice" } else { "belongs to the system, or is no absolute path without `.` and `..`" };
+    let problem = if is_mountable(path) {
+        "is used twice"
+    } else {
+        "belongs to the system, or is not an absolute path without `.` and `..`"
+    };
     if !is_mountable(path) || !taken.insert(path) {
-        let message = format!("{path:?}, where the plan mounts something, {problem}");
-        findings.add("mount-path", pointer.to_owned(), message, "Choose another path, such as /cache or /workspace");
+        let message = format!("The mount path {path:?} {problem}");
+        findings.add("mount-path", pointer.to_owned(), message, "Use another path, such as /cache or /workspace");
     }
 }
 
-/// A file comes with its directory, so that must be one where something may lie.
+/// A secret file is mounted together with its directory, so the directory must be mountable.
 fn check_secret_file<'a>(file: &'a str, pointer: &str, taken: &mut BTreeSet<&'a str>, findings: &mut Findings) {
     let directory = file.rsplit_once('/').map_or("", |(directory, _)| directory);
     if !is_plain_absolute(file) || !is_mountable(directory) || !taken.insert(file) {
-        let message = format!("{file:?} is no place for a secret: its directory belongs to the system, or it is used twice");
-        findings.add("mount-path", pointer.to_owned(), message, "Choose a directory of its own, as in /secrets/token");
+        let message =
+            format!("The secret cannot be written to {file:?}: the directory belongs to the system, or the path is used twice");
+        findings.add("mount-path", pointer.to_owned(), message, "Use a separate directory, as in /secrets/token");
     }
 }
 

@@ -21,7 +21,7 @@ fn all_rules(containers: Vec<Container>) -> Vec<String> {
     let verdict = evaluate(&StepPlan { containers, ..StepPlan::default() }, &bounds());
     assert_eq!(verdict.outcome == VerdictOutcome::Deny, !verdict.findings.is_empty());
     let short =
-        |f: &Finding| format!("{} {}", f.rule_id.trim_start_matches("beespace/floor/"), f.pointer.as_deref().unwrap_or(""));
+        |f: &Finding| format!("{} {}", f.rule_id.trim_start_matches("beespace/baseline/"), f.pointer.as_deref().unwrap_or(""));
     verdict.findings.iter().map(short).collect()
 }
 
@@ -46,7 +46,7 @@ fn an_ordinary_plan_is_allowed() {
 }
 
 #[test]
-fn mounts_stay_away_from_the_system() {
+fn mounts_over_system_directories_are_denied() {
     for path in [
         "/",
         "",
@@ -83,7 +83,7 @@ fn mounts_stay_away_from_the_system() {
 }
 
 #[test]
-fn what_is_not_there_yet_says_so() {
+fn unsupported_features_are_denied() {
     let rules = rules(|c| {
         c.mounts.push(mount(MountSource::Volume("out".to_owned()), "/out"));
         c.mounts.push(mount(MountSource::Cache { key: "k".to_owned(), restore_keys: Vec::new() }, "/cache"));
@@ -102,7 +102,7 @@ fn what_is_not_there_yet_says_so() {
 }
 
 #[test]
-fn a_plan_gets_only_the_secrets_that_its_step_was_passed() {
+fn a_plan_gets_only_secrets_that_the_pipeline_passes_to_its_step() {
     let rules = rules(|c| {
         c.env.insert("B".to_owned(), String::new());
         for (secret, target) in [("other", "A"), ("token", "B"), ("token", "C"), ("token", "C"), ("token", "BEESPACE_X")] {
@@ -130,7 +130,7 @@ fn a_plan_gets_only_the_secrets_that_its_step_was_passed() {
 }
 
 #[test]
-fn variables_have_sane_names_and_values() {
+fn variables_need_valid_names_and_values() {
     for (name, value) in
         [("", ""), ("A=B", ""), ("A B", ""), ("A\n", ""), ("BEESPACE_SHA", "x"), ("A", "\0"), ("A", &"x".repeat(1 << 17))]
     {
@@ -140,7 +140,7 @@ fn variables_have_sane_names_and_values() {
 }
 
 #[test]
-fn limits_stay_within_the_instances_and_are_never_none_by_zero() {
+fn limits_are_capped_by_the_instance_and_must_not_be_zero() {
     let rules = rules(|c| {
         c.limits = Limits { cpu_millis: Some(64_000), memory_bytes: Some(2 << 30), pids: Some(0), timeout_seconds: Some(0) };
     });
@@ -155,7 +155,7 @@ fn limits_stay_within_the_instances_and_are_never_none_by_zero() {
 }
 
 #[test]
-fn the_program_is_said_in_one_way() {
+fn a_container_has_one_valid_program() {
     let found = rules(|c| {
         c.script = Some("x".to_owned());
         c.args = Some(vec!["a\0".to_owned()]);
@@ -174,7 +174,7 @@ fn the_program_is_said_in_one_way() {
 }
 
 #[test]
-fn containers_have_ids_of_their_own_and_an_order() {
+fn container_ids_are_unique_and_needs_have_no_cycle() {
     let needs =
         |id: &str, needs: &[&str]| Container { needs: needs.iter().map(|&need| need.to_owned()).collect(), ..container(id) };
     assert_eq!(all_rules(vec![needs("a", &[]), needs("b", &["a"]), needs("c", &["a", "b"])]), [""; 0]);
@@ -186,7 +186,7 @@ fn containers_have_ids_of_their_own_and_an_order() {
 }
 
 #[test]
-fn what_is_too_large_is_not_looked_at_in_detail() {
+fn a_plan_that_is_too_large_is_not_checked_in_detail() {
     assert_eq!(all_rules((0..65).map(|n| container(&format!("C{n}"))).collect()), ["too-many-containers /containers"]);
     assert_eq!(rules(|c| c.script = Some("x".repeat(3 << 20))), ["plan-too-large "]);
 }

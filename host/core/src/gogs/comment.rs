@@ -2,7 +2,7 @@ use serde::Deserialize;
 
 use super::{Changes, Issue, Repository, User, null_as_default};
 
-/// `issue_comment`: somebody said something under an issue or a pull request.
+/// `issue_comment`: a comment on an issue or a pull request was created, edited or deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct IssueComment {
     pub action: CommentAction,
@@ -21,11 +21,12 @@ pub enum CommentAction {
     Created,
     Edited,
     Deleted,
-    /// One that a newer Gogs has.
+    /// An action that only newer versions of Gogs have.
     #[serde(untagged)]
     Other(String),
 }
 
+/// A comment on an issue or a pull request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Comment {
     pub id: u64,

@@ -4,14 +4,14 @@ use super::sha::optional_sha;
 use super::{Repository, User, null_as_default};
 use crate::ids::Sha;
 
-/// `create`: a new branch (a `push` follows) or a tag (nothing follows; moving one sends the same again).
+/// `create`: a new branch (a `push` follows) or a new tag (no `push` follows; moving a tag sends `create` again).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Create {
-    /// Short name; the full one for refs that are neither branch nor tag, which Gogs calls branches.
+    /// Short name. For refs that are neither branches nor tags, which Gogs reports as branches, it is the full name.
     #[serde(rename = "ref")]
     pub name: String,
     pub ref_type: RefType,
-    /// Of tags alone, since 0.11.91; the tag object's, not the commit's, where the tag is annotated.
+    /// Only for tags, since 0.11.91. For an annotated tag this is the id of the tag object, not of the commit.
     #[serde(default, deserialize_with = "optional_sha")]
     pub sha: Option<Sha>,
     #[serde(default, deserialize_with = "null_as_default")]
@@ -20,7 +20,7 @@ pub struct Create {
     pub sender: User,
 }
 
-/// What kind of ref.
+/// The kind of a ref.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefType {

@@ -2,7 +2,7 @@ use serde::Deserialize;
 
 use super::{RefType, Repository, User, null_as_default};
 
-/// `delete`: a branch or a tag is gone. No `push` tells of it.
+/// `delete`: a branch or a tag was deleted. Gogs sends no `push` for it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Delete {
     /// Short name, as in [`super::Create`].
@@ -17,7 +17,7 @@ pub struct Delete {
 }
 
 impl Delete {
-    /// Full name of the ref that is gone.
+    /// Full name of the deleted ref.
     #[must_use]
     pub fn git_ref(&self) -> String {
         match self.ref_type {

@@ -2,12 +2,12 @@ use serde::Deserialize;
 
 use super::{Repository, User};
 
-/// `fork`: somebody forked the repository.
+/// `fork`: the repository was forked.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Fork {
-    /// The new one.
+    /// The new repository.
     pub forkee: Repository,
-    /// The one that was forked.
+    /// The repository that was forked.
     pub repository: Repository,
     pub sender: User,
 }

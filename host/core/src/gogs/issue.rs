@@ -2,7 +2,7 @@ use serde::Deserialize;
 
 use super::{Repository, User, null_as_default};
 
-/// `issues`: something about an issue changed. Old `Fixes #1` in the history of a new branch sends closed and reopened again.
+/// `issues`: an issue changed. A new branch whose history contains `Fixes #1` sends `closed` and `reopened` again.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Issues {
     pub action: IssueAction,
@@ -14,7 +14,7 @@ pub struct Issues {
     pub sender: User,
 }
 
-/// What changed.
+/// The change of the issue.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IssueAction {
@@ -28,11 +28,12 @@ pub enum IssueAction {
     LabelCleared,
     Milestoned,
     Demilestoned,
-    /// One that a newer Gogs has.
+    /// An action that only newer versions of Gogs have.
     #[serde(untagged)]
     Other(String),
 }
 
+/// An issue.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Issue {
     pub id: u64,
@@ -58,12 +59,12 @@ pub struct Issue {
     pub created_at: String,
     #[serde(default, deserialize_with = "null_as_default")]
     pub updated_at: String,
-    /// There where the issue is a pull request.
+    /// Present if the issue is a pull request.
     #[serde(default)]
     pub pull_request: Option<IssuePullRequest>,
 }
 
-/// What an issue says of the pull request it is.
+/// State of the pull request that an issue belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct IssuePullRequest {
     #[serde(default, deserialize_with = "null_as_default")]
@@ -72,6 +73,7 @@ pub struct IssuePullRequest {
     pub merged_at: Option<String>,
 }
 
+/// A label of an issue or a pull request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Label {
     pub id: u64,
@@ -84,6 +86,7 @@ pub struct Label {
     pub url: String,
 }
 
+/// A milestone of an issue or a pull request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Milestone {
     pub id: u64,
@@ -104,7 +107,7 @@ pub struct Milestone {
     pub due_on: Option<String>,
 }
 
-/// What an edit replaced.
+/// The texts that an edit replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct Changes {
     #[serde(default)]

@@ -1,8 +1,8 @@
-//! What Gogs sends: the eight payloads, typed, one file each.
+//! The eight webhook payloads of Gogs, typed, one file each.
 //!
-//! The shapes are those of Gogs 0.11.91 to 0.15 (`internal/route/api/v1/types`, before 0.15 go-gogs-client), which differ in no
-//! field. Unknown fields are ignored; a list may be `null` (0.12 and later send that for an empty one); what Beespace needs must be
-//! there. Nothing here is text to trust: Gogs sanitises some names for HTML and passes the rest as people typed it.
+//! The shapes are those of Gogs 0.11.91 to 0.15 (`internal/route/api/v1/types`, before 0.15 go-gogs-client), which have the same
+//! fields. Unknown fields are ignored. A list may be `null`: 0.12 and later send `null` for an empty list. Fields that Beespace
+//! needs are mandatory. All text is untrusted: Gogs sanitizes some names for HTML and passes the rest as people typed it.
 
 mod comment;
 mod create;
@@ -30,19 +30,19 @@ pub use repository::{Permissions, Repository};
 pub use user::User;
 
 use crate::ids::RepositoryId;
-use crate::outcome::Reason;
+use crate::reason::Reason;
 use crate::verify::Verified;
 
-/// Names of the events that Gogs has, as its hooks and the header `X-Gogs-Event` spell them.
+/// Names of all Gogs events, as webhooks and the header `X-Gogs-Event` spell them.
 pub const EVENTS: [&str; 8] = ["create", "delete", "fork", "push", "issues", "issue_comment", "pull_request", "release"];
 
-/// What a delivery tells, still in Gogs' own words.
+/// The payload of a delivery in Gogs' own form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GogsEvent {
     Push(Box<Push>),
     BranchCreated(Box<Create>),
     TagCreated(Box<Create>),
-    /// A branch or a tag is gone.
+    /// A branch or a tag was deleted.
     Deleted(Box<Delete>),
     Forked(Box<Fork>),
     Issue(Box<Issues>),
@@ -52,7 +52,7 @@ pub enum GogsEvent {
 }
 
 impl GogsEvent {
-    /// The repository it is about: of a fork the one that was forked, of a pull request the one that is to take it.
+    /// The repository of the event: for a fork the one that was forked, for a pull request its target.
     #[must_use]
     pub fn repository(&self) -> &Repository {
         match self {
@@ -73,7 +73,7 @@ impl GogsEvent {
         RepositoryId(self.repository().id)
     }
 
-    /// Who did it, vouched for by Gogs.
+    /// The user who caused the event, authenticated by Gogs.
     #[must_use]
     pub fn sender(&self) -> &User {
         match self {
@@ -89,22 +89,23 @@ impl GogsEvent {
     }
 }
 
-/// The body was signed, and yet it is not what Gogs sends under this name. Kept with the delivery.
+/// A signed body is not a valid payload of the named event. The reason is stored with the delivery.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct MalformedPayload {
-    /// What is wrong, where, and what to do.
+    /// The problem, its location in the body, and the remedy.
     pub reason: Reason,
 }
 
-/// Reads a signed body by the name in `X-Gogs-Event`. The header itself is not signed: what a payload lacks for the name it came
-/// under is an error, and a payload that fits another name as well does no more than that name could.
+/// Parses a signed body as the event named in `X-Gogs-Event`. The header is not signed, so an attacker can replay a signed body
+/// under another name. A payload without the fields of that event is an error; one that fits it can do no more than that event
+/// can.
 ///
 /// # Errors
-/// [`MalformedPayload`] where the event is none of [`EVENTS`], the body is no JSON, or it lacks what Beespace needs.
+/// [`MalformedPayload`] if the event is not in [`EVENTS`], the body is not JSON, or a mandatory field is missing.
 pub fn parse(event: &str, body: &Verified<Vec<u8>>) -> Result<Verified<GogsEvent>, MalformedPayload> {
     let json = body.get().as_slice();
-    let happening = match event {
+    let parsed = match event {
         "push" => GogsEvent::Push(parse_payload(event, json)?),
         "create" => created(parse_payload(event, json)?),
         "delete" => GogsEvent::Deleted(parse_payload(event, json)?),
@@ -115,7 +116,7 @@ pub fn parse(event: &str, body: &Verified<Vec<u8>>) -> Result<Verified<GogsEvent
         "release" => GogsEvent::Release(parse_payload(event, json)?),
         unknown => return Err(unknown_event(unknown)),
     };
-    Ok(body.derive(happening))
+    Ok(body.derive(parsed))
 }
 
 fn created(create: Box<Create>) -> GogsEvent {
@@ -127,20 +128,20 @@ fn created(create: Box<Create>) -> GogsEvent {
 
 fn parse_payload<'a, T: Deserialize<'a>>(event: &str, json: &'a [u8]) -> Result<Box<T>, MalformedPayload> {
     serde_json::from_slice(json).map(Box::new).map_err(|error| MalformedPayload {
-        reason: Reason::new("malformed-payload", format!("the body is no `{event}` payload of Gogs: {error}"))
-            .help("if this Gogs is newer than Beespace, report it; otherwise see what stands between Gogs and Beespace"),
+        reason: Reason::new("malformed-payload", format!("the body is not a valid Gogs `{event}` payload: {error}"))
+            .help("if Gogs is newer than this Beespace, report the problem; otherwise check for a proxy that changes requests"),
     })
 }
 
 fn unknown_event(event: &str) -> MalformedPayload {
     let shown: String = event.chars().take(40).collect();
     MalformedPayload {
-        reason: Reason::new("unknown-event", format!("{shown:?} is no event of Gogs; it has {}", EVENTS.join(", ")))
-            .help("the hook should point from Gogs to here without anything between that changes headers"),
+        reason: Reason::new("unknown-event", format!("{shown:?} is not a Gogs event; known events: {}", EVENTS.join(", ")))
+            .help("check that no proxy between Gogs and Beespace changes the header `X-Gogs-Event`"),
     }
 }
 
-/// Takes `null` for the default: Gogs writes empty lists and missing objects so.
+/// Reads `null` as the default value: Gogs writes empty lists and missing objects as `null`.
 fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }

@@ -4,27 +4,27 @@ use super::sha::optional_sha;
 use super::{Changes, Label, Milestone, Repository, User, null_as_default};
 use crate::ids::Sha;
 
-/// `pull_request`, delivered to the hooks of the repository that is to take it.
+/// `pull_request`, delivered to the webhooks of the target repository.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct PullRequestEvent {
     pub action: PullRequestAction,
     pub number: u64,
     pub pull_request: PullRequest,
-    /// Of `edited` alone.
+    /// Only for `edited`.
     #[serde(default)]
     pub changes: Option<Changes>,
     pub repository: Repository,
     pub sender: User,
 }
 
-/// What happened to it.
+/// The change of the pull request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PullRequestAction {
     Opened,
-    /// The head branch moved, or is gone, or a tag of its name was pushed. Sent before `refs/pull/N/head` moves.
+    /// The head branch was updated or deleted, or a tag with its name was pushed. Sent before `refs/pull/N/head` is updated.
     Synchronized,
-    /// Merged or not: see [`PullRequest::merged`].
+    /// Closed with or without a merge: see [`PullRequest::merged`].
     Closed,
     Reopened,
     Edited,
@@ -34,15 +34,15 @@ pub enum PullRequestAction {
     LabelCleared,
     Milestoned,
     Demilestoned,
-    /// One that a newer Gogs has.
+    /// An action that only newer versions of Gogs have.
     #[serde(untagged)]
     Other(String),
 }
 
-/// A pull request. Gogs tells no commit of it: neither head nor base.
+/// A pull request. The payload contains no commit id, neither of the head nor of the base.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct PullRequest {
-    /// Not the number that people say.
+    /// Database id; people use [`PullRequest::number`].
     pub id: u64,
     pub number: u64,
     #[serde(default)]
@@ -63,7 +63,7 @@ pub struct PullRequest {
     #[serde(default, deserialize_with = "null_as_default")]
     pub comments: u64,
     pub head_branch: String,
-    /// With id 0 and no owner where it is gone.
+    /// Has the id 0 and no owner if the repository was deleted.
     #[serde(default)]
     pub head_repo: Option<Repository>,
     pub base_branch: String,
@@ -71,14 +71,14 @@ pub struct PullRequest {
     pub base_repo: Option<Repository>,
     #[serde(default, deserialize_with = "null_as_default")]
     pub html_url: String,
-    /// None while Gogs still checks; the old value in `synchronized`.
+    /// `None` while Gogs is still checking; `synchronized` carries the old value.
     #[serde(default)]
     pub mergeable: Option<bool>,
     #[serde(default, deserialize_with = "null_as_default")]
     pub merged: bool,
     #[serde(default)]
     pub merged_at: Option<String>,
-    /// In spite of its name the head of the pull request, not the merge commit.
+    /// Despite its name this is the head of the pull request, not the merge commit.
     #[serde(default, deserialize_with = "optional_sha")]
     pub merge_commit_sha: Option<Sha>,
     #[serde(default)]

@@ -2,7 +2,7 @@ use serde::Deserialize;
 
 use super::{Repository, User, null_as_default};
 
-/// `release`: one was published. Where its tag was made on the same page, no `create` tells of the tag.
+/// `release`: a release was published. If its tag was created on the same page, Gogs sends no `create` for the tag.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ReleaseEvent {
     pub action: ReleaseAction,
@@ -11,22 +11,22 @@ pub struct ReleaseEvent {
     pub sender: User,
 }
 
-/// What happened to it.
+/// The change of the release.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleaseAction {
     Published,
-    /// One that a newer Gogs has.
+    /// An action that only newer versions of Gogs have.
     #[serde(untagged)]
     Other(String),
 }
 
-/// A release. Gogs tells no commit of it.
+/// A release. The payload contains no commit id.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Release {
     pub id: u64,
     pub tag_name: String,
-    /// The branch that was typed on the page.
+    /// The branch that was entered on the page.
     #[serde(default, deserialize_with = "null_as_default")]
     pub target_commitish: String,
     #[serde(default, deserialize_with = "null_as_default")]

@@ -2,12 +2,12 @@ use serde::Deserialize;
 
 use super::{User, null_as_default};
 
-/// A repository as payloads and the API describe it.
+/// A repository in payloads and API responses.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Repository {
-    /// 0 stands for a head repository of a pull request that is gone.
+    /// 0 for the deleted head repository of a pull request.
     pub id: u64,
-    /// None only where the repository is gone.
+    /// `None` only if the repository was deleted.
     #[serde(default)]
     pub owner: Option<User>,
     pub name: String,
@@ -21,7 +21,7 @@ pub struct Repository {
     /// `null` in push, create and delete payloads since 0.13, even of forks.
     #[serde(default)]
     pub parent: Option<Box<Self>>,
-    /// Still true in the payload of the very first push since 0.13.
+    /// Since 0.13 still `true` in the payload of the first push.
     #[serde(default, deserialize_with = "null_as_default")]
     pub empty: bool,
     #[serde(default, deserialize_with = "null_as_default")]
@@ -33,7 +33,7 @@ pub struct Repository {
     pub html_url: String,
     #[serde(default, deserialize_with = "null_as_default")]
     pub ssh_url: String,
-    /// Where Gogs believes to be reached. Shown, never fetched: the mirror fetches from the configured address.
+    /// Clone address in the view of Gogs. It is shown, but never fetched: the mirror fetches from the configured address.
     #[serde(default, deserialize_with = "null_as_default")]
     pub clone_url: String,
     #[serde(default, deserialize_with = "null_as_default")]
@@ -54,12 +54,12 @@ pub struct Repository {
     pub created_at: String,
     #[serde(default, deserialize_with = "null_as_default")]
     pub updated_at: String,
-    /// Of whoever asks, in answers of the API. Payloads have it on `parent` only, and there it says nothing.
+    /// Permissions of the requesting user in API responses. Payloads contain it only in `parent`, where it has no meaning.
     #[serde(default)]
     pub permissions: Option<Permissions>,
 }
 
-/// What the asking user may do.
+/// Permissions of the requesting user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub struct Permissions {
     #[serde(default)]

@@ -11,7 +11,7 @@ const LEAST: &str = r#"{"ref":"refs/heads/main","before":"","after":"95a2db40000
     "repository":{"id":1,"owner":{"id":4,"username":"acme"},"name":"app","private":false},"sender":{"id":2,"username":"dev"}}"#;
 
 #[test]
-fn the_least_push_is_read() {
+fn a_minimal_push_is_parsed() {
     let GogsEvent::Push(push) = parsed("push", LEAST).unwrap() else { panic!("no push") };
     assert_eq!(push.before, None);
     assert!(push.commits.is_empty());
@@ -19,13 +19,13 @@ fn the_least_push_is_read() {
 }
 
 #[test]
-fn null_lists_and_unknown_fields_are_fine() {
+fn null_lists_and_unknown_fields_are_accepted() {
     let json = LEAST.replacen("{", r#"{"commits":null,"pusher":null,"compare_url":null,"forced":true,"#, 1);
     assert!(parsed("push", &json).is_ok());
 }
 
 #[test]
-fn every_missing_field_that_is_needed_is_named() {
+fn an_error_names_the_missing_mandatory_field() {
     for field in ["ref", "before", "after", "repository", "sender"] {
         let mut json: serde_json::Value = serde_json::from_str(LEAST).unwrap();
         json.as_object_mut().unwrap().remove(field);
@@ -36,7 +36,7 @@ fn every_missing_field_that_is_needed_is_named() {
 }
 
 #[test]
-fn wrong_types_bad_names_and_broken_json_are_reasons() {
+fn wrong_types_bad_names_and_broken_json_are_reported_as_reasons() {
     for json in ["", "{", "[]", "null", "\u{feff}{}", r#"{"ref":1}"#] {
         assert_eq!(parsed("push", json).unwrap_err().reason.code, "malformed-payload", "{json}");
     }
@@ -47,14 +47,14 @@ fn wrong_types_bad_names_and_broken_json_are_reasons() {
 }
 
 #[test]
-fn an_unknown_event_names_those_that_exist() {
+fn an_unknown_event_lists_the_known_events() {
     let error = parsed("ping", "{}").unwrap_err();
     assert_eq!(error.reason.code, "unknown-event");
     assert!(error.reason.message.contains("pull_request"));
 }
 
 #[test]
-fn an_action_of_a_newer_gogs_is_kept_as_it_is() {
+fn an_action_of_a_newer_gogs_is_kept_unchanged() {
     let action: PullRequestAction = serde_json::from_str("\"ready_for_review\"").unwrap();
     assert_eq!(action, PullRequestAction::Other("ready_for_review".to_owned()));
     assert_eq!(serde_json::from_str::<PullRequestAction>("\"label_updated\"").unwrap(), PullRequestAction::LabelUpdated);
@@ -62,13 +62,13 @@ fn an_action_of_a_newer_gogs_is_kept_as_it_is() {
 
 proptest::proptest! {
     #[test]
-    fn no_bytes_make_it_panic(bytes: Vec<u8>, event in proptest::sample::select(EVENTS.to_vec())) {
+    fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>, event in proptest::sample::select(EVENTS.to_vec())) {
         let body = restore(bytes.clone(), Digest::of(&bytes)).unwrap();
         let _ = parse(event, &body);
     }
 
     #[test]
-    fn no_cut_of_a_payload_makes_it_panic(at in 0..LEAST.len(), byte: u8) {
+    fn a_changed_byte_of_a_payload_does_not_panic(at in 0..LEAST.len(), byte: u8) {
         let mut bytes = LEAST.as_bytes().to_vec();
         bytes[at] = byte;
         for event in EVENTS {

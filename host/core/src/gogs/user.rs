@@ -6,13 +6,13 @@ use super::null_as_default;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct User {
     pub id: u64,
-    /// The login name. Gogs sends it as `login` too.
+    /// The login name. Gogs also sends it as `login`.
     pub username: String,
-    /// Sanitised for HTML by Gogs (`Acme & Söhne <x>` arrives as `Acme &amp; Söhne `): escaping it once more shows `&amp;`. No
-    /// identity, and not the text the person wrote.
+    /// Sanitized for HTML by Gogs (`Acme & Söhne <x>` arrives as `Acme &amp; Söhne `), so escaping it again shows `&amp;`.
+    /// Neither an identity nor the text that the person entered.
     #[serde(default, deserialize_with = "null_as_default")]
     pub full_name: String,
-    /// The primary address, a real one; empty for organisations.
+    /// The primary email address; empty for organisations.
     #[serde(default, deserialize_with = "null_as_default")]
     pub email: String,
     #[serde(default, deserialize_with = "null_as_default")]

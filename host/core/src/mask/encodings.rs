@@ -1,4 +1,4 @@
-//! The forms in which a secret shows up in logs.
+//! The encodings in which a secret may appear in logs.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,11 @@ use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode};
 
 use super::MIN_LENGTH;
 
-/// RFC 3986: everything but the unreserved characters.
+/// RFC 3986: escapes everything except the unreserved characters.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// `encodeURIComponent` of browsers.
 const COMPONENT: &AsciiSet = &STRICT.remove(b'!').remove(b'\'').remove(b'(').remove(b')').remove(b'*');
-/// User and password of a URL (WHATWG): how a token looks in the remote that git prints.
+/// User and password of a URL (WHATWG): a token in a remote that git prints looks like this.
 const USERINFO: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -34,9 +34,9 @@ const USERINFO: &AsciiSet = &CONTROLS
     .add(b'^')
     .add(b'|');
 
-/// Everything that is looked for when `value` is a secret: the value (with and without the white space around it), each of its
-/// lines that says something, and of all these the encodings of shells, JSON and URLs; of the whole value also hex, and base64 in
-/// both alphabets at all three places it can have inside a longer text (`user:password` before encoding), wrapped or not.
+/// All texts to search if `value` is a secret: the value with and without surrounding whitespace, each of its distinctive
+/// lines, and the shell, JSON and URL encodings of these. The whole value is also searched as hex and as base64: both
+/// alphabets, all three positions inside a longer text (`user:password` before encoding), wrapped or not.
 pub(super) fn encodings(value: &[u8]) -> BTreeSet<Vec<u8>> {
     let trimmed = value.trim_ascii();
     let mut forms = BTreeSet::new();
@@ -58,7 +58,7 @@ pub(super) fn encodings(value: &[u8]) -> BTreeSet<Vec<u8>> {
     forms
 }
 
-/// Lines like `{`, `},` or `true` of a secret document stand in every log.
+/// Whether a line of a secret document is distinctive. Lines such as `{`, `},` or `true` occur in every log.
 fn is_distinctive(line: &[u8]) -> bool {
     line.iter().filter(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii()).count() >= MIN_LENGTH
         && !matches!(line.trim_ascii_end(), b"true" | b"true," | b"null" | b"null,")
@@ -82,7 +82,7 @@ fn text_encodings(value: &[u8]) -> Vec<Vec<u8>> {
     texts
 }
 
-/// As `serde_json` and browsers write it, in ASCII only (Python), with `<>&` escaped (Go), with `/` escaped (PHP).
+/// JSON as written by `serde_json` and browsers, in ASCII only (Python), with `<>&` escaped (Go), and with `/` escaped (PHP).
 fn json_encodings(text: &str) -> Vec<Vec<u8>> {
     let quoted = serde_json::Value::String(text.to_owned()).to_string();
     let plain = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(&quoted).to_owned();
@@ -103,7 +103,7 @@ fn json_encodings(text: &str) -> Vec<Vec<u8>> {
 
 fn base64_encodings(value: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
-    // Alone, and as `echo` gives it to the encoder; then also in the lines that encoders wrap at.
+    // The value alone and with the newline that `echo` adds, each also in the line lengths at which encoders wrap.
     for text in [value.to_vec(), [value, b"\n"].concat()] {
         let encoded = STANDARD.encode(&text);
         for width in [64, 76] {
@@ -114,7 +114,7 @@ fn base64_encodings(value: &[u8]) -> Vec<Vec<u8>> {
         found.push(encoded.into_bytes());
         found.push(URL_SAFE.encode(&text).into_bytes());
     }
-    // A base64 digit is 6 bits: those that hold bits of what stands before or after the value are not the value's.
+    // A base64 digit holds 6 bits. Digits that contain bits of the text before or after the value are left out.
     for (before, first) in [(&b""[..], 0), (b"x", 2), (b"xx", 3)] {
         let text = [before, value].concat();
         let last = text.len() * 8 / 6;
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn encodings_of_the_field_are_known() {
+    fn common_encodings_are_masked() {
         let value = "p&s/ w<ö>rd+12?x\"";
         assert_masked(value, "p&s/ w<ö>rd+12?x\\\"");
         assert_masked(value, "p&s/ w<\\u00f6>rd+12?x\\\"");
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn wrapped_base64_of_a_key_shows_no_line() {
+    fn wrapped_base64_of_a_key_is_masked_line_by_line() {
         let key: String = (0..40).map(|n| format!("line {n} of a long key\n")).collect();
         let secrets = super::super::Secrets::new([&key]).unwrap();
         for width in [64, 76] {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn lower_case_escapes_leave_the_rest() {
+    fn lower_case_escapes_keep_the_other_characters() {
         assert_eq!(lowercase_escapes("A%2FB%C3%B6Z"), "A%2fB%c3%b6Z");
     }
 }

@@ -1,20 +1,20 @@
-//! Values that a mask protects badly, said to a person while they still can choose another.
+//! The strength of a secret's value: warns about values that masking protects badly, before they are stored.
 
 use std::fmt;
 
 use super::MIN_LENGTH;
 
-/// Base64 of a shorter value inside a longer text keeps so few digits that some show.
+/// Minimum length for reliable masking: base64 of a shorter value inside a longer text has too few distinctive digits.
 const GOOD_LENGTH: usize = 12;
 
-/// What is wrong with a value as a secret.
+/// Why a value is a weak secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weakness {
-    /// It is not masked at all.
+    /// The value is too short to be masked.
     NotMasked,
-    /// It is masked, but parts of its encodings may show, and it is quickly guessed.
+    /// The value is masked, but parts of its encodings may appear, and it is easy to guess.
     Short,
-    /// It is a word that logs are full of: its mask tells what it is.
+    /// The value is a word that is common in logs, so its mask reveals it.
     Common,
 }
 
@@ -22,18 +22,18 @@ impl fmt::Display for Weakness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotMasked => {
-                write!(f, "it has fewer than {MIN_LENGTH} characters, so it is NOT masked in logs; use a longer value")
+                write!(f, "the value has fewer than {MIN_LENGTH} characters and is NOT masked in logs; use a longer value")
             }
             Self::Short => write!(
                 f,
-                "it has fewer than {GOOD_LENGTH} characters: encoded forms of it may show in logs, and it is quickly guessed"
+                "the value has fewer than {GOOD_LENGTH} characters: it is easy to guess, and encoded forms of it may appear in logs"
             ),
-            Self::Common => f.write_str("it is a common word: masking it in every log tells what it is; is it a secret at all?"),
+            Self::Common => f.write_str("the value is a common word, so its mask in a log reveals it; check that it is a secret"),
         }
     }
 }
 
-/// Why `value` is a poor secret; `None` where it is not.
+/// Why `value` is a weak secret; `None` if it is strong enough.
 #[must_use]
 pub fn weakness(value: &[u8]) -> Option<Weakness> {
     const COMMON: &[&str] =
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn poor_secrets_are_named() {
+    fn weak_secrets_are_reported() {
         assert_eq!(weakness(b" ab\n"), Some(Weakness::NotMasked));
         assert_eq!(weakness(b"True"), Some(Weakness::Common));
         assert_eq!(weakness(b"hunter2"), Some(Weakness::Short));

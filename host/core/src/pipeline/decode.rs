@@ -1,4 +1,4 @@
-//! Parts of the tree as the types they should be; what is not is noted as a problem.
+//! Typed access to the YAML tree. A value of the wrong type becomes a diagnostic.
 
 use super::diagnostics::{Diagnostics, did_you_mean, join_words, quote};
 use super::keywords::{ForeignKeyword, Keywords};
@@ -6,19 +6,19 @@ use super::spans::{Spans, YamlPath};
 use super::yaml::{Entry, Node, Scalar, Value};
 use crate::diagnostic::Span;
 
-/// Makes the normal form out of the tree. Its methods return `None` after they have noted a problem.
+/// Converts the tree into the normal form. Its methods return `None` after they have recorded a diagnostic.
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) diagnostics: Diagnostics,
     pub(super) spans: Spans,
 }
 
-/// The entries of a map whose keys have been checked.
+/// The entries of a map, with checked keys.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'n>(&'n [Entry]);
 
 impl<'n> Fields<'n> {
-    /// Whether a key of the map looks like a slip for `word`, which therefore is not missing but misspelled.
+    /// Whether a key of the map looks like a typo of `word`, so that `word` is misspelled rather than missing.
     pub(super) fn has_typo_of(self, word: &str) -> bool {
         self.0.iter().any(|entry| did_you_mean(&entry.key, [word]).is_some())
     }
@@ -29,47 +29,45 @@ impl<'n> Fields<'n> {
 }
 
 impl Reader {
-    /// The entries of a map in which only `words` may stand.
-    pub(super) fn fields<'n>(&mut self, node: &'n Node, expected: &str, words: &Keywords) -> Option<Fields<'n>> {
+    /// The entries of a map in which only `keywords` are allowed as keys.
+    pub(super) fn fields<'n>(&mut self, node: &'n Node, expected: &str, keywords: &Keywords) -> Option<Fields<'n>> {
         let Value::Map(entries) = &node.value else {
             self.wrong_type(node, expected);
             return None;
         };
         for entry in entries {
-            self.check_key(entry, words);
+            self.check_key(entry, keywords);
         }
         Some(Fields(entries))
     }
 
-    fn check_key(&mut self, entry: &Entry, words: &Keywords) {
+    fn check_key(&mut self, entry: &Entry, keywords: &Keywords) {
         let (key, span) = (entry.key.as_str(), entry.key_span);
-        if words.known.contains(&key) {
+        if keywords.known.contains(&key) {
             return;
         }
         let shown = quote(key);
-        if words.planned.contains(&key) {
-            let message = format!("{shown} {} is not possible yet", words.location);
-            self.diagnostics.add_with_help("not-yet", span, message, "leave it out until a later version knows it");
-        } else if let Some(foreign) = words.foreign.iter().find(|foreign| foreign.keyword == key) {
+        if keywords.planned.contains(&key) {
+            let message = format!("{shown} {} is not supported yet", keywords.location);
+            self.diagnostics.add_with_help("not-yet", span, message, "remove it for now");
+        } else if let Some(foreign) = keywords.foreign.iter().find(|foreign| foreign.keyword == key) {
             self.foreign_keyword(span, foreign);
         } else {
-            let message = format!("unknown key {shown} {}", words.location);
-            let help = match did_you_mean(key, words.known.iter().chain(words.planned).copied()) {
+            let message = format!("unknown key {shown} {}", keywords.location);
+            let help = match did_you_mean(key, keywords.known.iter().chain(keywords.planned).copied()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("known here: {}", words.known.join(", ")),
+                None => format!("known keys: {}", keywords.known.join(", ")),
             };
             self.diagnostics.add_with_help("unknown-key", span, message, help);
         }
     }
 
     pub(super) fn foreign_keyword(&mut self, span: Span, foreign: &ForeignKeyword) {
-        let whose =
-            if foreign.origin == "another server" { "another server's".to_owned() } else { format!("{}'s", foreign.origin) };
-        let message = format!("{} is {whose} word", quote(foreign.keyword));
+        let message = format!("{} is a keyword of {}", quote(foreign.keyword), foreign.origin);
         self.diagnostics.add_with_help("foreign-word", span, message, foreign.advice);
     }
 
-    /// Text, which is any scalar as it is spelled. Blank text is a problem.
+    /// A text: any scalar as it is spelled. Blank text is an error.
     pub(super) fn text(&mut self, node: &Node, expected: &str) -> Option<String> {
         match &node.value {
             Value::Scalar(scalar) if !scalar.text.trim().is_empty() => Some(scalar.text.clone()),
@@ -80,7 +78,7 @@ impl Reader {
         }
     }
 
-    /// Text, or a list of texts; not empty.
+    /// A text, or a list of texts; not empty.
     pub(super) fn texts<'n>(&mut self, node: &'n Node, expected: &str) -> Option<Vec<(&'n Node, String)>> {
         let items = match &node.value {
             Value::List(items) if !items.is_empty() => items.as_slice(),
@@ -94,49 +92,49 @@ impl Reader {
         texts.into_iter().collect()
     }
 
-    /// A list of texts; empty only where `may_be_empty`. Each is noted under `place`.
-    pub(super) fn text_list(&mut self, node: &Node, expected: &str, place: &YamlPath) -> Option<Vec<String>> {
+    /// A list of texts; not empty. The location of each is recorded under `path`.
+    pub(super) fn text_list(&mut self, node: &Node, expected: &str, path: &YamlPath) -> Option<Vec<String>> {
         let texts = self.texts(node, expected)?;
-        place.record(&mut self.spans, node.span);
-        Some(self.record_items(texts, place))
+        path.record(&mut self.spans, node.span);
+        Some(self.record_items(texts, path))
     }
 
-    /// The texts alone, each noted under `place` by its index.
-    pub(super) fn record_items(&mut self, texts: Vec<(&Node, String)>, place: &YamlPath) -> Vec<String> {
+    /// The texts without their nodes. The location of each is recorded under `path` by its index.
+    pub(super) fn record_items(&mut self, texts: Vec<(&Node, String)>, path: &YamlPath) -> Vec<String> {
         let mut all = Vec::with_capacity(texts.len());
         for (index, (node, text)) in texts.into_iter().enumerate() {
-            place.child(index).record(&mut self.spans, node.span);
+            path.child(index).record(&mut self.spans, node.span);
             all.push(text);
         }
         all
     }
 
-    /// One of a few words.
+    /// One of several keywords.
     pub(super) fn keyword<T: Copy>(
         &mut self,
         span: Span,
         text: &str,
         key: &str,
-        words: &[(&str, T)],
+        keywords: &[(&str, T)],
         foreign: &[ForeignKeyword],
     ) -> Option<T> {
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        if let Some((_, value)) = keywords.iter().find(|(word, _)| *word == text) {
             return Some(*value);
         }
         if let Some(foreign) = foreign.iter().find(|foreign| foreign.keyword == text) {
             self.foreign_keyword(span, foreign);
             return None;
         }
-        let quoted: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+        let quoted: Vec<String> = keywords.iter().map(|(word, _)| format!("`{word}`")).collect();
         let message = format!("expected `{key}` to be {}, found {}", join_words(&quoted, "or"), quote(text));
-        match did_you_mean(text, words.iter().map(|(word, _)| *word)) {
+        match did_you_mean(text, keywords.iter().map(|(word, _)| *word)) {
             Some(meant) => self.diagnostics.add_with_help("bad-value", span, message, format!("did you mean `{meant}`?")),
             None => self.diagnostics.add("bad-value", span, message),
         }
         None
     }
 
-    /// Says what was expected and what is there.
+    /// Records what was expected and what was found.
     pub(super) fn wrong_type(&mut self, node: &Node, expected: &str) {
         if self.diagnostics.has_diagnostic_at(node.span) {
             return;
@@ -152,18 +150,18 @@ impl Reader {
     }
 
     /// A duration above zero.
-    pub(super) fn duration(&mut self, entry: &Entry, place: &YamlPath) -> Option<std::time::Duration> {
+    pub(super) fn duration(&mut self, entry: &Entry, path: &YamlPath) -> Option<std::time::Duration> {
         let expected = format!("`{}` to be {}", entry.key, crate::units::DURATION_EXPECTED);
         let text = self.text(&entry.value, &expected)?;
-        place.child(&entry.key).record(&mut self.spans, entry.value.span);
+        path.child(&entry.key).record(&mut self.spans, entry.value.span);
         let span = entry.value.span;
         match crate::units::parse_duration(&text) {
             Some(duration) if !duration.is_zero() => return Some(duration),
-            Some(_) => self.diagnostics.add("bad-value", span, format!("`{}` must be longer than nothing", entry.key)),
+            Some(_) => self.diagnostics.add("bad-value", span, format!("`{}` must be greater than zero", entry.key)),
             None => {
                 let message = format!("expected {expected}, found {}", quote(&text));
                 if text.bytes().all(|b| b.is_ascii_digit()) {
-                    let help = format!("say the unit: `{text}m` are minutes, `{text}s` seconds");
+                    let help = format!("add a unit: `{text}m` for minutes, `{text}s` for seconds");
                     self.diagnostics.add_with_help("bad-value", span, message, help);
                 } else {
                     self.diagnostics.add("bad-value", span, message);

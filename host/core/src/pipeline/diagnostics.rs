@@ -1,11 +1,11 @@
-//! Everything that is wrong with a file, gathered as it is found.
+//! Collects the diagnostics of one file.
 
 use std::collections::BTreeSet;
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::sanitize;
 
-/// Most problems that are told at once. Nobody reads more, and a build's row has to hold them.
+/// Most diagnostics that are reported. A build's row has to hold them.
 const MAX_DIAGNOSTICS: usize = 100;
 
 /// Collects diagnostics about one file.
@@ -15,7 +15,7 @@ pub(super) struct Diagnostics {
     found: BTreeSet<Found>,
 }
 
-/// In the order in which people want to read it: by place. The same problem at the same place (an anchor used twice) is one.
+/// One problem. Problems are sorted by location, and the same problem at the same location (an anchor used twice) counts once.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Found {
     span: Option<Span>,
@@ -33,18 +33,18 @@ impl Diagnostics {
         self.found.is_empty()
     }
 
-    /// Whether something is already known to be wrong with the very text at `elapsed`, so that a second complaint would only echo.
+    /// Whether a problem is already recorded at exactly `span`, so that a second one would be redundant.
     pub(super) fn has_diagnostic_at(&self, span: Span) -> bool {
         let first = Found { span: Some(span), message: String::new(), code: "", help: None };
         self.found.range(first..).next().is_some_and(|found| found.span == Some(span))
     }
 
-    /// Notes a problem; `elapsed` is none where the whole file is meant.
+    /// Records a problem; `span` is `None` if it concerns the whole file.
     pub(super) fn add(&mut self, code: &'static str, span: impl Into<Option<Span>>, message: impl Into<String>) {
         self.insert(code, span.into(), message.into(), None);
     }
 
-    /// Notes a problem and what to do about it.
+    /// Records a problem and its remedy.
     pub(super) fn add_with_help(
         &mut self,
         code: &'static str,
@@ -59,7 +59,7 @@ impl Diagnostics {
         self.found.insert(Found { span, message, code, help });
     }
 
-    /// All of them, by place; past the first hundred only their number.
+    /// All diagnostics by location. After the first [`MAX_DIAGNOSTICS`], one more states the number of the others.
     pub(super) fn into_diagnostics(self) -> Vec<Diagnostic> {
         let more = self.found.len().saturating_sub(MAX_DIAGNOSTICS);
         let file = self.file;
@@ -79,7 +79,7 @@ impl Diagnostics {
     }
 }
 
-/// Text of the file as it is shown in a message: in backticks, without control characters, not longer than a line.
+/// Text of the file for use in a message: in backticks, with control characters escaped, truncated to one line.
 pub(super) fn quote(text: &str) -> String {
     const SHOWN: usize = 60;
     let mut quoted = String::from("`");
@@ -97,7 +97,7 @@ pub(super) fn quote(text: &str) -> String {
     quoted
 }
 
-/// Words in a sentence: `a, b or c`.
+/// A list of words in a sentence: `a, b or c`.
 pub(super) fn join_words<T: std::fmt::Display>(words: &[T], last: &str) -> String {
     let mut text = String::new();
     for (index, word) in words.iter().enumerate() {
@@ -111,7 +111,7 @@ pub(super) fn join_words<T: std::fmt::Display>(words: &[T], last: &str) -> Strin
     text
 }
 
-/// The known word that `word` was probably meant to be: a slip of the keyboard or so for every three letters.
+/// The known word that `word` is probably a typo of: at most one edit per three characters.
 pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const SHORTEST: usize = 3;
     let word = word.to_lowercase();
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn many_problems_are_cut_with_their_number() {
+    fn many_problems_are_truncated_with_their_number() {
         let mut problems = Diagnostics::new("f");
         for line in 1..=150 {
             problems.add("x", Span { line, column: 1, end_line: line, end_column: 2 }, "m");

@@ -1,4 +1,4 @@
-//! `env`: variables, each text or a secret by name.
+//! Parser for `env`: variables whose values are texts or names of secrets.
 
 use std::collections::BTreeMap;
 
@@ -9,24 +9,24 @@ use super::keywords::SECRET;
 use super::spans::YamlPath;
 use super::yaml::{Entry, Node, Value};
 
-/// Longest name of a secret.
+/// Longest name of a secret, in bytes.
 const MAX_SECRET_NAME: usize = 100;
 
 impl Reader {
-    pub(super) fn env(&mut self, entry: &Entry, place: &YamlPath) -> BTreeMap<String, EnvValue> {
+    pub(super) fn env(&mut self, entry: &Entry, path: &YamlPath) -> BTreeMap<String, EnvValue> {
         let mut env = BTreeMap::new();
         let node = &entry.value;
         let Value::Map(variables) = &node.value else {
             let message = format!("expected `env` to be a map of names to values, found {}", node.kind());
-            self.diagnostics.add_with_help("wrong-type", node.span, message, "write `NAME: value`, one a line");
+            self.diagnostics.add_with_help("wrong-type", node.span, message, "write one `NAME: value` per line");
             return env;
         };
-        let place = place.child("env");
-        place.record(&mut self.spans, node.span);
+        let path = path.child("env");
+        path.record(&mut self.spans, node.span);
         for variable in variables {
             self.check_variable_name(variable);
             if let Some(value) = self.env_value(&variable.value) {
-                place.child(&variable.key).record(&mut self.spans, variable.value.span);
+                path.child(&variable.key).record(&mut self.spans, variable.value.span);
                 env.insert(variable.key.clone(), value);
             }
         }
@@ -36,11 +36,11 @@ impl Reader {
     fn check_variable_name(&mut self, variable: &Entry) {
         let (name, span) = (variable.key.as_str(), variable.key_span);
         if name == "CI" || name.starts_with("BEESPACE_") || name == "BEESPACE" {
-            let message = format!("{} is set by Beespace, so that steps can rely on it", quote(name));
-            self.diagnostics.add_with_help("reserved-name", span, message, "take another name");
+            let message = format!("{} is reserved: Beespace sets it for every step", quote(name));
+            self.diagnostics.add_with_help("reserved-name", span, message, "use another name");
         } else if !is_identifier(name) {
-            let message = format!("{} is no name of a variable", quote(name));
-            let help = "names are letters, digits and `_`, and do not begin with a digit: a shell can read no other";
+            let message = format!("{} is not a valid variable name", quote(name));
+            let help = "a shell accepts only letters, digits and `_`, not beginning with a digit";
             self.diagnostics.add_with_help("bad-value", span, message, help);
         }
     }
@@ -57,8 +57,8 @@ impl Reader {
                 self.secret_name(&secret.value).map(EnvValue::FromSecret)
             }
             Value::Null => {
-                let message = "expected the value of a variable, found nothing";
-                self.diagnostics.add_with_help("wrong-type", node.span, message, "write `\"\"` for an empty one");
+                let message = "expected a value for the variable, found nothing";
+                self.diagnostics.add_with_help("wrong-type", node.span, message, "use `\"\"` for an empty value");
                 None
             }
             Value::List(_) => {
@@ -73,15 +73,15 @@ impl Reader {
         let is_good =
             name.len() <= MAX_SECRET_NAME && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
         if !is_good {
-            let message = format!("{} is no name of a secret", quote(&name));
-            let help = "names are at most 100 letters, digits, `_`, `-` and `.`";
+            let message = format!("{} is not a valid secret name", quote(&name));
+            let help = "a name has at most 100 letters, digits, `_`, `-` and `.`";
             self.diagnostics.add_with_help("bad-value", node.span, message, help);
         }
         is_good.then_some(name)
     }
 }
 
-/// A name that a POSIX shell can read as `$NAME`.
+/// Whether a POSIX shell can read a variable of this name as `$NAME`.
 fn is_identifier(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|first: char| first.is_ascii_digit())

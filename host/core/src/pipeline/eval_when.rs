@@ -1,4 +1,4 @@
-//! Whether a `when` holds, and if not, why: part by part, in words.
+//! Evaluates `when`. If it is not met, the reason explains every condition that failed.
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 use super::diagnostics::{join_words, quote};
 use super::{Choice, Conditions, When};
 use crate::event::{Event, EventKind};
-use crate::outcome::Reason;
+use crate::reason::Reason;
 use crate::status::Status;
 
-/// Events for which a pipeline runs whose `when` names none.
+/// Events for which a pipeline runs if its `when` has no `event` condition.
 pub const DEFAULT_EVENTS: [EventKind; 4] = [EventKind::Push, EventKind::Tag, EventKind::PullRequest, EventKind::Manual];
 
-/// What conditions are held against.
+/// The facts that conditions are evaluated against.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     pub event: EventKind,
-    /// Short name; for a pull request its target. None for an event without one (a tag).
+    /// Short name; for a pull request its target branch. `None` for an event without a branch (a tag).
     pub branch: Option<String>,
     pub changed: ChangedPaths,
 }
@@ -29,21 +29,23 @@ impl Facts {
     }
 }
 
-/// Paths that the event changed, relative to the root of the repository.
+/// The paths that the event changed, relative to the root of the repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangedPaths {
-    /// All that were added, changed or removed (a renamed file counts with both its names), lossy where they are no UTF-8.
+    /// All paths that were added, changed or removed (a renamed file counts with both its names); bytes that are not UTF-8 are
+    /// replaced.
     Known(Vec<String>),
-    /// Nobody can say; why, as the end of a sentence: `the new branch has no commit in common with main`. Every `paths` holds.
+    /// The paths are unknown, and every `paths` condition counts as met. The text gives the reason as the end of a sentence:
+    /// `the new branch has no commit in common with main`.
     Unknown(String),
 }
 
-/// Whether a pipeline runs.
+/// Whether a pipeline runs. `Ok` contains remarks about conditions that could not be checked.
 ///
 /// # Errors
-/// Why not. What holds may come with remarks: that a condition was not really checked.
-pub fn pipeline_holds(when: Option<&When>, facts: &Facts) -> Result<Vec<Reason>, Reason> {
+/// The reason why the pipeline does not run.
+pub fn pipeline_matches(when: Option<&When>, facts: &Facts) -> Result<Vec<Reason>, Reason> {
     let all_of = |conditions: &Conditions| {
         let event = match &conditions.event {
             Some(choice) => match_event(choice, facts),
@@ -51,7 +53,7 @@ pub fn pipeline_holds(when: Option<&When>, facts: &Facts) -> Result<Vec<Reason>,
             None => Err(Reason::new(
                 "event",
                 format!(
-                    "event is {}, and without `event` a pipeline runs for {}",
+                    "the event is {}, and without an `event` condition a pipeline runs only for {}",
                     facts.event,
                     join_words(&DEFAULT_EVENTS, "and")
                 ),
@@ -62,12 +64,12 @@ pub fn pipeline_holds(when: Option<&When>, facts: &Facts) -> Result<Vec<Reason>,
     any_of(when, all_of)
 }
 
-/// Whether a step runs whose turn it is. `failed` are the steps that have failed so far and count; their names go into the reason.
+/// Whether a ready step runs. `failed` are the names of the steps with a counted failure so far; they become part of the reason.
 ///
-/// An alternative without `status` wants that nothing has failed.
+/// An alternative without a `status` condition requires that no step has failed.
 ///
 /// # Errors
-/// Why not.
+/// The reason why the step does not run.
 pub fn step_matches(when: Option<&When>, facts: &Facts, failed: &[&str]) -> Result<Vec<Reason>, Reason> {
     let all_of = |conditions: &Conditions| {
         let event = conditions.event.as_ref().map_or(Ok(()), |choice| match_event(choice, facts));
@@ -80,14 +82,14 @@ pub fn step_matches(when: Option<&When>, facts: &Facts, failed: &[&str]) -> Resu
     any_of(when, all_of)
 }
 
-/// Whether the step would run even after a failure. Asked of running steps when a sibling's `failure: cancel` ends the others.
+/// Whether the step runs even after a failure. Such steps are not cancelled by a sibling's `failure: cancel`.
 #[must_use]
 pub fn runs_after_failure(when: Option<&When>) -> bool {
     let tolerates = |conditions: &Conditions| match_status(conditions.status.as_ref(), &["a sibling"]).is_ok();
     when.is_some_and(|When(alternatives)| alternatives.iter().any(tolerates))
 }
 
-/// What one alternative says.
+/// The result of one alternative.
 #[derive(Default)]
 struct Outcome {
     failed: Vec<Reason>,
@@ -124,28 +126,29 @@ fn any_of(when: Option<&When>, all_of: impl Fn(&Conditions) -> Outcome) -> Resul
     Err(refusal_reason(refusals, when.is_some()))
 }
 
-/// One tree out of the refusals of all alternatives. One alternative needs no level of its own, one reason no tree.
+/// Combines the failed conditions of all alternatives into one reason. A single alternative gets no level of its own, and a
+/// single condition without a written `when` is the reason itself.
 fn refusal_reason(mut refusals: Vec<Vec<Reason>>, is_written: bool) -> Reason {
     if refusals.len() == 1 {
         let mut only = refusals.pop().unwrap_or_default();
         if only.len() == 1 && !is_written {
             return only.remove(0);
         }
-        return only.into_iter().fold(Reason::new("when", "its `when` does not hold"), Reason::part);
+        return only.into_iter().fold(Reason::new("when", "`when` is not met"), Reason::part);
     }
     let alternative = |parts: Vec<Reason>, number: usize| {
         parts.into_iter().fold(Reason::new("alternative", format!("alternative {number}")), Reason::part)
     };
     let numbered = refusals.into_iter().zip(1..).map(|(parts, number)| alternative(parts, number));
-    numbered.fold(Reason::new("when", "no alternative of its `when` holds"), Reason::part)
+    numbered.fold(Reason::new("when", "no alternative of `when` is met"), Reason::part)
 }
 
 fn match_event(choice: &Choice<EventKind>, facts: &Facts) -> Result<(), Reason> {
     let kind = facts.event;
     if choice.exclude.contains(&kind) {
-        Err(Reason::new("event", format!("event is {kind}, which is excluded")))
+        Err(Reason::new("event", format!("the event {kind} is excluded")))
     } else if !choice.include.is_empty() && !choice.include.contains(&kind) {
-        Err(Reason::new("event", format!("event is {kind}, wanted {}", join_words(&choice.include, "or"))))
+        Err(Reason::new("event", format!("the event is {kind}, expected {}", join_words(&choice.include, "or"))))
     } else {
         Ok(())
     }
@@ -153,12 +156,12 @@ fn match_event(choice: &Choice<EventKind>, facts: &Facts) -> Result<(), Reason> 
 
 fn match_branch(choice: &Choice<String>, branch: Option<&str>) -> Result<(), Reason> {
     let Some(branch) = branch else {
-        return Err(Reason::new("branch", format!("the event has no branch, wanted {}", describe_wanted(choice))));
+        return Err(Reason::new("branch", format!("the event has no branch, expected {}", describe_wanted(choice))));
     };
     if let Some(pattern) = first_match(&choice.exclude, branch) {
-        Err(Reason::new("branch", format!("branch is {}, excluded by {}", quote(branch), quote(pattern))))
+        Err(Reason::new("branch", format!("the branch {} is excluded by {}", quote(branch), quote(pattern))))
     } else if !choice.include.is_empty() && first_match(&choice.include, branch).is_none() {
-        Err(Reason::new("branch", format!("branch is {}, wanted {}", quote(branch), describe_wanted(choice))))
+        Err(Reason::new("branch", format!("the branch is {}, expected {}", quote(branch), describe_wanted(choice))))
     } else {
         Ok(())
     }
@@ -168,7 +171,7 @@ fn match_paths(choice: &Choice<String>, changed: &ChangedPaths) -> Result<Option
     let paths = match changed {
         ChangedPaths::Known(paths) => paths,
         ChangedPaths::Unknown(why) => {
-            let message = format!("`paths` was not checked, because the changed paths are not known: {why}");
+            let message = format!("`paths` was not checked because the changed paths are unknown: {why}");
             return Ok(Some(Reason::new("paths-unknown", message)));
         }
     };
@@ -183,10 +186,10 @@ fn match_paths(choice: &Choice<String>, changed: &ChangedPaths) -> Result<Option
         matched += 1;
     }
     let message = match (paths.as_slice(), matched) {
-        ([], _) => "no path has changed".to_owned(),
-        ([path], 0) => format!("the one changed path {} is not among {}", quote(path), describe_wanted(choice)),
-        (all, 0) => format!("none of the {} changed paths is among {}", all.len(), describe_wanted(choice)),
-        (_, _) => format!("every changed path that was wanted is excluded by {}", join_patterns(&choice.exclude)),
+        ([], _) => "no path was changed".to_owned(),
+        ([path], 0) => format!("the only changed path {} does not match {}", quote(path), describe_wanted(choice)),
+        (all, 0) => format!("none of the {} changed paths matches {}", all.len(), describe_wanted(choice)),
+        (_, _) => format!("every matching changed path is excluded by {}", join_patterns(&choice.exclude)),
     };
     Err(Reason::new("paths", message))
 }
@@ -201,7 +204,7 @@ fn match_status(choice: Option<&Choice<Status>>, failed: &[&str]) -> Result<(), 
         return Ok(());
     }
     let message = if failed.is_empty() {
-        "nothing has failed".to_owned()
+        "no step has failed".to_owned()
     } else {
         let names: Vec<String> = failed.iter().take(3).map(|name| quote(name)).collect();
         let more = failed.len().saturating_sub(names.len());
@@ -212,7 +215,7 @@ fn match_status(choice: Option<&Choice<Status>>, failed: &[&str]) -> Result<(), 
     Err(Reason::new(code, message))
 }
 
-/// What a choice asks for, in words.
+/// The expected values of a choice, in words.
 fn describe_wanted(choice: &Choice<String>) -> String {
     if choice.include.is_empty() { "any".to_owned() } else { join_patterns(&choice.include) }
 }
@@ -222,12 +225,12 @@ fn join_patterns(patterns: &[String]) -> String {
     join_words(&quoted, "or")
 }
 
-/// The first pattern that fits.
+/// The first pattern that matches.
 fn first_match<'p>(patterns: &'p [String], text: &str) -> Option<&'p str> {
     patterns.iter().find(|glob| pattern(glob).is_ok_and(|glob| glob.compile_matcher().is_match(text))).map(String::as_str)
 }
 
-/// All patterns at once. The reader has refused those that are none, so none is left out here.
+/// All patterns as one set. The reader has refused invalid patterns, so none is dropped here.
 fn glob_set(patterns: &[String]) -> GlobSet {
     let mut set = GlobSetBuilder::new();
     patterns.iter().filter_map(|glob| pattern(glob).ok()).for_each(|glob| {
@@ -236,7 +239,7 @@ fn glob_set(patterns: &[String]) -> GlobSet {
     set.build().unwrap_or_default()
 }
 
-/// A glob: `*` and `?` stop at `/`, `**` does not.
+/// A glob: `*` and `?` do not match `/`, `**` does.
 pub(super) fn pattern(text: &str) -> Result<Glob, globset::Error> {
     GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build()
 }
@@ -257,15 +260,15 @@ mod tests {
 
     fn on_branch(include: Vec<String>, exclude: Vec<String>, branch: &str) -> bool {
         let when = When(vec![Conditions { branch: choice(include, exclude), ..Conditions::default() }]);
-        pipeline_holds(Some(&when), &facts(branch, &[])).is_ok()
+        pipeline_matches(Some(&when), &facts(branch, &[])).is_ok()
     }
 
-    /// Names without a character that means something in a glob.
+    /// Names without characters that are special in a glob.
     const NAME: &str = "[a-z0-9._-]{1,8}";
 
     proptest! {
         #[test]
-        fn a_plain_name_fits_itself_and_nothing_else(name in NAME, other in NAME) {
+        fn a_plain_name_matches_only_itself(name in NAME, other in NAME) {
             prop_assert!(on_branch(vec![name.clone()], vec![], &name));
             prop_assert_eq!(on_branch(vec![name.clone()], vec![], &other), name == other);
         }
@@ -281,26 +284,26 @@ mod tests {
         }
 
         #[test]
-        fn exclude_wins(name in NAME, include in proptest::collection::vec(NAME, 0..4)) {
+        fn exclude_takes_precedence(name in NAME, include in proptest::collection::vec(NAME, 0..4)) {
             prop_assert!(!on_branch(include, vec![name.clone()], &name));
             prop_assert!(!on_branch(vec![name.clone()], vec!["**".to_owned()], &name));
         }
 
         #[test]
-        fn no_text_makes_a_pattern_panic(glob in "\\PC{0,30}", text in "\\PC{0,30}") {
+        fn no_pattern_or_text_panics(glob in "\\PC{0,30}", text in "\\PC{0,30}") {
             if pattern(&glob).is_ok() {
                 on_branch(vec![glob], vec![], &text);
             }
         }
 
         #[test]
-        fn paths_hold_when_one_path_does(paths in proptest::collection::vec("(src|docs)/[a-z]{1,3}", 0..6)) {
+        fn paths_are_met_if_one_path_matches(paths in proptest::collection::vec("(src|docs)/[a-z]{1,3}", 0..6)) {
             let when = When(vec![Conditions {
                 paths: choice(vec!["**".to_owned()], vec!["docs/**".to_owned()]),
                 ..Conditions::default()
             }]);
             let expected = paths.iter().any(|path| path.starts_with("src/"));
-            prop_assert_eq!(pipeline_holds(Some(&when), &facts("main", &paths)).is_ok(), expected);
+            prop_assert_eq!(pipeline_matches(Some(&when), &facts("main", &paths)).is_ok(), expected);
         }
 
         #[test]

@@ -1,5 +1,5 @@
-//! The pipeline file in its normal form, `beespace.pipeline/v1`: what the reader and converters produce, policies judge and
-//! plans are made from.
+//! The pipeline file and its normal form, `beespace.pipeline/v1`. The reader and converters produce the normal form, policies
+//! evaluate it, and plans are made from it.
 
 mod decode;
 mod diagnostics;
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Document;
 use crate::event::EventKind;
+use crate::policy::Subject;
 use crate::status::Status;
 
 pub use self::read::{DEFAULT_NAME, ParsedPipeline, read};
@@ -30,18 +31,18 @@ pub use self::yaml::{MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_TEXT};
 /// Name of the schema of the normal form.
 pub const SCHEMA: &str = "beespace.pipeline/v1";
 
-/// One pipeline: a definition, never a run of it.
+/// One pipeline: a definition, not an execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pipeline {
-    /// Text for people; `default` where the file gives none.
+    /// Text for people; `default` if the file has no name.
     pub name: String,
-    /// None: holds for the default events.
+    /// `None`: the pipeline runs for [`eval_when::DEFAULT_EVENTS`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<When>,
-    /// For every step.
+    /// Variables of every step.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, EnvValue>,
-    /// Of the whole stage; the instance's default where none is given.
+    /// Timeout of the whole stage; `None`: the instance's default.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "seconds")]
     pub timeout: Option<Duration>,
     #[serde(default)]
@@ -49,12 +50,12 @@ pub struct Pipeline {
     pub steps: Vec<Step>,
 }
 
-/// How the sources come into the workspace.
+/// How the sources are cloned into the workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloneOptions {
-    /// False: the workspace starts empty.
+    /// If false, the workspace starts empty.
     pub enabled: bool,
-    /// Commits of history; 0 is all of it.
+    /// Number of commits of history; 0 for the whole history.
     pub depth: u32,
 }
 
@@ -67,15 +68,15 @@ impl Default for CloneOptions {
 /// The smallest unit of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// Unique among its siblings; text for people.
+    /// Unique in its pipeline; text for people.
     pub name: String,
     pub action: Action,
-    /// Wins over the pipeline's.
+    /// Takes precedence over the variables of the pipeline.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, EnvValue>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<When>,
-    /// Names of the steps that must be over first; already filled in with the step before where the file was silent.
+    /// Names of the steps that must finish first. The reader fills in the preceding step if the file has no `needs`.
     pub needs: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "seconds")]
     pub timeout: Option<Duration>,
@@ -83,20 +84,21 @@ pub struct Step {
     pub failure: OnFailure,
 }
 
-/// What a step does: exactly one of `image:` and `uses:`.
+/// The action of a step: exactly one of `image:` and `uses:`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Action {
-    /// A container described in the file.
+    /// A container that the file describes.
     Image(ImageAction),
-    /// A step type: a plugin makes the plan.
+    /// A step type: a plugin creates the plan.
     Uses(UsesAction),
 }
 
+/// A container that the pipeline file describes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageAction {
     pub image: String,
-    /// One script, entry by entry (an entry may have several lines); none: the image's own command.
+    /// The entries of one script (an entry may have several lines); `None`: the image's own command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,28 +109,29 @@ pub struct ImageAction {
     pub workdir: Option<String>,
 }
 
+/// A step type with its settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsesAction {
-    /// The name under which the instance offers the step type.
+    /// The name under which the instance provides the step type.
     pub plugin: String,
-    /// The `with:` block as JSON; `{}` where there is none.
+    /// The `with:` block as JSON; `{}` if there is none.
     pub with: serde_json::Value,
 }
 
-/// What a failed step does to the rest of its stage.
+/// The effect of a failed step on the rest of its stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// Steps without `status` in their `when` are skipped; the stage fails.
     #[default]
     Fail,
-    /// Shown, but does not count.
+    /// The failure is shown, but not counted.
     Ignore,
     /// Running siblings are killed.
     Cancel,
 }
 
-/// A value in `env`: text, or a secret by name.
+/// A value in `env`: text, or the name of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EnvValue {
@@ -136,12 +139,12 @@ pub enum EnvValue {
     FromSecret(String),
 }
 
-/// Alternatives; one that holds is enough.
+/// Alternatives; at least one must be met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct When(pub Vec<Conditions>);
 
-/// All that are given must hold.
+/// Conditions; all that are present must be met.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Conditions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,12 +153,12 @@ pub struct Conditions {
     pub branch: Option<Choice<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paths: Option<Choice<String>>,
-    /// Only in a step: `success` (nothing that counts has failed so far) and `failure` (something has).
+    /// Only in a step: `success` (no counted failure so far) and `failure` (a counted failure so far).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Choice<Status>>,
 }
 
-/// `include` must match where it is not empty; `exclude` wins.
+/// The value must match `include`, unless that is empty, and must not match `exclude`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice<T> {
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
@@ -165,13 +168,13 @@ pub struct Choice<T> {
 }
 
 impl Pipeline {
-    /// The document that policies judge.
+    /// The document that policies evaluate.
     #[must_use]
     pub fn document(&self) -> Document {
         Document::new(SCHEMA, &serde_json::to_value(self).unwrap_or_default())
     }
 
-    /// Names of all secrets that the pipeline or a step asks for.
+    /// Names of all secrets that the pipeline and its steps request.
     pub fn secret_names(&self) -> impl Iterator<Item = &str> {
         let envs = std::iter::once(&self.env).chain(self.steps.iter().map(|step| &step.env));
         envs.flat_map(BTreeMap::values).filter_map(|value| match value {
@@ -181,7 +184,17 @@ impl Pipeline {
     }
 }
 
-/// Durations travel as whole seconds.
+impl Subject for Pipeline {
+    fn subject_document(&self) -> Document {
+        self.document()
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.problem()
+    }
+}
+
+/// Serializes durations as whole seconds.
 mod seconds {
     use std::time::Duration;
 

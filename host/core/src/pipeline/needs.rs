@@ -1,4 +1,4 @@
-//! `needs` of steps: who waits for whom, as a graph without cycles.
+//! The `needs` of steps: a dependency graph, which must have no cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::cycle::first_in_cycle;
 use crate::diagnostic::Span;
 
 impl Pipeline {
-    /// Why its steps could not be run in any order; the reader lets none through of which that is true.
+    /// Why the steps cannot be executed in any order. The reader accepts only pipelines without such a problem.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let mut names = BTreeSet::new();
@@ -19,18 +19,18 @@ impl Pipeline {
         }
         let mut needs = self.steps.iter().flat_map(|step| &step.needs);
         if let Some(unknown) = needs.find(|need| !names.contains(need.as_str())) {
-            return Some(format!("no step is named {}, which another one needs", quote(unknown)));
+            return Some(format!("no step is named {}, but another step needs it", quote(unknown)));
         }
         let nodes: Vec<(&str, &[String])> = self.steps.iter().map(|step| (step.name.as_str(), step.needs.as_slice())).collect();
         let step = self.steps.get(first_in_cycle(&nodes)?)?;
-        Some(format!("step {} waits for itself through `needs`", quote(&step.name)))
+        Some(format!("step {} depends on itself through `needs`", quote(&step.name)))
     }
 }
 
 impl Reader {
-    /// The steps with their needs filled in: what the file says, or else the step before. Names must be unique and known, and
-    /// nobody may wait for himself, however long the way. Where a step is missing (`is_complete` is false) or
-    /// has another's name, nobody is blamed for naming it.
+    /// Fills in the `needs` of each step: those in the file, or else the preceding step. Names must be unique and known, and
+    /// there must be no cycle. If a step could not be read (`is_complete` is false) or names are not unique, unknown names are
+    /// not reported.
     pub(super) fn resolve_needs(&mut self, drafts: Vec<StepDraft>, is_complete: bool) -> Vec<Step> {
         let is_complete = self.check_unique(&drafts) && is_complete;
         let names: BTreeSet<String> = drafts.iter().map(|draft| draft.step.name.clone()).collect();
@@ -44,7 +44,7 @@ impl Reader {
                     if is_complete && !names.contains(&need) {
                         self.unknown_step(&need, span, &names);
                     } else if step.needs.contains(&need) {
-                        self.diagnostics.add("duplicate-name", span, format!("{} is needed twice", quote(&need)));
+                        self.diagnostics.add("duplicate-name", span, format!("{} is listed twice in `needs`", quote(&need)));
                     } else {
                         step.needs.push(need);
                     }
@@ -67,8 +67,13 @@ impl Reader {
         for draft in drafts {
             let name = draft.step.name.as_str();
             if let Some(span) = first.get(name) {
-                let message = format!("a step named {} is already in line {}", quote(name), span.line);
-                self.diagnostics.add_with_help("duplicate-name", draft.name_span, message, "names are unique in a pipeline");
+                let message = format!("duplicate step name {}; first used in line {}", quote(name), span.line);
+                self.diagnostics.add_with_help(
+                    "duplicate-name",
+                    draft.name_span,
+                    message,
+                    "step names must be unique in a pipeline",
+                );
             } else {
                 first.insert(name, draft.name_span);
             }
@@ -80,7 +85,7 @@ impl Reader {
         let message = format!("no step is named {}", quote(need));
         let help = match did_you_mean(need, names.iter().map(String::as_str)) {
             Some(meant) => format!("did you mean {}?", quote(meant)),
-            None => "`needs` names steps of the same pipeline".to_owned(),
+            None => "`needs` can name only steps of the same pipeline".to_owned(),
         };
         self.diagnostics.add_with_help("unknown-step", span, message, help);
     }
@@ -91,10 +96,10 @@ impl Reader {
         while let Some(cycle) = next_cycle(&mut waits, steps) {
             let way: Vec<String> = cycle.iter().chain(cycle.first()).map(|name| quote(name)).collect();
             let span = cycle.first().and_then(|name| spans.get(*name)).copied();
-            let message = format!("these steps wait for each other: {}", way.join(" needs "));
+            let message = format!("these steps need each other: {}", way.join(" needs "));
             let help = match cycle.iter().find(|name| silent.contains(**name)) {
-                Some(name) => format!("{} has no `needs` and so waits for the step before it; give it `needs: []`", quote(name)),
-                None => "take one of the `needs` away".to_owned(),
+                Some(name) => format!("{} has no `needs`, so it waits for the step before it; add `needs: []`", quote(name)),
+                None => "remove one of the `needs`".to_owned(),
             };
             self.diagnostics.add_with_help("cycle", span, message, help);
             for name in cycle {
@@ -104,8 +109,8 @@ impl Reader {
     }
 }
 
-/// A cycle among those that still wait, beginning with its first step in the file. Whoever waits for nobody (any more) is taken
-/// out on the way.
+/// A cycle among the steps in `waits`, beginning with its first step in the file. Steps that need no other step in `waits` are
+/// removed first.
 fn next_cycle<'s>(waits: &mut BTreeMap<&'s str, Vec<&'s str>>, steps: &'s [Step]) -> Option<Vec<&'s str>> {
     loop {
         let done: Vec<&str> =
@@ -118,7 +123,7 @@ fn next_cycle<'s>(waits: &mut BTreeMap<&'s str, Vec<&'s str>>, steps: &'s [Step]
         }
     }
     let mut way: Vec<&str> = vec![steps.iter().map(|step| step.name.as_str()).find(|name| waits.contains_key(name))?];
-    // Everybody who is left waits for somebody who is left, so the way must come back to itself.
+    // Every remaining step needs a remaining step, so following the needs must return to a visited step.
     loop {
         let next = way.last().and_then(|last| waits.get(last)?.iter().copied().find(|need| waits.contains_key(need)))?;
         if let Some(start) = way.iter().position(|name| *name == next) {

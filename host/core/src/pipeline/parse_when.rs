@@ -1,4 +1,4 @@
-//! `when`: a list is "or", a map is "and".
+//! Parser for `when`: a list means "or", a map means "and".
 
 use super::decode::{Fields, Reader};
 use super::diagnostics::{join_words, quote};
@@ -9,12 +9,12 @@ use super::{Choice, Conditions, When};
 use crate::event::EventKind;
 use crate::status::Status;
 
-/// Longest glob.
+/// Longest glob, in bytes.
 const MAX_GLOB: usize = 256;
-/// Most globs or words of one condition.
+/// Most globs or keywords of one condition.
 const MAX_CHOICES: usize = 100;
 
-/// Whose `when` it is.
+/// What a `when` belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     Pipeline,
@@ -22,10 +22,10 @@ pub(super) enum Scope {
 }
 
 impl Reader {
-    pub(super) fn when(&mut self, entry: &Entry, scope: Scope, place: &YamlPath) -> Option<When> {
+    pub(super) fn when(&mut self, entry: &Entry, scope: Scope, path: &YamlPath) -> Option<When> {
         const EXPECTED: &str = "`when` to be a map of conditions, or a list of such maps";
-        let place = place.child("when");
-        place.record(&mut self.spans, entry.value.span);
+        let path = path.child("when");
+        path.record(&mut self.spans, entry.value.span);
         let alternatives = match &entry.value.value {
             Value::List(items) if !items.is_empty() => items.as_slice(),
             Value::Map(_) => std::slice::from_ref(&entry.value),
@@ -36,36 +36,36 @@ impl Reader {
         };
         let mut all = Vec::with_capacity(alternatives.len());
         for (index, node) in alternatives.iter().enumerate() {
-            let place = place.child(index);
-            place.record(&mut self.spans, node.span);
+            let path = path.child(index);
+            path.record(&mut self.spans, node.span);
             let Some(fields) = self.fields(node, EXPECTED, &WHEN) else { continue };
             if matches!(&node.value, Value::Map(entries) if entries.is_empty()) {
-                self.diagnostics.add("bad-value", node.span, "a `when` without conditions: leave it out, or name one");
+                self.diagnostics.add("bad-value", node.span, "the `when` has no conditions: add one, or remove it");
             }
-            all.push(self.conditions(fields, scope, &place));
+            all.push(self.conditions(fields, scope, &path));
         }
         Some(When(all))
     }
 
-    fn conditions(&mut self, fields: Fields<'_>, scope: Scope, place: &YamlPath) -> Conditions {
+    fn conditions(&mut self, fields: Fields<'_>, scope: Scope, path: &YamlPath) -> Conditions {
         if let (Scope::Pipeline, Some(status)) = (scope, fields.get("status")) {
-            let message = "`status` is a condition for steps: when a pipeline begins nothing has ended yet";
+            let message = "`status` is allowed only in the `when` of a step: no step has finished when a pipeline starts";
             self.diagnostics.add("bad-value", status.key_span, message);
         }
         let status = fields.get("status").filter(|_| scope == Scope::Step);
         Conditions {
-            event: fields.get("event").and_then(|entry| self.choice(entry, place, Self::event_kind)),
-            branch: fields.get("branch").and_then(|entry| self.choice(entry, place, Self::glob)),
-            paths: fields.get("paths").and_then(|entry| self.choice(entry, place, Self::glob)),
-            status: status.and_then(|entry| self.choice(entry, place, Self::status)),
+            event: fields.get("event").and_then(|entry| self.choice(entry, path, Self::event_kind)),
+            branch: fields.get("branch").and_then(|entry| self.choice(entry, path, Self::glob)),
+            paths: fields.get("paths").and_then(|entry| self.choice(entry, path, Self::glob)),
+            status: status.and_then(|entry| self.choice(entry, path, Self::status)),
         }
     }
 
-    /// Text, a list (`!` excludes) or `{ include, exclude }`.
-    fn choice<T>(&mut self, entry: &Entry, place: &YamlPath, read: Read<T>) -> Option<Choice<T>> {
-        let expected = format!("`{}` to be text, a list of texts, or {{ include, exclude }}", entry.key);
-        let place = place.child(&entry.key);
-        place.record(&mut self.spans, entry.value.span);
+    /// A text, a list of texts (`!` excludes) or `{ include, exclude }`.
+    fn choice<T>(&mut self, entry: &Entry, path: &YamlPath, read: Read<T>) -> Option<Choice<T>> {
+        let expected = format!("`{}` to be a text, a list of texts, or {{ include, exclude }}", entry.key);
+        let path = path.child(&entry.key);
+        path.record(&mut self.spans, entry.value.span);
         let mut choice = Choice { include: Vec::new(), exclude: Vec::new() };
         if let Value::Map(parts) = &entry.value.value {
             self.fields(&entry.value, &expected, &CHOICE)?;
@@ -73,7 +73,7 @@ impl Reader {
                 for (node, text) in self.choices(&part.value, &expected)? {
                     let into = if part.key == "exclude" { &mut choice.exclude } else { &mut choice.include };
                     if let Some(value) = read(self, node, &text) {
-                        place.child(&part.key).child(into.len()).record(&mut self.spans, node.span);
+                        path.child(&part.key).child(into.len()).record(&mut self.spans, node.span);
                         into.push(value);
                     }
                 }
@@ -85,7 +85,7 @@ impl Reader {
                     None => ("include", &mut choice.include, text.as_str()),
                 };
                 if let Some(value) = read(self, node, text) {
-                    place.child(name).child(into.len()).record(&mut self.spans, node.span);
+                    path.child(name).child(into.len()).record(&mut self.spans, node.span);
                     into.push(value);
                 }
             }
@@ -96,42 +96,44 @@ impl Reader {
     fn choices<'n>(&mut self, node: &'n Node, expected: &str) -> Option<Vec<(&'n Node, String)>> {
         let texts = self.texts(node, expected)?;
         if texts.len() > MAX_CHOICES {
-            self.diagnostics.add("too-large", node.span, format!("more than {MAX_CHOICES} choices in one condition"));
+            self.diagnostics.add("too-large", node.span, format!("the condition has more than {MAX_CHOICES} values"));
             return None;
         }
         Some(texts)
     }
 
     fn event_kind(&mut self, node: &Node, text: &str) -> Option<EventKind> {
-        let words: Vec<(&str, EventKind)> = EventKind::ALL.iter().map(|kind| (kind.as_str(), *kind)).collect();
-        self.keyword(node.span, text, "event", &words, FOREIGN_EVENTS)
+        let keywords: Vec<(&str, EventKind)> = EventKind::ALL.iter().map(|kind| (kind.as_str(), *kind)).collect();
+        self.keyword(node.span, text, "event", &keywords, FOREIGN_EVENTS)
     }
 
     fn status(&mut self, node: &Node, text: &str) -> Option<Status> {
-        let words = [Status::Success, Status::Failure].map(|status| (status.as_str(), status));
-        if let Some(other) = Status::ALL.iter().find(|status| status.as_str() == text && !words.iter().any(|w| w.1 == **status)) {
+        let keywords = [Status::Success, Status::Failure].map(|status| (status.as_str(), status));
+        if let Some(other) =
+            Status::ALL.iter().find(|status| status.as_str() == text && !keywords.iter().any(|w| w.1 == **status))
+        {
             let known = join_words(&["`success`", "`failure`"], "or");
             let message = format!("expected `status` to be {known}, found {}", quote(other.as_str()));
-            let help = "`failure` is everything that counts as one: error, killed and declined too";
+            let help = "`failure` includes error, killed and declined";
             self.diagnostics.add_with_help("bad-value", node.span, message, help);
             return None;
         }
-        self.keyword(node.span, text, "status", &words, &[])
+        self.keyword(node.span, text, "status", &keywords, &[])
     }
 
     fn glob(&mut self, node: &Node, text: &str) -> Option<String> {
         if text.len() > MAX_GLOB {
-            self.diagnostics.add("too-large", node.span, format!("a pattern is longer than {MAX_GLOB} bytes"));
+            self.diagnostics.add("too-large", node.span, format!("the pattern is longer than {MAX_GLOB} bytes"));
             return None;
         }
         if text.is_empty() {
-            self.diagnostics.add("bad-value", node.span, "a `!` without a pattern behind it");
+            self.diagnostics.add("bad-value", node.span, "`!` must be followed by a pattern");
             return None;
         }
         match super::eval_when::pattern(text) {
             Ok(_) => Some(text.to_owned()),
             Err(error) => {
-                let message = format!("{} is no pattern: {}", quote(text), error.kind());
+                let message = format!("{} is not a valid pattern: {}", quote(text), error.kind());
                 self.diagnostics.add("bad-value", node.span, message);
                 None
             }
@@ -139,5 +141,5 @@ impl Reader {
     }
 }
 
-/// Reads one word or pattern of a condition.
+/// Parses one keyword or pattern of a condition.
 type Read<T> = fn(&mut Reader, &Node, &str) -> Option<T>;

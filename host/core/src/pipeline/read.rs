@@ -1,4 +1,4 @@
-//! The reader: bytes of a file in, the normal form or every problem at once out.
+//! The reader: converts the bytes of a file into the normal form, or reports all problems at once.
 
 use super::decode::Reader;
 use super::diagnostics::{Diagnostics, quote};
@@ -10,20 +10,20 @@ use super::yaml::{self, Node, Scalar, Value};
 use super::{CloneOptions, Pipeline};
 use crate::diagnostic::{Diagnostic, Span};
 
-/// The name of a pipeline whose file gives none.
+/// The name of a pipeline whose file has none.
 pub const DEFAULT_NAME: &str = "default";
 
-/// A pipeline and where each part of it was written.
+/// A pipeline and the location of each of its parts in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedPipeline {
     pub pipeline: Pipeline,
     pub spans: Spans,
 }
 
-/// Reads a pipeline file. `file` is its path, for the messages.
+/// Reads a pipeline file. `file` is its path, for messages.
 ///
 /// # Errors
-/// Every problem of the file at once, in the order of lines.
+/// All problems of the file, in the order of lines.
 pub fn read(file: &str, bytes: &[u8]) -> Result<ParsedPipeline, Vec<Diagnostic>> {
     let mut problems = Diagnostics::new(file);
     let root = text(bytes, &mut problems).and_then(|text| yaml::parse(text, &mut problems));
@@ -32,7 +32,7 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<ParsedPipeline, Vec<Diagnostic>>
         Some(root) => reader.pipeline(&root),
         None => {
             if reader.diagnostics.is_empty() {
-                reader.diagnostics.add_with_help("missing-key", None, "the file is empty", "a pipeline has at least `steps`");
+                reader.diagnostics.add_with_help("missing-key", None, "the file is empty", "a pipeline needs at least `steps`");
             }
             None
         }
@@ -57,7 +57,7 @@ fn text<'a>(bytes: &'a [u8], problems: &mut Diagnostics) -> Option<&'a str> {
             let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
             let (line, column) = (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX));
             let span = Span { line, column, end_line: line, end_column: column };
-            problems.add_with_help("not-utf8", span, "this is no UTF-8", "save the file as UTF-8");
+            problems.add_with_help("not-utf8", span, "the text is not valid UTF-8", "save the file as UTF-8");
             None
         }
     }
@@ -77,44 +77,44 @@ impl Reader {
             Node { span: root.span, value: Value::Map(entries.iter().filter(|entry| is_meant(&entry.key)).cloned().collect()) };
         self.check_scalars(&own);
         let fields = self.fields(&own, "a pipeline", &PIPELINE)?;
-        let place = YamlPath::root();
-        place.record(&mut self.spans, first_key_span(root));
-        let name = fields.get("name").and_then(|entry| self.name(entry, &place));
+        let path = YamlPath::root();
+        path.record(&mut self.spans, first_key_span(root));
+        let name = fields.get("name").and_then(|entry| self.name(entry, &path));
         let steps = match fields.get("steps") {
             Some(entry) => {
-                let (drafts, is_complete) = self.drafts(entry, &place);
+                let (drafts, is_complete) = self.drafts(entry, &path);
                 self.resolve_needs(drafts, is_complete)
             }
             None => {
                 if !fields.has_typo_of("steps") {
-                    let message = "a pipeline without `steps`";
-                    self.diagnostics.add_with_help("missing-key", first_key_span(root), message, "list what is to be run");
+                    let message = "the pipeline has no `steps`";
+                    self.diagnostics.add_with_help("missing-key", first_key_span(root), message, "list the steps to run");
                 }
                 Vec::new()
             }
         };
         Some(Pipeline {
             name: name.unwrap_or_else(|| DEFAULT_NAME.to_owned()),
-            when: fields.get("when").and_then(|entry| self.when(entry, Scope::Pipeline, &place)),
-            env: fields.get("env").map(|entry| self.env(entry, &place)).unwrap_or_default(),
-            timeout: fields.get("timeout").and_then(|entry| self.duration(entry, &place)),
-            clone: fields.get("clone").map(|entry| self.clone_options(&entry.value, &place)).unwrap_or_default(),
+            when: fields.get("when").and_then(|entry| self.when(entry, Scope::Pipeline, &path)),
+            env: fields.get("env").map(|entry| self.env(entry, &path)).unwrap_or_default(),
+            timeout: fields.get("timeout").and_then(|entry| self.duration(entry, &path)),
+            clone: fields.get("clone").map(|entry| self.clone_options(&entry.value, &path)).unwrap_or_default(),
             steps,
         })
     }
 
-    fn clone_options(&mut self, node: &Node, place: &YamlPath) -> CloneOptions {
+    fn clone_options(&mut self, node: &Node, path: &YamlPath) -> CloneOptions {
         const EXPECTED: &str = "`clone` to be `false` or a map such as `{ depth: 50 }`";
         let mut options = CloneOptions::default();
-        let place = place.child("clone");
-        place.record(&mut self.spans, node.span);
+        let path = path.child("clone");
+        path.record(&mut self.spans, node.span);
         match &node.value {
             Value::Scalar(Scalar { text, is_plain: true }) if text == "false" => options.enabled = false,
             Value::Scalar(Scalar { text, is_plain: true }) if text == "true" => {}
             Value::Map(_) => {
                 let depth = self.fields(node, EXPECTED, &CLONE).and_then(|fields| fields.get("depth"));
                 if let Some(depth) = depth {
-                    place.child("depth").record(&mut self.spans, depth.value.span);
+                    path.child("depth").record(&mut self.spans, depth.value.span);
                     options.depth = self.depth(&depth.value).unwrap_or(options.depth);
                 }
             }
@@ -124,7 +124,7 @@ impl Reader {
     }
 
     fn depth(&mut self, node: &Node) -> Option<u32> {
-        const EXPECTED: &str = "`depth` to be a number of commits, 0 for all of them";
+        const EXPECTED: &str = "`depth` to be a number of commits, or 0 for all commits";
         let text = self.text(node, EXPECTED)?;
         let depth = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
         if depth.is_none() {
@@ -133,7 +133,7 @@ impl Reader {
         depth
     }
 
-    /// What no text of the file may hold, wherever it stands.
+    /// Checks all texts of the file for substitutions and NUL bytes.
     fn check_scalars(&mut self, node: &Node) {
         match &node.value {
             Value::Null => {}
@@ -152,16 +152,16 @@ impl Reader {
         for (start, _) in text.match_indices("${{") {
             let rest = text.get(start..).unwrap_or_default();
             let shown = rest.split_inclusive("}}").next().unwrap_or(rest);
-            let message = format!("{} is a substitution, and those are not possible yet", quote(shown));
+            let message = format!("{} is a substitution; substitutions are not supported yet", quote(shown));
             self.diagnostics.add_with_help(
                 "not-yet",
                 span,
                 message,
-                "in `run`, use the variables that every step gets: `$BEESPACE_BRANCH`",
+                "in `run`, use environment variables such as `$BEESPACE_BRANCH`",
             );
         }
         if text.contains('\0') {
-            self.diagnostics.add("bad-value", span, "text with a NUL byte: no program can be given that");
+            self.diagnostics.add("bad-value", span, "the text contains a NUL byte, which no program can receive");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where each part of the normal form was written, so that what someone says about a part can be shown at its line.
+//! The locations of the parts of the normal form in the file, so that a finding about a part can be shown at its line.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use crate::diagnostic::Span;
 use crate::ids::StepNumber;
 
-/// Places by RFC 6901 pointer into the normal form: `/steps/0/action/image`.
+/// Locations by RFC 6901 pointer into the normal form: `/steps/0/action/image`.
 ///
-/// Not every pointer is in it: very deep parts of a `with:` block are found under the nearest part around them.
+/// Very deep parts of a `with:` block have no entry of their own; they are found at the nearest enclosing part.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Spans(BTreeMap<String, Span>);
 
 impl Spans {
-    /// The place of the part that `pointer` names, or of the nearest part around it.
+    /// The location of the part at `pointer`, or of the nearest enclosing part.
     #[must_use]
     pub fn find(&self, pointer: &str) -> Option<Span> {
         let mut pointer = pointer;
@@ -27,12 +27,12 @@ impl Spans {
         }
     }
 
-    /// The place of what became a part of a step's plan: `pointer` goes into the document that `step.admit` judges
-    /// ([`crate::plan::SCHEMA`]). What the file does not say itself is found at the step, or at its `uses`.
+    /// The location of the source of a part of a step's plan. `pointer` points into the document that `step.admit` evaluates
+    /// ([`crate::plan::SCHEMA`]). A part that is not in the file is located at the step, or at its `uses`.
     #[must_use]
     pub fn find_in_plan(&self, step: StepNumber, pointer: &str) -> Option<Span> {
         let own = format!("/steps/{}", step.0.checked_sub(1)?);
-        // What stands before the part is `containers` and an index.
+        // The part follows `containers` and an index.
         let mut parts = pointer.trim_start_matches('/').splitn(4, '/').skip(2);
         let (part, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         match part {
@@ -48,19 +48,19 @@ impl Spans {
         }
     }
 
-    /// All places, in the order of their pointers.
+    /// All locations, in the order of their pointers.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Span)> {
         self.0.iter().map(|(pointer, span)| (pointer.as_str(), *span))
     }
 }
 
-/// A place in the normal form while it is being made. Why an option? A pointer is as long as the keys on its way; past
-/// [`Place::MAX`] a hostile file could make the map many times its own size.
+/// The path of a part of the normal form during parsing, as an RFC 6901 pointer. It is `None` beyond [`YamlPath::MAX`] bytes:
+/// otherwise a hostile file with long keys could make the map many times larger than the file.
 #[derive(Debug, Clone)]
 pub(super) struct YamlPath(Option<String>);
 
 impl YamlPath {
-    /// Bytes of the longest pointer that is kept.
+    /// Length in bytes of the longest pointer that is kept.
     const MAX: usize = 256;
 
     /// The whole document.
@@ -68,13 +68,13 @@ impl YamlPath {
         Self(Some(String::new()))
     }
 
-    /// The part named `key` (a map's key or a list's index) inside this one.
+    /// The part `key` (a key of a map or an index of a list) inside this one.
     pub(super) fn child(&self, key: impl std::fmt::Display) -> Self {
         let escaped = |pointer: &String| format!("{pointer}/{}", key.to_string().replace('~', "~0").replace('/', "~1"));
         Self(self.0.as_ref().map(escaped).filter(|pointer| pointer.len() <= Self::MAX))
     }
 
-    /// Notes that this part was written at `elapsed`.
+    /// Records that this part is located at `span`.
     pub(super) fn record(&self, spans: &mut Spans, span: Span) {
         if let Some(pointer) = &self.0 {
             spans.0.insert(pointer.clone(), span);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pointer_finds_its_own_place_or_the_nearest_around_it() {
+    fn a_pointer_finds_its_own_location_or_the_nearest_enclosing_one() {
         let mut spans = Spans::default();
         YamlPath::root().child("steps").child(0).record(&mut spans, at(3));
         YamlPath::root().child("env").child("a/b~c").record(&mut spans, at(7));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_plan_is_found_where_the_file_says_it() {
+    fn a_part_of_a_plan_is_found_at_its_source_in_the_file() {
         let text = "env: {ALL: x}\nsteps:\n  - name: a\n    image: x\n    run: y\n    env: {OWN: z}\n  - name: b\n    uses: c\n";
         let spans = crate::pipeline::read("f", text.as_bytes()).unwrap().spans;
         let line = |step, pointer| spans.find_in_plan(StepNumber(step), pointer).map(|span| span.line);
@@ -120,10 +120,10 @@ mod tests {
     #[test]
     fn long_pointers_are_left_out() {
         let mut spans = Spans::default();
-        let mut place = YamlPath::root();
+        let mut path = YamlPath::root();
         for _ in 0..40 {
-            place = place.child("a-key-of-some-length");
-            place.record(&mut spans, at(1));
+            path = path.child("a-key-of-some-length");
+            path.record(&mut spans, at(1));
         }
         assert!(spans.iter().all(|(pointer, _)| pointer.len() <= YamlPath::MAX));
         assert!(spans.iter().count() < 20);

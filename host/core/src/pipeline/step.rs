@@ -1,4 +1,4 @@
-//! `steps`: each an `image:` with what runs in it, or a step type under `uses:`.
+//! Parser for `steps`: each step has an `image:` with its script or command, or a step type under `uses:`.
 
 use serde_json::Value as Json;
 
@@ -16,27 +16,27 @@ use crate::sanitize;
 pub const MAX_STEPS: usize = 500;
 /// Longest name, in characters.
 const MAX_NAME: usize = 100;
-/// Longest reference of an image, as the distribution specification has it (255 for the name, 128 for the tag, a digest).
+/// Longest image reference, in bytes, from the distribution specification (255 for the name, 128 for the tag, a digest).
 const MAX_IMAGE: usize = 512;
 
-/// A step as it was read, before anybody looked whom it needs.
+/// A parsed step whose `needs` are not resolved yet.
 #[derive(Debug)]
 pub(super) struct StepDraft {
     pub(super) step: Step,
     pub(super) name_span: Span,
-    /// What the file says about `needs`, if anything.
+    /// The `needs` in the file; `None` if the step has none.
     pub(super) needs: Option<Vec<(String, Span)>>,
 }
 
 impl Reader {
-    /// The steps, and whether all that the file holds could be made out.
-    pub(super) fn drafts(&mut self, entry: &Entry, place: &YamlPath) -> (Vec<StepDraft>, bool) {
+    /// The parsed steps, and whether all steps of the file could be parsed.
+    pub(super) fn drafts(&mut self, entry: &Entry, path: &YamlPath) -> (Vec<StepDraft>, bool) {
         let node = &entry.value;
         let items = match &node.value {
             Value::List(items) if !items.is_empty() => items.as_slice(),
             Value::Map(_) => {
                 let message = "expected `steps` to be a list, found a map";
-                let help = "steps by key are Woodpecker's form; here it is `- name: …`, one a step";
+                let help = "a map of steps is Woodpecker's syntax; write a list with one `- name: …` per step";
                 self.diagnostics.add_with_help("wrong-type", node.span, message, help);
                 return (Vec::new(), false);
             }
@@ -46,125 +46,134 @@ impl Reader {
             }
         };
         if items.len() > MAX_STEPS {
-            let message = format!("{} steps, and a build may have {MAX_STEPS}", items.len());
+            let message = format!("the pipeline has {} steps; at most {MAX_STEPS} are allowed", items.len());
             self.diagnostics.add("too-large", entry.key_span, message);
             return (Vec::new(), false);
         }
-        let place = place.child("steps");
-        place.record(&mut self.spans, node.span);
+        let path = path.child("steps");
+        path.record(&mut self.spans, node.span);
         let drafts: Vec<StepDraft> =
-            items.iter().enumerate().filter_map(|(index, item)| self.draft(item, &place.child(index))).collect();
+            items.iter().enumerate().filter_map(|(index, item)| self.draft(item, &path.child(index))).collect();
         let is_complete = drafts.len() == items.len();
         (drafts, is_complete)
     }
 
-    fn draft(&mut self, node: &Node, place: &YamlPath) -> Option<StepDraft> {
-        place.record(&mut self.spans, node.span);
+    fn draft(&mut self, node: &Node, path: &YamlPath) -> Option<StepDraft> {
+        path.record(&mut self.spans, node.span);
         let fields = self.fields(node, "a step to be a map with `name` and `image` or `uses`", &STEP)?;
-        let name = fields.get("name").and_then(|entry| self.name(entry, place));
+        let name = fields.get("name").and_then(|entry| self.name(entry, path));
         if fields.get("name").is_none() && !fields.has_typo_of("name") {
             let span = first_key_span(node);
             self.diagnostics.add_with_help(
                 "missing-key",
                 span,
-                "a step without `name`",
-                "give it one: people look for it in the log",
+                "the step has no `name`",
+                "add a name; it identifies the step's log",
             );
         }
         let step = Step {
             name: name.unwrap_or_default(),
-            action: self.action(node, fields, place).unwrap_or_else(placeholder_action),
-            env: fields.get("env").map(|entry| self.env(entry, place)).unwrap_or_default(),
-            when: fields.get("when").and_then(|entry| self.when(entry, Scope::Step, place)),
+            action: self.action(node, fields, path).unwrap_or_else(placeholder_action),
+            env: fields.get("env").map(|entry| self.env(entry, path)).unwrap_or_default(),
+            when: fields.get("when").and_then(|entry| self.when(entry, Scope::Step, path)),
             needs: Vec::new(),
-            timeout: fields.get("timeout").and_then(|entry| self.duration(entry, place)),
-            failure: fields.get("failure").and_then(|entry| self.failure(entry, place)).unwrap_or_default(),
+            timeout: fields.get("timeout").and_then(|entry| self.duration(entry, path)),
+            failure: fields.get("failure").and_then(|entry| self.failure(entry, path)).unwrap_or_default(),
         };
-        let needs = fields.get("needs").map(|entry| self.needs(entry, place));
+        let needs = fields.get("needs").map(|entry| self.needs(entry, path));
         let name_span = fields.get("name").map_or(node.span, |entry| entry.value.span);
         (!step.name.is_empty()).then_some(StepDraft { step, name_span, needs })
     }
 
     /// The name of a pipeline or step: text for people.
-    pub(super) fn name(&mut self, entry: &Entry, place: &YamlPath) -> Option<String> {
+    pub(super) fn name(&mut self, entry: &Entry, path: &YamlPath) -> Option<String> {
         let name = self.text(&entry.value, "`name` to be text")?;
         let span = entry.value.span;
-        place.child("name").record(&mut self.spans, span);
+        path.child("name").record(&mut self.spans, span);
         if name.chars().count() > MAX_NAME {
-            self.diagnostics.add("bad-value", span, format!("a name is longer than {MAX_NAME} characters"));
+            self.diagnostics.add("bad-value", span, format!("the name is longer than {MAX_NAME} characters"));
         } else if name.chars().any(sanitize::is_unsafe) {
-            self.diagnostics.add("bad-value", span, format!("the name {} holds control characters", quote(&name)));
+            self.diagnostics.add(
+                "bad-value",
+                span,
+                format!("the name {} contains control or invisible characters", quote(&name)),
+            );
         } else {
             return Some(name);
         }
         None
     }
 
-    fn needs(&mut self, entry: &Entry, place: &YamlPath) -> Vec<(String, Span)> {
-        let place = place.child("needs");
-        place.record(&mut self.spans, entry.value.span);
+    fn needs(&mut self, entry: &Entry, path: &YamlPath) -> Vec<(String, Span)> {
+        let path = path.child("needs");
+        path.record(&mut self.spans, entry.value.span);
         if matches!(&entry.value.value, Value::List(items) if items.is_empty()) {
             return Vec::new();
         }
-        let texts = self.texts(&entry.value, "`needs` to be a list of names of steps").unwrap_or_default();
+        let texts = self.texts(&entry.value, "`needs` to be a list of step names").unwrap_or_default();
         let spans: Vec<Span> = texts.iter().map(|(node, _)| node.span).collect();
-        self.record_items(texts, &place).into_iter().zip(spans).collect()
+        self.record_items(texts, &path).into_iter().zip(spans).collect()
     }
 
-    fn failure(&mut self, entry: &Entry, place: &YamlPath) -> Option<OnFailure> {
+    fn failure(&mut self, entry: &Entry, path: &YamlPath) -> Option<OnFailure> {
         let words = [("fail", OnFailure::Fail), ("ignore", OnFailure::Ignore), ("cancel", OnFailure::Cancel)];
         let text = self.text(&entry.value, "`failure` to be `fail`, `ignore` or `cancel`")?;
-        place.child("failure").record(&mut self.spans, entry.value.span);
+        path.child("failure").record(&mut self.spans, entry.value.span);
         self.keyword(entry.value.span, &text, "failure", &words, FOREIGN_FAILURES)
     }
 
-    fn action(&mut self, node: &Node, fields: Fields<'_>, place: &YamlPath) -> Option<Action> {
-        let place = place.child("action");
+    fn action(&mut self, node: &Node, fields: Fields<'_>, path: &YamlPath) -> Option<Action> {
+        let path = path.child("action");
         match (fields.get("image"), fields.get("uses")) {
             (Some(image), None) => {
-                place.record(&mut self.spans, image.value.span);
+                path.record(&mut self.spans, image.value.span);
                 if let Some(with) = fields.get("with") {
-                    let message = "`with` is for steps with `uses`, and this one has `image`";
-                    self.diagnostics.add_with_help("conflict", with.key_span, message, "give a container its settings in `env`");
+                    let message = "`with` requires `uses`, but this step has `image`";
+                    self.diagnostics.add_with_help(
+                        "conflict",
+                        with.key_span,
+                        message,
+                        "use `env` for the settings of a container",
+                    );
                 }
-                self.image_action(image, fields, &place).map(Action::Image)
+                self.image_action(image, fields, &path).map(Action::Image)
             }
             (None, Some(uses)) => {
-                place.record(&mut self.spans, uses.value.span);
+                path.record(&mut self.spans, uses.value.span);
                 for key in ["run", "entrypoint", "args", "workdir"] {
                     if let Some(entry) = fields.get(key) {
-                        let message = format!("`{key}` is for steps with `image`, and this one has `uses`");
+                        let message = format!("`{key}` requires `image`, but this step has `uses`");
                         self.diagnostics.add("conflict", entry.key_span, message);
                     }
                 }
-                self.uses_action(uses, fields, &place).map(Action::Uses)
+                self.uses_action(uses, fields, &path).map(Action::Uses)
             }
             (Some(_), Some(uses)) => {
-                let message = "a step has `image` or `uses`, and this one has both";
-                self.diagnostics.add_with_help("conflict", uses.key_span, message, "make two steps of it");
+                let message = "a step has either `image` or `uses`, but this step has both";
+                self.diagnostics.add_with_help("conflict", uses.key_span, message, "split it into two steps");
                 None
             }
             (None, None) if fields.has_typo_of("image") || fields.has_typo_of("uses") => None,
             (None, None) => {
-                let message = "a step without `image` and without `uses`: there is nothing to run";
-                let help = "name the image of a container, for example `image: debian:13`";
+                let message = "the step has neither `image` nor `uses`, so there is nothing to run";
+                let help = "add the image of a container, for example `image: debian:13`";
                 self.diagnostics.add_with_help("missing-key", first_key_span(node), message, help);
                 None
             }
         }
     }
 
-    fn image_action(&mut self, image: &Entry, fields: Fields<'_>, place: &YamlPath) -> Option<ImageAction> {
-        place.child("image").record(&mut self.spans, image.value.span);
+    fn image_action(&mut self, image: &Entry, fields: Fields<'_>, path: &YamlPath) -> Option<ImageAction> {
+        path.child("image").record(&mut self.spans, image.value.span);
         let reference = self.text(&image.value, "`image` to be the name of an image").and_then(|text| self.image(image, text));
         let run = fields.get("run").and_then(|entry| {
             let expected = "`run` to be the lines of a script";
-            self.text_list(&entry.value, expected, &place.child("run"))
+            self.text_list(&entry.value, expected, &path.child("run"))
         });
         for key in ["entrypoint", "args"] {
             if let (Some(_), Some(entry)) = (fields.get("run"), fields.get(key)) {
-                let message = format!("`run` and `{key}` do not go together: a script brings its own shell");
-                self.diagnostics.add_with_help("conflict", entry.key_span, message, format!("leave out `run` or `{key}`"));
+                let message = format!("`run` and `{key}` exclude each other: a script runs in its own shell");
+                self.diagnostics.add_with_help("conflict", entry.key_span, message, format!("remove `run` or `{key}`"));
             }
         }
         let mut words = |key: &str| {
@@ -172,12 +181,12 @@ impl Reader {
             if matches!(&entry.value.value, Value::List(items) if items.is_empty()) {
                 return Some(Vec::new());
             }
-            self.text_list(&entry.value, &format!("`{key}` to be a list of words"), &place.child(key))
+            self.text_list(&entry.value, &format!("`{key}` to be a list of words"), &path.child(key))
         };
         let (entrypoint, args) = (words("entrypoint"), words("args"));
         let workdir = fields.get("workdir").and_then(|entry| {
-            place.child("workdir").record(&mut self.spans, entry.value.span);
-            self.text(&entry.value, "`workdir` to be a directory, from the workspace on")
+            path.child("workdir").record(&mut self.spans, entry.value.span);
+            self.text(&entry.value, "`workdir` to be a directory, relative to the workspace")
         });
         Some(ImageAction { image: reference?, run, entrypoint, args, workdir })
     }
@@ -187,7 +196,7 @@ impl Reader {
             && !reference.starts_with('-')
             && reference.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | '$' | '\\'));
         if !is_word && !self.diagnostics.has_diagnostic_at(entry.value.span) {
-            let message = format!("{} is no name of an image", quote(&reference));
+            let message = format!("{} is not a valid image name", quote(&reference));
             self.diagnostics.add_with_help(
                 "bad-value",
                 entry.value.span,
@@ -198,18 +207,18 @@ impl Reader {
         is_word.then_some(reference)
     }
 
-    fn uses_action(&mut self, uses: &Entry, fields: Fields<'_>, place: &YamlPath) -> Option<UsesAction> {
-        place.child("plugin").record(&mut self.spans, uses.value.span);
+    fn uses_action(&mut self, uses: &Entry, fields: Fields<'_>, path: &YamlPath) -> Option<UsesAction> {
+        path.child("plugin").record(&mut self.spans, uses.value.span);
         let plugin = self.text(&uses.value, "`uses` to be the name of a step type")?;
         if plugin.len() > MAX_NAME || !plugin.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-            let message = format!("{} is no name of a step type", quote(&plugin));
-            let help = "names are letters, digits, `-`, `_` and `.`; the admin of the instance binds them to plugins";
+            let message = format!("{} is not a valid step type name", quote(&plugin));
+            let help = "a name has letters, digits, `-`, `_` and `.`; an administrator binds it to a plugin";
             self.diagnostics.add_with_help("bad-value", uses.value.span, message, help);
             return None;
         }
         let with = match fields.get("with") {
             None => Json::Object(serde_json::Map::new()),
-            Some(entry) if matches!(entry.value.value, Value::Map(_)) => self.json(&entry.value, &place.child("with")),
+            Some(entry) if matches!(entry.value.value, Value::Map(_)) => self.json(&entry.value, &path.child("with")),
             Some(entry) => {
                 self.wrong_type(&entry.value, "`with` to be a map of settings");
                 return None;
@@ -218,19 +227,19 @@ impl Reader {
         Some(UsesAction { plugin, with })
     }
 
-    /// Settings as JSON. `true`, `false`, nothing and whole numbers are what they look like; everything else is text as it is
-    /// spelled, `1.10` included: a version is more often meant than a number, and a plugin can read a number out of text.
-    fn json(&mut self, node: &Node, place: &YamlPath) -> Json {
-        place.record(&mut self.spans, node.span);
+    /// Settings as JSON. `true`, `false`, nothing and whole numbers keep their type. Everything else is text as it is spelled,
+    /// `1.10` included: a version is more likely than a number, and a plugin can parse a number from text.
+    fn json(&mut self, node: &Node, path: &YamlPath) -> Json {
+        path.record(&mut self.spans, node.span);
         match &node.value {
             Value::Null => Json::Null,
             Value::Scalar(scalar) if scalar.is_plain => plain_json(&scalar.text),
             Value::Scalar(scalar) => Json::String(scalar.text.clone()),
             Value::List(items) => {
-                Json::Array(items.iter().enumerate().map(|(index, item)| self.json(item, &place.child(index))).collect())
+                Json::Array(items.iter().enumerate().map(|(index, item)| self.json(item, &path.child(index))).collect())
             }
             Value::Map(entries) => Json::Object(
-                entries.iter().map(|entry| (entry.key.clone(), self.json(&entry.value, &place.child(&entry.key)))).collect(),
+                entries.iter().map(|entry| (entry.key.clone(), self.json(&entry.value, &path.child(&entry.key)))).collect(),
             ),
         }
     }
@@ -250,7 +259,7 @@ fn plain_json(text: &str) -> Json {
     }
 }
 
-/// Where a map begins, for what is missing in it.
+/// The location of the first key of a map, for diagnostics about missing keys.
 pub(super) fn first_key_span(node: &Node) -> Span {
     match &node.value {
         Value::Map(entries) => entries.first().map_or(node.span, |entry| entry.key_span),
@@ -258,7 +267,7 @@ pub(super) fn first_key_span(node: &Node) -> Span {
     }
 }
 
-/// Stands where a problem has been noted; never leaves the reader.
+/// A placeholder for an action with a recorded problem; it never leaves the reader.
 fn placeholder_action() -> Action {
     Action::Image(ImageAction { image: String::new(), run: None, entrypoint: None, args: None, workdir: None })
 }

@@ -1,8 +1,8 @@
-//! YAML as a tree in which everything knows its place: made from a parser's events within a budget, before anybody asks what
-//! the keys mean.
+//! Parses YAML into a tree in which every node has its location. The tree is built from the parser's events within a budget; the
+//! meaning of the keys is checked later.
 //!
-//! Scalars keep the spelling of the file (`1.10` stays `1.10`, `no` stays `no`). Aliases are expanded and merge keys (`<<`)
-//! merged here, duplicate keys told here.
+//! Scalars keep the spelling of the file (`1.10` stays `1.10`, `no` stays `no`). This module expands aliases, merges merge keys
+//! (`<<`) and reports duplicate keys.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,18 +11,18 @@ use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, St
 use super::diagnostics::{Diagnostics, quote};
 use crate::diagnostic::Span;
 
-/// Bytes of a file.
+/// Most bytes of a file.
 pub const MAX_BYTES: usize = 256 * 1024;
-/// Lists and maps inside each other, aliases expanded.
+/// Deepest nesting of lists and maps, after aliases are expanded.
 pub const MAX_DEPTH: usize = 32;
-/// Scalars, lists and maps, aliases expanded; a key counts too.
+/// Most scalars, lists and maps, after aliases are expanded; keys count too.
 pub const MAX_NODES: usize = 10_000;
-/// Bytes of all scalars, aliases expanded.
+/// Most bytes of all scalars, after aliases are expanded.
 pub const MAX_TEXT: usize = 1024 * 1024;
-/// Bytes of one key.
+/// Most bytes of one key.
 const MAX_KEY: usize = 256;
 
-/// A scalar, list or map, and where it was written. The root of an expanded alias stands at the alias, its parts where they are.
+/// A scalar, list or map with its location. The root of an expanded alias is located at the alias, its parts at the anchor.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) span: Span,
@@ -31,18 +31,18 @@ pub(super) struct Node {
 
 #[derive(Debug, Clone)]
 pub(super) enum Value {
-    /// Nothing: an empty place, `~` or `null`, unquoted.
+    /// No value: an empty value, `~` or `null`, unquoted.
     Null,
     Scalar(Scalar),
     List(Vec<Node>),
-    /// In the order of the file, keys unique.
+    /// Entries in the order of the file, with unique keys.
     Map(Vec<Entry>),
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Scalar {
     pub(super) text: String,
-    /// Unquoted, so that `true` and `3` may mean more than text.
+    /// Unquoted, so that `true` and `3` may be more than text.
     pub(super) is_plain: bool,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Entry {
 }
 
 impl Node {
-    /// What kind of thing this is, for messages: `a list`.
+    /// The kind of this node, for messages: `a list`.
     pub(super) fn kind(&self) -> &'static str {
         match &self.value {
             Value::Null => "nothing",
@@ -65,8 +65,8 @@ impl Node {
     }
 }
 
-/// Reads the one document of `text`. `None` where there is none or a problem ended the reading; further problems may have been
-/// noted with a tree, too.
+/// Parses the single document of `text`. `None` if there is no document or an error stopped the parser. Errors that do not stop
+/// the parser are recorded beside the tree.
 pub(super) fn parse(text: &str, problems: &mut Diagnostics) -> Option<Node> {
     let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
     let parser = Parser::new_from_str_with_options(text, options);
@@ -87,15 +87,15 @@ pub(super) fn parse(text: &str, problems: &mut Diagnostics) -> Option<Node> {
     }
 }
 
-/// Why reading ended early.
+/// Why parsing stopped early.
 enum Stop {
-    /// The parser could not go on.
+    /// The parser found a syntax error.
     Syntax(ScanError),
-    /// The problem is already noted.
+    /// The problem is already recorded.
     Reported,
 }
 
-/// An anchored node and what a copy of it costs.
+/// An anchored node and the cost of a copy of it.
 struct Anchored {
     node: Node,
     nodes: usize,
@@ -106,7 +106,7 @@ struct Anchored {
 struct TreeBuilder<'a, 'p> {
     parser: Parser<'a, StrInput<'a>>,
     diagnostics: &'p mut Diagnostics,
-    /// Finished anchors by the parser's id; `None` while one is being read.
+    /// Anchors by the parser's id; `None` while an anchor is still being parsed.
     anchors: HashMap<usize, Option<Anchored>>,
     nodes: usize,
     bytes: usize,
@@ -122,8 +122,8 @@ impl<'a> TreeBuilder<'a, '_> {
             match event {
                 Event::StreamEnd => return Ok(root),
                 Event::DocumentStart(..) if root.is_some() => {
-                    let message = "a second document begins here, and several pipelines in one file are not possible yet";
-                    self.diagnostics.add_with_help("not-yet", span, message, "keep one pipeline in the file");
+                    let message = "a second document begins here; several pipelines in one file are not supported yet";
+                    self.diagnostics.add_with_help("not-yet", span, message, "keep one pipeline per file");
                     return Err(Stop::Reported);
                 }
                 event if event.is_node() => root = Some(self.node((event, span), 1)?.0),
@@ -140,7 +140,7 @@ impl<'a> TreeBuilder<'a, '_> {
         }
     }
 
-    /// The node that begins with this event, and its height.
+    /// The node that begins with this event, and its height in the tree.
     fn node(&mut self, (event, span): Read<'a>, depth: usize) -> Result<(Node, usize), Stop> {
         if depth > MAX_DEPTH {
             return Err(self.too_deep(span));
@@ -155,7 +155,11 @@ impl<'a> TreeBuilder<'a, '_> {
         let (node, height) = match event {
             Event::Alias(id) => return self.alias(id, span, depth),
             Event::UnresolvedAlias(name) => {
-                self.diagnostics.add("yaml", span, format!("{} names no anchor above", quote(&format!("*{name}"))));
+                self.diagnostics.add(
+                    "yaml",
+                    span,
+                    format!("{} refers to an unknown anchor; define the anchor above", quote(&format!("*{name}"))),
+                );
                 (Node { span, value: Value::Null }, 1)
             }
             Event::Scalar(text, style, _, tag) => {
@@ -209,8 +213,8 @@ impl<'a> TreeBuilder<'a, '_> {
                 merges.push(value);
             } else if let Some(key_text) = self.key(&key) {
                 if let Some(first) = seen.get(&key_text) {
-                    let message = format!("{} is here twice; the first is in line {}", quote(&key_text), first.line);
-                    self.diagnostics.add_with_help("duplicate-key", key.span, message, "keep one of them");
+                    let message = format!("duplicate key {}; first used in line {}", quote(&key_text), first.line);
+                    self.diagnostics.add_with_help("duplicate-key", key.span, message, "remove one of them");
                 } else {
                     seen.insert(key_text.clone(), key.span);
                     entries.push(Entry { key: key_text, key_span: key.span, value });
@@ -221,19 +225,19 @@ impl<'a> TreeBuilder<'a, '_> {
         Ok((Node { span, value: Value::Map(entries) }, height + 1))
     }
 
-    /// A key is short text.
+    /// A key must be a short text.
     fn key(&mut self, node: &Node) -> Option<String> {
         match &node.value {
             Value::Scalar(scalar) if scalar.text.len() <= MAX_KEY => return Some(scalar.text.clone()),
             Value::Scalar(_) => {
-                self.diagnostics.add("too-large", node.span, format!("a key is longer than {MAX_KEY} bytes"));
+                self.diagnostics.add("too-large", node.span, format!("the key is longer than {MAX_KEY} bytes"));
             }
             _ => self.diagnostics.add("wrong-type", node.span, format!("expected a key, found {}", node.kind())),
         }
         None
     }
 
-    /// `<<`: a map, or a list of maps, whose entries stand in for those that are missing; the earlier map wins.
+    /// `<<`: a map, or a list of maps, whose entries are added if their keys are missing; an earlier map takes precedence.
     fn merge(&mut self, entries: &mut Vec<Entry>, merges: Vec<Node>) {
         let mut present: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
         let maps = merges.into_iter().flat_map(|node| match node.value {
@@ -243,21 +247,21 @@ impl<'a> TreeBuilder<'a, '_> {
         for node in maps {
             match node.value {
                 Value::Map(merged) => entries.extend(merged.into_iter().filter(|entry| present.insert(entry.key.clone()))),
-                _ => self.diagnostics.add("wrong-type", node.span, format!("`<<` merges maps, found {}", node.kind())),
+                _ => self.diagnostics.add("wrong-type", node.span, format!("`<<` can merge only maps, found {}", node.kind())),
             }
         }
     }
 
     fn alias(&mut self, id: usize, span: Span, depth: usize) -> Result<(Node, usize), Stop> {
         let Some(Some(anchored)) = self.anchors.get(&id) else {
-            self.diagnostics.add("yaml", span, "an anchor is used inside itself");
+            self.diagnostics.add("yaml", span, "an anchor contains an alias to itself");
             return Err(Stop::Reported);
         };
         let (nodes, bytes, height) = (anchored.nodes, anchored.bytes, anchored.height);
         if depth + height - 1 > MAX_DEPTH {
             return Err(self.too_deep(span));
         }
-        // Counted before it is copied: this is what stops a bomb.
+        // The cost is charged before the copy, which stops "billion laughs" attacks.
         self.charge_budget(span, nodes - 1, bytes)?;
         match self.anchors.get(&id) {
             Some(Some(anchored)) => Ok((Node { span, value: anchored.node.value.clone() }, height)),
@@ -265,17 +269,17 @@ impl<'a> TreeBuilder<'a, '_> {
         }
     }
 
-    /// Takes from the budget.
+    /// Charges nodes and bytes to the budget.
     fn charge_budget(&mut self, span: Span, nodes: usize, bytes: usize) -> Result<(), Stop> {
         self.nodes += nodes;
         self.bytes += bytes;
         if self.nodes > MAX_NODES {
-            let message = format!("the file holds more than {MAX_NODES} values (aliases count as often as they are used)");
+            let message = format!("the file contains more than {MAX_NODES} values (every use of an alias counts)");
             self.diagnostics.add("too-large", span, message);
             return Err(Stop::Reported);
         }
         if self.bytes > MAX_TEXT {
-            self.diagnostics.add("too-large", span, "the file holds more than 1 MiB of text once its aliases are expanded");
+            self.diagnostics.add("too-large", span, "the file contains more than 1 MiB of text after its aliases are expanded");
             return Err(Stop::Reported);
         }
         Ok(())
@@ -286,14 +290,14 @@ impl<'a> TreeBuilder<'a, '_> {
         Stop::Reported
     }
 
-    /// Tags make objects elsewhere; here they are mostly a `!` that lacks its quotes.
+    /// Refuses tags. They have no meaning here, and most are an unquoted `!`.
     fn check_tag(&mut self, tag: Option<&Tag>, span: Span) {
         const CORE: [&str; 7] = ["str", "int", "float", "bool", "null", "seq", "map"];
         let Some(tag) = tag else { return };
         if !CORE.iter().any(|core| tag.is_yaml_core_schema_tag(core)) {
             let written = quote(&tag.original());
-            let message = format!("{written} is a YAML tag, and tags mean nothing here");
-            self.diagnostics.add_with_help("yaml", span, message, "put it in quotes if text is meant");
+            let message = format!("{written} is a YAML tag; tags are not supported");
+            self.diagnostics.add_with_help("yaml", span, message, "quote it if it is text");
         }
     }
 }
@@ -307,34 +311,34 @@ fn scalar(text: String, style: ScalarStyle, is_tagged: bool) -> Value {
     }
 }
 
-/// Words for what the parser could not read; for the common mistakes better ones than its own.
+/// The message for a syntax error, and the remedy for common mistakes.
 fn explain_syntax_error(error: &ScanError) -> (String, Option<&'static str>) {
-    let quote_it = "put the text in quotes";
+    let quote_it = "quote the text";
     match error.kind() {
         ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation | ErrorKind::TabNotAllowed => {
-            ("a tab in the indentation".to_owned(), Some("YAML is indented with spaces"))
+            ("the indentation contains a tab".to_owned(), Some("use spaces"))
         }
-        ErrorKind::UnclosedQuotedScalar => ("a quote that is opened here is never closed".to_owned(), None),
-        ErrorKind::UnclosedFlowCollection { open } => (format!("`{open}` is opened here and never closed"), None),
+        ErrorKind::UnclosedQuotedScalar => ("this quote is never closed".to_owned(), None),
+        ErrorKind::UnclosedFlowCollection { open } => (format!("this `{open}` is never closed"), None),
         ErrorKind::UnexpectedCharacter { character } if character.is_control() => (
-            format!("the control character {}", quote(&character.to_string())),
+            format!("the control character {} is not allowed", quote(&character.to_string())),
             Some("write it as an escape in double quotes: `\"\\x07\"`"),
         ),
         ErrorKind::UnexpectedCharacter { character } => {
-            (format!("{} cannot begin a value", quote(&character.to_string())), Some(quote_it))
+            (format!("a value cannot begin with {}", quote(&character.to_string())), Some(quote_it))
         }
-        ErrorKind::MappingValueNotAllowed => (
-            "a `:` that makes no sense here".to_owned(),
-            Some("text that contains `: ` needs quotes; check the indentation, too"),
-        ),
+        ErrorKind::MappingValueNotAllowed => {
+            ("unexpected `:`".to_owned(), Some("quote text that contains `: `, and check the indentation"))
+        }
         ErrorKind::InvalidColonPlacement | ErrorKind::ExpectedFlowSequenceSeparator | ErrorKind::ExpectedFlowMappingSeparator => {
-            ("a list in `[ ]` or a map in `{ }` is not closed before this".to_owned(), None)
+            ("a list in `[ ]` or a map in `{ }` is not closed before this point".to_owned(), None)
         }
-        ErrorKind::ExpectedBlockSequenceEntry | ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => {
-            ("the indentation does not fit the lines above".to_owned(), Some("what belongs together begins in the same column"))
-        }
+        ErrorKind::ExpectedBlockSequenceEntry | ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => (
+            "the indentation does not match the lines above".to_owned(),
+            Some("entries of one list or map must begin in the same column"),
+        ),
         ErrorKind::RecursionLimitExceeded => (format!("lists and maps are nested deeper than {MAX_DEPTH}"), None),
-        _ => (format!("this is no YAML: {}", error.info()), None),
+        _ => (format!("invalid YAML: {}", error.info()), None),
     }
 }
 
@@ -349,7 +353,7 @@ fn point(marker: Marker) -> Span {
     Span { line, column, end_line: line, end_column: column }
 }
 
-/// `elapsed`, grown to the end of `part` where that is behind its start (a part of an alias may stand above it).
+/// `span`, extended to the end of `part` if that is after the end of `span` (a part of an alias may be located above it).
 fn extend_to(span: Span, part: Span) -> Span {
     if (part.end_line, part.end_column) > (span.end_line, span.end_column) {
         Span { end_line: part.end_line, end_column: part.end_column, ..span }
@@ -358,7 +362,7 @@ fn extend_to(span: Span, part: Span) -> Span {
     }
 }
 
-/// `elapsed` up to the closing bracket, where there is one: blocks end with an event that has no width.
+/// `span`, extended to the closing bracket if there is one: a block ends with an event of zero width.
 fn extend_to_bracket(span: Span, end: Span) -> Span {
     if (end.line, end.column) == (end.end_line, end.end_column) { span } else { extend_to(span, end) }
 }

@@ -1,69 +1,117 @@
-//! People's words: who has said yes, whose word is missing.
+//! Approvals: who has approved a subject, and which approvals are missing.
 //!
-//! Gogs shows no groups, so an administrator counts as one approver of any group; what asks for a group, or for more people than
-//! there are, stays blocked and says whose word is missing.
+//! Gogs has no API for groups, so an administrator counts as one approver of every group. A subject that needs more people than
+//! there are stays blocked and lists the missing approvals.
 
 use std::time::Duration;
 
-use super::ApprovalRequirement;
-use crate::build::{Approver, PendingApproval};
+use serde::{Deserialize, Serialize};
+
+use super::{ApprovalRequirement, Decision, Ruling};
 use crate::digest::Digest;
+use crate::ids::DecisionId;
+use crate::reason::Reason;
 use crate::time::Timestamp;
 
-/// The id of whoever holds the instance's admin token.
+/// The approver id of the instance's admin token.
 pub const ADMIN_ID: &str = "admin";
 
-/// Why someone's yes was not taken.
+/// An approval that a decision requires. It is bound to a digest: a changed subject needs a new approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingApproval {
+    pub decision: DecisionId,
+    /// Digest of the subject to approve.
+    pub subject: Digest,
+    /// The subject in words: `the pipeline`, `step "deploy"`.
+    pub description: String,
+    pub requirements: Vec<ApprovalRequirement>,
+    /// The people who have approved so far.
+    pub approved_by: Vec<Approver>,
+    /// Set when someone declined the next plan of a started step: who, and why.
+    pub declined: Option<Reason>,
+}
+
+impl PendingApproval {
+    /// The approval that `decision` requires; `None` if it requires none. `description` names the subject in words.
+    #[must_use]
+    pub fn for_decision(decision: &Decision, description: impl Into<String>) -> Option<Self> {
+        let Ruling::NeedsApproval { requirements } = &decision.ruling else { return None };
+        Some(Self {
+            decision: decision.id,
+            subject: decision.subject,
+            description: description.into(),
+            requirements: requirements.clone(),
+            approved_by: Vec::new(),
+            declined: None,
+        })
+    }
+}
+
+/// A person who has approved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approver {
+    /// `admin` for the instance's admin token; a stable id otherwise.
+    pub id: String,
+    pub at: Timestamp,
+}
+
+/// Why an approval was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    #[error("it changed: you approved {approved}, what waits now is {waiting}; look at it again")]
+pub enum ApprovalRefused {
+    #[error("the plan has changed: you approved {approved}, but {waiting} is waiting now; review it again")]
     Changed { approved: Digest, waiting: Digest },
-    #[error("you caused this build, and {policy:?} wants someone else's approval")]
+    #[error("you caused this build, and the policy {policy:?} requires the approval of another person")]
     OwnBuild { policy: String },
-    #[error("you have approved this already")]
-    Again,
-    #[error("nothing here waits for you: {0}")]
+    #[error("you have already approved this")]
+    AlreadyApproved,
+    #[error("your approval is not required: {0}")]
     NotRequired(String),
 }
 
-/// A word that is still missing.
+/// An approval that is still missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingApproval {
-    /// The binding that asks.
+    /// Name of the binding that requires it.
     pub policy: String,
-    /// Any of these groups; empty: anyone who may approve.
+    /// A person of any of these groups; empty: anyone who may approve.
     pub groups: Vec<String>,
-    /// How many more people.
+    /// How many more people must approve.
     pub count: u32,
-    /// Whoever caused the build does not count.
+    /// The person who caused the build may not approve.
     pub forbid_author: bool,
-    /// Why the binding asks.
+    /// Why the binding requires it.
     pub reason: String,
 }
 
 impl std::fmt::Display for MissingApproval {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.count {
-            1 => f.write_str("one more person")?,
+            1 => f.write_str("1 more person")?,
             count => write!(f, "{count} more people")?,
         }
         if !self.groups.is_empty() {
             write!(f, " of {}", self.groups.join(" or "))?;
         }
         if self.forbid_author {
-            f.write_str(" other than whoever caused the build")?;
+            f.write_str(" other than the person who caused the build")?;
         }
-        write!(f, " (asked for by {:?}: {})", self.policy, self.reason)
+        write!(f, " (required by policy {:?}: {})", self.policy, self.reason)
     }
 }
 
-/// Adds a yes to exactly the subject with the digest `approved`. `caused_by` is the stable id of who caused the build.
+/// Adds an approval of exactly the subject with the digest `approved`. `caused_by` is the stable id of the person who caused
+/// the build.
 ///
 /// # Errors
-/// [`Refused`] where the word would not count for anything that is still missing; `pending` is as before then.
-pub fn approve(pending: &mut PendingApproval, approved: Digest, approver: Approver, caused_by: &str) -> Result<(), Refused> {
+/// [`ApprovalRefused`] if the approval would not count for a requirement; `pending` is unchanged then.
+pub fn approve(
+    pending: &mut PendingApproval,
+    approved: Digest,
+    approver: Approver,
+    caused_by: &str,
+) -> Result<(), ApprovalRefused> {
     if approved != pending.subject {
-        return Err(Refused::Changed { approved, waiting: pending.subject });
+        return Err(ApprovalRefused::Changed { approved, waiting: pending.subject });
     }
     let lapsed = |earlier: &Approver| {
         pending
@@ -72,7 +120,7 @@ pub fn approve(pending: &mut PendingApproval, approved: Digest, approver: Approv
             .any(|requirement| is_eligible(requirement, earlier, caused_by) && !is_fresh(requirement, earlier, approver.at))
     };
     if pending.approved_by.iter().any(|earlier| earlier.id == approver.id && !lapsed(earlier)) {
-        return Err(Refused::Again);
+        return Err(ApprovalRefused::AlreadyApproved);
     }
     if !pending.requirements.iter().any(|requirement| is_eligible(requirement, &approver, caused_by)) {
         return Err(refusal(pending, &approver, caused_by));
@@ -82,7 +130,7 @@ pub fn approve(pending: &mut PendingApproval, approved: Digest, approver: Approv
     Ok(())
 }
 
-/// Whose words are missing at `now`; empty: it is approved.
+/// The approvals that are missing at `now`; empty if the subject is approved.
 #[must_use]
 pub fn missing(pending: &PendingApproval, caused_by: &str, now: Timestamp) -> Vec<MissingApproval> {
     let missing_of = |requirement: &ApprovalRequirement| {
@@ -103,13 +151,13 @@ pub fn missing(pending: &PendingApproval, caused_by: &str, now: Timestamp) -> Ve
     pending.requirements.iter().filter_map(missing_of).collect()
 }
 
-/// The digest that people have approved, for [`super::Approved::new`]; none while a word is missing.
+/// The digest that people have approved, for [`super::Approved::new`]; `None` while an approval is missing.
 #[must_use]
 pub fn approved_digest(pending: &PendingApproval, caused_by: &str, now: Timestamp) -> Option<Digest> {
     missing(pending, caused_by, now).is_empty().then_some(pending.subject)
 }
 
-/// Whether this person's yes is one that the requirement asks for.
+/// Whether an approval of this person counts for the requirement.
 fn is_eligible(requirement: &ApprovalRequirement, approver: &Approver, caused_by: &str) -> bool {
     let may_speak = approver.id == ADMIN_ID || requirement.groups.is_empty();
     may_speak && !(requirement.forbid_author && approver.id == caused_by)
@@ -119,29 +167,28 @@ fn is_fresh(requirement: &ApprovalRequirement, approver: &Approver, now: Timesta
     requirement.ttl_seconds.is_none_or(|seconds| now.since(approver.at) < Duration::from_secs(seconds))
 }
 
-fn refusal(pending: &PendingApproval, approver: &Approver, caused_by: &str) -> Refused {
+fn refusal(pending: &PendingApproval, approver: &Approver, caused_by: &str) -> ApprovalRefused {
     let own = pending.requirements.iter().find(|requirement| requirement.forbid_author && approver.id == caused_by);
     if let Some(requirement) = own {
-        return Refused::OwnBuild { policy: requirement.policy.clone() };
+        return ApprovalRefused::OwnBuild { policy: requirement.policy.clone() };
     }
-    let asked: Vec<String> = missing(pending, caused_by, approver.at).iter().map(ToString::to_string).collect();
-    Refused::NotRequired(if asked.is_empty() {
-        "it is approved".to_owned()
+    let missing: Vec<String> = missing(pending, caused_by, approver.at).iter().map(ToString::to_string).collect();
+    ApprovalRefused::NotRequired(if missing.is_empty() {
+        "the plan is already approved".to_owned()
     } else {
-        format!("missing are {}", asked.join(", and "))
+        format!("missing: {}", missing.join("; "))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::DecisionId;
 
     fn pending(requirement: ApprovalRequirement) -> PendingApproval {
         PendingApproval {
             decision: DecisionId(uuid::Uuid::nil()),
             subject: Digest::of("plan"),
-            what: "step \"deploy\"".to_owned(),
+            description: "step \"deploy\"".to_owned(),
             requirements: vec![requirement],
             approved_by: Vec::new(),
             declined: None,
@@ -159,61 +206,65 @@ mod tests {
         }
     }
 
-    fn says(id: &str, second: u64) -> Approver {
+    fn approver(id: &str, second: u64) -> Approver {
         Approver { id: id.to_owned(), at: Timestamp(second * 1_000) }
     }
 
     #[test]
     fn the_admin_counts_as_one_approver_of_any_group() {
         let mut pending = pending(requirement());
-        approve(&mut pending, Digest::of("plan"), says(ADMIN_ID, 0), "gogs:7").unwrap();
+        approve(&mut pending, Digest::of("plan"), approver(ADMIN_ID, 0), "gogs:7").unwrap();
         assert_eq!(approved_digest(&pending, "gogs:7", Timestamp(59_999)), Some(Digest::of("plan")));
     }
 
     #[test]
-    fn what_needs_more_people_stays_blocked_and_says_whose_word_is_missing() {
+    fn a_subject_that_needs_more_people_stays_blocked_and_lists_them() {
         let mut pending = pending(ApprovalRequirement { min_approvers: 2, ..requirement() });
-        approve(&mut pending, Digest::of("plan"), says(ADMIN_ID, 0), "gogs:7").unwrap();
+        approve(&mut pending, Digest::of("plan"), approver(ADMIN_ID, 0), "gogs:7").unwrap();
         assert_eq!(approved_digest(&pending, "gogs:7", Timestamp(0)), None);
-        let words: Vec<String> = missing(&pending, "gogs:7", Timestamp(0)).iter().map(ToString::to_string).collect();
+        let texts: Vec<String> = missing(&pending, "gogs:7", Timestamp(0)).iter().map(ToString::to_string).collect();
         assert_eq!(
-            words,
-            ["one more person of release other than whoever caused the build (asked for by \"deploys\": it goes to production)"]
+            texts,
+            ["1 more person of release other than the person who caused the build \
+                 (required by policy \"deploys\": it goes to production)"]
         );
-        assert_eq!(approve(&mut pending, Digest::of("plan"), says(ADMIN_ID, 1), "gogs:7"), Err(Refused::Again));
+        assert_eq!(
+            approve(&mut pending, Digest::of("plan"), approver(ADMIN_ID, 1), "gogs:7"),
+            Err(ApprovalRefused::AlreadyApproved)
+        );
     }
 
     #[test]
-    fn a_changed_subject_needs_a_new_word() {
+    fn a_changed_subject_needs_a_new_approval() {
         let mut pending = pending(requirement());
-        let refused = approve(&mut pending, Digest::of("other plan"), says(ADMIN_ID, 0), "gogs:7");
-        assert!(matches!(refused, Err(Refused::Changed { .. })));
+        let refused = approve(&mut pending, Digest::of("other plan"), approver(ADMIN_ID, 0), "gogs:7");
+        assert!(matches!(refused, Err(ApprovalRefused::Changed { .. })));
         assert!(pending.approved_by.is_empty());
     }
 
     #[test]
-    fn a_word_lapses_and_can_be_given_again() {
+    fn an_expired_approval_can_be_given_again() {
         let mut pending = pending(requirement());
-        approve(&mut pending, Digest::of("plan"), says(ADMIN_ID, 0), "gogs:7").unwrap();
+        approve(&mut pending, Digest::of("plan"), approver(ADMIN_ID, 0), "gogs:7").unwrap();
         assert_eq!(approved_digest(&pending, "gogs:7", Timestamp(60_000)), None);
-        approve(&mut pending, Digest::of("plan"), says(ADMIN_ID, 60), "gogs:7").unwrap();
+        approve(&mut pending, Digest::of("plan"), approver(ADMIN_ID, 60), "gogs:7").unwrap();
         assert_eq!(pending.approved_by.len(), 1);
         assert!(approved_digest(&pending, "gogs:7", Timestamp(60_000)).is_some());
     }
 
     #[test]
-    fn who_caused_the_build_may_not_approve_it_where_that_is_forbidden() {
+    fn the_person_who_caused_the_build_may_not_approve_it_if_that_is_forbidden() {
         let mut pending = pending(ApprovalRequirement { groups: Vec::new(), ..requirement() });
-        let refused = approve(&mut pending, Digest::of("plan"), says("gogs:7", 0), "gogs:7");
-        assert_eq!(refused, Err(Refused::OwnBuild { policy: "deploys".to_owned() }));
-        approve(&mut pending, Digest::of("plan"), says("gogs:8", 0), "gogs:7").unwrap();
+        let refused = approve(&mut pending, Digest::of("plan"), approver("gogs:7", 0), "gogs:7");
+        assert_eq!(refused, Err(ApprovalRefused::OwnBuild { policy: "deploys".to_owned() }));
+        approve(&mut pending, Digest::of("plan"), approver("gogs:8", 0), "gogs:7").unwrap();
         assert!(missing(&pending, "gogs:7", Timestamp(0)).is_empty());
     }
 
     #[test]
-    fn whoever_is_in_no_asked_group_is_told_whom_it_takes() {
-        let refused = approve(&mut pending(requirement()), Digest::of("plan"), says("gogs:8", 0), "gogs:7");
-        let Err(Refused::NotRequired(words)) = refused else { panic!("{refused:?}") };
-        assert!(words.contains("release"), "{words}");
+    fn a_refusal_names_the_required_group() {
+        let refused = approve(&mut pending(requirement()), Digest::of("plan"), approver("gogs:8", 0), "gogs:7");
+        let Err(ApprovalRefused::NotRequired(text)) = refused else { panic!("{refused:?}") };
+        assert!(text.contains("release"), "{text}");
     }
 }

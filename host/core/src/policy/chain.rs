@@ -1,8 +1,9 @@
-//! The order in which policies are asked, and what their answers do to the subject.
+//! The chain of policies: the order of their evaluation, and the effect of their verdicts on the subject.
 //!
-//! Mutators first, in declared order, each seeing what those before it made; where any of them changed something, all of them
-//! once more: a document that still moves is a conflict. Then the validators, on the final document. A policy that only warns or
-//! shadows goes the same way, with its patches tried and recorded, never applied.
+//! Mutators are evaluated first, in declared order, and each sees the changes of those before it. If any of them changed the
+//! document, all of them are evaluated again, and a further change is a conflict. Then the validators evaluate the final
+//! document. Policies in the modes `warn` and `shadow` take part in the same way; their patches are tried and recorded, but
+//! never applied.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,14 +17,14 @@ use super::decide::decide;
 use super::patch::{self, PatchError};
 use super::pointer::{PathGrant, Pointer};
 use super::{
-    Decision, ErrorClass, Evaluation, EvaluationError, Mode, PatchKind, PatchOp, Point, Ruling, Subject, Verdict, VerdictOutcome,
+    BASELINE_POLICY, Decision, ErrorClass, Evaluation, EvaluationError, Mode, PatchKind, PatchOp, Point, Ruling, Subject,
+    Verdict, VerdictOutcome,
 };
-use crate::baseline_policy;
 use crate::digest::{Digest, Document};
 use crate::ids::{DecisionId, StageId};
 use crate::time::Timestamp;
 
-/// Obligations that this version meets when an `grant_access` depends on them: none yet.
+/// Obligations that this version supports: none yet.
 const KNOWN_OBLIGATIONS: [&str; 0] = [];
 
 /// A policy bound to a point.
@@ -34,23 +35,24 @@ pub struct Binding {
     pub component: Digest,
     pub settings: Digest,
     pub mode: Mode,
-    /// What its patches may touch at this point. With any it is a mutator, without a validator.
+    /// Paths that its patches may change at this point. A policy with such paths is a mutator, without them a validator.
     pub mutable: Vec<PathGrant>,
 }
 
-/// Whom to ask next, and about what.
+/// The next policy to evaluate, and the document for it.
 #[derive(Debug, Clone, Copy)]
 pub struct NextEvaluation<'a> {
-    /// The place in the list of bindings.
+    /// Index in the list of bindings.
     pub binding: usize,
     pub document: &'a Document,
 }
 
-/// One decision on its way: the host asks [`Chain::next_evaluation`], evaluates, and gives [`Chain::answer`] until there is none left.
+/// One decision in progress. The host evaluates [`Chain::next_evaluation`] and reports the result to
+/// [`Chain::record_evaluation`] until there is no next one.
 pub struct Chain<T> {
     subject: T,
     document: Document,
-    /// The subject as JSON, in step with the two above.
+    /// The subject as JSON; always consistent with `subject` and `document`.
     value: Value,
     before: Digest,
     baseline: Box<dyn Fn(&T) -> Verdict + Send + Sync>,
@@ -65,7 +67,7 @@ impl<T: fmt::Debug> fmt::Debug for Chain<T> {
     }
 }
 
-/// A binding and what has become of it so far.
+/// A binding and the result of its evaluation so far.
 #[derive(Debug)]
 struct ChainLink {
     binding: Binding,
@@ -82,33 +84,34 @@ enum ChainPhase {
     Done,
 }
 
-/// A decided subject.
+/// The result of a chain: a decided subject.
 #[derive(Debug, Clone)]
 pub struct ChainResult<T> {
-    /// With all patches applied.
+    /// The subject with all patches applied.
     pub subject: T,
-    /// Digest of what was asked about.
+    /// Digest of the subject before patches.
     pub before: Digest,
-    /// The floor's first, then the policies' in declared order.
+    /// The evaluation of the baseline policy, then those of the other policies in declared order.
     pub evaluations: Vec<Evaluation>,
     pub ruling: Ruling,
 }
 
 impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
-    /// Begins with the built-in floor's word. What it denies is denied: no policy is asked, because none could change that.
+    /// Starts a chain with the verdict of the baseline policy. If that denies, no policy is evaluated, because none could
+    /// override it.
     #[must_use]
-    pub fn new(subject: T, bindings: Vec<Binding>, floor: impl Fn(&T) -> Verdict + Send + Sync + 'static) -> Self {
+    pub fn new(subject: T, bindings: Vec<Binding>, baseline: impl Fn(&T) -> Verdict + Send + Sync + 'static) -> Self {
         let document = subject.subject_document();
         let value = serde_json::to_value(&subject).unwrap_or_default();
-        let is_denied = floor(&subject).outcome == VerdictOutcome::Deny;
+        let is_denied = baseline(&subject).outcome == VerdictOutcome::Deny;
         let parts: Vec<ChainLink> = bindings.into_iter().map(ChainLink::new).collect();
-        let queue = (0..parts.len()).filter(|place| parts.get(*place).is_some_and(ChainLink::is_mutator)).collect();
+        let queue = (0..parts.len()).filter(|index| parts.get(*index).is_some_and(ChainLink::is_mutator)).collect();
         let mut chain = Self {
             before: document.digest(),
             subject,
             document,
             value,
-            baseline: Box::new(floor),
+            baseline: Box::new(baseline),
             links: parts,
             phase: ChainPhase::Mutators,
             queue,
@@ -121,19 +124,19 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
         chain
     }
 
-    /// Whom to ask next; none when all is said.
+    /// The next evaluation; `None` when the chain is complete.
     #[must_use]
     pub fn next_evaluation(&self) -> Option<NextEvaluation<'_>> {
         self.queue.front().map(|binding| NextEvaluation { binding: *binding, document: &self.document })
     }
 
-    /// What the binding of [`Chain::next_evaluation`] said, and how long that took.
+    /// Records the result of [`Chain::next_evaluation`], and how long the evaluation took.
     pub fn record_evaluation(&mut self, result: Result<Verdict, EvaluationError>, took: Duration) {
-        let Some(place) = self.queue.pop_front() else { return };
-        let result = result.and_then(|verdict| self.apply_verdict(place, verdict));
-        if let Some(part) = self.links.get_mut(place) {
+        let Some(index) = self.queue.pop_front() else { return };
+        let result = result.and_then(|verdict| self.apply_verdict(index, verdict));
+        if let Some(part) = self.links.get_mut(index) {
             part.duration += took;
-            // Trouble in an earlier round stays: that it went well the second time makes it no better.
+            // A failure in an earlier phase stays recorded, even if the second evaluation succeeded.
             if !matches!(part.result, Some(Err(_))) {
                 part.result = Some(result);
             }
@@ -141,14 +144,14 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
         self.advance();
     }
 
-    /// Checks a verdict's conditions and tries its patches; applies them where the binding counts.
-    fn apply_verdict(&mut self, place: usize, verdict: Verdict) -> Result<Verdict, EvaluationError> {
+    /// Checks the obligations of a verdict and tries its patches; applies them if the binding's mode is `enforce`.
+    fn apply_verdict(&mut self, index: usize, verdict: Verdict) -> Result<Verdict, EvaluationError> {
         let unknown = verdict.obligations.iter().find(|o| o.mandatory && !KNOWN_OBLIGATIONS.contains(&o.id.as_str()));
         if let Some(obligation) = unknown {
-            let message = format!("it allows on the condition {:?}, which this Beespace cannot meet", obligation.id);
+            let message = format!("the policy requires the obligation {:?}, which this version does not support", obligation.id);
             return Err(EvaluationError { class: ErrorClass::Obligation, message });
         }
-        let Some(part) = self.links.get(place) else { return Ok(verdict) };
+        let Some(part) = self.links.get(index) else { return Ok(verdict) };
         if verdict.patches.is_empty() {
             return Ok(verdict);
         }
@@ -162,13 +165,14 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
         self.document = subject.subject_document();
         self.subject = subject;
         self.value = value;
-        if let Some(part) = self.links.get_mut(place) {
+        if let Some(part) = self.links.get_mut(index) {
             part.applied.clone_from(&verdict.patches);
         }
         Ok(verdict)
     }
 
-    /// `policy` changes the document although every mutator has had its say: names whom it disagrees with, and where.
+    /// The error for `policy`, which changes the document again in the second phase. It names the conflicting policy and the
+    /// path.
     fn conflict(&self, policy: &str, patches: &[PatchOp]) -> EvaluationError {
         let others: Vec<(&str, Pointer)> = (self.links.iter().rev())
             .filter(|part| part.binding.policy != policy)
@@ -176,16 +180,16 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
             .collect();
         let clash = changed_pointers(patches).find_map(|at| {
             let (other, _) = others.iter().find(|(_, theirs)| theirs.touches(&at))?;
-            Some(format!("{policy:?} and {other:?} do not agree on `{at}`: each changes it again after the other"))
+            Some(format!("the policies {policy:?} and {other:?} conflict: each changes `{at}` again after the other"))
         });
         let alone = || {
             let at = changed_pointers(patches).next().unwrap_or_default();
-            format!("{policy:?} changes `{at}` again every time it is asked")
+            format!("the policy {policy:?} changes `{at}` in every evaluation")
         };
         EvaluationError { class: ErrorClass::Conflict, message: clash.unwrap_or_else(alone) }
     }
 
-    /// Goes on to the next round that has anyone to ask.
+    /// Advances to the next phase that has a policy to evaluate.
     fn advance(&mut self) {
         while self.queue.is_empty() && self.phase != ChainPhase::Done {
             self.phase = match self.phase {
@@ -198,8 +202,8 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
                 ChainPhase::Validators => false,
                 ChainPhase::Done => return,
             };
-            let asked = self.links.iter().enumerate().filter(|(_, part)| part.is_mutator() == wants_mutators);
-            self.queue.extend(asked.map(|(place, _)| place));
+            let next = self.links.iter().enumerate().filter(|(_, part)| part.is_mutator() == wants_mutators);
+            self.queue.extend(next.map(|(index, _)| index));
         }
     }
 
@@ -207,17 +211,17 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
         self.links.iter().any(|part| !part.applied.is_empty())
     }
 
-    /// The ruling. A binding that was never asked counts as trouble, so that a host that stops half-way has denied.
+    /// The ruling. A binding that was never evaluated counts as a failure, so an incomplete chain is a denial.
     #[must_use]
     pub fn into_result(self) -> ChainResult<T> {
-        let floor = (self.baseline)(&self.subject);
-        let is_asked = floor.outcome != VerdictOutcome::Deny || self.has_changed();
+        let verdict = (self.baseline)(&self.subject);
+        let is_asked = verdict.outcome != VerdictOutcome::Deny || self.has_changed();
         let mut evaluations = vec![Evaluation {
-            policy: baseline_policy::NAME.to_owned(),
+            policy: BASELINE_POLICY.to_owned(),
             component: None,
             settings: None,
             mode: Mode::Enforce,
-            result: Ok(floor),
+            result: Ok(verdict),
             applied: Vec::new(),
             duration_us: 0,
         }];
@@ -229,7 +233,7 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
 }
 
 impl<T: Subject> ChainResult<T> {
-    /// The record to keep, and the subject that it is about.
+    /// The decision to store, and its subject.
     pub fn into_decision(
         self,
         id: DecisionId,
@@ -263,7 +267,7 @@ impl ChainLink {
     }
 
     fn into_evaluation(self) -> Evaluation {
-        let never = || EvaluationError { class: ErrorClass::Internal, message: "it was never asked".to_owned() };
+        let never = || EvaluationError { class: ErrorClass::Internal, message: "the policy was not evaluated".to_owned() };
         Evaluation {
             policy: self.binding.policy,
             component: Some(self.binding.component),
@@ -276,26 +280,27 @@ impl ChainLink {
     }
 }
 
-/// The subject with the patches applied, and its JSON, where it still is one of ours.
+/// The subject with the patches applied, and its JSON, if the result is still valid.
 fn apply_patches<T: Subject + Serialize + DeserializeOwned>(
     value: &Value,
     patches: &[PatchOp],
     grants: &[PathGrant],
 ) -> Result<(T, Value), EvaluationError> {
-    let trouble = |message: String| EvaluationError { class: ErrorClass::Patch, message };
-    let patched = patch::apply(value, patches, grants).map_err(|error: PatchError| trouble(error.to_string()))?;
-    let subject = T::deserialize(&patched).map_err(|error| trouble(format!("its patch leaves no valid document: {error}")))?;
+    let failure = |message: String| EvaluationError { class: ErrorClass::Patch, message };
+    let patched = patch::apply(value, patches, grants).map_err(|error: PatchError| failure(error.to_string()))?;
+    let subject =
+        T::deserialize(&patched).map_err(|error| failure(format!("the patch results in an invalid document: {error}")))?;
     if let Some(problem) = subject.problem() {
-        return Err(trouble(format!("its patch leaves what cannot be carried out: {problem}")));
+        return Err(failure(format!("the patch results in a document that cannot be executed: {problem}")));
     }
-    let understood = serde_json::to_value(&subject).map_err(|error| trouble(error.to_string()))?;
+    let understood = serde_json::to_value(&subject).map_err(|error| failure(error.to_string()))?;
     match patch::first_ignored_path(&patched, &understood) {
-        Some(at) => Err(trouble(format!("its patch sets `{at}`, which this Beespace does not know"))),
+        Some(at) => Err(failure(format!("the patch sets `{at}`, which this version does not support"))),
         None => Ok((subject, understood)),
     }
 }
 
-/// The places that a patch changes.
+/// The paths that a patch changes.
 fn changed_pointers(patches: &[PatchOp]) -> impl Iterator<Item = Pointer> {
     patches.iter().filter(|op| op.op != PatchKind::Test).filter_map(|op| op.path.parse().ok())
 }

@@ -1,17 +1,17 @@
-//! What the host makes of all verdicts: deny-overrides, and nothing but a verdict counts as a yes.
+//! Combines all verdicts into one ruling: a denial overrides everything, and only a verdict can allow.
 
 use super::{
     ApprovalRequirement, Denial, ErrorClass, Evaluation, EvaluationError, Finding, Mode, Ruling, Severity, Verdict,
     VerdictOutcome,
 };
 
-/// The answer to a set of evaluations, whatever their order:
+/// The ruling for a set of evaluations, independent of their order:
 ///
-/// 1. an enforcing policy denies, or has given no verdict: denied, by all of them;
-/// 2. else someone asks for approval: all of what is asked for must be met;
-/// 3. else allowed. `abstain` counts for nothing.
+/// 1. If an enforcing policy denies or gives no verdict, the ruling is a denial with the findings of all such policies.
+/// 2. Otherwise, if a policy requires approval, all requirements must be met.
+/// 3. Otherwise the ruling allows. `abstain` has no effect.
 ///
-/// Policies that only warn or shadow change nothing.
+/// Policies in the modes `warn` and `shadow` have no effect.
 #[must_use]
 pub fn decide(evaluations: &[Evaluation]) -> Ruling {
     let counting = || evaluations.iter().filter(|evaluation| evaluation.mode == Mode::Enforce);
@@ -32,7 +32,7 @@ fn denials(evaluation: &Evaluation) -> Vec<Denial> {
     findings.into_iter().map(|finding| Denial { policy: evaluation.policy.clone(), finding }).collect()
 }
 
-/// Findings above `info`; where a policy denies without any, one that says so: a denial is never without words.
+/// The findings above `info`. A policy that denies without a finding gets a generic one, so that every denial has a reason.
 fn reasons(policy: &str, verdict: &Verdict) -> Vec<Finding> {
     let worst = verdict.findings.iter().filter(|finding| finding.severity > Severity::Info);
     let found: Vec<Finding> = worst.cloned().collect();
@@ -45,14 +45,14 @@ fn reasons(policy: &str, verdict: &Verdict) -> Vec<Finding> {
     vec![Finding {
         rule_id: "beespace/denied-without-reason".to_owned(),
         severity: Severity::High,
-        message: format!("The policy {policy:?} denies this and gives no reason"),
+        message: format!("The policy {policy:?} denied this without a reason"),
         pointer: None,
         help_url: None,
-        remedy: Some("Ask whoever looks after that policy".to_owned()),
+        remedy: Some("Ask the maintainer of the policy".to_owned()),
     }]
 }
 
-/// Trouble of a policy, as the reason of a denial.
+/// The failure of a policy as the reason of a denial.
 fn finding_of_error(policy: &str, error: &EvaluationError) -> Finding {
     let message = format!("The policy {policy:?} gave no verdict ({}): {}", error.class.as_str(), error.message);
     Finding {
@@ -65,8 +65,8 @@ fn finding_of_error(policy: &str, error: &EvaluationError) -> Finding {
     }
 }
 
-/// What one verdict asks of people. Requirements count wherever a policy wrote them, and `require-approval` without any asks for
-/// one person: read the other way, a slip of the policy's author would be a yes.
+/// The approvals that one verdict requires. Requirements count with every outcome, and `require-approval` without requirements
+/// requires one person. Otherwise a mistake of the policy's author would allow the subject.
 fn requirements(evaluation: &Evaluation) -> Vec<ApprovalRequirement> {
     let Ok(verdict) = &evaluation.result else { return Vec::new() };
     let named = |mut requirement: ApprovalRequirement| {
@@ -89,7 +89,7 @@ fn requirements(evaluation: &Evaluation) -> Vec<ApprovalRequirement> {
 }
 
 impl ErrorClass {
-    /// The stable word for it, as records and metrics have it.
+    /// The stable name in records and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -111,12 +111,12 @@ impl ErrorClass {
         }
     }
 
-    /// What follows from it where the binding has this mode, what can be done, and by whom.
+    /// The consequence of the failure for a binding with this mode, and the remedy.
     #[must_use]
     pub fn remedy(self, mode: Mode) -> String {
         let consequence = match mode {
-            Mode::Enforce => "Nothing runs without its verdict".to_owned(),
-            Mode::Warn | Mode::Shadow => format!("Its mode is `{}`, so nothing waits for it", mode.as_str()),
+            Mode::Enforce => "Nothing runs without a verdict of this policy".to_owned(),
+            Mode::Warn | Mode::Shadow => format!("The policy's mode is `{}`, so the failure has no effect", mode.as_str()),
         };
         format!("{consequence}. {}", self.advice(mode))
     }
@@ -125,22 +125,22 @@ impl ErrorClass {
         match self {
             Self::Timeout | Self::Memory | Self::LogBudget | Self::OutputTooLarge | Self::Trap | Self::StackOverflow => {
                 match mode {
-                    Mode::Enforce => "Report it to its author; an administrator can bind it with mode `warn` meanwhile",
-                    Mode::Warn | Mode::Shadow => "Report it to its author",
+                    Mode::Enforce => {
+                        "Report the failure to the policy's author; meanwhile an administrator can set its mode to `warn`"
+                    }
+                    Mode::Warn | Mode::Shadow => "Report the failure to the policy's author",
                 }
             }
             Self::PluginError | Self::Malformed | Self::Patch => {
-                "An administrator should check the policy's settings and grants, and report it to its author"
+                "An administrator should check the policy's settings and grants, and report the failure to its author"
             }
-            Self::Obligation => {
-                "A newer Beespace may know what the policy asks for; an administrator can change the policy's settings"
-            }
-            Self::Conflict => "An administrator has to change the settings or the grants of these policies so that they agree",
+            Self::Obligation => "A newer Beespace may support the obligation; an administrator can change the policy's settings",
+            Self::Conflict => "An administrator has to change the settings or grants of these policies to resolve the conflict",
             Self::Incompatible | Self::Capability => {
-                "An administrator has to install a version of the policy that fits this Beespace"
+                "An administrator has to install a version of the policy that is compatible with this Beespace"
             }
             Self::Busy => "Restart the build",
-            Self::Internal => "Restart the build; where it happens again, the server's log says more",
+            Self::Internal => "Restart the build; if the failure persists, see the server's log",
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Policies: what they say ([`Verdict`]), what the host makes of it ([`Decision`]), and the proof that it did ([`Approved`]).
+//! Policies: the result of one policy ([`Verdict`]), the host's combined result ([`Decision`]), and the proof of it
+//! ([`Approved`]).
 //!
-//! [`chain`] asks them in their order and applies their [`patch`]es, [`decide`] makes one ruling of what they said, [`approval`]
-//! gathers people's words where they want some.
+//! [`chain`] evaluates the policies in order and applies their [`patch`]es, [`decide`] combines the verdicts into one ruling, and
+//! [`approval`] collects the approvals that policies require.
 
 pub mod approval;
 pub mod chain;
@@ -15,7 +16,10 @@ use crate::digest::{Digest, Document};
 use crate::ids::{DecisionId, StageId};
 use crate::time::Timestamp;
 
-/// Where policies are asked. More points come later; `build.admit`, `secret.release` and the others are not asked yet.
+/// Name of the baseline policy ([`crate::baseline_policy`]) among the evaluations of a decision.
+pub const BASELINE_POLICY: &str = "baseline policy";
+
+/// The points at which policies are evaluated. `build.admit`, `secret.release` and other points are not supported yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Point {
     #[serde(rename = "pipeline.admit")]
@@ -25,6 +29,7 @@ pub enum Point {
 }
 
 impl Point {
+    /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -34,20 +39,21 @@ impl Point {
     }
 }
 
-/// What becomes of a binding's verdicts. The same code path in each: a policy cannot tell which it runs in.
+/// The effect of a binding's verdicts. All modes use the same code path, so a policy cannot detect its mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Counts.
+    /// The verdict counts.
     #[default]
     Enforce,
-    /// Shown on the build; changes nothing.
+    /// The verdict is shown on the build, but has no effect.
     Warn,
-    /// Recorded only.
+    /// The verdict is only recorded.
     Shadow,
 }
 
 impl Mode {
+    /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +64,7 @@ impl Mode {
     }
 }
 
-/// What one policy says.
+/// The result of one policy.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Verdict {
     pub outcome: VerdictOutcome,
@@ -72,10 +78,11 @@ pub struct Verdict {
     pub obligations: Vec<Obligation>,
 }
 
+/// The outcome of one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictOutcome {
-    /// Nothing to say about this subject.
+    /// The policy does not apply to this subject.
     #[default]
     Abstain,
     Allow,
@@ -84,6 +91,7 @@ pub enum VerdictOutcome {
 }
 
 impl VerdictOutcome {
+    /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -95,6 +103,7 @@ impl VerdictOutcome {
     }
 }
 
+/// The severity of a finding, from lowest to highest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -118,7 +127,7 @@ pub struct Finding {
     pub pointer: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help_url: Option<String>,
-    /// What the author can do about it.
+    /// What the author of the change can do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
@@ -128,16 +137,17 @@ pub struct Finding {
 pub struct PatchOp {
     pub op: PatchKind,
     pub path: String,
-    /// None for `remove`. `null` is a value.
+    /// `None` for `remove`. JSON `null` is a value.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub value: Option<serde_json::Value>,
 }
 
-/// What is there, `null` included.
+/// Reads a present value, including `null`, as `Some`.
 fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<serde_json::Value>, D::Error> {
     serde_json::Value::deserialize(from).map(Some)
 }
 
+/// The kind of an RFC 6902 operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PatchKind {
@@ -147,22 +157,21 @@ pub enum PatchKind {
     Test,
 }
 
-/// Whose word a policy wants.
+/// An approval that a policy requires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalRequirement {
-    /// The binding that asks.
-    #[serde(default)]
+    /// Name of the binding that requires it.
     pub policy: String,
-    /// Any of these groups may approve; empty: anyone who may approve at all.
+    /// A person of any of these groups may approve; empty: anyone who may approve.
     pub groups: Vec<String>,
     pub min_approvers: u32,
-    /// The person who caused the build may not.
+    /// The person who caused the build may not approve.
     pub forbid_author: bool,
     pub ttl_seconds: Option<u64>,
     pub reason: String,
 }
 
-/// Something the host must do as a condition of `grant_access`.
+/// Something that the host must do as a condition of `allow`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obligation {
     pub id: String,
@@ -170,7 +179,7 @@ pub struct Obligation {
     pub mandatory: bool,
 }
 
-/// What kind of trouble an evaluation met. Each is a denial where the binding enforces.
+/// The kind of failure of an evaluation. Each is a denial if the binding's mode is `enforce`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorClass {
@@ -180,24 +189,24 @@ pub enum ErrorClass {
     OutputTooLarge,
     Trap,
     StackOverflow,
-    /// The plugin's own `err(text)`.
+    /// The plugin returned `err(text)`.
     PluginError,
     Incompatible,
     Capability,
     Busy,
-    /// A patch outside the grant, or one that does not apply.
+    /// A patch is outside the grant, or cannot be applied.
     Patch,
-    /// A mandatory obligation that the host does not know.
+    /// The host does not support a mandatory obligation.
     Obligation,
-    /// Mutators that never agree.
+    /// Mutators change the document again and again.
     Conflict,
-    /// Bad UTF-8, a broken handle, values beyond their caps.
+    /// Invalid UTF-8, an invalid handle, or values beyond their limits.
     Malformed,
-    /// Our own trouble.
+    /// An internal error of Beespace.
     Internal,
 }
 
-/// Why a policy gave no verdict.
+/// Why a policy returned no verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvaluationError {
     pub class: ErrorClass,
@@ -205,39 +214,39 @@ pub struct EvaluationError {
     pub message: String,
 }
 
-/// One policy's part in a decision, kept for ever.
+/// The evaluation of one policy in a decision, kept with the decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Name of the binding; `built-in floor` for the host's own.
+    /// Name of the binding; [`BASELINE_POLICY`] for the host's own rules.
     pub policy: String,
     pub component: Option<Digest>,
     pub settings: Option<Digest>,
     pub mode: Mode,
     pub result: Result<Verdict, EvaluationError>,
-    /// The patches really applied.
+    /// The patches that were applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub applied: Vec<PatchOp>,
     pub duration_us: u64,
 }
 
-/// What the host made of all verdicts.
+/// The host's result from all verdicts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     pub id: DecisionId,
     pub point: Point,
     pub stage: StageId,
-    /// Step by name; none at `pipeline.admit`.
+    /// Name of the step; `None` at `pipeline.admit`.
     pub step: Option<String>,
-    /// Digest of what was asked about, before patches.
+    /// Digest of the subject before patches.
     pub subject_before: Digest,
-    /// Digest of what was decided on, after them.
+    /// Digest of the subject after patches.
     pub subject: Digest,
     pub evaluations: Vec<Evaluation>,
     pub ruling: Ruling,
     pub decided_at: Timestamp,
 }
 
-/// The host's answer.
+/// The ruling of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ruling", rename_all = "snake_case")]
 pub enum Ruling {
@@ -245,73 +254,57 @@ pub enum Ruling {
     NeedsApproval {
         requirements: Vec<ApprovalRequirement>,
     },
-    /// In words, the binding named: shown first on the page.
+    /// The reasons with the names of their bindings; the build page shows them first.
     Denied {
         by: Vec<Denial>,
     },
 }
 
-/// One reason of a denial.
+/// One reason for a denial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denial {
     pub policy: String,
     pub finding: Finding,
 }
 
-/// A subject that policies, and where they asked for it people, have let through. The constructor compares digests, so that
-/// one read back from the store is approved by the same check as a fresh one.
+/// A subject that policies, and if required people, have approved. The constructor compares digests, so that a subject from the
+/// store is approved by the same check as a fresh one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approved<T>(T);
 
-/// Why something is not approved.
+/// Why a subject is not approved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotApproved {
-    #[error("the decision is about something else ({decided}, this is {actual})")]
+    #[error("the decision is for another subject: it is for {decided}, but this is {actual}")]
     OtherSubject { decided: Digest, actual: Digest },
-    #[error("policies denied it")]
+    #[error("the policies denied the subject")]
     Denied,
-    #[error("a person's approval is missing")]
+    #[error("an approval is missing")]
     ApprovalMissing,
 }
 
-/// Something a decision can be about.
+/// A subject of decisions.
 pub trait Subject {
-    /// What policies get to see.
+    /// The document that policies evaluate.
     fn subject_document(&self) -> Document;
 
-    /// Why it could not be carried out although each part of it reads well; a policy's patch may leave it so.
+    /// Why the subject cannot be executed although each of its parts is valid. A policy's patch can cause this.
     fn problem(&self) -> Option<String> {
         None
     }
 
-    /// Digest of its document.
+    /// Digest of the document.
     fn subject_digest(&self) -> Digest {
         self.subject_document().digest()
     }
 }
 
-impl Subject for crate::pipeline::Pipeline {
-    fn subject_document(&self) -> Document {
-        self.document()
-    }
-
-    fn problem(&self) -> Option<String> {
-        self.problem()
-    }
-}
-
-impl Subject for crate::plan::StepPlan {
-    fn subject_document(&self) -> Document {
-        self.document()
-    }
-}
-
 impl<T: Subject> Approved<T> {
-    /// Lets `subject` through where `decision` allowed exactly it. `approved` is the digest that people have approved, where
-    /// the decision asked for that.
+    /// Approves `subject` if `decision` allowed exactly this subject. `approved` is the digest that people have approved, if
+    /// the decision required that.
     ///
     /// # Errors
-    /// [`NotApproved`] with the reason; nothing may run then.
+    /// [`NotApproved`]; the subject must not run then.
     pub fn new(subject: T, decision: &Decision, approved: Option<Digest>) -> Result<Self, NotApproved> {
         let actual = subject.subject_digest();
         if decision.subject != actual {
@@ -327,6 +320,7 @@ impl<T: Subject> Approved<T> {
 }
 
 impl<T> Approved<T> {
+    /// The approved subject.
     pub fn get(&self) -> &T {
         &self.0
     }

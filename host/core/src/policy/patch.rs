@@ -1,39 +1,40 @@
-//! RFC 6902 patches, applied only where they were granted.
+//! RFC 6902 patches, restricted to granted paths.
 //!
-//! Of RFC 6902 `add`, `remove`, `replace` and `test`; `move` and `copy` would need two grants each and can be said with the others.
+//! Supported operations are `add`, `remove`, `replace` and `test`. `move` and `copy` would need two grants each, and the other
+//! operations can express them.
 
 use serde_json::Value;
 
 use super::pointer::{InvalidPointer, PathGrant, Pointer};
 use super::{PatchKind, PatchOp};
 
-/// Operations of one verdict.
+/// Most operations of one verdict.
 pub const MAX_OPS: usize = 1_000;
 
-/// Why a patch is not applied. Nothing of it is, then.
+/// Why a patch was not applied. A patch is applied completely or not at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatchError {
     #[error("the patch has {0} operations; at most {MAX_OPS} are allowed")]
     TooManyOps(usize),
     #[error("the path {0}")]
     InvalidPointer(#[from] InvalidPointer),
-    #[error("`{0}` is outside of what the policy may change; an administrator grants paths with `mutate` in its binding")]
+    #[error("the policy may not change `{0}`; an administrator can grant the path with `mutate` in its binding")]
     NotGranted(Pointer),
     #[error("the operation at `{0}` needs a value")]
     ValueMissing(Pointer),
-    #[error("there is nothing at `{0}`")]
+    #[error("`{0}` does not exist")]
     NothingThere(Pointer),
-    #[error("`{0}` is beyond the end of the list, or no index at all")]
+    #[error("`{0}` is beyond the end of the list, or is not an index")]
     NoSuchIndex(Pointer),
-    #[error("the value at `{0}` is not what the patch tests for")]
+    #[error("the value at `{0}` is not the one that the patch tests for")]
     TestFailed(Pointer),
 }
 
-/// The document with `ops` applied in their order, all or none. Every path that would change is checked against `grants` before
-/// the first is touched; `test` changes nothing and needs no grant.
+/// Applies `ops` to a copy of the document, in order, all or none. Every changed path is checked against `grants` before the
+/// first operation is applied; `test` changes nothing and needs no grant.
 ///
 /// # Errors
-/// [`PatchError`] of the first operation that is not allowed or does not apply.
+/// [`PatchError`] of the first operation that is not allowed or cannot be applied.
 pub fn apply(document: &Value, ops: &[PatchOp], grants: &[PathGrant]) -> Result<Value, PatchError> {
     if ops.len() > MAX_OPS {
         return Err(PatchError::TooManyOps(ops.len()));
@@ -112,14 +113,14 @@ fn find<'a>(document: &'a mut Value, parts: &[String]) -> Option<&'a mut Value> 
     })
 }
 
-/// RFC 6901: digits without leading zeros.
+/// An array index of RFC 6901: digits without leading zeros.
 fn index(part: &str) -> Option<usize> {
     let is_index = part == "0" || (part.bytes().all(|b| b.is_ascii_digit()) && !part.starts_with('0'));
     if is_index { part.parse().ok() } else { None }
 }
 
-/// The first place where `apply_patches` says something that `understood`, its reading as our own type, does not: a key that this
-/// version does not know. Without this check such a patch would seem to work. Empty values say nothing.
+/// The first path of `patched` that is missing in `understood`, which is `patched` parsed as our own type: a key that this
+/// version does not know. Without this check such a patch would seem to work. Empty values are ignored.
 #[must_use]
 pub fn first_ignored_path(patched: &Value, understood: &Value) -> Option<Pointer> {
     ignored_below(patched, Some(understood), &Pointer::default())
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_apply_is_an_error_and_changes_nothing() {
+    fn an_inapplicable_operation_is_an_error_and_changes_nothing() {
         use PatchKind::{Add, Remove, Replace, Test};
         let document = json!({"a": [1], "b": 2});
         for op in [
@@ -200,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn one_path_outside_the_grant_stops_the_whole_patch() {
+    fn one_path_outside_the_grant_refuses_the_whole_patch() {
         let ops = [op(PatchKind::Add, "/a/0", Some(json!(0))), op(PatchKind::Remove, "/b", None)];
         let result = apply(&json!({"a": [], "b": 1}), &ops, &all());
         assert_eq!(result, Err(PatchError::NotGranted("/b".parse().unwrap())));
     }
 
     #[test]
-    fn a_key_that_nobody_understands_is_found() {
+    fn an_unknown_key_is_found() {
         let known = json!({"a": [{"x": 1}]});
         assert_eq!(first_ignored_path(&json!({"a": [{"x": 1, "y": {}, "z": null}]}), &known), None);
         let pointer = first_ignored_path(&json!({"a": [{"x": 1, "privileged": true}]}), &known).map(|p| p.to_string());

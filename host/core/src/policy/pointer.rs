@@ -1,14 +1,14 @@
-//! RFC 6901 pointers, and the grants that say which of them a policy may change.
+//! RFC 6901 pointers, and the grants that list the paths which a policy may change.
 
 use std::fmt;
 
-/// A place in a JSON document, part by part. The empty pointer is the whole document.
+/// A path in a JSON document, part by part. The empty pointer is the whole document.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Pointer(Vec<String>);
 
-/// Why a text is no pointer.
+/// The text is not a JSON pointer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a JSON pointer: expected parts that each begin with `/`, in which `~0` is `~` and `~1` is `/`")]
+#[error("{0:?} is not a JSON pointer: every part must begin with `/`; write `~0` for `~` and `~1` for `/`")]
 pub struct InvalidPointer(pub String);
 
 impl Pointer {
@@ -22,13 +22,13 @@ impl Pointer {
         &self.0
     }
 
-    /// Where one of the two lies within the other, or both are the same place.
+    /// Whether both pointers are equal, or one of them is inside the other.
     #[must_use]
     pub fn touches(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(a, b)| a == b)
     }
 
-    /// The place one step down.
+    /// The path of a child.
     #[must_use]
     pub fn child(&self, part: impl ToString) -> Self {
         let mut parts = self.0.clone();
@@ -49,7 +49,7 @@ impl std::str::FromStr for Pointer {
     }
 }
 
-/// `None` where a `~` stands alone: RFC 6901 gives that no meaning.
+/// `None` if a `~` is not followed by `0` or `1`: RFC 6901 does not define that.
 fn unescape(part: &str) -> Option<String> {
     let mut pieces = part.split('~');
     let mut whole = pieces.next()?.to_owned();
@@ -71,23 +71,24 @@ impl fmt::Display for Pointer {
     }
 }
 
-/// What a policy may change: a place and everything below it. `*` stands for exactly one part: `/containers/*/image`.
+/// A path that a policy may change, with everything below it. `*` matches exactly one part: `/containers/*/image`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathGrant(Pointer);
 
 impl PathGrant {
-    /// Whether a change at `pointer` stays within the grant. A place above the grant does not: `add` or `remove` there would
+    /// Whether the grant covers a change at `pointer`. It does not cover a path above the grant, where `add` or `remove` would
     /// change more than was granted.
     #[must_use]
     pub fn covers(&self, pointer: &Pointer) -> bool {
-        let (granted, asked) = (self.0.parts(), pointer.parts());
-        granted.len() <= asked.len() && granted.iter().zip(asked).all(|(granted, asked)| granted == "*" || granted == asked)
+        let (granted, changed) = (self.0.parts(), pointer.parts());
+        granted.len() <= changed.len()
+            && granted.iter().zip(changed).all(|(granted, changed)| granted == "*" || granted == changed)
     }
 }
 
 impl std::str::FromStr for PathGrant {
     type Err = InvalidPointer;
-    /// The whole document is never granted: an administrator says what may change.
+    /// Refuses a grant of the whole document: an administrator must name the paths that may change.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let pointer: Pointer = text.parse()?;
         let is_vague = pointer.parts().is_empty() || pointer.parts().iter().any(String::is_empty);
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pointer_writes_what_it_read() {
+    fn parsing_and_formatting_a_pointer_round_trips() {
         for text in ["", "/a", "/a/0/b", "/a~1b/m~0n", "/~01", "/", "/-"] {
             assert_eq!(text.parse::<Pointer>().unwrap().to_string(), text);
         }

@@ -1,10 +1,11 @@
-//! Where one command of a shell text ends and the next begins.
+//! Splits a shell script into commands.
 //!
-//! Not a shell: only as much of one as tells at which newlines nothing is open. It gives up rather than guess, because a line put into the
-//! middle of a construct would change what the text does, and one announcement less changes nothing.
+//! This is not a shell parser: it only finds the newlines at which no construct is open. If it is not sure, it gives up instead
+//! of guessing: a line inserted into the middle of a construct would change the script, whereas a missing announcement is
+//! harmless.
 
-/// The commands of `text`, each from its first character to the end of its last line. Blank lines between them are dropped. From where the
-/// text is not understood, the rest is one command.
+/// The commands of `text`, each from its first character to the end of its last line, without the blank lines between them. If
+/// a part cannot be parsed, everything from there on is one command.
 pub(super) fn commands(text: &str) -> Vec<&str> {
     let mut commands = Vec::new();
     let mut scanner = Scanner { rest: text, open: Vec::new(), here_documents: Vec::new(), leading: true, continues: false };
@@ -24,7 +25,7 @@ pub(super) fn commands(text: &str) -> Vec<&str> {
     }
 }
 
-/// What must be closed before a command can end.
+/// A construct that must be closed before a command can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Open {
     If,
@@ -32,7 +33,7 @@ enum Open {
     Case,
     Brace,
     Paren,
-    /// `$(` inside double quotes, or outside of them.
+    /// `$(`, inside or outside double quotes.
     Substitution,
     Quotes,
 }
@@ -48,9 +49,9 @@ struct Scanner<'a> {
     rest: &'a str,
     open: Vec<Open>,
     here_documents: Vec<HereDocument>,
-    /// The next word may be a reserved one.
+    /// The next word may be a reserved word.
     leading: bool,
-    /// The line ended in `|`, `&&`, `||` or `name()`: there must be more.
+    /// The line ended in `|`, `&&`, `||` or `name()`, so the command continues.
     continues: bool,
 }
 
@@ -59,7 +60,7 @@ impl<'a> Scanner<'a> {
         self.rest = self.rest.trim_start_matches([' ', '\t', '\n']);
     }
 
-    /// Goes to the end of the command; false where it cannot be found.
+    /// Advances to the end of the command; false if the end cannot be found.
     fn command(&mut self) -> bool {
         self.leading = true;
         self.continues = false;
@@ -74,7 +75,7 @@ impl<'a> Scanner<'a> {
         self.open.is_empty() && self.here_documents.is_empty()
     }
 
-    /// One step inside double quotes.
+    /// Processes one token inside double quotes.
     fn quoted(&mut self, next: char) -> Option<bool> {
         match next {
             '"' => {
@@ -89,7 +90,7 @@ impl<'a> Scanner<'a> {
         Some(false)
     }
 
-    /// One step outside of quotes; `Some(true)` at the end of the command.
+    /// Processes one token outside quotes; `Some(true)` at the end of the command.
     fn plain(&mut self, next: char) -> Option<bool> {
         match next {
             '\n' => return self.newline(),
@@ -144,7 +145,7 @@ impl<'a> Scanner<'a> {
         self.continues = false;
         if next == '(' {
             if self.rest.starts_with(')') {
-                // `name()`: the body follows, on this line or a later one.
+                // `name()`: the function's body follows on this line or a later one.
                 self.continues = true;
                 return self.skip(1);
             }
@@ -152,12 +153,12 @@ impl<'a> Scanner<'a> {
             return Some(());
         }
         match self.open.last()? {
-            // The end of a pattern; what follows are commands.
+            // The end of a `case` pattern; commands follow.
             Open::Case => return Some(()),
             Open::Paren | Open::Substitution => self.open.pop(),
             _ => return None,
         };
-        // In a `case`, `(pattern)` was closed, and commands follow; elsewhere operators do.
+        // In a `case`, `(pattern)` was closed and commands follow; elsewhere operators follow.
         self.leading = self.open.last() == Some(&Open::Case);
         Some(())
     }
@@ -176,7 +177,7 @@ impl<'a> Scanner<'a> {
         let length = self.rest.find([' ', '\t', '\n', ';', '&', '|', '<', '>', '(', ')']).unwrap_or(self.rest.len());
         let word = self.rest.get(..length)?;
         let end: String = word.chars().filter(|c| !matches!(c, '\'' | '"' | '\\')).collect();
-        // A quote that holds a blank, or something to expand: rare enough to leave alone.
+        // A delimiter with a quoted blank or an expansion is rare and not supported.
         let simple = word.matches('\'').count() % 2 == 0 && word.matches('"').count() % 2 == 0 && !word.contains(['$', '`']);
         if end.is_empty() || !simple {
             return None;
@@ -185,7 +186,7 @@ impl<'a> Scanner<'a> {
         self.skip(length)
     }
 
-    /// A whole word; quotes and substitutions inside of it may be left open for the next steps.
+    /// Processes a word. Quotes and substitutions in it may stay open for the next tokens.
     fn word(&mut self) -> Option<()> {
         self.continues = false;
         let begin = self.rest;
@@ -233,7 +234,7 @@ impl<'a> Scanner<'a> {
             "esac" => return close(&mut self.open, Open::Case),
             "}" => return close(&mut self.open, Open::Brace),
             "then" | "do" | "else" | "elif" | "!" => {}
-            // Not of POSIX, and they change what may follow.
+            // Not in POSIX, and they change the grammar of what follows.
             "function" | "[[" | "((" | "coproc" | "time" => return None,
             _ => return Some(()),
         }
@@ -241,7 +242,7 @@ impl<'a> Scanner<'a> {
         Some(())
     }
 
-    /// `$` and what it opens.
+    /// Processes `$` and the construct that it opens.
     fn dollar(&mut self) -> Option<()> {
         self.skip(1)?;
         if self.rest.starts_with("((") {
@@ -261,7 +262,7 @@ impl<'a> Scanner<'a> {
                 }
                 self.skip(end + 1)
             }
-            // `$'…'` means different things to different shells.
+            // `$'…'` differs between shells.
             Some('\'') if self.open.last() != Some(&Open::Quotes) => None,
             _ => Some(()),
         }
@@ -289,7 +290,7 @@ impl<'a> Scanner<'a> {
         self.skip(length)
     }
 
-    /// From an opening character past its twin; a backslash hides one.
+    /// Skips from an opening character past its closing one; a backslash escapes a character.
     fn skip_past(&mut self, end: char) -> Option<()> {
         self.skip(end.len_utf8())?;
         while let Some(next) = self.rest.chars().next() {
@@ -320,7 +321,7 @@ mod tests {
     use super::commands;
 
     #[test]
-    fn a_command_ends_where_nothing_is_open() {
+    fn a_command_ends_when_no_construct_is_open() {
         let cases: [(&str, &[&str]); 22] = [
             ("", &[]),
             ("\n\n  \n", &[]),
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_stays_whole() {
+    fn text_that_cannot_be_parsed_stays_whole() {
         for text in [
             "echo 'x\ny",
             "if a\nb",

@@ -27,7 +27,7 @@ fn with_commit(mut payload: Value, id: &str, message: &str) -> Value {
     payload
 }
 
-fn happening(event: &str, payload: &Value) -> Verified<GogsEvent> {
+fn gogs_event(event: &str, payload: &Value) -> Verified<GogsEvent> {
     let bytes = payload.to_string().into_bytes();
     let digest = Digest::of(&bytes);
     parse(event, &restore(bytes, digest).unwrap()).unwrap()
@@ -38,14 +38,14 @@ fn seen(before: Option<&str>, after: &str) -> LastSeenRef {
 }
 
 fn built(payload: &Value, last: Option<&LastSeenRef>) -> Event {
-    match decide(&happening("push", payload), HOOK, DeliveryRepeat::First, last) {
+    match decide(&gogs_event("push", payload), HOOK, DeliveryRepeat::First, last) {
         TriggerDecision::Build(event) => *event,
         TriggerDecision::Ignored { reason, .. } => panic!("ignored: {reason}"),
     }
 }
 
 fn ignored(event: &str, payload: &Value, last: Option<&LastSeenRef>) -> (String, String, Option<String>) {
-    match decide(&happening(event, payload), HOOK, DeliveryRepeat::First, last) {
+    match decide(&gogs_event(event, payload), HOOK, DeliveryRepeat::First, last) {
         TriggerDecision::Build(event) => panic!("built: {event:?}"),
         TriggerDecision::Ignored { reason, forget_ref: forget } => (reason.code.clone(), reason.to_string(), forget),
     }
@@ -56,27 +56,27 @@ fn a_push_to_a_branch_builds_for_its_sender() {
     let event = built(&push("refs/heads/feature/x", OLD, NEW), None);
     assert_eq!(event.git_ref(), "refs/heads/feature/x");
     assert_eq!(event.branch(), Some("feature/x"));
-    assert_eq!(event.sender.stable_id(), "gogs:2", "the pusher of a merge may not have done anything");
+    assert_eq!(event.sender.stable_id(), "gogs:2", "the pusher of a merge may not be involved");
     assert_eq!(event.before().unwrap().as_str(), OLD);
     assert_eq!(built(&push("refs/heads/x", ZERO, NEW), None).before(), None);
 }
 
 #[test]
-fn another_repository_in_the_body_is_never_built() {
+fn an_event_of_another_repository_is_never_built() {
     let mut payload = push("refs/heads/main", OLD, NEW);
     payload["repository"]["id"] = json!(7);
     let (code, text, _) = ignored("push", &payload, None);
     assert_eq!(code, "other-repository");
-    assert!(text.starts_with("repository 7 in the body, hook of 4"), "{text}");
+    assert!(text.starts_with("the payload is for repository 7, but the webhook belongs to repository 4"), "{text}");
 }
 
 #[test]
-fn deletions_forget_what_the_ref_recorded() {
+fn deletions_remove_the_record_of_the_ref() {
     let (code, _, forget) = ignored("push", &push("refs/heads/main", OLD, ZERO), None);
     assert_eq!((code.as_str(), forget.as_deref()), ("deleted", Some("refs/heads/main")));
     let payload =
         json!({ "ref": "a/b", "ref_type": "branch", "repository": repository(), "sender": { "id": 2, "username": "dev" } });
-    assert_eq!(git_ref(&happening("delete", &payload)).as_deref(), Some("refs/heads/a/b"));
+    assert_eq!(recorded_ref(&gogs_event("delete", &payload)).as_deref(), Some("refs/heads/a/b"));
     assert_eq!(ignored("delete", &payload, None).2.as_deref(), Some("refs/heads/a/b"));
 }
 
@@ -105,7 +105,7 @@ fn only_branches_build() {
 }
 
 #[test]
-fn hostile_names_of_branches_are_names() {
+fn hostile_branch_names_are_plain_names() {
     for name in ["refs/heads/x", "--upload-pack=sh", "$(id)", OLD, "a'b\"c"] {
         assert_eq!(built(&push(&format!("refs/heads/{name}"), OLD, NEW), None).branch(), Some(name));
     }
@@ -122,43 +122,43 @@ fn the_sync_of_a_mirror_builds_branches_by_their_short_name() {
 }
 
 #[test]
-fn one_push_is_built_once_and_a_force_push_back_and_forth_again() {
+fn one_push_is_built_once_and_a_force_push_back_and_forth_is_built_again() {
     let payload = push("refs/heads/main", OLD, NEW);
     assert_eq!(ignored("push", &payload, Some(&seen(Some(OLD), NEW))).0, "same-push");
     built(&payload, Some(&seen(Some(NEW), OLD)));
     built(&payload, Some(&seen(Some(ZERO), NEW)));
     built(&payload, Some(&seen(None, NEW)));
-    assert_eq!(git_ref(&happening("push", &payload)).as_deref(), Some("refs/heads/main"));
+    assert_eq!(recorded_ref(&gogs_event("push", &payload)).as_deref(), Some("refs/heads/main"));
 }
 
 #[test]
-fn the_same_json_again_is_another_push_only_where_the_branch_was_left_there() {
+fn repeated_json_is_a_new_push_only_if_it_begins_at_the_recorded_commit() {
     let again = |payload: &Value, last: Option<&LastSeenRef>| {
-        matches!(decide(&happening("push", payload), HOOK, DeliveryRepeat::Again, last), TriggerDecision::Build(_))
+        matches!(decide(&gogs_event("push", payload), HOOK, DeliveryRepeat::Repeated, last), TriggerDecision::Build(_))
     };
     let there = push("refs/heads/main", OLD, NEW);
-    assert!(again(&there, Some(&seen(Some(NEW), OLD))), "there, back and there again within a second");
-    assert!(!again(&there, Some(&seen(Some(OLD), NEW))), "a second hook");
-    assert!(!again(&there, Some(&seen(Some(NEW), &"3".repeat(40)))), "the branch has gone on: an old delivery, sent again");
+    assert!(again(&there, Some(&seen(Some(NEW), OLD))), "forth, back and forth again within a second");
+    assert!(!again(&there, Some(&seen(Some(OLD), NEW))), "a second webhook");
+    assert!(!again(&there, Some(&seen(Some(NEW), &"3".repeat(40)))), "the branch has moved on: an old delivery was replayed");
     assert!(!again(&there, None));
     let new = push("refs/heads/main", ZERO, NEW);
-    assert!(again(&new, None), "made, deleted and made again within a second");
-    assert!(!again(&new, Some(&seen(None, NEW))), "a second hook");
+    assert!(again(&new, None), "created, deleted and created again within a second");
+    assert!(!again(&new, Some(&seen(None, NEW))), "a second webhook");
 }
 
 #[test]
-fn skip_words_count_in_the_head_commit_alone() {
+fn skip_directives_count_only_in_the_head_commit() {
     for word in ["[skip ci]", "fix\n\n[CI SKIP]", "x [no ci] y"] {
         let payload = with_commit(push("refs/heads/main", OLD, NEW), NEW, word);
         assert_eq!(ignored("push", &payload, None).0, "skip-word", "{word}");
     }
     let removed = with_commit(push("refs/heads/main", OLD, NEW), OLD, "[skip ci]");
     built(&removed, None);
-    assert_eq!(skip_word("skip ci"), None);
+    assert_eq!(skip_directive("skip ci"), None);
 }
 
 #[test]
-fn missing_commits_are_no_trouble() {
+fn missing_commits_are_accepted() {
     let mut payload = push("refs/heads/main", OLD, NEW);
     payload["commits"] = Value::Null;
     let event = built(&payload, None);

@@ -12,7 +12,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use beespace_core::outcome::{Exit, ExitCause, Stream};
+use beespace_core::exit::{Exit, ExitCause};
+use beespace_core::output::Stream;
 use beespace_core::plan::WORKSPACE;
 use beespace_core::time::Timestamp;
 use bollard::container::{AttachContainerResults, LogOutput};

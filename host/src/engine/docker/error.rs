@@ -1,6 +1,6 @@
 //! Errors that only this engine has, with their code and remedy.
 
-use beespace_core::outcome::Reason;
+use beespace_core::reason::Reason;
 use ipnet::Ipv4Net;
 
 use crate::engine::EngineError;

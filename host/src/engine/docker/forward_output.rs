@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use beespace_core::outcome::{Stored, Stream};
+use beespace_core::output::{OutputOffsets, Stream};
 use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::query_parameters::LogsOptionsBuilder;
@@ -32,7 +32,7 @@ pub(super) fn live_output<'a>(
 ) -> Frames<'a> {
     let mut strip = strip_start_marker(is_deferred);
     let wanted = move |frame: Result<LogOutput, Error>| {
-        let output = frame.map(|frame| unsent(strip(to_output(frame, now())), &mut Stored::default()));
+        let output = frame.map(|frame| unsent(strip(to_output(frame, now())), &mut OutputOffsets::default()));
         std::future::ready(output.transpose())
     };
     frames.filter_map(wanted).boxed()
@@ -44,7 +44,7 @@ pub(super) async fn stored_output<'a>(
     containers: &'a Containers,
     name: &str,
     is_deferred: bool,
-    sent: Stored,
+    sent: OutputOffsets,
 ) -> Result<Frames<'a>, EngineError> {
     let api = containers.client().api().await?;
     let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).timestamps(true).build();
@@ -79,7 +79,7 @@ impl<'a> OutputForwarder<'a> {
         Self { containers, name, is_deferred, output, exited, give_up }
     }
 
-    pub(super) async fn run(&self, mut source: Frames<'_>, mut sent: Stored) {
+    pub(super) async fn run(&self, mut source: Frames<'_>, mut sent: OutputOffsets) {
         loop {
             self.forward_stream(&mut source, &mut sent).await;
             if timeout(DRAIN_TIMEOUT, self.exited.cancelled()).await.is_ok() {
@@ -96,7 +96,7 @@ impl<'a> OutputForwarder<'a> {
     }
 
     /// Forwards until the stream ends or the time for the rest of the output is over.
-    async fn forward_stream(&self, source: &mut Frames<'_>, sent: &mut Stored) {
+    async fn forward_stream(&self, source: &mut Frames<'_>, sent: &mut OutputOffsets) {
         loop {
             let drained = async {
                 self.exited.cancelled().await;

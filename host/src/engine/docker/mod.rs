@@ -29,8 +29,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use beespace_core::exit::Exit;
 use beespace_core::ids::{StageId, StepId};
-use beespace_core::outcome::{Exit, Stored};
+use beespace_core::output::OutputOffsets;
 use futures::future::{join, try_join};
 use tokio_util::sync::CancellationToken;
 
@@ -190,7 +191,7 @@ impl Engine for Docker {
     async fn adopt(
         &self,
         launch: Launch,
-        stored: Stored,
+        stored: OutputOffsets,
         output: OutputSender,
         cancel: CancellationToken,
     ) -> Result<Exit, EngineError> {

@@ -1,6 +1,6 @@
 //! The engine's representation of output and of times.
 
-use beespace_core::outcome::{Stored, Stream};
+use beespace_core::output::{OutputOffsets, Stream};
 use beespace_core::time::Timestamp;
 use bollard::container::LogOutput;
 
@@ -29,7 +29,7 @@ pub(super) fn parse_timestamped(frame: LogOutput) -> Option<Output> {
 }
 
 /// The part of some output that the receiver does not have yet. `skip` counts down what it has.
-pub(super) fn unsent(mut output: Output, skip: &mut Stored) -> Option<Output> {
+pub(super) fn unsent(mut output: Output, skip: &mut OutputOffsets) -> Option<Output> {
     let left = if output.stream == Stream::Stderr { &mut skip.stderr } else { &mut skip.stdout };
     let known = usize::try_from(*left).unwrap_or(usize::MAX).min(output.bytes.len());
     *left -= known as u64;
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn stored_output_is_not_sent_again() {
-        let mut skip = Stored { stdout: 4, stderr: 0 };
+        let mut skip = OutputOffsets { stdout: 4, stderr: 0 };
         let output = |stream, text: &str| Output { stream, at: Timestamp(0), bytes: Bytes::copy_from_slice(text.as_bytes()) };
         assert_eq!(unsent(output(Stream::Stdout, "abc"), &mut skip), None);
         assert_eq!(unsent(output(Stream::Stderr, "x"), &mut skip), Some(output(Stream::Stderr, "x")));

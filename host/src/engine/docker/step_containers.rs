@@ -4,8 +4,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use beespace_core::exit::{Exit, ExitCause};
 use beespace_core::ids::{StageId, StepId};
-use beespace_core::outcome::{Exit, ExitCause, Stored};
+use beespace_core::output::OutputOffsets;
 use tokio::sync::{AcquireError, SemaphorePermit};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,7 @@ impl StepContainers {
             };
             match outcome {
                 CreateOutcome::AlreadyStarted(started) => {
-                    return self.reattach(call, &name, started, Stored::default()).await;
+                    return self.reattach(call, &name, started, OutputOffsets::default()).await;
                 }
                 CreateOutcome::Refused(exit) => {
                     self.containers.remove(&name).await?;
@@ -78,10 +79,10 @@ impl StepContainers {
     }
 
     /// [`Engine::adopt`](crate::engine::Engine::adopt)
-    pub(super) async fn adopt(&self, call: &RunCall<'_>, stored: Stored) -> Result<Exit, EngineError> {
+    pub(super) async fn adopt(&self, call: &RunCall<'_>, stored: OutputOffsets) -> Result<Exit, EngineError> {
         let name = self.creation.container_name(call.launch)?;
         let Some(inspect) = self.containers.inspect(&name).await? else { return Ok(Exit::lost(&call.launch.container)) };
-        let started_at = if stored == Stored::default() {
+        let started_at = if stored == OutputOffsets::default() {
             started_at(&self.containers, &name, &inspect).await?
         } else {
             let first = first_output_at(&self.containers, &name).await?;
@@ -127,7 +128,7 @@ impl StepContainers {
                 match started {
                     Ok(()) => start,
                     Err(EngineError::Refused { message, .. }) => {
-                        return Ok(Exit::unstarted(&launch.container, ExitCause::StartFailed, start_error(&message)));
+                        return Ok(Exit::not_started(&launch.container, ExitCause::StartFailed, start_error(&message)));
                     }
                     Err(error) => return Err(error),
                 }
@@ -150,7 +151,7 @@ impl StepContainers {
         };
         let attached = start.send_start_signal().await;
         let source = live_output(is_deferred, attached.output);
-        supervised.until_exit(source, Stored::default(), call.output, call.cancel).await
+        supervised.until_exit(source, OutputOffsets::default(), call.output, call.cancel).await
     }
 
     /// A permit to start a container. If there is none soon, the step's log states what the container waits for.
@@ -170,7 +171,7 @@ impl StepContainers {
         call: &RunCall<'_>,
         name: &str,
         started: StartedContainer,
-        stored: Stored,
+        stored: OutputOffsets,
     ) -> Result<Exit, EngineError> {
         let StartedContainer { inspect, started_at } = started;
         let supervised = Supervised {
@@ -189,5 +190,5 @@ impl StepContainers {
 }
 
 fn cancelled(launch: &Launch) -> Exit {
-    Exit::unstarted(&launch.container, ExitCause::Cancelled, "the container was cancelled before it started")
+    Exit::not_started(&launch.container, ExitCause::Cancelled, "the container was cancelled before it started")
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use beespace_core::outcome::{Exit, ExitCause};
+use beespace_core::exit::{Exit, ExitCause};
 use beespace_core::time::Timestamp;
 use tokio::time::sleep;
 
@@ -115,7 +115,7 @@ impl StepCreation {
         let id = &launch.container()?.id;
         let spec = match self.spec(launch, name).await? {
             SpecOutcome::Valid(spec) => spec,
-            SpecOutcome::Invalid(text) => return Ok(CreateOutcome::Refused(Exit::unstarted(id, ExitCause::StartFailed, text))),
+            SpecOutcome::Invalid(text) => return Ok(CreateOutcome::Refused(Exit::not_started(id, ExitCause::StartFailed, text))),
         };
         if let Some(outcome) = self.reuse(launch, name, &spec).await? {
             return Ok(outcome);
@@ -226,7 +226,7 @@ impl StepCreation {
                 Err(EngineError::Refused { status: 400, message, .. }) => (ExitCause::StartFailed, message),
                 Err(error) => return Err(error),
             };
-            return Ok(CreateOutcome::Refused(Exit::unstarted(id, cause, text)));
+            return Ok(CreateOutcome::Refused(Exit::not_started(id, cause, text)));
         }
     }
 }

@@ -7,9 +7,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use beespace_core::outcome::{
-    EXIT_CODE_SIGKILL, EXIT_CODE_SIGTERM, Exit, ExitCause, ExitObservers, ObservedExit, StopCause, Stored,
-};
+use beespace_core::exit::{EXIT_CODE_SIGKILL, EXIT_CODE_SIGTERM, Exit, ExitCause, ExitObservers, ObservedExit, StopCause};
+use beespace_core::output::OutputOffsets;
 use beespace_core::time::Timestamp;
 use bollard::errors::Error;
 use bollard::models::ContainerState;
@@ -60,7 +59,7 @@ impl Supervised<'_> {
     pub(super) async fn until_exit(
         &self,
         source: Frames<'_>,
-        sent: Stored,
+        sent: OutputOffsets,
         output: &OutputSender,
         cancel: &CancellationToken,
     ) -> Result<Exit, EngineError> {
@@ -104,7 +103,7 @@ impl Supervised<'_> {
             && matches!(state.exit_code, Some(126 | 127))
             && let Some(text) = self.init_error().await?
         {
-            return Ok(Exit::unstarted(self.container, ExitCause::StartFailed, text));
+            return Ok(Exit::not_started(self.container, ExitCause::StartFailed, text));
         }
         let stopped = stopped.or_else(|| self.stopped_before(&state, cancel));
         let observers = self.observers(&state, ended.was_interrupted);
@@ -262,7 +261,7 @@ impl Supervised<'_> {
             out_of_memory: state.oom_killed == Some(true),
             stopped,
             observers,
-            trouble: state.error.clone().unwrap_or_default(),
+            engine_message: state.error.clone().unwrap_or_default(),
             duration_ms: u64::try_from(self.run_duration(state).as_millis()).unwrap_or(u64::MAX),
         };
         Exit::observed(self.container, observed)

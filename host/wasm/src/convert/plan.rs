@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
-use beespace_core::outcome::{Conclusion, Directive};
 use beespace_core::plan::{Container, Limits, Mount, MountSource, Network, SecretMount, SecretTarget, StepPlan, is_container_id};
 use beespace_core::policy::ErrorClass;
 use beespace_core::status::Status;
+use beespace_core::step_type::{Conclusion, Directive};
 
 use super::from_wit::OutputReader;
 use crate::bindings::step::beespace::plugin::exec_types;

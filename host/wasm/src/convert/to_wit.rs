@@ -2,8 +2,8 @@
 
 use beespace_core::digest::Document;
 use beespace_core::event::Claim;
+use beespace_core::exit::{Exit, ExitCause};
 use beespace_core::notice::Receipt;
-use beespace_core::outcome::{Exit, ExitCause};
 use beespace_core::plugin_context::{PluginContext, Trust};
 
 use crate::bindings::notifier::exports::beespace::plugin::notifier;

@@ -1,0 +1,279 @@
+//! The exit of a container: its cause, and the step's status and reason that follow from it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::reason::Reason;
+use crate::status::Status;
+use crate::units::format_duration;
+
+/// How one container ended. Only [`ExitCause::Exited`] is a result of the user's program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The container's id in the plan.
+    pub container: String,
+    pub cause: ExitCause,
+    /// The exit code of the program; `None` if it never ran or its exit was not observed.
+    pub code: Option<i32>,
+    /// Text for people (`no such image registry.example/tool:3`); usually empty for [`ExitCause::Exited`].
+    pub message: String,
+    pub duration_ms: u64,
+    /// The engine was down when the container ended, so the last part of its output may be missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub output_incomplete: bool,
+}
+
+impl Exit {
+    /// Whether the program exited with code 0.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.cause == ExitCause::Exited && self.code == Some(0)
+    }
+
+    /// Why the step did not succeed, for people; `None` if it did.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        let named = |code: &str, fallback: &str| {
+            Some(Reason::new(code, if self.message.is_empty() { fallback.to_owned() } else { self.message.clone() }))
+        };
+        match (self.cause, self.code) {
+            (ExitCause::Exited, Some(0)) => None,
+            (ExitCause::Exited, Some(code)) => named("exit-code", &format!("the program exited with code {code}")),
+            (ExitCause::Exited, None) => named("exit-code", "the program exited with an unknown code"),
+            (ExitCause::TimedOut, _) => named("step-timeout", "the step exceeded its timeout")
+                .map(|reason| reason.help("raise the step's `timeout`, or find out what it waits for")),
+            (ExitCause::OutOfMemory, _) => named("out-of-memory", "the program exceeded its memory limit")
+                .map(|reason| reason.help("reduce its memory use, or ask an administrator to raise `[limits] step_memory`")),
+            (ExitCause::Cancelled, _) => named("cancelled", "the step was cancelled"),
+            (ExitCause::ImageFailed, _) => named("image-failed", "the image could not be pulled"),
+            (ExitCause::StartFailed, _) => named("start-failed", "the container could not be started"),
+            (ExitCause::Lost, _) => named("lost", "the exit of the container was not observed")
+                .map(|reason| reason.help("restart the build; the engine or the server was down while the container ran")),
+        }
+    }
+
+    /// How long the container ran.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        Duration::from_millis(self.duration_ms)
+    }
+
+    /// The exit of a container that was never started.
+    #[must_use]
+    pub fn not_started(container: &str, cause: ExitCause, message: impl Into<String>) -> Self {
+        Self {
+            container: container.to_owned(),
+            cause,
+            code: None,
+            message: message.into(),
+            duration_ms: 0,
+            output_incomplete: false,
+        }
+    }
+
+    /// The exit of a container that no longer exists.
+    #[must_use]
+    pub fn lost(container: &str) -> Self {
+        Self::not_started(container, ExitCause::Lost, "the container no longer exists, and its exit was not observed")
+    }
+
+    /// The exit of a container that was never created, because the stage's workspace no longer exists.
+    #[must_use]
+    pub fn lost_workspace(container: &str) -> Self {
+        Self::not_started(container, ExitCause::Lost, "the container never ran: the engine has lost the stage's workspace")
+    }
+
+    /// The exit of a prepared container that ended before its start signal.
+    #[must_use]
+    pub fn lost_before_start(container: &str) -> Self {
+        Self::not_started(
+            container,
+            ExitCause::Lost,
+            "the container never ran: someone else stopped it, or the engine was stopped",
+        )
+    }
+
+    /// Interprets an observed exit. The host's own action takes precedence, because a stopped program may exit with any code.
+    #[must_use]
+    pub fn observed(container: &str, seen: ObservedExit) -> Self {
+        let succeeded = seen.code == Some(0);
+        let (cause, message) = match seen.stopped {
+            Some(StopCause::Cancelled) => (ExitCause::Cancelled, "the step was cancelled".to_owned()),
+            Some(StopCause::TimedOut(after)) => {
+                (ExitCause::TimedOut, format!("the step exceeded its timeout of {}", format_duration(after)))
+            }
+            None if seen.out_of_memory && !succeeded => {
+                (ExitCause::OutOfMemory, "the program exceeded its memory limit and was killed".to_owned())
+            }
+            None if seen.out_of_memory => {
+                (ExitCause::Exited, "one of the program's processes exceeded the memory limit and was killed".to_owned())
+            }
+            None if seen.code.is_none() => (ExitCause::Lost, "the exit of the container was not observed".to_owned()),
+            None if seen.was_killed_unobserved() => (
+                ExitCause::Lost,
+                "the container was stopped while it was not observed, as by a restart of the engine or of its machine".to_owned(),
+            ),
+            // Neither the host nor the memory limit killed it: the engine did, a process of the container, or the kernel for
+            // lack of memory.
+            None if seen.code == Some(EXIT_CODE_SIGKILL) => (
+                ExitCause::Exited,
+                "the program was killed (exit code 137), possibly because the machine ran out of memory".to_owned(),
+            ),
+            None => (ExitCause::Exited, String::new()),
+        };
+        let message = match (message.is_empty(), seen.engine_message.is_empty()) {
+            (_, true) => message,
+            (true, false) => seen.engine_message,
+            (false, false) => format!("{message}: {}", seen.engine_message),
+        };
+        let output_incomplete = seen.observers == ExitObservers::Neither;
+        Self {
+            container: container.to_owned(),
+            cause,
+            code: seen.code,
+            message,
+            duration_ms: seen.duration_ms,
+            output_incomplete,
+        }
+    }
+}
+
+/// Why a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitCause {
+    /// The program ended by itself.
+    Exited,
+    TimedOut,
+    /// Killed by the memory limit, and the program did not exit with 0.
+    OutOfMemory,
+    Cancelled,
+    /// The image could not be pulled.
+    ImageFailed,
+    /// The engine could not start the container (for example: no such command in the image).
+    StartFailed,
+    /// The exit was not observed.
+    Lost,
+}
+
+impl ExitCause {
+    /// The status of a step that ended for this cause.
+    #[must_use]
+    pub fn status(self, code: Option<i32>) -> Status {
+        match self {
+            Self::Exited if code == Some(0) => Status::Success,
+            Self::Exited | Self::OutOfMemory => Status::Failure,
+            Self::TimedOut | Self::Cancelled => Status::Killed,
+            Self::ImageFailed | Self::StartFailed | Self::Lost => Status::Error,
+        }
+    }
+}
+
+/// What an engine reports about the exit of a container that was started.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObservedExit {
+    pub code: Option<i32>,
+    /// The memory limit killed a process of the container, not necessarily the main one.
+    pub out_of_memory: bool,
+    /// Why the host stopped the container; `None` if it did not.
+    pub stopped: Option<StopCause>,
+    /// Who was running when the container ended.
+    pub observers: ExitObservers,
+    /// An additional message of the engine; may be empty.
+    pub engine_message: String,
+    pub duration_ms: u64,
+}
+
+impl ObservedExit {
+    /// Whether the container ended as one does that an engine stops because the engine itself stops, without a better
+    /// explanation.
+    fn was_killed_unobserved(&self) -> bool {
+        self.observers != ExitObservers::Both && matches!(self.code, Some(EXIT_CODE_SIGKILL | EXIT_CODE_SIGTERM))
+    }
+}
+
+/// Who was running when a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExitObservers {
+    /// The host and the engine.
+    #[default]
+    Both,
+    /// Only the engine: the host was down.
+    EngineOnly,
+    /// Neither: the engine was down too, and it captures the output.
+    Neither,
+}
+
+/// Exit code of a program that SIGKILL ended.
+pub const EXIT_CODE_SIGKILL: i32 = 128 + 9;
+/// Exit code of a program that SIGTERM ended.
+pub const EXIT_CODE_SIGTERM: i32 = 128 + 15;
+
+/// Why the host stopped a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopCause {
+    Cancelled,
+    /// The timeout, with its duration.
+    TimedOut(Duration),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observed_end(seen: ObservedExit) -> (ExitCause, Status) {
+        let exit = Exit::observed("step", seen);
+        (exit.cause, exit.cause.status(exit.code))
+    }
+
+    #[test]
+    fn an_exit_has_its_cause() {
+        let code = |code| ObservedExit { code: Some(code), ..ObservedExit::default() };
+        assert_eq!(observed_end(code(0)), (ExitCause::Exited, Status::Success));
+        assert_eq!(observed_end(code(3)), (ExitCause::Exited, Status::Failure));
+        assert_eq!(observed_end(ObservedExit::default()), (ExitCause::Lost, Status::Error));
+        let oom = ObservedExit { out_of_memory: true, ..code(137) };
+        assert_eq!(observed_end(oom), (ExitCause::OutOfMemory, Status::Failure));
+    }
+
+    #[test]
+    fn a_program_is_not_blamed_for_an_engine_that_stopped_it() {
+        for (observers, code, cause) in [
+            (ExitObservers::Both, EXIT_CODE_SIGTERM, ExitCause::Exited),
+            (ExitObservers::EngineOnly, EXIT_CODE_SIGTERM, ExitCause::Lost),
+            (ExitObservers::Neither, EXIT_CODE_SIGKILL, ExitCause::Lost),
+            (ExitObservers::Neither, 1, ExitCause::Exited),
+        ] {
+            let exit = Exit::observed("step", ObservedExit { code: Some(code), observers, ..ObservedExit::default() });
+            assert_eq!(
+                (exit.cause, exit.output_incomplete),
+                (cause, observers == ExitObservers::Neither),
+                "{observers:?} {code}"
+            );
+        }
+        let cancelled = ObservedExit {
+            code: Some(EXIT_CODE_SIGKILL),
+            observers: ExitObservers::Neither,
+            stopped: Some(StopCause::Cancelled),
+            ..ObservedExit::default()
+        };
+        assert_eq!(observed_end(cancelled), (ExitCause::Cancelled, Status::Killed));
+    }
+
+    #[test]
+    fn a_killed_child_does_not_fail_a_program_that_succeeded() {
+        let seen = ObservedExit { code: Some(0), out_of_memory: true, ..ObservedExit::default() };
+        let exit = Exit::observed("step", seen);
+        assert!(exit.is_success());
+        assert!(exit.message.contains("memory"));
+    }
+
+    #[test]
+    fn the_host_s_action_takes_precedence_over_the_exit_code() {
+        let seen =
+            |stopped| ObservedExit { code: Some(0), out_of_memory: true, stopped: Some(stopped), ..ObservedExit::default() };
+        assert_eq!(observed_end(seen(StopCause::Cancelled)), (ExitCause::Cancelled, Status::Killed));
+        assert_eq!(observed_end(seen(StopCause::TimedOut(Duration::from_secs(90)))), (ExitCause::TimedOut, Status::Killed));
+    }
+}

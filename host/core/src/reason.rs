@@ -1,0 +1,54 @@
+//! A reason: the explanation that stands beside a status.
+
+use serde::{Deserialize, Serialize};
+
+/// What happened and what to do about it, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Stable, for searching: `image-failed`, `waiting-for-gogs`.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// The remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// The causes, part by part (for example each condition of a `when` that is not met).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Reason>,
+}
+
+impl Reason {
+    /// A reason without help and parts.
+    #[must_use]
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into(), help: None, parts: Vec::new() }
+    }
+
+    /// Adds the remedy.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds a cause.
+    #[must_use]
+    pub fn part(mut self, part: Self) -> Self {
+        self.parts.push(part);
+        self
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)?;
+        for (index, part) in self.parts.iter().enumerate() {
+            f.write_str(if index == 0 { ": " } else { "; " })?;
+            write!(f, "{part}")?;
+        }
+        if let Some(help) = &self.help {
+            write!(f, " ({help})")?;
+        }
+        Ok(())
+    }
+}
