@@ -4,14 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 
 use crate::config::Config;
 
 /// The folder of the logs in the data directory.
 pub const LOGS_DIR: &str = "logs";
-
-/// The reason code of everything that waits for disk space.
-pub const DISK_FULL: &str = "disk-full";
 
 /// The interval between two checks of a disk that is too full.
 pub const RECHECK_INTERVAL: Duration = Duration::from_secs(15);
@@ -39,18 +37,20 @@ pub fn check_free_space(config: &Config) -> Result<u64, Reason> {
     match free {
         Ok(free) if free >= limit => Ok(free),
         Ok(free) => Err(Reason::new(
-            DISK_FULL,
+            ReasonCode::DiskFull,
             format!("the disk of {} has {} free, and stages need {}", dir.display(), mebibytes(free), mebibytes(limit)),
         )
         .help("free disk space there, or lower `[limits] free_disk`; waiting stages then start by themselves")),
-        Err(error) => Err(Reason::new(DISK_FULL, format!("the free space of {} cannot be determined: {error}", dir.display()))),
+        Err(error) => {
+            Err(Reason::new(ReasonCode::DiskFull, format!("the free space of {} cannot be determined: {error}", dir.display())))
+        }
     }
 }
 
 /// Why a log is paused, and what to do.
 #[must_use]
 pub fn log_paused_reason() -> Reason {
-    Reason::new(DISK_FULL, "the disk of the logs is full: containers pause when they print, and no output is lost")
+    Reason::new(ReasonCode::DiskFull, "the disk of the logs is full: containers pause when they print, and no output is lost")
         .help("free disk space under `data.dir`; the log then continues by itself")
 }
 
@@ -81,6 +81,6 @@ mod tests {
         // A file system that never has a free byte.
         std::os::unix::fs::symlink("/proc", dir.path().join(LOGS_DIR)).unwrap();
         let full = check_free_space(&config).unwrap_err();
-        assert!(full.code == DISK_FULL && full.message.contains("/logs has 0 MiB free"), "{full}");
+        assert!(full.code == ReasonCode::DiskFull && full.message.contains("/logs has 0 MiB free"), "{full}");
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use beespace_core::gogs;
 use beespace_core::ids::{BuildId, DeliveryId, StageId};
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::trigger::{self, DeliveryRepeat, TriggerDecision};
 use beespace_core::verify;
 use tracing::instrument;
@@ -35,7 +36,7 @@ pub async fn process_delivery(app: &App, id: DeliveryId) -> Result<(), WorkError
     let body = body.and_then(|body| verify::restore(body, delivery.sha256));
     let event = match body {
         Some(body) => gogs::parse(&delivery.event, &body).map_err(|malformed| malformed.reason),
-        None => Err(Reason::new("damaged", "the stored body is not the one that was signed")),
+        None => Err(Reason::new(ReasonCode::DeliveryCorrupt, "the stored body is not the one that was signed")),
     };
     let git_ref = event.as_ref().ok().and_then(trigger::recorded_ref);
     let repeat = if delivery.is_repeat { DeliveryRepeat::Repeated } else { DeliveryRepeat::First };

@@ -8,6 +8,7 @@ use beespace_core::notice::{AttemptOutcome, MAX_UNKNOWN_OUTCOMES, Notice, Notice
 use beespace_core::plugin_context::PluginContext;
 use beespace_core::policy::ErrorClass;
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_wasm::{NoticeInput, SendError};
 
 use crate::app::App;
@@ -33,7 +34,7 @@ pub async fn send(app: &App, key: &OrderingKey) -> Result<(), WorkError> {
     if notice.has_no_attempts_left() {
         let last = notice.last_error.as_deref().unwrap_or("the server ended during the last attempt");
         let message = format!("given up after {MAX_UNKNOWN_OUTCOMES} attempts with an unknown outcome: {last}");
-        return Ok(dead_letter(app, key.clone(), Reason::new("dead-letter", message)).await?);
+        return Ok(dead_letter(app, key.clone(), Reason::new(ReasonCode::DeadLetter, message)).await?);
     }
     let Attempt::Made { outcome, receipt } = attempt(app, &notice).await? else { return Ok(()) };
     let finished = app.store.finish_notice_attempt(notice.id, (outcome, receipt), now(), jitter()).await?;
@@ -57,7 +58,7 @@ pub async fn dead_letter(app: &App, key: OrderingKey, reason: Reason) -> Result<
 /// Why a notifier sends nothing, and what to do.
 #[must_use]
 pub fn suspended_reason(binding: &str, suspension: &Suspension) -> Reason {
-    Reason::new("notifier-suspended", format!("notifier {binding:?} is suspended: {}", suspension.reason)).help(
+    Reason::new(ReasonCode::NotifierSuspended, format!("notifier {binding:?} is suspended: {}", suspension.reason)).help(
         "fix the notifier in beespace.toml or its receiver, then retry one of its notices or restart the server: all of its \
          notices are sent in order",
     )

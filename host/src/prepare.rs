@@ -5,6 +5,7 @@ use std::time::Duration;
 use beespace_core::build::{Build, PipelineFile, Stage};
 use beespace_core::pipeline::{self, eval_when};
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 
 use crate::app::App;
@@ -70,7 +71,7 @@ pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prep
     let remarks = match eval_when::pipeline_matches(parsed.pipeline.when.as_ref(), &change_set.facts) {
         Ok(remarks) => remarks,
         Err(reason) => {
-            let reason = Reason::new("when", "the pipeline's `when` does not match").part(reason);
+            let reason = Reason::new(ReasonCode::WhenMismatch, "the pipeline's `when` does not match").part(reason);
             return Ok(ended_without_stages(build, Status::Skipped, reason));
         }
     };
@@ -85,12 +86,13 @@ async fn no_file(commit: &Commit) -> Reason {
     } else {
         "add a `.beespace.yml` to the root of the repository"
     };
-    Reason::new("no-pipeline-file", format!("no pipeline file at {}", commit.head.sha.short())).help(help)
+    Reason::new(ReasonCode::NoPipelineFile, format!("no pipeline file at {}", commit.head.sha.short())).help(help)
 }
 
 fn invalid_file(path: &str, count: usize) -> Reason {
     let problems = if count == 1 { "a problem".to_owned() } else { format!("{count} problems") };
-    Reason::new("invalid-file", format!("{path} has {problems}")).help("run `beespace lint` to check the file before you push")
+    Reason::new(ReasonCode::InvalidFile, format!("{path} has {problems}"))
+        .help("run `beespace lint` to check the file before you push")
 }
 
 /// The build ends without a stage.

@@ -6,6 +6,7 @@ use beespace_core::ids::{BuildId, NoticeId, StageId, StageNumber};
 use beespace_core::notice::Notice;
 use beespace_core::policy::approval::Approver;
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
@@ -96,7 +97,7 @@ async fn cancel(app: &App, build: &Build, by: &Principal) -> Result<(), ActionEr
     let stages = app.store.read()?.stages(build.id)?;
     let now = now();
     if stages.is_empty() {
-        let reason = Reason::new("cancelled", format!("cancelled by {}", by.id()));
+        let reason = Reason::new(ReasonCode::Cancelled, format!("cancelled by {}", by.id()));
         return Ok(app.store.end_unprepared(build.id, Status::Killed, reason, now).await?);
     }
     let open: Vec<StageId> = stages.iter().filter(|stage| !stage.status.is_over()).map(Stage::id).collect();

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::time::{Timestamp, backoff};
 use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -255,7 +256,7 @@ impl<C: Consumer> Worker<C> {
         let last = self.store.read()?.queue_entry(self.queue, key)?.and_then(|entry| entry.last_error);
         let last = last.unwrap_or_else(|| "the server ended during the last attempt".to_owned());
         let message = format!("given up after {} attempts: {last}", queue::MAX_ATTEMPTS);
-        self.consumer.dead_letter(id, Reason::new("dead-letter", message)).await
+        self.consumer.dead_letter(id, Reason::new(ReasonCode::DeadLetter, message)).await
     }
 
     async fn drop_unreadable(&self, key: &[u8]) -> Result<(), StoreError> {

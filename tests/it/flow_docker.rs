@@ -1,5 +1,6 @@
 //! The way of a push with a real engine: what containers see, how they end, what is left of them.
 
+use beespace_core::reason_code::ReasonCode;
 use std::time::{Duration, Instant};
 
 use beespace_core::build::{Build, CancelRequest, Stage, Step};
@@ -69,7 +70,7 @@ impl World {
         let at = beespace::clock::now();
         let ask = move |stage: &mut Stage| {
             stage.cancel_requested = Some(CancelRequest { by: "ada".to_owned(), at });
-            stage.reason = Some(beespace_core::reason::Reason::new("cancelled", "cancelled by ada"));
+            stage.reason = Some(beespace_core::reason::Reason::new(ReasonCode::Cancelled, "cancelled by ada"));
             Ok(())
         };
         let id = StageId { build: build.id, stage: stage.number };

@@ -14,6 +14,7 @@ use beespace_core::build::Build;
 use beespace_core::ids::{BuildId, RepositoryId, StageNumber, StepId, StepNumber};
 use beespace_core::mask::Secrets;
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::time::Timestamp;
 use beespace_core::trigger::LastSeenRef;
 use redb::TableHandle as _;
@@ -92,7 +93,8 @@ async fn what_is_not_over_stays_however_old_it_is_and_what_was_given_up_may_come
     assert_eq!(retention::pass(&world.app, tomorrow()).await.unwrap(), (0, 0));
     assert!(store.read().unwrap().build(restarted.id).unwrap().is_some());
 
-    let bury = |_: Option<&LastSeenRef>| DeliveryAction::DeadLetter(Reason::new("damaged", "it cannot be read"));
+    let bury =
+        |_: Option<&LastSeenRef>| DeliveryAction::DeadLetter(Reason::new(ReasonCode::DeliveryCorrupt, "it cannot be read"));
     store.finish_delivery(waiting, None, now(), bury).await.unwrap();
     assert_eq!(retention::pass(&world.app, tomorrow()).await.unwrap(), (0, 1));
     let again = store.accept_delivery(delivery()).await.unwrap();

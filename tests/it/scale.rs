@@ -158,7 +158,7 @@ async fn who_watches_a_repository_reads_nothing_when_something_of_it_changes() {
             watchers.push(stream.bytes_stream());
         }
         let before = world.app.store.rows_read();
-        let reason = Reason::new("told", format!("to {count}"));
+        let reason = Reason::from_rule("told", format!("to {count}"));
         let change = move |stage: &mut Stage| {
             stage.steps[0].reason = Some(reason.clone());
             Ok(())

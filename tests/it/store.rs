@@ -18,6 +18,7 @@ use beespace_core::ids::{BuildId, DeliveryId, RepositoryId, RepositoryName, Sha,
 use beespace_core::notice::NoticeKind;
 use beespace_core::pipeline::{CloneOptions, Pipeline};
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_core::trigger::LastSeenRef;
@@ -170,7 +171,7 @@ async fn a_hundred_copies_at_once_are_one_delivery() {
 async fn a_dead_letter_goes_again_when_it_is_sent_again() {
     let world = world().await;
     let Accepted::New(id) = world.store.accept_delivery(delivery("a", "x")).await.unwrap() else { panic!() };
-    let bury = |_: Option<&LastSeenRef>| DeliveryAction::DeadLetter(Reason::new("malformed", "no repository in it"));
+    let bury = |_: Option<&LastSeenRef>| DeliveryAction::DeadLetter(Reason::from_rule("malformed", "no repository in it"));
     world.store.finish_delivery(id, None, NOW, bury).await.unwrap();
     assert!(matches!(world.store.read().unwrap().delivery(id).unwrap().unwrap().outcome, DeliveryOutcome::DeadLetter(_)));
     assert_eq!(world.store.accept_delivery(delivery("a", "x")).await.unwrap(), Accepted::Duplicate(id));
@@ -260,7 +261,7 @@ async fn a_blocked_stage_waits_outside_the_queue_and_asks_for_approval() {
 async fn a_commit_without_a_pipeline_file_leaves_no_build() {
     let world = world().await;
     let build = build_of(&world, "a", "1").await;
-    let ignored = Prepared::Ignored(Reason::new("no-pipeline-file", "no pipeline file at 1111111"));
+    let ignored = Prepared::Ignored(Reason::new(ReasonCode::NoPipelineFile, "no pipeline file at 1111111"));
     world.store.store_prepared(build, ignored, NOW).await.unwrap();
     let read = world.store.read().unwrap();
     assert!(read.builds(BuildFilter::default(), 10).unwrap().is_empty());

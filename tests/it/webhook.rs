@@ -9,6 +9,7 @@ use beespace::telemetry::WebhookMetrics;
 use beespace::webhook::{HookResponse, Webhook};
 use beespace_core::ids::{DeliveryId, RepositoryId, RepositoryName};
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::time::Timestamp;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::{FakeGogs, sign};
@@ -338,8 +339,9 @@ async fn a_dead_letter_that_is_sent_again_goes_again() {
     let world = world().await;
     world.small(KEY, "a", "s3cret", "{}").await;
     let id: DeliveryId = world.store.read().unwrap().deliveries(None, None, 1).unwrap()[0].id;
-    let bury =
-        |_: Option<&beespace_core::trigger::LastSeenRef>| DeliveryAction::DeadLetter(Reason::new("malformed-payload", "no push"));
+    let bury = |_: Option<&beespace_core::trigger::LastSeenRef>| {
+        DeliveryAction::DeadLetter(Reason::new(ReasonCode::MalformedPayload, "no push"))
+    };
     world.store.finish_delivery(id, None, NOW, bury).await.unwrap();
     assert_eq!(world.waiting(), 0);
     assert_eq!(world.small(KEY, "a", "s3cret", "{}").await, StatusCode::ACCEPTED);

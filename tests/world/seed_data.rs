@@ -23,6 +23,7 @@ use beespace_core::plan::{self, StepPlan};
 use beespace_core::policy::BASELINE_POLICY;
 use beespace_core::policy::{Decision, Evaluation, Mode, Point, Ruling, Subject, Verdict, VerdictOutcome};
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -172,7 +173,7 @@ impl BuildSeed {
             decisions.push(about);
         }
         let stage = Stage {
-            reason: Some(Reason::new("capacity", "waits for its turn")),
+            reason: Some(Reason::new(ReasonCode::Capacity, "waits for its turn")),
             ..Stage::pending(id, pipeline, Some(about_all.id), steps, now())
         };
         (stage, decisions)

@@ -13,6 +13,7 @@ use crate::plan::StepPlan;
 use crate::policy::Finding;
 use crate::policy::approval::PendingApproval;
 use crate::reason::Reason;
+use crate::reason_code::ReasonCode;
 use crate::status::Status;
 use crate::time::Timestamp;
 
@@ -51,7 +52,7 @@ impl Build {
             delivery: None,
             restart_of: None,
             status: Status::Pending,
-            reason: Some(Reason::new("waiting-for-source", "waiting for its source")),
+            reason: Some(Reason::new(ReasonCode::WaitingForSource, "waiting for its source")),
             head: None,
             file: None,
             phase: Phase::Prepare,

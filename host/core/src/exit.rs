@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::reason::Reason;
+use crate::reason_code::ReasonCode;
 use crate::status::Status;
 use crate::units::format_duration;
 
@@ -34,21 +35,21 @@ impl Exit {
     /// Why the step did not succeed, for people; `None` if it did.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
-        let named = |code: &str, fallback: &str| {
+        let named = |code: ReasonCode, fallback: &str| {
             Some(Reason::new(code, if self.message.is_empty() { fallback.to_owned() } else { self.message.clone() }))
         };
         match (self.cause, self.code) {
             (ExitCause::Exited, Some(0)) => None,
-            (ExitCause::Exited, Some(code)) => named("exit-code", &format!("the program exited with code {code}")),
-            (ExitCause::Exited, None) => named("exit-code", "the program exited with an unknown code"),
-            (ExitCause::TimedOut, _) => named("step-timeout", "the step exceeded its timeout")
+            (ExitCause::Exited, Some(code)) => named(ReasonCode::ExitCode, &format!("the program exited with code {code}")),
+            (ExitCause::Exited, None) => named(ReasonCode::ExitCode, "the program exited with an unknown code"),
+            (ExitCause::TimedOut, _) => named(ReasonCode::StepTimeout, "the step exceeded its timeout")
                 .map(|reason| reason.help("raise the step's `timeout`, or find out what it waits for")),
-            (ExitCause::OutOfMemory, _) => named("out-of-memory", "the program exceeded its memory limit")
+            (ExitCause::OutOfMemory, _) => named(ReasonCode::OutOfMemory, "the program exceeded its memory limit")
                 .map(|reason| reason.help("reduce its memory use, or ask an administrator to raise `[limits] step_memory`")),
-            (ExitCause::Cancelled, _) => named("cancelled", "the step was cancelled"),
-            (ExitCause::ImageFailed, _) => named("image-failed", "the image could not be pulled"),
-            (ExitCause::StartFailed, _) => named("start-failed", "the container could not be started"),
-            (ExitCause::Lost, _) => named("lost", "the exit of the container was not observed")
+            (ExitCause::Cancelled, _) => named(ReasonCode::Cancelled, "the step was cancelled"),
+            (ExitCause::ImageFailed, _) => named(ReasonCode::ImageFailed, "the image could not be pulled"),
+            (ExitCause::StartFailed, _) => named(ReasonCode::StartFailed, "the container could not be started"),
+            (ExitCause::Lost, _) => named(ReasonCode::ContainerLost, "the exit of the container was not observed")
                 .map(|reason| reason.help("restart the build; the engine or the server was down while the container ran")),
         }
     }

@@ -12,14 +12,8 @@ use crate::ids::StepNumber;
 use crate::pipeline::eval_when::{self, Facts};
 use crate::pipeline::{OnFailure, When};
 use crate::reason::Reason;
+use crate::reason_code::ReasonCode;
 use crate::status::{Status, fold};
-
-/// Reason code of a step that was cancelled because of a sibling's `failure: cancel`. The code is stored with the step and marks
-/// its failure as one that is not counted.
-pub const CANCELLED_BY_SIBLING: &str = "cancelled-by-sibling";
-
-/// Reason code of a step that was stopped because the whole stage was cancelled.
-pub const CANCELLED: &str = "cancelled";
 
 /// One step and its current state.
 #[derive(Debug, Clone)]
@@ -65,7 +59,7 @@ impl Node<'_> {
 
     /// Whether the step has failed and its failure counts for the stage.
     fn counts_as_failed(&self) -> bool {
-        self.has_failed() && self.failure != OnFailure::Ignore && self.reason != Some(CANCELLED_BY_SIBLING)
+        self.has_failed() && self.failure != OnFailure::Ignore && self.reason != Some(ReasonCode::CancelledBySibling.as_str())
     }
 }
 
@@ -112,7 +106,7 @@ pub fn next_moves(nodes: &[Node<'_>], facts: &Facts) -> Vec<Move> {
         Status::Pending => Some(next_move(node, clone, &by_name, facts, &failed)),
         _ => canceller.filter(|_| !eval_when::runs_after_failure(node.when)).map(|sibling| {
             let message = format!("step \"{}\" failed and cancels the other steps (`failure: cancel`)", sibling.name);
-            Move::Cancel(node.number, Reason::new(CANCELLED_BY_SIBLING, message))
+            Move::Cancel(node.number, Reason::new(ReasonCode::CancelledBySibling, message))
         }),
     })
     .collect()
@@ -166,7 +160,7 @@ fn next_move(
     let needs = node.needs.iter().filter_map(|need| by_name.get(need.as_str()).copied());
     let open: Vec<&str> = sources.into_iter().chain(needs.filter(|need| !need.status.is_over())).map(|need| need.name).collect();
     if !open.is_empty() {
-        return Move::Wait(node.number, Reason::new("needs", format!("waiting for {}", open.join(", "))));
+        return Move::Wait(node.number, Reason::new(ReasonCode::WaitingForNeeds, format!("waiting for {}", open.join(", "))));
     }
     match eval_when::step_matches(node.when, facts, failed) {
         Ok(remarks) => Move::Start(node.number, remarks),
@@ -180,7 +174,7 @@ fn next_move(
 pub fn stage_status(nodes: &[Node<'_>]) -> Status {
     let part = |node: &Node<'_>| {
         let is_quiet_clone = node.number == StepNumber::CLONE && node.status == Status::Success;
-        if is_quiet_clone || (node.has_failed() && node.reason == Some(CANCELLED_BY_SIBLING)) {
+        if is_quiet_clone || (node.has_failed() && node.reason == Some(ReasonCode::CancelledBySibling.as_str())) {
             None
         } else if node.has_failed() && !node.counts_as_failed() {
             Some(Status::Success)
@@ -336,8 +330,8 @@ mod tests {
         ];
         let moves = next_moves(&nodes_of(&steps), &push());
         assert!(matches!(moves[0], Move::Start(StepNumber(1), _)) && matches!(moves[2], Move::Start(StepNumber(3), _)));
-        assert_eq!(moves[1], Move::Wait(StepNumber(2), Reason::new("needs", "waiting for build")));
-        assert_eq!(moves[3], Move::Wait(StepNumber(4), Reason::new("needs", "waiting for test, lint")));
+        assert_eq!(moves[1], Move::Wait(StepNumber(2), Reason::new(ReasonCode::WaitingForNeeds, "waiting for build")));
+        assert_eq!(moves[3], Move::Wait(StepNumber(4), Reason::new(ReasonCode::WaitingForNeeds, "waiting for test, lint")));
         run_to_end(&mut steps, |_| 0);
         assert_eq!(statuses(&steps), [Status::Success; 4]);
         assert_eq!(stage_status(&nodes_of(&steps)), Status::Success);
@@ -415,7 +409,7 @@ mod tests {
         let mut nodes = nodes_of(&steps);
         nodes.insert(0, Node { number: StepNumber::CLONE, status: Status::Running, ..nodes[0].clone() });
         assert_eq!(nodes[1].name, "clone", "a user's step may have that name");
-        let waits = |number| Move::Wait(StepNumber(number), Reason::new("needs", "waiting for clone"));
+        let waits = |number| Move::Wait(StepNumber(number), Reason::new(ReasonCode::WaitingForNeeds, "waiting for clone"));
         assert_eq!(next_moves(&nodes, &push()), [waits(1), waits(2)]);
         nodes[0].status = Status::Error;
         let moves = next_moves(&nodes, &push());
@@ -526,7 +520,7 @@ mod tests {
                 }
             }
             let was_open = steps.iter().any(TestStep::is_open);
-            let moves = cancel_all(&nodes_of(&steps), &Reason::new(CANCELLED, "cancelled by maya"));
+            let moves = cancel_all(&nodes_of(&steps), &Reason::new(ReasonCode::Cancelled, "cancelled by maya"));
             apply_moves(&mut steps, &moves);
             prop_assert!(steps.iter().all(|step| !step.is_open()));
             prop_assert!(next_moves(&nodes_of(&steps), &push()).is_empty());

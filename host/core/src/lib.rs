@@ -55,6 +55,7 @@ pub mod output;
 
 pub mod exit;
 pub mod reason;
+pub mod reason_code;
 pub mod status;
 
 pub mod change_event;

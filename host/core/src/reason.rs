@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::reason_code::ReasonCode;
+
 /// What happened and what to do about it, in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
-    /// Stable, for searching: `image-failed`, `waiting-for-gogs`.
+    /// A [`ReasonCode`], or the rule id of a policy's finding.
     pub code: String,
     /// One sentence.
     pub message: String,
@@ -20,8 +22,14 @@ pub struct Reason {
 impl Reason {
     /// A reason without help and parts.
     #[must_use]
-    pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), help: None, parts: Vec::new() }
+    pub fn new(code: ReasonCode, message: impl Into<String>) -> Self {
+        Self::from_rule(code.as_str(), message)
+    }
+
+    /// A reason whose code is the rule id of a policy's finding.
+    #[must_use]
+    pub fn from_rule(rule_id: &str, message: impl Into<String>) -> Self {
+        Self { code: rule_id.to_owned(), message: message.into(), help: None, parts: Vec::new() }
     }
 
     /// Adds the remedy.

@@ -7,6 +7,7 @@ use crate::git_ref::{self, BRANCHES, TAGS};
 use crate::gogs::{self, GogsEvent};
 use crate::ids::{RepositoryId, RepositoryName, Sha};
 use crate::reason::Reason;
+use crate::reason_code::ReasonCode;
 use crate::verify::Verified;
 
 /// Directives in a commit message that suppress the build.
@@ -72,7 +73,7 @@ pub fn decide(
     let payload_repository = event.repository_id();
     if payload_repository != hook {
         return ignore(
-            "other-repository",
+            ReasonCode::OtherRepository,
             format!("the payload is for repository {payload_repository}, but the webhook belongs to repository {hook}"),
             Some("a webhook address belongs to one repository: remove it from the other repository and from its organisation"),
         );
@@ -84,7 +85,7 @@ pub fn decide(
         }),
         GogsEvent::Deleted(delete) => TriggerDecision::Ignored {
             reason: Reason::new(
-                "deleted",
+                ReasonCode::RefDeleted,
                 format!("{} {} was deleted: nothing to build", ref_type_name(delete.ref_type), quote_name(&delete.name)),
             ),
             forget_ref: Some(delete.git_ref()),
@@ -92,27 +93,33 @@ pub fn decide(
         GogsEvent::BranchCreated(create) => {
             // Gogs reports every ref outside refs/tags/ as a branch, so the text does not promise a build.
             ignore(
-                "branch-created",
+                ReasonCode::BranchCreated,
                 format!("{} was created; Gogs sends its push as a separate delivery", quote_name(&create.name)),
                 None,
             )
         }
         GogsEvent::TagCreated(create) => {
-            ignore_unsupported("tag", format!("tag {} was pushed", quote_name(&create.name)), "tags")
+            ignore_unsupported(ReasonCode::NotSupported, format!("tag {} was pushed", quote_name(&create.name)), "tags")
         }
-        GogsEvent::Release(event) => {
-            ignore_unsupported("release", format!("release {} was published", quote_name(&event.release.tag_name)), "releases")
-        }
+        GogsEvent::Release(event) => ignore_unsupported(
+            ReasonCode::NotSupported,
+            format!("release {} was published", quote_name(&event.release.tag_name)),
+            "releases",
+        ),
         GogsEvent::PullRequest(event) => {
-            ignore_unsupported("pull-request", format!("pull request {} changed", event.number), "pull requests")
+            ignore_unsupported(ReasonCode::NotSupported, format!("pull request {} changed", event.number), "pull requests")
         }
-        GogsEvent::Forked(fork) => {
-            ignore("forked", format!("{} forked the repository: nothing to build", quote_name(&fork.sender.username)), None)
+        GogsEvent::Forked(fork) => ignore(
+            ReasonCode::NothingToBuild,
+            format!("{} forked the repository: nothing to build", quote_name(&fork.sender.username)),
+            None,
+        ),
+        GogsEvent::Issue(issues) => {
+            ignore(ReasonCode::NothingToBuild, format!("issue {} changed: nothing to build", issues.number), None)
         }
-        GogsEvent::Issue(issues) => ignore("issue", format!("issue {} changed: nothing to build", issues.number), None),
         GogsEvent::IssueComment(comment) => {
             let of = if comment.issue.pull_request.is_some() { "pull request" } else { "issue" };
-            ignore("issue-comment", format!("comment on {of} {}: nothing to build", comment.issue.number), None)
+            ignore(ReasonCode::NothingToBuild, format!("comment on {of} {}: nothing to build", comment.issue.number), None)
         }
     }
 }
@@ -128,7 +135,7 @@ pub fn skip_directive(message: &str) -> Option<&'static str> {
 /// The reason of a build that its commit message suppresses.
 #[must_use]
 pub fn skip_reason(word: &str) -> Reason {
-    Reason::new("skip-word", format!("the commit message contains {word}"))
+    Reason::new(ReasonCode::SkipDirective, format!("the commit message contains {word}"))
         .help("to get a build, push a commit whose message does not contain it")
 }
 
@@ -141,8 +148,11 @@ fn decide_push(push: &gogs::Push, repeat: DeliveryRepeat, last: Option<&LastSeen
     let mut event = event_of(push, &git_ref, after)?;
     if is_repeated_push(&event, repeat, last) {
         let branch = quote_name(git_ref.strip_prefix(BRANCHES).unwrap_or(&git_ref));
-        return Err(Reason::new("same-push", format!("this push of {branch} to {} was already processed", after.short()))
-            .help("to build it again, use `beespace build restart`"));
+        return Err(Reason::new(
+            ReasonCode::DuplicatePush,
+            format!("this push of {branch} to {} was already processed", after.short()),
+        )
+        .help("to build it again, use `beespace build restart`"));
     }
     let Cause::Push(built) = &mut event.cause;
     built.last_known_tip = last.map(|last| last.after.clone()).filter(|left_at| Some(left_at) != built.before.as_ref());
@@ -170,11 +180,12 @@ fn pushed_commit(push: &gogs::Push) -> Result<&Sha, Reason> {
     let name = quote_name(&push.git_ref);
     match (&push.before, &push.after) {
         (_, Some(after)) => Ok(after),
-        (Some(_), None) => Err(Reason::new("deleted", format!("{name} was deleted: nothing to build"))),
+        (Some(_), None) => Err(Reason::new(ReasonCode::RefDeleted, format!("{name} was deleted: nothing to build"))),
         (None, None) if push.repository.mirror => {
-            Err(Reason::new("tag", format!("tag {name} was synchronized to the mirror")).help(not_supported_yet("tags")))
+            Err(Reason::new(ReasonCode::NotSupported, format!("tag {name} was synchronized to the mirror"))
+                .help(not_supported_yet("tags")))
         }
-        (None, None) => Err(test_delivery().part(Reason::new("empty-repository", "the repository has no commit yet"))),
+        (None, None) => Err(test_delivery().part(Reason::new(ReasonCode::EmptyRepository, "the repository has no commit yet"))),
     }
 }
 
@@ -187,23 +198,25 @@ fn branch_ref(push: &gogs::Push) -> Result<String, Reason> {
         // The sync of a mirror sends short names of branches, and tags without a commit.
         format!("{BRANCHES}{name}")
     } else {
-        return Err(Reason::new("not-a-branch", format!("{} is not the full name of a ref", quote_name(name))));
+        return Err(Reason::new(ReasonCode::NotABranch, format!("{} is not the full name of a ref", quote_name(name))));
     };
     if !git_ref::is_well_formed(&full) {
-        return Err(Reason::new("not-a-branch", format!("{} is not a valid git ref name", quote_name(&full))));
+        return Err(Reason::new(ReasonCode::NotABranch, format!("{} is not a valid git ref name", quote_name(&full))));
     }
     if full.starts_with(BRANCHES) {
         return Ok(full);
     }
     if let Some(tag) = full.strip_prefix(TAGS) {
-        return Err(Reason::new("tag", format!("tag {} was pushed", quote_name(tag))).help(not_supported_yet("tags")));
+        return Err(
+            Reason::new(ReasonCode::NotSupported, format!("tag {} was pushed", quote_name(tag))).help(not_supported_yet("tags"))
+        );
     }
-    Err(Reason::new("not-a-branch", format!("{} is not a branch", quote_name(&full)))
+    Err(Reason::new(ReasonCode::NotABranch, format!("{} is not a branch", quote_name(&full)))
         .help("only refs under refs/heads/ are built: everyone with write access can push any other ref, `refs/pull/…` included"))
 }
 
 fn test_delivery() -> Reason {
-    Reason::new("test-delivery", "test delivery: the webhook works").help("push a commit to start a build")
+    Reason::new(ReasonCode::TestDelivery, "test delivery: the webhook works").help("push a commit to start a build")
 }
 
 fn event_of(push: &gogs::Push, git_ref: &str, after: &Sha) -> Result<Event, Reason> {
@@ -224,7 +237,7 @@ fn event_of(push: &gogs::Push, git_ref: &str, after: &Sha) -> Result<Event, Reas
 fn repository_of(payload_repository: &gogs::Repository) -> Result<Repository, Reason> {
     let owner = payload_repository.owner.as_ref().map_or("", |owner| owner.username.as_str());
     let name = RepositoryName::new(owner, &payload_repository.name)
-        .map_err(|error| Reason::new("repository-name", error.to_string()))?;
+        .map_err(|error| Reason::new(ReasonCode::InvalidRepositoryName, error.to_string()))?;
     Ok(Repository {
         id: RepositoryId(payload_repository.id),
         name,
@@ -265,11 +278,11 @@ fn not_supported_yet(what: &str) -> String {
     format!("Beespace does not build {what} yet")
 }
 
-fn ignore_unsupported(code: &str, message: String, what: &str) -> TriggerDecision {
+fn ignore_unsupported(code: ReasonCode, message: String, what: &str) -> TriggerDecision {
     ignore(code, message, Some(&not_supported_yet(what)))
 }
 
-fn ignore(code: &str, message: String, help: Option<&str>) -> TriggerDecision {
+fn ignore(code: ReasonCode, message: String, help: Option<&str>) -> TriggerDecision {
     let reason = Reason::new(code, message);
     TriggerDecision::Ignored { reason: if let Some(help) = help { reason.help(help) } else { reason }, forget_ref: None }
 }

@@ -6,11 +6,9 @@ use crate::ids::{DecisionId, StepNumber};
 use crate::policy::approval;
 use crate::policy::approval::{Approver, PendingApproval};
 use crate::reason::Reason;
+use crate::reason_code::ReasonCode;
 use crate::status::Status;
 use crate::time::Timestamp;
-
-/// Reason code of a step whose next plan no longer waits for an approval.
-pub const APPROVAL_DECIDED: &str = "answered";
 
 /// Why an action of a user is refused. The text is shown to that user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +39,7 @@ pub fn approve(
     let (who, now) = (by.id.clone(), by.at);
     approval::approve(find_open_approval(stage, Some(subject))?, subject, by, caused_by)?;
     let why = why.map_or_else(String::new, |why| format!(": {why}"));
-    let reason = Reason::new("approved", format!("approved by {who}{why}; queued"));
+    let reason = Reason::new(ReasonCode::Approved, format!("approved by {who}{why}; queued"));
     apply_decision(stage, &reason, caused_by, now);
     Ok(())
 }
@@ -98,8 +96,11 @@ pub fn approval_reason(approvals: &[&PendingApproval], caused_by: &str, now: Tim
     if !given.is_empty() {
         message = format!("{message} (approved so far by {})", given.join(", "));
     }
-    let parts = open.iter().flat_map(|pending| missing(pending)).map(|word| Reason::new("approval", format!("needs {word}")));
-    parts.fold(Reason::new("approval", message), Reason::part)
+    let parts = open
+        .iter()
+        .flat_map(|pending| missing(pending))
+        .map(|word| Reason::new(ReasonCode::WaitingForApproval, format!("needs {word}")));
+    parts.fold(Reason::new(ReasonCode::WaitingForApproval, message), Reason::part)
 }
 
 /// Declines a stage or a plan. A stage that has not started ends as declined, and none of its steps runs. In a stage that has
@@ -121,7 +122,7 @@ pub fn decline(
         Some(why) => format!("declined by {}: {why}", by.id),
         None => format!("declined by {}", by.id),
     };
-    let reason = Reason::new("declined-by-person", message);
+    let reason = Reason::new(ReasonCode::DeclinedByPerson, message);
     if stage.started_at.is_none() {
         finish(stage, Status::Declined, &reason, by.at);
         return Ok(());
@@ -147,9 +148,9 @@ pub fn cancel(stage: &mut Stage, by: &str, now: Timestamp) -> Result<(), ActionR
     if stage.cancel_requested.is_none() {
         stage.cancel_requested = Some(CancelRequest { by: by.to_owned(), at: now });
     }
-    let reason = Reason::new("cancelled", format!("cancelled by {by}"));
+    let reason = Reason::new(ReasonCode::Cancelled, format!("cancelled by {by}"));
     if stage.status == Status::Running {
-        stage.reason = Some(Reason::new("cancelling", format!("cancelled by {by}; the containers are being stopped")));
+        stage.reason = Some(Reason::new(ReasonCode::Cancelling, format!("cancelled by {by}; the containers are being stopped")));
     } else {
         finish(stage, Status::Killed, &reason, now);
     }
@@ -207,7 +208,7 @@ pub fn update_reasons(stage: &mut Stage, caused_by: &str, now: Timestamp) {
     let answered = decided_steps(stage, caused_by, now);
     let reason = |step: &Step, round: &Round| match stage.open_approvals().find(|pending| pending.decision == round.decision) {
         Some(pending) if !answered.contains(&step.number) => approval_reason(&[pending], caused_by, now),
-        _ => Reason::new(APPROVAL_DECIDED, "the next plan of the step is decided; queued"),
+        _ => Reason::new(ReasonCode::ApprovalDecided, "the next plan of the step is decided; queued"),
     };
     let reasons: Vec<_> = stage.blocked_steps().map(|(step, round)| (step.number, reason(step, round))).collect();
     for (number, reason) in reasons {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use beespace_core::ids::{StageId, StepId};
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 
 /// A failure of the engine; never something that a user's program did.
 #[derive(Debug, thiserror::Error)]
@@ -47,30 +48,34 @@ impl EngineError {
     pub fn reason(&self) -> Reason {
         let (code, help) = match self {
             Self::Unreachable { .. } => (
-                "engine-unreachable",
+                ReasonCode::EngineUnreachable,
                 "check that the engine runs and that the server's user may open its socket; see `[engine] host` in beespace.toml",
             ),
             Self::TimedOut { .. } => (
-                "engine-slow",
+                ReasonCode::EngineSlow,
                 "see the engine's own log, and restart the engine if it hangs; running steps survive this only with `live-restore`",
             ),
-            Self::Refused { .. } => ("engine-refused", "see the engine's own log"),
+            Self::Refused { .. } => (ReasonCode::EngineRefused, "see the engine's own log"),
             Self::InvalidResponse { .. } => {
-                ("engine-nonsense", "check that the program at `[engine] host` in beespace.toml is an engine")
+                (ReasonCode::EngineInvalidResponse, "check that the program at `[engine] host` in beespace.toml is an engine")
             }
-            Self::TooOld { .. } => ("engine-too-old", "install a newer version of the engine"),
-            Self::TooNew { .. } => ("engine-too-new", "install a newer Beespace, or an older version of the engine"),
-            Self::InvalidAddress { .. } => {
-                ("engine-address", "set `[engine] host` in beespace.toml to `unix:///var/run/docker.sock` or `tcp://HOST:PORT`")
+            Self::TooOld { .. } => (ReasonCode::EngineTooOld, "install a newer version of the engine"),
+            Self::TooNew { .. } => (ReasonCode::EngineTooNew, "install a newer Beespace, or an older version of the engine"),
+            Self::InvalidAddress { .. } => (
+                ReasonCode::EngineAddress,
+                "set `[engine] host` in beespace.toml to `unix:///var/run/docker.sock` or `tcp://HOST:PORT`",
+            ),
+            Self::InvalidInstance(_) => (
+                ReasonCode::EngineInstance,
+                "remove the instance's id from the store, but only if none of its containers still runs",
+            ),
+            Self::SourcesUnreadable(_) => {
+                (ReasonCode::SourcesUnreadable, "check whether the disk of `data.dir` is full or failing")
             }
-            Self::InvalidInstance(_) => {
-                ("engine-instance", "remove the instance's id from the store, but only if none of its containers still runs")
-            }
-            Self::SourcesUnreadable(_) => ("sources-unreadable", "check whether the disk of `data.dir` is full or failing"),
             Self::NotOpen(_) | Self::NoSuchContainer { .. } => {
-                ("engine-order", "this is an error in the server: please report it")
+                (ReasonCode::EngineOrder, "this is an error in the server: please report it")
             }
-            Self::Unkillable { .. } => ("engine-unkillable", "restart the engine; the step counts as lost"),
+            Self::Unkillable { .. } => (ReasonCode::EngineUnkillable, "restart the engine; the step counts as lost"),
             Self::Specific { reason, .. } => return Reason::clone(reason),
         };
         Reason::new(code, self.to_string()).help(help)

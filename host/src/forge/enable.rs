@@ -7,6 +7,7 @@ use std::time::Duration;
 use beespace_core::gogs;
 use beespace_core::ids::{RepositoryId, RepositoryName};
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::time::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
@@ -74,18 +75,17 @@ impl EnableError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Forge(error) => error.reason(),
-            Self::Store(error) => {
-                Reason::new("store-trouble", error.to_string()).help("`/readyz?verbose` reports the state of the store")
-            }
-            Self::Seal(error) => Reason::new("seal-trouble", error.to_string()),
-            Self::NotAdmin(_) => Reason::new("token-rights", self.to_string())
+            Self::Store(error) => Reason::new(ReasonCode::StoreUnavailable, error.to_string())
+                .help("`/readyz?verbose` reports the state of the store"),
+            Self::Seal(error) => Reason::new(ReasonCode::EncryptionFailed, error.to_string()),
+            Self::NotAdmin(_) => Reason::new(ReasonCode::TokenRights, self.to_string())
                 .help("in Gogs, make the user a collaborator with the permission `admin`"),
-            Self::HookNotRemoved { name, .. } => Reason::new("hook-left", self.to_string())
+            Self::HookNotRemoved { name, .. } => Reason::new(ReasonCode::WebhookNotRemoved, self.to_string())
                 .help(format!("run `beespace repo disable {name}` again when Gogs is reachable")),
             Self::NotEnabled(name) => {
-                Reason::new("not-enabled", self.to_string()).help(format!("run `beespace repo enable {name}`"))
+                Reason::new(ReasonCode::RepositoryNotEnabled, self.to_string()).help(format!("run `beespace repo enable {name}`"))
             }
-            Self::Name(_) => Reason::new("repository-name", self.to_string()),
+            Self::Name(_) => Reason::new(ReasonCode::InvalidRepositoryName, self.to_string()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Errors of requests to Gogs, each with its remedy.
 
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 
 /// Why a request to Gogs failed. No text contains the token: it is only sent in a header, and headers are never shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,21 +38,23 @@ impl ForgeError {
     pub fn reason(&self) -> Reason {
         let (code, help) = match self {
             Self::Unreachable(_) => {
-                ("waiting-for-gogs", "check that Gogs is running and that this server can reach it at `gogs.url`")
+                (ReasonCode::WaitingForGogs, "check that Gogs is running and that this server can reach it at `gogs.url`")
             }
             Self::Unauthorized => (
-                "token-refused",
+                ReasonCode::TokenRefused,
                 "create a new token in Gogs (Your Settings, Applications), write it to the file that `gogs.token_file` names, and restart the server",
             ),
-            Self::Forbidden(_) => ("token-rights", "make the token's user an administrator of the repository in Gogs"),
-            Self::NotFound(_) => ("not-in-gogs", "check the name; a private repository must be shared with the token's user"),
-            Self::Refused { .. } => ("gogs-refused", "see the log of Gogs"),
-            Self::Redirected => ("gogs-redirects", "set `gogs.url` to the final address of Gogs (its EXTERNAL_URL)"),
+            Self::Forbidden(_) => (ReasonCode::TokenRights, "make the token's user an administrator of the repository in Gogs"),
+            Self::NotFound(_) => {
+                (ReasonCode::NotInGogs, "check the name; a private repository must be shared with the token's user")
+            }
+            Self::Refused { .. } => (ReasonCode::GogsRefused, "see the log of Gogs"),
+            Self::Redirected => (ReasonCode::GogsRedirects, "set `gogs.url` to the final address of Gogs (its EXTERNAL_URL)"),
             Self::UnexpectedResponse(_) => (
-                "not-the-api",
+                ReasonCode::NotTheApi,
                 "check that `gogs.url` is the URL of Gogs itself and that the token's user is not prohibited from signing in",
             ),
-            Self::Setup(_) => ("gogs-setup", "check `gogs.ca_file`"),
+            Self::Setup(_) => (ReasonCode::GogsSetup, "check `gogs.ca_file`"),
         };
         Reason::new(code, self.to_string()).help(help)
     }

@@ -12,6 +12,7 @@ use beespace_core::plugin_context::PluginContext;
 use beespace_core::policy::chain::Chain;
 use beespace_core::policy::{Decision, Denial, Finding, Point, Subject, Verdict, VerdictOutcome};
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_wasm::PolicyRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -109,11 +110,11 @@ fn verdict_label<E>(result: &Result<Verdict, E>) -> &'static str {
 /// Why policies deny a subject, with the finding of each policy.
 pub fn denied_reason(subject: &str, by: &[Denial]) -> Reason {
     let parts = by.iter().map(|denial| denial_reason(&denial.policy, &denial.finding));
-    parts.fold(Reason::new("denied", format!("policies deny {subject}")), Reason::part)
+    parts.fold(Reason::new(ReasonCode::Denied, format!("policies deny {subject}")), Reason::part)
 }
 
 fn denial_reason(policy: &str, finding: &Finding) -> Reason {
-    let reason = Reason::new(&finding.rule_id, format!("{policy}: {}", finding.message));
+    let reason = Reason::from_rule(&finding.rule_id, format!("{policy}: {}", finding.message));
     match &finding.remedy {
         Some(remedy) => reason.help(remedy.clone()),
         None => reason,

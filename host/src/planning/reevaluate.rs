@@ -174,6 +174,8 @@ mod tests {
     use beespace_core::reason::Reason;
     use beespace_core::time::Timestamp;
 
+    use beespace_core::reason_code::ReasonCode;
+
     use super::*;
 
     const DECISION: DecisionId = DecisionId(uuid::Uuid::nil());
@@ -210,7 +212,7 @@ mod tests {
     #[test]
     fn a_declined_approval_is_not_open() {
         let mut declined = stage(Status::Blocked);
-        declined.approvals[0].declined = Some(Reason::new("declined-by-person", "declined by admin"));
+        declined.approvals[0].declined = Some(Reason::new(ReasonCode::DeclinedByPerson, "declined by admin"));
         assert!(!is_open(&declined, DECISION));
     }
 }

@@ -8,6 +8,7 @@ use beespace_core::plan::StepPlan;
 use beespace_core::policy::approval::PendingApproval;
 use beespace_core::policy::{Decision, Ruling};
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 use futures::FutureExt as _;
@@ -119,7 +120,8 @@ impl StageBuilder {
             self.stage.finished_at = Some(now());
             for step in self.stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
                 step.status = Status::Skipped;
-                step.reason = Some(Reason::new("not-run", format!("no step ran: the stage's status is {}", self.stage.status)));
+                step.reason =
+                    Some(Reason::new(ReasonCode::NotRun, format!("no step ran: the stage's status is {}", self.stage.status)));
             }
         } else if !self.stage.approvals.is_empty() {
             self.stage.status = Status::Blocked;
@@ -127,7 +129,7 @@ impl StageBuilder {
             self.stage.reason = Some(user_action::blocked_reason(&self.stage, "", now()));
         } else {
             let message = format!("waiting for a free slot (capacity: {capacity})");
-            self.stage.reason = Some(Reason::new("capacity", message));
+            self.stage.reason = Some(Reason::new(ReasonCode::Capacity, message));
         }
         (self.stage, self.decisions)
     }

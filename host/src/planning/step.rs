@@ -8,6 +8,7 @@ use beespace_core::pipeline::{self, Action, EnvValue, Pipeline};
 use beespace_core::plan::{self, Limits, StepPlan};
 use beespace_core::plugin_context::PluginContext;
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_wasm::{PlanError, StepInput};
 
 use crate::app::App;
@@ -33,8 +34,10 @@ pub async fn plan_step(
     let Some(step_type) = app.plugins.step_types.get(&action.plugin) else { return Err(unknown_step_type(app, &action.plugin)) };
     let problems = step_type.check_params(&action.with);
     if !problems.is_empty() {
-        let reason = Reason::new("invalid-settings", format!("`with` of step \"{}\" is invalid", step.name));
-        return Err(problems.iter().fold(reason, |reason, problem| reason.part(Reason::new("with", problem.to_string()))));
+        let reason = Reason::new(ReasonCode::InvalidStepSettings, format!("`with` of step \"{}\" is invalid", step.name));
+        return Err(problems
+            .iter()
+            .fold(reason, |reason, problem| reason.part(Reason::new(ReasonCode::StepSetting, problem.to_string()))));
     }
     let input = step_input(build, stage, &step.name, change_set);
     let invocation = input.context.invocation_id.clone();
@@ -54,11 +57,11 @@ fn unknown_step_type(app: &App, name: &str) -> Reason {
     } else {
         format!("this instance has {}", known.join(", "))
     };
-    Reason::new("unknown-step-type", format!("step type {name:?} does not exist")).help(help)
+    Reason::new(ReasonCode::UnknownStepType, format!("step type {name:?} does not exist")).help(help)
 }
 
 fn plan_error(name: &str, error: &PlanError) -> Reason {
-    Reason::new("no-plan", format!("{name} made no plan: {error}"))
+    Reason::new(ReasonCode::PlanningFailed, format!("{name} made no plan: {error}"))
 }
 
 /// The input of a step type's calls about one step.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use beespace_core::build::{Build, Stage};
 use beespace_core::ids::StageId;
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
@@ -89,7 +90,7 @@ async fn mark_running(app: &App, build: &Build, id: StageId) -> Result<Stage, St
 
 /// Why policies, or people when a policy asked them, have not admitted exactly this pipeline; none when they have.
 fn why_not_admitted(run: &StageRun, stage: &Stage) -> anyhow::Result<Option<Reason>> {
-    let not_admitted = |error: &str| Reason::new("not-admitted", format!("the pipeline must not run: {error}"));
+    let not_admitted = |error: &str| Reason::new(ReasonCode::PipelineNotApproved, format!("the pipeline must not run: {error}"));
     let Some(decision) = stage.decision else { return Ok(Some(not_admitted("no policy decision is stored"))) };
     Ok(match run.check_approval(stage, stage.pipeline.clone(), decision)? {
         ApprovalCheck::Approved(_) => None,

@@ -7,6 +7,7 @@ use beespace_core::build::Stage;
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::graph;
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 use tokio::time::sleep;
@@ -71,12 +72,12 @@ pub(super) async fn drive(run: &Arc<StageRun>, stage: &Stage, mut changes: Chang
 }
 
 fn cancelled_by(person: &str) -> Reason {
-    Reason::new(graph::CANCELLED, format!("cancelled by {person}"))
+    Reason::new(ReasonCode::Cancelled, format!("cancelled by {person}"))
 }
 
 fn timeout_reason(time_left: Duration) -> Reason {
     Reason::new(
-        "stage-timeout",
+        ReasonCode::StageTimeout,
         format!("the stage exceeded its time limit ({} s were left when it started or resumed)", time_left.as_secs()),
     )
     .help("raise `timeout` in the pipeline file, or `[limits] stage_timeout` of the instance")

@@ -6,6 +6,7 @@ use beespace_core::plan::StepPlan;
 use beespace_core::policy::approval::PendingApproval;
 use beespace_core::policy::{NotApproved, Ruling};
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::step_type::{Conclusion, Directive};
 use beespace_core::user_action;
@@ -35,7 +36,7 @@ impl StepRun {
     pub(super) async fn react(&self, uses: &str, round: &Round, exits: Vec<Exit>) -> anyhow::Result<AfterRound> {
         let Some(step_type) = self.run.app.plugins.step_types.get(uses) else {
             let message = format!("step type {uses:?} is no longer configured");
-            return Ok(AfterRound::End(StepOutcome::error(Reason::new("unknown-step-type", message))));
+            return Ok(AfterRound::End(StepOutcome::error(Reason::new(ReasonCode::UnknownStepType, message))));
         };
         let input = planning::step_input(&self.run.build, &self.stage, &self.step.name, &self.run.change_set);
         let is_cancelled = self.cancel.is_cancelled();
@@ -47,14 +48,14 @@ impl StepRun {
         match answer.result {
             Ok(Directive::Run(plan)) => self.next_round(round, plan, is_cancelled).await,
             Ok(Directive::Done(conclusion)) => Ok(AfterRound::End(self.conclude(conclusion, is_cancelled).await?)),
-            Err(error) => Ok(AfterRound::End(StepOutcome::error(Reason::new("step-type", error.to_string())))),
+            Err(error) => Ok(AfterRound::End(StepOutcome::error(Reason::new(ReasonCode::StepTypeFailed, error.to_string())))),
         }
     }
 
     async fn next_round(&self, round: &Round, plan: StepPlan, is_cleanup: bool) -> anyhow::Result<AfterRound> {
         if round.number + 1 >= MAX_ROUNDS {
             let message = format!("the step type requested more than {MAX_ROUNDS} rounds");
-            return Ok(AfterRound::End(StepOutcome::error(Reason::new("too-many-rounds", message))));
+            return Ok(AfterRound::End(StepOutcome::error(Reason::new(ReasonCode::TooManyRounds, message))));
         }
         self.log.flush().await?;
         // The containers are removed before the next round is stored: its containers have the same names and must not be mistaken
@@ -74,7 +75,8 @@ impl StepRun {
             let remedy = finding.remedy.as_deref().map_or(String::new(), |remedy| format!(" ({remedy})"));
             self.log.write_line(&format!("{}: {}{remedy}", finding.rule_id, finding.message)).await?;
         }
-        let reason = (!conclusion.message.is_empty()).then(|| Reason::new("step-type", conclusion.message.clone()));
+        let reason =
+            (!conclusion.message.is_empty()).then(|| Reason::new(ReasonCode::StepTypeResult, conclusion.message.clone()));
         let status = if is_cancelled { Status::Killed } else { conclusion.status };
         let mut outcome = StepOutcome::new(status, reason);
         outcome.conclusion = Some(conclusion);
@@ -118,12 +120,12 @@ impl StepRun {
             }
             (_, NotApproved::ApprovalMissing, Some(_)) if is_cancelled => {
                 let message = format!("{subject} needs approval, and a cancelled step does not wait for approval");
-                (Status::Killed, Reason::new("approval", message))
+                (Status::Killed, Reason::new(ReasonCode::CancelledBeforeApproval, message))
             }
             (_, NotApproved::ApprovalMissing, Some(approval)) => {
                 (Status::Blocked, user_action::approval_reason(&[approval], &self.run.caused_by(), now()))
             }
-            _ => (Status::Error, Reason::new("not-approved", format!("the plan must not run: {error}"))),
+            _ => (Status::Error, Reason::new(ReasonCode::NotApproved, format!("the plan must not run: {error}"))),
         };
         StepOutcome::new(if is_cancelled { Status::Killed } else { status }, Some(reason))
     }

@@ -8,6 +8,7 @@ use beespace_core::ids::StepId;
 use beespace_core::plan::{Container, StepPlan};
 use beespace_core::policy::Approved;
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -82,9 +83,9 @@ impl RoundRun<'_> {
             match tasks.join_next().await {
                 None if waiting.is_empty() => break,
                 // The remaining containers need a container that does not exist; the baseline policy refuses such plans.
-                None => return Err(Reason::new("plan-order", "the plan's containers wait for each other")),
+                None => return Err(Reason::new(ReasonCode::PlanCycle, "the plan's containers wait for each other")),
                 Some(ended) => {
-                    let (index, exit) = ended.map_err(|error| Reason::new("internal", error.to_string()))?;
+                    let (index, exit) = ended.map_err(|error| Reason::new(ReasonCode::Internal, error.to_string()))?;
                     let id = containers.get(usize::from(index)).map_or("", |container| &container.id);
                     exits.insert(id, exit?);
                 }

@@ -6,6 +6,7 @@ use beespace_core::build::Build;
 use beespace_core::mask;
 use beespace_core::plan::StepPlan;
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::app::App;
@@ -25,10 +26,11 @@ impl StageSecrets {
     /// A secret that cannot be read or decrypted, as a reason for people.
     pub(super) fn open(app: &App, build: &Build, names: &BTreeSet<String>) -> Result<Self, Reason> {
         let mut values = BTreeMap::new();
-        let read = app.store.read().map_err(|error| Reason::new("store", error.to_string()))?;
+        let read = app.store.read().map_err(|error| Reason::new(ReasonCode::StoreUnavailable, error.to_string()))?;
         for name in names {
             for scope in [SecretScope::Repository(build.event.repository.id), SecretScope::Instance] {
-                let row = read.secret(scope, name).map_err(|error| Reason::new("store", error.to_string()))?;
+                let row =
+                    read.secret(scope, name).map_err(|error| Reason::new(ReasonCode::StoreUnavailable, error.to_string()))?;
                 let Some(row) = row else { continue };
                 let value = app.key.open(&scope.associated_data(name), &row.value).map_err(|error| unreadable(name, &error))?;
                 let text = String::from_utf8(value.to_vec()).map_err(|error| unreadable(name, &error))?;
@@ -45,7 +47,7 @@ impl StageSecrets {
     /// A value that is too large to be masked.
     pub(super) fn mask(&self) -> Result<mask::Secrets, Reason> {
         let values = self.values.values().map(|value| value.expose_secret().as_bytes());
-        mask::Secrets::new(values).map_err(|error| Reason::new("secret-too-large", error.to_string()))
+        mask::Secrets::new(values).map_err(|error| Reason::new(ReasonCode::SecretTooLarge, error.to_string()))
     }
 
     /// The values of the secrets that a plan names.
@@ -59,11 +61,11 @@ impl StageSecrets {
 }
 
 fn missing(name: &str) -> Reason {
-    Reason::new("secret-missing", format!("secret {name:?} is not set for this repository"))
+    Reason::new(ReasonCode::SecretMissing, format!("secret {name:?} is not set for this repository"))
         .help(format!("an administrator can set it with `beespace secret set {name} --repo OWNER/NAME`"))
 }
 
 fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Reason {
-    Reason::new("secret-unreadable", format!("secret {name:?} cannot be decrypted: {error}"))
+    Reason::new(ReasonCode::SecretUnreadable, format!("secret {name:?} cannot be decrypted: {error}"))
         .help("set the secret again: a new key file cannot decrypt secrets that were encrypted with the old one")
 }

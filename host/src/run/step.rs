@@ -11,6 +11,7 @@ use beespace_core::ids::StepNumber;
 use beespace_core::plan::StepPlan;
 use beespace_core::policy::Approved;
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -106,7 +107,8 @@ impl StepRun {
     async fn run_rounds(&self, mut mode: StartMode) -> anyhow::Result<StepOutcome> {
         let Some(mut round) = self.step.round.clone() else {
             return Ok(StepOutcome::error(
-                Reason::new("no-plan", "the step has no plan").help("this is a bug in Beespace: please report it"),
+                Reason::new(ReasonCode::PlanningFailed, "the step has no plan")
+                    .help("this is a bug in Beespace: please report it"),
             ));
         };
         loop {

@@ -99,6 +99,8 @@ mod tests {
     use beespace_core::pipeline;
     use beespace_core::plan::StepPlan;
 
+    use beespace_core::reason_code::ReasonCode;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp(5_000);
@@ -129,7 +131,7 @@ mod tests {
     fn a_stage_that_is_cancelled_when_it_begins_to_wait_ends() {
         let mut stage = blocked_stage();
         stage.cancel_requested = Some(CancelRequest { by: "ada".to_owned(), at: NOW });
-        cancel_if_idle(&mut stage, &Reason::new(graph::CANCELLED, "cancelled by ada"), NOW);
+        cancel_if_idle(&mut stage, &Reason::new(ReasonCode::Cancelled, "cancelled by ada"), NOW);
         conclude(&mut stage, "gogs:1", NOW);
         assert_eq!((stage.status, stage.awaiting_approval_since), (Status::Killed, None));
         assert_eq!((stage.steps[1].status, stage.steps[1].finished_at), (Status::Killed, Some(NOW)));
@@ -139,8 +141,9 @@ mod tests {
     fn a_cancelled_stage_whose_container_cannot_be_killed_has_the_reason_of_the_error() {
         let mut stage = blocked_stage();
         stage.cancel_requested = Some(CancelRequest { by: "ada".to_owned(), at: NOW });
-        stage.reason = Some(Reason::new(graph::CANCELLED, "cancelled by ada"));
-        (stage.steps[1].status, stage.steps[1].reason) = (Status::Error, Some(Reason::new("engine-unkillable", "it still runs")));
+        stage.reason = Some(Reason::new(ReasonCode::Cancelled, "cancelled by ada"));
+        (stage.steps[1].status, stage.steps[1].reason) =
+            (Status::Error, Some(Reason::new(ReasonCode::EngineUnkillable, "it still runs")));
         conclude(&mut stage, "gogs:1", NOW);
         let code = stage.reason.as_ref().map(|reason| &*reason.code);
         assert_eq!((stage.status, code), (Status::Error, Some("engine-unkillable")));

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use beespace_core::build::Step;
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +43,7 @@ pub(super) async fn fill(
     Ok(match filled {
         Some(Ok(())) => (Status::Success, None),
         Some(Err(reason)) => (Status::Error, Some(reason)),
-        None => (Status::Killed, Some(Reason::new("cancelled", "the step was cancelled"))),
+        None => (Status::Killed, Some(Reason::new(ReasonCode::Cancelled, "the step was cancelled"))),
     })
 }
 
@@ -85,7 +86,7 @@ async fn fill_with_retries(run: &StageRun, log: &StepLog, mut mode: StartMode, c
 
 async fn try_fill(run: &StageRun, log: &StepLog, mode: StartMode) -> Result<(), FillError> {
     let engine = &run.app.engine;
-    let stage = run.stage().map_err(|error| FillError::Other(Reason::new("store", error.to_string())))?;
+    let stage = run.stage().map_err(|error| FillError::Other(Reason::new(ReasonCode::StoreUnavailable, error.to_string())))?;
     let build = &run.build;
     let report = async |line: &str| write_line(log, line).await.map_err(FillError::Other);
     let open = async {
@@ -123,5 +124,5 @@ async fn try_fill(run: &StageRun, log: &StepLog, mode: StartMode) -> Result<(), 
 }
 
 async fn write_line(log: &StepLog, line: &str) -> Result<(), Reason> {
-    log.write_line(line).await.map_err(|error| Reason::new("log", error.to_string()))
+    log.write_line(line).await.map_err(|error| Reason::new(ReasonCode::LogFailed, error.to_string()))
 }

@@ -4,6 +4,7 @@ use beespace_core::build::{Base, Build, Head};
 use beespace_core::event::Cause;
 use beespace_core::ids::Sha;
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::trigger;
 use url::Url;
@@ -65,7 +66,7 @@ pub async fn resolve(
 
 fn moved_on(git_ref: &str, sha: &Sha, newer: &Sha) -> Reason {
     let message = format!("{git_ref} now points to {}; {} can no longer be fetched from Gogs", newer.short(), sha.short());
-    Reason::new("moved-on", message)
+    Reason::new(ReasonCode::RefMoved, message)
 }
 
 async fn base(mirror: &Mirror, build: &Build) -> Result<Base, SourceError> {

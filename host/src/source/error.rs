@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::sanitize;
-
-use crate::disk::DISK_FULL;
 
 /// Why something about a commit is not available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,24 +65,25 @@ impl SourceError {
     pub fn reason(&self) -> Reason {
         let (code, help) = match self {
             Self::ForgeUnreachable(_) | Self::TimedOut { .. } => (
-                "waiting-for-gogs",
+                ReasonCode::WaitingForGogs,
                 "the build continues by itself when Gogs responds; `beespace doctor` reports why this server cannot reach Gogs",
             ),
             Self::TokenRejected => (
-                "token-refused",
+                ReasonCode::TokenRefused,
                 "create a new token in Gogs (Your Settings, Applications), write it to the file named by `gogs.token_file`, and \
                  restart the server",
             ),
-            Self::RepositoryGone(_) => {
-                ("repository-gone", "if the repository was renamed, push again; otherwise grant the token's user access in Gogs")
-            }
-            Self::TooLarge { .. } => ("source-too-large", "reduce its size"),
-            Self::NotFound => ("no-such-file", "check the path, including upper and lower case"),
-            Self::NotAFile { .. } => ("not-a-file", "commit a regular file at this path"),
-            Self::Glob(_) => ("invalid-glob", "check the brackets of the glob"),
-            Self::DiskFull(_) => (DISK_FULL, "free disk space under `data.dir`; the build then continues by itself"),
+            Self::RepositoryGone(_) => (
+                ReasonCode::RepositoryGone,
+                "if the repository was renamed, push again; otherwise grant the token's user access in Gogs",
+            ),
+            Self::TooLarge { .. } => (ReasonCode::SourceTooLarge, "reduce its size"),
+            Self::NotFound => (ReasonCode::NoSuchFile, "check the path, including upper and lower case"),
+            Self::NotAFile { .. } => (ReasonCode::NotAFile, "commit a regular file at this path"),
+            Self::Glob(_) => (ReasonCode::InvalidGlob, "check the brackets of the glob"),
+            Self::DiskFull(_) => (ReasonCode::DiskFull, "free disk space under `data.dir`; the build then continues by itself"),
             Self::Internal(_) => {
-                ("source-trouble", "see the server's log; the server needs git, and a data directory of its own")
+                (ReasonCode::SourceFailed, "see the server's log; the server needs git, and a data directory of its own")
             }
         };
         Reason::new(code, self.to_string()).help(help)
@@ -98,7 +98,7 @@ impl SourceError {
             _ => "check with `beespace doctor` that this server can reach Gogs".to_owned(),
         };
         let message = format!("given up after {} h: {self}", after.as_secs() / 3_600);
-        Reason::new("gave-up-waiting", message).help(format!("{remedy}; then run `beespace build restart`"))
+        Reason::new(ReasonCode::SourceTimeout, message).help(format!("{remedy}; then run `beespace build restart`"))
     }
 
     /// Classifies git's error output (`LC_ALL=C`) after a failed fetch.

@@ -4,9 +4,9 @@ use beespace_core::build::{Round, Stage, Step};
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::ids::{RepositoryId, StageId, StepId};
 use beespace_core::notice::NoticeKind;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
-use beespace_core::user_action;
 
 use super::build::{Builds as _, key_of_stage};
 use super::queue::FairnessKey;
@@ -98,7 +98,7 @@ fn visible_state(stage: &Stage) -> impl PartialEq + '_ {
 
 /// Whether a person must decide something new, or something whose earlier approval has expired.
 fn needs_new_approval(old: &Stage, stage: &Stage) -> bool {
-    let was_decided = |step: &Step| step.reason.as_ref().is_some_and(|reason| reason.code == user_action::APPROVAL_DECIDED);
+    let was_decided = |step: &Step| step.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::ApprovalDecided);
     let was_requested = |step: &Step, round: &Round| {
         old.blocked_steps()
             .any(|(other, requested)| other.number == step.number && requested.decision == round.decision && !was_decided(other))

@@ -1,7 +1,7 @@
 //! A highlighted message on a page: what happened, why, and what to do.
 
-use beespace_core::graph;
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 
 use super::icon::icon;
@@ -31,7 +31,7 @@ impl Callout {
             Status::Failure => "failed",
             Status::Declined => "was declined",
             Status::Error => "could not be run",
-            Status::Killed if reason.code == graph::CANCELLED => "was cancelled",
+            Status::Killed if reason.code == ReasonCode::Cancelled => "was cancelled",
             // A timeout.
             Status::Killed => "was killed",
             Status::Skipped => "was skipped",

@@ -31,6 +31,7 @@ pub use user::User;
 
 use crate::ids::RepositoryId;
 use crate::reason::Reason;
+use crate::reason_code::ReasonCode;
 use crate::verify::Verified;
 
 /// Names of all Gogs events, as webhooks and the header `X-Gogs-Event` spell them.
@@ -128,7 +129,7 @@ fn created(create: Box<Create>) -> GogsEvent {
 
 fn parse_payload<'a, T: Deserialize<'a>>(event: &str, json: &'a [u8]) -> Result<Box<T>, MalformedPayload> {
     serde_json::from_slice(json).map(Box::new).map_err(|error| MalformedPayload {
-        reason: Reason::new("malformed-payload", format!("the body is not a valid Gogs `{event}` payload: {error}"))
+        reason: Reason::new(ReasonCode::MalformedPayload, format!("the body is not a valid Gogs `{event}` payload: {error}"))
             .help("if Gogs is newer than this Beespace, report the problem; otherwise check for a proxy that changes requests"),
     })
 }
@@ -136,8 +137,11 @@ fn parse_payload<'a, T: Deserialize<'a>>(event: &str, json: &'a [u8]) -> Result<
 fn unknown_event(event: &str) -> MalformedPayload {
     let shown: String = event.chars().take(40).collect();
     MalformedPayload {
-        reason: Reason::new("unknown-event", format!("{shown:?} is not a Gogs event; known events: {}", EVENTS.join(", ")))
-            .help("check that no proxy between Gogs and Beespace changes the header `X-Gogs-Event`"),
+        reason: Reason::new(
+            ReasonCode::UnknownEvent,
+            format!("{shown:?} is not a Gogs event; known events: {}", EVENTS.join(", ")),
+        )
+        .help("check that no proxy between Gogs and Beespace changes the header `X-Gogs-Event`"),
     }
 }
 

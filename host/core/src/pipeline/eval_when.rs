@@ -7,6 +7,7 @@ use super::diagnostics::{join_words, quote};
 use super::{Choice, Conditions, When};
 use crate::event::{Event, EventKind};
 use crate::reason::Reason;
+use crate::reason_code::ReasonCode;
 use crate::status::Status;
 
 /// Events for which a pipeline runs if its `when` has no `event` condition.
@@ -51,7 +52,7 @@ pub fn pipeline_matches(when: Option<&When>, facts: &Facts) -> Result<Vec<Reason
             Some(choice) => match_event(choice, facts),
             None if DEFAULT_EVENTS.contains(&facts.event) => Ok(()),
             None => Err(Reason::new(
-                "event",
+                ReasonCode::WhenEvent,
                 format!(
                     "the event is {}, and without an `event` condition a pipeline runs only for {}",
                     facts.event,
@@ -134,21 +135,21 @@ fn refusal_reason(mut refusals: Vec<Vec<Reason>>, is_written: bool) -> Reason {
         if only.len() == 1 && !is_written {
             return only.remove(0);
         }
-        return only.into_iter().fold(Reason::new("when", "`when` is not met"), Reason::part);
+        return only.into_iter().fold(Reason::new(ReasonCode::WhenMismatch, "`when` is not met"), Reason::part);
     }
     let alternative = |parts: Vec<Reason>, number: usize| {
-        parts.into_iter().fold(Reason::new("alternative", format!("alternative {number}")), Reason::part)
+        parts.into_iter().fold(Reason::new(ReasonCode::WhenAlternative, format!("alternative {number}")), Reason::part)
     };
     let numbered = refusals.into_iter().zip(1..).map(|(parts, number)| alternative(parts, number));
-    numbered.fold(Reason::new("when", "no alternative of `when` is met"), Reason::part)
+    numbered.fold(Reason::new(ReasonCode::WhenMismatch, "no alternative of `when` is met"), Reason::part)
 }
 
 fn match_event(choice: &Choice<EventKind>, facts: &Facts) -> Result<(), Reason> {
     let kind = facts.event;
     if choice.exclude.contains(&kind) {
-        Err(Reason::new("event", format!("the event {kind} is excluded")))
+        Err(Reason::new(ReasonCode::WhenEvent, format!("the event {kind} is excluded")))
     } else if !choice.include.is_empty() && !choice.include.contains(&kind) {
-        Err(Reason::new("event", format!("the event is {kind}, expected {}", join_words(&choice.include, "or"))))
+        Err(Reason::new(ReasonCode::WhenEvent, format!("the event is {kind}, expected {}", join_words(&choice.include, "or"))))
     } else {
         Ok(())
     }
@@ -156,12 +157,15 @@ fn match_event(choice: &Choice<EventKind>, facts: &Facts) -> Result<(), Reason> 
 
 fn match_branch(choice: &Choice<String>, branch: Option<&str>) -> Result<(), Reason> {
     let Some(branch) = branch else {
-        return Err(Reason::new("branch", format!("the event has no branch, expected {}", describe_wanted(choice))));
+        return Err(Reason::new(
+            ReasonCode::WhenBranch,
+            format!("the event has no branch, expected {}", describe_wanted(choice)),
+        ));
     };
     if let Some(pattern) = first_match(&choice.exclude, branch) {
-        Err(Reason::new("branch", format!("the branch {} is excluded by {}", quote(branch), quote(pattern))))
+        Err(Reason::new(ReasonCode::WhenBranch, format!("the branch {} is excluded by {}", quote(branch), quote(pattern))))
     } else if !choice.include.is_empty() && first_match(&choice.include, branch).is_none() {
-        Err(Reason::new("branch", format!("the branch is {}, expected {}", quote(branch), describe_wanted(choice))))
+        Err(Reason::new(ReasonCode::WhenBranch, format!("the branch is {}, expected {}", quote(branch), describe_wanted(choice))))
     } else {
         Ok(())
     }
@@ -172,7 +176,7 @@ fn match_paths(choice: &Choice<String>, changed: &ChangedPaths) -> Result<Option
         ChangedPaths::Known(paths) => paths,
         ChangedPaths::Unknown(why) => {
             let message = format!("`paths` was not checked because the changed paths are unknown: {why}");
-            return Ok(Some(Reason::new("paths-unknown", message)));
+            return Ok(Some(Reason::new(ReasonCode::WhenPathsUnknown, message)));
         }
     };
     let (include, exclude) = (glob_set(&choice.include), glob_set(&choice.exclude));
@@ -191,7 +195,7 @@ fn match_paths(choice: &Choice<String>, changed: &ChangedPaths) -> Result<Option
         (all, 0) => format!("none of the {} changed paths matches {}", all.len(), describe_wanted(choice)),
         (_, _) => format!("every matching changed path is excluded by {}", join_patterns(&choice.exclude)),
     };
-    Err(Reason::new("paths", message))
+    Err(Reason::new(ReasonCode::WhenPaths, message))
 }
 
 fn match_status(choice: Option<&Choice<Status>>, failed: &[&str]) -> Result<(), Reason> {
@@ -211,7 +215,7 @@ fn match_status(choice: Option<&Choice<Status>>, failed: &[&str]) -> Result<(), 
         let others = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!("{}{others} did not succeed", join_words(&names, "and"))
     };
-    let code = if failed.is_empty() { "nothing-failed" } else { "earlier-failure" };
+    let code = if failed.is_empty() { ReasonCode::NothingFailed } else { ReasonCode::EarlierFailure };
     Err(Reason::new(code, message))
 }
 

@@ -73,7 +73,7 @@ fn an_event_of_another_repository_is_never_built() {
 #[test]
 fn deletions_remove_the_record_of_the_ref() {
     let (code, _, forget) = ignored("push", &push("refs/heads/main", OLD, ZERO), None);
-    assert_eq!((code.as_str(), forget.as_deref()), ("deleted", Some("refs/heads/main")));
+    assert_eq!((code.as_str(), forget.as_deref()), ("ref-deleted", Some("refs/heads/main")));
     let payload =
         json!({ "ref": "a/b", "ref_type": "branch", "repository": repository(), "sender": { "id": 2, "username": "dev" } });
     assert_eq!(recorded_ref(&gogs_event("delete", &payload)).as_deref(), Some("refs/heads/a/b"));
@@ -98,7 +98,7 @@ fn only_branches_build() {
         ("refs/heads/a b", "not-a-branch"),
         ("refs/heads/a\nb", "not-a-branch"),
         ("refs/heads/", "not-a-branch"),
-        ("refs/tags/v1", "tag"),
+        ("refs/tags/v1", "not-supported"),
     ] {
         assert_eq!(ignored("push", &push(git_ref, OLD, NEW), None).0, code, "{git_ref}");
     }
@@ -118,13 +118,13 @@ fn the_sync_of_a_mirror_builds_branches_by_their_short_name() {
     assert_eq!(built(&branch, None).git_ref(), "refs/heads/main");
     let mut tag = push("v1", "", "");
     tag["repository"]["mirror"] = json!(true);
-    assert_eq!(ignored("push", &tag, None).0, "tag");
+    assert_eq!(ignored("push", &tag, None).0, "not-supported");
 }
 
 #[test]
 fn one_push_is_built_once_and_a_force_push_back_and_forth_is_built_again() {
     let payload = push("refs/heads/main", OLD, NEW);
-    assert_eq!(ignored("push", &payload, Some(&seen(Some(OLD), NEW))).0, "same-push");
+    assert_eq!(ignored("push", &payload, Some(&seen(Some(OLD), NEW))).0, "duplicate-push");
     built(&payload, Some(&seen(Some(NEW), OLD)));
     built(&payload, Some(&seen(Some(ZERO), NEW)));
     built(&payload, Some(&seen(None, NEW)));
@@ -150,7 +150,7 @@ fn repeated_json_is_a_new_push_only_if_it_begins_at_the_recorded_commit() {
 fn skip_directives_count_only_in_the_head_commit() {
     for word in ["[skip ci]", "fix\n\n[CI SKIP]", "x [no ci] y"] {
         let payload = with_commit(push("refs/heads/main", OLD, NEW), NEW, word);
-        assert_eq!(ignored("push", &payload, None).0, "skip-word", "{word}");
+        assert_eq!(ignored("push", &payload, None).0, "skip-directive", "{word}");
     }
     let removed = with_commit(push("refs/heads/main", OLD, NEW), OLD, "[skip ci]");
     built(&removed, None);
@@ -181,7 +181,7 @@ fn addresses_that_are_no_pages_become_no_links() {
 fn a_name_that_could_leave_its_directory_is_refused() {
     let mut payload = push("refs/heads/main", OLD, NEW);
     payload["repository"]["owner"]["username"] = json!("../..");
-    assert_eq!(ignored("push", &payload, None).0, "repository-name");
+    assert_eq!(ignored("push", &payload, None).0, "invalid-repository-name");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Errors that only this engine has, with their code and remedy.
 
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use ipnet::Ipv4Net;
 
 use crate::engine::EngineError;
@@ -22,20 +23,20 @@ impl NetworkError {
     fn reason(&self) -> Reason {
         let (code, help) = match self {
             Self::NoSubnetLeft { .. } => (
-                "engine-networks",
+                ReasonCode::EngineNetworksExhausted,
                 "set `[engine] network_pool` in beespace.toml to addresses that nothing else uses, or remove unused networks \
                  (`docker network prune`)",
             ),
             Self::IsolationFailed { message } if message.contains("metadata") => (
-                "engine-network-open",
+                ReasonCode::EngineIsolationFailed,
                 "the rule needs Linux 4.17 or newer; if no cloud credentials are in reach, set `[engine] metadata_access = true`",
             ),
             Self::IsolationFailed { .. } => (
-                "engine-network-open",
+                ReasonCode::EngineIsolationFailed,
                 "the engine's kernel needs policy routing (`CONFIG_IP_MULTIPLE_TABLES`), and the pause container needs the \
                  capability to set it (NET_ADMIN)",
             ),
-            Self::PauseNotReady => ("engine-network-not-held", "see the engine's own log"),
+            Self::PauseNotReady => (ReasonCode::EnginePauseNotReady, "see the engine's own log"),
         };
         Reason::new(code, self.to_string()).help(help)
     }
