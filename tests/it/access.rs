@@ -1,4 +1,4 @@
-//! Who may call what: every row of the table, asked by everyone.
+//! Access rules: every row of the access table, called by every kind of user.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,7 +21,7 @@ async fn world(server: &str) -> (FakeGogs, Beespace) {
     (gogs, beespace)
 }
 
-/// A path of a route with something in each of its holes.
+/// The path of a route with its parameters filled in.
 fn filled(path: &str) -> String {
     let id = uuid::Uuid::nil().to_string();
     let holes = [("{key}", "0"), ("{owner}", "ada"), ("{name}", "hive"), ("{number}", "1"), ("{stage}", "1"), ("{step}", "1")];
@@ -49,7 +49,7 @@ fn is_refused(answer: &HttpResponse) -> bool {
     signs_in || matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
-/// A sign-in form without a token is told so by the form itself, and what Gogs sends proves itself.
+/// Routes that check credentials themselves: the sign-in form, and deliveries, which are signed.
 fn judges_itself(rule: &Rule) -> bool {
     rule.access == Access::Hook || (rule.method == Method::POST && rule.path == "/-/login")
 }
@@ -63,7 +63,7 @@ async fn walk(client: &Client, beespace: &Beespace, csrf: &str, may: impl Fn(&Ru
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_in_particular_reads_nothing_of_a_closed_server() {
+async fn anonymous_users_read_nothing_on_a_closed_server() {
     let (_gogs, beespace) = world("").await;
     let nobody = beespace.anonymous();
     walk(&nobody, &beespace, "", |rule| rule.access == Access::Anonymous).await;
@@ -76,16 +76,16 @@ async fn nobody_in_particular_reads_nothing_of_a_closed_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everybody_reads_an_open_server_and_nobody_changes_it() {
+async fn anonymous_users_read_an_open_server_and_change_nothing() {
     let (_gogs, beespace) = world("open = true").await;
     walk(&beespace.anonymous(), &beespace, "", |rule| matches!(rule.access, Access::Anonymous | Access::Reader)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_admin_token_opens_everything_but_the_forms_of_pages() {
+async fn the_admin_token_allows_everything_except_page_forms() {
     let (_gogs, beespace) = world("").await;
     let admin = beespace.admin().unwrap();
-    // A form belongs to a session, whose proof it carries; programs use the API.
+    // A form contains the CSRF token of its session; programs use the API.
     let may = |rule: &Rule| !(is_page(rule) && rule.access == Access::Admin && rule.method == Method::POST);
     walk(&admin, &beespace, "", may).await;
     let wrong = beespace.anonymous().with_token("bee_0000000000000000000000000000000000000000");
@@ -93,7 +93,7 @@ async fn the_admin_token_opens_everything_but_the_forms_of_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_may_do_all_that_the_token_may_until_it_is_ended() {
+async fn a_session_has_the_rights_of_the_token_until_it_ends() {
     let (_gogs, beespace) = world("").await;
     let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
     let csrf = csrf(session.cookie().unwrap());
@@ -107,14 +107,14 @@ async fn a_session_may_do_all_that_the_token_may_until_it_is_ended() {
     assert_eq!(session.get("/api/v1/doctor").await.unwrap().status, StatusCode::UNAUTHORIZED);
 }
 
-/// The proof that the forms of a session carry; a page with a form shows it to the session alone.
+/// The CSRF token of a session's forms; only pages of the session contain it.
 fn csrf(cookie: &str) -> String {
     let (_, token) = cookie.split_once('=').unwrap();
     Digest::of_parts([b"beespace form".as_slice(), token.as_bytes()]).hex()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_page_changes_nothing_with_the_cookie_of_a_session() {
+async fn a_foreign_page_cannot_use_the_session_cookie_to_change_anything() {
     let (_gogs, beespace) = world("").await;
     let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
     for (name, value) in [
@@ -137,7 +137,7 @@ async fn a_foreign_page_changes_nothing_with_the_cookie_of_a_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cookie_stays_out_of_reach_of_scripts_and_of_other_hosts() {
+async fn scripts_and_other_hosts_cannot_read_the_cookie() {
     let (_gogs, plain) = world("").await;
     let (_gogs, safe) = world("public_url = \"https://ci.example.org\"").await;
     for (beespace, name, is_secure) in [(plain, "beespace=", false), (safe, "__Host-beespace=", true)] {
@@ -154,7 +154,7 @@ async fn the_cookie_stays_out_of_reach_of_scripts_and_of_other_hosts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sign_in_leads_nowhere_else() {
+async fn sign_in_redirects_only_to_this_server() {
     let (_gogs, beespace) = world("").await;
     let token = beespace.admin_token().unwrap();
     let nobody = beespace.anonymous();
@@ -173,7 +173,7 @@ async fn sign_in_leads_nowhere_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_store_keeps_of_a_session_lets_nobody_in() {
+async fn a_stored_session_row_cannot_be_used_to_sign_in() {
     let (_gogs, beespace) = world("").await;
     let token = beespace.admin_token().unwrap();
     let cookie = beespace.anonymous().form("/-/login", &[("token", &token)]).await.unwrap().header("set-cookie").to_owned();
@@ -191,7 +191,7 @@ async fn what_the_store_keeps_of_a_session_lets_nobody_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cookie_that_somebody_planted_never_becomes_a_session() {
+async fn a_planted_cookie_never_becomes_a_session() {
     let (_gogs, beespace) = world("").await;
     let planted = beespace.anonymous().with_cookie("beespace=chosen-by-somebody-else");
     let signed_in = planted.sign_in(&beespace.admin_token().unwrap()).await.unwrap();
@@ -200,7 +200,7 @@ async fn a_cookie_that_somebody_planted_never_becomes_a_session() {
     assert_eq!(planted.get("/api/v1/doctor").await.unwrap().status, StatusCode::UNAUTHORIZED);
 }
 
-/// What `.route("PATH", get(..).post(..))` in a source file registers.
+/// The routes that `.route("PATH", get(..).post(..))` registers in a source file.
 fn registered(source: &str) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src").join(source)).unwrap();
     let routes = text.split(".route(").skip(1).flat_map(|call| {
@@ -215,7 +215,7 @@ fn registered(source: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_row_is_a_route_and_every_route_has_a_row() {
+fn every_access_row_is_a_route_and_every_route_has_a_row() {
     let rows: BTreeSet<(String, String)> = RULES.iter().map(|rule| (rule.method.to_string(), rule.path.to_owned())).collect();
     let mut routes: BTreeSet<(String, String)> = registered("web/mod.rs").into_iter().chain(registered("api/mod.rs")).collect();
     routes.insert(("POST".to_owned(), format!("{}{{key}}", beespace::webhook::PATH_PREFIX)));
@@ -227,7 +227,7 @@ fn every_row_is_a_route_and_every_route_has_a_row() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_route_without_a_row_answers_nobody() {
+async fn a_route_without_an_access_row_is_refused() {
     let (_gogs, beespace) = world("open = true").await;
     let forgotten = Router::new().route("/api/v1/forgotten", get(|| async { "told" }));
     let router = api::router(&server::app_state(&beespace.app).unwrap(), forgotten);
