@@ -201,7 +201,7 @@ async fn an_approval_is_reviewed_and_given_for_one_digest() {
     for shown in ["ada/hive #1", "Fill cells", build.event.sha().as_str(), "build: image busybox", &subject] {
         assert!(unasked.stderr.contains(shown), "{shown}: {}", unasked.stderr);
     }
-    assert!(beespace.stage(&build).unwrap().approvals[0].approved_by.is_empty(), "nobody has said yes");
+    assert!(beespace.stage(&build).unwrap().approvals[0].approved_by.is_empty(), "there is no approval");
     let other = shell.run("build approve 1 --subject sha256:00 --repo ada/hive").await;
     assert!(other.code == 5 && other.stderr.contains(&subject), "{other:?}");
     let given = shell.run(&format!("build approve 1 --subject {subject} --repo ada/hive")).await;

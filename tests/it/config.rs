@@ -25,7 +25,7 @@ fn a_minimal_file_is_enough() {
     assert_eq!(config.engine.kind, EngineKind::Docker);
     assert_eq!((config.engine.capacity.get(), config.engine.prewarmed_networks, config.engine.metadata_access), (2, 2, false));
     assert_eq!(config.limits.log_size, 1 << 30);
-    assert_eq!(config.retention.builds, None, "nothing is removed that nobody asked to remove");
+    assert_eq!(config.retention.builds, None, "by default nothing is removed");
 }
 
 #[test]

@@ -130,7 +130,7 @@ async fn a_restart_keeps_a_waiting_step_and_reevaluates_changed_policies() {
     };
     let again = beespace.wait_for("the question of both policies", asks_anew).await.unwrap();
     assert_eq!(again.approvals.len(), 1, "{again:#?}");
-    assert!(again.approvals[0].approved_by.is_empty(), "the word that lapsed counts no more: {again:#?}");
+    assert!(again.approvals[0].approved_by.is_empty(), "the lapsed approval does not count: {again:#?}");
     approve(&beespace).await;
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     // The dummy engine has lost the stage with its process, like a machine that died; its plan was admitted.

@@ -96,7 +96,7 @@ async fn a_repair_creates_a_new_webhook_and_accepts_the_old_key_for_a_day() {
     world.enabler.forge.create_hook(&app(), &others, &"x".to_owned().into()).await.unwrap();
     let repaired = world.enabler.repair(&app(), NOW).await.unwrap();
     let hooks = world.enabler.forge.hooks(&app()).await.unwrap();
-    assert_eq!(hooks.len(), 2, "ours and the one of somebody else");
+    assert_eq!(hooks.len(), 2, "ours and a foreign one");
     assert!(hooks.iter().any(|hook| hook.id == repaired.hook.as_ref().unwrap().forge_id));
     let read = world.enabler.store.read().unwrap();
     let day = 24 * 60 * 60 * 1000;
@@ -119,7 +119,7 @@ async fn two_repairs_in_a_day_keep_every_key_that_gogs_may_still_use() {
     };
     assert_eq!([good(3), good(25), good(26)], [[true, true, true], [false, true, true], [false, false, true]]);
     let later = world.enabler.repair(&app(), Timestamp(NOW.0 + 30 * hour)).await.unwrap();
-    assert_eq!(later.previous_hooks.len(), 1, "what is good no more is forgotten");
+    assert_eq!(later.previous_hooks.len(), 1, "expired keys are removed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 //!
 //! Tests with special requirements are in folders of their own, so that `tests/run fast` can skip them: `needs_docker`,
 //! `needs_root`, `needs_strace`.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that meets the unexpected has failed")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails at anything unexpected")]
 
 mod access;
 mod api;

@@ -17,9 +17,9 @@ pub(crate) type Edges = BTreeMap<String, BTreeSet<String>>;
 #[derive(Debug, Default)]
 pub(crate) struct ModuleGraph {
     modules: BTreeSet<ModulePath>,
-    /// What each module refers to.
+    /// The paths that each module uses.
     uses: BTreeMap<ModulePath, BTreeSet<ModulePath>>,
-    /// What each module has imported: the name there, and the path it stands for.
+    /// The imports of each module: the name, and the path that it stands for.
     imports: BTreeMap<ModulePath, BTreeMap<String, ModulePath>>,
 }
 
@@ -31,7 +31,7 @@ impl ModuleGraph {
         Self::of(&files.into_iter().map(|(path, text)| (module_of(path.strip_prefix(src).unwrap()), text)).collect())
     }
 
-    /// From modules and their source texts. The empty path is the crate's root.
+    /// Builds the graph from modules and their source texts. The empty path is the crate root.
     pub(crate) fn of(sources: &BTreeMap<ModulePath, String>) -> Self {
         let mut graph = Self::default();
         let parsed: Vec<_> = sources.iter().map(|(module, text)| (module, Parser::new(module, text).parse())).collect();
@@ -68,13 +68,13 @@ impl ModuleGraph {
         edges
     }
 
-    /// Where a name comes from that `scope` has imported.
+    /// The path of a name that `scope` has imported.
     fn behind_import(&self, scope: &ModulePath, path: &ModulePath) -> Option<ModulePath> {
         let name = path.strip_prefix(scope.as_slice())?.first()?;
         self.imports.get(scope)?.get(name).cloned()
     }
 
-    /// The path from the crate's root; nothing for a path into another crate.
+    /// The path from the crate root; `None` for a path into another crate.
     fn absolute(&self, module: &ModulePath, path: &ModulePath) -> Option<ModulePath> {
         let first = path.first()?;
         if first == "crate" {
@@ -85,7 +85,7 @@ impl ModuleGraph {
     }
 }
 
-/// Modules that use each other in a circle, the first one again at the end.
+/// A cycle of modules; the first module is repeated at the end.
 pub(crate) fn find_cycle(edges: &Edges) -> Option<Vec<String>> {
     let mut finished = BTreeSet::new();
     edges.keys().find_map(|start| follow(start, edges, &mut Vec::new(), &mut finished))
@@ -124,13 +124,13 @@ fn module_of(file: &Path) -> ModulePath {
     parts.filter(|part| part != "mod" && part != "lib").collect()
 }
 
-/// What one file says.
+/// The content of one file.
 #[derive(Debug, Default)]
 struct ParsedFile {
-    /// Paths, as far as a name; those of `self` and `super` are written from the crate's root.
+    /// All paths; those with `self` and `super` begin at the crate root.
     paths: BTreeSet<ModulePath>,
     imports: BTreeMap<String, ModulePath>,
-    /// Modules in files of their own that only tests have.
+    /// Modules in separate files that only tests use.
     test_modules: BTreeSet<ModulePath>,
 }
 
@@ -138,7 +138,7 @@ struct Parser<'a> {
     module: &'a ModulePath,
     tokens: Vec<String>,
     at: usize,
-    /// Modules that were opened in this file, each with the depth of its brace.
+    /// The open modules within this file, each with the depth of its brace.
     inline: Vec<(String, usize)>,
     depth: usize,
     found: ParsedFile,
@@ -171,7 +171,7 @@ impl<'a> Parser<'a> {
                     }
                     self.at += 1;
                 }
-                // `use<'a>` names what a returned type captures.
+                // `use<'a>` is not an import but a list of captured lifetimes.
                 "use" if self.peek(1) != "<" => {
                     self.at += 1;
                     self.use_tree(&ModulePath::new());
@@ -195,13 +195,13 @@ impl<'a> Parser<'a> {
         wanted.iter().enumerate().all(|(ahead, token)| self.peek(ahead) == *token)
     }
 
-    /// Leaves out an item that only tests have: to its closing brace, or to its semicolon.
+    /// Skips an item that only tests have, to its closing brace or its semicolon.
     fn skip_test_item(&mut self) {
         self.at += 7;
         while self.peek(0) == "#" {
             self.skip_group("[", "]");
         }
-        // What the item is stands before its name: `pub(crate) mod helpers;`, `use crate::x::{A, B};`.
+        // The tokens before the body: `pub(crate) mod helpers`, `use crate::x::`.
         let head: Vec<&str> = (0..8).map(|ahead| self.peek(ahead)).take_while(|token| !matches!(*token, ";" | "{")).collect();
         let is_use = head.contains(&"use");
         if let [.., "mod", name] = head.as_slice()
@@ -227,7 +227,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// To behind the group that opens next.
+    /// Skips the next group.
     fn skip_group(&mut self, open: &str, close: &str) {
         let mut depth = 0;
         while self.at < self.tokens.len() {
@@ -244,7 +244,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// One branch of a `use`: a path, and after it a group, a star, another name, or nothing.
+    /// Parses one branch of a `use`: a path, then a group, a star, another name, or nothing.
     fn use_tree(&mut self, prefix: &ModulePath) {
         let mut path = prefix.clone();
         loop {
@@ -293,8 +293,8 @@ impl<'a> Parser<'a> {
             Some(name) if name == "self" => path.last().cloned(),
             name => name,
         };
-        let path = self.from_root(&path);
-        // Names in a module within the file are not names of the file's own module.
+        let path = self.resolve(&path);
+        // Names in an inline module are not names of the file's module.
         if let Some(name) = name.filter(|_| self.inline.is_empty()) {
             self.found.imports.insert(name, path.clone());
         }
@@ -308,12 +308,12 @@ impl<'a> Parser<'a> {
             path.push(self.peek(1).to_owned());
             self.at += 2;
         }
-        let path = self.from_root(&path);
+        let path = self.resolve(&path);
         self.found.paths.insert(path);
     }
 
-    /// The path with `self` and `super` at its start replaced. Others begin in this module or in another crate.
-    fn from_root(&self, path: &ModulePath) -> ModulePath {
+    /// The path with leading `self` and `super` resolved. Other paths begin in this module or in another crate.
+    fn resolve(&self, path: &ModulePath) -> ModulePath {
         let mut here: ModulePath = self.module.iter().chain(self.inline.iter().map(|(name, _)| name)).cloned().collect();
         if !path.first().is_some_and(|first| first == "self" || first == "super") {
             return path.clone();
@@ -329,7 +329,7 @@ fn is_word(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// Words and signs of a source text, without comments, texts and characters. `::` is one sign.
+/// The words and punctuation of a source text, without comments and literals. `::` is one token.
 fn tokens(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     let at = |place: usize| chars.get(place).copied().unwrap_or('\0');
@@ -400,7 +400,7 @@ fn string_end(chars: &[char], start: usize) -> usize {
     chars.len()
 }
 
-/// Behind a raw text whose signs begin at `start`; nothing where there is none, as in `r#type`.
+/// The end of a raw string whose hashes begin at `start`; `None` if there is none, as in `r#type`.
 fn raw_string_end(chars: &[char], start: usize) -> Option<usize> {
     let hashes = chars[start..].iter().take_while(|char| **char == '#').count();
     if chars.get(start + hashes) != Some(&'"') {

@@ -88,7 +88,7 @@ async fn a_hanging_receiver_does_not_use_the_slots_of_others() {
     let hanging = notices(&beespace, "hangs").unwrap();
     // On a slow machine the first attempts have timed out by now.
     assert_eq!(hanging.iter().filter(|notice| notice.state != NoticeState::Sent).count(), BUILDS);
-    assert_eq!(most.load(Ordering::SeqCst), beespace::notify::SENT_AT_ONCE, "the silent one has its own places, and no more");
+    assert_eq!(most.load(Ordering::SeqCst), beespace::notify::SENT_AT_ONCE, "the hanging receiver uses only its own slots");
 }
 
 #[tokio::test(flavor = "multi_thread")]

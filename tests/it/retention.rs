@@ -96,7 +96,7 @@ async fn unfinished_builds_never_expire_and_dead_letters_may_return() {
     store.finish_delivery(waiting, None, now(), bury).await.unwrap();
     assert_eq!(retention::pass(&world.app, tomorrow()).await.unwrap(), (0, 1));
     let again = store.accept_delivery(delivery()).await.unwrap();
-    assert!(matches!(again, Accepted::New(_)), "whoever sends a dead letter again means it: {again:?}");
+    assert!(matches!(again, Accepted::New(_)), "a redelivered dead letter is accepted: {again:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -245,7 +245,7 @@ async fn memory_taken_by_bombs_is_released() {
     }
     let left = resident().saturating_sub(before);
     println!("{} MiB at most, {} MiB in the end", most >> 20, left >> 20);
-    assert!(most > MUCH, "they took no more than {most} bytes");
+    assert!(most > MUCH, "they used only {most} bytes");
     assert!(left < MUCH, "{left} bytes are still taken");
 }
 

@@ -89,7 +89,7 @@ async fn step_type_lives(host: &Host, bytes: Vec<u8>) -> Result<(), LoadError> {
 /// Checks that are valid for every failed call.
 fn check_call(kind: &str, error: &PluginError) {
     assert!(error.message.starts_with(&format!(r#"{kind} "hurt" ("#)), "{error}");
-    assert_ne!(error.class, ErrorClass::Internal, "it is no fault of ours: {error}");
+    assert_ne!(error.class, ErrorClass::Internal, "not an internal error: {error}");
 }
 
 /// Checks that are valid for every load error.
@@ -97,7 +97,7 @@ fn check(error: &LoadError, case: &str) {
     let said = error.to_string();
     assert!(said.starts_with(r#"plugin "hurt": "#), "{case}: {said}");
     assert!(said.len() < 4_096 && !said.chars().any(char::is_control), "{case}: {said:?}");
-    assert!(!matches!(error.failure, beespace_wasm::LoadFailure::Internal(_)), "{case}: it is no fault of ours: {said}");
+    assert!(!matches!(error.failure, beespace_wasm::LoadFailure::Internal(_)), "{case}: not an internal error: {said}");
     assert!(!said.contains("the compiler stopped"), "{case}: {said}");
 }
 

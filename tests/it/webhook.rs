@@ -316,7 +316,7 @@ async fn concurrent_bodies_share_one_limit() {
     while let Some(status) = crowd.join_next().await {
         assert_eq!(status.unwrap().unwrap(), StatusCode::UNAUTHORIZED);
     }
-    assert_eq!(world.post(KEY, &[], vec![b'x'; 9 << 20]).await.0, StatusCode::UNAUTHORIZED, "room comes back");
+    assert_eq!(world.post(KEY, &[], vec![b'x'; 9 << 20]).await.0, StatusCode::UNAUTHORIZED, "the space is released");
 }
 
 #[tokio::test(flavor = "multi_thread")]

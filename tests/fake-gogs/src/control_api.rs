@@ -128,7 +128,7 @@ async fn set_inbox_status(
     Json(InboxStatus { status }): Json<InboxStatus>,
 ) -> Answer {
     if StatusCode::from_u16(status).is_err() {
-        return Err(Refusal::Unprocessable(format!("{status} is no HTTP status")));
+        return Err(Refusal::Unprocessable(format!("{status} is not an HTTP status")));
     }
     gogs.update(|state| state.inboxes.entry(name).or_default().status = status);
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::user::{User, UserObject};
 
-/// Gogs calls a repository's first branch so until another one is pushed first.
+/// The default branch of an empty repository, until another branch is pushed first.
 pub(super) const FIRST_BRANCH: &str = "master";
 
-/// What a caller may do, weakest first.
+/// Access levels, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     None,
@@ -27,18 +27,18 @@ pub(super) struct Repository {
     pub(super) name: String,
     pub(super) description: String,
     pub(super) private: bool,
-    /// What users may do beyond what everybody may.
+    /// Access of users beyond public access.
     pub(super) granted: BTreeMap<u64, Access>,
     pub(super) empty: bool,
     pub(super) default_branch: String,
     pub(super) created_at: String,
     pub(super) updated_at: String,
     pub(super) path: PathBuf,
-    /// Held while a push is received, so that the refs before and after it are its own doing.
+    /// Held while a push is received, so that only this push changes the refs meanwhile.
     pub(super) receiving: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// `permissions` in the API's answers: the caller's.
+/// `permissions` in responses of the API: those of the caller.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Permissions {
     pub admin: bool,
@@ -46,7 +46,7 @@ pub struct Permissions {
     pub pull: bool,
 }
 
-/// A repository as Gogs shows one (`internal/route/api/v1/types/repository.go`).
+/// A repository as Gogs shows it (`internal/route/api/v1/types/repository.go`).
 #[derive(Debug, Clone, Serialize)]
 pub struct RepositoryObject {
     pub id: u64,
@@ -60,7 +60,7 @@ pub struct RepositoryObject {
     pub parent: Option<()>,
     pub empty: bool,
     pub mirror: bool,
-    /// Bytes on disk.
+    /// Size on disk in bytes.
     pub size: u64,
     pub html_url: String,
     pub ssh_url: String,
@@ -73,7 +73,7 @@ pub struct RepositoryObject {
     pub default_branch: String,
     pub created_at: String,
     pub updated_at: String,
-    /// Only the API has it; webhooks leave it out.
+    /// Only in responses of the API, not in webhooks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permissions: Option<Permissions>,
 }
@@ -83,7 +83,7 @@ impl Repository {
         format!("{}/{}", self.owner.name, self.name)
     }
 
-    /// What `user` (nobody for an anonymous caller) may do here.
+    /// The access of `user`; `None` is an anonymous caller.
     pub(super) fn access(&self, user: Option<&User>) -> Access {
         let everybody = if self.private { Access::None } else { Access::Read };
         match user {
@@ -93,7 +93,7 @@ impl Repository {
         }
     }
 
-    /// As webhooks show it.
+    /// The repository as webhooks show it.
     pub(super) fn object(&self, base: &str) -> RepositoryObject {
         let full_name = self.full_name();
         let html_url = format!("{base}/{full_name}");
@@ -124,7 +124,7 @@ impl Repository {
         }
     }
 
-    /// As the API shows it to somebody with `access`.
+    /// The repository as the API shows it to a user with `access`.
     pub(super) fn object_for(&self, base: &str, access: Access) -> RepositoryObject {
         let permissions =
             Permissions { admin: access >= Access::Admin, push: access >= Access::Write, pull: access >= Access::Read };
@@ -132,7 +132,7 @@ impl Repository {
     }
 }
 
-/// The sum of the files' lengths; what vanishes while looking counts as nothing.
+/// The total size of the files. Files that disappear meanwhile do not count.
 fn bytes_under(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     let lengths = entries.flatten().map(|entry| match entry.metadata() {

@@ -28,7 +28,7 @@ pub(super) fn routes() -> Router<Arc<Instance>> {
         .layer(DefaultBodyLimit::disable())
 }
 
-/// A request to git's CGI program.
+/// A request for git's CGI program.
 #[derive(Debug)]
 struct Request {
     method: Method,
@@ -77,10 +77,10 @@ fn unauthorized() -> Response {
     (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\".\"")]).into_response()
 }
 
-/// The events are queued before git's answer goes back: at a real Gogs the delivery arrives some 8 ms before `git push` returns.
+/// The events are queued before git's response is returned: with a real Gogs the delivery arrives about 8 ms before `git push` returns.
 async fn receive(gogs: &Instance, repository: Repository, user: &User, request: &Request) -> Answer {
     let turn = Arc::clone(&repository.receiving).lock_owned().await;
-    // Looked up again: a push that was waited for may have been the first one.
+    // Looked up again, because an earlier push may have been the first one.
     let repository = gogs.repository(&repository.owner.name, &repository.name).ok_or(Refusal::NotFound)?;
     let before = git::refs(&gogs.home, &repository.path).await?;
     let response = run_cgi(gogs, &repository, Some(user), request).await?;
@@ -92,7 +92,7 @@ async fn receive(gogs: &Instance, repository: Repository, user: &User, request: 
 
 async fn run_cgi(gogs: &Instance, repository: &Repository, user: Option<&User>, request: &Request) -> anyhow::Result<Response> {
     let mut command = git::command(&gogs.home);
-    let in_root = repository.path.strip_prefix(&gogs.root).context("a repository lies outside the instance")?;
+    let in_root = repository.path.strip_prefix(&gogs.root).context("the repository is outside the root")?;
     command
         .arg("http-backend")
         .env("GIT_PROJECT_ROOT", &gogs.root)
@@ -116,19 +116,19 @@ async fn run_cgi(gogs: &Instance, repository: &Repository, user: Option<&User>, 
         .spawn()
         .context("starting git http-backend")?;
     let mut stdin = child.stdin.take().context("git http-backend has no input")?;
-    // Where git stops reading early it says why in its answer: a broken pipe is no news.
+    // If git stops reading early, its response says why, so a broken pipe is ignored.
     let feed = async move { drop(stdin.write_all(&request.body).await) };
     let ((), output) = tokio::join!(feed, child.wait_with_output());
     cgi_response(&output?.stdout)
 }
 
-/// Head and body of a CGI answer; the status is a header of its own, 200 where it is missing.
+/// Converts a CGI response. The status is a header; if it is missing, it is 200.
 fn cgi_response(output: &[u8]) -> anyhow::Result<Response> {
-    let end = output.windows(4).position(|window| window == b"\r\n\r\n").context("git http-backend gave no answer")?;
+    let end = output.windows(4).position(|window| window == b"\r\n\r\n").context("git http-backend returned no response")?;
     let (head, body) = output.split_at(end);
     let mut response = Response::builder();
     for line in str::from_utf8(head)?.split("\r\n") {
-        let (name, value) = line.split_once(": ").with_context(|| format!("no header: {line}"))?;
+        let (name, value) = line.split_once(": ").with_context(|| format!("not a header: {line}"))?;
         response = match name {
             "Status" => response.status(value.get(..3).unwrap_or(value)),
             name => response.header(name, value),

@@ -113,7 +113,7 @@ impl Instance {
             if let Some(found) = self.read(&fact) {
                 return found;
             }
-            // The sender lives as long as `self`: this ends with a change only.
+            // This cannot fail: the sender lives as long as `self`.
             let _ = changes.changed().await;
         }
     }
@@ -121,10 +121,10 @@ impl Instance {
     /// Like [`Instance::wait_for`], with a timeout.
     ///
     /// # Errors
-    /// After five minutes; the error names what was waited for.
+    /// Times out after five minutes; the error names `what`.
     pub(super) async fn wait_for_timeout<T>(&self, what: &str, fact: impl Fn(&State) -> Option<T>) -> anyhow::Result<T> {
         let found = tokio::time::timeout(WAIT_TIMEOUT, self.wait_for(fact)).await;
-        found.with_context(|| format!("waited {} s for {what}", WAIT_TIMEOUT.as_secs()))
+        found.with_context(|| format!("timed out after {} s while waiting for {what}", WAIT_TIMEOUT.as_secs()))
     }
 
     pub(super) fn user_with_token(&self, token: &str) -> Option<User> {
@@ -132,24 +132,24 @@ impl Instance {
         self.read(live)
     }
 
-    /// By owner and name, compared as Gogs compares them: without regard to case.
+    /// A repository by owner and name, case-insensitively as in Gogs.
     pub(super) fn repository(&self, owner: &str, name: &str) -> Option<Repository> {
         let wanted = format!("{owner}/{name}");
         self.read(|state| state.repositories.iter().find(|it| it.full_name().eq_ignore_ascii_case(&wanted)).cloned())
     }
 
-    /// The repository where `user` has at least `needed`.
+    /// A repository, if the user may read it.
     pub(super) fn readable_repository(&self, owner: &str, name: &str, user: Option<&User>) -> Option<(Repository, Access)> {
         let repository = self.repository(owner, name)?;
         let access = repository.access(user);
         (access >= Access::Read).then_some((repository, access))
     }
 
-    /// Makes an empty repository. `bob` may read it also where it is private; `eve` may not. An owner nobody has heard of becomes
+    /// Creates an empty repository. If it is private, `bob` may read it and `eve` may not. An unknown owner becomes
     /// an organisation.
     ///
     /// # Errors
-    /// Where the name is taken or cannot be one, or git fails.
+    /// The name is taken or invalid, or git fails.
     pub(super) async fn create_repository(
         &self,
         owner: &str,
@@ -159,7 +159,7 @@ impl Instance {
     ) -> anyhow::Result<RepositoryObject> {
         anyhow::ensure!(
             is_name(owner) && is_name(name),
-            "`{owner}/{name}` is no name of a repository: use letters, digits, `-`, `_` and `.`"
+            "`{owner}/{name}` is not a valid repository name: use letters, digits, `-`, `_` and `.`"
         );
         anyhow::ensure!(self.repository(owner, name).is_none(), "repository already exists [name: {name}]");
         let path = self.root.join(owner.to_lowercase()).join(format!("{}.git", name.to_lowercase()));
@@ -187,7 +187,7 @@ impl Instance {
         }))
     }
 
-    /// Makes a delivery for every hook of the repository that wants the event, and queues it.
+    /// Queues a delivery for every webhook of the repository that receives the event.
     pub(super) fn queue_event(&self, repository: &Repository, event: &str, payload: &impl Serialize) -> anyhow::Result<()> {
         let json = super::go_json::indented(payload)?;
         let hooks = self.read(|state| state.hooks.clone());
@@ -200,30 +200,30 @@ impl Instance {
     fn enqueue(&self, delivery: Delivery) -> anyhow::Result<()> {
         let uuid = delivery.uuid.clone();
         self.update(|state| state.deliveries.push(delivery));
-        self.queue.send(uuid).context("the delivering task has ended")
+        self.queue.send(uuid).context("the task that sends deliveries has ended")
     }
 
     /// Sends a delivery again: same id, body and signature.
     ///
     /// # Errors
-    /// Where there is no such delivery.
+    /// There is no such delivery.
     pub(super) fn redeliver(&self, uuid: &str) -> anyhow::Result<()> {
         let known = self.read(|state| state.deliveries.iter().any(|delivery| delivery.uuid == uuid));
         anyhow::ensure!(known, "there is no delivery {uuid}");
-        self.queue.send(uuid.to_owned()).context("the delivering task has ended")
+        self.queue.send(uuid.to_owned()).context("the task that sends deliveries has ended")
     }
 
-    /// The test button of a hook's page; what it sends goes to this hook alone. Returns the delivery's id.
+    /// Sends a test delivery to this webhook only. Returns the id of the delivery.
     ///
     /// # Errors
-    /// Where there is no such hook or git fails.
+    /// There is no such webhook, or git fails.
     pub(super) async fn test_hook(&self, id: u64) -> anyhow::Result<String> {
         let hook = self
             .read(|state| state.hooks.iter().find(|hook| hook.id == id).cloned())
-            .with_context(|| format!("there is no hook {id}"))?;
+            .with_context(|| format!("there is no webhook {id}"))?;
         let repository = self
             .read(|state| state.repositories.iter().find(|it| it.id == hook.repository).cloned())
-            .context("the hook's repository is gone")?;
+            .context("the repository of the webhook is missing")?;
         let sender = self.read(|state| state.users.iter().find(|user| user.is_admin).cloned()).context("there is no admin")?;
         let object = repository.object(&self.base);
         let head = if repository.empty { None } else { self.head_of(&repository, &object.html_url).await? };
@@ -257,21 +257,21 @@ fn is_name(text: &str) -> bool {
     plain && !text.is_empty() && !text.starts_with(['-', '.']) && !text.ends_with(".git")
 }
 
-/// As Go writes a time of the server's zone, which is UTC here.
+/// The current time as Go writes it; the server's time zone is UTC.
 pub(super) fn now() -> String {
     chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 /// # Errors
-/// Where the system gives no randomness.
+/// The system provides no randomness.
 pub(super) fn random_hex<const BYTES: usize>() -> anyhow::Result<String> {
     let mut bytes = [0_u8; BYTES];
-    getrandom::fill(&mut bytes).context("the system gives no randomness")?;
+    getrandom::fill(&mut bytes).context("the system provides no randomness")?;
     Ok(hex::encode(bytes))
 }
 
 fn random_uuid() -> anyhow::Result<String> {
     let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).context("the system gives no randomness")?;
+    getrandom::fill(&mut bytes).context("the system provides no randomness")?;
     Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
 }

@@ -2,19 +2,19 @@
 
 use serde::Serialize;
 
-/// Somebody who may sign in, or an organisation, which may not.
+/// A user, or an organisation, which cannot sign in.
 #[derive(Debug, Clone)]
 pub(super) struct User {
     pub(super) id: u64,
     pub(super) name: String,
     pub(super) email: String,
-    /// 40 lower-case hex digits, as Gogs makes them. An organisation has none.
+    /// 40 lower-case hex digits, as in Gogs. An organisation has none.
     pub(super) token: Option<String>,
-    /// A site administrator is owner of every repository.
+    /// A site administrator has owner rights in every repository.
     pub(super) is_admin: bool,
 }
 
-/// A user as Gogs shows one (`internal/route/api/v1/types/user.go`).
+/// A user as Gogs shows it (`internal/route/api/v1/types/user.go`).
 #[derive(Debug, Clone, Serialize)]
 pub struct UserObject {
     pub id: u64,

@@ -7,7 +7,7 @@ use tokio::process::Command;
 use super::auth::INTERNAL_HEADER;
 use super::git;
 
-/// The first commit's time; every further one is a second later, so that the same commits have the same ids in every run.
+/// The time of the first commit. Each further commit is a second later, so that commit ids are reproducible.
 const FIRST_COMMIT_AT: u64 = 1_767_225_600;
 
 /// A clone of one repository with the credentials of the administrator. Injected faults do not affect its pushes.
@@ -19,7 +19,7 @@ pub struct WorkingCopy {
 }
 
 impl WorkingCopy {
-    /// An empty repository at `path` whose remote `origin` is `url`, which carries the credentials.
+    /// Creates an empty repository at `path` whose remote `origin` is `url`, which contains the credentials.
     pub(super) async fn open(path: PathBuf, home: PathBuf, url: &str, hand: &str) -> anyhow::Result<Self> {
         git::output(git::command(&home).args(["init", "--quiet", "--template=", "--initial-branch", "nothing-yet"]).arg(&path))
             .await?;
@@ -29,16 +29,16 @@ impl WorkingCopy {
         Ok(copy)
     }
 
-    /// Where it lies.
+    /// Its directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Runs git in it and returns what it printed, without the last line's end.
+    /// Runs git in the directory and returns its output without the last newline.
     ///
     /// # Errors
-    /// Where git fails; the text holds what it said.
+    /// git fails; the error contains its output.
     pub async fn git(&self, arguments: &[&str]) -> anyhow::Result<String> {
         git::line(self.command().args(arguments)).await
     }
@@ -53,10 +53,10 @@ impl WorkingCopy {
         command
     }
 
-    /// Stands on `branch` as the remote has it; a new branch starts at the remote's default one, or from nothing.
+    /// Checks out `branch` as it is on the remote. A new branch starts at the remote's default branch, or empty.
     ///
     /// # Errors
-    /// Where git fails.
+    /// git fails.
     pub async fn checkout(&mut self, branch: &str) -> anyhow::Result<()> {
         self.git(&["fetch", "--quiet", "--prune", "origin", "+refs/heads/*:refs/remotes/origin/*"]).await?;
         let remote = format!("refs/remotes/origin/{branch}");
@@ -70,10 +70,10 @@ impl WorkingCopy {
         Ok(())
     }
 
-    /// Writes files, and the folders they lie in.
+    /// Writes files and creates their folders.
     ///
     /// # Errors
-    /// Where one cannot be written.
+    /// A file cannot be written.
     pub fn write(&self, files: &[(&str, &str)]) -> anyhow::Result<()> {
         for (name, content) in files {
             let path = self.path.join(name);
@@ -85,18 +85,18 @@ impl WorkingCopy {
         Ok(())
     }
 
-    /// Pushes refspecs, with force: what is on the way is meant to go.
+    /// Pushes refspecs with force.
     ///
     /// # Errors
-    /// Where git fails.
+    /// git fails.
     pub async fn push(&self, refspecs: &[&str]) -> anyhow::Result<()> {
         git::output(self.command().args(["push", "--quiet", "--force", "origin"]).args(refspecs)).await.map(drop)
     }
 
-    /// Writes the files and commits everything that changed, also where nothing did. Returns the commit's id.
+    /// Writes the files and commits all changes, even if there are none. Returns the id of the commit.
     ///
     /// # Errors
-    /// Where a file cannot be written or git fails.
+    /// A file cannot be written, or git fails.
     pub async fn commit(&mut self, files: &[(&str, &str)], message: &str) -> anyhow::Result<String> {
         self.write(files)?;
         self.git(&["add", "--all"]).await?;

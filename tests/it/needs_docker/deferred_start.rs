@@ -132,7 +132,7 @@ async fn a_waiting_container_exits_when_its_server_is_gone_and_still_runs_once()
     for launch in [&first, &second, &third] {
         world.wait_until(launch, State::EXITED).await;
     }
-    // The row says "runs", or "waits", and then it is prepared anew or not.
+    // The stored row is "running" or "waiting"; depending on it, the container is prepared again or not.
     let (exit, output) = world.fixture.adopt(first, Stored::default()).await.unwrap();
     assert!(exit.is_success() && output.stdout == "once\n", "{exit:?}");
     world.prepare(&second).await;
