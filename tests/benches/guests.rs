@@ -1,18 +1,13 @@
-//! What hostile guests cost everybody else: another policy's decisions, the server's pages and its hooks, in quiet and under each
-//! kind of attack, with the ratio of the two. Nothing fails here; the numbers are for people.
+//! How much hostile plugins slow down everything else: decisions of another policy, pages and webhooks. Each is measured without
+//! an attack and under each kind of attack, and printed with the ratio. Nothing fails here; the numbers are for people.
 //!
-//! A virtual machine is itself held up now and then, for longer than a page takes, and more so while its cores are never at rest. So quiet and attack
-//! take turns, what the hypervisor took of either is told, and what busy cores cost is measured first, with loops of another process at the lowest
-//! priority there is.
+//! A virtual machine is delayed by its hypervisor now and then, for longer than a page takes, and more often while its cores are
+//! busy. So quiet rounds and attacks alternate, the time that the hypervisor took is printed, and the cost of busy cores alone is
+//! measured first, with loops of another process at the lowest priority.
 //!
-//! `cargo bench --workspace --bench guests` (add `--profile dev` to use what the tests have built, `-- bombs` for one kind).
+//! `cargo bench --workspace --bench guests` (`--profile dev` reuses what the tests have built, `-- bombs` selects one kind).
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a measurement that meets the unexpected is none"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement stops at anything unexpected")]
 
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -25,22 +20,19 @@ use beespace_core::policy::Point;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::client::Client;
 use beespace_tests::gogs::{Delivery, FakeGogs};
+use beespace_tests::guest_build;
 use beespace_wasm::{Policy, PolicyRequest};
 use reqwest::Method;
 
-#[path = "../it/guests.rs"]
-#[expect(dead_code, reason = "the tests need more of it")]
-mod guests;
-
-/// Turns of quiet and attack, and what is asked in each.
+/// Rounds without and with an attack, and the number of requests in each.
 const TURNS: usize = 10;
 const DECISIONS: usize = 2_000;
 const PAGES: usize = 500;
 const DELIVERIES: usize = 100;
-/// Builds that ask the hostile policy at the same time, again and again.
+/// Builds that call the hostile policy concurrently and repeatedly.
 const HOSTILE: u64 = 8;
 
-/// What the hostile policies are, and their code.
+/// The hostile policies: a name and the code.
 const ATTACKS: [(&str, &str); 4] = [
     ("endless loops", "(loop $again (br $again))"),
     ("memory bombs", BOMB),
@@ -48,11 +40,11 @@ const ATTACKS: [(&str, &str); 4] = [
     ("floods of log lines", FLOOD),
 ];
 
-/// Grows by whole megabytes and writes into each page.
+/// Grows its memory by megabytes and writes to each page.
 const BOMB: &str = "(loop $more (drop (memory.grow (i32.const 16)))
     (memory.fill (i32.mul (i32.sub (memory.size) (i32.const 16)) (i32.const 65536)) (i32.const 7) (i32.const 1048576))
     (br $more))";
-/// What the host writes into its memory always goes to the same place.
+/// The host always writes to the same address of its memory.
 const ASK: &str = "(loop $again (global.set $next (i32.const 65536)) (call $settings (i32.const 768)) (br $again))";
 const FLOOD: &str =
     "(loop $more (call $emit (i32.const 2) (i32.const 1024) (i32.const 17) (i32.const 0) (i32.const 0)) (br $more))";
@@ -63,14 +55,14 @@ const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n";
 fn request() -> PolicyRequest {
     PolicyRequest {
         point: Point::PipelineAdmit,
-        context: guests::context(),
+        context: guest_build::context(),
         event: Document::new("beespace.event/v1", &serde_json::json!({})),
         subject: Document::new("beespace.pipeline/v1", &serde_json::json!({ "steps": [] })),
         previous: None,
     }
 }
 
-/// What was asked, how long each answer took in microseconds, and what the hypervisor took meanwhile.
+/// The time of each request in microseconds by kind, and the time that the hypervisor took meanwhile.
 #[derive(Default)]
 struct Seen {
     took: [Vec<u128>; 3],
@@ -89,14 +81,14 @@ impl Seen {
         self.ticks.all += other.ticks.all;
     }
 
-    /// The median and the 99th of a hundred.
+    /// The median and the 99th percentile.
     fn of(&self, kind: usize) -> (u128, u128) {
         let took = &self.took[kind];
         (took[took.len() / 2], took[took.len() * 99 / 100])
     }
 }
 
-/// Time of all cores, in the kernel's ticks: that of which the hypervisor gave them nothing, and all.
+/// Time of all cores in kernel ticks: the part taken by the hypervisor, and the total.
 #[derive(Default)]
 struct Ticks {
     stolen: u64,
@@ -131,11 +123,11 @@ async fn measure(times: usize, one: impl AsyncFn()) -> Vec<u128> {
     took
 }
 
-/// Who suffers.
+/// The victims of an attack.
 struct Victims {
     beespace: Beespace,
     decent: Policy,
-    /// A push that was built already: told in other words it is stored, and nothing else follows.
+    /// A push that was built already: with a different body it is stored again, and nothing else follows.
     push: Delivery,
     told: AtomicU64,
 }
@@ -148,7 +140,7 @@ impl Victims {
         gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
         beespace.wait_until_finished(REPO, 1).await.unwrap();
         let push = gogs.wait_until_delivered().await.unwrap().into_iter().rfind(|told| told.event == "push").unwrap();
-        let decent = guests::load_policy(&beespace.app.host, guests::policy_guest(&[])).await.unwrap();
+        let decent = guest_build::load_policy(&beespace.app.host, guest_build::policy_guest(&[])).await.unwrap();
         Self { beespace, decent, push, told: AtomicU64::new(0) }
     }
 
@@ -182,7 +174,7 @@ impl Victims {
     }
 }
 
-/// Callers that want a decision of the hostile policy without a pause.
+/// Callers that request decisions of the hostile policy without a pause.
 struct Attack {
     over: Arc<AtomicBool>,
     calls: Arc<AtomicU64>,
@@ -203,14 +195,14 @@ impl Attack {
         attack
     }
 
-    /// Until each of its callers has had an answer.
+    /// Waits until each caller has had a result.
     async fn is_on(&self) {
         while self.calls.load(Ordering::Relaxed) < HOSTILE {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    /// Ends it; returns how many calls it made.
+    /// Stops the attack and returns the number of its calls.
     async fn stop(self, victims: &Victims) -> u64 {
         self.over.store(true, Ordering::Relaxed);
         while victims.beespace.app.host.call_slots().used > 0 {
@@ -220,7 +212,7 @@ impl Attack {
     }
 }
 
-/// Loops of another process, one for each core, that run when nobody else wants to.
+/// Busy loops of another process, one per core, at the lowest priority.
 struct Busy(Vec<Child>);
 
 impl Busy {
@@ -242,7 +234,7 @@ impl Drop for Busy {
 
 #[tokio::main]
 async fn main() {
-    // `cargo test --benches` only wants to know that it builds.
+    // `cargo test --benches` only checks that it builds.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -261,8 +253,8 @@ async fn main() {
     compare(&quiet, &beside);
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     for (what, code) in ATTACKS.iter().filter(|(what, _)| what.contains(&wanted)) {
-        let hostile = guests::policy_guest(&[(";; evaluate", code)]);
-        let hostile = guests::load_policy(&victims.beespace.app.host, hostile).await.unwrap();
+        let hostile = guest_build::policy_guest(&[(";; evaluate", code)]);
+        let hostile = guest_build::load_policy(&victims.beespace.app.host, hostile).await.unwrap();
         let (mut quiet, mut attacked, mut calls) = (Seen::default(), Seen::default(), 0);
         for _ in 0..TURNS {
             quiet.add(victims.turn().await);

@@ -68,7 +68,7 @@ fn needs_only_reading(rule: &Rule) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_anonymous_caller_reads_nothing_of_a_closed_server() {
+async fn anonymous_users_read_nothing_on_a_closed_server() {
     let (_gogs, beespace) = world("").await;
     let anonymous = beespace.anonymous();
     walk(&anonymous, &beespace, "", |rule| rule.access == Access::Anonymous).await;
@@ -81,13 +81,13 @@ async fn an_anonymous_caller_reads_nothing_of_a_closed_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_anonymous_caller_reads_an_open_server_and_changes_nothing() {
+async fn anonymous_users_read_an_open_server_and_change_nothing() {
     let (_gogs, beespace) = world("open = true").await;
     walk(&beespace.anonymous(), &beespace, "", |rule| rule.access == Access::Anonymous || needs_only_reading(rule)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_admin_token_opens_everything_but_the_forms_of_pages() {
+async fn the_admin_token_allows_everything_except_page_forms() {
     let (_gogs, beespace) = world("").await;
     let admin = beespace.admin().unwrap();
     // A form belongs to a session, whose CSRF token it carries; programs use the API.
@@ -140,7 +140,7 @@ fn no_handler_looks_up_a_repository_or_a_build_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_may_do_all_that_the_token_may_until_it_is_ended() {
+async fn a_session_has_the_rights_of_the_token_until_it_ends() {
     let (_gogs, beespace) = world("").await;
     let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
     let csrf = csrf(session.cookie().unwrap());
@@ -154,14 +154,14 @@ async fn a_session_may_do_all_that_the_token_may_until_it_is_ended() {
     assert_eq!(session.get("/api/v1/doctor").await.unwrap().status, StatusCode::UNAUTHORIZED);
 }
 
-/// The proof that the forms of a session carry; a page with a form shows it to the session alone.
+/// The CSRF token of a session's forms; only pages of the session contain it.
 fn csrf(cookie: &str) -> String {
     let (_, token) = cookie.split_once('=').unwrap();
     Digest::of_parts([b"beespace form".as_slice(), token.as_bytes()]).hex()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_page_changes_nothing_with_the_cookie_of_a_session() {
+async fn a_foreign_page_cannot_use_the_session_cookie_to_change_anything() {
     let (_gogs, beespace) = world("").await;
     let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
     for (name, value) in [
@@ -184,7 +184,7 @@ async fn a_foreign_page_changes_nothing_with_the_cookie_of_a_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cookie_stays_out_of_reach_of_scripts_and_of_other_hosts() {
+async fn scripts_and_other_hosts_cannot_read_the_cookie() {
     let (_gogs, plain) = world("").await;
     let (_gogs, safe) = world("public_url = \"https://ci.example.org\"").await;
     for (beespace, name, is_secure) in [(plain, "beespace=", false), (safe, "__Host-beespace=", true)] {
@@ -201,7 +201,7 @@ async fn the_cookie_stays_out_of_reach_of_scripts_and_of_other_hosts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sign_in_leads_nowhere_else() {
+async fn sign_in_redirects_only_to_this_server() {
     let (_gogs, beespace) = world("").await;
     let token = beespace.admin_token().unwrap();
     let nobody = beespace.anonymous();
@@ -220,7 +220,7 @@ async fn sign_in_leads_nowhere_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_store_keeps_of_a_session_lets_nobody_in() {
+async fn a_stored_session_row_cannot_be_used_to_sign_in() {
     let (_gogs, beespace) = world("").await;
     let token = beespace.admin_token().unwrap();
     let cookie = beespace.anonymous().form("/-/login", &[("token", &token)]).await.unwrap().header("set-cookie").to_owned();
@@ -238,7 +238,7 @@ async fn what_the_store_keeps_of_a_session_lets_nobody_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cookie_that_somebody_planted_never_becomes_a_session() {
+async fn a_planted_cookie_never_becomes_a_session() {
     let (_gogs, beespace) = world("").await;
     let planted = beespace.anonymous().with_cookie("beespace=chosen-by-somebody-else");
     let signed_in = planted.sign_in(&beespace.admin_token().unwrap()).await.unwrap();
@@ -247,7 +247,7 @@ async fn a_cookie_that_somebody_planted_never_becomes_a_session() {
     assert_eq!(planted.get("/api/v1/doctor").await.unwrap().status, StatusCode::UNAUTHORIZED);
 }
 
-/// What `.route("PATH", get(..).post(..))` in a source file registers.
+/// The routes that `.route("PATH", get(..).post(..))` registers in a source file.
 fn registered(source: &str) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src").join(source)).unwrap();
     let routes = text.split(".route(").skip(1).flat_map(|call| {
@@ -262,7 +262,7 @@ fn registered(source: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_row_is_a_route_and_every_route_has_a_row() {
+fn every_access_row_is_a_route_and_every_route_has_a_row() {
     let rows: BTreeSet<(String, String)> = RULES.iter().map(|rule| (rule.method.to_string(), rule.path.to_owned())).collect();
     let mut routes: BTreeSet<(String, String)> = registered("web/mod.rs").into_iter().chain(registered("api/mod.rs")).collect();
     routes.insert(("POST".to_owned(), format!("{}{{key}}", beespace::hook::PATH_PREFIX)));
@@ -282,7 +282,7 @@ async fn serve_with(beespace: &Beespace, extra: Router) -> (String, tokio::task:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_route_that_is_missing_from_the_table_refuses_every_request() {
+async fn a_route_without_an_access_row_is_refused() {
     let (_gogs, beespace) = world("open = true").await;
     let forgotten = Router::new().route("/api/v1/forgotten", get(|| async { "told" }));
     let (url, serving) = serve_with(&beespace, forgotten).await;

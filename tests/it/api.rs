@@ -1,4 +1,4 @@
-//! What programs do with a server: its API from the outside, with the engine that keeps its contract without containers.
+//! The API of a server from the outside, with the dummy engine.
 
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::digest::Digest;
@@ -46,7 +46,7 @@ impl World {
         self.admin.post(path, &body).await.unwrap()
     }
 
-    /// Waits until an answer of the API is as wanted.
+    /// Waits until a response of the API meets a condition.
     async fn when(&self, what: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.beespace.wait_for(what, async || Ok(Some(self.admin.get(path).await?.json()?).filter(&wanted))).await.unwrap()
     }
@@ -77,7 +77,7 @@ fn must_be_problem(answer: &HttpResponse, status: StatusCode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_done_is_a_problem_with_the_id_of_its_request() {
+async fn a_refused_request_returns_a_problem_with_its_request_id() {
     let world = World::start(no_more).await;
     let nobody = world.beespace.anonymous();
     must_be_problem(&nobody.get("/api/v1/builds").await.unwrap(), StatusCode::UNAUTHORIZED);
@@ -97,7 +97,7 @@ async fn what_is_not_done_is_a_problem_with_the_id_of_its_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_is_listed_shown_and_built_once_more() {
+async fn a_build_is_listed_shown_and_restarted() {
     let world = World::start(no_more).await;
     world.push(ONE_STEP).await;
     world.beespace.wait_until_finished(REPO, 1).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_build_is_listed_shown_and_built_once_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_build_stops_and_says_who_stopped_it() {
+async fn a_cancelled_build_stops_and_names_who_cancelled_it() {
     let world = World::start(no_more).await;
     world.push(LONG).await;
     let running = |build: &Value| build["stages"][0]["steps"][1]["status"] == "running";
@@ -132,16 +132,16 @@ async fn a_cancelled_build_stops_and_says_who_stopped_it() {
     must_be_problem(&world.post(&format!("{BUILDS}/1/cancel"), json!({})).await, StatusCode::CONFLICT);
 }
 
-/// A policy that wants the words of so many people.
+/// A policy that requires this many approvals.
 fn asking(folder: &tempfile::TempDir, people: u32) -> String {
     let path = folder.path().join("asks.wasm");
-    let guest = crate::guests::approval_guest(people);
+    let guest = beespace_tests::guest_build::approval_guest(people);
     std::fs::write(&path, &guest).unwrap();
     format!("[[policy]]\nname = \"asks\"\nplugin = \"{}\"\nsha256 = \"{}\"\n", path.display(), Digest::of(&guest).hex())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_person_of_two_is_not_enough_and_everyone_reads_whose_word_is_missing() {
+async fn one_of_two_approvals_is_not_enough_and_the_missing_one_is_shown() {
     const TWO: &str = "2 more people (required by policy \"asks\": said by the guest)";
     const ONE: &str = "1 more person (required by policy \"asks\": said by the guest)";
     let folder = tempfile::tempdir().unwrap();
@@ -170,7 +170,7 @@ async fn one_person_of_two_is_not_enough_and_everyone_reads_whose_word_is_missin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_needs_a_word_waits_for_exactly_that_word() {
+async fn a_blocked_subject_is_released_only_by_an_approval_of_its_digest() {
     let folder = tempfile::tempdir().unwrap();
     let policy = asking(&folder, 1);
     let world = World::start(|gogs| format!("{policy}{}", notifier(gogs))).await;
@@ -203,7 +203,7 @@ async fn what_needs_a_word_waits_for_exactly_that_word() {
     assert!(world.get(&format!("{BUILDS}/1/decisions")).await.to_string().contains("asks"));
 }
 
-/// Presses the button of a form that a page shows, as a browser would.
+/// Submits a form of a page, as a browser does.
 async fn press(world: &World, page: &str, action: &str, fields: &[(&str, &str)]) {
     let token = world.beespace.admin_token().unwrap();
     let session = world.beespace.anonymous().sign_in(&token).await.unwrap();
@@ -216,7 +216,7 @@ async fn press(world: &World, page: &str, action: &str, fields: &[(&str, &str)])
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_buttons_of_pages_decline_and_send_again() {
+async fn page_buttons_decline_builds_and_resend_notices() {
     let folder = tempfile::tempdir().unwrap();
     let policy = asking(&folder, 1);
     let world = World::start(|gogs| format!("{policy}{}", notifier(gogs))).await;
@@ -245,11 +245,11 @@ async fn the_buttons_of_pages_decline_and_send_again() {
         {
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), again).await.unwrap();
+    tokio::time::timeout(beespace_tests::WAIT_TIMEOUT, again).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notice_that_was_given_up_is_sent_once_more() {
+async fn a_dead_letter_notice_is_sent_again_on_request() {
     let world = World::start(notifier).await;
     world.gogs.set_inbox_status("team", 400);
     world.push(ONE_STEP).await;
@@ -266,7 +266,7 @@ async fn a_notice_that_was_given_up_is_sent_once_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_is_shown_and_one_with_a_build_is_not_replayed() {
+async fn a_delivery_with_a_build_is_shown_and_not_replayed() {
     let world = World::start(no_more).await;
     world.push(ONE_STEP).await;
     world.beespace.wait_until_finished(REPO, 1).await.unwrap();
@@ -280,7 +280,7 @@ async fn a_delivery_is_shown_and_one_with_a_build_is_not_replayed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_that_nobody_could_read_goes_its_way_again() {
+async fn an_unreadable_delivery_is_processed_again_on_request() {
     let world = World::start(no_more).await;
     world.gogs.send_event(REPO, "push", &json!({ "ref": 7 })).unwrap();
     let given_up = |all: &Value| all[0]["outcome"] == "dead_letter";
@@ -294,20 +294,20 @@ async fn a_delivery_that_nobody_could_read_goes_its_way_again() {
         {
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), told).await.unwrap();
+    tokio::time::timeout(beespace_tests::WAIT_TIMEOUT, told).await.unwrap();
     assert_eq!(world.get(&path).await["outcome"], "dead_letter", "it is as unreadable as before");
     assert_eq!(world.gogs.deliveries().len(), 1, "nothing was asked of Gogs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_back_to_live_changes_is_told_to_read_again() {
+async fn a_reconnecting_event_client_is_told_to_reload() {
     let world = World::start(no_more).await;
     for (last, begins) in [(Some("7"), true), (Some("from another server"), true), (None, false)] {
         let request = world.admin.request(Method::GET, "/api/v1/events");
         let request = last.into_iter().fold(request, |request, last| request.header("last-event-id", last));
         let mut events = request.send().await.unwrap();
         assert_eq!(events.headers()["content-type"], "text/event-stream");
-        // Whoever was not told to begin anew hears of this first.
+        // A client that was not told to reload receives this first.
         let push = format!("name: p{}\n{ONE_STEP}", last.unwrap_or("none").len());
         world.push(&push).await;
         let first = events.chunk().await.unwrap().unwrap();
@@ -318,7 +318,7 @@ async fn who_comes_back_to_live_changes_is_told_to_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_goes_in_and_never_comes_out() {
+async fn a_secret_can_be_set_and_never_read() {
     const CANARY: &str = "canary-7f3a9c51e0d2";
     let world = World::start(no_more).await;
     let path = "/api/v1/repositories/ada/hive/secrets";
@@ -367,7 +367,7 @@ async fn a_secret_goes_in_and_never_comes_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_starts_no_stage_and_everyone_is_told() {
+async fn no_stage_starts_on_a_full_disk_and_the_reason_is_shown() {
     let world = World::start(|_| "[limits]\nfree_disk = \"8000000GiB\"\n".to_owned()).await;
     world.push(ONE_STEP).await;
     let waits = |build: &Value| build["stages"][0]["reason"]["code"] == "disk-full";
@@ -383,7 +383,7 @@ async fn a_full_disk_starts_no_stage_and_everyone_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_ready_tells_each_part_and_a_stranger_no_detail() {
+async fn readiness_lists_each_part_and_hides_details_from_anonymous_users() {
     let world = World::start(no_more).await;
     let told = world.admin.get("/readyz?verbose").await.unwrap();
     assert_eq!(told.status, StatusCode::OK, "{told:?}");
@@ -395,7 +395,7 @@ async fn who_is_ready_tells_each_part_and_a_stranger_no_detail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_administrators_hear_of_deliveries_and_notices() {
+async fn only_administrators_see_deliveries_and_notices() {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}{}", notifier(&gogs))).await.unwrap();
@@ -411,7 +411,7 @@ async fn only_administrators_hear_of_deliveries_and_notices() {
         told.push_str(&String::from_utf8_lossy(&ours.chunk().await.unwrap().unwrap()));
     }
     assert!(told.contains("delivery_stored") && told.contains("delivery_processed"), "{told}");
-    // Whatever was told before the second build has been told by now.
+    // Everything before the second build has been sent by now.
     gogs.push(REPO, "main", &[(".beespace.yml", &format!("name: again\n{ONE_STEP}"))], "Fill more").await.unwrap();
     let second = beespace.wait_for_build(REPO, 2, |_| true).await.unwrap().id.to_string();
     while !heard.contains(&second) {

@@ -1,4 +1,4 @@
-//! The command line against a running server: what it says, and how it ends.
+//! The command line against a running server: output and exit codes.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Output, Stdio};
@@ -18,14 +18,14 @@ const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
 const REPO: &str = "ada/hive";
 const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n    env: { OUTPUT: \"cells filled\" }\n";
 
-/// A shell of someone who holds the admin token.
+/// A shell of a user with the admin token.
 struct Shell {
     home: tempfile::TempDir,
     server: String,
     token: String,
 }
 
-/// How a command ended, and what it wrote.
+/// The exit code and the output of a command.
 #[derive(Debug)]
 struct CommandResult {
     code: i32,
@@ -59,7 +59,7 @@ impl Shell {
     async fn run_with_input(&self, line: &str, input: &str) -> CommandResult {
         let mut child = self.spawn(line);
         let mut stdin = child.stdin.take().unwrap();
-        // One that reads nothing may be gone by now.
+        // A command that reads nothing may have exited already.
         let _ = stdin.write_all(input.as_bytes()).await;
         drop(stdin);
         let Output { status, stdout, stderr } = child.wait_with_output().await.unwrap();
@@ -105,7 +105,7 @@ async fn a_repository_is_enabled_repaired_and_disabled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_is_listed_shown_read_restarted_and_cancelled() {
+async fn a_build_is_listed_shown_logged_restarted_and_cancelled() {
     let (gogs, beespace, shell) = world().await;
     beespace.enable(REPO).await.unwrap();
     push(&gogs, ONE_STEP).await;
@@ -128,10 +128,10 @@ async fn a_build_is_listed_shown_read_restarted_and_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_followed_build_is_written_once_under_one_heading_a_step() {
+async fn a_followed_build_log_prints_each_line_once_under_one_heading_per_step() {
     let (gogs, beespace, shell) = world().await;
     beespace.enable(REPO).await.unwrap();
-    // Longer than it takes to look once more.
+    // Longer than the polling interval.
     let step =
         |name: &str| format!("  - name: {name}\n    image: busybox\n    env: {{ OUTPUT: \"{name} filled\", SLEEP: 700ms }}\n");
     push(&gogs, &format!("steps:\n{}{}", step("one"), step("two"))).await;
@@ -148,7 +148,7 @@ async fn a_followed_build_is_written_once_under_one_heading_a_step() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_that_waits_for_gogs_is_opened_and_cancelled() {
+async fn a_build_waiting_for_gogs_can_be_shown_and_cancelled() {
     let (gogs, beespace, shell) = world().await;
     beespace.enable(REPO).await.unwrap();
     gogs.set_offline(true);
@@ -187,10 +187,10 @@ async fn a_build_that_waits_for_gogs_is_opened_and_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_approval_is_shown_and_given_to_one_digest() {
+async fn an_approval_is_reviewed_and_given_for_one_digest() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("asks.wasm");
-    std::fs::write(&path, crate::guests::approval_guest(2)).unwrap();
+    std::fs::write(&path, beespace_tests::guest_build::approval_guest(2)).unwrap();
     let (gogs, beespace, shell) = world_with(|_| format!("[[policy]]\nname = \"asks\"\nplugin = \"{}\"\n", path.display())).await;
     beespace.enable(REPO).await.unwrap();
     push(&gogs, ONE_STEP).await;
@@ -201,7 +201,7 @@ async fn an_approval_is_shown_and_given_to_one_digest() {
     for shown in ["ada/hive #1", "Fill cells", build.event.sha().as_str(), "build: image busybox", &subject] {
         assert!(unasked.stderr.contains(shown), "{shown}: {}", unasked.stderr);
     }
-    assert!(beespace.stage(&build).unwrap().approvals[0].approved_by.is_empty(), "nobody has said yes");
+    assert!(beespace.stage(&build).unwrap().approvals[0].approved_by.is_empty(), "there is no approval");
     let other = shell.run("build approve 1 --subject sha256:00 --repo ada/hive").await;
     assert!(other.code == 5 && other.stderr.contains(&subject), "{other:?}");
     let given = shell.run(&format!("build approve 1 --subject {subject} --repo ada/hive")).await;
@@ -220,12 +220,12 @@ async fn an_approval_is_shown_and_given_to_one_digest() {
     assert!(late.code == 5 && late.stderr.contains("nothing is waiting for approval"), "{late:?}");
 }
 
-/// Stands between a command and a server, and counts.
+/// A proxy between a command and a server that counts.
 #[derive(Debug, Default)]
 struct Wire {
-    /// Answers to how many questions for a log have passed.
+    /// The number of forwarded log responses.
     looks: AtomicUsize,
-    /// Bytes of all answers.
+    /// The bytes of all responses.
     bytes: AtomicUsize,
 }
 
@@ -263,7 +263,7 @@ impl Wire {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_followed_log_comes_over_the_wire_once() {
+async fn a_followed_log_is_transferred_once() {
     const LONG: usize = 100_000;
     let (gogs, beespace, shell) = world().await;
     beespace.enable(REPO).await.unwrap();
@@ -283,7 +283,7 @@ async fn a_followed_log_comes_over_the_wire_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deliveries_and_notices_are_told() {
+async fn deliveries_and_notices_are_listed() {
     let (gogs, beespace, shell) = world().await;
     beespace.enable(REPO).await.unwrap();
     push(&gogs, ONE_STEP).await;
@@ -299,12 +299,12 @@ async fn deliveries_and_notices_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_that_was_ignored_goes_again_and_builds() {
+async fn a_replayed_ignored_delivery_builds() {
     let (gogs, beespace, shell) = world().await;
     beespace.enable(REPO).await.unwrap();
     push(&gogs, ONE_STEP).await;
     let first = beespace.wait_until_finished(REPO, 1).await.unwrap();
-    // Another hook tells of the same push, in a body of its own.
+    // Another webhook sends the same push with a different body.
     let told = gogs.deliveries().into_iter().find(|one| one.event == "push").unwrap();
     let mut payload = told.payload().unwrap();
     payload["told_by"] = "another hook".into();
@@ -320,7 +320,7 @@ async fn a_delivery_that_was_ignored_goes_again_and_builds() {
     push(&gogs, "steps:\n  - name: other\n    image: busybox\n").await;
     beespace.wait_until_finished(REPO, 2).await.unwrap();
 
-    // The branch stands elsewhere now: the push is one that it does not know.
+    // The branch has moved, so this push is unknown.
     let id = ignored["id"].as_str().unwrap();
     let replayed = shell.run(&format!("delivery retry {id}")).await;
     assert!(replayed.code == 0 && replayed.stderr.contains("queued again"), "{replayed:?}");
@@ -333,7 +333,7 @@ async fn a_delivery_that_was_ignored_goes_again_and_builds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notice_that_was_given_up_is_shown_and_sent_again() {
+async fn a_dead_letter_notice_is_shown_and_replayed() {
     let (gogs, beespace, shell) = world_with(|gogs| {
         format!(
             "[[notifier]]\nname = \"inbox\"\nplugin = \"notify-webhook\"\nsettings = {{ url = \"{}\", secret = \"inbox-key\" }}\n\
@@ -365,7 +365,7 @@ async fn a_notice_that_was_given_up_is_shown_and_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_read_from_standard_input_and_not_shown() {
+async fn a_secret_is_read_from_standard_input_and_never_printed() {
     let (_gogs, beespace, shell) = world().await;
     beespace.enable(REPO).await.unwrap();
     let set = shell.run_with_input("secret set token --repo ada/hive", "canary-4711\n").await;
@@ -384,7 +384,7 @@ async fn a_secret_is_read_from_standard_input_and_not_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_ends_with_failure_while_something_is_wrong() {
+async fn doctor_exits_with_failure_while_a_check_fails() {
     let (gogs, beespace, shell) = world().await;
     let silent = shell.run("doctor").await;
     assert_eq!(silent.code, 1, "{silent:?}");
@@ -400,7 +400,7 @@ async fn doctor_ends_with_failure_while_something_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_logged_in_needs_no_variables_and_nobody_else_reads_the_token() {
+async fn login_replaces_the_variables_and_protects_the_token_file() {
     let (_gogs, beespace, shell) = world().await;
     let wrong = shell.run_with_input(&format!("login {}", beespace.url), "bee_wrong\n").await;
     assert_eq!(wrong.code, 6, "{wrong:?}");
@@ -409,7 +409,7 @@ async fn who_has_logged_in_needs_no_variables_and_nobody_else_reads_the_token() 
     let kept = shell.home.path().join("beespace");
     let file = std::fs::read_dir(&kept).unwrap().next().unwrap().unwrap();
     assert_eq!((mode(&kept), mode(&file.path())), (0o700, 0o600));
-    // Nothing of the server is in the environment of this one.
+    // The environment of this command does not name the server.
     let output = Command::new(env!("CARGO_BIN_EXE_beespace-under-test"))
         .args(["repo", "list"])
         .env_remove("BEESPACE_SERVER")
@@ -426,7 +426,7 @@ fn mode(path: &std::path::Path) -> u32 {
 }
 
 #[tokio::test]
-async fn the_configuration_is_shown_with_where_each_value_comes_from() {
+async fn config_show_prints_the_origin_of_each_value() {
     let shell = Shell::new("", "");
     std::fs::write(shell.home.path().join("beespace.toml"), "[gogs]\nurl = \"http://gogs.local:3000\"\ntoken = \"t0ken\"\n")
         .unwrap();
@@ -444,7 +444,7 @@ async fn the_configuration_is_shown_with_where_each_value_comes_from() {
 }
 
 #[tokio::test]
-async fn every_shell_has_its_completions() {
+async fn completions_exist_for_every_shell() {
     let shell = Shell::new("", "");
     for name in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let completions = shell.run(&format!("completions {name}")).await;
@@ -453,11 +453,11 @@ async fn every_shell_has_its_completions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_not_known_or_not_there_is_told_apart() {
+async fn unauthorized_and_unreachable_have_different_exit_codes() {
     let (_gogs, beespace, _shell) = world().await;
     let stranger = Shell::new(&beespace.url, "bee_wrong");
     assert_eq!(stranger.run("build list").await.code, 6);
-    // A port that was free a moment ago: nobody listens there.
+    // A port that was free a moment ago, so nothing listens on it.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let away = Shell::new(&format!("http://{free}"), "bee_any").run("build list").await;
     assert_eq!(away.code, 7, "{away:?}");

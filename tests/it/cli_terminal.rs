@@ -1,4 +1,4 @@
-//! The command line on a terminal: what it asks for, and what it does not show.
+//! The command line in a terminal: prompts, and what is not echoed.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use beespace_tests::gogs::FakeGogs;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
-/// Runs a command on a terminal of its own.
+/// Runs a command in a pseudo-terminal.
 fn begin(beespace: &Beespace, home: &Path, command: &str) -> Child {
     let mut terminal = Command::new("script");
     terminal.args(["-qec", &format!("{} {command}", env!("CARGO_BIN_EXE_beespace-under-test")), "/dev/null"]);
@@ -18,7 +18,7 @@ fn begin(beespace: &Beespace, home: &Path, command: &str) -> Child {
     terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
 }
 
-/// Runs a command on a terminal of its own, types `line` once `prompt` is there, and returns all that the terminal showed.
+/// Runs a command in a pseudo-terminal, types `line` after `prompt`, and returns everything that the terminal showed.
 async fn typed(beespace: &Beespace, command: &str, prompt: &str, line: &str) -> (Option<i32>, String) {
     let home = tempfile::tempdir().unwrap();
     let mut terminal = begin(beespace, home.path(), command);
@@ -33,7 +33,7 @@ async fn typed(beespace: &Beespace, command: &str, prompt: &str, line: &str) -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_asked_for_and_does_not_show_while_it_is_typed() {
+async fn a_typed_secret_is_not_echoed() {
     let gogs = FakeGogs::start().await.unwrap();
     let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
     let (code, shown) = typed(&beespace, "secret set key --instance", "Value: ", "canary-of-a-terminal").await;
@@ -43,7 +43,7 @@ async fn a_secret_is_asked_for_and_does_not_show_while_it_is_typed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_colours_the_terminal_and_does_nothing_else_to_it() {
+async fn a_log_can_colour_the_terminal_and_do_nothing_else() {
     const REPO: &str = "ada/hive";
     let (gogs, beespace) = crate::pages::world().await;
     let output = "\\u001b]0;title\\u0007\\u001b]52;c;Y2VsbHM=\\u0007\\u001b[2J\\u001b[31mred\\u001b[0m\\u0007";

@@ -1,4 +1,4 @@
-//! `beespace.toml`, the environment, and what is said when something is wrong.
+//! `beespace.toml`, environment variables, and the messages for mistakes in them.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn problems(text: &str, pairs: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn a_small_file_is_enough() {
+fn a_minimal_file_is_enough() {
     let config = Config::read(SMALL, None, env(&[])).unwrap().config;
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8000");
     assert_eq!(config.server.public_url.as_str(), "http://127.0.0.1:8000/");
@@ -25,11 +25,11 @@ fn a_small_file_is_enough() {
     let EngineKind::Docker(docker) = &config.engine.kind else { panic!("{:?}", config.engine) };
     assert_eq!((config.engine.capacity.get(), docker.prewarmed_networks, docker.metadata_access), (2, 2, false));
     assert_eq!(config.limits.log_bytes, 1 << 30);
-    assert_eq!(config.retention.builds, None, "nothing is removed that nobody asked to remove");
+    assert_eq!(config.retention.builds, None, "by default nothing is removed");
 }
 
 #[test]
-fn the_file_of_the_design_is_understood() {
+fn the_configuration_of_the_design_is_accepted() {
     let text = r#"
 [server]
 listen = "127.0.0.1:8000"
@@ -89,7 +89,7 @@ grants = { kv = true }
 }
 
 #[test]
-fn the_environment_wins_and_is_remembered() {
+fn the_environment_overrides_the_file_and_is_recorded_as_origin() {
     let loaded = Config::read(SMALL, None, env(&[("BEESPACE_SERVER__LISTEN", "[::1]:9000"), ("BEESPACE_SERVER", "x")])).unwrap();
     assert_eq!(loaded.config.server.listen.to_string(), "[::1]:9000");
     let origin = |key: &str| loaded.entries.iter().find(|entry| entry.key == key).unwrap().origin.clone();
@@ -99,7 +99,7 @@ fn the_environment_wins_and_is_remembered() {
 }
 
 #[test]
-fn every_problem_is_told_at_once_with_its_place() {
+fn all_problems_are_reported_at_once_with_their_position() {
     let text = "[server]\nlisten = \"nowhere\"\nopne = true\n[engin]\nkind = 1\n[gogs]\nurl = \"ftp://x\"\ntoken = \"t\"\n[limits]\nfree_disk = 5\n";
     let env = [
         ("BEESPACE_SERVER__LISTENN", "x"),
@@ -122,14 +122,14 @@ fn every_problem_is_told_at_once_with_its_place() {
 }
 
 #[test]
-fn a_kind_of_plugin_that_comes_later_is_told_from_a_mistake() {
+fn a_planned_plugin_kind_is_distinguished_from_a_typo() {
     let told = problems(&format!("{SMALL}[[converter]]\nname = \"drone\"\nplugin = \"drone\"\n"), &[]);
     let [told] = &*told else { panic!("{told:#?}") };
     assert!(told.contains("`converter` is not supported yet"), "{told}");
 }
 
 #[test]
-fn what_is_missing_says_how_to_give_it() {
+fn a_missing_value_is_reported_with_how_to_set_it() {
     let told = problems("", &[]);
     assert_eq!(told.len(), 2, "{told:#?}");
     assert!(
@@ -140,7 +140,7 @@ fn what_is_missing_says_how_to_give_it() {
 }
 
 #[test]
-fn bindings_are_checked_like_everything_else() {
+fn bindings_are_validated() {
     let text = format!(
         "{SMALL}[[policy]]\nname = \"a\"\nplugin = \"p\"\nmode = \"strict\"\nmutate = {{ \"build.admit\" = [] }}\n[[policy]]\nname = \"a\"\nplugin = \"p\"\n[[notifier]]\nname = \"n\"\ngrants = {{ hosts = [\"https://x.example/path\", {{ url = \"http://x.example\", adresses = \"private\" }}], secret = [] }}\n"
     );
@@ -159,7 +159,7 @@ fn bindings_are_checked_like_everything_else() {
 }
 
 #[test]
-fn secrets_come_from_files_and_are_never_shown() {
+fn secrets_are_read_from_files_and_never_printed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("token");
     std::fs::write(&path, "from-a-file\n").unwrap();
@@ -174,7 +174,7 @@ fn secrets_come_from_files_and_are_never_shown() {
 }
 
 #[test]
-fn a_file_that_is_no_toml_says_where() {
+fn invalid_toml_is_reported_with_its_position() {
     let told = problems("[server]\nlisten = \n", &[]);
     assert!(told[0].starts_with("beespace.toml:2:"), "{told:#?}");
 }

@@ -1,4 +1,4 @@
-//! What `doctor` finds, and what it says helps.
+//! What `beespace doctor` finds, and the remedies it names.
 
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
@@ -28,14 +28,14 @@ async fn findings(beespace: &Beespace) -> Value {
     answer.json().unwrap()
 }
 
-/// What it says of one part.
+/// The finding about one part.
 async fn finding(beespace: &Beespace, part: &str) -> Value {
     let all = findings(beespace).await;
     let found = all.as_array().unwrap().iter().find(|one| one["check"] == part).cloned();
     found.unwrap_or_else(|| panic!("no {part} in {all:#}"))
 }
 
-/// Something is wrong with the part, and this is said of it: in the finding, and of what helps.
+/// Asserts that the part has a problem with these texts in its finding and its remedy.
 async fn must_find(beespace: &Beespace, part: &str, detail: &str, help: &str) {
     let found = finding(beespace, part).await;
     assert_eq!(found["is_ok"], false, "{found:#}");
@@ -44,7 +44,7 @@ async fn must_find(beespace: &Beespace, part: &str, detail: &str, help: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_well_is_told_and_what_was_never_heard_of_is_explained() {
+async fn passed_checks_are_listed_and_a_missing_delivery_is_explained() {
     let (gogs, beespace) = world(DUMMY).await;
     for part in ["gogs", "engine", "disk", "plugin inbox", "permissions in ada/hive", "webhook of ada/hive"] {
         assert_eq!(finding(&beespace, part).await["is_ok"], true, "{part}");
@@ -58,7 +58,7 @@ async fn what_is_well_is_told_and_what_was_never_heard_of_is_explained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_way_in_which_a_hook_can_be_wrong_is_found() {
+async fn every_kind_of_wrong_webhook_is_found() {
     const HOOK: &str = "webhook of ada/hive";
     const REMEDY: &str = "beespace repo repair ada/hive";
     let (gogs, beespace) = world(DUMMY).await;
@@ -77,7 +77,7 @@ async fn each_way_in_which_a_hook_can_be_wrong_is_found() {
     assert_eq!(finding(&beespace, HOOK).await["is_ok"], true);
     edit(json!({ "config": {}, "active": false, "events": hook.events })).await;
     must_find(&beespace, HOOK, "is switched off in Gogs", REMEDY).await;
-    // As a person does who saves the form of the hook with fewer boxes ticked.
+    // As if a person had saved the webhook's form with fewer events selected.
     edit(json!({ "config": {}, "active": true, "events": ["push"] })).await;
     must_find(&beespace, HOOK, "does not fire for every event", REMEDY).await;
     let repaired = beespace.admin().unwrap().call(Method::POST, &format!("/api/v1/repositories/{REPO}/repair"), &json!({})).await;
@@ -103,13 +103,13 @@ async fn a_token_that_lost_its_rights_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_is_away_is_found() {
+async fn an_unreachable_engine_is_found() {
     let (_gogs, beespace) = world("[engine]\nkind = \"docker\"\nhost = \"unix:///run/no/engine.sock\"\n").await;
     must_find(&beespace, "engine", "/run/no/engine.sock", "`engine.host` in beespace.toml").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gogs_calls_the_address_that_it_can_reach_and_people_get_the_public_one() {
+async fn gogs_uses_the_webhook_url_and_people_get_the_public_url() {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let way_in = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! What people copy from `examples/` holds.
+//! The files in `examples/` are valid.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,11 @@ use beespace_core::digest::Document;
 use beespace_core::environment::{self, Variable};
 use beespace_core::policy::{Point, VerdictOutcome};
 use beespace_core::{pipeline, plan};
+use beespace_tests::guest_build;
 use beespace_wasm::PolicyRequest;
 use serde_json::json;
 
-use crate::{guests, plugins};
+use crate::plugins;
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples")
@@ -19,7 +20,7 @@ fn examples() -> PathBuf {
 #[test]
 fn the_configuration_with_every_key_is_read() {
     let text = std::fs::read_to_string(examples().join("beespace.toml")).unwrap();
-    // The token lies in a file of the server's machine.
+    // The token is in a file on the server's machine.
     let text = text.lines().filter(|line| !line.starts_with("token_file")).collect::<Vec<_>>().join("\n");
     let env = [("BEESPACE_GOGS__TOKEN".to_owned(), "0".repeat(40))];
     let loaded = Config::read(&text, None, env).unwrap_or_else(|problems| panic!("{problems:#?}"));
@@ -27,9 +28,9 @@ fn the_configuration_with_every_key_is_read() {
     assert_eq!((config.policies.len(), config.steps.len(), config.notifiers.len()), (1, 1, 1));
 }
 
-/// `UPDATE=1 cargo test --workspace --test it examples` writes it anew.
+/// `UPDATE=1 cargo test --workspace --test it examples` writes it.
 #[test]
-fn the_list_of_variables_is_the_one_that_steps_get() {
+fn the_documented_variables_are_those_that_steps_receive() {
     let mut text =
         "# Variables of a step\n\nEvery step gets all of these environment variables; a variable without a value is empty. \
                     The step's own `env` overrides them.\n\n\
@@ -47,7 +48,7 @@ fn the_list_of_variables_is_the_one_that_steps_get() {
 }
 
 #[test]
-fn every_pipeline_is_without_a_problem() {
+fn every_example_pipeline_is_valid() {
     let mut count = 0;
     for entry in std::fs::read_dir(examples().join("pipelines")).unwrap() {
         let path = entry.unwrap().path();
@@ -59,8 +60,8 @@ fn every_pipeline_is_without_a_problem() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_policy_to_begin_from_keeps_secrets_to_the_main_branch() {
-    let policy = guests::load_policy(&guests::host(), plugins::component("examples/secrets-on-main")).await.unwrap();
+async fn the_example_policy_restricts_secrets_to_the_main_branch() {
+    let policy = guest_build::load_policy(&guest_build::host(), plugins::component("examples/secrets-on-main")).await.unwrap();
     assert!(policy.applies_at(Point::StepAdmit) && !policy.applies_at(Point::PipelineAdmit));
     let with = json!([{ "secret": "token", "target": { "env": "TOKEN" } }]);
     for (git_ref, secrets, outcome) in [
@@ -70,7 +71,7 @@ async fn the_policy_to_begin_from_keeps_secrets_to_the_main_branch() {
     ] {
         let plan = json!({ "step": "release", "containers": [{ "id": "step", "image": "rust:1.95", "secrets": secrets }] });
         let plan: plan::StepPlan = serde_json::from_value(plan).unwrap();
-        let mut context = guests::context();
+        let mut context = guest_build::context();
         git_ref.clone_into(&mut context.git_ref);
         let request = PolicyRequest {
             point: Point::StepAdmit,
@@ -86,7 +87,7 @@ async fn the_policy_to_begin_from_keeps_secrets_to_the_main_branch() {
 }
 
 #[test]
-fn the_policy_in_the_readme_is_the_one_to_begin_from() {
+fn the_policy_in_the_readme_is_the_example_policy() {
     let shown = std::fs::read_to_string(examples().join("../README.md")).unwrap();
     let (_, shown) = shown.split_once("```rust\n").unwrap();
     let (shown, _) = shown.split_once("```").unwrap();

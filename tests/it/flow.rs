@@ -1,4 +1,4 @@
-//! The way of a push, from Gogs to the notice, with the engine that keeps its contract without containers.
+//! The path of a push from Gogs to the notice, with the dummy engine.
 
 use beespace::clock::now;
 use beespace::store::delivery::DeliveryOutcome;
@@ -22,7 +22,7 @@ const REPO: &str = "ada/hive";
 
 const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n    env: { OUTPUT: \"cells filled\" }\n";
 
-/// A practice Gogs with one repository, and a server whose steps obey their environment.
+/// A fake Gogs with one repository, and a server with the dummy engine, whose steps are controlled by their environment.
 pub(crate) async fn world(extra: &str) -> (FakeGogs, Beespace) {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_push_builds_and_its_log_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn denied_build_runs_nothing() {
+async fn a_denied_build_runs_nothing() {
     let policy =
         "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/acme/*\"] }\n";
     let (gogs, beespace) = world(policy).await;
@@ -70,7 +70,7 @@ async fn denied_build_runs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_push_builds_exactly_once_however_often_it_is_told() {
+async fn one_push_builds_once_however_often_it_is_delivered() {
     let (gogs, beespace) = world("").await;
     push(&gogs, ONE_STEP, "Fill cells").await;
     beespace.wait_until_finished(REPO, 1).await.unwrap();
@@ -88,7 +88,7 @@ async fn first_push(gogs: &FakeGogs) -> Delivery {
     gogs.wait_until_delivered().await.unwrap().into_iter().find(|delivery| delivery.event == "push").unwrap()
 }
 
-/// Tells a repository's hook the very same under another id, and returns the code of the reason why that is not built.
+/// Sends the same push again under another delivery id. Returns the reason code for which it is ignored.
 async fn ignored(gogs: &FakeGogs, beespace: &Beespace, repository: &str, push: &Delivery) -> String {
     gogs.send_event(repository, "push", &push.payload().unwrap()).unwrap();
     let told = gogs.deliveries().pop().unwrap();
@@ -106,7 +106,7 @@ async fn ignored(gogs: &FakeGogs, beespace: &Beespace, repository: &str, push: &
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_push_that_is_told_again_under_another_id_builds_nothing() {
+async fn a_replayed_push_with_another_delivery_id_builds_nothing() {
     let (gogs, beespace) = world("").await;
     push(&gogs, ONE_STEP, "One").await;
     beespace.wait_until_finished(REPO, 1).await.unwrap();
@@ -118,7 +118,7 @@ async fn an_old_push_that_is_told_again_under_another_id_builds_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_of_one_repository_at_the_hook_of_another_builds_in_neither() {
+async fn a_push_sent_to_the_webhook_of_another_repository_builds_in_neither() {
     const OTHER: &str = "ada/comb";
     let (gogs, beespace) = world("").await;
     gogs.create_repository(OTHER).await.unwrap();
@@ -132,9 +132,9 @@ async fn a_push_of_one_repository_at_the_hook_of_another_builds_in_neither() {
     assert_eq!((&shown[0]["repository"], &shown[0]["outcome"]), (&REPO.into(), &"ignored".into()), "{shown:#}");
 }
 
-/// Gogs' payloads have times in whole seconds, so what follows makes the same JSON more than once.
+/// Gogs' payloads have times in whole seconds, so these pushes have equal payloads.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_push_of_one_second_builds_though_gogs_tells_two_of_them_in_the_same_words() {
+async fn pushes_within_one_second_all_build_although_two_payloads_are_equal() {
     let (gogs, beespace) = world("").await;
     let one = push(&gogs, ONE_STEP, "One").await;
     let two = push(&gogs, ONE_STEP, "Two").await;
@@ -170,7 +170,7 @@ async fn a_failed_step_skips_what_follows_and_fails_the_build() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invalid_file_is_an_error_with_every_problem() {
+async fn an_invalid_pipeline_file_is_an_error_with_every_problem() {
     let (gogs, beespace) = world("").await;
     push(&gogs, "steps:\n  - name: a\n    imag: busybox\n  - name: b\n    image: busybox\n    commands: [x]\n", "Typos").await;
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
@@ -181,7 +181,7 @@ async fn an_invalid_file_is_an_error_with_every_problem() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_without_a_file_is_ignored_and_says_so() {
+async fn a_commit_without_a_pipeline_file_is_ignored_with_a_reason() {
     let (gogs, beespace) = world("").await;
     for (pushed, file, helps) in [(1, "README.md", "add a `.beespace.yml`"), (2, ".beespace/test.yml", "are not supported yet")] {
         gogs.push(REPO, "main", &[(file, "# Hive")], "No pipeline").await.unwrap();
@@ -204,7 +204,7 @@ async fn a_commit_without_a_file_is_ignored_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_when_that_does_not_hold_is_told_part_by_part() {
+async fn an_unmet_when_condition_is_explained_part_by_part() {
     let (gogs, beespace) = world("").await;
     push(&gogs, &format!("when: {{ branch: release }}\n{ONE_STEP}"), "Elsewhere").await;
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
@@ -213,7 +213,7 @@ async fn a_when_that_does_not_hold_is_told_part_by_part() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_waits_for_gogs_says_so_and_goes_on() {
+async fn a_build_waits_for_gogs_with_a_reason_and_continues() {
     let (gogs, beespace) = world("").await;
     gogs.set_offline(true);
     push(&gogs, ONE_STEP, "While Gogs is away").await;
@@ -230,14 +230,14 @@ async fn a_build_waits_for_gogs_says_so_and_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_that_waits_while_its_repository_is_renamed_finds_it_under_the_new_name() {
+async fn a_waiting_build_follows_a_renamed_repository() {
     let (gogs, beespace) = world("").await;
     gogs.set_offline(true);
     push(&gogs, ONE_STEP, "Fill cells").await;
     let first = beespace.wait_for("the first build", async || Ok(beespace.builds()?.pop())).await.unwrap();
     gogs.rename(REPO, "comb").unwrap();
     gogs.set_offline(false);
-    // Gogs tells of the new name with the next push.
+    // Gogs sends the new name with the next push.
     gogs.push("ada/comb", "main", &[("README.md", "# Comb")], "Rename").await.unwrap();
     beespace.wait_until_finished("ada/comb", 2).await.unwrap();
     let build = beespace
@@ -251,7 +251,7 @@ async fn a_build_that_waits_while_its_repository_is_renamed_finds_it_under_the_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_nobody_set_is_an_error_that_tells_what_to_do() {
+async fn a_missing_secret_is_an_error_with_a_remedy() {
     let (gogs, beespace) = world("").await;
     let pipeline = "steps:\n  - name: use\n    image: busybox\n    env: { TOKEN: { from_secret: registry_token } }\n";
     push(&gogs, pipeline, "Use a secret").await;
@@ -283,7 +283,7 @@ fn notifier(gogs: &FakeGogs) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_a_build_is_told_once_and_signed() {
+async fn the_end_of_a_build_is_notified_once_and_signed() {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}{}", notifier(&gogs))).await.unwrap();
@@ -322,7 +322,7 @@ async fn a_stuck_notifier_delays_no_build() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_in_the_middle_loses_no_build_and_repeats_none() {
+async fn a_restart_loses_and_repeats_no_build() {
     let (gogs, beespace) = world("").await;
     let pipeline = "steps:\n  - name: long\n    image: busybox\n    env: { SLEEP: 60s }\n";
     push(&gogs, pipeline, "Take long").await;
@@ -335,7 +335,7 @@ async fn a_restart_in_the_middle_loses_no_build_and_repeats_none() {
         .unwrap();
     let beespace = beespace.restart().await.unwrap();
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
-    // The dummy forgets its containers with the process, as those of a machine that died would be: nobody saw their end.
+    // The dummy engine loses its containers with the process, like a machine that died.
     assert_eq!(build.status, Status::Error, "{build:#?}");
     assert_eq!(build.id, running.id);
     assert_eq!(beespace.builds().unwrap().len(), 1);
@@ -343,11 +343,11 @@ async fn a_restart_in_the_middle_loses_no_build_and_repeats_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_waits_for_nobody_who_still_listens() {
+async fn a_restart_does_not_wait_for_open_event_streams() {
     let (_gogs, beespace) = world("").await;
     let listener = beespace.anonymous();
     let events = listener.request(Method::GET, "/api/v1/events").send().await.unwrap();
-    // A view of the store from before, as a handler may hold one that never ends.
+    // An old snapshot of the store, as an endless handler may hold one.
     let view = beespace.app.store.read().unwrap();
     let beespace = beespace.restart().await.unwrap();
     assert_eq!(beespace.builds().unwrap(), []);
@@ -355,7 +355,7 @@ async fn a_restart_waits_for_nobody_who_still_listens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stage_that_gets_on_is_not_given_up_for_the_deaths_of_the_server() {
+async fn a_stage_that_makes_progress_survives_repeated_server_crashes() {
     let (gogs, beespace) = world("").await;
     push(&gogs, "steps:\n  - name: long\n    image: busybox\n    env: { SLEEP: 60s }\n", "Take your time").await;
     let build = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Running).await.unwrap();
@@ -377,7 +377,7 @@ async fn a_stage_that_gets_on_is_not_given_up_for_the_deaths_of_the_server() {
 
 fn asking(folder: &tempfile::TempDir, name: &str) -> String {
     let path = folder.path().join("asks.wasm");
-    std::fs::write(&path, crate::guests::approval_guest(1)).unwrap();
+    std::fs::write(&path, beespace_tests::guest_build::approval_guest(1)).unwrap();
     format!("[[policy]]\nname = \"{name}\"\nplugin = \"{}\"\n", path.display())
 }
 
@@ -405,10 +405,10 @@ async fn approve_at(beespace: &Beespace, build: &Build, at: Timestamp) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_approval_that_lapses_before_the_stage_starts_is_asked_for_again() {
+async fn an_approval_that_expires_before_the_stage_starts_is_requested_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("asks.wasm");
-    std::fs::write(&path, crate::guests::lapsing_approval_guest(600)).unwrap();
+    std::fs::write(&path, beespace_tests::guest_build::lapsing_approval_guest(600)).unwrap();
     let (gogs, beespace) = world(&format!("[[policy]]\nname = \"asks\"\nplugin = \"{}\"\n", path.display())).await;
     push(&gogs, ONE_STEP, "Ask first").await;
     let blocked = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
@@ -427,7 +427,7 @@ async fn an_approval_that_lapses_before_the_stage_starts_is_asked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_approval_lapses_when_a_policy_changes_while_it_is_waited_for() {
+async fn a_policy_change_invalidates_a_waiting_approval() {
     let folder = tempfile::tempdir().unwrap();
     let (gogs, beespace) = world(&asking(&folder, "asks")).await;
     push(&gogs, ONE_STEP, "Ask first").await;
@@ -450,14 +450,14 @@ async fn an_approval_lapses_when_a_policy_changes_while_it_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_stands_that_comes_while_policies_are_asked_again() {
+async fn a_cancel_during_policy_reevaluation_takes_effect() {
     let folder = tempfile::tempdir().unwrap();
     let (gogs, beespace) = world(&asking(&folder, "asks")).await;
     push(&gogs, ONE_STEP, "Ask first").await;
     let blocked = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
-    // Each takes its whole time, so that there is a while between the first answer and the last.
+    // Each policy uses its whole time budget, so that there is time between the first and the last result.
     let slow = folder.path().join("slow.wasm");
-    std::fs::write(&slow, crate::guests::policy_guest(&[(";; evaluate", "(loop $again (br $again))")])).unwrap();
+    std::fs::write(&slow, beespace_tests::guest_build::policy_guest(&[(";; evaluate", "(loop $again (br $again))")])).unwrap();
     let slow = |number| format!("[[policy]]\nname = \"slow-{number}\"\nplugin = \"{}\"\nmode = \"shadow\"\n", slow.display());
     let policies: String = (0..10).map(slow).collect();
     let beespace = beespace.restart_with(&format!("{DUMMY}{policies}{}", asking(&folder, "asks-more"))).await.unwrap();
@@ -481,7 +481,7 @@ async fn a_cancel_stands_that_comes_while_policies_are_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_condition_that_cannot_be_checked_holds_and_says_so() {
+async fn a_condition_that_cannot_be_checked_counts_as_met_and_is_reported() {
     let (gogs, beespace) = world("").await;
     let pipeline = "steps:\n  - name: build\n    image: busybox\n    when: { paths: [\"nowhere/**\"] }\n";
     push(&gogs, pipeline, "The branch is new").await;
@@ -497,7 +497,7 @@ async fn a_condition_that_cannot_be_checked_holds_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_is_away_is_told_and_deliveries_are_taken() {
+async fn an_unreachable_engine_is_reported_and_deliveries_are_accepted() {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let away = "[engine]\nkind = \"docker\"\nhost = \"unix:///nonexistent/docker.sock\"\n";

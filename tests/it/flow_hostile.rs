@@ -1,4 +1,4 @@
-//! Hostile policies in a whole server: each is a denial that names it and says what it did, and nobody else waits for it.
+//! Hostile policies in a complete server: each is a denial that names the policy and its fault, and it delays no other build.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use beespace_core::build::Build;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::FakeGogs;
+use beespace_tests::guest_build::{self, policy_at, policy_guest};
 use beespace_wasm::{BindingSpec, Limits};
 use serde_json::json;
 
-use crate::guests::{self, policy_at, policy_guest};
 use crate::wasm_hostile::request;
 
 const REPO: &str = "ada/hive";
 const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n";
 const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
 
-/// Code, and what the denial says of it.
+/// Name, code, and a text of the denial.
 const HOSTILE: &[(&str, &str, &str)] = &[
     ("endless", "(loop $again (br $again))", "exceeded its time limit of 100 ms"),
     ("hoarder", "(loop $more (drop (memory.grow (i32.const 16))) (br $more))", "exceeded its memory limit"),
@@ -36,9 +36,9 @@ const HOSTILE: &[(&str, &str, &str)] = &[
     ("mumbling", MUMBLING, "invalid utf-8"),
 ];
 
-/// Calls the host for ever. What the host writes into its memory always goes to the same place.
+/// Calls the host endlessly. The host always writes to the same address of its memory.
 const ASKING: &str = "(loop $again (global.set $next (i32.const 65536)) (call $settings (i32.const 768)) (br $again))";
-/// Lines of 64 KiB without an end.
+/// Endless lines of 64 KiB.
 const FLOODING: &str =
     "(loop $more (call $emit (i32.const 2) (i32.const 524288) (i32.const 65536) (i32.const 0) (i32.const 0)) (br $more))";
 /// A hundred findings, 56 bytes each, all with the same megabyte as their message.
@@ -49,14 +49,14 @@ const HUGE: &str = "(drop (memory.grow (i32.const 16))) (global.set $next (i32.c
       (i32.store offset=16 (global.get $next) (i32.const 1048576))
       (global.set $next (i32.add (global.get $next) (i32.const 56)))
       (br_if $more (i32.lt_u (global.get $next) (i32.const 529888))))";
-/// `err` with a text of 100 MiB, which no memory of it has.
+/// `err` with a text of 100 MiB, which is more than its memory.
 const BOASTING: &str = "(i32.store8 (i32.const 256) (i32.const 1)) (i32.store (i32.const 260) (i32.const 0))
     (i32.store (i32.const 264) (i32.const 104857600))";
-/// `err` with a text that is no UTF-8.
+/// `err` with a text that is not UTF-8.
 const MUMBLING: &str = "(i32.store (i32.const 1024) (i32.const 0xfffefdfc)) (i32.store8 (i32.const 256) (i32.const 1))
     (i32.store (i32.const 260) (i32.const 1024)) (i32.store (i32.const 264) (i32.const 4))";
 
-/// A policy that is bound from a file in the folder.
+/// A binding of a policy that is a file in the folder.
 fn bound(folder: &Path, name: &str, component: &[u8]) -> String {
     let path = folder.join(format!("{name}.wasm"));
     std::fs::write(&path, component).unwrap();
@@ -69,7 +69,7 @@ async fn pushed(beespace: &Beespace, gogs: &FakeGogs, number: u64) -> Build {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_hostile_policy_denies_by_name_and_says_what_it_did() {
+async fn every_hostile_policy_is_a_denial_that_names_the_policy_and_its_fault() {
     let folder = tempfile::tempdir().unwrap();
     let mut bindings = DUMMY.to_owned();
     for (name, code, _) in HOSTILE {
@@ -116,7 +116,7 @@ async fn a_hostile_step_type_ends_its_step_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_does_not_start_with_policies_that_cannot_be_loaded_and_names_each_of_them() {
+async fn a_server_with_unloadable_policies_does_not_start_and_names_each() {
     let greedy = "package test:guest; world greedy { import beespace:plugin/kv@0.1.0; export beespace:plugin/lifecycle@0.1.0; \
                   export beespace:plugin/policy@0.1.0; }";
     let endless = "(func $start (loop $again (br $again))) (start $start)";
@@ -124,7 +124,7 @@ async fn a_server_does_not_start_with_policies_that_cannot_be_loaded_and_names_e
     let bindings = [
         bound(folder.path(), "decent", &policy_guest(&[])),
         bound(folder.path(), "endless", &policy_guest(&[(";; start", endless)])),
-        bound(folder.path(), "greedy", &guests::dummy("greedy", Some(greedy), "policy")),
+        bound(folder.path(), "greedy", &guest_build::dummy("greedy", Some(greedy), "policy")),
     ];
     let gogs = FakeGogs::start().await.unwrap();
     let error = Beespace::start(&gogs, &format!("{DUMMY}{}", bindings.concat())).await.unwrap_err();
@@ -139,7 +139,7 @@ async fn a_server_does_not_start_with_policies_that_cannot_be_loaded_and_names_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_guests_loop_without_end_pushes_are_built_and_pages_answered() {
+async fn pushes_build_and_pages_load_while_plugins_loop_endlessly() {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let decent = "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { registries = [\"docker.io\"] }\n";
@@ -166,7 +166,7 @@ async fn while_guests_loop_without_end_pushes_are_built_and_pages_answered() {
     for path in ["/", "/ada/hive", "/ada/hive/1", "/readyz"] {
         assert_eq!(admin.get(path).await.unwrap().status, 200, "{path}");
     }
-    let quick = guests::load_policy(&beespace.app.host, policy_guest(&[])).await.unwrap();
+    let quick = guest_build::load_policy(&beespace.app.host, policy_guest(&[])).await.unwrap();
     for _ in 0..50 {
         quick.evaluate(request()).await.result.unwrap();
     }

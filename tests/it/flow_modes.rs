@@ -1,4 +1,4 @@
-//! What the mode of a policy's binding, and what it may change, mean for a whole build.
+//! How the mode and the grants of a policy's binding affect a build.
 
 use beespace_core::build::Build;
 use beespace_core::policy::Point;
@@ -18,7 +18,7 @@ async fn built(policies: &str) -> (Beespace, Build) {
     (beespace, build)
 }
 
-/// The bundled policy of images, against the one image there is.
+/// The bundled image policy with a setting that denies the only image.
 fn images(mode: &str) -> String {
     format!(
         "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nmode = \"{mode}\"\n\
@@ -26,10 +26,10 @@ fn images(mode: &str) -> String {
     )
 }
 
-/// A policy that sets what the step says.
+/// A policy that changes the output of the step.
 fn setting(folder: &tempfile::TempDir, mode: &str, mutate: &str) -> String {
     let path = folder.path().join("sets.wasm");
-    std::fs::write(&path, crate::guests::patching_guest("OUTPUT", "by the policy")).unwrap();
+    std::fs::write(&path, beespace_tests::guest_build::patching_guest("OUTPUT", "by the policy")).unwrap();
     format!(
         "[[policy]]\nname = \"sets\"\nplugin = \"{}\"\nmode = \"{mode}\"\nmutate = {{ \"step.admit\" = [\"{mutate}\"] }}\n",
         path.display()
@@ -37,7 +37,7 @@ fn setting(folder: &tempfile::TempDir, mode: &str, mutate: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_policy_denies_warns_or_only_notes_as_its_mode_says() {
+async fn the_mode_decides_whether_a_policy_denies_warns_or_only_records() {
     for (mode, status, told) in
         [("enforce", Status::Declined, true), ("warn", Status::Success, true), ("shadow", Status::Success, false)]
     {
@@ -54,7 +54,7 @@ async fn the_same_policy_denies_warns_or_only_notes_as_its_mode_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_changes_what_it_was_granted_and_the_change_is_kept() {
+async fn a_policy_changes_what_its_grant_allows() {
     let folder = tempfile::tempdir().unwrap();
     let (beespace, build) = built(&setting(&folder, "enforce", "/containers/*/env/OUTPUT")).await;
     assert_eq!(build.status, Status::Success, "{build:#?}");
@@ -67,7 +67,7 @@ async fn a_policy_changes_what_it_was_granted_and_the_change_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_changes_more_than_it_was_granted_is_a_denial_that_names_the_place() {
+async fn a_patch_beyond_the_grant_is_a_denial_that_names_the_path() {
     let folder = tempfile::tempdir().unwrap();
     let (beespace, build) = built(&setting(&folder, "enforce", "/containers/*/image")).await;
     assert_eq!(build.status, Status::Declined, "{build:#?}");
@@ -77,7 +77,7 @@ async fn a_policy_that_changes_more_than_it_was_granted_is_a_denial_that_names_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_only_warns_or_watches_changes_nothing() {
+async fn a_policy_in_warn_or_shadow_mode_changes_nothing() {
     for mode in ["warn", "shadow"] {
         let folder = tempfile::tempdir().unwrap();
         let (beespace, build) = built(&setting(&folder, mode, "/containers/*/env/OUTPUT")).await;

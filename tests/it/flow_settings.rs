@@ -1,4 +1,4 @@
-//! Keys of the pipeline file and settings of the instance, each by what it changes; and what is kept of decisions.
+//! Keys of the pipeline file and settings of the instance, and the record of decisions.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -11,36 +11,24 @@ use beespace_core::policy::Ruling;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::FakeGogs;
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::flow::{DUMMY, world};
-use crate::flow_docker::World;
 use crate::plugins;
 
 const REPO: &str = "ada/hive";
+
 async fn push(gogs: &FakeGogs, pipeline: &str, message: &str) {
     gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], message).await.unwrap();
 }
 
-fn reason(build: &Build) -> String {
+pub(crate) fn reason(build: &Build) -> String {
     build.reason.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_step_works_where_the_file_says_and_without_a_clone_in_an_empty_workspace() {
-    let world = World::new("").await;
-    let look = json!({ "name": "look", "run": "pwd; ls -A /workspace | wc -l", "workdir": "/tmp" });
-    let below = json!({ "name": "below", "run": "pwd", "workdir": "./web/app/" });
-    let build = world.build(json!({ "clone": false, "steps": [look, below] })).await;
-    let told = world.log(&build, "look").await.into_iter().chain(world.log(&build, "below").await).collect::<Vec<_>>();
-    assert_eq!((build.status, told), (Status::Success, ["/tmp", "0", "/workspace/web/app"].map(String::from).to_vec()));
-    assert!(world.log(&build, "clone").await.iter().any(|line| line.contains("disables the clone")));
-    world.assert_clean().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stage_without_a_timeout_has_the_instances() {
+async fn a_stage_without_a_timeout_uses_the_default_of_the_instance() {
     let (gogs, beespace) = world("[limits]\nstage_timeout = \"1s\"\n").await;
     push(&gogs, "steps: [{ name: long, image: busybox, env: { SLEEP: 60s } }]", "Sleep").await;
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
@@ -51,38 +39,7 @@ async fn a_stage_without_a_timeout_has_the_instances() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_its_repositorys_and_goes_before_the_instances() {
-    let world = World::new("").await;
-    world.gogs.create_repository("ada/comb").await.unwrap();
-    world.beespace.enable("ada/comb").await.unwrap();
-    world.beespace.set_secret("token", "of-all").await.unwrap();
-    let admin = world.beespace.admin().unwrap();
-    for (name, value) in [("token", "of-the-hive-alone"), ("own", "of-the-hive-alone")] {
-        let path = format!("/api/v1/repositories/{REPO}/secrets/{name}");
-        let answer = admin.call(Method::PUT, &path, &json!({ "value": value })).await.unwrap();
-        assert!(answer.status.is_success(), "{answer:?}");
-    }
-    let step = |secret: &str| json!({ "name": "count", "image": world.image, "run": "echo ${#T} characters", "env": { "T": { "from_secret": secret } } });
-    let push = async |repository: &str, secret: &str| {
-        let file = json!({ "name": secret, "steps": [step(secret)] }).to_string();
-        world.gogs.push(repository, "main", &[(".beespace.yml", &file)], secret).await.unwrap();
-    };
-    for (repository, number, secret, told) in
-        [(REPO, 1, "token", "17 characters"), ("ada/comb", 1, "token", "6 characters"), (REPO, 2, "own", "17 characters")]
-    {
-        push(repository, secret).await;
-        let build = world.beespace.wait_until_finished(repository, number).await.unwrap();
-        assert_eq!((build.status, world.log(&build, "count").await), (Status::Success, vec![told.to_owned()]), "{repository}");
-    }
-    push("ada/comb", "own").await;
-    let build = world.beespace.wait_until_finished("ada/comb", 2).await.unwrap();
-    assert_eq!(build.status, Status::Error, "{build:#?}");
-    assert!(reason(&build).contains("secret \"own\" is not set for this repository"), "{}", reason(&build));
-    world.assert_clean().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_gives_no_build_is_listed_on_the_repositorys_page_with_its_reason() {
+async fn ignored_pushes_are_listed_on_the_repository_page_with_a_reason() {
     let (gogs, beespace) = world("").await;
     gogs.push(REPO, "main", &[("README.md", "# Hive\n")], "First").await.unwrap();
     push(&gogs, "steps: [{ name: build, image: busybox }]", "Second").await;
@@ -99,11 +56,11 @@ async fn what_gives_no_build_is_listed_on_the_repositorys_page_with_its_reason()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_skip_word_counts_also_where_gogs_lists_no_commit() {
+async fn a_skip_keyword_counts_even_if_gogs_lists_no_commit() {
     let (gogs, beespace) = world("").await;
     push(&gogs, "steps: [{ name: build, image: busybox }]", "First").await;
     beespace.wait_until_finished(REPO, 1).await.unwrap();
-    // Another branch whose commit says so, and a push of which Gogs tells no commit.
+    // Another branch whose commit has the keyword, and a push without commits in Gogs' payload.
     let sha = gogs.push(REPO, "quiet", &[("a", "1")], "Quiet\n\n[skip ci]").await.unwrap();
     let mut payload = gogs.wait_until_delivered().await.unwrap().last().unwrap().payload().unwrap();
     payload["ref"] = json!("refs/heads/main");
@@ -121,7 +78,7 @@ async fn a_skip_word_counts_also_where_gogs_lists_no_commit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_gogs_refuses_is_waited_for_and_told() {
+async fn a_refused_gogs_token_is_reported_and_waited_for() {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_private_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, DUMMY).await.unwrap();
@@ -136,7 +93,7 @@ async fn a_token_that_gogs_refuses_is_waited_for_and_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_server_keeps_is_its_owners_alone() {
+async fn data_files_are_readable_by_their_owner_only() {
     let (_gogs, beespace) = world("").await;
     let data = &beespace.app.config.data;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -149,7 +106,7 @@ fn images(settings: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_decision_says_which_component_decided_with_which_settings_about_what() {
+async fn a_decision_records_component_settings_and_subject() {
     let before = now();
     let (gogs, beespace) = world(&images("forbidden_tags = [\"never\"]")).await;
     push(&gogs, "steps: [{ name: build, image: \"busybox:1\" }]", "First").await;
@@ -177,7 +134,7 @@ async fn a_decision_says_which_component_decided_with_which_settings_about_what(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_word_lapses_with_the_settings_of_the_policy_that_asked_for_it() {
+async fn an_approval_lapses_when_the_settings_of_its_policy_change() {
     let asks = |settings: &str| {
         let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/approval.wasm").canonicalize().unwrap();
         format!("{DUMMY}[[policy]]\nname = \"asks\"\nplugin = {plugin:?}\nsettings = {{ {settings} }}\n")

@@ -1,4 +1,4 @@
-//! Builds that wait: for a place, for their turn, for Gogs, and how long.
+//! Builds that wait: for capacity, for their position in the queue, and for Gogs.
 
 use std::collections::BTreeSet;
 
@@ -44,7 +44,7 @@ async fn waiting_for_gogs(beespace: &Beespace, count: usize) -> Vec<Build> {
         .unwrap()
 }
 
-/// A world whose Gogs went away before it gave what a build needs.
+/// A world whose Gogs went offline before the build could fetch its sources.
 async fn kept_deliveries_waiting() -> (FakeGogs, Beespace, Build) {
     let (gogs, beespace) = world("").await;
     gogs.set_offline(true);
@@ -53,7 +53,7 @@ async fn kept_deliveries_waiting() -> (FakeGogs, Beespace, Build) {
     (gogs, beespace, build)
 }
 
-/// Puts beside a build one like it that came so many hours ago.
+/// Stores a copy of a build that is this many hours older.
 async fn make_older(beespace: &Beespace, build: &Build, hours: u64) -> BuildId {
     let older = Build { id: BuildId(Uuid::now_v7()), created_at: Timestamp(now().0 - hours * 3_600_000), ..build.clone() };
     let id = older.id;
@@ -73,7 +73,7 @@ async fn cancel(beespace: &Beespace, build: &Build) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_no_place_waits_and_says_for_what() {
+async fn a_stage_without_capacity_waits_with_a_reason() {
     let (gogs, beespace) = world("capacity = 1\n").await;
     push(&gogs, HIVE, "60s").await;
     let first = beespace.wait_for_build(HIVE, 1, |build| build.status == Status::Running).await.unwrap();
@@ -93,7 +93,7 @@ async fn what_has_no_place_waits_and_says_for_what() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_pushes_to_one_repository_leave_the_next_place_to_another() {
+async fn many_pushes_to_one_repository_do_not_delay_another() {
     let (gogs, beespace) = world("capacity = 1\n").await;
     push(&gogs, HIVE, "60s").await;
     let first = beespace.wait_for_build(HIVE, 1, |build| build.status == Status::Running).await.unwrap();
@@ -115,7 +115,7 @@ async fn many_pushes_to_one_repository_leave_the_next_place_to_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_was_pushed_over_while_gogs_was_away_is_skipped_and_names_what_came_after() {
+async fn a_commit_force_pushed_away_during_an_outage_is_skipped_and_names_its_successor() {
     let (gogs, beespace) = world("").await;
     push(&gogs, HIVE, "1ms").await;
     beespace.wait_until_finished(HIVE, 1).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_commit_that_was_pushed_over_while_gogs_was_away_is_skipped_and_names_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_pushes_of_an_hour_without_gogs_are_built_when_it_is_back() {
+async fn pushes_during_an_outage_of_gogs_build_afterwards() {
     const PUSHES: usize = 30;
     let (gogs, beespace) = world("").await;
     gogs.set_offline(true);
@@ -157,7 +157,7 @@ async fn the_pushes_of_an_hour_without_gogs_are_built_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gogs_is_waited_for_a_day_and_not_longer() {
+async fn a_build_waits_for_gogs_for_a_day_at_most() {
     let (gogs, beespace, waiting) = kept_deliveries_waiting().await;
     let (fresh_id, old_id) = (make_older(&beespace, &waiting, 23).await, make_older(&beespace, &waiting, 25).await);
     let old = finished(&beespace, old_id).await;
@@ -173,7 +173,7 @@ async fn gogs_is_waited_for_a_day_and_not_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_of_a_repository_that_gogs_shows_no_more_says_so_waits_and_ends() {
+async fn a_build_of_a_vanished_repository_waits_with_a_reason_and_ends() {
     let (gogs, beespace, waiting) = kept_deliveries_waiting().await;
     gogs.delete_repository(HIVE).unwrap();
     gogs.set_offline(false);
@@ -189,7 +189,7 @@ async fn a_build_of_a_repository_that_gogs_shows_no_more_says_so_waits_and_ends(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_pushes_while_gogs_is_away_are_kept_once_each_and_hold_up_none_after_them() {
+async fn a_backlog_of_a_thousand_pushes_is_kept_and_does_not_delay_new_ones() {
     const PUSHES: usize = 1_000;
     let gogs = FakeGogs::start().await.unwrap();
     for repository in [HIVE, COMB] {
@@ -226,7 +226,7 @@ async fn a_thousand_pushes_while_gogs_is_away_are_kept_once_each_and_hold_up_non
     server.wait_for("the last of them to be a build", &settled).await.unwrap();
 
     gogs.set_offline(false);
-    // Gogs tells at once what it has kept back.
+    // Gogs sends all held-back deliveries at once.
     for number in PUSHES..2 * PUSHES {
         payload["ref"] = format!("refs/heads/b{number}").into();
         payload["after"] = format!("{number:040x}").replace("00000", "abcde").into();
@@ -234,7 +234,7 @@ async fn a_thousand_pushes_while_gogs_is_away_are_kept_once_each_and_hold_up_non
     }
     gogs.wait_until_delivered().await.unwrap();
     server.wait_for("the last of those, too", settled).await.unwrap();
-    // Nobody has those commits. They wait in the turn of their repository, and another one's push is built at once.
+    // These commits do not exist. Their builds wait, while a push to another repository is built at once.
     push(&gogs, COMB, "2ms").await;
     let built = async || Ok((list("/api/v1/builds?status=success&limit=2").await?.len() == 2).then_some(()));
     server.wait_for("the push to the other one to be built", built).await.unwrap();

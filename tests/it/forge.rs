@@ -1,4 +1,4 @@
-//! The client of Gogs' API, against the practice Gogs.
+//! The client of Gogs' API, against the fake Gogs.
 
 use beespace::forge::{EnableError, Enabler, Forge, ForgeError, HookLocks};
 use beespace::seal::Key;
@@ -40,7 +40,7 @@ async fn world() -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_the_token_is_and_what_it_may_do() {
+async fn the_owner_and_the_rights_of_a_token_are_read() {
     let world = world().await;
     assert_eq!(world.enabler.forge.user().await.unwrap().username, "ada");
     let told = world.enabler.forge.repository(&app()).await.unwrap();
@@ -55,7 +55,7 @@ async fn who_the_token_is_and_what_it_may_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn enabling_makes_one_hook_for_everything_and_doing_it_again_changes_nothing() {
+async fn enabling_creates_one_webhook_and_is_idempotent() {
     let world = world().await;
     let enabled = world.enabler.enable(&app(), NOW).await.unwrap();
     let hooks = world.enabler.forge.hooks(&app()).await.unwrap();
@@ -71,7 +71,7 @@ async fn enabling_makes_one_hook_for_everything_and_doing_it_again_changes_nothi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn enabling_mends_a_hook_that_was_removed_or_changed_in_gogs() {
+async fn enabling_repairs_a_webhook_that_was_removed_or_changed() {
     let world = world().await;
     let first = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
     world.enabler.forge.delete_hook(&app(), first.forge_id).await.unwrap();
@@ -85,7 +85,7 @@ async fn enabling_mends_a_hook_that_was_removed_or_changed_in_gogs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repair_leaves_one_new_hook_and_the_old_pair_for_a_day() {
+async fn a_repair_creates_a_new_webhook_and_accepts_the_old_key_for_a_day() {
     let world = world().await;
     assert!(matches!(world.enabler.repair(&app(), NOW).await, Err(EnableError::NotEnabled(_))));
     let first = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
@@ -93,7 +93,7 @@ async fn a_repair_leaves_one_new_hook_and_the_old_pair_for_a_day() {
     world.enabler.forge.create_hook(&app(), &others, &"x".to_owned().into()).await.unwrap();
     let repaired = world.enabler.repair(&app(), NOW).await.unwrap();
     let hooks = world.enabler.forge.hooks(&app()).await.unwrap();
-    assert_eq!(hooks.len(), 2, "ours and the one of somebody else");
+    assert_eq!(hooks.len(), 2, "ours and a foreign one");
     assert!(hooks.iter().any(|hook| hook.id == repaired.hook.as_ref().unwrap().forge_id));
     let read = world.enabler.store.read().unwrap();
     let day = 24 * 60 * 60 * 1000;
@@ -103,7 +103,7 @@ async fn a_repair_leaves_one_new_hook_and_the_old_pair_for_a_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_repairs_in_a_day_leave_every_pair_that_gogs_may_still_carry() {
+async fn two_repairs_in_a_day_keep_every_key_that_gogs_may_still_use() {
     let world = world().await;
     let first = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
     let hour = 60 * 60 * 1000;
@@ -116,11 +116,11 @@ async fn two_repairs_in_a_day_leave_every_pair_that_gogs_may_still_carry() {
     };
     assert_eq!([good(3), good(25), good(26)], [[true, true, true], [false, true, true], [false, false, true]]);
     let later = world.enabler.repair(&app(), Timestamp(NOW.0 + 30 * hour)).await.unwrap();
-    assert_eq!(later.previous_hooks.len(), 1, "what is good no more is forgotten");
+    assert_eq!(later.previous_hooks.len(), 1, "expired keys are removed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn repairs_at_once_leave_the_hook_that_the_row_knows() {
+async fn concurrent_repairs_leave_the_stored_webhook() {
     let world = world().await;
     world.enabler.enable(&app(), NOW).await.unwrap();
     let name = app();
@@ -138,7 +138,7 @@ async fn repairs_at_once_leave_the_hook_that_the_row_knows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn disabling_removes_the_hook_and_keeps_the_repository() {
+async fn disabling_removes_the_webhook_and_keeps_the_repository() {
     let world = world().await;
     world.enabler.enable(&app(), NOW).await.unwrap();
     world.enabler.disable(&app()).await.unwrap();
@@ -150,7 +150,7 @@ async fn disabling_removes_the_hook_and_keeps_the_repository() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_is_disabled_while_gogs_is_away_and_its_hook_is_removed_later() {
+async fn a_repository_disabled_during_an_outage_loses_its_webhook_later() {
     let world = world().await;
     world.enabler.enable(&app(), NOW).await.unwrap();
     world.gogs.set_offline(true);
@@ -165,7 +165,7 @@ async fn a_repository_is_disabled_while_gogs_is_away_and_its_hook_is_removed_lat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_no_administrator_enables_nothing() {
+async fn only_a_repository_administrator_can_enable() {
     let world = world().await;
     let token = world.gogs.create_user("writer").unwrap();
     world.gogs.grant_access("acme/app", "writer", Access::Write).unwrap();
@@ -177,9 +177,9 @@ async fn who_is_no_administrator_enables_nothing() {
     assert!(world.enabler.store.read().unwrap().repositories().unwrap().is_empty());
 }
 
-/// Gogs answers them as strangers, with 404 or without permissions, and says nothing of the token.
+/// Gogs treats both as strangers, with 404 or without permissions, and does not mention the token.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_token_is_told_from_a_repository_that_is_hidden_or_not_ours() {
+async fn a_revoked_token_is_distinguished_from_a_hidden_repository() {
     let world = world().await;
     world.gogs.create_private_repository("acme/vault").await.unwrap();
     for (name, alive) in [("acme/vault", None), ("acme/app", None), ("acme/none", Some("acme/none"))] {
@@ -194,7 +194,7 @@ async fn a_dead_token_is_told_from_a_repository_that_is_hidden_or_not_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_trouble_has_its_name_and_its_cure_and_shows_no_token() {
+async fn every_gogs_error_has_a_code_and_a_remedy_and_hides_the_token() {
     let world = world().await;
     let token = world.gogs.token();
     let forge = &world.enabler.forge;
@@ -217,10 +217,10 @@ async fn each_trouble_has_its_name_and_its_cure_and_shows_no_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hook_that_gogs_does_not_make_leaves_nothing_behind() {
+async fn a_failed_webhook_creation_leaves_nothing() {
     let world = world().await;
     let first = world.enabler.enable(&app(), NOW).await.unwrap().hook.unwrap();
-    // An address that Gogs refuses: the rest of the way works.
+    // Gogs refuses this URL; everything before that works.
     let broken = Enabler { hook_base: "data:x".parse().unwrap(), ..world.enabler.clone() };
     world.gogs.set_token_revoked(true);
     assert!(broken.repair(&app(), NOW).await.is_err());

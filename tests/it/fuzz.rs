@@ -1,8 +1,8 @@
-//! Hurt input for everything that reads what strangers wrote. Each target has seeds in `tests/fixtures/fuzz/TARGET/`, among them
-//! every input that once went wrong; all are replayed, then wounded by chance.
+//! Corrupted input for everything that reads untrusted data. Each target has seeds in `tests/fixtures/fuzz/TARGET/`, among them
+//! every input that once caused a failure. All seeds are replayed, then mutated.
 //!
-//! CI runs a bounded number of cases. `FUZZ_SECONDS=600 cargo test --workspace --test it fuzz::` runs each target for so long;
-//! `SEED=…` repeats a run. A failure prints the seed and keeps the input, which belongs into the target's folder.
+//! CI runs a bounded number of cases. `FUZZ_SECONDS=600 cargo test --workspace --test it fuzz::` runs each target for that long.
+//! `SEED=…` repeats a run. A failure prints the seed and saves the input; add it to the folder of the target.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -23,21 +23,21 @@ use beespace_core::policy::pointer::{PathGrant, Pointer};
 use beespace_core::policy::{PatchKind, PatchOp, VerdictOutcome};
 use beespace_core::time::Timestamp;
 use beespace_core::{baseline_policy, trigger, verify};
+use beespace_tests::seeded_rng::SeededRng;
 use futures::StreamExt as _;
 use serde_json::Value;
 use sha2::Digest as _;
 
 use crate::log::STEP;
-use crate::seeded_rng::SeededRng;
 
-/// No input takes as long on any machine, unless its reader does not come to an end.
-const SLOW: Duration = Duration::from_secs(20);
+/// No input takes as long on any machine unless its reader does not terminate.
+const SLOW: Duration = Duration::from_secs(120);
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// The files of a target's folder.
+/// The seeds of a target.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = fixtures().join("fuzz").join(target);
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -45,36 +45,36 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| std::fs::read(file).unwrap()).collect()
 }
 
-/// Replays the seeds and then wounds of them, for so many cases or as long as `FUZZ_SECONDS` says. `run` says whether its reader
-/// accepts the input. Each of the `ok` must be: what is said of accepted input would never be tried else.
+/// Replays the seeds and then mutations of them, for this many cases or for `FUZZ_SECONDS`. `run` returns whether its reader
+/// accepts the input. Each of the `good` seeds must be accepted; otherwise the checks of accepted input would never run.
 fn fuzz(target: &str, good: &[Vec<u8>], broken: &[Vec<u8>], cases: u64, words: &[&str], run: impl Fn(&[u8]) -> bool) {
     assert!(!good.is_empty(), "{target} has no seeds");
     let seeds = [good, broken].concat();
-    let mut chance = SeededRng::new();
+    let mut rng = SeededRng::from_env();
     let seconds = std::env::var("FUZZ_SECONDS").ok().map(|seconds| Duration::from_secs(seconds.parse().unwrap()));
     let (started, mut slowest, mut done, mut accepted) = (Instant::now(), Duration::ZERO, 0, 0_u64);
     let goes_on = |done| seconds.map_or(done < cases, |most| started.elapsed() < most);
     while done < seeds.len() as u64 || goes_on(done) {
         let whole = usize::try_from(done).ok().and_then(|place| seeds.get(place)).cloned();
         let input = whole.unwrap_or_else(|| {
-            let (one, other) = (chance.below(seeds.len()), chance.below(seeds.len()));
-            chance.corrupt(&seeds[one], words, &seeds[other])
+            let (one, other) = (rng.index(seeds.len()), rng.index(seeds.len()));
+            rng.corrupt(&seeds[one], words, &seeds[other])
         });
         let began = Instant::now();
         let Ok(is_accepted) = catch_unwind(AssertUnwindSafe(|| run(&input))) else {
             let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}"));
             std::fs::write(&kept, &input).unwrap();
-            panic!("{target}, seed {}, case {done}; the input lies in {}", chance.seed, kept.display());
+            panic!("{target}, seed {}, case {done}; the input is saved in {}", rng.seed, kept.display());
         };
         let is_good = done < good.len() as u64;
         assert!(is_accepted || !is_good, "{target}: this seed is refused: {}", String::from_utf8_lossy(&input));
         accepted += u64::from(is_accepted);
         slowest = slowest.max(began.elapsed());
-        assert!(slowest < SLOW, "{target}, seed {}, case {done}: {slowest:?} for {} bytes", chance.seed, input.len());
+        assert!(slowest < SLOW, "{target}, seed {}, case {done}: {slowest:?} for {} bytes", rng.seed, input.len());
         done += 1;
     }
     let took = started.elapsed();
-    println!("{target}: {done} cases, {accepted} accepted, in {took:?}, the slowest {slowest:?}, seed {}", chance.seed);
+    println!("{target}: {done} cases, {accepted} accepted, in {took:?}, the slowest {slowest:?}, seed {}", rng.seed);
 }
 
 const JSON: &[&str] = &["null", "true", "{}", "[]", "\"\"", "\"\\ud800\"", "[[[[[[[[", ",", ":", "\"id\":", "1.5", "-0", "\u{0}"];
@@ -139,7 +139,7 @@ fn pipeline_files() {
     });
 }
 
-/// Lines: the branch, a changed path, then patterns, `!` before those that exclude.
+/// Lines: the branch, a changed path, then patterns; `!` marks those that exclude.
 #[test]
 fn whens_and_globs() {
     let words = ["*", "**", "/", "?", "[a-z]", "[!", "{a,b}", "{", "\\", "!", "\n", "é", "main", "src/"];
@@ -180,7 +180,7 @@ struct Patch {
     grants: Vec<String>,
 }
 
-/// The value at a place, as RFC 6901 says.
+/// The value at a JSON pointer (RFC 6901).
 fn at<'a>(document: &'a Value, pointer: &Pointer) -> Option<&'a Value> {
     document.pointer(&pointer.to_string())
 }
@@ -197,7 +197,7 @@ fn patches() {
             let pointer: Pointer = op.path.parse().unwrap();
             assert!(grants.iter().any(|grant| grant.covers(&pointer)), "{pointer} was granted");
         }
-        // What no grant begins with is as it was.
+        // Paths outside the grants are unchanged.
         for key in patch.document.as_object().into_iter().flat_map(|map| map.keys()) {
             let pointer = Pointer::new(vec![key.clone()]);
             let first =
@@ -230,12 +230,12 @@ fn plans() {
     });
 }
 
-/// A header's length, and in it the checksum of the body and its own (`host/src/log/frame.rs`).
+/// The length of a frame header, and the offsets of the checksums of the body and of the header (`host/src/log/frame.rs`).
 const HEADER: usize = 96;
 const BODY_SUM: usize = 80;
 const OWN_SUM: usize = 88;
 
-/// Makes the checksums right again: what a forger would do, and chance never does.
+/// Recomputes the checksums, as an attacker would; random mutations never get them right.
 fn seal(file: &mut [u8]) {
     let sum = |bytes: &[u8]| <[u8; 8]>::try_from(&sha2::Sha256::digest(bytes)[..8]).unwrap();
     let mut start = 0;
@@ -250,7 +250,7 @@ fn seal(file: &mut [u8]) {
     }
 }
 
-/// A log as it lies on disk.
+/// The file of a log.
 async fn written() -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let writer = LogStore::new(dir.path()).writer(STEP, Secrets::none(), u64::MAX).await.unwrap();
@@ -269,7 +269,7 @@ fn log_path(dir: &Path) -> PathBuf {
     dir.join(STEP.build.to_string()).join(STEP.stage.to_string()).join(format!("{}.{}", STEP.step, STEP.attempt))
 }
 
-/// Reads a log in every way there is, opens it for writing and reads it again. Whether it had a line.
+/// Reads a log in every possible way, opens it for writing and reads it again. Returns whether it had a line.
 async fn read_log(file: &[u8]) -> bool {
     let dir = tempfile::tempdir().unwrap();
     let path = log_path(dir.path());

@@ -1,4 +1,4 @@
-//! Every delivery that was recorded from a real Gogs: verified, typed, decided.
+//! Every delivery recorded from a real Gogs is verified, parsed and decided.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,16 +9,16 @@ use beespace_core::trigger::{DeliveryRepeat, TriggerDecision, decide};
 use beespace_core::verify::{Verified, verify};
 use serde::Deserialize;
 
-/// The secret of the hooks that were recorded.
+/// The secret of the recorded webhooks.
 pub const SECRET: &[u8] = b"s3cret";
 
-/// One POST as the recorder saw it.
+/// One recorded request.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Recorded {
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub raw_json_verified: bool,
-    /// What was signed.
+    /// The signed bytes.
     pub raw_json: String,
 }
 
@@ -106,7 +106,7 @@ fn every_delivery_becomes_an_event_or_a_reason() {
 }
 
 #[test]
-fn no_delivery_is_built_for_the_hook_of_another_repository() {
+fn no_delivery_builds_for_the_webhook_of_another_repository() {
     for delivery in signed() {
         let happening = delivery.event_of();
         let TriggerDecision::Ignored { reason, .. } =
@@ -120,7 +120,7 @@ fn no_delivery_is_built_for_the_hook_of_another_repository() {
 }
 
 #[test]
-fn the_sender_of_a_merge_is_who_merged() {
+fn the_sender_of_a_merge_is_the_person_who_merged() {
     let merges = signed().filter_map(|delivery| match delivery.event_of().into_inner() {
         GogsEvent::Push(push) if push.pusher.as_ref().is_some_and(|pusher| pusher.id != push.sender.id) => Some(push),
         _ => None,

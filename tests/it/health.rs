@@ -1,4 +1,4 @@
-//! What the server says of itself: whether it can do its work, and in figures how busy it is.
+//! Readiness, metrics, and the server's own log.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,18 +15,17 @@ use beespace_core::time::Timestamp;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::client::Client;
 use beespace_tests::gogs::FakeGogs;
+use beespace_tests::guest_build;
 use beespace_tests::process::{NO_ENV, Process};
 use beespace_wasm::{Host, HostOptions};
 use reqwest::StatusCode;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::guests;
-
 const DUMMY: &str = "[engine]\nkind = \"dummy\"\n";
 const REPO: &str = "ada/hive";
 
-/// Held by the test for as long as the clock of the stuck worker shall not answer.
+/// The test holds this lock to block the clock of the stuck worker.
 static CLOCK: Mutex<()> = Mutex::const_new(());
 
 fn lock_clock() -> Timestamp {
@@ -75,7 +74,7 @@ async fn without_workers(data: &Path) -> (Arc<App>, Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_stuck_is_named_until_it_looks_again() {
+async fn a_stuck_worker_is_named_until_its_next_heartbeat() {
     let gogs = FakeGogs::start().await.unwrap();
     let beespace = Beespace::start(&gogs, DUMMY).await.unwrap();
     let data = tempfile::tempdir().unwrap();
@@ -110,7 +109,7 @@ async fn a_worker_that_is_stuck_is_named_until_it_looks_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queues_and_places_of_plugins_are_told_in_figures() {
+async fn metrics_include_queues_and_plugin_slots() {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}capacity = 1\n")).await.unwrap();
@@ -136,9 +135,9 @@ async fn queues_and_places_of_plugins_are_told_in_figures() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_of_a_plugin_takes_a_place_and_gives_it_back() {
+async fn a_plugin_call_takes_a_slot_and_releases_it() {
     let host = Host::new(HostOptions { max_running: 2, ..HostOptions::default() }).unwrap();
-    let endless = guests::load_policy(&host, guests::policy_guest(&[(";; evaluate", "(loop (br 0))")])).await.unwrap();
+    let endless = guest_build::load_policy(&host, guest_build::policy_guest(&[(";; evaluate", "(loop (br 0))")])).await.unwrap();
     assert_eq!((host.call_slots().used, host.call_slots().total), (0, 2));
     let call = tokio::spawn(async move { endless.evaluate(crate::wasm_hostile::request()).await });
     while host.call_slots().used == 0 && !call.is_finished() {
@@ -150,7 +149,7 @@ async fn a_call_of_a_plugin_takes_a_place_and_gives_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_servers_own_log_is_lines_of_json_where_that_is_wanted() {
+async fn the_server_log_is_json_when_configured() {
     let gogs = FakeGogs::start().await.unwrap();
     let settings = "[engine]\nkind = \"dummy\"\n";
     let program = env!("CARGO_BIN_EXE_beespace-under-test");
@@ -163,7 +162,7 @@ async fn the_servers_own_log_is_lines_of_json_where_that_is_wanted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_servers_own_log_has_no_colours_where_no_terminal_shows_them() {
+async fn the_server_log_has_no_colours_without_a_terminal() {
     let gogs = FakeGogs::start().await.unwrap();
     let program = env!("CARGO_BIN_EXE_beespace-under-test");
     let server = Process::start(program, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();

@@ -1,4 +1,4 @@
-//! Over https: notices to a receiver whose certificate this machine trusts, and to none other; a Gogs whose authority the configuration names.
+//! HTTPS: notices go only to receivers with a trusted certificate; the configuration can name the authority of a Gogs.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_beespace-under-test");
 const REPO: &str = "ada/hive";
 
-/// Someone who vouches for names.
+/// A certificate authority.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -41,7 +41,7 @@ impl Authority {
     }
 }
 
-/// A server on loopback with a certificate; it keeps the head of whatever is sent to it, and is content with it.
+/// A TLS server on loopback. It records the heads of all requests and accepts them.
 struct Receiver {
     port: u16,
     asked: Arc<Mutex<Vec<String>>>,
@@ -55,7 +55,7 @@ impl Receiver {
         let keep = Arc::clone(&asked);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // A caller that does not trust us hangs up in the handshake.
+                // A client that does not trust the certificate ends the handshake.
                 let Ok(mut stream) = acceptor.accept(stream).await else { continue };
                 let mut request = Vec::new();
                 while !request.windows(4).any(|end| end == b"\r\n\r\n")
@@ -70,7 +70,7 @@ impl Receiver {
     }
 }
 
-/// What becomes of the notice of a build, sent to `localhost` by a server that trusts the certificates of `trusted` alone.
+/// The notice of a build, sent to `localhost` by a server that trusts only the authority `trusted`.
 async fn notice(receiver: &Receiver, trusted: &Path) -> Value {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
@@ -92,7 +92,7 @@ async fn notice(receiver: &Receiver, trusted: &Path) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_trusted_for_its_name_by_who_trusts_its_issuer_and_by_nobody_else() {
+async fn a_certificate_is_trusted_only_for_its_name_and_through_its_issuer() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let folder = tempfile::tempdir().unwrap();
     let trusted = folder.path().join("trusted.pem");
@@ -118,7 +118,7 @@ async fn a_certificate_is_trusted_for_its_name_by_who_trusts_its_issuer_and_by_n
     }
 }
 
-/// Takes the encryption off, as a proxy in front of Gogs does.
+/// Terminates TLS, like a proxy in front of Gogs.
 async fn front(acceptor: TlsAcceptor, gogs: &FakeGogs) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -137,7 +137,7 @@ async fn front(acceptor: TlsAcceptor, gogs: &FakeGogs) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gogs_with_a_certificate_of_the_house_builds_where_the_configuration_names_its_authority() {
+async fn a_gogs_with_a_private_authority_works_if_the_configuration_names_it() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let folder = tempfile::tempdir().unwrap();
     let gogs = FakeGogs::start().await.unwrap();
@@ -164,6 +164,6 @@ async fn a_gogs_with_a_certificate_of_the_house_builds_where_the_configuration_n
     let over = |build: Value| Some(build).filter(|build| build["finished_at"].is_string());
     let path = "/api/v1/repositories/ada/hive/builds/1";
     let build = server.wait_for("the build", async || Ok(over(admin.get(path).await?.json()?))).await.unwrap();
-    // The sources came the same way: git knows the authority, too.
+    // The sources were fetched the same way, so git trusts the authority, too.
     assert_eq!(build["status"], "success", "{build:#}");
 }

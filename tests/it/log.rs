@@ -1,8 +1,7 @@
-//! The log of a step: written, cut, resumed, read and followed.
+//! The log of a step: written, truncated, resumed, read and followed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use beespace::log::{LogEnd, LogError, LogEvent, LogFragment, LogReader, LogStore, LogWriter, Origin};
 use beespace_core::ids::{BuildId, StageNumber, StepId, StepNumber};
@@ -44,7 +43,7 @@ impl Case {
     }
 }
 
-/// The whole plain text.
+/// The complete plain text.
 pub(crate) async fn text(reader: &LogReader) -> String {
     let parts: Vec<_> = reader.text(0, u64::MAX).try_collect().await.unwrap();
     String::from_utf8(parts.concat()).unwrap()
@@ -103,12 +102,12 @@ async fn lines_keep_their_stream_and_time() {
 }
 
 #[tokio::test]
-async fn a_line_shows_before_its_end_and_goes_on_without_repeating() {
+async fn a_partial_line_is_shown_and_continues_without_repetition() {
     let case = Case::new();
     let writer = case.writer().await;
     let mut events = Box::pin(case.reader().follow(0));
     out(&writer, 1, "compiling ... ").await;
-    // No newline, no flush: it comes by itself.
+    // There is no newline and no flush: the line appears by itself.
     let LogEvent::Fragment(first) = events.next().await.unwrap().unwrap() else { panic!("no piece") };
     assert_eq!((&first.text[..], first.begins, first.ends, first.line), (&b"compiling ... "[..], true, false, 1));
     out(&writer, 2, "done\nnext\n").await;
@@ -120,7 +119,7 @@ async fn a_line_shows_before_its_end_and_goes_on_without_repeating() {
 }
 
 #[tokio::test]
-async fn a_line_that_another_stream_interrupts_goes_on_as_one_that_continues() {
+async fn a_line_interrupted_by_another_stream_is_marked_as_continued() {
     let case = Case::new();
     let writer = case.writer().await;
     out(&writer, 1, "half").await;
@@ -139,13 +138,13 @@ async fn a_line_that_another_stream_interrupts_goes_on_as_one_that_continues() {
     assert_eq!(continues, [false, false, true, false, false]);
 }
 
-/// What the container at this place of a round says on stdout.
+/// Writes output of a container of a round to stdout.
 async fn assert_said(writer: &LogWriter, (round, container): (u16, u16), text: &str) {
     writer.write(Origin::new(round, container, Stream::Stdout), Timestamp(1), text.to_owned()).await.unwrap();
 }
 
 #[tokio::test]
-async fn containers_that_speak_at_once_do_not_tear_each_others_lines() {
+async fn concurrent_containers_do_not_split_each_others_lines() {
     let case = Case::new();
     let writer = case.writer().await;
     assert_said(&writer, (0, 0), "the service is ").await;
@@ -159,7 +158,7 @@ async fn containers_that_speak_at_once_do_not_tear_each_others_lines() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_taken_up_knows_of_each_container_how_far_it_came() {
+async fn a_reopened_log_knows_the_position_of_each_container() {
     let case = Case::new();
     let writer = case.writer().await;
     assert_said(&writer, (0, 0), "of an earlier round").await;
@@ -179,7 +178,7 @@ async fn a_log_that_is_taken_up_knows_of_each_container_how_far_it_came() {
 }
 
 #[tokio::test]
-async fn characters_are_not_cut_by_a_pause() {
+async fn a_pause_does_not_split_characters() {
     let case = Case::new();
     let writer = case.writer().await;
     let mut rest = "größer 😀\n".as_bytes();
@@ -227,7 +226,7 @@ async fn whole_range_and_tail_agree_across_many_frames() {
 }
 
 #[tokio::test]
-async fn every_position_resumes_exactly() {
+async fn a_reader_resumes_exactly_at_every_position() {
     let case = Case::new();
     let writer = case.writer().await;
     for n in 0..40 {
@@ -254,7 +253,7 @@ async fn every_position_resumes_exactly() {
 }
 
 #[tokio::test]
-async fn a_file_cut_anywhere_opens_at_its_last_good_frame_and_goes_on() {
+async fn a_truncated_file_continues_after_its_last_valid_frame() {
     let case = Case::new();
     let writer = case.writer().await;
     let mut lens = BTreeMap::from([(0, (String::new(), 0))]);
@@ -269,7 +268,7 @@ async fn a_file_cut_anywhere_opens_at_its_last_good_frame_and_goes_on() {
     drop(writer);
     drop(reopen(&case.store, &Secrets::none()).await);
     let (log, index) = (std::fs::read(case.path()).unwrap(), std::fs::read(case.index()).unwrap());
-    // Around every end of a frame, and here and there within.
+    // At every frame boundary, and at some positions within frames.
     let near = |cut: &usize| cut.is_multiple_of(13) || lens.keys().any(|len| len.abs_diff(*cut as u64) <= 2);
     for cut in (0..=log.len()).filter(near) {
         let other = Case::new();
@@ -287,7 +286,7 @@ async fn a_file_cut_anywhere_opens_at_its_last_good_frame_and_goes_on() {
 }
 
 #[tokio::test]
-async fn damage_in_the_middle_is_said_and_what_stands_before_is_read() {
+async fn damage_is_reported_and_the_part_before_it_is_read() {
     let case = Case::new();
     let writer = case.writer().await;
     out(&writer, 1, "first\n").await;
@@ -307,7 +306,7 @@ async fn damage_in_the_middle_is_said_and_what_stands_before_is_read() {
 }
 
 #[tokio::test]
-async fn over_the_limit_bytes_are_counted_and_the_log_says_so_once() {
+async fn bytes_over_the_limit_are_counted_and_reported_once() {
     let case = Case::new();
     let writer = case.store.writer(STEP, Secrets::none(), 10_000).await.unwrap();
     for _ in 0..100 {
@@ -323,7 +322,7 @@ async fn over_the_limit_bytes_are_counted_and_the_log_says_so_once() {
 }
 
 #[tokio::test]
-async fn a_very_long_line_is_cut_and_loses_nothing() {
+async fn a_very_long_line_is_split_and_loses_nothing() {
     let case = Case::new();
     let writer = case.writer().await;
     let line = "ä".repeat(100_000);
@@ -338,7 +337,7 @@ async fn a_very_long_line_is_cut_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_delays_nobody_and_misses_nothing() {
+async fn a_slow_reader_delays_no_one_and_misses_nothing() {
     let case = Case::new();
     let writer = case.writer().await;
     out(&writer, 1, "first\n").await;
@@ -351,15 +350,15 @@ async fn a_slow_reader_delays_nobody_and_misses_nothing() {
     for n in 0..200 {
         out(&writer, n, &"some line that is printed again and again\n".repeat(100)).await;
     }
-    // The slow one has not moved since the first line; writer and quick reader are through all the same.
-    tokio::time::timeout(Duration::from_secs(20), writer.finish(Timestamp(2), None)).await.unwrap().unwrap();
+    // The slow reader has not moved since the first line; writer and fast reader have finished all the same.
+    tokio::time::timeout(beespace_tests::WAIT_TIMEOUT, writer.finish(Timestamp(2), None)).await.unwrap().unwrap();
     assert!(quick.await.unwrap() >= 20_001);
     let rest: Vec<LogEvent> = slow.try_collect().await.unwrap();
     assert!(rest.len() >= 20_001 && matches!(rest.last(), Some(LogEvent::End(_))));
 }
 
 #[tokio::test]
-async fn a_follower_may_come_before_the_log_and_over_a_restart() {
+async fn a_follower_may_start_before_the_log_and_survives_a_restart() {
     let case = Case::new();
     let follower = tokio::spawn({
         let reader = case.reader();
@@ -393,7 +392,7 @@ async fn a_log_has_one_writer_and_one_end() {
 }
 
 #[tokio::test]
-async fn the_files_are_the_owners_alone() {
+async fn log_files_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let case = Case::new();
     case.writer().await.finish(Timestamp(1), None).await.unwrap();

@@ -1,6 +1,4 @@
-//! A step's log as browsers, command lines and `curl` get it.
-
-use std::time::Duration;
+//! A step's log as browsers, the command line and `curl` get it.
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -16,13 +14,13 @@ use tokio::sync::watch;
 
 use crate::log::STEP;
 
-/// One log behind the two handlers, on a real socket.
+/// One log behind the two handlers, over a real socket.
 struct Case {
     _dir: tempfile::TempDir,
     store: LogStore,
     address: String,
     client: reqwest::Client,
-    /// Set to true: the step is over.
+    /// True as soon as the step is finished.
     over: watch::Sender<bool>,
 }
 
@@ -75,7 +73,7 @@ impl Events {
                 }
                 continue;
             }
-            let chunk = tokio::time::timeout(Duration::from_secs(20), self.response.chunk()).await.unwrap().unwrap()?;
+            let chunk = tokio::time::timeout(beespace_tests::WAIT_TIMEOUT, self.response.chunk()).await.unwrap().unwrap()?;
             self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     }
@@ -91,7 +89,7 @@ impl Events {
 
 impl Case {
     async fn new() -> Self {
-        // The client wants one before it makes its first connection, be it without TLS. Another test may have been first.
+        // The client needs a provider even without TLS. Another test may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let store = LogStore::new(dir.path());
@@ -136,7 +134,7 @@ impl Case {
 }
 
 #[tokio::test]
-async fn the_whole_text_is_plain_and_nothing_else() {
+async fn the_text_response_is_the_plain_log() {
     let case = Case::with("one\n<script>two</script>\nthree").await;
     let response = case.get("/log", &[]).await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -157,7 +155,7 @@ async fn the_whole_text_is_plain_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn lines_tails_and_bytes_are_parts_of_the_same_text() {
+async fn line_tail_and_byte_ranges_select_from_the_same_text() {
     let case = Case::with("one\ntwo\nthree\nfour\n").await;
     for (query, expected) in [
         ("?from=2", "two\nthree\nfour\n"),
@@ -186,7 +184,7 @@ async fn lines_tails_and_bytes_are_parts_of_the_same_text() {
 }
 
 #[tokio::test]
-async fn a_log_that_has_not_begun_is_empty() {
+async fn a_log_without_output_is_empty() {
     let case = Case::new().await;
     let response = case.get("/log", &[]).await;
     assert_eq!((response.status(), response.text().await.unwrap().as_str()), (StatusCode::OK, ""));
@@ -225,7 +223,7 @@ async fn json_and_rows_carry_number_stream_and_time() {
 }
 
 #[tokio::test]
-async fn lines_come_while_the_step_runs_and_the_end_is_said() {
+async fn lines_are_streamed_while_the_step_runs_and_the_end_is_reported() {
     let case = Case::new().await;
     let mut events = case.events("", None).await;
     let writer = case.writer().await;
@@ -241,7 +239,7 @@ async fn lines_come_while_the_step_runs_and_the_end_is_said() {
 }
 
 #[tokio::test]
-async fn who_comes_again_misses_nothing_and_gets_nothing_twice() {
+async fn a_reconnecting_client_misses_and_repeats_nothing() {
     let case = Case::new().await;
     let writer = case.writer().await;
     for n in 0..9 {
@@ -256,17 +254,17 @@ async fn who_comes_again_misses_nothing_and_gets_nothing_twice() {
         let again = case.events("?from=1", Some(seen)).await.all().await;
         assert_eq!(again, all[usize::try_from(seen).unwrap()..], "after {seen}");
     }
-    // Has all of it: an `EventSource` that gets this does not come again.
+    // The client has everything: this status makes an `EventSource` stop reconnecting.
     let over = case.get("/log/stream", &[("Last-Event-ID", &last.to_string())]).await;
     assert_eq!(over.status(), StatusCode::NO_CONTENT);
-    // A page that shows all of it is told the end.
+    // A page that shows the complete log receives the end event.
     let end = case.events(&format!("?after={last}"), None).await.all().await;
     assert_eq!(end.iter().map(|event| event.name.as_str()).collect::<Vec<_>>(), ["end"]);
     assert_eq!(case.events("?tail=1", None).await.all().await.first(), all.iter().find(|event| event.data["line"] == 9));
 }
 
 #[tokio::test]
-async fn rows_of_a_growing_line_replace_each_other_also_after_coming_again() {
+async fn rows_of_a_growing_line_replace_each_other_after_a_reconnect() {
     let case = Case::new().await;
     let writer = case.writer().await;
     writer.write(Stream::Stdout, Timestamp(0), "first\n\x1b[32m10%").await.unwrap();
@@ -286,7 +284,7 @@ async fn rows_of_a_growing_line_replace_each_other_also_after_coming_again() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_with_its_step_where_there_never_was_a_log() {
+async fn a_stream_without_a_log_ends_with_its_step() {
     let case = Case::new().await;
     let mut events = case.events("", None).await;
     case.over.send(true).unwrap();
@@ -296,7 +294,7 @@ async fn a_stream_ends_with_its_step_where_there_never_was_a_log() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_step_cuts_nothing_off() {
+async fn the_end_of_a_step_truncates_nothing() {
     let case = Case::with("one\ntwo\n").await;
     case.over.send(true).unwrap();
     let names: Vec<String> = case.events("", None).await.all().await.into_iter().map(|event| event.name).collect();

@@ -1,5 +1,8 @@
-//! Everything that is tested through the outside of the crates, in one binary.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that meets the unexpected has failed")]
+//! All integration tests, in one binary.
+//!
+//! Tests with special requirements are in folders of their own, so that `tests/run fast` can skip them: `needs_docker`,
+//! `needs_root`, `needs_strace`.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails at anything unexpected")]
 
 mod access;
 mod api;
@@ -9,37 +12,30 @@ mod config;
 mod connections;
 mod cost_budget;
 mod crash;
-mod deferred_start;
-mod disk_full;
 mod doctor;
-mod e2e_engine_hang;
-mod engine_bench;
+mod engine_api;
 mod engine_contract;
-mod engine_docker;
-mod engine_full;
-mod engine_hang;
-mod engine_outage;
-mod engine_pull;
 mod examples;
 mod fake_gogs;
 mod flow;
-mod flow_docker;
 mod flow_hostile;
 mod flow_modes;
-mod flow_rounds;
 mod flow_rounds_wait;
 mod flow_settings;
 mod flow_waits;
 mod forge;
 mod fuzz;
 mod gogs;
-mod guests;
 mod health;
 mod https;
+mod layers;
 mod log;
 mod log_http;
 mod mask;
-mod network_isolation;
+mod module_graph;
+mod needs_docker;
+mod needs_root;
+mod needs_strace;
 mod notify;
 mod openapi;
 mod outbox;
@@ -52,7 +48,6 @@ mod policy_previous;
 mod retention;
 mod scale;
 mod seal;
-mod seeded_rng;
 mod source;
 mod store;
 mod store_full;

@@ -1,4 +1,4 @@
-//! What a step prints never shows a secret: through the writer, the file, the reader and the follower.
+//! Secrets in the output of a step are masked: in the writer, the file, the reader and the follower.
 
 use beespace::log::{LogStore, Origin};
 use beespace_core::mask::Secrets;
@@ -10,7 +10,7 @@ use crate::log::{STEP, text};
 const CANARY: &str = "canary-3f9a71c2/secret";
 
 #[tokio::test]
-async fn a_secret_printed_in_any_pieces_is_in_no_file_and_no_answer() {
+async fn a_secret_printed_in_any_pieces_is_in_no_file_and_no_response() {
     let dir = tempfile::tempdir().unwrap();
     let store = LogStore::new(dir.path());
     let printed = format!("start {CANARY} then {CANARY}{CANARY}\nand alone\n{CANARY}\n");
@@ -18,7 +18,7 @@ async fn a_secret_printed_in_any_pieces_is_in_no_file_and_no_answer() {
         let step = beespace_core::ids::StepId { attempt: u16::try_from(cut).unwrap(), ..STEP };
         let writer = store.writer(step, Secrets::new([CANARY]).unwrap(), u64::MAX).await.unwrap();
         writer.write(Stream::Stdout, Timestamp(1), printed[..cut].to_owned()).await.unwrap();
-        // Makes a frame right in the middle, as a pause of the program does.
+        // Ends a frame in the middle of the secret, as a pause of the program does.
         writer.flush().await.unwrap();
         writer.write(Stream::Stdout, Timestamp(2), printed[cut..].to_owned()).await.unwrap();
         writer.finish(Timestamp(3), None).await.unwrap();
@@ -27,7 +27,7 @@ async fn a_secret_printed_in_any_pieces_is_in_no_file_and_no_answer() {
 }
 
 #[tokio::test]
-async fn a_secret_in_whose_middle_another_container_speaks_does_not_show() {
+async fn a_secret_interrupted_by_another_container_is_masked() {
     for cut in 1..CANARY.len() {
         let dir = tempfile::tempdir().unwrap();
         let store = LogStore::new(dir.path());
@@ -42,7 +42,7 @@ async fn a_secret_in_whose_middle_another_container_speaks_does_not_show() {
 }
 
 #[tokio::test]
-async fn a_secret_that_a_restart_cuts_does_not_show() {
+async fn a_secret_split_by_a_restart_is_masked() {
     let printed = format!("a {CANARY}{CANARY} b {CANARY}\n");
     let secrets = Secrets::new([CANARY, "secretcanary-3f9a"]).unwrap();
     for cut in 1..printed.len() {
@@ -66,7 +66,7 @@ async fn a_secret_that_a_restart_cuts_does_not_show() {
 }
 
 #[tokio::test]
-async fn what_looked_like_a_secret_at_the_end_of_a_container_is_on_disk_before_anybody_relies_on_it() {
+async fn a_possible_secret_at_the_end_of_a_container_is_flushed_before_its_exit_is_stored() {
     let dir = tempfile::tempdir().unwrap();
     let store = LogStore::new(dir.path());
     let secrets = Secrets::new([CANARY]).unwrap();
@@ -74,7 +74,7 @@ async fn what_looked_like_a_secret_at_the_end_of_a_container_is_on_disk_before_a
     let printed = format!("it ends with {}", &CANARY[..9]);
     writer.write(Stream::Stdout, Timestamp(1), printed.clone()).await.unwrap();
     writer.sync_containers(Timestamp(2)).await.unwrap();
-    // The server dies here: the writer adds nothing to what a second one finds.
+    // The server crashes here: the first writer adds nothing more.
     let after_the_cut = tempfile::tempdir().unwrap();
     let of_step = format!("{}/{}", STEP.build, STEP.stage);
     std::fs::create_dir_all(after_the_cut.path().join(&of_step)).unwrap();

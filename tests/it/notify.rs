@@ -1,4 +1,4 @@
-//! Notifiers whose receiver hangs, is misconfigured, or brings the server down.
+//! Notifiers whose receiver hangs, is misconfigured, or crashes the server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 const REPO: &str = "ada/hive";
 const ENGINE: &str = "[engine]\nkind = \"dummy\"\n";
 
-/// A notifier that posts to `url`, of the server at `host`.
+/// A binding of a notifier that posts to `url` on `host`.
 pub fn webhook(name: &str, url: &str, host: &str) -> String {
     format!(
         "[[notifier]]\nname = \"{name}\"\nplugin = \"notify-webhook\"\nsettings = {{ url = \"{url}\", secret = \"key\" }}\n\
@@ -44,7 +44,7 @@ fn notices(beespace: &Beespace, binding: &str) -> anyhow::Result<Vec<Notice>> {
     Ok(notices)
 }
 
-/// Takes connections and never says a word. Tells its address, and how many it had at once at most.
+/// A receiver that accepts connections and never responds: its address, and the largest number of concurrent connections.
 async fn silent() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -55,13 +55,13 @@ async fn silent() -> (String, Arc<AtomicUsize>) {
             open.fetch_add(1, Ordering::SeqCst);
             let (counted, most) = (open.clone(), most.clone());
             tokio::spawn(async move {
-                // One that was given up a moment ago is heard of a moment later.
+                // The end of a connection that was just abandoned arrives a moment later.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 most.fetch_max(counted.load(Ordering::SeqCst), Ordering::SeqCst);
             });
             let open = open.clone();
             tokio::spawn(async move {
-                // Ends where the other side gives up.
+                // Ends when the client closes the connection.
                 let _ = tokio::io::copy(&mut connection, &mut tokio::io::sink()).await;
                 open.fetch_sub(1, Ordering::SeqCst);
             });
@@ -71,7 +71,7 @@ async fn silent() -> (String, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_hangs_takes_no_places_of_others() {
+async fn a_hanging_receiver_does_not_use_the_slots_of_others() {
     const BUILDS: usize = 12;
     let (hangs, most) = silent().await;
     let gogs = FakeGogs::start().await.unwrap();
@@ -86,17 +86,17 @@ async fn a_receiver_that_hangs_takes_no_places_of_others() {
     });
     assert_eq!(sent.await.unwrap().len(), BUILDS);
     let hanging = notices(&beespace, "hangs").unwrap();
-    // On a slow machine the first of them have been given up by now.
+    // On a slow machine the first attempts have timed out by now.
     assert_eq!(hanging.iter().filter(|notice| notice.state != NoticeState::Sent).count(), BUILDS);
     assert_eq!(
         most.load(Ordering::SeqCst),
         beespace::plugins::SLOTS_PER_NOTIFIER,
-        "the silent one has its own places, and no more"
+        "the hanging receiver uses only its own slots"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_misconfigured_notifier_is_suspended_says_so_and_goes_on_in_order_once_mended() {
+async fn a_misconfigured_notifier_is_suspended_with_a_reason_and_continues_in_order() {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.set_inbox_status("team", 401);
     let beespace = world(&gogs, &webhook("inbox", &gogs.inbox_url("team"), gogs.url())).await;
@@ -136,7 +136,7 @@ async fn a_misconfigured_notifier_is_suspended_says_so_and_goes_on_in_order_once
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_suspended_notifier_is_tried_again_by_a_start() {
+async fn a_suspended_notifier_is_retried_after_a_restart() {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.set_inbox_status("team", 404);
     let beespace = world(&gogs, &webhook("inbox", &gogs.inbox_url("team"), gogs.url())).await;
@@ -154,12 +154,12 @@ async fn a_suspended_notifier_is_tried_again_by_a_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notifier_keeps_a_memory_only_where_the_configuration_says_so() {
+async fn a_notifier_keeps_state_only_if_the_configuration_allows_it() {
     let world = "package test:guest; world keeper { import beespace:plugin/kv@0.1.0; export beespace:plugin/lifecycle@0.1.0; \
                  export beespace:plugin/notifier@0.1.0; }";
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keeper.wasm");
-    std::fs::write(&path, crate::guests::dummy("keeper", Some(world), "notifier")).unwrap();
+    std::fs::write(&path, beespace_tests::guest_build::dummy("keeper", Some(world), "notifier")).unwrap();
     let gogs = FakeGogs::start().await.unwrap();
     let start = async |grants: &str| {
         let notifier = format!("[[notifier]]\nname = \"keeper\"\nplugin = \"{}\"\n{grants}", path.display());
@@ -171,7 +171,7 @@ async fn a_notifier_keeps_a_memory_only_where_the_configuration_says_so() {
             && denied.contains("add `kv = true` to the grants of the binding"),
         "{denied}"
     );
-    // A dummy traps as soon as it is called, so it was linked.
+    // The dummy traps as soon as it is called, which shows that it was linked.
     let granted = start("grants = { kv = true }\n").await;
     assert!(!granted.contains("beespace:plugin/kv") && granted.contains("keeper"), "{granted}");
 }

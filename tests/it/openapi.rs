@@ -1,6 +1,7 @@
-//! The document at `/api/openapi.json`: what programs are told of the API.
+//! The API description at `/api/openapi.json`.
 //!
-//! `UPDATE=1 cargo test --workspace --test it openapi` writes it; look at the difference before you commit it: programs rely on it.
+//! `UPDATE=1 cargo test --workspace --test it openapi` writes it. Review the difference before you commit it: programs rely on
+//! the document.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 #[test]
-fn the_document_is_the_one_that_programs_know() {
+fn the_document_equals_the_stored_one() {
     let path = fixture("document.json");
     let text = format!("{:#}\n", document());
     if std::env::var_os("UPDATE").is_some() {
@@ -27,7 +28,7 @@ fn the_document_is_the_one_that_programs_know() {
     assert!(known == text, "UPDATE=1 to accept:\n{}", difference.unified_diff().context_radius(3));
 }
 
-/// Against the schema of its makers, <https://spec.openapis.org/oas/3.1/schema/2022-10-07>.
+/// Checked against the official schema, <https://spec.openapis.org/oas/3.1/schema/2022-10-07>.
 #[test]
 fn the_document_is_openapi() {
     let schema = serde_json::from_str(&std::fs::read_to_string(fixture("schema-3.1.json")).unwrap()).unwrap();
@@ -41,7 +42,7 @@ fn the_document_is_openapi() {
     assert!(!problems(&document).is_empty(), "a mistake is found");
 }
 
-/// Calls `see` with every value in `value` and the way to it.
+/// Calls `see` with every value in `value` and its path.
 fn walk(value: &Value, way: &str, see: &mut impl FnMut(&str, &Value)) {
     see(way, value);
     match value {
@@ -58,7 +59,7 @@ fn operations(document: &Value) -> impl Iterator<Item = (&String, &Value)> {
 }
 
 #[test]
-fn whatever_the_document_refers_to_is_in_it() {
+fn every_reference_in_the_document_resolves() {
     let document = document();
     walk(&document, "", &mut |way, value| {
         if let Some(target) = value.get("$ref").and_then(Value::as_str) {
@@ -77,10 +78,10 @@ fn whatever_the_document_refers_to_is_in_it() {
 }
 
 #[test]
-fn everything_in_the_document_is_explained() {
+fn everything_in_the_document_has_a_description() {
     let document = document();
     let has_words = |value: &Value, key: &str| value[key].as_str().is_some_and(|text| !text.trim().is_empty());
-    // What may be none is one of two, and explained there.
+    // An optional value is a choice of two schemas and is described there.
     let is_explained = |value: &Value, key: &str| {
         has_words(value, key) || value["oneOf"].as_array().into_iter().flatten().any(|one| has_words(one, key))
     };

@@ -1,4 +1,4 @@
-//! Notices in the store: their order in a thread, their count, and bindings that are held.
+//! Notices in the store: their order, their attempts, and suspended bindings.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use beespace_core::time::Timestamp;
 use crate::scale;
 use crate::store::{self, NOW, World};
 
-/// A build that asked for approval and has ended: two notices in one thread of each notifier.
+/// A finished build that had requested an approval: two notices with one ordering key for each notifier.
 async fn enqueue_two(world: &World, delivery: &str, commit: &'static str) {
     let build = store::build_of(world, delivery, commit).await;
     store::with_stage(world, build, Status::Blocked).await;
@@ -27,7 +27,7 @@ async fn enqueue_two(world: &World, delivery: &str, commit: &'static str) {
     world.store.change_stage(StageId { build, stage: StageNumber(1) }, NOW, end).await.unwrap();
 }
 
-/// The same for so many builds.
+/// The same for this many builds.
 async fn enqueue_two_for(builds: usize, world: &World) {
     let commits = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "b", "c", "d", "e", "f"];
     for (number, commit) in commits.into_iter().cycle().take(builds).enumerate() {
@@ -35,7 +35,7 @@ async fn enqueue_two_for(builds: usize, world: &World) {
     }
 }
 
-/// What waits for a worker, the longest first: threads, each with the notice whose turn it is.
+/// The queued ordering keys, oldest first, each with its next notice.
 fn queued(store: &Store) -> Vec<(OrderingKey, Notice, Timestamp)> {
     let read = store.read().unwrap();
     let waiting = read.queue_entries(Queue::Notice).unwrap().into_iter().map(|(key, row)| {
@@ -58,7 +58,7 @@ async fn conclude(store: &Store, notice: &Notice, attempt: AttemptOutcome) -> No
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thread_waits_once_and_its_notices_go_in_order() {
+async fn notices_with_one_ordering_key_are_sent_in_order() {
     let world = store::world().await;
     enqueue_two(&world, "a", "1").await;
     let [(thread, first, _)] = queued(&world.store).try_into().unwrap();
@@ -80,7 +80,7 @@ async fn a_thread_waits_once_and_its_notices_go_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attempts_that_end_the_process_are_counted_until_none_is_left() {
+async fn attempts_that_crash_the_process_are_counted() {
     let world = store::world().await;
     enqueue_two(&world, "a", "1").await;
     let [(thread, first, _)] = queued(&world.store).try_into().unwrap();
@@ -97,7 +97,7 @@ async fn attempts_that_end_the_process_are_counted_until_none_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_misconfigured_binding_is_held_and_no_other_until_a_notice_is_replayed() {
+async fn only_the_misconfigured_binding_is_suspended_until_a_notice_is_replayed() {
     let world = store::world().await;
     world.store.set_notifiers(["broken", "hook"]);
     enqueue_two(&world, "a", "1").await;
@@ -110,7 +110,7 @@ async fn a_misconfigured_binding_is_held_and_no_other_until_a_notice_is_replayed
     assert_eq!(states(&world.store, "broken"), [NoticeState::Suspended; 4]);
     assert_eq!(states(&world.store, "hook"), [NoticeState::Pending; 4]);
 
-    // What was under way when the binding was held does not come back into the queue.
+    // A notice that was being sent when its binding was suspended does not return to the queue.
     let busy = AttemptOutcome::Retry { after: None, why: "busy".to_owned() };
     let concluded = world.store.finish_notice_attempt(under_way.id, (busy, None), NOW, 0.0).await.unwrap();
     assert_eq!(concluded.state, NoticeState::Suspended);
@@ -128,7 +128,7 @@ async fn a_misconfigured_binding_is_held_and_no_other_until_a_notice_is_replayed
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_line_hears_piece_by_piece_that_its_binding_is_held_and_let_go() {
+async fn a_long_backlog_is_suspended_and_resumed_in_batches() {
     let world = store::world().await;
     world.store.set_notifiers(["broken"]);
     enqueue_two_for(130, &world).await;
@@ -147,7 +147,7 @@ async fn a_long_line_hears_piece_by_piece_that_its_binding_is_held_and_let_go() 
     }
     assert_eq!((pieces, count(NoticeState::Suspended), waiting()), (2, 260, 0));
 
-    // The server ends before all have heard that they may go: the next one tells the rest.
+    // The server stops before all notices were resumed; the next one resumes the rest.
     world.store.replay_notice(all[0].1.id, NOW).await.unwrap();
     assert!(world.store.read().unwrap().suspended_bindings().unwrap().is_empty());
     assert!(count(NoticeState::Suspended) > 150);
@@ -158,10 +158,10 @@ async fn a_long_line_hears_piece_by_piece_that_its_binding_is_held_and_let_go() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_tells_a_long_line_to_its_end() {
+async fn a_server_suspends_a_long_backlog_completely() {
     let scale::World { app, folder, .. } = scale::World::with(2).await;
     let world = store::world_on(app.store.clone(), folder).await;
-    // No such notifier is in the configuration.
+    // The configuration has no such notifier.
     world.store.set_notifiers(["gone"]);
     enqueue_two_for(60, &world).await;
     let mut tasks = background::start(&app);
@@ -170,13 +170,13 @@ async fn a_server_tells_a_long_line_to_its_end() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), all_are_suspended).await.unwrap();
+    tokio::time::timeout(beespace_tests::WAIT_TIMEOUT, all_are_suspended).await.unwrap();
     assert_eq!(world.store.read().unwrap().queue_length(Queue::Notice).unwrap(), 0);
     tasks.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_on_its_way_or_has_arrived_cannot_be_replayed_and_what_was_given_up_goes_first() {
+async fn only_dead_letters_can_be_replayed_and_they_go_first() {
     let world = store::world().await;
     enqueue_two(&world, "a", "1").await;
     let [(_, first, _)] = queued(&world.store).try_into().unwrap();

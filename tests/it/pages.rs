@@ -1,4 +1,4 @@
-//! Pages as a browser gets them: what they say they are, and that nothing a stranger writes becomes part of them.
+//! Pages as a browser gets them: their headers, and that untrusted text never becomes part of the markup.
 
 use beespace_core::sanitize;
 use beespace_tests::beespace::Beespace;
@@ -10,7 +10,7 @@ const REPO: &str = "ada/hive";
 const HOSTILE: &str =
     "steps:\n  - name: build\n    image: busybox\n    env: { OUTPUT: \"<b>bold</b> <script>alert(1)</script>\" }\n";
 
-/// A server that runs nothing, and a repository that builds there.
+/// A server with the dummy engine, and an enabled repository.
 pub(crate) async fn world() -> (FakeGogs, Beespace) {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
@@ -32,7 +32,7 @@ fn must_be_hardened(answer: &HttpResponse) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_page_is_html_that_browsers_are_told_to_guard() {
+async fn every_page_has_security_headers() {
     let (gogs, beespace) = world().await;
     gogs.push(REPO, "main", &[(".beespace.yml", HOSTILE)], "Fill cells").await.unwrap();
     beespace.wait_until_finished(REPO, 1).await.unwrap();
@@ -71,7 +71,7 @@ async fn every_page_is_html_that_browsers_are_told_to_guard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_strangers_write_is_text_on_every_page() {
+async fn untrusted_text_is_escaped_on_every_page() {
     let (gogs, beespace) = world().await;
     let branch = "\"><script>alert(1)</script>";
     let message = "<img src=x onerror=alert(1)> \u{1b}[31mred\u{1b}[0m & \"quoted\" 'text' \u{202e}turned\u{200b}";
@@ -94,7 +94,7 @@ async fn what_strangers_write_is_text_on_every_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_is_a_page_with_the_id_of_its_request() {
+async fn a_missing_page_shows_its_request_id() {
     let (_gogs, beespace) = world().await;
     for path in ["/ada/none", "/ada/hive/77", "/ada/hive/odd", "/ada/hive/1/2/3", "/ada/hive/1/2/3/4/5"] {
         let answer = beespace.anonymous().get(path).await.unwrap();
@@ -105,7 +105,7 @@ async fn what_is_not_there_is_a_page_with_the_id_of_its_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn assets_are_typed_and_kept_by_browsers() {
+async fn assets_have_a_type_and_are_cached() {
     let (_gogs, beespace) = world().await;
     let page = beespace.anonymous().get("/").await.unwrap().body;
     let links: Vec<&str> = page.split('"').filter(|text| text.starts_with("/-/assets/")).collect();
@@ -117,7 +117,7 @@ async fn assets_are_typed_and_kept_by_browsers() {
     }
 }
 
-/// The lines of a log on a page, by number.
+/// The numbers of the log lines on a page.
 fn lines_of(page: &str) -> Vec<u64> {
     page.split("id=\"L").skip(1).map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect()
 }
@@ -163,10 +163,10 @@ async fn every_line_of_a_long_log_has_an_address_and_the_first_error_is_in_view(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_broke_is_told_with_what_its_mode_makes_of_it() {
+async fn a_failed_policy_is_shown_with_the_effect_of_its_mode() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broken.wasm");
-    std::fs::write(&path, crate::guests::policy_at("broken", "pipeline.admit", "unreachable")).unwrap();
+    std::fs::write(&path, beespace_tests::guest_build::policy_at("broken", "pipeline.admit", "unreachable")).unwrap();
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let bound = |name: &str| format!("[[policy]]\nname = \"{name}\"\nplugin = \"{}\"\nmode = \"{name}\"\n", path.display());
@@ -186,7 +186,7 @@ async fn a_policy_that_broke_is_told_with_what_its_mode_makes_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_step_type_is_going_to_do_is_on_the_build_s_page() {
+async fn the_plan_of_a_step_type_is_shown_on_the_build_page() {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let check = "[engine]\nkind = \"dummy\"\n[[step]]\nname = \"check\"\nplugin = \"step-check\"\n";

@@ -1,21 +1,20 @@
-//! What plugins log reaches whoever runs the server.
+//! Log lines of plugins appear in the server's log.
 
 use beespace_tests::gogs::FakeGogs;
+use beespace_tests::guest_build;
 use beespace_tests::process::{NO_ENV, Process};
-
-use crate::guests;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_beespace-under-test");
 const REPO: &str = "ada/hive";
-/// Says what lies at 1024, at level info.
+/// Logs the text at address 1024 at level info.
 const LOG_CALL: &str = "(call $emit (i32.const 2) (i32.const 1024) (i32.const 17) (i32.const 0) (i32.const 0)) \
                    (i32.store8 (i32.const 260) (i32.const 1))";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_policy_or_a_notifier_says_is_in_the_log_of_the_server_under_its_name() {
+async fn log_lines_of_plugins_appear_in_the_server_log_under_their_name() {
     let folder = tempfile::tempdir().unwrap();
     let policy = folder.path().join("says.wasm");
-    std::fs::write(&policy, guests::policy_at("says", "pipeline.admit", LOG_CALL)).unwrap();
+    std::fs::write(&policy, guest_build::policy_at("says", "pipeline.admit", LOG_CALL)).unwrap();
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let notifier = crate::notify::webhook("inbox", &gogs.inbox_url("team"), gogs.url());

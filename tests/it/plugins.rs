@@ -1,7 +1,7 @@
-//! The plugins that we ship, as the host loads and calls them: a folder a case under `tests/fixtures/plugins/PLUGIN/`.
+//! The bundled plugins, loaded and called by the host. Each folder under `tests/fixtures/plugins/PLUGIN/` is a case.
 //!
-//! `settings.json` binds the plugin, `input.json` is what it is asked, `expected.json` what comes of it.
-//! `UPDATE=1 cargo test --workspace --test it plugins` writes what is expected; look at the difference before you commit it.
+//! `settings.json` binds the plugin, `input.json` is the input, `expected.json` the expected result.
+//! `UPDATE=1 cargo test --workspace --test it plugins` writes the expected results. Review the difference before you commit it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use beespace_core::digest::Document;
 use beespace_core::policy::Point;
 use beespace_core::step_type::Directive;
 use beespace_core::{pipeline, plan};
+use beespace_tests::guest_build;
 use beespace_wasm::{
     BindingSpec, BoxFuture, Host, Limits, PlanError, PluginDiagnostic, PolicyRequest, RoundEnd, SourceEntry, SourceError,
     SourceFiles, SourceKind, StepInput,
@@ -19,13 +20,11 @@ use globset::GlobBuilder;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::guests;
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// A component that `plugins/build` made: of a plugin (`plugins/NAME`) or of a guest of these tests (`guests/NAME`).
+/// A component built by `plugins/build`: a plugin (`plugins/NAME`) or a test guest (`guests/NAME`).
 pub(crate) fn component(name: &str) -> Vec<u8> {
     let path = root().join("target").join(format!("{name}.wasm"));
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run plugins/build", path.display()))
@@ -44,7 +43,7 @@ pub(crate) fn read(path: &Path) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Compares what came of each case with what is expected of it, all of them before it fails.
+/// Compares the result of each case with the expected one. Fails after all cases were compared.
 pub(crate) fn compare(plugin: &str, came: Vec<(PathBuf, Value)>) {
     assert!(!came.is_empty(), "{plugin} has no case");
     let mut wrong = Vec::new();
@@ -64,7 +63,8 @@ pub(crate) fn compare(plugin: &str, came: Vec<(PathBuf, Value)>) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A decision gets by with the memory it begins with, and tables; to grow it takes longer than much of the rest. No further page has room in this.
+/// The initial memory of the policy and its tables suffice for a decision; growing it would take longer than much of the rest.
+/// This limit allows no further page.
 const BEGINS_WITH: usize = 1_400 << 10;
 const PAGE: usize = 64 << 10;
 
@@ -73,9 +73,9 @@ fn images(settings: Value, memory_bytes: usize) -> BindingSpec {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn policy_images_has_no_page_left_to_grow_by_in_its_cases() {
+async fn policy_images_never_grows_its_memory_in_its_cases() {
     let with_a_page_less = images(json!({ "forbidden_tags": ["latest"] }), BEGINS_WITH - PAGE);
-    let error = guests::host().load_policy(component("plugins/policy-images"), with_a_page_less).await.unwrap_err();
+    let error = guest_build::host().load_policy(component("plugins/policy-images"), with_a_page_less).await.unwrap_err();
     assert!(error.to_string().contains("memory"), "{error}");
 }
 
@@ -98,7 +98,7 @@ async fn policy_answers(host: &Host, settings: Value, input: PolicyInput) -> Val
     };
     let request = PolicyRequest {
         point: input.point,
-        context: guests::context(),
+        context: guest_build::context(),
         event: Document::new("beespace.event/v1", &json!({})),
         subject: Document::new(schema, &input.subject),
         previous: None,
@@ -110,12 +110,12 @@ async fn policy_answers(host: &Host, settings: Value, input: PolicyInput) -> Val
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn policy_images_decides_as_its_cases_say() {
-    let host = guests::host();
+async fn policy_images_matches_its_cases() {
+    let host = guest_build::host();
     let mut came = Vec::new();
     for (_, case) in cases("policy-images") {
         let input: PolicyInput = serde_json::from_value(read(&case.join("input.json"))).unwrap();
-        // What is judged must be a subject of ours, or the case proves nothing.
+        // The subject must be one of ours; otherwise the case proves nothing.
         match input.point {
             Point::PipelineAdmit => drop(pipeline::Pipeline::deserialize(&input.subject).unwrap()),
             Point::StepAdmit => drop(plan::StepPlan::deserialize(&input.subject).unwrap()),
@@ -126,7 +126,7 @@ async fn policy_images_decides_as_its_cases_say() {
     compare("policy-images", came);
 }
 
-/// Paths and sizes instead of a repository.
+/// A list of paths and sizes instead of a repository.
 struct Listed(BTreeMap<String, u64>);
 
 impl SourceFiles for Listed {
@@ -159,7 +159,7 @@ async fn check_answers(host: &Host, settings: Value, input: CheckInput) -> Value
     let step_type = host.load_step_type(component("plugins/step-check"), spec).await.unwrap();
     let step_input = StepInput {
         step: "rules".to_owned(),
-        context: guests::context(),
+        context: guest_build::context(),
         event: Document::new("beespace.event/v1", &input.event),
         params: input.with,
         upstream: Vec::new(),
@@ -182,8 +182,8 @@ async fn check_answers(host: &Host, settings: Value, input: CheckInput) -> Value
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn step_check_ends_as_its_cases_say() {
-    let host = guests::host();
+async fn step_check_matches_its_cases() {
+    let host = guest_build::host();
     let mut came = Vec::new();
     for (_, case) in cases("step-check") {
         let input: CheckInput = serde_json::from_value(read(&case.join("input.json"))).unwrap();
@@ -197,12 +197,12 @@ async fn step_check_ends_as_its_cases_say() {
 async fn step_check_sees_every_file_of_a_large_repository() {
     let files = (0..2_500).map(|number| (format!("data/{number:04}.bin"), if number == 2_499 { 2_000 } else { 10 })).collect();
     let input = CheckInput { with: json!({ "max_file_size": "1kB" }), event: json!({ "commits": [] }), files };
-    let came = check_answers(&guests::host(), json!({}), input).await;
+    let came = check_answers(&guest_build::host(), json!({}), input).await;
     assert_eq!(came["conclusion"]["outputs"], json!({ "problems": 1 }), "{came}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_shipped_plugin_is_bundled_and_describes_itself() {
+async fn every_bundled_plugin_is_embedded_and_has_a_manifest() {
     let folders = std::fs::read_dir(root().join("plugins")).unwrap().map(|entry| entry.unwrap().path());
     let names: Vec<String> = folders
         .filter(|folder| folder.join("manifest.json").exists())

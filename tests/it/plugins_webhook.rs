@@ -1,4 +1,4 @@
-//! `notify-webhook` against a receiver that checks what it gets the way a stranger's would.
+//! `notify-webhook` against a receiver that verifies signatures independently.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,6 +11,7 @@ use axum::response::IntoResponse as _;
 use base64::Engine as _;
 use beespace_core::digest::Document;
 use beespace_core::notice::{Receipt, SCHEMA};
+use beespace_tests::guest_build;
 use beespace_wasm::{
     AddressClass, BindingSpec, EgressRule, Grants, Limits, LoadError, NoticeInput, Notifier, SecretSource, SecretValue, SendError,
 };
@@ -18,18 +19,18 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{guests, plugins};
+use crate::plugins;
 
 const SECRET: &[u8] = b"a secret that only the host knows";
 
-/// One request as it arrived.
+/// One received request.
 #[derive(Clone)]
 struct Request {
     headers: BTreeMap<String, String>,
     body: String,
 }
 
-/// What a receiver answers.
+/// The response of a receiver.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Reply {
@@ -40,7 +41,7 @@ struct Reply {
     text: String,
 }
 
-/// A server on loopback that answers alike and keeps what it was sent.
+/// A server on loopback that returns the same response to every request and records the requests.
 struct Receiver {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -77,7 +78,7 @@ impl Receiver {
     }
 }
 
-/// The secret `hook-key`, good for nothing but signing: it is bound to no host.
+/// The secret `hook-key`. It can only sign, because it is bound to no host.
 struct HookKey;
 
 impl SecretSource for HookKey {
@@ -94,7 +95,7 @@ async fn load(settings: Value, secret: &str, granted: &str) -> Result<Notifier, 
     let rule = EgressRule::parse(&format!("http://{granted}"), AddressClass::Loopback).unwrap();
     let grants = Grants { egress: vec![rule], secrets: [secret.to_owned()].into(), ..Grants::default() };
     let spec = BindingSpec { grants, secrets: Some(Arc::new(HookKey)), ..BindingSpec::new("hook", settings, Limits::notifier()) };
-    guests::host().load_notifier(plugins::component("plugins/notify-webhook"), spec).await
+    guest_build::host().load_notifier(plugins::component("plugins/notify-webhook"), spec).await
 }
 
 fn notice() -> NoticeInput {
@@ -103,7 +104,7 @@ fn notice() -> NoticeInput {
         attempt: 1,
         ordering_key: "build/7".to_owned(),
         sequence: 1,
-        context: guests::context(),
+        context: guest_build::context(),
         // Larger than one write of a body.
         subject: Document::new(SCHEMA, &json!({ "kind": "build.finished", "status": "failure", "message": "é".repeat(9_000) })),
         previous: None,
@@ -142,7 +143,7 @@ async fn a_notice_arrives_whole_and_its_signature_verifies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_is_busy_gets_it_again_when_it_asks_to() {
+async fn a_busy_receiver_gets_the_notice_again_after_its_retry_time() {
     let receiver = Receiver::start(503, Some(("retry-after", "7")), "down for\nmaintenance").await;
     let error = send(&receiver).await.unwrap_err();
     let SendError::Retry { after, reason } = &error else { panic!("{error}") };
@@ -151,7 +152,7 @@ async fn a_receiver_that_is_busy_gets_it_again_when_it_asks_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_is_not_there_is_tried_again() {
+async fn an_unreachable_receiver_is_retried() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -160,7 +161,7 @@ async fn a_receiver_that_is_not_there_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_administrator_must_mend_suspends_and_is_never_followed() {
+async fn configuration_errors_suspend_the_binding_and_redirects_are_not_followed() {
     let elsewhere = Receiver::start(200, None, "").await;
     let place: &'static str = format!("http://{}/hook", elsewhere.address).leak();
     for (status, header) in [(401, None), (404, None), (307, Some(("location", place)))] {
@@ -172,14 +173,14 @@ async fn what_an_administrator_must_mend_suspends_and_is_never_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_receiver_refuses_for_good_is_not_sent_again() {
+async fn a_permanently_refused_notice_is_not_sent_again() {
     let receiver = Receiver::start(422, None, "what is this").await;
     let error = send(&receiver).await.unwrap_err();
     assert!(matches!(&error, SendError::Permanent(words) if words.ends_with("answered 422: what is this")), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn grants_that_do_not_fit_the_settings_say_so_and_nothing_is_sent() {
+async fn grants_that_do_not_match_the_settings_are_reported_and_nothing_is_sent() {
     let receiver = Receiver::start(200, None, "").await;
     let other_host = notifier(receiver.address, "hook-key", "127.0.0.1:1").await.send(notice()).await.result.unwrap_err();
     assert!(matches!(&other_host, SendError::Misconfigured(words) if words.contains("grants.hosts")), "{other_host:?}");
@@ -201,7 +202,7 @@ struct Case {
     answer: Reply,
 }
 
-/// What came of a notice, and what the receiver got. Its address stands as `RECEIVER`.
+/// The result of a notice, and what the receiver got. Its address is replaced with `RECEIVER`.
 async fn outcome(settings: &Value, Case { attempt, sequence, subject, answer }: Case) -> Value {
     let receiver = Receiver::answering(answer).await;
     let address = receiver.address.to_string();
@@ -231,7 +232,7 @@ async fn outcome(settings: &Value, Case { attempt, sequence, subject, answer }: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn notify_webhook_sends_and_ends_as_its_cases_say() {
+async fn notify_webhook_matches_its_cases() {
     let mut came = Vec::new();
     for (_, case) in plugins::cases("notify-webhook") {
         let input: Case = serde_json::from_value(plugins::read(&case.join("input.json"))).unwrap();

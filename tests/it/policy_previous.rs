@@ -1,4 +1,4 @@
-//! What policies are told of the build before, through a guest that says it aloud.
+//! What policies receive about the previous build, shown by a policy that logs it.
 
 use std::path::Path;
 
@@ -7,15 +7,14 @@ use beespace_core::policy::Point;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::FakeGogs;
+use beespace_tests::guest_build;
 use wit_parser::{SizeAlign, TypeDefKind};
-
-use crate::guests;
 
 const REPO: &str = "ada/hive";
 
-/// Where `previous_stage` lies in the request that a policy is called with.
+/// The offset of `previous_stage` in the request of a policy.
 fn previous_pointer() -> usize {
-    let (resolve, _) = guests::world("policy-plugin", None);
+    let (resolve, _) = guest_build::world("policy-plugin", None);
     let mut sizes = SizeAlign::default();
     sizes.fill(&resolve);
     let is_asked = |name: &Option<String>| name.as_deref() == Some("request");
@@ -30,7 +29,7 @@ fn previous_pointer() -> usize {
     sizes.field_offsets(fields.iter().map(|field| &field.ty))[place].0.size_wasm32()
 }
 
-/// A policy that gives up with the text of `previous_stage` as its reason, where there is one.
+/// A policy that logs the text of `previous_stage`, if there is one.
 fn logging_guest(folder: &Path, name: &str, point: Point) -> String {
     let at = previous_pointer();
     let read = |offset: usize| format!("(i32.load (i32.add (local.get 0) (i32.const {})))", at + offset);
@@ -41,11 +40,11 @@ fn logging_guest(folder: &Path, name: &str, point: Point) -> String {
         read(16)
     );
     let path = folder.join(format!("{name}.wasm"));
-    std::fs::write(&path, guests::policy_at(name, point.as_str(), &code)).unwrap();
+    std::fs::write(&path, guest_build::policy_at(name, point.as_str(), &code)).unwrap();
     format!("[[policy]]\nname = \"{name}\"\nplugin = \"{}\"\nmode = \"warn\"\n", path.display())
 }
 
-/// What the policy `name` said of a build; nothing where it was told of none before, or not asked.
+/// The text that the policy `name` reported for a build; `None` if it received no previous build or was not called.
 fn logged_lines(beespace: &Beespace, build: &Build, name: &str) -> Option<String> {
     let decisions = beespace.app.store.read().unwrap().decisions(build.id).unwrap();
     let one = decisions.iter().flat_map(|decision| &decision.evaluations).find(|one| one.policy == name)?;
@@ -53,7 +52,7 @@ fn logged_lines(beespace: &Beespace, build: &Build, name: &str) -> Option<String
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn policies_compare_with_the_same_pipeline_in_the_last_build_that_ran_and_never_with_a_declined_one() {
+async fn policies_receive_the_previous_build_of_the_branch_and_never_a_declined_one() {
     let folder = tempfile::tempdir().unwrap();
     let (pipeline, step) = (
         logging_guest(folder.path(), "pipelines", Point::PipelineAdmit),

@@ -1,4 +1,4 @@
-//! Builds that have been kept long enough, and what is left of them.
+//! Builds that are older than the retention period, and what remains of them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,12 +21,12 @@ use redb::TableHandle as _;
 
 use crate::scale::{World, delivery};
 
-/// Everything there is now is older.
+/// A time at which everything that exists now has expired.
 fn tomorrow() -> Timestamp {
     now() + Duration::from_secs(86_400)
 }
 
-/// How many rows each table has.
+/// The number of rows of each table.
 fn rows(store: &Store) -> BTreeMap<String, u64> {
     let read = store.read().unwrap();
     tables::ALL.iter().map(|table| (table.name().to_owned(), read.count(*table).unwrap())).collect()
@@ -37,7 +37,7 @@ fn builds(store: &Store) -> Vec<Build> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_been_kept_long_enough_leaves_nothing_but_what_its_delivery_is_known_by() {
+async fn an_expired_build_leaves_only_the_digest_of_its_delivery() {
     let (world, small) = tokio::join!(World::with(120), World::with(2));
     let store = &world.app.store;
     let oldest = builds(store).pop().unwrap().id;
@@ -75,7 +75,7 @@ async fn what_has_been_kept_long_enough_leaves_nothing_but_what_its_delivery_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_run_of_a_branch_that_is_gone_leaves_too() {
+async fn the_last_run_of_a_deleted_branch_expires() {
     let world = World::with(4).await;
     let store = &world.app.store;
     store.write(|write| write.record_ref(RepositoryId(1), "refs/heads/main", None)).await.unwrap();
@@ -85,7 +85,7 @@ async fn the_last_run_of_a_branch_that_is_gone_leaves_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_over_stays_however_old_it_is_and_what_was_given_up_may_come_again() {
+async fn unfinished_builds_never_expire_and_dead_letters_may_return() {
     let world = World::with(2).await;
     let store = &world.app.store;
     let restarted = store.restart_build(builds(store)[0].id, BuildId(uuid::Uuid::now_v7()), now()).await.unwrap();
@@ -98,11 +98,11 @@ async fn what_is_not_over_stays_however_old_it_is_and_what_was_given_up_may_come
     store.finish_delivery(waiting, None, now(), bury).await.unwrap();
     assert_eq!(retention::pass(&world.app, tomorrow()).await.unwrap(), (0, 1));
     let again = store.accept_delivery(delivery()).await.unwrap();
-    assert!(matches!(again, Accepted::New(_)), "whoever sends a dead letter again means it: {again:?}");
+    assert!(matches!(again, Accepted::New(_)), "a redelivered dead letter is accepted: {again:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_piece_is_as_small_where_there_is_much_to_remove() {
+async fn cleanup_batches_stay_small_with_a_large_backlog() {
     let mut costs = Vec::new();
     let (few, many) = tokio::join!(World::with(120), World::with(360));
     for world in [few, many] {

@@ -1,8 +1,6 @@
-//! What a thing costs does not grow with what lies behind it: told by the rows of the store that are read for it, with little history and
-//! with five times as much.
+//! Costs do not grow with history: the rows that the store reads are counted, with little history and with five times as much.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use beespace::app::App;
 use beespace::clock::now;
@@ -25,17 +23,17 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// More than fill a page of every list but that of killed builds, of which there are always as many.
+/// More than one page of every list, except that of killed builds, whose number is constant.
 const FEW_BUILDS: u64 = 200;
 const MANY_BUILDS: u64 = 1_000;
 
 const HERE: &str = "/api/v1/repositories/ada/r0/builds";
 
-/// A server without workers: nobody but who asks reads anything.
+/// A server without workers, so that only the requests read rows.
 pub struct World {
     pub app: Arc<App>,
     client: Client,
-    /// Rows that were read before it was ready.
+    /// The rows read before the server was ready.
     start: u64,
     pub folder: tempfile::TempDir,
 }
@@ -69,7 +67,7 @@ impl World {
         Self { client: Client::new(&url).with_token(token.trim()), app, start, folder }
     }
 
-    /// Rows that are read for an answer.
+    /// The rows read for one request.
     async fn rows_for(&self, path: &str) -> u64 {
         let before = self.app.store.rows_read();
         let answer = self.client.get(path).await.unwrap();
@@ -77,7 +75,7 @@ impl World {
         self.app.store.rows_read() - before
     }
 
-    /// The cursor that leads to the last page of the repository's builds.
+    /// The cursor of the last page of the repository's builds.
     fn last_page(&self) -> String {
         let filter = BuildFilter { repository: Some(RepositoryId(1)), ..BuildFilter::default() };
         let ids = self.app.store.read().unwrap().build_ids(filter, usize::MAX).unwrap();
@@ -101,7 +99,7 @@ pub fn delivery() -> NewDelivery {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_answer_and_no_start_reads_more_rows_where_more_builds_lie_behind() {
+async fn requests_and_startup_read_no_more_rows_with_a_longer_history() {
     let (few, many) = tokio::join!(World::with(FEW_BUILDS), World::with(MANY_BUILDS));
     assert_eq!(few.start, many.start, "rows read for a start");
     for path in [
@@ -147,7 +145,7 @@ async fn no_answer_and_no_start_reads_more_rows_where_more_builds_lie_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_watches_a_repository_reads_nothing_when_something_of_it_changes() {
+async fn an_event_subscriber_reads_no_rows_on_a_change() {
     let world = World::with(2).await;
     let build = world.app.store.read().unwrap().build_by_number(RepositoryId(1), 1).unwrap().unwrap().id;
     let mut costs = Vec::new();
@@ -193,7 +191,7 @@ impl Consumer for DequeueConsumer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_queue_is_worked_off_with_a_few_rows_read_for_each_of_its_own() {
+async fn a_long_queue_is_processed_with_few_row_reads_per_entry() {
     const ROWS: u64 = 400;
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
@@ -223,7 +221,7 @@ async fn a_long_queue_is_worked_off_with_a_few_rows_read_for_each_of_its_own() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), is_empty).await.unwrap();
+    tokio::time::timeout(beespace_tests::WAIT_TIMEOUT, is_empty).await.unwrap();
     stopping.cancel();
     served.await.unwrap();
     let rows = store.rows_read() - before;
@@ -231,7 +229,7 @@ async fn a_long_queue_is_worked_off_with_a_few_rows_read_for_each_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_due_is_the_first_row_of_each_turn_that_nobody_has_taken() {
+async fn the_due_rows_are_the_first_free_rows_of_each_fairness_key() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
     let (one, other) = (FairnessKey::of_repository(RepositoryId(1)), FairnessKey::of_repository(RepositoryId(2)));
@@ -239,7 +237,7 @@ async fn what_is_due_is_the_first_row_of_each_turn_that_nobody_has_taken() {
     store
         .write(move |write| {
             rows.iter().try_for_each(|(id, turn, at)| write.enqueue(Queue::Run, *id, *turn, Timestamp(*at)))?;
-            // Those of another queue are none of its business.
+            // Rows of another queue do not matter.
             write.enqueue(Queue::Prepare, b"x", one, Timestamp(1))
         })
         .await

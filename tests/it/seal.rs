@@ -1,4 +1,4 @@
-//! Secrets at rest: the key file, the seal, its place.
+//! Secrets at rest: the key file, and sealed values with their context.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ use beespace::config::Config;
 use beespace::seal::{Key, SealError, Sealed};
 
 #[test]
-fn a_sealed_value_opens_in_its_place_and_in_no_other() {
+fn a_sealed_value_can_be_opened_only_in_its_context() {
     let key = Key::from_bytes([7; 32]);
     let sealed = key.seal("secret/repository/1/TOKEN", b"topsecret").unwrap();
     assert_eq!(key.open("secret/repository/1/TOKEN", &sealed).unwrap().as_slice(), b"topsecret");
@@ -20,7 +20,7 @@ fn a_sealed_value_opens_in_its_place_and_in_no_other() {
 }
 
 #[test]
-fn any_flipped_bit_of_a_seal_is_refused() {
+fn a_flipped_bit_in_a_sealed_value_is_refused() {
     let key = Key::from_bytes([7; 32]);
     let sealed = serde_json::to_value(key.seal("place", b"x").unwrap()).unwrap();
     let bytes: Vec<u8> = serde_json::from_value(sealed).unwrap();
@@ -37,13 +37,13 @@ fn any_flipped_bit_of_a_seal_is_refused() {
 }
 
 #[test]
-fn the_same_value_never_looks_the_same() {
+fn equal_values_have_different_ciphertexts() {
     let key = Key::from_bytes([7; 32]);
     assert_ne!(key.seal("place", b"x").unwrap(), key.seal("place", b"x").unwrap());
 }
 
 #[test]
-fn another_key_is_named_in_the_error() {
+fn a_wrong_key_is_named_in_the_error() {
     let (old, new) = (Key::from_bytes([1; 32]), Key::from_bytes([2; 32]));
     let error = new.open("secret/instance/TOKEN", &old.seal("secret/instance/TOKEN", b"x").unwrap()).unwrap_err().to_string();
     for part in
@@ -54,7 +54,7 @@ fn another_key_is_named_in_the_error() {
 }
 
 #[test]
-fn the_key_file_is_made_once_and_only_for_its_owner() {
+fn the_key_file_is_created_once_and_only_for_its_owner() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key");
     let keys: Vec<Key> = std::thread::scope(|scope| {
@@ -68,7 +68,7 @@ fn the_key_file_is_made_once_and_only_for_its_owner() {
 }
 
 #[test]
-fn a_key_file_open_to_others_or_spoiled_is_refused_and_kept() {
+fn a_readable_or_damaged_key_file_is_refused_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key");
     Key::load_or_create(&path, None).unwrap();
@@ -84,7 +84,7 @@ fn a_key_file_open_to_others_or_spoiled_is_refused_and_kept() {
     }
 }
 
-/// Starts on the data of `dir` as far as it goes.
+/// Starts a server on the data in `dir`; it may fail.
 async fn start(dir: &Path) -> anyhow::Result<Arc<App>> {
     let text = format!("[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://127.0.0.1:1\"\n[engine]\nkind = \"dummy\"\n", dir.display());
     let env = [("BEESPACE_GOGS__TOKEN".to_owned(), "token".to_owned())];
@@ -114,7 +114,7 @@ async fn a_server_does_not_start_without_the_key_of_its_store() {
 }
 
 #[test]
-fn keys_for_other_uses_are_unlike() {
+fn derived_keys_differ_by_purpose() {
     let key = Key::from_bytes([7; 32]);
     assert_eq!(key.derive("aot cache 1"), key.derive("aot cache 1"));
     assert_ne!(key.derive("aot cache 1"), key.derive("session 1"));
@@ -122,18 +122,18 @@ fn keys_for_other_uses_are_unlike() {
 }
 
 #[test]
-fn nothing_of_a_key_or_a_value_is_shown() {
+fn debug_output_contains_no_key_and_no_value() {
     let key = Key::from_bytes(*b"thisisthekeythisisthekeythisisth");
     let shown = format!("{key:?} {:?}", key.seal("place", b"topsecret").unwrap());
     assert_eq!(shown, format!("Key({}) Sealed({} bytes)", key.id(), 1 + 8 + 24 + 9 + 16));
 }
 
 #[test]
-fn dumps_of_memory_are_off() {
+fn core_dumps_are_disabled() {
     beespace::seal::forbid_core_dumps().unwrap();
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
-    // For handlers that do not ask for the limit.
+    // Some core dump handlers ignore the limit.
     assert_eq!(rustix::process::dumpable_behavior().unwrap(), rustix::process::DumpableBehavior::NotDumpable);
 }

@@ -1,4 +1,4 @@
-//! Mirrors of a practice Gogs, with a stranger's names and files in them.
+//! Mirrors of repositories, with hostile names and files in them.
 
 use std::num::NonZeroU32;
 
@@ -43,7 +43,7 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pushed_commit_is_fetched_pinned_and_known() {
+async fn a_pushed_commit_is_fetched_and_pinned() {
     let world = world().await;
     let sha = world.push("master", &[("a.txt", "one\n"), ("sub/b.sh", "two")]).await;
     assert_eq!(world.mirror.pin(&sha, "refs/heads/master").await.unwrap(), Pin::Missing);
@@ -61,7 +61,7 @@ async fn a_pushed_commit_is_fetched_pinned_and_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pinned_commit_survives_a_force_push_and_an_unseen_one_is_named_with_its_successor() {
+async fn a_pinned_commit_survives_a_force_push_and_a_missing_one_is_reported_with_its_successor() {
     let world = world().await;
     let base = world.push("master", &[("a", "1")]).await;
     let first = world.push("topic", &[("a", "2")]).await;
@@ -83,12 +83,12 @@ async fn a_pinned_commit_survives_a_force_push_and_an_unseen_one_is_named_with_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_names_of_branches_do_nothing_but_name() {
+async fn hostile_branch_names_are_never_interpreted() {
     let world = world().await;
     let base = world.push("master", &[("a", "1")]).await;
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
     copy.checkout("master").await.unwrap();
-    // No part of a ref may begin with a dot, as the names of temporary directories do.
+    // No component of a ref may begin with a dot, as names of temporary directories do.
     let proof = std::env::temp_dir().join(format!("beespace-proof-{}", std::process::id()));
     let lookalike = base.to_string();
     let shell = format!("--upload-pack=touch${{IFS}}{}", proof.display());
@@ -109,7 +109,7 @@ async fn hostile_names_of_branches_do_nothing_but_name() {
         assert_eq!(head, sha.as_str());
     }
     assert!(!proof.exists(), "a name was run");
-    // The commit is meant where a branch is named like it.
+    // If a branch has the name of a commit, the commit is used.
     assert_eq!(world.mirror.commit_message(&base).await.unwrap().0, "a change\n\nwith a body");
     for git_ref in ["master", "--help", "refs/heads/a b", "refs/heads/a\nb", "refs/heads/../x"] {
         assert_eq!(world.mirror.tip(git_ref).await.unwrap(), None, "{git_ref:?}");
@@ -117,7 +117,7 @@ async fn hostile_names_of_branches_do_nothing_but_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_a_directory_and_a_submodule_are_no_files() {
+async fn symlinks_directories_and_submodules_are_not_read_as_files() {
     let world = world().await;
     world.push("master", &[("dir/file", "x")]).await;
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
@@ -153,7 +153,7 @@ async fn a_link_a_directory_and_a_submodule_are_no_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn git_tells_what_a_push_changed() {
+async fn changed_paths_come_from_git() {
     let world = world().await;
     let first = world.push("master", &[("a", "1"), ("b", "1"), ("with space", "1")]).await;
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
@@ -192,7 +192,7 @@ async fn git_tells_what_a_push_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_merge_is_told_against_where_the_branch_stood_and_not_against_what_both_sides_share() {
+async fn the_changes_of_a_merge_are_relative_to_the_previous_branch_head() {
     let world = world().await;
     let shared = world.push("master", &[("a", "1")]).await;
     let topic = world.push("topic", &[("t", "1")]).await;
@@ -207,19 +207,19 @@ async fn a_merge_is_told_against_where_the_branch_stood_and_not_against_what_bot
         let push = PushRange { before: Some(before), last_known_tip, after: &merge, branch: "master", default_branch: "master" };
         world.mirror.base(push).await.unwrap()
     };
-    // As Gogs tells of a merge that a person makes on a page.
+    // As Gogs reports a merge that a person made on its page.
     assert_eq!(base(&shared, Some(&old_tip)).await, Base::Commit(old_tip.clone()));
-    // A push that was not heard of lies between: the sender knows better where the branch stood.
+    // An undelivered push lies between, so the sender's `before` is more accurate than ours.
     assert_eq!(base(&old_tip, Some(&shared)).await, Base::Commit(old_tip.clone()));
     assert_eq!(base(&shared, None).await, Base::Commit(shared.clone()));
-    // One that was thrown away since has no part in it.
+    // A commit that was force-pushed away does not count.
     let elsewhere = Sha::new(&"1".repeat(40)).unwrap();
     assert_eq!(base(&shared, Some(&elsewhere)).await, Base::Commit(shared.clone()));
     assert_eq!(world.mirror.changed_paths(&old_tip, &merge).await.unwrap(), ChangedPaths::Known(vec!["t".to_owned()]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn git_tells_the_commits_of_a_push_however_many_and_after_a_forced_one() {
+async fn commits_of_a_push_come_from_git_even_after_a_force_push() {
     let world = world().await;
     let first = world.push("master", &[("a", "0")]).await;
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
@@ -247,7 +247,7 @@ async fn git_tells_the_commits_of_a_push_however_many_and_after_a_forced_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkout_has_a_history_of_its_own_and_no_credentials() {
+async fn a_checkout_has_its_own_history_and_no_credentials() {
     let world = world().await;
     for text in ["1", "2", "3", "4"] {
         world.push("feature/x", &[("a", text)]).await;
@@ -290,7 +290,7 @@ fn hard_links(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trouble_with_the_forge_says_which_and_shows_no_token() {
+async fn forge_errors_are_distinguished_and_hide_the_token() {
     let world = world().await;
     world.push("master", &[("a", "1")]).await;
     let token = world.gogs.token();
@@ -322,7 +322,7 @@ async fn trouble_with_the_forge_says_which_and_shows_no_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_whose_files_a_broken_fetch_did_not_bring_is_not_here() {
+async fn a_commit_with_missing_objects_after_a_failed_fetch_does_not_count_as_present() {
     let world = world().await;
     world.push("master", &[("a", "1")]).await;
     world.fetch().await.unwrap();
@@ -331,7 +331,7 @@ async fn a_commit_whose_files_a_broken_fetch_did_not_bring_is_not_here() {
     copy.git(&["fetch", "--quiet", "origin"]).await.unwrap();
     let commit = copy.git(&["cat-file", "commit", whole.as_str()]).await.unwrap();
     std::fs::write(copy.path().join("commit"), format!("{commit}\n")).unwrap();
-    // What unpacking leaves that a full disk has ended: the commit, and nothing that belongs to it.
+    // The state after a full disk interrupted unpacking: the commit without its tree and files.
     let mirror = std::fs::read_dir(world.folder.path().join("mirrors")).unwrap().next().unwrap().unwrap().path();
     let git_dir = format!("--git-dir={}", mirror.display());
     let left = copy.git(&[&git_dir, "hash-object", "-t", "commit", "-w", "commit"]).await.unwrap();
@@ -342,7 +342,7 @@ async fn a_commit_whose_files_a_broken_fetch_did_not_bring_is_not_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_at_once_fetch_one_mirror() {
+async fn many_concurrent_fetches_share_one_mirror() {
     let world = world().await;
     let sha = world.push("master", &[("a", "1")]).await;
     let same = mirrors(&world.folder);
@@ -357,9 +357,9 @@ async fn many_at_once_fetch_one_mirror() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_branch_that_became_a_directory_of_branches_is_fetched() {
+async fn a_branch_replaced_by_a_directory_of_branches_is_fetched() {
     let world = world().await;
-    // The default branch, which the first one becomes, cannot be deleted.
+    // The first branch becomes the default branch, which cannot be deleted.
     world.push("master", &[("a", "1")]).await;
     world.push("a", &[("a", "1")]).await;
     world.fetch().await.unwrap();

@@ -53,7 +53,7 @@ pub async fn world() -> World {
     world_on(store, folder).await
 }
 
-/// The world's repository in a store that is there already.
+/// A world with its repository in an existing store.
 pub async fn world_on(store: Store, folder: tempfile::TempDir) -> World {
     store.change_repository(REPOSITORY, |_| Ok(repository(REPOSITORY, "acme", "app"))).await.unwrap();
     World { store, folder }
@@ -120,7 +120,7 @@ pub async fn with_stage(world: &World, build: BuildId, status: Status) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_delivery_is_kept_once() {
+async fn the_same_delivery_is_stored_once() {
     let world = world().await;
     let Accepted::New(first) = world.store.accept_delivery(delivery("a", "x")).await.unwrap() else { panic!() };
     let late = NewDelivery { received_at: NOW + Duration::from_secs(301), ..delivery("b", "x") };
@@ -132,10 +132,10 @@ async fn the_same_delivery_is_kept_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_nothing_writes_nothing() {
+async fn a_change_without_effect_writes_nothing() {
     let world = world().await;
     world.store.accept_delivery(delivery("a", "x")).await.unwrap();
-    // Every commit writes the head of the file.
+    // Every commit writes the header of the file.
     let head = || std::fs::read(world.folder.path().join("beespace.redb")).unwrap()[..4096].to_vec();
     let before = head();
     assert!(matches!(world.store.accept_delivery(delivery("a", "x")).await.unwrap(), Accepted::Duplicate(_)));
@@ -146,7 +146,7 @@ async fn what_changes_nothing_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_json_under_another_id_is_kept_as_a_repeat_for_a_while_and_not_without_end() {
+async fn the_same_body_under_another_id_is_stored_as_a_repeat_up_to_a_limit() {
     let world = world().await;
     let Accepted::New(first) = world.store.accept_delivery(delivery("a", "x")).await.unwrap() else { panic!() };
     for number in 0..32 {
@@ -168,7 +168,7 @@ async fn a_hundred_copies_at_once_are_one_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_goes_again_when_it_is_sent_again() {
+async fn a_dead_letter_is_processed_again_when_it_is_redelivered() {
     let world = world().await;
     let Accepted::New(id) = world.store.accept_delivery(delivery("a", "x")).await.unwrap() else { panic!() };
     let bury = |_: Option<&LastSeenRef>| DeliveryAction::DeadLetter(Reason::from_rule("malformed", "no repository in it"));
@@ -180,7 +180,7 @@ async fn a_dead_letter_goes_again_when_it_is_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_ref_remembers_what_it_recorded_last() {
+async fn a_ref_remembers_its_last_recorded_commit() {
     let world = world().await;
     build_of(&world, "a", "1").await;
     let read = world.store.read().unwrap();
@@ -189,7 +189,7 @@ async fn the_ref_remembers_what_it_recorded_last() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_leads_to_the_repository_that_had_it_last() {
+async fn a_name_leads_to_the_repository_that_used_it_last() {
     let world = world().await;
     let name = |name: &str| RepositoryName::new("acme", name).unwrap();
     let found = |called: &str| world.store.read().unwrap().repository_by_name(&name(called)).unwrap().map(|found| found.id);
@@ -240,7 +240,7 @@ async fn a_build_ends_exactly_once_and_fills_the_outbox() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_blocked_stage_waits_outside_the_queue_and_asks_for_approval() {
+async fn a_blocked_stage_leaves_the_queue_and_requests_approval() {
     let world = world().await;
     let build = build_of(&world, "a", "1").await;
     with_stage(&world, build, Status::Blocked).await;
@@ -303,7 +303,7 @@ async fn attempts_are_counted_before_the_work_begins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_committed_is_there_after_the_file_is_opened_again() {
+async fn committed_changes_survive_a_reopen() {
     let World { store, folder } = world().await;
     store.accept_delivery(delivery("a", "x")).await.unwrap();
     let instance = store.instance_id().await.unwrap();
@@ -342,7 +342,7 @@ async fn a_store_of_another_format_is_refused_with_an_explanation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_fails_leaves_its_neighbours_alone() {
+async fn a_failed_change_does_not_affect_others_in_its_batch() {
     let world = world().await;
     let good = (0..20).map(|n| {
         let store = world.store.clone();
@@ -359,7 +359,7 @@ async fn a_change_that_fails_leaves_its_neighbours_alone() {
 }
 
 #[test]
-fn changes_that_wait_for_a_slow_disk_take_no_threads_from_others() {
+fn writes_waiting_for_a_slow_disk_do_not_use_up_threads() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -371,7 +371,7 @@ fn changes_that_wait_for_a_slow_disk_take_no_threads_from_others() {
         let slow = tokio::spawn(async move {
             let wait = move |_: &Write<'_>| {
                 tell.notify_one();
-                // An error says that it was let go.
+                // An error means that the sender was dropped.
                 let _ = released.lock().unwrap().recv();
                 Ok(())
             };
@@ -390,9 +390,9 @@ fn changes_that_wait_for_a_slow_disk_take_no_threads_from_others() {
         while begun.load(Ordering::Relaxed) < changes.len() {
             tokio::task::yield_now().await;
         }
-        // The only thread for what blocks, logs among them, is free.
+        // The only blocking thread, which logs use, too, is free.
         let other = tokio::task::spawn_blocking(|| ());
-        tokio::time::timeout(Duration::from_secs(20), other).await.unwrap().unwrap();
+        tokio::time::timeout(beespace_tests::WAIT_TIMEOUT, other).await.unwrap().unwrap();
         drop(release);
         slow.await.unwrap().unwrap();
         for change in changes {
@@ -402,7 +402,7 @@ fn changes_that_wait_for_a_slow_disk_take_no_threads_from_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_plugin_let_expire_takes_no_room() {
+async fn expired_plugin_keys_do_not_count_towards_the_quota() {
     let world = world().await;
     let put = async |key: String, value: Vec<u8>, expires_at: Option<Timestamp>, at: Timestamp| {
         world.store.kv_put("notifier".to_owned(), "hook".to_owned(), key, (value, expires_at), None, at).await.unwrap()

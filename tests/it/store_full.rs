@@ -1,4 +1,5 @@
-//! A store that the disk says no to: nothing is taken that cannot be kept, everybody is told, and it goes on when there is room.
+//! A store whose disk refuses writes: nothing is accepted that cannot be stored, the reason is shown, and work continues when
+//! space is available.
 
 use std::path::Path;
 
@@ -17,15 +18,15 @@ const REPO: &str = "ada/hive";
 const BUILDS: &str = "/api/v1/repositories/ada/hive/builds";
 const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n";
 
-/// Lets no file of the process grow beyond `bytes`, or as far as this process may let them. Writing beyond fails as on a full disk,
-/// and takes no rights to bring about.
+/// Limits the file size of the process to `bytes`, or to the limit of this process. Writes beyond it fail as on a full disk,
+/// and setting the limit requires no privileges.
 fn limit_files(server: &Process, bytes: Option<u64>) {
     let ours = rustix::process::getrlimit(Resource::Fsize);
     let limit = Rlimit { current: bytes.or(ours.current), maximum: ours.maximum };
     rustix::process::prlimit(Pid::from_raw(server.id().unwrap()), Resource::Fsize, limit).unwrap();
 }
 
-/// Sends what Gogs sent, once more, and keeps the answer's words.
+/// Sends a delivery again and returns the whole response.
 async fn send(server: &Process, delivery: &Delivery) -> HttpResponse {
     let client = Client::new(&server.url);
     let mut request = client.request(Method::POST, delivery.url.strip_prefix(&server.url).unwrap());
@@ -40,8 +41,8 @@ async fn ready(admin: &Client) -> anyhow::Result<HttpResponse> {
     admin.get("/readyz").await
 }
 
-/// The file of a store that nobody has open is whole, nothing is left in it of what it was tried with, and each delivery that was taken is
-/// there once, as it was signed.
+/// Checks the file of a closed store: it is intact, the probe left nothing in it, and each accepted delivery is
+/// stored once, as it was signed.
 pub(crate) fn is_whole_with(file: &Path, taken: &[Delivery]) {
     let mut database = redb::Database::open(file).unwrap();
     assert!(database.check_integrity().unwrap(), "the file is as it should be");
@@ -59,7 +60,7 @@ pub(crate) fn is_whole_with(file: &Path, taken: &[Delivery]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_stored_is_refused_and_builds_once_when_it_is_sent_again() {
+async fn a_delivery_that_cannot_be_stored_is_refused_and_builds_once_when_redelivered() {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let server = Process::start(PROGRAM, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();
@@ -68,7 +69,7 @@ async fn what_cannot_be_stored_is_refused_and_builds_once_when_it_is_sent_again(
     assert!(enabled.status.is_success(), "{enabled:?}");
     assert_eq!(ready(&admin).await.unwrap().status, StatusCode::OK);
 
-    // Less than the file has: not even a page of it can be written again.
+    // Less than the size of the file, so that not even an existing page can be rewritten.
     limit_files(&server, Some(4096));
     gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
     let told = gogs.wait_until_delivered().await.unwrap();

@@ -1,15 +1,15 @@
-//! The rules of the house that a compiler does not check.
+//! Rules of the project that no compiler checks.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Lines of a file that are not tests.
+/// The budget of lines of a file, without its tests.
 const FILE_LINES: usize = 400;
 const FUNCTION_LINES: usize = 60;
 const FLOW_FUNCTION_LINES: usize = 40;
 const MAIN_LINES: usize = 60;
 
-/// What core may depend on: nothing that does I/O, keeps time or runs things.
+/// The permitted dependencies of core: nothing that does I/O, reads the clock or runs programs.
 const CORE_DEPENDENCIES: &[&str] = &[
     "aho-corasick",
     "base64",
@@ -27,12 +27,13 @@ const CORE_DEPENDENCIES: &[&str] = &[
     "zeroize",
 ];
 
-/// Words that say nothing about what a module holds.
+/// Module names that do not describe their content.
 const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "helper", "common", "misc", "manager", "service", "handler"];
 
-/// What lies at the top, besides dot-files.
+/// The files and folders of the repository root, except dot-files.
 const TOP: &[&str] = &[
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE",
@@ -81,7 +82,7 @@ fn rust_sources() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The part of a file before its unit tests, which stand last.
+/// The part of a file before its unit tests, which are last.
 fn without_tests(text: &str) -> &str {
     text.split("\n#[cfg(test)]\nmod tests").next().unwrap()
 }
@@ -115,7 +116,7 @@ fn functions_stay_small() {
     assert!(too_long.is_empty(), "{too_long:#?}");
 }
 
-/// Functions with their lengths. rustfmt puts a function's closing brace at the indentation of its first line.
+/// Functions with their lengths. rustfmt aligns a function's closing brace with its first line.
 fn functions(text: &str) -> Vec<(String, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
@@ -139,7 +140,7 @@ fn functions(text: &str) -> Vec<(String, usize)> {
 }
 
 #[test]
-fn modules_are_named_after_what_they_hold() {
+fn module_names_describe_their_content() {
     let empty: Vec<_> = rust_sources()
         .into_iter()
         .map(|(name, _)| name)
@@ -154,7 +155,7 @@ fn modules_are_named_after_what_they_hold() {
 }
 
 #[test]
-fn core_depends_on_nothing_that_acts() {
+fn core_has_no_dependency_with_side_effects() {
     let manifest = std::fs::read_to_string(root().join("host/core/Cargo.toml")).unwrap();
     let dependencies = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
     let names: BTreeSet<&str> =
@@ -173,26 +174,26 @@ fn core_depends_on_nothing_that_acts() {
             "SystemTime::now",
             "Instant::now",
         ] {
-            assert!(!without_tests(&text).contains(word), "{name} uses {word}: core decides, the shell does");
+            assert!(!without_tests(&text).contains(word), "{name} uses {word}: core must not perform I/O");
         }
     }
 }
 
-/// A server that is given to anybody must not die because a variable says so (`host/src/fail_point.rs`).
+/// A released server must not be killable through an environment variable (`host/src/fail_point.rs`).
 #[test]
-fn only_the_tests_arm_the_fail_points() {
+fn only_the_tests_enable_fail_points() {
     let mut files = vec![root().join("Cargo.toml")];
     for folder in ["host", "plugins", "tests", "examples"] {
         files_under(&root().join(folder), &mut files);
     }
     let arming: Vec<_> = files.into_iter().filter(|file| file.ends_with("Cargo.toml") && names_fail_points(file)).collect();
     assert_eq!(arming, [root().join("tests/Cargo.toml")]);
-    // Cargo gives a crate the features that all it builds at a time ask for: untold, it must not build the tests as well.
+    // Cargo unifies the features of everything that it builds at a time, so it must not build the tests by default.
     let workspace = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     assert!(workspace.contains("\ndefault-members = [\"host\"]\n"), "the tests are built with the server");
 }
 
-/// Whether a manifest asks for the feature. The line that declares it does not.
+/// Whether a manifest enables the feature. The line that declares the feature does not count.
 fn names_fail_points(manifest: &Path) -> bool {
     let text = std::fs::read_to_string(manifest).unwrap();
     let mut lines = text.lines().map(|line| line.split('#').next().unwrap().trim_start());
@@ -210,7 +211,7 @@ fn one_crate_names_wasmtime() {
 }
 
 #[test]
-fn every_path_in_the_map_exists() {
+fn every_path_in_architecture_exists() {
     let map = std::fs::read_to_string(root().join("host/ARCHITECTURE.md")).unwrap();
     let mut missing = Vec::new();
     for path in map.split('`').skip(1).step_by(2).filter(|word| is_path(word)) {
@@ -222,7 +223,7 @@ fn every_path_in_the_map_exists() {
     assert!(missing.is_empty(), "host/ARCHITECTURE.md names what is not there: {missing:#?}");
 }
 
-/// A file, a folder, or a program: `host/src/flow.rs`, `host/src/run/`, `tests/bench`.
+/// Whether a word is a path of a file, a folder or a program: `host/src/flow.rs`, `host/src/run/`, `tests/bench`.
 fn is_path(word: &str) -> bool {
     let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
     let named = [".rs", ".md", ".toml", "/"].iter().any(|end| word.ends_with(end));
@@ -231,7 +232,7 @@ fn is_path(word: &str) -> bool {
 }
 
 #[test]
-fn nothing_else_lies_at_the_top() {
+fn the_repository_root_has_no_other_files() {
     let mut more = Vec::new();
     for entry in std::fs::read_dir(root()).unwrap() {
         let name = entry.unwrap().file_name().to_string_lossy().into_owned();
@@ -242,7 +243,7 @@ fn nothing_else_lies_at_the_top() {
     assert!(more.is_empty(), "{more:?}");
 }
 
-/// Folders of test data and what must name each file or folder in them.
+/// Folders of test data. Each file and folder in them must be named in a test or script.
 const FIXTURES: &[&str] = &["tests/fixtures", "tests/fixtures/fuzz", "tests/fixtures/plugins", "tests/guests"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! What strangers write, wherever they may write: it is shown as text, and nobody becomes somebody else by it.
+//! Untrusted text, wherever a user can enter it: it is always shown as text, and it cannot change who is credited with an action.
 
 use std::process::Stdio;
 
@@ -22,12 +22,12 @@ use crate::pages::world;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_beespace-under-test");
 const REPO: &str = "ada/hive";
 
-/// Markup, what a terminal obeys, and what turns or hides text.
+/// Markup, terminal escapes, and characters that reorder or hide text.
 const HOSTILE: &str = "<img src=x onerror=alert(1)>\"'&\u{1b}[2J\u{9b}31m\u{7}\u{202e}\u{200b}";
-/// What of it a person must still see, or it was not shown at all.
+/// The part that must remain visible; otherwise the text was not shown at all.
 const HOSTILE_MARK: &str = "onerror=alert(1)";
 
-/// Adds what is hostile to every text of a payload but ids, and the names by which it is found.
+/// Adds hostile text to every string of a payload, except ids and names that are used for lookups.
 fn poison(value: &mut Value, path: &str, poisoned: &mut usize) {
     match value {
         Value::String(text) => {
@@ -45,13 +45,13 @@ fn poison(value: &mut Value, path: &str, poisoned: &mut usize) {
     }
 }
 
-/// In JSON, which is YAML, every character can be written in ASCII.
+/// In JSON, which is valid YAML, every character can be written in ASCII.
 fn quoted(text: &str) -> String {
     let quoted = serde_json::to_string(text).unwrap();
     quoted.chars().map(|c| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) }).collect()
 }
 
-/// A command of a person who holds the admin token: what it writes, both ways.
+/// Runs a command with the admin token. Returns its standard output and standard error.
 async fn command(beespace: &Beespace, line: &str) -> String {
     let mut command = Command::new(PROGRAM);
     let home = tempfile::tempdir().unwrap();
@@ -95,12 +95,12 @@ async fn is_text_everywhere(beespace: &Beespace, builds: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_text_of_gogs_is_shown_as_text() {
+async fn text_from_gogs_is_always_escaped() {
     let (gogs, beespace) = world().await;
     let fine = "steps:\n  - name: build\n    image: busybox\n";
     gogs.push(REPO, "main", &[(".beespace.yml", fine)], "Fill cells").await.unwrap();
     beespace.wait_until_finished(REPO, 1).await.unwrap();
-    // The next push is told by hand, with what Gogs would never write.
+    // The next push is sent by hand, with content that Gogs would never write.
     let hook = beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().remove(0);
     gogs.set_hook_url(hook.id, &format!("{}/nowhere", beespace.url)).unwrap();
     gogs.push(REPO, "main", &[("cells", "4")], "Fill more").await.unwrap();
@@ -113,7 +113,7 @@ async fn every_text_of_gogs_is_shown_as_text() {
     gogs.send_event(REPO, "push", &payload).unwrap();
     let build = beespace.wait_until_finished(REPO, 2).await.unwrap();
     assert_eq!(build.status, Status::Success, "{:?}", build.reason);
-    // Of other events, and of ones that cannot be read, the reason is all that is shown.
+    // For other and unreadable events, only the reason is shown.
     for event in ["pull_request", "release", "create", "issues"] {
         gogs.send_event(REPO, event, &payload).unwrap();
     }
@@ -133,20 +133,20 @@ async fn every_text_of_gogs_is_shown_as_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_text_of_a_repository_and_of_a_container_is_shown_as_text() {
+async fn text_from_repositories_and_containers_is_always_escaped() {
     let (gogs, beespace) = world().await;
     let hostile = quoted(HOSTILE);
     let step = |fields: &str| format!("{{ \"steps\": [{{ \"name\": \"build\", \"image\": \"busybox\", {fields} }}] }}");
     let markup = quoted("<img src=x onerror=alert(1)>");
     for file in [
-        // What a container prints, and what an engine says of one that does not start.
+        // The output of a container, and the engine's message about one that does not start.
         step(&format!("\"env\": {{ \"OUTPUT\": {hostile}, \"EXIT_CODE\": \"1\" }}")),
         step(&format!("\"env\": {{ \"FAIL_START\": {hostile} }}")),
-        // What is right as a file, whatever it says.
+        // A valid file with hostile names.
         step(&format!("\"run\": {hostile}, \"workdir\": {hostile}, \"env\": {{ \"A\": {hostile} }}")),
         step(&format!("\"image\": {hostile}")).replace("\"image\": \"busybox\",", ""),
         step(&format!("\"when\": {{ \"branch\": {hostile} }}")),
-        // What is wrong, and told with what was written.
+        // An invalid file, whose diagnostics quote it.
         format!("{{ \"name\": {hostile}, \"steps\": [{{ \"name\": {hostile}, \"image\": \"busybox\" }}] }}"),
         format!("{{ \"name\": {markup}, \"steps\": [{{ \"name\": {markup}, \"image\": \"busybox\" }}] }}"),
         format!("{{ {hostile}: 1, \"steps\": {hostile} }}"),
@@ -169,7 +169,7 @@ async fn every_text_of_a_repository_and_of_a_container_is_shown_as_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_writes_another_s_name_into_a_commit_stays_who_pushed() {
+async fn a_forged_commit_author_does_not_replace_the_pusher() {
     let (gogs, beespace) = world().await;
     let token = gogs.create_user("mallory").unwrap();
     gogs.grant_access(REPO, "mallory", Access::Write).unwrap();
@@ -177,7 +177,7 @@ async fn who_writes_another_s_name_into_a_commit_stays_who_pushed() {
     beespace.wait_until_finished(REPO, 1).await.unwrap();
     let mut copy = gogs.clone_repository(REPO).await.unwrap();
     copy.checkout("main").await.unwrap();
-    // Both names that a commit carries are Ada's, and so is the trailer.
+    // Author, committer and trailer of the commit all name Ada.
     copy.write(&[("cells", "5")]).unwrap();
     copy.git(&["add", "."]).await.unwrap();
     copy.git(&["commit", "--quiet", "-m", "Fill cells\n\nSigned-off-by: Ada Lovelace <ada@example.com>"]).await.unwrap();
@@ -193,7 +193,7 @@ async fn who_writes_another_s_name_into_a_commit_stays_who_pushed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_s_own_log_tells_no_secret_and_nothing_that_a_terminal_obeys() {
+async fn the_server_log_contains_no_secret_and_no_terminal_escape() {
     const VALUE: &str = "canary-of-a-secret-5b1e";
     const WRONG: &str = "canary-of-a-wrong-token-77c0";
     let gogs = FakeGogs::start().await.unwrap();

@@ -1,18 +1,17 @@
-//! The rules of `host/wasm/src/egress.rs`, each through a guest that tries.
+//! The rules of `host/wasm/src/egress.rs`, each shown by a plugin that tries to break it.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use beespace_tests::guest_build;
 use beespace_wasm::{
     AddressClass, BindingSpec, EgressRule, Grants, Host, HostOptions, Limits, SecretSource, SecretValue, SendError,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::guests;
-
-/// A server on loopback that answers every request alike, and keeps what it was asked.
+/// A server on loopback that returns the same response to every request and records the requests.
 struct Receiver {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
@@ -59,7 +58,7 @@ impl SecretSource for Token {
 }
 
 struct Try<'a> {
-    /// In the form that `tests/guests/http_get.wat` expects: `h127.0.0.1:80`.
+    /// The format of `tests/guests/http_get.wat`: `h127.0.0.1:80`.
     target: String,
     rule: &'a str,
     class: AddressClass,
@@ -73,7 +72,7 @@ impl<'a> Try<'a> {
         Self { target, rule, class: AddressClass::Loopback, bound_to: "127.0.0.1", own: Vec::new() }
     }
 
-    /// The status that came back, or the word for wasi:http's error code.
+    /// The status of the response, or the name of wasi:http's error code.
     async fn send(self) -> Result<String, String> {
         let host = Host::new(HostOptions { max_running: 4, own_addresses: self.own, ..HostOptions::default() }).unwrap();
         let grants = Grants {
@@ -87,8 +86,8 @@ impl<'a> Try<'a> {
             secrets: Some(Arc::new(Token(self.bound_to))),
             ..BindingSpec::new("hook", settings, Limits::notifier())
         };
-        let notifier = host.load_notifier(guests::notifier_guest("http_get"), spec).await.unwrap();
-        match notifier.send(guests::notice()).await.result {
+        let notifier = host.load_notifier(guest_build::notifier_guest("http_get"), spec).await.unwrap();
+        match notifier.send(guest_build::notice()).await.result {
             Ok(receipt) => Ok(receipt.external_id),
             Err(SendError::Permanent(code)) => Err(error_code(&code)),
             Err(other) => panic!("{other:?}"),
@@ -97,7 +96,7 @@ impl<'a> Try<'a> {
 }
 
 fn error_code(number: &str) -> String {
-    let (resolve, _) = guests::world("notifier-plugin", None);
+    let (resolve, _) = guest_build::world("notifier-plugin", None);
     let types = resolve.types.iter().find(|(_, of)| of.name.as_deref() == Some("error-code") && is_variant(of)).unwrap().1;
     match &types.kind {
         wit_parser::TypeDefKind::Variant(variant) => {
@@ -114,7 +113,7 @@ fn is_variant(of: &wit_parser::TypeDef) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_granted_place_is_reached_with_the_secret_in_its_header() {
+async fn a_granted_host_is_reached_with_the_secret_in_its_header() {
     let receiver = Receiver::start(OK).await;
     let rule = format!("http://{}", receiver.address);
     assert_eq!(Try::new(receiver.address, &rule).send().await.unwrap(), "200");
@@ -125,7 +124,7 @@ async fn a_granted_place_is_reached_with_the_secret_in_its_header() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_goes_to_no_host_but_its_own() {
+async fn a_secret_is_sent_only_to_its_own_host() {
     let receiver = Receiver::start(OK).await;
     let rule = format!("http://{}", receiver.address);
     let wrong = Try { bound_to: "hooks.example", ..Try::new(receiver.address, &rule) };
@@ -134,7 +133,7 @@ async fn a_secret_goes_to_no_host_but_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_rule_names_is_not_reached() {
+async fn a_host_without_a_rule_is_not_reached() {
     let receiver = Receiver::start(OK).await;
     let port = receiver.address.port();
     for (target, rule) in [
@@ -149,7 +148,7 @@ async fn what_no_rule_names_is_not_reached() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_leads_into_this_machine_is_not_followed() {
+async fn a_name_that_resolves_to_this_machine_is_refused() {
     let receiver = Receiver::start(OK).await;
     let port = receiver.address.port();
     for (name, bound_to) in [("localhost", "localhost"), ("127.0.0.1", "127.0.0.1"), ("[::ffff:127.0.0.1]", "::ffff:127.0.0.1")] {
@@ -164,7 +163,7 @@ async fn a_name_that_leads_into_this_machine_is_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_metadata_service_of_a_cloud_is_out_of_reach_for_every_class() {
+async fn the_cloud_metadata_service_is_unreachable_for_every_address_class() {
     for class in [AddressClass::Public, AddressClass::Private, AddressClass::Loopback] {
         let refused = Try { class, bound_to: "169.254.169.254", ..Try::new("169.254.169.254", "http://169.254.169.254") };
         let refused = refused.send().await.unwrap_err();
@@ -173,7 +172,7 @@ async fn the_metadata_service_of_a_cloud_is_out_of_reach_for_every_class() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_servers_own_port_is_out_of_reach() {
+async fn the_port_of_the_server_is_unreachable() {
     let receiver = Receiver::start(OK).await;
     let rule = format!("http://{}", receiver.address);
     for own in [receiver.address, SocketAddr::from(([0, 0, 0, 0], receiver.address.port()))] {
@@ -184,7 +183,7 @@ async fn the_servers_own_port_is_out_of_reach() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_in_the_authority_tricks_nobody() {
+async fn a_user_name_in_the_authority_is_refused() {
     let receiver = Receiver::start(OK).await;
     let rule = format!("http://{}", receiver.address);
     let refused = Try::new(format!("good.example@{}", receiver.address), &rule).send().await.unwrap_err();
@@ -193,7 +192,7 @@ async fn a_user_in_the_authority_tricks_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_is_handed_to_the_guest_and_not_followed() {
+async fn a_redirect_is_returned_to_the_plugin_and_not_followed() {
     let elsewhere = Receiver::start(OK).await;
     let answer = format!("HTTP/1.1 302 Found\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n", elsewhere.address);
     let receiver = Receiver::start(Box::leak(answer.into_boxed_str())).await;
@@ -203,11 +202,11 @@ async fn a_redirect_is_handed_to_the_guest_and_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_a_trusted_certificate_is_not_spoken_to() {
+async fn a_server_without_a_trusted_certificate_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let asked = tokio::spawn(async move {
-        // It speaks no TLS at all; the handshake must fail, not fall back.
+        // The server does not support TLS; the handshake must fail without a fallback.
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(OK.as_bytes()).await.unwrap();
         let mut said = Vec::new();

@@ -1,4 +1,4 @@
-//! What a plugin may send at all, and how much, through a guest that sends as it is told.
+//! Which requests a plugin may send, and how many, shown by a plugin that sends what it is told to.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -6,27 +6,30 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use beespace_tests::gogs::FakeGogs;
+use beespace_tests::guest_build;
 use beespace_tests::process::{NO_ENV, Process};
 use beespace_wasm::{AddressClass, BindingSpec, EgressRule, Grants, Host, HostOptions, Limits, Notifier};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{guests, notify};
+use crate::notify;
 
+/// Requests of one binding that may be open at once.
+const CONCURRENT_REQUESTS: usize = 8;
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// What a receiver has seen.
+/// What a receiver has recorded.
 #[derive(Debug, Default)]
 struct Seen {
     heads: Vec<String>,
-    /// Bytes of each body.
+    /// The size of each body in bytes.
     bodies: Vec<usize>,
     open: usize,
     most_open: usize,
 }
 
-/// A server on loopback that takes a while for each request.
+/// A server on loopback that delays each response.
 struct Receiver {
     address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
@@ -46,11 +49,11 @@ impl Receiver {
         Self { address, seen }
     }
 
-    /// What a guest with these settings says of its requests.
+    /// The results of a guest's requests with these settings.
     async fn asked(&self, mut settings: Value) -> Vec<Value> {
         settings["authority"] = json!(self.address.to_string());
         let notifier = request_sender(self.address, settings).await;
-        let receipt = notifier.send(guests::notice()).await.result.unwrap();
+        let receipt = notifier.send(guest_build::notice()).await.result.unwrap();
         serde_json::from_str(&receipt.external_id).unwrap()
     }
 }
@@ -70,7 +73,13 @@ async fn answer(mut stream: TcpStream, pause: Duration, seen: Arc<Mutex<Seen>>) 
             Ok(length) => bytes.extend(&buffer[..length]),
         }
     }
-    tokio::time::sleep(pause).await;
+    if pause > Duration::ZERO {
+        // Waits until the permitted number of requests is open, then a moment for one too many.
+        while seen.lock().unwrap().most_open < CONCURRENT_REQUESTS {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(pause).await;
+    }
     let text = String::from_utf8_lossy(&bytes);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
     {
@@ -93,7 +102,7 @@ async fn request_sender(to: SocketAddr, settings: Value) -> Notifier {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn methods_that_fetch_and_change_go_out_and_no_others() {
+async fn only_the_common_http_methods_are_sent() {
     let receiver = Receiver::start(Duration::ZERO).await;
     for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] {
         assert_eq!(receiver.asked(json!({ "method": method })).await, [json!(200)], "{method}");
@@ -107,7 +116,7 @@ async fn methods_that_fetch_and_change_go_out_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_that_are_the_connection_s_or_ours_are_not_a_plugin_s_to_set() {
+async fn a_plugin_cannot_set_connection_or_reserved_headers() {
     let receiver = Receiver::start(Duration::ZERO).await;
     let ours = ["expect", "x-beespace-build", "x-beespace-anything", "connection", "host", "transfer-encoding", "upgrade"];
     let headers: Vec<&str> = ours.into_iter().chain(["x-team"]).collect();
@@ -120,7 +129,7 @@ async fn headers_that_are_the_connection_s_or_ours_are_not_a_plugin_s_to_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_has_twenty_requests() {
+async fn a_call_may_send_twenty_requests() {
     let receiver = Receiver::start(Duration::ZERO).await;
     let told = receiver.asked(json!({ "method": "GET", "times": 25 })).await;
     let (sent, refused) = told.split_at(20);
@@ -130,16 +139,16 @@ async fn a_call_has_twenty_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_binding_has_eight_requests_under_way_and_the_others_wait_for_a_place() {
-    let receiver = Receiver::start(Duration::from_millis(600)).await;
+async fn a_binding_has_eight_concurrent_requests_and_queues_the_rest() {
+    let receiver = Receiver::start(Duration::from_millis(200)).await;
     let told = receiver.asked(json!({ "method": "GET", "times": 20, "at_once": true })).await;
     assert_eq!(told, vec![json!(200); 20]);
     let seen = receiver.seen.lock().unwrap();
-    assert_eq!((seen.heads.len(), seen.most_open), (20, 8));
+    assert_eq!((seen.heads.len(), seen.most_open), (20, CONCURRENT_REQUESTS));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_carries_four_mebibytes_and_no_more() {
+async fn a_request_body_is_limited_to_four_mebibytes() {
     let receiver = Receiver::start(Duration::ZERO).await;
     assert_eq!(receiver.asked(json!({ "method": "POST", "body": 4 << 20 })).await, [json!(200)]);
     assert_eq!(receiver.seen.lock().unwrap().bodies.pop(), Some(4 << 20));

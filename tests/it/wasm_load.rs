@@ -1,19 +1,19 @@
-//! What is found out about a plugin before it is called for the first time.
+//! What the host checks before it calls a plugin for the first time.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use beespace_tests::guest_build::{self, dummy, policy_guest, with_manifest};
 use beespace_wasm::{
     BindingSpec, BoxFuture, CacheOptions, Grants, Host, HostOptions, KvEntry, KvError, KvPut, KvStore, Limits, LoadFailure,
     ManifestError,
 };
 
-use crate::guests::{self, dummy, policy_guest, with_manifest};
 use crate::plugins;
 
-/// A store of key-value pairs that forgets.
+/// A key-value store in memory.
 #[derive(Default)]
 pub(crate) struct Memory(Mutex<BTreeMap<String, KvEntry>>);
 
@@ -54,21 +54,21 @@ impl KvStore for Memory {
 }
 
 async fn failure(component: Vec<u8>) -> LoadFailure {
-    guests::load_policy(&guests::host(), component).await.unwrap_err().failure
+    guest_build::load_policy(&guest_build::host(), component).await.unwrap_err().failure
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_core_module_is_told_to_become_a_component() {
+async fn a_core_module_is_refused_with_the_advice_to_build_a_component() {
     let module = wat::parse_str("(module)").unwrap();
     assert!(matches!(failure(module).await, LoadFailure::Manifest(ManifestError::CoreModule)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_component_is_refused() {
+async fn a_file_that_is_not_a_component_is_refused() {
     assert!(matches!(failure(b"hello".to_vec()).await, LoadFailure::Manifest(ManifestError::NotWasm)));
     let empty = b"\0asm\x0d\0\x01\0".to_vec();
     assert!(matches!(failure(empty.clone()).await, LoadFailure::Manifest(ManifestError::Missing)));
-    let mut broken = with_manifest(empty, &guests::manifest("policy"));
+    let mut broken = with_manifest(empty, &guest_build::manifest("policy"));
     broken.extend([11, 1, 99]);
     assert!(matches!(failure(broken).await, LoadFailure::Compile(_)));
 }
@@ -80,14 +80,14 @@ async fn a_component_of_another_kind_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_large_a_component_is_not_compiled() {
+async fn an_oversized_component_is_not_compiled() {
     let host = Host::new(HostOptions { max_component_bytes: 1000, max_running: 1, ..HostOptions::default() }).unwrap();
-    let failure = guests::load_policy(&host, policy_guest(&[])).await.unwrap_err().failure;
+    let failure = guest_build::load_policy(&host, policy_guest(&[])).await.unwrap_err().failure;
     assert!(matches!(failure, LoadFailure::TooLarge { cap: 1000, .. }), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_wants_what_no_policy_gets_is_refused_by_name() {
+async fn a_policy_with_a_forbidden_import_is_refused_by_name() {
     let world = |import: &str| {
         format!(
             "package test:guest; world greedy {{ import {import}; export beespace:plugin/lifecycle@0.1.0; \
@@ -104,8 +104,8 @@ async fn a_policy_that_wants_what_no_policy_gets_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notifier_gets_nothing_that_its_binding_was_not_granted() {
-    let host = guests::host();
+async fn a_notifier_gets_only_what_its_binding_grants() {
+    let host = guest_build::host();
     let load = async |grants: Grants| {
         let (kv, secrets) = (Arc::new(Memory::default()), Arc::new(NoSecrets));
         let spec = BindingSpec::new("hook", serde_json::json!({}), Limits::notifier());
@@ -144,10 +144,10 @@ async fn settings_are_checked_against_the_schema_before_anything_runs() {
     let manifest = r#"{"name": "guest", "version": "0.0.1", "kind": "policy", "config_schema": {
         "type": "object", "required": ["registries"], "additionalProperties": false,
         "properties": {"registries": {"type": "array", "items": {"type": "string"}}}}}"#;
-    let (resolve, world) = guests::world("policy-plugin", None);
-    let module = wat::parse_str(guests::guest_text("policy")).unwrap();
-    let component = guests::componentize(&module, &resolve, world, manifest);
-    let host = guests::host();
+    let (resolve, world) = guest_build::world("policy-plugin", None);
+    let module = wat::parse_str(guest_build::guest_text("policy")).unwrap();
+    let component = guest_build::componentize(&module, &resolve, world, manifest);
+    let host = guest_build::host();
     let load = async |settings| {
         let spec = BindingSpec::new("images", settings, Limits::policy());
         host.load_policy(component.clone(), spec).await
@@ -164,19 +164,19 @@ async fn settings_are_checked_against_the_schema_before_anything_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_is_not_followed_to_the_outside() {
-    let (resolve, world) = guests::world("policy-plugin", None);
-    let module = wat::parse_str(guests::guest_text("policy")).unwrap();
+async fn external_schema_references_are_not_followed() {
+    let (resolve, world) = guest_build::world("policy-plugin", None);
+    let module = wat::parse_str(guest_build::guest_text("policy")).unwrap();
     for outside in ["file:///etc/passwd", "http://127.0.0.1:1/schema"] {
         let manifest =
             format!(r#"{{"name": "guest", "version": "0.0.1", "kind": "policy", "config_schema": {{"$ref": "{outside}"}}}}"#);
-        let failure = failure(guests::componentize(&module, &resolve, world, &manifest)).await;
+        let failure = failure(guest_build::componentize(&module, &resolve, world, &manifest)).await;
         assert!(matches!(failure, LoadFailure::Schema(_)), "{failure}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_of_a_newer_interface_is_told_what_is_missing() {
+async fn a_plugin_of_a_newer_interface_is_refused_with_the_missing_import() {
     let newer = "package test:guest; \
         world newer { import beespace:plugin/log@0.9.0; export beespace:plugin/lifecycle@0.1.0; \
         export beespace:plugin/policy@0.1.0; } \
@@ -187,7 +187,7 @@ async fn a_plugin_of_a_newer_interface_is_told_what_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_other_engines_and_crashes_left_is_cleared_away() {
+async fn leftovers_of_other_versions_and_crashes_are_removed_from_the_cache() {
     let (_folder, dir) = filled().await;
     std::fs::write(dir.join("00.11.cwasm"), b"old").unwrap();
     std::fs::write(dir.join("00.11.0123.part"), b"half").unwrap();
@@ -195,11 +195,11 @@ async fn what_other_engines_and_crashes_left_is_cleared_away() {
     only_file(&dir);
 }
 
-/// A cache that holds one policy; it is gone with the folder.
+/// A cache with one compiled policy; it is deleted with the folder.
 async fn filled() -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("aot");
-    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    guest_build::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
     (folder, dir)
 }
 
@@ -219,13 +219,13 @@ fn only_file(dir: &std::path::Path) -> std::path::PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_compiled_once_is_not_compiled_again() {
+async fn a_compiled_plugin_is_reused() {
     use std::os::unix::fs::MetadataExt as _;
     let (_folder, dir) = filled().await;
     let file = || std::fs::metadata(only_file(&dir)).map(|told| (told.ino(), told.mtime_nsec())).unwrap();
     let first = file();
-    // Each is written anew beside the old one, and takes its place.
-    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    // Each is written next to the old file and then replaces it.
+    guest_build::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
     assert_eq!(file(), first);
 }
 
@@ -238,28 +238,28 @@ async fn a_damaged_compiled_plugin_is_compiled_again() {
         let mut bytes = intact.clone();
         bytes[damage] ^= 1;
         std::fs::write(&file, bytes).unwrap();
-        guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+        guest_build::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
         assert!(std::fs::read(only_file(&dir)).unwrap()[32..] == intact[32..], "compiled again after damage at {damage}");
     }
     std::fs::write(&file, b"").unwrap();
-    guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    guest_build::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_compiled_under_another_key_or_name_is_compiled_again() {
+async fn a_compiled_plugin_with_another_key_or_name_is_compiled_again() {
     let (_folder, dir) = filled().await;
     let file = only_file(&dir);
     let ours = std::fs::read(&file).unwrap();
-    guests::load_policy(&cached_with(&dir, 8), policy_guest(&[])).await.unwrap();
+    guest_build::load_policy(&cached_with(&dir, 8), policy_guest(&[])).await.unwrap();
     let theirs = std::fs::read(only_file(&dir)).unwrap();
     assert!(theirs[..32] != ours[..32] && theirs[32..] == ours[32..], "the seal is the key's");
 
-    // Another plugin's compiled code, well sealed, in the place of this one's: it would trap.
+    // The validly sealed code of another plugin under this plugin's name: it would trap.
     std::fs::remove_file(&file).unwrap();
-    guests::load_policy(&cached(&dir), policy_guest(&[(";; evaluate", "unreachable")])).await.unwrap();
+    guest_build::load_policy(&cached(&dir), policy_guest(&[(";; evaluate", "unreachable")])).await.unwrap();
     let others = only_file(&dir);
     std::fs::rename(&others, &file).unwrap();
-    let policy = guests::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
+    let policy = guest_build::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();
     policy.evaluate(crate::wasm_hostile::request()).await.result.unwrap();
     assert!(std::fs::read(&file).unwrap() == ours, "compiled again");
 }
@@ -272,7 +272,7 @@ async fn a_compiled_plugin_from_outside_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cache_that_others_can_enter_is_not_used() {
+async fn a_cache_directory_readable_by_others_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let cache = CacheOptions { dir: folder.path().to_owned(), key: vec![7; 32].into() };
@@ -280,11 +280,11 @@ async fn a_cache_that_others_can_enter_is_not_used() {
     assert!(error.to_string().contains("chmod 700"), "{error}");
 }
 
-/// On a runtime of one thread everything else would stand still.
+/// On a runtime with one thread, compiling there would block everything else.
 #[tokio::test]
-async fn a_component_is_compiled_beside_the_servers_other_work() {
-    let host = guests::host();
-    let load = guests::load_policy(&host, plugins::component("examples/secrets-on-main"));
+async fn compiling_a_component_does_not_block_the_server() {
+    let host = guest_build::host();
+    let load = guest_build::load_policy(&host, plugins::component("examples/secrets-on-main"));
     let mut ticks = 0;
     let other_work = async {
         loop {

@@ -1,4 +1,4 @@
-//! Components of ours, cut and with bytes changed: each is a load error that says why, or a plugin that keeps to its budgets.
+//! Truncated and mutated components: each is a load error with a reason, or a plugin that stays within its budgets.
 
 use std::sync::Arc;
 
@@ -6,16 +6,16 @@ use beespace_core::digest::Document;
 use beespace_core::plan::StepPlan;
 use beespace_core::policy::{ErrorClass, Point};
 use beespace_core::{pipeline, plan};
+use beespace_tests::guest_build;
+use beespace_tests::seeded_rng::SeededRng;
 use beespace_wasm::{
     BindingSpec, BoxFuture, Host, Limits, LoadError, PlanError, PluginError, PolicyRequest, RoundEnd, SourceEntry, SourceError,
     SourceFiles, SourceKind, StepInput,
 };
 
-use crate::guests;
 use crate::plugins::component;
-use crate::seeded_rng::SeededRng;
 
-/// Each compiles anew, which is what takes the time.
+/// Each case is compiled, which takes most of the time.
 const CASES: usize = 24;
 
 fn settings() -> serde_json::Value {
@@ -36,7 +36,7 @@ impl SourceFiles for OneFile {
     }
 }
 
-/// Loads it as what it was and, where it loads, asks it. `Err` is why it was not loaded.
+/// Loads a component and, if that succeeds, calls it. `Err` is the reason why it was not loaded.
 async fn live(host: &Host, name: &str, bytes: Vec<u8>) -> Result<(), LoadError> {
     if name == "plugins/policy-images" { policy_lives(host, bytes).await } else { step_type_lives(host, bytes).await }
 }
@@ -47,7 +47,7 @@ async fn policy_lives(host: &Host, bytes: Vec<u8>) -> Result<(), LoadError> {
         let subject = serde_json::json!({ "steps": [{ "name": "a", "image": "busybox" }] });
         let request = PolicyRequest {
             point,
-            context: guests::context(),
+            context: guest_build::context(),
             event: Document::new("beespace.event/v1", &serde_json::json!({})),
             subject: Document::new(schema, &subject),
             previous: None,
@@ -65,7 +65,7 @@ async fn step_type_lives(host: &Host, bytes: Vec<u8>) -> Result<(), LoadError> {
     let event = serde_json::json!({ "commits": [{ "sha": "ab".repeat(20), "message": "wip" }] });
     let input = StepInput {
         step: "rules".to_owned(),
-        context: guests::context(),
+        context: guest_build::context(),
         event: Document::new("beespace.event/v1", &event),
         params: serde_json::json!({ "commit_message": "^fix: ", "forbid": ["**/*.pem"], "max_file_size": "1kB" }),
         upstream: Vec::new(),
@@ -86,30 +86,30 @@ async fn step_type_lives(host: &Host, bytes: Vec<u8>) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// What holds for every call that gave no answer.
+/// Checks that are valid for every failed call.
 fn check_call(kind: &str, error: &PluginError) {
     assert!(error.message.starts_with(&format!(r#"{kind} "hurt" ("#)), "{error}");
-    assert_ne!(error.class, ErrorClass::Internal, "it is no fault of ours: {error}");
+    assert_ne!(error.class, ErrorClass::Internal, "not an internal error: {error}");
 }
 
-/// What holds for every reason not to load.
+/// Checks that are valid for every load error.
 fn check(error: &LoadError, case: &str) {
     let said = error.to_string();
     assert!(said.starts_with(r#"plugin "hurt": "#), "{case}: {said}");
     assert!(said.len() < 4_096 && !said.chars().any(char::is_control), "{case}: {said:?}");
-    assert!(!matches!(error.failure, beespace_wasm::LoadFailure::Internal(_)), "{case}: it is no fault of ours: {said}");
+    assert!(!matches!(error.failure, beespace_wasm::LoadFailure::Internal(_)), "{case}: not an internal error: {said}");
     assert!(!said.contains("the compiler failed"), "{case}: {said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_component_is_refused_wherever_it_was_cut() {
-    let host = guests::host();
-    let mut chance = SeededRng::new();
+    let host = guest_build::host();
+    let mut rng = SeededRng::from_env();
     for name in ["plugins/policy-images", "plugins/step-check"] {
         let whole = component(name);
         for _ in 0..CASES {
-            let length = chance.below(whole.len());
-            let case = format!("seed {}, {name} cut to {length}", chance.seed);
+            let length = rng.index(whole.len());
+            let case = format!("seed {}, {name} cut to {length}", rng.seed);
             let error = live(&host, name, whole[..length].to_vec()).await.err().unwrap_or_else(|| panic!("{case}: loaded"));
             check(&error, &case);
         }
@@ -117,19 +117,19 @@ async fn a_cut_component_is_refused_wherever_it_was_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_component_with_changed_bytes_is_refused_or_keeps_to_its_budgets() {
-    let host = guests::host();
-    let mut chance = SeededRng::new();
+async fn a_mutated_component_is_refused_or_stays_within_its_budgets() {
+    let host = guest_build::host();
+    let mut rng = SeededRng::from_env();
     let mut refused = 0;
     for name in ["plugins/policy-images", "plugins/step-check"] {
         let whole = component(name);
         for case in 0..CASES {
             let mut bytes = whole.clone();
-            for _ in 0..=chance.below(3) {
-                let at = chance.below(bytes.len());
-                bytes[at] = u8::try_from(chance.below(256)).unwrap();
+            for _ in 0..=rng.index(3) {
+                let at = rng.index(bytes.len());
+                bytes[at] = u8::try_from(rng.index(256)).unwrap();
             }
-            let case = format!("seed {}, {name}, case {case}", chance.seed);
+            let case = format!("seed {}, {name}, case {case}", rng.seed);
             if let Err(error) = live(&host, name, bytes).await {
                 check(&error, &case);
                 refused += 1;
@@ -137,7 +137,7 @@ async fn a_component_with_changed_bytes_is_refused_or_keeps_to_its_budgets() {
         }
     }
     println!("{refused} of {} were refused", 2 * CASES);
-    // The host is as good as before.
+    // The host still works.
     live(&host, "plugins/policy-images", component("plugins/policy-images")).await.unwrap();
     live(&host, "plugins/step-check", component("plugins/step-check")).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! The route that Gogs posts to, over HTTP, with a store behind it.
+//! The webhook route over HTTP, with a store behind it.
 
 use beespace::hook::{key_digest, secret_aad};
 use beespace::seal::Key;
@@ -87,7 +87,7 @@ impl World {
         self.post(key, &headers, body).await
     }
 
-    /// A small push, signed with `secret`, under Gogs' id `id`.
+    /// A small push, signed with `secret`, with the delivery id `id`.
     async fn small(&self, key: &str, id: &str, secret: &str, body: &str) -> StatusCode {
         let signature = sign(body, secret);
         let headers = [("X-Gogs-Event", "push"), ("X-Gogs-Delivery", id), ("X-Gogs-Signature", signature.as_str())];
@@ -104,7 +104,7 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_recorded_delivery_is_answered_and_stored_as_it_was_signed() {
+async fn every_recorded_delivery_is_accepted_and_stored_as_signed() {
     let world = world().await;
     let mut kept = std::collections::HashSet::new();
     for delivery in recorded() {
@@ -121,7 +121,7 @@ async fn every_recorded_delivery_is_answered_and_stored_as_it_was_signed() {
     let mut found = std::collections::HashSet::new();
     for delivery in all.iter().rev() {
         let body = read.delivery_body(delivery.id).unwrap().unwrap();
-        // An organisation's hook tells the same as the repository's, under an id of its own.
+        // An organisation's webhook sends the same event as the repository's, with its own delivery id.
         let is_new = found.insert(body.clone());
         assert_eq!(is_new, !delivery.is_repeat);
         assert!(kept.contains(std::str::from_utf8(&body).unwrap()), "as it was signed");
@@ -132,7 +132,7 @@ async fn every_recorded_delivery_is_answered_and_stored_as_it_was_signed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_wrong_the_refusal_is_the_same_and_nothing_is_stored() {
+async fn every_refusal_is_the_same_and_stores_nothing() {
     let world = world().await;
     let good = sign("{}", "s3cret");
     let mut wrong = good.clone().into_bytes();
@@ -165,7 +165,7 @@ async fn whatever_is_wrong_the_refusal_is_the_same_and_nothing_is_stored() {
 async fn one_flipped_bit_in_key_or_signature_is_refused() {
     let world = world().await;
     let good = sign("{}", "s3cret");
-    // Each byte with each of its bits flipped, as it would be written in an address or a header.
+    // Every bit of every byte is flipped, as far as the result can be written in a URL or a header.
     let flips = |text: &str| -> Vec<Vec<u8>> {
         let places = (0..text.len()).flat_map(|at| (0..8).map(move |bit| (at, bit)));
         let flip = |(at, bit): (usize, u8)| {
@@ -182,7 +182,7 @@ async fn one_flipped_bit_in_key_or_signature_is_refused() {
     }
     let mut sent = 0;
     for signature in flips(&good).into_iter().filter(|signature| signature.iter().all(u8::is_ascii_graphic)) {
-        // The case of a digit is no part of the signature.
+        // Upper and lower case hex digits are equal.
         let signature = String::from_utf8(signature).unwrap();
         let expected = if signature.eq_ignore_ascii_case(&good) { StatusCode::ACCEPTED } else { StatusCode::UNAUTHORIZED };
         let (status, _) = world.post(KEY, &[("X-Gogs-Signature", &signature)], "{}").await;
@@ -193,7 +193,7 @@ async fn one_flipped_bit_in_key_or_signature_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_takes_the_same_work_over_the_same_bytes() {
+async fn every_response_does_the_same_amount_of_work() {
     let world = world().await;
     let body = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
     let wrong = "0".repeat(64);
@@ -220,7 +220,7 @@ async fn every_answer_takes_the_same_work_over_the_same_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_of_a_whole_server_tells_nothing_but_that_it_is_one() {
+async fn a_refusal_of_a_real_server_reveals_nothing() {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository("acme/app").await.unwrap();
     let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
@@ -242,7 +242,7 @@ async fn a_refusal_of_a_whole_server_tells_nothing_but_that_it_is_one() {
         let answer = caller.send(request).await.unwrap();
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
         assert_eq!(answer.json().unwrap()["code"], "refused");
-        // A request's id is its own, and time goes on.
+        // Request ids and times differ.
         let headers = answer.headers.iter().filter(|(name, _)| !["date", "x-request-id"].contains(&name.as_str()));
         let headers: Vec<_> = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
         answers.insert((answer.body, headers));
@@ -255,7 +255,7 @@ async fn a_refusal_of_a_whole_server_tells_nothing_but_that_it_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_over_the_cap_is_refused_while_it_is_read() {
+async fn a_body_over_the_limit_is_refused_while_it_is_read() {
     let world = world().await;
     let long = "x".repeat(10 * 1024 * 1024 + 1);
     assert_eq!(world.small(KEY, "a", "s3cret", &long).await, StatusCode::PAYLOAD_TOO_LARGE);
@@ -265,7 +265,7 @@ async fn a_body_over_the_cap_is_refused_while_it_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_without_an_end_is_refused_at_the_cap() {
+async fn an_endless_body_is_refused_at_the_limit() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let gogs = FakeGogs::start().await.unwrap();
     let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
@@ -274,7 +274,7 @@ async fn a_body_without_an_end_is_refused_at_the_cap() {
     let chunk = [b"100000\r\n".as_slice(), &vec![b'x'; 1 << 20], b"\r\n"].concat();
     let (mut from, mut to) = stream.split();
     let send = async {
-        // Until nobody reads any more.
+        // Until the server stops reading.
         for _ in 0..64 {
             if to.write_all(&chunk).await.is_err() {
                 break;
@@ -292,11 +292,11 @@ async fn a_body_without_an_end_is_refused_at_the_cap() {
 }
 
 #[tokio::test]
-async fn bodies_that_come_at_once_are_bounded_together() {
+async fn concurrent_bodies_share_one_limit() {
     let world = world().await;
     let (finish, finished) = tokio::sync::watch::channel(false);
     let mut crowd = tokio::task::JoinSet::new();
-    // 72 MiB, of 64 that there is room for: one of them has none.
+    // 72 MiB exceed the limit of 64, so at least one body is refused.
     for _ in 0..8 {
         let (mut finished, request) = (finished.clone(), world.client.post(format!("{}{KEY}", world.url)));
         crowd.spawn(async move {
@@ -309,7 +309,7 @@ async fn bodies_that_come_at_once_are_bounded_together() {
             request.body(body).send().await.map(|response| response.status())
         });
     }
-    // The server may close the connection before it has taken all that the client sends: the answer is lost then.
+    // The server may close the connection before it has read the whole request; the response is lost then.
     let first = crowd.join_next().await.unwrap().unwrap();
     assert!(first.is_err() || first.is_ok_and(|status| status == StatusCode::SERVICE_UNAVAILABLE));
     assert_eq!(world.counts.count(HookResponse::Busy.as_str()), 1);
@@ -319,11 +319,11 @@ async fn bodies_that_come_at_once_are_bounded_together() {
     while let Some(status) = crowd.join_next().await {
         assert_eq!(status.unwrap().unwrap(), StatusCode::UNAUTHORIZED);
     }
-    assert_eq!(world.post(KEY, &[], vec![b'x'; 9 << 20]).await.0, StatusCode::UNAUTHORIZED, "room comes back");
+    assert_eq!(world.post(KEY, &[], vec![b'x'; 9 << 20]).await.0, StatusCode::UNAUTHORIZED, "the space is released");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_delivery_adds_nothing() {
+async fn a_repeated_delivery_adds_nothing() {
     let world = world().await;
     assert_eq!(world.small(KEY, "a", "s3cret", "{\"a\":1}").await, StatusCode::ACCEPTED);
     assert_eq!(world.small(KEY, "a", "s3cret", "{\"a\":1}").await, StatusCode::ACCEPTED);
@@ -335,7 +335,7 @@ async fn the_same_delivery_adds_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_that_is_sent_again_goes_again() {
+async fn a_redelivered_dead_letter_is_processed_again() {
     let world = world().await;
     world.small(KEY, "a", "s3cret", "{}").await;
     let id: DeliveryId = world.store.read().unwrap().deliveries(None, None, 1).unwrap()[0].id;
@@ -350,7 +350,7 @@ async fn a_dead_letter_that_is_sent_again_goes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_pair_before_a_repair_is_good_with_its_own_secret_alone() {
+async fn the_key_before_a_repair_is_valid_only_with_its_own_secret() {
     let world = world().await;
     assert_eq!(world.small(OLD_KEY, "a", "old", "{\"a\":1}").await, StatusCode::ACCEPTED);
     assert_eq!(world.small(OLD_KEY, "b", "s3cret", "{\"a\":2}").await, StatusCode::UNAUTHORIZED);
@@ -370,7 +370,7 @@ async fn a_form_without_a_payload_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_methods_are_not_the_hook() {
+async fn other_methods_are_refused() {
     let world = world().await;
     let status = world.client.get(format!("{}{KEY}", world.url)).send().await.unwrap().status();
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);

@@ -1,10 +1,9 @@
-//! The interface itself: it parses, it is documented, and this host offers all of it.
+//! The plugin interface itself: it parses, it is documented, and this host provides all of it.
 
 use beespace_core::policy::ErrorClass;
+use beespace_tests::guest_build;
 use beespace_wasm::{BindingSpec, EgressRule, Grants, Limits, LoadError, LoadFailure};
 use std::sync::Arc;
-
-use crate::guests;
 
 const WORLDS: [(&str, &str); 4] =
     [("policy-plugin", "policy"), ("step-plugin", "step"), ("notifier-plugin", "notifier"), ("converter-plugin", "converter")];
@@ -12,15 +11,15 @@ const WORLDS: [(&str, &str); 4] =
 #[test]
 fn the_interface_parses_with_its_four_worlds() {
     for (world, _) in WORLDS {
-        let (resolve, id) = guests::world(world, None);
+        let (resolve, id) = guest_build::world(world, None);
         let exports: Vec<String> = resolve.worlds[id].exports.keys().map(|key| resolve.name_world_key(key)).collect();
         assert!(exports.contains(&"beespace:plugin/lifecycle@0.1.0".to_owned()), "{world}: {exports:?}");
     }
 }
 
 #[test]
-fn every_interface_and_world_says_since_when_and_what_it_is() {
-    let (resolve, id) = guests::world("policy-plugin", None);
+fn every_interface_and_world_documents_itself_and_its_version() {
+    let (resolve, id) = guest_build::world("policy-plugin", None);
     let package = resolve.worlds[id].package.unwrap();
     for (name, interface) in &resolve.packages[package].interfaces {
         let interface = &resolve.interfaces[*interface];
@@ -33,7 +32,7 @@ fn every_interface_and_world_says_since_when_and_what_it_is() {
     }
 }
 
-/// Nothing is stored here: the guests of these tests trap before they could.
+/// Stores nothing: the guests trap before they could use it.
 struct Nothing;
 
 impl beespace_wasm::SecretSource for Nothing {
@@ -42,9 +41,9 @@ impl beespace_wasm::SecretSource for Nothing {
     }
 }
 
-/// Loads a component of a world with all that its kind can be granted.
+/// Loads a component of a world with every grant that its kind can have.
 async fn load_with_everything(kind: &str, component: Vec<u8>) -> Result<(), LoadError> {
-    let host = guests::host();
+    let host = guest_build::host();
     let spec = |limits| BindingSpec::new("tried", serde_json::json!({}), limits);
     match kind {
         "policy" => host.load_policy(component, spec(Limits::policy())).await.map(drop),
@@ -65,12 +64,12 @@ async fn load_with_everything(kind: &str, component: Vec<u8>) -> Result<(), Load
     }
 }
 
-/// Every function of a dummy is `unreachable_failure`: that it traps when its settings are to be checked shows that it has been
+/// Every function of a dummy is `unreachable`: that it traps when its settings are checked shows that it has been
 /// linked and instantiated before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_of_each_world_that_imports_everything_links() {
     for (world, kind) in WORLDS {
-        match load_with_everything(kind, guests::dummy(world, None, kind)).await.unwrap_err().failure {
+        match load_with_everything(kind, guest_build::dummy(world, None, kind)).await.unwrap_err().failure {
             LoadFailure::Trial(error) => assert_eq!(error.class, ErrorClass::Trap, "{world}: {error}"),
             other => panic!("{world}: {other}"),
         }
@@ -81,7 +80,7 @@ async fn a_guest_of_each_world_that_imports_everything_links() {
 async fn a_guest_that_lacks_the_export_of_its_kind_is_refused() {
     let half = "package test:guest; world half { export beespace:plugin/lifecycle@0.1.0; }";
     for (_, kind) in WORLDS {
-        let error = load_with_everything(kind, guests::dummy("half", Some(half), kind)).await.unwrap_err();
+        let error = load_with_everything(kind, guest_build::dummy("half", Some(half), kind)).await.unwrap_err();
         assert!(matches!(error.failure, LoadFailure::Incompatible(_)), "{kind}: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The same without Beespace: what the engine and git take by themselves.
+//! The baseline: the time that the engine and git need without Beespace.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -14,18 +14,18 @@ fn run(image: &str, script: &str) -> Command {
     command
 }
 
-/// From nothing to the first line of a container that says something.
+/// From `docker run` to the first line of output.
 pub(crate) async fn first_line(image: &str) -> Result<Duration> {
     let begin = Instant::now();
     let mut child = run(image, "echo here").spawn()?;
     let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-    lines.next_line().await?.context("it said nothing")?;
+    lines.next_line().await?.context("the container printed nothing")?;
     let took = begin.elapsed();
     child.wait().await?;
     Ok(took)
 }
 
-/// A whole clone into an empty directory.
+/// A complete clone into an empty directory.
 pub(crate) async fn clone(url: &str) -> Result<Duration> {
     let folder = tempfile::tempdir()?;
     let begin = Instant::now();
@@ -35,7 +35,7 @@ pub(crate) async fn clone(url: &str) -> Result<Duration> {
     Ok(begin.elapsed())
 }
 
-/// A container whose output is read and thrown away.
+/// A container whose output is read and discarded.
 pub(crate) async fn discard_output(image: &str, script: &str) -> Result<Duration> {
     let begin = Instant::now();
     let status = run(image, script).stdout(Stdio::null()).status().await?;

@@ -1,4 +1,5 @@
-//! What policies take: the shipped one, bound twenty times, asked about pipelines of one step, where nobody waits for a core, and of fifty.
+//! The cost of policies: a bundled policy, bound twenty times, evaluates pipelines of one step, where no call waits for a core,
+//! and of fifty.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -34,7 +35,7 @@ pub(crate) async fn measure(program: &Path, gogs: &FakeGogs, figures: &mut Repor
     let (mut evaluations, mut chains) = (Vec::new(), Vec::new());
     for number in 1..=2 * BUILDS {
         let steps = if number <= BUILDS { 1 } else { STEPS };
-        // Planned and decided on, and not run: what comes after the decisions is measured elsewhere.
+        // The build is planned and admitted but not run: everything after the decisions is measured elsewhere.
         let step =
             |step: usize| json!({ "name": format!("s{step}"), "image": "busybox", "run": "true", "when": { "branch": "other" } });
         let pipeline = json!({ "name": format!("p{number}"), "steps": (1..=steps).map(step).collect::<Vec<Value>>() });

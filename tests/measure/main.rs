@@ -1,5 +1,5 @@
-//! How fast a whole Beespace is: the release build in front of a practice Gogs and Docker, measured from outside as its users see it, beside
-//! a bare use of the engine and of git in the same run. Started by `tests/bench`.
+//! The speed of a complete Beespace: a release build in front of a fake Gogs and Docker, measured from outside, next to the bare
+//! engine and git in the same run. Started by `tests/bench`.
 
 mod baseline;
 mod decisions;
@@ -36,7 +36,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// A server as people have it, with Docker; or a `part` of what it does.
+/// Measures a complete server with Docker, or a `part` of it.
 async fn measure_all(program: &Path, part: Option<&str>) -> Result<Report> {
     let image = docker::test_image().await?;
     let gogs = FakeGogs::start().await?;
@@ -50,7 +50,7 @@ async fn measure_all(program: &Path, part: Option<&str>) -> Result<Report> {
     let server = Server::new(program, &gogs, &settings)?;
     let mut world = World { gogs, server, image, figures: Report::default(), builds: 0 };
     let measured = world.measure(part).await;
-    // Also where something went wrong: a server that is killed leaves what it keeps ready in the engine.
+    // After a failure, too: a killed server would leave prefetched containers in the engine.
     world.server.stop().await?;
     measured?;
     decisions::measure(program, &world.gogs, &mut world.figures).await?;
@@ -108,7 +108,7 @@ impl World {
         Ok(())
     }
 
-    /// From the return of `git push` to the first line that the step's program wrote.
+    /// From the return of `git push` to the first line of the step's program.
     async fn first_lines(&mut self) -> Result<()> {
         let (mut times, mut bare, mut clones) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..25 {
@@ -163,7 +163,8 @@ impl World {
         Ok(())
     }
 
-    /// Each line says when it was written, by the clock that the container and we have in common; the follower notes when it came.
+    /// Each line contains the time at which it was written, by the clock that the container shares with this machine; the
+    /// follower records when it arrives.
     async fn live_lines(&mut self) -> Result<()> {
         let script = "i=0; while [ $i -lt 100 ]; do i=$((i+1)); read -r up rest < /proc/uptime; echo beat $up; sleep 0.03; done";
         let number = self.push(json!([{ "name": "tick", "run": script }])).await?;
@@ -217,7 +218,7 @@ impl World {
     }
 
     async fn hooks(&mut self) -> Result<()> {
-        // What the long log left to be written would be written with the first deliveries, by the file system's own order.
+        // Otherwise the file system would write the remaining data of the long log together with the first deliveries.
         rustix::fs::sync();
         let busy = "i=0; while [ $i -lt 200 ]; do i=$((i+1)); echo line $i; sleep 0.05; done";
         self.push(json!([{ "name": "busy", "run": busy }])).await?;
@@ -231,7 +232,7 @@ impl World {
     }
 }
 
-/// How long the build's one step took, by the server's own stamps.
+/// The duration of the build's only step, from the server's timestamps.
 fn took_of(build: &Value) -> Result<Duration> {
     let step = &build["stages"][0]["steps"][1];
     let stamp = |field: &str| {
@@ -241,7 +242,7 @@ fn took_of(build: &Value) -> Result<Duration> {
     Ok((stamp("finished_at")? - stamp("started_at")?).to_std()?)
 }
 
-/// How long the machine has been up, in steps of ten milliseconds.
+/// The uptime of the machine, with a resolution of ten milliseconds.
 fn uptime() -> Result<Duration> {
     let text = std::fs::read_to_string("/proc/uptime")?;
     seconds(&text).context("no uptime")

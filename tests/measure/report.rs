@@ -1,17 +1,17 @@
-//! Figures: gathered, summed up, printed as a table and as JSON.
+//! Measurements: collected, and printed as a table and as JSON.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// One thing that was measured.
+/// One measured value.
 #[derive(Debug)]
 pub(crate) struct Measurement {
     what: &'static str,
     value: f64,
     unit: &'static str,
-    /// What it must not go beyond; above 0 a most, below 0 a least.
+    /// A positive bound is a maximum; a negative bound is a minimum of its absolute value.
     bound: Option<f64>,
 }
 
@@ -66,7 +66,7 @@ impl Measurement {
     }
 }
 
-/// The value that `share` of them (0.5: half) do not go beyond, in milliseconds.
+/// The percentile for `share` (0.5 is the median), in milliseconds.
 pub(crate) fn percentile(times: &mut [Duration], share: f64) -> f64 {
     times.sort_unstable();
     let place = ((times.len() as f64 * share).ceil() as usize).clamp(1, times.len().max(1)) - 1;

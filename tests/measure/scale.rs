@@ -1,6 +1,6 @@
-//! Whether a server with 100,000 builds behind it is as quick as one with 1,000: both run side by side, and each thing is asked of one and
-//! then of the other, so that what else the machine does meanwhile weighs on both. The start counts with a release build alone: with debug
-//! assertions the store's library walks its whole file whenever it is opened.
+//! Compares a server with 100,000 builds to one with 1,000. Both run side by side, and each request goes to one and then to the
+//! other, so that other load on the machine affects both. The start is meaningful only with a release build: with debug
+//! assertions, redb checks its whole file whenever it opens it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,20 +23,20 @@ use crate::webhook;
 
 const FEW_BUILDS: u64 = 1_000;
 const MANY_BUILDS: u64 = 100_000;
-/// How much longer a thing may take with many.
+/// The largest accepted ratio of the times with many and with few builds.
 const BOUND: f64 = 1.5;
 
-/// Each has a hundred builds where there are a thousand: more than a page of a list.
+/// With a thousand builds each repository has a hundred: more than one page of a list.
 const REPOSITORIES: usize = 10;
-/// The build that is looked at in the repository that is looked at.
+/// The number of the requested build.
 const BUILD_NUMBER: u64 = 75;
 /// Builds on the last page of the repository's list.
 const LAST_PAGE: usize = 50;
 
-/// How often the same JSON is stored under ids of its own: what comes later only repeats it.
+/// How often the same body is stored under new ids; later deliveries count as repeats.
 const DELIVERIES: usize = 32;
 
-/// What is asked for; `{last}` is the cursor of the last page.
+/// Names and paths of the measured requests; `{last}` is the cursor of the last page.
 const REQUESTS: [(&str, &str); 18] = [
     ("list of builds, page", "/"),
     ("list of failed builds, page", "/?status=failure"),
@@ -58,7 +58,7 @@ const REQUESTS: [(&str, &str); 18] = [
     ("readiness", "/readyz"),
 ];
 
-/// Times of one thing, with few builds and with many.
+/// The times of one request, with few builds and with many.
 #[derive(Default)]
 struct Comparison {
     few: Vec<Duration>,
@@ -73,7 +73,7 @@ impl Comparison {
     }
 }
 
-/// Tells how much longer each thing takes with many builds than with few.
+/// Measures how much longer each request takes with many builds than with few.
 pub(crate) async fn measure(program: &Path, figures: &mut Report) -> Result<()> {
     let mut few = World::start(program, FEW_BUILDS).await?;
     let mut many = World::start(program, MANY_BUILDS).await?;
@@ -118,13 +118,13 @@ pub(crate) async fn measure(program: &Path, figures: &mut Report) -> Result<()> 
     many.server.stop().await
 }
 
-/// A server with a past, in front of a Gogs of its own.
+/// A server with history, in front of its own Gogs.
 struct World {
     server: Server,
     _gogs: FakeGogs,
-    /// The build that the last page of the repository's list comes after.
+    /// The cursor of the last page of the repository's builds.
     last: String,
-    /// One that was answered.
+    /// A delivery that was accepted.
     delivery: Delivery,
 }
 
@@ -141,7 +141,7 @@ impl World {
             commits.push((repository.clone(), gogs.push(&repository, "main", &[(".beespace.yml", file)], "Begin").await?));
             server.enable(&repository).await?;
         }
-        // One delivery of Gogs' own, to be sent again and again.
+        // One real delivery, which is sent repeatedly.
         gogs.push("ada/r0", "other", &[("README", "hive")], "Go on").await?;
         let delivery = gogs.wait_until_delivered().await?.pop().context("no delivery")?;
         server.stop().await?;
@@ -182,7 +182,7 @@ impl World {
         Ok(begin.elapsed())
     }
 
-    /// Until it is answered, and until the new build is over.
+    /// The time until the response, and until the new build is finished.
     async fn restart_build(&self) -> Result<(Duration, Duration)> {
         let (client, list) = (self.server.admin()?, "/api/v1/repositories/ada/r0/builds");
         let begin = Instant::now();

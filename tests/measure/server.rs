@@ -1,4 +1,4 @@
-//! The server that is measured: the release build, in a process of its own, on a data directory that outlives it.
+//! The measured server: a release build in a process of its own. Its data directory survives restarts.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -6,13 +6,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use beespace_tests::WAIT_TIMEOUT;
 use beespace_tests::client::Client;
 use beespace_tests::gogs::FakeGogs;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
-
-/// How long a fact may be waited for.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(crate) struct Server {
     pub(crate) url: String,
@@ -35,7 +33,7 @@ impl Server {
         Ok(Self { url: format!("http://{address}"), program: program.to_owned(), folder, child: None })
     }
 
-    /// Starts it; says how long it took until it called itself ready.
+    /// Starts the server. Returns the time until it was ready.
     pub(crate) async fn start(&mut self) -> Result<Duration> {
         let mut command = Command::new(&self.program);
         command.args(["server", "--config"]).arg(self.folder.path().join("beespace.toml"));
@@ -53,7 +51,7 @@ impl Server {
 
     pub(crate) async fn stop(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
-            let id = i32::try_from(child.id().context("it has ended")?)?;
+            let id = i32::try_from(child.id().context("the server has exited")?)?;
             let process = rustix::process::Pid::from_raw(id).context("no process")?;
             rustix::process::kill_process(process, rustix::process::Signal::TERM)?;
             child.wait().await?;
@@ -61,7 +59,7 @@ impl Server {
         Ok(())
     }
 
-    /// Where its store, logs and token lie.
+    /// The directory of its store, logs and token.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
@@ -77,16 +75,16 @@ impl Server {
         Ok(())
     }
 
-    /// Memory that it holds, in MiB: `VmRSS`, or `VmHWM` for the most it ever held.
+    /// Its memory in MiB: `VmRSS` is the current value, `VmHWM` the maximum.
     pub(crate) fn memory(&self, field: &str) -> Result<f64> {
-        let id = self.child.as_ref().and_then(Child::id).context("it has ended")?;
+        let id = self.child.as_ref().and_then(Child::id).context("the server has exited")?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
         let kibibytes: f64 = line.trim_start_matches(':').trim().trim_end_matches(" kB").parse()?;
         Ok(kibibytes / 1024.0)
     }
 
-    /// Waits for the end of a build, which must be green.
+    /// Waits until a build is finished; it must have succeeded.
     pub(crate) async fn wait_for_success(&self, repository: &str, number: u64) -> Result<Value> {
         let (client, path) = (self.admin()?, format!("/api/v1/repositories/{repository}/builds/{number}"));
         let build = wait_for("the end of a build", async || {
@@ -100,7 +98,7 @@ impl Server {
     }
 }
 
-/// Asks until there is an answer, every 2 ms.
+/// Calls `fact` every 2 ms until it returns a value.
 pub(crate) async fn wait_for<T>(what: &str, fact: impl AsyncFn() -> Result<Option<T>>) -> Result<T> {
     let until = Instant::now() + WAIT_TIMEOUT;
     loop {
@@ -108,7 +106,7 @@ pub(crate) async fn wait_for<T>(what: &str, fact: impl AsyncFn() -> Result<Optio
             return Ok(found);
         }
         if Instant::now() > until {
-            bail!("waited in vain for {what}");
+            bail!("timed out while waiting for {what}");
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

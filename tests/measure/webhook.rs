@@ -1,4 +1,4 @@
-//! Deliveries to a hook: at a pace, and as many as go.
+//! Deliveries to a webhook, at a fixed rate and at maximum throughput.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use beespace_tests::gogs::Delivery;
 use reqwest::{Client, RequestBuilder};
 use tokio::task::JoinSet;
 
-/// Gogs' own request, as a delivery of its own: Gogs' id is not signed.
+/// The recorded request with a new delivery id, which is not signed.
 fn request(client: &Client, delivery: &Delivery) -> RequestBuilder {
     let mut request = client.post(&delivery.url).body(delivery.body.clone());
     for (name, value) in &delivery.headers {
@@ -20,7 +20,7 @@ fn request(client: &Client, delivery: &Delivery) -> RequestBuilder {
     request.header("X-Gogs-Delivery", uuid::Uuid::now_v7().to_string())
 }
 
-/// Sends it once; how long the answer took.
+/// Sends a delivery once. Returns the response time.
 pub(crate) async fn deliver(client: &Client, delivery: &Delivery) -> Result<Duration> {
     let begin = Instant::now();
     let answer = request(client, delivery).send().await?;
@@ -28,7 +28,7 @@ pub(crate) async fn deliver(client: &Client, delivery: &Delivery) -> Result<Dura
     Ok(begin.elapsed())
 }
 
-/// Each in other words: so many a second, each sent when it is due however long the others take.
+/// Sends deliveries with different bodies at a fixed rate, regardless of the response times.
 pub(crate) async fn send_at_rate(delivery: &Delivery, a_second: u32, during: Duration) -> Result<Vec<Duration>> {
     let (client, delivery) = (Client::builder().no_proxy().build()?, Arc::new(delivery.clone()));
     let mut due = tokio::time::interval(Duration::from_secs(1) / a_second);
@@ -41,7 +41,7 @@ pub(crate) async fn send_at_rate(delivery: &Delivery, a_second: u32, during: Dur
     sent.join_all().await.into_iter().collect()
 }
 
-/// The same from so many senders at once; how many a second were stored.
+/// Sends deliveries from several senders as fast as possible. Returns the number stored per second.
 pub(crate) async fn max_throughput(delivery: &Delivery, senders: usize, during: Duration) -> Result<f64> {
     let (delivery, stored) = (Arc::new(delivery.clone()), Arc::new(AtomicU64::new(0)));
     let (mut tasks, begin) = (JoinSet::new(), Instant::now());

@@ -1,4 +1,4 @@
-//! A whole Beespace in the test's process, on a port and in a directory of its own, in front of a practice Gogs.
+//! A complete Beespace in the process of the test, with its own port and data directory, in front of a fake Gogs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,55 +20,53 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
 
+use crate::WAIT_TIMEOUT;
 use crate::client::Client;
 use crate::gogs::FakeGogs;
-
-/// How long a fact may be waited for. Only a failing test takes as long.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running Beespace.
 #[derive(Debug)]
 pub struct Beespace {
     pub app: Arc<App>,
-    /// Where it answers, without a slash at the end.
+    /// Its URL, without a slash at the end.
     pub url: String,
     task: JoinHandle<anyhow::Result<()>>,
-    /// Ends it when the test ends.
+    /// Stops it when the test ends.
     stop: DropGuard,
     folder: tempfile::TempDir,
     settings: Settings,
 }
 
-/// What it is told, so that a restart can tell it again.
+/// The configuration, kept for a restart.
 #[derive(Debug)]
 struct Settings {
-    /// Of `[server]`, beside where it listens.
+    /// Lines of `[server]` besides `listen`.
     server: String,
     extra: String,
     gogs: (String, String),
 }
 
 impl Beespace {
-    /// Starts one for `gogs`. `extra` is added to its configuration, which must name an engine.
+    /// Starts a server for `gogs`. `extra` is added to its configuration and must select an engine.
     ///
     /// # Errors
-    /// What keeps it from starting.
+    /// The server does not start.
     pub async fn start(gogs: &FakeGogs, extra: &str) -> anyhow::Result<Self> {
         Self::start_with(gogs, "open = true", extra).await
     }
 
-    /// The same with other lines in its `[server]`; without any, reading needs a sign-in.
+    /// Like [`Beespace::start`], with other lines in `[server]`; with none, reading requires a sign-in.
     ///
     /// # Errors
-    /// What keeps it from starting.
+    /// The server does not start.
     pub async fn start_with(gogs: &FakeGogs, server: &str, extra: &str) -> anyhow::Result<Self> {
         Self::start_as(gogs, gogs.token(), server, extra).await
     }
 
-    /// The same with the token of somebody in Gogs.
+    /// Like [`Beespace::start_with`], with the token of another Gogs user.
     ///
     /// # Errors
-    /// What keeps it from starting.
+    /// The server does not start.
     pub async fn start_as(gogs: &FakeGogs, token: &str, server: &str, extra: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let gogs = (gogs.url().to_owned(), token.to_owned());
@@ -77,41 +75,41 @@ impl Beespace {
         Ok(Self { stop: app.stopping.clone().drop_guard(), app, url, task, folder, settings })
     }
 
-    /// The token of who may do everything.
+    /// The admin token.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The token cannot be read.
     pub fn admin_token(&self) -> anyhow::Result<String> {
         Ok(std::fs::read_to_string(self.app.config.data.admin_token_path())?.trim().to_owned())
     }
 
-    /// A client that brings nothing.
+    /// A client without credentials.
     #[must_use]
     pub fn anonymous(&self) -> Client {
         Client::new(&self.url)
     }
 
-    /// A client that brings the admin token.
+    /// A client with the admin token.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The token cannot be read.
     pub fn admin(&self) -> anyhow::Result<Client> {
         Ok(self.anonymous().with_token(&self.admin_token()?))
     }
 
-    /// Stops it, as SIGTERM does, and starts it again on the same data. Its port is another one.
+    /// Stops the server as SIGTERM does and starts it again on the same data, with another port.
     ///
     /// # Errors
-    /// What keeps it from stopping or starting.
+    /// The server does not stop or start.
     pub async fn restart(self) -> anyhow::Result<Self> {
         let extra = self.settings.extra.clone();
         self.restart_with(&extra).await
     }
 
-    /// The same with another configuration.
+    /// Like [`Beespace::restart`], with another configuration.
     ///
     /// # Errors
-    /// What keeps it from stopping or starting.
+    /// The server does not stop or start.
     pub async fn restart_with(self, extra: &str) -> anyhow::Result<Self> {
         let Self { app, task, stop, folder, mut settings, .. } = self;
         extra.clone_into(&mut settings.extra);
@@ -122,10 +120,10 @@ impl Beespace {
         Ok(Self { stop: app.stopping.clone().drop_guard(), app, url, task, folder, settings })
     }
 
-    /// Lets pushes to a repository build.
+    /// Enables a repository.
     ///
     /// # Errors
-    /// Gogs says no.
+    /// Gogs refuses.
     pub async fn enable(&self, name: &str) -> anyhow::Result<()> {
         let enabler = Enabler {
             forge: self.app.forge.clone(),
@@ -141,17 +139,17 @@ impl Beespace {
     /// Sets a secret of the instance.
     ///
     /// # Errors
-    /// The store's.
+    /// The store fails.
     pub async fn set_secret(&self, name: &str, value: &str) -> anyhow::Result<()> {
         let scope = SecretScope::Instance;
         let value = self.app.key.seal(&scope.associated_data(name), value.as_bytes())?;
         Ok(self.app.store.set_secret(Secret { scope, name: name.to_owned(), value, changed_at: now() }).await?)
     }
 
-    /// Waits until `look` finds what it looks for. It is asked after every change.
+    /// Waits until `look` returns a value. It is called after every change.
     ///
     /// # Errors
-    /// It never does; `description` is named.
+    /// Times out; the error names `what`.
     pub async fn wait_for<T>(&self, what: &str, look: impl AsyncFn() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
         let mut changes: broadcast::Receiver<ChangeEvent> = self.app.store.watch();
         let found = tokio::time::timeout(WAIT_TIMEOUT, async {
@@ -159,7 +157,7 @@ impl Beespace {
                 if let Some(found) = look().await? {
                     return anyhow::Ok(found);
                 }
-                // What is looked for may lie outside the store, too: then the next look is due after a moment.
+                // The condition may be outside the store, so it is also checked every 50 ms.
                 let _ = tokio::time::timeout(Duration::from_millis(50), changes.recv()).await;
             }
         });
@@ -169,24 +167,24 @@ impl Beespace {
         }
     }
 
-    /// Waits for a build that is as wanted.
+    /// Waits until a build meets a condition.
     ///
     /// # Errors
-    /// It never is.
+    /// Times out.
     pub async fn wait_for_build(&self, name: &str, number: u64, wanted: impl Fn(&Build) -> bool) -> anyhow::Result<Build> {
         self.wait_for(&format!("{name}#{number}"), async || Ok(self.build(name, number)?.filter(&wanted))).await
     }
 
-    /// Waits for the end of a build.
+    /// Waits until a build is finished.
     ///
     /// # Errors
-    /// It never ends.
+    /// Times out.
     pub async fn wait_until_finished(&self, name: &str, number: u64) -> anyhow::Result<Build> {
         self.wait_for_build(name, number, |build| build.finished_at.is_some()).await
     }
 
     /// # Errors
-    /// The store's.
+    /// The store fails.
     pub fn build(&self, name: &str, number: u64) -> anyhow::Result<Option<Build>> {
         let read = self.app.store.read()?;
         let Some(repository) = read.repository_by_name(&name.parse::<RepositoryName>()?)? else { return Ok(None) };
@@ -196,23 +194,23 @@ impl Beespace {
     /// All builds, newest first.
     ///
     /// # Errors
-    /// The store's.
+    /// The store fails.
     pub fn builds(&self) -> anyhow::Result<Vec<Build>> {
         Ok(self.app.store.read()?.builds(BuildFilter::default(), usize::MAX)?)
     }
 
-    /// The one stage of a build.
+    /// The only stage of a build.
     ///
     /// # Errors
-    /// It has none.
+    /// The build has no stage.
     pub fn stage(&self, build: &Build) -> anyhow::Result<Stage> {
         self.app.store.read()?.stages(build.id)?.into_iter().next().context("the build has no stage")
     }
 
-    /// A step by name.
+    /// A step by its name.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// There is no such step.
     pub fn step(&self, build: &Build, name: &str) -> anyhow::Result<Step> {
         self.stage(build)?.steps.into_iter().find(|step| step.name == name).with_context(|| format!("no step {name:?}"))
     }
@@ -220,7 +218,7 @@ impl Beespace {
     /// The lines of a step's log.
     ///
     /// # Errors
-    /// The disk's.
+    /// The log cannot be read.
     pub async fn log(&self, build: &Build, step: &str) -> anyhow::Result<Vec<String>> {
         let stage = self.stage(build)?;
         let step = self.step(build, step)?;
@@ -243,18 +241,18 @@ async fn run(
     );
     let mut env = vec![("BEESPACE_GOGS__TOKEN".to_owned(), token.clone())];
     if !extra.contains("free_disk") {
-        // How full the disk is that the tests run on is no part of what they show.
+        // The tests do not depend on how full the disk of this machine is.
         env.push(("BEESPACE_LIMITS__FREE_DISK".to_owned(), "16MiB".to_owned()));
     }
     if !extra.contains("prewarmed_networks") {
-        // Many at a time would use up the engine's addresses.
+        // Prewarmed networks of many servers would exhaust the engine's addresses.
         env.push(("BEESPACE_ENGINE__STANDBY".to_owned(), "0".to_owned()));
     }
     let loaded = Config::read(&text, None, env).map_err(|problems| anyhow::anyhow!("{problems:#?}"))?;
     let app = App::open(loaded.config).await?;
     let task = tokio::spawn(server::run(Arc::clone(&app), listener));
     let url = format!("http://{address}");
-    // The listener holds the request until there is someone to answer it.
+    // The listener is open, so this request waits until the server is ready.
     Client::new(&url).get("/healthz").await.context("the server did not start")?;
     Ok((app, url, task))
 }

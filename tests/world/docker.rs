@@ -1,4 +1,4 @@
-//! A real engine, and images that need no network.
+//! The Docker engine of the tests, and images that need no network.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -18,37 +18,37 @@ use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 
-/// Where the engine of the tests answers.
+/// The address of the engine.
 pub const HOST: &str = "unix:///var/run/docker.sock";
 
-/// Starts an engine where none answers. A test that needs one fails without it; it is never left out.
+/// Starts an engine if none is running. A test that needs an engine fails without it; it is never skipped.
 ///
 /// # Errors
-/// What `tests/engine` says.
+/// The message of `tests/ensure-docker`.
 pub fn ensure_running() -> Result<()> {
     static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
     let started = STARTED.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("engine");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("ensure-docker");
         let output = Command::new(script).output().map_err(|error| error.to_string())?;
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     });
     started.clone().map_err(anyhow::Error::msg)
 }
 
-/// The engine's API itself, to look at what an engine of ours has made.
+/// The API of the engine, to inspect what Beespace has created.
 ///
 /// # Errors
-/// It does not answer.
+/// The engine is not running.
 pub async fn api() -> Result<bollard::Docker> {
     ensure_running()?;
     Ok(bollard::Docker::connect_with_socket(HOST, 60, API_DEFAULT_VERSION)?.negotiate_version().await?)
 }
 
-/// The engine that tests share. They differ by their stages; what an earlier run has left behind is removed first.
+/// The engine that tests share; each test uses stages of its own. Leftovers of earlier runs are removed first.
 ///
 /// # Errors
-/// No engine to be had.
-pub async fn engine() -> Result<Arc<Docker>> {
+/// There is no engine.
+pub async fn shared_engine() -> Result<Arc<Docker>> {
     static ENGINE: OnceCell<Arc<Docker>> = OnceCell::const_new();
     let shared = ENGINE.get_or_try_init(|| async {
         ensure_running()?;
@@ -61,24 +61,24 @@ pub async fn engine() -> Result<Arc<Docker>> {
     shared.await.cloned()
 }
 
-/// The same for every run of this checkout, so that images are made once.
+/// An instance id that is the same for every run of this checkout, so that images are built once.
 #[must_use]
 pub fn instance() -> String {
     let digest = hex::encode(Sha256::digest(env!("CARGO_MANIFEST_DIR")));
     format!("test{}", digest.get(..12).unwrap_or(&digest))
 }
 
-/// Of a run that is over, however it ended.
+/// Whether a stage belongs to an earlier run.
 fn is_stale(stage: &StageId) -> bool {
     let Some(made) = stage.build.0.get_timestamp() else { return true };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     now.saturating_sub(made.to_unix().0) > 15 * 60
 }
 
-/// The containers of an instance that hold a network.
+/// The pause containers of an instance.
 ///
 /// # Errors
-/// The engine does not answer.
+/// The engine does not respond.
 pub async fn pause_containers(instance: &str) -> Result<Vec<String>> {
     let labels = vec![format!("beespace.instance={instance}"), "beespace.network".to_owned()];
     let filters = HashMap::from([("label".to_owned(), labels)]);
@@ -86,20 +86,20 @@ pub async fn pause_containers(instance: &str) -> Result<Vec<String>> {
     Ok(api().await?.list_containers(Some(all)).await?.into_iter().filter_map(|container| container.id).collect())
 }
 
-/// How many networks of an instance there are.
+/// The number of networks of an instance.
 ///
 /// # Errors
-/// The engine does not answer.
+/// The engine does not respond.
 pub async fn network_count(instance: &str) -> Result<usize> {
     let filters = HashMap::from([("label".to_owned(), vec![format!("beespace.instance={instance}")])]);
     let ours = ListNetworksOptionsBuilder::new().filters(&filters).build();
     Ok(api().await?.list_networks(Some(ours)).await?.len())
 }
 
-/// How many containers and volumes of a build are left.
+/// The number of containers and volumes of a build that still exist.
 ///
 /// # Errors
-/// The engine does not answer.
+/// The engine does not respond.
 pub async fn leftover_count(build: &str) -> Result<usize> {
     let filters = HashMap::from([("label".to_owned(), vec![format!("beespace.build={build}")])]);
     let api = api().await?;
@@ -108,10 +108,10 @@ pub async fn leftover_count(build: &str) -> Result<usize> {
     Ok(containers.len() + volumes.volumes.unwrap_or_default().len())
 }
 
-/// The containers of a build's steps that run.
+/// The running step containers of a build.
 ///
 /// # Errors
-/// The engine does not answer.
+/// The engine does not respond.
 pub async fn running_containers(build: &str) -> Result<Vec<String>> {
     let labels = vec![format!("beespace.build={build}"), "beespace.container".to_owned()];
     let filters = HashMap::from([("label".to_owned(), labels)]);
@@ -119,7 +119,7 @@ pub async fn running_containers(build: &str) -> Result<Vec<String>> {
     Ok(api().await?.list_containers(Some(running)).await?.into_iter().filter_map(|container| container.id).collect())
 }
 
-/// What tests ask of an engine.
+/// The options of a test engine.
 #[must_use]
 pub fn options(host: &str, instance: &str) -> DockerOptions {
     DockerOptions {
@@ -136,20 +136,20 @@ pub fn options(host: &str, instance: &str) -> DockerOptions {
     }
 }
 
-/// An image with a shell, the usual programs and git, made of what is installed here. Its tag follows from its content, so that
-/// it is made once a machine.
+/// An image with a shell, the usual programs and git, built from installed files. Its tag is a digest of its content, so that
+/// it is built once per machine.
 ///
 /// # Errors
-/// Something is not installed, or the engine refuses.
+/// A program is not installed, or the engine refuses the image.
 pub async fn test_image() -> Result<String> {
     static IMAGE: OnceCell<String> = OnceCell::const_new();
     IMAGE.get_or_try_init(async || test_image_in(&api().await?).await).await.cloned()
 }
 
-/// The same in another engine.
+/// Like [`test_image`], in another engine.
 ///
 /// # Errors
-/// Something is not installed, or the engine refuses.
+/// A program is not installed, or the engine refuses the image.
 pub async fn test_image_in(api: &bollard::Docker) -> Result<String> {
     let layer = tokio::task::spawn_blocking(layer).await??;
     let digest = hex::encode(Sha256::digest(&layer));
@@ -166,10 +166,10 @@ pub async fn test_image_in(api: &bollard::Docker) -> Result<String> {
     Ok(name)
 }
 
-/// A small image as a tar: a shell, `which` in a file, and so many bytes that no other image has.
+/// A small image as a tar: a shell, a file with the text `which`, and this many random bytes.
 ///
 /// # Errors
-/// Something is not installed.
+/// A program is not installed.
 pub fn shell_layer(which: &str, bytes: usize) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     let busybox = std::fs::read("/bin/busybox").context("busybox-static is not installed")?;
@@ -202,7 +202,7 @@ fn layer() -> Result<Vec<u8>> {
     Ok(tar.into_inner()?)
 }
 
-/// A program and what its loader will look for.
+/// A program and its shared libraries.
 fn with_libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
     let output = Command::new("ldd").arg(program).output()?;
     if !output.status.success() {

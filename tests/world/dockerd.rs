@@ -1,4 +1,4 @@
-//! An engine of a test's own, that it may stop, kill and start again: the one that tests share is left alone.
+//! A Docker engine that belongs to one test, which may stop, kill and restart it without affecting the shared engine.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -10,46 +10,46 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-/// What an engine may take to come up, or to go.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::WAIT_TIMEOUT;
 
-/// What the first process of a room does: nothing, and whatever loses its parent there is reaped.
+/// The script of the first process in a sandbox: it waits and reaps orphaned processes.
 const SANDBOX_INIT: &str = "while :; do sleep 60 & wait; done";
 
-/// An engine with its own data, in a room of its own: network (beside another engine it would take down what that one has made), mounts and
-/// processes, all of which end with the room, however the test ends. It takes root.
+/// An engine with its own data in a sandbox: its own network (it would otherwise delete the rules of another engine), mounts and
+/// processes. All of it ends with the sandbox, however the test ends. Requires root.
 #[derive(Debug)]
 pub struct Dockerd {
-    /// The first process of the room. Dropped before the folder, which nobody uses then.
+    /// The first process of the sandbox. Dropped before the folder, so that nothing uses the folder any more.
     sandbox: Child,
     daemon: Option<Child>,
     folder: tempfile::TempDir,
-    /// Containers run on while it is away.
+    /// Containers keep running while the engine is away.
     live_restore: bool,
 }
 
-/// How an engine goes.
+/// How an engine is shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
-    /// As `systemctl stop` does it.
+    /// As `systemctl stop` does.
     Graceful,
-    /// As `kill -9` does it.
+    /// As `kill -9` does.
     Killed,
 }
 
 impl Dockerd {
     /// # Errors
-    /// It does not come up; the error has its log.
+    /// It does not become ready; the error contains its log.
     pub async fn start(live_restore: bool) -> Result<Self> {
         let mut dockerd = Self::new_sandbox(live_restore)?;
         dockerd.restart().await?;
         Ok(dockerd)
     }
 
-    /// One that has its data on a disk of its own, in memory and so small that it gets full. `check_size` is as `mount` takes it (`256m`).
+    /// An engine whose data is on a small disk in memory, so that the disk can become full. `size` is in the syntax of `mount`
+    /// (`256m`).
     ///
     /// # Errors
-    /// It does not come up; the error has its log.
+    /// It does not become ready; the error contains its log.
     pub async fn start_on(size: &str) -> Result<Self> {
         let mut dockerd = Self::new_sandbox(false)?;
         std::fs::create_dir(dockerd.data())?;
@@ -61,7 +61,7 @@ impl Dockerd {
         Ok(dockerd)
     }
 
-    /// The room, and nobody in it yet.
+    /// The sandbox without an engine.
     fn new_sandbox(live_restore: bool) -> Result<Self> {
         crate::docker::ensure_running()?;
         let mut room = Command::new("unshare");
@@ -70,7 +70,7 @@ impl Dockerd {
         Ok(Self { folder: tempfile::tempdir()?, sandbox: room, daemon: None, live_restore })
     }
 
-    /// Where it answers.
+    /// The address of the engine.
     #[must_use]
     pub fn host(&self) -> String {
         format!("unix://{}", self.socket().display())
@@ -80,12 +80,27 @@ impl Dockerd {
         self.folder.path().join("engine.sock")
     }
 
-    /// Where it keeps images, containers and volumes.
+    /// The directory of images, containers and volumes.
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// Its API.
+    /// The workspace of a build, as a directory of this machine: a volume with a pipeline file in it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn workspace(&self) -> Result<PathBuf> {
+        let volumes = std::fs::read_dir(self.data().join("volumes"))?.filter_map(|entry| Some(entry.ok()?.path().join("_data")));
+        let with_subfolders = |volume: PathBuf| {
+            let entries = std::fs::read_dir(&volume).into_iter().flatten();
+            let subfolders: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+            std::iter::once(volume).chain(subfolders)
+        };
+        let found = volumes.flat_map(with_subfolders).find(|folder| folder.join(".beespace.yml").exists());
+        found.context("no volume of this engine is a workspace")
+    }
+
+    /// The API of the engine.
     ///
     /// # Errors
     /// It does not answer.
@@ -94,7 +109,7 @@ impl Dockerd {
     }
 
     /// # Errors
-    /// It does not come up; the error has its log.
+    /// It does not become ready; the error contains its log.
     pub async fn restart(&mut self) -> Result<()> {
         let folder = self.folder.path();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
@@ -119,20 +134,20 @@ impl Dockerd {
         };
         timeout(WAIT_TIMEOUT, answers).await.map_err(|_| {
             let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
-            anyhow::anyhow!("the engine does not come up; its log:\n{log}")
+            anyhow::anyhow!("the engine does not become ready; its log:\n{log}")
         })
     }
 
-    /// Starts a program in the room: it shares the engine's network. Killed when dropped.
+    /// Starts a program in the sandbox, in the engine's network. It is killed when dropped.
     ///
     /// # Errors
-    /// The system's.
+    /// The system refuses.
     pub async fn spawn_in_sandbox(&self, command: &[&str]) -> Result<Child> {
         let mut entered = self.command_in_sandbox().await?;
         Ok(entered.args(command).stdin(Stdio::null()).spawn()?)
     }
 
-    /// A command that runs in the room what is added to it.
+    /// A command that runs its arguments in the sandbox.
     async fn command_in_sandbox(&self) -> Result<Command> {
         let first = timeout(WAIT_TIMEOUT, child_of(&self.sandbox)).await?;
         let mut command = Command::new("nsenter");
@@ -140,20 +155,20 @@ impl Dockerd {
         Ok(command)
     }
 
-    /// Makes it go, and waits until it is gone.
+    /// Shuts the engine down and waits until it has exited.
     ///
     /// # Errors
-    /// It was gone, or does not go.
+    /// It was not running, or does not exit.
     pub async fn shut_down(&mut self, how: Shutdown) -> Result<()> {
-        let mut daemon = self.daemon.take().context("it is not there")?;
+        let mut daemon = self.daemon.take().context("the engine is not running")?;
         let id = Pid::from_raw(timeout(WAIT_TIMEOUT, child_of(&daemon)).await?).context("no process has the number 0")?;
         kill_process(id, if how == Shutdown::Graceful { Signal::TERM } else { Signal::KILL })?;
-        timeout(WAIT_TIMEOUT, daemon.wait()).await.context("the engine does not go")??;
+        timeout(WAIT_TIMEOUT, daemon.wait()).await.context("the engine does not exit")??;
         Ok(())
     }
 }
 
-/// The one child of a process that only waits for it, once it is there.
+/// The only child of a process, as soon as it exists.
 async fn child_of(parent: &Child) -> i32 {
     let id = parent.id().unwrap_or_default();
     let children = format!("/proc/{id}/task/{id}/children");

@@ -1,5 +1,4 @@
-//! A Beespace in a process of its own: for what only a whole process has: its environment, the limits it lives under,
-//! and a sudden end.
+//! A Beespace in a process of its own, for tests of its environment, its resource limits and its sudden end.
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
@@ -15,19 +14,17 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
+use crate::WAIT_TIMEOUT;
 use crate::client::Client;
 use crate::gogs::FakeGogs;
 
-/// How long a fact may be waited for. Only a failing test takes as long.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Nothing beside what every process is told.
+/// No extra environment variables.
 pub const NO_ENV: &[(&str, &str)] = &[];
 
-/// A server; it is killed when it is dropped.
+/// A server process. It is killed when dropped.
 #[derive(Debug)]
 pub struct Process {
-    /// Where it answers, without a slash at the end.
+    /// Its URL, without a slash at the end.
     pub url: String,
     child: Child,
     folder: tempfile::TempDir,
@@ -37,28 +34,28 @@ pub struct Process {
     log: Arc<Mutex<String>>,
 }
 
-/// A disk for a part of a server's folder, in memory and small, so that it gets full. Nobody but the server has it: it is gone with the process.
+/// A small disk in memory for a part of a server's data, so that it can become full. It disappears with the process.
 #[derive(Debug, Clone, Copy)]
 pub struct SmallDisk {
-    /// Which part: `data` or `data/logs`.
+    /// The directory: `data` or `data/logs`.
     pub at: &'static str,
-    /// Bytes, as `mount` takes them (`2m`).
+    /// The size in the syntax of `mount` (`2m`).
     pub size: &'static str,
 }
 
 impl Process {
-    /// Starts `check_program`, the command line, as a server for `gogs`. `extra` is added to its configuration, which must name an engine.
+    /// Starts `program` as a server for `gogs`. `extra` is added to its configuration and must select an engine.
     ///
     /// # Errors
-    /// It does not come up; the error has its log.
+    /// It does not become ready; the error contains its log.
     pub async fn start<V: AsRef<OsStr>>(program: &str, gogs: &FakeGogs, extra: &str, env: &[(&str, V)]) -> anyhow::Result<Self> {
         Self::start_on(None, program, gogs, extra, env).await
     }
 
-    /// The same on a disk of its own, which takes root.
+    /// Like [`Process::start`], on a small disk. Requires root.
     ///
     /// # Errors
-    /// It does not come up; the error has its log.
+    /// It does not become ready; the error contains its log.
     pub async fn start_on<V: AsRef<OsStr>>(
         disk: Option<SmallDisk>,
         program: &str,
@@ -67,7 +64,7 @@ impl Process {
         env: &[(&str, V)],
     ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        // The port stays the same across kills: Gogs' hook names it.
+        // The port stays the same across restarts, because the webhook in Gogs contains it.
         let address = free_address().context("no port is free")?;
         let data = folder.path().join("data");
         let text = format!(
@@ -83,55 +80,55 @@ impl Process {
         Ok(process)
     }
 
-    /// Kills it as `kill -9` does.
+    /// Kills the process as `kill -9` does.
     ///
     /// # Errors
-    /// The system's.
+    /// The system refuses.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
 
-    /// Whether it has ended by itself.
+    /// Whether the process has exited.
     ///
     /// # Errors
-    /// The system's.
+    /// The system refuses.
     pub fn has_exited(&mut self) -> anyhow::Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// Whether it was killed, as at a fail point.
+    /// Whether the process was killed, as a fail point does.
     ///
     /// # Errors
-    /// It ended in any other way; the error has its log. The system's.
+    /// It exited in any other way; the error contains its log.
     pub fn was_killed(&mut self) -> anyhow::Result<bool> {
         let Some(status) = self.child.try_wait()? else { return Ok(false) };
         let killed = status.signal() == Some(libc::SIGKILL);
-        anyhow::ensure!(killed, "it ended by itself, {status}: {}", self.log.lock().unwrap_or_else(PoisonError::into_inner));
+        anyhow::ensure!(killed, "the server exited with {status}: {}", self.log.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(true)
     }
 
-    /// Starts it again on what is there; it may not answer yet.
+    /// Starts the server again on the same data. It may not be ready yet.
     ///
     /// # Errors
-    /// The system's.
+    /// The system refuses.
     pub fn restart<V: AsRef<OsStr>>(&mut self, env: &[(&str, V)]) -> anyhow::Result<()> {
         self.child = spawn((&self.program, self.disk), &config_path(&self.folder), &self.token, env, &self.log)?;
         Ok(())
     }
 
-    /// Waits until it answers.
+    /// Waits until the server responds.
     ///
     /// # Errors
-    /// It does not; the error has its log.
+    /// Times out; the error contains the log.
     pub async fn wait_until_ready(&self) -> anyhow::Result<()> {
         let client = Client::new(&self.url);
         self.wait_for("it to answer", async || Ok(client.get("/healthz").await.ok().map(drop))).await
     }
 
-    /// Lets pushes to a repository build.
+    /// Enables a repository.
     ///
     /// # Errors
-    /// It says no.
+    /// The server refuses.
     pub async fn enable(&self, repository: &str) -> anyhow::Result<()> {
         let answer = self.admin()?.post("/api/v1/repositories", &json!({ "name": repository })).await?;
         anyhow::ensure!(answer.status.is_success(), "{answer:?}");
@@ -141,7 +138,7 @@ impl Process {
     /// Sets a secret of the instance.
     ///
     /// # Errors
-    /// It says no.
+    /// The server refuses.
     pub async fn set_secret(&self, name: &str, value: &str) -> anyhow::Result<()> {
         let path = format!("/api/v1/secrets/{name}");
         let answer = self.admin()?.call(reqwest::Method::PUT, &path, &json!({ "value": value })).await?;
@@ -149,31 +146,31 @@ impl Process {
         Ok(())
     }
 
-    /// What all its processes have said so far.
+    /// The log of all its processes so far.
     #[must_use]
     pub fn log(&self) -> String {
         lock(&self.log).clone()
     }
 
-    /// Its process's number.
+    /// The process id.
     ///
     /// # Errors
-    /// It has ended.
+    /// The process has exited.
     pub fn id(&self) -> anyhow::Result<i32> {
-        Ok(self.child.id().context("it has ended")?.try_into()?)
+        Ok(self.child.id().context("the server has exited")?.try_into()?)
     }
 
-    /// Bytes of memory that it holds.
+    /// Resident memory in bytes.
     ///
     /// # Errors
-    /// It has ended.
+    /// The process has exited.
     pub fn resident_memory(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no line of memory")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
-    /// Its data directory, as it sees it itself.
+    /// Its data directory, seen from its mount namespace.
     #[must_use]
     pub fn data(&self) -> PathBuf {
         let data = self.folder.path().join("data");
@@ -183,12 +180,12 @@ impl Process {
         }
     }
 
-    /// Gives its small disk this size.
+    /// Resizes its small disk.
     ///
     /// # Errors
-    /// It has none, or the system says no.
+    /// It has no small disk, or the system refuses.
     pub async fn resize_disk(&self, size: &str) -> anyhow::Result<()> {
-        let disk = self.disk.context("it has no disk of its own")?;
+        let disk = self.disk.context("the server has no small disk")?;
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.id()?.to_string(), "--mount", "mount", "-o", &format!("remount,size={size}")]);
         let status = command.arg(self.folder.path().join(disk.at)).status().await?;
@@ -196,19 +193,19 @@ impl Process {
         Ok(())
     }
 
-    /// A client that brings the admin token.
+    /// A client with the admin token.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The token cannot be read.
     pub fn admin(&self) -> anyhow::Result<Client> {
         let token = std::fs::read_to_string(self.data().join("admin.token"))?;
         Ok(Client::new(&self.url).with_token(token.trim()))
     }
 
-    /// Waits until `look` finds what it looks for.
+    /// Waits until `look` returns a value.
     ///
     /// # Errors
-    /// It never does; `description` is named, with the server's log.
+    /// Times out; the error names `what` and contains the log.
     pub async fn wait_for<T>(&self, what: &str, look: impl AsyncFn() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
         let found = tokio::time::timeout(WAIT_TIMEOUT, async {
             loop {
@@ -218,18 +215,20 @@ impl Process {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
-        found.await.unwrap_or_else(|_| anyhow::bail!("waited in vain for {what}; its log:\n{}", lock(&self.log)))
+        found
+            .await
+            .unwrap_or_else(|_| anyhow::bail!("timed out while waiting for {what}; the server's log:\n{}", lock(&self.log)))
     }
 
-    /// Stops it as SIGTERM does; returns what it leaves on the disk.
+    /// Stops the server as SIGTERM does. Returns its directory.
     ///
     /// # Errors
-    /// It does not end well.
+    /// It exits with a failure.
     pub async fn stop(mut self) -> anyhow::Result<tempfile::TempDir> {
         let id = rustix::process::Pid::from_raw(self.id()?).context("no process has the number 0")?;
         rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
         let status = tokio::time::timeout(WAIT_TIMEOUT, self.child.wait()).await??;
-        anyhow::ensure!(status.success(), "it ended with {status}; its log:\n{}", lock(&self.log));
+        anyhow::ensure!(status.success(), "the server exited with {status}; its log:\n{}", lock(&self.log));
         Ok(self.folder)
     }
 }
@@ -245,7 +244,7 @@ fn spawn<V: AsRef<OsStr>>(
     env: &[(&str, V)],
     log: &Arc<Mutex<String>>,
 ) -> anyhow::Result<Child> {
-    // A write beyond the limit of a file's size shall fail, as on a full disk, and not end the process.
+    // A write beyond the file size limit fails as on a full disk instead of killing the process.
     let start = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh", program, "server", "--config"];
     let mut command = match disk {
         None => Command::new("env"),
@@ -259,9 +258,9 @@ fn spawn<V: AsRef<OsStr>>(
         }
     };
     command.args(start).arg(config);
-    // How full the disk is that the tests run on is no part of what they show.
+    // The tests do not depend on how full the disk of this machine is.
     command.env("BEESPACE_GOGS__TOKEN", token).env("BEESPACE_LIMITS__FREE_DISK", "16MiB");
-    // Networks that stand ready outlive a server that is killed, and an engine has few.
+    // Prewarmed networks outlive a killed server, and an engine has only a few.
     if !std::fs::read_to_string(config)?.contains("prewarmed_networks") {
         command.env("BEESPACE_ENGINE__STANDBY", "0");
     }
@@ -284,7 +283,7 @@ fn lock(log: &Mutex<String>) -> std::sync::MutexGuard<'_, String> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A port below those that the system gives to whoever asks for any, each time another one.
+/// A port below the ephemeral ports, a different one each time.
 fn free_address() -> Option<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 10_000 + u16::try_from(std::process::id() % 8_000).ok()?;

@@ -1,4 +1,4 @@
-//! A registry of images, a program of its own on a port of its own, with a [`Line`] in front of it.
+//! An image registry: a separate program on its own port, with a [`TcpProxy`] in front of it.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,23 +18,23 @@ use tokio::process::{Child, Command};
 use crate::docker;
 use crate::tcp_proxy::{TcpProxy, Upstream};
 
-/// Who may use a registry that asks for a sign-in.
+/// The user of a registry that requires authentication.
 pub const USER: &str = "bee";
 pub const PASSWORD: &str = "nectar-of-the-registry";
-/// The line of a password file for the two.
+/// The line of a password file for this user.
 const HTPASSWD: &str = "bee:$2y$05$TTzI2r6fbQcbSQuEiYP5uuB95V9W9nUEJs1EFQjzd3rDC0vv9.8Na\n";
 
-/// A running registry, empty at first. Ends when dropped.
+/// A running registry, empty at first. It stops when dropped.
 #[derive(Debug)]
 pub struct Registry {
-    /// What the engine reaches it by; names of images begin with its address.
+    /// The proxy in front of the registry; the names of images begin with its address.
     pub proxy: TcpProxy,
     requires_authentication: bool,
     _program: Child,
     _folder: tempfile::TempDir,
 }
 
-/// An image in a registry that the engine does not have (any more).
+/// An image that is in the registry and not in the engine.
 #[derive(Debug, Clone)]
 pub struct PushedImage {
     /// `127.0.0.1:41711/acme/tool:1`
@@ -45,15 +45,15 @@ pub struct PushedImage {
 
 impl Registry {
     /// # Errors
-    /// The program is not to be had, or does not start.
+    /// The program is missing or does not start.
     pub async fn start() -> Result<Self> {
         Self::start_with(false).await
     }
 
-    /// One that shows its images to [`USER`] only.
+    /// A registry that only [`USER`] can read.
     ///
     /// # Errors
-    /// The program is not to be had, or does not start.
+    /// The program is missing or does not start.
     pub async fn with_authentication() -> Result<Self> {
         Self::start_with(true).await
     }
@@ -85,17 +85,17 @@ impl Registry {
         })
     }
 
-    /// The name of an image that may or may not be there.
+    /// The full name of an image in this registry.
     #[must_use]
     pub fn name(&self, image: &str) -> String {
         format!("{}/{image}", self.proxy.address())
     }
 
-    /// Makes an image with a shell and pushes it. `/which` in it is `which`; `bytes` make it as large. No two share a layer, and the engine forgets it
-    /// again.
+    /// Builds an image with a shell and pushes it. Its file `/which` contains `which`, and it has this many random `bytes`, so
+    /// that no two images share a layer. The engine's copy is removed.
     ///
     /// # Errors
-    /// The engine's or the registry's.
+    /// The engine or the registry refuses.
     pub async fn push(&self, image: &str, which: &str, bytes: usize) -> Result<PushedImage> {
         let api = docker::api().await?;
         let name = self.name(image);
@@ -122,10 +122,10 @@ impl Registry {
         Ok(PushedImage { name, by_digest })
     }
 
-    /// Ends it, and makes the engine forget every image of it.
+    /// Stops the registry and removes its images from the engine.
     ///
     /// # Errors
-    /// The engine's.
+    /// The engine refuses.
     pub async fn stop(self) -> Result<()> {
         let api = docker::api().await?;
         let ours = self.name("");
@@ -138,7 +138,7 @@ impl Registry {
     }
 }
 
-/// Makes the engine forget an image.
+/// Removes an image from the engine.
 async fn remove_image(image: &str) -> Result<()> {
     let options = RemoveImageOptionsBuilder::new().force(true).build();
     docker::api().await?.remove_image(image, Some(options), None).await?;
@@ -149,17 +149,18 @@ fn root() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Gets the program where it is not there.
+/// Installs the program if it is missing.
 fn ensure_program() -> Result<()> {
     static THERE: OnceLock<Result<(), String>> = OnceLock::new();
     let there = THERE.get_or_init(|| {
-        let output = std::process::Command::new(root().join("tests/registry")).output().map_err(|error| error.to_string())?;
+        let output =
+            std::process::Command::new(root().join("tests/ensure-registry")).output().map_err(|error| error.to_string())?;
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     });
     there.clone().map_err(anyhow::Error::msg)
 }
 
-/// The port it has been given, from its log.
+/// The address, read from the registry's log.
 async fn read_address(program: &mut Child) -> Result<SocketAddr> {
     let mut log = BufReader::new(program.stderr.take().context("no log")?).lines();
     while let Some(line) = log.next_line().await? {
@@ -170,5 +171,5 @@ async fn read_address(program: &mut Child) -> Result<SocketAddr> {
         tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
         return Ok(address);
     }
-    bail!("the registry ended before it listened")
+    bail!("the registry exited before it was ready")
 }

@@ -1,4 +1,5 @@
-//! A store with a past: builds as a server leaves them that has run for long, written through the store's own doors.
+//! A store with history: builds as a server leaves them that has been running for a long time, written through the store's own
+//! API.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,29 +28,29 @@ use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
-/// The pipeline of every build: as long as people's are.
+/// The pipeline file of every build, with a realistic length.
 pub const PIPELINE_FILE: &str = "name: check\n\nenv:\n  CARGO_TERM_COLOR: always\n\nsteps:\n  - name: format\n    image: rust:1.95\n    \
                         run: cargo fmt --all --check\n\n  - name: test\n    image: rust:1.95\n    run:\n      - cargo build --locked\n      \
                         - cargo test --workspace --locked\n\n  - name: package\n    image: alpine:3.22\n    run: tar -cf out.tar target\n    \
                         when: { branch: main }\n";
 
-/// Builds that end in each repository as hardly any does: its first ones.
+/// The first builds of each repository, which end as killed: a rare status.
 pub const KILLED_BUILDS: u64 = 3;
-/// One of so many fails.
+/// One of this many builds fails.
 pub const FAILURE_INTERVAL: u64 = 3;
-/// Builds that are on their way at once, so that they share commits.
+/// Builds written concurrently, so that they share commits.
 const CONCURRENT_BUILDS: usize = 256;
-/// The notifier that heard of every build.
+/// The notifier of every build.
 pub const NOTIFIER: &str = "chat";
 
-/// A repository, and the commit that its builds are of.
+/// A repository, and the commit of its builds.
 #[derive(Debug, Clone)]
 pub struct SeededRepository {
     pub repository: Repository,
     pub sha: String,
 }
 
-/// Writes so many builds, in turn of the repositories.
+/// Writes this many builds, distributed over the repositories.
 ///
 /// # Errors
 /// The store's.
@@ -57,7 +58,7 @@ pub async fn write_builds(store: &Store, pasts: &[SeededRepository], builds: u64
     let located = pipeline::read(".beespace.yml", PIPELINE_FILE.as_bytes()).map_err(|problems| anyhow!("{problems:?}"))?;
     store.set_notifiers([NOTIFIER]);
     let (located, begun) = (Arc::new(located), Arc::new(AtomicU64::new(0)));
-    // The newest of each repository comes after all others: it is the last run of its branch.
+    // The newest build of each repository is written last, because it becomes the last run of its branch.
     let newest = builds.saturating_sub(u64::try_from(pasts.len())?);
     let mut turns = pasts.iter().cycle().zip(0..builds);
     let older: Vec<_> = turns.by_ref().take(usize::try_from(newest)?).collect();
@@ -77,14 +78,14 @@ pub async fn write_builds(store: &Store, pasts: &[SeededRepository], builds: u64
     stream::iter(turns).map(one).buffer_unordered(CONCURRENT_BUILDS).try_collect().await
 }
 
-/// One build from its delivery to its notice.
+/// One build, from its delivery to its notice.
 struct BuildSeed {
     store: Store,
     past: SeededRepository,
     located: Arc<ParsedPipeline>,
-    /// Among all.
+    /// The number among all builds.
     number: u64,
-    /// Among those of its repository.
+    /// The number within its repository.
     round: u64,
 }
 
@@ -101,7 +102,7 @@ impl BuildSeed {
         Ok(())
     }
 
-    /// A delivery as long as Gogs' are, and its build.
+    /// A delivery of realistic length, and its build.
     async fn begin(&self) -> Result<BuildId> {
         let event = self.event()?;
         let body = serde_json::json!({ "number": self.number, "event": &event, "filler": "x".repeat(1_500) }).to_string();
@@ -113,7 +114,7 @@ impl BuildSeed {
             body: body.into_bytes(),
             received_at: now(),
         };
-        let Accepted::New(id) = self.store.accept_delivery(delivery).await? else { anyhow::bail!("it was there before") };
+        let Accepted::New(id) = self.store.accept_delivery(delivery).await? else { anyhow::bail!("the delivery exists already") };
         let build = BuildId(uuid::Uuid::now_v7());
         let git_ref = event.git_ref();
         let decide = move |_: Option<&_>| DeliveryAction::Build { id: build, event: Box::new(event.clone()) };
@@ -159,7 +160,7 @@ impl BuildSeed {
         Ok(self.store.store_prepared(id, prepared, now()).await?)
     }
 
-    /// The stage as policies let it through.
+    /// The stage after admission.
     fn stage(&self, build: BuildId) -> (Stage, Vec<Decision>) {
         let id = StageId { build, stage: StageNumber(1) };
         let pipeline = self.located.pipeline.clone();
@@ -179,7 +180,7 @@ impl BuildSeed {
         (stage, decisions)
     }
 
-    /// From its start to its end.
+    /// Runs the stage from start to end.
     async fn run(&self, build: BuildId) -> Result<()> {
         let (id, at) = (StageId { build, stage: StageNumber(1) }, now());
         let start = move |stage: &mut Stage| {

@@ -1,4 +1,4 @@
-//! A line between a program and a server it talks to, which can be watched, held and cut, and on which requests can be refused.
+//! A TCP proxy between a program and its server. It can count, pause, stall, refuse and cut the traffic.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,52 +12,52 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// The end of a request's first line. One that is cut by the border of two pieces is missed: a head fits into one.
+/// The end of a request line. It is missed if it is split between two reads, which does not happen: a head fits into one.
 const REQUEST_LINE_END: &[u8] = b" HTTP/1.1\r\n";
 
-/// What a refused request is answered.
-const REFUSAL: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 26\r\n\
+/// The response to a refused request.
+const ERROR_RESPONSE: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 26\r\n\
 connection: close\r\n\r\n{\"message\":\"not possible\"}";
 
-/// A request that the server shall not hear of.
+/// A request that does not reach the server.
 #[derive(Debug, thiserror::Error)]
 #[error("refused")]
 struct Refused;
 
-/// How a line is.
+/// The state of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyState {
     Open,
-    /// Connections stay, and nothing moves: a server that was stopped looks like this.
+    /// Connections stay open and nothing is forwarded, as with a stopped server.
     Paused,
-    /// Connections are closed, and new ones as soon as they are made.
+    /// Connections are closed, new ones immediately.
     Cut,
 }
 
-/// Whether something may pass now.
+/// Whether data is forwarded now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Passage {
     Free,
     Stalled,
 }
 
-/// Where the other end is.
+/// The address of the server.
 #[derive(Debug, Clone)]
 pub enum Upstream {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-/// What makes a line change by itself.
+/// Conditions that change the state or stop a request.
 #[derive(Debug, Default)]
 struct Triggers {
-    /// This in a request holds it, before the server hears of it.
+    /// A request with this text pauses the proxy before it reaches the server.
     pause_marker: Option<String>,
-    /// A request with this in it waits, before the server hears of it, and no other.
+    /// Requests with this text wait; others pass.
     stall_marker: Option<String>,
-    /// A request with any of these in it is answered with an error of the server's, which never hears of it.
+    /// Requests with any of these texts get an error response and never reach the server.
     refused_markers: Vec<String>,
-    /// So many bytes of answers, and it becomes that.
+    /// The state after this many bytes of responses.
     response_limit: Option<(usize, ProxyState)>,
 }
 
@@ -69,11 +69,11 @@ struct Shared {
     connections: AtomicUsize,
     requests: AtomicUsize,
     refused: AtomicUsize,
-    /// Requests that wait.
+    /// The number of waiting requests.
     stalled: watch::Sender<usize>,
 }
 
-/// A line with an address of its own on the loopback interface. Closed when dropped.
+/// A proxy with its own address on the loopback interface. It closes when dropped.
 #[derive(Debug)]
 pub struct TcpProxy {
     shared: Arc<Shared>,
@@ -83,7 +83,7 @@ pub struct TcpProxy {
 
 impl TcpProxy {
     /// # Errors
-    /// No port to be had.
+    /// No port is free.
     pub async fn to(server: Upstream) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -107,65 +107,65 @@ impl TcpProxy {
         self.address
     }
 
-    /// How many requests of HTTP were made so far.
+    /// The number of HTTP requests so far.
     #[must_use]
     pub fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
-    /// How many connections were made so far.
+    /// The number of connections so far.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Makes it so now, and forgets what would change it later.
+    /// Sets the state and clears all conditions.
     pub fn set(&self, flow: ProxyState) {
         *self.triggers() = Triggers::default();
         self.shared.stalled.send_replace(0);
         self.shared.flow.send_replace(flow);
     }
 
-    /// Holds it as soon as a request has `pause_marker` in it.
+    /// Pauses the proxy when a request contains `marker`.
     pub fn pause_at(&self, marker: &str) {
         self.triggers().pause_marker = Some(marker.to_owned());
     }
 
-    /// Lets every request wait that has `pause_marker` in it, until the line is set.
+    /// Makes every request that contains `marker` wait until the state is set.
     pub fn stall_at(&self, marker: &str) {
         self.triggers().stall_marker = Some(marker.to_owned());
     }
 
-    /// How many requests wait.
+    /// The number of waiting requests.
     #[must_use]
     pub fn stalled(&self) -> usize {
         *self.shared.stalled.borrow()
     }
 
-    /// Answers every request that has `pause_marker` in it with 500 and a message, beside those that are refused already.
+    /// Refuses every request that contains `marker` with status 500, in addition to those refused already.
     pub fn refuse(&self, marker: &str) {
         self.triggers().refused_markers.push(marker.to_owned());
     }
 
-    /// Refuses nothing any more.
+    /// Refuses no request any more.
     pub fn clear_refusals(&self) {
         self.triggers().refused_markers.clear();
     }
 
-    /// How many requests were refused so far.
+    /// The number of refused requests so far.
     #[must_use]
     pub fn refused(&self) -> usize {
         self.shared.refused.load(Ordering::SeqCst)
     }
 
-    /// Changes it once about so many bytes of answers have passed from now on.
+    /// Changes the state after about this many more bytes of responses.
     pub fn set_state_after(&self, answers: usize, flow: ProxyState) {
         self.triggers().response_limit = Some((answers, flow));
     }
 
-    /// Waits until it is so.
-    pub async fn is(&self, flow: ProxyState) {
-        // The sender lives as long as `self`.
+    /// Waits until the proxy has this state.
+    pub async fn wait_until(&self, flow: ProxyState) {
+        // This cannot fail: the sender lives as long as `self`.
         let _ = self.shared.flow.subscribe().wait_for(|now| *now == flow).await;
     }
 
@@ -179,7 +179,7 @@ impl Shared {
         self.triggers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self, bytes: &[u8]) -> Result<Passage> {
+    fn on_request(&self, bytes: &[u8]) -> Result<Passage> {
         let requests = bytes.windows(REQUEST_LINE_END.len()).filter(|window| window == &REQUEST_LINE_END).count();
         self.requests.fetch_add(requests, Ordering::SeqCst);
         let mut triggers = self.triggers();
@@ -199,7 +199,7 @@ impl Shared {
         Ok(Passage::Free)
     }
 
-    fn answered(&self, bytes: usize) -> Result<Passage> {
+    fn on_response(&self, bytes: usize) -> Result<Passage> {
         let mut triggers = self.triggers();
         if let Some((left, flow)) = &mut triggers.response_limit {
             *left = left.saturating_sub(bytes);
@@ -213,7 +213,7 @@ impl Shared {
 }
 
 async fn accept(shared: Arc<Shared>, listener: TcpListener) {
-    // Dropped with the line, and every connection with them.
+    // Dropped with the proxy, which closes every connection.
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         shared.connections.fetch_add(1, Ordering::SeqCst);
@@ -223,7 +223,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 async fn serve(shared: Arc<Shared>, client: TcpStream) -> Result<()> {
-    // An engine that was stopped still takes connections: so does this.
+    // A stopped engine still accepts connections, and so does this.
     let (from_client, to_client) = client.into_split();
     match &shared.server {
         Upstream::Tcp(address) => {
@@ -242,17 +242,17 @@ async fn forward_both<A: AsyncRead + Unpin, B: AsyncWrite + Unpin, C: AsyncRead 
     mut up: (A, B),
     mut down: (C, D),
 ) -> Result<()> {
-    let asked = carry(shared, &mut up, |bytes| shared.asked(bytes));
-    let answered = carry(shared, &mut down, |bytes| shared.answered(bytes.len()));
+    let asked = forward(shared, &mut up, |bytes| shared.on_request(bytes));
+    let answered = forward(shared, &mut down, |bytes| shared.on_response(bytes.len()));
     let ended = tokio::try_join!(asked, answered);
     if ended.as_ref().is_err_and(|error| error.is::<Refused>()) {
-        down.1.write_all(REFUSAL).await?;
+        down.1.write_all(ERROR_RESPONSE).await?;
         return Ok(down.1.shutdown().await?);
     }
     ended.map(drop)
 }
 
-async fn carry(
+async fn forward(
     shared: &Shared,
     (from, to): &mut (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     look: impl Fn(&[u8]) -> Result<Passage>,

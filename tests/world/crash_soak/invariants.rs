@@ -1,4 +1,5 @@
-//! What is to be found when a server is quiet again: each push built once, each step run once, each notice said once, nothing left.
+//! What must be true when a server is idle again: each push was built once, each step ran once, each notice was sent once,
+//! nothing is left over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,16 +12,16 @@ use tokio::time::Instant;
 use super::server::{INBOX, LINES, RECENT, STANDBY, SoakServer, path_of};
 use crate::docker;
 
-/// What is left over is gone after this long.
+/// Leftovers are removed within this time.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl SoakServer {
-    /// The pushes of this round, and what was said of all.
+    /// Checks the builds of this round and all notices.
     pub(super) async fn check_invariants(&mut self) -> Result<()> {
         let builds = self.list(RECENT).await?;
         for sha in self.pushed.clone() {
             let of_push: Vec<&Value> = builds.iter().filter(|build| build["sha"] == *sha).collect();
-            let [build] = of_push.as_slice() else { anyhow::bail!("commit {sha} was built not exactly once: {builds:#?}") };
+            let [build] = of_push.as_slice() else { anyhow::bail!("commit {sha} was not built exactly once: {builds:#?}") };
             self.builds.push(build["id"].as_str().context("no id")?.to_owned());
             self.check_build(&path_of(build)?).await?;
         }
@@ -32,13 +33,13 @@ impl SoakServer {
         let logs = self.logs(path).await?;
         match build["status"].as_str() {
             Some("success") => self.summary.successful_builds += 1,
-            // The dummy engine forgets with its process, as a machine does that is gone.
+            // The dummy engine loses its containers with its process, like a machine that died.
             Some("error") if self.image.is_none() && build["reason"]["code"] == "lost" => self.summary.lost_builds += 1,
-            // A step type makes its own word of what is lost.
+            // A step type decides itself what a lost container means.
             Some("failure") if self.image.is_none() && build["stages"][0]["steps"][3]["status"] == "failure" => {
                 self.summary.lost_builds += 1;
             }
-            _ => anyhow::bail!("a build ended as it should not: {build:#}\n{}", logs.join("\n---\n")),
+            _ => anyhow::bail!("a build has an unexpected status: {build:#}\n{}", logs.join("\n---\n")),
         }
         for (step, log) in logs.iter().enumerate().skip(1) {
             let is_good = build["stages"][0]["steps"][step]["status"] == "success";
@@ -48,7 +49,7 @@ impl SoakServer {
         Ok(())
     }
 
-    /// Of all its steps, the clone first.
+    /// The logs of all steps, the clone first.
     async fn logs(&self, path: &str) -> Result<Vec<String>> {
         let (admin, mut logs) = (self.process.admin()?, Vec::new());
         for step in 0..=3 {
@@ -57,7 +58,7 @@ impl SoakServer {
         Ok(logs)
     }
 
-    /// Every line is there once, and all are of one run.
+    /// Every line appears once, and all lines are from one run.
     fn check_log(&self, log: &str, is_good: bool, rounds: usize) -> Result<()> {
         let lines: Vec<&str> = log.lines().filter(|line| line.starts_with("line")).collect();
         if self.image.is_none() {
@@ -66,8 +67,8 @@ impl SoakServer {
         }
         let runs: BTreeSet<&str> = lines.iter().filter_map(|line| line.split(' ').nth(2)).collect();
         let numbers: Vec<Option<usize>> = lines.iter().map(|line| line.split(' ').nth(1)?.parse().ok()).collect();
-        ensure!(runs.len() == 1, "the step ran not exactly once: {runs:?}");
-        ensure!(numbers == (1..=LINES).map(Some).collect::<Vec<_>>(), "lines are lost, or are there twice");
+        ensure!(runs.len() == 1, "the step did not run exactly once: {runs:?}");
+        ensure!(numbers == (1..=LINES).map(Some).collect::<Vec<_>>(), "lines are missing or repeated");
         Ok(())
     }
 
@@ -80,10 +81,10 @@ impl SoakServer {
                 .push(received.header("idempotency-key").context("no key")?.to_owned());
         }
         let ends = keys.keys().filter(|subject| subject.contains("build.finished")).count();
-        ensure!(ends == self.summary.pushes, "{} builds, notices of {ends}", self.summary.pushes);
+        ensure!(ends == self.summary.pushes, "{} builds, but notices of {ends}", self.summary.pushes);
         self.summary.repeated_notices = keys.values().map(|keys| keys.len() - 1).sum();
         for (subject, keys) in keys {
-            ensure!(keys.iter().collect::<BTreeSet<_>>().len() == 1, "{subject} was told of with keys {keys:?}");
+            ensure!(keys.iter().collect::<BTreeSet<_>>().len() == 1, "{subject} was sent with several keys: {keys:?}");
         }
         let notices = self.list("/api/v1/notices?limit=100").await?;
         ensure!(notices.iter().all(|notice| notice["state"] == "sent"), "{notices:#?}");
@@ -97,12 +98,12 @@ impl SoakServer {
             if left.is_empty() {
                 return Ok(());
             }
-            ensure!(Instant::now() < until, "this is left: {left:#?}");
+            ensure!(Instant::now() < until, "leftovers: {left:#?}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
-    /// Directories for work, and what bears the id of this server in the engine, beyond the networks that stand ready.
+    /// Scratch directories, and everything in the engine with this server's id, except its prefetched networks.
     async fn leftovers(&self) -> Result<Vec<String>> {
         let scratch = self.process.data().join("scratch");
         let mut left = Vec::new();

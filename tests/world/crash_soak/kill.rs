@@ -1,4 +1,4 @@
-//! Ways for a server to die, dealt so that each fail point has its turn.
+//! Ways to kill a server, scheduled so that every fail point is hit.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -6,35 +6,35 @@ use beespace::engine::fail_points::CALLS;
 use beespace::fail_point::Side;
 use beespace::store::Queue;
 
-use super::chance::SeededRng;
+use crate::seeded_rng::SeededRng;
 
-/// One way to die.
+/// One way to kill a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kill {
-    /// At a fail point, at the passage of this number.
+    /// At a fail point, when it is passed for the n-th time.
     FailPoint(String, u64),
-    /// By `kill -9`, so many thousandths of a build's usual time after a build began to run.
+    /// With `kill -9`, this many thousandths of the typical build time after a build started.
     WhileRunning(u64),
-    /// By `kill -9` in the middle of a burst of pushes, so many thousandths of its usual time after Gogs began to tell of it.
+    /// With `kill -9` during a burst of pushes, this many thousandths of its typical time after Gogs started to send it.
     DuringBurst(u64),
 }
 
-/// A burst takes longer than the rest of its round: one of so many rounds has one.
+/// One of this many rounds has a burst, because a burst takes longer than the rest of its round.
 const BURST_INTERVAL: usize = 3;
 
-/// What happens only to a build that some process has brought on its way already, or after it.
+/// Actions that happen only to a build that an earlier process has started, or after a build.
 const LATE_ACTIONS: [&str; 7] =
     ["store/commit", "store/notice", "engine/check", "engine/adopt", "engine/release", "engine/destroy", "engine/inventory"];
 
-/// The fail points in an order of chance. Those at which nobody has died yet come again first: not every round leads past each.
+/// The fail points in random order. Points that were not hit yet come first again, because not every round passes each point.
 #[derive(Debug)]
 pub struct KillSchedule {
-    chance: SeededRng,
-    /// For the way of a push that is new.
+    rng: SeededRng,
+    /// Fail points on the path of a new push.
     early: VecDeque<String>,
     late: VecDeque<String>,
     remaining: BTreeSet<String>,
-    /// Rounds so far.
+    /// The number of rounds so far.
     rounds: usize,
 }
 
@@ -42,10 +42,11 @@ impl KillSchedule {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let remaining = fail_points().into_iter().collect();
-        Self { chance: SeededRng::new(seed), early: VecDeque::new(), late: VecDeque::new(), remaining, rounds: 0 }
+        Self { rng: SeededRng::new(seed), early: VecDeque::new(), late: VecDeque::new(), remaining, rounds: 0 }
     }
 
-    /// The deaths of one round: three, because the fifth in a row with the same row in hand would rightly end as a dead letter.
+    /// The kills of one round. There are three, because after the fifth crash with the same row the row rightly becomes a dead
+    /// letter.
     pub fn next_round(&mut self) -> [Kill; 3] {
         if self.early.is_empty() {
             self.early = self.shuffled(false);
@@ -55,15 +56,15 @@ impl KillSchedule {
         }
         let early = self.early.pop_front().unwrap_or_default();
         let late = self.late.pop_front().unwrap_or_default();
-        let passage = if late.ends_with("commit") { 1 + self.chance.below(12) } else { 1 };
-        let part = self.chance.below(1_000);
+        let passage = if late.ends_with("commit") { 1 + self.rng.below(12) } else { 1 };
+        let part = self.rng.below(1_000);
         let at_random =
             if self.rounds.is_multiple_of(BURST_INTERVAL) { Kill::DuringBurst(part) } else { Kill::WhileRunning(part) };
         self.rounds += 1;
         [Kill::FailPoint(early, 1), at_random, Kill::FailPoint(late, passage)]
     }
 
-    /// A server has died there.
+    /// Records that a server was killed at a fail point.
     pub fn record_hit(&mut self, point: &str) {
         self.remaining.remove(point);
     }
@@ -78,7 +79,7 @@ impl KillSchedule {
         if points.iter().any(|point| self.remaining.contains(point)) {
             points.retain(|point| self.remaining.contains(point));
         }
-        self.chance.shuffle(&mut points);
+        self.rng.shuffle(&mut points);
         points.into()
     }
 }
@@ -87,7 +88,7 @@ fn is_late(place: &str) -> bool {
     LATE_ACTIONS.iter().any(|act| place.ends_with(act))
 }
 
-/// Every fail point there is.
+/// All fail points.
 #[must_use]
 pub fn fail_points() -> Vec<String> {
     let queues = Queue::ALL.into_iter().map(Queue::as_str);

@@ -1,4 +1,4 @@
-//! Pushes that come all at once, so that a server dies with much in hand.
+//! Bursts of pushes, so that a server is killed while it has much unfinished work.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use beespace_core::status::Status;
 use super::server::{POLL_INTERVAL, REPO, SoakServer};
 use crate::gogs::Faults;
 
-/// All that a burst goes to.
+/// The repositories of a burst.
 pub(super) const REPOSITORIES: [&str; 4] = [REPO, "ada/comb", "ada/meadow", "ada/nectar"];
 
-/// Stages that a server runs at once.
+/// The number of stages that a server runs concurrently.
 pub(super) const CAPACITY: u64 = 4;
 
-/// More builds than a round has.
+/// More than the builds of one round.
 const MAX_BUILDS: usize = 100;
 
 impl SoakServer {
-    /// Pushes of a burst to each repository: containers take longer.
+    /// The pushes of a burst to each repository; fewer with containers, which take longer.
     fn pushes_per_repository(&self) -> u64 {
         if self.image.is_some() { 2 } else { 5 }
     }
 
-    /// Pushes to all repositories in turn. Gogs keeps for itself that it has to tell of that.
+    /// Pushes to all repositories while Gogs holds the deliveries back.
     pub(super) async fn push_a_burst(&mut self) -> Result<()> {
         self.gogs.set_faults(Faults { deliveries_paused: true, ..Faults::default() });
         for _ in 0..self.pushes_per_repository() {
@@ -38,17 +38,17 @@ impl SoakServer {
         Ok(())
     }
 
-    /// Lets Gogs tell of the whole burst, one delivery right after the other, and kills the server meanwhile or over what comes of it.
+    /// Lets Gogs send all deliveries of the burst, and kills the server during that or during the builds.
     pub(super) async fn kill_during_burst(&mut self, part: u64) -> Result<()> {
         let usual_ms = self.pushes_per_repository() * REPOSITORIES.len() as u64 * self.typical_build_ms() / CAPACITY;
         self.gogs.set_faults(Faults::default());
-        // It never ends by itself.
+        // The approvals never end by themselves; the timeout ends them.
         let _ = tokio::time::timeout(Duration::from_millis(part * usual_ms / 1_000), self.approve_repeatedly()).await;
-        ensure!(!self.process.has_exited()?, "it ended by itself");
+        ensure!(!self.process.has_exited()?, "the server exited by itself");
         self.process.kill().await
     }
 
-    /// Says yes to whatever comes to wait for a person. A server that cannot be asked now is asked again.
+    /// Approves every blocked build again and again. Errors are ignored, because the server may be down.
     async fn approve_repeatedly(&self) -> Infallible {
         loop {
             let _ = self.approve().await;
@@ -56,7 +56,7 @@ impl SoakServer {
         }
     }
 
-    /// Counts what the dead had in hand.
+    /// Counts the unfinished work of the killed server.
     pub(super) fn record_load(&mut self, rows: &Store) -> Result<()> {
         let builds = rows.read()?.builds(BuildFilter::default(), MAX_BUILDS)?;
         let unfinished = builds.iter().filter(|build| build.phase != Phase::Finished).count();

@@ -1,14 +1,12 @@
-//! Servers that are killed again and again, around all that they do, and a look at what stands afterwards.
+//! Servers that are killed again and again at every kind of work, and the checks afterwards.
 //!
-//! | file | holds |
+//! | file | content |
 //! |---|---|
-//! | [`blow`] | ways to die |
-//! | [`chance`] | numbers that follow from a seed |
-//! | `lane` | one server: pushes, deaths, starts |
-//! | `load` | pushes that come all at once |
-//! | `look` | what is to be found when it is quiet again |
+//! | [`kill`] | ways to kill a server |
+//! | `server` | one server: pushes, kills, restarts |
+//! | `load` | bursts of pushes |
+//! | `invariants` | what must be true when the server is idle again |
 
-pub mod chance;
 mod invariants;
 pub mod kill;
 mod load;
@@ -22,62 +20,62 @@ use kill::KillSchedule;
 use serde::Serialize;
 use server::SoakServer;
 
-/// Servers beside each other, as they mostly wait.
+/// Servers with the dummy engine that run side by side; they wait most of the time.
 const DUMMY_SERVERS: usize = 3;
 
-/// Builds that a server has begun and not ended are a load from so many on.
+/// This many unfinished builds count as load.
 const LOADED_BUILDS: usize = 5;
 
-/// So many deaths in bursts do not all come before or after the load.
+/// With this many kills in bursts, at least one must meet the load.
 const MIN_BURSTS: usize = 8;
 
-/// How often servers are to be killed.
+/// How many kills to carry out.
 #[derive(Debug, Clone)]
 pub struct Campaign {
-    /// The command line.
+    /// The path of the server program.
     pub program: String,
     pub seed: u64,
-    /// With the dummy engine, at least.
+    /// The minimum with the dummy engine.
     pub kills: usize,
-    /// With Docker, at least.
+    /// The minimum with Docker.
     pub docker_kills: usize,
 }
 
-/// What happened; nothing of it is a fault, for those are errors.
+/// What happened. None of it is a failure: failures are errors.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Summary {
     pub seed: u64,
     pub kills: usize,
     pub docker_kills: usize,
-    /// Deaths besides these, of servers that had nothing more to do: they never came to where they were to die.
+    /// Additional kills of idle servers, which never reached their fail point.
     pub idle_kills: usize,
-    /// Deaths at each fail point; the others came from outside.
+    /// Kills at each fail point; the others came from outside.
     pub at_points: BTreeMap<String, usize>,
-    /// Those of servers with Docker.
+    /// The kills at fail points with Docker.
     pub docker_at_points: BTreeMap<String, usize>,
-    /// Those of bursts included.
+    /// Pushes, including those of bursts.
     pub pushes: usize,
-    /// Deaths in the middle of a burst of pushes.
+    /// Kills during a burst of pushes.
     pub bursts: usize,
-    /// Builds that were begun and not over at these deaths, all together.
+    /// The total number of unfinished builds at these kills.
     pub unfinished: usize,
-    /// The same at one of them, at most.
+    /// The largest number of unfinished builds at one kill.
     pub most_unfinished: usize,
-    /// Builds that ran beside each other at one of them, at most.
+    /// The largest number of running builds at one kill.
     pub most_running: usize,
-    /// Deliveries that nobody confirmed, and that Gogs sent again.
+    /// Deliveries without a confirmation, which Gogs sent again.
     pub redelivered: usize,
     pub successful_builds: usize,
-    /// Builds that ended because a container of theirs was lost with the engine, and that say so.
+    /// Builds that ended because a container was lost with its engine, and that report it.
     pub lost_builds: usize,
-    /// Logs that were cut in the middle of a frame.
+    /// Logs that were truncated within a frame.
     pub logs_cut: usize,
     /// Notices that arrived more than once, each time with the same key.
     pub repeated_notices: usize,
 }
 
 impl Summary {
-    /// Whether some server died with much in hand.
+    /// Whether a server was killed while it had much unfinished work.
     #[must_use]
     pub fn has_killed_under_load(&self) -> bool {
         self.most_unfinished >= LOADED_BUILDS && self.most_running > 1
@@ -105,12 +103,12 @@ impl Summary {
     }
 }
 
-/// Kills servers as often as wanted.
+/// Runs the campaign.
 ///
 /// # Errors
-/// The first thing that is not as it should be after a kill; the error has the server's log. Bursts of pushes that were no load.
+/// The first violated invariant after a kill; the server's log is printed. Also if no burst of pushes caused load.
 pub async fn run(campaign: Campaign) -> anyhow::Result<Summary> {
-    // What a death can leave in an engine is to be seen with Docker alone, so that one has a deck of its own.
+    // Only Docker shows what a kill leaves in an engine, so its server has a schedule of its own.
     let decks = [0, 1].map(|number| Arc::new(Mutex::new(KillSchedule::new(campaign.seed.wrapping_add(number)))));
     let share = campaign.kills.div_ceil(DUMMY_SERVERS);
     let shares = [share; DUMMY_SERVERS].into_iter().map(|share| (share, false)).chain([(campaign.docker_kills, true)]);
@@ -120,6 +118,6 @@ pub async fn run(campaign: Campaign) -> anyhow::Result<Summary> {
     });
     let mut whole = Summary { seed: campaign.seed, ..Summary::default() };
     futures::future::try_join_all(lanes).await?.into_iter().for_each(|part| whole.add(part));
-    ensure!(whole.bursts < MIN_BURSTS || whole.has_killed_under_load(), "no server died with much in hand: {whole:#?}");
+    ensure!(whole.bursts < MIN_BURSTS || whole.has_killed_under_load(), "no server was killed under load: {whole:#?}");
     Ok(whole)
 }

@@ -1,4 +1,4 @@
-//! One server and what it goes through: rounds of pushes and deaths, each with a quiet end at which all is looked at.
+//! One server under test: rounds of pushes and kills. Each round ends with an idle server whose state is checked.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,49 +11,47 @@ use beespace_core::ids::StepId;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::chance::SeededRng;
 use super::kill::{Kill, KillSchedule};
 use super::load::{CAPACITY, REPOSITORIES};
 use super::{Campaign, Summary};
+use crate::WAIT_TIMEOUT;
 use crate::docker;
 use crate::gogs::{Delivery, FakeGogs};
 use crate::process::{NO_ENV, Process};
+use crate::seeded_rng::SeededRng;
 
 pub(super) const REPO: &str = "ada/hive";
 pub(super) const INBOX: &str = "team";
 
-/// Lines of the step that counts; the number is in each.
+/// The lines of the counting step, each with its number.
 pub(super) const LINES: usize = 12;
 
-/// Networks that a server keeps ready.
+/// The number of prefetched networks.
 pub(super) const STANDBY: usize = 2;
 
-/// Only a server that hangs is waited for as long.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(90);
-
-/// Between two looks at a server.
+/// The interval between two checks of a server.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The newest builds, all of a round among them.
+/// The newest builds, which include all of a round.
 pub(super) const RECENT: &str = "/api/v1/builds?limit=50";
 
 pub(super) struct SoakServer {
     pub(super) gogs: FakeGogs,
     pub(super) process: Process,
-    /// The image of its steps; the dummy engine needs none.
+    /// The image of its steps; `None` with the dummy engine.
     pub(super) image: Option<String>,
     pub(super) summary: Summary,
-    /// The commits of the pushes of this round.
+    /// The commits pushed in this round.
     pub(super) pushed: Vec<String>,
-    /// The ids of all builds that were looked at.
+    /// The ids of all checked builds.
     pub(super) builds: Vec<String>,
-    /// Its id, which all that it makes in the engine carries; known once it has died.
+    /// The instance id, which labels everything in the engine; known after the first kill.
     pub(super) instance: String,
     schedule: Arc<Mutex<KillSchedule>>,
-    chance: SeededRng,
+    rng: SeededRng,
 }
 
-/// What a server did when it died.
+/// What a server was doing when it was killed.
 enum KilledWhile {
     Working,
     Idle,
@@ -82,7 +80,7 @@ impl SoakServer {
         for repository in REPOSITORIES {
             process.enable(repository).await?;
         }
-        let chance = SeededRng::new(campaign.seed.wrapping_add(number));
+        let rng = SeededRng::new(campaign.seed.wrapping_add(number));
         Ok(Self {
             gogs,
             process,
@@ -92,11 +90,11 @@ impl SoakServer {
             builds: Vec::new(),
             instance: String::new(),
             schedule: deck,
-            chance,
+            rng,
         })
     }
 
-    /// Dies at least so often, and more while there are points at which nobody has died.
+    /// Runs rounds until there were this many kills and, as far as possible, every fail point was hit.
     pub(super) async fn run_rounds(mut self, kills: usize) -> Result<Summary> {
         while self.summary.kills < kills || (self.has_points_left() && self.summary.kills + self.summary.idle_kills < 4 * kills) {
             let blows = lock(&self.schedule).next_round();
@@ -109,17 +107,17 @@ impl SoakServer {
         }
         let swept = self.wait_until_cleaned_up().await;
         self.with_log(swept)?;
-        // In order, so that the networks that stand ready go, too.
+        // A regular shutdown, so that prefetched networks are removed, too.
         self.process.stop().await?;
         Ok(self.summary)
     }
 
-    /// With Docker a death takes seconds: few of them need not meet each point.
+    /// A kill with Docker takes seconds, so a short run need not hit every point there.
     fn has_points_left(&self) -> bool {
         self.image.is_none() && !lock(&self.schedule).all_points_hit()
     }
 
-    /// Shows the server's log where something is wrong; the error stays as short as it is.
+    /// Prints the server's log after a failure; the error itself stays short.
     fn with_log<T>(&self, outcome: Result<T>) -> Result<T> {
         outcome.inspect_err(|_| println!("{}", self.process.log()))
     }
@@ -151,7 +149,7 @@ impl SoakServer {
         self.check_invariants().await
     }
 
-    /// Pushes what it is to die over.
+    /// Pushes the work during which the server is killed.
     async fn push_work(&mut self, blow: &Kill) -> Result<()> {
         if let Kill::DuringBurst(_) = blow {
             return self.push_a_burst().await;
@@ -174,7 +172,7 @@ impl SoakServer {
                     "run=$(cat /proc/sys/kernel/random/uuid); i=0; \
                      while [ $i -lt {LINES} ]; do i=$((i+1)); echo line $i $run; sleep 0.05; done"
                 );
-                // The second one sees that the first has run once in the same workspace.
+                // The second step checks that the first ran once in the same workspace.
                 json!([
                     { "name": "first", "image": image, "run": format!("echo ran >> ran; {count}") },
                     { "name": "second", "image": image, "run": format!("[ \"$(cat ran)\" = ran ]; {count}") },
@@ -188,7 +186,7 @@ impl SoakServer {
         Ok(())
     }
 
-    /// Lets it die as told; where that does not come to be, it is killed when it is quiet.
+    /// Carries out the kill. If the fail point is not reached, the server is killed when it is idle.
     async fn carry_out_kill(&mut self, blow: &Kill) -> Result<KilledWhile> {
         if let Kill::DuringBurst(part) = blow {
             self.kill_during_burst(*part).await?;
@@ -203,8 +201,8 @@ impl SoakServer {
                 lock(&self.schedule).record_hit(point);
                 return Ok(KilledWhile::Working);
             }
-            ensure!(Instant::now() < until, "it is not quiet again");
-            // While it dies nothing can be said.
+            ensure!(Instant::now() < until, "the server does not become idle");
+            // The server may be down at any moment, so errors are ignored.
             let _ = self.approve().await;
             let builds = self.list("/api/v1/builds?status=running").await;
             if let Kill::WhileRunning(part) = blow
@@ -218,28 +216,28 @@ impl SoakServer {
                 self.process.kill().await?;
                 return Ok(KilledWhile::Idle);
             }
-            // The engine is asked how it is.
+            // The readiness check calls the engine, which has a fail point.
             asked |= self.process.admin()?.get("/readyz").await.is_ok();
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// A build's usual time.
+    /// The typical duration of a build.
     pub(super) fn typical_build_ms(&self) -> u64 {
         if self.image.is_some() { 2_500 } else { 500 }
     }
 
-    /// It answers, or has died before it could.
+    /// Waits until the server responds or was killed.
     async fn wait_until_ready_or_killed(&mut self) -> Result<()> {
         let until = Instant::now() + WAIT_TIMEOUT;
         while !self.process.was_killed()? && self.process.admin()?.get("/healthz").await.is_err() {
-            ensure!(Instant::now() < until, "it does not answer");
+            ensure!(Instant::now() < until, "the server does not respond");
             tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
 
-    /// Looks at what the dead leaves, and cuts its logs.
+    /// Reads the data of the killed server and truncates one of its logs.
     async fn inspect_data(&mut self, blow: &Kill) -> Result<()> {
         let rows = self.rows().await?;
         if let Kill::DuringBurst(_) = blow {
@@ -251,8 +249,8 @@ impl SoakServer {
         Ok(())
     }
 
-    /// While it is dead, the end of a log that has none yet is torn off, as a power cut can do with what was not synced. Once the store has the
-    /// exits of a step's containers, their output must have been.
+    /// While it is dead, the end of a log that has none yet is torn off, as a power cut can do with what was not synced. Once the
+    /// store has the exits of a step's containers, their output must have been.
     async fn truncate_a_log(&mut self, rows: &Store) -> Result<()> {
         let logs = self.process.data().join("logs");
         let store = beespace::log::LogStore::new(&logs);
@@ -266,14 +264,14 @@ impl SoakServer {
             let length = std::fs::metadata(&path)?.len();
             if length > 0 && store.reader(step).end().await?.is_none() {
                 let file = std::fs::OpenOptions::new().write(true).open(&path)?;
-                file.set_len(length.saturating_sub(1 + self.chance.below(20)))?;
+                file.set_len(length.saturating_sub(1 + self.rng.below(20)))?;
                 self.summary.logs_cut += 1;
             }
         }
         Ok(())
     }
 
-    /// The store of the dead. A program that it was starting lets go of the file a moment later than it.
+    /// The store of the killed server. A child process may hold the lock for a moment longer.
     async fn rows(&self) -> Result<Store> {
         let path = self.process.data().join("beespace.redb");
         let until = Instant::now() + WAIT_TIMEOUT;
@@ -285,7 +283,7 @@ impl SoakServer {
         }
     }
 
-    /// The steps of which there is a log, of the newest builds.
+    /// The steps with a log, of the newest builds.
     fn steps_of(&self, logs: &std::path::Path) -> Result<Vec<StepId>> {
         let mut steps = Vec::new();
         for build in file_names(logs)?.into_iter().filter(|build| !self.builds.contains(build)) {
@@ -305,7 +303,7 @@ impl SoakServer {
         Ok(steps)
     }
 
-    /// Gogs sends again what nobody confirmed, as people can tell it to.
+    /// Redelivers everything that was not confirmed, as people can do in Gogs.
     async fn redeliver_unconfirmed(&mut self) -> Result<()> {
         for delivery in self.gogs.deliveries().into_iter().filter(|delivery| !is_confirmed(delivery)) {
             self.gogs.redeliver(&delivery.uuid)?;
@@ -328,7 +326,7 @@ impl SoakServer {
         Ok(())
     }
 
-    /// Says yes to all that waits for a person.
+    /// Approves everything that is blocked.
     pub(super) async fn approve(&self) -> Result<()> {
         let admin = self.process.admin()?;
         for build in self.list("/api/v1/builds?status=blocked").await? {
@@ -342,14 +340,14 @@ impl SoakServer {
         Ok(())
     }
 
-    /// Everything that it knows of is over, and said: each push of which it confirmed the delivery, too.
+    /// Whether all builds are finished and all notices sent, including those of every confirmed push.
     async fn is_idle(&self) -> Result<bool> {
         let builds = self.list(RECENT).await?;
         let unsaid = self.list("/api/v1/notices?status=pending").await?;
         let pushes = self.gogs.deliveries().into_iter().filter(|delivery| delivery.event == "push");
         let settled = pushes.filter(is_confirmed).count();
         let built = self.pushed.iter().filter(|sha| builds.iter().any(|build| build["sha"] == **sha)).count();
-        // Those of earlier rounds all are.
+        // All builds of earlier rounds are finished.
         let earlier = self.summary.pushes - self.pushed.len();
         Ok(earlier + built >= settled && builds.iter().all(|build| !build["finished_at"].is_null()) && unsaid.is_empty())
     }
@@ -361,7 +359,7 @@ impl SoakServer {
     }
 }
 
-/// The steps one after the other, behind two that run no container.
+/// The steps one after the other, after two that run no container.
 fn after_host_steps(steps: Value) -> Value {
     let ours = |name: &str| json!({ "name": name, "uses": "rounds", "with": { "rounds": [[]] }, "needs": [] });
     let (mut all, mut before) = (Vec::new(), "weigh".to_owned());
@@ -376,13 +374,13 @@ fn after_host_steps(steps: Value) -> Value {
     all.into()
 }
 
-/// A step of two rounds, the second of which waits for a person.
+/// A step of two rounds; the second one requires an approval.
 fn two_round_step(image: &str, first: &str, second: &str) -> Value {
     let with = json!({ "images": [image], "rounds": [[first], [second]] });
     json!({ "name": "third", "uses": "rounds", "with": with, "env": { "OUTPUT": "line", "SLEEP": "50ms" } })
 }
 
-/// Where the API has a build.
+/// The API path of a build.
 pub(super) fn path_of(build: &Value) -> Result<String> {
     let (repository, number) = (build["repository"].as_str(), build["number"].as_u64());
     Ok(format!("/api/v1/repositories/{}/builds/{}", repository.context("no repository")?, number.context("no number")?))

@@ -1,0 +1,342 @@
+//! The layers: which module may use which. A new use needs an entry here, so that a reviewer sees it. A cycle is never allowed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::module_graph::{Edges, ModuleGraph, find_cycle};
+
+/// Modules, each with the modules that it uses.
+type Layers = &'static [(&'static str, &'static [&'static str])];
+
+const CORE: Layers = &[
+    ("baseline_policy", &["cycle", "image_ref", "plan", "policy", "units"]),
+    ("build", &["diagnostic", "event", "exit", "ids", "pipeline", "plan", "policy", "reason", "status", "time"]),
+    ("change_event", &["ids", "notice", "status"]),
+    ("cycle", &[]),
+    ("diagnostic", &[]),
+    ("digest", &[]),
+    ("environment", &["build", "plan", "status", "time"]),
+    ("event", &["ids"]),
+    ("exit", &["reason", "status", "units"]),
+    ("git_ref", &[]),
+    ("gogs", &["ids", "reason", "verify"]),
+    ("graph", &["build", "ids", "pipeline", "reason", "status"]),
+    ("ids", &[]),
+    ("image_ref", &[]),
+    ("mask", &[]),
+    ("notice", &["build", "digest", "ids", "reason", "time"]),
+    ("output", &[]),
+    ("pipeline", &["cycle", "diagnostic", "digest", "event", "ids", "policy", "reason", "sanitize", "status", "units"]),
+    ("plan", &["digest", "pipeline", "policy", "script"]),
+    ("plugin_context", &["build", "digest", "event", "ids", "pipeline", "time"]),
+    ("policy", &["digest", "ids", "reason", "time"]),
+    ("reason", &[]),
+    ("sanitize", &[]),
+    ("script", &[]),
+    ("status", &[]),
+    ("step_type", &["plan", "policy", "status"]),
+    ("time", &[]),
+    ("trigger", &["event", "git_ref", "gogs", "ids", "reason", "verify"]),
+    ("units", &[]),
+    ("user_action", &["build", "digest", "ids", "policy", "reason", "status", "time"]),
+    ("verify", &["digest"]),
+];
+
+const WASM: Layers = &[
+    ("aot", &[]),
+    ("bindings", &["resources"]),
+    ("call", &["engine", "error", "state", "threads"]),
+    ("call_log", &["error"]),
+    ("convert", &["bindings", "error", "sanitize"]),
+    ("converter", &["bindings", "call", "convert", "diagnostic", "error", "load", "load_error", "manifest", "plugin", "state"]),
+    ("diagnostic", &["bindings", "convert", "sanitize"]),
+    ("egress", &["grant", "ports"]),
+    ("engine", &[]),
+    ("error", &["limits", "sanitize"]),
+    ("grant", &[]),
+    ("host_functions", &["bindings", "call_log", "ports", "resources", "sanitize", "state"]),
+    ("limits", &[]),
+    ("link", &["bindings", "grant", "load_error", "manifest", "sanitize", "state"]),
+    (
+        "load",
+        &[
+            "aot",
+            "bindings",
+            "call",
+            "diagnostic",
+            "egress",
+            "engine",
+            "grant",
+            "limits",
+            "link",
+            "load_error",
+            "manifest",
+            "plugin",
+            "ports",
+            "sanitize",
+            "state",
+        ],
+    ),
+    ("load_error", &["diagnostic", "error", "manifest"]),
+    ("manifest", &["sanitize"]),
+    ("notifier", &["bindings", "call", "convert", "error", "load", "load_error", "manifest", "plugin", "sanitize", "state"]),
+    ("plugin", &["call", "error", "limits", "manifest", "ports", "state", "threads"]),
+    ("policy", &["bindings", "call", "convert", "error", "load", "load_error", "manifest", "plugin", "sanitize", "state"]),
+    ("ports", &[]),
+    ("resources", &["ports"]),
+    ("sanitize", &[]),
+    ("state", &["call_log", "egress", "engine", "error", "limits", "ports", "threads"]),
+    (
+        "step_type",
+        &[
+            "bindings",
+            "call",
+            "convert",
+            "diagnostic",
+            "error",
+            "load",
+            "load_error",
+            "manifest",
+            "plugin",
+            "ports",
+            "sanitize",
+            "state",
+        ],
+    ),
+    ("threads", &[]),
+];
+
+const HOST: Layers = &[
+    ("access", &["principal", "store"]),
+    ("admin_token", &[]),
+    ("ansi", &["html"]),
+    (
+        "api",
+        &[
+            "access",
+            "app",
+            "authorized",
+            "clock",
+            "disk",
+            "log",
+            "notify",
+            "principal",
+            "problem",
+            "store",
+            "urls",
+            "user_action",
+            "view",
+        ],
+    ),
+    (
+        "app",
+        &["admin_token", "config", "disk", "engine", "forge", "log", "plugins", "seal", "source", "store", "telemetry", "worker"],
+    ),
+    ("authorized", &["access", "app", "principal", "problem", "store"]),
+    ("background", &["app", "engine_cleanup", "metrics_collector", "notify", "prewarm", "queues", "retention"]),
+    ("cli", &["ansi", "api", "config", "plugins", "problem", "seal", "server", "store", "telemetry", "urls"]),
+    ("clock", &[]),
+    ("config", &[]),
+    ("disk", &["config"]),
+    ("engine", &["clock", "fail_point"]),
+    ("engine_cleanup", &["app", "clock", "store"]),
+    ("fail_point", &[]),
+    ("flow", &["app", "clock", "notify", "prepare", "run", "source", "store", "worker"]),
+    ("forge", &["hook", "seal", "source", "store"]),
+    ("hook", &[]),
+    ("html", &[]),
+    ("http_server", &[]),
+    ("log", &[]),
+    ("metrics_collector", &["app", "store"]),
+    ("middleware", &["access", "app", "authorized", "disk", "principal", "problem", "session", "urls", "web"]),
+    ("notify", &["app", "clock", "plugins", "store", "urls", "worker"]),
+    ("planning", &["app", "clock", "plugins", "source", "store"]),
+    ("plugins", &["clock", "config", "seal", "store"]),
+    ("prepare", &["app", "clock", "planning", "source", "store", "worker"]),
+    ("prewarm", &["app", "engine"]),
+    ("principal", &[]),
+    ("problem", &["forge", "log", "store", "user_action"]),
+    ("queues", &["app", "clock", "flow", "notify", "plugins", "run", "store", "worker"]),
+    ("retention", &["app", "clock"]),
+    ("router", &["api", "app", "middleware", "web"]),
+    ("run", &["app", "clock", "disk", "engine", "log", "planning", "source", "store", "urls", "worker"]),
+    ("seal", &[]),
+    ("server", &["app", "background", "clock", "config", "http_server", "router", "seal", "shutdown", "webhook"]),
+    ("session", &["app", "clock", "config", "principal", "problem", "store"]),
+    ("shutdown", &[]),
+    ("source", &["disk"]),
+    ("store", &["fail_point", "seal", "urls"]),
+    ("telemetry", &[]),
+    ("urls", &[]),
+    ("user_action", &["app", "clock", "principal", "store"]),
+    ("view", &["ansi", "html", "log", "store", "urls"]),
+    (
+        "web",
+        &[
+            "ansi",
+            "app",
+            "authorized",
+            "clock",
+            "disk",
+            "html",
+            "notify",
+            "principal",
+            "problem",
+            "session",
+            "store",
+            "urls",
+            "user_action",
+            "view",
+        ],
+    ),
+    ("webhook", &["hook", "problem", "seal", "store", "telemetry"]),
+    ("worker", &["store"]),
+];
+
+/// Folders whose files must not use each other in a circle either.
+const ACYCLIC_FOLDERS: &[(&str, &[&str])] = &[
+    ("host/core/src", &["pipeline"]),
+    ("host/core/src", &["policy"]),
+    ("host/src", &["api"]),
+    ("host/src", &["engine"]),
+    ("host/src", &["engine", "docker"]),
+    ("host/src", &["run"]),
+    ("host/src", &["store"]),
+    ("host/src", &["web"]),
+    ("host/wasm/src", &["egress"]),
+    ("host/wasm/src", &["host_functions"]),
+];
+
+#[test]
+fn core_modules_keep_to_their_layers() {
+    check("host/core/src", CORE);
+}
+
+#[test]
+fn wasm_modules_keep_to_their_layers() {
+    check("host/wasm/src", WASM);
+}
+
+#[test]
+fn host_modules_keep_to_their_layers() {
+    check("host/src", HOST);
+}
+
+#[test]
+fn files_in_a_folder_do_not_use_each_other_in_a_circle() {
+    let mut cycles = Vec::new();
+    for (src, folder) in ACYCLIC_FOLDERS {
+        let edges = read(src).edges(folder);
+        assert!(!edges.is_empty(), "{src}/{} has no modules: update ACYCLIC_FOLDERS", folder.join("/"));
+        cycles.extend(find_cycle(&edges).map(|cycle| format!("{src}/{}: {}", folder.join("/"), cycle.join(" -> "))));
+    }
+    assert!(cycles.is_empty(), "{cycles:#?}");
+}
+
+fn read(src: &str) -> ModuleGraph {
+    ModuleGraph::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(src))
+}
+
+fn check(src: &str, layers: Layers) {
+    let edges = read(src).edges(&[]);
+    let problems = problems(&edges, layers);
+    assert!(
+        problems.is_empty(),
+        "{src}: {problems:#?}\nIf the change is intended, these rows belong into tests/it/layers.rs:\n{}",
+        rows(&edges)
+    );
+}
+
+/// Differences between the modules and their table, and a cycle.
+fn problems(edges: &Edges, layers: Layers) -> Vec<String> {
+    let allowed: BTreeMap<&str, &[&str]> = layers.iter().copied().collect();
+    let mut problems = Vec::new();
+    for (module, used) in edges {
+        let Some(row) = allowed.get(module.as_str()) else {
+            problems.push(format!("`{module}` has no row"));
+            continue;
+        };
+        let extra = used.iter().filter(|name| !row.contains(&name.as_str()));
+        problems.extend(extra.map(|name| format!("`{module}` uses `{name}`, which its row does not allow")));
+        let unused = row.iter().filter(|name| !used.contains(**name));
+        problems.extend(unused.map(|name| format!("`{module}` no longer uses `{name}`, which its row allows")));
+    }
+    problems.extend(allowed.keys().filter(|name| !edges.contains_key(**name)).map(|name| format!("`{name}` is not a module")));
+    problems.extend(find_cycle(edges).map(|cycle| format!("a cycle: {}", cycle.join(" -> "))));
+    problems
+}
+
+/// The edges as rows of a table.
+fn rows(edges: &Edges) -> String {
+    let row = |(module, used): (&String, &std::collections::BTreeSet<String>)| {
+        let used: Vec<String> = used.iter().map(|name| format!("\"{name}\"")).collect();
+        format!("    (\"{module}\", &[{}]),\n", used.join(", "))
+    };
+    edges.iter().map(row).collect()
+}
+
+/// A crate of these files.
+fn graph(files: &[(&str, &str)]) -> ModuleGraph {
+    let split = |path: &str| path.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    ModuleGraph::of(&files.iter().map(|(module, text)| (split(module), (*text).to_owned())).collect())
+}
+
+#[test]
+fn a_cycle_is_found() {
+    let tree = graph(&[
+        ("", "mod a; mod b; mod c;"),
+        ("a", "use crate::b::B;"),
+        ("b", "use std::fmt; fn f() { crate::c::g() }"),
+        ("c", "use super::a;"),
+    ]);
+    let cycle = find_cycle(&tree.edges(&[])).unwrap();
+    assert_eq!(cycle, ["a", "b", "c", "a"]);
+    assert_eq!(problems(&tree.edges(&[]), &[("a", &["b"]), ("b", &["c"]), ("c", &["a"])]), ["a cycle: a -> b -> c -> a"]);
+}
+
+#[test]
+fn an_edge_that_is_not_in_the_table_is_found() {
+    let tree = graph(&[("a", "use crate::{b, c::{self, C}};"), ("b", ""), ("c", "")]);
+    assert_eq!(problems(&tree.edges(&[]), &[("a", &["b", "c"]), ("b", &[]), ("c", &[])]), [""; 0]);
+    let found = problems(&tree.edges(&[]), &[("a", &["b", "d"]), ("b", &[]), ("d", &[])]);
+    let expected = [
+        "`a` uses `c`, which its row does not allow",
+        "`a` no longer uses `d`, which its row allows",
+        "`c` has no row",
+        "`d` is not a module",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn unit_tests_comments_and_text_are_not_uses() {
+    let a = r##"
+        //! `crate::b` in a comment, /* crate::b */
+        const TEXT: &str = "crate::b"; const RAW: &str = r#"use crate::b;"#; const QUOTE: char = '"'; const OTHER: &str = "crate::b";
+        fn f<'a>(text: &'a str) -> impl Iterator<Item = &'a str> + use<'a> { text.lines() }
+        #[cfg(test)]
+        use crate::b::{B, C};
+        #[cfg(test)]
+        mod helpers;
+        #[cfg(test)]
+        mod tests { use super::*; use crate::b; fn t() { { crate::b::f() } } }
+        use crate::c;
+    "##;
+    let tree = graph(&[("a", a), ("a::helpers", "use crate::b;"), ("b", ""), ("c", "")]);
+    assert_eq!(rows(&tree.edges(&[])), "    (\"a\", &[\"c\"]),\n    (\"b\", &[]),\n    (\"c\", &[]),\n");
+}
+
+#[test]
+fn files_of_a_folder_are_resolved_through_its_imports() {
+    let tree = graph(&[
+        ("run", "mod step; mod round; mod log; pub use step::Step; use round::Round as Next; use crate::store::Store;"),
+        ("run::step", "use super::Next; use super::log::{self, Line};"),
+        ("run::round", "mod inner { use super::super::Step; }"),
+        ("run::log", "use super::Store;"),
+        ("store", ""),
+    ]);
+    let edges = tree.edges(&["run"]);
+    assert_eq!(rows(&edges), "    (\"log\", &[]),\n    (\"round\", &[\"step\"]),\n    (\"step\", &[\"log\", \"round\"]),\n");
+    assert_eq!(find_cycle(&edges).unwrap(), ["round", "step", "round"]);
+    assert_eq!(rows(&tree.edges(&[])), "    (\"run\", &[\"store\"]),\n    (\"store\", &[]),\n");
+}

@@ -1,0 +1,3 @@
+//! Tests that count system calls with strace.
+
+mod cost_budget;
