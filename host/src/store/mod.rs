@@ -28,6 +28,7 @@ pub mod lookup;
 pub mod notice;
 pub mod outbox;
 pub mod queue;
+mod queue_name;
 pub mod repository;
 pub mod retention;
 pub mod row;
@@ -47,7 +48,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use beespace_core::change_event::ChangeEvent;
 use tokio::sync::{Notify, broadcast};
 
-pub use queue::{Queue, QueueEntry};
+pub use queue::QueueEntry;
+pub use queue_name::Queue;
 use transaction::Counter;
 pub use transaction::{Read, Write};
 

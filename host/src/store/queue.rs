@@ -1,6 +1,6 @@
 //! The queues of the workers. Claiming a row counts an attempt before the work begins, so an attempt that crashes the
 //! server counts as well. Failed rows are retried with backoff. After the fifth attempt a row ends as a dead letter,
-//! which stays visible and can be replayed.
+//! which stays visible and can be retried.
 
 use beespace_core::digest::Digest;
 use beespace_core::ids::RepositoryId;
@@ -9,39 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::tables::{DELIVERY_QUEUE, Key, NOTICE_QUEUE, PREPARE_QUEUE, QUEUE_ORDER, RUN_QUEUE, Table};
 use super::transaction::{Order, Read, Rows, Write};
-use super::{Store, StoreError, row};
+use super::{Queue, Store, StoreError, row};
 
 /// The maximum number of attempts, after which a row ends as a dead letter.
 pub const MAX_ATTEMPTS: u32 = 5;
 
-/// A queue. Each has one worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Queue {
-    /// Deliveries that have not been processed.
-    Delivery,
-    /// Builds that have to be prepared: source, pipeline, plans.
-    Prepare,
-    /// Stages that may run, and running stages.
-    Run,
-    /// Ordering keys with a notice to send.
-    Notice,
-}
-
 impl Queue {
-    pub const ALL: [Self; 4] = [Self::Delivery, Self::Prepare, Self::Run, Self::Notice];
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The queue's name in metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivery => "delivery",
-            Self::Prepare => "prepare",
-            Self::Run => "run",
-            Self::Notice => "notice",
-        }
-    }
-
     fn table(self) -> Table {
         match self {
             Self::Delivery => DELIVERY_QUEUE,
