@@ -155,5 +155,5 @@ async fn change_stage(
 /// # Errors
 /// [`StoreError::NotFound`]; [`StoreError::Conflict`] if the notice is being sent or has arrived.
 pub async fn retry_notice(app: &App, id: NoticeId) -> Result<Notice, StoreError> {
-    app.store.replay_notice(id, now()).await
+    app.store.retry_notice(id, now()).await
 }

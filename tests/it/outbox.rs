@@ -120,7 +120,7 @@ async fn only_the_misconfigured_binding_is_suspended_until_a_notice_is_replayed(
     let held = world.store.read().unwrap().suspended_bindings().unwrap();
     assert_eq!(held.iter().map(|(name, held)| (name.as_str(), held.reason.as_str())).collect::<Vec<_>>(), [("broken", "401")]);
 
-    world.store.replay_notice(under_way.id, NOW).await.unwrap();
+    world.store.retry_notice(under_way.id, NOW).await.unwrap();
     assert_eq!(states(&world.store, "broken"), [NoticeState::Pending; 6]);
     let firsts = queued(&world.store).into_iter().filter(|(thread, ..)| thread.binding == "broken");
     assert_eq!(firsts.map(|(_, first, _)| first.sequence).collect::<Vec<_>>(), [1, 1, 1]);
@@ -148,7 +148,7 @@ async fn a_long_backlog_is_suspended_and_resumed_in_batches() {
     assert_eq!((pieces, count(NoticeState::Suspended), waiting()), (2, 260, 0));
 
     // The server stops before all notices were resumed; the next one resumes the rest.
-    world.store.replay_notice(all[0].1.id, NOW).await.unwrap();
+    world.store.retry_notice(all[0].1.id, NOW).await.unwrap();
     assert!(world.store.read().unwrap().suspended_bindings().unwrap().is_empty());
     assert!(count(NoticeState::Suspended) > 150);
     world.store.resume_all_bindings(NOW).await.unwrap();
@@ -180,11 +180,11 @@ async fn only_dead_letters_can_be_replayed_and_they_go_first() {
     let world = store::world().await;
     enqueue_two(&world, "a", "1").await;
     let [(_, first, _)] = queued(&world.store).try_into().unwrap();
-    assert!(world.store.replay_notice(first.id, NOW).await.is_err());
+    assert!(world.store.retry_notice(first.id, NOW).await.is_err());
     conclude(&world.store, &first, AttemptOutcome::Permanent("no".to_owned())).await;
-    world.store.replay_notice(first.id, NOW).await.unwrap();
+    world.store.retry_notice(first.id, NOW).await.unwrap();
     let [(_, again, _)] = queued(&world.store).try_into().unwrap();
     assert_eq!((again.id, again.attempts), (first.id, 0));
     conclude(&world.store, &again, AttemptOutcome::Sent).await;
-    assert!(world.store.replay_notice(first.id, NOW).await.is_err());
+    assert!(world.store.retry_notice(first.id, NOW).await.is_err());
 }

@@ -105,7 +105,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) ->
     responses((status = OK, body = DeliveryBody), (status = CONFLICT, body = Problem)))]
 pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<DeliveryBody>, Problem> {
     let id = parse_id(&id)?;
-    app.store.replay_delivery(id, now()).await?;
+    app.store.retry_delivery(id, now()).await?;
     let read = app.store.read()?;
     let delivery = read.delivery(id)?.ok_or_else(|| Problem::not_found("delivery"))?;
     Ok(Json(DeliveryBody::new(&read, &delivery)))

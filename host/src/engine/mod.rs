@@ -1,7 +1,7 @@
 //! Engines: the contract that every engine keeps, and the engines themselves.
 //!
 //! Code above this module knows nothing about how an engine makes containers. An engine makes no decisions:
-//! [`beespace_core::outcome`] interprets how a container has exited.
+//! [`beespace_core::exit`] interprets how a container has exited.
 
 mod contract;
 pub mod docker;

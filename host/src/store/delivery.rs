@@ -48,7 +48,7 @@ pub enum DeliveryOutcome {
     Waiting,
     Built(BuildId),
     Ignored(Reason),
-    /// An internal error, or a body that cannot be parsed. A redelivery from Gogs or `beespace delivery replay` processes it
+    /// An internal error, or a body that cannot be parsed. A redelivery from Gogs or `beespace delivery retry` processes it
     /// again.
     DeadLetter(Reason),
 }
@@ -278,7 +278,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the delivery already has a build.
-    pub async fn replay_delivery(&self, id: DeliveryId, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn retry_delivery(&self, id: DeliveryId, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |write| {
             let delivery = write.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?;
             if let DeliveryOutcome::Built(_) = delivery.outcome {

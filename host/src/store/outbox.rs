@@ -158,12 +158,12 @@ impl Store {
         .await
     }
 
-    /// Sends a dead letter or a suspended notice again. A suspended binding is resumed: the person who replays a notice has
+    /// Sends a dead letter or a suspended notice again. A suspended binding is resumed: the person who retries a notice has
     /// corrected the configuration.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::Conflict`] if the notice is still being sent or has been sent.
-    pub async fn replay_notice(&self, id: NoticeId, now: Timestamp) -> Result<Notice, StoreError> {
+    pub async fn retry_notice(&self, id: NoticeId, now: Timestamp) -> Result<Notice, StoreError> {
         self.write(move |write| {
             let mut notice = write.notice(id)?.ok_or(StoreError::NotFound("notice"))?;
             if !matches!(notice.state, NoticeState::DeadLetter | NoticeState::Suspended) {

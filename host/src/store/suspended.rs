@@ -1,7 +1,7 @@
 //! Suspended notifiers.
 //!
 //! A notifier whose binding turns out to be misconfigured is **suspended**: its notices keep their order but leave the queue. A
-//! restart of the server or a replay by a person resumes it. Both take effect at once. The states of the waiting notices follow
+//! restart of the server or a retry by a person resumes it. Both take effect at once. The states of the waiting notices follow
 //! in batches: after a week there may be thousands of them, and no other write must wait that long.
 
 use beespace_core::ids::NoticeId;

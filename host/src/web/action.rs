@@ -110,7 +110,7 @@ pub(super) async fn retry_delivery(
 ) -> Result<Redirect, Problem> {
     form.check_csrf(&principal)?;
     let id = id.parse().map_err(|_| Problem::not_found("delivery"))?;
-    app.store.replay_delivery(id, now()).await?;
+    app.store.retry_delivery(id, now()).await?;
     Ok(Redirect::to("/-/deliveries"))
 }
 
