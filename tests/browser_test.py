@@ -484,7 +484,7 @@ def main():
             browser = Browser(world)
             for part in (walk_to_a_log, see_reasons, keys, sign_in, restart, follow, approve):
                 part(browser, world)
-                expect(not (said := browser.complaints()), f"{part.__name__}: the console says {said}")
+                expect(not (complaints := browser.complaints()), f"{part.__name__}: the console reports {complaints}")
                 print(f"{part.__name__}: {time.monotonic() - begin:.1f} s")
             browser.open(f"/{world.repo}/2")
             browser.cdp("Emulation.setDeviceMetricsOverride", width=1200, height=760, deviceScaleFactor=1, mobile=False)

@@ -25,7 +25,7 @@ use beespace_wasm::{Policy, PolicyRequest};
 use reqwest::Method;
 
 /// Rounds without and with an attack, and the number of requests in each.
-const TURNS: usize = 10;
+const ROUNDS: usize = 10;
 const DECISIONS: usize = 2_000;
 const PAGES: usize = 500;
 const DELIVERIES: usize = 100;
@@ -129,7 +129,7 @@ struct Victims {
     decent: Policy,
     /// A push that was built already: with a different body it is stored again, and nothing else follows.
     push: Delivery,
-    told: AtomicU64,
+    sent: AtomicU64,
 }
 
 impl Victims {
@@ -139,12 +139,12 @@ impl Victims {
         beespace.enable(REPO).await.unwrap();
         gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
         beespace.wait_until_finished(REPO, 1).await.unwrap();
-        let push = gogs.wait_until_delivered().await.unwrap().into_iter().rfind(|told| told.event == "push").unwrap();
+        let push = gogs.wait_until_delivered().await.unwrap().into_iter().rfind(|one| one.event == "push").unwrap();
         let decent = guest_build::load_policy(&beespace.app.host, guest_build::policy_guest(&[])).await.unwrap();
-        Self { beespace, decent, push, told: AtomicU64::new(0) }
+        Self { beespace, decent, push, sent: AtomicU64::new(0) }
     }
 
-    async fn turn(&self) -> Seen {
+    async fn round(&self) -> Seen {
         let begun = Ticks::now();
         let client = self.beespace.admin().unwrap();
         let decisions = measure(DECISIONS, async || drop(self.decent.evaluate(request()).await.result.unwrap())).await;
@@ -152,7 +152,7 @@ impl Victims {
         let caller = self.beespace.anonymous();
         let deliveries = measure(DELIVERIES, async || self.deliver(&caller).await).await;
         self.beespace
-            .wait_for("all deliveries to be looked at", async || {
+            .wait_for("all deliveries to be processed", async || {
                 Ok(self.beespace.app.store.read()?.queue_entries(Queue::Delivery)?.is_empty().then_some(()))
             })
             .await
@@ -161,16 +161,16 @@ impl Victims {
     }
 
     async fn deliver(&self, caller: &Client) {
-        let number = self.told.fetch_add(1, Ordering::Relaxed);
-        let told = self.push.with_new_content(number);
-        let path = told.url.strip_prefix(&self.beespace.url).unwrap();
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        let delivery = self.push.with_new_content(number);
+        let path = delivery.url.strip_prefix(&self.beespace.url).unwrap();
         let mut post = caller.request(Method::POST, path).header("X-Gogs-Delivery", number.to_string());
-        for (name, value) in &told.headers {
+        for (name, value) in &delivery.headers {
             if ["Content-Type", "X-Gogs-Event", "X-Gogs-Signature"].contains(name) {
                 post = post.header(*name, value);
             }
         }
-        assert_eq!(caller.send(post.body(told.body.clone())).await.unwrap().status, 202);
+        assert_eq!(caller.send(post.body(delivery.body.clone())).await.unwrap().status, 202);
     }
 }
 
@@ -240,13 +240,13 @@ async fn main() {
     }
     let gogs = FakeGogs::start().await.unwrap();
     let victims = Victims::of(&gogs).await;
-    victims.turn().await;
+    victims.round().await;
 
     let (mut quiet, mut beside) = (Seen::default(), Seen::default());
-    for _ in 0..TURNS {
-        quiet.add(victims.turn().await);
+    for _ in 0..ROUNDS {
+        quiet.add(victims.round().await);
         let busy = Busy::start();
-        beside.add(victims.turn().await);
+        beside.add(victims.round().await);
         drop(busy);
     }
     println!("cores that others keep busy, with nothing hostile");
@@ -256,11 +256,11 @@ async fn main() {
         let hostile = guest_build::policy_guest(&[(";; evaluate", code)]);
         let hostile = guest_build::load_policy(&victims.beespace.app.host, hostile).await.unwrap();
         let (mut quiet, mut attacked, mut calls) = (Seen::default(), Seen::default(), 0);
-        for _ in 0..TURNS {
-            quiet.add(victims.turn().await);
+        for _ in 0..ROUNDS {
+            quiet.add(victims.round().await);
             let attack = Attack::start(&hostile);
             attack.is_on().await;
-            attacked.add(victims.turn().await);
+            attacked.add(victims.round().await);
             calls += attack.stop(&victims).await;
         }
         println!("{HOSTILE} {what} at a time, {calls} of them ended by a budget");

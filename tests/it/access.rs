@@ -26,7 +26,7 @@ async fn world(server: &str) -> (FakeGogs, Beespace) {
 fn filled(path: &str) -> String {
     let id = uuid::Uuid::nil().to_string();
     let holes = [("{key}", "0"), ("{owner}", "ada"), ("{name}", "hive"), ("{number}", "1"), ("{stage}", "1"), ("{step}", "1")];
-    let path = holes.iter().fold(path.to_owned(), |path, (hole, word)| path.replace(hole, word));
+    let path = holes.iter().fold(path.to_owned(), |path, (hole, value)| path.replace(hole, value));
     path.replace("{id}", &id).replace("{secret}", "token").replace("{file}", "none.css")
 }
 
@@ -204,18 +204,18 @@ async fn scripts_and_other_hosts_cannot_read_the_cookie() {
 async fn sign_in_redirects_only_to_this_server() {
     let (_gogs, beespace) = world("").await;
     let token = beespace.admin_token().unwrap();
-    let nobody = beespace.anonymous();
+    let anonymous = beespace.anonymous();
     for next in ["//evil", "/\\evil", "https:evil", "https://evil", "/a\r\nSet-Cookie: a=b", "\t//evil", ""] {
-        let answer = nobody.form("/-/login", &[("token", &token), ("next", next)]).await.unwrap();
+        let answer = anonymous.form("/-/login", &[("token", &token), ("next", next)]).await.unwrap();
         assert_eq!((answer.status, answer.header("location")), (StatusCode::SEE_OTHER, "/"), "{next:?}");
         assert_eq!(answer.headers.get_all("set-cookie").iter().count(), 1);
     }
-    let answer = nobody.form("/-/login", &[("token", &token), ("next", "/ada/hive?x=1")]).await.unwrap();
+    let answer = anonymous.form("/-/login", &[("token", &token), ("next", "/ada/hive?x=1")]).await.unwrap();
     assert_eq!(answer.header("location"), "/ada/hive?x=1");
-    let wrong = nobody.form("/-/login", &[("token", "guess"), ("next", "//evil")]).await.unwrap();
+    let wrong = anonymous.form("/-/login", &[("token", "guess"), ("next", "//evil")]).await.unwrap();
     assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
     assert!(!wrong.body.contains("//evil") && wrong.header("set-cookie").is_empty());
-    let led = nobody.get("/ada/hive?status=failure").await.unwrap();
+    let led = anonymous.get("/ada/hive?status=failure").await.unwrap();
     assert_eq!(led.header("location"), "/-/login?next=%2Fada%2Fhive%3Fstatus%3Dfailure");
 }
 
@@ -284,12 +284,12 @@ async fn serve_with(beespace: &Beespace, extra: Router) -> (String, tokio::task:
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_without_an_access_row_is_refused() {
     let (_gogs, beespace) = world("open = true").await;
-    let forgotten = Router::new().route("/api/v1/forgotten", get(|| async { "told" }));
+    let forgotten = Router::new().route("/api/v1/forgotten", get(|| async { "leaked" }));
     let (url, serving) = serve_with(&beespace, forgotten).await;
     for client in [Client::new(&url), Client::new(&url).with_token(&beespace.admin_token().unwrap())] {
         let answer = client.get("/api/v1/forgotten").await.unwrap();
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{answer:?}");
-        assert!(!answer.body.contains("told"));
+        assert!(!answer.body.contains("leaked"));
     }
     serving.abort();
 }

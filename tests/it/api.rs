@@ -52,7 +52,7 @@ impl World {
     }
 }
 
-fn no_more(_: &FakeGogs) -> String {
+fn no_extra_config(_: &FakeGogs) -> String {
     String::new()
 }
 
@@ -78,9 +78,9 @@ fn must_be_problem(answer: &HttpResponse, status: StatusCode) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_request_returns_a_problem_with_its_request_id() {
-    let world = World::start(no_more).await;
-    let nobody = world.beespace.anonymous();
-    must_be_problem(&nobody.get("/api/v1/builds").await.unwrap(), StatusCode::UNAUTHORIZED);
+    let world = World::start(no_extra_config).await;
+    let anonymous = world.beespace.anonymous();
+    must_be_problem(&anonymous.get("/api/v1/builds").await.unwrap(), StatusCode::UNAUTHORIZED);
     let foreign = world.admin.request(Method::POST, "/api/v1/repositories").header("sec-fetch-site", "cross-site");
     must_be_problem(&world.admin.send(foreign.json(&json!({}))).await.unwrap(), StatusCode::FORBIDDEN);
     for path in ["/api/v1/nothing", "/api/v1/repositories/ada/none", &format!("{BUILDS}/7"), "/api/v1/deliveries/7"] {
@@ -98,7 +98,7 @@ async fn a_refused_request_returns_a_problem_with_its_request_id() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_is_listed_shown_and_restarted() {
-    let world = World::start(no_more).await;
+    let world = World::start(no_extra_config).await;
     world.push(ONE_STEP).await;
     world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     let shown = world.get(&format!("{BUILDS}/1")).await;
@@ -119,7 +119,7 @@ async fn a_build_is_listed_shown_and_restarted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_build_stops_and_names_who_cancelled_it() {
-    let world = World::start(no_more).await;
+    let world = World::start(no_extra_config).await;
     world.push(LONG).await;
     let running = |build: &Value| build["stages"][0]["steps"][1]["status"] == "running";
     world.when("the step to run", &format!("{BUILDS}/1"), running).await;
@@ -158,8 +158,8 @@ async fn one_of_two_approvals_is_not_enough_and_the_missing_one_is_shown() {
     let reason = first["reason"].to_string();
     assert!(reason.contains("approved so far by admin") && reason.contains("1 more person"), "{reason}");
     let page = world.admin.get("/ada/hive/1").await.unwrap().body;
-    for words in ["Missing: 1 more person", "Approved by admin", "build: image busybox"] {
-        assert!(page.contains(words), "{words}: {page}");
+    for text in ["Missing: 1 more person", "Approved by admin", "build: image busybox"] {
+        assert!(page.contains(text), "{text}: {page}");
     }
     must_be_problem(
         &world.post(&format!("{BUILDS}/1/approve"), json!({ "subject": waiting["subject"] })).await,
@@ -178,8 +178,8 @@ async fn a_blocked_subject_is_released_only_by_an_approval_of_its_digest() {
         world.push(&format!("name: p{number}\n{ONE_STEP}")).await;
         world.beespace.wait_for_build(REPO, number, |build| build.status == Status::Blocked).await.unwrap();
     }
-    let told = world.gogs.wait_for_inbox("team", 2).await.unwrap();
-    assert!(told.iter().all(|notice| notice.body.contains("approval.requested")), "{told:?}");
+    let notices = world.gogs.wait_for_inbox("team", 2).await.unwrap();
+    assert!(notices.iter().all(|notice| notice.body.contains("approval.requested")), "{notices:?}");
     let waiting = world.get(&format!("{BUILDS}/1")).await["stages"][0]["approvals"][0].clone();
     assert_eq!(waiting["reasons"][0], "asks: said by the guest");
 
@@ -236,7 +236,7 @@ async fn page_buttons_decline_builds_and_resend_notices() {
 
     world.gogs.send_event(REPO, "push", &json!({ "ref": 7 })).unwrap();
     let given_up = |all: &Value| all[0]["outcome"] == "dead_letter";
-    let dead = world.when("a delivery that nobody can read", "/api/v1/deliveries", given_up).await[0].clone();
+    let dead = world.when("an unreadable delivery", "/api/v1/deliveries", given_up).await[0].clone();
     let mut changes = world.beespace.app.store.watch();
     let id = dead["id"].as_str().unwrap();
     press(&world, "/-/deliveries", &format!("/-/deliveries/{id}/retry"), &[]).await;
@@ -267,7 +267,7 @@ async fn a_dead_letter_notice_is_sent_again_on_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_with_a_build_is_shown_and_not_replayed() {
-    let world = World::start(no_more).await;
+    let world = World::start(no_extra_config).await;
     world.push(ONE_STEP).await;
     world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     let all = world.get("/api/v1/deliveries").await;
@@ -281,7 +281,7 @@ async fn a_delivery_with_a_build_is_shown_and_not_replayed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_delivery_is_processed_again_on_request() {
-    let world = World::start(no_more).await;
+    let world = World::start(no_extra_config).await;
     world.gogs.send_event(REPO, "push", &json!({ "ref": 7 })).unwrap();
     let given_up = |all: &Value| all[0]["outcome"] == "dead_letter";
     let dead = world.when("it to be given up", "/api/v1/deliveries", given_up).await[0].clone();
@@ -289,25 +289,25 @@ async fn an_unreadable_delivery_is_processed_again_on_request() {
     let mut changes = world.beespace.app.store.watch();
     let replayed = world.post(&format!("{path}/retry"), json!({})).await;
     assert_eq!(replayed.status, StatusCode::OK, "{replayed:?}");
-    let told = async {
+    let processed = async {
         while !matches!(changes.recv().await.unwrap(), ChangeEvent::DeliveryProcessed { delivery, .. } if dead["id"] == delivery.to_string())
         {
         }
     };
-    tokio::time::timeout(beespace_tests::WAIT_TIMEOUT, told).await.unwrap();
+    tokio::time::timeout(beespace_tests::WAIT_TIMEOUT, processed).await.unwrap();
     assert_eq!(world.get(&path).await["outcome"], "dead_letter", "it is as unreadable as before");
-    assert_eq!(world.gogs.deliveries().len(), 1, "nothing was asked of Gogs");
+    assert_eq!(world.gogs.deliveries().len(), 1, "no request was sent to Gogs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reconnecting_event_client_is_told_to_reload() {
-    let world = World::start(no_more).await;
+async fn a_reconnecting_event_client_receives_a_resync_event() {
+    let world = World::start(no_extra_config).await;
     for (last, begins) in [(Some("7"), true), (Some("from another server"), true), (None, false)] {
         let request = world.admin.request(Method::GET, "/api/v1/events");
         let request = last.into_iter().fold(request, |request, last| request.header("last-event-id", last));
         let mut events = request.send().await.unwrap();
         assert_eq!(events.headers()["content-type"], "text/event-stream");
-        // A client that was not told to reload receives this first.
+        // A client without a resync event receives this first.
         let push = format!("name: p{}\n{ONE_STEP}", last.unwrap_or("none").len());
         world.push(&push).await;
         let first = events.chunk().await.unwrap().unwrap();
@@ -320,7 +320,7 @@ async fn a_reconnecting_event_client_is_told_to_reload() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_can_be_set_and_never_read() {
     const CANARY: &str = "canary-7f3a9c51e0d2";
-    let world = World::start(no_more).await;
+    let world = World::start(no_extra_config).await;
     let path = "/api/v1/repositories/ada/hive/secrets";
     let set = world.admin.call(Method::PUT, &format!("{path}/token"), &json!({ "value": CANARY })).await.unwrap();
     assert_eq!((set.status, &set.json().unwrap()["weakness"]), (StatusCode::OK, &Value::Null), "{set:?}");
@@ -371,7 +371,7 @@ async fn no_stage_starts_on_a_full_disk_and_the_reason_is_shown() {
     let world = World::start(|_| "[limits]\nfree_disk = \"8000000GiB\"\n".to_owned()).await;
     world.push(ONE_STEP).await;
     let waits = |build: &Value| build["stages"][0]["reason"]["code"] == "disk-full";
-    let build = world.when("the stage to wait for room", &format!("{BUILDS}/1"), waits).await;
+    let build = world.when("the stage to wait for disk space", &format!("{BUILDS}/1"), waits).await;
     assert_eq!(build["stages"][0]["status"], "pending");
     let ready = world.admin.get("/readyz?verbose").await.unwrap();
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -384,12 +384,12 @@ async fn no_stage_starts_on_a_full_disk_and_the_reason_is_shown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_lists_each_part_and_hides_details_from_anonymous_users() {
-    let world = World::start(no_more).await;
-    let told = world.admin.get("/readyz?verbose").await.unwrap();
-    assert_eq!(told.status, StatusCode::OK, "{told:?}");
+    let world = World::start(no_extra_config).await;
+    let response = world.admin.get("/readyz?verbose").await.unwrap();
+    assert_eq!(response.status, StatusCode::OK, "{response:?}");
     let stranger = world.beespace.anonymous().get("/readyz?verbose").await.unwrap().body;
     for part in ["store", "workers", "engine", "plugins", "disk"] {
-        assert!(told.body.contains(&format!("[+] {part}: ")), "{}", told.body);
+        assert!(response.body.contains(&format!("[+] {part}: ")), "{}", response.body);
         assert!(stranger.contains(&format!("[+] {part}\n")), "{stranger}");
     }
 }
@@ -406,19 +406,19 @@ async fn only_administrators_see_deliveries_and_notices() {
     let (mut theirs, mut ours) = (listening(&beespace.anonymous()).await.unwrap(), listening(&admin).await.unwrap());
     gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
     beespace.wait_until_finished(REPO, 1).await.unwrap();
-    let (mut told, mut heard) = (String::new(), String::new());
-    while !told.contains("notice_changed") {
-        told.push_str(&String::from_utf8_lossy(&ours.chunk().await.unwrap().unwrap()));
+    let (mut admin_events, mut anonymous_events) = (String::new(), String::new());
+    while !admin_events.contains("notice_changed") {
+        admin_events.push_str(&String::from_utf8_lossy(&ours.chunk().await.unwrap().unwrap()));
     }
-    assert!(told.contains("delivery_stored") && told.contains("delivery_processed"), "{told}");
+    assert!(admin_events.contains("delivery_stored") && admin_events.contains("delivery_processed"), "{admin_events}");
     // Everything before the second build has been sent by now.
     gogs.push(REPO, "main", &[(".beespace.yml", &format!("name: again\n{ONE_STEP}"))], "Fill more").await.unwrap();
     let second = beespace.wait_for_build(REPO, 2, |_| true).await.unwrap().id.to_string();
-    while !heard.contains(&second) {
-        heard.push_str(&String::from_utf8_lossy(&theirs.chunk().await.unwrap().unwrap()));
+    while !anonymous_events.contains(&second) {
+        anonymous_events.push_str(&String::from_utf8_lossy(&theirs.chunk().await.unwrap().unwrap()));
     }
-    assert!(heard.contains("build_finished") && heard.contains("event: resync"), "{heard}");
+    assert!(anonymous_events.contains("build_finished") && anonymous_events.contains("event: resync"), "{anonymous_events}");
     for secret in ["delivery", "notice"] {
-        assert!(!heard.contains(secret), "{secret}: {heard}");
+        assert!(!anonymous_events.contains(secret), "{secret}: {anonymous_events}");
     }
 }

@@ -87,7 +87,7 @@ async fn push(gogs: &FakeGogs, pipeline: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repository_is_enabled_repaired_and_disabled() {
     let (_gogs, beespace, shell) = world().await;
-    for (line, code, word) in [
+    for (line, code, expected) in [
         ("repo repair ada/hive", 4, "not enabled"),
         ("repo enable ada/none", 4, "ada/none"),
         ("repo enable ada/hive", 0, "ada/hive"),
@@ -99,7 +99,7 @@ async fn a_repository_is_enabled_repaired_and_disabled() {
     ] {
         let ended = shell.run(line).await;
         assert_eq!(ended.code, code, "{line}: {ended:?}");
-        assert!(format!("{}{}", ended.stdout, ended.stderr).contains(word), "{line}: {ended:?}");
+        assert!(format!("{}{}", ended.stdout, ended.stderr).contains(expected), "{line}: {ended:?}");
     }
     assert!(beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().is_empty());
 }
@@ -138,9 +138,10 @@ async fn a_followed_build_log_prints_each_line_once_under_one_heading_per_step()
     beespace.wait_for_build(REPO, 1, |_| true).await.unwrap();
     let followed = shell.run("build log 1 --follow --repo ada/hive").await;
     assert_eq!(followed.code, 0, "{followed:?}");
-    for (text, word) in [(&followed.stdout, "one filled"), (&followed.stdout, "two filled"), (&followed.stderr, "default · two")]
+    for (text, expected) in
+        [(&followed.stdout, "one filled"), (&followed.stdout, "two filled"), (&followed.stderr, "default · two")]
     {
-        assert_eq!(text.matches(word).count(), 1, "{word}: {followed:?}");
+        assert_eq!(text.matches(expected).count(), 1, "{expected}: {followed:?}");
     }
     assert!(followed.stderr.ends_with("ada/hive #1: success\n"), "{followed:?}");
     let missing = shell.run("build log 1 three --repo ada/hive").await;
@@ -208,12 +209,12 @@ async fn an_approval_is_reviewed_and_given_for_one_digest() {
     assert_eq!(given.code, 0, "{given:?}");
     assert!(given.stderr.contains("ada/hive #1 still needs 1 more person"), "{given:?}");
     let mut follower = shell.spawn("build log 1 --follow --repo ada/hive");
-    let mut said = tokio::io::BufReader::new(follower.stderr.take().unwrap()).lines();
-    let waits = said.next_line().await.unwrap().unwrap();
+    let mut stderr = tokio::io::BufReader::new(follower.stderr.take().unwrap()).lines();
+    let waits = stderr.next_line().await.unwrap().unwrap();
     assert!(waits.starts_with("blocked: waiting for approval") && waits.contains("1 more person"), "{waits}");
     let declined = shell.run("build decline 1 --reason enough --repo ada/hive").await;
     assert_eq!(declined.code, 0, "{declined:?}");
-    let end = said.next_line().await.unwrap().unwrap();
+    let end = stderr.next_line().await.unwrap().unwrap();
     assert!(end.starts_with("ada/hive #1: declined") && end.contains("enough"), "{end}");
     assert_eq!(follower.wait().await.unwrap().code(), Some(5));
     let late = shell.run("build approve 1 --repo ada/hive").await;
@@ -274,7 +275,7 @@ async fn a_followed_log_is_transferred_once() {
     let follower = Shell::new(&url, &shell.token);
     let following = tokio::spawn(async move { follower.run("build log 1 long --follow --repo ada/hive").await });
     let looked_often = async || Ok((wire.looks.load(Relaxed) >= 8).then_some(()));
-    beespace.wait_for("eight looks at the log", looked_often).await.unwrap();
+    beespace.wait_for("eight reads of the log", looked_often).await.unwrap();
     assert_eq!(shell.run("build cancel 1 --repo ada/hive").await.code, 0);
     let followed = following.await.unwrap();
     assert_eq!(followed.stdout.matches('Q').count(), LONG, "{}", followed.stderr);
@@ -305,9 +306,9 @@ async fn a_replayed_ignored_delivery_builds() {
     push(&gogs, ONE_STEP).await;
     let first = beespace.wait_until_finished(REPO, 1).await.unwrap();
     // Another webhook sends the same push with a different body.
-    let told = gogs.deliveries().into_iter().find(|one| one.event == "push").unwrap();
-    let mut payload = told.payload().unwrap();
-    payload["told_by"] = "another hook".into();
+    let delivery = gogs.deliveries().into_iter().find(|one| one.event == "push").unwrap();
+    let mut payload = delivery.payload().unwrap();
+    payload["sent_by"] = "another hook".into();
     gogs.send_event(REPO, "push", &payload).unwrap();
     let ignored = beespace
         .wait_for("the delivery to be ignored", async || {

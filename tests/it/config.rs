@@ -106,7 +106,7 @@ fn all_problems_are_reported_at_once_with_their_position() {
         ("BEESPACE_ENGINE__CAPACITY", "0"),
         ("BEESPACE_ENGINE__NETWORK_POOL", "10.200.0.1/16"),
     ];
-    let told = problems(text, &env);
+    let reported = problems(text, &env);
     for expected in [
         "beespace.toml:2:10: `server.listen`: expected ADDRESS:PORT",
         "beespace.toml:3:1: unknown key `opne` in `server` (did you mean `open`?)",
@@ -117,26 +117,26 @@ fn all_problems_are_reported_at_once_with_their_position() {
         "env BEESPACE_ENGINE__CAPACITY: expected a whole number from 1 to 65535",
         "env BEESPACE_ENGINE__NETWORK_POOL: expected a network address",
     ] {
-        assert!(told.iter().any(|line| line.starts_with(expected)), "{expected}\n{told:#?}");
+        assert!(reported.iter().any(|line| line.starts_with(expected)), "{expected}\n{reported:#?}");
     }
 }
 
 #[test]
 fn a_planned_plugin_kind_is_distinguished_from_a_typo() {
-    let told = problems(&format!("{SMALL}[[converter]]\nname = \"drone\"\nplugin = \"drone\"\n"), &[]);
-    let [told] = &*told else { panic!("{told:#?}") };
-    assert!(told.contains("`converter` is not supported yet"), "{told}");
+    let reported = problems(&format!("{SMALL}[[converter]]\nname = \"drone\"\nplugin = \"drone\"\n"), &[]);
+    let [problem] = &*reported else { panic!("{reported:#?}") };
+    assert!(problem.contains("`converter` is not supported yet"), "{problem}");
 }
 
 #[test]
 fn a_missing_value_is_reported_with_how_to_set_it() {
-    let told = problems("", &[]);
-    assert_eq!(told.len(), 2, "{told:#?}");
+    let reported = problems("", &[]);
+    assert_eq!(reported.len(), 2, "{reported:#?}");
     assert!(
-        told[0].contains("`gogs.url` is missing (for example: url = \"http://gogs.local:3000\", or set BEESPACE_GOGS__URL)"),
-        "{told:#?}"
+        reported[0].contains("`gogs.url` is missing (for example: url = \"http://gogs.local:3000\", or set BEESPACE_GOGS__URL)"),
+        "{reported:#?}"
     );
-    assert!(told[1].contains("`gogs.token` is missing"), "{told:#?}");
+    assert!(reported[1].contains("`gogs.token` is missing"), "{reported:#?}");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn bindings_are_validated() {
     let text = format!(
         "{SMALL}[[policy]]\nname = \"a\"\nplugin = \"p\"\nmode = \"strict\"\nmutate = {{ \"build.admit\" = [] }}\n[[policy]]\nname = \"a\"\nplugin = \"p\"\n[[notifier]]\nname = \"n\"\ngrants = {{ hosts = [\"https://x.example/path\", {{ url = \"http://x.example\", adresses = \"private\" }}], secret = [] }}\n"
     );
-    let told = problems(&text, &[]).join("\n");
+    let reported = problems(&text, &[]).join("\n");
     for expected in [
         ":7:8: `policy.a.mode`: expected `enforce`, `warn` or `shadow`",
         "`policy.a.mutate`: expected `pipeline.admit` or `step.admit`",
@@ -154,7 +154,7 @@ fn bindings_are_validated() {
         "`notifier.n.grants.hosts`: unknown key `adresses`: did you mean `addresses`?",
         "`notifier.n.grants`: unknown key `secret`: did you mean `secrets`?",
     ] {
-        assert!(told.contains(expected), "{expected}\n{told}");
+        assert!(reported.contains(expected), "{expected}\n{reported}");
     }
 }
 
@@ -169,12 +169,12 @@ fn secrets_are_read_from_files_and_never_printed() {
     assert!(!format!("{loaded:?}").contains("from-a-file"));
     assert!(!loaded.entries.iter().any(|entry| entry.value.contains("from-a-file")));
 
-    let told = problems("[gogs]\nurl = \"http://g\"\ntoken_file = \"/nowhere/token\"\n", &[]);
-    assert!(told[0].contains("/nowhere/token could not be read"), "{told:#?}");
+    let reported = problems("[gogs]\nurl = \"http://g\"\ntoken_file = \"/nowhere/token\"\n", &[]);
+    assert!(reported[0].contains("/nowhere/token could not be read"), "{reported:#?}");
 }
 
 #[test]
 fn invalid_toml_is_reported_with_its_position() {
-    let told = problems("[server]\nlisten = \n", &[]);
-    assert!(told[0].starts_with("beespace.toml:2:"), "{told:#?}");
+    let reported = problems("[server]\nlisten = \n", &[]);
+    assert!(reported[0].starts_with("beespace.toml:2:"), "{reported:#?}");
 }

@@ -30,10 +30,10 @@ async fn connect(beespace: &Beespace) -> TcpStream {
 
 /// Everything that the server sends until it closes the connection.
 async fn read_to_end(mut stream: TcpStream) -> String {
-    let mut said = Vec::new();
+    let mut response = Vec::new();
     // A reset counts as an end.
-    let _ = timeout(WAIT_TIMEOUT, stream.read_to_end(&mut said)).await.expect("the server keeps the connection");
-    String::from_utf8_lossy(&said).into_owned()
+    let _ = timeout(WAIT_TIMEOUT, stream.read_to_end(&mut response)).await.expect("the server keeps the connection");
+    String::from_utf8_lossy(&response).into_owned()
 }
 
 /// Sends an endless request byte by byte. Returns the response, and how long the server kept the connection.
@@ -48,15 +48,15 @@ async fn send_slowly(beespace: &Beespace, start: &str, patience: Duration) -> (S
         }
         std::future::pending::<()>().await;
     };
-    let mut said = Vec::new();
+    let mut response = Vec::new();
     let ended = async {
         tokio::select! {
-            _ = read.read_to_end(&mut said) => {}
+            _ = read.read_to_end(&mut response) => {}
             () = letters => {}
         }
     };
     timeout(patience, ended).await.expect("the server keeps the connection");
-    (String::from_utf8_lossy(&said).into_owned(), began.elapsed())
+    (String::from_utf8_lossy(&response).into_owned(), began.elapsed())
 }
 
 #[tokio::test]
@@ -74,11 +74,11 @@ async fn a_slow_request_body_is_cut_off() {
     let fields = "Host: a\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/x-www-form-urlencoded";
     let slow = async |path: &str, given: Duration| {
         let start = format!("POST {path} HTTP/1.1\r\n{fields}\r\nContent-Length: 100000\r\n\r\ntoken=");
-        let (said, took) = send_slowly(&beespace, &start, WAIT_TIMEOUT).await;
+        let (response, took) = send_slowly(&beespace, &start, WAIT_TIMEOUT).await;
         // If only the head were refused, this would not take so long.
-        assert!(took >= given / 2, "{path} after {took:?}: {said}");
+        assert!(took >= given / 2, "{path} after {took:?}: {response}");
         // A reset may arrive before the response is read.
-        assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{path}: {said}");
+        assert!(response.is_empty() || response.starts_with("HTTP/1.1 408"), "{path}: {response}");
     };
     tokio::join!(slow("/-/hook/a", Duration::from_secs(20)), slow("/-/login", Duration::from_secs(60)));
 }
@@ -97,10 +97,10 @@ async fn an_endless_request_head_is_refused_while_it_is_read() {
         }
         sent
     };
-    let mut said = vec![0; 4096];
-    let (sent, read) = tokio::join!(flood, timeout(WAIT_TIMEOUT, read.read(&mut said)));
-    let said = String::from_utf8_lossy(&said[..read.unwrap().unwrap_or(0)]).into_owned();
-    assert!(said.is_empty() || said.starts_with("HTTP/1.1 431"), "{said}");
+    let mut response = vec![0; 4096];
+    let (sent, read) = tokio::join!(flood, timeout(WAIT_TIMEOUT, read.read(&mut response)));
+    let response = String::from_utf8_lossy(&response[..read.unwrap().unwrap_or(0)]).into_owned();
+    assert!(response.is_empty() || response.starts_with("HTTP/1.1 431"), "{response}");
     assert!(sent < 16 << 20, "{sent} bytes of a head were taken");
 }
 
@@ -116,16 +116,16 @@ async fn request_smuggling_is_refused() {
         let mut stream = connect(&beespace).await;
         stream.write_all(format!("{head}0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
-        let said = read_to_end(stream).await;
-        assert!(said.starts_with("HTTP/1.1 400") && said.matches("HTTP/1.1").count() == 1, "{head:?} -> {said}");
+        let response = read_to_end(stream).await;
+        assert!(response.starts_with("HTTP/1.1 400") && response.matches("HTTP/1.1").count() == 1, "{head:?} -> {response}");
     }
     // With both a length and chunks, the chunks count and the connection is not used again.
     let mut stream = connect(&beespace).await;
     let both = "POST /-/hook/a HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     stream.write_all(format!("{both}GET /version HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
-    let said = read_to_end(stream).await;
-    assert!(!said.contains("200 OK"), "{said}");
+    let response = read_to_end(stream).await;
+    assert!(!response.contains("200 OK"), "{response}");
 }
 
 /// Connects, with retries while the system's backlog is full: TCP itself would retry more and more rarely and then give up.
@@ -154,22 +154,22 @@ async fn ten_thousand_idle_connections_do_not_block_other_clients() {
         crowd.spawn(connect_until_full(address));
     }
     let let_in = async {
-        let mut held = Vec::new();
+        let mut streams = Vec::new();
         while let Some(stream) = crowd.join_next().await {
-            held.push(stream.unwrap());
+            streams.push(stream.unwrap());
         }
-        held
+        streams
     };
-    let someone = async {
+    let other_client = async {
         // Many connections are open now; the server never holds all of them at once.
         while open() < before.0 + places.min(1_000) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         timeout(WAIT_TIMEOUT, reqwest::get(format!("{}/healthz", server.url))).await.expect("other clients get no response")
     };
-    let mut all = std::pin::pin!(async { tokio::join!(timeout(WAIT_TIMEOUT, let_in), someone) });
+    let mut all = std::pin::pin!(async { tokio::join!(timeout(WAIT_TIMEOUT, let_in), other_client) });
     let mut most = before;
-    let (held, answer) = loop {
+    let (streams, answer) = loop {
         tokio::select! {
             ended = &mut all => break ended,
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
@@ -177,8 +177,8 @@ async fn ten_thousand_idle_connections_do_not_block_other_clients() {
         most = (most.0.max(open()), most.1.max(server.resident_memory().unwrap()));
     };
     assert!(answer.unwrap().status().is_success());
-    let held = held.expect("some connections were never accepted");
-    assert!(held.len() == many && many > places, "{} of {many}", held.len());
+    let streams = streams.expect("some connections were never accepted");
+    assert!(streams.len() == many && many > places, "{} of {many}", streams.len());
     assert!(most.0 <= before.0 + places + 256, "{} files are open at once, {} before the crowd came", most.0, before.0);
     let grown = most.1 - before.1;
     assert!(grown < 512 << 20, "memory grew by {grown} bytes");

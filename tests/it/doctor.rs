@@ -1,4 +1,4 @@
-//! What `beespace doctor` finds, and the remedies it names.
+//! The findings of `beespace doctor`, and the remedies it names.
 
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
@@ -132,6 +132,6 @@ async fn gogs_uses_the_webhook_url_and_people_get_the_public_url() {
     assert_eq!(finding(&beespace, "webhook of ada/hive").await["is_ok"], true);
     gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
     assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
-    let told = gogs.wait_for_inbox("team", 1).await.unwrap().remove(0);
-    assert!(told.body.contains("https://ci.example.org/bees/ada/hive/1") && !told.body.contains(&inner), "{told:?}");
+    let notice = gogs.wait_for_inbox("team", 1).await.unwrap().remove(0);
+    assert!(notice.body.contains("https://ci.example.org/bees/ada/hive/1") && !notice.body.contains(&inner), "{notice:?}");
 }

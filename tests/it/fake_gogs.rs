@@ -76,8 +76,8 @@ impl World {
     }
 }
 
-fn events(told: &[(String, Value)]) -> Vec<&str> {
-    told.iter().map(|(event, _)| event.as_str()).collect()
+fn events(received: &[(String, Value)]) -> Vec<&str> {
+    received.iter().map(|(event, _)| event.as_str()).collect()
 }
 
 fn ids(push: &Value) -> Vec<&str> {
@@ -150,13 +150,13 @@ async fn payloads_have_the_recorded_shapes() {
     world.push("topic", &[("b/c.txt", "1")], "on a branch").await;
     world.gogs.tag("acme/app", "topic", "v1", Some("annotated")).await.unwrap();
     world.gogs.delete_branch("acme/app", "topic").await.unwrap();
-    let told = world.events_of(0).await;
-    assert_eq!(events(&told), ["create", "push", "push", "create", "push", "create", "delete"]);
-    for (event, payload) in &told {
+    let received = world.events_of(0).await;
+    assert_eq!(events(&received), ["create", "push", "push", "create", "push", "create", "delete"]);
+    for (event, payload) in &received {
         assert_shape_was_recorded(event, payload);
     }
-    let empty: Vec<bool> = told.iter().map(|(_, payload)| payload["repository"]["empty"].as_bool().unwrap()).collect();
-    assert_eq!(empty, [true, true, false, false, false, false, false], "the very first push tells of an empty repository");
+    let empty: Vec<bool> = received.iter().map(|(_, payload)| payload["repository"]["empty"].as_bool().unwrap()).collect();
+    assert_eq!(empty, [true, true, false, false, false, false, false], "the very first push reports an empty repository");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,8 +214,8 @@ async fn a_new_branch_is_created_then_pushed_with_at_most_five_ancestors() {
     }
     world.inbox_hook().await;
     let head = world.push("topic/one", &[("t", "1")], "topic").await;
-    let told = world.events_of(0).await;
-    let [(create, created), (push, pushed)] = told.as_slice() else { panic!("{told:?}") };
+    let received = world.events_of(0).await;
+    let [(create, created), (push, pushed)] = received.as_slice() else { panic!("{received:?}") };
     assert_eq!((create.as_str(), push.as_str()), ("create", "push"));
     assert_eq!((&created["ref"], &created["ref_type"], &created["sha"]), (&json!("topic/one"), &json!("branch"), &json!("")));
     assert_eq!(created["default_branch"], "main", "the first branch that was pushed is the default one");
@@ -236,14 +236,14 @@ async fn a_force_push_lists_added_and_removed_commits() {
     let gone = world.push("master", &[("a", "2")], "gone").await;
     world.inbox_hook().await;
     let new = world.gogs.force_push("acme/app", "master", &[("a", "3")], "new").await.unwrap();
-    let told = world.events_of(0).await;
-    assert_eq!(events(&told), ["push"]);
-    let mut listed = ids(&told[0].1);
+    let received = world.events_of(0).await;
+    assert_eq!(events(&received), ["push"]);
+    let mut listed = ids(&received[0].1);
     listed.sort_unstable();
     let mut expected = [gone.as_str(), new.as_str()];
     expected.sort_unstable();
     assert_eq!(listed, expected);
-    assert_eq!(told[0].1["compare_url"], format!("{}/acme/app/compare/{gone}...{new}", world.gogs.url()));
+    assert_eq!(received[0].1["compare_url"], format!("{}/acme/app/compare/{gone}...{new}", world.gogs.url()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -254,14 +254,17 @@ async fn tags_and_deletions_send_no_push_event() {
     let light = world.gogs.tag("acme/app", "master", "v1", None).await.unwrap();
     let object = world.gogs.tag("acme/app", "master", "rel/2", Some("two")).await.unwrap();
     assert_eq!(light, head);
-    assert_ne!(object, head, "an annotated tag is told by its own id");
+    assert_ne!(object, head, "an annotated tag is reported with its own id");
     world.push("gone", &[], "nothing").await;
     world.gogs.delete_branch("acme/app", "gone").await.unwrap();
-    let told = world.events_of(0).await;
-    assert_eq!(events(&told), ["create", "create", "create", "push", "delete"]);
-    assert_eq!((&told[0].1["ref"], &told[0].1["ref_type"], &told[0].1["sha"]), (&json!("v1"), &json!("tag"), &json!(light)));
-    assert_eq!((&told[1].1["ref"], &told[1].1["sha"]), (&json!("rel/2"), &json!(object)));
-    assert_eq!((&told[4].1["ref"], &told[4].1["pusher_type"]), (&json!("gone"), &json!("user")));
+    let received = world.events_of(0).await;
+    assert_eq!(events(&received), ["create", "create", "create", "push", "delete"]);
+    assert_eq!(
+        (&received[0].1["ref"], &received[0].1["ref_type"], &received[0].1["sha"]),
+        (&json!("v1"), &json!("tag"), &json!(light))
+    );
+    assert_eq!((&received[1].1["ref"], &received[1].1["sha"]), (&json!("rel/2"), &json!(object)));
+    assert_eq!((&received[4].1["ref"], &received[4].1["pusher_type"]), (&json!("gone"), &json!("user")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,9 +275,9 @@ async fn other_refs_count_as_branches_with_their_full_name() {
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
     copy.checkout("master").await.unwrap();
     copy.git(&["push", "--quiet", "origin", "HEAD:refs/foo/bar", "HEAD:refs/heads/z"]).await.unwrap();
-    let told = world.events_of(0).await;
-    assert_eq!(events(&told), ["create", "push", "create", "push"], "ref by ref");
-    let refs: Vec<_> = told.iter().map(|(_, payload)| payload["ref"].as_str().unwrap()).collect();
+    let received = world.events_of(0).await;
+    assert_eq!(events(&received), ["create", "push", "create", "push"], "ref by ref");
+    let refs: Vec<_> = received.iter().map(|(_, payload)| payload["ref"].as_str().unwrap()).collect();
     let mut sorted = [&refs[..2], &refs[2..]];
     sorted.sort_unstable();
     assert_eq!(sorted, [["refs/foo/bar", "refs/foo/bar"], ["z", "refs/heads/z"]]);
@@ -291,8 +294,8 @@ async fn author_names_end_at_the_first_space_and_renames_are_not_listed() {
     copy.git(&["rm", "--quiet", "with space.txt"]).await.unwrap();
     copy.commit(&[("日本語 ファイル.txt", "3"), ("q\"uote\\back.txt", "4")], "second").await.unwrap();
     copy.git(&["push", "--quiet", "origin", "HEAD:refs/heads/master"]).await.unwrap();
-    let told = world.events_of(0).await;
-    let commit = &told[0].1["commits"][0];
+    let received = world.events_of(0).await;
+    let commit = &received[0].1["commits"][0];
     assert_eq!(commit["added"], json!(["\"q\\\"uote\\\\back.txt\""]));
     assert_eq!(commit["removed"], json!(["with"]));
     assert_eq!(commit["modified"], json!(["日本語"]));
@@ -485,14 +488,15 @@ async fn the_test_button_sends_a_push_that_moved_nothing() {
     world.gogs.test_hook(hook).await.unwrap();
     let head = world.push("master", &[("a", "1")], "first").await;
     world.gogs.test_hook(hook).await.unwrap();
-    let told = world.events_of(0).await;
-    assert_eq!(events(&told), ["push", "create", "push", "push"]);
-    for (told, (sha, message)) in [&told[0].1, &told[3].1].into_iter().zip([(ZERO, "This is a fake commit"), (&head, "first\n")])
+    let received = world.events_of(0).await;
+    assert_eq!(events(&received), ["push", "create", "push", "push"]);
+    for (payload, (sha, message)) in
+        [&received[0].1, &received[3].1].into_iter().zip([(ZERO, "This is a fake commit"), (&head, "first\n")])
     {
-        assert_shape_was_recorded("push", told);
-        assert_eq!((&told["before"], &told["after"], &told["compare_url"]), (&json!(sha), &json!(sha), &json!("")));
-        assert_eq!(told["commits"][0]["message"], message);
-        assert_eq!(told["commits"][0]["timestamp"], "0001-01-01T00:00:00Z");
+        assert_shape_was_recorded("push", payload);
+        assert_eq!((&payload["before"], &payload["after"], &payload["compare_url"]), (&json!(sha), &json!(sha), &json!("")));
+        assert_eq!(payload["commits"][0]["message"], message);
+        assert_eq!(payload["commits"][0]["timestamp"], "0001-01-01T00:00:00Z");
     }
 }
 
@@ -537,9 +541,9 @@ async fn a_renamed_repository_keeps_its_id_and_sends_no_event() {
     assert!(world.gogs.deliveries().is_empty());
     world.gogs.push("acme/product", "master", &[("a", "1")], "first").await.unwrap();
     world.gogs.send_event("acme/product", "release", &json!({ "action": "published" })).unwrap();
-    let told = world.events_of(0).await;
-    assert_eq!(events(&told), ["create", "push", "release"]);
-    assert_eq!(told[1].1["repository"]["full_name"], "acme/product");
+    let received = world.events_of(0).await;
+    assert_eq!(events(&received), ["create", "push", "release"]);
+    assert_eq!(received[1].1["repository"]["full_name"], "acme/product");
 }
 
 #[tokio::test(flavor = "multi_thread")]

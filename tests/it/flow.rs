@@ -74,8 +74,8 @@ async fn one_push_builds_once_however_often_it_is_delivered() {
     let (gogs, beespace) = world("").await;
     push(&gogs, ONE_STEP, "Fill cells").await;
     beespace.wait_until_finished(REPO, 1).await.unwrap();
-    let told = gogs.wait_until_delivered().await.unwrap();
-    for delivery in told.iter().chain(&told) {
+    let deliveries = gogs.wait_until_delivered().await.unwrap();
+    for delivery in deliveries.iter().chain(&deliveries) {
         gogs.redeliver(&delivery.uuid).unwrap();
     }
     gogs.wait_until_delivered().await.unwrap();
@@ -91,12 +91,12 @@ async fn first_push(gogs: &FakeGogs) -> Delivery {
 /// Sends the same push again under another delivery id. Returns the reason code for which it is ignored.
 async fn ignored(gogs: &FakeGogs, beespace: &Beespace, repository: &str, push: &Delivery) -> String {
     gogs.send_event(repository, "push", &push.payload().unwrap()).unwrap();
-    let told = gogs.deliveries().pop().unwrap();
-    assert!(told.json == push.json && told.uuid != push.uuid, "{told:#?}");
+    let delivery = gogs.deliveries().pop().unwrap();
+    assert!(delivery.json == push.json && delivery.uuid != push.uuid, "{delivery:#?}");
     let fate = beespace
         .wait_for("the delivery to be settled", async || {
             let deliveries = beespace.app.store.read()?.deliveries(None, None, 10)?;
-            let fate = deliveries.into_iter().find(|one| one.forge_id == told.uuid).map(|one| one.outcome);
+            let fate = deliveries.into_iter().find(|one| one.forge_id == delivery.uuid).map(|one| one.outcome);
             Ok(fate.filter(|fate| *fate != DeliveryOutcome::Waiting))
         })
         .await
@@ -186,7 +186,7 @@ async fn a_commit_without_a_pipeline_file_is_ignored_with_a_reason() {
     for (pushed, file, helps) in [(1, "README.md", "add a `.beespace.yml`"), (2, ".beespace/test.yml", "are not supported yet")] {
         gogs.push(REPO, "main", &[(file, "# Hive")], "No pipeline").await.unwrap();
         let fates = beespace
-            .wait_for("the fate of the push", async || {
+            .wait_for("the outcome of the push", async || {
                 let deliveries = beespace.app.store.read()?.deliveries(None, None, 10)?;
                 let pushes = deliveries.into_iter().filter(|one| one.event == "push").map(|one| one.outcome);
                 let fates: Vec<DeliveryOutcome> =
@@ -436,7 +436,7 @@ async fn a_policy_change_invalidates_a_waiting_approval() {
     let beespace = beespace.restart_with(&format!("{DUMMY}{}", asking(&folder, "asks-more"))).await.unwrap();
     approve(&beespace, &blocked).await;
     let again = beespace
-        .wait_for("a new question", async || {
+        .wait_for("a new approval request", async || {
             let stage = beespace.stage(&blocked)?;
             Ok(stage.approvals.first().filter(|approval| approval.decision != first).cloned())
         })
@@ -444,7 +444,7 @@ async fn a_policy_change_invalidates_a_waiting_approval() {
         .unwrap();
     assert_eq!((again.requirements[0].policy.as_str(), again.approved_by.len()), ("asks-more", 0));
     let waiting = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Blocked).await.unwrap();
-    assert!(beespace.step(&waiting, "build").unwrap().started_at.is_none(), "nothing ran on the word that lapsed");
+    assert!(beespace.step(&waiting, "build").unwrap().started_at.is_none(), "nothing ran on the lapsed approval");
     approve(&beespace, &waiting).await;
     assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
 }
@@ -507,17 +507,17 @@ async fn an_unreachable_engine_is_reported_and_deliveries_are_accepted() {
     assert_eq!(ready.status.as_u16(), 503, "{ready:?}");
     assert!(ready.body.contains("engine"), "{ready:?}");
     push(&gogs, ONE_STEP, "Nobody can run it").await;
-    let told = gogs.wait_until_delivered().await.unwrap();
-    assert!(told.iter().all(|delivery| delivery.status() == Some(202)), "{told:?}");
+    let deliveries = gogs.wait_until_delivered().await.unwrap();
+    assert!(deliveries.iter().all(|delivery| delivery.status() == Some(202)), "{deliveries:?}");
     let waiting = beespace.wait_for_build(REPO, 1, |build| build.status == Status::Running).await.unwrap();
-    let said = beespace
-        .wait_for("the clone to say what it waits for", async || {
+    let logged = beespace
+        .wait_for("the clone to log the reason for its wait", async || {
             let log = beespace.log(&waiting, "clone").await.unwrap_or_default();
             Ok(log.into_iter().find(|line| line.ends_with("retrying")))
         })
         .await
         .unwrap();
-    assert!(said.contains("does not respond"), "{said}");
+    assert!(logged.contains("does not respond"), "{logged}");
     cancel(&beespace, &waiting).await;
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Killed);

@@ -83,12 +83,12 @@ async fn every_hostile_policy_is_a_denial_that_names_the_policy_and_its_fault() 
     assert_eq!(build.status, Status::Declined, "{build:#?}");
     let decisions = beespace.app.store.read().unwrap().decisions(build.id).unwrap();
     let page = beespace.admin().unwrap().get("/ada/hive/1").await.unwrap().body;
-    for (name, _, said) in HOSTILE {
+    for (name, _, expected) in HOSTILE {
         let kept = decisions.iter().flat_map(|decision| &decision.evaluations).find(|one| one.policy == *name);
         let error = kept.unwrap_or_else(|| panic!("{name} was not asked")).result.as_ref().unwrap_err();
         assert!(error.message.starts_with(&format!("policy {name:?} ({name} 0.0.1) ")), "{}", error.message);
-        assert!(error.message.contains(said), "{}", error.message);
-        assert!(page.contains(name) && page.contains(said), "{name}: the page says why");
+        assert!(error.message.contains(expected), "{}", error.message);
+        assert!(page.contains(name) && page.contains(expected), "{name}: the page shows the reason");
     }
 }
 
@@ -100,15 +100,15 @@ async fn a_hostile_step_type_ends_its_step_and_nothing_else() {
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}[[step]]\nname = \"rounds\"\nplugin = {plugin:?}\n")).await.unwrap();
     beespace.enable(REPO).await.unwrap();
     let harms = [("loop", "exceeded its time limit of 250 ms"), ("trap", "crashed"), ("grow", "exceeded its memory limit")];
-    let cases = ["plan", "react"].into_iter().flat_map(|place| harms.map(|(harm, said)| (place, harm, said)));
-    for (number, (place, harm, said)) in (1..).zip(cases) {
+    let cases = ["plan", "react"].into_iter().flat_map(|place| harms.map(|(harm, expected)| (place, harm, expected)));
+    for (number, (place, harm, expected)) in (1..).zip(cases) {
         let work = json!({ "name": "work", "uses": "rounds", "with": { "rounds": [[]], "harm": { place: harm } } });
         let file = json!({ "name": format!("p{number}"), "steps": [work] }).to_string();
         gogs.push(REPO, "main", &[(".beespace.yml", &file)], "Fill cells").await.unwrap();
         let build = beespace.wait_until_finished(REPO, number).await.unwrap();
         assert_eq!(build.status, Status::Error, "{place} {harm}: {build:#?}");
         let reason = build.reason.unwrap().to_string();
-        assert!(reason.contains("step \"rounds\" (rounds ") && reason.contains(said), "{place} {harm}: {reason}");
+        assert!(reason.contains("step \"rounds\" (rounds ") && reason.contains(expected), "{place} {harm}: {reason}");
     }
     let good = json!({ "steps": [{ "name": "work", "uses": "rounds", "with": { "rounds": [[]] } }] }).to_string();
     gogs.push(REPO, "main", &[(".beespace.yml", &good)], "Fill cells").await.unwrap();
@@ -128,14 +128,14 @@ async fn a_server_with_unloadable_policies_does_not_start_and_names_each() {
     ];
     let gogs = FakeGogs::start().await.unwrap();
     let error = Beespace::start(&gogs, &format!("{DUMMY}{}", bindings.concat())).await.unwrap_err();
-    let said = format!("{error:#}");
+    let message = format!("{error:#}");
     for (name, why) in [
         ("endless", "the trial run failed: policy \"endless\" (guest 0.0.1) exceeded its time limit of 100 ms"),
         ("greedy", "the component imports beespace:plugin/kv@0.1.0, which is not available to policy plugins"),
     ] {
-        assert!(said.contains(&format!("[[policy]] {name:?}: {why}")), "{said}");
+        assert!(message.contains(&format!("[[policy]] {name:?}: {why}")), "{message}");
     }
-    assert!(!said.contains("decent"), "{said}");
+    assert!(!message.contains("decent"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

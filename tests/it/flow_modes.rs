@@ -38,7 +38,7 @@ fn setting(folder: &tempfile::TempDir, mode: &str, mutate: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mode_decides_whether_a_policy_denies_warns_or_only_records() {
-    for (mode, status, told) in
+    for (mode, status, is_shown) in
         [("enforce", Status::Declined, true), ("warn", Status::Success, true), ("shadow", Status::Success, false)]
     {
         let (beespace, build) = built(&images(mode)).await;
@@ -48,7 +48,7 @@ async fn the_mode_decides_whether_a_policy_denies_warns_or_only_records() {
         let kept = kept.unwrap_or_else(|| panic!("{mode}: no evaluation is kept: {decisions:#?}"));
         assert!(format!("{kept:?}").contains("registry.example"), "{mode}: its findings are kept: {kept:?}");
         let page = beespace.admin().unwrap().get("/ada/hive/1").await.unwrap().body;
-        assert!(!told || page.contains("registry.example"), "{mode}: the page tells what it found");
+        assert!(!is_shown || page.contains("registry.example"), "{mode}: the page shows its findings");
         assert_eq!(beespace.step(&build, "build").unwrap().started_at.is_some(), status == Status::Success, "{mode}");
     }
 }
@@ -63,7 +63,7 @@ async fn a_policy_changes_what_its_grant_allows() {
     let step = decisions.iter().find(|decision| decision.point == Point::StepAdmit).unwrap();
     assert!(format!("{step:?}").contains("/containers/0/env/OUTPUT"), "the patch is kept: {step:#?}");
     let page = beespace.admin().unwrap().get("/ada/hive/1").await.unwrap().body;
-    assert!(page.contains("/containers/0/env/OUTPUT"), "the page tells what was changed");
+    assert!(page.contains("/containers/0/env/OUTPUT"), "the page shows the change");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,8 +40,8 @@ pub(crate) async fn waiting_stage(beespace: &Beespace, build: &Build) -> Stage {
     beespace.wait_for("the stage to rest", rests).await.unwrap()
 }
 
-pub(crate) async fn answer(beespace: &Beespace, verb: &str, word: Value) -> Value {
-    let answer = beespace.admin().unwrap().post(&format!("{BUILD}/{verb}"), &word).await.unwrap();
+pub(crate) async fn answer(beespace: &Beespace, verb: &str, body: Value) -> Value {
+    let answer = beespace.admin().unwrap().post(&format!("{BUILD}/{verb}"), &body).await.unwrap();
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     answer.json().unwrap()
 }
@@ -103,9 +103,9 @@ async fn waiting_for_approval_does_not_count_towards_the_stage_timeout() {
     tokio::time::sleep(std::time::Duration::from_millis(15_500)).await;
     approve(&beespace).await;
     assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
-    let told = gogs.wait_for_inbox("team", 2).await.unwrap();
+    let notices = gogs.wait_for_inbox("team", 2).await.unwrap();
     for kind in ["approval.requested", "build.finished"] {
-        assert_eq!(told.iter().filter(|notice| notice.body.contains(kind)).count(), 1, "{kind}: {told:?}");
+        assert_eq!(notices.iter().filter(|notice| notice.body.contains(kind)).count(), 1, "{kind}: {notices:?}");
     }
     let stage = beespace.stage(&build).unwrap();
     assert!(stage.approval_wait_ms >= 15_500 && stage.awaiting_approval_since.is_none(), "{since:?} {stage:#?}");
@@ -128,7 +128,7 @@ async fn a_restart_keeps_a_waiting_step_and_reevaluates_changed_policies() {
         let of_both = stage.approvals.iter().any(|approval| approval.requirements.len() == 2);
         Ok((of_both && stage.status == Status::Blocked).then_some(stage))
     };
-    let again = beespace.wait_for("the question of both policies", asks_anew).await.unwrap();
+    let again = beespace.wait_for("the approval request of both policies", asks_anew).await.unwrap();
     assert_eq!(again.approvals.len(), 1, "{again:#?}");
     assert!(again.approvals[0].approved_by.is_empty(), "the lapsed approval does not count: {again:#?}");
     approve(&beespace).await;

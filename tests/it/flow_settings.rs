@@ -35,7 +35,7 @@ async fn a_stage_without_a_timeout_uses_the_default_of_the_instance() {
     assert_eq!(build.status, Status::Killed, "{build:#?}");
     assert!(reason(&build).contains("time limit") && reason(&build).contains("stage_timeout"), "{}", reason(&build));
     push(&gogs, "timeout: 1m\nsteps: [{ name: long, image: busybox, env: { SLEEP: 2s } }]", "Sleep less").await;
-    assert_eq!(beespace.wait_until_finished(REPO, 2).await.unwrap().status, Status::Success, "the file says what it needs");
+    assert_eq!(beespace.wait_until_finished(REPO, 2).await.unwrap().status, Status::Success, "the file states its requirements");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,9 +49,9 @@ async fn ignored_pushes_are_listed_on_the_repository_page_with_a_reason() {
         let page = beespace.admin()?.get(&format!("/{REPO}")).await?.body;
         Ok(page.contains("[skip ci]").then_some(page))
     };
-    let page = beespace.wait_for("what was skipped", page).await.unwrap();
-    for words in ["Deliveries without a build", "no pipeline file"] {
-        assert!(page.contains(words), "{words}: {page}");
+    let page = beespace.wait_for("the ignored pushes", page).await.unwrap();
+    for text in ["Deliveries without a build", "no pipeline file"] {
+        assert!(page.contains(text), "{text}: {page}");
     }
 }
 
@@ -69,8 +69,8 @@ async fn a_skip_keyword_counts_even_if_gogs_lists_no_commit() {
     gogs.send_event(REPO, "push", &payload).unwrap();
     let skipped = async || {
         let deliveries = beespace.admin()?.get("/api/v1/deliveries").await?.json()?;
-        let by_word = |one: &&Value| one["reason"].as_str().is_some_and(|told| told.contains("[skip ci]"));
-        let count = deliveries.as_array().map_or(0, |all| all.iter().filter(by_word).count());
+        let by_keyword = |one: &&Value| one["reason"].as_str().is_some_and(|reason| reason.contains("[skip ci]"));
+        let count = deliveries.as_array().map_or(0, |all| all.iter().filter(by_keyword).count());
         Ok((count == 2).then_some(()))
     };
     beespace.wait_for("both to be skipped", skipped).await.unwrap();
@@ -150,14 +150,14 @@ async fn an_approval_lapses_when_the_settings_of_its_policy_change() {
     let blocked = beespace.wait_for_build(REPO, 2, |build| build.status == Status::Blocked).await.unwrap();
     let asked = beespace.stage(&blocked).unwrap().approvals[0].clone();
     let beespace = beespace.restart_with(&asks("which = 2")).await.unwrap();
-    let word = json!({ "subject": asked.subject.to_string() });
-    let said = beespace.admin().unwrap().post(&format!("/api/v1/repositories/{REPO}/builds/2/approve"), &word).await.unwrap();
-    assert_eq!(said.status, StatusCode::OK, "{said:?}");
+    let body = json!({ "subject": asked.subject.to_string() });
+    let response = beespace.admin().unwrap().post(&format!("/api/v1/repositories/{REPO}/builds/2/approve"), &body).await.unwrap();
+    assert_eq!(response.status, StatusCode::OK, "{response:?}");
     let anew = async || {
         let stage = beespace.stage(&blocked)?;
         Ok((stage.status == Status::Blocked && stage.approvals[0].decision != asked.decision).then_some(stage))
     };
-    let stage = beespace.wait_for("a new question", anew).await.unwrap();
+    let stage = beespace.wait_for("a new approval request", anew).await.unwrap();
     assert!(
         stage.approvals[0].approved_by.is_empty()
             && stage.steps.iter().all(|step| step.exits.iter().all(|exit| exit.cause == ExitCause::Lost))

@@ -103,7 +103,7 @@ async fn many_pushes_to_one_repository_do_not_delay_another() {
     push(&gogs, COMB, "1ms").await;
     let waits = |build: &Build| build.reason.as_ref().is_some_and(|reason| reason.code == "capacity");
     let all_wait = async || Ok((beespace.builds()?.iter().filter(|build| waits(build)).count() == 6).then_some(()));
-    beespace.wait_for("six builds that wait for their turn", all_wait).await.unwrap();
+    beespace.wait_for("six queued builds", all_wait).await.unwrap();
     cancel(&beespace, &first).await;
     let comb = beespace.wait_until_finished(COMB, 1).await.unwrap();
     for number in 2..=6 {
@@ -178,10 +178,10 @@ async fn a_build_of_a_vanished_repository_waits_with_a_reason_and_ends() {
     gogs.delete_repository(HIVE).unwrap();
     gogs.set_offline(false);
     let is_gone = |build: &Build| build.reason.as_ref().is_some_and(|reason| reason.code == "repository-gone");
-    let told = async || Ok(beespace.builds()?.into_iter().find(is_gone));
-    let told = beespace.wait_for("the build to say that the repository is gone", told).await.unwrap();
-    assert_eq!((told.id, told.status), (waiting.id, Status::Pending));
-    let old_id = make_older(&beespace, &told, 25).await;
+    let gone = async || Ok(beespace.builds()?.into_iter().find(is_gone));
+    let gone = beespace.wait_for("the build to report that the repository is gone", gone).await.unwrap();
+    assert_eq!((gone.id, gone.status), (waiting.id, Status::Pending));
+    let old_id = make_older(&beespace, &gone, 25).await;
     let old = finished(&beespace, old_id).await;
     let reason = old.reason.unwrap();
     assert_eq!((old.status, reason.code.as_str()), (Status::Error, "gave-up-waiting"));
@@ -219,8 +219,9 @@ async fn a_backlog_of_a_thousand_pushes_is_kept_and_does_not_delay_new_ones() {
             gogs.wait_until_delivered().await.unwrap();
         }
     }
-    let told = gogs.deliveries();
-    let answers: Vec<_> = told.iter().rev().take(PUSHES).map(|one| one.attempts.last().and_then(|last| last.status)).collect();
+    let attempted = gogs.deliveries();
+    let answers: Vec<_> =
+        attempted.iter().rev().take(PUSHES).map(|one| one.attempts.last().and_then(|last| last.status)).collect();
     assert!(answers.iter().all(|status| *status == Some(202)), "{answers:?}");
     let settled = async || Ok(list("/api/v1/deliveries?limit=1").await?.pop().filter(|last| last["build"].is_string()));
     server.wait_for("the last of them to be a build", &settled).await.unwrap();

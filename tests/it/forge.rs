@@ -43,9 +43,9 @@ async fn world() -> World {
 async fn the_owner_and_the_rights_of_a_token_are_read() {
     let world = world().await;
     assert_eq!(world.enabler.forge.user().await.unwrap().username, "ada");
-    let told = world.enabler.forge.repository(&app()).await.unwrap();
-    assert_eq!(told.id, world.repo.id);
-    assert!(told.permissions.unwrap().admin);
+    let repository = world.enabler.forge.repository(&app()).await.unwrap();
+    assert_eq!(repository.id, world.repo.id);
+    assert!(repository.permissions.unwrap().admin);
     let reader = forge(&world.gogs, &world.gogs.create_user("reader").unwrap());
     let may = reader.repository(&app()).await.unwrap().permissions.unwrap();
     assert!(may.pull && !may.push && !may.admin);

@@ -47,7 +47,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 
 /// Replays the seeds and then mutations of them, for this many cases or for `FUZZ_SECONDS`. `run` returns whether its reader
 /// accepts the input. Each of the `good` seeds must be accepted; otherwise the checks of accepted input would never run.
-fn fuzz(target: &str, good: &[Vec<u8>], broken: &[Vec<u8>], cases: u64, words: &[&str], run: impl Fn(&[u8]) -> bool) {
+fn fuzz(target: &str, good: &[Vec<u8>], broken: &[Vec<u8>], cases: u64, dictionary: &[&str], run: impl Fn(&[u8]) -> bool) {
     assert!(!good.is_empty(), "{target} has no seeds");
     let seeds = [good, broken].concat();
     let mut rng = SeededRng::from_env();
@@ -58,7 +58,7 @@ fn fuzz(target: &str, good: &[Vec<u8>], broken: &[Vec<u8>], cases: u64, words: &
         let whole = usize::try_from(done).ok().and_then(|place| seeds.get(place)).cloned();
         let input = whole.unwrap_or_else(|| {
             let (one, other) = (rng.index(seeds.len()), rng.index(seeds.len()));
-            rng.corrupt(&seeds[one], words, &seeds[other])
+            rng.corrupt(&seeds[one], dictionary, &seeds[other])
         });
         let began = Instant::now();
         let Ok(is_accepted) = catch_unwind(AssertUnwindSafe(|| run(&input))) else {
@@ -86,8 +86,9 @@ fn deliveries() {
     let body =
         |line: &str| serde_json::from_str::<Value>(line).unwrap()["raw_json"].as_str().map(|json| json.as_bytes().to_vec());
     inputs.extend(recorded.lines().filter_map(body));
-    let words = [JSON, &["refs/heads/", "refs/tags/", "0000000000000000000000000000000000000000", "--upload-pack=x"]].concat();
-    fuzz("delivery", &inputs, &[], 2_000, &words, |input| {
+    let dictionary =
+        [JSON, &["refs/heads/", "refs/tags/", "0000000000000000000000000000000000000000", "--upload-pack=x"]].concat();
+    fuzz("delivery", &inputs, &[], 2_000, &dictionary, |input| {
         let mut is_accepted = false;
         for event in EVENTS {
             let body = verify::restore(input.to_vec(), Digest::of(input)).unwrap();
@@ -124,9 +125,9 @@ fn pipeline_files() {
             into.push(file);
         }
     }
-    let words =
+    let dictionary =
         ["steps:", "- ", "&x ", "*x", "<<: *x", "when: ", "needs: [", "]", "{", "}", "|\n", "!t ", "---\n", "\t", "${{ a }}"];
-    fuzz("pipeline", &good, &broken, 4_000, &words, |input| match pipeline::read("f", input) {
+    fuzz("pipeline", &good, &broken, 4_000, &dictionary, |input| match pipeline::read("f", input) {
         Ok(located) => {
             let again: Pipeline = serde_json::from_str(&located.pipeline.document().json).unwrap();
             assert_eq!(again, located.pipeline, "the normal form reads back");
@@ -142,8 +143,8 @@ fn pipeline_files() {
 /// Lines: the branch, a changed path, then patterns; `!` marks those that exclude.
 #[test]
 fn whens_and_globs() {
-    let words = ["*", "**", "/", "?", "[a-z]", "[!", "{a,b}", "{", "\\", "!", "\n", "é", "main", "src/"];
-    fuzz("when", &seeds("when"), &[], 1_500, &words, |input| {
+    let dictionary = ["*", "**", "/", "?", "[a-z]", "[!", "{a,b}", "{", "\\", "!", "\n", "é", "main", "src/"];
+    fuzz("when", &seeds("when"), &[], 1_500, &dictionary, |input| {
         let text = String::from_utf8_lossy(input);
         let mut lines = text.lines();
         let (branch, path) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
@@ -187,9 +188,9 @@ fn at<'a>(document: &'a Value, pointer: &Pointer) -> Option<&'a Value> {
 
 #[test]
 fn patches() {
-    let words =
+    let dictionary =
         [JSON, &["/", "/-", "~0", "~1", "~2", "/0", "/01", "\"add\"", "\"remove\"", "\"replace\"", "\"test\"", "*"]].concat();
-    fuzz("patch", &seeds("patch"), &[], 6_000, &words, |input| {
+    fuzz("patch", &seeds("patch"), &[], 6_000, &dictionary, |input| {
         let Ok(patch) = serde_json::from_slice::<Patch>(input) else { return false };
         let grants: Vec<PathGrant> = patch.grants.iter().filter_map(|grant| grant.parse().ok()).collect();
         let Ok(patched) = apply(&patch.document, &patch.ops, &grants) else { return false };
@@ -215,9 +216,9 @@ fn patches() {
 
 #[test]
 fn plans() {
-    let words =
+    let dictionary =
         [JSON, &["\"containers\"", "\"mounts\"", "\"limits\"", "..", "/proc", "/var/run/docker.sock", "host", "\u{1b}"]].concat();
-    fuzz("plan", &seeds("plan"), &[], 4_000, &words, |input| {
+    fuzz("plan", &seeds("plan"), &[], 4_000, &dictionary, |input| {
         let Ok(plan) = serde_json::from_slice::<StepPlan>(input) else { return false };
         let document = plan.document();
         let again: StepPlan = serde_json::from_str(&document.json).unwrap();

@@ -79,33 +79,33 @@ async fn a_stuck_worker_is_named_until_its_next_heartbeat() {
     let beespace = Beespace::start(&gogs, DUMMY).await.unwrap();
     let data = tempfile::tempdir().unwrap();
     let (app, client) = without_workers(data.path()).await;
-    let told = client.get("/readyz").await.unwrap();
-    assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
+    let response = client.get("/readyz").await.unwrap();
+    assert_eq!(response.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(
-        told.body.contains("[-] workers: delivery, prepare, run, notice: no heartbeat for a minute; restart"),
+        response.body.contains("[-] workers: delivery, prepare, run, notice: no heartbeat for a minute; restart"),
         "{}",
-        told.body
+        response.body
     );
 
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
     let stopping = CancellationToken::new();
     let _stop = stopping.clone().drop_guard();
-    let held = CLOCK.lock().await;
+    let guard = CLOCK.lock().await;
     for queue in [Queue::Delivery, Queue::Prepare, Queue::Notice] {
         tokio::spawn(worker(&store, &app.heartbeats, queue, now).serve(stopping.clone()));
     }
     tokio::spawn(worker(&store, &app.heartbeats, Queue::Run, lock_clock).serve(stopping.clone()));
     let one = "[-] workers: run: no heartbeat for a minute; restart the server, which resumes the work in progress\n";
     let names_one = async || Ok(client.get("/readyz").await?.body.contains(one).then_some(()));
-    beespace.wait_for("the one that is stuck to be named", names_one).await.unwrap();
+    beespace.wait_for("the stuck worker to be named", names_one).await.unwrap();
 
-    drop(held);
+    drop(guard);
     let is_ready = async || {
         store.wake(Queue::Run);
         Ok(client.get("/readyz").await?.status.is_success().then_some(()))
     };
-    beespace.wait_for("all to look again", is_ready).await.unwrap();
+    beespace.wait_for("readiness", is_ready).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

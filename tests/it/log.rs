@@ -139,7 +139,7 @@ async fn a_line_interrupted_by_another_stream_is_marked_as_continued() {
 }
 
 /// Writes output of a container of a round to stdout.
-async fn assert_said(writer: &LogWriter, (round, container): (u16, u16), text: &str) {
+async fn write_output(writer: &LogWriter, (round, container): (u16, u16), text: &str) {
     writer.write(Origin::new(round, container, Stream::Stdout), Timestamp(1), text.to_owned()).await.unwrap();
 }
 
@@ -147,12 +147,12 @@ async fn assert_said(writer: &LogWriter, (round, container): (u16, u16), text: &
 async fn concurrent_containers_do_not_split_each_others_lines() {
     let case = Case::new();
     let writer = case.writer().await;
-    assert_said(&writer, (0, 0), "the service is ").await;
-    assert_said(&writer, (0, 1), "the tests ").await;
-    assert_said(&writer, (0, 0), "ready\n").await;
-    assert_said(&writer, (0, 1), "pass\n").await;
-    assert_said(&writer, (0, 0), "bye").await;
-    assert_said(&writer, (1, 0), "the next round\n").await;
+    write_output(&writer, (0, 0), "the service is ").await;
+    write_output(&writer, (0, 1), "the tests ").await;
+    write_output(&writer, (0, 0), "ready\n").await;
+    write_output(&writer, (0, 1), "pass\n").await;
+    write_output(&writer, (0, 0), "bye").await;
+    write_output(&writer, (1, 0), "the next round\n").await;
     writer.finish(Timestamp(2), None).await.unwrap();
     assert_eq!(text(&case.reader()).await, "the service is ready\nthe tests pass\nbye\nthe next round\n");
 }
@@ -161,16 +161,16 @@ async fn concurrent_containers_do_not_split_each_others_lines() {
 async fn a_reopened_log_knows_the_position_of_each_container() {
     let case = Case::new();
     let writer = case.writer().await;
-    assert_said(&writer, (0, 0), "of an earlier round").await;
-    assert_said(&writer, (1, 0), "one\ntwo").await;
-    assert_said(&writer, (1, 2), "three\n").await;
+    write_output(&writer, (0, 0), "of an earlier round").await;
+    write_output(&writer, (1, 0), "one\ntwo").await;
+    write_output(&writer, (1, 2), "three\n").await;
     writer.flush().await.unwrap();
     drop(writer);
     let writer = reopen(&case.store, &Secrets::none()).await;
     let stored = [(0, 0), (1, 0), (1, 1), (1, 2)].map(|(round, container)| writer.stored(round, container).stdout);
     assert_eq!(stored, [0, 7, 0, 6]);
-    assert_said(&writer, (1, 2), "six\n").await;
-    assert_said(&writer, (1, 0), " and a half\n").await;
+    write_output(&writer, (1, 2), "six\n").await;
+    write_output(&writer, (1, 0), " and a half\n").await;
     writer.finish(Timestamp(3), None).await.unwrap();
     assert_eq!(text(&case.reader()).await, "of an earlier round\none\nthree\ntwo\nsix\n and a half\n");
     let last = case.reader().lines(6, 1).await.unwrap().lines.remove(0);

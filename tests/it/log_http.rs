@@ -233,8 +233,9 @@ async fn lines_are_streamed_while_the_step_runs_and_the_end_is_reported() {
     writer.write(Stream::Stdout, Timestamp(2), "world\n").await.unwrap();
     writer.finish(Timestamp(3), Some("the engine went away".to_owned())).await.unwrap();
     let rest = events.all().await;
-    let said: Vec<_> = rest.iter().map(|event| (event.name.as_str(), event.data["text"].as_str().unwrap_or_default())).collect();
-    assert_eq!(said, [("line", "world"), ("line", "this log is incomplete: the engine went away"), ("end", "")]);
+    let rest_texts: Vec<_> =
+        rest.iter().map(|event| (event.name.as_str(), event.data["text"].as_str().unwrap_or_default())).collect();
+    assert_eq!(rest_texts, [("line", "world"), ("line", "this log is incomplete: the engine went away"), ("end", "")]);
     assert_eq!(rest[2].data, serde_json::json!({"incomplete": true, "dropped_bytes": 0}));
 }
 

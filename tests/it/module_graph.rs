@@ -329,7 +329,7 @@ fn is_word(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// The words and punctuation of a source text, without comments and literals. `::` is one token.
+/// The tokens of a source text, without comments and literals. `::` is one token.
 fn tokens(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     let at = |place: usize| chars.get(place).copied().unwrap_or('\0');

@@ -49,7 +49,7 @@ async fn silent() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let (open, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-    let told = most.clone();
+    let largest = most.clone();
     tokio::spawn(async move {
         while let Ok((mut connection, _)) = listener.accept().await {
             open.fetch_add(1, Ordering::SeqCst);
@@ -67,7 +67,7 @@ async fn silent() -> (String, Arc<AtomicUsize>) {
             });
         }
     });
-    (address, told)
+    (address, largest)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,10 +70,10 @@ fn every_reference_in_the_document_resolves() {
     for (path, operation) in operations(&document) {
         assert!(names.insert(operation["operationId"].as_str().unwrap()), "{path}: two operations of one name");
         let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
-        let told: BTreeSet<&str> =
+        let declared: BTreeSet<&str> =
             parameters.iter().filter(|one| one["in"] == "path").filter_map(|one| one["name"].as_str()).collect();
         let holes: BTreeSet<&str> = path.split(['{', '}']).skip(1).step_by(2).collect();
-        assert_eq!(told, holes, "{path}");
+        assert_eq!(declared, holes, "{path}");
     }
 }
 

@@ -92,7 +92,7 @@ async fn attempts_that_crash_the_process_are_counted() {
     assert!(world.store.read().unwrap().notice(first.id).unwrap().unwrap().has_no_attempts_left());
     world.store.dead_letter_notice(thread.clone(), "it kills".to_owned(), NOW).await.unwrap();
     let [(_, next, _)] = queued(&world.store).try_into().unwrap();
-    assert_eq!(next.sequence, 2, "the next of the thread is not held up by it");
+    assert_eq!(next.sequence, 2, "the next of the thread is not delayed by it");
     assert_eq!(world.store.claim(Queue::Notice, thread.key()).await.unwrap(), Claim::Attempt(1), "and has a count of its own");
 }
 
@@ -117,8 +117,11 @@ async fn only_the_misconfigured_binding_is_suspended_until_a_notice_is_replayed(
     enqueue_two(&world, "c", "3").await;
     assert_eq!(states(&world.store, "broken"), [NoticeState::Suspended; 6]);
     assert!(queued(&world.store).iter().all(|(thread, ..)| thread.binding == "hook"));
-    let held = world.store.read().unwrap().suspended_bindings().unwrap();
-    assert_eq!(held.iter().map(|(name, held)| (name.as_str(), held.reason.as_str())).collect::<Vec<_>>(), [("broken", "401")]);
+    let suspended = world.store.read().unwrap().suspended_bindings().unwrap();
+    assert_eq!(
+        suspended.iter().map(|(name, binding)| (name.as_str(), binding.reason.as_str())).collect::<Vec<_>>(),
+        [("broken", "401")]
+    );
 
     world.store.retry_notice(under_way.id, NOW).await.unwrap();
     assert_eq!(states(&world.store, "broken"), [NoticeState::Pending; 6]);
@@ -138,9 +141,13 @@ async fn a_long_backlog_is_suspended_and_resumed_in_batches() {
 
     let all = queued(&world.store);
     conclude(&world.store, &all[0].1, AttemptOutcome::Misconfigured("401".to_owned())).await;
-    assert_eq!(count(NoticeState::Suspended), 100, "one transaction tells a hundred");
+    assert_eq!(count(NoticeState::Suspended), 100, "one transaction suspends a hundred");
     let kept_back = world.store.begin_notice_attempt(all[129].1.id).await.unwrap();
-    assert_eq!((kept_back.state, kept_back.attempts), (NoticeState::Suspended, 0), "who has not heard yet is not sent either");
+    assert_eq!(
+        (kept_back.state, kept_back.attempts),
+        (NoticeState::Suspended, 0),
+        "a notice that is not suspended yet is not sent either"
+    );
     let mut pieces = 0;
     while world.store.propagate_suspension(NOW).await.unwrap() {
         pieces += 1;

@@ -29,15 +29,15 @@ async fn log_lines_of_plugins_appear_in_the_server_log_under_their_name() {
     let notices = server.admin().unwrap().get("/api/v1/notices").await.unwrap().json().unwrap();
     let decisions =
         server.admin().unwrap().get("/api/v1/repositories/ada/hive/builds/1/decisions").await.unwrap().json().unwrap();
-    let said = [
+    let expected = [
         ("said by the guest", "talks", &decisions[0]["id"]),
         ("the receiver answered", "inbox", &notices[0]["id"]),
         ("status=200", "inbox", &notices[0]["id"]),
     ];
-    for (words, binding, invocation) in said {
+    for (text, binding, invocation) in expected {
         let invocation = invocation.as_str().unwrap();
-        let what = format!("{words:?} of {binding}, {invocation}");
-        let is_said = |line: &str| [words, binding, invocation].iter().all(|part| line.contains(part));
-        server.wait_for(&what, async || Ok(server.log().lines().any(is_said).then_some(()))).await.unwrap();
+        let what = format!("{text:?} of {binding}, {invocation}");
+        let is_logged = |line: &str| [text, binding, invocation].iter().all(|part| line.contains(part));
+        server.wait_for(&what, async || Ok(server.log().lines().any(is_logged).then_some(()))).await.unwrap();
     }
 }

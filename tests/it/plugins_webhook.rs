@@ -176,18 +176,18 @@ async fn configuration_errors_suspend_the_binding_and_redirects_are_not_followed
 async fn a_permanently_refused_notice_is_not_sent_again() {
     let receiver = Receiver::start(422, None, "what is this").await;
     let error = send(&receiver).await.unwrap_err();
-    assert!(matches!(&error, SendError::Permanent(words) if words.ends_with("answered 422: what is this")), "{error:?}");
+    assert!(matches!(&error, SendError::Permanent(message) if message.ends_with("answered 422: what is this")), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn grants_that_do_not_match_the_settings_are_reported_and_nothing_is_sent() {
     let receiver = Receiver::start(200, None, "").await;
     let other_host = notifier(receiver.address, "hook-key", "127.0.0.1:1").await.send(notice()).await.result.unwrap_err();
-    assert!(matches!(&other_host, SendError::Misconfigured(words) if words.contains("grants.hosts")), "{other_host:?}");
+    assert!(matches!(&other_host, SendError::Misconfigured(message) if message.contains("grants.hosts")), "{other_host:?}");
     let no_secret =
         notifier(receiver.address, "other", &receiver.address.to_string()).await.send(notice()).await.result.unwrap_err();
     assert!(
-        matches!(&no_secret, SendError::Misconfigured(words) if words.contains("beespace secret set other")),
+        matches!(&no_secret, SendError::Misconfigured(message) if message.contains("beespace secret set other")),
         "{no_secret:?}"
     );
     assert!(receiver.requests().is_empty());

@@ -1,4 +1,4 @@
-//! What policies receive about the previous build, shown by a policy that logs it.
+//! The input of policies about the previous build, tested with a policy that logs it.
 
 use std::path::Path;
 
@@ -80,11 +80,11 @@ async fn policies_receive_the_previous_build_of_the_branch_and_never_a_declined_
         builds.push(build);
     }
     for name in ["pipelines", "steps"] {
-        let told: Vec<Option<String>> = builds.iter().map(|build| logged_lines(&beespace, build, name)).collect();
-        assert_eq!((&told[0], &told[3]), (&None, &None), "the first build of a branch has no previous stage");
-        assert_eq!(told[5], None, "a pipeline of another name in the same place has no previous stage");
+        let logged: Vec<Option<String>> = builds.iter().map(|build| logged_lines(&beespace, build, name)).collect();
+        assert_eq!((&logged[0], &logged[3]), (&None, &None), "the first build of a branch has no previous stage");
+        assert_eq!(logged[5], None, "a pipeline of another name in the same place has no previous stage");
         for (build, before) in [(2, "busybox:first"), (4, "busybox:third")] {
-            assert!(told[build].as_ref().is_some_and(|text| text.contains(before)), "{name} of {build}: {told:#?}");
+            assert!(logged[build].as_ref().is_some_and(|text| text.contains(before)), "{name} of {build}: {logged:#?}");
         }
     }
 }

@@ -64,7 +64,7 @@ async fn an_expired_build_leaves_only_the_digest_of_its_delivery() {
     let read = store.read().unwrap();
     for build in builds(store) {
         let last = read.last_run(build.event.repository.id, "main").unwrap();
-        assert_eq!(last, Some(build.id), "policies are told of the last run of a branch");
+        assert_eq!(last, Some(build.id), "policies receive the last run of a branch");
     }
     assert!(!folder.exists(), "its log is gone");
     drop(read);

@@ -163,8 +163,8 @@ async fn an_event_subscriber_reads_no_rows_on_a_change() {
         };
         world.app.store.change_stage(StageId { build, stage: StageNumber(1) }, now(), change).await.unwrap();
         for watcher in &mut watchers {
-            let told = watcher.next().await.unwrap().unwrap();
-            assert!(String::from_utf8_lossy(&told).contains("step_changed"), "{told:?}");
+            let event = watcher.next().await.unwrap().unwrap();
+            assert!(String::from_utf8_lossy(&event).contains("step_changed"), "{event:?}");
         }
         costs.push(world.app.store.rows_read() - before);
     }
@@ -197,8 +197,8 @@ async fn a_long_queue_is_processed_with_few_row_reads_per_entry() {
     let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
     let fill = |write: &beespace::store::Write<'_>| {
         (0..ROWS).try_for_each(|number| {
-            let turn = FairnessKey::of_repository(RepositoryId(number % 3));
-            write.enqueue(Queue::Run, &number.to_be_bytes(), turn, Timestamp(number))
+            let key = FairnessKey::of_repository(RepositoryId(number % 3));
+            write.enqueue(Queue::Run, &number.to_be_bytes(), key, Timestamp(number))
         })
     };
     store.write(fill).await.unwrap();
@@ -236,13 +236,13 @@ async fn the_due_rows_are_the_first_free_rows_of_each_fairness_key() {
     let rows = [(b"a", one, 5), (b"b", one, 3), (b"c", one, 40), (b"d", other, 30), (b"e", other, 20)];
     store
         .write(move |write| {
-            rows.iter().try_for_each(|(id, turn, at)| write.enqueue(Queue::Run, *id, *turn, Timestamp(*at)))?;
+            rows.iter().try_for_each(|(id, key, at)| write.enqueue(Queue::Run, *id, *key, Timestamp(*at)))?;
             // Rows of another queue do not matter.
             write.enqueue(Queue::Prepare, b"x", one, Timestamp(1))
         })
         .await
         .unwrap();
-    let place = |id: &[u8], turn, at| QueuePosition { fairness_key: turn, not_before: Timestamp(at), id: id.to_vec() };
+    let place = |id: &[u8], key, at| QueuePosition { fairness_key: key, not_before: Timestamp(at), id: id.to_vec() };
     let read = store.read().unwrap();
     let due = |at, taken: &[&[u8]]| {
         let due = read.due(Queue::Run, Timestamp(at), |id| taken.contains(&id)).unwrap();

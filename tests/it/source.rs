@@ -306,8 +306,8 @@ async fn forge_errors_are_distinguished_and_hide_the_token() {
     let missing: Url = format!("{}/acme/none.git", world.gogs.url()).parse().unwrap();
     let gone = world.mirror.fetch(&missing, &access).await.unwrap_err();
     assert!(matches!(gone, SourceError::RepositoryGone(_)), "{gone:?}");
-    let nobody: Url = "http://127.0.0.1:1/acme/app.git".parse().unwrap();
-    let refused = world.mirror.fetch(&nobody, &access).await.unwrap_err();
+    let closed_port: Url = "http://127.0.0.1:1/acme/app.git".parse().unwrap();
+    let refused = world.mirror.fetch(&closed_port, &access).await.unwrap_err();
     assert!(matches!(refused, SourceError::ForgeUnreachable(_)), "{refused:?}");
     for error in [away, dead, gone, refused] {
         assert!(error.is_retryable());

@@ -72,9 +72,9 @@ async fn a_delivery_that_cannot_be_stored_is_refused_and_builds_once_when_redeli
     // Less than the size of the file, so that not even an existing page can be rewritten.
     limit_files(&server, Some(4096));
     gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
-    let told = gogs.wait_until_delivered().await.unwrap();
-    assert_eq!(told.iter().map(Delivery::status).collect::<Vec<_>>(), [Some(503); 2], "the branch and its push");
-    let refused = send(&server, told.last().unwrap()).await;
+    let deliveries = gogs.wait_until_delivered().await.unwrap();
+    assert_eq!(deliveries.iter().map(Delivery::status).collect::<Vec<_>>(), [Some(503); 2], "the branch and its push");
+    let refused = send(&server, deliveries.last().unwrap()).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refused.header("content-type"), "application/problem+json");
     assert!(refused.json().unwrap()["help"].as_str().unwrap().starts_with("Redeliver it"), "{refused:?}");
@@ -82,19 +82,19 @@ async fn a_delivery_that_cannot_be_stored_is_refused_and_builds_once_when_redeli
     assert_eq!(not_ready.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(not_ready.body.contains("[-] store: the store is unavailable: "), "{}", not_ready.body);
     let figures = admin.get("/metrics").await.unwrap().body;
-    let expected = format!("beespace_webhook_deliveries_total{{response=\"not_stored\"}} {}\n", told.len() + 1);
+    let expected = format!("beespace_webhook_deliveries_total{{response=\"not_stored\"}} {}\n", deliveries.len() + 1);
     assert!(figures.contains(&expected), "{figures}");
 
     limit_files(&server, None);
     let is_ready = async || Ok(ready(&admin).await?.status.is_success().then_some(()));
     server.wait_for("the store to be open again", is_ready).await.unwrap();
     for attempts in [2, 3] {
-        for delivery in &told {
+        for delivery in &deliveries {
             gogs.redeliver(&delivery.uuid).unwrap();
         }
         let again = |all: &[Delivery]| all.iter().all(|delivery| delivery.attempts.len() == attempts);
-        let told = gogs.wait_for_deliveries("all to be sent again", again).await.unwrap();
-        assert_eq!(told.iter().map(Delivery::status).collect::<Vec<_>>(), [Some(202); 2]);
+        let deliveries = gogs.wait_for_deliveries("all to be sent again", again).await.unwrap();
+        assert_eq!(deliveries.iter().map(Delivery::status).collect::<Vec<_>>(), [Some(202); 2]);
         let over =
             async || Ok(Some(admin.get(&format!("{BUILDS}/1")).await?.json()?).filter(|build| build["finished_at"].is_string()));
         assert_eq!(server.wait_for("the end of the build", over).await.unwrap()["status"], "success");
@@ -102,5 +102,5 @@ async fn a_delivery_that_cannot_be_stored_is_refused_and_builds_once_when_redeli
     assert_eq!(admin.get(BUILDS).await.unwrap().json().unwrap().as_array().unwrap().len(), 1);
 
     let left = server.stop().await.unwrap();
-    is_whole_with(&left.path().join("data/beespace.redb"), &told);
+    is_whole_with(&left.path().join("data/beespace.redb"), &deliveries);
 }

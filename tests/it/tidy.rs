@@ -122,8 +122,8 @@ fn functions(text: &str) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     for (start, line) in lines.iter().enumerate() {
         let trimmed = line.trim_start();
-        let words: Vec<&str> = trimmed.split_whitespace().take_while(|word| !word.contains('(')).collect();
-        let is_function = trimmed.starts_with("fn ") || words.contains(&"fn");
+        let tokens: Vec<&str> = trimmed.split_whitespace().take_while(|token| !token.contains('(')).collect();
+        let is_function = trimmed.starts_with("fn ") || tokens.contains(&"fn");
         if !is_function || trimmed.starts_with("//") {
             continue;
         }
@@ -164,7 +164,7 @@ fn core_has_no_dependency_with_side_effects() {
     let more: Vec<_> = names.difference(&allowed).collect();
     assert!(more.is_empty(), "beespace-core must not depend on {more:?}");
     for (name, text) in rust_sources().into_iter().filter(|(name, _)| name.starts_with("host/core/src/")) {
-        for word in [
+        for item in [
             "std::fs",
             "std::net::Tcp",
             "std::net::Udp",
@@ -174,7 +174,7 @@ fn core_has_no_dependency_with_side_effects() {
             "SystemTime::now",
             "Instant::now",
         ] {
-            assert!(!without_tests(&text).contains(word), "{name} uses {word}: core must not perform I/O");
+            assert!(!without_tests(&text).contains(item), "{name} uses {item}: core must not perform I/O");
         }
     }
 }
@@ -214,7 +214,7 @@ fn one_crate_names_wasmtime() {
 fn every_path_in_architecture_exists() {
     let map = std::fs::read_to_string(root().join("host/ARCHITECTURE.md")).unwrap();
     let mut missing = Vec::new();
-    for path in map.split('`').skip(1).step_by(2).filter(|word| is_path(word)) {
+    for path in map.split('`').skip(1).step_by(2).filter(|text| is_path(text)) {
         let candidates = [root().join(path), root().join("host").join(path), root().join("host/src").join(path)];
         if !candidates.iter().any(|candidate| candidate.exists()) {
             missing.push(path.to_owned());
@@ -223,12 +223,12 @@ fn every_path_in_architecture_exists() {
     assert!(missing.is_empty(), "host/ARCHITECTURE.md names what is not there: {missing:#?}");
 }
 
-/// Whether a word is a path of a file, a folder or a program: `host/src/flow.rs`, `host/src/run/`, `tests/bench`.
-fn is_path(word: &str) -> bool {
-    let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
-    let named = [".rs", ".md", ".toml", "/"].iter().any(|end| word.ends_with(end));
-    let starts_at_top = word.split_once('/').is_some_and(|(first, _)| TOP.contains(&first));
-    plain && (named || starts_at_top) && !word.starts_with(['/', '.'])
+/// Whether a text is the path of a file, a folder or a program: `host/src/flow.rs`, `host/src/run/`, `tests/bench`.
+fn is_path(text: &str) -> bool {
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+    let named = [".rs", ".md", ".toml", "/"].iter().any(|end| text.ends_with(end));
+    let starts_at_top = text.split_once('/').is_some_and(|(first, _)| TOP.contains(&first));
+    plain && (named || starts_at_top) && !text.starts_with(['/', '.'])
 }
 
 #[test]

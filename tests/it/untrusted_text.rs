@@ -87,10 +87,10 @@ async fn is_text_everywhere(beespace: &Beespace, builds: u64) {
         lines.push(format!("delivery show {}", delivery["id"].as_str().unwrap()));
     }
     for line in &lines {
-        let said = command(beespace, line).await;
-        assert!(!said.contains("Usage:"), "{line}: {said}");
-        let said = said.replace("<img src=x", "");
-        is_text(line, &said);
+        let output = command(beespace, line).await;
+        assert!(!output.contains("Usage:"), "{line}: {output}");
+        let output = output.replace("<img src=x", "");
+        is_text(line, &output);
     }
 }
 
@@ -104,8 +104,8 @@ async fn text_from_gogs_is_always_escaped() {
     let hook = beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().remove(0);
     gogs.set_hook_url(hook.id, &format!("{}/nowhere", beespace.url)).unwrap();
     gogs.push(REPO, "main", &[("cells", "4")], "Fill more").await.unwrap();
-    let told = gogs.wait_until_delivered().await.unwrap();
-    let mut payload = told.iter().rfind(|delivery| delivery.event == "push").unwrap().payload().unwrap();
+    let sent = gogs.wait_until_delivered().await.unwrap();
+    let mut payload = sent.iter().rfind(|delivery| delivery.event == "push").unwrap().payload().unwrap();
     gogs.set_hook_url(hook.id, &hook.config.url).unwrap();
     let mut poisoned = 0;
     poison(&mut payload, "", &mut poisoned);
@@ -185,8 +185,8 @@ async fn a_forged_commit_author_does_not_replace_the_pusher() {
     let build = beespace.wait_until_finished(REPO, 2).await.unwrap();
     assert_eq!(build.event.sender.login, "mallory", "{build:#?}");
     assert_eq!(build.head.as_ref().unwrap().author.name, "Ada Lovelace");
-    let told = beespace.admin().unwrap().get("/api/v1/repositories/ada/hive/builds/2").await.unwrap().json().unwrap();
-    assert_eq!((&told["actor"], &told["author"]), (&"mallory".into(), &"Ada Lovelace".into()), "{told:#}");
+    let reported = beespace.admin().unwrap().get("/api/v1/repositories/ada/hive/builds/2").await.unwrap().json().unwrap();
+    assert_eq!((&reported["actor"], &reported["author"]), (&"mallory".into(), &"Ada Lovelace".into()), "{reported:#}");
     let page = beespace.anonymous().get("/ada/hive/2").await.unwrap().body;
     let pushed_by = page.split("Pushed by").nth(1).unwrap().split("</div>").next().unwrap();
     assert!(pushed_by.contains("<dd>mallory") && pushed_by.contains("author says Ada Lovelace"), "{pushed_by}");
@@ -209,17 +209,17 @@ async fn the_server_log_contains_no_secret_and_no_terminal_escape() {
         quoted(HOSTILE)
     );
     gogs.push(REPO, "main", &[(".beespace.yml", &file)], &format!("Say {HOSTILE}")).await.unwrap();
-    let told = gogs.wait_until_delivered().await.unwrap();
-    let mut payload = told.iter().rfind(|delivery| delivery.event == "push").unwrap().payload().unwrap();
+    let deliveries = gogs.wait_until_delivered().await.unwrap();
+    let mut payload = deliveries.iter().rfind(|delivery| delivery.event == "push").unwrap().payload().unwrap();
     poison(&mut payload, "", &mut 0);
     gogs.send_event(REPO, "push", &payload).unwrap();
-    let told = gogs.wait_until_delivered().await.unwrap();
+    let deliveries = gogs.wait_until_delivered().await.unwrap();
 
     let admin = server.admin().unwrap();
     let list = async |path: &str| anyhow::Ok(admin.get(path).await?.json()?.as_array().cloned().unwrap_or_default());
     let settled = async || {
         let all = list("/api/v1/deliveries").await?;
-        Ok((all.len() == told.len() && all.iter().all(|one| one["outcome"] != "waiting")).then_some(()))
+        Ok((all.len() == deliveries.len() && all.iter().all(|one| one["outcome"] != "waiting")).then_some(()))
     };
     server.wait_for("every delivery to be settled", settled).await.unwrap();
     let waits = |build: &Value| build["reason"]["message"].as_str().is_some_and(|message| message.contains("next attempt"));
@@ -235,8 +235,8 @@ async fn the_server_log_contains_no_secret_and_no_terminal_escape() {
     assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
     let wrong = stranger.with_token(WRONG).get("/api/v1/builds").await.unwrap();
     assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
-    let is_told = async || Ok(server.log().contains("a sign-in with a wrong token").then_some(()));
-    server.wait_for("the wrong token to be told of", is_told).await.unwrap();
+    let is_logged = async || Ok(server.log().contains("a sign-in with a wrong token").then_some(()));
+    server.wait_for("the wrong token to be logged", is_logged).await.unwrap();
 
     let (log, admin_token) = (server.log(), std::fs::read_to_string(server.data().join("admin.token")).unwrap());
     let data = server.stop().await.unwrap();
@@ -251,7 +251,7 @@ async fn the_server_log_contains_no_secret_and_no_terminal_escape() {
         ("the token for Gogs", gogs.token()),
         ("the token for Gogs, as git sends it", sent.as_str()),
         ("the admin token", admin_token.trim()),
-        ("the key of the hook", told[0].url.rsplit('/').next().unwrap()),
+        ("the key of the hook", deliveries[0].url.rsplit('/').next().unwrap()),
         ("the secret of the hook", std::str::from_utf8(&secret).unwrap()),
         ("the key of the instance", key_file.trim().split_once(':').unwrap().1),
         ("the value of a secret", VALUE),

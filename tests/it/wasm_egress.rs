@@ -209,9 +209,9 @@ async fn a_server_without_a_trusted_certificate_is_refused() {
         // The server does not support TLS; the handshake must fail without a fallback.
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(OK.as_bytes()).await.unwrap();
-        let mut said = Vec::new();
-        let _ = stream.read_to_end(&mut said).await;
-        String::from_utf8_lossy(&said).into_owned()
+        let mut received = Vec::new();
+        let _ = stream.read_to_end(&mut received).await;
+        String::from_utf8_lossy(&received).into_owned()
     });
     let rule = format!("https://{address}");
     let target = Try { target: format!("s{address}"), ..Try::new("", &rule) };

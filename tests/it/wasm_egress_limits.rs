@@ -1,4 +1,4 @@
-//! Which requests a plugin may send, and how many, shown by a plugin that sends what it is told to.
+//! The limits on the kinds and the number of requests of a plugin, tested with a plugin whose requests the test selects.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::notify;
 const CONCURRENT_REQUESTS: usize = 8;
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// What a receiver has recorded.
+/// The records of a receiver.
 #[derive(Debug, Default)]
 struct Seen {
     heads: Vec<String>,
@@ -109,8 +109,8 @@ async fn only_the_common_http_methods_are_sent() {
         assert!(receiver.seen.lock().unwrap().heads.pop().unwrap().starts_with(&format!("{} /hook ", method.to_lowercase())));
     }
     for method in ["OPTIONS", "TRACE", "CONNECT", "PROPFIND"] {
-        let told = receiver.asked(json!({ "method": method })).await;
-        assert!(told[0].as_str().unwrap().contains("HttpRequestMethodInvalid"), "{method}: {told:?}");
+        let results = receiver.asked(json!({ "method": method })).await;
+        assert!(results[0].as_str().unwrap().contains("HttpRequestMethodInvalid"), "{method}: {results:?}");
     }
     assert!(receiver.seen.lock().unwrap().heads.is_empty());
 }
@@ -120,8 +120,8 @@ async fn a_plugin_cannot_set_connection_or_reserved_headers() {
     let receiver = Receiver::start(Duration::ZERO).await;
     let ours = ["expect", "x-beespace-build", "x-beespace-anything", "connection", "host", "transfer-encoding", "upgrade"];
     let headers: Vec<&str> = ours.into_iter().chain(["x-team"]).collect();
-    let told = receiver.asked(json!({ "method": "POST", "headers": headers })).await;
-    let (refused, status) = told.split_at(ours.len());
+    let results = receiver.asked(json!({ "method": "POST", "headers": headers })).await;
+    let (refused, status) = results.split_at(ours.len());
     assert_eq!((refused, status), (ours.map(Value::from).as_slice(), [json!(200)].as_slice()));
     let head = receiver.seen.lock().unwrap().heads.pop().unwrap();
     assert!(head.contains("x-team: set-by-the-guest"), "{head}");
@@ -131,18 +131,18 @@ async fn a_plugin_cannot_set_connection_or_reserved_headers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_may_send_twenty_requests() {
     let receiver = Receiver::start(Duration::ZERO).await;
-    let told = receiver.asked(json!({ "method": "GET", "times": 25 })).await;
-    let (sent, refused) = told.split_at(20);
-    assert!(sent.iter().all(|one| *one == 200), "{told:?}");
-    assert!(refused.iter().all(|one| one.as_str().is_some_and(|code| code.contains("ConnectionLimitReached"))), "{told:?}");
+    let results = receiver.asked(json!({ "method": "GET", "times": 25 })).await;
+    let (sent, refused) = results.split_at(20);
+    assert!(sent.iter().all(|one| *one == 200), "{results:?}");
+    assert!(refused.iter().all(|one| one.as_str().is_some_and(|code| code.contains("ConnectionLimitReached"))), "{results:?}");
     assert_eq!(receiver.seen.lock().unwrap().heads.len(), 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_binding_has_eight_concurrent_requests_and_queues_the_rest() {
     let receiver = Receiver::start(Duration::from_millis(200)).await;
-    let told = receiver.asked(json!({ "method": "GET", "times": 20, "at_once": true })).await;
-    assert_eq!(told, vec![json!(200); 20]);
+    let results = receiver.asked(json!({ "method": "GET", "times": 20, "at_once": true })).await;
+    assert_eq!(results, vec![json!(200); 20]);
     let seen = receiver.seen.lock().unwrap();
     assert_eq!((seen.heads.len(), seen.most_open), (20, CONCURRENT_REQUESTS));
 }
@@ -152,8 +152,8 @@ async fn a_request_body_is_limited_to_four_mebibytes() {
     let receiver = Receiver::start(Duration::ZERO).await;
     assert_eq!(receiver.asked(json!({ "method": "POST", "body": 4 << 20 })).await, [json!(200)]);
     assert_eq!(receiver.seen.lock().unwrap().bodies.pop(), Some(4 << 20));
-    let told = receiver.asked(json!({ "method": "POST", "body": (4 << 20) + 1 })).await;
-    assert!(told[0].as_str().is_some_and(|code| code.contains("HttpRequestBodySize")), "{told:?}");
+    let results = receiver.asked(json!({ "method": "POST", "body": (4 << 20) + 1 })).await;
+    assert!(results[0].as_str().is_some_and(|code| code.contains("HttpRequestBodySize")), "{results:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +167,7 @@ async fn a_request_is_logged_without_its_query() {
     server.enable("ada/hive").await.unwrap();
     gogs.push("ada/hive", "main", &[(".beespace.yml", "steps: [{name: a, image: busybox}]")], "Fill cells").await.unwrap();
     gogs.wait_for_inbox("team", 1).await.unwrap();
-    let told = async || Ok(server.log().contains("a plugin sent a request").then(|| server.log()));
-    let log = server.wait_for("the request in the log", told).await.unwrap();
+    let logged = async || Ok(server.log().contains("a plugin sent a request").then(|| server.log()));
+    let log = server.wait_for("the request in the log", logged).await.unwrap();
     assert!(log.contains("/inbox/team") && !log.contains("in-the-query"), "{log}");
 }

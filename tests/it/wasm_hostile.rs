@@ -181,7 +181,7 @@ async fn cursor_movement_is_removed_from_the_log() {
 }
 
 /// `err` with the text at this place.
-fn says_err(at: u32, length: u32) -> String {
+fn return_err(at: u32, length: u32) -> String {
     format!(
         "(i32.store8 (i32.const 256) (i32.const 1)) (i32.store (i32.const 260) (i32.const {at})) \
          (i32.store (i32.const 264) (i32.const {length}))"
@@ -190,14 +190,14 @@ fn says_err(at: u32, length: u32) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_cannot_decide_is_quoted() {
-    let (class, message) = class_of(&says_err(1024, 17)).await;
+    let (class, message) = class_of(&return_err(1024, 17)).await;
     assert_eq!(class, ErrorClass::PluginError);
     assert!(message.ends_with("said by the guest"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_huge_result_is_not_read() {
-    let grown = format!("(drop (memory.grow (i32.const 100))) {}", says_err(0, 6 << 20));
+    let grown = format!("(drop (memory.grow (i32.const 100))) {}", return_err(0, 6 << 20));
     assert_eq!(class_of(&grown).await.0, ErrorClass::OutputTooLarge);
 }
 
@@ -212,7 +212,7 @@ async fn a_result_that_repeats_one_string_to_a_hundred_megabytes_is_not_read() {
           (br_if $more (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 100))))";
     assert_eq!(evaluate_with_local(code).await.result.unwrap_err().class, ErrorClass::OutputTooLarge);
     // A length that is larger than its memory.
-    assert_eq!(class_of(&says_err(0, 100 << 20)).await.0, ErrorClass::Malformed);
+    assert_eq!(class_of(&return_err(0, 100 << 20)).await.0, ErrorClass::Malformed);
 }
 
 /// Resident memory of this process, in bytes.
@@ -272,8 +272,8 @@ async fn a_call_sees_nothing_of_an_earlier_call() {
     }
     for call in 0..50 {
         let binding = &bindings[call % 2];
-        let said = binding.evaluate(request()).await.result;
-        assert_eq!(said.unwrap_or_else(|error| panic!("call {call}: {error}")).outcome, VerdictOutcome::Allow);
+        let result = binding.evaluate(request()).await.result;
+        assert_eq!(result.unwrap_or_else(|error| panic!("call {call}: {error}")).outcome, VerdictOutcome::Allow);
     }
 }
 
@@ -288,11 +288,11 @@ async fn too_many_findings_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_that_violates_the_interface_is_malformed() {
-    let bad_utf8 = format!("(i32.store (i32.const 1024) (i32.const 0xfffefdfc)) {}", says_err(1024, 4));
+    let bad_utf8 = format!("(i32.store (i32.const 1024) (i32.const 0xfffefdfc)) {}", return_err(1024, 4));
     for code in [
         bad_utf8.as_str(),
         // a text outside the memory
-        &says_err(0x7fff_0000, 100),
+        &return_err(0x7fff_0000, 100),
         // an outcome that does not exist
         "(i32.store8 (i32.const 260) (i32.const 77))",
     ] {

@@ -1,4 +1,4 @@
-//! What the host checks before it calls a plugin for the first time.
+//! The checks of the host before it calls a plugin for the first time.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -222,7 +222,7 @@ fn only_file(dir: &std::path::Path) -> std::path::PathBuf {
 async fn a_compiled_plugin_is_reused() {
     use std::os::unix::fs::MetadataExt as _;
     let (_folder, dir) = filled().await;
-    let file = || std::fs::metadata(only_file(&dir)).map(|told| (told.ino(), told.mtime_nsec())).unwrap();
+    let file = || std::fs::metadata(only_file(&dir)).map(|metadata| (metadata.ino(), metadata.mtime_nsec())).unwrap();
     let first = file();
     // Each is written next to the old file and then replaces it.
     guest_build::load_policy(&cached(&dir), policy_guest(&[])).await.unwrap();

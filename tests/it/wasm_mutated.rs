@@ -94,11 +94,11 @@ fn check_call(kind: &str, error: &PluginError) {
 
 /// Checks that are valid for every load error.
 fn check(error: &LoadError, case: &str) {
-    let said = error.to_string();
-    assert!(said.starts_with(r#"plugin "hurt": "#), "{case}: {said}");
-    assert!(said.len() < 4_096 && !said.chars().any(char::is_control), "{case}: {said:?}");
-    assert!(!matches!(error.failure, beespace_wasm::LoadFailure::Internal(_)), "{case}: not an internal error: {said}");
-    assert!(!said.contains("the compiler failed"), "{case}: {said}");
+    let message = error.to_string();
+    assert!(message.starts_with(r#"plugin "hurt": "#), "{case}: {message}");
+    assert!(message.len() < 4_096 && !message.chars().any(char::is_control), "{case}: {message:?}");
+    assert!(!matches!(error.failure, beespace_wasm::LoadFailure::Internal(_)), "{case}: not an internal error: {message}");
+    assert!(!message.contains("the compiler failed"), "{case}: {message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

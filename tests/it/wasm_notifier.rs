@@ -1,4 +1,4 @@
-//! What notifiers get: state, secrets, and an end to calls that never return.
+//! The environment of notifiers: state, secrets, and an end to calls that never return.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -110,13 +110,13 @@ async fn unknown_handles_end_the_call() {
     let text = guest_build::guest_text("kv_and_secret");
     assert!(text.contains(first));
     let open = "(call $open (i32.const 1040) (i32.const 5) (i32.const 440))";
-    let held = "(i32.load (i32.const 444))";
+    let handle = "(i32.load (i32.const 444))";
     for code in [
         "(call $close (i32.const 0))".to_owned(),
         "(call $close (i32.const 77))".to_owned(),
         "(call $close (i32.const -1))".to_owned(),
-        format!("{open} (call $close {held}) (call $close {held})"),
-        format!("{open} (call $close {held}) (call $reveal {held} (i32.const 480))"),
+        format!("{open} (call $close {handle}) (call $close {handle})"),
+        format!("{open} (call $close {handle}) (call $reveal {handle} (i32.const 480))"),
         "(call $sign (i32.const 0x7fffffff) (i32.const 1024) (i32.const 4) (i32.const 460))".to_owned(),
     ] {
         let component = guest_build::notifier_of(&text.replacen(first, &format!("{code} {first}"), 1));

@@ -226,18 +226,18 @@ async fn a_refusal_of_a_real_server_reveals_nothing() {
     let beespace = Beespace::start(&gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
     beespace.enable("acme/app").await.unwrap();
     gogs.push("acme/app", "main", &[("README.md", "# App")], "Begin").await.unwrap();
-    let told = gogs.wait_until_delivered().await.unwrap().pop().unwrap();
+    let delivery = gogs.wait_until_delivered().await.unwrap().pop().unwrap();
     let stored = || beespace.app.store.read().unwrap().deliveries(None, None, 1000).unwrap().len();
     let before = stored();
-    let path = told.url.strip_prefix(&beespace.url).unwrap();
+    let path = delivery.url.strip_prefix(&beespace.url).unwrap();
     let other = format!("{}{}", beespace::hook::PATH_PREFIX, "0".repeat(32));
-    let (right, wrong) = (sign(&told.json, "another secret"), "0".repeat(64));
+    let (right, wrong) = (sign(&delivery.json, "another secret"), "0".repeat(64));
     let mut answers = std::collections::HashSet::new();
     for (path, signature) in
         [(other.as_str(), Some(right.as_str())), (path, None), (path, Some("zz")), (path, Some(wrong.as_str()))]
     {
         let caller = beespace.anonymous();
-        let request = caller.request(reqwest::Method::POST, path).body(told.body.clone());
+        let request = caller.request(reqwest::Method::POST, path).body(delivery.body.clone());
         let request = signature.into_iter().fold(request, |request, signature| request.header("X-Gogs-Signature", signature));
         let answer = caller.send(request).await.unwrap();
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);

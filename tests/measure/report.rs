@@ -58,9 +58,9 @@ impl Measurement {
 
     fn line(&self) -> String {
         let bound = self.bound.map_or_else(String::new, |bound| {
-            let word = if bound > 0.0 { "at most" } else { "at least" };
+            let relation = if bound > 0.0 { "at most" } else { "at least" };
             let missed = if self.is_within_bound() == Some(false) { ", MISSED" } else { "" };
-            format!("({word} {}{missed})", bound.abs())
+            format!("({relation} {}{missed})", bound.abs())
         });
         format!("{:<58} {:>10.1} {:<6} {bound}", self.what, self.value, self.unit)
     }

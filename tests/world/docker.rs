@@ -209,7 +209,7 @@ fn with_libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
         bail!("ldd cannot read {}", program.display());
     }
     let text = String::from_utf8(output.stdout)?;
-    let paths = text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from);
+    let paths = text.split_whitespace().filter(|part| part.starts_with('/')).map(PathBuf::from);
     Ok(paths.chain([program.to_owned()]).collect())
 }
 

@@ -64,10 +64,10 @@ impl Dockerd {
     /// The sandbox without an engine.
     fn new_sandbox(live_restore: bool) -> Result<Self> {
         crate::docker::ensure_running()?;
-        let mut room = Command::new("unshare");
-        room.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", SANDBOX_INIT]);
-        let room = room.stdin(Stdio::null()).kill_on_drop(true).spawn()?;
-        Ok(Self { folder: tempfile::tempdir()?, sandbox: room, daemon: None, live_restore })
+        let mut sandbox = Command::new("unshare");
+        sandbox.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", SANDBOX_INIT]);
+        let sandbox = sandbox.stdin(Stdio::null()).kill_on_drop(true).spawn()?;
+        Ok(Self { folder: tempfile::tempdir()?, sandbox, daemon: None, live_restore })
     }
 
     /// The address of the engine.

@@ -1,4 +1,4 @@
-//! What the tests are built from: a fake Gogs, servers, engines, registries, a TCP proxy, plugins.
+//! The building blocks of the tests: a fake Gogs, servers, engines, registries, a TCP proxy, plugins.
 
 pub mod beespace;
 pub mod client;

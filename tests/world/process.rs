@@ -266,11 +266,11 @@ fn spawn<V: AsRef<OsStr>>(
     }
     command.envs(env.iter().map(|(name, value)| (name, value)));
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
-    if let Some(mut said) = child.stderr.take() {
+    if let Some(mut stderr) = child.stderr.take() {
         let log = Arc::clone(log);
         tokio::spawn(async move {
             let mut piece = vec![0; 4096];
-            while let Ok(length @ 1..) = said.read(&mut piece).await {
+            while let Ok(length @ 1..) = stderr.read(&mut piece).await {
                 let piece = String::from_utf8_lossy(piece.get(..length).unwrap_or_default()).into_owned();
                 lock(&log).push_str(&piece);
             }

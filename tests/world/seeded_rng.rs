@@ -63,9 +63,9 @@ impl SeededRng {
     }
 
     /// The bytes after one to six mutations: bits and bytes are changed, ranges are removed, repeated, or replaced with parts of
-    /// `words` and of `other`.
+    /// `dictionary` and of `other`.
     #[must_use]
-    pub fn corrupt(&mut self, bytes: &[u8], words: &[&str], other: &[u8]) -> Vec<u8> {
+    pub fn corrupt(&mut self, bytes: &[u8], dictionary: &[&str], other: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
         for _ in 0..=self.index(6) {
             let at = self.index(bytes.len() + 1);
@@ -93,7 +93,7 @@ impl SeededRng {
                     let to = (from + 1 + self.index(40)).min(other.len());
                     bytes.splice(at.min(until)..until, other[from..to].iter().copied());
                 }
-                _ if !words.is_empty() => drop(bytes.splice(at..at, self.pick(words).bytes())),
+                _ if !dictionary.is_empty() => drop(bytes.splice(at..at, self.pick(dictionary).bytes())),
                 _ => {}
             }
         }

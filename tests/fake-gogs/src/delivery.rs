@@ -17,7 +17,7 @@ use url::Url;
 use super::hook::{ContentType, Hook};
 use super::state::Instance;
 
-/// What Go's `url.QueryEscape` escapes; a space becomes a plus.
+/// The characters that Go's `url.QueryEscape` escapes; a space becomes a plus.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b' ');
 
 /// One event for one webhook. Body, signature and URL are fixed when the delivery is created; a redelivery repeats them.
@@ -100,13 +100,13 @@ impl Delivery {
     pub fn with_new_content(&self, number: u64) -> Self {
         let json = self.json.replacen('{', &format!("{{\"number\": {number}, "), 1);
         let signature = sign(&json, &self.secret);
-        let mut told = Self { body: json.clone().into(), json, ..self.clone() };
-        for (name, value) in &mut told.headers {
+        let mut delivery = Self { body: json.clone().into(), json, ..self.clone() };
+        for (name, value) in &mut delivery.headers {
             if *name == "X-Gogs-Signature" {
                 value.clone_from(&signature);
             }
         }
-        told
+        delivery
     }
 
     /// The status of the last attempt, if there was one.

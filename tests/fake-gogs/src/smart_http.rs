@@ -79,14 +79,14 @@ fn unauthorized() -> Response {
 
 /// The events are queued before git's response is returned: with a real Gogs the delivery arrives about 8 ms before `git push` returns.
 async fn receive(gogs: &Instance, repository: Repository, user: &User, request: &Request) -> Answer {
-    let turn = Arc::clone(&repository.receiving).lock_owned().await;
+    let guard = Arc::clone(&repository.receiving).lock_owned().await;
     // Looked up again, because an earlier push may have been the first one.
     let repository = gogs.repository(&repository.owner.name, &repository.name).ok_or(Refusal::NotFound)?;
     let before = git::refs(&gogs.home, &repository.path).await?;
     let response = run_cgi(gogs, &repository, Some(user), request).await?;
     let after = git::refs(&gogs.home, &repository.path).await?;
     push_events::queue_push_events(gogs, &repository, user, &before, &after).await?;
-    drop(turn);
+    drop(guard);
     Ok(response)
 }
 
@@ -116,7 +116,7 @@ async fn run_cgi(gogs: &Instance, repository: &Repository, user: Option<&User>, 
         .spawn()
         .context("starting git http-backend")?;
     let mut stdin = child.stdin.take().context("git http-backend has no input")?;
-    // If git stops reading early, its response says why, so a broken pipe is ignored.
+    // If git stops reading early, its response contains the reason, so a broken pipe is ignored.
     let feed = async move { drop(stdin.write_all(&request.body).await) };
     let ((), output) = tokio::join!(feed, child.wait_with_output());
     cgi_response(&output?.stdout)

@@ -106,8 +106,8 @@ async fn the_time_before_the_start_signal_does_not_count() {
     assert!(exit.is_success() && output.stdout == "once\n" && exit.duration_ms < 10_000, "{exit:?}");
     // A process that adopts it later reports the same, apart from the difference of clocks.
     world.replace_process();
-    let (again, said) = world.fixture.adopt(launch, OutputOffsets::default()).await.unwrap();
-    assert!(again.is_success() && said.stdout == "once\n" && again.duration_ms < 10_000, "{again:?}");
+    let (again, repeated) = world.fixture.adopt(launch, OutputOffsets::default()).await.unwrap();
+    assert!(again.is_success() && repeated.stdout == "once\n" && again.duration_ms < 10_000, "{again:?}");
     world.fixture.destroy().await;
 }
 
@@ -171,11 +171,11 @@ async fn a_started_container_is_adopted_and_never_started_again() {
     let (sender, mut receiver) = mpsc::channel(8);
     {
         let run = world.fixture.engine.run(launch.clone(), sender, CancellationToken::new());
-        let said = tokio::select! {
+        let piece = tokio::select! {
             ended = run => panic!("{ended:?}"),
-            said = receiver.recv() => said.unwrap(),
+            piece = receiver.recv() => piece.unwrap(),
         };
-        assert_eq!(said.bytes, "one\n");
+        assert_eq!(piece.bytes, "one\n");
     }
     world.replace_process();
     let (exit, output) = world.fixture.adopt(launch, OutputOffsets { stdout: 4, stderr: 0 }).await.unwrap();
@@ -194,17 +194,17 @@ async fn a_started_container_whose_log_was_discarded_is_not_started_again() {
     };
     world.fixture.engine = engine(&world);
     let script =
-        "set +x; echo mark >> marks; i=0; while [ $i -lt 40000 ]; do echo cell $i; i=$((i + 1)); done; touch said; sleep 3";
+        "set +x; echo mark >> marks; i=0; while [ $i -lt 40000 ]; do echo cell $i; i=$((i + 1)); done; touch printed; sleep 3";
     let launch = world.fixture.launch(1, world.fixture.shell_container(script));
     world.prepare(&launch).await;
     let (sender, mut receiver) = mpsc::channel(8);
     {
         let mut run = std::pin::pin!(world.fixture.engine.run(launch.clone(), sender, CancellationToken::new()));
-        let mut said = String::new();
-        while !said.ends_with("cell 39999\n") {
+        let mut printed = String::new();
+        while !printed.ends_with("cell 39999\n") {
             tokio::select! {
                 ended = &mut run => panic!("{ended:?}"),
-                piece = receiver.recv() => said.push_str(&String::from_utf8_lossy(&piece.unwrap().bytes)),
+                piece = receiver.recv() => printed.push_str(&String::from_utf8_lossy(&piece.unwrap().bytes)),
             }
         }
     }

@@ -49,8 +49,8 @@ async fn a_container_that_cannot_be_killed_ends_its_build_and_is_removed_later()
     let code = build.reason.as_ref().map(|reason| &*reason.code);
     assert_eq!((build.status, code), (Status::Error, Some("engine-unkillable")), "{build:#?}");
     let page = world.beespace.admin().unwrap().get("/ada/hive/1").await.unwrap().body;
-    for words in ["could not be run", "still runs 30 s after it was killed", "restart the engine"] {
-        assert!(page.contains(words), "{words:?} is not on the page: {page}");
+    for text in ["could not be run", "still runs 30 s after it was killed", "restart the engine"] {
+        assert!(page.contains(text), "{text:?} is not on the page: {page}");
     }
     let log = world.log(&build, "stay").await;
     assert!(log.iter().any(|line| line == "on") && log.iter().any(|line| line.contains("still runs")), "{log:#?}");

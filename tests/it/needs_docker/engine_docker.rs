@@ -216,12 +216,12 @@ async fn a_stage_has_a_network_of_its_own() {
 #[tokio::test]
 async fn an_image_that_cannot_be_pulled_is_reported() {
     let fixture = EngineFixture::docker().await;
-    for (image, said) in [("127.0.0.1:1/acme/tool:3", "could not be pulled"), ("Not An Image", "is not a valid image name")] {
+    for (image, expected) in [("127.0.0.1:1/acme/tool:3", "could not be pulled"), ("Not An Image", "is not a valid image name")] {
         let mut container = fixture.shell_container("true");
         container.image = image.to_owned();
         let (exit, output) = fixture.run(fixture.launch(1, container)).await;
         assert_eq!((exit.cause, exit.code), (ExitCause::ImageFailed, None), "{exit:?}");
-        assert!(exit.message.contains(image) && exit.message.contains(said), "{}", exit.message);
+        assert!(exit.message.contains(image) && exit.message.contains(expected), "{}", exit.message);
         assert_eq!(output.host.is_empty(), image.contains(' '), "{}", output.host);
     }
     fixture.destroy().await;
@@ -266,7 +266,7 @@ async fn a_restart_adopts_a_running_container_and_repeats_no_byte() {
         EngineFixture { engine: Arc::new(Docker::new(docker::options(docker::HOST, &docker::instance())).unwrap()), ..fixture };
     let (exit, after) = again.adopt(launch, stored).await.unwrap();
     assert_eq!((exit.cause, exit.code), (ExitCause::Exited, Some(7)));
-    let whole = |word: &str| (1..=30).map(|n| format!("{word} {n}\n")).collect::<String>();
+    let whole = |prefix: &str| (1..=30).map(|n| format!("{prefix} {n}\n")).collect::<String>();
     assert_eq!(before + &after.stdout, whole("out"));
     assert_eq!(after.stderr, whole("err")[usize::try_from(stored.stderr).unwrap()..]);
     again.destroy().await;

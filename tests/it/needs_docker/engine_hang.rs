@@ -126,9 +126,9 @@ async fn concurrent_starts_are_limited_and_waiting_steps_log_the_reason() {
     };
     let (ends, stalled) = tokio::join!(runs, release);
     assert_eq!(stalled, at_once);
-    let told = format!("waiting to start: the engine is already starting {at_once} containers, the limit\n");
-    assert!(ends.iter().all(|(exit, said)| exit.as_ref().unwrap().is_success() && said.stdout == "on\n"), "{ends:#?}");
-    assert_eq!(ends.iter().filter(|(_, said)| said.host == told).count(), 2, "{ends:#?}");
+    let reason = format!("waiting to start: the engine is already starting {at_once} containers, the limit\n");
+    assert!(ends.iter().all(|(exit, output)| exit.as_ref().unwrap().is_success() && output.stdout == "on\n"), "{ends:#?}");
+    assert_eq!(ends.iter().filter(|(_, output)| output.host == reason).count(), 2, "{ends:#?}");
     fixture.destroy().await;
 }
 
@@ -200,7 +200,7 @@ async fn a_checkout_waits_for_an_unreachable_engine_and_the_build_continues() {
     gogs.push("ada/hive", "main", &[(".beespace.yml", &steps.to_string())], "Change the hive").await.unwrap();
     let waiting = beespace.wait_for_build("ada/hive", 1, |build| build.status == Status::Running).await.unwrap();
     beespace
-        .wait_for("the clone to say what it waits for", async || {
+        .wait_for("the clone to log the reason for its wait", async || {
             let log = beespace.log(&waiting, "clone").await.unwrap_or_default();
             Ok(log.iter().any(|line| line.contains("does not respond") && line.ends_with("retrying")).then_some(()))
         })

@@ -58,9 +58,9 @@ impl World {
     async fn outage(&mut self, how: Shutdown, end: End) {
         self.engine.shut_down(how).await.unwrap();
         let admin = self.beespace.admin().unwrap();
-        let told = admin.get("/readyz?verbose").await.unwrap();
-        assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(told.body.contains("[-] engine: "), "{}", told.body);
+        let response = admin.get("/readyz?verbose").await.unwrap();
+        assert_eq!(response.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.body.contains("[-] engine: "), "{}", response.body);
         if end == End::DuringOutage {
             let workspace = self.engine.workspace().unwrap();
             std::fs::write(workspace.join("stop"), "").unwrap();
@@ -78,7 +78,7 @@ impl World {
     }
 }
 
-/// Prints a line every tenth of a second until it is told to stop by a file in its workspace, and fails then.
+/// Prints a line every tenth of a second until a file in its workspace stops it, and then fails.
 const TICKING_SCRIPT: &str =
     "set +x; i=0; until [ -e stop ]; do i=$((i+1)); echo cell $i; sleep 0.1; done; touch stopped; exit 7";
 

@@ -112,16 +112,16 @@ async fn an_image_by_digest_is_exact_and_a_present_image_is_not_pulled_again() {
     let new = registry.push("acme/tool:1", "new", 0).await.unwrap();
     assert_ne!(old.by_digest, new.by_digest);
     let (_, digest) = old.by_digest.split_once('@').unwrap();
-    let (exit, said) = which(&fixture, 1, &old.by_digest).await;
-    assert_eq!((exit.cause, &*said.stdout), (ExitCause::Exited, "old"), "{exit:?} {said:?}");
-    let (_, said) = which(&fixture, 2, &new.name).await;
-    assert_eq!(said.stdout, "new");
-    assert!(said.host.starts_with("pulling "), "{said:?}");
+    let (exit, output) = which(&fixture, 1, &old.by_digest).await;
+    assert_eq!((exit.cause, &*output.stdout), (ExitCause::Exited, "old"), "{exit:?} {output:?}");
+    let (_, output) = which(&fixture, 2, &new.name).await;
+    assert_eq!(output.stdout, "new");
+    assert!(output.host.starts_with("pulling "), "{output:?}");
     let asked = registry.proxy.connections();
-    let (_, said) = which(&fixture, 3, &format!("{}@{digest}", old.name)).await;
-    assert_eq!((&*said.stdout, &*said.host), ("old", ""), "the digest counts, not the tag beside it");
-    let (_, said) = which(&fixture, 4, &new.name).await;
-    assert_eq!((&*said.stdout, &*said.host), ("new", ""));
+    let (_, output) = which(&fixture, 3, &format!("{}@{digest}", old.name)).await;
+    assert_eq!((&*output.stdout, &*output.host), ("old", ""), "the digest counts, not the tag beside it");
+    let (_, output) = which(&fixture, 4, &new.name).await;
+    assert_eq!((&*output.stdout, &*output.host), ("new", ""));
     assert_eq!(registry.proxy.connections(), asked);
     fixture.destroy().await;
     registry.stop().await.unwrap();
@@ -139,10 +139,10 @@ async fn two_stages_can_pull_the_same_image_at_once() {
         registry.proxy.set(ProxyState::Open);
     };
     let (both, ()) = tokio::join!(both, go_on);
-    for (exit, said) in [both.0, both.1] {
+    for (exit, output) in [both.0, both.1] {
         assert!(exit.is_success(), "{exit:?}");
-        assert_eq!(said.stdout, "honey");
-        assert!(said.host.starts_with("pulling ") && said.host.contains("\npulled "), "{}", said.host);
+        assert_eq!(output.stdout, "honey");
+        assert!(output.host.starts_with("pulling ") && output.host.contains("\npulled "), "{}", output.host);
     }
     tokio::join!(fixture.destroy(), other.destroy());
     registry.stop().await.unwrap();
@@ -169,8 +169,8 @@ async fn a_hanging_registry_times_out_with_a_remedy() {
     failed(&exit, &[&image, "no data arrived for 2s", "check that its registry is up"]);
 
     registry.proxy.set(ProxyState::Open);
-    let (exit, said) = which(&fixture, 3, &image).await;
-    assert!(exit.is_success() && said.stdout == "honey", "{exit:?}");
+    let (exit, output) = which(&fixture, 3, &image).await;
+    assert!(exit.is_success() && output.stdout == "honey", "{exit:?}");
     fixture.destroy().await;
     registry.stop().await.unwrap();
 }
@@ -252,8 +252,8 @@ async fn a_registry_that_requires_authentication_is_reported_with_a_workaround()
         step.unwrap();
     }
     let asked = registry.proxy.connections();
-    let (exit, said) = which(&fixture, 2, &image).await;
-    assert!(exit.is_success() && said.stdout == "honey", "{exit:?}");
+    let (exit, output) = which(&fixture, 2, &image).await;
+    assert!(exit.is_success() && output.stdout == "honey", "{exit:?}");
     assert_eq!(registry.proxy.connections(), asked);
     fixture.destroy().await;
     registry.stop().await.unwrap();

@@ -38,16 +38,16 @@ async fn the_baseline_policy_checks_every_round_of_a_step_type() {
     let at = |mounts: Value| json!({ "images": [world.image], "rounds": [["echo first"], ["echo second"]], "mounts": mounts });
     let first = world.build(pipeline(&at(json!(["/etc"])))).await;
     assert_eq!((first.status, world.log(&first, "work").await), (Status::Declined, Vec::new()), "nothing ran");
-    let told = first.reason.unwrap().to_string();
-    assert!(told.contains("baseline policy") && told.contains("/etc"), "{told}");
+    let reason = first.reason.unwrap().to_string();
+    assert!(reason.contains("baseline policy") && reason.contains("/etc"), "{reason}");
 
     world.push(pipeline(&at(json!(["/workspace", "/etc"])))).await;
     let second = world.beespace.wait_until_finished(REPO, 2).await.unwrap();
     let log = world.log(&second, "work").await;
     assert_eq!(second.status, Status::Declined, "{log:#?}");
     assert!(log.first().is_some_and(|line| line == "first") && !log.contains(&"second".to_owned()), "{log:#?}");
-    let told = world.step(&second, "work").reason.unwrap().to_string();
-    assert!(told.contains("the next plan") && told.contains("/etc"), "{told}");
+    let reason = world.step(&second, "work").reason.unwrap().to_string();
+    assert!(reason.contains("the next plan") && reason.contains("/etc"), "{reason}");
     world.assert_clean().await;
 }
 
@@ -71,8 +71,8 @@ async fn a_restart_in_a_round_repeats_no_line_of_any_container_and_no_round() {
     let log = beespace.log(&build, "work").await.unwrap();
     assert_eq!(build.status, Status::Success, "{log:#?}");
     for container in ["a", "b"] {
-        let told: Vec<&String> = log.iter().filter(|line| line.starts_with(&format!("{container} "))).collect();
-        assert_eq!(told, (1..=8).map(|n| format!("{container} {n}")).collect::<Vec<_>>().iter().collect::<Vec<_>>(), "{log:#?}");
+        let lines: Vec<&String> = log.iter().filter(|line| line.starts_with(&format!("{container} "))).collect();
+        assert_eq!(lines, (1..=8).map(|n| format!("{container} {n}")).collect::<Vec<_>>().iter().collect::<Vec<_>>(), "{log:#?}");
     }
     assert_eq!(log.iter().filter(|line| *line == "x").count(), 1, "the first round ran once: {log:#?}");
     assert_clean(&beespace).await;

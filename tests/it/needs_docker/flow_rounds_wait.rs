@@ -13,7 +13,7 @@ use crate::needs_docker::flow_docker::{World, assert_clean};
 use crate::flow_rounds_wait::{BUILD, REPO, answer, approve, blocked, rounds, settings, waiting, waiting_stage};
 
 /// The number of the build's containers and volumes in the engine.
-async fn held(build: &Build) -> usize {
+async fn object_count(build: &Build) -> usize {
     docker::leftover_count(&build.id.to_string()).await.unwrap()
 }
 
@@ -26,10 +26,10 @@ async fn a_later_plan_waits_for_approval_without_a_network_and_keeps_its_workspa
         .await;
     let build = blocked(&world.beespace).await;
     let stage = waiting_stage(&world.beespace, &build).await;
-    let told = stage.reason.unwrap().to_string();
-    assert!(told.starts_with("waiting for approval of the next plan of step \"work\": needs 1 more person"), "{told}");
-    let only_the_workspace = async || Ok((held(&build).await == 1).then_some(()));
-    world.beespace.wait_for("its network and its containers to be given back", only_the_workspace).await.unwrap();
+    let reason = stage.reason.unwrap().to_string();
+    assert!(reason.starts_with("waiting for approval of the next plan of step \"work\": needs 1 more person"), "{reason}");
+    let only_the_workspace = async || Ok((object_count(&build).await == 1).then_some(()));
+    world.beespace.wait_for("its network and its containers to be removed", only_the_workspace).await.unwrap();
     let instance = world.beespace.app.store.instance_id().await.unwrap().as_simple().to_string();
     assert_eq!(docker::pause_containers(&instance).await.unwrap(), Vec::<String>::new());
 
@@ -56,12 +56,12 @@ async fn a_later_plan_waits_for_approval_without_a_network_and_keeps_its_workspa
     let log = world.log(&build, "work").await;
     assert_eq!(build.status, Status::Success, "{log:#?} {build:#?}");
     let followed = follow.await.unwrap();
-    assert!(["first", "publish", "third", "event: end"].iter().all(|told| followed.contains(told)), "{followed}");
+    assert!(["first", "publish", "third", "event: end"].iter().all(|text| followed.contains(text)), "{followed}");
     assert_eq!(
         log.iter().filter(|line| !line.starts_with("waiting for approval")).collect::<Vec<_>>(),
         ["first", "one", "publish", "third"]
     );
-    assert_eq!(log.len(), 5, "the log says why it waited: {log:#?}");
+    assert_eq!(log.len(), 5, "the log shows why it waited: {log:#?}");
     assert_eq!(world.log(&build, "after").await, ["after"]);
     let stage = world.beespace.stage(&build).unwrap();
     assert_eq!(stage.approvals[0].approved_by[0].id, "admin");
@@ -100,7 +100,7 @@ async fn cancelling_a_build_with_a_waiting_step_ends_it_and_leaves_nothing() {
     let path = format!("{BUILD}/stages/1/steps/1/log/stream?after=0");
     let followed = world.beespace.admin().unwrap().get(&path).await.unwrap().body;
     assert!(followed.contains("cancelled by admin") && followed.contains("\"incomplete\":false"), "{followed}");
-    assert_eq!(held(&build).await, 0);
+    assert_eq!(object_count(&build).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,8 +147,8 @@ async fn two_waiting_steps_are_approved_separately() {
     let build = world.beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Success, "{build:#?}");
     for name in ["one", "two"] {
-        let said = world.log(&build, name).await;
-        assert_eq!(said.last().unwrap(), &format!("publish {name}"), "{said:#?}");
+        let log = world.log(&build, name).await;
+        assert_eq!(log.last().unwrap(), &format!("publish {name}"), "{log:#?}");
     }
     world.assert_clean().await;
 }
@@ -167,7 +167,7 @@ async fn a_waiting_step_continues_after_a_restart() {
     let log = beespace.log(&build, "work").await.unwrap();
     assert_eq!(build.status, Status::Success, "{log:#?}");
     for line in ["first", "one", "publish"] {
-        assert_eq!(log.iter().filter(|told| *told == line).count(), 1, "{line}: {log:#?}");
+        assert_eq!(log.iter().filter(|logged| *logged == line).count(), 1, "{line}: {log:#?}");
     }
     assert_clean(&beespace).await;
     drop(gogs);
@@ -216,7 +216,7 @@ async fn a_network_that_could_not_be_released_is_released_later() {
     assert_eq!(docker::network_count(&instance).await.unwrap(), 1);
     proxy.set(ProxyState::Open);
     let given_back = async || Ok((docker::network_count(&instance).await? == 0).then_some(()));
-    beespace.wait_for("the network to be given back all the same", given_back).await.unwrap();
+    beespace.wait_for("the network to be removed all the same", given_back).await.unwrap();
     approve(&beespace).await;
     assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Success);
     assert_clean(&beespace).await;

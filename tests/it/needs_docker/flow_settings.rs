@@ -15,8 +15,8 @@ async fn a_step_uses_its_working_directory_and_an_empty_workspace_without_clone(
     let look = json!({ "name": "look", "run": "pwd; ls -A /workspace | wc -l", "workdir": "/tmp" });
     let below = json!({ "name": "below", "run": "pwd", "workdir": "./web/app/" });
     let build = world.build(json!({ "clone": false, "steps": [look, below] })).await;
-    let told = world.log(&build, "look").await.into_iter().chain(world.log(&build, "below").await).collect::<Vec<_>>();
-    assert_eq!((build.status, told), (Status::Success, ["/tmp", "0", "/workspace/web/app"].map(String::from).to_vec()));
+    let lines = world.log(&build, "look").await.into_iter().chain(world.log(&build, "below").await).collect::<Vec<_>>();
+    assert_eq!((build.status, lines), (Status::Success, ["/tmp", "0", "/workspace/web/app"].map(String::from).to_vec()));
     assert!(world.log(&build, "clone").await.iter().any(|line| line.contains("disables the clone")));
     world.assert_clean().await;
 }
@@ -38,12 +38,16 @@ async fn a_repository_secret_is_private_and_overrides_the_instance_secret() {
         let file = json!({ "name": secret, "steps": [step(secret)] }).to_string();
         world.gogs.push(repository, "main", &[(".beespace.yml", &file)], secret).await.unwrap();
     };
-    for (repository, number, secret, told) in
+    for (repository, number, secret, expected) in
         [(REPO, 1, "token", "17 characters"), ("ada/comb", 1, "token", "6 characters"), (REPO, 2, "own", "17 characters")]
     {
         push(repository, secret).await;
         let build = world.beespace.wait_until_finished(repository, number).await.unwrap();
-        assert_eq!((build.status, world.log(&build, "count").await), (Status::Success, vec![told.to_owned()]), "{repository}");
+        assert_eq!(
+            (build.status, world.log(&build, "count").await),
+            (Status::Success, vec![expected.to_owned()]),
+            "{repository}"
+        );
     }
     push("ada/comb", "own").await;
     let build = world.beespace.wait_until_finished("ada/comb", 2).await.unwrap();

@@ -1,5 +1,5 @@
-//! What a stage's network cannot reach: the metadata service of a cloud, which hands out credentials, and the other networks of
-//! the engine, even at a moment at which the engine does not isolate them.
+//! The network of a stage cannot reach the metadata service of a cloud, which hands out credentials, and the other networks of
+//! the engine, even when the engine does not isolate them.
 
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ impl ForeignContainer {
         let StartExecResults::Attached { output, .. } = self.api.start_exec(&command, None).await.unwrap() else {
             panic!("not attached")
         };
-        output.map(|said| said.unwrap().to_string()).collect().await
+        output.map(|chunk| chunk.unwrap().to_string()).collect().await
     }
 }
 
@@ -128,7 +128,7 @@ async fn stages_stay_isolated_when_the_engine_does_not_isolate_them() {
         assert_eq!(fixture.shell_output(5, &format!("nc -w 5 {machine} 7000 </dev/null")).await, "the machine\n");
     }
     for fixture in [&elder, &younger] {
-        assert_eq!(fixture.shell_output(6, PACKET_RECEIVED).await, "0\n", "not a word has come");
+        assert_eq!(fixture.shell_output(6, PACKET_RECEIVED).await, "0\n", "no datagram arrived");
         assert_eq!(
             fixture.shell_output(7, &format!("{}; {PACKET_RECEIVED}", try_to_reach("127.0.0.1"))).await,
             "for us alone\n1\n"

@@ -54,9 +54,13 @@ impl World {
     }
 
     async fn is_not_ready(&self) {
-        let told = self.admin.get("/readyz?verbose").await.unwrap();
-        assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(told.body.contains("[-] disk: the disk of ") && told.body.contains(" has 0 MiB free"), "{}", told.body);
+        let response = self.admin.get("/readyz?verbose").await.unwrap();
+        assert_eq!(response.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(
+            response.body.contains("[-] disk: the disk of ") && response.body.contains(" has 0 MiB free"),
+            "{}",
+            response.body
+        );
     }
 }
 
@@ -138,8 +142,8 @@ async fn a_full_store_refuses_writes_until_space_is_available() {
     let refused = loop {
         pushed += 1;
         world.push(json!([{ "name": "build", "image": "busybox", "env": { "OUTPUT": "cells ".repeat(pushed * 50) } }])).await;
-        let told = world.gogs.wait_until_delivered().await.unwrap();
-        let refused: Vec<Delivery> = told.into_iter().filter(|delivery| delivery.status() != Some(202)).collect();
+        let deliveries = world.gogs.wait_until_delivered().await.unwrap();
+        let refused: Vec<Delivery> = deliveries.into_iter().filter(|delivery| delivery.status() != Some(202)).collect();
         if !refused.is_empty() {
             break refused;
         }

@@ -1,5 +1,5 @@
-//! What must be true when a server is idle again: each push was built once, each step ran once, each notice was sent once,
-//! nothing is left over.
+//! The invariants of an idle server: each push was built once, each step ran once, each notice was sent once, nothing is left
+//! over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -41,7 +41,7 @@ pub struct Campaign {
     pub docker_kills: usize,
 }
 
-/// What happened. None of it is a failure: failures are errors.
+/// The outcome of a run. It contains no failures: those are errors.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Summary {
     pub seed: u64,

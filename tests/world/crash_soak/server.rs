@@ -51,7 +51,7 @@ pub(super) struct SoakServer {
     rng: SeededRng,
 }
 
-/// What a server was doing when it was killed.
+/// The activity of a server at the moment of its kill.
 enum KilledWhile {
     Working,
     Idle,
