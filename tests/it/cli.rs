@@ -317,7 +317,7 @@ async fn a_replayed_ignored_delivery_builds() {
         })
         .await
         .unwrap();
-    assert!(ignored["reason"].as_str().unwrap().contains("known already"), "{ignored}");
+    assert!(ignored["reason"].as_str().unwrap().contains("already known"), "{ignored}");
     push(&gogs, "steps:\n  - name: other\n    image: busybox\n").await;
     beespace.wait_until_finished(REPO, 2).await.unwrap();
 
@@ -497,6 +497,6 @@ async fn files_are_checked_without_a_server() {
     let good = policy("images", "plugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/*\"] }");
     write("right.toml", &format!("{GOGS}{good}"));
     let config = shell.run("config check --config right.toml").await;
-    assert!(config.code == 0 && config.stderr.contains("bindings (1)"), "{config:?}");
+    assert!(config.code == 0 && config.stderr.contains("1 plugin binding"), "{config:?}");
     assert!(!shell.home.path().join("data").exists(), "a check leaves nothing behind");
 }

@@ -75,7 +75,7 @@ async fn a_step_whose_stage_is_gone_from_the_engine_reports_it() {
     let build = server.admin().unwrap().get(&format!("{BUILDS}/1")).await.unwrap().json().unwrap();
     let steps = &build["stages"][0]["steps"];
     assert_eq!(steps[1]["status"], "success", "{build:#}");
-    assert_eq!((&steps[2]["status"], &steps[2]["reason"]["code"]), (&json!("error"), &json!("lost")), "{build:#}");
+    assert_eq!((&steps[2]["status"], &steps[2]["reason"]["code"]), (&json!("error"), &json!("container-lost")), "{build:#}");
     let message = steps[2]["reason"]["message"].as_str().unwrap();
     assert!(message.contains("the engine has lost the stage's workspace"), "{message}");
 }

@@ -101,7 +101,7 @@ async fn opened_among(networks: serde_json::Value) -> (EngineError, BTreeSet<Str
 fn asks_for_addresses(error: &EngineError, expected: &str) {
     assert!(error.is_transient(), "a stage that ends gives its network back: {error:?}");
     let reason = error.reason();
-    assert_eq!(reason.code, "engine-networks");
+    assert_eq!(reason.code, "engine-networks-exhausted");
     assert!(reason.help.as_ref().is_some_and(|help| help.contains("[engine] network_pool")), "{reason}");
     assert!(reason.to_string().contains(expected), "{reason}");
 }

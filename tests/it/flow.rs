@@ -113,7 +113,7 @@ async fn a_replayed_push_with_another_delivery_id_builds_nothing() {
     gogs.push(REPO, "main", &[("cells", "2")], "Two").await.unwrap();
     beespace.wait_until_finished(REPO, 2).await.unwrap();
     let one = first_push(&gogs).await;
-    assert_eq!(ignored(&gogs, &beespace, REPO, &one).await, "same-push");
+    assert_eq!(ignored(&gogs, &beespace, REPO, &one).await, "duplicate-push");
     assert_eq!(beespace.builds().unwrap().len(), 2);
 }
 
@@ -339,7 +339,7 @@ async fn a_restart_loses_and_repeats_no_build() {
     assert_eq!(build.status, Status::Error, "{build:#?}");
     assert_eq!(build.id, running.id);
     assert_eq!(beespace.builds().unwrap().len(), 1);
-    assert_eq!(beespace.step(&build, "long").unwrap().reason.unwrap().code, "lost");
+    assert_eq!(beespace.step(&build, "long").unwrap().reason.unwrap().code, "container-lost");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -129,7 +129,7 @@ async fn a_commit_force_pushed_away_during_an_outage_is_skipped_and_names_its_su
     let lost = finished(&beespace, lost.id).await;
     assert_eq!(lost.status, Status::Skipped, "{lost:#?}");
     let reason = lost.reason.unwrap();
-    assert_eq!(reason.code, "moved-on");
+    assert_eq!(reason.code, "ref-moved");
     assert!(reason.message.contains(&newer[..7]), "{reason}");
     let built = |build: &Build| build.event.sha().to_string() == newer && build.status == Status::Success;
     let built = async || Ok(beespace.builds()?.into_iter().find(built));
@@ -163,7 +163,7 @@ async fn a_build_waits_for_gogs_for_a_day_at_most() {
     let old = finished(&beespace, old_id).await;
     assert_eq!(old.status, Status::Error);
     let reason = old.reason.unwrap();
-    assert_eq!(reason.code, "gave-up-waiting");
+    assert_eq!(reason.code, "source-timeout");
     assert!(reason.message.contains("24 h") && reason.help.is_some(), "{reason}");
     let fresh = beespace.app.store.read().unwrap().build(fresh_id).unwrap().unwrap();
     assert_eq!(fresh.status, Status::Pending, "one of 23 hours waits on");
@@ -184,7 +184,7 @@ async fn a_build_of_a_vanished_repository_waits_with_a_reason_and_ends() {
     let old_id = make_older(&beespace, &gone, 25).await;
     let old = finished(&beespace, old_id).await;
     let reason = old.reason.unwrap();
-    assert_eq!((old.status, reason.code.as_str()), (Status::Error, "gave-up-waiting"));
+    assert_eq!((old.status, reason.code.as_str()), (Status::Error, "source-timeout"));
     assert!(reason.help.as_ref().unwrap().contains("access in Gogs"), "{reason}");
 }
 

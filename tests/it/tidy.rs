@@ -41,6 +41,7 @@ const TOP: &[&str] = &[
     "README.md",
     "clippy.toml",
     "deny.toml",
+    "docs",
     "examples",
     "host",
     "plugins",

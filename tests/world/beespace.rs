@@ -246,7 +246,7 @@ async fn run(
     }
     if !extra.contains("prewarmed_networks") {
         // Prewarmed networks of many servers would exhaust the engine's addresses.
-        env.push(("BEESPACE_ENGINE__STANDBY".to_owned(), "0".to_owned()));
+        env.push(("BEESPACE_ENGINE__PREWARMED_NETWORKS".to_owned(), "0".to_owned()));
     }
     let loaded = Config::read(&text, None, env).map_err(|problems| anyhow::anyhow!("{problems:#?}"))?;
     let app = App::open(loaded.config).await?;

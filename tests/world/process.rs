@@ -262,7 +262,7 @@ fn spawn<V: AsRef<OsStr>>(
     command.env("BEESPACE_GOGS__TOKEN", token).env("BEESPACE_LIMITS__FREE_DISK", "16MiB");
     // Prewarmed networks outlive a killed server, and an engine has only a few.
     if !std::fs::read_to_string(config)?.contains("prewarmed_networks") {
-        command.env("BEESPACE_ENGINE__STANDBY", "0");
+        command.env("BEESPACE_ENGINE__PREWARMED_NETWORKS", "0");
     }
     command.envs(env.iter().map(|(name, value)| (name, value)));
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;

@@ -17,7 +17,7 @@
 //! | notify | [`notice`]: messages for people; [`change_event`]: changes for pages, streams and workers |
 //!
 //! [`digest`], [`ids`], [`sanitize`], [`time`], [`units`] and the private `cycle` (cycle detection) are shared by all phases.
-//! No two modules import each other, directly or through others: `tests/it/tidy.rs` has the table of allowed imports.
+//! No two modules import each other, directly or through others: `tests/it/layers.rs` has the table of allowed imports.
 
 mod cycle;
 pub mod digest;

@@ -9,7 +9,7 @@ use bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOption
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::server::{INBOX, LINES, RECENT, STANDBY, SoakServer, path_of};
+use super::server::{INBOX, LINES, RECENT, PREWARMED, SoakServer, path_of};
 use crate::docker;
 
 /// Leftovers are removed within this time.
@@ -34,7 +34,7 @@ impl SoakServer {
         match build["status"].as_str() {
             Some("success") => self.summary.successful_builds += 1,
             // The dummy engine loses its containers with its process, like a machine that died.
-            Some("error") if self.image.is_none() && build["reason"]["code"] == "lost" => self.summary.lost_builds += 1,
+            Some("error") if self.image.is_none() && build["reason"]["code"] == "container-lost" => self.summary.lost_builds += 1,
             // A step type decides itself what a lost container means.
             Some("failure") if self.image.is_none() && build["stages"][0]["steps"][3]["status"] == "failure" => {
                 self.summary.lost_builds += 1;
@@ -126,10 +126,10 @@ impl SoakServer {
         let ours = all.filter_map(|(name, labels)| {
             labels.filter(|all| all.get("beespace.instance") == Some(&self.instance)).map(|all| (name, all))
         });
-        let (rooms, others): (Vec<_>, Vec<_>) =
+        let (networks, others): (Vec<_>, Vec<_>) =
             ours.partition(|(_, all)| all.contains_key("beespace.network") && !all.contains_key("beespace.build"));
-        let rooms: BTreeSet<String> = rooms.into_iter().filter_map(|(_, all)| all.get("beespace.network").cloned()).collect();
-        left.extend(rooms.into_iter().skip(STANDBY));
+        let networks: BTreeSet<String> = networks.into_iter().filter_map(|(_, all)| all.get("beespace.network").cloned()).collect();
+        left.extend(networks.into_iter().skip(PREWARMED));
         left.extend(others.into_iter().map(|(name, _)| name));
         Ok(left)
     }

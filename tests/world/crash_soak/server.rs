@@ -27,7 +27,7 @@ pub(super) const INBOX: &str = "team";
 pub(super) const LINES: usize = 12;
 
 /// The number of prefetched networks.
-pub(super) const STANDBY: usize = 2;
+pub(super) const PREWARMED: usize = 2;
 
 /// The interval between two checks of a server.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -68,7 +68,7 @@ impl SoakServer {
         let guests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests").canonicalize()?;
         let (rounds, asks) = (guests.join("rounds.wasm"), guests.join("approval.wasm"));
         let settings = format!(
-            "[engine]\nkind = \"{}\"\ncapacity = {CAPACITY}\nprewarmed_networks = {STANDBY}\n\
+            "[engine]\nkind = \"{}\"\ncapacity = {CAPACITY}\nprewarmed_networks = {PREWARMED}\n\
              [[notifier]]\nname = \"inbox\"\nplugin = \"notify-webhook\"\n\
              settings = {{ url = \"{inbox}\", secret = \"key\" }}\n\
              grants = {{ hosts = [{{ url = \"{host}\", addresses = \"loopback\" }}], secrets = [\"key\"] }}\n\
