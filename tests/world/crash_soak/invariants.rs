@@ -9,7 +9,7 @@ use bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOption
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::server::{INBOX, LINES, RECENT, PREWARMED, SoakServer, path_of};
+use super::server::{INBOX, LINES, PREWARMED, RECENT, SoakServer, path_of};
 use crate::docker;
 
 /// Leftovers are removed within this time.
@@ -128,7 +128,8 @@ impl SoakServer {
         });
         let (networks, others): (Vec<_>, Vec<_>) =
             ours.partition(|(_, all)| all.contains_key("beespace.network") && !all.contains_key("beespace.build"));
-        let networks: BTreeSet<String> = networks.into_iter().filter_map(|(_, all)| all.get("beespace.network").cloned()).collect();
+        let networks: BTreeSet<String> =
+            networks.into_iter().filter_map(|(_, all)| all.get("beespace.network").cloned()).collect();
         left.extend(networks.into_iter().skip(PREWARMED));
         left.extend(others.into_iter().map(|(name, _)| name));
         Ok(left)
