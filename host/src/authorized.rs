@@ -40,7 +40,7 @@ impl RequiredRight {
         self.was_checked.store(true, Ordering::Release);
     }
 
-    /// Whether an extractor has found that the caller has the right. All clones share the answer.
+    /// Whether an extractor has found that the caller has the right. All clones share the result.
     #[must_use]
     pub fn was_checked(&self) -> bool {
         self.was_checked.load(Ordering::Acquire)

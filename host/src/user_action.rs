@@ -54,11 +54,11 @@ pub enum ActionError {
     Store(#[from] StoreError),
     #[error(transparent)]
     InvalidSubject(#[from] InvalidDigest),
-    #[error("nothing waits for approval; the build is {0}")]
+    #[error("nothing is waiting for approval; the build is {0}")]
     NothingBlocked(Status),
-    #[error("several stages wait for approval; name one of them")]
+    #[error("several stages are waiting for approval; select one by its number")]
     SeveralBlocked,
-    #[error("an approval needs the digest of what you approve")]
+    #[error("an approval requires the digest of its subject")]
     NoSubject,
     #[error("the build is already {0}")]
     Over(Status),
@@ -131,7 +131,8 @@ fn answered_stage(app: &App, build: &Build, answer: &ApprovalAnswer) -> Result<S
     }
 }
 
-/// Changes a stage by a pure decision of core, which gets the approver, the given reason and the id of whoever caused the build.
+/// Changes a stage by a pure decision of core, which receives the approver, the given reason and the id of the user who caused
+/// the build.
 async fn change_stage(
     app: &App,
     build: &Build,

@@ -99,7 +99,7 @@ fn is_store_failure(error: &anyhow::Error) -> bool {
 
 /// Processes the rows of one queue.
 pub trait Consumer: Send + Sync + 'static {
-    /// What identifies a row.
+    /// The id of a row.
     type Id: Clone + Send + 'static;
 
     /// The id in a row's key; none when the key is not readable.
@@ -217,7 +217,7 @@ impl<C: Consumer> Worker<C> {
         // A task of its own, so that a panic ends only this attempt.
         let (consumer, row) = (Arc::clone(&self.consumer), id.clone());
         let work = tokio::spawn(async move { consumer.process(row).await });
-        let outcome = work.await.unwrap_or_else(|panic| Err(WorkError::Failed(anyhow::anyhow!("the task panicked: {panic}"))));
+        let outcome = work.await.unwrap_or_else(|panic| Err(WorkError::Failed(anyhow::anyhow!("the attempt panicked: {panic}"))));
         let now = (self.now)();
         match outcome {
             Ok(()) => Ok(()),
@@ -255,7 +255,7 @@ impl<C: Consumer> Worker<C> {
     async fn dead_letter(&self, key: &[u8], id: C::Id) -> Result<(), StoreError> {
         let last = self.store.read()?.queue_entry(self.queue, key)?.and_then(|entry| entry.last_error);
         let last = last.unwrap_or_else(|| "the server ended during the last attempt".to_owned());
-        let message = format!("given up after {} attempts: {last}", queue::MAX_ATTEMPTS);
+        let message = format!("all {} attempts failed; the last error: {last}", queue::MAX_ATTEMPTS);
         self.consumer.dead_letter(id, Reason::new(ReasonCode::DeadLetter, message)).await
     }
 

@@ -91,7 +91,7 @@ pub fn nodes(stage: &Stage) -> Vec<Node<'_>> {
 }
 
 /// One move for every unfinished step, in the order of their numbers. Steps that continue to run or wait for an approval have
-/// none. The caller asks again after every change of a step; the function is idempotent. The stage has finished when there is
+/// none. The caller calls it again after every change of a step; the function is idempotent. The stage has finished when there is
 /// no move and no step runs.
 #[must_use]
 pub fn next_moves(nodes: &[Node<'_>], facts: &Facts) -> Vec<Move> {

@@ -75,7 +75,9 @@ pub fn decide(
         return ignore(
             ReasonCode::OtherRepository,
             format!("the payload is for repository {payload_repository}, but the webhook belongs to repository {hook}"),
-            Some("a webhook address belongs to one repository: remove it from the other repository and from its organisation"),
+            Some(
+                "a webhook URL belongs to one repository: remove the webhook from the other repository and from its organisation",
+            ),
         );
     }
     match event {
@@ -211,8 +213,9 @@ fn branch_ref(push: &gogs::Push) -> Result<String, Reason> {
             Reason::new(ReasonCode::NotSupported, format!("tag {} was pushed", quote_name(tag))).help(not_supported_yet("tags"))
         );
     }
-    Err(Reason::new(ReasonCode::NotABranch, format!("{} is not a branch", quote_name(&full)))
-        .help("only refs under refs/heads/ are built: everyone with write access can push any other ref, `refs/pull/…` included"))
+    Err(Reason::new(ReasonCode::NotABranch, format!("{} is not a branch", quote_name(&full))).help(
+        "only refs under refs/heads/ are built: everyone with write access can push any other ref, including `refs/pull/…`",
+    ))
 }
 
 fn test_delivery() -> Reason {

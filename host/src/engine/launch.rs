@@ -1,4 +1,4 @@
-//! What an engine receives for one container, and the output that it returns.
+//! The input of an engine for one container, and the output that the engine returns.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -29,7 +29,7 @@ pub struct RequestId(pub String);
 
 /// Passes a request on to its handler, or responds in its place.
 pub async fn handle(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    // Who is calling, and what does a page for them look like?
+    // Identify the caller and the layout of their pages.
     let id = uuid::Uuid::now_v7().simple().to_string();
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let span = tracing::info_span!("request", %id, method = %request.method(), route = path.as_deref().unwrap_or("none"));

@@ -8,7 +8,7 @@ use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_core::user_action;
 
-/// Applies all moves that the graph allows. One move may allow another, so the graph is asked again until nothing new comes.
+/// Applies all moves that the graph allows. One move may allow another, so the graph is evaluated until it returns no move.
 pub(super) fn apply_all(stage: &mut Stage, facts: &Facts, at: Timestamp) {
     loop {
         let moves = graph::next_moves(&graph::nodes(stage), facts);

@@ -20,7 +20,7 @@ pub struct Commit {
     pub(super) mirror: Mirror,
 }
 
-/// What became of a build's commit.
+/// The result of resolving a build's commit.
 #[derive(Debug)]
 pub enum Resolution {
     Commit(Box<Commit>),

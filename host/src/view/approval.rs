@@ -1,4 +1,4 @@
-//! An approval of a stage as people see it: what would run, who asks for it and who has answered.
+//! An approval of a stage as people see it: the plan, the policies that require it, and the people who approved.
 
 use beespace_core::build::Stage;
 use beespace_core::policy::approval;

@@ -25,7 +25,7 @@ use crate::clock::now;
 use crate::engine::EngineError;
 use crate::engine::launch::OutputSender;
 
-/// How often a loaded engine is asked again why a container was killed.
+/// How often a loaded engine is queried again for the reason why a container was killed.
 const OOM_CHECKS: usize = 10;
 
 /// A started container under supervision.
