@@ -2,7 +2,7 @@
 //!
 //! [`crate::access`] states the right per route, and the middleware passes it on as [`RequiredRight`]. A handler under a repository
 //! has no other way to fetch: `tests/it/access.rs` refuses a lookup by name in a handler, and [`RequiredRight::was_checked`] lets the
-//! middleware withhold the response of a handler that never asked for the right.
+//! middleware withhold the response of a handler that did not check the right.
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -19,7 +19,7 @@ use crate::store::build::Builds as _;
 /// An action on a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildAction {
-    /// Run the same event as a new build.
+    /// Build the same event again, as a new build.
     Restart,
     Cancel,
     Approve(ApprovalAnswer),
@@ -31,9 +31,9 @@ pub enum BuildAction {
 pub struct ApprovalAnswer {
     /// The stage; the only blocked one if none is given.
     pub stage: Option<StageNumber>,
-    /// The digest of what is approved or declined. An approval requires it; without it, a refusal is for everything that waits.
+    /// The digest of the approved or declined subject. An approval requires it; without it, a refusal is for everything that waits.
     pub subject: Option<Digest>,
-    /// A text for the people who wait.
+    /// A reason for the people who wait for the decision.
     pub reason: Option<String>,
 }
 
@@ -92,7 +92,7 @@ pub async fn apply(app: &App, build: &Build, action: BuildAction, by: &Principal
     Ok(build.id)
 }
 
-/// Ends the stages that wait at once, and asks the running ones to stop.
+/// Ends the waiting stages at once, and requests the running ones to stop.
 async fn cancel(app: &App, build: &Build, by: &Principal) -> Result<(), ActionError> {
     let stages = app.store.read()?.stages(build.id)?;
     let now = now();
@@ -116,7 +116,7 @@ async fn cancel(app: &App, build: &Build, by: &Principal) -> Result<(), ActionEr
     Ok(())
 }
 
-/// The stage that an answer is for.
+/// The stage that an approval or a refusal is for.
 fn answered_stage(app: &App, build: &Build, answer: &ApprovalAnswer) -> Result<StageId, ActionError> {
     let stages = app.store.read()?.stages(build.id)?;
     if let Some(number) = answer.stage {
@@ -151,7 +151,7 @@ async fn change_stage(
     Ok(())
 }
 
-/// Sends a dead or suspended notice again.
+/// Retries a notice that is a dead letter or suspended.
 ///
 /// # Errors
 /// [`StoreError::NotFound`]; [`StoreError::Conflict`] if the notice is being sent or has arrived.

@@ -78,7 +78,7 @@ pub enum WorkError {
     /// An internal failure: counts as an attempt, and the row is retried with backoff.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
-    /// The row waits for something outside, which it names itself: does not count as an attempt.
+    /// The row waits for an external condition, which the row names: this does not count as an attempt.
     #[error("waits until {}", until.0)]
     Wait { until: Timestamp },
     /// The server stops: the row stays as it is for the next process.
@@ -240,7 +240,7 @@ impl<C: Consumer> Worker<C> {
         }
     }
 
-    /// Reschedules a row because the store failed, which is not an attempt of the row's. The store may still be failing.
+    /// Reschedules a row because the store failed; this does not count as an attempt. The store may still be failing.
     async fn defer_without_attempt(&self, key: &[u8], until: Timestamp, error: &str) -> Result<(), StoreError> {
         let defer = || self.store.reschedule(self.queue, key.to_vec(), until, Some(error.to_owned()), false);
         for _ in 1..STORE_RETRIES {

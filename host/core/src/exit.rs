@@ -188,8 +188,7 @@ pub struct ObservedExit {
 }
 
 impl ObservedExit {
-    /// Whether the container ended as one does that an engine stops because the engine itself stops, without a better
-    /// explanation.
+    /// Whether the exit looks like that of a container whose engine was stopped, and no better explanation exists.
     fn was_killed_unobserved(&self) -> bool {
         self.observers != ExitObservers::Both && matches!(self.code, Some(EXIT_CODE_SIGKILL | EXIT_CODE_SIGTERM))
     }

@@ -260,7 +260,7 @@ mod tests {
         Facts { event: EventKind::Push, branch: Some("main".to_owned()), changed: ChangedPaths::Known(Vec::new()) }
     }
 
-    /// Applies moves as the runner does.
+    /// Applies moves as the host does.
     fn apply_moves(steps: &mut [TestStep], moves: &[Move]) {
         for moved in moves {
             let step = &mut steps[usize::from(moved.step().0) - 1];

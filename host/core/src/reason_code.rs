@@ -22,7 +22,7 @@ macro_rules! reason_codes {
                 match self { $(Self::$variant => $code),+ }
             }
 
-            /// What happened, in one sentence.
+            /// The fact, in one sentence.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => $meaning),+ }

@@ -31,8 +31,8 @@ impl LastSeenRef {
 
 /// Whether the same JSON has been delivered before under another delivery id.
 ///
-/// Equal JSON does not prove a repeated delivery. Gogs sends times in whole seconds, so a branch that is moved forth, back and
-/// forth again within one second produces the same JSON twice.
+/// Equal JSON does not prove a repeated delivery. Gogs sends times in whole seconds, so a branch that moves from A to B, back
+/// to A and to B again within one second produces the same JSON twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryRepeat {
     /// The JSON is delivered for the first time.

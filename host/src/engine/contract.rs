@@ -40,8 +40,8 @@ use super::launch::{Launch, OutputSender};
 /// order in which the program wrote it. Output has backpressure: a receiver that does not read blocks the program, not the host.
 /// If the receiver is dropped, the output is discarded and the program continues.
 ///
-/// **Exits.** `Ok` is the truth about the container, whatever it is: the container could not be started, the image does not
-/// exist, the memory limit was reached, the time limit was reached. `Err` is a failure of the engine (it does not respond, its
+/// **Exits.** `Ok` describes any exit of the container: the container could not be started, the image does not exist, the
+/// memory limit was reached, the timeout was reached. `Err` is a failure of the engine (it does not respond, its
 /// disk is full). It is then unknown whether the container has run, and [`adopt`](Self::adopt) finds out. `adopt` returns the
 /// same `Exit` again until the step is released.
 ///

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`auth`] | access control by the table of routes, and the protection against cross-site requests |
 //! | [`render_error`] | a problem that a handler returned becomes JSON for programs or a page for people |
-//! | [`security_headers`] | headers that tell browsers what they may load and embed |
+//! | [`security_headers`] | headers that restrict what browsers may load and embed |
 
 mod auth;
 mod render_error;

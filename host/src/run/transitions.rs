@@ -32,7 +32,7 @@ pub(super) fn cancel_if_idle(stage: &mut Stage, reason: &Reason, at: Timestamp) 
     stage.reason = Some(reason.clone());
 }
 
-/// Lets the time limit of a stage count again after it waited for approval.
+/// Lets the timeout of a stage count again after the stage waited for approval.
 pub(super) fn resume_clock(stage: &mut Stage, at: Timestamp) {
     if let Some(since) = stage.awaiting_approval_since.take() {
         let waited = u64::try_from(at.since(since).as_millis()).unwrap_or(u64::MAX);

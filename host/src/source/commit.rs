@@ -26,7 +26,7 @@ pub enum Resolution {
     Commit(Box<Commit>),
     /// The commit no longer exists, or did not become available in time: the build ends here.
     Ended(Status, Reason),
-    /// The commit message asks to skip the build.
+    /// The commit message contains a directive to skip the build.
     Ignored(Reason),
 }
 

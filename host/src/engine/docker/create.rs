@@ -173,7 +173,7 @@ impl CreateContext<'_> {
 }
 
 /// The engine's own copy of the output, in one file that is not rotated while we read it. `local` is not used because it loses
-/// the end of output that is followed, and `none` because it can block a container for ever.
+/// the end of output that is followed, and `none` because it can block a container forever.
 fn log_config(bytes: u64) -> HostConfigLogConfig {
     // Twice the size, because JSON represents some bytes as six.
     let size = bytes.saturating_mul(2).max(1 << 20);

@@ -140,7 +140,7 @@ impl Supervised<'_> {
         let mut was_interrupted = false;
         loop {
             // Asked after the start and not together with it: `next-exit` can miss the exit of a short container and then waits
-            // for ever.
+            // forever.
             let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
             let responded = timeout(client.timeouts().exit_poll, pin!(api.wait_container(self.name, Some(options))).next()).await;
             if let Ok(
