@@ -31,7 +31,7 @@ pub enum BuildAction {
 pub struct ApprovalAnswer {
     /// The stage; the only blocked one if none is given.
     pub stage: Option<StageNumber>,
-    /// The digest of the approved or declined subject. An approval requires it; without it, a refusal is for everything that waits.
+    /// The digest of the approved or declined subject. An approval requires it; without it, a refusal covers all waiting ones.
     pub subject: Option<Digest>,
     /// A reason for the people who wait for the decision.
     pub reason: Option<String>,
