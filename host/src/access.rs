@@ -144,7 +144,8 @@ pub fn access(method: &Method, path: &str) -> Option<Access> {
     RULES.iter().find(|rule| rule.method == *method && rule.path == path).map(|rule| rule.access)
 }
 
-/// Whether the table has a row for this path with any method. If so, another method is "method not allowed" and no gap in the table.
+/// Whether the table has a row for this path with any method. If so, another method is "method not allowed", not a gap
+/// in the table.
 #[must_use]
 pub fn is_known(path: &str) -> bool {
     RULES.iter().any(|rule| rule.path == path)

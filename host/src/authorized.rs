@@ -2,7 +2,7 @@
 //!
 //! [`crate::access`] states the right per route, and the middleware passes it on as [`RequiredRight`]. A handler under a repository
 //! has no other way to fetch: `tests/it/access.rs` refuses a lookup by name in a handler, and [`RequiredRight::was_checked`] lets the
-//! middleware withhold the response of a handler that never asked for the right.
+//! middleware withhold the response of a handler that did not check the right.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl RequiredRight {
         self.was_checked.store(true, Ordering::Release);
     }
 
-    /// Whether an extractor has found that the caller has the right. All clones share the answer.
+    /// Whether an extractor has found that the caller has the right. All clones share the result.
     #[must_use]
     pub fn was_checked(&self) -> bool {
         self.was_checked.load(Ordering::Acquire)

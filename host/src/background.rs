@@ -1,4 +1,4 @@
-//! Everything that a server does besides answering requests: the workers of the queues, and the periodic tasks beside them.
+//! Everything that a server does besides responding to requests: the workers of the queues, and the periodic tasks beside them.
 
 use std::sync::Arc;
 

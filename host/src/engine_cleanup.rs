@@ -1,4 +1,4 @@
-//! Cleanup of the engine: removes the orphans, that is, containers, networks and volumes whose stage is over or unknown.
+//! Cleanup of the engine: removes orphans (containers, networks and volumes whose stage is over or unknown).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //! crate enables, arms them; without it a pass does nothing.
 //!
 //! Why no library? Fail point libraries fail in the program's own thread, by a panic, a delay or an early return, and
-//! whatever catches that survives. Here the whole process has to be gone.
+//! code that catches that survives. Here the whole process must end.
 
 use std::fmt;
 use std::sync::OnceLock;

@@ -1,6 +1,6 @@
-//! The key and the secret of a webhook: its address, and the names under which the store and the encryption know them.
+//! The key and the secret of a webhook: its URL, and the names under which the store and the encryption know them.
 //!
-//! The key is the last segment of the webhook's address, and only Gogs has it: the store knows its digest. The secret signs
+//! The key is the last segment of the webhook's URL, and only Gogs has it: the store knows its digest. The secret signs
 //! deliveries (HMAC-SHA256) and is stored encrypted.
 
 use beespace_core::digest::Digest;
@@ -8,7 +8,7 @@ use beespace_core::ids::RepositoryId;
 
 /// The route of deliveries, as the router spells it.
 pub const ROUTE: &str = "/-/hook/{key}";
-/// The path of a webhook's address, without its key.
+/// The path of a webhook's URL, without its key.
 pub const PATH_PREFIX: &str = "/-/hook/";
 
 /// The digest by which the store finds the webhook with this key.

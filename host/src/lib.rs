@@ -1,4 +1,4 @@
-//! The effects of what [`beespace_core`] decides. Start reading at [`flow`]: it is the path of a push on one page.
+//! The effects of the decisions of [`beespace_core`]. Start reading at [`flow`]: it is the path of a push on one page.
 
 pub mod access;
 pub mod admin_token;

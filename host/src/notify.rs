@@ -33,7 +33,7 @@ pub async fn send(app: &App, key: &OrderingKey) -> Result<(), WorkError> {
     };
     if notice.has_no_attempts_left() {
         let last = notice.last_error.as_deref().unwrap_or("the server ended during the last attempt");
-        let message = format!("given up after {MAX_UNKNOWN_OUTCOMES} attempts with an unknown outcome: {last}");
+        let message = format!("the outcome of {MAX_UNKNOWN_OUTCOMES} attempts is unknown; the last error: {last}");
         return Ok(dead_letter(app, key.clone(), Reason::new(ReasonCode::DeadLetter, message)).await?);
     }
     let Attempt::Made { outcome, receipt } = attempt(app, &notice).await? else { return Ok(()) };
@@ -64,7 +64,7 @@ pub fn suspended_reason(binding: &str, suspension: &Suspension) -> Reason {
     )
 }
 
-/// What one attempt came to.
+/// The result of one attempt.
 enum Attempt {
     /// The notifier was called, or is missing from the configuration.
     Made { outcome: AttemptOutcome, receipt: Option<Receipt> },

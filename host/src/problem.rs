@@ -24,12 +24,12 @@ pub struct Problem {
     pub title: String,
     /// The HTTP status.
     pub status: u16,
-    /// What happened and why, in one or two sentences.
+    /// The fact and its cause, in one or two sentences.
     pub detail: String,
     /// A stable code, for programs and for searching.
     #[schema(value_type = String)]
     pub code: Box<str>,
-    /// What to do.
+    /// The remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
     /// The id of the request in the server's log.
@@ -181,7 +181,7 @@ impl From<ActionError> for Problem {
             ActionError::Store(error) => error.into(),
             ActionError::NothingBlocked(_) | ActionError::Over(_) => Self::conflict(detail),
             ActionError::SeveralBlocked | ActionError::InvalidSubject(_) => Self::bad_request(detail),
-            ActionError::NoSubject => Self::bad_request(detail).help("The build lists it as `subject` of each approval."),
+            ActionError::NoSubject => Self::bad_request(detail).help("The build lists the digest as `subject` of each approval."),
         }
     }
 }

@@ -53,7 +53,7 @@ pub enum SealError {
     },
     #[error(
         "other users can read or change the key file {path} (mode {mode:03o}): run `chmod 600 {path}`, and \
-         rotate all secrets if someone had access"
+         rotate all secrets if another user had access"
     )]
     Exposed { path: PathBuf, mode: u32 },
     #[error(

@@ -32,7 +32,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the background tasks and answers requests until `app.stopping`.
+/// Runs the background tasks and responds to requests until `app.stopping`.
 ///
 /// # Errors
 /// As [`serve`].

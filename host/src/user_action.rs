@@ -19,7 +19,7 @@ use crate::store::build::Builds as _;
 /// An action on a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildAction {
-    /// Run the same event as a new build.
+    /// Build the same event again, as a new build.
     Restart,
     Cancel,
     Approve(ApprovalAnswer),
@@ -31,9 +31,9 @@ pub enum BuildAction {
 pub struct ApprovalAnswer {
     /// The stage; the only blocked one if none is given.
     pub stage: Option<StageNumber>,
-    /// The digest of what is approved or declined. An approval requires it; without it, a refusal is for everything that waits.
+    /// The digest of the approved or declined subject. An approval requires it; without it, a refusal covers all waiting ones.
     pub subject: Option<Digest>,
-    /// A text for the people who wait.
+    /// A reason for the people who wait for the decision.
     pub reason: Option<String>,
 }
 
@@ -54,11 +54,11 @@ pub enum ActionError {
     Store(#[from] StoreError),
     #[error(transparent)]
     InvalidSubject(#[from] InvalidDigest),
-    #[error("nothing waits for approval; the build is {0}")]
+    #[error("nothing is waiting for approval; the build is {0}")]
     NothingBlocked(Status),
-    #[error("several stages wait for approval; name one of them")]
+    #[error("several stages are waiting for approval; select one by its number")]
     SeveralBlocked,
-    #[error("an approval needs the digest of what you approve")]
+    #[error("an approval requires the digest of its subject")]
     NoSubject,
     #[error("the build is already {0}")]
     Over(Status),
@@ -92,7 +92,7 @@ pub async fn apply(app: &App, build: &Build, action: BuildAction, by: &Principal
     Ok(build.id)
 }
 
-/// Ends the stages that wait at once, and asks the running ones to stop.
+/// Ends the waiting stages at once, and requests the running ones to stop.
 async fn cancel(app: &App, build: &Build, by: &Principal) -> Result<(), ActionError> {
     let stages = app.store.read()?.stages(build.id)?;
     let now = now();
@@ -116,7 +116,7 @@ async fn cancel(app: &App, build: &Build, by: &Principal) -> Result<(), ActionEr
     Ok(())
 }
 
-/// The stage that an answer is for.
+/// The stage that an approval or a refusal is for.
 fn answered_stage(app: &App, build: &Build, answer: &ApprovalAnswer) -> Result<StageId, ActionError> {
     let stages = app.store.read()?.stages(build.id)?;
     if let Some(number) = answer.stage {
@@ -131,7 +131,8 @@ fn answered_stage(app: &App, build: &Build, answer: &ApprovalAnswer) -> Result<S
     }
 }
 
-/// Changes a stage by a pure decision of core, which gets the approver, the given reason and the id of whoever caused the build.
+/// Changes a stage by a pure decision of core, which receives the approver, the given reason and the id of the user who caused
+/// the build.
 async fn change_stage(
     app: &App,
     build: &Build,
@@ -150,7 +151,7 @@ async fn change_stage(
     Ok(())
 }
 
-/// Sends a dead or suspended notice again.
+/// Retries a notice that is a dead letter or suspended.
 ///
 /// # Errors
 /// [`StoreError::NotFound`]; [`StoreError::Conflict`] if the notice is being sent or has arrived.

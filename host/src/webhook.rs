@@ -91,7 +91,7 @@ impl HookResponse {
         let (status, code, detail) = match self {
             Self::Accepted => return (StatusCode::ACCEPTED, "accepted\n").into_response(),
             Self::Duplicate => return (StatusCode::ACCEPTED, "already known\n").into_response(),
-            Self::Refused => (StatusCode::UNAUTHORIZED, "refused", "The webhook's address or its secret is wrong."),
+            Self::Refused => (StatusCode::UNAUTHORIZED, "refused", "The webhook's URL or secret is wrong."),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The delivery is larger than 10 MiB."),
             Self::Incomplete => (StatusCode::REQUEST_TIMEOUT, "broken-body", "The delivery did not arrive completely."),
             Self::Busy => {
@@ -100,7 +100,7 @@ impl HookResponse {
             Self::NotStored => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 STORE_UNAVAILABLE,
-                "Beespace cannot store anything at the moment. The delivery was not stored.",
+                "Beespace cannot write to its store at the moment. The delivery was not stored.",
             ),
         };
         let problem = Problem::new(status, code, detail);

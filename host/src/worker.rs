@@ -78,7 +78,7 @@ pub enum WorkError {
     /// An internal failure: counts as an attempt, and the row is retried with backoff.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
-    /// The row waits for something outside, which it names itself: does not count as an attempt.
+    /// The row waits for an external condition, which the row names: this does not count as an attempt.
     #[error("waits until {}", until.0)]
     Wait { until: Timestamp },
     /// The server stops: the row stays as it is for the next process.
@@ -99,7 +99,7 @@ fn is_store_failure(error: &anyhow::Error) -> bool {
 
 /// Processes the rows of one queue.
 pub trait Consumer: Send + Sync + 'static {
-    /// What identifies a row.
+    /// The id of a row.
     type Id: Clone + Send + 'static;
 
     /// The id in a row's key; none when the key is not readable.
@@ -217,7 +217,7 @@ impl<C: Consumer> Worker<C> {
         // A task of its own, so that a panic ends only this attempt.
         let (consumer, row) = (Arc::clone(&self.consumer), id.clone());
         let work = tokio::spawn(async move { consumer.process(row).await });
-        let outcome = work.await.unwrap_or_else(|panic| Err(WorkError::Failed(anyhow::anyhow!("the task panicked: {panic}"))));
+        let outcome = work.await.unwrap_or_else(|panic| Err(WorkError::Failed(anyhow::anyhow!("the attempt panicked: {panic}"))));
         let now = (self.now)();
         match outcome {
             Ok(()) => Ok(()),
@@ -240,7 +240,7 @@ impl<C: Consumer> Worker<C> {
         }
     }
 
-    /// Reschedules a row because the store failed, which is not an attempt of the row's. The store may still be failing.
+    /// Reschedules a row because the store failed; this does not count as an attempt. The store may still be failing.
     async fn defer_without_attempt(&self, key: &[u8], until: Timestamp, error: &str) -> Result<(), StoreError> {
         let defer = || self.store.reschedule(self.queue, key.to_vec(), until, Some(error.to_owned()), false);
         for _ in 1..STORE_RETRIES {
@@ -255,7 +255,7 @@ impl<C: Consumer> Worker<C> {
     async fn dead_letter(&self, key: &[u8], id: C::Id) -> Result<(), StoreError> {
         let last = self.store.read()?.queue_entry(self.queue, key)?.and_then(|entry| entry.last_error);
         let last = last.unwrap_or_else(|| "the server ended during the last attempt".to_owned());
-        let message = format!("given up after {} attempts: {last}", queue::MAX_ATTEMPTS);
+        let message = format!("all {} attempts failed; the last error: {last}", queue::MAX_ATTEMPTS);
         self.consumer.dead_letter(id, Reason::new(ReasonCode::DeadLetter, message)).await
     }
 

@@ -70,16 +70,16 @@ async fn every_kind_of_wrong_webhook_is_found() {
         assert_eq!(edited.status(), StatusCode::OK);
     };
     gogs.set_hook_url(hook.id, &hook.config.url.replace("/-/hook/", "/-/hook/0")).unwrap();
-    must_find(&beespace, HOOK, "another key", REMEDY).await;
+    must_find(&beespace, HOOK, "does not contain the current key", REMEDY).await;
     gogs.set_hook_url(hook.id, "http://127.0.0.1:9/-/hook/elsewhere").unwrap();
-    must_find(&beespace, HOOK, "points to another address", REMEDY).await;
+    must_find(&beespace, HOOK, "points to another URL", REMEDY).await;
     gogs.set_hook_url(hook.id, &hook.config.url).unwrap();
     assert_eq!(finding(&beespace, HOOK).await["is_ok"], true);
     edit(json!({ "config": {}, "active": false, "events": hook.events })).await;
-    must_find(&beespace, HOOK, "is switched off in Gogs", REMEDY).await;
+    must_find(&beespace, HOOK, "is not active in Gogs", REMEDY).await;
     // As if a person had saved the webhook's form with fewer events selected.
     edit(json!({ "config": {}, "active": true, "events": ["push"] })).await;
-    must_find(&beespace, HOOK, "does not fire for every event", REMEDY).await;
+    must_find(&beespace, HOOK, "is not triggered by every event", REMEDY).await;
     let repaired = beespace.admin().unwrap().call(Method::POST, &format!("/api/v1/repositories/{REPO}/repair"), &json!({})).await;
     assert_eq!(repaired.unwrap().status, StatusCode::OK);
     assert_eq!(finding(&beespace, HOOK).await["is_ok"], true);

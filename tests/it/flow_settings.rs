@@ -33,7 +33,7 @@ async fn a_stage_without_a_timeout_uses_the_default_of_the_instance() {
     push(&gogs, "steps: [{ name: long, image: busybox, env: { SLEEP: 60s } }]", "Sleep").await;
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Killed, "{build:#?}");
-    assert!(reason(&build).contains("time limit") && reason(&build).contains("stage_timeout"), "{}", reason(&build));
+    assert!(reason(&build).contains("timeout") && reason(&build).contains("stage_timeout"), "{}", reason(&build));
     push(&gogs, "timeout: 1m\nsteps: [{ name: long, image: busybox, env: { SLEEP: 2s } }]", "Sleep less").await;
     assert_eq!(beespace.wait_until_finished(REPO, 2).await.unwrap().status, Status::Success, "the file states its requirements");
 }

@@ -31,7 +31,7 @@ async fn log_lines_of_plugins_appear_in_the_server_log_under_their_name() {
         server.admin().unwrap().get("/api/v1/repositories/ada/hive/builds/1/decisions").await.unwrap().json().unwrap();
     let expected = [
         ("said by the guest", "talks", &decisions[0]["id"]),
-        ("the receiver answered", "inbox", &notices[0]["id"]),
+        ("the receiver responded", "inbox", &notices[0]["id"]),
         ("status=200", "inbox", &notices[0]["id"]),
     ];
     for (text, binding, invocation) in expected {

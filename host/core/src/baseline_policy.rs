@@ -25,7 +25,7 @@ pub const MAX_PLAN_BYTES: usize = 2 << 20;
 /// Most findings that are reported.
 const MAX_FINDINGS: usize = 100;
 
-/// What a step on this instance may request.
+/// The limits of what a step on this instance may request.
 #[derive(Debug, Clone, Default)]
 pub struct StepBounds {
     /// Maximum per container; a limit that is `None` is not capped by the instance.

@@ -224,7 +224,7 @@ impl Stage {
     }
 }
 
-/// Who cancelled a stage, and when.
+/// The person who cancelled a stage, and the time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelRequest {
     pub by: String,

@@ -23,7 +23,7 @@ pub struct Diagnostic {
     pub file: String,
     /// `None` if the problem concerns the whole file.
     pub span: Option<Span>,
-    /// What to do about it.
+    /// The remedy.
     pub help: Option<String>,
 }
 

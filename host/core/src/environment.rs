@@ -79,7 +79,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("BEESPACE_REPO_ID", "17", "Gogs' numeric id of the repository; it survives renames", |inputs| {
         inputs.build.event.repository.id.to_string()
     }),
-    variable("BEESPACE_REPO_URL", "https://git.example.org/acme/app", "address of the repository's page in Gogs", |inputs| {
+    variable("BEESPACE_REPO_URL", "https://git.example.org/acme/app", "URL of the repository's page in Gogs", |inputs| {
         inputs.build.event.repository.html_url.clone()
     }),
     variable("BEESPACE_REPO_PRIVATE", "false", "whether the repository is private: true or false", |inputs| {
@@ -125,7 +125,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("BEESPACE_BUILD_NUMBER", "42", "the build's number in its repository", |inputs| {
         inputs.build.number.map(|number| number.to_string()).unwrap_or_default()
     }),
-    variable("BEESPACE_BUILD_URL", "https://ci.example.org/acme/app/42", "address of the build's page", |inputs| {
+    variable("BEESPACE_BUILD_URL", "https://ci.example.org/acme/app/42", "URL of the build's page", |inputs| {
         inputs.build_url.to_owned()
     }),
     variable("BEESPACE_BUILD_STATUS", "success", "status of the stage when the step starts: success or failure", |inputs| {

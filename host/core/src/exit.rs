@@ -91,7 +91,7 @@ impl Exit {
         Self::not_started(
             container,
             ExitCause::Lost,
-            "the container never ran: someone else stopped it, or the engine was stopped",
+            "the container never ran: another program stopped it, or the engine was stopped",
         )
     }
 
@@ -113,7 +113,8 @@ impl Exit {
             None if seen.code.is_none() => (ExitCause::Lost, "the exit of the container was not observed".to_owned()),
             None if seen.was_killed_unobserved() => (
                 ExitCause::Lost,
-                "the container was stopped while it was not observed, as by a restart of the engine or of its machine".to_owned(),
+                "the container was stopped while it was not observed, for example by a restart of the engine or its machine"
+                    .to_owned(),
             ),
             // Neither the host nor the memory limit killed it: the engine did, a process of the container, or the kernel for
             // lack of memory.
@@ -171,7 +172,7 @@ impl ExitCause {
     }
 }
 
-/// What an engine reports about the exit of a container that was started.
+/// An engine's report about the exit of a container that was started.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObservedExit {
     pub code: Option<i32>,
@@ -179,7 +180,7 @@ pub struct ObservedExit {
     pub out_of_memory: bool,
     /// Why the host stopped the container; `None` if it did not.
     pub stopped: Option<StopCause>,
-    /// Who was running when the container ended.
+    /// The parties that were running when the container ended.
     pub observers: ExitObservers,
     /// An additional message of the engine; may be empty.
     pub engine_message: String,
@@ -187,14 +188,13 @@ pub struct ObservedExit {
 }
 
 impl ObservedExit {
-    /// Whether the container ended as one does that an engine stops because the engine itself stops, without a better
-    /// explanation.
+    /// Whether the exit looks like that of a container whose engine was stopped, and no better explanation exists.
     fn was_killed_unobserved(&self) -> bool {
         self.observers != ExitObservers::Both && matches!(self.code, Some(EXIT_CODE_SIGKILL | EXIT_CODE_SIGTERM))
     }
 }
 
-/// Who was running when a container ended.
+/// The parties that were running when a container ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ExitObservers {
     /// The host and the engine.

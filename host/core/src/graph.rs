@@ -91,7 +91,7 @@ pub fn nodes(stage: &Stage) -> Vec<Node<'_>> {
 }
 
 /// One move for every unfinished step, in the order of their numbers. Steps that continue to run or wait for an approval have
-/// none. The caller asks again after every change of a step; the function is idempotent. The stage has finished when there is
+/// none. The caller calls it again after every change of a step; the function is idempotent. The stage has finished when there is
 /// no move and no step runs.
 #[must_use]
 pub fn next_moves(nodes: &[Node<'_>], facts: &Facts) -> Vec<Move> {
@@ -260,7 +260,7 @@ mod tests {
         Facts { event: EventKind::Push, branch: Some("main".to_owned()), changed: ChangedPaths::Known(Vec::new()) }
     }
 
-    /// Applies moves as the runner does.
+    /// Applies moves as the host does.
     fn apply_moves(steps: &mut [TestStep], moves: &[Move]) {
         for moved in moves {
             let step = &mut steps[usize::from(moved.step().0) - 1];

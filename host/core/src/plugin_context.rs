@@ -26,7 +26,7 @@ const MAX_MESSAGE_CHARS: usize = 8_192;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
-    /// Pushed by someone with write access to the repository.
+    /// Pushed by a user with write access to the repository.
     Trusted,
     /// Known to the forge, but without write access to the repository.
     Restricted,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::reason_code::ReasonCode;
 
-/// What happened and what to do about it, in words.
+/// An explanation for people: the fact, its causes and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     /// A [`ReasonCode`], or the rule id of a policy's finding.
@@ -14,7 +14,7 @@ pub struct Reason {
     /// The remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    /// The causes, part by part (for example each condition of a `when` that is not met).
+    /// The causes, part by part (for example each failed condition of a `when`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Reason>,
 }

@@ -22,13 +22,13 @@ macro_rules! reason_codes {
                 match self { $(Self::$variant => $code),+ }
             }
 
-            /// What happened, in one sentence.
+            /// The fact, in one sentence.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => $meaning),+ }
             }
 
-            /// What a person can do about it; empty if there is nothing to do.
+            /// The remedy for a person; empty if there is nothing to do.
             #[must_use]
             pub const fn remedy(self) -> &'static str {
                 match self { $(Self::$variant => $remedy),+ }
@@ -49,8 +49,8 @@ reason_codes! {
     #[doc = "Deliveries"]
     DeliveryCorrupt "delivery-corrupt" "The stored body of a delivery differs from the signed one." "Check the disk of `data.dir`, then redeliver the webhook in Gogs.";
     MalformedPayload "malformed-payload" "The body of a delivery is not a payload that Gogs sends for its event." "If this Gogs is newer than Beespace, report it. Otherwise check proxies between Gogs and Beespace.";
-    UnknownEvent "unknown-event" "The event header of a delivery names no event of Gogs." "Check proxies between Gogs and Beespace: one of them may change headers.";
-    OtherRepository "other-repository" "The body of a delivery names another repository than its webhook's." "Run `beespace repo repair OWNER/NAME`.";
+    UnknownEvent "unknown-event" "The event header of a delivery does not name a Gogs event." "Check proxies between Gogs and Beespace: one of them may change headers.";
+    OtherRepository "other-repository" "The body of a delivery names a repository other than the webhook's." "Run `beespace repo repair OWNER/NAME`.";
     TestDelivery "test-delivery" "The delivery was sent by Gogs' button \"Test Delivery\"." "";
     EmptyRepository "empty-repository" "The repository has no commit yet." "Push a commit.";
     RefDeleted "ref-deleted" "A branch or tag was deleted, so nothing is built." "";
@@ -59,17 +59,17 @@ reason_codes! {
     NotABranch "not-a-branch" "The pushed ref is not a branch." "Push to a branch: refs outside `refs/heads/` are not built.";
     NotSupported "not-supported" "Beespace does not build this event yet." "";
     BranchCreated "branch-created" "A branch was created; its push arrives as a delivery of its own." "";
-    NothingToBuild "nothing-to-build" "The event is no change of the sources." "";
+    NothingToBuild "nothing-to-build" "The event does not change the sources." "";
     DeadLetter "dead-letter" "All attempts failed, and the row is not retried automatically." "Fix the cause in the reason, then retry it: `beespace delivery retry`, `beespace notice retry` or `beespace build restart`.";
 
     #[doc = "Source"]
     WaitingForSource "waiting-for-source" "The build waits until its commit is fetched." "";
     WaitingForGogs "waiting-for-gogs" "Gogs is unreachable; the request is retried." "Check that Gogs runs and that `gogs.url` is correct as seen from the server.";
     SourceTimeout "source-timeout" "The commit could not be fetched within 24 hours." "Fix the cause in the reason, then run `beespace build restart`.";
-    RefMoved "ref-moved" "The branch moved on, and its earlier commit can no longer be fetched." "The build of the newer commit replaces this one.";
+    RefMoved "ref-moved" "The branch has moved, and its earlier commit can no longer be fetched." "The build of the newer commit replaces this one.";
     RepositoryGone "repository-gone" "Gogs does not know the repository, or the token's user has no access to it." "After a rename, push again. Otherwise give the token's user access in Gogs.";
     SourceTooLarge "source-too-large" "A file or list of the commit exceeds a limit." "Reduce its size.";
-    NoSuchFile "no-such-file" "The commit has no such file." "Check its path; upper and lower case differ.";
+    NoSuchFile "no-such-file" "The commit has no such file." "Check the path, including upper and lower case.";
     NotAFile "not-a-file" "The path is a directory, a symbolic link or a submodule, not a file." "Commit a regular file instead.";
     InvalidGlob "invalid-glob" "A glob pattern is invalid." "Check its brackets and braces.";
     SourceFailed "source-failed" "git failed on the server." "See the server's log. The server needs git and a writable data directory.";
@@ -77,12 +77,12 @@ reason_codes! {
 
     #[doc = "Gogs API"]
     TokenRefused "token-refused" "Gogs rejects the server's token." "Create a token in Gogs (Your Settings, Applications), write it to `gogs.token_file`, and restart the server.";
-    TokenRights "token-rights" "The token's user is not an administrator of the repository." "In Gogs, add the user as a collaborator with the right `admin`.";
+    TokenRights "token-rights" "The token's user is not an administrator of the repository." "In Gogs, make the user a collaborator with the permission `admin`.";
     NotInGogs "not-in-gogs" "Gogs does not know the repository." "Check the name. A private repository must be shared with the token's user.";
     GogsRefused "gogs-refused" "Gogs refused a request." "See Gogs' log.";
     GogsRedirects "gogs-redirects" "Gogs redirects to another address." "Set `gogs.url` to the final address (Gogs' `EXTERNAL_URL`).";
     NotTheApi "not-the-api" "The response does not come from the API of Gogs." "Check `gogs.url`, and that the token's user may sign in.";
-    GogsSetup "gogs-setup" "The client for Gogs could not be created." "Check `gogs.ca_file`.";
+    GogsSetup "gogs-setup" "The HTTP client for Gogs could not be created." "Check `gogs.ca_file`.";
     WebhookNotRemoved "webhook-not-removed" "The repository is disabled, but its webhook may still exist in Gogs." "Run `beespace repo disable OWNER/NAME` again when Gogs is reachable.";
     RepositoryNotEnabled "repository-not-enabled" "The repository is not enabled." "Run `beespace repo enable OWNER/NAME`.";
     InvalidRepositoryName "invalid-repository-name" "The name is not of the form `OWNER/NAME`." "";
@@ -105,7 +105,7 @@ reason_codes! {
     EarlierFailure "earlier-failure" "An earlier step did not succeed." "Fix the earlier step, or give this one `when: { status: [success, failure] }`.";
 
     #[doc = "Policies and approvals"]
-    Denied "denied" "Policies deny what would run." "Follow the remedy of each listed finding.";
+    Denied "denied" "Policies deny the pipeline or the plan of a step." "Follow the remedy of each listed finding.";
     WaitingForApproval "waiting-for-approval" "A policy requires a person's approval." "Run `beespace build approve` or `beespace build decline`.";
     ApprovalDecided "approval-decided" "The approval is decided; the stage waits for capacity." "";
     Approved "approved" "A person approved; the stage waits for capacity." "";
@@ -119,29 +119,29 @@ reason_codes! {
     #[doc = "Planning and running"]
     Capacity "capacity" "The stage waits because `[engine] capacity` stages are running." "";
     WaitingForNeeds "waiting-for-needs" "The step waits for the steps that it needs." "";
-    PlanningFailed "planning-failed" "The step has no plan: its step type failed." "See the reason. If it names an internal failure, report it.";
+    PlanningFailed "planning-failed" "The step has no plan: its step type failed." "See the reason. If it names an internal error, report it.";
     StepTypeFailed "step-type-failed" "The step type failed after a round." "";
     StepTypeResult "step-type-result" "The message of a step type about its result." "";
     TooManyRounds "too-many-rounds" "The step type requested more rounds than the limit." "Report it to the author of the step type.";
     PlanCycle "plan-cycle" "Containers of a plan wait for each other." "Report it to the author of the step type.";
-    NotRun "not-run" "Nothing of the stage ran." "See the reason of the stage.";
+    NotRun "not-run" "No step of the stage ran." "See the reason of the stage.";
     SecretMissing "secret-missing" "The repository has no secret of this name." "Run `beespace secret set NAME --repo OWNER/NAME`.";
     SecretUnreadable "secret-unreadable" "The secret cannot be decrypted." "Set it again. A new key file cannot decrypt older secrets.";
     SecretTooLarge "secret-too-large" "The secrets of the step are too large to mask." "Use smaller secrets.";
     Cancelling "cancelling" "The build is being cancelled." "";
-    Cancelled "cancelled" "A person cancelled it." "";
+    Cancelled "cancelled" "A person cancelled the build." "";
     CancelledBySibling "cancelled-by-sibling" "A step with `failure: cancel` failed." "";
-    StageTimeout "stage-timeout" "The stage exceeded its time limit." "Raise `timeout` of the pipeline, or make it faster.";
-    StepTimeout "step-timeout" "The step exceeded its time limit." "Raise `timeout` of the step, or find out what it waits for.";
-    ExitCode "exit-code" "The program returned another code than 0." "";
+    StageTimeout "stage-timeout" "The stage exceeded its timeout." "Raise `timeout` of the pipeline, or make the pipeline faster.";
+    StepTimeout "step-timeout" "The step exceeded its timeout." "Raise `timeout` of the step, or find out what it waits for.";
+    ExitCode "exit-code" "The program exited with a code other than 0." "";
     OutOfMemory "out-of-memory" "The program exceeded its memory limit." "Reduce its memory use, or raise `[limits] step_memory`.";
     ImageFailed "image-failed" "The image could not be pulled." "Check the name of the image and the registry.";
     StartFailed "start-failed" "The container could not be started." "";
-    ContainerLost "container-lost" "The end of the container was not observed, because the engine or the server was down." "Restart the build.";
+    ContainerLost "container-lost" "The exit of the container was not observed, because the engine or the server was down." "Restart the build.";
 
     #[doc = "Engine"]
     EngineUnreachable "engine-unreachable" "The container engine does not respond." "Check that it runs, and that the server's user may open its socket (`[engine] host`).";
-    EngineSlow "engine-slow" "The engine did not respond in time." "See the engine's log; restart the engine if it hangs. Running steps survive that only with `live-restore`.";
+    EngineSlow "engine-slow" "The engine did not respond in time." "See the engine's log; restart the engine if it hangs. Running steps survive the restart only with `live-restore`.";
     EngineRefused "engine-refused" "The engine refused a request." "See the engine's log.";
     EngineInvalidResponse "engine-invalid-response" "The response is not one of a container engine." "Check whether another program listens at `[engine] host`.";
     EngineTooOld "engine-too-old" "The engine's API is too old." "Install Docker 20.10 or newer.";
@@ -150,9 +150,9 @@ reason_codes! {
     EngineInstance "engine-instance" "The instance id cannot be part of a container name." "Remove the id from the store only if none of its containers run.";
     EnginePauseNotReady "engine-pause-not-ready" "The stage's pause container did not become ready." "See the engine's log.";
     EngineNetworksExhausted "engine-networks-exhausted" "No free subnet is left in `[engine] network_pool`." "Set `network_pool` to an unused range, or remove unused networks (`docker network prune`).";
-    EngineIsolationFailed "engine-isolation-failed" "The network isolation rules could not be installed." "The kernel needs `CONFIG_IP_MULTIPLE_TABLES`, and the pause container NET_ADMIN.";
+    EngineIsolationFailed "engine-isolation-failed" "The network isolation rules could not be installed." "Enable `CONFIG_IP_MULTIPLE_TABLES` in the kernel, and allow the pause container the capability `NET_ADMIN`.";
     EngineUnkillable "engine-unkillable" "A container still runs after it was killed." "Restart the engine.";
-    EngineOrder "engine-order" "The server called the engine in the wrong order." "This is an internal failure: please report it.";
+    EngineOrder "engine-order" "The server called the engine in the wrong order." "This is an internal error: please report it.";
 
     #[doc = "Server"]
     DiskFull "disk-full" "The disk is full, so stages wait." "Free space under `data.dir`; work resumes by itself.";
@@ -160,7 +160,7 @@ reason_codes! {
     EncryptionFailed "encryption-failed" "A secret could not be encrypted." "See the server's log.";
     LogFailed "log-failed" "The log of a step could not be written." "Check the disk of `data.dir`.";
     NotifierSuspended "notifier-suspended" "The notifier is suspended after repeated failures." "Fix the binding or the receiver, then retry one of its notices, or restart the server.";
-    Internal "internal" "An internal failure of the server." "Please report it with the server's log.";
+    Internal "internal" "An internal error of the server." "Please report it with the server's log.";
 }
 
 impl fmt::Display for ReasonCode {

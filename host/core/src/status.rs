@@ -18,7 +18,7 @@ pub enum Status {
     Declined,
     /// It could not be run; the reason states the cause and the remedy.
     Error,
-    /// Someone stopped it.
+    /// A person stopped it.
     Killed,
     Skipped,
 }

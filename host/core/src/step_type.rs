@@ -1,4 +1,4 @@
-//! The answer of a step type after a round: another round, or the conclusion of its step.
+//! The response of a step type after a round: another round, or the conclusion of its step.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::plan::StepPlan;
 use crate::policy::Finding;
 use crate::status::Status;
 
-/// What a step type wants after a round.
+/// A step type's request after a round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Directive {
     /// Another round. Its plan must pass `step.admit` too.

@@ -31,8 +31,8 @@ impl LastSeenRef {
 
 /// Whether the same JSON has been delivered before under another delivery id.
 ///
-/// Equal JSON does not prove a repeated delivery. Gogs sends times in whole seconds, so a branch that is moved forth, back and
-/// forth again within one second produces the same JSON twice.
+/// Equal JSON does not prove a repeated delivery. Gogs sends times in whole seconds, so a branch that moves from A to B, back
+/// to A and to B again within one second produces the same JSON twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryRepeat {
     /// The JSON is delivered for the first time.
@@ -75,7 +75,9 @@ pub fn decide(
         return ignore(
             ReasonCode::OtherRepository,
             format!("the payload is for repository {payload_repository}, but the webhook belongs to repository {hook}"),
-            Some("a webhook address belongs to one repository: remove it from the other repository and from its organisation"),
+            Some(
+                "a webhook URL belongs to one repository: remove the webhook from the other repository and from its organisation",
+            ),
         );
     }
     match event {
@@ -211,8 +213,9 @@ fn branch_ref(push: &gogs::Push) -> Result<String, Reason> {
             Reason::new(ReasonCode::NotSupported, format!("tag {} was pushed", quote_name(tag))).help(not_supported_yet("tags"))
         );
     }
-    Err(Reason::new(ReasonCode::NotABranch, format!("{} is not a branch", quote_name(&full)))
-        .help("only refs under refs/heads/ are built: everyone with write access can push any other ref, `refs/pull/…` included"))
+    Err(Reason::new(ReasonCode::NotABranch, format!("{} is not a branch", quote_name(&full))).help(
+        "only refs under refs/heads/ are built: everyone with write access can push any other ref, including `refs/pull/…`",
+    ))
 }
 
 fn test_delivery() -> Reason {

@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 pub enum ActionRefused {
     #[error("the stage is {0}; only a blocked stage can be approved or declined")]
     NotBlocked(Status),
-    #[error("{0} does not wait for an approval: the plan has changed, or it was already decided")]
+    #[error("{0} is not waiting for approval: the plan has changed, or the approval was already decided")]
     OtherSubject(Digest),
     #[error(transparent)]
     Approval(#[from] approval::ApprovalRefused),
@@ -208,7 +208,7 @@ pub fn update_reasons(stage: &mut Stage, caused_by: &str, now: Timestamp) {
     let answered = decided_steps(stage, caused_by, now);
     let reason = |step: &Step, round: &Round| match stage.open_approvals().find(|pending| pending.decision == round.decision) {
         Some(pending) if !answered.contains(&step.number) => approval_reason(&[pending], caused_by, now),
-        _ => Reason::new(ReasonCode::ApprovalDecided, "the next plan of the step is decided; queued"),
+        _ => Reason::new(ReasonCode::ApprovalDecided, "the step's next plan is decided; the stage waits for capacity"),
     };
     let reasons: Vec<_> = stage.blocked_steps().map(|(step, round)| (step.number, reason(step, round))).collect();
     for (number, reason) in reasons {

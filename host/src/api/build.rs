@@ -66,7 +66,7 @@ pub(super) async fn decisions(State(app): State<Arc<App>>, build: Authorized<Bui
     Ok(Json(decisions.iter().map(DecisionBody::new).collect()))
 }
 
-/// Run the event of a build again, as a new build
+/// Restart a build: build the same event again, as a new build
 #[utoipa::path(post, path = "/api/v1/repositories/{owner}/{name}/builds/{number}/restart", tag = "build",
     params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path)),
     responses((status = OK, body = BuildBody), (status = CONFLICT, body = Problem)))]

@@ -21,7 +21,7 @@ pub struct DecisionBody {
     pub subject_before: String,
     /// The digest of the subject that was decided on.
     pub subject: String,
-    /// `allowed`, `needs_approval`, `denied_reason`.
+    /// `allowed`, `needs_approval`, `denied`.
     pub ruling: String,
     /// The reasons, each with the name of its policy.
     pub reasons: Vec<String>,
@@ -36,9 +36,9 @@ pub struct DecisionBody {
 pub struct EvaluationBody {
     /// Name of the binding; `baseline policy` for the host's own.
     pub policy: String,
-    /// The digest of its component; none for the floor.
+    /// The digest of its component; none for the baseline policy.
     pub component: Option<String>,
-    /// The digest of its settings; none for the floor.
+    /// The digest of its settings; none for the baseline policy.
     pub settings: Option<String>,
     /// `enforce`, `warn`, `shadow`.
     pub mode: serde_json::Value,

@@ -100,7 +100,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) ->
     Ok(Json(DeliveryBody { payload, ..DeliveryBody::new(&read, &delivery) }))
 }
 
-/// Process a delivery again that has no build
+/// Retry a delivery that has no build
 #[utoipa::path(post, path = "/api/v1/deliveries/{id}/retry", tag = "delivery", params(("id" = String, Path)),
     responses((status = OK, body = DeliveryBody), (status = CONFLICT, body = Problem)))]
 pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<DeliveryBody>, Problem> {

@@ -21,13 +21,13 @@ use crate::view::time::ago;
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
-    /// What was checked: `gogs`, `engine`, `webhook of acme/app`.
+    /// The subject of the check: `gogs`, `engine`, `webhook of acme/app`.
     pub check: String,
-    /// Whether nothing has to be done.
+    /// Whether the check passed.
     pub is_ok: bool,
     /// The result, for people.
     pub detail: String,
-    /// What to do if it is not OK.
+    /// The remedy, if the check is not OK.
     pub help: Option<String>,
 }
 
@@ -128,7 +128,7 @@ async fn permissions(app: &App, repository: &Repository) -> Finding {
             let help = "in Gogs, make the user a collaborator with the permission `admin`";
             Finding::problem(
                 check,
-                "the token's user is not an administrator, so webhooks cannot be listed or created",
+                "the token's user is not an administrator of the repository, so Beespace cannot list or create its webhooks",
                 Some(help.to_owned()),
             )
         }
@@ -161,21 +161,23 @@ fn deliveries(app: &App, last_delivery: Option<String>, enabled: usize) -> Findi
 async fn hook(app: &App, repository: &Repository) -> Finding {
     let check = format!("webhook of {}", repository.name);
     let remedy = || Some(format!("run `beespace repo repair {}`", repository.name));
-    let Some(row) = &repository.hook else { return Finding::problem(check, "the webhook is no longer known here", remedy()) };
+    let Some(row) = &repository.hook else {
+        return Finding::problem(check, "this server has no record of the webhook", remedy());
+    };
     match app.enabler.forge.hooks(&repository.name).await {
         Ok(hooks) => match hooks.iter().find(|hook| hook.id == row.forge_id) {
             None => Finding::problem(check, "the webhook no longer exists in Gogs", remedy()),
             Some(hook) if !app.enabler.points_to_this_server(&hook.config.url) => {
-                Finding::problem(check, "the webhook points to another address", remedy())
+                Finding::problem(check, "the webhook points to another URL", remedy())
             }
             Some(hook) if !app.enabler.has_current_key(&hook.config.url, row) => Finding::problem(
                 check,
-                "the webhook has another key than the one created for it, so its deliveries are refused",
+                "the webhook's URL does not contain the current key, so this server refuses its deliveries",
                 remedy(),
             ),
-            Some(hook) if !hook.active => Finding::problem(check, "the webhook is switched off in Gogs", remedy()),
+            Some(hook) if !hook.active => Finding::problem(check, "the webhook is not active in Gogs", remedy()),
             Some(hook) if !hook.fires_for_all_events() => {
-                Finding::problem(check, "the webhook does not fire for every event", remedy())
+                Finding::problem(check, "the webhook is not triggered by every event", remedy())
             }
             Some(_) => Finding::ok(check, "the webhook exists in Gogs and points to this server"),
         },

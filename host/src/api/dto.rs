@@ -21,7 +21,7 @@ pub struct ReasonSchema {
     pub code: String,
     /// One sentence for people.
     pub message: String,
-    /// What to do.
+    /// The remedy.
     pub help: Option<String>,
     /// The reasons that led to this one.
     #[schema(no_recursion, required = false)]
@@ -37,7 +37,7 @@ pub struct BuildBody {
     pub repository: String,
     /// None until it is known whether the commit has a pipeline file.
     pub number: Option<u64>,
-    /// `pending`, `running`, `blocked`, `success`, `failure`, `error`, `after_kill`, `declined`, `skipped`.
+    /// `pending`, `running`, `blocked`, `success`, `failure`, `error`, `killed`, `declined`, `skipped`.
     pub status: String,
     /// The reason for the status, if there is one.
     #[schema(value_type = Option<ReasonSchema>)]
@@ -52,7 +52,7 @@ pub struct BuildBody {
     pub title: String,
     /// The user who caused the build, as authenticated by Gogs.
     pub actor: String,
-    /// The author that the commit names, which anyone can forge.
+    /// The author as stated in the commit; anyone can forge it.
     pub author: Option<String>,
     /// The build that this one repeats.
     pub restarts: Option<String>,
@@ -89,7 +89,7 @@ pub struct StageBody {
     pub remarks: Vec<Reason>,
     /// The clone first, then in the order of the file.
     pub steps: Vec<StepBody>,
-    /// Open and answered requests for approval.
+    /// Open and decided requests for approval.
     pub approvals: Vec<ApprovalBody>,
     /// When its first step started. RFC 3339, in UTC.
     pub started_at: Option<String>,
@@ -125,17 +125,17 @@ pub struct StepBody {
 /// A request for approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApprovalBody {
-    /// The digest of exactly what would run.
+    /// The digest of the pipeline or plan.
     pub subject: String,
-    /// What is to be approved: the pipeline, or a step.
+    /// The subject of the approval: the pipeline, or a step.
     pub description: String,
-    /// What would run, line by line.
+    /// The content of the pipeline or plan, line by line.
     pub runs: Vec<String>,
     /// The policies that require the approval, each with its reason.
     pub reasons: Vec<String>,
     /// The people who have approved it.
     pub approved_by: Vec<String>,
-    /// Who declined it and why, if its stage had already started: then only the step ended.
+    /// The person who declined it and the reason, if the stage had already started: then only the step ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declined: Option<String>,
     /// The approvals that are still missing; empty if it is approved and the stage waits for something else.
@@ -148,10 +148,10 @@ pub struct ApprovalAnswerBody {
     /// The number of the stage; the only blocked one if none is given.
     #[serde(default)]
     pub stage: Option<u16>,
-    /// The digest of what is approved or declined. An approval requires it.
+    /// The digest of the approved or declined subject. An approval requires it.
     #[serde(default)]
     pub subject: Option<String>,
-    /// A text for the people who wait.
+    /// A reason for the people who wait for the decision.
     #[serde(default)]
     pub reason: Option<String>,
 }

@@ -73,7 +73,7 @@ pub(super) async fn stream(
     Ok(Sse::new(stream::iter(missed).chain(events)).keep_alive(keep_alive))
 }
 
-/// What a client is sent for a change.
+/// The message that a client receives for a change.
 enum Emission {
     Change,
     Resync,

@@ -107,7 +107,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) ->
     Ok(Json(NoticeBody { subject, ..NoticeBody::new(&notice) }))
 }
 
-/// Send a dead or suspended notice again
+/// Retry a notice that is a dead letter or suspended
 #[utoipa::path(post, path = "/api/v1/notices/{id}/retry", tag = "notice", params(("id" = String, Path)),
     responses((status = OK, body = NoticeBody), (status = CONFLICT, body = Problem)))]
 pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<NoticeBody>, Problem> {

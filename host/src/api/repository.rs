@@ -91,7 +91,7 @@ pub(super) async fn disable(
     Ok(Json(RepositoryBody::new(&app.enabler.disable(&name).await?)))
 }
 
-/// Replace a repository's webhook by one with a new secret
+/// Repair a repository: recreate its webhook with a new secret
 #[utoipa::path(post, path = "/api/v1/repositories/{owner}/{name}/repair", tag = "repository",
     params(("owner" = String, Path), ("name" = String, Path)),
     responses((status = OK, body = RepositoryBody), (status = NOT_FOUND, body = Problem), (status = BAD_GATEWAY, body = Problem)))]

@@ -34,7 +34,7 @@ pub struct SecretSetBody {
     pub name: String,
     /// When its value was set. RFC 3339, in UTC.
     pub changed_at: String,
-    /// Why masking in logs protects this value badly; none if it protects it well.
+    /// The weakness of the value, if masking in logs protects it poorly.
     pub weakness: Option<String>,
 }
 

@@ -19,7 +19,8 @@ pub struct ApprovalArgs {
     /// Number of the stage, if several are waiting for approval
     #[arg(long)]
     stage: Option<u16>,
-    /// Act on this digest only; fails if the plan has changed. `approve` without it shows the plan and asks for confirmation
+    /// Act on this digest only; the command fails if the plan has changed. Without a digest, `approve` shows the plan and asks
+    /// for confirmation
     #[arg(long, value_name = "DIGEST")]
     subject: Option<String>,
     /// Reason to record and show on the build's page
@@ -81,7 +82,7 @@ fn nothing_to_approve(build: &BuildBody, args: &ApprovalArgs) -> Failure {
         pending_approvals(build).map(|(_, approval)| format!("{} {}", approval.description, approval.subject)).collect();
     let message = match &args.subject {
         Some(subject) if !others.is_empty() => {
-            format!("{subject} is not waiting for approval: the plan has changed or a decision was made")
+            format!("{subject} is not waiting for approval: the plan has changed, or the approval was already decided")
         }
         _ => format!("nothing is waiting for approval; the build is {}", build.status),
     };

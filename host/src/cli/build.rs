@@ -16,7 +16,7 @@ use crate::urls::{API_PREFIX, BuildKey, api_repository};
 pub enum BuildCommand {
     /// List builds, newest first; with --repo, those of one repository
     List {
-        /// Only builds with this status: pending, running, blocked, success, failure, …
+        /// Only builds with this status: pending, blocked, declined, running, success, failure, error, killed or skipped
         #[arg(long)]
         status: Option<String>,
         /// Maximum number of builds
@@ -38,7 +38,7 @@ pub enum BuildCommand {
         #[arg(short, long)]
         follow: bool,
     },
-    /// Restart a build: builds the same event again
+    /// Restart a build: build the same event again
     Restart {
         /// Number or id of the build
         build: BuildKey,

@@ -125,9 +125,10 @@ impl Client {
         let status = response.status();
         match response.json::<Problem>().await {
             Ok(problem) => Err(problem.into()),
-            Err(_) => {
-                Err(Failure::new(Exit::Unreachable, format!("{} responded with {status} and not as a Beespace server", self.url)))
-            }
+            Err(_) => Err(Failure::new(
+                Exit::Unreachable,
+                format!("{} responded with {status}, but is not a Beespace server", self.url),
+            )),
         }
     }
 

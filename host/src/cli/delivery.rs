@@ -20,7 +20,7 @@ pub enum DeliveryCommand {
         /// Id of the delivery, see `delivery list`
         id: String,
     },
-    /// Reprocess a delivery that was ignored or is a dead letter
+    /// Retry a delivery that was ignored or is a dead letter
     Retry {
         /// Id of the delivery, see `delivery list`
         id: String,

@@ -16,7 +16,7 @@ pub async fn run(context: &Context) -> Result<Exit, Failure> {
         table::print_json(&findings)?;
     } else {
         for finding in &findings {
-            let mark = if finding.is_ok { "good" } else { "BAD " };
+            let mark = if finding.is_ok { "OK  " } else { "FAIL" };
             print_stdout(&format!("{mark}  {}: {}", finding.check, sanitize::line(&finding.detail)))?;
             if let Some(help) = &finding.help {
                 print_stdout(&format!("      → {}", sanitize::line(help)))?;

@@ -12,10 +12,10 @@ use super::diagnostics::render;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 
-/// Check a pipeline file; prints every problem with its line and a remedy
+/// Check a pipeline file; print every problem with its line and a remedy
 #[derive(Debug, Clone, clap::Args)]
 pub struct LintArgs {
-    /// Pipeline file; `-` reads standard input
+    /// Pipeline file; `-` reads stdin
     #[arg(value_name = "FILE", default_value = ".beespace.yml")]
     pub file: PathBuf,
     /// Output format
@@ -42,7 +42,7 @@ pub fn run(args: &LintArgs) -> Result<Exit, Failure> {
 fn read_file(path: &Path) -> Result<(String, Vec<u8>), Failure> {
     let unreadable = |name: &str, error: &io::Error| Failure::new(Exit::NotFound, format!("cannot read {name}: {error}"));
     if path == Path::new("-") {
-        let bytes = read_capped(io::stdin().lock()).map_err(|error| unreadable("standard input", &error))?;
+        let bytes = read_capped(io::stdin().lock()).map_err(|error| unreadable("stdin", &error))?;
         return Ok(("<stdin>".to_owned(), bytes));
     }
     let name = path.display().to_string();

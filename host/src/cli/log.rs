@@ -90,8 +90,8 @@ fn is_finished(status: &str) -> bool {
     Status::ALL.into_iter().any(|known| known.as_str() == status && known.is_over())
 }
 
-/// What an unfinished build is waiting for: the engine, Gogs, disk space, an approval. The build often has the reason of its stage,
-/// which is listed once.
+/// The reasons why an unfinished build waits: the engine, Gogs, disk space, an approval. Build and stage often have the same
+/// reason, which is listed once.
 fn wait_reasons(build: &BuildBody) -> Vec<String> {
     let stages = build.stages.iter().filter(|stage| !is_finished(&stage.status));
     let reasons = build.reason.iter().chain(stages.filter_map(|stage| stage.reason.as_ref()));

@@ -23,7 +23,7 @@ pub enum NoticeCommand {
         /// Id of the notice, see `notice list`
         id: String,
     },
-    /// Send a dead letter or a suspended notice again
+    /// Retry a notice that is a dead letter or suspended
     Retry {
         /// Id of the notice, see `notice list`
         id: String,

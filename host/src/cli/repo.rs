@@ -11,14 +11,14 @@ use crate::urls::{API_PREFIX, api_repository};
 
 #[derive(Debug, Subcommand)]
 pub enum RepoCommand {
-    /// Enable builds for a repository: creates its webhook in Gogs
+    /// Enable builds for a repository: create its webhook in Gogs
     Enable {
         /// Repository, `OWNER/NAME` [default: the git remote `origin` of the current directory]
         name: Option<RepositoryName>,
     },
     /// List all repositories that are or were enabled
     List,
-    /// Disable builds for a repository: removes its webhook, keeps its builds
+    /// Disable builds for a repository: remove its webhook, keep its builds
     Disable {
         /// Repository, `OWNER/NAME` [default: the git remote `origin` of the current directory]
         name: Option<RepositoryName>,

@@ -21,7 +21,7 @@ pub struct Scope {
 
 #[derive(Debug, Subcommand)]
 pub enum SecretCommand {
-    /// Set a secret; reads its value from stdin or prompts for it
+    /// Set a secret; the command reads its value from stdin or a prompt
     Set {
         /// Name that pipelines and plugins use
         name: String,

@@ -8,8 +8,7 @@ use ipnet::Ipv4Net;
 use super::reader::Section;
 use super::value::{Kind, Value};
 
-/// A part of the addresses that are reserved for tests of networks (RFC 2544), so that they hardly ever belong to someone's own
-/// network.
+/// A part of the addresses that are reserved for tests of networks (RFC 2544), which private networks hardly ever use.
 const NETWORK_POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 19, 0, 0), 17);
 
 /// The engine, and how many stages it runs.

@@ -20,7 +20,7 @@ use super::launch::{Launch, OutputSender};
 ///
 /// **Order.** The calls for a stage are [`open`](Self::open), then at most one [`fill`](Self::fill), then any number of
 /// [`run`](Self::run), and finally [`destroy`](Self::destroy). In between, a stage may be closed with [`close`](Self::close) and
-/// opened again. [`prepare`](Self::prepare) may precede a `run`, or never be called: `run` does whatever is left to do. `run`,
+/// opened again. [`prepare`](Self::prepare) may precede a `run`, or never be called: `run` does the rest. `run`,
 /// `prepare` and `fill` on a stage that is not open return [`EngineError::NotOpen`].
 ///
 /// **Concurrency.** Calls for different stages never wait for each other, except that an engine limits how many containers it
@@ -40,8 +40,8 @@ use super::launch::{Launch, OutputSender};
 /// order in which the program wrote it. Output has backpressure: a receiver that does not read blocks the program, not the host.
 /// If the receiver is dropped, the output is discarded and the program continues.
 ///
-/// **Exits.** `Ok` is the truth about the container, whatever it is: the container could not be started, the image does not
-/// exist, the memory limit was reached, the time limit was reached. `Err` is a failure of the engine (it does not respond, its
+/// **Exits.** `Ok` describes any exit of the container: the container could not be started, the image does not exist, the
+/// memory limit was reached, the timeout was reached. `Err` is a failure of the engine (it does not respond, its
 /// disk is full). It is then unknown whether the container has run, and [`adopt`](Self::adopt) finds out. `adopt` returns the
 /// same `Exit` again until the step is released.
 ///
@@ -61,7 +61,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// The engine's name in the configuration (`docker`, `dummy`).
     fn kind(&self) -> &'static str;
 
-    /// What this engine can do beyond the contract.
+    /// The capabilities of this engine beyond the contract.
     fn capabilities(&self) -> Capabilities;
 
     /// Asks the engine for its version and checks that it is suitable. This is cheap: `/readyz` calls it.
@@ -161,7 +161,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     async fn shutdown(&self) -> Result<(), EngineError>;
 }
 
-/// What only some engines can do.
+/// Capabilities that only some engines have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
     /// The containers of a stage reach each other at `localhost`: a container can be added to the network namespace of a stage
@@ -173,7 +173,7 @@ pub struct Capabilities {
     pub early_start: bool,
 }
 
-/// What an engine reports about itself.
+/// An engine's report about itself.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct EngineInfo {
     /// `docker`, `dummy`.

@@ -1,4 +1,4 @@
-//! What an engine receives for one container, and the output that it returns.
+//! The input of an engine for one container, and the output that the engine returns.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::error::EngineError;
 use crate::clock::now;
 
-/// One container of an approved plan, and what it needs besides.
+/// One container of an approved plan, and its other inputs.
 #[derive(Debug, Clone)]
 pub struct Launch {
     pub step: StepId,

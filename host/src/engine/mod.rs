@@ -1,6 +1,6 @@
 //! Engines: the contract that every engine keeps, and the engines themselves.
 //!
-//! Code above this module knows nothing about how an engine makes containers. An engine makes no decisions:
+//! Code above this module does not depend on how an engine makes containers. An engine makes no decisions:
 //! [`beespace_core::exit`] interprets how a container has exited.
 
 mod contract;

@@ -102,7 +102,7 @@ impl Enabler {
     /// whose webhook in Gogs is intact stays as it is.
     ///
     /// # Errors
-    /// [`EnableError`]. A second call completes whatever a failed one left incomplete.
+    /// [`EnableError`]. A second call completes the work of a failed one.
     pub async fn enable(&self, name: &RepositoryName, now: Timestamp) -> Result<Repository, EnableError> {
         let found = self.forge.repository(name).await?;
         self.require_admin(&found, name)?;

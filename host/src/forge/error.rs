@@ -15,7 +15,7 @@ pub enum ForgeError {
     /// 403.
     #[error("the token's user is not allowed to {0}")]
     Forbidden(String),
-    /// 404. Gogs also returns it if the user may not know that the subject exists.
+    /// 404. Gogs also returns it if the user has no right to see the subject.
     #[error("Gogs has no {0} that the token's user can see")]
     NotFound(String),
     /// Another error status, with the message of Gogs.

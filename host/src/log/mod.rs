@@ -48,7 +48,7 @@ pub enum LogError {
     /// An I/O error.
     #[error("the log {path} could not be {action}: {source}")]
     Io {
-        /// `read`, `written`, `require_open`, `removed`.
+        /// `read`, `written`, `opened`, `removed`.
         action: &'static str,
         path: PathBuf,
         source: std::io::Error,

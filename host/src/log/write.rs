@@ -1,7 +1,7 @@
 //! The writer of a log: a dedicated thread with a bounded queue.
 //!
-//! Why a thread and not a task? Masking, compressing and writing all block. Why one per log? A slow disk write for one step must
-//! not delay the log of another. There are as many threads as running steps.
+//! Why a thread and not an async task? Masking, compressing and writing all block. Why one per log? A slow disk write for one
+//! step must not delay the log of another. There are as many threads as running steps.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};

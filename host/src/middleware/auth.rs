@@ -23,11 +23,11 @@ pub(super) fn check(
     let Some(path) = path else { return Ok(None) };
     let Some(access) = access::access(request.method(), path) else {
         if access::is_known(path) {
-            let detail = "This address does not support the request's method.";
+            let detail = "This URL does not support the request's method.";
             return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail));
         }
         tracing::error!(path, "a route is missing from the access table, so every request to it is refused");
-        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "This address cannot be called."));
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "This URL cannot be called."));
     };
     if access != Access::Hook && !request.method().is_safe() && !is_same_origin(app, request.headers()) {
         let detail = "The request came from a page of another site. Nothing was changed.";
@@ -57,7 +57,7 @@ pub(super) async fn run(mut request: Request, required: Option<RequiredRight>, n
         return response;
     }
     tracing::error!("a handler under a repository did not check the caller's right, so its response was withheld");
-    Problem::new(StatusCode::FORBIDDEN, "forbidden", "This address cannot be called.").into_response()
+    Problem::new(StatusCode::FORBIDDEN, "forbidden", "This URL cannot be called.").into_response()
 }
 
 /// Whether a request that changes something cannot come from another site's page. Browsers send `Sec-Fetch-Site`, older ones `Origin`.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`auth`] | access control by the table of routes, and the protection against cross-site requests |
 //! | [`render_error`] | a problem that a handler returned becomes JSON for programs or a page for people |
-//! | [`security_headers`] | headers that tell browsers what they may load and embed |
+//! | [`security_headers`] | headers that restrict what browsers may load and embed |
 
 mod auth;
 mod render_error;
@@ -29,7 +29,7 @@ pub struct RequestId(pub String);
 
 /// Passes a request on to its handler, or responds in its place.
 pub async fn handle(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    // Who is calling, and what does a page for them look like?
+    // Identify the caller and the layout of their pages.
     let id = uuid::Uuid::now_v7().simple().to_string();
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let span = tracing::info_span!("request", %id, method = %request.method(), route = path.as_deref().unwrap_or("none"));

@@ -22,7 +22,7 @@ use crate::app::App;
 use crate::clock::now;
 use crate::plugins;
 
-/// What a decision depends on besides its subject.
+/// The inputs of a decision besides its subject.
 #[derive(Debug, Clone, Copy)]
 pub struct PolicyContext<'a> {
     pub build: &'a Build,
@@ -33,12 +33,12 @@ pub struct PolicyContext<'a> {
     pub previous: Option<&'a Stage>,
 }
 
-/// What is decided, at which point of the build.
+/// The subject of a decision, and its point in the build.
 struct Evaluation<T> {
     point: Point,
     /// The step's name, at `step.admit`.
     step: Option<String>,
-    /// What the previous build had in the subject's place.
+    /// The same subject in the previous build.
     previous: Option<Document>,
     subject: T,
 }

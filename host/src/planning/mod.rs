@@ -7,7 +7,7 @@
 //! | [`round`] | admits a further round of a step type |
 //! | [`admit`] | evaluates the policies about one subject and records the decision |
 //! | [`previous`] | finds the stage that policies compare with |
-//! | [`reevaluate`] | plans again when policies have changed since people were asked to approve |
+//! | [`reevaluate`] | plans again when policies have changed since the approval was requested |
 
 pub mod admit;
 pub mod previous;

@@ -7,8 +7,8 @@ use crate::app::App;
 use crate::store::StoreError;
 use crate::store::build::Builds as _;
 
-/// What identifies a pipeline across the builds of a branch. The place in the file does not: a pipeline that is added above
-/// another one would take over its past. A cell of a matrix will be a field beside the name.
+/// Identifies a pipeline across the builds of a branch. The position in the file cannot: a pipeline that is added above another
+/// one would take over its past. A cell of a matrix will be a field beside the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PipelineKey<'a> {
     name: &'a str,

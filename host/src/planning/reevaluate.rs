@@ -24,7 +24,7 @@ use crate::store::build::Builds as _;
 use crate::store::decision::Decisions as _;
 
 /// Evaluates policies again when an approval was requested under other policies than today's: about the whole stage before it has
-/// started, afterwards about the plans that its steps wait with.
+/// started, afterwards about the plans for which its steps wait.
 ///
 /// # Errors
 /// The store's.

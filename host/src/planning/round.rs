@@ -13,7 +13,7 @@ use super::step::step_bounds;
 use crate::app::App;
 use crate::source::ChangeSet;
 
-/// What people are asked to approve when a step type plans a further round.
+/// The description of the subject to approve when a step type plans a further round.
 pub fn next_plan_subject(step: &str) -> String {
     format!("the next plan of step \"{step}\"")
 }

@@ -125,7 +125,7 @@ impl StageBuilder {
             }
         } else if !self.stage.approvals.is_empty() {
             self.stage.status = Status::Blocked;
-            // Nobody has approved anything yet, so it does not matter whose approval would not count.
+            // No approval exists yet, so the person who caused the build is irrelevant.
             self.stage.reason = Some(user_action::blocked_reason(&self.stage, "", now()));
         } else {
             let message = format!("waiting for a free slot (capacity: {capacity})");

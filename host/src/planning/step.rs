@@ -61,7 +61,7 @@ fn unknown_step_type(app: &App, name: &str) -> Reason {
 }
 
 fn plan_error(name: &str, error: &PlanError) -> Reason {
-    Reason::new(ReasonCode::PlanningFailed, format!("{name} made no plan: {error}"))
+    Reason::new(ReasonCode::PlanningFailed, format!("{name} could not make a plan: {error}"))
 }
 
 /// The input of a step type's calls about one step.
@@ -83,7 +83,8 @@ pub fn step_input(build: &Build, stage: &Stage, step: &str, change_set: &ChangeS
     }
 }
 
-/// What the baseline policy allows a step: the instance's limits, and the secrets that the pipeline file names for the step.
+/// The bounds that the baseline policy applies to a step: the instance's limits, and the secrets that the pipeline file names
+/// for the step.
 pub fn step_bounds(app: &App, pipeline: &Pipeline, step: &pipeline::Step) -> StepBounds {
     let limits = &app.config.limits;
     StepBounds {

@@ -20,7 +20,7 @@ use crate::store::StoreError;
 use crate::store::build::Builds as _;
 use crate::worker::WorkError;
 
-/// What the admission of a stage came to.
+/// The result of the admission of a stage.
 pub(super) enum Admission {
     Admitted(Arc<StageRun>, Stage),
     /// The stage must not run, or cannot.
@@ -29,7 +29,7 @@ pub(super) enum Admission {
     NotRunning(Option<Arc<StageRun>>, Stage),
 }
 
-/// Waits for disk space, asks changed policies again, and marks the stage as running.
+/// Waits for disk space, evaluates changed policies again, and marks the stage as running.
 ///
 /// # Errors
 /// [`WorkError::Wait`] while the disk is too full to start; the store's.
@@ -88,7 +88,7 @@ async fn mark_running(app: &App, build: &Build, id: StageId) -> Result<Stage, St
     update_stage(app, id, mark).await
 }
 
-/// Why policies, or people when a policy asked them, have not admitted exactly this pipeline; none when they have.
+/// Why the policies, or the people whose approval they require, have not admitted exactly this pipeline; none if they have.
 fn why_not_admitted(run: &StageRun, stage: &Stage) -> anyhow::Result<Option<Reason>> {
     let not_admitted = |error: &str| Reason::new(ReasonCode::PipelineNotApproved, format!("the pipeline must not run: {error}"));
     let Some(decision) = stage.decision else { return Ok(Some(not_admitted("no policy decision is stored"))) };

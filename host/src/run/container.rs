@@ -75,7 +75,7 @@ impl ContainerRun {
         exit
     }
 
-    /// Follows the container again. A container that is absent, and of which the log has not a byte, was never created: the
+    /// Follows the container again. A container that does not exist, and without output in the log, was never created: the
     /// containers of a step are removed only after its exits are stored. So it is started now, under the engine's own rule
     /// that an attempt begins at most once. A container with output in the log did run and is lost: a second run could
     /// repeat its effects.

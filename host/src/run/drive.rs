@@ -22,7 +22,7 @@ use crate::store::StoreError;
 use crate::store::watch::Changes;
 use crate::worker::WorkError;
 
-/// What a person's action asks of a stage that runs.
+/// A person's request to a running stage.
 enum StageSignal {
     Cancel(Reason),
     /// The next plan of a blocked step has been decided.
@@ -78,7 +78,7 @@ fn cancelled_by(person: &str) -> Reason {
 fn timeout_reason(time_left: Duration) -> Reason {
     Reason::new(
         ReasonCode::StageTimeout,
-        format!("the stage exceeded its time limit ({} s were left when it started or resumed)", time_left.as_secs()),
+        format!("the stage exceeded its timeout ({} s were left when it started or resumed)", time_left.as_secs()),
     )
     .help("raise `timeout` in the pipeline file, or `[limits] stage_timeout` of the instance")
 }
@@ -128,7 +128,7 @@ impl StageRun {
         }
     }
 
-    /// Cancels every step that is not over: running steps are asked to stop, pending ones never start.
+    /// Cancels every unfinished step: running steps receive a cancel request, pending steps never start.
     async fn cancel_all_steps(&self, reason: &Reason) -> Result<Stage, StoreError> {
         let (reason, at) = (reason.clone(), now());
         self.update_stage(move |stage| {

@@ -21,7 +21,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(15);
 pub(super) struct EngineRetry {
     deadline: Instant,
     backoff: Duration,
-    /// When the attempt began that has failed now.
+    /// The start of the attempt that has just failed.
     attempt_started: Instant,
 }
 

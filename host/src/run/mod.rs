@@ -1,5 +1,5 @@
 //! Runs a stage: the sources into its workspace, then its steps as a graph. Every change is stored before it is acted on, so that
-//! another process can resume the stage wherever this one ends.
+//! another process can resume the stage if this one ends at any point.
 //!
 //! A stage passes through four phases:
 //!
@@ -71,7 +71,7 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), WorkError> {
     close::close(app, Some(&run), &stage).await
 }
 
-/// After this long we assume that the stage is not what crashes the server. The stage's time limit bounds how often its attempts
+/// After this long we assume that the stage is not what crashes the server. The stage's timeout bounds how often its attempts
 /// can be reset.
 const RESET_ATTEMPTS_AFTER: Duration = Duration::from_secs(10);
 

@@ -22,7 +22,7 @@ use crate::planning::{self, round};
 /// The maximum number of rounds of a step.
 const MAX_ROUNDS: u16 = 32;
 
-/// What follows a round.
+/// The continuation after a round.
 pub(super) enum AfterRound {
     NextRound(Round),
     End(StepOutcome),

@@ -10,8 +10,8 @@ use super::stage_run::StageRun;
 use crate::engine::EngineError;
 
 /// Opens the network of a stage again: a reboot or a restart of the engine has stopped its pause container, and the network
-/// of a stage that waited for approval was closed. Nothing runs in the latter case that an unreachable engine could harm,
-/// so the engine is waited for.
+/// of a stage that waited for approval was closed. In the latter case nothing runs that an unreachable engine could
+/// harm, so the stage waits for the engine.
 pub(super) async fn reopen(run: &StageRun, stage: &Stage) {
     let is_filled = stage.steps.iter().any(|step| step.number == StepNumber::CLONE && step.status == Status::Success);
     if !is_filled {

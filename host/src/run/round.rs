@@ -66,7 +66,7 @@ impl RoundRun<'_> {
             waiting = rest;
             for (index, container) in ready {
                 if container.needs.iter().any(|need| !exits.get(need.as_str()).is_some_and(Exit::is_success)) {
-                    let message = "a container that it needs failed";
+                    let message = "a container that this container needs failed";
                     exits.insert(&container.id, Exit::not_started(&container.id, ExitCause::Cancelled, message));
                     continue;
                 }

@@ -77,7 +77,7 @@ impl StageRun {
         self.update_stage(move |stage| stage.steps.iter_mut().filter(|step| step.number == number).for_each(&change)).await
     }
 
-    /// What is left of the stage's time limit. Time spent waiting for approval does not count.
+    /// The remaining time until the stage's timeout. Time spent waiting for approval does not count.
     pub(super) fn time_left(&self, stage: &Stage) -> Duration {
         let limit = stage.pipeline.timeout.unwrap_or(self.app.config.limits.stage_timeout);
         limit.saturating_sub(stage.run_duration(now()))

@@ -82,7 +82,7 @@ pub(super) async fn finish_logs(run: &StageRun, stage: &Stage) {
 
 /// Leaves a log that is already finished as it is.
 async fn finish_log(run: &StageRun, step: &Step) -> Result<(), LogError> {
-    // A full disk is not waited for: the step is over, and its stage occupies a slot.
+    // Do not wait for a full disk: the step is over, and its stage occupies a slot.
     let is_over = CancellationToken::new();
     is_over.cancel();
     let log = StepLog::open(run, step, &is_over).await?;

@@ -109,7 +109,7 @@ impl StepTasks {
 
     /// The next step that ends; none when no step runs.
     pub(super) async fn next_finished(&mut self) -> Option<anyhow::Result<FinishedStep>> {
-        let finished = self.running.join_next().await?.context("a step's task failed").flatten();
+        let finished = self.running.join_next().await?.context("running a step panicked").flatten();
         self.last_finished = finished.as_ref().ok().map(|step| step.number);
         if let Some(number) = self.last_finished {
             self.cancels.remove(&number);

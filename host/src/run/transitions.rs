@@ -8,7 +8,7 @@ use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_core::user_action;
 
-/// Applies all moves that the graph allows. One move may allow another, so the graph is asked again until nothing new comes.
+/// Applies all moves that the graph allows. One move may allow another, so the graph is evaluated until it returns no move.
 pub(super) fn apply_all(stage: &mut Stage, facts: &Facts, at: Timestamp) {
     loop {
         let moves = graph::next_moves(&graph::nodes(stage), facts);
@@ -32,7 +32,7 @@ pub(super) fn cancel_if_idle(stage: &mut Stage, reason: &Reason, at: Timestamp) 
     stage.reason = Some(reason.clone());
 }
 
-/// Lets the time limit of a stage count again after it waited for approval.
+/// Lets the timeout of a stage count again after the stage waited for approval.
 pub(super) fn resume_clock(stage: &mut Stage, at: Timestamp) {
     if let Some(since) = stage.awaiting_approval_since.take() {
         let waited = u64::try_from(at.since(since).as_millis()).unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! The change of a build: what conditions are checked against, what policies and step types read, and the files of its commit.
+//! The change of a build: the input of conditions, the event document of policies and step types, and the files of its commit.
 //!
 //! Git computes it from two commits that the mirror keeps. The result is therefore the same whenever it is read: when the
 //! build is prepared, when a stage runs, and after a restart.

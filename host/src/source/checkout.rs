@@ -17,7 +17,7 @@ use super::{Mirror, SourceError};
 /// Enough for a large working tree on a slow disk.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// What to check out.
+/// A request for a checkout.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckoutRequest<'a> {
     /// A commit that is pinned in the mirror.

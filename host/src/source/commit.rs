@@ -20,13 +20,13 @@ pub struct Commit {
     pub(super) mirror: Mirror,
 }
 
-/// What became of a build's commit.
+/// The result of resolving a build's commit.
 #[derive(Debug)]
 pub enum Resolution {
     Commit(Box<Commit>),
     /// The commit no longer exists, or did not become available in time: the build ends here.
     Ended(Status, Reason),
-    /// The commit message asks to skip the build.
+    /// The commit message contains a directive to skip the build.
     Ignored(Reason),
 }
 

@@ -1,5 +1,5 @@
-//! What a push changed, as git computes it. Gogs' own lists are wrong: paths end at spaces, commits are cut at five, and
-//! after a forced push they are other commits.
+//! The changes of a push, as git computes them. Gogs' own lists are wrong: paths end at spaces, a list has at most five commits,
+//! and after a forced push it has other commits.
 
 use beespace_core::build::Base;
 use beespace_core::event::{Claim, Commit};

@@ -97,7 +97,7 @@ impl SourceError {
             Self::DiskFull(_) => "free disk space under `data.dir`".to_owned(),
             _ => "check with `beespace doctor` that this server can reach Gogs".to_owned(),
         };
-        let message = format!("given up after {} h: {self}", after.as_secs() / 3_600);
+        let message = format!("the commit could not be fetched within {} h: {self}", after.as_secs() / 3_600);
         Reason::new(ReasonCode::SourceTimeout, message).help(format!("{remedy}; then run `beespace build restart`"))
     }
 
@@ -154,7 +154,8 @@ mod tests {
             assert!(error.is_retryable());
             let text = error.retries_exhausted_reason(Duration::from_secs(24 * 3_600)).to_string();
             assert!(
-                text.contains(&format!("given up after 24 h: {error}")) && text.contains("`beespace build restart`"),
+                text.contains(&format!("the commit could not be fetched within 24 h: {error}"))
+                    && text.contains("`beespace build restart`"),
                 "{text}"
             );
             assert!(!text.contains("by itself"), "{text}");

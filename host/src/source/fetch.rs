@@ -88,7 +88,7 @@ impl Mirror {
         }
     }
 
-    /// Pins `sha` if the mirror has it: it then stays, whatever becomes of `git_ref`.
+    /// Pins `sha` if the mirror has it: the commit then stays, even if `git_ref` moves or disappears.
     ///
     /// # Errors
     /// [`SourceError`] if the mirror cannot be read.

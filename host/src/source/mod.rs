@@ -2,16 +2,16 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | [`git`] | runs git: what a call may read, reach and print, and its timeout |
+//! | [`git`] | runs git: the limits of a call, and its timeout |
 //! | [`fetch`] | fetches from the forge, and pins the commit of a build |
 //! | [`objects`] | reads files of a commit from its objects: without a checkout, without following symbolic links |
-//! | [`diff`] | what a push changed: its base, changed paths and commits |
+//! | [`diff`] | the changes of a push: its base, changed paths and commits |
 //! | [`checkout`] | a working tree for a stage |
 //! | [`commit`] | resolves the commit of a build |
 //! | [`pipeline_file`] | reads the pipeline file of a commit |
 //! | [`change_set`] | the change of a build, for conditions and plugins |
 //! | [`plugin_files`] | the files of a commit, for step types |
-//! | [`error`] | what went wrong, and whether a retry helps |
+//! | [`error`] | errors, and whether a retry helps |
 //!
 //! Names and contents of a repository are untrusted: a commit is named by its object name, a ref by its full name, both after
 //! `--end-of-options`. Nothing in a repository is opened by path, executed, or read as configuration.

@@ -12,7 +12,7 @@ const PIPELINE_FOLDER: &str = ".beespace/*.yml";
 /// The largest pipeline file, in bytes (rule 8 of the pipeline file).
 const MAX_BYTES: u64 = 256 << 10;
 
-/// What a commit has at the path of the pipeline file.
+/// The object at the path of the pipeline file in a commit.
 #[derive(Debug)]
 pub enum PipelineSource {
     File {

@@ -152,7 +152,7 @@ impl Store {
     /// Ends a build that has no stages yet.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if the build has finished or has stages: those are canceled one by one.
+    /// [`StoreError::Conflict`] if the build has finished or has stages: those are cancelled one by one.
     pub async fn end_unprepared(&self, id: BuildId, status: Status, reason: Reason, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |write| {
             let mut build = write.build(id)?.ok_or(StoreError::NotFound("build"))?;

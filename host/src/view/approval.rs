@@ -1,4 +1,4 @@
-//! An approval of a stage as people see it: what would run, who asks for it and who has answered.
+//! An approval of a stage as people see it: the plan, the policies that require it, and the people who approved.
 
 use beespace_core::build::Stage;
 use beespace_core::policy::approval;
@@ -10,7 +10,7 @@ use super::plan_text::approval_lines;
 /// One approval as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApprovalSummary {
-    /// Digest of exactly what would run.
+    /// Digest of the pipeline or plan.
     pub subject: String,
     /// The pipeline or a step.
     pub description: String,
@@ -20,7 +20,7 @@ pub struct ApprovalSummary {
     pub reasons: Vec<String>,
     /// Ids of the people who have approved.
     pub approved_by: Vec<String>,
-    /// Why it was declined, if its stage went on after that.
+    /// Why it was declined, if its stage continued after that.
     pub declined: Option<String>,
     /// The approvals that are still missing; empty if none is, or if the stage no longer accepts any.
     pub missing: Vec<String>,

@@ -1,4 +1,4 @@
-//! How a build is called: its title, its name, its path.
+//! The title, the name and the path of a build.
 
 use beespace_core::build::Build;
 use beespace_core::event::Cause;

@@ -2,7 +2,7 @@
 
 use crate::store::delivery::DeliveryOutcome;
 
-/// What became of a delivery: the state, and the reason if there is one.
+/// The outcome of a delivery as text: the state, and the reason if there is one.
 #[must_use]
 pub fn outcome_label(outcome: &DeliveryOutcome) -> (&'static str, Option<String>) {
     match outcome {

@@ -1,4 +1,4 @@
-//! A plan as text, so that a person who approves a digest has read what it stands for.
+//! A plan as text, so that a person who approves a digest has read its content.
 
 use beespace_core::build::Stage;
 use beespace_core::pipeline::{self, Action, Pipeline};

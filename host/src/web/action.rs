@@ -32,7 +32,7 @@ type AuthorizedBuild = Result<Authorized<Build>, Problem>;
 
 impl ActionForm {
     fn check_csrf(&self, principal: &Principal) -> Result<(), Problem> {
-        // Compare digests: their bytes tell an attacker who measures the time of the comparison nothing about the token.
+        // Compare digests: the time of the comparison then reveals nothing about the token to an attacker.
         if !self.csrf.is_empty()
             && beespace_core::digest::Digest::of(&self.csrf) == beespace_core::digest::Digest::of(principal.csrf())
         {

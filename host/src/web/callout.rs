@@ -1,4 +1,4 @@
-//! A highlighted message on a page: what happened, why, and what to do.
+//! A highlighted message on a page: the fact, its cause and the remedy.
 
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;

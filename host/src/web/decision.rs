@@ -19,7 +19,7 @@ pub struct DecisionView {
     pub ruling: &'static str,
     /// Status name that selects the colour.
     pub tone: &'static str,
-    /// Expanded initially, because the decision is why something did not run.
+    /// Expanded initially, because the decision is the reason why something did not run.
     pub open: bool,
     pub verdicts: Vec<VerdictView>,
 }

@@ -82,7 +82,7 @@ impl ListQuery {
         Status::ALL.into_iter().find(|status| Some(status.as_str()) == self.status.as_deref())
     }
 
-    /// The last id of the previous page. An invalid id shows the first page: someone typed the URL by hand.
+    /// The last id of the previous page. An invalid id shows the first page: a person typed the URL.
     fn after(&self) -> Option<uuid::Uuid> {
         self.after.as_deref().and_then(|text| text.parse().ok())
     }

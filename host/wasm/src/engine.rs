@@ -25,7 +25,7 @@ const MAX_MEMORY: usize = 512 << 20;
 /// more.
 const KEEP_RESIDENT: usize = 64 << 10;
 
-/// The same for a linear memory. Most calls use no more than this.
+/// The same for a linear memory. Most calls fit into this size.
 const MEMORY_KEEP_RESIDENT: usize = 512 << 10;
 
 /// An engine with a running epoch ticker. There is no other way to create an engine, so every running guest can be interrupted.

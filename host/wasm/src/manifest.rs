@@ -57,12 +57,12 @@ pub struct Manifest {
     /// JSON Schema of a step's `with:` block.
     #[serde(default)]
     pub params_schema: Option<serde_json::Value>,
-    /// What the plugin would like to reach, as a hint for the admin who writes the grants. It grants nothing.
+    /// The capabilities that the plugin requests, as a hint for the admin who writes the grants. The hint grants nothing.
     #[serde(default)]
     pub wants: Wants,
 }
 
-/// What a plugin would like to be granted, as text.
+/// The capabilities that a plugin requests, as text.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Wants {

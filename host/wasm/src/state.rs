@@ -154,7 +154,7 @@ impl WasiHttpView for State {
     }
 }
 
-/// What a call logged and how long it took.
+/// The log of a call and its duration.
 #[derive(Debug, Clone, Default)]
 pub struct CallReport {
     /// The log of the call, sanitized.

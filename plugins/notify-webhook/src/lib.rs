@@ -46,7 +46,7 @@ impl notifier::Guest for Plugin {
         ];
         let response = request::post(&settings.url, &headers, body.as_bytes()).map_err(response::from_failure)?;
         let fields = [("status".to_owned(), response.status.to_string()), ("attempt".to_owned(), notice.attempt.to_string())];
-        log::emit(log::Level::Info, "the receiver answered", &fields);
+        log::emit(log::Level::Info, "the receiver responded", &fields);
         response::interpret(&response, &settings.url)?;
         Ok(Receipt { external_id: notice.idempotency_key, url: None, state: Vec::new() })
     }

@@ -44,7 +44,7 @@ fn retry_after_ms(response: &Response) -> Option<u64> {
     response.retry_after.as_deref()?.trim().parse::<u64>().ok()?.checked_mul(1_000)
 }
 
-/// A request that the host denied stays denied until someone changes a grant. Every other failure may be temporary.
+/// A request that the host denied stays denied until an administrator changes a grant. Every other failure may be temporary.
 pub(crate) fn from_failure(failure: Failure) -> SendError {
     match failure {
         Failure::Request(why) => SendError::Misconfigured(why.to_owned()),

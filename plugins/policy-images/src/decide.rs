@@ -52,7 +52,7 @@ fn check_name(settings: &Settings, image_use: &ImageUse, reference: &ImageRef) -
     Some(finding(image_use, "not-allowed", message, remedy))
 }
 
-/// An image with a digest is not checked: the digest determines the image, whatever its tag.
+/// An image with a digest is not checked: the digest determines the image, regardless of the tag.
 fn check_tag(settings: &Settings, image_use: &ImageUse, reference: &ImageRef) -> Option<Finding> {
     if reference.digest().is_some() {
         return None;

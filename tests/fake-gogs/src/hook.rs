@@ -48,7 +48,7 @@ pub(super) struct CreateHook {
     kind: String,
     config: HookConfig,
     events: Option<Vec<String>>,
-    /// Off unless asked for.
+    /// Off by default.
     active: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A receiver for notifications: what it has received, and which status it responds with.
+//! A receiver for notices: the received requests, and the status of its responses.
 
 use serde::Serialize;
 

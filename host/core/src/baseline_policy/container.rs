@@ -44,7 +44,7 @@ fn check_program(site: &LocatedContainer<'_>, findings: &mut Findings) {
     if let Some(workdir) = &container.workdir
         && !is_plain_absolute(workdir)
     {
-        let message = format!("The working directory {workdir:?} is not an absolute path without `.` and `..`");
+        let message = format!("The working directory {workdir:?} must be an absolute path without `.` and `..`");
         findings.add("workdir", site.pointer_to("workdir"), message, "Use an absolute path such as /workspace/web");
     }
     if let Some(user) = &container.user

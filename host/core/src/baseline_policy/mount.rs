@@ -64,11 +64,8 @@ pub fn is_mountable(path: &str) -> bool {
 }
 
 fn check_mount_path<'a>(path: &'a str, pointer: &str, taken: &mut BTreeSet<&'a str>, findings: &mut Findings) {
-    let problem = if is_mountable(path) {
-        "is used twice"
-    } else {
-        "belongs to the system, or is not an absolute path without `.` and `..`"
-    };
+    let problem =
+        if is_mountable(path) { "is used twice" } else { "is a system path, is not absolute, or contains `:`, `.` or `..`" };
     if !is_mountable(path) || !taken.insert(path) {
         let message = format!("The mount path {path:?} {problem}");
         findings.add("mount-path", pointer.to_owned(), message, "Use another path, such as /cache or /workspace");
@@ -80,7 +77,7 @@ fn check_secret_file<'a>(file: &'a str, pointer: &str, taken: &mut BTreeSet<&'a 
     let directory = file.rsplit_once('/').map_or("", |(directory, _)| directory);
     if !is_plain_absolute(file) || !is_mountable(directory) || !taken.insert(file) {
         let message =
-            format!("The secret cannot be written to {file:?}: the directory belongs to the system, or the path is used twice");
+            format!("The secret cannot be written to {file:?}: the directory is a system path, or the file is used twice");
         findings.add("mount-path", pointer.to_owned(), message, "Use a separate directory, as in /secrets/token");
     }
 }

@@ -14,7 +14,7 @@ pub struct IssueComment {
     pub sender: User,
 }
 
-/// What happened to the comment.
+/// The change of the comment.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommentAction {

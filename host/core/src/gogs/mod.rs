@@ -99,8 +99,8 @@ pub struct MalformedPayload {
 }
 
 /// Parses a signed body as the event named in `X-Gogs-Event`. The header is not signed, so an attacker can replay a signed body
-/// under another name. A payload without the fields of that event is an error; one that fits it can do no more than that event
-/// can.
+/// under another name. A payload without the fields of that event is an error; a payload that has them has only the
+/// effects of that event.
 ///
 /// # Errors
 /// [`MalformedPayload`] if the event is not in [`EVENTS`], the body is not JSON, or a mandatory field is missing.

@@ -1,4 +1,4 @@
-//! Evaluates `when`. If it is not met, the reason explains every condition that failed.
+//! Evaluates `when`. If it does not match, the reason explains every condition that failed.
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
@@ -135,13 +135,13 @@ fn refusal_reason(mut refusals: Vec<Vec<Reason>>, is_written: bool) -> Reason {
         if only.len() == 1 && !is_written {
             return only.remove(0);
         }
-        return only.into_iter().fold(Reason::new(ReasonCode::WhenMismatch, "`when` is not met"), Reason::part);
+        return only.into_iter().fold(Reason::new(ReasonCode::WhenMismatch, "`when` does not match"), Reason::part);
     }
     let alternative = |parts: Vec<Reason>, number: usize| {
         parts.into_iter().fold(Reason::new(ReasonCode::WhenAlternative, format!("alternative {number}")), Reason::part)
     };
     let numbered = refusals.into_iter().zip(1..).map(|(parts, number)| alternative(parts, number));
-    numbered.fold(Reason::new(ReasonCode::WhenMismatch, "no alternative of `when` is met"), Reason::part)
+    numbered.fold(Reason::new(ReasonCode::WhenMismatch, "no alternative of `when` matches"), Reason::part)
 }
 
 fn match_event(choice: &Choice<EventKind>, facts: &Facts) -> Result<(), Reason> {

@@ -16,7 +16,7 @@ pub(super) struct Keywords {
 pub(super) struct ForeignKeyword {
     pub(super) keyword: &'static str,
     pub(super) origin: &'static str,
-    /// What to do instead; becomes the help of the diagnostic.
+    /// The equivalent in Beespace; becomes the help of the diagnostic.
     pub(super) advice: &'static str,
 }
 

@@ -14,7 +14,7 @@ const MAX_GLOB: usize = 256;
 /// Most globs or keywords of one condition.
 const MAX_CHOICES: usize = 100;
 
-/// What a `when` belongs to.
+/// The owner of a `when`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     Pipeline,

@@ -27,7 +27,7 @@ pub struct PendingApproval {
     pub requirements: Vec<ApprovalRequirement>,
     /// The people who have approved so far.
     pub approved_by: Vec<Approver>,
-    /// Set when someone declined the next plan of a started step: who, and why.
+    /// Set when a person declined the next plan of a started step: the person and the reason.
     pub declined: Option<Reason>,
 }
 

@@ -127,7 +127,7 @@ pub struct Finding {
     pub pointer: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help_url: Option<String>,
-    /// What the author of the change can do.
+    /// The remedy for the author of the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Operations on single containers, by name. Nothing here knows what a container is for.
+//! Operations on single containers, by name. This module does not depend on the purpose of a container.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! From a container of a plan to the body of Docker's `create`. Everything that a container can get is listed here; a plan cannot
-//! ask for more.
+//! From a container of a plan to the body of Docker's `create`. This module lists every option that a container can have; a plan
+//! cannot request more.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::engine::tar_stream::HostFile;
 /// and none of them has an effect outside the container.
 const CAPABILITIES: [&str; 8] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL", "NET_BIND_SERVICE"];
 
-/// What `create` needs to know besides the plan.
+/// The inputs of `create` besides the plan.
 pub(super) struct CreateContext<'a> {
     pub(super) options: &'a DockerOptions,
     /// The stage's workspace volume.
@@ -41,7 +41,7 @@ pub(super) struct CreateContext<'a> {
     pub(super) init: bool,
 }
 
-/// Everything that the engine is asked for one container.
+/// The complete request to the engine for one container.
 pub(super) struct ContainerSpec {
     pub(super) body: ContainerCreateBody,
     pub(super) upload: FileUpload,
@@ -173,7 +173,7 @@ impl CreateContext<'_> {
 }
 
 /// The engine's own copy of the output, in one file that is not rotated while we read it. `local` is not used because it loses
-/// the end of output that is followed, and `none` because it can block a container for ever.
+/// the end of output that is followed, and `none` because it can block a container forever.
 fn log_config(bytes: u64) -> HostConfigLogConfig {
     // Twice the size, because JSON represents some bytes as six.
     let size = bytes.saturating_mul(2).max(1 << 20);

@@ -7,7 +7,7 @@
 //! The line can arrive only over the connection that was attached before the start. When that connection ends, because this
 //! process ends or closes it, the engine closes the input, and the shell exits with [`NEVER_STARTED`]. A shell that receives the
 //! line prints [`START_MARKER`] before the script begins, and prints nothing before that. A process that finds such a container
-//! can therefore tell whether its script may have begun ([`started_at`]). In doubt it may.
+//! can therefore determine whether its script may have begun ([`started_at`]). In doubt, it may have.
 
 use std::pin::pin;
 use std::time::Duration;

@@ -101,7 +101,7 @@ impl Files {
         let upload_container = self.names.upload_container(stage);
         let contents = || TarContents { files: vec![script.clone()], ..TarContents::default() };
         match self.upload(&upload_container, contents()).await {
-            // Someone has removed containers that were never started.
+            // An external cleanup removed containers that were never started.
             Err(EngineError::Refused { status: 404, .. }) => {
                 self.create_upload_container(stage).await?;
                 self.upload(&upload_container, contents()).await

@@ -1,4 +1,4 @@
-//! What the engine reports about itself, and which of it should concern an operator.
+//! The engine's report about itself, and warnings for the operator.
 
 use bollard::models::{SystemInfo, SystemVersion};
 

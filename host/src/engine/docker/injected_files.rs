@@ -22,7 +22,7 @@ pub(super) struct Directory {
     files: BTreeMap<String, Vec<u8>>,
 }
 
-/// A container's files by directory, and what else of its script and secrets concerns its start.
+/// A container's files by directory, and the variables and the command that its start needs.
 #[derive(Default)]
 pub(super) struct InjectedFiles {
     pub(super) directories: BTreeMap<String, Directory>,

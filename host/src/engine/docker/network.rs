@@ -7,8 +7,8 @@
 //! # Ownership
 //!
 //! A network has a name of its own, which it shares with its pause container. The stage that uses the network records its name as
-//! a label of the workspace volume. The workspace is created before the network and removed after it, so whatever a crash leaves
-//! behind, a network either belongs to a workspace or is an orphan. A network serves one stage and is never reused: the stage's
+//! a label of the workspace volume. The workspace is created before the network and removed after it, so after a crash a network
+//! either belongs to a workspace or is an orphan. A network serves one stage and is never reused: the stage's
 //! containers may have changed what the pause container shares with them.
 
 use std::collections::BTreeSet;
@@ -113,7 +113,7 @@ impl Networks {
         if output.as_deref() == Some(READY) {
             return Ok(());
         }
-        // Remove it, so that it is not mistaken for one that is ready. Another one gets its rules anew.
+        // Remove it, so that it is not mistaken for one that is ready. The next network gets its own rules.
         self.containers.remove(network).await?;
         Err(match output {
             Some(output) => NetworkError::IsolationFailed { message: String::from_utf8_lossy(&output).trim().to_owned() },

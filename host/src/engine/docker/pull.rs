@@ -1,6 +1,6 @@
 //! The progress of a pull, and why one failed.
 //!
-//! A registry gets no credentials yet. [`explain_failure`] reports that if a registry asks for some.
+//! Beespace sends no credentials to registries yet. [`explain_failure`] reports it when a registry requires them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -91,7 +91,7 @@ impl StepContainers {
         match started_at {
             Some(started_at) => self.reattach(call, &name, StartedContainer { inspect, started_at }, stored).await,
             None => {
-                // Removed at once: later, nobody could tell that the container was stopped while it waited for its start signal.
+                // Removed at once: later, no process could detect that the container was stopped before its start signal.
                 self.containers.remove(&name).await?;
                 self.run(call).await
             }

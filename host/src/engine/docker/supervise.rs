@@ -25,7 +25,7 @@ use crate::clock::now;
 use crate::engine::EngineError;
 use crate::engine::launch::OutputSender;
 
-/// How often a loaded engine is asked again why a container was killed.
+/// How often a loaded engine is queried again for the reason why a container was killed.
 const OOM_CHECKS: usize = 10;
 
 /// A started container under supervision.
@@ -140,7 +140,7 @@ impl Supervised<'_> {
         let mut was_interrupted = false;
         loop {
             // Asked after the start and not together with it: `next-exit` can miss the exit of a short container and then waits
-            // for ever.
+            // forever.
             let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
             let responded = timeout(client.timeouts().exit_poll, pin!(api.wait_container(self.name, Some(options))).next()).await;
             if let Ok(
