@@ -1,4 +1,4 @@
-;; A policy that allows everything, written directly against the canonical ABI. Tests replace the marks (`;; evaluate`) with code.
+;; A policy that allows everything, written directly against the canonical ABI. Tests replace its marks (`evaluate`, `validate`, `start`) with code.
 (module
   (import "beespace:plugin/log@0.1.0" "emit" (func $emit (param i32 i32 i32 i32 i32)))
   (import "beespace:plugin/config@0.1.0" "get" (func $settings (param i32)))

@@ -377,7 +377,7 @@ async fn no_stage_starts_on_a_full_disk_and_the_reason_is_shown() {
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(ready.body.contains("[-] disk: ") && ready.body.contains("[+] store: open"), "{}", ready.body);
     let page = world.admin.get("/ada/hive/1").await.unwrap().body;
-    assert!(page.contains("no stage starts"), "{page}");
+    assert!(page.contains("and stages need"), "{page}");
     let list = world.admin.get("/").await.unwrap().body;
     assert!(list.contains("The server is low on disk space"), "{list}");
 }

@@ -317,7 +317,7 @@ async fn a_replayed_ignored_delivery_builds() {
         })
         .await
         .unwrap();
-    assert!(ignored["reason"].as_str().unwrap().contains("already known"), "{ignored}");
+    assert!(ignored["reason"].as_str().unwrap().contains("was already processed"), "{ignored}");
     push(&gogs, "steps:\n  - name: other\n    image: busybox\n").await;
     beespace.wait_until_finished(REPO, 2).await.unwrap();
 
@@ -350,7 +350,8 @@ async fn a_dead_letter_notice_is_shown_and_replayed() {
     push(&gogs, ONE_STEP).await;
     beespace.wait_until_finished(REPO, 1).await.unwrap();
     let first = async |line: &'static str| Ok(Some(shell.run(line).await.json()[0].clone()).filter(Value::is_object));
-    let dead = beespace.wait_for("a dead letter", async || first("notice list --state dead --output json").await).await.unwrap();
+    let dead =
+        beespace.wait_for("a dead letter", async || first("notice list --state dead_letter --output json").await).await.unwrap();
     let id = dead["id"].as_str().unwrap();
     let shown = shell.run(&format!("notice show {id}")).await.json();
     assert_eq!((&shown["subject"]["kind"], &shown["notifier"]), (&"build.finished".into(), &"inbox".into()));

@@ -173,7 +173,7 @@ async fn only_a_repository_administrator_can_enable() {
     let error = enabler.enable(&app(), NOW).await.unwrap_err();
     assert!(matches!(error, EnableError::NotAdmin(_)), "{error}");
     assert!(error.reason().help.is_some());
-    assert_eq!(enabler.forge.hooks(&app()).await.unwrap_err(), ForgeError::Forbidden("list the hooks of acme/app".to_owned()));
+    assert_eq!(enabler.forge.hooks(&app()).await.unwrap_err(), ForgeError::Forbidden("list the webhooks of acme/app".to_owned()));
     assert!(world.enabler.store.read().unwrap().repositories().unwrap().is_empty());
 }
 

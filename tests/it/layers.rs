@@ -10,7 +10,7 @@ type Layers = &'static [(&'static str, &'static [&'static str])];
 
 const CORE: Layers = &[
     ("baseline_policy", &["cycle", "image_ref", "plan", "policy", "units"]),
-    ("build", &["diagnostic", "event", "exit", "ids", "pipeline", "plan", "policy", "reason", "status", "time"]),
+    ("build", &["diagnostic", "event", "exit", "ids", "pipeline", "plan", "policy", "reason", "reason_code", "status", "time"]),
     ("change_event", &["ids", "notice", "status"]),
     ("cycle", &[]),
     ("diagnostic", &[]),
@@ -26,7 +26,10 @@ const CORE: Layers = &[
     ("mask", &[]),
     ("notice", &["build", "digest", "ids", "reason", "time"]),
     ("output", &[]),
-    ("pipeline", &["cycle", "diagnostic", "digest", "event", "ids", "policy", "reason", "sanitize", "status", "units"]),
+    (
+        "pipeline",
+        &["cycle", "diagnostic", "digest", "event", "ids", "policy", "reason", "reason_code", "sanitize", "status", "units"],
+    ),
     ("plan", &["digest", "pipeline", "policy", "script"]),
     ("plugin_context", &["build", "digest", "event", "ids", "pipeline", "time"]),
     ("policy", &["digest", "ids", "reason", "time"]),
@@ -165,7 +168,7 @@ const HOST: Layers = &[
     ("server", &["app", "background", "clock", "config", "http_server", "router", "seal", "shutdown", "webhook"]),
     ("session", &["app", "clock", "config", "principal", "problem", "store"]),
     ("shutdown", &[]),
-    ("source", &["disk"]),
+    ("source", &[]),
     ("store", &["fail_point", "seal", "urls"]),
     ("telemetry", &[]),
     ("urls", &[]),

@@ -189,7 +189,7 @@ async fn a_forged_commit_author_does_not_replace_the_pusher() {
     assert_eq!((&reported["actor"], &reported["author"]), (&"mallory".into(), &"Ada Lovelace".into()), "{reported:#}");
     let page = beespace.anonymous().get("/ada/hive/2").await.unwrap().body;
     let pushed_by = page.split("Pushed by").nth(1).unwrap().split("</div>").next().unwrap();
-    assert!(pushed_by.contains("<dd>mallory") && pushed_by.contains("author says Ada Lovelace"), "{pushed_by}");
+    assert!(pushed_by.contains("<dd>mallory") && pushed_by.contains("commit author: Ada Lovelace"), "{pushed_by}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,7 +235,7 @@ async fn the_server_log_contains_no_secret_and_no_terminal_escape() {
     assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
     let wrong = stranger.with_token(WRONG).get("/api/v1/builds").await.unwrap();
     assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
-    let is_logged = async || Ok(server.log().contains("a sign-in with a wrong token").then_some(()));
+    let is_logged = async || Ok(server.log().contains("sign-in with a wrong token").then_some(()));
     server.wait_for("the wrong token to be logged", is_logged).await.unwrap();
 
     let (log, admin_token) = (server.log(), std::fs::read_to_string(server.data().join("admin.token")).unwrap());

@@ -100,17 +100,11 @@ pub fn decide(
                 None,
             )
         }
-        GogsEvent::TagCreated(create) => {
-            ignore_unsupported(ReasonCode::NotSupported, format!("tag {} was pushed", quote_name(&create.name)), "tags")
+        GogsEvent::TagCreated(create) => ignore_unsupported(format!("tag {} was pushed", quote_name(&create.name)), "tags"),
+        GogsEvent::Release(event) => {
+            ignore_unsupported(format!("release {} was published", quote_name(&event.release.tag_name)), "releases")
         }
-        GogsEvent::Release(event) => ignore_unsupported(
-            ReasonCode::NotSupported,
-            format!("release {} was published", quote_name(&event.release.tag_name)),
-            "releases",
-        ),
-        GogsEvent::PullRequest(event) => {
-            ignore_unsupported(ReasonCode::NotSupported, format!("pull request {} changed", event.number), "pull requests")
-        }
+        GogsEvent::PullRequest(event) => ignore_unsupported(format!("pull request {} changed", event.number), "pull requests"),
         GogsEvent::Forked(fork) => ignore(
             ReasonCode::NothingToBuild,
             format!("{} forked the repository: nothing to build", quote_name(&fork.sender.username)),
@@ -281,8 +275,8 @@ fn not_supported_yet(what: &str) -> String {
     format!("Beespace does not build {what} yet")
 }
 
-fn ignore_unsupported(code: ReasonCode, message: String, what: &str) -> TriggerDecision {
-    ignore(code, message, Some(&not_supported_yet(what)))
+fn ignore_unsupported(message: String, what: &str) -> TriggerDecision {
+    ignore(ReasonCode::NotSupported, message, Some(&not_supported_yet(what)))
 }
 
 fn ignore(code: ReasonCode, message: String, help: Option<&str>) -> TriggerDecision {
