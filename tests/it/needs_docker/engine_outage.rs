@@ -73,6 +73,15 @@ impl World {
         self.beespace.wait_for("the server to be ready", is_ready).await.unwrap();
     }
 
+    /// The server is ready before it follows the container again, so an exit at that moment could be unobserved.
+    async fn wait_until_log_continues(&self) {
+        let build = self.beespace.build(REPO, 1).unwrap().unwrap();
+        let lines = async || self.beespace.log(&build, "build").await.unwrap_or_default().len();
+        let before = lines().await;
+        let continues = async || Ok((lines().await > before + 10).then_some(()));
+        self.beespace.wait_for("the log to continue", continues).await.unwrap();
+    }
+
     async fn assert_clean(&self) {
         crate::needs_docker::flow_docker::assert_clean(&self.beespace).await;
     }
@@ -99,6 +108,7 @@ async fn build_across_outage(live_restore: bool, how: Shutdown, end: End) -> (Wo
     world.running(TICKING_SCRIPT).await;
     world.outage(how, end).await;
     if end == End::AfterOutage {
+        world.wait_until_log_continues().await;
         std::fs::write(world.engine.workspace().unwrap().join("stop"), "").unwrap();
     }
     let build = world.beespace.wait_until_finished(REPO, 1).await.unwrap();
