@@ -73,12 +73,13 @@ impl World {
         self.beespace.wait_for("the server to be ready", is_ready).await.unwrap();
     }
 
-    /// The server is ready before it follows the container again, so an exit at that moment could be unobserved.
+    /// The server is ready before it follows the container again, and it counts an exit shortly after an outage as unobserved.
+    /// Sixty lines take six seconds.
     async fn wait_until_log_continues(&self) {
         let build = self.beespace.build(REPO, 1).unwrap().unwrap();
         let lines = async || self.beespace.log(&build, "build").await.unwrap_or_default().len();
         let before = lines().await;
-        let continues = async || Ok((lines().await > before + 10).then_some(()));
+        let continues = async || Ok((lines().await > before + 60).then_some(()));
         self.beespace.wait_for("the log to continue", continues).await.unwrap();
     }
 
