@@ -11,7 +11,7 @@ use beespace_core::status::Status;
 use crate::app::App;
 use crate::clock::now;
 use crate::planning;
-use crate::source::{self, ChangeSet, Commit, PipelineSource, Resolution, SourceError};
+use crate::source::{self, ChangeSet, FetchedCommit, PipelineSource, Resolution, SourceError};
 use crate::store::build_lifecycle::Prepared;
 use crate::worker::WorkError;
 
@@ -50,7 +50,7 @@ async fn wait_or_give_up(app: &App, build: &Build, error: &SourceError) -> Resul
 ///
 /// # Errors
 /// The mirror cannot be read.
-pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prepared, WorkError> {
+pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Result<Prepared, WorkError> {
     let mirror = app.mirrors.of(build.event.repository.id);
     let (file, change_set) = tokio::join!(source::read_pipeline_file(commit), ChangeSet::read(mirror, &build));
     let (path, bytes) = match file.map_err(anyhow::Error::from)? {
@@ -80,7 +80,7 @@ pub async fn stages(app: &App, mut build: Build, commit: &Commit) -> Result<Prep
     Ok(Prepared::Stages { build: Box::new(build), stages: vec![stage], decisions })
 }
 
-async fn no_file(commit: &Commit) -> Reason {
+async fn no_file(commit: &FetchedCommit) -> Reason {
     let help = if source::has_pipeline_folder(commit).await {
         "files in `.beespace/` are not supported yet: move the pipeline to `.beespace.yml` in the root of the repository"
     } else {

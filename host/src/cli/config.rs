@@ -59,8 +59,11 @@ pub fn run(command: &ConfigCommand) -> Result<Exit, Failure> {
         }
         ConfigCommand::Show { args, origin, output } => {
             let entries = load(args)?.entries;
-            let line =
-                |entry: crate::config::Entry| ConfigLine { key: entry.key, value: entry.value, origin: entry.origin.to_string() };
+            let line = |entry: crate::config::ConfigEntry| ConfigLine {
+                key: entry.key,
+                value: entry.value,
+                origin: entry.origin.to_string(),
+            };
             let lines: Vec<ConfigLine> = entries.into_iter().map(line).collect();
             if *origin {
                 let row = |line: &ConfigLine| [line.key.clone(), line.value.clone(), line.origin.clone()];

@@ -23,7 +23,7 @@ pub use data::DataConfig;
 pub use engine::{DockerConfig, EngineConfig, EngineKind};
 pub use gogs::GogsConfig;
 pub use limits::LimitsConfig;
-pub use reader::{Entry, Origin};
+pub use reader::{ConfigEntry, Origin};
 pub use retention::RetentionConfig;
 pub use server::ServerConfig;
 
@@ -54,7 +54,7 @@ pub struct Loaded {
     /// The file that was read, if there is one.
     pub path: Option<PathBuf>,
     /// Every key with its displayable value and its origin, in the order of the documentation.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ConfigEntry>,
 }
 
 impl Config {

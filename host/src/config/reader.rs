@@ -40,7 +40,7 @@ impl std::fmt::Display for Origin {
 
 /// A key with its effective value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct ConfigEntry {
     /// `server.listen`, `policy.images.mode`.
     pub key: String,
     /// The displayable value. It contains no secrets.
@@ -61,7 +61,7 @@ pub(super) struct Reader<'t> {
     known_sections: Vec<&'static str>,
     known_env: BTreeSet<String>,
     problems: Vec<Diagnostic>,
-    entries: Vec<Entry>,
+    entries: Vec<ConfigEntry>,
 }
 
 impl<'t> Reader<'t> {
@@ -142,7 +142,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Returns the entries, or all errors, including those for unknown sections and variables.
-    pub(super) fn finish(mut self) -> Result<Vec<Entry>, Vec<Diagnostic>> {
+    pub(super) fn finish(mut self) -> Result<Vec<ConfigEntry>, Vec<Diagnostic>> {
         let rest: Vec<_> = self.root.keys().map(|key| (key.get_ref().to_string(), key.span())).collect();
         for (key, range) in rest {
             let span = Some(span_of(self.text, &range));
@@ -245,7 +245,7 @@ impl<'t> Section<'_, 't> {
 
     /// Records the effective value of a key for `config show`.
     pub(super) fn record(&mut self, key: &str, value: String, origin: Origin) {
-        self.reader.entries.push(Entry { key: format!("{}.{key}", self.name), value, origin });
+        self.reader.entries.push(ConfigEntry { key: format!("{}.{key}", self.name), value, origin });
     }
 
     /// The origin of a value at this range of the file.

@@ -19,11 +19,11 @@ const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
 /// Reads one log. It is cheap to clone, and never sees an incomplete frame, even while the log is being written.
 #[derive(Debug, Clone)]
 pub struct LogReader {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedLog>,
 }
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedLog {
     path: PathBuf,
     pub(super) feed: Arc<Feed>,
     /// Set when the log exists.
@@ -54,7 +54,7 @@ pub struct LogPage {
 
 impl LogReader {
     pub(super) fn new(path: PathBuf, feed: Arc<Feed>) -> Self {
-        Self { shared: Arc::new(Shared { path, feed, files: OnceLock::new() }) }
+        Self { shared: Arc::new(SharedLog { path, feed, files: OnceLock::new() }) }
     }
 
     /// The number of lines.
@@ -170,7 +170,7 @@ impl LogReader {
     }
 }
 
-impl Shared {
+impl SharedLog {
     /// Opens the files. If a crash left an inconsistent index and no writer exists, the index is rebuilt first.
     fn files(&self) -> Result<Option<&Files>, LogError> {
         if let Some(files) = self.files.get() {

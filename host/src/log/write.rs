@@ -65,7 +65,7 @@ impl LogWriter {
         let (sender, commands) = channel();
         let failure = Arc::new(OnceLock::new());
         lease.0.frames.send_replace(frames);
-        let thread = WriterThread {
+        let thread = LogWriterThread {
             splitter: LineSplitter::after(last.as_ref(), &offsets, secrets, limit),
             sink: FrameSink { files, frames, lease, failure: Arc::clone(&failure) },
             flushed_at: None,
@@ -179,7 +179,7 @@ impl Drop for Lease {
 }
 
 /// The state of the thread.
-struct WriterThread {
+struct LogWriterThread {
     splitter: LineSplitter,
     sink: FrameSink,
     /// The time when the last frame was written.
@@ -187,7 +187,7 @@ struct WriterThread {
     unsynced_since: Option<Instant>,
 }
 
-impl WriterThread {
+impl LogWriterThread {
     fn run(mut self, commands: &Receiver<Command>) {
         if let Err(error) = self.serve(commands) {
             tracing::error!(%error, "writing a step log failed; the log ends here");

@@ -34,7 +34,7 @@ pub struct PolicyContext<'a> {
 }
 
 /// The subject of a decision, and its point in the build.
-struct Evaluation<T> {
+struct AdmissionRequest<T> {
     point: Point,
     /// The step's name, at `step.admit`.
     step: Option<String>,
@@ -48,8 +48,8 @@ pub async fn pipeline(app: &App, context: PolicyContext<'_>, pipeline: Pipeline)
     // The baseline policy has no rule about pipelines: everything a pipeline requests ends up in plans, which it evaluates.
     let allow = |_: &Pipeline| Verdict { outcome: VerdictOutcome::Allow, ..Verdict::default() };
     let previous = context.previous.map(|stage| stage.pipeline.document());
-    let evaluation = Evaluation { point: Point::PipelineAdmit, step: None, previous, subject: pipeline };
-    decide(app, context, evaluation, allow).await
+    let request = AdmissionRequest { point: Point::PipelineAdmit, step: None, previous, subject: pipeline };
+    decide(app, context, request, allow).await
 }
 
 /// `step.admit`: one plan of one round.
@@ -62,14 +62,14 @@ pub async fn step(
     let name = plan.step.clone();
     let step = context.previous.and_then(|stage| stage.steps.iter().find(|step| step.name == name));
     let previous = step.and_then(|step| step.round.as_ref()).map(|round| round.plan.document());
-    let evaluation = Evaluation { point: Point::StepAdmit, step: Some(name), previous, subject: plan };
-    decide(app, context, evaluation, move |plan| baseline_policy::evaluate(plan, &bounds)).await
+    let request = AdmissionRequest { point: Point::StepAdmit, step: Some(name), previous, subject: plan };
+    decide(app, context, request, move |plan| baseline_policy::evaluate(plan, &bounds)).await
 }
 
 async fn decide<T: Subject + Serialize + DeserializeOwned + Send + 'static>(
     app: &App,
     context: PolicyContext<'_>,
-    Evaluation { point, step, previous, subject }: Evaluation<T>,
+    AdmissionRequest { point, step, previous, subject }: AdmissionRequest<T>,
     baseline: impl Fn(&T) -> Verdict + Send + Sync + 'static,
 ) -> (Decision, T) {
     let id = DecisionId(uuid::Uuid::now_v7());

@@ -19,7 +19,7 @@ use super::step_tasks::StepTasks;
 use super::transitions;
 use crate::clock::now;
 use crate::store::StoreError;
-use crate::store::watch::Changes;
+use crate::store::watch::ChangeSubscription;
 use crate::worker::WorkError;
 
 /// A person's request to a running stage.
@@ -33,7 +33,11 @@ enum StageSignal {
 ///
 /// # Errors
 /// [`WorkError::HandedOver`] when the server stops; the store's.
-pub(super) async fn drive(run: &Arc<StageRun>, stage: &Stage, mut changes: Changes) -> Result<(StepTasks, Stage), WorkError> {
+pub(super) async fn drive(
+    run: &Arc<StageRun>,
+    stage: &Stage,
+    mut changes: ChangeSubscription,
+) -> Result<(StepTasks, Stage), WorkError> {
     let mut tasks = StepTasks::default();
     tasks.reconcile(run, stage, StartMode::Resume);
     let time_left = run.time_left(stage);
@@ -110,7 +114,7 @@ impl StageRun {
     }
 
     /// Resolves when the row shows that a person cancelled the stage or decided about a blocked step.
-    async fn next_signal(&self, changes: &mut Changes) -> Result<StageSignal, StoreError> {
+    async fn next_signal(&self, changes: &mut ChangeSubscription) -> Result<StageSignal, StoreError> {
         loop {
             let stage = self.stage()?;
             if let Some(request) = &stage.cancel_requested {

@@ -15,7 +15,7 @@ use super::{Mirror, SourceError};
 
 /// A commit that is pinned in the mirror.
 #[derive(Debug)]
-pub struct Commit {
+pub struct FetchedCommit {
     pub head: Head,
     pub(super) mirror: Mirror,
 }
@@ -23,7 +23,7 @@ pub struct Commit {
 /// The result of resolving a build's commit.
 #[derive(Debug)]
 pub enum Resolution {
-    Commit(Box<Commit>),
+    Commit(Box<FetchedCommit>),
     /// The commit no longer exists, or did not become available in time: the build ends here.
     Ended(Status, Reason),
     /// The commit message contains a directive to skip the build.
@@ -61,7 +61,7 @@ pub async fn resolve(
         return Ok(Resolution::Ignored(trigger::skip_reason(directive)));
     }
     let head = Head { sha: sha.clone(), message, author, base };
-    Ok(Resolution::Commit(Box::new(Commit { head, mirror: mirror.clone() })))
+    Ok(Resolution::Commit(Box::new(FetchedCommit { head, mirror: mirror.clone() })))
 }
 
 fn moved_on(git_ref: &str, sha: &Sha, newer: &Sha) -> Reason {

@@ -35,7 +35,7 @@ use beespace_core::ids::RepositoryId;
 
 pub use change_set::ChangeSet;
 pub use checkout::{Checkout, CheckoutRequest};
-pub use commit::{Commit, Resolution, resolve};
+pub use commit::{FetchedCommit, Resolution, resolve};
 pub use diff::PushRange;
 pub use error::SourceError;
 pub use fetch::{ForgeCredentials, Pin};

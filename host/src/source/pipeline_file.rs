@@ -3,7 +3,7 @@
 use beespace_core::reason::Reason;
 
 use super::SourceError;
-use super::commit::Commit;
+use super::commit::FetchedCommit;
 
 /// The path of the pipeline file in the repository.
 pub const PIPELINE_FILE: &str = ".beespace.yml";
@@ -28,7 +28,7 @@ pub enum PipelineSource {
 ///
 /// # Errors
 /// The mirror cannot be read.
-pub async fn read_pipeline_file(commit: &Commit) -> Result<PipelineSource, SourceError> {
+pub async fn read_pipeline_file(commit: &FetchedCommit) -> Result<PipelineSource, SourceError> {
     match commit.mirror.read_file(&commit.head.sha, PIPELINE_FILE, MAX_BYTES).await {
         Ok(read) => Ok(PipelineSource::File { path: PIPELINE_FILE.to_owned(), bytes: read.bytes }),
         Err(SourceError::NotFound) => Ok(PipelineSource::Missing),
@@ -42,7 +42,7 @@ pub async fn read_pipeline_file(commit: &Commit) -> Result<PipelineSource, Sourc
 }
 
 /// Whether the commit has pipeline files in `.beespace/`.
-pub async fn has_pipeline_folder(commit: &Commit) -> bool {
+pub async fn has_pipeline_folder(commit: &FetchedCommit) -> bool {
     let found = commit.mirror.tree(&commit.head.sha).await.and_then(|tree| tree.matching(PIPELINE_FOLDER, None, 1));
     found.is_ok_and(|entries| !entries.is_empty())
 }

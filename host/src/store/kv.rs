@@ -14,14 +14,14 @@ pub const QUOTA_KEYS: usize = 1_000;
 
 /// A plugin's value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct KvRow {
     pub value: Vec<u8>,
     /// Starts at 1 and increases with every change.
     pub revision: u64,
     pub expires_at: Option<Timestamp>,
 }
 
-impl Entry {
+impl KvRow {
     /// Whether the entry has not expired.
     fn is_live(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|at| now < at)
@@ -47,8 +47,8 @@ pub trait Values: Rows + Sized {
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be read.
-    fn kv(&self, plugin: &str, binding: &str, key: &str, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        let entry: Option<Entry> = self.row(KV, "kv", prefix(plugin, binding).text(key).as_slice())?;
+    fn kv(&self, plugin: &str, binding: &str, key: &str, now: Timestamp) -> Result<Option<KvRow>, StoreError> {
+        let entry: Option<KvRow> = self.row(KV, "kv", prefix(plugin, binding).text(key).as_slice())?;
         Ok(entry.filter(|entry| entry.is_live(now)))
     }
 }
@@ -75,7 +75,7 @@ impl Read {
         let after = after.map(|key| own.clone().text(key));
         let mut keys = Vec::new();
         self.scan(KV, from.as_slice(), after.as_ref().map(Key::as_slice), Order::OldestFirst, &mut |key, value| {
-            let entry: Entry = row::decode("kv", value)?;
+            let entry: KvRow = row::decode("kv", value)?;
             if entry.is_live(now) {
                 let name = key.get(own.as_slice().len()..key.len() - 1).unwrap_or_default();
                 keys.push(String::from_utf8_lossy(name).into_owned());
@@ -91,7 +91,7 @@ impl Write<'_> {
     fn kv_expire(&self, plugin: &str, binding: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut expired = Vec::new();
         self.scan(KV, prefix(plugin, binding).as_slice(), None, Order::OldestFirst, &mut |key, value| {
-            let entry: Entry = row::decode("kv", value)?;
+            let entry: KvRow = row::decode("kv", value)?;
             if !entry.is_live(now) {
                 expired.push(key.to_vec());
             }
@@ -140,7 +140,7 @@ impl Store {
                 return Ok(PutOutcome::QuotaExceeded);
             }
             let revision = current + 1;
-            write.put(KV, "kv", entry_key.as_slice(), &Entry { value, revision, expires_at })?;
+            write.put(KV, "kv", entry_key.as_slice(), &KvRow { value, revision, expires_at })?;
             Ok(PutOutcome::Stored(revision))
         })
         .await

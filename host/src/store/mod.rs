@@ -117,7 +117,7 @@ impl Store {
         let wakes: Arc<[Notify; Queue::COUNT]> = Arc::new(std::array::from_fn(|_| Notify::new()));
         let (rows_read, commits) = (Counter::default(), Counter::default());
         let notifiers = Arc::<ArcSwap<Vec<String>>>::default();
-        let shared = writer::Shared {
+        let shared = writer::SharedStore {
             path,
             database: Arc::clone(&database),
             events: events.clone(),

@@ -8,7 +8,7 @@ use super::Store;
 
 /// The changes since a subscription. A subscriber that is too slow loses the oldest of them.
 #[derive(Debug)]
-pub struct Changes(broadcast::Receiver<ChangeEvent>);
+pub struct ChangeSubscription(broadcast::Receiver<ChangeEvent>);
 
 /// One change, or the loss of several.
 #[derive(Debug)]
@@ -21,12 +21,12 @@ pub enum NextChange {
 impl Store {
     /// Subscribes to all changes from now on. Subscribe before you read a row for the first time, so that no change is missed.
     #[must_use]
-    pub fn watch_changes(&self) -> Changes {
-        Changes(self.watch())
+    pub fn watch_changes(&self) -> ChangeSubscription {
+        ChangeSubscription(self.watch())
     }
 }
 
-impl Changes {
+impl ChangeSubscription {
     /// The next change. Never resolves once every handle on the store is gone.
     pub async fn next(&mut self) -> NextChange {
         match self.0.recv().await {

@@ -76,7 +76,7 @@ pub(super) fn open_database(path: &Path) -> Result<redb::Database, StoreError> {
 }
 
 /// The state that the thread shares with the store's handles.
-pub(super) struct Shared {
+pub(super) struct SharedStore {
     pub(super) path: PathBuf,
     pub(super) database: Arc<ArcSwapOption<redb::Database>>,
     pub(super) events: broadcast::Sender<ChangeEvent>,
@@ -88,9 +88,9 @@ pub(super) struct Shared {
 }
 
 impl Writer {
-    pub(super) fn start(shared: Shared) -> Result<Self, StoreError> {
+    pub(super) fn start(shared: SharedStore) -> Result<Self, StoreError> {
         let (sender, messages) = mpsc::channel();
-        let thread = WriterThread { shared, messages, close_requests: Vec::new() };
+        let thread = StoreWriterThread { shared, messages, close_requests: Vec::new() };
         std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.serve()).map_err(unavailable)?;
         Ok(Self { messages: sender, slots: Arc::new(Semaphore::new(MAX_GROUP)) })
     }
@@ -163,14 +163,14 @@ where
     Request { run: Box::new(run), reply: Box::new(send_reply) }
 }
 
-struct WriterThread {
-    shared: Shared,
+struct StoreWriterThread {
+    shared: SharedStore,
     messages: mpsc::Receiver<QueuedMessage>,
     /// Callers that wait until the file is closed. The first one ends the thread.
     close_requests: Vec<oneshot::Sender<()>>,
 }
 
-impl WriterThread {
+impl StoreWriterThread {
     fn serve(mut self) {
         while self.close_requests.is_empty() {
             let Ok(first) = self.messages.recv() else { break };

@@ -149,7 +149,7 @@ fn report_failure<T>(label: &str, result: &Result<T, PluginError>) {
 mod tests {
     use super::*;
     use crate::limits::Limits;
-    use crate::state::Capabilities;
+    use crate::state::HostResources;
 
     fn thread_name(_: &mut Store<State>) -> CallBody<'_, String> {
         Box::pin(async { Ok(std::thread::current().name().unwrap_or_default().to_owned()) })
@@ -163,7 +163,7 @@ mod tests {
     async fn a_call_starts_on_slow_threads_after_the_previous_one_failed() {
         let sandbox = Sandbox::new(TickingEngine::start(4).unwrap(), 4).unwrap();
         let (label, slowness) = (Arc::from("policy \"slow\""), Arc::new(SlownessScore::default()));
-        let state = || State::new(&Limits::policy(), Arc::from("{}"), Capabilities::default());
+        let state = || State::new(&Limits::policy(), Arc::from("{}"), HostResources::default());
         let thread = async || sandbox.call(&label, &slowness, state(), thread_name).await.result.unwrap();
         assert_eq!(thread().await, "guest");
         assert_eq!(sandbox.call(&label, &slowness, state(), fails).await.result.unwrap_err().class, ErrorClass::Timeout);

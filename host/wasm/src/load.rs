@@ -24,7 +24,7 @@ use crate::plugin::{BoundPlugin, Loaded, Plugin};
 use crate::ports::kv::KvStore;
 use crate::ports::secrets::SecretSource;
 use crate::sanitize::sanitize;
-use crate::state::{Capabilities, State};
+use crate::state::{HostResources, State};
 
 /// The options of the plugin host.
 #[derive(Debug, Clone)]
@@ -80,9 +80,9 @@ pub struct HostError(String);
 
 /// Loads plugins. There is one host per process; all its plugins share its engine, call slots and cache. It is cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Host(Arc<Shared>);
+pub struct Host(Arc<HostState>);
 
-struct Shared {
+struct HostState {
     sandbox: Sandbox,
     cache: Option<AotCache>,
     max_component_bytes: usize,
@@ -92,7 +92,7 @@ struct Shared {
     compiling: Mutex<()>,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for HostState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Host").field("cache", &self.cache).finish_non_exhaustive()
     }
@@ -105,7 +105,7 @@ pub(crate) struct LinkedComponent {
     component: Component,
     settings: serde_json::Value,
     limits: Limits,
-    capabilities: Capabilities,
+    resources: HostResources,
 }
 
 impl Host {
@@ -119,7 +119,7 @@ impl Host {
         let cache = options.cache.map(open).transpose().map_err(HostError)?;
         let slots = usize::try_from(options.max_running).unwrap_or(usize::MAX);
         let sandbox = Sandbox::new(engine, slots).map_err(|error| HostError(error.to_string()))?;
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(HostState {
             cache,
             sandbox,
             max_component_bytes: options.max_component_bytes,
@@ -181,9 +181,9 @@ impl Host {
             imports: imports.iter().map(|import| sanitize(import, 200)).collect(),
             manifest,
         };
-        let capabilities = self.capabilities(&plugin.label, spec)?;
+        let resources = self.resources(&plugin.label, spec)?;
         let (settings, limits) = (spec.settings.clone(), spec.limits.clone());
-        Ok(LinkedComponent { plugin, pre, component, settings, limits, capabilities })
+        Ok(LinkedComponent { plugin, pre, component, settings, limits, resources })
     }
 
     /// Checks everything that the bytes alone reveal.
@@ -222,7 +222,7 @@ impl Host {
         }
     }
 
-    fn capabilities(&self, label: &Arc<str>, spec: &BindingSpec) -> Result<Capabilities, LoadFailure> {
+    fn resources(&self, label: &Arc<str>, spec: &BindingSpec) -> Result<HostResources, LoadFailure> {
         let grants = &spec.grants;
         let missing = |what| LoadFailure::Internal(format!("{what} are granted, but the server provides no source for them"));
         let kv = match (grants.kv, &spec.kv) {
@@ -239,7 +239,7 @@ impl Host {
             let shared = &self.0;
             Arc::new(Outbound::new(label.clone(), grants.egress.clone(), shared.own_addresses.clone(), shared.tls.clone()))
         });
-        Ok(Capabilities { kv, secrets, outbound, source: None })
+        Ok(HostResources { kv, secrets, outbound, source: None })
     }
 
     /// The final checks. They run code of the plugin, under its real limits.
@@ -250,7 +250,7 @@ impl Host {
             settings: canonical_json(&linked.settings).into(),
             plugin: Arc::new(linked.plugin),
             limits: linked.limits,
-            capabilities: linked.capabilities,
+            resources: linked.resources,
             slowness: Arc::default(),
         };
         let pre = linked.pre;

@@ -11,7 +11,7 @@ use crate::error::PluginError;
 use crate::limits::Limits;
 use crate::manifest::{Kind, Manifest};
 use crate::ports::source::SourceFiles;
-use crate::state::{Capabilities, State};
+use crate::state::{HostResources, State};
 use crate::threads::SlownessScore;
 
 /// The identity of a plugin, for people and for the record of its decisions.
@@ -44,7 +44,7 @@ pub(crate) struct BoundPlugin {
     pub(crate) sandbox: Sandbox,
     pub(crate) settings: Arc<str>,
     pub(crate) limits: Limits,
-    pub(crate) capabilities: Capabilities,
+    pub(crate) resources: HostResources,
     /// The score of all calls of this binding.
     pub(crate) slowness: Arc<SlownessScore>,
 }
@@ -56,8 +56,8 @@ impl BoundPlugin {
         T: Send + 'static,
         F: for<'a> FnOnce(&'a mut Store<State>) -> CallBody<'a, T> + Send + 'static,
     {
-        let capabilities = Capabilities { source, ..self.capabilities.clone() };
-        let state = State::new(&self.limits, self.settings.clone(), capabilities);
+        let resources = HostResources { source, ..self.resources.clone() };
+        let state = State::new(&self.limits, self.settings.clone(), resources);
         self.sandbox.call(&self.plugin.label, &self.slowness, state, body).await
     }
 

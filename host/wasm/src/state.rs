@@ -35,7 +35,7 @@ pub(crate) struct State {
     pub(crate) table: ResourceTable,
     pub(crate) settings: Arc<str>,
     pub(crate) log: CallLog,
-    pub(crate) capabilities: Capabilities,
+    pub(crate) resources: HostResources,
     pub(crate) egress: Egress,
     http: WasiHttpCtx,
     clocks: WasiClocksCtx,
@@ -43,7 +43,7 @@ pub(crate) struct State {
 
 /// The external resources of the host functions. None is linked without a grant.
 #[derive(Clone, Default)]
-pub(crate) struct Capabilities {
+pub(crate) struct HostResources {
     /// Namespace and store.
     pub(crate) kv: Option<(Arc<str>, Arc<dyn KvStore>)>,
     pub(crate) secrets: Option<GrantedSecrets>,
@@ -103,7 +103,7 @@ impl ResourceLimiter for MemoryBudget {
 }
 
 impl State {
-    pub(crate) fn new(limits: &Limits, settings: Arc<str>, capabilities: Capabilities) -> Self {
+    pub(crate) fn new(limits: &Limits, settings: Arc<str>, resources: HostResources) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         let mut http = WasiHttpCtx::new();
@@ -115,8 +115,8 @@ impl State {
             table,
             settings,
             log: CallLog::new(limits.log_lines, limits.log_bytes),
-            egress: Egress::new(capabilities.outbound.clone(), limits.http_requests),
-            capabilities,
+            egress: Egress::new(resources.outbound.clone(), limits.http_requests),
+            resources,
             http,
             clocks: WasiClocksCtx::default(),
             limits: limits.clone(),

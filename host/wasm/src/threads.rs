@@ -117,14 +117,14 @@ impl GuestThreads {
             let call = match lane {
                 Lane::Slow => call,
                 Lane::Quick => match RunUntil::new(call, move || ticks.load(Ordering::Relaxed) >= QUICK_TICKS).await {
-                    Progress::Finished(result) => return result,
-                    Progress::MustMove(call) => call,
+                    CallProgress::Finished(result) => return result,
+                    CallProgress::MustMove(call) => call,
                 },
             };
             let since = Instant::now();
             match slow.spawn(RunUntil::new(call, move || since.elapsed() >= LATE_AFTER)).await? {
-                Progress::Finished(result) => result,
-                Progress::MustMove(call) => Ok(late.spawn(call).await?),
+                CallProgress::Finished(result) => result,
+                CallProgress::MustMove(call) => Ok(late.spawn(call).await?),
             }
         };
         if Handle::try_current().is_ok_and(|here| here.id() == self.quick.id()) {
@@ -204,21 +204,21 @@ impl<F, L> RunUntil<F, L> {
     }
 }
 
-enum Progress<F: Future> {
+enum CallProgress<F: Future> {
     Finished(Result<F::Output, Panicked>),
     MustMove(Pin<Box<F>>),
 }
 
 impl<F: Future, L: Fn() -> bool + Unpin> Future for RunUntil<F, L> {
-    type Output = Progress<F>;
+    type Output = CallProgress<F>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(mut call) = self.call.take() else { return Poll::Pending };
         // After a panic the call is dropped without being polled again, so its state does not matter.
         match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
-            Err(payload) => Poll::Ready(Progress::Finished(Err(Panicked::of(&*payload)))),
-            Ok(Poll::Ready(answer)) => Poll::Ready(Progress::Finished(Ok(answer))),
-            Ok(Poll::Pending) if (self.should_move)() => Poll::Ready(Progress::MustMove(call)),
+            Err(payload) => Poll::Ready(CallProgress::Finished(Err(Panicked::of(&*payload)))),
+            Ok(Poll::Ready(answer)) => Poll::Ready(CallProgress::Finished(Ok(answer))),
+            Ok(Poll::Pending) if (self.should_move)() => Poll::Ready(CallProgress::MustMove(call)),
             Ok(Poll::Pending) => {
                 self.call = Some(call);
                 Poll::Pending

@@ -3,7 +3,7 @@
 use super::diagnostics::{Diagnostics, did_you_mean, join_words, quote};
 use super::keywords::{ForeignKeyword, Keywords};
 use super::spans::{Spans, YamlPath};
-use super::yaml::{Entry, Node, Scalar, Value};
+use super::yaml::{MapEntry, Node, Scalar, Value};
 use crate::diagnostic::Span;
 
 /// Converts the tree into the normal form. Its methods return `None` after they have recorded a diagnostic.
@@ -15,7 +15,7 @@ pub(super) struct Reader {
 
 /// The entries of a map, with checked keys.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fields<'n>(&'n [Entry]);
+pub(super) struct Fields<'n>(&'n [MapEntry]);
 
 impl<'n> Fields<'n> {
     /// Whether a key of the map looks like a typo of `word`, so that `word` is misspelled rather than missing.
@@ -23,7 +23,7 @@ impl<'n> Fields<'n> {
         self.0.iter().any(|entry| did_you_mean(&entry.key, [word]).is_some())
     }
 
-    pub(super) fn get(self, key: &str) -> Option<&'n Entry> {
+    pub(super) fn get(self, key: &str) -> Option<&'n MapEntry> {
         self.0.iter().find(|entry| entry.key == key)
     }
 }
@@ -41,7 +41,7 @@ impl Reader {
         Some(Fields(entries))
     }
 
-    fn check_key(&mut self, entry: &Entry, keywords: &Keywords) {
+    fn check_key(&mut self, entry: &MapEntry, keywords: &Keywords) {
         let (key, span) = (entry.key.as_str(), entry.key_span);
         if keywords.known.contains(&key) {
             return;
@@ -150,7 +150,7 @@ impl Reader {
     }
 
     /// A duration above zero.
-    pub(super) fn duration(&mut self, entry: &Entry, path: &YamlPath) -> Option<std::time::Duration> {
+    pub(super) fn duration(&mut self, entry: &MapEntry, path: &YamlPath) -> Option<std::time::Duration> {
         let expected = format!("`{}` to be {}", entry.key, crate::units::DURATION_EXPECTED);
         let text = self.text(&entry.value, &expected)?;
         path.child(&entry.key).record(&mut self.spans, entry.value.span);

@@ -7,13 +7,13 @@ use super::decode::Reader;
 use super::diagnostics::quote;
 use super::keywords::SECRET;
 use super::spans::YamlPath;
-use super::yaml::{Entry, Node, Value};
+use super::yaml::{MapEntry, Node, Value};
 
 /// Longest name of a secret, in bytes.
 const MAX_SECRET_NAME: usize = 100;
 
 impl Reader {
-    pub(super) fn env(&mut self, entry: &Entry, path: &YamlPath) -> BTreeMap<String, EnvValue> {
+    pub(super) fn env(&mut self, entry: &MapEntry, path: &YamlPath) -> BTreeMap<String, EnvValue> {
         let mut env = BTreeMap::new();
         let node = &entry.value;
         let Value::Map(variables) = &node.value else {
@@ -33,7 +33,7 @@ impl Reader {
         env
     }
 
-    fn check_variable_name(&mut self, variable: &Entry) {
+    fn check_variable_name(&mut self, variable: &MapEntry) {
         let (name, span) = (variable.key.as_str(), variable.key_span);
         if name == "CI" || name.starts_with("BEESPACE_") || name == "BEESPACE" {
             let message = format!("{} is reserved: Beespace sets it for every step", quote(name));

@@ -4,7 +4,7 @@ use super::decode::{Fields, Reader};
 use super::diagnostics::{join_words, quote};
 use super::keywords::{CHOICE, FOREIGN_EVENTS, WHEN};
 use super::spans::YamlPath;
-use super::yaml::{Entry, Node, Value};
+use super::yaml::{MapEntry, Node, Value};
 use super::{Choice, Conditions, When};
 use crate::event::EventKind;
 use crate::status::Status;
@@ -22,7 +22,7 @@ pub(super) enum Scope {
 }
 
 impl Reader {
-    pub(super) fn when(&mut self, entry: &Entry, scope: Scope, path: &YamlPath) -> Option<When> {
+    pub(super) fn when(&mut self, entry: &MapEntry, scope: Scope, path: &YamlPath) -> Option<When> {
         const EXPECTED: &str = "`when` to be a map of conditions, or a list of such maps";
         let path = path.child("when");
         path.record(&mut self.spans, entry.value.span);
@@ -62,7 +62,7 @@ impl Reader {
     }
 
     /// A text, a list of texts (`!` excludes) or `{ include, exclude }`.
-    fn choice<T>(&mut self, entry: &Entry, path: &YamlPath, read: Read<T>) -> Option<Choice<T>> {
+    fn choice<T>(&mut self, entry: &MapEntry, path: &YamlPath, read: Read<T>) -> Option<Choice<T>> {
         let expected = format!("`{}` to be a text, a list of texts, or {{ include, exclude }}", entry.key);
         let path = path.child(&entry.key);
         path.record(&mut self.spans, entry.value.span);

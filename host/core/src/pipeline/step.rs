@@ -7,7 +7,7 @@ use super::diagnostics::quote;
 use super::keywords::{FOREIGN_FAILURES, STEP};
 use super::parse_when::Scope;
 use super::spans::YamlPath;
-use super::yaml::{Entry, Node, Value};
+use super::yaml::{MapEntry, Node, Value};
 use super::{Action, ImageAction, OnFailure, Step, UsesAction};
 use crate::diagnostic::Span;
 use crate::sanitize;
@@ -30,7 +30,7 @@ pub(super) struct StepDraft {
 
 impl Reader {
     /// The parsed steps, and whether all steps of the file could be parsed.
-    pub(super) fn drafts(&mut self, entry: &Entry, path: &YamlPath) -> (Vec<StepDraft>, bool) {
+    pub(super) fn drafts(&mut self, entry: &MapEntry, path: &YamlPath) -> (Vec<StepDraft>, bool) {
         let node = &entry.value;
         let items = match &node.value {
             Value::List(items) if !items.is_empty() => items.as_slice(),
@@ -86,7 +86,7 @@ impl Reader {
     }
 
     /// The name of a pipeline or step: text for people.
-    pub(super) fn name(&mut self, entry: &Entry, path: &YamlPath) -> Option<String> {
+    pub(super) fn name(&mut self, entry: &MapEntry, path: &YamlPath) -> Option<String> {
         let name = self.text(&entry.value, "`name` to be text")?;
         let span = entry.value.span;
         path.child("name").record(&mut self.spans, span);
@@ -104,7 +104,7 @@ impl Reader {
         None
     }
 
-    fn needs(&mut self, entry: &Entry, path: &YamlPath) -> Vec<(String, Span)> {
+    fn needs(&mut self, entry: &MapEntry, path: &YamlPath) -> Vec<(String, Span)> {
         let path = path.child("needs");
         path.record(&mut self.spans, entry.value.span);
         if matches!(&entry.value.value, Value::List(items) if items.is_empty()) {
@@ -115,7 +115,7 @@ impl Reader {
         self.record_items(texts, &path).into_iter().zip(spans).collect()
     }
 
-    fn failure(&mut self, entry: &Entry, path: &YamlPath) -> Option<OnFailure> {
+    fn failure(&mut self, entry: &MapEntry, path: &YamlPath) -> Option<OnFailure> {
         let words = [("fail", OnFailure::Fail), ("ignore", OnFailure::Ignore), ("cancel", OnFailure::Cancel)];
         let text = self.text(&entry.value, "`failure` to be `fail`, `ignore` or `cancel`")?;
         path.child("failure").record(&mut self.spans, entry.value.span);
@@ -163,7 +163,7 @@ impl Reader {
         }
     }
 
-    fn image_action(&mut self, image: &Entry, fields: Fields<'_>, path: &YamlPath) -> Option<ImageAction> {
+    fn image_action(&mut self, image: &MapEntry, fields: Fields<'_>, path: &YamlPath) -> Option<ImageAction> {
         path.child("image").record(&mut self.spans, image.value.span);
         let reference = self.text(&image.value, "`image` to be the name of an image").and_then(|text| self.image(image, text));
         let run = fields.get("run").and_then(|entry| {
@@ -191,7 +191,7 @@ impl Reader {
         Some(ImageAction { image: reference?, run, entrypoint, args, workdir })
     }
 
-    fn image(&mut self, entry: &Entry, reference: String) -> Option<String> {
+    fn image(&mut self, entry: &MapEntry, reference: String) -> Option<String> {
         let is_word = reference.len() <= MAX_IMAGE
             && !reference.starts_with('-')
             && reference.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | '$' | '\\'));
@@ -207,7 +207,7 @@ impl Reader {
         is_word.then_some(reference)
     }
 
-    fn uses_action(&mut self, uses: &Entry, fields: Fields<'_>, path: &YamlPath) -> Option<UsesAction> {
+    fn uses_action(&mut self, uses: &MapEntry, fields: Fields<'_>, path: &YamlPath) -> Option<UsesAction> {
         path.child("plugin").record(&mut self.spans, uses.value.span);
         let plugin = self.text(&uses.value, "`uses` to be the name of a step type")?;
         if plugin.len() > MAX_NAME || !plugin.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {

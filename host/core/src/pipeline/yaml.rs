@@ -36,7 +36,7 @@ pub(super) enum Value {
     Scalar(Scalar),
     List(Vec<Node>),
     /// Entries in the order of the file, with unique keys.
-    Map(Vec<Entry>),
+    Map(Vec<MapEntry>),
 }
 
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ pub(super) struct Scalar {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(super) struct MapEntry {
     pub(super) key: String,
     pub(super) key_span: Span,
     pub(super) value: Node,
@@ -193,7 +193,7 @@ impl<'a> TreeBuilder<'a, '_> {
     }
 
     fn map(&mut self, start: Span, depth: usize) -> Result<(Node, usize), Stop> {
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut entries: Vec<MapEntry> = Vec::new();
         let mut seen: HashMap<String, Span> = HashMap::new();
         let mut merges = Vec::new();
         let (mut height, mut span) = (0, start);
@@ -217,7 +217,7 @@ impl<'a> TreeBuilder<'a, '_> {
                     self.diagnostics.add_with_help("duplicate-key", key.span, message, "remove one of them");
                 } else {
                     seen.insert(key_text.clone(), key.span);
-                    entries.push(Entry { key: key_text, key_span: key.span, value });
+                    entries.push(MapEntry { key: key_text, key_span: key.span, value });
                 }
             }
         }
@@ -238,7 +238,7 @@ impl<'a> TreeBuilder<'a, '_> {
     }
 
     /// `<<`: a map, or a list of maps, whose entries are added if their keys are missing; an earlier map takes precedence.
-    fn merge(&mut self, entries: &mut Vec<Entry>, merges: Vec<Node>) {
+    fn merge(&mut self, entries: &mut Vec<MapEntry>, merges: Vec<Node>) {
         let mut present: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
         let maps = merges.into_iter().flat_map(|node| match node.value {
             Value::List(items) => items,

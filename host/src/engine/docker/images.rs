@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::client::{Client, optional};
 use super::names::{Names, label_filter};
 use super::pause_image;
-use super::pull::{FIRST_REPORT, MAX_REPORT_INTERVAL, Progress, PullOutcome, explain_failure, with_tag};
+use super::pull::{FIRST_REPORT, MAX_REPORT_INTERVAL, PullOutcome, PullProgress, explain_failure, with_tag};
 use super::timeouts::CallKind;
 use crate::engine::EngineError;
 use crate::engine::launch::{OutputSender, write_host_line};
@@ -41,7 +41,7 @@ impl Images {
         let began = Instant::now();
         let options = CreateImageOptionsBuilder::new().from_image(&with_tag(image)).build();
         let mut updates = pin!(api.create_image(Some(options), None, None));
-        let (mut progress, mut reported) = (Progress::default(), String::new());
+        let (mut progress, mut reported) = (PullProgress::default(), String::new());
         let (mut interval, mut report_due) = (FIRST_REPORT, began + FIRST_REPORT);
         let mut stalled = pin!(sleep(self.client.timeouts().pull_idle));
         loop {

@@ -97,7 +97,7 @@ pub(super) fn explain_failure(image: &str, message: &str) -> String {
 
 /// The state of the layers of an image that is being pulled.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct PullProgress {
     layers: BTreeMap<String, Layer>,
 }
 
@@ -111,7 +111,7 @@ struct Layer {
     total: u64,
 }
 
-impl Progress {
+impl PullProgress {
     pub(super) fn update(&mut self, update: &CreateImageInfo) {
         let (Some(id), Some(status)) = (&update.id, &update.status) else { return };
         // An update about the image itself has the tag as its id.
@@ -139,7 +139,7 @@ impl Progress {
     }
 }
 
-impl std::fmt::Display for Progress {
+impl std::fmt::Display for PullProgress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.layers.is_empty() {
             return f.write_str("waiting for the registry");
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn progress_counts_layers_and_bytes_once() {
-        let mut progress = Progress::default();
+        let mut progress = PullProgress::default();
         let mut after = |id: &str, status: &str, bytes| {
             progress.update(&update(id, status, bytes));
             progress.to_string()

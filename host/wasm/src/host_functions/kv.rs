@@ -25,7 +25,7 @@ impl From<KvError> for kv::KvError {
 impl State {
     /// Returns owned values, because a future must not borrow the whole state.
     fn kv(&self) -> Result<(Arc<str>, Arc<dyn KvStore>), kv::KvError> {
-        self.capabilities.kv.clone().ok_or(kv::KvError::Denied)
+        self.resources.kv.clone().ok_or(kv::KvError::Denied)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::state::State;
 impl State {
     fn find_secret(&self, name: &str) -> Result<HostSecret, secrets::SecretError> {
         let named = || sanitize(name, 100);
-        let Some((granted, source)) = &self.capabilities.secrets else {
+        let Some((granted, source)) = &self.resources.secrets else {
             return Err(secrets::SecretError::Denied(format!(
                 "no secrets are granted to this binding, so {} cannot be opened",
                 named()

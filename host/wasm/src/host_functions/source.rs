@@ -36,7 +36,7 @@ impl source::Host for State {
         glob: String,
         after: Option<String>,
     ) -> wasmtime::Result<Result<Vec<source::Entry>, source::SourceError>> {
-        let Some(files) = &self.capabilities.source else {
+        let Some(files) = &self.resources.source else {
             return Ok(Err(source::SourceError::Denied));
         };
         let listed = files.list_paths(&glob, after.as_deref()).await;
@@ -44,7 +44,7 @@ impl source::Host for State {
     }
 
     async fn read(&mut self, path: String, offset: u64, length: u32) -> wasmtime::Result<Result<Vec<u8>, source::SourceError>> {
-        let Some(files) = &self.capabilities.source else {
+        let Some(files) = &self.resources.source else {
             return Ok(Err(source::SourceError::Denied));
         };
         Ok(files.read(&path, offset, length.min(MAX_READ)).await.map_err(Into::into))
