@@ -60,3 +60,4 @@ pub mod status;
 
 pub mod change_event;
 pub mod notice;
+pub mod refusals;

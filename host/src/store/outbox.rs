@@ -125,7 +125,8 @@ impl Store {
     ) -> Result<Notice, StoreError> {
         self.write(move |write| {
             let mut notice = write.notice(id)?.ok_or(StoreError::NotFound("notice"))?;
-            notice.record_outcome(outcome.clone(), now, jitter);
+            let outcome = write.judge_refusal(&notice, outcome.clone())?;
+            notice.record_outcome(outcome, now, jitter);
             if let Some(receipt) = &receipt {
                 write.put(RECEIPT, "receipt", &OrderingKey::of(&notice).key(), receipt)?;
             }
