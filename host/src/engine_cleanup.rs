@@ -34,7 +34,9 @@ pub async fn clean_up_engine(app: Arc<App>) {
 async fn remove_orphans(app: &App, ended_before: Timestamp) -> anyhow::Result<()> {
     for id in app.engine.inventory().await? {
         let stage = app.store.read()?.stage(id)?;
-        if stage.is_some_and(|stage| stage.finished_at.is_none_or(|at| at >= ended_before)) {
+        // An end in the future was recorded before the clock was set back, so it lies in the past.
+        let is_recent = |at: Timestamp| at >= ended_before && at <= now();
+        if stage.is_some_and(|stage| stage.finished_at.is_none_or(is_recent)) {
             continue;
         }
         tracing::info!(stage = %id, "removing the orphans of a stage");

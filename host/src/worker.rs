@@ -13,7 +13,7 @@ use beespace_core::time::{Timestamp, backoff};
 use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::queue::{self, Claim, FairnessKey, QueuePosition, Queues as _};
+use crate::store::queue::{self, Claim, DueTime, FairnessKey, QueuePosition, Queues as _};
 use crate::store::{Queue, Store, StoreError};
 
 /// The longest sleep of a worker, and so the longest interval between two of its heartbeats.
@@ -221,27 +221,29 @@ impl<C: Consumer> Worker<C> {
         let now = (self.now)();
         match outcome {
             Ok(()) => Ok(()),
-            Err(WorkError::HandedOver) => self.store.reschedule(self.queue, key.to_vec(), now, None, false).await,
-            Err(WorkError::Wait { until }) => self.store.reschedule(self.queue, key.to_vec(), until, None, false).await,
+            Err(WorkError::HandedOver) => self.store.reschedule(self.queue, key.to_vec(), DueTime::now(now), None, false).await,
+            Err(WorkError::Wait { until }) => {
+                self.store.reschedule(self.queue, key.to_vec(), DueTime::at(until, now), None, false).await
+            }
             Err(WorkError::Failed(error)) if is_store_failure(&error) => {
                 tracing::warn!(queue = ?self.queue, error = format!("{error:#}"), "the store is unavailable; waiting for it");
-                self.defer_without_attempt(key, now + STORE_RETRY, &format!("{error:#}")).await
+                self.defer_without_attempt(key, DueTime::at(now + STORE_RETRY, now), &format!("{error:#}")).await
             }
             Err(WorkError::Failed(error)) => {
                 tracing::warn!(queue = ?self.queue, attempt, error = format!("{error:#}"), "an attempt failed");
                 if attempt >= queue::MAX_ATTEMPTS {
                     let text = format!("{error:#}");
-                    self.store.reschedule(self.queue, key.to_vec(), now, Some(text), true).await?;
+                    self.store.reschedule(self.queue, key.to_vec(), DueTime::now(now), Some(text), true).await?;
                     return self.dead_letter(key, id).await;
                 }
-                let until = now + backoff(attempt);
+                let until = DueTime::at(now + backoff(attempt), now);
                 self.store.reschedule(self.queue, key.to_vec(), until, Some(format!("{error:#}")), true).await
             }
         }
     }
 
     /// Reschedules a row because the store failed; this does not count as an attempt. The store may still be failing.
-    async fn defer_without_attempt(&self, key: &[u8], until: Timestamp, error: &str) -> Result<(), StoreError> {
+    async fn defer_without_attempt(&self, key: &[u8], until: DueTime, error: &str) -> Result<(), StoreError> {
         let defer = || self.store.reschedule(self.queue, key.to_vec(), until, Some(error.to_owned()), false);
         for _ in 1..STORE_RETRIES {
             match defer().await {
@@ -278,7 +280,7 @@ impl RoundRobin {
     fn next(&mut self, due: &[QueuePosition]) -> Option<usize> {
         let rank = |(_, position): &(usize, &QueuePosition)| {
             let served = self.served.get(&position.fairness_key).copied().unwrap_or_default();
-            (served, position.not_before, position.id.clone())
+            (served, position.due.at, position.id.clone())
         };
         let (chosen, key) = due.iter().enumerate().min_by_key(rank).map(|(chosen, position)| (chosen, position.fairness_key))?;
         self.count += 1;
@@ -297,14 +299,14 @@ mod tests {
     fn a_repository_with_many_rows_does_not_delay_the_others() {
         let position = |(repository, at): (u64, u64)| QueuePosition {
             fairness_key: FairnessKey::of_repository(RepositoryId(repository)),
-            not_before: Timestamp(at),
+            due: DueTime::now(Timestamp(at)),
             id: vec![],
         };
         let mut due: Vec<QueuePosition> = [(1, 1), (1, 2), (1, 3), (2, 4), (3, 5)].into_iter().map(position).collect();
         let mut round_robin = RoundRobin::default();
         let mut order = Vec::new();
         while let Some(chosen) = round_robin.next(&due) {
-            order.push(due.swap_remove(chosen).not_before.0);
+            order.push(due.swap_remove(chosen).due.at.0);
         }
         assert_eq!(order, [1, 4, 5, 2, 3]);
     }

@@ -1,6 +1,7 @@
 //! Costs do not grow with history: the rows that the store reads are counted, with little history and with five times as much.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use beespace::app::App;
 use beespace::clock::now;
@@ -8,7 +9,7 @@ use beespace::config::Config;
 use beespace::server;
 use beespace::store::build::BuildFilter;
 use beespace::store::delivery::NewDelivery;
-use beespace::store::queue::{FairnessKey, QueuePosition};
+use beespace::store::queue::{DueTime, FairnessKey, QueuePosition};
 use beespace::store::repository::Repository;
 use beespace::store::{Queue, Store, StoreError};
 use beespace::worker::{Consumer, Heartbeat, WorkError, Worker};
@@ -40,6 +41,11 @@ pub struct World {
 
 impl World {
     pub async fn with(builds: u64) -> Self {
+        Self::with_settings(builds, "").await
+    }
+
+    /// `extra` is added to the configuration.
+    pub async fn with_settings(builds: u64, extra: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
         let mut pasts = Vec::new();
@@ -53,7 +59,7 @@ impl World {
         store.close().await;
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nopen = true\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://127.0.0.1:9\"\ntoken = \"none\"\n\
-             [engine]\nkind = \"dummy\"\n",
+             [engine]\nkind = \"dummy\"\n{extra}",
             folder.path().display()
         );
         let app = App::open(Config::read(&text, None, []).unwrap().config).await.unwrap();
@@ -198,7 +204,7 @@ async fn a_long_queue_is_processed_with_few_row_reads_per_entry() {
     let fill = |write: &beespace::store::Write<'_>| {
         (0..ROWS).try_for_each(|number| {
             let key = FairnessKey::of_repository(RepositoryId(number % 3));
-            write.enqueue(Queue::Run, &number.to_be_bytes(), key, Timestamp(number))
+            write.enqueue(Queue::Run, &number.to_be_bytes(), key, DueTime::now(Timestamp(number)))
         })
     };
     store.write(fill).await.unwrap();
@@ -228,6 +234,43 @@ async fn a_long_queue_is_processed_with_few_row_reads_per_entry() {
     assert!(rows < 50 * ROWS, "{rows} rows were read to work off {ROWS}: each look walks the queue");
 }
 
+/// Queued at the time 0 for a later time.
+fn due_at(at: u64) -> DueTime {
+    DueTime::at(Timestamp(at), Timestamp(0))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_back_delays_no_row() {
+    const HOUR: u64 = 3_600_000;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("beespace.redb")).unwrap();
+    let (one, other) = (FairnessKey::of_repository(RepositoryId(1)), FairnessKey::of_repository(RepositoryId(2)));
+    let ahead = Timestamp(10 * HOUR);
+    let now = Timestamp(8 * HOUR);
+    store
+        .write(move |write| {
+            // Queued while the clock was two hours ahead.
+            write.enqueue(Queue::Run, b"at once", one, DueTime::now(ahead))?;
+            write.enqueue(Queue::Run, b"retried", one, DueTime::at(ahead + Duration::from_secs(60), ahead))?;
+            write.enqueue(Queue::Run, b"hidden", other, DueTime::now(ahead))?;
+            // Queued with the right clock: these rows wait, although the rows behind them are due.
+            write.enqueue(Queue::Run, b"backoff", other, DueTime::at(now + Duration::from_secs(60), now))?;
+            write.enqueue(Queue::Run, b"backoff too", other, DueTime::at(now + Duration::from_secs(90), now))
+        })
+        .await
+        .unwrap();
+    let read = store.read().unwrap();
+    let mut taken = Vec::<Vec<u8>>::new();
+    loop {
+        let due = read.due(Queue::Run, now, |id| taken.iter().any(|one| one == id)).unwrap();
+        let Some(first) = due.ready.into_iter().next() else { break };
+        taken.push(first.id);
+    }
+    assert_eq!(taken, [b"at once".to_vec(), b"retried".to_vec(), b"hidden".to_vec()]);
+    let due = read.due(Queue::Run, now + Duration::from_secs(60), |id| taken.iter().any(|one| one == id)).unwrap();
+    assert_eq!(due.ready.into_iter().map(|row| row.id).collect::<Vec<_>>(), [b"backoff".to_vec()]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_due_rows_are_the_first_free_rows_of_each_fairness_key() {
     let folder = tempfile::tempdir().unwrap();
@@ -236,13 +279,13 @@ async fn the_due_rows_are_the_first_free_rows_of_each_fairness_key() {
     let rows = [(b"a", one, 5), (b"b", one, 3), (b"c", one, 40), (b"d", other, 30), (b"e", other, 20)];
     store
         .write(move |write| {
-            rows.iter().try_for_each(|(id, key, at)| write.enqueue(Queue::Run, *id, *key, Timestamp(*at)))?;
+            rows.iter().try_for_each(|(id, key, at)| write.enqueue(Queue::Run, *id, *key, due_at(*at)))?;
             // Rows of another queue do not matter.
-            write.enqueue(Queue::Prepare, b"x", one, Timestamp(1))
+            write.enqueue(Queue::Prepare, b"x", one, due_at(1))
         })
         .await
         .unwrap();
-    let place = |id: &[u8], key, at| QueuePosition { fairness_key: key, not_before: Timestamp(at), id: id.to_vec() };
+    let place = |id: &[u8], key, at| QueuePosition { fairness_key: key, due: due_at(at), id: id.to_vec() };
     let read = store.read().unwrap();
     let due = |at, taken: &[&[u8]]| {
         let due = read.due(Queue::Run, Timestamp(at), |id| taken.contains(&id)).unwrap();
@@ -257,7 +300,7 @@ async fn the_due_rows_are_the_first_free_rows_of_each_fairness_key() {
     assert_eq!(next(&place(b"a", one, 5), 10), None, "the next one is not due");
     drop(read);
 
-    store.reschedule(Queue::Run, b"b".to_vec(), Timestamp(60), None, true).await.unwrap();
+    store.reschedule(Queue::Run, b"b".to_vec(), due_at(60), None, true).await.unwrap();
     store.write(|write| write.dequeue(Queue::Run, b"a")).await.unwrap();
     let read = store.read().unwrap();
     let due = read.due(Queue::Run, Timestamp(50), |_| false).unwrap();

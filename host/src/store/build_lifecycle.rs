@@ -13,7 +13,7 @@ use beespace_core::user_action;
 
 use super::build::{Builds as _, key_of_stage};
 use super::delivery::{Deliveries as _, DeliveryOutcome};
-use super::queue::FairnessKey;
+use super::queue::{DueTime, FairnessKey};
 use super::transaction::Write;
 use super::{Queue, Store, StoreError};
 
@@ -36,7 +36,7 @@ impl Write<'_> {
     pub fn put_new_build(&self, build: &Build) -> Result<(), StoreError> {
         let fairness_key = FairnessKey::of_repository(build.event.repository.id);
         self.put_build(build)?;
-        self.enqueue(Queue::Prepare, build.id.0.as_bytes(), fairness_key, build.created_at)
+        self.enqueue(Queue::Prepare, build.id.0.as_bytes(), fairness_key, DueTime::now(build.created_at))
     }
 
     /// Removes a build that turned out to have nothing to run, and stores the reason in its delivery.
@@ -78,7 +78,7 @@ impl Write<'_> {
             self.put_stage(stage)?;
             if stage.status == Status::Pending {
                 let fairness_key = FairnessKey::of_repository(build.event.repository.id);
-                self.enqueue(Queue::Run, &key_of_stage(stage.id()), fairness_key, now)?;
+                self.enqueue(Queue::Run, &key_of_stage(stage.id()), fairness_key, DueTime::now(now))?;
             }
         }
         self.dequeue(Queue::Prepare, id.0.as_bytes())?;

@@ -12,7 +12,7 @@ use beespace_core::time::Timestamp;
 use beespace_core::trigger::LastSeenRef;
 use serde::{Deserialize, Serialize};
 
-use super::queue::FairnessKey;
+use super::queue::{DueTime, FairnessKey};
 use super::repository::Repositories;
 use super::tables::{DELIVERY, DELIVERY_BODY, DELIVERY_OF_REPOSITORY, DELIVERY_SEEN, Key, last_id};
 use super::transaction::{Order, Read, Rows, Write};
@@ -162,7 +162,7 @@ impl Write<'_> {
         if !delivery.is_repeat {
             self.put_bytes(DELIVERY_SEEN, by_content.as_slice(), id)?;
         }
-        self.enqueue(Queue::Delivery, id, FairnessKey::of_repository(delivery.repository), delivery.received_at)?;
+        self.enqueue(Queue::Delivery, id, FairnessKey::of_repository(delivery.repository), DueTime::now(delivery.received_at))?;
         self.announce(ChangeEvent::DeliveryStored { repository: delivery.repository, delivery: delivery.id });
         Ok(Accepted::New(delivery.id))
     }
@@ -185,6 +185,12 @@ impl Write<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Removes Gogs' id of the delivery from the index of known deliveries; the digest of its content stays.
+    pub(super) fn forget_forge_id(&self, delivery: &Delivery) -> Result<(), StoreError> {
+        let [by_id, _] = seen_keys(delivery);
+        self.remove(DELIVERY_SEEN, by_id.as_slice()).map(drop)
     }
 
     fn apply_action(&self, mut delivery: Delivery, action: &DeliveryAction, now: Timestamp) -> Result<(), StoreError> {
@@ -238,7 +244,7 @@ impl Store {
             Some((_, Some(first))) if matches!(first.outcome, DeliveryOutcome::DeadLetter(_)) => {
                 write.put_delivery(&Delivery { outcome: DeliveryOutcome::Waiting, ..first.clone() })?;
                 let fairness_key = FairnessKey::of_repository(first.repository);
-                write.enqueue(Queue::Delivery, first.id.0.as_bytes(), fairness_key, delivery.received_at)?;
+                write.enqueue(Queue::Delivery, first.id.0.as_bytes(), fairness_key, DueTime::now(delivery.received_at))?;
                 Ok(Accepted::Duplicate(first.id))
             }
             Some((_, Some(first))) if may_be_separate_push(&first, &delivery) => {
@@ -288,7 +294,7 @@ impl Store {
             }
             let fairness_key = FairnessKey::of_repository(delivery.repository);
             write.put_delivery(&Delivery { outcome: DeliveryOutcome::Waiting, ..delivery })?;
-            write.enqueue(Queue::Delivery, id.0.as_bytes(), fairness_key, now)
+            write.enqueue(Queue::Delivery, id.0.as_bytes(), fairness_key, DueTime::now(now))
         })
         .await
     }

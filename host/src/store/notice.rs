@@ -8,8 +8,9 @@
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::ids::NoticeId;
 use beespace_core::notice::{Notice, NoticeState, Receipt};
+use beespace_core::time::Timestamp;
 
-use super::queue::FairnessKey;
+use super::queue::{DueTime, FairnessKey};
 use super::tables::{Key, NOTICE, NOTICE_OF_BUILD, NOTICE_OF_STATE, NOTICE_SEQUENCE, RECEIPT, UNFINISHED_NOTICE, last_id};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Queue, StoreError};
@@ -151,18 +152,19 @@ impl Write<'_> {
     }
 
     /// Queues the ordering key for its oldest unfinished notice, or removes it from the queue if that notice is not pending.
-    pub(super) fn promote_next(&self, key: &OrderingKey) -> Result<(), StoreError> {
+    pub(super) fn promote_next(&self, key: &OrderingKey, now: Timestamp) -> Result<(), StoreError> {
         match self.oldest_unfinished(key)?.filter(|oldest| oldest.state == NoticeState::Pending) {
             Some(oldest) => {
-                self.enqueue(Queue::Notice, &key.key(), FairnessKey::of_binding(&key.binding), oldest.next_attempt_at)
+                let due = DueTime::at(oldest.next_attempt_at, now);
+                self.enqueue(Queue::Notice, &key.key(), FairnessKey::of_binding(&key.binding), due)
             }
             None => self.dequeue(Queue::Notice, &key.key()),
         }
     }
 
     /// Removes a finished notice from the unfinished ones and queues the next one.
-    pub(super) fn remove_unfinished(&self, notice: &Notice) -> Result<(), StoreError> {
+    pub(super) fn remove_unfinished(&self, notice: &Notice, now: Timestamp) -> Result<(), StoreError> {
         self.remove(UNFINISHED_NOTICE, position_key(notice).as_slice())?;
-        self.promote_next(&OrderingKey::of(notice))
+        self.promote_next(&OrderingKey::of(notice), now)
     }
 }

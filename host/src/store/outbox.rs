@@ -64,7 +64,7 @@ impl Write<'_> {
             self.add_unfinished(&notice)?;
             // An ordering key that is already queued keeps its due time and its attempts.
             if is_first {
-                self.promote_next(&ordering_key)?;
+                self.promote_next(&ordering_key, now)?;
             }
         }
         Ok(())
@@ -82,7 +82,7 @@ impl Write<'_> {
         match notice.state {
             // The worker reschedules the ordering key for the next attempt.
             NoticeState::Pending => {}
-            NoticeState::Sent | NoticeState::DeadLetter => self.remove_unfinished(&notice)?,
+            NoticeState::Sent | NoticeState::DeadLetter => self.remove_unfinished(&notice, now)?,
             NoticeState::Suspended => self.suspend_binding(&notice, now)?,
         }
         Ok(notice)
@@ -125,8 +125,7 @@ impl Store {
     ) -> Result<Notice, StoreError> {
         self.write(move |write| {
             let mut notice = write.notice(id)?.ok_or(StoreError::NotFound("notice"))?;
-            let outcome = write.judge_refusal(&notice, outcome.clone())?;
-            notice.record_outcome(outcome, now, jitter);
+            notice.record_outcome(outcome.clone(), now, jitter);
             if let Some(receipt) = &receipt {
                 write.put(RECEIPT, "receipt", &OrderingKey::of(&notice).key(), receipt)?;
             }
@@ -175,7 +174,7 @@ impl Store {
             write.put_notice(&notice)?;
             write.add_unfinished(&notice)?;
             write.resume_binding(&notice.binding, now)?;
-            write.promote_next(&OrderingKey::of(&notice))?;
+            write.promote_next(&OrderingKey::of(&notice), now)?;
             Ok(notice)
         })
         .await

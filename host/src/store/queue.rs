@@ -1,6 +1,11 @@
 //! The queues of the workers. Claiming a row counts an attempt before the work begins, so an attempt that crashes the
 //! server counts as well. Failed rows are retried with backoff. After the fifth attempt a row ends as a dead letter,
 //! which stays visible and can be retried.
+//!
+//! A row keeps its delay beside its due time. So a clock that is set back delays nothing: a row that would be due later than its
+//! own delay from now was queued at a time that has not come yet, and is due now.
+
+use std::time::Duration;
 
 use beespace_core::digest::Digest;
 use beespace_core::ids::RepositoryId;
@@ -13,6 +18,9 @@ use super::{Queue, Store, StoreError, row};
 
 /// The maximum number of attempts, after which a row ends as a dead letter.
 pub const MAX_ATTEMPTS: u32 = 5;
+
+/// How many waiting rows of a fairness key are looked at for one that a clock which was set back has left behind.
+const DISPLACED_ROWS: usize = 8;
 
 impl Queue {
     fn table(self) -> Table {
@@ -53,6 +61,37 @@ impl FairnessKey {
     }
 }
 
+/// When a row is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueTime {
+    pub at: Timestamp,
+    /// The time between queueing the row and `at`.
+    pub delay: Duration,
+}
+
+impl DueTime {
+    /// Due as soon as it is queued.
+    #[must_use]
+    pub fn now(now: Timestamp) -> Self {
+        Self { at: now, delay: Duration::ZERO }
+    }
+
+    /// Due at `at`, as seen at `now`.
+    #[must_use]
+    pub fn at(at: Timestamp, now: Timestamp) -> Self {
+        Self { at, delay: at.since(now) }
+    }
+
+    fn is_reached(self, now: Timestamp) -> bool {
+        self.at <= now || self.at.since(now) > self.delay
+    }
+
+    /// The delay as the value of a position in the order of execution.
+    fn value(self) -> [u8; 8] {
+        u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX).to_be_bytes()
+    }
+}
+
 /// A row of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueEntry {
@@ -68,22 +107,26 @@ pub struct QueueEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuePosition {
     pub fairness_key: FairnessKey,
-    pub not_before: Timestamp,
+    pub due: DueTime,
     pub id: Vec<u8>,
 }
 
 impl QueuePosition {
     fn key(&self, queue: Queue) -> Key {
-        self.fairness_key.key(queue).u64(self.not_before.0).bytes(&self.id)
+        order_key(queue, self.fairness_key, self.due.at, &self.id)
     }
 
-    fn of_key(key: &[u8]) -> Option<Self> {
+    fn of_row(key: &[u8], value: &[u8]) -> Option<Self> {
         let (fairness_key, rest) = key.get(1..)?.split_first_chunk()?;
-        let (not_before, id) = rest.split_first_chunk()?;
-        let (fairness_key, not_before) =
-            (FairnessKey(u64::from_be_bytes(*fairness_key)), Timestamp(u64::from_be_bytes(*not_before)));
-        Some(Self { fairness_key, not_before, id: id.to_vec() })
+        let (at, id) = rest.split_first_chunk()?;
+        let delay = value.first_chunk().map_or(Duration::ZERO, |delay| Duration::from_millis(u64::from_be_bytes(*delay)));
+        let due = DueTime { at: Timestamp(u64::from_be_bytes(*at)), delay };
+        Some(Self { fairness_key: FairnessKey(u64::from_be_bytes(*fairness_key)), due, id: id.to_vec() })
     }
+}
+
+fn order_key(queue: Queue, fairness_key: FairnessKey, at: Timestamp, id: &[u8]) -> Key {
+    fairness_key.key(queue).u64(at.0).bytes(id)
 }
 
 /// The rows of a queue that are ready.
@@ -142,14 +185,16 @@ impl Read {
         while let Some(head) = self.first_position(queue.key(), after, |_| false)? {
             let prefix = head.fairness_key.key(queue);
             let first = self.first_position(prefix.clone(), None, &taken)?;
-            let later = match first {
-                Some(first) if first.not_before <= now => {
-                    due.ready.push(first);
-                    self.first_position(prefix.clone(), Some(prefix.clone().u64(now.0 + 1)), &taken)?
+            let (ready, later) = match first {
+                Some(first) if first.due.is_reached(now) => {
+                    let after_now = prefix.clone().u64(now.0.saturating_add(1));
+                    (Some(first), self.first_position(prefix.clone(), Some(after_now), &taken)?)
                 }
-                not_yet => not_yet,
+                Some(waits) => (self.displaced_position(queue, &waits, now, &taken)?, Some(waits)),
+                None => (None, None),
             };
-            due.next_due_at = due.next_due_at.into_iter().chain(later.map(|position| position.not_before)).min();
+            due.ready.extend(ready);
+            due.next_due_at = due.next_due_at.into_iter().chain(later.map(|position| position.due.at)).min();
             after = Some(prefix.u64(u64::MAX));
         }
         Ok(due)
@@ -166,8 +211,38 @@ impl Read {
         now: Timestamp,
         taken: impl Fn(&[u8]) -> bool,
     ) -> Result<Option<QueuePosition>, StoreError> {
-        let next = self.first_position(position.fairness_key.key(queue), Some(position.key(queue)), taken)?;
-        Ok(next.filter(|next| next.not_before <= now))
+        let next = self.first_position(position.fairness_key.key(queue), Some(position.key(queue)), &taken)?;
+        match next {
+            Some(waits) if !waits.due.is_reached(now) => self.displaced_position(queue, &waits, now, &taken),
+            next => Ok(next),
+        }
+    }
+
+    /// A row behind `waits`, which is not due, that the clock has left behind when it was set back. Only the next few rows and
+    /// the last one are looked at: the others follow when these are done.
+    fn displaced_position(
+        &self,
+        queue: Queue,
+        waits: &QueuePosition,
+        now: Timestamp,
+        taken: impl Fn(&[u8]) -> bool,
+    ) -> Result<Option<QueuePosition>, StoreError> {
+        let (prefix, after) = (waits.fairness_key.key(queue), waits.key(queue));
+        let is_displaced = |position: &QueuePosition| position.due.is_reached(now) && !taken(&position.id);
+        for (order, after, mut rows_left) in
+            [(Order::OldestFirst, Some(after.as_slice()), DISPLACED_ROWS), (Order::NewestFirst, None, 1)]
+        {
+            let mut found = None;
+            self.scan(QUEUE_ORDER, prefix.as_slice(), after, order, &mut |key, value| {
+                rows_left -= 1;
+                found = QueuePosition::of_row(key, value).filter(is_displaced);
+                Ok(found.is_none() && rows_left > 0)
+            })?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// The first position under `prefix`, after the key `after`, that is not `taken`.
@@ -179,8 +254,8 @@ impl Read {
     ) -> Result<Option<QueuePosition>, StoreError> {
         let mut found = None;
         let after = after.as_ref().map(Key::as_slice);
-        self.scan(QUEUE_ORDER, prefix.as_slice(), after, Order::OldestFirst, &mut |key, _| {
-            found = QueuePosition::of_key(key).filter(|position| !taken(&position.id));
+        self.scan(QUEUE_ORDER, prefix.as_slice(), after, Order::OldestFirst, &mut |key, value| {
+            found = QueuePosition::of_row(key, value).filter(|position| !taken(&position.id));
             Ok(found.is_none())
         })?;
         Ok(found)
@@ -192,14 +267,15 @@ impl Write<'_> {
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be written.
-    pub fn enqueue(&self, queue: Queue, id: &[u8], fairness_key: FairnessKey, not_before: Timestamp) -> Result<(), StoreError> {
-        self.put_queue_entry(queue, id, &QueueEntry { attempts: 0, fairness_key, not_before, last_error: None })
+    pub fn enqueue(&self, queue: Queue, id: &[u8], fairness_key: FairnessKey, due: DueTime) -> Result<(), StoreError> {
+        let entry = QueueEntry { attempts: 0, fairness_key, not_before: due.at, last_error: None };
+        self.put_queue_entry(queue, id, &entry, due)
     }
 
-    fn put_queue_entry(&self, queue: Queue, id: &[u8], entry: &QueueEntry) -> Result<(), StoreError> {
+    fn put_queue_entry(&self, queue: Queue, id: &[u8], entry: &QueueEntry, due: DueTime) -> Result<(), StoreError> {
         self.dequeue(queue, id)?;
-        let position = QueuePosition { fairness_key: entry.fairness_key, not_before: entry.not_before, id: id.to_vec() };
-        self.put_bytes(QUEUE_ORDER, position.key(queue).as_slice(), &[])?;
+        let key = order_key(queue, entry.fairness_key, due.at, id);
+        self.put_bytes(QUEUE_ORDER, key.as_slice(), &due.value())?;
         self.put(queue.table(), "queue", id, entry)?;
         self.wake(queue);
         Ok(())
@@ -211,8 +287,7 @@ impl Write<'_> {
     /// [`StoreError`] if the store cannot be written.
     pub fn dequeue(&self, queue: Queue, id: &[u8]) -> Result<(), StoreError> {
         let Some(entry) = self.queue_entry(queue, id)? else { return Ok(()) };
-        let position = QueuePosition { fairness_key: entry.fairness_key, not_before: entry.not_before, id: id.to_vec() };
-        self.remove(QUEUE_ORDER, position.key(queue).as_slice())?;
+        self.remove(QUEUE_ORDER, order_key(queue, entry.fairness_key, entry.not_before, id).as_slice())?;
         self.remove(queue.table(), id)?;
         Ok(())
     }
@@ -266,18 +341,18 @@ impl Store {
         &self,
         queue: Queue,
         id: Vec<u8>,
-        until: Timestamp,
+        due: DueTime,
         error: Option<String>,
         counts_attempt: bool,
     ) -> Result<(), StoreError> {
         self.write(move |write| {
             let Some(mut entry) = write.queue_entry(queue, &id)? else { return Ok(()) };
-            entry.not_before = until;
+            entry.not_before = due.at;
             entry.last_error.clone_from(&error);
             if !counts_attempt {
                 entry.attempts = entry.attempts.saturating_sub(1);
             }
-            write.put_queue_entry(queue, &id, &entry)
+            write.put_queue_entry(queue, &id, &entry, due)
         })
         .await
     }

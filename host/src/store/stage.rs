@@ -9,7 +9,7 @@ use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 
 use super::build::{Builds as _, key_of_stage};
-use super::queue::FairnessKey;
+use super::queue::{DueTime, FairnessKey};
 use super::transaction::Write;
 use super::{Queue, Store, StoreError};
 
@@ -64,10 +64,10 @@ impl Write<'_> {
     ) -> Result<(), StoreError> {
         let (key, fairness_key) = (key_of_stage(id), FairnessKey::of_repository(repository));
         match stage.status {
-            Status::Pending if old.status == Status::Blocked => self.enqueue(Queue::Run, &key, fairness_key, now),
+            Status::Pending if old.status == Status::Blocked => self.enqueue(Queue::Run, &key, fairness_key, DueTime::now(now)),
             // The stage ended while it waited for approval: the worker removes its containers.
             status if status.is_over() && old.awaiting_approval_since.is_some() => {
-                self.enqueue(Queue::Run, &key, fairness_key, now)
+                self.enqueue(Queue::Run, &key, fairness_key, DueTime::now(now))
             }
             // The row leaves the queue after the worker has removed the containers that are not needed during the wait.
             Status::Blocked if stage.awaiting_approval_since.is_some() => Ok(()),
