@@ -41,6 +41,13 @@ impl AdminToken {
         Ok(Self(SecretString::from(token.to_owned())))
     }
 
+    /// A digest that changes with the token. It differs from the token's own hash, so it cannot be compared with hashes from
+    /// elsewhere.
+    #[must_use]
+    pub fn fingerprint(&self) -> Digest {
+        Digest::of_parts([b"beespace admin token".as_slice(), self.0.expose_secret().as_bytes()])
+    }
+
     /// Whether this is the token. The comparison takes constant time, and both sides are hashed first to hide even their lengths.
     #[must_use]
     pub fn matches(&self, token: &str) -> bool {

@@ -1,7 +1,7 @@
 //! Authentication: the admin token in the `Authorization` header, or a browser session that began with it.
 //!
 //! A session is 256 random bits in a cookie; the store keeps only their hash, and the identity that the session authenticates. It
-//! ends after 8 hours without a request and after 7 days in any case.
+//! ends after 8 hours without a request, after 7 days in any case, and when the admin token is replaced.
 
 use std::time::Duration;
 
@@ -54,13 +54,16 @@ pub async fn authenticate(app: &App, headers: &HeaderMap) -> Principal {
     }
 }
 
-/// The identity that the store keeps for a session token; none if there is no such session, if it has ended, or if its kind is
-/// unknown.
+/// The identity that the store keeps for a session token; none if there is no such session, if it has ended, if the admin token
+/// was replaced since, or if its kind is unknown.
 async fn of_session(app: &App, token: &str) -> Option<Principal> {
     let key = Digest::of(token);
     let session = app.store.read().and_then(|read| read.session(key)).ok().flatten()?;
     let now = now();
     if now.since(session.last_seen_at) > IDLE_TIMEOUT || now.since(session.created_at) > MAX_AGE {
+        return None;
+    }
+    if session.token_fingerprint != Some(app.admin_token.fingerprint()) {
         return None;
     }
     let Some(kind) = PrincipalKind::of_session(&session.principal_kind) else {
@@ -90,6 +93,7 @@ pub async fn create(app: &App, principal: &Principal) -> Result<HeaderValue, Pro
     let session = Session {
         principal_kind: principal.kind().as_str().to_owned(),
         principal_id: principal.id().to_owned(),
+        token_fingerprint: Some(app.admin_token.fingerprint()),
         created_at: now,
         last_seen_at: now,
     };

@@ -154,6 +154,24 @@ async fn a_session_has_the_rights_of_the_token_until_it_ends() {
     assert_eq!(session.get("/api/v1/doctor").await.unwrap().status, StatusCode::UNAUTHORIZED);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_admin_token_ends_every_session() {
+    let (_gogs, mut beespace) = world("").await;
+    let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
+    let cookie = session.cookie().unwrap().to_owned();
+    let status = async |beespace: &Beespace| {
+        let client = beespace.anonymous();
+        let request = client.request(Method::GET, "/api/v1/doctor").header("cookie", &cookie);
+        client.send(request).await.unwrap().status
+    };
+    assert_eq!(status(&beespace).await, StatusCode::OK);
+    beespace = beespace.restart().await.unwrap();
+    assert_eq!(status(&beespace).await, StatusCode::OK, "a restart alone ends no session");
+    std::fs::write(beespace.app.config.data.admin_token_path(), format!("bee_{}", "0".repeat(64))).unwrap();
+    beespace = beespace.restart().await.unwrap();
+    assert_eq!(status(&beespace).await, StatusCode::UNAUTHORIZED);
+}
+
 /// The CSRF token of a session's forms; only pages of the session contain it.
 fn csrf(cookie: &str) -> String {
     let (_, token) = cookie.split_once('=').unwrap();

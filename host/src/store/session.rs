@@ -15,6 +15,9 @@ pub struct Session {
     pub principal_kind: String,
     /// The id of that identity.
     pub principal_id: String,
+    /// The fingerprint of the admin token with which the session began. The session ends when the token is replaced.
+    #[serde(default)]
+    pub token_fingerprint: Option<Digest>,
     pub created_at: Timestamp,
     pub last_seen_at: Timestamp,
 }
