@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use crate::app::App;
-use crate::{engine_cleanup, metrics_collector, notify, prewarm, queues, retention};
+use crate::{engine_cleanup, metrics_collector, notify, prewarm, queues, retention, start_check};
 
 /// Starts all of it; the tasks end when the server stops.
 pub fn start(app: &Arc<App>) -> JoinSet<()> {
@@ -16,5 +16,6 @@ pub fn start(app: &Arc<App>) -> JoinSet<()> {
     tasks.spawn(prewarm::keep_prewarmed(Arc::clone(app)));
     tasks.spawn(notify::propagate_suspension(Arc::clone(app)));
     tasks.spawn(retention::serve(Arc::clone(app)));
+    tasks.spawn(start_check::report(Arc::clone(app)));
     tasks
 }

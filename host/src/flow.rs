@@ -63,7 +63,11 @@ pub async fn prepare_build(app: &App, id: BuildId) -> Result<(), WorkError> {
         Resolution::Ended(status, reason) => prepare::ended_without_stages(build, status, reason),
         Resolution::Commit(commit) => {
             build.head = Some(commit.head.clone());
-            prepare::stages(app, build, &commit).await?
+            let prepared = prepare::stages(app, build, &commit).await?;
+            if !matches!(prepared, Prepared::Ignored(_)) {
+                commit.pin(id).await.map_err(anyhow::Error::from)?;
+            }
+            prepared
         }
     };
     Ok(app.store.store_prepared(id, prepared, now()).await?)

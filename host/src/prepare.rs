@@ -12,11 +12,17 @@ use crate::app::App;
 use crate::clock::now;
 use crate::planning;
 use crate::source::{self, ChangeSet, FetchedCommit, PipelineSource, Resolution, SourceError};
+use crate::store::StoreError;
 use crate::store::build_lifecycle::Prepared;
+use crate::store::repository::Repositories as _;
 use crate::worker::WorkError;
 
 /// How long a build waits for Gogs or for disk space before it ends.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a fetched repository may lack the branch of a push, before the branch counts as deleted. Gogs reports a push when
+/// the branch is there, but a proxy or a replica may be late.
+const MISSING_BRANCH_WAIT: Duration = Duration::from_secs(60);
 
 /// `source`: the commit of the build.
 ///
@@ -26,9 +32,20 @@ pub async fn resolve(app: &App, build: &Build) -> Result<Resolution, WorkError> 
     let mirror = app.mirrors.of(build.event.repository.id);
     match source::resolve(&mirror, build, &app.clone_url(build), &app.forge.access()).await {
         Ok(resolution) => Ok(resolution),
+        Err(SourceError::CommitMissing { commit, .. }) if is_branch_deleted(app, build)? => {
+            let branch = build.event.branch().unwrap_or_default();
+            let message = format!("branch {branch:?} was deleted before its commit {commit} could be fetched");
+            Ok(Resolution::Ended(Status::Skipped, Reason::new(ReasonCode::BranchDeleted, message)))
+        }
         Err(error) if error.is_retryable() => wait_or_give_up(app, build, &error).await,
         Err(error) => Err(WorkError::Failed(error.into())),
     }
+}
+
+/// Whether the branch that Gogs does not serve was deleted: Gogs has reported it, or the branch has been missing for a minute.
+fn is_branch_deleted(app: &App, build: &Build) -> Result<bool, StoreError> {
+    let recorded = app.store.read()?.last_seen(build.event.repository.id, &build.event.git_ref())?;
+    Ok(recorded.is_none() || now().since(build.created_at) >= MISSING_BRANCH_WAIT)
 }
 
 /// Shows the reason on the build and reschedules it; after [`MAX_WAIT`] the build ends.
@@ -81,11 +98,7 @@ pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Resu
 }
 
 async fn no_file(commit: &FetchedCommit) -> Reason {
-    let help = if source::has_pipeline_folder(commit).await {
-        "files in `.beespace/` are not supported yet: move the pipeline to `.beespace.yml` in the root of the repository"
-    } else {
-        "add a `.beespace.yml` to the root of the repository"
-    };
+    let help = source::missing_file_help(commit).await;
     Reason::new(ReasonCode::NoPipelineFile, format!("no pipeline file at {}", commit.head.sha.short())).help(help)
 }
 

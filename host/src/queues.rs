@@ -20,12 +20,15 @@ use crate::{flow, notify, plugins, run};
 /// Builds that are prepared at once. They mostly wait for Gogs and git.
 const PREPARED_AT_ONCE: usize = 8;
 
+/// How many of them may belong to one repository, so that a large or slow repository does not delay the others.
+const PREPARED_PER_REPOSITORY: usize = 2;
+
 /// Starts the worker of each queue in `tasks`; the workers end when the server stops.
 pub fn start(app: &Arc<App>, tasks: &mut JoinSet<()>) {
     let capacity = usize::from(app.config.engine.capacity.get());
     let send_slots = plugins::send_slots(app.plugins.notifiers.len());
     spawn(app, tasks, Queue::Delivery, (1, 1), DeliveryConsumer(Arc::clone(app)));
-    spawn(app, tasks, Queue::Prepare, (PREPARED_AT_ONCE, PREPARED_AT_ONCE), PrepareConsumer(Arc::clone(app)));
+    spawn(app, tasks, Queue::Prepare, (PREPARED_AT_ONCE, PREPARED_PER_REPOSITORY), PrepareConsumer(Arc::clone(app)));
     spawn(app, tasks, Queue::Run, (capacity, capacity), RunConsumer(Arc::clone(app)));
     spawn(app, tasks, Queue::Notice, (send_slots, plugins::SLOTS_PER_NOTIFIER), NoticeConsumer(Arc::clone(app)));
 }

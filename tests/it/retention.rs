@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use beespace::clock::now;
 use beespace::retention;
-use beespace::store::Store;
 use beespace::store::build::{BuildFilter, Builds as _};
 use beespace::store::delivery::{Accepted, Deliveries as _, DeliveryAction, NewDelivery};
+use beespace::store::repository::{Hook, Repositories as _, Repository};
 use beespace::store::tables;
 use beespace::store::transaction::Rows as _;
+use beespace::store::{Store, StoreError};
 use beespace_core::build::Build;
+use beespace_core::digest::Digest;
 use beespace_core::ids::{BuildId, RepositoryId, StageNumber, StepId, StepNumber};
 use beespace_core::mask::Secrets;
 use beespace_core::reason::Reason;
@@ -54,12 +56,21 @@ async fn an_expired_build_leaves_only_the_digest_of_its_delivery() {
         (first, body)
     };
 
+    for world in [&world, &small] {
+        for repository in [1, 2] {
+            replace_hook(world, RepositoryId(repository), Timestamp(0), None).await;
+        }
+    }
     assert_eq!(retention::pass(&world.app, Timestamp(0)).await.unwrap(), (0, 0), "nothing is as old as that");
     assert_eq!(rows(store)["build"], 120);
     assert_eq!(retention::pass(&world.app, tomorrow()).await.unwrap(), (118, 118));
 
     let (mut left, mut of_small) = (rows(store), rows(&small.app.store));
-    assert_eq!((left.remove("delivery_seen"), of_small.remove("delivery_seen")), (Some(240), Some(4)));
+    assert_eq!(
+        (left.remove("delivery_seen"), of_small.remove("delivery_seen")),
+        (Some(122), Some(4)),
+        "and the digests of all deliveries"
+    );
     assert_eq!(left, of_small, "all that is left is that of a store with two builds");
     let read = store.read().unwrap();
     for build in builds(store) {
@@ -72,6 +83,59 @@ async fn an_expired_build_leaves_only_the_digest_of_its_delivery() {
     let again = NewDelivery { repository: first.repository, forge_id: "other".to_owned(), body, ..delivery() };
     assert_eq!(store.accept_delivery(again).await.unwrap(), Accepted::Duplicate(first.id), "what was built is not built again");
     assert_eq!(retention::pass(&world.app, tomorrow()).await.unwrap(), (0, 0));
+}
+
+/// Gives the repository a webhook that was created at `created_at`. The one before it is accepted until `grace`.
+async fn replace_hook(world: &World, repository: RepositoryId, created_at: Timestamp, grace: Option<Timestamp>) {
+    let secret = world.app.key.seal("hook", b"secret").unwrap();
+    let hook = Hook { key: Digest::of(created_at.0.to_be_bytes()), secret, forge_id: 1, created_at };
+    let change = move |known: Option<Repository>| {
+        let mut known = known.ok_or(StoreError::NotFound("repository"))?;
+        known.previous_hooks.extend(known.hook.take().zip(grace));
+        Ok(Repository { hook: Some(hook.clone()), ..known })
+    };
+    world.app.store.change_repository(repository, change).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_digest_of_a_delivery_goes_when_no_webhook_accepts_it_again() {
+    let world = World::with(6).await;
+    let store = &world.app.store;
+    for repository in [1, 2] {
+        replace_hook(&world, RepositoryId(repository), Timestamp(0), None).await;
+    }
+    assert_eq!(retention::pass(&world.app, tomorrow()).await.unwrap(), (4, 4));
+    // Four digests, and both keys of the two deliveries that are left.
+    assert_eq!(rows(store)["delivery_seen"], 4 + 4);
+
+    let end_of_grace = now() + Duration::from_secs(3_600);
+    replace_hook(&world, RepositoryId(1), now(), Some(end_of_grace)).await;
+    store.forget_unacceptable_deliveries(now()).await.unwrap();
+    assert_eq!(rows(store)["delivery_seen"], 4 + 4, "the webhook before is still accepted");
+    store.forget_unacceptable_deliveries(end_of_grace).await.unwrap();
+    assert_eq!(rows(store)["delivery_seen"], 2 + 4, "the other repository keeps its webhook");
+    let first = store.read().unwrap().repository(RepositoryId(1)).unwrap().unwrap();
+    assert!(first.previous_hooks.is_empty() && first.hook.is_some());
+
+    let disable = |known: Option<Repository>| Ok(Repository { hook: None, ..known.ok_or(StoreError::NotFound("repository"))? });
+    store.change_repository(RepositoryId(2), disable).await.unwrap();
+    store.forget_unacceptable_deliveries(now()).await.unwrap();
+    assert_eq!(rows(store)["delivery_seen"], 4, "a disabled repository accepts nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_ahead_removes_nothing_before_a_second_look() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let world = World::with_settings(4, "[retention]\nbuilds = \"90d\"\n").await;
+    let (store, start) = (&world.app.store, now());
+    let look = async |at: Timestamp| (retention::look_and_pass(&world.app, at).await.unwrap(), rows(store)["build"]);
+    assert_eq!(look(start).await, (false, 4), "nothing is known of the clock");
+    assert_eq!(look(start + DAY).await, (true, 4), "nothing has expired");
+    assert_eq!(look(start + DAY * 200).await, (false, 4), "the clock has jumped");
+    assert_eq!(look(start + DAY * 200 + DAY / 2).await, (false, 4));
+    assert_eq!(look(start + DAY + DAY / 2).await, (true, 4), "it was set right");
+    assert_eq!(look(start + DAY * 200).await, (false, 4), "the server was off for months");
+    assert_eq!(look(start + DAY * 201).await, (true, 2), "all but the last run of each branch has expired");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,7 +177,7 @@ async fn cleanup_batches_stay_small_with_a_large_backlog() {
         store.purge_builds(piece.removable).await.unwrap();
         let builds = store.rows_read() - before;
         let piece = store.read().unwrap().expired_deliveries(None, tomorrow()).unwrap();
-        store.purge_deliveries(piece.removable).await.unwrap();
+        store.purge_deliveries(piece.removable, now()).await.unwrap();
         let deliveries = store.rows_read() - before - builds;
         assert!(deliveries <= 5 * 50, "{deliveries} rows were read for fifty deliveries");
         costs.push(builds);

@@ -1,12 +1,20 @@
 //! Mirrors of repositories, with hostile names and files in them.
 
 use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use beespace::source::{CheckoutRequest, EntryKind, ForgeCredentials, Mirror, Mirrors, Pin, PushRange, SourceError};
-use beespace_core::build::Base;
-use beespace_core::ids::{RepositoryId, Sha};
+use beespace::clock::now;
+use beespace::source::{
+    CheckoutRequest, Collection, EntryKind, FetchLimits, ForgeCredentials, Lookup, Mirror, Mirrors, PushRange, SourceError,
+};
+use beespace_core::build::{Base, Head};
+use beespace_core::event::Claim;
+use beespace_core::ids::{BuildId, RepositoryId, Sha};
 use beespace_core::pipeline::eval_when::ChangedPaths;
 use beespace_tests::gogs::{FakeGogs, RepositoryObject};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
 struct World {
@@ -46,9 +54,9 @@ impl World {
 async fn a_pushed_commit_is_fetched_and_pinned() {
     let world = world().await;
     let sha = world.push("master", &[("a.txt", "one\n"), ("sub/b.sh", "two")]).await;
-    assert_eq!(world.mirror.pin(&sha, "refs/heads/master").await.unwrap(), Pin::Missing);
+    assert_eq!(world.mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Missing);
     world.fetch().await.unwrap();
-    assert_eq!(world.mirror.pin(&sha, "refs/heads/master").await.unwrap(), Pin::Found);
+    assert_eq!(world.mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Found);
     let (message, author) = world.mirror.commit_message(&sha).await.unwrap();
     assert_eq!((message.as_str(), author.name.as_str()), ("a change\n\nwith a body", "Ada Lovelace"));
     assert_eq!(world.mirror.read_file(&sha, "a.txt", 100).await.unwrap().bytes, b"one\n");
@@ -66,7 +74,7 @@ async fn a_pinned_commit_survives_a_force_push_and_a_missing_one_is_reported_wit
     let base = world.push("master", &[("a", "1")]).await;
     let first = world.push("topic", &[("a", "2")]).await;
     world.fetch().await.unwrap();
-    world.mirror.pin(&first, "refs/heads/topic").await.unwrap();
+    world.mirror.find(&first, "refs/heads/topic").await.unwrap();
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
     copy.checkout("topic").await.unwrap();
     let unseen = Sha::new(&copy.commit(&[], "never fetched").await.unwrap()).unwrap();
@@ -75,11 +83,11 @@ async fn a_pinned_commit_survives_a_force_push_and_a_missing_one_is_reported_wit
     let newer = Sha::new(&copy.commit(&[], "the branch goes another way").await.unwrap()).unwrap();
     copy.push(&["+HEAD:refs/heads/topic"]).await.unwrap();
     world.fetch().await.unwrap();
-    assert_eq!(world.mirror.pin(&first, "refs/heads/topic").await.unwrap(), Pin::Found);
-    assert_eq!(world.mirror.pin(&unseen, "refs/heads/topic").await.unwrap(), Pin::MovedOn { newer });
+    assert_eq!(world.mirror.find(&first, "refs/heads/topic").await.unwrap(), Lookup::Found);
+    assert_eq!(world.mirror.find(&unseen, "refs/heads/topic").await.unwrap(), Lookup::MovedOn { newer });
     copy.push(&[":refs/heads/topic"]).await.unwrap();
     world.fetch().await.unwrap();
-    assert_eq!(world.mirror.pin(&unseen, "refs/heads/topic").await.unwrap(), Pin::Missing);
+    assert_eq!(world.mirror.find(&unseen, "refs/heads/topic").await.unwrap(), Lookup::Missing);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +106,7 @@ async fn hostile_branch_names_are_never_interpreted() {
         world.fetch().await.unwrap();
         let git_ref = format!("refs/heads/{name}");
         assert_eq!(world.mirror.tip(&git_ref).await.unwrap().as_ref(), Some(&sha), "{name}");
-        assert_eq!(world.mirror.pin(&sha, &git_ref).await.unwrap(), Pin::Found);
+        assert_eq!(world.mirror.find(&sha, &git_ref).await.unwrap(), Lookup::Found);
         let push = PushRange { before: None, last_known_tip: None, after: &sha, branch: name, default_branch: "master" };
         assert_eq!(world.mirror.base(push).await.unwrap(), Base::Commit(base.clone()));
         assert_eq!(world.mirror.changed_paths(&base, &sha).await.unwrap(), ChangedPaths::Known(vec!["a".to_owned()]));
@@ -300,7 +308,7 @@ async fn forge_errors_are_distinguished_and_hide_the_token() {
     world.gogs.set_offline(false);
     world.gogs.set_token_revoked(true);
     let dead = world.fetch().await.unwrap_err();
-    assert!(matches!(dead, SourceError::TokenRejected), "{dead:?}");
+    assert!(matches!(dead, SourceError::TokenRejected(_)), "{dead:?}");
     world.gogs.set_token_revoked(false);
     let access = ForgeCredentials::token(token.to_owned().into());
     let missing: Url = format!("{}/acme/none.git", world.gogs.url()).parse().unwrap();
@@ -336,9 +344,9 @@ async fn a_commit_with_missing_objects_after_a_failed_fetch_does_not_count_as_pr
     let git_dir = format!("--git-dir={}", mirror.display());
     let left = copy.git(&[&git_dir, "hash-object", "-t", "commit", "-w", "commit"]).await.unwrap();
     assert_eq!(left, whole.as_str());
-    assert!(matches!(world.mirror.pin(&whole, "refs/heads/master").await.unwrap(), Pin::MovedOn { .. }));
+    assert!(matches!(world.mirror.find(&whole, "refs/heads/master").await.unwrap(), Lookup::MovedOn { .. }));
     world.fetch().await.unwrap();
-    assert_eq!(world.mirror.pin(&whole, "refs/heads/master").await.unwrap(), Pin::Found);
+    assert_eq!(world.mirror.find(&whole, "refs/heads/master").await.unwrap(), Lookup::Found);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,7 +361,7 @@ async fn many_concurrent_fetches_share_one_mirror() {
     for fetch in fetches.collect::<Vec<_>>() {
         fetch.await.unwrap().unwrap();
     }
-    assert_eq!(world.mirror.pin(&sha, "refs/heads/master").await.unwrap(), Pin::Found);
+    assert_eq!(world.mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Found);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -370,4 +378,150 @@ async fn a_branch_replaced_by_a_directory_of_branches_is_fetched() {
     world.fetch().await.unwrap();
     assert_eq!(world.mirror.tip("refs/heads/a").await.unwrap(), None);
     assert!(world.mirror.tip("refs/heads/a/b").await.unwrap().is_some());
+}
+
+/// The folder of the world's mirror.
+fn mirror_path(world: &World) -> PathBuf {
+    world.folder.path().join(format!("mirrors/{}.git", world.repo.id))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_locks_of_a_killed_git_do_not_outlast_it() {
+    let world = world().await;
+    world.push("master", &[("a", "1")]).await;
+    world.fetch().await.unwrap();
+    let path = mirror_path(&world);
+    let locks = ["refs/heads/master.lock", "packed-refs.lock", "HEAD.lock", "config.lock", "objects/maintenance.lock"];
+    let put = || locks.iter().for_each(|lock| std::fs::write(path.join(lock), "").unwrap());
+    let left = || locks.iter().filter(|lock| path.join(lock).exists()).count();
+
+    // The next process finds what a kill of this one left.
+    put();
+    let newer = world.push("master", &[("a", "2")]).await;
+    let next = mirrors(&world.folder).of(RepositoryId(world.repo.id));
+    let access = ForgeCredentials::token(world.gogs.token().to_owned().into());
+    next.fetch(&world.url(), &access).await.unwrap();
+    assert_eq!((next.tip("refs/heads/master").await.unwrap(), left()), (Some(newer), 0));
+
+    // A fetch that fails because of a lock is reported, and the next one succeeds.
+    put();
+    let newest = world.push("master", &[("a", "3")]).await;
+    next.fetch(&world.url(), &access).await.unwrap_err();
+    assert!(next.last_fetch_failure().is_some_and(|error| error.to_string().contains("lock")));
+    next.fetch(&world.url(), &access).await.unwrap();
+    assert_eq!((next.tip("refs/heads/master").await.unwrap(), left()), (Some(newest), 0));
+    assert_eq!(next.last_fetch_failure(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_branch_is_not_compared_with_branches_that_could_not_be_fetched() {
+    let world = world().await;
+    world.push("master", &[("a", "1")]).await;
+    let topic = world.push("topic", &[("b", "1")]).await;
+    world.fetch().await.unwrap();
+    let push = PushRange { before: None, last_known_tip: None, after: &topic, branch: "topic", default_branch: "master" };
+    assert!(matches!(world.mirror.base(push).await.unwrap(), Base::Commit(_)));
+    world.gogs.set_offline(true);
+    world.fetch().await.unwrap_err();
+    let Base::Unknown(why) = world.mirror.base(push).await.unwrap() else { panic!("the default branch may have moved") };
+    assert!(why.contains("the default branch could not be fetched: Gogs cannot be reached"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_whose_begin_is_slow_succeeds_with_a_longer_limit() {
+    let world = world().await;
+    let sha = world.push("master", &[("a", "1")]).await;
+    let limits = FetchLimits { silence: Duration::from_secs(1), total: Duration::from_secs(3_600) };
+    let mirror = mirrors(&world.folder).with_fetch_limits(limits).of(RepositoryId(world.repo.id));
+    let access = ForgeCredentials::token(world.gogs.token().to_owned().into());
+    // Longer than the first limit, shorter than a later one.
+    world.gogs.set_delay(Duration::from_millis(2_500));
+    let first = mirror.fetch(&world.url(), &access).await.unwrap_err();
+    assert_eq!(first, SourceError::Silent { after: Duration::from_secs(1) });
+    assert!(first.to_string().contains("sent nothing for 1 s") && first.is_retryable(), "{first}");
+    while let Err(error) = mirror.fetch(&world.url(), &access).await {
+        assert!(matches!(error, SourceError::Silent { after } if after > limits.silence), "{error:?}");
+    }
+    assert_eq!(mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Found);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_fetch_serves_all_that_waited_when_it_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let mirror = mirrors(&folder).of(RepositoryId(1));
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url: Url = format!("http://{}/acme/app.git", server.local_addr().unwrap()).parse().unwrap();
+    let access = ForgeCredentials::token("token".to_owned().into());
+    let fetch = || Box::pin(mirror.fetch(&url, &access));
+    // Every request is refused, but only when the test says so.
+    let refuse = async |mut request: TcpStream| request.write_all(b"HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n").await;
+    let mut first = fetch();
+    let (request, _) = tokio::select! {
+        accepted = server.accept() => accepted.unwrap(),
+        ended = &mut first => panic!("{ended:?}"),
+    };
+    let mut waiting = [fetch(), fetch(), fetch()];
+    for fetch in &mut waiting {
+        assert!(futures::poll!(fetch).is_pending());
+    }
+    refuse(request).await.unwrap();
+    first.await.unwrap_err();
+    let [second, third, fourth] = waiting;
+    let serve = async {
+        let (request, _) = server.accept().await.unwrap();
+        refuse(request).await.unwrap();
+    };
+    let (second, third, fourth, ()) = tokio::join!(second, third, fourth, serve);
+    assert!(matches!(&second, Err(SourceError::ForgeUnreachable(_))), "{second:?}");
+    assert!(second == third && third == fourth, "{second:?} {third:?} {fourth:?}");
+    assert!(futures::poll!(Box::pin(server.accept())).is_pending(), "no more requests were made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_stay_until_their_last_build_is_removed() {
+    let world = world().await;
+    world.push("master", &[("a", "1")]).await;
+    let lost = Sha::new(&world.gogs.force_push("acme/app", "topic", &[("a", "2")], "lost").await.unwrap()).unwrap();
+    world.fetch().await.unwrap();
+    let (one, other) = (BuildId(uuid::Uuid::now_v7()), BuildId(uuid::Uuid::now_v7()));
+    let author = Claim { name: String::new(), email: String::new() };
+    let head = Head { sha: lost.clone(), message: String::new(), author, base: Base::Unknown(String::new()) };
+    // The lock of a git that was killed does not keep the build from its pin.
+    let lock = mirror_path(&world).join(format!("refs/beespace/builds/{one}/head.lock"));
+    std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    std::fs::write(&lock, "").unwrap();
+    for build in [one, other] {
+        world.mirror.pin(build, &head).await.unwrap();
+    }
+    world.gogs.delete_branch("acme/app", "topic").await.unwrap();
+    world.fetch().await.unwrap();
+
+    let later = now() + Duration::from_secs(3 * 24 * 3_600);
+    let is_there = async || {
+        make_old(&mirror_path(&world).join("objects"));
+        let collection = world.mirror.collect_garbage(later).await.unwrap();
+        (collection, world.mirror.find(&lost, "refs/heads/topic").await.unwrap() == Lookup::Found)
+    };
+    assert_eq!(is_there().await, (Collection::Automatic, true));
+    world.mirror.unpin(&[one]).await.unwrap();
+    assert_eq!(world.mirror.collect_garbage(now()).await.unwrap(), Collection::Automatic, "not every pass repacks the mirror");
+    assert_eq!(is_there().await, (Collection::Repacked, true), "the other build needs the commit");
+    world.mirror.unpin(&[one, other]).await.unwrap();
+    assert_eq!(is_there().await, (Collection::Repacked, false));
+    assert_eq!(is_there().await, (Collection::Automatic, false));
+}
+
+/// Makes all files of a folder a month old.
+fn make_old(folder: &Path) {
+    let month_ago = SystemTime::now() - Duration::from_secs(30 * 24 * 3_600);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            make_old(&path);
+        } else {
+            // git makes its object files read-only; root and the owner may still change their times.
+            let file = std::fs::File::open(&path).unwrap();
+            file.set_modified(month_ago).unwrap();
+        }
+    }
 }

@@ -14,6 +14,7 @@
 //! | | [`user_action`]: approve, decline, cancel |
 //! | log | [`output`]: streams of a container; [`mask`]: secrets in the output |
 //! | outcome | [`exit`]: the end of a container; [`status`]; [`reason`] |
+//! | retention | [`clock_check`]: whether old data may be removed |
 //! | notify | [`notice`]: messages for people; [`change_event`]: changes for pages, streams and workers |
 //!
 //! [`digest`], [`ids`], [`sanitize`], [`time`], [`units`] and the private `cycle` (cycle detection) are shared by all phases.
@@ -60,4 +61,5 @@ pub mod status;
 
 pub mod change_event;
 pub mod notice;
-pub mod refusals;
+
+pub mod clock_check;

@@ -67,6 +67,8 @@ reason_codes! {
     WaitingForGogs "waiting-for-gogs" "Gogs is unreachable; the request is retried." "Check that Gogs runs and that `gogs.url` is correct as seen from the server.";
     SourceTimeout "source-timeout" "The commit could not be fetched within 24 hours." "Fix the cause in the reason, then run `beespace build restart`.";
     RefMoved "ref-moved" "The branch has moved, and its earlier commit can no longer be fetched." "The build of the newer commit replaces this one.";
+    BranchDeleted "branch-deleted" "The branch was deleted before the commit could be fetched." "Push the branch again to build it.";
+    HttpGitDisabled "http-git-disabled" "Gogs does not serve git over HTTP." "Set `DISABLE_HTTP_GIT = false` in the section `[repository]` of Gogs' app.ini, and restart Gogs.";
     RepositoryGone "repository-gone" "Gogs does not know the repository, or the token's user has no access to it." "After a rename, push again. Otherwise give the token's user access in Gogs.";
     SourceTooLarge "source-too-large" "A file or list of the commit exceeds a limit." "Reduce its size.";
     NoSuchFile "no-such-file" "The commit has no such file." "Check the path, including upper and lower case.";

@@ -15,9 +15,9 @@ use super::output::Output;
 /// Check a pipeline file; print every problem with its line and a remedy
 #[derive(Debug, Clone, clap::Args)]
 pub struct LintArgs {
-    /// Pipeline file; `-` reads stdin
-    #[arg(value_name = "FILE", default_value = ".beespace.yml")]
-    pub file: PathBuf,
+    /// Pipeline file; `-` reads stdin [default: `.beespace.yml` or `.beespace.yaml`]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
@@ -28,7 +28,7 @@ pub struct LintArgs {
 /// # Errors
 /// [`Failure`] if the file cannot be read.
 pub fn run(args: &LintArgs) -> Result<Exit, Failure> {
-    let (name, bytes) = read_file(&args.file)?;
+    let (name, bytes) = read_file(&args.file.clone().unwrap_or_else(default_file))?;
     let result = pipeline::read(&name, &bytes);
     let text = match args.output {
         Output::Table => to_text(&name, &bytes, &result),
@@ -37,6 +37,12 @@ pub fn run(args: &LintArgs) -> Result<Exit, Failure> {
     // `beespace lint | head` may close stdout early; the exit code still reports the result.
     let _ = io::stdout().write_all(text.as_bytes());
     Ok(if result.is_ok() { Exit::Ok } else { Exit::Config })
+}
+
+/// The pipeline file of the current directory, under the name that it has.
+fn default_file() -> PathBuf {
+    let [usual, _] = pipeline::FILE_NAMES;
+    PathBuf::from(pipeline::FILE_NAMES.into_iter().find(|name| Path::new(name).exists()).unwrap_or(usual))
 }
 
 fn read_file(path: &Path) -> Result<(String, Vec<u8>), Failure> {
@@ -90,7 +96,7 @@ mod tests {
     use super::*;
 
     fn args(file: PathBuf) -> LintArgs {
-        LintArgs { file, output: Output::Json }
+        LintArgs { file: Some(file), output: Output::Json }
     }
 
     #[test]

@@ -205,18 +205,22 @@ impl<'t> Section<'_, 't> {
         value
     }
 
-    /// A secret: the value of `key`, or the content of the file named by `file_key`.
-    pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretString> {
+    /// A secret: the value of `key`, or the content of the file named by `file_key`, with the path of that file.
+    pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<(SecretString, Option<PathBuf>)> {
         let direct = self.find::<SecretString>(key);
         let file = self.find::<PathBuf>(file_key);
-        let (value, origin) = match (direct, file) {
+        let (value, path, origin) = match (direct, file) {
             (direct, Some((path, origin))) if direct.is_none() || matches!(origin, Origin::Env(_)) => {
-                (self.read_secret(file_key, &path, &origin)?, origin)
+                let path = if matches!(origin, Origin::Env(_)) { path } else { self.reader.base.join(path) };
+                (self.read_secret(file_key, &path)?, Some(path), origin)
             }
-            (direct, _) => direct?,
+            (direct, _) => {
+                let (value, origin) = direct?;
+                (value, None, origin)
+            }
         };
         self.record(key, value.show(), origin);
-        Some(value)
+        Some((value, path))
     }
 
     /// Whether the file or the environment sets a key, even to an invalid value.
@@ -250,22 +254,7 @@ impl<'t> Section<'_, 't> {
 
     /// The origin of a value at this range of the file.
     pub(super) fn origin(&self, range: &Range<usize>) -> Origin {
-        Origin::File { line: self.line_of(range) }
-    }
-
-    /// The line at which this range of the file begins.
-    pub(super) fn line_of(&self, range: &Range<usize>) -> u32 {
-        span_of(self.reader.text, range).line
-    }
-
-    /// The line of the table; none for a `[section]`.
-    pub(super) fn line(&self) -> Option<u32> {
-        self.span.map(|span| span.line)
-    }
-
-    /// The name of the file, for messages.
-    pub(super) fn file(&self) -> String {
-        self.reader.file.clone()
+        Origin::File { line: span_of(self.reader.text, range).line }
     }
 
     /// The base directory of relative paths in the file.
@@ -305,9 +294,8 @@ impl<'t> Section<'_, 't> {
         Some((value, self.origin(&range)))
     }
 
-    fn read_secret(&mut self, key: &str, path: &Path, origin: &Origin) -> Option<SecretString> {
-        let path = if matches!(origin, Origin::Env(_)) { path.to_owned() } else { self.reader.base.join(path) };
-        let value = std::fs::read_to_string(&path);
+    fn read_secret(&mut self, key: &str, path: &Path) -> Option<SecretString> {
+        let value = std::fs::read_to_string(path);
         let problem = match value.as_deref().map(str::trim) {
             Ok("") => "is empty".to_owned(),
             Ok(text) => return Some(SecretString::from(text.to_owned())),

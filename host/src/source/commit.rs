@@ -1,23 +1,36 @@
-//! The commit of a build: fetched into the mirror, pinned, and described.
+//! The commit of a build: fetched into the mirror, and described.
 
 use beespace_core::build::{Base, Build, Head};
 use beespace_core::event::Cause;
-use beespace_core::ids::Sha;
+use beespace_core::ids::{BuildId, Sha};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::trigger;
+use tokio::sync::OwnedRwLockReadGuard;
 use url::Url;
 
 use super::diff::PushRange;
-use super::fetch::{ForgeCredentials, Pin};
+use super::fetch::ForgeCredentials;
+use super::pins::Lookup;
 use super::{Mirror, SourceError};
 
-/// A commit that is pinned in the mirror.
+/// A commit in the mirror. Its objects stay as long as this value, and longer if it is pinned.
 #[derive(Debug)]
 pub struct FetchedCommit {
     pub head: Head,
     pub(super) mirror: Mirror,
+    _held: OwnedRwLockReadGuard<()>,
+}
+
+impl FetchedCommit {
+    /// Keeps the commit as long as its build.
+    ///
+    /// # Errors
+    /// [`SourceError`] if the mirror cannot be written.
+    pub async fn pin(&self, build: BuildId) -> Result<(), SourceError> {
+        self.mirror.pin(build, &self.head).await
+    }
 }
 
 /// The result of resolving a build's commit.
@@ -30,7 +43,7 @@ pub enum Resolution {
     Ignored(Reason),
 }
 
-/// Fetches the repository and pins the build's commit. A commit that is already in the mirror is built even while Gogs is
+/// Fetches the repository and finds the build's commit. A commit that is already in the mirror is built even while Gogs is
 /// unreachable. `origin`: the repository's clone URL.
 ///
 /// # Errors
@@ -42,18 +55,19 @@ pub async fn resolve(
     credentials: &ForgeCredentials,
 ) -> Result<Resolution, SourceError> {
     let (sha, git_ref) = (build.event.sha(), build.event.git_ref());
+    let held = mirror.hold().await;
     let fetched = mirror.fetch(origin, credentials).await;
-    let pin = match mirror.pin(sha, &git_ref).await {
-        Ok(Pin::Found) => Pin::Found,
+    let lookup = match mirror.find(sha, &git_ref).await {
+        Ok(Lookup::Found) => Lookup::Found,
         other => {
             fetched?;
             other?
         }
     };
-    match pin {
-        Pin::Found => {}
-        Pin::MovedOn { newer } => return Ok(Resolution::Ended(Status::Skipped, moved_on(&git_ref, sha, &newer))),
-        Pin::Missing => return Err(SourceError::ForgeUnreachable(format!("commit {} is not available yet", sha.short()))),
+    match lookup {
+        Lookup::Found => {}
+        Lookup::MovedOn { newer } => return Ok(Resolution::Ended(Status::Skipped, moved_on(&git_ref, sha, &newer))),
+        Lookup::Missing => return Err(SourceError::CommitMissing { git_ref, commit: sha.short().to_owned() }),
     }
     let ((message, author), base) = tokio::try_join!(mirror.commit_message(sha), base(mirror, build))?;
     // A restart is a person's decision, which takes precedence over the commit message.
@@ -61,7 +75,7 @@ pub async fn resolve(
         return Ok(Resolution::Ignored(trigger::skip_reason(directive)));
     }
     let head = Head { sha: sha.clone(), message, author, base };
-    Ok(Resolution::Commit(Box::new(FetchedCommit { head, mirror: mirror.clone() })))
+    Ok(Resolution::Commit(Box::new(FetchedCommit { head, mirror: mirror.clone(), _held: held })))
 }
 
 fn moved_on(git_ref: &str, sha: &Sha, newer: &Sha) -> Reason {

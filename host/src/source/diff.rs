@@ -31,21 +31,17 @@ pub struct PushRange<'a> {
 
 impl Mirror {
     /// The commit that a push is compared with: the old tip of the branch. For a new branch, and when `before` is lost, the
-    /// commit where it left the default branch. The commit is pinned in the mirror.
+    /// commit where it left the default branch.
     ///
     /// # Errors
     /// [`SourceError`] if the mirror cannot be read.
     pub async fn base(&self, push: PushRange<'_>) -> Result<Base, SourceError> {
         let old_tip = self.old_tip(push).await?;
-        let base = match old_tip.or(push.before) {
-            Some(before) if self.has_commit(before).await? => Base::Commit(before.clone()),
-            Some(before) => self.fork_point(push, &format!("{} no longer exists", before.short())).await?,
-            None => self.fork_point(push, "the branch is new").await?,
-        };
-        if let Base::Commit(base) = &base {
-            self.add_pin_ref(base).await?;
+        match old_tip.or(push.before) {
+            Some(before) if self.has_commit(before).await? => Ok(Base::Commit(before.clone())),
+            Some(before) => self.fork_point(push, &format!("{} no longer exists", before.short())).await,
+            None => self.fork_point(push, "the branch is new").await,
         }
-        Ok(base)
     }
 
     /// The paths that differ between two commits.
@@ -71,7 +67,7 @@ impl Mirror {
     pub async fn commits(&self, base: Option<&Sha>, after: &Sha, most: usize) -> Result<(Vec<Commit>, u64), SourceError> {
         let range = base.map_or_else(|| after.to_string(), |base| format!("{base}..{after}"));
         let most_text = format!("--max-count={most}");
-        let format = "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%B%x00";
+        let format = "--format=tformat:%H%x00%an%x00%ae%x00%B%x00";
         let log = ["log", "--no-notes", "--encoding=UTF-8", "-z", &most_text, format, "--end-of-options", &range];
         let output = self.git.run_checked(&self.directory, Call::new(log).cap(LOG_CAP)).await?;
         let commits = commits_of(&output);
@@ -104,6 +100,10 @@ impl Mirror {
         if push.branch == push.default_branch {
             return Ok(Base::Unknown(format!("{why}, and it is the default branch")));
         }
+        if let Some(failure) = self.last_fetch_failure() {
+            // The branches here are those of an earlier fetch, so the commit may have left the default branch later.
+            return Ok(Base::Unknown(format!("{why}, and the default branch could not be fetched: {failure}")));
+        }
         let Some(default) = self.tip(&format!("{BRANCHES}{}", push.default_branch)).await? else {
             return Ok(Base::Unknown(format!("{why}, and the repository has no default branch to compare with")));
         };
@@ -116,15 +116,14 @@ impl Mirror {
     }
 }
 
-/// Parses git's output: five texts per commit, each terminated by NUL, and one more NUL after the commit.
+/// Parses git's output: four texts per commit, each terminated by NUL, and one more NUL after the commit.
 fn commits_of(output: &[u8]) -> Vec<Commit> {
     let mut texts = output.split(|byte| *byte == 0).map(lossy);
     let mut next = || texts.next();
     let mut commits = Vec::new();
-    while let (Some(sha), Some(parents), Some(name), Some(email), Some(message)) = (next(), next(), next(), next(), next()) {
+    while let (Some(sha), Some(name), Some(email), Some(message)) = (next(), next(), next(), next()) {
         let Ok(sha) = Sha::new(&sha) else { break };
-        let (message, parents) = (message.trim_end_matches('\n').to_owned(), Some(parents.split_whitespace().count()));
-        commits.push(Commit { sha, message, author: Claim { name, email }, parents });
+        commits.push(Commit { sha, message: message.trim_end_matches('\n').to_owned(), author: Claim { name, email } });
         next();
     }
     commits

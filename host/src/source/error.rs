@@ -12,9 +12,21 @@ pub enum SourceError {
     /// Gogs does not respond, or responds with an internal error.
     #[error("Gogs cannot be reached: {0}")]
     ForgeUnreachable(String),
-    /// Gogs no longer accepts the token.
-    #[error("Gogs rejects the token")]
-    TokenRejected,
+    /// Gogs sent nothing for so long that the fetch was broken off.
+    #[error("Gogs sent nothing for {} s, so the fetch was broken off", after.as_secs())]
+    Silent { after: Duration },
+    /// Gogs no longer accepts the token (401). Contains Gogs' own sentence, which may be empty.
+    #[error("Gogs rejects the token{}", quoted(.0))]
+    TokenRejected(String),
+    /// Gogs does not let the token's user fetch (403). Contains Gogs' own sentence, which may be empty.
+    #[error("Gogs does not let the token's user fetch the repository{}", quoted(.0))]
+    FetchForbidden(String),
+    /// Gogs' own setting forbids git over HTTP for everyone. Contains Gogs' own sentence.
+    #[error("git over HTTP is disabled in Gogs{}", quoted(.0))]
+    HttpGitDisabled(String),
+    /// A fetch succeeded, but brought neither the commit nor its ref.
+    #[error("{git_ref} does not exist in Gogs, and commit {commit} cannot be fetched without it")]
+    CommitMissing { git_ref: String, commit: String },
     /// The repository does not exist in Gogs, or is hidden from the token's user.
     #[error("Gogs does not find the repository: {0}")]
     RepositoryGone(String),
@@ -56,7 +68,15 @@ impl SourceError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::ForgeUnreachable(_) | Self::TokenRejected | Self::RepositoryGone(_) | Self::TimedOut { .. } | Self::DiskFull(_)
+            Self::ForgeUnreachable(_)
+                | Self::Silent { .. }
+                | Self::TokenRejected(_)
+                | Self::FetchForbidden(_)
+                | Self::HttpGitDisabled(_)
+                | Self::CommitMissing { .. }
+                | Self::RepositoryGone(_)
+                | Self::TimedOut { .. }
+                | Self::DiskFull(_)
         )
     }
 
@@ -68,7 +88,20 @@ impl SourceError {
                 ReasonCode::WaitingForGogs,
                 "the build continues by itself when Gogs responds; `beespace doctor` reports why this server cannot reach Gogs",
             ),
-            Self::TokenRejected => (
+            Self::Silent { .. } => (
+                ReasonCode::WaitingForGogs,
+                "Gogs may need long to pack a large repository: every further attempt waits four times as long; if it never \
+                 begins to send, see the log of Gogs",
+            ),
+            Self::FetchForbidden(_) => (ReasonCode::GogsRefused, "in Gogs, give the token's user read access to the repository"),
+            Self::HttpGitDisabled(_) => (
+                ReasonCode::HttpGitDisabled,
+                "in the section `[repository]` of Gogs' app.ini, set `DISABLE_HTTP_GIT = false`, and restart Gogs",
+            ),
+            Self::CommitMissing { .. } => {
+                (ReasonCode::WaitingForSource, "if the branch was deleted, the build is skipped within minutes")
+            }
+            Self::TokenRejected(_) => (
                 ReasonCode::TokenRefused,
                 "create a new token in Gogs (Your Settings, Applications), write it to the file named by `gogs.token_file`, and \
                  restart the server",
@@ -93,7 +126,9 @@ impl SourceError {
     #[must_use]
     pub fn retries_exhausted_reason(&self, after: Duration) -> Reason {
         let remedy = match self {
-            Self::TokenRejected | Self::RepositoryGone(_) => self.reason().help.unwrap_or_default(),
+            Self::TokenRejected(_) | Self::FetchForbidden(_) | Self::HttpGitDisabled(_) | Self::RepositoryGone(_) => {
+                self.reason().help.unwrap_or_default()
+            }
             Self::DiskFull(_) => "free disk space under `data.dir`".to_owned(),
             _ => "check with `beespace doctor` that this server can reach Gogs".to_owned(),
         };
@@ -101,17 +136,24 @@ impl SourceError {
         Reason::new(ReasonCode::SourceTimeout, message).help(format!("{remedy}; then run `beespace build restart`"))
     }
 
-    /// Classifies git's error output (`LC_ALL=C`) after a failed fetch.
-    pub(super) fn from_fetch_stderr(stderr: &str) -> Self {
+    /// Classifies git's error output (`LC_ALL=C`) after a failed fetch. `silence`: the limit that was in force.
+    pub(super) fn from_fetch_stderr(stderr: &str, silence: Duration) -> Self {
         let has = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
         let summary = summary_line(stderr);
         let own = Self::internal(stderr.to_owned());
         if matches!(own, Self::DiskFull(_)) {
             // git then also reports that the remote end hung up, which is only a consequence.
             Self::DiskFull(summary)
-        } else if has(&["Authentication failed", "could not read Username", "returned error: 401", "returned error: 403"]) {
+        } else if has(&["Operation too slow"]) {
+            // git then also reports that the remote end hung up.
+            Self::Silent { after: silence }
+        } else if has(&["by HTTP protocol is disabled"]) {
+            Self::HttpGitDisabled(remote_sentence(stderr))
+        } else if has(&["returned error: 403"]) {
+            Self::FetchForbidden(remote_sentence(stderr))
+        } else if has(&["Authentication failed", "could not read Username", "returned error: 401"]) {
             // git's own text mentions prompts and user names, which do not apply here.
-            Self::TokenRejected
+            Self::TokenRejected(remote_sentence(stderr))
         } else if has(&["' not found", "returned error: 404"]) {
             Self::RepositoryGone(summary)
         } else if has(&[
@@ -131,6 +173,17 @@ impl SourceError {
     }
 }
 
+/// The text that the remote end sent, on one line, shortened, and without characters that a terminal would interpret.
+fn remote_sentence(stderr: &str) -> String {
+    let lines: Vec<&str> = stderr.lines().filter_map(|line| line.strip_prefix("remote: ")).map(str::trim).collect();
+    lines.join(" ").chars().filter(|c| !sanitize::is_unsafe(*c)).take(300).collect()
+}
+
+/// Gogs' own sentence at the end of a message.
+fn quoted(sentence: &str) -> String {
+    if sentence.is_empty() { String::new() } else { format!(": {sentence}") }
+}
+
 /// The most informative line, shortened, and without characters that a terminal would interpret.
 fn summary_line(stderr: &str) -> String {
     let line = stderr.lines().find(|line| line.starts_with("fatal: ")).or_else(|| stderr.lines().last()).unwrap_or_default();
@@ -146,7 +199,11 @@ mod tests {
     fn after_the_last_retry_the_reason_does_not_promise_to_continue() {
         for error in [
             SourceError::ForgeUnreachable("refused".to_owned()),
-            SourceError::TokenRejected,
+            SourceError::TokenRejected(String::new()),
+            SourceError::FetchForbidden("User permission denied".to_owned()),
+            SourceError::HttpGitDisabled("disabled".to_owned()),
+            SourceError::Silent { after: Duration::from_secs(60) },
+            SourceError::CommitMissing { git_ref: "refs/heads/a".to_owned(), commit: "527a3eb".to_owned() },
             SourceError::RepositoryGone("404".to_owned()),
             SourceError::TimedOut { what: "a fetch".to_owned(), after: Duration::from_secs(60) },
             SourceError::DiskFull("No space left on device".to_owned()),
@@ -164,12 +221,24 @@ mod tests {
 
     #[test]
     fn gits_error_output_is_classified() {
-        let of = |text: &str| SourceError::from_fetch_stderr(text);
-        assert!(matches!(of("fatal: Authentication failed for 'http://x/'"), SourceError::TokenRejected));
+        let of = |text: &str| SourceError::from_fetch_stderr(text, Duration::from_secs(60));
+        assert!(matches!(of("fatal: Authentication failed for 'http://x/'"), SourceError::TokenRejected(_)));
         assert!(matches!(
             of("fatal: could not read Username for 'http://x': terminal prompts disabled"),
-            SourceError::TokenRejected
+            SourceError::TokenRejected(_)
         ));
+        let forbidden =
+            "remote: User permission denied\nfatal: unable to access 'http://x/': The requested URL returned error: 403";
+        assert_eq!(of(forbidden), SourceError::FetchForbidden("User permission denied".to_owned()));
+        let switched_off = "remote: Interacting with repositories by HTTP protocol is disabled\n\
+                            fatal: unable to access 'http://x/': The requested URL returned error: 403";
+        let reason = of(switched_off).reason();
+        assert_eq!(reason.code, ReasonCode::HttpGitDisabled);
+        assert!(reason.message.ends_with(": Interacting with repositories by HTTP protocol is disabled"), "{reason}");
+        assert!(reason.help.unwrap().contains("DISABLE_HTTP_GIT"));
+        let silent = "error: RPC failed; curl 28 Operation too slow. Less than 1 bytes/sec transferred the last 60 seconds\n\
+                      fatal: the remote end hung up unexpectedly";
+        assert_eq!(of(silent), SourceError::Silent { after: Duration::from_secs(60) });
         assert!(matches!(of("remote: x\nfatal: repository 'http://x/' not found"), SourceError::RepositoryGone(_)));
         let unreachable = "fatal: unable to access 'http://x/': Failed to connect to x port 1: Connection refused";
         assert!(matches!(of(unreachable), SourceError::ForgeUnreachable(_)));
@@ -184,13 +253,11 @@ mod tests {
 
     #[test]
     fn terminal_escapes_are_removed_from_gits_output() {
+        let of = |text: &str| SourceError::from_fetch_stderr(text, Duration::from_secs(60));
         let stderr =
             "remote: x\u{1b}[2J\r\nfatal: unable to access 'http://x/\u{1b}]0;title\u{7}\u{9b}2J': Connection refused\r\n";
         let summary = "unable to access 'http://x/]0;title2J': Connection refused";
-        assert_eq!(SourceError::from_fetch_stderr(stderr), SourceError::ForgeUnreachable(summary.to_owned()));
-        assert_eq!(
-            SourceError::from_fetch_stderr("cells\u{1b}[2J\0\r\u{7}\u{202e}"),
-            SourceError::Internal("cells[2J".to_owned())
-        );
+        assert_eq!(of(stderr), SourceError::ForgeUnreachable(summary.to_owned()));
+        assert_eq!(of("cells\u{1b}[2J\0\r\u{7}\u{202e}"), SourceError::Internal("cells[2J".to_owned()));
     }
 }

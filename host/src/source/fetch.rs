@@ -1,22 +1,18 @@
-//! Fetches from the forge, and pins the commit of a build.
+//! Fetches from the forge: one at a time per mirror, and one for all builds that waited when it began.
 
-use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use beespace_core::event::Claim;
-use beespace_core::ids::Sha;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::git::{Call, Reach};
-use super::{Mirror, SourceError};
+use super::{Mirror, Mirrors, SourceError};
 
-/// Enough for the first fetch of a large repository over a slow connection.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// The refs that keep commits of builds from being garbage-collected when their branch no longer contains them.
-const PINS: &str = "refs/beespace/builds";
+/// Enough for Gogs to list the branches of a repository.
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The credentials for a fetch from the forge.
 #[derive(Debug, Clone)]
@@ -37,26 +33,84 @@ impl ForgeCredentials {
     }
 }
 
-/// Whether the mirror has the commit of a build.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pin {
-    /// The commit is in the mirror and pinned.
-    Found,
-    /// The ref has moved to another commit, and the build's commit is no longer available.
-    MovedOn { newer: Sha },
-    /// Neither the commit nor its ref exists in the mirror.
-    Missing,
+/// The time limits of a fetch. Gogs is silent while it packs a large repository, and starts again after a fetch that was
+/// broken off. So both limits grow with each fetch in a row that exceeded one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchLimits {
+    /// The longest time without a byte from Gogs. Whole seconds, at least one.
+    pub silence: Duration,
+    /// The longest duration of the whole fetch.
+    pub total: Duration,
+}
+
+impl Default for FetchLimits {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(60), total: Duration::from_secs(15 * 60) }
+    }
+}
+
+impl FetchLimits {
+    /// The longest limit of a fetch, whatever the number of its predecessors.
+    const LONGEST: Duration = Duration::from_secs(4 * 60 * 60);
+
+    /// The limits after `exceeded` fetches in a row that exceeded them.
+    fn grown(self, exceeded: u32) -> Self {
+        let total = self.total.saturating_mul(2_u32.saturating_pow(exceeded)).min(Self::LONGEST);
+        Self { silence: self.silence.saturating_mul(4_u32.saturating_pow(exceeded)).min(total), total }
+    }
+}
+
+/// What is known of the fetches of one mirror.
+#[derive(Debug, Default)]
+pub(super) struct FetchHistory {
+    /// The number of the last fetch that ended; the first one has the number 1.
+    number: u64,
+    /// The result of that fetch.
+    result: Option<SourceError>,
+    /// The number of fetches in a row that exceeded a limit.
+    exceeded: u32,
+    /// Whether the last fetch ended by itself and succeeded. Otherwise it may have left locks and temporary files.
+    is_clean: bool,
 }
 
 impl Mirror {
     /// Updates the mirror's branches from the forge. All branches are fetched: Gogs serves only commits that are the tip of
-    /// a ref, and the base of a new branch is found through the default branch.
+    /// a ref, and the base of a new branch is found through the default branch. A caller that waits for a running fetch
+    /// shares the next one with all others that wait.
     ///
     /// # Errors
-    /// [`SourceError::ForgeUnreachable`], [`SourceError::TokenRejected`], [`SourceError::RepositoryGone`], or an internal
-    /// failure.
+    /// Any [`SourceError`] that [is retryable](SourceError::is_retryable), or an internal failure.
     pub async fn fetch(&self, url: &Url, access: &ForgeCredentials) -> Result<(), SourceError> {
-        let _guard = self.lock.lock().await;
+        let _in_use = self.hold().await;
+        let begun = self.state.fetches_begun.load(Ordering::Acquire);
+        let mut history = self.state.fetches.lock().await;
+        if history.number > begun {
+            return history.result.clone().map_or(Ok(()), Err);
+        }
+        let number = self.state.fetches_begun.fetch_add(1, Ordering::AcqRel) + 1;
+        if !std::mem::take(&mut history.is_clean) {
+            self.remove_leftovers().await;
+        }
+        let limits = self.fetch_limits.grown(history.exceeded);
+        let result = self.fetch_within(limits, url, access).await;
+        history.is_clean = result.is_ok();
+        history.exceeded = match &result {
+            Err(SourceError::Silent { .. } | SourceError::TimedOut { .. }) => history.exceeded.saturating_add(1),
+            _ => 0,
+        };
+        if let Err(error) = &result {
+            // Builds whose commit is here go on without the fetch, so nothing else would report the failure.
+            tracing::warn!(mirror = %self.directory.display(), %error, "a fetch failed");
+            // The fetch may have filled the disk, and every other build waits for that space.
+            self.remove_leftovers().await;
+        }
+        history.number = number;
+        history.result = result.clone().err();
+        *self.last_failure() = result.clone().err();
+        result
+    }
+
+    async fn fetch_within(&self, limits: FetchLimits, url: &Url, access: &ForgeCredentials) -> Result<(), SourceError> {
         self.create().await?;
         let arguments = [
             "fetch",
@@ -65,120 +119,55 @@ impl Mirror {
             "--no-tags",
             "--no-write-fetch-head",
             "--no-recurse-submodules",
+            // Garbage is collected later, when no build waits for it.
+            "--no-auto-maintenance",
             "--end-of-options",
             url.as_str(),
             "+refs/heads/*:refs/heads/*",
         ];
-        let call = Call::new(arguments).reach(Reach::Forge).authorization(access.header()).timeout(FETCH_TIMEOUT);
-        let ran = self.git.run(&self.directory, call).await;
-        if !ran.as_ref().is_ok_and(|ran| ran.code == Some(0)) {
-            // The fetch may have filled the disk, and every other build waits for that space.
-            self.remove_leftovers().await;
-        }
-        let ran = ran?;
-        if ran.code == Some(0) { Ok(()) } else { Err(SourceError::from_fetch_stderr(&ran.stderr)) }
-    }
-
-    /// Removes the temporary files of an interrupted fetch, which git would keep for two weeks. Must not run during a fetch.
-    async fn remove_leftovers(&self) {
-        let objects = self.directory.join("objects");
-        let removed = tokio::task::spawn_blocking(move || remove_temporary(&objects)).await.unwrap_or(Ok(()));
-        if let Err(error) = removed {
-            tracing::warn!(mirror = %self.directory.display(), %error, "could not remove the temporary files of a failed fetch");
-        }
-    }
-
-    /// Pins `sha` if the mirror has it: the commit then stays, even if `git_ref` moves or disappears.
-    ///
-    /// # Errors
-    /// [`SourceError`] if the mirror cannot be read.
-    pub async fn pin(&self, sha: &Sha, git_ref: &str) -> Result<Pin, SourceError> {
-        if !self.exists() {
-            return Ok(Pin::Missing);
-        }
-        if self.has_commit(sha).await? {
-            self.add_pin_ref(sha).await?;
-            return Ok(Pin::Found);
-        }
-        Ok(self.tip(git_ref).await?.map_or(Pin::Missing, |newer| Pin::MovedOn { newer }))
-    }
-
-    /// Keeps a commit from being garbage-collected.
-    pub(super) async fn add_pin_ref(&self, sha: &Sha) -> Result<(), SourceError> {
-        let pin = format!("{PINS}/{sha}");
-        self.git.run_checked(&self.directory, Call::new(["update-ref", "--end-of-options", &pin, sha.as_str()])).await.map(drop)
-    }
-
-    /// A commit's message and its author as the commit claims it.
-    ///
-    /// # Errors
-    /// [`SourceError`] if the mirror does not have the commit.
-    pub async fn commit_message(&self, sha: &Sha) -> Result<(String, Claim), SourceError> {
-        let format = "--format=tformat:%an%x00%ae%x00%B";
-        let arguments = ["show", "--no-patch", "--no-notes", "--encoding=UTF-8", format, "--end-of-options", sha.as_str()];
-        let output = self.git.run_checked(&self.directory, Call::new(arguments).cap(8 * 1024 * 1024)).await?;
-        let output = String::from_utf8_lossy(&output);
-        let mut parts = output.splitn(3, '\0');
-        let mut part = || parts.next().unwrap_or_default().to_owned();
-        let author = Claim { name: part(), email: part() };
-        Ok((part().trim_end_matches('\n').to_owned(), author))
-    }
-
-    /// The commit that a ref of the mirror points to.
-    ///
-    /// # Errors
-    /// [`SourceError`] if the mirror cannot be read.
-    pub async fn tip(&self, git_ref: &str) -> Result<Option<Sha>, SourceError> {
-        if !beespace_core::git_ref::is_well_formed(git_ref) {
-            return Ok(None);
-        }
-        let call = Call::new(["show-ref", "--verify", "--hash", "--end-of-options", git_ref]);
+        let call = Call::new(arguments).reach(Reach::Forge).authorization(access.header());
+        let call = call.timeout(limits.total).silence(limits.silence);
         let ran = self.git.run(&self.directory, call).await?;
-        Ok(Sha::new(String::from_utf8_lossy(&ran.stdout).trim()).ok())
-    }
-
-    /// Whether the mirror has a commit with all of its objects: an interrupted fetch may have left the commit object alone.
-    pub(super) async fn has_commit(&self, sha: &Sha) -> Result<bool, SourceError> {
-        // Everything that branches reach is complete: git updates them after all objects have arrived.
-        let arguments = ["rev-list", "--objects", "--quiet", "--not", "--branches", "--not", "--end-of-options", sha.as_str()];
-        let ran = self.git.run(&self.directory, Call::new(arguments).timeout(FETCH_TIMEOUT)).await?;
-        Ok(ran.code == Some(0))
-    }
-
-    pub(super) fn exists(&self) -> bool {
-        self.directory.join("HEAD").is_file()
-    }
-
-    /// Creates the empty mirror under a temporary name and renames it, so that a crash leaves no incomplete mirror.
-    async fn create(&self) -> Result<(), SourceError> {
-        if self.exists() {
+        if ran.code == Some(0) {
+            self.record_fetch();
             return Ok(());
         }
-        let internal = |error: std::io::Error| SourceError::internal(format!("cannot create the mirror: {error}"));
-        let new = self.directory.with_extension("new");
-        if tokio::fs::try_exists(&new).await.map_err(internal)? {
-            tokio::fs::remove_dir_all(&new).await.map_err(internal)?;
-        }
-        tokio::fs::create_dir_all(&new).await.map_err(internal)?;
-        self.git.run_checked(&new, Call::new(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"])).await?;
-        // Set in the mirror's own configuration: git does not pass our configuration to the program that serves a fetch
-        // from disk.
-        self.git.run_checked(&new, Call::new(["config", "uploadpack.allowAnySHA1InWant", "true"])).await?;
-        tokio::fs::rename(&new, &self.directory).await.map_err(internal)
+        Err(SourceError::from_fetch_stderr(&ran.stderr, limits.silence))
+    }
+
+    /// Why the last fetch failed; none if it succeeded, and before the first fetch of this process.
+    #[must_use]
+    pub fn last_fetch_failure(&self) -> Option<SourceError> {
+        self.last_failure().clone()
     }
 }
 
-/// Removes git's temporary files below an objects folder.
-fn remove_temporary(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let is_temporary = entry.file_name().to_string_lossy().starts_with("tmp_");
-        match (entry.file_type()?.is_dir(), is_temporary) {
-            (true, true) => std::fs::remove_dir_all(entry.path())?,
-            (true, false) => remove_temporary(&entry.path())?,
-            (false, true) => std::fs::remove_file(entry.path())?,
-            (false, false) => {}
-        }
+impl Mirrors {
+    /// Asks the forge for the refs of a repository as a fetch would, and fetches nothing.
+    ///
+    /// # Errors
+    /// As [`Mirror::fetch`].
+    pub async fn check_remote(&self, url: &Url, access: &ForgeCredentials) -> Result<(), SourceError> {
+        let internal = |error: std::io::Error| SourceError::internal(format!("cannot create {}: {error}", self.root.display()));
+        tokio::fs::create_dir_all(&self.root).await.map_err(internal)?;
+        let call = Call::new(["ls-remote", "--quiet", "--end-of-options", url.as_str(), "HEAD"]);
+        let call = call.reach(Reach::Forge).authorization(access.header()).timeout(LIST_TIMEOUT);
+        let ran = self.git.run(&self.root, call).await?;
+        if ran.code == Some(0) { Ok(()) } else { Err(SourceError::from_fetch_stderr(&ran.stderr, LIST_TIMEOUT)) }
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_grow_with_each_fetch_that_exceeds_them_and_stay_bounded() {
+        let grown = |exceeded| FetchLimits::default().grown(exceeded);
+        let seconds = |exceeded| (grown(exceeded).silence.as_secs(), grown(exceeded).total.as_secs() / 60);
+        assert_eq!([0, 1, 2, 3].map(seconds), [(60, 15), (240, 30), (960, 60), (3_840, 120)]);
+        // After four attempts silence is no longer a reason to break a fetch off.
+        assert_eq!(grown(5), FetchLimits { silence: FetchLimits::LONGEST, total: FetchLimits::LONGEST });
+        assert_eq!(grown(u32::MAX), grown(5));
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use beespace_core::sanitize;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::{SourceError, absolute};
@@ -59,6 +59,9 @@ pub(super) struct Call {
     reach: Reach,
     authorization: Option<SecretString>,
     timeout: Duration,
+    /// The longest time without a byte from the forge; none for calls that end with their timeout.
+    silence: Option<Duration>,
+    input: Option<String>,
     /// The largest stdout, in bytes; more is an error.
     cap: u64,
 }
@@ -79,6 +82,8 @@ impl Call {
             reach: Reach::Nothing,
             authorization: None,
             timeout: Duration::from_secs(60),
+            silence: None,
+            input: None,
             cap: 1024 * 1024,
         }
     }
@@ -96,6 +101,15 @@ impl Call {
         Self { timeout, ..self }
     }
 
+    pub(super) fn silence(self, limit: Duration) -> Self {
+        Self { silence: Some(limit), ..self }
+    }
+
+    /// What git reads from its standard input.
+    pub(super) fn input(self, text: String) -> Self {
+        Self { input: Some(text), ..self }
+    }
+
     pub(super) fn cap(self, cap: u64) -> Self {
         Self { cap, ..self }
     }
@@ -111,10 +125,14 @@ impl Git {
         let what = call.arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
         let mut command = self.command(directory, &call);
         let mut child = command.spawn().map_err(|error| SourceError::Internal(format!("cannot start git: {error}")))?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let finished = tokio::time::timeout(call.timeout, async {
             // A child that prints too much would block on a full pipe, so it is not waited for: dropping it kills it.
-            let (stdout, stderr) = tokio::try_join!(read_to_cap(stdout, call.cap), read_and_discard(stderr, STDERR_CAP))?;
+            let (stdout, stderr, ()) = tokio::try_join!(
+                read_to_cap(stdout, call.cap),
+                read_and_discard(stderr, STDERR_CAP),
+                write_input(stdin, call.input.as_deref())
+            )?;
             Ok::<_, std::io::Error>((child.wait().await?, stdout, stderr))
         });
         match finished.await {
@@ -163,7 +181,8 @@ impl Git {
             command.env(format!("GIT_CONFIG_KEY_{index}"), key);
             command.env(format!("GIT_CONFIG_VALUE_{index}"), value);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(if call.input.is_some() { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
 
@@ -177,12 +196,15 @@ impl Git {
             ("gc.autoDetach", "false"),
             ("maintenance.autoDetach", "false"),
             ("http.followRedirects", "false"),
-            ("http.lowSpeedLimit", "1000"),
-            ("http.lowSpeedTime", "30"),
             ("advice.detachedHead", "false"),
         ]
         .map(|(key, value)| (key, OsString::from(value)))
         .into();
+        if let Some(limit) = call.silence {
+            // Less than one byte per second.
+            all.push(("http.lowSpeedLimit", "1".into()));
+            all.push(("http.lowSpeedTime", limit.as_secs().max(1).to_string().into()));
+        }
         if let Some(file) = &self.ca_file {
             all.push(("http.sslCAInfo", file.into()));
             all.push(("http.sslCAPath", "/etc/ssl/certs".into()));
@@ -191,6 +213,15 @@ impl Git {
             all.push(("http.extraHeader", format!("Authorization: {}", header.expose_secret()).into()));
         }
         all
+    }
+}
+
+async fn write_input(to: Option<impl AsyncWrite + Unpin>, input: Option<&str>) -> std::io::Result<()> {
+    let (Some(mut to), Some(input)) = (to, input) else { return Ok(()) };
+    match to.write_all(input.as_bytes()).await {
+        // git stopped reading because of an error, which its exit code and stderr report.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }
 

@@ -3,7 +3,9 @@
 //! | file | does |
 //! |---|---|
 //! | [`git`] | runs git: the limits of a call, and its timeout |
-//! | [`fetch`] | fetches from the forge, and pins the commit of a build |
+//! | [`fetch`] | fetches from the forge |
+//! | [`pins`] | finds the commit of a build, and keeps it as long as the build |
+//! | [`upkeep`] | the folder of a mirror: locks that are left over, garbage collection, removal |
 //! | [`objects`] | reads files of a commit from its objects: without a checkout, without following symbolic links |
 //! | [`diff`] | the changes of a push: its base, changed paths and commits |
 //! | [`checkout`] | a working tree for a stage |
@@ -24,34 +26,42 @@ mod error;
 mod fetch;
 mod git;
 mod objects;
+mod pins;
 mod pipeline_file;
 mod plugin_files;
+mod upkeep;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use beespace_core::ids::RepositoryId;
+use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
 
 pub use change_set::ChangeSet;
 pub use checkout::{Checkout, CheckoutRequest};
 pub use commit::{FetchedCommit, Resolution, resolve};
 pub use diff::PushRange;
 pub use error::SourceError;
-pub use fetch::{ForgeCredentials, Pin};
+pub use fetch::{FetchLimits, ForgeCredentials};
 pub use git::PROGRAM as GIT;
 pub use objects::{EntryKind, FileContent, Tree, TreeEntry};
-pub use pipeline_file::{PIPELINE_FILE, PipelineSource, has_pipeline_folder, read_pipeline_file};
+pub use pins::Lookup;
+pub use pipeline_file::{PipelineSource, missing_file_help, read_pipeline_file};
 pub use plugin_files::CommitFiles;
+pub use upkeep::Collection;
 
+use fetch::FetchHistory;
 use git::Git;
 
-/// All mirrors of an instance. Clones share their locks.
+/// All mirrors of an instance. Clones share their state.
 #[derive(Debug, Clone)]
 pub struct Mirrors {
     root: PathBuf,
     git: Git,
-    locks: Arc<Mutex<HashMap<RepositoryId, Arc<tokio::sync::Mutex<()>>>>>,
+    fetch_limits: FetchLimits,
+    states: Arc<Mutex<HashMap<RepositoryId, Arc<MirrorState>>>>,
 }
 
 impl Mirrors {
@@ -60,16 +70,23 @@ impl Mirrors {
     /// system.
     #[must_use]
     pub fn new(root: PathBuf, home: PathBuf, ca_file: Option<PathBuf>) -> Self {
-        Self { root: absolute(root), git: Git::new(home, ca_file), locks: Arc::default() }
+        Self { root: absolute(root), git: Git::new(home, ca_file), fetch_limits: FetchLimits::default(), states: Arc::default() }
+    }
+
+    /// Sets the limits of the first fetch of each mirror.
+    #[must_use]
+    pub fn with_fetch_limits(self, fetch_limits: FetchLimits) -> Self {
+        Self { fetch_limits, ..self }
     }
 
     /// The mirror of a repository. Its folder is created by the first fetch.
     #[must_use]
     pub fn of(&self, repository: RepositoryId) -> Mirror {
         // A panic cannot leave the map half changed, so a poisoned lock is usable.
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        let lock = Arc::clone(locks.entry(repository).or_default());
-        Mirror { directory: self.root.join(format!("{repository}.git")), git: self.git.clone(), lock }
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = Arc::clone(states.entry(repository).or_default());
+        let directory = self.root.join(format!("{repository}.git"));
+        Mirror { directory, git: self.git.clone(), fetch_limits: self.fetch_limits, state }
     }
 }
 
@@ -78,8 +95,39 @@ impl Mirrors {
 pub struct Mirror {
     directory: PathBuf,
     git: Git,
-    /// Held while the mirror is changed. Readers do not need it: a pinned commit is never removed.
-    lock: Arc<tokio::sync::Mutex<()>>,
+    fetch_limits: FetchLimits,
+    state: Arc<MirrorState>,
+}
+
+/// What the users of one mirror share.
+#[derive(Debug, Default)]
+struct MirrorState {
+    /// Held by one fetch at a time.
+    fetches: tokio::sync::Mutex<FetchHistory>,
+    /// The number of fetches begun.
+    fetches_begun: AtomicU64,
+    last_failure: Mutex<Option<SourceError>>,
+    /// Read while a build is prepared, because its commit is not pinned yet; written while garbage is collected. A stage that
+    /// runs needs neither: its commit is pinned.
+    in_use: Arc<RwLock<()>>,
+    /// Notified when a build waits for the end of a garbage collection.
+    is_wanted: Notify,
+}
+
+impl Mirror {
+    /// Keeps the objects of the mirror until the guard is dropped. A garbage collection that is running is broken off.
+    async fn hold(&self) -> OwnedRwLockReadGuard<()> {
+        if let Ok(guard) = Arc::clone(&self.state.in_use).try_read_owned() {
+            return guard;
+        }
+        self.state.is_wanted.notify_waiters();
+        Arc::clone(&self.state.in_use).read_owned().await
+    }
+
+    fn last_failure(&self) -> MutexGuard<'_, Option<SourceError>> {
+        // A panic cannot leave the value half changed, so a poisoned lock is usable.
+        self.state.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Git runs in other directories than this process.

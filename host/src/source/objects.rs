@@ -65,7 +65,7 @@ pub struct FileContent {
 }
 
 /// The files, links and submodules of a commit, sorted by path.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Tree(Vec<TreeEntry>);
 
 impl Tree {
@@ -86,8 +86,8 @@ impl Tree {
     }
 }
 
-struct ListedEntry {
-    entry: TreeEntry,
+pub(super) struct ListedEntry {
+    pub(super) entry: TreeEntry,
     object: String,
 }
 
@@ -98,7 +98,16 @@ impl Mirror {
     /// [`SourceError::NotFound`], [`SourceError::NotAFile`] for links, submodules and directories (a link may point
     /// anywhere, so it is not followed), [`SourceError::TooLarge`], or an internal failure.
     pub async fn read_file(&self, sha: &Sha, path: &str, cap: u64) -> Result<FileContent, SourceError> {
-        let ListedEntry { entry, object } = self.find_entry(sha, path).await?;
+        if path.is_empty() || path.contains('\0') || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(SourceError::NotFound);
+        }
+        let listed = self.find_entries(sha, &[path]).await?.pop().ok_or(SourceError::NotFound)?;
+        self.read_entry(listed, cap).await
+    }
+
+    /// The file of an entry, as [`Mirror::read_file`] reads it.
+    pub(super) async fn read_entry(&self, listed: ListedEntry, cap: u64) -> Result<FileContent, SourceError> {
+        let ListedEntry { entry, object } = listed;
         if !entry.kind.is_file() {
             return Err(SourceError::NotAFile { kind: entry.kind.as_str() });
         }
@@ -121,13 +130,12 @@ impl Mirror {
         Ok(Tree(all))
     }
 
-    async fn find_entry(&self, sha: &Sha, path: &str) -> Result<ListedEntry, SourceError> {
-        if path.is_empty() || path.contains('\0') || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err(SourceError::NotFound);
-        }
-        let arguments = ["ls-tree", "-l", "-z", "--full-tree", "--end-of-options", sha.as_str(), "--", path];
-        let listed = self.git.run_checked(&self.directory, Call::new(arguments)).await?;
-        entries(&listed).find(|listed| listed.entry.path == path).ok_or(SourceError::NotFound)
+    /// The entries at these paths that the commit has, in one call of git.
+    pub(super) async fn find_entries(&self, sha: &Sha, paths: &[&str]) -> Result<Vec<ListedEntry>, SourceError> {
+        let options = ["ls-tree", "-l", "-z", "--full-tree", "--end-of-options", sha.as_str(), "--"];
+        let call = Call::new(options.into_iter().chain(paths.iter().copied()));
+        let listed = self.git.run_checked(&self.directory, call).await?;
+        Ok(entries(&listed).filter(|listed| paths.contains(&listed.entry.path.as_str())).collect())
     }
 }
 

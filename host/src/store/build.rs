@@ -127,6 +127,20 @@ impl Read {
         ids.iter().filter_map(|id| self.build(*id).transpose()).collect()
     }
 
+    /// Whether a build of the repository is not over.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn has_unfinished_builds(&self, repository: RepositoryId) -> Result<bool, StoreError> {
+        for status in Status::ALL.into_iter().filter(|status| !status.is_over()) {
+            let filter = BuildFilter { repository: Some(repository), status: Some(status), after: None };
+            if !self.build_ids(filter, 1)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The last finished build of a branch in which a stage ran.
     ///
     /// # Errors

@@ -1,5 +1,8 @@
-//! The identity of the store: the instance's id, the id of the key that encrypts its secrets, and the number of the store's
-//! format.
+//! The identity of the store: the instance's id, the id of the key that encrypts its secrets, the number of the store's
+//! format, and the last look at the clock.
+
+use beespace_core::clock_check::ClockCheck;
+use beespace_core::time::Timestamp;
 
 use super::tables::META;
 use super::transaction::{Read, Rows as _, Write};
@@ -9,6 +12,7 @@ use crate::seal::KeyId;
 const ID: &[u8] = b"instance";
 const KEY: &[u8] = b"key";
 const FORMAT_KEY: &[u8] = b"format";
+const CLOCK: &[u8] = b"clock";
 
 /// The number of the store's format. An incompatible change of a row or a key increases it. The first format had no number.
 const FORMAT: u32 = 2;
@@ -20,6 +24,14 @@ impl Read {
     /// [`StoreError`] if the store cannot be read.
     pub fn key_id(&self) -> Result<Option<KeyId>, StoreError> {
         self.row(META, "meta", KEY)
+    }
+
+    /// The last look at the clock; `None` before the first one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn clock_check(&self) -> Result<Option<ClockCheck>, StoreError> {
+        self.row(META, "meta", CLOCK)
     }
 }
 
@@ -57,6 +69,19 @@ impl Store {
     pub async fn instance_id(&self) -> Result<uuid::Uuid, StoreError> {
         let new = uuid::Uuid::now_v7();
         self.write(move |write| write.ensure_instance_id(new)).await
+    }
+
+    /// Looks at the clock: compares `now` with the last look, and records it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be written.
+    pub async fn check_clock(&self, now: Timestamp) -> Result<ClockCheck, StoreError> {
+        self.write(move |write| {
+            let check = ClockCheck::look(write.row(META, "meta", CLOCK)?, now);
+            write.put(META, "meta", CLOCK, &check)?;
+            Ok(check)
+        })
+        .await
     }
 
     /// Stores the id of the key that encrypts secrets.

@@ -1,17 +1,21 @@
-//! Removal of builds and deliveries whose retention period is over. It works in batches, so other writes never wait long. The
+//! Removal of builds and deliveries whose retention period is over, and of the digests of deliveries that no webhook accepts any
+//! more. It works in batches, so other writes never wait long. The
 //! file does not shrink; redb reuses the free pages.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use beespace_core::build::{Build, Phase};
-use beespace_core::ids::{BuildId, DeliveryId, NoticeId};
+use beespace_core::ids::{BuildId, DeliveryId, NoticeId, RepositoryId};
 use beespace_core::time::Timestamp;
 
 use super::build::Builds as _;
 use super::delivery::{Deliveries as _, Delivery, DeliveryOutcome};
 use super::notice::Notices as _;
-use super::repository::Repositories as _;
+use super::repository::{Repositories as _, Repository};
 use super::tables::{
-    BUILD, DECISION, DECISION_OF_BUILD, DELIVERY, DELIVERY_BODY, DELIVERY_OF_REPOSITORY, Key, LAST_RUN, NOTICE_OF_BUILD, STAGE,
-    Table, last_id,
+    BUILD, DECISION, DECISION_OF_BUILD, DELIVERY, DELIVERY_BODY, DELIVERY_OF_REPOSITORY, DELIVERY_SEEN, Key, LAST_RUN,
+    NOTICE_OF_BUILD, STAGE, Table, last_id,
 };
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Store, StoreError};
@@ -114,18 +118,92 @@ impl Write<'_> {
         self.remove_build(build)
     }
 
-    /// Removes a delivery. The index of known deliveries keeps its keys, so the same delivery is not built again.
-    fn purge_delivery(&self, delivery: &Delivery) -> Result<(), StoreError> {
+    /// Removes a delivery. If it arrived at `oldest_acceptable` or later, the index of known deliveries keeps the digest of its
+    /// content, so the same delivery is not built again. Gogs' id is forgotten: it proves nothing, and an equal content is
+    /// recognised without it.
+    fn purge_delivery(&self, delivery: &Delivery, oldest_acceptable: Timestamp) -> Result<(), StoreError> {
         let id = delivery.id.0;
         self.remove(DELIVERY, id.as_bytes())?;
         self.remove(DELIVERY_BODY, id.as_bytes())?;
         self.remove(DELIVERY_OF_REPOSITORY, Key::new().u64(delivery.repository.0).id(id).as_slice())?;
         // A dead letter has no build. If it is redelivered, it must be processed.
-        if matches!(delivery.outcome, DeliveryOutcome::DeadLetter(_)) { self.forget_seen(delivery) } else { Ok(()) }
+        let is_dead_letter = matches!(delivery.outcome, DeliveryOutcome::DeadLetter(_));
+        if is_dead_letter || delivery.received_at < oldest_acceptable {
+            self.forget_seen(delivery)?;
+        }
+        self.forget_forge_id(delivery)
+    }
+
+    /// Forgets one batch of the removed deliveries that arrived at the repository before `before`; returns the key after which
+    /// the next batch begins.
+    fn forget_before(
+        &self,
+        repository: RepositoryId,
+        before: Timestamp,
+        after: Option<&[u8]>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let prefix = Key::new().u64(repository.0);
+        let keys = self.keys(DELIVERY_SEEN, prefix.as_slice(), after, Order::OldestFirst, BATCH)?;
+        for key in &keys {
+            let Some(id) = self.bytes(DELIVERY_SEEN, key)?.and_then(|id| last_id(&id)) else { continue };
+            // A delivery's id begins with the time of its arrival.
+            if arrival(id) < before && self.delivery(DeliveryId(id))?.is_none() {
+                self.remove(DELIVERY_SEEN, key)?;
+            }
+        }
+        Ok(keys.last().filter(|_| keys.len() == BATCH).cloned())
     }
 }
 
+/// The time in an id; the end of time if it has none.
+fn arrival(id: uuid::Uuid) -> Timestamp {
+    let time = id.get_timestamp().map(|time| time.to_unix());
+    time.map_or(Timestamp(u64::MAX), |(seconds, nanos)| Timestamp(seconds * 1_000 + u64::from(nanos) / 1_000_000))
+}
+
+/// The repository's webhooks whose grace period is over are dropped from its row.
+fn without_expired_hooks(mut repository: Repository, now: Timestamp) -> Repository {
+    repository.previous_hooks.retain(|(_, until)| now < *until);
+    repository
+}
+
+/// The arrival before which no delivery of the repository can be accepted again: all of its webhooks are newer, and each has a
+/// secret of its own. The time of a webhook that lies in the future is wrong, so nothing is known of it.
+fn oldest_acceptable(repository: Repository, now: Timestamp) -> Timestamp {
+    let repository = without_expired_hooks(repository, now);
+    let hooks = repository.hook.into_iter().chain(repository.previous_hooks.into_iter().map(|(hook, _)| hook));
+    hooks.map(|hook| if hook.created_at > now { Timestamp(0) } else { hook.created_at }).min().unwrap_or(now)
+}
+
 impl Store {
+    /// Forgets removed deliveries that no webhook would accept again, because their webhook is replaced or gone. Until then
+    /// their digests protect against replays.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read or written.
+    pub async fn forget_unacceptable_deliveries(&self, now: Timestamp) -> Result<(), StoreError> {
+        let repositories = self.read()?.repositories()?;
+        let has_expired = |repository: &Repository| repository.previous_hooks.iter().any(|(_, until)| *until <= now);
+        for repository in repositories.into_iter().filter(|one| one.hook.is_none() || has_expired(one)) {
+            let id = repository.id;
+            let before = oldest_acceptable(repository, now);
+            let mut after: Option<Vec<u8>> = None;
+            loop {
+                after = self.write(move |write| write.forget_before(id, before, after.as_deref())).await?;
+                if after.is_none() {
+                    break;
+                }
+            }
+            // Last, because it is what the next pass would look for after a crash.
+            let known = move |known: Option<Repository>| {
+                let known = known.ok_or(StoreError::NotFound("repository"))?;
+                Ok(without_expired_hooks(known, now))
+            };
+            self.change_repository(id, known).await?;
+        }
+        Ok(())
+    }
+
     /// Removes finished builds with everything that belongs to them, except their logs.
     ///
     /// # Errors
@@ -145,11 +223,20 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be written.
-    pub async fn purge_deliveries(&self, ids: Vec<DeliveryId>) -> Result<(), StoreError> {
+    pub async fn purge_deliveries(&self, ids: Vec<DeliveryId>, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |write| {
+            let mut oldest = BTreeMap::new();
             for id in &ids {
                 let delivery = write.delivery(*id)?.filter(|delivery| delivery.outcome != DeliveryOutcome::Waiting);
-                delivery.map_or(Ok(()), |delivery| write.purge_delivery(&delivery))?;
+                let Some(delivery) = delivery else { continue };
+                let oldest_acceptable = match oldest.entry(delivery.repository) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(new) => {
+                        let repository = write.repository(delivery.repository)?;
+                        *new.insert(repository.map_or(now, |repository| oldest_acceptable(repository, now)))
+                    }
+                };
+                write.purge_delivery(&delivery, oldest_acceptable)?;
             }
             Ok(())
         })

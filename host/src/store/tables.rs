@@ -14,7 +14,8 @@ macro_rules! tables {
 }
 
 tables! {
-    /// `instance` → the instance's id; `key` → id of the encryption key; `format` → number of the store's format.
+    /// `instance` → the instance's id; `key` → id of the encryption key; `format` → number of the store's format;
+    /// `clock` → the last look at the clock.
     META = "meta",
     /// repository id → row.
     REPOSITORY = "repository",
@@ -60,8 +61,6 @@ tables! {
     UNFINISHED_NOTICE = "unfinished_notice",
     /// binding → why the notifier is suspended, and how far its notices reflect that.
     SUSPENDED_BINDING = "suspended_binding",
-    /// binding → the builds whose notices the notifier has refused since it last delivered one.
-    REFUSALS = "refusals",
     /// binding, name → the notifier's last receipt.
     RECEIPT = "receipt",
     /// binding, name → the last sequence number assigned.

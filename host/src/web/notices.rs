@@ -41,8 +41,6 @@ struct NoticeRow {
     build: Option<(String, String)>,
     binding: String,
     attempts: String,
-    /// When a notice that was attempted is tried again.
-    next: Option<String>,
     state: &'static str,
     tone: &'static str,
     why: Option<String>,
@@ -97,8 +95,6 @@ fn row(read: &Read, notice: &Notice, now: Timestamp) -> Result<NoticeRow, StoreE
         state,
         tone,
         why: notice.last_error.clone().filter(|_| notice.state != NoticeState::Sent),
-        next: (notice.state == NoticeState::Pending && notice.attempts > 0)
-            .then(|| format!("next attempt in {}", time::format_duration(notice.next_attempt_at.since(now)))),
         at: time::time_element(notice.created_at, now),
         may_retry: matches!(notice.state, NoticeState::DeadLetter | NoticeState::Suspended),
     })

@@ -8,6 +8,7 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use beespace_core::build::Build;
 use beespace_core::ids::BuildId;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::time::Timestamp;
 
 use super::build_row::{self, BuildRow, FilterChip};
@@ -31,6 +32,14 @@ const HISTORY_BARS: usize = 30;
 const SCANNED_DELIVERIES: usize = 40;
 /// The most deliveries without a build on the page.
 const MAX_IGNORED: usize = 6;
+/// Why nothing is built for events that never build anything. On the page they would hide the push that somebody looks for.
+const NEVER_BUILT: [ReasonCode; 5] = [
+    ReasonCode::BranchCreated,
+    ReasonCode::RefDeleted,
+    ReasonCode::NothingToBuild,
+    ReasonCode::TestDelivery,
+    ReasonCode::DuplicatePush,
+];
 
 #[derive(Template)]
 #[template(path = "repository.html")]
@@ -108,6 +117,9 @@ pub fn safe_link(url: &str) -> Option<String> {
 
 fn ignored_view(delivery: &Delivery, now: Timestamp) -> Option<IgnoredView> {
     let (DeliveryOutcome::Ignored(reason) | DeliveryOutcome::DeadLetter(reason)) = &delivery.outcome else { return None };
+    if NEVER_BUILT.iter().any(|code| reason.code == *code) {
+        return None;
+    }
     Some(IgnoredView {
         event: delivery.event.clone(),
         at: time::time_element(delivery.received_at, now),

@@ -58,6 +58,9 @@ async fn serve(
     body: Bytes,
 ) -> Answer {
     let request = Request { method, uri, headers, body };
+    if gogs.read(|state| state.faults.http_git_disabled) && !gogs.is_internal(&request.headers) {
+        return Ok((StatusCode::FORBIDDEN, "Interacting with repositories by HTTP protocol is disabled\n").into_response());
+    }
     let user = gogs.git_caller(&request.headers);
     let Some(repository) = gogs.repository(&owner, name.strip_suffix(".git").unwrap_or(&name)) else {
         return Err(Refusal::NotFound);

@@ -45,6 +45,8 @@ pub struct Faults {
     pub login_prohibited: bool,
     /// The API redirects to an HTML page.
     pub redirects: bool,
+    /// git over HTTP is refused with 403, as with `DISABLE_HTTP_GIT`.
+    pub http_git_disabled: bool,
     /// Deliveries are queued and sent when this is reset.
     pub deliveries_paused: bool,
 }

@@ -28,6 +28,9 @@ pub use self::spans::Spans;
 pub use self::step::MAX_STEPS;
 pub use self::yaml::{MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_TEXT};
 
+/// The names of the pipeline file in the root of a repository. A repository has one of them.
+pub const FILE_NAMES: [&str; 2] = [".beespace.yml", ".beespace.yaml"];
+
 /// Name of the schema of the normal form.
 pub const SCHEMA: &str = "beespace.pipeline/v1";
 

@@ -1,0 +1,131 @@
+//! The commits of builds in the mirror: whether one is there, and the refs that keep it from being garbage-collected when its
+//! branch no longer contains it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use beespace_core::build::{Base, Head};
+use beespace_core::event::Claim;
+use beespace_core::ids::{BuildId, Sha};
+
+use super::git::Call;
+use super::{Mirror, SourceError};
+
+/// Each build has a folder of its own with the refs `head` and `base`, so a commit stays until its last build is removed.
+const PINS: &str = "refs/beespace/builds";
+
+/// Enough to check that all objects of a large commit are there.
+const COMPLETENESS_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// Whether the mirror has the commit of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// The commit is in the mirror with all of its objects.
+    Found,
+    /// The ref has moved to another commit, and the build's commit is no longer available.
+    MovedOn { newer: Sha },
+    /// Neither the commit nor its ref exists in the mirror.
+    Missing,
+}
+
+impl Mirror {
+    /// Looks for the commit of a build that was pushed to `git_ref`.
+    ///
+    /// # Errors
+    /// [`SourceError`] if the mirror cannot be read.
+    pub async fn find(&self, sha: &Sha, git_ref: &str) -> Result<Lookup, SourceError> {
+        if !self.exists() {
+            return Ok(Lookup::Missing);
+        }
+        if self.has_commit(sha).await? {
+            return Ok(Lookup::Found);
+        }
+        Ok(self.tip(git_ref).await?.map_or(Lookup::Missing, |newer| Lookup::MovedOn { newer }))
+    }
+
+    /// Keeps the two commits of a build until [`Mirror::unpin`], even if their branch moves or disappears.
+    ///
+    /// # Errors
+    /// [`SourceError`] if the refs cannot be written.
+    pub async fn pin(&self, build: BuildId, head: &Head) -> Result<(), SourceError> {
+        let _in_use = self.hold().await;
+        self.add_pin(build, "head", &head.sha).await?;
+        match &head.base {
+            Base::Commit(base) => self.add_pin(build, "base", base).await,
+            Base::Unknown(_) => Ok(()),
+        }
+    }
+
+    async fn add_pin(&self, build: BuildId, role: &str, sha: &Sha) -> Result<(), SourceError> {
+        let pin = format!("{PINS}/{build}/{role}");
+        // Only the task that prepares the build writes this ref, so a lock is left over from a git that was killed.
+        let lock = self.directory.join(format!("{pin}.lock"));
+        if let Err(error) = tokio::fs::remove_file(&lock).await
+            && error.kind() != std::io::ErrorKind::NotFound
+            && error.kind() != std::io::ErrorKind::NotADirectory
+        {
+            return Err(SourceError::internal(format!("cannot remove {}: {error}", lock.display())));
+        }
+        self.git.run_checked(&self.directory, Call::new(["update-ref", "--end-of-options", &pin, sha.as_str()])).await.map(drop)
+    }
+
+    /// Releases the commits of builds that are removed. git's next collection removes their objects, unless something else
+    /// reaches them.
+    ///
+    /// # Errors
+    /// [`SourceError`] if the refs cannot be removed.
+    pub async fn unpin(&self, builds: &[BuildId]) -> Result<(), SourceError> {
+        // A fetch removes refs, too, and both lock the file of packed refs.
+        let _no_fetch = self.state.fetches.lock().await;
+        if !self.exists() {
+            return Ok(());
+        }
+        let mut deletions = String::new();
+        for build in builds {
+            for role in ["head", "base"] {
+                // Writing to a string cannot fail. A ref that does not exist is no error.
+                let _ = writeln!(deletions, "delete {PINS}/{build}/{role}");
+            }
+        }
+        let call = Call::new(["update-ref", "--stdin"]).input(deletions);
+        self.git.run_checked(&self.directory, call).await?;
+        self.record_garbage();
+        Ok(())
+    }
+
+    /// A commit's message and its author as the commit claims it.
+    ///
+    /// # Errors
+    /// [`SourceError`] if the mirror does not have the commit.
+    pub async fn commit_message(&self, sha: &Sha) -> Result<(String, Claim), SourceError> {
+        let format = "--format=tformat:%an%x00%ae%x00%B";
+        let arguments = ["show", "--no-patch", "--no-notes", "--encoding=UTF-8", format, "--end-of-options", sha.as_str()];
+        let output = self.git.run_checked(&self.directory, Call::new(arguments).cap(8 * 1024 * 1024)).await?;
+        let output = String::from_utf8_lossy(&output);
+        let mut parts = output.splitn(3, '\0');
+        let mut part = || parts.next().unwrap_or_default().to_owned();
+        let author = Claim { name: part(), email: part() };
+        Ok((part().trim_end_matches('\n').to_owned(), author))
+    }
+
+    /// The commit that a ref of the mirror points to.
+    ///
+    /// # Errors
+    /// [`SourceError`] if the mirror cannot be read.
+    pub async fn tip(&self, git_ref: &str) -> Result<Option<Sha>, SourceError> {
+        if !beespace_core::git_ref::is_well_formed(git_ref) {
+            return Ok(None);
+        }
+        let call = Call::new(["show-ref", "--verify", "--hash", "--end-of-options", git_ref]);
+        let ran = self.git.run(&self.directory, call).await?;
+        Ok(Sha::new(String::from_utf8_lossy(&ran.stdout).trim()).ok())
+    }
+
+    /// Whether the mirror has a commit with all of its objects: an interrupted fetch may have left the commit object alone.
+    pub(super) async fn has_commit(&self, sha: &Sha) -> Result<bool, SourceError> {
+        // Everything that branches reach is complete: git updates them after all objects have arrived.
+        let arguments = ["rev-list", "--objects", "--quiet", "--not", "--branches", "--not", "--end-of-options", sha.as_str()];
+        let ran = self.git.run(&self.directory, Call::new(arguments).timeout(COMPLETENESS_TIMEOUT)).await?;
+        Ok(ran.code == Some(0))
+    }
+}
