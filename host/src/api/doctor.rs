@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use beespace_core::clock_check::{ClockCheck, ClockSuspicion};
 use beespace_wasm::Plugin;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -18,41 +19,62 @@ use crate::store::repository::Repository;
 use crate::store::suspended::{SuspendedBindings as _, Suspension};
 use crate::view::time::ago;
 
+/// How serious a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The check passed.
+    Ok,
+    /// Builds run, but something needs attention.
+    Warning,
+    /// Builds do not run, or not all of them.
+    Problem,
+}
+
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
     /// The subject of the check: `gogs`, `engine`, `webhook of acme/app`.
     pub check: String,
-    /// Whether the check passed.
-    pub is_ok: bool,
+    pub level: Level,
     /// The result, for people.
     pub detail: String,
-    /// The remedy, if the check is not OK.
+    /// The remedy, if the check did not pass.
     pub help: Option<String>,
 }
 
 impl Finding {
     fn ok(check: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { check: check.into(), is_ok: true, detail: detail.into(), help: None }
+        Self { check: check.into(), level: Level::Ok, detail: detail.into(), help: None }
+    }
+
+    fn warning(check: impl Into<String>, detail: impl Into<String>, help: Option<String>) -> Self {
+        Self { check: check.into(), level: Level::Warning, detail: detail.into(), help }
     }
 
     fn problem(check: impl Into<String>, detail: impl Into<String>, help: Option<String>) -> Self {
-        Self { check: check.into(), is_ok: false, detail: detail.into(), help }
+        Self { check: check.into(), level: Level::Problem, detail: detail.into(), help }
     }
 }
 
 /// Check everything that a push needs to become a build
 #[utoipa::path(get, path = "/api/v1/doctor", tag = "doctor", responses((status = OK, body = Vec<Finding>)))]
 pub(super) async fn examine(State(app): State<Arc<App>>) -> Result<Json<Vec<Finding>>, Problem> {
-    let StoreFacts { enabled, last_delivery, suspended } = store_facts(&app)?;
+    let StoreFacts { enabled, last_delivery, suspended, clock } = store_facts(&app)?;
     let mut findings = vec![gogs(&app).await];
+    // The setting that this check finds is one of the whole Gogs, so one repository is enough.
+    if let Some(repository) = enabled.first() {
+        findings.push(git_over_http(&app, repository).await);
+    }
     findings.extend(engine(&app).await);
     findings.push(disk(&app));
+    findings.extend(clock.and_then(|check| check.suspicion()).and_then(|suspicion| clock_jump(&suspicion)));
     findings.extend(app.plugins.all().map(plugin));
     findings.extend(suspended.iter().filter(|(binding, _)| app.plugins.notifiers.contains_key(binding)).map(notifier));
     for repository in &enabled {
         findings.push(permissions(&app, repository).await);
         findings.push(hook(&app, repository).await);
+        findings.extend(last_fetch(&app, repository));
     }
     findings.push(deliveries(&app, last_delivery, enabled.len()));
     Ok(Json(findings))
@@ -64,13 +86,14 @@ struct StoreFacts {
     /// How long ago the last delivery arrived.
     last_delivery: Option<String>,
     suspended: Vec<(String, Suspension)>,
+    clock: Option<ClockCheck>,
 }
 
 fn store_facts(app: &App) -> Result<StoreFacts, StoreError> {
     let read = app.store.read()?;
     let enabled = read.repositories()?.into_iter().filter(|repository| repository.hook.is_some()).collect();
     let last_delivery = read.deliveries(None, None, 1)?.first().map(|delivery| ago(delivery.received_at, now()));
-    Ok(StoreFacts { enabled, last_delivery, suspended: read.suspended_bindings()? })
+    Ok(StoreFacts { enabled, last_delivery, suspended: read.suspended_bindings()?, clock: read.clock_check()? })
 }
 
 async fn gogs(app: &App) -> Finding {
@@ -83,13 +106,41 @@ async fn gogs(app: &App) -> Finding {
     }
 }
 
+/// Whether Gogs serves git over HTTP to the token's user, which the API does not report.
+async fn git_over_http(app: &App, repository: &Repository) -> Finding {
+    let url = app.forge.clone_url(&repository.name);
+    match app.mirrors.check_remote(&url, &app.forge.access()).await {
+        Ok(()) => Finding::ok("git over HTTP", format!("Gogs serves the commits of {}", repository.name)),
+        Err(error) => {
+            let reason = error.reason();
+            Finding::problem("git over HTTP", reason.message, reason.help)
+        }
+    }
+}
+
+/// The last fetch of a repository, if it failed. Builds whose commit was here went on without it.
+fn last_fetch(app: &App, repository: &Repository) -> Option<Finding> {
+    let reason = app.mirrors.of(repository.id).last_fetch_failure()?.reason();
+    Some(Finding::problem(format!("last fetch of {}", repository.name), reason.message, reason.help))
+}
+
+/// A jump of the clock that is not confirmed yet.
+fn clock_jump(suspicion: &ClockSuspicion) -> Option<Finding> {
+    let days = suspicion.jump?.as_secs() / 86_400;
+    let detail = format!(
+        "the clock moved {days} days ahead, or the server was off for so long: nothing expires for the next {} h",
+        suspicion.ends_at().since(now()).as_secs().div_ceil(3_600)
+    );
+    Some(Finding::warning("clock", detail, Some("if the time of this machine is wrong, correct it".to_owned())))
+}
+
 /// Whether the engine responds, and its warnings. A warning does not prevent builds.
 async fn engine(app: &App) -> Vec<Finding> {
     match app.engine.check().await {
         Ok(info) => {
             let address = app.config.engine.host().map(|host| format!(" at {host}")).unwrap_or_default();
             let detail = format!("{} {} responds{address}", info.kind, info.version);
-            let warnings = info.warnings.into_iter().map(|warning| Finding::ok("engine (warning)", warning));
+            let warnings = info.warnings.into_iter().map(|warning| Finding::warning("engine", warning, None));
             std::iter::once(Finding::ok("engine", detail)).chain(warnings).collect()
         }
         Err(error) => {
@@ -144,7 +195,8 @@ fn deliveries(app: &App, last_delivery: Option<String>, enabled: usize) -> Findi
     match (last_delivery, enabled) {
         (Some(last_delivery), _) => Finding::ok("deliveries", format!("the last delivery arrived {last_delivery}")),
         (None, 0) => {
-            Finding::problem("deliveries", "no repository is enabled", Some("run `beespace repo enable OWNER/NAME`".to_owned()))
+            let help = "run `beespace repo enable OWNER/NAME`".to_owned();
+            Finding::warning("deliveries", "no repository is enabled yet", Some(help))
         }
         (None, _) => {
             let base = &app.enabler.hook_base;
@@ -153,7 +205,7 @@ fn deliveries(app: &App, last_delivery: Option<String>, enabled: usize) -> Findi
                 "push something; if no delivery arrives, check that Gogs can reach {base} (`server.hook_url`), and allow it in the section \
                  `[security]` of Gogs' app.ini with `LOCAL_NETWORK_ALLOWLIST = {host}`, because Gogs blocks webhooks to local addresses"
             );
-            Finding::problem("deliveries", "no delivery has arrived yet", Some(help))
+            Finding::warning("deliveries", "no delivery has arrived yet", Some(help))
         }
     }
 }

@@ -5,7 +5,7 @@ use beespace_core::sanitize;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::{Context, print_stdout, table};
-use crate::api::doctor::Finding;
+use crate::api::doctor::{Finding, Level};
 use crate::urls::API_PREFIX;
 
 /// # Errors
@@ -16,12 +16,16 @@ pub async fn run(context: &Context) -> Result<Exit, Failure> {
         table::print_json(&findings)?;
     } else {
         for finding in &findings {
-            let mark = if finding.is_ok { "OK  " } else { "FAIL" };
+            let mark = match finding.level {
+                Level::Ok => "OK  ",
+                Level::Warning => "WARN",
+                Level::Problem => "FAIL",
+            };
             print_stdout(&format!("{mark}  {}: {}", finding.check, sanitize::line(&finding.detail)))?;
             if let Some(help) = &finding.help {
                 print_stdout(&format!("      → {}", sanitize::line(help)))?;
             }
         }
     }
-    Ok(if findings.iter().all(|finding| finding.is_ok) { Exit::Ok } else { Exit::Failed })
+    Ok(if findings.iter().all(|finding| finding.level != Level::Problem) { Exit::Ok } else { Exit::Failed })
 }
