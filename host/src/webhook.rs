@@ -1,7 +1,9 @@
-//! The webhook route: limit the body, find the key, verify the signature, store the delivery, respond with 202.
+//! The webhook route: find the key, limit the body, verify the signature, store the delivery, respond with 202.
 //!
 //! Nothing of a body is parsed before its signature is verified, and nothing but storing happens before the response: Gogs sends the
 //! deliveries of its whole instance one after the other, and waits for each response.
+
+mod body_room;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +21,6 @@ use beespace_core::ids::{DeliveryId, RepositoryId};
 use beespace_core::time::Timestamp;
 use beespace_core::verify::{Verified, verify};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -27,13 +28,13 @@ use crate::hook::{ROUTE, key_digest, secret_aad};
 use crate::problem::{Problem, STORE_UNAVAILABLE};
 use crate::seal::{self, SealError, Sealed};
 use crate::store::delivery::{Accepted, NewDelivery};
+use crate::store::repository::Hook;
 use crate::store::{Store, StoreError};
-use crate::telemetry::WebhookMetrics;
+use crate::telemetry::{HookResponse, WebhookMetrics};
+use body_room::{BodyRoom, BodyRooms, NoRoom};
 
 /// The longest body. Gogs does not truncate the payload of a push, and that of a large merge is long.
 const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
-/// The total of all bodies in memory. Gogs sends one delivery at a time, so only a misconfiguration or an attacker reaches it.
-const MAX_BUFFERED_BYTES: usize = 64 * 1024 * 1024;
 /// A longer body is verified on a blocking thread, because hashing it takes milliseconds.
 const INLINE_VERIFY_BYTES: usize = 128 * 1024;
 /// The time for a whole body. Gogs itself gives up after 15 s.
@@ -49,78 +50,48 @@ pub struct Webhook {
     /// The secret used for an unknown key, so that the response takes the same work and the key cannot be guessed by timing.
     decoy_secret: Sealed,
     metrics: WebhookMetrics,
-    /// Bytes that may still be buffered.
-    body_budget: Arc<Semaphore>,
+    rooms: Arc<BodyRooms>,
     now: fn() -> Timestamp,
 }
 
-/// The response to a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum HookResponse {
-    Accepted,
-    /// The same delivery is already stored.
-    Duplicate,
-    /// The key is unknown, or the signature is missing or wrong. The response does not reveal which.
-    Refused,
-    TooLarge,
-    /// The body did not arrive completely, or not in time.
-    Incomplete,
-    /// Too many bodies arrived at once.
-    Busy,
-    /// The delivery could not be stored. A person can redeliver it from Gogs.
-    NotStored,
-}
-
-impl HookResponse {
-    /// The response as the label of its metric.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Duplicate => "duplicate",
-            Self::Refused => "refused",
-            Self::TooLarge => "too_large",
-            Self::Incomplete => "incomplete",
-            Self::Busy => "busy",
-            Self::NotStored => "not_stored",
+/// The HTTP response. Gogs shows its text beside the delivery, so people read it there.
+fn respond(response: HookResponse) -> Response {
+    let (status, code, detail) = match response {
+        HookResponse::Accepted => return (StatusCode::ACCEPTED, "accepted\n").into_response(),
+        HookResponse::Duplicate => return (StatusCode::ACCEPTED, "already known\n").into_response(),
+        HookResponse::Refused => (StatusCode::UNAUTHORIZED, "refused", "The webhook's URL or secret is wrong."),
+        HookResponse::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The delivery is larger than 10 MiB."),
+        HookResponse::Incomplete => (StatusCode::REQUEST_TIMEOUT, "broken-body", "The delivery did not arrive completely."),
+        HookResponse::Busy => {
+            (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many deliveries arrived at once. This one was not stored.")
         }
-    }
-
-    /// The HTTP response. Gogs shows its text beside the delivery, so people read it there.
-    fn respond(self) -> Response {
-        let (status, code, detail) = match self {
-            Self::Accepted => return (StatusCode::ACCEPTED, "accepted\n").into_response(),
-            Self::Duplicate => return (StatusCode::ACCEPTED, "already known\n").into_response(),
-            Self::Refused => (StatusCode::UNAUTHORIZED, "refused", "The webhook's URL or secret is wrong."),
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The delivery is larger than 10 MiB."),
-            Self::Incomplete => (StatusCode::REQUEST_TIMEOUT, "broken-body", "The delivery did not arrive completely."),
-            Self::Busy => {
-                (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many deliveries arrived at once. This one was not stored.")
-            }
-            Self::NotStored => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                STORE_UNAVAILABLE,
-                "Beespace cannot write to its store at the moment. The delivery was not stored.",
-            ),
-        };
-        let problem = Problem::new(status, code, detail);
-        match self.remedy() {
-            Some(help) => problem.help(help).json(),
-            None => problem.json(),
-        }
-    }
-
-    fn remedy(self) -> Option<&'static str> {
-        match self {
-            Self::Refused => Some("Run `beespace repo repair OWNER/NAME` to replace the webhook and its secret."),
-            Self::Incomplete | Self::Busy => Some("Redeliver it from the webhook's page in Gogs."),
-            // Gogs does not retry a delivery by itself.
-            Self::NotStored => Some("Redeliver it from the webhook's page in Gogs once `/readyz` of Beespace reports `ready`."),
-            Self::Accepted | Self::Duplicate | Self::TooLarge => None,
-        }
+        HookResponse::NotStored => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            STORE_UNAVAILABLE,
+            "Beespace cannot write to its store at the moment. The delivery was not stored.",
+        ),
+    };
+    let problem = Problem::new(status, code, detail);
+    match remedy(response) {
+        Some(help) => problem.help(help).json(),
+        None => problem.json(),
     }
 }
 
+fn remedy(response: HookResponse) -> Option<&'static str> {
+    match response {
+        HookResponse::Refused => Some("Run `beespace repo repair OWNER/NAME` to replace the webhook and its secret."),
+        HookResponse::Incomplete | HookResponse::Busy => Some("Redeliver it from the webhook's page in Gogs."),
+        // Gogs does not retry a delivery by itself.
+        HookResponse::NotStored => {
+            Some("Redeliver it from the webhook's page in Gogs once `/readyz` of Beespace reports `ready`.")
+        }
+        HookResponse::Accepted | HookResponse::Duplicate | HookResponse::TooLarge => None,
+    }
+}
+
+/// The webhook with the key of a request, and its repository; none if the key is unknown.
+type KnownHook = Option<(RepositoryId, Hook)>;
 /// The repository of a webhook, and the body that its secret signed.
 type VerifiedBody = (RepositoryId, Verified<Vec<u8>>);
 
@@ -132,7 +103,7 @@ impl Webhook {
         let mut secret = Zeroizing::new([0_u8; 64]);
         getrandom::fill(secret.as_mut_slice()).map_err(|error| SealError::NoRandom(error.to_string()))?;
         let decoy_secret = seal.seal(&secret_aad(RepositoryId(0), key_digest("")), secret.as_slice())?;
-        Ok(Self { store, seal, decoy_secret, metrics, body_budget: Arc::new(Semaphore::new(MAX_BUFFERED_BYTES)), now })
+        Ok(Self { store, seal, decoy_secret, metrics, rooms: Arc::default(), now })
     }
 
     /// The route, to be merged into the server's router.
@@ -141,12 +112,21 @@ impl Webhook {
     }
 
     async fn handle(&self, key: &str, headers: &HeaderMap, body: Body) -> HookResponse {
-        let (body, _permit) = match tokio::time::timeout(BODY_TIMEOUT, self.read(body)).await {
+        let key = key_digest(key);
+        // The key is looked up before the body is read, so that a body without a known key takes no room from the real deliveries. This
+        // reveals nothing: a key has 128 random bits.
+        let hook = self.store.read().and_then(|read| read.hook_by_key(key, (self.now)()));
+        let room = if let Ok(Some(_)) = &hook { self.rooms.of_key(key) } else { self.rooms.of_unknown_key() };
+        let (body, _room) = match tokio::time::timeout(BODY_TIMEOUT, read(body, room)).await {
             Ok(Ok(read)) => read,
             Ok(Err(response)) => return response,
             Err(_) => return HookResponse::Incomplete,
         };
-        match self.verify_body(key, headers, body).await {
+        let verified = match hook {
+            Ok(hook) => self.verify_body(hook, headers, body).await,
+            Err(error) => Err(error),
+        };
+        match verified {
             Ok(Some((repository, body))) => self.store(repository, headers, body).await,
             Ok(None) => HookResponse::Refused,
             Err(error) => {
@@ -156,38 +136,23 @@ impl Webhook {
         }
     }
 
-    /// Reads the whole body. The permit counts its bytes against the limit of all bodies until it is dropped.
-    async fn read(&self, body: Body) -> Result<(Vec<u8>, OwnedSemaphorePermit), HookResponse> {
-        let more = |bytes| Arc::clone(&self.body_budget).try_acquire_many_owned(bytes).map_err(|_| HookResponse::Busy);
-        let mut body = Limited::new(body, MAX_BODY_BYTES);
-        let (mut bytes, mut permit) = (Vec::new(), more(0)?);
-        while let Some(frame) = body.frame().await {
-            let frame =
-                frame.map_err(
-                    |error| if error.is::<LengthLimitError>() { HookResponse::TooLarge } else { HookResponse::Incomplete },
-                )?;
-            let Ok(chunk) = frame.into_data() else { continue };
-            let length = u32::try_from(chunk.len()).map_err(|_| HookResponse::TooLarge)?;
-            permit.merge(more(length)?);
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok((bytes, permit))
-    }
-
-    async fn verify_body(&self, key: &str, headers: &HeaderMap, body: Vec<u8>) -> Result<Option<VerifiedBody>, StoreError> {
+    async fn verify_body(&self, hook: KnownHook, headers: &HeaderMap, body: Vec<u8>) -> Result<Option<VerifiedBody>, StoreError> {
         if body.len() <= INLINE_VERIFY_BYTES {
-            return self.verify_body_blocking(key, headers, body);
+            return self.verify_body_blocking(hook, headers, body);
         }
-        let (this, key, headers) = (self.clone(), key.to_owned(), headers.clone());
-        let verified = tokio::task::spawn_blocking(move || this.verify_body_blocking(&key, &headers, body)).await;
+        let (this, headers) = (self.clone(), headers.clone());
+        let verified = tokio::task::spawn_blocking(move || this.verify_body_blocking(hook, &headers, body)).await;
         verified.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
     }
 
-    /// Finds the webhook and verifies the body with its secret. An unknown key takes the same work.
-    fn verify_body_blocking(&self, key: &str, headers: &HeaderMap, body: Vec<u8>) -> Result<Option<VerifiedBody>, StoreError> {
-        let digest = key_digest(key);
-        let hook = self.store.read()?.hook_by_key(digest, (self.now)())?;
-        let known = hook.as_ref().map(|(repository, hook)| (secret_aad(*repository, digest), &hook.secret));
+    /// Verifies the body with the webhook's secret. An unknown key takes the same work.
+    fn verify_body_blocking(
+        &self,
+        hook: KnownHook,
+        headers: &HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<Option<VerifiedBody>, StoreError> {
+        let known = hook.as_ref().map(|(repository, hook)| (secret_aad(*repository, hook.key), &hook.secret));
         let (aad, secret) = known.unwrap_or_else(|| (secret_aad(RepositoryId(0), key_digest("")), &self.decoy_secret));
         let secret = self.seal.open(&aad, secret).map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let signed = signed_part(headers, body);
@@ -234,8 +199,24 @@ async fn receive(
     // A key that is not UTF-8 is an unknown key.
     let key = key.map_or_else(|_| String::new(), |Path(key)| key);
     let response = webhook.handle(&key, &headers, body).await;
-    webhook.metrics.responded(response.as_str());
-    response.respond()
+    webhook.metrics.responded(response);
+    respond(response)
+}
+
+/// Reads the whole body. It takes its room until the returned [`BodyRoom`] is dropped.
+async fn read(body: Body, mut room: BodyRoom) -> Result<(Vec<u8>, BodyRoom), HookResponse> {
+    let mut body = Limited::new(body, MAX_BODY_BYTES);
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match error.is::<LengthLimitError>() {
+            true => HookResponse::TooLarge,
+            false => HookResponse::Incomplete,
+        })?;
+        let Ok(chunk) = frame.into_data() else { continue };
+        room.grow(chunk.len()).map_err(|NoRoom| HookResponse::Busy)?;
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok((bytes, room))
 }
 
 fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

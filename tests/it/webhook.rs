@@ -5,8 +5,8 @@ use beespace::seal::Key;
 use beespace::store::delivery::{Deliveries as _, DeliveryAction, DeliveryOutcome};
 use beespace::store::repository::{Hook, Repository};
 use beespace::store::{Queue, Store};
-use beespace::telemetry::WebhookMetrics;
-use beespace::webhook::{HookResponse, Webhook};
+use beespace::telemetry::{HookResponse, WebhookMetrics};
+use beespace::webhook::Webhook;
 use beespace_core::ids::{DeliveryId, RepositoryId, RepositoryName};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -128,7 +128,7 @@ async fn every_recorded_delivery_is_accepted_and_stored_as_signed() {
     }
     assert_eq!(found.len(), kept.len());
     assert_eq!(world.waiting(), all.len());
-    assert_eq!(world.counts.count(HookResponse::Refused.as_str()), 4);
+    assert_eq!(world.counts.count(HookResponse::Refused), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +157,7 @@ async fn every_refusal_is_the_same_and_stores_nothing() {
     assert_eq!(answers.len(), 1, "{answers:?}");
     assert_eq!(answers.into_iter().next().unwrap().0, StatusCode::UNAUTHORIZED);
     assert_eq!(world.stored(), 0);
-    assert_eq!(world.counts.count(HookResponse::Refused.as_str()), 8);
+    assert_eq!(world.counts.count(HookResponse::Refused), 8);
     assert_eq!(world.small(KEY, "a", "s3cret", "{}").await, StatusCode::ACCEPTED, "it was the right signature");
 }
 
@@ -261,7 +261,7 @@ async fn a_body_over_the_limit_is_refused_while_it_is_read() {
     assert_eq!(world.small(KEY, "a", "s3cret", &long).await, StatusCode::PAYLOAD_TOO_LARGE);
     let just = "x".repeat(10 * 1024 * 1024);
     assert_eq!(world.small(KEY, "b", "s3cret", &just).await, StatusCode::ACCEPTED);
-    assert_eq!((world.counts.count(HookResponse::TooLarge.as_str()), world.stored()), (1, 1));
+    assert_eq!((world.counts.count(HookResponse::TooLarge), world.stored()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,35 +291,74 @@ async fn an_endless_body_is_refused_at_the_limit() {
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }
 
+/// Bodies of 9 MiB that end when they are told to.
+struct Crowd {
+    finish: tokio::sync::watch::Sender<bool>,
+    bodies: tokio::task::JoinSet<reqwest::Result<StatusCode>>,
+}
+
+impl Crowd {
+    fn send(world: &World, key: &str, count: usize) -> Self {
+        let (finish, finished) = tokio::sync::watch::channel(false);
+        let mut bodies = tokio::task::JoinSet::new();
+        for _ in 0..count {
+            let (mut finished, request) = (finished.clone(), world.client.post(format!("{}{key}", world.url)));
+            bodies.spawn(async move {
+                let end = async move {
+                    finished.wait_for(|finished| *finished).await.unwrap();
+                    Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"end"))
+                };
+                let most = futures::stream::iter([Ok(bytes::Bytes::from(vec![b'x'; 9 << 20]))]);
+                let body = reqwest::Body::wrap_stream(futures::StreamExt::chain(most, futures::stream::once(end)));
+                request.body(body).send().await.map(|response| response.status())
+            });
+        }
+        Self { finish, bodies }
+    }
+
+    /// Waits until `count` bodies were refused for lack of room; the others then take all of it.
+    async fn wait_until_refused(&mut self, count: usize) {
+        for _ in 0..count {
+            // The server may close the connection before it has read the whole request; the response is lost then.
+            let refused = self.bodies.join_next().await.unwrap().unwrap();
+            assert!(refused.is_err() || refused.is_ok_and(|status| status == StatusCode::SERVICE_UNAVAILABLE));
+        }
+    }
+
+    /// Ends the bodies that were not refused: none of them is signed.
+    async fn finish(mut self) {
+        self.finish.send(true).unwrap();
+        while let Some(status) = self.bodies.join_next().await {
+            assert_eq!(status.unwrap().unwrap(), StatusCode::UNAUTHORIZED);
+        }
+    }
+}
+
 #[tokio::test]
-async fn concurrent_bodies_share_one_limit() {
+async fn bodies_without_a_known_key_keep_out_no_delivery() {
     let world = world().await;
-    let (finish, finished) = tokio::sync::watch::channel(false);
-    let mut crowd = tokio::task::JoinSet::new();
-    // 72 MiB exceed the limit of 64, so at least one body is refused.
-    for _ in 0..8 {
-        let (mut finished, request) = (finished.clone(), world.client.post(format!("{}{KEY}", world.url)));
-        crowd.spawn(async move {
-            let end = async move {
-                finished.wait_for(|finished| *finished).await.unwrap();
-                Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"end"))
-            };
-            let most = futures::stream::iter([Ok(bytes::Bytes::from(vec![b'x'; 9 << 20]))]);
-            let body = reqwest::Body::wrap_stream(futures::StreamExt::chain(most, futures::stream::once(end)));
-            request.body(body).send().await.map(|response| response.status())
-        });
-    }
-    // The server may close the connection before it has read the whole request; the response is lost then.
-    let first = crowd.join_next().await.unwrap().unwrap();
-    assert!(first.is_err() || first.is_ok_and(|status| status == StatusCode::SERVICE_UNAVAILABLE));
-    assert_eq!(world.counts.count(HookResponse::Busy.as_str()), 1);
+    let (secret, unknown) = (std::str::from_utf8(SECRET).unwrap(), KEY.replace('0', "1"));
+    let mut crowd = Crowd::send(&world, &unknown, 12);
+    crowd.wait_until_refused(11).await;
+    assert_eq!(world.counts.count(HookResponse::Busy), 11);
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(9 << 20));
+    assert_eq!(world.small(KEY, "a", secret, &large).await, StatusCode::ACCEPTED, "a long delivery");
+    assert_eq!(world.small(KEY, "b", secret, "{}").await, StatusCode::ACCEPTED, "a short delivery");
+    crowd.finish().await;
+    assert_eq!(world.post(&unknown, &[], vec![b'x'; 9 << 20]).await.0, StatusCode::UNAUTHORIZED, "the room is released");
+}
+
+#[tokio::test]
+async fn the_bodies_of_one_webhook_keep_out_neither_small_ones_nor_another_webhook() {
+    let world = world().await;
     let secret = std::str::from_utf8(SECRET).unwrap();
-    assert_eq!(world.small(KEY, "a", secret, "{}").await, StatusCode::ACCEPTED, "what is small still comes in");
-    finish.send(true).unwrap();
-    while let Some(status) = crowd.join_next().await {
-        assert_eq!(status.unwrap().unwrap(), StatusCode::UNAUTHORIZED);
-    }
-    assert_eq!(world.post(KEY, &[], vec![b'x'; 9 << 20]).await.0, StatusCode::UNAUTHORIZED, "the space is released");
+    let mut crowd = Crowd::send(&world, KEY, 6);
+    crowd.wait_until_refused(4).await;
+    assert_eq!(world.small(KEY, "a", secret, "{}").await, StatusCode::ACCEPTED, "a short delivery of the same webhook");
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(9 << 20));
+    assert_eq!(world.small(OLD_KEY, "b", "old", &large).await, StatusCode::ACCEPTED, "a long delivery of another webhook");
+    crowd.finish().await;
+    assert_eq!(world.post(KEY, &[], vec![b'x'; 9 << 20]).await.0, StatusCode::UNAUTHORIZED, "the room is released");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,7 +368,7 @@ async fn a_repeated_delivery_adds_nothing() {
     assert_eq!(world.small(KEY, "a", "s3cret", "{\"a\":1}").await, StatusCode::ACCEPTED);
     assert_eq!(world.small(KEY, "a", "s3cret", "{\"a\":2}").await, StatusCode::ACCEPTED);
     assert_eq!(world.stored(), 1);
-    assert_eq!(world.counts.count(HookResponse::Duplicate.as_str()), 2);
+    assert_eq!(world.counts.count(HookResponse::Duplicate), 2);
     assert_eq!(world.small(KEY, "c", "s3cret", "{\"a\":3}").await, StatusCode::ACCEPTED);
     assert_eq!(world.stored(), 2);
 }
