@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::clock::now;
 use crate::config::Config;
 use crate::webhook::Webhook;
-use crate::{background, http_server, router, seal, shutdown};
+use crate::{background, hook, http_server, router, seal, shutdown};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -43,7 +43,7 @@ pub async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
     let mut tasks = background::start(&app);
     tracing::info!(listen = %listener.local_addr()?, public_url = %app.config.server.public_url, "Beespace is ready");
     tokio::select! {
-        () = http_server::serve(listener, router, app.stopping.clone()) => {}
+        () = http_server::serve(listener, router, is_delivery, app.stopping.clone()) => {}
         // Log streams stay open until they are closed here; their clients reconnect to the next process by themselves.
         () = async { app.stopping.cancelled().await; tokio::time::sleep(shutdown::REQUEST_GRACE).await; } => {}
     }
@@ -55,6 +55,11 @@ pub async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
     // Open connections also hold the store, so dropping this handle would not close it.
     app.store.close().await;
     Ok(())
+}
+
+/// Whether a path is that of a delivery, with or without the path of `server.public_url` before it.
+fn is_delivery(path: &str) -> bool {
+    path.contains(hook::PATH_PREFIX)
 }
 
 /// The router of the server.
