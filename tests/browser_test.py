@@ -391,11 +391,10 @@ def restart(browser, world):
     browser.see("next / previous error in the log")
     browser.press("\ue00c")  # Escape
     browser.click("form[action$='/restart'] button")
-    wait("the repository's page", lambda: browser.address() == f"/{world.repo}")
+    repeats = "return document.querySelector('.facts a[href$=\"/1\"]')?.textContent"
+    wait("the new build's page", lambda: browser.js(repeats) == f"{world.repo} #1")
     browser.js("window.stayed = true")
-    row = f"document.querySelector('a.name[href=\"/{world.repo}/6\"]')?.closest('.row').querySelector('.pill').textContent"
-    wait("the new build to run", lambda: browser.js(f"return {row}") in ("pending", "running"))
-    wait("a green build", lambda: browser.js(f"return {row}") == "success")
+    wait("a green build", lambda: browser.js("return document.querySelector('.heading .pill').textContent") == "success")
     expect(browser.js("return window.stayed"), "the page was reloaded")
     icon = browser.js("return document.querySelector('link[rel=icon]').href")
     expect("icon-success" in icon, f"the tab still shows {icon}")

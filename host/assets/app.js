@@ -26,7 +26,7 @@ setInterval(refreshTimes, 15000);
 function toggleTheme() {
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
-  document.cookie = `theme=${root.dataset.theme}; path=/; max-age=31536000; samesite=lax`;
+  document.cookie = `theme=${root.dataset.theme}; path=${root.dataset.home}; max-age=31536000; samesite=lax`;
 }
 
 // Live pages: a change event makes the script fetch the page again and replace its main element.

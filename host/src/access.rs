@@ -1,21 +1,21 @@
 //! Access control: one table lists every route with the access that it requires. The middleware enforces the table, and a route
 //! that is missing from it refuses every request.
 //!
-//! A route under a repository requires a [`Right`] on that repository. [`crate::authorized`] checks the right when it fetches the
-//! repository or the build for the handler.
+//! A route under a repository requires a [`Right`] on that repository. [`crate::authorized`] checks the right before the handler runs.
 
 use axum::http::Method;
-use beespace_core::ids::RepositoryId;
 
 use crate::principal::{Principal, PrincipalKind};
 use crate::store::lookup::Visibility;
+use crate::store::repository::Repository;
 
 /// The access that a route requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// None: everyone may call it.
     Anonymous,
-    /// The right to read something on this server; everyone has it if `server.open` is true.
+    /// The right to read something on this server; everyone has it if `server.open` is true. Lists then contain only what the caller
+    /// may see.
     Reader,
     /// The admin token, or a session that began with it.
     Admin,
@@ -45,19 +45,22 @@ pub fn greatest_right(principal: &Principal, is_open: bool) -> Option<Right> {
     }
 }
 
-/// The right that a caller has on one repository. Today no right depends on the repository: every caller is either the admin or
-/// anonymous.
+/// The right that a caller has on one repository. An open server shows only public repositories to everyone.
 #[must_use]
-pub fn right_on(principal: &Principal, _repository: RepositoryId, is_open: bool) -> Option<Right> {
-    greatest_right(principal, is_open)
+pub fn right_on(principal: &Principal, repository: &Repository, is_open: bool) -> Option<Right> {
+    match principal.kind() {
+        PrincipalKind::Admin => Some(Right::Admin),
+        PrincipalKind::Anonymous => (is_open && !repository.is_private).then_some(Right::Read),
+    }
 }
 
 /// The repositories that lists show to a caller.
 #[must_use]
 pub fn visibility(principal: &Principal, is_open: bool) -> Visibility {
-    match greatest_right(principal, is_open) {
-        Some(_) => Visibility::All,
-        None => Visibility::Only(Vec::new()),
+    match principal.kind() {
+        PrincipalKind::Admin => Visibility::All,
+        PrincipalKind::Anonymous if is_open => Visibility::Public,
+        PrincipalKind::Anonymous => Visibility::Only(Vec::new()),
     }
 }
 
@@ -154,6 +157,8 @@ pub fn is_known(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use beespace_core::ids::{RepositoryId, RepositoryName};
+    use beespace_core::time::Timestamp;
 
     #[test]
     fn each_route_has_one_row() {
@@ -184,15 +189,27 @@ mod tests {
     }
 
     #[test]
-    fn only_the_admin_may_change_a_repository_and_everyone_may_read_an_open_server() {
-        let (admin, anonymous, repository) = (Principal::admin(), Principal::anonymous(), RepositoryId(1));
-        for is_open in [false, true] {
-            assert_eq!(right_on(&admin, repository, is_open), Some(Right::Admin));
-            assert_eq!(visibility(&admin, is_open), Visibility::All);
+    fn only_the_admin_may_change_a_repository_and_everyone_may_read_the_public_ones_of_an_open_server() {
+        let (admin, anonymous) = (Principal::admin(), Principal::anonymous());
+        let repository = |is_private| Repository {
+            id: RepositoryId(1),
+            name: RepositoryName::new("ada", "hive").unwrap(),
+            default_branch: "main".to_owned(),
+            is_private,
+            html_url: String::new(),
+            hook: None,
+            previous_hooks: Vec::new(),
+            last_number: 0,
+            enabled_at: Timestamp(0),
+        };
+        for (is_open, is_private) in [(false, false), (false, true), (true, false), (true, true)] {
+            let repository = repository(is_private);
+            assert_eq!(right_on(&admin, &repository, is_open), Some(Right::Admin));
+            assert!(visibility(&admin, is_open).includes(&repository));
+            let is_visible = is_open && !is_private;
+            assert_eq!(right_on(&anonymous, &repository, is_open), is_visible.then_some(Right::Read));
+            assert_eq!(visibility(&anonymous, is_open).includes(&repository), is_visible);
         }
-        assert_eq!(right_on(&anonymous, repository, true), Some(Right::Read));
-        assert_eq!(right_on(&anonymous, repository, false), None);
-        assert_eq!(visibility(&anonymous, false), Visibility::Only(Vec::new()));
         assert!(Right::Read < Right::Write && Right::Write < Right::Admin);
     }
 }

@@ -30,6 +30,7 @@ use crate::store::build::Builds as _;
 use crate::store::repository::Repositories as _;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
+use crate::urls::Urls;
 use crate::worker::Heartbeats;
 
 /// The folder of unfinished checkouts in the data directory.
@@ -55,6 +56,8 @@ pub struct App {
     pub metrics: Metrics,
     pub heartbeats: Heartbeats,
     pub stopping: CancellationToken,
+    /// The paths of pages and of the API as clients see them.
+    pub urls: Urls,
 }
 
 /// How long the children of a killed process may keep resources in use: a child that was just being started holds the
@@ -101,6 +104,7 @@ impl App {
             metrics: Metrics::default(),
             heartbeats: Heartbeats::default(),
             stopping: CancellationToken::new(),
+            urls: Urls::new(&config.server.public_url),
             config,
             store,
             key,

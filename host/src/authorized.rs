@@ -1,12 +1,11 @@
-//! Extractors that give a handler a repository or a build only if the caller has the right that the route requires on it.
+//! Repositories and builds on which the caller has the right that the route requires.
 //!
-//! [`crate::access`] states the right per route, and the middleware passes it on as [`RequiredRight`]. A handler under a repository
-//! has no other way to fetch: `tests/it/access.rs` refuses a lookup by name in a handler, and [`RequiredRight::was_checked`] lets the
-//! middleware withhold the response of a handler that did not check the right.
+//! [`crate::access`] states the right per route. The middleware calls [`authorize`] before a handler under a repository runs, so a
+//! handler of a caller without the right never begins. The extractors of this module then return the repository or one of its builds;
+//! `tests/it/access.rs` refuses a lookup by name in a handler.
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
@@ -19,33 +18,8 @@ use crate::access::{self, Right};
 use crate::app::App;
 use crate::principal::Principal;
 use crate::problem::Problem;
-use crate::store::Read;
 use crate::store::lookup::Visibility;
-use crate::store::repository::Repository;
-
-/// The right that the route of a request requires on the repository in its path.
-#[derive(Debug, Clone)]
-pub struct RequiredRight {
-    right: Right,
-    was_checked: Arc<AtomicBool>,
-}
-
-impl RequiredRight {
-    #[must_use]
-    pub fn new(right: Right) -> Self {
-        Self { right, was_checked: Arc::default() }
-    }
-
-    fn set_checked(&self) {
-        self.was_checked.store(true, Ordering::Release);
-    }
-
-    /// Whether an extractor has found that the caller has the right. All clones share the result.
-    #[must_use]
-    pub fn was_checked(&self) -> bool {
-        self.was_checked.load(Ordering::Acquire)
-    }
-}
+use crate::store::repository::{Repositories as _, Repository};
 
 /// A repository or a build on which the caller has the right that the route requires.
 #[derive(Debug, Clone)]
@@ -65,6 +39,14 @@ impl<T> Deref for Authorized<T> {
     }
 }
 
+/// The repository in the path of a request, on which the caller has the required right. Only [`authorize`] creates it.
+#[derive(Debug, Clone)]
+struct CheckedRepository {
+    name: RepositoryName,
+    /// `None` if this server does not know the repository; only an admin gets this far then.
+    stored: Option<Repository>,
+}
+
 #[derive(Deserialize)]
 struct RepositoryPath {
     owner: String,
@@ -76,12 +58,43 @@ struct BuildPath {
     number: String,
 }
 
+/// Checks that the caller has a right on the repository that the path names, for the extractors of this module. A caller without any
+/// right cannot learn whether the repository exists.
+///
+/// # Errors
+/// [`Problem`] if the caller does not have the right, or if the store cannot be read.
+pub async fn authorize(app: &App, parts: &mut Parts, principal: &Principal, right: Right) -> Result<(), Problem> {
+    let path = path::<RepositoryPath>(parts).await?;
+    let name = RepositoryName::new(&path.owner, &path.name).map_err(|_| unknown_repository(principal))?;
+    let stored = app.store.read()?.repository_by_name(&name)?;
+    let held = match &stored {
+        Some(repository) => access::right_on(principal, repository, app.config.server.open),
+        None => principal.is_admin().then_some(Right::Admin),
+    };
+    match held {
+        Some(held) if held >= right => {
+            parts.extensions.insert(CheckedRepository { name, stored });
+            Ok(())
+        }
+        Some(_) => {
+            let detail = "You may not change this repository.";
+            Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).help("Ask an administrator of the repository."))
+        }
+        None => Err(unknown_repository(principal)),
+    }
+}
+
+/// The repository does not exist, or the caller may not know it.
+fn unknown_repository(principal: &Principal) -> Problem {
+    let problem = Problem::not_found("repository");
+    if principal.is_anonymous() { problem.help("If it is private, sign in to see it.") } else { problem }
+}
+
 impl FromRequestParts<Arc<App>> for Authorized<Repository> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let path = path(parts).await?;
-        repository(parts, app, &app.store.read()?, &path).map(Self)
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        checked(parts)?.stored.clone().map(Self).ok_or_else(|| Problem::not_found("repository"))
     }
 }
 
@@ -89,12 +102,10 @@ impl FromRequestParts<Arc<App>> for Authorized<Build> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let names = path(parts).await?;
         let BuildPath { number } = path(parts).await?;
-        let read = app.store.read()?;
-        let repository = repository(parts, app, &read, &names)?;
+        let repository = Authorized::<Repository>::from_request_parts(parts, app).await?;
         let key = number.parse().map_err(|_| Problem::not_found("build"))?;
-        Ok(Self(read.find_build(&repository, key)?))
+        Ok(Self(app.store.read()?.find_build(&repository, key)?))
     }
 }
 
@@ -102,17 +113,8 @@ impl FromRequestParts<Arc<App>> for Authorized<Build> {
 impl FromRequestParts<Arc<App>> for Authorized<RepositoryName> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let path = path::<RepositoryPath>(parts).await?;
-        let name = RepositoryName::new(&path.owner, &path.name).map_err(|_| Problem::not_found("repository"))?;
-        match repository(parts, app, &app.store.read()?, &path) {
-            Err(problem) if problem.status_code() == StatusCode::NOT_FOUND && principal(parts)?.is_admin() => {
-                required_right(parts)?.set_checked();
-                Ok(Self(name))
-            }
-            Err(problem) => Err(problem),
-            Ok(_) => Ok(Self(name)),
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        Ok(Self(checked(parts)?.name.clone()))
     }
 }
 
@@ -121,7 +123,9 @@ impl FromRequestParts<Arc<App>> for Visibility {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        Ok(access::visibility(principal(parts)?, app.config.server.open))
+        let principal = parts.extensions.get::<Principal>();
+        let principal = principal.ok_or_else(|| Problem::internal(&"a request reached a handler without authentication"))?;
+        Ok(access::visibility(principal, app.config.server.open))
     }
 }
 
@@ -131,29 +135,7 @@ async fn path<T: serde::de::DeserializeOwned + Send>(parts: &mut Parts) -> Resul
     Ok(path)
 }
 
-/// The repository that the path names, once the caller's right on it is checked. A caller without any right cannot learn whether the
-/// repository exists.
-fn repository(parts: &Parts, app: &App, read: &Read, path: &RepositoryPath) -> Result<Repository, Problem> {
-    let required = required_right(parts)?;
-    let repository = read.find_repository(&path.owner, &path.name)?;
-    match access::right_on(principal(parts)?, repository.id, app.config.server.open) {
-        Some(right) if right >= required.right => {
-            required.set_checked();
-            Ok(repository)
-        }
-        Some(_) => {
-            let detail = "You may not change this repository.";
-            Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).help("Ask an administrator of the repository."))
-        }
-        None => Err(Problem::not_found("repository")),
-    }
-}
-
-fn required_right(parts: &Parts) -> Result<&RequiredRight, Problem> {
-    let required = parts.extensions.get::<RequiredRight>();
-    required.ok_or_else(|| Problem::internal(&"a handler requested a repository on a route that requires no right on it"))
-}
-
-fn principal(parts: &Parts) -> Result<&Principal, Problem> {
-    parts.extensions.get::<Principal>().ok_or_else(|| Problem::internal(&"a request reached a handler without authentication"))
+fn checked(parts: &Parts) -> Result<&CheckedRepository, Problem> {
+    let checked = parts.extensions.get::<CheckedRepository>();
+    checked.ok_or_else(|| Problem::internal(&"a handler requested a repository on a route that requires no right on it"))
 }

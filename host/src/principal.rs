@@ -72,6 +72,11 @@ impl Principal {
         self.kind == PrincipalKind::Admin
     }
 
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.kind == PrincipalKind::Anonymous
+    }
+
     /// The token that forms of this session carry; empty without a session.
     #[must_use]
     pub fn csrf(&self) -> &str {

@@ -17,6 +17,7 @@ use crate::config::ServerConfig;
 use crate::principal::{Principal, PrincipalKind};
 use crate::problem::Problem;
 use crate::store::session::Session;
+use crate::urls;
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(8 * 3_600);
 const MAX_AGE: Duration = Duration::from_secs(7 * 86_400);
@@ -24,9 +25,18 @@ const MAX_AGE: Duration = Duration::from_secs(7 * 86_400);
 const TOUCH_INTERVAL: Duration = Duration::from_secs(600);
 
 /// The name of the cookie. Browsers accept the prefix `__Host-` over TLS only, and bind such a cookie to this host: no parent domain
-/// and no path can set it.
+/// and no path can set it. Below a path the cookie is bound to the path instead, so that each of several servers on one host has its
+/// own; browsers accept the prefix `__Secure-` over TLS only.
 fn cookie_name(server: &ServerConfig) -> &'static str {
-    if server.is_https() { "__Host-beespace" } else { "beespace" }
+    match (server.is_https(), urls::base_path(&server.public_url).is_empty()) {
+        (true, true) => "__Host-beespace",
+        (true, false) => "__Secure-beespace",
+        (false, _) => "beespace",
+    }
+}
+
+fn cookie_path(server: &ServerConfig) -> &str {
+    Some(urls::base_path(&server.public_url)).filter(|base| !base.is_empty()).unwrap_or("/")
 }
 
 fn csrf_token(token: &str) -> String {
@@ -114,6 +124,7 @@ pub async fn delete(app: &App, headers: &HeaderMap) -> Result<HeaderValue, Probl
 
 fn set_cookie(server: &ServerConfig, value: &str, max_age: u64) -> Result<HeaderValue, Problem> {
     let secure = if server.is_https() { "; Secure" } else { "" };
-    let text = format!("{}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}", cookie_name(server));
+    let (name, path) = (cookie_name(server), cookie_path(server));
+    let text = format!("{name}={value}; Path={path}; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}");
     HeaderValue::from_str(&text).map_err(|error| Problem::internal(&error))
 }

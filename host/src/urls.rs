@@ -1,8 +1,14 @@
 //! Builders of this server's URLs. Each path is built here, and percent-encoded once.
+//!
+//! The functions return paths as the router knows them. Clients need those of [`Urls`]: if `server.public_url` has a path, such as
+//! `https://example.org/ci`, every path of the server is below it. The proxy may pass that path on or strip it; [`strip_base`] removes
+//! one that was passed on.
 
 use std::fmt;
 use std::str::FromStr;
 
+use axum::http::Uri;
+use axum::http::uri::PathAndQuery;
 use beespace_core::build::Build;
 use beespace_core::ids::{BuildId, RepositoryName, StageNumber, StepNumber};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -12,6 +18,12 @@ const PERCENT_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').r
 
 /// The path prefix of the API.
 pub const API_PREFIX: &str = "/api/v1";
+/// The page of deliveries.
+pub const DELIVERIES: &str = "/-/deliveries";
+/// The page of notices.
+pub const NOTICES: &str = "/-/notices";
+/// The stream of live changes.
+const EVENTS: &str = "/api/v1/events";
 
 /// Encodes one segment of a path or one value of a query.
 #[must_use]
@@ -104,18 +116,108 @@ pub fn api_log(name: &RepositoryName, key: BuildKey, stage: StageNumber, step: S
     format!("{}/stages/{stage}/steps/{step}/log", api_build(name, key))
 }
 
-/// The sign-in page that leads back to `path`.
-#[must_use]
-pub fn login(path: &str) -> String {
-    format!("/-/login?next={}", encode(path))
-}
-
-/// The path after a sign-in: `next` if it is a path on this server that no browser can read as another server's URL, otherwise `/`.
+/// The path after a sign-in, as the router knows it: `next` if it is a path on this server that no browser can read as another server's URL, otherwise `/`.
 #[must_use]
 pub fn safe_next(next: &str) -> &str {
     let is_path = next.starts_with('/') && !next.starts_with("//");
     let is_plain = next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     if is_path && is_plain { next } else { "/" }
+}
+
+/// The path below which a server is reached: that of a URL without the slash at its end, so it is empty for most servers.
+#[must_use]
+pub fn base_path(url: &url::Url) -> &str {
+    url.path().trim_end_matches('/')
+}
+
+/// A request's URI without the base path, for the router; `None` if the proxy has stripped it already.
+#[must_use]
+pub fn strip_base(uri: &Uri, base: &str) -> Option<Uri> {
+    let rest = uri.path().strip_prefix(base).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    let path = if rest.is_empty() { "/" } else { rest };
+    let path_and_query = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(path_and_query).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// The URLs of this server as clients see them: absolute paths below the path of `server.public_url`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Urls {
+    base: String,
+}
+
+impl Urls {
+    #[must_use]
+    pub fn new(public_url: &url::Url) -> Self {
+        Self { base: base_path(public_url).to_owned() }
+    }
+
+    /// A path of the router as clients see it.
+    #[must_use]
+    pub fn below_base(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// The list of all builds. Every other path begins with this one.
+    #[must_use]
+    pub fn home(&self) -> String {
+        self.below_base("/")
+    }
+
+    /// See [`owner`].
+    #[must_use]
+    pub fn owner(&self, owner: &str) -> String {
+        self.below_base(&self::owner(owner))
+    }
+
+    /// See [`repository`].
+    #[must_use]
+    pub fn repository(&self, name: &RepositoryName) -> String {
+        self.below_base(&self::repository(name))
+    }
+
+    /// The page of a build.
+    #[must_use]
+    pub fn build(&self, build: &Build) -> String {
+        self.below_base(&self::build(&build.event.repository.name, BuildKey::of(build)))
+    }
+
+    /// See [`step`].
+    #[must_use]
+    pub fn step(&self, name: &RepositoryName, key: BuildKey, stage: StageNumber, step: StepNumber) -> String {
+        self.below_base(&self::step(name, key, stage, step))
+    }
+
+    /// See [`api_log`].
+    #[must_use]
+    pub fn api_log(&self, name: &RepositoryName, key: BuildKey, stage: StageNumber, step: StepNumber) -> String {
+        self.below_base(&self::api_log(name, key, stage, step))
+    }
+
+    /// The stream of all changes.
+    #[must_use]
+    pub fn events(&self) -> String {
+        self.below_base(EVENTS)
+    }
+
+    /// The stream of one build's changes.
+    #[must_use]
+    pub fn build_events(&self, build: BuildId) -> String {
+        format!("{}?build={build}", self.events())
+    }
+
+    /// The stream of one repository's changes.
+    #[must_use]
+    pub fn repository_events(&self, name: &RepositoryName) -> String {
+        format!("{}?repository={}", self.events(), encode(&name.to_string()))
+    }
+
+    /// The sign-in page that leads back to `path`, a path of the router.
+    #[must_use]
+    pub fn login(&self, path: &str) -> String {
+        self.below_base(&format!("/-/login?next={}", encode(path)))
+    }
 }
 
 #[cfg(test)]
@@ -146,6 +248,30 @@ mod tests {
     fn paths_are_encoded_once() {
         let name = RepositoryName::new("acme", "app.js").unwrap();
         assert_eq!(step(&name, BuildKey::Number(7), StageNumber(1), StepNumber(2)), "/acme/app.js/7/1/2");
-        assert_eq!(login("/a/b?c=d"), "/-/login?next=%2Fa%2Fb%3Fc%3Dd");
+        assert_eq!(Urls::default().login("/a/b?c=d"), "/-/login?next=%2Fa%2Fb%3Fc%3Dd");
+    }
+
+    #[test]
+    fn a_base_path_precedes_every_path_once() {
+        for (public_url, home, owner) in [
+            ("https://ci.example.org", "/", "/acme"),
+            ("https://example.org/ci", "/ci/", "/ci/acme"),
+            ("https://example.org/a/ci/", "/a/ci/", "/a/ci/acme"),
+        ] {
+            let urls = Urls::new(&public_url.parse().unwrap());
+            assert_eq!((urls.home().as_str(), urls.owner("acme").as_str()), (home, owner));
+        }
+    }
+
+    #[test]
+    fn a_base_path_that_the_proxy_passed_on_is_stripped() {
+        let strip = |uri: &str, base: &str| strip_base(&uri.parse().unwrap(), base).map(|uri| uri.to_string());
+        assert_eq!(strip("/ci/acme/app?a=1", "/ci").as_deref(), Some("/acme/app?a=1"));
+        assert_eq!(strip("/ci", "/ci").as_deref(), Some("/"));
+        assert_eq!(strip("/ci/", "/ci").as_deref(), Some("/"));
+        assert_eq!(strip("http://host/ci/x", "/ci").as_deref(), Some("http://host/x"));
+        for already in ["/", "/cinema/app", "/acme/ci"] {
+            assert_eq!(strip(already, "/ci"), None, "{already}");
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! Access control: every route of the table, called by every kind of caller.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use beespace::access::{Access, RULES, Right, Rule};
+use beespace::store::repository::Repository;
 use beespace::store::session::Session;
 use beespace::{api, router};
 use beespace_core::digest::Digest;
@@ -121,22 +124,131 @@ async fn a_session_authenticates_the_identity_that_is_stored_with_it_and_an_unkn
     assert_eq!(session.get("/api/v1/user").await.unwrap().json().unwrap()["id"], "ops");
 }
 
-/// A handler gets repositories and builds through the extractors of `authorized.rs`, which check the caller's right.
+/// The Rust files in a folder and its subfolders.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
+}
+
+/// A handler gets repositories and builds through the extractors of `authorized.rs`, after the caller's right was checked.
 #[test]
 fn no_handler_looks_up_a_repository_or_a_build_by_name() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src");
-    for folder in ["api", "web"] {
-        for entry in std::fs::read_dir(source.join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                continue;
-            }
-            let text = std::fs::read_to_string(&path).unwrap();
-            for lookup in [".repository_by_name(", ".build_by_number(", ".find_repository(", ".find_build("] {
-                assert!(!text.contains(lookup), "{} calls {lookup}..)", path.display());
-            }
+    for path in sources(&source.join("api")).into_iter().chain(sources(&source.join("web"))) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for lookup in [".repository_by_name(", ".build_by_number(", ".find_repository(", ".find_build("] {
+            assert!(!text.contains(lookup), "{} calls {lookup}..)", path.display());
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_checks_nothing_runs_only_for_a_caller_with_the_right() {
+    let (gogs, beespace) = world("open = true").await;
+    for name in ["ada/hive", "ada/secret"] {
+        gogs.create_private_repository(name).await.unwrap();
+        beespace.enable(name).await.unwrap();
+    }
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let careless = move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        std::future::ready("leaked")
+    };
+    let routes = Router::new()
+        .route("/{owner}/{name}/{number}", get(careless.clone()))
+        .route("/api/v1/repositories/{owner}/{name}/builds/{number}/cancel", post(careless));
+    let (url, serving) = serve(router::with_middleware(&beespace.app, routes)).await;
+    let (anonymous, admin) = (Client::new(&url), Client::new(&url).with_token(&beespace.admin_token().unwrap()));
+    let cancel = "/api/v1/repositories/ada/secret/builds/1/cancel";
+    let read = anonymous.get("/ada/secret/1").await.unwrap();
+    let request = anonymous.request(Method::POST, cancel).header(header::ORIGIN, &url);
+    let changed = anonymous.send(request).await.unwrap();
+    assert_eq!((read.status, changed.status), (StatusCode::NOT_FOUND, StatusCode::UNAUTHORIZED));
+    assert!(!read.body.contains("leaked") && !changed.body.contains("leaked"));
+    assert_eq!(runs.load(Ordering::SeqCst), 0, "neither handler began");
+    assert_eq!(admin.get("/ada/secret/1").await.unwrap().body, "leaked");
+    assert_eq!(admin.post(cancel, &serde_json::json!({})).await.unwrap().body, "leaked");
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    serving.abort();
+}
+
+const PIPELINE: &str = "steps:\n  - name: build\n    image: busybox\n";
+
+/// A path of the private repository `ada/secret`, or a list.
+fn private(path: &str) -> String {
+    filled(path).replace("ada/hive", "ada/secret").replace("/steps/1", "/steps/0")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_server_hides_private_repositories_from_anonymous_callers() {
+    let (gogs, beespace) = world("open = true").await;
+    gogs.create_repository("ada/hive").await.unwrap();
+    gogs.create_private_repository("ada/secret").await.unwrap();
+    for name in ["ada/hive", "ada/secret"] {
+        beespace.enable(name).await.unwrap();
+        gogs.push(name, "main", &[(".beespace.yml", PIPELINE)], &format!("Fill {name}")).await.unwrap();
+        beespace.wait_until_finished(name, 1).await.unwrap();
+    }
+    let (anonymous, admin) = (beespace.anonymous(), beespace.admin().unwrap());
+    for rule in RULES.iter().filter(|rule| rule.method == Method::GET && needs_only_reading(rule)) {
+        // Streams do not end; the next test reads them.
+        if rule.path.ends_with("/events") || rule.path.ends_with("/stream") {
+            continue;
+        }
+        let path = private(rule.path);
+        let answer = anonymous.get(&path).await.unwrap();
+        let is_list = rule.access == Access::Reader;
+        assert_eq!(answer.status, if is_list { StatusCode::OK } else { StatusCode::NOT_FOUND }, "{path}: {answer:?}");
+        for trace in ["ada/secret", "/ada/secret", "Fill ada/secret"] {
+            assert!(!is_list || !answer.body.contains(trace), "{path} shows {trace}");
+        }
+        assert_eq!(admin.get(&path).await.unwrap().status, StatusCode::OK, "{path}");
+    }
+    let stream = "/api/v1/repositories/ada/secret/builds/1/stages/1/steps/1/log/stream";
+    assert_eq!(anonymous.get(stream).await.unwrap().status, StatusCode::NOT_FOUND);
+    assert_eq!(anonymous.get("/api/v1/events?repository=ada/secret").await.unwrap().status, StatusCode::NOT_FOUND);
+    let (hidden, missing) = (anonymous.get("/ada/secret").await.unwrap(), anonymous.get("/ada/none").await.unwrap());
+    let without_id = |answer: &HttpResponse| answer.body.replace(answer.header("x-request-id"), "").replace("secret", "none");
+    assert_eq!(without_id(&hidden), without_id(&missing), "a private repository looks like one that does not exist");
+    for path in ["/", "/ada", "/api/v1/builds", "/api/v1/repositories"] {
+        assert!(anonymous.get(path).await.unwrap().body.contains("ada/hive"), "{path} shows the public repository");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_anonymous_event_stream_ends_for_a_repository_that_becomes_private() {
+    let (gogs, beespace) = world("open = true").await;
+    for name in ["ada/hive", "ada/later", "ada/secret"] {
+        gogs.create_repository(name).await.unwrap();
+        beespace.enable(name).await.unwrap();
+    }
+    let client = beespace.anonymous();
+    let mut stream = client.request(Method::GET, "/api/v1/events").send().await.unwrap();
+    // Gogs' payloads still say that the repository is public, so the builds are made before its row changes.
+    let build = async |name: &str, number: u64| {
+        gogs.push(name, "main", &[(".beespace.yml", &format!("{PIPELINE}# {number}\n"))], "Fill cells").await.unwrap();
+        beespace.wait_until_finished(name, number).await.unwrap().id.to_string()
+    };
+    let public = build("ada/secret", 1).await;
+    let id = beespace.build("ada/secret", 1).unwrap().unwrap().event.repository.id;
+    let hide = |row: Option<Repository>| Ok(Repository { is_private: true, ..row.unwrap() });
+    beespace.app.store.change_repository(id, hide).await.unwrap();
+    let restart = "/api/v1/repositories/ada/secret/builds/1/restart";
+    let restarted = beespace.admin().unwrap().post(restart, &serde_json::json!({})).await.unwrap();
+    let private = restarted.json().unwrap()["id"].as_str().unwrap().to_owned();
+    beespace.wait_until_finished("ada/secret", 2).await.unwrap();
+    let last = build("ada/later", 1).await;
+    let mut events = String::new();
+    while !events.contains(&last) {
+        let chunk = tokio::time::timeout(beespace_tests::WAIT_TIMEOUT, stream.chunk()).await.expect("no event").unwrap();
+        events.push_str(&String::from_utf8_lossy(&chunk.unwrap()));
+    }
+    assert!(events.contains(&public) && !events.contains(&private), "{events}");
+    assert_eq!(client.get("/ada/secret").await.unwrap().status, StatusCode::NOT_FOUND);
+    // Gogs is asked again, and reports that the repository is public.
+    beespace.enable("ada/secret").await.unwrap();
+    assert_eq!(client.get("/ada/secret").await.unwrap().status, StatusCode::OK);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,9 +403,8 @@ fn every_access_row_is_a_route_and_every_route_has_a_row() {
     assert_eq!(rows, routes);
 }
 
-/// Serves the routes of `extra` beside those of the server.
-async fn serve_with(beespace: &Beespace, extra: Router) -> (String, tokio::task::JoinHandle<std::io::Result<()>>) {
-    let router = router::router(&beespace.app, extra);
+/// Serves a router.
+async fn serve(router: Router) -> (String, tokio::task::JoinHandle<std::io::Result<()>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     (url, tokio::spawn(async move { axum::serve(listener, router).await }))
@@ -303,7 +414,7 @@ async fn serve_with(beespace: &Beespace, extra: Router) -> (String, tokio::task:
 async fn a_route_without_an_access_row_is_refused() {
     let (_gogs, beespace) = world("open = true").await;
     let forgotten = Router::new().route("/api/v1/forgotten", get(|| async { "leaked" }));
-    let (url, serving) = serve_with(&beespace, forgotten).await;
+    let (url, serving) = serve(router::router(&beespace.app, forgotten)).await;
     for client in [Client::new(&url), Client::new(&url).with_token(&beespace.admin_token().unwrap())] {
         let answer = client.get("/api/v1/forgotten").await.unwrap();
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{answer:?}");

@@ -6,6 +6,7 @@
 
 mod access;
 mod api;
+mod base_path;
 mod cli;
 mod cli_terminal;
 mod config;

@@ -198,3 +198,120 @@ async fn the_plan_of_a_step_type_is_shown_on_the_build_page() {
     let page = beespace.anonymous().get("/ada/hive/1").await.unwrap().body;
     assert!(page.contains("Checks the commit: required files README.md"), "{page}");
 }
+
+/// The place of a text on a page; fails if it is not there.
+fn place(page: &str, text: &str) -> usize {
+    page.find(text).unwrap_or_else(|| panic!("{text:?} is missing: {page}"))
+}
+
+async fn push(gogs: &FakeGogs, beespace: &Beespace, number: u64, pipeline: &str, message: &str) -> String {
+    gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], message).await.unwrap();
+    beespace.wait_until_finished(REPO, number).await.unwrap().status.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_a_declined_build_begins_with_the_reason_and_folds_what_did_not_run() {
+    let gogs = FakeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let images = "[engine]\nkind = \"dummy\"\n[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\n\
+                  settings = { repositories = [\"docker.io/library/*\"] }\n";
+    let beespace = Beespace::start(&gogs, images).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    let steps = |image: &str| {
+        let step = |name| format!("  - name: {name}\n    image: {image}\n");
+        format!("steps:\n{}", ["a", "b", "c"].map(step).concat())
+    };
+    assert_eq!(
+        push(&gogs, &beespace, 1, &steps("ghcr.io/x/y:1"), "Use another image\n\nIt is <b>smaller</b>.").await,
+        "declined"
+    );
+    assert_eq!(push(&gogs, &beespace, 2, &steps("busybox:1"), "Use the old image").await, "success");
+
+    let declined = beespace.anonymous().get("/ada/hive/1").await.unwrap().body;
+    let order =
+        ["class=\"heading\"", "aria-label=\"Reason\"", "class=\"facts\"", "aria-label=\"Decisions\"", "aria-label=\"Stage"];
+    let places = order.map(|text| place(&declined, text));
+    assert!(places.is_sorted(), "{order:?} are at {places:?}");
+    let folded = place(&declined, "4 steps, none of them began");
+    assert!(folded < place(&declined, ">a</a>"), "the steps are folded");
+    assert_eq!(declined.matches("pill s-declined\"").count(), 2, "the build's status and the denial's, but not the stage's");
+    assert!(declined.contains("It is &#60;b&#62;smaller&#60;/b&#62;."), "the whole commit message: {declined}");
+    assert!(declined.contains("href=\"/ada/hive/2\" rel=\"next\"") && !declined.contains("rel=\"prev\""), "{declined}");
+
+    let allowed = beespace.anonymous().get("/ada/hive/2").await.unwrap().body;
+    assert!(place(&allowed, "aria-label=\"Stage") < place(&allowed, "aria-label=\"Decisions\""));
+    let line = place(&allowed, "4 allowed</span>");
+    assert!(line < place(&allowed, "The pipeline <span"), "each decision is below the line that counts them");
+    assert!(!allowed.contains("none of them began") && allowed.contains("href=\"/ada/hive/1\" rel=\"prev\""), "{allowed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_filter_failed_includes_every_build_that_went_wrong() {
+    let (gogs, beespace) = world().await;
+    let green = "steps:\n  - name: build\n    image: busybox\n";
+    let red = format!("{green}    env: {{ EXIT_CODE: 1 }}\n");
+    assert_eq!(push(&gogs, &beespace, 1, green, "Build one").await, "success");
+    assert_eq!(push(&gogs, &beespace, 2, &red, "Build two").await, "failure");
+    assert_eq!(push(&gogs, &beespace, 3, "steps: nonsense\n", "Build three").await, "error");
+    assert_eq!(push(&gogs, &beespace, 4, green, "Build four").await, "success");
+    assert_eq!(push(&gogs, &beespace, 5, &red.replace('1', "2"), "Build five").await, "failure");
+    for page in ["/?status=failed", "/ada?status=failed", "/ada/hive?status=failed"] {
+        let body = beespace.anonymous().get(page).await.unwrap().body;
+        let listed = ["Build five", "Build three", "Build two"].map(|title| place(&body, &format!(">{title}</a>")));
+        assert!(listed.is_sorted(), "newest first");
+        let chosen = body.split("aria-current=\"true\">").nth(1).unwrap();
+        assert!(chosen.starts_with("Failed<"), "{page}: {chosen}");
+        assert!(!body.contains(">Build one</a>") && !body.contains(">Build four</a>"), "{page}");
+    }
+    let mut numbers = Vec::new();
+    let mut next = Some("/api/v1/builds?status=failed&limit=1".to_owned());
+    while let Some(path) = next {
+        let answer = beespace.anonymous().get(&path).await.unwrap();
+        numbers.extend(answer.json().unwrap().as_array().unwrap().iter().map(|build| build["number"].as_u64().unwrap()));
+        next = answer.header("link").split(['<', '>']).nth(1).map(str::to_owned);
+    }
+    assert_eq!(numbers, [5, 3, 2], "page by page");
+    let unknown = beespace.anonymous().get("/api/v1/builds?status=red").await.unwrap();
+    assert_eq!(unknown.status, StatusCode::BAD_REQUEST);
+    assert!(unknown.body.contains("failed"), "{}", unknown.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restart_leads_to_the_new_build() {
+    let (gogs, beespace) = world().await;
+    push(&gogs, &beespace, 1, HOSTILE, "Fill cells").await;
+    let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
+    let page = session.get("/ada/hive/1").await.unwrap().body;
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let answer = session.form("/ada/hive/1/restart", &[("csrf", csrf)]).await.unwrap();
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{answer:?}");
+    let new = session.get(answer.header("location")).await.unwrap();
+    assert_eq!(new.status, StatusCode::OK, "{answer:?}");
+    let repeats = place(&new.body, "<dt>Restart of</dt>");
+    assert!(new.body[repeats..].contains("ada/hive #1"), "{}", new.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chart_of_a_repository_is_a_list_of_links_with_names() {
+    let (gogs, beespace) = world().await;
+    push(&gogs, &beespace, 1, HOSTILE, "Fill cells").await;
+    let page = beespace.anonymous().get("/ada/hive").await.unwrap().body;
+    let chart = page.split("<ol class=\"history\">").nth(1).unwrap().split("</ol>").next().unwrap();
+    assert!(chart.contains("<a href=\"/ada/hive/1\"") && !chart.contains("role=\"img\""), "{chart}");
+    let name = chart.split("<span class=\"visually-hidden\">").nth(1).unwrap().split('<').next().unwrap();
+    assert!(name.starts_with("ada/hive #1, success, ") && name.ends_with(": Fill cells"), "{name}");
+}
+
+/// The README's policy allows Docker's official images with a tag other than `latest`.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_for_an_empty_repository_passes_the_policy_of_the_readme() {
+    let gogs = FakeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let policy = readme.split("```toml\n").find(|block| block.starts_with("[[policy]]")).unwrap().split("```").next().unwrap();
+    let beespace = Beespace::start(&gogs, &format!("[engine]\nkind = \"dummy\"\n{policy}")).await.unwrap();
+    beespace.enable(REPO).await.unwrap();
+    let page = beespace.anonymous().get("/ada/hive").await.unwrap().body;
+    let example = page.split("<pre><code>").nth(1).unwrap().split("</code>").next().unwrap();
+    assert_eq!(push(&gogs, &beespace, 1, &format!("{example}\n"), "Begin").await, "success");
+}

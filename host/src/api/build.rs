@@ -16,7 +16,7 @@ use crate::authorized::Authorized;
 use crate::clock::now;
 use crate::principal::Principal;
 use crate::problem::Problem;
-use crate::store::build::{BuildFilter, Builds as _};
+use crate::store::build::Builds as _;
 use crate::store::lookup::Visibility;
 use crate::store::repository::Repository;
 use crate::urls;
@@ -29,9 +29,14 @@ pub(super) async fn list(
     visibility: Visibility,
     Query(params): Query<ListParams>,
 ) -> Result<Page<BuildBody>, Problem> {
-    let filter = BuildFilter { repository: None, status: params.status()?, after: params.after()?.map(BuildId) };
-    let builds = app.store.read()?.visible_builds(&visibility, filter, params.limit() + 1)?;
-    Ok(Page::from_rows(builds, &params, "/api/v1/builds", |build| build.id.to_string(), BuildBody::new))
+    let builds = app.store.read()?.visible_builds(&visibility, params.builds(None)?, params.limit() + 1)?;
+    Ok(Page::from_rows(
+        builds,
+        &params,
+        &app.urls.below_base("/api/v1/builds"),
+        |build| build.id.to_string(),
+        |build| BuildBody::new(&app.urls, build),
+    ))
 }
 
 /// The builds of a repository, newest first
@@ -43,10 +48,10 @@ pub(super) async fn list_of_repository(
     repository: Authorized<Repository>,
     Query(params): Query<ListParams>,
 ) -> Result<Page<BuildBody>, Problem> {
-    let filter = BuildFilter { repository: Some(repository.id), status: params.status()?, after: params.after()?.map(BuildId) };
-    let builds = app.store.read()?.builds(filter, params.limit() + 1)?;
-    let path = format!("{}/builds", urls::api_repository(&repository.name));
-    Ok(Page::from_rows(builds, &params, &path, |build| build.id.to_string(), BuildBody::new))
+    let list = params.builds(Some(repository.id))?;
+    let builds = app.store.read()?.visible_builds(&Visibility::All, list, params.limit() + 1)?;
+    let path = app.urls.below_base(&format!("{}/builds", urls::api_repository(&repository.name)));
+    Ok(Page::from_rows(builds, &params, &path, |build| build.id.to_string(), |build| BuildBody::new(&app.urls, build)))
 }
 
 /// One build with its stages and steps
@@ -129,5 +134,5 @@ async fn act(
 fn with_stages(app: &App, id: BuildId) -> Result<Json<BuildBody>, Problem> {
     let read = app.store.read()?;
     let build = read.build(id)?.ok_or_else(|| Problem::not_found("build"))?;
-    Ok(Json(BuildBody::with_stages(&build, &read.stages(id)?, now())))
+    Ok(Json(BuildBody::with_stages(&app.urls, &build, &read.stages(id)?, now())))
 }

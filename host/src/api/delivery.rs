@@ -87,7 +87,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, Query(params): Query<ListP
     let read = app.store.read()?;
     let all = read.deliveries(None, params.after()?.map(DeliveryId), params.limit() + 1)?;
     let body = |delivery: &Delivery| DeliveryBody::new(&read, delivery);
-    Ok(Page::from_rows(all, &params, "/api/v1/deliveries", |delivery| delivery.id.to_string(), body))
+    Ok(Page::from_rows(all, &params, &app.urls.below_base("/api/v1/deliveries"), |delivery| delivery.id.to_string(), body))
 }
 
 /// One delivery with its payload

@@ -8,6 +8,7 @@ use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::urls::Urls;
 use crate::user_action::{ActionError, ApprovalAnswer};
 use crate::view::approval::ApprovalSummary;
 use crate::view::build_title;
@@ -165,7 +166,7 @@ pub fn optional_rfc3339(at: Option<Timestamp>) -> Option<String> {
 impl BuildBody {
     /// The body for lists, without stages.
     #[must_use]
-    pub fn new(build: &Build) -> Self {
+    pub fn new(urls: &Urls, build: &Build) -> Self {
         Self {
             id: build.id.to_string(),
             repository: build.event.repository.name.to_string(),
@@ -182,7 +183,7 @@ impl BuildBody {
             created_at: rfc3339(build.created_at),
             started_at: optional_rfc3339(build.started_at),
             finished_at: optional_rfc3339(build.finished_at),
-            href: build_title::build_href(build),
+            href: urls.build(build),
             stages: Vec::new(),
             diagnostics: Vec::new(),
         }
@@ -190,11 +191,11 @@ impl BuildBody {
 
     /// The body with stages and diagnostics.
     #[must_use]
-    pub fn with_stages(build: &Build, stages: &[Stage], now: Timestamp) -> Self {
+    pub fn with_stages(urls: &Urls, build: &Build, stages: &[Stage], now: Timestamp) -> Self {
         let diagnostics = build.file.iter().flat_map(|file| &file.diagnostics).map(ToString::to_string).collect();
         let caused_by = build.event.sender.stable_id();
         let stages = stages.iter().map(|stage| StageBody::new(stage, &caused_by, now)).collect();
-        Self { stages, diagnostics, ..Self::new(build) }
+        Self { stages, diagnostics, ..Self::new(urls, build) }
     }
 }
 

@@ -23,7 +23,9 @@ use utoipa::IntoParams;
 use crate::app::App;
 use crate::principal::Principal;
 use crate::problem::Problem;
+use crate::store::Store;
 use crate::store::lookup::Visibility;
+use crate::store::repository::Repositories as _;
 
 /// A filter for changes.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -55,11 +57,12 @@ pub(super) async fn stream(
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Problem> {
     let filter = event_filter(&app, &params, principal.is_admin(), visibility)?;
+    let store = app.store.clone();
     let changes = BroadcastStream::new(app.store.watch());
     let missed = headers.contains_key("last-event-id").then(|| Ok(resync()));
     let events = changes.enumerate().filter_map(move |(index, change)| {
         let event = match change {
-            Ok(change) => match emission(&filter, change) {
+            Ok(change) => match emission(&filter, &store, change) {
                 Emission::Change => Event::default().event("change").id(index.to_string()).json_data(change).ok(),
                 Emission::Resync => Some(resync()),
                 Emission::Nothing => None,
@@ -80,9 +83,9 @@ enum Emission {
     Nothing,
 }
 
-fn emission(filter: &EventFilter, change: ChangeEvent) -> Emission {
+fn emission(filter: &EventFilter, store: &Store, change: ChangeEvent) -> Emission {
     match change {
-        _ if !filter.matches(change) => Emission::Nothing,
+        _ if !filter.matches(store, change) => Emission::Nothing,
         _ if filter.is_admin => Emission::Change,
         // The delivery may have removed its build, and the repository's page shows why: clients that show either must reload.
         ChangeEvent::DeliveryProcessed { .. } => Emission::Resync,
@@ -108,7 +111,7 @@ fn event_filter(app: &App, params: &EventParams, is_admin: bool, visibility: Vis
 }
 
 impl EventFilter {
-    fn matches(&self, change: ChangeEvent) -> bool {
+    fn matches(&self, store: &Store, change: ChangeEvent) -> bool {
         let (build, repository) = match change {
             ChangeEvent::DeliveryStored { repository, .. } | ChangeEvent::DeliveryProcessed { repository, .. } => {
                 (None, Some(repository))
@@ -122,6 +125,15 @@ impl EventFilter {
         };
         self.build.is_none_or(|id| build == Some(id))
             && self.repository.is_none_or(|id| repository == Some(id))
-            && repository.is_none_or(|id| self.visibility.includes(id))
+            && repository.is_none_or(|id| self.shows(store, id))
+    }
+
+    /// Reads the repository at each change: it may have become private since the stream began.
+    fn shows(&self, store: &Store, repository: RepositoryId) -> bool {
+        if self.visibility == Visibility::All {
+            return true;
+        }
+        let repository = store.read().and_then(|read| read.repository(repository)).ok().flatten();
+        repository.is_some_and(|repository| self.visibility.includes(&repository))
     }
 }

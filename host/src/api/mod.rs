@@ -31,13 +31,15 @@ use std::sync::Arc;
 
 use axum::routing::get;
 use axum::{Json, Router};
-use utoipa::OpenApi;
+use utoipa::OpenApi as _;
+use utoipa::openapi::{OpenApi, Server};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::urls::Urls;
 
-#[derive(OpenApi)]
+#[derive(utoipa::OpenApi)]
 #[openapi(
     info(title = "Beespace", description = "The CI server for Gogs. Errors are application/problem+json (RFC 9457)."),
     components(schemas(log::LogFormat))
@@ -76,16 +78,17 @@ fn api_routes() -> OpenApiRouter<Arc<App>> {
 
 /// The OpenAPI document.
 #[must_use]
-pub fn document() -> utoipa::openapi::OpenApi {
+pub fn document() -> OpenApi {
     let mut document = api_routes().split_for_parts().1;
     openapi::complete(&mut document);
     document
 }
 
 /// The API, health checks and metrics, to be merged into the server's router.
-pub fn router() -> Router<Arc<App>> {
+pub fn router(urls: &Urls) -> Router<Arc<App>> {
     let (routes, _) = api_routes().split_for_parts();
-    let document = document();
+    let mut document = document();
+    document.servers = Some(vec![Server::new(urls.home())]);
     let openapi = move || std::future::ready(Json(document.clone()));
     routes
         .route("/api/openapi.json", get(openapi))

@@ -95,7 +95,7 @@ fn parse_state(params: &ListParams) -> Result<Option<NoticeState>, Problem> {
     responses((status = OK, body = Vec<NoticeBody>)))]
 pub(super) async fn list(State(app): State<Arc<App>>, Query(params): Query<ListParams>) -> Result<Page<NoticeBody>, Problem> {
     let all = app.store.read()?.notices(parse_state(&params)?, params.after()?.map(NoticeId), params.limit() + 1)?;
-    Ok(Page::from_rows(all, &params, "/api/v1/notices", |notice| notice.id.to_string(), NoticeBody::new))
+    Ok(Page::from_rows(all, &params, &app.urls.below_base("/api/v1/notices"), |notice| notice.id.to_string(), NoticeBody::new))
 }
 
 /// One notice with its content

@@ -3,11 +3,13 @@
 use axum::Json;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use beespace_core::status::Status;
+use beespace_core::ids::{BuildId, RepositoryId};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use crate::problem::Problem;
+use crate::store::lookup::BuildList;
+use crate::store::status_filter::InvalidStatusFilter;
 use crate::urls;
 
 const MAX_LIMIT: usize = 100;
@@ -20,7 +22,8 @@ pub struct ListParams {
     pub limit: Option<usize>,
     /// The cursor from a `Link` header.
     pub after: Option<String>,
-    /// Only items with this status. Lists of builds and of notices support it.
+    /// Only items with this status. Lists of builds and of notices support it; `failed` stands for the builds with `failure`, `error`
+    /// or `killed`.
     pub status: Option<String>,
 }
 
@@ -34,13 +37,11 @@ impl ListParams {
         self.after.as_deref().map(parse).transpose()
     }
 
-    pub(super) fn status(&self) -> Result<Option<Status>, Problem> {
-        let parse = |text: &str| {
-            let known = Status::ALL.into_iter().find(|status| status.as_str() == text);
-            let names = || Status::ALL.map(Status::as_str).join(", ");
-            known.ok_or_else(|| Problem::bad_request(format!("{text:?} is not a status. Use one of {}.", names())))
-        };
-        self.status.as_deref().map(parse).transpose()
+    /// The list of builds that is requested, of one repository or of all.
+    pub(super) fn builds(&self, repository: Option<RepositoryId>) -> Result<BuildList, Problem> {
+        let parse = |text: &str| text.parse().map_err(|error: InvalidStatusFilter| Problem::bad_request(error.to_string()));
+        let statuses = self.status.as_deref().map(parse).transpose()?.unwrap_or_default();
+        Ok(BuildList { repository, statuses, after: self.after()?.map(BuildId) })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::clock::now;
 use crate::problem::Problem;
 use crate::store::lookup::Visibility;
 use crate::store::repository::Repository;
-use crate::urls;
+use crate::urls::Urls;
 use crate::view::time::rfc3339;
 
 /// A repository that is or was enabled.
@@ -44,7 +44,7 @@ pub struct EnableBody {
 }
 
 impl RepositoryBody {
-    fn new(repository: &Repository) -> Self {
+    fn new(urls: &Urls, repository: &Repository) -> Self {
         Self {
             id: repository.id.0,
             name: repository.name.to_string(),
@@ -52,7 +52,7 @@ impl RepositoryBody {
             is_private: repository.is_private,
             default_branch: repository.default_branch.clone(),
             enabled_at: rfc3339(repository.enabled_at),
-            href: urls::repository(&repository.name),
+            href: urls.repository(&repository.name),
         }
     }
 }
@@ -60,7 +60,8 @@ impl RepositoryBody {
 /// All repositories that are or were enabled
 #[utoipa::path(get, path = "/api/v1/repositories", tag = "repository", responses((status = OK, body = Vec<RepositoryBody>)))]
 pub(super) async fn list(State(app): State<Arc<App>>, visibility: Visibility) -> Result<Json<Vec<RepositoryBody>>, Problem> {
-    Ok(Json(app.store.read()?.visible_repositories(&visibility)?.iter().map(RepositoryBody::new).collect()))
+    let repositories = app.store.read()?.visible_repositories(&visibility)?;
+    Ok(Json(repositories.iter().map(|repository| RepositoryBody::new(&app.urls, repository)).collect()))
 }
 
 /// Enable a repository: create its webhook in Gogs
@@ -69,15 +70,15 @@ pub(super) async fn list(State(app): State<Arc<App>>, visibility: Visibility) ->
 pub(super) async fn enable(State(app): State<Arc<App>>, Json(body): Json<EnableBody>) -> Result<Json<RepositoryBody>, Problem> {
     let name: RepositoryName = body.name.parse().map_err(|error| Problem::bad_request(format!("{error}.")))?;
     let repository = app.enabler.enable(&name, now()).await?;
-    Ok(Json(RepositoryBody::new(&repository)))
+    Ok(Json(RepositoryBody::new(&app.urls, &repository)))
 }
 
 /// One repository
 #[utoipa::path(get, path = "/api/v1/repositories/{owner}/{name}", tag = "repository",
     params(("owner" = String, Path), ("name" = String, Path)),
     responses((status = OK, body = RepositoryBody), (status = NOT_FOUND, body = Problem)))]
-pub(super) async fn show(repository: Authorized<Repository>) -> Json<RepositoryBody> {
-    Json(RepositoryBody::new(&repository))
+pub(super) async fn show(State(app): State<Arc<App>>, repository: Authorized<Repository>) -> Json<RepositoryBody> {
+    Json(RepositoryBody::new(&app.urls, &repository))
 }
 
 /// Disable a repository: delete its webhooks in Gogs; its builds stay
@@ -88,7 +89,7 @@ pub(super) async fn disable(
     State(app): State<Arc<App>>,
     name: Authorized<RepositoryName>,
 ) -> Result<Json<RepositoryBody>, Problem> {
-    Ok(Json(RepositoryBody::new(&app.enabler.disable(&name).await?)))
+    Ok(Json(RepositoryBody::new(&app.urls, &app.enabler.disable(&name).await?)))
 }
 
 /// Repair a repository: recreate its webhook with a new secret
@@ -99,5 +100,5 @@ pub(super) async fn repair(
     State(app): State<Arc<App>>,
     name: Authorized<RepositoryName>,
 ) -> Result<Json<RepositoryBody>, Problem> {
-    Ok(Json(RepositoryBody::new(&app.enabler.repair(&name, now()).await?)))
+    Ok(Json(RepositoryBody::new(&app.urls, &app.enabler.repair(&name, now()).await?)))
 }

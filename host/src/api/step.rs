@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::authorized::Authorized;
 use crate::problem::Problem;
 use crate::store::build::Builds as _;
-use crate::urls::{self, BuildKey};
+use crate::urls::BuildKey;
 
 /// The step that a path names.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -40,7 +40,7 @@ fn locate_step(app: &App, build: &Build, path: StepPath) -> Result<LocatedStep, 
     let (repository, key) = (&build.event.repository.name, BuildKey::of(build));
     Ok(LocatedStep {
         id: StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt },
-        page: urls::step(repository, key, stage.number, step.number),
+        page: app.urls.step(repository, key, stage.number, step.number),
         name: format!("{}-{}-{key}-{}", repository.owner(), repository.name(), step.name),
     })
 }

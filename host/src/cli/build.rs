@@ -16,7 +16,8 @@ use crate::urls::{API_PREFIX, BuildKey, api_repository};
 pub enum BuildCommand {
     /// List builds, newest first; with --repo, those of one repository
     List {
-        /// Only builds with this status: pending, blocked, declined, running, success, failure, error, killed or skipped
+        /// Only builds with this status: pending, blocked, declined, running, success, failure, error, killed, skipped, or `failed` for
+        /// failure, error and killed together
         #[arg(long)]
         status: Option<String>,
         /// Maximum number of builds

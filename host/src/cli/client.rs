@@ -43,7 +43,7 @@ impl Client {
         Ok(Self { http, url: server.url, token: server.token })
     }
 
-    /// The URL of a path on the server, to show to people.
+    /// The URL of a page, to show to people. `path` is a path that the server returned, so the path of the server's URL is part of it.
     #[must_use]
     pub fn page_url(&self, path: &str) -> String {
         self.url.join(path).map_or_else(|_| path.to_owned(), |url| url.to_string())
@@ -110,7 +110,8 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Failure> {
-        let url = self.url.join(path).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        let url = format!("{}{path}", self.url.as_str().trim_end_matches('/'));
+        let url = Url::parse(&url).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         let request = self.http.request(method, url);
         Ok(match &self.token {
             Some(token) => request.bearer_auth(token.expose_secret()),
@@ -163,5 +164,21 @@ mod tests {
         assert_eq!(failure.exit, Exit::Unreachable, "{failure}");
         let failure = client.stream_bytes("/log", 0, |_| Ok(())).await.unwrap_err();
         assert_eq!(failure.exit, Exit::Unreachable, "{failure}");
+    }
+
+    #[test]
+    fn paths_are_appended_to_the_path_of_the_server() {
+        for (server, api, page) in [
+            ("http://ci.example/", "http://ci.example/api/v1/user", "http://ci.example/ada/hive"),
+            ("http://ci.example/tools/ci", "http://ci.example/tools/ci/api/v1/user", "http://ci.example/tools/ci/ada/hive"),
+            ("http://ci.example/tools/ci/", "http://ci.example/tools/ci/api/v1/user", "http://ci.example/tools/ci/ada/hive"),
+        ] {
+            let client = Client::new(Server { url: server.parse().unwrap(), token: None }).unwrap();
+            let request = client.request(Method::GET, "/api/v1/user").unwrap().build().unwrap();
+            assert_eq!(request.url().as_str(), api);
+            // The server returns the whole path of a page.
+            let path = page.strip_prefix("http://ci.example").unwrap();
+            assert_eq!(client.page_url(path), page);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use url::Url;
 
 use super::reader::Section;
+use super::value::{Kind, Value};
 
 /// The listen address and the server's URLs.
 #[derive(Debug, Clone)]
@@ -22,9 +23,15 @@ pub struct ServerConfig {
 impl ServerConfig {
     pub(super) fn read(section: &mut Section<'_, '_>) -> Option<Self> {
         let listen = section.value("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)));
-        let default = Url::parse(&format!("http://{listen}/")).ok()?;
-        let public_url = section.value("public_url", default);
-        Some(Self { listen, public_url, hook_url: section.optional("hook_url"), open: section.value("open", false) })
+        if listen.ip().is_unspecified() && !section.is_set("public_url") {
+            let help = "`listen` accepts connections on all addresses, but browsers and Gogs need one URL; \
+                for example: public_url = \"https://ci.example.org\"";
+            section.missing("public_url", help);
+        }
+        let default = ClientUrl(Url::parse(&format!("http://{listen}/")).ok()?);
+        let public_url = section.value("public_url", default).0;
+        let hook_url = section.optional::<ClientUrl>("hook_url").map(|url| url.0);
+        Some(Self { listen, public_url, hook_url, open: section.value("open", false) })
     }
 
     /// The base URL of webhooks.
@@ -49,5 +56,57 @@ impl ServerConfig {
             None => false,
         };
         !self.is_https() && !is_loopback
+    }
+}
+
+/// A URL that clients call, so its host is not the address that stands for all addresses.
+struct ClientUrl(Url);
+
+impl Value for ClientUrl {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str =
+        "a URL that clients can call, with http:// or https:// and without user, query and fragment; not 0.0.0.0 or [::]";
+    fn parse(text: &str) -> Option<Self> {
+        let url = <Url as Value>::parse(text)?;
+        let is_unspecified = match url.host() {
+            Some(url::Host::Ipv4(address)) => address.is_unspecified(),
+            Some(url::Host::Ipv6(address)) => address.is_unspecified(),
+            Some(url::Host::Domain(_)) | None => false,
+        };
+        (!is_unspecified).then_some(Self(url))
+    }
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use beespace_core::diagnostic::Diagnostic;
+
+    fn read(server: &str) -> Result<String, Vec<Diagnostic>> {
+        let env = [("BEESPACE_GOGS__TOKEN".to_owned(), "t".to_owned())];
+        let text = format!("[server]\n{server}\n[gogs]\nurl = \"http://gogs.example\"\n");
+        Config::read(&text, None, env).map(|loaded| loaded.config.server.public_url.to_string())
+    }
+
+    #[test]
+    fn a_server_on_all_addresses_needs_a_public_url() {
+        for listen in ["0.0.0.0:8000", "[::]:8000"] {
+            let problems = read(&format!("listen = \"{listen}\"")).unwrap_err();
+            let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+            assert_eq!((problem.code.as_str(), problem.message.as_str()), ("missing-key", "`server.public_url` is missing"));
+            let help = problem.help.as_deref().unwrap();
+            assert!(help.contains("public_url = ") && help.contains("BEESPACE_SERVER__PUBLIC_URL"), "{help}");
+            let named = read(&format!("listen = \"{listen}\"\npublic_url = \"http://ci.example:8000\""));
+            assert_eq!(named.unwrap(), "http://ci.example:8000/");
+            for key in ["public_url", "hook_url"] {
+                let written = format!("listen = \"127.0.0.1:8000\"\n{key} = \"http://{listen}/\"");
+                let problems = read(&written).unwrap_err();
+                assert!(problems.len() == 1 && problems[0].message.contains("not 0.0.0.0 or [::]"), "{problems:?}");
+            }
+        }
+        assert_eq!(read("listen = \"127.0.0.1:8000\"").unwrap(), "http://127.0.0.1:8000/");
     }
 }

@@ -111,8 +111,8 @@ impl Enabler {
         if let Some(known) = known.filter(|known| known.hook.is_some())
             && self.is_hook_intact(&known, name).await?
         {
-            let name = repository_name(&found)?;
-            return Ok(self.update_row(known.id, move |known| Ok(Repository { name: name.clone(), ..known })).await?);
+            let present = new_repository(&found, repository_name(&found)?, now);
+            return Ok(self.update_row(known.id, move |known| Ok(with_facts_of(known, &present))).await?);
         }
         self.replace_hook(&found, now).await
     }
@@ -162,7 +162,7 @@ impl Enabler {
             let mut previous_hooks = known.previous_hooks.clone();
             previous_hooks.retain(|(_, until)| now < *until);
             previous_hooks.extend(known.hook.clone().map(|old| (old, now + OLD_KEY_GRACE)));
-            Ok(Repository { hook: Some(hook.clone()), previous_hooks, name: fresh.name.clone(), ..known })
+            Ok(Repository { hook: Some(hook.clone()), previous_hooks, ..with_facts_of(known, &fresh) })
         };
         self.store.change_repository(id, row).await?;
 
@@ -268,6 +268,17 @@ fn new_repository(found: &gogs::Repository, name: RepositoryName, now: Timestamp
         previous_hooks: Vec::new(),
         last_number: 0,
         enabled_at: now,
+    }
+}
+
+/// The row with what Gogs reports about the repository now. Its name, its default branch and its visibility may have changed.
+fn with_facts_of(known: Repository, present: &Repository) -> Repository {
+    Repository {
+        name: present.name.clone(),
+        default_branch: present.default_branch.clone(),
+        is_private: present.is_private,
+        html_url: present.html_url.clone(),
+        ..known
     }
 }
 

@@ -20,33 +20,34 @@ use tracing::Instrument as _;
 
 use crate::app::App;
 use crate::problem::Problem;
+use crate::session;
 use crate::web::layout::{self, Layout};
-use crate::{session, urls};
 
 /// The id of a request: in the log, in the response header `x-request-id`, and on error pages.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
 
 /// Passes a request on to its handler, or responds in its place.
-pub async fn handle(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+pub async fn handle(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     // Identify the caller and the layout of their pages.
+    let (mut parts, body) = request.into_parts();
     let id = uuid::Uuid::now_v7().simple().to_string();
-    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let span = tracing::info_span!("request", %id, method = %request.method(), route = path.as_deref().unwrap_or("none"));
-    let principal = session::authenticate(&app, request.headers()).await;
-    let layout = Layout { request: Some(id.clone()), ..layout::for_request(&app, &principal, request.uri(), request.headers()) };
-    let is_page = !is_for_programs(request.uri().path());
-    let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
+    let path = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let span = tracing::info_span!("request", %id, method = %parts.method, route = path.as_deref().unwrap_or("none"));
+    let principal = session::authenticate(&app, &parts.headers).await;
+    let layout = Layout { request: Some(id.clone()), ..layout::for_request(&app, &principal, &parts.uri, &parts.headers) };
+    let is_page = !is_for_programs(parts.uri.path());
+    let is_get = matches!(parts.method, Method::GET | Method::HEAD);
 
     // May they call this route?
-    let checked = auth::check(&app, &request, path.as_deref(), &principal);
-    request.extensions_mut().insert(RequestId(id.clone()));
-    request.extensions_mut().insert(principal);
-    request.extensions_mut().insert(layout.clone());
+    let checked = auth::check(&app, &mut parts, path.as_deref(), &principal).await;
+    parts.extensions.insert(RequestId(id.clone()));
+    parts.extensions.insert(principal);
+    parts.extensions.insert(layout.clone());
     let mut response = match checked {
-        Ok(required) => auth::run(request, required, next).instrument(span).await,
+        Ok(()) => next.run(Request::from_parts(parts, body)).instrument(span).await,
         Err(problem) if is_page && is_get && problem.status_code() == StatusCode::UNAUTHORIZED => {
-            Redirect::to(&urls::login(&layout.path)).into_response()
+            Redirect::to(&layout.login()).into_response()
         }
         Err(problem) => problem.into_response(),
     };

@@ -1,11 +1,14 @@
 //! Lookup by the names that people use, and lists limited to what a caller may see.
 
+use std::collections::BinaryHeap;
+
 use beespace_core::build::Build;
 use beespace_core::ids::{BuildId, RepositoryId, RepositoryName};
 
 use super::StoreError;
 use super::build::{BuildFilter, Builds as _};
 use super::repository::{Repositories as _, Repository};
+use super::status_filter::StatusFilter;
 use super::transaction::Read;
 use crate::urls::BuildKey;
 
@@ -13,16 +16,29 @@ use crate::urls::BuildKey;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Visibility {
     All,
+    /// Those that are public in Gogs.
+    Public,
     Only(Vec<RepositoryId>),
+}
+
+/// A list of builds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BuildList {
+    /// `None` for the builds of all repositories.
+    pub repository: Option<RepositoryId>,
+    pub statuses: StatusFilter,
+    /// The last id of the previous page.
+    pub after: Option<BuildId>,
 }
 
 impl Visibility {
     /// Whether a list may show this repository and its builds.
     #[must_use]
-    pub fn includes(&self, repository: RepositoryId) -> bool {
+    pub fn includes(&self, repository: &Repository) -> bool {
         match self {
             Self::All => true,
-            Self::Only(ids) => ids.contains(&repository),
+            Self::Public => !repository.is_private,
+            Self::Only(ids) => ids.contains(&repository.id),
         }
     }
 }
@@ -54,7 +70,7 @@ impl Read {
     /// # Errors
     /// [`StoreError::NotFound`], also if the repository is not visible; others if the store cannot be read.
     pub fn visible_repository(&self, visibility: &Visibility, name: &RepositoryName) -> Result<Repository, StoreError> {
-        let found = self.repository_by_name(name)?.filter(|repository| visibility.includes(repository.id));
+        let found = self.repository_by_name(name)?.filter(|repository| visibility.includes(repository));
         found.ok_or(StoreError::NotFound("repository"))
     }
 
@@ -64,27 +80,59 @@ impl Read {
     /// [`StoreError`] if the store cannot be read.
     pub fn visible_repositories(&self, visibility: &Visibility) -> Result<Vec<Repository>, StoreError> {
         let mut repositories = self.repositories()?;
-        repositories.retain(|repository| visibility.includes(repository.id));
+        repositories.retain(|repository| visibility.includes(repository));
         Ok(repositories)
     }
 
-    /// The newest builds of the visible repositories, newest first.
+    /// The builds of a list that are visible, newest first.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be read.
-    pub fn visible_builds(&self, visibility: &Visibility, filter: BuildFilter, limit: usize) -> Result<Vec<Build>, StoreError> {
-        let repositories = match (visibility, filter.repository) {
-            (_, Some(repository)) if !visibility.includes(repository) => return Ok(Vec::new()),
-            (Visibility::All, _) | (_, Some(_)) => return self.builds(filter, limit),
-            (Visibility::Only(repositories), None) => repositories,
+    pub fn visible_builds(&self, visibility: &Visibility, list: BuildList, limit: usize) -> Result<Vec<Build>, StoreError> {
+        let repositories = match (visibility, list.repository) {
+            (Visibility::All, repository) => vec![repository],
+            (_, wanted) => {
+                let visible = self.visible_repositories(visibility)?;
+                visible.iter().map(|it| it.id).filter(|id| wanted.is_none_or(|wanted| wanted == *id)).map(Some).collect()
+            }
         };
-        let mut ids: Vec<BuildId> = Vec::new();
-        for repository in repositories {
-            ids.extend(self.build_ids(BuildFilter { repository: Some(*repository), ..filter }, limit)?);
+        let statuses = list.statuses.statuses();
+        let filters = repositories.iter().flat_map(|repository| {
+            statuses.iter().map(|status| BuildFilter { repository: *repository, status: *status, after: list.after })
+        });
+        self.builds_of_ids(&self.newest_build_ids(&filters.collect::<Vec<_>>(), limit)?)
+    }
+
+    /// Ids of the builds that one of the filters includes, newest first. Several filters cost one row each, and one per result.
+    fn newest_build_ids(&self, filters: &[BuildFilter], limit: usize) -> Result<Vec<BuildId>, StoreError> {
+        if let [filter] = filters {
+            return self.build_ids(*filter, limit);
         }
-        // A build id begins with its time, so the newest builds have the greatest ids.
-        ids.sort_unstable_by(|one, other| other.cmp(one));
-        ids.truncate(limit);
-        self.builds_of_ids(&ids)
+        // A build id begins with its time, so the newest build has the greatest id.
+        let mut newest = BinaryHeap::new();
+        for (index, filter) in filters.iter().enumerate() {
+            newest.extend(self.build_ids(*filter, 1)?.first().map(|id| (*id, index)));
+        }
+        let mut ids = Vec::new();
+        while ids.len() < limit
+            && let Some((id, index)) = newest.pop()
+        {
+            ids.push(id);
+            if let Some(filter) = filters.get(index) {
+                let next = self.build_ids(BuildFilter { after: Some(id), ..*filter }, 1)?;
+                newest.extend(next.first().map(|id| (*id, index)));
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The builds of the same repository with the previous and with the next number, unless they were removed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn adjacent_builds(&self, build: &Build) -> Result<[Option<Build>; 2], StoreError> {
+        let Some(number) = build.number else { return Ok([None, None]) };
+        let numbered = |number| self.build_by_number(build.event.repository.id, number);
+        Ok([numbered(number.saturating_sub(1))?, numbered(number.saturating_add(1))?])
     }
 }

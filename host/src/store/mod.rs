@@ -35,6 +35,7 @@ pub mod row;
 pub mod secret;
 pub mod session;
 pub mod stage;
+pub mod status_filter;
 pub mod suspended;
 pub mod tables;
 pub mod transaction;

@@ -1,10 +1,8 @@
-//! The title, the name and the path of a build.
+//! The title and the name of a build.
 
 use beespace_core::build::Build;
 use beespace_core::event::Cause;
 use beespace_core::sanitize;
-
-use crate::urls::{self, BuildKey};
 
 /// The first line of the commit message; `push to BRANCH` while the message is unknown.
 #[must_use]
@@ -15,6 +13,13 @@ pub fn build_title(build: &Build) -> String {
     let message = build.head.as_ref().map(|head| head.message.as_str()).or(delivered);
     let line = message.and_then(|message| message.lines().map(str::trim).find(|line| !line.is_empty()));
     line.map_or_else(|| format!("{} to {}", build.event.kind(), branch_or_ref(build)), sanitize::line)
+}
+
+/// The commit message after its first line; empty if that is all of it, or while the message is unknown.
+#[must_use]
+pub fn message_body(build: &Build) -> String {
+    let message = build.head.as_ref().map_or("", |head| head.message.trim());
+    message.split_once('\n').map_or_else(String::new, |(_, body)| sanitize::lines(body.trim()))
 }
 
 /// The branch, or the full ref of an event without a branch.
@@ -34,10 +39,4 @@ pub fn build_name(build: &Build) -> String {
 #[must_use]
 pub fn number_label(build: &Build) -> String {
     build.number.map_or_else(|| "no number yet".to_owned(), |number| number.to_string())
-}
-
-/// Path of the build's page.
-#[must_use]
-pub fn build_href(build: &Build) -> String {
-    urls::build(&build.event.repository.name, BuildKey::of(build))
 }

@@ -16,7 +16,6 @@ use crate::principal::Principal;
 use crate::problem::Problem;
 use crate::urls;
 use crate::user_action::{self, ActionError, ApprovalAnswer, BuildAction};
-use crate::view::build_title;
 
 /// The fields of an action's form. Every form contains the CSRF token of its session.
 #[derive(Debug, Deserialize)]
@@ -53,9 +52,7 @@ pub(super) async fn restart(
     build: AuthorizedBuild,
     form: Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
-    let build = act(state, principal, build, form, |_| Ok(BuildAction::Restart)).await?;
-    // The repository's page shows the new build above the one that it repeats.
-    Ok(Redirect::to(&urls::repository(&build.event.repository.name)))
+    act(state, principal, build, form, |_| Ok(BuildAction::Restart)).await
 }
 
 pub(super) async fn cancel(
@@ -64,8 +61,7 @@ pub(super) async fn cancel(
     build: AuthorizedBuild,
     form: Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
-    let build = act(state, principal, build, form, |_| Ok(BuildAction::Cancel)).await?;
-    Ok(Redirect::to(&build_title::build_href(&build)))
+    act(state, principal, build, form, |_| Ok(BuildAction::Cancel)).await
 }
 
 pub(super) async fn approve(
@@ -74,8 +70,7 @@ pub(super) async fn approve(
     build: AuthorizedBuild,
     form: Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
-    let build = act(state, principal, build, form, |form| form.into_answer().map(BuildAction::Approve)).await?;
-    Ok(Redirect::to(&build_title::build_href(&build)))
+    act(state, principal, build, form, |form| form.into_answer().map(BuildAction::Approve)).await
 }
 
 pub(super) async fn decline(
@@ -84,22 +79,22 @@ pub(super) async fn decline(
     build: AuthorizedBuild,
     form: Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
-    let build = act(state, principal, build, form, |form| form.into_answer().map(BuildAction::Decline)).await?;
-    Ok(Redirect::to(&build_title::build_href(&build)))
+    act(state, principal, build, form, |form| form.into_answer().map(BuildAction::Decline)).await
 }
 
-/// Applies an action to the build of the page, once the form is known to come from a page of this session.
+/// Applies an action to the build of the page, once the form is known to come from a page of this session. Redirects to the build, or
+/// after a restart to the new one.
 async fn act(
     State(app): State<Arc<App>>,
     Extension(principal): Extension<Principal>,
     build: AuthorizedBuild,
     Form(form): Form<ActionForm>,
     action: impl FnOnce(ActionForm) -> Result<BuildAction, ActionError>,
-) -> Result<Authorized<Build>, Problem> {
+) -> Result<Redirect, Problem> {
     form.check_csrf(&principal)?;
     let build = build?;
-    user_action::apply(&app, &build, action(form)?, &principal).await?;
-    Ok(build)
+    let shown = user_action::apply(&app, &build, action(form)?, &principal).await?;
+    Ok(Redirect::to(&app.urls.build(&app.build(shown)?)))
 }
 
 pub(super) async fn retry_delivery(
@@ -111,7 +106,7 @@ pub(super) async fn retry_delivery(
     form.check_csrf(&principal)?;
     let id = id.parse().map_err(|_| Problem::not_found("delivery"))?;
     app.store.retry_delivery(id, now()).await?;
-    Ok(Redirect::to("/-/deliveries"))
+    Ok(Redirect::to(&app.urls.below_base(urls::DELIVERIES)))
 }
 
 pub(super) async fn retry_notice(
@@ -123,5 +118,5 @@ pub(super) async fn retry_notice(
     form.check_csrf(&principal)?;
     let id = id.parse().map_err(|_| Problem::not_found("notice"))?;
     user_action::retry_notice(&app, id).await?;
-    Ok(Redirect::to("/-/notices"))
+    Ok(Redirect::to(&app.urls.below_base(urls::NOTICES)))
 }

@@ -1,4 +1,4 @@
-//! The page of a build: the reason for its status, its stages, the policy decisions and the pipeline file.
+//! The page of a build: the reason for its status, its commit, its stages, the policy decisions and the pipeline file.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 
 use super::callout::Callout;
-use super::decision::DecisionView;
+use super::decision::DecisionsView;
 use super::icon::StatusLabel;
 use super::layout::Layout;
 use super::pipeline_file::PipelineFileView;
@@ -26,7 +26,6 @@ use crate::clock::now;
 use crate::html::Html;
 use crate::problem::Problem;
 use crate::store::build::Builds as _;
-use crate::urls;
 use crate::view::{build_title, time};
 
 /// Lines of the first failed step's log on the page.
@@ -42,8 +41,13 @@ pub struct BuildPage {
     repository_href: String,
     name: String,
     number: String,
+    /// The builds with the previous and with the next number: path and number.
+    previous: Option<(String, String)>,
+    next: Option<(String, String)>,
     href: String,
     title: String,
+    /// The commit message after its first line.
+    message: String,
     status: StatusLabel,
     sha: String,
     commit_url: Option<String>,
@@ -60,7 +64,7 @@ pub struct BuildPage {
     callouts: Vec<Callout>,
     approvals: Vec<ApprovalView>,
     stages: Vec<StageView>,
-    decisions: Vec<DecisionView>,
+    decisions: DecisionsView,
     file: Option<PipelineFileView>,
 }
 
@@ -69,16 +73,19 @@ pub(super) async fn show(
     Extension(layout): Extension<Layout>,
     build: Authorized<Build>,
 ) -> Result<Response, Problem> {
-    let (build, stages, decisions, restart_of) = {
+    let (build, stages, decisions, restart_of, adjacent) = {
         let read = app.store.read()?;
         // Read again, so that the build and its stages are of one moment.
         let build = read.build(build.id)?.ok_or_else(|| Problem::not_found("build"))?;
         let restart_of = build.restart_of.map_or(Ok(None), |id| read.build(id))?;
         let (stages, decisions) = (read.stages(build.id)?, read.decisions(build.id)?);
-        (build, stages, decisions, restart_of)
+        let adjacent = read.adjacent_builds(&build)?;
+        (build, stages, decisions, restart_of, adjacent)
     };
     let mut page = BuildPage::new(layout, &build, &stages, &decisions, now());
-    page.restart_of = restart_of.map(|old| (build_title::build_href(&old), build_title::build_name(&old)));
+    page.restart_of = restart_of.map(|old| (app.urls.build(&old), build_title::build_name(&old)));
+    let link = |build: Build| (app.urls.build(&build), build_title::number_label(&build));
+    [page.previous, page.next] = adjacent.map(|build| build.map(link));
     page.add_excerpt(&app, &build, &stages).await?;
     render_page(&page)
 }
@@ -90,22 +97,26 @@ impl BuildPage {
         let repository = &build.event.repository.name;
         let number = build_title::number_label(build);
         let title = build_title::build_title(build);
+        let urls = layout.urls.clone();
         let mut layout =
             layout.with_title(format!("{} · {} {number}", title, build.status)).in_section("builds").with_status(build.status);
         if !build.status.is_over() {
-            layout = layout.with_stream(format!("/api/v1/events?build={}", build.id));
+            layout = layout.with_stream(urls.build_events(build.id));
         }
         let waiting = stages.iter().filter(|stage| stage.accepts_approval());
         let pending = waiting.flat_map(|stage| stage.open_approvals().map(move |approval| (stage, approval)));
         Self {
             layout,
             owner: repository.owner().to_owned(),
-            owner_href: urls::owner(repository.owner()),
-            repository_href: urls::repository(repository),
+            owner_href: urls.owner(repository.owner()),
+            repository_href: urls.repository(repository),
             name: repository.name().to_owned(),
-            href: build_title::build_href(build),
+            href: urls.build(build),
             number,
+            previous: None,
+            next: None,
             title,
+            message: build_title::message_body(build),
             status: StatusLabel(build.status),
             sha: build.event.sha().short().to_owned(),
             commit_url: safe_link(&format!("{}/commit/{}", build.event.repository.html_url, build.event.sha())),
@@ -122,8 +133,8 @@ impl BuildPage {
             may_restart: build.status.is_over(),
             callouts: callouts(build, stages, decisions),
             approvals: pending.filter_map(|(stage, approval)| ApprovalView::new(build, stage, approval, now)).collect(),
-            stages: stages.iter().map(|stage| StageView::new(build, stage, now)).collect(),
-            decisions: decisions.iter().map(|decision| DecisionView::new(decision, build.file.as_ref(), stages)).collect(),
+            stages: stages.iter().map(|stage| StageView::new(&urls, build, stage, now)).collect(),
+            decisions: DecisionsView::new(decisions, build.file.as_ref(), stages),
             file: build.file.as_ref().map(|file| PipelineFileView::new(file, stages, decisions)),
         }
     }

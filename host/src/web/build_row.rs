@@ -7,8 +7,9 @@ use beespace_core::time::Timestamp;
 
 use super::icon::StatusLabel;
 use crate::html::Html;
-use crate::urls;
-use crate::view::build_title::{branch_or_ref, build_href, build_name, build_title};
+use crate::store::status_filter::StatusFilter;
+use crate::urls::{self, Urls};
+use crate::view::build_title::{branch_or_ref, build_name, build_title};
 use crate::view::time;
 
 /// A build in a list.
@@ -23,6 +24,7 @@ pub struct BuildRow {
     pub sha: String,
     pub actor: String,
     pub why: Option<String>,
+    /// `took 6.8 s`; empty before its start.
     pub took: String,
     pub at: Html,
 }
@@ -37,18 +39,18 @@ pub struct FilterChip {
 
 impl BuildRow {
     #[must_use]
-    pub fn new(build: &Build, now: Timestamp) -> Self {
+    pub fn new(urls: &Urls, build: &Build, now: Timestamp) -> Self {
         let shows_reason = !matches!(build.status, Status::Success | Status::Running);
         Self {
             status: StatusLabel(build.status),
-            href: build_href(build),
+            href: urls.build(build),
             title: build_title(build),
             name: build_name(build),
             branch: branch_or_ref(build),
             sha: build.event.sha().short().to_owned(),
             actor: build.event.sender.login.clone(),
             why: build.reason.as_ref().filter(|_| shows_reason).map(one_line_reason),
-            took: time::elapsed(build.started_at, build.finished_at, now),
+            took: duration_label(build, now),
             at: time::time_element(build.created_at, now),
         }
     }
@@ -59,28 +61,39 @@ fn one_line_reason(reason: &Reason) -> String {
     reason.parts.first().map_or_else(|| reason.message.clone(), ToString::to_string)
 }
 
+/// How long a build took, in words: a number alone could be anything.
+fn duration_label(build: &Build, now: Timestamp) -> String {
+    let duration = time::elapsed(build.started_at, build.finished_at, now);
+    match (duration.is_empty(), build.finished_at) {
+        (true, _) => duration,
+        (false, Some(_)) => format!("took {duration}"),
+        (false, None) => format!("running for {duration}"),
+    }
+}
+
 /// The status filters above a list of builds.
 #[must_use]
-pub fn filter_chips(base: &str, chosen: Option<Status>) -> Vec<FilterChip> {
+pub fn filter_chips(base: &str, chosen: StatusFilter) -> Vec<FilterChip> {
+    let one = StatusFilter::One;
     let choices = [
-        ("All", None),
-        ("Running", Some(Status::Running)),
-        ("Pending", Some(Status::Pending)),
-        ("Blocked", Some(Status::Blocked)),
-        ("Failed", Some(Status::Failure)),
-        ("Declined", Some(Status::Declined)),
+        ("All", StatusFilter::All),
+        ("Running", one(Status::Running)),
+        ("Pending", one(Status::Pending)),
+        ("Blocked", one(Status::Blocked)),
+        ("Failed", StatusFilter::Failed),
+        ("Declined", one(Status::Declined)),
     ];
-    let chip = |(label, status): (&'static str, Option<Status>)| FilterChip {
-        href: status.map_or_else(|| base.to_owned(), |status| format!("{base}?status={status}")),
+    let chip = |(label, filter): (&'static str, StatusFilter)| FilterChip {
+        href: if filter == StatusFilter::All { base.to_owned() } else { format!("{base}?status={filter}") },
         label,
-        current: status == chosen,
+        current: filter == chosen,
     };
     choices.into_iter().map(chip).collect()
 }
 
 /// Link to the next page of a list.
 #[must_use]
-pub fn older_href(base: &str, chosen: Option<Status>, after: &str) -> String {
-    let status = chosen.map_or_else(String::new, |status| format!("status={status}&"));
+pub fn older_href(base: &str, chosen: StatusFilter, after: &str) -> String {
+    let status = if chosen == StatusFilter::All { String::new() } else { format!("status={chosen}&") };
     format!("{base}?{status}after={}", urls::encode(after))
 }

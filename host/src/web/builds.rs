@@ -7,7 +7,6 @@ use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use beespace_core::build::Build;
-use beespace_core::ids::BuildId;
 use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 
@@ -19,10 +18,12 @@ use super::{ListQuery, ROWS_PER_PAGE, render_page};
 use crate::app::App;
 use crate::clock::now;
 use crate::disk;
+use crate::html::Html;
 use crate::problem::Problem;
 use crate::store::build::BuildFilter;
 use crate::store::lookup::Visibility;
-use crate::urls;
+use crate::store::status_filter::StatusFilter;
+use crate::view::time;
 
 #[derive(Template)]
 #[template(path = "builds.html")]
@@ -49,6 +50,8 @@ struct RepositoryLink {
     href: String,
     /// Status of its newest build.
     status: Option<StatusLabel>,
+    /// When its newest build was created.
+    newest: Option<Html>,
     enabled: bool,
 }
 
@@ -62,8 +65,8 @@ pub(super) async fn all(
     visibility: Visibility,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let layout = layout.with_title("Builds").in_section("builds").with_stream("/api/v1/events");
-    page(&app, &visibility, layout, "Builds".to_owned(), "/", &query)
+    let layout = layout.with_title("Builds").in_section("builds").with_stream(app.urls.events());
+    page(&app, &visibility, layout, "Builds".to_owned(), &app.urls.home(), &query)
 }
 
 pub(super) async fn of_owner(
@@ -79,8 +82,8 @@ pub(super) async fn of_owner(
         return Err(Problem::not_found("page"));
     }
     let of_owner = Visibility::Only(repositories.iter().map(|repository| repository.id).collect());
-    let base = urls::owner(&owner);
-    let layout = layout.with_title(owner.clone()).in_section("builds").with_stream("/api/v1/events");
+    let base = app.urls.owner(&owner);
+    let layout = layout.with_title(owner.clone()).in_section("builds").with_stream(app.urls.events());
     page(&app, &of_owner, layout, owner, &base, &query)
 }
 
@@ -95,14 +98,14 @@ fn page(
 ) -> Result<Response, Problem> {
     let now = now();
     let read = app.store.read()?;
-    let filter = BuildFilter { repository: None, status: query.status(), after: query.after().map(BuildId) };
-    let (builds, last) = paginate(read.visible_builds(visibility, filter, ROWS_PER_PAGE + 1)?);
+    let (builds, older) = paginate(read.visible_builds(visibility, query.builds(None), ROWS_PER_PAGE + 1)?, base, query);
     let repositories = read.visible_repositories(visibility)?.into_iter().map(|repository| {
         let newest = read.builds(BuildFilter { repository: Some(repository.id), ..BuildFilter::default() }, 1)?;
         Ok(RepositoryLink {
             name: repository.name.to_string(),
-            href: urls::repository(&repository.name),
+            href: app.urls.repository(&repository.name),
             status: newest.first().map(|build| StatusLabel(build.status)),
+            newest: newest.first().map(|build| time::time_element(build.created_at, now)),
             enabled: repository.hook.is_some(),
         })
     });
@@ -110,10 +113,10 @@ fn page(
         layout,
         heading,
         callouts: disk::check_free_space(&app.config).err().map(|reason| low_disk_callout(&reason)).into_iter().collect(),
-        chips: build_row::filter_chips(base, query.status()),
-        rows: builds.iter().map(|build| BuildRow::new(build, now)).collect(),
-        older: last.map(|id| build_row::older_href(base, query.status(), &id)),
-        empty: if query.status().is_none() { NO_BUILDS_YET } else { NO_MATCHING_BUILD },
+        chips: build_row::filter_chips(base, query.statuses()),
+        rows: builds.iter().map(|build| BuildRow::new(&app.urls, build, now)).collect(),
+        older,
+        empty: if query.statuses() == StatusFilter::All { NO_BUILDS_YET } else { NO_MATCHING_BUILD },
         repositories: repositories.collect::<Result<_, Problem>>()?,
     })
 }
@@ -124,10 +127,11 @@ fn low_disk_callout(reason: &Reason) -> Callout {
     Callout { title: title.to_owned(), message: message.to_owned(), ..Callout::new("", Status::Pending, reason) }
 }
 
-/// One page of builds, and the last id if there are more.
-pub(super) fn paginate(mut builds: Vec<Build>) -> (Vec<Build>, Option<String>) {
+/// One page of the builds at `base`, and the link to the next page if there are more.
+pub(super) fn paginate(mut builds: Vec<Build>, base: &str, query: &ListQuery) -> (Vec<Build>, Option<String>) {
     let has_more = builds.len() > ROWS_PER_PAGE;
     builds.truncate(ROWS_PER_PAGE);
-    let last = builds.last().filter(|_| has_more).map(|build| build.id.to_string());
-    (builds, last)
+    let last = builds.last().filter(|_| has_more);
+    let older = last.map(|build| build_row::older_href(base, query.statuses(), &build.id.to_string()));
+    (builds, older)
 }

@@ -8,6 +8,17 @@ use beespace_core::policy::{Decision, Evaluation, Finding, Mode, PatchKind, Patc
 use super::pipeline_file::finding_line;
 use crate::view::time;
 
+/// The decisions about a build.
+#[derive(Debug, Clone)]
+pub struct DecisionsView {
+    /// Decisions that a person should read: not allowed, or with a patch, a failure or a verdict that another mode would apply.
+    pub notable: Vec<DecisionView>,
+    /// All others: nothing spoke against the subject.
+    pub allowed: Vec<DecisionView>,
+    /// Whether one of them explains why something did not run. They are shown above the stages then.
+    pub explain: bool,
+}
+
 /// One decision of the host.
 #[derive(Debug, Clone)]
 pub struct DecisionView {
@@ -46,6 +57,28 @@ pub struct FindingView {
     pub remedy: Option<String>,
     /// The line of the pipeline file that the finding refers to.
     pub line: Option<usize>,
+}
+
+impl DecisionsView {
+    #[must_use]
+    pub fn new(decisions: &[Decision], file: Option<&PipelineFile>, stages: &[Stage]) -> Self {
+        let (allowed, notable): (Vec<&Decision>, Vec<&Decision>) = decisions.iter().partition(|decision| is_plain(decision));
+        let view = |decision: &&Decision| DecisionView::new(decision, file, stages);
+        Self {
+            explain: notable.iter().any(|decision| !matches!(decision.ruling, Ruling::Allowed)),
+            notable: notable.iter().map(view).collect(),
+            allowed: allowed.iter().map(view).collect(),
+        }
+    }
+}
+
+/// Whether a decision allows its subject as it is, and no policy said anything else in any mode.
+fn is_plain(decision: &Decision) -> bool {
+    let allows = |evaluation: &Evaluation| {
+        let outcome = evaluation.result.as_ref().map(|verdict| verdict.outcome);
+        evaluation.applied.is_empty() && matches!(outcome, Ok(VerdictOutcome::Abstain | VerdictOutcome::Allow))
+    };
+    matches!(decision.ruling, Ruling::Allowed) && decision.evaluations.iter().all(allows)
 }
 
 impl DecisionView {

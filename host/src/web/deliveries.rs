@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use askama::Template;
 use axum::Extension;
 use axum::extract::{Query, State};
 use axum::response::Response;
@@ -10,58 +9,38 @@ use beespace_core::ids::DeliveryId;
 use beespace_core::time::Timestamp;
 
 use super::layout::Layout;
-use super::{ListQuery, ROWS_PER_PAGE, build_row, render_page};
+use super::records::{self, EmptyRecords, RecordRow, RecordsPage};
+use super::{ListQuery, ROWS_PER_PAGE, render_page};
 use crate::app::App;
 use crate::clock::now;
-use crate::html::Html;
 use crate::problem::Problem;
 use crate::store::build::Builds as _;
 use crate::store::delivery::{Delivery, DeliveryOutcome};
 use crate::store::repository::Repositories as _;
 use crate::store::{Read, StoreError};
-use crate::urls;
+use crate::urls::{self, Urls};
 use crate::view::delivery_state::outcome_label;
 use crate::view::{build_title, time};
 
-#[derive(Template)]
-#[template(path = "deliveries.html")]
-struct DeliveriesPage {
-    layout: Layout,
-    rows: Vec<DeliveryRow>,
-    older: Option<String>,
-}
-
-struct DeliveryRow {
-    id: String,
-    /// Name of its build, else of its repository.
-    name: String,
-    href: Option<String>,
-    event: String,
-    forge_id: String,
-    outcome: String,
-    tone: &'static str,
-    why: Option<String>,
-    at: Html,
-    may_retry: bool,
-}
+const NO_DELIVERIES: EmptyRecords = EmptyRecords {
+    title: "No deliveries yet",
+    text: "Enable a repository with `beespace repo enable OWNER/NAME` and push to it. If no delivery arrives, run `beespace doctor`.",
+};
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let read = app.store.read()?;
-    let mut all = read.deliveries(None, query.after().map(DeliveryId), ROWS_PER_PAGE + 1)?;
-    let has_more = all.len() > ROWS_PER_PAGE;
-    all.truncate(ROWS_PER_PAGE);
-    let older = all.last().filter(|_| has_more).map(|last| build_row::older_href("/-/deliveries", None, &last.id.to_string()));
-    let now = now();
-    let rows = all.iter().map(|delivery| row(&read, delivery, now)).collect::<Result<_, _>>()?;
-    let layout = layout.with_title("Deliveries").in_section("deliveries").with_stream("/api/v1/events");
-    render_page(&DeliveriesPage { layout, rows, older })
+    let (read, now, href) = (app.store.read()?, now(), app.urls.below_base(urls::DELIVERIES));
+    let deliveries = read.deliveries(None, query.after().map(DeliveryId), ROWS_PER_PAGE + 1)?;
+    let (deliveries, older) = records::paginate(deliveries, &href, |delivery| delivery.id.to_string());
+    let rows = deliveries.iter().map(|delivery| row(&app.urls, &read, delivery, now)).collect::<Result<_, _>>()?;
+    let layout = layout.with_title("Deliveries").in_section("deliveries").with_stream(app.urls.events());
+    render_page(&RecordsPage { layout, heading: "Deliveries", href, callouts: Vec::new(), rows, older, empty: NO_DELIVERIES })
 }
 
-fn row(read: &Read, delivery: &Delivery, now: Timestamp) -> Result<DeliveryRow, StoreError> {
+fn row(urls: &Urls, read: &Read, delivery: &Delivery, now: Timestamp) -> Result<RecordRow, StoreError> {
     let repository = read.repository(delivery.repository)?;
     let (outcome, why) = outcome_label(&delivery.outcome);
     let build = match delivery.outcome {
@@ -69,18 +48,18 @@ fn row(read: &Read, delivery: &Delivery, now: Timestamp) -> Result<DeliveryRow, 
         _ => None,
     };
     let name = repository.as_ref().map(|repository| &repository.name);
-    Ok(DeliveryRow {
+    Ok(RecordRow {
         id: delivery.id.to_string(),
+        state: outcome.replace('_', " "),
+        tone: tone(&delivery.outcome),
         name: match (&build, name) {
             (Some(build), _) => build_title::build_name(build),
             (None, Some(name)) => name.to_string(),
             (None, None) => format!("repository {}", delivery.repository),
         },
-        href: build.as_ref().map(build_title::build_href).or_else(|| name.map(urls::repository)),
-        event: delivery.event.clone(),
-        forge_id: delivery.forge_id.clone(),
-        outcome: outcome.replace('_', " "),
-        tone: tone(&delivery.outcome),
+        href: build.as_ref().map(|build| urls.build(build)).or_else(|| name.map(|name| urls.repository(name))),
+        kind: delivery.event.clone(),
+        facts: vec![format!("delivery {}", delivery.forge_id)],
         why,
         at: time::time_element(delivery.received_at, now),
         may_retry: matches!(delivery.outcome, DeliveryOutcome::Ignored(_) | DeliveryOutcome::DeadLetter(_)),

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::html::Html;
 use crate::principal::Principal;
 use crate::session;
-use crate::urls;
+use crate::urls::Urls;
 
 /// The values of a page's frame, taken from the request.
 #[derive(Debug, Clone, Default)]
@@ -27,8 +27,10 @@ pub struct Layout {
     pub theme: Option<&'static str>,
     /// Path of the event stream that updates the page, unless the page can no longer change.
     pub live: Option<String>,
-    /// Path and query of the page, to return to after sign-in.
+    /// Path and query of the page as the router knows them, to return to after sign-in.
     pub path: String,
+    /// The paths of this server's pages.
+    pub urls: Urls,
     /// The request id, shown on error pages.
     pub request: Option<String>,
 }
@@ -62,7 +64,7 @@ impl Layout {
     /// URL of the tab icon, which shows the build's status.
     #[must_use]
     pub fn icon(&self) -> String {
-        assets::address(match self.status {
+        self.asset(match self.status {
             None | Some(Status::Skipped) => "icon.svg",
             Some(Status::Success) => "icon-success.svg",
             Some(Status::Pending | Status::Blocked | Status::Running) => "icon-waiting.svg",
@@ -72,7 +74,7 @@ impl Layout {
 
     #[must_use]
     pub fn asset(&self, name: &str) -> String {
-        assets::address(name)
+        self.urls.below_base(&assets::address(name))
     }
 
     #[must_use]
@@ -82,7 +84,7 @@ impl Layout {
 
     #[must_use]
     pub fn login(&self) -> String {
-        urls::login(&self.path)
+        self.urls.login(&self.path)
     }
 }
 
@@ -93,6 +95,7 @@ pub fn for_request(app: &App, principal: &Principal, uri: &Uri, headers: &Header
         may_read: app.config.server.open || principal.is_admin(),
         is_admin: principal.is_admin(),
         csrf: principal.csrf().to_owned(),
+        urls: app.urls.clone(),
         theme: match session::cookie(headers, "theme") {
             Some("dark") => Some("dark"),
             Some("light") => Some("light"),

@@ -65,10 +65,11 @@ pub(super) async fn sign_in(
         return Ok((StatusCode::UNAUTHORIZED, page).into_response());
     }
     let cookie = session::create(&app, &Principal::admin()).await?;
-    Ok((response::AppendHeaders([(header::SET_COOKIE, cookie)]), Redirect::to(safe_next(&form.next))).into_response())
+    Ok((response::AppendHeaders([(header::SET_COOKIE, cookie)]), Redirect::to(&app.urls.below_base(safe_next(&form.next))))
+        .into_response())
 }
 
 pub(super) async fn sign_out(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
     let cookie = session::delete(&app, &headers).await?;
-    Ok((response::AppendHeaders([(header::SET_COOKIE, cookie)]), Redirect::to("/")).into_response())
+    Ok((response::AppendHeaders([(header::SET_COOKIE, cookie)]), Redirect::to(&app.urls.home())).into_response())
 }

@@ -23,12 +23,14 @@ pub mod callout;
 pub mod decision;
 pub mod deliveries;
 pub mod error;
+pub mod history;
 pub mod icon;
 pub mod layout;
 pub mod log_tail;
 pub mod login;
 pub mod notices;
 pub mod pipeline_file;
+mod records;
 pub mod repository;
 pub mod stage;
 pub mod step;
@@ -39,12 +41,14 @@ use askama::Template;
 use axum::Router;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
+use beespace_core::ids::{BuildId, RepositoryId};
 use beespace_core::sanitize;
-use beespace_core::status::Status;
 use serde::Deserialize;
 
 use crate::app::App;
 use crate::problem::Problem;
+use crate::store::lookup::BuildList;
+use crate::store::status_filter::StatusFilter;
 
 /// The routes of all pages.
 pub fn router() -> Router<Arc<App>> {
@@ -78,8 +82,14 @@ pub struct ListQuery {
 }
 
 impl ListQuery {
-    fn status(&self) -> Option<Status> {
-        Status::ALL.into_iter().find(|status| Some(status.as_str()) == self.status.as_deref())
+    /// The filter by status. An unknown one shows all builds: a person typed the URL.
+    fn statuses(&self) -> StatusFilter {
+        self.status.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    /// The list of builds that is requested, of one repository or of all.
+    fn builds(&self, repository: Option<RepositoryId>) -> BuildList {
+        BuildList { repository, statuses: self.statuses(), after: self.after().map(BuildId) }
     }
 
     /// The last id of the previous page. An invalid id shows the first page: a person typed the URL.

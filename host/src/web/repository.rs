@@ -6,13 +6,12 @@ use askama::Template;
 use axum::Extension;
 use axum::extract::{Query, State};
 use axum::response::Response;
-use beespace_core::build::Build;
-use beespace_core::ids::BuildId;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::time::Timestamp;
 
 use super::build_row::{self, BuildRow, FilterChip};
 use super::builds::paginate;
+use super::history::History;
 use super::layout::Layout;
 use super::{ListQuery, ROWS_PER_PAGE, render_page};
 use crate::app::App;
@@ -22,9 +21,10 @@ use crate::html::Html;
 use crate::problem::Problem;
 use crate::store::build::BuildFilter;
 use crate::store::delivery::{Delivery, DeliveryOutcome};
+use crate::store::lookup::Visibility;
 use crate::store::repository::Repository;
-use crate::urls;
-use crate::view::{build_title, time};
+use crate::store::status_filter::StatusFilter;
+use crate::view::time;
 
 /// Builds in the history chart.
 const HISTORY_BARS: usize = 30;
@@ -50,24 +50,14 @@ struct RepositoryPage {
     name: String,
     enabled: bool,
     forge_url: Option<String>,
-    history: Vec<HistoryBar>,
-    history_label: String,
+    history: Option<History>,
     chips: Vec<FilterChip>,
     rows: Vec<BuildRow>,
     older: Option<String>,
+    /// Whether the list shows only some statuses.
+    is_filtered: bool,
     has_deliveries: bool,
     ignored: Vec<IgnoredView>,
-}
-
-/// One build in the history chart: its duration and status.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HistoryBar {
-    pub href: String,
-    pub title: String,
-    pub status: &'static str,
-    pub x: usize,
-    pub y: u64,
-    pub height: u64,
 }
 
 struct IgnoredView {
@@ -86,24 +76,24 @@ pub(super) async fn show(
     let read = app.store.read()?;
     let now = now();
     let newest = read.builds(BuildFilter { repository: Some(repository.id), ..BuildFilter::default() }, HISTORY_BARS)?;
-    let filter = BuildFilter { repository: Some(repository.id), status: query.status(), after: query.after().map(BuildId) };
-    let (builds, last) = paginate(read.builds(filter, ROWS_PER_PAGE + 1)?);
+    let base = app.urls.repository(&repository.name);
+    let list = query.builds(Some(repository.id));
+    let (builds, older) = paginate(read.visible_builds(&Visibility::All, list, ROWS_PER_PAGE + 1)?, &base, &query);
     let deliveries = read.deliveries(Some(repository.id), None, SCANNED_DELIVERIES)?;
-    let base = urls::repository(&repository.name);
     let mut layout = layout.with_title(repository.name.to_string()).in_section("builds");
     layout.status = newest.first().map(|build| build.status);
     render_page(&RepositoryPage {
-        layout: layout.with_stream(format!("/api/v1/events?repository={}", urls::encode(&repository.name.to_string()))),
+        layout: layout.with_stream(app.urls.repository_events(&repository.name)),
         owner: repository.name.owner().to_owned(),
-        owner_href: urls::owner(repository.name.owner()),
+        owner_href: app.urls.owner(repository.name.owner()),
         name: repository.name.name().to_owned(),
         enabled: repository.hook.is_some(),
         forge_url: safe_link(&repository.html_url),
-        history: history(&newest, now),
-        history_label: format!("The last {} builds, oldest first", newest.len()),
-        chips: build_row::filter_chips(&base, query.status()),
-        rows: builds.iter().map(|build| BuildRow::new(build, now)).collect(),
-        older: last.map(|id| build_row::older_href(&base, query.status(), &id)),
+        history: History::new(&app.urls, &newest, now),
+        chips: build_row::filter_chips(&base, query.statuses()),
+        rows: builds.iter().map(|build| BuildRow::new(&app.urls, build, now)).collect(),
+        older,
+        is_filtered: query.statuses() != StatusFilter::All,
         has_deliveries: !deliveries.is_empty(),
         ignored: deliveries.iter().filter_map(|delivery| ignored_view(delivery, now)).take(MAX_IGNORED).collect(),
     })
@@ -126,23 +116,4 @@ fn ignored_view(delivery: &Delivery, now: Timestamp) -> Option<IgnoredView> {
         reason: reason.message.clone(),
         help: reason.help.clone(),
     })
-}
-
-/// Bars for builds that are given newest first. They are drawn oldest first in 600 by 48; the longest build has the highest bar.
-#[must_use]
-pub fn history(newest: &[Build], now: Timestamp) -> Vec<HistoryBar> {
-    let length = |build: &Build| build.started_at.map_or(0, |start| build.finished_at.unwrap_or(now).since(start).as_millis());
-    let longest = newest.iter().map(length).max().unwrap_or(0).max(1);
-    let bar = |(index, build): (usize, &Build)| {
-        let height = u64::try_from(length(build) * 42 / longest).unwrap_or(42) + 6;
-        HistoryBar {
-            href: build_title::build_href(build),
-            title: format!("{} {}: {}", build_title::build_name(build), build.status, build_title::build_title(build)),
-            status: build.status.as_str(),
-            x: index * 20 + 2,
-            y: 48 - height,
-            height,
-        }
-    };
-    newest.iter().rev().enumerate().map(bar).collect()
 }

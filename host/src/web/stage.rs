@@ -8,7 +8,7 @@ use beespace_core::time::Timestamp;
 
 use super::icon::StatusLabel;
 use crate::html::Html;
-use crate::urls::{self, BuildKey};
+use crate::urls::{BuildKey, Urls};
 use crate::view::approval::ApprovalSummary;
 use crate::view::time;
 
@@ -16,8 +16,11 @@ use crate::view::time;
 #[derive(Debug, Clone)]
 pub struct StageView {
     pub name: String,
-    pub status: StatusLabel,
+    /// Its status, unless the build has the same: the page begins with that.
+    pub status: Option<StatusLabel>,
     pub took: String,
+    /// Whether the stage is over and none of its steps began; the page folds the steps then.
+    pub is_unrun: bool,
     /// Its reason, and the parts of its `when` that could not be checked.
     pub why: Vec<String>,
     pub steps: Vec<StepView>,
@@ -61,10 +64,13 @@ pub struct ApprovalView {
 
 impl StageView {
     #[must_use]
-    pub fn new(build: &Build, stage: &Stage, now: Timestamp) -> Self {
+    pub fn new(urls: &Urls, build: &Build, stage: &Stage, now: Timestamp) -> Self {
         Self {
             name: stage.pipeline.name.clone(),
-            status: StatusLabel(stage.display_status()),
+            status: Some(stage.display_status()).filter(|status| *status != build.status).map(StatusLabel),
+            is_unrun: stage.status.is_over()
+                && !stage.steps.is_empty()
+                && stage.steps.iter().all(|step| step.started_at.is_none()),
             took: time::elapsed(stage.started_at, stage.finished_at, now),
             why: stage
                 .reason
@@ -73,7 +79,7 @@ impl StageView {
                 .chain(&stage.remarks)
                 .map(ToString::to_string)
                 .collect(),
-            steps: stage.steps.iter().map(|step| StepView::new(build, stage, step, now)).collect(),
+            steps: stage.steps.iter().map(|step| StepView::new(urls, build, stage, step, now)).collect(),
         }
     }
 }
@@ -84,9 +90,9 @@ fn is_build_reason(build: &Build, reason: &Reason) -> bool {
 }
 
 impl StepView {
-    fn new(build: &Build, stage: &Stage, step: &Step, now: Timestamp) -> Self {
+    fn new(urls: &Urls, build: &Build, stage: &Stage, step: &Step, now: Timestamp) -> Self {
         let name = &build.event.repository.name;
-        let href = urls::step(name, BuildKey::of(build), stage.number, step.number);
+        let href = urls.step(name, BuildKey::of(build), stage.number, step.number);
         let ends = step.exits.iter().filter(|exit| !exit.message.is_empty()).map(|exit| exit.message.clone());
         let findings = step.findings.iter().map(|finding| match &finding.remedy {
             Some(remedy) => format!("{}: {remedy}", finding.message),

@@ -23,7 +23,7 @@ use crate::disk;
 use crate::html::Html;
 use crate::problem::Problem;
 use crate::store::build::Builds as _;
-use crate::urls::{self, BuildKey};
+use crate::urls::BuildKey;
 use crate::view::build_title;
 use crate::view::error_line::first_error_line;
 use crate::view::log_html::window_start;
@@ -140,10 +140,11 @@ impl LogView {
 fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogView) -> StepPage {
     let name = &build.event.repository.name;
     let key = BuildKey::of(build);
-    let href = |step: StepNumber| urls::step(name, key, stage.number, step);
-    let log = urls::api_log(name, key, stage.number, step.number);
+    let urls = layout.urls.clone();
+    let href = |step: StepNumber| urls.step(name, key, stage.number, step);
+    let log = urls.api_log(name, key, stage.number, step.number);
     let mut layout = layout.with_title(format!("{} · {} · {name} {key}", step.name, step.status)).in_section("builds");
-    layout = layout.with_status(step.status).with_stream(format!("/api/v1/events?build={}", build.id));
+    layout = layout.with_status(step.status).with_stream(urls.build_events(build.id));
     if step.status.is_over() {
         layout.live = None;
     }
@@ -151,11 +152,11 @@ fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogVie
     StepPage {
         layout,
         owner: name.owner().to_owned(),
-        owner_href: urls::owner(name.owner()),
-        repository_href: urls::repository(name),
+        owner_href: urls.owner(name.owner()),
+        repository_href: urls.repository(name),
         name: name.name().to_owned(),
         number: build_title::number_label(build),
-        build_href: urls::build(name, key),
+        build_href: urls.build(build),
         stage: stage.pipeline.name.clone(),
         step: step.name.clone(),
         status: StatusLabel(step.status),
