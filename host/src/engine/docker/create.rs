@@ -200,18 +200,51 @@ fn workspace_mounts(workspace: &str, container: &Container) -> Result<Vec<Mount>
 }
 
 fn environment(launch: &Launch, container: &Container, secrets: BTreeMap<String, String>) -> Vec<String> {
-    // The files of the workspace belong to root, and the image's user may be another one. Without this setting git refuses to
-    // work there.
-    let git = [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")];
     let mut env: BTreeMap<String, String> = launch.env.clone();
     env.extend(container.env.clone());
-    if !env.contains_key("GIT_CONFIG_COUNT") {
-        env.extend(git.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    }
+    trust_workspace(&mut env);
     env.extend(secrets);
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
+/// Adds a git setting to those that the variables contain. The files of the workspace belong to root, and the image's user may
+/// be another one; without this setting git refuses to work there. A count that is no number is left for git to report.
+fn trust_workspace(env: &mut BTreeMap<String, String>) {
+    const COUNT: &str = "GIT_CONFIG_COUNT";
+    let count = env.get(COUNT).map_or(Some(0), |count| count.parse::<u16>().ok());
+    if let Some((count, next)) = count.and_then(|count| Some((count, count.checked_add(1)?))) {
+        env.insert(format!("GIT_CONFIG_KEY_{count}"), "safe.directory".to_owned());
+        env.insert(format!("GIT_CONFIG_VALUE_{count}"), "*".to_owned());
+        env.insert(COUNT.to_owned(), next.to_string());
+    }
+}
+
 fn saturating_i64(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workspace_is_trusted_beside_the_users_own_git_settings() {
+        let trusted = |own: &[(&str, &str)]| {
+            let mut env = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            trust_workspace(&mut env);
+            env.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+        };
+        let first = ["GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"];
+        assert_eq!(trusted(&[]), first);
+        let own = [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "user.name"), ("GIT_CONFIG_VALUE_0", "ci")];
+        let both = [
+            "GIT_CONFIG_COUNT=2",
+            "GIT_CONFIG_KEY_0=user.name",
+            "GIT_CONFIG_KEY_1=safe.directory",
+            "GIT_CONFIG_VALUE_0=ci",
+            "GIT_CONFIG_VALUE_1=*",
+        ];
+        assert_eq!(trusted(&own), both);
+        assert_eq!(trusted(&[("GIT_CONFIG_COUNT", "many")]), ["GIT_CONFIG_COUNT=many"]);
+    }
 }

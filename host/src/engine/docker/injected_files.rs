@@ -16,6 +16,11 @@ use crate::engine::tar_stream::HostFile;
 /// The directory for the host's own files. No plan can mount anything here.
 pub(super) const HOST_DIRECTORY: &str = "/.beespace";
 
+/// The beginning of every script. Git refuses to work in the workspace of another user, and a program that is started without the
+/// container's variables (`su -`, `env -i`) does not see the setting there. Root therefore writes it to the system's configuration
+/// in the container. It has no effect for another user or without git, prints nothing, and leaves the script's line numbers alone.
+const TRUST_WORKSPACE: &str = r"{ printf '\n[safe]\n\tdirectory = *\n' >>/etc/gitconfig; } 2>/dev/null || :; ";
+
 /// The files of one directory.
 #[derive(Default)]
 pub(super) struct Directory {
@@ -66,7 +71,7 @@ impl InjectedFiles {
         }
         if let Some(script) = &container.script {
             let path = format!("{HOST_DIRECTORY}/{script_name}");
-            files.add_file(&path, script.as_bytes().to_vec())?;
+            files.add_file(&path, format!("{TRUST_WORKSPACE}{script}").into_bytes())?;
             let mut command = vec!["/bin/sh".to_owned(), "-e".to_owned(), path];
             if !exports.is_empty() {
                 files.add_file(&format!("{HOST_DIRECTORY}/secrets"), exports.into_bytes())?;
@@ -155,7 +160,7 @@ mod tests {
         assert!(files.env.is_empty());
         let files = &files.directories[HOST_DIRECTORY].files;
         assert_eq!(files["secrets"], b"export A='it'\\''s'\n");
-        assert_eq!(files["script"], b"true");
+        assert_eq!(files["script"], format!("{TRUST_WORKSPACE}true").into_bytes());
     }
 
     #[test]
@@ -167,7 +172,8 @@ mod tests {
         let mut plain = container(Some("true"), SecretTarget::Env("A".to_owned()));
         plain.secrets.clear();
         let script = pack(&plain).unwrap().sole_script().unwrap();
-        assert_eq!((script.path.as_str(), script.bytes.as_slice()), ("/.beespace/script", &b"true"[..]));
+        assert_eq!(script.path, "/.beespace/script");
+        assert_eq!(script.bytes, format!("{TRUST_WORKSPACE}true").into_bytes());
     }
 
     #[test]
