@@ -128,3 +128,55 @@ impl Write for ChunkWriter {
         self.sender.blocking_send(Ok(chunk.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::ffi::OsStr;
+    use std::io::Read as _;
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+
+    use super::*;
+
+    /// Names that do not fit into the fields of a plain tar header, or that programs like to misread.
+    fn odd_names() -> Vec<PathBuf> {
+        let deep = (0..10).map(|_| "d".repeat(200)).collect::<Vec<_>>().join("/");
+        let long = [format!("{}/{}", "p".repeat(75), "f".repeat(75)), "n".repeat(255), format!("{deep}/file")];
+        let odd = ["new\nline", "tab\there", "-dash", "blank ", "quo\"te", "back\\slash", "日本語"];
+        let names = long.into_iter().chain(odd.map(str::to_owned)).map(PathBuf::from);
+        names.chain([PathBuf::from(OsStr::from_bytes(b"latin-\xe9"))]).collect()
+    }
+
+    #[tokio::test]
+    async fn every_name_and_link_of_a_tree_arrives_unchanged() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in odd_names() {
+            let path = folder.path().join(&name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, name.as_os_str().as_bytes()).unwrap();
+        }
+        let links = [("short", 20), ("long", 150), ("longer", 304)];
+        for (name, length) in links {
+            std::os::unix::fs::symlink("t".repeat(length), folder.path().join(name)).unwrap();
+        }
+        let contents = TarContents { files: Vec::new(), tree: Some((folder.path().to_owned(), "/workspace")) };
+        let chunks: Vec<_> = pack(contents).map(Result::unwrap).collect().await;
+        let mut archive = tar::Archive::new(io::Cursor::new(chunks.concat()));
+        let mut found = BTreeMap::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let name = PathBuf::from(std::ffi::OsString::from_vec(entry.path_bytes().into_owned()));
+            let name = name.strip_prefix("workspace").unwrap().to_owned();
+            let mut content = Vec::new();
+            match entry.header().entry_type() {
+                EntryType::Regular => drop(entry.read_to_end(&mut content).unwrap()),
+                EntryType::Symlink => content = entry.link_name_bytes().unwrap().into_owned(),
+                _ => continue,
+            }
+            found.insert(name, content);
+        }
+        let files = odd_names().into_iter().map(|name| (name.clone(), name.into_os_string().into_vec()));
+        let links = links.map(|(name, length)| (PathBuf::from(name), "t".repeat(length).into_bytes()));
+        assert_eq!(found, files.chain(links).collect());
+    }
+}
