@@ -1,7 +1,7 @@
 //! The composition root: creates the long-lived components and connects them.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::forge::{Enabler, Forge, HookLocks};
 use crate::log::LogStore;
 use crate::plugins::{self, Plugins};
 use crate::seal::Key;
-use crate::source::Mirrors;
+use crate::source::{Mirrors, Scratch, SourceLimits};
 use crate::store::build::Builds as _;
 use crate::store::repository::Repositories as _;
 use crate::store::{Store, StoreError};
@@ -99,7 +99,8 @@ impl App {
             },
             engine_health: HealthCache::default(),
             forge,
-            mirrors: Mirrors::new(dir.join("mirrors"), dir.join("home"), config.gogs.ca_file.clone()),
+            mirrors: Mirrors::new(dir.join("mirrors"), dir.join("home"), config.gogs.ca_file.clone())
+                .with_limits(source_limits(&config)),
             logs: LogStore::new(dir.join(disk::LOGS_DIR)),
             metrics: Metrics::default(),
             heartbeats: Heartbeats::default(),
@@ -131,10 +132,10 @@ impl App {
         self.forge.clone_url(known.as_ref().map_or(&repository.name, |known| &known.name))
     }
 
-    /// The directory of checkouts that are being made. A start of the server clears it.
+    /// The place of checkouts that are being made. A start of the server clears it.
     #[must_use]
-    pub fn scratch_dir(&self) -> PathBuf {
-        self.config.data.dir.join(SCRATCH_DIR)
+    pub fn scratch(&self) -> Scratch {
+        Scratch { directory: self.config.data.dir.join(SCRATCH_DIR), reserve: self.config.limits.free_disk }
     }
 }
 
@@ -145,6 +146,15 @@ async fn open_store(path: &Path) -> Result<Store, StoreError> {
             Err(StoreError::InUse(_)) if Instant::now() < give_up => sleep(RETRY_INTERVAL).await,
             opened => return opened,
         }
+    }
+}
+
+fn source_limits(config: &Config) -> SourceLimits {
+    let limits = &config.limits;
+    SourceLimits {
+        git_memory: limits.git_memory,
+        checkout_files: limits.checkout_files.get().into(),
+        checkout_bytes: limits.checkout_bytes,
     }
 }
 

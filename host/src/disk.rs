@@ -14,13 +14,26 @@ pub const LOGS_DIR: &str = "logs";
 /// The interval between two checks of a disk that is too full.
 pub const RECHECK_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The bytes that the server's own user may still write.
+/// The free space of a file system for the server's own user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreeSpace {
+    pub bytes: u64,
+    /// The files that can still be created; none if the file system does not limit them.
+    pub files: Option<u64>,
+}
+
+/// The free space of the file system that contains `dir`.
 ///
 /// # Errors
-/// The system cannot report them.
-pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
+/// The system cannot report it.
+pub fn free_space(dir: &Path) -> std::io::Result<FreeSpace> {
     let stats = rustix::fs::statvfs(dir)?;
-    Ok(stats.f_bavail.saturating_mul(stats.f_frsize))
+    let files = (stats.f_files > 0).then_some(stats.f_favail);
+    Ok(FreeSpace { bytes: stats.f_bavail.saturating_mul(stats.f_frsize), files })
+}
+
+fn free_bytes(dir: &Path) -> std::io::Result<u64> {
+    free_space(dir).map(|free| free.bytes)
 }
 
 /// The free bytes, if they are enough to start a stage.

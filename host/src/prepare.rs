@@ -37,6 +37,7 @@ pub async fn resolve(app: &App, build: &Build) -> Result<Resolution, WorkError> 
             let message = format!("branch {branch:?} was deleted before its commit {commit} could be fetched");
             Ok(Resolution::Ended(Status::Skipped, Reason::new(ReasonCode::BranchDeleted, message)))
         }
+        Err(error) if error.is_refusal() => Ok(Resolution::Ended(Status::Error, error.reason())),
         Err(error) if error.is_retryable() => wait_or_give_up(app, build, &error).await,
         Err(error) => Err(WorkError::Failed(error.into())),
     }

@@ -184,7 +184,7 @@ const HOST: Layers = &[
     ("server", &["app", "background", "clock", "config", "hook", "http_server", "router", "seal", "shutdown", "webhook"]),
     ("session", &["app", "clock", "config", "principal", "problem", "store", "urls"]),
     ("shutdown", &[]),
-    ("source", &[]),
+    ("source", &["disk"]),
     ("start_check", &["app"]),
     ("store", &["fail_point", "seal", "urls"]),
     ("telemetry", &[]),

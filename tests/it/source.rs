@@ -2,11 +2,13 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use beespace::clock::now;
 use beespace::source::{
-    CheckoutRequest, Collection, EntryKind, FetchLimits, ForgeCredentials, Lookup, Mirror, Mirrors, PushRange, SourceError,
+    CheckoutRequest, Collection, EntryKind, FetchLimits, ForgeCredentials, Lookup, Mirror, Mirrors, PushRange, Scratch,
+    SourceError, SourceLimits,
 };
 use beespace_core::build::{Base, Head};
 use beespace_core::event::Claim;
@@ -43,6 +45,15 @@ impl World {
 
     async fn fetch(&self) -> Result<(), SourceError> {
         self.mirror.fetch(&self.url(), &ForgeCredentials::token(self.gogs.token().to_owned().into())).await
+    }
+
+    fn scratch(&self) -> Scratch {
+        Scratch { directory: self.folder.path().join("scratch"), reserve: 0 }
+    }
+
+    /// The same mirror with other limits.
+    fn limited(&self, limits: SourceLimits) -> Mirror {
+        mirrors(&self.folder).with_limits(limits).of(RepositoryId(self.repo.id))
     }
 
     async fn push(&self, branch: &str, files: &[(&str, &str)]) -> Sha {
@@ -110,8 +121,9 @@ async fn hostile_branch_names_are_never_interpreted() {
         let push = PushRange { before: None, last_known_tip: None, after: &sha, branch: name, default_branch: "master" };
         assert_eq!(world.mirror.base(push).await.unwrap(), Base::Commit(base.clone()));
         assert_eq!(world.mirror.changed_paths(&base, &sha).await.unwrap(), ChangedPaths::Known(vec!["a".to_owned()]));
-        let request = CheckoutRequest { sha: &sha, branch: name, depth: None, origin: &world.url() };
-        let checkout = world.mirror.checkout(request, &world.folder.path().join("scratch")).await.unwrap();
+        let url = world.url();
+        let request = CheckoutRequest { branch: name, depth: None, ..request(&sha, &url) };
+        let checkout = world.mirror.checkout(request, &world.scratch()).await.unwrap();
         assert_eq!(std::fs::read_to_string(checkout.path().join("a")).unwrap(), name);
         let head = copy.git(&["-C", checkout.path().to_str().unwrap(), "rev-parse", "HEAD"]).await.unwrap();
         assert_eq!(head, sha.as_str());
@@ -155,8 +167,7 @@ async fn symlinks_directories_and_submodules_are_not_read_as_files() {
     assert_eq!(kind("link"), Some(EntryKind::Symlink));
     assert_eq!(kind("module"), Some(EntryKind::Submodule));
     assert_eq!(kind("new\nline"), Some(EntryKind::File));
-    let checkout = CheckoutRequest { sha: &sha, branch: "master", depth: NonZeroU32::new(1), origin: &world.url() };
-    let checkout = world.mirror.checkout(checkout, &world.folder.path().join("scratch")).await.unwrap();
+    let checkout = world.mirror.checkout(request(&sha, &world.url()), &world.scratch()).await.unwrap();
     assert!(std::fs::symlink_metadata(checkout.path().join("link")).unwrap().is_symlink());
 }
 
@@ -262,11 +273,11 @@ async fn a_checkout_has_its_own_history_and_no_credentials() {
     }
     world.fetch().await.unwrap();
     let sha = world.mirror.tip("refs/heads/feature/x").await.unwrap().unwrap();
-    let scratch = world.folder.path().join("scratch");
-    let request = CheckoutRequest { sha: &sha, branch: "feature/x", depth: NonZeroU32::new(2), origin: &world.url() };
-    let checkout = world.mirror.checkout(request, &scratch).await.unwrap();
+    let url = world.url();
+    let request = CheckoutRequest { branch: "feature/x", depth: NonZeroU32::new(2), ..request(&sha, &url) };
+    let checkout = world.mirror.checkout(request, &world.scratch()).await.unwrap();
     let git = async |arguments: &[&str]| {
-        let output = tokio::process::Command::new("git").current_dir(checkout.path()).args(arguments).output().await.unwrap();
+        let output = git_in(checkout.path(), arguments).await;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
@@ -279,7 +290,192 @@ async fn a_checkout_has_its_own_history_and_no_credentials() {
     assert!(hard_links(checkout.path()).is_empty(), "{:?}", hard_links(checkout.path()));
     let path = checkout.path().to_owned();
     drop(checkout);
-    assert!(!path.exists());
+    while path.exists() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A checkout of one commit of the default branch.
+fn request<'a>(sha: &'a Sha, origin: &'a Url) -> CheckoutRequest<'a> {
+    CheckoutRequest { sha, branch: "master", default_branch: "master", before: None, depth: NonZeroU32::new(1), origin }
+}
+
+/// Git as a program of a step would run it, without the machine's configuration.
+async fn git_in(folder: &Path, arguments: &[&str]) -> std::process::Output {
+    let mut git = tokio::process::Command::new("git");
+    git.current_dir(folder).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").stdin(Stdio::null());
+    git.args(arguments).output().await.unwrap()
+}
+
+async fn git_text(folder: &Path, arguments: &[&str]) -> String {
+    let output = git_in(folder, arguments).await;
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A commit with a million files in a few kilobytes: each tree has ten entries for one smaller tree.
+async fn push_tree_bomb(world: &World) -> (Sha, Sha) {
+    let base = world.push("master", &[("file", "text")]).await;
+    let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
+    copy.checkout("master").await.unwrap();
+    let (mut mode, mut object) = ("100644", copy.git(&["rev-parse", "HEAD:file"]).await.unwrap());
+    for _ in 0..6 {
+        let entry = |number: u8| [format!("{mode} {number}\0").into_bytes(), hex::decode(&object).unwrap()].concat();
+        std::fs::write(copy.path().join("tree"), (0..10).map(entry).collect::<Vec<_>>().concat()).unwrap();
+        object = copy.git(&["hash-object", "-t", "tree", "-w", "tree"]).await.unwrap();
+        mode = "40000";
+    }
+    let bomb = copy.git(&["commit-tree", "-p", "HEAD", "-m", "bomb", &object]).await.unwrap();
+    copy.push(&[&format!("{bomb}:refs/heads/bomb")]).await.unwrap();
+    (base, Sha::new(&bomb).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_with_too_many_files_is_refused_before_git_lists_it() {
+    let world = world().await;
+    let (base, bomb) = push_tree_bomb(&world).await;
+    world.fetch().await.unwrap();
+    assert_eq!(world.mirror.find(&bomb, "refs/heads/bomb").await.unwrap(), Lookup::Found);
+    let mirror = world.limited(SourceLimits { checkout_files: 50_000, ..SourceLimits::default() });
+    let text = format!("{} has more files than `[limits] checkout_files` (50000)", bomb.short());
+    let refused = SourceError::OverLimit(text.clone());
+    assert_eq!(mirror.checkout(request(&bomb, &world.url()), &world.scratch()).await.unwrap_err(), refused);
+    assert!(refused.is_refusal() && !refused.is_retryable());
+    assert_eq!(mirror.changed_paths(&base, &bomb).await.unwrap(), ChangedPaths::Unknown(text.clone()));
+    assert_eq!(mirror.changed_paths(&bomb, &base).await.unwrap(), ChangedPaths::Unknown(text));
+    assert!(!world.scratch().directory.exists(), "nothing was written");
+    assert!(mirror.checkout(request(&base, &world.url()), &world.scratch()).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_large_file_under_many_names_is_refused_by_its_size_and_by_the_disk() {
+    let world = world().await;
+    let text = "a".repeat(1 << 20);
+    let sha = world.push("master", &[("one", &text), ("two", &text), ("three", &text)]).await;
+    world.fetch().await.unwrap();
+    let mirror = world.limited(SourceLimits { checkout_bytes: 3 << 20, ..SourceLimits::default() });
+    let checkout = mirror.checkout(request(&sha, &world.url()), &world.scratch()).await.unwrap();
+    assert_eq!(std::fs::metadata(checkout.path().join("three")).unwrap().len(), 1 << 20);
+    let mirror = world.limited(SourceLimits { checkout_bytes: (3 << 20) - 1, ..SourceLimits::default() });
+    let refused = mirror.checkout(request(&sha, &world.url()), &world.scratch()).await.unwrap_err();
+    let text = format!("the files of {} have 3 MiB, and `[limits] checkout_bytes` is 3145727B", sha.short());
+    assert_eq!(refused, SourceError::OverLimit(text));
+    // No disk has that much beside the checkout.
+    let scratch = Scratch { reserve: u64::MAX / 2, ..world.scratch() };
+    let no_room = world.mirror.checkout(request(&sha, &world.url()), &scratch).await.unwrap_err();
+    assert!(matches!(&no_room, SourceError::NoRoom(text) if text.contains("the files need 3 MiB")), "{no_room:?}");
+    assert!(no_room.is_retryable());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_is_larger_than_the_memory_of_git_is_built() {
+    let world = world().await;
+    let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
+    copy.git(&["symbolic-ref", "HEAD", "refs/heads/master"]).await.unwrap();
+    let mut random = vec![0; 40 << 20];
+    getrandom::fill(&mut random).unwrap();
+    std::fs::write(copy.path().join("large"), &random).unwrap();
+    for (number, part) in random.chunks(8 << 20).enumerate() {
+        std::fs::write(copy.path().join(format!("part-{number}")), part).unwrap();
+    }
+    let sha = Sha::new(&copy.commit(&[], "a lot").await.unwrap()).unwrap();
+    copy.push(&["HEAD:refs/heads/master"]).await.unwrap();
+    let mirror = world.limited(SourceLimits { git_memory: 64 << 20, ..SourceLimits::default() });
+    mirror.fetch(&world.url(), &ForgeCredentials::token(world.gogs.token().to_owned().into())).await.unwrap();
+    assert_eq!(mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Found);
+    let checkout = mirror.checkout(request(&sha, &world.url()), &world.scratch()).await.unwrap();
+    assert!(std::fs::read(checkout.path().join("large")).unwrap() == random);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_index_of_a_copied_checkout_agrees_with_its_files() {
+    let world = world().await;
+    let sha = world.push("master", &[("a", "1"), ("sub/b", "2")]).await;
+    world.fetch().await.unwrap();
+    let checkout = world.mirror.checkout(request(&sha, &world.url()), &world.scratch()).await.unwrap();
+    // Other inodes and times of status changes, and modes that are open to everybody, as in the workspace of a stage.
+    let copy = world.folder.path().join("workspace");
+    let copied =
+        tokio::process::Command::new("cp").args(["-R", "--preserve=timestamps"]).arg(checkout.path()).arg(&copy).status();
+    assert!(copied.await.unwrap().success());
+    let opened = tokio::process::Command::new("chmod").args(["-R", "a+rwX"]).arg(&copy).status();
+    assert!(opened.await.unwrap().success());
+    for plumbing in [&["diff-index", "--quiet", "HEAD", "--"][..], &["diff-files", "--quiet"]] {
+        assert!(git_in(&copy, plumbing).await.status.success(), "{plumbing:?}");
+    }
+    std::fs::write(copy.join("a"), "other").unwrap();
+    assert_eq!(git_in(&copy, &["diff-index", "--quiet", "HEAD", "--"]).await.status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_history_has_tags_and_every_history_has_the_default_branch_and_the_commit_before() {
+    let world = world().await;
+    for text in ["1", "2", "3"] {
+        world.push("main", &[("a", text)]).await;
+    }
+    let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
+    copy.checkout("topic").await.unwrap();
+    copy.git(&["tag", "light"]).await.unwrap();
+    copy.git(&["tag", "-m", "annotated", "v1.0"]).await.unwrap();
+    let before = Sha::new(&copy.commit(&[("t", "1")], "rewritten").await.unwrap()).unwrap();
+    copy.push(&["HEAD:refs/heads/topic", "refs/tags/*:refs/tags/*"]).await.unwrap();
+    world.fetch().await.unwrap();
+    let head = Head {
+        sha: before.clone(),
+        message: String::new(),
+        author: Claim { name: String::new(), email: String::new() },
+        base: Base::Unknown("not needed".to_owned()),
+    };
+    world.mirror.pin(BuildId(uuid::Uuid::now_v7()), &head).await.unwrap();
+    copy.git(&["reset", "--quiet", "--hard", "v1.0"]).await.unwrap();
+    let sha = Sha::new(&copy.commit(&[("t", "2")], "anew").await.unwrap()).unwrap();
+    copy.push(&["+HEAD:refs/heads/topic"]).await.unwrap();
+    world.fetch().await.unwrap();
+    let url = world.url();
+    let deep =
+        CheckoutRequest { branch: "topic", default_branch: "main", before: Some(&before), depth: None, ..request(&sha, &url) };
+    let shallow = CheckoutRequest { depth: NonZeroU32::new(1), ..deep };
+    for request in [deep, shallow] {
+        let checkout = world.mirror.checkout(request, &world.scratch()).await.unwrap();
+        for revision in ["origin/main", "origin/HEAD", before.as_str()] {
+            assert_eq!(git_text(checkout.path(), &["diff", "--name-only", revision, "HEAD"]).await, "t", "{revision}");
+        }
+        assert_eq!(git_text(checkout.path(), &["symbolic-ref", "refs/remotes/origin/HEAD"]).await, "refs/remotes/origin/main");
+        let tags = git_text(checkout.path(), &["tag"]).await;
+        assert_eq!(tags, if request.depth.is_none() { "light\nv1.0" } else { "" });
+    }
+    let checkout = world.mirror.checkout(deep, &world.scratch()).await.unwrap();
+    assert_eq!(git_text(checkout.path(), &["describe", "--tags", "--exact-match", "HEAD~1"]).await, "v1.0");
+    assert_eq!(git_text(checkout.path(), &["diff", "--name-only", "origin/main...HEAD"]).await, "t");
+    // Without the commit before, and without a default branch, the rest is there.
+    let lost = Sha::new(&"1".repeat(40)).unwrap();
+    let alone = CheckoutRequest { default_branch: "gone", before: Some(&lost), ..shallow };
+    let checkout = world.mirror.checkout(alone, &world.scratch()).await.unwrap();
+    assert_eq!(git_text(checkout.path(), &["branch", "--remotes"]).await, "origin/topic");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submodules_and_lfs_objects_are_named_as_left_out() {
+    let world = world().await;
+    let plain = world.push("master", &[("a", "1"), (".gitattributes", "*.txt text\n")]).await;
+    let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
+    copy.checkout("master").await.unwrap();
+    copy.write(&[("sub/.gitattributes", "*.bin filter=lfs diff=lfs -text\n")]).unwrap();
+    copy.git(&["add", "--all"]).await.unwrap();
+    for number in 1..=7 {
+        let module = format!("160000,1111111111111111111111111111111111111111,lib-{number}");
+        copy.git(&["update-index", "--add", "--cacheinfo", &module]).await.unwrap();
+    }
+    copy.git(&["commit", "--quiet", "--message", "more"]).await.unwrap();
+    copy.push(&["HEAD:refs/heads/master"]).await.unwrap();
+    let sha = Sha::new(&copy.git(&["rev-parse", "HEAD"]).await.unwrap()).unwrap();
+    world.fetch().await.unwrap();
+    assert_eq!(world.mirror.left_out(&plain).await.unwrap().lines(), Vec::<String>::new());
+    let expected = [
+        "Submodules are not fetched, so their directories are empty: `lib-1`, `lib-2`, `lib-3`, `lib-4`, `lib-5`, 2 more.",
+        "Git LFS objects are not fetched: files with `filter=lfs` in `.gitattributes` contain pointers.",
+    ];
+    assert_eq!(world.mirror.left_out(&sha).await.unwrap().lines(), expected);
 }
 
 fn hard_links(folder: &std::path::Path) -> Vec<std::path::PathBuf> {

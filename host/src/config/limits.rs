@@ -1,10 +1,10 @@
 //! `[limits]`: the resource limits of builds, and the disk space that must stay free.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use super::reader::Section;
-use super::value::Size;
+use super::value::{GitMemory, Size};
 
 /// The limits of the instance.
 #[derive(Debug, Clone)]
@@ -19,6 +19,12 @@ pub struct LimitsConfig {
     pub log_bytes: u64,
     /// The free space on the data directory's disk below which no stage starts, in bytes.
     pub free_disk: u64,
+    /// The data memory of each git process, in bytes. Packs are mapped and do not count.
+    pub git_memory: u64,
+    /// The files of a commit that is checked out or compared with another one.
+    pub checkout_files: NonZeroU32,
+    /// The bytes of the files of a commit that is checked out.
+    pub checkout_bytes: u64,
 }
 
 impl LimitsConfig {
@@ -29,6 +35,9 @@ impl LimitsConfig {
             step_pids: section.value("step_pids", NonZeroU16::MIN.saturating_add(511)),
             log_bytes: section.value("log_bytes", Size(1 << 30)).0,
             free_disk: section.value("free_disk", Size(2 << 30)).0,
+            git_memory: section.value("git_memory", GitMemory(1 << 30)).0,
+            checkout_files: section.value("checkout_files", NonZeroU32::MIN.saturating_add(999_999)),
+            checkout_bytes: section.value("checkout_bytes", Size(16 << 30)).0,
         }
     }
 }

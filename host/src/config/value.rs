@@ -1,7 +1,7 @@
 //! Scalar values: the accepted text of each type, and how `config show` displays it.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,6 +62,17 @@ impl Value for bool {
 impl Value for NonZeroU16 {
     const KIND: Kind = Kind::Integer;
     const EXPECTED: &'static str = "a whole number from 1 to 65535";
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for NonZeroU32 {
+    const KIND: Kind = Kind::Integer;
+    const EXPECTED: &'static str = "a whole number from 1 to 4294967295";
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()
     }
@@ -148,6 +159,21 @@ impl Value for Size {
     const EXPECTED: &'static str = units::SIZE_EXPECTED;
     fn parse(text: &str) -> Option<Self> {
         units::parse_size(text).map(Self)
+    }
+    fn show(&self) -> String {
+        units::format_size(self.0)
+    }
+}
+
+/// The memory of git in bytes: at least as much as git needs for small repositories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GitMemory(pub(super) u64);
+
+impl Value for GitMemory {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "a size of at least 64MiB, such as `1GiB`";
+    fn parse(text: &str) -> Option<Self> {
+        units::parse_size(text).filter(|bytes| *bytes >= 64 << 20).map(Self)
     }
     fn show(&self) -> String {
         units::format_size(self.0)

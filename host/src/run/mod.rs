@@ -11,7 +11,8 @@
 //! | close: logs, containers, network and workspace | `close.rs` |
 //!
 //! A step's own path is `step.rs` (its rounds), `round.rs` (the containers of one round), `container.rs` (one container) and
-//! `next_round.rs` (the step type's reaction). `workspace.rs` is the clone step; `prefetch.rs` prepares later steps.
+//! `next_round.rs` (the step type's reaction). `workspace.rs` is the clone step,
+//! with `source_retry.rs`; `prefetch.rs` prepares later steps.
 
 mod admission;
 mod approval;
@@ -24,6 +25,7 @@ mod prefetch;
 mod reopen;
 mod round;
 mod secrets;
+mod source_retry;
 mod stage_run;
 mod step;
 mod step_log;

@@ -2,21 +2,22 @@
 
 use std::num::NonZeroU32;
 
-use beespace_core::build::Step;
+use beespace_core::build::{Build, Step};
+use beespace_core::ids::Sha;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::container::StartMode;
 use super::engine_retry::EngineRetry;
 use super::prefetch;
+use super::source_retry::{SourceRetry, final_reason};
 use super::stage_run::StageRun;
 use super::step_log::StepLog;
-use crate::disk;
 use crate::engine::{EngineError, Launch};
-use crate::source::{CheckoutRequest, SourceError};
+use crate::source::{Checkout, CheckoutRequest, LeftOut, SourceError};
 
 /// Opens the stage in the engine and fills its workspace. After a crash the stage is opened anew: no user code runs before
 /// this step has succeeded.
@@ -60,25 +61,31 @@ enum FillError {
 
 /// Retries until the sources are in place or another attempt would not help.
 async fn fill_with_retries(run: &StageRun, log: &StepLog, mut mode: StartMode, cancel: &CancellationToken) -> Result<(), Reason> {
-    let mut retry = EngineRetry::new();
+    let (mut engine_retry, mut source_retry) = (EngineRetry::new(), SourceRetry::default());
+    let mut last_line = String::new();
     loop {
-        let error = match try_fill(run, log, mode).await {
+        match try_fill(run, log, mode).await {
             Ok(()) => return Ok(()),
-            Err(FillError::Engine(error)) => error,
-            Err(FillError::Source(full @ SourceError::DiskFull(_))) => {
-                write_line(log, &format!("{}; retrying", full.reason())).await?;
-                sleep(disk::RECHECK_INTERVAL).await;
-                mode = StartMode::Resume;
-                continue;
+            Err(FillError::Engine(error)) => {
+                if error.is_transient() {
+                    write_line(log, &format!("{error}; retrying")).await?;
+                }
+                if !engine_retry.should_retry(&error, cancel).await {
+                    return Err(error.reason());
+                }
             }
-            Err(FillError::Source(error)) => return Err(error.reason()),
+            Err(FillError::Source(error)) => {
+                let Some(delay) = source_retry.next_delay(&error, Instant::now()) else { return Err(final_reason(&error)) };
+                tracing::warn!(stage = %run.id, %error, "a checkout failed; retrying");
+                let line = format!("{}; retrying", error.reason());
+                // A disk that stays full is not reported again and again.
+                if line != last_line {
+                    write_line(log, &line).await?;
+                    last_line = line;
+                }
+                sleep(delay).await;
+            }
             Err(FillError::Other(reason)) => return Err(reason),
-        };
-        if error.is_transient() {
-            write_line(log, &format!("{error}; retrying")).await?;
-        }
-        if !retry.should_retry(&error, cancel).await {
-            return Err(error.reason());
         }
         mode = StartMode::Resume;
     }
@@ -87,7 +94,6 @@ async fn fill_with_retries(run: &StageRun, log: &StepLog, mut mode: StartMode, c
 async fn try_fill(run: &StageRun, log: &StepLog, mode: StartMode) -> Result<(), FillError> {
     let engine = &run.app.engine;
     let stage = run.stage().map_err(|error| FillError::Other(Reason::new(ReasonCode::StoreUnavailable, error.to_string())))?;
-    let build = &run.build;
     let report = async |line: &str| write_line(log, line).await.map_err(FillError::Other);
     let open = async {
         // Waits for prefetches: a container that is being prepared would otherwise appear in a stage that is destroyed.
@@ -108,19 +114,44 @@ async fn try_fill(run: &StageRun, log: &StepLog, mode: StartMode) -> Result<(), 
         engine.fill(run.id, None, &launches).await?;
         return report("The pipeline disables the clone: the workspace is empty.").await;
     }
-    let sha = build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha);
-    let depth = if options.depth == 0 { "full history".to_owned() } else { format!("history of {} commits", options.depth) };
-    report(&format!("Cloning {} at {} ({}, {depth})", build.event.repository.name, sha.short(), build.event.git_ref())).await?;
-    let checkout = async {
-        let origin = run.app.clone_url(build);
-        let branch = build.event.branch().unwrap_or(&build.event.repository.default_branch);
-        let request = CheckoutRequest { sha, branch, depth: NonZeroU32::new(options.depth), origin: &origin };
-        let mirror = run.app.mirrors.of(build.event.repository.id);
-        Ok(mirror.checkout(request, &run.app.scratch_dir()).await?)
-    };
-    let ((), checkout) = tokio::try_join!(open, checkout)?;
+    let depth = NonZeroU32::new(options.depth);
+    report(&announcement(&run.build, depth)).await?;
+    let ((), (checkout, left_out)) = tokio::try_join!(open, checkout(run, depth))?;
     engine.fill(run.id, Some(checkout.path()), &launches).await?;
+    for line in left_out.lines() {
+        report(&line).await?;
+    }
     report("The sources are in place.").await
+}
+
+/// What is cloned, for the log.
+fn announcement(build: &Build, depth: Option<NonZeroU32>) -> String {
+    let history = match depth.map(NonZeroU32::get) {
+        None => "full history with all tags".to_owned(),
+        Some(1) => "history of 1 commit, no tags".to_owned(),
+        Some(depth) => format!("history of {depth} commits, no tags"),
+    };
+    format!("Cloning {} at {} ({}, {history})", build.event.repository.name, sha(build).short(), build.event.git_ref())
+}
+
+fn sha(build: &Build) -> &Sha {
+    build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha)
+}
+
+async fn checkout(run: &StageRun, depth: Option<NonZeroU32>) -> Result<(Checkout, LeftOut), FillError> {
+    let (build, origin) = (&run.build, run.app.clone_url(&run.build));
+    let default_branch = &build.event.repository.default_branch;
+    let request = CheckoutRequest {
+        sha: sha(build),
+        branch: build.event.branch().unwrap_or(default_branch),
+        default_branch,
+        before: build.before(),
+        depth,
+        origin: &origin,
+    };
+    let mirror = run.app.mirrors.of(build.event.repository.id);
+    let checkout = mirror.checkout(request, &run.app.scratch()).await?;
+    Ok((checkout, mirror.left_out(request.sha).await?))
 }
 
 async fn write_line(log: &StepLog, line: &str) -> Result<(), Reason> {

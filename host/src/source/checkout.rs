@@ -1,7 +1,8 @@
 //! The working tree of a stage, on its way from the mirror into the workspace.
 
+use std::io::ErrorKind;
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use beespace_core::git_ref::{self, BRANCHES};
@@ -9,13 +10,21 @@ use beespace_core::ids::Sha;
 use tempfile::TempDir;
 use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, sleep};
 use url::Url;
 
-use super::git::{Call, Reach};
-use super::{Mirror, SourceError};
+use super::git::Call;
+use super::{Mirror, Scratch, SourceError};
 
 /// Enough for a large working tree on a slow disk.
-const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+pub(super) const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// How long a git that was killed may still write to its directory.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
+const REMOVAL_RETRY: Duration = Duration::from_millis(50);
+
+/// Git compares only the times of content changes and the sizes. The workspace has copies of the files, with other inodes, owners
+/// and times of status changes than the index names; without these settings every file would count as changed.
+const STAT_SETTINGS: &str = "[core]\n\ttrustctime = false\n\tcheckstat = minimal\n";
 
 /// A request for a checkout.
 #[derive(Debug, Clone, Copy)]
@@ -24,62 +33,97 @@ pub struct CheckoutRequest<'a> {
     pub sha: &'a Sha,
     /// The branch that is checked out; a short name.
     pub branch: &'a str,
-    /// The depth of the history in commits; none for the full history.
+    /// The short name of the default branch. Its commit is in the history, too, as `origin/{default_branch}`.
+    pub default_branch: &'a str,
+    /// The commit that the branch pointed to before. It is in the history, too, if the mirror has it.
+    pub before: Option<&'a Sha>,
+    /// The depth of the history in commits; none for the full history with all tags.
     pub depth: Option<NonZeroU32>,
     /// The URL of the remote `origin`, without credentials.
     pub origin: &'a Url,
 }
 
-/// A directory with a working tree and its `.git`. Dropping it removes the directory.
+/// A directory with a working tree and its `.git`. Dropping it removes the directory on threads for blocking work, because a
+/// large tree takes seconds.
 #[derive(Debug)]
 pub struct Checkout {
-    directory: TempDir,
+    /// Always present until the drop.
+    directory: Option<TempDir>,
 }
 
 impl Checkout {
+    /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.directory.path()
+        self.directory.as_ref().map_or(Path::new(""), TempDir::path)
+    }
+}
+
+impl Drop for Checkout {
+    fn drop(&mut self) {
+        let Some(directory) = self.directory.take() else { return };
+        // Without a runtime, nothing else runs on this thread.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(remove(directory.keep()));
+    }
+}
+
+/// Removes a directory. After a cancel, git is killed while it writes, and may create files for a moment longer.
+async fn remove(path: PathBuf) {
+    let give_up = Instant::now() + REMOVAL_TIMEOUT;
+    loop {
+        match tokio::fs::remove_dir_all(&path).await {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && Instant::now() < give_up => sleep(REMOVAL_RETRY).await,
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(checkout = %path.display(), %error, "could not remove a checkout; the next start removes it");
+                return;
+            }
+            _ => return,
+        }
     }
 }
 
 impl Mirror {
-    /// Creates the working tree in a new directory under `scratch`. Its objects are copies: a container could write into
-    /// the mirror through a hard link.
+    /// Creates the working tree in a new directory of `scratch`. Its objects are copies: a container could write into the
+    /// mirror through a hard link.
     ///
     /// # Errors
-    /// [`SourceError::TimedOut`], [`SourceError::DiskFull`], or an internal failure.
-    pub async fn checkout(&self, request: CheckoutRequest<'_>, scratch: &Path) -> Result<Checkout, SourceError> {
+    /// [`SourceError::OverLimit`] or [`SourceError::OutOfMemory`] for a commit that is too large, [`SourceError::NoRoom`] if
+    /// the disk has no room for it, [`SourceError::DiskFull`] if the disk became full, [`SourceError::Killed`],
+    /// [`SourceError::TimedOut`], or an internal failure.
+    pub async fn checkout(&self, request: CheckoutRequest<'_>, scratch: &Scratch) -> Result<Checkout, SourceError> {
+        let size = self.tree_size(request.sha).await?;
+        size.check(request.sha, &self.limits)?;
+        scratch.create().await?;
+        scratch.check_room(&size)?;
         let internal = |error: std::io::Error| SourceError::internal(format!("cannot create a scratch directory: {error}"));
-        tokio::fs::create_dir_all(scratch).await.map_err(internal)?;
-        let directory = tempfile::Builder::new().prefix("checkout-").tempdir_in(scratch).map_err(internal)?;
-        let checkout = Checkout { directory };
+        let directory = tempfile::Builder::new().prefix("checkout-").tempdir_in(&scratch.directory).map_err(internal)?;
+        let checkout = Checkout { directory: Some(directory) };
+        let filled = tokio::select! {
+            filled = self.fill(request, checkout.path()) => filled,
+            full = scratch.until_full() => Err(full),
+        };
+        match filled {
+            Ok(()) => Ok(checkout),
+            Err(error) if error.is_refusal() => Err(error),
+            // Git does not always report why it could not write. The checkout still occupies its space now.
+            Err(error) => Err(scratch.is_full().unwrap_or(error)),
+        }
+    }
+
+    /// Fills the empty directory `tree`.
+    async fn fill(&self, request: CheckoutRequest<'_>, tree: &Path) -> Result<(), SourceError> {
         let full = format!("{BRANCHES}{}", request.branch);
         let branch = if git_ref::is_well_formed(&full) { request.branch } else { "build" };
-        let tree = checkout.path();
         let initial_branch = format!("--initial-branch={branch}");
         self.git.run_checked(tree, Call::new(["init", "--quiet", "--template=", &initial_branch])).await?;
         self.copy_history(request, branch, tree).await?;
         // HEAD already is the commit, so it is not named (and git 2.39 does not accept `--end-of-options` here).
         self.git.run_checked(tree, Call::new(["reset", "--quiet", "--hard"]).timeout(CHECKOUT_TIMEOUT)).await?;
         let config = OpenOptions::new().append(true).open(tree.join(".git/config")).await;
-        let written = async { config?.write_all(remote_section(request.origin).as_bytes()).await };
-        written.await.map_err(|error| SourceError::internal(format!("cannot write the checkout's remote: {error}")))?;
-        Ok(checkout)
-    }
-
-    async fn copy_history(&self, request: CheckoutRequest<'_>, branch: &str, tree: &Path) -> Result<(), SourceError> {
-        let mirror = Url::from_file_path(&self.directory)
-            .map_err(|()| SourceError::Internal("the data directory is not an absolute path".to_owned()))?;
-        let sha = request.sha;
-        let mut arguments: Vec<String> =
-            ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--update-head-ok"]
-                .map(str::to_owned)
-                .into();
-        arguments.extend(request.depth.map(|depth| format!("--depth={depth}")));
-        arguments.extend(["--end-of-options".to_owned(), mirror.to_string()]);
-        arguments.extend([format!("+{sha}:{BRANCHES}{branch}"), format!("+{sha}:refs/remotes/origin/{branch}")]);
-        self.git.run_checked(tree, Call::new(arguments).reach(Reach::Disk).timeout(CHECKOUT_TIMEOUT)).await.map(drop)
+        let sections = format!("{STAT_SETTINGS}{}", remote_section(request.origin));
+        let written = async { config?.write_all(sections.as_bytes()).await };
+        written.await.map_err(|error| SourceError::internal(format!("cannot write the checkout's configuration: {error}")))
     }
 }
 
@@ -87,4 +131,30 @@ impl Mirror {
 /// neither quotes nor backslashes.
 fn remote_section(origin: &Url) -> String {
     format!("[remote \"origin\"]\n\turl = \"{origin}\"\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkout_is_removed_by_a_thread_for_blocking_work() {
+        let scratch = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (release, wait) = std::sync::mpsc::channel::<()>();
+            let blocked = tokio::task::spawn_blocking(move || wait.recv());
+            let directory = tempfile::tempdir_in(scratch.path()).unwrap();
+            let path = directory.path().to_owned();
+            std::fs::create_dir_all(path.join("a/b")).unwrap();
+            drop(Checkout { directory: Some(directory) });
+            tokio::task::yield_now().await;
+            assert!(path.exists(), "the only thread for blocking work is busy");
+            release.send(()).unwrap();
+            blocked.await.unwrap().unwrap();
+            while path.exists() {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
 }

@@ -44,11 +44,15 @@ impl Mirror {
         }
     }
 
-    /// The paths that differ between two commits.
+    /// The paths that differ between two commits. They are unknown if a commit has more files than its limit, because git lists
+    /// all differences in memory.
     ///
     /// # Errors
     /// [`SourceError`] if the mirror cannot be read.
     pub async fn changed_paths(&self, base: &Sha, after: &Sha) -> Result<ChangedPaths, SourceError> {
+        if let Err(error) = tokio::try_join!(self.tree_size(base), self.tree_size(after)) {
+            return if error.is_refusal() { Ok(ChangedPaths::Unknown(error.to_string())) } else { Err(error) };
+        }
         let options = ["diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", "--end-of-options"];
         let arguments = options.into_iter().chain([base.as_str(), after.as_str()]);
         match self.git.run_checked(&self.directory, Call::new(arguments).cap(NAMES_CAP)).await {
@@ -56,6 +60,7 @@ impl Mirror {
                 Ok(ChangedPaths::Known(names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(lossy).collect()))
             }
             Err(SourceError::TooLarge { .. }) => Ok(ChangedPaths::Unknown("too many paths changed".to_owned())),
+            Err(error) if error.is_refusal() => Ok(ChangedPaths::Unknown(error.to_string())),
             Err(error) => Err(error),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::sanitize;
+use beespace_core::units::format_size;
 
 /// Why something about a commit is not available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,12 +43,24 @@ pub enum SourceError {
     /// The commit has something else than a file at this path, whose content must not be mistaken for a file's.
     #[error("the path is a {kind}, not a file")]
     NotAFile { kind: &'static str },
+    /// The commit exceeds a limit of the configuration. The text names both.
+    #[error("{0}")]
+    OverLimit(String),
+    /// Git needs more memory than the configuration allows it, in bytes.
+    #[error("{what} needs more than {} of memory", format_size(*limit))]
+    OutOfMemory { what: String, limit: u64 },
+    /// A signal ended git.
+    #[error("{what} was killed by signal {signal}")]
+    Killed { what: String, signal: i32 },
     /// An invalid glob.
     #[error("{0}")]
     Glob(String),
     /// The disk of the data directory is full.
     #[error("the disk is full: {0}")]
     DiskFull(String),
+    /// The disk has no room for a checkout, which was therefore not begun.
+    #[error("{0}")]
+    NoRoom(String),
     /// An internal failure: no git, a damaged mirror.
     #[error("{0}")]
     Internal(String),
@@ -77,7 +90,14 @@ impl SourceError {
                 | Self::RepositoryGone(_)
                 | Self::TimedOut { .. }
                 | Self::DiskFull(_)
+                | Self::NoRoom(_)
         )
+    }
+
+    /// Whether the commit itself is refused, so that no attempt can succeed before the commit or the configuration changes.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::OverLimit(_) | Self::OutOfMemory { .. })
     }
 
     /// The error and its remedy, for people.
@@ -111,10 +131,24 @@ impl SourceError {
                 "if the repository was renamed, push again; otherwise grant the token's user access in Gogs",
             ),
             Self::TooLarge { .. } => (ReasonCode::SourceTooLarge, "reduce its size"),
+            Self::OverLimit(_) => {
+                (ReasonCode::SourceTooLarge, "if the commit is meant to be this large, ask an administrator to raise that limit")
+            }
+            Self::OutOfMemory { .. } => (
+                ReasonCode::SourceTooLarge,
+                "if the repository is meant to be this large, ask an administrator to raise `[limits] git_memory`",
+            ),
+            Self::Killed { .. } => (
+                ReasonCode::SourceFailed,
+                "the system kills programs when it is short of memory: see the system's log, and give the machine more memory or \
+                 lower `[engine] capacity`",
+            ),
             Self::NotFound => (ReasonCode::NoSuchFile, "check the path, including upper and lower case"),
             Self::NotAFile { .. } => (ReasonCode::NotAFile, "commit a regular file at this path"),
             Self::Glob(_) => (ReasonCode::InvalidGlob, "check the brackets of the glob"),
-            Self::DiskFull(_) => (ReasonCode::DiskFull, "free disk space under `data.dir`; the build then continues by itself"),
+            Self::DiskFull(_) | Self::NoRoom(_) => {
+                (ReasonCode::DiskFull, "free disk space under `data.dir`; the build then continues by itself")
+            }
             Self::Internal(_) => {
                 (ReasonCode::SourceFailed, "see the server's log; the server needs git, and a data directory of its own")
             }
@@ -129,7 +163,7 @@ impl SourceError {
             Self::TokenRejected(_) | Self::FetchForbidden(_) | Self::HttpGitDisabled(_) | Self::RepositoryGone(_) => {
                 self.reason().help.unwrap_or_default()
             }
-            Self::DiskFull(_) => "free disk space under `data.dir`".to_owned(),
+            Self::DiskFull(_) | Self::NoRoom(_) => "free disk space under `data.dir`".to_owned(),
             _ => "check with `beespace doctor` that this server can reach Gogs".to_owned(),
         };
         let message = format!("the commit could not be fetched within {} h: {self}", after.as_secs() / 3_600);

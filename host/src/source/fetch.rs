@@ -74,8 +74,8 @@ pub(super) struct FetchHistory {
 }
 
 impl Mirror {
-    /// Updates the mirror's branches from the forge. All branches are fetched: Gogs serves only commits that are the tip of
-    /// a ref, and the base of a new branch is found through the default branch. A caller that waits for a running fetch
+    /// Updates the mirror's branches and tags from the forge. All branches are fetched: Gogs serves only commits that are the tip
+    /// of a ref, and the base of a new branch is found through the default branch. A caller that waits for a running fetch
     /// shares the next one with all others that wait.
     ///
     /// # Errors
@@ -124,6 +124,7 @@ impl Mirror {
             "--end-of-options",
             url.as_str(),
             "+refs/heads/*:refs/heads/*",
+            "+refs/tags/*:refs/tags/*",
         ];
         let call = Call::new(arguments).reach(Reach::Forge).authorization(access.header());
         let call = call.timeout(limits.total).silence(limits.silence);

@@ -1,12 +1,14 @@
 //! Runs git: the environment, limits and timeout of a call.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use beespace_core::sanitize;
+use bytes::BytesMut;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::process::Command;
@@ -21,14 +23,39 @@ pub static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     candidates.find(|candidate| candidate.is_file()).unwrap_or_else(|| PathBuf::from("git"))
 });
 
+/// The largest chunk of stdout that is read at once, in bytes.
+const CHUNK: usize = 64 * 1024;
+
 /// The bytes of stderr that are kept; the rest is discarded.
 const STDERR_CAP: u64 = 64 * 1024;
+
+/// Starts git under a limit of its data memory in KiB (`RLIMIT_DATA`), which the programs that git starts inherit. The limit does
+/// not count mapped packs, as a limit of the address space would, so a pack may be larger. Why a shell? The limit has to be in
+/// place before git reads the first byte of a repository, and only a fork of this whole process could set it otherwise.
+const LIMIT_AND_RUN: &str = r#"ulimit -d "$1" && shift && exec "$@""#;
+const SHELL: &str = "/bin/sh";
+/// The exit codes of a shell that cannot start a program.
+const NOT_STARTED: [i32; 2] = [126, 127];
+/// The exit code of git's fatal errors.
+const FATAL: i32 = 128;
+
+/// Settings that bound git's memory: larger files are streamed and never loaded, and packs are mapped in small windows.
+pub(super) const MEMORY_SETTINGS: [(&str, &str); 6] = [
+    ("core.bigFileThreshold", "16m"),
+    ("core.packedGitWindowSize", "32m"),
+    ("core.packedGitLimit", "256m"),
+    ("core.deltaBaseCacheLimit", "32m"),
+    ("pack.threads", "2"),
+    ("pack.windowMemory", "64m"),
+];
 
 /// The machine's git, without the machine's configuration.
 #[derive(Debug, Clone)]
 pub(super) struct Git {
     home: PathBuf,
     ca_file: Option<PathBuf>,
+    /// The data memory that each process of a call may use, in bytes.
+    pub(super) memory: u64,
 }
 
 /// The transports that a call may use.
@@ -58,6 +85,8 @@ pub(super) struct Call {
     arguments: Vec<OsString>,
     reach: Reach,
     authorization: Option<SecretString>,
+    /// Settings of this call, which override those of all calls.
+    settings: Vec<(&'static str, &'static str)>,
     timeout: Duration,
     /// The longest time without a byte from the forge; none for calls that end with their timeout.
     silence: Option<Duration>,
@@ -66,7 +95,7 @@ pub(super) struct Call {
     cap: u64,
 }
 
-/// How a call ended.
+/// How a call ended. A call that was killed is an error.
 #[derive(Debug)]
 pub(super) struct GitOutput {
     pub(super) code: Option<i32>,
@@ -81,6 +110,7 @@ impl Call {
             arguments: arguments.into_iter().map(Into::into).collect(),
             reach: Reach::Nothing,
             authorization: None,
+            settings: Vec::new(),
             timeout: Duration::from_secs(60),
             silence: None,
             input: None,
@@ -95,6 +125,11 @@ impl Call {
     /// The value of the `Authorization` header. It is passed through the environment, because every user can read a command line.
     pub(super) fn authorization(self, header: SecretString) -> Self {
         Self { authorization: Some(header), ..self }
+    }
+
+    pub(super) fn setting(mut self, key: &'static str, value: &'static str) -> Self {
+        self.settings.push((key, value));
+        self
     }
 
     pub(super) fn timeout(self, timeout: Duration) -> Self {
@@ -113,50 +148,85 @@ impl Call {
     pub(super) fn cap(self, cap: u64) -> Self {
         Self { cap, ..self }
     }
+
+    /// The call as people read it: `git fetch`.
+    fn name(&self) -> String {
+        format!("git {}", self.arguments.first().map(|first| first.to_string_lossy()).unwrap_or_default())
+    }
 }
 
 impl Git {
-    pub(super) fn new(home: PathBuf, ca_file: Option<PathBuf>) -> Self {
-        Self { home: absolute(home), ca_file: ca_file.map(absolute) }
+    pub(super) fn new(home: PathBuf, ca_file: Option<PathBuf>, memory: u64) -> Self {
+        Self { home: absolute(home), ca_file: ca_file.map(absolute), memory }
     }
 
     /// Runs git in `directory`, a bare repository or a working tree.
     pub(super) async fn run(&self, directory: &Path, call: Call) -> Result<GitOutput, SourceError> {
-        let what = call.arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut command = self.command(directory, &call);
-        let mut child = command.spawn().map_err(|error| SourceError::Internal(format!("cannot start git: {error}")))?;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let finished = tokio::time::timeout(call.timeout, async {
-            // A child that prints too much would block on a full pipe, so it is not waited for: dropping it kills it.
-            let (stdout, stderr, ()) = tokio::try_join!(
-                read_to_cap(stdout, call.cap),
-                read_and_discard(stderr, STDERR_CAP),
-                write_input(stdin, call.input.as_deref())
-            )?;
-            Ok::<_, std::io::Error>((child.wait().await?, stdout, stderr))
+        let mut stdout = Vec::new();
+        let limit = call.cap;
+        let cap = usize::try_from(limit).unwrap_or(usize::MAX);
+        let streamed = self.stream(directory, call, |chunk| {
+            stdout.extend_from_slice(chunk);
+            stdout.len() <= cap
         });
-        match finished.await {
-            Err(_) => Err(SourceError::TimedOut { what: format!("git {what}"), after: call.timeout }),
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::FileTooLarge => Err(SourceError::TooLarge { limit: call.cap }),
-            Ok(Err(error)) => Err(SourceError::internal(format!("git {what}: {error}"))),
-            Ok(Ok((status, stdout, stderr))) => {
-                Ok(GitOutput { code: status.code(), stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() })
-            }
-        }
+        let ended = streamed.await?.ok_or(SourceError::TooLarge { limit })?;
+        Ok(GitOutput { stdout, ..ended })
     }
 
     /// As [`Git::run`], but any exit code except 0 is an internal failure.
     pub(super) async fn run_checked(&self, directory: &Path, call: Call) -> Result<Vec<u8>, SourceError> {
-        let what = call.arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = call.name();
         let ran = self.run(directory, call).await?;
-        match ran.code {
-            Some(0) => Ok(ran.stdout),
-            code => Err(SourceError::internal(format!("git {what} ended with {code:?}: {}", sanitize::line(ran.stderr.trim())))),
+        ran.check(&name)?;
+        Ok(ran.stdout)
+    }
+
+    /// Runs git and passes its stdout to `take` in chunks. Once `take` returns false, git is killed, and the result is none.
+    pub(super) async fn stream(
+        &self,
+        directory: &Path,
+        call: Call,
+        take: impl FnMut(&[u8]) -> bool + Send,
+    ) -> Result<Option<GitOutput>, SourceError> {
+        let name = call.name();
+        let mut child = self.command(directory, &call).spawn().map_err(|error| cannot_start(&error.to_string()))?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let finished = tokio::time::timeout(call.timeout, async {
+            // A child that prints too much would block on a full pipe, so it is not waited for: dropping it kills it.
+            let ((), stderr, ()) = tokio::try_join!(
+                read_chunks(stdout, take),
+                read_and_discard(stderr, STDERR_CAP),
+                write_input(stdin, call.input.as_deref())
+            )?;
+            Ok::<_, std::io::Error>((child.wait().await?, stderr))
+        });
+        match finished.await {
+            Err(_) => Err(SourceError::TimedOut { what: name, after: call.timeout }),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::FileTooLarge => Ok(None),
+            Ok(Err(error)) => Err(SourceError::internal(format!("{name}: {error}"))),
+            Ok(Ok((status, stderr))) => {
+                let stderr = String::from_utf8_lossy(&stderr).into_owned();
+                self.check_end(name, call.reach, status, &stderr)?;
+                Ok(Some(GitOutput { code: status.code(), stdout: Vec::new(), stderr }))
+            }
+        }
+    }
+
+    /// An error if git was not started, was killed, or ran out of memory.
+    fn check_end(&self, what: String, reach: Reach, status: ExitStatus, stderr: &str) -> Result<(), SourceError> {
+        if let Some(signal) = status.signal().or_else(|| signal_of_a_child(stderr, reach)) {
+            return Err(SourceError::Killed { what, signal });
+        }
+        match status.code() {
+            Some(code) if NOT_STARTED.contains(&code) => Err(cannot_start(stderr)),
+            Some(FATAL) if is_out_of_memory(stderr, reach) => Err(SourceError::OutOfMemory { what, limit: self.memory }),
+            _ => Ok(()),
         }
     }
 
     fn command(&self, directory: &Path, call: &Call) -> Command {
-        let mut command = Command::new(PROGRAM.as_path());
+        let mut command = Command::new(SHELL);
+        command.args(["-c", LIMIT_AND_RUN, "sh"]).arg((self.memory / 1024).to_string()).arg(PROGRAM.as_path());
         command.args(&call.arguments).current_dir(directory);
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.envs([
@@ -200,6 +270,7 @@ impl Git {
         ]
         .map(|(key, value)| (key, OsString::from(value)))
         .into();
+        all.extend(MEMORY_SETTINGS.iter().chain(&call.settings).map(|(key, value)| (*key, OsString::from(value))));
         if let Some(limit) = call.silence {
             // Less than one byte per second.
             all.push(("http.lowSpeedLimit", "1".into()));
@@ -225,15 +296,49 @@ async fn write_input(to: Option<impl AsyncWrite + Unpin>, input: Option<&str>) -
     }
 }
 
-async fn read_to_cap(from: Option<impl AsyncRead + Unpin>, cap: u64) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if let Some(from) = from {
-        from.take(cap.saturating_add(1)).read_to_end(&mut bytes).await?;
+impl GitOutput {
+    /// An internal failure, unless git ended with 0.
+    pub(super) fn check(&self, what: &str) -> Result<(), SourceError> {
+        match self.code {
+            Some(0) => Ok(()),
+            code => {
+                let code = code.unwrap_or_default();
+                Err(SourceError::internal(format!("{what} ended with {code}: {}", sanitize::line(self.stderr.trim()))))
+            }
+        }
     }
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > cap {
-        return Err(std::io::ErrorKind::FileTooLarge.into());
+}
+
+fn cannot_start(error: &str) -> SourceError {
+    SourceError::Internal(format!("cannot start git: {}", sanitize::line(error.trim())))
+}
+
+/// The lines of stderr that the programs of this machine wrote. A forge's lines are prefixed.
+fn own_lines(stderr: &str, reach: Reach) -> impl Iterator<Item = &str> {
+    stderr.lines().filter(move |line| !matches!(reach, Reach::Forge) || !line.starts_with("remote: "))
+}
+
+fn is_out_of_memory(stderr: &str, reach: Reach) -> bool {
+    let texts = ["Out of memory", "out of memory", "Cannot allocate memory"];
+    own_lines(stderr, reach).any(|line| texts.iter().any(|text| line.contains(text)))
+}
+
+/// The signal that killed a program which git started: `error: index-pack died of signal 9`.
+fn signal_of_a_child(stderr: &str, reach: Reach) -> Option<i32> {
+    own_lines(stderr, reach).find_map(|line| line.split_once(" died of signal ")?.1.trim().parse().ok())
+}
+
+/// Passes what is read to `take`, until that returns false, which is an error here.
+async fn read_chunks(from: Option<impl AsyncRead + Unpin>, mut take: impl FnMut(&[u8]) -> bool) -> std::io::Result<()> {
+    let Some(mut from) = from else { return Ok(()) };
+    let mut chunk = BytesMut::with_capacity(CHUNK);
+    while from.read_buf(&mut chunk).await? > 0 {
+        if !take(&chunk) {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        chunk.clear();
     }
-    Ok(bytes)
+    Ok(())
 }
 
 async fn read_and_discard(from: Option<impl AsyncRead + Unpin>, cap: u64) -> std::io::Result<Vec<u8>> {
@@ -243,4 +348,45 @@ async fn read_and_discard(from: Option<impl AsyncRead + Unpin>, cap: u64) -> std
         tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn git(memory: u64) -> Git {
+        Git::new(PathBuf::from("/nonexistent"), None, memory)
+    }
+
+    #[tokio::test]
+    async fn a_call_that_needs_more_memory_than_its_limit_fails_with_that_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let init = Call::new(["init", "--quiet", "--template="]);
+        git(1 << 30).run_checked(folder.path(), init).await.unwrap();
+        std::fs::write(folder.path().join("large"), vec![b'x'; 64 << 20]).unwrap();
+        // With the usual threshold, git would stream the file.
+        let call = || Call::new(["hash-object", "-w", "--", "large"]).setting("core.bigFileThreshold", "1g");
+        git(1 << 30).run_checked(folder.path(), call()).await.unwrap();
+        let failed = git(32 << 20).run_checked(folder.path(), call()).await.unwrap_err();
+        assert_eq!(failed, SourceError::OutOfMemory { what: "git hash-object".to_owned(), limit: 32 << 20 });
+        let text = failed.reason().to_string();
+        assert!(text.contains("more than 32MiB of memory") && text.contains("`[limits] git_memory`"), "{text}");
+        assert!(failed.is_refusal() && !failed.is_retryable());
+    }
+
+    #[test]
+    fn a_killed_git_is_named_with_its_signal() {
+        let end = |raw, stderr, reach| git(1 << 20).check_end("git fetch".to_owned(), reach, ExitStatus::from_raw(raw), stderr);
+        let killed = SourceError::Killed { what: "git fetch".to_owned(), signal: 9 };
+        assert_eq!(end(9, "", Reach::Disk), Err(killed.clone()));
+        let child = "error: index-pack died of signal 9\nfatal: fetch-pack: invalid index-pack output";
+        assert_eq!(end(FATAL << 8, child, Reach::Disk), Err(killed.clone()));
+        let text = killed.reason().to_string();
+        assert!(text.contains("git fetch was killed by signal 9") && text.contains("short of memory"), "{text}");
+        // The forge's own troubles are not ours.
+        assert_eq!(end(FATAL << 8, "remote: error: pack-objects died of signal 9\nremote: Out of memory", Reach::Forge), Ok(()));
+        assert_eq!(end(0, "", Reach::Nothing), Ok(()));
+        let missing = end(127 << 8, "sh: 1: exec: git: not found\n", Reach::Nothing).unwrap_err();
+        assert_eq!(missing, SourceError::Internal("cannot start git: sh: 1: exec: git: not found".to_owned()));
+    }
 }

@@ -3,12 +3,17 @@
 //! | file | does |
 //! |---|---|
 //! | [`git`] | runs git: the limits of a call, and its timeout |
+//! | [`limits`] | the limits of what a commit may cost |
+//! | [`tree_size`] | counts the files and bytes of a commit before git works on them |
 //! | [`fetch`] | fetches from the forge |
 //! | [`pins`] | finds the commit of a build, and keeps it as long as the build |
 //! | [`upkeep`] | the folder of a mirror: locks that are left over, garbage collection, removal |
 //! | [`objects`] | reads files of a commit from its objects: without a checkout, without following symbolic links |
 //! | [`diff`] | the changes of a push: its base, changed paths and commits |
 //! | [`checkout`] | a working tree for a stage |
+//! | [`scratch`] | the directory of checkouts, and the space that stays free on its disk |
+//! | [`history`] | the history of a checkout: its commits, refs and tags |
+//! | [`left_out`] | the parts of a commit that a checkout leaves out |
 //! | [`commit`] | resolves the commit of a build |
 //! | [`pipeline_file`] | reads the pipeline file of a commit |
 //! | [`change_set`] | the change of a build, for conditions and plugins |
@@ -25,10 +30,15 @@ mod diff;
 mod error;
 mod fetch;
 mod git;
+mod history;
+mod left_out;
+mod limits;
 mod objects;
 mod pins;
 mod pipeline_file;
 mod plugin_files;
+mod scratch;
+mod tree_size;
 mod upkeep;
 
 use std::collections::HashMap;
@@ -46,20 +56,27 @@ pub use diff::PushRange;
 pub use error::SourceError;
 pub use fetch::{FetchLimits, ForgeCredentials};
 pub use git::PROGRAM as GIT;
+pub use left_out::LeftOut;
+pub use limits::SourceLimits;
 pub use objects::{EntryKind, FileContent, Tree, TreeEntry};
 pub use pins::Lookup;
 pub use pipeline_file::{PipelineSource, missing_file_help, read_pipeline_file};
 pub use plugin_files::CommitFiles;
+pub use scratch::Scratch;
+pub use tree_size::TreeSize;
 pub use upkeep::Collection;
 
 use fetch::FetchHistory;
 use git::Git;
+use tree_size::SizeCache;
 
 /// All mirrors of an instance. Clones share their state.
 #[derive(Debug, Clone)]
 pub struct Mirrors {
     root: PathBuf,
     git: Git,
+    limits: SourceLimits,
+    sizes: SizeCache,
     fetch_limits: FetchLimits,
     states: Arc<Mutex<HashMap<RepositoryId, Arc<MirrorState>>>>,
 }
@@ -70,7 +87,23 @@ impl Mirrors {
     /// system.
     #[must_use]
     pub fn new(root: PathBuf, home: PathBuf, ca_file: Option<PathBuf>) -> Self {
-        Self { root: absolute(root), git: Git::new(home, ca_file), fetch_limits: FetchLimits::default(), states: Arc::default() }
+        let limits = SourceLimits::default();
+        Self {
+            root: absolute(root),
+            git: Git::new(home, ca_file, limits.git_memory),
+            limits,
+            sizes: SizeCache::default(),
+            fetch_limits: FetchLimits::default(),
+            states: Arc::default(),
+        }
+    }
+
+    /// Sets the limits of what a commit may cost.
+    #[must_use]
+    pub fn with_limits(mut self, limits: SourceLimits) -> Self {
+        self.git.memory = limits.git_memory;
+        self.limits = limits;
+        self
     }
 
     /// Sets the limits of the first fetch of each mirror.
@@ -85,8 +118,8 @@ impl Mirrors {
         // A panic cannot leave the map half changed, so a poisoned lock is usable.
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let state = Arc::clone(states.entry(repository).or_default());
-        let directory = self.root.join(format!("{repository}.git"));
-        Mirror { directory, git: self.git.clone(), fetch_limits: self.fetch_limits, state }
+        let (directory, sizes) = (self.root.join(format!("{repository}.git")), self.sizes.clone());
+        Mirror { directory, git: self.git.clone(), limits: self.limits, sizes, fetch_limits: self.fetch_limits, state }
     }
 }
 
@@ -95,6 +128,8 @@ impl Mirrors {
 pub struct Mirror {
     directory: PathBuf,
     git: Git,
+    limits: SourceLimits,
+    sizes: SizeCache,
     fetch_limits: FetchLimits,
     state: Arc<MirrorState>,
 }

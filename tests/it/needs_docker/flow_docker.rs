@@ -189,6 +189,28 @@ async fn containers_have_the_sources_and_any_user_can_write_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn git_works_in_the_workspace_with_any_environment_and_finds_it_clean() {
+    let world = World::new("").await;
+    world.gogs.push(REPO, "main", &[("README.md", "# Hive\n"), ("run.sh", "true\n")], "First").await.unwrap();
+    let plumbing = "git diff-index --quiet HEAD -- && git diff-files --quiet && echo clean";
+    let bare = "su - user -c 'git -C /workspace log -1 --format=%s'; \
+                env -i PATH=\"$PATH\" HOME=/tmp su user -c 'git log -1 --format=%s'; git diff --name-only origin/HEAD HEAD";
+    let own = "rm -f /etc/gitconfig; git config user.name; su user -c 'git diff-files --quiet && git log -1 --format=%s'";
+    let settings = json!({ "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "ci" });
+    let pipeline = json!({ "steps": [
+        { "name": "plumbing", "run": plumbing },
+        { "name": "bare", "run": bare },
+        { "name": "own", "env": settings, "run": own },
+    ] });
+    let build = world.build(pipeline).await;
+    let logs = [world.log(&build, "plumbing").await, world.log(&build, "bare").await, world.log(&build, "own").await];
+    assert_eq!(build.status, Status::Success, "{logs:#?} {build:#?}");
+    let change = "Change the hive";
+    assert_eq!(logs, [vec!["clean".to_owned()], vec![change.into(), change.into()], vec!["ci".into(), change.into()]]);
+    world.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_exit_is_reported_with_its_cause() {
     let world = World::new("[limits]\nstep_memory = \"32MiB\"\n").await;
     let free = json!([]);

@@ -115,7 +115,7 @@ async fn a_cancelled_step_does_not_wait_for_disk_space() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkout_on_a_full_disk_waits_for_space() {
+async fn a_fetch_on_a_full_disk_waits_for_space() {
     let world = World::new(SmallDisk { at: "data", size: "8m" }, "[engine]\nkind = \"dummy\"\n").await;
     let mut bulk = vec![0; 12_000_000];
     getrandom::fill(&mut bulk).unwrap();
@@ -130,6 +130,34 @@ async fn a_checkout_on_a_full_disk_waits_for_space() {
     world.server.resize_disk("256m").await.unwrap();
     let build = world.wait_for_build("the end of the build", is_finished).await;
     assert_eq!(build["status"], "success", "{build:#}");
+}
+
+/// Pushes files whose checkout is larger than the disk, waits for the clone's log, gives the disk more space, and waits for the
+/// end of the build.
+async fn waits_for_a_checkout(files: &[(&str, &str)], logged: &str) {
+    let world = World::new(SmallDisk { at: "data", size: "24m" }, "[engine]\nkind = \"dummy\"\n").await;
+    let steps = json!({ "steps": [{ "name": "build", "image": "busybox" }] }).to_string();
+    let files: Vec<_> = files.iter().copied().chain([(".beespace.yml", &*steps)]).collect();
+    world.gogs.push(REPO, "main", &files, "Little to fetch, much to check out").await.unwrap();
+    world.wait_for_page("/api/v1/repositories/ada/hive/builds/1/stages/1/steps/0/log", logged).await;
+    assert_eq!(world.admin.get(BUILD).await.unwrap().json().unwrap()["status"], "running");
+
+    world.server.resize_disk("512m").await.unwrap();
+    let build = world.wait_for_build("the end of the build", is_finished).await;
+    assert_eq!(build["status"], "success", "{build:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkout_without_room_is_not_begun_and_waits_for_space() {
+    let letters = "a".repeat(64 << 20);
+    waits_for_a_checkout(&[("letters", &letters)], "the checkout does not fit on the disk of ").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkout_that_fills_the_disk_is_stopped_and_waits_for_space() {
+    // Git replaces each `$Id$` by ten times as many bytes.
+    let text = "$Id$\n".repeat(1 << 20);
+    waits_for_a_checkout(&[("text", &text), (".gitattributes", "text ident\n")], "the disk is full: ").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

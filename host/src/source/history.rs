@@ -1,0 +1,98 @@
+//! The history of a checkout: the build's commit, the default branch's commit, the commit before, and all tags of a full history.
+
+use std::path::Path;
+
+use beespace_core::git_ref::{self, BRANCHES};
+use url::Url;
+
+use super::checkout::{CHECKOUT_TIMEOUT, CheckoutRequest};
+use super::git::{Call, MEMORY_SETTINGS, Reach};
+use super::{Mirror, SourceError};
+
+/// The remote-tracking branches of a checkout.
+const REMOTE: &str = "refs/remotes/origin/";
+/// The ref that keeps the commit that the branch pointed to before.
+const BEFORE: &str = "refs/beespace/before";
+
+impl Mirror {
+    /// Copies the history of a checkout into the empty repository `tree`, whose branch then is the build's commit.
+    pub(super) async fn copy_history(&self, request: CheckoutRequest<'_>, branch: &str, tree: &Path) -> Result<(), SourceError> {
+        // Only the build's own commit is pinned.
+        let _in_use = self.hold().await;
+        let mirror = Url::from_file_path(&self.directory)
+            .map_err(|()| SourceError::Internal("the data directory is not an absolute path".to_owned()))?;
+        let mut arguments: Vec<String> =
+            ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--update-head-ok"]
+                .map(str::to_owned)
+                .into();
+        arguments.push(format!("--upload-pack={}", upload_pack()));
+        arguments.extend(request.depth.map(|depth| format!("--depth={depth}")));
+        arguments.extend(["--end-of-options".to_owned(), mirror.to_string()]);
+        let (refs, default_branch) = self.refs(request, branch).await?;
+        arguments.extend(refs);
+        // One pack instead of many small files.
+        let call = Call::new(arguments).reach(Reach::Disk).setting("fetch.unpackLimit", "1").timeout(CHECKOUT_TIMEOUT);
+        self.git.run_checked(tree, call).await?;
+        if request.depth.is_none() {
+            // A repository may have many thousand tags, and each would be a file.
+            self.git.run_checked(tree, Call::new(["pack-refs", "--all"]).timeout(CHECKOUT_TIMEOUT)).await?;
+        }
+        let Some(default_branch) = default_branch else { return Ok(()) };
+        let head = Call::new(["symbolic-ref", &format!("{REMOTE}HEAD"), &format!("{REMOTE}{default_branch}")]);
+        self.git.run_checked(tree, head).await.map(drop)
+    }
+
+    /// The refs to copy, as refspecs, and the default branch if it is among them.
+    async fn refs<'a>(&self, request: CheckoutRequest<'a>, branch: &str) -> Result<(Vec<String>, Option<&'a str>), SourceError> {
+        let sha = request.sha;
+        let mut refs = vec![format!("+{sha}:{BRANCHES}{branch}"), format!("+{sha}:{REMOTE}{branch}")];
+        let mut default_branch = Some(request.default_branch).filter(|name| !is_head(name) && !is_head(branch));
+        if let Some(name) = default_branch.filter(|name| *name != branch) {
+            let tip = self.tip(&format!("{BRANCHES}{name}")).await?.filter(|_| !is_inside(name, branch));
+            match tip {
+                Some(tip) => refs.push(format!("+{tip}:{REMOTE}{name}")),
+                None => default_branch = None,
+            }
+        }
+        if let Some(before) = request.before
+            && self.has_commit(before).await?
+        {
+            refs.push(format!("+{before}:{BEFORE}"));
+        }
+        if request.depth.is_none() {
+            refs.push("+refs/tags/*:refs/tags/*".to_owned());
+        }
+        Ok((refs, default_branch))
+    }
+}
+
+/// The program that serves the fetch. Git does not pass our settings on to it. It looks for no deltas, because the copy lives
+/// only as long as its stage.
+fn upload_pack() -> String {
+    let settings = MEMORY_SETTINGS.iter().chain(&[("pack.window", "0")]);
+    let settings: String = settings.map(|(key, value)| format!(" -c {key}={value}")).collect();
+    format!("git{settings} upload-pack")
+}
+
+/// Whether this branch would be the remote's symbolic `HEAD`.
+fn is_head(branch: &str) -> bool {
+    branch == "HEAD" || !git_ref::is_well_formed(&format!("{BRANCHES}{branch}"))
+}
+
+/// Whether one branch is named like a folder of the other. Both cannot exist at the same time, but one may have been deleted.
+fn is_inside(one: &str, other: &str) -> bool {
+    let inside = |long: &str, short: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('/'));
+    inside(one, other) || inside(other, one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_cannot_exist_together_are_known() {
+        assert!(is_inside("a/b", "a") && is_inside("a", "a/b"));
+        assert!(!is_inside("a", "a") && !is_inside("ab", "a") && !is_inside("a/b", "a/c"));
+        assert!(is_head("HEAD") && is_head("a b") && !is_head("main"));
+    }
+}
