@@ -677,7 +677,7 @@ async fn one_fetch_serves_all_that_waited_when_it_began() {
 async fn commits_stay_until_their_last_build_is_removed() {
     let world = world().await;
     world.push("master", &[("a", "1")]).await;
-    let lost = Sha::new(&world.gogs.force_push("acme/app", "topic", &[("a", "2")], "lost").await.unwrap()).unwrap();
+    let lost = world.push("topic", &[("a", "2")]).await;
     world.fetch().await.unwrap();
     let (one, other) = (BuildId(uuid::Uuid::now_v7()), BuildId(uuid::Uuid::now_v7()));
     let author = Claim { name: String::new(), email: String::new() };

@@ -220,8 +220,8 @@ fn quoted(sentence: &str) -> String {
 
 /// The most informative line, shortened, and without characters that a terminal would interpret.
 fn summary_line(stderr: &str) -> String {
-    let line = stderr.lines().find(|line| line.starts_with("fatal: ")).or_else(|| stderr.lines().last()).unwrap_or_default();
-    let line = line.strip_prefix("fatal: ").unwrap_or(line);
+    let after = |prefix: &str| stderr.lines().find_map(|line| line.strip_prefix(prefix));
+    let line = after("fatal: ").or_else(|| after("error: ")).or_else(|| stderr.lines().last()).unwrap_or_default();
     line.chars().filter(|c| !sanitize::is_unsafe(*c)).take(300).collect()
 }
 
@@ -280,7 +280,9 @@ mod tests {
             of("fatal: unable to access 'http://x/': The requested URL returned error: 502"),
             SourceError::ForgeUnreachable(_)
         ));
-        assert!(matches!(of("error: cannot lock ref"), SourceError::Internal(_)));
+        let locked =
+            "error: cannot lock ref 'refs/heads/a': File exists.\n\nAnother git process …\nremove the file manually to continue.";
+        assert_eq!(of(locked), SourceError::Internal("cannot lock ref 'refs/heads/a': File exists.".to_owned()));
         let full = "fatal: write error: No space left on device\nfatal: fetch-pack: invalid index-pack output\nerror: early EOF";
         assert_eq!(of(full), SourceError::DiskFull("write error: No space left on device".to_owned()));
     }
