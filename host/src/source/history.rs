@@ -30,16 +30,17 @@ impl Mirror {
         arguments.extend(["--end-of-options".to_owned(), mirror.to_string()]);
         let (refs, default_branch) = self.refs(request, branch).await?;
         arguments.extend(refs);
-        // One pack instead of many small files.
-        let call = Call::new(arguments).reach(Reach::Disk).setting("fetch.unpackLimit", "1").timeout(CHECKOUT_TIMEOUT);
-        self.git.run_checked(tree, call).await?;
+        // One pack instead of many small files, and no wait for the disk: after a crash the checkout is made anew.
+        let call = Call::new(arguments).reach(Reach::Disk).setting("fetch.unpackLimit", "1").setting("core.fsync", "none");
+        self.git.run_checked(tree, call.timeout(CHECKOUT_TIMEOUT)).await?;
         if request.depth.is_none() {
             // A repository may have many thousand tags, and each would be a file.
             self.git.run_checked(tree, Call::new(["pack-refs", "--all"]).timeout(CHECKOUT_TIMEOUT)).await?;
         }
-        let Some(default_branch) = default_branch else { return Ok(()) };
-        let head = Call::new(["symbolic-ref", &format!("{REMOTE}HEAD"), &format!("{REMOTE}{default_branch}")]);
-        self.git.run_checked(tree, head).await.map(drop)
+        match default_branch {
+            Some(name) => write_remote_head(tree, name).await,
+            None => Ok(()),
+        }
     }
 
     /// The refs to copy, as refspecs, and the default branch if it is among them.
@@ -72,6 +73,16 @@ fn upload_pack() -> String {
     let settings = MEMORY_SETTINGS.iter().chain(&[("pack.window", "0")]);
     let settings: String = settings.map(|(key, value)| format!(" -c {key}={value}")).collect();
     format!("git{settings} upload-pack")
+}
+
+/// Makes `origin/HEAD` refer to the default branch, as `git clone` does. The name is that of a well-formed ref.
+async fn write_remote_head(tree: &Path, default_branch: &str) -> Result<(), SourceError> {
+    let folder = tree.join(".git").join(REMOTE);
+    let written = async {
+        tokio::fs::create_dir_all(&folder).await?;
+        tokio::fs::write(folder.join("HEAD"), format!("ref: {REMOTE}{default_branch}\n")).await
+    };
+    written.await.map_err(|error| SourceError::internal(format!("cannot write origin/HEAD: {error}")))
 }
 
 /// Whether this branch would be the remote's symbolic `HEAD`.
