@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::clock::now;
 use crate::plugins;
 use crate::store::notice::{Notices as _, OrderingKey};
+use crate::store::outbox::FinishedAttempt;
 use crate::store::suspended::Suspension;
 use crate::store::{Queue, StoreError};
 use crate::urls;
@@ -37,7 +38,7 @@ pub async fn send(app: &App, key: &OrderingKey) -> Result<(), WorkError> {
         return Ok(dead_letter(app, key.clone(), Reason::new(ReasonCode::DeadLetter, message)).await?);
     }
     let Attempt::Made { outcome, receipt } = attempt(app, &notice).await? else { return Ok(()) };
-    let finished = app.store.finish_notice_attempt(notice.id, (outcome, receipt), now(), jitter()).await?;
+    let finished = app.store.finish_notice_attempt(notice.id, FinishedAttempt { outcome, receipt }, now(), jitter()).await?;
     if finished.state == NoticeState::Pending {
         return Err(WorkError::Wait { until: finished.next_attempt_at });
     }

@@ -23,27 +23,39 @@ const PREPARED_AT_ONCE: usize = 8;
 /// How many of them may belong to one repository, so that a large or slow repository does not delay the others.
 const PREPARED_PER_REPOSITORY: usize = 2;
 
+/// The number of rows that a worker works on at once.
+#[derive(Debug, Clone, Copy)]
+struct Parallelism {
+    total: usize,
+    /// Of one fairness key.
+    per_key: usize,
+}
+
+impl Parallelism {
+    /// One fairness key may use all places.
+    fn shared(total: usize) -> Self {
+        Self { total, per_key: total }
+    }
+}
+
 /// Starts the worker of each queue in `tasks`; the workers end when the server stops.
 pub fn start(app: &Arc<App>, tasks: &mut JoinSet<()>) {
     let capacity = usize::from(app.config.engine.capacity.get());
     let send_slots = plugins::send_slots(app.plugins.notifiers.len());
-    spawn(app, tasks, Queue::Delivery, (1, 1), DeliveryConsumer(Arc::clone(app)));
-    spawn(app, tasks, Queue::Prepare, (PREPARED_AT_ONCE, PREPARED_PER_REPOSITORY), PrepareConsumer(Arc::clone(app)));
-    spawn(app, tasks, Queue::Run, (capacity, capacity), RunConsumer(Arc::clone(app)));
-    spawn(app, tasks, Queue::Notice, (send_slots, plugins::SLOTS_PER_NOTIFIER), NoticeConsumer(Arc::clone(app)));
+    spawn(app, tasks, Queue::Delivery, Parallelism::shared(1), DeliveryConsumer(Arc::clone(app)));
+    let preparing = Parallelism { total: PREPARED_AT_ONCE, per_key: PREPARED_PER_REPOSITORY };
+    spawn(app, tasks, Queue::Prepare, preparing, PrepareConsumer(Arc::clone(app)));
+    spawn(app, tasks, Queue::Run, Parallelism::shared(capacity), RunConsumer(Arc::clone(app)));
+    let sending = Parallelism { total: send_slots, per_key: plugins::SLOTS_PER_NOTIFIER };
+    spawn(app, tasks, Queue::Notice, sending, NoticeConsumer(Arc::clone(app)));
 }
 
-/// Starts one worker, with the number of rows that it works on at once, in all and per fairness key.
-fn spawn<C: Consumer>(
-    app: &App,
-    tasks: &mut JoinSet<()>,
-    queue: Queue,
-    (parallel, parallel_per_key): (usize, usize),
-    consumer: C,
-) {
+/// Starts one worker.
+fn spawn<C: Consumer>(app: &App, tasks: &mut JoinSet<()>, queue: Queue, parallelism: Parallelism, consumer: C) {
     let heartbeat = app.heartbeats.of(queue);
     heartbeat.beat(now());
     let (store, consumer) = (app.store.clone(), Arc::new(consumer));
+    let Parallelism { total: parallel, per_key: parallel_per_key } = parallelism;
     let worker = Worker { store, queue, parallel, parallel_per_key, consumer, heartbeat, now };
     tasks.spawn(worker.serve(app.stopping.clone()));
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use beespace::background;
 use beespace::store::notice::{Notices as _, OrderingKey};
+use beespace::store::outbox::FinishedAttempt;
 use beespace::store::queue::{Claim, DueTime, MAX_ATTEMPTS};
 use beespace::store::suspended::SuspendedBindings as _;
 use beespace::store::{Queue, Store};
@@ -52,9 +53,13 @@ fn states(store: &Store, binding: &str) -> Vec<NoticeState> {
     notices.iter().rev().map(|notice| notice.state).collect()
 }
 
+fn without_receipt(outcome: AttemptOutcome) -> FinishedAttempt {
+    FinishedAttempt { outcome, receipt: None }
+}
+
 async fn conclude(store: &Store, notice: &Notice, attempt: AttemptOutcome) -> Notice {
     store.begin_notice_attempt(notice.id).await.unwrap();
-    store.finish_notice_attempt(notice.id, (attempt, None), NOW, 0.0).await.unwrap()
+    store.finish_notice_attempt(notice.id, without_receipt(attempt), NOW, 0.0).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +117,7 @@ async fn only_the_misconfigured_binding_is_suspended_until_a_notice_is_replayed(
 
     // A notice that was being sent when its binding was suspended does not return to the queue.
     let busy = AttemptOutcome::Retry { after: None, why: "busy".to_owned() };
-    let concluded = world.store.finish_notice_attempt(under_way.id, (busy, None), NOW, 0.0).await.unwrap();
+    let concluded = world.store.finish_notice_attempt(under_way.id, without_receipt(busy), NOW, 0.0).await.unwrap();
     assert_eq!(concluded.state, NoticeState::Suspended);
     enqueue_two(&world, "c", "3").await;
     assert_eq!(states(&world.store, "broken"), [NoticeState::Suspended; 6]);

@@ -12,6 +12,7 @@ use beespace::store::build::Builds as _;
 use beespace::store::build_lifecycle::Prepared;
 use beespace::store::delivery::{Accepted, DeliveryAction, NewDelivery};
 use beespace::store::notice::{Notices as _, OrderingKey};
+use beespace::store::outbox::FinishedAttempt;
 use beespace::store::repository::Repository;
 use beespace_core::build::{Base, Head, PipelineFile, Round, Stage, Step};
 use beespace_core::digest::Digest;
@@ -29,9 +30,10 @@ use beespace_core::status::Status;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 /// The pipeline file of every build, with a realistic length.
-pub const PIPELINE_FILE: &str = "name: check\n\nenv:\n  CARGO_TERM_COLOR: always\n\nsteps:\n  - name: format\n    image: rust:1.95\n    \
-                        run: cargo fmt --all --check\n\n  - name: test\n    image: rust:1.95\n    run:\n      - cargo build --locked\n      \
-                        - cargo test --workspace --locked\n\n  - name: package\n    image: alpine:3.22\n    run: tar -cf out.tar target\n    \
+pub const PIPELINE_FILE: &str = "name: check\n\nenv:\n  CARGO_TERM_COLOR: always\n\nsteps:\n  - name: format\n    image: \
+                                 rust:1.95\n    run: cargo fmt --all --check\n\n  - name: test\n    image: rust:1.95\n    \
+                                 run:\n      - cargo build --locked\n      - cargo test --workspace --locked\n\n  - name: \
+                                 package\n    image: alpine:3.22\n    run: tar -cf out.tar target\n    \
                         when: { branch: main }\n";
 
 /// The first builds of each repository, which end as killed: a rare status.
@@ -98,7 +100,8 @@ impl BuildSeed {
         let notice = self.store.read()?.oldest_unfinished(&thread)?.context("no notice")?;
         let receipt = Receipt { external_id: self.number.to_string(), url: None, state: Vec::new() };
         self.store.begin_notice_attempt(notice.id).await?;
-        self.store.finish_notice_attempt(notice.id, (AttemptOutcome::Sent, Some(receipt)), now(), 0.5).await?;
+        let sent = FinishedAttempt { outcome: AttemptOutcome::Sent, receipt: Some(receipt) };
+        self.store.finish_notice_attempt(notice.id, sent, now(), 0.5).await?;
         Ok(())
     }
 

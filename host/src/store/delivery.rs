@@ -34,10 +34,8 @@ pub struct Delivery {
     pub received_at: Timestamp,
     pub outcome: DeliveryOutcome,
     /// Whether the same JSON arrived earlier under another Gogs id.
-    #[serde(default)]
     pub is_repeat: bool,
     /// The number of such repeats of this delivery that were stored.
-    #[serde(default)]
     pub repeats: u8,
 }
 

@@ -22,6 +22,14 @@ fn notice_id(created_at: Timestamp, sequence: u64, key: &Digest) -> NoticeId {
     NoticeId(uuid::Builder::from_unix_timestamp_millis(created_at.0, &[high, low, a, b, c, d, e, f, g, h]).into_uuid())
 }
 
+/// How an attempt to send a notice ended.
+#[derive(Debug, Clone)]
+pub struct FinishedAttempt {
+    pub outcome: AttemptOutcome,
+    /// The notifier's receipt, which it gets with the next notice of the same ordering key.
+    pub receipt: Option<Receipt>,
+}
+
 impl Write<'_> {
     /// Adds a notice for each notifier.
     pub(super) fn add_notices(
@@ -119,14 +127,14 @@ impl Store {
     pub async fn finish_notice_attempt(
         &self,
         id: NoticeId,
-        (outcome, receipt): (AttemptOutcome, Option<Receipt>),
+        attempt: FinishedAttempt,
         now: Timestamp,
         jitter: f64,
     ) -> Result<Notice, StoreError> {
         self.write(move |write| {
             let mut notice = write.notice(id)?.ok_or(StoreError::NotFound("notice"))?;
-            notice.record_outcome(outcome.clone(), now, jitter);
-            if let Some(receipt) = &receipt {
+            notice.record_outcome(attempt.outcome.clone(), now, jitter);
+            if let Some(receipt) = &attempt.receipt {
                 write.put(RECEIPT, "receipt", &OrderingKey::of(&notice).key(), receipt)?;
             }
             write.apply_notice_outcome(notice, now)

@@ -24,7 +24,6 @@ pub struct Repository {
     pub hook: Option<Hook>,
     /// Webhooks that a repair has replaced, each with the time until which it is accepted: deliveries queued in Gogs still use
     /// them.
-    #[serde(default)]
     pub previous_hooks: Vec<(Hook, Timestamp)>,
     pub last_number: u64,
     pub enabled_at: Timestamp,

@@ -13,6 +13,12 @@ use super::queue::{DueTime, FairnessKey};
 use super::transaction::Write;
 use super::{Queue, Store, StoreError};
 
+/// A stage before and after a change.
+struct StageChange<'s> {
+    old: &'s Stage,
+    new: &'s Stage,
+}
+
 impl Write<'_> {
     /// Changes one stage and updates everything that depends on it: the run queue, the build, the outbox.
     ///
@@ -38,14 +44,14 @@ impl Write<'_> {
         }
         self.put_stage(&stage)?;
         let repository = self.build(id.build)?.ok_or(StoreError::NotFound("build"))?.event.repository.id;
-        self.announce_changes(repository, id, &old, &stage);
+        self.announce_changes(repository, &StageChange { old: &old, new: &stage });
         let finished_steps = |stage: &Stage| stage.steps.iter().filter(|step| step.status.is_over()).count();
         // A stage that makes progress must not become a dead letter because the server restarts often.
         if finished_steps(&stage) > finished_steps(&old) {
             self.reset_attempts(Queue::Run, &key_of_stage(id))?;
         }
         if visible_state(&stage) != visible_state(&old) {
-            self.update_run_queue(repository, id, (&old, &stage), now)?;
+            self.update_run_queue(repository, &StageChange { old: &old, new: &stage }, now)?;
             self.refresh_build(id.build, now)?;
         }
         if needs_new_approval(&old, &stage) {
@@ -55,32 +61,29 @@ impl Write<'_> {
         Ok(stage)
     }
 
-    fn update_run_queue(
-        &self,
-        repository: RepositoryId,
-        id: StageId,
-        (old, stage): (&Stage, &Stage),
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let (key, fairness_key) = (key_of_stage(id), FairnessKey::of_repository(repository));
-        match stage.status {
+    fn update_run_queue(&self, repository: RepositoryId, change: &StageChange<'_>, now: Timestamp) -> Result<(), StoreError> {
+        let &StageChange { old, new } = change;
+        let (key, fairness_key) = (key_of_stage(new.id()), FairnessKey::of_repository(repository));
+        match new.status {
             Status::Pending if old.status == Status::Blocked => self.enqueue(Queue::Run, &key, fairness_key, DueTime::now(now)),
             // The stage ended while it waited for approval: the worker removes its containers.
             status if status.is_over() && old.awaiting_approval_since.is_some() => {
                 self.enqueue(Queue::Run, &key, fairness_key, DueTime::now(now))
             }
             // The row leaves the queue after the worker has removed the containers that are not needed during the wait.
-            Status::Blocked if stage.awaiting_approval_since.is_some() => Ok(()),
+            Status::Blocked if new.awaiting_approval_since.is_some() => Ok(()),
             status if status.is_over() || status == Status::Blocked => self.dequeue(Queue::Run, &key),
             _ => Ok(()),
         }
     }
 
-    fn announce_changes(&self, repository: RepositoryId, id: StageId, old: &Stage, stage: &Stage) {
-        if visible_state(old) != visible_state(stage) {
-            self.announce(ChangeEvent::StageChanged { repository, stage: id, status: stage.display_status() });
+    fn announce_changes(&self, repository: RepositoryId, change: &StageChange<'_>) {
+        let &StageChange { old, new } = change;
+        let id = new.id();
+        if visible_state(old) != visible_state(new) {
+            self.announce(ChangeEvent::StageChanged { repository, stage: id, status: new.display_status() });
         }
-        for step in &stage.steps {
+        for step in &new.steps {
             let before = old.step(step.number);
             if before.is_none_or(|before| before.status != step.status || before.reason != step.reason) {
                 let step_id = StepId { build: id.build, stage: id.stage, step: step.number, attempt: step.attempt };

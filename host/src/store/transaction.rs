@@ -159,14 +159,21 @@ fn get(
     Ok(table.get(key).map_err(unavailable)?.map(|value| value.value().to_vec()))
 }
 
+/// The rows of a scan: those whose key starts with `prefix`, in `order` and beginning after the key `after`.
+struct KeyRange<'k> {
+    prefix: &'k [u8],
+    after: Option<&'k [u8]>,
+    order: Order,
+}
+
 fn scan_table(
     table: &impl redb::ReadableTable<&'static [u8], &'static [u8]>,
-    prefix: &[u8],
-    after: Option<&[u8]>,
-    order: Order,
-    (visit, rows_read): (RowVisitor<'_>, &Counter),
+    keys: KeyRange<'_>,
+    rows_read: &Counter,
+    visit: RowVisitor<'_>,
 ) -> Result<(), StoreError> {
     use std::ops::Bound;
+    let KeyRange { prefix, after, order } = keys;
     let end = after_prefix(prefix);
     let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
     let range: (Bound<&[u8]>, Bound<&[u8]>) = match (order, after) {
@@ -217,7 +224,7 @@ impl Rows for Read {
         order: Order,
         visit: RowVisitor<'_>,
     ) -> Result<(), StoreError> {
-        scan_table(&self.table(table)?, prefix, after, order, (visit, &self.rows_read))
+        scan_table(&self.table(table)?, KeyRange { prefix, after, order }, &self.rows_read, visit)
     }
 }
 
@@ -238,7 +245,7 @@ impl Rows for Write<'_> {
         order: Order,
         visit: RowVisitor<'_>,
     ) -> Result<(), StoreError> {
-        scan_table(&self.table(table)?, prefix, after, order, (visit, &self.rows_read))
+        scan_table(&self.table(table)?, KeyRange { prefix, after, order }, &self.rows_read, visit)
     }
 }
 
