@@ -89,13 +89,21 @@ pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Resu
     let remarks = match eval_when::pipeline_matches(parsed.pipeline.when.as_ref(), &change_set.facts) {
         Ok(remarks) => remarks,
         Err(reason) => {
-            let reason = Reason::new(ReasonCode::WhenMismatch, "the pipeline's `when` does not match").part(reason);
+            let reason = when_of_pipeline(reason);
             return Ok(ended_without_stages(build, Status::Skipped, reason));
         }
     };
     let (stage, decisions) = planning::plan_stage(app, &build, parsed.pipeline, &change_set).await;
     let stage = Stage { remarks, ..stage };
     Ok(Prepared::Stages { build: Box::new(build), stages: vec![stage], decisions })
+}
+
+/// Says that the `when` of the pipeline itself did not match, without a second level for the same fact.
+fn when_of_pipeline(reason: Reason) -> Reason {
+    match &*reason.message {
+        "`when` does not match" => Reason { message: "the pipeline's `when` does not match".to_owned(), ..reason },
+        _ => Reason::new(ReasonCode::WhenMismatch, "the pipeline's `when` does not match").part(reason),
+    }
 }
 
 async fn no_file(commit: &FetchedCommit) -> Reason {

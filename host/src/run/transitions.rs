@@ -53,8 +53,18 @@ pub(super) fn conclude(stage: &mut Stage, caused_by: &str, at: Timestamp) {
     }
     // A cancelled stage keeps the reason of the cancellation unless it failed on the way: an error needs attention.
     if stage.reason.is_none() || stage.status == Status::Error {
-        let decisive = stage.steps.iter().find(|step| step.status == stage.status);
-        stage.reason = decisive.and_then(|step| step.reason.clone()).or_else(|| stage.reason.take());
+        stage.reason = decisive_reason(stage).or_else(|| stage.reason.take());
+    }
+}
+
+/// The reason of the step that decided the stage's status. If it failed, the reason begins with its name, because it is also
+/// shown where the step is not: in lists, notices and commands.
+fn decisive_reason(stage: &Stage) -> Option<Reason> {
+    let step = stage.steps.iter().find(|step| step.status == stage.status)?;
+    let reason = step.reason.clone()?;
+    match step.status {
+        Status::Failure | Status::Error => Some(Reason { message: format!("step {}: {}", step.name, reason.message), ..reason }),
+        _ => Some(reason),
     }
 }
 
@@ -125,6 +135,16 @@ mod tests {
         assert_eq!((stage.status, stage.awaiting_approval_since), (Status::Blocked, Some(NOW)));
         resume_clock(&mut stage, Timestamp(NOW.0 + 700));
         assert_eq!((stage.awaiting_approval_since, stage.approval_wait_ms), (None, 700));
+    }
+
+    #[test]
+    fn the_reason_of_a_failed_stage_names_its_first_failed_step() {
+        let mut stage = blocked_stage();
+        (stage.steps[1].status, stage.steps[1].reason) =
+            (Status::Failure, Some(Reason::new(ReasonCode::ExitCode, "the program exited with code 3")));
+        conclude(&mut stage, "gogs:1", NOW);
+        let reason = stage.reason.unwrap();
+        assert_eq!((&*reason.message, &*reason.code), ("step work: the program exited with code 3", "exit-code"));
     }
 
     #[test]

@@ -166,7 +166,8 @@ impl Store {
         .await
     }
 
-    /// Creates a new build for the same event.
+    /// Creates a new build for the same event. It gets its number at once if the old build has one, because the commit is known
+    /// to have a pipeline file.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::Conflict`] if the first build has not finished.
@@ -176,7 +177,8 @@ impl Store {
             if old.phase != Phase::Finished {
                 return Err(StoreError::Conflict(format!("The build is {}. Cancel it first.", old.status)));
             }
-            let build = Build { restart_of: Some(id), ..Build::pending(new, old.event, now) };
+            let number = old.number.map(|_| write.next_number(old.event.repository.id)).transpose()?;
+            let build = Build { number, restart_of: Some(id), ..Build::pending(new, old.event, now) };
             write.put_new_build(&build)?;
             Ok(build)
         })

@@ -180,7 +180,11 @@ fn callouts(build: &Build, stages: &[Stage], decisions: &[Decision]) -> Vec<Call
     let speaks = !matches!(build.status, Status::Success | Status::Running | Status::Blocked);
     if let Some(reason) = build.reason.as_ref().filter(|_| speaks && callouts.is_empty()) {
         let failed = stages.iter().flat_map(|stage| &stage.steps).find(|step| step.status == build.status);
-        let who = failed.map_or_else(|| "This build".to_owned(), |step| format!("Step {:?}", step.name));
+        // The title names the step, so the text below it need not.
+        let (who, reason) = match failed {
+            Some(step) => (format!("Step {:?}", step.name), step.reason.as_ref().unwrap_or(reason)),
+            None => ("This build".to_owned(), reason),
+        };
         callouts.push(Callout::new(&who, build.status, reason));
     }
     callouts
