@@ -141,9 +141,15 @@ impl App {
 
 async fn open_store(path: &Path) -> Result<Store, StoreError> {
     let give_up = Instant::now() + RELEASE_TIMEOUT;
+    let mut is_waiting = false;
     loop {
         match Store::open(path) {
-            Err(StoreError::InUse(_)) if Instant::now() < give_up => sleep(RETRY_INTERVAL).await,
+            Err(in_use @ StoreError::InUse(_)) if Instant::now() < give_up => {
+                if !std::mem::replace(&mut is_waiting, true) {
+                    tracing::info!(%in_use, "waiting for the store");
+                }
+                sleep(RETRY_INTERVAL).await;
+            }
             opened => return opened,
         }
     }

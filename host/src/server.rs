@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::webhook::Webhook;
 use crate::{background, hook, http_server, router, seal, shutdown};
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT; SIGHUP is ignored.
 ///
 /// # Errors
 /// Why the server cannot start, and what to do.
@@ -21,6 +21,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         let url = &config.server.public_url;
         tracing::warn!(%url, "the server is reachable without encryption: an attacker on the network path can read tokens");
     }
+    shutdown::ignore_hangup()?;
     http_server::raise_file_limit();
     let address = config.server.listen;
     let listener =

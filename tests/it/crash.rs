@@ -47,7 +47,7 @@ async fn a_locked_store_is_waited_for_and_named_if_it_stays_locked() {
     // The last log lines may arrive a moment later.
     wait_for("it to name the file", async || server.log().contains("beespace.redb is in use by another process")).await;
     server.restart(NO_ENV).unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    wait_for("the second start to wait", async || server.log().matches("waiting for the store").count() == 2).await;
     store.close().await;
     server.wait_until_ready().await.unwrap();
 }

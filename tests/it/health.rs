@@ -61,7 +61,8 @@ fn worker(store: &Store, beats: &Heartbeats, queue: Queue, now: fn() -> Timestam
 /// A server without workers of its own, and a client with its admin token.
 async fn without_workers(data: &Path) -> (Arc<App>, Client) {
     let text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://127.0.0.1:9\"\ntoken = \"none\"\n{DUMMY}",
+        "[server]\nlisten = \"127.0.0.1:0\"\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://127.0.0.1:9\"\ntoken = \
+         \"none\"\n{DUMMY}",
         data.display()
     );
     let app = App::open(Config::read(&text, None, []).unwrap().config).await.unwrap();
@@ -167,4 +168,17 @@ async fn the_server_log_has_no_colours_without_a_terminal() {
     let program = env!("CARGO_BIN_EXE_beespace-under-test");
     let server = Process::start(program, &gogs, "[engine]\nkind = \"dummy\"\n", NO_ENV).await.unwrap();
     assert!(server.log().contains("INFO beespace::server: Beespace is ready"), "{}", server.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_does_not_end_the_server_and_is_answered_with_advice() {
+    let gogs = FakeGogs::start().await.unwrap();
+    let program = env!("CARGO_BIN_EXE_beespace-under-test");
+    let mut server = Process::start(program, &gogs, DUMMY, NO_ENV).await.unwrap();
+    let id = rustix::process::Pid::from_raw(server.id().unwrap()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::HUP).unwrap();
+    let advised = async || Ok(server.log().contains("SIGHUP: ignored; restart the server").then_some(()));
+    server.wait_for("the advice", advised).await.unwrap();
+    server.wait_until_ready().await.unwrap();
+    assert!(!server.has_exited().unwrap());
 }
