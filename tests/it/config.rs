@@ -69,7 +69,8 @@ sha256 = "0000000000000000000000000000000000000000000000000000000000000001"
 name = "hook"
 plugin = "notify-webhook"
 settings = { url = "https://hooks.example.org/x" }
-grants = { hosts = ["https://hooks.example.org", { url = "http://127.0.0.1:9000", addresses = "loopback" }], secrets = ["hook-key"] }
+grants.hosts = ["https://hooks.example.org", { url = "http://127.0.0.1:9000", addresses = "loopback" }]
+grants.secrets = ["hook-key"]
 [[notifier]]
 name = "chat"
 plugin = "notify-webhook"
@@ -100,7 +101,8 @@ fn the_environment_overrides_the_file_and_is_recorded_as_origin() {
 
 #[test]
 fn all_problems_are_reported_at_once_with_their_position() {
-    let text = "[server]\nlisten = \"nowhere\"\nopne = true\n[engin]\nkind = 1\n[gogs]\nurl = \"ftp://x\"\ntoken = \"t\"\n[limits]\nfree_disk = 5\n";
+    let text = "[server]\nlisten = \"nowhere\"\nopne = true\n[engin]\nkind = 1\n[gogs]\nurl = \"ftp://x\"\ntoken = \
+    \"t\"\n[limits]\nfree_disk = 5\n";
     let env = [
         ("BEESPACE_SERVER__LISTENN", "x"),
         ("BEESPACE_ENGINE__CAPACITY", "0"),
@@ -112,12 +114,28 @@ fn all_problems_are_reported_at_once_with_their_position() {
         "beespace.toml:3:1: unknown key `opne` in `server` (did you mean `open`?)",
         "beespace.toml:4:2: unknown section `engin` (did you mean `engine`?)",
         "beespace.toml:7:7: `gogs.url`: expected a URL",
-        "beespace.toml:10:13: `limits.free_disk`: expected a string: a size",
+        "beespace.toml:10:13: `limits.free_disk`: expected a size such as `512MiB` or `2GB`, in quotes",
         "env BEESPACE_SERVER__LISTENN: unknown configuration key (did you mean `BEESPACE_SERVER__LISTEN`?)",
         "env BEESPACE_ENGINE__CAPACITY: expected a whole number from 1 to 65535",
         "env BEESPACE_ENGINE__NETWORK_POOL: expected a network address",
     ] {
         assert!(reported.iter().any(|line| line.starts_with(expected)), "{expected}\n{reported:#?}");
+    }
+}
+
+#[test]
+fn messages_name_the_accepted_values_once() {
+    let reported = problems("[engine]\nkind = \"podman\"\ncapacity = \"2\"\n[gogs]\nurl = \"http://g\"\ntoken = \"t\"\n", &[]);
+    assert!(reported[0].contains("`docker` (Docker, or Podman through its Docker-compatible socket"), "{reported:?}");
+    assert_eq!(reported[1], "beespace.toml:3:12: `engine.capacity`: expected a whole number from 1 to 65535");
+}
+
+#[test]
+fn commands_reach_a_server_on_all_addresses_at_the_loopback_one() {
+    for (listen, local) in [("0.0.0.0:8000", "http://127.0.0.1:8000/"), ("[::]:8000", "http://[::1]:8000/")] {
+        let text = format!("{SMALL}[server]\nlisten = \"{listen}\"\npublic_url = \"http://ci.example.org:8000\"\n");
+        let config = Config::read(&text, None, env(&[])).unwrap().config;
+        assert_eq!(config.server.local_url.as_str(), local);
     }
 }
 
@@ -142,7 +160,10 @@ fn a_missing_value_is_reported_with_how_to_set_it() {
 #[test]
 fn bindings_are_validated() {
     let text = format!(
-        "{SMALL}[[policy]]\nname = \"a\"\nplugin = \"p\"\nmode = \"strict\"\nmutate = {{ \"build.admit\" = [] }}\n[[policy]]\nname = \"a\"\nplugin = \"p\"\n[[notifier]]\nname = \"n\"\ngrants = {{ hosts = [\"https://x.example/path\", {{ url = \"http://x.example\", adresses = \"private\" }}], secret = [] }}\n"
+        "{SMALL}[[policy]]\nname = \"a\"\nplugin = \"p\"\nmode = \"strict\"\nmutate = \
+         {{ \"build.admit\" = [] }}\n[[policy]]\nname = \"a\"\nplugin = \"p\"\n[[notifier]]\nname = \"n\"\n\
+         grants = {{ hosts = [\"https://x.example/path\", {{ url = \"http://x.example\", adresses = \"private\" }}], \
+         secret = [] }}\n"
     );
     let reported = problems(&text, &[]).join("\n");
     for expected in [

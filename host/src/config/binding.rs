@@ -238,7 +238,8 @@ fn read_hosts(section: &mut Section<'_, '_>, node: &Node<'_>) -> Vec<HostGrant> 
             None => section.wrong_value(
                 "grants.hosts",
                 &item.span(),
-                "expected \"https://HOST\" or { url = \"http://HOST:PORT\", addresses = \"public\" | \"private\" | \"loopback\" }",
+                "expected \"https://HOST\" or \
+                 { url = \"http://HOST:PORT\", addresses = \"public\" | \"private\" | \"loopback\" }",
             ),
         }
     }

@@ -50,7 +50,8 @@ enum KindName {
 
 impl Value for KindName {
     const KIND: Kind = Kind::Text;
-    const EXPECTED: &'static str = "`docker` or `dummy`";
+    const EXPECTED: &'static str = "`docker` (Docker, or Podman through its Docker-compatible socket: set `host` to it) or \
+                                    `dummy` (runs no containers; for trying policies)";
     fn parse(text: &str) -> Option<Self> {
         match text {
             "docker" => Some(Self::Docker),

@@ -63,12 +63,11 @@ impl Config {
     /// # Errors
     /// All errors, in the order of the file.
     pub fn load(path: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, Vec<Diagnostic>> {
-        let path = path.map_or_else(default_path, |path| Some(path.to_owned()));
-        let text = match &path {
-            Some(path) => std::fs::read_to_string(path).map_err(|error| vec![unreadable(path, &error)])?,
-            None => String::new(),
+        let Some(path) = path.map_or_else(default_path, |path| Some(path.to_owned())) else {
+            return Self::read_layers(Reader::without_file(env), None).map_err(with_missing_file);
         };
-        Self::read(&text, path, env)
+        let text = std::fs::read_to_string(&path).map_err(|error| vec![unreadable(&path, &error)])?;
+        Self::read(&text, Some(path), env)
     }
 
     /// Like [`Config::load`], but reads the file's content from `text`. Error messages name `path`, and relative paths in the
@@ -81,7 +80,10 @@ impl Config {
         path: Option<PathBuf>,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Loaded, Vec<Diagnostic>> {
-        let mut reader = Reader::new(text, path.as_deref(), env)?;
+        Self::read_layers(Reader::new(text, path.as_deref(), env)?, path)
+    }
+
+    fn read_layers(mut reader: Reader<'_>, path: Option<PathBuf>) -> Result<Loaded, Vec<Diagnostic>> {
         let server = ServerConfig::read(&mut reader.section("server"));
         let data = DataConfig::read(&mut reader.section("data"));
         let gogs = GogsConfig::read(&mut reader.section("gogs"));
@@ -109,6 +111,19 @@ impl Config {
 
 fn default_path() -> Option<PathBuf> {
     DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.is_file())
+}
+
+/// Adds that there is no file, before the problems that follow from it. Without problems the environment is enough.
+fn with_missing_file(problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let [here, system] = DEFAULT_PATHS;
+    let missing = Diagnostic {
+        code: "no-file".to_owned(),
+        message: "there is no configuration file".to_owned(),
+        file: format!("{here}, {system}"),
+        span: None,
+        help: Some("write one of them, or pass another one with --config or BEESPACE_CONFIG".to_owned()),
+    };
+    std::iter::once(missing).chain(problems).collect()
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {

@@ -76,20 +76,25 @@ impl<'t> Reader<'t> {
             let message = error.message().to_owned();
             vec![Diagnostic { code: "toml".to_owned(), message, file: file.clone(), span, help: None }]
         })?;
+        let base = path.and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
+        Ok(Self { text, file, base, root: root.into_inner(), ..Self::without_file(env) })
+    }
+
+    /// A reader of the environment alone.
+    pub(super) fn without_file(env: impl IntoIterator<Item = (String, String)>) -> Self {
         // Only names with `__` are keys. Others, such as BEESPACE_SERVER, belong to the command line.
         let env = env.into_iter().filter(|(name, _)| name.starts_with(PREFIX) && name.contains("__")).collect();
-        let base = path.and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
-        Ok(Self {
-            text,
-            file,
-            base,
-            root: root.into_inner(),
+        Self {
+            text: "",
+            file: "environment".to_owned(),
+            base: PathBuf::new(),
+            root: DeTable::new(),
             env,
             known_sections: Vec::new(),
             known_env: BTreeSet::new(),
             problems: Vec::new(),
             entries: Vec::new(),
-        })
+        }
     }
 
     /// A `[section]`. The environment can override its keys.
@@ -284,7 +289,8 @@ impl<'t> Section<'_, 't> {
         let range = node.span();
         let (kind, text) = scalar(node.get_ref());
         if kind != Some(V::KIND) {
-            self.wrong_value(key, &range, &format!("expected {}: {}", V::KIND.as_str(), V::EXPECTED));
+            let quotes = if V::KIND == Kind::Text { ", in quotes" } else { "" };
+            self.wrong_value(key, &range, &format!("expected {}{quotes}", V::EXPECTED));
             return None;
         }
         let Some(value) = V::parse(&text) else {

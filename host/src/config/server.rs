@@ -1,6 +1,6 @@
 //! `[server]`: the listen address and the server's URLs.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use url::Url;
 
@@ -12,6 +12,8 @@ use super::value::{Kind, Value};
 pub struct ServerConfig {
     /// The address of the HTTP server.
     pub listen: SocketAddr,
+    /// The URL for commands on the server's own machine. A server that listens on all addresses also listens on the loopback one.
+    pub local_url: Url,
     /// The URL for people: used for links, cookies and the check of the `Origin` header.
     pub public_url: Url,
     /// The URL for Gogs, if it differs from `public_url`.
@@ -28,10 +30,10 @@ impl ServerConfig {
                 for example: public_url = \"https://ci.example.org\"";
             section.missing("public_url", help);
         }
-        let default = ClientUrl(Url::parse(&format!("http://{listen}/")).ok()?);
-        let public_url = section.value("public_url", default).0;
+        let local_url = Url::parse(&format!("http://{}/", reachable_locally(listen))).ok()?;
+        let public_url = section.value("public_url", ClientUrl(local_url.clone())).0;
         let hook_url = section.optional::<ClientUrl>("hook_url").map(|url| url.0);
-        Some(Self { listen, public_url, hook_url, open: section.value("open", false) })
+        Some(Self { listen, local_url, public_url, hook_url, open: section.value("open", false) })
     }
 
     /// The base URL of webhooks.
@@ -46,7 +48,8 @@ impl ServerConfig {
         self.public_url.scheme() == "https"
     }
 
-    /// Whether an attacker on the network can read what people send: HTTP without TLS, unless the server's URL is a loopback address.
+    /// Whether an attacker on the network can read what people send: HTTP without TLS, unless the server's URL is a loopback
+    /// address.
     #[must_use]
     pub fn is_unsafe_transport(&self) -> bool {
         let is_loopback = match self.public_url.host() {
@@ -57,6 +60,16 @@ impl ServerConfig {
         };
         !self.is_https() && !is_loopback
     }
+}
+
+/// The address at which a program on this machine reaches a server that listens on `address`.
+fn reachable_locally(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// A URL that clients call, so its host is not the address that stands for all addresses.

@@ -18,16 +18,6 @@ pub(super) enum Kind {
     Boolean,
 }
 
-impl Kind {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Text => "a string",
-            Self::Integer => "a whole number",
-            Self::Boolean => "true or false",
-        }
-    }
-}
-
 /// A value that is written as a TOML scalar.
 pub(super) trait Value: Sized {
     const KIND: Kind;
