@@ -49,23 +49,32 @@ impl Shell {
     }
 
     fn spawn(&self, line: &str) -> Child {
+        self.command(line).spawn().unwrap()
+    }
+
+    fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_beespace-under-test"));
         command.args(line.split(' ')).current_dir(self.home.path()).kill_on_drop(true);
         command.env("HOME", self.home.path()).env("XDG_CONFIG_HOME", self.home.path());
         command.env("BEESPACE_SERVER", &self.server).env("BEESPACE_TOKEN", &self.token);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     async fn run_with_input(&self, line: &str, input: &str) -> CommandResult {
-        let mut child = self.spawn(line);
-        let mut stdin = child.stdin.take().unwrap();
-        // A command that reads nothing may have exited already.
-        let _ = stdin.write_all(input.as_bytes()).await;
-        drop(stdin);
-        let Output { status, stdout, stderr } = child.wait_with_output().await.unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        CommandResult { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
+        run_command(self.command(line), input).await
     }
+}
+
+async fn run_command(mut command: Command, input: &str) -> CommandResult {
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A command that reads nothing may have exited already.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let Output { status, stdout, stderr } = child.wait_with_output().await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    CommandResult { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
 }
 
 async fn world() -> (FakeGogs, Beespace, Shell) {
@@ -116,9 +125,13 @@ async fn a_build_is_listed_shown_logged_restarted_and_cancelled() {
     assert_eq!(shown.json()["title"], "Fill cells");
     let log = shell.run("build log 1 build --repo ada/hive").await;
     assert!(log.code == 0 && log.stdout.contains("cells filled"), "{log:?}");
-    let restarted = shell.run("build restart 1 --repo ada/hive").await;
-    assert_eq!(restarted.code, 0, "{restarted:?}");
+    let restarted = shell.run("build restart latest --repo ada/hive").await;
+    let page = format!("restarted as ada/hive #2: {}/ada/hive/2\n", beespace.url);
+    assert_eq!((restarted.code, &*restarted.stderr), (0, &*page));
     beespace.wait_until_finished(REPO, 2).await.unwrap();
+    assert_eq!(shell.run("build show latest --repo ada/hive --output json").await.json()["number"], 2);
+    let header = shell.run("build list").await.stdout;
+    assert!(header.contains("AGE") && header.contains("DURATION") && header.contains("just now"), "{header}");
     assert_eq!(shell.run("build cancel 1 --repo ada/hive").await.code, 5);
     assert_eq!(shell.run("build show 9 --repo ada/hive").await.code, 4);
     push(&gogs, "steps:\n  - name: long\n    image: busybox\n    env: { SLEEP: 60s }\n").await;
@@ -146,6 +159,27 @@ async fn a_followed_build_log_prints_each_line_once_under_one_heading_per_step()
     assert!(followed.stderr.ends_with("ada/hive #1: success\n"), "{followed:?}");
     let missing = shell.run("build log 1 three --repo ada/hive").await;
     assert!(missing.code == 4 && missing.stderr.contains("1 one, 2 two"), "{missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_without_a_log_says_why() {
+    let (gogs, beespace, shell) = world().await;
+    beespace.enable(REPO).await.unwrap();
+    let none = shell.run("build log latest --repo ada/hive").await;
+    assert!(none.code == 4 && none.stderr.contains("ada/hive has no builds"), "{none:?}");
+    push(&gogs, "stpes: []\n").await;
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
+    let invalid = shell.run("build log latest --repo ada/hive").await;
+    assert!(invalid.code == 4 && invalid.stderr.contains("no log, because the build has not started: error"), "{invalid:?}");
+    assert!(invalid.stderr.contains(".beespace.yml has"), "{invalid:?}");
+    let fails = "steps:\n  - { name: first, image: busybox, env: { EXIT_CODE: \"3\" } }\n  - { name: second, image: busybox }\n";
+    push(&gogs, fails).await;
+    beespace.wait_until_finished(REPO, 2).await.unwrap();
+    let skipped = shell.run("build log 2 second --repo ada/hive").await;
+    assert!(skipped.code == 4 && skipped.stderr.contains("no log, because step second has not started: skipped"), "{skipped:?}");
+    let shown = shell.run("build show 2 --repo ada/hive").await;
+    assert_eq!(shown.stdout.matches("the program exited with code 3").count(), 1, "{shown:?}");
+    assert!(shown.stdout.contains("step first: the program exited with code 3"), "{shown:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -423,6 +457,98 @@ async fn login_replaces_the_variables_and_protects_the_token_file() {
     assert!(output.status.success(), "{output:?}");
 }
 
+/// The configuration file of a server of this machine.
+fn config_of(beespace: &Beespace, folder: &std::path::Path, name: &str) -> String {
+    let path = folder.join(name);
+    let text = format!(
+        "[server]\nlisten = \"{}\"\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://gogs.local\"\ntoken = \"x\"\n",
+        beespace.url.trim_start_matches("http://"),
+        beespace.app.config.data.dir.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_server_wins_over_the_saved_login_and_every_change_names_its_server() {
+    let (gogs, first, shell) = world().await;
+    let second = Beespace::start_with(&gogs, "", DUMMY).await.unwrap();
+    let login = shell.run_with_input(&format!("login {}", first.url), &format!("{}\n", shell.token)).await;
+    assert_eq!(login.code, 0, "{login:?}");
+    let config = config_of(&second, shell.home.path(), "second.toml");
+    // No variable names a server, as in a new shell.
+    let run = async |line: &str, env: &[(&str, &str)]| {
+        let mut command = shell.command(line);
+        command.env_remove("BEESPACE_SERVER").env_remove("BEESPACE_TOKEN").envs(env.iter().copied());
+        run_command(command, "a-value-that-is-long\n").await
+    };
+    for (line, env, server) in [
+        (format!("secret set one --instance --config {config}"), &[][..], &second.url),
+        ("secret set two --instance".to_owned(), &[("BEESPACE_CONFIG", config.as_str())], &second.url),
+        ("secret set three --instance".to_owned(), &[], &first.url),
+        (format!("secret set four --instance --config {config}"), &[("BEESPACE_SERVER", first.url.as_str())], &second.url),
+    ] {
+        let set = run(&line, env).await;
+        assert!(set.code == 0 && set.stderr.contains(&format!("set for the instance at {server}/")), "{line}: {set:?}");
+    }
+    let names = run("secret list --instance --output json", &[("BEESPACE_CONFIG", &config)]).await.json();
+    let names: Vec<&str> = names.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["four", "one", "two"]);
+    let missing = run("secret list --instance --config none.toml", &[]).await;
+    assert!(missing.code == 3 && missing.stderr.contains("none.toml"), "a named file is never passed over: {missing:?}");
+
+    let left = run("logout", &[]).await;
+    assert!(left.code == 0 && left.stderr.contains(&first.url), "{left:?}");
+    let again = run("logout", &[]).await;
+    assert!(again.code == 0 && again.stderr.contains("no login is saved"), "{again:?}");
+    let unnamed = run("secret list --instance", &[]).await;
+    assert!(unnamed.code == 2 && unnamed.stderr.contains("beespace login URL"), "{unnamed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_of_the_environment_gets_neither_requests_nor_the_token() {
+    let (_gogs, _beespace, shell) = world().await;
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", proxy.local_addr().unwrap());
+    for variable in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        let mut command = shell.command("repo list");
+        command.env(variable, &url);
+        let listed = run_command(command, "").await;
+        assert!(listed.code == 0 && proxy.accept().is_err(), "{variable}: {listed:?}");
+    }
+    let refused = shell.run(&format!("repo list --server http://ci.example/ --proxy {url}")).await;
+    assert!(refused.code == 2 && refused.stderr.contains("could read the token"), "{refused:?}");
+    assert!(proxy.accept().is_err(), "the proxy was called");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_closes_the_output_ends_a_command_quietly() {
+    let (gogs, beespace, shell) = world().await;
+    beespace.enable(REPO).await.unwrap();
+    push(&gogs, ONE_STEP).await;
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
+    for line in [
+        "build list",
+        "build list --output json",
+        "build show 1 --repo ada/hive",
+        "build log 1 --repo ada/hive",
+        "build log 1 --follow --repo ada/hive",
+        "doctor",
+        "config show --config beespace.toml",
+        "completions bash",
+    ] {
+        std::fs::write(shell.home.path().join("beespace.toml"), "[gogs]\nurl = \"http://g\"\ntoken = \"x\"\n").unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = shell.command(line);
+        command.stdout(writer);
+        let ended = run_command(command, "").await;
+        let text: Vec<&str> = ended.stderr.lines().filter(|text| !text.starts_with("──")).collect();
+        assert_eq!((ended.code, text), (141, vec![]), "{line}");
+    }
+}
+
 fn mode(path: &std::path::Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
@@ -443,6 +569,15 @@ async fn config_show_prints_the_origin_of_each_value() {
     std::fs::write(wrong.home.path().join("beespace.toml"), "[gogs]\nurl = 5\n").unwrap();
     let checked = wrong.run("config check --config beespace.toml").await;
     assert!(checked.code == 3 && checked.stderr.contains("beespace.toml:2:"), "{checked:?}");
+}
+
+#[tokio::test]
+async fn a_missing_configuration_file_is_reported_as_missing() {
+    let shell = Shell::new("", "");
+    let checked = shell.run("config check").await;
+    assert_eq!(checked.code, 3, "{checked:?}");
+    assert!(checked.stderr.contains("beespace.toml, /etc/beespace/beespace.toml: there is no configuration file"), "{checked:?}");
+    assert!(checked.stderr.contains("environment: `gogs.url` is missing"), "{checked:?}");
 }
 
 #[tokio::test]

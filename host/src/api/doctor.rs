@@ -36,6 +36,7 @@ pub enum Level {
 pub struct Finding {
     /// The subject of the check: `gogs`, `engine`, `webhook of acme/app`.
     pub check: String,
+    /// How serious the finding is.
     pub level: Level,
     /// The result, for people.
     pub detail: String,
@@ -144,7 +145,8 @@ async fn engine(app: &App) -> Vec<Finding> {
             std::iter::once(Finding::ok("engine", detail)).chain(warnings).collect()
         }
         Err(error) => {
-            let help = "check that the engine is running, that `engine.host` in beespace.toml is its address, and that the server's user has access to it";
+            let help = "check that the engine is running, that `engine.host` in beespace.toml is its address, and that the \
+                        server's user has access to it";
             vec![Finding::problem("engine", error.to_string(), Some(help.to_owned()))]
         }
     }
@@ -202,8 +204,9 @@ fn deliveries(app: &App, last_delivery: Option<String>, enabled: usize) -> Findi
             let base = &app.enabler.hook_base;
             let host = base.host_str().unwrap_or_default();
             let help = format!(
-                "push something; if no delivery arrives, check that Gogs can reach {base} (`server.hook_url`), and allow it in the section \
-                 `[security]` of Gogs' app.ini with `LOCAL_NETWORK_ALLOWLIST = {host}`, because Gogs blocks webhooks to local addresses"
+                "push something; if no delivery arrives, check that Gogs can reach {base} (`server.hook_url`), and allow it in \
+                 the section `[security]` of Gogs' app.ini with `LOCAL_NETWORK_ALLOWLIST = {host}`, because Gogs blocks \
+                 webhooks to local addresses"
             );
             Finding::warning("deliveries", "no delivery has arrived yet", Some(help))
         }

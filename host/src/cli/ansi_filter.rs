@@ -160,7 +160,8 @@ mod tests {
             for (index, part) in out.split('\u{1b}').enumerate() {
                 let rest = if index == 0 { part } else {
                     let (sgr, rest) = part.split_once('m').unwrap();
-                    prop_assert!(sgr.starts_with('[') && sgr[1..].chars().all(|c| c.is_ascii_digit() || ";:".contains(c)), "{:?}", part);
+                    let is_plain = sgr[1..].chars().all(|c| c.is_ascii_digit() || ";:".contains(c));
+                    prop_assert!(sgr.starts_with('[') && is_plain, "{:?}", part);
                     rest
                 };
                 prop_assert!(!rest.chars().any(|c| sanitize::is_unsafe(c) && !"\n\r\t".contains(c)), "{:?}", part);

@@ -5,17 +5,17 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use beespace_core::sanitize;
 
+use super::build_common::BuildName;
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::{Context, build_common, login, print_stderr, table};
 use crate::api::dto::{ApprovalAnswerBody, ApprovalBody, BuildBody, StageBody};
-use crate::urls::BuildKey;
 
 #[derive(Debug, clap::Args)]
 pub struct ApprovalArgs {
-    /// Number or id of the build
-    build: BuildKey,
+    /// Number or id of the build, or `latest`
+    build: BuildName,
     /// Number of the stage, if several are waiting for approval
     #[arg(long)]
     stage: Option<u16>,
@@ -33,7 +33,7 @@ pub struct ApprovalArgs {
 /// # Errors
 /// [`Failure`] if nothing is waiting for approval, the person does not confirm, or the server refuses the approval.
 pub(super) async fn approve(context: &Context, client: &Client, args: ApprovalArgs) -> Result<Exit, Failure> {
-    let path = build_common::build_path(context, args.build)?;
+    let path = build_common::build_path(context, client, args.build).await?;
     let mut now: BuildBody = client.get(&path).await?;
     let shown = now.clone();
     let waiting: Vec<_> = pending_approvals(&shown).filter(|(stage, approval)| is_selected(&args, stage, approval)).collect();
@@ -49,10 +49,9 @@ pub(super) async fn approve(context: &Context, client: &Client, args: ApprovalAr
         let answer = ApprovalAnswerBody { stage: Some(stage.number), subject, reason: args.reason.clone() };
         now = client.post(&format!("{path}/approve"), &answer).await?;
     }
+    print_stderr(&approved_message(client, &now));
     if context.output == Output::Json {
         table::print_json(&now)?;
-    } else {
-        print_stderr(&approved_message(client, &now));
     }
     Ok(Exit::Ok)
 }

@@ -1,23 +1,24 @@
 //! `beespace build`: lists and shows builds, and acts on them.
 
-use beespace_core::sanitize;
 use clap::Subcommand;
 
 use super::approve::{self, ApprovalArgs};
-use super::build_common::{build_name, build_path, exit_for_status, post_action, reason_suffix};
+use super::build_common::{BuildName, build_name, build_path, duration, post_action, timestamp};
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::{Context, log, print_stdout, table};
+use super::{Context, build_text, log, print_stderr, table};
 use crate::api::dto::{ApprovalAnswerBody, BuildBody};
-use crate::urls::{API_PREFIX, BuildKey, api_repository};
+use crate::clock::now;
+use crate::urls::{API_PREFIX, api_repository};
+use crate::view::time;
 
 #[derive(Debug, Subcommand)]
 pub enum BuildCommand {
     /// List builds, newest first; with --repo, those of one repository
     List {
-        /// Only builds with this status: pending, blocked, declined, running, success, failure, error, killed, skipped, or `failed` for
-        /// failure, error and killed together
+        /// Only builds with this status: pending, blocked, declined, running, success, failure, error, killed, skipped, or
+        /// `failed` for failure, error and killed together
         #[arg(long)]
         status: Option<String>,
         /// Maximum number of builds
@@ -26,13 +27,13 @@ pub enum BuildCommand {
     },
     /// Show a build with its reason, stages and steps
     Show {
-        /// Number or id of the build
-        build: BuildKey,
+        /// Number or id of the build, or `latest`
+        build: BuildName,
     },
     /// Print the log of a build or of one step
     Log {
-        /// Number or id of the build
-        build: BuildKey,
+        /// Number or id of the build, or `latest`
+        build: BuildName,
         /// Name or number of the step [default: all steps]
         step: Option<String>,
         /// Follow the log until the build has finished
@@ -41,13 +42,13 @@ pub enum BuildCommand {
     },
     /// Restart a build: build the same event again
     Restart {
-        /// Number or id of the build
-        build: BuildKey,
+        /// Number or id of the build, or `latest`
+        build: BuildName,
     },
     /// Cancel a build; its status becomes `killed`
     Cancel {
-        /// Number or id of the build
-        build: BuildKey,
+        /// Number or id of the build, or `latest`
+        build: BuildName,
     },
     /// Approve a blocked build
     Approve(ApprovalArgs),
@@ -62,14 +63,15 @@ pub async fn run(context: &Context, command: BuildCommand) -> Result<Exit, Failu
     match command {
         BuildCommand::List { status, limit } => list(context, &client, status, limit).await,
         BuildCommand::Show { build } => {
-            let build: BuildBody = client.get(&build_path(context, build)?).await?;
-            show(context, &client, &build)
+            let build: BuildBody = client.get(&build_path(context, &client, build).await?).await?;
+            build_text::show(context, &client, &build)
         }
         BuildCommand::Log { build, step, follow } => {
-            log::run(&client, &build_path(context, build)?, step.as_deref(), follow).await
+            log::run(&client, &build_path(context, &client, build).await?, step.as_deref(), follow).await
         }
         BuildCommand::Restart { build } => {
-            post_action(context, &client, build, "restart", &ApprovalAnswerBody::default(), "restarted").await
+            let old = build_path(context, &client, build).await?;
+            restart(context, &client, &old).await
         }
         BuildCommand::Cancel { build } => {
             post_action(context, &client, build, "cancel", &ApprovalAnswerBody::default(), "is being cancelled").await
@@ -86,11 +88,15 @@ async fn list(context: &Context, client: &Client, status: Option<String>, limit:
     };
     let status = status.map_or_else(String::new, |status| format!("&status={}", crate::urls::encode(&status)));
     let builds: Vec<BuildBody> = client.get(&format!("{base}?limit={limit}{status}")).await?;
-    table::print_list(context.output, &builds, ["repository", "build", "status", "branch", "commit", "by", "title"], |build| {
+    let now = now();
+    const HEADER: [&str; 9] = ["repository", "build", "status", "age", "duration", "branch", "commit", "by", "title"];
+    table::print_list(context.output, &builds, HEADER, |build| {
         [
             build.repository.clone(),
             build.number.map_or_else(|| build.id.clone(), |number| number.to_string()),
             build.status.clone(),
+            timestamp(&build.created_at).map_or_else(String::new, |created| time::ago(created, now)),
+            duration(build.started_at.as_deref(), build.finished_at.as_deref(), now),
             build.branch.clone().unwrap_or_default(),
             build.sha.get(..7).unwrap_or_default().to_owned(),
             build.actor.clone(),
@@ -100,45 +106,12 @@ async fn list(context: &Context, client: &Client, status: Option<String>, limit:
     Ok(Exit::Ok)
 }
 
-fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, Failure> {
+/// Restarts the build at the API path `old`, and prints the number and the page of the new build.
+async fn restart(context: &Context, client: &Client, old: &str) -> Result<Exit, Failure> {
+    let build: BuildBody = client.post(&format!("{old}/restart"), &()).await?;
+    print_stderr(&format!("restarted as {}: {}", build_name(&build), client.page_url(&build.href)));
     if context.output == Output::Json {
-        table::print_json(build)?;
-        return Ok(exit_for_status(&build.status));
+        table::print_json(&build)?;
     }
-    print_stdout(&format!("{}  {}  {}", build_name(build), build.status, sanitize::line(&build.title)))?;
-    print_stdout(&format!(
-        "{} by {}  {}",
-        build.sha.get(..7).unwrap_or_default(),
-        sanitize::line(&build.actor),
-        client.page_url(&build.href)
-    ))?;
-    for text in build.reason.iter().map(ToString::to_string).chain(build.diagnostics.iter().cloned()) {
-        print_stdout(&format!("  {}", sanitize::line(&text)))?;
-    }
-    for stage in &build.stages {
-        print_stdout(&format!("\n{}  {}{}", sanitize::line(&stage.name), stage.status, reason_suffix(stage.reason.as_ref())))?;
-        for approval in &stage.approvals {
-            if approval.missing.is_empty() {
-                continue;
-            }
-            print_stdout(&format!(
-                "  {} is waiting for approval: {}",
-                sanitize::line(&approval.description),
-                sanitize::line(&approval.missing.join("; "))
-            ))?;
-            for line in approval.runs.iter().chain([&approval.subject]) {
-                print_stdout(&format!("    {}", sanitize::line(line)))?;
-            }
-        }
-        for step in &stage.steps {
-            print_stdout(&format!(
-                "  {:>2}  {:<8}  {}{}",
-                step.number,
-                step.status,
-                sanitize::line(&step.name),
-                reason_suffix(step.reason.as_ref())
-            ))?;
-        }
-    }
-    Ok(exit_for_status(&build.status))
+    Ok(Exit::Ok)
 }

@@ -1,17 +1,57 @@
 //! Functions that the commands for one build share: its API path, its name in messages, actions on it, and the exit code.
 
+use std::str::FromStr;
+
+use beespace_core::ids::RepositoryName;
 use beespace_core::reason::Reason;
 use beespace_core::sanitize;
+use beespace_core::time::Timestamp;
+use chrono::DateTime;
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::{Context, print_stderr, table};
 use crate::api::dto::{ApprovalAnswerBody, BuildBody};
-use crate::urls::{BuildKey, api_build};
+use crate::urls::{BuildKey, api_build, api_repository};
+use crate::view::time;
 
-pub(super) fn build_path(context: &Context, build: BuildKey) -> Result<String, Failure> {
-    Ok(api_build(&context.target.repository()?, build))
+/// A build as commands name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildName {
+    /// The newest build of the repository.
+    Latest,
+    Key(BuildKey),
+}
+
+impl FromStr for BuildName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "latest" => Ok(Self::Latest),
+            _ => text.parse().map(Self::Key).map_err(|_| format!("{text:?} is not a build: use its number, its id, or `latest`")),
+        }
+    }
+}
+
+/// The API path of a build.
+///
+/// # Errors
+/// [`Failure`] if no repository is given, or it has no builds and `latest` is requested.
+pub(super) async fn build_path(context: &Context, client: &Client, build: BuildName) -> Result<String, Failure> {
+    let repository = context.target.repository()?;
+    let key = match build {
+        BuildName::Key(key) => key,
+        BuildName::Latest => latest(client, &repository).await?,
+    };
+    Ok(api_build(&repository, key))
+}
+
+/// The newest build of a repository by its id, which does not change while the build gets its number.
+async fn latest(client: &Client, repository: &RepositoryName) -> Result<BuildKey, Failure> {
+    let newest: Vec<BuildBody> = client.get(&format!("{}/builds?limit=1", api_repository(repository))).await?;
+    let id = newest.first().and_then(|build| build.id.parse().ok());
+    id.ok_or_else(|| Failure::new(Exit::NotFound, format!("{repository} has no builds")).help("push a commit to it"))
 }
 
 /// `acme/app #12`. A build gets its number when its pipeline file has been found; until then the name contains its id.
@@ -27,6 +67,17 @@ pub(super) fn reason_suffix(reason: Option<&Reason>) -> String {
     reason.map_or_else(String::new, |reason| format!("  {}", sanitize::line(&reason.to_string())))
 }
 
+/// A time of the API.
+pub(super) fn timestamp(text: &str) -> Option<Timestamp> {
+    let millis = DateTime::parse_from_rfc3339(text).ok()?.timestamp_millis();
+    u64::try_from(millis).ok().map(Timestamp)
+}
+
+/// How long something took or has been running; empty before its start.
+pub(super) fn duration(started: Option<&str>, finished: Option<&str>, now: Timestamp) -> String {
+    time::elapsed(started.and_then(timestamp), finished.and_then(timestamp), now)
+}
+
 /// The exit code for a build's status, so that scripts can test it.
 pub(super) fn exit_for_status(status: &str) -> Exit {
     match status {
@@ -39,16 +90,27 @@ pub(super) fn exit_for_status(status: &str) -> Exit {
 pub(super) async fn post_action(
     context: &Context,
     client: &Client,
-    build: BuildKey,
+    build: BuildName,
     verb: &str,
     body: &ApprovalAnswerBody,
     outcome: &str,
 ) -> Result<Exit, Failure> {
-    let build: BuildBody = client.post(&format!("{}/{verb}", build_path(context, build)?), body).await?;
+    let build: BuildBody = client.post(&format!("{}/{verb}", build_path(context, client, build).await?), body).await?;
+    print_stderr(&format!("{} {outcome}: {}", build_name(&build), client.page_url(&build.href)));
     if context.output == Output::Json {
         table::print_json(&build)?;
-    } else {
-        print_stderr(&format!("{} {outcome}: {}", build_name(&build), client.page_url(&build.href)));
     }
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_is_named_by_its_number_its_id_or_latest() {
+        assert_eq!("latest".parse(), Ok(BuildName::Latest));
+        assert_eq!("7".parse(), Ok(BuildName::Key(BuildKey::Number(7))));
+        assert!("newest".parse::<BuildName>().unwrap_err().contains("`latest`"));
+    }
 }

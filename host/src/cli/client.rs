@@ -25,11 +25,15 @@ pub struct Client {
     http: reqwest::Client,
     url: Url,
     token: Option<SecretString>,
+    proxy: Option<Url>,
 }
 
 impl Client {
+    /// Connects to the server directly. The proxies of the environment are not used: a server on this machine or in its network
+    /// is not behind them, and they could read the token. A proxy that was given for Beespace gets encrypted requests only.
+    ///
     /// # Errors
-    /// [`Failure`] if the HTTP client cannot be created.
+    /// [`Failure`] if the HTTP client cannot be created, or a proxy was given for a server without https.
     pub fn new(server: Server) -> Result<Self, Failure> {
         Self::with_read_timeout(server, READ_TIMEOUT)
     }
@@ -37,13 +41,29 @@ impl Client {
     fn with_read_timeout(server: Server, silence: Duration) -> Result<Self, Failure> {
         // An earlier call in this process may have installed the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let bug = |error: reqwest::Error| Failure::new(Exit::Bug, error.to_string());
+        let mut http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+        let proxy = server.proxy.filter(|_| !is_loopback(&server.url));
+        if let Some(proxy) = &proxy {
+            if server.url.scheme() != "https" {
+                let help = "use the https:// URL of the server, or unset BEESPACE_PROXY";
+                let message = format!("the proxy {proxy} could read the token, because {} is not encrypted", server.url);
+                return Err(Failure::new(Exit::Usage, message).help(help));
+            }
+            http = http.proxy(reqwest::Proxy::https(proxy.clone()).map_err(bug)?);
+        }
         let http = http.connect_timeout(silence.min(CONNECT_TIMEOUT)).read_timeout(silence).build();
-        let http = http.map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
-        Ok(Self { http, url: server.url, token: server.token })
+        Ok(Self { http: http.map_err(bug)?, url: server.url, token: server.token, proxy })
     }
 
-    /// The URL of a page, to show to people. `path` is a path that the server returned, so the path of the server's URL is part of it.
+    /// The server's URL.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The URL of a page, to show to people. `path` is a path that the server returned, so the path of the server's URL is part
+    /// of it.
     #[must_use]
     pub fn page_url(&self, path: &str) -> String {
         self.url.join(path).map_or_else(|_| path.to_owned(), |url| url.to_string())
@@ -125,11 +145,30 @@ impl Client {
         }
         let status = response.status();
         match response.json::<Problem>().await {
-            Ok(problem) => Err(problem.into()),
-            Err(_) => Err(Failure::new(
-                Exit::Unreachable,
-                format!("{} responded with {status}, but is not a Beespace server", self.url),
-            )),
+            Ok(problem) => Err(self.failure_of(problem)),
+            Err(_) => {
+                Err(Failure::new(Exit::Unreachable, format!("{} is not a Beespace server: it responded with {status}", self.url)))
+            }
+        }
+    }
+
+    /// The server does not know where the token came from and what the command could do instead.
+    fn failure_of(&self, problem: Problem) -> Failure {
+        let status = problem.status_code();
+        let failure = Failure::from(problem);
+        match status {
+            StatusCode::UNAUTHORIZED if self.token.is_some() => {
+                let help = "sign in again with `beespace login URL`, or correct BEESPACE_TOKEN";
+                Failure::new(Exit::Auth, format!("{} rejects the token", self.url)).help(help)
+            }
+            StatusCode::UNAUTHORIZED => {
+                let help = "run `beespace login URL`, set BEESPACE_TOKEN, or pass --config FILE on the server's machine";
+                Failure::new(Exit::Auth, format!("{} requires a token", self.url)).help(help)
+            }
+            StatusCode::NOT_FOUND if failure.message == "No such repository." => {
+                failure.help("`beespace repo list` shows the enabled ones, and `beespace repo enable OWNER/NAME` enables another")
+            }
+            _ => failure,
         }
     }
 
@@ -146,7 +185,18 @@ impl Client {
         while let Some(next) = cause.source() {
             cause = next;
         }
-        Failure::new(Exit::Unreachable, format!("{} is unreachable: {cause}", self.url))
+        let way = self.proxy.as_ref().map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
+        Failure::new(Exit::Unreachable, format!("{} is unreachable{way}: {cause}", self.url))
+    }
+}
+
+/// Whether the URL names this machine.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -154,12 +204,26 @@ impl Client {
 mod tests {
     use super::*;
 
+    fn behind_proxy(url: &str) -> Result<Client, Failure> {
+        Client::new(Server { url: url.parse().unwrap(), token: None, proxy: Some("http://proxy.example:3128/".parse().unwrap()) })
+    }
+
+    #[test]
+    fn a_proxy_gets_encrypted_requests_only_and_none_for_this_machine() {
+        let failure = behind_proxy("http://ci.example/").unwrap_err();
+        assert!(failure.exit == Exit::Usage && failure.message.contains("could read the token"), "{failure}");
+        assert!(behind_proxy("https://ci.example/").unwrap().proxy.is_some());
+        for local in ["http://127.0.0.1:8000/", "https://localhost/", "https://ci.localhost/", "http://[::1]:8000/"] {
+            assert_eq!(behind_proxy(local).unwrap().proxy, None, "{local}");
+        }
+    }
+
     #[tokio::test]
     async fn a_server_that_never_responds_times_out() {
         // The system accepts connections for the listener, but nothing ever responds.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", silent.local_addr().unwrap()).parse().unwrap();
-        let client = Client::with_read_timeout(Server { url, token: None }, Duration::from_millis(100)).unwrap();
+        let client = Client::with_read_timeout(Server { url, token: None, proxy: None }, Duration::from_millis(100)).unwrap();
         let failure = client.get::<()>("/api/v1/user").await.unwrap_err();
         assert_eq!(failure.exit, Exit::Unreachable, "{failure}");
         let failure = client.stream_bytes("/log", 0, |_| Ok(())).await.unwrap_err();
@@ -173,7 +237,7 @@ mod tests {
             ("http://ci.example/tools/ci", "http://ci.example/tools/ci/api/v1/user", "http://ci.example/tools/ci/ada/hive"),
             ("http://ci.example/tools/ci/", "http://ci.example/tools/ci/api/v1/user", "http://ci.example/tools/ci/ada/hive"),
         ] {
-            let client = Client::new(Server { url: server.parse().unwrap(), token: None }).unwrap();
+            let client = Client::new(Server { url: server.parse().unwrap(), token: None, proxy: None }).unwrap();
             let request = client.request(Method::GET, "/api/v1/user").unwrap().build().unwrap();
             assert_eq!(request.url().as_str(), api);
             // The server returns the whole path of a page.

@@ -91,7 +91,7 @@ fn count_plugins(config: &Config) -> Result<usize, Failure> {
     })
 }
 
-fn config_failure(problems: &[impl ToString]) -> Failure {
+pub(super) fn config_failure(problems: &[impl ToString]) -> Failure {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     Failure::new(Exit::Config, format!("the configuration is invalid:\n  {}", lines.join("\n  ")))
 }

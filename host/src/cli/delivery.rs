@@ -50,7 +50,7 @@ pub async fn run(context: &Context, command: DeliveryCommand) -> Result<Exit, Fa
         DeliveryCommand::Show { id } => deliveries.show::<DeliveryBody>(&id).await?,
         DeliveryCommand::Retry { id } => {
             let body: DeliveryBody = deliveries.retry(&id).await?;
-            print_stderr(&format!("delivery {} queued again", body.id));
+            print_stderr(&format!("delivery {} queued again at {}", body.id, client.url()));
         }
     }
     Ok(Exit::Ok)

@@ -28,6 +28,8 @@ pub enum Exit {
     Unreachable = 7,
     /// An internal error.
     Bug = 70,
+    /// The reader of the output closed it early. The number is that of a program that SIGPIPE ended (128 + 13).
+    ClosedPipe = 141,
 }
 
 impl From<Exit> for ExitCode {
@@ -84,6 +86,7 @@ impl From<Problem> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self::new(Exit::Bug, error.to_string())
+        let exit = if error.kind() == std::io::ErrorKind::BrokenPipe { Exit::ClosedPipe } else { Exit::Bug };
+        Self::new(exit, error.to_string())
     }
 }

@@ -52,6 +52,9 @@ pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follo
         if let Some(wanted) = wanted.filter(|_| steps.is_empty() && !(follow && build.stages.is_empty())) {
             return Err(no_such_step(&build, wanted));
         }
+        if !follow && steps.iter().all(|(_, step)| step.started_at.is_none()) {
+            return Err(no_log(&build, &steps));
+        }
         // A step that has not started has no log.
         for (stage, step) in steps.iter().filter(|(_, step)| step.started_at.is_some()) {
             printer.print_new(client, path, stage, step, steps.len() > 1).await?;
@@ -84,6 +87,17 @@ fn no_such_step(build: &BuildBody, wanted: &str) -> Failure {
     let help =
         if names.is_empty() { "the build has no steps".to_owned() } else { format!("steps of this build: {}", names.join(", ")) };
     Failure::new(Exit::NotFound, format!("no step {wanted:?} in this build")).help(help)
+}
+
+/// None of the steps has started: the reason of the build, or of the only selected step.
+fn no_log(build: &BuildBody, steps: &[(&StageBody, &StepBody)]) -> Failure {
+    let (what, status, reason) = match steps {
+        [(_, step)] => (format!("step {}", step.name), &step.status, step.reason.as_ref()),
+        _ => ("the build".to_owned(), &build.status, build.reason.as_ref()),
+    };
+    let why = build_common::reason_suffix(reason);
+    let message = format!("{} has no log, because {what} has not started: {status}{why}", build_common::build_name(build));
+    Failure::new(Exit::NotFound, message).help("`--follow` waits for the log of a build that has not finished")
 }
 
 fn is_finished(status: &str) -> bool {

@@ -1,8 +1,6 @@
-//! `beespace login`: saves a server's address and admin token in a file that only this user can read.
+//! `beespace login` and `beespace logout`: save a server's address and admin token for later commands, and remove them.
 
-use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 
 use secrecy::SecretString;
 use url::Url;
@@ -10,14 +8,18 @@ use url::Url;
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::print_stderr;
-use super::target::{Login, Server, login_path};
+use super::saved_login::{self, Login};
+use super::target::{ProxyArgs, Server, server_url};
 use crate::api::health::UserBody;
 use crate::urls::API_PREFIX;
 
 #[derive(Debug, clap::Args)]
 pub struct LoginArgs {
     /// URL of the server
+    #[arg(value_parser = server_url)]
     pub url: Url,
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
 }
 
 /// Reads the token, verifies it with the server, and saves it.
@@ -26,30 +28,26 @@ pub struct LoginArgs {
 /// [`Failure`] if the server is unreachable or rejects the token, or the file cannot be written.
 pub async fn run(args: LoginArgs) -> Result<Exit, Failure> {
     let token = SecretString::from(if io::stdin().is_terminal() { prompt_hidden("Admin token: ")? } else { read_line()? });
-    let server = Server { url: args.url.clone(), token: Some(token.clone()) };
+    let server = Server { url: args.url.clone(), token: Some(token.clone()), proxy: args.proxy.proxy };
     let user: UserBody = Client::new(server)?.get(&format!("{API_PREFIX}/user")).await?;
     if !user.is_admin {
         let help = "the token is in the file admin.token in the server's data directory";
         return Err(Failure::new(Exit::Auth, format!("this is not the admin token of {}", args.url)).help(help));
     }
-    save(&Login { server: args.url.to_string(), token })?;
+    saved_login::save(&Login { server: args.url.clone(), token })?;
     print_stderr(&format!("signed in to {} as {}", args.url, user.id));
     Ok(Exit::Ok)
 }
 
-fn save(login: &Login) -> Result<(), Failure> {
-    let path = login_path().ok_or_else(|| Failure::new(Exit::Usage, "neither XDG_CONFIG_HOME nor HOME is set"))?;
-    if let Some(dir) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    }
-    let text = serde_json::to_vec_pretty(login).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
-    // Write a new file and rename it over the old one: the file is never incomplete and never has other permissions.
-    let fresh = path.with_extension("new");
-    if fresh.exists() {
-        std::fs::remove_file(&fresh)?;
-    }
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?.write_all(&text)?;
-    Ok(std::fs::rename(&fresh, &path)?)
+/// Removes the saved login. The token itself stays valid.
+///
+/// # Errors
+/// [`Failure`] if the file cannot be removed.
+pub fn log_out() -> Result<Exit, Failure> {
+    let server = saved_login::read().map_or_else(String::new, |login| format!(" of {}", login.server));
+    let was_there = saved_login::remove()?;
+    print_stderr(&if was_there { format!("the saved login{server} is removed") } else { "no login is saved".to_owned() });
+    Ok(Exit::Ok)
 }
 
 /// Reads one line from stdin and trims it.

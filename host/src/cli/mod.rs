@@ -1,11 +1,12 @@
 //! The command line: nouns, then verbs. Data goes to stdout, messages go to stderr, and [`exit::Exit`] lists the exit codes.
 //!
-//! Every command except `server`, `lint`, `config` and `completions` uses the server's HTTP API and nothing else.
+//! Every command except `server`, `logout`, `lint`, `config` and `completions` uses the server's HTTP API and nothing else.
 
 pub mod ansi_filter;
 pub mod approve;
 pub mod build;
 mod build_common;
+mod build_text;
 pub mod client;
 mod collection;
 pub mod config;
@@ -19,6 +20,7 @@ pub mod login;
 pub mod notice;
 pub mod output;
 pub mod repo;
+pub mod saved_login;
 pub mod secret;
 pub mod server;
 pub mod table;
@@ -46,7 +48,8 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "Exit codes: 0 success, 1 a build or check failed, 2 usage error, 3 invalid configuration or pipeline \
-                          file, 4 not found, 5 refused, 6 authentication failed, 7 server or Gogs unavailable, 70 internal error";
+                          file, 4 not found, 5 refused, 6 authentication failed, 7 server or Gogs unavailable, 70 internal \
+                          error, 141 the reader of the output closed it";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -54,6 +57,8 @@ enum Command {
     Server(server::ServerArgs),
     /// Save a server's address and admin token for later commands
     Login(login::LoginArgs),
+    /// Remove the saved address and admin token
+    Logout,
     /// Enable, repair and disable repositories
     Repo(Remote<repo::RepoCommand>),
     /// List, show, restart, cancel and approve builds
@@ -129,6 +134,8 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(exit) => exit.into(),
+        // The reader has what it wanted, as `head` does: there is nobody to report to.
+        Err(failure) if failure.exit == Exit::ClosedPipe => failure.exit.into(),
         Err(failure) => {
             print_stderr(&failure.to_string());
             failure.exit.into()
@@ -140,8 +147,12 @@ fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Server(args) => return server::run(&args),
         Command::Config { command } => return config::run(&command),
+        Command::Logout => return login::log_out(),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "beespace", &mut io::stdout());
+            // `clap_complete` panics if it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "beespace", &mut script);
+            io::stdout().write_all(&script)?;
             return Ok(Exit::Ok);
         }
         _ => {}
@@ -156,7 +167,9 @@ fn run(command: Command) -> Result<Exit, Failure> {
             Command::Notice(Remote { context, command }) => notice::run(&context, command).await,
             Command::Secret(Remote { context, command }) => secret::run(&context, command).await,
             Command::Doctor(context) => doctor::run(&context).await,
-            Command::Server(_) | Command::Lint(_) | Command::Config { .. } | Command::Completions { .. } => Ok(Exit::Ok),
+            Command::Server(_) | Command::Lint(_) | Command::Config { .. } | Command::Completions { .. } | Command::Logout => {
+                Ok(Exit::Ok)
+            }
         }
     })
 }

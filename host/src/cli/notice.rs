@@ -52,7 +52,7 @@ pub async fn run(context: &Context, command: NoticeCommand) -> Result<Exit, Fail
         NoticeCommand::Show { id } => notices.show::<NoticeBody>(&id).await?,
         NoticeCommand::Retry { id } => {
             let body: NoticeBody = notices.retry(&id).await?;
-            print_stderr(&format!("notice {} queued again for notifier {}", body.id, body.notifier));
+            print_stderr(&format!("notice {} queued again for notifier {} at {}", body.id, body.notifier, client.url()));
         }
     }
     Ok(Exit::Ok)

@@ -52,15 +52,16 @@ pub async fn run(context: &Context, command: RepoCommand) -> Result<Exit, Failur
         RepoCommand::Disable { name } => {
             let name = named(name)?;
             client.execute(reqwest::Method::DELETE, &api_repository(&name), None::<&()>).await?;
-            print_stderr(&format!("{name} disabled; its builds are kept"));
+            print_stderr(&format!("{name} disabled at {}; its builds are kept", client.url()));
         }
         RepoCommand::Repair { name } => {
             let name = named(name)?;
             let body: RepositoryBody = client.post(&format!("{}/repair", api_repository(&name)), &()).await?;
+            let server = client.url();
             print_repository(
                 context,
                 &body,
-                &format!("{name} has a new webhook and secret; the old secret stays valid for one day"),
+                &format!("{name} has a new webhook and secret at {server}; the old secret stays valid for one day"),
             )?;
         }
     }
@@ -68,9 +69,6 @@ pub async fn run(context: &Context, command: RepoCommand) -> Result<Exit, Failur
 }
 
 fn print_repository(context: &Context, body: &RepositoryBody, message: &str) -> Result<(), Failure> {
-    if context.output == Output::Json {
-        return table::print_json(body);
-    }
     print_stderr(message);
-    Ok(())
+    if context.output == Output::Json { table::print_json(body) } else { Ok(()) }
 }

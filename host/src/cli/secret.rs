@@ -57,7 +57,7 @@ pub async fn run(context: &Context, command: SecretCommand) -> Result<Exit, Fail
         SecretCommand::Set { name, scope, file } => {
             let body = SecretValue { value: read_value(file)? };
             let set: SecretSetBody = client.put(&format!("{}/{}", secrets_path(context, &scope)?, encode(&name)), &body).await?;
-            print_stderr(&format!("secret {name} set"));
+            print_stderr(&format!("secret {name} set for {} at {}", scope_name(context, &scope)?, client.url()));
             if let Some(weakness) = set.weakness {
                 print_stderr(&format!("warning: {weakness}"));
             }
@@ -65,7 +65,7 @@ pub async fn run(context: &Context, command: SecretCommand) -> Result<Exit, Fail
         SecretCommand::Remove { name, scope } => {
             let path = format!("{}/{}", secrets_path(context, &scope)?, encode(&name));
             client.execute(Method::DELETE, &path, None::<&()>).await?;
-            print_stderr(&format!("secret {name} removed"));
+            print_stderr(&format!("secret {name} removed for {} at {}", scope_name(context, &scope)?, client.url()));
         }
     }
     Ok(Exit::Ok)
@@ -77,6 +77,11 @@ fn secrets_path(context: &Context, scope: &Scope) -> Result<String, Failure> {
     } else {
         format!("{}/secrets", api_repository(&context.target.repository()?))
     })
+}
+
+/// The owner of the secrets, for messages.
+fn scope_name(context: &Context, scope: &Scope) -> Result<String, Failure> {
+    if scope.instance { Ok("the instance".to_owned()) } else { Ok(context.target.repository()?.to_string()) }
 }
 
 /// Reads a value: from a file as it is, from stdin without the final line break that `echo` adds, or from a hidden prompt.

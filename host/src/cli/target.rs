@@ -1,41 +1,76 @@
 //! Finds the server and the repository that a command applies to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use beespace_core::ids::RepositoryName;
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Serialize, Serializer};
+use secrecy::SecretString;
 use url::Url;
 
+use super::config::config_failure;
 use super::exit::{Exit, Failure};
-use crate::config::Config;
+use super::saved_login::{self, Login};
+use crate::config::{Config, DEFAULT_PATHS};
+
+/// What to do if no server is known.
+const CHOOSE_A_SERVER: &str = "run `beespace login URL`, or pass --server URL, or pass --config FILE on the server's machine";
 
 /// Options of every command that calls a server.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Server and repository")]
 pub struct Target {
-    /// URL of the server
-    #[arg(long, global = true, env = "BEESPACE_SERVER", value_name = "URL")]
+    /// URL of the server [env: BEESPACE_SERVER]; `BEESPACE_TOKEN` is the token for it
+    #[arg(long, global = true, value_name = "URL", value_parser = server_url)]
     pub server: Option<Url>,
-    /// Server configuration file, for commands on the server's own machine
-    #[arg(long, global = true, env = "BEESPACE_CONFIG", value_name = "FILE")]
+    /// Server configuration file, for commands on the server's own machine [env: BEESPACE_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
     /// Repository [default: the git remote `origin` of the current directory]
     #[arg(long, global = true, value_name = "OWNER/NAME")]
     pub repo: Option<RepositoryName>,
 }
 
-/// The file that `beespace login` writes, with mode 0600.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Login {
-    pub server: String,
-    #[serde(serialize_with = "expose_token")]
-    pub token: SecretString,
+/// The proxy of a client.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ProxyArgs {
+    /// HTTP proxy for an https:// server; `HTTP_PROXY` and similar variables are not used
+    #[arg(long, global = true, env = "BEESPACE_PROXY", value_name = "URL", value_parser = server_url)]
+    pub proxy: Option<Url>,
 }
 
-/// Writes the token in plain text: only its owner can read the login file, and nothing else serializes a token.
-fn expose_token<S: Serializer>(token: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(token.expose_secret())
+/// The variables that name a server. The command line takes precedence, so clap does not read them.
+#[derive(Debug, Default)]
+struct Environment {
+    server: Option<String>,
+    config: Option<PathBuf>,
+    token: Option<SecretString>,
+}
+
+impl Environment {
+    /// The variables of this process. An empty one counts as not set.
+    fn read() -> Self {
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            server: set("BEESPACE_SERVER"),
+            config: set("BEESPACE_CONFIG").map(PathBuf::from),
+            token: set("BEESPACE_TOKEN").map(SecretString::from),
+        }
+    }
+}
+
+/// What names the server.
+#[derive(Debug)]
+enum Source {
+    /// Its URL.
+    Url(Url),
+    /// Its configuration file on this machine.
+    Config(PathBuf),
+    /// The login that `beespace login` saved.
+    Login(Login),
+    /// Nothing. The server may be on this machine with a configuration in a default location.
+    Default,
 }
 
 /// A server and the token for it.
@@ -43,49 +78,52 @@ fn expose_token<S: Serializer>(token: &SecretString, serializer: S) -> Result<S:
 pub struct Server {
     pub url: Url,
     pub token: Option<SecretString>,
-}
-
-/// Path of the [`Login`] file, in the XDG configuration directory.
-#[must_use]
-pub fn login_path() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config"))).map(|dir| dir.join("beespace/login.json"))
-}
-
-fn login() -> Option<Login> {
-    serde_json::from_slice(&std::fs::read(login_path()?).ok()?).ok()
+    pub proxy: Option<Url>,
 }
 
 impl Target {
-    /// Selects the server: `--server` or `BEESPACE_SERVER`, else the saved login, else the server whose configuration and admin
-    /// token are on this machine.
+    /// Selects the server: the command line, else the environment, else the saved login, else the server whose configuration is
+    /// in a default location of this machine.
     ///
     /// # Errors
-    /// [`Failure`] if none of these exists.
+    /// [`Failure`] if none of these names a server, or the named configuration or its admin token cannot be read.
     pub fn server(&self) -> Result<Server, Failure> {
-        let given = std::env::var("BEESPACE_TOKEN").ok().map(SecretString::from);
-        let login = login();
-        if let Some(url) = self.server.clone() {
-            let known = login.filter(|login| login.server == url.as_str()).map(|login| login.token);
-            let token =
-                given.or(known).or_else(|| self.local_server().filter(|local| local.url == url).and_then(|local| local.token));
-            return Ok(Server { url, token });
-        }
-        if let Some((login, url)) = login.and_then(|login| Url::parse(&login.server).ok().map(|url| (login, url))) {
-            return Ok(Server { url, token: given.or(Some(login.token)) });
-        }
-        self.local_server().ok_or_else(|| {
-            let help = "run `beespace login URL`, or pass --server URL, or pass --config FILE on the server's machine";
-            Failure::new(Exit::Usage, "no server is configured").help(help)
-        })
+        let (env, login) = (Environment::read(), saved_login::read());
+        let (url, token) = match self.source(&env, login.as_ref())? {
+            Source::Url(url) => {
+                let token = env.token.clone().or_else(|| self.known_token(&url, &env, login));
+                (url, token)
+            }
+            Source::Config(path) => local_server(Some(&path), env.token)?,
+            Source::Login(login) => (login.server, env.token.or(Some(login.token))),
+            Source::Default => default_server(env.token)?,
+        };
+        Ok(Server { url, token, proxy: self.proxy.proxy.clone() })
     }
 
-    /// The server on this machine, if this user can read its admin token.
-    fn local_server(&self) -> Option<Server> {
-        let config = Config::load(self.config.as_deref(), std::env::vars()).ok()?.config;
-        let token = std::fs::read_to_string(config.data.admin_token_path()).ok()?;
-        let url = Url::parse(&format!("http://{}/", config.server.listen)).ok()?;
-        Some(Server { url, token: Some(SecretString::from(token.trim().to_owned())) })
+    fn source(&self, env: &Environment, login: Option<&Login>) -> Result<Source, Failure> {
+        if let Some(url) = &self.server {
+            return Ok(Source::Url(url.clone()));
+        }
+        if let Some(path) = &self.config {
+            return Ok(Source::Config(path.clone()));
+        }
+        if let Some(text) = &env.server {
+            let url = server_url(text).map_err(|error| Failure::new(Exit::Usage, format!("BEESPACE_SERVER={text}: {error}")))?;
+            return Ok(Source::Url(url));
+        }
+        if let Some(path) = &env.config {
+            return Ok(Source::Config(path.clone()));
+        }
+        Ok(login.map_or(Source::Default, |login| Source::Login(login.clone())))
+    }
+
+    /// The saved token for a server, or the admin token if the server's configuration is on this machine.
+    fn known_token(&self, url: &Url, env: &Environment, login: Option<Login>) -> Option<SecretString> {
+        let saved = login.filter(|login| login.server == *url).map(|login| login.token);
+        let path = self.config.as_ref().or(env.config.as_ref());
+        let local = || local_server(path.map(PathBuf::as_path), None).ok().filter(|(local, _)| local == url);
+        saved.or_else(|| local()?.1)
     }
 
     /// Selects the repository: `--repo`, else the git remote `origin` of the current directory.
@@ -99,6 +137,35 @@ impl Target {
                 .help("pass --repo OWNER/NAME, or run this in a clone of the repository")
         })
     }
+}
+
+/// Parses the URL of a server. `localhost:8000` is a URL for the parser, but with the scheme `localhost`.
+pub(super) fn server_url(text: &str) -> Result<Url, String> {
+    let url = text.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    url.ok_or_else(|| "a URL begins with http:// or https://, for example https://ci.example.org".to_owned())
+}
+
+/// The server of this machine that a configuration describes, and its admin token.
+fn local_server(path: Option<&Path>, token: Option<SecretString>) -> Result<(Url, Option<SecretString>), Failure> {
+    let config = Config::load(path, std::env::vars()).map_err(|problems| config_failure(&problems))?.config;
+    let url = config.server.local_url;
+    let path = config.data.admin_token_path();
+    match (std::fs::read_to_string(&path), token) {
+        (Ok(text), _) => Ok((url, Some(SecretString::from(text.trim().to_owned())))),
+        (Err(_), Some(token)) => Ok((url, Some(token))),
+        (Err(error), None) => {
+            let help = "start the server once, run this as the server's user, or set BEESPACE_TOKEN";
+            Err(Failure::new(Exit::Auth, format!("cannot read the admin token of {url}: {}: {error}", path.display())).help(help))
+        }
+    }
+}
+
+/// The server of this machine whose configuration is in a default location or in the environment.
+fn default_server(token: Option<SecretString>) -> Result<(Url, Option<SecretString>), Failure> {
+    let has_file = DEFAULT_PATHS.iter().any(|path| Path::new(path).is_file());
+    local_server(None, token).map_err(|failure| {
+        if has_file { failure } else { Failure::new(Exit::Usage, "no server is configured").help(CHOOSE_A_SERVER) }
+    })
 }
 
 fn remote_repository() -> Option<RepositoryName> {
@@ -116,14 +183,62 @@ fn remote_name(remote: &str) -> Option<RepositoryName> {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret as _;
+
     use super::*;
 
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    /// What is selected, in short.
+    fn selected(target: &Target, env: &Environment, login: Option<&Login>) -> String {
+        match target.source(env, login).unwrap() {
+            Source::Url(url) => url.to_string(),
+            Source::Config(path) => path.display().to_string(),
+            Source::Login(login) => format!("login {}", login.server),
+            Source::Default => "default".to_owned(),
+        }
+    }
+
     #[test]
-    fn a_login_round_trips_and_its_debug_output_hides_the_token() {
-        let login = Login { server: "http://b.example/".to_owned(), token: "bee_canary".to_owned().into() };
-        assert!(!format!("{login:?}").contains("canary"));
-        let kept: Login = serde_json::from_str(&serde_json::to_string(&login).unwrap()).unwrap();
-        assert_eq!((kept.server, kept.token.expose_secret()), (login.server, "bee_canary"));
+    fn the_command_line_wins_over_the_environment_and_the_environment_over_the_saved_login() {
+        let login = Login { server: url("http://saved/"), token: "t".to_owned().into() };
+        let mut target = Target::default();
+        let mut env = Environment::default();
+        assert_eq!(selected(&target, &env, None), "default");
+        assert_eq!(selected(&target, &env, Some(&login)), "login http://saved/");
+        env.config = Some("env.toml".into());
+        assert_eq!(selected(&target, &env, Some(&login)), "env.toml");
+        env.server = Some("http://env/".to_owned());
+        assert_eq!(selected(&target, &env, Some(&login)), "http://env/");
+        target.config = Some("given.toml".into());
+        assert_eq!(selected(&target, &env, Some(&login)), "given.toml");
+        target.server = Some(url("http://given/"));
+        assert_eq!(selected(&target, &env, Some(&login)), "http://given/");
+    }
+
+    #[test]
+    fn a_server_needs_a_scheme() {
+        for wrong in ["ci.example.org", "localhost:8000", "ftp://ci.example.org", "http://"] {
+            assert!(server_url(wrong).unwrap_err().contains("http://"), "{wrong}");
+        }
+        assert_eq!(server_url("http://localhost:8000").unwrap().as_str(), "http://localhost:8000/");
+    }
+
+    #[test]
+    fn a_variable_that_is_no_url_is_a_usage_error_that_names_it() {
+        let env = Environment { server: Some("ci.example.org".to_owned()), ..Environment::default() };
+        let failure = Target::default().source(&env, None).unwrap_err();
+        assert!(failure.exit == Exit::Usage && failure.message.contains("BEESPACE_SERVER=ci.example.org"), "{failure}");
+    }
+
+    #[test]
+    fn a_saved_token_is_sent_to_its_own_server_only() {
+        let login = Login { server: url("http://saved/"), token: "t".to_owned().into() };
+        let known = |text| Target::default().known_token(&url(text), &Environment::default(), Some(login.clone()));
+        assert_eq!(known("http://saved/").unwrap().expose_secret(), "t");
+        assert!(known("http://other/").is_none());
     }
 
     #[test]

@@ -1,0 +1,142 @@
+//! `beespace build show`: a build with its stages and steps as text.
+
+use beespace_core::reason::Reason;
+use beespace_core::sanitize;
+use beespace_core::time::Timestamp;
+
+use super::build_common::{build_name, duration, exit_for_status};
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::output::Output;
+use super::{Context, print_stdout, table};
+use crate::api::dto::{ApprovalBody, BuildBody, StageBody, StepBody};
+use crate::clock::now;
+
+/// Prints a build. The exit code is that of its status.
+///
+/// # Errors
+/// [`Failure`] if stdout is closed.
+pub(super) fn show(context: &Context, client: &Client, build: &BuildBody) -> Result<Exit, Failure> {
+    if context.output == Output::Json {
+        table::print_json(build)?;
+    } else {
+        print_stdout(&Text::of(build, &client.page_url(&build.href), now()).lines.join("\n"))?;
+    }
+    Ok(exit_for_status(&build.status))
+}
+
+/// The lines so far. A reason that a line above contains is not repeated: a stage has the reason of its step, and a build that of
+/// its stage.
+struct Text {
+    lines: Vec<String>,
+    now: Timestamp,
+}
+
+impl Text {
+    fn of(build: &BuildBody, page: &str, now: Timestamp) -> Self {
+        let mut text = Self { lines: Vec::new(), now };
+        text.build(build, page);
+        for stage in &build.stages {
+            text.stage(stage);
+        }
+        text
+    }
+
+    fn build(&mut self, build: &BuildBody, page: &str) {
+        let took = suffix(&duration(build.started_at.as_deref(), build.finished_at.as_deref(), self.now));
+        self.line(&format!("{}  {}{took}  {}", build_name(build), build.status, build.title));
+        self.line(&format!("{} by {}  {page}", build.sha.get(..7).unwrap_or_default(), build.actor));
+        if let Some(reason) = &build.reason {
+            self.line(&format!("  {reason}"));
+        }
+        for diagnostic in &build.diagnostics {
+            self.line(&format!("  {diagnostic}"));
+        }
+    }
+
+    fn stage(&mut self, stage: &StageBody) {
+        let took = suffix(&duration(stage.started_at.as_deref(), stage.finished_at.as_deref(), self.now));
+        let reason = self.new_reason(stage.reason.as_ref());
+        self.lines.push(String::new());
+        self.line(&format!("{}  {}{took}{reason}", stage.name, stage.status));
+        for approval in stage.approvals.iter().filter(|approval| !approval.missing.is_empty()) {
+            self.approval(approval);
+        }
+        for step in &stage.steps {
+            self.step(step);
+        }
+    }
+
+    fn approval(&mut self, approval: &ApprovalBody) {
+        self.line(&format!("  {} is waiting for approval: {}", approval.description, approval.missing.join("; ")));
+        for line in approval.runs.iter().chain([&approval.subject]) {
+            self.line(&format!("    {line}"));
+        }
+    }
+
+    fn step(&mut self, step: &StepBody) {
+        let took = duration(step.started_at.as_deref(), step.finished_at.as_deref(), self.now);
+        let reason = self.new_reason(step.reason.as_ref());
+        self.line(&format!("  {:>2}  {:<8}  {took:>12}  {}{reason}", step.number, step.status, step.name));
+    }
+
+    /// A reason to append to a line; empty if it is shown already.
+    fn new_reason(&self, reason: Option<&Reason>) -> String {
+        let text = reason.map_or_else(String::new, |reason| sanitize::line(&reason.to_string()));
+        if self.lines.iter().any(|line| line.contains(&text)) { String::new() } else { suffix(&text) }
+    }
+
+    fn line(&mut self, text: &str) {
+        self.lines.push(sanitize::line(text));
+    }
+}
+
+fn suffix(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("  {text}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A build of one stage with a clone and a test that ended this way.
+    fn build(status: &str, reason: &str, step_reason: &str) -> BuildBody {
+        let at = |second: u32| format!("2026-01-01T10:00:{second:02}.000Z");
+        let step = |number: u16, name: &str, status: &str, reason: Option<&str>, from: u32, to: u32| {
+            let reason = reason.map(|message| json!({ "code": "x", "message": message, "parts": [] }));
+            json!({ "number": number, "name": name, "status": status, "reason": reason, "remarks": [], "attempt": 1,
+                "exit_code": null, "started_at": at(from), "finished_at": at(to) })
+        };
+        let reason = json!({ "code": "x", "message": reason, "parts": [] });
+        let steps = [step(0, "clone", "success", None, 1, 2), step(1, "test", status, Some(step_reason), 2, 14)];
+        let stage = json!({ "number": 1, "name": "default", "status": status, "reason": reason, "remarks": [], "steps": steps,
+            "approvals": [], "started_at": at(1), "finished_at": at(14) });
+        let body = json!({ "id": "0198c0de-0000-7000-8000-000000000001", "repository": "ada/hive", "number": 7, "status": status,
+            "reason": reason, "event": "push", "branch": "main", "sha": "95a2db4c0ffee", "title": "Fill cells", "actor": "ada",
+            "author": null, "restarts": null, "created_at": at(0), "started_at": at(1), "finished_at": at(14),
+            "href": "/ada/hive/7",
+            "stages": [stage] });
+        serde_json::from_value(body).unwrap()
+    }
+
+    #[test]
+    fn a_failed_build_shows_durations_and_the_reason_with_the_step_once() {
+        let failed = build("failure", "step test: the program exited with code 1", "the program exited with code 1");
+        let text = Text::of(&failed, "http://ci/ada/hive/7", Timestamp(0)).lines.join("\n");
+        assert_eq!(
+            text,
+            "ada/hive #7  failure  13 s  Fill cells\n95a2db4 by ada  http://ci/ada/hive/7\n  step test: the program exited with \
+             code 1\n\ndefault  failure  13 s\n   0  success          1.0 s  clone\n   1  failure           12 s  test"
+        );
+    }
+
+    #[test]
+    fn control_characters_are_replaced() {
+        let mut hostile = build("failure", "a\u{1b}[2Jb", "c");
+        hostile.title = "\u{1b}]0;x\u{7}".to_owned();
+        let lines = Text::of(&hostile, "", Timestamp(0)).lines;
+        assert!(!lines.concat().chars().any(sanitize::is_unsafe), "{lines:?}");
+    }
+}
