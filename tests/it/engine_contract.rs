@@ -8,7 +8,6 @@ use beespace_core::output::OutputOffsets;
 use beespace_core::status::Status;
 use beespace_tests::WAIT_TIMEOUT;
 use beespace_tests::engine_fixture::{EngineFixture, collect_output};
-use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -213,18 +212,15 @@ pub(crate) async fn a_dropped_receiver_stops_nothing(fixture: EngineFixture) {
 
 pub(crate) async fn a_stalled_receiver_does_not_block_a_cancel(fixture: EngineFixture) {
     let (sender, receiver) = mpsc::channel(1);
-    // The channel is full, so all output of the program is stuck.
-    let taken = beespace::engine::Output {
-        stream: beespace_core::output::Stream::Host,
-        at: beespace_core::time::Timestamp(0),
-        bytes: Bytes::new(),
-    };
-    sender.send(taken).await.unwrap();
     let cancel = CancellationToken::new();
-    let launch = fixture.launch(1, fixture.controllable_container(&[("OUTPUT", "stuck"), ("SLEEP", "1000s")]));
+    // Its first piece fills the channel, and everything after it is stuck.
+    let long = "stuck ".repeat(16_000);
+    let launch = fixture.launch(1, fixture.controllable_container(&[("OUTPUT", &long), ("SLEEP", "1000s")]));
     let run = fixture.engine.run(launch, sender, cancel.clone());
     let cancelled = async {
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        while receiver.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         cancel.cancel();
     };
     let (exit, ()) = tokio::time::timeout(WAIT_TIMEOUT, async { tokio::join!(run, cancelled) }).await.unwrap();

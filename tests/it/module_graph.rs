@@ -68,6 +68,14 @@ impl ModuleGraph {
         edges
     }
 
+    /// The modules that consist of several files.
+    pub(crate) fn folders(&self) -> Vec<Vec<&str>> {
+        let parents = self.modules.iter().filter_map(|module| module.split_last()).map(|(_, parent)| parent);
+        let folders: BTreeSet<Vec<&str>> =
+            parents.filter(|parent| !parent.is_empty()).map(|parent| parent.iter().map(String::as_str).collect()).collect();
+        folders.into_iter().collect()
+    }
+
     /// The path of a name that `scope` has imported.
     fn behind_import(&self, scope: &ModulePath, path: &ModulePath) -> Option<ModulePath> {
         let name = path.strip_prefix(scope.as_slice())?.first()?;

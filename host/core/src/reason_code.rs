@@ -47,54 +47,76 @@ macro_rules! reason_codes {
 
 reason_codes! {
     #[doc = "Deliveries"]
-    DeliveryCorrupt "delivery-corrupt" "The stored body of a delivery differs from the signed one." "Check the disk of `data.dir`, then redeliver the webhook in Gogs.";
-    MalformedPayload "malformed-payload" "The body of a delivery is not a payload that Gogs sends for its event." "If this Gogs is newer than Beespace, report it. Otherwise check proxies between Gogs and Beespace.";
-    UnknownEvent "unknown-event" "The event header of a delivery does not name a Gogs event." "Check proxies between Gogs and Beespace: one of them may change headers.";
-    OtherRepository "other-repository" "The body of a delivery names a repository other than the webhook's." "Run `beespace repo repair OWNER/NAME`.";
+    DeliveryCorrupt "delivery-corrupt" "The stored body of a delivery differs from the signed one."
+        "Check the disk of `data.dir`, then redeliver the webhook in Gogs.";
+    MalformedPayload "malformed-payload" "The body of a delivery is not a payload that Gogs sends for its event."
+        "If this Gogs is newer than Beespace, report it. Otherwise check proxies between Gogs and Beespace.";
+    UnknownEvent "unknown-event" "The event header of a delivery does not name a Gogs event."
+        "Check proxies between Gogs and Beespace: one of them may change headers.";
+    OtherRepository "other-repository" "The body of a delivery names a repository other than the webhook's."
+        "Run `beespace repo repair OWNER/NAME`.";
     TestDelivery "test-delivery" "The delivery was sent by Gogs' button \"Test Delivery\"." "";
     EmptyRepository "empty-repository" "The repository has no commit yet." "Push a commit.";
     RefDeleted "ref-deleted" "A branch or tag was deleted, so nothing is built." "";
     DuplicatePush "duplicate-push" "This push is already known." "Run `beespace build restart` to build it again.";
-    SkipDirective "skip-directive" "The message of the head commit contains `[skip ci]`, `[ci skip]` or `[no ci]`." "Push a commit without it.";
+    SkipDirective "skip-directive" "The message of the head commit contains `[skip ci]`, `[ci skip]` or `[no ci]`."
+        "Push a commit without it.";
     NotABranch "not-a-branch" "The pushed ref is not a branch." "Push to a branch: refs outside `refs/heads/` are not built.";
     NotSupported "not-supported" "Beespace does not build this event yet." "";
     BranchCreated "branch-created" "A branch was created; its push arrives as a delivery of its own." "";
     NothingToBuild "nothing-to-build" "The event does not change the sources." "";
-    DeadLetter "dead-letter" "All attempts failed, and the row is not retried automatically." "Fix the cause in the reason, then retry it: `beespace delivery retry`, `beespace notice retry` or `beespace build restart`.";
+    DeadLetter "dead-letter" "All attempts failed, and the row is not retried automatically."
+        "Fix the cause in the reason, then retry it: `beespace delivery retry`, `beespace notice retry` or `beespace build \
+         restart`.";
 
     #[doc = "Source"]
     WaitingForSource "waiting-for-source" "The build waits until its commit is fetched." "";
-    WaitingForGogs "waiting-for-gogs" "Gogs is unreachable; the request is retried." "Check that Gogs runs and that `gogs.url` is correct as seen from the server.";
-    SourceTimeout "source-timeout" "The commit could not be fetched within 24 hours." "Fix the cause in the reason, then run `beespace build restart`.";
-    RefMoved "ref-moved" "The branch has moved, and its earlier commit can no longer be fetched." "The build of the newer commit replaces this one.";
-    BranchDeleted "branch-deleted" "The branch was deleted before the commit could be fetched." "Push the branch again to build it.";
-    HttpGitDisabled "http-git-disabled" "Gogs does not serve git over HTTP." "Set `DISABLE_HTTP_GIT = false` in the section `[repository]` of Gogs' app.ini, and restart Gogs.";
-    RepositoryGone "repository-gone" "Gogs does not know the repository, or the token's user has no access to it." "After a rename, push again. Otherwise give the token's user access in Gogs.";
+    WaitingForGogs "waiting-for-gogs" "Gogs is unreachable; the request is retried."
+        "Check that Gogs runs and that `gogs.url` is correct as seen from the server.";
+    SourceTimeout "source-timeout" "The commit could not be fetched within 24 hours."
+        "Fix the cause in the reason, then run `beespace build restart`.";
+    RefMoved "ref-moved" "The branch has moved, and its earlier commit can no longer be fetched."
+        "The build of the newer commit replaces this one.";
+    BranchDeleted "branch-deleted" "The branch was deleted before the commit could be fetched."
+        "Push the branch again to build it.";
+    HttpGitDisabled "http-git-disabled" "Gogs does not serve git over HTTP."
+        "Set `DISABLE_HTTP_GIT = false` in the section `[repository]` of Gogs' app.ini, and restart Gogs.";
+    RepositoryGone "repository-gone" "Gogs does not know the repository, or the token's user has no access to it."
+        "After a rename, push again. Otherwise give the token's user access in Gogs.";
     SourceTooLarge "source-too-large" "A file or list of the commit exceeds a limit." "Reduce its size.";
     NoSuchFile "no-such-file" "The commit has no such file." "Check the path, including upper and lower case.";
     NotAFile "not-a-file" "The path is a directory, a symbolic link or a submodule, not a file." "Commit a regular file instead.";
     InvalidGlob "invalid-glob" "A glob pattern is invalid." "Check its brackets and braces.";
-    SourceFailed "source-failed" "git failed on the server." "See the server's log. The server needs git and a writable data directory.";
+    SourceFailed "source-failed" "git failed on the server."
+        "See the server's log. The server needs git and a writable data directory.";
     SourcesUnreadable "sources-unreadable" "The checkout could not be read." "Check the disk of `data.dir`.";
 
     #[doc = "Gogs API"]
-    TokenRefused "token-refused" "Gogs rejects the server's token." "Create a token in Gogs (Your Settings, Applications), write it to `gogs.token_file`, and restart the server.";
-    TokenRights "token-rights" "The token's user is not an administrator of the repository." "In Gogs, make the user a collaborator with the permission `admin`.";
-    NotInGogs "not-in-gogs" "Gogs does not know the repository." "Check the name. A private repository must be shared with the token's user.";
+    TokenRefused "token-refused" "Gogs rejects the server's token."
+        "Create a token in Gogs (Your Settings, Applications), write it to `gogs.token_file`, and restart the server.";
+    TokenRights "token-rights" "The token's user is not an administrator of the repository."
+        "In Gogs, make the user a collaborator with the permission `admin`.";
+    NotInGogs "not-in-gogs" "Gogs does not know the repository."
+        "Check the name. A private repository must be shared with the token's user.";
     GogsRefused "gogs-refused" "Gogs refused a request." "See Gogs' log.";
-    GogsRedirects "gogs-redirects" "Gogs redirects to another address." "Set `gogs.url` to the final address (Gogs' `EXTERNAL_URL`).";
-    NotTheApi "not-the-api" "The response does not come from the API of Gogs." "Check `gogs.url`, and that the token's user may sign in.";
+    GogsRedirects "gogs-redirects" "Gogs redirects to another address."
+        "Set `gogs.url` to the final address (Gogs' `EXTERNAL_URL`).";
+    NotTheApi "not-the-api" "The response does not come from the API of Gogs."
+        "Check `gogs.url`, and that the token's user may sign in.";
     GogsSetup "gogs-setup" "The HTTP client for Gogs could not be created." "Check `gogs.ca_file`.";
-    WebhookNotRemoved "webhook-not-removed" "The repository is disabled, but its webhook may still exist in Gogs." "Run `beespace repo disable OWNER/NAME` again when Gogs is reachable.";
+    WebhookNotRemoved "webhook-not-removed" "The repository is disabled, but its webhook may still exist in Gogs."
+        "Run `beespace repo disable OWNER/NAME` again when Gogs is reachable.";
     RepositoryNotEnabled "repository-not-enabled" "The repository is not enabled." "Run `beespace repo enable OWNER/NAME`.";
     InvalidRepositoryName "invalid-repository-name" "The name is not of the form `OWNER/NAME`." "";
 
     #[doc = "Pipeline file"]
     NoPipelineFile "no-pipeline-file" "The commit has no pipeline file." "Add `.beespace.yml` to the root of the repository.";
     InvalidFile "invalid-file" "The pipeline file has problems." "Run `beespace lint` to see them before you push.";
-    InvalidStepSettings "invalid-step-settings" "`with` of a step does not match the schema of its step type." "Correct the listed settings.";
+    InvalidStepSettings "invalid-step-settings" "`with` of a step does not match the schema of its step type."
+        "Correct the listed settings.";
     StepSetting "step-setting" "One setting of a step is invalid." "";
-    UnknownStepType "unknown-step-type" "No step type of this name is installed." "Use one of the listed step types, or ask an administrator to bind it.";
+    UnknownStepType "unknown-step-type" "No step type of this name is installed."
+        "Use one of the listed step types, or ask an administrator to bind it.";
 
     #[doc = "Conditions"]
     WhenMismatch "when-mismatch" "`when` does not match." "";
@@ -104,11 +126,13 @@ reason_codes! {
     WhenPaths "when-paths" "No changed path matches." "";
     WhenPathsUnknown "when-paths-unknown" "The changed paths are unknown, so `paths` counts as matched." "";
     NothingFailed "nothing-failed" "The step runs only after a failure, and nothing has failed." "";
-    EarlierFailure "earlier-failure" "An earlier step did not succeed." "Fix the earlier step, or give this one `when: { status: [success, failure] }`.";
+    EarlierFailure "earlier-failure" "An earlier step did not succeed."
+        "Fix the earlier step, or give this one `when: { status: [success, failure] }`.";
 
     #[doc = "Policies and approvals"]
     Denied "denied" "Policies deny the pipeline or the plan of a step." "Follow the remedy of each listed finding.";
-    WaitingForApproval "waiting-for-approval" "A policy requires a person's approval." "Run `beespace build approve` or `beespace build decline`.";
+    WaitingForApproval "waiting-for-approval" "A policy requires a person's approval."
+        "Run `beespace build approve` or `beespace build decline`.";
     ApprovalDecided "approval-decided" "The approval is decided; the stage waits for capacity." "";
     Approved "approved" "A person approved; the stage waits for capacity." "";
     DeclinedByPerson "declined-by-person" "A person declined." "";
@@ -121,38 +145,52 @@ reason_codes! {
     #[doc = "Planning and running"]
     Capacity "capacity" "The stage waits because `[engine] capacity` stages are running." "";
     WaitingForNeeds "waiting-for-needs" "The step waits for the steps that it needs." "";
-    PlanningFailed "planning-failed" "The step has no plan: its step type failed." "See the reason. If it names an internal error, report it.";
+    PlanningFailed "planning-failed" "The step has no plan: its step type failed."
+        "See the reason. If it names an internal error, report it.";
     StepTypeFailed "step-type-failed" "The step type failed after a round." "";
     StepTypeResult "step-type-result" "The message of a step type about its result." "";
-    TooManyRounds "too-many-rounds" "The step type requested more rounds than the limit." "Report it to the author of the step type.";
+    TooManyRounds "too-many-rounds" "The step type requested more rounds than the limit."
+        "Report it to the author of the step type.";
     PlanCycle "plan-cycle" "Containers of a plan wait for each other." "Report it to the author of the step type.";
     NotRun "not-run" "No step of the stage ran." "See the reason of the stage.";
-    SecretMissing "secret-missing" "The repository has no secret of this name." "Run `beespace secret set NAME --repo OWNER/NAME`.";
-    SecretUnreadable "secret-unreadable" "The secret cannot be decrypted." "Set it again. A new key file cannot decrypt older secrets.";
+    SecretMissing "secret-missing" "The repository has no secret of this name."
+        "Run `beespace secret set NAME --repo OWNER/NAME`.";
+    SecretUnreadable "secret-unreadable" "The secret cannot be decrypted."
+        "Set it again. A new key file cannot decrypt older secrets.";
     SecretTooLarge "secret-too-large" "The secrets of the step are too large to mask." "Use smaller secrets.";
     Cancelling "cancelling" "The build is being cancelled." "";
     Cancelled "cancelled" "A person cancelled the build." "";
     CancelledBySibling "cancelled-by-sibling" "A step with `failure: cancel` failed." "";
-    StageTimeout "stage-timeout" "The stage exceeded its timeout." "Raise `timeout` of the pipeline, or make the pipeline faster.";
+    StageTimeout "stage-timeout" "The stage exceeded its timeout."
+        "Raise `timeout` of the pipeline, or make the pipeline faster.";
     StepTimeout "step-timeout" "The step exceeded its timeout." "Raise `timeout` of the step, or find out what it waits for.";
     ExitCode "exit-code" "The program exited with a code other than 0." "";
-    OutOfMemory "out-of-memory" "The program exceeded its memory limit." "Reduce its memory use, or raise `[limits] step_memory`.";
+    OutOfMemory "out-of-memory" "The program exceeded its memory limit."
+        "Reduce its memory use, or raise `[limits] step_memory`.";
     ImageFailed "image-failed" "The image could not be pulled." "Check the name of the image and the registry.";
     StartFailed "start-failed" "The container could not be started." "";
-    ContainerLost "container-lost" "The exit of the container was not observed, because the engine or the server was down." "Restart the build.";
+    ContainerLost "container-lost" "The exit of the container was not observed, because the engine or the server was down."
+        "Restart the build.";
 
     #[doc = "Engine"]
-    EngineUnreachable "engine-unreachable" "The container engine does not respond." "Check that it runs, and that the server's user may open its socket (`[engine] host`).";
-    EngineSlow "engine-slow" "The engine did not respond in time." "See the engine's log; restart the engine if it hangs. Running steps survive the restart only with `live-restore`.";
+    EngineUnreachable "engine-unreachable" "The container engine does not respond."
+        "Check that it runs, and that the server's user may open its socket (`[engine] host`).";
+    EngineSlow "engine-slow" "The engine did not respond in time."
+        "See the engine's log; restart the engine if it hangs. Running steps survive the restart only with `live-restore`.";
     EngineRefused "engine-refused" "The engine refused a request." "See the engine's log.";
-    EngineInvalidResponse "engine-invalid-response" "The response is not one of a container engine." "Check whether another program listens at `[engine] host`.";
+    EngineInvalidResponse "engine-invalid-response" "The response is not one of a container engine."
+        "Check whether another program listens at `[engine] host`.";
     EngineTooOld "engine-too-old" "The engine's API is too old." "Install Docker 20.10 or newer.";
     EngineTooNew "engine-too-new" "The engine no longer supports our API version." "Install a newer Beespace or an older engine.";
-    EngineAddress "engine-address" "`[engine] host` is not an address of an engine." "Use `unix:///var/run/docker.sock` or `tcp://HOST:PORT`.";
-    EngineInstance "engine-instance" "The instance id cannot be part of a container name." "Remove the id from the store only if none of its containers run.";
+    EngineAddress "engine-address" "`[engine] host` is not an address of an engine."
+        "Use `unix:///var/run/docker.sock` or `tcp://HOST:PORT`.";
+    EngineInstance "engine-instance" "The instance id cannot be part of a container name."
+        "Remove the id from the store only if none of its containers run.";
     EnginePauseNotReady "engine-pause-not-ready" "The stage's pause container did not become ready." "See the engine's log.";
-    EngineNetworksExhausted "engine-networks-exhausted" "No free subnet is left in `[engine] network_pool`." "Set `network_pool` to an unused range, or remove unused networks (`docker network prune`).";
-    EngineIsolationFailed "engine-isolation-failed" "The network isolation rules could not be installed." "Enable `CONFIG_IP_MULTIPLE_TABLES` in the kernel, and allow the pause container the capability `NET_ADMIN`.";
+    EngineNetworksExhausted "engine-networks-exhausted" "No free subnet is left in `[engine] network_pool`."
+        "Set `network_pool` to an unused range, or remove unused networks (`docker network prune`).";
+    EngineIsolationFailed "engine-isolation-failed" "The network isolation rules could not be installed."
+        "Enable `CONFIG_IP_MULTIPLE_TABLES` in the kernel, and allow the pause container the capability `NET_ADMIN`.";
     EngineUnkillable "engine-unkillable" "A container still runs after it was killed." "Restart the engine.";
     EngineOrder "engine-order" "The server called the engine in the wrong order." "This is an internal error: please report it.";
 
@@ -161,7 +199,8 @@ reason_codes! {
     StoreUnavailable "store-unavailable" "The store could not be read or written." "See `/readyz?verbose` and the server's log.";
     EncryptionFailed "encryption-failed" "A secret could not be encrypted." "See the server's log.";
     LogFailed "log-failed" "The log of a step could not be written." "Check the disk of `data.dir`.";
-    NotifierSuspended "notifier-suspended" "The notifier is suspended after repeated failures." "Fix the binding or the receiver, then retry one of its notices, or restart the server.";
+    NotifierSuspended "notifier-suspended" "The notifier is suspended after repeated failures."
+        "Fix the binding or the receiver, then retry one of its notices, or restart the server.";
     Internal "internal" "An internal error of the server." "Please report it with the server's log.";
 }
 
@@ -214,10 +253,10 @@ mod tests {
     #[test]
     fn the_page_is_generated_from_the_table() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reason-codes.md");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
+        if std::env::var_os("UPDATE").is_some() {
             std::fs::write(path, documentation()).unwrap();
         }
         let page = std::fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(page, documentation(), "run `UPDATE_DOCS=1 cargo test -p beespace-core reason_code`");
+        assert_eq!(page, documentation(), "run `UPDATE=1 cargo test -p beespace-core reason_code`");
     }
 }
