@@ -1,7 +1,8 @@
 //! Access control: one table lists every route with the access that it requires. The middleware enforces the table, and a route
 //! that is missing from it refuses every request.
 //!
-//! A route under a repository requires a [`Right`] on that repository. [`crate::authorized`] checks the right before the handler runs.
+//! A route under a repository requires a [`Right`] on that repository. [`crate::authorized`] checks the right before the handler
+//! runs.
 
 use axum::http::Method;
 
@@ -14,8 +15,8 @@ use crate::store::repository::Repository;
 pub enum Access {
     /// None: everyone may call it.
     Anonymous,
-    /// The right to read something on this server; everyone has it if `server.open` is true. Lists then contain only what the caller
-    /// may see.
+    /// The right to read something on this server; everyone has it if `server.open` is true. Lists then contain only what the
+    /// caller may see.
     Reader,
     /// The admin token, or a session that began with it.
     Admin,
@@ -36,7 +37,8 @@ pub enum Right {
     Admin,
 }
 
-/// The greatest right that a caller can have on any repository. The middleware refuses a request early if even this is not enough.
+/// The greatest right that a caller can have on any repository. The middleware refuses a request early if even this is not
+/// enough.
 #[must_use]
 pub fn greatest_right(principal: &Principal, is_open: bool) -> Option<Right> {
     match principal.kind() {

@@ -18,7 +18,8 @@ const MIN_LENGTH: usize = 32;
 pub struct AdminToken(SecretString);
 
 impl AdminToken {
-    /// Reads the token from a file. If the file does not exist, creates it with 256 random bits that only the server's user can read.
+    /// Reads the token from a file. If the file does not exist, creates it with 256 random bits that only the server's user can
+    /// read.
     ///
     /// # Errors
     /// The file cannot be created or read, or the token in it is too short.

@@ -1,8 +1,8 @@
 //! Repositories and builds on which the caller has the right that the route requires.
 //!
-//! [`crate::access`] states the right per route. The middleware calls [`authorize`] before a handler under a repository runs, so a
-//! handler of a caller without the right never begins. The extractors of this module then return the repository or one of its builds;
-//! `tests/it/access.rs` refuses a lookup by name in a handler.
+//! [`crate::access`] states the right per route. The middleware calls [`authorize`] before a handler under a repository runs, so
+//! a handler of a caller without the right never begins. The extractors of this module then return the repository or one of its
+//! builds; `tests/it/access.rs` refuses a lookup by name in a handler.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -58,8 +58,8 @@ struct BuildPath {
     number: String,
 }
 
-/// Checks that the caller has a right on the repository that the path names, for the extractors of this module. A caller without any
-/// right cannot learn whether the repository exists.
+/// Checks that the caller has a right on the repository that the path names, for the extractors of this module. A caller without
+/// any right cannot learn whether the repository exists.
 ///
 /// # Errors
 /// [`Problem`] if the caller does not have the right, or if the store cannot be read.
@@ -109,7 +109,8 @@ impl FromRequestParts<Arc<App>> for Authorized<Build> {
     }
 }
 
-/// The name of a repository, for actions that also concern one that is not stored here. On such a repository only an admin has rights.
+/// The name of a repository, for actions that also concern one that is not stored here. On such a repository only an admin has
+/// rights.
 impl FromRequestParts<Arc<App>> for Authorized<RepositoryName> {
     type Rejection = Problem;
 

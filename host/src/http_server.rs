@@ -1,9 +1,9 @@
 //! The HTTP server: accepts a limited number of connections, limits the time and the size of each request header, and shuts down
 //! gracefully.
 //!
-//! Gogs sends each delivery once, so deliveries must arrive even while other clients hold all connections. Some places are therefore
-//! kept for them: when no other place is free, a connection gets such a place, on which only a delivery is served. And while places are
-//! short, old connections are closed after their current request.
+//! Gogs sends each delivery once, so deliveries must arrive even while other clients hold all connections. Some places are
+//! therefore kept for them: when no other place is free, a connection gets such a place, on which only a delivery is served. And
+//! while places are short, old connections are closed after their current request.
 
 use std::convert::Infallible;
 use std::io;
@@ -34,8 +34,8 @@ use tower::ServiceExt as _;
 const MAX_CONNECTIONS: usize = 4096;
 /// Those of them that are kept for deliveries.
 const KEPT_CONNECTIONS: usize = 256;
-/// Connections that the system queues for us, at most `net.core.somaxconn`. It silently drops further ones, whose clients retry after
-/// 1 s, then with growing delays: with a short backlog, thousands of clients would take minutes to connect.
+/// Connections that the system queues for us, at most `net.core.somaxconn`. It silently drops further ones, whose clients retry
+/// after 1 s, then with growing delays: with a short backlog, thousands of clients would take minutes to connect.
 const ACCEPT_BACKLOG: u32 = 4096;
 /// The time for a request header, and the idle time between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,7 +89,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(ACCEPT_BACKLOG)
 }
 
-/// Serves until `stopping`, then finishes the requests that have already arrived. `is_delivery` recognises the path of a delivery.
+/// Serves until `stopping`, then finishes the requests that have already arrived. `is_delivery` recognises the path of a
+/// delivery.
 pub async fn serve(listener: TcpListener, router: Router, is_delivery: fn(&str) -> bool, stopping: CancellationToken) {
     serve_within(ConnectionLimits::of_process(), listener, router, is_delivery, stopping).await;
 }

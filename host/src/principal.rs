@@ -21,7 +21,8 @@ impl PrincipalKind {
         }
     }
 
-    /// The kind of a stored session. An unknown kind is refused, and so is `anonymous`: no session belongs to an anonymous caller.
+    /// The kind of a stored session. An unknown kind is refused, and so is `anonymous`: no session belongs to an anonymous
+    /// caller.
     #[must_use]
     pub fn of_session(stored: &str) -> Option<Self> {
         (stored == Self::Admin.as_str()).then_some(Self::Admin)

@@ -1,5 +1,5 @@
-//! The errors of requests, in the form of RFC 9457. Handlers return a [`Problem`]. The middleware renders it as JSON for programs and
-//! as a page for people, so that both get the same text.
+//! The errors of requests, in the form of RFC 9457. Handlers return a [`Problem`]. The middleware renders it as JSON for programs
+//! and as a page for people, so that both get the same text.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};

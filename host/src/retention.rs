@@ -42,8 +42,8 @@ pub async fn look_and_pass(app: &App, now: Timestamp) -> Result<bool> {
         if let Some(days) = suspicion.jump.map(|jump| jump.as_secs() / 86_400).filter(|_| suspicion.since == now) {
             tracing::warn!(
                 days,
-                "the clock is days ahead of the last look: nothing expires until it has gone on regularly for a day; if the time is \
-                 wrong, correct it"
+                "the clock is days ahead of the last look: nothing expires until it has gone on regularly for a day; if the time \
+                 is wrong, correct it"
             );
         }
         return Ok(false);

@@ -15,8 +15,8 @@ use crate::{api, middleware, urls, web};
 
 /// The longest body of a request, in bytes. The webhook has its own limit.
 const BODY_LIMIT: usize = 1024 * 1024;
-/// The time from the header of a request to the header of its response. It does not limit the body of the response, for example the
-/// lines of a live log.
+/// The time from the header of a request to the header of its response. It does not limit the body of the response, for example
+/// the lines of a live log.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// All routes. `webhook` is the webhook's router, which the middleware guards by the same table of routes.

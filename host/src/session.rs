@@ -24,9 +24,9 @@ const MAX_AGE: Duration = Duration::from_secs(7 * 86_400);
 /// The precision of `last_seen_at`: a write per page view would be wasteful.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(600);
 
-/// The name of the cookie. Browsers accept the prefix `__Host-` over TLS only, and bind such a cookie to this host: no parent domain
-/// and no path can set it. Below a path the cookie is bound to the path instead, so that each of several servers on one host has its
-/// own; browsers accept the prefix `__Secure-` over TLS only.
+/// The name of the cookie. Browsers accept the prefix `__Host-` over TLS only, and bind such a cookie to this host: no parent
+/// domain and no path can set it. Below a path the cookie is bound to the path instead, so that each of several servers on one
+/// host has its own; browsers accept the prefix `__Secure-` over TLS only.
 fn cookie_name(server: &ServerConfig) -> &'static str {
     match (server.is_https(), urls::base_path(&server.public_url).is_empty()) {
         (true, true) => "__Host-beespace",

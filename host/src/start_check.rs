@@ -13,7 +13,8 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Logs what is wrong, and later that it is right again. Ends with the first check that passes.
 pub async fn report(app: Arc<App>) {
     if let Some(path) = app.config.gogs.token_file.as_deref().filter(|path| is_readable_by_others(path)) {
-        tracing::warn!(path = %path.display(), "other users of this machine can read the token for Gogs: run `chmod 600` on the file");
+        tracing::warn!(path = %path.display(), "other users of this machine can read the token for Gogs: run `chmod 600` on the \
+                                                file");
     }
     let mut last_problem = None;
     loop {

@@ -1,8 +1,8 @@
 //! Builders of this server's URLs. Each path is built here, and percent-encoded once.
 //!
-//! The functions return paths as the router knows them. Clients need those of [`Urls`]: if `server.public_url` has a path, such as
-//! `https://example.org/ci`, every path of the server is below it. The proxy may pass that path on or strip it; [`strip_base`] removes
-//! one that was passed on.
+//! The functions return paths as the router knows them. Clients need those of [`Urls`]: if `server.public_url` has a path, such
+//! as `https://example.org/ci`, every path of the server is below it. The proxy may pass that path on or strip it; [`strip_base`]
+//! removes one that was passed on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -116,7 +116,8 @@ pub fn api_log(name: &RepositoryName, key: BuildKey, stage: StageNumber, step: S
     format!("{}/stages/{stage}/steps/{step}/log", api_build(name, key))
 }
 
-/// The path after a sign-in, as the router knows it: `next` if it is a path on this server that no browser can read as another server's URL, otherwise `/`.
+/// The path after a sign-in, as the router knows it: `next` if it is a path on this server that no browser can read as another
+/// server's URL, otherwise `/`.
 #[must_use]
 pub fn safe_next(next: &str) -> &str {
     let is_path = next.starts_with('/') && !next.starts_with("//");

@@ -1,7 +1,7 @@
 //! The webhook route: find the key, limit the body, verify the signature, store the delivery, respond with 202.
 //!
-//! Nothing of a body is parsed before its signature is verified, and nothing but storing happens before the response: Gogs sends the
-//! deliveries of its whole instance one after the other, and waits for each response.
+//! Nothing of a body is parsed before its signature is verified, and nothing but storing happens before the response: Gogs sends
+//! the deliveries of its whole instance one after the other, and waits for each response.
 
 mod body_room;
 
@@ -113,8 +113,8 @@ impl Webhook {
 
     async fn handle(&self, key: &str, headers: &HeaderMap, body: Body) -> HookResponse {
         let key = key_digest(key);
-        // The key is looked up before the body is read, so that a body without a known key takes no room from the real deliveries. This
-        // reveals nothing: a key has 128 random bits.
+        // The key is looked up before the body is read, so that a body without a known key takes no room from the real
+        // deliveries. This reveals nothing: a key has 128 random bits.
         let hook = self.store.read().and_then(|read| read.hook_by_key(key, (self.now)()));
         let room = if let Ok(Some(_)) = &hook { self.rooms.of_key(key) } else { self.rooms.of_unknown_key() };
         let (body, _room) = match tokio::time::timeout(BODY_TIMEOUT, read(body, room)).await {

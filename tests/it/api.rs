@@ -241,8 +241,11 @@ async fn page_buttons_decline_builds_and_resend_notices() {
     let id = dead["id"].as_str().unwrap();
     press(&world, "/-/deliveries", &format!("/-/deliveries/{id}/retry"), &[]).await;
     let again = async {
-        while !matches!(changes.recv().await.unwrap(), ChangeEvent::DeliveryProcessed { delivery, .. } if id == delivery.to_string())
-        {
+        loop {
+            let event = changes.recv().await.unwrap();
+            if matches!(event, ChangeEvent::DeliveryProcessed { delivery, .. } if id == delivery.to_string()) {
+                break;
+            }
         }
     };
     tokio::time::timeout(beespace_tests::WAIT_TIMEOUT, again).await.unwrap();
@@ -290,8 +293,11 @@ async fn an_unreadable_delivery_is_processed_again_on_request() {
     let replayed = world.post(&format!("{path}/retry"), json!({})).await;
     assert_eq!(replayed.status, StatusCode::OK, "{replayed:?}");
     let processed = async {
-        while !matches!(changes.recv().await.unwrap(), ChangeEvent::DeliveryProcessed { delivery, .. } if dead["id"] == delivery.to_string())
-        {
+        loop {
+            let event = changes.recv().await.unwrap();
+            if matches!(event, ChangeEvent::DeliveryProcessed { delivery, .. } if dead["id"] == delivery.to_string()) {
+                break;
+            }
         }
     };
     tokio::time::timeout(beespace_tests::WAIT_TIMEOUT, processed).await.unwrap();

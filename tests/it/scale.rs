@@ -58,7 +58,8 @@ impl World {
         seed_data::write_builds(&store, &pasts, builds).await.unwrap();
         store.close().await;
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nopen = true\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://127.0.0.1:9\"\ntoken = \"none\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\nopen = true\n[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://127.0.0.1:9\"\ntoken \
+             = \"none\"\n\
              [engine]\nkind = \"dummy\"\n{extra}",
             folder.path().display()
         );

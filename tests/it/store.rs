@@ -265,9 +265,8 @@ async fn a_commit_without_a_pipeline_file_leaves_no_build() {
     world.store.store_prepared(build, ignored, NOW).await.unwrap();
     let read = world.store.read().unwrap();
     assert!(read.builds(BuildFilter::default(), 10).unwrap().is_empty());
-    assert!(
-        matches!(&read.deliveries(None, None, 1).unwrap()[0].outcome, DeliveryOutcome::Ignored(reason) if reason.code == "no-pipeline-file")
-    );
+    let outcome = &read.deliveries(None, None, 1).unwrap()[0].outcome;
+    assert!(matches!(outcome, DeliveryOutcome::Ignored(reason) if reason.code == "no-pipeline-file"), "{outcome:?}");
     assert!(read.notices(None, None, 10).unwrap().is_empty());
 }
 

@@ -9,6 +9,9 @@ const FUNCTION_LINES: usize = 60;
 const FLOW_FUNCTION_LINES: usize = 40;
 const MAIN_LINES: usize = 60;
 
+/// The width of a line, as in rustfmt.toml. rustfmt wraps neither comments nor strings.
+const COLUMNS: usize = 130;
+
 /// The permitted dependencies of core: nothing that does I/O, reads the clock or runs programs.
 const CORE_DEPENDENCIES: &[&str] = &[
     "aho-corasick",
@@ -101,6 +104,16 @@ fn files_stay_small() {
         .filter(|(lines, name)| *lines > if name == "host/src/main.rs" { MAIN_LINES } else { FILE_LINES })
         .collect();
     assert!(too_long.is_empty(), "over the budget of {FILE_LINES} lines ({MAIN_LINES} for main.rs): {too_long:#?}");
+}
+
+#[test]
+fn lines_of_rust_fit_their_width() {
+    let wide = |(name, text): (String, String)| {
+        let lines = text.lines().enumerate().filter(|(_, line)| line.chars().count() > COLUMNS);
+        lines.map(|(index, _)| format!("{name}:{}", index + 1)).collect::<Vec<_>>()
+    };
+    let too_wide: Vec<String> = rust_sources().into_iter().flat_map(wide).collect();
+    assert!(too_wide.is_empty(), "more than {COLUMNS} columns: {too_wide:#?}");
 }
 
 #[test]

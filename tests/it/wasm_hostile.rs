@@ -136,7 +136,8 @@ async fn a_crash_is_a_trap() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_overlong_log_is_truncated_and_counted() {
     let code = format!(
-        "(local $i i32) (loop $more {SAY} (br_if $more (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 300))))"
+        "(local $i i32) (loop $more {SAY} (br_if $more (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) \
+         (i32.const 300))))"
     );
     let answer = evaluate_with_local(&code).await;
     assert!(answer.result.is_ok());
@@ -161,7 +162,8 @@ async fn a_log_flood_ends_the_call() {
 async fn a_call_that_passes_too_much_to_the_host_ends() {
     let say = |bytes: u32| {
         format!(
-            "(drop (memory.grow (i32.const 100))) (call $emit (i32.const 2) (i32.const 1179648) (i32.const {bytes}) (i32.const 0) (i32.const 0))"
+            "(drop (memory.grow (i32.const 100))) (call $emit (i32.const 2) (i32.const 1179648) (i32.const {bytes}) (i32.const \
+             0) (i32.const 0))"
         )
     };
     let taken = evaluate(&say(1 << 10)).await.result;

@@ -192,7 +192,8 @@ impl World {
     }
 
     async fn long_log(&mut self) -> Result<()> {
-        let script = "yes 'a line of ninety-nine letters, as programs write them by the thousand when nobody stops them, see it' | head -c 100000000";
+        let script = "yes 'a line of ninety-nine letters, as programs write them by the thousand when nobody stops them, see it' \
+                      | head -c 100000000";
         let before = self.server.memory("VmRSS")?;
         let number = self.push(json!([{ "name": "flood", "run": script }])).await?;
         let build = self.server.wait_for_success(REPO, number).await?;

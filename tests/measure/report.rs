@@ -46,7 +46,10 @@ impl Report {
     pub(crate) fn json(&self) -> Value {
         self.0
             .iter()
-            .map(|figure| json!({ "what": figure.what, "value": figure.value, "unit": figure.unit, "holds": figure.is_within_bound() }))
+            .map(|figure| {
+                let holds = figure.is_within_bound();
+                json!({ "what": figure.what, "value": figure.value, "unit": figure.unit, "holds": holds })
+            })
             .collect()
     }
 }

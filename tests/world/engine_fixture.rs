@@ -49,7 +49,8 @@ impl EngineFixture {
     /// on Docker a script does.
     pub fn controllable_container(&self, wishes: &[(&str, &str)]) -> Container {
         let mut container = self.shell_container(
-            "[ -z \"$OUTPUT\" ] || echo \"$OUTPUT\"\n[ -z \"$SLEEP\" ] || sleep \"${SLEEP%s}\"\n[ -z \"$OOM\" ] || tail /dev/zero\nexit \"${EXIT_CODE:-0}\"",
+            "[ -z \"$OUTPUT\" ] || echo \"$OUTPUT\"\n[ -z \"$SLEEP\" ] || sleep \"${SLEEP%s}\"\n[ -z \"$OOM\" ] || tail \
+             /dev/zero\nexit \"${EXIT_CODE:-0}\"",
         );
         container.env = wishes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         container.limits.memory_bytes = Some(32 << 20);

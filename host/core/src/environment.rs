@@ -170,7 +170,8 @@ mod tests {
                 }
             },
             "status": "running", "reason": null, "file": null, "phase": "run",
-            "head": {"sha": "cd".repeat(20), "message": format!("a\0b{}", "ü".repeat(40_000)), "author": {"name": "M", "email": "m@x"},
+            "head": {"sha": "cd".repeat(20), "message": format!("a\0b{}", "ü".repeat(40_000)),
+                "author": {"name": "M", "email": "m@x"},
                 "base": {"commit": "ef".repeat(20)}},
             "created_at": 5_000, "started_at": 7_999, "finished_at": null
         }))

@@ -122,7 +122,8 @@ fn split_registry(name: &str) -> Result<(String, String), InvalidImageRef> {
     }
     if !path.split('/').all(is_path_part) {
         return invalid(
-            "a name consists of parts separated by `/`; a part has lower-case letters and digits, joined by `.`, `_`, `__` or `-`",
+            "a name consists of parts separated by `/`; a part has lower-case letters and digits, joined by `.`, `_`, `__` or \
+             `-`",
         );
     }
     let registry = match registry.to_ascii_lowercase() {

@@ -3,12 +3,12 @@
 //! Masking protects against accidents, not against malicious steps: a program with access to a secret can always encode it in a
 //! form that is not searched. The masker searches the value, its lines, and the common encodings of both (`mask/encodings.rs`).
 //!
-//! **Matching.** The masker hides the union of all matches, overlapping ones included, and replaces each run of hidden bytes by one
-//! [`MASK`]. (Leftmost-longest replacement, which is common, shows the tail of `bcd` if `abc` and `bcd` overlap in `abcd`.) The
-//! output therefore depends only on the bytes, not on how the stream is split into chunks.
+//! **Matching.** The masker hides the union of all matches, overlapping ones included, and replaces each run of hidden bytes by
+//! one [`MASK`]. (Leftmost-longest replacement, which is common, shows the tail of `bcd` if `abc` and `bcd` overlap in `abcd`.)
+//! The output therefore depends only on the bytes, not on how the stream is split into chunks.
 //!
-//! **Buffering.** Between chunks the masker buffers exactly the longest suffix of the stream that could still become a secret. For
-//! most texts this is empty, so a prompt without a newline appears at once.
+//! **Buffering.** Between chunks the masker buffers exactly the longest suffix of the stream that could still become a secret.
+//! For most texts this is empty, so a prompt without a newline appears at once.
 
 mod encodings;
 mod strength;

@@ -187,7 +187,10 @@ pub fn subject_document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Do
             let steps: Vec<_> = stage
                 .steps
                 .iter()
-                .map(|step| serde_json::json!({ "name": step.name, "status": step.status, "reason": reason_text(step.reason.as_ref()) }))
+                .map(|step| {
+                    let reason = reason_text(step.reason.as_ref());
+                    serde_json::json!({ "name": step.name, "status": step.status, "reason": reason })
+                })
                 .collect();
             serde_json::json!({
                 "number": stage.number,

@@ -1,7 +1,7 @@
 //! Builds the script of a step: its `run` lines for `sh -e`, in which each command is printed before it runs.
 //!
-//! `sh -x` would write its trace to stderr, unordered with the commands' stdout, and with all variables expanded, secrets included.
-//! Instead, the script itself prints each command to stdout, as it was written.
+//! `sh -x` would write its trace to stderr, unordered with the commands' stdout, and with all variables expanded, secrets
+//! included. Instead, the script itself prints each command to stdout, as it was written.
 
 mod shell_split;
 

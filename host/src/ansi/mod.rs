@@ -1,10 +1,11 @@
 //! Renders terminal output as HTML: colours and links, and no other terminal function.
 //!
-//! Program output is untrusted. Supported are SGR (colours, weight), `\r`, backspace, erasing and cursor positioning *within a line*
-//! as progress bars use them, and links (OSC 8) to `http` and `https`. Every other sequence (titles, clipboard, cursor movement,
-//! private strings) is dropped. Bidirectional controls and other invisible characters are shown by their code point, and concealed
-//! text is shown. All text is escaped, and styles are classes (see [`css`]), so the pages' content security policy needs no
-//! `unsafe-inline`. Colours continue across lines, as programs expect; links and unfinished sequences end with their line.
+//! Program output is untrusted. Supported are SGR (colours, weight), `\r`, backspace, erasing and cursor positioning *within a
+//! line* as progress bars use them, and links (OSC 8) to `http` and `https`. Every other sequence (titles, clipboard, cursor
+//! movement, private strings) is dropped. Bidirectional controls and other invisible characters are shown by their code point,
+//! and concealed text is shown. All text is escaped, and styles are classes (see [`css`]), so the pages' content security policy
+//! needs no `unsafe-inline`. Colours continue across lines, as programs expect; links and unfinished sequences end with their
+//! line.
 
 mod line;
 mod sgr;
@@ -148,9 +149,9 @@ mod tests {
         assert_eq!(ansi.line(b"\x1b[32mok"), r#"<span class="a-f2">ok</span>"#);
         assert_eq!(
             ansi.line(b"\x1b]8;;https://a.example/\x1b\\still"),
-            format!(
-                r#"<a href="https://a.example/" title="https://a.example/" rel="noopener noreferrer nofollow" target="_blank">{}</a>"#,
-                r#"<span class="a-f2">still</span>"#
+            concat!(
+                r#"<a href="https://a.example/" title="https://a.example/" rel="noopener noreferrer nofollow" "#,
+                r#"target="_blank"><span class="a-f2">still</span></a>"#
             )
         );
         assert_eq!(ansi.line(b"\x1b[mend \x1b]0;a title that never ends"), "end ");

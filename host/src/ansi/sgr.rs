@@ -118,8 +118,8 @@ fn components(number: u8) -> [u8; 3] {
     [8 + grey * 10; 3]
 }
 
-/// The CSS rules of all classes. Colours 0 to 15 come from the theme, as variables `--ansi-0` to `--ansi-15`. Inverse text without a
-/// colour uses `--ansi-text` and `--ansi-ground`.
+/// The CSS rules of all classes. Colours 0 to 15 come from the theme, as variables `--ansi-0` to `--ansi-15`. Inverse text
+/// without a colour uses `--ansi-text` and `--ansi-ground`.
 #[must_use]
 pub fn css() -> String {
     let mut css = String::from(

@@ -1,7 +1,7 @@
 //! Live changes: `text/event-stream`.
 //!
-//! Events carry ids and statuses, never content; a client fetches what it needs. Events are not stored: a client that reconnects with
-//! a `Last-Event-ID`, or that was too slow, first gets `resync`, which means "reload what you show".
+//! Events carry ids and statuses, never content; a client fetches what it needs. Events are not stored: a client that reconnects
+//! with a `Last-Event-ID`, or that was too slow, first gets `resync`, which means "reload what you show".
 
 use std::convert::Infallible;
 use std::sync::Arc;

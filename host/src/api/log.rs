@@ -1,4 +1,5 @@
-//! The formats of a step's log: all of it, a range, its end, and live. The caller has found the step and checked the right to read it.
+//! The formats of a step's log: all of it, a range, its end, and live. The caller has found the step and checked the right to
+//! read it.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -118,8 +119,8 @@ impl From<&LogFragment> for LogLineBody {
     }
 }
 
-/// `GET …/log`: all of the log, some lines, or bytes (`Range`). `name` is the name of a downloaded file, `page` the path to which line
-/// numbers in HTML link.
+/// `GET …/log`: all of the log, some lines, or bytes (`Range`). `name` is the name of a downloaded file, `page` the path to which
+/// line numbers in HTML link.
 ///
 /// # Errors
 /// [`LogError`] if the log cannot be read or is damaged.
@@ -242,11 +243,11 @@ impl Range {
 
 /// `GET …/log/stream`: the fragments of all lines from a position on, as they arrive, then `end`.
 ///
-/// Events: `line` with a [`LogLineBody`], or with `format=html` a `row` `{line, html}` that replaces an earlier row of the same line;
-/// finally one `end` with a [`LogEndBody`]. `disk-full` with `{"is_full": true}` reports that the step is paused because the server's
-/// disk is full, with `false` that it continues. The `id` of lines and rows is their position: a client that reconnects with it as
-/// `Last-Event-ID` misses nothing and gets nothing twice. If the log is over and the client has all of it, the response is 204, which
-/// stops a browser's `EventSource` from reconnecting.
+/// Events: `line` with a [`LogLineBody`], or with `format=html` a `row` `{line, html}` that replaces an earlier row of the same
+/// line; finally one `end` with a [`LogEndBody`]. `disk-full` with `{"is_full": true}` reports that the step is paused because
+/// the server's disk is full, with `false` that it continues. The `id` of lines and rows is their position: a client that
+/// reconnects with it as `Last-Event-ID` misses nothing and gets nothing twice. If the log is over and the client has all of it,
+/// the response is 204, which stops a browser's `EventSource` from reconnecting.
 ///
 /// `over` completes when the step's status is final. The stream then ends even if the step never had a log.
 ///

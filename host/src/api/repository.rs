@@ -66,7 +66,8 @@ pub(super) async fn list(State(app): State<Arc<App>>, visibility: Visibility) ->
 
 /// Enable a repository: create its webhook in Gogs
 #[utoipa::path(post, path = "/api/v1/repositories", tag = "repository", request_body = EnableBody,
-    responses((status = OK, body = RepositoryBody), (status = UNPROCESSABLE_ENTITY, body = Problem), (status = BAD_GATEWAY, body = Problem)))]
+    responses((status = OK, body = RepositoryBody), (status = UNPROCESSABLE_ENTITY, body = Problem),
+        (status = BAD_GATEWAY, body = Problem)))]
 pub(super) async fn enable(State(app): State<Arc<App>>, Json(body): Json<EnableBody>) -> Result<Json<RepositoryBody>, Problem> {
     let name: RepositoryName = body.name.parse().map_err(|error| Problem::bad_request(format!("{error}.")))?;
     let repository = app.enabler.enable(&name, now()).await?;
@@ -95,7 +96,8 @@ pub(super) async fn disable(
 /// Repair a repository: recreate its webhook with a new secret
 #[utoipa::path(post, path = "/api/v1/repositories/{owner}/{name}/repair", tag = "repository",
     params(("owner" = String, Path), ("name" = String, Path)),
-    responses((status = OK, body = RepositoryBody), (status = NOT_FOUND, body = Problem), (status = BAD_GATEWAY, body = Problem)))]
+    responses((status = OK, body = RepositoryBody), (status = NOT_FOUND, body = Problem),
+        (status = BAD_GATEWAY, body = Problem)))]
 pub(super) async fn repair(
     State(app): State<Arc<App>>,
     name: Authorized<RepositoryName>,

@@ -47,7 +47,8 @@ fn locate_step(app: &App, build: &Build, path: StepPath) -> Result<LocatedStep, 
 
 /// A step's log: all of it, a range, or its end
 #[utoipa::path(get, path = "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log", tag = "log",
-    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path), ("stage" = u16, Path), ("step" = u16, Path),
+    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path), ("stage" = u16, Path),
+        ("step" = u16, Path),
         LogQuery),
     responses((status = OK, content_type = "text/plain", body = String), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn log(
@@ -62,8 +63,10 @@ pub(super) async fn log(
 }
 
 /// A step's log as it grows
-#[utoipa::path(get, path = "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log/stream", tag = "log",
-    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path), ("stage" = u16, Path), ("step" = u16, Path),
+#[utoipa::path(get, tag = "log",
+    path = "/api/v1/repositories/{owner}/{name}/builds/{number}/stages/{stage}/steps/{step}/log/stream",
+    params(("owner" = String, Path), ("name" = String, Path), ("number" = String, Path), ("stage" = u16, Path),
+        ("step" = u16, Path),
         LogQuery),
     responses((status = OK, content_type = "text/event-stream", body = String), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn log_stream(

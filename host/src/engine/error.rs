@@ -53,7 +53,8 @@ impl EngineError {
             ),
             Self::TimedOut { .. } => (
                 ReasonCode::EngineSlow,
-                "see the engine's own log, and restart the engine if it hangs; running steps survive this only with `live-restore`",
+                "see the engine's own log, and restart the engine if it hangs; running steps survive this only with \
+                 `live-restore`",
             ),
             Self::Refused { .. } => (ReasonCode::EngineRefused, "see the engine's own log"),
             Self::InvalidResponse { .. } => {

@@ -98,8 +98,8 @@ struct NewHook {
 }
 
 impl Enabler {
-    /// Enables a repository: creates its webhook in Gogs, and stores the webhook's key and secret. A repository that is enabled and
-    /// whose webhook in Gogs is intact stays as it is.
+    /// Enables a repository: creates its webhook in Gogs, and stores the webhook's key and secret. A repository that is enabled
+    /// and whose webhook in Gogs is intact stays as it is.
     ///
     /// # Errors
     /// [`EnableError`]. A second call completes the work of a failed one.
@@ -117,8 +117,8 @@ impl Enabler {
         self.replace_hook(&found, now).await
     }
 
-    /// Replaces the webhook by one with a new key and a new secret, and deletes every other webhook that points to this server. Previous
-    /// keys and secrets stay valid for a day.
+    /// Replaces the webhook by one with a new key and a new secret, and deletes every other webhook that points to this server.
+    /// Previous keys and secrets stay valid for a day.
     ///
     /// # Errors
     /// [`EnableError::NotEnabled`] if there is nothing to repair; otherwise any [`EnableError`].
@@ -131,8 +131,8 @@ impl Enabler {
         self.replace_hook(&found, now).await
     }
 
-    /// Disables a repository: deletes its webhooks in Gogs and their secrets here. Its builds stay. If Gogs does not respond, or no
-    /// longer has the repository, the repository is disabled here anyway; a second call deletes what is left in Gogs.
+    /// Disables a repository: deletes its webhooks in Gogs and their secrets here. Its builds stay. If Gogs does not respond, or
+    /// no longer has the repository, the repository is disabled here anyway; a second call deletes what is left in Gogs.
     ///
     /// # Errors
     /// [`EnableError::NotEnabled`] if it never was enabled; [`EnableError::HookNotRemoved`] if webhooks may still exist in Gogs.
@@ -148,8 +148,8 @@ impl Enabler {
         Ok(disabled)
     }
 
-    /// Replaces the webhook; the caller holds the repository's lock. The row is written first, because a delivery may arrive before Gogs
-    /// has responded, and its secret must be stored by then.
+    /// Replaces the webhook; the caller holds the repository's lock. The row is written first, because a delivery may arrive
+    /// before Gogs has responded, and its secret must be stored by then.
     async fn replace_hook(&self, found: &gogs::Repository, now: Timestamp) -> Result<Repository, EnableError> {
         let name = repository_name(found)?;
         let id = RepositoryId(found.id);

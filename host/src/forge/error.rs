@@ -42,7 +42,8 @@ impl ForgeError {
             }
             Self::Unauthorized => (
                 ReasonCode::TokenRefused,
-                "create a new token in Gogs (Your Settings, Applications), write it to the file that `gogs.token_file` names, and restart the server",
+                "create a new token in Gogs (Your Settings, Applications), write it to the file that `gogs.token_file` names, \
+                 and restart the server",
             ),
             Self::Forbidden(_) => (ReasonCode::TokenRights, "make the token's user an administrator of the repository in Gogs"),
             Self::NotFound(_) => {

@@ -52,8 +52,8 @@ impl Forge {
         self.get(&["repos", name.owner(), name.name(), "hooks"], purpose(name, "list the webhooks of")).await
     }
 
-    /// Adds a webhook for every event of Gogs, so that it need not be changed when a later version builds more kinds of events. All
-    /// fields are set, because the defaults of Gogs do not fit: `active` would be false and `events` only push.
+    /// Adds a webhook for every event of Gogs, so that it need not be changed when a later version builds more kinds of events.
+    /// All fields are set, because the defaults of Gogs do not fit: `active` would be false and `events` only push.
     ///
     /// # Errors
     /// [`ForgeError`].
@@ -67,8 +67,8 @@ impl Forge {
         self.post(&["repos", name.owner(), name.name(), "hooks"], &hook, purpose(name, "add a webhook to")).await
     }
 
-    /// Deletes a webhook; one that no longer exists counts as deleted. Gogs ignores a change of a webhook's secret, so a new secret
-    /// needs a new webhook.
+    /// Deletes a webhook; one that no longer exists counts as deleted. Gogs ignores a change of a webhook's secret, so a new
+    /// secret needs a new webhook.
     ///
     /// # Errors
     /// [`ForgeError`].

@@ -19,14 +19,14 @@ impl Forge {
     /// A repository, with the permissions of the token's user. Only this endpoint of Gogs returns the real permissions.
     ///
     /// # Errors
-    /// [`ForgeError::NotFound`] if it does not exist or is hidden; [`ForgeError::Unauthorized`] if the token is no longer valid; otherwise
-    /// any [`ForgeError`].
+    /// [`ForgeError::NotFound`] if it does not exist or is hidden; [`ForgeError::Unauthorized`] if the token is no longer valid;
+    /// otherwise any [`ForgeError`].
     pub async fn repository(&self, name: &RepositoryName) -> Result<Repository, ForgeError> {
         let purpose = Purpose { subject: format!("repository {name}"), action: format!("read {name}") };
         let found: Result<Repository, ForgeError> = self.get(&["repos", name.owner(), name.name()], purpose).await;
         let is_admin = |found: &Repository| found.permissions.is_some_and(|permissions| permissions.admin);
-        // Gogs treats an invalid token here as an anonymous request: private repositories are hidden and all permissions are false.
-        // Only the request for the user reveals that the token is invalid.
+        // Gogs treats an invalid token here as an anonymous request: private repositories are hidden and all permissions are
+        // false. Only the request for the user reveals that the token is invalid.
         if matches!(&found, Ok(found) if !is_admin(found)) || matches!(&found, Err(ForgeError::NotFound(_))) {
             self.user().await?;
         }

@@ -9,7 +9,8 @@ use crate::authorized;
 use crate::principal::Principal;
 use crate::problem::Problem;
 
-/// Checks a request by the table of routes, before its handler runs. Under a repository the caller needs the right on that repository.
+/// Checks a request by the table of routes, before its handler runs. Under a repository the caller needs the right on that
+/// repository.
 pub(super) async fn check(app: &App, parts: &mut Parts, path: Option<&str>, principal: &Principal) -> Result<(), Problem> {
     // A request without a route gets the fallback's response.
     let Some(path) = path else { return Ok(()) };
@@ -43,8 +44,8 @@ pub(super) async fn check(app: &App, parts: &mut Parts, path: Option<&str>, prin
     Err(problem.help("Programs send `Authorization: Bearer TOKEN` with the admin token; `beespace login URL` stores it."))
 }
 
-/// Whether a request that changes something cannot come from another site's page. Browsers send `Sec-Fetch-Site`, older ones `Origin`.
-/// Programs send neither and must then bring their own token, which no foreign page can make a browser do.
+/// Whether a request that changes something cannot come from another site's page. Browsers send `Sec-Fetch-Site`, older ones
+/// `Origin`. Programs send neither and must then bring their own token, which no foreign page can make a browser do.
 fn is_same_origin(app: &App, headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = text(HeaderName::from_static("sec-fetch-site")) {

@@ -9,8 +9,8 @@ use crate::problem::{Problem, STORE_UNAVAILABLE};
 use crate::web::error;
 use crate::web::layout::Layout;
 
-/// Replaces the empty response that carries a problem; other responses stay as they are. `layout` is the frame of an error page; none
-/// for JSON.
+/// Replaces the empty response that carries a problem; other responses stay as they are. `layout` is the frame of an error page;
+/// none for JSON.
 pub(super) fn render(app: &App, mut response: Response, id: &str, layout: Option<Layout>) -> Response {
     let Some(mut problem) = response.extensions_mut().remove::<Problem>() else { return response };
     problem.request_id = Some(id.into());

@@ -125,8 +125,8 @@ impl Mirror {
         modified(&self.directory.join(FETCHED))
     }
 
-    /// Collects garbage unless a build is being prepared from the mirror, or until one is. A day after pins were removed the mirror is
-    /// repacked; otherwise git decides.
+    /// Collects garbage unless a build is being prepared from the mirror, or until one is. A day after pins were removed the
+    /// mirror is repacked; otherwise git decides.
     ///
     /// # Errors
     /// [`SourceError`] if git fails.

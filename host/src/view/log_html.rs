@@ -125,7 +125,8 @@ impl LogRows {
         let mut row = String::with_capacity(html.len() + 96);
         let _ = write!(
             row,
-            "<div class=\"{class}\" id=\"L{line}\"><a href=\"{href}?from={from}#L{line}\">{line}</a><time>{since}</time><span>{html}</span></div>"
+            "<div class=\"{class}\" id=\"L{line}\"><a \
+             href=\"{href}?from={from}#L{line}\">{line}</a><time>{since}</time><span>{html}</span></div>"
         );
         LogRow { line, html: row }
     }
@@ -161,7 +162,8 @@ mod tests {
             LogLine { number: 3, stream: Stream::Stderr, at: Timestamp(68_300), continues: false, text: b"error: <no>".to_vec() };
         assert_eq!(
             rows.render_line(&line).html,
-            "<div class=\"l stderr bad\" id=\"L3\"><a href=\"/o/r/1/a&amp;b?from=1#L3\">3</a><time>1m 7.3s</time><span>error: &lt;no&gt;</span></div>"
+            "<div class=\"l stderr bad\" id=\"L3\"><a href=\"/o/r/1/a&amp;b?from=1#L3\">3</a><time>1m 7.3s</time><span>error: \
+             &lt;no&gt;</span></div>"
         );
     }
 

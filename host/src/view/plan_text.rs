@@ -64,7 +64,8 @@ fn push_container_lines(container: &Container, written: Option<&[String]>, lines
         Network::BuildDefault => {}
     }
     let Some(text) = &container.script else { return };
-    // The generated script also echoes each command. Show the commands of the pipeline file if the script was generated from them.
+    // The generated script also echoes each command. Show the commands of the pipeline file if the script was generated from
+    // them.
     let same = written.filter(|run| script(run) == *text).map(|run| run.join("\n"));
     lines.extend(same.as_ref().unwrap_or(text).lines().map(|line| format!("$ {line}")));
 }

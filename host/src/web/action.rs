@@ -82,8 +82,8 @@ pub(super) async fn decline(
     act(state, principal, build, form, |form| form.into_answer().map(BuildAction::Decline)).await
 }
 
-/// Applies an action to the build of the page, once the form is known to come from a page of this session. Redirects to the build, or
-/// after a restart to the new one.
+/// Applies an action to the build of the page, once the form is known to come from a page of this session. Redirects to the
+/// build, or after a restart to the new one.
 async fn act(
     State(app): State<Arc<App>>,
     Extension(principal): Extension<Principal>,

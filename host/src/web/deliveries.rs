@@ -24,7 +24,8 @@ use crate::view::{build_title, time};
 
 const NO_DELIVERIES: EmptyRecords = EmptyRecords {
     title: "No deliveries yet",
-    text: "Enable a repository with `beespace repo enable OWNER/NAME` and push to it. If no delivery arrives, run `beespace doctor`.",
+    text: "Enable a repository with `beespace repo enable OWNER/NAME` and push to it. If no delivery arrives, run `beespace \
+           doctor`.",
 };
 
 pub(super) async fn list(

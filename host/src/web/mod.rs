@@ -103,8 +103,8 @@ fn render_page(page: &impl Template) -> Result<Response, Problem> {
     Ok(Html(html).into_response())
 }
 
-/// Renders a page. Templates escape text from outside, so that it cannot become markup. Here it is also sanitized, so that it cannot
-/// hide or reorder characters: people approve what they read on a page.
+/// Renders a page. Templates escape text from outside, so that it cannot become markup. Here it is also sanitized, so that it
+/// cannot hide or reorder characters: people approve what they read on a page.
 fn page_html(page: &impl Template) -> askama::Result<String> {
     page.render().map(|html| sanitize::lines(&html))
 }

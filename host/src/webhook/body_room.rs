@@ -1,8 +1,8 @@
 //! Room in memory for the bodies of deliveries, in bytes.
 //!
-//! A body whose key is known takes its beginning from a reserve and the rest from the room for large bodies. In both, one key gets
-//! only a part, so the owner of a webhook cannot keep out the deliveries of another one. All unknown keys share one small room: without
-//! a key, an attacker keeps out nobody.
+//! A body whose key is known takes its beginning from a reserve and the rest from the room for large bodies. In both, one key
+//! gets only a part, so the owner of a webhook cannot keep out the deliveries of another one. All unknown keys share one small
+//! room: without a key, an attacker keeps out nobody.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

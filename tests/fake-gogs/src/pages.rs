@@ -55,7 +55,8 @@ fn not_found() -> Response {
 
 /// `title` and `body` are HTML.
 fn page(title: &str, body: &str) -> Html<String> {
-    let style = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui;max-width:60rem;margin:3rem auto;padding:0 1rem}pre{overflow:auto}";
+    let style = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui;max-width:60rem;margin:3rem auto;\
+                 padding:0 1rem}pre{overflow:auto}";
     Html(format!(
         "<!DOCTYPE html><html lang=en><meta charset=utf-8><title>{title}</title><style>{style}</style><h1>{title}</h1>{body}"
     ))

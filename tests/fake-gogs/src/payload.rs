@@ -24,7 +24,8 @@ pub(super) struct Create {
     #[serde(rename = "ref")]
     pub(super) name: String,
     pub(super) ref_type: &'static str,
-    /// Empty for a branch. For a tag it is the object that the ref points to: with an annotated tag the tag object, not the commit.
+    /// Empty for a branch. For a tag it is the object that the ref points to: with an annotated tag the tag object, not the
+    /// commit.
     pub(super) sha: String,
     pub(super) default_branch: String,
     pub(super) repository: RepositoryObject,
@@ -42,7 +43,8 @@ pub(super) struct Delete {
 }
 
 impl Push {
-    /// The payload of a test delivery: the head of the default branch with `before == after`, or a fake commit in an empty repository.
+    /// The payload of a test delivery: the head of the default branch with `before == after`, or a fake commit in an empty
+    /// repository.
     pub(super) fn test(head: Option<CommitObject>, repository: RepositoryObject, sender: UserObject) -> Self {
         let commit = match head {
             Some(head) => CommitObject { timestamp: YEAR_ONE.to_owned(), ..head },

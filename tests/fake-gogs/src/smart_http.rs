@@ -80,7 +80,8 @@ fn unauthorized() -> Response {
     (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\".\"")]).into_response()
 }
 
-/// The events are queued before git's response is returned: with a real Gogs the delivery arrives about 8 ms before `git push` returns.
+/// The events are queued before git's response is returned: with a real Gogs the delivery arrives about 8 ms before `git push`
+/// returns.
 async fn receive(gogs: &Instance, repository: Repository, user: &User, request: &Request) -> Answer {
     let guard = Arc::clone(&repository.receiving).lock_owned().await;
     // Looked up again, because an earlier push may have been the first one.

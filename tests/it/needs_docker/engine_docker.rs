@@ -78,7 +78,8 @@ async fn the_workspace_is_usable_by_any_user_and_git_does_not_complain() {
     checkout(folder.path());
     fixture.engine.fill(fixture.stage, Some(folder.path()), &[]).await.unwrap();
     let script = "pwd; ./run.sh; cat src/--file; readlink link; git status --porcelain; git log --format=%s; \
-                  echo more >>src/--file; mkdir new; echo x >new/x; git commit -q --allow-empty -m second 2>/dev/null || echo no identity";
+                  echo more >>src/--file; mkdir new; echo x >new/x; git commit -q --allow-empty -m second 2>/dev/null || echo no \
+                  identity";
     let mut container = fixture.shell_container(script);
     container.user = Some("1000:1000".to_owned());
     let (exit, output) = fixture.run(fixture.launch(1, container)).await;
@@ -148,8 +149,9 @@ async fn a_secret_of_a_container_without_script_is_a_plain_variable() {
 #[tokio::test]
 async fn containers_are_hardened() {
     let fixture = EngineFixture::docker().await;
-    let script = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'; find / -path /proc -prune -o -type s -print; \
-                  cat /proc/1/comm; (mount -t tmpfs x /tmp || mknod /tmp/x b 8 0 || unshare -r true) 2>/dev/null && echo escaped; true";
+    let script = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'; find / -path /proc -prune -o \
+                  -type s -print; cat /proc/1/comm; (mount -t tmpfs x /tmp || mknod /tmp/x b 8 0 || unshare -r true) \
+                  2>/dev/null && echo escaped; true";
     let seen = fixture.shell_output(1, script).await;
     // CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID NET_BIND_SERVICE
     assert_eq!(seen, "CapEff:00000000000004fb\nCapBnd:00000000000004fb\nNoNewPrivs:1\nSeccomp:2\ndocker-init\n");

@@ -127,12 +127,14 @@ async fn a_long_log_is_stored_and_served_in_little_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn git_hooks_and_configuration_of_a_container_are_never_executed() {
     let world = World::new("").await;
-    let plant = "mkdir -p .git/hooks; printf '#!/bin/sh\\ntouch /tmp/owned\\n' > .git/hooks/post-checkout; chmod +x .git/hooks/post-checkout; \
-                 printf '[core]\\n\\tfsmonitor = touch /tmp/owned\\n\\thooksPath = /workspace\\n' >> .git/config; ls .git/hooks";
+    let plant = "mkdir -p .git/hooks; printf '#!/bin/sh\\ntouch /tmp/owned\\n' > .git/hooks/post-checkout; chmod +x \
+                 .git/hooks/post-checkout; printf '[core]\\n\\tfsmonitor = touch /tmp/owned\\n\\thooksPath = /workspace\\n' >> \
+                 .git/config; ls .git/hooks";
     let first = world.build(json!({ "steps": [{ "name": "plant", "run": plant }] })).await;
     assert_eq!((first.status, world.log(&first, "plant").await), (Status::Success, vec!["post-checkout".to_owned()]));
     // Neither the mirror nor the next workspace contains any of it.
-    let look = "ls .git/hooks 2>/dev/null || true; grep -c -e fsmonitor -e hooksPath .git/config || true; ls /tmp/owned 2>/dev/null || true";
+    let look = "ls .git/hooks 2>/dev/null || true; grep -c -e fsmonitor -e hooksPath .git/config || true; ls /tmp/owned \
+                2>/dev/null || true";
     world.push(json!({ "name": "again", "steps": [{ "name": "look", "run": look }] })).await;
     let second = world.beespace.wait_until_finished(REPO, 2).await.unwrap();
     assert_eq!((second.status, world.log(&second, "look").await), (Status::Success, vec!["0".to_owned()]));

@@ -84,7 +84,8 @@ async fn policies_check_later_rounds_like_the_first() {
     let image = beespace_tests::docker::test_image().await.unwrap();
     let allowed = image.split(':').next().unwrap();
     let policy = format!(
-        "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = {{ repositories = [\"docker.io/library/{allowed}\"] }}\n"
+        "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = \
+         {{ repositories = [\"docker.io/library/{allowed}\"] }}\n"
     );
     let world = world(&policy).await;
     let rounds = json!([["echo first"], ["echo second"]]);

@@ -33,7 +33,10 @@ async fn a_repository_secret_is_private_and_overrides_the_instance_secret() {
         let answer = admin.call(Method::PUT, &path, &json!({ "value": value })).await.unwrap();
         assert!(answer.status.is_success(), "{answer:?}");
     }
-    let step = |secret: &str| json!({ "name": "count", "image": world.image, "run": "echo ${#T} characters", "env": { "T": { "from_secret": secret } } });
+    let step = |secret: &str| {
+        let env = json!({ "T": { "from_secret": secret } });
+        json!({ "name": "count", "image": world.image, "run": "echo ${#T} characters", "env": env })
+    };
     let push = async |repository: &str, secret: &str| {
         let file = json!({ "name": secret, "steps": [step(secret)] }).to_string();
         world.gogs.push(repository, "main", &[(".beespace.yml", &file)], secret).await.unwrap();

@@ -99,7 +99,8 @@ async fn stages_stay_isolated_when_the_engine_does_not_isolate_them() {
     let elder = fixture(&dockerd, true).await;
     let younger = fixture(&dockerd, true).await;
     // The state for a moment whenever a network is created.
-    let open = "busybox ip link set lo up; iptables -w -t raw -I PREROUTING -j ACCEPT; iptables -w -I DOCKER-USER -j ACCEPT && exec busybox nc -ll -p 7000 -e echo the machine";
+    let open = "busybox ip link set lo up; iptables -w -t raw -I PREROUTING -j ACCEPT; iptables -w -I DOCKER-USER -j ACCEPT && \
+                exec busybox nc -ll -p 7000 -e echo the machine";
     let _open = dockerd.spawn_in_sandbox(&["sh", "-c", open]).await.unwrap();
 
     let cancel = CancellationToken::new();

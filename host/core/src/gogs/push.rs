@@ -7,8 +7,8 @@ use crate::ids::Sha;
 /// `push`: a ref points to another commit. Gogs sends one delivery per ref.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Push {
-    /// `refs/heads/main`. Any ref outside `refs/tags/` is possible, because everyone with write access can push `refs/pull/9/head`.
-    /// The sync of a mirror sends short names.
+    /// `refs/heads/main`. Any ref outside `refs/tags/` is possible, because everyone with write access can push
+    /// `refs/pull/9/head`. The sync of a mirror sends short names.
     #[serde(rename = "ref")]
     pub git_ref: String,
     /// `None` for a new ref. After a merge in the web interface this is the merge base, not the previous commit of the branch.

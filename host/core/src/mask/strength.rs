@@ -26,7 +26,8 @@ impl fmt::Display for Weakness {
             }
             Self::Short => write!(
                 f,
-                "the value has fewer than {GOOD_LENGTH} characters: it is easy to guess, and encoded forms of it may appear in logs"
+                "the value has fewer than {GOOD_LENGTH} characters: it is easy to guess, and encoded forms of it may appear in \
+                 logs"
             ),
             Self::Common => f.write_str("the value is a common word, so its mask in a log reveals it; check that it is a secret"),
         }

@@ -317,7 +317,10 @@ mod tests {
             branch in "[ab]",
             fails in any::<bool>(),
         ) {
-            let alternative = |branch: &String| Conditions { branch: choice(vec![branch.clone()], vec![]), ..Conditions::default() };
+            let alternative = |branch: &String| {
+                let branch = choice(vec![branch.clone()], vec![]);
+                Conditions { branch, ..Conditions::default() }
+            };
             let mut when = When(branches.iter().map(alternative).collect());
             let failed: &[&str] = if fails { &["x"] } else { &[] };
             let before = step_matches(Some(&when), &facts(&branch, &[]), failed).is_ok();

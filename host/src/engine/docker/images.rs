@@ -78,8 +78,8 @@ impl Images {
         self.is_present(image).await?;
         let idle = format_duration(self.client.timeouts().pull_idle);
         Ok(PullOutcome::Failed(format!(
-            "the image {image} could not be pulled: no data arrived for {idle}; check that its registry is up and that the engine's \
-             host can reach it"
+            "the image {image} could not be pulled: no data arrived for {idle}; check that its registry is up and that the \
+             engine's host can reach it"
         )))
     }
 

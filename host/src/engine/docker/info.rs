@@ -26,8 +26,8 @@ fn warnings(version: &SystemVersion, info: &SystemInfo) -> Vec<String> {
         && is_runc_old(&runc.version)
     {
         warnings.push(format!(
-            "runc {} may be vulnerable to container escape (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881): upgrade to 1.2.8, 1.3.3 or \
-             newer, or check whether your distribution has backported the fixes",
+            "runc {} may be vulnerable to container escape (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881): upgrade to 1.2.8, \
+             1.3.3 or newer, or check whether your distribution has backported the fixes",
             runc.version
         ));
     }

@@ -291,8 +291,8 @@ mod tests {
 
     #[test]
     fn a_start_error_is_about_the_command() {
-        let docker = "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: \
-                      \"nope\": executable file not found in $PATH: unknown";
+        let docker = "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container \
+                      process: exec: \"nope\": executable file not found in $PATH: unknown";
         assert_eq!(start_error(docker), "the container could not be started: exec: \"nope\": executable file not found in $PATH");
     }
 }

@@ -264,7 +264,10 @@ fn kind(ruling: &Ruling) -> (&'static str, usize) {
 
 proptest! {
     #[test]
-    fn the_order_of_validators_does_not_change_the_ruling(parts in prop::collection::vec(any_binding(), 0..6), turn in 0usize..6) {
+    fn the_order_of_validators_does_not_change_the_ruling(
+        parts in prop::collection::vec(any_binding(), 0..6),
+        turn in 0usize..6,
+    ) {
         let parts: Vec<_> = parts.into_iter().map(|(mode, _, answer)| (mode, false, answer)).collect();
         let mut turned = parts.clone();
         turned.rotate_left(turn.min(parts.len()));
