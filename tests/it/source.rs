@@ -587,7 +587,14 @@ async fn the_locks_of_a_killed_git_do_not_outlast_it() {
     world.push("master", &[("a", "1")]).await;
     world.fetch().await.unwrap();
     let path = mirror_path(&world);
-    let locks = ["refs/heads/master.lock", "packed-refs.lock", "HEAD.lock", "config.lock", "objects/maintenance.lock"];
+    let locks = [
+        "refs/heads/master.lock",
+        "refs/tags/v1.lock",
+        "packed-refs.lock",
+        "HEAD.lock",
+        "config.lock",
+        "objects/maintenance.lock",
+    ];
     let put = || locks.iter().for_each(|lock| std::fs::write(path.join(lock), "").unwrap());
     let left = || locks.iter().filter(|lock| path.join(lock).exists()).count();
 

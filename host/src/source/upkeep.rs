@@ -186,7 +186,9 @@ fn remove_leftovers(mirror: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     remove_locks(mirror, false)?;
-    remove_locks(&mirror.join("refs/heads"), true)?;
+    for refs in ["refs/heads", "refs/tags"] {
+        remove_locks(&mirror.join(refs), true)?;
+    }
     for folder in ["", "info", "info/commit-graphs", "pack"] {
         remove_locks(&objects.join(folder), false)?;
     }
