@@ -59,6 +59,10 @@ struct ConnectionLimits {
     grace: Duration,
     /// The time between two checks whether places are short.
     check_interval: Duration,
+    /// See [`HEADER_TIMEOUT`].
+    header_timeout: Duration,
+    /// See [`KEPT_HEADER_TIMEOUT`].
+    kept_header_timeout: Duration,
 }
 
 impl ConnectionLimits {
@@ -73,6 +77,8 @@ impl ConnectionLimits {
             max_age: Duration::from_secs(60),
             grace: Duration::from_secs(30),
             check_interval: Duration::from_secs(5),
+            header_timeout: HEADER_TIMEOUT,
+            kept_header_timeout: KEPT_HEADER_TIMEOUT,
         }
     }
 }
@@ -216,7 +222,7 @@ impl HttpConnection {
             }
         };
         let mut http = http1::Builder::new();
-        let header_timeout = if began_general { HEADER_TIMEOUT } else { KEPT_HEADER_TIMEOUT };
+        let header_timeout = if began_general { places.limits.header_timeout } else { places.limits.kept_header_timeout };
         http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEADER_BYTES);
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service_fn(respond)));
         let ended = tokio::select! {
@@ -270,7 +276,15 @@ mod tests {
     const POST: &str = "POST /hook HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
 
     async fn server(max_age: Duration) -> SocketAddr {
-        let limits = ConnectionLimits { general: 4, kept: 2, max_age, grace: max_age, check_interval: Duration::from_millis(10) };
+        let limits = ConnectionLimits {
+            general: 4,
+            kept: 2,
+            max_age,
+            grace: max_age,
+            check_interval: Duration::from_millis(10),
+            header_timeout: PATIENCE,
+            kept_header_timeout: Duration::from_millis(100),
+        };
         let endless = || async {
             let parts = futures::stream::once(async { Ok::<_, Infallible>("part") });
             axum::body::Body::from_stream(futures::StreamExt::chain(parts, futures::stream::pending()))

@@ -177,7 +177,7 @@ const PIPELINE: &str = "steps:\n  - name: build\n    image: busybox\n";
 
 /// A path of the private repository `ada/secret`, or a list.
 fn private(path: &str) -> String {
-    filled(path).replace("ada/hive", "ada/secret").replace("/steps/1", "/steps/0")
+    filled(path).replace("ada/hive", "ada/secret")
 }
 
 #[tokio::test(flavor = "multi_thread")]
