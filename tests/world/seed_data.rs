@@ -132,6 +132,7 @@ impl BuildSeed {
             sha: after.clone(),
             message: format!("Mend what build {} found\n\nIt was the second cache after all.", self.number),
             author: ada(),
+            parents: None,
         }];
         Ok(Event {
             repository: event::Repository { id, name, default_branch, is_private, html_url },

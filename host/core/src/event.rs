@@ -102,6 +102,9 @@ pub struct Commit {
     /// The whole message; untrusted text.
     pub message: String,
     pub author: Claim,
+    /// The number of parents: two or more for a merge. Git knows it; deliveries do not state it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parents: Option<usize>,
 }
 
 /// A push to a branch: today the only event that causes builds.

@@ -20,7 +20,10 @@ pub const MAX_COMMITS: usize = 50;
 const MAX_PATHS: usize = 1_000;
 
 /// Most characters of a commit message in the event document.
-const MAX_MESSAGE_CHARS: usize = 8_192;
+const MAX_MESSAGE_CHARS: usize = 65_536;
+
+/// Most characters of all commit messages together, so that the document stays small enough for a plugin.
+const MAX_MESSAGES_CHARS: usize = 262_144;
 
 /// How far the author of a change is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -85,7 +88,8 @@ impl PluginContext {
 }
 
 /// The event as policies and step types see it, identical at every point. Commits and paths come from git, newest first; they are
-/// `null` if git cannot determine them. Lists are truncated; the true counts and `truncated` stand beside them.
+/// `null` if git cannot determine them. Lists are truncated; the true counts and `truncated` stand beside them. A message that is
+/// truncated is marked with `message_truncated`.
 #[must_use]
 pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit], commit_count: Option<u64>) -> Document {
     let event = &build.event;
@@ -93,7 +97,8 @@ pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit],
         ChangedPaths::Known(paths) => Some(paths),
         ChangedPaths::Unknown(_) => None,
     };
-    let listed: Vec<_> = commits.iter().take(MAX_COMMITS).map(commit_json).collect();
+    let mut left = MAX_MESSAGES_CHARS;
+    let listed: Vec<_> = commits.iter().take(MAX_COMMITS).map(|commit| commit_json(commit, &mut left)).collect();
     let all_listed = commit_count == u64::try_from(listed.len()).ok();
     let message = build.head.as_ref().map_or("", |head| &head.message);
     let value = json!({
@@ -102,8 +107,8 @@ pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit],
         "branch": event.branch(),
         "before": build.before(),
         "commit": build.head.as_ref().map_or_else(|| event.sha(), |head| &head.sha),
-        "title": truncate(message.lines().next().unwrap_or("")),
-        "message": truncate(message),
+        "title": truncate(message.lines().next().unwrap_or(""), MAX_MESSAGE_CHARS),
+        "message": truncate(message, MAX_MESSAGE_CHARS),
         "commits": listed,
         "commit_count": commit_count,
         "paths": paths.map(|paths| paths.iter().take(MAX_PATHS).collect::<Vec<_>>()),
@@ -113,12 +118,21 @@ pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit],
     Document::new(EVENT_SCHEMA, &value)
 }
 
-fn commit_json(commit: &Commit) -> serde_json::Value {
-    json!({ "sha": commit.sha, "message": truncate(&commit.message), "author": commit.author })
+/// One commit. `left` is the number of characters that messages may still have.
+fn commit_json(commit: &Commit, left: &mut usize) -> serde_json::Value {
+    let message = truncate(&commit.message, MAX_MESSAGE_CHARS.min(*left));
+    *left = left.saturating_sub(message.chars().count());
+    json!({
+        "sha": commit.sha,
+        "message_truncated": message.len() < commit.message.len(),
+        "message": message,
+        "author": commit.author,
+        "parent_count": commit.parents,
+    })
 }
 
-fn truncate(text: &str) -> String {
-    text.chars().take(MAX_MESSAGE_CHARS).collect()
+fn truncate(text: &str, most: usize) -> String {
+    text.chars().take(most).collect()
 }
 
 #[cfg(test)]
@@ -173,7 +187,7 @@ mod tests {
     }
 
     fn commits(count: usize) -> Vec<Commit> {
-        vec![Commit { sha: sha("b"), message: "older".to_owned(), author: claim() }; count]
+        vec![Commit { sha: sha("b"), message: "older".to_owned(), author: claim(), parents: Some(1) }; count]
     }
 
     fn listed(document: &Document) -> serde_json::Value {
@@ -187,6 +201,22 @@ mod tests {
         assert_eq!((&value["title"], &value["commit"]), (&json!("fix: it"), &json!("a".repeat(40))));
         assert_eq!(value["commits"][1]["sha"], "b".repeat(40));
         assert_eq!((&value["commit_count"], &value["path_count"], &value["truncated"]), (&json!(2), &json!(1), &json!(false)));
+    }
+
+    #[test]
+    fn a_merge_and_a_truncated_message_are_marked() {
+        let mut commits = commits(6);
+        commits[1].parents = Some(2);
+        for commit in commits.iter_mut().skip(1) {
+            commit.message = "é".repeat(MAX_MESSAGE_CHARS);
+        }
+        commits[2].message += "e";
+        let value = listed(&event_document(&build(), &ChangedPaths::Known(Vec::new()), &commits, Some(6)));
+        let of = |key: &str| value["commits"].as_array().unwrap().iter().map(|commit| commit[key].clone()).collect::<Vec<_>>();
+        assert_eq!(of("parent_count"), [1, 2, 1, 1, 1, 1].map(|count| json!(count)));
+        let marks = [false, false, true, false, true, true].map(|mark| json!(mark));
+        assert_eq!(of("message_truncated"), marks, "all messages together are bounded as well");
+        assert_eq!(value["truncated"], false, "no commit is missing");
     }
 
     #[test]

@@ -254,6 +254,7 @@ fn commit_of(commit: &gogs::Commit) -> Option<Commit> {
         sha: commit.id.clone()?,
         message: commit.message.clone(),
         author: Claim { name: commit.author.name.clone(), email: commit.author.email.clone() },
+        parents: None,
     })
 }
 

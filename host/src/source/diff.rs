@@ -72,7 +72,7 @@ impl Mirror {
     pub async fn commits(&self, base: Option<&Sha>, after: &Sha, most: usize) -> Result<(Vec<Commit>, u64), SourceError> {
         let range = base.map_or_else(|| after.to_string(), |base| format!("{base}..{after}"));
         let most_text = format!("--max-count={most}");
-        let format = "--format=tformat:%H%x00%an%x00%ae%x00%B%x00";
+        let format = "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%B%x00";
         let log = ["log", "--no-notes", "--encoding=UTF-8", "-z", &most_text, format, "--end-of-options", &range];
         let output = self.git.run_checked(&self.directory, Call::new(log).cap(LOG_CAP)).await?;
         let commits = commits_of(&output);
@@ -121,14 +121,15 @@ impl Mirror {
     }
 }
 
-/// Parses git's output: four texts per commit, each terminated by NUL, and one more NUL after the commit.
+/// Parses git's output: five texts per commit, each terminated by NUL, and one more NUL after the commit.
 fn commits_of(output: &[u8]) -> Vec<Commit> {
     let mut texts = output.split(|byte| *byte == 0).map(lossy);
     let mut next = || texts.next();
     let mut commits = Vec::new();
-    while let (Some(sha), Some(name), Some(email), Some(message)) = (next(), next(), next(), next()) {
+    while let (Some(sha), Some(parents), Some(name), Some(email), Some(message)) = (next(), next(), next(), next(), next()) {
         let Ok(sha) = Sha::new(&sha) else { break };
-        commits.push(Commit { sha, message: message.trim_end_matches('\n').to_owned(), author: Claim { name, email } });
+        let (message, parents) = (message.trim_end_matches('\n').to_owned(), Some(parents.split_whitespace().count()));
+        commits.push(Commit { sha, message, author: Claim { name, email }, parents });
         next();
     }
     commits

@@ -1,8 +1,8 @@
 //! Applies the rules to the commit.
 
 use crate::bindings::beespace::plugin::types::{Finding, Severity};
-use crate::push::Commit;
-use crate::rules::Rules;
+use crate::push::{Commit, Push};
+use crate::rules::{Rules, UncheckedCommits};
 use crate::units::format_size;
 
 /// Maximum number of findings that are shown. The message contains the total number.
@@ -26,7 +26,7 @@ pub(crate) struct Problem {
 /// Finds all problems. `list` returns the files that match a glob.
 pub(crate) fn problems(
     rules: &Rules,
-    commits: &[Commit],
+    push: &Push,
     list: impl Fn(&str) -> Result<Vec<File>, String>,
 ) -> Result<Vec<Problem>, String> {
     let mut problems = Vec::new();
@@ -41,8 +41,24 @@ pub(crate) fn problems(
     if let Some(limit) = rules.max_file_size {
         problems.extend(list("**")?.iter().filter(|file| file.size > limit).map(|file| too_large(file, limit)));
     }
-    problems.extend(commits.iter().filter_map(|commit| message_problem(rules, commit)));
+    problems.extend(push.commits.iter().filter_map(|commit| message_problem(rules, commit)));
+    if rules.unchecked_commits == UncheckedCommits::Fail {
+        problems.extend(unchecked(rules, push).map(unchecked_problem));
+    }
     Ok(problems)
+}
+
+/// Which commits have messages that no rule could be applied to.
+pub(crate) fn unchecked(rules: &Rules, push: &Push) -> Option<String> {
+    rules.commit_message.as_ref().and_then(|_| push.unlisted())
+}
+
+fn unchecked_problem(which: String) -> Problem {
+    Problem {
+        rule: "commits-not-checked",
+        message: format!("Not every commit message could be checked: {which}"),
+        remedy: "Push fewer commits at a time, or set `unchecked_commits: allow`".to_owned(),
+    }
 }
 
 fn forbidden(file: &File, glob: &str) -> Problem {
@@ -83,10 +99,17 @@ fn readable(bytes: u64) -> String {
 
 fn message_problem(rules: &Rules, commit: &Commit) -> Option<Problem> {
     let pattern = rules.commit_message.as_ref()?;
-    if commit.message.starts_with("Merge ") || pattern.is_match(&commit.message) {
+    if commit.is_merge() || (pattern.is_match(&commit.message) && !commit.message_truncated) {
         return None;
     }
     let short: String = commit.sha.chars().take(7).collect();
+    if commit.message_truncated {
+        return Some(Problem {
+            rule: "commit-message",
+            message: format!("The message of commit {short} is too long to be checked"),
+            remedy: "Shorten it with `git commit --amend` or `git rebase -i`".to_owned(),
+        });
+    }
     let title = commit.message.lines().next().unwrap_or("");
     let remedy =
         rules.commit_message_help.clone().unwrap_or_else(|| "Change it with `git commit --amend` or `git rebase -i`".to_owned());
@@ -97,10 +120,10 @@ fn message_problem(rules: &Rules, commit: &Commit) -> Option<Problem> {
     })
 }
 
-/// The message with which the step ends.
-pub(crate) fn message(count: usize) -> String {
+/// The message with which the step ends. `unchecked` are the commits that were not checked.
+pub(crate) fn message(count: usize, unchecked: Option<String>) -> String {
     match count {
-        0 => "No problems found".to_owned(),
+        0 => unchecked.map_or_else(|| "No problems found".to_owned(), |which| format!("No problems found, but {which}")),
         1 => "1 problem".to_owned(),
         count if count > MAX_FINDINGS => format!("{count} problems; the first {MAX_FINDINGS} are listed"),
         count => format!("{count} problems"),
@@ -124,9 +147,16 @@ pub(crate) fn findings(problems: Vec<Problem>) -> Vec<Finding> {
 mod tests {
     use super::*;
 
+    fn push(messages: &[&str]) -> Push {
+        let commit = |&message: &&str| Commit { sha: "95a2db4f".to_owned(), message: message.to_owned(), ..Commit::default() };
+        Push { commits: messages.iter().map(commit).collect(), ..Push::of_count(messages.len()) }
+    }
+
     fn found(rules: &str, messages: &[&str]) -> Vec<String> {
-        let commits: Vec<Commit> =
-            messages.iter().map(|&message| Commit { sha: "95a2db4f".to_owned(), message: message.to_owned() }).collect();
+        found_in(rules, &push(messages))
+    }
+
+    fn found_in(rules: &str, push: &Push) -> Vec<String> {
         let file = |path: &str, size| File { path: path.to_owned(), size };
         let list = |glob: &str| match glob {
             "**" => Ok(vec![file("a.bin", 5 << 20), file("b.bin", (5 << 20) + 1)]),
@@ -134,7 +164,7 @@ mod tests {
             "broken" => Err("the repository is unavailable".to_owned()),
             _ => Ok(Vec::new()),
         };
-        match problems(&Rules::read(rules).unwrap(), &commits, list) {
+        match problems(&Rules::read(rules).unwrap(), push, list) {
             Ok(problems) => problems.into_iter().map(|problem| problem.message).collect(),
             Err(error) => vec![format!("! {error}")],
         }
@@ -156,8 +186,32 @@ mod tests {
     #[test]
     fn every_message_is_matched_except_those_of_merges() {
         let rules = r#"{"commit_message": "^(feat|fix): "}"#;
-        assert_eq!(found(rules, &["fix: a", "Merge branch 'x'"]), [""; 0]);
+        assert_eq!(found(rules, &["fix: a", "feat: b"]), [""; 0]);
+        let merge = "The message of commit 95a2db4, \"Merge everything now\", does not match ^(feat|fix): ";
+        assert_eq!(found(rules, &["Merge everything now"]), [merge], "a message alone makes no merge");
+        let merged = r#"{"commits": [{"sha": "a", "message": "Merge branch 'x'", "parent_count": 2}], "commit_count": 1}"#;
+        assert_eq!(found_in(rules, &Push::read(merged).unwrap()), [""; 0]);
         assert_eq!(found(rules, &["wip\n\nfix: no"]), ["The message of commit 95a2db4, \"wip\", does not match ^(feat|fix): "]);
+    }
+
+    #[test]
+    fn a_commit_that_could_not_be_checked_is_a_problem_unless_allowed() {
+        let many = r#"{"commits": [{"sha": "a", "message": "fix: a"}], "commit_count": 60}"#;
+        let push = Push::read(many).unwrap();
+        let (strict, lenient) = (r#"{"commit_message": "^fix"}"#, r#"{"commit_message": "^fix", "unchecked_commits": "allow"}"#);
+        let unchecked_commits = "59 of 60 commits were not checked";
+        assert_eq!(found_in(strict, &push), [format!("Not every commit message could be checked: {unchecked_commits}")]);
+        assert_eq!(found_in(lenient, &push), [""; 0]);
+        assert_eq!(found_in(r#"{"forbid": [".env"]}"#, &push), [""; 0], "no rule is about messages");
+        let rules = Rules::read(lenient).unwrap();
+        assert_eq!(message(0, unchecked(&rules, &push)), format!("No problems found, but {unchecked_commits}"));
+    }
+
+    #[test]
+    fn a_truncated_message_is_not_accepted() {
+        let cut = r#"{"commits": [{"sha": "95a2db4f", "message": "fix: a", "message_truncated": true}], "commit_count": 1}"#;
+        let expected = "The message of commit 95a2db4 is too long to be checked";
+        assert_eq!(found_in(r#"{"commit_message": "^fix"}"#, &Push::read(cut).unwrap()), [expected]);
     }
 
     #[test]
@@ -168,7 +222,7 @@ mod tests {
     #[test]
     fn excess_findings_are_counted_but_not_listed() {
         let many: Vec<Problem> = (0..60).map(|_| missing("x")).collect();
-        assert_eq!(message(many.len()), "60 problems; the first 50 are listed");
+        assert_eq!(message(many.len(), None), "60 problems; the first 50 are listed");
         assert_eq!(findings(many).len(), 50);
     }
 }

@@ -20,6 +20,7 @@ mod bindings {
 }
 
 use bindings::beespace::plugin::exec_types::Plan;
+use bindings::beespace::plugin::log;
 use bindings::beespace::plugin::source::{self, SourceError};
 use bindings::beespace::plugin::types::{Diagnostic, Severity};
 use bindings::exports::beespace::plugin::lifecycle;
@@ -39,6 +40,7 @@ impl lifecycle::Guest for Plugin {
 
 impl step::Guest for Plugin {
     fn make_plan(input: Input) -> Result<Plan, Vec<Diagnostic>> {
+        report_panics();
         let rules = Rules::read(&input.params).map_err(|problem| {
             let (pointer, message) = problem;
             vec![Diagnostic { severity: Severity::High, message, pointer: Some(pointer), file: None, line: None, column: None }]
@@ -47,17 +49,23 @@ impl step::Guest for Plugin {
     }
 
     fn react(input: Input, _state: Vec<u8>, event: Event) -> Result<Directive, String> {
+        report_panics();
         if matches!(event, Event::Cancelled) {
             return Ok(Directive::Done(outcome(ResultStatus::Skipped, "Cancelled before the checks ran".to_owned())));
         }
         let rules = Rules::read(&input.params).map_err(|(pointer, message)| format!("`with{pointer}`: {message}"))?;
-        let commits = push::commits(&input.event.json)?;
-        let problems = check::problems(&rules, &commits, list)?;
+        let push = push::Push::read(&input.event.json)?;
+        let problems = check::problems(&rules, &push, list)?;
         let status = if problems.is_empty() { ResultStatus::Success } else { ResultStatus::Failure };
-        let message = check::message(problems.len());
+        let message = check::message(problems.len(), check::unchecked(&rules, &push));
         let outputs = serde_json::json!({ "problems": problems.len() }).to_string();
         Ok(Directive::Done(Outcome { outputs, findings: check::findings(problems), ..outcome(status, message) }))
     }
+}
+
+/// Logs the message and place of a panic. The host adds them to its error; without this it knows only that the plugin aborted.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| log::emit(log::Level::Error, &panic.to_string(), &[])));
 }
 
 fn outcome(status: ResultStatus, message: String) -> Outcome {

@@ -13,6 +13,16 @@ pub(crate) struct Rules {
     pub(crate) max_file_size: Option<u64>,
     pub(crate) commit_message: Option<Regex>,
     pub(crate) commit_message_help: Option<String>,
+    pub(crate) unchecked_commits: UncheckedCommits,
+}
+
+/// The result when a push has more commits than the event lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UncheckedCommits {
+    #[default]
+    Fail,
+    Allow,
 }
 
 #[derive(Deserialize)]
@@ -25,6 +35,8 @@ struct Params {
     max_file_size: Option<String>,
     commit_message: Option<String>,
     commit_message_help: Option<String>,
+    #[serde(default)]
+    unchecked_commits: UncheckedCommits,
 }
 
 impl Rules {
@@ -46,6 +58,7 @@ impl Rules {
             max_file_size: max_file_size.transpose()?,
             commit_message: commit_message.transpose()?,
             commit_message_help: params.commit_message_help,
+            unchecked_commits: params.unchecked_commits,
         })
     }
 
