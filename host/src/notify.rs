@@ -95,7 +95,7 @@ async fn attempt(app: &App, notice: &Notice) -> Result<Attempt, StoreError> {
         Ok(receipt) => Attempt::Made { outcome: AttemptOutcome::Sent, receipt: Some(receipt) },
         Err(SendError::Retry { after, reason: why }) => Attempt::failed(AttemptOutcome::Retry { after, why }),
         Err(SendError::Permanent(why)) => Attempt::failed(AttemptOutcome::Permanent(why)),
-        Err(SendError::Misconfigured(why)) => Attempt::failed(AttemptOutcome::Misconfigured(why)),
+        Err(SendError::Misconfigured(why)) => Attempt::failed(AttemptOutcome::Refused(why)),
         // No slot was free, so the notifier was not called.
         Err(SendError::Unknown(error)) if error.class == ErrorClass::Busy => {
             Attempt::failed(AttemptOutcome::Retry { after: None, why: error.to_string() })

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use beespace::background;
+use beespace::seal::Key;
 use beespace::store::notice::{Notices as _, OrderingKey};
 use beespace::store::outbox::FinishedAttempt;
 use beespace::store::queue::{Claim, DueTime, MAX_ATTEMPTS};
+use beespace::store::repository::{Hook, Repository};
 use beespace::store::suspended::SuspendedBindings as _;
 use beespace::store::{Queue, Store};
 use beespace_core::build::Stage;
-use beespace_core::ids::{StageId, StageNumber};
+use beespace_core::digest::Digest;
+use beespace_core::ids::{RepositoryId, StageId, StageNumber};
 use beespace_core::notice::{AttemptOutcome, Notice, NoticeKind, NoticeState};
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
@@ -133,6 +136,54 @@ async fn only_the_misconfigured_binding_is_suspended_until_a_notice_is_replayed(
     let firsts = queued(&world.store).into_iter().filter(|(thread, ..)| thread.binding == "broken");
     assert_eq!(firsts.map(|(_, first, _)| first.sequence).collect::<Vec<_>>(), [1, 1, 1]);
     assert!(world.store.read().unwrap().suspended_bindings().unwrap().is_empty());
+}
+
+/// Enables a repository.
+async fn enable(world: &World, id: RepositoryId, name: &str) {
+    let secret = Key::from_bytes([7; 32]).seal("hook", b"secret").unwrap();
+    let hook = Hook { key: Digest::of(name), secret, forge_id: id.0, created_at: NOW };
+    let repository = Repository { hook: Some(hook), ..store::repository(id, "acme", name) };
+    world.store.change_repository(id, move |_| Ok(repository.clone())).await.unwrap();
+}
+
+/// Lets the notifier refuse the next notice of each build.
+async fn refuse_all(world: &World) -> Vec<NoticeState> {
+    let mut states = Vec::new();
+    for (_, notice, _) in queued(&world.store) {
+        states.push(conclude(&world.store, &notice, AttemptOutcome::Refused("403".to_owned())).await.state);
+    }
+    states
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_repository_cannot_silence_a_notifier_for_the_others() {
+    let world = store::world().await;
+    enable(&world, RepositoryId(7), "app").await;
+    enable(&world, RepositoryId(8), "other").await;
+    enqueue_two_for(6, &world).await;
+    assert_eq!(refuse_all(&world).await, [NoticeState::Pending; 6], "each is retried by itself");
+    assert!(world.store.read().unwrap().suspended_bindings().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_of_several_builds_in_a_row_suspend_a_notifier() {
+    let world = store::world().await;
+    enqueue_two_for(3, &world).await;
+    let all = queued(&world.store);
+    let refused = || AttemptOutcome::Refused("401".to_owned());
+    for index in [0, 1, 0, 1] {
+        assert_eq!(conclude(&world.store, &all[index].1, refused()).await.state, NoticeState::Pending, "of two builds only");
+    }
+    conclude(&world.store, &all[2].1, AttemptOutcome::Sent).await;
+    let queue = queued(&world.store);
+    for (count, (_, notice, _)) in (1..=3).zip(&queue) {
+        let state = conclude(&world.store, notice, refused()).await.state;
+        let expected = if count < 3 { NoticeState::Pending } else { NoticeState::Suspended };
+        assert_eq!(state, expected, "refusal {count} since the last one that was sent");
+    }
+    world.store.resume_all_bindings(NOW).await.unwrap();
+    while world.store.propagate_suspension(NOW).await.unwrap() {}
+    assert_eq!(conclude(&world.store, &queue[0].1, refused()).await.state, NoticeState::Pending, "the count begins again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

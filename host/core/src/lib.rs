@@ -61,5 +61,6 @@ pub mod status;
 
 pub mod change_event;
 pub mod notice;
+pub mod refusals;
 
 pub mod clock_check;

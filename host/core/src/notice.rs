@@ -91,6 +91,9 @@ pub enum AttemptOutcome {
     },
     /// Failed permanently; not retried.
     Permanent(String),
+    /// The notifier says that its binding is misconfigured. Refusals of notices about several builds prove it
+    /// ([`crate::refusals`]); until then the notice is retried.
+    Refused(String),
     /// The binding is misconfigured: none of its notices can be delivered.
     Misconfigured(String),
     /// It is unknown whether the notice was delivered.
@@ -122,10 +125,12 @@ impl Notice {
             AttemptOutcome::Sent => (NoticeState::Sent, None, None),
             AttemptOutcome::Permanent(why) => (NoticeState::DeadLetter, None, Some(why)),
             AttemptOutcome::Misconfigured(why) => (NoticeState::Suspended, None, Some(why)),
-            AttemptOutcome::Retry { why, .. } if is_old => (NoticeState::DeadLetter, None, Some(why)),
+            AttemptOutcome::Retry { why, .. } | AttemptOutcome::Refused(why) if is_old => {
+                (NoticeState::DeadLetter, None, Some(why))
+            }
             AttemptOutcome::Unknown(why) if self.has_no_attempts_left() => (NoticeState::DeadLetter, None, Some(why)),
             AttemptOutcome::Retry { after, why } => (NoticeState::Pending, after, Some(why)),
-            AttemptOutcome::Unknown(why) => (NoticeState::Pending, None, Some(why)),
+            AttemptOutcome::Unknown(why) | AttemptOutcome::Refused(why) => (NoticeState::Pending, None, Some(why)),
         };
         self.state = state;
         self.last_error = why;

@@ -133,7 +133,8 @@ impl Store {
     ) -> Result<Notice, StoreError> {
         self.write(move |write| {
             let mut notice = write.notice(id)?.ok_or(StoreError::NotFound("notice"))?;
-            notice.record_outcome(attempt.outcome.clone(), now, jitter);
+            let outcome = write.judge_refusal(&notice, attempt.outcome.clone())?;
+            notice.record_outcome(outcome, now, jitter);
             if let Some(receipt) = &attempt.receipt {
                 write.put(RECEIPT, "receipt", &OrderingKey::of(&notice).key(), receipt)?;
             }

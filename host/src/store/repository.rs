@@ -83,6 +83,19 @@ pub trait Repositories: Rows + Sized {
     }
 }
 
+impl Write<'_> {
+    /// Whether more than one repository is enabled. Reads no more rows than needed.
+    pub(super) fn has_several_repositories(&self) -> Result<bool, StoreError> {
+        let mut enabled = 0;
+        self.scan(REPOSITORY, &[], None, Order::OldestFirst, &mut |_, value| {
+            let repository: Repository = row::decode("repository", value)?;
+            enabled += usize::from(repository.hook.is_some());
+            Ok(enabled < 2)
+        })?;
+        Ok(enabled > 1)
+    }
+}
+
 impl Repositories for Read {}
 impl Repositories for Write<'_> {}
 

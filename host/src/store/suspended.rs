@@ -1,16 +1,19 @@
 //! Suspended notifiers.
 //!
 //! A notifier whose binding turns out to be misconfigured is **suspended**: its notices keep their order but leave the queue. A
-//! restart of the server or a retry by a person resumes it. Both take effect at once. The states of the waiting notices follow
+//! notifier that refuses a notice is not suspended yet, because the notice itself may be the cause
+//! ([`refusals`](beespace_core::refusals)). A restart of the server or a retry by a person resumes it. Both take effect at once. The states of the waiting notices follow
 //! in batches: after a week there may be thousands of them, and no other write must wait that long.
 
 use beespace_core::ids::NoticeId;
-use beespace_core::notice::{Notice, NoticeState};
+use beespace_core::notice::{AttemptOutcome, Notice, NoticeState};
+use beespace_core::refusals::Refusals;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::build::Builds as _;
 use super::notice::{Notices as _, OrderingKey};
-use super::tables::{Key, SUSPENDED_BINDING, UNFINISHED_NOTICE, last_id};
+use super::tables::{Key, REFUSALS, SUSPENDED_BINDING, UNFINISHED_NOTICE, last_id};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Queue, Store, StoreError, row};
 
@@ -90,8 +93,26 @@ impl Write<'_> {
         self.propagate_batch(&notice.binding, Row::new(suspension, false), now)
     }
 
+    /// Records the result of an attempt for the binding. A refusal that proves a misconfiguration becomes one.
+    pub(super) fn judge_refusal(&self, notice: &Notice, outcome: AttemptOutcome) -> Result<AttemptOutcome, StoreError> {
+        let key = binding_key(&notice.binding);
+        match outcome {
+            AttemptOutcome::Sent => self.remove(REFUSALS, key.as_slice()).map(|_| AttemptOutcome::Sent),
+            AttemptOutcome::Refused(why) => {
+                let Some(build) = self.build(notice.build)? else { return Ok(AttemptOutcome::Refused(why)) };
+                let mut refusals: Refusals = self.row(REFUSALS, "refusals", key.as_slice())?.unwrap_or_default();
+                refusals.add(build.id, build.event.repository.id);
+                self.put(REFUSALS, "refusals", key.as_slice(), &refusals)?;
+                let is_proof = refusals.prove_misconfiguration(self.has_several_repositories()?);
+                Ok(if is_proof { AttemptOutcome::Misconfigured(why) } else { AttemptOutcome::Refused(why) })
+            }
+            other => Ok(other),
+        }
+    }
+
     /// Resumes a suspended binding: its notices start again, in order.
     pub(super) fn resume_binding(&self, binding: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.remove(REFUSALS, binding_key(binding).as_slice())?;
         let Some(suspension) = self.suspension(binding)? else { return Ok(()) };
         self.propagate_batch(binding, Row::new(suspension, true), now)
     }
@@ -144,6 +165,9 @@ impl Store {
     /// [`StoreError`] if the store cannot be written.
     pub async fn resume_all_bindings(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |write| {
+            for key in write.keys(REFUSALS, &[], None, Order::OldestFirst, usize::MAX)? {
+                write.remove(REFUSALS, &key)?;
+            }
             let rows = rows(write)?;
             rows.into_iter().try_for_each(|(binding, row)| write.propagate_batch(&binding, Row::new(row.suspension, true), now))
         })

@@ -61,6 +61,8 @@ tables! {
     UNFINISHED_NOTICE = "unfinished_notice",
     /// binding → why the notifier is suspended, and how far its notices reflect that.
     SUSPENDED_BINDING = "suspended_binding",
+    /// binding → the builds whose notices the notifier has refused since it last delivered one.
+    REFUSALS = "refusals",
     /// binding, name → the notifier's last receipt.
     RECEIPT = "receipt",
     /// binding, name → the last sequence number assigned.
