@@ -13,8 +13,11 @@ use super::dto::optional_rfc3339;
 use super::pagination::{ListParams, Page};
 use crate::app::App;
 use crate::problem::Problem;
+use crate::store::Read;
+use crate::store::build::Builds as _;
 use crate::store::notice::Notices as _;
 use crate::user_action;
+use crate::view::build_title;
 use crate::view::time::rfc3339;
 
 /// One notice of one notifier.
@@ -26,6 +29,8 @@ pub struct NoticeBody {
     pub kind: String,
     /// The id of its build.
     pub build: String,
+    /// Repository and number of the build, `acme/app #7`; absent if the build was removed.
+    pub build_label: Option<String>,
     /// The binding that sends it.
     pub notifier: String,
     /// `pending`, `sent`, `dead_letter`, `suspended`.
@@ -55,12 +60,13 @@ const STATES: [(&str, NoticeState); 4] = [
 ];
 
 impl NoticeBody {
-    fn new(notice: &Notice) -> Self {
+    fn new(read: &Read, notice: &Notice) -> Self {
         let state = STATES.iter().find(|(_, state)| *state == notice.state).map_or("", |(name, _)| name);
         Self {
             id: notice.id.to_string(),
             kind: notice.kind.as_str().to_owned(),
             build: notice.build.to_string(),
+            build_label: read.build(notice.build).ok().flatten().map(|build| build_title::build_name(&build)),
             notifier: notice.binding.clone(),
             state: state.to_owned(),
             attempts: notice.attempts,
@@ -94,22 +100,26 @@ fn parse_state(params: &ListParams) -> Result<Option<NoticeState>, Problem> {
 #[utoipa::path(get, path = "/api/v1/notices", tag = "notice", params(ListParams),
     responses((status = OK, body = Vec<NoticeBody>)))]
 pub(super) async fn list(State(app): State<Arc<App>>, Query(params): Query<ListParams>) -> Result<Page<NoticeBody>, Problem> {
-    let all = app.store.read()?.notices(parse_state(&params)?, params.after()?.map(NoticeId), params.limit() + 1)?;
-    Ok(Page::from_rows(all, &params, &app.urls.below_base("/api/v1/notices"), |notice| notice.id.to_string(), NoticeBody::new))
+    let read = app.store.read()?;
+    let all = read.notices(parse_state(&params)?, params.after()?.map(NoticeId), params.limit() + 1)?;
+    let path = app.urls.below_base("/api/v1/notices");
+    Ok(Page::from_rows(all, &params, &path, |notice| notice.id.to_string(), |notice| NoticeBody::new(&read, notice)))
 }
 
 /// One notice with its content
 #[utoipa::path(get, path = "/api/v1/notices/{id}", tag = "notice", params(("id" = String, Path)),
     responses((status = OK, body = NoticeBody), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<NoticeBody>, Problem> {
-    let notice = app.store.read()?.notice(parse_id(&id)?)?.ok_or_else(|| Problem::not_found("notice"))?;
+    let read = app.store.read()?;
+    let notice = read.notice(parse_id(&id)?)?.ok_or_else(|| Problem::not_found("notice"))?;
     let subject = serde_json::from_str(&notice.subject.json).ok();
-    Ok(Json(NoticeBody { subject, ..NoticeBody::new(&notice) }))
+    Ok(Json(NoticeBody { subject, ..NoticeBody::new(&read, &notice) }))
 }
 
 /// Retry a notice that is a dead letter or suspended
 #[utoipa::path(post, path = "/api/v1/notices/{id}/retry", tag = "notice", params(("id" = String, Path)),
     responses((status = OK, body = NoticeBody), (status = CONFLICT, body = Problem)))]
 pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<NoticeBody>, Problem> {
-    Ok(Json(NoticeBody::new(&user_action::retry_notice(&app, parse_id(&id)?).await?)))
+    let notice = user_action::retry_notice(&app, parse_id(&id)?).await?;
+    Ok(Json(NoticeBody::new(&app.store.read()?, &notice)))
 }

@@ -38,16 +38,23 @@ pub async fn run(context: &Context, command: NoticeCommand) -> Result<Exit, Fail
     match command {
         NoticeCommand::List { state, limit } => {
             let all: Vec<NoticeBody> = notices.list(limit, state.as_deref()).await?;
-            table::print_list(context.output, &all, ["id", "kind", "notifier", "state", "attempts", "error"], |body| {
-                [
-                    body.id.clone(),
-                    body.kind.clone(),
-                    body.notifier.clone(),
-                    body.state.clone(),
-                    body.attempts.to_string(),
-                    body.last_error.clone().unwrap_or_default(),
-                ]
-            })?;
+            table::print_list(
+                context.output,
+                &all,
+                ["id", "build", "kind", "notifier", "state", "attempts", "next", "error"],
+                |body| {
+                    [
+                        body.id.clone(),
+                        body.build_label.clone().unwrap_or_else(|| "removed".to_owned()),
+                        body.kind.clone(),
+                        body.notifier.clone(),
+                        body.state.clone(),
+                        body.attempts.to_string(),
+                        body.next_attempt_at.clone().unwrap_or_default(),
+                        body.last_error.clone().unwrap_or_default(),
+                    ]
+                },
+            )?;
         }
         NoticeCommand::Show { id } => notices.show::<NoticeBody>(&id).await?,
         NoticeCommand::Retry { id } => {

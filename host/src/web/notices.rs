@@ -65,6 +65,9 @@ fn row(urls: &Urls, read: &Read, notice: &Notice, now: Timestamp) -> Result<Reco
     };
     let build = read.build(notice.build)?;
     let attempts = format!("{} attempt{}", notice.attempts, if notice.attempts == 1 { "" } else { "s" });
+    // Before its first attempt a notice is simply waiting for its turn.
+    let is_retried = notice.state == NoticeState::Pending && notice.attempts > 0;
+    let next = is_retried.then(|| format!("next attempt in {}", time::format_duration(notice.next_attempt_at.since(now))));
     Ok(RecordRow {
         id: notice.id.to_string(),
         state: state.to_owned(),
@@ -72,7 +75,7 @@ fn row(urls: &Urls, read: &Read, notice: &Notice, now: Timestamp) -> Result<Reco
         name: build.as_ref().map_or_else(|| "Deleted build".to_owned(), build_title::build_name),
         href: build.as_ref().map(|build| urls.build(build)),
         kind: notice.kind.as_str().to_owned(),
-        facts: vec![format!("notifier {}", notice.binding), attempts],
+        facts: [format!("notifier {}", notice.binding), attempts].into_iter().chain(next).collect(),
         why: notice.last_error.clone().filter(|_| notice.state != NoticeState::Sent),
         at: time::time_element(notice.created_at, now),
         may_retry: matches!(notice.state, NoticeState::DeadLetter | NoticeState::Suspended),
