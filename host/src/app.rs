@@ -165,14 +165,9 @@ fn source_limits(config: &Config) -> SourceLimits {
 }
 
 fn host_options(config: &Config, cache: CacheOptions) -> HostOptions {
-    let defaults = HostOptions::default();
-    // Notifiers wait for their receivers. Their slots are added, so that a policy finds a free slot even while all
-    // notifiers hang.
-    let sending = u32::try_from(plugins::send_slots(config.notifiers.len())).unwrap_or(u32::MAX);
-    let max_running = defaults.max_running.saturating_add(sending);
     let engine = config.engine.host().map(engine_addresses).unwrap_or_default();
     let own_addresses = std::iter::once(config.server.listen).chain(engine).collect();
-    HostOptions { cache: Some(cache), own_addresses, max_running, ..defaults }
+    HostOptions { cache: Some(cache), own_addresses, ..plugins::host_options(config) }
 }
 
 /// The engine's addresses, if it listens on TCP: plugins must not reach it.

@@ -32,12 +32,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// Failed requests of plugins are logged by the host; the library would log each of them again.
+const QUIET: &str = "wasmtime_wasi_http=error";
+
 /// Sends the server's log to stderr. `filter` as in `info,beespace=debug`.
 pub fn start(format: LogFormat, filter: &str) {
     // Only a terminal shows colours; in a journal or a file they would be noise.
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr).with_ansi(colours);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(format!("{QUIET},{filter}")))
+        .with_writer(std::io::stderr)
+        .with_ansi(colours);
     let started = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -64,7 +69,7 @@ pub struct Metrics {
     log_bytes: Counter,
     queue: Family<Labels<1>, Gauge>,
     in_progress: Family<Labels<1>, Gauge>,
-    plugin_slots: Family<Labels<1>, Gauge>,
+    plugin_slots: Family<Labels<2>, Gauge>,
     rows_read: Counter,
 }
 
@@ -108,7 +113,11 @@ impl Default for Metrics {
         registry.register("queue_length", "Rows in a queue, waiting or in progress", metrics.queue.clone());
         registry.register("queue_in_progress", "Rows of a queue that are in progress", metrics.in_progress.clone());
         registry.register("store_rows_read", "Rows of the store that were read", metrics.rows_read.clone());
-        registry.register("plugin_call_slots", "Slots for plugin calls, used and free", metrics.plugin_slots.clone());
+        registry.register(
+            "plugin_call_slots",
+            "Slots for calls of each kind of plugin, used and free",
+            metrics.plugin_slots.clone(),
+        );
         Self { registry: Arc::new(registry), ..metrics }
     }
 }
@@ -156,10 +165,10 @@ impl Metrics {
         set(&self.in_progress, [("queue", queue)], count);
     }
 
-    /// The load of the plugin host.
-    pub fn set_plugin_slots(&self, slots: CallSlots) {
-        set(&self.plugin_slots, [("state", "used")], slots.used);
-        set(&self.plugin_slots, [("state", "free")], slots.total.saturating_sub(slots.used));
+    /// The calls of one kind of plugin.
+    pub fn set_plugin_slots(&self, kind: &'static str, slots: CallSlots) {
+        set(&self.plugin_slots, [("kind", kind), ("state", "used")], slots.used);
+        set(&self.plugin_slots, [("kind", kind), ("state", "free")], slots.total.saturating_sub(slots.used));
     }
 
     /// All metrics, as OpenMetrics text.
@@ -175,7 +184,7 @@ impl Metrics {
     }
 }
 
-fn set(family: &Family<Labels<1>, Gauge>, labels: Labels<1>, count: impl TryInto<i64>) {
+fn set<const N: usize>(family: &Family<Labels<N>, Gauge>, labels: Labels<N>, count: impl TryInto<i64>) {
     family.get_or_create(&labels).set(count.try_into().unwrap_or(i64::MAX));
 }
 

@@ -21,7 +21,7 @@ use beespace_tests::beespace::Beespace;
 use beespace_tests::client::Client;
 use beespace_tests::gogs::{Delivery, FakeGogs};
 use beespace_tests::guest_build;
-use beespace_wasm::{Policy, PolicyRequest};
+use beespace_wasm::{Kind, Policy, PolicyRequest};
 use reqwest::Method;
 
 /// Rounds without and with an attack, and the number of requests in each.
@@ -205,7 +205,7 @@ impl Attack {
     /// Stops the attack and returns the number of its calls.
     async fn stop(self, victims: &Victims) -> u64 {
         self.over.store(true, Ordering::Relaxed);
-        while victims.beespace.app.host.call_slots().used > 0 {
+        while victims.beespace.app.host.call_slots(Kind::Policy).used > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         self.calls.load(Ordering::Relaxed)

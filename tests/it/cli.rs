@@ -630,6 +630,8 @@ async fn files_are_checked_without_a_server() {
     for name in ["typo", "gone", "odd", "pinned", "settings"] {
         assert!(config.stderr.contains(&format!("[[policy]] \"{name}\"")), "{name}: {}", config.stderr);
     }
+    let setting = "plugins.toml:22: [[policy]] \"settings\": `settings.repos`: unknown key `repos`: known are `forbidden_tags`";
+    assert!(config.stderr.contains(setting), "{}", config.stderr);
     let good = policy("images", "plugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/*\"] }");
     write("right.toml", &format!("{GOGS}{good}"));
     let config = shell.run("config check --config right.toml").await;

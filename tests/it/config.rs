@@ -17,6 +17,31 @@ fn problems(text: &str, pairs: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
+fn each_setting_of_a_plugin_has_its_line() {
+    let text = format!(
+        "{SMALL}[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\n[policy.settings]\nregistries = [\n  \"a\",\n  \"b\",\n]\n"
+    );
+    let lines = &Config::read(&text, None, env(&[])).unwrap().config.policies[0].plugin.lines;
+    assert_eq!(lines.of_binding(), "beespace.toml:4");
+    for (pointer, line) in [("/registries", 8), ("/registries/0", 9), ("/registries/1", 10), ("/registries/1/more", 10)] {
+        assert_eq!(lines.of_setting(pointer), format!("beespace.toml:{line}"), "{pointer}");
+    }
+    assert_eq!(lines.of_setting("/missing"), lines.of_setting(""), "a key that is missing is reported at the table");
+}
+
+#[test]
+fn the_path_of_a_webhook_is_not_shown() {
+    let text = format!(
+        "{SMALL}[[notifier]]\nname = \"chat\"\nplugin = \"notify-webhook\"\n\
+         settings = {{ url = \"https://hooks.example:8443/services/T0/SECRETPART?k=v\", secret = \"key\", more = [\"https://x.example\"] }}\n"
+    );
+    let loaded = Config::read(&text, None, env(&[])).unwrap();
+    let shown = &loaded.entries.iter().find(|entry| entry.key == "notifier.chat.settings").unwrap().value;
+    assert_eq!(shown, r#"{"more":["https://x.example"],"secret":"key","url":"https://hooks.example:8443/…"}"#);
+    assert!(loaded.config.notifiers[0].plugin.settings.to_string().contains("SECRETPART"), "the plugin gets all of it");
+}
+
+#[test]
 fn a_minimal_file_is_enough() {
     let config = Config::read(SMALL, None, env(&[])).unwrap().config;
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8000");

@@ -8,7 +8,7 @@ use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::gogs::FakeGogs;
 use beespace_tests::guest_build::{self, policy_at, policy_guest};
-use beespace_wasm::{BindingSpec, Limits};
+use beespace_wasm::{BindingSpec, Kind, Limits};
 use serde_json::json;
 
 use crate::wasm_hostile::request;
@@ -99,7 +99,13 @@ async fn a_hostile_step_type_ends_its_step_and_nothing_else() {
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}[[step]]\nname = \"rounds\"\nplugin = {plugin:?}\n")).await.unwrap();
     beespace.enable(REPO).await.unwrap();
-    let harms = [("loop", "exceeded its time limit of 250 ms"), ("trap", "crashed"), ("grow", "exceeded its memory limit")];
+    let panicked = "crashed (panic or abort): panicked at ../tests/guests/rounds/src/lib.rs:";
+    let harms = [
+        ("loop", "exceeded its time limit of 250 ms"),
+        ("trap", "crashed"),
+        ("grow", "exceeded its memory limit"),
+        ("panic", panicked),
+    ];
     let cases = ["plan", "react"].into_iter().flat_map(|place| harms.map(|(harm, expected)| (place, harm, expected)));
     for (number, (place, harm, expected)) in (1..).zip(cases) {
         let work = json!({ "name": "work", "uses": "rounds", "with": { "rounds": [[]], "harm": { place: harm } } });
@@ -112,7 +118,7 @@ async fn a_hostile_step_type_ends_its_step_and_nothing_else() {
     }
     let good = json!({ "steps": [{ "name": "work", "uses": "rounds", "with": { "rounds": [[]] } }] }).to_string();
     gogs.push(REPO, "main", &[(".beespace.yml", &good)], "Fill cells").await.unwrap();
-    assert_eq!(beespace.wait_until_finished(REPO, 7).await.unwrap().status, Status::Success);
+    assert_eq!(beespace.wait_until_finished(REPO, 9).await.unwrap().status, Status::Success);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +163,7 @@ async fn pushes_build_and_pages_load_while_plugins_loop_endlessly() {
             tokio::spawn(async move { endless.evaluate(request()).await })
         })
         .collect();
-    while beespace.app.host.call_slots().used < spinning.len() {
+    while beespace.app.host.call_slots(Kind::Policy).used < spinning.len() {
         tokio::task::yield_now().await;
     }
 

@@ -17,7 +17,7 @@ use beespace_tests::client::Client;
 use beespace_tests::gogs::FakeGogs;
 use beespace_tests::guest_build;
 use beespace_tests::process::{NO_ENV, Process};
-use beespace_wasm::{Host, HostOptions};
+use beespace_wasm::{Host, HostOptions, Kind, MaxCalls};
 use reqwest::StatusCode;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -128,8 +128,8 @@ async fn metrics_include_queues_and_plugin_slots() {
         "beespace_queue_in_progress{queue=\"run\"} 1\n",
         "beespace_queue_in_progress{queue=\"notice\"} 0\n",
         "beespace_store_rows_read_total ",
-        "beespace_plugin_call_slots{state=\"used\"} 0\n",
-        "beespace_plugin_call_slots{state=\"free\"} ",
+        "beespace_plugin_call_slots{kind=\"policy\",state=\"used\"} 0\n",
+        "beespace_plugin_call_slots{kind=\"step\",state=\"free\"} ",
     ] {
         assert!(figures.contains(line), "{line}\n{figures}");
     }
@@ -137,16 +137,16 @@ async fn metrics_include_queues_and_plugin_slots() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_call_takes_a_slot_and_releases_it() {
-    let host = Host::new(HostOptions { max_running: 2, ..HostOptions::default() }).unwrap();
+    let host = Host::new(HostOptions { max_calls: MaxCalls::each(2), ..HostOptions::default() }).unwrap();
     let endless = guest_build::load_policy(&host, guest_build::policy_guest(&[(";; evaluate", "(loop (br 0))")])).await.unwrap();
-    assert_eq!((host.call_slots().used, host.call_slots().total), (0, 2));
+    assert_eq!((host.call_slots(Kind::Policy).used, host.call_slots(Kind::Policy).total), (0, 2));
     let call = tokio::spawn(async move { endless.evaluate(crate::wasm_hostile::request()).await });
-    while host.call_slots().used == 0 && !call.is_finished() {
+    while host.call_slots(Kind::Policy).used == 0 && !call.is_finished() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(host.call_slots().used, 1);
+    assert_eq!(host.call_slots(Kind::Policy).used, 1);
     assert!(call.await.unwrap().result.is_err(), "its time is over");
-    assert_eq!(host.call_slots().used, 0);
+    assert_eq!(host.call_slots(Kind::Policy).used, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,3 +41,29 @@ async fn log_lines_of_plugins_appear_in_the_server_log_under_their_name() {
         server.wait_for(&what, async || Ok(server.log().lines().any(is_logged).then_some(()))).await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_request_is_logged_once_and_without_its_path() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let receiver = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let gogs = FakeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let notifier = crate::notify::webhook("chat", &format!("{receiver}/services/SECRETPART"), &receiver);
+    let server = Process::start(PROGRAM, &gogs, &format!("[engine]\nkind = \"dummy\"\n{notifier}"), NO_ENV).await.unwrap();
+    server.set_secret("key", "a-key-for-the-receiver").await.unwrap();
+    server.enable(REPO).await.unwrap();
+    gogs.push(REPO, "main", &[(".beespace.yml", "steps:\n  - name: build\n    image: busybox\n")], "Fill cells").await.unwrap();
+    let notice = server.wait_for("the first attempt to fail", async || {
+        let notices = server.admin()?.get("/api/v1/notices").await?.json()?;
+        Ok(notices.get(0).filter(|notice| notice["last_error"].is_string()).cloned())
+    });
+    let notice = notice.await.unwrap();
+    assert_eq!(notice["last_error"], format!("{receiver} refused the connection: nothing listens there"));
+    assert_eq!(notice["build_label"], "ada/hive #1");
+    let attempts = notice["attempts"].as_u64().unwrap();
+    let log = server.log();
+    let failures = log.lines().filter(|line| line.contains("request failed")).count();
+    assert!(u64::try_from(failures).unwrap() >= attempts && !log.contains("wasmtime_wasi_http"), "{log}");
+    assert!(!log.contains("SECRETPART"), "{log}");
+}

@@ -78,12 +78,16 @@ impl Receiver {
     }
 }
 
-/// The secret `hook-key`. It can only sign, because it is bound to no host.
+/// The secret `hook-key`, which can only sign, because it is bound to no host, and `hook-path` with the path of the receiver.
 struct HookKey;
 
 impl SecretSource for HookKey {
     fn secret(&self, name: &str) -> Result<Option<SecretValue>, String> {
-        Ok((name == "hook-key").then(|| SecretValue { value: SECRET.to_vec().into(), hosts: Vec::new() }))
+        Ok(match name {
+            "hook-key" => Some(SecretValue { value: SECRET.to_vec().into(), hosts: Vec::new() }),
+            "hook-path" => Some(SecretValue { value: b"/hook\n".to_vec().into(), hosts: vec!["127.0.0.1".to_owned()] }),
+            _ => None,
+        })
     }
 }
 
@@ -93,7 +97,8 @@ async fn notifier(address: SocketAddr, secret: &str, granted: &str) -> Notifier 
 
 async fn load(settings: Value, secret: &str, granted: &str) -> Result<Notifier, LoadError> {
     let rule = EgressRule::parse(&format!("http://{granted}"), AddressClass::Loopback).unwrap();
-    let grants = Grants { egress: vec![rule], secrets: [secret.to_owned()].into(), ..Grants::default() };
+    let secrets = [secret.to_owned(), "hook-path".to_owned()].into();
+    let grants = Grants { egress: vec![rule], secrets, ..Grants::default() };
     let spec = BindingSpec { grants, secrets: Some(Arc::new(HookKey)), ..BindingSpec::new("hook", settings, Limits::notifier()) };
     guest_build::host().load_notifier(plugins::component("plugins/notify-webhook"), spec).await
 }
@@ -143,6 +148,18 @@ async fn a_notice_arrives_whole_and_its_signature_verifies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_path_of_the_url_comes_from_a_secret() {
+    let receiver = Receiver::start(202, None, "").await;
+    let address = receiver.address.to_string();
+    let settings = |path_secret| json!({ "url": format!("http://{address}"), "secret": "hook-key", "path_secret": path_secret });
+    let notifier = load(settings("hook-path"), "hook-key", &address).await.unwrap();
+    notifier.send(notice()).await.result.unwrap();
+    assert_eq!(receiver.requests().len(), 1, "the receiver answers at /hook only");
+    let missing = load(settings("other"), "hook-key", &address).await.unwrap().send(notice()).await.result.unwrap_err();
+    assert!(matches!(&missing, SendError::Misconfigured(message) if message.contains("other")), "{missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_busy_receiver_gets_the_notice_again_after_its_retry_time() {
     let receiver = Receiver::start(503, Some(("retry-after", "7")), "down for\nmaintenance").await;
     let error = send(&receiver).await.unwrap_err();
@@ -157,7 +174,8 @@ async fn an_unreachable_receiver_is_retried() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let error = notifier(address, "hook-key", &address.to_string()).await.send(notice()).await.result.unwrap_err();
-    assert!(matches!(error, SendError::Retry { .. }), "{error:?}");
+    let SendError::Retry { reason, .. } = error else { panic!("{error:?}") };
+    assert_eq!(reason, format!("http://{address} refused the connection: nothing listens there"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use beespace_tests::guest_build;
 use beespace_wasm::{
-    AddressClass, BindingSpec, EgressRule, Grants, Host, HostOptions, Limits, SecretSource, SecretValue, SendError,
+    AddressClass, BindingSpec, EgressRule, Grants, Host, HostOptions, Limits, MaxCalls, SecretSource, SecretValue, SendError,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -74,7 +74,8 @@ impl<'a> Try<'a> {
 
     /// The status of the response, or the name of wasi:http's error code.
     async fn send(self) -> Result<String, String> {
-        let host = Host::new(HostOptions { max_running: 4, own_addresses: self.own, ..HostOptions::default() }).unwrap();
+        let host =
+            Host::new(HostOptions { max_calls: MaxCalls::each(4), own_addresses: self.own, ..HostOptions::default() }).unwrap();
         let grants = Grants {
             egress: vec![EgressRule::parse(self.rule, self.class).unwrap()],
             secrets: BTreeSet::from(["token".to_owned()]),

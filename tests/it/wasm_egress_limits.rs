@@ -8,7 +8,7 @@ use std::time::Duration;
 use beespace_tests::gogs::FakeGogs;
 use beespace_tests::guest_build;
 use beespace_tests::process::{NO_ENV, Process};
-use beespace_wasm::{AddressClass, BindingSpec, EgressRule, Grants, Host, HostOptions, Limits, Notifier};
+use beespace_wasm::{AddressClass, BindingSpec, EgressRule, Grants, Host, HostOptions, Limits, MaxCalls, Notifier};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -94,7 +94,7 @@ async fn answer(mut stream: TcpStream, pause: Duration, seen: Arc<Mutex<Seen>>) 
 async fn request_sender(to: SocketAddr, settings: Value) -> Notifier {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/send-requests.wasm");
     let component = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; plugins/build makes it", path.display()));
-    let host = Host::new(HostOptions { max_running: 4, ..HostOptions::default() }).unwrap();
+    let host = Host::new(HostOptions { max_calls: MaxCalls::each(4), ..HostOptions::default() }).unwrap();
     let egress = vec![EgressRule::parse(&format!("http://{to}"), AddressClass::Loopback).unwrap()];
     let grants = Grants { egress, ..Grants::default() };
     let spec = BindingSpec { grants, ..BindingSpec::new("send-requests", settings, Limits::notifier()) };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use beespace_tests::guest_build::{self, dummy, policy_guest, with_manifest};
 use beespace_wasm::{
     BindingSpec, BoxFuture, CacheOptions, Grants, Host, HostOptions, KvEntry, KvError, KvPut, KvStore, Limits, LoadFailure,
-    ManifestError,
+    ManifestError, MaxCalls,
 };
 
 use crate::plugins;
@@ -81,7 +81,8 @@ async fn a_component_of_another_kind_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_oversized_component_is_not_compiled() {
-    let host = Host::new(HostOptions { max_component_bytes: 1000, max_running: 1, ..HostOptions::default() }).unwrap();
+    let host =
+        Host::new(HostOptions { max_component_bytes: 1000, max_calls: MaxCalls::each(1), ..HostOptions::default() }).unwrap();
     let failure = guest_build::load_policy(&host, policy_guest(&[])).await.unwrap_err().failure;
     assert!(matches!(failure, LoadFailure::TooLarge { cap: 1000, .. }), "{failure}");
 }
@@ -209,7 +210,7 @@ fn cached(dir: &std::path::Path) -> Host {
 
 fn cached_with(dir: &std::path::Path, key: u8) -> Host {
     let cache = CacheOptions { dir: dir.to_owned(), key: vec![key; 32].into() };
-    Host::new(HostOptions { cache: Some(cache), max_running: 2, ..HostOptions::default() }).unwrap()
+    Host::new(HostOptions { cache: Some(cache), max_calls: MaxCalls::each(2), ..HostOptions::default() }).unwrap()
 }
 
 fn only_file(dir: &std::path::Path) -> std::path::PathBuf {

@@ -10,7 +10,7 @@ use beespace_core::event::{Actor, EventKind};
 use beespace_core::ids::Sha;
 use beespace_core::plugin_context::{PluginContext, Trust};
 use beespace_core::time::Timestamp;
-use beespace_wasm::{BindingSpec, Host, HostOptions, Limits, LoadError, NoticeInput, Policy};
+use beespace_wasm::{BindingSpec, Host, HostOptions, Limits, LoadError, MaxCalls, NoticeInput, Policy};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{ManglingAndAbi, Resolve, WorldId};
 
@@ -124,7 +124,7 @@ pub fn notice() -> NoticeInput {
 
 /// A host without a cache.
 pub fn host() -> Host {
-    Host::new(HostOptions { max_running: 8, ..HostOptions::default() }).unwrap()
+    Host::new(HostOptions { max_calls: MaxCalls::each(8), ..HostOptions::default() }).unwrap()
 }
 
 /// Loads a policy with no settings.

@@ -5,6 +5,7 @@ mod bindings {
     wit_bindgen::generate!({ path: "../../wit", world: "policy-plugin" });
 }
 
+use bindings::beespace::plugin::log;
 use bindings::beespace::plugin::types::{Finding, Severity};
 use bindings::exports::beespace::plugin::lifecycle::{self, Diagnostic};
 use bindings::exports::beespace::plugin::policy::{self, Outcome, Request, Verdict};
@@ -29,14 +30,24 @@ struct SecretsOnMain;
 
 impl policy::Guest for SecretsOnMain {
     fn evaluate(request: Request) -> Result<Verdict, String> {
-        let plan: Plan = serde_json::from_str(&request.subject.json).map_err(|error| error.to_string())?;
-        let opens_none = plan.containers.iter().all(|container| container.secrets.is_empty());
-        if opens_none || request.ctx.git_ref == "refs/heads/main" {
-            return Ok(verdict(Outcome::Abstain, Vec::new()));
-        }
-        let message = format!("step {} opens a secret, and {} is not main", plan.step, request.ctx.git_ref);
-        Ok(verdict(Outcome::Deny, vec![finding(message, "give the step a `when: { branch: main }`")]))
+        report_panics();
+        evaluate(request)
     }
+}
+
+fn evaluate(request: Request) -> Result<Verdict, String> {
+    let plan: Plan = serde_json::from_str(&request.subject.json).map_err(|error| error.to_string())?;
+    let opens_none = plan.containers.iter().all(|container| container.secrets.is_empty());
+    if opens_none || request.ctx.git_ref == "refs/heads/main" {
+        return Ok(verdict(Outcome::Abstain, Vec::new()));
+    }
+    let message = format!("step {} opens a secret, and {} is not main", plan.step, request.ctx.git_ref);
+    Ok(verdict(Outcome::Deny, vec![finding(message, "give the step a `when: { branch: main }`")]))
+}
+
+/// Logs the message and place of a panic. The host adds them to its error; without this it knows only that the plugin aborted.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| log::emit(log::Level::Error, &panic.to_string(), &[])));
 }
 
 fn verdict(outcome: Outcome, findings: Vec<Finding>) -> Verdict {

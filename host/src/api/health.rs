@@ -6,6 +6,7 @@ use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use beespace_wasm::Kind;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -102,7 +103,9 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     for queue in Queue::ALL {
         app.metrics.set_in_progress(queue.as_str(), app.heartbeats.of(queue).in_progress());
     }
-    app.metrics.set_plugin_slots(app.host.call_slots());
+    for kind in [Kind::Policy, Kind::Step, Kind::Notifier] {
+        app.metrics.set_plugin_slots(kind.as_str(), app.host.call_slots(kind));
+    }
     let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
     (content_type, app.metrics.text()).into_response()
 }

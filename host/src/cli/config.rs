@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use beespace_wasm::{Host, HostOptions};
+use beespace_wasm::Host;
 use clap::Subcommand;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::{print_stderr, table};
 use crate::config::{Config, Loaded};
-use crate::plugins::Plugins;
+use crate::plugins::{self, Plugins};
 use crate::seal::Key;
 use crate::store::Store;
 
@@ -82,7 +82,7 @@ fn count_plugins(config: &Config) -> Result<usize, Failure> {
     let bug = |error: &dyn std::fmt::Display| Failure::new(Exit::Bug, error.to_string());
     let scratch = tempfile::tempdir()?;
     let key = Arc::new(Key::load_or_create(&scratch.path().join("key"), None).map_err(|error| bug(&error))?);
-    let host = Host::new(HostOptions::default()).map_err(|error| bug(&error))?;
+    let host = Host::new(plugins::host_options(config)).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let store = Store::open(&scratch.path().join("store")).map_err(|error| bug(&error))?;

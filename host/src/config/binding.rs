@@ -20,6 +20,37 @@ pub struct PluginBinding {
     pub sha256: Option<Digest>,
     /// The plugin's settings; `{}` if the file has none.
     pub settings: serde_json::Value,
+    pub lines: BindingLines,
+}
+
+/// The lines of a binding in the file, for messages about it.
+#[derive(Debug, Clone, Default)]
+pub struct BindingLines {
+    file: String,
+    binding: Option<u32>,
+    /// The line of each value in the settings, by its JSON pointer.
+    settings: BTreeMap<String, u32>,
+}
+
+impl BindingLines {
+    /// `FILE:LINE` of the binding.
+    #[must_use]
+    pub fn of_binding(&self) -> String {
+        self.binding.map_or_else(|| self.file.clone(), |line| format!("{}:{line}", self.file))
+    }
+
+    /// `FILE:LINE` of the value at `pointer` in the settings, or of what contains it.
+    #[must_use]
+    pub fn of_setting(&self, pointer: &str) -> String {
+        let mut pointer = pointer;
+        loop {
+            match (self.settings.get(pointer), pointer.rsplit_once('/')) {
+                (Some(line), _) => return format!("{}:{line}", self.file),
+                (None, Some((parent, _))) => pointer = parent,
+                (None, None) => return self.of_binding(),
+            }
+        }
+    }
 }
 
 /// The source of the component.
@@ -113,8 +144,9 @@ impl PluginBinding {
         let name = section.required::<String>("name", "images");
         let plugin = section.required::<String>("plugin", "policy-images");
         let sha256 = section.optional("sha256");
-        let settings = read_settings(section);
-        Some(Self { name: name?, source: plugin_source(section, plugin?), sha256, settings })
+        let mut lines = BindingLines { file: section.file(), binding: section.line(), settings: BTreeMap::new() };
+        let settings = read_settings(section, &mut lines.settings);
+        Some(Self { name: name?, source: plugin_source(section, plugin?), sha256, settings, lines })
     }
 }
 
@@ -141,7 +173,7 @@ fn plugin_source(section: &Section<'_, '_>, plugin: String) -> PluginSource {
     if plugin.contains('/') || is_wasm { PluginSource::File(section.base().join(plugin)) } else { PluginSource::Named(plugin) }
 }
 
-fn read_settings(section: &mut Section<'_, '_>) -> serde_json::Value {
+fn read_settings(section: &mut Section<'_, '_>, lines: &mut BTreeMap<String, u32>) -> serde_json::Value {
     let empty = || serde_json::Value::Object(serde_json::Map::new());
     let Some(node) = section.take_node("settings") else { return empty() };
     let range = node.span();
@@ -149,10 +181,11 @@ fn read_settings(section: &mut Section<'_, '_>) -> serde_json::Value {
         section.wrong_value("settings", &range, "expected a table such as { url = \"…\" }");
         return empty();
     }
+    record_lines(section, &node, String::new(), lines);
     match json(node.get_ref()) {
         Ok(settings) => {
             let origin = section.origin(&range);
-            section.record("settings", settings.to_string(), origin);
+            section.record("settings", shown(&settings).to_string(), origin);
             settings
         }
         Err(message) => {
@@ -160,6 +193,44 @@ fn read_settings(section: &mut Section<'_, '_>) -> serde_json::Value {
             empty()
         }
     }
+}
+
+/// Records the line of each value below `node` by its JSON pointer.
+fn record_lines(section: &Section<'_, '_>, node: &Node<'_>, pointer: String, lines: &mut BTreeMap<String, u32>) {
+    match node.get_ref() {
+        DeValue::Table(table) => {
+            for (key, value) in table {
+                let key = key.get_ref().replace('~', "~0").replace('/', "~1");
+                record_lines(section, value, format!("{pointer}/{key}"), lines);
+            }
+        }
+        DeValue::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                record_lines(section, value, format!("{pointer}/{index}"), lines);
+            }
+        }
+        _ => {}
+    }
+    lines.insert(pointer, section.line_of(&node.span()));
+}
+
+/// The settings without the paths of URLs, because the path of a webhook is often a credential.
+fn shown(settings: &serde_json::Value) -> serde_json::Value {
+    use serde_json::Value::{Array, Object, String};
+    match settings {
+        String(text) => String(without_path(text).unwrap_or_else(|| text.clone())),
+        Array(items) => Array(items.iter().map(shown).collect()),
+        Object(pairs) => Object(pairs.iter().map(|(key, value)| (key.clone(), shown(value))).collect()),
+        other => other.clone(),
+    }
+}
+
+/// `https://host/…`; none if the text is not a URL with a path or a query.
+fn without_path(text: &str) -> Option<String> {
+    let url = url::Url::parse(text).ok().filter(url::Url::has_host)?;
+    let has_more = url.path() != "/" || url.query().is_some() || !url.username().is_empty() || url.password().is_some();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    has_more.then(|| format!("{}://{}{port}/…", url.scheme(), url.host_str().unwrap_or_default()))
 }
 
 fn read_mutate(section: &mut Section<'_, '_>) -> BTreeMap<Point, Vec<String>> {
@@ -171,7 +242,7 @@ fn read_mutate(section: &mut Section<'_, '_>) -> BTreeMap<Point, Vec<String>> {
         return all;
     };
     for (key, paths) in table {
-        let point = [Point::PipelineAdmit, Point::StepAdmit].into_iter().find(|point| point.as_str() == key.get_ref());
+        let point = Point::ALL.into_iter().find(|point| point.as_str() == key.get_ref());
         let Some(point) = point else {
             section.wrong_value("mutate", &key.span(), "expected `pipeline.admit` or `step.admit`");
             continue;

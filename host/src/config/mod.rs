@@ -9,6 +9,7 @@ mod data;
 mod engine;
 mod gogs;
 mod limits;
+mod plugins;
 mod reader;
 mod retention;
 mod server;
@@ -18,11 +19,12 @@ use std::path::{Path, PathBuf};
 
 use beespace_core::diagnostic::Diagnostic;
 
-pub use binding::{AddressClass, Grants, HostGrant, NotifierBinding, PluginBinding, PluginSource, PolicyBinding};
+pub use binding::{AddressClass, BindingLines, Grants, HostGrant, NotifierBinding, PluginBinding, PluginSource, PolicyBinding};
 pub use data::DataConfig;
 pub use engine::{DockerConfig, EngineConfig, EngineKind};
 pub use gogs::GogsConfig;
 pub use limits::LimitsConfig;
+pub use plugins::PluginsConfig;
 pub use reader::{ConfigEntry, Origin};
 pub use retention::RetentionConfig;
 pub use server::ServerConfig;
@@ -40,6 +42,7 @@ pub struct Config {
     pub gogs: GogsConfig,
     pub engine: EngineConfig,
     pub limits: LimitsConfig,
+    pub plugins: PluginsConfig,
     pub retention: RetentionConfig,
     /// In the order of the file, which is the order of evaluation.
     pub policies: Vec<PolicyBinding>,
@@ -89,6 +92,7 @@ impl Config {
         let gogs = GogsConfig::read(&mut reader.section("gogs"));
         let engine = EngineConfig::read(&mut reader.section("engine"));
         let limits = LimitsConfig::read(&mut reader.section("limits"));
+        let plugins = PluginsConfig::read(&mut reader.section("plugins"));
         let retention = RetentionConfig::read(&mut reader.section("retention"));
         let policies = reader.list("policy", PolicyBinding::read);
         let steps = reader.list("step", PluginBinding::read);
@@ -104,7 +108,7 @@ impl Config {
         let entries = reader.finish()?;
         // `finish` has already returned the errors of a section that could not be read.
         let (Some(server), Some(gogs)) = (server, gogs) else { return Err(Vec::new()) };
-        let config = Self { server, data, gogs, engine, limits, retention, policies, steps, notifiers };
+        let config = Self { server, data, gogs, engine, limits, plugins, retention, policies, steps, notifiers };
         Ok(Loaded { config, path, entries })
     }
 }

@@ -259,7 +259,22 @@ impl<'t> Section<'_, 't> {
 
     /// The origin of a value at this range of the file.
     pub(super) fn origin(&self, range: &Range<usize>) -> Origin {
-        Origin::File { line: span_of(self.reader.text, range).line }
+        Origin::File { line: self.line_of(range) }
+    }
+
+    /// The line at which this range of the file begins.
+    pub(super) fn line_of(&self, range: &Range<usize>) -> u32 {
+        span_of(self.reader.text, range).line
+    }
+
+    /// The line of the table; none for a `[section]`.
+    pub(super) fn line(&self) -> Option<u32> {
+        self.span.map(|span| span.line)
+    }
+
+    /// The name of the file, for messages.
+    pub(super) fn file(&self) -> String {
+        self.reader.file.clone()
     }
 
     /// The base directory of relative paths in the file.

@@ -81,16 +81,15 @@ async fn decide<T: Subject + Serialize + DeserializeOwned + Send + 'static>(
     let evaluate_all = async move {
         while let Some(next) = chain.next_evaluation() {
             let Some((policy, mode)) = policies.get(next.binding) else { break };
-            let subject = next.document.clone();
-            let request = PolicyRequest {
+            let request = || PolicyRequest {
                 point,
                 context: plugin_context.clone(),
                 event: event.clone(),
-                subject,
+                subject: next.document.clone(),
                 previous: previous.clone(),
             };
             let started = Instant::now();
-            let answer = policy.evaluate(request).await;
+            let answer = plugins::when_free(|| policy.evaluate(request()), |error| error.class).await;
             let duration = started.elapsed();
             plugins::forward_log(policy.plugin(), &plugin_context.invocation_id, &answer.report);
             metrics.evaluated(mode.as_str(), verdict_label(&answer.result), duration);

@@ -41,7 +41,7 @@ pub async fn plan_step(
     }
     let input = step_input(build, stage, &step.name, change_set);
     let invocation = input.context.invocation_id.clone();
-    let answer = step_type.make_plan(input).await;
+    let answer = plugins::when_free(|| step_type.make_plan(input.clone()), PlanError::class).await;
     plugins::forward_log(step_type.plugin(), &invocation, &answer.report);
     let mut plan = answer.result.map_err(|error| plan_error(&action.plugin, &error))?;
     plan.step.clone_from(&step.name);

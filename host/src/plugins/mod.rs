@@ -2,6 +2,7 @@
 //! before the server is ready. A plugin that cannot be loaded prevents the start, because a missing policy cannot deny anything.
 
 mod bundled;
+mod busy;
 mod host_functions;
 mod plugin_log;
 
@@ -12,9 +13,13 @@ use beespace_core::digest::Digest;
 use beespace_core::policy::chain::Binding;
 use beespace_core::policy::pointer::PathGrant;
 use beespace_core::policy::{Mode, Point};
-use beespace_wasm::{AddressClass, BindingSpec, EgressRule, Grants, Host, Limits, Notifier, Plugin, Policy, StepType};
+use beespace_wasm::{
+    AddressClass, BindingSpec, EgressRule, Grants, Host, HostOptions, Limits, LoadError, LoadFailure, MaxCalls, Notifier, Plugin,
+    PluginDiagnostic, Policy, StepType,
+};
 
 pub use bundled::{BUNDLED, bundled};
+pub use busy::when_free;
 pub use plugin_log::forward_log;
 
 use crate::config::{self, Config, NotifierBinding, PluginBinding, PluginSource, PolicyBinding};
@@ -29,6 +34,25 @@ pub const SLOTS_PER_NOTIFIER: usize = 4;
 #[must_use]
 pub fn send_slots(notifiers: usize) -> usize {
     SLOTS_PER_NOTIFIER * (notifiers + 1)
+}
+
+/// Calls of policies, and of step types, that run at once. A call takes about a millisecond; a plugin that loops endlessly takes
+/// up to ten seconds, and other calls go on beside it.
+const MAX_CALLS: u32 = 24;
+
+/// The options of the plugin host that follow from the configuration. A kind of plugin that is not bound takes no address space.
+#[must_use]
+pub fn host_options(config: &Config) -> HostOptions {
+    let calls = |bindings: usize, calls: u32| if bindings == 0 { 0 } else { calls };
+    // Notifiers wait for their receivers. Each has slots of its own, so that one that hangs delays no other.
+    let sending = u32::try_from(send_slots(config.notifiers.len())).unwrap_or(u32::MAX);
+    let max_calls = MaxCalls {
+        policies: calls(config.policies.len(), MAX_CALLS),
+        step_types: calls(config.steps.len(), MAX_CALLS),
+        notifiers: calls(config.notifiers.len(), sending),
+    };
+    let max_component_bytes = usize::try_from(config.plugins.component_bytes).unwrap_or(usize::MAX);
+    HostOptions { max_calls, max_component_bytes, ..HostOptions::default() }
 }
 
 /// Everything that was bound, ready to be called.
@@ -50,11 +74,36 @@ pub struct BoundPolicy {
 
 /// A binding whose plugin could not be loaded.
 #[derive(Debug, thiserror::Error)]
-#[error("[[{section}]] {name:?}: {reason}")]
+#[error("{at}: [[{section}]] {name:?}: {reason}")]
 pub struct BindingError {
+    /// `FILE:LINE` of the binding, or of the setting that is wrong.
+    pub at: String,
     pub section: &'static str,
     pub name: String,
     pub reason: String,
+}
+
+/// Why one binding could not be loaded.
+#[derive(Debug)]
+enum Unloadable {
+    /// Its settings are wrong.
+    Settings(Vec<PluginDiagnostic>),
+    Other(String),
+}
+
+impl From<String> for Unloadable {
+    fn from(reason: String) -> Self {
+        Self::Other(reason)
+    }
+}
+
+impl From<LoadError> for Unloadable {
+    fn from(error: LoadError) -> Self {
+        match error.failure {
+            LoadFailure::Settings(problems) => Self::Settings(problems),
+            other => Self::Other(other.to_string()),
+        }
+    }
 }
 
 impl Plugins {
@@ -66,21 +115,21 @@ impl Plugins {
         let mut plugins = Self::default();
         let mut errors = Vec::new();
         for binding in &config.policies {
-            match load_policy(host, binding).await {
+            match load_policy(config, host, binding).await {
                 Ok(policy) => plugins.policies.push(policy),
-                Err(reason) => errors.push(binding_error("policy", &binding.plugin, reason)),
+                Err(why) => errors.extend(binding_errors("policy", &binding.plugin, why)),
             }
         }
         for binding in &config.steps {
-            match load_step_type(host, binding).await {
+            match load_step_type(config, host, binding).await {
                 Ok(step_type) => drop(plugins.step_types.insert(binding.name.clone(), step_type)),
-                Err(reason) => errors.push(binding_error("step", binding, reason)),
+                Err(why) => errors.extend(binding_errors("step", binding, why)),
             }
         }
         for binding in &config.notifiers {
-            match load_notifier(host, binding, store, key).await {
+            match load_notifier(config, host, binding, (store, key)).await {
                 Ok(notifier) => drop(plugins.notifiers.insert(binding.plugin.name.clone(), notifier)),
-                Err(reason) => errors.push(binding_error("notifier", &binding.plugin, reason)),
+                Err(why) => errors.extend(binding_errors("notifier", &binding.plugin, why)),
             }
         }
         if errors.is_empty() { Ok(plugins) } else { Err(errors) }
@@ -113,35 +162,57 @@ impl BoundPolicy {
     }
 }
 
-fn binding_error(section: &'static str, binding: &PluginBinding, reason: String) -> BindingError {
-    BindingError { section, name: binding.name.clone(), reason }
+/// The limits of one kind of plugin, with the memory of the configuration.
+fn limits(config: &Config, of_kind: Limits) -> Limits {
+    Limits { memory_bytes: usize::try_from(config.plugins.memory).unwrap_or(usize::MAX), ..of_kind }
 }
 
-async fn load_policy(host: &Host, binding: &PolicyBinding) -> Result<BoundPolicy, String> {
+/// One error for each wrong setting, else one for the binding.
+fn binding_errors(section: &'static str, binding: &PluginBinding, why: Unloadable) -> Vec<BindingError> {
+    let error = |at, reason| BindingError { at, section, name: binding.name.clone(), reason };
+    match why {
+        Unloadable::Other(reason) => vec![error(binding.lines.of_binding(), reason)],
+        Unloadable::Settings(problems) => {
+            let of_problem = |problem: &PluginDiagnostic| {
+                let pointer = problem.pointer.as_deref().unwrap_or_default();
+                let key = pointer.replace('/', ".");
+                error(binding.lines.of_setting(pointer), format!("`settings{key}`: {}", problem.message))
+            };
+            problems.iter().map(of_problem).collect()
+        }
+    }
+}
+
+async fn load_policy(config: &Config, host: &Host, binding: &PolicyBinding) -> Result<BoundPolicy, Unloadable> {
     let mut mutable = BTreeMap::new();
     for (point, paths) in &binding.mutate {
         let grants: Result<Vec<PathGrant>, _> = paths.iter().map(|path| path.parse()).collect();
         mutable.insert(*point, grants.map_err(|error| format!("`mutate`: {error}"))?);
     }
-    let spec = BindingSpec::new(&binding.plugin.name, binding.plugin.settings.clone(), Limits::policy());
-    let policy = host.load_policy(component(&binding.plugin).await?, spec).await.map_err(load_failure)?;
+    let spec = BindingSpec::new(&binding.plugin.name, binding.plugin.settings.clone(), limits(config, Limits::policy()));
+    let policy = host.load_policy(component(&binding.plugin).await?, spec).await?;
     Ok(BoundPolicy { policy, mode: binding.mode, mutable })
 }
 
-async fn load_step_type(host: &Host, binding: &PluginBinding) -> Result<StepType, String> {
-    let spec = BindingSpec::new(&binding.name, binding.settings.clone(), Limits::step_type());
-    host.load_step_type(component(binding).await?, spec).await.map_err(load_failure)
+async fn load_step_type(config: &Config, host: &Host, binding: &PluginBinding) -> Result<StepType, Unloadable> {
+    let spec = BindingSpec::new(&binding.name, binding.settings.clone(), limits(config, Limits::step_type()));
+    Ok(host.load_step_type(component(binding).await?, spec).await?)
 }
 
-async fn load_notifier(host: &Host, binding: &NotifierBinding, store: &Store, key: &Arc<Key>) -> Result<Notifier, String> {
+async fn load_notifier(
+    config: &Config,
+    host: &Host,
+    binding: &NotifierBinding,
+    (store, key): (&Store, &Arc<Key>),
+) -> Result<Notifier, Unloadable> {
     let egress = binding.grants.hosts.iter().map(egress_rule).collect::<Result<Vec<_>, _>>()?;
     let hosts = egress.iter().map(|rule| rule.host.clone()).collect();
-    let mut spec = BindingSpec::new(&binding.plugin.name, binding.plugin.settings.clone(), Limits::notifier());
+    let mut spec = BindingSpec::new(&binding.plugin.name, binding.plugin.settings.clone(), limits(config, Limits::notifier()));
     spec.secrets = Some(Arc::new(host_functions::InstanceSecrets { store: store.clone(), key: Arc::clone(key), hosts }));
     spec.kv = Some(Arc::new(host_functions::StoredValues { store: store.clone() }));
     let secrets = binding.grants.secrets.iter().cloned().collect();
     spec.grants = Grants { egress, secrets, secrets_reveal: false, kv: binding.grants.kv };
-    host.load_notifier(component(&binding.plugin).await?, spec).await.map_err(load_failure)
+    Ok(host.load_notifier(component(&binding.plugin).await?, spec).await?)
 }
 
 fn egress_rule(grant: &config::HostGrant) -> Result<EgressRule, String> {
@@ -151,10 +222,6 @@ fn egress_rule(grant: &config::HostGrant) -> Result<EgressRule, String> {
         config::AddressClass::Loopback => AddressClass::Loopback,
     };
     EgressRule::parse(grant.url.as_str().trim_end_matches('/'), class).map_err(|error| format!("`grants.hosts`: {error}"))
-}
-
-fn load_failure(error: beespace_wasm::LoadError) -> String {
-    error.failure.to_string()
 }
 
 /// Reads the component and compares it with the pinned digest, if there is one.

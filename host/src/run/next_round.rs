@@ -18,6 +18,7 @@ use super::step_run::{StepOutcome, StepRun};
 use crate::clock::now;
 use crate::log::Origin;
 use crate::planning::{self, round};
+use crate::plugins;
 
 /// The maximum number of rounds of a step.
 const MAX_ROUNDS: u16 = 32;
@@ -41,7 +42,8 @@ impl StepRun {
         let input = planning::step_input(&self.run.build, &self.stage, &self.step.name, &self.run.change_set);
         let is_cancelled = self.cancel.is_cancelled();
         let end = if is_cancelled { RoundEnd::Cancelled } else { RoundEnd::Exited(exits) };
-        let answer = step_type.react(input, &round.plan, end).await;
+        let react = || step_type.react(input.clone(), &round.plan, end.clone());
+        let answer = plugins::when_free(react, |error| error.class).await;
         for line in &answer.report.log {
             self.log.write(Origin::HOST, now(), format!("{uses}: {}\n", line.message).into()).await?;
         }

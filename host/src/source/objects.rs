@@ -65,7 +65,7 @@ pub struct FileContent {
 }
 
 /// The files, links and submodules of a commit, sorted by path.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Tree(Vec<TreeEntry>);
 
 impl Tree {

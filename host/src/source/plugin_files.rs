@@ -59,8 +59,12 @@ impl SourceFiles for CommitFiles {
         after: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<SourceEntry>, beespace_wasm::SourceError>> {
         Box::pin(async move {
-            let entries = self.tree().await.and_then(|tree| tree.matching(glob, after, PAGE)).map_err(plugin_error)?;
-            Ok(entries.into_iter().filter_map(plugin_entry).collect())
+            let tree = self.tree().await.map_err(plugin_error)?;
+            let (glob, after) = (glob.to_owned(), after.map(str::to_owned));
+            // A long list takes tens of milliseconds, during which a thread for guests would serve no other call.
+            let found = tokio::task::spawn_blocking(move || tree.matching(&glob, after.as_deref(), PAGE)).await;
+            let entries = found.map_err(|error| beespace_wasm::SourceError::Unavailable(error.to_string()))?;
+            Ok(entries.map_err(plugin_error)?.into_iter().filter_map(plugin_entry).collect())
         })
     }
 
@@ -92,5 +96,30 @@ fn plugin_error(error: SourceError) -> beespace_wasm::SourceError {
         SourceError::NotAFile { .. } => beespace_wasm::SourceError::Denied,
         SourceError::TooLarge { .. } => beespace_wasm::SourceError::TooLarge,
         other => beespace_wasm::SourceError::Unavailable(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::source::Mirrors;
+
+    #[test]
+    fn a_list_is_searched_on_a_blocking_thread() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let mirror = Mirrors::new("mirrors".into(), "home".into(), None).of(beespace_core::ids::RepositoryId(1));
+            let sha = Sha::new(&"ab".repeat(20)).unwrap();
+            let files = CommitFiles { mirror, sha, tree: Mutex::new(Some(Arc::default())) };
+            let (release, released) = std::sync::mpsc::channel::<()>();
+            let occupies = tokio::task::spawn_blocking(move || released.recv());
+            let mut listing = files.list_paths("**", None);
+            assert!((&mut listing).now_or_never().is_none(), "the only blocking thread is occupied");
+            release.send(()).unwrap();
+            assert_eq!(listing.await.unwrap(), []);
+            occupies.await.unwrap().unwrap();
+        });
     }
 }

@@ -4,19 +4,18 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use beespace_core::policy::ErrorClass;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Store;
 
 use crate::engine::TickingEngine;
 use crate::error::{PluginError, classify, total_time_exceeded};
+use crate::manifest::Kind;
+use crate::sanitize::sanitize;
+use crate::slots::{CallingBuild, MaxCalls, Slot, Slots};
 use crate::state::{CallReport, State};
 use crate::threads::{GuestThreads, SlownessScore};
-
-/// How long a call waits for a free slot before it fails as `busy`.
-const QUEUE_TIME: Duration = Duration::from_secs(2);
 
 /// The result of a call, with a report of what the call used and logged.
 #[derive(Debug, Clone)]
@@ -38,31 +37,34 @@ impl<T, E> CallOutcome<T, E> {
 /// The body of a call: a future that borrows the store.
 pub(crate) type CallBody<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
 
-/// The number of calls that run, and how many may run concurrently. Without a free slot a call waits, and finally fails as
-/// `busy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CallSlots {
-    pub used: usize,
-    pub total: usize,
-}
+/// Maximum length of the sentence about a failed call, in bytes.
+const MAX_SENTENCE_BYTES: usize = 2 << 10;
 
 /// Engine, threads and call slots: everything that a call needs and that outlives it.
 #[derive(Clone, Debug)]
 pub(crate) struct Sandbox {
     engine: TickingEngine,
     threads: Arc<GuestThreads>,
-    slots: Arc<Semaphore>,
-    total: usize,
+    slots: Arc<Slots>,
+}
+
+/// Who is called, and on whose behalf.
+pub(crate) struct CallTarget<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) label: &'a Arc<str>,
+    pub(crate) slowness: &'a Arc<SlownessScore>,
+    /// The build that the call belongs to, if its share of the slots is bounded.
+    pub(crate) build: Option<CallingBuild>,
 }
 
 impl Sandbox {
-    pub(crate) fn new(engine: TickingEngine, slots: usize) -> std::io::Result<Self> {
+    pub(crate) fn new(engine: TickingEngine, max: MaxCalls) -> std::io::Result<Self> {
         let threads = Arc::new(GuestThreads::start()?);
-        Ok(Self { engine, threads, slots: Arc::new(Semaphore::new(slots)), total: slots })
+        Ok(Self { engine, threads, slots: Arc::new(Slots::new(max)) })
     }
 
-    pub(crate) fn slots(&self) -> CallSlots {
-        CallSlots { used: self.total.saturating_sub(self.slots.available_permits()), total: self.total }
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     pub(crate) fn engine(&self) -> &TickingEngine {
@@ -77,8 +79,7 @@ impl Sandbox {
     /// call continues in the background until it ends or reaches one of its limits.
     pub(crate) async fn call<T, F>(
         &self,
-        label: &Arc<str>,
-        slowness: &Arc<SlownessScore>,
+        CallTarget { kind, label, slowness, build }: CallTarget<'_>,
         state: State,
         body: F,
     ) -> CallOutcome<T>
@@ -86,12 +87,9 @@ impl Sandbox {
         T: Send + 'static,
         F: for<'a> FnOnce(&'a mut Store<State>) -> CallBody<'a, T> + Send + 'static,
     {
-        let Ok(Ok(slot)) = tokio::time::timeout(QUEUE_TIME, self.slots.clone().acquire_owned()).await else {
-            let waited = QUEUE_TIME.as_secs();
-            return CallOutcome::failed(PluginError::new(
-                ErrorClass::Busy,
-                format!("{label} found no free call slot within {waited} s"),
-            ));
+        let Some(slot) = self.slots.acquire(kind, build).await else {
+            let message = format!("{label} was not called: this server has no call slots for {kind} plugins");
+            return CallOutcome::failed(PluginError::new(ErrorClass::Internal, message));
         };
         let (lane, ticks) = (slowness.lane(), state.ticks.clone());
         let call = call_in_store(self.engine.clone(), label.clone(), slowness.clone(), state, slot, body);
@@ -113,7 +111,7 @@ async fn call_in_store<T, F>(
     label: Arc<str>,
     slowness: Arc<SlownessScore>,
     state: State,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
     body: F,
 ) -> CallOutcome<T>
 where
@@ -127,7 +125,7 @@ where
     };
     let result = match tokio::time::timeout(limits.total_time, body(&mut store)).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(classify(&label, &limits, &error)),
+        Ok(Err(error)) => Err(with_last_words(classify(&label, &limits, &error), store.data())),
         Err(_) => Err(PluginError::new(ErrorClass::Timeout, format!("{label} {}", total_time_exceeded(&limits)))),
     };
     slowness.record_call(&store.data().ticks, result.is_ok());
@@ -137,6 +135,15 @@ where
     drop(slot);
     report_failure(&label, &result);
     CallOutcome { result, report }
+}
+
+/// Adds the last error line of the call to a crash. A plugin whose panics are logged reports its message and place this way; the
+/// trap itself says neither.
+fn with_last_words(mut error: PluginError, state: &State) -> PluginError {
+    if let (ErrorClass::Trap, Some(line)) = (error.class, state.log.last_error()) {
+        error.message = sanitize(&format!("{}: {line}", error.message), MAX_SENTENCE_BYTES);
+    }
+    error
 }
 
 fn report_failure<T>(label: &str, result: &Result<T, PluginError>) {
@@ -161,12 +168,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_starts_on_slow_threads_after_the_previous_one_failed() {
-        let sandbox = Sandbox::new(TickingEngine::start(4).unwrap(), 4).unwrap();
+        let sandbox = Sandbox::new(TickingEngine::start(4).unwrap(), MaxCalls::each(1)).unwrap();
         let (label, slowness) = (Arc::from("policy \"slow\""), Arc::new(SlownessScore::default()));
         let state = || State::new(&Limits::policy(), Arc::from("{}"), HostResources::default());
-        let thread = async || sandbox.call(&label, &slowness, state(), thread_name).await.result.unwrap();
+        let call = || CallTarget { kind: Kind::Policy, label: &label, slowness: &slowness, build: None };
+        let thread = async || sandbox.call(call(), state(), thread_name).await.result.unwrap();
         assert_eq!(thread().await, "guest");
-        assert_eq!(sandbox.call(&label, &slowness, state(), fails).await.result.unwrap_err().class, ErrorClass::Timeout);
+        assert_eq!(sandbox.call(call(), state(), fails).await.result.unwrap_err().class, ErrorClass::Timeout);
         assert_eq!(thread().await, "guest-slow");
     }
 }

@@ -38,6 +38,11 @@ impl CallLog {
         Self { max_lines, max_bytes, ..Self::default() }
     }
 
+    /// The last line of level error: what a plugin says before it aborts.
+    pub(crate) fn last_error(&self) -> Option<&str> {
+        self.lines.iter().rev().find(|line| line.level == LogLevel::Error).map(|line| line.message.as_str())
+    }
+
     /// The number of lines that were dropped.
     pub(crate) fn dropped(&self) -> u64 {
         u64::try_from(self.seen_lines.saturating_sub(self.lines.len())).unwrap_or(u64::MAX)

@@ -77,7 +77,7 @@ impl Converter {
             return CallOutcome::failed(error);
         }
         let loaded = self.0.clone();
-        let answer = self.0.bound.call(None, move |store| {
+        let answer = self.0.bound.call(move |store| {
             Box::pin(async move {
                 let converter = loaded.exports.instantiate_async(&mut *store).await?;
                 converter.beespace_plugin_converter().call_detect(&mut *store, &paths).await
@@ -92,7 +92,7 @@ impl Converter {
             return CallOutcome::failed(error.into());
         }
         let loaded = self.0.clone();
-        let answer = self.0.bound.call(None, move |store| {
+        let answer = self.0.bound.call(move |store| {
             Box::pin(async move {
                 let files: Vec<wit::SourceFile> = files.into_iter().map(Into::into).collect();
                 let converter = loaded.exports.instantiate_async(&mut *store).await?;

@@ -5,6 +5,7 @@ use beespace_core::policy::Severity;
 use crate::bindings::shared::types;
 use crate::convert::from_wit::severity;
 use crate::sanitize::sanitize;
+use crate::schema_words::explain;
 
 /// Maximum number of diagnostics in one result. The rest is dropped.
 const MAX_DIAGNOSTICS: usize = 100;
@@ -58,21 +59,24 @@ pub(crate) fn from_wit(diagnostics: Vec<types::Diagnostic>) -> Vec<PluginDiagnos
     diagnostics.into_iter().take(MAX_DIAGNOSTICS).map(convert).collect()
 }
 
-/// A compiled JSON Schema of a manifest.
+/// A compiled JSON Schema of a manifest, with its text for messages.
 #[derive(Debug)]
-pub(crate) struct Schema(jsonschema::Validator);
+pub(crate) struct Schema {
+    validator: jsonschema::Validator,
+    text: serde_json::Value,
+}
 
 impl Schema {
     /// Compiles a schema. Nothing is fetched: a schema with an external reference is rejected.
     pub(crate) fn new(schema: &serde_json::Value) -> Result<Self, String> {
-        jsonschema::validator_for(schema).map(Self).map_err(|error| sanitize(&error.to_string(), 1 << 10))
+        let validator = jsonschema::validator_for(schema).map_err(|error| sanitize(&error.to_string(), 1 << 10))?;
+        Ok(Self { validator, text: schema.clone() })
     }
 
     /// Validates `value` and returns all violations.
     pub(crate) fn diagnostics(&self, value: &serde_json::Value) -> Vec<PluginDiagnostic> {
-        let convert = |error: jsonschema::ValidationError<'_>| {
-            PluginDiagnostic::at(error.instance_path().to_string(), sanitize(&error.to_string(), 2 << 10))
-        };
-        self.0.iter_errors(value).take(MAX_DIAGNOSTICS).map(convert).collect()
+        let explained = self.validator.iter_errors(value).flat_map(|error| explain(&error, &self.text));
+        let convert = |(pointer, message): (String, String)| PluginDiagnostic::at(pointer, sanitize(&message, 2 << 10));
+        explained.take(MAX_DIAGNOSTICS).map(convert).collect()
     }
 }

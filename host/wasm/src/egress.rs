@@ -8,7 +8,7 @@
 //! 6. redirects are not followed: the plugin receives them, and its next request is checked again;
 //! 7. placeholders are replaced by secrets once the destination is known ([`placeholder`]); hop-by-hop and `x-beespace-*` headers
 //!    are removed;
-//! 8. every request is logged, without its query string.
+//! 8. every request is logged with its method, host and status, but without path and query: they may be a credential.
 
 pub(crate) mod address_filter;
 mod connect;
@@ -122,6 +122,7 @@ async fn send(
     let sent = tokio::time::timeout(head_time, async {
         let destination = outbound.check(&request)?;
         placeholders.substitute(request.headers_mut(), &destination.host)?;
+        placeholders.substitute_path(request.uri_mut(), &destination.host)?;
         let slot = outbound.slots.clone().acquire_owned().await.map_err(|_| Error::ConnectionLimitReached)?;
         let addresses = outbound.resolve(&destination).await?;
         let stream = connect::open(&addresses, &destination, &outbound.tls).await?;
@@ -129,16 +130,16 @@ async fn send(
     })
     .await
     .unwrap_or(Err(Error::ConnectionTimeout));
-    let (host, path, duration_ms) = (uri.host().unwrap_or(""), uri.path(), started.elapsed().as_millis());
+    let (host, duration_ms) = (uri.host().unwrap_or(""), started.elapsed().as_millis());
     match &sent {
         Ok((response, _)) => {
             let status = response.status().as_u16();
             // The size as the response announces it. The actual body is capped.
             let bytes = response.headers().get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-            tracing::info!(plugin = %outbound.label, %method, host, path, status, bytes, duration_ms, "a plugin sent a request");
+            tracing::info!(plugin = %outbound.label, %method, host, status, bytes, duration_ms, "a plugin sent a request");
         }
         Err(error) => {
-            tracing::warn!(plugin = %outbound.label, %method, host, path, %error, duration_ms, "a plugin's request failed");
+            tracing::warn!(plugin = %outbound.label, %method, host, %error, duration_ms, "a plugin's request failed");
         }
     }
     sent

@@ -34,8 +34,21 @@ pub(crate) struct TickingEngine(Engine);
 
 impl TickingEngine {
     /// Builds the engine with a pool for `max_running` concurrent calls and starts its ticker. The ticker ends with the engine.
+    ///
+    /// If the address space of the process is limited (`ulimit -v`), the pool may not fit. Memories are then mapped for each call:
+    /// calls take longer, and the server still starts.
+    ///
+    /// # Errors
+    /// The process has not even enough memory for that, or no thread for the ticker.
     pub(crate) fn start(max_running: u32) -> wasmtime::Result<Self> {
-        let engine = Engine::new(&config(max_running))?;
+        let engine = Engine::new(&pooled(max_running)).or_else(|error| {
+            tracing::info!(
+                error = format!("{error:#}"),
+                "the address space of this process is limited, so plugin calls map their memory anew and take longer; \
+                 raise the limit (`ulimit -v`, `LimitAS=`) for full speed"
+            );
+            Engine::new(&unpooled())
+        })?;
         let weak = engine.weak();
         std::thread::Builder::new().name("wasm-epoch".to_owned()).spawn(move || tick(&weak))?;
         Ok(Self(engine))
@@ -64,7 +77,8 @@ fn tick(engine: &EngineWeak) {
     }
 }
 
-fn config(max_running: u32) -> Config {
+/// Settings that do not depend on how memories are allocated.
+fn config() -> Config {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -73,17 +87,38 @@ fn config(max_running: u32) -> Config {
         .cranelift_nan_canonicalization(true)
         .epoch_interruption(true)
         .wasm_component_model(true)
+        // Components of several languages have adapters between parts with memories of their own.
+        .wasm_multi_memory(true)
         .concurrency_support(false)
         .gc_support(false)
         .wasm_features(unused_features(), false)
         .max_wasm_stack(GUEST_STACK)
         .async_stack_size(FIBER_STACK)
         .async_stack_zeroing(true)
+        // By default an environment variable can make the host parse debug information of a guest.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    config
+}
+
+/// Memories, tables and stacks are reserved at the start. An address that is out of bounds hits a guard, without a check.
+fn pooled(max_running: u32) -> Config {
+    let mut config = config();
+    config
         .memory_reservation(4 << 30)
         .memory_may_move(false)
-        // By default an environment variable can make the host parse debug information of a guest.
-        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(max_running)));
+    config
+}
+
+/// Each call maps what it needs and no more, and every access is checked.
+fn unpooled() -> Config {
+    let mut config = config();
+    config
+        .memory_reservation(0)
+        .memory_reservation_for_growth(1 << 20)
+        .memory_guard_size(64 << 10)
+        .memory_may_move(true)
+        .allocation_strategy(InstanceAllocationStrategy::OnDemand);
     config
 }
 
@@ -97,23 +132,31 @@ fn unused_features() -> WasmFeatures {
         | WasmFeatures::FUNCTION_REFERENCES
         | WasmFeatures::TAIL_CALL
         | WasmFeatures::MEMORY64
-        | WasmFeatures::MULTI_MEMORY
         | WasmFeatures::RELAXED_SIMD
         | WasmFeatures::WIDE_ARITHMETIC
 }
 
-/// Pool sizes. They are derived from a component written in Python, which has 38 core instances and two memories.
+/// Most memories of one component. Those written in JavaScript (QuickJS) or Python have up to three.
+const MEMORIES: u32 = 4;
+/// Most tables of one component.
+const TABLES: u32 = 16;
+/// Most core instances of one component. Those written in Python have about forty.
+const CORE_INSTANCES: u32 = 100;
+
+/// Pool sizes. Every call gets the most that one component may have, so a call in a slot always finds its resources.
 fn pool(max_running: u32) -> PoolingAllocationConfig {
-    let memories = max_running.saturating_mul(2);
+    // A pool cannot be empty.
+    let max_running = max_running.max(1);
+    let memories = max_running.saturating_mul(MEMORIES);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(max_running)
         .total_stacks(max_running)
-        .total_core_instances(max_running.saturating_mul(40))
+        .total_core_instances(max_running.saturating_mul(CORE_INSTANCES))
         .total_memories(memories)
-        .total_tables(max_running.saturating_mul(8))
-        .max_core_instances_per_component(100)
-        .max_memories_per_component(4)
-        .max_tables_per_component(16)
+        .total_tables(max_running.saturating_mul(TABLES))
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
         .max_memory_size(MAX_MEMORY)
         // All memories stay warm: the next call of a plugin finds its memory mapped already.
         .max_unused_warm_slots(memories)

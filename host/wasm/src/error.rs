@@ -29,6 +29,9 @@ impl From<PluginError> for EvaluationError {
     }
 }
 
+/// The text of ENOMEM. A plugin cannot choose the root cause of an error.
+const OUT_OF_MEMORY: &str = "Cannot allocate memory (os error 12)";
+
 /// A limit that a guest exceeded, as it passes through wasmtime as an error.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 pub(crate) enum OverBudget {
@@ -95,8 +98,9 @@ fn classify_by_text(error: &wasmtime::Error, limits: &Limits) -> (ErrorClass, St
     if text.contains("fuel allocated for hostcalls") {
         return (ErrorClass::OutputTooLarge, "passed more data to the host than one call allows".to_owned());
     }
-    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-        return (ErrorClass::Busy, "found no free call slot".to_owned());
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() || error.root_cause().to_string() == OUT_OF_MEMORY {
+        let lacking = "was not called: this server has too little memory or address space (`ulimit -v`)";
+        return (ErrorClass::Busy, lacking.to_owned());
     }
     if text.contains("resource table has no free keys") || text.contains("handle limit exceeded") {
         return (ErrorClass::Memory, format!("exceeded its limit of {} open handles", limits.handles));

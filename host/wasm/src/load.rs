@@ -11,7 +11,8 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::aot::{AotCache, CacheOptions};
 use crate::bindings::lifecycle::AnyPluginPre;
-use crate::call::{CallSlots, Sandbox};
+use crate::call::Sandbox;
+use crate::compile_error::compile_failure;
 use crate::diagnostic::{self, Schema};
 use crate::egress::{Outbound, Tls};
 use crate::engine::TickingEngine;
@@ -24,6 +25,7 @@ use crate::plugin::{BoundPlugin, Loaded, Plugin};
 use crate::ports::kv::KvStore;
 use crate::ports::secrets::SecretSource;
 use crate::sanitize::sanitize;
+use crate::slots::{CallSlots, MaxCalls};
 use crate::state::{HostResources, State};
 
 /// The options of the plugin host.
@@ -33,15 +35,15 @@ pub struct HostOptions {
     pub cache: Option<CacheOptions>,
     /// Maximum size of a component.
     pub max_component_bytes: usize,
-    /// Maximum number of concurrent calls. Further calls wait for a short time and then fail as `busy`.
-    pub max_running: u32,
+    /// Maximum number of concurrent calls of each kind of plugin. Further calls wait.
+    pub max_calls: MaxCalls,
     /// Addresses that no plugin may send to: the server itself, engines, stores.
     pub own_addresses: Vec<SocketAddr>,
 }
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { cache: None, max_component_bytes: 4 << 20, max_running: 32, own_addresses: Vec::new() }
+        Self { cache: None, max_component_bytes: 32 << 20, max_calls: MaxCalls::each(16), own_addresses: Vec::new() }
     }
 }
 
@@ -114,11 +116,12 @@ impl Host {
     /// # Errors
     /// [`HostError`] if memory or threads are unavailable, or if the cache directory is accessible to other users.
     pub fn new(options: HostOptions) -> Result<Self, HostError> {
-        let engine = TickingEngine::start(options.max_running).map_err(|error| HostError(format!("{error:#}")))?;
+        let engine = TickingEngine::start(options.max_calls.sum()).map_err(|error| {
+            HostError(format!("{error:#}; plugins need more memory or address space: raise `ulimit -v` or `LimitAS=`"))
+        })?;
         let open = |cache| AotCache::open(cache, engine.get());
         let cache = options.cache.map(open).transpose().map_err(HostError)?;
-        let slots = usize::try_from(options.max_running).unwrap_or(usize::MAX);
-        let sandbox = Sandbox::new(engine, slots).map_err(|error| HostError(error.to_string()))?;
+        let sandbox = Sandbox::new(engine, options.max_calls).map_err(|error| HostError(error.to_string()))?;
         Ok(Self(Arc::new(HostState {
             cache,
             sandbox,
@@ -129,10 +132,10 @@ impl Host {
         })))
     }
 
-    /// The number of running calls and the maximum.
+    /// The call slots of one kind of plugin.
     #[must_use]
-    pub fn call_slots(&self) -> CallSlots {
-        self.0.sandbox.slots()
+    pub fn call_slots(&self, kind: Kind) -> CallSlots {
+        self.0.sandbox.slots().count(kind)
     }
 
     /// Runs a future that calls several plugins in sequence on the guest threads, so that no call has to wait for another thread
@@ -217,7 +220,7 @@ impl Host {
             Ok::<_, wasmtime::Error>(component)
         });
         match compiled.await {
-            Ok(compiled) => compiled.map_err(|error| LoadFailure::Compile(sanitize(&format!("{error:#}"), 1 << 10))),
+            Ok(compiled) => compiled.map_err(|error| compile_failure(&error)),
             Err(panicked) => Err(LoadFailure::Compile(format!("the compiler failed ({panicked})"))),
         }
     }
@@ -254,7 +257,7 @@ impl Host {
             slowness: Arc::default(),
         };
         let pre = linked.pre;
-        let trial = bound.call(None, move |store| Box::pin(async move { pre.instantiate_async(store).await.map(drop) })).await;
+        let trial = bound.call(move |store| Box::pin(async move { pre.instantiate_async(store).await.map(drop) })).await;
         trial.result.map_err(LoadFailure::Trial)?;
         self.validate_settings(&bound, &linked.component).await?;
         Ok(bound)
@@ -266,7 +269,7 @@ impl Host {
         linker.define_unknown_imports_as_traps(component).map_err(incompatible)?;
         let pre = linker.instantiate_pre(component).and_then(AnyPluginPre::new).map_err(incompatible)?;
         let settings = bound.settings.clone();
-        let checked = bound.call(None, move |store| {
+        let checked = bound.call(move |store| {
             Box::pin(async move {
                 let plugin = pre.instantiate_async(&mut *store).await?;
                 plugin.beespace_plugin_lifecycle().call_validate_config(&mut *store, &settings).await

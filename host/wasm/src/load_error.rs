@@ -18,12 +18,18 @@ pub struct LoadError {
 pub enum LoadFailure {
     #[error("the file contains compiled code, which is never accepted; provide the component that it was compiled from")]
     Precompiled,
-    #[error("the component has {bytes} bytes; the limit is {cap}")]
+    #[error("the component has {bytes} bytes; the limit is {cap}: raise `[plugins] component_bytes`")]
     TooLarge { bytes: usize, cap: usize },
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     #[error("the component is a {is} plugin, but the binding requires a {wanted} plugin")]
     OtherKind { is: Kind, wanted: Kind },
+    /// The component uses a proposal of WebAssembly that this server switches off.
+    #[error("the component uses {name}, which plugins cannot use; {help}")]
+    Unsupported { name: &'static str, help: &'static str },
+    /// The policy would never be evaluated at this point, and its verdict would be missed.
+    #[error("the manifest names the decision point {point:?}, at which no policy is asked; asked today are {asked}")]
+    UnknownPoint { point: String, asked: String },
     #[error("the component could not be compiled: {0}")]
     Compile(String),
     #[error("the component imports {import}, which is not granted to this binding; {help}")]

@@ -48,7 +48,7 @@ pub struct Manifest {
     /// One or two sentences for people.
     #[serde(default)]
     pub description: String,
-    /// The decision points at which a policy is evaluated. Empty means all.
+    /// The decision points at which a policy is evaluated. Empty means all. A policy with an unknown point is not loaded.
     #[serde(default)]
     pub points: Vec<String>,
     /// JSON Schema of the binding's settings.

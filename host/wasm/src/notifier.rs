@@ -87,7 +87,7 @@ impl Notifier {
             return CallOutcome::failed(error.into());
         }
         let loaded = self.0.clone();
-        let answer = self.0.bound.call(None, move |store| {
+        let answer = self.0.bound.call(move |store| {
             Box::pin(async move {
                 let notifier = loaded.exports.instantiate_async(&mut *store).await?;
                 let result = notifier.beespace_plugin_notifier().call_send(&mut *store, &notice.into()).await?;

@@ -6,11 +6,12 @@ use beespace_core::digest::Digest;
 use beespace_core::policy::ErrorClass;
 use wasmtime::Store;
 
-use crate::call::{CallBody, CallOutcome, Sandbox};
+use crate::call::{CallBody, CallOutcome, CallTarget, Sandbox};
 use crate::error::PluginError;
 use crate::limits::Limits;
 use crate::manifest::{Kind, Manifest};
 use crate::ports::source::SourceFiles;
+use crate::slots::CallingBuild;
 use crate::state::{HostResources, State};
 use crate::threads::SlownessScore;
 
@@ -50,15 +51,38 @@ pub(crate) struct BoundPlugin {
 }
 
 impl BoundPlugin {
-    /// Runs `body` in a fresh store.
-    pub(crate) async fn call<T, F>(&self, source: Option<Arc<dyn SourceFiles>>, body: F) -> CallOutcome<T>
+    /// Runs `body` in a fresh store, in a slot of its own kind. Not bounded per build.
+    pub(crate) async fn call<T, F>(&self, body: F) -> CallOutcome<T>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut Store<State>) -> CallBody<'a, T> + Send + 'static,
+    {
+        self.run(None, self.resources.clone(), body).await
+    }
+
+    /// Runs `body` on behalf of a build, which holds only a part of the slots at once. The plugin may read `source`.
+    pub(crate) async fn call_for_build<T, F>(
+        &self,
+        build: CallingBuild,
+        source: Option<Arc<dyn SourceFiles>>,
+        body: F,
+    ) -> CallOutcome<T>
     where
         T: Send + 'static,
         F: for<'a> FnOnce(&'a mut Store<State>) -> CallBody<'a, T> + Send + 'static,
     {
         let resources = HostResources { source, ..self.resources.clone() };
+        self.run(Some(build), resources, body).await
+    }
+
+    async fn run<T, F>(&self, build: Option<CallingBuild>, resources: HostResources, body: F) -> CallOutcome<T>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut Store<State>) -> CallBody<'a, T> + Send + 'static,
+    {
         let state = State::new(&self.limits, self.settings.clone(), resources);
-        self.sandbox.call(&self.plugin.label, &self.slowness, state, body).await
+        let call = CallTarget { kind: self.plugin.kind, label: &self.plugin.label, slowness: &self.slowness, build };
+        self.sandbox.call(call, state, body).await
     }
 
     /// Rejects an input that is too large. The memory of a guest is limited, but copying into it would have no limit of its own.

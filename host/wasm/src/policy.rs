@@ -12,10 +12,11 @@ use crate::call::CallOutcome;
 use crate::convert::{from_wit::OutputReader, to_wit};
 use crate::error::PluginError;
 use crate::load::{BindingSpec, Host, LinkedComponent, incompatible};
-use crate::load_error::LoadError;
+use crate::load_error::{LoadError, LoadFailure};
 use crate::manifest::Kind;
 use crate::plugin::{Loaded, Plugin};
 use crate::sanitize::sanitize;
+use crate::slots::CallingBuild;
 use crate::state::State;
 
 /// The input of a policy.
@@ -41,8 +42,21 @@ impl Host {
     /// # Errors
     /// [`LoadError`] with the cause and the remedy. Nothing stays loaded then.
     pub async fn load_policy(&self, component: Vec<u8>, spec: BindingSpec) -> Result<Policy, LoadError> {
-        let check_exports = |linked: &LinkedComponent| PolicyPluginPre::new(linked.pre.clone()).map_err(incompatible);
+        let check_exports = |linked: &LinkedComponent| {
+            check_points(&linked.plugin.manifest.points)?;
+            PolicyPluginPre::new(linked.pre.clone()).map_err(incompatible)
+        };
         Ok(Policy(Arc::new(self.load(component, Kind::Policy, &spec, check_exports).await?)))
+    }
+}
+
+/// Refuses a point at which no policy is asked: a slip, or a point of another version. Such a policy would look enforced and
+/// decide nothing.
+fn check_points(points: &[String]) -> Result<(), LoadFailure> {
+    let asked = Point::ALL.map(Point::as_str);
+    match points.iter().find(|point| !asked.contains(&point.as_str())) {
+        Some(point) => Err(LoadFailure::UnknownPoint { point: sanitize(point, 100), asked: asked.join(" and ") }),
+        None => Ok(()),
     }
 }
 
@@ -66,8 +80,8 @@ impl Policy {
         if let Err(error) = self.0.bound.check_input([request.event.json.len(), request.subject.json.len(), previous]) {
             return CallOutcome::failed(error);
         }
-        let loaded = self.0.clone();
-        let answer = self.0.bound.call(None, move |store| {
+        let (loaded, build) = (self.0.clone(), CallingBuild::of(&request.context));
+        let answer = self.0.bound.call_for_build(build, None, move |store| {
             Box::pin(async move {
                 let policy = loaded.exports.instantiate_async(&mut *store).await?;
                 policy.beespace_plugin_policy().call_evaluate(&mut *store, &request.into()).await

@@ -22,6 +22,7 @@ use crate::manifest::Kind;
 use crate::plugin::{Loaded, Plugin};
 use crate::ports::source::SourceFiles;
 use crate::sanitize::sanitize;
+use crate::slots::CallingBuild;
 use crate::state::State;
 
 /// The input of a step type. It is identical for every round and every retry of a step.
@@ -66,6 +67,17 @@ pub enum PlanError {
     /// The plugin failed.
     #[error(transparent)]
     Plugin(#[from] PluginError),
+}
+
+impl PlanError {
+    /// The class of the failure. Invalid parameters are an answer of the plugin.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Params(_) => ErrorClass::PluginError,
+            Self::Plugin(error) => error.class,
+        }
+    }
 }
 
 /// A loaded and bound step type. It is cheap to clone, and calls of clones run concurrently.
@@ -116,8 +128,9 @@ impl StepType {
         if let Err(error) = self.check_input(&input) {
             return CallOutcome::failed(error.into());
         }
-        let (loaded, step, wit_input) = (self.0.clone(), input.step.clone(), wit::Input::from(&input));
-        let answer = self.0.bound.call(Some(input.source), move |store| {
+        let (loaded, build, step, wit_input) =
+            (self.0.clone(), CallingBuild::of(&input.context), input.step.clone(), wit::Input::from(&input));
+        let answer = self.0.bound.call_for_build(build, Some(input.source), move |store| {
             Box::pin(async move {
                 let plugin = loaded.exports.pre.instantiate_async(&mut *store).await?;
                 plugin.beespace_plugin_step().call_make_plan(&mut *store, &wit_input).await
@@ -138,12 +151,13 @@ impl StepType {
             let message = format!("{}: the stored state of its previous plan is damaged", self.plugin().label);
             return CallOutcome::failed(PluginError::new(ErrorClass::Internal, message));
         };
-        let (loaded, step, wit_input) = (self.0.clone(), input.step.clone(), wit::Input::from(&input));
+        let (loaded, build, step, wit_input) =
+            (self.0.clone(), CallingBuild::of(&input.context), input.step.clone(), wit::Input::from(&input));
         let event = match &end {
             RoundEnd::Exited(exits) => wit::Event::Exited(exits.iter().map(to_wit::exit).collect()),
             RoundEnd::Cancelled => wit::Event::Cancelled,
         };
-        let answer = self.0.bound.call(Some(input.source), move |store| {
+        let answer = self.0.bound.call_for_build(build, Some(input.source), move |store| {
             Box::pin(async move {
                 let plugin = loaded.exports.pre.instantiate_async(&mut *store).await?;
                 plugin.beespace_plugin_step().call_react(&mut *store, &wit_input, &state, &event).await

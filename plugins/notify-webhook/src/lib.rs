@@ -4,6 +4,7 @@
 //! destination of the request, so that it reaches only the granted host.
 
 mod event;
+mod failure;
 mod request;
 mod response;
 mod settings;
@@ -19,6 +20,7 @@ use bindings::beespace::plugin::{config, log};
 use bindings::exports::beespace::plugin::lifecycle;
 use bindings::exports::beespace::plugin::notifier::{self, Notice, Receipt, RetryHint, SendError};
 use plugin_allocator as _;
+use request::Target;
 use settings::Settings;
 
 struct Plugin;
@@ -33,6 +35,7 @@ impl lifecycle::Guest for Plugin {
 
 impl notifier::Guest for Plugin {
     fn send(notice: Notice) -> Result<Receipt, SendError> {
+        report_panics();
         let settings = Settings::read(&config::get()).map_err(|(_, message)| SendError::Misconfigured(message))?;
         let body = event::body(&notice).map_err(SendError::Permanent)?;
         let seconds = (notice.ctx.now_ms / 1_000).to_string();
@@ -44,7 +47,14 @@ impl notifier::Guest for Plugin {
             ("webhook-timestamp", seconds.as_str()),
             ("webhook-signature", signature.as_str()),
         ];
-        let response = request::post(&settings.url, &headers, body.as_bytes()).map_err(response::from_failure)?;
+        let hidden_path = settings.path_secret.as_deref().map(path_of_secret).transpose()?;
+        let target = Target {
+            is_https: settings.url.is_https,
+            authority: &settings.url.authority,
+            path_with_query: hidden_path.as_deref().unwrap_or(&settings.url.path_with_query),
+        };
+        let answer = request::post(&target, &headers, body.as_bytes());
+        let response = answer.map_err(|failure| failure::interpret(failure, &settings.url))?;
         let fields = [("status".to_owned(), response.status.to_string()), ("attempt".to_owned(), notice.attempt.to_string())];
         log::emit(log::Level::Info, "the receiver responded", &fields);
         response::interpret(&response, &settings.url)?;
@@ -52,9 +62,20 @@ impl notifier::Guest for Plugin {
     }
 }
 
-/// Computes the signature: `v1,` followed by the base64 of the HMAC-SHA256.
-fn sign(secret: &str, text: &str) -> Result<String, SendError> {
-    let unusable = |error: SecretError| match error {
+/// Logs the message and place of a panic. The host adds them to its error; without this it knows only that the plugin aborted.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| log::emit(log::Level::Error, &panic.to_string(), &[])));
+}
+
+/// A path that stands for the value of the secret. The host replaces it when it sends the request.
+fn path_of_secret(name: &str) -> Result<String, SendError> {
+    let secret = secrets::open(name).map_err(|error| unusable(name, error))?;
+    Ok(format!("/{}", secret.placeholder()))
+}
+
+/// Why a secret cannot be used.
+fn unusable(secret: &str, error: SecretError) -> SendError {
+    match error {
         SecretError::NotFound => SendError::Misconfigured(format!(
             "the secret {secret:?} does not exist; create it with `beespace secret set {secret} --instance`"
         )),
@@ -63,8 +84,13 @@ fn sign(secret: &str, text: &str) -> Result<String, SendError> {
             after_ms: None,
             reason: format!("the secret {secret:?} is currently unavailable: {why}"),
         }),
-    };
-    let mac = secrets::open(secret).and_then(|secret| secret.hmac_sha256(text.as_bytes())).map_err(unusable)?;
+    }
+}
+
+/// Computes the signature: `v1,` followed by the base64 of the HMAC-SHA256.
+fn sign(secret: &str, text: &str) -> Result<String, SendError> {
+    let mac = secrets::open(secret).and_then(|secret| secret.hmac_sha256(text.as_bytes()));
+    let mac = mac.map_err(|error| unusable(secret, error))?;
     Ok(format!("v1,{}", event::base64(&mac)))
 }
 

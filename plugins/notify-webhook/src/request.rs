@@ -3,8 +3,8 @@
 use crate::bindings::wasi::http::outgoing_handler;
 use crate::bindings::wasi::http::types::{ErrorCode, Fields, IncomingResponse, Method, OutgoingBody, OutgoingRequest, Scheme};
 use crate::bindings::wasi::io::streams::StreamError;
-use crate::response::{Failure, Response};
-use crate::settings::Url;
+use crate::failure::Failure;
+use crate::response::Response;
 
 /// The maximum that `blocking-write-and-flush` accepts at a time, in bytes.
 const CHUNK: usize = 4_096;
@@ -12,7 +12,14 @@ const CHUNK: usize = 4_096;
 /// Bytes of the response body that are read: enough for a sentence.
 const MAX_TEXT: u64 = 256;
 
-pub(crate) fn post(url: &Url, headers: &[(&str, &str)], body: &[u8]) -> Result<Response, Failure> {
+/// The address of a request: the path may hold the placeholder of a secret.
+pub(crate) struct Target<'a> {
+    pub(crate) is_https: bool,
+    pub(crate) authority: &'a str,
+    pub(crate) path_with_query: &'a str,
+}
+
+pub(crate) fn post(target: &Target<'_>, headers: &[(&str, &str)], body: &[u8]) -> Result<Response, Failure> {
     let fields = Fields::new();
     for (name, value) in headers {
         fields.append(name, value.as_bytes()).map_err(|_| Failure::Request("a request header was rejected"))?;
@@ -21,11 +28,11 @@ pub(crate) fn post(url: &Url, headers: &[(&str, &str)], body: &[u8]) -> Result<R
         .append("content-length", body.len().to_string().as_bytes())
         .map_err(|_| Failure::Request("a request header was rejected"))?;
     let request = OutgoingRequest::new(fields);
-    let scheme = if url.is_https { Scheme::Https } else { Scheme::Http };
+    let scheme = if target.is_https { Scheme::Https } else { Scheme::Http };
     let is_valid = request.set_method(&Method::Post).is_ok()
         && request.set_scheme(Some(&scheme)).is_ok()
-        && request.set_authority(Some(&url.authority)).is_ok()
-        && request.set_path_with_query(Some(&url.path_with_query)).is_ok();
+        && request.set_authority(Some(target.authority)).is_ok()
+        && request.set_path_with_query(Some(target.path_with_query)).is_ok();
     let outgoing = request.body().ok().filter(|_| is_valid).ok_or(Failure::Request("the `url` in the settings is invalid"))?;
     // The request is sent first; the host reads the body from the stream while sending.
     let pending = outgoing_handler::handle(request, None).map_err(Failure::Http)?;

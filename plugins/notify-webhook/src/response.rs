@@ -1,7 +1,6 @@
 //! Interprets a response: delivered, retry, permanent failure, or a misconfiguration that an administrator must fix.
 
 use crate::bindings::exports::beespace::plugin::notifier::{RetryHint, SendError};
-use crate::bindings::wasi::http::types::ErrorCode;
 use crate::settings::Url;
 
 /// The receiver's response.
@@ -12,14 +11,6 @@ pub(crate) struct Response {
     pub(crate) location: Option<String>,
     /// The beginning of the body, for people.
     pub(crate) text: String,
-}
-
-/// Why there is no response.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The request could not be built.
-    Request(&'static str),
-    Http(ErrorCode),
 }
 
 /// Returns `Ok` if the receiver accepted the notice.
@@ -42,33 +33,6 @@ pub(crate) fn interpret(response: &Response, url: &Url) -> Result<(), SendError>
 /// Reads `Retry-After` in seconds. The date form is ignored, because it needs synchronised clocks.
 fn retry_after_ms(response: &Response) -> Option<u64> {
     response.retry_after.as_deref()?.trim().parse::<u64>().ok()?.checked_mul(1_000)
-}
-
-/// A request that the host denied stays denied until an administrator changes a grant. Every other failure may be temporary.
-pub(crate) fn from_failure(failure: Failure) -> SendError {
-    match failure {
-        Failure::Request(why) => SendError::Misconfigured(why.to_owned()),
-        Failure::Http(ErrorCode::HttpRequestDenied) => {
-            SendError::Misconfigured("the host of `url` is not granted: add it to the binding's `grants.hosts`".to_owned())
-        }
-        Failure::Http(ErrorCode::DestinationIpProhibited) => SendError::Misconfigured(
-            "the host of `url` resolves to an address that is not granted: \
-             set `addresses = \"private\"` or `\"loopback\"` in its grant"
-                .to_owned(),
-        ),
-        Failure::Http(ErrorCode::HttpRequestUriInvalid) => {
-            SendError::Misconfigured("the `url` in the settings is invalid".to_owned())
-        }
-        Failure::Http(ErrorCode::TlsCertificateError) => SendError::Retry(RetryHint {
-            after_ms: None,
-            reason: "nothing was sent: the TLS certificate of the host of `url` is not trusted by Beespace's machine \
-                     or belongs to another name. \
-                     Renew the certificate, or add its issuer to the machine's trust store \
-                     (`update-ca-certificates`) and restart Beespace"
-                .to_owned(),
-        }),
-        Failure::Http(other) => SendError::Retry(RetryHint { after_ms: None, reason: format!("the request failed: {other}") }),
-    }
 }
 
 #[cfg(test)]
@@ -102,11 +66,5 @@ mod tests {
                 assert_eq!(meaning_of(*status), meaning, "{status}");
             }
         }
-    }
-
-    #[test]
-    fn a_request_that_the_host_denies_is_not_retried() {
-        assert!(matches!(from_failure(Failure::Http(ErrorCode::HttpRequestDenied)), SendError::Misconfigured(_)));
-        assert!(matches!(from_failure(Failure::Http(ErrorCode::ConnectionRefused)), SendError::Retry(_)));
     }
 }

@@ -7,6 +7,8 @@ use serde::Deserialize;
 pub(crate) struct Settings {
     pub(crate) url: Url,
     pub(crate) secret: String,
+    /// The secret that holds the path and query of the URL.
+    pub(crate) path_secret: Option<String>,
 }
 
 /// The parts of a URL that a request needs.
@@ -23,6 +25,7 @@ pub(crate) struct Url {
 struct Raw {
     url: String,
     secret: String,
+    path_secret: Option<String>,
 }
 
 impl Settings {
@@ -31,7 +34,11 @@ impl Settings {
         let raw: Raw =
             serde_json::from_str(json).map_err(|error| (String::new(), format!("the settings are invalid: {error}")))?;
         let url = Url::read(&raw.url).map_err(|problem| ("/url".to_owned(), format!("{:?} {problem}", raw.url)))?;
-        Ok(Self { url, secret: raw.secret })
+        if raw.path_secret.is_some() && url.path_with_query != "/" {
+            let message = "has a path, but `path_secret` names a secret with the path: set `url` to scheme and host only";
+            return Err(("/url".to_owned(), message.to_owned()));
+        }
+        Ok(Self { url, secret: raw.secret, path_secret: raw.path_secret })
     }
 }
 
@@ -82,6 +89,13 @@ mod tests {
             let url = Url::read(text).unwrap();
             assert_eq!((url.authority.as_str(), url.path_with_query.as_str()), (authority, path));
         }
+    }
+
+    #[test]
+    fn a_path_is_either_in_the_url_or_in_a_secret() {
+        let read = |url: &str| Settings::read(&format!(r#"{{"url": "{url}", "secret": "a", "path_secret": "b"}}"#));
+        assert_eq!(read("https://x.example").unwrap().path_secret.as_deref(), Some("b"));
+        assert_eq!(read("https://x.example/hook").unwrap_err().0, "/url");
     }
 
     #[test]

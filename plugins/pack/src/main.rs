@@ -1,5 +1,5 @@
-//! `pack CORE.wasm MANIFEST.json OUT.wasm` encodes a core module as a component and adds the manifest as the custom section
-//! `beespace:manifest`. It writes to a temporary file and renames it, so that a reader never sees a partial component.
+//! `pack IN.wasm MANIFEST.json OUT.wasm` adds the manifest as the custom section `beespace:manifest`. A core module is first encoded
+//! as a component; a component, as the tools of other languages make it, stays as it is. It writes to a temporary file and renames it, so that a reader never sees a partial component.
 
 use std::error::Error;
 use std::path::Path;
@@ -8,10 +8,13 @@ use std::{env, fs, process};
 /// Name of the custom section in which the host looks for the manifest.
 const SECTION: &str = "beespace:manifest";
 
+/// The first bytes of a component.
+const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [module, manifest, out] = arguments.as_slice() else {
-        eprintln!("usage: pack CORE.wasm MANIFEST.json OUT.wasm");
+        eprintln!("usage: pack IN.wasm MANIFEST.json OUT.wasm");
         process::exit(2);
     };
     if let Err(error) = pack(module.as_ref(), manifest.as_ref(), out.as_ref()) {
@@ -21,8 +24,12 @@ fn main() {
 }
 
 fn pack(module: &Path, manifest: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
-    let module = fs::read(module)?;
-    let mut component = wit_component::ComponentEncoder::default().validate(true).module(&module)?.encode()?;
+    let bytes = fs::read(module)?;
+    let mut component = if bytes.starts_with(COMPONENT) {
+        bytes
+    } else {
+        wit_component::ComponentEncoder::default().validate(true).module(&bytes)?.encode()?
+    };
     // Parsing it makes it compact and reports invalid JSON now, not when the plugin is installed.
     let manifest: serde_json::Value = serde_json::from_slice(&fs::read(manifest)?)?;
     component.extend(custom_section(SECTION, &serde_json::to_vec(&manifest)?)?);

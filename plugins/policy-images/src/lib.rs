@@ -17,8 +17,8 @@ mod bindings {
     wit_bindgen::generate!({ path: "../../wit", world: "policy-plugin" });
 }
 
-use bindings::beespace::plugin::config;
 use bindings::beespace::plugin::types::Severity;
+use bindings::beespace::plugin::{config, log};
 use bindings::exports::beespace::plugin::lifecycle::{self, Diagnostic};
 use bindings::exports::beespace::plugin::policy::{self, Request, Verdict};
 use plugin_allocator as _;
@@ -49,10 +49,16 @@ impl lifecycle::Guest for Plugin {
 
 impl policy::Guest for Plugin {
     fn evaluate(request: Request) -> Result<Verdict, String> {
+        report_panics();
         let settings = Settings::read(&config::get())?;
         let uses = subject::image_uses(&request.subject.schema, &request.subject.json)?;
         Ok(decide::decide(&settings, &uses))
     }
+}
+
+/// Logs the message and place of a panic. The host adds them to its error; without this it knows only that the plugin aborted.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| log::emit(log::Level::Error, &panic.to_string(), &[])));
 }
 
 #[cfg(target_arch = "wasm32")]

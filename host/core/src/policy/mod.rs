@@ -29,6 +29,9 @@ pub enum Point {
 }
 
 impl Point {
+    /// All points, in the order of a build.
+    pub const ALL: [Self; 2] = [Self::PipelineAdmit, Self::StepAdmit];
+
     /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {

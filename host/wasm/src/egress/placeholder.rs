@@ -1,7 +1,9 @@
-//! Placeholders for secrets. A placeholder is valid for one call, in header values, and only for the hosts of its secret.
+//! Placeholders for secrets. A placeholder is valid for one call, in header values and in the path and query, and only for the
+//! hosts of its secret.
 
 use base64::Engine as _;
-use http::{HeaderMap, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Uri};
 use wasmtime_wasi_http::Error;
 use zeroize::Zeroizing;
 
@@ -58,6 +60,20 @@ impl Placeholders {
         Ok(())
     }
 
+    /// The same in the path and query. A value may begin with the slash that the path already has, and end with a newline.
+    pub(super) fn substitute_path(&self, uri: &mut Uri, host: &str) -> Result<(), Error> {
+        let Some(text) = uri.path_and_query().map(PathAndQuery::as_str).filter(|text| text.contains(PREFIX)) else {
+            return Ok(());
+        };
+        let substituted = self.substituted(text, host).ok_or(Error::HttpRequestDenied)?;
+        let value = std::str::from_utf8(&substituted).map_err(|_| Error::ConfigurationError)?.trim();
+        let path = format!("/{}", value.trim_start_matches('/'));
+        let mut parts = std::mem::take(uri).into_parts();
+        parts.path_and_query = Some(PathAndQuery::try_from(path).map_err(|_| Error::ConfigurationError)?);
+        *uri = Uri::from_parts(parts).map_err(|_| Error::ConfigurationError)?;
+        Ok(())
+    }
+
     fn substituted(&self, text: &str, host: &str) -> Option<Zeroizing<Vec<u8>>> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
         let mut rest = text;
@@ -95,6 +111,22 @@ mod tests {
         assert_eq!(headers, before);
         placeholders.substitute(&mut headers, "hooks.example").unwrap();
         assert_eq!(headers.get("authorization").unwrap().as_bytes(), b"Bearer s3cret!");
+    }
+
+    #[test]
+    fn a_path_is_taken_from_a_secret() {
+        let path = |value: &str, path: &str, host: &str| {
+            let mut placeholders = Placeholders::default();
+            let token = placeholders.add(&secret(value, "hooks.example")).unwrap();
+            let mut uri: Uri = format!("https://hooks.example{}", path.replace("TOKEN", &token)).parse().unwrap();
+            placeholders.substitute_path(&mut uri, host).map(|()| uri.to_string())
+        };
+        for value in ["/services/T0/B0?x=1", "services/T0/B0?x=1\n"] {
+            assert_eq!(path(value, "/TOKEN", "hooks.example").unwrap(), "https://hooks.example/services/T0/B0?x=1");
+        }
+        assert_eq!(path("T0", "/services/TOKEN/B0", "hooks.example").unwrap(), "https://hooks.example/services/T0/B0");
+        assert!(matches!(path("T0", "/TOKEN", "evil.example"), Err(Error::HttpRequestDenied)));
+        assert!(matches!(path("two words", "/TOKEN", "hooks.example"), Err(Error::ConfigurationError)));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! - The workspace is mounted at the round's path, or at `/workspace` if there is none.
 //! - A cancelled step runs the script of `clean` as its last round.
 //!
-//! `harm: { plan: HARM, react: HARM }` makes the function `loop` forever, `trap`, or `grow` its memory without limit instead.
+//! `harm: { plan: HARM, react: HARM }` makes the function `loop` forever, `trap`, `panic`, or `grow` its memory without limit instead.
 
 #[allow(clippy::all, reason = "generated")]
 mod bindings {
@@ -13,6 +13,7 @@ mod bindings {
 }
 
 use bindings::beespace::plugin::exec_types::{Container, Limits, Mount, MountSource, Network, Plan};
+use bindings::beespace::plugin::log;
 use bindings::beespace::plugin::types::Diagnostic;
 use bindings::exports::beespace::plugin::lifecycle;
 use bindings::exports::beespace::plugin::step::{self, Directive, Event, Input, Outcome, ResultStatus};
@@ -66,6 +67,10 @@ fn do_harm(with: &Value, function: &str) {
             loop {
                 kept.push(std::hint::black_box(vec![7_u8; 1 << 20]));
             }
+        }
+        Some("panic") => {
+            std::panic::set_hook(Box::new(|panic| log::emit(log::Level::Error, &panic.to_string(), &[])));
+            panic!("the hive is empty");
         }
         Some(_) => std::process::abort(),
         None => {}
