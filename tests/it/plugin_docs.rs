@@ -29,7 +29,8 @@ fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
     for manifest in manifests() {
         let text = |key: &str| manifest[key].as_str().unwrap_or_default();
-        writeln!(page, "\n## {}\n\n{}", text("name"), wrapped(&format!("A {}. {}", text("kind"), text("description")))).unwrap();
+        writeln!(page, "\n## {}\n\n{}", text("name"), wrapped(&format!("A {}. {}", kind(text("kind")), text("description"))))
+            .unwrap();
         for (key, title) in [("config_schema", "`settings`"), ("params_schema", "`with`")] {
             let schema = &manifest[key];
             if let Some(properties) = schema["properties"].as_object() {
@@ -44,6 +45,10 @@ fn page() -> String {
         }
     }
     page
+}
+
+fn kind(name: &str) -> &str {
+    if name == "step" { "step type" } else { name }
 }
 
 fn type_of(property: &Value) -> String {

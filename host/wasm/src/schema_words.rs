@@ -63,7 +63,10 @@ fn subschema<'a>(schema: &'a Value, pointer: &str) -> &'a Value {
 }
 
 fn keys(schema: &Value) -> Vec<&str> {
-    schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key.as_str()).collect()
+    let mut keys: Vec<&str> =
+        schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    keys.sort_unstable();
+    keys
 }
 
 fn unknown_key(key: &str, known: &[&str]) -> String {
