@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use beespace_core::build::{Build, PipelineFile, Stage};
-use beespace_core::pipeline::{self, eval_when};
+use beespace_core::pipeline::eval_when::{self, Facts};
+use beespace_core::pipeline::{self, When};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
@@ -70,7 +71,7 @@ async fn wait_or_give_up(app: &App, build: &Build, error: &SourceError) -> Resul
 /// The mirror cannot be read.
 pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Result<Prepared, WorkError> {
     let mirror = app.mirrors.of(build.event.repository.id);
-    let (file, change_set) = tokio::join!(source::read_pipeline_file(commit), ChangeSet::read(mirror, &build));
+    let (file, (change_set, facts)) = tokio::join!(source::read_pipeline_file(commit), ChangeSet::read(mirror, &build));
     let (path, bytes) = match file.map_err(anyhow::Error::from)? {
         PipelineSource::File { path, bytes } => (path, bytes),
         PipelineSource::Missing => return Ok(Prepared::Ignored(no_file(commit).await)),
@@ -86,7 +87,7 @@ pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Resu
         }
     };
     build.file = Some(PipelineFile { path, text, diagnostics: Vec::new(), spans: parsed.spans });
-    let remarks = match eval_when::pipeline_matches(parsed.pipeline.when.as_ref(), &change_set.facts) {
+    let remarks = match pipeline_matches(parsed.pipeline.when.clone(), facts).await? {
         Ok(remarks) => remarks,
         Err(reason) => {
             let reason = when_of_pipeline(reason);
@@ -104,6 +105,11 @@ fn when_of_pipeline(reason: Reason) -> Reason {
         "`when` does not match" => Reason { message: "the pipeline's `when` does not match".to_owned(), ..reason },
         _ => Reason::new(ReasonCode::WhenMismatch, "the pipeline's `when` does not match").part(reason),
     }
+}
+
+/// Whether the pipeline runs. The comparison of many paths with many patterns takes a while, so it has a thread of its own.
+async fn pipeline_matches(when: Option<When>, facts: Facts) -> anyhow::Result<Result<Vec<Reason>, Reason>> {
+    Ok(tokio::task::spawn_blocking(move || eval_when::pipeline_matches(when.as_ref(), &facts)).await?)
 }
 
 async fn no_file(commit: &FetchedCommit) -> Reason {

@@ -13,9 +13,10 @@ use beespace_core::digest::{Digest, Document};
 use beespace_core::event::EventKind;
 use beespace_core::gogs::{EVENTS, parse};
 use beespace_core::ids::RepositoryId;
+use beespace_core::ids::StepNumber;
 use beespace_core::mask::Secrets;
 use beespace_core::output::Stream;
-use beespace_core::pipeline::eval_when::{ChangedPaths, Facts, pipeline_matches, step_matches};
+use beespace_core::pipeline::eval_when::{ChangedPaths, Facts, StageConditions, pipeline_matches};
 use beespace_core::pipeline::{self, Choice, Conditions, Pipeline, When};
 use beespace_core::plan::StepPlan;
 use beespace_core::policy::patch::{apply, first_ignored_path};
@@ -166,8 +167,9 @@ fn whens_and_globs() {
         for (strict, mild) in when(&exclude).iter().zip(&when(&[])) {
             let holds = pipeline_matches(Some(strict), &facts).is_ok();
             holds_once |= holds;
-            assert_eq!(holds, step_matches(Some(strict), &facts, &[]).is_ok(), "for a push both are alike");
-            assert!(step_matches(Some(strict), &facts, &["x"]).is_err(), "not after a failure");
+            let step = StageConditions::of_steps([Some(strict)], &facts);
+            assert_eq!(holds, step.step_matches(StepNumber(1), &[]).is_ok(), "for a push both are alike");
+            assert!(step.step_matches(StepNumber(1), &["x"]).is_err(), "not after a failure");
             assert!(!holds || pipeline_matches(Some(mild), &facts).is_ok(), "to exclude never lets more through");
         }
         holds_once

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use crate::build::{self, Stage};
 use crate::ids::StepNumber;
-use crate::pipeline::eval_when::{self, Facts};
+use crate::pipeline::eval_when::{self, StageConditions};
 use crate::pipeline::{OnFailure, When};
 use crate::reason::Reason;
 use crate::reason_code::ReasonCode;
@@ -94,7 +94,7 @@ pub fn nodes(stage: &Stage) -> Vec<Node<'_>> {
 /// none. The caller calls it again after every change of a step; the function is idempotent. The stage has finished when there is
 /// no move and no step runs.
 #[must_use]
-pub fn next_moves(nodes: &[Node<'_>], facts: &Facts) -> Vec<Move> {
+pub fn next_moves(nodes: &[Node<'_>], conditions: &StageConditions) -> Vec<Move> {
     let clone = nodes.iter().find(|node| node.number == StepNumber::CLONE);
     // A user's step may have the same name as the clone step.
     let written = nodes.iter().filter(|node| node.number != StepNumber::CLONE);
@@ -103,7 +103,7 @@ pub fn next_moves(nodes: &[Node<'_>], facts: &Facts) -> Vec<Move> {
     let canceller = nodes.iter().find(|node| node.counts_as_failed() && node.failure == OnFailure::Cancel);
     let open = nodes.iter().filter(|node| !node.status.is_over());
     open.filter_map(|node| match node.status {
-        Status::Pending => Some(next_move(node, clone, &by_name, facts, &failed)),
+        Status::Pending => Some(next_move(node, clone, &by_name, conditions, &failed)),
         _ => canceller.filter(|_| !eval_when::runs_after_failure(node.when)).map(|sibling| {
             let message = format!("step \"{}\" failed and cancels the other steps (`failure: cancel`)", sibling.name);
             Move::Cancel(node.number, Reason::new(ReasonCode::CancelledBySibling, message))
@@ -114,7 +114,7 @@ pub fn next_moves(nodes: &[Node<'_>], facts: &Facts) -> Vec<Move> {
 
 /// The steps that start next if every step succeeds, in the order of their start; at most `most` of them. They can be prefetched.
 #[must_use]
-pub fn upcoming(nodes: &[Node<'_>], facts: &Facts, most: usize) -> Vec<StepNumber> {
+pub fn upcoming(nodes: &[Node<'_>], conditions: &StageConditions, most: usize) -> Vec<StepNumber> {
     let mut hoped = nodes.to_vec();
     let mut upcoming = Vec::new();
     while upcoming.len() < most {
@@ -122,7 +122,7 @@ pub fn upcoming(nodes: &[Node<'_>], facts: &Facts, most: usize) -> Vec<StepNumbe
             node.status = Status::Success;
         }
         let mut goes_on = false;
-        for one in next_moves(&hoped, facts) {
+        for one in next_moves(&hoped, conditions) {
             let status = match &one {
                 Move::Start(number, _) => {
                     upcoming.push(*number);
@@ -152,7 +152,7 @@ fn next_move(
     node: &Node<'_>,
     clone: Option<&Node<'_>>,
     by_name: &HashMap<&str, &Node<'_>>,
-    facts: &Facts,
+    conditions: &StageConditions,
     failed: &[&str],
 ) -> Move {
     // Every step implicitly needs the clone step.
@@ -162,7 +162,7 @@ fn next_move(
     if !open.is_empty() {
         return Move::Wait(node.number, Reason::new(ReasonCode::WaitingForNeeds, format!("waiting for {}", open.join(", "))));
     }
-    match eval_when::step_matches(node.when, facts, failed) {
+    match conditions.step_matches(node.number, failed) {
         Ok(remarks) => Move::Start(node.number, remarks),
         Err(reason) => Move::Skip(node.number, reason),
     }
@@ -197,7 +197,7 @@ mod tests {
 
     use super::*;
     use crate::event::EventKind;
-    use crate::pipeline::eval_when::ChangedPaths;
+    use crate::pipeline::eval_when::{ChangedPaths, Facts};
     use crate::pipeline::{Choice, Conditions};
 
     /// A step of a test stage: its definition, its future result and its current state.
@@ -256,8 +256,14 @@ mod tests {
             .collect()
     }
 
-    fn push() -> Facts {
-        Facts { event: EventKind::Push, branch: Some("main".to_owned()), changed: ChangedPaths::Known(Vec::new()) }
+    /// The conditions of the steps for a push.
+    fn conditions(steps: &[TestStep]) -> StageConditions {
+        let push = Facts { event: EventKind::Push, branch: Some("main".to_owned()), changed: ChangedPaths::Known(Vec::new()) };
+        StageConditions::of_steps(steps.iter().map(|step| step.when.as_ref()), &push)
+    }
+
+    fn moves_of(steps: &[TestStep]) -> Vec<Move> {
+        next_moves(&nodes_of(steps), &conditions(steps))
     }
 
     /// Applies moves as the host does.
@@ -280,7 +286,7 @@ mod tests {
     fn run_to_end(steps: &mut [TestStep], mut pick: impl FnMut(usize) -> usize) {
         loop {
             loop {
-                let moves = next_moves(&nodes_of(steps), &push());
+                let moves = moves_of(steps);
                 apply_moves(steps, &moves);
                 if moves.iter().all(|moved| matches!(moved, Move::Wait(..))) {
                     break;
@@ -305,7 +311,7 @@ mod tests {
             TestStep::new("rescue", &["first"], Status::Success).when(&[Status::Failure]),
         ];
         let upcoming = |steps: &[TestStep], most| -> Vec<u16> {
-            upcoming(&nodes_of(steps), &push(), most).into_iter().map(|number| number.0).collect()
+            upcoming(&nodes_of(steps), &conditions(steps), most).into_iter().map(|number| number.0).collect()
         };
         assert_eq!(upcoming(&steps, 9), [1, 3, 4, 2], "a step for failures is skipped, and the steps that need it continue");
         assert_eq!(upcoming(&steps, 2), [1, 3]);
@@ -328,7 +334,7 @@ mod tests {
             TestStep::new("lint", &[], Status::Success),
             TestStep::new("pack", &["test", "lint"], Status::Success),
         ];
-        let moves = next_moves(&nodes_of(&steps), &push());
+        let moves = moves_of(&steps);
         assert!(matches!(moves[0], Move::Start(StepNumber(1), _)) && matches!(moves[2], Move::Start(StepNumber(3), _)));
         assert_eq!(moves[1], Move::Wait(StepNumber(2), Reason::new(ReasonCode::WaitingForNeeds, "waiting for build")));
         assert_eq!(moves[3], Move::Wait(StepNumber(4), Reason::new(ReasonCode::WaitingForNeeds, "waiting for test, lint")));
@@ -410,9 +416,9 @@ mod tests {
         nodes.insert(0, Node { number: StepNumber::CLONE, status: Status::Running, ..nodes[0].clone() });
         assert_eq!(nodes[1].name, "clone", "a user's step may have that name");
         let waits = |number| Move::Wait(StepNumber(number), Reason::new(ReasonCode::WaitingForNeeds, "waiting for clone"));
-        assert_eq!(next_moves(&nodes, &push()), [waits(1), waits(2)]);
+        assert_eq!(next_moves(&nodes, &conditions(&steps)), [waits(1), waits(2)]);
         nodes[0].status = Status::Error;
-        let moves = next_moves(&nodes, &push());
+        let moves = next_moves(&nodes, &conditions(&steps));
         assert!(
             matches!(moves[0], Move::Skip(StepNumber(1), _)) && matches!(moves[1], Move::Start(StepNumber(2), _)),
             "{moves:?}"
@@ -466,7 +472,7 @@ mod tests {
             let mut picks = picks.into_iter();
             for _ in 0..64 {
                 let before = steps.clone();
-                let moves = next_moves(&nodes_of(&steps), &push());
+                let moves = moves_of(&steps);
                 let failed = before.iter().any(|step| status_so_far(&nodes_of(std::slice::from_ref(step))) == Status::Failure);
                 for moved in moves.iter().filter(|moved| matches!(moved, Move::Start(..))) {
                     let step = &before[usize::from(moved.step().0) - 1];
@@ -484,7 +490,7 @@ mod tests {
             }
             prop_assert!(steps.iter().all(|step| !step.is_open() && step.starts <= 1), "{steps:?}");
             let nodes = nodes_of(&steps);
-            prop_assert!(next_moves(&nodes, &push()).is_empty());
+            prop_assert!(moves_of(&steps).is_empty());
             prop_assert!(stage_status(&nodes).is_over());
             let is_good = matches!(stage_status(&nodes), Status::Success | Status::Skipped);
             prop_assert_eq!(is_good, status_so_far(&nodes) == Status::Success);
@@ -494,7 +500,7 @@ mod tests {
         fn a_failure_that_cancels_reaches_every_sibling(stage in stages(), rounds in 1..8_usize) {
             let mut steps = stage;
             for _ in 0..rounds {
-                let moves = next_moves(&nodes_of(&steps), &push());
+                let moves = moves_of(&steps);
                 let has_failed = |step: &TestStep| step.failure == OnFailure::Cancel && step.status != Status::Skipped
                     && status_so_far(&nodes_of(std::slice::from_ref(step))) == Status::Failure;
                 if steps.iter().any(has_failed) {
@@ -517,7 +523,7 @@ mod tests {
         fn a_cancellation_reaches_every_step(stage in stages(), rounds in 0..6_usize) {
             let mut steps = stage;
             for _ in 0..rounds {
-                let moves = next_moves(&nodes_of(&steps), &push());
+                let moves = moves_of(&steps);
                 apply_moves(&mut steps, &moves);
                 if let Some(step) = steps.iter_mut().find(|step| step.status == Status::Running) {
                     step.status = step.end;
@@ -527,7 +533,7 @@ mod tests {
             let moves = cancel_all(&nodes_of(&steps), &Reason::new(ReasonCode::Cancelled, "cancelled by maya"));
             apply_moves(&mut steps, &moves);
             prop_assert!(steps.iter().all(|step| !step.is_open()));
-            prop_assert!(next_moves(&nodes_of(&steps), &push()).is_empty());
+            prop_assert!(moves_of(&steps).is_empty());
             prop_assert!(was_open || moves.is_empty());
         }
     }

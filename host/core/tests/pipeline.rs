@@ -16,7 +16,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use beespace_core::pipeline::eval_when::{Facts, pipeline_matches, step_matches};
+use beespace_core::ids::StepNumber;
+use beespace_core::pipeline::eval_when::{Facts, StageConditions, pipeline_matches};
 use beespace_core::pipeline::{Action, ParsedPipeline, Step, read};
 use beespace_core::plan;
 use beespace_core::reason::Reason;
@@ -114,8 +115,9 @@ fn normal_form(located: &ParsedPipeline, given: Option<&Given>) -> String {
         let failed: Vec<&str> = given.failed.iter().map(String::as_str).collect();
         let mut runs = serde_json::Map::new();
         runs.insert("(pipeline)".to_owned(), answer(pipeline_matches(located.pipeline.when.as_ref(), &given.facts)));
-        for step in &located.pipeline.steps {
-            runs.insert(step.name.clone(), answer(step_matches(step.when.as_ref(), &given.facts, &failed)));
+        let conditions = StageConditions::evaluate(pipeline, &given.facts);
+        for (step, number) in pipeline.steps.iter().zip(1..) {
+            runs.insert(step.name.clone(), answer(conditions.step_matches(StepNumber(number), &failed)));
         }
         expected.insert("runs", Value::Object(runs));
     }

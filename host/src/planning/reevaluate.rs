@@ -39,7 +39,7 @@ pub async fn reevaluate_if_stale(app: &App, id: StageId) -> Result<(), StoreErro
     }
     tracing::info!(stage = %id, "policies have changed since approval was requested; evaluating them again");
     let build = app.build(id.build)?;
-    let change_set = ChangeSet::read(app.mirrors.of(build.event.repository.id), &build).await;
+    let (change_set, _) = ChangeSet::read(app.mirrors.of(build.event.repository.id), &build).await;
     match stage.started_at {
         None => reevaluate_stage(app, &build, &change_set, stage).await,
         Some(_) => reevaluate_plans(app, &build, &change_set, &stage, &stale).await,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use beespace_core::build::{Build, Stage};
 use beespace_core::ids::StageId;
+use beespace_core::pipeline::eval_when::{Facts, StageConditions};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
@@ -38,10 +39,11 @@ pub(super) async fn admit(app: &Arc<App>, id: StageId) -> Result<Admission, Work
     reevaluate::reevaluate_if_stale(app, id).await?;
     let build = app.build(id.build)?;
     let mirror = app.mirrors.of(build.event.repository.id);
-    let (marked, change_set) = tokio::join!(mark_running(app, &build, id), ChangeSet::read(mirror, &build));
+    let (marked, (change_set, facts)) = tokio::join!(mark_running(app, &build, id), ChangeSet::read(mirror, &build));
     let stage = marked?;
     let is_running = stage.status == Status::Running;
-    let run = match StageRun::open(app, build, change_set, &stage) {
+    let conditions = evaluate_conditions(&stage, facts).await?;
+    let run = match StageRun::open(app, build, (change_set, conditions), &stage) {
         Ok(run) => Arc::new(run),
         Err(reason) if is_running => return Ok(Admission::Refused(reason)),
         Err(_) => return Ok(Admission::NotRunning(None, stage)),
@@ -86,6 +88,13 @@ async fn mark_running(app: &App, build: &Build, id: StageId) -> Result<Stage, St
         }
     };
     update_stage(app, id, mark).await
+}
+
+/// The conditions of the steps. The comparison of many paths with many patterns takes a while, so it happens once, on a thread of
+/// its own, and before any transaction.
+async fn evaluate_conditions(stage: &Stage, facts: Facts) -> anyhow::Result<StageConditions> {
+    let pipeline = stage.pipeline.clone();
+    Ok(tokio::task::spawn_blocking(move || StageConditions::evaluate(&pipeline, &facts)).await?)
 }
 
 /// Why the policies, or the people whose approval they require, have not admitted exactly this pipeline; none if they have.

@@ -100,7 +100,7 @@ impl StageRun {
                 Some(request) => transitions::cancel_if_idle(stage, &cancelled_by(&request.by), at),
                 None if !is_cancelled => {
                     user_action::resume(stage, &run.caused_by(), at);
-                    transitions::apply_all(stage, &run.change_set.facts, at);
+                    transitions::apply_all(stage, &run.conditions, at);
                 }
                 None => {}
             }

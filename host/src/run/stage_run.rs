@@ -9,6 +9,7 @@ use beespace_core::environment::{self, Inputs};
 use beespace_core::graph;
 use beespace_core::ids::{StageId, StepId, StepNumber};
 use beespace_core::mask;
+use beespace_core::pipeline::eval_when::StageConditions;
 use beespace_core::reason::Reason;
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ pub(super) struct StageRun {
     pub(super) id: StageId,
     pub(super) build: Build,
     pub(super) change_set: ChangeSet,
+    /// Evaluated once: transactions and async threads only look answers up.
+    pub(super) conditions: Arc<StageConditions>,
     pub(super) secrets: StageSecrets,
     pub(super) mask: mask::Secrets,
     /// Cancelled once the engine has opened the stage.
@@ -39,16 +42,28 @@ impl StageRun {
     ///
     /// # Errors
     /// A secret that cannot be decrypted or masked.
-    pub(super) fn open(app: &Arc<App>, build: Build, change_set: ChangeSet, stage: &Stage) -> Result<Self, Reason> {
+    pub(super) fn open(
+        app: &Arc<App>,
+        build: Build,
+        (change_set, conditions): (ChangeSet, StageConditions),
+        stage: &Stage,
+    ) -> Result<Self, Reason> {
         let plans = stage.steps.iter().filter_map(|step| step.round.as_ref());
         let planned = plans.flat_map(|round| &round.plan.containers).flat_map(|container| &container.secrets);
         let mut names: BTreeSet<String> = planned.map(|mount| mount.secret.clone()).collect();
         names.extend(stage.pipeline.secret_names().map(str::to_owned));
         let secrets = StageSecrets::open(app, &build, &names)?;
-        let id = stage.id();
-        let opened = CancellationToken::new();
-        let reopen_lock = RwLock::default();
-        Ok(Self { app: Arc::clone(app), id, change_set, mask: secrets.mask()?, secrets, build, opened, reopen_lock })
+        Ok(Self {
+            app: Arc::clone(app),
+            id: stage.id(),
+            build,
+            change_set,
+            conditions: Arc::new(conditions),
+            mask: secrets.mask()?,
+            secrets,
+            opened: CancellationToken::new(),
+            reopen_lock: RwLock::default(),
+        })
     }
 
     /// The stage's row.

@@ -75,7 +75,7 @@ impl StepTasks {
         if !stage.steps.iter().any(|step| !step.status.is_over() && prefetch::reads_source(run, step)) {
             run.change_set.files.drop_tree();
         }
-        for number in graph::upcoming(&graph::nodes(stage), &run.change_set.facts, MAX_PREFETCHES) {
+        for number in graph::upcoming(&graph::nodes(stage), &run.conditions, MAX_PREFETCHES) {
             self.prefetch(run, stage, number);
         }
     }

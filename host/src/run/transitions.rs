@@ -2,16 +2,16 @@
 
 use beespace_core::build::Stage;
 use beespace_core::graph::{self, Move};
-use beespace_core::pipeline::eval_when::Facts;
+use beespace_core::pipeline::eval_when::StageConditions;
 use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 use beespace_core::user_action;
 
 /// Applies all moves that the graph allows. One move may allow another, so the graph is evaluated until it returns no move.
-pub(super) fn apply_all(stage: &mut Stage, facts: &Facts, at: Timestamp) {
+pub(super) fn apply_all(stage: &mut Stage, conditions: &StageConditions, at: Timestamp) {
     loop {
-        let moves = graph::next_moves(&graph::nodes(stage), facts);
+        let moves = graph::next_moves(&graph::nodes(stage), conditions);
         let moves: Vec<Move> = moves.into_iter().filter(|one| is_new(stage, one)).collect();
         if moves.is_empty() {
             return;

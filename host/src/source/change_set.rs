@@ -1,4 +1,5 @@
-//! The change of a build: the input of conditions, the event document of policies and step types, and the files of its commit.
+//! The change of a build: the event document of policies and step types, the files of its commit, and the facts that conditions
+//! are evaluated against.
 //!
 //! Git computes it from two commits that the mirror keeps. The result is therefore the same whenever it is read: when the
 //! build is prepared, when a stage runs, and after a restart.
@@ -14,28 +15,26 @@ use beespace_core::plugin_context::{MAX_COMMITS, event_document};
 use super::Mirror;
 use super::plugin_files::CommitFiles;
 
-/// The change of a build in its three forms.
+/// The change of a build as plugins see it.
 #[derive(Debug, Clone)]
 pub struct ChangeSet {
-    /// For conditions: every changed path.
-    pub facts: Facts,
-    /// For plugins: `beespace.event/v1`.
+    /// For all plugins: `beespace.event/v1`.
     pub event: Document,
     /// For step types.
     pub files: Arc<CommitFiles>,
 }
 
 impl ChangeSet {
-    /// Reads the change from the mirror. A part that cannot be read is unknown: conditions on it hold, and policies see
-    /// that it is missing.
-    pub async fn read(mirror: Mirror, build: &Build) -> Self {
+    /// Reads the change from the mirror, and the facts for conditions, which contain every changed path. A part that cannot be
+    /// read is unknown: conditions on it hold, and policies see that it is missing.
+    pub async fn read(mirror: Mirror, build: &Build) -> (Self, Facts) {
         let unknown = "the commit is not fetched yet".to_owned();
         let (changed, (commits, count)) = match &build.head {
             Some(head) => tokio::join!(changed_paths(&mirror, head), commits(&mirror, head)),
             None => (ChangedPaths::Unknown(unknown), (Vec::new(), None)),
         };
         let event = event_document(build, &changed, &commits, count);
-        Self { facts: Facts::of_event(&build.event, changed), event, files: CommitFiles::of(mirror, build) }
+        (Self { event, files: CommitFiles::of(mirror, build) }, Facts::of_event(&build.event, changed))
     }
 }
 

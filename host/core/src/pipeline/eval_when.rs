@@ -1,17 +1,30 @@
 //! Evaluates `when`. If it does not match, the reason explains every condition that failed.
+//!
+//! The work is bounded, because the author of a commit chooses both the patterns and the changed paths. Each `paths` condition
+//! is evaluated once per build ([`StageConditions`]), however often the steps of the stage are scheduled.
+
+use std::collections::HashMap;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::diagnostics::{join_words, quote};
-use super::{Choice, Conditions, When};
+use super::{Choice, Conditions, Pipeline, When};
 use crate::event::{Event, EventKind};
+use crate::ids::StepNumber;
 use crate::reason::Reason;
 use crate::reason_code::ReasonCode;
 use crate::status::Status;
 
 /// Events for which a pipeline runs if its `when` has no `event` condition.
 pub const DEFAULT_EVENTS: [EventKind; 4] = [EventKind::Push, EventKind::Tag, EventKind::PullRequest, EventKind::Manual];
+
+/// The maximum number of changed paths that conditions are evaluated against. More paths count as unknown.
+pub const MAX_CHANGED_PATHS: usize = 100_000;
+
+/// The maximum number of comparisons of a path with a pattern for all conditions of one build. The conditions that are left
+/// count as met, as if the changed paths were unknown.
+const MAX_COMPARISONS: usize = 20_000_000;
 
 /// The facts that conditions are evaluated against.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,10 +36,10 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The facts of an event.
+    /// The facts of an event. More than [`MAX_CHANGED_PATHS`] changed paths become unknown.
     #[must_use]
     pub fn of_event(event: &Event, changed: ChangedPaths) -> Self {
-        Self { event: event.kind(), branch: event.branch().map(ToOwned::to_owned), changed }
+        Self { event: event.kind(), branch: event.branch().map(ToOwned::to_owned), changed: changed.bounded() }
     }
 }
 
@@ -42,45 +55,99 @@ pub enum ChangedPaths {
     Unknown(String),
 }
 
+impl ChangedPaths {
+    fn bounded(self) -> Self {
+        match self {
+            Self::Known(paths) if paths.len() > MAX_CHANGED_PATHS => {
+                Self::Unknown(format!("more than {MAX_CHANGED_PATHS} paths changed"))
+            }
+            other => other,
+        }
+    }
+}
+
 /// Whether a pipeline runs. `Ok` contains remarks about conditions that could not be checked.
 ///
 /// # Errors
 /// The reason why the pipeline does not run.
 pub fn pipeline_matches(when: Option<&When>, facts: &Facts) -> Result<Vec<Reason>, Reason> {
-    let all_of = |conditions: &Conditions| {
+    let mut evaluator = Evaluator::new(facts);
+    let mut outcomes = Vec::new();
+    for conditions in alternatives(when) {
         let event = match &conditions.event {
             Some(choice) => match_event(choice, facts),
             None if DEFAULT_EVENTS.contains(&facts.event) => Ok(()),
-            None => Err(Reason::new(
-                ReasonCode::WhenEvent,
-                format!(
-                    "the event is {}, and without an `event` condition a pipeline runs only for {}",
-                    facts.event,
-                    join_words(&DEFAULT_EVENTS, "and")
-                ),
-            )),
+            None => Err(not_a_default_event(facts)),
         };
-        collect(event, conditions, facts)
-    };
-    any_of(when, all_of)
+        outcomes.push(evaluator.outcome(event, conditions));
+    }
+    any_of(outcomes.iter().map(|outcome| (outcome, None)), when.is_some())
 }
 
-/// Whether a ready step runs. `failed` are the names of the steps with a counted failure so far; they become part of the reason.
-///
-/// An alternative without a `status` condition requires that no step has failed.
-///
-/// # Errors
-/// The reason why the step does not run.
-pub fn step_matches(when: Option<&When>, facts: &Facts, failed: &[&str]) -> Result<Vec<Reason>, Reason> {
-    let all_of = |conditions: &Conditions| {
-        let event = conditions.event.as_ref().map_or(Ok(()), |choice| match_event(choice, facts));
-        let mut parts = collect(event, conditions, facts);
-        if let Err(reason) = match_status(conditions.status.as_ref(), failed) {
-            parts.failed.push(reason);
+fn not_a_default_event(facts: &Facts) -> Reason {
+    let default = join_words(&DEFAULT_EVENTS, "and");
+    let message = format!("the event is {}, and without an `event` condition a pipeline runs only for {default}", facts.event);
+    Reason::new(ReasonCode::WhenEvent, message)
+}
+
+/// The conditions of all steps of a stage, evaluated as far as they do not depend on how other steps end.
+#[derive(Debug, Clone, Default)]
+pub struct StageConditions {
+    /// In the order of the steps.
+    steps: Vec<StepConditions>,
+    /// Those of a step without a `when`.
+    unconditional: StepConditions,
+}
+
+impl StageConditions {
+    /// Evaluates event, branch and paths of every step. The work is bounded, but may take seconds; it is done once per stage.
+    #[must_use]
+    pub fn evaluate(pipeline: &Pipeline, facts: &Facts) -> Self {
+        Self::of_steps(pipeline.steps.iter().map(|step| step.when.as_ref()), facts)
+    }
+
+    /// As [`Self::evaluate`], from the `when` of each step.
+    pub fn of_steps<'w>(whens: impl IntoIterator<Item = Option<&'w When>>, facts: &Facts) -> Self {
+        let mut evaluator = Evaluator::new(facts);
+        let steps = whens.into_iter().map(|when| StepConditions::evaluate(when, &mut evaluator)).collect();
+        Self { steps, unconditional: StepConditions::evaluate(None, &mut evaluator) }
+    }
+
+    /// Whether a ready step runs. `failed` are the names of the steps with a counted failure so far; they become part of the
+    /// reason. `Ok` contains remarks about conditions that could not be checked.
+    ///
+    /// An alternative without a `status` condition requires that no step has failed.
+    ///
+    /// # Errors
+    /// The reason why the step does not run.
+    pub fn step_matches(&self, step: StepNumber, failed: &[&str]) -> Result<Vec<Reason>, Reason> {
+        let index = usize::from(step.0).checked_sub(1);
+        index.and_then(|index| self.steps.get(index)).unwrap_or(&self.unconditional).matches(failed)
+    }
+}
+
+/// The conditions of one step: what is known of each alternative before the stage starts, and its `status` condition.
+#[derive(Debug, Clone, Default)]
+struct StepConditions {
+    alternatives: Vec<(Outcome, Option<Choice<Status>>)>,
+    is_written: bool,
+}
+
+impl StepConditions {
+    fn evaluate<'w>(when: Option<&'w When>, evaluator: &mut Evaluator<'w, '_>) -> Self {
+        let mut evaluated = Vec::new();
+        for conditions in alternatives(when) {
+            let event = conditions.event.as_ref().map_or(Ok(()), |choice| match_event(choice, evaluator.facts));
+            evaluated.push((evaluator.outcome(event, conditions), conditions.status.clone()));
         }
-        parts
-    };
-    any_of(when, all_of)
+        Self { alternatives: evaluated, is_written: when.is_some() }
+    }
+
+    fn matches(&self, failed: &[&str]) -> Result<Vec<Reason>, Reason> {
+        let alternatives = self.alternatives.iter();
+        let with_status = alternatives.map(|(outcome, status)| (outcome, match_status(status.as_ref(), failed).err()));
+        any_of(with_status, self.is_written)
+    }
 }
 
 /// Whether the step runs even after a failure. Such steps are not cancelled by a sibling's `failure: cancel`.
@@ -90,41 +157,86 @@ pub fn runs_after_failure(when: Option<&When>) -> bool {
     when.is_some_and(|When(alternatives)| alternatives.iter().any(tolerates))
 }
 
+/// The alternatives of a `when`; one without conditions if there is none.
+fn alternatives(when: Option<&When>) -> &[Conditions] {
+    static UNCONDITIONAL: [Conditions; 1] = [Conditions { event: None, branch: None, paths: None, status: None }];
+    when.map_or(UNCONDITIONAL.as_slice(), |When(alternatives)| alternatives.as_slice())
+}
+
 /// The result of one alternative.
-#[derive(Default)]
+#[derive(Debug, Clone, Default)]
 struct Outcome {
     failed: Vec<Reason>,
     remarks: Vec<Reason>,
 }
 
-fn collect(event: Result<(), Reason>, conditions: &Conditions, facts: &Facts) -> Outcome {
-    let mut parts = Outcome { failed: event.err().into_iter().collect(), remarks: Vec::new() };
-    if let Some(choice) = &conditions.branch
-        && let Err(reason) = match_branch(choice, facts.branch.as_deref())
-    {
-        parts.failed.push(reason);
-    }
-    if let Some(choice) = &conditions.paths {
-        match match_paths(choice, &facts.changed) {
-            Ok(remark) => parts.remarks.extend(remark),
-            Err(reason) => parts.failed.push(reason),
-        }
-    }
-    parts
+/// Evaluates the conditions of one build. It compares each set of patterns with the changed paths once.
+struct Evaluator<'w, 'f> {
+    facts: &'f Facts,
+    paths: HashMap<&'w Choice<String>, Result<Option<Reason>, Reason>>,
+    comparisons_left: usize,
 }
 
-fn any_of(when: Option<&When>, all_of: impl Fn(&Conditions) -> Outcome) -> Result<Vec<Reason>, Reason> {
-    let silent = [Conditions::default()];
-    let alternatives = when.map_or(silent.as_slice(), |When(alternatives)| alternatives.as_slice());
-    let mut refusals = Vec::with_capacity(alternatives.len());
-    for conditions in alternatives {
-        let parts = all_of(conditions);
-        if parts.failed.is_empty() {
-            return Ok(parts.remarks);
-        }
-        refusals.push(parts.failed);
+impl<'w, 'f> Evaluator<'w, 'f> {
+    fn new(facts: &'f Facts) -> Self {
+        Self { facts, paths: HashMap::new(), comparisons_left: MAX_COMPARISONS }
     }
-    Err(refusal_reason(refusals, when.is_some()))
+
+    fn outcome(&mut self, event: Result<(), Reason>, conditions: &'w Conditions) -> Outcome {
+        let mut parts = Outcome { failed: event.err().into_iter().collect(), remarks: Vec::new() };
+        if let Some(choice) = &conditions.branch
+            && let Err(reason) = match_branch(choice, self.facts.branch.as_deref())
+        {
+            parts.failed.push(reason);
+        }
+        if let Some(choice) = &conditions.paths {
+            match self.match_paths(choice) {
+                Ok(remark) => parts.remarks.extend(remark),
+                Err(reason) => parts.failed.push(reason),
+            }
+        }
+        parts
+    }
+
+    fn match_paths(&mut self, choice: &'w Choice<String>) -> Result<Option<Reason>, Reason> {
+        if let Some(known) = self.paths.get(choice) {
+            return known.clone();
+        }
+        let result = match &self.facts.changed {
+            ChangedPaths::Unknown(why) => Ok(Some(paths_unknown(&format!("the changed paths are unknown: {why}")))),
+            ChangedPaths::Known(paths) => {
+                let comparisons = paths.len().saturating_mul(choice.include.len() + choice.exclude.len());
+                match self.comparisons_left.checked_sub(comparisons) {
+                    Some(left) => {
+                        self.comparisons_left = left;
+                        match_paths(choice, paths)
+                    }
+                    None => Ok(Some(paths_unknown(&format!("there are too many patterns for {} changed paths", paths.len())))),
+                }
+            }
+        };
+        self.paths.insert(choice, result.clone());
+        result
+    }
+}
+
+fn paths_unknown(why: &str) -> Reason {
+    Reason::new(ReasonCode::WhenPathsUnknown, format!("`paths` was not checked because {why}"))
+}
+
+/// Whether one of several alternatives matches: each is its outcome and the reason why its `status` does not match.
+fn any_of<'o>(
+    alternatives: impl Iterator<Item = (&'o Outcome, Option<Reason>)>,
+    is_written: bool,
+) -> Result<Vec<Reason>, Reason> {
+    let mut refusals = Vec::new();
+    for (outcome, status) in alternatives {
+        if outcome.failed.is_empty() && status.is_none() {
+            return Ok(outcome.remarks.clone());
+        }
+        refusals.push(outcome.failed.iter().cloned().chain(status).collect());
+    }
+    Err(refusal_reason(refusals, is_written))
 }
 
 /// Combines the failed conditions of all alternatives into one reason. A single alternative gets no level of its own, and a
@@ -171,15 +283,10 @@ fn match_branch(choice: &Choice<String>, branch: Option<&str>) -> Result<(), Rea
     }
 }
 
-fn match_paths(choice: &Choice<String>, changed: &ChangedPaths) -> Result<Option<Reason>, Reason> {
-    let paths = match changed {
-        ChangedPaths::Known(paths) => paths,
-        ChangedPaths::Unknown(why) => {
-            let message = format!("`paths` was not checked because the changed paths are unknown: {why}");
-            return Ok(Some(Reason::new(ReasonCode::WhenPathsUnknown, message)));
-        }
+fn match_paths(choice: &Choice<String>, paths: &[String]) -> Result<Option<Reason>, Reason> {
+    let (Some(include), Some(exclude)) = (glob_set(&choice.include), glob_set(&choice.exclude)) else {
+        return Ok(Some(paths_unknown("its patterns are too complex")));
     };
-    let (include, exclude) = (glob_set(&choice.include), glob_set(&choice.exclude));
     let is_included = |path: &&String| choice.include.is_empty() || include.is_match(path);
     let included = paths.iter().filter(is_included);
     let mut matched = 0_usize;
@@ -189,7 +296,7 @@ fn match_paths(choice: &Choice<String>, changed: &ChangedPaths) -> Result<Option
         }
         matched += 1;
     }
-    let message = match (paths.as_slice(), matched) {
+    let message = match (paths, matched) {
         ([], _) => "no path was changed".to_owned(),
         ([path], 0) => format!("the only changed path {} does not match {}", quote(path), describe_wanted(choice)),
         (all, 0) => format!("none of the {} changed paths matches {}", all.len(), describe_wanted(choice)),
@@ -234,13 +341,14 @@ fn first_match<'p>(patterns: &'p [String], text: &str) -> Option<&'p str> {
     patterns.iter().find(|glob| pattern(glob).is_ok_and(|glob| glob.compile_matcher().is_match(text))).map(String::as_str)
 }
 
-/// All patterns as one set. The reader has refused invalid patterns, so none is dropped here.
-fn glob_set(patterns: &[String]) -> GlobSet {
+/// All patterns as one set; none if they are too complex together. The reader has refused invalid patterns, so none is dropped
+/// here.
+fn glob_set(patterns: &[String]) -> Option<GlobSet> {
     let mut set = GlobSetBuilder::new();
     patterns.iter().filter_map(|glob| pattern(glob).ok()).for_each(|glob| {
         set.add(glob);
     });
-    set.build().unwrap_or_default()
+    set.build().ok()
 }
 
 /// A glob: `*` and `?` do not match `/`, `**` does.
@@ -265,6 +373,48 @@ mod tests {
     fn on_branch(include: Vec<String>, exclude: Vec<String>, branch: &str) -> bool {
         let when = When(vec![Conditions { branch: choice(include, exclude), ..Conditions::default() }]);
         pipeline_matches(Some(&when), &facts(branch, &[])).is_ok()
+    }
+
+    fn step_runs(when: &When, facts: &Facts, failed: &[&str]) -> bool {
+        StageConditions::of_steps([Some(when)], facts).step_matches(StepNumber(1), failed).is_ok()
+    }
+
+    fn on_paths(patterns: Vec<String>) -> When {
+        When(vec![Conditions { paths: choice(patterns, vec![]), ..Conditions::default() }])
+    }
+
+    fn numbered_paths(count: usize) -> Vec<String> {
+        (0..count).map(|number| format!("p/{number}")).collect()
+    }
+
+    #[test]
+    fn equal_patterns_of_many_steps_are_compared_with_the_paths_once() {
+        let facts = facts("main", &numbered_paths(1_000));
+        let when = on_paths(vec!["docs/**".to_owned(), "web/**".to_owned()]);
+        let mut evaluator = Evaluator::new(&facts);
+        for _ in 0..500 {
+            assert!(StepConditions::evaluate(Some(&when), &mut evaluator).matches(&[]).is_err());
+        }
+        assert_eq!(evaluator.comparisons_left, MAX_COMPARISONS - 2 * 1_000);
+    }
+
+    #[test]
+    fn patterns_beyond_the_bound_are_not_compared_and_count_as_met() {
+        let facts = facts("main", &numbered_paths(MAX_CHANGED_PATHS));
+        let whens: Vec<When> = (0..3).map(|step| on_paths((0..100).map(|n| format!("{step}/{n}/a")).collect())).collect();
+        let conditions = StageConditions::of_steps(whens.iter().map(Some), &facts);
+        let matches = |step| conditions.step_matches(StepNumber(step), &[]);
+        assert!(matches(1).is_err() && matches(2).is_err(), "20 million comparisons");
+        let remarks = matches(3).unwrap();
+        assert_eq!(remarks[0].message, "`paths` was not checked because there are too many patterns for 100000 changed paths");
+    }
+
+    #[test]
+    fn very_many_changed_paths_are_unknown() {
+        let most = ChangedPaths::Known(numbered_paths(MAX_CHANGED_PATHS));
+        assert_eq!(most.clone().bounded(), most);
+        let more = ChangedPaths::Known(numbered_paths(MAX_CHANGED_PATHS + 1));
+        assert_eq!(more.bounded(), ChangedPaths::Unknown("more than 100000 paths changed".to_owned()));
     }
 
     /// Names without characters that are special in a glob.
@@ -323,9 +473,9 @@ mod tests {
             };
             let mut when = When(branches.iter().map(alternative).collect());
             let failed: &[&str] = if fails { &["x"] } else { &[] };
-            let before = step_matches(Some(&when), &facts(&branch, &[]), failed).is_ok();
+            let before = step_runs(&when, &facts(&branch, &[]), failed);
             when.0.push(alternative(&more));
-            let after = step_matches(Some(&when), &facts(&branch, &[]), failed).is_ok();
+            let after = step_runs(&when, &facts(&branch, &[]), failed);
             prop_assert!(!before || after);
         }
     }

@@ -162,7 +162,7 @@ pub struct Conditions {
 }
 
 /// The value must match `include`, unless that is empty, and must not match `exclude`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Choice<T> {
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<T>,
