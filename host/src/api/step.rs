@@ -36,7 +36,7 @@ fn locate_step(app: &App, build: &Build, path: StepPath) -> Result<LocatedStep, 
     let id = StageId { build: build.id, stage: StageNumber(path.stage) };
     let stage = app.store.read()?.stage(id)?.ok_or_else(|| Problem::not_found("stage"))?;
     let number = StepNumber(path.step);
-    let step = stage.steps.iter().find(|step| step.number == number).ok_or_else(|| Problem::not_found("step"))?;
+    let step = stage.step(number).ok_or_else(|| Problem::not_found("step"))?;
     let (repository, key) = (&build.event.repository.name, BuildKey::of(build));
     Ok(LocatedStep {
         id: StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt },

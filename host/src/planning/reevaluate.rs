@@ -110,7 +110,9 @@ async fn reevaluate_plans(
             }
             stage.approvals.retain(|pending| pending.decision != old);
             stage.approvals.extend(approval.clone());
-            stage.steps.iter_mut().filter(|step| step.number == number).for_each(|step| step.round = Some(again.clone()));
+            if let Some(step) = stage.step_mut(number) {
+                step.round = Some(again.clone());
+            }
             user_action::update_reasons(stage, &caused_by, now());
         })
         .await?;

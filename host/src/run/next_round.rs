@@ -99,7 +99,7 @@ impl StepRun {
                 write.put_decision(&decision)?;
                 write.change_stage(id, at, |stage| {
                     stage.approvals.extend(approval.clone());
-                    for step in stage.steps.iter_mut().filter(|step| step.number == step_number) {
+                    if let Some(step) = stage.step_mut(step_number) {
                         step.round = Some(stored.clone());
                         step.exits.clear();
                     }

@@ -13,7 +13,7 @@ use crate::engine::EngineError;
 /// of a stage that waited for approval was closed. In the latter case nothing runs that an unreachable engine could
 /// harm, so the stage waits for the engine.
 pub(super) async fn reopen(run: &StageRun, stage: &Stage) {
-    let is_filled = stage.steps.iter().any(|step| step.number == StepNumber::CLONE && step.status == Status::Success);
+    let is_filled = stage.step(StepNumber::CLONE).is_some_and(|clone| clone.status == Status::Success);
     if !is_filled {
         return;
     }

@@ -89,7 +89,7 @@ impl StageRun {
         number: StepNumber,
         change: impl Fn(&mut Step) + Send + 'static,
     ) -> Result<Stage, StoreError> {
-        self.update_stage(move |stage| stage.steps.iter_mut().filter(|step| step.number == number).for_each(&change)).await
+        self.update_stage(move |stage| stage.step_mut(number).into_iter().for_each(&change)).await
     }
 
     /// The remaining time until the stage's timeout. Time spent waiting for approval does not count.

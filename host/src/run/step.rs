@@ -48,7 +48,7 @@ pub(super) async fn run(
     cancel: CancellationToken,
 ) -> anyhow::Result<FinishedStep> {
     let stage = run.stage()?;
-    let step = stage.steps.iter().find(|step| step.number == number).context("the step is not in its stage")?.clone();
+    let step = stage.step(number).context("the step is not in its stage")?.clone();
     let finished = |outcome, log_incomplete| FinishedStep { number, outcome, log_incomplete, at: now() };
     if number == StepNumber::CLONE {
         let (status, reason) = workspace::fill(&run, &step, mode, &cancel).await?;
@@ -94,7 +94,7 @@ async fn finish_log(run: &StageRun, step: &Step) -> Result<(), LogError> {
 
 /// Removes the containers of a step whose end is stored. Does nothing when the stage closes soon, which removes them all.
 pub(super) async fn remove_containers(run: Arc<StageRun>, stage: Stage, number: StepNumber, stage_closing: CancellationToken) {
-    let Some(step) = stage.steps.iter().find(|step| step.number == number && number != StepNumber::CLONE) else { return };
+    let Some(step) = stage.step(number).filter(|step| step.number != StepNumber::CLONE) else { return };
     if timeout(REMOVAL_DELAY, stage_closing.cancelled()).await.is_ok() {
         return;
     }

@@ -59,7 +59,7 @@ pub(super) struct FinishedStep {
 impl FinishedStep {
     pub(super) fn apply(&self, stage: &mut Stage) {
         let outcome = &self.outcome;
-        for step in stage.steps.iter_mut().filter(|step| step.number == self.number) {
+        if let Some(step) = stage.step_mut(self.number) {
             // A step that was cancelled does not wait for approval.
             let is_cancelled = outcome.status == Status::Blocked && step.reason.is_some();
             step.status = if is_cancelled { Status::Killed } else { outcome.status };

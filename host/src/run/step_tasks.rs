@@ -67,7 +67,7 @@ impl StepTasks {
                 cancel.cancel();
             }
         }
-        let is_over = |number| stage.steps.iter().any(|step| step.number == number && step.status.is_over());
+        let is_over = |number| stage.step(number).is_some_and(|step| step.status.is_over());
         // A blocked step has no containers left, and may start again at any moment.
         if let Some(ended) = self.last_finished.take().filter(|number| is_over(*number)) {
             self.removals.spawn(step::remove_containers(Arc::clone(run), stage.clone(), ended, self.stage_closing.clone()));

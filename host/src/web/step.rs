@@ -90,7 +90,7 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let stage_id = StageId { build: build.id, stage: StageNumber(stage) };
     let stage = app.store.read()?.stage(stage_id)?.ok_or_else(|| Problem::not_found("stage"))?;
-    let step = stage.steps.iter().find(|other| other.number == StepNumber(step)).ok_or_else(|| Problem::not_found("step"))?;
+    let step = stage.step(StepNumber(step)).ok_or_else(|| Problem::not_found("step"))?;
     let id = StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt };
     let log = LogView::new(&app, id, step.status, query.from).await?;
     render_page(&page(layout, &build, &stage, step, &log))
