@@ -42,6 +42,7 @@ mod notify;
 mod openapi;
 mod outbox;
 mod pages;
+mod pipeline_reference;
 mod plugin_docs;
 mod plugin_logs;
 mod plugins;

@@ -60,6 +60,9 @@ impl EventKind {
         Self::Rollback,
     ];
 
+    /// The kinds that can happen in this version. A condition on another one would never hold.
+    pub const SUPPORTED: [Self; 1] = [Self::Push];
+
     /// The keyword in pipeline files.
     #[must_use]
     pub fn as_str(self) -> &'static str {

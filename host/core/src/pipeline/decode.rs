@@ -1,7 +1,7 @@
 //! Typed access to the YAML tree. A value of the wrong type becomes a diagnostic.
 
 use super::diagnostics::{Diagnostics, did_you_mean, join_words, quote};
-use super::keywords::{ForeignKeyword, Keywords};
+use super::keywords::{ForeignKeyword, Keywords, WHEN};
 use super::spans::{Spans, YamlPath};
 use super::yaml::{MapEntry, Node, Scalar, Value};
 use crate::diagnostic::Span;
@@ -21,6 +21,10 @@ impl<'n> Fields<'n> {
     /// Whether a key of the map looks like a typo of `word`, so that `word` is misspelled rather than missing.
     pub(super) fn has_typo_of(self, word: &str) -> bool {
         self.0.iter().any(|entry| did_you_mean(&entry.key, [word]).is_some())
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0.is_empty()
     }
 
     pub(super) fn get(self, key: &str) -> Option<&'n MapEntry> {
@@ -55,6 +59,9 @@ impl Reader {
         } else {
             let message = format!("unknown key {shown} {}", keywords.location);
             let help = match did_you_mean(key, keywords.known.iter().chain(keywords.planned).copied()) {
+                _ if keywords.known.contains(&"when") && WHEN.known.contains(&key) => {
+                    format!("it is a condition: write `when: {{ {key}: … }}`")
+                }
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("known keys: {}", keywords.known.join(", ")),
             };
@@ -88,8 +95,18 @@ impl Reader {
                 return None;
             }
         };
-        let texts: Vec<_> = items.iter().map(|item| Some((item, self.text(item, expected)?))).collect();
+        let texts: Vec<_> = items.iter().map(|item| Some((item, self.list_item(item, expected)?))).collect();
         texts.into_iter().collect()
+    }
+
+    /// A text in a list. YAML reads `- echo a: b` as a map.
+    fn list_item(&mut self, item: &Node, expected: &str) -> Option<String> {
+        if matches!(item.value, Value::Map(_)) {
+            let help = "text that contains `: ` needs quotes: `- \"KEY: value\"`, or `- |` and the text in the next line";
+            self.wrong_type_with_help(item, expected, help);
+            return None;
+        }
+        self.text(item, expected)
     }
 
     /// A list of texts; not empty. The location of each is recorded under `path`.
@@ -136,6 +153,15 @@ impl Reader {
 
     /// Records what was expected and what was found.
     pub(super) fn wrong_type(&mut self, node: &Node, expected: &str) {
+        self.wrong_type_with(node, expected, None);
+    }
+
+    /// Like [`Self::wrong_type`], with the remedy.
+    pub(super) fn wrong_type_with_help(&mut self, node: &Node, expected: &str, help: &str) {
+        self.wrong_type_with(node, expected, Some(help));
+    }
+
+    fn wrong_type_with(&mut self, node: &Node, expected: &str, help: Option<&str>) {
         if self.diagnostics.has_diagnostic_at(node.span) {
             return;
         }
@@ -146,7 +172,11 @@ impl Reader {
             Value::List(items) if items.is_empty() => "an empty list".to_owned(),
             _ => node.kind().to_owned(),
         };
-        self.diagnostics.add("wrong-type", node.span, format!("expected {expected}, found {found}"));
+        let message = format!("expected {expected}, found {found}");
+        match help {
+            Some(help) => self.diagnostics.add_with_help("wrong-type", node.span, message, help),
+            None => self.diagnostics.add("wrong-type", node.span, message),
+        }
     }
 
     /// A duration above zero.

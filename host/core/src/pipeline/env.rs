@@ -51,7 +51,10 @@ impl Reader {
             Value::Map(_) => {
                 let fields = self.fields(node, "", &SECRET)?;
                 let Some(secret) = fields.get("from_secret") else {
-                    self.diagnostics.add("missing-key", node.span, "expected `from_secret` here");
+                    // Any other key is reported as such, with `from_secret` as the remedy.
+                    if fields.is_empty() {
+                        self.diagnostics.add("missing-key", node.span, "expected `from_secret` here");
+                    }
                     return None;
                 };
                 self.secret_name(&secret.value).map(EnvValue::FromSecret)

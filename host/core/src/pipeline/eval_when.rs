@@ -113,6 +113,17 @@ impl StageConditions {
         Self { steps, unconditional: StepConditions::evaluate(None, &mut evaluator) }
     }
 
+    /// Whether the step may still run: its event, branch and paths match, and only its `status` is open.
+    #[must_use]
+    pub fn may_run(&self, step: StepNumber) -> bool {
+        self.of(step).alternatives.iter().any(|(outcome, _)| outcome.failed.is_empty())
+    }
+
+    fn of(&self, step: StepNumber) -> &StepConditions {
+        let index = usize::from(step.0).checked_sub(1);
+        index.and_then(|index| self.steps.get(index)).unwrap_or(&self.unconditional)
+    }
+
     /// Whether a ready step runs. `failed` are the names of the steps with a counted failure so far; they become part of the
     /// reason. `Ok` contains remarks about conditions that could not be checked.
     ///
@@ -121,8 +132,7 @@ impl StageConditions {
     /// # Errors
     /// The reason why the step does not run.
     pub fn step_matches(&self, step: StepNumber, failed: &[&str]) -> Result<Vec<Reason>, Reason> {
-        let index = usize::from(step.0).checked_sub(1);
-        index.and_then(|index| self.steps.get(index)).unwrap_or(&self.unconditional).matches(failed)
+        self.of(step).matches(failed)
     }
 }
 
@@ -284,7 +294,7 @@ fn match_branch(choice: &Choice<String>, branch: Option<&str>) -> Result<(), Rea
 }
 
 fn match_paths(choice: &Choice<String>, paths: &[String]) -> Result<Option<Reason>, Reason> {
-    let (Some(include), Some(exclude)) = (glob_set(&choice.include), glob_set(&choice.exclude)) else {
+    let (Some(include), Some(exclude)) = (path_set(&choice.include), path_set(&choice.exclude)) else {
         return Ok(Some(paths_unknown("its patterns are too complex")));
     };
     let is_included = |path: &&String| choice.include.is_empty() || include.is_match(path);
@@ -341,11 +351,13 @@ fn first_match<'p>(patterns: &'p [String], text: &str) -> Option<&'p str> {
     patterns.iter().find(|glob| pattern(glob).is_ok_and(|glob| glob.compile_matcher().is_match(text))).map(String::as_str)
 }
 
-/// All patterns as one set; none if they are too complex together. The reader has refused invalid patterns, so none is dropped
-/// here.
-fn glob_set(patterns: &[String]) -> Option<GlobSet> {
+/// All patterns of paths as one set; none if they are too complex together. A pattern without wildcards matches a file, or
+/// everything in a directory. The reader has refused invalid patterns, so none is dropped here.
+fn path_set(patterns: &[String]) -> Option<GlobSet> {
+    let is_plain = |text: &&String| !text.contains(['*', '?', '[', ']', '{', '}', '\\']);
+    let below = patterns.iter().filter(is_plain).filter_map(|directory| pattern(&format!("{directory}/**")).ok());
     let mut set = GlobSetBuilder::new();
-    patterns.iter().filter_map(|glob| pattern(glob).ok()).for_each(|glob| {
+    patterns.iter().filter_map(|glob| pattern(glob).ok()).chain(below).for_each(|glob| {
         set.add(glob);
     });
     set.build().ok()

@@ -147,11 +147,11 @@ pub(super) const SECRET: Keywords = Keywords {
 
 /// Events of other CI servers.
 pub(super) const FOREIGN_EVENTS: &[ForeignKeyword] = &[
-    foreign("custom", "Drone", "use `manual`"),
-    foreign("deployment", "Woodpecker", "use `promote`"),
-    foreign("pull-request", "another CI server", "use `pull_request`"),
-    foreign("workflow_dispatch", "GitHub", "use `manual`"),
-    foreign("schedule", "GitHub", "use `cron`"),
+    foreign("custom", "Drone", "the equivalent is `manual`, which is not supported yet"),
+    foreign("deployment", "Woodpecker", "the equivalent is `promote`, which is not supported yet"),
+    foreign("pull-request", "another CI server", "the equivalent is `pull_request`, which is not supported yet"),
+    foreign("workflow_dispatch", "GitHub", "the equivalent is `manual`, which is not supported yet"),
+    foreign("schedule", "GitHub", "the equivalent is `cron`, which is not supported yet"),
 ];
 
 /// Values for `failure` of other CI servers.

@@ -31,6 +31,13 @@ pub use self::yaml::{MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_TEXT};
 /// The names of the pipeline file in the root of a repository. A repository has one of them.
 pub const FILE_NAMES: [&str; 2] = [".beespace.yml", ".beespace.yaml"];
 
+/// The keys that are supported, for documentation and editors: where they occur (`in a step`), and their names.
+#[must_use]
+pub fn supported_keys() -> [(&'static str, &'static [&'static str]); 6] {
+    use keywords::{CHOICE, CLONE, PIPELINE, SECRET, STEP, WHEN};
+    [PIPELINE, STEP, WHEN, CHOICE, CLONE, SECRET].map(|keywords| (keywords.location, keywords.known))
+}
+
 /// Name of the schema of the normal form.
 pub const SCHEMA: &str = "beespace.pipeline/v1";
 

@@ -29,10 +29,10 @@ impl Pipeline {
 
 impl Reader {
     /// Fills in the `needs` of each step: those in the file, or else the preceding step. Names must be unique and known, and
-    /// there must be no cycle. If a step could not be read (`is_complete` is false) or names are not unique, unknown names are
-    /// not reported.
+    /// there must be no cycle. If a step could not be read (`is_complete` is false), unknown names are not reported, because it
+    /// may have that name. Cycles are reported only if names are unique.
     pub(super) fn resolve_needs(&mut self, drafts: Vec<StepDraft>, is_complete: bool) -> Vec<Step> {
-        let is_complete = self.check_unique(&drafts) && is_complete;
+        let is_unique = self.check_unique(&drafts);
         let names: BTreeSet<String> = drafts.iter().map(|draft| draft.step.name.clone()).collect();
         let mut spans: BTreeMap<String, Span> = BTreeMap::new();
         let mut silent = BTreeSet::new();
@@ -56,7 +56,7 @@ impl Reader {
             spans.insert(step.name.clone(), draft.name_span);
             steps.push(step);
         }
-        if is_complete {
+        if is_complete && is_unique {
             self.check_cycles(&steps, &spans, &silent);
         }
         steps

@@ -30,7 +30,7 @@ impl Reader {
             Value::List(items) if !items.is_empty() => items.as_slice(),
             Value::Map(_) => std::slice::from_ref(&entry.value),
             _ => {
-                self.wrong_type(&entry.value, EXPECTED);
+                self.wrong_type_with_help(&entry.value, EXPECTED, &help_for(&entry.value));
                 return None;
             }
         };
@@ -38,6 +38,10 @@ impl Reader {
         for (index, node) in alternatives.iter().enumerate() {
             let path = path.child(index);
             path.record(&mut self.spans, node.span);
+            if !matches!(node.value, Value::Map(_)) {
+                self.wrong_type_with_help(node, EXPECTED, &help_for(node));
+                continue;
+            }
             let Some(fields) = self.fields(node, EXPECTED, &WHEN) else { continue };
             if matches!(&node.value, Value::Map(entries) if entries.is_empty()) {
                 self.diagnostics.add("bad-value", node.span, "the `when` has no conditions: add one, or remove it");
@@ -54,15 +58,15 @@ impl Reader {
         }
         let status = fields.get("status").filter(|_| scope == Scope::Step);
         Conditions {
-            event: fields.get("event").and_then(|entry| self.choice(entry, path, Self::event_kind)),
-            branch: fields.get("branch").and_then(|entry| self.choice(entry, path, Self::glob)),
-            paths: fields.get("paths").and_then(|entry| self.choice(entry, path, Self::glob)),
-            status: status.and_then(|entry| self.choice(entry, path, Self::status)),
+            event: fields.get("event").and_then(|entry| self.choice(entry, path, (Self::supported_event, Self::event_kind))),
+            branch: fields.get("branch").and_then(|entry| self.choice(entry, path, (Self::branch_glob, Self::branch_glob))),
+            paths: fields.get("paths").and_then(|entry| self.choice(entry, path, (Self::path_glob, Self::path_glob))),
+            status: status.and_then(|entry| self.choice(entry, path, (Self::status, Self::status))),
         }
     }
 
-    /// A text, a list of texts (`!` excludes) or `{ include, exclude }`.
-    fn choice<T>(&mut self, entry: &MapEntry, path: &YamlPath, read: Read<T>) -> Option<Choice<T>> {
+    /// A text, a list of texts (`!` excludes) or `{ include, exclude }`. `read` parses included and excluded values.
+    fn choice<T>(&mut self, entry: &MapEntry, path: &YamlPath, read: (Read<T>, Read<T>)) -> Option<Choice<T>> {
         let expected = format!("`{}` to be a text, a list of texts, or {{ include, exclude }}", entry.key);
         let path = path.child(&entry.key);
         path.record(&mut self.spans, entry.value.span);
@@ -71,7 +75,10 @@ impl Reader {
             self.fields(&entry.value, &expected, &CHOICE)?;
             for part in parts {
                 for (node, text) in self.choices(&part.value, &expected)? {
-                    let into = if part.key == "exclude" { &mut choice.exclude } else { &mut choice.include };
+                    let (into, read) = match part.key.as_str() {
+                        "exclude" => (&mut choice.exclude, read.1),
+                        _ => (&mut choice.include, read.0),
+                    };
                     if let Some(value) = read(self, node, &text) {
                         path.child(&part.key).child(into.len()).record(&mut self.spans, node.span);
                         into.push(value);
@@ -80,9 +87,9 @@ impl Reader {
             }
         } else {
             for (node, text) in self.choices(&entry.value, &expected)? {
-                let (name, into, text) = match text.strip_prefix('!') {
-                    Some(excluded) => ("exclude", &mut choice.exclude, excluded),
-                    None => ("include", &mut choice.include, text.as_str()),
+                let (name, into, text, read) = match text.strip_prefix('!') {
+                    Some(excluded) => ("exclude", &mut choice.exclude, excluded, read.1),
+                    None => ("include", &mut choice.include, text.as_str(), read.0),
                 };
                 if let Some(value) = read(self, node, text) {
                     path.child(name).child(into.len()).record(&mut self.spans, node.span);
@@ -105,6 +112,44 @@ impl Reader {
     fn event_kind(&mut self, node: &Node, text: &str) -> Option<EventKind> {
         let keywords: Vec<(&str, EventKind)> = EventKind::ALL.iter().map(|kind| (kind.as_str(), *kind)).collect();
         self.keyword(node.span, text, "event", &keywords, FOREIGN_EVENTS)
+    }
+
+    /// An event that can happen. A condition on another one would skip everything without a word.
+    fn supported_event(&mut self, node: &Node, text: &str) -> Option<EventKind> {
+        let kind = self.event_kind(node, text)?;
+        if EventKind::SUPPORTED.contains(&kind) {
+            return Some(kind);
+        }
+        let message = format!("the event {} is not supported yet, so this condition would never match", quote(text));
+        let known = join_words(&EventKind::SUPPORTED, "and");
+        self.diagnostics.add_with_help("not-yet", node.span, message, format!("remove it for now; builds start for {known}"));
+        None
+    }
+
+    /// A pattern for short branch names.
+    fn branch_glob(&mut self, node: &Node, text: &str) -> Option<String> {
+        if let Some(short) = text.strip_prefix("refs/heads/") {
+            let message = format!("the pattern {} never matches, because it is compared with short names", quote(text));
+            self.diagnostics.add_with_help("bad-value", node.span, message, format!("write {}", quote(short)));
+            return None;
+        }
+        self.glob(node, text)
+    }
+
+    /// A pattern for paths relative to the root of the repository. `./src`, `/src` and `src/` are other spellings of it.
+    fn path_glob(&mut self, node: &Node, text: &str) -> Option<String> {
+        let relative = text.trim_start_matches("./").trim_start_matches('/');
+        if text.split('/').any(|part| part == "..") {
+            let message = format!("the pattern {} never matches: paths are relative to the root of the repository", quote(text));
+            self.diagnostics.add_with_help("bad-value", node.span, message, "remove `..`, for example `src/**`");
+            return None;
+        }
+        match relative {
+            "" if text.is_empty() => self.glob(node, text),
+            "" | "." => Some("**".to_owned()),
+            directory if directory.ends_with('/') => self.glob(node, &format!("{directory}**")),
+            pattern => self.glob(node, pattern),
+        }
     }
 
     fn status(&mut self, node: &Node, text: &str) -> Option<Status> {
@@ -138,6 +183,21 @@ impl Reader {
                 None
             }
         }
+    }
+}
+
+/// Help for a `when` that is not a map: its form, with the word that was written in place of one.
+fn help_for(node: &Node) -> String {
+    let word = match &node.value {
+        Value::Scalar(scalar) => scalar.text.as_str(),
+        _ => "",
+    };
+    if EventKind::ALL.iter().any(|kind| kind.as_str() == word) {
+        format!("write `when: {{ event: {word} }}`")
+    } else if [Status::Success, Status::Failure].iter().any(|status| status.as_str() == word) {
+        format!("write `when: {{ status: {word} }}`")
+    } else {
+        "for example: `when: { event: push, branch: main }`".to_owned()
     }
 }
 
