@@ -1,10 +1,13 @@
 //! A plan as text, so that a person who approves a digest has read its content.
 
 use beespace_core::build::Stage;
-use beespace_core::pipeline::{self, Action, Pipeline};
-use beespace_core::plan::{Container, MountSource, Network, SecretTarget, StepPlan};
+use beespace_core::pipeline::{Action, Pipeline};
+use beespace_core::plan::{Container, Limits, MountSource, Network, SecretTarget, StepPlan};
 use beespace_core::policy::approval::PendingApproval;
 use beespace_core::script::script;
+use beespace_core::units::format_size;
+
+use super::pipeline_text::pipeline_lines;
 
 /// The plan that an approval allows to run, line by line.
 #[must_use]
@@ -12,16 +15,9 @@ pub fn approval_lines(stage: &Stage, approval: &PendingApproval) -> Vec<String> 
     let rounds = stage.steps.iter().filter_map(|step| step.round.as_ref());
     match rounds.into_iter().find(|round| round.decision == approval.decision) {
         Some(round) => step_lines(&round.plan, &stage.pipeline),
-        None if stage.decision == Some(approval.decision) => stage.pipeline.steps.iter().map(action_line).collect(),
+        None if stage.decision == Some(approval.decision) => pipeline_lines(&stage.pipeline),
         // A later plan has replaced this one.
         None => Vec::new(),
-    }
-}
-
-fn action_line(step: &pipeline::Step) -> String {
-    match &step.action {
-        Action::Image(action) => format!("{}: image {}", step.name, action.image),
-        Action::Uses(action) => format!("{}: uses {} with {}", step.name, action.plugin, action.with),
     }
 }
 
@@ -58,6 +54,10 @@ fn push_container_lines(container: &Container, written: Option<&[String]>, lines
         MountSource::Cache { key, .. } => format!("cache {key} at {}", mount.path),
         MountSource::Volume(name) => format!("volume {name} at {}", mount.path),
     }));
+    lines.extend(limit_lines(&container.limits));
+    if !container.needs.is_empty() {
+        lines.push(format!("after {}", container.needs.join(", ")));
+    }
     match container.network {
         Network::None => lines.push("no network".to_owned()),
         Network::EgressAllowList => lines.push("network: allow-listed hosts only".to_owned()),
@@ -70,8 +70,21 @@ fn push_container_lines(container: &Container, written: Option<&[String]>, lines
     lines.extend(same.as_ref().unwrap_or(text).lines().map(|line| format!("$ {line}")));
 }
 
+fn limit_lines(limits: &Limits) -> Vec<String> {
+    let Limits { cpu_millis, memory_bytes, pids, timeout_seconds } = limits;
+    let lines = [
+        cpu_millis.map(|millis| format!("limit: {millis} thousandths of a CPU")),
+        memory_bytes.map(|bytes| format!("limit: {} of memory", format_size(bytes))),
+        pids.map(|pids| format!("limit: {pids} processes")),
+        timeout_seconds.map(|seconds| format!("timeout {seconds} s")),
+    ];
+    lines.into_iter().flatten().collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use beespace_core::pipeline;
+
     use super::*;
 
     fn pipeline() -> Pipeline {

@@ -1,0 +1,171 @@
+//! A pipeline as text, so that a person who approves its digest has read everything that the digest covers.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use beespace_core::pipeline::{
+    Action, Choice, CloneOptions, Conditions, DEFAULT_NAME, EnvValue, ImageAction, OnFailure, Pipeline, Step, UsesAction, When,
+};
+use beespace_core::units::format_duration;
+
+/// The pipeline as policies left it, line by line. Each line names its step, or the pipeline. Defaults are left out.
+#[must_use]
+pub fn pipeline_lines(pipeline: &Pipeline) -> Vec<String> {
+    // Every field is named, so that a new one is not forgotten here.
+    let Pipeline { name, when, env, timeout, clone, steps } = pipeline;
+    let mut lines = Vec::new();
+    lines.extend(Some(name).filter(|name| *name != DEFAULT_NAME).map(|name| format!("name {name}")));
+    lines.extend(when_lines(when.as_ref()));
+    lines.extend(timeout.map(|timeout| format!("timeout {}", format_duration(timeout))));
+    lines.extend(clone_line(clone));
+    lines.extend(env_lines(env));
+    let mut lines = prefixed("pipeline", lines);
+    let mut previous = None;
+    for step in steps {
+        lines.extend(prefixed(&step.name, step_lines(step, previous)));
+        previous = Some(step.name.as_str());
+    }
+    lines
+}
+
+fn prefixed(name: &str, lines: Vec<String>) -> Vec<String> {
+    lines.iter().flat_map(|line| line.lines()).map(|line| format!("{name}: {line}")).collect()
+}
+
+fn step_lines(step: &Step, previous: Option<&str>) -> Vec<String> {
+    let Step { name: _, action, env, when, needs, timeout, failure } = step;
+    let mut lines = match action {
+        Action::Image(action) => image_lines(action),
+        Action::Uses(UsesAction { plugin, with }) => vec![format!("uses {plugin} with {with}")],
+    };
+    lines.extend(env_lines(env));
+    lines.extend(when_lines(when.as_ref()));
+    if needs.iter().map(String::as_str).ne(previous) {
+        lines.push(if needs.is_empty() { "needs no other step".to_owned() } else { format!("needs {}", needs.join(", ")) });
+    }
+    lines.extend(timeout.map(|timeout| format!("timeout {}", format_duration(timeout))));
+    match failure {
+        OnFailure::Fail => {}
+        OnFailure::Ignore => lines.push("failure ignore".to_owned()),
+        OnFailure::Cancel => lines.push("failure cancel".to_owned()),
+    }
+    lines
+}
+
+fn image_lines(action: &ImageAction) -> Vec<String> {
+    let ImageAction { image, run, entrypoint, args, workdir } = action;
+    let mut lines = vec![format!("image {image}")];
+    for (name, words) in [("entrypoint", entrypoint), ("args", args)] {
+        lines.extend(words.iter().map(|words| format!("{name} {words:?}")));
+    }
+    lines.extend(workdir.iter().map(|workdir| format!("workdir {workdir}")));
+    lines.extend(run.iter().flatten().flat_map(|entry| entry.lines()).map(|line| format!("$ {line}")));
+    lines
+}
+
+fn env_lines(env: &BTreeMap<String, EnvValue>) -> Vec<String> {
+    let line = |(name, value): (&String, &EnvValue)| match value {
+        EnvValue::Text(text) => format!("env {name}={text}"),
+        EnvValue::FromSecret(secret) => format!("secret {secret} as env {name}"),
+    };
+    env.iter().map(line).collect()
+}
+
+fn clone_line(clone: &CloneOptions) -> Option<String> {
+    let CloneOptions { enabled, depth } = clone;
+    if !enabled {
+        return Some("no clone".to_owned());
+    }
+    (*depth != CloneOptions::default().depth).then(|| match depth {
+        0 => "clone with the whole history".to_owned(),
+        depth => format!("clone with {depth} commits of history"),
+    })
+}
+
+/// One line for each alternative.
+fn when_lines(when: Option<&When>) -> Vec<String> {
+    when.map_or(Vec::new(), |When(alternatives)| alternatives.iter().map(|one| format!("when {}", conditions(one))).collect())
+}
+
+fn conditions(all: &Conditions) -> String {
+    let Conditions { event, branch, paths, status } = all;
+    let parts = [choice("event", event.as_ref()), choice("branch", branch.as_ref()), choice("paths", paths.as_ref())];
+    let parts: Vec<String> = parts.into_iter().chain([choice("status", status.as_ref())]).flatten().collect();
+    parts.join(" and ")
+}
+
+fn choice<T: Display>(name: &str, choice: Option<&Choice<T>>) -> Option<String> {
+    let Choice { include, exclude } = choice?;
+    let included = include.iter().map(ToString::to_string);
+    let excluded = exclude.iter().map(|one| format!("!{one}"));
+    Some(format!("{name} [{}]", included.chain(excluded).collect::<Vec<_>>().join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use beespace_core::pipeline;
+
+    use super::*;
+
+    #[test]
+    fn everything_that_a_pipeline_contains_is_shown() {
+        let text = r#"
+name: test
+when: { event: push, branch: [main, "!old"] }
+timeout: 30m
+clone: { depth: 1 }
+env: { LEVEL: high, TOKEN: { from_secret: token } }
+steps:
+  - name: build
+    image: rust:1.95
+    run: [cargo build, "cargo test\ncargo doc"]
+    workdir: web
+    timeout: 5m
+  - name: check
+    uses: checker
+    with: { level: 2 }
+    needs: []
+    when: [{ status: failure }, { paths: "src/**" }]
+    failure: ignore
+  - name: tool
+    image: tool
+    entrypoint: [tool]
+    args: [--fast]
+    needs: [build]
+    env: { KEY: { from_secret: deploy } }
+"#;
+        let lines = pipeline_lines(&pipeline::read("f", text.as_bytes()).unwrap().pipeline);
+        let expected = [
+            "pipeline: name test",
+            "pipeline: when event [push] and branch [main, !old]",
+            "pipeline: timeout 30m",
+            "pipeline: clone with 1 commits of history",
+            "pipeline: env LEVEL=high",
+            "pipeline: secret token as env TOKEN",
+            "build: image rust:1.95",
+            "build: workdir web",
+            "build: $ cargo build",
+            "build: $ cargo test",
+            "build: $ cargo doc",
+            "build: timeout 5m",
+            "check: uses checker with {\"level\":2}",
+            "check: when status [failure]",
+            "check: when paths [src/**]",
+            "check: needs no other step",
+            "check: failure ignore",
+            "tool: image tool",
+            "tool: entrypoint [\"tool\"]",
+            "tool: args [\"--fast\"]",
+            "tool: secret deploy as env KEY",
+            "tool: needs build",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn defaults_are_left_out() {
+        let text = "steps: [{name: a, image: x}, {name: b, image: y}]";
+        let pipeline = pipeline::read("f", text.as_bytes()).unwrap().pipeline;
+        assert_eq!(pipeline_lines(&pipeline), ["a: image x", "b: image y"]);
+    }
+}
