@@ -145,7 +145,7 @@ grants = {{ hosts = [{{ url = "{self.gogs}", addresses = "loopback" }}], secrets
                 return None
         wait("the server", is_ready)
         self.admin = open(self.path("data", "admin.token"), encoding="utf-8").read().strip()
-        self.beespace("secret", "set", "inbox-key", "--instance", text=secrets.token_hex(32))
+        self.beespace("secret", "set", "inbox-key", "--plugins", text=secrets.token_hex(32))
         self.beespace("repo", "enable", self.repo)
         os.mkdir(self.path("work"))
         self.git("init", "--quiet")

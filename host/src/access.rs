@@ -128,6 +128,9 @@ rules! {
     GET "/api/v1/secrets" Admin;
     PUT "/api/v1/secrets/{secret}" Admin;
     DELETE "/api/v1/secrets/{secret}" Admin;
+    GET "/api/v1/plugin-secrets" Admin;
+    PUT "/api/v1/plugin-secrets/{secret}" Admin;
+    DELETE "/api/v1/plugin-secrets/{secret}" Admin;
     GET "/api/v1/deliveries" Admin;
     GET "/api/v1/deliveries/{id}" Admin;
     POST "/api/v1/deliveries/{id}/retry" Admin;

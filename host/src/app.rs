@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use beespace_core::build::Build;
+use beespace_core::digest::Digest;
 use beespace_core::ids::BuildId;
 use beespace_wasm::{CacheOptions, Host, HostOptions};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use zeroize::Zeroizing;
 
 use crate::admin_token::AdminToken;
+use crate::clock::now;
 use crate::config::{Config, DockerConfig, EngineKind};
 use crate::disk;
 use crate::engine::docker::{Docker, DockerOptions, Timeouts};
@@ -48,10 +51,14 @@ pub struct App {
     pub enabler: Enabler,
     pub mirrors: Mirrors,
     pub plugins: Plugins,
+    /// Digest of the rules under which decisions are made. They cannot change while the server runs.
+    pub rules: Digest,
     /// The runtime of the plugins.
     pub host: Host,
     pub engine: Arc<dyn Engine>,
     pub engine_health: HealthCache,
+    /// One permit for each container that runs.
+    pub container_slots: Arc<Semaphore>,
     pub logs: LogStore,
     pub metrics: Metrics,
     pub heartbeats: Heartbeats,
@@ -64,6 +71,9 @@ pub struct App {
 /// store's lock until it executes its program, and a git child may still write to the scratch directory.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How much longer than a stage can run a replaced value of a secret is kept: time for cleanup rounds and for a slow engine.
+const REPLACED_SECRETS_MARGIN: Duration = Duration::from_secs(3_600);
 
 impl App {
     /// Opens and loads every component. A failure stops the start of the server.
@@ -82,6 +92,8 @@ impl App {
         let engine = open_engine(&config, instance)?;
         let cache = CacheOptions { dir: dir.join("aot"), key: Zeroizing::new(key.derive("aot").to_vec()) };
         let host = Host::new(host_options(&config, cache))?;
+        plugins::move_granted_secrets(&store, &key, &config.notifiers).await?;
+        store.forget_replaced_secrets(config.limits.stage_timeout + REPLACED_SECRETS_MARGIN, now()).await?;
         let plugins = Plugins::load(&config, &host, &store, &key).await.map_err(|bad| {
             let all: Vec<String> = bad.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("cannot load plugins:\n  {}", all.join("\n  "))
@@ -98,6 +110,7 @@ impl App {
                 locks: HookLocks::default(),
             },
             engine_health: HealthCache::default(),
+            container_slots: Arc::new(Semaphore::new(usize::from(config.limits.containers.get()))),
             forge,
             mirrors: Mirrors::new(dir.join("mirrors"), dir.join("home"), config.gogs.ca_file.clone())
                 .with_limits(source_limits(&config)),
@@ -106,6 +119,7 @@ impl App {
             heartbeats: Heartbeats::default(),
             stopping: CancellationToken::new(),
             urls: Urls::new(&config.server.public_url),
+            rules: plugins.rule_set(&config.limits).digest(),
             config,
             store,
             key,
@@ -192,6 +206,7 @@ fn docker_options(config: &Config, docker: &DockerConfig, instance: uuid::Uuid) 
     DockerOptions {
         host: docker.host.clone(),
         instance: instance.as_simple().to_string(),
+        cpu_millis: config.limits.step_cpu,
         memory: config.limits.step_memory,
         pids: u32::from(config.limits.step_pids.get()),
         // The engine's copy of the log has some bytes of overhead per line.

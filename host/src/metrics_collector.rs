@@ -36,8 +36,8 @@ fn count(app: &App, event: ChangeEvent) {
         }
         ChangeEvent::StepChanged { step, status, .. } if status.is_over() => {
             let stage = app.store.read().and_then(|read| read.stage(step.stage_id()));
-            let steps = stage.ok().flatten().map(|stage| stage.steps).unwrap_or_default();
-            let step = steps.iter().find(|one| one.number == step.step);
+            let stage = stage.ok().flatten();
+            let step = stage.as_ref().and_then(|stage| stage.step(step.step));
             if let Some(duration) = step.and_then(|step| duration(step.started_at, step.finished_at)) {
                 app.metrics.step_ended(duration);
             }

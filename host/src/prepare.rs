@@ -95,7 +95,7 @@ pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Resu
         }
     };
     let (stage, decisions) = planning::plan_stage(app, &build, parsed.pipeline, &change_set).await;
-    let stage = Stage { remarks, ..stage };
+    let stage = Stage { remarks: remarks.into_iter().chain(stage.remarks).collect(), ..stage };
     Ok(Prepared::Stages { build: Box::new(build), stages: vec![stage], decisions })
 }
 

@@ -13,7 +13,7 @@ use crate::clock::now;
 use crate::store::build::stage_id_of_key;
 use crate::store::delivery::DeliveryAction;
 use crate::store::notice::OrderingKey;
-use crate::store::{Queue, StoreError};
+use crate::store::{Queue, Read, StoreError};
 use crate::worker::{Consumer, WorkError, Worker};
 use crate::{flow, notify, plugins, run};
 
@@ -107,6 +107,16 @@ impl Consumer for RunConsumer {
 
     fn id_of_key(key: &[u8]) -> Option<StageId> {
         stage_id_of_key(key)
+    }
+
+    fn key_limit(&self, read: &Read) -> Result<Option<usize>, StoreError> {
+        let capacity = self.0.config.engine.capacity.get();
+        let share = match self.0.config.limits.repository_capacity {
+            Some(share) => share.get(),
+            None if read.several_repositories_enabled()? => capacity.saturating_sub(1).max(1),
+            None => capacity,
+        };
+        Ok(Some(usize::from(share)))
     }
 
     async fn process(&self, id: StageId) -> Result<(), WorkError> {

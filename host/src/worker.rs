@@ -14,7 +14,7 @@ use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::queue::{self, Claim, DueTime, FairnessKey, QueuePosition, Queues as _};
-use crate::store::{Queue, Store, StoreError};
+use crate::store::{Queue, Read, Store, StoreError};
 
 /// The longest sleep of a worker, and so the longest interval between two of its heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
@@ -108,6 +108,15 @@ pub trait Consumer: Send + Sync + 'static {
     /// Processes the row to its end, with which it must leave the queue.
     fn process(&self, id: Self::Id) -> impl Future<Output = Result<(), WorkError>> + Send;
 
+    /// How many rows with the same fairness key may be worked on at once now, if that changes while the server runs; otherwise
+    /// [`Worker::parallel_per_key`] applies.
+    ///
+    /// # Errors
+    /// The store's.
+    fn key_limit(&self, _read: &Read) -> Result<Option<usize>, StoreError> {
+        Ok(None)
+    }
+
     /// Ends a row whose attempts are used up as a dead letter that people see.
     fn dead_letter(&self, id: Self::Id, reason: Reason) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
@@ -186,9 +195,9 @@ impl<C: Consumer> Worker<C> {
     ) -> Result<Duration, StoreError> {
         let (read, now) = (self.store.read()?, (self.now)());
         let mut due = read.due(self.queue, now, |id| in_progress.contains_key(id))?;
+        let per_key = self.consumer.key_limit(&read)?.unwrap_or(self.parallel_per_key);
         while in_progress.len() < self.parallel {
-            let is_full =
-                |key: FairnessKey| in_progress.values().filter(|row| row.fairness_key == key).count() >= self.parallel_per_key;
+            let is_full = |key: FairnessKey| in_progress.values().filter(|row| row.fairness_key == key).count() >= per_key;
             due.ready.retain(|position| !is_full(position.fairness_key));
             let Some(position) = round_robin.next(&due.ready).map(|chosen| due.ready.swap_remove(chosen)) else { break };
             let task = tasks.spawn(Arc::clone(self).process_row(position.id.clone())).id();

@@ -26,7 +26,7 @@ impl World {
         let gogs = FakeGogs::start().await.unwrap();
         gogs.create_repository(REPO).await.unwrap();
         let beespace = Beespace::start_with(&gogs, "", &format!("{DUMMY}{}", extra(&gogs))).await.unwrap();
-        beespace.set_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
+        beespace.set_plugin_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
         beespace.enable(REPO).await.unwrap();
         let admin = beespace.admin().unwrap();
         Self { gogs, beespace, admin }
@@ -405,7 +405,7 @@ async fn only_administrators_see_deliveries_and_notices() {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}{}", notifier(&gogs))).await.unwrap();
-    beespace.set_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
+    beespace.set_plugin_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
     beespace.enable(REPO).await.unwrap();
     let admin = beespace.admin().unwrap();
     let listening = |client: &Client| client.request(Method::GET, "/api/v1/events").send();

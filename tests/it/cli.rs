@@ -378,7 +378,7 @@ async fn a_dead_letter_notice_is_shown_and_replayed() {
         )
     })
     .await;
-    beespace.set_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
+    beespace.set_plugin_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
     beespace.enable(REPO).await.unwrap();
     gogs.set_inbox_status("team", 400);
     push(&gogs, ONE_STEP).await;

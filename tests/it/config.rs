@@ -165,6 +165,19 @@ fn commands_reach_a_server_on_all_addresses_at_the_loopback_one() {
 }
 
 #[test]
+fn a_default_timeout_must_not_exceed_the_longest_one() {
+    let reported = problems(&format!("{SMALL}[limits]\nstage_timeout = \"30m\"\nstage_timeout_default = \"1h\"\n"), &[]);
+    let [problem] = &*reported else { panic!("{reported:#?}") };
+    assert!(problem.contains("`limits.stage_timeout_default` must not be longer than `limits.stage_timeout`"), "{problem}");
+    let limits = |text: &str| Config::read(&format!("{SMALL}[limits]\n{text}"), None, env(&[])).unwrap().config.limits;
+    let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+    let usual = limits("step_cpu = \"0.5\"\n");
+    assert_eq!((usual.timeout_of_stage(None), usual.timeout_of_stage(Some(hours(48)))), (hours(1), hours(6)));
+    assert_eq!(usual.of_container().cpu_millis, Some(500));
+    assert_eq!(limits("stage_timeout = \"30m\"\n").timeout_of_stage(None), Duration::from_secs(1_800));
+}
+
+#[test]
 fn a_planned_plugin_kind_is_distinguished_from_a_typo() {
     let reported = problems(&format!("{SMALL}[[converter]]\nname = \"drone\"\nplugin = \"drone\"\n"), &[]);
     let [problem] = &*reported else { panic!("{reported:#?}") };

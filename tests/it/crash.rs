@@ -89,7 +89,7 @@ async fn a_notice_that_crashes_the_server_becomes_a_dead_letter_after_five_attem
     let notifier = crate::notify::webhook("deadly", &format!("{host}/hook"), &host);
     let settings = format!("[engine]\nkind = \"dummy\"\n{notifier}");
     let mut server = Process::start(PROGRAM, &gogs, &settings, NO_ENV).await.unwrap();
-    server.set_secret("key", "a-key-for-the-receiver").await.unwrap();
+    server.set_plugin_secret("key", "a-key-for-the-receiver").await.unwrap();
     server.enable(REPO).await.unwrap();
     let pipeline = "steps:\n  - name: build\n    image: busybox\n";
     gogs.push(REPO, "main", &[(".beespace.yml", pipeline)], "Fill cells").await.unwrap();

@@ -168,7 +168,7 @@ async fn gogs_uses_the_webhook_url_and_people_get_the_public_url() {
             tokio::spawn(async move { tokio::io::copy_bidirectional(&mut from, &mut to).await });
         }
     });
-    beespace.set_secret("key", "a-key-for-the-receiver").await.unwrap();
+    beespace.set_plugin_secret("key", "a-key-for-the-receiver").await.unwrap();
     let enabled = beespace.admin().unwrap().post("/api/v1/repositories", &json!({ "name": REPO })).await.unwrap();
     assert!(enabled.status.is_success(), "{enabled:?}");
     let hook = beespace.app.forge.hooks(&REPO.parse().unwrap()).await.unwrap().remove(0);

@@ -261,6 +261,30 @@ async fn a_missing_secret_is_an_error_with_a_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_missing_secret_is_reported_before_the_first_step() {
+    let (gogs, beespace) = world("").await;
+    beespace.set_plugin_secret("hook-key", "a-key-for-the-receiver").await.unwrap();
+    let step = |name: &str, rest: &str| format!("  - {{ name: {name}, image: busybox{rest} }}\n");
+    let pipeline = [
+        "steps:\n".to_owned(),
+        step("first", ""),
+        step("upload", ", env: { A: { from_secret: upload_key }, B: { from_secret: hook-key } }"),
+        step("elsewhere", ", when: { branch: release }, env: { C: { from_secret: release_key } }"),
+        step("afterwards", ", when: { status: failure }, env: { D: { from_secret: chat_key } }"),
+    ];
+    push(&gogs, &pipeline.concat(), "Use secrets").await;
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Error);
+    let stage = beespace.stage(&build).unwrap();
+    assert!(stage.steps.iter().all(|step| step.started_at.is_none()), "{stage:#?}");
+    let parts = build.reason.unwrap().parts;
+    let codes: Vec<_> = parts.iter().map(|part| (&*part.code, part.message.split('"').nth(1).unwrap())).collect();
+    let expected = [("secret-missing", "chat_key"), ("secret-of-plugins", "hook-key"), ("secret-missing", "upload_key")];
+    assert_eq!(codes, expected, "not release_key: its step does not run");
+    assert!(parts[1].help.as_ref().is_some_and(|help| help.contains("beespace secret set hook-key --instance")), "{parts:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_step_type_judges_the_commit_without_a_container() {
     let (gogs, beespace) = world("[[step]]\nname = \"check\"\nplugin = \"step-check\"\n").await;
     let pipeline = "steps:\n  - name: files\n    uses: check\n    with: { require: [LICENSE] }\n";
@@ -287,7 +311,7 @@ async fn the_end_of_a_build_is_notified_once_and_signed() {
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}{}", notifier(&gogs))).await.unwrap();
-    beespace.set_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
+    beespace.set_plugin_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
     beespace.enable(REPO).await.unwrap();
     push(&gogs, ONE_STEP, "Fill cells").await;
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
@@ -311,7 +335,7 @@ async fn a_stuck_notifier_delays_no_build() {
     gogs.create_repository(REPO).await.unwrap();
     gogs.set_inbox_status("team", 503);
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}{}", notifier(&gogs))).await.unwrap();
-    beespace.set_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
+    beespace.set_plugin_secret("inbox-key", "a-key-for-the-inbox").await.unwrap();
     beespace.enable(REPO).await.unwrap();
     for number in 1..=3 {
         push(&gogs, &format!("name: p{number}\n{ONE_STEP}"), "Again").await;

@@ -68,7 +68,7 @@ async fn dummy(pipeline: &str) -> (FakeGogs, Beespace) {
     let inbox = notify::webhook("inbox", &gogs.inbox_url("team"), gogs.url());
     let beespace =
         Beespace::start(&gogs, &format!("[engine]\nkind = \"dummy\"\ncapacity = 1\n{}", settings(&inbox))).await.unwrap();
-    beespace.set_secret("key", "a-key-for-the-receiver").await.unwrap();
+    beespace.set_plugin_secret("key", "a-key-for-the-receiver").await.unwrap();
     beespace.enable(REPO).await.unwrap();
     let work = rounds("busybox", &json!([["first"], ["publish"]]));
     gogs.push(REPO, "main", &[(".beespace.yml", &format!("{pipeline}steps: [{work}]\n"))], "Publish").await.unwrap();

@@ -29,13 +29,24 @@ pub(crate) fn reason(build: &Build) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stage_without_a_timeout_uses_the_default_of_the_instance() {
-    let (gogs, beespace) = world("[limits]\nstage_timeout = \"1s\"\n").await;
+    let (gogs, beespace) = world("[limits]\nstage_timeout_default = \"1s\"\n").await;
     push(&gogs, "steps: [{ name: long, image: busybox, env: { SLEEP: 60s } }]", "Sleep").await;
     let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
     assert_eq!(build.status, Status::Killed, "{build:#?}");
     assert!(reason(&build).contains("timeout") && reason(&build).contains("stage_timeout"), "{}", reason(&build));
     push(&gogs, "timeout: 1m\nsteps: [{ name: long, image: busybox, env: { SLEEP: 2s } }]", "Sleep less").await;
     assert_eq!(beespace.wait_until_finished(REPO, 2).await.unwrap().status, Status::Success, "the file states its requirements");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_cannot_raise_the_timeout_of_the_instance() {
+    let (gogs, beespace) = world("[limits]\nstage_timeout = \"1s\"\n").await;
+    push(&gogs, "timeout: 365d\nsteps: [{ name: long, image: busybox, env: { SLEEP: 60s } }]", "Sleep").await;
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Killed, "{build:#?}");
+    let stage = beespace.stage(&build).unwrap();
+    let [remark] = &*stage.remarks else { panic!("{stage:#?}") };
+    assert_eq!(remark.message, "the pipeline's `timeout` of 365d is lowered to 1s, the longest one of this instance");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -93,6 +93,63 @@ async fn a_stage_without_capacity_waits_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repository_leaves_a_slot_to_the_others() {
+    let (gogs, beespace) = world("capacity = 2\n").await;
+    push(&gogs, HIVE, "60s").await;
+    let first = beespace.wait_for_build(HIVE, 1, |build| build.status == Status::Running).await.unwrap();
+    push(&gogs, HIVE, "61s").await;
+    let waits = |build: &Build| build.reason.as_ref().is_some_and(|reason| reason.code == "capacity");
+    beespace.wait_for_build(HIVE, 2, waits).await.unwrap();
+    push(&gogs, COMB, "1ms").await;
+    assert_eq!(beespace.wait_until_finished(COMB, 1).await.unwrap().status, Status::Success);
+    assert_eq!(beespace.build(HIVE, 2).unwrap().unwrap().status, Status::Pending, "a slot was free all the time");
+    cancel(&beespace, &first).await;
+    let second = beespace.wait_for_build(HIVE, 2, |build| build.status == Status::Running).await.unwrap();
+    cancel(&beespace, &second).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_that_waited_while_the_policies_changed_runs_only_if_they_allow_it() {
+    let (gogs, beespace) = world("capacity = 1\n").await;
+    push(&gogs, HIVE, "60s").await;
+    beespace.wait_for_build(HIVE, 1, |build| build.status == Status::Running).await.unwrap();
+    push(&gogs, COMB, "1ms").await;
+    let waits = |build: &Build| build.reason.as_ref().is_some_and(|reason| reason.code == "capacity");
+    beespace.wait_for_build(COMB, 1, waits).await.unwrap();
+    let policy = "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\n\
+                  settings = { repositories = [\"docker.io/library/alpine\"] }\n";
+    let beespace = beespace.restart_with(&format!("{DUMMY}capacity = 1\n{policy}")).await.unwrap();
+    let build = beespace.wait_until_finished(COMB, 1).await.unwrap();
+    assert_eq!(build.status, Status::Declined, "{build:#?}");
+    let stage = beespace.stage(&build).unwrap();
+    assert!(stage.started_at.is_none() && stage.steps.iter().all(|step| step.started_at.is_none()), "{stage:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_runs_a_bounded_number_of_containers_at_once() {
+    let (gogs, beespace) = world("[limits]\nstage_containers = 2\n").await;
+    const STEPS: [&str; 3] = ["a", "b", "c"];
+    let step =
+        |name: &str| format!("  - {{ name: {name}, image: busybox, needs: [], env: {{ OUTPUT: started, SLEEP: 60s }} }}\n");
+    let file = format!("clone: false\nsteps:\n{}", STEPS.map(step).concat());
+    gogs.push(HIVE, "main", &[(".beespace.yml", &file)], "Three at once").await.unwrap();
+    let build = beespace.wait_for_build(HIVE, 1, |build| build.status == Status::Running).await.unwrap();
+    let logs = async || {
+        let mut logs = Vec::new();
+        for step in STEPS {
+            logs.push(beespace.log(&build, step).await.unwrap_or_default().join("\n"));
+        }
+        let count = |text: &str| logs.iter().filter(|log| log.contains(text)).count();
+        Ok((count("started") == 2 && count("waiting for a free slot: at most 2 containers") == 1).then_some(logs))
+    };
+    beespace.wait_for("two containers, and one that waits", logs).await.unwrap();
+    cancel(&beespace, &build).await;
+    let build = beespace.wait_until_finished(HIVE, 1).await.unwrap();
+    let ends = STEPS.map(|step| beespace.step(&build, step).unwrap().status);
+    assert_eq!(ends, [Status::Killed; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_pushes_to_one_repository_do_not_delay_another() {
     let (gogs, beespace) = world("capacity = 1\n").await;
     push(&gogs, HIVE, "60s").await;

@@ -82,7 +82,8 @@ async fn notice(receiver: &Receiver, trusted: &Path) -> Value {
     );
     let server = Process::start(PROGRAM, &gogs, &notifier, &[("SSL_CERT_FILE", trusted)]).await.unwrap();
     let admin = server.admin().unwrap();
-    let set = admin.call(Method::PUT, "/api/v1/secrets/inbox-key", &json!({ "value": "a-key-for-the-inbox" })).await.unwrap();
+    let set =
+        admin.call(Method::PUT, "/api/v1/plugin-secrets/inbox-key", &json!({ "value": "a-key-for-the-inbox" })).await.unwrap();
     assert!(set.status.is_success(), "{set:?}");
     let enabled = admin.post("/api/v1/repositories", &json!({ "name": REPO })).await.unwrap();
     assert!(enabled.status.is_success(), "{enabled:?}");

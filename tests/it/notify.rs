@@ -24,7 +24,7 @@ pub fn webhook(name: &str, url: &str, host: &str) -> String {
 async fn world(gogs: &FakeGogs, notifiers: &str) -> Beespace {
     gogs.create_repository(REPO).await.unwrap();
     let beespace = Beespace::start(gogs, &format!("{ENGINE}{notifiers}")).await.unwrap();
-    beespace.set_secret("key", "a-key-for-the-receiver").await.unwrap();
+    beespace.set_plugin_secret("key", "a-key-for-the-receiver").await.unwrap();
     beespace.enable(REPO).await.unwrap();
     beespace
 }

@@ -21,7 +21,7 @@ async fn log_lines_of_plugins_appear_in_the_server_log_under_their_name() {
     let settings =
         format!("[engine]\nkind = \"dummy\"\n[[policy]]\nname = \"talks\"\nplugin = \"{}\"\n{notifier}", policy.display());
     let server = Process::start(PROGRAM, &gogs, &settings, NO_ENV).await.unwrap();
-    server.set_secret("key", "a-key-for-the-inbox").await.unwrap();
+    server.set_plugin_secret("key", "a-key-for-the-inbox").await.unwrap();
     server.enable(REPO).await.unwrap();
     let file = "steps:\n  - name: build\n    image: busybox\n";
     gogs.push(REPO, "main", &[(".beespace.yml", file)], "Fill cells").await.unwrap();

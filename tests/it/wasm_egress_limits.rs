@@ -163,7 +163,7 @@ async fn a_request_is_logged_without_its_query() {
     let url = format!("{}?token=in-the-query", gogs.inbox_url("team"));
     let settings = format!("[engine]\nkind = \"dummy\"\n{}", notify::webhook("inbox", &url, gogs.url()));
     let server = Process::start(env!("CARGO_BIN_EXE_beespace-under-test"), &gogs, &settings, NO_ENV).await.unwrap();
-    server.set_secret("key", "a-key-for-the-receiver").await.unwrap();
+    server.set_plugin_secret("key", "a-key-for-the-receiver").await.unwrap();
     server.enable("ada/hive").await.unwrap();
     gogs.push("ada/hive", "main", &[(".beespace.yml", "steps: [{name: a, image: busybox}]")], "Fill cells").await.unwrap();
     gogs.wait_for_inbox("team", 1).await.unwrap();

@@ -141,9 +141,21 @@ impl Beespace {
     /// # Errors
     /// The store fails.
     pub async fn set_secret(&self, name: &str, value: &str) -> anyhow::Result<()> {
-        let scope = SecretScope::Instance;
+        self.set_secret_in(SecretScope::Instance, name, value).await
+    }
+
+    /// Sets a secret of plugins.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn set_plugin_secret(&self, name: &str, value: &str) -> anyhow::Result<()> {
+        self.set_secret_in(SecretScope::Plugins, name, value).await
+    }
+
+    async fn set_secret_in(&self, scope: SecretScope, name: &str, value: &str) -> anyhow::Result<()> {
         let value = self.app.key.seal(&scope.associated_data(name), value.as_bytes())?;
-        Ok(self.app.store.set_secret(Secret { scope, name: name.to_owned(), value, changed_at: now() }).await?)
+        let secret = Secret { scope, name: name.to_owned(), value, changed_at: now(), moved_at: None };
+        Ok(self.app.store.set_secret(secret).await?)
     }
 
     /// Waits until `look` returns a value. It is called after every change.

@@ -125,6 +125,7 @@ pub fn options(host: &str, instance: &str) -> DockerOptions {
     DockerOptions {
         host: host.to_owned(),
         instance: instance.to_owned(),
+        cpu_millis: None,
         memory: 256 << 20,
         pids: 128,
         log_bytes: 64 << 20,

@@ -140,6 +140,7 @@ pub fn approved_plan(container: Container, stage: StageId) -> Approved<StepPlan>
         subject: plan.digest(),
         evaluations: Vec::new(),
         ruling: Ruling::Allowed,
+        rules: None,
         decided_at: Timestamp(0),
     };
     Approved::new(plan, &decision, None).unwrap()

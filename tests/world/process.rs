@@ -140,8 +140,19 @@ impl Process {
     /// # Errors
     /// The server refuses.
     pub async fn set_secret(&self, name: &str, value: &str) -> anyhow::Result<()> {
-        let path = format!("/api/v1/secrets/{name}");
-        let answer = self.admin()?.call(reqwest::Method::PUT, &path, &json!({ "value": value })).await?;
+        self.put_secret(&format!("/api/v1/secrets/{name}"), value).await
+    }
+
+    /// Sets a secret of plugins.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn set_plugin_secret(&self, name: &str, value: &str) -> anyhow::Result<()> {
+        self.put_secret(&format!("/api/v1/plugin-secrets/{name}"), value).await
+    }
+
+    async fn put_secret(&self, path: &str, value: &str) -> anyhow::Result<()> {
+        let answer = self.admin()?.call(reqwest::Method::PUT, path, &json!({ "value": value })).await?;
         anyhow::ensure!(answer.status.is_success(), "{answer:?}");
         Ok(())
     }

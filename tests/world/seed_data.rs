@@ -252,6 +252,7 @@ fn decision<T: Subject>(stage: StageId, point: Point, step: Option<String>, subj
         subject,
         evaluations: vec![evaluation("images"), evaluation(BASELINE_POLICY)],
         ruling: Ruling::Allowed,
+        rules: None,
         decided_at: now(),
     }
 }

@@ -9,6 +9,7 @@
 //! | event | [`gogs`]: Gogs' payloads; [`git_ref`]: names of refs; [`event`]: our own form; [`trigger`]: build or ignore |
 //! | pipeline | [`pipeline`]: the file and its `when`; [`diagnostic`]: problems in the file |
 //! | admit | [`policy`]: verdicts, decisions, approvals; [`baseline_policy`]: built-in rules; [`plugin_context`]: plugin input |
+//! | | [`rule_set`]: what decisions depend on besides their subjects |
 //! | plan | [`plan`]: the work of a step; [`image_ref`]: image references; [`script`]: the step's script |
 //! | run | [`build`]: builds, stages, steps; [`graph`]: scheduling; [`environment`]: variables; [`step_type`]: later rounds |
 //! | | [`user_action`]: approve, decline, cancel |
@@ -40,6 +41,7 @@ pub mod pipeline;
 pub mod baseline_policy;
 pub mod plugin_context;
 pub mod policy;
+pub mod rule_set;
 
 pub mod image_ref;
 pub mod plan;

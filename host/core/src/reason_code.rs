@@ -153,8 +153,12 @@ reason_codes! {
         "Report it to the author of the step type.";
     PlanCycle "plan-cycle" "Containers of a plan wait for each other." "Report it to the author of the step type.";
     NotRun "not-run" "No step of the stage ran." "See the reason of the stage.";
+    TimeoutLowered "timeout-lowered" "The pipeline's `timeout` is longer than the instance allows."
+        "Ask an administrator to raise `[limits] stage_timeout`.";
     SecretMissing "secret-missing" "The repository has no secret of this name."
         "Run `beespace secret set NAME --repo OWNER/NAME`.";
+    SecretOfPlugins "secret-of-plugins" "The pipeline names a secret that only plugins may use."
+        "Set it for pipelines with `beespace secret set NAME --repo OWNER/NAME` or `--instance`.";
     SecretUnreadable "secret-unreadable" "The secret cannot be decrypted."
         "Set it again. A new key file cannot decrypt older secrets.";
     SecretTooLarge "secret-too-large" "The secrets of the step are too large to mask." "Use smaller secrets.";

@@ -14,9 +14,10 @@ use crate::clock::now;
 use crate::disk;
 use crate::notify;
 use crate::problem::Problem;
-use crate::store::StoreError;
 use crate::store::repository::Repository;
+use crate::store::secret::{SecretScope, Secrets as _};
 use crate::store::suspended::{SuspendedBindings as _, Suspension};
+use crate::store::{Read, StoreError};
 use crate::view::time::ago;
 
 /// How serious a finding is.
@@ -61,7 +62,7 @@ impl Finding {
 /// Check everything that a push needs to become a build
 #[utoipa::path(get, path = "/api/v1/doctor", tag = "doctor", responses((status = OK, body = Vec<Finding>)))]
 pub(super) async fn examine(State(app): State<Arc<App>>) -> Result<Json<Vec<Finding>>, Problem> {
-    let StoreFacts { enabled, last_delivery, suspended, clock } = store_facts(&app)?;
+    let StoreFacts { enabled, last_delivery, suspended, clock, secrets } = store_facts(&app)?;
     let mut findings = vec![gogs(&app).await];
     // The setting that this check finds is one of the whole Gogs, so one repository is enough.
     if let Some(repository) = enabled.first() {
@@ -71,6 +72,7 @@ pub(super) async fn examine(State(app): State<Arc<App>>) -> Result<Json<Vec<Find
     findings.push(disk(&app));
     findings.extend(clock.and_then(|check| check.suspicion()).and_then(|suspicion| clock_jump(&suspicion)));
     findings.extend(app.plugins.all().map(plugin));
+    findings.extend(secrets);
     findings.extend(suspended.iter().filter(|(binding, _)| app.plugins.notifiers.contains_key(binding)).map(notifier));
     for repository in &enabled {
         findings.push(permissions(&app, repository).await);
@@ -88,13 +90,15 @@ struct StoreFacts {
     last_delivery: Option<String>,
     suspended: Vec<(String, Suspension)>,
     clock: Option<ClockCheck>,
+    secrets: Vec<Finding>,
 }
 
 fn store_facts(app: &App) -> Result<StoreFacts, StoreError> {
     let read = app.store.read()?;
     let enabled = read.repositories()?.into_iter().filter(|repository| repository.hook.is_some()).collect();
     let last_delivery = read.deliveries(None, None, 1)?.first().map(|delivery| ago(delivery.received_at, now()));
-    Ok(StoreFacts { enabled, last_delivery, suspended: read.suspended_bindings()?, clock: read.clock_check()? })
+    let secrets = granted_secrets(app, &read)?;
+    Ok(StoreFacts { enabled, last_delivery, suspended: read.suspended_bindings()?, clock: read.clock_check()?, secrets })
 }
 
 async fn gogs(app: &App) -> Finding {
@@ -162,6 +166,30 @@ fn disk(app: &App) -> Finding {
 fn plugin(plugin: &Plugin) -> Finding {
     let detail = format!("{} {} is loaded ({})", plugin.manifest.name, plugin.manifest.version, plugin.component);
     Finding::ok(format!("plugin {}", plugin.binding), detail)
+}
+
+/// The secrets that bindings may use: whether they are set for plugins.
+fn granted_secrets(app: &App, read: &Read) -> Result<Vec<Finding>, StoreError> {
+    let mut findings = Vec::new();
+    for binding in &app.config.notifiers {
+        for name in &binding.grants.secrets {
+            let check = format!("secret {name} of notifier {}", binding.plugin.name);
+            findings.push(match read.secret(SecretScope::Plugins, name)?.map(|secret| secret.moved_at) {
+                Some(None) => Finding::ok(check, "set for plugins; no pipeline can read it"),
+                Some(Some(moved_at)) => {
+                    let moved = ago(moved_at, now());
+                    let detail =
+                        format!("moved from the secrets of the instance to those of plugins {moved}; no pipeline can read it");
+                    Finding::ok(check, detail)
+                }
+                None => {
+                    let help = format!("run `beespace secret set {name} --plugins`");
+                    Finding::problem(check, "not set for plugins, so the notifier cannot use it", Some(help))
+                }
+            });
+        }
+    }
+    Ok(findings)
 }
 
 /// A notifier whose notices are suspended.

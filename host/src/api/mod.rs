@@ -66,6 +66,8 @@ fn api_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(step::log_stream))
         .routes(routes!(secret::list_of_instance))
         .routes(routes!(secret::set_of_instance, secret::remove_of_instance))
+        .routes(routes!(secret::list_of_plugins))
+        .routes(routes!(secret::set_of_plugins, secret::remove_of_plugins))
         .routes(routes!(secret::list_of_repository))
         .routes(routes!(secret::set_of_repository, secret::remove_of_repository))
         .routes(routes!(delivery::list))

@@ -99,12 +99,16 @@ async fn set(app: &App, scope: SecretScope, name: String, value: &str) -> Result
     }
     let changed_at = now();
     let sealed = app.key.seal(&scope.associated_data(&name), value.as_bytes()).map_err(|error| Problem::internal(&error))?;
-    app.store.set_secret(Secret { scope, name: name.clone(), value: sealed, changed_at }).await?;
+    app.store.set_secret(Secret { scope, name: name.clone(), value: sealed, changed_at, moved_at: None }).await?;
     Ok(Json(SecretSetBody { name, changed_at: rfc3339(changed_at), weakness: weakness.map(|weakness| weakness.to_string()) }))
 }
 
 async fn remove(app: &App, scope: SecretScope, name: String) -> Result<StatusCode, Problem> {
-    if app.store.remove_secret(scope, name).await? { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found("secret")) }
+    if app.store.remove_secret(scope, name, now()).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Problem::not_found("secret"))
+    }
 }
 
 /// The secrets of the instance
@@ -129,6 +133,32 @@ pub(super) async fn set_of_instance(
     responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn remove_of_instance(State(app): State<Arc<App>>, Path(secret): Path<String>) -> Result<StatusCode, Problem> {
     remove(&app, SecretScope::Instance, secret).await
+}
+
+/// The secrets of plugins
+///
+/// No pipeline can read them. A notifier can use those that the grants of its binding name.
+#[utoipa::path(get, path = "/api/v1/plugin-secrets", tag = "secret", responses((status = OK, body = Vec<SecretBody>)))]
+pub(super) async fn list_of_plugins(State(app): State<Arc<App>>) -> Result<Json<Vec<SecretBody>>, Problem> {
+    list(&app, SecretScope::Plugins)
+}
+
+/// Set a secret of plugins
+#[utoipa::path(put, path = "/api/v1/plugin-secrets/{secret}", tag = "secret", params(("secret" = String, Path)),
+    request_body = SecretValue, responses((status = OK, body = SecretSetBody), (status = BAD_REQUEST, body = Problem)))]
+pub(super) async fn set_of_plugins(
+    State(app): State<Arc<App>>,
+    Path(secret): Path<String>,
+    Json(body): Json<SecretValue>,
+) -> Result<Json<SecretSetBody>, Problem> {
+    set(&app, SecretScope::Plugins, secret, &body.value).await
+}
+
+/// Remove a secret of plugins
+#[utoipa::path(delete, path = "/api/v1/plugin-secrets/{secret}", tag = "secret", params(("secret" = String, Path)),
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem)))]
+pub(super) async fn remove_of_plugins(State(app): State<Arc<App>>, Path(secret): Path<String>) -> Result<StatusCode, Problem> {
+    remove(&app, SecretScope::Plugins, secret).await
 }
 
 /// The secrets of a repository

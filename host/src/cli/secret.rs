@@ -14,9 +14,12 @@ use crate::urls::{API_PREFIX, api_repository, encode};
 
 #[derive(Debug, clap::Args)]
 pub struct Scope {
-    /// Use the secrets of the instance instead of a repository's
+    /// Use the secrets of the instance, which every pipeline can read, instead of a repository's
     #[arg(long)]
     instance: bool,
+    /// Use the secrets of plugins, which no pipeline can read
+    #[arg(long, conflicts_with = "instance")]
+    plugins: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -72,7 +75,9 @@ pub async fn run(context: &Context, command: SecretCommand) -> Result<Exit, Fail
 }
 
 fn secrets_path(context: &Context, scope: &Scope) -> Result<String, Failure> {
-    Ok(if scope.instance {
+    Ok(if scope.plugins {
+        format!("{API_PREFIX}/plugin-secrets")
+    } else if scope.instance {
         format!("{API_PREFIX}/secrets")
     } else {
         format!("{}/secrets", api_repository(&context.target.repository()?))

@@ -3,14 +3,29 @@
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
-use super::reader::Section;
-use super::value::{GitMemory, Size};
+use beespace_core::plan::Limits;
 
-/// The limits of the instance.
+use super::reader::Section;
+use super::value::{Cpus, GitMemory, Size};
+
+/// The timeout of a stage whose pipeline sets none, unless `stage_timeout` is shorter.
+const STAGE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3_600);
+
+/// The limits of the instance. A pipeline file can only lower them.
 #[derive(Debug, Clone)]
 pub struct LimitsConfig {
-    /// The timeout of a stage whose pipeline sets none.
+    /// The longest timeout of a stage.
     pub stage_timeout: Duration,
+    /// The timeout of a stage whose pipeline sets none; at most `stage_timeout`.
+    pub stage_timeout_default: Duration,
+    /// Containers of one stage that run at once; further containers wait.
+    pub stage_containers: NonZeroU16,
+    /// Containers of all stages that run at once; further containers wait.
+    pub containers: NonZeroU16,
+    /// Stages of one repository that run at once. `None`: `[engine] capacity`, less one if more than one repository is enabled.
+    pub repository_capacity: Option<NonZeroU16>,
+    /// The CPU time of each container, in thousandths of a CPU; `None`: unlimited.
+    pub step_cpu: Option<u32>,
     /// The memory limit of each container, in bytes.
     pub step_memory: u64,
     /// The maximum number of processes in each container.
@@ -29,8 +44,18 @@ pub struct LimitsConfig {
 
 impl LimitsConfig {
     pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
+        let stage_timeout = section.value("stage_timeout", Duration::from_secs(6 * 3_600));
+        let stage_timeout_default = section.value("stage_timeout_default", STAGE_TIMEOUT_DEFAULT.min(stage_timeout));
+        if stage_timeout_default > stage_timeout {
+            section.conflict("stage_timeout_default", "must not be longer than `limits.stage_timeout`");
+        }
         Self {
-            stage_timeout: section.value("stage_timeout", Duration::from_secs(3_600)),
+            stage_timeout,
+            stage_timeout_default,
+            stage_containers: section.value("stage_containers", NonZeroU16::MIN.saturating_add(15)),
+            containers: section.value("containers", NonZeroU16::MIN.saturating_add(63)),
+            repository_capacity: section.optional("repository_capacity"),
+            step_cpu: section.optional("step_cpu").map(|Cpus(millis)| millis),
             step_memory: section.value("step_memory", Size(4 << 30)).0,
             step_pids: section.value("step_pids", NonZeroU16::MIN.saturating_add(511)),
             log_bytes: section.value("log_bytes", Size(1 << 30)).0,
@@ -39,5 +64,22 @@ impl LimitsConfig {
             checkout_files: section.value("checkout_files", NonZeroU32::MIN.saturating_add(999_999)),
             checkout_bytes: section.value("checkout_bytes", Size(16 << 30)).0,
         }
+    }
+
+    /// The limits of every container.
+    #[must_use]
+    pub fn of_container(&self) -> Limits {
+        Limits {
+            cpu_millis: self.step_cpu,
+            memory_bytes: Some(self.step_memory),
+            pids: Some(u32::from(self.step_pids.get())),
+            timeout_seconds: None,
+        }
+    }
+
+    /// The timeout of a stage whose pipeline sets `timeout`.
+    #[must_use]
+    pub fn timeout_of_stage(&self, timeout: Option<Duration>) -> Duration {
+        timeout.unwrap_or(self.stage_timeout_default).min(self.stage_timeout)
     }
 }

@@ -252,6 +252,20 @@ impl<'t> Section<'_, 't> {
         self.reader.problem("wrong-value", format!("`{}.{key}`: {message}", self.name), Some(span), None);
     }
 
+    /// Reports a value that contradicts the value of another key.
+    pub(super) fn conflict(&mut self, key: &str, message: &str) {
+        let name = format!("{}.{key}", self.name);
+        let origin = self.reader.entries.iter().find(|entry| entry.key == name).map(|entry| entry.origin.clone());
+        let problem = match origin {
+            Some(Origin::Env(variable)) => {
+                return self.reader.problems.push(env_problem(&variable, "wrong-value", message.to_owned(), None));
+            }
+            Some(Origin::File { line }) => Some(Span { line, column: 1, end_line: line, end_column: 1 }),
+            _ => self.span,
+        };
+        self.reader.problem("wrong-value", format!("`{name}` {message}"), problem, None);
+    }
+
     /// Records the effective value of a key for `config show`.
     pub(super) fn record(&mut self, key: &str, value: String, origin: Origin) {
         self.reader.entries.push(ConfigEntry { key: format!("{}.{key}", self.name), value, origin });

@@ -170,6 +170,29 @@ impl Value for GitMemory {
     }
 }
 
+/// CPU time, in thousandths of a CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cpus(pub(super) u32);
+
+impl Value for Cpus {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "a number of CPUs such as `\"2\"` or `\"0.5\"`";
+    fn parse(text: &str) -> Option<Self> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number(whole) || !is_number(fraction) || fraction.len() > 3 {
+            return None;
+        }
+        let thousandths: u32 = format!("{fraction:0<3}").parse().ok()?;
+        let millis = whole.parse::<u32>().ok()?.checked_mul(1_000)?.checked_add(thousandths)?;
+        (millis > 0).then_some(Self(millis))
+    }
+    fn show(&self) -> String {
+        let text = format!("{}.{:03}", self.0 / 1_000, self.0 % 1_000);
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    }
+}
+
 impl Value for SecretString {
     const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a non-empty string";
@@ -179,5 +202,20 @@ impl Value for SecretString {
     /// Displays the length, never the value.
     fn show(&self) -> String {
         format!("(secret, {} characters)", self.expose_secret().chars().count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_have_at_most_three_decimals_and_are_not_zero() {
+        let millis = |text| Cpus::parse(text).map(|Cpus(millis)| millis);
+        assert_eq!(["2", "0.5", "1.25", "0.001"].map(millis), [Some(2_000), Some(500), Some(1_250), Some(1)]);
+        assert_eq!(["0", "0.0", "", ".5", "1.", "1.2345", "-1", "2 CPUs", "4294968"].map(millis), [None; 9]);
+        for text in ["2", "0.5", "1.25", "10", "0.001"] {
+            assert_eq!(Cpus::parse(text).map(|cpus| cpus.show()).as_deref(), Some(text));
+        }
     }
 }

@@ -9,7 +9,7 @@ use beespace_core::ids::{DecisionId, StageId};
 use beespace_core::pipeline::Pipeline;
 use beespace_core::plan::StepPlan;
 use beespace_core::plugin_context::PluginContext;
-use beespace_core::policy::chain::Chain;
+use beespace_core::policy::chain::{Chain, DecisionSite};
 use beespace_core::policy::{Decision, Denial, Finding, Point, Subject, Verdict, VerdictOutcome};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -99,7 +99,7 @@ async fn decide<T: Subject + Serialize + DeserializeOwned + Send + 'static>(
     };
     // The whole chain runs on the guest threads: no policy after the first waits for a thread to wake up.
     let result = app.host.run_on_guest_threads(evaluate_all.in_current_span()).await;
-    result.into_decision(id, point, context.stage, step, now())
+    result.into_decision(DecisionSite { id, point, stage: context.stage, step, rules: app.rules, decided_at: now() })
 }
 
 fn verdict_label<E>(result: &Result<Verdict, E>) -> &'static str {

@@ -1,16 +1,15 @@
-//! Re-evaluates policies before a delayed start. An approval is valid for its subject under the policies that required it.
-//! If one of them changed while a stage waited, all of them are evaluated again, and approvals under the old ones no longer
-//! count.
+//! Re-evaluates policies before a delayed start. Decisions and approvals are valid under the rules under which they were made:
+//! bindings, their grants and order, and limits. If one of these changed while a stage waited, its policies are evaluated again,
+//! and approvals under the old rules no longer count.
 
 use std::collections::BTreeSet;
 
 use beespace_core::build::{Build, Round, Stage, Step};
-use beespace_core::digest::Digest;
 use beespace_core::ids::{DecisionId, StageId};
 use beespace_core::pipeline;
-use beespace_core::policy::BASELINE_POLICY;
 use beespace_core::policy::Decision;
 use beespace_core::policy::approval::PendingApproval;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
@@ -23,8 +22,8 @@ use crate::store::StoreError;
 use crate::store::build::Builds as _;
 use crate::store::decision::Decisions as _;
 
-/// Evaluates policies again when an approval was requested under other policies than today's: about the whole stage before it has
-/// started, afterwards about the plans for which its steps wait.
+/// Evaluates policies again when decisions were made under other rules than today's: about the whole stage before it has started,
+/// afterwards about the plans for which its steps wait.
 ///
 /// # Errors
 /// The store's.
@@ -37,7 +36,7 @@ pub async fn reevaluate_if_stale(app: &App, id: StageId) -> Result<(), StoreErro
     if stale.is_empty() {
         return Ok(());
     }
-    tracing::info!(stage = %id, "policies have changed since approval was requested; evaluating them again");
+    tracing::info!(stage = %id, "the rules have changed since the policies were evaluated; evaluating them again");
     let build = app.build(id.build)?;
     let (change_set, _) = ChangeSet::read(app.mirrors.of(build.event.repository.id), &build).await;
     match stage.started_at {
@@ -46,15 +45,19 @@ pub async fn reevaluate_if_stale(app: &App, id: StageId) -> Result<(), StoreErro
     }
 }
 
-/// The decisions that require approval, or have received it, under other policies than today's.
+/// The decisions that the stage relies on and that were made under other rules than today's: before the start the one about the
+/// pipeline, which stands for all of the stage, because they are made together; afterwards those for which steps wait.
 fn stale_decisions(app: &App, stage: &Stage) -> Result<BTreeSet<DecisionId>, StoreError> {
+    let relied_on: Vec<DecisionId> = match stage.started_at {
+        None => stage.decision.into_iter().collect(),
+        Some(_) => stage.approvals.iter().map(|pending| pending.decision).filter(|id| is_open(stage, *id)).collect(),
+    };
     let read = app.store.read()?;
     let mut stale = BTreeSet::new();
-    for pending in stage.approvals.iter().filter(|pending| stage.started_at.is_none() || is_open(stage, pending.decision)) {
+    for id in relied_on {
         // A decision that no longer exists cannot be relied on.
-        let decision = read.decision(pending.decision)?;
-        if decision.is_none_or(|decision| policies_asked(&decision) != current_policies(app, &decision)) {
-            stale.insert(pending.decision);
+        if read.decision(id)?.and_then(|decision| decision.rules) != Some(app.rules) {
+            stale.insert(id);
         }
     }
     Ok(stale)
@@ -80,7 +83,10 @@ async fn reevaluate_stage(app: &App, build: &Build, change_set: &ChangeSet, stag
     let Ok(parsed) = pipeline::read(&file.path, file.text.as_bytes()) else { return Ok(()) };
     let (again, decisions) = plan_stage(app, build, parsed.pipeline, change_set).await;
     let id = stage.id();
-    let again = Stage { created_at: stage.created_at, remarks: stage.remarks, ..again };
+    // The remarks about `when` stay: the event is the same. Those about limits are new.
+    let kept = stage.remarks.into_iter().filter(|remark| remark.code != ReasonCode::TimeoutLowered);
+    let remarks = kept.chain(again.remarks).collect();
+    let again = Stage { created_at: stage.created_at, remarks, ..again };
     store_decisions(app, id, decisions, move |stage| {
         // A person may have cancelled the stage during the evaluation.
         if stage.status == Status::Pending && stage.cancel_requested.is_none() {
@@ -137,46 +143,14 @@ async fn store_decisions(
     stored.await.map(drop)
 }
 
-/// A policy as it takes part in decisions. Two decisions were made under the same policies if their fingerprints are the same.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct PolicyFingerprint {
-    name: String,
-    component: Option<Digest>,
-    settings: Option<Digest>,
-    mode: &'static str,
-}
-
-fn policies_asked(decision: &Decision) -> BTreeSet<PolicyFingerprint> {
-    let evaluations = decision.evaluations.iter().filter(|one| one.policy != BASELINE_POLICY);
-    let fingerprint = |one: &beespace_core::policy::Evaluation| PolicyFingerprint {
-        name: one.policy.clone(),
-        component: one.component,
-        settings: one.settings,
-        mode: one.mode.as_str(),
-    };
-    evaluations.map(fingerprint).collect()
-}
-
-fn current_policies(app: &App, decision: &Decision) -> BTreeSet<PolicyFingerprint> {
-    let bindings = app.plugins.policies_at(decision.point).into_iter().map(|(_, binding)| binding);
-    let fingerprints = bindings.map(|one| PolicyFingerprint {
-        name: one.policy,
-        component: Some(one.component),
-        settings: Some(one.settings),
-        mode: one.mode.as_str(),
-    });
-    fingerprints.collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use beespace_core::digest::Digest;
     use beespace_core::ids::{BuildId, StageNumber, StepNumber};
     use beespace_core::plan::StepPlan;
     use beespace_core::policy::approval::Approver;
     use beespace_core::reason::Reason;
     use beespace_core::time::Timestamp;
-
-    use beespace_core::reason_code::ReasonCode;
 
     use super::*;
 

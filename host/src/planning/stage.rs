@@ -1,6 +1,8 @@
 //! Plans a whole stage: policies admit the pipeline, its steps are planned, and policies admit each plan. Nothing here uses
 //! the engine.
 
+use std::time::Duration;
+
 use beespace_core::build::{Build, Round, Stage, Step};
 use beespace_core::ids::{StageId, StageNumber, StepNumber};
 use beespace_core::pipeline::{self, Pipeline};
@@ -10,6 +12,7 @@ use beespace_core::policy::{Decision, Ruling};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
+use beespace_core::units::format_duration;
 use beespace_core::user_action;
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
@@ -47,7 +50,22 @@ pub async fn plan_stage(app: &App, build: &Build, pipeline: Pipeline, change_set
             }
         }
     }
-    builder.finish(app.config.engine.capacity.get())
+    builder.finish(app)
+}
+
+/// A timeout of the pipeline that exceeds the instance's limit.
+fn lowered_timeout(written: Option<Duration>, most: Duration) -> Option<Reason> {
+    let written = written.filter(|written| *written > most)?;
+    let (written, most) = (format_duration(written), format_duration(most));
+    let message = format!("the pipeline's `timeout` of {written} is lowered to {most}, the longest one of this instance");
+    Some(Reason::new(ReasonCode::TimeoutLowered, message))
+}
+
+fn waiting_for_slot(app: &App) -> Reason {
+    let capacity = app.config.engine.capacity;
+    let share = app.config.limits.repository_capacity.filter(|share| *share < capacity);
+    let share = share.map_or(String::new(), |share| format!(", {share} per repository"));
+    Reason::new(ReasonCode::Capacity, format!("waiting for a free slot (capacity: {capacity}{share})"))
 }
 
 /// The plan of a step as policies leave it, and their decision.
@@ -114,8 +132,9 @@ impl StageBuilder {
         }
     }
 
-    /// Gives the stage its status and reason. `capacity`: how many stages may run at once.
-    fn finish(mut self, capacity: u16) -> (Stage, Vec<Decision>) {
+    /// Gives the stage its status and reason.
+    fn finish(mut self, app: &App) -> (Stage, Vec<Decision>) {
+        self.stage.remarks.extend(lowered_timeout(self.stage.pipeline.timeout, app.config.limits.stage_timeout));
         if self.stage.status.is_over() {
             self.stage.finished_at = Some(now());
             for step in self.stage.steps.iter_mut().filter(|step| !step.status.is_over()) {
@@ -128,8 +147,7 @@ impl StageBuilder {
             // No approval exists yet, so the person who caused the build is irrelevant.
             self.stage.reason = Some(user_action::blocked_reason(&self.stage, "", now()));
         } else {
-            let message = format!("waiting for a free slot (capacity: {capacity})");
-            self.stage.reason = Some(Reason::new(ReasonCode::Capacity, message));
+            self.stage.reason = Some(waiting_for_slot(app));
         }
         (self.stage, self.decisions)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use beespace_core::baseline_policy::StepBounds;
 use beespace_core::build::{Build, Stage};
 use beespace_core::pipeline::{self, Action, EnvValue, Pipeline};
-use beespace_core::plan::{self, Limits, StepPlan};
+use beespace_core::plan::{self, StepPlan};
 use beespace_core::plugin_context::PluginContext;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -86,15 +86,7 @@ pub fn step_input(build: &Build, stage: &Stage, step: &str, change_set: &ChangeS
 /// The bounds that the baseline policy applies to a step: the instance's limits, and the secrets that the pipeline file names
 /// for the step.
 pub fn step_bounds(app: &App, pipeline: &Pipeline, step: &pipeline::Step) -> StepBounds {
-    let limits = &app.config.limits;
-    StepBounds {
-        limits: Limits {
-            memory_bytes: Some(limits.step_memory),
-            pids: Some(u32::from(limits.step_pids.get())),
-            ..Limits::default()
-        },
-        secrets: secret_names(pipeline, step),
-    }
+    StepBounds { limits: app.config.limits.of_container(), secrets: secret_names(pipeline, step) }
 }
 
 fn secret_names(pipeline: &Pipeline, step: &pipeline::Step) -> BTreeSet<String> {

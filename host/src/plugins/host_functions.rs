@@ -1,4 +1,4 @@
-//! The resources that the host functions give to notifiers: the secrets of the instance and a small key-value store.
+//! The resources that the host functions give to notifiers: the secrets of plugins and a small key-value store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use crate::store::{Store, StoreError};
 /// Maximum number of keys in one page of a listing.
 const MAX_PAGE_KEYS: usize = 256;
 
-/// The secrets of the instance. A secret is decrypted when a call needs it.
-pub(super) struct InstanceSecrets {
+/// The secrets of plugins. A secret is decrypted when a call needs it.
+pub(super) struct PluginSecrets {
     pub(super) store: Store,
     pub(super) key: Arc<Key>,
     /// The hosts for which placeholders are replaced by values: all hosts that the binding may reach.
     pub(super) hosts: Vec<String>,
 }
 
-impl SecretSource for InstanceSecrets {
+impl SecretSource for PluginSecrets {
     fn secret(&self, name: &str) -> Result<Option<SecretValue>, String> {
-        let scope = SecretScope::Instance;
+        let scope = SecretScope::Plugins;
         let row = self.store.read().and_then(|read| read.secret(scope, name)).map_err(|error| error.to_string())?;
         let Some(row) = row else { return Ok(None) };
         let value = self.key.open(&scope.associated_data(name), &row.value).map_err(|error| error.to_string())?;

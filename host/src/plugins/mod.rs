@@ -5,6 +5,7 @@ mod bundled;
 mod busy;
 mod host_functions;
 mod plugin_log;
+mod secret_scope;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use beespace_core::digest::Digest;
 use beespace_core::policy::chain::Binding;
 use beespace_core::policy::pointer::PathGrant;
 use beespace_core::policy::{Mode, Point};
+use beespace_core::rule_set::{BoundPlugin, PolicyRule, RuleSet};
 use beespace_wasm::{
     AddressClass, BindingSpec, EgressRule, Grants, Host, HostOptions, Limits, LoadError, LoadFailure, MaxCalls, Notifier, Plugin,
     PluginDiagnostic, Policy, StepType,
@@ -21,8 +23,9 @@ use beespace_wasm::{
 pub use bundled::{BUNDLED, bundled};
 pub use busy::when_free;
 pub use plugin_log::forward_log;
+pub use secret_scope::move_granted_secrets;
 
-use crate::config::{self, Config, NotifierBinding, PluginBinding, PluginSource, PolicyBinding};
+use crate::config::{self, Config, LimitsConfig, NotifierBinding, PluginBinding, PluginSource, PolicyBinding};
 use crate::seal::Key;
 use crate::store::Store;
 
@@ -142,6 +145,19 @@ impl Plugins {
         policies.map(|bound| ((bound.policy.clone(), bound.mode), bound.binding(point))).collect()
     }
 
+    /// The rules that decisions are made under.
+    #[must_use]
+    pub fn rule_set(&self, limits: &LimitsConfig) -> RuleSet {
+        let bound = |plugin: &Plugin| BoundPlugin { component: plugin.component, settings: plugin.settings };
+        let step_types = self.step_types.iter().map(|(name, step_type)| (name.clone(), bound(step_type.plugin())));
+        RuleSet {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            policies: self.policies.iter().map(BoundPolicy::rule).collect(),
+            step_types: step_types.collect(),
+            limits: limits.of_container(),
+        }
+    }
+
     /// Every plugin that is bound, for pages and `doctor`.
     pub fn all(&self) -> impl Iterator<Item = &Plugin> {
         let policies = self.policies.iter().map(|bound| bound.policy.plugin());
@@ -150,6 +166,17 @@ impl Plugins {
 }
 
 impl BoundPolicy {
+    fn rule(&self) -> PolicyRule {
+        let plugin = self.policy.plugin();
+        let paths = |grants: &Vec<PathGrant>| grants.iter().map(ToString::to_string).collect();
+        PolicyRule {
+            name: plugin.binding.clone(),
+            plugin: BoundPlugin { component: plugin.component, settings: plugin.settings },
+            mode: self.mode,
+            mutable: self.mutable.iter().map(|(point, grants)| (*point, paths(grants))).collect(),
+        }
+    }
+
     fn binding(&self, point: Point) -> Binding {
         let plugin = self.policy.plugin();
         Binding {
@@ -208,7 +235,7 @@ async fn load_notifier(
     let egress = binding.grants.hosts.iter().map(egress_rule).collect::<Result<Vec<_>, _>>()?;
     let hosts = egress.iter().map(|rule| rule.host.clone()).collect();
     let mut spec = BindingSpec::new(&binding.plugin.name, binding.plugin.settings.clone(), limits(config, Limits::notifier()));
-    spec.secrets = Some(Arc::new(host_functions::InstanceSecrets { store: store.clone(), key: Arc::clone(key), hosts }));
+    spec.secrets = Some(Arc::new(host_functions::PluginSecrets { store: store.clone(), key: Arc::clone(key), hosts }));
     spec.kv = Some(Arc::new(host_functions::StoredValues { store: store.clone() }));
     let secrets = binding.grants.secrets.iter().cloned().collect();
     spec.grants = Grants { egress, secrets, secrets_reveal: false, kv: binding.grants.kv };

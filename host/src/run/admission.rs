@@ -51,7 +51,12 @@ pub(super) async fn admit(app: &Arc<App>, id: StageId) -> Result<Admission, Work
     if !is_running {
         return Ok(Admission::NotRunning(Some(run), stage));
     }
-    Ok(match why_not_admitted(&run, &stage)? {
+    let refusal = match why_not_admitted(&run, &stage)? {
+        // A step of a stage that has begun reports a missing secret itself.
+        None if stage.steps.iter().all(|step| step.started_at.is_none()) => run.secrets.missing_for(&stage, &run.conditions),
+        refusal => refusal,
+    };
+    Ok(match refusal {
         Some(reason) => Admission::Refused(reason),
         None => Admission::Admitted(run, stage),
     })

@@ -8,8 +8,10 @@ use beespace_core::reason::Reason;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::container_slots::ContainerSlot;
 use super::engine_retry::EngineRetry;
 use super::stage_run::StageRun;
+use crate::clock::now;
 use crate::engine::{EngineError, Launch, Output};
 use crate::log::Origin;
 
@@ -35,6 +37,8 @@ pub(super) struct ContainerRun {
     pub(super) stored: OutputOffsets,
     pub(super) output: mpsc::Sender<OutputChunk>,
     pub(super) cancel: CancellationToken,
+    /// Held until the container has exited.
+    pub(super) slot: Option<ContainerSlot>,
 }
 
 /// The container that wrote a chunk of output: the round, and the container's index in the round's plan.
@@ -68,6 +72,13 @@ impl ContainerRun {
     }
 
     async fn start(&mut self) -> Result<Exit, EngineError> {
+        if self.slot.is_none() {
+            self.slot = self.wait_for_slot().await;
+        }
+        if self.slot.is_none() {
+            let message = "the step was cancelled before a slot for its container was free";
+            return Ok(Exit::not_started(&self.launch.container, ExitCause::Cancelled, message));
+        }
         let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
         let started = self.run.app.engine.run(self.launch.clone(), sender, self.cancel.clone());
         let forwarded = forward_output(receiver, self.origin, &self.output, &mut self.stored);
@@ -75,11 +86,31 @@ impl ContainerRun {
         exit
     }
 
+    /// A slot, or none if the container is cancelled meanwhile. The step's log explains the wait.
+    async fn wait_for_slot(&self) -> Option<ContainerSlot> {
+        let slots = &self.run.container_slots;
+        if let Some(slot) = slots.try_acquire() {
+            return Some(slot);
+        }
+        let limits = &self.run.app.config.limits;
+        let text = format!(
+            "waiting for a free slot: at most {} containers of a stage, and {} in all, run at once\n",
+            limits.stage_containers, limits.containers
+        );
+        let line = Output { stream: Stream::Host, at: now(), bytes: text.into() };
+        let _ = self.output.send((Origin::HOST, line)).await;
+        tokio::select! {
+            slot = slots.acquire() => slot,
+            () = self.cancel.cancelled() => None,
+        }
+    }
+
     /// Follows the container again. A container that does not exist, and without output in the log, was never created: the
     /// containers of a step are removed only after its exits are stored. So it is started now, under the engine's own rule
     /// that an attempt begins at most once. A container with output in the log did run and is lost: a second run could
     /// repeat its effects.
     async fn reattach(&mut self) -> Result<Exit, EngineError> {
+        self.slot = self.slot.take().or_else(|| self.run.container_slots.try_acquire());
         let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
         let adopted = self.run.app.engine.adopt(self.launch.clone(), self.stored, sender, self.cancel.clone());
         let forwarded = forward_output(receiver, self.origin, &self.output, &mut self.stored);

@@ -84,7 +84,7 @@ fn timeout_reason(time_left: Duration) -> Reason {
         ReasonCode::StageTimeout,
         format!("the stage exceeded its timeout ({} s were left when it started or resumed)", time_left.as_secs()),
     )
-    .help("raise `timeout` in the pipeline file, or `[limits] stage_timeout` of the instance")
+    .help("raise `timeout` in the pipeline file; `[limits] stage_timeout` of the instance is the longest one")
 }
 
 impl StageRun {

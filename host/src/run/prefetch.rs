@@ -77,5 +77,7 @@ pub(super) fn first_launches(run: &StageRun, stage: &Stage, step: &Step) -> anyh
         env: env.clone(),
         secrets: secrets.clone(),
     };
-    Ok(first.map(launch).collect())
+    // No more than can start at once.
+    let most = usize::from(run.app.config.limits.stage_containers.get());
+    Ok(first.take(most).map(launch).collect())
 }

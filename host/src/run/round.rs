@@ -110,7 +110,7 @@ impl RoundRun<'_> {
         };
         let stored = self.log.stored(self.number, index);
         let origin = OutputOrigin { round: self.number, container: index };
-        ContainerRun { run: Arc::clone(self.run), launch, origin, stored, output, cancel }
+        ContainerRun { run: Arc::clone(self.run), launch, origin, stored, output, cancel, slot: None }
     }
 
     async fn write_log(&self, mut output: mpsc::Receiver<OutputChunk>) -> anyhow::Result<()> {

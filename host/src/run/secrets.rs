@@ -2,43 +2,59 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use beespace_core::build::Build;
+use beespace_core::build::{Build, Stage};
 use beespace_core::mask;
+use beespace_core::pipeline::eval_when::StageConditions;
 use beespace_core::plan::StepPlan;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
+use beespace_core::time::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::app::App;
+use crate::seal::Sealed;
 use crate::store::secret::{SecretScope, Secrets as _};
+use crate::store::{Read, StoreError};
 
 /// Values by name.
 #[derive(Debug, Default)]
 pub(super) struct StageSecrets {
     values: BTreeMap<String, SecretString>,
+    /// Other values that the stage's containers may have: earlier values, and those of a scope that is not the nearest any more.
+    also_masked: Vec<SecretString>,
+    /// Names that only plugins may use.
+    of_plugins: BTreeSet<String>,
 }
 
 impl StageSecrets {
     /// Decrypts the secrets that `names` contains. A repository's secret takes precedence over the instance's secret of the
-    /// same name. Names without a secret are left out: the step that needs one reports it when it starts.
+    /// same name; secrets of plugins are never opened. Names without a secret are left out.
+    ///
+    /// `began`: when the stage started. Values that it may have got since then are masked, even if they were replaced.
     ///
     /// # Errors
     /// A secret that cannot be read or decrypted, as a reason for people.
-    pub(super) fn open(app: &App, build: &Build, names: &BTreeSet<String>) -> Result<Self, Reason> {
-        let mut values = BTreeMap::new();
-        let read = app.store.read().map_err(|error| Reason::new(ReasonCode::StoreUnavailable, error.to_string()))?;
+    pub(super) fn open(app: &App, build: &Build, names: &BTreeSet<String>, began: Option<Timestamp>) -> Result<Self, Reason> {
+        let read = app.store.read().map_err(|error| unavailable(&error))?;
+        let repository = SecretScope::Repository(build.event.repository.id);
+        let mut secrets = Self::default();
         for name in names {
-            for scope in [SecretScope::Repository(build.event.repository.id), SecretScope::Instance] {
-                let row =
-                    read.secret(scope, name).map_err(|error| Reason::new(ReasonCode::StoreUnavailable, error.to_string()))?;
-                let Some(row) = row else { continue };
-                let value = app.key.open(&scope.associated_data(name), &row.value).map_err(|error| unreadable(name, &error))?;
-                let text = String::from_utf8(value.to_vec()).map_err(|error| unreadable(name, &error))?;
-                values.insert(name.clone(), SecretString::from(text));
-                break;
+            for scope in [repository, SecretScope::Instance] {
+                if let Some(row) = read.secret(scope, name).map_err(|error| unavailable(&error))? {
+                    let value = decrypt(app, scope, name, &row.value)?;
+                    if secrets.values.contains_key(name) {
+                        secrets.also_masked.push(value);
+                    } else {
+                        secrets.values.insert(name.clone(), value);
+                    }
+                }
+                secrets.also_masked.extend(earlier_values(app, &read, (scope, name), began)?);
+            }
+            if read.secret(SecretScope::Plugins, name).map_err(|error| unavailable(&error))?.is_some() {
+                secrets.of_plugins.insert(name.clone());
             }
         }
-        Ok(Self { values })
+        Ok(secrets)
     }
 
     /// The values that the stage's logs must not show.
@@ -46,7 +62,7 @@ impl StageSecrets {
     /// # Errors
     /// A value that is too large to be masked.
     pub(super) fn mask(&self) -> Result<mask::Secrets, Reason> {
-        let values = self.values.values().map(|value| value.expose_secret().as_bytes());
+        let values = self.values.values().chain(&self.also_masked).map(|value| value.expose_secret().as_bytes());
         mask::Secrets::new(values).map_err(|error| Reason::new(ReasonCode::SecretTooLarge, error.to_string()))
     }
 
@@ -55,14 +71,63 @@ impl StageSecrets {
     /// # Errors
     /// The first name without a secret.
     pub(super) fn for_plan(&self, plan: &StepPlan) -> Result<BTreeMap<String, SecretString>, Reason> {
-        let names = plan.containers.iter().flat_map(|container| &container.secrets).map(|mount| &mount.secret);
-        names.map(|name| Ok((name.clone(), self.values.get(name).cloned().ok_or_else(|| missing(name))?))).collect()
+        let value = |name: &String| Ok((name.clone(), self.values.get(name).cloned().ok_or_else(|| self.missing(name))?));
+        names_of(plan).map(value).collect()
+    }
+
+    /// Why a stage must not start: every secret that is missing for a step that may run.
+    pub(super) fn missing_for(&self, stage: &Stage, conditions: &StageConditions) -> Option<Reason> {
+        let may_run = |number| conditions.may_run(number);
+        let plans = stage.steps.iter().filter(|step| may_run(step.number)).filter_map(|step| step.round.as_ref());
+        let names: BTreeSet<&String> = plans.flat_map(|round| names_of(&round.plan)).collect();
+        let mut missing: Vec<Reason> =
+            names.into_iter().filter(|name| !self.values.contains_key(*name)).map(|name| self.missing(name)).collect();
+        match missing.len() {
+            0 | 1 => missing.pop(),
+            count => {
+                let all = Reason::new(ReasonCode::SecretMissing, format!("{count} secrets are missing"));
+                Some(missing.into_iter().fold(all, Reason::part))
+            }
+        }
+    }
+
+    fn missing(&self, name: &str) -> Reason {
+        if self.of_plugins.contains(name) {
+            let message = format!("secret {name:?} is reserved for plugins: no pipeline can read it");
+            return Reason::new(ReasonCode::SecretOfPlugins, message).help(format!(
+                "an administrator can set it for pipelines with `beespace secret set {name} --repo OWNER/NAME` or \
+                 `beespace secret set {name} --instance`"
+            ));
+        }
+        Reason::new(ReasonCode::SecretMissing, format!("secret {name:?} is not set for this repository"))
+            .help(format!("an administrator can set it with `beespace secret set {name} --repo OWNER/NAME`"))
     }
 }
 
-fn missing(name: &str) -> Reason {
-    Reason::new(ReasonCode::SecretMissing, format!("secret {name:?} is not set for this repository"))
-        .help(format!("an administrator can set it with `beespace secret set {name} --repo OWNER/NAME`"))
+fn names_of(plan: &StepPlan) -> impl Iterator<Item = &String> {
+    plan.containers.iter().flat_map(|container| &container.secrets).map(|mount| &mount.secret)
+}
+
+/// The values that were replaced or removed since the stage began.
+fn earlier_values(
+    app: &App,
+    read: &Read,
+    (scope, name): (SecretScope, &str),
+    began: Option<Timestamp>,
+) -> Result<Vec<SecretString>, Reason> {
+    let Some(began) = began else { return Ok(Vec::new()) };
+    let replaced = read.replaced_secrets(scope, name, began).map_err(|error| unavailable(&error))?;
+    // A value that cannot be decrypted was never given to a step of this server.
+    Ok(replaced.iter().filter_map(|one| decrypt(app, scope, name, &one.value).ok()).collect())
+}
+
+fn decrypt(app: &App, scope: SecretScope, name: &str, value: &Sealed) -> Result<SecretString, Reason> {
+    let value = app.key.open(&scope.associated_data(name), value).map_err(|error| unreadable(name, &error))?;
+    Ok(SecretString::from(String::from_utf8(value.to_vec()).map_err(|error| unreadable(name, &error))?))
+}
+
+fn unavailable(error: &StoreError) -> Reason {
+    Reason::new(ReasonCode::StoreUnavailable, error.to_string())
 }
 
 fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Reason {

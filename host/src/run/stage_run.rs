@@ -14,6 +14,7 @@ use beespace_core::reason::Reason;
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
+use super::container_slots::ContainerSlots;
 use super::secrets::StageSecrets;
 use crate::app::App;
 use crate::clock::now;
@@ -31,6 +32,7 @@ pub(super) struct StageRun {
     pub(super) conditions: Arc<StageConditions>,
     pub(super) secrets: StageSecrets,
     pub(super) mask: mask::Secrets,
+    pub(super) container_slots: ContainerSlots,
     /// Cancelled once the engine has opened the stage.
     pub(super) opened: CancellationToken,
     /// Held for writing while the stage is destroyed and opened again, for reading while a container is prepared in it.
@@ -52,13 +54,14 @@ impl StageRun {
         let planned = plans.flat_map(|round| &round.plan.containers).flat_map(|container| &container.secrets);
         let mut names: BTreeSet<String> = planned.map(|mount| mount.secret.clone()).collect();
         names.extend(stage.pipeline.secret_names().map(str::to_owned));
-        let secrets = StageSecrets::open(app, &build, &names)?;
+        let secrets = StageSecrets::open(app, &build, &names, stage.started_at)?;
         Ok(Self {
             app: Arc::clone(app),
             id: stage.id(),
             build,
             change_set,
             conditions: Arc::new(conditions),
+            container_slots: ContainerSlots::of_stage(app),
             mask: secrets.mask()?,
             secrets,
             opened: CancellationToken::new(),
@@ -94,8 +97,8 @@ impl StageRun {
 
     /// The remaining time until the stage's timeout. Time spent waiting for approval does not count.
     pub(super) fn time_left(&self, stage: &Stage) -> Duration {
-        let limit = stage.pipeline.timeout.unwrap_or(self.app.config.limits.stage_timeout);
-        limit.saturating_sub(stage.run_duration(now()))
+        let timeout = self.app.config.limits.timeout_of_stage(stage.pipeline.timeout);
+        timeout.saturating_sub(stage.run_duration(now()))
     }
 
     /// The environment variables of a step that starts in the stage's current state.

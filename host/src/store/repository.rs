@@ -113,6 +113,23 @@ impl Read {
         Ok(all)
     }
 
+    /// Whether more than one repository is enabled. Reads rows only until it finds the second one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn several_repositories_enabled(&self) -> Result<bool, StoreError> {
+        // A repository may have several keys, so the count of keys is only an upper bound.
+        if self.count(HOOK)? < 2 {
+            return Ok(false);
+        }
+        let mut enabled = 0;
+        self.scan(REPOSITORY, &[], None, Order::OldestFirst, &mut |_, value| {
+            enabled += usize::from(row::decode::<Repository>("repository", value)?.hook.is_some());
+            Ok(enabled < 2)
+        })?;
+        Ok(enabled > 1)
+    }
+
     /// The repository and webhook with this key, if the webhook is accepted at `now`. Does the same work for unknown keys, so the
     /// response time does not reveal whether a key exists.
     ///

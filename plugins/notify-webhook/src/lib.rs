@@ -77,7 +77,7 @@ fn path_of_secret(name: &str) -> Result<String, SendError> {
 fn unusable(secret: &str, error: SecretError) -> SendError {
     match error {
         SecretError::NotFound => SendError::Misconfigured(format!(
-            "the secret {secret:?} does not exist; create it with `beespace secret set {secret} --instance`"
+            "the secret {secret:?} does not exist; create it with `beespace secret set {secret} --plugins`"
         )),
         SecretError::Denied(why) => SendError::Misconfigured(format!("the secret {secret:?} cannot be used: {why}")),
         SecretError::Unavailable(why) => SendError::Retry(RetryHint {

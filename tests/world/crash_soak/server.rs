@@ -76,7 +76,7 @@ impl SoakServer {
             if is_docker { "docker" } else { "dummy" }
         );
         let process = Process::start(&campaign.program, &gogs, &settings, NO_ENV).await?;
-        process.set_secret("key", "a-key-for-the-inbox").await?;
+        process.set_plugin_secret("key", "a-key-for-the-inbox").await?;
         for repository in REPOSITORIES {
             process.enable(repository).await?;
         }

@@ -84,6 +84,19 @@ enum ChainPhase {
     Done,
 }
 
+/// What a decision is about, and the circumstances in which it is made.
+#[derive(Debug, Clone)]
+pub struct DecisionSite {
+    pub id: DecisionId,
+    pub point: Point,
+    pub stage: StageId,
+    /// Name of the step; `None` at `pipeline.admit`.
+    pub step: Option<String>,
+    /// Digest of the rules of the instance.
+    pub rules: Digest,
+    pub decided_at: Timestamp,
+}
+
 /// The result of a chain: a decided subject.
 #[derive(Debug, Clone)]
 pub struct ChainResult<T> {
@@ -234,14 +247,8 @@ impl<T: Subject + Serialize + DeserializeOwned> Chain<T> {
 
 impl<T: Subject> ChainResult<T> {
     /// The decision to store, and its subject.
-    pub fn into_decision(
-        self,
-        id: DecisionId,
-        point: Point,
-        stage: StageId,
-        step: Option<String>,
-        decided_at: Timestamp,
-    ) -> (Decision, T) {
+    pub fn into_decision(self, site: DecisionSite) -> (Decision, T) {
+        let DecisionSite { id, point, stage, step, rules, decided_at } = site;
         let decision = Decision {
             id,
             point,
@@ -251,6 +258,7 @@ impl<T: Subject> ChainResult<T> {
             subject: self.subject.subject_digest(),
             evaluations: self.evaluations,
             ruling: self.ruling,
+            rules: Some(rules),
             decided_at,
         };
         (decision, self.subject)

@@ -246,6 +246,9 @@ pub struct Decision {
     pub subject: Digest,
     pub evaluations: Vec<Evaluation>,
     pub ruling: Ruling,
+    /// Digest of the rules under which it was made ([`crate::rule_set`]); `None` if an older version made it.
+    #[serde(default)]
+    pub rules: Option<Digest>,
     pub decided_at: Timestamp,
 }
 

@@ -159,7 +159,7 @@ impl CreateContext<'_> {
                 // The same as `memory`: no swap.
                 memory_swap: Some(memory),
                 pids_limit: Some(container.limits.pids.unwrap_or(self.options.pids).into()),
-                nano_cpus: container.limits.cpu_millis.map(|millis| i64::from(millis) * 1_000_000),
+                nano_cpus: container.limits.cpu_millis.or(self.options.cpu_millis).map(|millis| i64::from(millis) * 1_000_000),
                 cap_drop: Some(vec!["ALL".to_owned()]),
                 cap_add: Some(CAPABILITIES.map(str::to_owned).to_vec()),
                 security_opt: Some(vec!["no-new-privileges".to_owned()]),

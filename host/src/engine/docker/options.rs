@@ -14,6 +14,8 @@ pub struct DockerOptions {
     /// Distinguishes this instance's objects from all others: 1 to 32 lower-case letters and digits, constant for the life of the
     /// store.
     pub instance: String,
+    /// CPU time, in thousandths of a CPU, of a container whose plan sets no limit; `None`: unlimited.
+    pub cpu_millis: Option<u32>,
     /// Memory limit in bytes of a container whose plan sets none. Swap is not available in addition.
     pub memory: u64,
     /// Process limit of a container whose plan sets none.
