@@ -76,7 +76,10 @@ fn the_schema_accepts_what_the_reader_accepts() {
             json!({ "run": ["one", "two"], "env": { "A": "b" }, "needs": [], "timeout": "5m", "failure": "ignore", "workdir": "web" }),
         ),
         step(json!({ "entrypoint": ["a"], "args": [], "when": { "status": ["success", "failure"] } })),
-        json!({ "steps": [{ "name": "a", "uses": "check", "with": { "any": [1, { "b": null }] } }, { "name": "b", "image": "x", "needs": ["a"] }] }),
+        json!({ "steps": [
+            { "name": "a", "uses": "check", "with": { "any": [1, { "b": null }] } },
+            { "name": "b", "image": "x", "needs": ["a"] }
+        ] }),
     ];
     let invalid = [
         json!([]),

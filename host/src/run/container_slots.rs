@@ -1,5 +1,5 @@
-//! The number of containers that run at once: those of one stage, and those of all stages. A container holds one slot of each kind
-//! from its start to its exit; a prefetched container holds none while it waits for its start signal.
+//! The number of containers that run at once: those of one stage, and those of all stages. A container holds one slot of each
+//! kind from its start to its exit; a prefetched container holds none while it waits for its start signal.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;

@@ -10,8 +10,8 @@
 //! | drive: steps start, end and are cancelled until none moves | `drive.rs`, `transitions.rs`, `step_tasks.rs` |
 //! | close: logs, containers, network and workspace | `close.rs` |
 //!
-//! A step's own path is `step.rs` (its rounds), `round.rs` (the containers of one round), `container.rs` (one container, in one of
-//! the slots of `container_slots.rs`) and `next_round.rs` (the step type's reaction). `workspace.rs` is the clone step, with
+//! A step's own path is `step.rs` (its rounds), `round.rs` (the containers of one round), `container.rs` (one container, in
+//! one of the slots of `container_slots.rs`) and `next_round.rs` (the step type's reaction). `workspace.rs` is the clone step, with
 //! `source_retry.rs`; `prefetch.rs` prepares later steps.
 
 mod admission;
