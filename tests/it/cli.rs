@@ -5,6 +5,7 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use beespace::store::delivery::{Delivery, DeliveryOutcome};
 use beespace_core::build::Build;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;
@@ -200,7 +201,8 @@ async fn a_build_waiting_for_gogs_can_be_shown_and_cancelled() {
         let page = session.get(&href).await.unwrap().body;
         assert!(page.contains("Gogs cannot be reached") && page.contains(&format!("action=\"{href}/cancel\"")), "{page}");
         if way == "command" {
-            assert!(shell.run("build list").await.stdout.contains(&build.id.to_string()));
+            let listed = shell.run("build list").await.stdout;
+            assert!(listed.contains(&build.id.to_string()) && listed.contains("Gogs cannot be reached"), "{listed}");
             let shown = shell.run(&format!("build show {} --repo {REPO}", build.id)).await;
             assert!(shown.code == 0 && shown.stdout.contains("Gogs cannot be reached"), "{shown:?}");
             assert_eq!(shell.run(&format!("build cancel {} --repo {REPO}", build.id)).await.code, 0);
@@ -417,6 +419,25 @@ async fn a_secret_is_read_from_standard_input_and_never_printed() {
     assert!(absent.code == 4 && absent.stderr.contains("absent.pem"), "{absent:?}");
     assert_eq!(shell.run("secret remove token --repo ada/hive").await.code, 0);
     assert_eq!(shell.run("secret remove token --repo ada/hive").await.code, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_builds_names_the_push_that_has_none() {
+    let (gogs, beespace, shell) = world().await;
+    beespace.enable(REPO).await.unwrap();
+    gogs.push(REPO, "main", &[("beespace.yml", ONE_STEP)], "Forget a dot").await.unwrap();
+    let is_ignored = |delivery: &Delivery| match &delivery.outcome {
+        DeliveryOutcome::Ignored(reason) => reason.code == "no-pipeline-file",
+        _ => false,
+    };
+    let ignored = async || Ok(beespace.app.store.read()?.deliveries(None, None, 10)?.iter().any(is_ignored).then_some(()));
+    beespace.wait_for("the push to be ignored", ignored).await.unwrap();
+    let listed = shell.run("build list").await;
+    assert_eq!(listed.code, 0, "{listed:?}");
+    assert!(listed.stderr.contains("the last push to ada/hive has no build: no pipeline file"), "{listed:?}");
+    assert!(listed.stderr.contains("rename `beespace.yml` to `.beespace.yml`"), "{listed:?}");
+    let filtered = shell.run("build list --status failure").await;
+    assert!(!filtered.stderr.contains("has no build"), "{filtered:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

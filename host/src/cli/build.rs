@@ -7,7 +7,7 @@ use super::build_common::{BuildName, build_name, build_path, duration, post_acti
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::{Context, build_text, log, print_stderr, table};
+use super::{Context, build_text, log, print_stderr, table, unbuilt};
 use crate::api::dto::{ApprovalAnswerBody, BuildBody};
 use crate::clock::now;
 use crate::urls::{API_PREFIX, api_repository};
@@ -86,6 +86,7 @@ async fn list(context: &Context, client: &Client, status: Option<String>, limit:
         Some(name) => format!("{}/builds", api_repository(name)),
         None => format!("{API_PREFIX}/builds"),
     };
+    let is_filtered = status.is_some();
     let status = status.map_or_else(String::new, |status| format!("&status={}", crate::urls::encode(&status)));
     let builds: Vec<BuildBody> = client.get(&format!("{base}?limit={limit}{status}")).await?;
     let now = now();
@@ -100,9 +101,12 @@ async fn list(context: &Context, client: &Client, status: Option<String>, limit:
             build.branch.clone().unwrap_or_default(),
             build.sha.get(..7).unwrap_or_default().to_owned(),
             build.actor.clone(),
-            build.title.clone(),
+            unbuilt::title(build),
         ]
     })?;
+    if context.output == Output::Table && !is_filtered {
+        unbuilt::report(context, client, &builds).await;
+    }
     Ok(Exit::Ok)
 }
 

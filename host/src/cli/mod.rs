@@ -25,6 +25,7 @@ pub mod secret;
 pub mod server;
 pub mod table;
 pub mod target;
+mod unbuilt;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
