@@ -50,8 +50,9 @@ mod tests {
     use super::*;
 
     fn delivery(repository: &str, event: &str, outcome: &str, minute: u8) -> DeliveryBody {
+        let received_at = format!("2026-01-01T00:{minute:02}:00Z");
         let body = json!({ "id": "1", "repository": repository, "forge_id": "f", "event": event, "sha256": "s", "bytes": 1,
-            "received_at": format!("2026-01-01T00:{minute:02}:00Z"), "outcome": outcome, "reason": "no pipeline file at 95a2db4" });
+            "received_at": received_at, "outcome": outcome, "reason": "no pipeline file at 95a2db4" });
         serde_json::from_value(body).unwrap()
     }
 
