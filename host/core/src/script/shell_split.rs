@@ -8,7 +8,8 @@
 /// a part cannot be parsed, everything from there on is one command.
 pub(super) fn commands(text: &str) -> Vec<&str> {
     let mut commands = Vec::new();
-    let mut scanner = Scanner { rest: text, open: Vec::new(), here_documents: Vec::new(), leading: true, continues: false };
+    let mut scanner =
+        Scanner { rest: text, open: Vec::new(), here_documents: Vec::new(), leading: true, in_word: false, continues: false };
     loop {
         scanner.skip_blank();
         let begin = scanner.rest;
@@ -43,6 +44,8 @@ enum Open {
 struct HereDocument {
     end: String,
     strip_tabs: bool,
+    /// The delimiter has no quotes, so the shell expands the body.
+    is_expanded: bool,
 }
 
 struct Scanner<'a> {
@@ -51,6 +54,8 @@ struct Scanner<'a> {
     here_documents: Vec<HereDocument>,
     /// The next word may be a reserved word.
     leading: bool,
+    /// The text before `rest` belongs to a word that goes on: `"$PWD"` in `"$PWD"#default`.
+    in_word: bool,
     /// The line ended in `|`, `&&`, `||` or `name()`, so the command continues.
     continues: bool,
 }
@@ -63,6 +68,7 @@ impl<'a> Scanner<'a> {
     /// Advances to the end of the command; false if the end cannot be found.
     fn command(&mut self) -> bool {
         self.leading = true;
+        self.in_word = false;
         self.continues = false;
         while let Some(next) = self.rest.chars().next() {
             let understood = if self.open.last() == Some(&Open::Quotes) { self.quoted(next) } else { self.plain(next) };
@@ -80,6 +86,7 @@ impl<'a> Scanner<'a> {
         match next {
             '"' => {
                 self.open.pop();
+                self.in_word = true;
                 self.skip(1)?;
             }
             '\\' => self.skip_escaped()?,
@@ -93,15 +100,26 @@ impl<'a> Scanner<'a> {
     /// Processes one token outside quotes; `Some(true)` at the end of the command.
     fn plain(&mut self, next: char) -> Option<bool> {
         match next {
+            // A comment begins only where a word could begin.
+            '#' if !self.in_word => {
+                self.rest = self.rest.get(self.rest.find('\n').unwrap_or(self.rest.len())..)?;
+                return Some(false);
+            }
+            '\n' | ' ' | '\t' | ';' | '&' | '|' | '(' | ')' | '<' | '>' => self.in_word = false,
+            _ => {}
+        }
+        match next {
             '\n' => return self.newline(),
             ' ' | '\t' => self.skip(1)?,
-            '#' => self.rest = self.rest.get(self.rest.find('\n').unwrap_or(self.rest.len())..)?,
+            // The shell removes it, so that it neither begins nor ends a word.
+            '\\' if self.rest.starts_with("\\\n") => self.skip(2)?,
             ';' => {
                 self.skip(1)?;
                 self.leading = true;
             }
             '&' | '|' => {
-                let double = self.rest.get(1..2) == Some(self.rest.get(..1)?);
+                // `|&` is bash's pipe for both streams.
+                let double = self.rest.get(1..2) == Some(self.rest.get(..1)?) || self.rest.starts_with("|&");
                 self.continues = double || next == '|';
                 self.skip(if double { 2 } else { 1 })?;
                 self.leading = true;
@@ -129,7 +147,7 @@ impl<'a> Scanner<'a> {
                 None => (self.rest, ""),
             };
             let ended = here.end == if here.strip_tabs { line.trim_start_matches('\t') } else { line };
-            if self.rest.is_empty() && !ended {
+            if (self.rest.is_empty() || here.is_expanded && continues_on_next_line(line)) && !ended {
                 return None;
             }
             self.rest = rest;
@@ -144,10 +162,11 @@ impl<'a> Scanner<'a> {
         self.leading = true;
         self.continues = false;
         if next == '(' {
-            if self.rest.starts_with(')') {
+            let blanks = self.rest.len() - self.rest.trim_start_matches([' ', '\t']).len();
+            if self.rest.get(blanks..)?.starts_with(')') {
                 // `name()`: the function's body follows on this line or a later one.
                 self.continues = true;
-                return self.skip(1);
+                return self.skip(blanks + 1);
             }
             self.open.push(Open::Paren);
             return Some(());
@@ -155,11 +174,17 @@ impl<'a> Scanner<'a> {
         match self.open.last()? {
             // The end of a `case` pattern; commands follow.
             Open::Case => return Some(()),
-            Open::Paren | Open::Substitution => self.open.pop(),
+            Open::Substitution => {
+                self.open.pop();
+                (self.leading, self.in_word) = (false, true);
+            }
+            Open::Paren => {
+                self.open.pop();
+                // In a `case`, `(pattern)` was closed and commands follow; elsewhere operators follow.
+                self.leading = self.open.last() == Some(&Open::Case);
+            }
             _ => return None,
-        };
-        // In a `case`, `(pattern)` was closed and commands follow; elsewhere operators follow.
-        self.leading = self.open.last() == Some(&Open::Case);
+        }
         Some(())
     }
 
@@ -182,13 +207,14 @@ impl<'a> Scanner<'a> {
         if end.is_empty() || !simple {
             return None;
         }
-        self.here_documents.push(HereDocument { end, strip_tabs });
+        let is_expanded = end == word;
+        self.here_documents.push(HereDocument { end, strip_tabs, is_expanded });
         self.skip(length)
     }
 
     /// Processes a word. Quotes and substitutions in it may stay open for the next tokens.
     fn word(&mut self) -> Option<()> {
-        self.continues = false;
+        (self.continues, self.in_word) = (false, true);
         let begin = self.rest;
         while let Some(next) = self.rest.chars().next() {
             match next {
@@ -316,13 +342,24 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Whether the next line of an expanded here-document may belong to this one, so that it does not end the document: the newline
+/// is escaped, or an expansion may be open.
+fn continues_on_next_line(line: &str) -> bool {
+    let escapes = line.len() - line.trim_end_matches('\\').len();
+    let is_unbalanced = |open: char, close: char| line.matches(open).count() != line.matches(close).count();
+    escapes % 2 == 1
+        || line.matches('`').count() % 2 == 1
+        || line.contains("$(") && is_unbalanced('(', ')')
+        || line.contains("${") && is_unbalanced('{', '}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::commands;
 
     #[test]
     fn a_command_ends_when_no_construct_is_open() {
-        let cases: [(&str, &[&str]); 22] = [
+        let cases: [(&str, &[&str]); 31] = [
             ("", &[]),
             ("\n\n  \n", &[]),
             ("a\nb\n", &["a", "b"]),
@@ -345,6 +382,18 @@ mod tests {
             ("echo if; echo done {\nz", &["echo if; echo done {", "z"]),
             ("a >f 2>&1 &\nz", &["a >f 2>&1 &", "z"]),
             ("echo x#y 'a'\"b\"c\nz", &["echo x#y 'a'\"b\"c", "z"]),
+            (
+                "nix build \"$PWD\"#default \\\n  --print-build-logs\nz",
+                &["nix build \"$PWD\"#default \\\n  --print-build-logs", "z"],
+            ),
+            ("echo \"$(pwd)\"#'a\nb'\nz", &["echo \"$(pwd)\"#'a\nb'", "z"]),
+            ("echo $(pwd)#'a\nb'\nz", &["echo $(pwd)#'a\nb'", "z"]),
+            ("a;# don't\n(b)# don't\nz", &["a;# don't", "(b)# don't", "z"]),
+            ("a \\\n# don't\nb 'x\ny'\nz", &["a \\\n# don't", "b 'x\ny'", "z"]),
+            ("f ( )\n{ a\n}\nz", &["f ( )\n{ a\n}", "z"]),
+            ("a |&\nb\nz", &["a |&\nb", "z"]),
+            ("case x in\n x) $(echo echo) esac\n;;\nesac\nz", &["case x in\n x) $(echo echo) esac\n;;\nesac", "z"]),
+            ("cat <<'E'\na\\\nE\nz", &["cat <<'E'\na\\\nE", "z"]),
         ];
         for (text, expected) in cases {
             assert_eq!(commands(text), expected, "{text}");
@@ -365,6 +414,8 @@ mod tests {
             ")\na",
             "echo ${x:-\"}\"}\nb",
             "a \\",
+            "cat <<E\na\\\nE\nE\nb",
+            "cat <<E\n$(a\nE\n)\nE\nb",
         ] {
             let all = format!("first\n{text}");
             assert_eq!(commands(&all), ["first", text], "{text}");
