@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn pause_program() -> Result<(), Box<dyn Error>> {
     let source = "pause/src/main.rs";
     println!("cargo::rerun-if-changed={source}");
+    println!("cargo::rerun-if-changed=core/src/metadata_service.rs");
     println!("cargo::rerun-if-changed=build.rs");
 
     let variable = |name: &str| std::env::var_os(name).ok_or_else(|| format!("Cargo did not set {name}"));

@@ -11,6 +11,7 @@
 //! | admit | [`policy`]: verdicts, decisions, approvals; [`baseline_policy`]: built-in rules; [`plugin_context`]: plugin input |
 //! | | [`rule_set`]: what decisions depend on besides their subjects |
 //! | plan | [`plan`]: the work of a step; [`image_ref`]: image references; [`script`]: the step's script |
+//! | | [`metadata_service`]: addresses that no container and no plugin may reach |
 //! | run | [`build`]: builds, stages, steps; [`graph`]: scheduling; [`environment`]: variables; [`step_type`]: later rounds |
 //! | | [`user_action`]: approve, decline, cancel |
 //! | log | [`output`]: streams of a container; [`mask`]: secrets in the output |
@@ -44,6 +45,7 @@ pub mod policy;
 pub mod rule_set;
 
 pub mod image_ref;
+pub mod metadata_service;
 pub mod plan;
 pub mod script;
 

@@ -20,8 +20,18 @@
 #![no_main]
 #![expect(unsafe_code, reason = "the program needs a few functions of the C library, and a dependency for so few is too much")]
 
+#[path = "../../core/src/metadata_service.rs"]
+#[expect(
+    unreachable_pub,
+    dead_code,
+    reason = "the host's own list, so that containers and plugins are kept away from the same addresses"
+)]
+mod metadata_service;
+
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+
+use metadata_service::METADATA_SERVICES;
 
 const SIGHUP: c_int = 1;
 const SIGINT: c_int = 2;
@@ -57,11 +67,6 @@ const NO_SUCH_FAMILY: [i32; 2] = [95, 97];
 const METADATA: Rule = Rule { priority: 100, action: FR_ACT_PROHIBIT, table: 0 };
 const ALLOW: Rule = Rule { priority: 101, action: FR_ACT_TO_TBL, table: RT_TABLE_MAIN };
 const BLOCK: Rule = Rule { priority: 102, action: FR_ACT_PROHIBIT, table: 0 };
-
-/// Nearly every cloud has its metadata service at 169.254.169.254, and some have others nearby.
-const LINK_LOCAL: Prefix = Prefix { address: IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), bits: 16 };
-const ALIBABA: Prefix = Prefix { address: IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)), bits: 32 };
-const AMAZON_V6: Prefix = Prefix { address: IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254)), bits: 128 };
 
 /// The exit code if a rule cannot be applied.
 const RULE_FAILED: c_int = 3;
@@ -117,14 +122,18 @@ fn print(text: &str) {
     unsafe { write(STDOUT, text.as_ptr().cast(), text.len()) };
 }
 
-/// Blocks TCP to the metadata services of clouds, which hand out the machine's credentials. Port 53 and all protocols but TCP
-/// stay open, because on some clouds the same address also resolves names.
+/// Blocks TCP to the metadata services of clouds, which hand out the machine's credentials. All protocols but TCP stay open, and
+/// port 53 where the same address also resolves names.
 fn block_metadata() -> bool {
     let tcp = (FRA_IP_PROTO, &[IPPROTO_TCP][..]);
-    METADATA.add(LINK_LOCAL, &[tcp, (FRA_DPORT_RANGE, &ports(1, 52))])
-        && METADATA.add(LINK_LOCAL, &[tcp, (FRA_DPORT_RANGE, &ports(54, 65_534))])
-        && METADATA.add(ALIBABA, &[tcp])
-        && METADATA.add(AMAZON_V6, &[tcp])
+    METADATA_SERVICES.iter().all(|service| {
+        let prefix = Prefix { address: service.address, bits: service.bits };
+        if !service.resolves_names {
+            return METADATA.add(prefix, &[tcp]);
+        }
+        METADATA.add(prefix, &[tcp, (FRA_DPORT_RANGE, &ports(1, 52))])
+            && METADATA.add(prefix, &[tcp, (FRA_DPORT_RANGE, &ports(54, 65_534))])
+    })
 }
 
 fn ports(first: u16, last: u16) -> [u8; 4] {

@@ -15,10 +15,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Requests to the metadata services, and to the DNS resolver at the address of most of them.
-const METADATA_REQUESTS: &str = "for to in '169.254.169.254 80' '169.254.170.2 80' '100.100.100.200 80' '169.254.169.254 53'; do \
-                   nc -w 3 $to </dev/null || echo closed; done";
-const OPEN: &str = "credentials\ncredentials\ncredentials\nnames\n";
-const CLOSED: &str = "closed\nclosed\nclosed\nnames\n";
+const METADATA_REQUESTS: &str = "for to in '169.254.169.254 80' '169.254.170.2 80' '100.100.100.200 80' '168.63.129.16 80' \
+                   '168.63.129.16 32526' '169.254.169.254 53'; do nc -w 3 $to </dev/null || echo closed; done";
+const OPEN: &str = "credentials\ncredentials\ncredentials\ncredentials\ncredentials\nnames\n";
+const CLOSED: &str = "closed\nclosed\nclosed\nclosed\nclosed\nnames\n";
 
 async fn fixture(dockerd: &Dockerd, metadata_access: bool) -> EngineFixture {
     let image = docker::test_image_in(&dockerd.api().await.unwrap()).await.unwrap();
@@ -30,8 +30,9 @@ async fn fixture(dockerd: &Dockerd, metadata_access: bool) -> EngineFixture {
 async fn containers_cannot_reach_a_metadata_service_or_remove_the_rules() {
     let dockerd = Dockerd::start(false).await.unwrap();
     let serve = "busybox ip link set lo up; \
-                 for at in 169.254.169.254 169.254.170.2 100.100.100.200; do busybox ip addr add $at/32 dev lo; done; \
-                 busybox nc -ll -p 53 -e echo names & exec busybox nc -ll -p 80 -e echo credentials";
+                 for at in 169.254.169.254 169.254.170.2 100.100.100.200 168.63.129.16; do \
+                 busybox ip addr add $at/32 dev lo; done; busybox nc -ll -p 53 -e echo names & \
+                 busybox nc -ll -p 32526 -e echo credentials & exec busybox nc -ll -p 80 -e echo credentials";
     let _service = dockerd.spawn_in_sandbox(&["sh", "-c", serve]).await.unwrap();
 
     let open = fixture(&dockerd, true).await;

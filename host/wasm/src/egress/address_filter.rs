@@ -2,13 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
+use beespace_core::metadata_service::is_metadata_service;
+
 use crate::grant::AddressClass;
 
-/// Returns the class of an address. `None` means that no rule can allow it: link-local (cloud metadata services), unspecified,
+/// Returns the class of an address. `None` means that no rule can allow it: cloud metadata services, link-local, unspecified,
 /// multicast, broadcast, reserved, documentation, benchmarking, and IPv6 forms with an embedded IPv4 address.
 pub(crate) fn classify(address: IpAddr) -> Option<AddressClass> {
     // The kernel treats `::ffff:10.0.0.1` as 10.0.0.1, so this function does too.
     match address.to_canonical() {
+        address if is_metadata_service(address) => None,
         IpAddr::V4(address) => classify_v4(address),
         IpAddr::V6(address) => classify_v6(address),
     }
@@ -36,7 +39,7 @@ fn classify_v6(address: Ipv6Addr) -> Option<AddressClass> {
         [0, 0, 0, 0, 0, 0, 0, 1] => Some(AddressClass::Loopback),
         // IPv4-compatible, unspecified.
         [0, 0, 0, 0, 0, 0, _, _] => None,
-        // The metadata service of AWS, within the unique local range.
+        // Services of AWS for its machines, within the unique local range.
         [0xfd00, 0x0ec2, ..] => None,
         [0xfc00..=0xfdff, ..] => Some(AddressClass::Private),
         // NAT64: the well-known prefix and the one for local use.
@@ -61,6 +64,7 @@ mod tests {
                 "0.0.0.0 0.1.2.3 169.254.169.254 192.0.0.170 192.0.2.1 198.18.0.1 198.51.100.7 203.0.113.9 224.0.0.1 240.0.0.1 \
                  255.255.255.255",
             ),
+            (None, "168.63.129.16 100.100.100.200 ::ffff:168.63.129.16 fd20:ce::254 fd00:c1::a9fe:a9fe"),
             (
                 None,
                 ":: ::7f00:1 64:ff9b::7f00:1 64:ff9b:1::1 2002:7f00:1:: 2001::1 2001:db8::1 fe80::1 fec0::1 ff02::1 \
