@@ -66,6 +66,30 @@ async fn an_engine_with_an_incompatible_api_version_is_refused_with_a_remedy() {
     assert!(!error.is_transient() && reason.contains("1.60") && reason.contains("newer Beespace"), "{reason}");
 }
 
+#[tokio::test]
+async fn an_engine_that_refuses_the_pause_image_is_not_healthy_and_not_asked_again_and_again() {
+    let answer = async move |uri: Uri| match uri.path() {
+        path if path.ends_with("/version") => axum::Json(json!({ "ApiVersion": "1.41", "Version": "99" })).into_response(),
+        path if path.ends_with("/images/create") => {
+            (StatusCode::INTERNAL_SERVER_ERROR, axum::Json(json!({ "message": "imports are forbidden" }))).into_response()
+        }
+        path if path.contains("/images/") => {
+            (StatusCode::NOT_FOUND, axum::Json(json!({ "message": "no such image" }))).into_response()
+        }
+        _ => axum::Json(json!({})).into_response(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = format!("tcp://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    let engine = Docker::new(docker::options(&host, "a")).unwrap();
+    assert_eq!(engine.check().await.unwrap().version, "99");
+    for error in [engine.maintain().await.unwrap_err(), engine.check().await.unwrap_err()] {
+        let reason = error.reason();
+        assert_eq!(reason.code, "engine-pause-image-refused", "{reason}");
+        assert!(!error.is_transient() && reason.message.contains("imports are forbidden"), "{reason}");
+    }
+}
+
 /// Opens a stage on a fake engine that has these networks and refuses every new one. Returns the error and the requested subnets.
 async fn opened_among(networks: serde_json::Value) -> (EngineError, BTreeSet<String>) {
     let (sender, mut asked) = mpsc::unbounded_channel();

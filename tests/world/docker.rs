@@ -167,6 +167,54 @@ pub async fn test_image_in(api: &bollard::Docker) -> Result<String> {
     Ok(name)
 }
 
+/// An image from these files with instructions of a Dockerfile (`VOLUME /x`). Its tag is a digest of both, so that it is built
+/// once per machine.
+///
+/// # Errors
+/// The engine refuses the image.
+pub async fn image_with(layer: Vec<u8>, instructions: &[&str]) -> Result<String> {
+    let api = api().await?;
+    let digest = hex::encode(Sha256::new().chain_update(&layer).chain_update(instructions.join("\n")).finalize());
+    let tag = digest.get(..12).unwrap_or(&digest).to_owned();
+    let name = format!("beespace-test:{tag}");
+    if api.inspect_image(&name).await.is_ok() {
+        return Ok(name);
+    }
+    let changes = instructions.iter().map(|line| (*line).to_owned()).collect();
+    let options = CreateImageOptionsBuilder::new().from_src("-").repo("beespace-test").tag(&tag).changes(changes).build();
+    let mut steps = std::pin::pin!(api.create_image(Some(options), Some(body_full(layer.into())), None));
+    while let Some(step) = steps.next().await {
+        step?;
+    }
+    Ok(name)
+}
+
+/// The files of an image whose shell prints to both streams before it does anything else, as bash does for an unknown locale.
+///
+/// # Errors
+/// A program is not installed.
+pub fn noisy_shell_layer() -> Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let busybox = std::fs::read("/bin/busybox").context("busybox-static is not installed")?;
+    put(&mut tar, "bin/busybox", 0o755, &busybox)?;
+    ["cat", "sleep"].into_iter().try_for_each(|applet| link(&mut tar, applet))?;
+    let shell = b"#!/bin/busybox sh\necho noise; echo warning >&2\nexec /bin/busybox sh \"$@\"\n";
+    put(&mut tar, "bin/sh", 0o755, shell)?;
+    Ok(tar.into_inner()?)
+}
+
+/// A small image as a tar: fixed content, so that it can have a digest.
+///
+/// # Errors
+/// A program is not installed.
+pub fn plain_shell_layer() -> Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let busybox = std::fs::read("/bin/busybox").context("busybox-static is not installed")?;
+    put(&mut tar, "bin/busybox", 0o755, &busybox)?;
+    ["sh", "cat", "ls", "sleep"].into_iter().try_for_each(|applet| link(&mut tar, applet))?;
+    Ok(tar.into_inner()?)
+}
+
 /// A small image as a tar: a shell, a file with the text `which`, and this many random bytes.
 ///
 /// # Errors

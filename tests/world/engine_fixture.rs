@@ -74,6 +74,7 @@ impl EngineFixture {
             step: self.step(step),
             container: container.id.clone(),
             plan: Arc::new(approved_plan(container, self.stage)),
+            image: None,
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
         }

@@ -1,5 +1,6 @@
 //! A build and its parts in their current state: one execution for one event.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -131,6 +132,10 @@ pub struct Stage {
     /// The decision of `pipeline.admit`.
     pub decision: Option<DecisionId>,
     pub steps: Vec<Step>,
+    /// Which image each reference means, from its normal form to a reference that means this image for ever. All steps of the
+    /// build run these images.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, String>,
     /// Every approval that was ever requested. [`Stage::open_approvals`] are those that are still open.
     pub approvals: Vec<PendingApproval>,
     /// Start of the current wait for an approval, while none of its steps runs. The stage's network is released meanwhile, its
@@ -158,6 +163,7 @@ impl Stage {
             remarks: Vec::new(),
             decision,
             steps,
+            images: BTreeMap::new(),
             approvals: Vec::new(),
             awaiting_approval_since: None,
             approval_wait_ms: 0,
@@ -206,6 +212,15 @@ impl Stage {
         let open = self.approvals.iter().filter(|pending| pending.declined.is_none());
         open.filter(|pending| {
             self.started_at.is_none() || self.blocked_steps().any(|(_, round)| round.decision == pending.decision)
+        })
+    }
+
+    /// The images that a step runs, or will run: their references as written, each with the digest if it is known.
+    pub fn images_of<'a>(&'a self, step: &'a Step) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        let containers = step.round.iter().flat_map(|round| &round.plan.containers);
+        containers.map(|container| {
+            let image = container.image_reference().and_then(|reference| self.images.get(&reference));
+            (container.image.as_str(), image.map(|image| image.split_once('@').map_or(&**image, |(_, digest)| digest)))
         })
     }
 

@@ -122,7 +122,7 @@ impl Exit {
                 ExitCause::Exited,
                 "the program was killed (exit code 137), possibly because the machine ran out of memory".to_owned(),
             ),
-            None => (ExitCause::Exited, String::new()),
+            None => (ExitCause::Exited, seen.process_limit.map(|limit| process_limit_text(seen.code, limit)).unwrap_or_default()),
         };
         let message = match (message.is_empty(), seen.engine_message.is_empty()) {
             (_, true) => message,
@@ -139,6 +139,20 @@ impl Exit {
             output_incomplete,
         }
     }
+}
+
+/// The text for a program whose output reports that a process could not be started. Only the output shows it: an engine does not
+/// report that the limit was met.
+fn process_limit_text(code: Option<i32>, limit: u32) -> String {
+    let exit = match code {
+        Some(0) => "the program succeeded".to_owned(),
+        Some(code) => format!("the program exited with code {code}"),
+        None => "the program exited with an unknown code".to_owned(),
+    };
+    format!(
+        "{exit}, but it reported that a process could not be started: its limit is {limit} processes and threads \
+         (`[limits] step_pids`)"
+    )
 }
 
 /// Why a container ended.
@@ -182,6 +196,8 @@ pub struct ObservedExit {
     pub stopped: Option<StopCause>,
     /// The parties that were running when the container ended.
     pub observers: ExitObservers,
+    /// The process limit of the container, if its output reports that a process or thread could not be started.
+    pub process_limit: Option<u32>,
     /// An additional message of the engine; may be empty.
     pub engine_message: String,
     pub duration_ms: u64,
@@ -268,6 +284,17 @@ mod tests {
         let exit = Exit::observed("step", seen);
         assert!(exit.is_success());
         assert!(exit.message.contains("memory"));
+    }
+
+    #[test]
+    fn a_process_limit_that_a_program_met_is_named() {
+        let message = |code| {
+            let seen = ObservedExit { code: Some(code), process_limit: Some(512), ..ObservedExit::default() };
+            Exit::observed("step", seen).message
+        };
+        let limit = "its limit is 512 processes and threads (`[limits] step_pids`)";
+        assert!(message(2).starts_with("the program exited with code 2, but") && message(2).ends_with(limit), "{}", message(2));
+        assert!(message(0).starts_with("the program succeeded, but"), "{}", message(0));
     }
 
     #[test]

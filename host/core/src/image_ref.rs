@@ -8,6 +8,9 @@ use std::fmt;
 /// The registry of a reference that names none.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
 
+/// The tag of a reference that has neither tag nor digest.
+pub const DEFAULT_TAG: &str = "latest";
+
 /// A reference to an image: `rust:1.95` is `docker.io/library/rust:1.95`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageRef {
@@ -66,6 +69,23 @@ impl ImageRef {
     pub fn name(&self) -> String {
         format!("{}/{}", self.registry, self.repository)
     }
+
+    /// The normal form: the complete name with exactly one of tag and digest, `docker.io/library/rust:latest`. An engine has
+    /// only one interpretation of it. The text as written may have several: `63a9` is also the beginning of an image's id.
+    #[must_use]
+    pub fn normalized(&self) -> String {
+        match (&self.digest, &self.tag) {
+            (Some(digest), _) => format!("{}@{digest}", self.name()),
+            (None, tag) => format!("{}:{}", self.name(), tag.as_deref().unwrap_or(DEFAULT_TAG)),
+        }
+    }
+
+    /// Whether the registry may give this reference to another image at any time and usually does: its tag is `latest`, or it has
+    /// neither tag nor digest.
+    #[must_use]
+    pub fn is_latest(&self) -> bool {
+        self.digest.is_none() && self.tag.as_deref().is_none_or(|tag| tag == DEFAULT_TAG)
+    }
 }
 
 impl fmt::Display for ImageRef {
@@ -99,6 +119,9 @@ impl std::str::FromStr for ImageRef {
         if tag.is_some_and(|tag| !is_tag(tag)) {
             return invalid("a tag has 1 to 128 letters, digits, `_`, `.` and `-`, and begins with a letter, digit or `_`");
         }
+        if is_id(name, tag, digest) {
+            return invalid("an image is named, not given by its id; write a name with a tag, for example `rust:1.95`");
+        }
         let (registry, repository) = split_registry(name)?;
         if registry.len() + repository.len() >= 255 {
             return invalid("a name has at most 255 characters");
@@ -113,9 +136,6 @@ fn split_registry(name: &str) -> Result<(String, String), InvalidImageRef> {
     let (registry, path) = host.unwrap_or((DEFAULT_REGISTRY, name));
     if path.is_empty() {
         return invalid("the name is empty");
-    }
-    if host.is_none() && path.len() == 64 && path.bytes().all(is_lower_hex) {
-        return invalid("64 hex digits are an image id, not a name");
     }
     if !is_registry(registry) {
         return invalid("the registry must be a host name or an address, optionally with a port");
@@ -133,6 +153,16 @@ fn split_registry(name: &str) -> Result<(String, String), InvalidImageRef> {
     let is_official = registry == DEFAULT_REGISTRY && !path.contains('/');
     let repository = if is_official { format!("library/{path}") } else { path.to_owned() };
     Ok((registry, repository))
+}
+
+/// Whether an engine may take the text for the id of an image, or for the beginning of one: `sha256:` with hex digits, or hex
+/// digits alone.
+fn is_id(name: &str, tag: Option<&str>, digest: Option<&str>) -> bool {
+    let is_hex = |text: &str| !text.is_empty() && text.bytes().all(is_lower_hex);
+    match tag {
+        Some(tag) => name == "sha256" && is_hex(tag),
+        None => digest.is_none() && is_hex(name),
+    }
 }
 
 fn is_lower_hex(byte: u8) -> bool {
@@ -223,9 +253,39 @@ mod tests {
     }
 
     #[test]
+    fn an_engine_gets_the_complete_name_with_one_of_tag_and_digest() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        let normalized = |text: &str| text.parse::<ImageRef>().unwrap().normalized();
+        assert_eq!(normalized("rust"), "docker.io/library/rust:latest");
+        assert_eq!(normalized("GHCR.io/acme/app:2"), "ghcr.io/acme/app:2");
+        assert_eq!(normalized(&format!("rust:1.95@{digest}")), format!("docker.io/library/rust@{digest}"));
+        for text in ["rust", "ghcr.io/acme/app:2"] {
+            assert_eq!(normalized(&normalized(text)), normalized(text));
+        }
+    }
+
+    #[test]
+    fn ids_of_images_are_refused_and_names_that_resemble_them_are_not() {
+        let id = "63a92a6b53de".repeat(5) + "63a9";
+        let (prefixed, short) = (format!("sha256:{id}"), format!("sha256:{}", &id[..7]));
+        for text in [&*id, &id[..40], &id[..12], "63a9", "6", "cafe", &prefixed, &short] {
+            assert!(read(text).starts_with("! an image is named, not given by its id"), "{text}: {}", read(text));
+        }
+        for text in ["63a92a6b53de:latest", "docker.io/library/63a92a6b53de", "acme/cafe", "cafes", "sha256:v1", "sha256"] {
+            assert!(!read(text).starts_with('!'), "{text}: {}", read(text));
+        }
+    }
+
+    #[test]
+    fn only_latest_and_no_tag_are_expected_to_move() {
+        let is_latest = |text: &str| text.parse::<ImageRef>().unwrap().is_latest();
+        assert!(is_latest("rust") && is_latest("rust:latest"));
+        assert!(!is_latest("rust:1.95") && !is_latest(&format!("rust@sha256:{}", "0a".repeat(32))));
+    }
+
+    #[test]
     fn references_that_no_engine_accepts_are_refused() {
-        let id = "a".repeat(64);
-        let long = "a".repeat(256);
+        let long = "x".repeat(256);
         for text in [
             "",
             ":tag",
@@ -258,7 +318,6 @@ mod tests {
             "https://x.io/a",
             "$(id)",
             "../a",
-            &id,
             &long,
         ] {
             assert!(read(text).starts_with('!'), "{text}: {}", read(text));

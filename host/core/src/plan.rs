@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Document};
-use crate::pipeline::{EnvValue, ImageAction, Pipeline, Step};
+use crate::image_ref::ImageRef;
+use crate::pipeline::{EnvValue, ImageAction, Pipeline, Pull, Step};
 use crate::policy::Subject;
 use crate::script::script;
 
@@ -90,6 +91,7 @@ pub fn plan_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -
     let container = Container {
         id: IMAGE_CONTAINER.to_owned(),
         image: action.image.clone(),
+        pull: action.pull,
         entrypoint: action.entrypoint.clone(),
         args: action.args.clone(),
         script: action.run.as_deref().map(script),
@@ -139,6 +141,9 @@ pub struct Container {
     /// Unique inside the plan. An `image:` step has one, named `step`.
     pub id: String,
     pub image: String,
+    /// `None`: the default of the reference, see [`Pull::of`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<Pull>,
     /// `None`: the image's own entrypoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
@@ -170,6 +175,20 @@ pub struct Container {
     /// The container runs beside the others and is stopped when they have finished.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub service: bool,
+}
+
+impl Container {
+    /// When the image is pulled. The baseline policy refuses a text that is not a reference.
+    #[must_use]
+    pub fn pull(&self) -> Pull {
+        self.pull.unwrap_or_else(|| self.image.parse().map_or(Pull::IfAbsent, |image| Pull::of(&image)))
+    }
+
+    /// The normal form of its image reference. `None` for a text that is not one, which the baseline policy refuses.
+    #[must_use]
+    pub fn image_reference(&self) -> Option<String> {
+        self.image.parse().ok().map(|image: ImageRef| image.normalized())
+    }
 }
 
 /// A secret by name. Its value is added only in the engine, never in the plan.

@@ -190,6 +190,9 @@ reason_codes! {
         "Use `unix:///var/run/docker.sock` or `tcp://HOST:PORT`.";
     EngineInstance "engine-instance" "The instance id cannot be part of a container name."
         "Remove the id from the store only if none of its containers run.";
+    EnginePauseImageRefused "engine-pause-image-refused"
+        "The engine refused to import the image of its pause containers, without which no stage can start."
+        "See the engine's log; a rule of the engine, or of a proxy in front of it, may forbid imports.";
     EnginePauseNotReady "engine-pause-not-ready" "The stage's pause container did not become ready." "See the engine's log.";
     EngineNetworksExhausted "engine-networks-exhausted" "No free subnet is left in `[engine] network_pool`."
         "Set `network_pool` to an unused range, or remove unused networks (`docker network prune`).";

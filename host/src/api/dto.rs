@@ -117,10 +117,23 @@ pub struct StepBody {
     pub attempt: u16,
     /// The exit code of the last container that exited.
     pub exit_code: Option<i32>,
+    /// The images of its containers.
+    #[serde(default)]
+    pub images: Vec<ImageBody>,
     /// When its first container started. RFC 3339, in UTC.
     pub started_at: Option<String>,
     /// When it finished. RFC 3339, in UTC.
     pub finished_at: Option<String>,
+}
+
+/// The image of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImageBody {
+    /// As written in the pipeline file, or as planned by the step type.
+    pub reference: String,
+    /// The digest of the image that the reference means in this build: the registry's, or the image's id if no registry has it
+    /// under this name. None until a container of the build needs it.
+    pub digest: Option<String>,
 }
 
 /// A request for approval.
@@ -208,7 +221,7 @@ impl StageBody {
             status: stage.display_status().to_string(),
             reason: stage.reason.clone(),
             remarks: stage.remarks.clone(),
-            steps: stage.steps.iter().map(StepBody::new).collect(),
+            steps: stage.steps.iter().map(|step| StepBody::new(stage, step)).collect(),
             approvals: approvals.collect(),
             started_at: optional_rfc3339(stage.started_at),
             finished_at: optional_rfc3339(stage.finished_at),
@@ -227,7 +240,10 @@ impl ApprovalBody {
 }
 
 impl StepBody {
-    fn new(step: &Step) -> Self {
+    fn new(stage: &Stage, step: &Step) -> Self {
+        let images = stage
+            .images_of(step)
+            .map(|(reference, digest)| ImageBody { reference: reference.to_owned(), digest: digest.map(str::to_owned) });
         Self {
             number: step.number.0,
             name: step.name.clone(),
@@ -236,6 +252,7 @@ impl StepBody {
             remarks: step.remarks.clone(),
             attempt: step.attempt,
             exit_code: step.exits.last().and_then(|exit: &Exit| exit.code),
+            images: images.collect(),
             started_at: optional_rfc3339(step.started_at),
             finished_at: optional_rfc3339(step.finished_at),
         }

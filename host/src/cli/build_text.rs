@@ -78,6 +78,10 @@ impl Text {
         let took = duration(step.started_at.as_deref(), step.finished_at.as_deref(), self.now);
         let reason = self.new_reason(step.reason.as_ref());
         self.line(&format!("  {:>2}  {:<8}  {took:>12}  {}{reason}", step.number, step.status, step.name));
+        for image in &step.images {
+            let digest = image.digest.as_ref().map_or_else(String::new, |digest| format!(" @ {digest}"));
+            self.line(&format!("{:29}{}{digest}", "", image.reference));
+        }
     }
 
     /// A reason to append to a line; empty if it is shown already.
@@ -130,6 +134,16 @@ mod tests {
             "ada/hive #7  failure  13 s  Fill cells\n95a2db4 by ada  http://ci/ada/hive/7\n  step test: the program exited with \
              code 1\n\ndefault  failure  13 s\n   0  success          1.0 s  clone\n   1  failure           12 s  test"
         );
+    }
+
+    #[test]
+    fn a_step_shows_the_digests_of_its_images() {
+        let mut build = build("success", "", "");
+        let image = |digest: Option<&str>| json!({ "reference": "rust:1.95", "digest": digest });
+        build.stages[0].steps[1].images = serde_json::from_value(json!([image(Some("sha256:0a")), image(None)])).unwrap();
+        let lines = Text::of(&build, "", Timestamp(0)).lines;
+        let shown: Vec<&str> = lines.iter().map(|line| line.trim()).filter(|line| line.starts_with("rust")).collect();
+        assert_eq!(shown, ["rust:1.95 @ sha256:0a", "rust:1.95"]);
     }
 
     #[test]

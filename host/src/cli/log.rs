@@ -163,6 +163,10 @@ impl LogPrinter {
         stdout.write_all(printed.filter.as_mut().map_or("", AnsiFilter::pause).as_bytes())?;
         stdout.flush()?;
         printed.is_complete = is_finished(&step.status);
+        if printed.is_complete && step.reason.is_some() {
+            let reason = build_common::reason_suffix(step.reason.as_ref());
+            print_stderr(&format!("── {}: {}{reason}", sanitize::line(&step.name), step.status));
+        }
         Ok(())
     }
 }

@@ -83,10 +83,26 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// [`EngineError::SourcesUnreadable`] if the directory cannot be read, otherwise a failure of the engine.
     async fn fill(&self, stage: StageId, sources: Option<&Path>, launches: &[Launch]) -> Result<(), EngineError>;
 
+    /// The image that a launch's container would run now without a pull, as a reference that means this image for ever
+    /// ([`Launch::image`]). `None` if it has to be pulled, or must not be run before its registry was asked
+    /// ([`Pull::Always`](beespace_core::pipeline::Pull)). An engine without images returns the reference itself.
+    ///
+    /// # Errors
+    /// A failure of the engine.
+    async fn find_image(&self, launch: &Launch) -> Result<Option<String>, EngineError>;
+
+    /// Like [`find_image`](Self::find_image), but pulls the image as the plan wants it, and reports the progress as output.
+    /// `Ok(Err(exit))` states why the image cannot be run.
+    ///
+    /// # Errors
+    /// A failure of the engine.
+    async fn pull_image(&self, launch: &Launch, output: &OutputSender) -> Result<Result<String, Exit>, EngineError>;
+
     /// Prefetches what [`run`](Self::run) of the same launch would otherwise wait for. A container with a script may be started;
     /// it then waits for its start signal before it reads the script. If it is called at all, it is called before the first `run`
-    /// of an attempt. It pulls nothing: an absent image, or a container that cannot be created, is not an error here, because
-    /// `run` reports it. If the launch changes afterwards, the prefetched container is not used.
+    /// of an attempt. It pulls nothing and changes nothing that other containers can see: an absent image, or a container that
+    /// cannot be created, is not an error here, because `run` reports it. If the launch changes afterwards, the prefetched
+    /// container is not used.
     ///
     /// # Errors
     /// [`EngineError::NotOpen`], or a failure of the engine.

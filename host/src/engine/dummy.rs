@@ -107,6 +107,14 @@ impl Engine for Dummy {
         Ok(())
     }
 
+    async fn find_image(&self, launch: &Launch) -> Result<Option<String>, EngineError> {
+        Ok(Some(launch.container()?.image.clone()))
+    }
+
+    async fn pull_image(&self, launch: &Launch, _output: &OutputSender) -> Result<Result<String, Exit>, EngineError> {
+        Ok(Ok(launch.container()?.image.clone()))
+    }
+
     async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {
         self.require_open(launch.step.stage_id()).map(drop)
     }

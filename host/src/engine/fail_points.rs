@@ -15,8 +15,21 @@ use super::launch::{Launch, OutputSender};
 use crate::fail_point::{self, Side, pass};
 
 /// The calls of the server, by the names of their fail points.
-pub const CALLS: [&str; 11] =
-    ["check", "open", "fill", "prepare", "run", "adopt", "release", "close", "destroy", "inventory", "maintain"];
+pub const CALLS: [&str; 13] = [
+    "check",
+    "open",
+    "fill",
+    "find_image",
+    "pull_image",
+    "prepare",
+    "run",
+    "adopt",
+    "release",
+    "close",
+    "destroy",
+    "inventory",
+    "maintain",
+];
 
 /// Adds the fail points to an engine. In a build without fail points this is the engine itself.
 pub fn wrap(engine: Arc<dyn Engine>) -> Arc<dyn Engine> {
@@ -54,6 +67,14 @@ impl Engine for FailPoints {
 
     async fn fill(&self, stage: StageId, sources: Option<&Path>, launches: &[Launch]) -> Result<(), EngineError> {
         with_fail_points("fill", self.0.fill(stage, sources, launches)).await
+    }
+
+    async fn find_image(&self, launch: &Launch) -> Result<Option<String>, EngineError> {
+        with_fail_points("find_image", self.0.find_image(launch)).await
+    }
+
+    async fn pull_image(&self, launch: &Launch, output: &OutputSender) -> Result<Result<String, Exit>, EngineError> {
+        with_fail_points("pull_image", self.0.pull_image(launch, output)).await
     }
 
     async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {

@@ -23,6 +23,12 @@ pub struct Launch {
     /// The container's id in the plan.
     pub container: String,
     pub plan: Arc<Approved<StepPlan>>,
+    /// The image to run, if the build has already determined which one its reference means ([`Engine::find_image`],
+    /// [`Engine::pull_image`]). Otherwise the engine uses the image that it has, and pulls it only if it has none.
+    ///
+    /// [`Engine::find_image`]: super::Engine::find_image
+    /// [`Engine::pull_image`]: super::Engine::pull_image
+    pub image: Option<String>,
     /// `CI` and `BEESPACE_*`. The plan's own variables take precedence.
     pub env: BTreeMap<String, String>,
     /// The values of the secrets that the plan names, by the name of the secret.

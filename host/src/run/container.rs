@@ -80,7 +80,19 @@ impl ContainerRun {
             return Ok(Exit::not_started(&self.launch.container, ExitCause::Cancelled, message));
         }
         let (sender, receiver) = mpsc::channel(OUTPUT_QUEUE);
-        let started = self.run.app.engine.run(self.launch.clone(), sender, self.cancel.clone());
+        let (run, launch, cancel) = (&self.run, &mut self.launch, &self.cancel);
+        let started = async {
+            let resolved = tokio::select! {
+                biased;
+                // The engine removes what was prefetched.
+                () = cancel.cancelled() => Ok(()),
+                resolved = run.images.resolve_or_pull(run, launch, &sender) => resolved?,
+            };
+            match resolved {
+                Ok(()) => run.app.engine.run(launch.clone(), sender, cancel.clone()).await,
+                Err(exit) => Ok(exit),
+            }
+        };
         let forwarded = forward_output(receiver, self.origin, &self.output, &mut self.stored);
         let (exit, ()) = tokio::join!(started, forwarded);
         exit

@@ -21,6 +21,7 @@ mod container;
 mod container_slots;
 mod drive;
 mod engine_retry;
+mod images;
 mod next_round;
 mod prefetch;
 mod reopen;

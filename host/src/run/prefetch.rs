@@ -47,7 +47,8 @@ async fn try_prefetch(run: &StageRun, stage: &Stage, number: StepNumber) -> anyh
         tokio::spawn(async move { files.tree().await.map(drop) });
     }
     let _open = run.reopen_lock.read().await;
-    for launch in first_launches(run, stage, step)? {
+    for mut launch in first_launches(run, stage, step)? {
+        run.images.resolve_present(run, &mut launch).await?;
         run.app.engine.prepare(&launch).await?;
     }
     Ok(())
@@ -74,6 +75,7 @@ pub(super) fn first_launches(run: &StageRun, stage: &Stage, step: &Step) -> anyh
         step: run.step_id(step),
         container: container.id.clone(),
         plan: Arc::clone(&plan),
+        image: run.images.of(container),
         env: env.clone(),
         secrets: secrets.clone(),
     };

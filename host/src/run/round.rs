@@ -105,6 +105,7 @@ impl RoundRun<'_> {
             step: self.step,
             container: container.id.clone(),
             plan: Arc::clone(self.plan),
+            image: self.run.images.of(container),
             env: self.env.clone(),
             secrets: self.secrets.clone(),
         };

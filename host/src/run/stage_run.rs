@@ -15,6 +15,7 @@ use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use super::container_slots::ContainerSlots;
+use super::images::BuildImages;
 use super::secrets::StageSecrets;
 use crate::app::App;
 use crate::clock::now;
@@ -31,6 +32,7 @@ pub(super) struct StageRun {
     /// Evaluated once: transactions and async threads only look answers up.
     pub(super) conditions: Arc<StageConditions>,
     pub(super) secrets: StageSecrets,
+    pub(super) images: BuildImages,
     pub(super) mask: mask::Secrets,
     pub(super) container_slots: ContainerSlots,
     /// Cancelled once the engine has opened the stage.
@@ -64,6 +66,7 @@ impl StageRun {
             container_slots: ContainerSlots::of_stage(app),
             mask: secrets.mask()?,
             secrets,
+            images: BuildImages::stored(&stage.images),
             opened: CancellationToken::new(),
             reopen_lock: RwLock::default(),
         })

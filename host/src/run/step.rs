@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use beespace_core::build::{Round, Stage, Step};
-use beespace_core::exit::Exit;
+use beespace_core::exit::{Exit, ExitCause};
 use beespace_core::ids::StepNumber;
 use beespace_core::plan::StepPlan;
 use beespace_core::policy::Approved;
@@ -57,7 +57,9 @@ pub(super) async fn run(
     let log = StepLog::open(&run, &step, &cancel).await?;
     let step_run = StepRun { run, stage, step, log, cancel };
     let outcome = step_run.run_rounds(mode).await?;
-    if let Some(reason) = &outcome.reason {
+    // The log of a program that ended by itself contains only what the program wrote. Pages and the command line show the reason.
+    let has_ended_itself = !outcome.exits.is_empty() && outcome.exits.iter().all(|exit| exit.cause == ExitCause::Exited);
+    if let Some(reason) = outcome.reason.as_ref().filter(|_| !has_ended_itself) {
         step_run.log.write_line(&reason.to_string()).await?;
     }
     if !outcome.status.is_over() {

@@ -8,7 +8,6 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use beespace_core::build::{Build, Stage, Step};
 use beespace_core::ids::{StageId, StageNumber, StepId, StepNumber};
-use beespace_core::plan::Container;
 use beespace_core::status::Status;
 use serde::Deserialize;
 
@@ -31,6 +30,9 @@ use crate::view::log_html::window_start;
 /// Lines on a page. The Raw button opens the whole log as text.
 const WINDOW_LINES: u64 = 2_000;
 
+/// Digits of a digest on the page; its title has all of them.
+const SHORT_DIGEST: usize = 12;
+
 #[derive(Template)]
 #[template(path = "step.html")]
 struct StepPage {
@@ -46,7 +48,7 @@ struct StepPage {
     status: StatusLabel,
     callouts: Vec<Callout>,
     steps: Vec<StepLink>,
-    image: Option<String>,
+    images: Vec<ImageLabel>,
     count: String,
     raw_href: String,
     stream_href: String,
@@ -58,6 +60,22 @@ struct StepPage {
     lines: Vec<Html>,
     /// How the step ended or what it is waiting for, below the log.
     end_note: Option<String>,
+}
+
+/// The image of a container.
+struct ImageLabel {
+    /// The reference, with the first digits of the digest if it is known.
+    text: String,
+    digest: String,
+}
+
+impl ImageLabel {
+    fn new((reference, digest): (&str, Option<&str>)) -> Self {
+        let digest = digest.unwrap_or_default();
+        let short = digest.strip_prefix("sha256:").and_then(|hex| hex.get(..SHORT_DIGEST));
+        let short = short.map_or_else(String::new, |hex| format!(" @ {hex}"));
+        Self { text: format!("{reference}{short}"), digest: digest.to_owned() }
+    }
 }
 
 /// A step in the sidebar.
@@ -171,7 +189,7 @@ fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogVie
                 current: other.number == step.number,
             })
             .collect(),
-        image: step.round.as_ref().and_then(|round| round.plan.containers.first()).map(|c: &Container| c.image.clone()),
+        images: stage.images_of(step).map(ImageLabel::new).collect(),
         count: format!("{} line{}", view.count, if view.count == 1 { "" } else { "s" }),
         raw_href: log.clone(),
         stream_href: format!("{log}/stream?format=html&after={}", view.position),

@@ -169,6 +169,14 @@ mod tests {
     }
 
     #[test]
+    fn ids_of_images_are_never_allowed() {
+        let id = format!("sha256:{}", "63a9".repeat(16));
+        for image in ["63a9", "63a92a6b53de", &id, &id["sha256:".len()..], "sha256:63a92a6b53de"] {
+            assert_eq!(rules(r#"{"repositories": ["docker.io/library/*"]}"#, image), ["not-an-image"], "{image}");
+        }
+    }
+
+    #[test]
     fn a_subject_without_images_is_abstained_from() {
         assert_eq!(decide(&Settings::default(), &[]).outcome, Outcome::Abstain);
     }

@@ -13,7 +13,10 @@ use beespace_tests::docker;
 use beespace_tests::dockerd::{Dockerd, Shutdown};
 use beespace_tests::engine_fixture::{EngineFixture, collect_output};
 use bollard::models::ContainerStateStatusEnum as State;
-use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder};
+use bollard::query_parameters::{
+    InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+};
+use futures::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +57,16 @@ impl World {
         let id = container.id.clone().unwrap();
         let state = self.api.inspect_container(&id, None::<InspectContainerOptions>).await.unwrap().state.unwrap();
         (id, state.status.unwrap())
+    }
+
+    /// Waits until a container has printed something to both streams.
+    async fn wait_for_output(&self, id: &str) {
+        let options = || LogsOptionsBuilder::new().stdout(true).stderr(true).build();
+        let began = Instant::now();
+        while self.api.logs(id, Some(options())).count().await < 2 {
+            assert!(began.elapsed() < WAIT_TIMEOUT, "no output");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn wait_until(&self, launch: &Launch, wanted: State) {
@@ -146,6 +159,40 @@ async fn a_waiting_container_exits_when_its_server_is_gone_and_still_runs_once()
         assert!(exit.is_success() && output.stdout == "once\n", "{exit:?}");
     }
     assert_eq!(world.fixture.shell_output(90, "cat marks").await, "mark\n".repeat(3));
+    world.fixture.destroy().await;
+}
+
+#[tokio::test]
+async fn a_shell_that_prints_before_its_start_signal_keeps_its_container_and_runs_once() {
+    let image = docker::image_with(docker::noisy_shell_layer().unwrap(), &[]).await.unwrap();
+    let mut world = World::on(docker::api().await.unwrap(), docker::HOST.to_owned(), image).await;
+    let [first, second, third, fourth] =
+        [1, 2, 3, 4].map(|step| world.fixture.launch(step, world.fixture.shell_container(RUN_ONCE_SCRIPT)));
+    for launch in [&first, &second, &third, &fourth] {
+        world.prepare(launch).await;
+    }
+    let id = world.inspect(&first).await.0;
+    world.wait_for_output(&id).await;
+    let (exit, output) = world.fixture.run(first.clone()).await;
+    assert!(exit.is_success() && output.stdout.ends_with("once\n"), "{exit:?} {output:?}");
+    assert!(!output.stdout.contains("beespace: started"), "{output:?}");
+    assert_eq!(world.inspect(&first).await.0, id, "the prepared container is used");
+    for launch in [&second, &third, &fourth] {
+        world.wait_for_output(&world.inspect(launch).await.0).await;
+    }
+    world.replace_process();
+    for launch in [&second, &third, &fourth] {
+        world.wait_until(launch, State::EXITED).await;
+    }
+    // The warning of the shell may have been stored before the server ended.
+    for (launch, stderr) in [(second, 0), (third, 8)] {
+        let (exit, output) = world.fixture.adopt(launch, OutputOffsets { stdout: 0, stderr }).await.unwrap();
+        assert!(exit.is_success() && output.stdout.ends_with("once\n"), "{exit:?} {output:?}");
+    }
+    world.prepare(&fourth).await;
+    let (exit, output) = world.fixture.run(fourth).await;
+    assert!(exit.is_success() && output.stdout.ends_with("once\n"), "{exit:?} {output:?}");
+    assert!(world.fixture.shell_output(90, "cat marks").await.ends_with(&"mark\n".repeat(4)));
     world.fixture.destroy().await;
 }
 

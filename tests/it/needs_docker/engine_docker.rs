@@ -165,6 +165,7 @@ async fn containers_are_hardened() {
     let bomb = "i=0; while [ $i -lt 400 ]; do sleep 5 & i=$((i+1)); done; wait";
     let (exit, output) = fixture.run(fixture.launch(2, fixture.shell_container(bomb))).await;
     assert!(!exit.is_success() && output.stderr.contains("fork"), "{exit:?} {}", output.stderr);
+    assert!(exit.message.contains("its limit is 128 processes and threads (`[limits] step_pids`)"), "{exit:?}");
     fixture.destroy().await;
 }
 

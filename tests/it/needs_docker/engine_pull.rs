@@ -99,7 +99,8 @@ async fn an_image_missing_in_its_registry_is_reported_with_a_remedy() {
         let image = registry.name(image);
         let (exit, output) = which(&fixture, 1, &image).await;
         failed(&exit, &[&image, "there is no such image", "manifest", "check its name and tag"]);
-        assert_eq!(output.host, format!("pulling {image}\n"));
+        let tag = if image.ends_with("nothing") { ":latest" } else { "" };
+        assert_eq!(output.host, format!("pulling {image}{tag}\n"));
     }
     fixture.destroy().await;
     registry.stop().await.unwrap();

@@ -283,6 +283,22 @@ async fn streams_keep_their_order_and_secrets_stay_hidden() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn output_and_errors_of_a_script_keep_their_order_however_close_they_are() {
+    let world = World::new("").await;
+    let pairs = "n=0; while [ $n -lt 300 ]; do n=$((n + 1)); echo out $n; echo err $n >&2; done";
+    let build = world.build(json!({ "steps": [{ "name": "both", "run": [pairs, "touch /nowhere/x", "true )"] }] })).await;
+    let log = world.beespace.log(&build, "both").await.unwrap();
+    let expected: Vec<String> = (1..=300).flat_map(|n| [format!("out {n}"), format!("err {n}")]).collect();
+    assert_eq!(log[1..=600], expected);
+    assert_eq!(log[601], "+ touch /nowhere/x");
+    assert!(log[602].contains("/nowhere/x"), "{:#?}", &log[600..]);
+    assert_eq!(log.len(), 603, "the log has nothing but the output of the program: {:#?}", &log[600..]);
+    let both = world.step(&build, "both");
+    assert_eq!((both.status, &*reason(&both)), (Status::Failure, "the program exited with code 1"));
+    world.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn steps_without_needs_overlap_and_a_failure_can_cancel_them() {
     let world = World::new("").await;
     let meet = |me: &str, other: &str| format!("touch {me}; until [ -e {other} ]; do sleep 0.1; done");

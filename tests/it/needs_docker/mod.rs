@@ -14,4 +14,5 @@ pub(crate) mod flow_docker;
 mod flow_rounds;
 mod flow_rounds_wait;
 mod flow_settings;
+mod images;
 mod network_isolation;

@@ -70,6 +70,7 @@ pub(super) const STEP: Keywords = Keywords {
         "workdir",
         "entrypoint",
         "args",
+        "pull",
     ],
     planned: &[
         "retry",
@@ -77,7 +78,6 @@ pub(super) const STEP: Keywords = Keywords {
         "shell",
         "settings",
         "user",
-        "pull",
         "privileged",
         "network",
         "limits",
@@ -159,6 +159,14 @@ pub(super) const FOREIGN_FAILURES: &[ForeignKeyword] = &[
     foreign("always", "Drone", "use `fail`"),
     foreign("fast", "Drone", "use `cancel`"),
     foreign("fail-fast", "Drone", "use `cancel`"),
+];
+
+/// Values for `pull` of other CI servers.
+pub(super) const FOREIGN_PULLS: &[ForeignKeyword] = &[
+    foreign("if-not-exists", "Drone", "use `if-absent`"),
+    foreign("if-not-present", "GitLab", "use `if-absent`"),
+    foreign("true", "Woodpecker", "use `always`"),
+    foreign("false", "Woodpecker", "use `if-absent`"),
 ];
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Document;
 use crate::event::EventKind;
+use crate::image_ref::ImageRef;
 use crate::policy::Subject;
 use crate::status::Status;
 
@@ -108,6 +109,9 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageAction {
     pub image: String,
+    /// `None`: the default of the reference, see [`Pull::of`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<Pull>,
     /// The entries of one script (an entry may have several lines); `None`: the image's own command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Vec<String>>,
@@ -117,6 +121,26 @@ pub struct ImageAction {
     pub args: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
+}
+
+/// When an image is pulled from its registry. A build asks at most once per reference: all of its steps run the same image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pull {
+    /// In every build, even if the engine has an image of this name. If the registry cannot be reached, the step ends in `error`.
+    Always,
+    /// If the engine has no image of this name.
+    IfAbsent,
+    /// Never: the engine must have the image.
+    Never,
+}
+
+impl Pull {
+    /// The default of a reference: `Always` if it has the tag `latest` or neither tag nor digest, otherwise `IfAbsent`.
+    #[must_use]
+    pub fn of(image: &ImageRef) -> Self {
+        if image.is_latest() { Self::Always } else { Self::IfAbsent }
+    }
 }
 
 /// A step type with its settings.

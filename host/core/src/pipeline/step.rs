@@ -4,20 +4,19 @@ use serde_json::Value as Json;
 
 use super::decode::{Fields, Reader};
 use super::diagnostics::quote;
-use super::keywords::{FOREIGN_FAILURES, STEP};
+use super::keywords::{FOREIGN_FAILURES, FOREIGN_PULLS, STEP};
 use super::parse_when::Scope;
 use super::spans::YamlPath;
 use super::yaml::{MapEntry, Node, Value};
-use super::{Action, ImageAction, OnFailure, Step, UsesAction};
+use super::{Action, ImageAction, OnFailure, Pull, Step, UsesAction};
 use crate::diagnostic::Span;
+use crate::image_ref::ImageRef;
 use crate::sanitize;
 
 /// Most steps of a build.
 pub const MAX_STEPS: usize = 500;
 /// Longest name, in characters.
 const MAX_NAME: usize = 100;
-/// Longest image reference, in bytes, from the distribution specification (255 for the name, 128 for the tag, a digest).
-const MAX_IMAGE: usize = 512;
 
 /// A parsed step whose `needs` are not resolved yet.
 #[derive(Debug)]
@@ -140,7 +139,7 @@ impl Reader {
             }
             (None, Some(uses)) => {
                 path.record(&mut self.spans, uses.value.span);
-                for key in ["run", "entrypoint", "args", "workdir"] {
+                for key in ["run", "entrypoint", "args", "workdir", "pull"] {
                     if let Some(entry) = fields.get(key) {
                         let message = format!("`{key}` requires `image`, but this step has `uses`");
                         self.diagnostics.add("conflict", entry.key_span, message);
@@ -188,23 +187,28 @@ impl Reader {
             path.child("workdir").record(&mut self.spans, entry.value.span);
             self.text(&entry.value, "`workdir` to be a directory, relative to the workspace")
         });
-        Some(ImageAction { image: reference?, run, entrypoint, args, workdir })
+        let pull = fields.get("pull").and_then(|entry| self.pull(entry, path));
+        Some(ImageAction { image: reference?, pull, run, entrypoint, args, workdir })
     }
 
     fn image(&mut self, entry: &MapEntry, reference: String) -> Option<String> {
-        let is_word = reference.len() <= MAX_IMAGE
-            && !reference.starts_with('-')
-            && reference.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | '$' | '\\'));
-        if !is_word && !self.diagnostics.has_diagnostic_at(entry.value.span) {
-            let message = format!("{} is not a valid image name", quote(&reference));
-            self.diagnostics.add_with_help(
-                "bad-value",
-                entry.value.span,
-                message,
-                "for example `debian:13` or `ghcr.io/acme/tool:1.2`",
-            );
+        let problem = match reference.parse::<ImageRef>() {
+            Ok(_) => return Some(reference),
+            Err(problem) => problem,
+        };
+        if !self.diagnostics.has_diagnostic_at(entry.value.span) {
+            let message = format!("{} is not a valid image name: {problem}", quote(&reference));
+            let help = "for example `debian:13` or `ghcr.io/acme/tool:1.2`";
+            self.diagnostics.add_with_help("bad-value", entry.value.span, message, help);
         }
-        is_word.then_some(reference)
+        None
+    }
+
+    fn pull(&mut self, entry: &MapEntry, path: &YamlPath) -> Option<Pull> {
+        let words = [("always", Pull::Always), ("if-absent", Pull::IfAbsent), ("never", Pull::Never)];
+        let text = self.text(&entry.value, "`pull` to be `always`, `if-absent` or `never`")?;
+        path.child("pull").record(&mut self.spans, entry.value.span);
+        self.keyword(entry.value.span, &text, "pull", &words, FOREIGN_PULLS)
     }
 
     fn uses_action(&mut self, uses: &MapEntry, fields: Fields<'_>, path: &YamlPath) -> Option<UsesAction> {
@@ -269,5 +273,5 @@ pub(super) fn first_key_span(node: &Node) -> Span {
 
 /// A placeholder for an action with a recorded problem; it never leaves the reader.
 fn placeholder_action() -> Action {
-    Action::Image(ImageAction { image: String::new(), run: None, entrypoint: None, args: None, workdir: None })
+    Action::Image(ImageAction { image: String::new(), pull: None, run: None, entrypoint: None, args: None, workdir: None })
 }

@@ -9,6 +9,7 @@ use beespace_core::plan::{Container, MountSource, Network, WORKSPACE};
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountVolumeOptions};
 
 use super::deferred_start::{may_defer, wait_for_start_signal};
+use super::images::ImageFacts;
 use super::injected_files::InjectedFiles;
 use super::mounts::volume_mount;
 use super::names::{Labels, mark_deferred_start};
@@ -23,6 +24,7 @@ const CAPABILITIES: [&str; 8] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "S
 /// The inputs of `create` besides the plan.
 pub(super) struct CreateContext<'a> {
     pub(super) options: &'a DockerOptions,
+    pub(super) image: &'a ImageFacts,
     /// The stage's workspace volume.
     pub(super) workspace: &'a str,
     pub(super) workspace_labels: Labels,
@@ -99,6 +101,7 @@ impl CreateContext<'_> {
 
     /// The specification of a container. `Err` is a text for people: the container cannot be started.
     pub(super) fn spec(self, launch: &Launch, container: &Container) -> Result<ContainerSpec, String> {
+        check_image(self.image, container)?;
         let files = InjectedFiles::pack(container, &launch.secrets, self.script_name)?;
         let mounts = self.file_mounts(&files);
         let upload = if let Some(script) = files.sole_script() {
@@ -133,7 +136,8 @@ impl CreateContext<'_> {
             Network::EgressAllowList => return Err("an allow-list for the container's network is not supported yet".to_owned()),
         };
         let env = environment(launch, container, files.env);
-        let is_deferred = files.command.is_some() && may_defer(&env, container.workdir.as_deref(), &mounts, self.workspace);
+        let all_env: Vec<&str> = self.image.env.iter().chain(&env).map(String::as_str).collect();
+        let is_deferred = files.command.is_some() && may_defer(&all_env, container.workdir.as_deref(), &mounts, self.workspace);
         let mut labels = self.labels;
         let mut command = files.command.clone();
         if is_deferred {
@@ -142,7 +146,7 @@ impl CreateContext<'_> {
         }
         let memory = saturating_i64(container.limits.memory_bytes.unwrap_or(self.options.memory));
         Ok(ContainerCreateBody {
-            image: Some(container.image.clone()),
+            image: Some(self.image.pinned.clone()),
             env: Some(env),
             entrypoint: command.or_else(|| container.entrypoint.clone()),
             open_stdin: Some(is_deferred),
@@ -181,6 +185,34 @@ fn log_config(bytes: u64) -> HostConfigLogConfig {
         typ: Some("json-file".to_owned()),
         config: Some([("max-size".to_owned(), size.to_string()), ("max-file".to_owned(), "1".to_owned())].into()),
     }
+}
+
+/// Whether a container can be created from an image. `Err` is a text for people.
+fn check_image(image: &ImageFacts, container: &Container) -> Result<(), String> {
+    let mounts = container.mounts.iter().filter(|mount| mount.source == MountSource::Workspace);
+    let mounts: Vec<&str> = mounts.map(|mount| mount.path.as_str()).chain([WORKSPACE]).collect();
+    let is_hiding = |volume: &&String| {
+        let volume = volume.trim_end_matches('/');
+        let is_below = |mount: &&str| volume.strip_prefix(mount.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'));
+        !mounts.contains(&volume) && mounts.iter().any(is_below)
+    };
+    if let Some(volume) = image.volumes.iter().find(is_hiding) {
+        return Err(format!(
+            "the image {} has a `VOLUME {volume}`, which would hide that directory of the workspace from this step: build an \
+             image without it, or use another one",
+            container.image
+        ));
+    }
+    let has_words = |words: &Option<Vec<String>>| words.as_ref().is_some_and(|words| !words.is_empty());
+    let is_given = container.script.is_some() || has_words(&container.entrypoint) || has_words(&container.args);
+    if is_given || image.has_command { Ok(()) } else { Err(nothing_to_run(&container.image)) }
+}
+
+/// The text for a step without a command whose image has none either.
+pub(super) fn nothing_to_run(image: &str) -> String {
+    format!(
+        "there is nothing to run: the image {image} has no command of its own; add `run`, or `entrypoint` and `args`, to the step"
+    )
 }
 
 fn workspace_mounts(workspace: &str, container: &Container) -> Result<Vec<Mount>, String> {
@@ -246,5 +278,40 @@ mod tests {
         ];
         assert_eq!(trusted(&own), both);
         assert_eq!(trusted(&[("GIT_CONFIG_COUNT", "many")]), ["GIT_CONFIG_COUNT=many"]);
+    }
+
+    fn container(json: serde_json::Value) -> Container {
+        let mut all = serde_json::json!({ "id": "step", "image": "tool:1" });
+        all.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
+        serde_json::from_value(all).unwrap()
+    }
+
+    fn image(volumes: &[&str], has_command: bool) -> ImageFacts {
+        let volumes = volumes.iter().map(|volume| (*volume).to_owned()).collect();
+        ImageFacts { pinned: "sha256:1d".to_owned(), env: Vec::new(), volumes, has_command }
+    }
+
+    #[test]
+    fn a_volume_of_the_image_never_hides_a_part_of_the_workspace() {
+        let run = container(serde_json::json!({ "script": "true" }));
+        let check = |volumes: &[&str], container: &Container| check_image(&image(volumes, true), container);
+        for volumes in [&["/workspace"][..], &["/workspace/"], &["/workspaces/x", "/data"], &[]] {
+            assert_eq!(check(volumes, &run), Ok(()), "{volumes:?}");
+        }
+        assert!(check(&["/data", "/workspace/cache"], &run).unwrap_err().contains("`VOLUME /workspace/cache`"));
+        let mount = |path: &str| serde_json::json!({ "source": "workspace", "path": path });
+        let second = container(serde_json::json!({ "script": "true", "mounts": [mount("/src"), mount("/workspace/cache")] }));
+        assert!(check(&["/src/target"], &second).unwrap_err().contains("/src/target"));
+        assert_eq!(check(&["/src", "/workspace/cache"], &second), Ok(()));
+    }
+
+    #[test]
+    fn a_step_without_anything_to_run_is_refused_with_the_remedy() {
+        let check = |has_command, json| check_image(&image(&[], has_command), &container(json));
+        assert!(check(false, serde_json::json!({})).unwrap_err().contains("add `run`"));
+        for json in [serde_json::json!({ "script": "x" }), serde_json::json!({ "args": ["x"] })] {
+            assert_eq!(check(false, json), Ok(()));
+        }
+        assert_eq!(check(true, serde_json::json!({})), Ok(()));
     }
 }

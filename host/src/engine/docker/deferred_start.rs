@@ -6,8 +6,9 @@
 //!
 //! The line can arrive only over the connection that was attached before the start. When that connection ends, because this
 //! process ends or closes it, the engine closes the input, and the shell exits with [`NEVER_STARTED`]. A shell that receives the
-//! line prints [`START_MARKER`] before the script begins, and prints nothing before that. A process that finds such a container
-//! can therefore determine whether its script may have begun ([`started_at`]). In doubt, it may have.
+//! line prints [`START_MARKER`] before the script begins. A process that finds such a container searches its output for that line
+//! and can therefore determine whether its script may have begun ([`started_at`]). Other output proves nothing, because a shell
+//! may print warnings while it waits. In doubt, the script may have begun.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -17,22 +18,26 @@ use beespace_core::output::Stream;
 use beespace_core::plan::WORKSPACE;
 use beespace_core::time::Timestamp;
 use bollard::container::{AttachContainerResults, LogOutput};
+use bollard::errors::Error;
 use bollard::models::Mount;
 use bollard::query_parameters::{AttachContainerOptionsBuilder, LogsOptionsBuilder};
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::containers::{ContainerInspect, Containers};
 use super::output::parse_timestamped;
 use super::timeouts::CallKind;
-use crate::clock::now;
 use crate::engine::EngineError;
 use crate::engine::launch::Output;
 
 /// The line that the shell prints when the start signal has arrived. It is not part of the script's output.
 const START_MARKER: &str = "beespace: started\n";
+
+/// A waiting shell prints less than this before the marker. More output without a marker is that of a script whose first output
+/// the engine has discarded.
+const MARKER_WITHIN_BYTES: usize = 4 * 1024;
 
 /// The exit code of a shell that did not receive the start signal.
 const NEVER_STARTED: u8 = 253;
@@ -42,6 +47,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Variables that make a shell, or its dynamic loader, act or print something on their own.
 const ACTIVE_VARIABLES: [&str; 5] = ["BASH_FUNC_", "BASH_XTRACEFD=", "LD_", "PS4=", "SHELLOPTS="];
+
+/// Locales that practically every image has. For another one a shell may print a warning, which a container that is started early
+/// would print twice.
+const COMMON_LOCALES: [&str; 5] = ["", "C", "POSIX", "C.UTF-8", "C.utf8"];
 
 /// A command that waits for the start signal and is then replaced by `command`.
 pub(super) fn wait_for_start_signal(command: Vec<String>) -> Vec<String> {
@@ -56,22 +65,38 @@ pub(super) fn wait_for_start_signal(command: Vec<String>) -> Vec<String> {
 
 /// Whether a container can be started early without a visible effect. At the start an engine makes the working directory and the
 /// directories of mounts, and earlier steps may put something else in their place.
-pub(super) fn may_defer(env: &[String], workdir: Option<&str>, mounts: &[Mount], workspace: &str) -> bool {
+pub(super) fn may_defer(env: &[&str], workdir: Option<&str>, mounts: &[Mount], workspace: &str) -> bool {
     let target = |mount: &Mount| mount.target.clone().unwrap_or_default();
     let of_workspace = mounts.iter().filter(|mount| mount.source.as_deref() == Some(workspace)).map(target);
     let prefixes: Vec<String> = of_workspace.map(|path| format!("{}/", path.trim_end_matches('/'))).collect();
     let is_in_workspace = |path: &str| prefixes.iter().any(|prefix| path.starts_with(prefix.as_str()));
     let workdir = workdir.unwrap_or(WORKSPACE).trim_end_matches('/');
-    let is_active = |variable: &String| ACTIVE_VARIABLES.iter().any(|name| variable.starts_with(name));
-    !env.iter().any(is_active) && !is_in_workspace(workdir) && !mounts.iter().map(target).any(|path| is_in_workspace(&path))
+    !env.iter().any(|variable| is_active(variable))
+        && !is_in_workspace(workdir)
+        && !mounts.iter().map(target).any(|path| is_in_workspace(&path))
+}
+
+fn is_active(variable: &str) -> bool {
+    let locale = variable.split_once('=').filter(|(name, _)| name.starts_with("LC_") || *name == "LANG");
+    ACTIVE_VARIABLES.iter().any(|name| variable.starts_with(name))
+        || locale.is_some_and(|(_, locale)| !COMMON_LOCALES.contains(&locale))
 }
 
 /// Removes the start marker from the output of a container whose start was deferred.
 pub(super) fn strip_start_marker(is_deferred: bool) -> impl FnMut(Output) -> Output {
-    let mut is_first = is_deferred;
+    let mut left = if is_deferred { MARKER_WITHIN_BYTES } else { 0 };
     move |mut output| {
-        if output.stream == Stream::Stdout && std::mem::take(&mut is_first) && output.bytes.starts_with(START_MARKER.as_bytes()) {
-            let _ = output.bytes.split_to(START_MARKER.len());
+        if left == 0 || output.stream != Stream::Stdout {
+            return output;
+        }
+        match memchr::memmem::find(&output.bytes, START_MARKER.as_bytes()) {
+            Some(at) => {
+                left = 0;
+                let mut rest = output.bytes.split_off(at);
+                let _ = rest.split_to(START_MARKER.len());
+                output.bytes = if at == 0 { rest } else { [&*output.bytes, &*rest].concat().into() };
+            }
+            None => left = left.saturating_sub(output.bytes.len()),
         }
         output
     }
@@ -91,6 +116,8 @@ pub(super) struct DeferredStart {
     /// The program waits for the start signal; other programs begin when their container starts.
     is_deferred: bool,
     waiting_since: Instant,
+    /// Output that was read before the start signal: warnings of the shell.
+    early_output: Vec<LogOutput>,
 }
 
 impl DeferredStart {
@@ -103,7 +130,7 @@ impl DeferredStart {
             AttachContainerOptionsBuilder::new().stdin(is_deferred).stdout(true).stderr(true).stream(true).logs(false).build();
         let attach = api.attach_container(name, Some(options));
         let attached = client.call("attach to a container", CallKind::Quick, attach).await?;
-        Ok(Self { attached, is_deferred, waiting_since: Instant::now() })
+        Ok(Self { attached, is_deferred, waiting_since: Instant::now(), early_output: Vec::new() })
     }
 
     /// Starts the container. The caller has a permit.
@@ -123,8 +150,11 @@ impl DeferredStart {
 
     /// Whether the engine still has the other end of the connection. This does not show the state of the container.
     pub(super) fn is_connected(&mut self) -> bool {
-        // There is no output before the start signal, so anything that can be read is the end of the connection.
-        self.attached.output.next().now_or_never().is_none()
+        while let Some(next) = self.attached.output.next().now_or_never() {
+            let Some(Ok(output)) = next else { return false };
+            self.early_output.push(output);
+        }
+        true
     }
 
     /// How long the program has waited for the start signal.
@@ -137,14 +167,19 @@ impl DeferredStart {
         timeout(limit, self.attached.output.next()).await.ok()??.ok().map(LogOutput::into_bytes)
     }
 
-    /// Sends the start signal. If the connection is broken, the container's exit shows it.
-    pub(super) async fn send_start_signal(self) -> AttachContainerResults {
+    /// Sends the start signal and returns the container's output. If the connection is broken, the container's exit shows it.
+    pub(super) async fn send_start_signal(self) -> impl futures::Stream<Item = Result<LogOutput, Error>> + Send {
         let mut attached = self.attached;
         if self.is_deferred {
             let _ = attached.input.write_all(b"\n").await;
             let _ = attached.input.shutdown().await;
         }
-        attached
+        // The input is kept for as long as the output: without it, the connection ends.
+        let input = attached.input;
+        let output = attached.output.inspect(move |_| {
+            let _ = &input;
+        });
+        stream::iter(self.early_output.into_iter().map(Ok)).chain(output)
     }
 }
 
@@ -154,12 +189,12 @@ async fn start_state(containers: &Containers, name: &str, inspect: &ContainerIns
     if !inspect.is_deferred {
         return Ok(StartState::Started(inspect.started_at()));
     }
-    if let Some(at) = first_output_at(containers, name).await? {
+    if let Some(at) = start_marker_at(containers, name).await? {
         return Ok(StartState::Started(at));
     }
     let code = if inspect.is_running() { stop_deferred(containers, name).await? } else { inspect.state.exit_code };
     // With any other exit code the program may have begun: an engine that was killed may have lost its copy of the output.
-    Ok(match first_output_at(containers, name).await? {
+    Ok(match start_marker_at(containers, name).await? {
         None if code == Some(NEVER_STARTED.into()) => StartState::NeverStarted,
         at => StartState::Started(at.unwrap_or_else(|| inspect.started_at())),
     })
@@ -200,20 +235,32 @@ async fn stop_deferred(containers: &Containers, name: &str) -> Result<Option<i64
     Err(EngineError::Unkillable { container: name.to_owned(), after: after_kill })
 }
 
-/// The time of a container's first output. For a deferred start, this is when its program began.
-pub(super) async fn first_output_at(containers: &Containers, name: &str) -> Result<Option<Timestamp>, EngineError> {
+/// When the program of a container with a deferred start began, according to the engine's copy of its output. `None` if it has
+/// not begun, or if the copy is incomplete.
+pub(super) async fn start_marker_at(containers: &Containers, name: &str) -> Result<Option<Timestamp>, EngineError> {
     let client = containers.client();
     let api = client.api().await?;
-    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).timestamps(true).build();
+    let options = LogsOptionsBuilder::new().stdout(true).timestamps(true).build();
     let mut lines = pin!(api.logs(name, Some(options)));
-    let first = client.call("read a log", CallKind::Quick, async { lines.next().await.transpose() }).await?;
-    Ok(first.map(|line| parse_timestamped(line).map_or_else(now, |output| output.at)))
+    let mut left = MARKER_WITHIN_BYTES;
+    let search = async {
+        while let Some(line) = lines.next().await.transpose()? {
+            let Some(output) = parse_timestamped(line) else { continue };
+            left = left.saturating_sub(output.bytes.len());
+            if left == 0 || output.bytes.ends_with(START_MARKER.as_bytes()) {
+                return Ok(Some(output.at));
+            }
+        }
+        Ok(None)
+    };
+    client.call("read a log", CallKind::Quick, search).await
 }
 
-/// Whether a container had already exited when this process sent its start signal.
+/// Whether a container had already exited when this process sent its start signal: the waiting shell's exit code without the
+/// marker.
 pub(super) async fn never_started(containers: &Containers, name: &str, exit: &Exit) -> Result<bool, EngineError> {
     let is_never = exit.cause == ExitCause::Exited && exit.code == Some(NEVER_STARTED.into());
-    Ok(is_never && first_output_at(containers, name).await?.is_none())
+    Ok(is_never && start_marker_at(containers, name).await?.is_none())
 }
 
 #[cfg(test)]
@@ -222,6 +269,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::clock::now;
     use crate::engine::docker::mounts::volume_mount;
 
     fn waiting(script: &str) -> Command {
@@ -271,16 +319,19 @@ mod tests {
     fn only_a_start_without_visible_effects_may_be_deferred() {
         let workspace = volume_mount("w", WORKSPACE, false);
         let may = |env: &str, workdir, other: &str| {
-            may_defer(&[env.to_owned()], workdir, &[workspace.clone(), volume_mount("files", other, true)], "w")
+            may_defer(&[env], workdir, &[workspace.clone(), volume_mount("files", other, true)], "w")
         };
         assert!(may("A=b", None, "/.beespace"));
         assert!(may("A=b", Some("/workspace"), "/run/secrets"));
         assert!(may("A=LD_PRELOAD=x", Some("/srv"), "/workspaces/x"));
         assert!(!may("A=b", Some("/workspace/dist"), "/.beespace"));
         assert!(!may("A=b", None, "/workspace/.key"));
-        for env in ["BASH_FUNC_read%%=() { :; }", "LD_PRELOAD=/workspace/x.so", "SHELLOPTS=xtrace", "PS4=$(x)"] {
+        for env in
+            ["BASH_FUNC_read%%=() { :; }", "LD_PRELOAD=/workspace/x.so", "SHELLOPTS=xtrace", "PS4=$(x)", "LC_ALL=xx_YY.UTF-8"]
+        {
             assert!(!may(env, None, "/.beespace"), "{env}");
         }
+        assert!(may("LANG=C.UTF-8", None, "/.beespace") && may("LANGUAGE=de", None, "/.beespace"));
     }
 
     #[test]
@@ -292,6 +343,11 @@ mod tests {
         assert_eq!(stripped(Stream::Stdout, &format!("{START_MARKER}on")), "on");
         assert_eq!(stripped(Stream::Stdout, START_MARKER), START_MARKER, "only once");
         assert_eq!(strip_start_marker(true)(output(Stream::Stdout, "other")).bytes, "other");
+        let mut after_warnings = strip_start_marker(true);
+        let mut stripped = |text: &str| after_warnings(output(Stream::Stdout, text)).bytes;
+        assert_eq!(stripped("loaded x\n"), "loaded x\n");
+        assert_eq!(stripped(&format!("loaded y\n{START_MARKER}on")), "loaded y\non");
+        assert_eq!(stripped(START_MARKER), START_MARKER, "only once");
         assert_eq!(strip_start_marker(false)(output(Stream::Stdout, START_MARKER)).bytes, START_MARKER);
     }
 }

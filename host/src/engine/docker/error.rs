@@ -6,6 +6,24 @@ use ipnet::Ipv4Net;
 
 use crate::engine::EngineError;
 
+/// The engine refused to import the image of pause containers, without which no stage can start.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the engine refused to import the image of its pause containers: {message}")]
+pub(super) struct PauseImageRefused {
+    pub(super) message: String,
+}
+
+impl From<PauseImageRefused> for EngineError {
+    fn from(error: PauseImageRefused) -> Self {
+        let help = "find the cause in the engine's own log; a rule of the engine or of a proxy in front of it may forbid imports \
+                    (`POST /images/create`)";
+        // A disk can be emptied; every other refusal lasts.
+        let is_transient = error.message.contains("no space left");
+        let reason = Reason::new(ReasonCode::EnginePauseImageRefused, error.to_string()).help(help);
+        Self::Specific { reason: Box::new(reason), is_transient }
+    }
+}
+
 /// Why a stage's network is not usable.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NetworkError {

@@ -1,5 +1,7 @@
 //! Output on its way from the engine to the receiver.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use beespace_core::output::{OutputOffsets, Stream};
@@ -67,6 +69,8 @@ pub(super) struct OutputForwarder<'a> {
     /// The container's program waited for the start signal.
     is_deferred: bool,
     output: &'a OutputSender,
+    /// Set when the output reports that a process or thread could not be started.
+    pub(super) is_process_missing: AtomicBool,
     /// Cancelled when the container has exited: the rest of the output arrives soon.
     pub(super) exited: CancellationToken,
     /// Cancelled when the container was killed or is gone: a receiver that does not read has had its time.
@@ -76,7 +80,7 @@ pub(super) struct OutputForwarder<'a> {
 impl<'a> OutputForwarder<'a> {
     pub(super) fn new(containers: &'a Containers, name: &'a str, is_deferred: bool, output: &'a OutputSender) -> Self {
         let (exited, give_up) = (CancellationToken::new(), CancellationToken::new());
-        Self { containers, name, is_deferred, output, exited, give_up }
+        Self { containers, name, is_deferred, output, is_process_missing: AtomicBool::new(false), exited, give_up }
     }
 
     pub(super) async fn run(&self, mut source: Frames<'_>, mut sent: OutputOffsets) {
@@ -118,6 +122,9 @@ impl<'a> OutputForwarder<'a> {
 
     /// False if the receiver did not read the output in the time that was left.
     async fn deliver(&self, output: Output) -> bool {
+        if reports_missing_process(&output.bytes) {
+            self.is_process_missing.store(true, Relaxed);
+        }
         let too_late = async {
             self.give_up.cancelled().await;
             sleep(DRAIN_TIMEOUT).await;
@@ -128,5 +135,37 @@ impl<'a> OutputForwarder<'a> {
             _ = self.output.send(output) => true,
             () = too_late => false,
         }
+    }
+}
+
+/// Whether some output reports that a process or thread could not be started: the texts of the C library, and those of shells,
+/// Java and Go. A text that is divided between two chunks is missed.
+fn reports_missing_process(output: &[u8]) -> bool {
+    const TEXTS: [&str; 5] = [
+        "fork: Resource temporarily unavailable",
+        "fork: retry: Resource temporarily unavailable",
+        "Cannot fork",
+        "unable to create native thread",
+        "failed to create new OS thread",
+    ];
+    TEXTS.iter().any(|text| memchr::memmem::find(output, text.as_bytes()).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reports_missing_process;
+
+    #[test]
+    fn the_texts_of_shells_and_runtimes_report_a_missing_process() {
+        for text in [
+            "sh: can't fork: Resource temporarily unavailable\n",
+            "/bin/sh: 1: Cannot fork\n",
+            "bash: fork: retry: Resource temporarily unavailable\n",
+            "java.lang.OutOfMemoryError: unable to create native thread: possibly out of memory\n",
+            "runtime: failed to create new OS thread (have 2 already; errno=11)\n",
+        ] {
+            assert!(reports_missing_process(text.as_bytes()), "{text}");
+        }
+        assert!(!reports_missing_process(b"read: Resource temporarily unavailable\nI can fork this\n"));
     }
 }

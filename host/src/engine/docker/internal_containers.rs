@@ -11,6 +11,9 @@ use super::images::Images;
 use super::names::{Labels, Names};
 use crate::engine::EngineError;
 
+/// Attempts to import the pause image for one container.
+const MAX_IMPORTS: u32 = 3;
+
 /// Makes containers of the pause image. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct InternalContainers {
@@ -45,15 +48,19 @@ impl InternalContainers {
         }
     }
 
-    /// Creates one. If the pause image is absent, imports it first.
+    /// Creates one. If the pause image is absent, imports it first. Another process of this instance may remove it again, because
+    /// it stops.
     pub(super) async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<(), EngineError> {
-        let create = async || self.containers.create("create an internal container", name, body.clone()).await;
-        let mut created = create().await;
-        if let Err(EngineError::Refused { status: 404, .. }) = created {
-            self.images.import_pause_image().await?;
-            created = create().await;
+        let mut imports = 0;
+        loop {
+            match self.containers.create("create an internal container", name, body.clone()).await {
+                Err(EngineError::Refused { status: 404, .. }) if imports < MAX_IMPORTS => {
+                    imports += 1;
+                    self.images.import_pause_image().await?;
+                }
+                created => return created,
+            }
         }
-        created
     }
 
     pub(super) async fn start(&self, name: &str) -> Result<(), EngineError> {

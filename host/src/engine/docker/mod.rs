@@ -10,7 +10,8 @@
 //! |---|---|
 //! | [`network`] | networks of stages, with their pause containers, isolation rules and prewarmed networks |
 //! | [`files`] | volumes, and uploads to them |
-//! | [`images`] | pulls, and the image of pause containers |
+//! | [`images`] | what images contain, pulls, and the image of pause containers |
+//! | [`step_images`] | which image a plan's container runs |
 //! | [`containers`] | operations on single containers |
 //! | [`internal_containers`] | containers of the pause image |
 //! | [`step_creation`] | the creation of a plan's container: [`create`], [`injected_files`], [`precreated`] |
@@ -48,6 +49,7 @@ use network::Networks;
 use precreated::Precreated;
 use step_containers::{RunCall, StepContainers};
 use step_creation::StepCreation;
+use step_images::StepImages;
 
 mod client;
 mod containers;
@@ -71,6 +73,7 @@ mod precreated;
 mod pull;
 mod step_containers;
 mod step_creation;
+mod step_images;
 mod subnet;
 mod supervise;
 mod timeouts;
@@ -84,6 +87,7 @@ pub struct Docker {
     client: Client,
     names: Names,
     containers: Containers,
+    images: Images,
     internal: InternalContainers,
     files: Files,
     networks: Arc<Networks>,
@@ -111,7 +115,7 @@ impl Docker {
         let creation = StepCreation {
             names: names.clone(),
             options,
-            images,
+            step_images: StepImages { images: images.clone() },
             containers: containers.clone(),
             internal: internal.clone(),
             files: files.clone(),
@@ -125,7 +129,7 @@ impl Docker {
             creation,
             precreated: Arc::clone(&precreated),
         };
-        Ok(Self { client, names, containers, internal, files, networks, precreated, steps, prewarmed_networks })
+        Ok(Self { client, names, containers, images, internal, files, networks, precreated, steps, prewarmed_networks })
     }
 
     /// Removes the containers of a stage and its network.
@@ -155,7 +159,8 @@ impl Engine for Docker {
     }
 
     async fn check(&self) -> Result<EngineInfo, EngineError> {
-        info::engine_info(&self.client).await
+        let info = info::engine_info(&self.client).await?;
+        self.images.refused_import().map_or(Ok(info), |refused| Err(refused.into()))
     }
 
     async fn open(&self, stage: StageId) -> Result<(), EngineError> {
@@ -178,6 +183,16 @@ impl Engine for Docker {
             self.precreated.add_script(launch, script);
         }
         Ok(())
+    }
+
+    async fn find_image(&self, launch: &Launch) -> Result<Option<String>, EngineError> {
+        let image = self.steps.creation.step_images.find(launch).await?;
+        Ok(image.map(|image| image.pinned.clone()))
+    }
+
+    async fn pull_image(&self, launch: &Launch, output: &OutputSender) -> Result<Result<String, Exit>, EngineError> {
+        let image = self.steps.creation.step_images.pull(launch, output).await?;
+        Ok(image.map(|image| image.pinned.clone()))
     }
 
     async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {
@@ -225,13 +240,15 @@ impl Engine for Docker {
         Ok(stages.into_iter().collect())
     }
 
-    /// Keeps the prewarmed networks at their number, and removes orphaned networks.
+    /// Keeps the pause image and the prewarmed networks, and removes orphaned networks.
     async fn maintain(&self) -> Result<(), EngineError> {
+        self.images.ensure_pause_image().await?;
         self.networks.prewarm(self.prewarmed_networks).await
     }
 
-    /// Removes the prewarmed networks.
+    /// Removes the prewarmed networks, and the pause image unless containers of stages still use it.
     async fn shutdown(&self) -> Result<(), EngineError> {
-        self.networks.prewarm(0).await
+        self.networks.prewarm(0).await?;
+        self.images.remove_pause_images(None).await
     }
 }

@@ -20,12 +20,6 @@ pub(super) enum PullOutcome {
     Failed(String),
 }
 
-/// An image name with a tag: the engine interprets a name without one as "all tags".
-pub(super) fn with_tag(image: &str) -> String {
-    let last = image.rsplit('/').next().unwrap_or(image);
-    if last.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
-}
-
 /// Failure texts of registries and engines, with their cause and remedy.
 struct FailureCause {
     /// Parts of the engine's text, in lower case, of which one is enough.
@@ -37,21 +31,28 @@ struct FailureCause {
 /// The first entry that matches counts: an engine reports "does not exist or may require 'docker login'" for an image that it may
 /// not read.
 const CAUSES: [FailureCause; 7] = [
+    // Some of these texts end with "not found".
+    FailureCause {
+        marks: &[
+            "no matching manifest",
+            "no match for platform",
+            "does not provide the specified platform",
+            "does not match the specified platform",
+            "cannot be used on this platform",
+        ],
+        cause: "there is no such image for the engine's platform",
+        help: "build it for this platform as well",
+    },
     FailureCause {
         marks: &["no basic auth credentials", "unauthorized", "authentication required", "docker login", "denied"],
         cause: "its registry requires authentication, or has no such image",
         help: "check its name; Beespace cannot sign in to registries yet, so a private image must be pulled on the engine's host \
-               first (`docker login` and `docker pull`): an image that is present is not pulled again",
+               first (`docker login` and `docker pull`); with `pull: if-absent`, an image that is present is not pulled again",
     },
     FailureCause {
         marks: &["not found", "manifest unknown", "does not exist", "name unknown", "no such image"],
         cause: "there is no such image",
         help: "check its name and tag",
-    },
-    FailureCause {
-        marks: &["no matching manifest"],
-        cause: "there is no such image for the engine's platform",
-        help: "build it for this platform as well",
     },
     FailureCause {
         marks: &["toomanyrequests", "too many requests"],
@@ -170,14 +171,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_without_a_tag_means_latest() {
-        assert_eq!(with_tag("busybox"), "busybox:latest");
-        assert_eq!(with_tag("localhost:5000/a/b"), "localhost:5000/a/b:latest");
-        assert_eq!(with_tag("localhost:5000/a/b:3"), "localhost:5000/a/b:3");
-        assert_eq!(with_tag("a@sha256:00"), "a@sha256:00");
-    }
-
-    #[test]
     fn a_failed_pull_is_reported_with_its_cause_and_remedy() {
         for (message, cause, help) in [
             ("manifest for r/a:1 not found: manifest unknown: manifest unknown", "there is no such image", "name and tag"),
@@ -193,6 +186,21 @@ mod tests {
                 "check that it is up",
             ),
             ("Get \"https://r/v2/\": http: server gave HTTP response to HTTPS client", "does not trust", "certificate"),
+            (
+                "no matching manifest for linux/amd64 in the manifest list entries: no match for platform in manifest: not found",
+                "for the engine's platform",
+                "for this platform",
+            ),
+            (
+                "image with reference r/a:1 was found but does not provide the specified platform (linux/amd64)",
+                "for the engine's platform",
+                "for this platform",
+            ),
+            (
+                "image operating system \"windows\" cannot be used on this platform",
+                "for the engine's platform",
+                "for this platform",
+            ),
             ("toomanyrequests: You have reached your pull rate limit", "limits the rate", "later"),
             ("write /var/lib/docker/tmp/x: no space left on device", "disk is full", "free some space"),
         ] {

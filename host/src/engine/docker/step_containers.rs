@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::containers::Containers;
-use super::deferred_start::{DeferredStart, first_output_at, never_started, started_at};
+use super::deferred_start::{DeferredStart, never_started, start_marker_at, started_at};
 use super::files::Files;
 use super::forward_output::{live_output, stored_output};
 use super::names::Names;
@@ -82,11 +82,12 @@ impl StepContainers {
     pub(super) async fn adopt(&self, call: &RunCall<'_>, stored: OutputOffsets) -> Result<Exit, EngineError> {
         let name = self.creation.container_name(call.launch)?;
         let Some(inspect) = self.containers.inspect(&name).await? else { return Ok(Exit::lost(&call.launch.container)) };
-        let started_at = if stored == OutputOffsets::default() {
+        // A waiting shell may have printed warnings, but only to stderr.
+        let started_at = if stored.stdout == 0 {
             started_at(&self.containers, &name, &inspect).await?
         } else {
-            let first = first_output_at(&self.containers, &name).await?;
-            Some(first.filter(|_| inspect.is_deferred).unwrap_or_else(|| inspect.started_at()))
+            let marker = if inspect.is_deferred { start_marker_at(&self.containers, &name).await? } else { None };
+            Some(marker.unwrap_or_else(|| inspect.started_at()))
         };
         match started_at {
             Some(started_at) => self.reattach(call, &name, StartedContainer { inspect, started_at }, stored).await,
@@ -145,12 +146,12 @@ impl StepContainers {
             container: &launch.container,
             started_at: now(),
             timeout: launch.timeout(),
+            pids: self.creation.pids(launch),
             is_deferred,
             waited: start.waited(),
             had_exited: false,
         };
-        let attached = start.send_start_signal().await;
-        let source = live_output(is_deferred, attached.output);
+        let source = live_output(is_deferred, start.send_start_signal().await);
         supervised.until_exit(source, OutputOffsets::default(), call.output, call.cancel).await
     }
 
@@ -180,6 +181,7 @@ impl StepContainers {
             container: &call.launch.container,
             started_at,
             timeout: call.launch.timeout(),
+            pids: self.creation.pids(call.launch),
             is_deferred: inspect.is_deferred,
             waited: started_at.since(inspect.started_at()),
             had_exited: !inspect.is_running(),

@@ -8,10 +8,10 @@ use tokio::time::sleep;
 
 use super::client::{MAX_REMOVAL_TRIES, REMOVAL_DELAY};
 use super::containers::{ContainerInspect, Containers};
-use super::create::{ContainerSpec, CreateContext, FileUpload};
-use super::deferred_start::{DeferredStart, first_output_at, started_at};
+use super::create::{ContainerSpec, CreateContext, FileUpload, nothing_to_run};
+use super::deferred_start::{DeferredStart, start_marker_at, started_at};
 use super::files::Files;
-use super::images::Images;
+use super::images::ImageFacts;
 use super::injected_files::{container_index, script_name};
 use super::internal_containers::InternalContainers;
 use super::mounts::scripts_mount;
@@ -19,16 +19,19 @@ use super::names::Names;
 use super::network::Networks;
 use super::options::DockerOptions;
 use super::precreated::{Precreated, PrecreatedContainer};
-use super::pull::PullOutcome;
+use super::step_images::StepImages;
 use crate::engine::EngineError;
 use crate::engine::launch::{Launch, OutputSender};
+
+/// Attempts to create a container whose image is removed at the same time.
+const MAX_IMAGE_TRIES: usize = 2;
 
 /// Creates the containers of steps.
 #[derive(Debug)]
 pub(super) struct StepCreation {
     pub(super) names: Names,
     pub(super) options: DockerOptions,
-    pub(super) images: Images,
+    pub(super) step_images: StepImages,
     pub(super) containers: Containers,
     pub(super) internal: InternalContainers,
     pub(super) files: Files,
@@ -41,6 +44,13 @@ enum SpecOutcome {
     Valid(Box<ContainerSpec>),
     /// The container cannot be started. The text is for people.
     Invalid(String),
+}
+
+/// The result of a request to create a container.
+enum Creation {
+    Outcome(CreateOutcome),
+    /// The engine has no longer the image.
+    ImageMissing,
 }
 
 /// The state of a container when `run` wants to start it.
@@ -71,19 +81,25 @@ impl StepCreation {
         Ok(self.names.container(launch.step, container_index(launch)?))
     }
 
+    /// The process limit of a launch's container.
+    pub(super) fn pids(&self, launch: &Launch) -> u32 {
+        launch.container().ok().and_then(|container| container.limits.pids).unwrap_or(self.options.pids)
+    }
+
     /// [`Engine::prepare`](crate::engine::Engine::prepare): creates a container, and starts it if its start can be deferred. No
     /// image is pulled for a container that may never run.
     pub(super) async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {
         let name = self.container_name(launch)?;
-        let SpecOutcome::Valid(spec) = self.spec(launch, &name).await? else { return Ok(()) };
-        if self.precreated.has_container(launch) || !self.images.is_present(&launch.container()?.image).await? {
+        let Some(image) = self.step_images.find(launch).await? else { return Ok(()) };
+        let SpecOutcome::Valid(spec) = self.spec(launch, &name, &image).await? else { return Ok(()) };
+        if self.precreated.has_container(launch) {
             return Ok(());
         }
         if let Some(inspect) = self.containers.inspect(&name).await? {
-            // Its step has not begun, so a container without output was created by an earlier process: it waits for its start
-            // signal, or exited while it waited.
+            // Its step has not begun, so a container without the start marker was created by an earlier process: it waits for its
+            // start signal, or exited while it waited.
             let is_waiting =
-                inspect.is_created() || (inspect.is_deferred && first_output_at(&self.containers, &name).await?.is_none());
+                inspect.is_created() || (inspect.is_deferred && start_marker_at(&self.containers, &name).await?.is_none());
             if !is_waiting {
                 return Ok(());
             }
@@ -113,28 +129,41 @@ impl StepCreation {
         output: &OutputSender,
     ) -> Result<CreateOutcome, EngineError> {
         let id = &launch.container()?.id;
-        let spec = match self.spec(launch, name).await? {
-            SpecOutcome::Valid(spec) => spec,
-            SpecOutcome::Invalid(text) => return Ok(CreateOutcome::Refused(Exit::not_started(id, ExitCause::StartFailed, text))),
-        };
-        if let Some(outcome) = self.reuse(launch, name, &spec).await? {
-            return Ok(outcome);
+        for _ in 0..MAX_IMAGE_TRIES {
+            let image = match self.step_images.present_or_pulled(launch, output).await? {
+                Ok(image) => image,
+                Err(exit) => return Ok(CreateOutcome::Refused(exit)),
+            };
+            let spec = match self.spec(launch, name, &image).await? {
+                SpecOutcome::Valid(spec) => spec,
+                SpecOutcome::Invalid(text) => {
+                    return Ok(CreateOutcome::Refused(Exit::not_started(id, ExitCause::StartFailed, text)));
+                }
+            };
+            if let Some(outcome) = self.reuse(launch, name, &spec).await? {
+                return Ok(outcome);
+            }
+            let upload = self.files.upload_files(launch.step, name, &spec.upload);
+            let (uploaded, created) = tokio::join!(upload, self.create(launch, name, &spec));
+            match created? {
+                Creation::Outcome(ready @ CreateOutcome::Ready(_)) => return uploaded.map(|()| ready),
+                Creation::Outcome(other) => return Ok(other),
+                // Somebody has removed the image since it was found.
+                Creation::ImageMissing => self.step_images.forget(launch),
+            }
         }
-        let upload = self.files.upload_files(launch.step, name, &spec.upload);
-        let (uploaded, created) = tokio::join!(upload, self.create_and_pull(id, name, &spec, output));
-        match created? {
-            ready @ CreateOutcome::Ready(_) => uploaded.map(|()| ready),
-            other => Ok(other),
-        }
+        let text = format!("the image {} is removed from the engine again and again", launch.container()?.image);
+        Ok(CreateOutcome::Refused(Exit::not_started(id, ExitCause::ImageFailed, text)))
     }
 
     /// The specification of a launch's container.
-    async fn spec(&self, launch: &Launch, name: &str) -> Result<SpecOutcome, EngineError> {
+    async fn spec(&self, launch: &Launch, name: &str, image: &ImageFacts) -> Result<SpecOutcome, EngineError> {
         let (container, index) = (launch.container()?, container_index(launch)?);
         let stage = launch.step.stage_id();
         let network = self.networks.of_open_stage(stage).await?;
         let context = CreateContext {
             options: &self.options,
+            image,
             workspace: &self.names.workspace(stage),
             network: &network,
             name,
@@ -184,27 +213,17 @@ impl StepCreation {
         }
     }
 
-    /// Creates the container. If its image is absent, pulls it first.
-    async fn create_and_pull(
-        &self,
-        id: &str,
-        name: &str,
-        spec: &ContainerSpec,
-        output: &OutputSender,
-    ) -> Result<CreateOutcome, EngineError> {
-        let image = spec.body.image.clone().unwrap_or_default();
-        let (mut is_pulled, mut conflicts) = (false, 0);
+    /// Creates the container.
+    async fn create(&self, launch: &Launch, name: &str, spec: &ContainerSpec) -> Result<Creation, EngineError> {
+        let mut conflicts = 0;
         loop {
-            let (cause, text) = match self.containers.create("create a container", name, spec.body.clone()).await {
+            match self.containers.create("create a container", name, spec.body.clone()).await {
                 Ok(()) => {
-                    return Ok(CreateOutcome::Ready(ReadyContainer { start: None, is_deferred: spec.is_deferred() }));
+                    let ready = ReadyContainer { start: None, is_deferred: spec.is_deferred() };
+                    return Ok(Creation::Outcome(CreateOutcome::Ready(ready)));
                 }
-                Err(EngineError::Refused { status: 404, message, .. }) if !is_pulled && is_missing_image(&message) => {
-                    is_pulled = true;
-                    match self.images.pull(&image, output).await? {
-                        PullOutcome::Pulled => continue,
-                        PullOutcome::Failed(text) => (ExitCause::ImageFailed, text),
-                    }
+                Err(EngineError::Refused { status: 404, message, .. }) if is_missing_image(&message) => {
+                    return Ok(Creation::ImageMissing);
                 }
                 // The engine has carried out an earlier request that timed out, or is carrying it out right now.
                 Err(EngineError::Refused { status: 409, .. }) if conflicts < MAX_REMOVAL_TRIES => {
@@ -213,20 +232,21 @@ impl StepCreation {
                         None => sleep(REMOVAL_DELAY).await,
                         Some(inspect) => match started_at(&self.containers, name, &inspect).await? {
                             Some(started_at) => {
-                                return Ok(CreateOutcome::AlreadyStarted(StartedContainer { inspect, started_at }));
+                                let started = StartedContainer { inspect, started_at };
+                                return Ok(Creation::Outcome(CreateOutcome::AlreadyStarted(started)));
                             }
                             None => self.containers.remove(name).await?,
                         },
                     }
-                    continue;
                 }
-                Err(EngineError::Refused { status: 400, message, .. }) if message.contains("invalid reference format") => {
-                    (ExitCause::ImageFailed, format!("{image:?} is not a valid image name"))
+                Err(EngineError::Refused { status: 400, message, .. }) => {
+                    let is_empty = message.to_ascii_lowercase().contains("no command specified");
+                    let text = if is_empty { nothing_to_run(&launch.container()?.image) } else { message };
+                    let exit = Exit::not_started(&launch.container()?.id, ExitCause::StartFailed, text);
+                    return Ok(Creation::Outcome(CreateOutcome::Refused(exit)));
                 }
-                Err(EngineError::Refused { status: 400, message, .. }) => (ExitCause::StartFailed, message),
                 Err(error) => return Err(error),
-            };
-            return Ok(CreateOutcome::Refused(Exit::not_started(id, cause, text)));
+            }
         }
     }
 }

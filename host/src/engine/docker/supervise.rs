@@ -5,6 +5,7 @@
 //! (the output also ends when the engine restarts), and the exit of the container does not mean that all output has arrived.
 
 use std::pin::pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use beespace_core::exit::{EXIT_CODE_SIGKILL, EXIT_CODE_SIGTERM, Exit, ExitCause, ExitObservers, ObservedExit, StopCause};
@@ -38,6 +39,8 @@ pub(super) struct Supervised<'a> {
     /// When its program began.
     pub(super) started_at: Timestamp,
     pub(super) timeout: Option<Duration>,
+    /// Its process limit.
+    pub(super) pids: u32,
     /// Its program waited for the start signal.
     pub(super) is_deferred: bool,
     /// How long it waited.
@@ -107,7 +110,8 @@ impl Supervised<'_> {
         }
         let stopped = stopped.or_else(|| self.stopped_before(&state, cancel));
         let observers = self.observers(&state, ended.was_interrupted);
-        Ok(self.to_exit(&state, stopped, observers))
+        let process_limit = forwarder.is_process_missing.load(Relaxed).then_some(self.pids);
+        Ok(self.to_exit(&state, ObservedExit { stopped, observers, process_limit, ..ObservedExit::default() }))
     }
 
     fn observers(&self, state: &ContainerState, was_interrupted: bool) -> ExitObservers {
@@ -255,14 +259,13 @@ impl Supervised<'_> {
         }
     }
 
-    fn to_exit(&self, state: &ContainerState, stopped: Option<StopCause>, observers: ExitObservers) -> Exit {
+    fn to_exit(&self, state: &ContainerState, seen: ObservedExit) -> Exit {
         let observed = ObservedExit {
             code: exit_code(state),
             out_of_memory: state.oom_killed == Some(true),
-            stopped,
-            observers,
             engine_message: state.error.clone().unwrap_or_default(),
             duration_ms: u64::try_from(self.run_duration(state).as_millis()).unwrap_or(u64::MAX),
+            ..seen
         };
         Exit::observed(self.container, observed)
     }

@@ -103,6 +103,7 @@ impl OutputReader<'_> {
             script: container.script.map(|script| self.text(script)).transpose()?,
             env: self.env(container.env)?,
             secrets: container.secrets.into_iter().map(|secret| self.secret(secret)).collect::<Result<_, _>>()?,
+            pull: None,
             workdir: container.workdir.map(|path| self.path(path)).transpose()?,
             user: container.user.map(|user| self.identifier("user", user)).transpose()?,
             mounts: container.mounts.into_iter().map(|mount| self.mount(mount)).collect::<Result<_, _>>()?,
