@@ -653,6 +653,11 @@ async fn files_are_checked_without_a_server() {
     }
     let setting = "plugins.toml:22: [[policy]] \"settings\": `settings.repos`: unknown key `repos`: known are `forbidden_tags`";
     assert!(config.stderr.contains(setting), "{}", config.stderr);
+    let both = policy("images", "plugin = \"policy-images\"\nmode = \"enforced\"\nsettings = { repos = [] }");
+    write("both.toml", &format!("{GOGS}{both}"));
+    let config = shell.run("config check --config both.toml").await;
+    let is_complete = config.stderr.contains("`enforce`, `warn` or `shadow`") && config.stderr.contains("unknown key `repos`");
+    assert!(config.code == 3 && is_complete, "a wrong mode does not hide wrong settings: {config:?}");
     let good = policy("images", "plugin = \"policy-images\"\nsettings = { repositories = [\"docker.io/*\"] }");
     write("right.toml", &format!("{GOGS}{good}"));
     let config = shell.run("config check --config right.toml").await;

@@ -51,7 +51,7 @@ async fn a_failed_request_is_logged_once_and_without_its_path() {
     gogs.create_repository(REPO).await.unwrap();
     let notifier = crate::notify::webhook("chat", &format!("{receiver}/services/SECRETPART"), &receiver);
     let server = Process::start(PROGRAM, &gogs, &format!("[engine]\nkind = \"dummy\"\n{notifier}"), NO_ENV).await.unwrap();
-    server.set_secret("key", "a-key-for-the-receiver").await.unwrap();
+    server.set_plugin_secret("key", "a-key-for-the-receiver").await.unwrap();
     server.enable(REPO).await.unwrap();
     gogs.push(REPO, "main", &[(".beespace.yml", "steps:\n  - name: build\n    image: busybox\n")], "Fill cells").await.unwrap();
     let notice = server.wait_for("the first attempt to fail", async || {

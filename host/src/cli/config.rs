@@ -9,8 +9,8 @@ use clap::Subcommand;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::{print_stderr, table};
-use crate::config::{Config, Loaded};
-use crate::plugins::{self, Plugins};
+use crate::config::{Config, InvalidConfig, Loaded};
+use crate::plugins::{self, BindingError, Plugins};
 use crate::seal::Key;
 use crate::store::Store;
 
@@ -49,14 +49,7 @@ struct ConfigLine {
 /// [`Failure`] if the configuration is invalid.
 pub fn run(command: &ConfigCommand) -> Result<Exit, Failure> {
     match command {
-        ConfigCommand::Check(args) => {
-            let loaded = load(args)?;
-            let count = count_plugins(&loaded.config)?;
-            let file = loaded.path.map_or_else(|| "the environment".to_owned(), |path| path.display().to_string());
-            let bindings = if count == 1 { "binding" } else { "bindings" };
-            print_stderr(&format!("{file}: OK, {count} plugin {bindings} loaded"));
-            print_stderr("Once the server runs, `beespace doctor` checks Gogs and the engine.");
-        }
+        ConfigCommand::Check(args) => check(args)?,
         ConfigCommand::Show { args, origin, output } => {
             let entries = load(args)?.entries;
             let line = |entry: crate::config::ConfigEntry| ConfigLine {
@@ -76,9 +69,29 @@ pub fn run(command: &ConfigCommand) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Loads every plugin as the server does at startup, and returns their number. A temporary store and key replace the server's
-/// own, which only the server may open.
-fn count_plugins(config: &Config) -> Result<usize, Failure> {
+/// Checks values and bindings. A wrong value does not hide what is wrong with the bindings.
+fn check(args: &ConfigArgs) -> Result<(), Failure> {
+    let loaded = match Config::check(args.config.as_deref(), std::env::vars()) {
+        Ok(loaded) => loaded,
+        Err(InvalidConfig { problems, partial }) => {
+            let mut lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            if let Some(Err(bindings)) = partial.map(|config| count_plugins(&config)).transpose()? {
+                lines.extend(bindings.iter().map(ToString::to_string));
+            }
+            return Err(config_failure(&lines));
+        }
+    };
+    let count = count_plugins(&loaded.config)?.map_err(|problems| config_failure(&problems))?;
+    let file = loaded.path.map_or_else(|| "the environment".to_owned(), |path| path.display().to_string());
+    let bindings = if count == 1 { "binding" } else { "bindings" };
+    print_stderr(&format!("{file}: OK, {count} plugin {bindings} loaded"));
+    print_stderr("Once the server runs, `beespace doctor` checks Gogs and the engine.");
+    Ok(())
+}
+
+/// Loads every plugin as the server does at startup, and returns their number, or all problems of bindings. A temporary store
+/// and key replace the server's own, which only the server may open.
+fn count_plugins(config: &Config) -> Result<Result<usize, Vec<BindingError>>, Failure> {
     let bug = |error: &dyn std::fmt::Display| Failure::new(Exit::Bug, error.to_string());
     let scratch = tempfile::tempdir()?;
     let key = Arc::new(Key::load_or_create(&scratch.path().join("key"), None).map_err(|error| bug(&error))?);
@@ -87,7 +100,7 @@ fn count_plugins(config: &Config) -> Result<usize, Failure> {
     runtime.block_on(async {
         let store = Store::open(&scratch.path().join("store")).map_err(|error| bug(&error))?;
         let loaded = Plugins::load(config, &host, &store, &key).await;
-        loaded.map(|plugins| plugins.all().count()).map_err(|bad| config_failure(&bad))
+        Ok(loaded.map(|plugins| plugins.all().count()))
     })
 }
 

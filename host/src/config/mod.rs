@@ -60,17 +60,41 @@ pub struct Loaded {
     pub entries: Vec<ConfigEntry>,
 }
 
+/// A configuration with errors.
+#[derive(Debug)]
+pub struct InvalidConfig {
+    /// All errors, in the order of the file.
+    pub problems: Vec<Diagnostic>,
+    /// The configuration with defaults in place of wrong values, for further checks only; `None` if too much is missing.
+    pub partial: Option<Box<Config>>,
+}
+
+impl From<Vec<Diagnostic>> for InvalidConfig {
+    fn from(problems: Vec<Diagnostic>) -> Self {
+        Self { problems, partial: None }
+    }
+}
+
 impl Config {
     /// Reads all layers. `path` is the file to read; `None` searches [`DEFAULT_PATHS`]. `env` is the environment of the process.
     ///
     /// # Errors
     /// All errors, in the order of the file.
     pub fn load(path: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, Vec<Diagnostic>> {
+        Self::check(path, env).map_err(|invalid| invalid.problems)
+    }
+
+    /// Like [`Config::load`], but returns as much as can be read.
+    ///
+    /// # Errors
+    /// All errors, and the rest of the configuration.
+    pub fn check(path: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, InvalidConfig> {
         let Some(path) = path.map_or_else(default_path, |path| Some(path.to_owned())) else {
-            return Self::read_layers(Reader::without_file(env), None).map_err(with_missing_file);
+            let explain = |invalid: InvalidConfig| InvalidConfig { problems: with_missing_file(invalid.problems), ..invalid };
+            return Self::read_layers(Reader::without_file(env), None).map_err(explain);
         };
         let text = std::fs::read_to_string(&path).map_err(|error| vec![unreadable(&path, &error)])?;
-        Self::read(&text, Some(path), env)
+        Self::read_layers(Reader::new(&text, Some(&path), env)?, Some(path.clone()))
     }
 
     /// Like [`Config::load`], but reads the file's content from `text`. Error messages name `path`, and relative paths in the
@@ -83,10 +107,10 @@ impl Config {
         path: Option<PathBuf>,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Loaded, Vec<Diagnostic>> {
-        Self::read_layers(Reader::new(text, path.as_deref(), env)?, path)
+        Self::read_layers(Reader::new(text, path.as_deref(), env)?, path).map_err(|invalid| invalid.problems)
     }
 
-    fn read_layers(mut reader: Reader<'_>, path: Option<PathBuf>) -> Result<Loaded, Vec<Diagnostic>> {
+    fn read_layers(mut reader: Reader<'_>, path: Option<PathBuf>) -> Result<Loaded, InvalidConfig> {
         let server = ServerConfig::read(&mut reader.section("server"));
         let data = DataConfig::read(&mut reader.section("data"));
         let gogs = GogsConfig::read(&mut reader.section("gogs"));
@@ -105,11 +129,14 @@ impl Config {
         for (kind, names) in names {
             reader.reject_duplicate_names(kind, &names);
         }
-        let entries = reader.finish()?;
-        // `finish` has already returned the errors of a section that could not be read.
-        let (Some(server), Some(gogs)) = (server, gogs) else { return Err(Vec::new()) };
+        let finished = reader.finish();
+        // `finish` has the errors of a section that could not be read.
+        let (Some(server), Some(gogs)) = (server, gogs) else { return Err(finished.err().unwrap_or_default().into()) };
         let config = Self { server, data, gogs, engine, limits, plugins, retention, policies, steps, notifiers };
-        Ok(Loaded { config, path, entries })
+        match finished {
+            Ok(entries) => Ok(Loaded { config, path, entries }),
+            Err(problems) => Err(InvalidConfig { problems, partial: Some(Box::new(config)) }),
+        }
     }
 }
 

@@ -14,11 +14,30 @@ use crate::state::State;
 type WithState = HasSelf<State>;
 type WithTable = HasSelf<ResourceTable>;
 
-/// Checks that a plugin of this kind may import `import` with these grants.
+/// Checks that a plugin of this kind may have these imports with these grants.
 ///
 /// # Errors
-/// [`LoadFailure`], which names the interface.
-pub(crate) fn check_import(kind: Kind, grants: &Grants, import: &str) -> Result<(), LoadFailure> {
+/// [`LoadFailure`], which names every grant that is missing, or an interface that cannot be granted.
+pub(crate) fn check_imports(kind: Kind, grants: &Grants, imports: &[String]) -> Result<(), LoadFailure> {
+    let mut missing: Vec<(String, &'static str)> = Vec::new();
+    for import in imports {
+        match check_import(kind, grants, import) {
+            Ok(()) => {}
+            // Several interfaces may belong to one grant.
+            Err(LoadFailure::NotGranted { import, help }) if missing.iter().all(|(_, other)| *other != help) => {
+                missing.push((import, help));
+            }
+            Err(LoadFailure::NotGranted { .. }) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    match missing.len() {
+        0 | 1 => missing.pop().map_or(Ok(()), |(import, help)| Err(LoadFailure::NotGranted { import, help })),
+        _ => Err(LoadFailure::SeveralNotGranted(missing)),
+    }
+}
+
+fn check_import(kind: Kind, grants: &Grants, import: &str) -> Result<(), LoadFailure> {
     let interface = import.split('@').next().unwrap_or(import);
     let granted = match (kind, interface) {
         (_, "beespace:plugin/types" | "beespace:plugin/log" | "beespace:plugin/config") => true,
@@ -100,4 +119,23 @@ fn add_for_notifier(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Re
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_missing_grant_is_reported_and_each_once() {
+        let imports = ["kv", "secrets", "log"].map(|name| format!("beespace:plugin/{name}@0.1.0"));
+        let http = ["wasi:http/types@0.2.0", "wasi:io/poll@0.2.0"].map(str::to_owned);
+        let imports: Vec<String> = imports.into_iter().chain(http).collect();
+        let all = check_imports(Kind::Notifier, &Grants::default(), &imports).unwrap_err().to_string();
+        for grant in ["kv = true", "secrets = [", "hosts = ["] {
+            assert_eq!(all.matches(grant).count(), 1, "{grant}: {all}");
+        }
+        let kv = Grants { kv: true, ..Grants::default() };
+        let rest = check_imports(Kind::Notifier, &kv, &imports[..2]).unwrap_err();
+        assert!(matches!(&rest, LoadFailure::NotGranted { import, .. } if import.contains("secrets")), "{rest}");
+    }
 }

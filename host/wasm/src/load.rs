@@ -170,9 +170,7 @@ impl Host {
         let component = self.compile(digest, bytes).await?;
         let engine = self.0.sandbox.engine().get();
         let imports: Vec<String> = component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect();
-        for import in &imports {
-            link::check_import(kind, &spec.grants, import)?;
-        }
+        link::check_imports(kind, &spec.grants, &imports)?;
         let linker = link::linker(engine, kind, &spec.grants).map_err(internal)?;
         let pre = linker.instantiate_pre(&component).map_err(incompatible)?;
         let plugin = Plugin {

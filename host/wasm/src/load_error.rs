@@ -34,6 +34,8 @@ pub enum LoadFailure {
     Compile(String),
     #[error("the component imports {import}, which is not granted to this binding; {help}")]
     NotGranted { import: String, help: &'static str },
+    #[error("the component imports interfaces that are not granted to this binding: {}", list_grants(.0))]
+    SeveralNotGranted(Vec<(String, &'static str)>),
     #[error("the component imports {import}, which is not available to {kind} plugins")]
     NotForKind { import: String, kind: Kind },
     #[error(
@@ -53,6 +55,10 @@ pub enum LoadFailure {
     /// An internal error.
     #[error("the component could not be loaded: {0}")]
     Internal(String),
+}
+
+fn list_grants(missing: &[(String, &'static str)]) -> String {
+    missing.iter().map(|(import, help)| format!("{import} ({help})")).collect::<Vec<_>>().join("; ")
 }
 
 fn list(problems: &[PluginDiagnostic]) -> String {
