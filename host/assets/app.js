@@ -155,7 +155,7 @@ function startLog() {
     history.replaceState(null, "", `${search}#L${first}${first === last ? "" : `-L${last}`}`);
     markRange(false);
   });
-  if (!chosenRange() && log.dataset.firstError) showError(document.getElementById(`L${log.dataset.firstError}`));
+  if (!chosenRange() && log.dataset.failure) showError(document.getElementById(`L${log.dataset.failure}`));
   if (!log.hasAttribute("data-running")) return;
   const stream = new EventSource(log.dataset.stream);
   stream.addEventListener("row", (event) => addRow(log, JSON.parse(event.data)));

@@ -1,9 +1,10 @@
 //! The log of a step: written, truncated, resumed, read and followed.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use beespace::log::{LogEnd, LogError, LogEvent, LogFragment, LogReader, LogStore, LogWriter, Origin};
+use beespace::log::{LogEnd, LogError, LogEvent, LogFragment, LogLine, LogReader, LogStore, LogWriter, Origin};
 use beespace_core::ids::{BuildId, StageNumber, StepId, StepNumber};
 use beespace_core::mask::Secrets;
 use beespace_core::output::Stream;
@@ -303,6 +304,77 @@ async fn damage_is_reported_and_the_part_before_it_is_read() {
     let error = reader.lines(1, 2).await.unwrap_err();
     assert!(error.to_string().contains("from line 2"), "{error}");
     assert!(!error.public().contains(&case.dir.path().display().to_string()));
+}
+
+#[tokio::test]
+async fn a_page_is_bounded_by_the_memory_of_its_lines() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    out(&writer, 1, &"\n".repeat(300_000)).await;
+    writer.finish(Timestamp(2), None).await.unwrap();
+    let page = case.reader().lines(1, usize::MAX).await.unwrap();
+    let held = page.lines.len() * size_of::<LogLine>();
+    assert!(held > 1024 * 1024 && held < 3 * 1024 * 1024, "{} empty lines", page.lines.len());
+    let next = case.reader().lines(page.lines.len() as u64 + 1, 1).await.unwrap().lines;
+    assert_eq!(next[0].number, page.lines.len() as u64 + 1, "the next page goes on");
+}
+
+#[tokio::test]
+async fn a_scan_visits_each_line_once_and_stops_at_its_bound() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    let whole: String = (1..=30_000).map(|n| format!("line {n}\n")).collect();
+    out(&writer, 1, &whole).await;
+    writer.finish(Timestamp(2), None).await.unwrap();
+    let reader = case.reader();
+    let scan = async |from, max_bytes, most: usize| {
+        let visit = move |seen: &mut Vec<u64>, line: &LogLine| {
+            assert_eq!(line.text, format!("line {}", line.number).as_bytes());
+            seen.push(line.number);
+            if seen.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        reader.scan(from, max_bytes, visit).await.unwrap()
+    };
+    let all = scan(1, usize::MAX, usize::MAX).await;
+    assert_eq!((all.found, all.next), ((1..=30_000).collect(), None));
+    let some = scan(7, usize::MAX, 5).await;
+    assert_eq!((some.found, some.next), ((7..=11).collect(), Some(12)));
+    // In parts of one frame each: every line once.
+    let (mut seen, mut next) = (Vec::new(), Some(1));
+    while let Some(from) = next {
+        let part = scan(from, 1, usize::MAX).await;
+        assert!(part.found.len() < 20_000, "a part of {} lines", part.found.len());
+        seen.extend(part.found);
+        next = part.next;
+    }
+    assert_eq!(seen, (1..=30_000).collect::<Vec<_>>());
+    // The end is what one scan of that size reads.
+    let start = reader.start_of_end(200_000).await.unwrap();
+    assert!(start > 1, "{start}");
+    let end = scan(start, 200_000, usize::MAX).await;
+    assert_eq!((end.found, end.next), ((start..=30_000).collect(), None));
+}
+
+#[tokio::test]
+async fn a_damaged_index_ends_every_reader_with_an_error() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    for n in 1..=3 {
+        out(&writer, n, &format!("line {n}\n")).await;
+        writer.flush().await.unwrap();
+    }
+    writer.finish(Timestamp(4), None).await.unwrap();
+    let mut index = std::fs::read(case.index()).unwrap();
+    let entry = index.len() / 4;
+    index[entry + 10] ^= 1;
+    std::fs::write(case.index(), index).unwrap();
+    let reader = case.reader();
+    let followed: Vec<_> = reader.follow(0).collect().await;
+    assert!(matches!(&followed[..], [Ok(LogEvent::Fragment(_)), Err(LogError::Damaged { .. })]), "{followed:?}");
+    assert_eq!(reader.lines(1, 1).await.unwrap().lines[0].text, b"line 1");
+    assert!(matches!(reader.lines(1, 3).await, Err(LogError::Damaged { .. })));
+    let text: Vec<_> = reader.text(0, 21).collect().await;
+    assert!(matches!(text.last(), Some(Err(LogError::Damaged { .. }))), "{text:?}");
 }
 
 #[tokio::test]

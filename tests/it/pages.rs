@@ -139,7 +139,7 @@ async fn every_line_of_a_long_log_has_an_address_and_the_first_error_is_in_view(
     let get = async |query: &str| beespace.anonymous().get(&format!("/ada/hive/1/1/1{query}")).await.unwrap().body;
 
     let page = get("").await;
-    assert!(page.contains(&format!("data-first-error=\"{first}\"")), "the whole log is looked through");
+    assert!(page.contains(&format!("data-failure=\"{first}\"")), "the whole log is looked through");
     assert!(lines_of(&page).contains(&first), "the first error is on the page");
     let mut seen = Vec::new();
     let mut query = "?from=1".to_owned();

@@ -51,11 +51,26 @@ impl Files {
         Ok(len / Header::LEN as u64)
     }
 
-    /// The header of a frame; `None` after the last one, or if its index entry is incomplete.
+    /// The header of a frame; `None` after the last one. Fails if the entry of the frame is damaged: a reader that took it for the
+    /// end would silently leave out the rest of the log, and a follower would wait for it forever.
     pub(super) fn header(&self, frame: u64) -> Result<Option<Header>, LogError> {
+        let damaged = || LogError::Damaged {
+            path: index_path(&self.path),
+            detail: format!("the entry of frame {frame} does not match its checksum"),
+        };
+        self.index_entry(frame)?.map(|entry| entry.ok_or_else(damaged)).transpose()
+    }
+
+    /// The header of a frame if the index has an intact one.
+    pub(super) fn intact_header(&self, frame: u64) -> Result<Option<Header>, LogError> {
+        Ok(self.index_entry(frame)?.flatten())
+    }
+
+    /// The entry of a frame; `None` after the last complete one, `Some(None)` if it is damaged.
+    fn index_entry(&self, frame: u64) -> Result<Option<Option<Header>>, LogError> {
         let mut bytes = [0; Header::LEN];
         match self.index.read_exact_at(&mut bytes, frame * Header::LEN as u64) {
-            Ok(()) => Ok(Header::decode(&bytes)),
+            Ok(()) => Ok(Some(Header::decode(&bytes))),
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(failed("read", &self.path)(error)),
         }
@@ -65,7 +80,7 @@ impl Files {
     pub(super) fn last(&self) -> Result<Option<Header>, LogError> {
         let mut frames = self.frames()?;
         while let Some(frame) = frames.checked_sub(1) {
-            if let Some(header) = self.header(frame)? {
+            if let Some(header) = self.intact_header(frame)? {
                 return Ok(Some(header));
             }
             frames = frame;
@@ -127,7 +142,7 @@ impl Files {
     pub(super) fn rebuild_index(&self) -> Result<(u64, Option<Header>), LogError> {
         let (mut frames, mut last, mut end) = (0, None::<Header>, 0);
         while let Some(header) = self.frame_at(end)?.filter(|header| header.follows(last.as_ref())) {
-            if self.header(frames)? != Some(header) {
+            if self.intact_header(frames)? != Some(header) {
                 let at = frames * Header::LEN as u64;
                 self.index.write_all_at(&header.encode(), at).map_err(failed("written", &self.path))?;
             }

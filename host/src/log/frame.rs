@@ -15,10 +15,12 @@ use super::origin::OriginOffset;
 /// `BLG` and the version of the format.
 const MAGIC: [u8; 4] = *b"BLG\x01";
 
-/// The maximum size of an uncompressed body. It protects readers from decompression bombs; written frames are far smaller.
-const MAX_FRAME_BYTES: usize = 512 * 1024;
+/// The maximum size of a body, compressed and uncompressed. It protects readers from decompression bombs, and no frame beyond it
+/// is written, because no reader would accept it.
+pub(super) const MAX_FRAME_BYTES: usize = 1024 * 1024;
 
-const RECORD_HEADER_LEN: usize = 9;
+/// The bytes of a record before its text.
+pub(super) const RECORD_HEADER_LEN: usize = 9;
 const BEGINS: u8 = 1 << 2;
 const ENDS: u8 = 1 << 3;
 const CONTINUES: u8 = 1 << 4;
@@ -132,16 +134,19 @@ impl Header {
             offset_count: take_u32(&mut rest)?,
             body_checksum: take_u64(&mut rest)?,
         };
-        (usize::try_from(header.raw_len).ok()? <= MAX_FRAME_BYTES && usize::try_from(header.body_len).ok()? <= MAX_FRAME_BYTES)
-            .then_some(header)
+        has_valid_size(header.raw_len as usize, header.body_len as usize).then_some(header)
     }
 
-    /// Compresses offsets and records into a body, and sets the lengths and the checksum in this header.
+    /// Compresses offsets and records into a body, and sets the lengths and the checksum in this header. Fails if the body is
+    /// larger than readers accept.
     pub(super) fn pack(&mut self, offsets: &[OriginOffset], records: &[u8]) -> std::io::Result<Vec<u8>> {
         let mut raw = Vec::with_capacity(offsets.len() * OriginOffset::LEN + records.len());
         offsets.iter().for_each(|offset| offset.encode(&mut raw));
         raw.extend_from_slice(records);
         let body = if raw.is_empty() { Vec::new() } else { zstd::bulk::compress(&raw, 1)? };
+        if !has_valid_size(raw.len(), body.len()) {
+            return Err(std::io::Error::other(format!("{} bytes do not fit into one frame", raw.len())));
+        }
         self.offset_count = u32::try_from(offsets.len()).map_err(std::io::Error::other)?;
         self.raw_len = u32::try_from(raw.len()).map_err(std::io::Error::other)?;
         self.body_len = u32::try_from(body.len()).map_err(std::io::Error::other)?;
@@ -229,6 +234,11 @@ impl Record {
     }
 }
 
+/// Whether a body of this size is written and read. [`Header::pack`] and [`Header::decode`] agree on it.
+fn has_valid_size(raw_len: usize, body_len: usize) -> bool {
+    raw_len <= MAX_FRAME_BYTES && body_len <= MAX_FRAME_BYTES
+}
+
 fn stream_code(stream: Stream) -> u8 {
     match stream {
         Stream::Stdout => 0,
@@ -305,6 +315,15 @@ mod tests {
             (records[0].stream, records[0].at, &records[0].text[..]),
             (Stream::Stderr, Timestamp(1_007), &b"warning: unused"[..])
         );
+    }
+
+    #[test]
+    fn a_frame_that_no_reader_accepts_is_not_written() {
+        let mut header = Header::default();
+        let body = header.pack(&[], &vec![b'x'; MAX_FRAME_BYTES]).unwrap();
+        assert_eq!(Header::decode(&header.encode()), Some(header));
+        assert!(header.matches(&body));
+        assert!(header.pack(&[], &vec![b'x'; MAX_FRAME_BYTES + 1]).is_err());
     }
 
     #[test]

@@ -8,9 +8,6 @@ use bytes::Bytes;
 use super::frame::{Header, Record, flag};
 use super::origin::{Origin, OriginOffset};
 
-/// The size of records at which a frame is written.
-const FRAME_BYTES: usize = 64 * 1024;
-
 /// The next frame, and the state of the log before it.
 #[derive(Debug, Default)]
 pub(super) struct FrameBuilder {
@@ -50,8 +47,9 @@ impl FrameBuilder {
         self.header.records == 0
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.raw.len() >= FRAME_BYTES
+    /// The size of the records so far, in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.raw.len()
     }
 
     /// Length of the log's text in bytes, including this frame.

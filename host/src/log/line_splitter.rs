@@ -2,17 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use beespace_core::mask::{Masker, Secrets};
+use beespace_core::mask::{self, Masker, Secrets};
 use beespace_core::time::Timestamp;
 
 use super::MAX_LINE;
-use super::frame::{Header, flag};
+use super::frame::{Header, MAX_FRAME_BYTES, RECORD_HEADER_LEN, flag};
 use super::frame_builder::FrameBuilder;
 use super::origin::{Origin, OriginOffset};
+
+/// The size of records and unfinished lines at which a frame is written.
+const FRAME_BYTES: usize = 64 * 1024;
 
 /// The size of a chunk that is masked at once. Frames are completed between chunks, so a frame never grows far beyond its target
 /// size.
 const MASK_CHUNK: usize = 16 * 1024;
+
+/// The largest frame: a nearly full one, and a chunk together with the text that the masker held back, all of it empty lines.
+/// A quarter is left for the offsets of all origins.
+const LARGEST_FRAME: usize = FRAME_BYTES + (MASK_CHUNK + mask::MAX_LENGTH) * (RECORD_HEADER_LEN + 1);
+const _: () = assert!(LARGEST_FRAME < MAX_FRAME_BYTES / 8 * 7, "a frame that is written must be one that is read");
 
 /// Splits the output of all origins of one log into lines.
 #[derive(Debug)]
@@ -60,22 +68,27 @@ impl LineSplitter {
         bytes: &[u8],
         mut write: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.end_earlier_rounds(origin, at, &mut write)?;
         for chunk in bytes.chunks(MASK_CHUNK) {
             self.is_dirty = true;
             if !origin.is_host() && self.is_limited() {
-                self.drop_bytes(origin, at, chunk.len());
+                self.drop_bytes(origin, chunk.len());
                 continue;
             }
-            let (buffer, builder) = self.origin(origin, at);
+            let (buffer, builder) = self.origin(origin);
             buffer.push(at, chunk, builder);
             if !origin.is_host() && self.builder.text_len() >= self.limit {
                 self.reach_limit(at);
             }
-            if self.builder.is_full() {
-                write(self)?;
-            }
+            self.write_if_full(&mut write)?;
         }
         Ok(())
+    }
+
+    /// Calls `write` if the records and the unfinished lines, which every frame includes, fill a frame.
+    fn write_if_full<E>(&mut self, write: &mut impl FnMut(&mut Self) -> Result<(), E>) -> Result<(), E> {
+        let unfinished: usize = self.origins.values().map(|buffer| buffer.pending.len()).sum();
+        if self.builder.len() + unfinished >= FRAME_BYTES { write(self) } else { Ok(()) }
     }
 
     /// Completes the frame: adds all text that may be shown, including partial lines, and the offsets of all origins.
@@ -86,16 +99,28 @@ impl LineSplitter {
         self.builder.build(offsets)
     }
 
-    /// Ends the output of all containers so far: text that masking held back is released. Build another frame after this.
-    pub(super) fn end_containers(&mut self, at: Timestamp) {
+    /// Ends the output of all containers so far: text that masking held back is released. Calls `write` for each frame that is
+    /// full. Build another frame after this.
+    pub(super) fn end_containers<E>(
+        &mut self,
+        at: Timestamp,
+        mut write: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let containers: Vec<Origin> = self.origins.keys().filter(|origin| !origin.is_host()).copied().collect();
+        for origin in containers {
+            let (buffer, builder) = self.origin(origin);
+            buffer.finish(at, builder);
+            self.write_if_full(&mut write)?;
+        }
         self.is_dirty = true;
-        let containers = self.origins.iter_mut().filter(|(origin, _)| !origin.is_host());
-        containers.for_each(|(_, buffer)| buffer.finish(at, &mut self.builder));
+        Ok(())
     }
 
-    /// Ends the log. `incomplete` states what is missing. Build the last frame after this.
+    /// Ends the log after [`end_containers`](Self::end_containers). `incomplete` states what is missing. Build the last frame
+    /// after this.
     pub(super) fn finish(&mut self, at: Timestamp, incomplete: Option<&str>) {
-        self.origins.values_mut().for_each(|buffer| buffer.finish(at, &mut self.builder));
+        let (host, builder) = self.origin(Origin::HOST);
+        host.finish(at, builder);
         let dropped = self.builder.header().dropped;
         if dropped > 0 {
             self.write_host_line(at, &format!("{dropped} bytes after the limit were not stored"));
@@ -130,8 +155,8 @@ impl LineSplitter {
         );
     }
 
-    fn drop_bytes(&mut self, origin: Origin, at: Timestamp, count: usize) {
-        let (buffer, builder) = self.origin(origin, at);
+    fn drop_bytes(&mut self, origin: Origin, count: usize) {
+        let (buffer, builder) = self.origin(origin);
         // Bytes that the masker and the open line held when the limit was reached are dropped as well.
         let count = count as u64 + buffer.discard_pending();
         buffer.received += count;
@@ -139,32 +164,34 @@ impl LineSplitter {
     }
 
     fn write_host_line(&mut self, at: Timestamp, text: &str) {
-        let (host, builder) = self.origin(Origin::HOST, at);
+        let (host, builder) = self.origin(Origin::HOST);
         host.push(at, format!("{text}\n").as_bytes(), builder);
     }
 
-    fn origin(&mut self, origin: Origin, at: Timestamp) -> (&mut OriginBuffer, &mut FrameBuilder) {
-        if !self.origins.contains_key(&origin) {
-            self.end_earlier_rounds(origin, at);
-        }
+    fn origin(&mut self, origin: Origin) -> (&mut OriginBuffer, &mut FrameBuilder) {
         let buffer = self.origins.entry(origin).or_insert_with(|| OriginBuffer::new(origin, &self.secrets));
         (buffer, &mut self.builder)
     }
 
-    /// Ends the origins of earlier rounds: their offsets are no longer needed.
-    fn end_earlier_rounds(&mut self, origin: Origin, at: Timestamp) {
-        if origin.is_host() {
-            return;
+    /// Ends the origins of earlier rounds when a later round prints: their offsets are no longer needed.
+    fn end_earlier_rounds<E>(
+        &mut self,
+        origin: Origin,
+        at: Timestamp,
+        write: &mut impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if origin.is_host() || self.origins.contains_key(&origin) {
+            return Ok(());
         }
-        let builder = &mut self.builder;
-        self.origins.retain(|other, buffer| {
-            let is_over = other.round < origin.round;
-            if is_over {
-                buffer.finish(at, builder);
-                builder.end_line(*other, at);
+        let over: Vec<Origin> = self.origins.keys().filter(|other| other.round < origin.round).copied().collect();
+        for other in over {
+            if let Some(mut buffer) = self.origins.remove(&other) {
+                buffer.finish(at, &mut self.builder);
+                self.builder.end_line(other, at);
             }
-            !is_over
-        });
+            self.write_if_full(write)?;
+        }
+        Ok(())
     }
 }
 
@@ -297,7 +324,48 @@ fn partial_character(text: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use beespace_core::output::Stream;
+
     use super::*;
+
+    /// Pushes `text` from both streams of every container, ends all of them, and returns the length of the text in all frames.
+    /// Panics if a frame cannot be read.
+    fn text_of_frames(containers: u16, secrets: &Secrets, text: &[u8]) -> usize {
+        let mut splitter = LineSplitter::after(None, &[], secrets, u64::MAX);
+        let mut text_len = 0;
+        let mut write = |splitter: &mut LineSplitter| {
+            let (header, body) = splitter.build_frame().unwrap();
+            let header = Header::decode(&header.encode()).expect("a header that is read");
+            let records = header.records(&body).expect("a body that is read");
+            text_len += records.iter().map(|record| record.text.len()).sum::<usize>();
+            Ok::<(), Infallible>(())
+        };
+        for origin in
+            (0..containers).flat_map(|container| [Stream::Stdout, Stream::Stderr].map(|stream| Origin::new(0, container, stream)))
+        {
+            splitter.push(origin, Timestamp(1), text, &mut write).unwrap();
+        }
+        splitter.end_containers(Timestamp(2), &mut write).unwrap();
+        splitter.finish(Timestamp(2), None);
+        write(&mut splitter).unwrap();
+        text_len
+    }
+
+    #[test]
+    fn frames_of_many_unfinished_lines_can_be_read() {
+        assert_eq!(text_of_frames(64, &Secrets::none(), &[b'x'; 60_000]), 128 * 60_000);
+    }
+
+    #[test]
+    fn frames_of_text_that_masking_held_back_can_be_read() {
+        // Every origin ends inside of what could still have become the secret: empty lines, which cost the most.
+        let secrets = Secrets::new([["\n".repeat(60_000), "end".to_owned()].concat()]).unwrap();
+        assert_eq!(text_of_frames(4, &secrets, &[b'\n'; 60_000]), 0);
+        let secrets = Secrets::new(["x".repeat(60_000)]).unwrap();
+        assert_eq!(text_of_frames(12, &secrets, &[b'x'; 59_999]), 24 * 59_999);
+    }
 
     #[test]
     fn an_incomplete_character_is_found() {

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 pub use follow::{LogEvent, LogFragment};
 pub use origin::Origin;
-pub use read::{LogLine, LogPage, LogReader};
+pub use read::{LogLine, LogPage, LogReader, Scan};
 pub use write::LogWriter;
 
 /// The maximum length of a line in bytes. A longer line continues as a new one.

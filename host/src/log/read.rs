@@ -1,5 +1,6 @@
 //! Reads a log at any position with bounded memory.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError};
 
@@ -13,8 +14,12 @@ use super::frame::{Header, Record, flag};
 use super::write::end;
 use super::{Feed, LogEnd, LogError, blocking};
 
-/// The maximum amount of text in one page of [`LogReader::lines`], in bytes.
+/// The maximum memory of one page of [`LogReader::lines`], in bytes.
 const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
+
+/// The least that a frame costs a scan, in bytes: a program that prints slowly has many frames of few bytes, and each is read and
+/// decompressed on its own.
+const MIN_FRAME_COST: usize = 4 * 1024;
 
 /// Reads one log. It is cheap to clone, and never sees an incomplete frame, even while the log is being written.
 #[derive(Debug, Clone)]
@@ -50,6 +55,14 @@ pub struct LogPage {
     pub lines: Vec<LogLine>,
     /// The position after these lines, for [`LogReader::follow`].
     pub position: u64,
+}
+
+/// The result of a [scan](LogReader::scan).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Scan<T> {
+    pub found: T,
+    /// The first line that was not visited, if the scan ended before the log did.
+    pub next: Option<u64>,
 }
 
 impl LogReader {
@@ -112,24 +125,31 @@ impl LogReader {
         self.lines(all.saturating_sub(count as u64) + 1, count).await
     }
 
-    /// The number of the first line that satisfies the predicate, within the first `most` bytes of text.
+    /// Calls `visit` with each line from line `from` (counted from 1) on, until it breaks or `max_bytes` of frames are read. Holds
+    /// one frame and one line at a time, however long the log is.
     ///
     /// # Errors
     /// I/O errors, or [`LogError::Damaged`].
-    pub async fn first_line(&self, max_bytes: usize, is_match: fn(&LogLine) -> bool) -> Result<Option<u64>, LogError> {
+    pub async fn scan<T: Default + Send + 'static>(
+        &self,
+        from: u64,
+        max_bytes: usize,
+        mut visit: impl FnMut(&mut T, &LogLine) -> ControlFlow<()> + Send + 'static,
+    ) -> Result<Scan<T>, LogError> {
         self.with(move |files| {
-            let (mut next, mut read) = (1, 0);
-            while read < max_bytes {
-                let part = page(files, next, usize::MAX)?;
-                if let Some(line) = part.lines.iter().find(|line| is_match(line)) {
-                    return Ok(Some(line.number));
-                }
-                let Some(last) = part.lines.last() else { break };
-                (next, read) = (last.number + 1, read + part.lines.iter().map(|line| line.text.len() + 1).sum::<usize>());
-            }
-            Ok(None)
+            let mut found = T::default();
+            let next = scan(files, from.max(1), max_bytes, |line| visit(&mut found, line))?;
+            Ok(Scan { found, next })
         })
         .await
+    }
+
+    /// The first line of the end of the log that a [`scan`](Self::scan) of `max_bytes` reads to the last line.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub async fn start_of_end(&self, max_bytes: usize) -> Result<u64, LogError> {
+        self.with(move |files| start_of_end(files, max_bytes)).await.map(|line| line.max(1))
     }
 
     /// The offset of the line in the plain text, or the text's length if there is no such line.
@@ -191,7 +211,7 @@ pub(super) fn first_frame(files: &Files, is_match: impl Fn(&Header) -> bool) -> 
     let (mut low, mut high) = (0, files.frames()?);
     while low < high {
         let middle = low + (high - low) / 2;
-        if files.header(middle)?.is_none_or(|header| is_match(&header)) { high = middle } else { low = middle + 1 }
+        if files.intact_header(middle)?.is_none_or(|header| is_match(&header)) { high = middle } else { low = middle + 1 }
     }
     Ok(low)
 }
@@ -217,13 +237,59 @@ fn page(files: &Files, from: u64, count: usize) -> Result<LogPage, LogError> {
             }
             if number >= from {
                 page.position += 1;
-                size += record.text.len();
+                // Empty lines are the cheapest to print, but not to hold.
+                size += record.text.len() + if record.begins { size_of::<LogLine>() } else { 0 };
                 extend(&mut page.lines, number, record);
             }
         }
         frame += 1;
     }
     Ok(page)
+}
+
+fn frame_cost(header: &Header) -> usize {
+    (header.raw_len as usize).max(MIN_FRAME_COST)
+}
+
+fn scan(
+    files: &Files,
+    from: u64,
+    max_bytes: usize,
+    mut visit: impl FnMut(&LogLine) -> ControlFlow<()>,
+) -> Result<Option<u64>, LogError> {
+    let mut frame = first_frame(files, |header| header.lines_after() >= from)?;
+    let (mut read, mut open) = (0, Vec::new());
+    while let Some(header) = files.header(frame)? {
+        if read >= max_bytes {
+            return Ok(Some(header.lines_before.max(from)));
+        }
+        let mut number = header.lines_before;
+        for record in records(files, &header)? {
+            number += u64::from(record.begins);
+            if record.begins && open.drain(..).any(|line| visit(&line).is_break()) {
+                return Ok(Some(number));
+            }
+            if number >= from {
+                extend(&mut open, number, record);
+            }
+        }
+        (frame, read) = (frame + 1, read + frame_cost(&header));
+    }
+    open.iter().for_each(|line| _ = visit(line));
+    Ok(None)
+}
+
+fn start_of_end(files: &Files, max_bytes: usize) -> Result<u64, LogError> {
+    let (mut frame, mut read, mut line) = (files.frames()?, 0, 1);
+    while let Some(before) = frame.checked_sub(1) {
+        let Some(header) = files.header(before)? else { break };
+        read += frame_cost(&header);
+        if read > max_bytes {
+            break;
+        }
+        (frame, line) = (before, header.lines_before + 1);
+    }
+    Ok(line)
 }
 
 /// The number of fragments before the first one of this line.

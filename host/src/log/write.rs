@@ -211,7 +211,7 @@ impl LogWriterThread {
                     let _ = done.send(());
                 }
                 Ok(Command::SyncContainers { at, done }) => {
-                    self.splitter.end_containers(at);
+                    self.end_containers(at)?;
                     self.write_frame()?;
                     self.sink.files.sync()?;
                     self.unsynced_since = None;
@@ -273,7 +273,13 @@ impl LogWriterThread {
         self.sink.append(&mut self.splitter)
     }
 
+    fn end_containers(&mut self, at: Timestamp) -> Result<(), LogError> {
+        let Self { splitter, sink, .. } = self;
+        splitter.end_containers(at, |splitter| sink.append(splitter))
+    }
+
     fn finish(&mut self, at: Timestamp, incomplete: Option<&str>) -> Result<LogEnd, LogError> {
+        self.end_containers(at)?;
         self.splitter.finish(at, incomplete);
         self.sink.append(&mut self.splitter)?;
         Ok(self.sink.files.last()?.as_ref().map(end).unwrap_or_default())

@@ -1,38 +1,50 @@
-//! Finds the lines of a log that look like error messages.
+//! Finds the lines of a log that look like error messages, and the place of a failure.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
 
 use beespace_core::output::Stream;
 
 use crate::ansi::AnsiRenderer;
-use crate::log::{LogError, LogLine, LogReader};
+use crate::log::{LogError, LogReader};
 
 /// Whether a line is a command that the script echoes before it runs it.
 pub(super) fn is_trace(stream: Stream, text: &str) -> bool {
     stream != Stream::Host && text.starts_with("+ ")
 }
 
-fn is_failure_text(stream: Stream, text: &str) -> bool {
-    !is_trace(stream, text) && is_error_text(text)
-}
+/// The most bytes at the end of a log that are searched for the place of its failure; more would delay the page.
+const SEARCH_LIMIT_BYTES: usize = 8 << 20;
 
-/// The most bytes of a log that are searched for its first error; more would delay the page.
-const SEARCH_LIMIT_BYTES: usize = 32 << 20;
-
-/// Number of the first line that looks like an error.
+/// Where a failed step is best read from: the first line that looks like an error since the script's last command began. `None` if
+/// there is none; then the end of the log is the best place.
 ///
 /// # Errors
 /// [`LogError`] if the log cannot be read or is damaged.
-pub async fn first_error_line(reader: &LogReader) -> Result<Option<u64>, LogError> {
-    reader.first_line(SEARCH_LIMIT_BYTES, is_failure_line).await
+pub async fn failure_line(reader: &LogReader) -> Result<Option<u64>, LogError> {
+    let start = reader.start_of_end(SEARCH_LIMIT_BYTES).await?;
+    let scan = reader.scan(start, SEARCH_LIMIT_BYTES, |first: &mut Option<u64>, line| {
+        let text = shown_text(&line.text);
+        if is_trace(line.stream, &text) {
+            *first = None;
+        } else if first.is_none() && is_error_text(&text) {
+            *first = Some(line.number);
+        }
+        ControlFlow::Continue(())
+    });
+    Ok(scan.await?.found)
 }
 
-fn is_failure_line(line: &LogLine) -> bool {
+/// The text of a line as the page shows it, without escape sequences.
+#[must_use]
+pub fn shown_text(bytes: &[u8]) -> Cow<'_, str> {
     // Most lines are plain text, and scanning a line is much cheaper than parsing its escape sequences.
-    if line.text.iter().any(|byte| *byte < b' ' && *byte != b'\t') {
+    if bytes.iter().any(|byte| *byte < b' ' && *byte != b'\t') {
         let mut ansi = AnsiRenderer::default();
-        ansi.feed(&line.text);
-        return is_failure_text(line.stream, &ansi.text());
+        ansi.feed(bytes);
+        return Cow::Owned(ansi.text());
     }
-    is_failure_text(line.stream, &String::from_utf8_lossy(&line.text))
+    String::from_utf8_lossy(bytes)
 }
 
 /// Whether a line looks like an error message of a compiler, test runner, shell or language runtime. It is a heuristic: the page

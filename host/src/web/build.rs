@@ -86,7 +86,7 @@ pub(super) async fn show(
     page.restart_of = restart_of.map(|old| (app.urls.build(&old), build_title::build_name(&old)));
     let link = |build: Build| (app.urls.build(&build), build_title::number_label(&build));
     [page.previous, page.next] = adjacent.map(|build| build.map(link));
-    page.add_excerpt(&app, &build, &stages).await?;
+    page.add_excerpt(&app, &build, &stages).await;
     render_page(&page)
 }
 
@@ -139,17 +139,17 @@ impl BuildPage {
         }
     }
 
-    /// Adds the end of the first failed step's log below the step.
-    async fn add_excerpt(&mut self, app: &App, build: &Build, stages: &[Stage]) -> Result<(), Problem> {
+    /// Adds the failure, or the end, of the first failed step's log below the step.
+    async fn add_excerpt(&mut self, app: &App, build: &Build, stages: &[Stage]) {
         for (stage, view) in stages.iter().zip(&mut self.stages) {
             let failed = |status: Status| matches!(status, Status::Failure | Status::Error | Status::Killed);
             let Some(index) = stage.steps.iter().position(|step| failed(step.status)) else { continue };
             let (Some(found), Some(view)) = (stage.steps.get(index), view.steps.get_mut(index)) else { continue };
             let id = StepId { build: build.id, stage: stage.number, step: found.number, attempt: found.attempt };
-            view.excerpt = log_tail::last_lines(app, id, EXCERPT_LINES, &view.href).await?;
-            return Ok(());
+            // A damaged log must not break the page.
+            view.excerpt = log_tail::failure_excerpt(app, id, EXCERPT_LINES, &view.href).await.unwrap_or_default();
+            return;
         }
-        Ok(())
     }
 }
 

@@ -4,7 +4,8 @@ use beespace_core::ids::StepId;
 
 use crate::app::App;
 use crate::html::Html;
-use crate::problem::Problem;
+use crate::log::LogError;
+use crate::view::error_line::failure_line;
 use crate::view::log_html::LogRows;
 
 /// Lines before a window that are parsed for colours that continue into it.
@@ -16,10 +17,13 @@ pub(super) struct HtmlLine {
     pub(super) html: Html,
 }
 
-/// The last lines of a log, for another page: the line numbers link to the log's page.
-pub(super) async fn last_lines(app: &App, id: StepId, count: u64, href: &str) -> Result<Vec<Html>, Problem> {
-    let all = app.logs.reader(id).line_count().await?;
-    let (lines, _) = log_window(app, id, all.saturating_sub(count - 1).max(1), count, href).await?;
+/// `count` lines of a failed step's log for another page: the lines around its failure, or its last lines. The line numbers link to
+/// the log's page.
+pub(super) async fn failure_excerpt(app: &App, id: StepId, count: u64, href: &str) -> Result<Vec<Html>, LogError> {
+    let reader = app.logs.reader(id);
+    let end = reader.line_count().await?.saturating_sub(count - 1).max(1);
+    let failure = failure_line(&reader).await?.map(|line| line.saturating_sub(count / 4).max(1));
+    let (lines, _) = log_window(app, id, failure.map_or(end, |start| start.min(end)), count, href).await?;
     Ok(lines.into_iter().map(|line| line.html).collect())
 }
 
@@ -31,12 +35,15 @@ pub(super) async fn log_window(
     from: u64,
     count: u64,
     href: &str,
-) -> Result<(Vec<HtmlLine>, u64), Problem> {
+) -> Result<(Vec<HtmlLine>, u64), LogError> {
     let reader = app.logs.reader(id);
     let lead = from.saturating_sub(COLOUR_LEAD_LINES).max(1);
-    let wanted = usize::try_from(count.saturating_add(from - lead)).unwrap_or(usize::MAX);
-    let page = reader.lines(lead, wanted).await?;
+    let before = reader.lines(lead, usize::try_from(from - lead).unwrap_or(usize::MAX)).await?;
+    let page = reader.lines(from, usize::try_from(count).unwrap_or(usize::MAX)).await?;
     let mut rows = LogRows::new(href, reader.started_at().await?);
+    // Very long lines can fill a page before the window begins. Colours of lines further up say nothing about it.
+    let leads_here = before.lines.last().is_some_and(|line| line.number + 1 == from);
+    before.lines.iter().filter(|_| leads_here).for_each(|line| drop(rows.render_line(line)));
     let lines = page.lines.iter().map(|line| HtmlLine { number: line.number, html: Html::trusted(rows.render_line(line).html) });
-    Ok((lines.filter(|line| line.number >= from).collect(), page.position))
+    Ok((lines.collect(), page.position))
 }

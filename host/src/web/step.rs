@@ -24,7 +24,7 @@ use crate::problem::Problem;
 use crate::store::build::Builds as _;
 use crate::urls::BuildKey;
 use crate::view::build_title;
-use crate::view::error_line::first_error_line;
+use crate::view::error_line::failure_line;
 use crate::view::log_html::window_start;
 
 /// Lines on a page. The Raw button opens the whole log as text.
@@ -54,7 +54,7 @@ struct StepPage {
     stream_href: String,
     is_live: bool,
     is_over: bool,
-    first_error: Option<u64>,
+    failure: Option<u64>,
     earlier: Option<String>,
     later: Option<String>,
     lines: Vec<Html>,
@@ -125,24 +125,27 @@ struct LogView {
     /// Whether new lines are appended to the page.
     is_live: bool,
     waits_for_disk: bool,
-    first_error: Option<u64>,
+    /// The line that the failure is best read from.
+    failure: Option<u64>,
 }
 
 impl LogView {
-    /// Starts at line `asked` if given. Otherwise shows the end of the log, or the context of the first error if that is earlier.
+    /// Starts at line `asked` if the log has it. Otherwise shows the end of the log, or the context of its failure if that is
+    /// earlier.
     async fn new(app: &App, id: StepId, status: Status, asked: Option<u64>) -> Result<Self, Problem> {
         let reader = app.logs.reader(id);
         let count = reader.line_count().await?;
         let has_failed = matches!(status, Status::Failure | Status::Error | Status::Killed);
         // A damaged log must not break the page: it only loses its error mark.
-        let first_error = if has_failed { first_error_line(&reader).await.unwrap_or_default() } else { None };
+        let failure = if has_failed { failure_line(&reader).await.unwrap_or_default() } else { None };
         let end = count.saturating_sub(WINDOW_LINES - 1).max(1);
-        let from = asked.unwrap_or_else(|| first_error.map_or(end, |line| end.min(window_start(line)))).max(1);
+        let asked = asked.filter(|line| *line <= count);
+        let from = asked.unwrap_or_else(|| failure.map_or(end, |line| end.min(window_start(line)))).max(1);
         let (lines, position) = log_window(app, id, from, WINDOW_LINES, "").await?;
         let is_end = lines.last().is_none_or(|line| line.number >= count);
         // An earlier part of a growing log is not updated: the end may be a million lines away.
         let is_live = !status.is_over() && (asked.is_none() || is_end);
-        Ok(Self { count, from, lines, position, is_live, waits_for_disk: reader.is_disk_full(), first_error })
+        Ok(Self { count, from, lines, position, is_live, waits_for_disk: reader.is_disk_full(), failure })
     }
 
     fn earlier(&self) -> Option<String> {
@@ -195,7 +198,7 @@ fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogVie
         stream_href: format!("{log}/stream?format=html&after={}", view.position),
         is_live: view.is_live,
         is_over: step.status.is_over(),
-        first_error: view.first_error,
+        failure: view.failure,
         earlier: view.earlier(),
         later: view.later(),
         end_note: end_note(step, view.lines.is_empty()),
