@@ -20,7 +20,7 @@ const REPO: &str = "ada/hive";
 const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n    env: { OUTPUT: \"cells filled\" }\n";
 
 /// A shell of a user with the admin token.
-struct Shell {
+pub(crate) struct Shell {
     home: tempfile::TempDir,
     server: String,
     token: String,
@@ -28,10 +28,10 @@ struct Shell {
 
 /// The exit code and the output of a command.
 #[derive(Debug)]
-struct CommandResult {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub(crate) struct CommandResult {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl CommandResult {
@@ -41,15 +41,15 @@ impl CommandResult {
 }
 
 impl Shell {
-    fn new(server: &str, token: &str) -> Self {
+    pub(crate) fn new(server: &str, token: &str) -> Self {
         Self { home: tempfile::tempdir().unwrap(), server: server.to_owned(), token: token.to_owned() }
     }
 
-    async fn run(&self, line: &str) -> CommandResult {
+    pub(crate) async fn run(&self, line: &str) -> CommandResult {
         self.run_with_input(line, "").await
     }
 
-    fn spawn(&self, line: &str) -> Child {
+    pub(crate) fn spawn(&self, line: &str) -> Child {
         self.command(line).spawn().unwrap()
     }
 

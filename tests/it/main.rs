@@ -8,6 +8,7 @@ mod access;
 mod api;
 mod base_path;
 mod cli;
+mod cli_follow;
 mod cli_terminal;
 mod config;
 mod connections;

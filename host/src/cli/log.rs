@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use beespace_core::sanitize;
 use beespace_core::status::Status;
@@ -15,6 +15,9 @@ use crate::api::dto::{BuildBody, StageBody, StepBody};
 
 /// How often a followed build is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
+
+/// How long a follower waits for a server that no longer responds.
+const OUTAGE_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Stage number, step number and attempt. Each attempt has its own log.
 type StepAttempt = (u16, u16, u16);
@@ -39,41 +42,51 @@ struct PrintedLog {
     filter: Option<AnsiFilter>,
 }
 
-/// Prints the logs of a build, or of the `wanted` step. With `follow`, continues until the build or step has finished.
+/// Prints the logs of a build, or of the `wanted` step. With `follow`, continues until the build or step has finished, also across a
+/// restart of the server.
 ///
 /// # Errors
 /// [`Failure`] if there is no such step, or the server does not return the log.
 pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follow: bool) -> Result<Exit, Failure> {
-    let mut printer = LogPrinter::default();
+    let (mut printer, mut contact) = (LogPrinter::default(), Contact::default());
     loop {
-        let build: BuildBody = client.get(path).await?;
-        let found = build.stages.iter().flat_map(|stage| stage.steps.iter().map(move |step| (stage, step)));
-        let steps: Vec<_> = found.filter(|(_, step)| wanted.is_none_or(|wanted| matches_step(step, wanted))).collect();
-        if let Some(wanted) = wanted.filter(|_| steps.is_empty() && !(follow && build.stages.is_empty())) {
-            return Err(no_such_step(&build, wanted));
+        match printer.print_build(client, path, wanted, follow).await {
+            Ok(Some(exit)) => return Ok(exit),
+            Ok(None) => contact.succeeded(),
+            Err(failure) if follow => contact.failed(failure)?,
+            Err(failure) => return Err(failure),
         }
-        if !follow && steps.iter().all(|(_, step)| step.started_at.is_none()) {
-            return Err(no_log(&build, &steps));
-        }
-        // A step that has not started has no log.
-        for (stage, step) in steps.iter().filter(|(_, step)| step.started_at.is_some()) {
-            printer.print_new(client, path, stage, step, steps.len() > 1).await?;
-        }
-        let is_done = is_finished(&build.status) || (wanted.is_some() && steps.iter().all(|(_, step)| is_finished(&step.status)));
-        if is_done && follow {
-            print_stderr(&format!(
-                "{}: {}{}",
-                build_common::build_name(&build),
-                build.status,
-                build_common::reason_suffix(build.reason.as_ref())
-            ));
-            return Ok(build_common::exit_for_status(&build.status));
-        }
-        if !follow {
-            return Ok(Exit::Ok);
-        }
-        printer.report_waits(&build);
         tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Whether a followed server responds. A server that restarts, or a proxy in front of it, ends requests and refuses connections for a
+/// while; the build goes on.
+#[derive(Debug, Default)]
+struct Contact {
+    has_succeeded: bool,
+    lost_at: Option<Instant>,
+}
+
+impl Contact {
+    fn succeeded(&mut self) {
+        if self.lost_at.take().is_some() {
+            print_stderr("the server responds again");
+        }
+        self.has_succeeded = true;
+    }
+
+    /// Returns the failure if another attempt is useless: the server has never responded, has refused, or is away for too long.
+    fn failed(&mut self, failure: Failure) -> Result<(), Failure> {
+        let is_new = self.lost_at.is_none();
+        let lost_at = *self.lost_at.get_or_insert_with(Instant::now);
+        if failure.exit != Exit::Unreachable || !self.has_succeeded || lost_at.elapsed() > OUTAGE_PATIENCE {
+            return Err(failure);
+        }
+        if is_new {
+            print_stderr(&format!("{}; trying again", sanitize::line(&failure.message)));
+        }
+        Ok(())
     }
 }
 
@@ -119,6 +132,40 @@ fn matches_step(step: &StepBody, wanted: &str) -> bool {
 }
 
 impl LogPrinter {
+    /// Prints what is new in the logs of a build. Returns the exit code when there is nothing left to print.
+    async fn print_build(
+        &mut self,
+        client: &Client,
+        path: &str,
+        wanted: Option<&str>,
+        follow: bool,
+    ) -> Result<Option<Exit>, Failure> {
+        let build: BuildBody = client.get(path).await?;
+        let found = build.stages.iter().flat_map(|stage| stage.steps.iter().map(move |step| (stage, step)));
+        let steps: Vec<_> = found.filter(|(_, step)| wanted.is_none_or(|wanted| matches_step(step, wanted))).collect();
+        if let Some(wanted) = wanted.filter(|_| steps.is_empty() && !(follow && build.stages.is_empty())) {
+            return Err(no_such_step(&build, wanted));
+        }
+        if !follow && steps.iter().all(|(_, step)| step.started_at.is_none()) {
+            return Err(no_log(&build, &steps));
+        }
+        // A step that has not started has no log.
+        for (stage, step) in steps.iter().filter(|(_, step)| step.started_at.is_some()) {
+            self.print_new(client, path, stage, step, steps.len() > 1).await?;
+        }
+        if !follow {
+            return Ok(Some(Exit::Ok));
+        }
+        let is_done = is_finished(&build.status) || (wanted.is_some() && steps.iter().all(|(_, step)| is_finished(&step.status)));
+        if !is_done {
+            self.report_waits(&build);
+            return Ok(None);
+        }
+        let (name, reason) = (build_common::build_name(&build), build_common::reason_suffix(build.reason.as_ref()));
+        print_stderr(&format!("{name}: {}{reason}", build.status));
+        Ok(Some(build_common::exit_for_status(&build.status)))
+    }
+
     /// Prints each new reason for waiting once, so that the screen does not stay empty without an explanation.
     fn report_waits(&mut self, build: &BuildBody) {
         let reasons = wait_reasons(build);
