@@ -202,18 +202,6 @@ impl Urls {
         self.below_base(EVENTS)
     }
 
-    /// The stream of one build's changes.
-    #[must_use]
-    pub fn build_events(&self, build: BuildId) -> String {
-        format!("{}?build={build}", self.events())
-    }
-
-    /// The stream of one repository's changes.
-    #[must_use]
-    pub fn repository_events(&self, name: &RepositoryName) -> String {
-        format!("{}?repository={}", self.events(), encode(&name.to_string()))
-    }
-
     /// The sign-in page that leads back to `path`, a path of the router.
     #[must_use]
     pub fn login(&self, path: &str) -> String {

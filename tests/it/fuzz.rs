@@ -287,7 +287,7 @@ async fn read_log(file: &[u8]) -> bool {
             (reader.lines(1, 100).await, reader.tail(100).await, reader.text_offset(2).await, reader.position_before(2).await);
         let text: Vec<_> = reader.text(0, u64::MAX).take(1_000).collect().await;
         assert!(text.len() < 1_000, "a small file has no end");
-        let pieces: Vec<Result<LogEvent, _>> = reader.available(0).take(1_000).collect().await;
+        let pieces: Vec<Result<LogEvent, _>> = reader.available(0, None).take(1_000).collect().await;
         assert!(pieces.len() < 1_000, "a small file has no end");
         if let Ok(writer) = store.writer(STEP, Secrets::none(), u64::MAX).await {
             let _ = writer.write(Stream::Stdout, Timestamp(20), "more\n").await;

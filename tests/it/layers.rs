@@ -226,6 +226,7 @@ const HOST: Layers = &[
             "clock",
             "disk",
             "html",
+            "log",
             "notify",
             "principal",
             "problem",

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use beespace::log::{LogEnd, LogError, LogEvent, LogFragment, LogLine, LogReader, LogStore, LogWriter, Origin};
+use beespace::view::error_line::failure_line;
 use beespace_core::ids::{BuildId, StageNumber, StepId, StepNumber};
 use beespace_core::mask::Secrets;
 use beespace_core::output::Stream;
@@ -353,6 +354,36 @@ async fn a_scan_visits_each_line_once_and_stops_at_its_bound() {
     assert!(start > 1, "{start}");
     let end = scan(start, 200_000, usize::MAX).await;
     assert_eq!((end.found, end.next), ((start..=30_000).collect(), None));
+}
+
+#[tokio::test]
+async fn the_place_of_a_failure_is_the_first_error_of_the_last_command() {
+    for (text, place) in [
+        ("error: of no command\nfine\nerror: later\n", Some(1)),
+        ("+ make\nerror: ignored by the script\n+ make test\nok 1\nFAIL: two\nerror: three\nok 4\n", Some(5)),
+        ("+ make\nerror: ignored by the script\n+ exit 3\n", None),
+        ("PASS: one\nPASS: two\nsh: syntax problem\n", None),
+        ("+ test \x1b[1mx\n\x1b[31merror:\x1b[0m coloured\n", Some(2)),
+    ] {
+        let case = Case::new();
+        let writer = case.writer().await;
+        out(&writer, 1, text).await;
+        writer.finish(Timestamp(2), None).await.unwrap();
+        assert_eq!(failure_line(&case.reader()).await.unwrap(), place, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_place_of_a_failure_is_searched_at_the_end_of_a_huge_log_of_empty_lines() {
+    let case = Case::new();
+    let writer = case.writer().await;
+    out(&writer, 1, "error: long ago\n").await;
+    for _ in 0..20 {
+        out(&writer, 2, &"\n".repeat(100_000)).await;
+    }
+    out(&writer, 3, "error: now\n\n").await;
+    writer.finish(Timestamp(4), None).await.unwrap();
+    assert_eq!(failure_line(&case.reader()).await.unwrap(), Some(2_000_002));
 }
 
 #[tokio::test]

@@ -4,13 +4,17 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
+use axum::response::sse::Event as SseEvent;
 use axum::routing::get;
-use beespace::api::log::{LogQuery, log_stream, log_text};
+use beespace::api::log::{LogQuery, log_text};
+use beespace::api::log_stream::log_stream;
 use beespace::log::{LogReader, LogStore, LogWriter};
 use beespace_core::mask::Secrets;
 use beespace_core::output::Stream;
 use beespace_core::time::Timestamp;
-use tokio::sync::watch;
+use futures::StreamExt as _;
+use tokio::sync::{broadcast, watch};
+use tokio_stream::wrappers::BroadcastStream;
 
 use crate::log::STEP;
 
@@ -22,12 +26,15 @@ struct Case {
     client: reqwest::Client,
     /// True as soon as the step is finished.
     over: watch::Sender<bool>,
+    /// Each message is a change of the build.
+    changes: broadcast::Sender<()>,
 }
 
 #[derive(Clone)]
 struct Served {
     reader: LogReader,
     over: watch::Receiver<bool>,
+    changes: broadcast::Sender<()>,
 }
 
 async fn text(State(served): State<Served>, Query(query): Query<LogQuery>, headers: HeaderMap) -> Response {
@@ -35,10 +42,11 @@ async fn text(State(served): State<Served>, Query(query): Query<LogQuery>, heade
 }
 
 async fn stream(State(mut served): State<Served>, Query(query): Query<LogQuery>, headers: HeaderMap) -> Response {
+    let changes = BroadcastStream::new(served.changes.subscribe()).map(|_| SseEvent::default().event("change").data("{}"));
     let over = async move {
         let _ = served.over.wait_for(|over| *over).await;
     };
-    log_stream(served.reader, "/o/r/1/tests", &query, &headers, over).await.unwrap()
+    log_stream(served.reader, "/o/r/1/tests", &query, &headers, changes, over).await.unwrap()
 }
 
 /// An event of a stream.
@@ -94,12 +102,13 @@ impl Case {
         let dir = tempfile::tempdir().unwrap();
         let store = LogStore::new(dir.path());
         let (over, is_over) = watch::channel(false);
-        let served = Served { reader: store.reader(STEP), over: is_over };
+        let changes = broadcast::Sender::new(8);
+        let served = Served { reader: store.reader(STEP), over: is_over, changes: changes.clone() };
         let router = Router::new().route("/log", get(text)).route("/log/stream", get(stream)).with_state(served);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { _dir: dir, store, address, client: reqwest::Client::new(), over }
+        Self { _dir: dir, store, address, client: reqwest::Client::new(), over, changes }
     }
 
     async fn writer(&self) -> LogWriter {
@@ -129,6 +138,7 @@ impl Case {
         let response = self.get(&format!("/log/stream{query}"), &headers).await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+        assert_eq!(response.headers()["x-accel-buffering"], "no", "a proxy must not hold the events back");
         Events { response, buffer: String::new() }
     }
 }
@@ -217,7 +227,7 @@ async fn json_and_rows_carry_number_stream_and_time() {
     assert_eq!(rows.headers()["beespace-log-position"], "2");
     assert_eq!(
         rows.text().await.unwrap(),
-        "<div class=\"l stderr bad\" id=\"L2\"><a href=\"/o/r/1/tests?from=1#L2\">2</a><time>1.5s</time>\
+        "<div class=\"l stderr bad\" id=\"L2\"><a href=\"/o/r/1/tests?from=1#L2\" tabindex=\"-1\">2</a><time>1.5s</time>\
          <span><span class=\"a-f1\">error: &lt;bad&gt;</span></span></div>"
     );
 }
@@ -282,6 +292,33 @@ async fn rows_of_a_growing_line_replace_each_other_after_a_reconnect() {
     assert!(twenty.data["line"] == 2 && twenty.data["html"].as_str().unwrap().contains("<span class=\"a-f2\">20%</span>"));
     writer.finish(Timestamp(1), None).await.unwrap();
     assert_eq!(events.next().await.unwrap().name, "end");
+}
+
+#[tokio::test]
+async fn the_stream_of_a_page_carries_changes_until_the_log_ends() {
+    let case = Case::new().await;
+    let (mut page, mut program) = (case.events("?format=html", None).await, case.events("", None).await);
+    case.changes.send(()).unwrap();
+    assert_eq!(page.next().await.unwrap().name, "change");
+    let writer = case.writer().await;
+    writer.write(Stream::Stdout, Timestamp(0), "line\n").await.unwrap();
+    writer.finish(Timestamp(1), None).await.unwrap();
+    let names = |events: Vec<Event>| events.into_iter().map(|event| event.name).collect::<Vec<_>>();
+    assert_eq!(names(page.all().await), ["row", "end"]);
+    assert_eq!(program.next().await.unwrap().name, "line", "a program gets no changes");
+}
+
+#[tokio::test]
+async fn a_page_that_is_far_behind_gets_the_last_lines_only() {
+    let text: String = (1..=100_000).map(|n| format!("line {n}\n")).collect();
+    let case = Case::with(&text).await;
+    let lines = |events: Vec<Event>| events.iter().filter_map(|event| event.data["line"].as_u64()).collect::<Vec<_>>();
+    let page = lines(case.events("?format=html&after=7", None).await.all().await);
+    assert_eq!(page, (98_001..=100_000).collect::<Vec<_>>());
+    // What is not far behind is not skipped, and a program gets all.
+    let near = lines(case.events("?format=html&after=98500", None).await.all().await);
+    assert_eq!(near, (98_501..=100_000).collect::<Vec<_>>());
+    assert_eq!(lines(case.events("?format=json&after=50000", None).await.all().await).len(), 50_000);
 }
 
 #[tokio::test]

@@ -123,6 +123,39 @@ fn lines_of(page: &str) -> Vec<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_can_be_searched_and_opens_where_it_has_lines() {
+    let (gogs, beespace) = world().await;
+    let text: Vec<String> =
+        (1..=5_000).map(|line| format!("{} {line}", if line % 1_000 == 0 { "Queen" } else { "bee" })).collect();
+    let pipeline =
+        format!("steps:\n  - name: long\n    image: busybox\n    env: {{ EXIT_CODE: 1, OUTPUT: \"{}\" }}\n", text.join("\\n"));
+    gogs.push(REPO, "main", &[(".beespace.yml", &pipeline)], "Fill cells").await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    let all = beespace.log(&build, "long").await.unwrap();
+    let get = async |query: &str| beespace.anonymous().get(&format!("/ada/hive/1/1/1{query}")).await.unwrap().body;
+
+    let page = get("").await;
+    let count = u64::try_from(all.len()).unwrap();
+    assert!(page.contains("data-at-end") && lines_of(&page).contains(&count), "a failed step without an error opens at its end");
+    assert!(!all.iter().any(|line| line.contains("exited with code")), "the log has the lines of the program: {:?}", all.last());
+    assert!(!page.contains("data-do=\"follow\""), "a finished log cannot be followed");
+    assert_eq!(lines_of(&get("?from=99999999999").await), lines_of(&page), "a line that the log does not have");
+
+    let found = get("?search=qUEEN").await;
+    let matches = |page: &str| page.matches(" match\" id=\"L").count();
+    assert!(found.contains("5 lines contain it"), "{found}");
+    assert!(
+        matches(&found) == 2 && found.contains(">Matches further down<") && !found.contains(">Matches further up<"),
+        "{found}"
+    );
+    let end = get("?search=Queen&from=4500").await;
+    assert!(matches(&end) == 1 && end.contains(">Matches further up<"), "{end}");
+    let none = get("?search=%3Cb%3E").await;
+    assert!(none.contains("0 lines contain it") && !none.contains("<b>"), "{none}");
+    assert_eq!(lines_of(&get("?search=").await), lines_of(&page), "an empty search is none");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_line_of_a_long_log_has_an_address_and_the_first_error_is_in_view() {
     let (gogs, beespace) = world().await;
     let text: Vec<String> = (1..=5_000)

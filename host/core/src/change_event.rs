@@ -44,3 +44,16 @@ pub enum ChangeEvent {
         state: NoticeState,
     },
 }
+
+impl ChangeEvent {
+    /// The build that has changed, itself or one of its stages or steps.
+    #[must_use]
+    pub fn build(&self) -> Option<BuildId> {
+        match self {
+            Self::BuildChanged { build, .. } | Self::BuildFinished { build, .. } => Some(*build),
+            Self::StageChanged { stage, .. } => Some(stage.build),
+            Self::StepChanged { step, .. } => Some(step.build),
+            Self::DeliveryStored { .. } | Self::DeliveryProcessed { .. } | Self::NoticeChanged { .. } => None,
+        }
+    }
+}

@@ -1,25 +1,23 @@
 //! Live changes: `text/event-stream`.
 //!
 //! Events carry ids and statuses, never content; a client fetches what it needs. Events are not stored: a client that reconnects
-//! with a `Last-Event-ID`, or that was too slow, first gets `resync`, which means "reload what you show".
+//! with a `Last-Event-ID`, or that was too slow, first gets `resync`, which means "reload what you show"; with a `repository`, what
+//! you show of it.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
-use axum::response::Sse;
-use axum::response::sse::{Event, KeepAlive};
+use axum::response::Response;
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::ids::{BuildId, RepositoryId, RepositoryName};
-use futures::Stream;
 use futures::stream::{self, StreamExt as _};
 use serde::Deserialize;
 use tokio_stream::wrappers::BroadcastStream;
 use utoipa::IntoParams;
 
+use super::sse::{change_event, event_stream, resync_event};
 use crate::app::App;
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -55,31 +53,30 @@ pub(super) async fn stream(
     visibility: Visibility,
     Query(params): Query<EventParams>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Problem> {
+) -> Result<Response, Problem> {
     let filter = event_filter(&app, &params, principal.is_admin(), visibility)?;
     let store = app.store.clone();
     let changes = BroadcastStream::new(app.store.watch());
-    let missed = headers.contains_key("last-event-id").then(|| Ok(resync()));
+    let missed = headers.contains_key("last-event-id").then(|| resync_event(None));
     let events = changes.enumerate().filter_map(move |(index, change)| {
         let event = match change {
             Ok(change) => match emission(&filter, &store, change) {
-                Emission::Change => Event::default().event("change").id(index.to_string()).json_data(change).ok(),
-                Emission::Resync => Some(resync()),
+                Emission::Change => Some(change_event(change).id(index.to_string())),
+                Emission::Resync(repository) => Some(resync_event(Some(repository))),
                 Emission::Nothing => None,
             },
             // The client was too slow and has missed changes.
-            Err(_) => Some(resync()),
+            Err(_) => Some(resync_event(None)),
         };
-        std::future::ready(event.map(Ok))
+        std::future::ready(event)
     });
-    let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
-    Ok(Sse::new(stream::iter(missed).chain(events)).keep_alive(keep_alive))
+    Ok(event_stream(stream::iter(missed).chain(events)))
 }
 
 /// The message that a client receives for a change.
 enum Emission {
     Change,
-    Resync,
+    Resync(RepositoryId),
     Nothing,
 }
 
@@ -88,14 +85,10 @@ fn emission(filter: &EventFilter, store: &Store, change: ChangeEvent) -> Emissio
         _ if !filter.matches(store, change) => Emission::Nothing,
         _ if filter.is_admin => Emission::Change,
         // The delivery may have removed its build, and the repository's page shows why: clients that show either must reload.
-        ChangeEvent::DeliveryProcessed { .. } => Emission::Resync,
+        ChangeEvent::DeliveryProcessed { repository, .. } => Emission::Resync(repository),
         ChangeEvent::DeliveryStored { .. } | ChangeEvent::NoticeChanged { .. } => Emission::Nothing,
         _ => Emission::Change,
     }
-}
-
-fn resync() -> Event {
-    Event::default().event("resync").data("{}")
 }
 
 fn event_filter(app: &App, params: &EventParams, is_admin: bool, visibility: Visibility) -> Result<EventFilter, Problem> {

@@ -1,27 +1,18 @@
-//! The formats of a step's log: all of it, a range, its end, and live. The caller has found the step and checked the right to
-//! read it.
-
-use std::convert::Infallible;
-use std::time::Duration;
+//! The formats of a step's log: all of it, a range, and its end. The caller has found the step and checked the right to read it.
 
 use axum::Json;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use beespace_core::output::Stream;
 use beespace_core::time::Timestamp;
-use futures::stream::{self, Stream as Flow, StreamExt as _};
 use serde::{Deserialize, Serialize};
 
-use crate::log::{LogEnd, LogError, LogEvent, LogFragment, LogLine, LogReader};
+use crate::log::{LogEnd, LogError, LogFragment, LogLine, LogReader};
 use crate::view::log_html::LogRows;
 
 /// The maximum number of lines in one response as JSON or HTML. Plain text has no limit.
 const MAX_LINES: usize = 5_000;
-
-/// The interval of keep-alive comments on an idle stream, shorter than the idle timeout of proxies.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The requested part of a log, and its format.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
@@ -239,125 +230,6 @@ impl Range {
         };
         if from < to { Self::Part(from, to) } else { Self::Outside }
     }
-}
-
-/// `GET …/log/stream`: the fragments of all lines from a position on, as they arrive, then `end`.
-///
-/// Events: `line` with a [`LogLineBody`], or with `format=html` a `row` `{line, html}` that replaces an earlier row of the same
-/// line; finally one `end` with a [`LogEndBody`]. `disk-full` with `{"is_full": true}` reports that the step is paused because
-/// the server's disk is full, with `false` that it continues. The `id` of lines and rows is their position: a client that
-/// reconnects with it as `Last-Event-ID` misses nothing and gets nothing twice. If the log is over and the client has all of it,
-/// the response is 204, which stops a browser's `EventSource` from reconnecting.
-///
-/// `over` completes when the step's status is final. The stream then ends even if the step never had a log.
-///
-/// # Errors
-/// [`LogError`] before the stream starts. A later error ends the stream with an event `log-error`.
-pub async fn log_stream(
-    reader: LogReader,
-    page: &str,
-    query: &LogQuery,
-    headers: &HeaderMap,
-    over: impl Future<Output = ()> + Send + 'static,
-) -> Result<Response, LogError> {
-    let last_id = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|value| value.trim().parse().ok());
-    let position = match (last_id, query.after, query.from, query.tail) {
-        (Some(position), ..) | (None, Some(position), ..) => position,
-        (None, None, Some(line), _) => reader.position_before(line).await?,
-        (None, None, None, Some(tail)) => {
-            reader.position_before((reader.line_count().await?.saturating_sub(tail as u64)) + 1).await?
-        }
-        (None, None, None, None) => 0,
-    };
-    if last_id.is_some() && reader.end().await?.is_some() && reader.fragment_count().await? <= position {
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    }
-    let events = match query.format {
-        LogFormat::Html => {
-            let rows = LogRows::new(page, reader.started_at().await?);
-            // A row needs the beginning of its line and the colours before it. What the client already has is not sent again.
-            let start = reader.frame_start(position).await?;
-            follow(reader, start, over).filter_map(row_events(rows, position)).left_stream()
-        }
-        LogFormat::Text | LogFormat::Json => follow(reader, position, over).map(|event| line_event(&event)).right_stream(),
-    };
-    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    let mut response = Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(keep_alive).into_response();
-    // A proxy that buffers responses would deliver the live log only at its end.
-    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
-}
-
-type Followed = Result<LogEvent, LogError>;
-
-/// Follows the log to its end, or until the step is over, and then reads what is left.
-fn follow(
-    reader: LogReader,
-    position: u64,
-    over: impl Future<Output = ()> + Send + 'static,
-) -> impl Flow<Item = Followed> + Send {
-    enum FollowState<F, L, R> {
-        Live(LogReader, F, L),
-        Remainder(R),
-        Over,
-    }
-    let live = Box::pin(reader.follow(position));
-    stream::unfold((FollowState::Live(reader, Box::pin(over), live), position), |(state, position)| async move {
-        let mut rest = match state {
-            FollowState::Live(reader, mut over, mut live) => {
-                tokio::select! {
-                    biased;
-                    event = live.next() => {
-                        let event = event?;
-                        let position = if let Ok(LogEvent::Fragment(fragment)) = &event { fragment.position } else { position };
-                        return Some((event, (FollowState::Live(reader, over, live), position)));
-                    }
-                    () = &mut over => Box::pin(reader.available(position)),
-                }
-            }
-            FollowState::Remainder(rest) => rest,
-            FollowState::Over => return None,
-        };
-        match rest.next().await {
-            Some(Ok(fragment @ LogEvent::Fragment(_))) => Some((Ok(fragment), (FollowState::Remainder(rest), position))),
-            Some(last) => Some((last, (FollowState::Over, position))),
-            // The step is over and its log has no end, so its writer is gone.
-            None => Some((Ok(LogEvent::End(LogEnd { is_incomplete: true, dropped: 0 })), (FollowState::Over, position))),
-        }
-    })
-}
-
-fn line_event(event: &Followed) -> Event {
-    match event {
-        Ok(LogEvent::Fragment(fragment)) => json_event("line", &LogLineBody::from(fragment)).id(fragment.position.to_string()),
-        Ok(LogEvent::End(end)) => json_event("end", &LogEndBody::from(*end)),
-        Ok(LogEvent::DiskFull(is_full)) => json_event("disk-full", &serde_json::json!({"is_full": is_full})),
-        Err(error) => error_event(error),
-    }
-}
-
-fn row_events(mut rows: LogRows, known: u64) -> impl FnMut(Followed) -> std::future::Ready<Option<Event>> + Send {
-    move |event| {
-        std::future::ready(match &event {
-            Ok(LogEvent::Fragment(fragment)) => {
-                let row = rows.render_fragment(fragment).filter(|_| fragment.position > known);
-                row.map(|row| {
-                    json_event("row", &serde_json::json!({"line": row.line, "html": row.html})).id(fragment.position.to_string())
-                })
-            }
-            _ => Some(line_event(&event)),
-        })
-    }
-}
-
-fn error_event(error: &LogError) -> Event {
-    tracing::error!(%error, "could not follow a log");
-    json_event("log-error", &serde_json::json!({"detail": error.public()}))
-}
-
-fn json_event(name: &str, value: &impl Serialize) -> Event {
-    // These values always serialise. If one did not, an event without data would be harmless.
-    Event::default().event(name).json_data(value).unwrap_or_else(|_| Event::default().event(name))
 }
 
 #[cfg(test)]

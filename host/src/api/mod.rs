@@ -7,9 +7,10 @@
 //! | [`delivery`], [`notice`] | deliveries from Gogs, notices to people |
 //! | [`secret`] | secrets, write-only |
 //! | [`event`] | live changes |
-//! | [`step`], [`log`] | a step's log: finding the step, and the formats |
+//! | [`step`], [`log`], [`log_stream`] | a step's log: finding the step, the formats, and live |
 //! | [`health`] | health, version, metrics |
 //! | [`dto`], [`pagination`] | JSON types and pagination |
+//! | [`sse`] | event streams |
 //! | [`openapi`] | what all operations of the document have in common |
 
 pub mod build;
@@ -20,11 +21,13 @@ pub mod dto;
 pub mod event;
 pub mod health;
 pub mod log;
+pub mod log_stream;
 pub mod notice;
 mod openapi;
 pub mod pagination;
 pub mod repository;
 pub mod secret;
+mod sse;
 pub mod step;
 
 use std::sync::Arc;

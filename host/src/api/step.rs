@@ -5,12 +5,17 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use axum::response::sse::Event;
 use beespace_core::build::Build;
 use beespace_core::change_event::ChangeEvent;
-use beespace_core::ids::{StageId, StageNumber, StepId, StepNumber};
+use beespace_core::ids::{BuildId, StageId, StageNumber, StepId, StepNumber};
+use futures::stream::{Stream, StreamExt as _};
 use serde::Deserialize;
+use tokio_stream::wrappers::BroadcastStream;
 
 use super::log::{self, LogQuery};
+use super::log_stream;
+use super::sse::{change_event, resync_event};
 use crate::app::App;
 use crate::authorized::Authorized;
 use crate::problem::Problem;
@@ -77,8 +82,17 @@ pub(super) async fn log_stream(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let step = locate_step(&app, &build, path)?;
-    let over = wait_until_over(Arc::clone(&app), step.id);
-    Ok(log::log_stream(app.logs.reader(step.id), &step.page, &query, &headers, over).await?)
+    let (changes, over) = (changes_of_build(&app, build.id), wait_until_over(Arc::clone(&app), step.id));
+    Ok(log_stream::log_stream(app.logs.reader(step.id), &step.page, &query, &headers, changes, over).await?)
+}
+
+fn changes_of_build(app: &App, id: BuildId) -> impl Stream<Item = Event> + Send + use<> {
+    BroadcastStream::new(app.store.watch()).filter_map(move |change| {
+        std::future::ready(match change {
+            Ok(change) => (change.build() == Some(id)).then(|| change_event(change)),
+            Err(_) => Some(resync_event(None)),
+        })
+    })
 }
 
 /// Completes when the step's status is final.

@@ -47,6 +47,7 @@ struct Follower {
     reader: LogReader,
     frames: watch::Receiver<u64>,
     position: u64,
+    max_behind: Option<u64>,
     ready: VecDeque<LogFragment>,
     end: Option<LogEnd>,
     reported_full: bool,
@@ -59,19 +60,40 @@ impl LogReader {
     /// Streams every fragment after `position` (0: all), including future ones, then the end. Reads one frame at a time, and
     /// waits for the writer's notification at the end of the file.
     pub fn follow(&self, position: u64) -> impl AsyncStream<Item = Result<LogEvent, LogError>> + Send + use<> {
-        self.events(position, true)
+        self.events(position, None, true)
     }
 
-    /// Streams the existing fragments after `position` without waiting, then the end if the log has ended.
-    pub fn available(&self, position: u64) -> impl AsyncStream<Item = Result<LogEvent, LogError>> + Send + use<> {
-        self.events(position, false)
+    /// As [`follow`](Self::follow), but skips lines whenever more than `max_behind` lines are waiting: the last `max_behind` lines
+    /// are next.
+    pub fn follow_latest(
+        &self,
+        position: u64,
+        max_behind: Option<u64>,
+    ) -> impl AsyncStream<Item = Result<LogEvent, LogError>> + Send + use<> {
+        self.events(position, max_behind, true)
     }
 
-    fn events(&self, position: u64, waits: bool) -> impl AsyncStream<Item = Result<LogEvent, LogError>> + Send + use<> {
+    /// Streams the existing fragments after `position` without waiting, then the end if the log has ended. Skips lines as
+    /// [`follow_latest`](Self::follow_latest) does.
+    pub fn available(
+        &self,
+        position: u64,
+        max_behind: Option<u64>,
+    ) -> impl AsyncStream<Item = Result<LogEvent, LogError>> + Send + use<> {
+        self.events(position, max_behind, false)
+    }
+
+    fn events(
+        &self,
+        position: u64,
+        max_behind: Option<u64>,
+        waits: bool,
+    ) -> impl AsyncStream<Item = Result<LogEvent, LogError>> + Send + use<> {
         let follower = Follower {
             frames: self.shared.feed.frames.subscribe(),
             reader: self.clone(),
             position,
+            max_behind,
             ready: VecDeque::new(),
             end: None,
             reported_full: false,
@@ -136,8 +158,8 @@ impl Follower {
             }
             // Mark the notification as seen before reading, so that a frame written meanwhile wakes the follower again.
             self.frames.borrow_and_update();
-            let position = self.position;
-            let found = self.reader.with(move |files| read_after(files, position)).await?;
+            let (position, max_behind) = (self.position, self.max_behind);
+            let found = self.reader.with(move |files| read_after(files, skip_backlog(files, position, max_behind)?)).await?;
             (self.ready, self.end) = (found.fragments, found.end);
             if found.is_at_end && self.end.is_none() {
                 let is_full = self.reader.is_disk_full();
@@ -161,6 +183,17 @@ impl Default for Found {
     fn default() -> Self {
         Self { fragments: VecDeque::new(), is_at_end: true, end: None }
     }
+}
+
+/// The position to read after: `position`, or that before the last `max_behind` lines if it is further back.
+fn skip_backlog(files: &Files, position: u64, max_behind: Option<u64>) -> Result<u64, LogError> {
+    let (Some(max_behind), Some(last)) = (max_behind, files.last()?) else { return Ok(position) };
+    // A line has at least one fragment.
+    if last.records_after().saturating_sub(position) <= max_behind {
+        return Ok(position);
+    }
+    let first = last.lines_after().saturating_sub(max_behind) + 1;
+    Ok(position.max(position_before(files, first)?))
 }
 
 /// The fragments after `position` in the frame that contains the next one.

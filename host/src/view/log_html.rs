@@ -14,6 +14,9 @@ use crate::log::{LogFragment, LogLine};
 /// eighth. Otherwise the line of a program that prints single dots would be sent thousands of times.
 const ALWAYS_RENDERED_WIDTH: usize = 2_000;
 
+/// The most lines that a page shows at once. Browsers become slow with more.
+pub const MAX_ROWS: u64 = 2_000;
+
 /// Lines of context before the line that a link points to.
 const CONTEXT_LINES: u64 = 100;
 
@@ -23,6 +26,8 @@ pub struct LogRows {
     /// Path of the log's page. A line number links to its line there, in a window that contains the line however long the log is.
     href: String,
     started_at: Option<Timestamp>,
+    /// Numbers of lines to mark, in order.
+    matches: Vec<u64>,
     stdout: AnsiRenderer,
     stderr: AnsiRenderer,
     host: AnsiRenderer,
@@ -54,11 +59,19 @@ impl LogRows {
         Self {
             href: escape(href),
             started_at,
+            matches: Vec::new(),
             stdout: AnsiRenderer::default(),
             stderr: AnsiRenderer::default(),
             host: AnsiRenderer::default(),
             partial: None,
         }
+    }
+
+    /// Marks these lines, which are in order, as matches of a search.
+    #[must_use]
+    pub fn with_matches(mut self, matches: &[u64]) -> Self {
+        matches.clone_into(&mut self.matches);
+        self
     }
 
     /// Renders a complete line.
@@ -116,17 +129,24 @@ impl LogRows {
             Stream::Stderr => " stderr",
             Stream::Host => " host",
         });
+        let mut began = String::new();
         if is_trace(stream, &text) {
             class.push_str(" trace");
+            // The script shows how long the command took.
+            began = format!(" data-at=\"{}\"", at.since(started_at).as_millis());
         } else if is_error_text(&text) {
             class.push_str(" bad");
         }
+        if self.matches.binary_search(&line).is_ok() {
+            class.push_str(" match");
+        }
         let (href, since, from) = (&self.href, format_offset(started_at, at), window_start(line));
-        let mut row = String::with_capacity(html.len() + 96);
+        let mut row = String::with_capacity(html.len() + 128);
+        // Thousands of line numbers must not be thousands of stops for the Tab key.
         let _ = write!(
             row,
-            "<div class=\"{class}\" id=\"L{line}\"><a \
-             href=\"{href}?from={from}#L{line}\">{line}</a><time>{since}</time><span>{html}</span></div>"
+            "<div class=\"{class}\" id=\"L{line}\"{began}><a href=\"{href}?from={from}#L{line}\" tabindex=\"-1\">{line}</a>\
+             <time>{since}</time><span>{html}</span></div>"
         );
         LogRow { line, html: row }
     }
@@ -162,9 +182,12 @@ mod tests {
             LogLine { number: 3, stream: Stream::Stderr, at: Timestamp(68_300), continues: false, text: b"error: <no>".to_vec() };
         assert_eq!(
             rows.render_line(&line).html,
-            "<div class=\"l stderr bad\" id=\"L3\"><a href=\"/o/r/1/a&amp;b?from=1#L3\">3</a><time>1m 7.3s</time><span>error: \
-             &lt;no&gt;</span></div>"
+            "<div class=\"l stderr bad\" id=\"L3\"><a href=\"/o/r/1/a&amp;b?from=1#L3\" tabindex=\"-1\">3</a>\
+             <time>1m 7.3s</time><span>error: &lt;no&gt;</span></div>"
         );
+        let command = LogLine { number: 4, text: b"+ make".to_vec(), ..line };
+        let row = rows.with_matches(&[4]).render_line(&command).html;
+        assert!(row.starts_with("<div class=\"l stderr trace match\" id=\"L4\" data-at=\"67300\"><a "), "{row}");
     }
 
     #[test]

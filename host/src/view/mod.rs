@@ -5,6 +5,7 @@ pub mod build_title;
 pub mod delivery_state;
 pub mod error_line;
 pub mod log_html;
+pub mod log_search;
 pub mod pipeline_text;
 pub mod plan_text;
 pub mod time;

@@ -17,24 +17,46 @@ use crate::problem::Problem;
 #[folder = "assets/"]
 struct Assets;
 
-/// The style sheet: `app.css`, followed by the generated rules for terminal colours.
-static STYLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut style = Assets::get(STYLE_NAME).map(|file| file.data.into_owned()).unwrap_or_default();
-    style.extend(ansi::css().into_bytes());
-    style
+/// A file that is put together from others.
+struct Bundle {
+    name: &'static str,
+    content: Vec<u8>,
+    hash: String,
+}
+
+/// The style sheet is followed by the generated rules for terminal colours. Scripts are joined in this order: a script cannot import
+/// another one, because it does not know the hash in its name.
+static BUNDLES: LazyLock<[Bundle; 3]> = LazyLock::new(|| {
+    let style = [joined(&["app.css", "log.css"]), ansi::css().into_bytes()].concat();
+    let page = ["stream", "page", "live", "log", "keys"].map(|part| format!("script/{part}.js"));
+    let worker = ["stream", "worker"].map(|part| format!("script/{part}.js"));
+    [("app.css", style), ("app.js", joined(&page)), ("worker.js", joined(&worker))].map(|(name, content)| Bundle {
+        name,
+        hash: short_hex(&Sha256::digest(&content)),
+        content,
+    })
 });
-const STYLE_NAME: &str = "app.css";
+
+fn joined(parts: &[impl AsRef<str>]) -> Vec<u8> {
+    parts.iter().filter_map(|part| Assets::get(part.as_ref())).flat_map(|file| file.data.into_owned()).collect()
+}
+
+fn bundle(name: &str) -> Option<&'static Bundle> {
+    BUNDLES.iter().find(|bundle| bundle.name == name)
+}
 
 fn content(name: &str) -> Option<Cow<'static, [u8]>> {
-    if name == STYLE_NAME { Some(Cow::Borrowed(&STYLE)) } else { Assets::get(name).map(|file| file.data) }
+    match bundle(name) {
+        Some(bundle) => Some(Cow::Borrowed(&bundle.content)),
+        None => Assets::get(name).map(|file| file.data),
+    }
 }
 
 fn content_hash(name: &str) -> Option<String> {
-    static STYLE_TAG: LazyLock<String> = LazyLock::new(|| short_hex(&Sha256::digest(&*STYLE)));
-    if name == STYLE_NAME {
-        return Some(STYLE_TAG.clone());
+    match bundle(name) {
+        Some(bundle) => Some(bundle.hash.clone()),
+        None => Assets::get(name).map(|file| short_hex(&file.metadata.sha256_hash())),
     }
-    Assets::get(name).map(|file| short_hex(&file.metadata.sha256_hash()))
 }
 
 fn short_hex(digest: &[u8]) -> String {
@@ -85,8 +107,20 @@ mod tests {
     }
 
     #[test]
+    fn scripts_are_joined_from_their_parts() {
+        for (name, starts) in
+            [("app.js", ["function openStream(", "startLive();"]), ("worker.js", ["function openStream(", "onconnect ="])]
+        {
+            let script = String::from_utf8(content(name).unwrap().into_owned()).unwrap();
+            for part in starts {
+                assert_eq!(script.matches(part).count(), 1, "{part} in {name}");
+            }
+        }
+    }
+
+    #[test]
     fn the_style_sheet_contains_each_terminal_colour_rule_once() {
-        let style = String::from_utf8(content(STYLE_NAME).unwrap().into_owned()).unwrap();
+        let style = String::from_utf8(content("app.css").unwrap().into_owned()).unwrap();
         for rule in [".card {", "--ansi-15:", ".a-bold{", ".a-f15{", ".a-b255{"] {
             assert_eq!(style.matches(rule).count(), 1, "{rule}");
         }

@@ -15,11 +15,11 @@ use beespace_core::time::Timestamp;
 use super::callout::Callout;
 use super::decision::DecisionsView;
 use super::icon::StatusLabel;
-use super::layout::Layout;
+use super::layout::{Layout, LiveScope};
 use super::pipeline_file::PipelineFileView;
 use super::repository::safe_link;
 use super::stage::{ApprovalView, StageView};
-use super::{log_tail, render_page};
+use super::{log_window, render_page};
 use crate::app::App;
 use crate::authorized::Authorized;
 use crate::clock::now;
@@ -101,7 +101,7 @@ impl BuildPage {
         let mut layout =
             layout.with_title(format!("{} · {} {number}", title, build.status)).in_section("builds").with_status(build.status);
         if !build.status.is_over() {
-            layout = layout.with_stream(urls.build_events(build.id));
+            layout = layout.with_changes(LiveScope::Build(build.id));
         }
         let waiting = stages.iter().filter(|stage| stage.accepts_approval());
         let pending = waiting.flat_map(|stage| stage.open_approvals().map(move |approval| (stage, approval)));
@@ -147,7 +147,7 @@ impl BuildPage {
             let (Some(found), Some(view)) = (stage.steps.get(index), view.steps.get_mut(index)) else { continue };
             let id = StepId { build: build.id, stage: stage.number, step: found.number, attempt: found.attempt };
             // A damaged log must not break the page.
-            view.excerpt = log_tail::failure_excerpt(app, id, EXCERPT_LINES, &view.href).await.unwrap_or_default();
+            view.excerpt = log_window::failure_excerpt(app, id, EXCERPT_LINES, &view.href).await.unwrap_or_default();
             return;
         }
     }

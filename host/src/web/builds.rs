@@ -13,7 +13,7 @@ use beespace_core::status::Status;
 use super::build_row::{self, BuildRow, FilterChip};
 use super::callout::Callout;
 use super::icon::StatusLabel;
-use super::layout::Layout;
+use super::layout::{Layout, LiveScope};
 use super::{ListQuery, ROWS_PER_PAGE, render_page};
 use crate::app::App;
 use crate::clock::now;
@@ -65,7 +65,7 @@ pub(super) async fn all(
     visibility: Visibility,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let layout = layout.with_title("Builds").in_section("builds").with_stream(app.urls.events());
+    let layout = layout.with_title("Builds").in_section("builds").with_changes(LiveScope::All);
     page(&app, &visibility, layout, "Builds".to_owned(), &app.urls.home(), &query)
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn of_owner(
     }
     let of_owner = Visibility::Only(repositories.iter().map(|repository| repository.id).collect());
     let base = app.urls.owner(&owner);
-    let layout = layout.with_title(owner.clone()).in_section("builds").with_stream(app.urls.events());
+    let layout = layout.with_title(owner.clone()).in_section("builds").with_changes(LiveScope::All);
     page(&app, &of_owner, layout, owner, &base, &query)
 }
 

@@ -8,7 +8,7 @@ use axum::response::Response;
 use beespace_core::ids::DeliveryId;
 use beespace_core::time::Timestamp;
 
-use super::layout::Layout;
+use super::layout::{Layout, LiveScope};
 use super::records::{self, EmptyRecords, RecordRow, RecordsPage};
 use super::{ListQuery, ROWS_PER_PAGE, render_page};
 use crate::app::App;
@@ -37,7 +37,7 @@ pub(super) async fn list(
     let deliveries = read.deliveries(None, query.after().map(DeliveryId), ROWS_PER_PAGE + 1)?;
     let (deliveries, older) = records::paginate(deliveries, &href, |delivery| delivery.id.to_string());
     let rows = deliveries.iter().map(|delivery| row(&app.urls, &read, delivery, now)).collect::<Result<_, _>>()?;
-    let layout = layout.with_title("Deliveries").in_section("deliveries").with_stream(app.urls.events());
+    let layout = layout.with_title("Deliveries").in_section("deliveries").with_changes(LiveScope::All);
     render_page(&RecordsPage { layout, heading: "Deliveries", href, callouts: Vec::new(), rows, older, empty: NO_DELIVERIES })
 }
 

@@ -20,6 +20,8 @@ fn icon_paths(name: &str) -> &'static str {
         "restart" => r#"<path d="M4 12a8 8 0 1 0 2.5-5.8L4 8.5M4 4v4.5h4.5"/>"#,
         "out" => r#"<path d="M14 4h6v6m0-6L11 13M18 14v5a1 1 0 0 1-1 1H5a1 1 0 0 1-1-1V7a1 1 0 0 1 1-1h5"/>"#,
         "raw" => r#"<path d="M14 3H6v18h12V7zM14 3v4h4M9 12h6M9 16h6"/>"#,
+        "copy" => r#"<path d="M9 9h11v12H9zM5 15H4V3h11v2"/>"#,
+        "wrap" => r#"<path d="M3 5h18M3 12h14.5a3.5 3.5 0 0 1 0 7H12m2.5-2.5L12 19l2.5 2.5M3 19h5"/>"#,
         "follow" => r#"<path d="M12 4v13m-5-5 5 5 5-5M5 21h14"/>"#,
         "theme" => r#"<circle cx="12" cy="12" r="8.5"/><path d="M12 3.5v17a8.5 8.5 0 0 0 0-17z" fill="currentcolor"/>"#,
         "keyboard" => r#"<path d="M2.5 6h19v12h-19zM6 10h.01M10 10h.01M14 10h.01M18 10h.01M7 14h10"/>"#,

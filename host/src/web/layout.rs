@@ -1,6 +1,7 @@
 //! The frame of every page: navigation, title, theme, live updates.
 
 use axum::http::{HeaderMap, Uri};
+use beespace_core::ids::{BuildId, RepositoryId};
 use beespace_core::status::Status;
 
 use super::assets;
@@ -10,6 +11,28 @@ use crate::html::Html;
 use crate::principal::Principal;
 use crate::session;
 use crate::urls::Urls;
+
+/// The changes that a page shows. All pages read one stream of changes, so that a browser's tabs can share it, and each page picks its
+/// own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveScope {
+    All,
+    Repository(RepositoryId),
+    Build(BuildId),
+}
+
+impl LiveScope {
+    /// Attributes of the page's main element, for the script.
+    #[must_use]
+    pub fn attributes(&self, urls: &Urls) -> Html {
+        let scope = match self {
+            Self::All => String::new(),
+            Self::Repository(id) => format!(r#" data-repository="{id}""#),
+            Self::Build(id) => format!(r#" data-build="{id}""#),
+        };
+        Html::trusted(format!(r#" data-live="{}"{scope}"#, urls.events()))
+    }
+}
 
 /// The values of a page's frame, taken from the request.
 #[derive(Debug, Clone, Default)]
@@ -25,8 +48,8 @@ pub struct Layout {
     pub csrf: String,
     /// `light` or `dark`, if the person has chosen one.
     pub theme: Option<&'static str>,
-    /// Path of the event stream that updates the page, unless the page can no longer change.
-    pub live: Option<String>,
+    /// The changes that update the page, unless it can no longer change.
+    pub live: Option<LiveScope>,
     /// Path and query of the page as the router knows them, to return to after sign-in.
     pub path: String,
     /// The paths of this server's pages.
@@ -54,10 +77,10 @@ impl Layout {
         self
     }
 
-    /// Sets the event stream that updates the page.
+    /// Sets the changes that update the page.
     #[must_use]
-    pub fn with_stream(mut self, stream: impl Into<String>) -> Self {
-        self.live = Some(stream.into());
+    pub fn with_changes(mut self, scope: LiveScope) -> Self {
+        self.live = Some(scope);
         self
     }
 

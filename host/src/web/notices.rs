@@ -11,7 +11,7 @@ use beespace_core::time::Timestamp;
 
 use super::callout::Callout;
 use super::icon::icon;
-use super::layout::Layout;
+use super::layout::{Layout, LiveScope};
 use super::records::{self, EmptyRecords, RecordRow, RecordsPage};
 use super::{ListQuery, ROWS_PER_PAGE, render_page};
 use crate::app::App;
@@ -40,7 +40,7 @@ pub(super) async fn list(
     let rows = notices.iter().map(|notice| row(&app.urls, &read, notice, now)).collect::<Result<_, _>>()?;
     let suspended = read.suspended_bindings()?;
     let callouts = suspended.iter().map(|(binding, suspension)| suspended_callout(binding, suspension)).collect();
-    let layout = layout.with_title("Notices").in_section("notices").with_stream(app.urls.events());
+    let layout = layout.with_title("Notices").in_section("notices").with_changes(LiveScope::All);
     render_page(&RecordsPage { layout, heading: "Notices", href, callouts, rows, older, empty: NO_NOTICES })
 }
 

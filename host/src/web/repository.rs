@@ -12,7 +12,7 @@ use beespace_core::time::Timestamp;
 use super::build_row::{self, BuildRow, FilterChip};
 use super::builds::paginate;
 use super::history::History;
-use super::layout::Layout;
+use super::layout::{Layout, LiveScope};
 use super::{ListQuery, ROWS_PER_PAGE, render_page};
 use crate::app::App;
 use crate::authorized::Authorized;
@@ -83,7 +83,7 @@ pub(super) async fn show(
     let mut layout = layout.with_title(repository.name.to_string()).in_section("builds");
     layout.status = newest.first().map(|build| build.status);
     render_page(&RepositoryPage {
-        layout: layout.with_stream(app.urls.repository_events(&repository.name)),
+        layout: layout.with_changes(LiveScope::Repository(repository.id)),
         owner: repository.name.owner().to_owned(),
         owner_href: app.urls.owner(repository.name.owner()),
         name: repository.name.name().to_owned(),

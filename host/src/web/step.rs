@@ -1,4 +1,4 @@
-//! The page of a step and its log. The server renders a window of lines; JavaScript only appends new lines.
+//! The page of a step and its log. The server renders a window of lines; scripts append new lines and add tools for reading.
 
 use std::sync::Arc;
 
@@ -13,22 +13,20 @@ use serde::Deserialize;
 
 use super::callout::Callout;
 use super::icon::StatusLabel;
-use super::layout::Layout;
-use super::log_tail::{HtmlLine, log_window};
+use super::layout::{Layout, LiveScope};
+use super::log_view::{LogQuery, LogView, SearchView};
 use super::render_page;
+use super::repository::safe_link;
 use crate::app::App;
 use crate::authorized::Authorized;
+use crate::clock::now;
 use crate::disk;
 use crate::html::Html;
 use crate::problem::Problem;
 use crate::store::build::Builds as _;
 use crate::urls::BuildKey;
-use crate::view::build_title;
-use crate::view::error_line::failure_line;
-use crate::view::log_html::window_start;
-
-/// Lines on a page. The Raw button opens the whole log as text.
-const WINDOW_LINES: u64 = 2_000;
+use crate::view::log_html::MAX_ROWS;
+use crate::view::{build_title, time};
 
 /// Digits of a digest on the page; its title has all of them.
 const SHORT_DIGEST: usize = 12;
@@ -46,15 +44,27 @@ struct StepPage {
     stage: String,
     step: String,
     status: StatusLabel,
+    took: String,
+    /// The title of the build.
+    title: String,
+    sha: String,
+    commit_url: Option<String>,
+    branch: String,
+    actor: String,
     callouts: Vec<Callout>,
     steps: Vec<StepLink>,
     images: Vec<ImageLabel>,
-    count: String,
+    count: u64,
+    most_rows: u64,
+    /// When the step ended, in milliseconds since its first line.
+    end_ms: Option<u128>,
     raw_href: String,
     stream_href: String,
     is_live: bool,
     is_over: bool,
     failure: Option<u64>,
+    opens_at_end: bool,
+    search: Option<SearchView>,
     earlier: Option<String>,
     later: Option<String>,
     lines: Vec<Html>,
@@ -83,6 +93,7 @@ struct StepLink {
     name: String,
     href: String,
     status: StatusLabel,
+    took: String,
     current: bool,
 }
 
@@ -91,12 +102,6 @@ struct StepLink {
 pub(super) struct StepPath {
     stage: u16,
     step: u16,
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct LogQuery {
-    /// First line of the window.
-    from: Option<u64>,
 }
 
 pub(super) async fn show(
@@ -110,62 +115,21 @@ pub(super) async fn show(
     let stage = app.store.read()?.stage(stage_id)?.ok_or_else(|| Problem::not_found("stage"))?;
     let step = stage.step(StepNumber(step)).ok_or_else(|| Problem::not_found("step"))?;
     let id = StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt };
-    let log = LogView::new(&app, id, step.status, query.from).await?;
-    render_page(&page(layout, &build, &stage, step, &log))
+    let log = LogView::new(&app, id, step.status, &query).await?;
+    let began = app.logs.reader(id).started_at().await?;
+    let mut page = page(layout, &build, &stage, step, log);
+    page.end_ms = step.finished_at.zip(began).map(|(end, began)| end.since(began).as_millis());
+    render_page(&page)
 }
 
-/// The window of a log on the page.
-struct LogView {
-    /// Lines in the whole log.
-    count: u64,
-    from: u64,
-    lines: Vec<HtmlLine>,
-    /// Position in the log from which the page follows it.
-    position: u64,
-    /// Whether new lines are appended to the page.
-    is_live: bool,
-    waits_for_disk: bool,
-    /// The line that the failure is best read from.
-    failure: Option<u64>,
-}
-
-impl LogView {
-    /// Starts at line `asked` if the log has it. Otherwise shows the end of the log, or the context of its failure if that is
-    /// earlier.
-    async fn new(app: &App, id: StepId, status: Status, asked: Option<u64>) -> Result<Self, Problem> {
-        let reader = app.logs.reader(id);
-        let count = reader.line_count().await?;
-        let has_failed = matches!(status, Status::Failure | Status::Error | Status::Killed);
-        // A damaged log must not break the page: it only loses its error mark.
-        let failure = if has_failed { failure_line(&reader).await.unwrap_or_default() } else { None };
-        let end = count.saturating_sub(WINDOW_LINES - 1).max(1);
-        let asked = asked.filter(|line| *line <= count);
-        let from = asked.unwrap_or_else(|| failure.map_or(end, |line| end.min(window_start(line)))).max(1);
-        let (lines, position) = log_window(app, id, from, WINDOW_LINES, "").await?;
-        let is_end = lines.last().is_none_or(|line| line.number >= count);
-        // An earlier part of a growing log is not updated: the end may be a million lines away.
-        let is_live = !status.is_over() && (asked.is_none() || is_end);
-        Ok(Self { count, from, lines, position, is_live, waits_for_disk: reader.is_disk_full(), failure })
-    }
-
-    fn earlier(&self) -> Option<String> {
-        (self.from > 1).then(|| format!("?from={}", self.from.saturating_sub(WINDOW_LINES).max(1)))
-    }
-
-    fn later(&self) -> Option<String> {
-        let last = self.lines.last().map(|line| line.number).filter(|last| *last < self.count && !self.is_live)?;
-        Some(format!("?from={}", last + 1))
-    }
-}
-
-fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogView) -> StepPage {
+fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: LogView) -> StepPage {
     let name = &build.event.repository.name;
     let key = BuildKey::of(build);
     let urls = layout.urls.clone();
     let href = |step: StepNumber| urls.step(name, key, stage.number, step);
     let log = urls.api_log(name, key, stage.number, step.number);
     let mut layout = layout.with_title(format!("{} · {} · {name} {key}", step.name, step.status)).in_section("builds");
-    layout = layout.with_status(step.status).with_stream(urls.build_events(build.id));
+    layout = layout.with_status(step.status).with_changes(LiveScope::Build(build.id));
     if step.status.is_over() {
         layout.live = None;
     }
@@ -181,6 +145,12 @@ fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogVie
         stage: stage.pipeline.name.clone(),
         step: step.name.clone(),
         status: StatusLabel(step.status),
+        took: took(step),
+        title: build_title::build_title(build),
+        sha: build.event.sha().short().to_owned(),
+        commit_url: safe_link(&format!("{}/commit/{}", build.event.repository.html_url, build.event.sha())),
+        branch: build_title::branch_or_ref(build),
+        actor: build.event.sender.login.clone(),
         callouts: step.reason.iter().map(|reason| Callout::new("This step", step.status, reason)).chain(full).collect(),
         steps: stage
             .steps
@@ -189,21 +159,30 @@ fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: &LogVie
                 name: other.name.clone(),
                 href: href(other.number),
                 status: StatusLabel(other.status),
+                took: took(other),
                 current: other.number == step.number,
             })
             .collect(),
         images: stage.images_of(step).map(ImageLabel::new).collect(),
-        count: format!("{} line{}", view.count, if view.count == 1 { "" } else { "s" }),
+        count: view.count,
+        most_rows: MAX_ROWS,
+        end_ms: None,
         raw_href: log.clone(),
         stream_href: format!("{log}/stream?format=html&after={}", view.position),
         is_live: view.is_live,
         is_over: step.status.is_over(),
         failure: view.failure,
+        opens_at_end: view.opens_at_end,
         earlier: view.earlier(),
         later: view.later(),
         end_note: end_note(step, view.lines.is_empty()),
-        lines: view.lines.iter().map(|line| line.html.clone()).collect(),
+        lines: view.lines.into_iter().map(|line| line.html).collect(),
+        search: view.search,
     }
+}
+
+fn took(step: &Step) -> String {
+    time::elapsed(step.started_at, step.finished_at, now())
 }
 
 fn end_note(step: &Step, is_empty: bool) -> Option<String> {

@@ -4,7 +4,7 @@ use beespace_core::ids::StepId;
 
 use crate::app::App;
 use crate::html::Html;
-use crate::log::LogError;
+use crate::log::{LogError, LogReader};
 use crate::view::error_line::failure_line;
 use crate::view::log_html::LogRows;
 
@@ -23,24 +23,23 @@ pub(super) async fn failure_excerpt(app: &App, id: StepId, count: u64, href: &st
     let reader = app.logs.reader(id);
     let end = reader.line_count().await?.saturating_sub(count - 1).max(1);
     let failure = failure_line(&reader).await?.map(|line| line.saturating_sub(count / 4).max(1));
-    let (lines, _) = log_window(app, id, failure.map_or(end, |start| start.min(end)), count, href).await?;
+    let (lines, _) = log_window(&reader, failure.map_or(end, |start| start.min(end)), count, href, &[]).await?;
     Ok(lines.into_iter().map(|line| line.html).collect())
 }
 
-/// Renders `count` lines from line `from` on, with the colours that continue into them. Also returns the position from which to
-/// follow the log.
+/// Renders `count` lines from line `from` on, with the colours that continue into them, and marks those in `matches`. Also returns the
+/// position from which to follow the log.
 pub(super) async fn log_window(
-    app: &App,
-    id: StepId,
+    reader: &LogReader,
     from: u64,
     count: u64,
     href: &str,
+    matches: &[u64],
 ) -> Result<(Vec<HtmlLine>, u64), LogError> {
-    let reader = app.logs.reader(id);
     let lead = from.saturating_sub(COLOUR_LEAD_LINES).max(1);
     let before = reader.lines(lead, usize::try_from(from - lead).unwrap_or(usize::MAX)).await?;
     let page = reader.lines(from, usize::try_from(count).unwrap_or(usize::MAX)).await?;
-    let mut rows = LogRows::new(href, reader.started_at().await?);
+    let mut rows = LogRows::new(href, reader.started_at().await?).with_matches(matches);
     // Very long lines can fill a page before the window begins. Colours of lines further up say nothing about it.
     let leads_here = before.lines.last().is_some_and(|line| line.number + 1 == from);
     before.lines.iter().filter(|_| leads_here).for_each(|line| drop(rows.render_line(line)));
