@@ -16,6 +16,8 @@ import time
 import urllib.error
 import urllib.request
 
+from browser_proxy import Proxy
+
 BIN = os.environ["BEESPACE_BIN"]
 IMAGE = os.environ["BEESPACE_IMAGE"]
 GUESTS = os.environ["BEESPACE_GUESTS"]
@@ -135,7 +137,18 @@ plugin = "notify-webhook"
 settings = {{ url = "{self.gogs}/control/inbox/browser", secret = "inbox-key" }}
 grants = {{ hosts = [{{ url = "{self.gogs}", addresses = "loopback" }}], secrets = ["inbox-key"] }}
 """)
+        self.start_server()
+        self.admin = open(self.path("data", "admin.token"), encoding="utf-8").read().strip()
+        self.beespace("secret", "set", "inbox-key", "--plugins", text=secrets.token_hex(32))
+        self.beespace("repo", "enable", self.repo)
+        os.mkdir(self.path("work"))
+        self.git("init", "--quiet")
+        with open(self.path("work", "README.md"), "w", encoding="utf-8") as file:
+            file.write("# Hive\n")
+
+    def start_server(self):
         server = self.spawn(f"{BIN}/beespace", "server", "--config", self.path("beespace.toml"), log="server.log")
+        self.server = server
 
         def is_ready():
             expect(server.poll() is None, "the server exited: " + open(self.path("server.log"), encoding="utf-8").read()[-2000:])
@@ -144,13 +157,11 @@ grants = {{ hosts = [{{ url = "{self.gogs}", addresses = "loopback" }}], secrets
             except (urllib.error.URLError, ConnectionError):
                 return None
         wait("the server", is_ready)
-        self.admin = open(self.path("data", "admin.token"), encoding="utf-8").read().strip()
-        self.beespace("secret", "set", "inbox-key", "--plugins", text=secrets.token_hex(32))
-        self.beespace("repo", "enable", self.repo)
-        os.mkdir(self.path("work"))
-        self.git("init", "--quiet")
-        with open(self.path("work", "README.md"), "w", encoding="utf-8") as file:
-            file.write("# Hive\n")
+
+    def stop_server(self):
+        self.server.send_signal(signal.SIGTERM)
+        self.server.wait(30)
+        self.started.remove(self.server)
 
     def beespace(self, *arguments, text=None, must=True):
         environment = {**os.environ, "BEESPACE_SERVER": self.url, "BEESPACE_TOKEN": self.admin}
@@ -174,6 +185,10 @@ grants = {{ hosts = [{{ url = "{self.gogs}", addresses = "loopback" }}], secrets
             return json.loads(fetch(f"{self.url}/api/v1/repositories/{self.repo}/builds/{number}"))["status"]
         except urllib.error.HTTPError:
             return None
+
+    def newest(self):
+        """The number of the newest build."""
+        return json.loads(fetch(f"{self.url}/api/v1/repositories/{self.repo}/builds?limit=1"))[0]["number"]
 
     def build(self, number, status):
         """Waits until a build is finished; it must have this status."""
@@ -224,8 +239,18 @@ class Browser:
     def cdp(self, command, **parameters):
         return self.call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
-    def open(self, path):
-        self.call("POST", "/url", {"url": self.world.url + path})
+    def open(self, path, base=None):
+        self.call("POST", "/url", {"url": (base or self.world.url) + path})
+
+    def windows(self):
+        return self.call("GET", "/window/handles")
+
+    def new_window(self, kind):
+        handle = self.call("POST", "/window/new", {"type": kind})["handle"]
+        self.switch(handle)
+
+    def switch(self, handle):
+        self.call("POST", "/window", {"handle": handle})
 
     def js(self, script):
         return self.call("POST", "/execute/sync", {"script": script, "args": []})
@@ -371,8 +396,8 @@ def keys(browser, world):
     for wanted in ("true", "false"):
         browser.press("t")
         expect(browser.js(pressed) == wanted, f"t: times are {browser.js(pressed)}")
-    browser.press(".")
-    expect(browser.js("return document.querySelector('[data-do=follow]').getAttribute('aria-pressed')") == "true", "the key . does not follow the log")
+    expect(not browser.js("return document.querySelector('[data-do=follow]')"), "a finished log cannot be followed")
+    expect(browser.js("return document.querySelector('[data-do=next-mark]').disabled"), "there is no error to go to")
     browser.press("u")
     wait("the build's page", lambda: browser.address() == f"/{world.repo}/1")
     browser.open(f"/{world.repo}/4/1/3")
@@ -380,7 +405,7 @@ def keys(browser, world):
         const { top, bottom } = line.getBoundingClientRect();
         return top > 0 && bottom < innerHeight;
     }).map((line) => line.querySelector('span').textContent)"""
-    for key, error in ((None, "cell 3 leaks"), ("n", "the comb bends"), ("p", "cell 3 leaks")):
+    for key, error in ((None, "the comb bends"), ("p", "cell 3 leaks"), ("n", "the comb bends")):
         if key:
             browser.press(key)
         wait(f"{error!r} to be in view", lambda: browser.js(in_view) == [f"error: {error}"])
@@ -388,7 +413,7 @@ def keys(browser, world):
 
 def restart(browser, world):
     browser.press("?")
-    browser.see("next / previous error in the log")
+    browser.see("next / previous marked line of the log")
     browser.press("\ue00c")  # Escape
     browser.click("form[action$='/restart'] button")
     repeats = "return document.querySelector('.facts a[href$=\"/1\"]')?.textContent"
@@ -411,16 +436,142 @@ def follow(browser, world):
     world.build(7, "success")
 
 
+ROWS = 2_000  # The most lines that a page shows.
+SLOW = GREEN.replace("for cell in 1 2 3; do echo \"cell $cell filled\"; sleep 0.4; done", "for cell in $(seq 12); do echo \"cell $cell filled\"; sleep 1; done")
+
+
+def behind_a_buffering_proxy(browser, world):
+    """A proxy that holds responses back until they end, as nginx does: the page is live all the same."""
+    proxy = Proxy(world.url.removeprefix("http://"), is_buffering=True)
+    number = world.newest() + 1
+    world.beespace("build", "restart", "1", "--repo", world.repo)
+    wait(f"build {number} to run", lambda: world.status(number) == "running")
+    browser.open(f"/{world.repo}/{number}", proxy.url)
+    browser.js("window.stayed = true")
+    pills = "return [...document.querySelectorAll('.step .pill')].map((pill) => pill.textContent)"
+    wait("all steps to be green", lambda: (found := browser.js(pills)) and set(found) == {"success"}, 60)
+    expect(browser.js("return window.stayed"), "the page was reloaded")
+    world.build(number, "success")
+    browser.open("/")
+    proxy.stop()
+
+
+def restart_behind_a_proxy(browser, world):
+    """The server is updated behind a proxy while a log is open: the page reports it, and continues at the line."""
+    proxy = Proxy(world.url.removeprefix("http://"), is_buffering=False)
+    number = world.newest() + 1
+    world.push(SLOW, "Fill twelve cells")
+    wait(f"build {number} to run", lambda: world.status(number) == "running")
+    browser.open(f"/{world.repo}/{number}/1/2", proxy.url)
+    browser.js("window.stayed = true")
+    browser.see("cell 2 filled")
+    offline = "return !document.querySelector('#offline').hidden"
+    expect(not browser.js(offline), "a live page says that it is not")
+    world.stop_server()
+    wait("the page to say that it is not live", lambda: browser.js(offline))
+    wait("a response 502", lambda: proxy.bad_gateways > 0)
+    world.start_server()
+    wait("the page to be live again", lambda: not browser.js(offline), 60)
+    wait("the end of the step", lambda: browser.js("return document.querySelector('h1 + .pill').textContent") == "success", 60)
+    cells = browser.js("return [...document.querySelectorAll('#rows .l > span')].map((line) => line.textContent).filter((text) => /^cell \\d+ filled$/.test(text))")
+    expect(cells == [f"cell {cell} filled" for cell in range(1, 13)], f"the lines are {cells}")
+    expect(browser.js("return window.stayed"), "the page was reloaded")
+    browser.complaints()  # The 502 responses are reported there.
+    world.build(number, "success")
+    browser.open("/")
+    proxy.stop()
+
+
+def seven_windows(browser, world):
+    """A browser has six connections to a server. Live pages leave some for the next one."""
+    first = browser.windows()[0]
+    number = world.newest() + 1
+    world.push(SLOW, "Fill twelve cells again")
+    wait(f"build {number} to run", lambda: world.status(number) == "running")
+    # Windows are all in view and share one stream. Of tabs one is in view; the others close their stream, which matters where the
+    # browser has no shared workers.
+    for kind in ("window", "tab"):
+        for path in ["/", f"/{world.repo}"] * 4:
+            browser.new_window(kind)
+            if kind == "tab":
+                browser.cdp("Page.addScriptToEvaluateOnNewDocument", source="delete window.SharedWorker")
+            browser.open(path)
+            browser.see("Fill twelve cells again")
+            shares = browser.js("return typeof SharedWorker")
+            expect(shares == ("function" if kind == "window" else "undefined"), f"SharedWorker is {shares} in a {kind}")
+    browser.new_window("tab")
+    browser.open(f"/{world.repo}/{number}/1/2")
+    browser.see("cell 1 filled")
+    for handle in browser.windows():
+        if handle != first:
+            browser.switch(handle)
+            browser.call("DELETE", "/window")
+    browser.switch(first)
+    world.build(number, "success")
+
+
+def many_lines(browser, world):
+    """100,000 lines while the page is open: a bounded number of rows."""
+    number = world.newest() + 1
+    world.push(GREEN.replace("for cell in 1 2 3; do echo \"cell $cell filled\"; sleep 0.4; done", "echo begin; sleep 4; seq 100000"), "Count cells")
+    wait(f"build {number} to run", lambda: world.status(number) == "running")
+    browser.open(f"/{world.repo}/{number}/1/2")
+    browser.see("begin")
+    browser.js("""window.most = 0;
+        new MutationObserver(() => { window.most = Math.max(window.most, document.querySelector("#rows").childElementCount); })
+            .observe(document.querySelector("main"), { childList: true, subtree: true });""")
+    wait("the last line", lambda: "not bold" in browser.js("return document.querySelector('#rows').lastElementChild.textContent"), 120)
+    rows, most = browser.js("return [document.querySelector('#rows').childElementCount, window.most]")
+    # While a frame is shown, its new rows are there together with the old ones.
+    expect(rows <= ROWS and most <= 2 * ROWS, f"{rows} rows, at most {most}")
+    texts = browser.js("return [...document.querySelectorAll('#rows .l > span')].map((line) => line.textContent)")
+    counted = [int(text) for text in texts if text.isdigit()]
+    expect(counted == list(range(counted[0], 100_001)), f"the lines from {counted[:1]} to {counted[-1:]} have gaps")
+    world.build(number, "success")
+    wait("the count", lambda: browser.js("return document.querySelector('#count').textContent").startswith("1000"))
+    # An address can name any number of lines.
+    browser.open(f"/{world.repo}/{number}/1/2?from=50000#L50010-L99999999999")
+    chosen = browser.js("return document.querySelectorAll('.chosen').length")
+    expect(chosen == ROWS - 10, f"{chosen} lines are marked")
+    browser.open(f"/{world.repo}/{number}/1/2#L99999999999")
+    browser.see("not bold")
+
+
+def tools_of_a_log(browser, world):
+    """Folding, wrapping and searching."""
+    browser.open(f"/{world.repo}/1/1/2")
+    shown = "return [...document.querySelectorAll('#rows > .l')].filter((row) => row.offsetParent !== null && row.checkVisibility()).length"
+    before = browser.js(shown)
+    browser.click("#rows .fold")
+    folded = browser.js(shown)
+    expect(0 < folded < before, f"{before} lines, {folded} after folding a command")
+    browser.click("#rows .fold")
+    expect(browser.js(shown) == before, "a second click does not unfold the command")
+    took = browser.js("return [...document.querySelectorAll('#rows > .trace')].map((row) => row.dataset.took)")
+    expect(took and all(took), f"the durations of the commands are {took}")
+    browser.press("w")
+    expect(browser.js("return getComputedStyle(document.querySelector('#rows .l > span')).whiteSpace") == "pre", "the key w does not stop wrapping")
+    browser.press("w")
+    browser.type("#search", "CELL 2\ue007")
+    wait("the result of the search", lambda: "search=" in browser.address())
+    matches = browser.js("return [...document.querySelectorAll('#rows > .match > span')].map((line) => line.textContent)")
+    expect("cell 2 filled" in matches, f"the matches are {matches}")
+    browser.see("contain")
+    stops = browser.js("return [...document.querySelectorAll('#rows a')].filter((link) => link.tabIndex >= 0).length")
+    expect(stops == 0, f"{stops} line numbers are stops of the Tab key")
+
+
 def approve(browser, world):
-    """Build 8 stays blocked, build 9 runs after an approval."""
-    for number in (8, 9):
+    """Of two blocked builds, the second runs after an approval."""
+    world.blocked = world.newest() + 1
+    for number in (world.blocked, world.blocked + 1):
         world.push(DEPLOY, f"Deploy the hive, {number}")
         wait(f"build {number} to be blocked", lambda number=number: world.status(number) == "blocked")
-    browser.open(f"/{world.repo}/9")
+    browser.open(f"/{world.repo}/{number}")
     browser.see("blocked", "it changes what people use", "deploys")
     browser.click("form[action$='/approve'] button")
-    world.build(9, "success")
-    expect(world.status(8) == "blocked", "an approval applied to another build")
+    world.build(number, "success")
+    expect(world.status(world.blocked) == "blocked", "an approval applied to another build")
 
 
 def pages(world):
@@ -435,7 +586,7 @@ def pages(world):
         "build-invalid": (f"{build}/3", "rnu"),
         "build-failed": (f"{build}/4", "error: the comb bends"),
         "build-hostile": (f"{build}/5", "<script>"),
-        "build-blocked": (f"{build}/8", "it changes what people use"),
+        "build-blocked": (f"{build}/{world.blocked}", "it changes what people use"),
         "log": (f"{build}/1/1/2", "cell 2 filled"),
         "log-failed": (f"{build}/4/1/3", "error: cell 3 leaks"),
         "login": ("/-/login", "Admin token"),
@@ -472,6 +623,10 @@ def without_script(browser, world):
     browser.cdp("Emulation.setScriptExecutionDisabled", value=False)
 
 
+PARTS = (walk_to_a_log, see_reasons, keys, tools_of_a_log, sign_in, restart, follow, behind_a_buffering_proxy, restart_behind_a_proxy,
+         seven_windows, many_lines, approve)
+
+
 def main():
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="beespace-browser.", ignore_cleanup_errors=True) as folder:
@@ -481,7 +636,7 @@ def main():
             world.start()
             builds_of_all_kinds(world)
             browser = Browser(world)
-            for part in (walk_to_a_log, see_reasons, keys, sign_in, restart, follow, approve):
+            for part in PARTS:
                 part(browser, world)
                 expect(not (complaints := browser.complaints()), f"{part.__name__}: the console reports {complaints}")
                 print(f"{part.__name__}: {time.monotonic() - begin:.1f} s")
