@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use beespace_core::pipeline::{
-    Action, Choice, CloneOptions, Conditions, DEFAULT_NAME, EnvValue, ImageAction, OnFailure, Pipeline, Step, UsesAction, When,
+    Action, Choice, CloneOptions, Conditions, DEFAULT_NAME, EnvValue, ImageAction, OnFailure, Pipeline, Pull, Step, UsesAction,
+    When,
 };
 use beespace_core::units::format_duration;
 
@@ -53,14 +54,25 @@ fn step_lines(step: &Step, previous: Option<&str>) -> Vec<String> {
 }
 
 fn image_lines(action: &ImageAction) -> Vec<String> {
-    let ImageAction { image, run, entrypoint, args, workdir } = action;
+    let ImageAction { image, pull, run, entrypoint, args, workdir } = action;
     let mut lines = vec![format!("image {image}")];
+    lines.extend(pull.map(pull_line));
     for (name, words) in [("entrypoint", entrypoint), ("args", args)] {
         lines.extend(words.iter().map(|words| format!("{name} {words:?}")));
     }
     lines.extend(workdir.iter().map(|workdir| format!("workdir {workdir}")));
     lines.extend(run.iter().flatten().flat_map(|entry| entry.lines()).map(|line| format!("$ {line}")));
     lines
+}
+
+/// When the image of a container is pulled.
+pub(super) fn pull_line(pull: Pull) -> String {
+    let when = match pull {
+        Pull::Always => "always",
+        Pull::IfAbsent => "if-absent",
+        Pull::Never => "never",
+    };
+    format!("pull {when}")
 }
 
 fn env_lines(env: &BTreeMap<String, EnvValue>) -> Vec<String> {
@@ -118,6 +130,7 @@ env: { LEVEL: high, TOKEN: { from_secret: token } }
 steps:
   - name: build
     image: rust:1.95
+    pull: always
     run: [cargo build, "cargo test\ncargo doc"]
     workdir: web
     timeout: 5m
@@ -143,6 +156,7 @@ steps:
             "pipeline: env LEVEL=high",
             "pipeline: secret token as env TOKEN",
             "build: image rust:1.95",
+            "build: pull always",
             "build: workdir web",
             "build: $ cargo build",
             "build: $ cargo test",

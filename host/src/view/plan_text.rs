@@ -7,7 +7,7 @@ use beespace_core::policy::approval::PendingApproval;
 use beespace_core::script::script;
 use beespace_core::units::format_size;
 
-use super::pipeline_text::pipeline_lines;
+use super::pipeline_text::{pipeline_lines, pull_line};
 
 /// The plan that an approval allows to run, line by line.
 #[must_use]
@@ -39,6 +39,7 @@ fn step_lines(plan: &StepPlan, pipeline: &Pipeline) -> Vec<String> {
 fn push_container_lines(container: &Container, written: Option<&[String]>, lines: &mut Vec<String>) {
     let service = if container.service { " as a service" } else { "" };
     lines.push(format!("image {}{service}", container.image));
+    lines.extend(container.pull.map(pull_line));
     for (name, arguments) in [("entrypoint", &container.entrypoint), ("args", &container.args)] {
         lines.extend(arguments.iter().map(|arguments| format!("{name} {arguments:?}")));
     }
