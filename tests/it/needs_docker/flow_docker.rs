@@ -354,6 +354,34 @@ async fn a_container_outlives_the_server_and_its_log_has_every_line_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_secret_stays_hidden_in_a_container_that_outlives_the_server() {
+    let World { gogs, beespace, image } = World::new("").await;
+    beespace.set_secret("token", "nectar-and-pollen").await.unwrap();
+    let env = json!({ "TOKEN": { "from_secret": "token" } });
+    let script = "while true; do echo \"got $TOKEN\"; sleep 0.1; done";
+    let pipeline = json!({ "steps": [{ "name": "use", "image": image, "env": env, "run": script }] }).to_string();
+    gogs.push(REPO, "main", &[(".beespace.yml", &pipeline)], "Use a secret").await.unwrap();
+    let build = running(&beespace, "use").await;
+    let lines = async |beespace: &Beespace, least: usize| {
+        let look = async || {
+            let log = beespace.log(&build, "use").await?;
+            let got: Vec<String> = log.into_iter().filter(|line| line.starts_with("got ")).collect();
+            Ok((got.len() >= least).then_some(got))
+        };
+        beespace.wait_for("lines", look).await.unwrap()
+    };
+    let before = lines(&beespace, 2).await.len();
+    beespace.set_secret("token", "wax-and-propolis").await.unwrap();
+    let beespace = beespace.restart().await.unwrap();
+    let all = lines(&beespace, before + 20).await;
+    assert!(all.iter().all(|line| !line.contains("nectar")), "{all:#?}");
+    let path = format!("/api/v1/repositories/{REPO}/builds/1/cancel");
+    assert!(beespace.admin().unwrap().post(&path, &json!({})).await.unwrap().status.is_success());
+    assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Killed);
+    assert_clean(&beespace).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_pause_container_is_restarted_after_a_reboot() {
     let world = World::new("").await;
     let steps = json!([{ "name": "wait", "run": "echo on; sleep 2" }, { "name": "after", "run": "cat .beespace.yml" }]);
