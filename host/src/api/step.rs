@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use axum::response::Response;
 use axum::response::sse::Event;
 use beespace_core::build::Build;
@@ -22,14 +23,15 @@ use crate::problem::Problem;
 use crate::store::build::Builds as _;
 use crate::urls::BuildKey;
 
-/// The step that a path names.
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub(super) struct StepPath {
+#[derive(Deserialize)]
+struct StepPath {
     stage: u16,
     step: u16,
 }
 
-struct LocatedStep {
+/// A step in the store. As an argument of a handler it is the step that the path names.
+#[derive(Debug)]
+pub(super) struct LocatedStep {
     id: StepId,
     /// The step's page, to which line numbers link.
     page: String,
@@ -37,17 +39,23 @@ struct LocatedStep {
     name: String,
 }
 
-fn locate_step(app: &App, build: &Build, path: StepPath) -> Result<LocatedStep, Problem> {
-    let id = StageId { build: build.id, stage: StageNumber(path.stage) };
-    let stage = app.store.read()?.stage(id)?.ok_or_else(|| Problem::not_found("stage"))?;
-    let number = StepNumber(path.step);
-    let step = stage.step(number).ok_or_else(|| Problem::not_found("step"))?;
-    let (repository, key) = (&build.event.repository.name, BuildKey::of(build));
-    Ok(LocatedStep {
-        id: StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt },
-        page: app.urls.step(repository, key, stage.number, step.number),
-        name: format!("{}-{}-{key}-{}", repository.owner(), repository.name(), step.name),
-    })
+impl FromRequestParts<Arc<App>> for LocatedStep {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let build = Authorized::<Build>::from_request_parts(parts, app).await?;
+        let path = Path::<StepPath>::from_request_parts(parts, app).await;
+        let Path(path) = path.map_err(|_| Problem::not_found("step"))?;
+        let id = StageId { build: build.id, stage: StageNumber(path.stage) };
+        let stage = app.store.read()?.stage(id)?.ok_or_else(|| Problem::not_found("stage"))?;
+        let step = stage.step(StepNumber(path.step)).ok_or_else(|| Problem::not_found("step"))?;
+        let (repository, key) = (&build.event.repository.name, BuildKey::of(&build));
+        Ok(Self {
+            id: StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt },
+            page: app.urls.step(repository, key, stage.number, step.number),
+            name: format!("{}-{}-{key}-{}", repository.owner(), repository.name(), step.name),
+        })
+    }
 }
 
 /// A step's log: all of it, a range, or its end
@@ -58,12 +66,10 @@ fn locate_step(app: &App, build: &Build, path: StepPath) -> Result<LocatedStep, 
     responses((status = OK, content_type = "text/plain", body = String), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn log(
     State(app): State<Arc<App>>,
-    build: Authorized<Build>,
-    Path(path): Path<StepPath>,
+    step: LocatedStep,
     Query(query): Query<LogQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let step = locate_step(&app, &build, path)?;
     Ok(log::log_text(&app.logs.reader(step.id), &step.name, &step.page, &query, &headers).await?)
 }
 
@@ -76,13 +82,11 @@ pub(super) async fn log(
     responses((status = OK, content_type = "text/event-stream", body = String), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn log_stream(
     State(app): State<Arc<App>>,
-    build: Authorized<Build>,
-    Path(path): Path<StepPath>,
+    step: LocatedStep,
     Query(query): Query<LogQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let step = locate_step(&app, &build, path)?;
-    let (changes, over) = (changes_of_build(&app, build.id), wait_until_over(Arc::clone(&app), step.id));
+    let (changes, over) = (changes_of_build(&app, step.id.build), wait_until_over(Arc::clone(&app), step.id));
     Ok(log_stream::log_stream(app.logs.reader(step.id), &step.page, &query, &headers, changes, over).await?)
 }
 
