@@ -120,7 +120,7 @@ impl std::str::FromStr for ImageRef {
             return invalid("a tag has 1 to 128 letters, digits, `_`, `.` and `-`, and begins with a letter, digit or `_`");
         }
         if is_id(name, tag, digest) {
-            return invalid("an image is named, not given by its id; write a name with a tag, for example `rust:1.95`");
+            return invalid("an image is named, not given by its id; a name of hex digits needs its tag or registry");
         }
         let (registry, repository) = split_registry(name)?;
         if registry.len() + repository.len() >= 255 {
