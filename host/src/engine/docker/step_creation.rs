@@ -90,8 +90,9 @@ impl StepCreation {
     /// image is pulled for a container that may never run.
     pub(super) async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {
         let name = self.container_name(launch)?;
+        let network = self.networks.of_open_stage(launch.step.stage_id()).await?;
         let Some(image) = self.step_images.find(launch).await? else { return Ok(()) };
-        let SpecOutcome::Valid(spec) = self.spec(launch, &name, &image).await? else { return Ok(()) };
+        let SpecOutcome::Valid(spec) = self.spec(launch, &name, &network, &image).await? else { return Ok(()) };
         if self.precreated.has_container(launch) {
             return Ok(());
         }
@@ -129,12 +130,13 @@ impl StepCreation {
         output: &OutputSender,
     ) -> Result<CreateOutcome, EngineError> {
         let id = &launch.container()?.id;
+        let network = self.networks.of_open_stage(launch.step.stage_id()).await?;
         for _ in 0..MAX_IMAGE_TRIES {
             let image = match self.step_images.present_or_pulled(launch, output).await? {
                 Ok(image) => image,
                 Err(exit) => return Ok(CreateOutcome::Refused(exit)),
             };
-            let spec = match self.spec(launch, name, &image).await? {
+            let spec = match self.spec(launch, name, &network, &image).await? {
                 SpecOutcome::Valid(spec) => spec,
                 SpecOutcome::Invalid(text) => {
                     return Ok(CreateOutcome::Refused(Exit::not_started(id, ExitCause::StartFailed, text)));
@@ -157,17 +159,16 @@ impl StepCreation {
     }
 
     /// The specification of a launch's container.
-    async fn spec(&self, launch: &Launch, name: &str, image: &ImageFacts) -> Result<SpecOutcome, EngineError> {
+    async fn spec(&self, launch: &Launch, name: &str, network: &str, image: &ImageFacts) -> Result<SpecOutcome, EngineError> {
         let (container, index) = (launch.container()?, container_index(launch)?);
         let stage = launch.step.stage_id();
-        let network = self.networks.of_open_stage(stage).await?;
         let context = CreateContext {
             options: &self.options,
             image,
             workspace: &self.names.workspace(stage),
-            network: &network,
+            network,
             name,
-            workspace_labels: self.names.workspace_labels(stage, &network),
+            workspace_labels: self.names.workspace_labels(stage, network),
             labels: self.names.container_labels(launch.step, &container.id),
             file_labels: self.names.step_labels(launch.step),
             scripts: scripts_mount(&self.names, stage, true),
