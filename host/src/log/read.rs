@@ -225,10 +225,6 @@ fn page(files: &Files, from: u64, count: usize) -> Result<LogPage, LogError> {
     let mut page = LogPage { lines: Vec::new(), position: position_before(files, from)? };
     let (mut frame, mut size) = (first_frame(files, |header| header.lines_after() >= from)?, 0);
     while let Some(header) = files.header(frame)? {
-        // If the line is complete, do not read the next frame, which may be damaged.
-        if header.lines_before > last || (header.lines_before == last && !header.has(flag::OPEN_BEFORE)) {
-            break;
-        }
         let mut number = header.lines_before;
         for record in records(files, &header)? {
             number += u64::from(record.begins);
@@ -241,6 +237,10 @@ fn page(files: &Files, from: u64, count: usize) -> Result<LogPage, LogError> {
                 size += record.text.len() + if record.begins { size_of::<LogLine>() } else { 0 };
                 extend(&mut page.lines, number, record);
             }
+        }
+        // If the last line is complete, do not read the next frame, which may be damaged.
+        if header.lines_after() >= last && !header.has(flag::OPEN_AFTER) {
+            break;
         }
         frame += 1;
     }
@@ -260,8 +260,10 @@ fn scan(
     let mut frame = first_frame(files, |header| header.lines_after() >= from)?;
     let (mut read, mut open) = (0, Vec::new());
     while let Some(header) = files.header(frame)? {
-        if read >= max_bytes {
-            return Ok(Some(header.lines_before.max(from)));
+        // A line that continues in this frame is read to its end: the next scan begins with a line.
+        if read >= max_bytes && !header.has(flag::OPEN_BEFORE) {
+            open.iter().for_each(|line| _ = visit(line));
+            return Ok(Some(header.lines_before.saturating_add(1).max(from)));
         }
         let mut number = header.lines_before;
         for record in records(files, &header)? {
