@@ -200,7 +200,7 @@ function toggleOption(name) {
 // Lines in the address
 
 function chosenRange() {
-  const found = /^#L(\d{1,10})(?:-L(\d{1,10}))?$/.exec(location.hash);
+  const found = /^#L(\d{1,15})(?:-L(\d{1,15}))?$/.exec(location.hash);
   return found && [Number(found[1]), Number(found[2] ?? found[1])].sort((a, b) => a - b);
 }
 /** Marks the lines of the range that are on the page: a range can name any number of lines. */
