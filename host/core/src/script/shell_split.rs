@@ -8,8 +8,15 @@
 /// a part cannot be parsed, everything from there on is one command.
 pub(super) fn commands(text: &str) -> Vec<&str> {
     let mut commands = Vec::new();
-    let mut scanner =
-        Scanner { rest: text, open: Vec::new(), here_documents: Vec::new(), leading: true, in_word: false, continues: false };
+    let mut scanner = Scanner {
+        text,
+        rest: text,
+        open: Vec::new(),
+        here_documents: Vec::new(),
+        leading: true,
+        in_word: false,
+        continues: false,
+    };
     loop {
         scanner.skip_blank();
         let begin = scanner.rest;
@@ -49,6 +56,8 @@ struct HereDocument {
 }
 
 struct Scanner<'a> {
+    text: &'a str,
+    /// The part of `text` that is left.
     rest: &'a str,
     open: Vec<Open>,
     here_documents: Vec<HereDocument>,
@@ -111,8 +120,7 @@ impl<'a> Scanner<'a> {
         match next {
             '\n' => return self.newline(),
             ' ' | '\t' => self.skip(1)?,
-            // The shell removes it, so that it neither begins nor ends a word.
-            '\\' if self.rest.starts_with("\\\n") => self.skip(2)?,
+            '\\' if self.rest.starts_with("\\\n") => self.skip_escaped_newline()?,
             ';' => {
                 self.skip(1)?;
                 self.leading = true;
@@ -204,7 +212,7 @@ impl<'a> Scanner<'a> {
         let end: String = word.chars().filter(|c| !matches!(c, '\'' | '"' | '\\')).collect();
         // A delimiter with a quoted blank or an expansion is rare and not supported.
         let simple = word.matches('\'').count() % 2 == 0 && word.matches('"').count() % 2 == 0 && !word.contains(['$', '`']);
-        if end.is_empty() || !simple {
+        if end.is_empty() || !simple || word.ends_with('\\') {
             return None;
         }
         let is_expanded = end == word;
@@ -219,6 +227,7 @@ impl<'a> Scanner<'a> {
         while let Some(next) = self.rest.chars().next() {
             match next {
                 ' ' | '\t' | '\n' | ';' | '&' | '|' | '(' | ')' | '<' | '>' => break,
+                '\\' if self.rest.starts_with("\\\n") => self.skip_escaped_newline()?,
                 '\\' => self.skip_escaped()?,
                 '\'' => {
                     self.skip(1)?;
@@ -242,7 +251,7 @@ impl<'a> Scanner<'a> {
             }
         }
         let word = begin.get(..begin.len() - self.rest.len())?;
-        self.reserved(word)
+        self.reserved(word.trim_end_matches("\\\n"))
     }
 
     fn reserved(&mut self, word: &str) -> Option<()> {
@@ -271,6 +280,9 @@ impl<'a> Scanner<'a> {
     /// Processes `$` and the construct that it opens.
     fn dollar(&mut self) -> Option<()> {
         self.skip(1)?;
+        if self.rest.starts_with("\\\n") {
+            return None;
+        }
         if self.rest.starts_with("((") {
             return self.skip_arithmetic();
         }
@@ -308,6 +320,15 @@ impl<'a> Scanner<'a> {
             }
         }
         None
+    }
+
+    /// Skips a newline that the shell removes. `None` if it joins what is before it with what is after it, for example the two
+    /// halves of an operator or of a reserved word.
+    fn skip_escaped_newline(&mut self) -> Option<()> {
+        let is_blank = |c: Option<char>| c.is_none_or(|c| matches!(c, ' ' | '\t' | '\n'));
+        let before = self.text.get(..self.text.len() - self.rest.len())?.chars().next_back();
+        self.skip(2)?;
+        (is_blank(before) || is_blank(self.rest.chars().next())).then_some(())
     }
 
     fn skip_escaped(&mut self) -> Option<()> {
@@ -359,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_command_ends_when_no_construct_is_open() {
-        let cases: [(&str, &[&str]); 31] = [
+        let cases: [(&str, &[&str]); 32] = [
             ("", &[]),
             ("\n\n  \n", &[]),
             ("a\nb\n", &["a", "b"]),
@@ -390,6 +411,7 @@ mod tests {
             ("echo $(pwd)#'a\nb'\nz", &["echo $(pwd)#'a\nb'", "z"]),
             ("a;# don't\n(b)# don't\nz", &["a;# don't", "(b)# don't", "z"]),
             ("a \\\n# don't\nb 'x\ny'\nz", &["a \\\n# don't", "b 'x\ny'", "z"]),
+            ("if\\\n a; then\\\n if b\n then c; fi\nfi\nz", &["if\\\n a; then\\\n if b\n then c; fi\nfi", "z"]),
             ("f ( )\n{ a\n}\nz", &["f ( )\n{ a\n}", "z"]),
             ("a |&\nb\nz", &["a |&\nb", "z"]),
             ("case x in\n x) $(echo echo) esac\n;;\nesac\nz", &["case x in\n x) $(echo echo) esac\n;;\nesac", "z"]),
@@ -416,6 +438,11 @@ mod tests {
             "a \\",
             "cat <<E\na\\\nE\nE\nb",
             "cat <<E\n$(a\nE\n)\nE\nb",
+            "i\\\nf true; then\n a\nfi\nb",
+            "cat <\\\n<E\na\nE\nb",
+            "cat <<E\\\nF\na\nEF\nb",
+            "g(\\\n)\n{ a\n}\nb",
+            "echo \"$\\\n(echo \")\nb",
         ] {
             let all = format!("first\n{text}");
             assert_eq!(commands(&all), ["first", text], "{text}");
