@@ -131,8 +131,7 @@ pub struct StepBody {
 pub struct ImageBody {
     /// As written in the pipeline file, or as planned by the step type.
     pub reference: String,
-    /// The digest of the image that the reference means in this build: the registry's, or the image's id if no registry has it
-    /// under this name. None until a container of the build needs it.
+    /// The digest that runs in this build; the image's id if no registry has it under this name. None until it is known.
     pub digest: Option<String>,
 }
 
