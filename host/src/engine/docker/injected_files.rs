@@ -17,8 +17,9 @@ use crate::engine::tar_stream::HostFile;
 pub(super) const HOST_DIRECTORY: &str = "/.beespace";
 
 /// The beginning of every script. Git refuses to work in the workspace of another user, and a program that is started without the
-/// container's variables (`su -`, `env -i`) does not see the setting there. Root therefore writes it to the system's configuration
-/// in the container. It has no effect for another user or without git, prints nothing, and leaves the script's line numbers alone.
+/// container's variables (`su -`, `env -i`) does not see the setting there. Root therefore writes it to the system's
+/// configuration in the container. It has no effect for another user or without git, prints nothing, and leaves the script's line
+/// numbers alone.
 const TRUST_WORKSPACE: &str = r"{ printf '\n[safe]\n\tdirectory = *\n' >>/etc/gitconfig; } 2>/dev/null || :; ";
 
 /// The files of one directory.
