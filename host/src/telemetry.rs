@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use beespace_core::event::EventKind;
 use beespace_core::status::Status;
-use beespace_wasm::CallSlots;
+use beespace_wasm::{CallSlots, LOG_FILTER};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -32,15 +32,12 @@ pub enum LogFormat {
     Json,
 }
 
-/// Failed requests of plugins are logged by the host; the library would log each of them again.
-const QUIET: &str = "wasmtime_wasi_http=error";
-
 /// Sends the server's log to stderr. `filter` as in `info,beespace=debug`.
 pub fn start(format: LogFormat, filter: &str) {
     // Only a terminal shows colours; in a journal or a file they would be noise.
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(format!("{QUIET},{filter}")))
+        .with_env_filter(EnvFilter::new(format!("{LOG_FILTER},{filter}")))
         .with_writer(std::io::stderr)
         .with_ansi(colours);
     let started = match format {

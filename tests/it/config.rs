@@ -19,7 +19,8 @@ fn problems(text: &str, pairs: &[(&str, &str)]) -> Vec<String> {
 #[test]
 fn each_setting_of_a_plugin_has_its_line() {
     let text = format!(
-        "{SMALL}[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\n[policy.settings]\nregistries = [\n  \"a\",\n  \"b\",\n]\n"
+        "{SMALL}[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\n[policy.settings]\nregistries = [\n  \"a\",\n  \
+         \"b\",\n]\n"
     );
     let lines = &Config::read(&text, None, env(&[])).unwrap().config.policies[0].plugin.lines;
     assert_eq!(lines.of_binding(), "beespace.toml:4");
@@ -33,7 +34,8 @@ fn each_setting_of_a_plugin_has_its_line() {
 fn the_path_of_a_webhook_is_not_shown() {
     let text = format!(
         "{SMALL}[[notifier]]\nname = \"chat\"\nplugin = \"notify-webhook\"\n\
-         settings = {{ url = \"https://hooks.example:8443/services/T0/SECRETPART?k=v\", secret = \"key\", more = [\"https://x.example\"] }}\n"
+         settings = {{ url = \"https://hooks.example:8443/services/T0/SECRETPART?k=v\", secret = \"key\", \
+         more = [\"https://x.example\"] }}\n"
     );
     let loaded = Config::read(&text, None, env(&[])).unwrap();
     let shown = &loaded.entries.iter().find(|entry| entry.key == "notifier.chat.settings").unwrap().value;

@@ -72,9 +72,8 @@ fn the_schema_accepts_what_the_reader_accepts() {
         with(json!({ "when": [{ "branch": "main" }, { "paths": ["a", "b"] }], "timeout": "1h30m", "x-any": [1] })),
         with(json!({ "clone": false, "env": { "A": 1, "B": true, "C": "", "D": { "from_secret": "d-1.x_y" } } })),
         with(json!({ "clone": { "depth": 0 } })),
-        step(
-            json!({ "run": ["one", "two"], "env": { "A": "b" }, "needs": [], "timeout": "5m", "failure": "ignore", "workdir": "web" }),
-        ),
+        step(json!({ "run": ["one", "two"], "env": { "A": "b" }, "needs": [], "timeout": "5m", "failure": "ignore",
+            "workdir": "web" })),
         step(json!({ "entrypoint": ["a"], "args": [], "when": { "status": ["success", "failure"] } })),
         json!({ "steps": [
             { "name": "a", "uses": "check", "with": { "any": [1, { "b": null }] } },

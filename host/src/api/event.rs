@@ -1,8 +1,8 @@
 //! Live changes: `text/event-stream`.
 //!
 //! Events carry ids and statuses, never content; a client fetches what it needs. Events are not stored: a client that reconnects
-//! with a `Last-Event-ID`, or that was too slow, first gets `resync`, which means "reload what you show"; with a `repository`, what
-//! you show of it.
+//! with a `Last-Event-ID`, or that was too slow, first gets `resync`, which means "reload what you show"; with a `repository`,
+//! what you show of it.
 
 use std::sync::Arc;
 

@@ -12,11 +12,11 @@ use crate::view::log_html::{LogRows, MAX_ROWS};
 
 /// `GET …/log/stream`: the fragments of all lines from a position on, as they arrive, then `end`.
 ///
-/// Events: `line` with a [`LogLineBody`], or with `format=html` a `row` `{line, html}` that replaces an earlier row of the same line;
-/// finally one `end` with a [`LogEndBody`]. `disk-full` with `{"is_full": true}` reports that the step is paused because the server's
-/// disk is full, with `false` that it continues. The `id` of lines and rows is their position: a client that reconnects with it as
-/// `Last-Event-ID` misses nothing and gets nothing twice. If the log is over and the client has all of it, the response is 204, which
-/// stops a browser's `EventSource` from reconnecting.
+/// Events: `line` with a [`LogLineBody`], or with `format=html` a `row` `{line, html}` that replaces an earlier row of the same
+/// line; finally one `end` with a [`LogEndBody`]. `disk-full` with `{"is_full": true}` reports that the step is paused because
+/// the server's disk is full, with `false` that it continues. The `id` of lines and rows is their position: a client that
+/// reconnects with it as `Last-Event-ID` misses nothing and gets nothing twice. If the log is over and the client has all of it,
+/// the response is 204, which stops a browser's `EventSource` from reconnecting.
 ///
 /// With `format=html` the stream is that of a page: it also sends `changes` until the log ends, so that the page needs no second
 /// stream, and a page that is more than [`MAX_ROWS`] lines behind gets only that many.
@@ -67,8 +67,8 @@ fn until_end(log: impl Flow<Item = Event> + Send, others: impl Flow<Item = Event
 
 type Followed = Result<LogEvent, LogError>;
 
-/// Follows the log to its end, or until the step is over, and then reads what is left. Skips lines of a backlog that is longer than
-/// `max_behind` lines.
+/// Follows the log to its end, or until the step is over, and then reads what is left. Skips lines of a backlog that is longer
+/// than `max_behind` lines.
 fn follow(
     reader: LogReader,
     position: u64,

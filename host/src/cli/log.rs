@@ -42,8 +42,8 @@ struct PrintedLog {
     filter: Option<AnsiFilter>,
 }
 
-/// Prints the logs of a build, or of the `wanted` step. With `follow`, continues until the build or step has finished, also across a
-/// restart of the server.
+/// Prints the logs of a build, or of the `wanted` step. With `follow`, continues until the build or step has finished, also
+/// across a restart of the server.
 ///
 /// # Errors
 /// [`Failure`] if there is no such step, or the server does not return the log.
@@ -60,8 +60,8 @@ pub(super) async fn run(client: &Client, path: &str, wanted: Option<&str>, follo
     }
 }
 
-/// Whether a followed server responds. A server that restarts, or a proxy in front of it, ends requests and refuses connections for a
-/// while; the build goes on.
+/// Whether a followed server responds. A server that restarts, or a proxy in front of it, ends requests and refuses connections
+/// for a while; the build goes on.
 #[derive(Debug, Default)]
 struct Contact {
     has_succeeded: bool,

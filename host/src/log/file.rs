@@ -51,8 +51,8 @@ impl Files {
         Ok(len / Header::LEN as u64)
     }
 
-    /// The header of a frame; `None` after the last one. Fails if the entry of the frame is damaged: a reader that took it for the
-    /// end would silently leave out the rest of the log, and a follower would wait for it forever.
+    /// The header of a frame; `None` after the last one. Fails if the entry of the frame is damaged: a reader that took it for
+    /// the end would silently leave out the rest of the log, and a follower would wait for it forever.
     pub(super) fn header(&self, frame: u64) -> Result<Option<Header>, LogError> {
         let damaged = || LogError::Damaged {
             path: index_path(&self.path),

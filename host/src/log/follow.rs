@@ -63,8 +63,8 @@ impl LogReader {
         self.events(position, None, true)
     }
 
-    /// As [`follow`](Self::follow), but skips lines whenever more than `max_behind` lines are waiting: the last `max_behind` lines
-    /// are next.
+    /// As [`follow`](Self::follow), but skips lines whenever more than `max_behind` lines are waiting: the last `max_behind`
+    /// lines are next.
     pub fn follow_latest(
         &self,
         position: u64,

@@ -125,8 +125,8 @@ impl LogReader {
         self.lines(all.saturating_sub(count as u64) + 1, count).await
     }
 
-    /// Calls `visit` with each line from line `from` (counted from 1) on, until it breaks or `max_bytes` of frames are read. Holds
-    /// one frame and one line at a time, however long the log is.
+    /// Calls `visit` with each line from line `from` (counted from 1) on, until it breaks or `max_bytes` of frames are read.
+    /// Holds one frame and one line at a time, however long the log is.
     ///
     /// # Errors
     /// I/O errors, or [`LogError::Damaged`].

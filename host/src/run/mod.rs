@@ -11,8 +11,8 @@
 //! | close: logs, containers, network and workspace | `close.rs` |
 //!
 //! A step's own path is `step.rs` (its rounds), `round.rs` (the containers of one round), `container.rs` (one container, in
-//! one of the slots of `container_slots.rs`) and `next_round.rs` (the step type's reaction). `workspace.rs` is the clone step, with
-//! `source_retry.rs`; `prefetch.rs` prepares later steps.
+//! one of the slots of `container_slots.rs`) and `next_round.rs` (the step type's reaction). `workspace.rs` is the clone step,
+//! with `source_retry.rs`; `prefetch.rs` prepares later steps.
 
 mod admission;
 mod approval;
@@ -25,6 +25,7 @@ mod images;
 mod next_round;
 mod prefetch;
 mod reopen;
+mod resolve_image;
 mod round;
 mod secrets;
 mod source_retry;

@@ -16,8 +16,8 @@ pub(super) fn is_trace(stream: Stream, text: &str) -> bool {
 /// The most bytes at the end of a log that are searched for the place of its failure; more would delay the page.
 const SEARCH_LIMIT_BYTES: usize = 8 << 20;
 
-/// Where a failed step is best read from: the first line that looks like an error since the script's last command began. `None` if
-/// there is none; then the end of the log is the best place.
+/// Where a failed step is best read from: the first line that looks like an error since the script's last command began. `None`
+/// if there is none; then the end of the log is the best place.
 ///
 /// # Errors
 /// [`LogError`] if the log cannot be read or is damaged.

@@ -24,8 +24,8 @@ struct Bundle {
     hash: String,
 }
 
-/// The style sheet is followed by the generated rules for terminal colours. Scripts are joined in this order: a script cannot import
-/// another one, because it does not know the hash in its name.
+/// The style sheet is followed by the generated rules for terminal colours. Scripts are joined in this order: a script cannot
+/// import another one, because it does not know the hash in its name.
 static BUNDLES: LazyLock<[Bundle; 3]> = LazyLock::new(|| {
     let style = [joined(&["app.css", "log.css"]), ansi::css().into_bytes()].concat();
     let page = ["stream", "page", "live", "log", "keys"].map(|part| format!("script/{part}.js"));

@@ -12,8 +12,8 @@ use crate::principal::Principal;
 use crate::session;
 use crate::urls::Urls;
 
-/// The changes that a page shows. All pages read one stream of changes, so that a browser's tabs can share it, and each page picks its
-/// own.
+/// The changes that a page shows. All pages read one stream of changes, so that a browser's tabs can share it, and each page
+/// picks its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LiveScope {
     All,

@@ -63,8 +63,8 @@ pub(super) struct SearchView {
 }
 
 impl LogView {
-    /// Starts at the asked line if the log has it, or at the first match. Otherwise shows the end of the log, or the context of its
-    /// failure if that is earlier.
+    /// Starts at the asked line if the log has it, or at the first match. Otherwise shows the end of the log, or the context of
+    /// its failure if that is earlier.
     pub(super) async fn new(app: &App, id: StepId, status: Status, query: &LogQuery) -> Result<Self, Problem> {
         let reader = app.logs.reader(id);
         let count = reader.line_count().await?;

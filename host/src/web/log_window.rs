@@ -17,8 +17,8 @@ pub(super) struct HtmlLine {
     pub(super) html: Html,
 }
 
-/// `count` lines of a failed step's log for another page: the lines around its failure, or its last lines. The line numbers link to
-/// the log's page.
+/// `count` lines of a failed step's log for another page: the lines around its failure, or its last lines. The line numbers link
+/// to the log's page.
 pub(super) async fn failure_excerpt(app: &App, id: StepId, count: u64, href: &str) -> Result<Vec<Html>, LogError> {
     let reader = app.logs.reader(id);
     let end = reader.line_count().await?.saturating_sub(count - 1).max(1);
@@ -27,8 +27,8 @@ pub(super) async fn failure_excerpt(app: &App, id: StepId, count: u64, href: &st
     Ok(lines.into_iter().map(|line| line.html).collect())
 }
 
-/// Renders `count` lines from line `from` on, with the colours that continue into them, and marks those in `matches`. Also returns the
-/// position from which to follow the log.
+/// Renders `count` lines from line `from` on, with the colours that continue into them, and marks those in `matches`. Also
+/// returns the position from which to follow the log.
 pub(super) async fn log_window(
     reader: &LogReader,
     from: u64,

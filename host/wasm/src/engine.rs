@@ -35,8 +35,8 @@ pub(crate) struct TickingEngine(Engine);
 impl TickingEngine {
     /// Builds the engine with a pool for `max_running` concurrent calls and starts its ticker. The ticker ends with the engine.
     ///
-    /// If the address space of the process is limited (`ulimit -v`), the pool may not fit. Memories are then mapped for each call:
-    /// calls take longer, and the server still starts.
+    /// If the address space of the process is limited (`ulimit -v`), the pool may not fit. Memories are then mapped for each
+    /// call: calls take longer, and the server still starts.
     ///
     /// # Errors
     /// The process has not even enough memory for that, or no thread for the ticker.

@@ -79,3 +79,6 @@ pub use ports::source::{SourceEntry, SourceError, SourceFiles, SourceKind};
 pub use slots::{CallSlots, MaxCalls};
 pub use state::CallReport;
 pub use step_type::{PlanError, RoundEnd, StepInput, StepType};
+
+/// A filter for the log. Failed requests of plugins are logged by the host; the library would log each of them again.
+pub const LOG_FILTER: &str = "wasmtime_wasi_http=error";

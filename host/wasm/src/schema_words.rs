@@ -1,5 +1,5 @@
-//! What a value violates of a JSON Schema, in words for the person who wrote the value. People who write settings or a `with:` block
-//! know their keys, not JSON Schema.
+//! What a value violates of a JSON Schema, in words for the person who wrote the value. People who write settings or a `with:`
+//! block know their keys, not JSON Schema.
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{JsonType, ValidationError};

@@ -1,5 +1,6 @@
-//! `pack IN.wasm MANIFEST.json OUT.wasm` adds the manifest as the custom section `beespace:manifest`. A core module is first encoded
-//! as a component; a component, as the tools of other languages make it, stays as it is. It writes to a temporary file and renames it, so that a reader never sees a partial component.
+//! `pack IN.wasm MANIFEST.json OUT.wasm` adds the manifest as the custom section `beespace:manifest`. A core module is first
+//! encoded as a component; a component, as the tools of other languages make it, stays as it is. It writes to a temporary file
+//! and renames it, so that a reader never sees a partial component.
 
 use std::error::Error;
 use std::path::Path;

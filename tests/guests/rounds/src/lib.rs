@@ -5,7 +5,8 @@
 //! - The workspace is mounted at the round's path, or at `/workspace` if there is none.
 //! - A cancelled step runs the script of `clean` as its last round.
 //!
-//! `harm: { plan: HARM, react: HARM }` makes the function `loop` forever, `trap`, `panic`, or `grow` its memory without limit instead.
+//! `harm: { plan: HARM, react: HARM }` makes the function `loop` forever, `trap`, `panic`, or `grow` its memory without limit
+//! instead.
 
 #[allow(clippy::all, reason = "generated")]
 mod bindings {
