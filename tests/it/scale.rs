@@ -112,7 +112,6 @@ async fn requests_and_startup_read_no_more_rows_with_a_longer_history() {
     for path in [
         "/",
         "/?status=failure",
-        "/?status=failed",
         "/ada",
         "/ada/r0",
         "/ada/r0?status=killed",
