@@ -45,8 +45,6 @@ fn remark(deliveries: &[DeliveryBody], builds: &[BuildBody], repository: Option<
 
 #[cfg(test)]
 mod tests {
-    use std::slice;
-
     use serde_json::json;
 
     use super::*;
