@@ -135,7 +135,9 @@ struct Victims {
 impl Victims {
     async fn of(gogs: &FakeGogs) -> Self {
         gogs.create_repository(REPO).await.unwrap();
-        let beespace = Beespace::start(gogs, "[engine]\nkind = \"dummy\"\n").await.unwrap();
+        // A host has call slots for policies only if one is bound.
+        let bound = "[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { registries = [\"docker.io\"] }\n";
+        let beespace = Beespace::start(gogs, &format!("[engine]\nkind = \"dummy\"\n{bound}")).await.unwrap();
         beespace.enable(REPO).await.unwrap();
         gogs.push(REPO, "main", &[(".beespace.yml", ONE_STEP)], "Fill cells").await.unwrap();
         beespace.wait_until_finished(REPO, 1).await.unwrap();
@@ -183,11 +185,14 @@ struct Attack {
 impl Attack {
     fn start(hostile: &Policy) -> Self {
         let attack = Self { over: Arc::default(), calls: Arc::default() };
-        for _ in 0..HOSTILE {
+        for build in 0..HOSTILE {
             let (hostile, over, calls) = (hostile.clone(), attack.over.clone(), attack.calls.clone());
             tokio::spawn(async move {
                 while !over.load(Ordering::Relaxed) {
-                    hostile.evaluate(request()).await.result.unwrap_err();
+                    // One build holds only a part of the call slots.
+                    let mut request = request();
+                    request.context.build_number = Some(build);
+                    hostile.evaluate(request).await.result.unwrap_err();
                     calls.fetch_add(1, Ordering::Relaxed);
                 }
             });

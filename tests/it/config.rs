@@ -19,8 +19,8 @@ fn problems(text: &str, pairs: &[(&str, &str)]) -> Vec<String> {
 #[test]
 fn each_setting_of_a_plugin_has_its_line() {
     let text = format!(
-        "{SMALL}[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\n[policy.settings]\nregistries = [\n  \"a\",\n  \
-         \"b\",\n]\n"
+        "{SMALL}[[policy]]\nname = \"images\"\nplugin = \"policy-images\"\n\
+         [policy.settings]\nregistries = [\n  \"a\",\n  \"b\",\n]\n"
     );
     let lines = &Config::read(&text, None, env(&[])).unwrap().config.policies[0].plugin.lines;
     assert_eq!(lines.of_binding(), "beespace.toml:4");

@@ -11,7 +11,7 @@ use beespace_tests::guest_build::{self, policy_at, policy_guest};
 use beespace_wasm::{BindingSpec, Kind, Limits};
 use serde_json::json;
 
-use crate::wasm_hostile::request;
+use crate::wasm_hostile::request_of_build;
 
 const REPO: &str = "ada/hive";
 const ONE_STEP: &str = "steps:\n  - name: build\n    image: busybox\n";
@@ -97,7 +97,10 @@ async fn a_hostile_step_type_ends_its_step_and_nothing_else() {
     let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/guests/rounds.wasm");
     let gogs = FakeGogs::start().await.unwrap();
     gogs.create_repository(REPO).await.unwrap();
-    let beespace = Beespace::start(&gogs, &format!("{DUMMY}[[step]]\nname = \"rounds\"\nplugin = {plugin:?}\n")).await.unwrap();
+    // So little memory that it is used up before the time is.
+    let little = "[plugins]\nmemory = \"4MiB\"\n";
+    let step = format!("[[step]]\nname = \"rounds\"\nplugin = {plugin:?}\n");
+    let beespace = Beespace::start(&gogs, &format!("{DUMMY}{little}{step}")).await.unwrap();
     beespace.enable(REPO).await.unwrap();
     let panicked = "crashed (panic or abort): panicked at ../tests/guests/rounds/src/lib.rs:";
     let harms = [
@@ -158,9 +161,9 @@ async fn pushes_build_and_pages_load_while_plugins_loop_endlessly() {
     let spec = BindingSpec::new("endless", serde_json::json!({}), limits);
     let endless = beespace.app.host.load_policy(endless, spec).await.unwrap();
     let spinning: Vec<_> = (0..8)
-        .map(|_| {
+        .map(|build| {
             let endless = endless.clone();
-            tokio::spawn(async move { endless.evaluate(request()).await })
+            tokio::spawn(async move { endless.evaluate(request_of_build(build)).await })
         })
         .collect();
     while beespace.app.host.call_slots(Kind::Policy).used < spinning.len() {
@@ -174,7 +177,7 @@ async fn pushes_build_and_pages_load_while_plugins_loop_endlessly() {
     }
     let quick = guest_build::load_policy(&beespace.app.host, policy_guest(&[])).await.unwrap();
     for _ in 0..50 {
-        quick.evaluate(request()).await.result.unwrap();
+        quick.evaluate(request_of_build(100)).await.result.unwrap();
     }
     assert!(spinning.iter().all(|one| !one.is_finished()), "all that was done while they ran");
 }

@@ -17,6 +17,13 @@ pub(crate) fn request() -> PolicyRequest {
     }
 }
 
+/// The request of another build: one build holds only a part of the call slots.
+pub(crate) fn request_of_build(number: u64) -> PolicyRequest {
+    let mut request = request();
+    request.context.build_number = Some(number);
+    request
+}
+
 /// The result of a policy with this code in its `evaluate`.
 async fn evaluate(code: &str) -> CallOutcome<beespace_core::policy::Verdict> {
     let host = guest_build::host();
@@ -235,10 +242,10 @@ async fn memory_taken_by_bombs_is_released() {
         (memory.fill (i32.const 65536) (i32.const 7) (i32.const 25165824)) (loop $hold (br $hold))";
     let bomb = guest_build::load_policy(&host, policy_guest(&[(";; evaluate", code)])).await.unwrap();
     let before = resident();
-    let bombs: Vec<_> = (0..BOMBS)
-        .map(|_| {
+    let bombs: Vec<_> = (0..u64::try_from(BOMBS).unwrap())
+        .map(|build| {
             let bomb = bomb.clone();
-            tokio::spawn(async move { bomb.evaluate(request()).await.result.unwrap_err().class })
+            tokio::spawn(async move { bomb.evaluate(request_of_build(build)).await.result.unwrap_err().class })
         })
         .collect();
     let mut most = 0;

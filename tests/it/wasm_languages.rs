@@ -90,10 +90,9 @@ async fn a_policy_for_a_point_at_which_none_is_asked_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_run_in_a_process_with_a_limited_address_space() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = "[gogs]\nurl = \"http://gogs.local\"\ntoken = \"x\"\n[engine]\nkind = \"dummy\"\n[[policy]]\nname = \
-                    \"images\"\n\
-                    plugin = \"policy-images\"\nsettings = { require_digest = true }\n[[step]]\nname = \"check\"\nplugin = \
-                    \"step-check\"\n";
+    let settings = "[gogs]\nurl = \"http://gogs.local\"\ntoken = \"x\"\n[engine]\nkind = \"dummy\"\n\
+                    [[policy]]\nname = \"images\"\nplugin = \"policy-images\"\nsettings = { require_digest = true }\n\
+                    [[step]]\nname = \"check\"\nplugin = \"step-check\"\n";
     std::fs::write(folder.path().join("beespace.toml"), settings).unwrap();
     // In kibibytes: 4 GiB, where the memory pool alone would take some hundred.
     let limited = format!("ulimit -v 4194304; exec {} config check", env!("CARGO_BIN_EXE_beespace-under-test"));

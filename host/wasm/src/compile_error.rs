@@ -46,6 +46,7 @@ const DISABLED: &[DisabledProposal] = &[
         texts: &[
             "function references required",
             "gc proposal must be enabled",
+            "without the gc feature",
             "gc support is not enabled",
             "function references support",
         ],

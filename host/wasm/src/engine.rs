@@ -156,6 +156,8 @@ fn pool(max_running: u32) -> PoolingAllocationConfig {
         .total_tables(max_running.saturating_mul(TABLES))
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)
+        .max_memories_per_module(MEMORIES)
+        .max_tables_per_module(TABLES)
         .max_tables_per_component(TABLES)
         .max_memory_size(MAX_MEMORY)
         // All memories stay warm: the next call of a plugin finds its memory mapped already.

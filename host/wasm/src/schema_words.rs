@@ -33,7 +33,9 @@ fn message(error: &ValidationError<'_>, of_place: &Value) -> String {
         ValidationErrorKind::MinProperties { .. } => format!("expected at least one of {}", listed(&keys(of_place))),
         ValidationErrorKind::Type { kind } => {
             let expected = expected_type(kind, of_place);
-            format!("expected {expected}, found {} ({found})", type_name(JsonType::from(error.instance().as_ref())))
+            let is_whole = error.instance().is_i64() || error.instance().is_u64();
+            let is = if is_whole { JsonType::Integer } else { JsonType::from(error.instance().as_ref()) };
+            format!("expected {expected}, found {} ({found})", type_name(is))
         }
         ValidationErrorKind::Enum { options } => {
             let options: Vec<String> = options.as_array().into_iter().flatten().map(Value::to_string).collect();
