@@ -448,8 +448,7 @@ async fn a_full_history_has_tags_and_every_history_has_the_default_branch_and_th
     assert_eq!(git_text(checkout.path(), &["describe", "--tags", "--exact-match", "HEAD~1"]).await, "v1.0");
     assert_eq!(git_text(checkout.path(), &["diff", "--name-only", "origin/main...HEAD"]).await, "t");
     // Without the commit before, and without a default branch, the rest is there.
-    let lost = Sha::new(&"1".repeat(40)).unwrap();
-    let alone = CheckoutRequest { default_branch: "gone", before: Some(&lost), ..shallow };
+    let alone = CheckoutRequest { default_branch: "gone", before: None, ..shallow };
     let checkout = world.mirror.checkout(alone, &world.scratch()).await.unwrap();
     assert_eq!(git_text(checkout.path(), &["branch", "--remotes"]).await, "origin/topic");
 }

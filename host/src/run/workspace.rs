@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use beespace_core::build::{Build, Step};
+use beespace_core::build::{Base, Build, Step};
 use beespace_core::ids::Sha;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -141,11 +141,16 @@ fn sha(build: &Build) -> &Sha {
 async fn checkout(run: &StageRun, depth: Option<NonZeroU32>) -> Result<(Checkout, LeftOut), FillError> {
     let (build, origin) = (&run.build, run.app.clone_url(&run.build));
     let default_branch = &build.event.repository.default_branch;
+    let base = build.head.as_ref().and_then(|head| match &head.base {
+        Base::Commit(base) => Some(base),
+        Base::Unknown(_) => None,
+    });
     let request = CheckoutRequest {
         sha: sha(build),
         branch: build.event.branch().unwrap_or(default_branch),
         default_branch,
-        before: build.before(),
+        // The base is pinned. If it is another commit, the one before was no longer in the mirror.
+        before: build.before().filter(|before| base == Some(*before)),
         depth,
         origin: &origin,
     };

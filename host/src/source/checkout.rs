@@ -35,7 +35,7 @@ pub struct CheckoutRequest<'a> {
     pub branch: &'a str,
     /// The short name of the default branch. Its commit is in the history, too, as `origin/{default_branch}`.
     pub default_branch: &'a str,
-    /// The commit that the branch pointed to before. It is in the history, too, if the mirror has it.
+    /// The commit that the branch pointed to before. It is in the history, too, so it is pinned as well.
     pub before: Option<&'a Sha>,
     /// The depth of the history in commits; none for the full history with all tags.
     pub depth: Option<NonZeroU32>,

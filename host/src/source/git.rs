@@ -364,11 +364,13 @@ mod tests {
         let init = Call::new(["init", "--quiet", "--template="]);
         git(1 << 30).run_checked(folder.path(), init).await.unwrap();
         std::fs::write(folder.path().join("large"), vec![b'x'; 64 << 20]).unwrap();
+        let written = git(1 << 30).run_checked(folder.path(), Call::new(["hash-object", "-w", "--", "large"])).await.unwrap();
+        let object = String::from_utf8(written).unwrap().trim().to_owned();
         // With the usual threshold, git would stream the file.
-        let call = || Call::new(["hash-object", "-w", "--", "large"]).setting("core.bigFileThreshold", "1g");
-        git(1 << 30).run_checked(folder.path(), call()).await.unwrap();
+        let call = || Call::new(["cat-file", "--filters", "--path=large", &object]).setting("core.bigFileThreshold", "1g");
+        assert_eq!(git(1 << 30).run_checked(folder.path(), call().cap(64 << 20)).await.unwrap().len(), 64 << 20);
         let failed = git(32 << 20).run_checked(folder.path(), call()).await.unwrap_err();
-        assert_eq!(failed, SourceError::OutOfMemory { what: "git hash-object".to_owned(), limit: 32 << 20 });
+        assert_eq!(failed, SourceError::OutOfMemory { what: "git cat-file".to_owned(), limit: 32 << 20 });
         let text = failed.reason().to_string();
         assert!(text.contains("more than 32MiB of memory") && text.contains("`[limits] git_memory`"), "{text}");
         assert!(failed.is_refusal() && !failed.is_retryable());

@@ -17,7 +17,7 @@ const BEFORE: &str = "refs/beespace/before";
 impl Mirror {
     /// Copies the history of a checkout into the empty repository `tree`, whose branch then is the build's commit.
     pub(super) async fn copy_history(&self, request: CheckoutRequest<'_>, branch: &str, tree: &Path) -> Result<(), SourceError> {
-        // Only the build's own commit is pinned.
+        // Tags and the default branch's commit are not pinned.
         let _in_use = self.hold().await;
         let mirror = Url::from_file_path(&self.directory)
             .map_err(|()| SourceError::Internal("the data directory is not an absolute path".to_owned()))?;
@@ -55,11 +55,7 @@ impl Mirror {
                 None => default_branch = None,
             }
         }
-        if let Some(before) = request.before
-            && self.has_commit(before).await?
-        {
-            refs.push(format!("+{before}:{BEFORE}"));
-        }
+        refs.extend(request.before.map(|before| format!("+{before}:{BEFORE}")));
         if request.depth.is_none() {
             refs.push("+refs/tags/*:refs/tags/*".to_owned());
         }
