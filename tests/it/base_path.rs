@@ -25,7 +25,8 @@ async fn world() -> (FakeGogs, Beespace) {
 
 /// The values of the attributes that make a browser send a request.
 fn urls_on(page: &str) -> BTreeSet<String> {
-    let attributes = [" href=\"", " src=\"", " action=\"", " data-live=\"", " data-stream=\"", " data-home=\"", " data-worker=\""];
+    let attributes =
+        [" href=\"", " src=\"", " action=\"", " data-live=\"", " data-stream=\"", " data-home=\"", " data-worker=\""];
     let values = attributes.iter().flat_map(|attribute| page.split(attribute).skip(1));
     values.map(|rest| rest.split('"').next().unwrap().replace("&#38;", "&").replace("&amp;", "&")).collect()
 }
