@@ -21,6 +21,7 @@ async fn world(extra: &str) -> (FakeGogs, Beespace) {
     gogs.create_repository(REPO).await.unwrap();
     let inbox = notify::webhook("inbox", &gogs.inbox_url("team"), gogs.url());
     let beespace = Beespace::start(&gogs, &format!("{extra}{inbox}")).await.unwrap();
+    beespace.set_plugin_secret("key", "a-key-for-the-receiver").await.unwrap();
     beespace.enable(REPO).await.unwrap();
     (gogs, beespace)
 }
