@@ -70,6 +70,17 @@ async fn passed_checks_are_listed_and_a_missing_delivery_is_explained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_a_notifier_lacks_is_found_with_the_command_that_sets_it() {
+    let (_gogs, beespace) = world(DUMMY).await;
+    assert_eq!(finding(&beespace, "secret key of notifier inbox").await["level"], "ok");
+    let removed = beespace.admin().unwrap().call(Method::DELETE, "/api/v1/plugin-secrets/key", &json!({})).await.unwrap();
+    assert!(removed.status.is_success(), "{removed:?}");
+    let lacks = finding(&beespace, "secret key of notifier inbox").await;
+    assert_eq!(lacks["level"], "warning", "{lacks:#}");
+    must_say(&lacks, "not set for plugins", "beespace secret set key --plugins");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn git_over_http_that_gogs_disables_is_found_and_named() {
     let (gogs, beespace) = world(DUMMY).await;
     gogs.set_faults(Faults { http_git_disabled: true, ..Faults::default() });

@@ -184,7 +184,7 @@ fn granted_secrets(app: &App, read: &Read) -> Result<Vec<Finding>, StoreError> {
                 }
                 None => {
                     let help = format!("run `beespace secret set {name} --plugins`");
-                    Finding::problem(check, "not set for plugins, so the notifier cannot use it", Some(help))
+                    Finding::warning(check, "not set for plugins, so the notifier cannot use it", Some(help))
                 }
             });
         }
