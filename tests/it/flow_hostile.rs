@@ -102,12 +102,12 @@ async fn a_hostile_step_type_ends_its_step_and_nothing_else() {
     let step = format!("[[step]]\nname = \"rounds\"\nplugin = {plugin:?}\n");
     let beespace = Beespace::start(&gogs, &format!("{DUMMY}{little}{step}")).await.unwrap();
     beespace.enable(REPO).await.unwrap();
-    let panicked = "crashed (panic or abort): panicked at ../tests/guests/rounds/src/lib.rs:";
     let harms = [
         ("loop", "exceeded its time limit of 250 ms"),
         ("trap", "crashed"),
         ("grow", "exceeded its memory limit"),
-        ("panic", panicked),
+        // The message and the place, as the guest's hook logged them.
+        ("panic", ": the hive is empty"),
     ];
     let cases = ["plan", "react"].into_iter().flat_map(|place| harms.map(|(harm, expected)| (place, harm, expected)));
     for (number, (place, harm, expected)) in (1..).zip(cases) {
