@@ -260,15 +260,12 @@ fn scan(
     let mut frame = first_frame(files, |header| header.lines_after() >= from)?;
     let (mut read, mut open) = (0, Vec::new());
     while let Some(header) = files.header(frame)? {
-        // A line that continues in this frame is read to its end: the next scan begins with a line.
-        if read >= max_bytes && !header.has(flag::OPEN_BEFORE) {
-            open.iter().for_each(|line| _ = visit(line));
-            return Ok(Some(header.lines_before.saturating_add(1).max(from)));
-        }
+        // The last line of the frame before may continue in this one. The next scan begins with the line after it.
+        let is_bound_reached = read >= max_bytes;
         let mut number = header.lines_before;
         for record in records(files, &header)? {
             number += u64::from(record.begins);
-            if record.begins && open.drain(..).any(|line| visit(&line).is_break()) {
+            if record.begins && (open.drain(..).any(|line| visit(&line).is_break()) || is_bound_reached) {
                 return Ok(Some(number));
             }
             if number >= from {
