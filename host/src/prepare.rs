@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use beespace_core::build::{Build, PipelineFile, Stage};
-use beespace_core::pipeline::eval_when::{self, Facts};
-use beespace_core::pipeline::{self, When};
+use beespace_core::pipeline;
+use beespace_core::pipeline::eval_when::pipeline_matches;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
+use tokio::task::spawn_blocking;
 
 use crate::app::App;
 use crate::clock::now;
@@ -87,7 +88,10 @@ pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Resu
         }
     };
     build.file = Some(PipelineFile { path, text, diagnostics: Vec::new(), spans: parsed.spans });
-    let remarks = match pipeline_matches(parsed.pipeline.when.clone(), facts).await? {
+    let when = parsed.pipeline.when.clone();
+    // The comparison of many paths with many patterns takes a while, so it has a thread of its own.
+    let matched = spawn_blocking(move || pipeline_matches(when.as_ref(), &facts)).await.map_err(anyhow::Error::from)?;
+    let remarks = match matched {
         Ok(remarks) => remarks,
         Err(reason) => {
             let reason = when_of_pipeline(reason);
@@ -105,11 +109,6 @@ fn when_of_pipeline(reason: Reason) -> Reason {
         "`when` does not match" => Reason { message: "the pipeline's `when` does not match".to_owned(), ..reason },
         _ => Reason::new(ReasonCode::WhenMismatch, "the pipeline's `when` does not match").part(reason),
     }
-}
-
-/// Whether the pipeline runs. The comparison of many paths with many patterns takes a while, so it has a thread of its own.
-async fn pipeline_matches(when: Option<When>, facts: Facts) -> anyhow::Result<Result<Vec<Reason>, Reason>> {
-    Ok(tokio::task::spawn_blocking(move || eval_when::pipeline_matches(when.as_ref(), &facts)).await?)
 }
 
 async fn no_file(commit: &FetchedCommit) -> Reason {

@@ -75,13 +75,16 @@ fn check(args: &ConfigArgs) -> Result<(), Failure> {
         Ok(loaded) => loaded,
         Err(InvalidConfig { problems, partial }) => {
             let mut lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            if let Some(Err(bindings)) = partial.map(|config| count_plugins(&config)).transpose()? {
+            if let Some(PluginCheck::Invalid(bindings)) = partial.map(|config| check_plugins(&config)).transpose()? {
                 lines.extend(bindings.iter().map(ToString::to_string));
             }
             return Err(config_failure(&lines));
         }
     };
-    let count = count_plugins(&loaded.config)?.map_err(|problems| config_failure(&problems))?;
+    let count = match check_plugins(&loaded.config)? {
+        PluginCheck::Loaded(count) => count,
+        PluginCheck::Invalid(problems) => return Err(config_failure(&problems)),
+    };
     let file = loaded.path.map_or_else(|| "the environment".to_owned(), |path| path.display().to_string());
     let bindings = if count == 1 { "binding" } else { "bindings" };
     print_stderr(&format!("{file}: OK, {count} plugin {bindings} loaded"));
@@ -89,9 +92,16 @@ fn check(args: &ConfigArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Loads every plugin as the server does at startup, and returns their number, or all problems of bindings. A temporary store
-/// and key replace the server's own, which only the server may open.
-fn count_plugins(config: &Config) -> Result<Result<usize, Vec<BindingError>>, Failure> {
+/// The result of loading all plugins.
+enum PluginCheck {
+    /// The number of bindings.
+    Loaded(usize),
+    Invalid(Vec<BindingError>),
+}
+
+/// Loads every plugin as the server does at startup. A temporary store and key replace the server's own, which only the server
+/// may open.
+fn check_plugins(config: &Config) -> Result<PluginCheck, Failure> {
     let bug = |error: &dyn std::fmt::Display| Failure::new(Exit::Bug, error.to_string());
     let scratch = tempfile::tempdir()?;
     let key = Arc::new(Key::load_or_create(&scratch.path().join("key"), None).map_err(|error| bug(&error))?);
@@ -100,7 +110,7 @@ fn count_plugins(config: &Config) -> Result<Result<usize, Vec<BindingError>>, Fa
     runtime.block_on(async {
         let store = Store::open(&scratch.path().join("store")).map_err(|error| bug(&error))?;
         let loaded = Plugins::load(config, &host, &store, &key).await;
-        Ok(loaded.map(|plugins| plugins.all().count()))
+        Ok(loaded.map_or_else(PluginCheck::Invalid, |plugins| PluginCheck::Loaded(plugins.all().count())))
     })
 }
 

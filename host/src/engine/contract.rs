@@ -92,11 +92,10 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     async fn find_image(&self, launch: &Launch) -> Result<Option<String>, EngineError>;
 
     /// Like [`find_image`](Self::find_image), but pulls the image as the plan wants it, and reports the progress as output.
-    /// `Ok(Err(exit))` states why the image cannot be run.
     ///
     /// # Errors
     /// A failure of the engine.
-    async fn pull_image(&self, launch: &Launch, output: &OutputSender) -> Result<Result<String, Exit>, EngineError>;
+    async fn pull_image(&self, launch: &Launch, output: &OutputSender) -> Result<ImageOutcome<String>, EngineError>;
 
     /// Prefetches what [`run`](Self::run) of the same launch would otherwise wait for. A container with a script may be started;
     /// it then waits for its start signal before it reads the script. If it is called at all, it is called before the first `run`
@@ -175,6 +174,15 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// A failure of the engine.
     async fn shutdown(&self) -> Result<(), EngineError>;
+}
+
+/// The result of a request for an image.
+#[derive(Debug)]
+pub enum ImageOutcome<T> {
+    /// The image can be run.
+    Ready(T),
+    /// The image cannot be run; the exit states why.
+    Unusable(Exit),
 }
 
 /// Capabilities that only some engines have.

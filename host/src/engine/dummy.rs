@@ -25,7 +25,7 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::contract::{Capabilities, Engine, EngineInfo};
+use super::contract::{Capabilities, Engine, EngineInfo, ImageOutcome};
 use super::error::EngineError;
 use super::launch::{Launch, Output, OutputSender};
 use super::tar_stream::{self, TarContents};
@@ -111,8 +111,8 @@ impl Engine for Dummy {
         Ok(Some(launch.container()?.image.clone()))
     }
 
-    async fn pull_image(&self, launch: &Launch, _output: &OutputSender) -> Result<Result<String, Exit>, EngineError> {
-        Ok(Ok(launch.container()?.image.clone()))
+    async fn pull_image(&self, launch: &Launch, _output: &OutputSender) -> Result<ImageOutcome<String>, EngineError> {
+        Ok(ImageOutcome::Ready(launch.container()?.image.clone()))
     }
 
     async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {

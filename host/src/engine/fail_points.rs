@@ -9,7 +9,7 @@ use beespace_core::ids::{StageId, StepId};
 use beespace_core::output::OutputOffsets;
 use tokio_util::sync::CancellationToken;
 
-use super::contract::{Capabilities, Engine, EngineInfo};
+use super::contract::{Capabilities, Engine, EngineInfo, ImageOutcome};
 use super::error::EngineError;
 use super::launch::{Launch, OutputSender};
 use crate::fail_point::{self, Side, pass};
@@ -60,7 +60,7 @@ impl Engine for FailPoints {
         with_fail_points("find_image", self.0.find_image(launch)).await
     }
 
-    async fn pull_image(&self, launch: &Launch, output: &OutputSender) -> Result<Result<String, Exit>, EngineError> {
+    async fn pull_image(&self, launch: &Launch, output: &OutputSender) -> Result<ImageOutcome<String>, EngineError> {
         // Without fail points: most builds have found their images before.
         self.0.pull_image(launch, output).await
     }

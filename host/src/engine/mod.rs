@@ -12,7 +12,7 @@ mod health_cache;
 mod launch;
 mod tar_stream;
 
-pub use contract::{Capabilities, Engine, EngineInfo};
+pub use contract::{Capabilities, Engine, EngineInfo, ImageOutcome};
 pub use error::EngineError;
 pub use health_cache::HealthCache;
 pub use launch::{Launch, Output, OutputSender};

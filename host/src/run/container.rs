@@ -12,7 +12,7 @@ use super::container_slots::ContainerSlot;
 use super::engine_retry::EngineRetry;
 use super::stage_run::StageRun;
 use crate::clock::now;
-use crate::engine::{EngineError, Launch, Output};
+use crate::engine::{EngineError, ImageOutcome, Launch, Output};
 use crate::log::Origin;
 
 /// Chunks of output between the engine and the log.
@@ -85,12 +85,12 @@ impl ContainerRun {
             let resolved = tokio::select! {
                 biased;
                 // The engine removes what was prefetched.
-                () = cancel.cancelled() => Ok(()),
+                () = cancel.cancelled() => ImageOutcome::Ready(()),
                 resolved = run.images.resolve_or_pull(run, launch, &sender) => resolved?,
             };
             match resolved {
-                Ok(()) => run.app.engine.run(launch.clone(), sender, cancel.clone()).await,
-                Err(exit) => Ok(exit),
+                ImageOutcome::Ready(()) => run.app.engine.run(launch.clone(), sender, cancel.clone()).await,
+                ImageOutcome::Unusable(exit) => Ok(exit),
             }
         };
         let forwarded = forward_output(receiver, self.origin, &self.output, &mut self.stored);

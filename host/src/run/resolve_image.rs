@@ -4,7 +4,7 @@ use beespace_core::exit::Exit;
 
 use super::images::BuildImages;
 use super::stage_run::StageRun;
-use crate::engine::{EngineError, Launch, OutputSender};
+use crate::engine::{EngineError, ImageOutcome, Launch, OutputSender};
 
 /// Why a reference was not resolved.
 enum Unresolved {
@@ -30,17 +30,16 @@ impl BuildImages {
         }
     }
 
-    /// Resolves the reference of a launch that begins now, and pulls the image if its plan wants it. `Ok(Err(exit))`: the image
-    /// cannot be run.
+    /// Resolves the reference of a launch that begins now, and pulls the image if its plan wants it.
     pub(super) async fn resolve_or_pull(
         &self,
         run: &StageRun,
         launch: &mut Launch,
         output: &OutputSender,
-    ) -> Result<Result<(), Exit>, EngineError> {
+    ) -> Result<ImageOutcome<()>, EngineError> {
         match self.resolve(run, launch, Some(output)).await {
-            Ok(()) | Err(Unresolved::NotPresent) => Ok(Ok(())),
-            Err(Unresolved::Unusable(exit)) => Ok(Err(exit)),
+            Ok(()) | Err(Unresolved::NotPresent) => Ok(ImageOutcome::Ready(())),
+            Err(Unresolved::Unusable(exit)) => Ok(ImageOutcome::Unusable(exit)),
             Err(Unresolved::Engine(error)) => Err(error),
         }
     }
@@ -53,7 +52,10 @@ impl BuildImages {
         let unresolved = &*launch;
         let ask = async || {
             let image = match output {
-                Some(output) => run.app.engine.pull_image(unresolved, output).await?.map_err(Unresolved::Unusable)?,
+                Some(output) => match run.app.engine.pull_image(unresolved, output).await? {
+                    ImageOutcome::Ready(image) => image,
+                    ImageOutcome::Unusable(exit) => return Err(Unresolved::Unusable(exit)),
+                },
                 None => run.app.engine.find_image(unresolved).await?.ok_or(Unresolved::NotPresent)?,
             };
             // An engine without images has resolved nothing.

@@ -37,7 +37,7 @@ use futures::future::{join, try_join};
 use tokio_util::sync::CancellationToken;
 
 use super::launch::{Launch, OutputSender};
-use super::{Capabilities, Engine, EngineError, EngineInfo};
+use super::{Capabilities, Engine, EngineError, EngineInfo, ImageOutcome};
 use client::Client;
 use containers::Containers;
 use files::Files;
@@ -190,9 +190,11 @@ impl Engine for Docker {
         Ok(image.map(|image| image.pinned.clone()))
     }
 
-    async fn pull_image(&self, launch: &Launch, output: &OutputSender) -> Result<Result<String, Exit>, EngineError> {
-        let image = self.steps.creation.step_images.pull(launch, output).await?;
-        Ok(image.map(|image| image.pinned.clone()))
+    async fn pull_image(&self, launch: &Launch, output: &OutputSender) -> Result<ImageOutcome<String>, EngineError> {
+        Ok(match self.steps.creation.step_images.pull(launch, output).await? {
+            ImageOutcome::Ready(image) => ImageOutcome::Ready(image.pinned.clone()),
+            ImageOutcome::Unusable(exit) => ImageOutcome::Unusable(exit),
+        })
     }
 
     async fn prepare(&self, launch: &Launch) -> Result<(), EngineError> {

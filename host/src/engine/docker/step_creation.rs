@@ -20,8 +20,8 @@ use super::network::Networks;
 use super::options::DockerOptions;
 use super::precreated::{Precreated, PrecreatedContainer};
 use super::step_images::StepImages;
-use crate::engine::EngineError;
 use crate::engine::launch::{Launch, OutputSender};
+use crate::engine::{EngineError, ImageOutcome};
 
 /// Attempts to create a container whose image is removed at the same time.
 const MAX_IMAGE_TRIES: usize = 2;
@@ -133,8 +133,8 @@ impl StepCreation {
         let network = self.networks.of_open_stage(launch.step.stage_id()).await?;
         for _ in 0..MAX_IMAGE_TRIES {
             let image = match self.step_images.present_or_pulled(launch, output).await? {
-                Ok(image) => image,
-                Err(exit) => return Ok(CreateOutcome::Refused(exit)),
+                ImageOutcome::Ready(image) => image,
+                ImageOutcome::Unusable(exit) => return Ok(CreateOutcome::Refused(exit)),
             };
             let spec = match self.spec(launch, name, &network, &image).await? {
                 SpecOutcome::Valid(spec) => spec,

@@ -9,8 +9,8 @@ use beespace_core::plan::Container;
 
 use super::images::{ImageFacts, Images};
 use super::pull::PullOutcome;
-use crate::engine::EngineError;
 use crate::engine::launch::{Launch, OutputSender};
+use crate::engine::{EngineError, ImageOutcome};
 
 /// Finds and pulls the images of containers.
 #[derive(Debug)]
@@ -30,12 +30,12 @@ impl StepImages {
         }
     }
 
-    /// The image of a launch, pulled if its plan wants it. `Ok(Err(exit))`: it cannot be run.
+    /// The image of a launch, pulled if its plan wants it.
     pub(super) async fn pull(
         &self,
         launch: &Launch,
         output: &OutputSender,
-    ) -> Result<Result<Arc<ImageFacts>, Exit>, EngineError> {
+    ) -> Result<ImageOutcome<Arc<ImageFacts>>, EngineError> {
         let container = launch.container()?;
         if launch.image.is_none() && container.pull() == Pull::Always {
             return self.request(container, None, output).await;
@@ -48,16 +48,16 @@ impl StepImages {
         &self,
         launch: &Launch,
         output: &OutputSender,
-    ) -> Result<Result<Arc<ImageFacts>, Exit>, EngineError> {
+    ) -> Result<ImageOutcome<Arc<ImageFacts>>, EngineError> {
         let container = launch.container()?;
         let wanted = launch.image.as_deref();
         let found = match (wanted, reference(container)) {
             (Some(pinned), _) => self.images.find(pinned).await?,
             (None, Ok(reference)) => self.images.find(&reference).await?,
-            (None, Err(exit)) => return Ok(Err(exit)),
+            (None, Err(exit)) => return Ok(ImageOutcome::Unusable(exit)),
         };
         match found {
-            Some(image) => Ok(Ok(image)),
+            Some(image) => Ok(ImageOutcome::Ready(image)),
             None => self.request(container, wanted, output).await,
         }
     }
@@ -75,23 +75,23 @@ impl StepImages {
         container: &Container,
         pinned: Option<&str>,
         output: &OutputSender,
-    ) -> Result<Result<Arc<ImageFacts>, Exit>, EngineError> {
+    ) -> Result<ImageOutcome<Arc<ImageFacts>>, EngineError> {
         let failed = |text: String| Exit::not_started(&container.id, ExitCause::ImageFailed, text);
         let written = &container.image;
         let reference = match (pinned, reference(container)) {
             (Some(id), _) if !id.contains('@') => {
-                return Ok(Err(failed(format!(
+                return Ok(ImageOutcome::Unusable(failed(format!(
                     "the engine no longer has the image {written} ({id}) that earlier steps of this build ran, and no registry \
                      is known for it; restart the build"
                 ))));
             }
             (Some(pinned), _) => pinned.to_owned(),
             (None, Ok(reference)) => reference,
-            (None, Err(exit)) => return Ok(Err(exit)),
+            (None, Err(exit)) => return Ok(ImageOutcome::Unusable(exit)),
         };
         let pull = container.pull();
         if pull == Pull::Never {
-            return Ok(Err(failed(format!(
+            return Ok(ImageOutcome::Unusable(failed(format!(
                 "the engine has no image {written}, and the step says `pull: never`; pull the image on the engine's host, or \
                  remove `pull: never`"
             ))));
@@ -103,10 +103,11 @@ impl StepImages {
                      `pull: if-absent`",
                 );
             }
-            return Ok(Err(failed(text)));
+            return Ok(ImageOutcome::Unusable(failed(text)));
         }
-        let missing = || failed(format!("the image {reference} was pulled, but the engine does not have it"));
-        Ok(self.images.find(&reference).await?.ok_or_else(missing))
+        let missing =
+            || ImageOutcome::Unusable(failed(format!("the image {reference} was pulled, but the engine does not have it")));
+        Ok(self.images.find(&reference).await?.map_or_else(missing, ImageOutcome::Ready))
     }
 }
 
