@@ -41,7 +41,7 @@ fn evaluate(request: Request) -> Result<Verdict, String> {
     if opens_none || request.ctx.git_ref == "refs/heads/main" {
         return Ok(verdict(Outcome::Abstain, Vec::new()));
     }
-    let message = format!("step {} opens a secret, and {} is not main", plan.step, request.ctx.git_ref);
+    let message = format!("step {} uses a secret, and {} is not main", plan.step, request.ctx.git_ref);
     Ok(verdict(Outcome::Deny, vec![finding(message, "give the step a `when: { branch: main }`")]))
 }
 
