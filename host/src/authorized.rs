@@ -87,7 +87,7 @@ pub async fn authorize(app: &App, parts: &mut Parts, principal: &Principal, righ
 /// The repository does not exist, or the caller may not know it.
 fn unknown_repository(principal: &Principal) -> Problem {
     let problem = Problem::not_found("repository");
-    if principal.is_anonymous() { problem.help("If it is private, sign in to see it.") } else { problem }
+    if principal.is_anonymous() { problem.help("If the repository is private, sign in to see it.") } else { problem }
 }
 
 impl FromRequestParts<Arc<App>> for Authorized<Repository> {

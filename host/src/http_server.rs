@@ -3,7 +3,7 @@
 //!
 //! Gogs sends each delivery once, so deliveries must arrive even while other clients hold all connections. Some places are
 //! therefore kept for them: when no other place is free, a connection gets such a place, on which only a delivery is served. And
-//! while places are short, old connections are closed after their current request.
+//! when places run out, old connections are closed after their current request.
 
 use std::convert::Infallible;
 use std::io;
@@ -53,7 +53,7 @@ struct ConnectionLimits {
     general: usize,
     /// Further ones, kept for deliveries.
     kept: usize,
-    /// While places are short, a connection of this age is closed after its current request.
+    /// When places run out, a connection of this age is closed after its current request.
     max_age: Duration,
     /// The time until a connection that is to be closed is cut off, for example in the middle of a live log.
     grace: Duration,
@@ -169,7 +169,7 @@ impl Places {
             biased;
             Ok(permit) = general.acquire_owned() => Held { is_general: true, _permit: permit },
             Ok(permit) = kept.acquire_owned() => Held { is_general: false, _permit: permit },
-            // Nobody closes the semaphores.
+            // The semaphores are never closed.
             else => std::future::pending().await,
         };
         Place { places: self, held: Mutex::new(held) }

@@ -1,4 +1,4 @@
-//! The upkeep of the mirrors: git collects their garbage, and mirrors that nobody needs are removed.
+//! Maintenance of the mirrors: git's garbage collection, and cleanup of mirrors that are no longer needed.
 
 use std::time::Duration;
 

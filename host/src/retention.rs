@@ -1,5 +1,5 @@
-//! Removes builds after the configured retention time, with their logs, decisions, notices, deliveries and pins; and what no
-//! build needs any more: digests of deliveries that no webhook accepts, and mirrors.
+//! Cleanup of history. Builds are removed after the configured retention time, with their logs, decisions, notices, deliveries
+//! and pins. Digests of deliveries that no webhook accepts, and mirrors that no build needs, are removed too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub async fn serve(app: Arc<App>) {
     let mut pause = FIRST_PASS_AFTER;
     while app.stopping.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         if let Err(error) = look_and_pass(&app, now()).await {
-            tracing::warn!(error = format!("{error:#}"), "could not remove what has expired");
+            tracing::warn!(error = format!("{error:#}"), "could not remove expired builds and deliveries");
         }
         pause = INTERVAL;
     }

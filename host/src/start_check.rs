@@ -1,4 +1,4 @@
-//! What the log says at the start about Gogs and the token: the server is ready without them, but its builds are not.
+//! Checks Gogs and the token at the start and logs the result: the server is ready without them, but builds cannot start.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

@@ -90,7 +90,7 @@ impl Default for Metrics {
             plugin_slots: Family::default(),
             rows_read: Counter::default(),
         };
-        registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("build", "Version of the running server", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("builds", "Builds that ended", metrics.builds.clone());
         let seconds = Unit::Seconds;
         registry.register_with_unit(

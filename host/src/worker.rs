@@ -271,7 +271,7 @@ impl<C: Consumer> Worker<C> {
     }
 
     async fn drop_unreadable(&self, key: &[u8]) -> Result<(), StoreError> {
-        tracing::error!(queue = ?self.queue, key = hex::encode(key), "a row has an unreadable key; it leaves the queue");
+        tracing::error!(queue = ?self.queue, key = hex::encode(key), "a row with an unreadable key is removed from the queue");
         let (queue, key) = (self.queue, key.to_vec());
         self.store.write(move |write| write.dequeue(queue, &key)).await
     }

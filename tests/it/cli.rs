@@ -651,7 +651,7 @@ async fn files_are_checked_without_a_server() {
     for name in ["typo", "gone", "odd", "pinned", "settings"] {
         assert!(config.stderr.contains(&format!("[[policy]] \"{name}\"")), "{name}: {}", config.stderr);
     }
-    let setting = "plugins.toml:22: [[policy]] \"settings\": `settings.repos`: unknown key `repos`: known are `forbidden_tags`";
+    let setting = "plugins.toml:22: [[policy]] \"settings\": `settings.repos`: unknown key `repos`; known keys: `forbidden_tags`";
     assert!(config.stderr.contains(setting), "{}", config.stderr);
     let both = policy("images", "plugin = \"policy-images\"\nmode = \"enforced\"\nsettings = { repos = [] }");
     write("both.toml", &format!("{GOGS}{both}"));

@@ -165,7 +165,7 @@ async fn a_busy_receiver_gets_the_notice_again_after_its_retry_time() {
     let error = send(&receiver).await.unwrap_err();
     let SendError::Retry { after, reason } = &error else { panic!("{error}") };
     assert_eq!(*after, Some(Duration::from_secs(7)));
-    assert_eq!(*reason, format!("http://{} answered 503: down for maintenance", receiver.address));
+    assert_eq!(*reason, format!("http://{} responded with 503: down for maintenance", receiver.address));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,7 +194,10 @@ async fn configuration_errors_suspend_the_binding_and_redirects_are_not_followed
 async fn a_permanently_refused_notice_is_not_sent_again() {
     let receiver = Receiver::start(422, None, "what is this").await;
     let error = send(&receiver).await.unwrap_err();
-    assert!(matches!(&error, SendError::Permanent(message) if message.ends_with("answered 422: what is this")), "{error:?}");
+    assert!(
+        matches!(&error, SendError::Permanent(message) if message.ends_with("responded with 422: what is this")),
+        "{error:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,8 +81,7 @@ async fn a_policy_for_a_point_at_which_none_is_asked_is_refused() {
     for point in ["step.admitt", "build.admit"] {
         let guest = guest_build::policy_at("mine", point, "");
         let text = guest_build::load_policy(&guest_build::host(), guest).await.unwrap_err().failure.to_string();
-        let expected =
-            format!("the decision point {point:?}, at which no policy is asked; asked today are pipeline.admit and step.admit");
+        let expected = format!("the decision point {point:?}, but policies are evaluated only at pipeline.admit and step.admit");
         assert!(text.contains(&expected), "{text}");
     }
 }

@@ -120,7 +120,7 @@ impl std::str::FromStr for ImageRef {
             return invalid("a tag has 1 to 128 letters, digits, `_`, `.` and `-`, and begins with a letter, digit or `_`");
         }
         if is_id(name, tag, digest) {
-            return invalid("an image is named, not given by its id; a name of hex digits needs its tag or registry");
+            return invalid("an engine may read it as an image id; use a name, with a tag or registry if it has only hex digits");
         }
         let (registry, repository) = split_registry(name)?;
         if registry.len() + repository.len() >= 255 {
@@ -269,7 +269,7 @@ mod tests {
         let id = "63a92a6b53de".repeat(5) + "63a9";
         let (prefixed, short) = (format!("sha256:{id}"), format!("sha256:{}", &id[..7]));
         for text in [&*id, &id[..40], &id[..12], "63a9", "6", "cafe", &prefixed, &short] {
-            assert!(read(text).starts_with("! an image is named, not given by its id"), "{text}: {}", read(text));
+            assert!(read(text).starts_with("! an engine may read it as an image id"), "{text}: {}", read(text));
         }
         for text in ["63a92a6b53de:latest", "docker.io/library/63a92a6b53de", "acme/cafe", "cafes", "sha256:v1", "sha256"] {
             assert!(!read(text).starts_with('!'), "{text}: {}", read(text));

@@ -60,7 +60,7 @@ reason_codes! {
     RefDeleted "ref-deleted" "A branch or tag was deleted, so nothing is built." "";
     DuplicatePush "duplicate-push" "This push is already known." "Run `beespace build restart` to build it again.";
     SkipDirective "skip-directive" "The message of the head commit contains `[skip ci]`, `[ci skip]` or `[no ci]`."
-        "Push a commit without it.";
+        "Push a commit whose message does not contain it.";
     NotABranch "not-a-branch" "The pushed ref is not a branch." "Push to a branch: refs outside `refs/heads/` are not built.";
     NotSupported "not-supported" "Beespace does not build this event yet." "";
     BranchCreated "branch-created" "A branch was created; its push arrives as a delivery of its own." "";
@@ -83,7 +83,8 @@ reason_codes! {
         "Set `DISABLE_HTTP_GIT = false` in the section `[repository]` of Gogs' app.ini, and restart Gogs.";
     RepositoryGone "repository-gone" "Gogs does not know the repository, or the token's user has no access to it."
         "After a rename, push again. Otherwise give the token's user access in Gogs.";
-    SourceTooLarge "source-too-large" "A file or list of the commit exceeds a limit." "Reduce its size.";
+    SourceTooLarge "source-too-large" "A file or list of the commit exceeds a limit."
+        "Reduce its size, or ask an administrator to raise the limit.";
     NoSuchFile "no-such-file" "The commit has no such file." "Check the path, including upper and lower case.";
     NotAFile "not-a-file" "The path is a directory, a symbolic link or a submodule, not a file." "Commit a regular file instead.";
     InvalidGlob "invalid-glob" "A glob pattern is invalid." "Check its brackets and braces.";
@@ -111,7 +112,7 @@ reason_codes! {
 
     #[doc = "Pipeline file"]
     NoPipelineFile "no-pipeline-file" "The commit has no pipeline file." "Add `.beespace.yml` to the root of the repository.";
-    InvalidFile "invalid-file" "The pipeline file has problems." "Run `beespace lint` to see them before you push.";
+    InvalidFile "invalid-file" "The pipeline file has problems." "Run `beespace lint` to check the file before you push.";
     InvalidStepSettings "invalid-step-settings" "`with` of a step does not match the schema of its step type."
         "Correct the listed settings.";
     StepSetting "step-setting" "One setting of a step is invalid." "";
@@ -133,8 +134,8 @@ reason_codes! {
     Denied "denied" "Policies deny the pipeline or the plan of a step." "Follow the remedy of each listed finding.";
     WaitingForApproval "waiting-for-approval" "A policy requires a person's approval."
         "Run `beespace build approve` or `beespace build decline`.";
-    ApprovalDecided "approval-decided" "The approval is decided; the stage waits for capacity." "";
-    Approved "approved" "A person approved; the stage waits for capacity." "";
+    ApprovalDecided "approval-decided" "The approval was decided; the stage waits for capacity." "";
+    Approved "approved" "A person has approved; the stage waits for capacity." "";
     DeclinedByPerson "declined-by-person" "A person declined." "";
     CancelledBeforeApproval "cancelled-before-approval"
         "The step was cancelled, so its next plan was not approved."
@@ -143,7 +144,7 @@ reason_codes! {
     PipelineNotApproved "pipeline-not-approved" "The pipeline is not approved in its present form." "Restart the build.";
 
     #[doc = "Planning and running"]
-    Capacity "capacity" "The stage waits because `[engine] capacity` stages are running." "";
+    Capacity "capacity" "The stage waits for a free slot: `[engine] capacity` or `[limits] repository_capacity` is reached." "";
     WaitingForNeeds "waiting-for-needs" "The step waits for the steps that it needs." "";
     PlanningFailed "planning-failed" "The step has no plan: its step type failed."
         "See the reason. If it names an internal error, report it.";
@@ -178,14 +179,15 @@ reason_codes! {
 
     #[doc = "Engine"]
     EngineUnreachable "engine-unreachable" "The container engine does not respond."
-        "Check that it runs, and that the server's user may open its socket (`[engine] host`).";
+        "Check that the engine runs, and that the server's user may open its socket (`[engine] host`).";
     EngineSlow "engine-slow" "The engine did not respond in time."
         "See the engine's log; restart the engine if it hangs. Running steps survive the restart only with `live-restore`.";
     EngineRefused "engine-refused" "The engine refused a request." "See the engine's log.";
     EngineInvalidResponse "engine-invalid-response" "The response is not one of a container engine."
         "Check whether another program listens at `[engine] host`.";
     EngineTooOld "engine-too-old" "The engine's API is too old." "Install Docker 20.10 or newer.";
-    EngineTooNew "engine-too-new" "The engine no longer supports our API version." "Install a newer Beespace or an older engine.";
+    EngineTooNew "engine-too-new" "The engine no longer supports Beespace's version of its API."
+        "Install a newer Beespace or an older engine.";
     EngineAddress "engine-address" "`[engine] host` is not an address of an engine."
         "Use `unix:///var/run/docker.sock` or `tcp://HOST:PORT`.";
     EngineInstance "engine-instance" "The instance id cannot be part of a container name."

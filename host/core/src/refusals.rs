@@ -1,8 +1,8 @@
 //! Refusals of notices in a row, from which the host concludes that a notifier is misconfigured.
 //!
-//! One refused notice proves nothing: a receiver may refuse the text of a single build, which whoever pushes can choose. Only
+//! One refused notice proves nothing: a receiver may refuse the text of a single build, and an attacker can choose it. Only
 //! refusals of notices about several builds suspend a notifier, and if more than one repository is enabled, they must come from
-//! more than one. So nobody who pushes to one repository can silence a notifier for the others.
+//! more than one. An attacker who pushes to one repository therefore cannot silence a notifier for the others.
 
 use serde::{Deserialize, Serialize};
 

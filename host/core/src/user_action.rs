@@ -208,7 +208,7 @@ pub fn update_reasons(stage: &mut Stage, caused_by: &str, now: Timestamp) {
     let answered = decided_steps(stage, caused_by, now);
     let reason = |step: &Step, round: &Round| match stage.open_approvals().find(|pending| pending.decision == round.decision) {
         Some(pending) if !answered.contains(&step.number) => approval_reason(&[pending], caused_by, now),
-        _ => Reason::new(ReasonCode::ApprovalDecided, "the step's next plan is decided; the stage waits for capacity"),
+        _ => Reason::new(ReasonCode::ApprovalDecided, "the step's next plan was decided; the stage waits for capacity"),
     };
     let reasons: Vec<_> = stage.blocked_steps().map(|(step, round)| (step.number, reason(step, round))).collect();
     for (number, reason) in reasons {

@@ -133,7 +133,7 @@ fn last_fetch(app: &App, repository: &Repository) -> Option<Finding> {
 fn clock_jump(suspicion: &ClockSuspicion) -> Option<Finding> {
     let days = suspicion.jump?.as_secs() / 86_400;
     let detail = format!(
-        "the clock moved {days} days ahead, or the server was off for so long: nothing expires for the next {} h",
+        "the clock moved {days} days ahead, or the server was off for that long; nothing expires for the next {} h",
         suspicion.ends_at().since(now()).as_secs().div_ceil(3_600)
     );
     Some(Finding::warning("clock", detail, Some("if the time of this machine is wrong, correct it".to_owned())))

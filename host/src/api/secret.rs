@@ -94,7 +94,7 @@ async fn set(app: &App, scope: SecretScope, name: String, value: &str) -> Result
     }
     let weakness = weakness(value.as_bytes());
     if let Some(unmasked @ Weakness::NotMasked) = weakness {
-        let help = "If it is not confidential, write it to `env` in the pipeline file.";
+        let help = "If the value is not confidential, write it to `env` in the pipeline file.";
         return Err(Problem::bad_request(format!("The value was not stored: {unmasked}.")).help(help));
     }
     let changed_at = now();

@@ -19,8 +19,8 @@ pub struct ApprovalArgs {
     /// Number of the stage, if several are waiting for approval
     #[arg(long)]
     stage: Option<u16>,
-    /// Act on this digest only; the command fails if the plan has changed. Without a digest, `approve` shows the plan and asks
-    /// for confirmation
+    /// Act on this digest only; the command fails if the plan has changed. Without a digest, `build approve` shows the plan and
+    /// asks for confirmation; `build decline` does not
     #[arg(long, value_name = "DIGEST")]
     subject: Option<String>,
     /// Reason to record and show on the build's page

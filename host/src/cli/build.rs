@@ -15,7 +15,7 @@ use crate::view::time;
 
 #[derive(Debug, Subcommand)]
 pub enum BuildCommand {
-    /// List builds, newest first; with --repo, those of one repository
+    /// List the builds of all repositories, newest first; with --repo, of one
     List {
         /// Only builds with this status: pending, blocked, declined, running, success, failure, error, killed, skipped, or
         /// `failed` for failure, error and killed together

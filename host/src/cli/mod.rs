@@ -68,7 +68,7 @@ enum Command {
     Delivery(Remote<delivery::DeliveryCommand>),
     /// Inspect and retry notices
     Notice(Remote<notice::NoticeCommand>),
-    /// Set, list and remove secrets of a repository or of the instance
+    /// Set, list and remove secrets of a repository, of the instance, or of plugins
     Secret(Remote<secret::SecretCommand>),
     /// Check that pushes can become builds, and print a remedy for each problem
     Doctor(Context),
@@ -135,7 +135,7 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(exit) => exit.into(),
-        // The reader has what it wanted, as `head` does: there is nobody to report to.
+        // The reader, such as `head`, has closed the pipe, so there is no one to report to.
         Err(failure) if failure.exit == Exit::ClosedPipe => failure.exit.into(),
         Err(failure) => {
             print_stderr(&failure.to_string());

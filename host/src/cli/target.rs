@@ -12,7 +12,7 @@ use super::exit::{Exit, Failure};
 use super::saved_login::{self, Login};
 use crate::config::{Config, DEFAULT_PATHS};
 
-/// What to do if no server is known.
+/// The remedy if no server is known.
 const CHOOSE_A_SERVER: &str = "run `beespace login URL`, or pass --server URL, or pass --config FILE on the server's machine";
 
 /// Options of every command that calls a server.
@@ -60,7 +60,7 @@ impl Environment {
     }
 }
 
-/// What names the server.
+/// The source of the server's address.
 #[derive(Debug)]
 enum Source {
     /// Its URL.
@@ -191,7 +191,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// What is selected, in short.
+    /// A short description of the selected server.
     fn selected(target: &Target, env: &Environment, login: Option<&Login>) -> String {
         match target.source(env, login).unwrap() {
             Source::Url(url) => url.to_string(),

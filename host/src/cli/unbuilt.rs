@@ -1,4 +1,4 @@
-//! Pushes without a build, below a list of builds: whoever looks for a build in vain finds the reason there.
+//! Pushes without a build, with the reason, shown below a list of builds.
 
 use beespace_core::sanitize;
 
@@ -64,7 +64,7 @@ mod tests {
         assert_eq!(of(std::slice::from_ref(&ignored), None).as_deref(), Some(text));
         assert_eq!(of(std::slice::from_ref(&ignored), Some("Ada/Hive")).as_deref(), Some(text));
         assert_eq!(of(std::slice::from_ref(&ignored), Some("ada/comb")), None);
-        // Events that never build anything do not hide the push, and a push that was built says nothing.
+        // Events that never build anything do not hide the push, and a push that was built is not reported.
         let created = delivery("ada/hive", "create", "ignored", 6);
         assert_eq!(of(&[created, ignored.clone()], None).as_deref(), Some(text));
         assert_eq!(of(&[delivery("ada/hive", "push", "built", 6), ignored], None), None);

@@ -26,7 +26,7 @@ impl GogsConfig {
         let written = section.is_set("token") || section.is_set("token_file");
         let secret = section.secret("token", "token_file");
         if secret.is_none() && !written {
-            section.missing("token", "create a token in Gogs (Settings > Applications) and set token_file = \"…\"");
+            section.missing("token", "create a token in Gogs (Your Settings, Applications) and set token_file = \"…\"");
         }
         let ca_file = section.optional("ca_file");
         let (token, token_file) = secret?;

@@ -87,7 +87,7 @@ impl Engine for Dummy {
             api: String::new(),
             platform: String::new(),
             warnings: vec![
-                "the dummy engine runs no containers: steps only obey OUTPUT, SLEEP, EXIT_CODE, OOM and FAIL_START".to_owned(),
+                "the dummy engine runs no containers: OUTPUT, SLEEP, EXIT_CODE, OOM and FAIL_START control a step".to_owned(),
             ],
         })
     }

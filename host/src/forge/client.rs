@@ -147,7 +147,7 @@ async fn read_response(mut response: Response, purpose: Purpose) -> Result<Vec<u
         StatusCode::FORBIDDEN => Err(ForgeError::Forbidden(purpose.action)),
         StatusCode::NOT_FOUND => Err(ForgeError::NotFound(purpose.subject)),
         status if status.is_redirection() => Err(ForgeError::Redirected),
-        status if status.is_server_error() => Err(ForgeError::Unreachable(format!("it responded with {status}"))),
+        status if status.is_server_error() => Err(ForgeError::Unreachable(format!("Gogs or its proxy responded with {status}"))),
         status if !status.is_success() => {
             Err(ForgeError::Refused { what: purpose.action, status: status.as_u16(), message: error_message(&body) })
         }

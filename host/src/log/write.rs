@@ -305,7 +305,7 @@ impl FrameSink {
             match self.files.append(self.frames, &header, &body) {
                 Err(error) if error.is_full() && self.is_writer_alive() => {
                     if !self.lease.0.is_full() {
-                        tracing::warn!(%error, "the disk is full; a log waits until space is available");
+                        tracing::warn!(%error, "the disk is full; the log is paused until space is available");
                     }
                     self.lease.0.set_full(true);
                     std::thread::sleep(DISK_FULL_RETRY);

@@ -28,7 +28,7 @@ pub async fn move_granted_secrets(store: &Store, key: &Key, bindings: &[Notifier
         }
     }
     for Secret { name, .. } in &moved {
-        tracing::warn!(secret = name, "moved to the secrets of plugins: no pipeline can read it any more");
+        tracing::warn!(secret = name, "moved a secret to the secrets of plugins; pipelines can no longer read it");
     }
     Ok(store.write(move |write| write.move_secrets_to_plugins(&moved, now())).await?)
 }

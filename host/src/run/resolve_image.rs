@@ -78,6 +78,6 @@ async fn store(run: &StageRun, reference: String, image: &str) {
         stage.images.insert(reference.clone(), image.clone());
     });
     if let Err(error) = stored.await {
-        tracing::warn!(stage = %run.id, %error, "could not store which image a reference means");
+        tracing::warn!(stage = %run.id, %error, "could not store the image that a reference resolves to");
     }
 }

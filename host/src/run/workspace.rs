@@ -124,7 +124,7 @@ async fn try_fill(run: &StageRun, log: &StepLog, mode: StartMode) -> Result<(), 
     report("The sources are in place.").await
 }
 
-/// What is cloned, for the log.
+/// The line in the log about the sources that are cloned.
 fn announcement(build: &Build, depth: Option<NonZeroU32>) -> String {
     let history = match depth.map(NonZeroU32::get) {
         None => "full history with all tags".to_owned(),

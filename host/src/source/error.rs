@@ -13,8 +13,8 @@ pub enum SourceError {
     /// Gogs does not respond, or responds with an internal error.
     #[error("Gogs cannot be reached: {0}")]
     ForgeUnreachable(String),
-    /// Gogs sent nothing for so long that the fetch was broken off.
-    #[error("Gogs sent nothing for {} s, so the fetch was broken off", after.as_secs())]
+    /// Gogs sent nothing for so long that the fetch was aborted.
+    #[error("Gogs sent nothing for {} s, so the fetch was aborted", after.as_secs())]
     Silent { after: Duration },
     /// Gogs no longer accepts the token (401). Contains Gogs' own sentence, which may be empty.
     #[error("Gogs rejects the token{}", quoted(.0))]

@@ -34,7 +34,7 @@ impl ForgeCredentials {
 }
 
 /// The time limits of a fetch. Gogs is silent while it packs a large repository, and starts again after a fetch that was
-/// broken off. So both limits grow with each fetch in a row that exceeded one of them.
+/// aborted. So both limits grow with each fetch in a row that exceeded one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchLimits {
     /// The longest time without a byte from Gogs. Whole seconds, at least one.
@@ -60,7 +60,7 @@ impl FetchLimits {
     }
 }
 
-/// What is known of the fetches of one mirror.
+/// The state of the fetches of one mirror.
 #[derive(Debug, Default)]
 pub(super) struct FetchHistory {
     /// The number of the last fetch that ended; the first one has the number 1.

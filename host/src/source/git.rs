@@ -140,7 +140,7 @@ impl Call {
         Self { silence: Some(limit), ..self }
     }
 
-    /// What git reads from its standard input.
+    /// The text that git reads from its standard input.
     pub(super) fn input(self, text: String) -> Self {
         Self { input: Some(text), ..self }
     }

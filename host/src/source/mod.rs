@@ -134,7 +134,7 @@ pub struct Mirror {
     state: Arc<MirrorState>,
 }
 
-/// What the users of one mirror share.
+/// The state that the users of one mirror share.
 #[derive(Debug, Default)]
 struct MirrorState {
     /// Held by one fetch at a time.
@@ -150,7 +150,7 @@ struct MirrorState {
 }
 
 impl Mirror {
-    /// Keeps the objects of the mirror until the guard is dropped. A garbage collection that is running is broken off.
+    /// Keeps the objects of the mirror until the guard is dropped. A garbage collection that is running is aborted.
     async fn hold(&self) -> OwnedRwLockReadGuard<()> {
         if let Ok(guard) = Arc::clone(&self.state.in_use).try_read_owned() {
             return guard;

@@ -49,7 +49,7 @@ pub async fn read_pipeline_file(commit: &FetchedCommit) -> Result<PipelineSource
     }
 }
 
-/// What to do about a commit without a pipeline file, with a file of the commit that was probably meant as one.
+/// The remedy for a commit without a pipeline file. It names a file of the commit that was probably meant as one.
 pub async fn missing_file_help(commit: &FetchedCommit) -> String {
     let [name, _] = FILE_NAMES;
     // The list only improves the help, so an error is no reason to fail.
@@ -62,7 +62,7 @@ pub async fn missing_file_help(commit: &FetchedCommit) -> String {
         }
         (Some(other), _) => format!("rename `{other}` to `{name}`"),
         (None, Some(other)) => {
-            format!("`{other}` is not read: add a `{name}` to the root of the repository, which has a format of its own")
+            format!("`{other}` is not read: add a `{name}` in its own format to the root of the repository")
         }
         (None, None) => format!("add a `{name}` to the root of the repository"),
     }

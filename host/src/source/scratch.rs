@@ -34,7 +34,7 @@ impl Scratch {
         })
     }
 
-    /// What is wrong if less than the reserve is free.
+    /// The error if less than the reserve is free.
     pub(super) fn is_full(&self) -> Option<SourceError> {
         let free = self.free().ok()?;
         let missing = missing(free, self.reserve, &TreeSize::default())?;
@@ -58,7 +58,7 @@ impl Scratch {
     }
 }
 
-/// What a disk lacks for a tree beside the reserve.
+/// The space or files that a disk lacks for a tree in addition to the reserve.
 fn missing(free: FreeSpace, reserve: u64, size: &TreeSize) -> Option<String> {
     if free.bytes < size.bytes.saturating_add(reserve) {
         let [free, bytes, reserve] = [free.bytes, size.bytes, reserve].map(|bytes| bytes >> 20);

@@ -1,4 +1,4 @@
-//! The folder of a mirror: its creation, the remains of a killed git, git's garbage collection, and its removal.
+//! The directory of a mirror: its creation, cleanup after a killed git, git's garbage collection, and its removal.
 
 use std::fs::File;
 use std::io::ErrorKind;

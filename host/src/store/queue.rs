@@ -166,7 +166,7 @@ impl Read {
         Ok(entries)
     }
 
-    /// The number of rows in `queue`, in constant time.
+    /// The number of rows in `queue` (its backlog), in constant time.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be read.

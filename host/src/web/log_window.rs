@@ -40,7 +40,7 @@ pub(super) async fn log_window(
     let before = reader.lines(lead, usize::try_from(from - lead).unwrap_or(usize::MAX)).await?;
     let page = reader.lines(from, usize::try_from(count).unwrap_or(usize::MAX)).await?;
     let mut rows = LogRows::new(href, reader.started_at().await?).with_matches(matches);
-    // Very long lines can fill a page before the window begins. Colours of lines further up say nothing about it.
+    // Very long lines can fill a page before the window begins. Then the colours of these lines do not reach the window.
     let leads_here = before.lines.last().is_some_and(|line| line.number + 1 == from);
     before.lines.iter().filter(|_| leads_here).for_each(|line| drop(rows.render_line(line)));
     let lines = page.lines.iter().map(|line| HtmlLine { number: line.number, html: Html::trusted(rows.render_line(line).html) });

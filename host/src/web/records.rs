@@ -23,7 +23,7 @@ pub(super) struct RecordsPage {
     pub(super) empty: EmptyRecords,
 }
 
-/// What a list without records says. In `text`, backticks enclose code.
+/// The text of a list without records. In `text`, backticks enclose code.
 pub(super) struct EmptyRecords {
     pub(super) title: &'static str,
     pub(super) text: &'static str,
@@ -35,7 +35,7 @@ pub(super) struct RecordRow {
     pub(super) state: String,
     /// Status name that selects colour and icon.
     pub(super) tone: &'static str,
-    /// What the record is about, with the path of its page.
+    /// The subject of the record, with the path of its page.
     pub(super) name: String,
     pub(super) href: Option<String>,
     /// Its kind, then further facts.

@@ -1,8 +1,8 @@
-//! Room in memory for the bodies of deliveries, in bytes.
+//! Memory budgets ("rooms") for the bodies of deliveries, in bytes.
 //!
 //! A body whose key is known takes its beginning from a reserve and the rest from the room for large bodies. In both, one key
 //! gets only a part, so the owner of a webhook cannot keep out the deliveries of another one. All unknown keys share one small
-//! room: without a key, an attacker keeps out nobody.
+//! room, so an attacker without a key cannot keep out any delivery.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -16,9 +16,9 @@ const BEGINNING_BYTES: usize = 256 << 10;
 const RESERVE_BYTES: usize = 32 << 20;
 /// The beginnings of the bodies of one key.
 const RESERVE_BYTES_PER_KEY: usize = 4 << 20;
-/// What follows the beginnings, of all bodies with a known key.
+/// The rest of all bodies with a known key, after their beginnings.
 const LARGE_BYTES: usize = 64 << 20;
-/// What follows the beginnings, of the bodies of one key: two of the longest bodies.
+/// The rest of the bodies of one key: two of the longest bodies.
 const LARGE_BYTES_PER_KEY: usize = 20 << 20;
 /// All bodies with an unknown key: one of the longest fits.
 const UNKNOWN_BYTES: usize = 16 << 20;
@@ -114,7 +114,7 @@ impl BodyRoom {
     }
 }
 
-/// What one body takes of one room.
+/// The share of one body in one room.
 #[derive(Debug)]
 struct Share {
     room: Arc<Semaphore>,

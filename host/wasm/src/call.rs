@@ -48,7 +48,7 @@ pub(crate) struct Sandbox {
     slots: Arc<Slots>,
 }
 
-/// Who is called, and on whose behalf.
+/// The plugin that is called, and the build for which it is called.
 pub(crate) struct CallTarget<'a> {
     pub(crate) kind: Kind,
     pub(crate) label: &'a Arc<str>,
@@ -138,7 +138,7 @@ where
 }
 
 /// Adds the last error line of the call to a crash. A plugin whose panics are logged reports its message and place this way; the
-/// trap itself says neither.
+/// trap itself contains neither.
 fn with_last_words(mut error: PluginError, state: &State) -> PluginError {
     if let (ErrorClass::Trap, Some(line)) = (error.class, state.log.last_error()) {
         error.message = sanitize(&format!("{}: {line}", error.message), MAX_SENTENCE_BYTES);

@@ -38,7 +38,7 @@ impl CallLog {
         Self { max_lines, max_bytes, ..Self::default() }
     }
 
-    /// The last line of level error: what a plugin says before it aborts.
+    /// The last line of level error: the message of a plugin before it aborts.
     pub(crate) fn last_error(&self) -> Option<&str> {
         self.lines.iter().rev().find(|line| line.level == LogLevel::Error).map(|line| line.message.as_str())
     }

@@ -28,7 +28,7 @@ pub enum LoadFailure {
     #[error("the component uses {name}, which plugins cannot use; {help}")]
     Unsupported { name: &'static str, help: &'static str },
     /// The policy would never be evaluated at this point, and its verdict would be missed.
-    #[error("the manifest names the decision point {point:?}, at which no policy is asked; asked today are {asked}")]
+    #[error("the manifest names the decision point {point:?}, but policies are evaluated only at {asked}")]
     UnknownPoint { point: String, asked: String },
     #[error("the component could not be compiled: {0}")]
     Compile(String),

@@ -50,8 +50,8 @@ impl Host {
     }
 }
 
-/// Refuses a point at which no policy is asked: a slip, or a point of another version. Such a policy would look enforced and
-/// decide nothing.
+/// Refuses a point at which no policy is evaluated: a typing error, or a point of another version. Such a policy would look
+/// enforced and decide nothing.
 fn check_points(points: &[String]) -> Result<(), LoadFailure> {
     let asked = Point::ALL.map(Point::as_str);
     match points.iter().find(|point| !asked.contains(&point.as_str())) {

@@ -77,8 +77,8 @@ fn unknown_key(key: &str, known: &[&str]) -> String {
         Some((distance, candidate)) if distance <= 1 + key.chars().count() / 3 || candidate.starts_with(key) => {
             format!("unknown key `{key}`: did you mean `{candidate}`?")
         }
-        None => format!("unknown key `{key}`: none is known here"),
-        Some(_) => format!("unknown key `{key}`: known are {}", listed(known)),
+        None => format!("unknown key `{key}`; no keys are allowed here"),
+        Some(_) => format!("unknown key `{key}`; known keys: {}", listed(known)),
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
         let url = "https://x";
         for (value, expected) in [
             (json!({ "url": url, "tag": [] }), "unknown key `tag`: did you mean `tags`?"),
-            (json!({ "url": url, "colour": 1 }), "unknown key `colour`: known are `count`, `mode`, `tags`, `url`"),
+            (json!({ "url": url, "colour": 1 }), "unknown key `colour`; known keys: `count`, `mode`, `tags`, `url`"),
             (json!({ "count": 1 }), "`url` is missing (URL of the receiver, with https://)"),
             (json!({ "url": url, "tags": "latest" }), "expected a list of strings, as in [\"…\"], found a string (\"latest\")"),
             (json!({ "url": url, "tags": [1] }), "expected a string, found a whole number (1)"),

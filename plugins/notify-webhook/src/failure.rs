@@ -41,16 +41,16 @@ fn words(code: &ErrorCode) -> String {
         }
         ErrorCode::DestinationUnavailable | ErrorCode::DestinationIpUnroutable => "could not be reached: there is no route to it",
         ErrorCode::ConnectionRefused => "refused the connection: nothing listens there",
-        ErrorCode::ConnectionTerminated => "closed the connection before it answered",
-        ErrorCode::ConnectionTimeout | ErrorCode::HttpResponseTimeout => "did not answer in time",
-        ErrorCode::ConnectionReadTimeout | ErrorCode::ConnectionWriteTimeout => "stopped in the middle of its answer",
-        ErrorCode::ConnectionLimitReached => "got no request: too many requests of this notifier are under way",
+        ErrorCode::ConnectionTerminated => "closed the connection before it responded",
+        ErrorCode::ConnectionTimeout | ErrorCode::HttpResponseTimeout => "did not respond in time",
+        ErrorCode::ConnectionReadTimeout | ErrorCode::ConnectionWriteTimeout => "stopped in the middle of its response",
+        ErrorCode::ConnectionLimitReached => "got no request: too many requests of this notifier are in progress",
         ErrorCode::TlsProtocolError | ErrorCode::TlsAlertReceived(_) => "could not be reached: the TLS handshake failed",
         ErrorCode::TlsCertificateError => {
             "got no request: its TLS certificate is not trusted by Beespace's machine or belongs to another name. Renew the \
              certificate, or add its issuer to the machine's trust store (`update-ca-certificates`) and restart Beespace"
         }
-        ErrorCode::HttpResponseIncomplete | ErrorCode::HttpProtocolError => "gave an answer that is not HTTP",
+        ErrorCode::HttpResponseIncomplete | ErrorCode::HttpProtocolError => "sent a response that is not HTTP",
         ErrorCode::HttpRequestBodySize(_) => "got no request: the notice is too large",
         ErrorCode::InternalError(Some(why)) => return format!("could not be reached: {why}"),
         other => return format!("could not be reached ({})", split_name(&format!("{other:?}"))),

@@ -16,7 +16,7 @@ pub(crate) struct Response {
 /// Returns `Ok` if the receiver accepted the notice.
 pub(crate) fn interpret(response: &Response, url: &Url) -> Result<(), SendError> {
     let text = if response.text.is_empty() { String::new() } else { format!(": {}", response.text) };
-    let summary = format!("{url} answered {}{text}", response.status);
+    let summary = format!("{url} responded with {}{text}", response.status);
     match response.status {
         200..=299 => Ok(()),
         408 | 425 | 429 | 500..=599 => Err(SendError::Retry(RetryHint { after_ms: retry_after_ms(response), reason: summary })),
@@ -59,8 +59,8 @@ mod tests {
             (&[200, 201, 202, 204][..], "delivered"),
             (&[408, 425, 429, 500, 502, 503, 504], "retry after Some(120000)"),
             (&[301, 302, 307, 308, 401, 403, 404, 405, 410], "misconfigured"),
-            (&[400], "https://x.example answered 400: no"),
-            (&[422], "https://x.example answered 422: no"),
+            (&[400], "https://x.example responded with 400: no"),
+            (&[422], "https://x.example responded with 422: no"),
         ] {
             for status in statuses {
                 assert_eq!(meaning_of(*status), meaning, "{status}");

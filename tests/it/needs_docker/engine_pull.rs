@@ -228,7 +228,7 @@ async fn a_registry_that_disappears_during_a_pull_is_reported() {
     // The registry disappears after its first response.
     registry.proxy.set_state_after(1, ProxyState::Cut);
     let (exit, _) = which(&fixture, 1, &image).await;
-    failed(&exit, &[&image, "its registry cannot be reached", "check that it is up"]);
+    failed(&exit, &[&image, "its registry cannot be reached", "check that the registry is up"]);
     fixture.destroy().await;
     registry.stop().await.unwrap();
 }

@@ -105,7 +105,7 @@ async fn an_image_is_never_found_by_its_id() {
         image.clone_into(&mut container.image);
         let (exit, output) = fixture.run(fixture.launch(step, container)).await;
         assert_eq!((exit.cause, &*output.stdout), (ExitCause::ImageFailed, ""), "{image}: {exit:?}");
-        assert!(exit.message.contains("not given by its id"), "{exit:?}");
+        assert!(exit.message.contains("may read it as an image id"), "{exit:?}");
     }
     fixture.destroy().await;
 }

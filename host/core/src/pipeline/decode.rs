@@ -60,7 +60,7 @@ impl Reader {
             let message = format!("unknown key {shown} {}", keywords.location);
             let help = match did_you_mean(key, keywords.known.iter().chain(keywords.planned).copied()) {
                 _ if keywords.known.contains(&"when") && WHEN.known.contains(&key) => {
-                    format!("it is a condition: write `when: {{ {key}: … }}`")
+                    format!("`{key}` is a condition: write `when: {{ {key}: … }}`")
                 }
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("known keys: {}", keywords.known.join(", ")),

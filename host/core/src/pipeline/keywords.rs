@@ -29,8 +29,8 @@ pub(super) const PIPELINE: Keywords = Keywords {
     known: &["name", "when", "env", "timeout", "clone", "steps"],
     planned: &["version", "needs", "concurrency", "platform", "labels", "workspace", "matrix", "volumes", "services"],
     foreign: &[
-        foreign("kind", "Drone", "a Beespace file contains only pipelines: remove it"),
-        foreign("type", "Drone", "every pipeline runs in containers: remove it"),
+        foreign("kind", "Drone", "remove `kind`: a Beespace file contains only pipelines"),
+        foreign("type", "Drone", "remove `type`: every pipeline runs in containers"),
         foreign("trigger", "Drone", "use `when`"),
         foreign("environment", "Drone", "use `env`"),
         foreign("depends_on", "Drone", "a file contains one pipeline: add `needs` to its steps"),

@@ -122,7 +122,7 @@ impl Reader {
         }
         let message = format!("the event {} is not supported yet, so this condition would never match", quote(text));
         let known = join_words(&EventKind::SUPPORTED, "and");
-        self.diagnostics.add_with_help("not-yet", node.span, message, format!("remove it for now; builds start for {known}"));
+        self.diagnostics.add_with_help("not-yet", node.span, message, format!("remove it: builds start only for {known}"));
         None
     }
 

@@ -297,7 +297,7 @@ impl<'a> TreeBuilder<'a, '_> {
         if !CORE.iter().any(|core| tag.is_yaml_core_schema_tag(core)) {
             let written = quote(&tag.original());
             let message = format!("{written} is a YAML tag; tags are not supported");
-            self.diagnostics.add_with_help("yaml", span, message, "quote it if it is text");
+            self.diagnostics.add_with_help("yaml", span, message, "quote the value if it is text");
         }
     }
 }

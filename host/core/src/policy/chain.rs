@@ -84,7 +84,7 @@ enum ChainPhase {
     Done,
 }
 
-/// What a decision is about, and the circumstances in which it is made.
+/// The subject of a decision, and the circumstances in which it is made.
 #[derive(Debug, Clone)]
 pub struct DecisionSite {
     pub id: DecisionId,

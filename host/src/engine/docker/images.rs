@@ -24,7 +24,7 @@ use crate::engine::launch::{OutputSender, write_host_line};
 /// How many images are remembered.
 const MAX_REMEMBERED: usize = 1_000;
 
-/// What an image determines about the containers that are created from it.
+/// The facts of an image that affect the containers created from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ImageFacts {
     /// A reference that means exactly this image for ever: the name with the registry's digest, or the image's id if no registry

@@ -82,7 +82,7 @@ const CAUSES: [FailureCause; 7] = [
             "closed",
         ],
         cause: "its registry cannot be reached",
-        help: "check that it is up and that the engine's host can reach it",
+        help: "check that the registry is up and that the engine's host can reach it",
     },
 ];
 
@@ -183,7 +183,7 @@ mod tests {
             (
                 "Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused",
                 "cannot be reached",
-                "check that it is up",
+                "check that the registry is up",
             ),
             ("Get \"https://r/v2/\": http: server gave HTTP response to HTTPS client", "does not trust", "certificate"),
             (

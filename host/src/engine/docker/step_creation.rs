@@ -154,7 +154,7 @@ impl StepCreation {
                 Creation::ImageMissing => self.step_images.forget(launch),
             }
         }
-        let text = format!("the image {} is removed from the engine again and again", launch.container()?.image);
+        let text = format!("the image {} is repeatedly removed from the engine", launch.container()?.image);
         Ok(CreateOutcome::Refused(Exit::not_started(id, ExitCause::ImageFailed, text)))
     }
 
