@@ -32,7 +32,7 @@ fn the_configuration_with_every_key_is_read() {
 #[test]
 fn the_documented_variables_are_those_that_steps_receive() {
     let mut text =
-        "# Variables of a step\n\nEvery step gets all of these environment variables; a variable without a value is empty. \
+        "# Variables of a step\n\nEvery step gets all of these environment variables; a variable without a value is empty.\n\
                     The step's own `env` overrides them.\n\n\
                     | variable | meaning | example |\n|---|---|---|\n"
             .to_owned();
