@@ -10,7 +10,7 @@ pub(crate) struct Commit {
     /// Whether the end of the message is missing.
     #[serde(default)]
     pub(crate) message_truncated: bool,
-    parent_count: Option<u64>,
+    pub(crate) parent_count: Option<u64>,
 }
 
 impl Commit {
@@ -26,7 +26,7 @@ pub(crate) struct Push {
     #[serde(default)]
     pub(crate) commits: Vec<Commit>,
     /// The true number; none if git could not determine it.
-    commit_count: Option<u64>,
+    pub(crate) commit_count: Option<u64>,
 }
 
 impl Push {
