@@ -39,6 +39,9 @@ const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 const INLINE_VERIFY_BYTES: usize = 128 * 1024;
 /// The time for a whole body. Gogs itself gives up after 15 s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// The time for a body whose key is unknown. It is read only so that the response does not show whether the key exists, and it
+/// must not occupy the connections of deliveries.
+const UNKNOWN_KEY_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest delivery id and event name, in characters. Those of Gogs are shorter.
 const MAX_FORGE_ID_LENGTH: usize = 100;
 
@@ -116,8 +119,11 @@ impl Webhook {
         // The key is looked up before the body is read, so that a body without a known key takes no room from the real
         // deliveries. This reveals nothing: a key has 128 random bits.
         let hook = self.store.read().and_then(|read| read.hook_by_key(key, (self.now)()));
-        let room = if let Ok(Some(_)) = &hook { self.rooms.of_key(key) } else { self.rooms.of_unknown_key() };
-        let (body, _room) = match tokio::time::timeout(BODY_TIMEOUT, read(body, room)).await {
+        let (room, timeout) = match &hook {
+            Ok(Some(_)) => (self.rooms.of_key(key), BODY_TIMEOUT),
+            _ => (self.rooms.of_unknown_key(), UNKNOWN_KEY_BODY_TIMEOUT),
+        };
+        let (body, _room) = match tokio::time::timeout(timeout, read(body, room)).await {
             Ok(Ok(read)) => read,
             Ok(Err(response)) => return response,
             Err(_) => return HookResponse::Incomplete,

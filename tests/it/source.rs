@@ -313,12 +313,17 @@ async fn git_text(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// A commit with a million files in a few kilobytes: each tree has ten entries for one smaller tree.
-async fn push_tree_bomb(world: &World) -> (Sha, Sha) {
+/// A commit with a million files, or a million empty directories, in a few kilobytes: each tree has ten entries for one smaller
+/// tree.
+async fn push_tree_bomb(world: &World, is_empty: bool) -> (Sha, Sha) {
     let base = world.push("master", &[("file", "text")]).await;
     let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
     copy.checkout("master").await.unwrap();
-    let (mut mode, mut object) = ("100644", copy.git(&["rev-parse", "HEAD:file"]).await.unwrap());
+    let (mut mode, mut object) = if is_empty {
+        ("40000", copy.git(&["hash-object", "-t", "tree", "-w", "/dev/null"]).await.unwrap())
+    } else {
+        ("100644", copy.git(&["rev-parse", "HEAD:file"]).await.unwrap())
+    };
     for _ in 0..6 {
         let entry = |number: u8| [format!("{mode} {number}\0").into_bytes(), hex::decode(&object).unwrap()].concat();
         std::fs::write(copy.path().join("tree"), (0..10).map(entry).collect::<Vec<_>>().concat()).unwrap();
@@ -332,12 +337,17 @@ async fn push_tree_bomb(world: &World) -> (Sha, Sha) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_with_too_many_files_is_refused_before_git_lists_it() {
-    let world = world().await;
-    let (base, bomb) = push_tree_bomb(&world).await;
+    for is_empty in [false, true] {
+        too_many_files_are_refused(&world().await, is_empty).await;
+    }
+}
+
+async fn too_many_files_are_refused(world: &World, is_empty: bool) {
+    let (base, bomb) = push_tree_bomb(world, is_empty).await;
     world.fetch().await.unwrap();
     assert_eq!(world.mirror.find(&bomb, "refs/heads/bomb").await.unwrap(), Lookup::Found);
     let mirror = world.limited(SourceLimits { checkout_files: 50_000, ..SourceLimits::default() });
-    let text = format!("{} has more files than `[limits] checkout_files` (50000)", bomb.short());
+    let text = format!("{} has more files and directories than `[limits] checkout_files` (50000)", bomb.short());
     let refused = SourceError::OverLimit(text.clone());
     assert_eq!(mirror.checkout(request(&bomb, &world.url()), &world.scratch()).await.unwrap_err(), refused);
     assert!(refused.is_refusal() && !refused.is_retryable());

@@ -91,7 +91,7 @@ pub enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     pub sha: Sha,
-    /// The whole message; bytes that are not UTF-8 are replaced.
+    /// The message, at most [`MAX_MESSAGE_CHARS`](crate::event::MAX_MESSAGE_CHARS) of it; bytes that are not UTF-8 are replaced.
     pub message: String,
     pub author: Claim,
     pub base: Base,

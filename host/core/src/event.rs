@@ -31,6 +31,14 @@ pub struct Claim {
     pub email: String,
 }
 
+impl Claim {
+    /// The claim of a commit. A commit may have megabytes of name; at most [`MAX_CLAIM_CHARS`] of each text are kept.
+    #[must_use]
+    pub fn shortened(name: &str, email: &str) -> Self {
+        Self { name: shorten(name, MAX_CLAIM_CHARS), email: shorten(email, MAX_CLAIM_CHARS) }
+    }
+}
+
 /// The kind of an event, as `when.event` in a pipeline file names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,11 +106,25 @@ pub struct Repository {
     pub html_url: String,
 }
 
+/// The longest message of a commit that is stored, in characters. A commit may have megabytes of it.
+pub const MAX_MESSAGE_CHARS: usize = 16 * 1024;
+/// The longest name and the longest address of an author that are stored, in characters.
+pub const MAX_CLAIM_CHARS: usize = 200;
+
+/// The beginning of an untrusted text that is stored and shown; `…` marks what is missing.
+#[must_use]
+pub fn shorten(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// One commit as the delivery lists it. Gogs lists only a few, newest first, so the list is incomplete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
     pub sha: Sha,
-    /// The whole message; untrusted text.
+    /// The message, at most [`MAX_MESSAGE_CHARS`] of it; untrusted text.
     pub message: String,
     pub author: Claim,
     /// The number of parents: two or more for a merge. Git knows it; deliveries do not state it.
@@ -195,5 +217,19 @@ impl Event {
         match &self.cause {
             Cause::Push(push) => push.before.as_ref(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_of_a_commit_are_shortened() {
+        let claim = Claim::shortened(&"ä".repeat(3_000_000), "ada@example.org");
+        assert_eq!((claim.name.chars().count(), &*claim.email), (MAX_CLAIM_CHARS + 1, "ada@example.org"));
+        assert!(claim.name.ends_with("ä…"));
+        let whole = "🐝".repeat(MAX_MESSAGE_CHARS);
+        assert_eq!(shorten(&whole, MAX_MESSAGE_CHARS), whole);
     }
 }

@@ -90,6 +90,23 @@ pub fn nodes(stage: &Stage) -> Vec<Node<'_>> {
     nodes
 }
 
+/// The step that decided the status of a stage that has ended: the first one with this status. A failure that does not count
+/// for the stage (`failure: ignore`) decides nothing.
+#[must_use]
+pub fn decisive_step(stage: &Stage) -> Option<&build::Step> {
+    let nodes = nodes(stage);
+    let decides = |node: &&Node<'_>| node.status == stage.status && (node.counts_as_failed() || !node.has_failed());
+    stage.step(nodes.iter().find(decides)?.number)
+}
+
+/// The first step whose failure counts for the stage, or else the first one that has failed.
+#[must_use]
+pub fn failed_step(stage: &Stage) -> Option<&build::Step> {
+    let nodes = nodes(stage);
+    let counted = nodes.iter().find(|node| node.counts_as_failed());
+    stage.step(counted.or_else(|| nodes.iter().find(|node| node.has_failed()))?.number)
+}
+
 /// One move for every unfinished step, in the order of their numbers. Steps that continue to run or wait for an approval have
 /// none. The caller calls it again after every change of a step; the function is idempotent. The stage has finished when there is
 /// no move and no step runs.

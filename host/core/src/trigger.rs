@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Actor, Cause, Claim, Commit, Event, Push, Repository};
+use crate::event::{Actor, Cause, Claim, Commit, Event, MAX_MESSAGE_CHARS, Push, Repository, shorten};
 use crate::git_ref::{self, BRANCHES, TAGS};
 use crate::gogs::{self, GogsEvent};
 use crate::ids::{RepositoryId, RepositoryName, Sha};
@@ -252,8 +252,8 @@ fn web_address(url: &str) -> Option<String> {
 fn commit_of(commit: &gogs::Commit) -> Option<Commit> {
     Some(Commit {
         sha: commit.id.clone()?,
-        message: commit.message.clone(),
-        author: Claim { name: commit.author.name.clone(), email: commit.author.email.clone() },
+        message: shorten(&commit.message, MAX_MESSAGE_CHARS),
+        author: Claim::shortened(&commit.author.name, &commit.author.email),
         parents: None,
     })
 }

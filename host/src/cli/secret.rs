@@ -86,7 +86,11 @@ fn secrets_path(context: &Context, scope: &Scope) -> Result<String, Failure> {
 
 /// The owner of the secrets, for messages.
 fn scope_name(context: &Context, scope: &Scope) -> Result<String, Failure> {
-    if scope.instance { Ok("the instance".to_owned()) } else { Ok(context.target.repository()?.to_string()) }
+    Ok(match scope {
+        Scope { plugins: true, .. } => "plugins".to_owned(),
+        Scope { instance: true, .. } => "the instance".to_owned(),
+        _ => context.target.repository()?.to_string(),
+    })
 }
 
 /// Reads a value: from a file as it is, from stdin without the final line break that `echo` adds, or from a hidden prompt.

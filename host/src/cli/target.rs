@@ -1,11 +1,12 @@
 //! Finds the server and the repository that a command applies to.
 
+use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use beespace_core::ids::RepositoryName;
 use secrecy::SecretString;
-use url::Url;
+use url::{Host, Url};
 
 use super::config::config_failure;
 use super::exit::{Exit, Failure};
@@ -149,6 +150,11 @@ pub(super) fn server_url(text: &str) -> Result<Url, String> {
 fn local_server(path: Option<&Path>, token: Option<SecretString>) -> Result<(Url, Option<SecretString>), Failure> {
     let config = Config::load(path, std::env::vars()).map_err(|problems| config_failure(&problems))?.config;
     let url = config.server.local_url;
+    if path.is_none() && !is_of_this_machine(&url) {
+        let help = "pass --server URL, or --config FILE if you trust the file";
+        let message = format!("the default configuration names {url}, which is no address of this machine");
+        return Err(Failure::new(Exit::Usage, message).help(help));
+    }
     let path = config.data.admin_token_path();
     match (std::fs::read_to_string(&path), token) {
         (Ok(text), _) => Ok((url, Some(SecretString::from(text.trim().to_owned())))),
@@ -158,6 +164,17 @@ fn local_server(path: Option<&Path>, token: Option<SecretString>) -> Result<(Url
             Err(Failure::new(Exit::Auth, format!("cannot read the admin token of {url}: {}: {error}", path.display())).help(help))
         }
     }
+}
+
+/// Whether the host is an address of this machine. A file of the current directory may come from a cloned repository, so it must
+/// not choose who receives the admin token.
+fn is_of_this_machine(url: &Url) -> bool {
+    let address: IpAddr = match url.host() {
+        Some(Host::Ipv4(address)) => address.into(),
+        Some(Host::Ipv6(address)) => address.into(),
+        _ => return false,
+    };
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// The server of this machine whose configuration is in a default location or in the environment.

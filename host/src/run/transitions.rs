@@ -60,7 +60,7 @@ pub(super) fn conclude(stage: &mut Stage, caused_by: &str, at: Timestamp) {
 /// The reason of the step that decided the stage's status. If it failed, the reason begins with its name, because it is also
 /// shown where the step is not: in lists, notices and commands.
 fn decisive_reason(stage: &Stage) -> Option<Reason> {
-    let step = stage.steps.iter().find(|step| step.status == stage.status)?;
+    let step = graph::decisive_step(stage)?;
     let reason = step.reason.clone()?;
     match step.status {
         Status::Failure | Status::Error => Some(Reason { message: format!("step {}: {}", step.name, reason.message), ..reason }),
@@ -145,6 +145,22 @@ mod tests {
         conclude(&mut stage, "gogs:1", NOW);
         let reason = stage.reason.unwrap();
         assert_eq!((&*reason.message, &*reason.code), ("step work: the program exited with code 3", "exit-code"));
+    }
+
+    #[test]
+    fn an_ignored_failure_is_not_the_reason_of_the_stage() {
+        let file = b"steps: [{ name: lax, image: i, failure: ignore }, { name: strict, image: i }]";
+        let pipeline = pipeline::read("f", file).unwrap().pipeline;
+        let id = StageId { build: BuildId(uuid::Uuid::nil()), stage: StageNumber(1) };
+        let failed = |number, name: &str, code: u8| Step {
+            status: Status::Failure,
+            reason: Some(Reason::new(ReasonCode::ExitCode, format!("the program exited with code {code}"))),
+            ..Step::pending(StepNumber(number), name)
+        };
+        let clone = Step { status: Status::Success, ..Step::pending(StepNumber::CLONE, "clone") };
+        let mut stage = Stage::pending(id, pipeline, None, vec![clone, failed(1, "lax", 9), failed(2, "strict", 5)], NOW);
+        conclude(&mut stage, "gogs:1", NOW);
+        assert_eq!(stage.reason.unwrap().message, "step strict: the program exited with code 5");
     }
 
     #[test]

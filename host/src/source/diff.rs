@@ -129,7 +129,7 @@ fn commits_of(output: &[u8]) -> Vec<Commit> {
     while let (Some(sha), Some(parents), Some(name), Some(email), Some(message)) = (next(), next(), next(), next(), next()) {
         let Ok(sha) = Sha::new(&sha) else { break };
         let (message, parents) = (message.trim_end_matches('\n').to_owned(), Some(parents.split_whitespace().count()));
-        commits.push(Commit { sha, message, author: Claim { name, email }, parents });
+        commits.push(Commit { sha, message, author: Claim::shortened(&name, &email), parents });
         next();
     }
     commits

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use beespace_core::build::{Base, Head};
-use beespace_core::event::Claim;
+use beespace_core::event::{Claim, MAX_MESSAGE_CHARS, shorten};
 use beespace_core::ids::{BuildId, Sha};
 
 use super::git::Call;
@@ -93,7 +93,7 @@ impl Mirror {
         Ok(())
     }
 
-    /// A commit's message and its author as the commit claims it.
+    /// The beginning of a commit's message, and its author as the commit claims it.
     ///
     /// # Errors
     /// [`SourceError`] if the mirror does not have the commit.
@@ -103,9 +103,9 @@ impl Mirror {
         let output = self.git.run_checked(&self.directory, Call::new(arguments).cap(8 * 1024 * 1024)).await?;
         let output = String::from_utf8_lossy(&output);
         let mut parts = output.splitn(3, '\0');
-        let mut part = || parts.next().unwrap_or_default().to_owned();
-        let author = Claim { name: part(), email: part() };
-        Ok((part().trim_end_matches('\n').to_owned(), author))
+        let mut part = || parts.next().unwrap_or_default();
+        let author = Claim::shortened(part(), part());
+        Ok((shorten(part().trim_end_matches('\n'), MAX_MESSAGE_CHARS), author))
     }
 
     /// The commit that a ref of the mirror points to.

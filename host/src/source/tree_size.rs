@@ -31,6 +31,8 @@ pub struct TreeSize {
     pub bytes: u64,
     /// The number of submodules.
     pub submodules: u64,
+    /// The number of directories. They have no files of their own to count: a few objects can name any number of empty ones.
+    pub directories: u64,
     /// The paths of the first submodules.
     pub(super) submodule_paths: Vec<OsString>,
     /// The paths of the first `.gitattributes` files.
@@ -48,6 +50,10 @@ impl TreeSize {
             keep(&mut self.submodule_paths, path);
             return;
         }
+        if about.starts_with(b"040000 ") {
+            self.directories += 1;
+            return;
+        }
         let size = about.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
         let size: u64 = std::str::from_utf8(size).ok().and_then(|size| size.parse().ok()).unwrap_or(0);
         self.files += 1;
@@ -57,6 +63,11 @@ impl TreeSize {
         if is_attributes {
             keep(&mut self.attribute_paths, path);
         }
+    }
+
+    /// The number of entries that count toward `checkout_files`.
+    fn entries(&self) -> u64 {
+        self.files.saturating_add(self.submodules).saturating_add(self.directories)
     }
 
     /// An error if a checkout of this size exceeds the limits.
@@ -100,16 +111,27 @@ impl Mirror {
     }
 
     async fn count(&self, sha: &Sha) -> Result<TreeSize, SourceError> {
-        let arguments = ["ls-tree", "-r", "-l", "-z", "--full-tree", "--end-of-options", sha.as_str()];
+        let arguments = ["ls-tree", "-r", "-t", "-l", "-z", "--full-tree", "--end-of-options", sha.as_str()];
         let mut counter = Counter { size: TreeSize::default(), rest: Vec::new() };
         let max = self.limits.checkout_files;
-        let take = |chunk: &[u8]| counter.take(chunk) && counter.size.files.saturating_add(counter.size.submodules) <= max;
-        match self.git.stream(&self.directory, Call::new(arguments).timeout(TIMEOUT), take).await? {
+        let take = |chunk: &[u8]| counter.take(chunk) && counter.size.entries() <= max;
+        let ran = match self.git.stream(&self.directory, Call::new(arguments).timeout(TIMEOUT), take).await {
+            // Another attempt would take as long.
+            Err(SourceError::TimedOut { .. }) => {
+                let message = format!("the files of {} could not be counted in {} s", sha.short(), TIMEOUT.as_secs());
+                return Err(SourceError::OverLimit(message));
+            }
+            ran => ran?,
+        };
+        match ran {
             Some(ended) => ended.check("git ls-tree").map(|()| counter.size),
             None if counter.rest.len() > LONGEST_RECORD => {
                 Err(SourceError::OverLimit(format!("{} has a path of more than {LONGEST_RECORD} bytes", sha.short())))
             }
-            None => Err(SourceError::OverLimit(format!("{} has more files than `[limits] checkout_files` ({max})", sha.short()))),
+            None => Err(SourceError::OverLimit(format!(
+                "{} has more files and directories than `[limits] checkout_files` ({max})",
+                sha.short()
+            ))),
         }
     }
 }
@@ -152,6 +174,7 @@ mod tests {
             ("100755 blob", "     30", "run.sh"),
             ("120000 blob", "5", "link"),
             ("160000 commit", "      -", "module"),
+            ("040000 tree", "      -", "a"),
             ("120000 blob", "5", "b/.gitattributes"),
             ("100644 blob", "11", "a/.gitattributes"),
         ]
@@ -165,6 +188,7 @@ mod tests {
                 files: 5,
                 bytes: 58,
                 submodules: 1,
+                directories: 1,
                 submodule_paths: vec!["module".into()],
                 attribute_paths: vec![".gitattributes".into(), "a/.gitattributes".into()],
             };

@@ -1,8 +1,11 @@
 //! The title and the name of a build.
 
 use beespace_core::build::Build;
-use beespace_core::event::Cause;
+use beespace_core::event::{Cause, shorten};
 use beespace_core::sanitize;
+
+/// The longest title, in characters. Lists have many titles.
+const MAX_TITLE_CHARS: usize = 300;
 
 /// The first line of the commit message; `push to BRANCH` while the message is unknown.
 #[must_use]
@@ -12,7 +15,8 @@ pub fn build_title(build: &Build) -> String {
     };
     let message = build.head.as_ref().map(|head| head.message.as_str()).or(delivered);
     let line = message.and_then(|message| message.lines().map(str::trim).find(|line| !line.is_empty()));
-    line.map_or_else(|| format!("{} to {}", build.event.kind(), branch_or_ref(build)), sanitize::line)
+    let shown = |line: &str| sanitize::line(&shorten(line, MAX_TITLE_CHARS));
+    line.map_or_else(|| format!("{} to {}", build.event.kind(), branch_or_ref(build)), shown)
 }
 
 /// The commit message after its first line; empty if that is all of it, or while the message is unknown.

@@ -7,6 +7,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use beespace_core::build::{Build, Stage};
+use beespace_core::graph;
 use beespace_core::ids::StepId;
 use beespace_core::policy::{Decision, Ruling};
 use beespace_core::status::Status;
@@ -142,9 +143,9 @@ impl BuildPage {
     /// Adds the failure, or the end, of the first failed step's log below the step.
     async fn add_excerpt(&mut self, app: &App, build: &Build, stages: &[Stage]) {
         for (stage, view) in stages.iter().zip(&mut self.stages) {
-            let failed = |status: Status| matches!(status, Status::Failure | Status::Error | Status::Killed);
-            let Some(index) = stage.steps.iter().position(|step| failed(step.status)) else { continue };
-            let (Some(found), Some(view)) = (stage.steps.get(index), view.steps.get_mut(index)) else { continue };
+            let Some(found) = graph::failed_step(stage).filter(|step| step.status != Status::Declined) else { continue };
+            let index = stage.steps.iter().position(|step| step.number == found.number);
+            let Some(view) = index.and_then(|index| view.steps.get_mut(index)) else { continue };
             let id = StepId { build: build.id, stage: stage.number, step: found.number, attempt: found.attempt };
             // A damaged log must not break the page.
             view.excerpt = log_window::failure_excerpt(app, id, EXCERPT_LINES, &view.href).await.unwrap_or_default();
@@ -179,7 +180,7 @@ fn callouts(build: &Build, stages: &[Stage], decisions: &[Decision]) -> Vec<Call
     }
     let speaks = !matches!(build.status, Status::Success | Status::Running | Status::Blocked);
     if let Some(reason) = build.reason.as_ref().filter(|_| speaks && callouts.is_empty()) {
-        let failed = stages.iter().flat_map(|stage| &stage.steps).find(|step| step.status == build.status);
+        let failed = stages.iter().filter(|stage| stage.status == build.status).find_map(graph::decisive_step);
         // The title names the step, so the text below it need not.
         let (who, reason) = match failed {
             Some(step) => (format!("Step {:?}", step.name), step.reason.as_ref().unwrap_or(reason)),

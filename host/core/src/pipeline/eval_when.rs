@@ -26,6 +26,10 @@ pub const MAX_CHANGED_PATHS: usize = 100_000;
 /// count as met, as if the changed paths were unknown.
 const MAX_COMPARISONS: usize = 20_000_000;
 
+/// The maximum work for patterns with wildcards in all conditions of one build: bytes of paths times bytes of patterns. Such a
+/// comparison may take a time in proportion to this product, and a path may be long. Plain patterns are looked up instead.
+const MAX_WILDCARD_WORK: usize = 500_000_000;
+
 /// The facts that conditions are evaluated against.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
@@ -185,11 +189,12 @@ struct Evaluator<'w, 'f> {
     facts: &'f Facts,
     paths: HashMap<&'w Choice<String>, Result<Option<Reason>, Reason>>,
     comparisons_left: usize,
+    wildcard_work_left: usize,
 }
 
 impl<'w, 'f> Evaluator<'w, 'f> {
     fn new(facts: &'f Facts) -> Self {
-        Self { facts, paths: HashMap::new(), comparisons_left: MAX_COMPARISONS }
+        Self { facts, paths: HashMap::new(), comparisons_left: MAX_COMPARISONS, wildcard_work_left: MAX_WILDCARD_WORK }
     }
 
     fn outcome(&mut self, event: Result<(), Reason>, conditions: &'w Conditions) -> Outcome {
@@ -215,18 +220,28 @@ impl<'w, 'f> Evaluator<'w, 'f> {
         let result = match &self.facts.changed {
             ChangedPaths::Unknown(why) => Ok(Some(paths_unknown(&format!("the changed paths are unknown: {why}")))),
             ChangedPaths::Known(paths) => {
-                let comparisons = paths.len().saturating_mul(choice.include.len() + choice.exclude.len());
-                match self.comparisons_left.checked_sub(comparisons) {
-                    Some(left) => {
-                        self.comparisons_left = left;
-                        match_paths(choice, paths)
-                    }
-                    None => Ok(Some(paths_unknown(&format!("there are too many patterns for {} changed paths", paths.len())))),
+                if self.spend(choice, paths) {
+                    match_paths(choice, paths)
+                } else {
+                    Ok(Some(paths_unknown(&format!("there are too many patterns for {} changed paths", paths.len()))))
                 }
             }
         };
         self.paths.insert(choice, result.clone());
         result
+    }
+
+    /// Takes the cost of a comparison from what is left. False, and nothing taken, if it is more than that.
+    fn spend(&mut self, choice: &Choice<String>, paths: &[String]) -> bool {
+        let patterns = || choice.include.iter().chain(&choice.exclude);
+        let wildcards = patterns().filter(|pattern| pattern.contains(['*', '?', '[', '{']));
+        let wildcard_bytes = wildcards.map(String::len).fold(0, usize::saturating_add);
+        let path_bytes = paths.iter().map(String::len).fold(0, usize::saturating_add);
+        let comparisons = self.comparisons_left.checked_sub(paths.len().saturating_mul(patterns().count()));
+        let work = self.wildcard_work_left.checked_sub(path_bytes.saturating_mul(wildcard_bytes));
+        let (Some(comparisons), Some(work)) = (comparisons, work) else { return false };
+        (self.comparisons_left, self.wildcard_work_left) = (comparisons, work);
+        true
     }
 }
 
@@ -419,6 +434,17 @@ mod tests {
         assert!(matches(1).is_err() && matches(2).is_err(), "20 million comparisons");
         let remarks = matches(3).unwrap();
         assert_eq!(remarks[0].message, "`paths` was not checked because there are too many patterns for 100000 changed paths");
+    }
+
+    #[test]
+    fn long_paths_with_wildcards_are_not_compared_beyond_the_bound() {
+        let long: Vec<String> = (0..100).map(|n| format!("{n}/{}", "ac".repeat(10_000))).collect();
+        let facts = facts("main", &long);
+        let slow = on_paths((0..10).map(|n| format!("**/*a{}{n}", "?".repeat(240))).collect());
+        let remarks = StageConditions::of_steps([Some(&slow)], &facts).step_matches(StepNumber(1), &[]).unwrap();
+        assert_eq!(remarks[0].message, "`paths` was not checked because there are too many patterns for 100 changed paths");
+        let plain = on_paths(vec!["docs".to_owned()]);
+        assert!(StageConditions::of_steps([Some(&plain)], &facts).step_matches(StepNumber(1), &[]).is_err());
     }
 
     #[test]
