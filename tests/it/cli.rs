@@ -597,7 +597,7 @@ async fn a_missing_configuration_file_is_reported_as_missing() {
     let shell = Shell::new("", "");
     let checked = shell.run("config check").await;
     assert_eq!(checked.code, 3, "{checked:?}");
-    assert!(checked.stderr.contains("beespace.toml, /etc/beespace/beespace.toml: there is no configuration file"), "{checked:?}");
+    assert!(checked.stderr.contains("beespace.toml, /etc/beespace/beespace.toml: no configuration file exists"), "{checked:?}");
     assert!(checked.stderr.contains("environment: `gogs.url` is missing"), "{checked:?}");
 }
 

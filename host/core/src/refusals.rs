@@ -63,7 +63,7 @@ mod tests {
     fn notices_of_one_repository_prove_nothing_about_the_others() {
         let of_one = refusals(&[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]);
         assert!(!of_one.prove_misconfiguration(true));
-        assert!(of_one.prove_misconfiguration(false), "there is no other repository");
+        assert!(of_one.prove_misconfiguration(false), "the instance has no other repository");
     }
 
     #[test]

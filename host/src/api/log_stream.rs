@@ -48,7 +48,8 @@ pub async fn log_stream(
     let events = match query.format {
         LogFormat::Html => {
             let rows = LogRows::new(page, reader.started_at().await?);
-            // A row needs the beginning of its line and the colours before it. What the client already has is not sent again.
+            // A row depends on the beginning of its line and on the colours before it, so rendering begins at the frame. The
+            // filter drops the rows that the client already has.
             let start = reader.frame_start(position).await?;
             let rows = follow(reader, start, Some(MAX_ROWS), over).filter_map(row_events(rows, position));
             until_end(rows, changes).left_stream()

@@ -135,7 +135,7 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(exit) => exit.into(),
-        // The reader, such as `head`, has closed the pipe, so there is no one to report to.
+        // A closed pipe is normal: a reader such as `head` has read enough.
         Err(failure) if failure.exit == Exit::ClosedPipe => failure.exit.into(),
         Err(failure) => {
             print_stderr(&failure.to_string());

@@ -152,7 +152,7 @@ fn local_server(path: Option<&Path>, token: Option<SecretString>) -> Result<(Url
     let url = config.server.local_url;
     if path.is_none() && !is_of_this_machine(&url) {
         let help = "pass --server URL, or --config FILE if you trust the file";
-        let message = format!("the default configuration names {url}, which is no address of this machine");
+        let message = format!("{url} in the default configuration is not an address of this machine");
         return Err(Failure::new(Exit::Usage, message).help(help));
     }
     let path = config.data.admin_token_path();

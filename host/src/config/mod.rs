@@ -144,12 +144,12 @@ fn default_path() -> Option<PathBuf> {
     DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.is_file())
 }
 
-/// Adds that there is no file, before the problems that follow from it. Without problems the environment is enough.
+/// Puts the missing file before the problems that it causes. A file is optional while the environment contains everything.
 fn with_missing_file(problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let [here, system] = DEFAULT_PATHS;
     let missing = Diagnostic {
         code: "no-file".to_owned(),
-        message: "there is no configuration file".to_owned(),
+        message: "no configuration file exists".to_owned(),
         file: format!("{here}, {system}"),
         span: None,
         help: Some("write one of them, or pass another one with --config or BEESPACE_CONFIG".to_owned()),

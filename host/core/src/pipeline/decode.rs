@@ -126,6 +126,20 @@ impl Reader {
         all
     }
 
+    /// The value of a key that is one of several keywords.
+    pub(super) fn keyword_of<T: Copy>(
+        &mut self,
+        entry: &MapEntry,
+        path: &YamlPath,
+        keywords: &[(&str, T)],
+        foreign: &[ForeignKeyword],
+    ) -> Option<T> {
+        let quoted: Vec<String> = keywords.iter().map(|(word, _)| format!("`{word}`")).collect();
+        let text = self.text(&entry.value, &format!("`{}` to be {}", entry.key, join_words(&quoted, "or")))?;
+        path.child(&entry.key).record(&mut self.spans, entry.value.span);
+        self.keyword(entry.value.span, &text, &entry.key, keywords, foreign)
+    }
+
     /// One of several keywords.
     pub(super) fn keyword<T: Copy>(
         &mut self,

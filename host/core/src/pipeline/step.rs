@@ -116,9 +116,7 @@ impl Reader {
 
     fn failure(&mut self, entry: &MapEntry, path: &YamlPath) -> Option<OnFailure> {
         let words = [("fail", OnFailure::Fail), ("ignore", OnFailure::Ignore), ("cancel", OnFailure::Cancel)];
-        let text = self.text(&entry.value, "`failure` to be `fail`, `ignore` or `cancel`")?;
-        path.child("failure").record(&mut self.spans, entry.value.span);
-        self.keyword(entry.value.span, &text, "failure", &words, FOREIGN_FAILURES)
+        self.keyword_of(entry, path, &words, FOREIGN_FAILURES)
     }
 
     fn action(&mut self, node: &Node, fields: Fields<'_>, path: &YamlPath) -> Option<Action> {
@@ -206,9 +204,7 @@ impl Reader {
 
     fn pull(&mut self, entry: &MapEntry, path: &YamlPath) -> Option<Pull> {
         let words = [("always", Pull::Always), ("if-absent", Pull::IfAbsent), ("never", Pull::Never)];
-        let text = self.text(&entry.value, "`pull` to be `always`, `if-absent` or `never`")?;
-        path.child("pull").record(&mut self.spans, entry.value.span);
-        self.keyword(entry.value.span, &text, "pull", &words, FOREIGN_PULLS)
+        self.keyword_of(entry, path, &words, FOREIGN_PULLS)
     }
 
     fn uses_action(&mut self, uses: &MapEntry, fields: Fields<'_>, path: &YamlPath) -> Option<UsesAction> {

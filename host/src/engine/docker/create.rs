@@ -239,8 +239,8 @@ fn environment(launch: &Launch, container: &Container, secrets: BTreeMap<String,
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-/// Adds a git setting to those that the variables contain. The files of the workspace belong to root, and the image's user may
-/// be another one; without this setting git refuses to work there. A count that is no number is left for git to report.
+/// Adds `safe.directory` to the git settings in the variables. Root owns the files of the workspace, and git refuses to work for
+/// any other user without this setting. An invalid count stays as it is, and git reports it.
 fn trust_workspace(env: &mut BTreeMap<String, String>) {
     const COUNT: &str = "GIT_CONFIG_COUNT";
     let count = env.get(COUNT).map_or(Some(0), |count| count.parse::<u16>().ok());
