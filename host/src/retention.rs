@@ -11,7 +11,7 @@ use beespace_core::time::Timestamp;
 
 use crate::app::App;
 use crate::clock::now;
-use crate::mirror_upkeep;
+use crate::mirror_cleanup;
 use crate::store::StoreError;
 use crate::store::build::Builds as _;
 
@@ -56,7 +56,7 @@ pub async fn look_and_pass(app: &App, now: Timestamp) -> Result<bool> {
         }
         app.store.forget_unacceptable_deliveries(now).await?;
     }
-    mirror_upkeep::pass(app, now).await?;
+    mirror_cleanup::pass(app, now).await?;
     Ok(true)
 }
 

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::clock::now;
 use crate::config::Config;
 use crate::webhook::Webhook;
-use crate::{background, hook, http_server, router, seal, shutdown};
+use crate::{background, encryption, http_server, router, shutdown, webhook_secret};
 
 /// Serves until SIGTERM or SIGINT; SIGHUP is ignored.
 ///
@@ -60,7 +60,7 @@ pub async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
 
 /// Whether a path is that of a delivery, with or without the path of `server.public_url` before it.
 fn is_delivery(path: &str) -> bool {
-    path.contains(hook::PATH_PREFIX)
+    path.contains(webhook_secret::PATH_PREFIX)
 }
 
 /// The router of the server.
@@ -68,6 +68,6 @@ fn is_delivery(path: &str) -> bool {
 /// # Errors
 /// The secret that stands in for unknown webhooks cannot be created.
 pub fn router(app: &Arc<App>) -> anyhow::Result<Router> {
-    let webhook = Webhook::new(app.store.clone(), seal::Key::clone(&app.key), app.metrics.deliveries.clone(), now)?;
+    let webhook = Webhook::new(app.store.clone(), encryption::Key::clone(&app.key), app.metrics.deliveries.clone(), now)?;
     Ok(router::router(app, webhook.router()))
 }

@@ -14,8 +14,8 @@ use beespace_core::time::Timestamp;
 use crate::app::App;
 use crate::clock::now;
 use crate::config::ServerConfig;
+use crate::http_problem::Problem;
 use crate::principal::{Principal, PrincipalKind};
-use crate::problem::Problem;
 use crate::store::session::Session;
 use crate::urls;
 

@@ -3,7 +3,7 @@
 //! Nothing of a body is parsed before its signature is verified, and nothing but storing happens before the response: Gogs sends
 //! the deliveries of its whole instance one after the other, and waits for each response.
 
-mod body_room;
+mod body_memory;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +24,14 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::hook::{ROUTE, key_digest, secret_aad};
-use crate::problem::{Problem, STORE_UNAVAILABLE};
-use crate::seal::{self, SealError, Sealed};
+use crate::encryption::{self, SealError, Sealed};
+use crate::http_problem::{Problem, STORE_UNAVAILABLE};
 use crate::store::delivery::{Accepted, NewDelivery};
 use crate::store::repository::Hook;
 use crate::store::{Store, StoreError};
 use crate::telemetry::{HookResponse, WebhookMetrics};
-use body_room::{BodyRoom, BodyRooms, NoRoom};
+use crate::webhook_secret::{ROUTE, key_digest, secret_aad};
+use body_memory::{BodyRoom, BodyRooms, NoRoom};
 
 /// The longest body. Gogs does not truncate the payload of a push, and that of a large merge is long.
 const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
@@ -49,7 +49,7 @@ const MAX_FORGE_ID_LENGTH: usize = 100;
 #[derive(Debug, Clone)]
 pub struct Webhook {
     store: Store,
-    seal: seal::Key,
+    seal: encryption::Key,
     /// The secret used for an unknown key, so that the response takes the same work and the key cannot be guessed by timing.
     decoy_secret: Sealed,
     metrics: WebhookMetrics,
@@ -101,7 +101,7 @@ type VerifiedBody = (RepositoryId, Verified<Vec<u8>>);
 impl Webhook {
     /// # Errors
     /// [`SealError`] if the system's random generator fails.
-    pub fn new(store: Store, seal: seal::Key, metrics: WebhookMetrics, now: fn() -> Timestamp) -> Result<Self, SealError> {
+    pub fn new(store: Store, seal: encryption::Key, metrics: WebhookMetrics, now: fn() -> Timestamp) -> Result<Self, SealError> {
         // As long as a real secret in hex, so that decrypting it takes the same work.
         let mut secret = Zeroizing::new([0_u8; 64]);
         getrandom::fill(secret.as_mut_slice()).map_err(|error| SealError::NoRandom(error.to_string()))?;

@@ -400,7 +400,7 @@ fn registered(source: &str) -> Vec<(String, String)> {
 fn every_access_row_is_a_route_and_every_route_has_a_row() {
     let rows: BTreeSet<(String, String)> = RULES.iter().map(|rule| (rule.method.to_string(), rule.path.to_owned())).collect();
     let mut routes: BTreeSet<(String, String)> = registered("web/mod.rs").into_iter().chain(registered("api/mod.rs")).collect();
-    routes.insert(("POST".to_owned(), format!("{}{{key}}", beespace::hook::PATH_PREFIX)));
+    routes.insert(("POST".to_owned(), format!("{}{{key}}", beespace::webhook_secret::PATH_PREFIX)));
     let document = serde_json::to_value(api::document()).unwrap();
     for (path, methods) in document["paths"].as_object().unwrap() {
         routes.extend(methods.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));

@@ -8,7 +8,7 @@ use beespace::store::build::Builds as _;
 use beespace::store::delivery::DeliveryOutcome;
 use beespace::store::queue::Queues as _;
 use beespace::store::repository::Repositories as _;
-use beespace::{mirror_upkeep, retention};
+use beespace::{mirror_cleanup, retention};
 use beespace_core::build::Build;
 use beespace_core::ids::RepositoryId;
 use beespace_core::reason::Reason;
@@ -182,7 +182,7 @@ async fn the_mirror_of_a_repository_that_is_disabled_or_gone_is_removed_after_a_
     }
     let (hive, comb) = (id_of(&beespace, HIVE), id_of(&beespace, COMB));
     let mirrors_after = async |days: u32| {
-        mirror_upkeep::pass(&beespace.app, now() + DAY * days).await.unwrap();
+        mirror_cleanup::pass(&beespace.app, now() + DAY * days).await.unwrap();
         let mut left = beespace.app.mirrors.existing().await.unwrap();
         left.sort_unstable();
         left

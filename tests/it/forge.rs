@@ -1,7 +1,7 @@
 //! The client of Gogs' API, against the fake Gogs.
 
+use beespace::encryption::Key;
 use beespace::forge::{EnableError, Enabler, Forge, ForgeError, HookLocks};
-use beespace::seal::Key;
 use beespace::store::Store;
 use beespace::store::repository::Repositories as _;
 use beespace_core::ids::{RepositoryId, RepositoryName};
@@ -64,7 +64,10 @@ async fn enabling_creates_one_webhook_and_is_idempotent() {
     assert!(hooks[0].config.url.starts_with("http://127.0.0.1:1/base/-/hook/"), "{}", hooks[0].config.url);
     assert_eq!(hooks[0].config.content_type, "json");
     assert_eq!(enabled.hook.as_ref().unwrap().forge_id, hooks[0].id);
-    assert_eq!(enabled.hook.as_ref().unwrap().key, beespace::hook::key_digest(hooks[0].config.url.rsplit('/').next().unwrap()));
+    assert_eq!(
+        enabled.hook.as_ref().unwrap().key,
+        beespace::webhook_secret::key_digest(hooks[0].config.url.rsplit('/').next().unwrap())
+    );
     let again = world.enabler.enable(&app(), NOW).await.unwrap();
     assert_eq!(again.hook.unwrap().key, enabled.hook.unwrap().key);
     assert_eq!(world.enabler.forge.hooks(&app()).await.unwrap(), hooks);
@@ -134,7 +137,7 @@ async fn concurrent_repairs_leave_the_stored_webhook() {
     let hooks = world.enabler.forge.hooks(&name).await.unwrap();
     let known = world.enabler.store.read().unwrap().repository(RepositoryId(world.repo.id)).unwrap().unwrap().hook.unwrap();
     assert_eq!(hooks.iter().map(|hook| hook.id).collect::<Vec<_>>(), [known.forge_id]);
-    assert_eq!(beespace::hook::key_digest(hooks[0].config.url.rsplit('/').next().unwrap()), known.key);
+    assert_eq!(beespace::webhook_secret::key_digest(hooks[0].config.url.rsplit('/').next().unwrap()), known.key);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use beespace::background;
-use beespace::seal::Key;
+use beespace::encryption::Key;
 use beespace::store::notice::{Notices as _, OrderingKey};
 use beespace::store::outbox::FinishedAttempt;
 use beespace::store::queue::{Claim, DueTime, MAX_ATTEMPTS};

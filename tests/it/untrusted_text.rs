@@ -4,9 +4,9 @@ use std::process::Stdio;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use beespace::hook::secret_aad;
-use beespace::seal::Key;
+use beespace::encryption::Key;
 use beespace::store::Store;
+use beespace::webhook_secret::secret_aad;
 use beespace_core::sanitize;
 use beespace_core::status::Status;
 use beespace_tests::beespace::Beespace;

@@ -1,12 +1,12 @@
 //! The webhook route over HTTP, with a store behind it.
 
-use beespace::hook::{key_digest, secret_aad};
-use beespace::seal::Key;
+use beespace::encryption::Key;
 use beespace::store::delivery::{Deliveries as _, DeliveryAction, DeliveryOutcome};
 use beespace::store::repository::{Hook, Repository};
 use beespace::store::{Queue, Store};
 use beespace::telemetry::{HookResponse, WebhookMetrics};
 use beespace::webhook::Webhook;
+use beespace::webhook_secret::{key_digest, secret_aad};
 use beespace_core::ids::{DeliveryId, RepositoryId, RepositoryName};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -230,7 +230,7 @@ async fn a_refusal_of_a_real_server_reveals_nothing() {
     let stored = || beespace.app.store.read().unwrap().deliveries(None, None, 1000).unwrap().len();
     let before = stored();
     let path = delivery.url.strip_prefix(&beespace.url).unwrap();
-    let other = format!("{}{}", beespace::hook::PATH_PREFIX, "0".repeat(32));
+    let other = format!("{}{}", beespace::webhook_secret::PATH_PREFIX, "0".repeat(32));
     let (right, wrong) = (sign(&delivery.json, "another secret"), "0".repeat(64));
     let mut answers = std::collections::HashSet::new();
     for (path, signature) in

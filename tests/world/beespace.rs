@@ -128,7 +128,7 @@ impl Beespace {
         let enabler = Enabler {
             forge: self.app.forge.clone(),
             store: self.app.store.clone(),
-            seal: beespace::seal::Key::clone(&self.app.key),
+            seal: beespace::encryption::Key::clone(&self.app.key),
             hook_base: self.url.parse()?,
             locks: HookLocks::default(),
         };

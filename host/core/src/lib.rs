@@ -22,7 +22,7 @@
 //! [`digest`], [`ids`], [`sanitize`], [`time`], [`units`] and the private `cycle` (cycle detection) are shared by all phases.
 //! No two modules import each other, directly or through others: `tests/it/layers.rs` has the table of allowed imports.
 
-mod cycle;
+mod cycle_detection;
 pub mod digest;
 pub mod ids;
 pub mod sanitize;
@@ -65,6 +65,6 @@ pub mod status;
 
 pub mod change_event;
 pub mod notice;
-pub mod refusals;
+pub mod notifier_refusals;
 
 pub mod clock_check;

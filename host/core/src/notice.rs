@@ -92,7 +92,7 @@ pub enum AttemptOutcome {
     /// Failed permanently; not retried.
     Permanent(String),
     /// The notifier reports that its binding is misconfigured. Refusals of notices about several builds prove it
-    /// ([`crate::refusals`]); until then the notice is retried.
+    /// ([`crate::notifier_refusals`]); until then the notice is retried.
     Refused(String),
     /// The binding is misconfigured: none of its notices can be delivered.
     Misconfigured(String),

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::pagination::{ListParams, Page};
 use crate::app::App;
 use crate::clock::now;
-use crate::problem::Problem;
+use crate::http_problem::Problem;
 use crate::store::Read;
 use crate::store::build::Builds as _;
 use crate::store::delivery::{Deliveries as _, Delivery, DeliveryOutcome};

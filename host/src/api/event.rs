@@ -19,8 +19,8 @@ use utoipa::IntoParams;
 
 use super::sse::{change_event, event_stream, resync_event};
 use crate::app::App;
+use crate::http_problem::Problem;
 use crate::principal::Principal;
-use crate::problem::Problem;
 use crate::store::Store;
 use crate::store::lookup::Visibility;
 use crate::store::repository::Repositories as _;

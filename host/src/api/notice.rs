@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::dto::optional_rfc3339;
 use super::pagination::{ListParams, Page};
 use crate::app::App;
-use crate::problem::Problem;
+use crate::http_problem::Problem;
 use crate::store::Read;
 use crate::store::build::Builds as _;
 use crate::store::notice::Notices as _;

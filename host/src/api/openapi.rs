@@ -6,7 +6,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response};
 
 use crate::access::{self, Access, Right};
-use crate::problem::MEDIA_TYPE;
+use crate::http_problem::MEDIA_TYPE;
 
 /// Descriptions of the path parameters.
 const PATH_PARAMETERS: [(&str, &str); 7] = [

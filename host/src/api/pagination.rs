@@ -7,7 +7,7 @@ use beespace_core::ids::{BuildId, RepositoryId};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use crate::problem::Problem;
+use crate::http_problem::Problem;
 use crate::store::lookup::BuildList;
 use crate::store::status_filter::InvalidStatusFilter;
 use crate::urls;

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::authorized::Authorized;
+use crate::authorization::Authorized;
 use crate::clock::now;
-use crate::problem::Problem;
+use crate::http_problem::Problem;
 use crate::store::lookup::Visibility;
 use crate::store::repository::Repository;
 use crate::urls::Urls;

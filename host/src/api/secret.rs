@@ -11,9 +11,9 @@ use utoipa::ToSchema;
 use zeroize::Zeroize as _;
 
 use crate::app::App;
-use crate::authorized::Authorized;
+use crate::authorization::Authorized;
 use crate::clock::now;
-use crate::problem::Problem;
+use crate::http_problem::Problem;
 use crate::store::repository::Repository;
 use crate::store::secret::{Secret, SecretScope};
 use crate::view::time::rfc3339;

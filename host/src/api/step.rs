@@ -18,8 +18,8 @@ use super::log::{self, LogQuery};
 use super::log_stream;
 use super::sse::{change_event, resync_event};
 use crate::app::App;
-use crate::authorized::Authorized;
-use crate::problem::Problem;
+use crate::authorization::Authorized;
+use crate::http_problem::Problem;
 use crate::store::build::Builds as _;
 use crate::urls::BuildKey;
 

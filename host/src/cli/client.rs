@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::exit::{Exit, Failure};
-use super::target::Server;
-use crate::problem::Problem;
+use super::server_and_repository::Server;
+use crate::http_problem::Problem;
 
 /// How long establishing a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

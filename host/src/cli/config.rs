@@ -10,8 +10,8 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::{print_stderr, table};
 use crate::config::{Config, InvalidConfig, Loaded};
+use crate::encryption::Key;
 use crate::plugins::{self, BindingError, Plugins};
-use crate::seal::Key;
 use crate::store::Store;
 
 #[derive(Debug, clap::Args)]

@@ -2,8 +2,8 @@
 
 use clap::Subcommand;
 
-use super::collection::Collection;
 use super::exit::{Exit, Failure};
+use super::queue_commands::Collection;
 use super::{Context, print_stderr, table};
 use crate::api::delivery::DeliveryBody;
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use axum::http::StatusCode;
 
-use crate::problem::Problem;
+use crate::http_problem::Problem;
 
 /// The exit codes. They are part of the public interface: their meaning does not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::print_stderr;
 use super::saved_login::{self, Login};
-use super::target::{ProxyArgs, Server, server_url};
+use super::server_and_repository::{ProxyArgs, Server, server_url};
 use crate::api::health::UserBody;
 use crate::urls::API_PREFIX;
 

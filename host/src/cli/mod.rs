@@ -8,24 +8,24 @@ pub mod build;
 mod build_common;
 mod build_text;
 pub mod client;
-mod collection;
 pub mod config;
 pub mod delivery;
 pub mod diagnostics;
 pub mod doctor;
 pub mod exit;
+mod ignored_pushes;
 pub mod lint;
 pub mod log;
 pub mod login;
 pub mod notice;
 pub mod output;
+mod queue_commands;
 pub mod repo;
 pub mod saved_login;
 pub mod secret;
 pub mod server;
+pub mod server_and_repository;
 pub mod table;
-pub mod target;
-mod unbuilt;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -36,9 +36,9 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use client::Client;
 use exit::{Exit, Failure};
 use output::Output;
-use target::Target;
+use server_and_repository::Target;
 
-use crate::seal;
+use crate::encryption;
 
 /// The CI server for Gogs
 #[derive(Debug, Parser)]
@@ -128,7 +128,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Lint(args) => lint::run(&args),
-        command => seal::forbid_core_dumps()
+        command => encryption::forbid_core_dumps()
             .map_err(|error| Failure::new(Exit::Bug, format!("cannot disable core dumps: {error}")))
             // A core dump would contain tokens and secrets.
             .and_then(|()| run(command)),

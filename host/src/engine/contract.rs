@@ -8,8 +8,8 @@ use beespace_core::ids::{StageId, StepId};
 use beespace_core::output::OutputOffsets;
 use tokio_util::sync::CancellationToken;
 
+use super::container_io::{Launch, OutputSender};
 use super::error::EngineError;
-use super::launch::{Launch, OutputSender};
 
 /// A backend that runs stages.
 ///

@@ -25,9 +25,9 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::container_io::{Launch, Output, OutputSender};
 use super::contract::{Capabilities, Engine, EngineInfo, ImageOutcome};
 use super::error::EngineError;
-use super::launch::{Launch, Output, OutputSender};
 use super::tar_stream::{self, TarContents};
 use crate::clock::now;
 

@@ -9,9 +9,9 @@ use beespace_core::ids::{StageId, StepId};
 use beespace_core::output::OutputOffsets;
 use tokio_util::sync::CancellationToken;
 
+use super::container_io::{Launch, OutputSender};
 use super::contract::{Capabilities, Engine, EngineInfo, ImageOutcome};
 use super::error::EngineError;
-use super::launch::{Launch, OutputSender};
 use crate::fail_point::{self, Side, pass};
 
 /// The calls of the server, by the names of their fail points.

@@ -14,10 +14,10 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{Forge, ForgeError};
-use crate::hook::{PATH_PREFIX, key_digest, secret_aad};
-use crate::seal::{self, SealError};
+use crate::encryption::{self, SealError};
 use crate::store::repository::{Hook, Repositories as _, Repository};
 use crate::store::{Store, StoreError};
+use crate::webhook_secret::{PATH_PREFIX, key_digest, secret_aad};
 
 /// How long the previous key and secret stay valid after a repair: queued deliveries of Gogs still use them.
 const OLD_KEY_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -27,7 +27,7 @@ const OLD_KEY_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Enabler {
     pub forge: Forge,
     pub store: Store,
-    pub seal: seal::Key,
+    pub seal: encryption::Key,
     /// The base URL at which Gogs reaches this server.
     pub hook_base: Url,
     /// Shared by all clones.

@@ -5,9 +5,9 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::access::{self, Access};
 use crate::app::App;
-use crate::authorized;
+use crate::authorization;
+use crate::http_problem::Problem;
 use crate::principal::Principal;
-use crate::problem::Problem;
 
 /// Checks a request by the table of routes, before its handler runs. Under a repository the caller needs the right on that
 /// repository.
@@ -33,7 +33,7 @@ pub(super) async fn check(app: &App, parts: &mut Parts, path: Option<&str>, prin
         Access::Admin => principal.is_admin(),
         // A caller who has this right on no repository is asked to sign in.
         Access::Repository(right) if greatest >= Some(right) => {
-            return authorized::authorize(app, parts, principal, right).await;
+            return authorization::authorize(app, parts, principal, right).await;
         }
         Access::Repository(_) => false,
     };

@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use tracing::Instrument as _;
 
 use crate::app::App;
-use crate::problem::Problem;
+use crate::http_problem::Problem;
 use crate::session;
 use crate::web::layout::{self, Layout};
 

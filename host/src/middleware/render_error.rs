@@ -5,7 +5,7 @@ use axum::response::Response;
 
 use crate::app::App;
 use crate::disk;
-use crate::problem::{Problem, STORE_UNAVAILABLE};
+use crate::http_problem::{Problem, STORE_UNAVAILABLE};
 use crate::web::error;
 use crate::web::layout::Layout;
 

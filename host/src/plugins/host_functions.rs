@@ -7,7 +7,7 @@ use beespace_core::time::Timestamp;
 use beespace_wasm::{BoxFuture, KvEntry, KvError, KvPut, KvStore, SecretSource, SecretValue};
 
 use crate::clock::now;
-use crate::seal::Key;
+use crate::encryption::Key;
 use crate::store::kv::{PutOutcome, Values as _};
 use crate::store::secret::{SecretScope, Secrets as _};
 use crate::store::{Store, StoreError};

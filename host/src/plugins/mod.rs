@@ -26,7 +26,7 @@ pub use plugin_log::forward_log;
 pub use secret_scope::move_granted_secrets;
 
 use crate::config::{self, Config, LimitsConfig, NotifierBinding, PluginBinding, PluginSource, PolicyBinding};
-use crate::seal::Key;
+use crate::encryption::Key;
 use crate::store::Store;
 
 /// The number of notices that one notifier sends at once. A receiver that hangs occupies these slots and no other notifier's.

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 
 use crate::clock::now;
 use crate::config::NotifierBinding;
-use crate::seal::Key;
+use crate::encryption::Key;
 use crate::store::Store;
 use crate::store::secret::{Secret, SecretScope, Secrets as _};
 

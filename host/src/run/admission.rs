@@ -10,7 +10,7 @@ use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
-use super::approval::ApprovalCheck;
+use super::approved::ApprovalCheck;
 use super::stage_run::{StageRun, update_stage};
 use crate::app::App;
 use crate::clock::now;

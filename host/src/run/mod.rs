@@ -5,33 +5,33 @@
 //!
 //! | phase | file |
 //! |---|---|
-//! | admit: disk space, policies that changed, approval of the pipeline | `admission.rs`, `approval.rs` |
-//! | reopen: the network of a stage that had started before | `reopen.rs` |
-//! | drive: steps start, end and are cancelled until none moves | `drive.rs`, `transitions.rs`, `step_tasks.rs` |
-//! | close: logs, containers, network and workspace | `close.rs` |
+//! | admit: disk space, policies that changed, approval of the pipeline | `admission.rs`, `approved.rs` |
+//! | reopen: the network of a stage that had started before | `resume_stage.rs` |
+//! | drive: steps start, end and are cancelled until none moves | `step_loop.rs`, `transitions.rs`, `step_tasks.rs` |
+//! | close: logs, containers, network and workspace | `close_stage.rs` |
 //!
 //! A step's own path is `step.rs` (its rounds), `round.rs` (the containers of one round), `container.rs` (one container, in
 //! one of the slots of `container_slots.rs`) and `next_round.rs` (the step type's reaction). `workspace.rs` is the clone step,
 //! with `source_retry.rs`; `prefetch.rs` prepares later steps.
 
 mod admission;
-mod approval;
-mod close;
+mod approved;
+mod close_stage;
 mod container;
 mod container_slots;
-mod drive;
 mod engine_retry;
-mod images;
+mod image_digests;
 mod next_round;
 mod prefetch;
-mod reopen;
 mod resolve_image;
+mod resume_stage;
 mod round;
 mod secrets;
 mod source_retry;
 mod stage_run;
 mod step;
 mod step_log;
+mod step_loop;
 mod step_run;
 mod step_tasks;
 mod transitions;
@@ -50,7 +50,7 @@ use crate::store::Queue;
 use crate::store::build::key_of_stage;
 use crate::worker::WorkError;
 use admission::Admission;
-pub use close::abort;
+pub use close_stage::abort;
 
 /// Runs a stage from its stored state to its end, or until it waits for approval.
 ///
@@ -63,17 +63,17 @@ pub async fn stage(app: &Arc<App>, id: StageId) -> Result<(), WorkError> {
     let (run, stage) = match admission::admit(app, id).await? {
         Admission::Admitted(run, stage) => (run, stage),
         Admission::Refused(reason) => return Ok(abort(app, id, reason).await?),
-        Admission::NotRunning(run, stage) => return close::close(app, run.as_deref(), &stage).await,
+        Admission::NotRunning(run, stage) => return close_stage::close(app, run.as_deref(), &stage).await,
     };
     tokio::select! {
-        () = reopen::reopen(&run, &stage) => {}
+        () = resume_stage::reopen(&run, &stage) => {}
         () = app.stopping.cancelled() => return Err(WorkError::HandedOver),
     }
     let reset = AbortOnDropHandle::new(tokio::spawn(reset_attempts_once_stable(Arc::clone(app), id).in_current_span()));
-    let (tasks, stage) = drive::drive(&run, &stage, changes).await?;
+    let (tasks, stage) = step_loop::drive(&run, &stage, changes).await?;
     drop(reset);
     tasks.wind_down(&run).await;
-    close::close(app, Some(&run), &stage).await
+    close_stage::close(app, Some(&run), &stage).await
 }
 
 /// After this long we assume that the stage is not what crashes the server. The stage's timeout bounds how often its attempts

@@ -12,7 +12,7 @@ use beespace_core::step_type::{Conclusion, Directive};
 use beespace_core::user_action;
 use beespace_wasm::RoundEnd;
 
-use super::approval::Refusal;
+use super::approved::Refusal;
 use super::engine_retry::EngineRetry;
 use super::step_run::{StepOutcome, StepRun};
 use crate::clock::now;

@@ -7,7 +7,7 @@ use beespace_core::build::{Stage, Step};
 use beespace_core::ids::StepNumber;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::approval::ApprovalCheck;
+use super::approved::ApprovalCheck;
 use super::stage_run::StageRun;
 use crate::engine::Launch;
 

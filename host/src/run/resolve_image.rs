@@ -2,7 +2,7 @@
 
 use beespace_core::exit::Exit;
 
-use super::images::BuildImages;
+use super::image_digests::BuildImages;
 use super::stage_run::StageRun;
 use crate::engine::{EngineError, ImageOutcome, Launch, OutputSender};
 

@@ -12,7 +12,7 @@ use beespace_core::time::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::app::App;
-use crate::seal::Sealed;
+use crate::encryption::Sealed;
 use crate::store::secret::{SecretScope, Secrets as _};
 use crate::store::{Read, StoreError};
 

@@ -15,7 +15,7 @@ use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use super::container_slots::ContainerSlots;
-use super::images::BuildImages;
+use super::image_digests::BuildImages;
 use super::secrets::StageSecrets;
 use crate::app::App;
 use crate::clock::now;

@@ -16,7 +16,7 @@ use beespace_core::status::Status;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::approval::ApprovalCheck;
+use super::approved::ApprovalCheck;
 use super::container::StartMode;
 use super::next_round::AfterRound;
 use super::round::{RoundOutcome, RoundRun};

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::diff::PushRange;
 use super::fetch::ForgeCredentials;
-use super::pins::Lookup;
+use super::pinned_commits::Lookup;
 use super::{Mirror, SourceError};
 
 /// A commit in the mirror. Its objects stay as long as this value, and longer if it is pinned.

@@ -25,21 +25,21 @@
 
 mod change_set;
 mod checkout;
+mod checkout_dir;
 mod commit;
 mod diff;
 mod error;
 mod fetch;
 mod git;
 mod history;
-mod left_out;
 mod limits;
+mod mirror_dir;
 mod objects;
-mod pins;
+mod pinned_commits;
 mod pipeline_file;
 mod plugin_files;
-mod scratch;
+mod submodules_and_lfs;
 mod tree_size;
-mod upkeep;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -51,20 +51,20 @@ use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
 
 pub use change_set::ChangeSet;
 pub use checkout::{Checkout, CheckoutRequest};
+pub use checkout_dir::Scratch;
 pub use commit::{FetchedCommit, Resolution, resolve};
 pub use diff::PushRange;
 pub use error::SourceError;
 pub use fetch::{FetchLimits, ForgeCredentials};
 pub use git::PROGRAM as GIT;
-pub use left_out::LeftOut;
 pub use limits::SourceLimits;
+pub use mirror_dir::Collection;
 pub use objects::{EntryKind, FileContent, Tree, TreeEntry};
-pub use pins::Lookup;
+pub use pinned_commits::Lookup;
 pub use pipeline_file::{PipelineSource, missing_file_help, read_pipeline_file};
 pub use plugin_files::CommitFiles;
-pub use scratch::Scratch;
+pub use submodules_and_lfs::LeftOut;
 pub use tree_size::TreeSize;
-pub use upkeep::Collection;
 
 use fetch::FetchHistory;
 use git::Git;

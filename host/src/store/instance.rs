@@ -7,7 +7,7 @@ use beespace_core::time::Timestamp;
 use super::tables::META;
 use super::transaction::{Read, Rows as _, Write};
 use super::{Store, StoreError};
-use crate::seal::KeyId;
+use crate::encryption::KeyId;
 
 const ID: &[u8] = b"instance";
 const KEY: &[u8] = b"key";

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::tables::{HOOK, Key, LAST_SEEN_REF, REPOSITORY, REPOSITORY_NAME};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Store, StoreError, row};
-use crate::seal::Sealed;
+use crate::encryption::Sealed;
 
 /// A repository that is or was enabled.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::tables::{Key, META, SECRET};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Store, StoreError, row};
-use crate::seal::Sealed;
+use crate::encryption::Sealed;
 
 /// The owner of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -206,7 +206,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seal::Key as SealKey;
+    use crate::encryption::Key as SealKey;
 
     fn secret(key: &SealKey, scope: SecretScope, value: &str, at: u64) -> Secret {
         let sealed = key.seal(&scope.associated_data("token"), value.as_bytes()).unwrap();

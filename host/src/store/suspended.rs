@@ -2,13 +2,13 @@
 //!
 //! A notifier whose binding turns out to be misconfigured is **suspended**: its notices keep their order but leave the queue. A
 //! notifier that refuses a notice is not suspended yet, because the notice itself may be the cause
-//! ([`refusals`](beespace_core::refusals)). A restart of the server or a retry by a person resumes it. Both take effect at once.
+//! ([`refusals`](beespace_core::notifier_refusals)). A restart of the server or a retry by a person resumes it. Both take effect at once.
 //! The backlog of waiting notices is updated in batches: after a week it may have thousands of rows, and no other write must wait
 //! that long.
 
 use beespace_core::ids::NoticeId;
 use beespace_core::notice::{AttemptOutcome, Notice, NoticeState};
-use beespace_core::refusals::Refusals;
+use beespace_core::notifier_refusals::Refusals;
 use beespace_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 

@@ -10,10 +10,10 @@ use beespace_core::build::Build;
 use serde::Deserialize;
 
 use crate::app::App;
-use crate::authorized::Authorized;
+use crate::authorization::Authorized;
 use crate::clock::now;
+use crate::http_problem::Problem;
 use crate::principal::Principal;
-use crate::problem::Problem;
 use crate::urls;
 use crate::user_action::{self, ActionError, ApprovalAnswer, BuildAction};
 

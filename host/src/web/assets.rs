@@ -11,7 +11,7 @@ use rust_embed::RustEmbed;
 use sha2::{Digest as _, Sha256};
 
 use crate::ansi;
-use crate::problem::Problem;
+use crate::http_problem::Problem;
 
 #[derive(RustEmbed)]
 #[folder = "assets/"]

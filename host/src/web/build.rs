@@ -22,10 +22,10 @@ use super::repository::safe_link;
 use super::stage::{ApprovalView, StageView};
 use super::{log_window, render_page};
 use crate::app::App;
-use crate::authorized::Authorized;
+use crate::authorization::Authorized;
 use crate::clock::now;
 use crate::html::Html;
-use crate::problem::Problem;
+use crate::http_problem::Problem;
 use crate::store::build::Builds as _;
 use crate::view::{build_title, time};
 

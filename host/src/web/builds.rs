@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::clock::now;
 use crate::disk;
 use crate::html::Html;
-use crate::problem::Problem;
+use crate::http_problem::Problem;
 use crate::store::build::BuildFilter;
 use crate::store::lookup::Visibility;
 use crate::store::status_filter::StatusFilter;

@@ -13,7 +13,7 @@ use super::records::{self, EmptyRecords, RecordRow, RecordsPage};
 use super::{ListQuery, ROWS_PER_PAGE, render_page};
 use crate::app::App;
 use crate::clock::now;
-use crate::problem::Problem;
+use crate::http_problem::Problem;
 use crate::store::build::Builds as _;
 use crate::store::delivery::{Delivery, DeliveryOutcome};
 use crate::store::repository::Repositories as _;

@@ -5,7 +5,7 @@ use axum::response::{Html, IntoResponse, Response};
 
 use super::layout::Layout;
 use super::page_html;
-use crate::problem::Problem;
+use crate::http_problem::Problem;
 
 #[derive(Template)]
 #[template(path = "error.html")]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::log_window::{HtmlLine, log_window};
 use crate::app::App;
-use crate::problem::Problem;
+use crate::http_problem::Problem;
 use crate::urls;
 use crate::view::error_line::failure_line;
 use crate::view::log_html::{MAX_ROWS, window_start};

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use super::layout::Layout;
 use super::render_page;
 use crate::app::App;
+use crate::http_problem::Problem;
 use crate::principal::Principal;
-use crate::problem::Problem;
 use crate::session;
 use crate::urls::safe_next;
 

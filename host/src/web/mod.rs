@@ -47,7 +47,7 @@ use beespace_core::sanitize;
 use serde::Deserialize;
 
 use crate::app::App;
-use crate::problem::Problem;
+use crate::http_problem::Problem;
 use crate::store::lookup::BuildList;
 use crate::store::status_filter::StatusFilter;
 

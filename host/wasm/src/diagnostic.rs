@@ -5,7 +5,7 @@ use beespace_core::policy::Severity;
 use crate::bindings::shared::types;
 use crate::convert::from_wit::severity;
 use crate::sanitize::sanitize;
-use crate::schema_words::explain;
+use crate::schema_errors::explain;
 
 /// Maximum number of diagnostics in one result. The rest is dropped.
 const MAX_DIAGNOSTICS: usize = 100;

@@ -27,11 +27,11 @@
 //! # Ok(()) }
 //! ```
 
-mod aot;
 mod bindings;
 mod call;
 mod call_log;
 mod compile_error;
+mod compiled_cache;
 mod convert;
 mod converter;
 mod diagnostic;
@@ -51,15 +51,15 @@ mod policy;
 mod ports;
 mod resources;
 mod sanitize;
-mod schema_words;
+mod schema_errors;
 mod slots;
 mod state;
 mod step_type;
 mod threads;
 
-pub use aot::CacheOptions;
 pub use call::CallOutcome;
 pub use call_log::{LogLevel, LogLine};
+pub use compiled_cache::CacheOptions;
 pub use converter::{ConvertError, Converted, Converter, PIPELINES_SCHEMA, SourceFile};
 pub use diagnostic::PluginDiagnostic;
 pub use engine::TICK;

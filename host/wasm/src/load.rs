@@ -9,10 +9,10 @@ use tokio::sync::Mutex;
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre};
 
-use crate::aot::{AotCache, CacheOptions};
 use crate::bindings::lifecycle::AnyPluginPre;
 use crate::call::Sandbox;
 use crate::compile_error::compile_failure;
+use crate::compiled_cache::{AotCache, CacheOptions};
 use crate::diagnostic::{self, Schema};
 use crate::egress::{Outbound, Tls};
 use crate::engine::TickingEngine;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Findings;
-use crate::cycle::first_in_cycle;
+use crate::cycle_detection::first_in_cycle;
 use crate::plan::{StepPlan, is_container_id};
 
 pub(super) fn check(plan: &StepPlan, findings: &mut Findings) {

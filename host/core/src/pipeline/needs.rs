@@ -6,7 +6,7 @@ use super::decode::Reader;
 use super::diagnostics::{did_you_mean, quote};
 use super::step::StepDraft;
 use super::{Pipeline, Step};
-use crate::cycle::first_in_cycle;
+use crate::cycle_detection::first_in_cycle;
 use crate::diagnostic::Span;
 
 impl Pipeline {

@@ -14,7 +14,7 @@ use super::injected_files::InjectedFiles;
 use super::mounts::volume_mount;
 use super::names::{Labels, mark_deferred_start};
 use super::options::DockerOptions;
-use crate::engine::launch::Launch;
+use crate::engine::container_io::Launch;
 use crate::engine::tar_stream::HostFile;
 
 /// The capabilities that are added back after all are dropped. Package managers, `su`, `chown` and databases in images need them,

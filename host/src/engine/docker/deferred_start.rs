@@ -30,7 +30,7 @@ use super::containers::{ContainerInspect, Containers};
 use super::output::parse_timestamped;
 use super::timeouts::CallKind;
 use crate::engine::EngineError;
-use crate::engine::launch::Output;
+use crate::engine::container_io::Output;
 
 /// The line that the shell prints when the start signal has arrived. It is not part of the script's output.
 const START_MARKER: &str = "beespace: started\n";

@@ -18,7 +18,7 @@ use super::deferred_start::strip_start_marker;
 use super::output::{parse_timestamped, to_output, unsent};
 use crate::clock::now;
 use crate::engine::EngineError;
-use crate::engine::launch::{Output, OutputSender};
+use crate::engine::container_io::{Output, OutputSender};
 
 /// How long output may arrive after the container's exit, and how long a blocked receiver is awaited after a kill.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);

@@ -19,7 +19,7 @@ use super::pause_image;
 use super::pull::{FIRST_REPORT, MAX_REPORT_INTERVAL, PullOutcome, PullProgress, explain_failure};
 use super::timeouts::CallKind;
 use crate::engine::EngineError;
-use crate::engine::launch::{OutputSender, write_host_line};
+use crate::engine::container_io::{OutputSender, write_host_line};
 
 /// How many images are remembered.
 const MAX_REMEMBERED: usize = 1_000;

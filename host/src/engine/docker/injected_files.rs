@@ -10,7 +10,7 @@ use beespace_core::script::{is_variable_name, quote};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::engine::EngineError;
-use crate::engine::launch::Launch;
+use crate::engine::container_io::Launch;
 use crate::engine::tar_stream::HostFile;
 
 /// The directory for the host's own files. No plan can mount anything here.

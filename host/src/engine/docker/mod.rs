@@ -36,7 +36,7 @@ use beespace_core::output::OutputOffsets;
 use futures::future::{join, try_join};
 use tokio_util::sync::CancellationToken;
 
-use super::launch::{Launch, OutputSender};
+use super::container_io::{Launch, OutputSender};
 use super::{Capabilities, Engine, EngineError, EngineInfo, ImageOutcome};
 use client::Client;
 use containers::Containers;

@@ -5,7 +5,7 @@ use beespace_core::time::Timestamp;
 use bollard::container::LogOutput;
 
 use crate::clock::now;
-use crate::engine::launch::Output;
+use crate::engine::container_io::Output;
 
 pub(super) fn to_output(frame: LogOutput, at: Timestamp) -> Output {
     let (stream, bytes) = match frame {

@@ -7,7 +7,7 @@ use beespace_core::digest::Digest;
 use beespace_core::ids::StepId;
 
 use super::deferred_start::DeferredStart;
-use crate::engine::launch::Launch;
+use crate::engine::container_io::Launch;
 
 /// A container: its step, and its id in the step's plan.
 type Key = (StepId, String);

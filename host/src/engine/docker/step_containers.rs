@@ -21,7 +21,7 @@ use super::step_creation::{CreateOutcome, ReadyContainer, StartedContainer, Step
 use super::supervise::{Supervised, start_error};
 use crate::clock::now;
 use crate::engine::EngineError;
-use crate::engine::launch::{Launch, OutputSender, write_host_line};
+use crate::engine::container_io::{Launch, OutputSender, write_host_line};
 
 /// A wait for a start permit that is shorter than this is not reported.
 const REPORT_WAIT_AFTER: Duration = Duration::from_secs(1);

@@ -20,7 +20,7 @@ use super::network::Networks;
 use super::options::DockerOptions;
 use super::precreated::{Precreated, PrecreatedContainer};
 use super::step_images::StepImages;
-use crate::engine::launch::{Launch, OutputSender};
+use crate::engine::container_io::{Launch, OutputSender};
 use crate::engine::{EngineError, ImageOutcome};
 
 /// Attempts to create a container whose image is removed at the same time.

@@ -9,7 +9,7 @@ use beespace_core::plan::Container;
 
 use super::images::{ImageFacts, Images};
 use super::pull::PullOutcome;
-use crate::engine::launch::{Launch, OutputSender};
+use crate::engine::container_io::{Launch, OutputSender};
 use crate::engine::{EngineError, ImageOutcome};
 
 /// Finds and pulls the images of containers.

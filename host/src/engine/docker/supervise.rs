@@ -24,7 +24,7 @@ use super::output::parse_time;
 use super::timeouts::CallKind;
 use crate::clock::now;
 use crate::engine::EngineError;
-use crate::engine::launch::OutputSender;
+use crate::engine::container_io::OutputSender;
 
 /// How often a loaded engine is queried again for the reason why a container was killed.
 const OOM_CHECKS: usize = 10;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use beespace::app::App;
 use beespace::config::Config;
-use beespace::seal::{Key, SealError, Sealed};
+use beespace::encryption::{Key, SealError, Sealed};
 
 #[test]
 fn a_sealed_value_can_be_opened_only_in_its_context() {
@@ -130,7 +130,7 @@ fn debug_output_contains_no_key_and_no_value() {
 
 #[test]
 fn core_dumps_are_disabled() {
-    beespace::seal::forbid_core_dumps().unwrap();
+    beespace::encryption::forbid_core_dumps().unwrap();
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");

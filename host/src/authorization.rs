@@ -16,8 +16,8 @@ use serde::Deserialize;
 
 use crate::access::{self, Right};
 use crate::app::App;
+use crate::http_problem::Problem;
 use crate::principal::Principal;
-use crate::problem::Problem;
 use crate::store::lookup::Visibility;
 use crate::store::repository::{Repositories as _, Repository};
 
