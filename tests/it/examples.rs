@@ -33,7 +33,7 @@ fn the_configuration_with_every_key_is_read() {
 fn the_documented_variables_are_those_that_steps_receive() {
     let mut text =
         "# Variables of a step\n\nEvery step gets all of these environment variables; a variable without a value is empty.\n\
-                    The step's own `env` overrides them.\n\n\
+                    `env` in the pipeline file may override `CI`. `BEESPACE` and all names that begin with `BEESPACE_` are reserved.\n\n\
                     | variable | meaning | example |\n|---|---|---|\n"
             .to_owned();
     for Variable { name, meaning, example, .. } in environment::VARIABLES {

@@ -9,7 +9,7 @@ use crate::module_graph::{Edges, ModuleGraph, find_cycle};
 type Layers = &'static [(&'static str, &'static [&'static str])];
 
 const CORE: Layers = &[
-    ("baseline_policy", &["cycle_detection", "image_ref", "plan", "policy", "units"]),
+    ("baseline_policy", &["cycle_detection", "image_ref", "pipeline", "plan", "policy", "units"]),
     ("build", &["diagnostic", "event", "exit", "ids", "pipeline", "plan", "policy", "reason", "reason_code", "status", "time"]),
     ("change_event", &["ids", "notice", "status"]),
     ("clock_check", &["time"]),

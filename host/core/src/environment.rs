@@ -64,7 +64,7 @@ const fn variable(
 
 /// All variables, in the order of the documentation.
 pub const VARIABLES: &[Variable] = &[
-    variable("CI", "true", "always true: every CI server sets it", |_| "true".to_owned()),
+    variable("CI", "true", "always true, as on every CI server, unless `env` overrides it", |_| "true".to_owned()),
     variable("BEESPACE", "true", "always true: this CI server is Beespace", |_| "true".to_owned()),
     variable("BEESPACE_EVENT", "push", "kind of the event, as in `when.event`", |inputs| {
         inputs.build.event.kind().as_str().to_owned()
@@ -154,6 +154,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::pipeline::is_reserved_variable;
 
     fn build() -> Build {
         serde_json::from_value(json!({
@@ -204,7 +205,7 @@ mod tests {
         assert_eq!(inputs.len(), VARIABLES.len(), "a name is in the table twice");
         for variable in VARIABLES {
             assert!(inputs.contains_key(variable.name));
-            assert!(variable.name == "CI" || variable.name.starts_with("BEESPACE"), "{}: a pipeline may set it", variable.name);
+            assert!(variable.name == "CI" || is_reserved_variable(variable.name), "{}: a pipeline may set it", variable.name);
             assert!(!variable.meaning.is_empty() && !variable.example.is_empty());
         }
     }

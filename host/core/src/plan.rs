@@ -108,13 +108,12 @@ pub fn plan_image_step(pipeline: &Pipeline, step: &Step, action: &ImageAction) -
     StepPlan { step: step.name.clone(), containers: vec![container], ..StepPlan::default() }
 }
 
-/// Resolves a directory of the file against the workspace: `web` and `./web` are in the workspace, `/tmp` is in the image.
+/// Resolves a directory of the file against the workspace: `web` and `./web/` are in the workspace, `/tmp/` is `/tmp`.
 fn in_workspace(directory: &str) -> String {
-    if directory.starts_with('/') {
-        return directory.to_owned();
-    }
+    let base = if directory.starts_with('/') { "" } else { WORKSPACE };
     let parts = directory.split('/').filter(|part| !matches!(*part, "" | "."));
-    parts.fold(WORKSPACE.to_owned(), |path, part| format!("{path}/{part}"))
+    let path = parts.fold(base.to_owned(), |path, part| format!("{path}/{part}"));
+    if path.is_empty() { "/".to_owned() } else { path }
 }
 
 /// Applies the settings of a `uses:` step in the file to every container that its step type planned: the `timeout` is an upper

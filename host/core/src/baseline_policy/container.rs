@@ -3,6 +3,7 @@
 use super::mount::is_plain_absolute;
 use super::{Findings, LocatedContainer, StepBounds};
 use crate::image_ref::ImageRef;
+use crate::pipeline::is_reserved_variable;
 use crate::plan::{Network, SecretTarget};
 use crate::units::format_size;
 
@@ -106,7 +107,7 @@ fn check_variable_name(name: &str, pointer: &str, findings: &mut Findings) {
     if !is_name {
         let message = format!("{name:?} is not a valid name for a variable");
         findings.add("variable-name", pointer.to_owned(), message, "Use letters, digits and `_`");
-    } else if name.starts_with("BEESPACE_") {
+    } else if is_reserved_variable(name) {
         let message = format!("The variable {name} is reserved: Beespace sets it");
         findings.add("variable-name", pointer.to_owned(), message, "Use another name");
     }

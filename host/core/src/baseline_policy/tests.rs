@@ -1,5 +1,6 @@
 use super::*;
-use crate::plan::{Mount, MountSource, Network, SecretMount, SecretTarget};
+use crate::pipeline;
+use crate::plan::{self, Mount, MountSource, Network, SecretMount, SecretTarget};
 
 fn container(id: &str) -> Container {
     serde_json::from_value(serde_json::json!({ "id": id, "image": "rust:1.95" })).unwrap()
@@ -189,4 +190,27 @@ fn container_ids_are_unique_and_needs_have_no_cycle() {
 fn a_plan_that_is_too_large_is_not_checked_in_detail() {
     assert_eq!(all_rules((0..65).map(|n| container(&format!("C{n}"))).collect()), ["too-many-containers /containers"]);
     assert_eq!(rules(|c| c.script = Some("x".repeat(3 << 20))), ["plan-too-large "]);
+}
+
+#[test]
+fn a_directory_that_the_pipeline_file_accepts_is_allowed() {
+    let long = "d/".repeat(1_990);
+    for (workdir, resolved) in [("web/app", "/workspace/web/app"), ("./a//b/", "/workspace/a/b"), ("/srv/./", "/srv"), ("/", "/")]
+    {
+        let plan = plan_with_workdir(workdir).unwrap();
+        assert_eq!(plan.containers[0].workdir.as_deref(), Some(resolved));
+        assert_eq!(evaluate(&plan, &StepBounds::default()).outcome, VerdictOutcome::Allow, "{workdir}");
+    }
+    assert_eq!(evaluate(&plan_with_workdir(&long).unwrap(), &StepBounds::default()).outcome, VerdictOutcome::Allow);
+    for workdir in ["../x", "web/..", "/tmp/../etc", "a\\u0007b", &long.repeat(2)] {
+        assert_eq!(plan_with_workdir(workdir), None, "{workdir}");
+    }
+}
+
+/// The plan of a step with this `workdir`; none if the pipeline file is not accepted.
+fn plan_with_workdir(workdir: &str) -> Option<StepPlan> {
+    let text = format!("steps: [{{ name: a, image: x, workdir: \"{workdir}\" }}]");
+    let pipeline = pipeline::read("f", text.as_bytes()).ok()?.pipeline;
+    let pipeline::Action::Image(action) = &pipeline.steps[0].action else { return None };
+    Some(plan::plan_image_step(&pipeline, &pipeline.steps[0], action))
 }

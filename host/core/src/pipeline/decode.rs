@@ -62,6 +62,9 @@ impl Reader {
                 _ if keywords.known.contains(&"when") && WHEN.known.contains(&key) => {
                     format!("`{key}` is a condition: write `when: {{ {key}: … }}`")
                 }
+                _ if let Some(place) = keywords.other_place_of(key) => {
+                    format!("`{key}` is a key {place}, not {}", keywords.location)
+                }
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("known keys: {}", keywords.known.join(", ")),
             };
@@ -91,7 +94,7 @@ impl Reader {
             Value::List(items) if !items.is_empty() => items.as_slice(),
             Value::Scalar(_) => std::slice::from_ref(node),
             _ => {
-                self.wrong_type(node, expected);
+                self.wrong_type_with_help(node, expected, "write a text, or a list with one text per entry");
                 return None;
             }
         };
@@ -101,12 +104,15 @@ impl Reader {
 
     /// A text in a list. YAML reads `- echo a: b` as a map.
     fn list_item(&mut self, item: &Node, expected: &str) -> Option<String> {
-        if matches!(item.value, Value::Map(_)) {
-            let help = "text that contains `: ` needs quotes: `- \"KEY: value\"`, or `- |` and the text in the next line";
-            self.wrong_type_with_help(item, expected, help);
-            return None;
-        }
-        self.text(item, expected)
+        let help = match &item.value {
+            Value::Scalar(scalar) if !scalar.text.trim().is_empty() => return Some(scalar.text.clone()),
+            Value::Scalar(_) => "remove the empty entry",
+            Value::Null => "remove the entry, or write its text in quotes",
+            Value::List(_) => "write its entries into the list around it",
+            Value::Map(_) => "text that contains `: ` needs quotes: `- \"KEY: value\"`, or `- |` and the text in the next line",
+        };
+        self.wrong_type_with_help(item, expected, help);
+        None
     }
 
     /// A list of texts; not empty. The location of each is recorded under `path`.

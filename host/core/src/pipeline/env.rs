@@ -35,8 +35,9 @@ impl Reader {
 
     fn check_variable_name(&mut self, variable: &MapEntry) {
         let (name, span) = (variable.key.as_str(), variable.key_span);
-        if name == "CI" || name.starts_with("BEESPACE_") || name == "BEESPACE" {
-            let message = format!("{} is reserved: Beespace sets it for every step", quote(name));
+        if is_reserved_variable(name) {
+            let message =
+                format!("{} is reserved: `BEESPACE` and names that begin with `BEESPACE_` belong to Beespace", quote(name));
             self.diagnostics.add_with_help("reserved-name", span, message, "use another name");
         } else if !is_identifier(name) {
             let message = format!("{} is not a valid variable name", quote(name));
@@ -82,6 +83,13 @@ impl Reader {
         }
         is_good.then_some(name)
     }
+}
+
+/// Whether only Beespace may set a variable of this name. A step would otherwise see another build, commit or actor than its own.
+/// `CI` is not reserved: programs behave differently under it, and a step may need the other behaviour.
+#[must_use]
+pub fn is_reserved_variable(name: &str) -> bool {
+    name == "BEESPACE" || name.starts_with("BEESPACE_")
 }
 
 /// Whether a POSIX shell can read a variable of this name as `$NAME`.

@@ -11,6 +11,21 @@ pub(super) struct Keywords {
     pub(super) foreign: &'static [ForeignKeyword],
 }
 
+impl Keywords {
+    /// Where a key occurs that belongs to a step but was found in a pipeline, or the other way round: `in a step`.
+    pub(super) fn other_place_of(&self, key: &str) -> Option<&'static str> {
+        let other = match self.location {
+            IN_PIPELINE => &STEP,
+            IN_STEP => &PIPELINE,
+            _ => return None,
+        };
+        other.known.iter().chain(other.planned).any(|known| *known == key).then_some(other.location)
+    }
+}
+
+const IN_PIPELINE: &str = "in a pipeline";
+const IN_STEP: &str = "in a step";
+
 /// A keyword of another CI server.
 #[derive(Debug)]
 pub(super) struct ForeignKeyword {
@@ -25,7 +40,7 @@ const fn foreign(word: &'static str, of: &'static str, advice: &'static str) -> 
 }
 
 pub(super) const PIPELINE: Keywords = Keywords {
-    location: "in a pipeline",
+    location: IN_PIPELINE,
     known: &["name", "when", "env", "timeout", "clone", "steps"],
     planned: &["version", "needs", "concurrency", "platform", "labels", "workspace", "matrix", "volumes", "services"],
     foreign: &[
@@ -55,7 +70,7 @@ pub(super) const PIPELINE: Keywords = Keywords {
 };
 
 pub(super) const STEP: Keywords = Keywords {
-    location: "in a step",
+    location: IN_STEP,
     known: &[
         "name",
         "image",

@@ -1,6 +1,7 @@
 //! The pipeline file and its normal form, `beespace.pipeline/v1`. The reader and converters produce the normal form, policies
 //! evaluate it, and plans are made from it.
 
+mod command;
 mod decode;
 mod diagnostics;
 mod env;
@@ -12,6 +13,7 @@ mod read;
 mod spans;
 mod step;
 mod yaml;
+mod yaml_error;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,6 +26,7 @@ use crate::image_ref::ImageRef;
 use crate::policy::Subject;
 use crate::status::Status;
 
+pub use self::env::is_reserved_variable;
 pub use self::read::{DEFAULT_NAME, ParsedPipeline, read};
 pub use self::spans::Spans;
 pub use self::step::MAX_STEPS;

@@ -96,9 +96,13 @@ impl Reader {
         while let Some(cycle) = next_cycle(&mut waits, steps) {
             let way: Vec<String> = cycle.iter().chain(cycle.first()).map(|name| quote(name)).collect();
             let span = cycle.first().and_then(|name| spans.get(*name)).copied();
-            let message = format!("these steps need each other: {}", way.join(" needs "));
+            let message = match cycle.as_slice() {
+                [name] => format!("step {} needs itself", quote(name)),
+                _ => format!("these steps need each other: {}", way.join(" needs ")),
+            };
             let help = match cycle.iter().find(|name| silent.contains(**name)) {
                 Some(name) => format!("{} has no `needs`, so it waits for the step before it; add `needs: []`", quote(name)),
+                None if cycle.len() == 1 => "remove it from its `needs`".to_owned(),
                 None => "remove one of the `needs`".to_owned(),
             };
             self.diagnostics.add_with_help("cycle", span, message, help);

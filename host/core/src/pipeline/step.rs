@@ -173,18 +173,9 @@ impl Reader {
                 self.diagnostics.add_with_help("conflict", entry.key_span, message, format!("remove `run` or `{key}`"));
             }
         }
-        let mut words = |key: &str| {
-            let entry = fields.get(key)?;
-            if matches!(&entry.value.value, Value::List(items) if items.is_empty()) {
-                return Some(Vec::new());
-            }
-            self.text_list(&entry.value, &format!("`{key}` to be a list of words"), &path.child(key))
-        };
-        let (entrypoint, args) = (words("entrypoint"), words("args"));
-        let workdir = fields.get("workdir").and_then(|entry| {
-            path.child("workdir").record(&mut self.spans, entry.value.span);
-            self.text(&entry.value, "`workdir` to be a directory, relative to the workspace")
-        });
+        let entrypoint = fields.get("entrypoint").and_then(|entry| self.words(entry, path));
+        let args = fields.get("args").and_then(|entry| self.words(entry, path));
+        let workdir = fields.get("workdir").and_then(|entry| self.workdir(entry, path));
         let pull = fields.get("pull").and_then(|entry| self.pull(entry, path));
         Some(ImageAction { image: reference?, pull, run, entrypoint, args, workdir })
     }

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
 use super::diagnostics::{Diagnostics, quote};
+use super::yaml_error;
 use crate::diagnostic::Span;
 
 /// Most bytes of a file.
@@ -70,12 +71,14 @@ impl Node {
 pub(super) fn parse(text: &str, problems: &mut Diagnostics) -> Option<Node> {
     let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut tree = TreeBuilder { parser, diagnostics: problems, anchors: HashMap::new(), nodes: 0, bytes: 0 };
+    let mut tree =
+        TreeBuilder { parser, diagnostics: problems, anchors: HashMap::new(), is_incomplete: false, nodes: 0, bytes: 0 };
     match tree.document() {
+        Ok(_) if tree.is_incomplete => None,
         Ok(root) => root,
         Err(Stop::Reported) => None,
         Err(Stop::Syntax(error)) => {
-            let (message, help) = explain_syntax_error(&error);
+            let (message, help) = yaml_error::explain(&error);
             let span = point(*error.marker());
             let code = if *error.kind() == ErrorKind::RecursionLimitExceeded { "too-large" } else { "yaml" };
             match help {
@@ -108,6 +111,8 @@ struct TreeBuilder<'a, 'p> {
     diagnostics: &'p mut Diagnostics,
     /// Anchors by the parser's id; `None` while an anchor is still being parsed.
     anchors: HashMap<usize, Option<Anchored>>,
+    /// Whether a merge failed. The keys that it should have added would be reported as missing.
+    is_incomplete: bool,
     nodes: usize,
     bytes: usize,
 }
@@ -247,7 +252,13 @@ impl<'a> TreeBuilder<'a, '_> {
         for node in maps {
             match node.value {
                 Value::Map(merged) => entries.extend(merged.into_iter().filter(|entry| present.insert(entry.key.clone()))),
-                _ => self.diagnostics.add("wrong-type", node.span, format!("`<<` can merge only maps, found {}", node.kind())),
+                _ => {
+                    self.is_incomplete = true;
+                    if !self.diagnostics.has_diagnostic_at(node.span) {
+                        let message = format!("`<<` can merge only maps, found {}", node.kind());
+                        self.diagnostics.add_with_help("wrong-type", node.span, message, "name the anchor of a map: `<<: *NAME`");
+                    }
+                }
             }
         }
     }
@@ -308,37 +319,6 @@ fn scalar(text: String, style: ScalarStyle, is_tagged: bool) -> Value {
         Value::Null
     } else {
         Value::Scalar(Scalar { text, is_plain })
-    }
-}
-
-/// The message for a syntax error, and the remedy for common mistakes.
-fn explain_syntax_error(error: &ScanError) -> (String, Option<&'static str>) {
-    let quote_it = "quote the text";
-    match error.kind() {
-        ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation | ErrorKind::TabNotAllowed => {
-            ("the indentation contains a tab".to_owned(), Some("use spaces"))
-        }
-        ErrorKind::UnclosedQuotedScalar => ("this quote is never closed".to_owned(), None),
-        ErrorKind::UnclosedFlowCollection { open } => (format!("this `{open}` is never closed"), None),
-        ErrorKind::UnexpectedCharacter { character } if character.is_control() => (
-            format!("the control character {} is not allowed", quote(&character.to_string())),
-            Some("write it as an escape in double quotes: `\"\\x07\"`"),
-        ),
-        ErrorKind::UnexpectedCharacter { character } => {
-            (format!("a value cannot begin with {}", quote(&character.to_string())), Some(quote_it))
-        }
-        ErrorKind::MappingValueNotAllowed => {
-            ("unexpected `:`".to_owned(), Some("quote text that contains `: `, and check the indentation"))
-        }
-        ErrorKind::InvalidColonPlacement | ErrorKind::ExpectedFlowSequenceSeparator | ErrorKind::ExpectedFlowMappingSeparator => {
-            ("a list in `[ ]` or a map in `{ }` is not closed before this point".to_owned(), None)
-        }
-        ErrorKind::ExpectedBlockSequenceEntry | ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => (
-            "the indentation does not match the lines above".to_owned(),
-            Some("entries of one list or map must begin in the same column"),
-        ),
-        ErrorKind::RecursionLimitExceeded => (format!("lists and maps are nested deeper than {MAX_DEPTH}"), None),
-        _ => (format!("invalid YAML: {}", error.info()), None),
     }
 }
 
