@@ -43,6 +43,8 @@ const SCRATCH_DIR: &str = "scratch";
 #[derive(Debug)]
 pub struct App {
     pub config: Config,
+    /// The id of this data directory.
+    pub instance: uuid::Uuid,
     pub store: Store,
     pub key: Arc<Key>,
     pub admin_token: AdminToken,
@@ -121,6 +123,7 @@ impl App {
             urls: Urls::new(&config.server.public_url),
             rules: plugins.rule_set(&config.limits).digest(),
             config,
+            instance,
             store,
             key,
             plugins,

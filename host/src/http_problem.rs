@@ -180,7 +180,9 @@ impl From<ActionError> for Problem {
         match error {
             ActionError::Store(error) => error.into(),
             ActionError::NothingBlocked(_) | ActionError::Over(_) => Self::conflict(detail),
-            ActionError::SeveralBlocked | ActionError::InvalidSubject(_) => Self::bad_request(detail),
+            ActionError::SeveralBlocked | ActionError::InvalidSubject(_) | ActionError::LongReason(_) => {
+                Self::bad_request(detail)
+            }
             ActionError::NoSubject => Self::bad_request(detail).help("The build lists the digest as `subject` of each approval."),
         }
     }

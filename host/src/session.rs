@@ -24,15 +24,22 @@ const MAX_AGE: Duration = Duration::from_secs(7 * 86_400);
 /// The precision of `last_seen_at`: a write per page view would be wasteful.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(600);
 
+/// Hexadecimal digits of the instance's id in the name of the cookie. The last ones of a UUID of version 7 are random.
+const INSTANCE_DIGITS: usize = 8;
+
 /// The name of the cookie. Browsers accept the prefix `__Host-` over TLS only, and bind such a cookie to this host: no parent
-/// domain and no path can set it. Below a path the cookie is bound to the path instead, so that each of several servers on one
-/// host has its own; browsers accept the prefix `__Secure-` over TLS only.
-fn cookie_name(server: &ServerConfig) -> &'static str {
-    match (server.is_https(), urls::base_path(&server.public_url).is_empty()) {
-        (true, true) => "__Host-beespace",
-        (true, false) => "__Secure-beespace",
-        (false, _) => "beespace",
-    }
+/// domain and no path can set it. Below a path the cookie is bound to the path instead; browsers accept the prefix `__Secure-`
+/// over TLS only. Cookies are shared between the ports of a host, so the name contains the instance: signing in to one of several
+/// servers on a host does not sign out of the others.
+fn cookie_name(app: &App) -> String {
+    let server = &app.config.server;
+    let prefix = match (server.is_https(), urls::base_path(&server.public_url).is_empty()) {
+        (true, true) => "__Host-",
+        (true, false) => "__Secure-",
+        (false, _) => "",
+    };
+    let id = app.instance.as_simple().to_string();
+    format!("{prefix}beespace-{}", id.get(id.len().saturating_sub(INSTANCE_DIGITS)..).unwrap_or(&id))
 }
 
 fn cookie_path(server: &ServerConfig) -> &str {
@@ -57,7 +64,7 @@ pub async fn authenticate(app: &App, headers: &HeaderMap) -> Principal {
         let is_admin = token.is_some_and(|token| app.admin_token.matches(token));
         return if is_admin { Principal::admin() } else { Principal::anonymous() };
     }
-    let token = cookie(headers, cookie_name(&app.config.server));
+    let token = cookie(headers, &cookie_name(app));
     match token {
         Some(token) => of_session(app, token).await.unwrap_or_else(Principal::anonymous),
         None => Principal::anonymous(),
@@ -108,7 +115,7 @@ pub async fn create(app: &App, principal: &Principal) -> Result<HeaderValue, Pro
         last_seen_at: now,
     };
     app.store.put_session(Digest::of(&token), session).await?;
-    set_cookie(&app.config.server, &token, MAX_AGE.as_secs())
+    set_cookie(app, &token, MAX_AGE.as_secs())
 }
 
 /// Deletes the session of this request and returns the cookie that makes its browser forget it.
@@ -116,15 +123,15 @@ pub async fn create(app: &App, principal: &Principal) -> Result<HeaderValue, Pro
 /// # Errors
 /// [`Problem`] if the store fails.
 pub async fn delete(app: &App, headers: &HeaderMap) -> Result<HeaderValue, Problem> {
-    if let Some(token) = cookie(headers, cookie_name(&app.config.server)) {
+    if let Some(token) = cookie(headers, &cookie_name(app)) {
         app.store.remove_session(Digest::of(token)).await?;
     }
-    set_cookie(&app.config.server, "", 0)
+    set_cookie(app, "", 0)
 }
 
-fn set_cookie(server: &ServerConfig, value: &str, max_age: u64) -> Result<HeaderValue, Problem> {
-    let secure = if server.is_https() { "; Secure" } else { "" };
-    let (name, path) = (cookie_name(server), cookie_path(server));
+fn set_cookie(app: &App, value: &str, max_age: u64) -> Result<HeaderValue, Problem> {
+    let secure = if app.config.server.is_https() { "; Secure" } else { "" };
+    let (name, path) = (cookie_name(app), cookie_path(&app.config.server));
     let text = format!("{name}={value}; Path={path}; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}");
     HeaderValue::from_str(&text).map_err(|error| Problem::internal(&error))
 }

@@ -4,7 +4,7 @@ use beespace_core::build::{Build, Stage};
 use beespace_core::digest::{Digest, InvalidDigest};
 use beespace_core::ids::{BuildId, NoticeId, StageId, StageNumber};
 use beespace_core::notice::Notice;
-use beespace_core::policy::approval::Approver;
+use beespace_core::policy::approval::{Approver, MAX_REASON_CHARS};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
@@ -33,17 +33,22 @@ pub struct ApprovalAnswer {
     pub stage: Option<StageNumber>,
     /// The digest of the approved or declined subject. An approval requires it; without it, a refusal covers all waiting ones.
     pub subject: Option<Digest>,
-    /// A reason for the people who wait for the decision.
+    /// A reason for the people who wait for the decision; at most [`MAX_REASON_CHARS`].
     pub reason: Option<String>,
 }
 
 impl ApprovalAnswer {
-    /// Parses the parts of a request.
+    /// Parses the parts of a request. A blank reason is none.
     ///
     /// # Errors
-    /// [`ActionError::InvalidSubject`].
-    pub fn parse(stage: Option<u16>, subject: Option<&str>, reason: Option<String>) -> Result<Self, ActionError> {
-        Ok(Self { stage: stage.map(StageNumber), subject: subject.map(str::parse).transpose()?, reason })
+    /// [`ActionError::InvalidSubject`]; [`ActionError::LongReason`].
+    pub fn parse(stage: Option<u16>, subject: Option<&str>, reason: Option<&str>) -> Result<Self, ActionError> {
+        let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
+        if let Some(count) = reason.map(|reason| reason.chars().count()).filter(|count| *count > MAX_REASON_CHARS) {
+            return Err(ActionError::LongReason(count));
+        }
+        let subject = subject.map(str::parse).transpose()?;
+        Ok(Self { stage: stage.map(StageNumber), subject, reason: reason.map(str::to_owned) })
     }
 }
 
@@ -54,6 +59,8 @@ pub enum ActionError {
     Store(#[from] StoreError),
     #[error(transparent)]
     InvalidSubject(#[from] InvalidDigest),
+    #[error("the reason has {0} characters; at most {most} are possible", most = MAX_REASON_CHARS)]
+    LongReason(usize),
     #[error("nothing is waiting for approval; the build is {0}")]
     NothingBlocked(Status),
     #[error("several stages are waiting for approval; select one by its number")]
@@ -75,16 +82,16 @@ pub async fn apply(app: &App, build: &Build, action: BuildAction, by: &Principal
         BuildAction::Approve(answer) => {
             let id = answered_stage(app, build, &answer)?;
             let subject = answer.subject.ok_or(ActionError::NoSubject)?;
-            change_stage(app, build, id, by, answer.reason, move |stage, by, why, caused_by| {
-                user_action::approve(stage, subject, by, why, caused_by)
+            change_stage(app, build, id, by, answer.reason, move |stage, by, caused_by| {
+                user_action::approve(stage, subject, by.clone(), caused_by)
             })
             .await?;
         }
         BuildAction::Decline(answer) => {
             let id = answered_stage(app, build, &answer)?;
             let subject = answer.subject;
-            change_stage(app, build, id, by, answer.reason, move |stage, by, why, caused_by| {
-                user_action::decline(stage, subject, by, why, caused_by)
+            change_stage(app, build, id, by, answer.reason, move |stage, by, caused_by| {
+                user_action::decline(stage, subject, by, caused_by)
             })
             .await?;
         }
@@ -131,21 +138,20 @@ fn answered_stage(app: &App, build: &Build, answer: &ApprovalAnswer) -> Result<S
     }
 }
 
-/// Changes a stage by a pure decision of core, which receives the approver, the given reason and the id of the user who caused
+/// Changes a stage by a pure decision of core, which receives the person with the given reason, and the id of the user who caused
 /// the build.
 async fn change_stage(
     app: &App,
     build: &Build,
     id: StageId,
     by: &Principal,
-    why: Option<String>,
-    change: impl Fn(&mut Stage, Approver, Option<&str>, &str) -> Result<(), user_action::ActionRefused> + Send + 'static,
+    reason: Option<String>,
+    change: impl Fn(&mut Stage, &Approver, &str) -> Result<(), user_action::ActionRefused> + Send + 'static,
 ) -> Result<(), ActionError> {
-    let approver = Approver { id: by.id().to_owned(), at: now() };
+    let approver = Approver { id: by.id().to_owned(), at: now(), reason };
     let (at, caused_by) = (approver.at, build.event.sender.stable_id());
-    let why = why.filter(|why| !why.trim().is_empty());
     let change = move |stage: &mut Stage| {
-        change(stage, approver.clone(), why.as_deref(), &caused_by).map_err(|refused| StoreError::Conflict(refused.to_string()))
+        change(stage, &approver, &caused_by).map_err(|refused| StoreError::Conflict(refused.to_string()))
     };
     app.store.change_stage(id, at, change).await?;
     Ok(())

@@ -322,7 +322,7 @@ async fn a_foreign_page_cannot_use_the_session_cookie_to_change_anything() {
 async fn scripts_and_other_hosts_cannot_read_the_cookie() {
     let (_gogs, plain) = world("").await;
     let (_gogs, safe) = world("public_url = \"https://ci.example.org\"").await;
-    for (beespace, name, is_secure) in [(plain, "beespace=", false), (safe, "__Host-beespace=", true)] {
+    for (beespace, name, is_secure) in [(plain, "beespace-", false), (safe, "__Host-beespace-", true)] {
         let token = beespace.admin_token().unwrap();
         let answer = beespace.anonymous().form("/-/login", &[("token", &token)]).await.unwrap();
         let cookie = answer.header("set-cookie");
@@ -332,6 +332,26 @@ async fn scripts_and_other_hosts_cannot_read_the_cookie() {
         }
         assert_eq!(cookie.contains("; Secure"), is_secure, "{cookie}");
         assert!(!cookie.contains("Domain"), "{cookie}");
+    }
+}
+
+/// A browser sends the cookies of a host to every port of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_in_to_another_server_of_the_host_ends_no_session() {
+    let (_gogs, first) = world("").await;
+    let (_gogs, second) = world("").await;
+    let mut names = std::collections::BTreeSet::new();
+    let mut jar = Vec::new();
+    for beespace in [&first, &second] {
+        let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
+        let cookie = session.cookie().unwrap().to_owned();
+        names.insert(cookie.split('=').next().unwrap().to_owned());
+        jar.push(cookie);
+    }
+    assert_eq!(names.len(), 2, "a cookie of one would replace that of the other: {names:?}");
+    for beespace in [&first, &second] {
+        let client = beespace.anonymous().with_cookie(&jar.join("; "));
+        assert_eq!(client.get("/api/v1/doctor").await.unwrap().status, StatusCode::OK);
     }
 }
 
@@ -359,11 +379,12 @@ async fn a_stored_session_row_cannot_be_used_to_sign_in() {
     let (_gogs, beespace) = world("").await;
     let token = beespace.admin_token().unwrap();
     let cookie = beespace.anonymous().form("/-/login", &[("token", &token)]).await.unwrap().header("set-cookie").to_owned();
-    let value = cookie.split(';').next().unwrap().split_once('=').unwrap().1.to_owned();
+    let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
+    let value = value.to_owned();
     let kept = Digest::of(&value);
     assert!(beespace.app.store.read().unwrap().session(kept).unwrap().is_some());
     for stolen in [kept.hex(), kept.to_string(), hex::encode(kept.0)] {
-        let thief = beespace.anonymous().with_cookie(&format!("beespace={stolen}"));
+        let thief = beespace.anonymous().with_cookie(&format!("{name}={stolen}"));
         assert_eq!(thief.get("/api/v1/doctor").await.unwrap().status, StatusCode::UNAUTHORIZED, "{stolen}");
     }
     let file = std::fs::read(beespace.app.config.data.dir.join("beespace.redb")).unwrap();
@@ -375,7 +396,9 @@ async fn a_stored_session_row_cannot_be_used_to_sign_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planted_cookie_never_becomes_a_session() {
     let (_gogs, beespace) = world("").await;
-    let planted = beespace.anonymous().with_cookie("beespace=chosen-by-somebody-else");
+    let own = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
+    let (name, _) = own.cookie().unwrap().split_once('=').unwrap();
+    let planted = beespace.anonymous().with_cookie(&format!("{name}=chosen-by-somebody-else"));
     let signed_in = planted.sign_in(&beespace.admin_token().unwrap()).await.unwrap();
     assert_ne!(signed_in.cookie(), planted.cookie());
     assert_eq!(signed_in.get("/api/v1/doctor").await.unwrap().status, StatusCode::OK);

@@ -83,7 +83,7 @@ async fn redirects_and_cookies_stay_below_the_path() {
         let signed_in = client.send(request).await.unwrap();
         assert_eq!(signed_in.header("location"), format!("{BASE}/-/deliveries?after=x"));
         let cookie = signed_in.header("set-cookie");
-        assert!(cookie.starts_with("beespace=") && cookie.contains(&format!("; Path={BASE};")), "{cookie}");
+        assert!(cookie.starts_with("beespace-") && cookie.contains(&format!("; Path={BASE};")), "{cookie}");
     }
 }
 

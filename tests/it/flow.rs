@@ -420,10 +420,9 @@ async fn approve(beespace: &Beespace, build: &Build) {
 async fn approve_at(beespace: &Beespace, build: &Build, at: Timestamp) {
     let id = StageId { build: build.id, stage: StageNumber(1) };
     let yes = move |stage: &mut Stage| {
-        let approver = Approver { id: ADMIN_ID.to_owned(), at };
+        let approver = Approver { id: ADMIN_ID.to_owned(), at, reason: None };
         let subject = stage.approvals[0].subject;
-        user_action::approve(stage, subject, approver, None, "gogs:1")
-            .map_err(|refused| StoreError::Conflict(refused.to_string()))
+        user_action::approve(stage, subject, approver, "gogs:1").map_err(|refused| StoreError::Conflict(refused.to_string()))
     };
     beespace.app.store.change_stage(id, now(), yes).await.unwrap();
 }

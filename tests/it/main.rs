@@ -7,6 +7,7 @@
 mod access;
 mod api;
 mod base_path;
+mod build_page;
 mod cli;
 mod cli_follow;
 mod cli_terminal;

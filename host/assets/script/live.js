@@ -51,13 +51,21 @@ function replaceMain(page) {
   keepLog(fresh);
   const opened = all("details", old).map((details) => details.open);
   all("details", fresh).forEach((details, index) => { if (opened[index]) details.open = true; });
+  for (const { id, value } of all('input[type="text"][id]', old)) keepTyped(fresh, id, value);
   const position = scrollY;
   const active = document.activeElement;
   const focused = active?.getAttribute?.("href");
   const action = active?.dataset?.do;
+  const field = active?.matches?.('input[type="text"][id]') ? active : null;
+  const selection = field && [field.selectionStart, field.selectionEnd];
   old.replaceChildren(...fresh.childNodes);
   if (focused) all("a[href]", old).find((link) => link.getAttribute("href") === focused)?.focus({ preventScroll: true });
   if (action) find(`[data-do="${action}"]`, old)?.focus({ preventScroll: true });
+  const freshField = field && document.getElementById(field.id);
+  if (freshField) {
+    freshField.focus({ preventScroll: true });
+    freshField.setSelectionRange(...selection);
+  }
   scrollTo(0, position);
   for (const name of ["live", "repository", "build"]) {
     if (fresh.dataset[name]) old.dataset[name] = fresh.dataset[name];
@@ -66,6 +74,12 @@ function replaceMain(page) {
   showLogState();
   refreshTimes();
   connectStream();
+}
+
+/** Keeps what a person has typed when the page is replaced. */
+function keepTyped(fresh, id, value) {
+  const field = fresh.querySelector(`#${CSS.escape(id)}`);
+  if (field && value) field.value = value;
 }
 
 /** Whether a change, or the loss of changes, is one of what the page shows. */

@@ -87,6 +87,7 @@ function replaceRow(line, html) {
 function showCount() {
   const count = Math.max(newestLine, Number(logElement().dataset.count));
   find("#count").textContent = `${count} line${count === 1 ? "" : "s"}`;
+  logElement().dataset.digits = String(count).length;
 }
 function showEarlier() {
   const first = rowsElement().firstElementChild;

@@ -66,28 +66,29 @@ impl Node<'_> {
 /// The steps of a stage; the host's own clone step comes first.
 #[must_use]
 pub fn nodes(stage: &Stage) -> Vec<Node<'_>> {
-    let written = |step: &build::Step| {
-        let index = usize::from(step.number.0).checked_sub(1)?;
-        stage.pipeline.steps.get(index)
-    };
-    let mut nodes: Vec<Node<'_>> = stage
-        .steps
-        .iter()
-        .map(|step| {
-            let written = written(step);
-            Node {
-                number: step.number,
-                name: &step.name,
-                needs: written.map_or(&[], |written| written.needs.as_slice()),
-                when: written.and_then(|written| written.when.as_ref()),
-                failure: written.map_or(OnFailure::Fail, |written| written.failure),
-                status: step.status,
-                reason: step.reason.as_ref().map(|reason| reason.code.as_str()),
-            }
-        })
-        .collect();
+    let mut nodes: Vec<Node<'_>> = stage.steps.iter().map(|step| node(stage, step)).collect();
     nodes.sort_by_key(|node| node.number);
     nodes
+}
+
+fn node<'a>(stage: &'a Stage, step: &'a build::Step) -> Node<'a> {
+    let written = usize::from(step.number.0).checked_sub(1).and_then(|index| stage.pipeline.steps.get(index));
+    Node {
+        number: step.number,
+        name: &step.name,
+        needs: written.map_or(&[], |written| written.needs.as_slice()),
+        when: written.and_then(|written| written.when.as_ref()),
+        failure: written.map_or(OnFailure::Fail, |written| written.failure),
+        status: step.status,
+        reason: step.reason.as_ref().map(|reason| reason.code.as_str()),
+    }
+}
+
+/// Whether a step has failed, and the pipeline file ignores that (`failure: ignore`).
+#[must_use]
+pub fn is_failure_ignored(stage: &Stage, step: &build::Step) -> bool {
+    let node = node(stage, step);
+    node.has_failed() && node.failure == OnFailure::Ignore
 }
 
 /// The step that decided the status of a stage that has ended: the first one with this status. A failure that does not count
@@ -553,5 +554,19 @@ mod tests {
             prop_assert!(moves_of(&steps).is_empty());
             prop_assert!(was_open || moves.is_empty());
         }
+    }
+
+    #[test]
+    fn a_failure_is_ignored_where_the_file_says_so() {
+        let text = "steps: [{name: a, image: x, failure: ignore}, {name: b, image: x}, {name: c, image: x, failure: ignore}]";
+        let pipeline = crate::pipeline::read("f", text.as_bytes()).unwrap().pipeline;
+        let step = |(number, status)| build::Step { status, ..build::Step::pending(StepNumber(number), "") };
+        let steps = [(0, Status::Success), (1, Status::Failure), (2, Status::Failure), (3, Status::Success)].map(step).to_vec();
+        let id = crate::ids::StageId { build: crate::ids::BuildId(uuid::Uuid::nil()), stage: crate::ids::StageNumber(1) };
+        let stage = Stage::pending(id, pipeline, None, steps, crate::time::Timestamp(0));
+        let ignored: Vec<u16> =
+            stage.steps.iter().filter(|step| is_failure_ignored(&stage, step)).map(|step| step.number.0).collect();
+        assert_eq!(ignored, [1]);
+        assert_eq!(failed_step(&stage).map(|step| step.number.0), Some(2), "a failure that counts comes first");
     }
 }

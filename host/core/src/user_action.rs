@@ -24,22 +24,15 @@ pub enum ActionRefused {
 }
 
 /// Adds a person's approval of exactly `subject`. When the last missing approval arrives, the stage may run or its step may
-/// continue; until then the stage's reason lists the missing ones. `why` becomes part of the reason. `caused_by` is the stable
-/// id of the person who caused the build.
+/// continue; until then the stage's reason lists the missing ones. The person's reason is kept with the approval and becomes part
+/// of the stage's reason. `caused_by` is the stable id of the person who caused the build.
 ///
 /// # Errors
 /// [`ActionRefused`]; the stage is unchanged.
-pub fn approve(
-    stage: &mut Stage,
-    subject: Digest,
-    by: Approver,
-    why: Option<&str>,
-    caused_by: &str,
-) -> Result<(), ActionRefused> {
-    let (who, now) = (by.id.clone(), by.at);
+pub fn approve(stage: &mut Stage, subject: Digest, by: Approver, caused_by: &str) -> Result<(), ActionRefused> {
+    let (answer, now) = (answer_text("approved", &by), by.at);
     approval::approve(find_open_approval(stage, Some(subject))?, subject, by, caused_by)?;
-    let why = why.map_or_else(String::new, |why| format!(": {why}"));
-    let reason = Reason::new(ReasonCode::Approved, format!("approved by {who}{why}; queued"));
+    let reason = Reason::new(ReasonCode::Approved, format!("{answer}; queued"));
     apply_decision(stage, &reason, caused_by, now);
     Ok(())
 }
@@ -96,11 +89,21 @@ pub fn approval_reason(approvals: &[&PendingApproval], caused_by: &str, now: Tim
     if !given.is_empty() {
         message = format!("{message} (approved so far by {})", given.join(", "));
     }
-    let parts = open
-        .iter()
-        .flat_map(|pending| missing(pending))
-        .map(|word| Reason::new(ReasonCode::WaitingForApproval, format!("needs {word}")));
+    let mut parts: Vec<String> = Vec::new();
+    for part in open.iter().flat_map(|pending| missing(pending)).map(|word| format!("needs {word}")) {
+        // A policy that asks for the pipeline and for a step asks with the same words.
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    let parts = parts.into_iter().map(|part| Reason::new(ReasonCode::WaitingForApproval, part));
     parts.fold(Reason::new(ReasonCode::WaitingForApproval, message), Reason::part)
+}
+
+/// `approved by admin: looks fine`.
+fn answer_text(answer: &str, by: &Approver) -> String {
+    let reason = by.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("{answer} by {}{reason}", by.id)
 }
 
 /// Declines a stage or a plan. A stage that has not started ends as declined, and none of its steps runs. In a stage that has
@@ -109,20 +112,10 @@ pub fn approval_reason(approvals: &[&PendingApproval], caused_by: &str, now: Tim
 ///
 /// # Errors
 /// [`ActionRefused`]; the stage is unchanged.
-pub fn decline(
-    stage: &mut Stage,
-    subject: Option<Digest>,
-    by: Approver,
-    why: Option<&str>,
-    caused_by: &str,
-) -> Result<(), ActionRefused> {
+pub fn decline(stage: &mut Stage, subject: Option<Digest>, by: &Approver, caused_by: &str) -> Result<(), ActionRefused> {
     // Anyone may decline, including the person who caused the build.
     let meant = find_open_approval(stage, subject)?.subject;
-    let message = match why {
-        Some(why) => format!("declined by {}: {why}", by.id),
-        None => format!("declined by {}", by.id),
-    };
-    let reason = Reason::new(ReasonCode::DeclinedByPerson, message);
+    let reason = Reason::new(ReasonCode::DeclinedByPerson, answer_text("declined", by));
     if stage.started_at.is_none() {
         finish(stage, Status::Declined, &reason, by.at);
         return Ok(());
@@ -295,7 +288,12 @@ mod tests {
     }
 
     fn person(id: &str) -> Approver {
-        Approver { id: id.to_owned(), at: NOW }
+        Approver { id: id.to_owned(), at: NOW, reason: None }
+    }
+
+    /// The administrator, with a reason.
+    fn person_because(reason: &str) -> Approver {
+        Approver { reason: Some(reason.to_owned()), ..person("admin") }
     }
 
     fn plan() -> Digest {
@@ -306,10 +304,28 @@ mod tests {
     fn an_approval_is_bound_to_one_digest() {
         let mut waiting = stage(Status::Blocked, 1);
         let other = Digest::of("another plan");
-        assert_eq!(approve(&mut waiting, other, person("admin"), None, "gogs:1"), Err(ActionRefused::OtherSubject(other)));
-        assert_eq!(approve(&mut waiting, plan(), person("admin"), Some("seen"), "gogs:1"), Ok(()));
+        assert_eq!(approve(&mut waiting, other, person("admin"), "gogs:1"), Err(ActionRefused::OtherSubject(other)));
+        assert_eq!(approve(&mut waiting, plan(), person_because("seen"), "gogs:1"), Ok(()));
         assert_eq!(waiting.status, Status::Pending);
         assert_eq!(waiting.reason.unwrap().message, "approved by admin: seen; queued");
+        assert_eq!(waiting.approvals[0].approved_by, [person_because("seen")], "who approved, when and why is kept");
+    }
+
+    #[test]
+    fn equal_wants_of_several_subjects_are_listed_once() {
+        let mut waiting = stage(Status::Blocked, 1);
+        waiting.approvals.push(question(1, "the pipeline", Digest::of("pipeline"), 1));
+        waiting.approvals.push(question(2, "step \"publish\"", Digest::of("publish"), 2));
+        let reason = blocked_reason(&waiting, "gogs:1", NOW);
+        assert_eq!(reason.message, "waiting for approval of step \"deploy\", the pipeline, step \"publish\"");
+        let parts: Vec<&str> = reason.parts.iter().map(|part| part.message.as_str()).collect();
+        assert_eq!(
+            parts,
+            [
+                "needs 1 more person of ops (required by policy \"deploy\": production)",
+                "needs 2 more people of ops (required by policy \"deploy\": production)"
+            ]
+        );
     }
 
     #[test]
@@ -319,14 +335,14 @@ mod tests {
             blocked_reason(&waiting, "gogs:1", NOW).to_string(),
             "waiting for approval of step \"deploy\": needs 2 more people of ops (required by policy \"deploy\": production)"
         );
-        approve(&mut waiting, plan(), person("admin"), None, "gogs:1").unwrap();
+        approve(&mut waiting, plan(), person("admin"), "gogs:1").unwrap();
         assert_eq!(waiting.status, Status::Blocked, "another approval is missing");
         assert_eq!(
             waiting.reason.as_ref().unwrap().to_string(),
             "waiting for approval of step \"deploy\" (approved so far by admin): \
              needs 1 more person of ops (required by policy \"deploy\": production)"
         );
-        let again = approve(&mut waiting, plan(), person("admin"), None, "gogs:1");
+        let again = approve(&mut waiting, plan(), person("admin"), "gogs:1");
         assert_eq!(again, Err(ActionRefused::Approval(approval::ApprovalRefused::AlreadyApproved)));
     }
 
@@ -334,27 +350,24 @@ mod tests {
     fn an_approval_that_expires_before_the_start_is_required_again() {
         let mut waiting = stage(Status::Blocked, 1);
         waiting.approvals[0].requirements[0].ttl_seconds = Some(60);
-        approve(&mut waiting, plan(), person("admin"), None, "gogs:1").unwrap();
+        approve(&mut waiting, plan(), person("admin"), "gogs:1").unwrap();
         block_if_expired(&mut waiting, "gogs:1", Timestamp(NOW.0 + 59_000));
         assert_eq!(waiting.status, Status::Pending);
         block_if_expired(&mut waiting, "gogs:1", Timestamp(NOW.0 + 61_000));
         assert_eq!(waiting.status, Status::Blocked);
         assert!(waiting.reason.as_ref().unwrap().message.starts_with("waiting for approval of step \"deploy\""));
-        let later = Approver { id: "admin".to_owned(), at: Timestamp(NOW.0 + 62_000) };
-        approve(&mut waiting, plan(), later, None, "gogs:1").unwrap();
+        let later = Approver { at: Timestamp(NOW.0 + 62_000), ..person("admin") };
+        approve(&mut waiting, plan(), later, "gogs:1").unwrap();
         assert_eq!(waiting.status, Status::Pending);
     }
 
     #[test]
     fn a_declined_stage_runs_no_step() {
         let mut waiting = stage(Status::Blocked, 1);
-        decline(&mut waiting, None, person("admin"), Some("not on a Friday"), "gogs:1").unwrap();
+        decline(&mut waiting, None, &person_because("not on a Friday"), "gogs:1").unwrap();
         assert_eq!(waiting.status, Status::Declined);
         assert!(waiting.steps.iter().all(|step| step.status.is_over()));
-        assert_eq!(
-            decline(&mut waiting, None, person("admin"), None, "gogs:1"),
-            Err(ActionRefused::NotBlocked(Status::Declined))
-        );
+        assert_eq!(decline(&mut waiting, None, &person("admin"), "gogs:1"), Err(ActionRefused::NotBlocked(Status::Declined)));
     }
 
     #[test]
@@ -372,16 +385,16 @@ mod tests {
     #[test]
     fn a_step_resumes_when_its_own_plan_is_approved() {
         let mut waiting = begun(Status::Blocked);
-        approve(&mut waiting, Digest::of("plan 2"), person("admin"), Some("seen"), "gogs:1").unwrap();
+        approve(&mut waiting, Digest::of("plan 2"), person_because("seen"), "gogs:1").unwrap();
         assert_eq!(waiting.status, Status::Pending, "one of its steps can resume");
         block_if_expired(&mut waiting, "gogs:1", NOW);
         assert_eq!(waiting.status, Status::Pending, "an expired approval of a started step is not required again");
         resume(&mut waiting, "gogs:1", NOW);
         assert_eq!([waiting.steps[0].status, waiting.steps[1].status], [Status::Blocked, Status::Running]);
         assert_eq!(waiting.steps[1].reason, None, "a running step with a reason is one that is being stopped");
-        let again = approve(&mut waiting, Digest::of("plan 2"), person("admin"), None, "gogs:1");
+        let again = approve(&mut waiting, Digest::of("plan 2"), person("admin"), "gogs:1");
         assert_eq!(again, Err(ActionRefused::OtherSubject(Digest::of("plan 2"))));
-        approve(&mut waiting, Digest::of("plan 1"), person("admin"), None, "gogs:1").unwrap();
+        approve(&mut waiting, Digest::of("plan 1"), person("admin"), "gogs:1").unwrap();
         resume(&mut waiting, "gogs:1", NOW);
         assert_eq!(waiting.steps[0].status, Status::Running, "a plan can be approved while the stage is queued");
     }
@@ -390,26 +403,26 @@ mod tests {
     fn a_step_of_a_running_stage_can_be_approved() {
         let mut running = begun(Status::Running);
         assert_eq!(running.display_status(), Status::Blocked);
-        approve(&mut running, Digest::of("plan 1"), person("admin"), None, "gogs:1").unwrap();
+        approve(&mut running, Digest::of("plan 1"), person("admin"), "gogs:1").unwrap();
         assert_eq!(running.status, Status::Running);
         assert!(running.steps[1].reason.as_ref().unwrap().message.starts_with("waiting for approval of plan 2"));
         assert!(can_resume(&running, "gogs:1", NOW));
         resume(&mut running, "gogs:1", NOW);
         assert!(!can_resume(&running, "gogs:1", NOW));
-        assert_eq!(approve(&mut running, plan(), person("admin"), None, "gogs:1"), Err(ActionRefused::OtherSubject(plan())));
+        assert_eq!(approve(&mut running, plan(), person("admin"), "gogs:1"), Err(ActionRefused::OtherSubject(plan())));
     }
 
     #[test]
     fn declining_the_next_plan_of_a_step_ends_that_step_and_not_the_stage() {
         let mut waiting = begun(Status::Blocked);
-        decline(&mut waiting, Some(Digest::of("plan 1")), person("admin"), Some("no"), "gogs:1").unwrap();
+        decline(&mut waiting, Some(Digest::of("plan 1")), &person_because("no"), "gogs:1").unwrap();
         assert_eq!(waiting.status, Status::Pending);
         assert_eq!(waiting.approvals[1].declined.as_ref().unwrap().message, "declined by admin: no");
         resume(&mut waiting, "gogs:1", NOW);
         assert_eq!([waiting.steps[0].status, waiting.steps[1].status], [Status::Running, Status::Blocked]);
 
         let mut both = begun(Status::Blocked);
-        decline(&mut both, None, person("admin"), None, "gogs:1").unwrap();
+        decline(&mut both, None, &person("admin"), "gogs:1").unwrap();
         resume(&mut both, "gogs:1", NOW);
         assert!(both.steps.iter().all(|step| step.status == Status::Running), "each step resumes and ends with its own reason");
     }

@@ -134,5 +134,5 @@ async fn act(
 fn with_stages(app: &App, id: BuildId) -> Result<Json<BuildBody>, Problem> {
     let read = app.store.read()?;
     let build = read.build(id)?.ok_or_else(|| Problem::not_found("build"))?;
-    Ok(Json(BuildBody::with_stages(&app.urls, &build, &read.stages(id)?, now())))
+    Ok(Json(BuildBody::with_stages(&app.urls, &build, &read.stages(id)?, &read.decisions(id)?, now())))
 }

@@ -2,6 +2,8 @@
 
 use beespace_core::build::{Build, Stage, Step};
 use beespace_core::exit::Exit;
+use beespace_core::graph;
+use beespace_core::policy::Decision;
 use beespace_core::policy::approval::PendingApproval;
 use beespace_core::reason::Reason;
 use beespace_core::time::Timestamp;
@@ -10,9 +12,9 @@ use utoipa::ToSchema;
 
 use crate::urls::Urls;
 use crate::user_action::{ActionError, ApprovalAnswer};
-use crate::view::approval::ApprovalSummary;
-use crate::view::build_title;
+use crate::view::approval::{ApprovalSummary, GivenApproval};
 use crate::view::time::rfc3339;
+use crate::view::{build_title, policy_warning};
 
 /// The schema of [`Reason`] in the OpenAPI document. Core does not know OpenAPI, so its fields are repeated here.
 #[derive(Debug, ToSchema)]
@@ -71,6 +73,9 @@ pub struct BuildBody {
     /// Problems of the pipeline file; empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<String>,
+    /// Objections of policies in mode `warn`, which have no effect; empty in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// One pipeline that executes in a build.
@@ -115,6 +120,9 @@ pub struct StepBody {
     pub remarks: Vec<Reason>,
     /// Counted from 1; each attempt has its own log.
     pub attempt: u16,
+    /// Whether the step has failed and the pipeline file ignores that (`failure: ignore`): the stage does not fail with it.
+    #[serde(default)]
+    pub failure_ignored: bool,
     /// The exit code of the last container that exited.
     pub exit_code: Option<i32>,
     /// The images of its containers.
@@ -148,11 +156,25 @@ pub struct ApprovalBody {
     pub reasons: Vec<String>,
     /// The people who have approved it.
     pub approved_by: Vec<String>,
+    /// The approvals that were given, in the same order.
+    #[serde(default)]
+    pub given: Vec<GivenApprovalBody>,
     /// The person who declined it and the reason, if the stage had already started: then only the step ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declined: Option<String>,
     /// The approvals that are still missing; empty if it is approved and the stage waits for something else.
     pub missing: Vec<String>,
+}
+
+/// The approval of one person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GivenApprovalBody {
+    /// The person.
+    pub by: String,
+    /// When it was given. RFC 3339, in UTC.
+    pub at: String,
+    /// The person's reason, if one was given.
+    pub reason: Option<String>,
 }
 
 /// The body of a request to approve or decline.
@@ -164,7 +186,7 @@ pub struct ApprovalAnswerBody {
     /// The digest of the approved or declined subject. An approval requires it.
     #[serde(default)]
     pub subject: Option<String>,
-    /// A reason for the people who wait for the decision.
+    /// A reason for the people who wait for the decision; at most 1,000 characters. It is kept with the answer.
     #[serde(default)]
     pub reason: Option<String>,
 }
@@ -198,16 +220,18 @@ impl BuildBody {
             href: urls.build(build),
             stages: Vec::new(),
             diagnostics: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
-    /// The body with stages and diagnostics.
+    /// The body with stages, diagnostics and warnings.
     #[must_use]
-    pub fn with_stages(urls: &Urls, build: &Build, stages: &[Stage], now: Timestamp) -> Self {
+    pub fn with_stages(urls: &Urls, build: &Build, stages: &[Stage], decisions: &[Decision], now: Timestamp) -> Self {
         let diagnostics = build.file.iter().flat_map(|file| &file.diagnostics).map(ToString::to_string).collect();
         let caused_by = build.event.sender.stable_id();
         let stages = stages.iter().map(|stage| StageBody::new(stage, &caused_by, now)).collect();
-        Self { stages, diagnostics, ..Self::new(urls, build) }
+        let warnings = policy_warning::of_decisions(decisions).iter().map(ToString::to_string).collect();
+        Self { stages, diagnostics, warnings, ..Self::new(urls, build) }
     }
 }
 
@@ -233,8 +257,16 @@ impl ApprovalBody {
     #[must_use]
     pub fn new(stage: &Stage, approval: &PendingApproval, caused_by: &str, now: Timestamp) -> Self {
         let summary = ApprovalSummary::new(stage, approval, caused_by, now);
-        let ApprovalSummary { subject, description, plan, reasons, approved_by, declined, missing } = summary;
-        Self { subject, description, runs: plan, reasons, approved_by, declined, missing }
+        let ApprovalSummary { subject, description, plan, reasons, given, declined, missing } = summary;
+        let approved_by = given.iter().map(|approval| approval.by.clone()).collect();
+        let given = given.into_iter().map(GivenApprovalBody::from).collect();
+        Self { subject, description, runs: plan, reasons, approved_by, given, declined, missing }
+    }
+}
+
+impl From<GivenApproval> for GivenApprovalBody {
+    fn from(approval: GivenApproval) -> Self {
+        Self { by: approval.by, at: rfc3339(approval.at), reason: approval.reason }
     }
 }
 
@@ -250,6 +282,7 @@ impl StepBody {
             reason: step.reason.clone(),
             remarks: step.remarks.clone(),
             attempt: step.attempt,
+            failure_ignored: graph::is_failure_ignored(stage, step),
             exit_code: step.exits.last().and_then(|exit: &Exit| exit.code),
             images: images.collect(),
             started_at: optional_rfc3339(step.started_at),
@@ -261,6 +294,6 @@ impl StepBody {
 impl TryFrom<ApprovalAnswerBody> for ApprovalAnswer {
     type Error = ActionError;
     fn try_from(body: ApprovalAnswerBody) -> Result<Self, ActionError> {
-        Self::parse(body.stage, body.subject.as_deref(), body.reason)
+        Self::parse(body.stage, body.subject.as_deref(), body.reason.as_deref())
     }
 }

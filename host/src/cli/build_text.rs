@@ -4,13 +4,14 @@ use beespace_core::reason::Reason;
 use beespace_core::sanitize;
 use beespace_core::time::Timestamp;
 
-use super::build_common::{build_name, duration, exit_for_status};
+use super::build_common::{build_name, duration, exit_for_status, timestamp};
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::{Context, print_stdout, table};
 use crate::api::dto::{ApprovalBody, BuildBody, StageBody, StepBody};
 use crate::clock::now;
+use crate::view::time;
 
 /// Prints a build. The exit code is that of its status.
 ///
@@ -52,6 +53,9 @@ impl Text {
         for diagnostic in &build.diagnostics {
             self.line(&format!("  {diagnostic}"));
         }
+        for warning in &build.warnings {
+            self.line(&format!("  warning: {warning}"));
+        }
     }
 
     fn stage(&mut self, stage: &StageBody) {
@@ -59,7 +63,7 @@ impl Text {
         let reason = self.new_reason(stage.reason.as_ref());
         self.lines.push(String::new());
         self.line(&format!("{}  {}{took}{reason}", stage.name, stage.status));
-        for approval in stage.approvals.iter().filter(|approval| !approval.missing.is_empty()) {
+        for approval in &stage.approvals {
             self.approval(approval);
         }
         for step in &stage.steps {
@@ -68,6 +72,14 @@ impl Text {
     }
 
     fn approval(&mut self, approval: &ApprovalBody) {
+        for given in &approval.given {
+            let at = timestamp(&given.at).map_or_else(String::new, |at| format!(", {}", time::ago(at, self.now)));
+            let reason = given.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+            self.line(&format!("  {} was approved by {}{at}{reason}", approval.description, given.by));
+        }
+        if approval.missing.is_empty() {
+            return;
+        }
         self.line(&format!("  {} is waiting for approval: {}", approval.description, approval.missing.join("; ")));
         for line in approval.runs.iter().chain([&approval.subject]) {
             self.line(&format!("    {line}"));
@@ -77,7 +89,8 @@ impl Text {
     fn step(&mut self, step: &StepBody) {
         let took = duration(step.started_at.as_deref(), step.finished_at.as_deref(), self.now);
         let reason = self.new_reason(step.reason.as_ref());
-        self.line(&format!("  {:>2}  {:<8}  {took:>12}  {}{reason}", step.number, step.status, step.name));
+        let ignored = if step.failure_ignored { "  (ignored: `failure: ignore`)" } else { "" };
+        self.line(&format!("  {:>2}  {:<8}  {took:>12}  {}{reason}{ignored}", step.number, step.status, step.name));
         for image in &step.images {
             let digest = image.digest.as_ref().map_or_else(String::new, |digest| format!(" @ {digest}"));
             self.line(&format!("{:29}{}{digest}", "", image.reference));
@@ -144,6 +157,26 @@ mod tests {
         let lines = Text::of(&build, "", Timestamp(0)).lines;
         let shown: Vec<&str> = lines.iter().map(|line| line.trim()).filter(|line| line.starts_with("rust")).collect();
         assert_eq!(shown, ["rust:1.95 @ sha256:0a", "rust:1.95"]);
+    }
+
+    #[test]
+    fn warnings_approvals_and_ignored_failures_are_shown() {
+        let mut build = build("success", "", "the program exited with code 9");
+        build.warnings = vec!["policy \"images\" would deny this: no".to_owned()];
+        let given = json!({ "by": "admin", "at": "2026-01-01T10:00:00.000Z", "reason": "looks fine" });
+        build.stages[0].approvals = serde_json::from_value(json!([{ "subject": "sha256:0a", "description": "the pipeline",
+            "runs": [], "reasons": [], "approved_by": ["admin"], "given": [given], "missing": [] }]))
+        .unwrap();
+        build.stages[0].steps[1].failure_ignored = true;
+        let now = timestamp("2026-01-01T10:02:00.000Z").unwrap();
+        let lines = Text::of(&build, "", now).lines;
+        for line in [
+            "  warning: policy \"images\" would deny this: no",
+            "  the pipeline was approved by admin, 2 minutes ago: looks fine",
+            "   1  success           12 s  test  the program exited with code 9  (ignored: `failure: ignore`)",
+        ] {
+            assert!(lines.iter().any(|shown| shown == line), "{line}: {lines:#?}");
+        }
     }
 
     #[test]

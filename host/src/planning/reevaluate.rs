@@ -181,7 +181,7 @@ mod tests {
         assert!(is_open(&stage(Status::Running), DECISION), "the server ended before the step was blocked");
         assert!(!is_open(&stage(Status::Success), DECISION));
         let mut approved = stage(Status::Running);
-        approved.approvals[0].approved_by.push(Approver { id: "admin".to_owned(), at: Timestamp(1) });
+        approved.approvals[0].approved_by.push(Approver { id: "admin".to_owned(), at: Timestamp(1), reason: None });
         assert!(!is_open(&approved, DECISION), "an approved plan that runs is not evaluated again");
     }
 

@@ -2,10 +2,11 @@
 
 use beespace_core::build::Stage;
 use beespace_core::policy::approval;
-use beespace_core::policy::approval::PendingApproval;
+use beespace_core::policy::approval::{Approver, PendingApproval};
 use beespace_core::time::Timestamp;
 
 use super::plan_text::approval_lines;
+use super::time;
 
 /// One approval as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,12 +19,36 @@ pub struct ApprovalSummary {
     pub plan: Vec<String>,
     /// Each policy that requires the approval, with its reason.
     pub reasons: Vec<String>,
-    /// Ids of the people who have approved.
-    pub approved_by: Vec<String>,
+    /// The approvals that were given.
+    pub given: Vec<GivenApproval>,
     /// Why it was declined, if its stage continued after that.
     pub declined: Option<String>,
     /// The approvals that are still missing; empty if none is, or if the stage no longer accepts any.
     pub missing: Vec<String>,
+}
+
+/// The approval of one person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenApproval {
+    /// The id of the person.
+    pub by: String,
+    pub at: Timestamp,
+    pub reason: Option<String>,
+}
+
+impl GivenApproval {
+    /// The end of a sentence: `approved by admin, 3 minutes ago: looks fine`.
+    #[must_use]
+    pub fn text(&self, now: Timestamp) -> String {
+        let reason = self.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+        format!("approved by {}, {}{reason}", self.by, time::ago(self.at, now))
+    }
+}
+
+impl From<&Approver> for GivenApproval {
+    fn from(approver: &Approver) -> Self {
+        Self { by: approver.id.clone(), at: approver.at, reason: approver.reason.clone() }
+    }
 }
 
 impl ApprovalSummary {
@@ -37,7 +62,7 @@ impl ApprovalSummary {
             description: approval.description.clone(),
             plan: approval_lines(stage, approval),
             reasons: approval.requirements.iter().map(|required| format!("{}: {}", required.policy, required.reason)).collect(),
-            approved_by: approval.approved_by.iter().map(|approver| approver.id.clone()).collect(),
+            given: approval.approved_by.iter().map(GivenApproval::from).collect(),
             declined: approval.declined.as_ref().map(|reason| reason.message.clone()),
             missing: missing.iter().map(ToString::to_string).collect(),
         }

@@ -24,6 +24,7 @@ pub(super) struct ActionForm {
     csrf: String,
     stage: Option<u16>,
     subject: Option<String>,
+    reason: Option<String>,
 }
 
 /// The build of the page. The form is checked first, so a forged form learns nothing about the build.
@@ -42,7 +43,7 @@ impl ActionForm {
     }
 
     fn into_answer(self) -> Result<ApprovalAnswer, ActionError> {
-        ApprovalAnswer::parse(self.stage, self.subject.as_deref(), None)
+        ApprovalAnswer::parse(self.stage, self.subject.as_deref(), self.reason.as_deref())
     }
 }
 

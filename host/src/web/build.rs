@@ -15,7 +15,7 @@ use beespace_core::time::Timestamp;
 
 use super::callout::Callout;
 use super::decision::DecisionsView;
-use super::icon::StatusLabel;
+use super::icon::{StatusLabel, icon};
 use super::layout::{Layout, LiveScope};
 use super::pipeline_file::PipelineFileView;
 use super::repository::safe_link;
@@ -27,7 +27,8 @@ use crate::clock::now;
 use crate::html::Html;
 use crate::http_problem::Problem;
 use crate::store::build::Builds as _;
-use crate::view::{build_title, time};
+use crate::view::policy_warning::PolicyWarning;
+use crate::view::{build_title, policy_warning, time};
 
 /// Lines of the first failed step's log on the page.
 const EXCERPT_LINES: u64 = 30;
@@ -132,7 +133,7 @@ impl BuildPage {
             restart_of: None,
             may_cancel: !build.status.is_over(),
             may_restart: build.status.is_over(),
-            callouts: callouts(build, stages, decisions),
+            callouts: callouts(build, stages, decisions).into_iter().chain(warnings(decisions)).collect(),
             approvals: pending.filter_map(|(stage, approval)| ApprovalView::new(build, stage, approval, now)).collect(),
             stages: stages.iter().map(|stage| StageView::new(&urls, build, stage, now)).collect(),
             decisions: DecisionsView::new(decisions, build.file.as_ref(), stages),
@@ -146,12 +147,38 @@ impl BuildPage {
             let Some(found) = graph::failed_step(stage).filter(|step| step.status != Status::Declined) else { continue };
             let index = stage.steps.iter().position(|step| step.number == found.number);
             let Some(view) = index.and_then(|index| view.steps.get_mut(index)) else { continue };
+            // The findings of a step type are already on the page, and its log repeats them.
+            if !found.findings.is_empty() {
+                return;
+            }
             let id = StepId { build: build.id, stage: stage.number, step: found.number, attempt: found.attempt };
             // A damaged log must not break the page.
-            view.excerpt = log_window::failure_excerpt(app, id, EXCERPT_LINES, &view.href).await.unwrap_or_default();
+            let excerpt = log_window::failure_excerpt(app, id, EXCERPT_LINES, &view.href).await.ok();
+            view.excerpt = excerpt.filter(|excerpt| !excerpt.lines.is_empty());
             return;
         }
     }
+}
+
+/// The objections of policies in mode `warn`, one message for each policy and effect.
+fn warnings(decisions: &[Decision]) -> Vec<Callout> {
+    let mut callouts: Vec<Callout> = Vec::new();
+    for PolicyWarning { policy, effect, message, remedy } in policy_warning::of_decisions(decisions) {
+        let title = format!("Warning: policy {policy:?} {effect}");
+        let text = remedy.map_or_else(|| message.clone(), |remedy| format!("{message} ({remedy})"));
+        match callouts.iter_mut().find(|callout| callout.title == title) {
+            Some(callout) => callout.parts.push(text),
+            None => callouts.push(Callout {
+                status: "pending",
+                icon: icon("error"),
+                title,
+                message: "The policy's mode is `warn`, so this has no effect.".to_owned(),
+                parts: vec![text],
+                help: None,
+            }),
+        }
+    }
+    callouts
 }
 
 /// The messages at the top of the page: each denial, or else the build's own reason.

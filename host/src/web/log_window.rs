@@ -17,14 +17,27 @@ pub(super) struct HtmlLine {
     pub(super) html: Html,
 }
 
-/// `count` lines of a failed step's log for another page: the lines around its failure, or its last lines. The line numbers link
-/// to the log's page.
-pub(super) async fn failure_excerpt(app: &App, id: StepId, count: u64, href: &str) -> Result<Vec<Html>, LogError> {
+/// Some lines of a log on another page.
+#[derive(Debug, Clone)]
+pub struct LogExcerpt {
+    /// The line numbers link to the log's page.
+    pub lines: Vec<Html>,
+    /// `lines 81 to 110 of 240`, or `all 12 lines`.
+    pub extent: String,
+    /// Digits of the largest line number.
+    pub digits: usize,
+}
+
+/// `count` lines of a failed step's log for another page: the lines around its failure, or its last lines.
+pub(super) async fn failure_excerpt(app: &App, id: StepId, count: u64, href: &str) -> Result<LogExcerpt, LogError> {
     let reader = app.logs.reader(id);
-    let end = reader.line_count().await?.saturating_sub(count - 1).max(1);
+    let all = reader.line_count().await?;
+    let end = all.saturating_sub(count - 1).max(1);
     let failure = failure_line(&reader).await?.map(|line| line.saturating_sub(count / 4).max(1));
     let (lines, _) = log_window(&reader, failure.map_or(end, |start| start.min(end)), count, href, &[]).await?;
-    Ok(lines.into_iter().map(|line| line.html).collect())
+    let (first, last) = (lines.first().map_or(0, |line| line.number), lines.last().map_or(0, |line| line.number));
+    let extent = if last - first + 1 < all { format!("lines {first} to {last} of {all}") } else { format!("all {all} lines") };
+    Ok(LogExcerpt { lines: lines.into_iter().map(|line| line.html).collect(), extent, digits: last.to_string().len() })
 }
 
 /// Renders `count` lines from line `from` on, with the colours that continue into them, and marks those in `matches`. Also

@@ -2,7 +2,7 @@
 
 use beespace_core::build::{PipelineFile, Stage};
 use beespace_core::ids::StepNumber;
-use beespace_core::policy::{Decision, Finding, Severity};
+use beespace_core::policy::{Decision, Finding, Mode, Severity};
 
 /// The annotated file.
 #[derive(Debug, Clone)]
@@ -59,10 +59,9 @@ impl PipelineFileView {
             let line = problem.span.and_then(|span| usize::try_from(span.line).ok());
             put(line, FileNote { tone: "error", text: problem.message.clone(), help: problem.help.clone() });
         }
-        for (decision, finding) in findings(decisions) {
+        for (decision, mode, finding) in findings(decisions) {
             if let Some(line) = finding_line(file, stages, decision, finding) {
-                let text = format!("{} ({})", finding.message, finding.rule_id);
-                put(Some(line), FileNote { tone: severity_tone(finding.severity), text, help: finding.remedy.clone() });
+                put(Some(line), FileNote::of_finding(mode, finding));
             }
         }
         let count = file.diagnostics.len();
@@ -72,10 +71,24 @@ impl PipelineFileView {
     }
 }
 
-fn findings(decisions: &[Decision]) -> impl Iterator<Item = (&Decision, &Finding)> {
+impl FileNote {
+    fn of_finding(mode: Mode, finding: &Finding) -> Self {
+        let text = format!("{} ({})", finding.message, finding.rule_id);
+        let (tone, text) = match mode {
+            Mode::Enforce | Mode::Shadow => (severity_tone(finding.severity), text),
+            // It has no effect, whatever its severity, and must not look like a denial.
+            Mode::Warn => ("pending", format!("Warning: {text}")),
+        };
+        Self { tone, text, help: finding.remedy.clone() }
+    }
+}
+
+/// The findings that people see at their lines. Those of a policy in mode `shadow` are only recorded: they are under "Decisions".
+fn findings(decisions: &[Decision]) -> impl Iterator<Item = (&Decision, Mode, &Finding)> {
     decisions.iter().flat_map(|decision| {
-        let verdicts = decision.evaluations.iter().filter_map(|evaluation| evaluation.result.as_ref().ok());
-        verdicts.flat_map(|verdict| &verdict.findings).map(move |finding| (decision, finding))
+        let shown = decision.evaluations.iter().filter(|evaluation| evaluation.mode != Mode::Shadow);
+        let verdicts = shown.filter_map(|evaluation| Some((evaluation.mode, evaluation.result.as_ref().ok()?)));
+        verdicts.flat_map(move |(mode, verdict)| verdict.findings.iter().map(move |finding| (decision, mode, finding)))
     })
 }
 

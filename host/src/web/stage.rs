@@ -1,12 +1,14 @@
 //! Stages and steps on the page of a build.
 
 use beespace_core::build::{Build, Stage, Step};
-use beespace_core::policy::approval::PendingApproval;
+use beespace_core::graph;
+use beespace_core::policy::approval::{Approver, PendingApproval};
 use beespace_core::reason::Reason;
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
 
 use super::icon::StatusLabel;
+use super::log_window::LogExcerpt;
 use crate::html::Html;
 use crate::urls::{BuildKey, Urls};
 use crate::view::approval::ApprovalSummary;
@@ -23,6 +25,8 @@ pub struct StageView {
     pub is_unrun: bool,
     /// Its reason, and the parts of its `when` that could not be checked.
     pub why: Vec<String>,
+    /// The approvals of the pipeline and of its steps' plans that were given.
+    pub approvals: Vec<GivenApprovalView>,
     pub steps: Vec<StepView>,
 }
 
@@ -39,8 +43,10 @@ pub struct StepView {
     pub why: Vec<String>,
     /// When it ran, relative to the stage.
     pub bar: Option<TimelineBar>,
-    /// The last lines of its log, if it is the first failed step.
-    pub excerpt: Vec<Html>,
+    /// Whether it has failed and the pipeline file ignores that.
+    pub failure_ignored: bool,
+    /// Lines of its log, if it is the first failed step.
+    pub excerpt: Option<LogExcerpt>,
 }
 
 /// A segment of the timeline, in percent of the stage's duration.
@@ -50,6 +56,16 @@ pub struct TimelineBar {
     pub width: u64,
 }
 
+/// An approval that a person gave.
+#[derive(Debug, Clone)]
+pub struct GivenApprovalView {
+    /// `The pipeline`, `Step "deploy"`.
+    pub what: String,
+    pub by: String,
+    pub at: Html,
+    pub reason: Option<String>,
+}
+
 /// A missing approval.
 #[derive(Debug, Clone)]
 pub struct ApprovalView {
@@ -57,8 +73,7 @@ pub struct ApprovalView {
     pub subject: String,
     pub what: String,
     pub plan: Vec<String>,
-    pub reasons: Vec<String>,
-    /// The approvals that are missing, and who has approved.
+    /// The approvals that are missing, each with the policy that requires it and the reason, and those that were given.
     pub statuses: Vec<String>,
 }
 
@@ -79,9 +94,28 @@ impl StageView {
                 .chain(&stage.remarks)
                 .map(ToString::to_string)
                 .collect(),
+            approvals: stage.approvals.iter().flat_map(|approval| given_approvals(approval, now)).collect(),
             steps: stage.steps.iter().map(|step| StepView::new(urls, build, stage, step, now)).collect(),
         }
     }
+}
+
+fn given_approvals(pending: &PendingApproval, now: Timestamp) -> Vec<GivenApprovalView> {
+    let view = |approver: &Approver| GivenApprovalView {
+        what: capitalized(&pending.description),
+        by: approver.id.clone(),
+        at: time::time_element(approver.at, now),
+        reason: approver.reason.clone(),
+    };
+    pending.approved_by.iter().map(view).collect()
+}
+
+fn capitalized(text: &str) -> String {
+    let mut text = text.to_owned();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    text
 }
 
 /// The page starts with the build's reason, so the stage that caused it does not repeat it.
@@ -95,7 +129,7 @@ impl StepView {
         let href = urls.step(name, BuildKey::of(build), stage.number, step.number);
         let ends = step.exits.iter().filter(|exit| !exit.message.is_empty()).map(|exit| exit.message.clone());
         let findings = step.findings.iter().map(|finding| match &finding.remedy {
-            Some(remedy) => format!("{}: {remedy}", finding.message),
+            Some(remedy) => format!("{} → {remedy}", finding.message),
             None => finding.message.clone(),
         });
         // If nothing of the stage ran, the stage's reason is enough.
@@ -114,7 +148,8 @@ impl StepView {
             summary: step.round.as_ref().map(|round| round.plan.summary.clone()).filter(|summary| !summary.is_empty()),
             why,
             bar: timeline_bar(stage, step, now),
-            excerpt: Vec::new(),
+            failure_ignored: graph::is_failure_ignored(stage, step),
+            excerpt: None,
         }
     }
 }
@@ -127,19 +162,13 @@ impl ApprovalView {
         if summary.missing.is_empty() {
             return None;
         }
-        let mut what = summary.description;
-        if let Some(first) = what.get_mut(..1) {
-            first.make_ascii_uppercase();
-        }
-        let approvers = summary.approved_by.join(", ");
-        let approved = (!approvers.is_empty()).then(|| format!("Approved by {approvers}"));
-        let statuses = summary.missing.iter().map(|missing| format!("Missing: {missing}")).chain(approved).collect();
+        let given = summary.given.iter().map(|approval| capitalized(&approval.text(now)));
+        let statuses = summary.missing.iter().map(|missing| format!("Missing: {missing}")).chain(given).collect();
         Some(Self {
             stage: stage.number.to_string(),
             subject: summary.subject,
-            what,
+            what: capitalized(&summary.description),
             plan: summary.plan,
-            reasons: summary.reasons,
             statuses,
         })
     }

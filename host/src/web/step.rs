@@ -7,6 +7,7 @@ use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use beespace_core::build::{Build, Stage, Step};
+use beespace_core::graph;
 use beespace_core::ids::{StageId, StageNumber, StepId, StepNumber};
 use beespace_core::status::Status;
 use serde::Deserialize;
@@ -44,6 +45,7 @@ struct StepPage {
     stage: String,
     step: String,
     status: StatusLabel,
+    failure_ignored: bool,
     took: String,
     /// The title of the build.
     title: String,
@@ -76,15 +78,16 @@ struct StepPage {
 struct ImageLabel {
     /// The reference, with the first digits of the digest if it is known.
     text: String,
-    digest: String,
+    /// The reference with the whole digest.
+    full: String,
 }
 
 impl ImageLabel {
     fn new((reference, digest): (&str, Option<&str>)) -> Self {
-        let digest = digest.unwrap_or_default();
-        let short = digest.strip_prefix("sha256:").and_then(|hex| hex.get(..SHORT_DIGEST));
-        let short = short.map_or_else(String::new, |hex| format!(" @ {hex}"));
-        Self { text: format!("{reference}{short}"), digest: digest.to_owned() }
+        let short = digest.and_then(|digest| digest.strip_prefix("sha256:")?.get(..SHORT_DIGEST));
+        let shown =
+            |digest: Option<&str>| digest.map_or_else(|| reference.to_owned(), |digest| format!("{reference} @ {digest}"));
+        Self { text: shown(short), full: shown(digest) }
     }
 }
 
@@ -145,6 +148,7 @@ fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: LogView
         stage: stage.pipeline.name.clone(),
         step: step.name.clone(),
         status: StatusLabel(step.status),
+        failure_ignored: graph::is_failure_ignored(stage, step),
         took: took(step),
         title: build_title::build_title(build),
         sha: build.event.sha().short().to_owned(),

@@ -16,6 +16,9 @@ use crate::time::Timestamp;
 /// The approver id of the instance's admin token.
 pub const ADMIN_ID: &str = "admin";
 
+/// The longest reason of an answer, in characters. It is part of the stage's row, which is rewritten with every step.
+pub const MAX_REASON_CHARS: usize = 1_000;
+
 /// An approval that a decision requires. It is bound to a digest: a changed subject needs a new approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingApproval {
@@ -53,6 +56,9 @@ pub struct Approver {
     /// `admin` for the instance's admin token; a stable id otherwise.
     pub id: String,
     pub at: Timestamp,
+    /// The person's reason; at most [`MAX_REASON_CHARS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Why an approval was refused.
@@ -207,7 +213,7 @@ mod tests {
     }
 
     fn approver(id: &str, second: u64) -> Approver {
-        Approver { id: id.to_owned(), at: Timestamp(second * 1_000) }
+        Approver { id: id.to_owned(), at: Timestamp(second * 1_000), reason: None }
     }
 
     #[test]
