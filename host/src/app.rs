@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use beespace_core::build::Build;
 use beespace_core::digest::Digest;
+use beespace_core::error_cause::root_cause;
 use beespace_core::ids::BuildId;
 use beespace_wasm::{CacheOptions, Host, HostOptions};
 use tokio::sync::Semaphore;
@@ -77,14 +78,22 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// How much longer than a stage can run a replaced value of a secret is kept: time for cleanup rounds and for a slow engine.
 const REPLACED_SECRETS_MARGIN: Duration = Duration::from_secs(3_600);
 
+/// Why the server cannot start, with a remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StartError {
+    pub message: String,
+    pub help: String,
+}
+
 impl App {
     /// Opens and loads every component. A failure stops the start of the server.
     ///
     /// # Errors
-    /// The first component that cannot be opened, and what to do.
+    /// The first component that cannot be opened, and what to do; a [`StartError`] has the remedy apart.
     pub async fn open(config: Config) -> anyhow::Result<Arc<Self>> {
         let dir = config.data.dir.clone();
-        make_private(&dir).with_context(|| format!("cannot use the data directory {}", dir.display()))?;
+        make_private(&dir).map_err(|error| unusable_data_directory(&dir, &error))?;
         let store = open_store(&dir.join("beespace.redb")).await?;
         // Only after the store is locked: then no other server uses the directory.
         clear_directory(&dir.join(SCRATCH_DIR)).await?;
@@ -237,6 +246,14 @@ async fn clear_directory(dir: &Path) -> anyhow::Result<()> {
     }
 }
 
+fn unusable_data_directory(dir: &Path, error: &std::io::Error) -> StartError {
+    StartError {
+        message: format!("cannot use the data directory {}: {}", dir.display(), root_cause(error)),
+        help: "make it a directory that belongs to the server's user, or set `data.dir` in beespace.toml to another one"
+            .to_owned(),
+    }
+}
+
 /// Creates the directory if needed, and makes it accessible to the server's user only.
 fn make_private(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -275,6 +292,18 @@ mod tests {
         writer.await.unwrap();
         clear_directory(&scratch).await.unwrap();
         assert!(!scratch.exists() && emptied > 0);
+    }
+
+    #[tokio::test]
+    async fn a_data_directory_that_cannot_be_used_is_named_with_a_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let text = format!("[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://g\"\ntoken = \"x\"\n", file.join("data").display());
+        let error = App::open(Config::read(&text, None, []).unwrap().config).await.unwrap_err();
+        let start = error.downcast_ref::<StartError>().unwrap();
+        assert_eq!(start.message, format!("cannot use the data directory {}: Not a directory", file.join("data").display()));
+        assert!(start.help.contains("`data.dir`"), "{}", start.help);
     }
 
     #[test]

@@ -15,14 +15,18 @@ const INTERVAL: Duration = Duration::from_secs(25);
 pub async fn keep_prewarmed(app: Arc<App>) {
     let mut changes = app.store.watch_changes();
     let is_stage_end = |event: &ChangeEvent| matches!(event, ChangeEvent::StageChanged { status, .. } if status.is_over());
-    loop {
-        report(app.engine.maintain().await);
+    while !app.stopping.is_cancelled() {
+        // The shutdown also removes a network whose creation is interrupted here.
+        if let Some(maintained) = app.stopping.run_until_cancelled(app.engine.maintain()).await {
+            report(maintained);
+        }
         tokio::select! {
-            () = app.stopping.cancelled() => return report(app.engine.shutdown().await),
+            () = app.stopping.cancelled() => {}
             () = changes.next_matching(is_stage_end) => {}
             () = tokio::time::sleep(INTERVAL) => {}
         }
     }
+    report(app.engine.shutdown().await);
 }
 
 fn report(result: Result<(), EngineError>) {

@@ -1,12 +1,15 @@
 //! The running server: its components start in order and stop in the opposite order.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use axum::Router;
+use beespace_core::error_cause::root_cause;
 use tokio::net::TcpListener;
 
 use crate::app::App;
+pub use crate::app::StartError;
 use crate::clock::now;
 use crate::config::Config;
 use crate::webhook::Webhook;
@@ -24,13 +27,23 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     shutdown::ignore_hangup()?;
     http_server::raise_file_limit();
     let address = config.server.listen;
-    let listener =
-        http_server::bind(address).with_context(|| format!("cannot listen on {address}: is another server running?"))?;
+    let listener = http_server::bind(address).map_err(|error| cannot_listen(address, &error))?;
     let app = App::open(config).await?;
     let signals = tokio::spawn(shutdown::on_signal(app.stopping.clone()));
     run(app, listener).await?;
     signals.abort();
     Ok(())
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> StartError {
+    let help = match error.kind() {
+        io::ErrorKind::AddrInUse => "stop the other program, perhaps another server, or set `server.listen` to another address",
+        io::ErrorKind::PermissionDenied => {
+            "set `server.listen` to a port from 1024 on, or give the server's user the right to it"
+        }
+        _ => "set `server.listen` to an address of this machine",
+    };
+    StartError { message: format!("cannot listen on {address}: {}", root_cause(error)), help: help.to_owned() }
 }
 
 /// Runs the background tasks and responds to requests until `app.stopping`.
@@ -70,4 +83,18 @@ fn is_delivery(path: &str) -> bool {
 pub fn router(app: &Arc<App>) -> anyhow::Result<Router> {
     let webhook = Webhook::new(app.store.clone(), encryption::Key::clone(&app.key), app.metrics.deliveries.clone(), now)?;
     Ok(router::router(app, webhook.router()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_in_use_is_reported_with_a_remedy() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = http_server::bind(address).map_err(|error| cannot_listen(address, &error)).unwrap_err();
+        assert_eq!(error.message, format!("cannot listen on {address}: Address already in use"));
+        assert!(error.help.contains("`server.listen`"), "{}", error.help);
+    }
 }

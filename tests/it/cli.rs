@@ -173,6 +173,7 @@ async fn a_build_without_a_log_says_why() {
     let invalid = shell.run("build log latest --repo ada/hive").await;
     assert!(invalid.code == 4 && invalid.stderr.contains("no log, because the build has not started: error"), "{invalid:?}");
     assert!(invalid.stderr.contains(".beespace.yml has"), "{invalid:?}");
+    assert!(!invalid.stderr.contains("--follow"), "a build that is over never gets a log: {invalid:?}");
     let fails = "steps:\n  - { name: first, image: busybox, env: { EXIT_CODE: \"3\" } }\n  - { name: second, image: busybox }\n";
     push(&gogs, fails).await;
     beespace.wait_until_finished(REPO, 2).await.unwrap();
@@ -476,6 +477,12 @@ async fn login_replaces_the_variables_and_protects_the_token_file() {
         .await
         .unwrap();
     assert!(output.status.success(), "{output:?}");
+    let mut wrong = shell.command("repo list");
+    wrong.env_remove("BEESPACE_SERVER").env("BEESPACE_TOKEN", "bee_wrong");
+    let refused = run_command(wrong, "").await;
+    assert!(refused.code == 6 && refused.stderr.contains("rejects the token in BEESPACE_TOKEN"), "{refused:?}");
+    let nothing = shell.run_with_input(&format!("login {}", beespace.url), "\n").await;
+    assert!(nothing.code == 2 && nothing.stderr.contains("no token was given"), "{nothing:?}");
 }
 
 /// The configuration file of a server of this machine.
@@ -581,7 +588,11 @@ async fn config_show_prints_the_origin_of_each_value() {
         .unwrap();
     let shown = shell.run("config show --origin --config beespace.toml").await;
     assert_eq!(shown.code, 0, "{shown:?}");
-    for (key, value, origin) in [("gogs.url", "http://gogs.local:3000", "file, line 2"), ("engine.capacity", "2", "default")] {
+    for (key, value, origin) in [
+        ("gogs.url", "http://gogs.local:3000", "file, line 2"),
+        ("engine.capacity", "2", "default"),
+        ("server.hook_url", "unset", "default"),
+    ] {
         let line = shown.stdout.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}: {shown:?}"));
         assert!(line.contains(value) && line.contains(origin), "{line}");
     }

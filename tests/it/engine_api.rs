@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::http::{StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::IntoResponse as _;
 use beespace::engine::docker::Docker;
 use beespace::engine::{Engine, EngineError};
@@ -88,6 +88,46 @@ async fn an_engine_that_refuses_the_pause_image_is_not_healthy_and_not_asked_aga
         assert_eq!(reason.code, "engine-pause-image-refused", "{reason}");
         assert!(!error.is_transient() && reason.message.contains("imports are forbidden"), "{reason}");
     }
+}
+
+#[tokio::test]
+async fn another_program_at_the_address_of_the_engine_is_recognised() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = format!("tcp://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, Router::new()).await });
+    let error = Docker::new(docker::options(&host, "a")).unwrap().check().await.unwrap_err();
+    assert!(matches!(&error, EngineError::NotAnEngine { host: named } if *named == host), "{error:?}");
+    assert_eq!(error.reason().code, "engine-invalid-response");
+}
+
+#[tokio::test]
+async fn a_network_that_cannot_be_removed_does_not_keep_the_others() {
+    let (sender, mut removed) = mpsc::unbounded_channel();
+    let network = |name: &str| json!({ "Name": name, "Labels": { "beespace.network": name } });
+    let networks = json!([network("stuck"), network("free")]);
+    let answer = async move |method: Method, uri: Uri| match uri.path() {
+        path if path.ends_with("/version") => axum::Json(json!({ "ApiVersion": "1.41", "Version": "99" })).into_response(),
+        path if path.ends_with("/networks") => axum::Json(networks).into_response(),
+        path if path.ends_with("/volumes") => axum::Json(json!({ "Volumes": [] })).into_response(),
+        path if path.ends_with("/json") => axum::Json(json!([])).into_response(),
+        path if path.ends_with("/containers/stuck") => {
+            (StatusCode::BAD_REQUEST, axum::Json(json!({ "message": "no" }))).into_response()
+        }
+        path if method == Method::DELETE => {
+            // The other removal has failed long before.
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            sender.send(path.rsplit_once("/v1.41").unwrap().1.to_owned()).unwrap();
+            StatusCode::NO_CONTENT.into_response()
+        }
+        path => panic!("{method} {path}"),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = format!("tcp://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    let error = Docker::new(docker::options(&host, "a")).unwrap().shutdown().await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 400, .. }), "{error:?}");
+    let removed: Vec<String> = std::iter::from_fn(|| removed.try_recv().ok()).collect();
+    assert_eq!(removed, ["/containers/free", "/networks/free"]);
 }
 
 /// Opens a stage on a fake engine that has these networks and refuses every new one. Returns the error and the requested subnets.

@@ -17,6 +17,7 @@ const CORE: Layers = &[
     ("diagnostic", &[]),
     ("digest", &[]),
     ("environment", &["build", "plan", "status", "time"]),
+    ("error_cause", &[]),
     ("event", &["ids"]),
     ("exit", &["reason", "reason_code", "status", "units"]),
     ("git_ref", &[]),

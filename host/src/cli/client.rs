@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use beespace_core::error_cause::root_cause;
 use futures::StreamExt as _;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::exit::{Exit, Failure};
 use super::server_and_repository::Server;
+use super::token::Token;
 use crate::http_problem::Problem;
 
 /// How long establishing a connection may take.
@@ -24,7 +26,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(120);
 pub struct Client {
     http: reqwest::Client,
     url: Url,
-    token: Option<SecretString>,
+    token: Option<Token>,
     proxy: Option<Url>,
 }
 
@@ -134,7 +136,7 @@ impl Client {
         let url = Url::parse(&url).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         let request = self.http.request(method, url);
         Ok(match &self.token {
-            Some(token) => request.bearer_auth(token.expose_secret()),
+            Some(token) => request.bearer_auth(token.value.expose_secret()),
             None => request,
         })
     }
@@ -156,16 +158,16 @@ impl Client {
     fn failure_of(&self, problem: Problem) -> Failure {
         let status = problem.status_code();
         let failure = Failure::from(problem);
-        match status {
-            StatusCode::UNAUTHORIZED if self.token.is_some() => {
-                let help = "sign in again with `beespace login URL`, or correct BEESPACE_TOKEN";
-                Failure::new(Exit::Auth, format!("{} rejects the token", self.url)).help(help)
+        match (status, &self.token) {
+            (StatusCode::UNAUTHORIZED, Some(token)) => {
+                let message = format!("{} rejects the token {}", self.url, token.source);
+                Failure::new(Exit::Auth, message).help(token.source.remedy(&self.url))
             }
-            StatusCode::UNAUTHORIZED => {
+            (StatusCode::UNAUTHORIZED, None) => {
                 let help = "run `beespace login URL`, set BEESPACE_TOKEN, or pass --config FILE on the server's machine";
                 Failure::new(Exit::Auth, format!("{} requires a token", self.url)).help(help)
             }
-            StatusCode::NOT_FOUND if failure.message == "No such repository." => {
+            (StatusCode::NOT_FOUND, _) if failure.message.starts_with("no such repository") => {
                 failure.help("`beespace repo list` shows the enabled ones, and `beespace repo enable OWNER/NAME` enables another")
             }
             _ => failure,
@@ -181,10 +183,7 @@ impl Client {
     }
 
     fn unreachable_failure(&self, error: &reqwest::Error) -> Failure {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(next) = cause.source() {
-            cause = next;
-        }
+        let cause = root_cause(error);
         let way = self.proxy.as_ref().map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
         Failure::new(Exit::Unreachable, format!("{} is unreachable{way}: {cause}", self.url))
     }

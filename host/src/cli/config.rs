@@ -25,7 +25,7 @@ pub struct ConfigArgs {
 pub enum ConfigCommand {
     /// Validate all values and load all plugin bindings; print every problem
     Check(ConfigArgs),
-    /// Print every key with its value; secrets are redacted
+    /// Print every key with its value, or `unset`; secrets are redacted
     Show {
         #[command(flatten)]
         args: ConfigArgs,
@@ -41,8 +41,15 @@ pub enum ConfigCommand {
 #[derive(Debug, serde::Serialize)]
 struct ConfigLine {
     key: String,
-    value: String,
+    /// None if the key is not set and has no default.
+    value: Option<String>,
     origin: String,
+}
+
+impl ConfigLine {
+    fn value(&self) -> String {
+        self.value.clone().unwrap_or_else(|| "unset".to_owned())
+    }
 }
 
 /// # Errors
@@ -59,10 +66,10 @@ pub fn run(command: &ConfigCommand) -> Result<Exit, Failure> {
             };
             let lines: Vec<ConfigLine> = entries.into_iter().map(line).collect();
             if *origin {
-                let row = |line: &ConfigLine| [line.key.clone(), line.value.clone(), line.origin.clone()];
+                let row = |line: &ConfigLine| [line.key.clone(), line.value(), line.origin.clone()];
                 table::print_list(*output, &lines, ["key", "value", "origin"], row)?;
             } else {
-                table::print_list(*output, &lines, ["key", "value"], |line| [line.key.clone(), line.value.clone()])?;
+                table::print_list(*output, &lines, ["key", "value"], |line| [line.key.clone(), line.value()])?;
             }
         }
     }

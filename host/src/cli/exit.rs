@@ -12,7 +12,7 @@ use crate::http_problem::Problem;
 pub enum Exit {
     /// The command succeeded.
     Ok = 0,
-    /// The build that the command shows, or a check, failed.
+    /// The build that the command shows, a check, or the server failed.
     Failed = 1,
     /// The command line or a request parameter is invalid.
     Usage = 2,

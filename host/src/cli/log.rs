@@ -110,7 +110,9 @@ fn no_log(build: &BuildBody, steps: &[(&StageBody, &StepBody)]) -> Failure {
     };
     let why = build_common::reason_suffix(reason);
     let message = format!("{} has no log, because {what} has not started: {status}{why}", build_common::build_name(build));
-    Failure::new(Exit::NotFound, message).help("`--follow` waits for the log of a build that has not finished")
+    let failure = Failure::new(Exit::NotFound, message);
+    // A step that is over, such as one of a declined build, will never have a log.
+    if is_finished(status) { failure } else { failure.help("`--follow` waits for the log of a build that has not finished") }
 }
 
 fn is_finished(status: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::client::Client;
@@ -10,6 +10,7 @@ use super::exit::{Exit, Failure};
 use super::print_stderr;
 use super::saved_login::{self, Login};
 use super::server_and_repository::{ProxyArgs, Server, server_url};
+use super::token::{Token, TokenSource};
 use crate::api::health::UserBody;
 use crate::urls::API_PREFIX;
 
@@ -28,10 +29,15 @@ pub struct LoginArgs {
 /// [`Failure`] if the server is unreachable or rejects the token, or the file cannot be written.
 pub async fn run(args: LoginArgs) -> Result<Exit, Failure> {
     let token = SecretString::from(if io::stdin().is_terminal() { prompt_hidden("Admin token: ")? } else { read_line()? });
-    let server = Server { url: args.url.clone(), token: Some(token.clone()), proxy: args.proxy.proxy };
+    if token.expose_secret().is_empty() {
+        let help = format!("write it to stdin: beespace login {} < admin.token", args.url);
+        return Err(Failure::new(Exit::Usage, "no token was given").help(help));
+    }
+    let sent = Token::new(token.clone(), TokenSource::LoginInput);
+    let server = Server { url: args.url.clone(), token: Some(sent), proxy: args.proxy.proxy };
     let user: UserBody = Client::new(server)?.get(&format!("{API_PREFIX}/user")).await?;
     if !user.is_admin {
-        let help = "the token is in the file admin.token in the server's data directory";
+        let help = TokenSource::LoginInput.remedy(&args.url);
         return Err(Failure::new(Exit::Auth, format!("this is not the admin token of {}", args.url)).help(help));
     }
     saved_login::save(&Login { server: args.url.clone(), token })?;

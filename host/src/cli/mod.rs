@@ -26,6 +26,7 @@ pub mod secret;
 pub mod server;
 pub mod server_and_repository;
 pub mod table;
+pub mod token;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -48,9 +49,9 @@ struct Cli {
     command: Command,
 }
 
-const AFTER_HELP: &str = "Exit codes: 0 success, 1 a build or check failed, 2 usage error, 3 invalid configuration or pipeline \
-                          file, 4 not found, 5 refused, 6 authentication failed, 7 server or Gogs unavailable, 70 internal \
-                          error, 141 the reader of the output closed it";
+const AFTER_HELP: &str = "Exit codes: 0 success, 1 a build, a check or the server failed, 2 usage error, 3 invalid configuration \
+                          or pipeline file, 4 not found, 5 refused, 6 authentication failed, 7 server or Gogs unavailable, \
+                          70 internal error, 141 the reader of the output closed it";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -2,7 +2,7 @@
 
 use super::config::{ConfigArgs, load};
 use super::exit::{Exit, Failure};
-use crate::server;
+use crate::server::{self, StartError};
 use crate::telemetry::{self, LogFormat};
 
 #[derive(Debug, clap::Args)]
@@ -26,5 +26,15 @@ pub fn run(args: &ServerArgs) -> Result<Exit, Failure> {
     let served = runtime.block_on(server::serve(config));
     // A hanging blocking call must not delay the exit.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    served.map(|()| Exit::Ok).map_err(|error| Failure::new(Exit::Failed, format!("{error:#}")))
+    served.map_err(|error| start_failure(&error))?;
+    tracing::info!("the server has stopped");
+    Ok(Exit::Ok)
+}
+
+fn start_failure(error: &anyhow::Error) -> Failure {
+    let failure = Failure::new(Exit::Failed, format!("{error:#}"));
+    match error.downcast_ref::<StartError>() {
+        Some(start) => failure.help(&start.help),
+        None => failure,
+    }
 }

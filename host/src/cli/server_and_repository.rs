@@ -4,6 +4,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use beespace_core::error_cause::root_cause;
 use beespace_core::ids::RepositoryName;
 use secrecy::SecretString;
 use url::{Host, Url};
@@ -11,6 +12,7 @@ use url::{Host, Url};
 use super::config::config_failure;
 use super::exit::{Exit, Failure};
 use super::saved_login::{self, Login};
+use super::token::{Token, TokenSource};
 use crate::config::{Config, DEFAULT_PATHS};
 
 /// The remedy if no server is known.
@@ -20,10 +22,10 @@ const CHOOSE_A_SERVER: &str = "run `beespace login URL`, or pass --server URL, o
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Server and repository")]
 pub struct Target {
-    /// URL of the server [env: BEESPACE_SERVER]; `BEESPACE_TOKEN` is the token for it
+    /// URL of the server [env: BEESPACE_SERVER]; the variable `BEESPACE_TOKEN` replaces the saved token
     #[arg(long, global = true, value_name = "URL", value_parser = server_url)]
     pub server: Option<Url>,
-    /// Server configuration file, for commands on the server's own machine [env: BEESPACE_CONFIG]
+    /// Server configuration file, for commands on the server's own machine, in place of --server [env: BEESPACE_CONFIG]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
@@ -46,7 +48,7 @@ pub struct ProxyArgs {
 struct Environment {
     server: Option<String>,
     config: Option<PathBuf>,
-    token: Option<SecretString>,
+    token: Option<Token>,
 }
 
 impl Environment {
@@ -56,7 +58,7 @@ impl Environment {
         Self {
             server: set("BEESPACE_SERVER"),
             config: set("BEESPACE_CONFIG").map(PathBuf::from),
-            token: set("BEESPACE_TOKEN").map(SecretString::from),
+            token: set("BEESPACE_TOKEN").map(|text| Token::new(SecretString::from(text), TokenSource::Variable)),
         }
     }
 }
@@ -78,36 +80,43 @@ enum Source {
 #[derive(Debug)]
 pub struct Server {
     pub url: Url,
-    pub token: Option<SecretString>,
+    pub token: Option<Token>,
     pub proxy: Option<Url>,
 }
 
 impl Target {
     /// Selects the server: the command line, else the environment, else the saved login, else the server whose configuration is
-    /// in a default location of this machine.
+    /// in a default location of this machine. `BEESPACE_TOKEN` wins over every other token.
     ///
     /// # Errors
-    /// [`Failure`] if none of these names a server, or the named configuration or its admin token cannot be read.
+    /// [`Failure`] if none of these names a server or the command line names two, or the named configuration or its admin token
+    /// cannot be read.
     pub fn server(&self) -> Result<Server, Failure> {
         let (env, login) = (Environment::read(), saved_login::read());
         let (url, token) = match self.source(&env, login.as_ref())? {
             Source::Url(url) => {
-                let token = env.token.clone().or_else(|| self.known_token(&url, &env, login));
+                let token = env.token.clone().or_else(|| known_token(&url, &env, login));
                 (url, token)
             }
             Source::Config(path) => local_server(Some(&path), env.token)?,
-            Source::Login(login) => (login.server, env.token.or(Some(login.token))),
+            Source::Login(login) => {
+                let saved = || Token::new(login.token, TokenSource::SavedLogin);
+                (login.server, Some(env.token.unwrap_or_else(saved)))
+            }
             Source::Default => default_server(env.token)?,
         };
         Ok(Server { url, token, proxy: self.proxy.proxy.clone() })
     }
 
     fn source(&self, env: &Environment, login: Option<&Login>) -> Result<Source, Failure> {
-        if let Some(url) = &self.server {
-            return Ok(Source::Url(url.clone()));
-        }
-        if let Some(path) = &self.config {
-            return Ok(Source::Config(path.clone()));
+        match (&self.server, &self.config) {
+            (Some(_), Some(_)) => {
+                let help = "--config FILE has the address and the admin token of its server; --server URL names another one";
+                return Err(Failure::new(Exit::Usage, "--server and --config cannot be used together").help(help));
+            }
+            (Some(url), None) => return Ok(Source::Url(url.clone())),
+            (None, Some(path)) => return Ok(Source::Config(path.clone())),
+            (None, None) => {}
         }
         if let Some(text) = &env.server {
             let url = server_url(text).map_err(|error| Failure::new(Exit::Usage, format!("BEESPACE_SERVER={text}: {error}")))?;
@@ -117,14 +126,6 @@ impl Target {
             return Ok(Source::Config(path.clone()));
         }
         Ok(login.map_or(Source::Default, |login| Source::Login(login.clone())))
-    }
-
-    /// The saved token for a server, or the admin token if the server's configuration is on this machine.
-    fn known_token(&self, url: &Url, env: &Environment, login: Option<Login>) -> Option<SecretString> {
-        let saved = login.filter(|login| login.server == *url).map(|login| login.token);
-        let path = self.config.as_ref().or(env.config.as_ref());
-        let local = || local_server(path.map(PathBuf::as_path), None).ok().filter(|(local, _)| local == url);
-        saved.or_else(|| local()?.1)
     }
 
     /// Selects the repository: `--repo`, else the git remote `origin` of the current directory.
@@ -140,6 +141,13 @@ impl Target {
     }
 }
 
+/// The saved token for a server, or the admin token if the server's configuration is on this machine.
+fn known_token(url: &Url, env: &Environment, login: Option<Login>) -> Option<Token> {
+    let saved = login.filter(|login| login.server == *url).map(|login| Token::new(login.token, TokenSource::SavedLogin));
+    let local = || local_server(env.config.as_deref(), None).ok().filter(|(local, _)| local == url);
+    saved.or_else(|| local()?.1)
+}
+
 /// Parses the URL of a server. `localhost:8000` is a URL for the parser, but with the scheme `localhost`.
 pub(super) fn server_url(text: &str) -> Result<Url, String> {
     let url = text.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
@@ -147,7 +155,7 @@ pub(super) fn server_url(text: &str) -> Result<Url, String> {
 }
 
 /// The server of this machine that a configuration describes, and its admin token.
-fn local_server(path: Option<&Path>, token: Option<SecretString>) -> Result<(Url, Option<SecretString>), Failure> {
+fn local_server(path: Option<&Path>, token: Option<Token>) -> Result<(Url, Option<Token>), Failure> {
     let config = Config::load(path, std::env::vars()).map_err(|problems| config_failure(&problems))?.config;
     let url = config.server.local_url;
     if path.is_none() && !is_of_this_machine(&url) {
@@ -155,13 +163,17 @@ fn local_server(path: Option<&Path>, token: Option<SecretString>) -> Result<(Url
         let message = format!("{url} in the default configuration is not an address of this machine");
         return Err(Failure::new(Exit::Usage, message).help(help));
     }
-    let path = config.data.admin_token_path();
-    match (std::fs::read_to_string(&path), token) {
-        (Ok(text), _) => Ok((url, Some(SecretString::from(text.trim().to_owned())))),
-        (Err(_), Some(token)) => Ok((url, Some(token))),
-        (Err(error), None) => {
+    let token = token.map_or_else(|| read_admin_token(&url, config.data.admin_token_path()), Ok)?;
+    Ok((url, Some(token)))
+}
+
+fn read_admin_token(url: &Url, path: PathBuf) -> Result<Token, Failure> {
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Token::new(SecretString::from(text.trim().to_owned()), TokenSource::AdminTokenFile(path))),
+        Err(error) => {
             let help = "start the server once, run this as the server's user, or set BEESPACE_TOKEN";
-            Err(Failure::new(Exit::Auth, format!("cannot read the admin token of {url}: {}: {error}", path.display())).help(help))
+            let message = format!("cannot read {}, the admin token of {url}: {}", path.display(), root_cause(&error));
+            Err(Failure::new(Exit::Auth, message).help(help))
         }
     }
 }
@@ -178,7 +190,7 @@ fn is_of_this_machine(url: &Url) -> bool {
 }
 
 /// The server of this machine whose configuration is in a default location or in the environment.
-fn default_server(token: Option<SecretString>) -> Result<(Url, Option<SecretString>), Failure> {
+fn default_server(token: Option<Token>) -> Result<(Url, Option<Token>), Failure> {
     let has_file = DEFAULT_PATHS.iter().any(|path| Path::new(path).is_file());
     local_server(None, token).map_err(|failure| {
         if has_file { failure } else { Failure::new(Exit::Usage, "no server is configured").help(CHOOSE_A_SERVER) }
@@ -231,8 +243,10 @@ mod tests {
         assert_eq!(selected(&target, &env, Some(&login)), "http://env/");
         target.config = Some("given.toml".into());
         assert_eq!(selected(&target, &env, Some(&login)), "given.toml");
-        target.server = Some(url("http://given/"));
-        assert_eq!(selected(&target, &env, Some(&login)), "http://given/");
+        let given = Target { server: Some(url("http://given/")), ..Target::default() };
+        assert_eq!(selected(&given, &env, Some(&login)), "http://given/");
+        let both = Target { config: target.config, ..given }.source(&env, Some(&login)).unwrap_err();
+        assert!(both.exit == Exit::Usage && both.message.contains("--server and --config"), "{both}");
     }
 
     #[test]
@@ -253,9 +267,27 @@ mod tests {
     #[test]
     fn a_saved_token_is_sent_to_its_own_server_only() {
         let login = Login { server: url("http://saved/"), token: "t".to_owned().into() };
-        let known = |text| Target::default().known_token(&url(text), &Environment::default(), Some(login.clone()));
-        assert_eq!(known("http://saved/").unwrap().expose_secret(), "t");
+        let known = |text| known_token(&url(text), &Environment::default(), Some(login.clone()));
+        let token = known("http://saved/").unwrap();
+        assert_eq!((token.value.expose_secret(), token.source), ("t", TokenSource::SavedLogin));
         assert!(known("http://other/").is_none());
+    }
+
+    #[test]
+    fn the_token_of_the_environment_wins_over_the_server_s_own_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (config, data) = (folder.path().join("beespace.toml"), folder.path().join("data"));
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("admin.token"), "of-the-file\n").unwrap();
+        let text = format!("[data]\ndir = \"{}\"\n[gogs]\nurl = \"http://gogs\"\ntoken = \"x\"\n", data.display());
+        std::fs::write(&config, text).unwrap();
+        let token = |given: Option<&str>| {
+            let given = given.map(|text| Token::new(text.to_owned().into(), TokenSource::Variable));
+            let token = local_server(Some(&config), given).unwrap().1.unwrap();
+            (token.value.expose_secret().to_owned(), token.source)
+        };
+        assert_eq!(token(None), ("of-the-file".to_owned(), TokenSource::AdminTokenFile(data.join("admin.token"))));
+        assert_eq!(token(Some("given")), ("given".to_owned(), TokenSource::Variable));
     }
 
     #[test]

@@ -43,8 +43,8 @@ impl std::fmt::Display for Origin {
 pub struct ConfigEntry {
     /// `server.listen`, `policy.images.mode`.
     pub key: String,
-    /// The displayable value. It contains no secrets.
-    pub value: String,
+    /// The displayable value; none if the key is not set and has no default. It contains no secrets.
+    pub value: Option<String>,
     pub origin: Origin,
 }
 
@@ -195,9 +195,12 @@ impl<'t> Section<'_, 't> {
 
     /// The value of an optional key.
     pub(super) fn optional<V: Value>(&mut self, key: &'static str) -> Option<V> {
-        let (value, origin) = self.find::<V>(key)?;
-        self.record(key, value.show(), origin);
-        Some(value)
+        let found = self.find::<V>(key);
+        match &found {
+            Some((value, origin)) => self.record(key, value.show(), origin.clone()),
+            None => self.push_entry(key, None, Origin::Default),
+        }
+        found.map(|(value, _)| value)
     }
 
     /// The value of a required key.
@@ -268,6 +271,10 @@ impl<'t> Section<'_, 't> {
 
     /// Records the effective value of a key for `config show`.
     pub(super) fn record(&mut self, key: &str, value: String, origin: Origin) {
+        self.push_entry(key, Some(value), origin);
+    }
+
+    fn push_entry(&mut self, key: &str, value: Option<String>, origin: Origin) {
         self.reader.entries.push(ConfigEntry { key: format!("{}.{key}", self.name), value, origin });
     }
 

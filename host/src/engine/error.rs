@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use beespace_core::error_cause::colon;
 use beespace_core::ids::{StageId, StepId};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -13,14 +14,16 @@ pub enum EngineError {
     Unreachable { host: String, cause: String },
     #[error("the engine did not respond within {} s ({call})", after.as_secs())]
     TimedOut { call: &'static str, after: Duration },
-    #[error("the engine refused a request ({call}, {status}): {message}")]
+    #[error("the engine refused a request ({call}, status {status}){}", colon(message))]
     Refused { call: &'static str, status: u16, message: String },
-    #[error("the engine sent an invalid response ({call}): {cause}")]
+    #[error("the engine sent an invalid response ({call}){}", colon(cause))]
     InvalidResponse { call: &'static str, cause: String },
     #[error("the engine has version {api} of its API; at least version {wanted} is required")]
     TooOld { api: String, wanted: &'static str },
-    #[error("the engine no longer supports this version of its API: {message}")]
+    #[error("the engine no longer supports this version of its API{}", colon(message))]
     TooNew { message: String },
+    #[error("the program at {host} is not an engine: it does not know the request for its version (status 404)")]
+    NotAnEngine { host: String },
     #[error("{host:?} is not an address of an engine")]
     InvalidAddress { host: String },
     #[error("{0:?} cannot be part of a container's name: use 1 to 32 lower-case letters and digits")]
@@ -57,7 +60,7 @@ impl EngineError {
                  `live-restore`",
             ),
             Self::Refused { .. } => (ReasonCode::EngineRefused, "see the engine's own log"),
-            Self::InvalidResponse { .. } => {
+            Self::InvalidResponse { .. } | Self::NotAnEngine { .. } => {
                 (ReasonCode::EngineInvalidResponse, "check that the program at `[engine] host` in beespace.toml is an engine")
             }
             Self::TooOld { .. } => (ReasonCode::EngineTooOld, "install a newer version of the engine"),
@@ -90,5 +93,25 @@ impl EngineError {
             Self::Specific { is_transient, .. } => *is_transient,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_ends_with_a_colon_if_the_engine_explains_nothing() {
+        let nothing = String::new;
+        for error in [
+            EngineError::Refused { call: "version", status: 404, message: nothing() },
+            EngineError::InvalidResponse { call: "info", cause: nothing() },
+            EngineError::TooNew { message: " ".to_owned() },
+        ] {
+            let text = error.to_string();
+            assert!(text.ends_with(|end: char| end.is_alphanumeric() || end == ')'), "{text:?}");
+        }
+        let explained = EngineError::Refused { call: "pull", status: 500, message: "no space".to_owned() };
+        assert_eq!(explained.to_string(), "the engine refused a request (pull, status 500): no space");
     }
 }

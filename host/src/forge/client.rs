@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use beespace_core::error_cause::root_cause;
 use beespace_core::ids::RepositoryName;
+use beespace_core::units::format_size;
 use reqwest::{Certificate, Client, Method, Response, StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
@@ -77,7 +79,7 @@ impl Forge {
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &[&str], purpose: Purpose) -> Result<T, ForgeError> {
         let body = self.send(Method::GET, path, None, purpose).await?;
-        decode(&body)
+        self.decode(&body)
     }
 
     pub(super) async fn post<T: DeserializeOwned>(
@@ -87,7 +89,7 @@ impl Forge {
         purpose: Purpose,
     ) -> Result<T, ForgeError> {
         let body = self.send(Method::POST, path, Some(body), purpose).await?;
-        decode(&body)
+        self.decode(&body)
     }
 
     pub(super) async fn delete(&self, path: &[&str], purpose: Purpose) -> Result<(), ForgeError> {
@@ -112,8 +114,59 @@ impl Forge {
             Some(body) => request.json(body),
             None => request,
         };
-        let response = request.send().await.map_err(connection_error)?;
-        read_response(response, purpose).await
+        let response = request.send().await.map_err(|error| self.connection_error(error))?;
+        self.read_response(response, purpose).await
+    }
+
+    async fn read_response(&self, mut response: Response, purpose: Purpose) -> Result<Vec<u8>, ForgeError> {
+        let status = response.status();
+        let is_json = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.starts_with("application/json"));
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.connection_error(error))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_RESPONSE_BYTES {
+                return Err(self.unexpected_response(format!("it is longer than {}", format_size(MAX_RESPONSE_BYTES as u64))));
+            }
+        }
+        match status {
+            StatusCode::UNAUTHORIZED => Err(ForgeError::Unauthorized),
+            StatusCode::FORBIDDEN => Err(ForgeError::Forbidden(purpose.action)),
+            StatusCode::NOT_FOUND => Err(ForgeError::NotFound(purpose.subject)),
+            status if status.is_redirection() => Err(ForgeError::Redirected),
+            status if status.is_server_error() => {
+                Err(self.unreachable(format!("Gogs, or a proxy in front of it, responded with {status}")))
+            }
+            status if !status.is_success() => {
+                Err(ForgeError::Refused { what: purpose.action, status: status.as_u16(), message: error_message(&body) })
+            }
+            // To a user who is prohibited from signing in, Gogs sends a page with status 200 on every route.
+            _ if !is_json && !body.is_empty() => Err(self.unexpected_response("it is a page instead of JSON")),
+            _ => Ok(body),
+        }
+    }
+
+    fn decode<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, ForgeError> {
+        serde_json::from_slice(body).map_err(|error| {
+            tracing::debug!(%error, "a response of Gogs could not be decoded");
+            self.unexpected_response("its JSON has other fields")
+        })
+    }
+
+    fn connection_error(&self, error: reqwest::Error) -> ForgeError {
+        let error = error.without_url();
+        self.unreachable(if error.is_timeout() { "it did not respond in time".to_owned() } else { root_cause(&error) })
+    }
+
+    fn unreachable(&self, cause: String) -> ForgeError {
+        ForgeError::Unreachable { url: self.base.clone(), cause }
+    }
+
+    fn unexpected_response(&self, cause: impl Into<String>) -> ForgeError {
+        ForgeError::UnexpectedResponse { url: self.base.clone(), cause: cause.into() }
     }
 
     /// The URL of a path whose segments are encoded, whatever they contain.
@@ -128,56 +181,11 @@ impl Forge {
     }
 }
 
-async fn read_response(mut response: Response, purpose: Purpose) -> Result<Vec<u8>, ForgeError> {
-    let status = response.status();
-    let is_json = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.starts_with("application/json"));
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(connection_error)? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_RESPONSE_BYTES {
-            return Err(ForgeError::UnexpectedResponse(format!("the response is longer than {MAX_RESPONSE_BYTES} bytes")));
-        }
-    }
-    match status {
-        StatusCode::UNAUTHORIZED => Err(ForgeError::Unauthorized),
-        StatusCode::FORBIDDEN => Err(ForgeError::Forbidden(purpose.action)),
-        StatusCode::NOT_FOUND => Err(ForgeError::NotFound(purpose.subject)),
-        status if status.is_redirection() => Err(ForgeError::Redirected),
-        status if status.is_server_error() => Err(ForgeError::Unreachable(format!("Gogs or its proxy responded with {status}"))),
-        status if !status.is_success() => {
-            Err(ForgeError::Refused { what: purpose.action, status: status.as_u16(), message: error_message(&body) })
-        }
-        // To a user who is prohibited from signing in, Gogs sends a page with status 200 on every route.
-        _ if !is_json && !body.is_empty() => Err(ForgeError::UnexpectedResponse(format!("status {status} with a page"))),
-        _ => Ok(body),
-    }
-}
-
-fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ForgeError> {
-    serde_json::from_slice(body).map_err(|error| ForgeError::UnexpectedResponse(error.to_string()))
-}
-
 /// The text of `{"message": …}`, without control characters and at most 200 characters long.
 fn error_message(body: &[u8]) -> String {
     let body = serde_json::from_slice::<serde_json::Value>(body).ok();
     let message = body.as_ref().and_then(|body| body.get("message")).and_then(serde_json::Value::as_str);
     message.unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect()
-}
-
-fn connection_error(error: reqwest::Error) -> ForgeError {
-    let error = error.without_url();
-    let mut text = if error.is_timeout() { "timeout".to_owned() } else { error.to_string() };
-    // The outer error is "sending failed"; the innermost one has the cause.
-    let mut cause = std::error::Error::source(&error);
-    while let Some(inner) = cause {
-        text = inner.to_string();
-        cause = inner.source();
-    }
-    ForgeError::Unreachable(text)
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, ForgeError> {

@@ -1,14 +1,16 @@
 //! Errors of requests to Gogs, each with its remedy.
 
+use beespace_core::error_cause::colon;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
+use url::Url;
 
 /// Why a request to Gogs failed. No text contains the token: it is only sent in a header, and headers are never shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ForgeError {
     /// No connection, a timeout, or an internal error of Gogs (5xx).
-    #[error("Gogs cannot be reached: {0}")]
-    Unreachable(String),
+    #[error("Gogs cannot be reached at {url}: {cause}")]
+    Unreachable { url: Url, cause: String },
     /// 401.
     #[error("Gogs rejected the token")]
     Unauthorized,
@@ -18,15 +20,15 @@ pub enum ForgeError {
     /// 404. Gogs also returns it if the user has no right to see the subject.
     #[error("Gogs has no {0} that the token's user can see")]
     NotFound(String),
-    /// Another error status, with the message of Gogs.
-    #[error("Gogs refused to {what}: {status} {message}")]
+    /// Another error status, with the message of Gogs, which may be empty.
+    #[error("Gogs refused to {what}, with status {status}{}", colon(message))]
     Refused { what: String, status: u16, message: String },
     /// A redirect. The token is never sent after one.
     #[error("Gogs redirects to another address")]
     Redirected,
     /// A page, or JSON of another shape, instead of a response of the API.
-    #[error("unexpected response from the Gogs API: {0}")]
-    UnexpectedResponse(String),
+    #[error("the response at {url} is not from the API of Gogs: {cause}")]
+    UnexpectedResponse { url: Url, cause: String },
     /// The client could not be created, for example because the certificates cannot be read.
     #[error("{0}")]
     Setup(String),
@@ -37,7 +39,7 @@ impl ForgeError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         let (code, help) = match self {
-            Self::Unreachable(_) => {
+            Self::Unreachable { .. } => {
                 (ReasonCode::WaitingForGogs, "check that Gogs is running and that this server can reach it at `gogs.url`")
             }
             Self::Unauthorized => (
@@ -51,7 +53,7 @@ impl ForgeError {
             }
             Self::Refused { .. } => (ReasonCode::GogsRefused, "see the log of Gogs"),
             Self::Redirected => (ReasonCode::GogsRedirects, "set `gogs.url` to the final address of Gogs (its EXTERNAL_URL)"),
-            Self::UnexpectedResponse(_) => (
+            Self::UnexpectedResponse { .. } => (
                 ReasonCode::NotTheApi,
                 "check that `gogs.url` is the URL of Gogs itself and that the token's user is not prohibited from signing in",
             ),

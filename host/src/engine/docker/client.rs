@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use beespace_core::error_cause::root_cause;
 use beespace_core::time::Timestamp;
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
@@ -69,7 +70,13 @@ impl Client {
             Docker::connect_with_http(&self.host, LIBRARY_TIMEOUT_SECONDS, API_DEFAULT_VERSION)
         };
         let docker = connected.map_err(|error| self.map_error("connect", error))?;
-        let docker = self.call("version", CallKind::Quick, docker.negotiate_version()).await?;
+        let docker = match self.call("version", CallKind::Quick, docker.negotiate_version()).await {
+            // Every engine has this route, so another program listens there.
+            Err(EngineError::Refused { status: 404, .. }) => {
+                return Err(EngineError::NotAnEngine { host: self.host.to_string() });
+            }
+            negotiated => negotiated?,
+        };
         let version = docker.client_version();
         if (version.major_version, version.minor_version) < MIN_API_VERSION {
             return Err(EngineError::TooOld { api: version.to_string(), wanted: "1.41 (Docker 20.10)" });
@@ -171,15 +178,6 @@ fn with_version_prefix(prefix: &str, mut request: BollardRequest) -> BollardRequ
         *request.uri_mut() = uri;
     }
     request
-}
-
-/// The most specific cause: the last part of "client error: tcp connect error: Connection refused".
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 /// The result of a removal, where an absent object is not an error.

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use beespace_core::ids::StageId;
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
 use bollard::query_parameters::{ListNetworksOptions, ListNetworksOptionsBuilder};
-use futures::future::try_join_all;
+use futures::future::join_all;
 use ipnet::Ipv4Net;
 use tokio::sync::Mutex;
 
@@ -182,7 +182,8 @@ impl Networks {
             let kept = prewarmed.len().min(wanted);
             surplus.extend(prewarmed.drain(kept..));
         }
-        try_join_all(surplus.iter().map(|network| self.remove(network))).await?;
+        // All of them are tried: a stopping server has no second chance.
+        join_all(surplus.iter().map(|network| self.remove(network))).await.into_iter().collect::<Result<(), _>>()?;
         // One at a time: stages that run meanwhile need the engine more.
         while self.prewarmed.lock().await.len() < wanted {
             let network = self.names.new_network();
