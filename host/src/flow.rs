@@ -15,18 +15,20 @@ use tracing::instrument;
 
 use crate::app::App;
 use crate::clock::now;
+use crate::repository_identity::Identity;
 use crate::source::Resolution;
 use crate::store::StoreError;
 use crate::store::build_lifecycle::Prepared;
 use crate::store::delivery::{Deliveries as _, DeliveryAction};
 use crate::store::notice::OrderingKey;
 use crate::worker::WorkError;
-use crate::{notify, prepare, run};
+use crate::{notify, prepare, repository_identity, run};
 
 /// `│delivery stored│ ─▶ event ─▶ │build stored│`
 ///
 /// # Errors
-/// The store's. A body that cannot be read is not an error: the delivery ends as a dead letter with the reason.
+/// The store's, and [`WorkError::Wait`] while Gogs cannot confirm a new name of the repository. A body that cannot be read is
+/// not an error: the delivery ends as a dead letter with the reason.
 #[instrument(name = "event", skip_all, fields(delivery = %id))]
 pub async fn process_delivery(app: &App, id: DeliveryId) -> Result<(), WorkError> {
     let (delivery, body) = {
@@ -38,12 +40,14 @@ pub async fn process_delivery(app: &App, id: DeliveryId) -> Result<(), WorkError
         Some(body) => gogs::parse(&delivery.event, &body).map_err(|malformed| malformed.reason),
         None => Err(Reason::new(ReasonCode::DeliveryCorrupt, "the stored body is not the one that was signed")),
     };
+    let identity = repository_identity::of_delivery(app, &delivery, event.as_ref().ok()).await?;
     let git_ref = event.as_ref().ok().and_then(trigger::recorded_ref);
     let repeat = if delivery.is_repeat { DeliveryRepeat::Repeated } else { DeliveryRepeat::First };
     let build = BuildId(uuid::Uuid::now_v7());
-    let finished = app.store.finish_delivery(id, git_ref, now(), move |last| match &event {
-        Err(reason) => DeliveryAction::DeadLetter(reason.clone()),
-        Ok(event) => match trigger::decide(event, delivery.repository, repeat, last) {
+    let finished = app.store.finish_delivery(id, git_ref, now(), move |last| match (&event, &identity) {
+        (Err(reason), _) => DeliveryAction::DeadLetter(reason.clone()),
+        (Ok(_), Identity::Refused(reason)) => DeliveryAction::Ignore { reason: reason.clone(), forget_ref: None },
+        (Ok(event), Identity::Confirmed(repository)) => match trigger::decide(event, repository, repeat, last) {
             TriggerDecision::Build(event) => DeliveryAction::Build { id: build, event },
             TriggerDecision::Ignored { reason, forget_ref } => DeliveryAction::Ignore { reason, forget_ref },
         },
@@ -58,7 +62,7 @@ pub async fn process_delivery(app: &App, id: DeliveryId) -> Result<(), WorkError
 #[instrument(name = "prepare", skip_all, fields(build = %id))]
 pub async fn prepare_build(app: &App, id: BuildId) -> Result<(), WorkError> {
     let mut build = app.build(id)?;
-    let prepared = match prepare::resolve(app, &build).await? {
+    let prepared = match prepare::resolve(app, &mut build).await? {
         Resolution::Ignored(reason) => Prepared::Ignored(reason),
         Resolution::Ended(status, reason) => prepare::ended_without_stages(build, status, reason),
         Resolution::Commit(commit) => {

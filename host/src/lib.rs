@@ -31,6 +31,7 @@ pub mod prepare;
 pub mod prewarm;
 pub mod principal;
 pub mod queues;
+pub mod repository_identity;
 pub mod retention;
 pub mod router;
 pub mod run;

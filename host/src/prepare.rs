@@ -13,26 +13,27 @@ use tokio::task::spawn_blocking;
 use crate::app::App;
 use crate::clock::now;
 use crate::planning;
-use crate::source::{self, ChangeSet, FetchedCommit, PipelineSource, Resolution, SourceError};
+use crate::repository_identity;
+use crate::source::{self, ChangeSet, FetchAttempt, FetchedCommit, PipelineSource, Resolution, SourceError};
 use crate::store::StoreError;
 use crate::store::build_lifecycle::Prepared;
 use crate::store::repository::Repositories as _;
-use crate::worker::WorkError;
-
-/// How long a build waits for Gogs or for disk space before it ends.
-const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+use crate::worker::{MAX_WAIT, WorkError, wait_delay};
 
 /// How long a fetched repository may lack the branch of a push, before the branch counts as deleted. Gogs reports a push when
 /// the branch is there, but a proxy or a replica may be late.
 const MISSING_BRANCH_WAIT: Duration = Duration::from_secs(60);
 
-/// `source`: the commit of the build.
+/// `source`: the commit of the build. The build's event gets the repository's present name, visibility and default branch.
 ///
 /// # Errors
 /// [`WorkError::Wait`] while Gogs cannot provide the commit, or the disk is full; the build shows the reason.
-pub async fn resolve(app: &App, build: &Build) -> Result<Resolution, WorkError> {
-    let mirror = app.mirrors.of(build.event.repository.id);
-    match source::resolve(&mirror, build, &app.clone_url(build), &app.forge.access()).await {
+pub async fn resolve(app: &App, build: &mut Build) -> Result<Resolution, WorkError> {
+    let id = build.event.repository.id;
+    let origin = repository_identity::confirmed_origin(app, id);
+    let fetched = FetchAttempt::begin(app.mirrors.of(id), origin, &app.forge.access()).await;
+    build.event.repository = repository_identity::stored(app, id)?;
+    match source::resolve(fetched, build).await {
         Ok(resolution) => Ok(resolution),
         Err(SourceError::CommitMissing { commit, .. }) if is_branch_deleted(app, build)? => {
             let branch = build.event.branch().unwrap_or_default();
@@ -57,13 +58,11 @@ async fn wait_or_give_up(app: &App, build: &Build, error: &SourceError) -> Resul
     if waited > MAX_WAIT {
         return Ok(Resolution::Ended(Status::Error, error.retries_exhausted_reason(MAX_WAIT)));
     }
-    // The backoff grows with the time that the build has waited: 1 s at first, 10 minutes at most.
-    let attempt = (waited.as_secs().max(1).ilog2() / 2 + 1).min(6);
-    let backoff = beespace_core::time::backoff(attempt);
+    let delay = wait_delay(waited);
     let mut reason = error.reason();
-    reason.message = format!("{}; next attempt in {} s", reason.message, backoff.as_secs());
+    reason.message = format!("{}; next attempt in {} s", reason.message, delay.as_secs());
     app.store.set_waiting_reason(build.id, reason).await?;
-    Err(WorkError::Wait { until: now() + backoff })
+    Err(WorkError::Wait { until: now() + delay })
 }
 
 /// `pipeline ─▶ admit ─▶ plan ─▶ admit`: the stages of the commit's pipeline file, or why there are none.

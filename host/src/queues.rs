@@ -17,6 +17,9 @@ use crate::store::{Queue, Read, StoreError};
 use crate::worker::{Consumer, WorkError, Worker};
 use crate::{flow, notify, plugins, run};
 
+/// Deliveries that are processed at once, one of each repository: their order matters, and a renamed repository may wait for Gogs.
+const DELIVERIES_AT_ONCE: usize = 4;
+
 /// Builds that are prepared at once. They mostly wait for Gogs and git.
 const PREPARED_AT_ONCE: usize = 8;
 
@@ -42,7 +45,8 @@ impl Parallelism {
 pub fn start(app: &Arc<App>, tasks: &mut JoinSet<()>) {
     let capacity = usize::from(app.config.engine.capacity.get());
     let send_slots = plugins::send_slots(app.plugins.notifiers.len());
-    spawn(app, tasks, Queue::Delivery, Parallelism::shared(1), DeliveryConsumer(Arc::clone(app)));
+    let receiving = Parallelism { total: DELIVERIES_AT_ONCE, per_key: 1 };
+    spawn(app, tasks, Queue::Delivery, receiving, DeliveryConsumer(Arc::clone(app)));
     let preparing = Parallelism { total: PREPARED_AT_ONCE, per_key: PREPARED_PER_REPOSITORY };
     spawn(app, tasks, Queue::Prepare, preparing, PrepareConsumer(Arc::clone(app)));
     spawn(app, tasks, Queue::Run, Parallelism::shared(capacity), RunConsumer(Arc::clone(app)));

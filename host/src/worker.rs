@@ -92,6 +92,23 @@ impl From<StoreError> for WorkError {
     }
 }
 
+/// How long a row waits for Gogs or for disk space before it ends.
+pub const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// The delay before the next look at something that has been `waited` for: 1 s at first, 10 minutes at most.
+#[must_use]
+pub fn wait_delay(waited: Duration) -> Duration {
+    backoff((waited.as_secs().max(1).ilog2() / 2 + 1).min(6))
+}
+
+impl WorkError {
+    /// The row waits since `since` for an external condition.
+    #[must_use]
+    pub fn wait_since(since: Timestamp, now: Timestamp) -> Self {
+        Self::Wait { until: now + wait_delay(now.since(since)) }
+    }
+}
+
 /// Whether the store itself failed, and not the work on the row.
 fn is_store_failure(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Unavailable(_))))

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use beespace::log::{LogEvent, LogStore};
 use beespace_core::digest::{Digest, Document};
-use beespace_core::event::EventKind;
+use beespace_core::event::{EventKind, Repository};
 use beespace_core::gogs::{EVENTS, parse};
 use beespace_core::ids::RepositoryId;
 use beespace_core::ids::StepNumber;
@@ -102,8 +102,15 @@ fn deliveries() {
             };
             is_accepted = true;
             let hook = RepositoryId(1);
+            let repository = Repository {
+                id: hook,
+                name: "ada/hive".parse().unwrap(),
+                default_branch: "main".to_owned(),
+                is_private: true,
+                html_url: String::new(),
+            };
             for telling in [trigger::DeliveryRepeat::First, trigger::DeliveryRepeat::Repeated] {
-                let decided = trigger::decide(&happening, hook, telling, None);
+                let decided = trigger::decide(&happening, &repository, telling, None);
                 let other = happening.get().repository_id() != hook;
                 assert!(
                     !other || !matches!(decided, trigger::TriggerDecision::Build(..)),

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use beespace_core::event::Cause;
+use beespace_core::event::{Cause, Repository};
 use beespace_core::gogs::{GogsEvent, parse};
+use beespace_core::ids::RepositoryId;
 use beespace_core::trigger::{DeliveryRepeat, TriggerDecision, decide};
 use beespace_core::verify::{Verified, verify};
 use serde::Deserialize;
@@ -83,12 +84,23 @@ fn a_flipped_bit_in_body_or_signature_refuses_each_delivery() {
     }
 }
 
+/// The webhook's repository, as the server knows it.
+fn repository(id: RepositoryId) -> Repository {
+    Repository {
+        id,
+        name: "ada/hive".parse().unwrap(),
+        default_branch: "main".to_owned(),
+        is_private: false,
+        html_url: String::new(),
+    }
+}
+
 #[test]
 fn every_delivery_becomes_an_event_or_a_reason() {
     let mut fates: BTreeMap<String, usize> = BTreeMap::new();
     for delivery in signed() {
         let happening = delivery.event_of();
-        let fate = match decide(&happening, happening.get().repository_id(), DeliveryRepeat::First, None) {
+        let fate = match decide(&happening, &repository(happening.get().repository_id()), DeliveryRepeat::First, None) {
             TriggerDecision::Build(event) => {
                 let Cause::Push(push) = &event.cause;
                 assert!(!event.sha().is_zero() && !push.branch.is_empty());
@@ -110,7 +122,7 @@ fn no_delivery_builds_for_the_webhook_of_another_repository() {
     for delivery in signed() {
         let happening = delivery.event_of();
         let TriggerDecision::Ignored { reason, .. } =
-            decide(&happening, beespace_core::ids::RepositoryId(999), DeliveryRepeat::First, None)
+            decide(&happening, &repository(RepositoryId(999)), DeliveryRepeat::First, None)
         else {
             panic!("built: {}", delivery.raw_json)
         };

@@ -52,6 +52,7 @@ mod plugins;
 mod plugins_converter;
 mod plugins_webhook;
 mod policy_previous;
+mod repository_identity;
 mod retention;
 mod scale;
 mod source;

@@ -1,5 +1,6 @@
 //! Mirrors of repositories, with hostile names and files in them.
 
+use std::future::{Ready, ready};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -38,13 +39,18 @@ fn mirrors(folder: &tempfile::TempDir) -> Mirrors {
     Mirrors::new(folder.path().join("mirrors"), folder.path().join("home"), None)
 }
 
+/// A clone URL that needs no confirmation.
+fn at(url: &Url) -> Ready<Result<Url, SourceError>> {
+    ready(Ok(url.clone()))
+}
+
 impl World {
     fn url(&self) -> Url {
         format!("{}/acme/app.git", self.gogs.url()).parse().unwrap()
     }
 
     async fn fetch(&self) -> Result<(), SourceError> {
-        self.mirror.fetch(&self.url(), &ForgeCredentials::token(self.gogs.token().to_owned().into())).await
+        self.mirror.fetch(at(&self.url()), &ForgeCredentials::token(self.gogs.token().to_owned().into())).await
     }
 
     fn scratch(&self) -> Scratch {
@@ -391,7 +397,7 @@ async fn a_repository_that_is_larger_than_the_memory_of_git_is_built() {
     let sha = Sha::new(&copy.commit(&[], "a lot").await.unwrap()).unwrap();
     copy.push(&["HEAD:refs/heads/master"]).await.unwrap();
     let mirror = world.limited(SourceLimits { git_memory: 64 << 20, ..SourceLimits::default() });
-    mirror.fetch(&world.url(), &ForgeCredentials::token(world.gogs.token().to_owned().into())).await.unwrap();
+    mirror.fetch(at(&world.url()), &ForgeCredentials::token(world.gogs.token().to_owned().into())).await.unwrap();
     assert_eq!(mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Found);
     let checkout = mirror.checkout(request(&sha, &world.url()), &world.scratch()).await.unwrap();
     assert!(std::fs::read(checkout.path().join("large")).unwrap() == random);
@@ -517,10 +523,10 @@ async fn forge_errors_are_distinguished_and_hide_the_token() {
     world.gogs.set_token_revoked(false);
     let access = ForgeCredentials::token(token.to_owned().into());
     let missing: Url = format!("{}/acme/none.git", world.gogs.url()).parse().unwrap();
-    let gone = world.mirror.fetch(&missing, &access).await.unwrap_err();
+    let gone = world.mirror.fetch(at(&missing), &access).await.unwrap_err();
     assert!(matches!(gone, SourceError::RepositoryGone(_)), "{gone:?}");
     let closed_port: Url = "http://127.0.0.1:1/acme/app.git".parse().unwrap();
-    let refused = world.mirror.fetch(&closed_port, &access).await.unwrap_err();
+    let refused = world.mirror.fetch(at(&closed_port), &access).await.unwrap_err();
     assert!(matches!(refused, SourceError::ForgeUnreachable(_)), "{refused:?}");
     for error in [away, dead, gone, refused] {
         assert!(error.is_retryable());
@@ -529,7 +535,7 @@ async fn forge_errors_are_distinguished_and_hide_the_token() {
     }
     for url in ["file:///etc", "ssh://127.0.0.1/x", "ext::sh -c id"] {
         let Ok(url) = url.parse::<Url>() else { continue };
-        assert!(world.mirror.fetch(&url, &access).await.is_err(), "{url}");
+        assert!(world.mirror.fetch(at(&url), &access).await.is_err(), "{url}");
     }
     world.fetch().await.unwrap();
 }
@@ -561,7 +567,7 @@ async fn many_concurrent_fetches_share_one_mirror() {
     let same = mirrors(&world.folder);
     let fetches = (0..6).map(|_| {
         let (mirror, url, token) = (same.of(RepositoryId(world.repo.id)), world.url(), world.gogs.token().to_owned());
-        tokio::spawn(async move { mirror.fetch(&url, &ForgeCredentials::token(token.into())).await })
+        tokio::spawn(async move { mirror.fetch(at(&url), &ForgeCredentials::token(token.into())).await })
     });
     for fetch in fetches.collect::<Vec<_>>() {
         fetch.await.unwrap().unwrap();
@@ -612,15 +618,15 @@ async fn the_locks_of_a_killed_git_do_not_outlast_it() {
     let newer = world.push("master", &[("a", "2")]).await;
     let next = mirrors(&world.folder).of(RepositoryId(world.repo.id));
     let access = ForgeCredentials::token(world.gogs.token().to_owned().into());
-    next.fetch(&world.url(), &access).await.unwrap();
+    next.fetch(at(&world.url()), &access).await.unwrap();
     assert_eq!((next.tip("refs/heads/master").await.unwrap(), left()), (Some(newer), 0));
 
     // A fetch that fails because of a lock is reported, and the next one succeeds.
     put();
     let newest = world.push("master", &[("a", "3")]).await;
-    next.fetch(&world.url(), &access).await.unwrap_err();
+    next.fetch(at(&world.url()), &access).await.unwrap_err();
     assert!(next.last_fetch_failure().is_some_and(|error| error.to_string().contains("lock")));
-    next.fetch(&world.url(), &access).await.unwrap();
+    next.fetch(at(&world.url()), &access).await.unwrap();
     assert_eq!((next.tip("refs/heads/master").await.unwrap(), left()), (Some(newest), 0));
     assert_eq!(next.last_fetch_failure(), None);
 }
@@ -648,10 +654,10 @@ async fn a_fetch_whose_begin_is_slow_succeeds_with_a_longer_limit() {
     let access = ForgeCredentials::token(world.gogs.token().to_owned().into());
     // Longer than the first limit, shorter than a later one.
     world.gogs.set_delay(Duration::from_millis(2_500));
-    let first = mirror.fetch(&world.url(), &access).await.unwrap_err();
+    let first = mirror.fetch(at(&world.url()), &access).await.unwrap_err();
     assert_eq!(first, SourceError::Silent { after: Duration::from_secs(1) });
     assert!(first.to_string().contains("sent nothing for 1 s") && first.is_retryable(), "{first}");
-    while let Err(error) = mirror.fetch(&world.url(), &access).await {
+    while let Err(error) = mirror.fetch(at(&world.url()), &access).await {
         assert!(matches!(error, SourceError::Silent { after } if after > limits.silence), "{error:?}");
     }
     assert_eq!(mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Found);
@@ -664,7 +670,7 @@ async fn one_fetch_serves_all_that_waited_when_it_began() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url: Url = format!("http://{}/acme/app.git", server.local_addr().unwrap()).parse().unwrap();
     let access = ForgeCredentials::token("token".to_owned().into());
-    let fetch = || Box::pin(mirror.fetch(&url, &access));
+    let fetch = || Box::pin(mirror.fetch(at(&url), &access));
     // Every request is refused, but only when the test says so.
     let refuse = async |mut request: TcpStream| request.write_all(b"HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n").await;
     let mut first = fetch();

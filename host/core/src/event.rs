@@ -94,7 +94,7 @@ impl std::fmt::Display for EventKind {
     }
 }
 
-/// The repository as a delivery describes it.
+/// A repository as Gogs describes it when it is asked. What the body of a delivery claims about it is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repository {
     pub id: RepositoryId,
@@ -102,7 +102,7 @@ pub struct Repository {
     /// Short name; untrusted text.
     pub default_branch: String,
     pub is_private: bool,
-    /// Address of the repository's page. It comes from the payload: it is shown, but never fetched.
+    /// Address of the repository's page. It is shown, but never fetched.
     pub html_url: String,
 }
 

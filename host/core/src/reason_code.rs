@@ -53,8 +53,8 @@ reason_codes! {
         "If this Gogs is newer than Beespace, report it. Otherwise check proxies between Gogs and Beespace.";
     UnknownEvent "unknown-event" "The event header of a delivery does not name a Gogs event."
         "Check proxies between Gogs and Beespace: one of them may change headers.";
-    OtherRepository "other-repository" "The body of a delivery names a repository other than the webhook's."
-        "Run `beespace repo repair OWNER/NAME`.";
+    OtherRepository "other-repository" "A delivery, or the stored name of a repository, belongs to another repository in Gogs."
+        "After a rename, push again. Otherwise run `beespace repo repair OWNER/NAME`.";
     TestDelivery "test-delivery" "The delivery was sent by Gogs' button \"Test Delivery\"." "";
     EmptyRepository "empty-repository" "The repository has no commit yet." "Push a commit.";
     RefDeleted "ref-deleted" "A branch or tag was deleted, so nothing is built." "";

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Actor, Cause, Claim, Commit, Event, MAX_MESSAGE_CHARS, Push, Repository, shorten};
 use crate::git_ref::{self, BRANCHES, TAGS};
 use crate::gogs::{self, GogsEvent};
-use crate::ids::{RepositoryId, RepositoryName, Sha};
+use crate::ids::{InvalidRepositoryName, RepositoryId, RepositoryName, Sha};
 use crate::reason::Reason;
 use crate::reason_code::ReasonCode;
 use crate::verify::Verified;
@@ -60,17 +60,32 @@ pub fn recorded_ref(event: &Verified<GogsEvent>) -> Option<String> {
     }
 }
 
-/// Decides about an event. `hook` is the repository whose webhook was called; an event of another repository is never built.
+/// The repository as the payload of a push describes it; `None` for other events and for a push to another repository than
+/// `hook`, which [`decide`] ignores.
+///
+/// The description is a claim: Gogs shows the secret of a webhook to the administrators of its repository, so they can sign any
+/// payload.
+#[must_use]
+pub fn claimed_repository(event: &Verified<GogsEvent>, hook: RepositoryId) -> Option<&gogs::Repository> {
+    match event.get() {
+        GogsEvent::Push(push) if RepositoryId(push.repository.id) == hook => Some(&push.repository),
+        _ => None,
+    }
+}
+
+/// Decides about an event. `repository` is the repository whose webhook was called, as the server knows it; an event of another
+/// repository is never built, and nothing that the payload claims about its repository becomes part of the built event.
 /// `last` is the last recorded push of the ref ([`recorded_ref`]).
 #[must_use]
 pub fn decide(
     event: &Verified<GogsEvent>,
-    hook: RepositoryId,
+    repository: &Repository,
     repeat: DeliveryRepeat,
     last: Option<&LastSeenRef>,
 ) -> TriggerDecision {
     let event = event.get();
     let payload_repository = event.repository_id();
+    let hook = repository.id;
     if payload_repository != hook {
         return ignore(
             ReasonCode::OtherRepository,
@@ -81,7 +96,7 @@ pub fn decide(
         );
     }
     match event {
-        GogsEvent::Push(push) => decide_push(push, repeat, last).unwrap_or_else(|reason| TriggerDecision::Ignored {
+        GogsEvent::Push(push) => decide_push(push, repository, repeat, last).unwrap_or_else(|reason| TriggerDecision::Ignored {
             forget_ref: is_deletion(push).then(|| push.git_ref.clone()),
             reason,
         }),
@@ -135,13 +150,18 @@ pub fn skip_reason(word: &str) -> Reason {
         .help("to get a build, push a commit whose message does not contain it")
 }
 
-fn decide_push(push: &gogs::Push, repeat: DeliveryRepeat, last: Option<&LastSeenRef>) -> Result<TriggerDecision, Reason> {
+fn decide_push(
+    push: &gogs::Push,
+    repository: &Repository,
+    repeat: DeliveryRepeat,
+    last: Option<&LastSeenRef>,
+) -> Result<TriggerDecision, Reason> {
     let after = pushed_commit(push)?;
     let git_ref = branch_ref(push)?;
     if push.before.as_ref() == Some(after) {
         return Err(test_delivery());
     }
-    let mut event = event_of(push, &git_ref, after)?;
+    let mut event = event_of(push, repository, &git_ref, after);
     if is_repeated_push(&event, repeat, last) {
         let branch = quote_name(git_ref.strip_prefix(BRANCHES).unwrap_or(&git_ref));
         return Err(Reason::new(
@@ -216,9 +236,9 @@ fn test_delivery() -> Reason {
     Reason::new(ReasonCode::TestDelivery, "test delivery: the webhook works").help("push a commit to start a build")
 }
 
-fn event_of(push: &gogs::Push, git_ref: &str, after: &Sha) -> Result<Event, Reason> {
-    Ok(Event {
-        repository: repository_of(&push.repository)?,
+fn event_of(push: &gogs::Push, repository: &Repository, git_ref: &str, after: &Sha) -> Event {
+    Event {
+        repository: repository.clone(),
         sender: Actor { id: push.sender.id, login: push.sender.username.clone() },
         cause: Cause::Push(Push {
             branch: git_ref.strip_prefix(BRANCHES).unwrap_or(git_ref).to_owned(),
@@ -228,19 +248,21 @@ fn event_of(push: &gogs::Push, git_ref: &str, after: &Sha) -> Result<Event, Reas
             commits: push.commits.iter().filter_map(commit_of).collect(),
             compare_url: web_address(&push.compare_url),
         }),
-    })
+    }
 }
 
-fn repository_of(payload_repository: &gogs::Repository) -> Result<Repository, Reason> {
-    let owner = payload_repository.owner.as_ref().map_or("", |owner| owner.username.as_str());
-    let name = RepositoryName::new(owner, &payload_repository.name)
-        .map_err(|error| Reason::new(ReasonCode::InvalidRepositoryName, error.to_string()))?;
+/// A repository as a response of Gogs describes it.
+///
+/// # Errors
+/// [`InvalidRepositoryName`] if its name could leave its directory: Gogs accepted the name `..` until 0.14.3.
+pub fn repository_of(found: &gogs::Repository) -> Result<Repository, InvalidRepositoryName> {
+    let owner = found.owner.as_ref().map_or("", |owner| owner.username.as_str());
     Ok(Repository {
-        id: RepositoryId(payload_repository.id),
-        name,
-        default_branch: payload_repository.default_branch.clone(),
-        is_private: payload_repository.private,
-        html_url: web_address(&payload_repository.html_url).unwrap_or_default(),
+        id: RepositoryId(found.id),
+        name: RepositoryName::new(owner, &found.name)?,
+        default_branch: found.default_branch.clone(),
+        is_private: found.private,
+        html_url: web_address(&found.html_url).unwrap_or_default(),
     })
 }
 

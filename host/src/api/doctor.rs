@@ -202,6 +202,18 @@ fn notifier((binding, suspended): &(String, Suspension)) -> Finding {
 async fn permissions(app: &App, repository: &Repository) -> Finding {
     let check = format!("permissions in {}", repository.name);
     match app.enabler.forge.repository(&repository.name).await {
+        Ok(found) if found.id != repository.id.0 => {
+            let help = format!(
+                "if the repository was renamed, push to it; if it was deleted, run `beespace repo disable {name}`, and `beespace \
+                 repo enable {name}` for the new one",
+                name = repository.name
+            );
+            let detail = format!(
+                "in Gogs this name belongs to repository {}, and repository {} was enabled, so nothing is fetched",
+                found.id, repository.id
+            );
+            Finding::problem(check, detail, Some(help))
+        }
         Ok(found) if found.permissions.is_some_and(|permissions| permissions.admin) => {
             Finding::ok(check, "the token's user is an administrator")
         }

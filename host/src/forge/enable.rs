@@ -140,11 +140,15 @@ impl Enabler {
         let known = self.store.read()?.repository_by_name(name)?;
         let id = known.ok_or_else(|| EnableError::NotEnabled(name.clone()))?.id;
         let _lock = self.locks.lock(id).await;
-        let known = self.store.read()?.repository(id)?;
-        let forge_id = known.and_then(|known| known.hook).map(|hook| hook.forge_id);
+        let known = self.store.read()?.repository(id)?.ok_or_else(|| EnableError::NotEnabled(name.clone()))?;
         let disabled = self.update_row(id, |known| Ok(Repository { hook: None, previous_hooks: Vec::new(), ..known })).await?;
+        // The repository is found by its former names, too, and its name may belong to another repository by now, whose webhooks
+        // are not ours to remove.
+        let (name, forge_id) = (known.name, known.hook.map(|hook| hook.forge_id));
         let not_removed = |cause| EnableError::HookNotRemoved { name: name.clone(), cause };
-        self.remove_other_hooks(name, forge_id, None).await.map_err(not_removed)?;
+        if self.forge.repository(&name).await.map_err(not_removed)?.id == id.0 {
+            self.remove_other_hooks(&name, forge_id, None).await.map_err(not_removed)?;
+        }
         Ok(disabled)
     }
 

@@ -43,20 +43,39 @@ pub enum Resolution {
     Ignored(Reason),
 }
 
-/// Fetches the repository and finds the build's commit. A commit that is already in the mirror is built even while Gogs is
-/// unreachable. `origin`: the repository's clone URL.
+/// A mirror after a fetch, which may have failed. Its objects stay as long as this value.
+#[derive(Debug)]
+pub struct FetchAttempt {
+    mirror: Mirror,
+    result: Result<(), SourceError>,
+    held: OwnedRwLockReadGuard<()>,
+}
+
+impl FetchAttempt {
+    /// Fetches, as [`Mirror::fetch`] does.
+    pub async fn begin(
+        mirror: Mirror,
+        origin: impl Future<Output = Result<Url, SourceError>>,
+        credentials: &ForgeCredentials,
+    ) -> Self {
+        let held = mirror.hold().await;
+        let result = mirror.fetch(origin, credentials).await;
+        Self { mirror, result, held }
+    }
+}
+
+/// Finds the build's commit. A commit that is already in the mirror is built even while Gogs is unreachable.
 ///
 /// # Errors
 /// [`SourceError`]; if it [is retryable](SourceError::is_retryable), Gogs or the disk has to recover first.
-pub async fn resolve(
-    mirror: &Mirror,
-    build: &Build,
-    origin: &Url,
-    credentials: &ForgeCredentials,
-) -> Result<Resolution, SourceError> {
+pub async fn resolve(fetch: FetchAttempt, build: &Build) -> Result<Resolution, SourceError> {
     let (sha, git_ref) = (build.event.sha(), build.event.git_ref());
-    let held = mirror.hold().await;
-    let fetched = mirror.fetch(origin, credentials).await;
+    let FetchAttempt { mirror, result: fetched, held } = fetch;
+    if let Err(error) = &fetched
+        && error.is_refusal()
+    {
+        return Err(error.clone());
+    }
     let lookup = match mirror.find(sha, &git_ref).await {
         Ok(Lookup::Found) => Lookup::Found,
         other => {
@@ -69,13 +88,13 @@ pub async fn resolve(
         Lookup::MovedOn { newer } => return Ok(Resolution::Ended(Status::Skipped, moved_on(&git_ref, sha, &newer))),
         Lookup::Missing => return Err(SourceError::CommitMissing { git_ref, commit: sha.short().to_owned() }),
     }
-    let ((message, author), base) = tokio::try_join!(mirror.commit_message(sha), base(mirror, build))?;
+    let ((message, author), base) = tokio::try_join!(mirror.commit_message(sha), base(&mirror, build))?;
     // A restart is a person's decision, which takes precedence over the commit message.
     if let Some(directive) = trigger::skip_directive(&message).filter(|_| build.restart_of.is_none()) {
         return Ok(Resolution::Ignored(trigger::skip_reason(directive)));
     }
     let head = Head { sha: sha.clone(), message, author, base };
-    Ok(Resolution::Commit(Box::new(FetchedCommit { head, mirror: mirror.clone(), _held: held })))
+    Ok(Resolution::Commit(Box::new(FetchedCommit { head, mirror, _held: held })))
 }
 
 fn moved_on(git_ref: &str, sha: &Sha, newer: &Sha) -> Reason {

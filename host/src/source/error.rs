@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use beespace_core::ids::RepositoryId;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::sanitize;
@@ -31,6 +32,9 @@ pub enum SourceError {
     /// The repository does not exist in Gogs, or is hidden from the token's user.
     #[error("Gogs does not find the repository: {0}")]
     RepositoryGone(String),
+    /// The name belongs to another repository than the one that is built.
+    #[error("in Gogs {name} is now repository {found}, and this build belongs to repository {expected}")]
+    OtherRepository { name: String, expected: RepositoryId, found: RepositoryId },
     /// A call of git exceeded its timeout.
     #[error("{what} took longer than {} s", after.as_secs())]
     TimedOut { what: String, after: Duration },
@@ -94,10 +98,11 @@ impl SourceError {
         )
     }
 
-    /// Whether the commit itself is refused, so that no attempt can succeed before the commit or the configuration changes.
+    /// Whether the commit or the repository itself is refused, so that no attempt can succeed before it or the configuration
+    /// changes.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::OverLimit(_) | Self::OutOfMemory { .. })
+        matches!(self, Self::OverLimit(_) | Self::OutOfMemory { .. } | Self::OtherRepository { .. })
     }
 
     /// The error and its remedy, for people.
@@ -129,6 +134,11 @@ impl SourceError {
             Self::RepositoryGone(_) => (
                 ReasonCode::RepositoryGone,
                 "if the repository was renamed, push again; otherwise grant the token's user access in Gogs",
+            ),
+            Self::OtherRepository { .. } => (
+                ReasonCode::OtherRepository,
+                "if the repository was renamed, push to it so that the server learns its new name, and run `beespace build \
+                 restart`; if it was deleted, run `beespace repo disable`",
             ),
             Self::TooLarge { .. } => (ReasonCode::SourceTooLarge, "reduce its size"),
             Self::OverLimit(_) => {

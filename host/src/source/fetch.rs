@@ -78,9 +78,15 @@ impl Mirror {
     /// of a ref, and the base of a new branch is found through the default branch. A caller that waits for a running fetch
     /// shares the next one with all others that wait.
     ///
+    /// `origin` is the clone URL. It is awaited immediately before the fetch that uses it, by one of the callers that share it.
+    ///
     /// # Errors
-    /// Any [`SourceError`] that [is retryable](SourceError::is_retryable), or an internal failure.
-    pub async fn fetch(&self, url: &Url, access: &ForgeCredentials) -> Result<(), SourceError> {
+    /// That of `origin`; any [`SourceError`] that [is retryable](SourceError::is_retryable), or an internal failure.
+    pub async fn fetch(
+        &self,
+        origin: impl Future<Output = Result<Url, SourceError>>,
+        access: &ForgeCredentials,
+    ) -> Result<(), SourceError> {
         let _in_use = self.hold().await;
         let begun = self.state.fetches_begun.load(Ordering::Acquire);
         let mut history = self.state.fetches.lock().await;
@@ -92,7 +98,7 @@ impl Mirror {
             self.remove_leftovers().await;
         }
         let limits = self.fetch_limits.grown(history.exceeded);
-        let result = self.fetch_within(limits, url, access).await;
+        let result = self.fetch_within(limits, origin, access).await;
         history.is_clean = result.is_ok();
         history.exceeded = match &result {
             Err(SourceError::Silent { .. } | SourceError::TimedOut { .. }) => history.exceeded.saturating_add(1),
@@ -110,8 +116,14 @@ impl Mirror {
         result
     }
 
-    async fn fetch_within(&self, limits: FetchLimits, url: &Url, access: &ForgeCredentials) -> Result<(), SourceError> {
+    async fn fetch_within(
+        &self,
+        limits: FetchLimits,
+        origin: impl Future<Output = Result<Url, SourceError>>,
+        access: &ForgeCredentials,
+    ) -> Result<(), SourceError> {
         self.create().await?;
+        let url = origin.await?;
         let arguments = [
             "fetch",
             "--quiet",

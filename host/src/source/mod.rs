@@ -52,7 +52,7 @@ use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
 pub use change_set::ChangeSet;
 pub use checkout::{Checkout, CheckoutRequest};
 pub use checkout_dir::Scratch;
-pub use commit::{FetchedCommit, Resolution, resolve};
+pub use commit::{FetchAttempt, FetchedCommit, Resolution, resolve};
 pub use diff::PushRange;
 pub use error::SourceError;
 pub use fetch::{FetchLimits, ForgeCredentials};

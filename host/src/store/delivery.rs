@@ -211,7 +211,6 @@ impl Write<'_> {
     }
 
     fn create_build(&self, id: BuildId, event: &Event, delivery: DeliveryId, now: Timestamp) -> Result<(), StoreError> {
-        self.refresh_repository(&event.repository)?;
         self.record_ref(event.repository.id, &event.git_ref(), Some(&LastSeenRef::of_event(event)))?;
         self.put_new_build(&Build { delivery: Some(delivery), ..Build::pending(id, event.clone(), now) })
     }

@@ -40,6 +40,15 @@ pub struct Hook {
     pub created_at: Timestamp,
 }
 
+impl Repository {
+    /// The row without the server's own state: as Gogs described the repository last.
+    #[must_use]
+    pub fn described(self) -> event::Repository {
+        let Self { id, name, default_branch, is_private, html_url, .. } = self;
+        event::Repository { id, name, default_branch, is_private, html_url }
+    }
+}
+
 fn id_key(id: RepositoryId) -> Key {
     Key::new().u64(id.0)
 }
@@ -168,19 +177,6 @@ impl Write<'_> {
         self.put(REPOSITORY, "repository", key.as_slice(), repository)
     }
 
-    /// Updates the row from the repository in a delivery. Names change; the id does not.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the store cannot be written.
-    pub fn refresh_repository(&self, seen: &event::Repository) -> Result<(), StoreError> {
-        let Some(mut repository) = self.repository(seen.id)? else { return Ok(()) };
-        repository.name = seen.name.clone();
-        repository.default_branch.clone_from(&seen.default_branch);
-        repository.is_private = seen.is_private;
-        repository.html_url.clone_from(&seen.html_url);
-        self.put_repository(&repository)
-    }
-
     /// Records the commit of a ref; `None` removes the record of a deleted ref.
     ///
     /// # Errors
@@ -206,6 +202,19 @@ impl Write<'_> {
 }
 
 impl Store {
+    /// Stores what Gogs reports about a repository. Names change; the id does not.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the repository is unknown; [`StoreError`] if the store cannot be written.
+    pub async fn describe_repository(&self, present: event::Repository) -> Result<(), StoreError> {
+        let change = move |row: Option<Repository>| {
+            let row = row.ok_or(StoreError::NotFound("repository"))?;
+            let event::Repository { id: _, name, default_branch, is_private, html_url } = present.clone();
+            Ok(Repository { name, default_branch, is_private, html_url, ..row })
+        };
+        self.change_repository(present.id, change).await.map(drop)
+    }
+
     /// Changes or creates a repository's row.
     ///
     /// # Errors

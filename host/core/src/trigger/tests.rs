@@ -10,6 +10,17 @@ const NEW: &str = "2222222222222222222222222222222222222222";
 const ZERO: &str = "0000000000000000000000000000000000000000";
 const HOOK: RepositoryId = RepositoryId(4);
 
+/// The repository as the server knows it.
+fn known() -> Repository {
+    Repository {
+        id: HOOK,
+        name: RepositoryName::new("acme", "app").unwrap(),
+        default_branch: "main".to_owned(),
+        is_private: true,
+        html_url: "http://gogs/acme/app".to_owned(),
+    }
+}
+
 fn repository() -> Value {
     json!({ "id": 4, "owner": { "id": 9, "username": "acme" }, "name": "app", "private": false, "default_branch": "main",
         "html_url": "http://gogs/acme/app" })
@@ -38,14 +49,14 @@ fn seen(before: Option<&str>, after: &str) -> LastSeenRef {
 }
 
 fn built(payload: &Value, last: Option<&LastSeenRef>) -> Event {
-    match decide(&gogs_event("push", payload), HOOK, DeliveryRepeat::First, last) {
+    match decide(&gogs_event("push", payload), &known(), DeliveryRepeat::First, last) {
         TriggerDecision::Build(event) => *event,
         TriggerDecision::Ignored { reason, .. } => panic!("ignored: {reason}"),
     }
 }
 
 fn ignored(event: &str, payload: &Value, last: Option<&LastSeenRef>) -> (String, String, Option<String>) {
-    match decide(&gogs_event(event, payload), HOOK, DeliveryRepeat::First, last) {
+    match decide(&gogs_event(event, payload), &known(), DeliveryRepeat::First, last) {
         TriggerDecision::Build(event) => panic!("built: {event:?}"),
         TriggerDecision::Ignored { reason, forget_ref: forget } => (reason.code.clone(), reason.to_string(), forget),
     }
@@ -134,7 +145,7 @@ fn one_push_is_built_once_and_a_force_push_back_and_forth_is_built_again() {
 #[test]
 fn repeated_json_is_a_new_push_only_if_it_begins_at_the_recorded_commit() {
     let again = |payload: &Value, last: Option<&LastSeenRef>| {
-        matches!(decide(&gogs_event("push", payload), HOOK, DeliveryRepeat::Repeated, last), TriggerDecision::Build(_))
+        matches!(decide(&gogs_event("push", payload), &known(), DeliveryRepeat::Repeated, last), TriggerDecision::Build(_))
     };
     let there = push("refs/heads/main", OLD, NEW);
     assert!(again(&there, Some(&seen(Some(NEW), OLD))), "forth, back and forth again within a second");
@@ -167,21 +178,32 @@ fn missing_commits_are_accepted() {
 }
 
 #[test]
-fn addresses_that_are_no_pages_become_no_links() {
+fn the_built_event_has_nothing_that_the_payload_claims_about_its_repository() {
     let mut payload = push("refs/heads/main", OLD, NEW);
-    payload["repository"]["html_url"] = json!("javascript:alert(1)");
+    payload["repository"] = json!({ "id": 4, "owner": { "id": 7, "username": "victim" }, "name": "vault", "private": false,
+        "default_branch": "evil", "html_url": "http://evil/" });
+    assert_eq!(built(&payload, None).repository, known());
+    let event = gogs_event("push", &payload);
+    assert_eq!(claimed_repository(&event, HOOK).unwrap().name, "vault");
+    assert!(claimed_repository(&event, RepositoryId(5)).is_none(), "a push to another repository claims nothing");
+}
+
+#[test]
+fn addresses_that_are_no_pages_become_no_links() {
+    let mut found = repository();
+    found["html_url"] = json!("javascript:alert(1)");
+    assert_eq!(repository_of(&serde_json::from_value(found).unwrap()).unwrap().html_url, "");
+    let mut payload = push("refs/heads/main", OLD, NEW);
     payload["compare_url"] = json!("");
-    let event = built(&payload, None);
-    assert_eq!(event.repository.html_url, "");
-    let Cause::Push(push) = event.cause;
+    let Cause::Push(push) = built(&payload, None).cause;
     assert_eq!(push.compare_url, None);
 }
 
 #[test]
 fn a_name_that_could_leave_its_directory_is_refused() {
-    let mut payload = push("refs/heads/main", OLD, NEW);
-    payload["repository"]["owner"]["username"] = json!("../..");
-    assert_eq!(ignored("push", &payload, None).0, "invalid-repository-name");
+    let mut found = repository();
+    found["owner"]["username"] = json!("../..");
+    assert!(repository_of(&serde_json::from_value(found).unwrap()).is_err());
 }
 
 #[test]
