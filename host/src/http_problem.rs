@@ -154,6 +154,9 @@ impl From<StoreError> for Problem {
 impl From<LogError> for Problem {
     fn from(error: LogError) -> Self {
         let public = error.public();
+        if let LogError::TooManyScans = error {
+            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", public).help("Try again in a few seconds.");
+        }
         Self { detail: public.to_owned(), code: "log".into(), ..Self::internal(&error) }
     }
 }

@@ -1,5 +1,13 @@
 //! Pages as a browser gets them: their headers, and that untrusted text never becomes part of the markup.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use beespace::log::LogError;
+use beespace_core::ids::StepId;
 use beespace_core::sanitize;
 use beespace_tests::beespace::Beespace;
 use beespace_tests::client::HttpResponse;
@@ -153,6 +161,46 @@ async fn a_log_can_be_searched_and_opens_where_it_has_lines() {
     let none = get("?search=%3Cb%3E").await;
     assert!(none.contains("0 lines contain it") && !none.contains("<b>"), "{none}");
     assert_eq!(lines_of(&get("?search=").await), lines_of(&page), "an empty search is none");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_searches_is_refused_and_delays_no_delivery() {
+    let (gogs, beespace) = world().await;
+    gogs.push(REPO, "main", &[(".beespace.yml", HOSTILE)], "Fill cells").await.unwrap();
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    let (stage, step) = (beespace.stage(&build).unwrap(), beespace.step(&build, "build").unwrap());
+    let id = StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt };
+    let reader = beespace.app.logs.reader(id);
+    let is_held = Arc::new(AtomicBool::new(true));
+    let mut scans = Vec::new();
+    loop {
+        let is_held = Arc::clone(&is_held);
+        let mut scan = Box::pin(reader.scan(1, 1, move |(): &mut (), _| {
+            while is_held.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            ControlFlow::Continue(())
+        }));
+        match futures::poll!(&mut scan) {
+            Poll::Pending => scans.push(scan),
+            Poll::Ready(refused) => {
+                assert!(matches!(refused, Err(LogError::TooManyScans)), "{refused:?}");
+                break;
+            }
+        }
+    }
+    let search = async || beespace.anonymous().get("/ada/hive/1/1/1?search=bold").await.unwrap();
+    let busy = search().await;
+    assert_eq!((busy.status, busy.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "5"), "{busy:?}");
+    assert!(busy.body.contains("Too many logs are searched at the moment."), "{busy:?}");
+    assert_eq!(beespace.anonymous().get("/ada/hive/1/1/1").await.unwrap().status, StatusCode::OK, "a page without a search");
+    // The signature of such a long delivery is verified on a thread of the pool that also runs the scans.
+    gogs.push(REPO, "main", &[("README.md", "# Hive")], &"long ".repeat(40_000)).await.unwrap();
+    beespace.wait_until_finished(REPO, 2).await.unwrap();
+    is_held.store(false, Ordering::Relaxed);
+    drop(scans);
+    let found = async || Ok(Some(search().await).filter(|found| found.status == StatusCode::OK));
+    assert!(beespace.wait_for("a free slot", found).await.unwrap().body.contains("1 line contains it"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

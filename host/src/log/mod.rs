@@ -15,6 +15,7 @@ mod frame_builder;
 mod line_splitter;
 mod origin;
 mod read;
+mod scan_slots;
 mod write;
 
 use std::collections::HashMap;
@@ -32,6 +33,8 @@ pub use origin::Origin;
 pub use read::{LogLine, LogPage, LogReader, Scan};
 pub use write::LogWriter;
 
+use scan_slots::ScanSlots;
+
 /// The maximum length of a line in bytes. A longer line continues as a new one.
 pub const MAX_LINE: usize = 64 * 1024;
 
@@ -40,6 +43,7 @@ pub const MAX_LINE: usize = 64 * 1024;
 pub struct LogStore {
     dir: Arc<Path>,
     feeds: Arc<Mutex<HashMap<StepId, Weak<Feed>>>>,
+    scans: ScanSlots,
 }
 
 /// Why an operation on a log failed.
@@ -66,6 +70,9 @@ pub enum LogError {
     /// The log already has a writer. Two writers would mix their lines.
     #[error("the log of step {0} already has a writer")]
     Busy(StepId),
+    /// So many scans wait already that this one was not begun.
+    #[error("too many logs are searched at once")]
+    TooManyScans,
     /// An earlier write failed, and the writer has stopped.
     #[error("writing the log has stopped: {0}")]
     Stopped(String),
@@ -92,6 +99,7 @@ impl LogError {
             Self::Damaged { .. } => "Part of this log is damaged on disk. Lines before the damage can still be read.",
             Self::Finished(_) => "This log has ended.",
             Self::Busy(_) => "This log already has a writer.",
+            Self::TooManyScans => "Too many logs are searched at the moment.",
         }
     }
 }
@@ -133,7 +141,7 @@ impl LogStore {
     /// The logs under this directory (`logs` in the data directory). Directories are created on demand.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into().into(), feeds: Arc::default() }
+        Self { dir: dir.into().into(), feeds: Arc::default(), scans: ScanSlots::default() }
     }
 
     /// Opens the log of an attempt for writing. A log that an earlier process left unfinished continues at its last intact frame.
@@ -160,7 +168,7 @@ impl LogStore {
     /// A reader for the log of an attempt, during and after the attempt. A log that does not exist yet is empty.
     #[must_use]
     pub fn reader(&self, step: StepId) -> LogReader {
-        LogReader::new(self.path(step), self.feed(step))
+        LogReader::new(self.path(step), self.feed(step), self.scans.clone())
     }
 
     /// Removes all logs of a finished build. Succeeds if there are none.

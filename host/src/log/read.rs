@@ -11,6 +11,7 @@ use futures::stream::{self, Stream as AsyncStream};
 
 use super::file::Files;
 use super::frame::{Header, Record, flag};
+use super::scan_slots::ScanSlots;
 use super::write::end;
 use super::{Feed, LogEnd, LogError, blocking};
 
@@ -33,6 +34,7 @@ pub(super) struct SharedLog {
     pub(super) feed: Arc<Feed>,
     /// Set when the log exists.
     files: OnceLock<Files>,
+    scans: ScanSlots,
 }
 
 /// A line.
@@ -66,8 +68,8 @@ pub struct Scan<T> {
 }
 
 impl LogReader {
-    pub(super) fn new(path: PathBuf, feed: Arc<Feed>) -> Self {
-        Self { shared: Arc::new(SharedLog { path, feed, files: OnceLock::new() }) }
+    pub(super) fn new(path: PathBuf, feed: Arc<Feed>, scans: ScanSlots) -> Self {
+        Self { shared: Arc::new(SharedLog { path, feed, files: OnceLock::new(), scans }) }
     }
 
     /// The number of lines.
@@ -126,17 +128,20 @@ impl LogReader {
     }
 
     /// Calls `visit` with each line from line `from` (counted from 1) on, until it breaks or `max_bytes` of frames are read.
-    /// Holds one frame and one line at a time, however long the log is.
+    /// Holds one frame and one line at a time, however long the log is. Only a few scans of all logs run at once.
     ///
     /// # Errors
-    /// I/O errors, or [`LogError::Damaged`].
+    /// [`LogError::TooManyScans`]; I/O errors, or [`LogError::Damaged`].
     pub async fn scan<T: Default + Send + 'static>(
         &self,
         from: u64,
         max_bytes: usize,
         mut visit: impl FnMut(&mut T, &LogLine) -> ControlFlow<()> + Send + 'static,
     ) -> Result<Scan<T>, LogError> {
+        let slot = self.shared.scans.acquire().await?;
         self.with(move |files| {
+            // The scan runs to its end even if nobody waits for it any more.
+            let _slot = slot;
             let mut found = T::default();
             let next = scan(files, from.max(1), max_bytes, |line| visit(&mut found, line))?;
             Ok(Scan { found, next })

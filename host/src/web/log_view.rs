@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::log_window::{HtmlLine, log_window};
 use crate::app::App;
 use crate::http_problem::Problem;
+use crate::log::LogError;
 use crate::urls;
 use crate::view::error_line::failure_line;
 use crate::view::log_html::{MAX_ROWS, window_start};
@@ -72,7 +73,11 @@ impl LogView {
         // A damaged log must not break the page: it only loses its marks.
         let failure = if has_failed { failure_line(&reader).await.unwrap_or_default() } else { None };
         let found = match query.text() {
-            Some(text) => find_text(&reader, text, query.since.unwrap_or(1)).await.unwrap_or_default(),
+            Some(text) => match find_text(&reader, text, query.since.unwrap_or(1)).await {
+                // A page without matches would say that there are none.
+                Err(busy @ LogError::TooManyScans) => return Err(busy.into()),
+                found => found.unwrap_or_default(),
+            },
             None => LogMatches::default(),
         };
         let end = count.saturating_sub(MAX_ROWS - 1).max(1);
