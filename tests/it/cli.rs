@@ -609,7 +609,7 @@ async fn a_missing_configuration_file_is_reported_as_missing() {
     let checked = shell.run("config check").await;
     assert_eq!(checked.code, 3, "{checked:?}");
     assert!(checked.stderr.contains("beespace.toml, /etc/beespace/beespace.toml: no configuration file exists"), "{checked:?}");
-    assert!(checked.stderr.contains("environment: `gogs.url` is missing"), "{checked:?}");
+    assert!(!checked.stderr.contains("is missing"), "what a file would contain is not listed: {checked:?}");
 }
 
 #[tokio::test]

@@ -209,7 +209,7 @@ fn bindings_are_validated() {
     for expected in [
         ":7:8: `policy.a.mode`: expected `enforce`, `warn` or `shadow`",
         "`policy.a.mutate`: expected `pipeline.admit` or `step.admit`",
-        "two [[policy]] are named `a`",
+        "beespace.toml:10:8: two [[policy]] are named `a`; the first one is in line 5 (give each a unique name)",
         "`notifier.n.plugin` is missing",
         "`notifier.n.grants.hosts`: expected \"https://HOST\"",
         "`notifier.n.grants.hosts`: unknown key `adresses`: did you mean `addresses`?",
@@ -235,7 +235,60 @@ fn secrets_are_read_from_files_and_never_printed() {
 }
 
 #[test]
+fn a_token_is_set_once_per_layer() {
+    let both = "[gogs]\nurl = \"http://g\"\ntoken = \"t\"\ntoken_file = \"/nowhere/token\"\n";
+    let expected = "`gogs.token` and `gogs.token_file` are both set (remove one of them)";
+    assert_eq!(problems(both, &[]), [format!("beespace.toml:4:1: {expected}")]);
+    let variables = [("BEESPACE_GOGS__TOKEN", "t"), ("BEESPACE_GOGS__TOKEN_FILE", "/nowhere/token")];
+    assert_eq!(problems(SMALL, &variables), [format!("env BEESPACE_GOGS__TOKEN_FILE: {expected}")]);
+    let overridden = "[gogs]\nurl = \"http://g\"\ntoken_file = \"/nowhere/token\"\n";
+    let config = Config::read(overridden, None, env(&variables[..1])).unwrap().config;
+    assert_eq!(config.gogs.token.expose_secret(), "t", "the environment takes precedence over the file");
+}
+
+#[test]
+fn values_that_cannot_work_are_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let inside = file.path().join("data").display().to_string();
+    for (section, key, value, expected) in [
+        ("limits", "stage_timeout", "0s", "expected a duration above zero"),
+        ("limits", "stage_timeout_default", "0m", "expected a duration above zero"),
+        ("retention", "builds", "0d", "expected a duration above zero"),
+        ("limits", "step_memory", "1MiB", "expected a size of at least 6MiB"),
+        ("limits", "log_bytes", "0MiB", "expected a size above zero"),
+        ("limits", "checkout_bytes", "0B", "expected a size above zero"),
+        ("plugins", "component_bytes", "0B", "expected a size above zero"),
+        ("engine", "network_pool", "9.0.0.0/16", "expected the addresses of a private network"),
+        ("engine", "network_pool", "172.0.0.0/8", "expected the addresses of a private network"),
+        ("data", "dir", "data", "expected an absolute path"),
+        ("data", "key_file", "./key", "expected an absolute path"),
+        ("data", "dir", &inside, "cannot be a directory, because "),
+    ] {
+        let reported = problems(&format!("{SMALL}[{section}]\n{key} = {value:?}\n"), &[]);
+        let [problem] = &*reported else { panic!("{section}.{key}: {reported:#?}") };
+        assert!(problem.starts_with("beespace.toml:5:"), "{problem}");
+        assert!(problem.contains(&format!("`{section}.{key}`")) && problem.contains(expected), "{problem}");
+    }
+    for pool in ["10.200.0.0/16", "192.168.0.0/16", "100.64.0.0/10", "198.19.0.0/17"] {
+        Config::read(&format!("{SMALL}[engine]\nnetwork_pool = \"{pool}\"\n"), None, env(&[])).unwrap();
+    }
+}
+
+#[test]
+fn relative_paths_of_files_begin_at_the_configuration_file() {
+    let text = format!("{SMALL}ca_file = \"ca.pem\"\n");
+    let ca_file =
+        |pairs| Config::read(&text, Some("/etc/beespace/beespace.toml".into()), env(pairs)).unwrap().config.gogs.ca_file;
+    assert_eq!(ca_file(&[]), Some("/etc/beespace/ca.pem".into()));
+    assert_eq!(ca_file(&[("BEESPACE_GOGS__CA_FILE", "ca.pem")]), Some("ca.pem".into()));
+}
+
+#[test]
 fn invalid_toml_is_reported_with_its_position() {
+    let twice = problems("[gogs]\nurl = \"http://g\"\n\n[gogs]\ntoken = \"t\"\n", &[]);
+    assert!(twice.len() == 1 && twice[0].starts_with("beespace.toml:4:2: duplicate key `gogs` (remove one"), "{twice:#?}");
+    let twice = problems("[gogs]\nurl = \"a\"\nurl = \"b\"\n", &[]);
+    assert!(twice.len() == 1 && twice[0].starts_with("beespace.toml:3:1: duplicate key `url`"), "{twice:#?}");
     let reported = problems("[server]\nlisten = \n", &[]);
     assert!(reported[0].starts_with("beespace.toml:2:"), "{reported:#?}");
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::reader::Section;
+use super::value::AbsolutePath;
 
 /// The data directory.
 #[derive(Debug, Clone)]
@@ -15,7 +16,11 @@ pub struct DataConfig {
 
 impl DataConfig {
     pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
-        Self { dir: section.value("dir", PathBuf::from("/var/lib/beespace")), key_file: section.optional("key_file") }
+        let dir = section.value("dir", AbsolutePath(PathBuf::from("/var/lib/beespace"))).0;
+        if let Some(file) = dir.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir()) {
+            section.conflict("dir", &format!("cannot be a directory, because {} is a file", file.display()));
+        }
+        Self { dir, key_file: section.optional::<AbsolutePath>("key_file").map(|path| path.0) }
     }
 
     /// The file with the key that encrypts secrets in the store.

@@ -28,7 +28,7 @@ impl GogsConfig {
         if secret.is_none() && !written {
             section.missing("token", "create a token in Gogs (Your Settings, Applications) and set token_file = \"…\"");
         }
-        let ca_file = section.optional("ca_file");
+        let ca_file = section.path("ca_file");
         let (token, token_file) = secret?;
         Some(Self { url: url?, token, token_file, ca_file })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use beespace_core::plan::Limits;
 
 use super::reader::Section;
-use super::value::{Cpus, GitMemory, Size};
+use super::value::{Cpus, GitMemory, PositiveSize, Size, StepMemory};
 
 /// The timeout of a stage whose pipeline sets none, unless `stage_timeout` is shorter.
 const STAGE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3_600);
@@ -56,13 +56,13 @@ impl LimitsConfig {
             containers: section.value("containers", NonZeroU16::MIN.saturating_add(63)),
             repository_capacity: section.optional("repository_capacity"),
             step_cpu: section.optional("step_cpu").map(|Cpus(millis)| millis),
-            step_memory: section.value("step_memory", Size(4 << 30)).0,
+            step_memory: section.value("step_memory", StepMemory(4 << 30)).0,
             step_pids: section.value("step_pids", NonZeroU16::MIN.saturating_add(511)),
-            log_bytes: section.value("log_bytes", Size(1 << 30)).0,
+            log_bytes: section.value("log_bytes", PositiveSize(1 << 30)).0,
             free_disk: section.value("free_disk", Size(2 << 30)).0,
             git_memory: section.value("git_memory", GitMemory(1 << 30)).0,
             checkout_files: section.value("checkout_files", NonZeroU32::MIN.saturating_add(999_999)),
-            checkout_bytes: section.value("checkout_bytes", Size(16 << 30)).0,
+            checkout_bytes: section.value("checkout_bytes", PositiveSize(16 << 30)).0,
         }
     }
 

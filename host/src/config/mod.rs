@@ -90,8 +90,15 @@ impl Config {
     /// All errors, and the rest of the configuration.
     pub fn check(path: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, InvalidConfig> {
         let Some(path) = path.map_or_else(default_path, |path| Some(path.to_owned())) else {
-            let explain = |invalid: InvalidConfig| InvalidConfig { problems: with_missing_file(invalid.problems), ..invalid };
-            return Self::read_layers(Reader::without_file(env), None).map_err(explain);
+            let reader = Reader::without_file(env);
+            if reader.is_environment_empty() {
+                return Err(vec![missing_file()].into());
+            }
+            let explain = |invalid: InvalidConfig| InvalidConfig {
+                problems: std::iter::once(missing_file()).chain(invalid.problems).collect(),
+                ..invalid
+            };
+            return Self::read_layers(reader, None).map_err(explain);
         };
         let text = std::fs::read_to_string(&path).map_err(|error| vec![unreadable(&path, &error)])?;
         Self::read_layers(Reader::new(&text, Some(&path), env)?, Some(path.clone()))
@@ -121,14 +128,6 @@ impl Config {
         let policies = reader.list("policy", PolicyBinding::read);
         let steps = reader.list("step", PluginBinding::read);
         let notifiers = reader.list("notifier", NotifierBinding::read);
-        let names = [
-            ("policy", policies.iter().map(|policy| &policy.plugin.name).collect::<Vec<_>>()),
-            ("step", steps.iter().map(|step| &step.name).collect()),
-            ("notifier", notifiers.iter().map(|notifier| &notifier.plugin.name).collect()),
-        ];
-        for (kind, names) in names {
-            reader.reject_duplicate_names(kind, &names);
-        }
         let finished = reader.finish();
         // `finish` has the errors of a section that could not be read.
         let (Some(server), Some(gogs)) = (server, gogs) else { return Err(finished.err().unwrap_or_default().into()) };
@@ -144,17 +143,20 @@ fn default_path() -> Option<PathBuf> {
     DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.is_file())
 }
 
-/// Puts the missing file before the problems that it causes. A file is optional while the environment contains everything.
-fn with_missing_file(problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
+/// The file is optional while the environment contains everything, so this is reported together with what is missing there.
+fn missing_file() -> Diagnostic {
     let [here, system] = DEFAULT_PATHS;
-    let missing = Diagnostic {
+    Diagnostic {
         code: "no-file".to_owned(),
         message: "no configuration file exists".to_owned(),
         file: format!("{here}, {system}"),
         span: None,
-        help: Some("write one of them, or pass another one with --config or BEESPACE_CONFIG".to_owned()),
-    };
-    std::iter::once(missing).chain(problems).collect()
+        help: Some(
+            "write one of them, pass another one with --config or BEESPACE_CONFIG, or set at least BEESPACE_GOGS__URL and \
+             BEESPACE_GOGS__TOKEN_FILE"
+                .to_owned(),
+        ),
+    }
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {

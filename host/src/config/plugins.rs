@@ -3,7 +3,7 @@
 use beespace_core::units;
 
 use super::reader::Section;
-use super::value::{Kind, Size, Value};
+use super::value::{Kind, PositiveSize, Value};
 
 /// The limits of every plugin.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ impl Value for CallMemory {
 impl PluginsConfig {
     pub(super) fn read(section: &mut Section<'_, '_>) -> Self {
         Self {
-            component_bytes: section.value("component_bytes", Size(32 << 20)).0,
+            component_bytes: section.value("component_bytes", PositiveSize(32 << 20)).0,
             memory: section.value("memory", CallMemory(128 << 20)).0,
         }
     }

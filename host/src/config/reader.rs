@@ -1,11 +1,12 @@
 //! Reads the file together with the environment. Each key is named once: where it is read, with its default.
 
+mod file;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use beespace_core::diagnostic::{Diagnostic, Span};
-use secrecy::SecretString;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -73,8 +74,10 @@ impl<'t> Reader<'t> {
         let file = path.map_or_else(|| "beespace.toml".to_owned(), |path| path.display().to_string());
         let root = DeTable::parse(text).map_err(|error| {
             let span = error.span().map(|range| span_of(text, &range));
-            let message = error.message().to_owned();
-            vec![Diagnostic { code: "toml".to_owned(), message, file: file.clone(), span, help: None }]
+            let key = error.span().and_then(|range| text.get(range)).filter(|_| error.message() == "duplicate key");
+            let message = key.map_or_else(|| error.message().to_owned(), |key| format!("duplicate key `{key}`"));
+            let help = key.map(|_| "remove one of them, or merge the two tables".to_owned());
+            vec![Diagnostic { code: "toml".to_owned(), message, file: file.clone(), span, help }]
         })?;
         let base = path.and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
         Ok(Self { text, file, base, root: root.into_inner(), ..Self::without_file(env) })
@@ -95,6 +98,11 @@ impl<'t> Reader<'t> {
             problems: Vec::new(),
             entries: Vec::new(),
         }
+    }
+
+    /// Whether the environment sets no key.
+    pub(super) fn is_environment_empty(&self) -> bool {
+        self.env.is_empty()
     }
 
     /// A `[section]`. The environment can override its keys.
@@ -123,11 +131,15 @@ impl<'t> Reader<'t> {
             None => Vec::new(),
         };
         let mut all = Vec::new();
+        let mut first_lines = BTreeMap::new();
         for (index, item) in items.into_iter().enumerate() {
             let place = span_of(self.text, &item.span());
             let DeValue::Table(table) = item.into_inner() else { continue };
-            let name = match table.get("name").map(Spanned::get_ref) {
-                Some(DeValue::String(text)) => format!("{name}.{text}"),
+            let name = match table.get("name").map(|node| (node.get_ref(), node.span())) {
+                Some((DeValue::String(text), range)) => {
+                    self.reject_repeated_name(name, text, &range, &mut first_lines);
+                    format!("{name}.{text}")
+                }
                 _ => format!("{name}.{}", index + 1),
             };
             let mut section = Section { reader: self, name, span: Some(place), env: false, table, known: Vec::new() };
@@ -136,13 +148,14 @@ impl<'t> Reader<'t> {
         all
     }
 
-    /// Rejects duplicate names: the name identifies a binding in decisions and on pages.
-    pub(super) fn reject_duplicate_names(&mut self, kind: &str, names: &[&String]) {
-        for (index, name) in names.iter().enumerate() {
-            if names.iter().take(index).any(|other| other == name) {
-                let help = Some("give each a unique name".to_owned());
-                self.problem("repeated-name", format!("two [[{kind}]] are named `{name}`"), None, help);
-            }
+    /// Rejects a name that an earlier table of the list has, because the name identifies a binding in decisions and on pages.
+    fn reject_repeated_name(&mut self, list: &str, name: &str, range: &Range<usize>, first_lines: &mut BTreeMap<String, u32>) {
+        let span = span_of(self.text, range);
+        if let Some(first) = first_lines.get(name) {
+            let message = format!("two [[{list}]] are named `{name}`; the first one is in line {first}");
+            self.problem("repeated-name", message, Some(span), Some("give each a unique name".to_owned()));
+        } else {
+            first_lines.insert(name.to_owned(), span.line);
         }
     }
 
@@ -213,24 +226,6 @@ impl<'t> Section<'_, 't> {
         value
     }
 
-    /// A secret: the value of `key`, or the content of the file named by `file_key`, with the path of that file.
-    pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<(SecretString, Option<PathBuf>)> {
-        let direct = self.find::<SecretString>(key);
-        let file = self.find::<PathBuf>(file_key);
-        let (value, path, origin) = match (direct, file) {
-            (direct, Some((path, origin))) if direct.is_none() || matches!(origin, Origin::Env(_)) => {
-                let path = if matches!(origin, Origin::Env(_)) { path } else { self.reader.base.join(path) };
-                (self.read_secret(file_key, &path)?, Some(path), origin)
-            }
-            (direct, _) => {
-                let (value, origin) = direct?;
-                (value, None, origin)
-            }
-        };
-        self.record(key, value.show(), origin);
-        Some((value, path))
-    }
-
     /// Whether the file or the environment sets a key, even to an invalid value.
     pub(super) fn is_set(&self, key: &str) -> bool {
         self.table.contains_key(key) || (self.env && self.reader.env.contains_key(&self.env_name(key)))
@@ -255,18 +250,21 @@ impl<'t> Section<'_, 't> {
         self.reader.problem("wrong-value", format!("`{}.{key}`: {message}", self.name), Some(span), None);
     }
 
-    /// Reports a value that contradicts the value of another key.
+    /// Reports a value that contradicts the value of another key, or the machine's file system.
     pub(super) fn conflict(&mut self, key: &str, message: &str) {
         let name = format!("{}.{key}", self.name);
         let origin = self.reader.entries.iter().find(|entry| entry.key == name).map(|entry| entry.origin.clone());
-        let problem = match origin {
-            Some(Origin::Env(variable)) => {
-                return self.reader.problems.push(env_problem(&variable, "wrong-value", message.to_owned(), None));
-            }
-            Some(Origin::File { line }) => Some(Span { line, column: 1, end_line: line, end_column: 1 }),
-            _ => self.span,
+        self.problem_at(origin.as_ref(), "wrong-value", format!("`{name}` {message}"), None);
+    }
+
+    /// Reports a problem at the place where a value was set; without one at the table.
+    fn problem_at(&mut self, origin: Option<&Origin>, code: &str, message: String, help: Option<String>) {
+        let span = match origin {
+            Some(Origin::Env(name)) => return self.reader.problems.push(env_problem(name, code, message, help)),
+            Some(Origin::File { line }) => Some(Span { line: *line, column: 1, end_line: *line, end_column: 1 }),
+            Some(Origin::Default) | None => self.span,
         };
-        self.reader.problem("wrong-value", format!("`{name}` {message}"), problem, None);
+        self.reader.problem(code, message, span, help);
     }
 
     /// Records the effective value of a key for `config show`.
@@ -334,19 +332,6 @@ impl<'t> Section<'_, 't> {
             return None;
         };
         Some((value, self.origin(&range)))
-    }
-
-    fn read_secret(&mut self, key: &str, path: &Path) -> Option<SecretString> {
-        let value = std::fs::read_to_string(path);
-        let problem = match value.as_deref().map(str::trim) {
-            Ok("") => "is empty".to_owned(),
-            Ok(text) => return Some(SecretString::from(text.to_owned())),
-            Err(error) => format!("could not be read: {error}"),
-        };
-        let message = format!("`{}.{key}`: {} {problem}", self.name, path.display());
-        let help = "write the secret on one line, and make the file readable for the user that runs the server";
-        self.reader.problem("unreadable", message, None, Some(help.into()));
-        None
     }
 }
 

@@ -1,6 +1,6 @@
 //! Scalar values: the accepted text of each type, and how `config show` displays it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -104,12 +104,24 @@ impl Value for SocketAddr {
     }
 }
 
+/// The networks that no host of the internet is in: for private use (RFC 1918), for carriers (RFC 6598), for tests of networks
+/// (RFC 2544). A pool of other addresses would hide the hosts that have them from containers.
+const PRIVATE_NETWORKS: [Ipv4Net; 5] = [
+    Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 0, 0), 16),
+    Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10),
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15),
+];
+
 impl Value for Ipv4Net {
     const KIND: Kind = Kind::Text;
-    const EXPECTED: &'static str = "a network address with a prefix from /8 to /24, such as `10.200.0.0/16`";
+    const EXPECTED: &'static str = "the addresses of a private network with a prefix from /8 to /24, such as `10.200.0.0/16`: \
+                                    a part of 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10 or 198.18.0.0/15";
     fn parse(text: &str) -> Option<Self> {
         let addresses = text.parse::<Self>().ok()?;
-        (addresses.trunc() == addresses && (8..=24).contains(&addresses.prefix_len())).then_some(addresses)
+        let is_private = PRIVATE_NETWORKS.iter().any(|network| network.contains(&addresses));
+        (is_private && addresses.trunc() == addresses && (8..=24).contains(&addresses.prefix_len())).then_some(addresses)
     }
     fn show(&self) -> String {
         self.to_string()
@@ -131,16 +143,31 @@ impl Value for Url {
 
 impl Value for Duration {
     const KIND: Kind = Kind::Text;
-    const EXPECTED: &'static str = units::DURATION_EXPECTED;
+    const EXPECTED: &'static str = "a duration above zero, such as `90s`, `10m` or `1h30m`";
     fn parse(text: &str) -> Option<Self> {
-        units::parse_duration(text)
+        units::parse_duration(text).filter(|duration| !duration.is_zero())
     }
     fn show(&self) -> String {
         units::format_duration(*self)
     }
 }
 
-/// A size in bytes.
+/// A path that does not depend on the directory in which a command runs.
+pub(super) struct AbsolutePath(pub(super) PathBuf);
+
+impl Value for AbsolutePath {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "an absolute path, which begins with `/`";
+    fn parse(text: &str) -> Option<Self> {
+        let path = PathBuf::from(text);
+        path.is_absolute().then_some(Self(path))
+    }
+    fn show(&self) -> String {
+        self.0.show()
+    }
+}
+
+/// A size in bytes, which may be zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size(pub(super) u64);
 
@@ -149,6 +176,36 @@ impl Value for Size {
     const EXPECTED: &'static str = units::SIZE_EXPECTED;
     fn parse(text: &str) -> Option<Self> {
         units::parse_size(text).map(Self)
+    }
+    fn show(&self) -> String {
+        units::format_size(self.0)
+    }
+}
+
+/// A size in bytes above zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PositiveSize(pub(super) u64);
+
+impl Value for PositiveSize {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "a size above zero, such as `512MiB` or `2GB`";
+    fn parse(text: &str) -> Option<Self> {
+        units::parse_size(text).filter(|bytes| *bytes > 0).map(Self)
+    }
+    fn show(&self) -> String {
+        units::format_size(self.0)
+    }
+}
+
+/// The memory of a container in bytes: at least as much as Docker requires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StepMemory(pub(super) u64);
+
+impl Value for StepMemory {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "a size of at least 6MiB, such as `4GiB`";
+    fn parse(text: &str) -> Option<Self> {
+        units::parse_size(text).filter(|bytes| *bytes >= 6 << 20).map(Self)
     }
     fn show(&self) -> String {
         units::format_size(self.0)
