@@ -43,12 +43,13 @@ pub async fn process_delivery(app: &App, id: DeliveryId) -> Result<(), WorkError
     let identity = repository_identity::of_delivery(app, &delivery, event.as_ref().ok()).await?;
     let git_ref = event.as_ref().ok().and_then(trigger::recorded_ref);
     let repeat = if delivery.is_repeat { DeliveryRepeat::Repeated } else { DeliveryRepeat::First };
-    let build = BuildId(uuid::Uuid::now_v7());
     let finished = app.store.finish_delivery(id, git_ref, now(), move |last| match (&event, &identity) {
         (Err(reason), _) => DeliveryAction::DeadLetter(reason.clone()),
         (Ok(_), Identity::Refused(reason)) => DeliveryAction::Ignore { reason: reason.clone(), forget_ref: None },
         (Ok(event), Identity::Confirmed(repository)) => match trigger::decide(event, repository, repeat, last) {
-            TriggerDecision::Build(event) => DeliveryAction::Build { id: build, event },
+            TriggerDecision::Build(events) => {
+                DeliveryAction::Build(events.into_iter().map(|event| (BuildId(uuid::Uuid::now_v7()), event)).collect())
+            }
             TriggerDecision::Ignored { reason, forget_ref } => DeliveryAction::Ignore { reason, forget_ref },
         },
     });

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use beespace_core::build::{Build, PipelineFile, Stage};
+use beespace_core::event::EventKind;
 use beespace_core::pipeline;
 use beespace_core::pipeline::eval_when::pipeline_matches;
 use beespace_core::reason::Reason;
@@ -20,9 +21,9 @@ use crate::store::build_lifecycle::Prepared;
 use crate::store::repository::Repositories as _;
 use crate::worker::{MAX_WAIT, WorkError, wait_delay};
 
-/// How long a fetched repository may lack the branch of a push, before the branch counts as deleted. Gogs reports a push when
-/// the branch is there, but a proxy or a replica may be late.
-const MISSING_BRANCH_WAIT: Duration = Duration::from_secs(60);
+/// How long a fetched repository may lack the ref of an event, before the ref counts as deleted. Gogs reports a push when the
+/// branch is there, but a proxy or a replica may be late.
+const MISSING_REF_WAIT: Duration = Duration::from_secs(60);
 
 /// `source`: the commit of the build. The build's event gets the repository's present name, visibility and default branch.
 ///
@@ -35,10 +36,8 @@ pub async fn resolve(app: &App, build: &mut Build) -> Result<Resolution, WorkErr
     build.event.repository = repository_identity::stored(app, id)?;
     match source::resolve(fetched, build).await {
         Ok(resolution) => Ok(resolution),
-        Err(SourceError::CommitMissing { commit, .. }) if is_branch_deleted(app, build)? => {
-            let branch = build.event.branch().unwrap_or_default();
-            let message = format!("branch {branch:?} was deleted before its commit {commit} could be fetched");
-            Ok(Resolution::Ended(Status::Skipped, Reason::new(ReasonCode::BranchDeleted, message)))
+        Err(SourceError::CommitMissing { .. }) if is_ref_deleted(app, build)? => {
+            Ok(Resolution::Ended(Status::Skipped, ref_deleted(build)))
         }
         Err(error) if error.is_refusal() => Ok(Resolution::Ended(Status::Error, error.reason())),
         Err(error) if error.is_retryable() => wait_or_give_up(app, build, &error).await,
@@ -46,10 +45,24 @@ pub async fn resolve(app: &App, build: &mut Build) -> Result<Resolution, WorkErr
     }
 }
 
-/// Whether the branch that Gogs does not serve was deleted: Gogs has reported it, or the branch has been missing for a minute.
-fn is_branch_deleted(app: &App, build: &Build) -> Result<bool, StoreError> {
+/// Whether the ref that Gogs does not serve was deleted: Gogs has reported that of a branch, or the ref has been missing for a
+/// minute.
+fn is_ref_deleted(app: &App, build: &Build) -> Result<bool, StoreError> {
     let recorded = app.store.read()?.last_seen(build.event.repository.id, &build.event.git_ref())?;
-    Ok(recorded.is_none() || now().since(build.created_at) >= MISSING_BRANCH_WAIT)
+    let is_reported = recorded.is_none() && build.event.branch().is_some();
+    Ok(is_reported || now().since(build.created_at) >= MISSING_REF_WAIT)
+}
+
+fn ref_deleted(build: &Build) -> Reason {
+    match (build.event.tag(), build.event.branch().unwrap_or_default()) {
+        (Some(tag), _) => {
+            Reason::new(ReasonCode::TagDeleted, format!("tag {tag:?} was deleted before its commit could be fetched"))
+        }
+        (None, branch) => {
+            let message = format!("branch {branch:?} was deleted before its commit {} could be fetched", build.short_sha());
+            Reason::new(ReasonCode::BranchDeleted, message)
+        }
+    }
 }
 
 /// Shows the reason on the build and reschedules it; after [`MAX_WAIT`] the build ends.
@@ -87,6 +100,9 @@ pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Resu
         }
     };
     build.file = Some(PipelineFile { path, text, diagnostics: Vec::new(), spans: parsed.spans });
+    if build.event.kind() == EventKind::Release && !parsed.pipeline.names_event(EventKind::Release) {
+        return Ok(Prepared::Ignored(no_release_pipeline()));
+    }
     let when = parsed.pipeline.when.clone();
     // The comparison of many paths with many patterns takes a while, so it has a thread of its own.
     let matched = spawn_blocking(move || pipeline_matches(when.as_ref(), &facts)).await.map_err(anyhow::Error::from)?;
@@ -108,6 +124,12 @@ fn when_of_pipeline(reason: Reason) -> Reason {
         "`when` does not match" => Reason { message: "the pipeline's `when` does not match".to_owned(), ..reason },
         _ => Reason::new(ReasonCode::WhenMismatch, "the pipeline's `when` does not match").part(reason),
     }
+}
+
+/// The tag of a release is built as a tag, so a file that does not ask for releases wants no second build.
+fn no_release_pipeline() -> Reason {
+    Reason::new(ReasonCode::NoReleasePipeline, "the pipeline does not ask for releases")
+        .help("to build releases besides their tags, add `when: { event: release }`")
 }
 
 async fn no_file(commit: &FetchedCommit) -> Reason {

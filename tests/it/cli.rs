@@ -236,7 +236,7 @@ async fn an_approval_is_reviewed_and_given_for_one_digest() {
     let subject = beespace.stage(&build).unwrap().approvals[0].subject.to_string();
     let unasked = shell.run("build approve 1 --repo ada/hive").await;
     assert_eq!(unasked.code, 2, "{unasked:?}");
-    for shown in ["ada/hive #1", "Fill cells", build.event.sha().as_str(), "build: image busybox", &subject] {
+    for shown in ["ada/hive #1", "Fill cells", build.event.sha().unwrap().as_str(), "build: image busybox", &subject] {
         assert!(unasked.stderr.contains(shown), "{shown}: {}", unasked.stderr);
     }
     assert!(beespace.stage(&build).unwrap().approvals[0].approved_by.is_empty(), "there is no approval");
@@ -363,7 +363,7 @@ async fn a_replayed_ignored_delivery_builds() {
     let replayed = shell.run(&format!("delivery retry {id}")).await;
     assert!(replayed.code == 0 && replayed.stderr.contains("queued again"), "{replayed:?}");
     let again = beespace.wait_until_finished(REPO, 3).await.unwrap();
-    assert_eq!((again.status, again.event.sha()), (Status::Success, first.event.sha()));
+    assert_eq!((again.status, again.event.sha().unwrap()), (Status::Success, first.event.sha().unwrap()));
     assert_eq!(shell.run(&format!("delivery show {id}")).await.json()["build"], again.id.to_string());
     let refused = shell.run(&format!("delivery retry {id}")).await;
     assert!(refused.code == 5 && refused.stderr.contains("beespace build restart"), "{refused:?}");

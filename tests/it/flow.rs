@@ -150,7 +150,7 @@ async fn pushes_within_one_second_all_build_although_two_payloads_are_equal() {
     }
     beespace.wait_until_finished(REPO, 11).await.unwrap();
     gogs.wait_until_delivered().await.unwrap();
-    let built: Vec<String> = beespace.builds().unwrap().iter().map(|build| build.event.sha().to_string()).collect();
+    let built: Vec<String> = beespace.builds().unwrap().iter().map(|build| build.event.sha().unwrap().to_string()).collect();
     assert_eq!(built.len(), 11, "{built:#?}");
 }
 

@@ -162,6 +162,8 @@ fn whens_and_globs() {
         let facts = Facts {
             event: EventKind::Push,
             branch: Some(branch.to_owned()),
+            tag: None,
+            git_ref: String::new(),
             changed: ChangedPaths::Known(vec![path.to_owned()]),
         };
         let when = |exclude: &[String]| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use beespace_core::event::{Cause, Repository};
+use beespace_core::event::Repository;
 use beespace_core::gogs::{GogsEvent, parse};
 use beespace_core::ids::RepositoryId;
 use beespace_core::trigger::{DeliveryRepeat, TriggerDecision, decide};
@@ -101,10 +101,11 @@ fn every_delivery_becomes_an_event_or_a_reason() {
     for delivery in signed() {
         let happening = delivery.event_of();
         let fate = match decide(&happening, &repository(happening.get().repository_id()), DeliveryRepeat::First, None) {
-            TriggerDecision::Build(event) => {
-                let Cause::Push(push) = &event.cause;
-                assert!(!event.sha().is_zero() && !push.branch.is_empty());
-                "build".to_owned()
+            TriggerDecision::Build(events) => {
+                for event in &events {
+                    assert!(event.sha().is_none_or(|sha| !sha.is_zero()) && event.git_ref().len() > "refs/heads/".len());
+                }
+                format!("build {}", events.iter().map(|event| event.kind().as_str()).collect::<Vec<_>>().join("+"))
             }
             TriggerDecision::Ignored { reason, .. } => {
                 assert!(!reason.message.is_empty());

@@ -27,6 +27,7 @@ mod flow_modes;
 mod flow_rounds_wait;
 mod flow_settings;
 mod flow_source;
+mod flow_tags;
 mod flow_waits;
 mod forge;
 mod fuzz;

@@ -73,7 +73,7 @@ async fn a_pushed_commit_is_fetched_and_pinned() {
     let sha = world.push("master", &[("a.txt", "one\n"), ("sub/b.sh", "two")]).await;
     assert_eq!(world.mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Missing);
     world.fetch().await.unwrap();
-    assert_eq!(world.mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Found);
+    assert_eq!(world.mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Found(sha.clone()));
     let (message, author) = world.mirror.commit_message(&sha).await.unwrap();
     assert_eq!((message.as_str(), author.name.as_str()), ("a change\n\nwith a body", "Ada Lovelace"));
     assert_eq!(world.mirror.read_file(&sha, "a.txt", 100).await.unwrap().bytes, b"one\n");
@@ -100,7 +100,7 @@ async fn a_pinned_commit_survives_a_force_push_and_a_missing_one_is_reported_wit
     let newer = Sha::new(&copy.commit(&[], "the branch goes another way").await.unwrap()).unwrap();
     copy.push(&["+HEAD:refs/heads/topic"]).await.unwrap();
     world.fetch().await.unwrap();
-    assert_eq!(world.mirror.find(&first, "refs/heads/topic").await.unwrap(), Lookup::Found);
+    assert_eq!(world.mirror.find(&first, "refs/heads/topic").await.unwrap(), Lookup::Found(first.clone()));
     assert_eq!(world.mirror.find(&unseen, "refs/heads/topic").await.unwrap(), Lookup::MovedOn { newer });
     copy.push(&[":refs/heads/topic"]).await.unwrap();
     world.fetch().await.unwrap();
@@ -123,12 +123,12 @@ async fn hostile_branch_names_are_never_interpreted() {
         world.fetch().await.unwrap();
         let git_ref = format!("refs/heads/{name}");
         assert_eq!(world.mirror.tip(&git_ref).await.unwrap().as_ref(), Some(&sha), "{name}");
-        assert_eq!(world.mirror.find(&sha, &git_ref).await.unwrap(), Lookup::Found);
+        assert_eq!(world.mirror.find(&sha, &git_ref).await.unwrap(), Lookup::Found(sha.clone()));
         let push = PushRange { before: None, last_known_tip: None, after: &sha, branch: name, default_branch: "master" };
         assert_eq!(world.mirror.base(push).await.unwrap(), Base::Commit(base.clone()));
         assert_eq!(world.mirror.changed_paths(&base, &sha).await.unwrap(), ChangedPaths::Known(vec!["a".to_owned()]));
         let url = world.url();
-        let request = CheckoutRequest { branch: name, depth: None, ..request(&sha, &url) };
+        let request = CheckoutRequest { branch: Some(name), depth: None, ..request(&sha, &url) };
         let checkout = world.mirror.checkout(request, &world.scratch()).await.unwrap();
         assert_eq!(std::fs::read_to_string(checkout.path().join("a")).unwrap(), name);
         let head = copy.git(&["-C", checkout.path().to_str().unwrap(), "rev-parse", "HEAD"]).await.unwrap();
@@ -280,7 +280,7 @@ async fn a_checkout_has_its_own_history_and_no_credentials() {
     world.fetch().await.unwrap();
     let sha = world.mirror.tip("refs/heads/feature/x").await.unwrap().unwrap();
     let url = world.url();
-    let request = CheckoutRequest { branch: "feature/x", depth: NonZeroU32::new(2), ..request(&sha, &url) };
+    let request = CheckoutRequest { branch: Some("feature/x"), depth: NonZeroU32::new(2), ..request(&sha, &url) };
     let checkout = world.mirror.checkout(request, &world.scratch()).await.unwrap();
     let git = async |arguments: &[&str]| {
         let output = git_in(checkout.path(), arguments).await;
@@ -301,9 +301,40 @@ async fn a_checkout_has_its_own_history_and_no_credentials() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_checkout_of_a_tag_is_detached_and_has_the_tag() {
+    let world = world().await;
+    let sha = world.push("master", &[("a", "1")]).await;
+    world.gogs.tag("acme/app", "master", "v1", Some("The first")).await.unwrap();
+    world.push("master", &[("a", "2")]).await;
+    world.fetch().await.unwrap();
+    let url = world.url();
+    for depth in [NonZeroU32::new(1), None] {
+        let request = CheckoutRequest { branch: None, tag: Some("v1"), depth, ..request(&sha, &url) };
+        let checkout = world.mirror.checkout(request, &world.scratch()).await.unwrap();
+        for (arguments, expected) in [
+            (vec!["rev-parse", "HEAD"], sha.as_str()),
+            (vec!["rev-parse", "--abbrev-ref", "HEAD"], "HEAD"),
+            (vec!["describe"], "v1"),
+            (vec!["status", "--porcelain"], ""),
+        ] {
+            let output = git_in(checkout.path(), &arguments).await;
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), expected, "{arguments:?}: {output:?}");
+        }
+    }
+}
+
 /// A checkout of one commit of the default branch.
 fn request<'a>(sha: &'a Sha, origin: &'a Url) -> CheckoutRequest<'a> {
-    CheckoutRequest { sha, branch: "master", default_branch: "master", before: None, depth: NonZeroU32::new(1), origin }
+    CheckoutRequest {
+        sha,
+        branch: Some("master"),
+        tag: None,
+        default_branch: "master",
+        before: None,
+        depth: NonZeroU32::new(1),
+        origin,
+    }
 }
 
 /// Git as a program of a step would run it, without the machine's configuration.
@@ -351,7 +382,7 @@ async fn a_commit_with_too_many_files_is_refused_before_git_lists_it() {
 async fn too_many_files_are_refused(world: &World, is_empty: bool) {
     let (base, bomb) = push_tree_bomb(world, is_empty).await;
     world.fetch().await.unwrap();
-    assert_eq!(world.mirror.find(&bomb, "refs/heads/bomb").await.unwrap(), Lookup::Found);
+    assert_eq!(world.mirror.find(&bomb, "refs/heads/bomb").await.unwrap(), Lookup::Found(bomb.clone()));
     let mirror = world.limited(SourceLimits { checkout_files: 50_000, ..SourceLimits::default() });
     let text = format!("{} has more files and directories than `[limits] checkout_files` (50000)", bomb.short());
     let refused = SourceError::OverLimit(text.clone());
@@ -398,7 +429,7 @@ async fn a_repository_that_is_larger_than_the_memory_of_git_is_built() {
     copy.push(&["HEAD:refs/heads/master"]).await.unwrap();
     let mirror = world.limited(SourceLimits { git_memory: 64 << 20, ..SourceLimits::default() });
     mirror.fetch(at(&world.url()), &ForgeCredentials::token(world.gogs.token().to_owned().into())).await.unwrap();
-    assert_eq!(mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Found);
+    assert_eq!(mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Found(sha.clone()));
     let checkout = mirror.checkout(request(&sha, &world.url()), &world.scratch()).await.unwrap();
     assert!(std::fs::read(checkout.path().join("large")).unwrap() == random);
 }
@@ -448,8 +479,13 @@ async fn a_full_history_has_tags_and_every_history_has_the_default_branch_and_th
     copy.push(&["+HEAD:refs/heads/topic"]).await.unwrap();
     world.fetch().await.unwrap();
     let url = world.url();
-    let deep =
-        CheckoutRequest { branch: "topic", default_branch: "main", before: Some(&before), depth: None, ..request(&sha, &url) };
+    let deep = CheckoutRequest {
+        branch: Some("topic"),
+        default_branch: "main",
+        before: Some(&before),
+        depth: None,
+        ..request(&sha, &url)
+    };
     let shallow = CheckoutRequest { depth: NonZeroU32::new(1), ..deep };
     for request in [deep, shallow] {
         let checkout = world.mirror.checkout(request, &world.scratch()).await.unwrap();
@@ -557,7 +593,7 @@ async fn a_commit_with_missing_objects_after_a_failed_fetch_does_not_count_as_pr
     assert_eq!(left, whole.as_str());
     assert!(matches!(world.mirror.find(&whole, "refs/heads/master").await.unwrap(), Lookup::MovedOn { .. }));
     world.fetch().await.unwrap();
-    assert_eq!(world.mirror.find(&whole, "refs/heads/master").await.unwrap(), Lookup::Found);
+    assert_eq!(world.mirror.find(&whole, "refs/heads/master").await.unwrap(), Lookup::Found(whole.clone()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -572,7 +608,7 @@ async fn many_concurrent_fetches_share_one_mirror() {
     for fetch in fetches.collect::<Vec<_>>() {
         fetch.await.unwrap().unwrap();
     }
-    assert_eq!(world.mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Found);
+    assert_eq!(world.mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Found(sha.clone()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -660,7 +696,7 @@ async fn a_fetch_whose_begin_is_slow_succeeds_with_a_longer_limit() {
     while let Err(error) = mirror.fetch(at(&world.url()), &access).await {
         assert!(matches!(error, SourceError::Silent { after } if after > limits.silence), "{error:?}");
     }
-    assert_eq!(mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Found);
+    assert_eq!(mirror.find(&sha, "refs/heads/master").await.unwrap(), Lookup::Found(sha.clone()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -108,7 +108,7 @@ pub async fn build_of(world: &World, forge_id: &str, after: &'static str) -> Bui
     let accepted = world.store.accept_delivery(delivery(forge_id, after)).await.unwrap();
     let Accepted::New(id) = accepted else { panic!("{accepted:?}") };
     let build = BuildId(uuid::Uuid::now_v7());
-    let decide = move |_: Option<&LastSeenRef>| DeliveryAction::Build { id: build, event: Box::new(push(after)) };
+    let decide = move |_: Option<&LastSeenRef>| DeliveryAction::Build(vec![(build, push(after))]);
     world.store.finish_delivery(id, Some("refs/heads/main".to_owned()), NOW, decide).await.unwrap();
     build
 }
@@ -184,7 +184,7 @@ async fn a_ref_remembers_its_last_recorded_commit() {
     let world = world().await;
     build_of(&world, "a", "1").await;
     let read = world.store.read().unwrap();
-    assert_eq!(read.last_seen(REPOSITORY, "refs/heads/main").unwrap(), Some(LastSeenRef::of_event(&push("1"))));
+    assert_eq!(read.last_seen(REPOSITORY, "refs/heads/main").unwrap(), LastSeenRef::of_push(&push("1")));
     assert_eq!(read.queue_entries(Queue::Prepare).unwrap().len(), 1);
 }
 

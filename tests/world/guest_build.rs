@@ -139,7 +139,7 @@ pub fn context() -> PluginContext {
         event: EventKind::Push,
         repository: "acme/app".parse().unwrap(),
         git_ref: "refs/heads/main".to_owned(),
-        sha: Sha::new(&"ab".repeat(20)).unwrap(),
+        sha: Some(Sha::new(&"ab".repeat(20)).unwrap()),
         pull_request: None,
         build_number: Some(7),
         actor: Actor { id: 42, login: "ada".to_owned() },

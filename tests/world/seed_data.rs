@@ -120,7 +120,7 @@ impl BuildSeed {
         let Accepted::New(id) = self.store.accept_delivery(delivery).await? else { anyhow::bail!("the delivery exists already") };
         let build = BuildId(uuid::Uuid::now_v7());
         let git_ref = event.git_ref();
-        let decide = move |_: Option<&_>| DeliveryAction::Build { id: build, event: Box::new(event.clone()) };
+        let decide = move |_: Option<&_>| DeliveryAction::Build(vec![(build, event.clone())]);
         self.store.finish_delivery(id, Some(git_ref), now(), decide).await?;
         Ok(build)
     }
@@ -152,7 +152,7 @@ impl BuildSeed {
         let mut build = self.store.read()?.build(id)?.context("no build")?;
         let message = format!("Mend what build {} found", self.number);
         let base = Base::Unknown("the branch is new".to_owned());
-        build.head = Some(Head { sha: build.event.sha().clone(), message, author: ada(), base });
+        build.head = Some(Head { sha: build.event.sha().unwrap().clone(), message, author: ada(), base });
         build.file = Some(PipelineFile {
             path: ".beespace.yml".to_owned(),
             text: PIPELINE_FILE.to_owned(),

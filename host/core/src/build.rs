@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostic;
-use crate::event::{Cause, Claim, Event};
+use crate::event::{Claim, Event};
 use crate::exit::Exit;
 use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageId, StageNumber, StepNumber};
 use crate::pipeline::{Pipeline, Spans};
@@ -29,6 +29,9 @@ pub struct Build {
     pub delivery: Option<DeliveryId>,
     /// The build that this one repeats.
     pub restart_of: Option<BuildId>,
+    /// The commit to build, if it is known before the fetch: the one that the event names, or that of the repeated build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<Sha>,
     pub status: Status,
     /// Why the build waits, was skipped or declined, or could not be run.
     pub reason: Option<Reason>,
@@ -49,6 +52,7 @@ impl Build {
         Self {
             id,
             number: None,
+            commit: event.sha().cloned(),
             event,
             delivery: None,
             restart_of: None,
@@ -63,10 +67,22 @@ impl Build {
         }
     }
 
+    /// The commit that is built; `None` until it is known, which for a tag is after the fetch.
+    #[must_use]
+    pub fn sha(&self) -> Option<&Sha> {
+        self.head.as_ref().map(|head| &head.sha).or(self.commit.as_ref()).or(self.event.sha())
+    }
+
+    /// The first seven digits of [`Self::sha`]; empty while it is unknown.
+    #[must_use]
+    pub fn short_sha(&self) -> &str {
+        self.sha().map_or("", Sha::short)
+    }
+
     /// The commit that the ref pointed to before, combined from Gogs' payload and git's history; `None` for a new ref.
     #[must_use]
     pub fn before(&self) -> Option<&Sha> {
-        let Cause::Push(push) = &self.event.cause;
+        let push = self.event.push()?;
         let base = self.head.as_ref().and_then(|head| match &head.base {
             Base::Commit(base) => Some(base),
             Base::Unknown(_) => None,

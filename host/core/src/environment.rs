@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::build::{self, Build, Stage};
+use crate::ids::Sha;
 use crate::plan::WORKSPACE;
 use crate::status::Status;
 use crate::time::Timestamp;
@@ -92,6 +93,9 @@ pub const VARIABLES: &[Variable] = &[
     variable("BEESPACE_BRANCH", "feature/x", "the branch that is built; empty for an event without one", |inputs| {
         inputs.build.event.branch().unwrap_or_default().to_owned()
     }),
+    variable("BEESPACE_TAG", "v1.2.0", "the tag that is built; empty for an event without one", |inputs| {
+        inputs.build.event.tag().unwrap_or_default().to_owned()
+    }),
     variable("BEESPACE_SHA", "95a2db4f0c3e7d5b1a6f8e9d2c4b6a8f0e1d3c5b", "the commit that is built", |inputs| {
         sha(inputs.build).to_owned()
     }),
@@ -146,7 +150,7 @@ pub const VARIABLES: &[Variable] = &[
 
 /// The commit that is built: as resolved by git, otherwise as named by the event.
 fn sha(build: &Build) -> &str {
-    build.head.as_ref().map_or(build.event.sha(), |head| &head.sha).as_str()
+    build.sha().map_or("", Sha::as_str)
 }
 
 #[cfg(test)]

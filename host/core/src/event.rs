@@ -3,8 +3,13 @@
 //! It names two kinds of people, which must never be confused: an [`Actor`] is authenticated by the forge, a [`Claim`] is only
 //! stated in a commit.
 
+mod cause;
+mod kind;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::cause::{Cause, Push, Release, Tag, tag_ref};
+pub use self::kind::EventKind;
 use crate::ids::{RepositoryId, RepositoryName, Sha};
 
 /// The person who caused the event, authenticated by Gogs (`sender`). The only identity to decide on.
@@ -36,61 +41,6 @@ impl Claim {
     #[must_use]
     pub fn shortened(name: &str, email: &str) -> Self {
         Self { name: shorten(name, MAX_CLAIM_CHARS), email: shorten(email, MAX_CLAIM_CHARS) }
-    }
-}
-
-/// The kind of an event, as `when.event` in a pipeline file names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EventKind {
-    Push,
-    Tag,
-    PullRequest,
-    PullRequestClosed,
-    Release,
-    Cron,
-    Manual,
-    Promote,
-    Rollback,
-}
-
-impl EventKind {
-    /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 9] = [
-        Self::Push,
-        Self::Tag,
-        Self::PullRequest,
-        Self::PullRequestClosed,
-        Self::Release,
-        Self::Cron,
-        Self::Manual,
-        Self::Promote,
-        Self::Rollback,
-    ];
-
-    /// The kinds that can happen in this version. A condition on another one would never hold.
-    pub const SUPPORTED: [Self; 1] = [Self::Push];
-
-    /// The keyword in pipeline files.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Push => "push",
-            Self::Tag => "tag",
-            Self::PullRequest => "pull_request",
-            Self::PullRequestClosed => "pull_request_closed",
-            Self::Release => "release",
-            Self::Cron => "cron",
-            Self::Manual => "manual",
-            Self::Promote => "promote",
-            Self::Rollback => "rollback",
-        }
-    }
-}
-
-impl std::fmt::Display for EventKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -132,37 +82,6 @@ pub struct Commit {
     pub parents: Option<usize>,
 }
 
-/// A push to a branch: today the only event that causes builds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Push {
-    /// Short name, `feature/x`; untrusted text.
-    pub branch: String,
-    /// The branch's commit before the push; `None` for a new branch. For a merge in the web interface Gogs sends the merge base
-    /// instead.
-    pub before: Option<Sha>,
-    /// The branch's commit after the previous delivery for this branch, if it differs from `before`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_known_tip: Option<Sha>,
-    pub after: Sha,
-    /// As delivered. The commit `after` may be missing (a reset to an older commit lists only the removed commits).
-    pub commits: Vec<Commit>,
-    pub compare_url: Option<String>,
-}
-
-impl Push {
-    /// Full name of the ref: `refs/heads/feature/x`.
-    #[must_use]
-    pub fn git_ref(&self) -> String {
-        format!("refs/heads/{}", self.branch)
-    }
-
-    /// The commit that the branch now points to, if Gogs listed it.
-    #[must_use]
-    pub fn head_commit(&self) -> Option<&Commit> {
-        self.commits.iter().find(|commit| commit.sha == self.after)
-    }
-}
-
 /// The event that caused a build, stored with it as JSON: fields are only added, with a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -171,19 +90,14 @@ pub struct Event {
     pub cause: Cause,
 }
 
-/// The details of an event by kind. Tags, pull requests and others become variants when they cause builds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Cause {
-    Push(Push),
-}
-
 impl Event {
     /// The kind of the event.
     #[must_use]
     pub fn kind(&self) -> EventKind {
         match &self.cause {
             Cause::Push(_) => EventKind::Push,
+            Cause::Tag(_) => EventKind::Tag,
+            Cause::Release(_) => EventKind::Release,
         }
     }
 
@@ -192,30 +106,65 @@ impl Event {
     pub fn git_ref(&self) -> String {
         match &self.cause {
             Cause::Push(push) => push.git_ref(),
+            Cause::Tag(tag) => tag_ref(&tag.name),
+            Cause::Release(release) => tag_ref(&release.tag),
         }
     }
 
-    /// Short name of the branch, if the event has one.
+    /// Short name of the branch that is built; `None` for a tag.
     #[must_use]
     pub fn branch(&self) -> Option<&str> {
         match &self.cause {
             Cause::Push(push) => Some(&push.branch),
+            Cause::Tag(_) | Cause::Release(_) => None,
         }
     }
 
-    /// The commit that the event names.
+    /// Short name of the tag that is built; `None` for a branch.
     #[must_use]
-    pub fn sha(&self) -> &Sha {
+    pub fn tag(&self) -> Option<&str> {
         match &self.cause {
-            Cause::Push(push) => &push.after,
+            Cause::Push(_) => None,
+            Cause::Tag(tag) => Some(&tag.name),
+            Cause::Release(release) => Some(&release.tag),
         }
     }
 
-    /// The commit that the ref pointed to before; `None` for a new ref.
+    /// The push, if the event is one.
+    #[must_use]
+    pub fn push(&self) -> Option<&Push> {
+        match &self.cause {
+            Cause::Push(push) => Some(push),
+            _ => None,
+        }
+    }
+
+    /// The commit that the event names; `None` if only the fetched ref tells it.
+    #[must_use]
+    pub fn sha(&self) -> Option<&Sha> {
+        self.push().map(|push| &push.after)
+    }
+
+    /// The commit that the ref pointed to before; `None` for a new ref, and for events that have none.
     #[must_use]
     pub fn before(&self) -> Option<&Sha> {
+        self.push().and_then(|push| push.before.as_ref())
+    }
+
+    /// Whether `[skip ci]` in the message of the commit suppresses the build. It concerns pushes: whoever creates a tag or a
+    /// release wants its build.
+    #[must_use]
+    pub fn heeds_skip_directive(&self) -> bool {
+        self.kind() == EventKind::Push
+    }
+
+    /// A title for people while the commit's message is unknown.
+    #[must_use]
+    pub fn title(&self) -> Option<&str> {
         match &self.cause {
-            Cause::Push(push) => push.before.as_ref(),
+            Cause::Push(push) => push.head_commit().map(|commit| commit.message.as_str()),
+            Cause::Release(release) => Some(release.title.as_str()).filter(|title| !title.is_empty()),
+            Cause::Tag(_) => None,
         }
     }
 }

@@ -276,7 +276,13 @@ mod tests {
 
     /// The conditions of the steps for a push.
     fn conditions(steps: &[TestStep]) -> StageConditions {
-        let push = Facts { event: EventKind::Push, branch: Some("main".to_owned()), changed: ChangedPaths::Known(Vec::new()) };
+        let push = Facts {
+            event: EventKind::Push,
+            branch: Some("main".to_owned()),
+            tag: None,
+            git_ref: "refs/heads/main".to_owned(),
+            changed: ChangedPaths::Known(Vec::new()),
+        };
         StageConditions::of_steps(steps.iter().map(|step| step.when.as_ref()), &push)
     }
 

@@ -47,8 +47,8 @@ pub struct PluginContext {
     pub repository: RepositoryName,
     /// Full name of the ref.
     pub git_ref: String,
-    /// The commit that is built, as resolved in the mirror.
-    pub sha: Sha,
+    /// The commit that is built, as resolved in the mirror; `None` before it is fetched.
+    pub sha: Option<Sha>,
     /// Number of the pull request and the full name of its target branch.
     pub pull_request: Option<(u64, String)>,
     pub build_number: Option<u64>,
@@ -72,13 +72,13 @@ impl PluginContext {
             event: build.event.kind(),
             repository: build.event.repository.name.clone(),
             git_ref: build.event.git_ref(),
-            sha: head.map_or_else(|| build.event.sha().clone(), |head| head.sha.clone()),
+            sha: build.sha().cloned(),
             pull_request: None,
             build_number: build.number,
             actor: build.event.sender.clone(),
             author: head.map(|head| head.author.clone()),
             trust: match build.event.kind() {
-                EventKind::Push => Trust::Trusted,
+                EventKind::Push | EventKind::Tag | EventKind::Release => Trust::Trusted,
                 _ => Trust::Untrusted,
             },
             now,
@@ -106,7 +106,8 @@ pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit],
         "git_ref": event.git_ref(),
         "branch": event.branch(),
         "before": build.before(),
-        "commit": build.head.as_ref().map_or_else(|| event.sha(), |head| &head.sha),
+        "tag": event.tag(),
+        "commit": build.sha(),
         "title": truncate(message.lines().next().unwrap_or(""), MAX_MESSAGE_CHARS),
         "message": truncate(message, MAX_MESSAGE_CHARS),
         "commits": listed,
@@ -170,6 +171,7 @@ mod tests {
             event: Event { repository, sender, cause: Cause::Push(push) },
             delivery: None,
             restart_of: None,
+            commit: None,
             status: Status::Running,
             reason: None,
             head: Some(Head {

@@ -59,9 +59,14 @@ reason_codes! {
     EmptyRepository "empty-repository" "The repository has no commit yet." "Push a commit.";
     RefDeleted "ref-deleted" "A branch or tag was deleted, so nothing is built." "";
     DuplicatePush "duplicate-push" "This push is already known." "Run `beespace build restart` to build it again.";
+    DuplicateTag "duplicate-tag" "This tag is already built at this commit."
+        "Run `beespace build restart` to build it again, or move the tag to another commit.";
     SkipDirective "skip-directive" "The message of the head commit contains `[skip ci]`, `[ci skip]` or `[no ci]`."
         "Push a commit whose message does not contain it.";
-    NotABranch "not-a-branch" "The pushed ref is not a branch." "Push to a branch: refs outside `refs/heads/` are not built.";
+    NotABranch "not-a-branch" "The pushed ref is neither a branch nor a tag."
+        "Push to a branch or a tag: refs outside `refs/heads/` and `refs/tags/` are not built.";
+    NoReleasePipeline "no-release-pipeline" "No pipeline of the commit asks for releases."
+        "Add `when: { event: release }` to a pipeline to build releases besides their tags.";
     NotSupported "not-supported" "Beespace does not build this event yet." "";
     BranchCreated "branch-created" "A branch was created; its push arrives as a delivery of its own." "";
     NothingToBuild "nothing-to-build" "The event does not change the sources." "";
@@ -79,6 +84,8 @@ reason_codes! {
         "The build of the newer commit replaces this one.";
     BranchDeleted "branch-deleted" "The branch was deleted before the commit could be fetched."
         "Push the branch again to build it.";
+    TagDeleted "tag-deleted" "The tag was deleted before its commit could be fetched." "Push the tag again to build it.";
+    NotACommit "not-a-commit" "The tag does not name a commit." "Tag a commit to build it.";
     HttpGitDisabled "http-git-disabled" "Gogs does not serve git over HTTP."
         "Set `DISABLE_HTTP_GIT = false` in the section `[repository]` of Gogs' app.ini, and restart Gogs.";
     RepositoryGone "repository-gone" "Gogs does not know the repository, or the token's user has no access to it."
@@ -124,6 +131,8 @@ reason_codes! {
     WhenAlternative "when-alternative" "One alternative of `when` does not match." "";
     WhenEvent "when-event" "The event does not match." "";
     WhenBranch "when-branch" "The branch does not match." "";
+    WhenTag "when-tag" "The tag does not match." "";
+    WhenRef "when-ref" "The ref does not match." "";
     WhenPaths "when-paths" "No changed path matches." "";
     WhenPathsUnknown "when-paths-unknown" "The changed paths are unknown, so `paths` counts as matched." "";
     NothingFailed "nothing-failed" "The step runs only after a failure, and nothing has failed." "";

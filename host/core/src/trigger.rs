@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Actor, Cause, Claim, Commit, Event, MAX_MESSAGE_CHARS, Push, Repository, shorten};
+use crate::event::{
+    Actor, Cause, Claim, Commit, Event, MAX_CLAIM_CHARS, MAX_MESSAGE_CHARS, Push, Release, Repository, Tag, shorten, tag_ref,
+};
 use crate::git_ref::{self, BRANCHES, TAGS};
 use crate::gogs::{self, GogsEvent};
 use crate::ids::{InvalidRepositoryName, RepositoryId, RepositoryName, Sha};
@@ -13,7 +15,9 @@ use crate::verify::Verified;
 /// Directives in a commit message that suppress the build.
 pub const SKIP_DIRECTIVES: [&str; 3] = ["[skip ci]", "[ci skip]", "[no ci]"];
 
-/// The last push that was recorded for a ref. It identifies duplicates of a push that two webhooks or a manual redelivery report.
+/// The last commit that was recorded for a ref. It identifies duplicates: of a push that two webhooks or a manual redelivery
+/// report, and of a tag that Gogs reports as created and as a release. Pushes are recorded when their build is created; tags when
+/// it is prepared, because only git tells the commit of an annotated tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastSeenRef {
     /// `None` if the ref was new.
@@ -22,10 +26,16 @@ pub struct LastSeenRef {
 }
 
 impl LastSeenRef {
-    /// The record to store with the build of this event.
+    /// The record to store with the build of this push; `None` for another event.
     #[must_use]
-    pub fn of_event(event: &Event) -> Self {
-        Self { before: event.before().cloned(), after: event.sha().clone() }
+    pub fn of_push(event: &Event) -> Option<Self> {
+        event.push().map(|push| Self { before: push.before.clone(), after: push.after.clone() })
+    }
+
+    /// The record of a tag that is built at this commit.
+    #[must_use]
+    pub fn of_tag(commit: Sha) -> Self {
+        Self { before: None, after: commit }
     }
 }
 
@@ -44,8 +54,8 @@ pub enum DeliveryRepeat {
 /// The decision about one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TriggerDecision {
-    /// Build the event, and record [`LastSeenRef::of_event`] for its ref.
-    Build(Box<Event>),
+    /// Build these events; one delivery may report several: a release also reports its tag. [`LastSeenRef::of_push`] is recorded.
+    Build(Vec<Event>),
     /// Keep the delivery with this reason. `forget_ref` is the full name of a deleted ref whose record must be removed.
     Ignored { reason: Reason, forget_ref: Option<String> },
 }
@@ -115,10 +125,8 @@ pub fn decide(
                 None,
             )
         }
-        GogsEvent::TagCreated(create) => ignore_unsupported(format!("tag {} was pushed", quote_name(&create.name)), "tags"),
-        GogsEvent::Release(event) => {
-            ignore_unsupported(format!("release {} was published", quote_name(&event.release.tag_name)), "releases")
-        }
+        GogsEvent::TagCreated(create) => decide_tag(create, repository).unwrap_or_else(ignored),
+        GogsEvent::Release(event) => decide_release(event, repository).unwrap_or_else(ignored),
         GogsEvent::PullRequest(event) => ignore_unsupported(format!("pull request {} changed", event.number), "pull requests"),
         GogsEvent::Forked(fork) => ignore(
             ReasonCode::NothingToBuild,
@@ -156,12 +164,17 @@ fn decide_push(
     repeat: DeliveryRepeat,
     last: Option<&LastSeenRef>,
 ) -> Result<TriggerDecision, Reason> {
+    if let Some(tag) = pushed_tag(push) {
+        return Ok(TriggerDecision::Build(vec![event_of(repository, &push.sender, Cause::Tag(tag?))]));
+    }
     let after = pushed_commit(push)?;
     let git_ref = branch_ref(push)?;
     if push.before.as_ref() == Some(after) {
         return Err(test_delivery());
     }
-    let mut event = event_of(push, repository, &git_ref, after);
+    let built = push_of(push, &git_ref, after, last);
+    let directive = built.head_commit().and_then(|head| skip_directive(&head.message));
+    let event = event_of(repository, &push.sender, Cause::Push(built));
     if is_repeated_push(&event, repeat, last) {
         let branch = quote_name(git_ref.strip_prefix(BRANCHES).unwrap_or(&git_ref));
         return Err(Reason::new(
@@ -170,18 +183,61 @@ fn decide_push(
         )
         .help("to build it again, use `beespace build restart`"));
     }
-    let Cause::Push(built) = &mut event.cause;
-    built.last_known_tip = last.map(|last| last.after.clone()).filter(|left_at| Some(left_at) != built.before.as_ref());
-    if let Some(word) = built.head_commit().and_then(|head| skip_directive(&head.message)) {
-        return Err(skip_reason(word));
+    match directive {
+        Some(word) => Err(skip_reason(word)),
+        None => Ok(TriggerDecision::Build(vec![event])),
     }
-    Ok(TriggerDecision::Build(Box::new(event)))
+}
+
+/// Gogs sends this again when the tag is moved.
+fn decide_tag(create: &gogs::Create, repository: &Repository) -> Result<TriggerDecision, Reason> {
+    let tag = Tag { name: tag_name(&create.name)?, object: create.sha.clone() };
+    Ok(TriggerDecision::Build(vec![event_of(repository, &create.sender, Cause::Tag(tag))]))
+}
+
+/// A release that creates its tag is the only report of that tag, so the tag is built as well, unless it already is.
+fn decide_release(event: &gogs::ReleaseEvent, repository: &Repository) -> Result<TriggerDecision, Reason> {
+    let release = &event.release;
+    if event.action != gogs::ReleaseAction::Published || release.draft {
+        let message = format!("release {} is not published: nothing to build", quote_name(&release.tag_name));
+        return Err(Reason::new(ReasonCode::NothingToBuild, message));
+    }
+    let tag = tag_name(&release.tag_name)?;
+    let published = Release {
+        tag: tag.clone(),
+        title: shorten(&release.name, MAX_CLAIM_CHARS),
+        notes: shorten(&release.body, MAX_MESSAGE_CHARS),
+        is_prerelease: release.prerelease,
+    };
+    let causes = [Cause::Tag(Tag { name: tag, object: None }), Cause::Release(published)];
+    let events = causes.into_iter().map(|cause| event_of(repository, &event.sender, cause));
+    Ok(TriggerDecision::Build(events.collect()))
+}
+
+/// The tag of a push event. Gogs reports tags that people push as `create`; the sync of a mirror reports a new tag as a push with
+/// its short name and without commits.
+fn pushed_tag(push: &gogs::Push) -> Option<Result<Tag, Reason>> {
+    let is_sync = push.repository.mirror && push.before.is_none() && push.after.is_none();
+    let name = if is_sync && !push.git_ref.starts_with("refs/") {
+        push.git_ref.as_str()
+    } else {
+        push.git_ref.strip_prefix(TAGS).filter(|_| push.after.is_some())?
+    };
+    Some(tag_name(name).map(|name| Tag { name, object: push.after.clone() }))
+}
+
+/// The short name of a tag, if git allows it.
+fn tag_name(name: &str) -> Result<String, Reason> {
+    if git_ref::is_well_formed(&tag_ref(name)) {
+        return Ok(name.to_owned());
+    }
+    Err(Reason::new(ReasonCode::NotABranch, format!("{} is not a valid name of a tag", quote_name(name))))
 }
 
 /// Whether an event reports a push that is already recorded.
 fn is_repeated_push(event: &Event, repeat: DeliveryRepeat, last: Option<&LastSeenRef>) -> bool {
     match repeat {
-        DeliveryRepeat::First => last.is_some_and(|last| *last == LastSeenRef::of_event(event)),
+        DeliveryRepeat::First => last.is_some() && last == LastSeenRef::of_push(event).as_ref(),
         // A push that does not begin at the ref's recorded commit comes from a second webhook, or an attacker replays a delivery.
         DeliveryRepeat::Repeated => last.map(|last| &last.after) != event.before(),
     }
@@ -197,10 +253,6 @@ fn pushed_commit(push: &gogs::Push) -> Result<&Sha, Reason> {
     match (&push.before, &push.after) {
         (_, Some(after)) => Ok(after),
         (Some(_), None) => Err(Reason::new(ReasonCode::RefDeleted, format!("{name} was deleted: nothing to build"))),
-        (None, None) if push.repository.mirror => {
-            Err(Reason::new(ReasonCode::NotSupported, format!("tag {name} was synchronized to the mirror"))
-                .help(not_supported_yet("tags")))
-        }
         (None, None) => Err(test_delivery().part(Reason::new(ReasonCode::EmptyRepository, "the repository has no commit yet"))),
     }
 }
@@ -222,13 +274,9 @@ fn branch_ref(push: &gogs::Push) -> Result<String, Reason> {
     if full.starts_with(BRANCHES) {
         return Ok(full);
     }
-    if let Some(tag) = full.strip_prefix(TAGS) {
-        return Err(
-            Reason::new(ReasonCode::NotSupported, format!("tag {} was pushed", quote_name(tag))).help(not_supported_yet("tags"))
-        );
-    }
-    Err(Reason::new(ReasonCode::NotABranch, format!("{} is not a branch", quote_name(&full))).help(
-        "only refs under refs/heads/ are built: everyone with write access can push any other ref, including `refs/pull/…`",
+    Err(Reason::new(ReasonCode::NotABranch, format!("{} is neither a branch nor a tag", quote_name(&full))).help(
+        "only refs under refs/heads/ and refs/tags/ are built: everyone with write access can push any other ref, including \
+         `refs/pull/…`",
     ))
 }
 
@@ -236,19 +284,20 @@ fn test_delivery() -> Reason {
     Reason::new(ReasonCode::TestDelivery, "test delivery: the webhook works").help("push a commit to start a build")
 }
 
-fn event_of(push: &gogs::Push, repository: &Repository, git_ref: &str, after: &Sha) -> Event {
-    Event {
-        repository: repository.clone(),
-        sender: Actor { id: push.sender.id, login: push.sender.username.clone() },
-        cause: Cause::Push(Push {
-            branch: git_ref.strip_prefix(BRANCHES).unwrap_or(git_ref).to_owned(),
-            before: push.before.clone(),
-            last_known_tip: None,
-            after: after.clone(),
-            commits: push.commits.iter().filter_map(commit_of).collect(),
-            compare_url: web_address(&push.compare_url),
-        }),
+fn push_of(push: &gogs::Push, git_ref: &str, after: &Sha, last: Option<&LastSeenRef>) -> Push {
+    Push {
+        branch: git_ref.strip_prefix(BRANCHES).unwrap_or(git_ref).to_owned(),
+        before: push.before.clone(),
+        last_known_tip: last.map(|last| last.after.clone()).filter(|tip| Some(tip) != push.before.as_ref()),
+        after: after.clone(),
+        commits: push.commits.iter().filter_map(commit_of).collect(),
+        compare_url: web_address(&push.compare_url),
     }
+}
+
+fn event_of(repository: &Repository, sender: &gogs::User, cause: Cause) -> Event {
+    let sender = Actor { id: sender.id, login: sender.username.clone() };
+    Event { repository: repository.clone(), sender, cause }
 }
 
 /// A repository as a response of Gogs describes it.
@@ -304,7 +353,11 @@ fn ignore_unsupported(message: String, what: &str) -> TriggerDecision {
 
 fn ignore(code: ReasonCode, message: String, help: Option<&str>) -> TriggerDecision {
     let reason = Reason::new(code, message);
-    TriggerDecision::Ignored { reason: if let Some(help) = help { reason.help(help) } else { reason }, forget_ref: None }
+    ignored(if let Some(help) = help { reason.help(help) } else { reason })
+}
+
+fn ignored(reason: Reason) -> TriggerDecision {
+    TriggerDecision::Ignored { reason, forget_ref: None }
 }
 
 #[cfg(test)]

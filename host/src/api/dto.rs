@@ -45,12 +45,15 @@ pub struct BuildBody {
     /// The reason for the status, if there is one.
     #[schema(value_type = Option<ReasonSchema>)]
     pub reason: Option<Reason>,
-    /// The kind of event: `push`.
+    /// The kind of event: `push`, `tag`, `release`.
     pub event: String,
-    /// The branch, without `refs/heads/`.
+    /// The branch, without `refs/heads/`; none for a tag.
     pub branch: Option<String>,
-    /// The commit.
-    pub sha: String,
+    /// The tag, without `refs/tags/`; none for a branch.
+    #[serde(default)]
+    pub tag: Option<String>,
+    /// The commit; none until it is known, which for a tag is after the fetch.
+    pub sha: Option<String>,
     /// The first line of the commit message.
     pub title: String,
     /// The user who caused the build, as authenticated by Gogs.
@@ -209,7 +212,8 @@ impl BuildBody {
             reason: build.reason.clone(),
             event: build.event.kind().to_string(),
             branch: build.event.branch().map(str::to_owned),
-            sha: build.event.sha().to_string(),
+            tag: build.event.tag().map(str::to_owned),
+            sha: build.sha().map(ToString::to_string),
             title: build_title::build_title(build),
             actor: build.event.sender.login.clone(),
             author: build.head.as_ref().map(|head| head.author.name.clone()),

@@ -92,7 +92,12 @@ fn nothing_to_approve(build: &BuildBody, args: &ApprovalArgs) -> Failure {
 /// Prints the build, the plan and its digest, for review.
 fn print_approval(client: &Client, build: &BuildBody, stage: &StageBody, approval: &ApprovalBody) {
     print_stderr(&format!("{}  {}", build_common::build_name(build), sanitize::line(&build.title)));
-    print_stderr(&format!("{} by {}  {}", build.sha, sanitize::line(&build.actor), client.page_url(&build.href)));
+    print_stderr(&format!(
+        "{} by {}  {}",
+        build.sha.as_deref().unwrap_or("unknown commit"),
+        sanitize::line(&build.actor),
+        client.page_url(&build.href)
+    ));
     print_stderr(&format!("{}: {} is waiting for approval", sanitize::line(&stage.name), sanitize::line(&approval.description)));
     for line in &approval.runs {
         print_stderr(&format!("    {}", sanitize::line(line)));

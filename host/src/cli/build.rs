@@ -3,11 +3,11 @@
 use clap::Subcommand;
 
 use super::approve::{self, ApprovalArgs};
-use super::build_common::{BuildName, build_name, build_path, duration, post_action, timestamp};
+use super::build_common::{BuildName, build_name, build_path, duration, post_action, short_sha, timestamp};
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::{Context, build_text, log, print_stderr, table, unbuilt};
+use super::{Context, build_text, ignored_pushes, log, print_stderr, table};
 use crate::api::dto::{ApprovalAnswerBody, BuildBody};
 use crate::clock::now;
 use crate::urls::{API_PREFIX, api_repository};
@@ -98,14 +98,14 @@ async fn list(context: &Context, client: &Client, status: Option<String>, limit:
             build.status.clone(),
             timestamp(&build.created_at).map_or_else(String::new, |created| time::ago(created, now)),
             duration(build.started_at.as_deref(), build.finished_at.as_deref(), now),
-            build.branch.clone().unwrap_or_default(),
-            build.sha.get(..7).unwrap_or_default().to_owned(),
+            build.branch.clone().or_else(|| build.tag.clone()).unwrap_or_default(),
+            short_sha(build).to_owned(),
             build.actor.clone(),
-            unbuilt::title(build),
+            ignored_pushes::title(build),
         ]
     })?;
     if context.output == Output::Table && !is_filtered {
-        unbuilt::report(context, client, &builds).await;
+        ignored_pushes::report(context, client, &builds).await;
     }
     Ok(Exit::Ok)
 }

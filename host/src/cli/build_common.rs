@@ -54,6 +54,11 @@ async fn latest(client: &Client, repository: &RepositoryName) -> Result<BuildKey
     id.ok_or_else(|| Failure::new(Exit::NotFound, format!("{repository} has no builds")).help("push a commit to it"))
 }
 
+/// The first seven digits of the commit; empty while it is unknown.
+pub(super) fn short_sha(build: &BuildBody) -> &str {
+    build.sha.as_deref().and_then(|sha| sha.get(..7)).unwrap_or_default()
+}
+
 /// `acme/app #12`. A build gets its number when its pipeline file has been found; until then the name contains its id.
 pub(super) fn build_name(build: &BuildBody) -> String {
     match build.number {

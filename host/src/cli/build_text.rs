@@ -4,7 +4,7 @@ use beespace_core::reason::Reason;
 use beespace_core::sanitize;
 use beespace_core::time::Timestamp;
 
-use super::build_common::{build_name, duration, exit_for_status, timestamp};
+use super::build_common::{build_name, duration, exit_for_status, short_sha, timestamp};
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
@@ -46,7 +46,7 @@ impl Text {
     fn build(&mut self, build: &BuildBody, page: &str) {
         let took = suffix(&duration(build.started_at.as_deref(), build.finished_at.as_deref(), self.now));
         self.line(&format!("{}  {}{took}  {}", build_name(build), build.status, build.title));
-        self.line(&format!("{} by {}  {page}", build.sha.get(..7).unwrap_or_default(), build.actor));
+        self.line(&format!("{} by {}  {page}", short_sha(build), build.actor));
         if let Some(reason) = &build.reason {
             self.line(&format!("  {reason}"));
         }

@@ -126,16 +126,13 @@ async fn try_fill(run: &StageRun, log: &StepLog, mode: StartMode) -> Result<(), 
 
 /// The line in the log about the sources that are cloned.
 fn announcement(build: &Build, depth: Option<NonZeroU32>) -> String {
+    let tags = if build.event.tag().is_some() { "its tag" } else { "no tags" };
     let history = match depth.map(NonZeroU32::get) {
         None => "full history with all tags".to_owned(),
-        Some(1) => "history of 1 commit, no tags".to_owned(),
-        Some(depth) => format!("history of {depth} commits, no tags"),
+        Some(1) => format!("history of 1 commit, {tags}"),
+        Some(depth) => format!("history of {depth} commits, {tags}"),
     };
-    format!("Cloning {} at {} ({}, {history})", build.event.repository.name, sha(build).short(), build.event.git_ref())
-}
-
-fn sha(build: &Build) -> &Sha {
-    build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha)
+    format!("Cloning {} at {} ({}, {history})", build.event.repository.name, build.short_sha(), build.event.git_ref())
 }
 
 async fn checkout(run: &StageRun, depth: Option<NonZeroU32>) -> Result<(Checkout, LeftOut), FillError> {
@@ -145,9 +142,11 @@ async fn checkout(run: &StageRun, depth: Option<NonZeroU32>) -> Result<(Checkout
         Base::Commit(base) => Some(base),
         Base::Unknown(_) => None,
     });
+    let sha = build.sha().ok_or_else(|| SourceError::internal("the commit of the build is unknown"))?;
     let request = CheckoutRequest {
-        sha: sha(build),
-        branch: build.event.branch().unwrap_or(default_branch),
+        sha,
+        branch: build.event.branch(),
+        tag: build.event.tag(),
         default_branch,
         // The base is pinned. If it is another commit, the one before was no longer in the mirror.
         before: build.before().filter(|before| base == Some(*before)),

@@ -31,8 +31,10 @@ const STAT_SETTINGS: &str = "[core]\n\ttrustctime = false\n\tcheckstat = minimal
 pub struct CheckoutRequest<'a> {
     /// A commit that is pinned in the mirror.
     pub sha: &'a Sha,
-    /// The branch that is checked out; a short name.
-    pub branch: &'a str,
+    /// The short name of the branch that is checked out; none for a detached HEAD.
+    pub branch: Option<&'a str>,
+    /// The short name of a tag of the commit that the checkout has, so that `git describe` finds it.
+    pub tag: Option<&'a str>,
     /// The short name of the default branch. Its commit is in the history, too, as `origin/{default_branch}`.
     pub default_branch: &'a str,
     /// The commit that the branch pointed to before. It is in the history, too, so it is pinned as well.
@@ -113,11 +115,14 @@ impl Mirror {
 
     /// Fills the empty directory `tree`.
     async fn fill(&self, request: CheckoutRequest<'_>, tree: &Path) -> Result<(), SourceError> {
-        let full = format!("{BRANCHES}{}", request.branch);
-        let branch = if git_ref::is_well_formed(&full) { request.branch } else { "build" };
-        let initial_branch = format!("--initial-branch={branch}");
+        let branch = request.branch.filter(|name| git_ref::is_well_formed(&format!("{BRANCHES}{name}")));
+        let initial_branch = format!("--initial-branch={}", branch.unwrap_or("build"));
         self.git.run_checked(tree, Call::new(["init", "--quiet", "--template=", &initial_branch])).await?;
-        self.copy_history(request, branch, tree).await?;
+        self.copy_history(CheckoutRequest { branch, ..request }, tree).await?;
+        if branch.is_none() {
+            let detach = Call::new(["update-ref", "--no-deref", "HEAD", request.sha.as_str()]);
+            self.git.run_checked(tree, detach).await?;
+        }
         // HEAD already is the commit, so it is not named (and git 2.39 does not accept `--end-of-options` here).
         self.git.run_checked(tree, Call::new(["reset", "--quiet", "--hard"]).timeout(CHECKOUT_TIMEOUT)).await?;
         let config = OpenOptions::new().append(true).open(tree.join(".git/config")).await;

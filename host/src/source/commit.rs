@@ -1,7 +1,7 @@
 //! The commit of a build: fetched into the mirror, and described.
 
 use beespace_core::build::{Base, Build, Head};
-use beespace_core::event::Cause;
+use beespace_core::event::{Cause, Tag};
 use beespace_core::ids::{BuildId, Sha};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -69,41 +69,61 @@ impl FetchAttempt {
 /// # Errors
 /// [`SourceError`]; if it [is retryable](SourceError::is_retryable), Gogs or the disk has to recover first.
 pub async fn resolve(fetch: FetchAttempt, build: &Build) -> Result<Resolution, SourceError> {
-    let (sha, git_ref) = (build.event.sha(), build.event.git_ref());
+    let git_ref = build.event.git_ref();
     let FetchAttempt { mirror, result: fetched, held } = fetch;
     if let Err(error) = &fetched
         && error.is_refusal()
     {
         return Err(error.clone());
     }
-    let lookup = match mirror.find(sha, &git_ref).await {
-        Ok(Lookup::Found) => Lookup::Found,
+    let lookup = match find(&mirror, build).await {
+        Ok(Lookup::Found(sha)) => Lookup::Found(sha),
         other => {
             fetched?;
             other?
         }
     };
-    match lookup {
-        Lookup::Found => {}
-        Lookup::MovedOn { newer } => return Ok(Resolution::Ended(Status::Skipped, moved_on(&git_ref, sha, &newer))),
-        Lookup::Missing => return Err(SourceError::CommitMissing { git_ref, commit: sha.short().to_owned() }),
-    }
-    let ((message, author), base) = tokio::try_join!(mirror.commit_message(sha), base(&mirror, build))?;
+    let known = build.sha().map_or_else(String::new, |sha| sha.short().to_owned());
+    let sha = match lookup {
+        Lookup::Found(sha) => sha,
+        Lookup::MovedOn { newer } => return Ok(Resolution::Ended(Status::Skipped, moved_on(&git_ref, &known, &newer))),
+        Lookup::Missing => return Err(SourceError::CommitMissing { git_ref, commit: known }),
+        Lookup::NotACommit => return Ok(Resolution::Ended(Status::Error, not_a_commit(&git_ref))),
+    };
+    let ((message, author), base) = tokio::try_join!(mirror.commit_message(&sha), base(&mirror, build))?;
     // A restart is a person's decision, which takes precedence over the commit message.
-    if let Some(directive) = trigger::skip_directive(&message).filter(|_| build.restart_of.is_none()) {
+    let heeds_directive = build.restart_of.is_none() && build.event.heeds_skip_directive();
+    if let Some(directive) = trigger::skip_directive(&message).filter(|_| heeds_directive) {
         return Ok(Resolution::Ignored(trigger::skip_reason(directive)));
     }
-    let head = Head { sha: sha.clone(), message, author, base };
+    let head = Head { sha, message, author, base };
     Ok(Resolution::Commit(Box::new(FetchedCommit { head, mirror, _held: held })))
 }
 
-fn moved_on(git_ref: &str, sha: &Sha, newer: &Sha) -> Reason {
-    let message = format!("{git_ref} now points to {}; {} can no longer be fetched from Gogs", newer.short(), sha.short());
+/// Finds the commit in the mirror: the known one, or the one that the fetched ref names.
+async fn find(mirror: &Mirror, build: &Build) -> Result<Lookup, SourceError> {
+    match (build.sha(), &build.event.cause) {
+        (Some(sha), _) => mirror.find(sha, &build.event.git_ref()).await,
+        (None, Cause::Tag(Tag { name, object })) => mirror.find_tag(name, object.as_ref()).await,
+        (None, Cause::Release(release)) => mirror.find_tag(&release.tag, None).await,
+        (None, Cause::Push(push)) => mirror.find(&push.after, &push.git_ref()).await,
+    }
+}
+
+fn moved_on(git_ref: &str, known: &str, newer: &Sha) -> Reason {
+    let lost = if known.is_empty() { "its former commit" } else { known };
+    let message = format!("{git_ref} now points to {}; {lost} can no longer be fetched from Gogs", newer.short());
     Reason::new(ReasonCode::RefMoved, message)
 }
 
+fn not_a_commit(git_ref: &str) -> Reason {
+    Reason::new(ReasonCode::NotACommit, format!("{git_ref} does not name a commit")).help("tag a commit to build it")
+}
+
 async fn base(mirror: &Mirror, build: &Build) -> Result<Base, SourceError> {
-    let Cause::Push(push) = &build.event.cause;
+    let Some(push) = build.event.push() else {
+        return Ok(Base::Unknown(format!("a {} build compares no commits", build.event.kind())));
+    };
     let push = PushRange {
         before: push.before.as_ref(),
         last_known_tip: push.last_known_tip.as_ref(),

@@ -1,22 +1,28 @@
-//! The history of a checkout: the build's commit, the default branch's commit, the commit before, and all tags of a full history.
+//! The history of a checkout: the build's commit with its tag, the default branch's commit, the commit before, and all tags of a
+//! full history.
 
 use std::path::Path;
 
+use beespace_core::event::tag_ref;
 use beespace_core::git_ref::{self, BRANCHES};
+use beespace_core::ids::Sha;
 use url::Url;
 
 use super::checkout::{CHECKOUT_TIMEOUT, CheckoutRequest};
 use super::git::{Call, MEMORY_SETTINGS, Reach};
-use super::{Mirror, SourceError};
+use super::{Lookup, Mirror, SourceError};
 
 /// The remote-tracking branches of a checkout.
 const REMOTE: &str = "refs/remotes/origin/";
+/// The ref that keeps the build's commit if no branch does.
+const HEAD: &str = "refs/beespace/head";
 /// The ref that keeps the commit that the branch pointed to before.
 const BEFORE: &str = "refs/beespace/before";
 
 impl Mirror {
-    /// Copies the history of a checkout into the empty repository `tree`, whose branch then is the build's commit.
-    pub(super) async fn copy_history(&self, request: CheckoutRequest<'_>, branch: &str, tree: &Path) -> Result<(), SourceError> {
+    /// Copies the history of a checkout into the empty repository `tree`. If the request has a branch, it then is the build's
+    /// commit.
+    pub(super) async fn copy_history(&self, request: CheckoutRequest<'_>, tree: &Path) -> Result<(), SourceError> {
         // Tags and the default branch's commit are not pinned.
         let _in_use = self.hold().await;
         let mirror = Url::from_file_path(&self.directory)
@@ -28,7 +34,7 @@ impl Mirror {
         arguments.push(format!("--upload-pack={}", upload_pack()));
         arguments.extend(request.depth.map(|depth| format!("--depth={depth}")));
         arguments.extend(["--end-of-options".to_owned(), mirror.to_string()]);
-        let (refs, default_branch) = self.refs(request, branch).await?;
+        let (refs, default_branch) = self.refs(request).await?;
         arguments.extend(refs);
         // One pack instead of many small files, and no wait for the disk: after a crash the checkout is made anew.
         let call = Call::new(arguments).reach(Reach::Disk).setting("fetch.unpackLimit", "1").setting("core.fsync", "none");
@@ -44,22 +50,37 @@ impl Mirror {
     }
 
     /// The refs to copy, as refspecs, and the default branch if it is among them.
-    async fn refs<'a>(&self, request: CheckoutRequest<'a>, branch: &str) -> Result<(Vec<String>, Option<&'a str>), SourceError> {
-        let sha = request.sha;
-        let mut refs = vec![format!("+{sha}:{BRANCHES}{branch}"), format!("+{sha}:{REMOTE}{branch}")];
-        let mut default_branch = Some(request.default_branch).filter(|name| !is_head(name) && !is_head(branch));
-        if let Some(name) = default_branch.filter(|name| *name != branch) {
-            let tip = self.tip(&format!("{BRANCHES}{name}")).await?.filter(|_| !is_inside(name, branch));
+    async fn refs<'a>(&self, request: CheckoutRequest<'a>) -> Result<(Vec<String>, Option<&'a str>), SourceError> {
+        let (sha, branch) = (request.sha, request.branch);
+        let mut refs = match branch {
+            Some(branch) => vec![format!("+{sha}:{BRANCHES}{branch}"), format!("+{sha}:{REMOTE}{branch}")],
+            None => vec![format!("+{sha}:{HEAD}")],
+        };
+        let mut default_branch = Some(request.default_branch).filter(|name| !is_head(name) && !branch.is_some_and(is_head));
+        if let Some(name) = default_branch.filter(|name| branch != Some(*name)) {
+            let is_free = !branch.is_some_and(|branch| is_inside(name, branch));
+            let tip = self.tip(&format!("{BRANCHES}{name}")).await?.filter(|_| is_free);
             match tip {
                 Some(tip) => refs.push(format!("+{tip}:{REMOTE}{name}")),
                 None => default_branch = None,
             }
         }
         refs.extend(request.before.map(|before| format!("+{before}:{BEFORE}")));
-        if request.depth.is_none() {
-            refs.push("+refs/tags/*:refs/tags/*".to_owned());
+        match request.tag {
+            Some(tag) if request.depth.is_some() => refs.push(self.tag_refspec(tag, sha).await?),
+            _ if request.depth.is_none() => refs.push("+refs/tags/*:refs/tags/*".to_owned()),
+            _ => {}
         }
         Ok((refs, default_branch))
+    }
+}
+
+impl Mirror {
+    /// The refspec of the build's tag: the tag itself, annotated or not, as long as it names the build's commit.
+    async fn tag_refspec(&self, name: &str, sha: &Sha) -> Result<String, SourceError> {
+        let full = tag_ref(name);
+        let is_current = matches!(self.find_tag(name, None).await?, Lookup::Found(commit) if commit == *sha);
+        Ok(if is_current { format!("+{full}:{full}") } else { format!("+{sha}:{full}") })
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use beespace_core::build::{Base, Head};
-use beespace_core::event::{Claim, MAX_MESSAGE_CHARS, shorten};
+use beespace_core::event::{Claim, MAX_MESSAGE_CHARS, shorten, tag_ref};
 use beespace_core::ids::{BuildId, Sha};
 
 use super::git::Call;
@@ -21,11 +21,13 @@ const COMPLETENESS_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
     /// The commit is in the mirror with all of its objects.
-    Found,
+    Found(Sha),
     /// The ref has moved to another commit, and the build's commit is no longer available.
     MovedOn { newer: Sha },
     /// Neither the commit nor its ref exists in the mirror.
     Missing,
+    /// The tag names a tree, a blob, or an object that is not there.
+    NotACommit,
 }
 
 impl Mirror {
@@ -38,9 +40,40 @@ impl Mirror {
             return Ok(Lookup::Missing);
         }
         if self.has_commit(sha).await? {
-            return Ok(Lookup::Found);
+            return Ok(Lookup::Found(sha.clone()));
         }
         Ok(self.tip(git_ref).await?.map_or(Lookup::Missing, |newer| Lookup::MovedOn { newer }))
+    }
+
+    /// Looks for the commit of a tag. `object` is what the tag pointed to when Gogs reported it. A tag that was moved meanwhile
+    /// is reported again, so its former commit is built only if the mirror has it.
+    ///
+    /// # Errors
+    /// [`SourceError`] if the mirror cannot be read.
+    pub async fn find_tag(&self, name: &str, object: Option<&Sha>) -> Result<Lookup, SourceError> {
+        if !self.exists() {
+            return Ok(Lookup::Missing);
+        }
+        let tip = self.tip(&tag_ref(name)).await?;
+        if let Some(object) = object
+            && let Some(commit) = self.peel(object).await?
+        {
+            return Ok(Lookup::Found(commit));
+        }
+        match (tip, object) {
+            (None, _) => Ok(Lookup::Missing),
+            (Some(tip), Some(object)) if tip != *object => Ok(Lookup::MovedOn { newer: tip }),
+            (Some(tip), _) => Ok(self.peel(&tip).await?.map_or(Lookup::NotACommit, Lookup::Found)),
+        }
+    }
+
+    /// The commit that an object is, or that an annotated tag names; none if it is something else or not complete in the mirror.
+    async fn peel(&self, object: &Sha) -> Result<Option<Sha>, SourceError> {
+        let commit = format!("{object}^{{commit}}");
+        let call = Call::new(["rev-parse", "--verify", "--quiet", "--end-of-options", &commit]);
+        let ran = self.git.run(&self.directory, call).await?;
+        let Ok(commit) = Sha::new(String::from_utf8_lossy(&ran.stdout).trim()) else { return Ok(None) };
+        Ok(if self.has_commit(&commit).await? { Some(commit) } else { None })
     }
 
     /// Keeps the two commits of a build until [`Mirror::unpin`], even if their branch moves or disappears.
@@ -123,8 +156,9 @@ impl Mirror {
 
     /// Whether the mirror has a commit with all of its objects: an interrupted fetch may have left the commit object alone.
     pub(super) async fn has_commit(&self, sha: &Sha) -> Result<bool, SourceError> {
-        // Everything that branches reach is complete: git updates them after all objects have arrived.
-        let arguments = ["rev-list", "--objects", "--quiet", "--not", "--branches", "--not", "--end-of-options", sha.as_str()];
+        // Everything that branches and tags reach is complete: git updates them after all objects have arrived.
+        let reached = ["--not", "--branches", "--tags", "--not", "--end-of-options", sha.as_str()];
+        let arguments = ["rev-list", "--objects", "--quiet"].into_iter().chain(reached);
         let ran = self.git.run(&self.directory, Call::new(arguments).timeout(COMPLETENESS_TIMEOUT)).await?;
         Ok(ran.code == Some(0))
     }

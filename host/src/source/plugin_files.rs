@@ -19,7 +19,8 @@ const PAGE: usize = 1_000;
 #[derive(Debug)]
 pub struct CommitFiles {
     mirror: Mirror,
-    sha: Sha,
+    /// None before the commit is fetched.
+    sha: Option<Sha>,
     /// Listed at the first request and then shared: a plugin requests page by page, and several plugins do.
     tree: Mutex<Option<Arc<Tree>>>,
 }
@@ -27,8 +28,7 @@ pub struct CommitFiles {
 impl CommitFiles {
     #[must_use]
     pub fn of(mirror: Mirror, build: &Build) -> Arc<Self> {
-        let sha = build.head.as_ref().map_or_else(|| build.event.sha(), |head| &head.sha);
-        Arc::new(Self { mirror, sha: sha.clone(), tree: Mutex::default() })
+        Arc::new(Self { mirror, sha: build.sha().cloned(), tree: Mutex::default() })
     }
 
     /// The list of files, from git or from memory.
@@ -40,7 +40,8 @@ impl CommitFiles {
         if let Some(tree) = &*tree {
             return Ok(Arc::clone(tree));
         }
-        let listed = Arc::new(self.mirror.tree(&self.sha).await?);
+        let sha = self.sha.as_ref().ok_or_else(|| SourceError::internal("the commit is not fetched yet"))?;
+        let listed = Arc::new(self.mirror.tree(sha).await?);
         Ok(Arc::clone(tree.insert(listed)))
     }
 

@@ -3,17 +3,21 @@
 
 use beespace_core::build::{Build, Phase, Stage};
 use beespace_core::change_event::ChangeEvent;
+use beespace_core::event::EventKind;
 use beespace_core::ids::BuildId;
 use beespace_core::notice::NoticeKind;
 use beespace_core::policy::Decision;
 use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::{Status, fold};
 use beespace_core::time::Timestamp;
+use beespace_core::trigger::LastSeenRef;
 use beespace_core::user_action;
 
 use super::build::{Builds as _, key_of_stage};
-use super::delivery::{Deliveries as _, DeliveryOutcome};
+use super::delivery::Deliveries as _;
 use super::queue::{DueTime, FairnessKey};
+use super::repository::Repositories as _;
 use super::transaction::Write;
 use super::{Queue, Store, StoreError};
 
@@ -29,11 +33,16 @@ pub enum Prepared {
 }
 
 impl Write<'_> {
-    /// Stores a new build and queues it for preparation.
+    /// Stores a new build and queues it for preparation: the only way in which a build begins. A push is recorded for its
+    /// branch with it.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be written.
-    pub fn put_new_build(&self, build: &Build) -> Result<(), StoreError> {
+    pub fn create_build(&self, build: &Build) -> Result<(), StoreError> {
+        let event = &build.event;
+        if let (None, Some(push)) = (build.restart_of, LastSeenRef::of_push(event)) {
+            self.record_ref(event.repository.id, &event.git_ref(), Some(&push))?;
+        }
         let fairness_key = FairnessKey::of_repository(build.event.repository.id);
         self.put_build(build)?;
         self.enqueue(Queue::Prepare, build.id.0.as_bytes(), fairness_key, DueTime::now(build.created_at))
@@ -43,8 +52,8 @@ impl Write<'_> {
     fn ignore_build(&self, build: &Build, reason: &Reason) -> Result<(), StoreError> {
         let repository = build.event.repository.id;
         self.remove_build(build)?;
-        if let Some(mut delivery) = build.delivery.map_or(Ok(None), |id| self.delivery(id))? {
-            delivery.outcome = DeliveryOutcome::Ignored(reason.clone());
+        if let Some(delivery) = build.delivery.map_or(Ok(None), |id| self.delivery(id))? {
+            let delivery = delivery.without_build(build.id, reason);
             self.put_delivery(&delivery)?;
             self.announce(ChangeEvent::DeliveryProcessed { repository, delivery: delivery.id });
         }
@@ -67,6 +76,10 @@ impl Write<'_> {
             }
         };
         let mut build = Build::clone(build);
+        if let Some(reason) = self.record_tag(&build)? {
+            self.ignore_build(&current, &reason)?;
+            return self.dequeue(Queue::Prepare, id.0.as_bytes());
+        }
         if build.number.is_none() {
             build.number = Some(self.next_number(build.event.repository.id)?);
         }
@@ -90,6 +103,21 @@ impl Write<'_> {
             self.add_notices(NoticeKind::ApprovalRequested, &build, stages, now)?;
         }
         self.refresh_build(id, now)
+    }
+
+    /// Records the commit of a tag that is built. Returns a reason if the tag is already built there: Gogs reports one tag as
+    /// created and as a release, and which comes first is unknown. A delete of the tag removes the record.
+    fn record_tag(&self, build: &Build) -> Result<Option<Reason>, StoreError> {
+        let (EventKind::Tag, None, Some(head)) = (build.event.kind(), build.restart_of, &build.head) else { return Ok(None) };
+        let (repository, git_ref, seen) =
+            (build.event.repository.id, build.event.git_ref(), LastSeenRef::of_tag(head.sha.clone()));
+        if self.last_seen(repository, &git_ref)?.as_ref() == Some(&seen) {
+            let message = format!("{git_ref} is already built at {}", head.sha.short());
+            let help = "to build it again, use `beespace build restart`";
+            return Ok(Some(Reason::new(ReasonCode::DuplicateTag, message).help(help)));
+        }
+        self.record_ref(repository, &git_ref, Some(&seen))?;
+        Ok(None)
     }
 
     /// Derives the build's status and reason from its stages, and finishes the build if all of them have finished.
@@ -178,8 +206,9 @@ impl Store {
                 return Err(StoreError::Conflict(format!("The build is {}. Cancel it first.", old.status)));
             }
             let number = old.number.map(|_| write.next_number(old.event.repository.id)).transpose()?;
-            let build = Build { number, restart_of: Some(id), ..Build::pending(new, old.event, now) };
-            write.put_new_build(&build)?;
+            let commit = old.sha().cloned();
+            let build = Build { number, restart_of: Some(id), commit, ..Build::pending(new, old.event, now) };
+            write.create_build(&build)?;
             Ok(build)
         })
         .await

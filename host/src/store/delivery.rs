@@ -37,6 +37,23 @@ pub struct Delivery {
     pub is_repeat: bool,
     /// The number of such repeats of this delivery that were stored.
     pub repeats: u8,
+    /// Builds besides the one in `outcome`: a release also reports its tag.
+    #[serde(default)]
+    pub more_builds: Vec<BuildId>,
+}
+
+impl Delivery {
+    /// The delivery after one of its builds turned out to have nothing to run. Another of its builds takes its place.
+    pub(super) fn without_build(mut self, build: BuildId, reason: &Reason) -> Self {
+        self.more_builds.retain(|other| *other != build);
+        if self.outcome == DeliveryOutcome::Built(build) {
+            self.outcome = match self.more_builds.is_empty() {
+                true => DeliveryOutcome::Ignored(reason.clone()),
+                false => DeliveryOutcome::Built(self.more_builds.remove(0)),
+            };
+        }
+        self
+    }
 }
 
 /// The outcome of a delivery.
@@ -80,8 +97,12 @@ pub enum Accepted {
 /// The action for a delivery, as decided by core.
 #[derive(Debug, Clone)]
 pub enum DeliveryAction {
-    Build { id: BuildId, event: Box<Event> },
-    Ignore { reason: Reason, forget_ref: Option<String> },
+    /// One build per event; at least one.
+    Build(Vec<(BuildId, Event)>),
+    Ignore {
+        reason: Reason,
+        forget_ref: Option<String>,
+    },
     DeadLetter(Reason),
 }
 
@@ -193,9 +214,14 @@ impl Write<'_> {
 
     fn apply_action(&self, mut delivery: Delivery, action: &DeliveryAction, now: Timestamp) -> Result<(), StoreError> {
         delivery.outcome = match action {
-            DeliveryAction::Build { id, event } => {
-                self.create_build(*id, event, delivery.id, now)?;
-                DeliveryOutcome::Built(*id)
+            DeliveryAction::Build(builds) => {
+                for (id, event) in builds {
+                    self.create_build(&Build { delivery: Some(delivery.id), ..Build::pending(*id, event.clone(), now) })?;
+                }
+                let mut ids = builds.iter().map(|(id, _)| *id);
+                let first = ids.next().ok_or(StoreError::NotFound("event"))?;
+                delivery.more_builds = ids.collect();
+                DeliveryOutcome::Built(first)
             }
             DeliveryAction::Ignore { reason, forget_ref } => {
                 if let Some(git_ref) = forget_ref {
@@ -208,11 +234,6 @@ impl Write<'_> {
         self.dequeue(Queue::Delivery, delivery.id.0.as_bytes())?;
         self.announce(ChangeEvent::DeliveryProcessed { repository: delivery.repository, delivery: delivery.id });
         self.put_delivery(&delivery)
-    }
-
-    fn create_build(&self, id: BuildId, event: &Event, delivery: DeliveryId, now: Timestamp) -> Result<(), StoreError> {
-        self.record_ref(event.repository.id, &event.git_ref(), Some(&LastSeenRef::of_event(event)))?;
-        self.put_new_build(&Build { delivery: Some(delivery), ..Build::pending(id, event.clone(), now) })
     }
 }
 
@@ -234,6 +255,7 @@ impl Store {
             outcome: DeliveryOutcome::Waiting,
             is_repeat: false,
             repeats: 0,
+            more_builds: Vec::new(),
         };
         self.write(move |write| match write.find_earlier(&delivery)? {
             None => write.add_delivery(&delivery, &new.body),

@@ -69,7 +69,10 @@ impl Read {
             }
             let is_needed = match delivery.outcome {
                 DeliveryOutcome::Waiting => true,
-                DeliveryOutcome::Built(build) => self.build(build)?.is_some(),
+                DeliveryOutcome::Built(build) => {
+                    let mut builds = std::iter::once(&build).chain(&delivery.more_builds);
+                    builds.try_fold(false, |found, id| Ok::<_, StoreError>(found || self.build(*id)?.is_some()))?
+                }
                 DeliveryOutcome::Ignored(_) | DeliveryOutcome::DeadLetter(_) => false,
             };
             if !is_needed {

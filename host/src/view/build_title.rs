@@ -1,22 +1,25 @@
 //! The title and the name of a build.
 
 use beespace_core::build::Build;
-use beespace_core::event::{Cause, shorten};
+use beespace_core::event::{EventKind, shorten};
 use beespace_core::sanitize;
 
 /// The longest title, in characters. Lists have many titles.
 const MAX_TITLE_CHARS: usize = 300;
 
-/// The first line of the commit message; `push to BRANCH` while the message is unknown.
+/// The title of a release, else the first line of the commit message; `push to BRANCH` while the message is unknown.
 #[must_use]
 pub fn build_title(build: &Build) -> String {
-    let delivered = match &build.event.cause {
-        Cause::Push(push) => push.head_commit().map(|commit| commit.message.as_str()),
-    };
-    let message = build.head.as_ref().map(|head| head.message.as_str()).or(delivered);
+    let (git, delivered) = (build.head.as_ref().map(|head| head.message.as_str()), build.event.title());
+    let message = if build.event.kind() == EventKind::Release { delivered.or(git) } else { git.or(delivered) };
     let line = message.and_then(|message| message.lines().map(str::trim).find(|line| !line.is_empty()));
     let shown = |line: &str| sanitize::line(&shorten(line, MAX_TITLE_CHARS));
-    line.map_or_else(|| format!("{} to {}", build.event.kind(), branch_or_ref(build)), shown)
+    line.map_or_else(|| unknown_title(build), shown)
+}
+
+fn unknown_title(build: &Build) -> String {
+    let between = if build.event.branch().is_some() { "to " } else { "" };
+    format!("{} {between}{}", build.event.kind(), branch_or_tag(build))
 }
 
 /// The commit message after its first line; empty if that is all of it, or while the message is unknown.
@@ -26,10 +29,11 @@ pub fn message_body(build: &Build) -> String {
     message.split_once('\n').map_or_else(String::new, |(_, body)| sanitize::lines(body.trim()))
 }
 
-/// The branch, or the full ref of an event without a branch.
+/// The branch or the tag; the full ref of an event with neither.
 #[must_use]
-pub fn branch_or_ref(build: &Build) -> String {
-    build.event.branch().map_or_else(|| sanitize::line(&build.event.git_ref()), sanitize::line)
+pub fn branch_or_tag(build: &Build) -> String {
+    let name = build.event.branch().or(build.event.tag());
+    name.map_or_else(|| sanitize::line(&build.event.git_ref()), sanitize::line)
 }
 
 /// `acme/app #12`. A build has no number until its pipeline file has been found.

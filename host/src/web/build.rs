@@ -18,7 +18,7 @@ use super::decision::DecisionsView;
 use super::icon::{StatusLabel, icon};
 use super::layout::{Layout, LiveScope};
 use super::pipeline_file::PipelineFileView;
-use super::repository::safe_link;
+use super::repository::commit_url;
 use super::stage::{ApprovalView, StageView};
 use super::{log_window, render_page};
 use crate::app::App;
@@ -53,6 +53,8 @@ pub struct BuildPage {
     status: StatusLabel,
     sha: String,
     commit_url: Option<String>,
+    /// Between the commit and the name of its branch or tag.
+    on: &'static str,
     branch: String,
     actor: String,
     author: Option<String>,
@@ -120,9 +122,10 @@ impl BuildPage {
             title,
             message: build_title::message_body(build),
             status: StatusLabel(build.status),
-            sha: build.event.sha().short().to_owned(),
-            commit_url: safe_link(&format!("{}/commit/{}", build.event.repository.html_url, build.event.sha())),
-            branch: build_title::branch_or_ref(build),
+            sha: build.short_sha().to_owned(),
+            commit_url: commit_url(build),
+            on: if build.event.tag().is_some() { "tag" } else { "on" },
+            branch: build_title::branch_or_tag(build),
             actor: build.event.sender.login.clone(),
             author: build.head.as_ref().map(|head| head.author.name.clone()).filter(|name| *name != build.event.sender.login),
             time_label: if build.started_at.is_some() { "Started" } else { "Received" },

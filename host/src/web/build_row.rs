@@ -9,7 +9,7 @@ use super::icon::StatusLabel;
 use crate::html::Html;
 use crate::store::status_filter::StatusFilter;
 use crate::urls::{self, Urls};
-use crate::view::build_title::{branch_or_ref, build_name, build_title};
+use crate::view::build_title::{branch_or_tag, build_name, build_title};
 use crate::view::time;
 
 /// A build in a list.
@@ -46,8 +46,8 @@ impl BuildRow {
             href: urls.build(build),
             title: build_title(build),
             name: build_name(build),
-            branch: branch_or_ref(build),
-            sha: build.event.sha().short().to_owned(),
+            branch: branch_or_tag(build),
+            sha: build.short_sha().to_owned(),
             actor: build.event.sender.login.clone(),
             why: build.reason.as_ref().filter(|_| shows_reason).map(one_line_reason),
             took: duration_label(build, now),

@@ -6,6 +6,7 @@ use askama::Template;
 use axum::Extension;
 use axum::extract::{Query, State};
 use axum::response::Response;
+use beespace_core::build::Build;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::time::Timestamp;
 
@@ -97,6 +98,12 @@ pub(super) async fn show(
         has_deliveries: !deliveries.is_empty(),
         ignored: deliveries.iter().filter_map(|delivery| ignored_view(delivery, now)).take(MAX_IGNORED).collect(),
     })
+}
+
+/// The page of the build's commit in Gogs, once the commit is known.
+#[must_use]
+pub fn commit_url(build: &Build) -> Option<String> {
+    safe_link(&format!("{}/commit/{}", build.event.repository.html_url, build.sha()?))
 }
 
 /// A URL from a delivery, if it is safe as a link target (http or https).

@@ -17,7 +17,7 @@ use super::icon::StatusLabel;
 use super::layout::{Layout, LiveScope};
 use super::log_view::{LogQuery, LogView, SearchView};
 use super::render_page;
-use super::repository::safe_link;
+use super::repository::commit_url;
 use crate::app::App;
 use crate::authorization::Authorized;
 use crate::clock::now;
@@ -151,9 +151,9 @@ fn page(layout: Layout, build: &Build, stage: &Stage, step: &Step, view: LogView
         failure_ignored: graph::is_failure_ignored(stage, step),
         took: took(step),
         title: build_title::build_title(build),
-        sha: build.event.sha().short().to_owned(),
-        commit_url: safe_link(&format!("{}/commit/{}", build.event.repository.html_url, build.event.sha())),
-        branch: build_title::branch_or_ref(build),
+        sha: build.short_sha().to_owned(),
+        commit_url: commit_url(build),
+        branch: build_title::branch_or_tag(build),
         actor: build.event.sender.login.clone(),
         callouts: step.reason.iter().map(|reason| Callout::new("This step", step.status, reason)).chain(full).collect(),
         steps: stage

@@ -36,6 +36,12 @@ pub struct Facts {
     pub event: EventKind,
     /// Short name; for a pull request its target branch. `None` for an event without a branch (a tag).
     pub branch: Option<String>,
+    /// Short name of the tag. `None` for an event without one.
+    #[serde(default)]
+    pub tag: Option<String>,
+    /// Full name of the ref that is built.
+    #[serde(default)]
+    pub git_ref: String,
     pub changed: ChangedPaths,
 }
 
@@ -43,7 +49,13 @@ impl Facts {
     /// The facts of an event. More than [`MAX_CHANGED_PATHS`] changed paths become unknown.
     #[must_use]
     pub fn of_event(event: &Event, changed: ChangedPaths) -> Self {
-        Self { event: event.kind(), branch: event.branch().map(ToOwned::to_owned), changed: changed.bounded() }
+        Self {
+            event: event.kind(),
+            branch: event.branch().map(ToOwned::to_owned),
+            tag: event.tag().map(ToOwned::to_owned),
+            git_ref: event.git_ref(),
+            changed: changed.bounded(),
+        }
     }
 }
 
@@ -173,7 +185,8 @@ pub fn runs_after_failure(when: Option<&When>) -> bool {
 
 /// The alternatives of a `when`; one without conditions if there is none.
 fn alternatives(when: Option<&When>) -> &[Conditions] {
-    static UNCONDITIONAL: [Conditions; 1] = [Conditions { event: None, branch: None, paths: None, status: None }];
+    static UNCONDITIONAL: [Conditions; 1] =
+        [Conditions { event: None, branch: None, tag: None, git_ref: None, paths: None, status: None }];
     when.map_or(UNCONDITIONAL.as_slice(), |When(alternatives)| alternatives.as_slice())
 }
 
@@ -199,10 +212,15 @@ impl<'w, 'f> Evaluator<'w, 'f> {
 
     fn outcome(&mut self, event: Result<(), Reason>, conditions: &'w Conditions) -> Outcome {
         let mut parts = Outcome { failed: event.err().into_iter().collect(), remarks: Vec::new() };
-        if let Some(choice) = &conditions.branch
-            && let Err(reason) = match_branch(choice, self.facts.branch.as_deref())
-        {
-            parts.failed.push(reason);
+        let facts = self.facts;
+        let names = [
+            (&conditions.branch, "branch", ReasonCode::WhenBranch, facts.branch.as_deref()),
+            (&conditions.tag, "tag", ReasonCode::WhenTag, facts.tag.as_deref()),
+            (&conditions.git_ref, "ref", ReasonCode::WhenRef, Some(facts.git_ref.as_str())),
+        ];
+        for (choice, what, code, name) in names {
+            let matched = choice.as_ref().map_or(Ok(()), |choice| match_name(choice, what, name));
+            parts.failed.extend(matched.err().map(|message| Reason::new(code, message)));
         }
         if let Some(choice) = &conditions.paths {
             match self.match_paths(choice) {
@@ -292,17 +310,15 @@ fn match_event(choice: &Choice<EventKind>, facts: &Facts) -> Result<(), Reason> 
     }
 }
 
-fn match_branch(choice: &Choice<String>, branch: Option<&str>) -> Result<(), Reason> {
-    let Some(branch) = branch else {
-        return Err(Reason::new(
-            ReasonCode::WhenBranch,
-            format!("the event has no branch, expected {}", describe_wanted(choice)),
-        ));
+/// Whether the name of a branch, tag or other part of the event (`what`) matches; `Err` explains why not.
+fn match_name(choice: &Choice<String>, what: &str, name: Option<&str>) -> Result<(), String> {
+    let Some(name) = name else {
+        return Err(format!("the event has no {what}, expected {}", describe_wanted(choice)));
     };
-    if let Some(pattern) = first_match(&choice.exclude, branch) {
-        Err(Reason::new(ReasonCode::WhenBranch, format!("the branch {} is excluded by {}", quote(branch), quote(pattern))))
-    } else if !choice.include.is_empty() && first_match(&choice.include, branch).is_none() {
-        Err(Reason::new(ReasonCode::WhenBranch, format!("the branch is {}, expected {}", quote(branch), describe_wanted(choice))))
+    if let Some(pattern) = first_match(&choice.exclude, name) {
+        Err(format!("the {what} {} is excluded by {}", quote(name), quote(pattern)))
+    } else if !choice.include.is_empty() && first_match(&choice.include, name).is_none() {
+        Err(format!("the {what} is {}, expected {}", quote(name), describe_wanted(choice)))
     } else {
         Ok(())
     }
@@ -390,7 +406,37 @@ mod tests {
     use super::*;
 
     fn facts(branch: &str, paths: &[String]) -> Facts {
-        Facts { event: EventKind::Push, branch: Some(branch.to_owned()), changed: ChangedPaths::Known(paths.to_vec()) }
+        Facts {
+            event: EventKind::Push,
+            branch: Some(branch.to_owned()),
+            tag: None,
+            git_ref: format!("refs/heads/{branch}"),
+            changed: ChangedPaths::Known(paths.to_vec()),
+        }
+    }
+
+    #[test]
+    fn tags_and_refs_are_compared_with_their_patterns() {
+        let of_tag = |name: &str| Facts {
+            event: EventKind::Tag,
+            branch: None,
+            tag: Some(name.to_owned()),
+            git_ref: format!("refs/tags/{name}"),
+            changed: ChangedPaths::Unknown("a tag".to_owned()),
+        };
+        let matches = |conditions: Conditions, facts: &Facts| {
+            pipeline_matches(Some(&When(vec![conditions])), facts).map(drop).map_err(|reason| reason.parts[0].to_string())
+        };
+        let tag = |pattern: &str| Conditions { tag: choice(vec![pattern.to_owned()], vec![]), ..Conditions::default() };
+        let git_ref = |pattern: &str| Conditions { git_ref: choice(vec![pattern.to_owned()], vec![]), ..Conditions::default() };
+        assert_eq!(matches(tag("v*"), &of_tag("v1.0")), Ok(()));
+        assert_eq!(matches(tag("v*"), &of_tag("release/v1")).unwrap_err(), "the tag is `release/v1`, expected `v*`");
+        assert_eq!(matches(tag("**"), &facts("main", &[])).unwrap_err(), "the event has no tag, expected `**`");
+        assert_eq!(matches(git_ref("refs/tags/**"), &of_tag("release/v1")), Ok(()));
+        assert_eq!(
+            matches(git_ref("refs/tags/**"), &facts("main", &[])).unwrap_err(),
+            "the ref is `refs/heads/main`, expected `refs/tags/**`"
+        );
     }
 
     fn choice<T>(include: Vec<T>, exclude: Vec<T>) -> Option<Choice<T>> {

@@ -128,11 +128,11 @@ pub(super) const STEP: Keywords = Keywords {
 
 pub(super) const WHEN: Keywords = Keywords {
     location: "in a `when`",
-    known: &["event", "branch", "paths", "status"],
-    planned: &["tag", "ref", "target", "cron", "matrix", "repo", "author", "platform"],
+    known: &["event", "branch", "tag", "ref", "paths", "status"],
+    planned: &["target", "cron", "matrix", "repo", "author", "platform"],
     foreign: &[
         foreign("path", "Woodpecker", "use `paths`"),
-        foreign("evaluate", "Woodpecker", "the conditions are `event`, `branch`, `paths` and `status`"),
+        foreign("evaluate", "Woodpecker", "the conditions are `event`, `branch`, `tag`, `ref`, `paths` and `status`"),
         foreign("instance", "Drone", "a file belongs to one instance: remove it"),
         foreign("branches", "GitHub", "use `branch`"),
     ],

@@ -189,6 +189,11 @@ pub struct Conditions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<Choice<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Choice<String>>,
+    /// Full names, `refs/tags/v1`.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub git_ref: Option<Choice<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paths: Option<Choice<String>>,
     /// Only in a step: `success` (no counted failure so far) and `failure` (a counted failure so far).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -209,6 +214,13 @@ impl Pipeline {
     #[must_use]
     pub fn document(&self) -> Document {
         Document::new(SCHEMA, &serde_json::to_value(self).unwrap_or_default())
+    }
+
+    /// Whether the `when` of the pipeline names this kind of event.
+    #[must_use]
+    pub fn names_event(&self, kind: EventKind) -> bool {
+        let alternatives = self.when.iter().flat_map(|when| &when.0);
+        alternatives.filter_map(|conditions| conditions.event.as_ref()).any(|choice| choice.include.contains(&kind))
     }
 
     /// Names of all secrets that the pipeline and its steps request.

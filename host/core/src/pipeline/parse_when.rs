@@ -7,6 +7,7 @@ use super::spans::YamlPath;
 use super::yaml::{MapEntry, Node, Value};
 use super::{Choice, Conditions, When};
 use crate::event::EventKind;
+use crate::git_ref::{BRANCHES, TAGS};
 use crate::status::Status;
 
 /// Longest glob, in bytes.
@@ -60,6 +61,8 @@ impl Reader {
         Conditions {
             event: fields.get("event").and_then(|entry| self.choice(entry, path, (Self::supported_event, Self::event_kind))),
             branch: fields.get("branch").and_then(|entry| self.choice(entry, path, (Self::branch_glob, Self::branch_glob))),
+            tag: fields.get("tag").and_then(|entry| self.choice(entry, path, (Self::tag_glob, Self::tag_glob))),
+            git_ref: fields.get("ref").and_then(|entry| self.choice(entry, path, (Self::ref_glob, Self::ref_glob))),
             paths: fields.get("paths").and_then(|entry| self.choice(entry, path, (Self::path_glob, Self::path_glob))),
             status: status.and_then(|entry| self.choice(entry, path, (Self::status, Self::status))),
         }
@@ -131,6 +134,27 @@ impl Reader {
         if let Some(short) = text.strip_prefix("refs/heads/") {
             let message = format!("the pattern {} never matches, because it is compared with short names", quote(text));
             self.diagnostics.add_with_help("bad-value", node.span, message, format!("write {}", quote(short)));
+            return None;
+        }
+        self.glob(node, text)
+    }
+
+    /// A pattern for short names of tags.
+    fn tag_glob(&mut self, node: &Node, text: &str) -> Option<String> {
+        if let Some(short) = text.strip_prefix(TAGS) {
+            let message = format!("the pattern {} never matches, because it is compared with short names", quote(text));
+            self.diagnostics.add_with_help("bad-value", node.span, message, format!("write {}", quote(short)));
+            return None;
+        }
+        self.glob(node, text)
+    }
+
+    /// A pattern for full names of refs.
+    fn ref_glob(&mut self, node: &Node, text: &str) -> Option<String> {
+        if !text.starts_with("refs/") && !text.starts_with(['*', '?', '[', '{']) {
+            let message = format!("the pattern {} never matches, because it is compared with full names", quote(text));
+            let help = format!("write {}, or use `branch` or `tag`", quote(&format!("{BRANCHES}{text}")));
+            self.diagnostics.add_with_help("bad-value", node.span, message, help);
             return None;
         }
         self.glob(node, text)

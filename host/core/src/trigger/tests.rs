@@ -50,7 +50,25 @@ fn seen(before: Option<&str>, after: &str) -> LastSeenRef {
 
 fn built(payload: &Value, last: Option<&LastSeenRef>) -> Event {
     match decide(&gogs_event("push", payload), &known(), DeliveryRepeat::First, last) {
-        TriggerDecision::Build(event) => *event,
+        TriggerDecision::Build(mut events) if events.len() == 1 => events.remove(0),
+        other => panic!("not one event: {other:?}"),
+    }
+}
+
+fn created_tag(name: &str, object: &str) -> Value {
+    json!({ "ref": name, "ref_type": "tag", "sha": object, "default_branch": "main", "repository": repository(),
+        "sender": { "id": 2, "username": "dev" } })
+}
+
+fn release(tag: &str, draft: bool) -> Value {
+    json!({ "action": "published", "repository": repository(), "sender": { "id": 2, "username": "dev" },
+        "release": { "id": 1, "tag_name": tag, "target_commitish": "main", "name": "One", "body": "What is new", "draft": draft,
+            "prerelease": true } })
+}
+
+fn causes(event: &str, payload: &Value) -> Vec<Cause> {
+    match decide(&gogs_event(event, payload), &known(), DeliveryRepeat::First, None) {
+        TriggerDecision::Build(events) => events.into_iter().map(|event| event.cause).collect(),
         TriggerDecision::Ignored { reason, .. } => panic!("ignored: {reason}"),
     }
 }
@@ -101,7 +119,7 @@ fn the_test_button_builds_nothing() {
 }
 
 #[test]
-fn only_branches_build() {
+fn only_branches_and_tags_build() {
     for (git_ref, code) in [
         ("refs/foo/bar", "not-a-branch"),
         ("refs/pull/9/head", "not-a-branch"),
@@ -109,7 +127,6 @@ fn only_branches_build() {
         ("refs/heads/a b", "not-a-branch"),
         ("refs/heads/a\nb", "not-a-branch"),
         ("refs/heads/", "not-a-branch"),
-        ("refs/tags/v1", "not-supported"),
     ] {
         assert_eq!(ignored("push", &push(git_ref, OLD, NEW), None).0, code, "{git_ref}");
     }
@@ -129,7 +146,31 @@ fn the_sync_of_a_mirror_builds_branches_by_their_short_name() {
     assert_eq!(built(&branch, None).git_ref(), "refs/heads/main");
     let mut tag = push("v1", "", "");
     tag["repository"]["mirror"] = json!(true);
-    assert_eq!(ignored("push", &tag, None).0, "not-supported");
+    assert_eq!(causes("push", &tag), [Cause::Tag(Tag { name: "v1".to_owned(), object: None })]);
+    assert_eq!(ignored("push", &push("v1", "", ""), None).0, "test-delivery", "not a mirror");
+}
+
+#[test]
+fn a_tag_builds_with_the_object_that_gogs_reports() {
+    for name in ["v1", "release/1.0", "--upload-pack=sh", "$(id)"] {
+        let tag = Tag { name: name.to_owned(), object: Some(Sha::new(NEW).unwrap()) };
+        assert_eq!(causes("create", &created_tag(name, NEW)), [Cause::Tag(tag.clone())]);
+        assert_eq!(causes("push", &push(&format!("refs/tags/{name}"), ZERO, NEW)), [Cause::Tag(tag)]);
+    }
+    assert_eq!(ignored("create", &created_tag("a b", NEW), None).0, "not-a-branch");
+    let (code, _, forget) = ignored("push", &push("refs/tags/v1", OLD, ZERO), None);
+    assert_eq!((code.as_str(), forget.as_deref()), ("ref-deleted", Some("refs/tags/v1")));
+}
+
+#[test]
+fn a_release_builds_its_tag_and_itself_once_it_is_published() {
+    let built = causes("release", &release("v1", false));
+    assert_eq!(built[0], Cause::Tag(Tag { name: "v1".to_owned(), object: None }));
+    let Cause::Release(release_event) = &built[1] else { panic!("{built:?}") };
+    assert_eq!((&*release_event.tag, &*release_event.title, release_event.is_prerelease), ("v1", "One", true));
+    assert_eq!(built.len(), 2);
+    assert_eq!(ignored("release", &release("v1", true), None).0, "nothing-to-build");
+    assert_eq!(ignored("release", &release("a..b", false), None).0, "not-a-branch");
 }
 
 #[test]
@@ -173,8 +214,7 @@ fn missing_commits_are_accepted() {
     let mut payload = push("refs/heads/main", OLD, NEW);
     payload["commits"] = Value::Null;
     let event = built(&payload, None);
-    let Cause::Push(push) = event.cause;
-    assert!(push.head_commit().is_none());
+    assert!(event.push().unwrap().head_commit().is_none());
 }
 
 #[test]
@@ -195,8 +235,7 @@ fn addresses_that_are_no_pages_become_no_links() {
     assert_eq!(repository_of(&serde_json::from_value(found).unwrap()).unwrap().html_url, "");
     let mut payload = push("refs/heads/main", OLD, NEW);
     payload["compare_url"] = json!("");
-    let Cause::Push(push) = built(&payload, None).cause;
-    assert_eq!(push.compare_url, None);
+    assert_eq!(built(&payload, None).push().unwrap().compare_url, None);
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(crate) fn context(context: &PluginContext) -> types::Context {
         owner: context.repository.owner().to_owned(),
         repo: context.repository.name().to_owned(),
         git_ref: context.git_ref.clone(),
-        commit: context.sha.as_str().to_owned(),
+        commit: context.sha.as_ref().map_or_else(String::new, ToString::to_string),
         pull_request: context.pull_request.clone(),
         build_number: context.build_number,
         actor: types::Actor {
