@@ -533,6 +533,10 @@ def many_lines(browser, world):
     browser.open(f"/{world.repo}/{number}/1/2?from=50000#L50010-L99999999999")
     chosen = browser.js("return document.querySelectorAll('.chosen').length")
     expect(chosen == ROWS - 10, f"{chosen} lines are marked")
+    for narrow in (True, False):
+        browser.narrow(narrow)
+        wrong = browser.js(LAYOUT)
+        expect(not wrong, f"the numbers of a long log wrap: {wrong}")
     browser.open(f"/{world.repo}/{number}/1/2#L99999999999")
     browser.see("not bold")
 
@@ -569,8 +573,18 @@ def approve(browser, world):
         wait(f"build {number} to be blocked", lambda number=number: world.status(number) == "blocked")
     browser.open(f"/{world.repo}/{number}")
     browser.see("blocked", "it changes what people use", "deploys")
+    for action in ("approve", "decline"):
+        shown = browser.js(f"return document.querySelector(\"form[action$='/{action}'] button\").checkVisibility()")
+        expect(not shown, f"one press of a button could {action} the build")
+    browser.click(".answer:has(form[action$='/approve']) > summary")
+    browser.type("form[action$='/approve'] input[name=reason]", "the bees agree")
+    # A live page that is replaced keeps what was typed, and where.
+    browser.js("refresh(); served = ''")
+    wait("the page to be replaced", lambda: browser.js("return served !== ''"))
+    browser.type("form[action$='/approve'] input[name=reason]", " with it")
     browser.click("form[action$='/approve'] button")
     world.build(number, "success")
+    browser.see("was approved by admin", ": the bees agree with it")
     expect(world.status(world.blocked) == "blocked", "an approval applied to another build")
 
 
@@ -596,6 +610,18 @@ def pages(world):
     }
 
 
+# What must not happen to the parts of a page, whatever its width: [part, whether one is wrong].
+LAYOUT = """
+    const wrong = [
+        [".took, .log .l > a", (part) => part.getClientRects().length > 0 && part.textContent && part.clientHeight >= 2 * parseFloat(getComputedStyle(part).lineHeight)],
+        [".logbar .bar-step strong", (part) => part.scrollWidth > part.clientWidth],
+        [".row > .pill", (pill) => { const [a, b] = [pill, pill.nextElementSibling].map((part) => part.getBoundingClientRect()); return a.right + 4 > b.left && a.bottom > b.top; }],
+        ["[data-do=theme]", (button) => !button.checkVisibility()],
+    ];
+    return wrong.flatMap(([parts, is]) => [...document.querySelectorAll(parts)].filter(is).map((part) => `${parts}: ${part.textContent}`)).slice(0, 5);
+"""
+
+
 def look_at_all(browser, world):
     for dress, dark, narrow in [("light", False, False), ("dark", True, False), ("narrow", False, True)]:
         browser.dark(dark)
@@ -608,6 +634,8 @@ def look_at_all(browser, world):
             expect(wide <= 0, f"{path} is {wide} px wider than the window ({dress})")
             high = browser.js("const top = document.querySelector('.top'); return top.scrollHeight - top.clientHeight")
             expect(high <= 0, f"the header of {path} is too small for its content ({dress})")
+            wrong = browser.js(LAYOUT)
+            expect(not wrong, f"{path} clips or wraps ({dress}): {wrong}")
             browser.picture(f"{name}-{dress}")
             unmeant = [text for text in browser.complaints() if name != "not-found" or "404" not in text]
             expect(not unmeant, f"the console of {path}: {unmeant}")

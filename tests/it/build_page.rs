@@ -124,3 +124,20 @@ async fn a_failure_that_does_not_count_is_marked() {
     let log = beespace.anonymous().get("/ada/hive/1/1/1").await.unwrap().body;
     assert!(log.contains(">failure ignored</span>"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_secrets_are_marked_in_the_file_with_a_command_to_copy() {
+    let pipeline =
+        format!("{ONE_STEP}    env: {{ TOKEN: {{ from_secret: registry_token }}, KEY: {{ from_secret: deploy_key }} }}\n");
+    let (_gogs, beespace) = world("", &pipeline).await;
+    assert_eq!(beespace.wait_until_finished(REPO, 1).await.unwrap().status, Status::Error);
+    let page = page(&beespace).await;
+    let file = page.split("aria-label=\"Pipeline file\"").nth(1).unwrap();
+    assert!(file.contains("<details open>") && file.contains("class=\"l marked s-error\" id=\"F4\""), "{file}");
+    for name in ["registry_token", "deploy_key"] {
+        let command = format!("<code>beespace secret set {name} --repo {REPO}</code>");
+        assert_eq!(file.matches(&command).count(), 1, "{command}: {file}");
+    }
+    let list = beespace.anonymous().get("/").await.unwrap().body;
+    assert!(list.contains("; and 1 more"), "{list}");
+}

@@ -396,3 +396,41 @@ async fn the_example_for_an_empty_repository_passes_the_policy_of_the_readme() {
     let example = page.split("<pre><code>").nth(1).unwrap().split("</code>").next().unwrap();
     assert_eq!(push(&gogs, &beespace, 1, &format!("{example}\n"), "Begin").await, "success");
 }
+
+/// The rows of a list of records.
+fn rows_of(page: &str) -> Vec<&str> {
+    page.split("<li class=\"row\"").skip(1).map(|rest| rest.split("</li>").next().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_can_be_filtered_and_retried_where_that_can_change_something() {
+    let (gogs, beespace) = world().await;
+    push(&gogs, &beespace, 1, HOSTILE, "Fill cells").await;
+    gogs.send_event(REPO, "push", &serde_json::json!({ "ref": 7 })).unwrap();
+    let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
+    let is_processed =
+        async || Ok(session.get("/-/deliveries?status=dead_letter").await?.body.contains("class=\"row\"").then_some(()));
+    beespace.wait_for("a dead letter", is_processed).await.unwrap();
+    let dead = session.get("/-/deliveries?status=dead_letter").await.unwrap().body;
+    assert!(dead.contains("aria-current=\"true\">Dead letter</a>"), "{dead}");
+    assert_eq!(rows_of(&dead).len(), 1);
+    assert!(rows_of(&dead)[0].contains(">Retry</button>"), "{dead}");
+
+    let ignored = session.get("/-/deliveries?status=ignored").await.unwrap().body;
+    let new_branches: Vec<&str> = rows_of(&ignored).into_iter().filter(|row| row.contains(">create</span>")).collect();
+    assert!(!new_branches.is_empty(), "{ignored}");
+    for row in new_branches {
+        assert!(!row.contains("Retry"), "it would be ignored again: {row}");
+    }
+    let built = session.get("/-/deliveries?status=built").await.unwrap().body;
+    assert!(rows_of(&built).iter().all(|row| row.contains("pill s-success")) && !rows_of(&built).is_empty(), "{built}");
+    let none = session.get("/-/notices?status=suspended").await.unwrap().body;
+    assert!(none.contains("Nothing has this status") && none.contains("aria-current=\"true\">Suspended</a>"), "{none}");
+
+    let admin = beespace.admin().unwrap();
+    let listed = admin.get("/api/v1/deliveries?status=dead_letter&limit=100").await.unwrap().json().unwrap();
+    let outcomes: Vec<&str> = listed.as_array().unwrap().iter().map(|delivery| delivery["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["dead_letter"]);
+    let wrong = admin.get("/api/v1/deliveries?status=odd").await.unwrap();
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST, "{wrong:?}");
+}

@@ -57,8 +57,11 @@ pub struct Notice {
     pub state: NoticeState,
     /// Start of the current retry period: the creation of the notice, or the last time that it was queued again.
     pub retrying_since: Timestamp,
-    /// Number of attempts that have begun.
+    /// Number of attempts that have begun since it was last queued.
     pub attempts: u32,
+    /// Number of attempts before that.
+    #[serde(default)]
+    pub earlier_attempts: u32,
     /// Number of attempts with an unknown outcome (trap, timeout, crash).
     pub unknown_outcomes: u32,
     /// Why the last attempt failed.
@@ -108,6 +111,12 @@ impl Notice {
         self.unknown_outcomes += 1;
     }
 
+    /// The number of all attempts, however often the notice was queued again.
+    #[must_use]
+    pub fn total_attempts(&self) -> u32 {
+        self.earlier_attempts.saturating_add(self.attempts)
+    }
+
     /// Whether the limit of attempts with an unknown outcome is reached.
     #[must_use]
     pub fn has_no_attempts_left(&self) -> bool {
@@ -144,6 +153,7 @@ impl Notice {
     /// Queues the notice again with new attempts.
     pub fn requeue(&mut self, now: Timestamp) {
         self.state = NoticeState::Pending;
+        self.earlier_attempts = self.total_attempts();
         (self.attempts, self.unknown_outcomes) = (0, 0);
         (self.retrying_since, self.next_attempt_at) = (now, now);
         self.finished_at = None;
@@ -161,6 +171,15 @@ fn retry_delay(attempt: u32, requested: Option<Duration>, jitter: f64) -> Durati
 }
 
 impl NoticeState {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Sent, Self::DeadLetter, Self::Suspended];
+
+    /// The state with this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
     /// The stable name in records, APIs and texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -253,6 +272,7 @@ mod tests {
             state: NoticeState::Pending,
             retrying_since: NOW,
             attempts: 0,
+            earlier_attempts: 0,
             unknown_outcomes: 0,
             last_error: None,
             next_attempt_at: NOW,
@@ -308,5 +328,18 @@ mod tests {
         assert!(crashed.has_no_attempts_left(), "attempts that crashed the process count as well");
         crashed.requeue(NOW);
         assert!(!crashed.has_no_attempts_left());
+    }
+
+    #[test]
+    fn a_notice_that_is_queued_again_keeps_the_number_of_its_attempts() {
+        let mut notice = notice();
+        for _ in 0..3 {
+            notice.begin_attempt();
+            notice.record_outcome(busy(None), NOW, 0.0);
+        }
+        notice.requeue(NOW);
+        assert_eq!((notice.attempts, notice.total_attempts()), (0, 3), "the delays begin anew");
+        notice.begin_attempt();
+        assert_eq!(notice.total_attempts(), 4);
     }
 }

@@ -14,7 +14,7 @@ use crate::clock::now;
 use crate::http_problem::Problem;
 use crate::store::Read;
 use crate::store::build::Builds as _;
-use crate::store::delivery::{Deliveries as _, Delivery, DeliveryOutcome};
+use crate::store::delivery::{Deliveries as _, Delivery, DeliveryOutcome, OutcomeKind};
 use crate::store::repository::Repositories as _;
 use crate::view::build_title;
 use crate::view::delivery_state::outcome_label;
@@ -80,12 +80,24 @@ fn parse_id(text: &str) -> Result<DeliveryId, Problem> {
     text.parse().map_err(|_| Problem::not_found("delivery"))
 }
 
+fn parse_outcome(name: &str) -> Result<OutcomeKind, Problem> {
+    OutcomeKind::parse(name).ok_or_else(|| {
+        Problem::bad_request(format!(
+            "{name:?} is not an outcome of a delivery. Use `waiting`, `built`, `ignored` or `dead_letter`."
+        ))
+    })
+}
+
 /// All deliveries, newest first
 #[utoipa::path(get, path = "/api/v1/deliveries", tag = "delivery", params(ListParams),
     responses((status = OK, body = Vec<DeliveryBody>)))]
 pub(super) async fn list(State(app): State<Arc<App>>, Query(params): Query<ListParams>) -> Result<Page<DeliveryBody>, Problem> {
     let read = app.store.read()?;
-    let all = read.deliveries(None, params.after()?.map(DeliveryId), params.limit() + 1)?;
+    let (after, limit) = (params.after()?.map(DeliveryId), params.limit() + 1);
+    let all = match params.status.as_deref() {
+        Some(name) => read.deliveries_with(parse_outcome(name)?, after, limit)?,
+        None => read.deliveries(None, after, limit)?,
+    };
     let body = |delivery: &Delivery| DeliveryBody::new(&read, delivery);
     Ok(Page::from_rows(all, &params, &app.urls.below_base("/api/v1/deliveries"), |delivery| delivery.id.to_string(), body))
 }

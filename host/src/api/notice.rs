@@ -35,7 +35,7 @@ pub struct NoticeBody {
     pub notifier: String,
     /// `pending`, `sent`, `dead_letter`, `suspended`.
     pub state: String,
-    /// The number of attempts.
+    /// The number of attempts, however often the notice was queued again.
     pub attempts: u32,
     /// The error of the last attempt.
     pub last_error: Option<String>,
@@ -52,24 +52,16 @@ pub struct NoticeBody {
     pub subject: Option<serde_json::Value>,
 }
 
-const STATES: [(&str, NoticeState); 4] = [
-    ("pending", NoticeState::Pending),
-    ("sent", NoticeState::Sent),
-    ("dead_letter", NoticeState::DeadLetter),
-    ("suspended", NoticeState::Suspended),
-];
-
 impl NoticeBody {
     fn new(read: &Read, notice: &Notice) -> Self {
-        let state = STATES.iter().find(|(_, state)| *state == notice.state).map_or("", |(name, _)| name);
         Self {
             id: notice.id.to_string(),
             kind: notice.kind.as_str().to_owned(),
             build: notice.build.to_string(),
             build_label: read.build(notice.build).ok().flatten().map(|build| build_title::build_name(&build)),
             notifier: notice.binding.clone(),
-            state: state.to_owned(),
-            attempts: notice.attempts,
+            state: notice.state.as_str().to_owned(),
+            attempts: notice.total_attempts(),
             last_error: notice.last_error.clone(),
             idempotency_key: notice.idempotency_key.clone(),
             created_at: rfc3339(notice.created_at),
@@ -85,9 +77,8 @@ fn parse_id(text: &str) -> Result<NoticeId, Problem> {
 }
 
 fn parse_state(params: &ListParams) -> Result<Option<NoticeState>, Problem> {
-    let find = |text: &str| STATES.iter().find(|(name, _)| *name == text).map(|(_, state)| *state);
     let parse = |text: &str| {
-        find(text).ok_or_else(|| {
+        NoticeState::parse(text).ok_or_else(|| {
             Problem::bad_request(format!(
                 "{text:?} is not a state of a notice. Use `pending`, `sent`, `dead_letter` or `suspended`."
             ))

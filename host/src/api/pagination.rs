@@ -22,8 +22,8 @@ pub struct ListParams {
     pub limit: Option<usize>,
     /// The cursor from a `Link` header.
     pub after: Option<String>,
-    /// Only items with this status. Lists of builds and of notices support it; `failed` stands for the builds with `failure`,
-    /// `error` or `killed`.
+    /// Only items with this status. Lists of builds, notices and deliveries (by outcome) support it; `failed` stands for the
+    /// builds with `failure`, `error` or `killed`.
     pub status: Option<String>,
 }
 

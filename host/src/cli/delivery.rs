@@ -11,6 +11,9 @@ use crate::api::delivery::DeliveryBody;
 pub enum DeliveryCommand {
     /// List deliveries, newest first
     List {
+        /// Only deliveries with this outcome: waiting, built, ignored or dead_letter
+        #[arg(long)]
+        outcome: Option<String>,
         /// Maximum number of deliveries
         #[arg(long, default_value_t = 20)]
         limit: usize,
@@ -33,8 +36,8 @@ pub async fn run(context: &Context, command: DeliveryCommand) -> Result<Exit, Fa
     let client = context.client()?;
     let deliveries = Collection { client: &client, name: "deliveries" };
     match command {
-        DeliveryCommand::List { limit } => {
-            let all: Vec<DeliveryBody> = deliveries.list(limit, None).await?;
+        DeliveryCommand::List { outcome, limit } => {
+            let all: Vec<DeliveryBody> = deliveries.list(limit, outcome.as_deref()).await?;
             let header = ["id", "repository", "event", "received", "outcome", "build or reason"];
             table::print_list(context.output, &all, header, |body| {
                 [

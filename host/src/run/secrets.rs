@@ -24,6 +24,8 @@ pub(super) struct StageSecrets {
     also_masked: Vec<SecretString>,
     /// Names that only plugins may use.
     of_plugins: BTreeSet<String>,
+    /// `owner/name` of the stage's repository, for the commands that people are told.
+    repository: String,
 }
 
 impl StageSecrets {
@@ -37,7 +39,7 @@ impl StageSecrets {
     pub(super) fn open(app: &App, build: &Build, names: &BTreeSet<String>, began: Option<Timestamp>) -> Result<Self, Reason> {
         let read = app.store.read().map_err(|error| unavailable(&error))?;
         let repository = SecretScope::Repository(build.event.repository.id);
-        let mut secrets = Self::default();
+        let mut secrets = Self { repository: build.event.repository.name.to_string(), ..Self::default() };
         for name in names {
             for scope in [repository, SecretScope::Instance] {
                 if let Some(row) = read.secret(scope, name).map_err(|error| unavailable(&error))? {
@@ -92,15 +94,16 @@ impl StageSecrets {
     }
 
     fn missing(&self, name: &str) -> Reason {
+        let repository = &self.repository;
         if self.of_plugins.contains(name) {
             let message = format!("secret {name:?} is reserved for plugins: no pipeline can read it");
             return Reason::new(ReasonCode::SecretOfPlugins, message).help(format!(
-                "an administrator can set it for pipelines with `beespace secret set {name} --repo OWNER/NAME` or \
+                "an administrator can set it for pipelines with `beespace secret set {name} --repo {repository}` or \
                  `beespace secret set {name} --instance`"
             ));
         }
         Reason::new(ReasonCode::SecretMissing, format!("secret {name:?} is not set for this repository"))
-            .help(format!("an administrator can set it with `beespace secret set {name} --repo OWNER/NAME`"))
+            .help(format!("an administrator can set it with `beespace secret set {name} --repo {repository}`"))
     }
 }
 

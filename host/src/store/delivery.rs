@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::queue::{DueTime, FairnessKey};
 use super::repository::Repositories;
-use super::tables::{DELIVERY, DELIVERY_BODY, DELIVERY_OF_REPOSITORY, DELIVERY_SEEN, Key, last_id};
+use super::tables::{DELIVERY, DELIVERY_BODY, DELIVERY_OF_OUTCOME, DELIVERY_OF_REPOSITORY, DELIVERY_SEEN, Key, Table, last_id};
 use super::transaction::{Order, Read, Rows, Write};
 use super::{Queue, Store, StoreError};
 
@@ -68,6 +68,49 @@ pub enum DeliveryOutcome {
     DeadLetter(Reason),
 }
 
+/// The kind of an outcome, by which lists are filtered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutcomeKind {
+    Waiting,
+    Built,
+    Ignored,
+    DeadLetter,
+}
+
+impl OutcomeKind {
+    /// All kinds, in the order of a delivery's life.
+    pub const ALL: [Self; 4] = [Self::Waiting, Self::Built, Self::Ignored, Self::DeadLetter];
+
+    /// The stable name in APIs and texts.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Built => "built",
+            Self::Ignored => "ignored",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
+
+    /// The kind with this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+impl DeliveryOutcome {
+    #[must_use]
+    pub fn kind(&self) -> OutcomeKind {
+        match self {
+            Self::Waiting => OutcomeKind::Waiting,
+            Self::Built(_) => OutcomeKind::Built,
+            Self::Ignored(_) => OutcomeKind::Ignored,
+            Self::DeadLetter(_) => OutcomeKind::DeadLetter,
+        }
+    }
+}
+
 /// A delivery whose signature the webhook has verified.
 #[derive(Debug, Clone)]
 pub struct NewDelivery {
@@ -108,6 +151,10 @@ pub enum DeliveryAction {
 
 fn key(id: DeliveryId) -> Key {
     Key::new().id(id.0)
+}
+
+fn outcome_key(kind: OutcomeKind) -> Key {
+    Key::new().text(kind.as_str())
 }
 
 fn seen_keys(delivery: &Delivery) -> [Key; 2] {
@@ -158,6 +205,29 @@ impl Read {
             Some(repository) => (DELIVERY_OF_REPOSITORY, Key::new().u64(repository.0)),
             None => (DELIVERY, Key::new()),
         };
+        self.deliveries_in(table, &prefix, after, limit)
+    }
+
+    /// Deliveries with an outcome of this kind, newest first. `after` is the last id of the previous page.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn deliveries_with(
+        &self,
+        kind: OutcomeKind,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        self.deliveries_in(DELIVERY_OF_OUTCOME, &outcome_key(kind), after, limit)
+    }
+
+    fn deliveries_in(
+        &self,
+        table: Table,
+        prefix: &Key,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, StoreError> {
         let after = after.map(|id| prefix.clone().id(id.0));
         let keys = self.keys(table, prefix.as_slice(), after.as_ref().map(Key::as_slice), Order::NewestFirst, limit)?;
         let ids = keys.iter().filter_map(|key| last_id(key)).map(DeliveryId);
@@ -166,8 +236,18 @@ impl Read {
 }
 
 impl Write<'_> {
+    /// Writes the row and updates the index of outcomes.
     pub(super) fn put_delivery(&self, delivery: &Delivery) -> Result<(), StoreError> {
+        if let Some(old) = self.delivery(delivery.id)? {
+            self.forget_outcome(&old)?;
+        }
+        self.put_bytes(DELIVERY_OF_OUTCOME, outcome_key(delivery.outcome.kind()).id(delivery.id.0).as_slice(), &[])?;
         self.put(DELIVERY, "delivery", key(delivery.id).as_slice(), delivery)
+    }
+
+    /// Removes the delivery from the index of outcomes.
+    pub(super) fn forget_outcome(&self, delivery: &Delivery) -> Result<(), StoreError> {
+        self.remove(DELIVERY_OF_OUTCOME, outcome_key(delivery.outcome.kind()).id(delivery.id.0).as_slice()).map(drop)
     }
 
     fn add_delivery(&self, delivery: &Delivery, body: &[u8]) -> Result<Accepted, StoreError> {

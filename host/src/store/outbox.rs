@@ -58,6 +58,7 @@ impl Write<'_> {
                 state: NoticeState::Pending,
                 retrying_since: now,
                 attempts: 0,
+                earlier_attempts: 0,
                 unknown_outcomes: 0,
                 last_error: None,
                 next_attempt_at: now,

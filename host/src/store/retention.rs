@@ -128,6 +128,7 @@ impl Write<'_> {
         let id = delivery.id.0;
         self.remove(DELIVERY, id.as_bytes())?;
         self.remove(DELIVERY_BODY, id.as_bytes())?;
+        self.forget_outcome(delivery)?;
         self.remove(DELIVERY_OF_REPOSITORY, Key::new().u64(delivery.repository.0).id(id).as_slice())?;
         // A dead letter has no build. If it is redelivered, it must be processed.
         let is_dead_letter = matches!(delivery.outcome, DeliveryOutcome::DeadLetter(_));

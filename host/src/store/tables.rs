@@ -33,6 +33,8 @@ tables! {
     DELIVERY_SEEN = "delivery_seen",
     /// repository id, delivery id.
     DELIVERY_OF_REPOSITORY = "delivery_of_repository",
+    /// outcome, delivery id.
+    DELIVERY_OF_OUTCOME = "delivery_of_outcome",
     /// build id → row.
     BUILD = "build",
     /// repository id, number → build id.

@@ -56,9 +56,13 @@ impl BuildRow {
     }
 }
 
-/// A reason in one line: its first part is more specific than its summary.
+/// A reason in one line: its first part is more specific than its summary. Further parts are counted.
 fn one_line_reason(reason: &Reason) -> String {
-    reason.parts.first().map_or_else(|| reason.message.clone(), ToString::to_string)
+    match reason.parts.as_slice() {
+        [] => reason.message.clone(),
+        [part] => part.to_string(),
+        [part, more @ ..] => format!("{part}; and {} more", more.len()),
+    }
 }
 
 /// How long a build took, in words: a number alone could be anything.
@@ -96,4 +100,20 @@ pub fn filter_chips(base: &str, chosen: StatusFilter) -> Vec<FilterChip> {
 pub fn older_href(base: &str, chosen: StatusFilter, after: &str) -> String {
     let status = if chosen == StatusFilter::All { String::new() } else { format!("status={chosen}&") };
     format!("{base}?{status}after={}", urls::encode(after))
+}
+
+#[cfg(test)]
+mod tests {
+    use beespace_core::reason_code::ReasonCode;
+
+    use super::*;
+
+    #[test]
+    fn a_reason_in_one_line_counts_what_it_leaves_out() {
+        let part = |name: &str| Reason::new(ReasonCode::SecretMissing, format!("secret {name} is missing"));
+        let reason = Reason::new(ReasonCode::SecretMissing, "2 secrets are missing");
+        assert_eq!(one_line_reason(&reason), "2 secrets are missing");
+        assert_eq!(one_line_reason(&reason.clone().part(part("a"))), "secret a is missing");
+        assert_eq!(one_line_reason(&reason.part(part("a")).part(part("b"))), "secret a is missing; and 1 more");
+    }
 }

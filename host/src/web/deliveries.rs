@@ -15,11 +15,11 @@ use crate::app::App;
 use crate::clock::now;
 use crate::http_problem::Problem;
 use crate::store::build::Builds as _;
-use crate::store::delivery::{Delivery, DeliveryOutcome};
+use crate::store::delivery::{Delivery, DeliveryOutcome, OutcomeKind};
 use crate::store::repository::Repositories as _;
 use crate::store::{Read, StoreError};
 use crate::urls::{self, Urls};
-use crate::view::delivery_state::outcome_label;
+use crate::view::delivery_state::{is_worth_a_retry, outcome_label};
 use crate::view::{build_title, time};
 
 const NO_DELIVERIES: EmptyRecords = EmptyRecords {
@@ -28,17 +28,28 @@ const NO_DELIVERIES: EmptyRecords = EmptyRecords {
            doctor`.",
 };
 
+const STATUSES: [(&str, &str); 4] =
+    [("waiting", "Waiting"), ("built", "Built"), ("ignored", "Ignored"), ("dead_letter", "Dead letter")];
+
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let (read, now, href) = (app.store.read()?, now(), app.urls.below_base(urls::DELIVERIES));
-    let deliveries = read.deliveries(None, query.after().map(DeliveryId), ROWS_PER_PAGE + 1)?;
-    let (deliveries, older) = records::paginate(deliveries, &href, |delivery| delivery.id.to_string());
+    // An unknown filter shows all: a person typed the URL.
+    let kind = query.status.as_deref().and_then(OutcomeKind::parse);
+    let (status, after) = (kind.map(OutcomeKind::as_str), query.after().map(DeliveryId));
+    let deliveries = match kind {
+        Some(kind) => read.deliveries_with(kind, after, ROWS_PER_PAGE + 1)?,
+        None => read.deliveries(None, after, ROWS_PER_PAGE + 1)?,
+    };
+    let (deliveries, older) = records::paginate(deliveries, &href, status, |delivery| delivery.id.to_string());
     let rows = deliveries.iter().map(|delivery| row(&app.urls, &read, delivery, now)).collect::<Result<_, _>>()?;
     let layout = layout.with_title("Deliveries").in_section("deliveries").with_changes(LiveScope::All);
-    render_page(&RecordsPage { layout, heading: "Deliveries", href, callouts: Vec::new(), rows, older, empty: NO_DELIVERIES })
+    let chips = records::filter_chips(&href, status, &STATUSES);
+    let empty = if kind.is_some() { records::NO_MATCH } else { NO_DELIVERIES };
+    render_page(&RecordsPage { layout, heading: "Deliveries", href, chips, callouts: Vec::new(), rows, older, empty })
 }
 
 fn row(urls: &Urls, read: &Read, delivery: &Delivery, now: Timestamp) -> Result<RecordRow, StoreError> {
@@ -63,7 +74,7 @@ fn row(urls: &Urls, read: &Read, delivery: &Delivery, now: Timestamp) -> Result<
         facts: vec![format!("delivery {}", delivery.forge_id)],
         why,
         at: time::time_element(delivery.received_at, now),
-        may_retry: matches!(delivery.outcome, DeliveryOutcome::Ignored(_) | DeliveryOutcome::DeadLetter(_)),
+        may_retry: is_worth_a_retry(&delivery.outcome),
     })
 }
 

@@ -19,6 +19,7 @@ use crate::clock::now;
 use crate::http_problem::Problem;
 use crate::notify;
 use crate::store::build::Builds as _;
+use crate::store::notice::{Notices as _, OrderingKey};
 use crate::store::suspended::{SuspendedBindings as _, Suspension};
 use crate::store::{Read, StoreError};
 use crate::urls::{self, Urls};
@@ -29,19 +30,27 @@ const NO_NOTICES: EmptyRecords = EmptyRecords {
     text: "A `[[notifier]]` in `beespace.toml` sends a notice when a build finishes or is waiting for approval.",
 };
 
+const STATUSES: [(&str, &str); 4] =
+    [("pending", "Pending"), ("suspended", "Suspended"), ("dead_letter", "Dead letter"), ("sent", "Sent")];
+
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Extension(layout): Extension<Layout>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let (read, now, href) = (app.store.read()?, now(), app.urls.below_base(urls::NOTICES));
-    let notices = read.notices(None, query.after().map(NoticeId), ROWS_PER_PAGE + 1)?;
-    let (notices, older) = records::paginate(notices, &href, |notice| notice.id.to_string());
+    // An unknown filter shows all: a person typed the URL.
+    let state = query.status.as_deref().and_then(NoticeState::parse);
+    let status = state.map(NoticeState::as_str);
+    let notices = read.notices(state, query.after().map(NoticeId), ROWS_PER_PAGE + 1)?;
+    let (notices, older) = records::paginate(notices, &href, status, |notice| notice.id.to_string());
     let rows = notices.iter().map(|notice| row(&app.urls, &read, notice, now)).collect::<Result<_, _>>()?;
     let suspended = read.suspended_bindings()?;
     let callouts = suspended.iter().map(|(binding, suspension)| suspended_callout(binding, suspension)).collect();
     let layout = layout.with_title("Notices").in_section("notices").with_changes(LiveScope::All);
-    render_page(&RecordsPage { layout, heading: "Notices", href, callouts, rows, older, empty: NO_NOTICES })
+    let chips = records::filter_chips(&href, status, &STATUSES);
+    let empty = if state.is_some() { records::NO_MATCH } else { NO_NOTICES };
+    render_page(&RecordsPage { layout, heading: "Notices", href, chips, callouts, rows, older, empty })
 }
 
 fn suspended_callout(binding: &str, suspension: &Suspension) -> Callout {
@@ -64,10 +73,6 @@ fn row(urls: &Urls, read: &Read, notice: &Notice, now: Timestamp) -> Result<Reco
         NoticeState::Suspended => ("suspended", "blocked"),
     };
     let build = read.build(notice.build)?;
-    let attempts = format!("{} attempt{}", notice.attempts, if notice.attempts == 1 { "" } else { "s" });
-    // Before its first attempt a notice is simply waiting for its turn.
-    let is_retried = notice.state == NoticeState::Pending && notice.attempts > 0;
-    let next = is_retried.then(|| format!("next attempt in {}", time::format_duration(notice.next_attempt_at.since(now))));
     Ok(RecordRow {
         id: notice.id.to_string(),
         state: state.to_owned(),
@@ -75,9 +80,32 @@ fn row(urls: &Urls, read: &Read, notice: &Notice, now: Timestamp) -> Result<Reco
         name: build.as_ref().map_or_else(|| "Deleted build".to_owned(), build_title::build_name),
         href: build.as_ref().map(|build| urls.build(build)),
         kind: notice.kind.as_str().to_owned(),
-        facts: [format!("notifier {}", notice.binding), attempts].into_iter().chain(next).collect(),
+        facts: std::iter::once(format!("notifier {}", notice.binding)).chain(progress(read, notice, now)?).collect(),
         why: notice.last_error.clone().filter(|_| notice.state != NoticeState::Sent),
         at: time::time_element(notice.created_at, now),
         may_retry: matches!(notice.state, NoticeState::DeadLetter | NoticeState::Suspended),
     })
+}
+
+/// The attempts so far, and what the notice waits for.
+fn progress(read: &Read, notice: &Notice, now: Timestamp) -> Result<Vec<String>, StoreError> {
+    let attempts = match notice.total_attempts() {
+        0 => None,
+        1 => Some("1 attempt".to_owned()),
+        count => Some(format!("{count} attempts")),
+    };
+    let waits = match notice.state {
+        NoticeState::Sent | NoticeState::DeadLetter => None,
+        NoticeState::Suspended => Some("waits until its notifier is resumed".to_owned()),
+        NoticeState::Pending => {
+            let first = read.oldest_unfinished(&OrderingKey::of(notice))?;
+            let delay = notice.next_attempt_at.since(now);
+            match first {
+                Some(first) if first.id != notice.id => Some("waits for an earlier notice of this build".to_owned()),
+                _ if notice.attempts > 0 => Some(format!("next attempt in {}", time::format_duration(delay))),
+                _ => None,
+            }
+        }
+    };
+    Ok(attempts.into_iter().chain(waits).collect())
 }

@@ -2,7 +2,12 @@
 
 use beespace_core::build::{PipelineFile, Stage};
 use beespace_core::ids::StepNumber;
+use beespace_core::pipeline::EnvValue;
 use beespace_core::policy::{Decision, Finding, Mode, Severity};
+use beespace_core::reason::Reason;
+use beespace_core::reason_code::ReasonCode;
+
+const MISSING_SECRET: [ReasonCode; 2] = [ReasonCode::SecretMissing, ReasonCode::SecretOfPlugins];
 
 /// The annotated file.
 #[derive(Debug, Clone)]
@@ -64,6 +69,11 @@ impl PipelineFileView {
                 put(Some(line), FileNote::of_finding(mode, finding));
             }
         }
+        for (pointer, reason) in missing_secrets(stages) {
+            if let Some(line) = file.spans.find(&pointer).and_then(|span| usize::try_from(span.line).ok()) {
+                put(Some(line), FileNote { tone: "error", text: reason.message.clone(), help: reason.help.clone() });
+            }
+        }
         let count = file.diagnostics.len();
         let problems = (count > 0).then(|| format!("{count} problem{}", if count == 1 { "" } else { "s" }));
         let open = count > 0 || lines.iter().any(|line| line.tone.is_some());
@@ -90,6 +100,28 @@ fn findings(decisions: &[Decision]) -> impl Iterator<Item = (&Decision, Mode, &F
         let verdicts = shown.filter_map(|evaluation| Some((evaluation.mode, evaluation.result.as_ref().ok()?)));
         verdicts.flat_map(move |(mode, verdict)| verdict.findings.iter().map(move |finding| (decision, mode, finding)))
     })
+}
+
+/// Where a pipeline names the secrets without which its stage could not start, with the reason.
+fn missing_secrets(stages: &[Stage]) -> Vec<(String, &Reason)> {
+    let mut places = Vec::new();
+    for stage in stages {
+        let reasons = stage.reason.iter().flat_map(|reason| std::iter::once(reason).chain(&reason.parts));
+        let missing: Vec<&Reason> = reasons.filter(|reason| MISSING_SECRET.iter().any(|code| reason.code == *code)).collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let steps = stage.pipeline.steps.iter().enumerate().map(|(index, step)| (format!("/steps/{index}"), &step.env));
+        for (owner, env) in std::iter::once((String::new(), &stage.pipeline.env)).chain(steps) {
+            for (name, value) in env {
+                let EnvValue::FromSecret(secret) = value else { continue };
+                let subject = format!("secret {secret:?} ");
+                let reason = missing.iter().find(|reason| reason.message.starts_with(&subject));
+                places.extend(reason.map(|reason| (format!("{owner}/env/{name}"), *reason)));
+            }
+        }
+    }
+    places
 }
 
 /// Status name that selects the colour of a finding.

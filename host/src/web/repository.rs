@@ -7,7 +7,6 @@ use axum::Extension;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use beespace_core::build::Build;
-use beespace_core::reason_code::ReasonCode;
 use beespace_core::time::Timestamp;
 
 use super::build_row::{self, BuildRow, FilterChip};
@@ -25,6 +24,7 @@ use crate::store::delivery::{Delivery, DeliveryOutcome};
 use crate::store::lookup::Visibility;
 use crate::store::repository::Repository;
 use crate::store::status_filter::StatusFilter;
+use crate::view::delivery_state::is_never_built;
 use crate::view::time;
 
 /// Builds in the history chart.
@@ -33,14 +33,6 @@ const HISTORY_BARS: usize = 30;
 const SCANNED_DELIVERIES: usize = 40;
 /// The most deliveries without a build on the page.
 const MAX_IGNORED: usize = 6;
-/// Why nothing is built for events that never build anything. On the page they would hide the push that somebody looks for.
-const NEVER_BUILT: [ReasonCode; 5] = [
-    ReasonCode::BranchCreated,
-    ReasonCode::RefDeleted,
-    ReasonCode::NothingToBuild,
-    ReasonCode::TestDelivery,
-    ReasonCode::DuplicatePush,
-];
 
 #[derive(Template)]
 #[template(path = "repository.html")]
@@ -114,7 +106,7 @@ pub fn safe_link(url: &str) -> Option<String> {
 
 fn ignored_view(delivery: &Delivery, now: Timestamp) -> Option<IgnoredView> {
     let (DeliveryOutcome::Ignored(reason) | DeliveryOutcome::DeadLetter(reason)) = &delivery.outcome else { return None };
-    if NEVER_BUILT.iter().any(|code| reason.code == *code) {
+    if is_never_built(reason) {
         return None;
     }
     Some(IgnoredView {
