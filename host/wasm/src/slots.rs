@@ -58,7 +58,7 @@ pub(crate) struct CallingBuild(String);
 
 impl CallingBuild {
     pub(crate) fn of(context: &PluginContext) -> Self {
-        Self(format!("{} {:?} {}", context.repository, context.build_number, context.sha))
+        Self(format!("{} {:?} {:?}", context.repository, context.build_number, context.sha))
     }
 }
 
