@@ -137,6 +137,7 @@ rules! {
     GET "/api/v1/notices" Admin;
     GET "/api/v1/notices/{id}" Admin;
     POST "/api/v1/notices/{id}/retry" Admin;
+    POST "/api/v1/notifiers/{notifier}/retry" Admin;
     GET "/api/v1/doctor" Admin;
 
     GET "/healthz" Anonymous;

@@ -59,10 +59,10 @@ pub async fn dead_letter(app: &App, key: OrderingKey, reason: Reason) -> Result<
 /// Why a notifier sends nothing, and what to do.
 #[must_use]
 pub fn suspended_reason(binding: &str, suspension: &Suspension) -> Reason {
-    Reason::new(ReasonCode::NotifierSuspended, format!("notifier {binding:?} is suspended: {}", suspension.reason)).help(
-        "fix the notifier in beespace.toml or its receiver, then retry one of its notices or restart the server: all of its \
-         notices are sent in order",
-    )
+    Reason::new(ReasonCode::NotifierSuspended, format!("notifier {binding:?} is suspended: {}", suspension.reason)).help(format!(
+        "correct the receiver and run `beespace notice retry --notifier {binding}`, or correct the notifier in beespace.toml \
+             and restart the server: all of its notices are sent in order"
+    ))
 }
 
 /// The result of one attempt.

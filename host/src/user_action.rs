@@ -157,10 +157,21 @@ async fn change_stage(
     Ok(())
 }
 
-/// Retries a notice that is a dead letter or suspended.
+/// Sends a notice again, or at once if it is waiting for its next attempt.
 ///
 /// # Errors
-/// [`StoreError::NotFound`]; [`StoreError::Conflict`] if the notice is being sent or has arrived.
+/// [`StoreError::NotFound`]; [`StoreError::Conflict`] if the notice has been sent.
 pub async fn retry_notice(app: &App, id: NoticeId) -> Result<Notice, StoreError> {
     app.store.retry_notice(id, now()).await
+}
+
+/// Sends all unfinished notices of a notifier at once, in order. Returns whether the configuration has this notifier.
+///
+/// # Errors
+/// [`StoreError`] if the store cannot be written.
+pub async fn retry_notifier(app: &App, notifier: &str) -> Result<bool, StoreError> {
+    if !app.plugins.notifiers.contains_key(notifier) {
+        return Ok(false);
+    }
+    app.store.retry_notices_of(notifier.to_owned(), now()).await.map(|()| true)
 }

@@ -240,7 +240,7 @@ async fn an_approval_is_reviewed_and_given_for_one_digest() {
         assert!(unasked.stderr.contains(shown), "{shown}: {}", unasked.stderr);
     }
     assert!(beespace.stage(&build).unwrap().approvals[0].approved_by.is_empty(), "there is no approval");
-    let other = shell.run("build approve 1 --subject sha256:00 --repo ada/hive").await;
+    let other = shell.run(&format!("build approve 1 --subject {} --repo ada/hive", "0".repeat(64))).await;
     assert!(other.code == 5 && other.stderr.contains(&subject), "{other:?}");
     let given = shell.run(&format!("build approve 1 --subject {subject} --repo ada/hive")).await;
     assert_eq!(given.code, 0, "{given:?}");
@@ -333,7 +333,20 @@ async fn deliveries_and_notices_are_listed() {
     assert!(shell.run(&format!("delivery show {id}")).await.stdout.contains("refs/heads/main"));
     assert_eq!(shell.run(&format!("delivery retry {id}")).await.code, 5);
     assert_eq!(shell.run("notice list --output json").await.json(), serde_json::json!([]));
-    assert_eq!(shell.run("notice show 7").await.code, 4);
+    for (line, valid) in [
+        ("notice show 7", "`beespace notice list`"),
+        ("delivery retry 7", "`beespace delivery list`"),
+        ("build list --status odd", "possible values: pending, "),
+        ("build list --limit 0", "1..=100"),
+        ("secret set a/b --instance", "letters, digits"),
+        ("build approve 1 --subject sha256:00 --repo ada/hive", "64 hex digits"),
+    ] {
+        // Nothing listens at this address, so a request would end with another code.
+        let refused = shell.run(&format!("{line} --server http://127.0.0.1:1")).await;
+        assert!(refused.code == 2 && refused.stderr.contains(valid), "{line}: {refused:?}");
+    }
+    let unknown = uuid::Uuid::nil();
+    assert_eq!(shell.run(&format!("notice show {unknown}")).await.code, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -367,7 +380,7 @@ async fn a_replayed_ignored_delivery_builds() {
     assert_eq!(shell.run(&format!("delivery show {id}")).await.json()["build"], again.id.to_string());
     let refused = shell.run(&format!("delivery retry {id}")).await;
     assert!(refused.code == 5 && refused.stderr.contains("beespace build restart"), "{refused:?}");
-    assert_eq!(shell.run("delivery retry 7").await.code, 4);
+    assert_eq!(shell.run(&format!("delivery retry {}", uuid::Uuid::nil())).await.code, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -401,6 +414,11 @@ async fn a_dead_letter_notice_is_shown_and_replayed() {
     assert_eq!((&sent["id"], &sent["idempotency_key"]), (&dead["id"], &dead["idempotency_key"]));
     assert_eq!(shell.run(&format!("notice retry {id}")).await.code, 5);
     assert_eq!(shell.run("notice list --state odd").await.code, 2);
+    let all = shell.run("notice retry --notifier inbox").await;
+    assert!(all.code == 0 && all.stderr.contains("notifier inbox"), "{all:?}");
+    let unknown = shell.run("notice retry --notifier none").await;
+    assert!(unknown.code == 4 && unknown.stderr.contains("[[notifier]]"), "{unknown:?}");
+    assert_eq!(shell.run("notice retry").await.code, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -420,6 +438,30 @@ async fn a_secret_is_read_from_standard_input_and_never_printed() {
     assert!(absent.code == 4 && absent.stderr.contains("absent.pem"), "{absent:?}");
     assert_eq!(shell.run("secret remove token --repo ada/hive").await.code, 0);
     assert_eq!(shell.run("secret remove token --repo ada/hive").await.code, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_of_plugins_and_of_the_instance_belong_to_no_repository() {
+    let (_gogs, _beespace, shell) = world().await;
+    let git = |args: &[&str]| {
+        let done = std::process::Command::new("git").args(args).current_dir(shell.home.path()).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    for place in ["outside a clone", "inside a clone"] {
+        if place == "inside a clone" {
+            git(&["init", "--quiet"]);
+            git(&["remote", "add", "origin", "http://gogs.local:3000/ada/hive.git"]);
+        }
+        for (option, scope) in [("--plugins", "plugins"), ("--instance", "the instance")] {
+            let set = shell.run_with_input(&format!("secret set dead-key {option}"), "a-value-that-is-long\n").await;
+            assert_eq!(set.code, 0, "{place}: {set:?}");
+            assert!(set.stderr.starts_with(&format!("secret dead-key set for {scope} at http")), "{place}: {set:?}");
+            let listed = shell.run(&format!("secret list {option}")).await;
+            assert!(listed.code == 0 && listed.stdout.contains("dead-key"), "{place}: {listed:?}");
+            let removed = shell.run(&format!("secret remove dead-key {option}")).await;
+            assert!(removed.stderr.starts_with(&format!("secret dead-key removed for {scope} at ")), "{place}: {removed:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -157,6 +157,33 @@ async fn a_suspended_notifier_is_retried_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_refuses_is_found_and_its_notices_are_sent_after_the_repair() {
+    let gogs = FakeGogs::start().await.unwrap();
+    gogs.set_inbox_status("team", 503);
+    let beespace = world(&gogs, &webhook("inbox", &gogs.inbox_url("team"), gogs.url())).await;
+    build(&gogs, &beespace, 1).await;
+    let admin = beespace.admin().unwrap();
+    let finding = beespace.wait_for("the finding", async || {
+        let findings = admin.get("/api/v1/doctor").await?.json()?;
+        Ok(findings.as_array().unwrap().iter().find(|finding| finding["check"] == "notifier inbox").cloned())
+    });
+    let finding = finding.await.unwrap();
+    assert_eq!(finding["level"], "warning");
+    let (detail, help) = (finding["detail"].as_str().unwrap(), finding["help"].as_str().unwrap());
+    assert!(detail.starts_with("1 notice is pending") && detail.contains("503"), "{detail}");
+    assert!(help.contains("beespace notice retry --notifier inbox"), "{help}");
+
+    gogs.set_inbox_status("team", 200);
+    let nothing = serde_json::json!({});
+    let retried = admin.post("/api/v1/notifiers/inbox/retry", &nothing).await.unwrap();
+    assert_eq!(retried.status, reqwest::StatusCode::NO_CONTENT, "{retried:?}");
+    let is_sent = async || Ok((notices(&beespace, "inbox")?[0].state == NoticeState::Sent).then_some(()));
+    beespace.wait_for("the notice to be sent", is_sent).await.unwrap();
+    let unknown = admin.post("/api/v1/notifiers/none/retry", &nothing).await.unwrap();
+    assert_eq!(unknown.status, reqwest::StatusCode::NOT_FOUND, "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_notifier_keeps_state_only_if_the_configuration_allows_it() {
     let world = "package test:guest; world keeper { import beespace:plugin/kv@0.1.0; export beespace:plugin/lifecycle@0.1.0; \
                  export beespace:plugin/notifier@0.1.0; }";

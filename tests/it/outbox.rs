@@ -239,15 +239,56 @@ async fn a_server_suspends_a_long_backlog_completely() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_dead_letters_can_be_replayed_and_they_go_first() {
+async fn a_dead_letter_can_be_retried_and_goes_first() {
     let world = store::world().await;
     enqueue_two(&world, "a", "1").await;
     let [(_, first, _)] = queued(&world.store).try_into().unwrap();
-    assert!(world.store.retry_notice(first.id, NOW).await.is_err());
     conclude(&world.store, &first, AttemptOutcome::Permanent("no".to_owned())).await;
     world.store.retry_notice(first.id, NOW).await.unwrap();
     let [(_, again, _)] = queued(&world.store).try_into().unwrap();
     assert_eq!((again.id, again.attempts), (first.id, 0));
     conclude(&world.store, &again, AttemptOutcome::Sent).await;
     assert!(world.store.retry_notice(first.id, NOW).await.is_err());
+}
+
+/// Lets the receiver refuse the next notice of each ordering key for a minute.
+async fn refuse_for_a_minute(store: &Store) {
+    for (key, notice, _) in queued(store) {
+        let busy = AttemptOutcome::Retry { after: Some(Duration::from_secs(60)), why: "busy".to_owned() };
+        let due = DueTime::at(conclude(store, &notice, busy).await.next_attempt_at, NOW);
+        store.reschedule(Queue::Notice, key.key(), due, None, false).await.unwrap();
+    }
+    assert!(queued(store).iter().all(|(_, _, not_before)| *not_before > NOW));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_of_a_waiting_notice_sends_those_before_it_at_once_too() {
+    let world = store::world().await;
+    enqueue_two_for(2, &world).await;
+    refuse_for_a_minute(&world.store).await;
+    let all = world.store.read().unwrap().notices(Some(NoticeState::Pending), None, 10).unwrap();
+    let second = all.iter().find(|notice| notice.sequence == 2).unwrap();
+    world.store.retry_notice(second.id, NOW).await.unwrap();
+    let due: Vec<_> = queued(&world.store).into_iter().filter(|(_, _, not_before)| *not_before <= NOW).collect();
+    let [(key, first, _)] = due.as_slice() else { panic!("{due:?}") };
+    assert_eq!((key, first.sequence, first.attempts), (&OrderingKey::of(second), 1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_of_a_notifier_sends_all_of_its_waiting_notices_at_once() {
+    let world = store::world().await;
+    world.store.set_notifiers(["hook", "other"]);
+    enqueue_two_for(3, &world).await;
+    assert!(world.store.read().unwrap().failing_notifiers(100).unwrap().is_empty(), "no attempt has failed");
+    refuse_for_a_minute(&world.store).await;
+    let failing = world.store.read().unwrap().failing_notifiers(100).unwrap();
+    let failing: Vec<_> = failing.iter().map(|one| (&*one.binding, one.pending, &*one.last_error)).collect();
+    assert_eq!(failing, [("hook", 6, "busy"), ("other", 6, "busy")]);
+
+    world.store.retry_notices_of("hook".to_owned(), NOW).await.unwrap();
+    for (key, notice, not_before) in queued(&world.store) {
+        assert_eq!((not_before <= NOW, notice.attempts), if key.binding == "hook" { (true, 0) } else { (false, 1) }, "{key:?}");
+    }
+    let failing = world.store.read().unwrap().failing_notifiers(100).unwrap();
+    assert_eq!(failing.iter().map(|one| &*one.binding).collect::<Vec<_>>(), ["other"]);
 }

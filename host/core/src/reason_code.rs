@@ -218,7 +218,7 @@ reason_codes! {
     EncryptionFailed "encryption-failed" "A secret could not be encrypted." "See the server's log.";
     LogFailed "log-failed" "The log of a step could not be written." "Check the disk of `data.dir`.";
     NotifierSuspended "notifier-suspended" "The notifier is suspended after repeated failures."
-        "Fix the binding or the receiver, then retry one of its notices, or restart the server.";
+        "Correct the receiver and run `beespace notice retry --notifier NAME`, or correct the binding and restart the server.";
     Internal "internal" "An internal error of the server." "Please report it with the server's log.";
 }
 

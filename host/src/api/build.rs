@@ -21,6 +21,7 @@ use crate::store::lookup::Visibility;
 use crate::store::repository::Repository;
 use crate::urls;
 use crate::user_action::{self, BuildAction};
+use crate::view::build_title;
 
 /// All builds, newest first
 #[utoipa::path(get, path = "/api/v1/builds", tag = "build", params(ListParams), responses((status = OK, body = Vec<BuildBody>)))]
@@ -134,5 +135,7 @@ async fn act(
 fn with_stages(app: &App, id: BuildId) -> Result<Json<BuildBody>, Problem> {
     let read = app.store.read()?;
     let build = read.build(id)?.ok_or_else(|| Problem::not_found("build"))?;
-    Ok(Json(BuildBody::with_stages(&app.urls, &build, &read.stages(id)?, &read.decisions(id)?, now())))
+    let restarted = build.restart_of.map_or(Ok(None), |id| read.build(id))?;
+    let body = BuildBody::with_stages(&app.urls, &build, &read.stages(id)?, &read.decisions(id)?, now());
+    Ok(Json(BuildBody { restarts_label: restarted.as_ref().map(build_title::build_name), ..body }))
 }

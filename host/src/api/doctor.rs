@@ -14,11 +14,15 @@ use crate::clock::now;
 use crate::disk;
 use crate::http_problem::Problem;
 use crate::notify;
+use crate::store::notice::FailingNotifier;
 use crate::store::repository::Repository;
 use crate::store::secret::{SecretScope, Secrets as _};
 use crate::store::suspended::{SuspendedBindings as _, Suspension};
 use crate::store::{Read, StoreError};
-use crate::view::time::ago;
+use crate::view::time::{ago, format_duration};
+
+/// The number of pending notices that the check of the notifiers looks at.
+const MAX_PENDING_NOTICES: usize = 1_000;
 
 /// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -62,7 +66,7 @@ impl Finding {
 /// Check everything that a push needs to become a build
 #[utoipa::path(get, path = "/api/v1/doctor", tag = "doctor", responses((status = OK, body = Vec<Finding>)))]
 pub(super) async fn examine(State(app): State<Arc<App>>) -> Result<Json<Vec<Finding>>, Problem> {
-    let StoreFacts { enabled, last_delivery, suspended, clock, secrets } = store_facts(&app)?;
+    let StoreFacts { enabled, last_delivery, suspended, failing, clock, secrets } = store_facts(&app)?;
     let mut findings = vec![gogs(&app).await];
     // The setting that this check finds is one of the whole Gogs, so one repository is enough.
     if let Some(repository) = enabled.first() {
@@ -74,6 +78,7 @@ pub(super) async fn examine(State(app): State<Arc<App>>) -> Result<Json<Vec<Find
     findings.extend(app.plugins.all().map(plugin));
     findings.extend(secrets);
     findings.extend(suspended.iter().filter(|(binding, _)| app.plugins.notifiers.contains_key(binding)).map(notifier));
+    findings.extend(failing.iter().map(failing_notifier));
     for repository in &enabled {
         findings.push(permissions(&app, repository).await);
         findings.push(hook(&app, repository).await);
@@ -89,6 +94,7 @@ struct StoreFacts {
     /// How long ago the last delivery arrived.
     last_delivery: Option<String>,
     suspended: Vec<(String, Suspension)>,
+    failing: Vec<FailingNotifier>,
     clock: Option<ClockCheck>,
     secrets: Vec<Finding>,
 }
@@ -98,7 +104,8 @@ fn store_facts(app: &App) -> Result<StoreFacts, StoreError> {
     let enabled = read.repositories()?.into_iter().filter(|repository| repository.hook.is_some()).collect();
     let last_delivery = read.deliveries(None, None, 1)?.first().map(|delivery| ago(delivery.received_at, now()));
     let secrets = granted_secrets(app, &read)?;
-    Ok(StoreFacts { enabled, last_delivery, suspended: read.suspended_bindings()?, clock: read.clock_check()?, secrets })
+    let (suspended, failing) = (read.suspended_bindings()?, read.failing_notifiers(MAX_PENDING_NOTICES)?);
+    Ok(StoreFacts { enabled, last_delivery, suspended, failing, clock: read.clock_check()?, secrets })
 }
 
 async fn gogs(app: &App) -> Finding {
@@ -196,6 +203,26 @@ fn granted_secrets(app: &App, read: &Read) -> Result<Vec<Finding>, StoreError> {
 fn notifier((binding, suspended): &(String, Suspension)) -> Finding {
     let reason = notify::suspended_reason(binding, suspended);
     Finding::problem(format!("notifier {binding}"), reason.message, reason.help)
+}
+
+/// A notifier whose receiver refuses notices that are retried.
+fn failing_notifier(failing: &FailingNotifier) -> Finding {
+    let FailingNotifier { binding, pending, last_error, next_attempt_at } = failing;
+    let notices = match *pending {
+        1 => "1 notice is pending".to_owned(),
+        MAX_PENDING_NOTICES.. => format!("at least {MAX_PENDING_NOTICES} notices are pending"),
+        count => format!("{count} notices are pending"),
+    };
+    let next = format_duration(next_attempt_at.since(now()));
+    let help = format!(
+        "correct the receiver, then run `beespace notice retry --notifier {binding}` to send them at once; without it, each \
+         notice is retried for a day, with delays that grow to 10 minutes"
+    );
+    Finding::warning(
+        format!("notifier {binding}"),
+        format!("{notices}, the next attempt is in {next}; the last attempt failed: {last_error}"),
+        Some(help),
+    )
 }
 
 /// The permissions of the token's user in the repository.

@@ -60,8 +60,11 @@ pub struct BuildBody {
     pub actor: String,
     /// The author as stated in the commit; anyone can forge it.
     pub author: Option<String>,
-    /// The build that this one repeats.
+    /// The id of the build that this one repeats.
     pub restarts: Option<String>,
+    /// Repository and number of the build that this one repeats, `acme/app #7`; absent in lists, and if that build was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts_label: Option<String>,
     /// When its delivery was processed. RFC 3339, in UTC.
     pub created_at: String,
     /// When its first stage started. RFC 3339, in UTC.
@@ -218,6 +221,7 @@ impl BuildBody {
             actor: build.event.sender.login.clone(),
             author: build.head.as_ref().map(|head| head.author.name.clone()),
             restarts: build.restart_of.map(|id| id.to_string()),
+            restarts_label: None,
             created_at: rfc3339(build.created_at),
             started_at: optional_rfc3339(build.started_at),
             finished_at: optional_rfc3339(build.finished_at),

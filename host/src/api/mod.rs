@@ -79,6 +79,7 @@ fn api_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(notice::list))
         .routes(routes!(notice::show))
         .routes(routes!(notice::retry))
+        .routes(routes!(notice::retry_all))
 }
 
 /// The OpenAPI document.

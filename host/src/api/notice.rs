@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use beespace_core::ids::NoticeId;
 use beespace_core::notice::{Notice, NoticeState};
 use serde::{Deserialize, Serialize};
@@ -107,10 +108,22 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) ->
     Ok(Json(NoticeBody { subject, ..NoticeBody::new(&read, &notice) }))
 }
 
-/// Retry a notice that is a dead letter or suspended
+/// Send a notice again, or at once if it is waiting for its next attempt
 #[utoipa::path(post, path = "/api/v1/notices/{id}/retry", tag = "notice", params(("id" = String, Path)),
     responses((status = OK, body = NoticeBody), (status = CONFLICT, body = Problem)))]
 pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<NoticeBody>, Problem> {
     let notice = user_action::retry_notice(&app, parse_id(&id)?).await?;
     Ok(Json(NoticeBody::new(&app.store.read()?, &notice)))
+}
+
+/// Send all unfinished notices of a notifier at once
+///
+/// They are the suspended notices and those that wait for their next attempt. They are sent in order.
+#[utoipa::path(post, path = "/api/v1/notifiers/{notifier}/retry", tag = "notice", params(("notifier" = String, Path)),
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = Problem)))]
+pub(super) async fn retry_all(State(app): State<Arc<App>>, Path(notifier): Path<String>) -> Result<StatusCode, Problem> {
+    if user_action::retry_notifier(&app, &notifier).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(Problem::not_found("notifier").help("`[[notifier]]` in beespace.toml defines the notifiers."))
 }

@@ -9,13 +9,14 @@ use crate::access::{self, Access, Right};
 use crate::http_problem::MEDIA_TYPE;
 
 /// Descriptions of the path parameters.
-const PATH_PARAMETERS: [(&str, &str); 7] = [
+const PATH_PARAMETERS: [(&str, &str); 8] = [
     ("owner", "The owner of the repository: a Gogs user or organisation."),
     ("name", "The name of the repository."),
     ("number", "The number of the build in its repository, or its id."),
     ("stage", "The number of the stage in its build, from 1."),
     ("step", "The number of the step in its stage; 0 is the clone by the host."),
     ("id", "The id, as the list returns it."),
+    ("notifier", "The name of the notifier in the configuration."),
     ("secret", "The name of the secret: letters, digits, `_`, `-` and `.`."),
 ];
 

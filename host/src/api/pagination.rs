@@ -12,7 +12,8 @@ use crate::store::lookup::BuildList;
 use crate::store::status_filter::InvalidStatusFilter;
 use crate::urls;
 
-const MAX_LIMIT: usize = 100;
+/// The maximum number of items of one page.
+pub const MAX_LIMIT: usize = 100;
 
 /// The requested part of a list.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]

@@ -3,13 +3,14 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use beespace_core::digest::Digest;
 use beespace_core::sanitize;
 
 use super::build_common::BuildName;
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::{Context, build_common, login, print_stderr, table};
+use super::{Context, build_common, login, print_stderr, table, values};
 use crate::api::dto::{ApprovalAnswerBody, ApprovalBody, BuildBody, StageBody};
 
 #[derive(Debug, clap::Args)]
@@ -17,12 +18,12 @@ pub struct ApprovalArgs {
     /// Number or id of the build, or `latest`
     build: BuildName,
     /// Number of the stage, if several are waiting for approval
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     stage: Option<u16>,
     /// Act on this digest only; the command fails if the plan has changed. Without a digest, `build approve` shows the plan and
     /// asks for confirmation; `build decline` does not
-    #[arg(long, value_name = "DIGEST")]
-    subject: Option<String>,
+    #[arg(long, value_name = "DIGEST", value_parser = values::digest)]
+    subject: Option<Digest>,
     /// Reason to record and show on the build's page
     #[arg(long)]
     reason: Option<String>,
@@ -40,9 +41,13 @@ pub(super) async fn approve(context: &Context, client: &Client, args: ApprovalAr
     if waiting.is_empty() {
         return Err(nothing_to_approve(&shown, &args));
     }
+    if args.subject.is_none() && !io::stdin().is_terminal() {
+        waiting.iter().for_each(|(stage, approval)| print_approval(client, &shown, stage, approval));
+        return Err(digest_required(waiting.iter().map(|(_, approval)| *approval)));
+    }
     for (stage, approval) in waiting {
         print_approval(client, &shown, stage, approval);
-        if args.subject.is_none() && !confirm(approval)? {
+        if args.subject.is_none() && !confirm()? {
             return Err(Failure::new(Exit::Refused, "not approved; nothing was sent to the server"));
         }
         let subject = Some(approval.subject.clone());
@@ -61,7 +66,8 @@ pub(super) async fn approve(context: &Context, client: &Client, args: ApprovalAr
 /// # Errors
 /// [`Failure`] if nothing is waiting for approval, or the server refuses.
 pub(super) async fn decline(context: &Context, client: &Client, args: ApprovalArgs) -> Result<Exit, Failure> {
-    let answer = ApprovalAnswerBody { stage: args.stage, subject: args.subject, reason: args.reason };
+    let answer =
+        ApprovalAnswerBody { stage: args.stage, subject: args.subject.map(|digest| digest.to_string()), reason: args.reason };
     build_common::post_action(context, client, args.build, "decline", &answer, "declined").await
 }
 
@@ -72,8 +78,11 @@ fn pending_approvals(build: &BuildBody) -> impl Iterator<Item = (&StageBody, &Ap
 }
 
 fn is_selected(args: &ApprovalArgs, stage: &StageBody, approval: &ApprovalBody) -> bool {
-    let is_digest = |wanted: &String| approval.subject == *wanted || approval.subject.split(':').next_back() == Some(wanted);
-    args.stage.is_none_or(|number| number == stage.number) && args.subject.as_ref().is_none_or(is_digest)
+    args.stage.is_none_or(|number| number == stage.number) && args.subject.is_none_or(|digest| is_subject(approval, digest))
+}
+
+fn is_subject(approval: &ApprovalBody, digest: Digest) -> bool {
+    approval.subject == digest.to_string()
 }
 
 fn nothing_to_approve(build: &BuildBody, args: &ApprovalArgs) -> Failure {
@@ -110,11 +119,17 @@ fn print_approval(client: &Client, build: &BuildBody, stage: &StageBody, approva
     print_stderr(&format!("  {}", approval.subject));
 }
 
-fn confirm(approval: &ApprovalBody) -> Result<bool, Failure> {
-    if !io::stdin().is_terminal() {
-        let help = format!("if you have reviewed the plan above, pass --subject {}", approval.subject);
-        return Err(Failure::new(Exit::Usage, "stdin is not a terminal: pass --subject DIGEST").help(help));
-    }
+/// Nobody can be asked, so the command line must name what the person has reviewed.
+fn digest_required<'a>(waiting: impl Iterator<Item = &'a ApprovalBody>) -> Failure {
+    let options: Vec<String> = waiting.map(|approval| format!("--subject {}", approval.subject)).collect();
+    let help = match options.as_slice() {
+        [only] => format!("if you have reviewed the plan above, pass {only}"),
+        all => format!("approve each plan above that you have reviewed with a command of its own: {}", all.join(", or ")),
+    };
+    Failure::new(Exit::Usage, "stdin is not a terminal: pass --subject DIGEST").help(help)
+}
+
+fn confirm() -> Result<bool, Failure> {
     write!(io::stderr(), "Approve this plan? [y/N] ")?;
     Ok(matches!(login::read_line()?.to_ascii_lowercase().as_str(), "y" | "yes"))
 }
@@ -126,4 +141,24 @@ fn approved_message(client: &Client, build: &BuildBody) -> String {
         return format!("{place} approved: {page}");
     }
     format!("approval recorded; {place} still needs {}: {page}", sanitize::line(&missing.join(", and ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn without_a_terminal_every_waiting_plan_is_named() {
+        let approval = |subject: &str| -> ApprovalBody {
+            let body = json!({ "description": "the pipeline", "subject": subject, "runs": [], "reasons": [], "missing": [],
+                "approved_by": [], "given": [] });
+            serde_json::from_value(body).unwrap()
+        };
+        let help = |all: &[ApprovalBody]| digest_required(all.iter()).help.unwrap();
+        assert!(help(&[approval("sha256:0a")]).ends_with("pass --subject sha256:0a"));
+        let two = help(&[approval("sha256:0a"), approval("sha256:0b")]);
+        assert!(two.ends_with("--subject sha256:0a, or --subject sha256:0b"), "{two}");
+    }
 }

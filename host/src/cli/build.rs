@@ -3,26 +3,25 @@
 use clap::Subcommand;
 
 use super::approve::{self, ApprovalArgs};
-use super::build_common::{BuildName, build_name, build_path, duration, post_action, short_sha, timestamp};
+use super::build_common::{BuildName, build_name, build_path, post_action, short_sha};
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::{Context, build_text, ignored_pushes, log, print_stderr, table};
+use super::times::{age, duration};
+use super::{Context, build_text, ignored_pushes, log, print_stderr, table, values};
 use crate::api::dto::{ApprovalAnswerBody, BuildBody};
 use crate::clock::now;
 use crate::urls::{API_PREFIX, api_repository};
-use crate::view::time;
 
 #[derive(Debug, Subcommand)]
 pub enum BuildCommand {
     /// List the builds of all repositories, newest first; with --repo, of one
     List {
-        /// Only builds with this status: pending, blocked, declined, running, success, failure, error, killed, skipped, or
-        /// `failed` for failure, error and killed together
-        #[arg(long)]
+        /// Only builds with this status; `failed` stands for failure, error and killed
+        #[arg(long, value_parser = values::build_status())]
         status: Option<String>,
         /// Maximum number of builds
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 20, value_parser = values::limit())]
         limit: usize,
     },
     /// Show a build with its reason, stages and steps
@@ -96,7 +95,7 @@ async fn list(context: &Context, client: &Client, status: Option<String>, limit:
             build.repository.clone(),
             build.number.map_or_else(|| build.id.clone(), |number| number.to_string()),
             build.status.clone(),
-            timestamp(&build.created_at).map_or_else(String::new, |created| time::ago(created, now)),
+            age(&build.created_at, now),
             duration(build.started_at.as_deref(), build.finished_at.as_deref(), now),
             build.branch.clone().or_else(|| build.tag.clone()).unwrap_or_default(),
             short_sha(build).to_owned(),

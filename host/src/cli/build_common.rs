@@ -5,8 +5,6 @@ use std::str::FromStr;
 use beespace_core::ids::RepositoryName;
 use beespace_core::reason::Reason;
 use beespace_core::sanitize;
-use beespace_core::time::Timestamp;
-use chrono::DateTime;
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
@@ -14,7 +12,6 @@ use super::output::Output;
 use super::{Context, print_stderr, table};
 use crate::api::dto::{ApprovalAnswerBody, BuildBody};
 use crate::urls::{BuildKey, api_build, api_repository};
-use crate::view::time;
 
 /// A build as commands name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,17 +67,6 @@ pub(super) fn build_name(build: &BuildBody) -> String {
 /// A reason to append to a line; empty if there is none.
 pub(super) fn reason_suffix(reason: Option<&Reason>) -> String {
     reason.map_or_else(String::new, |reason| format!("  {}", sanitize::line(&reason.to_string())))
-}
-
-/// A time of the API.
-pub(super) fn timestamp(text: &str) -> Option<Timestamp> {
-    let millis = DateTime::parse_from_rfc3339(text).ok()?.timestamp_millis();
-    u64::try_from(millis).ok().map(Timestamp)
-}
-
-/// How long something took or has been running; empty before its start.
-pub(super) fn duration(started: Option<&str>, finished: Option<&str>, now: Timestamp) -> String {
-    time::elapsed(started.and_then(timestamp), finished.and_then(timestamp), now)
 }
 
 /// The exit code for a build's status, so that scripts can test it.

@@ -4,10 +4,11 @@ use beespace_core::reason::Reason;
 use beespace_core::sanitize;
 use beespace_core::time::Timestamp;
 
-use super::build_common::{build_name, duration, exit_for_status, short_sha, timestamp};
+use super::build_common::{build_name, exit_for_status, short_sha};
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
+use super::times::{duration, timestamp};
 use super::{Context, print_stdout, table};
 use crate::api::dto::{ApprovalBody, BuildBody, StageBody, StepBody};
 use crate::clock::now;
@@ -47,6 +48,9 @@ impl Text {
         let took = suffix(&duration(build.started_at.as_deref(), build.finished_at.as_deref(), self.now));
         self.line(&format!("{}  {}{took}  {}", build_name(build), build.status, build.title));
         self.line(&format!("{} by {}  {page}", short_sha(build), build.actor));
+        if let Some(restarted) = &build.restarts_label {
+            self.line(&format!("  restart of {restarted}"));
+        }
         if let Some(reason) = &build.reason {
             self.line(&format!("  {reason}"));
         }
@@ -177,6 +181,14 @@ mod tests {
         ] {
             assert!(lines.iter().any(|shown| shown == line), "{line}: {lines:#?}");
         }
+    }
+
+    #[test]
+    fn a_restart_names_the_build_that_it_repeats() {
+        let mut build = build("success", "", "");
+        build.restarts_label = Some("ada/hive #1".to_owned());
+        let lines = Text::of(&build, "", Timestamp(0)).lines;
+        assert!(lines.iter().any(|line| line == "  restart of ada/hive #1"), "{lines:?}");
     }
 
     #[test]

@@ -26,7 +26,9 @@ pub mod secret;
 pub mod server;
 pub mod server_and_repository;
 pub mod table;
+mod times;
 pub mod token;
+mod values;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -5,8 +5,9 @@ use clap::Subcommand;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::{Context, print_stderr, table};
+use super::{Context, print_stderr, table, times};
 use crate::api::repository::{EnableBody, RepositoryBody};
+use crate::clock::now;
 use crate::urls::{API_PREFIX, api_repository};
 
 #[derive(Debug, Subcommand)]
@@ -38,9 +39,10 @@ pub async fn run(context: &Context, command: RepoCommand) -> Result<Exit, Failur
     match command {
         RepoCommand::List => {
             let all: Vec<RepositoryBody> = client.get(&format!("{API_PREFIX}/repositories")).await?;
+            let now = now();
             table::print_list(context.output, &all, ["name", "state", "branch", "since"], |body| {
                 let state = if body.is_enabled { "enabled" } else { "disabled" };
-                [body.name.clone(), state.to_owned(), body.default_branch.clone(), body.enabled_at.clone()]
+                [body.name.clone(), state.to_owned(), body.default_branch.clone(), times::age(&body.enabled_at, now)]
             })?;
         }
         RepoCommand::Enable { name } => {

@@ -8,8 +8,9 @@ use clap::Subcommand;
 use reqwest::Method;
 
 use super::exit::{Exit, Failure};
-use super::{Context, login, print_stderr, table};
+use super::{Context, login, print_stderr, table, times, values};
 use crate::api::secret::{SecretBody, SecretSetBody, SecretValue};
+use crate::clock::now;
 use crate::urls::{API_PREFIX, api_repository, encode};
 
 #[derive(Debug, clap::Args)]
@@ -27,6 +28,7 @@ pub enum SecretCommand {
     /// Set a secret; the command reads its value from stdin or a prompt
     Set {
         /// Name that pipelines and plugins use
+        #[arg(value_parser = values::secret_name)]
         name: String,
         #[command(flatten)]
         scope: Scope,
@@ -42,6 +44,7 @@ pub enum SecretCommand {
     /// Remove a secret
     Remove {
         /// Name of the secret
+        #[arg(value_parser = values::secret_name)]
         name: String,
         #[command(flatten)]
         scope: Scope,
@@ -55,7 +58,9 @@ pub async fn run(context: &Context, command: SecretCommand) -> Result<Exit, Fail
     match command {
         SecretCommand::List { scope } => {
             let all: Vec<SecretBody> = client.get(&secrets_path(context, &scope)?).await?;
-            table::print_list(context.output, &all, ["name", "changed"], |body| [body.name.clone(), body.changed_at.clone()])?;
+            let now = now();
+            let row = |body: &SecretBody| [body.name.clone(), times::age(&body.changed_at, now)];
+            table::print_list(context.output, &all, ["name", "changed"], row)?;
         }
         SecretCommand::Set { name, scope, file } => {
             let body = SecretValue { value: read_value(file)? };

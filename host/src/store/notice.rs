@@ -5,6 +5,8 @@
 //! it becomes due when the oldest unfinished notice does. The transaction that finishes a notice removes it from the list and
 //! queues the next one.
 
+use std::collections::BTreeMap;
+
 use beespace_core::change_event::ChangeEvent;
 use beespace_core::ids::NoticeId;
 use beespace_core::notice::{Notice, NoticeState, Receipt};
@@ -96,7 +98,38 @@ pub trait Notices: Rows + Sized {
 impl Notices for Read {}
 impl Notices for Write<'_> {}
 
+/// A notifier with pending notices, of which at least one could not be sent yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailingNotifier {
+    pub binding: String,
+    /// The number of its pending notices, including those that were not attempted yet.
+    pub pending: usize,
+    /// Why the last attempt of its newest attempted notice failed.
+    pub last_error: String,
+    /// The time of the next attempt of any of them.
+    pub next_attempt_at: Timestamp,
+}
+
 impl Read {
+    /// The notifiers whose receivers currently refuse notices, by name, according to the newest `limit` pending notices.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn failing_notifiers(&self, limit: usize) -> Result<Vec<FailingNotifier>, StoreError> {
+        let mut pending: BTreeMap<String, Vec<Notice>> = BTreeMap::new();
+        for notice in self.notices(Some(NoticeState::Pending), None, limit)? {
+            pending.entry(notice.binding.clone()).or_default().push(notice);
+        }
+        let failing = pending.into_iter().filter_map(|(binding, notices)| {
+            let mut failed = notices.iter().filter(|notice| notice.attempts > 0 && notice.last_error.is_some());
+            let newest = failed.next()?;
+            let next_attempt_at = failed.map(|notice| notice.next_attempt_at).fold(newest.next_attempt_at, Timestamp::min);
+            let last_error = newest.last_error.clone().unwrap_or_default();
+            Some(FailingNotifier { binding, pending: notices.len(), last_error, next_attempt_at })
+        });
+        Ok(failing.collect())
+    }
+
     /// Notices, newest first. `after` is the last id of the previous page.
     ///
     /// # Errors

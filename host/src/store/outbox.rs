@@ -168,23 +168,28 @@ impl Store {
         .await
     }
 
-    /// Sends a dead letter or a suspended notice again. A suspended binding is resumed: the person who retries a notice has
-    /// corrected the configuration.
+    /// Sends a notice again, or at once if it is waiting for its next attempt. A suspended binding is resumed: the person who
+    /// retries a notice has corrected the configuration.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] if the notice is still being sent or has been sent.
+    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] if the notice has been sent.
     pub async fn retry_notice(&self, id: NoticeId, now: Timestamp) -> Result<Notice, StoreError> {
         self.write(move |write| {
             let mut notice = write.notice(id)?.ok_or(StoreError::NotFound("notice"))?;
-            if !matches!(notice.state, NoticeState::DeadLetter | NoticeState::Suspended) {
-                let text = "Only a dead letter or a suspended notice can be sent again.";
-                return Err(StoreError::Conflict(text.to_owned()));
+            if notice.state == NoticeState::Sent {
+                return Err(StoreError::Conflict(format!("notice {id} has already been sent")));
             }
             notice.requeue(now);
             write.put_notice(&notice)?;
             write.add_unfinished(&notice)?;
             write.resume_binding(&notice.binding, now)?;
-            write.promote_next(&OrderingKey::of(&notice), now)?;
+            let key = OrderingKey::of(&notice);
+            // The notices before it are sent first, so the oldest of them must not wait either.
+            if let Some(mut oldest) = write.oldest_unfinished(&key)?.filter(|oldest| oldest.id != id) {
+                oldest.requeue(now);
+                write.put_notice(&oldest)?;
+            }
+            write.promote_next(&key, now)?;
             Ok(notice)
         })
         .await

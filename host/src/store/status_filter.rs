@@ -16,7 +16,7 @@ pub enum StatusFilter {
 }
 
 /// The name of [`StatusFilter::Failed`] in URLs.
-const FAILED: &str = "failed";
+pub const FAILED: &str = "failed";
 
 impl StatusFilter {
     /// The statuses, each with an index of its own; `None` stands for the index of all builds.

@@ -2,9 +2,9 @@
 //!
 //! A notifier whose binding turns out to be misconfigured is **suspended**: its notices keep their order but leave the queue. A
 //! notifier that refuses a notice is not suspended yet, because the notice itself may be the cause
-//! ([`refusals`](beespace_core::notifier_refusals)). A restart of the server or a retry by a person resumes it. Both take effect at once.
-//! The backlog of waiting notices is updated in batches: after a week it may have thousands of rows, and no other write must wait
-//! that long.
+//! ([`refusals`](beespace_core::notifier_refusals)). A restart of the server or a retry by a person resumes it. Both take effect
+//! at once. The backlog of waiting notices is updated in batches: after a week it may have thousands of rows, and no other write
+//! must wait that long.
 
 use beespace_core::ids::NoticeId;
 use beespace_core::notice::{AttemptOutcome, Notice, NoticeState};
@@ -36,12 +36,15 @@ struct Row {
     is_resumed: bool,
     /// The position of the last updated notice, empty before the first batch. `None`: all notices are updated.
     propagated_to: Option<Vec<u8>>,
+    /// Whether a resumed binding also sends the notices at once that wait for their next attempt.
+    #[serde(default)]
+    includes_pending: bool,
 }
 
 impl Row {
     /// A row whose notices all have to be updated.
     fn new(suspension: Suspension, is_resumed: bool) -> Self {
-        Self { suspension, is_resumed, propagated_to: Some(Vec::new()) }
+        Self { suspension, is_resumed, propagated_to: Some(Vec::new()), includes_pending: false }
     }
 }
 
@@ -137,8 +140,9 @@ impl Write<'_> {
 
     fn propagate_to(&self, mut notice: Notice, row: &Row, now: Timestamp) -> Result<(), StoreError> {
         let ordering_key = OrderingKey::of(&notice);
+        let waits = row.includes_pending && notice.state == NoticeState::Pending && notice.next_attempt_at > now;
         match (row.is_resumed, notice.state) {
-            (true, NoticeState::Suspended) => {
+            (true, state) if waits || state == NoticeState::Suspended => {
                 notice.requeue(now);
                 self.put_notice(&notice)?;
                 self.promote_next(&ordering_key, now)
@@ -160,6 +164,20 @@ pub(super) fn suspend_notice(notice: &mut Notice, reason: &str) {
 }
 
 impl Store {
+    /// Sends all unfinished notices of a binding at once, in order: the suspended ones, and those that wait for their next
+    /// attempt.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be written.
+    pub async fn retry_notices_of(&self, binding: String, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |write| {
+            write.remove(REFUSALS, binding_key(&binding).as_slice())?;
+            let suspension = write.suspension(&binding)?.unwrap_or(Suspension { reason: String::new(), since: now });
+            write.propagate_batch(&binding, Row { includes_pending: true, ..Row::new(suspension, true) }, now)
+        })
+        .await
+    }
+
     /// Resumes all suspended bindings.
     ///
     /// # Errors
