@@ -27,7 +27,7 @@ const CORE: Layers = &[
     ("image_ref", &[]),
     ("mask", &[]),
     ("metadata_service", &[]),
-    ("notice", &["build", "digest", "ids", "reason", "time"]),
+    ("notice", &["build", "digest", "event", "ids", "reason", "time"]),
     ("notifier_refusals", &["ids"]),
     ("output", &[]),
     (

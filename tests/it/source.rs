@@ -79,10 +79,10 @@ async fn a_pushed_commit_is_fetched_and_pinned() {
     assert_eq!(world.mirror.read_file(&sha, "a.txt", 100).await.unwrap().bytes, b"one\n");
     assert_eq!(world.mirror.read_file(&sha, "a.txt", 3).await.unwrap_err(), SourceError::TooLarge { limit: 3 });
     let tree = world.mirror.tree(&sha).await.unwrap();
-    let listed = tree.matching("**", None, 10).unwrap();
+    let listed = tree.matching("**", None, 10, || true).unwrap();
     assert_eq!(listed.iter().map(|entry| entry.path.as_str()).collect::<Vec<_>>(), ["a.txt", "sub/b.sh"]);
-    assert_eq!(tree.matching("*", Some("a.txt"), 10).unwrap(), []);
-    assert!(matches!(tree.matching("[", None, 10).unwrap_err(), SourceError::Glob(_)));
+    assert_eq!(tree.matching("*", Some("a.txt"), 10, || true).unwrap(), []);
+    assert!(matches!(tree.matching("[", None, 10, || true).unwrap_err(), SourceError::Glob(_)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,7 +168,7 @@ async fn symlinks_directories_and_submodules_are_not_read_as_files() {
     for path in odd {
         assert_eq!(world.mirror.read_file(&sha, path, 1000).await.unwrap().bytes, b"odd", "{path:?}");
     }
-    let all = world.mirror.tree(&sha).await.unwrap().matching("**", None, 100).unwrap();
+    let all = world.mirror.tree(&sha).await.unwrap().matching("**", None, 100, || true).unwrap();
     let kind = |path: &str| all.iter().find(|entry| entry.path == path).map(|entry| entry.kind);
     assert_eq!(kind("link"), Some(EntryKind::Symlink));
     assert_eq!(kind("module"), Some(EntryKind::Submodule));

@@ -12,7 +12,8 @@ pub use self::cause::{Cause, Push, Release, Tag, tag_ref};
 pub use self::kind::EventKind;
 use crate::ids::{RepositoryId, RepositoryName, Sha};
 
-/// The person who caused the event, authenticated by Gogs (`sender`). The only identity to decide on.
+/// The person who caused the event (`sender`), named by a delivery that the webhook's secret signed: Gogs has authenticated
+/// them, unless an administrator of the repository forged the delivery. The only identity to decide on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     /// Gogs' numeric user id.

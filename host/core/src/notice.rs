@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::build::{Build, Stage};
 use crate::digest::Document;
+use crate::event::shorten;
 use crate::ids::{BuildId, NoticeId};
 use crate::reason::Reason;
 use crate::time::{Timestamp, backoff};
@@ -14,6 +15,8 @@ use crate::time::{Timestamp, backoff};
 pub const MAX_UNKNOWN_OUTCOMES: u32 = 5;
 /// How long a notice is retried before it becomes a dead letter.
 pub const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+/// The longest reason in the subject of a notice, in characters.
+const MAX_REASON_CHARS: usize = 2_000;
 /// Minimum delay of a retry that a notifier requests.
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -249,13 +252,15 @@ pub fn subject_document(kind: NoticeKind, build: &Build, stages: &[Stage]) -> Do
     Document::new(SCHEMA, &subject)
 }
 
+/// A reason may quote much of a pipeline file, a build may have hundreds of steps, and each notifier stores the subject.
 fn reason_text(reason: Option<&Reason>) -> Option<String> {
-    reason.map(ToString::to_string)
+    reason.map(|reason| shorten(&reason.to_string(), MAX_REASON_CHARS))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reason_code::ReasonCode;
 
     const NOW: Timestamp = Timestamp(1_000_000);
 
@@ -283,6 +288,12 @@ mod tests {
 
     fn busy(after: Option<Duration>) -> AttemptOutcome {
         AttemptOutcome::Retry { after, why: "busy".to_owned() }
+    }
+
+    #[test]
+    fn a_long_reason_is_shortened() {
+        let reason = Reason::new(ReasonCode::WhenMismatch, "x".repeat(1 << 20));
+        assert_eq!(reason_text(Some(&reason)).unwrap().chars().count(), MAX_REASON_CHARS + 1);
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub const MAX_COMMITS: usize = 50;
 /// Most changed paths that the event document lists.
 const MAX_PATHS: usize = 1_000;
 
+/// Most bytes of all changed paths together. A path may have 64 KiB.
+const MAX_PATHS_BYTES: usize = 262_144;
+
 /// Most characters of a commit message in the event document.
 const MAX_MESSAGE_CHARS: usize = 65_536;
 
@@ -97,6 +100,7 @@ pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit],
         ChangedPaths::Known(paths) => Some(paths),
         ChangedPaths::Unknown(_) => None,
     };
+    let listed_paths = paths.map(|paths| first_paths(paths));
     let mut left = MAX_MESSAGES_CHARS;
     let listed: Vec<_> = commits.iter().take(MAX_COMMITS).map(|commit| commit_json(commit, &mut left)).collect();
     let all_listed = commit_count == u64::try_from(listed.len()).ok();
@@ -112,11 +116,23 @@ pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit],
         "message": truncate(message, MAX_MESSAGE_CHARS),
         "commits": listed,
         "commit_count": commit_count,
-        "paths": paths.map(|paths| paths.iter().take(MAX_PATHS).collect::<Vec<_>>()),
+        "paths": listed_paths,
         "path_count": paths.map(Vec::len),
-        "truncated": !all_listed || paths.is_some_and(|paths| paths.len() > MAX_PATHS),
+        "truncated": !all_listed || listed_paths.map(<[_]>::len) < paths.map(Vec::len),
     });
     Document::new(EVENT_SCHEMA, &value)
+}
+
+/// The paths that the document has room for.
+fn first_paths(paths: &[String]) -> &[String] {
+    let mut left = MAX_PATHS_BYTES;
+    let has_room = |path: &&String| {
+        let rest = left.checked_sub(path.len());
+        left = rest.unwrap_or(0);
+        rest.is_some()
+    };
+    let count = paths.iter().take(MAX_PATHS).take_while(has_room).count();
+    paths.get(..count).unwrap_or_default()
 }
 
 /// One commit. `left` is the number of characters that messages may still have.
@@ -226,6 +242,11 @@ mod tests {
         let paths = ChangedPaths::Known(vec!["a".to_owned(); 1_001]);
         let value = listed(&event_document(&build(), &paths, &commits(1), Some(1)));
         assert_eq!((&value["path_count"], &value["truncated"]), (&json!(1_001), &json!(true)));
+        let long = ChangedPaths::Known(vec!["a".repeat(60_000); 1_000]);
+        let document = event_document(&build(), &long, &commits(1), Some(1));
+        let value = listed(&document);
+        assert_eq!((&value["path_count"], &value["truncated"]), (&json!(1_000), &json!(true)));
+        assert_eq!(value["paths"].as_array().map(Vec::len), Some(MAX_PATHS_BYTES / 60_000), "whole paths only");
         let unknown = ChangedPaths::Unknown("the branch is new".to_owned());
         let value = listed(&event_document(&build(), &unknown, &commits(50), Some(201)));
         assert_eq!(value["commits"].as_array().map(Vec::len), Some(50));

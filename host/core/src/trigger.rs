@@ -12,6 +12,11 @@ use crate::reason::Reason;
 use crate::reason_code::ReasonCode;
 use crate::verify::Verified;
 
+/// The most commits of a delivery that are stored. Gogs lists fewer, newest first.
+const MAX_LISTED_COMMITS: usize = 100;
+/// The longest address of a page that is stored. Browsers and proxies refuse much longer ones.
+const MAX_ADDRESS_BYTES: usize = 2_048;
+
 /// Directives in a commit message that suppress the build.
 pub const SKIP_DIRECTIVES: [&str; 3] = ["[skip ci]", "[ci skip]", "[no ci]"];
 
@@ -70,17 +75,13 @@ pub fn recorded_ref(event: &Verified<GogsEvent>) -> Option<String> {
     }
 }
 
-/// The repository as the payload of a push describes it; `None` for other events and for a push to another repository than
-/// `hook`, which [`decide`] ignores.
+/// The repository as the payload describes it; `None` for an event of another repository than `hook`, which [`decide`] ignores.
 ///
 /// The description is a claim: Gogs shows the secret of a webhook to the administrators of its repository, so they can sign any
 /// payload.
 #[must_use]
 pub fn claimed_repository(event: &Verified<GogsEvent>, hook: RepositoryId) -> Option<&gogs::Repository> {
-    match event.get() {
-        GogsEvent::Push(push) if RepositoryId(push.repository.id) == hook => Some(&push.repository),
-        _ => None,
-    }
+    Some(event.get().repository()).filter(|claimed| RepositoryId(claimed.id) == hook)
 }
 
 /// Decides about an event. `repository` is the repository whose webhook was called, as the server knows it; an event of another
@@ -290,13 +291,13 @@ fn push_of(push: &gogs::Push, git_ref: &str, after: &Sha, last: Option<&LastSeen
         before: push.before.clone(),
         last_known_tip: last.map(|last| last.after.clone()).filter(|tip| Some(tip) != push.before.as_ref()),
         after: after.clone(),
-        commits: push.commits.iter().filter_map(commit_of).collect(),
+        commits: push.commits.iter().take(MAX_LISTED_COMMITS).filter_map(commit_of).collect(),
         compare_url: web_address(&push.compare_url),
     }
 }
 
 fn event_of(repository: &Repository, sender: &gogs::User, cause: Cause) -> Event {
-    let sender = Actor { id: sender.id, login: sender.username.clone() };
+    let sender = Actor { id: sender.id, login: shorten(&sender.username, MAX_CLAIM_CHARS) };
     Event { repository: repository.clone(), sender, cause }
 }
 
@@ -315,9 +316,10 @@ pub fn repository_of(found: &gogs::Repository) -> Result<Repository, InvalidRepo
     })
 }
 
-/// Only http and https addresses may become links on pages.
+/// Only http and https addresses of a usual length may become links on pages.
 fn web_address(url: &str) -> Option<String> {
-    (url.starts_with("https://") || url.starts_with("http://")).then(|| url.to_owned())
+    let is_link = url.len() <= MAX_ADDRESS_BYTES && (url.starts_with("https://") || url.starts_with("http://"));
+    is_link.then(|| url.to_owned())
 }
 
 fn commit_of(commit: &gogs::Commit) -> Option<Commit> {

@@ -9,6 +9,10 @@ use super::{Mirror, SourceError};
 /// Enough for the names, modes and sizes of about 400,000 files.
 const LIST_CAP: u64 = 64 * 1024 * 1024;
 
+/// The most work for one list of files: bytes of paths times wildcards of the glob. The author of a commit may choose both, and
+/// a path may take a time in proportion to this product. Five wildcards are possible for the longest list of files.
+const MAX_GLOB_WORK: usize = 500_000_000;
+
 /// One entry of a commit's tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeEntry {
@@ -69,11 +73,19 @@ pub struct FileContent {
 pub struct Tree(Vec<TreeEntry>);
 
 impl Tree {
-    /// The entries whose path matches `glob` (`*` stops at `/`, `**` does not) and sorts after `after`, at most `limit`.
+    /// The entries whose path matches `glob` (`*` stops at `/`, `**` does not) and sorts after `after`, at most `limit`. Ends early
+    /// as soon as `is_wanted` is false.
     ///
     /// # Errors
-    /// [`SourceError::Glob`].
-    pub fn matching(&self, glob: &str, after: Option<&str>, limit: usize) -> Result<Vec<TreeEntry>, SourceError> {
+    /// [`SourceError::Glob`] if the glob is invalid, or has too many wildcards for paths of this length;
+    /// [`SourceError::Internal`] if the result is no longer wanted.
+    pub fn matching(
+        &self,
+        glob: &str,
+        after: Option<&str>,
+        limit: usize,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Vec<TreeEntry>, SourceError> {
         let matcher = GlobBuilder::new(glob)
             .literal_separator(true)
             .backslash_escape(true)
@@ -81,8 +93,24 @@ impl Tree {
             .map_err(|error| SourceError::Glob(format!("{glob:?} is not a valid glob: {error}")))?
             .compile_matcher();
         let before = after.map_or(0, |after| self.0.partition_point(|entry| entry.path.as_str() <= after));
-        let rest = self.0.iter().skip(before);
-        Ok(rest.filter(|entry| matcher.is_match(&entry.path)).take(limit).cloned().collect())
+        let wildcards = glob.bytes().filter(|byte| b"*?[{,".contains(byte)).count();
+        let (mut found, mut work_left) = (Vec::new(), MAX_GLOB_WORK);
+        for entry in self.0.iter().skip(before) {
+            if found.len() >= limit {
+                break;
+            }
+            if !is_wanted() {
+                return Err(SourceError::Internal("the list of files is no longer wanted".to_owned()));
+            }
+            let Some(rest) = work_left.checked_sub(entry.path.len().saturating_mul(wildcards)) else {
+                return Err(SourceError::Glob(format!("{glob:?} has too many wildcards for the files of this commit")));
+            };
+            work_left = rest;
+            if matcher.is_match(&entry.path) {
+                found.push(entry.clone());
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -149,4 +177,37 @@ fn entries(listed: &[u8]) -> impl Iterator<Item = ListedEntry> + '_ {
         let entry = TreeEntry { path: path.to_owned(), kind: EntryKind::of_mode(mode), size: size.parse().unwrap_or(0) };
         Some(ListedEntry { entry, object: object.to_owned() })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn tree(paths: impl IntoIterator<Item = String>) -> Tree {
+        Tree(paths.into_iter().map(|path| TreeEntry { path, kind: EntryKind::File, size: 0 }).collect())
+    }
+
+    #[test]
+    fn the_work_for_a_glob_is_bounded() {
+        let many = tree((0..100_000).map(|number| format!("{number:0200}")));
+        assert_eq!(many.matching("**/*7{3,4}", None, 3, || true).unwrap().len(), 3);
+        let hostile = format!("**/*a{}z*", "?".repeat(240));
+        let refused = many.matching(&hostile, None, 3, || true).unwrap_err();
+        assert!(matches!(&refused, SourceError::Glob(text) if text.contains("too many wildcards")), "{refused}");
+        assert_eq!(tree([hostile.replace('?', "b")]).matching(&hostile, None, 3, || true).unwrap(), [], "few files");
+    }
+
+    #[test]
+    fn a_search_that_nobody_waits_for_ends() {
+        let seen = Cell::new(0);
+        let all = tree((0..1_000).map(|number| number.to_string()));
+        let is_wanted = || {
+            seen.set(seen.get() + 1);
+            seen.get() < 10
+        };
+        assert!(matches!(all.matching("x", None, 3, is_wanted), Err(SourceError::Internal(_))));
+        assert_eq!(seen.get(), 10);
+    }
 }

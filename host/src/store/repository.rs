@@ -207,12 +207,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] if the repository is unknown; [`StoreError`] if the store cannot be written.
     pub async fn describe_repository(&self, present: event::Repository) -> Result<(), StoreError> {
+        let id = present.id;
         let change = move |row: Option<Repository>| {
             let row = row.ok_or(StoreError::NotFound("repository"))?;
             let event::Repository { id: _, name, default_branch, is_private, html_url } = present.clone();
             Ok(Repository { name, default_branch, is_private, html_url, ..row })
         };
-        self.change_repository(present.id, change).await.map(drop)
+        self.change_repository(id, change).await.map(drop)
     }
 
     /// Changes or creates a repository's row.

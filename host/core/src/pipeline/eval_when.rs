@@ -30,6 +30,9 @@ const MAX_COMPARISONS: usize = 20_000_000;
 /// comparison may take a time in proportion to this product, and a path may be long. Plain patterns are looked up instead.
 const MAX_WILDCARD_WORK: usize = 500_000_000;
 
+/// The most patterns of one condition that a reason lists.
+const SHOWN_PATTERNS: usize = 10;
+
 /// The facts that conditions are evaluated against.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
@@ -373,8 +376,12 @@ fn describe_wanted(choice: &Choice<String>) -> String {
 }
 
 fn join_patterns(patterns: &[String]) -> String {
-    let quoted: Vec<String> = patterns.iter().map(|pattern| quote(pattern)).collect();
-    join_words(&quoted, "or")
+    // Hundreds of steps may repeat a long list, and each stores its reason.
+    let mut shown: Vec<String> = patterns.iter().take(SHOWN_PATTERNS).map(|pattern| quote(pattern)).collect();
+    if let Some(more) = patterns.len().checked_sub(SHOWN_PATTERNS).filter(|more| *more > 0) {
+        shown.push(format!("{more} more patterns"));
+    }
+    join_words(&shown, "or")
 }
 
 /// The first pattern that matches.
@@ -413,6 +420,13 @@ mod tests {
             git_ref: format!("refs/heads/{branch}"),
             changed: ChangedPaths::Known(paths.to_vec()),
         }
+    }
+
+    #[test]
+    fn a_reason_lists_a_few_of_many_patterns() {
+        let patterns = (0..100).map(|number| format!("src/{number}")).collect();
+        let reason = match_paths(&Choice { include: patterns, exclude: Vec::new() }, &["a".to_owned()]).unwrap_err();
+        assert!(reason.message.ends_with("`src/8`, `src/9` or 90 more patterns"), "{reason}");
     }
 
     #[test]

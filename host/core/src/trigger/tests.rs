@@ -246,6 +246,22 @@ fn a_name_that_could_leave_its_directory_is_refused() {
 }
 
 #[test]
+fn texts_of_a_payload_are_stored_with_a_bound() {
+    let long = "x".repeat(1 << 20);
+    let mut payload = with_commit(push("refs/heads/main", OLD, NEW), NEW, &long);
+    payload["commits"] = json!(vec![payload["commits"][0].clone(); 1_000]);
+    payload["commits"][0]["author"] = json!({ "name": long, "email": long });
+    payload["sender"]["username"] = json!(long);
+    payload["compare_url"] = json!(format!("http://gogs/{long}"));
+    let event = built(&payload, None);
+    let stored = serde_json::to_string(&event).unwrap().len();
+    assert!(stored < 2 << 20, "{stored} bytes of a payload of {} are stored", payload.to_string().len());
+    let branch = push(&format!("refs/heads/{long}"), OLD, NEW);
+    let (code, text, _) = ignored("push", &branch, None);
+    assert!(code == "not-a-branch" && text.len() < 1_000, "{text}");
+}
+
+#[test]
 fn strangers_names_are_quoted_in_our_sentences() {
     assert_eq!(quote_name("feature/x"), "feature/x");
     assert_eq!(quote_name("a b\u{1b}[31m"), r#""a b\u{1b}[31m""#);
