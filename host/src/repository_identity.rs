@@ -133,7 +133,7 @@ impl Unconfirmed {
     fn of_fetch(self, name: &RepositoryName, id: RepositoryId) -> SourceError {
         match self {
             Self::Other(found) => SourceError::OtherRepository { name: name.to_string(), expected: id, found },
-            Self::Forge(ForgeError::Unreachable(text)) => SourceError::ForgeUnreachable(text),
+            Self::Forge(ForgeError::Unreachable { cause, .. }) => SourceError::ForgeUnreachable(cause),
             Self::Forge(ForgeError::Unauthorized) => SourceError::TokenRejected(String::new()),
             Self::Forge(ForgeError::Forbidden(_)) => SourceError::FetchForbidden(String::new()),
             Self::Forge(ForgeError::NotFound(_)) => SourceError::RepositoryGone(format!("no repository {name}")),
@@ -161,14 +161,15 @@ mod tests {
 
     #[test]
     fn a_name_that_gogs_does_not_confirm_is_never_fetched_and_is_asked_for_again() {
+        let url: Url = "http://gogs/api/v1/repos/ada/hive".parse().unwrap();
         for error in [
-            ForgeError::Unreachable("refused".to_owned()),
+            ForgeError::Unreachable { url: url.clone(), cause: "refused".to_owned() },
             ForgeError::Unauthorized,
             ForgeError::Forbidden("read ada/hive".to_owned()),
             ForgeError::NotFound("repository ada/hive".to_owned()),
             ForgeError::Refused { what: "read ada/hive".to_owned(), status: 418, message: String::new() },
             ForgeError::Redirected,
-            ForgeError::UnexpectedResponse("a page".to_owned()),
+            ForgeError::UnexpectedResponse { url, cause: "a page".to_owned() },
         ] {
             let text = error.to_string();
             let error = fetch_error(error);
