@@ -12,6 +12,7 @@ mod cli;
 mod cli_follow;
 mod cli_terminal;
 mod config;
+mod config_check;
 mod connections;
 mod cost_budget;
 mod crash;

@@ -67,3 +67,21 @@ async fn a_failed_request_is_logged_once_and_without_its_path() {
     assert!(u64::try_from(failures).unwrap() >= attempts && !log.contains("wasi_http"), "{log}");
     assert!(!log.contains("SECRETPART"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_is_one_short_line_with_what_the_author_can_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("silent.wasm");
+    std::fs::write(&policy, guest_build::policy_at("silent", "pipeline.admit", "unreachable")).unwrap();
+    let gogs = FakeGogs::start().await.unwrap();
+    gogs.create_repository(REPO).await.unwrap();
+    let settings = format!("[engine]\nkind = \"dummy\"\n[[policy]]\nname = \"silent\"\nplugin = \"{}\"\n", policy.display());
+    let server = Process::start(PROGRAM, &gogs, &settings, NO_ENV).await.unwrap();
+    server.enable(REPO).await.unwrap();
+    gogs.push(REPO, "main", &[(".beespace.yml", "steps: [{name: a, image: busybox}]")], "Fill cells").await.unwrap();
+    let crash = async || Ok(server.log().lines().find(|line| line.contains("crashed (")).map(str::to_owned));
+    let line = server.wait_for("the crash in the log", crash).await.unwrap();
+    assert!(line.contains("report panics and exceptions with `log.emit`"), "{line}");
+    let log = server.log();
+    assert!(line.chars().count() < 400 && !log.contains("wasmtime::") && !log.contains("backtrace"), "{log}");
+}

@@ -13,7 +13,8 @@ use beespace_core::digest::Document;
 use beespace_core::notice::{Receipt, SCHEMA};
 use beespace_tests::guest_build;
 use beespace_wasm::{
-    AddressClass, BindingSpec, EgressRule, Grants, Limits, LoadError, NoticeInput, Notifier, SecretSource, SecretValue, SendError,
+    AddressClass, BindingSpec, EgressRule, Grants, Limits, LoadError, LoadFailure, NoticeInput, Notifier, SecretSource,
+    SecretValue, SendError,
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::Deserialize;
@@ -203,8 +204,18 @@ async fn a_permanently_refused_notice_is_not_sent_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn grants_that_do_not_match_the_settings_are_reported_and_nothing_is_sent() {
     let receiver = Receiver::start(200, None, "").await;
-    let other_host = notifier(receiver.address, "hook-key", "127.0.0.1:1").await.send(notice()).await.result.unwrap_err();
-    assert!(matches!(&other_host, SendError::Misconfigured(message) if message.contains("grants.hosts")), "{other_host:?}");
+    let url = format!("http://{}/SECRETPART", receiver.address);
+    let settings = json!({ "url": url, "secret": "other", "path_secret": "hook-path" });
+    let unfit = load(settings, "hook-key", "127.0.0.1:1").await.unwrap_err();
+    let LoadFailure::Settings(problems) = &unfit.failure else { panic!("{unfit}") };
+    let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    problems.sort();
+    let origin = format!("http://{}", receiver.address);
+    let expected = [
+        "/secret: `grants.secrets` does not contain \"other\": add it".to_owned(),
+        format!("/url: `grants.hosts` does not contain {origin}: add {{ url = \"{origin}\", addresses = \"loopback\" }}"),
+    ];
+    assert_eq!(problems, expected, "the path is not shown, and the secret that is granted is not a problem");
     let no_secret =
         notifier(receiver.address, "other", &receiver.address.to_string()).await.send(notice()).await.result.unwrap_err();
     assert!(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use beespace_tests::guest_build::{self, dummy, policy_guest, with_manifest};
 use beespace_wasm::{
     BindingSpec, BoxFuture, CacheOptions, Grants, Host, HostOptions, KvEntry, KvError, KvPut, KvStore, Limits, LoadFailure,
-    ManifestError, MaxCalls,
+    ManifestError, MaxCalls, NeededGrant,
 };
 
 use crate::plugins;
@@ -120,14 +120,15 @@ async fn a_notifier_gets_only_what_its_binding_grants() {
         kv: true,
     };
     for (grants, wanted) in [
-        (Grants { egress: Vec::new(), ..all.clone() }, "wasi:"),
-        (Grants { secrets: [].into(), ..all.clone() }, "beespace:plugin/secrets@"),
-        (Grants { secrets_reveal: false, ..all.clone() }, "beespace:plugin/secrets-reveal@"),
-        (Grants { kv: false, ..all.clone() }, "beespace:plugin/kv@"),
+        (Grants { egress: Vec::new(), ..all.clone() }, NeededGrant::Hosts),
+        (Grants { secrets: [].into(), ..all.clone() }, NeededGrant::Secrets),
+        (Grants { secrets_reveal: false, ..all.clone() }, NeededGrant::SecretsReveal),
+        (Grants { kv: false, ..all.clone() }, NeededGrant::Kv),
     ] {
         let error = load(grants).await;
-        assert!(matches!(&error.failure, LoadFailure::NotGranted { import, .. } if import.starts_with(wanted)), "{error}");
-        assert!(error.to_string().starts_with(r#"plugin "hook": the component imports "#), "{error}");
+        assert!(matches!(&error.failure, LoadFailure::MissingGrants(missing) if *missing == [wanted]), "{error}");
+        let text = format!("plugin \"hook\": the plugin needs `grants.{}` (to ", wanted.key());
+        assert!(error.to_string().starts_with(&text), "{error}");
     }
     assert!(matches!(load(all).await.failure, LoadFailure::Trial(_)));
 }

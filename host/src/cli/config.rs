@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use beespace_wasm::Host;
+use beespace_wasm::{Host, HostOptions};
 use clap::Subcommand;
 
 use super::exit::{Exit, Failure};
@@ -112,7 +112,8 @@ fn check_plugins(config: &Config) -> Result<PluginCheck, Failure> {
     let bug = |error: &dyn std::fmt::Display| Failure::new(Exit::Bug, error.to_string());
     let scratch = tempfile::tempdir()?;
     let key = Arc::new(Key::load_or_create(&scratch.path().join("key"), None).map_err(|error| bug(&error))?);
-    let host = Host::new(plugins::host_options(config)).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+    let options = HostOptions { report_compilation: print_stderr, ..plugins::host_options(config) };
+    let host = Host::new(options).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let store = Store::open(&scratch.path().join("store")).map_err(|error| bug(&error))?;

@@ -92,6 +92,7 @@ enum Unloadable {
     /// Its settings are wrong.
     Settings(Vec<PluginDiagnostic>),
     Other(String),
+    Several(Vec<Self>),
 }
 
 impl From<String> for Unloadable {
@@ -102,8 +103,15 @@ impl From<String> for Unloadable {
 
 impl From<LoadError> for Unloadable {
     fn from(error: LoadError) -> Self {
-        match error.failure {
+        error.failure.into()
+    }
+}
+
+impl From<LoadFailure> for Unloadable {
+    fn from(failure: LoadFailure) -> Self {
+        match failure {
             LoadFailure::Settings(problems) => Self::Settings(problems),
+            LoadFailure::Several(all) => Self::Several(all.into_iter().map(Self::from).collect()),
             other => Self::Other(other.to_string()),
         }
     }
@@ -199,6 +207,7 @@ fn binding_errors(section: &'static str, binding: &PluginBinding, why: Unloadabl
     let error = |at, reason| BindingError { at, section, name: binding.name.clone(), reason };
     match why {
         Unloadable::Other(reason) => vec![error(binding.lines.of_binding(), reason)],
+        Unloadable::Several(all) => all.into_iter().flat_map(|why| binding_errors(section, binding, why)).collect(),
         Unloadable::Settings(problems) => {
             let of_problem = |problem: &PluginDiagnostic| {
                 let pointer = problem.pointer.as_deref().unwrap_or_default();

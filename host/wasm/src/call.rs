@@ -137,18 +137,25 @@ where
     CallOutcome { result, report }
 }
 
+/// The remedy for a crash that the plugin did not explain.
+const NO_LAST_WORDS: &str = "the plugin logged no error before; its author can report panics and exceptions with `log.emit`";
+
 /// Adds the last error line of the call to a crash. A plugin whose panics are logged reports its message and place this way; the
 /// trap itself contains neither.
 fn with_last_words(mut error: PluginError, state: &State) -> PluginError {
-    if let (ErrorClass::Trap, Some(line)) = (error.class, state.log.last_error()) {
-        error.message = sanitize(&format!("{}: {line}", error.message), MAX_SENTENCE_BYTES);
+    if error.class == ErrorClass::Trap {
+        let words = state.log.last_error().unwrap_or(NO_LAST_WORDS);
+        error.message = sanitize(&format!("{}: {words}", error.message), MAX_SENTENCE_BYTES);
     }
     error
 }
 
 fn report_failure<T>(label: &str, result: &Result<T, PluginError>) {
     if let Err(error) = result {
-        tracing::warn!(plugin = label, class = ?error.class, detail = error.detail.as_deref(), "{}", error.message);
+        tracing::warn!(plugin = label, class = ?error.class, "{}", error.message);
+        if let Some(detail) = &error.detail {
+            tracing::debug!(plugin = label, "the failed call: {detail}");
+        }
     }
 }
 

@@ -75,7 +75,7 @@ impl Schema {
 
     /// Validates `value` and returns all violations.
     pub(crate) fn diagnostics(&self, value: &serde_json::Value) -> Vec<PluginDiagnostic> {
-        let explained = self.validator.iter_errors(value).flat_map(|error| explain(&error, &self.text));
+        let explained = self.validator.iter_errors(value).flat_map(|error| explain(&error, &self.text, value));
         let convert = |(pointer, message): (String, String)| PluginDiagnostic::at(pointer, sanitize(&message, 2 << 10));
         explained.take(MAX_DIAGNOSTICS).map(convert).collect()
     }

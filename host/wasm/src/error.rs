@@ -29,6 +29,9 @@ impl From<PluginError> for EvaluationError {
     }
 }
 
+/// Longest detail for the log, in bytes. It begins with the plugin's own stack; an interpreter's stack is long.
+const MAX_DETAIL: usize = 2 << 10;
+
 /// The text of ENOMEM. A plugin cannot choose the root cause of an error.
 const OUT_OF_MEMORY: &str = "Cannot allocate memory (os error 12)";
 
@@ -50,7 +53,7 @@ pub(crate) fn classify(label: &str, limits: &Limits, error: &wasmtime::Error) ->
     } else {
         classify_by_text(error, limits)
     };
-    PluginError { class, message: format!("{label} {what}"), detail: Some(sanitize(&format!("{error:?}"), 8 << 10)) }
+    PluginError { class, message: format!("{label} {what}"), detail: Some(sanitize(&format!("{error:#}"), MAX_DETAIL)) }
 }
 
 pub(crate) fn guest_time_exceeded(limits: &Limits) -> String {

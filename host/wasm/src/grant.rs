@@ -70,6 +70,60 @@ pub enum AddressClass {
     Loopback,
 }
 
+impl AddressClass {
+    /// The word for this class in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Private => "private",
+            Self::Loopback => "loopback",
+        }
+    }
+}
+
+/// A grant that a plugin needs and its binding lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NeededGrant {
+    Hosts,
+    Secrets,
+    SecretsReveal,
+    Kv,
+}
+
+impl NeededGrant {
+    /// The key of `grants` in the configuration.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Hosts => "hosts",
+            Self::Secrets => "secrets",
+            Self::SecretsReveal => "secrets_reveal",
+            Self::Kv => "kv",
+        }
+    }
+
+    /// What the plugin does with the grant: `to send requests`.
+    pub(crate) fn purpose(self) -> &'static str {
+        match self {
+            Self::Hosts => "to send requests",
+            Self::Secrets => "to use secrets",
+            Self::SecretsReveal => "to read the values of secrets",
+            Self::Kv => "to store data between calls",
+        }
+    }
+
+    /// The line of the configuration; none if the configuration cannot grant it yet.
+    pub(crate) fn example(self) -> Option<&'static str> {
+        match self {
+            Self::Hosts => Some("hosts = [\"https://HOST\"]"),
+            Self::Secrets => Some("secrets = [\"NAME\"]"),
+            Self::SecretsReveal => None,
+            Self::Kv => Some("kv = true"),
+        }
+    }
+}
+
 /// A text that is not an egress rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a valid destination: {why}; write https://HOST or https://HOST:PORT")]

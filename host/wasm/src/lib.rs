@@ -52,6 +52,7 @@ mod ports;
 mod resources;
 mod sanitize;
 mod schema_errors;
+mod setting_grants;
 mod slots;
 mod state;
 mod step_type;
@@ -64,7 +65,7 @@ pub use converter::{ConvertError, Converted, Converter, PIPELINES_SCHEMA, Source
 pub use diagnostic::PluginDiagnostic;
 pub use engine::TICK;
 pub use error::PluginError;
-pub use grant::{AddressClass, EgressRule, EgressScheme, Grants};
+pub use grant::{AddressClass, EgressRule, EgressScheme, Grants, NeededGrant};
 pub use limits::Limits;
 pub use load::{BindingSpec, Host, HostError, HostOptions};
 pub use load_error::{LoadError, LoadFailure};

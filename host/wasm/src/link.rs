@@ -5,7 +5,7 @@ use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::p2::bindings::{clocks::monotonic_clock, io};
 
 use crate::bindings::{notifier::beespace::plugin as notifier, shared, step::beespace::plugin as step};
-use crate::grant::Grants;
+use crate::grant::{Grants, NeededGrant};
 use crate::load_error::LoadFailure;
 use crate::manifest::Kind;
 use crate::sanitize::sanitize;
@@ -14,53 +14,51 @@ use crate::state::State;
 type WithState = HasSelf<State>;
 type WithTable = HasSelf<ResourceTable>;
 
-/// Checks that a plugin of this kind may have these imports with these grants.
+/// The grants that a plugin with these imports needs and does not have, each once.
 ///
 /// # Errors
-/// [`LoadFailure`], which names every grant that is missing, or an interface that cannot be granted.
-pub(crate) fn check_imports(kind: Kind, grants: &Grants, imports: &[String]) -> Result<(), LoadFailure> {
-    let mut missing: Vec<(String, &'static str)> = Vec::new();
+/// [`LoadFailure`], which names an interface that plugins of this kind cannot have.
+pub(crate) fn missing_grants(kind: Kind, grants: &Grants, imports: &[String]) -> Result<Vec<NeededGrant>, LoadFailure> {
+    let mut missing = Vec::new();
     for import in imports {
-        match check_import(kind, grants, import) {
-            Ok(()) => {}
-            // Several interfaces may belong to one grant.
-            Err(LoadFailure::NotGranted { import, help }) if missing.iter().all(|(_, other)| *other != help) => {
-                missing.push((import, help));
-            }
-            Err(LoadFailure::NotGranted { .. }) => {}
-            Err(other) => return Err(other),
+        if let Some(grant) = needed_grant(kind, import)?
+            && !is_granted(grants, grant)
+            && !missing.contains(&grant)
+        {
+            missing.push(grant);
         }
     }
-    match missing.len() {
-        0 | 1 => missing.pop().map_or(Ok(()), |(import, help)| Err(LoadFailure::NotGranted { import, help })),
-        _ => Err(LoadFailure::SeveralNotGranted(missing)),
-    }
+    Ok(missing)
 }
 
-fn check_import(kind: Kind, grants: &Grants, import: &str) -> Result<(), LoadFailure> {
+/// The grant that an import needs; none if every plugin of this kind may have it.
+fn needed_grant(kind: Kind, import: &str) -> Result<Option<NeededGrant>, LoadFailure> {
     let interface = import.split('@').next().unwrap_or(import);
-    let granted = match (kind, interface) {
-        (_, "beespace:plugin/types" | "beespace:plugin/log" | "beespace:plugin/config") => true,
-        (Kind::Step, "beespace:plugin/exec-types" | "beespace:plugin/source" | "beespace:plugin/artifacts") => true,
-        (Kind::Notifier, "beespace:plugin/kv") => grants.kv,
-        (Kind::Notifier, "beespace:plugin/secrets") => !grants.secrets.is_empty(),
-        (Kind::Notifier, "beespace:plugin/secrets-reveal") => grants.secrets_reveal,
-        (Kind::Notifier, "wasi:http/types" | "wasi:http/outgoing-handler") => !grants.egress.is_empty(),
-        (Kind::Notifier, "wasi:io/error" | "wasi:io/poll" | "wasi:io/streams" | "wasi:clocks/monotonic-clock") => {
-            !grants.egress.is_empty()
-        }
+    Ok(match (kind, interface) {
+        (_, "beespace:plugin/types" | "beespace:plugin/log" | "beespace:plugin/config")
+        | (Kind::Step, "beespace:plugin/exec-types" | "beespace:plugin/source" | "beespace:plugin/artifacts") => None,
+        (Kind::Notifier, "beespace:plugin/kv") => Some(NeededGrant::Kv),
+        (Kind::Notifier, "beespace:plugin/secrets") => Some(NeededGrant::Secrets),
+        (Kind::Notifier, "beespace:plugin/secrets-reveal") => Some(NeededGrant::SecretsReveal),
+        (
+            Kind::Notifier,
+            "wasi:http/types"
+            | "wasi:http/outgoing-handler"
+            | "wasi:io/error"
+            | "wasi:io/poll"
+            | "wasi:io/streams"
+            | "wasi:clocks/monotonic-clock",
+        ) => Some(NeededGrant::Hosts),
         _ => return Err(not_linkable(kind, interface, import)),
-    };
-    if granted { Ok(()) } else { Err(LoadFailure::NotGranted { import: sanitize(import, 200), help: grant_hint(interface) }) }
+    })
 }
 
-/// Describes how to grant an interface.
-fn grant_hint(interface: &str) -> &'static str {
-    match interface {
-        "beespace:plugin/secrets" => "to allow it, add `secrets = [\"NAME\"]` to the grants of the binding",
-        "beespace:plugin/kv" => "to allow it, add `kv = true` to the grants of the binding",
-        "beespace:plugin/secrets-reveal" => "the configuration cannot grant it yet",
-        _ => "to allow it, add `hosts = [\"https://HOST\"]` to the grants of the binding",
+fn is_granted(grants: &Grants, needed: NeededGrant) -> bool {
+    match needed {
+        NeededGrant::Hosts => !grants.egress.is_empty(),
+        NeededGrant::Secrets => !grants.secrets.is_empty(),
+        NeededGrant::SecretsReveal => grants.secrets_reveal,
+        NeededGrant::Kv => grants.kv,
     }
 }
 
@@ -130,12 +128,14 @@ mod tests {
         let imports = ["kv", "secrets", "log"].map(|name| format!("beespace:plugin/{name}@0.1.0"));
         let http = ["wasi:http/types@0.2.0", "wasi:io/poll@0.2.0"].map(str::to_owned);
         let imports: Vec<String> = imports.into_iter().chain(http).collect();
-        let all = check_imports(Kind::Notifier, &Grants::default(), &imports).unwrap_err().to_string();
-        for grant in ["kv = true", "secrets = [", "hosts = ["] {
-            assert_eq!(all.matches(grant).count(), 1, "{grant}: {all}");
-        }
+        let missing = missing_grants(Kind::Notifier, &Grants::default(), &imports).unwrap();
+        assert_eq!(missing, [NeededGrant::Kv, NeededGrant::Secrets, NeededGrant::Hosts]);
+        assert_eq!(
+            LoadFailure::MissingGrants(missing).to_string(),
+            "the plugin needs `grants.kv` (to store data between calls) and `grants.secrets` (to use secrets) and `grants.hosts` \
+             (to send requests): set grants = { kv = true, secrets = [\"NAME\"], hosts = [\"https://HOST\"] }"
+        );
         let kv = Grants { kv: true, ..Grants::default() };
-        let rest = check_imports(Kind::Notifier, &kv, &imports[..2]).unwrap_err();
-        assert!(matches!(&rest, LoadFailure::NotGranted { import, .. } if import.contains("secrets")), "{rest}");
+        assert_eq!(missing_grants(Kind::Notifier, &kv, &imports[..2]).unwrap(), [NeededGrant::Secrets]);
     }
 }

@@ -16,7 +16,7 @@ use crate::compiled_cache::{AotCache, CacheOptions};
 use crate::diagnostic::{self, Schema};
 use crate::egress::{Outbound, Tls};
 use crate::engine::TickingEngine;
-use crate::grant::Grants;
+use crate::grant::{Grants, NeededGrant};
 use crate::limits::Limits;
 use crate::link;
 use crate::load_error::{LoadError, LoadFailure};
@@ -25,6 +25,7 @@ use crate::plugin::{BoundPlugin, Loaded, Plugin};
 use crate::ports::kv::KvStore;
 use crate::ports::secrets::SecretSource;
 use crate::sanitize::sanitize;
+use crate::setting_grants;
 use crate::slots::{CallSlots, MaxCalls};
 use crate::state::{HostResources, State};
 
@@ -39,11 +40,22 @@ pub struct HostOptions {
     pub max_calls: MaxCalls,
     /// Addresses that no plugin may send to: the server itself, engines, stores.
     pub own_addresses: Vec<SocketAddr>,
+    /// Reports that a large component is being compiled, which takes long. By default the log has it.
+    pub report_compilation: fn(&str),
 }
+
+/// The size from which on the compilation of a component is reported, in bytes. Smaller ones take about a second.
+const LARGE_COMPONENT: usize = 1 << 20;
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { cache: None, max_component_bytes: 32 << 20, max_calls: MaxCalls::each(16), own_addresses: Vec::new() }
+        Self {
+            cache: None,
+            max_component_bytes: 32 << 20,
+            max_calls: MaxCalls::each(16),
+            own_addresses: Vec::new(),
+            report_compilation: |text| tracing::info!("{text}"),
+        }
     }
 }
 
@@ -88,6 +100,7 @@ struct HostState {
     sandbox: Sandbox,
     cache: Option<AotCache>,
     max_component_bytes: usize,
+    report_compilation: fn(&str),
     own_addresses: Arc<[SocketAddr]>,
     tls: Arc<Tls>,
     /// Compiling uses all cores, so only one component is compiled at a time.
@@ -126,6 +139,7 @@ impl Host {
             cache,
             sandbox,
             max_component_bytes: options.max_component_bytes,
+            report_compilation: options.report_compilation,
             own_addresses: options.own_addresses.into(),
             tls: Arc::default(),
             compiling: Mutex::new(()),
@@ -167,10 +181,10 @@ impl Host {
     async fn link(&self, bytes: Vec<u8>, kind: Kind, spec: &BindingSpec) -> Result<LinkedComponent, LoadFailure> {
         let manifest = self.inspect(&bytes, kind)?;
         let digest = Digest::of(&bytes);
-        let component = self.compile(digest, bytes).await?;
+        let component = self.compile(&spec.name, digest, bytes).await?;
         let engine = self.0.sandbox.engine().get();
         let imports: Vec<String> = component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect();
-        link::check_imports(kind, &spec.grants, &imports)?;
+        check_binding(&manifest, spec, link::missing_grants(kind, &spec.grants, &imports)?)?;
         let linker = link::linker(engine, kind, &spec.grants).map_err(internal)?;
         let pre = linker.instantiate_pre(&component).map_err(incompatible)?;
         let plugin = Plugin {
@@ -203,13 +217,17 @@ impl Host {
         Ok(manifest)
     }
 
-    async fn compile(&self, digest: Digest, bytes: Vec<u8>) -> Result<Component, LoadFailure> {
-        let shared = self.0.clone();
+    async fn compile(&self, binding: &str, digest: Digest, bytes: Vec<u8>) -> Result<Component, LoadFailure> {
+        let (shared, binding) = (self.0.clone(), binding.to_owned());
         let _one_at_a_time = self.0.compiling.lock().await;
         let compiled = tokio::task::spawn_blocking(move || {
             let engine = shared.sandbox.engine().get();
             if let Some(component) = shared.cache.as_ref().and_then(|cache| cache.load(engine, digest)) {
                 return Ok(component);
+            }
+            if bytes.len() >= LARGE_COMPONENT {
+                let size = bytes.len().div_ceil(1 << 20);
+                (shared.report_compilation)(&format!("compiling plugin {binding} ({size} MiB), which may take a minute"));
             }
             let component = Component::from_binary(engine, &bytes)?;
             if let Some(cache) = &shared.cache {
@@ -245,7 +263,6 @@ impl Host {
 
     /// The final checks. They run code of the plugin, under its real limits.
     async fn bind(&self, linked: LinkedComponent) -> Result<BoundPlugin, LoadFailure> {
-        check_schema(&linked.plugin.manifest, &linked.settings)?;
         let bound = BoundPlugin {
             sandbox: self.0.sandbox.clone(),
             settings: canonical_json(&linked.settings).into(),
@@ -280,12 +297,27 @@ impl Host {
     }
 }
 
-fn check_schema(manifest: &Manifest, settings: &serde_json::Value) -> Result<(), LoadFailure> {
-    let Some(schema) = &manifest.config_schema else {
-        return Ok(());
-    };
-    let diagnostics = Schema::new(schema).map_err(LoadFailure::Schema)?.diagnostics(settings);
-    if diagnostics.is_empty() { Ok(()) } else { Err(LoadFailure::Settings(diagnostics)) }
+/// Compares the settings with the manifest's schema and with the grants. `missing` are the grants that the imports need. All
+/// problems are reported together.
+fn check_binding(manifest: &Manifest, spec: &BindingSpec, mut missing: Vec<NeededGrant>) -> Result<(), LoadFailure> {
+    let mut problems = Vec::new();
+    if let Some(schema) = &manifest.config_schema {
+        problems = Schema::new(schema).map_err(LoadFailure::Schema)?.diagnostics(&spec.settings);
+        if manifest.kind == Kind::Notifier {
+            for (grant, problem) in setting_grants::uncovered(schema, &spec.settings, &spec.grants) {
+                // The problem names what to grant, which the import alone does not reveal.
+                missing.retain(|other| *other != grant);
+                problems.push(problem);
+            }
+        }
+    }
+    let grants = (!missing.is_empty()).then(|| LoadFailure::MissingGrants(missing));
+    let settings = (!problems.is_empty()).then(|| LoadFailure::Settings(problems));
+    match (grants, settings) {
+        (None, None) => Ok(()),
+        (Some(only), None) | (None, Some(only)) => Err(only),
+        (Some(grants), Some(settings)) => Err(LoadFailure::Several(vec![grants, settings])),
+    }
 }
 
 pub(crate) fn incompatible(error: wasmtime::Error) -> LoadFailure {

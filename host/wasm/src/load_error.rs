@@ -2,6 +2,7 @@
 
 use crate::diagnostic::PluginDiagnostic;
 use crate::error::PluginError;
+use crate::grant::NeededGrant;
 use crate::manifest::{Kind, ManifestError};
 
 /// A binding whose plugin could not be loaded.
@@ -32,10 +33,8 @@ pub enum LoadFailure {
     UnknownPoint { point: String, asked: String },
     #[error("the component could not be compiled: {0}")]
     Compile(String),
-    #[error("the component imports {import}, which is not granted to this binding; {help}")]
-    NotGranted { import: String, help: &'static str },
-    #[error("the component imports interfaces that are not granted to this binding: {}", list_grants(.0))]
-    SeveralNotGranted(Vec<(String, &'static str)>),
+    #[error("the plugin needs {}", list_grants(.0))]
+    MissingGrants(Vec<NeededGrant>),
     #[error("the component imports {import}, which is not available to {kind} plugins")]
     NotForKind { import: String, kind: Kind },
     #[error(
@@ -52,13 +51,22 @@ pub enum LoadFailure {
     Schema(String),
     #[error("invalid settings: {}", list(.0))]
     Settings(Vec<PluginDiagnostic>),
+    /// Several of the failures above, each with a remedy of its own.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Several(Vec<Self>),
     /// An internal error.
     #[error("the component could not be loaded: {0}")]
     Internal(String),
 }
 
-fn list_grants(missing: &[(String, &'static str)]) -> String {
-    missing.iter().map(|(import, help)| format!("{import} ({help})")).collect::<Vec<_>>().join("; ")
+fn list_grants(missing: &[NeededGrant]) -> String {
+    let needs: Vec<String> = missing.iter().map(|grant| format!("`grants.{}` ({})", grant.key(), grant.purpose())).collect();
+    let examples: Vec<&str> = missing.iter().filter_map(|grant| grant.example()).collect();
+    let needs = needs.join(" and ");
+    if examples.len() < missing.len() {
+        return format!("{needs}; the configuration cannot grant all of it yet");
+    }
+    format!("{needs}: set grants = {{ {} }}", examples.join(", "))
 }
 
 fn list(problems: &[PluginDiagnostic]) -> String {
