@@ -3,7 +3,6 @@
 use std::num::NonZeroU32;
 
 use beespace_core::build::{Base, Build, Step};
-use beespace_core::ids::Sha;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
@@ -142,7 +141,7 @@ async fn checkout(run: &StageRun, depth: Option<NonZeroU32>) -> Result<(Checkout
         Base::Commit(base) => Some(base),
         Base::Unknown(_) => None,
     });
-    let sha = build.sha().ok_or_else(|| SourceError::internal("the commit of the build is unknown"))?;
+    let sha = build.sha().ok_or_else(|| SourceError::Internal("the commit of the build is unknown".to_owned()))?;
     let request = CheckoutRequest {
         sha,
         branch: build.event.branch(),

@@ -40,9 +40,12 @@ impl CommitFiles {
         if let Some(tree) = &*tree {
             return Ok(Arc::clone(tree));
         }
-        let sha = self.sha.as_ref().ok_or_else(|| SourceError::internal("the commit is not fetched yet"))?;
-        let listed = Arc::new(self.mirror.tree(sha).await?);
+        let listed = Arc::new(self.mirror.tree(self.sha()?).await?);
         Ok(Arc::clone(tree.insert(listed)))
+    }
+
+    fn sha(&self) -> Result<&Sha, SourceError> {
+        self.sha.as_ref().ok_or_else(|| SourceError::Internal("the commit is not fetched yet".to_owned()))
     }
 
     /// Frees the list, which may be long, unless a request is waiting for it.
@@ -63,12 +66,7 @@ impl SourceFiles for CommitFiles {
             let tree = self.tree().await.map_err(plugin_error)?;
             let (glob, after) = (glob.to_owned(), after.map(str::to_owned));
             // A long list takes tens of milliseconds, during which a thread for guests would serve no other call.
-            // If the plugin's call exceeds its time limit, this future is dropped and the search ends, too.
-            let waits = Arc::new(());
-            let is_awaited = Arc::downgrade(&waits);
-            let is_wanted = move || is_awaited.strong_count() > 0;
-            let found = tokio::task::spawn_blocking(move || tree.matching(&glob, after.as_deref(), PAGE, is_wanted)).await;
-            drop(waits);
+            let found = tokio::task::spawn_blocking(move || tree.matching(&glob, after.as_deref(), PAGE)).await;
             let entries = found.map_err(|error| beespace_wasm::SourceError::Unavailable(error.to_string()))?;
             Ok(entries.map_err(plugin_error)?.into_iter().filter_map(plugin_entry).collect())
         })
@@ -76,7 +74,8 @@ impl SourceFiles for CommitFiles {
 
     fn read<'a>(&'a self, path: &'a str, offset: u64, length: u32) -> BoxFuture<'a, Result<Vec<u8>, beespace_wasm::SourceError>> {
         Box::pin(async move {
-            let file = self.mirror.read_file(&self.sha, path, MAX_FILE_BYTES).await.map_err(plugin_error)?;
+            let sha = self.sha().map_err(plugin_error)?;
+            let file = self.mirror.read_file(sha, path, MAX_FILE_BYTES).await.map_err(plugin_error)?;
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(file.bytes.len());
             let end = start.saturating_add(length as usize).min(file.bytes.len());
             Ok(file.bytes.get(start..end).unwrap_or_default().to_vec())
@@ -118,7 +117,7 @@ mod tests {
         runtime.block_on(async {
             let mirror = Mirrors::new("mirrors".into(), "home".into(), None).of(beespace_core::ids::RepositoryId(1));
             let sha = Sha::new(&"ab".repeat(20)).unwrap();
-            let files = CommitFiles { mirror, sha, tree: Mutex::new(Some(Arc::default())) };
+            let files = CommitFiles { mirror, sha: Some(sha), tree: Mutex::new(Some(Arc::default())) };
             let (release, released) = std::sync::mpsc::channel::<()>();
             let occupies = tokio::task::spawn_blocking(move || released.recv());
             let mut listing = files.list_paths("**", None);

@@ -100,10 +100,11 @@ fn when_lines(when: Option<&When>) -> Vec<String> {
 }
 
 fn conditions(all: &Conditions) -> String {
-    let Conditions { event, branch, paths, status } = all;
-    let parts = [choice("event", event.as_ref()), choice("branch", branch.as_ref()), choice("paths", paths.as_ref())];
-    let parts: Vec<String> = parts.into_iter().chain([choice("status", status.as_ref())]).flatten().collect();
-    parts.join(" and ")
+    let Conditions { event, branch, tag, git_ref, paths, status } = all;
+    let names = [("branch", branch), ("tag", tag), ("ref", git_ref), ("paths", paths)];
+    let names = names.into_iter().map(|(name, value)| choice(name, value.as_ref()));
+    let all = std::iter::once(choice("event", event.as_ref())).chain(names).chain([choice("status", status.as_ref())]);
+    all.flatten().collect::<Vec<String>>().join(" and ")
 }
 
 fn choice<T: Display>(name: &str, choice: Option<&Choice<T>>) -> Option<String> {
