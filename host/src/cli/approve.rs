@@ -111,10 +111,12 @@ fn print_approval(client: &Client, build: &BuildBody, stage: &StageBody, approva
     for line in &approval.runs {
         print_stderr(&format!("    {}", sanitize::line(line)));
     }
-    let given =
-        Some(approval.approved_by.join(", ")).filter(|names| !names.is_empty()).map(|names| format!("approved by {names}"));
-    for line in approval.reasons.iter().chain(&given) {
+    for line in &approval.reasons {
         print_stderr(&format!("  {}", sanitize::line(line)));
+    }
+    for given in &approval.given {
+        let reason = given.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+        print_stderr(&format!("  approved by {}{}", given.by, sanitize::line(&reason)));
     }
     print_stderr(&format!("  {}", approval.subject));
 }
