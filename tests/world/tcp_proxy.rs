@@ -163,6 +163,12 @@ impl TcpProxy {
         self.triggers().response_limit = Some((answers, flow));
     }
 
+    /// Whether the proxy is paused, by a marker or by [`Self::set`].
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        *self.shared.flow.borrow() == ProxyState::Paused
+    }
+
     /// Waits until the proxy has this state.
     pub async fn wait_until(&self, flow: ProxyState) {
         // This cannot fail: the sender lives as long as `self`.

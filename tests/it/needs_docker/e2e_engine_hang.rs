@@ -1,35 +1,24 @@
 //! A complete server whose engine cannot kill a container: the build ends with the reason, other builds run, and the container is
 //! removed as soon as that is possible.
 
-use std::time::Duration;
-
+use beespace::store::Queue;
 use beespace_core::status::Status;
-use beespace_tests::WAIT_TIMEOUT;
+use beespace_tests::beespace::Beespace;
 use beespace_tests::docker;
 use beespace_tests::tcp_proxy::{ProxyState, TcpProxy, Upstream};
 use serde_json::json;
-use tokio::time::{sleep, timeout};
 
 use crate::needs_docker::flow_docker::World;
 
 const REPO: &str = "ada/hive";
 
-/// A caller that has not retried for this long has given up.
-const CALL_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Waits until the retries of a refused request have ended and the periodic cleanup makes the request again.
-async fn is_requested_again(proxy: &TcpProxy) {
-    let asked = async {
-        let mut refused = usize::MAX;
-        while refused != proxy.refused() {
-            refused = proxy.refused();
-            sleep(CALL_TIMEOUT).await;
-        }
-        while refused == proxy.refused() {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    assert!(timeout(WAIT_TIMEOUT, asked).await.is_ok(), "leftovers are never cleaned up");
+/// Waits until the stages' own tasks have ended, and then until the periodic cleanup makes a refused request again.
+async fn is_requested_again(beespace: &Beespace, proxy: &TcpProxy) {
+    let are_over = async || Ok((beespace.app.heartbeats.of(Queue::Run).in_progress() == 0).then_some(()));
+    beespace.wait_for("the end of the stages' tasks", are_over).await.unwrap();
+    let refused = proxy.refused();
+    let is_refused_again = async || Ok((proxy.refused() > refused).then_some(()));
+    beespace.wait_for("the cleanup of what is left", is_refused_again).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +48,7 @@ async fn a_container_that_cannot_be_killed_ends_its_build_and_is_removed_later()
     let next = world.beespace.wait_until_finished(REPO, 2).await.unwrap();
     assert_eq!(next.status, Status::Success, "{:?}", next.reason);
 
-    is_requested_again(&proxy).await;
+    is_requested_again(&world.beespace, &proxy).await;
     assert_eq!(docker::running_containers(&id).await.unwrap(), [container], "it runs on");
     proxy.set(ProxyState::Open);
     world.assert_clean().await;
@@ -79,9 +68,10 @@ async fn a_partly_prepared_container_does_not_outlive_its_stage_network() {
     let look = async || Ok((proxy.stalled() > 0 && proxy.refused() > 0).then_some(()));
     world.beespace.wait_for("both", look).await.unwrap();
     proxy.clear_refusals();
-    // Without the pending creation, the stage would be removed and filled again within this time.
-    sleep(Duration::from_secs(4)).await;
-    world.running("clone").await;
+    // From now on nothing but the pending creation keeps the stage from being removed and filled again.
+    let build = world.running("clone").await;
+    let retries = async || Ok(world.log(&build, "clone").await.iter().any(|line| line.ends_with("retrying")).then_some(()));
+    world.beespace.wait_for("the clone to log that it tries again", retries).await.unwrap();
     proxy.set(ProxyState::Open);
 
     let build = world.beespace.wait_until_finished(REPO, 1).await.unwrap();

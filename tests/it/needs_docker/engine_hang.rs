@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use beespace::engine::docker::{Docker, DockerOptions, Timeouts};
-use beespace::engine::{EngineError, Launch, Output};
+use beespace::engine::{Engine, EngineError, Launch, Output};
 use beespace_core::exit::{Exit, ExitCause};
 use beespace_core::output::{OutputOffsets, Stream};
 use beespace_core::status::Status;
@@ -19,62 +19,74 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// The timeout of each call: more than a healthy engine on a slow machine needs.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a call may take, in order of the attempts: a test tries again with more patience if this machine needed longer for a
+/// call that did not hang.
+const PATIENCE: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(240)];
 
-/// A stage on the shared engine, behind a proxy that can be paused.
-async fn engine_behind_proxy() -> (EngineFixture, TcpProxy) {
+/// The shared engine behind a proxy that can be paused.
+async fn engine_behind_proxy(timeouts: Timeouts) -> (Docker, TcpProxy) {
     docker::ensure_running().unwrap();
     let proxy = TcpProxy::to(Upstream::Unix(docker::HOST.trim_start_matches("unix://").into())).await.unwrap();
     let options = docker::options(&format!("tcp://{}", proxy.address()), &docker::instance());
+    (Docker::new(DockerOptions { timeouts, ..options }).unwrap(), proxy)
+}
+
+async fn impatient(patience: Duration) -> (Docker, TcpProxy) {
     let timeouts = Timeouts {
-        quick: CALL_TIMEOUT,
-        slow: CALL_TIMEOUT,
-        transfer: CALL_TIMEOUT,
-        pull_idle: CALL_TIMEOUT,
-        exit_poll: CALL_TIMEOUT,
-        max_outage: CALL_TIMEOUT,
-        after_kill: CALL_TIMEOUT,
+        quick: patience,
+        slow: patience,
+        transfer: patience,
+        pull_idle: patience,
+        exit_poll: patience,
+        max_outage: patience,
+        after_kill: patience,
     };
-    let engine = Docker::new(DockerOptions { timeouts, ..options }).unwrap();
-    (EngineFixture::on(Arc::new(engine), docker::test_image().await.unwrap()).await, proxy)
+    engine_behind_proxy(timeouts).await
 }
 
-async fn run(fixture: &EngineFixture, launch: Launch) -> (Result<Exit, EngineError>, CollectedOutput) {
+async fn run(engine: &dyn Engine, launch: Launch) -> (Result<Exit, EngineError>, CollectedOutput) {
     let (sender, receiver) = mpsc::channel(8);
-    tokio::join!(fixture.engine.run(launch, sender, CancellationToken::new()), collect_output(receiver))
+    tokio::join!(engine.run(launch, sender, CancellationToken::new()), collect_output(receiver))
 }
 
-fn assert_slow_engine_reason(error: &EngineError, call: &str) {
+fn assert_slow_engine_reason(error: &EngineError, call: &str, patience: Duration) {
     assert!(error.is_transient(), "{error:?}");
     let reason = error.reason();
     assert_eq!(reason.code, "engine-slow");
-    assert!(reason.message.contains(call) && reason.message.contains("within 10 s"), "{reason}");
+    assert!(reason.message.contains(call), "{reason}");
+    assert!(reason.message.contains(&format!("within {} s", patience.as_secs())), "{reason}");
     assert!(reason.help.as_ref().is_some_and(|help| help.contains("engine's own log")), "{reason}");
 }
 
 /// Pauses the engine at a request about a step's container, and resumes it afterwards.
 async fn hang_at(request: &str, call: &str) {
-    let (fixture, proxy) = engine_behind_proxy().await;
-    let launch = fixture.launch(1, fixture.shell_container("echo on"));
-    let name = format!("beespace-{}-{}-0", docker::instance(), launch.step);
-    proxy.pause_at(&request.replace("NAME", &name));
-    let (ended, before) = run(&fixture, launch.clone()).await;
-    let Err(error) = ended else { panic!("{request}: {ended:?}") };
-    assert_slow_engine_reason(&error, call);
-    proxy.set(ProxyState::Open);
-    let stored = OutputOffsets { stdout: before.stdout.len() as u64, stderr: 0 };
-    let (exit, after) = fixture.adopt(launch.clone(), stored).await.unwrap();
-    let (exit, after) = match exit.cause {
-        ExitCause::Lost => {
-            let (exit, after) = run(&fixture, launch).await;
-            (exit.unwrap(), after)
+    let fixture = EngineFixture::docker().await;
+    for (step, patience) in (1..).zip(PATIENCE) {
+        let (engine, proxy) = impatient(patience).await;
+        let launch = fixture.launch(step, fixture.shell_container("echo on"));
+        let name = format!("beespace-{}-{}-0", docker::instance(), launch.step);
+        proxy.pause_at(&request.replace("NAME", &name));
+        let (ended, before) = run(&engine, launch.clone()).await;
+        if !proxy.is_paused() {
+            continue;
         }
-        _ => (exit, after),
-    };
-    assert!(exit.is_success(), "{request}: {exit:?}");
-    assert_eq!(before.stdout + &after.stdout, "on\n", "{request}");
-    fixture.destroy().await;
+        let Err(error) = ended else { panic!("{request}: {ended:?}") };
+        assert_slow_engine_reason(&error, call, patience);
+        proxy.set(ProxyState::Open);
+        let stored = OutputOffsets { stdout: before.stdout.len() as u64, stderr: 0 };
+        let (exit, after) = fixture.adopt(launch.clone(), stored).await.unwrap();
+        let (exit, after) = match exit.cause {
+            ExitCause::Lost => {
+                let (exit, after) = run(&*fixture.engine, launch).await;
+                (exit.unwrap(), after)
+            }
+            _ => (exit, after),
+        };
+        assert!(exit.is_success(), "{request}: {exit:?}");
+        assert_eq!(before.stdout + &after.stdout, "on\n", "{request}");
+        return fixture.destroy().await;
+    }
+    panic!("{request} is never reached: a call before it takes longer than {PATIENCE:?}");
 }
 
 #[tokio::test]
@@ -132,57 +144,65 @@ async fn concurrent_starts_are_limited_and_waiting_steps_log_the_reason() {
     fixture.destroy().await;
 }
 
+/// Runs a container that does not end by itself. As soon as it has printed something, calls `act` and cancels the run. The result
+/// of the run; none if it ended before.
+async fn cancel_after_output(engine: &Docker, launch: Launch, act: impl Fn()) -> Option<Result<Exit, EngineError>> {
+    let (sender, mut receiver) = mpsc::channel::<Output>(8);
+    let cancel = CancellationToken::new();
+    let run = engine.run(launch, sender, cancel.clone());
+    let stop = async {
+        let mut is_running = false;
+        while let Some(output) = receiver.recv().await {
+            if !is_running && output.stream != Stream::Host {
+                is_running = true;
+                act();
+                cancel.cancel();
+            }
+        }
+        is_running
+    };
+    let (ended, is_running) = tokio::join!(run, stop);
+    is_running.then_some(ended)
+}
+
 #[tokio::test]
 async fn a_cancel_on_a_hanging_engine_ends_with_an_engine_error() {
-    let (fixture, proxy) = engine_behind_proxy().await;
-    let launch = fixture.launch(1, fixture.shell_container("echo on; sleep 60"));
-    let (sender, mut receiver) = mpsc::channel(8);
-    let cancel = CancellationToken::new();
-    let run = fixture.engine.run(launch.clone(), sender, cancel.clone());
-    let stop = async {
-        assert_eq!(&*receiver.recv().await.unwrap().bytes, b"on\n");
-        proxy.set(ProxyState::Paused);
-        cancel.cancel();
-        while receiver.recv().await.is_some() {}
-    };
-    let (ended, ()) = tokio::join!(run, stop);
-    let error = ended.unwrap_err();
-    assert!(matches!(error, EngineError::TimedOut { .. }), "{error:?}");
-    proxy.set(ProxyState::Open);
-    fixture.destroy().await;
+    let fixture = EngineFixture::docker().await;
+    for (step, patience) in (1..).zip(PATIENCE) {
+        let (engine, proxy) = impatient(patience).await;
+        let launch = fixture.launch(step, fixture.shell_container("echo on; sleep 600"));
+        let Some(ended) = cancel_after_output(&engine, launch, || proxy.set(ProxyState::Paused)).await else { continue };
+        let error = ended.unwrap_err();
+        assert!(matches!(error, EngineError::TimedOut { .. }), "{error:?}");
+        return fixture.destroy().await;
+    }
+    panic!("no container starts within {PATIENCE:?}");
 }
 
 #[tokio::test]
 async fn a_container_that_cannot_be_killed_is_named_and_does_not_block_a_cancel() {
-    let (fixture, proxy) = engine_behind_proxy().await;
-    let launch = fixture.launch(1, fixture.shell_container("echo on; sleep 60"));
-    let (sender, mut receiver) = mpsc::channel(8);
-    let cancel = CancellationToken::new();
-    let run = fixture.engine.run(launch.clone(), sender, cancel.clone());
-    let stop = async {
-        assert_eq!(&*receiver.recv().await.unwrap().bytes, b"on\n");
-        proxy.refuse("/kill?signal=");
-        cancel.cancel();
-        while receiver.recv().await.is_some() {}
-    };
-    let (ended, ()) = tokio::join!(run, stop);
-    let error = ended.unwrap_err();
+    let fixture = EngineFixture::docker().await;
+    // No call hangs here.
+    let (engine, proxy) = engine_behind_proxy(Timeouts { after_kill: Duration::from_secs(1), ..Timeouts::default() }).await;
+    let launch = fixture.launch(1, fixture.shell_container("echo on; sleep 600"));
+    let ended = cancel_after_output(&engine, launch.clone(), || proxy.refuse("/kill?signal=")).await;
+    let error = ended.expect("the container never ran").unwrap_err();
     assert!(!error.is_transient(), "it is not taken up again: {error:?}");
     let reason = error.reason();
     assert!(reason.code == "engine-unkillable" && reason.message.contains(&launch.step.to_string()), "{reason}");
-    proxy.set(ProxyState::Open);
     fixture.destroy().await;
 }
 
 #[tokio::test]
 async fn a_hanging_engine_fails_its_health_check_and_stage_operations() {
-    let (fixture, proxy) = engine_behind_proxy().await;
+    let fixture = EngineFixture::docker().await;
+    let patience = Duration::from_secs(2);
+    let (engine, proxy) = impatient(patience).await;
     proxy.set(ProxyState::Paused);
-    assert_slow_engine_reason(&fixture.engine.check().await.unwrap_err(), "version");
-    assert_slow_engine_reason(&fixture.engine.open(fixture.stage).await.unwrap_err(), "inspect a volume");
-    assert_slow_engine_reason(&fixture.engine.inventory().await.unwrap_err(), "list containers");
-    assert_slow_engine_reason(&fixture.engine.destroy(fixture.stage).await.unwrap_err(), "list containers");
-    proxy.set(ProxyState::Open);
+    assert_slow_engine_reason(&engine.check().await.unwrap_err(), "version", patience);
+    assert_slow_engine_reason(&engine.open(fixture.stage).await.unwrap_err(), "inspect a volume", patience);
+    assert_slow_engine_reason(&engine.inventory().await.unwrap_err(), "list containers", patience);
+    assert_slow_engine_reason(&engine.destroy(fixture.stage).await.unwrap_err(), "list containers", patience);
     fixture.destroy().await;
 }
 
