@@ -65,7 +65,8 @@ struct BuildPath {
 /// [`Problem`] if the caller does not have the right, or if the store cannot be read.
 pub async fn authorize(app: &App, parts: &mut Parts, principal: &Principal, right: Right) -> Result<(), Problem> {
     let path = path::<RepositoryPath>(parts).await?;
-    let name = RepositoryName::new(&path.owner, &path.name).map_err(|_| unknown_repository(principal))?;
+    let unknown = || unknown_repository(principal, &path);
+    let name = RepositoryName::new(&path.owner, &path.name).map_err(|_| unknown())?;
     let stored = app.store.read()?.repository_by_name(&name)?;
     let held = match &stored {
         Some(repository) => access::right_on(principal, repository, app.config.server.open),
@@ -77,24 +78,25 @@ pub async fn authorize(app: &App, parts: &mut Parts, principal: &Principal, righ
             Ok(())
         }
         Some(_) => {
-            let detail = "You may not change this repository.";
-            Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).help("Ask an administrator of the repository."))
+            let detail = format!("you may not change {name}");
+            Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).help("ask an administrator of the repository"))
         }
-        None => Err(unknown_repository(principal)),
+        None => Err(unknown()),
     }
 }
 
 /// The repository does not exist, or the caller may not know it.
-fn unknown_repository(principal: &Principal) -> Problem {
-    let problem = Problem::not_found("repository");
-    if principal.is_anonymous() { problem.help("If the repository is private, sign in to see it.") } else { problem }
+fn unknown_repository(principal: &Principal, path: &RepositoryPath) -> Problem {
+    let problem = Problem::not_found("repository", format_args!("{}/{}", path.owner, path.name));
+    if principal.is_anonymous() { problem.help("if the repository is private, sign in to see it") } else { problem }
 }
 
 impl FromRequestParts<Arc<App>> for Authorized<Repository> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
-        checked(parts)?.stored.clone().map(Self).ok_or_else(|| Problem::not_found("repository"))
+        let CheckedRepository { name, stored } = checked(parts)?;
+        stored.clone().map(Self).ok_or_else(|| Problem::not_found("repository", name))
     }
 }
 
@@ -104,8 +106,10 @@ impl FromRequestParts<Arc<App>> for Authorized<Build> {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let BuildPath { number } = path(parts).await?;
         let repository = Authorized::<Repository>::from_request_parts(parts, app).await?;
-        let key = number.parse().map_err(|_| Problem::not_found("build"))?;
-        Ok(Self(app.store.read()?.find_build(&repository, key)?))
+        let name = format!("{} {number}", repository.name);
+        let key = number.parse().map_err(|_| Problem::not_found("build", &name))?;
+        let found = app.store.read()?.find_build(&repository, key);
+        found.map(Self).map_err(|error| Problem::of(error, name))
     }
 }
 
@@ -132,8 +136,8 @@ impl FromRequestParts<Arc<App>> for Visibility {
 
 async fn path<T: serde::de::DeserializeOwned + Send>(parts: &mut Parts) -> Result<T, Problem> {
     // A path whose segments are not UTF-8 names nothing here.
-    let Path(path) = Path::<T>::from_request_parts(parts, &()).await.map_err(|_| Problem::not_found("page"))?;
-    Ok(path)
+    let found = Path::<T>::from_request_parts(parts, &()).await;
+    found.map(|Path(path)| path).map_err(|_| Problem::not_found("page", parts.uri.path()))
 }
 
 fn checked(parts: &Parts) -> Result<&CheckedRepository, Problem> {

@@ -1,6 +1,8 @@
 //! The errors of requests, in the form of RFC 9457. Handlers return a [`Problem`]. The middleware renders it as JSON for programs
 //! and as a page for people, so that both get the same text.
 
+use std::fmt;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -24,12 +26,12 @@ pub struct Problem {
     pub title: String,
     /// The HTTP status.
     pub status: u16,
-    /// The fact and its cause, in one or two sentences.
+    /// The fact and its cause. It names its subject, begins in lower case unless with a name, and has no full stop at its end.
     pub detail: String,
     /// A stable code, for programs and for searching.
     #[schema(value_type = String)]
     pub code: Box<str>,
-    /// The remedy.
+    /// The remedy, in the same form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
     /// The id of the request in the server's log.
@@ -69,10 +71,19 @@ impl Problem {
         self
     }
 
-    /// The requested thing does not exist; `what` names it.
+    /// The requested thing does not exist, or the caller may not know it: `no such build: ada/hive 9`.
     #[must_use]
-    pub fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", format!("No such {what}."))
+    pub fn not_found(what: &str, name: impl fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", format!("no such {what}: {name}"))
+    }
+
+    /// The problem of an operation on one object, which is named if it does not exist.
+    #[must_use]
+    pub fn of(error: StoreError, name: impl fmt::Display) -> Self {
+        match error {
+            StoreError::NotFound(what) => Self::not_found(what, name),
+            other => other.into(),
+        }
     }
 
     /// The request itself is invalid.
@@ -94,9 +105,9 @@ impl Problem {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
-            "The server could not complete the request because of an internal error.",
+            "the server could not complete the request because of an internal error",
         )
-        .help("The server's log has the details under this request's id.")
+        .help("the server's log has the details under this request's id")
     }
 
     /// The status as a type of HTTP.
@@ -114,10 +125,10 @@ impl Problem {
     }
 }
 
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.detail)?;
-        self.help.iter().try_for_each(|help| write!(f, " {help}"))
+        self.help.iter().try_for_each(|help| write!(f, "; {help}"))
     }
 }
 
@@ -139,12 +150,12 @@ impl IntoResponse for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::NotFound(what) => Self::not_found(what),
-            StoreError::Conflict(detail) => Self::conflict(as_sentence(&detail)),
+            StoreError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "not-found", error.to_string()),
+            StoreError::Conflict(detail) => Self::conflict(detail),
             StoreError::Unavailable(detail) => {
                 tracing::error!(%detail, "the store is unavailable");
-                let text = "The store is unavailable. Nothing was changed.";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, STORE_UNAVAILABLE, text).help("Try again in a few seconds.")
+                let text = "the store is unavailable; nothing was changed";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, STORE_UNAVAILABLE, text).help("try again in a few seconds")
             }
             error @ (StoreError::InUse(_) | StoreError::Row { .. } | StoreError::Format(_)) => Self::internal(&error),
         }
@@ -155,7 +166,7 @@ impl From<LogError> for Problem {
     fn from(error: LogError) -> Self {
         let public = error.public();
         if let LogError::TooManyScans = error {
-            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", public).help("Try again in a few seconds.");
+            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", public).help("try again in a few seconds");
         }
         Self { detail: public.to_owned(), code: "log".into(), ..Self::internal(&error) }
     }
@@ -179,21 +190,51 @@ impl From<EnableError> for Problem {
 
 impl From<ActionError> for Problem {
     fn from(error: ActionError) -> Self {
-        let detail = as_sentence(&error.to_string());
+        let detail = error.to_string();
         match error {
             ActionError::Store(error) => error.into(),
-            ActionError::NothingBlocked(_) | ActionError::Over(_) => Self::conflict(detail),
+            ActionError::NoStage { .. } => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
+            ActionError::NothingBlocked { .. } | ActionError::Over { .. } => Self::conflict(detail),
             ActionError::SeveralBlocked | ActionError::InvalidSubject(_) | ActionError::LongReason(_) => {
                 Self::bad_request(detail)
             }
-            ActionError::NoSubject => Self::bad_request(detail).help("The build lists the digest as `subject` of each approval."),
+            ActionError::NoSubject => Self::bad_request(detail).help("the build lists the digest as `subject` of each approval"),
         }
     }
 }
 
-/// Error texts of the lower layers are fragments without a full stop; a problem's detail is a sentence.
-fn as_sentence(text: &str) -> String {
+/// A detail or a remedy as a sentence of a page. A first word that is more than letters is a name and keeps its case.
+#[must_use]
+pub fn sentence(text: &str) -> String {
+    let is_word = text.split(' ').next().is_some_and(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '\''));
     let mut chars = text.chars();
-    let stop = if text.ends_with('.') { "" } else { "." };
-    chars.next().map_or_else(String::new, |first| format!("{}{}{stop}", first.to_uppercase(), chars.as_str()))
+    let first =
+        chars.next().map_or_else(String::new, |first| if is_word { first.to_uppercase().to_string() } else { first.into() });
+    let stop = if text.ends_with(['.', '?', '!']) { "" } else { "." };
+    format!("{first}{}{stop}", chars.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_show_details_as_sentences() {
+        for (text, shown) in [
+            ("no such page: /a", "No such page: /a."),
+            ("ada/hive #7 is already killed", "ada/hive #7 is already killed."),
+            ("`after` is not a cursor of this list", "`after` is not a cursor of this list."),
+            ("Gogs cannot be reached", "Gogs cannot be reached."),
+            ("the server's log has the details", "The server's log has the details."),
+        ] {
+            assert_eq!(sentence(text), shown);
+        }
+    }
+
+    #[test]
+    fn an_object_that_does_not_exist_is_named() {
+        let problem = Problem::of(StoreError::NotFound("build"), "ada/hive 9");
+        assert_eq!((problem.status, problem.to_string().as_str()), (404, "no such build: ada/hive 9"));
+        assert_eq!(Problem::of(StoreError::Conflict("it is over".to_owned()), "ada/hive 9").status, 409);
+    }
 }

@@ -61,14 +61,16 @@ pub enum ActionError {
     InvalidSubject(#[from] InvalidDigest),
     #[error("the reason has {0} characters; at most {most} are possible", most = MAX_REASON_CHARS)]
     LongReason(usize),
-    #[error("nothing is waiting for approval; the build is {0}")]
-    NothingBlocked(Status),
+    #[error("{build} has no stage {stage}")]
+    NoStage { build: String, stage: StageNumber },
+    #[error("nothing is waiting for approval: {build} is {status}")]
+    NothingBlocked { build: String, status: Status },
     #[error("several stages are waiting for approval; select one by its number")]
     SeveralBlocked,
     #[error("an approval requires the digest of its subject")]
     NoSubject,
-    #[error("the build is already {0}")]
-    Over(Status),
+    #[error("{build} is already {status}")]
+    Over { build: String, status: Status },
 }
 
 /// Applies an action and returns the id of the build to show next: the new one after a restart, otherwise the same.
@@ -109,7 +111,7 @@ async fn cancel(app: &App, build: &Build, by: &Principal) -> Result<(), ActionEr
     }
     let open: Vec<StageId> = stages.iter().filter(|stage| !stage.status.is_over()).map(Stage::id).collect();
     if open.is_empty() {
-        return Err(ActionError::Over(build.status));
+        return Err(ActionError::Over { build: build.label(), status: build.status });
     }
     for id in open {
         let by = by.id().to_owned();
@@ -128,12 +130,12 @@ fn answered_stage(app: &App, build: &Build, answer: &ApprovalAnswer) -> Result<S
     let stages = app.store.read()?.stages(build.id)?;
     if let Some(number) = answer.stage {
         let stage = stages.iter().find(|stage| stage.number == number);
-        return stage.map(Stage::id).ok_or(StoreError::NotFound("stage").into());
+        return stage.map(Stage::id).ok_or_else(|| ActionError::NoStage { build: build.label(), stage: number });
     }
     let blocked: Vec<StageId> = stages.iter().filter(|stage| stage.accepts_approval()).map(Stage::id).collect();
     match blocked.as_slice() {
         [only] => Ok(*only),
-        [] => Err(ActionError::NothingBlocked(build.status)),
+        [] => Err(ActionError::NothingBlocked { build: build.label(), status: build.status }),
         _ => Err(ActionError::SeveralBlocked),
     }
 }

@@ -62,16 +62,16 @@ fn respond(response: HookResponse) -> Response {
     let (status, code, detail) = match response {
         HookResponse::Accepted => return (StatusCode::ACCEPTED, "accepted\n").into_response(),
         HookResponse::Duplicate => return (StatusCode::ACCEPTED, "already known\n").into_response(),
-        HookResponse::Refused => (StatusCode::UNAUTHORIZED, "refused", "The webhook's URL or secret is wrong."),
-        HookResponse::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The delivery is larger than 10 MiB."),
-        HookResponse::Incomplete => (StatusCode::REQUEST_TIMEOUT, "broken-body", "The delivery did not arrive completely."),
+        HookResponse::Refused => (StatusCode::UNAUTHORIZED, "refused", "the webhook's URL or secret is wrong"),
+        HookResponse::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the delivery is larger than 10 MiB"),
+        HookResponse::Incomplete => (StatusCode::REQUEST_TIMEOUT, "broken-body", "the delivery did not arrive completely"),
         HookResponse::Busy => {
-            (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many deliveries arrived at once. This one was not stored.")
+            (StatusCode::SERVICE_UNAVAILABLE, "busy", "too many deliveries arrived at once; this one was not stored")
         }
         HookResponse::NotStored => (
             StatusCode::SERVICE_UNAVAILABLE,
             STORE_UNAVAILABLE,
-            "Beespace cannot write to its store at the moment. The delivery was not stored.",
+            "Beespace cannot write to its store at the moment; the delivery was not stored",
         ),
     };
     let problem = Problem::new(status, code, detail);
@@ -83,11 +83,11 @@ fn respond(response: HookResponse) -> Response {
 
 fn remedy(response: HookResponse) -> Option<&'static str> {
     match response {
-        HookResponse::Refused => Some("Run `beespace repo repair OWNER/NAME` to replace the webhook and its secret."),
-        HookResponse::Incomplete | HookResponse::Busy => Some("Redeliver it from the webhook's page in Gogs."),
+        HookResponse::Refused => Some("run `beespace repo repair OWNER/NAME` to replace the webhook and its secret"),
+        HookResponse::Incomplete | HookResponse::Busy => Some("redeliver it from the webhook's page in Gogs"),
         // Gogs does not retry a delivery by itself.
         HookResponse::NotStored => {
-            Some("Redeliver it from the webhook's page in Gogs once `/readyz` of Beespace reports `ready`.")
+            Some("redeliver it from the webhook's page in Gogs once `/readyz` of Beespace reports `ready`")
         }
         HookResponse::Accepted | HookResponse::Duplicate | HookResponse::TooLarge => None,
     }

@@ -337,7 +337,7 @@ async fn a_secret_can_be_set_and_never_read() {
     assert_eq!(world.get(path).await[0]["name"], "token");
     let bad = world.admin.call(Method::PUT, &format!("{path}/a%20b"), &json!({ "value": CANARY })).await.unwrap();
     must_be_problem(&bad, StatusCode::BAD_REQUEST);
-    for (value, why) in [("abc", "NOT masked"), (" a \n", "NOT masked"), ("long enough\0", "NUL")] {
+    for (value, why) in [("abc", "not be masked"), (" a \n", "not be masked"), ("long enough\0", "NUL")] {
         let refused = world.admin.call(Method::PUT, &format!("{path}/bad"), &json!({ "value": value })).await.unwrap();
         must_be_problem(&refused, StatusCode::BAD_REQUEST);
         assert!(refused.body.contains(why), "{value:?}: {refused:?}");

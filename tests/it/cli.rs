@@ -133,8 +133,15 @@ async fn a_build_is_listed_shown_logged_restarted_and_cancelled() {
     assert_eq!(shell.run("build show latest --repo ada/hive --output json").await.json()["number"], 2);
     let header = shell.run("build list").await.stdout;
     assert!(header.contains("AGE") && header.contains("DURATION") && header.contains("just now"), "{header}");
-    assert_eq!(shell.run("build cancel 1 --repo ada/hive").await.code, 5);
-    assert_eq!(shell.run("build show 9 --repo ada/hive").await.code, 4);
+    for (line, code, message) in [
+        ("build cancel 1 --repo ada/hive", 5, "error: ada/hive #1 is already success\n"),
+        ("build show 9 --repo ada/hive", 4, "error: no such build: ada/hive 9\n"),
+        ("build show 9 --repo ada/none", 4, "error: no such repository: ada/none\n"),
+        ("secret remove none --instance", 4, "error: no such secret: none\n"),
+    ] {
+        let failed = shell.run(line).await;
+        assert!(failed.code == code && failed.stderr.starts_with(message), "{line}: {failed:?}");
+    }
     push(&gogs, "steps:\n  - name: long\n    image: busybox\n    env: { SLEEP: 60s }\n").await;
     beespace.wait_for_build(REPO, 3, |build| build.status == Status::Running).await.unwrap();
     assert_eq!(shell.run("build cancel 3 --repo ada/hive").await.code, 0);
@@ -428,7 +435,14 @@ async fn a_secret_is_read_from_standard_input_and_never_printed() {
     let set = shell.run_with_input("secret set token --repo ada/hive", "canary-4711\n").await;
     assert_eq!((set.code, set.stderr.contains("warning")), (0, true), "eleven characters: {set:?}");
     let short = shell.run_with_input("secret set pin --repo ada/hive", "abc\n").await;
-    assert!(short.code == 2 && short.stderr.contains("NOT masked"), "{short:?}");
+    assert!(
+        short.code == 2 && short.stderr.contains("secret pin was not stored") && short.stderr.contains("would not be masked"),
+        "{short:?}"
+    );
+    let of_plugins = shell.run_with_input("secret set pin --plugins", "abc\n").await;
+    assert!(of_plugins.code == 2 && !of_plugins.stderr.contains("pipeline file"), "{of_plugins:?}");
+    let empty = shell.run_with_input("secret set pin --plugins", "\n").await;
+    assert!(empty.code == 2 && empty.stderr.contains("the value of secret pin is empty"), "{empty:?}");
     let listed = shell.run("secret list --repo ada/hive").await;
     assert!(listed.stdout.contains("token") && !listed.stdout.contains("canary"), "{listed:?}");
     std::fs::write(shell.home.path().join("deploy.pem"), "first line of a key\nsecond line of a key\n").unwrap();

@@ -67,7 +67,7 @@ async fn every_page_has_security_headers() {
     }
     let asset = session.get("/-/assets/app.000000000000.css").await.unwrap();
     assert_eq!((asset.status, asset.header("cache-control")), (StatusCode::NOT_FOUND, "no-store"));
-    assert!(asset.body.contains("No such file.") && asset.body.contains("reload the page"), "{asset:?}");
+    assert!(asset.body.contains("No such file: ") && asset.body.contains("reload the page"), "{asset:?}");
     must_be_hardened(&asset);
     for query in ["", "?tail=1", "?download=true"] {
         let log = session.get(&format!("/api/v1/repositories/ada/hive/builds/1/stages/1/steps/1/log{query}")).await.unwrap();

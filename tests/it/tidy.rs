@@ -278,3 +278,40 @@ fn every_fixture_and_every_guest_is_used() {
     }
     assert!(orphans.is_empty(), "no test uses {orphans:?}");
 }
+
+/// What comes before the text of an error or of its remedy.
+const ERROR_TEXTS: &[&str] =
+    &["Problem::bad_request(", "Problem::conflict(", "Failure::new(", ".help(", "let help = ", "let detail = ", "#[error("];
+
+/// Names that begin an error in upper case.
+const NAMES: &[&str] = &["Gogs", "Beespace", "BEESPACE_", "HTTP_", "SIG"];
+
+/// The string literals that follow a marker, also through `format!(` and an exit code.
+fn texts_after<'t>(source: &'t str, marker: &str) -> Vec<&'t str> {
+    let literal = |after: &'t str| {
+        let (before, text) = after.split_once('"')?;
+        let is_direct = before.chars().all(|c| c.is_alphanumeric() || " \n:,!(".contains(c));
+        let end = text.match_indices('"').map(|(at, _)| at).find(|at| !text[..*at].ends_with('\\'))?;
+        is_direct.then(|| &text[..end])
+    };
+    source.split(marker).skip(1).filter_map(literal).collect()
+}
+
+#[test]
+fn errors_begin_in_lower_case_and_end_without_a_full_stop() {
+    let is_wrong = |text: &&str| {
+        let is_upper = text.starts_with(char::is_uppercase) && !NAMES.iter().any(|name| text.starts_with(name));
+        is_upper || text.ends_with('.')
+    };
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for (file, source) in rust_sources().iter().filter(|(file, _)| file.starts_with("host/src/")) {
+        for marker in ERROR_TEXTS {
+            let texts = texts_after(source, marker);
+            count += texts.len();
+            wrong.extend(texts.into_iter().filter(is_wrong).map(|text| format!("{file}: {text}")));
+        }
+    }
+    assert!(count > 150, "only {count} texts were found");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

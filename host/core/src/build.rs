@@ -46,6 +46,13 @@ pub struct Build {
 }
 
 impl Build {
+    /// `acme/app #12`. A build has no number until its pipeline file has been found.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let name = &self.event.repository.name;
+        self.number.map_or_else(|| name.to_string(), |number| format!("{name} #{number}"))
+    }
+
     /// A build that is stored, but not prepared yet.
     #[must_use]
     pub fn pending(id: BuildId, event: Event, at: Timestamp) -> Self {

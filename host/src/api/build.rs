@@ -134,7 +134,7 @@ async fn act(
 
 fn with_stages(app: &App, id: BuildId) -> Result<Json<BuildBody>, Problem> {
     let read = app.store.read()?;
-    let build = read.build(id)?.ok_or_else(|| Problem::not_found("build"))?;
+    let build = read.build(id)?.ok_or_else(|| Problem::not_found("build", id))?;
     let restarted = build.restart_of.map_or(Ok(None), |id| read.build(id))?;
     let body = BuildBody::with_stages(&app.urls, &build, &read.stages(id)?, &read.decisions(id)?, now());
     Ok(Json(BuildBody { restarts_label: restarted.as_ref().map(build_title::build_name), ..body }))

@@ -77,13 +77,13 @@ impl DeliveryBody {
 }
 
 fn parse_id(text: &str) -> Result<DeliveryId, Problem> {
-    text.parse().map_err(|_| Problem::not_found("delivery"))
+    text.parse().map_err(|_| Problem::not_found("delivery", text))
 }
 
 fn parse_outcome(name: &str) -> Result<OutcomeKind, Problem> {
     OutcomeKind::parse(name).ok_or_else(|| {
         Problem::bad_request(format!(
-            "{name:?} is not an outcome of a delivery. Use `waiting`, `built`, `ignored` or `dead_letter`."
+            "{name:?} is not an outcome of a delivery: use `waiting`, `built`, `ignored` or `dead_letter`"
         ))
     })
 }
@@ -107,7 +107,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, Query(params): Query<ListP
     responses((status = OK, body = DeliveryBody), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<DeliveryBody>, Problem> {
     let read = app.store.read()?;
-    let delivery = read.delivery(parse_id(&id)?)?.ok_or_else(|| Problem::not_found("delivery"))?;
+    let delivery = read.delivery(parse_id(&id)?)?.ok_or_else(|| Problem::not_found("delivery", &id))?;
     let payload = read.delivery_body(delivery.id)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     Ok(Json(DeliveryBody { payload, ..DeliveryBody::new(&read, &delivery) }))
 }
@@ -117,8 +117,8 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) ->
     responses((status = OK, body = DeliveryBody), (status = CONFLICT, body = Problem)))]
 pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<DeliveryBody>, Problem> {
     let id = parse_id(&id)?;
-    app.store.retry_delivery(id, now()).await?;
+    app.store.retry_delivery(id, now()).await.map_err(|error| Problem::of(error, id))?;
     let read = app.store.read()?;
-    let delivery = read.delivery(id)?.ok_or_else(|| Problem::not_found("delivery"))?;
+    let delivery = read.delivery(id)?.ok_or_else(|| Problem::not_found("delivery", id))?;
     Ok(Json(DeliveryBody::new(&read, &delivery)))
 }

@@ -92,11 +92,13 @@ fn emission(filter: &EventFilter, store: &Store, change: ChangeEvent) -> Emissio
 }
 
 fn event_filter(app: &App, params: &EventParams, is_admin: bool, visibility: Visibility) -> Result<EventFilter, Problem> {
-    let build = params.build.as_deref().map(str::parse).transpose().map_err(|_| Problem::not_found("build"))?;
+    let parse = |text: &str| text.parse().map_err(|_| Problem::not_found("build", text));
+    let build = params.build.as_deref().map(parse).transpose()?;
     let repository = match &params.repository {
         Some(name) => {
-            let name: RepositoryName = name.parse().map_err(|_| Problem::not_found("repository"))?;
-            Some(app.store.read()?.visible_repository(&visibility, &name)?.id)
+            let parsed: RepositoryName = name.parse().map_err(|_| Problem::not_found("repository", name))?;
+            let found = app.store.read()?.visible_repository(&visibility, &parsed);
+            Some(found.map_err(|error| Problem::of(error, name))?.id)
         }
         None => None,
     };

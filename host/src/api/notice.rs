@@ -74,14 +74,14 @@ impl NoticeBody {
 }
 
 fn parse_id(text: &str) -> Result<NoticeId, Problem> {
-    text.parse().map_err(|_| Problem::not_found("notice"))
+    text.parse().map_err(|_| Problem::not_found("notice", text))
 }
 
 fn parse_state(params: &ListParams) -> Result<Option<NoticeState>, Problem> {
     let parse = |text: &str| {
         NoticeState::parse(text).ok_or_else(|| {
             Problem::bad_request(format!(
-                "{text:?} is not a state of a notice. Use `pending`, `sent`, `dead_letter` or `suspended`."
+                "{text:?} is not a state of a notice: use `pending`, `sent`, `dead_letter` or `suspended`"
             ))
         })
     };
@@ -103,7 +103,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, Query(params): Query<ListP
     responses((status = OK, body = NoticeBody), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<NoticeBody>, Problem> {
     let read = app.store.read()?;
-    let notice = read.notice(parse_id(&id)?)?.ok_or_else(|| Problem::not_found("notice"))?;
+    let notice = read.notice(parse_id(&id)?)?.ok_or_else(|| Problem::not_found("notice", &id))?;
     let subject = serde_json::from_str(&notice.subject.json).ok();
     Ok(Json(NoticeBody { subject, ..NoticeBody::new(&read, &notice) }))
 }
@@ -112,7 +112,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) ->
 #[utoipa::path(post, path = "/api/v1/notices/{id}/retry", tag = "notice", params(("id" = String, Path)),
     responses((status = OK, body = NoticeBody), (status = CONFLICT, body = Problem)))]
 pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<NoticeBody>, Problem> {
-    let notice = user_action::retry_notice(&app, parse_id(&id)?).await?;
+    let notice = user_action::retry_notice(&app, parse_id(&id)?).await.map_err(|error| Problem::of(error, id))?;
     Ok(Json(NoticeBody::new(&app.store.read()?, &notice)))
 }
 
@@ -125,5 +125,5 @@ pub(super) async fn retry_all(State(app): State<Arc<App>>, Path(notifier): Path<
     if user_action::retry_notifier(&app, &notifier).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
-    Err(Problem::not_found("notifier").help("`[[notifier]]` in beespace.toml defines the notifiers."))
+    Err(Problem::not_found("notifier", notifier).help("`[[notifier]]` in beespace.toml defines the notifiers"))
 }

@@ -34,7 +34,7 @@ impl ListParams {
     }
 
     pub(super) fn after(&self) -> Result<Option<uuid::Uuid>, Problem> {
-        let parse = |text: &str| text.parse().map_err(|_| Problem::bad_request("`after` is not a cursor of this list."));
+        let parse = |text: &str| text.parse().map_err(|_| Problem::bad_request("`after` is not a cursor of this list"));
         self.after.as_deref().map(parse).transpose()
     }
 

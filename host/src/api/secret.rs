@@ -80,22 +80,24 @@ fn list(app: &App, scope: SecretScope) -> Result<Json<Vec<SecretBody>>, Problem>
 
 async fn set(app: &App, scope: SecretScope, name: String, value: &str) -> Result<Json<SecretSetBody>, Problem> {
     if !is_secret_name(&name) {
-        return Err(Problem::bad_request("The name of a secret must have 1 to 100 letters, digits, `_`, `-` or `.`."));
+        return Err(Problem::bad_request(format!(
+            "{name:?} is not the name of a secret: it must have 1 to 100 letters, digits, `_`, `-` or `.`"
+        )));
     }
-    if value.is_empty() || value.len() > MAX_VALUE_BYTES {
-        return Err(Problem::bad_request("The value of a secret must have 1 byte to 64 KiB."));
+    if value.is_empty() {
+        return Err(Problem::bad_request(format!("the value of secret {name} is empty")));
+    }
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(Problem::bad_request(format!("the value of secret {name} is longer than 64 KiB")));
     }
     if value.contains('\0') {
-        let help = "Encode it, for example as base64, and decode it in the step.";
-        return Err(Problem::bad_request(
-            "The value of a secret must not contain a NUL byte, because environment variables cannot.",
-        )
-        .help(help));
+        let help = "encode it, for example as base64, and decode it in the step";
+        let detail = format!("the value of secret {name} contains a NUL byte, which environment variables cannot");
+        return Err(Problem::bad_request(detail).help(help));
     }
     let weakness = weakness(value.as_bytes());
     if let Some(unmasked @ Weakness::NotMasked) = weakness {
-        let help = "If the value is not confidential, write it to `env` in the pipeline file.";
-        return Err(Problem::bad_request(format!("The value was not stored: {unmasked}.")).help(help));
+        return Err(Problem::bad_request(format!("secret {name} was not stored: {unmasked}")).help(remedy_for_short(scope)));
     }
     let changed_at = now();
     let sealed = app.key.seal(&scope.associated_data(&name), value.as_bytes()).map_err(|error| Problem::internal(&error))?;
@@ -103,11 +105,20 @@ async fn set(app: &App, scope: SecretScope, name: String, value: &str) -> Result
     Ok(Json(SecretSetBody { name, changed_at: rfc3339(changed_at), weakness: weakness.map(|weakness| weakness.to_string()) }))
 }
 
+fn remedy_for_short(scope: SecretScope) -> &'static str {
+    match scope {
+        SecretScope::Plugins => "use a longer value",
+        SecretScope::Instance | SecretScope::Repository(_) => {
+            "use a longer value, or, if it is not confidential, write it to `env` in the pipeline file"
+        }
+    }
+}
+
 async fn remove(app: &App, scope: SecretScope, name: String) -> Result<StatusCode, Problem> {
-    if app.store.remove_secret(scope, name, now()).await? {
+    if app.store.remove_secret(scope, name.clone(), now()).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
-        Err(Problem::not_found("secret"))
+        Err(Problem::not_found("secret", name))
     }
 }
 

@@ -45,10 +45,10 @@ impl FromRequestParts<Arc<App>> for LocatedStep {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let build = Authorized::<Build>::from_request_parts(parts, app).await?;
         let path = Path::<StepPath>::from_request_parts(parts, app).await;
-        let Path(path) = path.map_err(|_| Problem::not_found("step"))?;
+        let Path(path) = path.map_err(|_| Problem::not_found("step", parts.uri.path()))?;
         let id = StageId { build: build.id, stage: StageNumber(path.stage) };
-        let stage = app.store.read()?.stage(id)?.ok_or_else(|| Problem::not_found("stage"))?;
-        let step = stage.step(StepNumber(path.step)).ok_or_else(|| Problem::not_found("step"))?;
+        let stage = app.store.read()?.stage(id)?.ok_or_else(|| Problem::not_found("stage", path.stage))?;
+        let step = stage.step(StepNumber(path.step)).ok_or_else(|| Problem::not_found("step", path.step))?;
         let (repository, key) = (&build.event.repository.name, BuildKey::of(&build));
         Ok(Self {
             id: StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt },

@@ -94,12 +94,12 @@ impl LogError {
     pub fn public(&self) -> &'static str {
         match self {
             Self::Io { .. } | Self::Stopped(_) => {
-                "The log could not be read or written because of a disk error. See the server's log for the cause."
+                "the log could not be read or written because of a disk error; the server's log has the cause"
             }
-            Self::Damaged { .. } => "Part of this log is damaged on disk. Lines before the damage can still be read.",
-            Self::Finished(_) => "This log has ended.",
-            Self::Busy(_) => "This log already has a writer.",
-            Self::TooManyScans => "Too many logs are searched at the moment.",
+            Self::Damaged { .. } => "part of this log is damaged on disk; lines before the damage can still be read",
+            Self::Finished(_) => "this log has ended",
+            Self::Busy(_) => "this log already has a writer",
+            Self::TooManyScans => "too many logs are searched at the moment",
         }
     }
 }

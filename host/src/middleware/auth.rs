@@ -16,14 +16,14 @@ pub(super) async fn check(app: &App, parts: &mut Parts, path: Option<&str>, prin
     let Some(path) = path else { return Ok(()) };
     let Some(access) = access::access(&parts.method, path) else {
         if access::is_known(path) {
-            let detail = "This URL does not support the request's method.";
+            let detail = format!("this URL does not support the method {}", parts.method);
             return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail));
         }
         tracing::error!(path, "a route is missing from the access table, so every request to it is refused");
-        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "This URL cannot be called."));
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this URL cannot be called"));
     };
     if access != Access::Hook && !parts.method.is_safe() && !is_same_origin(app, &parts.headers) {
-        let detail = "The request came from a page of another site. Nothing was changed.";
+        let detail = "the request came from a page of another site; nothing was changed";
         return Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", detail));
     }
     let greatest = access::greatest_right(principal, app.config.server.open);
@@ -40,8 +40,8 @@ pub(super) async fn check(app: &App, parts: &mut Parts, path: Option<&str>, prin
     if may {
         return Ok(());
     }
-    let problem = Problem::new(StatusCode::UNAUTHORIZED, "sign-in", "You must be signed in to do this.");
-    Err(problem.help("Programs send `Authorization: Bearer TOKEN` with the admin token; `beespace login URL` stores it."))
+    let problem = Problem::new(StatusCode::UNAUTHORIZED, "sign-in", "you must be signed in to do this");
+    Err(problem.help("programs send `Authorization: Bearer TOKEN` with the admin token; `beespace login URL` stores it"))
 }
 
 /// Whether a request that changes something cannot come from another site's page. Browsers send `Sec-Fetch-Site`, older ones

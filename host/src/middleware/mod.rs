@@ -36,7 +36,8 @@ pub async fn handle(State(app): State<Arc<App>>, request: Request, next: Next) -
     let span = tracing::info_span!("request", %id, method = %parts.method, route = path.as_deref().unwrap_or("none"));
     let principal = session::authenticate(&app, &parts.headers).await;
     let layout = Layout { request: Some(id.clone()), ..layout::for_request(&app, &principal, &parts.uri, &parts.headers) };
-    let is_page = !is_for_programs(parts.uri.path());
+    let requested = parts.uri.path().to_owned();
+    let is_page = !is_for_programs(&requested);
     let is_get = matches!(parts.method, Method::GET | Method::HEAD);
 
     // May they call this route?
@@ -52,7 +53,7 @@ pub async fn handle(State(app): State<Arc<App>>, request: Request, next: Next) -
         Err(problem) => problem.into_response(),
     };
     if response.status() == StatusCode::NOT_FOUND && path.is_none() {
-        response = Problem::not_found("page").into_response();
+        response = Problem::not_found("page", requested).into_response();
     }
 
     // Errors become JSON or a page, and every response gets its headers.

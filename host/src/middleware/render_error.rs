@@ -17,7 +17,7 @@ pub(super) fn render(app: &App, mut response: Response, id: &str, layout: Option
     let rendered = match layout {
         Some(layout) => {
             if *problem.code == *STORE_UNAVAILABLE && disk::check_free_space(&app.config).is_err() {
-                problem = problem.help("The server's disk is full. Work continues by itself when there is space.");
+                problem = problem.help("the server's disk is full; work continues by itself when there is space");
             }
             error::page(layout, &problem)
         }

@@ -185,7 +185,7 @@ impl Store {
         self.write(move |write| {
             let mut build = write.build(id)?.ok_or(StoreError::NotFound("build"))?;
             if build.phase != Phase::Prepare {
-                return Err(StoreError::Conflict(format!("The build is already {}.", build.status)));
+                return Err(StoreError::Conflict(format!("{} is already {}", build.label(), build.status)));
             }
             build.status = status;
             build.reason = Some(reason.clone());
@@ -203,7 +203,7 @@ impl Store {
         self.write(move |write| {
             let old = write.build(id)?.ok_or(StoreError::NotFound("build"))?;
             if old.phase != Phase::Finished {
-                return Err(StoreError::Conflict(format!("The build is {}. Cancel it first.", old.status)));
+                return Err(StoreError::Conflict(format!("{} is {}: cancel it first", old.label(), old.status)));
             }
             let number = old.number.map(|_| write.next_number(old.event.repository.id)).transpose()?;
             let commit = old.sha().cloned();

@@ -387,9 +387,9 @@ impl Store {
         self.write(move |write| {
             let delivery = write.delivery(id)?.ok_or(StoreError::NotFound("delivery"))?;
             if let DeliveryOutcome::Built(_) = delivery.outcome {
-                return Err(StoreError::Conflict(
-                    "The delivery already has a build. Restart it with `beespace build restart`.".to_owned(),
-                ));
+                return Err(StoreError::Conflict(format!(
+                    "delivery {id} already has a build; `beespace build restart` repeats it"
+                )));
             }
             let fairness_key = FairnessKey::of_repository(delivery.repository);
             write.put_delivery(&Delivery { outcome: DeliveryOutcome::Waiting, ..delivery })?;

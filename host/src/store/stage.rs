@@ -37,7 +37,7 @@ impl Write<'_> {
             return Ok(stage);
         }
         if old.status.is_over() && stage.status != old.status {
-            return Err(StoreError::Conflict(format!("The stage has already finished: {}.", old.status)));
+            return Err(StoreError::Conflict(format!("the stage has already finished: {}", old.status)));
         }
         if stage.status.is_over() && stage.finished_at.is_none() {
             stage.finished_at = Some(now);

@@ -39,8 +39,7 @@ pub fn branch_or_tag(build: &Build) -> String {
 /// `acme/app #12`. A build has no number until its pipeline file has been found.
 #[must_use]
 pub fn build_name(build: &Build) -> String {
-    let name = &build.event.repository.name;
-    build.number.map_or_else(|| name.to_string(), |number| format!("{name} #{number}"))
+    build.label()
 }
 
 /// The build's number, or `no number yet` until its pipeline file has been found.

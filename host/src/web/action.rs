@@ -38,8 +38,8 @@ impl ActionForm {
         {
             return Ok(());
         }
-        let detail = "The form does not belong to your session; nothing was changed.";
-        Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", detail).help("Reload the page and try again."))
+        let detail = "the form does not belong to your session; nothing was changed";
+        Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", detail).help("reload the page and try again"))
     }
 
     fn into_answer(self) -> Result<ApprovalAnswer, ActionError> {
@@ -105,8 +105,8 @@ pub(super) async fn retry_delivery(
     Form(form): Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
     form.check_csrf(&principal)?;
-    let id = id.parse().map_err(|_| Problem::not_found("delivery"))?;
-    app.store.retry_delivery(id, now()).await?;
+    let delivery = id.parse().map_err(|_| Problem::not_found("delivery", &id))?;
+    app.store.retry_delivery(delivery, now()).await.map_err(|error| Problem::of(error, id))?;
     Ok(Redirect::to(&app.urls.below_base(urls::DELIVERIES)))
 }
 
@@ -117,7 +117,7 @@ pub(super) async fn retry_notice(
     Form(form): Form<ActionForm>,
 ) -> Result<Redirect, Problem> {
     form.check_csrf(&principal)?;
-    let id = id.parse().map_err(|_| Problem::not_found("notice"))?;
-    user_action::retry_notice(&app, id).await?;
+    let notice = id.parse().map_err(|_| Problem::not_found("notice", &id))?;
+    user_action::retry_notice(&app, notice).await.map_err(|error| Problem::of(error, id))?;
     Ok(Redirect::to(&app.urls.below_base(urls::NOTICES)))
 }

@@ -89,9 +89,9 @@ pub(super) async fn serve(Path(file): Path<String>) -> Result<Response, Problem>
         Some(format!("{stem}.{extension}"))
     });
     let Some(name) = name.filter(|name| address(name) == format!("/-/assets/{file}")) else {
-        return Err(Problem::not_found("file").help("The file may belong to another version: reload the page."));
+        return Err(Problem::not_found("file", file).help("the file may belong to another version: reload the page"));
     };
-    let content = content(&name).ok_or_else(|| Problem::not_found("file"))?;
+    let content = content(&name).ok_or_else(|| Problem::not_found("file", &name))?;
     let headers = [(header::CONTENT_TYPE, content_type(&name)), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];
     Ok((headers, content).into_response())
 }

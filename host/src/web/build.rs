@@ -80,7 +80,7 @@ pub(super) async fn show(
     let (build, stages, decisions, restart_of, adjacent) = {
         let read = app.store.read()?;
         // Read again, so that the build and its stages are of one moment.
-        let build = read.build(build.id)?.ok_or_else(|| Problem::not_found("build"))?;
+        let build = read.build(build.id)?.ok_or_else(|| Problem::not_found("build", build.id))?;
         let restart_of = build.restart_of.map_or(Ok(None), |id| read.build(id))?;
         let (stages, decisions) = (read.stages(build.id)?, read.decisions(build.id)?);
         let adjacent = read.adjacent_builds(&build)?;

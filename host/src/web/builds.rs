@@ -79,7 +79,7 @@ pub(super) async fn of_owner(
     let mut repositories = app.store.read()?.visible_repositories(&visibility)?;
     repositories.retain(|repository| repository.name.owner().eq_ignore_ascii_case(&owner));
     if repositories.is_empty() {
-        return Err(Problem::not_found("page"));
+        return Err(Problem::not_found("owner", owner));
     }
     let of_owner = Visibility::Only(repositories.iter().map(|repository| repository.id).collect());
     let base = app.urls.owner(&owner);

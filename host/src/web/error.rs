@@ -5,15 +5,15 @@ use axum::response::{Html, IntoResponse, Response};
 
 use super::layout::Layout;
 use super::page_html;
-use crate::http_problem::Problem;
+use crate::http_problem::{Problem, sentence};
 
 #[derive(Template)]
 #[template(path = "error.html")]
-struct ErrorPage<'p> {
+struct ErrorPage {
     layout: Layout,
     code: u16,
-    detail: &'p str,
-    help: Option<&'p str>,
+    detail: String,
+    help: Option<String>,
 }
 
 /// Renders a problem as a page. The footer shows the request id.
@@ -22,8 +22,8 @@ pub fn page(layout: Layout, problem: &Problem) -> Response {
     let page = ErrorPage {
         layout: layout.with_title(problem.title.clone()),
         code: problem.status,
-        detail: &problem.detail,
-        help: problem.help.as_deref(),
+        detail: sentence(&problem.detail),
+        help: problem.help.as_deref().map(sentence),
     };
     match page_html(&page) {
         Ok(html) => (problem.status_code(), Html(html)).into_response(),

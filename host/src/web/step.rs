@@ -115,8 +115,8 @@ pub(super) async fn show(
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Problem> {
     let stage_id = StageId { build: build.id, stage: StageNumber(stage) };
-    let stage = app.store.read()?.stage(stage_id)?.ok_or_else(|| Problem::not_found("stage"))?;
-    let step = stage.step(StepNumber(step)).ok_or_else(|| Problem::not_found("step"))?;
+    let stage = app.store.read()?.stage(stage_id)?.ok_or_else(|| Problem::not_found("stage", stage))?;
+    let step = stage.step(StepNumber(step)).ok_or_else(|| Problem::not_found("step", step))?;
     let id = StepId { build: build.id, stage: stage.number, step: step.number, attempt: step.attempt };
     let log = LogView::new(&app, id, step.status, &query).await?;
     let began = app.logs.reader(id).started_at().await?;

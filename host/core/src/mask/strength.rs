@@ -22,7 +22,7 @@ impl fmt::Display for Weakness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotMasked => {
-                write!(f, "the value has fewer than {MIN_LENGTH} characters and is NOT masked in logs; use a longer value")
+                write!(f, "the value has fewer than {MIN_LENGTH} characters and would not be masked in logs")
             }
             Self::Short => write!(
                 f,
