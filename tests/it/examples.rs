@@ -60,12 +60,13 @@ fn every_example_pipeline_is_valid() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_example_policy_restricts_secrets_to_the_main_branch() {
+async fn the_example_policy_restricts_secrets_to_the_default_branch() {
     let policy = guest_build::load_policy(&guest_build::host(), plugins::component("examples/secrets-on-main")).await.unwrap();
     assert!(policy.applies_at(Point::StepAdmit) && !policy.applies_at(Point::PipelineAdmit));
     let with = json!([{ "secret": "token", "target": { "env": "TOKEN" } }]);
     for (git_ref, secrets, outcome) in [
-        ("refs/heads/main", &with, VerdictOutcome::Abstain),
+        ("refs/heads/master", &with, VerdictOutcome::Abstain),
+        ("refs/heads/main", &with, VerdictOutcome::Deny),
         ("refs/heads/feature", &with, VerdictOutcome::Deny),
         ("refs/heads/feature", &json!([]), VerdictOutcome::Abstain),
     ] {
@@ -76,7 +77,7 @@ async fn the_example_policy_restricts_secrets_to_the_main_branch() {
         let request = PolicyRequest {
             point: Point::StepAdmit,
             context,
-            event: Document::new("beespace.event/v1", &json!({})),
+            event: Document::new("beespace.event/v1", &json!({ "default_branch": "master" })),
             subject: Document::new(plan::SCHEMA, &serde_json::to_value(&plan).unwrap()),
             previous: None,
         };

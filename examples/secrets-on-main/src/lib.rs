@@ -1,4 +1,4 @@
-//! An example to start from: a policy that lets steps use secrets on the main branch only.
+//! An example to start from: a policy that lets steps use secrets on the repository's default branch only.
 
 #[allow(clippy::all, reason = "generated")]
 mod bindings {
@@ -11,6 +11,12 @@ use bindings::exports::beespace::plugin::lifecycle::{self, Diagnostic};
 use bindings::exports::beespace::plugin::policy::{self, Outcome, Request, Verdict};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+
+/// The part of the event that this policy reads.
+#[derive(Deserialize)]
+struct Event {
+    default_branch: String,
+}
 
 /// The parts of a step's plan that this policy reads.
 #[derive(Deserialize)]
@@ -36,13 +42,21 @@ impl policy::Guest for SecretsOnMain {
 }
 
 fn evaluate(request: Request) -> Result<Verdict, String> {
-    let plan: Plan = serde_json::from_str(&request.subject.json).map_err(|error| error.to_string())?;
+    let Event { default_branch } = read(&request.event.json)?;
+    let plan: Plan = read(&request.subject.json)?;
     let opens_none = plan.containers.iter().all(|container| container.secrets.is_empty());
-    if opens_none || request.ctx.git_ref == "refs/heads/main" {
+    let git_ref = request.ctx.git_ref;
+    if opens_none || git_ref == format!("refs/heads/{default_branch}") {
         return Ok(verdict(Outcome::Abstain, Vec::new()));
     }
-    let message = format!("step {} uses a secret, and {} is not main", plan.step, request.ctx.git_ref);
-    Ok(verdict(Outcome::Deny, vec![finding(message, "give the step a `when: { branch: main }`")]))
+    let message = format!("step {} uses a secret, and {git_ref} is not the default branch", plan.step);
+    let remedy = format!("give the step a `when: {{ branch: {default_branch} }}`");
+    Ok(verdict(Outcome::Deny, vec![finding(message, remedy)]))
+}
+
+/// Reads a document of the request. An error is a denial with this reason.
+fn read<'j, T: Deserialize<'j>>(json: &'j str) -> Result<T, String> {
+    serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
 /// Logs the message and place of a panic. The host adds them to its error; without this it knows only that the plugin aborted.
@@ -54,9 +68,9 @@ fn verdict(outcome: Outcome, findings: Vec<Finding>) -> Verdict {
     Verdict { outcome, findings, patches: Vec::new(), approvals: Vec::new(), obligations: Vec::new() }
 }
 
-fn finding(message: String, remedy: &str) -> Finding {
+fn finding(message: String, remedy: String) -> Finding {
     let rule_id = "example/secrets-on-main".to_owned();
-    Finding { rule_id, severity: Severity::High, message, pointer: None, help_url: None, remedy: Some(remedy.to_owned()) }
+    Finding { rule_id, severity: Severity::High, message, pointer: None, help_url: None, remedy: Some(remedy) }
 }
 
 impl lifecycle::Guest for SecretsOnMain {

@@ -109,6 +109,7 @@ pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit],
         "event": event.kind(),
         "git_ref": event.git_ref(),
         "branch": event.branch(),
+        "default_branch": event.repository.default_branch,
         "before": build.before(),
         "tag": event.tag(),
         "commit": build.sha(),
@@ -218,6 +219,7 @@ mod tests {
         let value = listed(&event_document(&build(), &changed, &commits(2), Some(2)));
         assert_eq!((&value["title"], &value["commit"]), (&json!("fix: it"), &json!("a".repeat(40))));
         assert_eq!(value["commits"][1]["sha"], "b".repeat(40));
+        assert_eq!((&value["branch"], &value["default_branch"]), (&json!("main"), &json!("main")));
         assert_eq!((&value["commit_count"], &value["path_count"], &value["truncated"]), (&json!(2), &json!(1), &json!(false)));
     }
 

@@ -64,7 +64,7 @@ fn unchecked_problem(which: String) -> Problem {
 fn forbidden(file: &File, glob: &str) -> Problem {
     Problem {
         rule: "forbidden-file",
-        message: format!("{} must not be in the repository: {glob} is forbidden", file.path),
+        message: format!("{} must not be in the repository, because `{glob}` is forbidden", file.path),
         remedy: format!(
             "Remove it with `git rm --cached {}`. If it contains a secret, rotate the secret: the file remains in the history",
             file.path
@@ -75,7 +75,7 @@ fn forbidden(file: &File, glob: &str) -> Problem {
 fn missing(glob: &str) -> Problem {
     Problem {
         rule: "missing-file",
-        message: format!("The repository has no file that matches {glob}"),
+        message: format!("The repository has no file that matches `{glob}`"),
         remedy: "Add the file, or remove the pattern from `require`".to_owned(),
     }
 }
@@ -84,7 +84,7 @@ fn too_large(file: &File, limit: u64) -> Problem {
     let size = readable(file.size);
     Problem {
         rule: "file-too-large",
-        message: format!("{} has a size of {size}; the limit is {}", file.path, format_size(limit)),
+        message: format!("{} has {size}; the limit is {}", file.path, exact(limit)),
         remedy: "Store large files outside git, or in Git LFS".to_owned(),
     }
 }
@@ -92,9 +92,16 @@ fn too_large(file: &File, limit: u64) -> Problem {
 /// Formats a size, rounded up, so that a file just above a limit is not shown as equal to it.
 fn readable(bytes: u64) -> String {
     let unit = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)].into_iter().find(|(_, factor)| bytes >= *factor);
-    let Some((unit, factor)) = unit else { return format!("{bytes}B") };
+    let Some((unit, factor)) = unit else { return format!("{bytes} bytes") };
     let tenths = (u128::from(bytes) * 10).div_ceil(u128::from(factor));
-    format!("{}.{}{unit}", tenths / 10, tenths % 10)
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
+/// Formats a limit exactly: `5 MiB`.
+fn exact(limit: u64) -> String {
+    let text = format_size(limit);
+    let (number, unit) = text.split_at(text.trim_end_matches(|c: char| !c.is_ascii_digit()).len());
+    format!("{number} {unit}")
 }
 
 fn message_problem(rules: &Rules, commit: &Commit) -> Option<Problem> {
@@ -115,7 +122,7 @@ fn message_problem(rules: &Rules, commit: &Commit) -> Option<Problem> {
         rules.commit_message_help.clone().unwrap_or_else(|| "Change it with `git commit --amend` or `git rebase -i`".to_owned());
     Some(Problem {
         rule: "commit-message",
-        message: format!("The message of commit {short}, {title:?}, does not match {pattern}"),
+        message: format!("The message of commit {short}, {title:?}, does not match `{pattern}`"),
         remedy,
     })
 }
@@ -176,9 +183,9 @@ mod tests {
         assert_eq!(
             found(rules, &[]),
             [
-                "keys/a.pem must not be in the repository: **/*.pem is forbidden",
-                "The repository has no file that matches LICENSE",
-                "b.bin has a size of 5.1MiB; the limit is 5MiB"
+                "keys/a.pem must not be in the repository, because `**/*.pem` is forbidden",
+                "The repository has no file that matches `LICENSE`",
+                "b.bin has 5.1 MiB; the limit is 5 MiB"
             ]
         );
     }
@@ -187,11 +194,11 @@ mod tests {
     fn every_message_is_matched_except_those_of_merges() {
         let rules = r#"{"commit_message": "^(feat|fix): "}"#;
         assert_eq!(found(rules, &["fix: a", "feat: b"]), [""; 0]);
-        let merge = "The message of commit 95a2db4, \"Merge everything now\", does not match ^(feat|fix): ";
+        let merge = "The message of commit 95a2db4, \"Merge everything now\", does not match `^(feat|fix): `";
         assert_eq!(found(rules, &["Merge everything now"]), [merge], "a message alone makes no merge");
         let merged = r#"{"commits": [{"sha": "a", "message": "Merge branch 'x'", "parent_count": 2}], "commit_count": 1}"#;
         assert_eq!(found_in(rules, &Push::read(merged).unwrap()), [""; 0]);
-        assert_eq!(found(rules, &["wip\n\nfix: no"]), ["The message of commit 95a2db4, \"wip\", does not match ^(feat|fix): "]);
+        assert_eq!(found(rules, &["wip\n\nfix: no"]), ["The message of commit 95a2db4, \"wip\", does not match `^(feat|fix): `"]);
     }
 
     #[test]

@@ -66,19 +66,24 @@ impl Rules {
     pub(crate) fn summary(&self) -> String {
         let mut parts = Vec::new();
         if !self.forbid.is_empty() {
-            parts.push(format!("forbidden files {}", self.forbid.join(", ")));
+            parts.push(format!("forbidden files {}", quoted(&self.forbid)));
         }
         if !self.require.is_empty() {
-            parts.push(format!("required files {}", self.require.join(", ")));
+            parts.push(format!("required files {}", quoted(&self.require)));
         }
         if let Some(limit) = self.max_file_size {
             parts.push(format!("maximum file size {}", units::format_size(limit)));
         }
         if let Some(pattern) = &self.commit_message {
-            parts.push(format!("commit messages match {pattern}"));
+            parts.push(format!("commit messages match `{pattern}`"));
         }
         format!("Checks the commit: {}", parts.join("; "))
     }
+}
+
+/// Patterns in backticks, so that their characters do not mix with the sentence.
+fn quoted(patterns: &[String]) -> String {
+    patterns.iter().map(|pattern| format!("`{pattern}`")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -101,7 +106,7 @@ mod tests {
         let rules = Rules::read(r#"{"forbid": [".env", "*.pem"], "max_file_size": "5MiB", "commit_message": "^fix"}"#).unwrap();
         assert_eq!(
             rules.summary(),
-            "Checks the commit: forbidden files .env, *.pem; maximum file size 5MiB; commit messages match ^fix"
+            "Checks the commit: forbidden files `.env`, `*.pem`; maximum file size 5MiB; commit messages match `^fix`"
         );
     }
 }
