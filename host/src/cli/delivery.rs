@@ -13,8 +13,8 @@ use crate::clock::now;
 pub enum DeliveryCommand {
     /// List deliveries, newest first
     List {
-        /// Only deliveries with this outcome: waiting, built, ignored or dead_letter
-        #[arg(long)]
+        /// Only deliveries with this outcome
+        #[arg(long, value_parser = values::delivery_outcome())]
         outcome: Option<String>,
         /// Maximum number of deliveries
         #[arg(long, default_value_t = 20, value_parser = values::limit())]

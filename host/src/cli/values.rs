@@ -8,6 +8,7 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 
 use crate::api::pagination::MAX_LIMIT;
 use crate::api::secret::is_secret_name;
+use crate::store::delivery::OutcomeKind;
 use crate::store::status_filter::FAILED;
 
 /// The length of a list.
@@ -22,6 +23,10 @@ pub(super) fn build_status() -> PossibleValuesParser {
 
 pub(super) fn notice_state() -> PossibleValuesParser {
     PossibleValuesParser::new(NoticeState::ALL.map(NoticeState::as_str))
+}
+
+pub(super) fn delivery_outcome() -> PossibleValuesParser {
+    PossibleValuesParser::new(OutcomeKind::ALL.map(OutcomeKind::as_str))
 }
 
 pub(super) fn notice_id(text: &str) -> Result<NoticeId, String> {

@@ -83,7 +83,12 @@ fn row(urls: &Urls, read: &Read, notice: &Notice, now: Timestamp) -> Result<Reco
         facts: std::iter::once(format!("notifier {}", notice.binding)).chain(progress(read, notice, now)?).collect(),
         why: notice.last_error.clone().filter(|_| notice.state != NoticeState::Sent),
         at: time::time_element(notice.created_at, now),
-        may_retry: matches!(notice.state, NoticeState::DeadLetter | NoticeState::Suspended),
+        may_retry: match notice.state {
+            NoticeState::Sent => false,
+            // It waits for its next attempt; a retry sends it at once.
+            NoticeState::Pending => notice.attempts > 0,
+            NoticeState::DeadLetter | NoticeState::Suspended => true,
+        },
     })
 }
 
