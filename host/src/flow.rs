@@ -67,7 +67,7 @@ pub async fn prepare_build(app: &App, id: BuildId) -> Result<(), WorkError> {
         Resolution::Ignored(reason) => Prepared::Ignored(reason),
         Resolution::Ended(status, reason) => prepare::ended_without_stages(build, status, reason),
         Resolution::Commit(commit) => {
-            build.head = Some(commit.head.clone());
+            (build.head, build.trust) = (Some(commit.head.clone()), Some(commit.trust));
             let prepared = prepare::stages(app, build, &commit).await?;
             if !matches!(prepared, Prepared::Ignored(_)) {
                 commit.pin(id).await.map_err(anyhow::Error::from)?;

@@ -9,8 +9,11 @@ use crate::module_graph::{Edges, ModuleGraph, find_cycle};
 type Layers = &'static [(&'static str, &'static [&'static str])];
 
 const CORE: Layers = &[
-    ("baseline_policy", &["cycle_detection", "image_ref", "pipeline", "plan", "policy", "units"]),
-    ("build", &["diagnostic", "event", "exit", "ids", "pipeline", "plan", "policy", "reason", "reason_code", "status", "time"]),
+    ("baseline_policy", &["cycle_detection", "image_ref", "pipeline", "plan", "policy", "reason", "trust", "units"]),
+    (
+        "build",
+        &["diagnostic", "event", "exit", "ids", "pipeline", "plan", "policy", "reason", "reason_code", "status", "time", "trust"],
+    ),
     ("change_event", &["ids", "notice", "status"]),
     ("clock_check", &["time"]),
     ("cycle_detection", &[]),
@@ -49,7 +52,7 @@ const CORE: Layers = &[
         ],
     ),
     ("plan", &["digest", "image_ref", "pipeline", "policy", "script"]),
-    ("plugin_context", &["build", "digest", "event", "ids", "pipeline", "time"]),
+    ("plugin_context", &["build", "digest", "event", "ids", "pipeline", "time", "trust"]),
     ("policy", &["digest", "ids", "reason", "time"]),
     ("reason", &["reason_code"]),
     ("reason_code", &[]),
@@ -60,6 +63,7 @@ const CORE: Layers = &[
     ("step_type", &["plan", "policy", "status"]),
     ("time", &[]),
     ("trigger", &["event", "git_ref", "gogs", "ids", "reason", "reason_code", "verify"]),
+    ("trust", &["event"]),
     ("units", &[]),
     ("user_action", &["build", "digest", "ids", "policy", "reason", "reason_code", "status", "time"]),
     ("verify", &["digest"]),

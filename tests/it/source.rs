@@ -15,6 +15,7 @@ use beespace_core::build::{Base, Head};
 use beespace_core::event::Claim;
 use beespace_core::ids::{BuildId, RepositoryId, Sha};
 use beespace_core::pipeline::eval_when::ChangedPaths;
+use beespace_core::trust::CommitLocation;
 use beespace_tests::gogs::{FakeGogs, RepositoryObject};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -778,4 +779,31 @@ fn make_old(folder: &Path) {
             file.set_modified(month_ago).unwrap();
         }
     }
+}
+
+/// A branch reaches a commit, a tag reaches it, or neither does; the ref of a pull request and the pin of a build do not count.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_counts_as_part_of_the_repository_if_a_branch_or_tag_reaches_it() {
+    let world = world().await;
+    world.push("master", &[("a", "1")]).await;
+    let older = world.push("topic", &[("a", "2")]).await;
+    let sha = world.push("topic", &[("a", "3")]).await;
+    world.fetch().await.unwrap();
+    let author = Claim { name: String::new(), email: String::new() };
+    let head = Head { sha: sha.clone(), message: String::new(), author, base: Base::Unknown(String::new()) };
+    world.mirror.pin(BuildId(uuid::Uuid::now_v7()), &head).await.unwrap();
+    let look = async || {
+        world.fetch().await.unwrap();
+        let (older, sha) = (world.mirror.location(&older).await.unwrap(), world.mirror.location(&sha).await.unwrap());
+        assert_eq!(older, sha);
+        sha
+    };
+    assert_eq!(look().await, CommitLocation::BranchOrTag);
+    let mut copy = world.gogs.clone_repository("acme/app").await.unwrap();
+    copy.checkout("topic").await.unwrap();
+    copy.push(&["HEAD:refs/pull/1/head", ":refs/heads/topic"]).await.unwrap();
+    assert_eq!(look().await, CommitLocation::Elsewhere);
+    copy.git(&["tag", "--message", "annotated", "v1"]).await.unwrap();
+    copy.push(&["refs/tags/v1"]).await.unwrap();
+    assert_eq!(look().await, CommitLocation::BranchOrTag);
 }

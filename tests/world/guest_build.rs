@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use beespace_core::digest::Document;
 use beespace_core::event::{Actor, EventKind};
 use beespace_core::ids::Sha;
-use beespace_core::plugin_context::{PluginContext, Trust};
+use beespace_core::plugin_context::PluginContext;
 use beespace_core::time::Timestamp;
 use beespace_wasm::{BindingSpec, Host, HostOptions, Limits, LoadError, MaxCalls, NoticeInput, Policy};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};

@@ -8,13 +8,16 @@
 mod container;
 mod dependencies;
 mod mount;
+mod untrusted;
 
 pub use mount::is_mountable;
+pub use untrusted::withheld_secrets;
 
 use std::collections::BTreeSet;
 
 use crate::plan::{Container, Limits, StepPlan};
 use crate::policy::{Finding, Severity, Verdict, VerdictOutcome};
+use crate::trust::Trust;
 
 /// Most containers of one plan.
 pub const MAX_CONTAINERS: usize = 64;
@@ -25,13 +28,15 @@ pub const MAX_PLAN_BYTES: usize = 2 << 20;
 /// Most findings that are reported.
 const MAX_FINDINGS: usize = 100;
 
-/// The limits of what a step on this instance may request.
+/// The limits of what a step of a build may request.
 #[derive(Debug, Clone, Default)]
 pub struct StepBounds {
     /// Maximum per container; a limit that is `None` is not capped by the instance.
     pub limits: Limits,
     /// Names of the secrets that the pipeline passed to this step.
     pub secrets: BTreeSet<String>,
+    /// The trust in the code of the build.
+    pub trust: Trust,
 }
 
 /// Collects the findings.
@@ -52,7 +57,7 @@ impl Findings {
     }
 }
 
-/// Allows the plan, or denies it with all findings.
+/// Allows the plan, or denies it with all findings. A plan that is allowed may have findings, too: what its steps do not get.
 #[must_use]
 pub fn evaluate(plan: &StepPlan, bounds: &StepBounds) -> Verdict {
     let mut findings = Findings(Vec::new());
@@ -66,8 +71,11 @@ pub fn evaluate(plan: &StepPlan, bounds: &StepBounds) -> Verdict {
             mount::check(&site, bounds, &mut findings);
         }
     }
-    let outcome = if findings.0.is_empty() { VerdictOutcome::Allow } else { VerdictOutcome::Deny };
-    Verdict { outcome, findings: findings.0, ..Verdict::default() }
+    if findings.0.is_empty() {
+        let findings = untrusted::findings(plan, bounds);
+        return Verdict { outcome: VerdictOutcome::Allow, findings, ..Verdict::default() };
+    }
+    Verdict { outcome: VerdictOutcome::Deny, findings: findings.0, ..Verdict::default() }
 }
 
 /// A container and its JSON pointer in the plan.

@@ -17,6 +17,7 @@ use crate::reason::Reason;
 use crate::reason_code::ReasonCode;
 use crate::status::Status;
 use crate::time::Timestamp;
+use crate::trust::Trust;
 
 /// One execution for one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,9 @@ pub struct Build {
     /// The commit to build, if it is known before the fetch: the one that the event names, or that of the repeated build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<Sha>,
+    /// How far the code is trusted, recorded with `head`; before that, for a restart, the trust in the repeated build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<Trust>,
     pub status: Status,
     /// Why the build waits, was skipped or declined, or could not be run.
     pub reason: Option<Reason>,
@@ -60,6 +64,7 @@ impl Build {
             id,
             number: None,
             commit: event.sha().cloned(),
+            trust: None,
             event,
             delivery: None,
             restart_of: None,
@@ -78,6 +83,12 @@ impl Build {
     #[must_use]
     pub fn sha(&self) -> Option<&Sha> {
         self.head.as_ref().map(|head| &head.sha).or(self.commit.as_ref()).or(self.event.sha())
+    }
+
+    /// How far the code is trusted. It is not while that is unknown.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        self.trust.filter(|_| self.head.is_some()).unwrap_or_default()
     }
 
     /// The first seven digits of [`Self::sha`]; empty while it is unknown.
@@ -276,7 +287,7 @@ pub struct Step {
     pub name: String,
     pub status: Status,
     pub reason: Option<Reason>,
-    /// Conditions of its `when` that could not be checked and therefore count as met.
+    /// The secrets that it does not get, and conditions of its `when` that could not be checked and therefore count as met.
     pub remarks: Vec<Reason>,
     /// The plan of the current round and the decision that allowed it; `None` until the step is planned, and if it is skipped.
     pub round: Option<Round>,

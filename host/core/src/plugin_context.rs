@@ -9,6 +9,7 @@ use crate::event::{Actor, Claim, Commit, EventKind};
 use crate::ids::{RepositoryName, Sha};
 use crate::pipeline::eval_when::ChangedPaths;
 use crate::time::Timestamp;
+use crate::trust::Trust;
 
 /// Name of the schema of the event document.
 pub const EVENT_SCHEMA: &str = "beespace.event/v1";
@@ -27,19 +28,6 @@ const MAX_MESSAGE_CHARS: usize = 65_536;
 
 /// Most characters of all commit messages together, so that the document stays small enough for a plugin.
 const MAX_MESSAGES_CHARS: usize = 262_144;
-
-/// How far the author of a change is trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Trust {
-    /// Pushed by a user with write access to the repository.
-    Trusted,
-    /// Known to the forge, but without write access to the repository.
-    Restricted,
-    /// A fork or an unknown person. The default, so that a missing field never grants trust.
-    #[default]
-    Untrusted,
-}
 
 /// The envelope of a plugin call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +54,7 @@ pub struct PluginContext {
 }
 
 impl PluginContext {
-    /// The envelope for a call about `build`. A push requires write access, so it is trusted.
+    /// The envelope for a call about `build`.
     #[must_use]
     pub fn for_build(build: &Build, invocation_id: String, now: Timestamp) -> Self {
         let head = build.head.as_ref();
@@ -80,10 +68,7 @@ impl PluginContext {
             build_number: build.number,
             actor: build.event.sender.clone(),
             author: head.map(|head| head.author.clone()),
-            trust: match build.event.kind() {
-                EventKind::Push | EventKind::Tag | EventKind::Release => Trust::Trusted,
-                _ => Trust::Untrusted,
-            },
+            trust: build.trust(),
             now,
             labels: Vec::new(),
         }
@@ -113,6 +98,7 @@ pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit],
         "before": build.before(),
         "tag": event.tag(),
         "commit": build.sha(),
+        "trust": build.trust(),
         "title": truncate(message.lines().next().unwrap_or(""), MAX_MESSAGE_CHARS),
         "message": truncate(message, MAX_MESSAGE_CHARS),
         "commits": listed,
@@ -189,6 +175,7 @@ mod tests {
             delivery: None,
             restart_of: None,
             commit: None,
+            trust: Some(Trust::Trusted),
             status: Status::Running,
             reason: None,
             head: Some(Head {

@@ -54,6 +54,10 @@ pub struct BuildBody {
     pub tag: Option<String>,
     /// The commit; none until it is known, which for a tag is after the fetch.
     pub sha: Option<String>,
+    /// `trusted`, or `untrusted` for code that is in no branch and no tag of the repository: its steps get no secrets. None until
+    /// the commit is known.
+    #[serde(default)]
+    pub trust: Option<String>,
     /// The first line of the commit message.
     pub title: String,
     /// The user who caused the build, as authenticated by Gogs.
@@ -121,7 +125,7 @@ pub struct StepBody {
     /// The reason for the status, if there is one.
     #[schema(value_type = Option<ReasonSchema>)]
     pub reason: Option<Reason>,
-    /// Conditions of its `when` that could not be checked and therefore count as met.
+    /// The secrets that it does not get, and conditions of its `when` that could not be checked and therefore count as met.
     #[schema(value_type = Vec<ReasonSchema>)]
     pub remarks: Vec<Reason>,
     /// Counted from 1; each attempt has its own log.
@@ -217,6 +221,7 @@ impl BuildBody {
             branch: build.event.branch().map(str::to_owned),
             tag: build.event.tag().map(str::to_owned),
             sha: build.sha().map(ToString::to_string),
+            trust: build.head.as_ref().map(|_| build.trust().as_str().to_owned()),
             title: build_title::build_title(build),
             actor: build.event.sender.login.clone(),
             author: build.head.as_ref().map(|head| head.author.name.clone()),

@@ -3,6 +3,7 @@
 use beespace_core::reason::Reason;
 use beespace_core::sanitize;
 use beespace_core::time::Timestamp;
+use beespace_core::trust::Trust;
 
 use super::build_common::{build_name, exit_for_status, short_sha};
 use super::client::Client;
@@ -13,6 +14,7 @@ use super::{Context, print_stdout, table};
 use crate::api::dto::{ApprovalBody, BuildBody, StageBody, StepBody};
 use crate::clock::now;
 use crate::view::time;
+use crate::view::trust::UNTRUSTED;
 
 /// Prints a build. The exit code is that of its status.
 ///
@@ -50,6 +52,9 @@ impl Text {
         self.line(&format!("{} by {}  {page}", short_sha(build), build.actor));
         if let Some(restarted) = &build.restarts_label {
             self.line(&format!("  restart of {restarted}"));
+        }
+        if build.trust.as_deref() == Some(Trust::Untrusted.as_str()) {
+            self.line(&format!("  untrusted: {UNTRUSTED}"));
         }
         if let Some(reason) = &build.reason {
             self.line(&format!("  {reason}"));
@@ -95,6 +100,9 @@ impl Text {
         let reason = self.new_reason(step.reason.as_ref());
         let ignored = if step.failure_ignored { "  (ignored: `failure: ignore`)" } else { "" };
         self.line(&format!("  {:>2}  {:<8}  {took:>12}  {}{reason}{ignored}", step.number, step.status, step.name));
+        for remark in &step.remarks {
+            self.line(&format!("{:29}{remark}", ""));
+        }
         for image in &step.images {
             let digest = image.digest.as_ref().map_or_else(String::new, |digest| format!(" @ {digest}"));
             self.line(&format!("{:29}{}{digest}", "", image.reference));
@@ -161,6 +169,19 @@ mod tests {
         let lines = Text::of(&build, "", Timestamp(0)).lines;
         let shown: Vec<&str> = lines.iter().map(|line| line.trim()).filter(|line| line.starts_with("rust")).collect();
         assert_eq!(shown, ["rust:1.95 @ sha256:0a", "rust:1.95"]);
+    }
+
+    #[test]
+    fn an_untrusted_build_and_the_secrets_that_a_step_does_not_get_are_shown() {
+        let mut build = build("success", "", "");
+        build.trust = Some("untrusted".to_owned());
+        let remark = json!({ "code": "x", "message": "secret \"token\" is withheld" });
+        build.stages[0].steps[1].remarks = serde_json::from_value(json!([remark])).unwrap();
+        let text = Text::of(&build, "", Timestamp(0)).lines.join("\n");
+        assert!(
+            text.contains("\n  untrusted: its commit is in no branch") && text.contains("secret \"token\" is withheld"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -36,6 +36,6 @@ pub async fn admit_round(
     if let Some(written) = written {
         plan::apply_file_settings(&mut plan, &stage.pipeline, written);
     }
-    let bounds = written.map_or_else(StepBounds::default, |written| step_bounds(app, &stage.pipeline, written));
+    let bounds = written.map_or_else(StepBounds::default, |written| step_bounds(app, build, &stage.pipeline, written));
     admit::step(app, context, plan, bounds).await
 }

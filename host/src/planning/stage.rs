@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use beespace_core::baseline_policy::withheld_secrets;
 use beespace_core::build::{Build, Round, Stage, Step};
 use beespace_core::ids::{StageId, StageNumber, StepNumber};
 use beespace_core::pipeline::{self, Pipeline};
@@ -12,6 +13,7 @@ use beespace_core::policy::{Decision, Ruling};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
+use beespace_core::trust::Trust;
 use beespace_core::units::format_duration;
 use beespace_core::user_action;
 use futures::FutureExt as _;
@@ -19,7 +21,7 @@ use futures::stream::{self, StreamExt as _};
 
 use super::admit::{self, PolicyContext, denied_reason};
 use super::previous::previous_stage;
-use super::step::{plan_step, step_bounds};
+use super::step::{plan_step, secret_names, step_bounds};
 use crate::app::App;
 use crate::clock::now;
 use crate::source::ChangeSet;
@@ -33,7 +35,7 @@ pub async fn plan_stage(app: &App, build: &Build, pipeline: Pipeline, change_set
     let previous = previous_stage(app, build, &pipeline);
     let context = PolicyContext { build, stage: id, event: &change_set.event, previous: previous.as_ref() };
     let (decision, pipeline) = admit::pipeline(app, context, pipeline).await;
-    let mut builder = StageBuilder::new(id, pipeline, decision);
+    let mut builder = StageBuilder::new(id, pipeline, build.trust(), decision);
     if builder.is_open() {
         let stage = &builder.stage;
         let mut plans = Vec::new();
@@ -77,7 +79,7 @@ async fn plan_and_admit(
     change_set: &ChangeSet,
 ) -> Result<(Decision, StepPlan), Reason> {
     let plan = plan_step(app, context.build, stage, step, change_set).await?;
-    Ok(admit::step(app, context, plan, step_bounds(app, &stage.pipeline, step)).await)
+    Ok(admit::step(app, context, plan, step_bounds(app, context.build, &stage.pipeline, step)).await)
 }
 
 /// A stage that is being planned, and the decisions so far.
@@ -87,8 +89,11 @@ struct StageBuilder {
 }
 
 impl StageBuilder {
-    fn new(id: StageId, pipeline: Pipeline, decision: Decision) -> Self {
-        let steps = pipeline.steps.iter().zip(1..).map(|(step, number)| Step::pending(StepNumber(number), step.name.clone()));
+    fn new(id: StageId, pipeline: Pipeline, trust: Trust, decision: Decision) -> Self {
+        let steps = pipeline.steps.iter().zip(1..).map(|(step, number)| Step {
+            remarks: withheld_secrets(trust, &secret_names(&pipeline, step)).into_iter().collect(),
+            ..Step::pending(StepNumber(number), step.name.clone())
+        });
         let steps = std::iter::once(Step::pending(StepNumber::CLONE, "clone")).chain(steps).collect();
         let stage = Stage::pending(id, pipeline, Some(decision.id), steps, now());
         let mut builder = Self { stage, decisions: Vec::new() };

@@ -83,13 +83,14 @@ pub fn step_input(build: &Build, stage: &Stage, step: &str, change_set: &ChangeS
     }
 }
 
-/// The bounds that the baseline policy applies to a step: the instance's limits, and the secrets that the pipeline file names
-/// for the step.
-pub fn step_bounds(app: &App, pipeline: &Pipeline, step: &pipeline::Step) -> StepBounds {
-    StepBounds { limits: app.config.limits.of_container(), secrets: secret_names(pipeline, step) }
+/// The bounds that the baseline policy applies to a step: the instance's limits, the secrets that the pipeline file names for the
+/// step, and the trust in the code.
+pub fn step_bounds(app: &App, build: &Build, pipeline: &Pipeline, step: &pipeline::Step) -> StepBounds {
+    StepBounds { limits: app.config.limits.of_container(), secrets: secret_names(pipeline, step), trust: build.trust() }
 }
 
-fn secret_names(pipeline: &Pipeline, step: &pipeline::Step) -> BTreeSet<String> {
+/// The names of the secrets that the pipeline file passes to a step.
+pub fn secret_names(pipeline: &Pipeline, step: &pipeline::Step) -> BTreeSet<String> {
     let values = pipeline.env.values().chain(step.env.values());
     values
         .filter_map(|value| match value {

@@ -22,6 +22,8 @@ pub(super) struct StageSecrets {
     values: BTreeMap<String, SecretString>,
     /// Other values that the stage's containers may have: earlier values, and those of a scope that is not the nearest any more.
     also_masked: Vec<SecretString>,
+    /// The code is untrusted: every secret is an empty value.
+    are_withheld: bool,
     /// Names that only plugins may use.
     of_plugins: BTreeSet<String>,
     /// `owner/name` of the stage's repository, for the commands that people are told.
@@ -30,7 +32,7 @@ pub(super) struct StageSecrets {
 
 impl StageSecrets {
     /// Decrypts the secrets that `names` contains. A repository's secret takes precedence over the instance's secret of the
-    /// same name; secrets of plugins are never opened. Names without a secret are left out.
+    /// same name; secrets of plugins are never opened. Names without a secret are left out. For untrusted code nothing is opened.
     ///
     /// `began`: when the stage started. Values that it may have got since then are masked, even if they were replaced.
     ///
@@ -40,6 +42,9 @@ impl StageSecrets {
         let read = app.store.read().map_err(|error| unavailable(&error))?;
         let repository = SecretScope::Repository(build.event.repository.id);
         let mut secrets = Self { repository: build.event.repository.name.to_string(), ..Self::default() };
+        if !build.trust().permits_secrets() {
+            return Ok(Self { are_withheld: true, ..secrets });
+        }
         for name in names {
             for scope in [repository, SecretScope::Instance] {
                 if let Some(row) = read.secret(scope, name).map_err(|error| unavailable(&error))? {
@@ -73,12 +78,19 @@ impl StageSecrets {
     /// # Errors
     /// The first name without a secret.
     pub(super) fn for_plan(&self, plan: &StepPlan) -> Result<BTreeMap<String, SecretString>, Reason> {
-        let value = |name: &String| Ok((name.clone(), self.values.get(name).cloned().ok_or_else(|| self.missing(name))?));
+        let value = |name: &String| match self.values.get(name) {
+            _ if self.are_withheld => Ok((name.clone(), SecretString::from(""))),
+            Some(value) => Ok((name.clone(), value.clone())),
+            None => Err(self.missing(name)),
+        };
         names_of(plan).map(value).collect()
     }
 
     /// Why a stage must not start: every secret that is missing for a step that may run.
     pub(super) fn missing_for(&self, stage: &Stage, conditions: &StageConditions) -> Option<Reason> {
+        if self.are_withheld {
+            return None;
+        }
         let may_run = |number| conditions.may_run(number);
         let plans = stage.steps.iter().filter(|step| may_run(step.number)).filter_map(|step| step.round.as_ref());
         let names: BTreeSet<&String> = plans.flat_map(|round| names_of(&round.plan)).collect();

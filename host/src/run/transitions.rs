@@ -84,11 +84,13 @@ pub(super) fn apply(stage: &mut Stage, one: &Move, at: Timestamp) {
         Move::Start(_, remarks) => {
             step.status = Status::Running;
             step.reason = None;
-            step.remarks.clone_from(remarks);
+            step.remarks.extend_from_slice(remarks);
             step.started_at = Some(at);
         }
         Move::Skip(_, reason) => {
             step.status = Status::Skipped;
+            // A step that does not run misses nothing.
+            step.remarks.clear();
             step.reason = Some(reason.clone());
         }
         Move::Cancel(_, reason) => {

@@ -7,6 +7,7 @@ use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::trigger;
+use beespace_core::trust::{CommitLocation, Trust};
 use tokio::sync::OwnedRwLockReadGuard;
 use url::Url;
 
@@ -19,6 +20,8 @@ use super::{Mirror, SourceError};
 #[derive(Debug)]
 pub struct FetchedCommit {
     pub head: Head,
+    /// How far its code is trusted, for this build.
+    pub trust: Trust,
     pub(super) mirror: Mirror,
     _held: OwnedRwLockReadGuard<()>,
 }
@@ -96,8 +99,19 @@ pub async fn resolve(fetch: FetchAttempt, build: &Build) -> Result<Resolution, S
     if let Some(directive) = trigger::skip_directive(&message).filter(|_| heeds_directive) {
         return Ok(Resolution::Ignored(trigger::skip_reason(directive)));
     }
+    let trust = trust(&mirror, build, &sha).await?;
     let head = Head { sha, message, author, base };
-    Ok(Resolution::Commit(Box::new(FetchedCommit { head, mirror, _held: held })))
+    Ok(Resolution::Commit(Box::new(FetchedCommit { head, trust, mirror, _held: held })))
+}
+
+/// How far the code of the build is trusted now, by the branches and tags of the mirror.
+async fn trust(mirror: &Mirror, build: &Build, sha: &Sha) -> Result<Trust, SourceError> {
+    let kind = build.event.kind();
+    let location = match Trust::depends_on_location(kind) {
+        true => mirror.location(sha).await?,
+        false => CommitLocation::Elsewhere,
+    };
+    Ok(Trust::of_code(kind, location, build.trust))
 }
 
 /// Finds the commit in the mirror: the known one, or the one that the fetched ref names.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use beespace_core::build::{Base, Head};
 use beespace_core::event::{Claim, MAX_MESSAGE_CHARS, shorten, tag_ref};
 use beespace_core::ids::{BuildId, Sha};
+use beespace_core::trust::CommitLocation;
 
 use super::git::Call;
 use super::{Mirror, SourceError};
@@ -152,6 +153,18 @@ impl Mirror {
         let call = Call::new(["show-ref", "--verify", "--hash", "--end-of-options", git_ref]);
         let ran = self.git.run(&self.directory, call).await?;
         Ok(Sha::new(String::from_utf8_lossy(&ran.stdout).trim()).ok())
+    }
+
+    /// Where a commit of the mirror is. The refs of pull requests and the pins of builds do not count.
+    ///
+    /// # Errors
+    /// [`SourceError`] if the mirror does not have the commit.
+    pub async fn location(&self, sha: &Sha) -> Result<CommitLocation, SourceError> {
+        // Prints the commit unless a branch or tag reaches it.
+        let unreached = ["--max-count=1", "--not", "--branches", "--tags", "--not", "--end-of-options", sha.as_str()];
+        let call = Call::new(std::iter::once("rev-list").chain(unreached)).timeout(COMPLETENESS_TIMEOUT);
+        let listed = self.git.run_checked(&self.directory, call).await?;
+        Ok(if listed.is_empty() { CommitLocation::BranchOrTag } else { CommitLocation::Elsewhere })
     }
 
     /// Whether the mirror has a commit with all of its objects: an interrupted fetch may have left the commit object alone.

@@ -206,8 +206,8 @@ impl Store {
                 return Err(StoreError::Conflict(format!("{} is {}: cancel it first", old.label(), old.status)));
             }
             let number = old.number.map(|_| write.next_number(old.event.repository.id)).transpose()?;
-            let commit = old.sha().cloned();
-            let build = Build { number, restart_of: Some(id), commit, ..Build::pending(new, old.event, now) };
+            let (commit, trust) = (old.sha().cloned(), old.trust);
+            let build = Build { number, restart_of: Some(id), commit, trust, ..Build::pending(new, old.event, now) };
             write.create_build(&build)?;
             Ok(build)
         })

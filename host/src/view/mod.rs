@@ -11,3 +11,4 @@ pub mod pipeline_text;
 pub mod plan_text;
 pub mod policy_warning;
 pub mod time;
+pub mod trust;

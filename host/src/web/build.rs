@@ -12,6 +12,7 @@ use beespace_core::ids::StepId;
 use beespace_core::policy::{Decision, Ruling};
 use beespace_core::status::Status;
 use beespace_core::time::Timestamp;
+use beespace_core::trust::Trust;
 
 use super::callout::Callout;
 use super::decision::DecisionsView;
@@ -28,6 +29,7 @@ use crate::html::Html;
 use crate::http_problem::Problem;
 use crate::store::build::Builds as _;
 use crate::view::policy_warning::PolicyWarning;
+use crate::view::trust::UNTRUSTED;
 use crate::view::{build_title, policy_warning, time};
 
 /// Lines of the first failed step's log on the page.
@@ -58,6 +60,8 @@ pub struct BuildPage {
     branch: String,
     actor: String,
     author: Option<String>,
+    /// What follows from it that the code is untrusted; none if it is trusted or unknown.
+    untrusted: Option<&'static str>,
     /// Label of `at`: when the build started, or when its delivery was received if it has not started.
     time_label: &'static str,
     at: Html,
@@ -128,6 +132,7 @@ impl BuildPage {
             branch: build_title::branch_or_tag(build),
             actor: build.event.sender.login.clone(),
             author: build.head.as_ref().map(|head| head.author.name.clone()).filter(|name| *name != build.event.sender.login),
+            untrusted: build.head.as_ref().filter(|_| build.trust() == Trust::Untrusted).map(|_| UNTRUSTED),
             time_label: if build.started_at.is_some() { "Started" } else { "Received" },
             at: time::time_element(build.started_at.unwrap_or(build.created_at), now),
             took: Some(time::elapsed(build.started_at, build.finished_at, now))

@@ -8,7 +8,7 @@ fn container(id: &str) -> Container {
 
 fn bounds() -> StepBounds {
     let limits = Limits { memory_bytes: Some(1 << 30), pids: Some(512), ..Limits::default() };
-    StepBounds { limits, secrets: BTreeSet::from(["token".to_owned()]) }
+    StepBounds { limits, secrets: BTreeSet::from(["token".to_owned()]), trust: Trust::Trusted }
 }
 
 /// Rule and place of everything that is wrong with a plan of one container.
@@ -213,4 +213,22 @@ fn plan_with_workdir(workdir: &str) -> Option<StepPlan> {
     let pipeline = pipeline::read("f", text.as_bytes()).ok()?.pipeline;
     let pipeline::Action::Image(action) = &pipeline.steps[0].action else { return None };
     Some(plan::plan_image_step(&pipeline, &pipeline.steps[0], action))
+}
+
+#[test]
+fn untrusted_code_is_allowed_without_its_secrets_and_the_step_says_so() {
+    let mut only = container("step");
+    only.secrets.push(SecretMount { secret: "token".to_owned(), target: SecretTarget::Env("TOKEN".to_owned()) });
+    let plan = StepPlan { containers: vec![only], ..StepPlan::default() };
+    let untrusted = StepBounds { trust: Trust::Untrusted, ..bounds() };
+    let verdict = evaluate(&plan, &untrusted);
+    assert_eq!(verdict.outcome, VerdictOutcome::Allow);
+    let [finding] = verdict.findings.as_slice() else { panic!("{verdict:?}") };
+    assert_eq!(finding.rule_id, "beespace/baseline/untrusted-secret");
+    assert_eq!(finding.pointer.as_deref(), Some("/containers/0/secrets/0/secret"));
+    assert_eq!(evaluate(&plan, &bounds()).findings, []);
+    let said = withheld_secrets(Trust::Untrusted, &untrusted.secrets).unwrap();
+    assert!(said.message.contains("\"token\" is withheld") && said.message.contains(&finding.rule_id), "{said}");
+    assert_eq!(withheld_secrets(Trust::Trusted, &untrusted.secrets), None);
+    assert_eq!(withheld_secrets(Trust::Untrusted, &BTreeSet::new()), None);
 }

@@ -4,7 +4,7 @@ use beespace_core::digest::Document;
 use beespace_core::event::Claim;
 use beespace_core::exit::{Exit, ExitCause};
 use beespace_core::notice::Receipt;
-use beespace_core::plugin_context::{PluginContext, Trust};
+use beespace_core::plugin_context::PluginContext;
 
 use crate::bindings::notifier::exports::beespace::plugin::notifier;
 use crate::bindings::shared::types;
@@ -35,7 +35,6 @@ pub(crate) fn context(context: &PluginContext) -> types::Context {
         author: context.author.as_ref().map(claim),
         trust: match context.trust {
             Trust::Trusted => types::Trust::Trusted,
-            Trust::Restricted => types::Trust::Restricted,
             Trust::Untrusted => types::Trust::Untrusted,
         },
         now_ms: context.now.0,
