@@ -66,7 +66,12 @@ impl SourceFiles for CommitFiles {
             let tree = self.tree().await.map_err(plugin_error)?;
             let (glob, after) = (glob.to_owned(), after.map(str::to_owned));
             // A long list takes tens of milliseconds, during which a thread for guests would serve no other call.
-            let found = tokio::task::spawn_blocking(move || tree.matching(&glob, after.as_deref(), PAGE)).await;
+            // If the plugin's call exceeds its time limit, this future is dropped and the search ends, too.
+            let waits = Arc::new(());
+            let is_awaited = Arc::downgrade(&waits);
+            let is_wanted = move || is_awaited.strong_count() > 0;
+            let found = tokio::task::spawn_blocking(move || tree.matching(&glob, after.as_deref(), PAGE, is_wanted)).await;
+            drop(waits);
             let entries = found.map_err(|error| beespace_wasm::SourceError::Unavailable(error.to_string()))?;
             Ok(entries.map_err(plugin_error)?.into_iter().filter_map(plugin_entry).collect())
         })
