@@ -60,12 +60,12 @@ pub(super) const PIPELINE: Keywords = Keywords {
         foreign("branches", "Woodpecker", "use `when: { branch: … }`"),
         foreign("variables", "Woodpecker", "use `x-variables`: keys that begin with `x-` may contain anchors"),
         foreign("runs_on", "Woodpecker", "use `when`"),
-        foreign("on", "GitHub", "use `when: { event: … }`"),
-        foreign("jobs", "GitHub", "a file contains one pipeline with `steps`"),
-        foreign("runs-on", "GitHub", "every step has its own `image`"),
-        foreign("stages", "GitLab", "use `steps`, and `needs` for their order"),
-        foreign("image", "GitLab", "every step has its own `image`"),
-        foreign("script", "GitLab", "every step has its own `run`"),
+        foreign("on", "GitHub Actions", "use `when: { event: … }`"),
+        foreign("jobs", "GitHub Actions", "a file contains one pipeline with `steps`"),
+        foreign("runs-on", "GitHub Actions", "every step has its own `image`"),
+        foreign("stages", "GitLab CI", "use `steps`, and `needs` for their order"),
+        foreign("image", "GitLab CI", "every step has its own `image`"),
+        foreign("script", "GitLab CI", "every step has its own `run`"),
     ],
 };
 
@@ -115,14 +115,14 @@ pub(super) const STEP: Keywords = Keywords {
         foreign("directory", "Woodpecker", "use `workdir`"),
         foreign("secrets", "Woodpecker", "use `env: { NAME: { from_secret: name } }`"),
         foreign("group", "Woodpecker", "steps with the same `needs` run in parallel"),
-        foreign("if", "GitHub", "use `when`"),
-        foreign("continue-on-error", "GitHub", "use `failure: ignore`"),
-        foreign("timeout-minutes", "GitHub", "use `timeout: 10m`"),
-        foreign("working-directory", "GitHub", "use `workdir`"),
-        foreign("id", "GitHub", "use `name`"),
-        foreign("script", "GitLab", "use `run`"),
-        foreign("allow_failure", "GitLab", "use `failure: ignore`"),
-        foreign("rules", "GitLab", "use `when`"),
+        foreign("if", "GitHub Actions", "use `when`"),
+        foreign("continue-on-error", "GitHub Actions", "use `failure: ignore`"),
+        foreign("timeout-minutes", "GitHub Actions", "use `timeout: 10m`"),
+        foreign("working-directory", "GitHub Actions", "use `workdir`"),
+        foreign("id", "GitHub Actions", "use `name`"),
+        foreign("script", "GitLab CI", "use `run`"),
+        foreign("allow_failure", "GitLab CI", "use `failure: ignore`"),
+        foreign("rules", "GitLab CI", "use `when`"),
     ],
 };
 
@@ -134,7 +134,7 @@ pub(super) const WHEN: Keywords = Keywords {
         foreign("path", "Woodpecker", "use `paths`"),
         foreign("evaluate", "Woodpecker", "the conditions are `event`, `branch`, `tag`, `ref`, `paths` and `status`"),
         foreign("instance", "Drone", "a file belongs to one instance: remove it"),
-        foreign("branches", "GitHub", "use `branch`"),
+        foreign("branches", "GitHub Actions", "use `branch`"),
     ],
 };
 
@@ -165,8 +165,8 @@ pub(super) const FOREIGN_EVENTS: &[ForeignKeyword] = &[
     foreign("custom", "Drone", "the equivalent is `manual`, which is not supported yet"),
     foreign("deployment", "Woodpecker", "the equivalent is `promote`, which is not supported yet"),
     foreign("pull-request", "another CI server", "the equivalent is `pull_request`, which is not supported yet"),
-    foreign("workflow_dispatch", "GitHub", "the equivalent is `manual`, which is not supported yet"),
-    foreign("schedule", "GitHub", "the equivalent is `cron`, which is not supported yet"),
+    foreign("workflow_dispatch", "GitHub Actions", "the equivalent is `manual`, which is not supported yet"),
+    foreign("schedule", "GitHub Actions", "the equivalent is `cron`, which is not supported yet"),
 ];
 
 /// Values for `failure` of other CI servers.
@@ -179,7 +179,7 @@ pub(super) const FOREIGN_FAILURES: &[ForeignKeyword] = &[
 /// Values for `pull` of other CI servers.
 pub(super) const FOREIGN_PULLS: &[ForeignKeyword] = &[
     foreign("if-not-exists", "Drone", "use `if-absent`"),
-    foreign("if-not-present", "GitLab", "use `if-absent`"),
+    foreign("if-not-present", "GitLab CI", "use `if-absent`"),
     foreign("true", "Woodpecker", "use `always`"),
     foreign("false", "Woodpecker", "use `if-absent`"),
 ];
