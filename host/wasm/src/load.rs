@@ -311,8 +311,8 @@ fn check_binding(manifest: &Manifest, spec: &BindingSpec, mut missing: Vec<Neede
             }
         }
     }
-    let grants = (!missing.is_empty()).then(|| LoadFailure::MissingGrants(missing));
-    let settings = (!problems.is_empty()).then(|| LoadFailure::Settings(problems));
+    let grants = (!missing.is_empty()).then_some(LoadFailure::MissingGrants(missing));
+    let settings = (!problems.is_empty()).then_some(LoadFailure::Settings(problems));
     match (grants, settings) {
         (None, None) => Ok(()),
         (Some(only), None) | (None, Some(only)) => Err(only),
