@@ -161,7 +161,7 @@ async fn a_token_that_lost_its_rights_is_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_engine_is_found() {
     let (_gogs, beespace) = world("[engine]\nkind = \"docker\"\nhost = \"unix:///run/no/engine.sock\"\n").await;
-    must_find(&beespace, "engine", "/run/no/engine.sock", "`engine.host` in beespace.toml").await;
+    must_find(&beespace, "engine", "/run/no/engine.sock", "`[engine] host` in beespace.toml").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

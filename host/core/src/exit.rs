@@ -40,8 +40,7 @@ impl Exit {
         };
         match (self.cause, self.code) {
             (ExitCause::Exited, Some(0)) => None,
-            (ExitCause::Exited, Some(code)) => named(ReasonCode::ExitCode, &format!("the program exited with code {code}")),
-            (ExitCause::Exited, None) => named(ReasonCode::ExitCode, "the program exited with an unknown code"),
+            (ExitCause::Exited, code) => named(ReasonCode::ExitCode, &exit_text(code)),
             (ExitCause::TimedOut, _) => named(ReasonCode::StepTimeout, "the step exceeded its timeout")
                 .map(|reason| reason.help("raise the step's `timeout`, or find out what it waits for")),
             (ExitCause::OutOfMemory, _) => named(ReasonCode::OutOfMemory, "the program exceeded its memory limit")
@@ -118,10 +117,9 @@ impl Exit {
             ),
             // Neither the host nor the memory limit killed it: the engine did, a process of the container, or the kernel for
             // lack of memory.
-            None if seen.code == Some(EXIT_CODE_SIGKILL) => (
-                ExitCause::Exited,
-                "the program was killed (exit code 137), possibly because the machine ran out of memory".to_owned(),
-            ),
+            None if seen.code == Some(EXIT_CODE_SIGKILL) => {
+                (ExitCause::Exited, format!("{}, possibly because the machine ran out of memory", exit_text(seen.code)))
+            }
             None => (ExitCause::Exited, seen.process_limit.map(|limit| process_limit_text(seen.code, limit)).unwrap_or_default()),
         };
         let message = match (message.is_empty(), seen.engine_message.is_empty()) {
@@ -144,16 +142,38 @@ impl Exit {
 /// The text for a program whose output reports that a process could not be started. Only the output shows it: an engine does not
 /// report that the limit was met.
 fn process_limit_text(code: Option<i32>, limit: u32) -> String {
-    let exit = match code {
-        Some(0) => "the program succeeded".to_owned(),
-        Some(code) => format!("the program exited with code {code}"),
-        None => "the program exited with an unknown code".to_owned(),
-    };
+    let exit = if code == Some(0) { "the program succeeded".to_owned() } else { exit_text(code) };
     format!(
         "{exit}, but it reported that a process could not be started: its limit is {limit} processes and threads \
          (`[limits] step_pids`)"
     )
 }
+
+/// The exit of a program. A code above 128 usually means that a signal ended the program, or the last command of a script.
+fn exit_text(code: Option<i32>) -> String {
+    let Some(code) = code else { return "the program exited with an unknown code".to_owned() };
+    match SIGNALS.iter().find(|(signal, _)| code == EXIT_CODE_OF_SIGNALS + signal) {
+        Some((signal, name)) => format!("the program exited with code {code}: killed by signal {signal} ({name})"),
+        None => format!("the program exited with code {code}"),
+    }
+}
+
+/// The signals that end programs, as Linux numbers them on every architecture that engines run on.
+const SIGNALS: [(i32, &str); 13] = [
+    (1, "hangup"),
+    (2, "interrupt"),
+    (3, "quit"),
+    (4, "illegal instruction"),
+    (6, "abort"),
+    (7, "bus error"),
+    (8, "arithmetic error"),
+    (9, "kill"),
+    (11, "segmentation fault"),
+    (13, "broken pipe"),
+    (15, "termination"),
+    (24, "CPU time limit"),
+    (31, "forbidden system call"),
+];
 
 /// Why a container ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -222,10 +242,13 @@ pub enum ExitObservers {
     Neither,
 }
 
+/// A shell, and an engine, report the end by signal N as the code 128 + N.
+const EXIT_CODE_OF_SIGNALS: i32 = 128;
+
 /// Exit code of a program that SIGKILL ended.
-pub const EXIT_CODE_SIGKILL: i32 = 128 + 9;
+pub const EXIT_CODE_SIGKILL: i32 = EXIT_CODE_OF_SIGNALS + 9;
 /// Exit code of a program that SIGTERM ended.
-pub const EXIT_CODE_SIGTERM: i32 = 128 + 15;
+pub const EXIT_CODE_SIGTERM: i32 = EXIT_CODE_OF_SIGNALS + 15;
 
 /// Why the host stopped a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,6 +299,21 @@ mod tests {
             ..ObservedExit::default()
         };
         assert_eq!(observed_end(cancelled), (ExitCause::Cancelled, Status::Killed));
+    }
+
+    #[test]
+    fn a_code_of_a_signal_is_explained() {
+        let text = |code| {
+            let exit = Exit::observed("step", ObservedExit { code: Some(code), ..ObservedExit::default() });
+            exit.reason().unwrap().message
+        };
+        assert_eq!(text(139), "the program exited with code 139: killed by signal 11 (segmentation fault)");
+        let killed =
+            "the program exited with code 137: killed by signal 9 (kill), possibly because the machine ran out of memory";
+        assert_eq!(text(137), killed);
+        for code in [1, 127, 128, 255] {
+            assert_eq!(text(code), format!("the program exited with code {code}"));
+        }
     }
 
     #[test]

@@ -152,13 +152,13 @@ async fn engine(app: &App) -> Vec<Finding> {
         Ok(info) => {
             let address = app.config.engine.host().map(|host| format!(" at {host}")).unwrap_or_default();
             let detail = format!("{} {} responds{address}", info.kind, info.version);
-            let warnings = info.warnings.into_iter().map(|warning| Finding::warning("engine", warning, None));
+            let warnings = info.warnings.into_iter();
+            let warnings = warnings.map(|warning| Finding::warning("engine", warning.message, warning.help));
             std::iter::once(Finding::ok("engine", detail)).chain(warnings).collect()
         }
         Err(error) => {
-            let help = "check that the engine is running, that `engine.host` in beespace.toml is its address, and that the \
-                        server's user has access to it";
-            vec![Finding::problem("engine", error.to_string(), Some(help.to_owned()))]
+            let reason = error.reason();
+            vec![Finding::problem("engine", reason.message, reason.help)]
         }
     }
 }

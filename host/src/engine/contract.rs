@@ -208,6 +208,27 @@ pub struct EngineInfo {
     pub api: String,
     /// `linux/amd64`
     pub platform: String,
-    /// Settings that a careful operator would change, in sentences.
-    pub warnings: Vec<String>,
+    /// Settings that a careful operator would change.
+    pub warnings: Vec<EngineWarning>,
+}
+
+/// A setting of an engine that a careful operator would change.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct EngineWarning {
+    pub message: String,
+    /// The remedy, if it does not follow from the message.
+    pub help: Option<String>,
+}
+
+impl EngineWarning {
+    /// A warning without a remedy.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None }
+    }
+
+    #[must_use]
+    pub fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
 }

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::container_io::{Launch, Output, OutputSender};
-use super::contract::{Capabilities, Engine, EngineInfo, ImageOutcome};
+use super::contract::{Capabilities, Engine, EngineInfo, EngineWarning, ImageOutcome};
 use super::error::EngineError;
 use super::tar_stream::{self, TarContents};
 use crate::clock::now;
@@ -86,9 +86,9 @@ impl Engine for Dummy {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api: String::new(),
             platform: String::new(),
-            warnings: vec![
-                "the dummy engine runs no containers: OUTPUT, SLEEP, EXIT_CODE, OOM and FAIL_START control a step".to_owned(),
-            ],
+            warnings: vec![EngineWarning::new(
+                "the dummy engine runs no containers: OUTPUT, SLEEP, EXIT_CODE, OOM and FAIL_START control a step",
+            )],
         })
     }
 

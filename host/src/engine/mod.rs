@@ -13,6 +13,6 @@ mod health_cache;
 mod tar_stream;
 
 pub use container_io::{Launch, Output, OutputSender};
-pub use contract::{Capabilities, Engine, EngineInfo, ImageOutcome};
+pub use contract::{Capabilities, Engine, EngineInfo, EngineWarning, ImageOutcome};
 pub use error::EngineError;
 pub use health_cache::HealthCache;

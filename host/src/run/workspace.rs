@@ -129,7 +129,7 @@ fn announcement(build: &Build, depth: Option<NonZeroU32>) -> String {
     let history = match depth.map(NonZeroU32::get) {
         None => "full history with all tags".to_owned(),
         Some(1) => format!("history of 1 commit, {tags}"),
-        Some(depth) => format!("history of {depth} commits, {tags}"),
+        Some(depth) => format!("history of at most {depth} commits, {tags}"),
     };
     format!("Cloning {} at {} ({}, {history})", build.event.repository.name, build.short_sha(), build.event.git_ref())
 }

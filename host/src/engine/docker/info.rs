@@ -4,7 +4,7 @@ use bollard::models::{SystemInfo, SystemVersion};
 
 use super::client::Client;
 use super::timeouts::CallKind;
-use crate::engine::{EngineError, EngineInfo};
+use crate::engine::{EngineError, EngineInfo, EngineWarning};
 
 pub(super) async fn engine_info(client: &Client) -> Result<EngineInfo, EngineError> {
     let api = client.api().await?;
@@ -19,37 +19,42 @@ pub(super) async fn engine_info(client: &Client) -> Result<EngineInfo, EngineErr
     })
 }
 
-fn warnings(version: &SystemVersion, info: &SystemInfo) -> Vec<String> {
+fn warnings(version: &SystemVersion, info: &SystemInfo) -> Vec<EngineWarning> {
     let mut warnings = Vec::new();
     let runc = version.components.iter().flatten().find(|component| component.name == "runc");
-    if let Some(runc) = runc
-        && is_runc_old(&runc.version)
-    {
-        warnings.push(format!(
-            "runc {} may be vulnerable to container escape (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881): upgrade to 1.2.8, \
-             1.3.3 or newer, or check whether your distribution has backported the fixes",
-            runc.version
-        ));
-    }
+    warnings.extend(runc.filter(|runc| is_runc_old(&runc.version)).map(|runc| old_runc(&runc.version)));
     if info.memory_limit == Some(false) {
-        warnings.push("the engine cannot limit memory: one step can exhaust the machine's memory".to_owned());
+        let help = "enable the memory controller of cgroups on the engine's machine";
+        warnings.push(EngineWarning::new("the engine cannot limit memory: one step can exhaust the machine's memory").help(help));
     }
     if info.pids_limit == Some(false) {
-        warnings
-            .push("the engine cannot limit the number of processes: one step can exhaust the machine's process table".to_owned());
+        let message = "the engine cannot limit the number of processes: one step can exhaust the machine's process table";
+        warnings.push(EngineWarning::new(message).help("enable the controller `pids` of cgroups on the engine's machine"));
     }
     if !info.security_options.iter().flatten().any(|option| option.contains("seccomp")) {
-        warnings.push("the engine does not filter system calls (seccomp is off)".to_owned());
+        let message = "the engine does not filter system calls (seccomp is off)";
+        warnings.push(EngineWarning::new(message).help("remove `seccomp=unconfined` from the engine's options"));
     }
     if let Some(arch) = version.arch.as_deref()
         && !is_same_architecture(arch, std::env::consts::ARCH)
     {
-        warnings.push(format!(
-            "the engine runs on {arch}, but this server and its pause container are built for {}: no stage can start",
-            std::env::consts::ARCH
-        ));
+        let ours = std::env::consts::ARCH;
+        let message = format!(
+            "the engine runs on {arch}, but this server and its pause container are built for {ours}: no stage can start"
+        );
+        warnings.push(EngineWarning::new(message).help(format!("use a server that is built for {arch}")));
     }
     warnings
+}
+
+/// The version does not show which fixes a distribution has added, so the warning stays on such a system.
+fn old_runc(version: &str) -> EngineWarning {
+    let message =
+        format!("runc {version} may be vulnerable to container escape (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881)");
+    EngineWarning::new(message).help(
+        "upgrade to runc 1.2.8, 1.3.3 or newer; if the security page of your distribution says that its package of this version \
+         has the fixes, ignore this warning",
+    )
 }
 
 /// Whether a version is older than the first fixed release of its line.
@@ -78,6 +83,8 @@ mod tests {
         for old in ["1.1.5+ds1", "1.2.7", "1.3.2", "1.0.0-rc93"] {
             assert!(is_runc_old(old), "{old}");
         }
+        let warning = old_runc("1.1.5+ds1");
+        assert!(!warning.message.contains("upgrade") && warning.help.unwrap().starts_with("upgrade to runc 1.2.8"));
         for fixed in ["1.2.8", "1.3.3", "1.4.0", "2.0.1"] {
             assert!(!is_runc_old(fixed), "{fixed}");
         }
