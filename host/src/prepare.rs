@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use beespace_core::build::{Build, PipelineFile, Stage};
+use beespace_core::diagnostic::Diagnostic;
 use beespace_core::event::EventKind;
-use beespace_core::pipeline;
 use beespace_core::pipeline::eval_when::pipeline_matches;
+use beespace_core::pipeline::substitution::Path;
+use beespace_core::pipeline::{self, ParsedPipeline, Pipeline};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
@@ -99,7 +101,7 @@ pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Resu
             return Ok(ended_without_stages(build, Status::Error, reason));
         }
     };
-    build.file = Some(PipelineFile { path, text, diagnostics: Vec::new(), spans: parsed.spans });
+    build.file = Some(PipelineFile { path: path.clone(), text, diagnostics: Vec::new(), spans: parsed.spans.clone() });
     if build.event.kind() == EventKind::Release && !parsed.pipeline.names_event(EventKind::Release) {
         return Ok(Prepared::Ignored(no_release_pipeline()));
     }
@@ -113,9 +115,36 @@ pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Resu
             return Ok(ended_without_stages(build, Status::Skipped, reason));
         }
     };
-    let (stage, decisions) = planning::plan_stage(app, &build, parsed.pipeline, &change_set).await;
+    let pipeline = match with_values(app, &mut build, &path, &parsed).await? {
+        Ok(pipeline) => pipeline,
+        Err(diagnostics) => return Ok(invalid_values(build, diagnostics)),
+    };
+    let (stage, decisions) = planning::plan_stage(app, &build, pipeline, &change_set).await;
     let stage = Stage { remarks: remarks.into_iter().chain(stage.remarks).collect(), ..stage };
     Ok(Prepared::Stages { build: Box::new(build), stages: vec![stage], decisions })
+}
+
+/// Puts the values of the build into its pipeline. A pipeline that contains the number of the build needs it now.
+async fn with_values(
+    app: &App,
+    build: &mut Build,
+    path: &str,
+    parsed: &ParsedPipeline,
+) -> Result<Result<Pipeline, Vec<Diagnostic>>, StoreError> {
+    if parsed.substitutions.contains(&Path::Number) && build.number.is_none() {
+        build.number = Some(app.store.assign_number(build.id).await?);
+    }
+    Ok(pipeline::substitute(path, parsed, &build.values()))
+}
+
+/// The file is valid, but not with the values of this build.
+fn invalid_values(mut build: Build, diagnostics: Vec<Diagnostic>) -> Prepared {
+    let path = build.file.as_ref().map_or("the pipeline file", |file| &file.path);
+    let reason = Reason::new(ReasonCode::InvalidFile, format!("{path} is invalid with the values of this build"));
+    if let Some(file) = &mut build.file {
+        file.diagnostics = diagnostics;
+    }
+    ended_without_stages(build, Status::Error, reason)
 }
 
 /// Says that the `when` of the pipeline itself did not match, without a second level for the same fact.

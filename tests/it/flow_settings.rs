@@ -50,6 +50,33 @@ async fn a_pipeline_cannot_raise_the_timeout_of_the_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn substitutions_get_the_values_of_the_build() {
+    let (gogs, beespace) = world("").await;
+    let pipeline = r#"
+env: { NUMBER: "${{ number }}" }
+steps: [{ name: build, image: "app:${{ short_sha }}", run: "echo ${{ repo.name }}", env: { BRANCH: "${{ branch }}" } }]
+"#;
+    push(&gogs, pipeline, "First").await;
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    let stage = beespace.stage(&build).unwrap();
+    let container = &stage.steps[1].round.as_ref().unwrap().plan.containers[0];
+    assert_eq!(container.image, format!("app:{}", build.short_sha()));
+    assert!(container.script.as_ref().unwrap().ends_with("\necho hive\n"), "{container:?}");
+    assert_eq!((&*container.env["NUMBER"], &*container.env["BRANCH"]), ("1", "main"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_invalid_with_the_values_of_the_build_is_an_error() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, "steps:\n- { name: build, image: \"app:${{ tag }}\" }", "First").await;
+    let build = beespace.wait_until_finished(REPO, 1).await.unwrap();
+    assert_eq!(build.status, Status::Error, "{build:#?}");
+    let [problem] = &*build.file.as_ref().unwrap().diagnostics else { panic!("{build:#?}") };
+    assert!(problem.message.starts_with("`app:` is not a valid image name"), "{problem}");
+    assert_eq!(problem.span.unwrap().line, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ignored_pushes_are_listed_on_the_repository_page_with_a_reason() {
     let (gogs, beespace) = world("").await;
     gogs.push(REPO, "main", &[("README.md", "# Hive\n")], "First").await.unwrap();

@@ -9,6 +9,7 @@ use crate::diagnostic::Diagnostic;
 use crate::event::{Claim, Event};
 use crate::exit::Exit;
 use crate::ids::{BuildId, DecisionId, DeliveryId, Sha, StageId, StageNumber, StepNumber};
+use crate::pipeline::substitution::Values;
 use crate::pipeline::{Pipeline, Spans};
 use crate::plan::StepPlan;
 use crate::policy::Finding;
@@ -89,6 +90,12 @@ impl Build {
     #[must_use]
     pub fn trust(&self) -> Trust {
         self.trust.filter(|_| self.head.is_some()).unwrap_or_default()
+    }
+
+    /// The values of the substitutions in its pipeline file.
+    #[must_use]
+    pub fn values(&self) -> Values {
+        Values::of_event(&self.event, self.sha(), self.number)
     }
 
     /// The first seven digits of [`Self::sha`]; empty while it is unknown.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `pipeline.yml` | the pipeline file |
 //! | `event.json` | facts, if the case tests `when`; `failed` are the names of steps that have failed so far |
+//! | `values.json` | values of paths, if the case tests substitutions |
 //! | `expected.json` | for a valid file: its normal form, the plans of its image steps, and with facts what runs |
 //! | `expected.txt` | for an invalid file: all diagnostics |
 //! | `spans.txt` | optional: the location of each part of the normal form |
@@ -16,15 +17,17 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use beespace_core::diagnostic::Diagnostic;
 use beespace_core::ids::StepNumber;
 use beespace_core::pipeline::eval_when::{Facts, StageConditions, pipeline_matches};
-use beespace_core::pipeline::{Action, ParsedPipeline, Step, read};
+use beespace_core::pipeline::substitution::{self, Values};
+use beespace_core::pipeline::{Action, ParsedPipeline, Step, read, substitute};
 use beespace_core::plan;
 use beespace_core::reason::Reason;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-const ALLOWED: [&str; 5] = ["pipeline.yml", "event.json", "expected.json", "expected.txt", "spans.txt"];
+const ALLOWED: [&str; 6] = ["pipeline.yml", "event.json", "values.json", "expected.json", "expected.txt", "spans.txt"];
 
 #[derive(Deserialize)]
 struct Given {
@@ -50,7 +53,7 @@ fn every_case_reads_as_expected() {
         let text = fs::read(case.join("pipeline.yml")).unwrap_or_else(|error| panic!("{name}: pipeline.yml: {error}"));
         let given = fs::read(case.join("event.json")).ok();
         let given: Option<Given> = given.map(|json| serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{name}: {e}")));
-        let (file, other, actual) = match read("pipeline.yml", &text) {
+        let (file, other, actual) = match read_with_values(&case, &text) {
             Ok(located) => {
                 if case.join("spans.txt").exists() {
                     compare(&case.join("spans.txt"), &spans(&located), update, &mut wrong);
@@ -85,6 +88,18 @@ fn every_file_of_a_case_is_used() {
         let is_unused = case.join("event.json").exists() && case.join("expected.txt").exists();
         assert!(!is_unused, "{}: an invalid file has no use for event.json", case.display());
     }
+}
+
+/// Reads a file, and puts the values of the case into its substitutions.
+fn read_with_values(case: &Path, text: &[u8]) -> Result<ParsedPipeline, Vec<Diagnostic>> {
+    let located = read("pipeline.yml", text)?;
+    let Ok(values) = fs::read(case.join("values.json")) else { return Ok(located) };
+    let values: BTreeMap<String, String> = serde_json::from_slice(&values).unwrap();
+    let values = values
+        .into_iter()
+        .fold(Values::default(), |values, (path, value)| values.with(substitution::Path::parse(&path).unwrap(), value));
+    let pipeline = substitute("pipeline.yml", &located, &values)?;
+    Ok(ParsedPipeline { pipeline, ..located })
 }
 
 fn compare(file: &Path, actual: &str, update: bool, wrong: &mut Vec<String>) {

@@ -81,7 +81,8 @@ async fn reevaluate_stage(app: &App, build: &Build, change_set: &ChangeSet, stag
     let Some(file) = &build.file else { return Ok(()) };
     // The file had no problems when the stage was planned for the first time.
     let Ok(parsed) = pipeline::read(&file.path, file.text.as_bytes()) else { return Ok(()) };
-    let (again, decisions) = plan_stage(app, build, parsed.pipeline, change_set).await;
+    let Ok(pipeline) = pipeline::substitute(&file.path, &parsed, &build.values()) else { return Ok(()) };
+    let (again, decisions) = plan_stage(app, build, pipeline, change_set).await;
     let id = stage.id();
     // The remarks about `when` stay: the event is the same. Those about limits are new.
     let kept = stage.remarks.into_iter().filter(|remark| remark.code != ReasonCode::TimeoutLowered);

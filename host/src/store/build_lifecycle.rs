@@ -161,6 +161,24 @@ impl Store {
         self.write(move |write| write.apply_prepared(id, &prepared, now)).await
     }
 
+    /// The number of a build that is being prepared. It gets one now if it has none.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be written.
+    pub async fn assign_number(&self, id: BuildId) -> Result<u64, StoreError> {
+        self.write(move |write| {
+            let mut build = write.build(id)?.ok_or(StoreError::NotFound("build"))?;
+            if let Some(number) = build.number {
+                return Ok(number);
+            }
+            let number = write.next_number(build.event.repository.id)?;
+            build.number = Some(number);
+            write.put_build(&build)?;
+            Ok(number)
+        })
+        .await
+    }
+
     /// Stores the reason why a build still waits for its preparation.
     ///
     /// # Errors

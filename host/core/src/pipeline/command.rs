@@ -3,6 +3,7 @@
 use super::decode::Reader;
 use super::diagnostics::quote;
 use super::spans::YamlPath;
+use super::substitution::sample;
 use super::yaml::{MapEntry, Value};
 
 /// Longest `workdir`, in bytes. Together with the path of the workspace it stays below Linux' limit for paths (`PATH_MAX`, 4096).
@@ -17,7 +18,7 @@ impl Reader {
         let (key, node) = (&entry.key, &entry.value);
         match &node.value {
             Value::List(items) if items.is_empty() => Some(Vec::new()),
-            Value::Scalar(scalar) if !scalar.text.trim().is_empty() && scalar.text.contains(char::is_whitespace) => {
+            Value::Scalar(scalar) if !scalar.text.trim().is_empty() && sample(&scalar.text).contains(char::is_whitespace) => {
                 let message =
                     format!("the text of `{key}` has several words, but would be passed as one: {}", quote(&scalar.text));
                 let help = format!("write a list with one entry per word: `{key}: {}`", proposal(&scalar.text));
@@ -33,17 +34,22 @@ impl Reader {
         let span = entry.value.span;
         path.child("workdir").record(&mut self.spans, span);
         let directory = self.text(&entry.value, "`workdir` to be a directory, relative to the workspace or absolute")?;
-        let problem = if directory.split('/').any(|part| part == "..") {
-            "contains `..`".to_owned()
-        } else if directory.chars().any(char::is_control) {
-            "contains control characters".to_owned()
-        } else if directory.len() > MAX_WORKDIR {
-            format!("is longer than {MAX_WORKDIR} bytes")
-        } else {
-            return Some(directory);
-        };
+        let Some(problem) = workdir_problem(&directory) else { return Some(directory) };
         let help = "write a path relative to the workspace, such as `web/app`, or an absolute one, such as `/tmp`";
         self.diagnostics.add_with_help("bad-value", span, format!("the `workdir` {} {problem}", quote(&directory)), help);
+        None
+    }
+}
+
+/// Why a text is not a `workdir`, as the end of a sentence.
+pub(super) fn workdir_problem(directory: &str) -> Option<String> {
+    if directory.split('/').any(|part| part == "..") {
+        Some("contains `..`".to_owned())
+    } else if directory.chars().any(char::is_control) {
+        Some("contains control characters".to_owned())
+    } else if directory.len() > MAX_WORKDIR {
+        Some(format!("is longer than {MAX_WORKDIR} bytes"))
+    } else {
         None
     }
 }

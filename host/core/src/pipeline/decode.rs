@@ -1,8 +1,12 @@
 //! Typed access to the YAML tree. A value of the wrong type becomes a diagnostic.
 
+use std::collections::BTreeSet;
+
+use super::check_texts::UsedPath;
 use super::diagnostics::{Diagnostics, did_you_mean, join_words, quote};
 use super::keywords::{ForeignKeyword, Keywords, WHEN};
 use super::spans::{Spans, YamlPath};
+use super::substitution::Path;
 use super::yaml::{MapEntry, Node, Scalar, Value};
 use crate::diagnostic::Span;
 
@@ -11,6 +15,10 @@ use crate::diagnostic::Span;
 pub(super) struct Reader {
     pub(super) diagnostics: Diagnostics,
     pub(super) spans: Spans,
+    /// The substitutions in the file whose names are not checked yet.
+    pub(super) used_paths: Vec<UsedPath>,
+    /// The paths of all substitutions in the file.
+    pub(super) substitutions: BTreeSet<Path>,
 }
 
 /// The entries of a map, with checked keys.
@@ -33,6 +41,10 @@ impl<'n> Fields<'n> {
 }
 
 impl Reader {
+    pub(super) fn new(diagnostics: Diagnostics) -> Self {
+        Self { diagnostics, spans: Spans::default(), used_paths: Vec::new(), substitutions: BTreeSet::new() }
+    }
+
     /// The entries of a map in which only `keywords` are allowed as keys.
     pub(super) fn fields<'n>(&mut self, node: &'n Node, expected: &str, keywords: &Keywords) -> Option<Fields<'n>> {
         let Value::Map(entries) = &node.value else {

@@ -35,7 +35,9 @@ impl Reader {
 
     fn check_variable_name(&mut self, variable: &MapEntry) {
         let (name, span) = (variable.key.as_str(), variable.key_span);
-        if is_reserved_variable(name) {
+        if self.diagnostics.has_diagnostic_at(span) {
+            // The name contains a substitution.
+        } else if is_reserved_variable(name) {
             let message =
                 format!("{} is reserved: `BEESPACE` and names that begin with `BEESPACE_` belong to Beespace", quote(name));
             self.diagnostics.add_with_help("reserved-name", span, message, "use another name");
@@ -76,7 +78,7 @@ impl Reader {
         let name = self.text(node, "`from_secret` to be the name of a secret")?;
         let is_good =
             name.len() <= MAX_SECRET_NAME && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-        if !is_good {
+        if !is_good && !self.diagnostics.has_diagnostic_at(node.span) {
             let message = format!("{} is not a valid secret name", quote(&name));
             let help = "a name has at most 100 letters, digits, `_`, `-` and `.`";
             self.diagnostics.add_with_help("bad-value", node.span, message, help);

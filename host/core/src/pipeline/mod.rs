@@ -1,6 +1,7 @@
 //! The pipeline file and its normal form, `beespace.pipeline/v1`. The reader and converters produce the normal form, policies
 //! evaluate it, and plans are made from it.
 
+mod check_texts;
 mod command;
 mod decode;
 mod diagnostics;
@@ -12,6 +13,8 @@ mod parse_when;
 mod read;
 mod spans;
 mod step;
+mod substitute;
+pub mod substitution;
 mod yaml;
 mod yaml_error;
 
@@ -30,6 +33,7 @@ pub use self::env::is_reserved_variable;
 pub use self::read::{DEFAULT_NAME, ParsedPipeline, read};
 pub use self::spans::Spans;
 pub use self::step::MAX_STEPS;
+pub use self::substitute::substitute;
 pub use self::yaml::{MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_TEXT};
 
 /// The names of the pipeline file in the root of a repository. A repository has one of them.

@@ -82,6 +82,9 @@ impl Reader {
     }
 
     fn unknown_step(&mut self, need: &str, span: Span, names: &BTreeSet<String>) {
+        if self.diagnostics.has_diagnostic_at(span) {
+            return;
+        }
         let message = format!("no step is named {}", quote(need));
         let help = match did_you_mean(need, names.iter().map(String::as_str)) {
             Some(meant) => format!("did you mean {}?", quote(meant)),

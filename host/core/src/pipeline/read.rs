@@ -1,11 +1,15 @@
 //! The reader: converts the bytes of a file into the normal form, or reports all problems at once.
 
+use std::collections::BTreeSet;
+
+use super::check_texts::DeclaredNames;
 use super::decode::Reader;
-use super::diagnostics::{Diagnostics, quote};
+use super::diagnostics::Diagnostics;
 use super::keywords::{CLONE, PIPELINE};
 use super::parse_when::Scope;
 use super::spans::{Spans, YamlPath};
 use super::step::first_key_span;
+use super::substitution::Path;
 use super::yaml::{self, Node, Scalar, Value};
 use super::{CloneOptions, Pipeline};
 use crate::diagnostic::{Diagnostic, Span};
@@ -18,6 +22,8 @@ pub const DEFAULT_NAME: &str = "default";
 pub struct ParsedPipeline {
     pub pipeline: Pipeline,
     pub spans: Spans,
+    /// The paths of the substitutions in the file.
+    pub substitutions: BTreeSet<Path>,
 }
 
 /// Reads a pipeline file. `file` is its path, for messages.
@@ -27,7 +33,7 @@ pub struct ParsedPipeline {
 pub fn read(file: &str, bytes: &[u8]) -> Result<ParsedPipeline, Vec<Diagnostic>> {
     let mut problems = Diagnostics::new(file);
     let root = text(bytes, &mut problems).and_then(|text| yaml::parse(text, &mut problems));
-    let mut reader = Reader { diagnostics: problems, spans: Spans::default() };
+    let mut reader = Reader::new(problems);
     let pipeline = match root {
         Some(root) => reader.pipeline(&root),
         None => {
@@ -38,7 +44,9 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<ParsedPipeline, Vec<Diagnostic>>
         }
     };
     match pipeline {
-        Some(pipeline) if reader.diagnostics.is_empty() => Ok(ParsedPipeline { pipeline, spans: reader.spans }),
+        Some(pipeline) if reader.diagnostics.is_empty() => {
+            Ok(ParsedPipeline { pipeline, spans: reader.spans, substitutions: reader.substitutions })
+        }
         _ => Err(reader.diagnostics.into_diagnostics()),
     }
 }
@@ -75,7 +83,7 @@ impl Reader {
         let is_meant = |key: &str| !key.starts_with("x-");
         let own =
             Node { span: root.span, value: Value::Map(entries.iter().filter(|entry| is_meant(&entry.key)).cloned().collect()) };
-        self.check_scalars(&own);
+        self.check_texts(&own);
         let fields = self.fields(&own, "a pipeline", &PIPELINE)?;
         let path = YamlPath::root();
         path.record(&mut self.spans, first_key_span(root));
@@ -93,6 +101,7 @@ impl Reader {
                 Vec::new()
             }
         };
+        self.check_used_paths(&DeclaredNames { steps: &steps, ..DeclaredNames::default() });
         Some(Pipeline {
             name: name.unwrap_or_else(|| DEFAULT_NAME.to_owned()),
             when: fields.get("when").and_then(|entry| self.when(entry, Scope::Pipeline, &path)),
@@ -131,37 +140,5 @@ impl Reader {
             self.wrong_type(node, EXPECTED);
         }
         depth
-    }
-
-    /// Checks all texts of the file for substitutions and NUL bytes.
-    fn check_scalars(&mut self, node: &Node) {
-        match &node.value {
-            Value::Null => {}
-            Value::Scalar(scalar) => self.check_scalar(&scalar.text, node.span),
-            Value::List(items) => items.iter().for_each(|item| self.check_scalars(item)),
-            Value::Map(entries) => {
-                for entry in entries {
-                    self.check_scalar(&entry.key, entry.key_span);
-                    self.check_scalars(&entry.value);
-                }
-            }
-        }
-    }
-
-    fn check_scalar(&mut self, text: &str, span: Span) {
-        for (start, _) in text.match_indices("${{") {
-            let rest = text.get(start..).unwrap_or_default();
-            let shown = rest.split_inclusive("}}").next().unwrap_or(rest);
-            let message = format!("{} is a substitution; substitutions are not supported yet", quote(shown));
-            self.diagnostics.add_with_help(
-                "not-yet",
-                span,
-                message,
-                "in `run`, use environment variables such as `$BEESPACE_BRANCH`",
-            );
-        }
-        if text.contains('\0') {
-            self.diagnostics.add("bad-value", span, "the text contains a NUL byte, which no program can receive");
-        }
     }
 }

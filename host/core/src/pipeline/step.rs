@@ -7,6 +7,7 @@ use super::diagnostics::quote;
 use super::keywords::{FOREIGN_FAILURES, FOREIGN_PULLS, STEP};
 use super::parse_when::Scope;
 use super::spans::YamlPath;
+use super::substitution::sample;
 use super::yaml::{MapEntry, Node, Value};
 use super::{Action, ImageAction, OnFailure, Pull, Step, UsesAction};
 use crate::diagnostic::Span;
@@ -181,7 +182,7 @@ impl Reader {
     }
 
     fn image(&mut self, entry: &MapEntry, reference: String) -> Option<String> {
-        let problem = match reference.parse::<ImageRef>() {
+        let problem = match sample(&reference).parse::<ImageRef>() {
             Ok(_) => return Some(reference),
             Err(problem) => problem,
         };
@@ -204,7 +205,9 @@ impl Reader {
         if plugin.len() > MAX_NAME || !plugin.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
             let message = format!("{} is not a valid step type name", quote(&plugin));
             let help = "a name has letters, digits, `-`, `_` and `.`; an administrator binds it to a plugin";
-            self.diagnostics.add_with_help("bad-value", uses.value.span, message, help);
+            if !self.diagnostics.has_diagnostic_at(uses.value.span) {
+                self.diagnostics.add_with_help("bad-value", uses.value.span, message, help);
+            }
             return None;
         }
         let with = match fields.get("with") {

@@ -1,0 +1,207 @@
+//! Checks every text of the file for substitutions and NUL bytes: the paths of substitutions must exist, and must be allowed
+//! where they stand.
+
+use super::Step;
+use super::decode::Reader;
+use super::diagnostics::{did_you_mean, quote};
+use super::substitution::{self, Path};
+use super::yaml::{Node, Value};
+use crate::diagnostic::Span;
+
+/// Keys whose texts are fixed, with the reason as the end of a sentence.
+const FIXED: [(&str, &str); 9] = [
+    ("name", "a name identifies its log and its needs"),
+    ("needs", "the order of steps is known before the build starts"),
+    ("when", "conditions are compared with the event themselves"),
+    ("from_secret", "the name of a secret must stand in the file"),
+    ("uses", "the step type must stand in the file"),
+    ("matrix", "the axes are known before the build starts"),
+    ("params", "parameters are declared before the build starts"),
+    ("schedules", "schedules are declared before the build starts"),
+    ("outputs", "the names of outputs must stand in the file"),
+];
+
+/// What reads a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TextUse {
+    /// A shell runs it.
+    Script,
+    /// It is a word of a command line.
+    Words,
+    /// It may not contain a substitution. The text is the reason.
+    Fixed(&'static str),
+    Plain,
+}
+
+/// A substitution in the file, for the checks that need the whole file.
+#[derive(Debug, Clone)]
+pub(super) struct UsedPath {
+    pub(super) path: Path,
+    pub(super) span: Span,
+}
+
+/// The names that substitutions may use.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct DeclaredNames<'n> {
+    pub(super) steps: &'n [Step],
+    /// The axes of the matrix.
+    pub(super) axes: &'n [&'n str],
+    /// The parameters of the pipeline.
+    pub(super) params: &'n [&'n str],
+}
+
+/// Where the walk is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    usage: TextUse,
+    /// Whether the keys at this level have a meaning of their own, and are not names that the user chose.
+    has_keywords: bool,
+}
+
+impl Place {
+    const ROOT: Self = Self { usage: TextUse::Plain, has_keywords: true };
+
+    /// The place of the value of `key`.
+    fn of_key(self, key: &str) -> Self {
+        // `from_secret` stays fixed wherever it is.
+        let fixed = FIXED.iter().find(|(word, _)| *word == key && (self.has_keywords || *word == "from_secret"));
+        let usage = match (fixed, key) {
+            (Some((_, why)), _) => TextUse::Fixed(why),
+            (None, "run" | "shell") if self.has_keywords => TextUse::Script,
+            (None, "entrypoint" | "args") if self.has_keywords => TextUse::Words,
+            _ => self.usage,
+        };
+        // Below these keys the user chooses the names.
+        let is_free = matches!(key, "env" | "with" | "settings" | "labels");
+        Self { usage, has_keywords: self.has_keywords && !is_free }
+    }
+}
+
+impl Reader {
+    /// Checks all texts of the file, and collects the paths of its substitutions.
+    pub(super) fn check_texts(&mut self, root: &Node) {
+        self.check_node(root, Place::ROOT);
+    }
+
+    fn check_node(&mut self, node: &Node, place: Place) {
+        match &node.value {
+            Value::Null => {}
+            Value::Scalar(scalar) => self.check_text(&scalar.text, node.span, place),
+            Value::List(items) => {
+                let mut follows_code_option = false;
+                for item in items {
+                    let usage = match place.usage {
+                        TextUse::Words if follows_code_option => TextUse::Script,
+                        usage => usage,
+                    };
+                    self.check_node(item, Place { usage, ..place });
+                    follows_code_option = is_code_option(item);
+                }
+            }
+            Value::Map(entries) => {
+                for entry in entries {
+                    self.check_key_text(&entry.key, entry.key_span);
+                    self.check_node(&entry.value, place.of_key(&entry.key));
+                }
+            }
+        }
+    }
+
+    fn check_key_text(&mut self, key: &str, span: Span) {
+        self.check_nul(key, span);
+        if substitution::has_substitution(key) {
+            let message = format!("the key {} contains a substitution; only values may", quote(key));
+            self.diagnostics.add("substitution", span, message);
+        }
+    }
+
+    fn check_text(&mut self, text: &str, span: Span, place: Place) {
+        self.check_nul(text, span);
+        if !substitution::has_substitution(text) {
+            return;
+        }
+        let mut untrusted = Vec::new();
+        for path in substitution::paths(text) {
+            match path {
+                Err(error) => self.diagnostics.add_with_help("substitution", span, error.message, error.help),
+                Ok(path) => {
+                    if path.is_untrusted() && !untrusted.contains(&path) {
+                        untrusted.push(path.clone());
+                    }
+                    self.substitutions.insert(path.clone());
+                    self.used_paths.push(UsedPath { path, span });
+                }
+            }
+        }
+        match place.usage {
+            TextUse::Fixed(why) => {
+                self.diagnostics.add_with_help("substitution", span, "a substitution is not possible here", why);
+            }
+            TextUse::Script if !untrusted.is_empty() => self.untrusted_script(span, &untrusted),
+            TextUse::Script | TextUse::Words | TextUse::Plain => {}
+        }
+    }
+
+    /// Checks that axes, parameters and steps exist that substitutions name.
+    pub(super) fn check_used_paths(&mut self, declared: &DeclaredNames<'_>) {
+        for UsedPath { path, span } in std::mem::take(&mut self.used_paths) {
+            let (name, known, key) = match &path {
+                Path::Matrix(axis) => (axis, declared.axes, "matrix"),
+                Path::Param(param) => (param, declared.params, "params"),
+                Path::Output { step, .. } => {
+                    self.check_output(&path, step, span, declared.steps);
+                    continue;
+                }
+                _ => continue,
+            };
+            if known.contains(&name.as_str()) {
+                continue;
+            }
+            let message = format!("`{key}` has no {}, so {} has no value", quote(name), quote(&path.to_string()));
+            let help = match did_you_mean(name, known.iter().copied()) {
+                Some(meant) => format!("did you mean {}?", quote(&format!("{key}.{meant}"))),
+                None => format!("add {} to `{key}` of the pipeline", quote(name)),
+            };
+            self.diagnostics.add_with_help("substitution", span, message, help);
+        }
+    }
+
+    fn check_output(&mut self, path: &Path, step: &str, span: Span, steps: &[Step]) {
+        if steps.iter().any(|other| other.name == step) {
+            let message = format!("{} is not supported yet: steps have no outputs", quote(&path.to_string()));
+            self.diagnostics.add_with_help("not-yet", span, message, "write the value to a file in the workspace");
+            return;
+        }
+        let help = match did_you_mean(step, steps.iter().map(|step| step.name.as_str())) {
+            Some(meant) => format!("did you mean {}?", quote(meant)),
+            None => "a substitution can read only outputs of steps of the same pipeline".to_owned(),
+        };
+        self.diagnostics.add_with_help("unknown-step", span, format!("no step is named {}", quote(step)), help);
+    }
+
+    fn check_nul(&mut self, text: &str, span: Span) {
+        if text.contains('\0') {
+            self.diagnostics.add("bad-value", span, "the text contains a NUL byte, which no program can receive");
+        }
+    }
+
+    fn untrusted_script(&mut self, span: Span, untrusted: &[Path]) {
+        for path in untrusted {
+            let message = format!("{} in a script could run code that somebody else wrote", quote(&format!("${{{{ {path} }}}}")));
+            let help = format!("use the environment variable, in quotes: `\"${}\"`", path.variable());
+            self.diagnostics.add_with_help("script-injection", span, message, help);
+        }
+    }
+}
+
+/// Whether a word tells a program to run the next word as code: `-c`, `-ec`, `-e`, `--eval`.
+fn is_code_option(word: &Node) -> bool {
+    let Value::Scalar(scalar) = &word.value else { return false };
+    match scalar.text.strip_prefix('-') {
+        Some("-eval" | "-command" | "-exec") => true,
+        Some(letters) => {
+            letters.ends_with(['c', 'e']) && letters.len() <= 5 && letters.bytes().all(|byte| byte.is_ascii_alphabetic())
+        }
+        None => false,
+    }
+}
