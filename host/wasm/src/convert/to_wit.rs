@@ -5,6 +5,7 @@ use beespace_core::event::Claim;
 use beespace_core::exit::{Exit, ExitCause};
 use beespace_core::notice::Receipt;
 use beespace_core::plugin_context::PluginContext;
+use beespace_core::trust::Trust;
 
 use crate::bindings::notifier::exports::beespace::plugin::notifier;
 use crate::bindings::shared::types;
