@@ -101,6 +101,16 @@ async fn the_admin_token_allows_everything_except_page_forms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_open_server_refuses_a_wrong_token_instead_of_ignoring_it() {
+    let (_gogs, beespace) = world("open = true").await;
+    let stranger = beespace.anonymous();
+    assert_eq!(stranger.get("/api/v1/builds").await.unwrap().status, StatusCode::OK);
+    let refused = stranger.with_token("bee_0000000000000000000000000000000000000000").get("/api/v1/builds").await.unwrap();
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{refused:?}");
+    assert_eq!(refused.json().unwrap()["code"], "invalid-token");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_authenticates_the_identity_that_is_stored_with_it_and_an_unknown_kind_is_refused() {
     let (_gogs, beespace) = world("").await;
     let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();

@@ -26,6 +26,11 @@ pub(super) async fn check(app: &App, parts: &mut Parts, path: Option<&str>, prin
         let detail = "the request came from a page of another site; nothing was changed";
         return Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", detail));
     }
+    // On an open server the request could be served without rights, which would hide the mistake.
+    if !matches!(access, Access::Anonymous | Access::Hook) && principal.is_anonymous() && brings_token(&parts.headers) {
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, "invalid-token", "the token in `Authorization` is not valid");
+        return Err(problem.help("send the admin token, or no token to read what everyone may read"));
+    }
     let greatest = access::greatest_right(principal, app.config.server.open);
     let may = match access {
         Access::Anonymous | Access::Hook => true,
@@ -42,6 +47,10 @@ pub(super) async fn check(app: &App, parts: &mut Parts, path: Option<&str>, prin
     }
     let problem = Problem::new(StatusCode::UNAUTHORIZED, "sign-in", "you must be signed in to do this");
     Err(problem.help("programs send `Authorization: Bearer TOKEN` with the admin token; `beespace login URL` stores it"))
+}
+
+fn brings_token(headers: &HeaderMap) -> bool {
+    headers.get(header::AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"Bearer "))
 }
 
 /// Whether a request that changes something cannot come from another site's page. Browsers send `Sec-Fetch-Site`, older ones
