@@ -49,6 +49,15 @@ pub fn start(format: LogFormat, filter: &str) {
     }
 }
 
+/// Checks a log filter.
+///
+/// # Errors
+/// What is accepted.
+pub fn check_filter(text: &str) -> Result<String, String> {
+    let checked = EnvFilter::try_new(text).map(|_| text.to_owned());
+    checked.map_err(|error| format!("{error}; expected levels, also of parts of the server: `info`, or `warn,beespace=debug`"))
+}
+
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
 /// The metrics. Clones share them. Label values are our own words and never untrusted text, so that there are few.

@@ -340,16 +340,18 @@ async fn deliveries_and_notices_are_listed() {
     assert!(shell.run(&format!("delivery show {id}")).await.stdout.contains("refs/heads/main"));
     assert_eq!(shell.run(&format!("delivery retry {id}")).await.code, 5);
     assert_eq!(shell.run("notice list --output json").await.json(), serde_json::json!([]));
+    // Nothing listens at this address, so a request would end with another code.
+    let nowhere = Shell::new("http://127.0.0.1:1", "bee_any");
     for (line, valid) in [
         ("notice show 7", "`beespace notice list`"),
         ("delivery retry 7", "`beespace delivery list`"),
         ("build list --status odd", "possible values: pending, "),
         ("build list --limit 0", "1..=100"),
         ("secret set a/b --instance", "letters, digits"),
+        ("server --log beespace=loud --config none.toml", "warn,beespace=debug"),
         ("build approve 1 --subject sha256:00 --repo ada/hive", "64 hex digits"),
     ] {
-        // Nothing listens at this address, so a request would end with another code.
-        let refused = shell.run(&format!("{line} --server http://127.0.0.1:1")).await;
+        let refused = nowhere.run(line).await;
         assert!(refused.code == 2 && refused.stderr.contains(valid), "{line}: {refused:?}");
     }
     let unknown = uuid::Uuid::nil();

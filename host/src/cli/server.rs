@@ -13,7 +13,7 @@ pub struct ServerArgs {
     #[arg(long, env = "BEESPACE_LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
     /// Log filter, for example `info,beespace=debug`
-    #[arg(long, env = "BEESPACE_LOG", default_value = "info")]
+    #[arg(long, env = "BEESPACE_LOG", default_value = "info", value_parser = telemetry::check_filter)]
     log: String,
 }
 
