@@ -69,7 +69,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, visibility: Visibility) ->
     responses((status = OK, body = RepositoryBody), (status = UNPROCESSABLE_ENTITY, body = Problem),
         (status = BAD_GATEWAY, body = Problem)))]
 pub(super) async fn enable(State(app): State<Arc<App>>, Json(body): Json<EnableBody>) -> Result<Json<RepositoryBody>, Problem> {
-    let name: RepositoryName = body.name.parse().map_err(|error| Problem::bad_request(error.to_string()))?;
+    let name = body.name.parse::<RepositoryName>().map_err(|error| Problem::bad_request(error.to_string()))?;
     let repository = app.enabler.enable(&name, now()).await?;
     Ok(Json(RepositoryBody::new(&app.urls, &repository)))
 }
