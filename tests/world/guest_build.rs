@@ -10,6 +10,7 @@ use beespace_core::event::{Actor, EventKind};
 use beespace_core::ids::Sha;
 use beespace_core::plugin_context::PluginContext;
 use beespace_core::time::Timestamp;
+use beespace_core::trust::Trust;
 use beespace_wasm::{BindingSpec, Host, HostOptions, Limits, LoadError, MaxCalls, NoticeInput, Policy};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{ManglingAndAbi, Resolve, WorldId};

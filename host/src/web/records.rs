@@ -57,7 +57,7 @@ pub(super) fn filter_chips(href: &str, chosen: Option<&str>, statuses: &[(&'stat
     let all = FilterChip { href: href.to_owned(), label: "All", current: chosen.is_none() };
     let one = |(name, label): &(&'static str, &'static str)| FilterChip {
         href: format!("{href}?status={name}"),
-        label: *label,
+        label,
         current: chosen == Some(*name),
     };
     std::iter::once(all).chain(statuses.iter().map(one)).collect()
