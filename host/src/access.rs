@@ -31,7 +31,7 @@ pub enum Access {
 pub enum Right {
     /// See the repository, its builds, logs and decisions.
     Read,
-    /// Restart, cancel, approve and decline builds.
+    /// Start, restart, cancel, approve and decline builds.
     Write,
     /// Change the repository's webhook and secrets.
     Admin,
@@ -91,6 +91,7 @@ rules! {
     GET "/{owner}/{name}" Repository(Read);
     GET "/{owner}/{name}/{number}" Repository(Read);
     GET "/{owner}/{name}/{number}/{stage}/{step}" Repository(Read);
+    POST "/{owner}/{name}/builds" Repository(Write);
     POST "/{owner}/{name}/{number}/restart" Repository(Write);
     POST "/{owner}/{name}/{number}/cancel" Repository(Write);
     POST "/{owner}/{name}/{number}/approve" Repository(Write);
@@ -114,6 +115,7 @@ rules! {
     DELETE "/api/v1/repositories/{owner}/{name}" Repository(Admin);
     POST "/api/v1/repositories/{owner}/{name}/repair" Repository(Admin);
     GET "/api/v1/repositories/{owner}/{name}/builds" Repository(Read);
+    POST "/api/v1/repositories/{owner}/{name}/builds" Repository(Write);
     GET "/api/v1/repositories/{owner}/{name}/builds/{number}" Repository(Read);
     GET "/api/v1/repositories/{owner}/{name}/builds/{number}/decisions" Repository(Read);
     POST "/api/v1/repositories/{owner}/{name}/builds/{number}/restart" Repository(Write);

@@ -7,7 +7,7 @@ use beespace_core::diagnostic::Diagnostic;
 use beespace_core::event::EventKind;
 use beespace_core::pipeline::eval_when::pipeline_matches;
 use beespace_core::pipeline::substitution::Path;
-use beespace_core::pipeline::{self, ParsedPipeline, Pipeline};
+use beespace_core::pipeline::{self, ParsedPipeline, Pipeline, params};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
@@ -89,6 +89,10 @@ pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Resu
     let (file, (change_set, facts)) = tokio::join!(source::read_pipeline_file(commit), ChangeSet::read(mirror, &build));
     let (path, bytes) = match file.map_err(anyhow::Error::from)? {
         PipelineSource::File { path, bytes } => (path, bytes),
+        // Whoever starts a build is told why nothing runs.
+        PipelineSource::Missing if build.event.started_revision().is_some() => {
+            return Ok(ended_without_stages(build, Status::Error, no_file(commit).await));
+        }
         PipelineSource::Missing => return Ok(Prepared::Ignored(no_file(commit).await)),
         PipelineSource::Unreadable(reason) => return Ok(ended_without_stages(build, Status::Error, reason)),
     };
@@ -104,6 +108,9 @@ pub async fn stages(app: &App, mut build: Build, commit: &FetchedCommit) -> Resu
     build.file = Some(PipelineFile { path: path.clone(), text, diagnostics: Vec::new(), spans: parsed.spans.clone() });
     if build.event.kind() == EventKind::Release && !parsed.pipeline.names_event(EventKind::Release) {
         return Ok(Prepared::Ignored(no_release_pipeline()));
+    }
+    if let Err(reason) = params::check(&[&parsed.pipeline], &build.event) {
+        return Ok(ended_without_stages(build, Status::Error, reason));
     }
     let when = parsed.pipeline.when.clone();
     // The comparison of many paths with many patterns takes a while, so it has a thread of its own.
@@ -134,7 +141,8 @@ async fn with_values(
     if parsed.substitutions.contains(&Path::Number) && build.number.is_none() {
         build.number = Some(app.store.assign_number(build.id).await?);
     }
-    Ok(pipeline::substitute(path, parsed, &build.values()))
+    let params = params::values(&parsed.pipeline, &build.event);
+    Ok(pipeline::substitute(path, parsed, &build.values().with_params(&params)))
 }
 
 /// The file is valid, but not with the values of this build.

@@ -1,15 +1,20 @@
 //! Actions of people on builds and notices, by a button or by the API: the effects of [`beespace_core::user_action`].
 
+mod start;
+
 use beespace_core::build::{Build, Stage};
 use beespace_core::digest::{Digest, InvalidDigest};
+use beespace_core::event::Revision;
 use beespace_core::ids::{BuildId, NoticeId, StageId, StageNumber};
 use beespace_core::notice::Notice;
+use beespace_core::pipeline::params::{MAX_PARAMS, MAX_VALUE};
 use beespace_core::policy::approval::{Approver, MAX_REASON_CHARS};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
 use beespace_core::status::Status;
 use beespace_core::user_action;
 
+pub use self::start::{StartRequest, start};
 use crate::app::App;
 use crate::clock::now;
 use crate::principal::Principal;
@@ -71,6 +76,19 @@ pub enum ActionError {
     NoSubject,
     #[error("{build} is already {status}")]
     Over { build: String, status: Status },
+    #[error("a build is started for a branch, a tag or a commit, not for several of them")]
+    SeveralRevisions,
+    #[error("{0:?} is not a full commit id of 40 hex digits")]
+    InvalidCommit(String),
+    #[error("{0} has a name that git does not allow")]
+    InvalidRef(Revision),
+    #[error("{0} params were given; at most {most} are possible", most = MAX_PARAMS)]
+    ManyParams(usize),
+    #[error(
+        "{0:?} is not a valid param: a name has letters, digits, `_` and `-`, and a value at most {most} bytes",
+        most = MAX_VALUE
+    )]
+    InvalidParam(String),
 }
 
 /// Applies an action and returns the id of the build to show next: the new one after a restart, otherwise the same.

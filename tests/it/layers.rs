@@ -19,7 +19,7 @@ const CORE: Layers = &[
     ("cycle_detection", &[]),
     ("diagnostic", &[]),
     ("digest", &[]),
-    ("environment", &["build", "ids", "plan", "status", "time"]),
+    ("environment", &["build", "ids", "pipeline", "plan", "status", "time"]),
     ("error_cause", &[]),
     ("event", &["git_ref", "ids"]),
     ("exit", &["reason", "reason_code", "status", "units"]),

@@ -24,6 +24,7 @@ mod examples;
 mod fake_gogs;
 mod flow;
 mod flow_hostile;
+mod flow_manual;
 mod flow_modes;
 mod flow_rounds_wait;
 mod flow_settings;

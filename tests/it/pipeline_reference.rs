@@ -48,6 +48,7 @@ fn the_schema_has_every_key() {
             "in a condition" => "/$defs/patterns/anyOf/1/properties",
             "in `clone`" => "/$defs/clone/properties",
             "in the value of a variable" => "/$defs/secret/properties",
+            "in a param" => "/$defs/param/properties",
             other => panic!("the schema has no place for keys {other}"),
         };
         assert_eq!(properties(pointer), keys.iter().map(|key| (*key).to_owned()).collect(), "{pointer}");
@@ -72,6 +73,9 @@ fn the_schema_accepts_what_the_reader_accepts() {
         with(json!({ "when": [{ "branch": "main" }, { "paths": ["a", "b"] }], "timeout": "1h30m", "x-any": [1] })),
         with(json!({ "clone": false, "env": { "A": 1, "B": true, "C": "", "D": { "from_secret": "d-1.x_y" } } })),
         with(json!({ "clone": { "depth": 0 } })),
+        with(
+            json!({ "params": { "level": { "type": "choice", "options": ["a", "b"], "default": "a" }, "n-1": { "about": "x" } } }),
+        ),
         step(json!({ "run": ["one", "two"], "env": { "A": "b" }, "needs": [], "timeout": "5m", "failure": "ignore",
             "workdir": "web" })),
         with(json!({ "env": { "CI": "false", "BEESPACES": "x" } })),
@@ -96,6 +100,9 @@ fn the_schema_accepts_what_the_reader_accepts() {
         with(json!({ "when": [{ "branch": "main" }, { "status": "failure" }] })),
         with(json!({ "timeout": "10" })),
         with(json!({ "clone": { "depth": -1 } })),
+        with(json!({ "params": { "level": { "type": "choice" } } })),
+        with(json!({ "params": { "level": { "type": "bool", "options": ["true"] } } })),
+        with(json!({ "params": { "1": {} } })),
         with(json!({ "env": { "BEESPACE_X": "a" } })),
         with(json!({ "env": { "A": { "secret": "a" } } })),
         with(json!({ "env": { "1A": "a" } })),

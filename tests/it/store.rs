@@ -68,7 +68,7 @@ fn push(after: &str) -> Event {
             is_private: false,
             html_url: String::new(),
         },
-        sender: Actor { id: 1, login: "ada".to_owned() },
+        sender: Actor::user(1, "ada"),
         cause: Cause::Push(Push {
             branch: "main".to_owned(),
             before: None,
@@ -97,6 +97,7 @@ fn stage(build: BuildId, status: Status) -> Stage {
         when: None,
         env: Default::default(),
         timeout: None,
+        params: Default::default(),
         clone: CloneOptions::default(),
         steps: vec![],
     };

@@ -143,7 +143,7 @@ pub fn context() -> PluginContext {
         sha: Some(Sha::new(&"ab".repeat(20)).unwrap()),
         pull_request: None,
         build_number: Some(7),
-        actor: Actor { id: 42, login: "ada".to_owned() },
+        actor: Actor::user(42, "ada"),
         author: None,
         trust: Trust::Trusted,
         now: Timestamp(1),

@@ -136,7 +136,7 @@ impl BuildSeed {
         }];
         Ok(Event {
             repository: event::Repository { id, name, default_branch, is_private, html_url },
-            sender: Actor { id: 1, login: "ada".to_owned() },
+            sender: Actor::user(1, "ada"),
             cause: Cause::Push(Push {
                 branch: "main".to_owned(),
                 before: None,

@@ -51,7 +51,7 @@ function replaceMain(page) {
   keepLog(fresh);
   const opened = all("details", old).map((details) => details.open);
   all("details", fresh).forEach((details, index) => { if (opened[index]) details.open = true; });
-  for (const { id, value } of all('input[type="text"][id]', old)) keepTyped(fresh, id, value);
+  for (const { id, value } of all('input[type="text"][id], select[id]', old)) keepTyped(fresh, id, value);
   const position = scrollY;
   const active = document.activeElement;
   const focused = active?.getAttribute?.("href");

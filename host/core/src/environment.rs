@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::build::{self, Build, Stage};
 use crate::ids::Sha;
+use crate::pipeline::params;
 use crate::plan::WORKSPACE;
 use crate::status::Status;
 use crate::time::Timestamp;
@@ -37,10 +38,13 @@ pub struct Inputs<'a> {
 /// Longest value in bytes. Linux limits one string of the environment to 128 KiB (`MAX_ARG_STRLEN`), name and NUL included.
 const MAX_VALUE_BYTES: usize = 64 * 1024;
 
-/// The variables of this step.
+/// The variables of this step: those of the table, and one for each param of the pipeline.
 #[must_use]
 pub fn variables(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
-    VARIABLES.iter().map(|variable| (variable.name.to_owned(), to_env_value((variable.value)(inputs)))).collect()
+    let table = VARIABLES.iter().map(|variable| (variable.name.to_owned(), (variable.value)(inputs)));
+    let params = params::values(&inputs.stage.pipeline, &inputs.build.event).into_iter();
+    let params = params.map(|(name, value)| (params::variable_name(&name), value));
+    table.chain(params).map(|(name, value)| (name, to_env_value(value))).collect()
 }
 
 /// Removes NUL bytes, which an environment cannot hold, and truncates long values.
@@ -120,7 +124,7 @@ pub const VARIABLES: &[Variable] = &[
         "email of the commit's author as stated in the commit; not verified",
         |inputs| inputs.build.head.as_ref().map(|head| head.author.email.clone()).unwrap_or_default(),
     ),
-    variable("BEESPACE_ACTOR", "maya", "login of the Gogs user who caused the build; verified by Gogs", |inputs| {
+    variable("BEESPACE_ACTOR", "maya", "login of the user who caused the build; verified by Gogs or by this server", |inputs| {
         inputs.build.event.sender.login.clone()
     }),
     variable("BEESPACE_BUILD_ID", "0198a9c2-…", "the build's id: unique on this instance", |inputs| {

@@ -5,28 +5,59 @@
 
 mod cause;
 mod kind;
+mod started;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::cause::{Cause, Push, Release, Tag, tag_ref};
 pub use self::kind::EventKind;
+pub use self::started::{GivenParams, Manual, Revision};
 use crate::ids::{RepositoryId, RepositoryName, Sha};
 
-/// The person who caused the event (`sender`), named by a delivery that the webhook's secret signed: Gogs has authenticated
-/// them, unless an administrator of the repository forged the delivery. The only identity to decide on.
+/// How an actor is identified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActorKind {
+    /// A user of Gogs.
+    #[default]
+    User,
+    /// A person whom only this server knows, for example the holder of its admin token.
+    Local,
+}
+
+/// The person who caused the event: the `sender` of a delivery that the webhook's secret signed, or whom this server has
+/// authenticated. Gogs has authenticated the sender, unless an administrator of the repository forged the delivery. The only
+/// identity to decide on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
-    /// Gogs' numeric user id.
+    /// Gogs' numeric user id; 0 for an actor who is not a user of Gogs.
     pub id: u64,
     /// Login name, for people.
     pub login: String,
+    #[serde(default)]
+    pub kind: ActorKind,
 }
 
 impl Actor {
-    /// The stable id that plugins receive: `gogs:42`.
+    /// A user of Gogs.
+    #[must_use]
+    pub fn user(id: u64, login: impl Into<String>) -> Self {
+        Self { id, login: login.into(), kind: ActorKind::User }
+    }
+
+    /// A person whom only this server knows, by the id that the records of their actions carry.
+    #[must_use]
+    pub fn local(id: impl Into<String>) -> Self {
+        Self { id: 0, login: id.into(), kind: ActorKind::Local }
+    }
+
+    /// The stable id that plugins receive: `gogs:42`, or `admin`.
     #[must_use]
     pub fn stable_id(&self) -> String {
-        format!("gogs:{}", self.id)
+        match self.kind {
+            ActorKind::User => format!("gogs:{}", self.id),
+            ActorKind::Local => self.login.clone(),
+        }
     }
 }
 
@@ -99,16 +130,18 @@ impl Event {
             Cause::Push(_) => EventKind::Push,
             Cause::Tag(_) => EventKind::Tag,
             Cause::Release(_) => EventKind::Release,
+            Cause::Manual(_) => EventKind::Manual,
         }
     }
 
-    /// Full name of the ref that is built.
+    /// Full name of the ref that is built; the commit itself for a manual build of a commit.
     #[must_use]
     pub fn git_ref(&self) -> String {
         match &self.cause {
             Cause::Push(push) => push.git_ref(),
             Cause::Tag(tag) => tag_ref(&tag.name),
             Cause::Release(release) => tag_ref(&release.tag),
+            Cause::Manual(manual) => manual.revision.git_ref(),
         }
     }
 
@@ -118,6 +151,7 @@ impl Event {
         match &self.cause {
             Cause::Push(push) => Some(&push.branch),
             Cause::Tag(_) | Cause::Release(_) => None,
+            Cause::Manual(manual) => manual.revision.branch(),
         }
     }
 
@@ -128,6 +162,7 @@ impl Event {
             Cause::Push(_) => None,
             Cause::Tag(tag) => Some(&tag.name),
             Cause::Release(release) => Some(&release.tag),
+            Cause::Manual(manual) => manual.revision.tag(),
         }
     }
 
@@ -143,7 +178,29 @@ impl Event {
     /// The commit that the event names; `None` if only the fetched ref tells it.
     #[must_use]
     pub fn sha(&self) -> Option<&Sha> {
-        self.push().map(|push| &push.after)
+        match &self.cause {
+            Cause::Push(push) => Some(&push.after),
+            Cause::Tag(_) | Cause::Release(_) => None,
+            Cause::Manual(manual) => manual.revision.commit(),
+        }
+    }
+
+    /// The revision of a build that began without an event of Gogs. Only a successful fetch can tell what it is.
+    #[must_use]
+    pub fn started_revision(&self) -> Option<&Revision> {
+        match &self.cause {
+            Cause::Manual(manual) => Some(&manual.revision),
+            Cause::Push(_) | Cause::Tag(_) | Cause::Release(_) => None,
+        }
+    }
+
+    /// The values for the params of the pipelines, if the kind of the event has them: a person or a schedule started the build.
+    #[must_use]
+    pub fn params(&self) -> Option<&GivenParams> {
+        match &self.cause {
+            Cause::Manual(manual) => Some(&manual.params),
+            Cause::Push(_) | Cause::Tag(_) | Cause::Release(_) => None,
+        }
     }
 
     /// The commit that the ref pointed to before; `None` for a new ref, and for events that have none.
@@ -153,7 +210,7 @@ impl Event {
     }
 
     /// Whether `[skip ci]` in the message of the commit suppresses the build. It concerns pushes: whoever creates a tag or a
-    /// release wants its build.
+    /// release, or starts a build, wants that build.
     #[must_use]
     pub fn heeds_skip_directive(&self) -> bool {
         self.kind() == EventKind::Push
@@ -165,7 +222,7 @@ impl Event {
         match &self.cause {
             Cause::Push(push) => push.head_commit().map(|commit| commit.message.as_str()),
             Cause::Release(release) => Some(release.title.as_str()).filter(|title| !title.is_empty()),
-            Cause::Tag(_) => None,
+            Cause::Tag(_) | Cause::Manual(_) => None,
         }
     }
 }

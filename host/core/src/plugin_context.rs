@@ -97,6 +97,7 @@ pub fn event_document(build: &Build, changed: &ChangedPaths, commits: &[Commit],
         "default_branch": event.repository.default_branch,
         "before": build.before(),
         "tag": event.tag(),
+        "params": event.params(),
         "commit": build.sha(),
         "trust": build.trust(),
         "title": truncate(message.lines().next().unwrap_or(""), MAX_MESSAGE_CHARS),
@@ -167,7 +168,7 @@ mod tests {
         let name = RepositoryName::new("acme", "app").unwrap();
         let default_branch = "main".to_owned();
         let repository = Repository { id: RepositoryId(1), name, default_branch, is_private: false, html_url: String::new() };
-        let sender = Actor { id: 7, login: "ann".to_owned() };
+        let sender = Actor::user(7, "ann");
         Build {
             id: BuildId(uuid::Uuid::nil()),
             number: Some(1),

@@ -85,6 +85,8 @@ reason_codes! {
     BranchDeleted "branch-deleted" "The branch was deleted before the commit could be fetched."
         "Push the branch again to build it.";
     TagDeleted "tag-deleted" "The tag was deleted before its commit could be fetched." "Push the tag again to build it.";
+    NoSuchRevision "no-such-revision" "Gogs does not have the branch, tag or commit that the build was started for."
+        "Check the name, or push it first.";
     NotACommit "not-a-commit" "The tag does not name a commit." "Tag a commit to build it.";
     HttpGitDisabled "http-git-disabled" "Gogs does not serve git over HTTP."
         "Set `DISABLE_HTTP_GIT = false` in the section `[repository]` of Gogs' app.ini, and restart Gogs.";
@@ -120,6 +122,8 @@ reason_codes! {
     #[doc = "Pipeline file"]
     NoPipelineFile "no-pipeline-file" "The commit has no pipeline file." "Add `.beespace.yml` to the root of the repository.";
     InvalidFile "invalid-file" "The pipeline file has problems." "Run `beespace lint` to check the file before you push.";
+    InvalidParams "invalid-params" "The params of the build do not match `params` of its pipeline file."
+        "Start the build again with the listed params.";
     InvalidStepSettings "invalid-step-settings" "`with` of a step does not match the schema of its step type."
         "Correct the listed settings.";
     StepSetting "step-setting" "One setting of a step is invalid." "";

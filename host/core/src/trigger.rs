@@ -297,7 +297,7 @@ fn push_of(push: &gogs::Push, git_ref: &str, after: &Sha, last: Option<&LastSeen
 }
 
 fn event_of(repository: &Repository, sender: &gogs::User, cause: Cause) -> Event {
-    let sender = Actor { id: sender.id, login: shorten(&sender.username, MAX_CLAIM_CHARS) };
+    let sender = Actor::user(sender.id, shorten(&sender.username, MAX_CLAIM_CHARS));
     Event { repository: repository.clone(), sender, cause }
 }
 

@@ -249,6 +249,7 @@ mod tests {
             when: None,
             env: std::collections::BTreeMap::default(),
             timeout: None,
+            params: std::collections::BTreeMap::default(),
             clone: crate::pipeline::CloneOptions::default(),
             steps: Vec::new(),
         };

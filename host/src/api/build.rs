@@ -132,7 +132,7 @@ async fn act(
     with_stages(&app, id)
 }
 
-fn with_stages(app: &App, id: BuildId) -> Result<Json<BuildBody>, Problem> {
+pub(super) fn with_stages(app: &App, id: BuildId) -> Result<Json<BuildBody>, Problem> {
     let read = app.store.read()?;
     let build = read.build(id)?.ok_or_else(|| Problem::not_found("build", id))?;
     let restarted = build.restart_of.map_or(Ok(None), |id| read.build(id))?;

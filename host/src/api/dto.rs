@@ -1,5 +1,7 @@
 //! The JSON types (DTOs) of the API. The server writes them and the command line reads them. Times are RFC 3339 in UTC.
 
+use std::collections::BTreeMap;
+
 use beespace_core::build::{Build, Stage, Step};
 use beespace_core::exit::Exit;
 use beespace_core::graph;
@@ -64,6 +66,9 @@ pub struct BuildBody {
     pub actor: String,
     /// The author as stated in the commit; anyone can forge it.
     pub author: Option<String>,
+    /// The values for params that the build was started with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, String>,
     /// The id of the build that this one repeats.
     pub restarts: Option<String>,
     /// Repository and number of the build that this one repeats, `acme/app #7`; absent in lists, and if that build was removed.
@@ -224,6 +229,7 @@ impl BuildBody {
             trust: build.head.as_ref().map(|_| build.trust().as_str().to_owned()),
             title: build_title::build_title(build),
             actor: build.event.sender.login.clone(),
+            params: build.event.params().cloned().unwrap_or_default(),
             author: build.head.as_ref().map(|head| head.author.name.clone()),
             restarts: build.restart_of.map(|id| id.to_string()),
             restarts_label: None,

@@ -2,7 +2,7 @@
 //!
 //! | file | noun |
 //! |---|---|
-//! | [`build`], [`decision`] | builds and the decisions of policies about them |
+//! | [`build`], [`start`], [`decision`] | builds, how people start them, and the decisions of policies about them |
 //! | [`repository`], [`doctor`] | enabled repositories, and checks of their setup |
 //! | [`delivery`], [`notice`] | deliveries from Gogs, notices to people |
 //! | [`secret`] | secrets, write-only |
@@ -28,6 +28,7 @@ pub mod pagination;
 pub mod repository;
 pub mod secret;
 mod sse;
+pub mod start;
 pub mod step;
 
 use std::sync::Arc;
@@ -58,7 +59,7 @@ fn api_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(repository::repair))
         .routes(routes!(doctor::examine))
         .routes(routes!(build::list))
-        .routes(routes!(build::list_of_repository))
+        .routes(routes!(build::list_of_repository, start::start))
         .routes(routes!(build::show))
         .routes(routes!(build::decisions))
         .routes(routes!(build::restart))

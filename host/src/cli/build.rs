@@ -7,6 +7,7 @@ use super::build_common::{BuildName, build_name, build_path, post_action, short_
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::Output;
+use super::start::{self, StartArgs};
 use super::times::{age, duration};
 use super::{Context, build_text, ignored_pushes, log, print_stderr, table, values};
 use crate::api::dto::{ApprovalAnswerBody, BuildBody};
@@ -39,6 +40,8 @@ pub enum BuildCommand {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Start a build of a branch, a tag or a commit
+    Start(StartArgs),
     /// Restart a build: build the same event again
     Restart {
         /// Number or id of the build, or `latest`
@@ -68,6 +71,7 @@ pub async fn run(context: &Context, command: BuildCommand) -> Result<Exit, Failu
         BuildCommand::Log { build, step, follow } => {
             log::run(&client, &build_path(context, &client, build).await?, step.as_deref(), follow).await
         }
+        BuildCommand::Start(args) => start::start(context, &client, args).await,
         BuildCommand::Restart { build } => {
             let old = build_path(context, &client, build).await?;
             restart(context, &client, &old).await

@@ -25,6 +25,7 @@ pub mod saved_login;
 pub mod secret;
 pub mod server;
 pub mod server_and_repository;
+pub mod start;
 pub mod table;
 mod times;
 pub mod token;
@@ -65,7 +66,7 @@ enum Command {
     Logout,
     /// Enable, repair and disable repositories
     Repo(Remote<repo::RepoCommand>),
-    /// List, show, restart, cancel and approve builds
+    /// List, show, start, restart, cancel and approve builds
     Build(Remote<build::BuildCommand>),
     /// Inspect and retry webhook deliveries from Gogs
     Delivery(Remote<delivery::DeliveryCommand>),

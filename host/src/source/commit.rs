@@ -1,7 +1,7 @@
 //! The commit of a build: fetched into the mirror, and described.
 
 use beespace_core::build::{Base, Build, Head};
-use beespace_core::event::{Cause, Tag};
+use beespace_core::event::{Cause, Revision, Tag};
 use beespace_core::ids::{BuildId, Sha};
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
@@ -79,6 +79,11 @@ pub async fn resolve(fetch: FetchAttempt, build: &Build) -> Result<Resolution, S
     {
         return Err(error.clone());
     }
+    let revision = build.event.started_revision();
+    if revision.is_some() && build.sha().is_none() {
+        // The mirror may have an older state of the branch or tag, which nobody asked for.
+        fetched.clone()?;
+    }
     let lookup = match find(&mirror, build).await {
         Ok(Lookup::Found(sha)) => Lookup::Found(sha),
         other => {
@@ -90,6 +95,9 @@ pub async fn resolve(fetch: FetchAttempt, build: &Build) -> Result<Resolution, S
     let sha = match lookup {
         Lookup::Found(sha) => sha,
         Lookup::MovedOn { newer } => return Ok(Resolution::Ended(Status::Skipped, moved_on(&git_ref, &known, &newer))),
+        Lookup::Missing if let Some(revision) = revision => {
+            return Ok(Resolution::Ended(Status::Error, no_such_revision(revision)));
+        }
         Lookup::Missing => return Err(SourceError::CommitMissing { git_ref, commit: known }),
         Lookup::NotACommit => return Ok(Resolution::Ended(Status::Error, not_a_commit(&git_ref))),
     };
@@ -120,6 +128,7 @@ async fn find(mirror: &Mirror, build: &Build) -> Result<Lookup, SourceError> {
         (Some(sha), _) => mirror.find(sha, &build.event.git_ref()).await,
         (None, Cause::Tag(Tag { name, object })) => mirror.find_tag(name, object.as_ref()).await,
         (None, Cause::Release(release)) => mirror.find_tag(&release.tag, None).await,
+        (None, Cause::Manual(manual)) => mirror.find_revision(&manual.revision).await,
         (None, Cause::Push(push)) => mirror.find(&push.after, &push.git_ref()).await,
     }
 }
@@ -128,6 +137,14 @@ fn moved_on(git_ref: &str, known: &str, newer: &Sha) -> Reason {
     let lost = if known.is_empty() { "its former commit" } else { known };
     let message = format!("{git_ref} now points to {}; {lost} can no longer be fetched from Gogs", newer.short());
     Reason::new(ReasonCode::RefMoved, message)
+}
+
+fn no_such_revision(revision: &Revision) -> Reason {
+    let help = match revision {
+        Revision::Branch(_) | Revision::Tag(_) => "check its name, or push it first",
+        Revision::Commit(_) => "push a branch or tag that contains it first",
+    };
+    Reason::new(ReasonCode::NoSuchRevision, format!("Gogs has no {revision} in this repository")).help(help)
 }
 
 fn not_a_commit(git_ref: &str) -> Reason {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use beespace_core::build::{Base, Head};
-use beespace_core::event::{Claim, MAX_MESSAGE_CHARS, shorten, tag_ref};
+use beespace_core::event::{Claim, MAX_MESSAGE_CHARS, Revision, shorten, tag_ref};
 use beespace_core::ids::{BuildId, Sha};
 use beespace_core::trust::CommitLocation;
 
@@ -65,6 +65,19 @@ impl Mirror {
             (None, _) => Ok(Lookup::Missing),
             (Some(tip), Some(object)) if tip != *object => Ok(Lookup::MovedOn { newer: tip }),
             (Some(tip), _) => Ok(self.peel(&tip).await?.map_or(Lookup::NotACommit, Lookup::Found)),
+        }
+    }
+
+    /// Looks for the commit of a started build, as the last fetch left it.
+    ///
+    /// # Errors
+    /// [`SourceError`] if the mirror cannot be read.
+    pub async fn find_revision(&self, revision: &Revision) -> Result<Lookup, SourceError> {
+        match revision {
+            Revision::Tag(name) => self.find_tag(name, None).await,
+            Revision::Commit(sha) => self.find(sha, &revision.git_ref()).await,
+            Revision::Branch(_) if !self.exists() => Ok(Lookup::Missing),
+            Revision::Branch(_) => Ok(self.tip(&revision.git_ref()).await?.map_or(Lookup::Missing, Lookup::Found)),
         }
     }
 

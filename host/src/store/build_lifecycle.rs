@@ -212,6 +212,14 @@ impl Store {
         .await
     }
 
+    /// Stores a build that nobody delivered: a person started it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be written.
+    pub async fn start_build(&self, build: Build) -> Result<(), StoreError> {
+        self.write(move |write| write.create_build(&build)).await
+    }
+
     /// Creates a new build for the same event. It gets its number at once if the old build has one, because the commit is known
     /// to have a pipeline file.
     ///

@@ -2,6 +2,7 @@
 
 use beespace_core::build::Build;
 use beespace_core::event::{EventKind, shorten};
+use beespace_core::ids::Sha;
 use beespace_core::sanitize;
 
 /// The longest title, in characters. Lists have many titles.
@@ -18,8 +19,23 @@ pub fn build_title(build: &Build) -> String {
 }
 
 fn unknown_title(build: &Build) -> String {
-    let between = if build.event.branch().is_some() { "to " } else { "" };
-    format!("{} {between}{}", build.event.kind(), branch_or_tag(build))
+    let (kind, revision) = (build.event.kind(), branch_or_tag(build));
+    match kind {
+        EventKind::Manual => format!("manual build of {revision}"),
+        _ if build.event.branch().is_some() => format!("{kind} to {revision}"),
+        _ => format!("{kind} {revision}"),
+    }
+}
+
+/// The label of the actor: what the person did.
+#[must_use]
+pub fn actor_label(build: &Build) -> &'static str {
+    match build.event.kind() {
+        EventKind::Push | EventKind::Tag => "Pushed by",
+        EventKind::Release => "Released by",
+        EventKind::PullRequest | EventKind::PullRequestClosed => "Pull request by",
+        EventKind::Cron | EventKind::Manual | EventKind::Promote | EventKind::Rollback => "Started by",
+    }
 }
 
 /// The commit message after its first line; empty if that is all of it, or while the message is unknown.
@@ -29,11 +45,12 @@ pub fn message_body(build: &Build) -> String {
     message.split_once('\n').map_or_else(String::new, |(_, body)| sanitize::lines(body.trim()))
 }
 
-/// The branch or the tag; the full ref of an event with neither.
+/// The branch or the tag; the full ref of an event with neither, shortened if it is a commit.
 #[must_use]
 pub fn branch_or_tag(build: &Build) -> String {
-    let name = build.event.branch().or(build.event.tag());
-    name.map_or_else(|| sanitize::line(&build.event.git_ref()), sanitize::line)
+    let (git_ref, commit) = (build.event.git_ref(), build.event.sha());
+    let full = || commit.filter(|sha| sha.as_str() == git_ref).map_or(git_ref.as_str(), Sha::short);
+    sanitize::line(build.event.branch().or(build.event.tag()).unwrap_or_else(full))
 }
 
 /// `acme/app #12`. A build has no number until its pipeline file has been found.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use beespace_core::pipeline::{
-    Action, Choice, CloneOptions, Conditions, DEFAULT_NAME, EnvValue, ImageAction, OnFailure, Pipeline, Pull, Step, UsesAction,
-    When,
+    Action, Choice, CloneOptions, Conditions, DEFAULT_NAME, EnvValue, ImageAction, OnFailure, Param, ParamKind, Pipeline, Pull,
+    Step, UsesAction, When,
 };
 use beespace_core::units::format_duration;
 
@@ -13,12 +13,13 @@ use beespace_core::units::format_duration;
 #[must_use]
 pub fn pipeline_lines(pipeline: &Pipeline) -> Vec<String> {
     // Every field is named, so that a new one is not forgotten here.
-    let Pipeline { name, when, env, timeout, clone, steps } = pipeline;
+    let Pipeline { name, when, env, timeout, clone, params, steps } = pipeline;
     let mut lines = Vec::new();
     lines.extend(Some(name).filter(|name| *name != DEFAULT_NAME).map(|name| format!("name {name}")));
     lines.extend(when_lines(when.as_ref()));
     lines.extend(timeout.map(|timeout| format!("timeout {}", format_duration(timeout))));
     lines.extend(clone_line(clone));
+    lines.extend(params.iter().map(|(name, param)| param_line(name, param)));
     lines.extend(env_lines(env));
     let mut lines = prefixed("pipeline", lines);
     let mut previous = None;
@@ -83,6 +84,19 @@ fn env_lines(env: &BTreeMap<String, EnvValue>) -> Vec<String> {
     env.iter().map(line).collect()
 }
 
+fn param_line(name: &str, param: &Param) -> String {
+    let Param { kind, default, about } = param;
+    let kind = match kind {
+        ParamKind::String => "string".to_owned(),
+        ParamKind::Number => "number".to_owned(),
+        ParamKind::Bool => "bool".to_owned(),
+        ParamKind::Choice { options } => format!("one of {}", options.join(", ")),
+    };
+    let default = default.as_ref().map_or_else(|| "required".to_owned(), |default| format!("default {default:?}"));
+    let about = about.as_ref().map_or_else(String::new, |about| format!(" ({about})"));
+    format!("param {name}: {kind}, {default}{about}")
+}
+
 fn clone_line(clone: &CloneOptions) -> Option<String> {
     let CloneOptions { enabled, depth } = clone;
     if !enabled {
@@ -128,6 +142,7 @@ when: { event: push, branch: [main, "!old"] }
 timeout: 30m
 clone: { depth: 1 }
 env: { LEVEL: high, TOKEN: { from_secret: token } }
+params: { level: { type: choice, options: [low, high], default: low, about: "how loud" }, note: {} }
 steps:
   - name: build
     image: rust:1.95
@@ -154,6 +169,8 @@ steps:
             "pipeline: when event [push] and branch [main, !old]",
             "pipeline: timeout 30m",
             "pipeline: clone with 1 commits of history",
+            "pipeline: param level: one of low, high, default \"low\" (how loud)",
+            "pipeline: param note: string, required",
             "pipeline: env LEVEL=high",
             "pipeline: secret token as env TOKEN",
             "build: image rust:1.95",

@@ -32,19 +32,25 @@ type AuthorizedBuild = Result<Authorized<Build>, Problem>;
 
 impl ActionForm {
     fn check_csrf(&self, principal: &Principal) -> Result<(), Problem> {
-        // Compare digests: the time of the comparison then reveals nothing about the token to an attacker.
-        if !self.csrf.is_empty()
-            && beespace_core::digest::Digest::of(&self.csrf) == beespace_core::digest::Digest::of(principal.csrf())
-        {
-            return Ok(());
-        }
-        let detail = "the form does not belong to your session; nothing was changed";
-        Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", detail).help("reload the page and try again"))
+        check_csrf(&self.csrf, principal)
     }
 
     fn into_answer(self) -> Result<ApprovalAnswer, ActionError> {
         ApprovalAnswer::parse(self.stage, self.subject.as_deref(), self.reason.as_deref())
     }
+}
+
+/// Checks the CSRF token of a form.
+///
+/// # Errors
+/// [`Problem`] if the form does not belong to the caller's session.
+pub(super) fn check_csrf(given: &str, principal: &Principal) -> Result<(), Problem> {
+    // Compare digests: the time of the comparison then reveals nothing about the token to an attacker.
+    if !given.is_empty() && beespace_core::digest::Digest::of(given) == beespace_core::digest::Digest::of(principal.csrf()) {
+        return Ok(());
+    }
+    let detail = "the form does not belong to your session; nothing was changed";
+    Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", detail).help("reload the page and try again"))
 }
 
 pub(super) async fn restart(

@@ -58,7 +58,11 @@ pub struct BuildPage {
     /// Between the commit and the name of its branch or tag.
     on: &'static str,
     branch: String,
+    /// Label of `actor`.
+    actor_label: &'static str,
     actor: String,
+    /// `name=value` of each param that the build was started with.
+    params: Vec<String>,
     author: Option<String>,
     /// What follows from it that the code is untrusted; none if it is trusted or unknown.
     untrusted: Option<&'static str>,
@@ -130,7 +134,9 @@ impl BuildPage {
             commit_url: commit_url(build),
             on: if build.event.tag().is_some() { "tag" } else { "on" },
             branch: build_title::branch_or_tag(build),
+            actor_label: build_title::actor_label(build),
             actor: build.event.sender.login.clone(),
+            params: build.event.params().into_iter().flatten().map(|(name, value)| format!("{name}={value}")).collect(),
             author: build.head.as_ref().map(|head| head.author.name.clone()).filter(|name| *name != build.event.sender.login),
             untrusted: build.head.as_ref().filter(|_| build.trust() == Trust::Untrusted).map(|_| UNTRUSTED),
             time_label: if build.started_at.is_some() { "Started" } else { "Received" },

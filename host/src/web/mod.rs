@@ -9,7 +9,7 @@
 //! | [`deliveries`] | webhook deliveries |
 //! | [`notices`] | notices |
 //! | [`login`] | sign-in and sign-out |
-//! | [`action`] | the actions behind the buttons |
+//! | [`action`], [`start`] | the actions behind the buttons and forms |
 //! | [`error`] | errors |
 //!
 //! The other modules are parts of these pages.
@@ -34,6 +34,7 @@ pub mod pipeline_file;
 mod records;
 pub mod repository;
 pub mod stage;
+pub mod start;
 pub mod step;
 
 use std::sync::Arc;
@@ -57,6 +58,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/", get(builds::all))
         .route("/{owner}", get(builds::of_owner))
         .route("/{owner}/{name}", get(repository::show))
+        .route("/{owner}/{name}/builds", post(start::start))
         .route("/{owner}/{name}/{number}", get(build::show))
         .route("/{owner}/{name}/{number}/{stage}/{step}", get(step::show))
         .route("/{owner}/{name}/{number}/restart", post(action::restart))

@@ -13,6 +13,7 @@ use super::build_row::{self, BuildRow, FilterChip};
 use super::builds::paginate;
 use super::history::History;
 use super::layout::{Layout, LiveScope};
+use super::start::StartForm;
 use super::{ListQuery, ROWS_PER_PAGE, render_page};
 use crate::app::App;
 use crate::authorization::Authorized;
@@ -43,6 +44,8 @@ struct RepositoryPage {
     name: String,
     enabled: bool,
     forge_url: Option<String>,
+    /// The form that starts a build, for those who may.
+    start: Option<StartForm>,
     history: Option<History>,
     chips: Vec<FilterChip>,
     rows: Vec<BuildRow>,
@@ -73,6 +76,9 @@ pub(super) async fn show(
     let list = query.builds(Some(repository.id));
     let (builds, older) = paginate(read.visible_builds(&Visibility::All, list, ROWS_PER_PAGE + 1)?, &base, &query);
     let deliveries = read.deliveries(Some(repository.id), None, SCANNED_DELIVERIES)?;
+    let may_start = layout.is_admin && repository.hook.is_some();
+    let form = || StartForm::new(&read, format!("{base}/builds"), &repository.default_branch, &newest);
+    let start = may_start.then(form).transpose()?;
     let mut layout = layout.with_title(repository.name.to_string()).in_section("builds");
     layout.status = newest.first().map(|build| build.status);
     render_page(&RepositoryPage {
@@ -82,6 +88,7 @@ pub(super) async fn show(
         name: repository.name.name().to_owned(),
         enabled: repository.hook.is_some(),
         forge_url: safe_link(&repository.html_url),
+        start,
         history: History::new(&app.urls, &newest, now),
         chips: build_row::filter_chips(&base, query.statuses()),
         rows: builds.iter().map(|build| BuildRow::new(&app.urls, build, now)).collect(),

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Commit;
+use super::started::Manual;
 use crate::git_ref::{BRANCHES, TAGS};
 use crate::ids::Sha;
 
@@ -14,6 +15,7 @@ pub enum Cause {
     Push(Push),
     Tag(Tag),
     Release(Release),
+    Manual(Manual),
 }
 
 /// A push to a branch.

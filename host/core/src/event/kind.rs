@@ -32,7 +32,7 @@ impl EventKind {
     ];
 
     /// The kinds that can happen in this version. A condition on another one would never hold.
-    pub const SUPPORTED: [Self; 3] = [Self::Push, Self::Tag, Self::Release];
+    pub const SUPPORTED: [Self; 4] = [Self::Push, Self::Tag, Self::Release, Self::Manual];
 
     /// The keyword in pipeline files.
     #[must_use]

@@ -41,7 +41,7 @@ const fn foreign(word: &'static str, of: &'static str, advice: &'static str) -> 
 
 pub(super) const PIPELINE: Keywords = Keywords {
     location: IN_PIPELINE,
-    known: &["name", "when", "env", "timeout", "clone", "steps"],
+    known: &["name", "when", "env", "timeout", "clone", "params", "steps"],
     planned: &["version", "needs", "concurrency", "platform", "labels", "workspace", "matrix", "volumes", "services"],
     foreign: &[
         foreign("kind", "Drone", "remove `kind`: a Beespace file contains only pipelines"),
@@ -58,6 +58,7 @@ pub(super) const PIPELINE: Keywords = Keywords {
         foreign("skip_clone", "Woodpecker", "use `clone: false`"),
         foreign("pipeline", "Woodpecker", "use `steps`, a list"),
         foreign("branches", "Woodpecker", "use `when: { branch: … }`"),
+        foreign("inputs", "GitHub Actions", "use `params`"),
         foreign("variables", "Woodpecker", "use `x-variables`: keys that begin with `x-` may contain anchors"),
         foreign("runs_on", "Woodpecker", "use `when`"),
         foreign("on", "GitHub Actions", "use `when: { event: … }`"),
@@ -160,12 +161,28 @@ pub(super) const SECRET: Keywords = Keywords {
     foreign: &[foreign("secret", "another CI server", "use `from_secret`")],
 };
 
+pub(super) const PARAM: Keywords = Keywords {
+    location: "in a param",
+    known: &["type", "options", "default", "about"],
+    planned: &[],
+    foreign: &[
+        foreign("description", "GitHub Actions", "use `about`"),
+        foreign("required", "GitHub Actions", "remove it: a param without `default` must be given"),
+    ],
+};
+
+/// Types of params of other CI servers.
+pub(super) const FOREIGN_PARAM_TYPES: &[ForeignKeyword] = &[
+    foreign("boolean", "GitHub Actions", "use `bool`"),
+    foreign("environment", "GitHub Actions", "use `choice` with `options`"),
+];
+
 /// Events of other CI servers.
 pub(super) const FOREIGN_EVENTS: &[ForeignKeyword] = &[
-    foreign("custom", "Drone", "the equivalent is `manual`, which is not supported yet"),
+    foreign("custom", "Drone", "use `manual`"),
     foreign("deployment", "Woodpecker", "the equivalent is `promote`, which is not supported yet"),
     foreign("pull-request", "another CI server", "the equivalent is `pull_request`, which is not supported yet"),
-    foreign("workflow_dispatch", "GitHub Actions", "the equivalent is `manual`, which is not supported yet"),
+    foreign("workflow_dispatch", "GitHub Actions", "use `manual`"),
     foreign("schedule", "GitHub Actions", "the equivalent is `cron`, which is not supported yet"),
 ];
 
@@ -190,7 +207,7 @@ mod tests {
 
     #[test]
     fn no_keyword_is_in_two_tables() {
-        for keywords in [PIPELINE, STEP, WHEN, CHOICE, CLONE, SECRET] {
+        for keywords in [PIPELINE, STEP, WHEN, CHOICE, CLONE, SECRET, PARAM] {
             let foreign = keywords.foreign.iter().map(|foreign| foreign.keyword);
             let mut all: Vec<&str> = keywords.known.iter().chain(keywords.planned).copied().chain(foreign).collect();
             let count = all.len();

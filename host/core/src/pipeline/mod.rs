@@ -9,6 +9,8 @@ mod env;
 pub mod eval_when;
 mod keywords;
 mod needs;
+pub mod params;
+mod parse_params;
 mod parse_when;
 mod read;
 mod spans;
@@ -30,6 +32,7 @@ use crate::policy::Subject;
 use crate::status::Status;
 
 pub use self::env::is_reserved_variable;
+pub use self::params::{Param, ParamKind};
 pub use self::read::{DEFAULT_NAME, ParsedPipeline, read};
 pub use self::spans::Spans;
 pub use self::step::MAX_STEPS;
@@ -41,9 +44,9 @@ pub const FILE_NAMES: [&str; 2] = [".beespace.yml", ".beespace.yaml"];
 
 /// The keys that are supported, for documentation and editors: where they occur (`in a step`), and their names.
 #[must_use]
-pub fn supported_keys() -> [(&'static str, &'static [&'static str]); 6] {
-    use keywords::{CHOICE, CLONE, PIPELINE, SECRET, STEP, WHEN};
-    [PIPELINE, STEP, WHEN, CHOICE, CLONE, SECRET].map(|keywords| (keywords.location, keywords.known))
+pub fn supported_keys() -> [(&'static str, &'static [&'static str]); 7] {
+    use keywords::{CHOICE, CLONE, PARAM, PIPELINE, SECRET, STEP, WHEN};
+    [PIPELINE, STEP, WHEN, CHOICE, CLONE, SECRET, PARAM].map(|keywords| (keywords.location, keywords.known))
 }
 
 /// Name of the schema of the normal form.
@@ -65,6 +68,9 @@ pub struct Pipeline {
     pub timeout: Option<Duration>,
     #[serde(default)]
     pub clone: CloneOptions,
+    /// The values that whoever starts a build may choose, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, Param>,
     pub steps: Vec<Step>,
 }
 

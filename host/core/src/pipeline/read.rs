@@ -101,12 +101,15 @@ impl Reader {
                 Vec::new()
             }
         };
-        self.check_used_paths(&DeclaredNames { steps: &steps, ..DeclaredNames::default() });
+        let params = fields.get("params").map(|entry| self.params(entry, &path)).unwrap_or_default();
+        let param_names: Vec<&str> = params.keys().map(String::as_str).collect();
+        self.check_used_paths(&DeclaredNames { steps: &steps, params: &param_names, ..DeclaredNames::default() });
         Some(Pipeline {
             name: name.unwrap_or_else(|| DEFAULT_NAME.to_owned()),
             when: fields.get("when").and_then(|entry| self.when(entry, Scope::Pipeline, &path)),
             env: fields.get("env").map(|entry| self.env(entry, &path)).unwrap_or_default(),
             timeout: fields.get("timeout").and_then(|entry| self.duration(entry, &path)),
+            params,
             clone: fields.get("clone").map(|entry| self.clone_options(&entry.value, &path)).unwrap_or_default(),
             steps,
         })

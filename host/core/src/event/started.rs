@@ -1,0 +1,82 @@
+//! The builds that people start, without an event of Gogs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::tag_ref;
+use crate::git_ref::BRANCHES;
+use crate::ids::Sha;
+
+/// The values that whoever starts a build gives to the params of its pipelines, by name; untrusted text.
+pub type GivenParams = BTreeMap<String, String>;
+
+/// A run that a person started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manual {
+    pub revision: Revision,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: GivenParams,
+}
+
+/// What a started build builds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Revision {
+    /// The commit that this branch (short name) points to at the fetch.
+    Branch(String),
+    /// The commit that this tag (short name) names at the fetch.
+    Tag(String),
+    /// This commit, on no branch in particular.
+    Commit(Sha),
+}
+
+impl Revision {
+    /// Full name of the ref; the commit itself if there is no ref.
+    #[must_use]
+    pub fn git_ref(&self) -> String {
+        match self {
+            Self::Branch(name) => format!("{BRANCHES}{name}"),
+            Self::Tag(name) => tag_ref(name),
+            Self::Commit(sha) => sha.to_string(),
+        }
+    }
+
+    /// Short name of the branch, if it is one.
+    #[must_use]
+    pub fn branch(&self) -> Option<&str> {
+        match self {
+            Self::Branch(name) => Some(name),
+            Self::Tag(_) | Self::Commit(_) => None,
+        }
+    }
+
+    /// Short name of the tag, if it is one.
+    #[must_use]
+    pub fn tag(&self) -> Option<&str> {
+        match self {
+            Self::Tag(name) => Some(name),
+            Self::Branch(_) | Self::Commit(_) => None,
+        }
+    }
+
+    /// The commit, if it is known before the fetch.
+    #[must_use]
+    pub fn commit(&self) -> Option<&Sha> {
+        match self {
+            Self::Commit(sha) => Some(sha),
+            Self::Branch(_) | Self::Tag(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Revision {
+    /// `branch main`, as messages name it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Branch(name) => write!(f, "branch {name:?}"),
+            Self::Tag(name) => write!(f, "tag {name:?}"),
+            Self::Commit(sha) => write!(f, "commit {}", sha.short()),
+        }
+    }
+}

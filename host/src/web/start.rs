@@ -1,0 +1,136 @@
+//! The form on a repository's page that starts a build.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Form, State};
+use axum::response::Redirect;
+use beespace_core::build::{Build, Phase};
+use beespace_core::event::GivenParams;
+use beespace_core::pipeline::{Param, ParamKind};
+
+use super::action;
+use crate::app::App;
+use crate::authorization::Authorized;
+use crate::http_problem::Problem;
+use crate::principal::Principal;
+use crate::store::StoreError;
+use crate::store::build::Builds;
+use crate::store::repository::Repository;
+use crate::user_action::{self, StartRequest};
+
+/// What the name of a field begins with if it belongs to a param.
+const PARAM: &str = "param.";
+
+/// The form.
+#[derive(Debug)]
+pub struct StartForm {
+    /// The path that the form is sent to.
+    pub action: String,
+    pub branch: String,
+    pub params: Vec<ParamField>,
+}
+
+/// The field of one param.
+#[derive(Debug)]
+pub struct ParamField {
+    pub name: String,
+    /// The id of the field on the page.
+    pub id: String,
+    pub about: Option<String>,
+    /// The values to choose from, and whether each is selected; empty for a text.
+    pub options: Vec<(String, bool)>,
+    /// The value of a text that is left blank.
+    pub default: String,
+    pub required: bool,
+}
+
+impl StartForm {
+    /// The form for a repository. Its params are those of the newest of `builds` on the default branch that has stages.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub(super) fn new(read: &impl Builds, action: String, default_branch: &str, builds: &[Build]) -> Result<Self, StoreError> {
+        let is_newest = |build: &&Build| build.event.branch() == Some(default_branch) && build.phase != Phase::Prepare;
+        let stages = builds.iter().find(is_newest).map_or(Ok(Vec::new()), |build| read.stages(build.id))?;
+        let mut fields: Vec<ParamField> = Vec::new();
+        for (name, param) in stages.iter().flat_map(|stage| &stage.pipeline.params) {
+            if fields.iter().all(|field| field.name != *name) {
+                fields.push(ParamField::new("start", name, param));
+            }
+        }
+        Ok(Self { action, branch: default_branch.to_owned(), params: fields })
+    }
+}
+
+impl ParamField {
+    /// The field of a param in the form `form`.
+    pub(super) fn new(form: &str, name: &str, param: &Param) -> Self {
+        let options = match &param.kind {
+            ParamKind::Choice { options } => options.clone(),
+            ParamKind::Bool => ["true", "false"].map(str::to_owned).into(),
+            ParamKind::String | ParamKind::Number => Vec::new(),
+        };
+        let selected = |option: String| (option.clone(), param.default.as_ref() == Some(&option));
+        Self {
+            name: name.to_owned(),
+            id: format!("{form}-{name}"),
+            about: param.about.clone(),
+            options: options.into_iter().map(selected).collect(),
+            default: param.default.clone().unwrap_or_default(),
+            required: param.default.is_none(),
+        }
+    }
+}
+
+/// The fields of a form in which a blank one counts as not filled in.
+#[derive(Debug)]
+pub(super) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    pub(super) fn new(fields: Vec<(String, String)>) -> Self {
+        Self(fields)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// The values of the params. Those that are left blank have their defaults.
+    pub(super) fn params(&self) -> GivenParams {
+        let params = self.0.iter().filter_map(|(field, value)| Some((field.strip_prefix(PARAM)?.to_owned(), value.clone())));
+        params.filter(|(_, value)| !value.is_empty()).collect()
+    }
+}
+
+pub(super) async fn start(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    repository: Result<Authorized<Repository>, Problem>,
+    Form(fields): Form<Vec<(String, String)>>,
+) -> Result<Redirect, Problem> {
+    let fields = Fields::new(fields);
+    action::check_csrf(fields.get("csrf").unwrap_or_default(), &principal)?;
+    let name = fields.get("name").map(str::to_owned);
+    let mut request = StartRequest { params: fields.params(), ..StartRequest::default() };
+    match fields.get("of") {
+        Some("tag") => request.tag = name,
+        Some("commit") => request.sha = name,
+        _ => request.branch = name,
+    }
+    let id = user_action::start(&app, repository?.into_inner(), request, &principal).await?;
+    Ok(Redirect::to(&app.urls.build(&app.build(id)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blank_field_is_not_filled_in() {
+        let fields = [("name", " v1 "), ("of", ""), ("param.level", "minor"), ("param.note", ""), ("level", "x")];
+        let fields = Fields::new(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert_eq!((fields.get("name"), fields.get("of")), (Some("v1"), None));
+        assert_eq!(fields.params(), GivenParams::from([("level".to_owned(), "minor".to_owned())]));
+    }
+}

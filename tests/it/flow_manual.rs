@@ -1,0 +1,153 @@
+//! Builds that people start.
+
+use beespace_core::build::Build;
+use beespace_core::event::EventKind;
+use beespace_core::policy::approval::ADMIN_ID;
+use beespace_core::status::Status;
+use beespace_core::trust::Trust;
+use beespace_tests::beespace::Beespace;
+use beespace_tests::client::HttpResponse;
+use beespace_tests::gogs::FakeGogs;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::flow::world;
+
+const REPO: &str = "ada/hive";
+const FILE: &str = "params:\n  level: { type: choice, options: [patch, minor], default: patch }\n  note: {}\n\
+                    when: { event: manual }\nsteps:\n  - name: show\n    image: registry.example/tool:${{ params.level }}\n    \
+                    env: { OUTPUT: \"level ${{ params.level }}\" }\n";
+const PLAIN: &str = "steps:\n  - name: build\n    image: busybox\n";
+
+async fn start(beespace: &Beespace, body: Value) -> HttpResponse {
+    beespace.admin().unwrap().post(&format!("/api/v1/repositories/{REPO}/builds"), &body).await.unwrap()
+}
+
+/// Starts a build and waits for its end. Builds of this file's pushes are skipped by their messages, so only started ones have
+/// numbers.
+async fn run(beespace: &Beespace, body: Value, number: u64) -> Build {
+    let answer = start(beespace, body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    beespace.wait_until_finished(REPO, number).await.unwrap()
+}
+
+async fn push(gogs: &FakeGogs, branch: &str, pipeline: &str) -> String {
+    gogs.push(REPO, branch, &[(".beespace.yml", pipeline)], "Change [skip ci]").await.unwrap()
+}
+
+fn reason(build: &Build) -> String {
+    build.reason.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_of_a_branch_a_tag_or_a_commit_is_started() {
+    let (gogs, beespace) = world("").await;
+    let first = push(&gogs, "main", PLAIN).await;
+    gogs.tag(REPO, "main", "v1", Some("annotated")).await.unwrap();
+    beespace.wait_until_finished(REPO, 1).await.unwrap();
+    let second = push(&gogs, "main", PLAIN).await;
+    for (number, body, expected, branch, tag) in [
+        (2, json!({}), &second, Some("main"), None),
+        (3, json!({ "branch": "main" }), &second, Some("main"), None),
+        (4, json!({ "tag": "v1" }), &first, None, Some("v1")),
+        (5, json!({ "sha": first }), &first, None, None),
+    ] {
+        let build = run(&beespace, body, number).await;
+        assert_eq!((build.status, build.sha().unwrap().as_str()), (Status::Success, expected.as_str()), "{build:#?}");
+        assert_eq!((build.event.kind(), build.event.branch(), build.event.tag()), (EventKind::Manual, branch, tag));
+        assert_eq!((build.event.sender.stable_id().as_str(), build.trust()), (ADMIN_ID, Trust::Trusted));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_tag_or_commit_that_gogs_does_not_have_is_an_error() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, "main", PLAIN).await;
+    for (number, body, expected) in [
+        (1, json!({ "branch": "nowhere" }), "Gogs has no branch \"nowhere\""),
+        (2, json!({ "tag": "v0" }), "Gogs has no tag \"v0\""),
+        (3, json!({ "sha": "ab".repeat(20) }), "Gogs has no commit abababa"),
+    ] {
+        let build = run(&beespace, body, number).await;
+        assert_eq!(build.status, Status::Error, "{build:#?}");
+        assert!(reason(&build).starts_with(expected), "{}", reason(&build));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn params_are_checked_against_the_file_and_reach_the_step() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, "main", FILE).await;
+    let build = run(&beespace, json!({ "params": { "level": "minor", "note": 7 } }), 1).await;
+    assert_eq!(build.status, Status::Success, "{}", reason(&build));
+    let log = beespace.log(&build, "show").await.unwrap();
+    assert!(log.iter().any(|line| line == "level minor"), "{log:#?}");
+    let stage = beespace.stage(&build).unwrap();
+    let step = &stage.steps[1];
+    let inputs =
+        beespace_core::environment::Inputs { build: &build, stage: &stage, step, status_so_far: Status::Success, build_url: "" };
+    let variables = beespace_core::environment::variables(&inputs);
+    assert_eq!((variables["BEESPACE_PARAM_LEVEL"].as_str(), variables["BEESPACE_PARAM_NOTE"].as_str()), ("minor", "7"));
+    let refused = run(&beespace, json!({ "params": { "level": "major", "nota": "x" } }), 2).await;
+    assert_eq!((refused.status, refused.reason.as_ref().unwrap().code.as_str()), (Status::Error, "invalid-params"));
+    for part in ["`level` must be `patch` or `minor`", "did you mean `note`?", "`note` has no default"] {
+        assert!(reason(&refused).contains(part), "{}", reason(&refused));
+    }
+    // A restart has the same values.
+    let again = format!("/api/v1/repositories/{REPO}/builds/1/restart");
+    assert!(beespace.admin().unwrap().post(&again, &json!({})).await.unwrap().status.is_success());
+    let again = beespace.wait_until_finished(REPO, 3).await.unwrap();
+    assert_eq!((again.status, again.event.params()), (Status::Success, build.event.params()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_started_build_without_a_pipeline_file_says_so() {
+    let (gogs, beespace) = world("").await;
+    gogs.push(REPO, "main", &[("README", "x")], "No pipeline").await.unwrap();
+    let build = run(&beespace, json!({}), 1).await;
+    assert_eq!((build.status, build.reason.unwrap().code.as_str()), (Status::Error, "no-pipeline-file"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_make_no_sense_are_refused() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, "main", PLAIN).await;
+    for body in [
+        json!({ "branch": "main", "tag": "v1" }),
+        json!({ "branch": "a..b" }),
+        json!({ "sha": "95a2db4" }),
+        json!({ "params": { "a b": "c" } }),
+        json!({ "params": { "a": ["c"] } }),
+        json!({ "params": { "a": "x".repeat(5_000) } }),
+    ] {
+        let answer = start(&beespace, body.clone()).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}: {}", answer.body);
+    }
+    assert_eq!(start(&beespace, json!({ "brunch": "main" })).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let path = format!("/api/v1/repositories/{REPO}");
+    beespace.admin().unwrap().call(reqwest::Method::DELETE, &path, &json!({})).await.unwrap();
+    let answer = start(&beespace, json!({})).await;
+    assert_eq!(answer.status, StatusCode::CONFLICT, "{}", answer.body);
+    assert!(answer.body.contains("beespace repo enable"), "{}", answer.body);
+    assert!(beespace.builds().unwrap().iter().all(|build| build.event.kind() == EventKind::Push));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_form_of_the_repository_offers_the_params_and_starts_a_build() {
+    let (gogs, beespace) = world("").await;
+    push(&gogs, "main", FILE).await;
+    run(&beespace, json!({ "params": { "note": "first" } }), 1).await;
+    let session = beespace.anonymous().sign_in(&beespace.admin_token().unwrap()).await.unwrap();
+    let page = session.get("/ada/hive").await.unwrap().body;
+    assert!(page.contains(r#"<option selected>patch</option>"#) && page.contains(r#"name="param.note""#), "{page}");
+    let csrf = page.split(r#"name="csrf" value=""#).nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let fields = [("csrf", csrf.as_str()), ("of", "branch"), ("name", ""), ("param.level", "minor"), ("param.note", "hi")];
+    let answer = session.form("/ada/hive/builds", &fields).await.unwrap();
+    assert!(answer.header("location").starts_with("/ada/hive/"), "{answer:?}");
+    let build = beespace.wait_until_finished(REPO, 2).await.unwrap();
+    assert_eq!(build.event.params().unwrap()["level"], "minor");
+    let page = session.get("/ada/hive/2").await.unwrap().body;
+    assert!(page.contains("Started by") && page.contains("note=hi"), "{page}");
+    let forged = session.form("/ada/hive/builds", &[("csrf", "x"), ("of", "branch")]).await.unwrap();
+    assert_eq!(forged.status, StatusCode::FORBIDDEN);
+}
