@@ -162,11 +162,11 @@ impl Forge {
     }
 
     fn unreachable(&self, cause: String) -> ForgeError {
-        ForgeError::Unreachable { url: self.base.clone(), cause }
+        ForgeError::Unreachable { url: self.base.to_string(), cause }
     }
 
     fn unexpected_response(&self, cause: impl Into<String>) -> ForgeError {
-        ForgeError::UnexpectedResponse { url: self.base.clone(), cause: cause.into() }
+        ForgeError::UnexpectedResponse { url: self.base.to_string(), cause: cause.into() }
     }
 
     /// The URL of a path whose segments are encoded, whatever they contain.

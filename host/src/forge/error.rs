@@ -3,14 +3,13 @@
 use beespace_core::error_cause::colon;
 use beespace_core::reason::Reason;
 use beespace_core::reason_code::ReasonCode;
-use url::Url;
 
 /// Why a request to Gogs failed. No text contains the token: it is only sent in a header, and headers are never shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ForgeError {
     /// No connection, a timeout, or an internal error of Gogs (5xx).
     #[error("Gogs cannot be reached at {url}: {cause}")]
-    Unreachable { url: Url, cause: String },
+    Unreachable { url: String, cause: String },
     /// 401.
     #[error("Gogs rejected the token")]
     Unauthorized,
@@ -28,7 +27,7 @@ pub enum ForgeError {
     Redirected,
     /// A page, or JSON of another shape, instead of a response of the API.
     #[error("the response at {url} is not from the API of Gogs: {cause}")]
-    UnexpectedResponse { url: Url, cause: String },
+    UnexpectedResponse { url: String, cause: String },
     /// The client could not be created, for example because the certificates cannot be read.
     #[error("{0}")]
     Setup(String),
