@@ -755,7 +755,7 @@ async fn commits_stay_until_their_last_build_is_removed() {
     let is_there = async || {
         make_old(&mirror_path(&world).join("objects"));
         let collection = world.mirror.collect_garbage(later).await.unwrap();
-        (collection, world.mirror.find(&lost, "refs/heads/topic").await.unwrap() == Lookup::Found)
+        (collection, matches!(world.mirror.find(&lost, "refs/heads/topic").await.unwrap(), Lookup::Found(_)))
     };
     assert_eq!(is_there().await, (Collection::Automatic, true));
     world.mirror.unpin(&[one]).await.unwrap();
