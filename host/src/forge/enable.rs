@@ -60,7 +60,7 @@ pub enum EnableError {
     NotAdmin(RepositoryName),
     /// The webhook could not be deleted in Gogs. Its deliveries are already refused here.
     #[error("{name} is disabled, but its webhook may still exist in Gogs: {cause}")]
-    HookNotRemoved { name: RepositoryName, cause: Box<ForgeError> },
+    HookNotRemoved { name: RepositoryName, cause: ForgeError },
     /// There is nothing to repair or disable.
     #[error("{0} is not enabled")]
     NotEnabled(RepositoryName),
@@ -145,7 +145,7 @@ impl Enabler {
         // The repository is found by its former names, too, and its name may belong to another repository by now, whose webhooks
         // are not ours to remove.
         let (name, forge_id) = (known.name, known.hook.map(|hook| hook.forge_id));
-        let not_removed = |cause| EnableError::HookNotRemoved { name: name.clone(), cause: Box::new(cause) };
+        let not_removed = |cause| EnableError::HookNotRemoved { name: name.clone(), cause };
         if self.forge.repository(&name).await.map_err(not_removed)?.id == id.0 {
             self.remove_other_hooks(&name, forge_id, None).await.map_err(not_removed)?;
         }
